@@ -1,0 +1,57 @@
+# make demo     what your own agents used, per project, at list price (or, where there are no logs, the sample logs')
+# make test     lint, types and every test, on Python 3.11 and on 3.13 where it exists
+# make bench    the figures of docs/performance.md, measured anew
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# A second interpreter to test on, where the machine has one.
+SECOND := $(firstword $(foreach p,$(shell command -v python3.13 2>/dev/null) $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python3.13),$(shell $(p) -c 'import sys; print(sys.executable)' 2>/dev/null)))
+COMMANDS := $(sort $(wildcard bin/tok-*))
+
+.PHONY: demo test lint types check bench clean
+
+demo: $(VENV)/installed
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh bench/demo.sh
+
+$(VENV)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is older than 3.11; run make PYTHON=python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Built from a copy, so that no stale build directory finds its way into the package.
+$(VENV)/installed: $(VENV)/python pyproject.toml $(COMMANDS) $(wildcard lib/*.py catalog/*.yaml catalog/*/*.yaml)
+	rm -rf build *.egg-info
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check .
+	@rm -rf build *.egg-info
+	@touch $@
+
+$(VENV)/tools: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[dev]'
+	@rm -rf build *.egg-info
+	@touch $@
+
+lint: $(VENV)/tools
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/tools
+	MYPYPATH=bin $(BIN)/mypy -p tokenops
+	MYPYPATH=bin $(BIN)/mypy --scripts-are-modules $(COMMANDS)
+	$(BIN)/pyright --pythonpath $(BIN)/python lib $(COMMANDS)
+
+check: $(VENV)/tools
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto
+
+test: lint types check
+ifneq ($(SECOND),)
+	@test -x .venv-second/bin/python || $(SECOND) -m venv .venv-second
+	@.venv-second/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
+	@rm -rf build *.egg-info
+	PATH="$(CURDIR)/.venv-second/bin:$$PATH" .venv-second/bin/python -m pytest -n auto
+endif
+
+bench: $(VENV)/tools
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python bench/run.py
+
+clean:
+	rm -rf .venv .venv-second build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,119 @@
+"""The catalogue: YAML files of facts that change without code, read once and then from a compiled copy.
+
+Loading 262 models from YAML takes 30 ms, from JSON 1.5 ms, so each subject is compiled into the cache directory under
+the digest of its sources. The copy is only ever a copy: without it, or where none can be written, the sources are read.
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+FOLDER = os.path.join(os.path.dirname(os.path.realpath(__file__)), "catalog")
+# Raise it when a compiler changes what it makes of the same sources.
+FORMAT = "1"
+
+
+class Malformed(ValueError):
+    """A YAML file that cannot be used: names file, line and remedy."""
+
+
+def cache_folder() -> str:
+    """Where compiled copies live."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(base, "tokenops")
+
+
+def parse(text: bytes, name: str) -> Any:
+    """The data of one YAML document. Raises Malformed, also for a key that stands twice."""
+    import yaml
+
+    try:
+        return yaml.load(text, Loader=_loader())
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        raise Malformed(f"{name}{line}: {error.problem or error.context}; mend the line") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Malformed(f"{name}: {error}; save it as UTF-8 text") from None
+
+
+@functools.cache
+def _loader() -> Any:
+    import yaml
+
+    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+    class Loader(base):  # type: ignore[misc]
+        """Refuses a key that stands twice, and keeps times as text."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            seen: set[object] = set()
+            for key, _ in node.value:
+                if key.tag == "tag:yaml.org,2002:merge":
+                    continue
+                name = self.construct_object(key, deep=True)
+                if name in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"the key {name!r} stands twice", key.start_mark)
+                seen.add(name)
+            return super().construct_mapping(node, deep)
+
+    keep_text = yaml.constructor.SafeConstructor.construct_yaml_str
+    Loader.add_constructor("tag:yaml.org,2002:timestamp", keep_text)
+    Loader.add_constructor("tag:yaml.org,2002:float", keep_text)
+    return Loader
+
+
+def compiled(subject: str, sources: Mapping[str, bytes], compile_: Callable[[dict[str, Any]], Any]) -> tuple[Any, str]:
+    """What `compile_` makes of the parsed sources (name -> text), and their digest; from the cache where it is there."""
+    hasher = hashlib.blake2b(FORMAT.encode(), digest_size=8)
+    for name in sorted(sources):
+        hasher.update(b"%d %s %d " % (len(name), name.encode(), len(sources[name])) + sources[name])
+    digest = hasher.hexdigest()
+    folder = cache_folder()
+    path = os.path.join(folder, f"{subject}-{digest}.json")
+    try:
+        with open(path, "rb") as file:
+            return orjson.loads(file.read()), digest
+    except (OSError, ValueError):
+        pass
+    made = compile_({name: parse(text, name) for name, text in sources.items()})
+    _keep(folder, path, subject, orjson.dumps(made))
+    return made, digest
+
+
+def _keep(folder: str, path: str, subject: str, data: bytes) -> None:
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        beside = f"{path}.{os.getpid()}"
+        with open(beside, "wb") as file:
+            file.write(data)
+        os.replace(beside, path)
+        for old in glob.glob(os.path.join(glob.escape(folder), f"{subject}-*.json")):
+            if old != path:
+                os.unlink(old)
+    except OSError:
+        pass
+
+
+def sources(pattern: str) -> dict[str, bytes]:
+    """The catalogue's files that match a pattern, by name below catalog/."""
+    found = {}
+    for path in sorted(glob.glob(os.path.join(glob.escape(FOLDER), pattern))):
+        with open(path, "rb") as file:
+            found[os.path.relpath(path, FOLDER)] = file.read()
+    return found
+
+
+@functools.cache
+def load(subject: str) -> Any:
+    """One small file of the catalogue, `catalog/<subject>.yaml`."""
+    name = f"{subject}.yaml"
+    data, _ = compiled(subject, sources(name), lambda parsed: parsed[name])
+    return data

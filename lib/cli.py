@@ -1,0 +1,278 @@
+"""The process edge: arguments, exit status, signals, and the two streams.
+
+Exit status: 0 done; 1 done with something to notice; 2 usage, unreadable input, cannot write. SIGPIPE and SIGINT end a
+filter silently, as they end any other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+
+if TYPE_CHECKING:
+    import argparse
+    import datetime
+
+    from tokenops import jsonl
+
+
+# Pieces in which the streams are read and written.
+BLOCK = 1 << 17
+
+
+class Fault(Exception):
+    """An expected failure, in one sentence with its remedy. Ends the command with status 2."""
+
+
+def program() -> str:
+    """The command's name."""
+    return os.path.basename(sys.argv[0])
+
+
+def say(text: str) -> None:
+    """One line on stderr, under the command's name."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"{program()}: {text}\n")
+        sys.stderr.flush()
+
+
+def run(main: Callable[[list[str]], int], filter_: bool = True) -> NoReturn:
+    """Run a command and leave the process with its status."""
+    if filter_:
+        gc.disable()  # records refer in no circles, and a collection walks through every one that is kept
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    status = 2
+    try:
+        os.fstat(1)
+        status = main(sys.argv[1:])
+        sys.stdout.flush()
+    except Fault as fault:
+        say(str(fault))
+        status = _flushed(2)
+    except SystemExit as left:
+        status = _flushed(left.code if isinstance(left.code, int) else 2)
+    except MemoryError:
+        say("out of memory; read a smaller span")
+    except OSError as error:
+        say(f"{error.filename or 'cannot write'}: {error.strerror}; {_remedy(error)}")
+        status = 2
+    # Not sys.exit: after a failed flush Python flushes again, and says so; and a gigabyte of events needs no freeing.
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os._exit(status)
+
+
+def _flushed(status: int) -> int:
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        say(f"cannot write: {error.strerror}; {_remedy(error)}")
+        return 2
+    return status
+
+
+def _remedy(error: OSError) -> str:
+    import errno
+
+    return {
+        errno.ENOSPC: "make room and run it again",
+        errno.EACCES: "change its permissions, or run as its owner",
+        errno.EPERM: "change its permissions, or run as its owner",
+        errno.ENOENT: "check the path",
+        errno.EBADF: "give it an open output",
+        errno.EISDIR: "give it a file",
+    }.get(error.errno or 0, "see the path and the disk")
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """A parser whose help is the command's own docstring, and whose errors are one line."""
+    manual = (doc or "").strip()
+    if any(word in ("-h", "--help") for word in sys.argv[1:]):
+        sys.stdout.write(manual + "\n")
+        raise SystemExit(0)
+    if "--version" in sys.argv[1:]:
+        from tokenops import __version__
+
+        sys.stdout.write(f"{program()} {__version__}\n")
+        raise SystemExit(0)
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise Fault(f"{message}; see {program()} --help")
+
+    return Parser(prog=program(), add_help=False, allow_abbrev=False)
+
+
+def add_span(to: argparse.ArgumentParser) -> None:
+    """The options that mean the same in every command: --since, --until, --tz."""
+    to.add_argument("--since", metavar="TIME")
+    to.add_argument("--until", metavar="TIME")
+    to.add_argument("--tz", metavar="ZONE")
+
+
+def add_format(to: argparse.ArgumentParser) -> None:
+    """The options of a reporter's output."""
+    for name in ("json", "table", "csv", "markdown"):
+        to.add_argument(f"--{name}", dest="format", action="store_const", const=name)
+    to.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for an option."""
+    import argparse
+
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
+
+
+@contextlib.contextmanager
+def progress(what: str) -> Iterator[Callable[[int], None]]:
+    """A function to tell of each stretch of bytes done; shows them on a terminal, and only there."""
+    if not sys.stderr.isatty():
+        yield lambda size: None
+        return
+    done = shown = 0
+
+    def told(size: int) -> None:
+        nonlocal done, shown
+        done += size
+        if done - shown >= 1 << 24:
+            shown = done
+            sys.stderr.write(f"\r{program()}: {what}: {done >> 20:,} MiB ")
+            sys.stderr.flush()
+
+    yield told
+    if shown:
+        sys.stderr.write("\r\x1b[K")
+
+
+def shape(chosen: argparse.Namespace) -> str:
+    """json, table, csv or markdown: as asked for, else a table on a terminal and JSON Lines in a pipe."""
+    return chosen.format or ("table" if sys.stdout.isatty() else "json")
+
+
+def color(chosen: argparse.Namespace) -> bool:
+    """Whether to colour: --color, then NO_COLOR and TERM=dumb, then whether stdout is a terminal."""
+    if chosen.color != "auto":
+        return bool(chosen.color == "always")
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and sys.stdout.isatty()
+
+
+def zone(chosen: argparse.Namespace) -> datetime.tzinfo:
+    """The zone asked for, else the machine's. Raises Fault."""
+    from tokenops import when
+
+    try:
+        return when.zone(chosen.tz)
+    except ValueError as error:
+        raise Fault(f"--tz: {error}") from None
+
+
+def now() -> int:
+    """The present moment, in milliseconds. TOKENOPS_NOW (an RFC 3339 time) sets it, for tests and examples."""
+    given = os.environ.get("TOKENOPS_NOW")
+    if given:
+        from tokenops import when
+
+        try:
+            return when.moment(given)
+        except ValueError:
+            raise Fault(f"TOKENOPS_NOW: {given!r} is no time; unset it") from None
+    import time
+
+    return time.time_ns() // 1_000_000
+
+
+def span(chosen: argparse.Namespace, tz: datetime.tzinfo) -> tuple[str, str]:
+    """First and last bound of --since and --until as canonical times, "" and "9" where open. Raises Fault."""
+    from tokenops import when
+
+    bounds = ["", "9"]
+    for at, (name, bound) in enumerate((("since", when.since), ("until", when.until))):
+        given = getattr(chosen, name)
+        if given is not None:
+            try:
+                bounds[at] = when.stamp(bound(given, now(), tz))
+            except (ValueError, OverflowError) as error:
+                raise Fault(f"--{name}: {error}") from None
+    if bounds[0] >= bounds[1]:
+        raise Fault("--since is not before --until; swap them")
+    return bounds[0], bounds[1]
+
+
+def write(lines: Iterable[bytes]) -> None:
+    """Finished lines to stdout, in large pieces whatever Python thinks of buffering."""
+    out, held, size = sys.stdout.buffer, [], 0
+    for line in lines:
+        held.append(line)
+        size += len(line)
+        if size >= BLOCK:
+            out.write(b"".join(held))
+            held, size = [], 0
+    out.write(b"".join(held))
+
+
+class Notices:
+    """Bad lines: said one by one, counted, and remembered for the exit status."""
+
+    def __init__(self) -> None:
+        self.rejected = 0
+        self.unreadable = 0
+        self.reading: jsonl.Records | None = None
+
+    def reject(self, place: str, why: str) -> None:
+        """A line that was skipped."""
+        self.rejected += 1
+        say(f"{place}: {why}")
+
+    def refuse(self, why: str) -> None:
+        """The record given last was no use."""
+        self.reject(self.reading.place if self.reading else "input", why)
+
+    def unread(self, place: str, error: OSError) -> None:
+        """A file that could not be read."""
+        self.unreadable += 1
+        say(f"{place}: {error.strerror}; {_remedy(error)}")
+
+    def status(self, noticed: bool = False) -> int:
+        """The exit status that all this comes to."""
+        return 2 if self.unreadable else 1 if self.rejected or noticed else 0
+
+
+def inputs(files: list[str], notices: Notices) -> Iterator[tuple[str, BinaryIO]]:
+    """Name and stream of each FILE operand, or of stdin (`-`, or none given). An unreadable one is noted and skipped."""
+    for name in files or ["-"]:
+        if name == "-":
+            if sys.stdin is None:
+                raise Fault("stdin is closed; name a file")
+            with open(0, "rb", buffering=BLOCK, closefd=False) as stream:
+                yield "stdin", stream
+            continue
+        try:
+            with open(name, "rb", buffering=BLOCK) as file:
+                if stat.S_ISDIR(os.fstat(file.fileno()).st_mode):
+                    raise IsADirectoryError(21, os.strerror(21), name)
+                yield name, file
+        except OSError as error:
+            notices.unread(name, error)
+
+
+def records(files: list[str], notices: Notices) -> Iterator[dict[str, Any]]:
+    """The JSON objects of all inputs."""
+    from tokenops import jsonl
+
+    for name, stream in inputs(files, notices):
+        try:
+            notices.reading = jsonl.Records(stream, name, notices.reject)
+            yield from notices.reading
+        except OSError as error:
+            notices.unread(name, error)

@@ -1,0 +1,114 @@
+"""Rows with their cost, for the reporters."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
+from typing import BinaryIO
+
+from tokenops import events, jsonl, pricing, rollup, show, when
+from tokenops.events import Event
+
+WRITES = ("cache_write_tokens", "cache_write_1h_tokens", "cache_write_12h_tokens")
+
+
+def within(records: Iterable[Event], since: str, until: str) -> Iterator[Event]:
+    """The records that began in a span. Raises rollup.Usage for rows, which cannot be cut."""
+    if (since, until) == ("", "9"):
+        yield from records
+        return
+    for record in records:
+        if record.get("kind") == "row":
+            raise rollup.Usage("--since and --until cut events, not rows; give them to tok-read or tok-cat")
+        if since <= str(record.get("ts", "")) < until:
+            yield record
+
+
+def rows(records: Iterable[Event], plan: rollup.Plan, asked: bool, refuse: Callable[[str], None]) -> list[Event]:
+    """One row per group with its cost. Rows keep their own groups unless others were asked for. Raises rollup.Usage."""
+    stream = iter(records)
+    first = next(stream, None)
+    if first is not None:
+        stream = itertools.chain((first,), stream)
+        if first.get("kind") == "row" and not asked:
+            unit = next((name for name in first["by"] if name in when.UNITS), "")
+            tz = when.zone(first["tz"]) if unit else plan.tz
+            plan = plan._replace(by=tuple(first["by"]), tz=tz)
+    rolled = rollup.rolled(stream, plan, refuse)
+    return [_with_ratio(row) for row in rollup.merged(rolled, plan.catalogue)]
+
+
+def _with_ratio(row: Event) -> Event:
+    read, prompt = row.get("cache_read_tokens", 0), events.context_size(row)
+    if prompt:
+        row["cache_hit_ratio"] = round(read / prompt, 4)
+    return row
+
+
+def write(rows: Iterable[Event], out: BinaryIO) -> None:
+    """JSON Lines."""
+    jsonl.write(rows, out)
+
+
+def table(rows: list[Event], shape: str, color: bool) -> str:
+    """The rows and their total, for people. Markdown and terminal tables end with a total, CSV does not."""
+    by = rows[0]["by"] if rows else ["project"]
+    total = total_of(rows)
+    body = rows if shape == "csv" or len(rows) < 2 else [*rows, total]
+    groups = [show.Column(name, [_group(row, name, total) for row in body], number=False) for name in by]
+    plain = shape == "csv"
+
+    def tokens(title: str, *names: str) -> show.Column:
+        sums = [sum(row.get(name, 0) for name in names) for row in body]
+        return show.Column(title, [str(value) if plain else show.count(value) for value in sums])
+
+    columns = [
+        *groups,
+        tokens("turns", "turns"),
+        tokens("input", "input_tokens"),
+        tokens("cache read", "cache_read_tokens"),
+        tokens("cache write", *WRITES),
+        tokens("output", "output_tokens"),
+        show.Column("cache hit", [show.percent(row.get("cache_read_tokens", 0), events.context_size(row)) for row in body]),
+        show.Column("list price", [row.get("cost_usd", "") if plain else show.money(row.get("cost_usd")) for row in body]),
+    ]
+    sources = [row.get("cost_source", "") for row in body]
+    if any("reported" in source for source in sources):
+        columns.append(show.Column("price from", sources, number=False))
+    return show.table(columns, shape, totals=len(body) > len(rows), color=color)
+
+
+def _group(row: Event, name: str, total: Event) -> str:
+    if row is total:
+        return "total" if name == total["by"][0] else ""
+    if name in rollup.FIELDS:
+        return str(row.get(rollup.FIELDS[name], "unknown"))
+    return str(row.get("bucket", ""))
+
+
+def total_of(rows: list[Event]) -> Event:
+    """The sum of all rows."""
+    total: Event = {"kind": "total", "by": rows[0]["by"] if rows else []}
+    money = pricing.ZERO
+    for row in rows:
+        for field in events.SUMS:
+            if field in row:
+                total[field] = total.get(field, 0) + row[field]
+        if "cost_usd" in row:
+            money = pricing.add(money, Decimal(row["cost_usd"]))
+            total["cost_usd"] = pricing.plain(money)
+    return total
+
+
+def unpriced(rows: list[Event]) -> Iterator[str]:
+    """A sentence for each model without a price, over all rows."""
+    sums: dict[tuple[str, str, str], list[int]] = {}
+    for row in rows:
+        for item in row.get("unpriced", ()):
+            key = (item.get("provider", "unknown provider"), item.get("model", "unknown"), item["reason"])
+            held = sums.setdefault(key, [0, 0])
+            held[0] += item["turns"]
+            held[1] += item["tokens"]
+    for (provider, model, reason), (turns, tokens) in sorted(sums.items()):
+        yield f"unpriced: {provider} {model}: {turns:,} turns, {tokens:,} tokens: {reason}"

@@ -1,0 +1,156 @@
+"""All of a client's files -> its events, each once, in order of time.
+
+Workers answer with turns in a compact form; they become records only on their way out, while the next command in the
+pipe is already at work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from tokenops import events, projects, read_claude, read_codex, readers, scan, workers
+
+# (time, id, record), or a turn of the usual shape as its reader keeps it; either way in order of time when sorted.
+Entry = tuple[Any, ...]
+
+
+class Batch:
+    """What was read of one client."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.paths: dict[str, str] = {}  # project_id -> path
+        self.rejected: list[tuple[str, str]] = []
+        self.unread: list[tuple[str, int, str]] = []
+
+    def take(self, answer: dict[str, Any]) -> None:
+        """Add another worker's answer, or another client's batch."""
+        self.paths |= answer["paths"]
+        self.rejected += answer["rejected"]
+        self.unread += answer["unread"]
+
+
+def record(entry: Entry) -> events.Event:
+    """The record of an entry."""
+    if len(entry) == 3:
+        event: events.Event = entry[2]
+        return event
+    return read_claude.expanded(entry)
+
+
+def gather(
+    client: readers.Client,
+    paths: Sequence[str],
+    jobs: int | None = None,
+    salt: bytes = b"",
+    progress: Callable[[int], None] = lambda size: None,
+) -> Batch:
+    """One client's events. Raises workers.Died."""
+    work = {"claude": _claude, "codex": _codex}[client.name]
+    found = workers.answers(lambda share, told: work(share, salt, told), paths, jobs, progress)
+    batch = Batch()
+    for answer in found:
+        batch.take(answer)
+    if client.name == "codex":
+        _threads(batch, [packed for answer in found for packed in answer["threads"]], salt)
+    elif len(found) == 1:
+        batch.entries = found[0]["entries"]
+    else:
+        _join(batch, found)
+    return batch
+
+
+def _claude(share: Iterable[str], salt: bytes, told: Callable[[int], None]) -> dict[str, Any]:
+    rejected: list[tuple[str, str]] = []
+    unread: list[tuple[str, int, str]] = []
+    transcripts = read_claude.Transcripts(lambda place, why: rejected.append((place, why)), salt)
+    for path in share:
+        cursor = scan.Cursor()
+        try:
+            transcripts.read(path, cursor)
+        except OSError as error:
+            unread.append((path, error.errno or 0, error.strerror or ""))
+        told(cursor.offset)
+    entries: list[Entry] = [*transcripts.turns(), *((e["ts"], e["id"], e) for e in transcripts.others())]
+    entries.sort()
+    return {"entries": entries, "paths": transcripts.places.paths, "rejected": rejected, "unread": unread}
+
+
+def _codex(share: Iterable[str], salt: bytes, told: Callable[[int], None]) -> dict[str, Any]:
+    rejected: list[tuple[str, str]] = []
+    unread: list[tuple[str, int, str]] = []
+    threads = []
+    buffer = bytearray(scan.BLOCK)
+    for path in share:
+        thread, cursor = read_codex.thread_of(path), scan.Cursor()
+        try:
+            read_codex.read(path, thread, cursor, buffer, lambda place, why: rejected.append((place, why)))
+        except OSError as error:
+            unread.append((path, error.errno or 0, error.strerror or ""))
+        told(cursor.offset)
+        if thread.rows:
+            threads.append(read_codex.packed(thread))
+    return {"threads": threads, "paths": {}, "rejected": rejected, "unread": unread}
+
+
+def _threads(batch: Batch, packed: list[dict[str, Any]], salt: bytes) -> None:
+    """The events of all threads: forks are told from their parents only when all are known."""
+    places = projects.Places(salt)
+    found: dict[str, events.Event] = {}
+    for thread, rows in read_codex.owned([read_codex.unpacked(one) for one in packed]):
+        for event in read_codex.events_of(thread, rows, places):
+            seen = found.get(event["id"])
+            found[event["id"]] = events.join(seen, event) if seen else event
+    batch.paths = places.paths
+    batch.entries = sorted((event["ts"], event["id"], event) for event in found.values())
+
+
+def _join(batch: Batch, answers: list[dict[str, Any]]) -> None:
+    """One list of several workers' entries, a turn that two of them saw joined."""
+    known: dict[str, Entry] = {}
+    for answer in answers:
+        for entry in answer["entries"]:
+            seen = known.get(entry[1])
+            if seen is None:
+                known[entry[1]] = entry
+            else:
+                event = events.join(record(seen), record(entry))
+                known[event["id"]] = (event["ts"], event["id"], event)
+    batch.entries = sorted(known.values())
+
+
+def ordered(
+    batches: Iterable[Batch], salted: bool = True, since: str = "", until: str = "9", project: str | None = None
+) -> Iterator[events.Event]:
+    """The events of all batches in a span, in order of time, projects of one name told apart.
+
+    Without a salt the hash of a project's path could be guessed, so it is left out.
+    """
+    batches = list(batches)
+    paths: dict[str, str] = {}
+    for batch in batches:
+        paths |= batch.paths
+    names = projects.labels(paths)
+    wanted = {key for key, name in names.items() if project in (None, name, projects.label(paths[key]))}
+    entries = [entry for batch in batches for entry in batch.entries if since <= entry[0] < until]
+    entries.sort()
+    changed: dict[int, tuple[dict[str, Any], bool]] = {}
+
+    def named(block: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        key = block.get("project_id", "")
+        made = projects.relabelled(block, names)
+        return (made if salted else {k: v for k, v in made.items() if k != "project_id"}), key in wanted
+
+    for entry in entries:
+        if len(entry) == 3:
+            event, kept = named(entry[2])
+            if kept or project is None:
+                yield event
+            continue
+        block = entry[4]  # one attribution block serves all turns of its session
+        found = changed.get(id(block))
+        if found is None:
+            found = changed[id(block)] = named(block)
+        if found[1] or project is None:
+            yield read_claude.expanded((*entry[:4], found[0]))

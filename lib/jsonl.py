@@ -1,0 +1,125 @@
+"""Lines of JSON in and out.
+
+A bad line is given to `reject(place, why)` and skipped; nothing else is lost.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO
+
+import orjson
+
+Record = dict[str, Any]
+Reject = Callable[[str, str], None]
+BOM = b"\xef\xbb\xbf"
+
+_SPACE = " \t\r\n"
+
+
+class Records:
+    """The JSON objects of a stream of lines; `place` is the file and line of the one given last."""
+
+    def __init__(self, stream: Iterable[bytes], name: str, reject: Reject) -> None:
+        self.stream, self.name, self.reject = stream, name, reject
+        self.number = 0
+
+    @property
+    def place(self) -> str:
+        """File and line, for messages."""
+        return f"{self.name}:{self.number}"
+
+    def __iter__(self) -> Iterator[Record]:
+        loads = orjson.loads
+        for line in self.stream:
+            self.number += 1
+            try:
+                record = loads(line)
+                if type(record) is dict:
+                    yield record
+                    continue
+            except ValueError:
+                pass
+            found, why = objects(line)
+            yield from found
+            if why:
+                self.reject(self.place, why)
+
+
+def parsed(line: bytes | bytearray, say: Callable[[str], None]) -> list[Record]:
+    """The JSON objects of a line: one, or several that were glued together. What is skipped is told to `say`."""
+    try:
+        value = orjson.loads(line)
+        if type(value) is dict:
+            return [value]
+    except ValueError:
+        pass
+    found, why = objects(line)
+    if why:
+        say(why)
+    return found
+
+
+def objects(line: bytes | bytearray | memoryview) -> tuple[list[Record], str]:
+    """The JSON objects of a line that the strict parser refused, and why the rest of it is skipped ("" if none is).
+
+    Accepted: a byte order mark, blanks, several objects glued together, bytes that are no UTF-8 and halves of
+    surrogate pairs inside strings (clients cut text in the middle of a character; the counts beside it are good).
+    """
+    text = bytes(line).removeprefix(BOM).strip()
+    if not text:
+        return [], ""
+    chars = text.decode(errors="replace")
+    found: list[Record] = []
+    at = 0
+    while at < len(chars):
+        try:
+            value, end = _decoder.raw_decode(chars, at)
+        except (ValueError, RecursionError) as error:
+            return found, f"not JSON ({_reason(error)}, at byte {at} of {len(text)}); skipped"
+        if not isinstance(value, dict):
+            return found, f"expected a JSON object, found {kind_of(value)}; skipped"
+        found.append(value)
+        at = end
+        while at < len(chars) and chars[at] in _SPACE:
+            at += 1
+    return found, ""
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+_decoder = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def _reason(error: Exception) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(":")[0]
+
+
+def kind_of(value: object) -> str:
+    """A JSON value's kind in words."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, (int, float)):
+        return "a number"
+    names: dict[type, str] = {str: "a string", list: "an array", dict: "an object"}
+    return names.get(type(value), type(value).__name__)
+
+
+def line_of(record: Record) -> bytes:
+    """One line of JSON, with its newline."""
+    try:
+        # Adding the newline here copies: what orjson returns keeps its whole buffer, 4 KB for a line of 500 bytes.
+        return orjson.dumps(record) + b"\n"
+    except TypeError:  # half of a surrogate pair in a name: written as "?"
+        return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode(errors="replace") + b"\n"
+
+
+def write(records: Iterable[Record], out: BinaryIO) -> None:
+    """Write records as lines."""
+    for record in records:
+        out.write(line_of(record))

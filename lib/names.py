@@ -1,0 +1,123 @@
+"""A model's name, taken apart: never by substring, always by structure.
+
+The same model is `claude-opus-4-6` to Anthropic, `us.anthropic.claude-opus-4-6-v1:0` to Bedrock, `claude-opus-4-6[1m]`
+to a client with a long context, `anthropic/claude-opus-4.6` to a router. `readings` gives what a name may mean, the
+most literal first; whether one of them has a price is for `pricing` to say.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tokenops import catalog
+
+
+class Reading(NamedTuple):
+    """One way to read a name: a model id in lower case, and what the rest of the name said."""
+
+    model: str
+    provider: str = ""  # named by the name itself
+    region: str = ""  # of a cloud: us, eu, ..., global, or "in-region"
+    tier: str = ""
+    free: bool = False
+    notes: tuple[str, ...] = ()
+
+
+_PATH = re.compile(r"(?:publishers/([a-z0-9-]+)/)?models/")
+_ARN = re.compile(r"arn:aws[a-z-]*:bedrock:[a-z0-9-]*:\d*:(?:application-)?(?:inference-profile|foundation-model)/")
+_BEDROCK = re.compile(
+    r"(?:(us-gov|us|eu|apac|jp|au|ca|global)\.)?(anthropic|amazon|meta|mistral|cohere|deepseek|openai|qwen)\."
+)
+_BEDROCK_VERSION = re.compile(r"-v\d+(?::\d+)?(?:\[1m\])?\Z|:\d+\Z")
+_SNAPSHOT = re.compile(r"(?:@(?:20\d{6}|default|latest)|-20\d{2}-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01]))\Z")
+_EFFORT = re.compile(r"-(?:none|minimal|low|medium|high|xhigh|max|ultra|thinking)\Z")
+_ROUTE = re.compile(r":(nitro|floor|online|beta|extended|thinking|exacto)\Z")
+_CLAUDE_DOTS = re.compile(r"(?<=\d)\.(?=\d)")
+
+
+def readings(name: str) -> Iterator[Reading]:
+    """What a model's name may mean, the most literal reading first."""
+    text = name.strip().lower()
+    found = Reading(text)
+    yield found
+    if text.endswith(":free"):
+        yield found._replace(model=text.removesuffix(":free"), free=True)
+        return
+    for step in (_without_path, _without_prefixes, _without_route, _without_cloud, _without_marks):
+        for reading in step(found):
+            found = reading
+            yield found
+    yield from _shortened(found)
+
+
+def _without_path(found: Reading) -> Iterator[Reading]:
+    if arn := _ARN.match(found.model):
+        yield found._replace(model=found.model[arn.end() :], provider="bedrock")
+    elif path := _PATH.search(found.model):
+        yield found._replace(model=found.model[path.end() :], provider="vertex" if path[1] else found.provider)
+
+
+def _without_prefixes(found: Reading) -> Iterator[Reading]:
+    """Each router's prefix in turn: `openrouter/anthropic/claude...` is billed by openrouter."""
+    known = catalog.load("providers")["prefixes"]
+    while "/" in found.model:
+        head, _, rest = found.model.partition("/")
+        if head not in known or not rest:
+            return
+        found = found._replace(model=rest, provider=found.provider or known[head])
+        yield found
+
+
+def _without_route(found: Reading) -> Iterator[Reading]:
+    if route := _ROUTE.search(found.model):
+        notes = (*found.notes, f"the variant {route[0]} is priced as its model")
+        yield found._replace(model=found.model[: route.start()], notes=notes)
+
+
+def _without_cloud(found: Reading) -> Iterator[Reading]:
+    if cloud := _BEDROCK.match(found.model):
+        bare = _BEDROCK_VERSION.sub("", found.model[cloud.end() :])
+        yield found._replace(model=bare, provider="bedrock", region=cloud[1] or "in-region")
+
+
+def _without_marks(found: Reading) -> Iterator[Reading]:
+    if found.model.startswith("ft:"):  # ft:base:organisation:name:id has a price of its own, never its base's
+        yield found._replace(model=":".join(found.model.split(":")[:2]))
+        return
+    model = found.model.removesuffix("[1m]")
+    if model.startswith("claude-"):
+        model = _CLAUDE_DOTS.sub("-", model)
+    if model != found.model:
+        yield found._replace(model=model)
+    if model.startswith("claude-") and model.endswith("-fast"):
+        yield found._replace(model=model.removesuffix("-fast"), tier="fast")
+
+
+def _shortened(found: Reading) -> Iterator[Reading]:
+    """Without a snapshot's date, without a reasoning effort, without both."""
+    for pattern in (_SNAPSHOT, _EFFORT):
+        if mark := pattern.search(found.model):
+            # gpt-5.1-codex-max is a product, no effort of gpt-5.1-codex; a mini or pro never loses its name here.
+            if pattern is _EFFORT and found.model.endswith("-codex-max"):
+                return
+            found = found._replace(model=found.model[: mark.start()])
+            yield found
+
+
+@functools.cache
+def provider_of(name: str) -> str:
+    """Whose model a name is, by its prefix or its first word; "" where neither is known."""
+    families = catalog.load("providers")["families"]
+    last = Reading("")
+    for last in readings(name):
+        if last.provider:
+            return last.provider
+    last = last._replace(model=last.model.removeprefix("ft:"))
+    for provider, words in families.items():
+        for word in words:
+            if last.model == word or (last.model.startswith(word) and last.model[len(word)] in "-.:@0123456789"):
+                return str(provider)
+    return ""

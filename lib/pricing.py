@@ -1,0 +1,375 @@
+"""Model name -> rate; tokens x rate -> exact money.
+
+Unknown is unpriced with a reason, never $0 and never the price of a neighbour. A rate is a straight line through zero
+in every count, so pricing a sum equals summing prices, to the last digit.
+"""
+
+from __future__ import annotations
+
+import decimal
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from tokenops import cards, catalog, names, when
+
+Data = dict[str, Any]
+
+# Every sum of token counts times a price fits; an inexact result would raise.
+_EXACT = decimal.Context(prec=60, traps=[decimal.Inexact, decimal.InvalidOperation])
+ZERO = Decimal(0)
+NO_RATE = "!"
+
+_CLASS_OF = {
+    "input_tokens": "input",
+    "cache_read_tokens": "cache_read",
+    "cache_write_tokens": "cache_write",
+    "cache_write_1h_tokens": "cache_write_1h",
+    "cache_write_12h_tokens": "cache_write_12h",
+    "output_tokens": "output",
+}
+# Parts of another class that may have a price of their own.
+_PARTS = {
+    "reasoning_tokens": ("reasoning", "output"),
+    "audio_input_tokens": ("audio_input", "input"),
+    "image_input_tokens": ("image_input", "input"),
+    "audio_output_tokens": ("audio_output", "output"),
+    "image_output_tokens": ("image_output", "output"),
+}
+
+
+# provider, model, tier, geo, search context
+Priced = tuple[str | None, str | None, str | None, str | None, str | None]
+
+
+class Unpriced(NamedTuple):
+    """No price, and why."""
+
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """Each reason is a sort of its own, as each rate is."""
+        return NO_RATE + self.reason
+
+
+class Rate(NamedTuple):
+    """One price row in force, for a tier and a geo."""
+
+    name: str  # provider/model@from>context~window, unique within a catalogue
+    rates: Mapping[str, str | None]  # class -> USD per million tokens; None: nobody published one
+    factor: str  # of the geo
+    web_search: str | None  # USD per thousand
+    request: str | None  # USD per thousand, of the search context
+    notes: tuple[str, ...]
+    source: tuple[str, ...]
+    confidence: str
+
+
+class Cost(NamedTuple):
+    """An exact amount, line by line."""
+
+    usd: Decimal
+    lines: tuple[tuple[str, int, str, Decimal], ...]  # class, count, USD per million (or thousand), amount
+    notes: tuple[str, ...]
+
+
+class Card(NamedTuple):
+    """What one model, tier and geo can cost: every rate by name, and how to choose."""
+
+    choose: Callable[[str, int], Rate | Unpriced]
+    only: Rate | Unpriced | None  # where there is nothing to choose
+    sized: bool  # whether the length of the prompt matters
+    by_name: Mapping[str, Rate]
+
+    def rate_of(self, event: Data) -> Rate | Unpriced:
+        """The rate of one event (its size decides the context tier), or of one row (which names its rate)."""
+        get = event.get
+        kind = get("kind")
+        if kind == "row":
+            name = get("rate", "")
+            found = self.by_name.get(name)
+            return found or Unpriced(get("unpriced", f"the rate {name!r} is not in this catalogue; roll up again"))
+        if self.only is not None:
+            return self.only
+        if not self.sized or kind == "usage":  # an aggregate does not say how long each prompt was: the base rate
+            return self.choose(event["ts"], 0)
+        size = (
+            get("input_tokens", 0)
+            + get("cache_read_tokens", 0)
+            + get("cache_write_tokens", 0)
+            + get("cache_write_1h_tokens", 0)
+            + get("cache_write_12h_tokens", 0)
+        )
+        return self.choose(event["ts"], size)
+
+
+class Catalogue:
+    """The compiled catalogue and what was looked up in it."""
+
+    def __init__(self, data: Data, digest: str) -> None:
+        self.providers: Data = data["providers"]
+        self.multiplexers: list[str] = data["multiplexers"]
+        self.digest = digest
+        self._cards: dict[Priced, Card] = {}
+
+    def card(self, event: Data) -> Card:
+        """The prices of an event's model, tier, geo and search context."""
+        get = event.get
+        priced = (get("provider"), get("model"), get("tier"), get("geo"), get("search_context"))
+        found = self._cards.get(priced)
+        if found is None:
+            found = self._cards[priced] = self._card(*priced)
+        return found
+
+    def rate_of(self, event: Data) -> Rate | Unpriced:
+        """The rate of one event or row."""
+        return self.card(event).rate_of(event)
+
+    def _card(
+        self,
+        provider: str | None,
+        model: str | None,
+        tier: str | None,
+        geo: str | None,
+        search_context: str | None,
+    ) -> Card:
+        found = self.find(provider or "", model or "")
+        if isinstance(found, Unpriced):
+            return _fixed(found)
+        return card_of(found, tier or "", geo or "", search_context or "")
+
+    def find(self, provider: str, model: str) -> Found | Unpriced:
+        """The price rows that a model's name means, or why there are none."""
+        if not model or model == "unknown":
+            return Unpriced("the client recorded no model")
+        if not provider:
+            return Unpriced(f"nobody is known to bill {model!r}; add an override")
+        for reading in names.readings(model):
+            if reading.free:
+                return Found(f"{provider}/{model}", [_FREE], reading, {}, {})
+            owner = self.providers.get(_biller(provider, reading))
+            if owner is None:
+                continue
+            rows = self._rows(owner, reading.model)
+            if rows is not None:
+                return Found(f"{owner['provider']}/{reading.model}", rows, reading, owner["sources"], owner["holidays"])
+            if reason := owner["unpriced"].get(reading.model):
+                return Unpriced(reason)
+        if provider in self.multiplexers:
+            return Unpriced(f"{provider} sets prices of its own; add an override")
+        if provider not in self.providers:
+            return Unpriced(f"no prices of {provider} are known; add an override")
+        return Unpriced(f"no price of {model!r} by {provider} is known")
+
+    def _rows(self, owner: Data, model: str) -> list[Data] | None:
+        if model in owner["models"]:
+            rows: list[Data] = owner["models"][model]
+            return rows
+        targets = owner["aliases"].get(model)
+        if targets is None:
+            return None
+        found = []
+        for target in targets:
+            for row in owner["models"].get(target["to"], ()):
+                begins = max(row.get("from", ""), target.get("from", ""))
+                ends = min(row.get("until", "9"), target.get("until", "9"))
+                if begins < ends:
+                    found.append({**row, "from": begins, "until": ends})
+        return found
+
+
+class Found(NamedTuple):
+    """A model's price rows, and how its name led to them."""
+
+    name: str
+    rows: list[Data]
+    reading: names.Reading
+    sources: Data
+    holidays: Data
+
+
+_FREE: Data = {"tiers": {"": {"rates": dict.fromkeys(cards.CLASSES, "0"), "above": [], "windows": []}}, "geo": {}}
+
+
+def _biller(provider: str, reading: names.Reading) -> str:
+    """Whose table to look in. A name may say more than the record (a cloud's prefix), but never another vendor."""
+    return provider
+
+
+def _fixed(rate: Rate | Unpriced) -> Card:
+    return Card(lambda ts, size: rate, rate, False, {})
+
+
+def card_of(found: Found, tier: str, geo: str, search_context: str) -> Card:
+    """All rates of a model for one tier, geo and search context."""
+    tier = tier or found.reading.tier
+    intervals: list[Interval] = []
+    by_name: dict[str, Rate] = {}
+    sized = False
+    for row in found.rows:
+        made = _interval(found, row, tier, geo, search_context)
+        intervals.append(made)
+        by_name |= {rate.name: rate for rate in made.rates}
+        sized = sized or made.sized
+    if len(intervals) == 1 and intervals[0].choose is None and (intervals[0].begins, intervals[0].ends) == ("", "9"):
+        return _fixed(intervals[0].base)._replace(by_name=by_name)
+
+    def choose(ts: str, size: int) -> Rate | Unpriced:
+        for begins, ends, base, inner, *_ in intervals:
+            if begins <= ts < ends:
+                return base if inner is None else inner(ts, size)
+        return Unpriced(f"no price of {found.name} is known for {ts[:10]}")
+
+    return Card(choose, None, sized, by_name)
+
+
+class Interval(NamedTuple):
+    """One interval of a card: its base rate, and how to choose another, where there are others."""
+
+    begins: str
+    ends: str
+    base: Rate | Unpriced
+    choose: Callable[[str, int], Rate] | None = None
+    sized: bool = False
+    rates: tuple[Rate, ...] = ()
+
+
+def _interval(found: Found, row: Data, tier: str, geo: str, search_context: str) -> Interval:
+    """How to choose within one interval, and everything there is to choose from."""
+    span = (row.get("from", ""), row.get("until", "9"))
+    if tier not in row["tiers"]:
+        return Interval(*span, Unpriced(f"{found.name} has no published price in tier {tier}"))
+    factor = "1"
+    if geo:
+        if geo not in row["geo"]:
+            return Interval(*span, Unpriced(f"{found.name} has no published price for {geo}"))
+        factor = row["geo"][geo]
+    block = row["tiers"][tier]
+    request = row.get("request")
+    notes = found.reading.notes
+    if isinstance(request, dict):
+        if search_context not in request:
+            notes += ("the search context was not recorded: low assumed",)
+        request = request.get(search_context, request["low"])
+    stem = found.name + (f"@{row['from'][:16]}" if row.get("from") else "")
+
+    def rate(suffix: str, rates: Data) -> Rate:
+        source = tuple(str(found.sources.get(key, {}).get("url", key)) for key in row.get("src", ()))
+        return Rate(stem + suffix, rates, factor, row.get("web_search"), request, notes, source, row.get("confidence", ""))
+
+    base = rate("", block["rates"])
+    steps = [
+        (step["tokens"] + (step["op"] == "gt"), rate(f">{step['tokens']}", {**block["rates"], **step["rates"]}))
+        for step in block["above"]
+    ]
+    windows = [
+        (_within(window, found.holidays), rate(f"~{window['name']}", {**block["rates"], **window["rates"]}))
+        for window in block["windows"]
+    ]
+
+    def choose(ts: str, size: int) -> Rate:
+        for inside, one in windows:
+            if inside(ts):
+                return one
+        chosen = base
+        for least, one in steps:
+            if size >= least:
+                chosen = one
+        return chosen
+
+    rates = (base, *(one for _, one in steps), *(one for _, one in windows))
+    return Interval(*span, base, choose if len(rates) > 1 else None, bool(steps), rates)
+
+
+def _within(window: Data, holidays: Data) -> Callable[[str], bool]:
+    """Whether a time lies in a weekly window, in the window's own zone."""
+    tz = when.zone(window["tz"])
+    free = {str(day) for day in holidays.get(window["except"], ())}
+    begins, ends = window.get("from", ""), window.get("until", "9")
+    known: dict[str, bool] = {}
+
+    def inside(ts: str) -> bool:
+        if not begins <= ts < ends:
+            return False
+        key = ts[:16]
+        answer = known.get(key)
+        if answer is None:
+            at = when.local(when.moment(ts), tz)
+            minute = at.hour * 60 + at.minute
+            answer = known[key] = (
+                at.isoweekday() in window["days"]
+                and f"{at:%Y-%m-%d}" not in free
+                and any(first <= minute < last for first, last in window["hours"])
+            )
+        return answer
+
+    return inside
+
+
+def cost_of(rate: Rate, counts: Mapping[str, Any]) -> Cost | Unpriced:
+    """What some counts cost at a rate. The counts may be of one turn or of many."""
+    lines: list[tuple[str, int, str, Decimal]] = []
+    notes = list(rate.notes)
+    rates = rate.rates
+    left = {name: counts.get(name, 0) for name in _CLASS_OF}
+    priced: list[tuple[str, int, str]] = []
+    for part, (name, whole) in _PARTS.items():
+        count, price = counts.get(part, 0), rates.get(name)
+        if count and price is not None:
+            field = f"{whole}_tokens"
+            left[field] -= min(count, left[field])
+            priced.append((part, count, rates["input"] or "0" if price == cards.SAME else price))
+    for field, name in _CLASS_OF.items():
+        count = left[field]
+        if not count:
+            continue
+        price = rates.get(name)
+        if price is None:
+            if name == "output":
+                return Unpriced(f"{rate.name} has no price for output")
+            notes.append(f"no price of {name} is published: billed as input")
+        if price is None or price == cards.SAME:
+            price = rates["input"] or "0"
+        priced.append((field, count, price))
+    if citations := counts.get("citation_tokens", 0):
+        priced.append(("citation_tokens", citations, rates.get("citation") or rates["input"] or "0"))
+    for field, count, price in priced:
+        each = _EXACT.multiply(Decimal(price), Decimal(rate.factor))
+        lines.append((field, count, format(each, "f"), _EXACT.multiply(each, Decimal(count)).scaleb(-6, _EXACT)))
+    for field, fee in (("web_searches", rate.web_search), ("requests", rate.request)):
+        count = counts.get(field, 0)
+        if count and fee is not None:
+            lines.append((field, count, fee, _EXACT.multiply(Decimal(fee), Decimal(count)).scaleb(-3, _EXACT)))
+        elif count and field == "web_searches":
+            notes.append("no price of web searches is published: not billed")
+    total = ZERO
+    for *_, amount in lines:
+        total = _EXACT.add(total, amount)
+    return Cost(total, tuple(lines), tuple(dict.fromkeys(notes)))
+
+
+def plain(amount: Decimal) -> str:
+    """An amount as text without exponent or trailing zeros."""
+    text = format(amount, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def add(a: Decimal, b: Decimal) -> Decimal:
+    """An exact sum."""
+    return _EXACT.add(a, b)
+
+
+def load() -> Catalogue:
+    """The built-in catalogue."""
+    sources = catalog.sources("pricing/*.yaml") | catalog.sources("providers.yaml")
+
+    def compiled(parsed: Data) -> Data:
+        providers = parsed.pop("providers.yaml")
+        made = {name: cards.compile_provider(data, name) for name, data in parsed.items()}
+        return {
+            "providers": {data["provider"]: data for data in made.values()},
+            "multiplexers": providers["multiplexers"],
+        }
+
+    return Catalogue(*catalog.compiled("pricing", sources, compiled))

@@ -1,0 +1,125 @@
+"""Which project a session belongs to: its first working directory, or the git repository around it.
+
+An event carries the directory's basename and a short salted hash of its path, never the path. Two projects of one
+basename are told apart by their parent directories.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_PUNCTUATION = re.compile(r"[^A-Za-z0-9]")
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+
+
+def split(path: str) -> list[str]:
+    """The parts of an absolute path of this or another system, root left out."""
+    return [part for part in re.split(r"[\\/]" if _WINDOWS.match(path) else "/", path) if part]
+
+
+@functools.cache
+def ancestor_encoded(path: str, folder: str) -> str:
+    """The directory at or above `path` whose name, with all punctuation made "-", is `folder`; "" if none is."""
+    while folder and len(path) >= len(folder):
+        if _PUNCTUATION.sub("-", path) == folder:
+            return path
+        path = path[: max(path.rfind("/"), path.rfind("\\"), 0)]
+    return ""
+
+
+@functools.cache
+def repository(path: str) -> str:
+    """The root of the git repository around a directory that still exists, else the directory itself.
+
+    A linked worktree counts as its main repository.
+    """
+    at = path
+    while os.path.isabs(at):
+        marker = os.path.join(at, ".git")
+        if os.path.isdir(marker):
+            return at
+        if os.path.isfile(marker):
+            return _main_worktree(marker) or at
+        above = os.path.dirname(at)
+        if above == at or not os.path.isdir(path):
+            break
+        at = above
+    return path
+
+
+def _main_worktree(marker: str) -> str:
+    try:
+        with open(marker, encoding="utf-8") as file:
+            text = file.read(4096)
+    except (OSError, UnicodeDecodeError):
+        return ""
+    root, found, _ = text.removeprefix("gitdir:").strip().partition("/.git/worktrees/")
+    return root if found and os.path.isabs(root) else ""
+
+
+def hashed(path: str, salt: bytes) -> str:
+    """A short hash of a path that cannot be looked up without the salt."""
+    return hashlib.blake2b(path.encode(errors="replace"), key=salt[:64], digest_size=6).hexdigest()
+
+
+def label(path: str, depth: int = 1) -> str:
+    """The last `depth` parts of a path."""
+    return "/".join(split(path)[-depth:]) or path
+
+
+def labels(paths: Mapping[str, str]) -> dict[str, str]:
+    """A name for each project (id -> path): its basename, with as many parents as tell it from the others."""
+    names = {key: label(path) for key, path in paths.items()}
+    for depth in range(2, 40):
+        shared = _shared(names.values())
+        if not shared:
+            break
+        names = {key: label(paths[key], depth) if name in shared else name for key, name in names.items()}
+    return names
+
+
+def _shared(names: Iterable[str]) -> set[str]:
+    seen: set[str] = set()
+    return {name for name in names if name in seen or seen.add(name)}  # type: ignore[func-returns-value]
+
+
+class Places:
+    """The projects met in one run, and the attribution fields of their sessions."""
+
+    def __init__(self, salt: bytes) -> None:
+        self.salt = salt
+        self.paths: dict[str, str] = {}
+
+    def attribution(self, source: str, client: str, root: str, folder: str, session: str) -> dict[str, Any]:
+        """The attribution block of a session. `folder` names the project where no working directory is known."""
+        found: dict[str, Any] = {"source": source, "client": client}
+        path = repository(root) if root else folder
+        agent = client
+        if path:
+            key = hashed(path, self.salt)
+            self.paths[key] = path
+            found["project"] = label(path)
+            found["project_id"] = key
+            agent = f"{client}:{found['project']}"
+        found["agent_id"] = agent
+        if session:
+            found["workflow_id"] = f"{agent}:{session}"
+            found["session_id"] = session
+        return found
+
+
+def relabelled(event: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The event with its project's name as in `names` (by project_id), in the ids made of it too."""
+    name = names.get(event.get("project_id", ""))
+    if name is None or name == event.get("project"):
+        return event
+    agent = f"{event['client']}:{name}"
+    changed = {**event, "project": name, "agent_id": agent}
+    if "session_id" in event:
+        changed["workflow_id"] = f"{agent}:{event['session_id']}"
+    return changed

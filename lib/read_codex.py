@@ -1,0 +1,419 @@
+"""Codex rollouts -> events.
+
+A rollout's `token_count` lines carry the thread's cumulative totals. A line whose totals moved is a turn; one whose
+totals did not is a repetition. A fork or a spawned child begins with a copy of its parent's lines under new times:
+each turn has one owner, the thread that produced it, whatever file holds a copy.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from tokenops import events, jsonl, names, projects, scan, when
+
+SOURCE = "codex-jsonl"
+CLIENT = "codex"
+
+Raw = dict[str, Any]
+Totals = tuple[int, int, int, int]  # input (cached inside), cached, output (reasoning inside), reasoning
+
+_MASKED = re.compile(r"[\s\[\]<>*]|REDACTED")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
+_FILE_UUID = re.compile(r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.jsonl\Z")
+# A copied row is written with the file; no model answers within a second of a thread's start.
+_BURST_MS = 1000
+
+
+def files(home: str) -> Iterator[str]:
+    """The rollouts of a Codex home: active sessions first, then archived ones."""
+    for folder in ("sessions", "archived_sessions"):
+        for path in scan.walk(os.path.join(home, folder)):
+            if path.endswith(".jsonl"):
+                yield path
+
+
+def wanted(line: bytearray, at: int, stop: int) -> bool:
+    """Whether a line could matter: its type, where it stands before the first nested brace, says so at once."""
+    brace = line.find(b"{", at + 1, stop)
+    if brace < 0:
+        return False
+    kind = _type_in(line[at:brace])
+    if kind is None:
+        return True
+    if kind != b"event_msg":
+        return kind in (b"session_meta", b"turn_context")
+    inner = line.find(b"{", brace + 1, stop)
+    kind = _type_in(line[brace : inner if inner >= 0 else stop])
+    return kind is None or kind in (b"token_count", b"thread_settings_applied", b"task_started")
+
+
+def _type_in(head: bytearray) -> bytes | None:
+    found = head.find(b'"type":"')
+    return bytes(head[found + 8 : head.find(b'"', found + 8)]) if found >= 0 else None
+
+
+@dataclass
+class Row:
+    """A line that moved the totals."""
+
+    ts: str
+    epoch: int
+    totals: Totals
+    counts: Raw
+    model: str
+    tier: str
+    limits: Raw | None
+    replayed: bool | None  # None: the file alone does not say
+
+
+@dataclass
+class Thread:
+    """One rollout: what its lines said so far. All of it is parser state, kept with the cursor."""
+
+    id: str
+    parent: str = ""
+    spawned: bool = False
+    sidechain: bool = False
+    human: bool = True
+    began: int = 0
+    cwd: str = ""
+    provider: str = ""
+    model: str = ""
+    tier: str = ""
+    last: Totals | None = None
+    epoch: int = 0
+    named: bool = False  # the first session_meta was read
+    own: bool = True  # what is read now is this thread's own, and no copy
+    told: bool = False  # turn ids told copies and own turns apart
+    started: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+    def take_in(self, raw: Raw) -> None:
+        """Take in one line. Raises Bad."""
+        payload = raw.get("payload")
+        if type(payload) is not dict:
+            return
+        kind = raw.get("type")
+        if kind == "session_meta":
+            self._meta(payload, raw)
+        elif kind == "turn_context":
+            self._turn(payload)
+        elif kind == "event_msg":
+            inner = payload.get("type")
+            if inner == "token_count":
+                self._count(payload, raw)
+            elif inner == "thread_settings_applied":
+                settings = payload.get("thread_settings")
+                if type(settings) is dict:
+                    self.tier = tier_of(settings.get("service_tier"))
+            elif inner == "task_started" and type(payload.get("turn_id")) is str:
+                self.started.append(payload["turn_id"])
+
+    def _meta(self, payload: Raw, raw: Raw) -> None:
+        if self.named:
+            return
+        self.named = True
+        if type(given := payload.get("id")) is str and given and not _MASKED.search(given):
+            self.id = given
+        source = payload.get("source")
+        spawn: Any = source.get("subagent") if type(source) is dict else None
+        spawn = spawn.get("thread_spawn") if type(spawn) is dict else None
+        candidates = [payload.get("forked_from_id"), payload.get("parent_thread_id")]
+        if type(spawn) is dict:
+            candidates.append(spawn.get("parent_thread_id"))
+        self.parent = next((c for c in candidates if type(c) is str and c and not _MASKED.search(c) and c != self.id), "")
+        self.spawned = not payload.get("forked_from_id")
+        role = payload.get("thread_source")
+        self.sidechain = (type(source) is dict and "subagent" in source) or role in ("subagent", "guardian_review")
+        self.human = role == "user" and not self.sidechain
+        self.own = not self.parent
+        self.cwd = text_of(payload.get("cwd"))
+        self.provider = text_of(payload.get("model_provider"))
+        try:
+            self.began = when.moment(raw.get("timestamp") or payload.get("timestamp") or "")
+        except (ValueError, TypeError, AttributeError):
+            self.began = 0
+
+    def _turn(self, payload: Raw) -> None:
+        if not self.own:
+            turn, born = uuid_ms(payload.get("turn_id")), uuid_ms(self.id)
+            if turn is not None and born is not None:
+                self.told = True
+                late = turn > born or (turn == born and (self.human or payload.get("turn_id") in self.started))
+                self.own = late
+        model = payload.get("model")
+        if type(model) is str and model and not _MASKED.search(model):
+            if not self.model:
+                for row in self.rows:
+                    row.model = model
+            self.model = model
+        if not self.cwd:
+            self.cwd = text_of(payload.get("cwd"))
+
+    def _count(self, payload: Raw, raw: Raw) -> None:
+        info = payload.get("info")
+        if type(info) is not dict:
+            return
+        total, last = totals_of(info.get("total_token_usage")), totals_of(info.get("last_token_usage"))
+        before = self.last, self.epoch
+        counted = self._moved(total, last)
+        if counted is None:
+            return
+        try:
+            ts = when.canonical(raw["timestamp"])
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
+            self.last, self.epoch = before
+            raise events.Bad(f"timestamp {str(raw.get('timestamp'))[:40]!r} is no time") from None
+        given = info.get("model")
+        if type(given) is str and given and not self.model:
+            self._turn({"model": given})
+        limits = payload.get("rate_limits")
+        assert self.last is not None
+        replayed = False if self.own and (self.told or not self.parent) else (True if self.told else None)
+        counts = counts_of(counted)
+        self.rows.append(
+            Row(ts, self.epoch, self.last, counts, self.model, self.tier, limits if type(limits) is dict else None, replayed)
+        )
+
+    def _moved(self, total: Totals | None, last: Totals | None) -> Totals | None:
+        """What a token_count adds, or None; moves the totals."""
+        before = self.last
+        if total is None:
+            if last is None or not any(last):
+                return None
+            self.last = add(before, last) if before else last
+            return last
+        if not any(total) or total == before:
+            return None
+        if before is None:
+            self.last = total
+            return (last if any(last) else None) if last is not None else total
+        if any(now < then for now, then in zip(total, before, strict=True)):
+            spent, had = total[0] + total[2], before[0] + before[2]
+            recent = last[0] + last[2] if last is not None else 0
+            if spent * 100 >= had * 98 or (last is not None and spent + 2 * recent >= had):
+                return None  # an older total, written late
+            self.epoch += 1
+            self.last = total
+            return last if last is not None and any(last) else None
+        self.last = total
+        if last is not None:
+            return last if any(last) else None
+        return (total[0] - before[0], total[1] - before[1], total[2] - before[2], total[3] - before[3])
+
+
+def text_of(value: object) -> str:
+    """A string, or "" for anything else and for what was masked."""
+    return value if type(value) is str and not value.startswith("[") else ""
+
+
+def tier_of(value: object) -> str:
+    """The served tier, "" for the ordinary one."""
+    return value if type(value) is str and value in ("priority", "fast", "flex", "batch", "ultrafast") else ""
+
+
+def uuid_ms(value: object) -> int | None:
+    """The time in a version 7 UUID, in milliseconds; None for anything else."""
+    if type(value) is str and (found := _UUID.match(value)) and found[1] == "7":
+        return int(value[:8] + value[9:13], 16)
+    return None
+
+
+def totals_of(usage: object) -> Totals | None:
+    """The four totals of a usage object; None where there is none. Raises Bad."""
+    if type(usage) is not dict:
+        return None
+    read = usage.get("cached_input_tokens", usage.get("cache_read_input_tokens"))
+    given = (usage.get("input_tokens"), read, usage.get("output_tokens"), usage.get("reasoning_output_tokens"))
+    if all(value is None for value in given):
+        return None
+    for value in given:
+        if value is not None and (type(value) is not int or value < 0):
+            raise events.Bad(f"token usage holds {str(value)[:20]!r}; expected counts")
+    a, b, c, d = (value or 0 for value in given)
+    return a, b, c, d
+
+
+def add(a: Totals, b: Totals) -> Totals:
+    """The sum of two totals."""
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]
+
+
+def counts_of(used: Totals) -> Raw:
+    """The record's disjoint counts: cached is inside input, reasoning inside output."""
+    sent, cached, output, reasoning = used
+    cached, reasoning = min(cached, sent), min(reasoning, output)
+    found = {
+        "input_tokens": sent - cached,
+        "cache_read_tokens": cached,
+        "output_tokens": output,
+        "reasoning_tokens": reasoning,
+    }
+    return {name: count for name, count in found.items() if count}
+
+
+def thread_of(path: str) -> Thread:
+    """An unread rollout, named after its file until its first line names it."""
+    found = _FILE_UUID.search(path)
+    return Thread(found[1] if found else os.path.basename(path).removesuffix(".jsonl"))
+
+
+def read(path: str, thread: Thread, cursor: scan.Cursor, buffer: bytearray, reject: Callable[[str, str], None]) -> None:
+    """Take in one rollout from the cursor on. Raises OSError."""
+    with open(path, "rb", buffering=0) as file:
+        for number, line in scan.lines(file, wanted, cursor, buffer):
+
+            def say(why: str, number: int = number) -> None:
+                reject(f"{path}:{number}", why)
+
+            for raw in jsonl.parsed(line, say):
+                try:
+                    thread.take_in(raw)
+                except events.Bad as error:
+                    say(f"{error}; skipped")
+
+
+def packed(thread: Thread) -> dict[str, Any]:
+    """A thread as plain data: parser state for a cursor, or a worker's answer."""
+    return {**vars(thread), "rows": [tuple(vars(row).values()) for row in thread.rows]}
+
+
+def unpacked(data: dict[str, Any]) -> Thread:
+    """The thread that `packed` made this of."""
+    rows = [Row(ts, epoch, tuple(totals), *rest) for ts, epoch, totals, *rest in data["rows"]]
+    return Thread(**{**data, "rows": rows, "last": tuple(data["last"]) if data["last"] else None})
+
+
+Owned = list[tuple[Row, str, bool]]  # a row, its identity, and whether it is to be counted from this file
+
+
+def owned(threads: Iterable[Thread]) -> Iterator[tuple[Thread, list[tuple[Row, str]]]]:
+    """Each rollout with its rows and their identities, copies of another known thread's rows left out."""
+    family: dict[str, list[Thread]] = {}
+    for thread in threads:
+        family.setdefault(thread.id, []).append(thread)
+    known: dict[int, Owned] = {}
+
+    def of_parent(name: str, below: frozenset[str]) -> Owned | None:
+        """The rows of all files of the parent, its own parents' copies among them; None if it has no file."""
+        if name not in family or name in below:
+            return None
+        return [row for thread in family[name] for row in resolved(thread, below)]
+
+    def resolved(thread: Thread, below: frozenset[str]) -> Owned:
+        found = known.get(id(thread))
+        if found is None:
+            above = of_parent(thread.parent, below | {thread.id}) if thread.parent else None
+            found = known[id(thread)] = identified(thread, above)
+        return found
+
+    for several in family.values():
+        for thread in several:
+            yield thread, [(row, key) for row, key, counted in resolved(thread, frozenset()) if counted]
+
+
+def identified(thread: Thread, above: Owned | None) -> Owned:
+    """A thread's rows with their identities, given its parent's (None: no file of the parent is known)."""
+    if not thread.parent:
+        return [(row, name_of(thread.id, row), True) for row in thread.rows]
+    if above is None:
+        return list(_orphaned(thread))
+    found = []
+    at, copying = 0, True
+    for row in thread.rows:
+        match = None
+        if row.replayed is not False and copying:
+            match = next((n for n in range(at, len(above)) if above[n][0].totals == row.totals), None)
+        if match is not None:
+            at = match + 1
+            found.append((row, above[match][1], False))
+        elif row.replayed:
+            found.append((row, name_of(thread.parent, row), True))
+        else:
+            copying = False
+            found.append((row, name_of(thread.id, row), True))
+    return found
+
+
+def _orphaned(thread: Thread) -> Iterator[tuple[Row, str, bool]]:
+    """The rows of a child whose parent left no file: copies get the parent's name, so that siblings agree."""
+    burst = [when.moment(row.ts) - thread.began < _BURST_MS for row in thread.rows]
+    lead = next((n for n, early in enumerate(burst) if not early), len(burst))
+    for n, row in enumerate(thread.rows):
+        if row.replayed is not None:
+            copied = row.replayed
+        else:  # without a burst a fork does not show where its copy ends, a spawned child copied nothing
+            copied = n < lead if lead else not thread.spawned
+        yield row, name_of(thread.parent if copied else thread.id, row), True
+
+
+def name_of(owner: str, row: Row) -> str:
+    """The identity of a turn."""
+    return f"codex:{owner}:{row.epoch}:{'-'.join(map(str, row.totals))}"
+
+
+def events_of(thread: Thread, rows: Iterable[tuple[Row, str]], places: projects.Places) -> Iterator[events.Event]:
+    """The turns and meter readings of a thread."""
+    for row, key in rows:
+        owner = key.split(":", 2)[1]
+        attribution = places.attribution(SOURCE, CLIENT, thread.cwd, "", owner)
+        if thread.sidechain:
+            attribution["sidechain"] = True
+        event: events.Event = {"v": events.VERSION, "ts": row.ts, "kind": "turn", "id": key}
+        event["alias"] = events.alias_of(CLIENT, owner, row.counts)
+        event |= attribution
+        provider = thread.provider or names.provider_of(row.model)
+        if provider:
+            event["provider"] = provider
+            if not thread.provider:
+                event["provider_inferred"] = True
+        event["model"] = row.model or "unknown"
+        event["turns"] = 1
+        event |= row.counts
+        if row.tier:
+            event["tier"] = row.tier
+        yield events.arranged(event)
+        if row.limits and owner == thread.id:
+            yield from meters_of(row.limits, row.ts, thread.provider or "openai")
+
+
+def meters_of(limits: Raw, ts: str, provider: str) -> Iterator[events.Event]:
+    """The windows of one `rate_limits` object, of today's shape or of the flat one of 2025."""
+    scope = limits.get("limit_id")
+    for slot in ("primary", "secondary"):
+        window = limits.get(slot)
+        if type(window) is not dict:
+            window = {
+                name: limits.get(f"{slot}_{name}")
+                for name in ("used_percent", "window_minutes", "resets_at", "resets_in_seconds")
+            }
+        used, minutes = number(window.get("used_percent")), number(window.get("window_minutes"))
+        if used is None or not minutes or minutes < 0:
+            continue
+        at, within = number(window.get("resets_at")), number(window.get("resets_in_seconds"))
+        resets = None
+        if at:
+            resets = when.stamp(when.epoch(at))
+        elif within is not None:
+            resets = when.stamp(when.moment(ts) + int(within * 1000))
+        yield events.meter(
+            SOURCE,
+            provider,
+            ts,
+            client=CLIENT,
+            window=when.window(minutes),
+            window_minutes=minutes,
+            scope=scope if type(scope) is str and scope != "codex" else None,
+            used=round(used / 100, 6),
+            resets_at=resets,
+            plan=limits.get("plan_type") if type(limits.get("plan_type")) is str else None,
+        )
+
+
+def number(value: object) -> int | float | None:
+    """A number, or None for anything else."""
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None

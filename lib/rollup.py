@@ -1,0 +1,352 @@
+"""Events -> rows: sums per group, kept apart wherever the price differs.
+
+Two laws (property tests): rolling up by day and then by month equals rolling up by month; and pricing commutes with
+rolling up, to the last digit. So a row holds turns of one rate only: one provider, model, tier, geo, context tier and
+dated interval.
+"""
+
+from __future__ import annotations
+
+import datetime
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from tokenops import events, pricing, when
+from tokenops.events import Event
+
+# What --by takes -> the record's field.
+FIELDS = {
+    "agent": "agent_id",
+    "project": "project",
+    "session": "session_id",
+    "workflow": "workflow_id",
+    "client": "client",
+    "provider": "provider",
+    "model": "model",
+}
+BY = (*FIELDS, *when.UNITS, "none")
+# Whatever is priced apart.
+KEPT = ("provider", "model", "tier", "geo", "search_context")
+
+
+class Usage(ValueError):
+    """A question that cannot be answered: names the remedy."""
+
+
+class Plan(NamedTuple):
+    """What to group by, in which zone, at which prices."""
+
+    by: tuple[str, ...]
+    tz: datetime.tzinfo
+    catalogue: pricing.Catalogue
+
+    @property
+    def unit(self) -> str:
+        """The unit of time among the fields, or ""."""
+        return next((name for name in self.by if name in when.UNITS), "")
+
+
+def fields(text: str) -> tuple[str, ...]:
+    """The fields of `--by a,b`. Raises Usage."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in names:
+        if name not in BY:
+            raise Usage(f"--by {name}: no such field; choose from {', '.join(BY)}")
+    if sum(name in when.UNITS for name in names) > 1:
+        raise Usage(f"--by {text}: give one unit of time, the finest; roll the result up again for the others")
+    return tuple(name for name in names if name != "none")
+
+
+class Group:
+    """One row in the making."""
+
+    __slots__ = ("example", "first", "last", "money", "sums")
+
+    def __init__(self, example: Event) -> None:
+        self.example = example
+        self.first, self.last = "9", ""
+        self.sums: dict[str, int] = dict.fromkeys(events.SUMS, 0)
+        self.money: Decimal | None = None
+
+    def span(self, first: str, last: str) -> None:
+        """Widen to hold these times."""
+        self.first, self.last = min(self.first, first), max(self.last, last)
+
+    def pay(self, amount: str) -> None:
+        """Add a reported cost."""
+        self.money = pricing.add(self.money or pricing.ZERO, Decimal(amount))
+
+
+class Cell:
+    """What the turns of one shape add to one group."""
+
+    __slots__ = ("fee", "first", "group", "last", "sums")
+
+    def __init__(self, group: Group, count: int, fee: bool) -> None:
+        self.group = group
+        self.fee = fee  # each turn is a request that costs a fee, and does not say so
+        self.first, self.last = "9", ""
+        self.sums = [0] * count
+
+
+class Shape:
+    """The records that have the same keys in the same order: where their counts and groups stand is looked up once.
+
+    A million turns have a few dozen shapes.
+    """
+
+    def __init__(self, keys: tuple[str, ...], by: list[str]) -> None:
+        self.counted = [key for key in keys if key in _SUMMED]
+        self.counts = _getter(self.counted)
+        self.grouping = _getter([key for key in dict.fromkeys((*by, *KEPT)) if key in keys])
+        self.reported = "cost_usd" in keys
+        # grouping -> its prices, and (bucket, rate) or bucket alone -> its cell
+        self.cells: dict[tuple[Any, ...], tuple[pricing.Card, dict[Any, Cell]]] = {}
+
+
+def _getter(keys: list[str]) -> Callable[[Event], tuple[Any, ...]]:
+    if not keys:
+        return lambda event: ()
+    if len(keys) == 1:
+        (key,) = keys
+        return lambda event: (event[key],)
+    return operator.itemgetter(*keys)
+
+
+class Rollup:
+    """Sums of the events seen so far."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.groups: dict[tuple[Any, ...], Group] = {}
+        self._seen: set[int] = set()
+        self._sessions: set[Any] = set()
+        self._aggregates: dict[str, Event] = {}
+        self._buckets = when.Buckets(plan.unit, plan.tz) if plan.unit else None
+        self._by = [FIELDS[name] for name in plan.by if name in FIELDS]
+        self._shapes: dict[tuple[str, ...], Shape] = {}
+
+    def add(self, event: Event) -> str:
+        """Take in one event or row. Returns why it could not be, or "".
+
+        Raises Usage where the question is wrong, and KeyError, TypeError or ValueError where the record is.
+        """
+        kind = event.get("kind")
+        if kind == "turn":
+            identity = hash(event["id"])
+            if identity in self._seen:
+                return f"the turn {event['id']} came before and is counted once; tok-log import joins copies"
+            self._sum(event)
+            self._seen.add(identity)
+            self._sessions.add(event.get("session_id"))
+        elif kind == "row":
+            self._sum_row(event)
+        elif kind == "usage" and event.get("covers") == "session":
+            known = self._aggregates.get(event["id"])
+            self._aggregates[event["id"]] = events.join(known, event) if known else event
+        return ""
+
+    def _sum(self, event: Event) -> None:
+        keys = tuple(event)
+        shape = self._shapes.get(keys)
+        if shape is None:
+            shape = self._shapes[keys] = Shape(keys, self._by)
+        grouping = shape.grouping(event)
+        known = shape.cells.get(grouping)
+        if known is None:
+            known = shape.cells[grouping] = (self.plan.catalogue.card(event), {})
+        card, cells = known
+        ts = event["ts"]
+        buckets = self._buckets
+        bucket = "" if buckets is None else buckets[ts[:13]] or buckets.of(ts)
+        # Where only the time decides, the bucket alone leads to the cell.
+        choice = None if card.only is not None or shape.reported else card.rate_of(event)
+        place = bucket if choice is None else (bucket, choice.name)
+        cell = cells.get(place)
+        if cell is None:
+            rate = card.only if choice is None else choice
+            fee = isinstance(rate, pricing.Rate) and rate.request is not None and "requests" not in shape.counted
+            cell = cells[place] = Cell(self._group(event, bucket, rate), len(shape.counted), fee and not shape.reported)
+        sums = cell.sums
+        for at, value in enumerate(shape.counts(event)):
+            if type(value) is not int:
+                for before in range(at):
+                    sums[before] -= event[shape.counted[before]]
+                raise TypeError(f"{shape.counted[at]} is {value!r}, no count")
+            sums[at] += value
+        if ts < cell.first:
+            cell.first = ts
+        if ts > cell.last:
+            cell.last = ts
+        if shape.reported:
+            cell.group.pay(event["cost_usd"])
+
+    def _group(self, event: Event, bucket: str, rate: pricing.Rate | pricing.Unpriced | None) -> Group:
+        get = event.get
+        name = _REPORTED if "cost_usd" in event or rate is None else rate.name
+        key = (bucket, *[get(field) for field in self._by], tuple([get(field) for field in KEPT]), name)
+        group = self.groups.get(key)
+        if group is None:
+            group = self.groups[key] = Group(event)
+        return group
+
+    def _settle(self) -> None:
+        """Give the groups what their cells hold."""
+        for shape in self._shapes.values():
+            for _, cells in shape.cells.values():
+                for cell in cells.values():
+                    cell.group.span(cell.first, cell.last)
+                    for field, value in zip(shape.counted, cell.sums, strict=True):
+                        cell.group.sums[field] += value
+                        if cell.fee and field == "turns":
+                            cell.group.sums["requests"] += value
+            shape.cells.clear()
+
+    def _sum_row(self, row: Event) -> None:
+        bucket = self._row_bucket(row)
+        for name in self.plan.by:
+            if name in FIELDS and name not in row["by"] and FIELDS[name] not in KEPT:
+                raise Usage(f"these rows are by {','.join(row['by']) or 'none'}: they cannot be rolled up by {name}")
+        name = row.get("rate") or (_REPORTED if "cost_usd" in row else f"{pricing.NO_RATE}{row.get('unpriced', '')}")
+        key = (bucket, *[row.get(field) for field in self._by], tuple(row.get(field) for field in KEPT), name)
+        group = self.groups.get(key)
+        if group is None:
+            group = self.groups[key] = Group(row)
+        group.span(row["from"], row["to"])
+        for field in _SUMMED:
+            if field in row:
+                group.sums[field] += row[field]
+        if "cost_usd" in row:
+            group.pay(row["cost_usd"])
+
+    def _row_bucket(self, row: Event) -> str:
+        unit = self.plan.unit
+        if not unit:
+            return ""
+        theirs = next((name for name in row["by"] if name in when.UNITS), "")
+        if not theirs:
+            raise Usage(f"these rows are by {','.join(row['by']) or 'none'}: they cannot be rolled up by {unit}")
+        if row.get("tz") != when.zone_name(self.plan.tz):
+            raise Usage(
+                f"these rows are in the zone {row.get('tz')}: give --tz {row.get('tz')}, or roll the events up again"
+            )
+        try:
+            return when.coarser(row["bucket"], theirs, unit)
+        except ValueError as error:
+            raise Usage(str(error)) from None
+
+    def rows(self) -> Iterator[Event]:
+        """The rows so far, in order of bucket, group, price."""
+        for event in self._aggregates.values():
+            if event.get("session_id") not in self._sessions:
+                self._sum(event)
+        self._aggregates.clear()
+        self._settle()
+        for key in sorted(self.groups, key=_order):
+            yield self._row(key, self.groups[key])
+
+    def _row(self, key: tuple[Any, ...], group: Group) -> Event:
+        plan, example = self.plan, group.example
+        row: Event = {"v": events.VERSION, "kind": "row", "by": list(plan.by)}
+        if plan.unit:
+            row |= {"bucket": key[0], "tz": when.zone_name(plan.tz)}
+        row |= {"from": group.first, "to": group.last}
+        row |= {field: example[field] for field in self._by if field in example}
+        row |= {field: example[field] for field in KEPT if field in example}
+        name = key[-1]
+        if name.startswith(pricing.NO_RATE):
+            row["unpriced"] = name.removeprefix(pricing.NO_RATE)
+        elif name != _REPORTED:
+            row["rate"] = name
+        row["catalogue"] = plan.catalogue.digest
+        row |= {field: value for field, value in group.sums.items() if value}
+        if group.money is not None:
+            row |= {"cost_usd": pricing.plain(group.money), "cost_source": "reported"}
+        return row
+
+
+def rolled(records: Iterable[Event], plan: Plan, refuse: Callable[[str], None]) -> list[Event]:
+    """The rows of a stream of events and rows. A record that is neither is rejected. Raises Usage."""
+    sums = Rollup(plan)
+    for record in records:
+        try:
+            why = sums.add(record)
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            if isinstance(error, Usage):
+                raise
+            why = f"not a record of kind {record.get('kind')}: {error}; skipped"
+        if why:
+            refuse(why)
+    return list(sums.rows())
+
+
+_REPORTED = ""
+_SUMMED = frozenset(events.SUMS)
+
+
+def _order(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Deterministic, with what is missing last."""
+    bucket, *group, priced, name = key
+    return (bucket, *((value is None, str(value)) for value in (*group, *priced, name)))
+
+
+def merged(rows: Iterable[Event], catalogue: pricing.Catalogue) -> Iterator[Event]:
+    """One row per group, with its cost. What has no price stands in `unpriced`, what needs saying in `notes`."""
+    groups: dict[tuple[Any, ...], Event] = {}
+    for row in rows:
+        key = (row.get("bucket"), *(row.get(FIELDS[name]) for name in row["by"] if name in FIELDS))
+        group = groups.get(key)
+        if group is None:
+            group = groups[key] = {
+                name: row[name] for name in ("v", "kind", "by", "bucket", "tz", "from", "to") if name in row
+            }
+            group |= {FIELDS[n]: row[FIELDS[n]] for n in row["by"] if n in FIELDS and FIELDS[n] in row}
+            group["cost"] = pricing.ZERO
+        group["from"], group["to"] = min(group["from"], row["from"]), max(group["to"], row["to"])
+        for field in events.SUMS:
+            if field in row:
+                group[field] = group.get(field, 0) + row[field]
+        _price(group, row, catalogue)
+    for group in groups.values():
+        yield _finished(group, catalogue)
+
+
+def _price(group: Event, row: Event, catalogue: pricing.Catalogue) -> None:
+    """Add a row's cost to its group's."""
+    if row.get("cost_source") == "reported":
+        group["cost"] = pricing.add(group["cost"], Decimal(row["cost_usd"]))
+        group.setdefault("sources", set()).add("reported")
+        return
+    rate = catalogue.rate_of(row)
+    cost = pricing.cost_of(rate, row) if isinstance(rate, pricing.Rate) else rate
+    if isinstance(cost, pricing.Unpriced):
+        missing = group.setdefault("unpriced", {}).setdefault((row.get("provider"), row.get("model"), cost.reason), [0, 0])
+        missing[0] += row.get("turns", 0)
+        missing[1] += events.token_sum(row)
+        return
+    group["cost"] = pricing.add(group["cost"], cost.usd)
+    group.setdefault("sources", set()).add("estimated")
+    group.setdefault("notes", {}).update(dict.fromkeys(cost.notes))
+
+
+def _finished(group: Event, catalogue: pricing.Catalogue) -> Event:
+    cost = group.pop("cost")
+    sources, unpriced, notes = group.pop("sources", set()), group.pop("unpriced", {}), group.pop("notes", {})
+    made = {name: value for name, value in group.items() if value or name not in events.SUMS}
+    made["catalogue"] = catalogue.digest
+    if sources:
+        made["cost_usd"] = pricing.plain(cost)
+        made["cost_source"] = "+".join(sorted(sources))
+    if unpriced:
+        made["unpriced"] = [
+            {name: value for name, value in zip(_UNPRICED, (*key, *sums), strict=True) if value is not None}
+            for key, sums in sorted(unpriced.items(), key=lambda item: tuple(map(str, item[0])))
+        ]
+    if notes:
+        made["notes"] = list(notes)
+    return made
+
+
+_UNPRICED = ("provider", "model", "reason", "turns", "tokens")

@@ -1,0 +1,103 @@
+"""Whole lines of files that other programs are still writing.
+
+One growing buffer, no copy of the lines nobody wants: over real logs four bytes in five belong to such lines.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+BLOCK = 1 << 20
+_BLANK = b" \t\r\0"
+
+# (buffer, start, stop) -> could this line matter? It starts with { and ends with }; saying yes costs only time.
+Wanted = Callable[[bytearray, int, int], bool]
+
+
+class Cursor:
+    """Where a scan stands: the byte after the last whole line, how many lines lie before it, the parser's own state."""
+
+    def __init__(self, offset: int = 0, number: int = 0, state: dict[str, Any] | None = None) -> None:
+        self.offset, self.number = offset, number
+        self.state: dict[str, Any] = {} if state is None else state
+
+
+def lines(file: io.RawIOBase, wanted: Wanted, cursor: Cursor, buffer: bytearray) -> Iterator[tuple[int, bytearray]]:
+    """Number and bytes of each line from the cursor on that `wanted` takes, or that is no `{...}` at all.
+
+    The unterminated tail comes last, if it looks whole; the cursor stays before it. `buffer` is scratch space that
+    may be used again for the next file.
+    """
+    file.seek(cursor.offset)
+    start = filled = 0
+    find = buffer.find
+    while True:
+        if filled == len(buffer):
+            filled = _make_room(buffer, start, filled)
+            start = 0
+        with memoryview(buffer) as view, view[filled:] as free:
+            got = file.readinto(free)
+        if not got:
+            break
+        last = buffer.rfind(b"\n", filled, filled + got) + 1
+        filled += got
+        number = cursor.number
+        at = start
+        while at < last:
+            stop = find(b"\n", at, last)
+            number += 1
+            if buffer[at] == 123 and buffer[stop - 1] == 125:
+                if wanted(buffer, at, stop):
+                    yield number, buffer[at:stop]
+            elif stop > at and (odd := _odd(buffer[at:stop], wanted)):
+                yield number, odd
+            at = stop + 1
+        if last:
+            cursor.offset += last - start
+            cursor.number = number
+            start = last
+    tail = buffer[start:filled].strip(_BLANK)
+    if tail.startswith(b"{") and tail.endswith(b"}") and wanted(tail, 0, len(tail)):
+        yield cursor.number + 1, tail
+
+
+def _make_room(buffer: bytearray, start: int, filled: int) -> int:
+    """Move what is not yet a line to the front, or grow for a line longer than the buffer; what is filled then."""
+    if start:
+        buffer[: filled - start] = buffer[start:filled]
+    else:
+        buffer.extend(bytes(len(buffer)))
+    return filled - start
+
+
+def _odd(line: bytearray, wanted: Wanted) -> bytearray | None:
+    """A line with blanks around it, or one that is no `{...}`; None where it cannot matter."""
+    line = line.strip(_BLANK)
+    if not line or (line.startswith(b"{") and line.endswith(b"}") and not wanted(line, 0, len(line))):
+        return None
+    return line
+
+
+def walk(folder: str) -> Iterator[str]:
+    """All files below a folder, in order of name. Links are followed, each directory once. Raises nothing."""
+    seen: set[tuple[int, int]] = set()
+    waiting = [folder]
+    while waiting:
+        at = waiting.pop()
+        try:
+            about = os.stat(at)
+            if (about.st_dev, about.st_ino) in seen:
+                continue
+            seen.add((about.st_dev, about.st_ino))
+            with os.scandir(at) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+        except OSError:
+            continue
+        folders = [entry.path for entry in found if entry.is_dir()]
+        waiting += reversed(folders)
+        for entry in found:
+            if entry.is_file():
+                yield entry.path

@@ -1,0 +1,245 @@
+"""Moments, zones and windows of time.
+
+A moment is an integer of milliseconds since 1970 in UTC, or its text in one canonical form
+(`2026-11-21T09:30:00.120Z`), whose order as text is its order in time. A zone is a tzinfo. Nothing here reads the
+clock: `now` is an argument.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+
+UTC = datetime.UTC
+DAY = 86_400_000
+UNITS = ("hour", "day", "week", "month")
+# Finest first; a week does not divide into months, so neither rolls up into the other.
+COARSER = {
+    "hour": {"hour", "day", "week", "month"},
+    "day": {"day", "week", "month"},
+    "week": {"week"},
+    "month": {"month"},
+}
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=UTC)
+_FRACTION = re.compile(r"\.(\d+)")
+_AGO = re.compile(r"(\d{1,6})([mhdw])\Z")
+_AGO_MS = {"m": 60_000, "h": 3_600_000, "d": DAY, "w": 7 * DAY}
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
+# 1e11 seconds is the year 5138, 1e11 milliseconds is 1973: no client of ours existed before that.
+_MS_FROM = 100_000_000_000
+
+
+def moment(text: str) -> int:
+    """Milliseconds of an RFC 3339 time, with any number of fraction digits and any offset.
+
+    A time without an offset is UTC. Raises ValueError.
+    """
+    given = text.strip()
+    if found := _FRACTION.search(given):
+        digits = (found[1] + "000000")[:6]
+        given = f"{given[: found.start()]}.{digits}{given[found.end() :]}"
+    parsed = datetime.datetime.fromisoformat(given)
+    if parsed.tzinfo is None:
+        parsed = parsed.replace(tzinfo=UTC)
+    return int((parsed - _EPOCH) // datetime.timedelta(milliseconds=1))
+
+
+def epoch(value: float) -> int:
+    """Milliseconds of a unix time given in seconds or in milliseconds. Raises ValueError, OverflowError."""
+    ms = int(value) if value >= _MS_FROM else int(value * 1000)
+    if not 0 < ms < 253_402_300_800_000:
+        raise ValueError(f"not a unix time: {value}")
+    return ms
+
+
+def stamp(ms: int) -> str:
+    """The canonical text of a moment."""
+    whole = _EPOCH + datetime.timedelta(milliseconds=ms)
+    return f"{whole:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+
+
+def canonical(text: str) -> str:
+    """The canonical text of any RFC 3339 time. Raises ValueError."""
+    if len(text) == 24 and text[23] == "Z" and text[10] == "T" and text[19] == ".":
+        datetime.datetime.fromisoformat(text)
+        return text
+    return stamp(moment(text))
+
+
+_RESETS = re.compile(
+    r"resets?\s+(?:at\s+)?(?:([A-Z][a-z]{2})[a-z]*\s+(\d{1,2}),?\s+(?:at\s+)?)?"
+    r"(\d{1,2})(?::(\d\d))?\s*([ap])m\s*\(([\w/+-]+)\)"
+)
+_MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
+
+
+def clock_time(text: str, seen: str) -> int | None:
+    """The moment meant by "resets Jul 23 at 6pm (America/Los_Angeles)", first after the time it was seen at.
+
+    None where the text has no such clause, or names no zone.
+    """
+    found = _RESETS.search(text)
+    if not found:
+        return None
+    month, day, hour, minute, half, name = found.groups()
+    try:
+        tz = zone(name)
+        at = local(moment(seen), tz)
+        at = at.replace(hour=int(hour) % 12 + 12 * (half == "p"), minute=int(minute or 0), second=0, microsecond=0)
+        if month:
+            at = at.replace(month=_MONTHS.index(month) // 3 + 1, day=int(day))
+            step = datetime.timedelta(days=365)
+        else:
+            step = datetime.timedelta(days=1)
+        resets = moment(at.isoformat())
+        return resets if resets > moment(seen) else moment((at + step).isoformat())
+    except ValueError:
+        return None
+
+
+def zone(name: str | None) -> datetime.tzinfo:
+    """The zone of that IANA name, or the machine's own for None. Raises ValueError for an unknown name."""
+    if name is None:
+        name = os.environ.get("TZ", "").lstrip(":")
+        if not name:
+            return _machine_zone()
+    if name.upper() in ("UTC", "Z"):
+        return UTC
+    import zoneinfo
+
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        pass
+    from dateutil import tz  # POSIX strings such as EST5EDT4, and machines without a zone database
+
+    found = None if ".." in name else tz.gettz(name)
+    if found is None:
+        raise ValueError(f"unknown zone {name!r}: give an IANA name such as Europe/Berlin")
+    return found
+
+
+def _machine_zone() -> datetime.tzinfo:
+    import zoneinfo
+
+    try:
+        target = os.path.realpath("/etc/localtime")
+        _, found, name = target.partition("zoneinfo/")
+        if found and name:
+            return zoneinfo.ZoneInfo(name)
+        with open("/etc/localtime", "rb") as file:
+            return zoneinfo.ZoneInfo.from_file(file, key="local")
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return UTC
+
+
+def zone_name(tz: datetime.tzinfo) -> str:
+    """A zone's name as `zone` would take it."""
+    return getattr(tz, "key", None) or ("UTC" if tz is UTC else str(tz))
+
+
+def local(ms: int, tz: datetime.tzinfo) -> datetime.datetime:
+    """The moment as an aware time in the zone."""
+    return (_EPOCH + datetime.timedelta(milliseconds=ms)).astimezone(tz)
+
+
+def bucket(ms: int, unit: str, tz: datetime.tzinfo) -> str:
+    """The label of the unit of local time that holds the moment.
+
+    hour `2026-11-21T14:00+01:00` (the offset tells the two hours of an autumn change apart), day `2026-11-21`,
+    week `2026-W47` (ISO 8601), month `2026-11`.
+    """
+    at = local(ms, tz)
+    if unit == "hour":
+        offset = at.strftime("%z")
+        return f"{at:%Y-%m-%dT%H}:00{offset[:3]}:{offset[3:5]}"
+    if unit == "day":
+        return f"{at:%Y-%m-%d}"
+    if unit == "week":
+        year, week, _ = at.isocalendar()
+        return f"{year}-W{week:02d}"
+    if unit == "month":
+        return f"{at:%Y-%m}"
+    raise ValueError(f"unknown unit of time {unit!r}")
+
+
+class Buckets(dict[str, str]):
+    """Hour of a canonical time (its first 13 characters) -> bucket, or "" where the hour lies in two of them.
+
+    Then `of` says which: in +05:45 an hour of UTC is part of two local ones.
+    """
+
+    def __init__(self, unit: str, tz: datetime.tzinfo) -> None:
+        super().__init__()
+        self.unit, self.tz = unit, tz
+
+    def __missing__(self, hour: str) -> str:
+        first = moment(hour + ":00:00.000Z")
+        begins, ends = (bucket(ms, self.unit, self.tz) for ms in (first, first + 3_599_999))
+        self[hour] = begins if begins == ends else ""
+        return self[hour]
+
+    def of(self, text: str) -> str:
+        """The bucket of a canonical time."""
+        return self[text[:13]] or bucket(moment(text), self.unit, self.tz)
+
+
+def coarser(label: str, unit: str, to: str) -> str:
+    """The bucket of unit `to` that holds the whole bucket `label`. Raises ValueError where none does."""
+    if to not in COARSER[unit]:
+        raise ValueError(f"rows by {unit} cannot be rolled up by {to}")
+    if to == unit:
+        return label
+    if to == "month":
+        return label[:7]
+    if to == "day":
+        return label[:10]
+    year, week, _ = datetime.date.fromisoformat(label[:10]).isocalendar()
+    return f"{year}-W{week:02d}"
+
+
+def since(text: str, now: int, tz: datetime.tzinfo) -> int:
+    """The first moment of a span given as `7d`, `24h`, `today`, a date or a time. Raises ValueError."""
+    return _bound(text, now, tz, 0)
+
+
+def until(text: str, now: int, tz: datetime.tzinfo) -> int:
+    """The moment after a span that ends with `2026-11-01` (all of that day is inside), `2h` ago, or at a time.
+
+    Raises ValueError.
+    """
+    return _bound(text, now, tz, 1)
+
+
+# A limit's period is told by its length, never by a vendor's name for the slot; clients report 299 for 300.
+_WINDOWS = ((60, "hourly"), (300, "five_hour"), (1440, "daily"), (10_080, "weekly"), (43_200, "monthly"))
+
+
+def window(minutes: float) -> str:
+    """The name of a limit window of that length: five_hour, weekly, ..., or `<n>_minutes`."""
+    for length, name in _WINDOWS:
+        if abs(minutes - length) <= length * 0.04:
+            return name
+    return f"{round(minutes)}_minutes"
+
+
+def _bound(text: str, now: int, tz: datetime.tzinfo, days: int) -> int:
+    if ago := _AGO.match(text):
+        return now - int(ago[1]) * _AGO_MS[ago[2]]
+    try:
+        if text in ("today", "yesterday"):
+            return _midnight(local(now, tz).date() - datetime.timedelta(text == "yesterday") + datetime.timedelta(days), tz)
+        if _DATE.match(text):
+            return _midnight(datetime.date.fromisoformat(text) + datetime.timedelta(days), tz)
+        given = datetime.datetime.fromisoformat(text)
+        return moment(text) if given.tzinfo else moment(given.replace(tzinfo=tz).isoformat())
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is no time: give 7d, 24h, today, 2026-11-01 or 2026-11-01T09:30:00Z") from None
+
+
+def _midnight(day: datetime.date, tz: datetime.tzinfo) -> int:
+    """The first moment of a local day. Where the zone skips midnight, the first moment that exists."""
+    start = datetime.datetime(day.year, day.month, day.day, tzinfo=tz)
+    return moment(start.astimezone(UTC).isoformat())

@@ -1,0 +1,160 @@
+"""What every test may use: our commands as processes, and lines as the clients write them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data does not exist here")
+
+Json = dict[str, Any]
+Run = Callable[..., subprocess.CompletedProcess[bytes]]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The compiled catalogue lands in a directory of the run's own."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def environment(tmp_path: pathlib.Path) -> dict[str, str]:
+    """An empty home, UTC, and our commands first on the path."""
+    home = tmp_path / "home"
+    home.mkdir()
+    path = os.pathsep.join((str(ROOT / "bin"), os.path.dirname(sys.executable), "/usr/bin", "/bin"))
+    return {
+        "PATH": path,
+        "HOME": str(home),
+        "TZ": "UTC",
+        "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"],
+        "LC_ALL": "C.UTF-8",
+    }
+
+
+@pytest.fixture
+def run(environment: dict[str, str], tmp_path: pathlib.Path) -> Run:
+    """Run a line of shell with our commands on the path, in an empty directory."""
+
+    def ran(
+        line: str, given: bytes = b"", status: int | None = 0, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", line],
+            input=given,
+            capture_output=True,
+            cwd=tmp_path,
+            env=environment | (env or {}),
+            timeout=120,
+            check=False,
+        )
+        if status is not None:
+            assert done.returncode == status, (done.returncode, done.stderr.decode(), done.stdout.decode()[:2000])
+        return done
+
+    return ran
+
+
+def objects(data: bytes) -> list[Json]:
+    """JSON Lines -> objects."""
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def lines(records: Iterable[Json]) -> bytes:
+    """Objects -> JSON Lines, as the clients write them."""
+    return b"".join(json.dumps(record, separators=(",", ":")).encode() + b"\n" for record in records)
+
+
+def put(path: pathlib.Path, *parts: bytes | Json) -> pathlib.Path:
+    """Write a file of lines, given as bytes or as objects."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(part if isinstance(part, bytes) else lines([part]) for part in parts))
+    return path
+
+
+def claude(identity: str | None = "msg_1", output: object = 7, ts: str = "2026-03-01T09:00:00.000Z", **given: Any) -> Json:
+    """A transcript line of Claude Code. Keys of `usage` start with u_, those of `message` with m_."""
+    usage: Json = {
+        "input_tokens": 3,
+        "cache_creation_input_tokens": 100,
+        "cache_read_input_tokens": 5000,
+        "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 100},
+        "output_tokens": output,
+        "service_tier": "standard",
+    }
+    message: Json = {
+        "model": "claude-opus-4-6",
+        "id": identity,
+        "type": "message",
+        "role": "assistant",
+        "content": [{"type": "text", "text": "x" * 300}],
+        "stop_reason": None,
+    }
+    line: Json = {
+        "parentUuid": None,
+        "isSidechain": False,
+        "cwd": "/home/ada/app",
+        "sessionId": "s1",
+        "version": "2.1.80",
+        "message": message,
+        "requestId": "req_1",
+        "type": "assistant",
+        "uuid": "u1",
+        "timestamp": ts,
+    }
+    for key, value in given.items():
+        target = usage if key.startswith("u_") else message if key.startswith("m_") else line
+        name = key[2:] if target is not line else key
+        if value is ...:
+            target.pop(name, None)
+        else:
+            target[name] = value
+    message["usage"] = usage if "m_usage" not in given else given["m_usage"]
+    return line
+
+
+def codex_meta(thread: str, **payload: Any) -> Json:
+    """A rollout's first line."""
+    given = {"id": thread, "cwd": "/home/ada/app", "model_provider": "openai", "source": "cli", **payload}
+    return {"timestamp": payload.pop("at", "2026-05-02T10:00:00.000Z"), "type": "session_meta", "payload": given}
+
+
+def codex_model(model: str, **payload: Any) -> Json:
+    """A line that sets the model."""
+    return {"timestamp": "2026-05-02T10:00:01.000Z", "type": "turn_context", "payload": {"model": model, **payload}}
+
+
+def codex_count(
+    total: tuple[int, int, int, int] | None,
+    last: tuple[int, int, int, int] | None,
+    ts: str = "2026-05-02T10:00:09.000Z",
+    **payload: Any,
+) -> Json:
+    """A token_count line: input (cached inside), cached, output (reasoning inside), reasoning."""
+
+    def usage(counts: tuple[int, int, int, int]) -> Json:
+        names = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_output_tokens")
+        return dict(zip(names, counts, strict=True)) | {"total_tokens": counts[0] + counts[2]}
+
+    info = {}
+    if total is not None:
+        info["total_token_usage"] = usage(total)
+    if last is not None:
+        info["last_token_usage"] = usage(last)
+    return {"timestamp": ts, "type": "event_msg", "payload": {"type": "token_count", "info": info or None, **payload}}
+
+
+def totals(events: Iterable[Json]) -> Json:
+    """Sums over turns, in the order of the record."""
+    names = ("turns", "input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "output_tokens")
+    turns = [event for event in events if event["kind"] == "turn"]
+    return {name: sum(event.get(name, 0) for event in turns) for name in names}

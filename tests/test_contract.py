@@ -1,0 +1,268 @@
+"""The command contract, with real processes: streams, signals, exit status, one line per failure."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import pty
+import signal
+import subprocess
+import time
+
+import pytest
+
+from conftest import ROOT, Json, Run, claude, lines, objects, put
+
+COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("tok-*"))
+FOLDER = ".claude/projects/-home-ada-app"
+
+
+def turn(number: int, **given: object) -> Json:
+    base = {"v": 1, "ts": "2026-11-01T12:00:00.000Z", "kind": "turn", "id": f"t{number}", "turns": 1, "project": "app"}
+    return base | {"provider": "anthropic", "model": "claude-opus-4-6", "output_tokens": 7} | given
+
+
+@pytest.fixture
+def home(environment: dict[str, str]) -> pathlib.Path:
+    """A home with three turns."""
+    path = pathlib.Path(environment["HOME"])
+    put(path / FOLDER / "s1.jsonl", *(claude(f"msg_{n}") for n in range(3)))
+    return path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_the_docstring(command: str, run: Run) -> None:
+    source = (ROOT / "bin" / command).read_text()
+    manual = source.split('"""')[1].strip()
+    for option in ("--help", "-h"):
+        done = run(f"{command} {option}")
+        assert done.stdout.decode() == manual + "\n"
+        assert done.stderr == b""
+    assert manual.startswith(f"{command} - ")
+    assert "Exit status:" in manual
+    assert max(map(len, manual.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_version_and_usage(command: str, run: Run) -> None:
+    assert run(f"{command} --version").stdout.decode().startswith(f"{command} ")
+    done = run(f"{command} --no-such-option", status=2)
+    assert done.stderr.decode() == f"{command}: unrecognized arguments: --no-such-option; see {command} --help\n"
+
+
+@pytest.mark.parametrize("command", ["tok-read", "tok-rollup", "tok-cost"])
+def test_a_full_disk(command: str, run: Run, home: pathlib.Path) -> None:
+    done = run(f"{command} > /dev/full", lines([turn(n) for n in range(9)]), status=2)
+    assert done.stderr.decode() == f"{command}: cannot write: No space left on device; make room and run it again\n"
+
+
+@pytest.mark.parametrize("command", ["tok-read", "tok-rollup", "tok-cost"])
+def test_a_closed_stdout(command: str, run: Run, home: pathlib.Path) -> None:
+    done = run(f"{command} >&-", lines([turn(1)]), status=2)
+    assert done.stderr.decode().count("\n") == 1
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_closed_stdin(run: Run) -> None:
+    done = run("tok-rollup <&-", status=2)
+    assert b"Traceback" not in done.stderr
+    assert done.stderr.decode().startswith("tok-rollup: ")
+
+
+def test_a_reader_that_leaves(run: Run, environment: dict[str, str]) -> None:
+    path = pathlib.Path(environment["HOME"])
+    put(path / FOLDER / "s1.jsonl", *(claude(f"msg_{n}") for n in range(2000)))
+    done = run("tok-read | head -1", status=141)
+    assert len(objects(done.stdout)) == 1
+    assert done.stderr == b""
+
+
+def test_ctrl_c_is_silent(environment: dict[str, str], tmp_path: pathlib.Path) -> None:
+    process = subprocess.Popen(
+        ["tok-rollup"],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        executable=ROOT / "bin/tok-rollup",
+    )
+    assert process.stdin is not None
+    process.stdin.write(lines([turn(1)]))
+    process.stdin.flush()
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, err) == (-signal.SIGINT, b"", b"")
+
+
+def test_unreadable_inputs(run: Run, home: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    put(tmp_path / "events.jsonl", turn(1))
+    for name, why in (("none.jsonl", "No such file or directory; check the path"), (".", "Is a directory; give it a file")):
+        done = run(f"tok-rollup --by none events.jsonl {name}", status=2)
+        assert done.stderr.decode() == f"tok-rollup: {name}: {why}\n"
+        assert objects(done.stdout)[0]["turns"] == 1
+
+
+def test_no_permission(run: Run, home: pathlib.Path) -> None:
+    secret = put(home / FOLDER / "s2.jsonl", claude("msg_9"))
+    secret.chmod(0)
+    # To root nothing is forbidden, until it drops the capabilities that say so.
+    caps = "-dac_override,-dac_read_search"
+    prefix = f"setpriv --bounding-set {caps} --inh-caps {caps} " if os.geteuid() == 0 else ""
+    done = run(f"{prefix}tok-read", status=2)
+    assert len(objects(done.stdout)) == 3
+    assert done.stderr.decode() == f"tok-read: {secret}: Permission denied; change its permissions, or run as its owner\n"
+
+
+def test_no_logs_at_all(run: Run) -> None:
+    done = run("tok-read", status=1)
+    assert done.stdout == b""
+    assert done.stderr.decode() == "tok-read: no client logs were found; name their place with --root DIR\n"
+
+
+def test_roots_that_are_no_logs(run: Run, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = run("tok-read --root empty", status=2)
+    assert "empty: holds no client's logs" in done.stderr.decode()
+    done = run("tok-read --root nowhere", status=2)
+    assert "nowhere: no such file or directory; check --root" in done.stderr.decode()
+    done = run("tok-read copilot9", status=2)
+    assert "no client 'copilot9'; choose from claude, codex" in done.stderr.decode()
+
+
+def test_unknown_zones_and_times(run: Run, home: pathlib.Path) -> None:
+    for options, why in (
+        ("--tz Mars/Olympus", "--tz: unknown zone 'Mars/Olympus': give an IANA name such as Europe/Berlin"),
+        ("--since someday", "--since: 'someday' is no time: give 7d, 24h, today, 2026-11-01 or 2026-11-01T09:30:00Z"),
+        ("--since 2026-02-01 --until 2026-01-01", "--since is not before --until; swap them"),
+        ("--jobs 0", "argument --jobs: '0' is no whole number of at least 1; see tok-read --help"),
+    ):
+        done = run(f"tok-read {options}", status=2)
+        assert done.stderr.decode() == f"tok-read: {why}\n"
+
+
+def test_spans_hold_the_whole_last_day(run: Run, environment: dict[str, str]) -> None:
+    path = pathlib.Path(environment["HOME"])
+    times = ["2026-10-25T21:59:59.999Z", "2026-10-24T22:00:00.000Z", "2026-10-25T22:59:59.999Z", "2026-10-25T23:00:00.000Z"]
+    put(path / FOLDER / "s1.jsonl", *(claude(f"msg_{n}", ts=ts) for n, ts in enumerate(times)))
+    done = run("tok-read --since 2026-10-25 --until 2026-10-25 --tz Europe/Berlin")
+    assert [event["id"] for event in objects(done.stdout)] == ["msg_1", "msg_0", "msg_2"]
+
+
+def test_unknown_models_are_listed_and_never_cost_nothing(run: Run) -> None:
+    made = lines([turn(1), turn(2, model="claude-opus-4-9"), turn(3, model="claude-opus-4-9"), turn(4, provider=None)])
+    done = run("tok-cost --by none", made, status=1)
+    (row,) = objects(done.stdout)
+    assert row["cost_usd"] == "0.000175"
+    assert row["unpriced"] == [
+        {
+            "model": "claude-opus-4-6",
+            "reason": "nobody is known to bill 'claude-opus-4-6'; add an override",
+            "turns": 1,
+            "tokens": 7,
+        },
+        {
+            "provider": "anthropic",
+            "model": "claude-opus-4-9",
+            "reason": "no price of 'claude-opus-4-9' by anthropic is known",
+            "turns": 2,
+            "tokens": 14,
+        },
+    ]
+    table = run("tok-cost --by none --table", made, status=1).stdout.decode()
+    assert "unpriced: anthropic claude-opus-4-9: 2 turns, 14 tokens: no price of" in table
+    only = run("tok-cost --by none", lines([turn(1, model="claude-opus-4-9")]), status=1)
+    assert "cost_usd" not in objects(only.stdout)[0]
+
+
+def test_reported_costs_win_and_are_labelled(run: Run) -> None:
+    made = lines(
+        [
+            turn(1),
+            turn(2, cost_usd="0.25", cost_source="reported"),
+            turn(3, model="who", cost_usd="0.5", cost_source="reported"),
+        ]
+    )
+    (row,) = objects(run("tok-cost --by none", made).stdout)
+    assert (row["cost_usd"], row["cost_source"]) == ("0.750175", "estimated+reported")
+    assert "estimated+reported" in run("tok-cost --by none --table", made).stdout.decode()
+
+
+def test_shapes(run: Run) -> None:
+    made = lines([turn(1, cache_read_tokens=93), turn(2, project="b|c", input_tokens=1000)])
+    assert run("tok-cost --csv", made).stdout.decode().splitlines() == [
+        "project,turns,input,cache read,cache write,output,cache hit,list price",
+        "app,1,0,93,0,7,100.0%,0.0002215",
+        "b|c,1,1000,0,0,7,0.0%,0.005175",
+    ]
+    markdown = run("tok-cost --markdown", made).stdout.decode().splitlines()
+    assert markdown[0].startswith("| project ")
+    assert "b\\|c" in markdown[3]
+    assert "total" in markdown[4]
+    ratio = [row["cache_hit_ratio"] for row in objects(run("tok-cost --json", made).stdout)]
+    assert ratio == [1.0, 0.0]
+    assert run("tok-cost --color always --table", made).stdout.startswith(b"\x1b[1m")
+    assert b"\x1b" not in run("tok-cost --table", made).stdout
+
+
+def test_rows_keep_their_groups_and_can_be_grouped_anew(run: Run) -> None:
+    made = lines([turn(1), turn(2, ts="2026-11-02T12:00:00.000Z")])
+    assert [row["bucket"] for row in objects(run("tok-rollup --by day | tok-cost", made).stdout)] == [
+        "2026-11-01",
+        "2026-11-02",
+    ]
+    assert [row["turns"] for row in objects(run("tok-rollup --by day | tok-cost --by month", made).stdout)] == [2]
+    done = run("tok-rollup --by day | tok-cost --since 2026-11-02", made, status=2)
+    assert b"--since and --until cut events, not rows" in done.stderr
+    (row,) = objects(run("tok-cost --by none --since 2026-11-02", made).stdout)
+    assert row["turns"] == 1
+
+
+def test_a_terminal_gets_a_table_and_a_pipe_gets_json(environment: dict[str, str], tmp_path: pathlib.Path) -> None:
+    events = put(tmp_path / "e.jsonl", turn(1))
+
+    def shown(**env: str) -> bytes:
+        leader, follower = pty.openpty()
+        process = subprocess.Popen(
+            [ROOT / "bin/tok-cost", str(events)], env=environment | env, stdout=follower, stderr=subprocess.PIPE
+        )
+        os.close(follower)
+        seen = b""
+        while True:
+            try:
+                piece = os.read(leader, 4096)
+            except OSError:
+                break
+            if not piece:
+                break
+            seen += piece
+        os.close(leader)
+        assert process.wait(20) == 0
+        return seen
+
+    assert b"list price" in shown(TERM="xterm")
+    assert b"\x1b[1m" in shown(TERM="xterm")
+    assert b"\x1b" not in shown(TERM="dumb")
+    assert b"\x1b" not in shown(TERM="xterm", NO_COLOR="1")
+
+
+def test_nothing_is_written_by_reading(run: Run, home: pathlib.Path) -> None:
+    before = sorted(home.rglob("*"))
+    run("tok-read | tok-cost")
+    assert sorted(home.rglob("*")) == before
+
+
+def test_an_unwritable_cache_is_no_failure(run: Run, home: pathlib.Path) -> None:
+    assert run("tok-read | tok-cost", env={"XDG_CACHE_HOME": "/dev/null/x"}).stdout == run("tok-read | tok-cost").stdout
+
+
+def test_no_prompt_text_in_events(run: Run, environment: dict[str, str]) -> None:
+    path = pathlib.Path(environment["HOME"])
+    secret = "the-words-of-the-prompt"
+    put(
+        path / FOLDER / "s1.jsonl",
+        claude("msg_1", m_content=[{"type": "text", "text": secret * 20}]),
+        b'{"torn": "' + secret.encode() + b"\n",
+    )
+    done = run("tok-read", status=1)
+    assert secret.encode() not in done.stdout + done.stderr

@@ -1,0 +1,124 @@
+"""The join of two sightings: associative, commutative, idempotent, whatever the sightings say."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tokenops import events
+
+SIGHTING = st.fixed_dictionaries(
+    {
+        "v": st.just(1),
+        "ts": st.sampled_from(["2026-03-01T09:00:00.000Z", "2026-03-01T09:00:00.001Z", "2026-02-28T23:59:59.999Z"]),
+        "kind": st.just("turn"),
+        "id": st.just("msg_1"),
+        "source": st.sampled_from(["claude-code-jsonl", "proxy", "vendor-usage-anthropic"]),
+        "model": st.sampled_from(["claude-opus-4-6", "claude-sonnet-5", "unknown"]),
+        "turns": st.just(1),
+    },
+    optional={
+        "input_tokens": st.integers(1, 3),
+        "output_tokens": st.integers(1, 3),
+        "sidechain": st.just(True),
+        "usage": st.sampled_from(["unknown", "partial"]),
+        "cost_usd": st.sampled_from(["0.5", "0.25"]),
+        "session_id": st.sampled_from(["s1", "s2"]),
+        "project": st.sampled_from(["app", "b"]),
+        "latency_ms": st.integers(1, 3),
+        "status": st.sampled_from([200, 429]),
+        "later": st.sampled_from([[1], {"a": 2}, "x"]),
+        "alias": st.sampled_from(["a1", "a2"]),
+    },
+)
+METER = st.builds(
+    lambda at, used, status: (
+        events.meter("statusline", "anthropic", at, window="five_hour", used=used, status=status) | {"id": "meter:1"}
+    ),
+    st.sampled_from(["2026-03-01T09:00:00.000Z", "2026-03-01T09:04:00.000Z"]),
+    st.sampled_from([0.25, 0.5]),
+    st.sampled_from([None, "rejected"]),
+)
+
+
+@settings(max_examples=400)
+@given(st.one_of(st.lists(SIGHTING, min_size=3, max_size=3), st.lists(METER, min_size=3, max_size=3)))
+def test_laws(three: list[events.Event]) -> None:
+    a, b, c = three
+    join = events.join
+    assert join(a, b) == join(b, a)
+    assert join(join(a, b), c) == join(a, join(b, c))
+    assert join(a, a) == events.arranged(a) or a["kind"] != "turn"
+    assert join(join(a, b), b) == join(a, b)
+
+
+@given(st.lists(SIGHTING, min_size=2, max_size=4))
+def test_any_order_gives_the_same(sightings: list[events.Event]) -> None:
+    results = [list(events.joined(order)) for order in itertools.permutations(sightings)]
+    assert all(result == results[0] for result in results)
+    assert len(results[0]) == 1
+
+
+def sighting(**given_keys: Any) -> events.Event:
+    base = {"v": 1, "ts": "2026-03-01T09:00:00.000Z", "kind": "turn", "id": "x", "source": "claude-code-jsonl", "turns": 1}
+    return base | {"model": "m", "output_tokens": 5} | given_keys
+
+
+CASES = [
+    ("known beats unknown", {"usage": "unknown"}, {"output_tokens": 1}, {"output_tokens": 1}),
+    (
+        "partial beats unknown",
+        {"usage": "unknown", "output_tokens": 9},
+        {"usage": "partial"},
+        {"usage": "partial", "output_tokens": 5},
+    ),
+    ("parent beats side chain", {"sidechain": True, "output_tokens": 9}, {}, {"output_tokens": 5}),
+    ("larger output", {"output_tokens": 6}, {"input_tokens": 900}, {"output_tokens": 6}),
+    ("a reported cost", {"cost_usd": "0.1", "cost_source": "reported"}, {"input_tokens": 9}, {"cost_usd": "0.1"}),
+    ("larger sum", {"input_tokens": 9}, {"input_tokens": 8}, {"input_tokens": 9}),
+    ("a named model", {"model": "unknown", "output_tokens": 9}, {}, {"model": "m"}),
+    (
+        "earliest time",
+        {"ts": "2026-03-01T08:00:00.000Z"},
+        {"output_tokens": 9},
+        {"ts": "2026-03-01T08:00:00.000Z", "output_tokens": 9},
+    ),
+    (
+        "the client's log knows the project",
+        {"source": "proxy", "output_tokens": 9},
+        {"project": "app"},
+        {"project": "app", "output_tokens": 9},
+    ),
+    (
+        "what only the proxy knows stays",
+        {"source": "proxy", "latency_ms": 90, "ttft_ms": 8},
+        {},
+        {"latency_ms": 90, "ttft_ms": 8},
+    ),
+]
+
+
+def test_cases() -> None:
+    for name, one, other, expected in CASES:
+        joined = events.join(sighting(**one), sighting(**other))
+        assert {key: joined.get(key) for key in expected} == expected, name
+
+
+def test_the_usage_of_a_side_chain_stays_one_in_a_joined_record() -> None:
+    side = sighting(sidechain=True, output_tokens=5)
+    unknown = sighting(usage="unknown", output_tokens=0)
+    joined = events.join(side, unknown)
+    assert (joined["output_tokens"], joined.get("sidechain"), joined["usage_sidechain"]) == (5, None, True)
+    assert events.join(joined, sighting(sidechain=True, output_tokens=7))["output_tokens"] == 7
+    assert "usage_sidechain" not in events.join(joined, sighting(output_tokens=3))
+
+
+def test_readings_of_one_five_minutes_are_one_with_the_latest_time() -> None:
+    first = events.meter("statusline", "anthropic", "2026-03-01T09:00:10.000Z", window="weekly", used=0.5)
+    again = events.meter("statusline", "anthropic", "2026-03-01T09:04:59.000Z", window="weekly", used=0.5)
+    later = events.meter("statusline", "anthropic", "2026-03-01T09:05:00.000Z", window="weekly", used=0.5)
+    assert first["id"] == again["id"] != later["id"]
+    assert events.join(again, first)["observed_at"] == "2026-03-01T09:04:59.000Z"

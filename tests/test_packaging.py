@@ -1,0 +1,126 @@
+"""What is shipped, what starts fast, and whether the tree is what it says."""
+
+from __future__ import annotations
+
+import ast
+import os
+import pathlib
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from conftest import ROOT, Run
+
+COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("tok-*"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+# Third-party modules that a command may import, and what a plain run of it does import.
+ALLOWED = {"tok-read": {"orjson"}, "tok-rollup": {"orjson"}, "tok-cost": {"orjson"}, "tok-status": {"orjson"}}
+THIRD_PARTY = {"orjson", "yaml", "tabulate", "dateutil", "httpx", "mcp", "wcwidth"}
+# The order of modules: each imports only from those before it.
+LAYERS = [
+    "__init__", "when", "jsonl", "events", "home", "catalog", "names", "cards", "pricing", "projects", "scan", "workers",
+    "read_claude", "read_codex", "readers", "gather", "rollup", "show", "costs", "status", "cli",
+]  # fmt: skip
+
+
+def test_every_command_is_shipped() -> None:
+    assert PROJECT["tool"]["setuptools"]["script-files"] == [f"bin/{name}" for name in COMMANDS]
+    for name in COMMANDS:
+        assert os.access(ROOT / "bin" / name, os.X_OK)
+
+
+def test_a_checkout_finds_the_package_and_the_package_its_data() -> None:
+    assert (ROOT / "bin/tokenops").readlink() == pathlib.Path("../lib")
+    assert (ROOT / "lib/catalog").readlink() == pathlib.Path("../catalog")
+
+
+def test_run_time_dependencies_are_the_six() -> None:
+    names = sorted(text.split(">")[0] for text in PROJECT["project"]["dependencies"])
+    assert names == ["PyYAML", "httpx", "mcp", "orjson", "python-dateutil", "tabulate"]
+
+
+def test_modules_import_downwards_only() -> None:
+    found = {path.stem for path in (ROOT / "lib").glob("*.py")}
+    assert found == set(LAYERS)
+    for path in (ROOT / "lib").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tokenops"):
+                names = (
+                    [node.module.removeprefix("tokenops.")] if node.module != "tokenops" else [a.name for a in node.names]
+                )  # type: ignore[union-attr]
+                for name in names:
+                    if name in LAYERS:
+                        assert LAYERS.index(name) < LAYERS.index(path.stem), f"{path.stem} imports {name}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_a_start_imports(command: str, run: Run) -> None:
+    """A run on one line of input; the compiled catalogue is there already."""
+    target = "/dev/null" if command in ("tok-rollup", "tok-cost") else ""
+    run(f"{command} {target}", status=None)
+    done = run(f"{sys.executable} -X importtime {ROOT}/bin/{command} {target}", status=None)
+    imported = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.decode().splitlines() if "|" in line}
+    assert imported & THIRD_PARTY == ALLOWED[command]
+    done = run(f"{sys.executable} -X importtime {ROOT}/bin/{command} --help")
+    imported = {line.rsplit("|", 1)[1].strip() for line in done.stderr.decode().splitlines() if "|" in line}
+    assert "argparse" not in imported
+
+
+def test_a_wheel_works_in_an_empty_environment(tmp_path: pathlib.Path) -> None:
+    copy = tmp_path / "src"
+    subprocess.run(
+        [
+            "cp",
+            "-a",
+            "--no-preserve=timestamps",
+            *(str(ROOT / n) for n in ("bin", "lib", "catalog", "pyproject.toml", "README.md", "LICENSE")),
+            "-t",
+            _made(copy),
+        ],
+        check=True,
+    )
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "-w", str(tmp_path), str(copy)], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("tokenops-*.whl")
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    # The dependencies are lent by the running environment, so that the test needs no network.
+    subprocess.run(
+        [venv / "bin/python", "-m", "pip", "install", "--quiet", "--no-deps", str(wheel)], check=True, capture_output=True
+    )
+    lent = pathlib.Path(_made(tmp_path / "lent"))
+    for site in filter(lambda path: path.endswith("site-packages"), sys.path):
+        for entry in pathlib.Path(site).iterdir():
+            if "tokenops" not in entry.name and not (lent / entry.name).exists():
+                (lent / entry.name).symlink_to(entry)
+    env = {"PATH": f"{venv}/bin:/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(lent), "TZ": "UTC"}
+    sample = ROOT / "docs/examples/home"
+    line = f"tok-read --root {sample} | tok-rollup --by agent | tok-cost --csv"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", line], env=env, capture_output=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode().splitlines()[1].startswith("claude-code:lighthouse,1,12,0,9100,731,")
+    where = subprocess.run(
+        [venv / "bin/python", "-c", "import tokenops; print(tokenops.__file__)"],
+        env=env | {"PYTHONPATH": ""},
+        capture_output=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    assert str(venv) in where.stdout.decode()
+
+
+def _made(path: pathlib.Path) -> str:
+    path.mkdir()
+    return str(path)
+
+
+def test_nothing_names_a_place_of_this_machine() -> None:
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False).stdout.decode().split("\0")
+    forbidden = ("/" + "work/", "/" + "farm/", "/" + "root/")
+    for name in filter(None, files):
+        path = ROOT / name
+        if path.is_file() and not path.is_symlink():
+            text = path.read_bytes()
+            assert not any(word.encode() in text for word in forbidden), name

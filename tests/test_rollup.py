@@ -1,0 +1,238 @@
+"""The two laws of rolling up, grouping, and what is refused."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import Json, Run, lines, objects
+from tokenops import events, pricing, rollup, when
+
+CATALOGUE = pricing.load()
+ZONES = [when.UTC, when.zone("Europe/Berlin"), when.zone("Asia/Kathmandu")]
+# Dates around price changes, tiers, clocks; sizes around context steps; models of every kind of card.
+TIMES = [
+    "2025-08-11T23:59:59.999Z",
+    "2026-03-12T23:59:59.999Z",
+    "2026-03-13T00:00:00.000Z",
+    "2026-03-29T00:59:59.999Z",
+    "2026-03-29T01:00:00.000Z",
+    "2026-08-18T02:00:00.000Z",
+    "2026-08-18T04:00:00.000Z",
+    "2026-08-29T02:00:00.000Z",
+    "2026-10-06T23:59:59.999Z",
+    "2026-10-25T00:30:00.000Z",
+    "2026-10-25T01:30:00.000Z",
+    "2026-12-31T23:59:59.999Z",
+]
+MODELS = [
+    ("anthropic", "claude-opus-4-6"),
+    ("anthropic", "claude-sonnet-5-5"),
+    ("anthropic", "claude-sonnet-4-5-20250929"),
+    ("anthropic", "claude-haiku-5-5"),
+    ("openai", "gpt-5.6-sol"),
+    ("openai", "gpt-4o-mini"),
+    ("openai", "gpt-audio"),
+    ("gemini", "gemini-4-argon"),
+    ("deepseek", "deepseek-v4-pro"),
+    ("xai", "grok-4.3"),
+    ("perplexity", "sonar-pro"),
+    ("openrouter", "z/unknown"),
+    (None, "unknown"),
+]
+COUNT = st.sampled_from([0, 0, 1, 7, 99_991, 100_003, 272_000])
+
+
+@st.composite
+def turns(draw: st.DrawFn) -> list[Json]:
+    made = []
+    for number in range(draw(st.integers(1, 9))):
+        provider, model = draw(st.sampled_from(MODELS))
+        session = draw(st.sampled_from(["s1", "s2"]))
+        turn: Json = {
+            "v": 1,
+            "ts": draw(st.sampled_from(TIMES)),
+            "kind": "turn",
+            "id": f"t{number}",
+            "turns": 1,
+            "model": model,
+        }
+        turn |= {
+            "client": "codex",
+            "session_id": session,
+            "project": {"s1": "app", "s2": "site"}[session],
+            "agent_id": "codex:app",
+        }
+        optional: Json = {
+            "provider": provider,
+            "tier": draw(st.sampled_from([None, None, "batch", "fast", "priority"])),
+            "geo": draw(st.sampled_from([None, None, "us", "eu", "mars"])),
+            "search_context": draw(st.sampled_from([None, "low", "high"])),
+            "cost_usd": draw(st.sampled_from([None, None, None, "0.000123456789"])),
+        }
+        for name in (*events.TOKENS, "reasoning_tokens", "audio_input_tokens", "web_searches", "requests"):
+            optional[name] = draw(COUNT) if name in events.TOKENS else draw(st.sampled_from([0, 0, 3]))
+        made.append(turn | {key: value for key, value in optional.items() if value})
+    return made
+
+
+def rolled(records: list[Json], by: str, tz: datetime.tzinfo) -> list[Json]:
+    refused: list[str] = []
+    rows = rollup.rolled(records, rollup.Plan(rollup.fields(by), tz, CATALOGUE), refused.append)
+    assert not refused
+    return rows
+
+
+def priced(rows: list[Json]) -> list[Json]:
+    return list(rollup.merged(rows, CATALOGUE))
+
+
+def money(rows: list[Json]) -> Any:
+    total = pricing.ZERO
+    for row in priced(rows):
+        total = pricing.add(total, pricing.Decimal(row.get("cost_usd", "0")))
+    return total
+
+
+CHAINS = [
+    ("hour", "day"),
+    ("hour,model", "month"),
+    ("day", "month"),
+    ("day,session,project", "week,project"),
+    ("day,project,session", "month,project"),
+    ("session", "none"),
+    ("hour,client", "day,model"),
+    ("week", "none"),
+    ("model", "provider"),
+    ("day", "day"),
+]
+
+
+@settings(max_examples=120, deadline=None)
+@given(turns(), st.sampled_from(CHAINS), st.sampled_from(ZONES))
+def test_rolling_up_twice_equals_rolling_up_once(made: list[Json], chain: tuple[str, str], tz: datetime.tzinfo) -> None:
+    fine, coarse = chain
+    assert rolled(rolled(made, fine, tz), coarse, tz) == rolled(made, coarse, tz)
+
+
+@settings(max_examples=120, deadline=None)
+@given(turns(), st.sampled_from(ZONES))
+def test_pricing_commutes_with_rolling_up(made: list[Json], tz: datetime.tzinfo) -> None:
+    one_by_one = pricing.ZERO
+    for turn in made:
+        one_by_one = pricing.add(one_by_one, money(rolled([turn], "none", tz)))
+    for by in ("none", "day", "month,model", "hour,project", "session", "provider,client"):
+        rows = rolled(made, by, tz)
+        assert money(rows) == one_by_one
+        assert money(rolled(rows, "none", tz)) == one_by_one
+        for field in events.SUMS:
+            if field != "requests":
+                assert sum(row.get(field, 0) for row in rows) == sum(turn.get(field, 0) for turn in made)
+
+
+@settings(max_examples=60, deadline=None)
+@given(turns(), st.randoms(use_true_random=False))
+def test_the_order_of_events_does_not_matter(made: list[Json], rng: Any) -> None:
+    shuffled = rng.sample(made, len(made))
+    assert rolled(shuffled, "day,model", when.UTC) == rolled(made, "day,model", when.UTC)
+
+
+def turn(number: int = 1, **given_keys: Any) -> Json:
+    base = {
+        "v": 1,
+        "ts": "2026-11-01T12:00:00.000Z",
+        "kind": "turn",
+        "id": f"t{number}",
+        "client": "claude-code",
+        "project": "app",
+    }
+    return (
+        base
+        | {"session_id": "s1", "provider": "anthropic", "model": "claude-opus-4-6", "turns": 1, "output_tokens": 7}
+        | given_keys
+    )
+
+
+def test_rows_as_a_pipe(run: Run) -> None:
+    made = lines([turn(1), turn(2, ts="2026-11-02T12:00:00.000Z", project="b"), turn(3, project="b")])
+    by_day = run("tok-rollup --by day,project", made).stdout
+    assert [(r["bucket"], r["project"], r["turns"], r["output_tokens"]) for r in objects(by_day)] == [
+        ("2026-11-01", "app", 1, 7),
+        ("2026-11-01", "b", 1, 7),
+        ("2026-11-02", "b", 1, 7),
+    ]
+    assert run("tok-rollup --by month,project", by_day).stdout == run("tok-rollup --by month,project", made).stdout
+    (row,) = objects(run("tok-rollup --by none", made).stdout)
+    assert row | {"catalogue": "-"} == {
+        "v": 1,
+        "kind": "row",
+        "by": [],
+        "from": "2026-11-01T12:00:00.000Z",
+        "to": "2026-11-02T12:00:00.000Z",
+        "provider": "anthropic",
+        "model": "claude-opus-4-6",
+        "rate": "anthropic/claude-opus-4-6@2026-03-13T00:00",
+        "catalogue": "-",
+        "turns": 3,
+        "output_tokens": 21,
+    }
+    (merged,) = objects(run("tok-rollup --by none --merge", made).stdout)
+    assert (merged["cost_usd"], merged["cost_source"]) == ("0.000525", "estimated")
+
+
+REFUSED = [
+    ("--by shoe", "--by shoe: no such field; choose from agent,"),
+    ("--by hour,day", "give one unit of time"),
+    ("--by hour", "rows by day cannot be rolled up by hour"),
+    ("--by session", "these rows are by day: they cannot be rolled up by session"),
+    ("--by day --tz Europe/Berlin", "these rows are in the zone UTC: give --tz UTC"),
+    ("--tz Mars/Olympus", "--tz: unknown zone 'Mars/Olympus'"),
+    ("--bye", "unrecognized arguments: --bye"),
+]
+
+
+@pytest.mark.parametrize(("options", "why"), REFUSED)
+def test_questions_that_cannot_be_answered(options: str, why: str, run: Run) -> None:
+    rows = run("tok-rollup --by day", lines([turn()])).stdout
+    done = run(f"tok-rollup {options}", rows, status=2)
+    assert done.stdout == b""
+    assert why in done.stderr.decode()
+    assert done.stderr.decode().count("\n") == 1
+
+
+def test_a_repeated_turn_counts_once_and_is_said(run: Run) -> None:
+    done = run("tok-rollup --by none", lines([turn(1), turn(2), turn(1)]), status=1)
+    assert objects(done.stdout)[0]["turns"] == 2
+    assert (
+        done.stderr.decode()
+        == "tok-rollup: stdin:3: the turn t1 came before and is counted once; tok-log import joins copies\n"
+    )
+
+
+def test_a_session_total_counts_only_where_the_session_has_no_turn(run: Run) -> None:
+    def total(session: str, covers: str = "session") -> Json:
+        made = turn(9, kind="usage", covers=covers, session_id=session, output_tokens=1000)
+        return made | {"id": f"u:{session}:{covers}"}
+
+    given_events = [total("s1"), total("s2"), total("s3", "account"), turn(1)]
+    rows = objects(run("tok-rollup --by session", lines(given_events)).stdout)
+    assert [(row["session_id"], row["output_tokens"]) for row in rows] == [("s1", 7), ("s2", 1000)]
+
+
+BROKEN = [
+    ({"kind": "turn"}, "not a record of kind turn: 'id'; skipped"),
+    (turn(output_tokens="many"), "output_tokens is 'many', no count"),
+    (turn(ts=None), "not a record of kind turn"),
+    (turn(output_tokens=1.5), "output_tokens is 1.5, no count"),
+]
+
+
+@pytest.mark.parametrize(("record", "why"), BROKEN)
+def test_broken_records_are_rejected_alone(record: Json, why: str, run: Run) -> None:
+    done = run("tok-rollup --by none", lines([turn(1), record | ({"id": "x"} if "id" in record else {}), turn(2)]), status=1)
+    assert objects(done.stdout)[0]["output_tokens"] == 14
+    assert f"stdin:2: {why}" in done.stderr.decode() or why in done.stderr.decode()
