@@ -220,7 +220,7 @@ def write(home: pathlib.Path, total: int, seed: int) -> dict[str, int]:
         done["bytes"] += len(data)
 
     earlier: list[bytes] = []
-    for i, size in enumerate(sizes(total)):
+    for i, size in enumerate(sizes(int(total * 0.95))):  # the last block of a file goes a little over
         project = f"project-{i % 128:03d}"
         folder = home / ".claude" / "projects" / f"-home-ada-code-{project}"
         session = Session(rng, pool, i, project)

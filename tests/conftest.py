@@ -118,7 +118,7 @@ def claude(identity: str | None = "msg_1", output: object = 7, ts: str = "2026-0
             target.pop(name, None)
         else:
             target[name] = value
-    message["usage"] = usage if "m_usage" not in given else given["m_usage"]
+    message["usage"] = given.get("m_usage", usage)
     return line
 
 

@@ -26,8 +26,8 @@ def sessions(environment: dict[str, str]) -> pathlib.Path:
     return pathlib.Path(environment["HOME"]) / ".codex/sessions/2026/05/02"
 
 
-def turns(run: Run, **given: Any) -> list[Json]:
-    return [event for event in objects(run("tok-read codex", **given).stdout) if event["kind"] == "turn"]
+def turns(run: Run, options: str = "", **given: Any) -> list[Json]:
+    return [event for event in objects(run(f"tok-read codex {options}", **given).stdout) if event["kind"] == "turn"]
 
 
 def at_second(rows: list[Json]) -> list[Json]:
@@ -226,7 +226,7 @@ def test_the_order_of_files_does_not_matter(order: tuple[str, ...], run: Run, se
     found = turns(run)
     assert [event["session_id"] for event in found] == ["p1", "p1", "c1", "g1"]
     for jobs in (2, 3):
-        assert turns(lambda line, **k: run(f"{line} --jobs {jobs}", **k)) == found
+        assert turns(run, options=f"--jobs {jobs}") == found
 
 
 def test_siblings_of_a_missing_parent_count_its_turns_once(run: Run, sessions: pathlib.Path) -> None:

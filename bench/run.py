@@ -1,0 +1,117 @@
+"""Measure what docs/performance.md states, and write it there.
+
+    python bench/run.py [--mib 1024] [--runs 7] [SECTION...]
+
+Generates the logs it reads (below bench/out, which is not committed), fetches the rival it is measured against with
+npm, and replaces the tables between the markers in docs/performance.md. Without npm the rival is left out and said so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import pathlib
+import platform
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+
+import make_logs
+import timing
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+OUT = ROOT / "bench" / "out"
+PAGE = ROOT / "docs" / "performance.md"
+RIVAL = "ccusage@20.0.24"
+
+
+def environment(home: pathlib.Path) -> dict[str, str]:
+    """Our commands first, a home of the bench's own, UTC."""
+    path = os.pathsep.join((str(ROOT / "bin"), os.path.dirname(sys.executable), os.environ.get("PATH", "")))
+    kept = {name: os.environ[name] for name in ("LANG", "npm_config_registry") if name in os.environ}
+    return kept | {"PATH": path, "HOME": str(home), "TZ": "UTC", "XDG_CACHE_HOME": str(OUT / "cache")}
+
+
+def rival() -> str:
+    """The native binary of ccusage, or "" where npm cannot bring it."""
+    folder = OUT / "rival"
+    if shutil.which("npm") is None:
+        return ""
+    if not (folder / "node_modules").is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), RIVAL], check=False, capture_output=True
+        )
+    for path in folder.glob("node_modules/@ccusage/*/bin/ccusage"):
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        return str(path)
+    return ""
+
+
+def logs(mib: int) -> pathlib.Path:
+    """A home with that much of Claude Code's logs."""
+    home = OUT / f"home-{mib}"
+    if not (home / "done").exists():
+        shutil.rmtree(home, ignore_errors=True)
+        found = make_logs.write(home, mib * 2**20, 1)
+        (home / "done").write_text(repr(found))
+    return home
+
+
+def read(chosen: argparse.Namespace) -> str:
+    """The whole pipe over 1 GiB of Claude Code's logs, beside ccusage."""
+    home = logs(chosen.mib)
+    commands = {
+        "`tok-read claude \\| tok-rollup --by month,model \\| tok-cost --json`": "tok-read claude | tok-rollup --by month,model | tok-cost --json"
+    }
+    if binary := rival():
+        commands[f"`ccusage claude monthly --offline --json` ({RIVAL}, native)"] = (
+            f"{binary} claude monthly --offline --json"
+        )
+    figures = timing.compared(commands, environment(home), chosen.runs)
+    rows = [[name, f"{f.wall:.2f} s", f"{f.cpu:.2f} s", f"{f.memory:.0f} MB"] for name, f in figures.items()]
+    size = (home / "done").read_text()
+    said = "" if binary else "\nThe rival is missing: npm could not bring it.\n"
+    return f"Logs: {size}.\n\n" + timing.table(["command", "wall", "processors", "memory"], rows) + said
+
+
+def start(chosen: argparse.Namespace) -> str:
+    """--help of every command, and the shortest useful run of each filter."""
+    one = OUT / "one.jsonl"
+    one.parent.mkdir(parents=True, exist_ok=True)
+    one.write_text(
+        '{"v":1,"ts":"2026-11-01T12:00:00.000Z","kind":"turn","id":"x","provider":"anthropic","model":"claude-opus-5","turns":1,"output_tokens":9}\n'
+    )
+    names = sorted(path.name for path in (ROOT / "bin").glob("tok-*"))
+    commands = {"`python3 -c pass`": "python3 -c pass"} | {f"`{name} --help`": f"{name} --help" for name in names}
+    commands |= {"`tok-rollup` on one line": f"tok-rollup {one}", "`tok-cost` on one line": f"tok-cost {one}"}
+    (OUT / "empty").mkdir(exist_ok=True)
+    figures = timing.compared(commands, environment(OUT / "empty"), chosen.runs * 3)
+    return timing.table(["command", "wall"], [[name, f"{f.wall * 1000:.0f} ms"] for name, f in figures.items()])
+
+
+SECTIONS: dict[str, Callable[[argparse.Namespace], str]] = {"read": read, "start": start}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="measure docs/performance.md anew")
+    parser.add_argument("sections", nargs="*", choices=[[], *SECTIONS])
+    parser.add_argument("--mib", type=int, default=1024)
+    parser.add_argument("--runs", type=int, default=7)
+    chosen = parser.parse_args()
+    page = PAGE.read_text()
+    machine = f"{platform.system()}, {os.cpu_count()} processors, Python {platform.python_version()}"
+    for name in chosen.sections or SECTIONS:
+        found = f"Measured {datetime.date.today()} on {machine}; medians of {chosen.runs} runs in turn.\n\n{SECTIONS[name](chosen)}"
+        print(f"## {name}\n\n{found}")
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        page = pattern.sub(lambda match, text=found: f"{match[1]}{text}{match[2]}", page)
+    PAGE.write_text(page)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The examples in README, docs and manuals are run, and their output is what the page shows."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import pty
+import re
+import subprocess
+
+import pytest
+
+from conftest import ROOT
+
+SAMPLE = ROOT / "docs/examples/home"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLE = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*?)(?=\$ |```)", re.MULTILINE)
+
+
+def examples() -> list[tuple[str, str, str]]:
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"```console\n(.*?```)", page.read_text(), re.DOTALL):
+            found += [(page.name, line, shown) for line, shown in EXAMPLE.findall(block)]
+    return found
+
+
+def on_a_terminal(line: str, environment: dict[str, str], folder: pathlib.Path) -> str:
+    """What a line of shell prints when stdout is a terminal."""
+    leader, follower = pty.openpty()
+    env = environment | {"HOME": str(SAMPLE), "TERM": "dumb", "TOKENOPS_NOW": "2026-11-18T21:00:00Z"}
+    process = subprocess.Popen(
+        ["bash", "-c", line], env=env, stdout=follower, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=folder
+    )
+    os.close(follower)
+    seen = b""
+    while True:
+        try:
+            piece = os.read(leader, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        seen += piece
+    os.close(leader)
+    process.wait(30)
+    return seen.decode().replace("\r\n", "\n")
+
+
+@pytest.mark.parametrize(("page", "line", "shown"), examples())
+def test_examples_print_what_the_page_shows(
+    page: str, line: str, shown: str, environment: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    if "jq " in line and subprocess.run(["which", "jq"], check=False, capture_output=True).returncode:
+        pytest.skip("this example needs jq")
+    assert on_a_terminal(line, environment, tmp_path) == shown
+
+
+def test_there_are_examples() -> None:
+    assert len(examples()) >= 2
+
+
+def manual_examples() -> list[tuple[str, str]]:
+    found = []
+    for path in sorted((ROOT / "bin").glob("tok-*")):
+        manual = path.read_text().split('"""')[1]
+        body = manual.split("\n\n", 2)[2]
+        found += [(path.name, line.strip()) for line in body.splitlines() if re.match(r"    tok-", line)]
+    return found
+
+
+@pytest.mark.parametrize(("command", "line"), manual_examples())
+def test_examples_in_manuals_run(command: str, line: str, environment: dict[str, str], tmp_path: pathlib.Path) -> None:
+    if "jq " in line and subprocess.run(["which", "jq"], check=False, capture_output=True).returncode:
+        pytest.skip("this example needs jq")
+    env = environment | {"HOME": str(SAMPLE), "TOKENOPS_NOW": "2026-11-18T21:00:00Z"}
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line],
+        env=env,
+        capture_output=True,
+        cwd=tmp_path,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert (done.returncode, done.stderr) == (0, b""), done.stderr
+    assert done.stdout or ">" in line
+
+
+def test_every_command_is_in_the_readme() -> None:
+    text = (ROOT / "README.md").read_text()
+    for path in (ROOT / "bin").glob("tok-*"):
+        assert f"`{path.name}`" in text
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
