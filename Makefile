@@ -4,8 +4,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# A second interpreter to test on, where the machine has one.
-SECOND := $(firstword $(foreach p,$(shell command -v python3.13 2>/dev/null) $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python3.13),$(shell $(p) -c 'import sys; print(sys.executable)' 2>/dev/null)))
+# A second interpreter to test on, where the machine has one: on the path, or beside the first.
+BESIDE := $(dir $(shell command -v $(PYTHON)))
+SECOND := $(firstword $(foreach p,$(shell command -v python3.13 2>/dev/null) $(wildcard $(BESIDE)../../3.13*/bin/python3.13 $(BESIDE)../versions/3.13*/bin/python3.13),$(shell $(p) -c 'import sys; print(sys.executable)' 2>/dev/null)))
 COMMANDS := $(sort $(wildcard bin/tok-*))
 
 .PHONY: demo test lint types check bench clean
