@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import gc
 import os
 import pathlib
 import platform
+import random
 import re
 import shutil
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 import make_logs
@@ -94,7 +97,46 @@ def start(chosen: argparse.Namespace) -> str:
     return timing.table(["command", "wall"], [[name, f"{f.wall * 1000:.0f} ms"] for name, f in figures.items()])
 
 
-SECTIONS: dict[str, Callable[[argparse.Namespace], str]] = {"read": read, "start": start}
+def price(chosen: argparse.Namespace) -> str:
+    """A million turns in memory, of every provider, tier and date, priced one by one and as a group."""
+    sys.path.insert(0, str(ROOT / "bin"))
+    from tokenops import pricing, rollup, when
+
+    catalogue = pricing.load()
+    rng = random.Random(1)
+    models = [(p, m) for p, body in catalogue.providers.items() for m in body["models"]]
+    kinds = []
+    for number in range(10_000):
+        provider, model = rng.choice(models)
+        at = when.stamp(1_751_328_000_000 + rng.randrange(44_000_000) * 1000)
+        event = {"v": 1, "ts": at, "kind": "turn", "id": str(number), "provider": provider, "model": model, "turns": 1}
+        event |= {
+            "input_tokens": rng.randrange(300_000),
+            "cache_read_tokens": rng.randrange(300_000),
+            "output_tokens": rng.randrange(9000),
+        }
+        if rng.random() < 0.1:
+            event["tier"] = rng.choice(["batch", "priority", "fast"])
+        kinds.append(event)
+    events = [{**kinds[n % 10_000], "id": n} for n in range(1_000_000)]
+    gc.disable()
+    rows = []
+    for name, work in (
+        ("the rate of each", lambda: [catalogue.rate_of(event) for event in events]),
+        (
+            "summed by month and model, and every row's cost",
+            lambda: list(
+                rollup.merged(rollup.rolled(events, rollup.Plan(("month", "model"), when.UTC, catalogue), print), catalogue)
+            ),
+        ),
+    ):
+        begun = time.perf_counter()
+        work()
+        rows.append([name, f"{time.perf_counter() - begun:.2f} us"])
+    return timing.table(["a million turns", "per turn"], rows)
+
+
+SECTIONS: dict[str, Callable[[argparse.Namespace], str]] = {"read": read, "start": start, "price": price}
 
 
 def main() -> None:

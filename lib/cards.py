@@ -12,13 +12,13 @@ from __future__ import annotations
 import decimal
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tokenops import when
-from tokenops.catalog import Malformed
 
 Data = dict[str, Any]
+Place = tuple[str | int, ...]  # the keys that lead to an entry of the file
 
 CLASSES = (
     "input",
@@ -37,206 +37,231 @@ CLASSES = (
 SAME = "same_as_input"
 FEES = ("web_search", "request")
 CONTEXTS = ("low", "medium", "high")
-TIERS = ("batch", "flex", "priority", "fast", "ultrafast")
+# Applies where a cloud's name says that the request stayed in a region.
+REGIONAL = "regional"
 
-_INTERVAL = {*CLASSES, *FEES, "from", "until", "above", "windows", "tiers", "geo", "src", "confidence", "note", "scheduled"}
-_MODEL = {"prices", "aliases", "tiers", "geo", "retired", "note", "remove", *FEES}
-_FILE = {
-    "schema",
-    "provider",
-    "currency",
-    "unit",
-    "page",
-    "sources",
-    "defaults",
-    "models",
-    "aliases",
-    "unpriced",
-    "holidays",
-}
+_INTERVAL = (*CLASSES, *FEES, "from", "until", "above", "windows", "tiers", "geo", "src", "confidence", "note", "scheduled")
+_MODEL = ("prices", "aliases", "tiers", "geo", "retired", "note", *FEES)
+_BODY = ("sources", "defaults", "models", "aliases", "unpriced", "holidays", "page")
+_FILE = ("schema", "provider", "currency", "unit", *_BODY)
+_OVERRIDE = ("schema", "currency", "unit", "providers")
+_DEFAULTS = ("tiers", "geo", *FEES)
 _PRICE = re.compile(r"\d{1,7}(?:\.\d{1,12})?\Z")
 _EXACT = decimal.Context(prec=60, traps=[decimal.Inexact, decimal.InvalidOperation])
 
 
-def compile_provider(data: Data, name: str) -> Data:
-    """One provider's cards: {"provider", "models": {id: [interval]}, "aliases", "unpriced", "sources"}. Raises Malformed."""
-    _known(data, _FILE, name)
-    provider = data.get("provider")
-    if not isinstance(provider, str):
-        raise Malformed(f"{name}: `provider` is missing; name who bills")
-    defaults = data.get("defaults") or {}
-    models: Data = {}
-    aliases: Data = {}
-    for model, given in (data.get("models") or {}).items():
-        place = f"{name}: {model}"
-        models[str(model).lower()] = compile_model(given, defaults, place)
-        for alias in given.get("aliases") or ():
-            aliases[str(alias).lower()] = [{"to": str(model).lower()}]
-    for alias, targets in (data.get("aliases") or {}).items():
-        aliases[str(alias).lower()] = [_target(target, f"{name}: {alias}") for target in targets]
+class Wrong(ValueError):
+    """An entry that cannot be used: where it stands, and a sentence with the remedy."""
+
+    def __init__(self, place: Place, why: str) -> None:
+        super().__init__(why)
+        self.place, self.why = place, why
+
+
+def compile_file(data: object) -> Data:
+    """A file of the catalogue: one provider's cards. Raises Wrong."""
+    given = _mapping(data, (), _FILE)
+    provider = given.get("provider")
+    if not isinstance(provider, str) or not provider:
+        raise Wrong((), "`provider` is missing; name who bills")
+    _unit(given)
+    return {"provider": provider, **_body(given, (), removable=False)}
+
+
+def compile_override(data: object) -> dict[str, Data]:
+    """A file of overrides: provider -> its cards; a model that was removed has none. Raises Wrong."""
+    given = _mapping(data, (), _OVERRIDE)
+    _unit(given)
+    providers = _mapping(given.get("providers"), ("providers",))
     return {
-        "provider": provider,
-        "models": models,
-        "aliases": aliases,
-        "unpriced": {str(k).lower(): str(v) for k, v in (data.get("unpriced") or {}).items()},
-        "sources": data.get("sources") or {},
-        "holidays": data.get("holidays") or {},
+        str(name).lower(): _body(_mapping(body, ("providers", name), _BODY), ("providers", name), removable=True)
+        for name, body in providers.items()
     }
 
 
-def _target(given: Data, place: str) -> Data:
-    _known(given, {"to", "from", "until", "note", "src"}, place)
-    return {key: _instant(value, place) if key in ("from", "until") else value for key, value in given.items()}
+def _unit(given: Data) -> None:
+    for key, only in (("currency", "USD"), ("unit", "per_million_tokens")):
+        if given.get(key, only) != only:
+            raise Wrong((key,), f"{given[key]!r} is not supported; give prices in USD per million tokens")
 
 
-def compile_model(given: Data, defaults: Data, place: str) -> list[Data]:
-    """One model's intervals, in order of time. Raises Malformed."""
-    if not isinstance(given, dict):
-        raise Malformed(f"{place}: expected keys such as `prices`, found {given!r}")
-    _known(given, _MODEL, place)
-    listed = given.get("prices")
-    if not isinstance(listed, list) or not listed:
-        raise Malformed(f"{place}: `prices` must be a list of intervals")
-    intervals = [_interval(one, given, defaults, place) for one in listed]
+def _body(given: Data, place: Place, removable: bool) -> Data:
+    defaults = _mapping(given.get("defaults") or {}, (*place, "defaults"), _DEFAULTS)
+    models: Data = {}
+    aliases: Data = {}
+    for model, card in _mapping(given.get("models") or {}, (*place, "models")).items():
+        at = (*place, "models", model)
+        name = str(model).lower()
+        if removable and isinstance(card, dict) and card.get("remove") is True:
+            _mapping(card, at, ("remove", "note"))
+            models[name] = None
+            continue
+        models[name] = _card(_mapping(card, at, _MODEL), defaults, at)
+        for alias in _listed(card.get("aliases"), (*at, "aliases")):
+            aliases[str(alias).lower()] = [{"to": name}]
+    for alias, targets in _mapping(given.get("aliases") or {}, (*place, "aliases")).items():
+        at = (*place, "aliases", alias)
+        aliases[str(alias).lower()] = [_target(one, (*at, n)) for n, one in enumerate(_listed(targets, at))]
+    return {
+        "models": models,
+        "aliases": aliases,
+        "unpriced": {str(k).lower(): str(v) for k, v in _mapping(given.get("unpriced") or {}, (*place, "unpriced")).items()},
+        "sources": given.get("sources") or {},
+        "holidays": given.get("holidays") or {},
+    }
+
+
+def _target(given: object, place: Place) -> Data:
+    target = _mapping(given, place, ("to", "from", "until", "note", "src"))
+    if not isinstance(target.get("to"), str):
+        raise Wrong(place, "`to` is missing; name the model that the alias means")
+    return {key: _instant(value, (*place, key)) if key in ("from", "until") else value for key, value in target.items()} | {
+        "to": target["to"].lower()
+    }
+
+
+def _card(given: Data, defaults: Data, place: Place) -> list[Data]:
+    """One model's intervals, in order of time."""
+    listed = _listed(given.get("prices"), (*place, "prices"))
+    if not listed:
+        raise Wrong(place, "`prices` is missing; give a list with at least one interval")
+    intervals = []
+    for n, one in enumerate(listed):
+        at = (*place, "prices", n)
+        intervals.append(_interval(_mapping(one, at, _INTERVAL), given, defaults, at))
     intervals.sort(key=lambda one: one.get("from", ""))
     for earlier, later in itertools.pairwise(intervals):
         if earlier.get("until", "9") > later.get("from", ""):
-            raise Malformed(
-                f"{place}: intervals overlap at {later.get('from', 'the beginning')}; give the earlier one an `until`"
+            raise Wrong(
+                (*place, "prices"),
+                f"two intervals overlap at {later.get('from', 'the beginning')}; give the earlier an `until`",
             )
     return intervals
 
 
-def _interval(given: Data, model: Data, defaults: Data, place: str) -> Data:
-    _known(given, _INTERVAL, place)
-    made: Data = {key: _instant(given[key], place) for key in ("from", "until") if given.get(key)}
+def _interval(given: Data, model: Data, defaults: Data, place: Place) -> Data:
+    made: Data = {key: _instant(given[key], (*place, key)) for key in ("from", "until") if given.get(key)}
     if made.get("from", "") >= made.get("until", "9"):
-        raise Malformed(f"{place}: `until` is not after `from`")
+        raise Wrong((*place, "until"), "`until` is not after `from`; swap them")
     base: Data = {"rates": _rates(given, place), "above": _above(given, place), "windows": _windows(given, place)}
     if not isinstance(base["rates"].get("input"), str):
-        raise Malformed(f"{place}: `input` is missing; every interval needs it")
-    tiers = {**(defaults.get("tiers") or {}), **(model.get("tiers") or {}), **(given.get("tiers") or {})}
+        raise Wrong(place, "`input` is missing; every interval needs a price for it")
     made["tiers"] = {"": base}
-    for tier, spec in tiers.items():
-        if spec is not None:
-            scaled = _scaled(base, spec, f"{place}: {tier}")
-            for name in (tier, *(spec.get("aliases") or ())):
-                made["tiers"][name] = scaled
-    geo = {**(defaults.get("geo") or {}), **(model.get("geo") or {}), **(given.get("geo") or {})}
-    made["geo"] = {key: price(value, f"{place}: geo {key}") for key, value in geo.items() if value is not None}
+    for tier, spec in _together("tiers", defaults, model, given, place).items():
+        at = (*place, "tiers", tier)
+        scaled = _scaled(base, _mapping(spec, at, (*CLASSES, "factor", "aliases", "above")), at)
+        for name in (tier, *_listed(spec.get("aliases"), (*at, "aliases"))):
+            made["tiers"][name] = scaled
+    made["geo"] = {
+        key: price(value, (*place, "geo", key)) for key, value in _together("geo", defaults, model, given, place).items()
+    }
     for fee in FEES:
         value = given.get(fee, model.get(fee, defaults.get(fee)))
+        at = (*place, fee)
         if isinstance(value, dict):
-            _known(value, set(CONTEXTS), f"{place}: {fee}")
-            made[fee] = {size: price(cost, f"{place}: {fee}") for size, cost in value.items()}
+            made[fee] = {size: price(cost, (*at, size)) for size, cost in _mapping(value, at, CONTEXTS).items()}
+            if "low" not in made[fee]:
+                raise Wrong(at, "`low` is missing; it is what a request without a recorded search context costs")
         elif value is not None:
-            made[fee] = price(value, f"{place}: {fee}")
-    for key in ("src", "confidence", "note", "scheduled"):
-        if key in given:
-            made[key] = given[key]
-    return made
+            made[fee] = price(value, at)
+    return made | {key: given[key] for key in ("src", "confidence", "note", "scheduled") if key in given}
 
 
-def _rates(given: Data, place: str) -> Data:
-    rates: Data = {}
-    for name in CLASSES:
-        if name in given:
-            value = given[name]
-            rates[name] = value if value is None or value == SAME else price(value, f"{place}: {name}")
-    return rates
+def _together(key: str, defaults: Data, model: Data, interval: Data, place: Place) -> Data:
+    """A provider's defaults, then the model's, then the interval's own; null takes one away."""
+    found: Data = {}
+    for given in (defaults, model, interval):
+        found |= _mapping(given.get(key) or {}, (*place, key))
+    return {name: value for name, value in found.items() if value is not None}
 
 
-def _above(given: Data, place: str) -> list[Data]:
+def _rates(given: Data, place: Place) -> Data:
+    listed = {name: given[name] for name in CLASSES if name in given}
+    return {name: value if value in (None, SAME) else price(value, (*place, name)) for name, value in listed.items()}
+
+
+def _above(given: Data, place: Place) -> list[Data]:
     made = []
-    for step in given.get("above") or ():
-        _known(step, {*CLASSES, "op", "tokens"}, f"{place}: above")
+    for n, one in enumerate(_listed(given.get("above"), (*place, "above"))):
+        at = (*place, "above", n)
+        step = _mapping(one, at, (*CLASSES, "op", "tokens"))
         if step.get("op") not in ("gt", "ge") or not isinstance(step.get("tokens"), int):
-            raise Malformed(f"{place}: `above` needs `op: gt` or `ge`, and `tokens`")
-        made.append({"op": step["op"], "tokens": step["tokens"], "rates": _rates(step, place)})
+            raise Wrong(at, "`above` needs `op: gt` or `op: ge`, and `tokens`, a whole number")
+        made.append({"op": step["op"], "tokens": step["tokens"], "rates": _rates(step, at)})
     if [step["tokens"] for step in made] != sorted({step["tokens"] for step in made}):
-        raise Malformed(f"{place}: `above` steps are not ascending")
+        raise Wrong((*place, "above"), "the steps of `above` are not ascending; sort them by `tokens`")
     return made
 
 
-def _windows(given: Data, place: str) -> list[Data]:
+def _windows(given: Data, place: Place) -> list[Data]:
     made = []
-    for window in given.get("windows") or ():
-        _known(window, {*CLASSES, "name", "tz", "days", "hours", "except", "from", "until"}, f"{place}: windows")
+    for n, one in enumerate(_listed(given.get("windows"), (*place, "windows"))):
+        at = (*place, "windows", n)
+        window = _mapping(one, at, (*CLASSES, "name", "tz", "days", "hours", "except", "from", "until"))
         try:
             when.zone(window.get("tz", "UTC"))
         except ValueError as error:
-            raise Malformed(f"{place}: {error}") from None
+            raise Wrong((*at, "tz"), str(error)) from None
+        days = _listed(window.get("days"), (*at, "days")) or [1, 2, 3, 4, 5, 6, 7]
+        if not set(days) <= {1, 2, 3, 4, 5, 6, 7}:
+            raise Wrong((*at, "days"), "days are numbers from 1 (Monday) to 7")
         made.append(
             {
-                "name": window.get("name", "window"),
+                "name": window.get("name", f"window{n}"),
                 "tz": window.get("tz", "UTC"),
-                "days": window.get("days") or [1, 2, 3, 4, 5, 6, 7],
-                "hours": [_hours(span, place) for span in window.get("hours") or ["00:00-24:00"]],
+                "days": days,
+                "hours": [_hours(span, (*at, "hours")) for span in _listed(window.get("hours"), at) or ["00:00-24:00"]],
                 "except": window.get("except", ""),
-                "rates": _rates(window, place),
+                "rates": _rates(window, at),
             }
-            | {key: _instant(window[key], place) for key in ("from", "until") if window.get(key)}
+            | {key: _instant(window[key], (*at, key)) for key in ("from", "until") if window.get(key)}
         )
     return made
 
 
-def _hours(span: object, place: str) -> list[int]:
+def _hours(span: object, place: Place) -> list[int]:
+    """First and last minute of the day, of `09:00-12:00`."""
     found = re.fullmatch(r"(\d\d):(\d\d)-(\d\d):(\d\d)", str(span))
-    if not found:
-        raise Malformed(f'{place}: hours {span!r}; write "09:00-12:00"')
-    a, b, c, d = map(int, found.groups())
-    return [a * 60 + b, c * 60 + d]
+    if found:
+        a, b, c, d = map(int, found.groups())
+        if 0 <= a * 60 + b < c * 60 + d <= 24 * 60:
+            return [a * 60 + b, c * 60 + d]
+    raise Wrong(place, f'{span!r} is no span of hours; write "09:00-12:00"')
 
 
-def _scaled(base: Data, spec: Data, place: str) -> Data:
-    """A tier's rates: the base's by a factor, then classes with a price of their own, or kept at `standard`."""
-    _known(spec, {*CLASSES, "factor", "aliases", "above"}, place)
-    factor = spec.get("factor")
+def _scaled(base: Data, spec: Data, place: Place) -> Data:
+    """A tier's rates: the base's by a factor, but a class with a price of its own has that, or keeps the `standard` one."""
+    factor = None if spec.get("factor") is None else price(spec["factor"], (*place, "factor"))
 
-    def scaled(rates: Data) -> Data:
+    def scaled(rates: Data, own: bool) -> Data:
         made: Data = {}
         for name in CLASSES:
-            if name in spec and spec[name] != "standard":
-                own = spec[name]
-                made[name] = own if own in (None, SAME) else price(own, f"{place}: {name}")
+            if own and name in spec and spec[name] != "standard":
+                made[name] = spec[name] if spec[name] in (None, SAME) else price(spec[name], (*place, name))
             elif name in rates:
                 value = rates[name]
-                if value in (None, SAME) or name in spec:
+                if value in (None, SAME) or spec.get(name) == "standard":
                     made[name] = value
                 else:
-                    made[name] = None if factor is None else times(value, price(factor, place))
+                    made[name] = None if factor is None else times(value, factor)
         return made
 
-    own_steps = spec.get("above")
-    if own_steps == "standard":
+    steps = spec.get("above")
+    if steps == "standard":
         above = base["above"]
-    elif isinstance(own_steps, list):
+    elif isinstance(steps, list):
         above = _above(spec, place)
     else:
-        above = [{**step, "rates": scaled_step(step["rates"], spec, place)} for step in base["above"]]
-    windows = [{**window, "rates": scaled_step(window["rates"], spec, place)} for window in base["windows"]]
-    return {"rates": scaled(base["rates"]), "above": above, "windows": windows}
+        above = [{**step, "rates": scaled(step["rates"], own=False)} for step in base["above"]]
+    windows = [{**window, "rates": scaled(window["rates"], own=False)} for window in base["windows"]]
+    return {"rates": scaled(base["rates"], own=True), "above": above, "windows": windows}
 
 
-def scaled_step(rates: Data, spec: Data, place: str) -> Data:
-    """The rates of a context tier or time window under a tier: by its factor, kept classes kept."""
-    factor = spec.get("factor")
-    made: Data = {}
-    for name, value in rates.items():
-        if spec.get(name) == "standard" or value == SAME:
-            made[name] = value
-        elif factor is not None and value is not None:
-            made[name] = times(value, price(factor, place))
-        else:
-            made[name] = None
-    return made
-
-
-def price(value: object, place: str) -> str:
-    """A price or factor as exact text. Raises Malformed."""
+def price(value: object, place: Place) -> str:
+    """A price or factor as exact text. Raises Wrong."""
     text = str(value)
     if isinstance(value, bool) or not _PRICE.match(text):
-        raise Malformed(f'{place}: {value!r} is no price; write a decimal number of USD such as "2.50"')
+        raise Wrong(place, f'{value!r} is no price; write a decimal number of USD such as "2.50"')
     return text
 
 
@@ -245,32 +270,44 @@ def times(a: str, b: str) -> str:
     return format(_EXACT.multiply(decimal.Decimal(a), decimal.Decimal(b)).normalize(_EXACT), "f")
 
 
-def _instant(value: object, place: str) -> str:
+def _instant(value: object, place: Place) -> str:
     try:
         return when.canonical(str(value))
     except ValueError:
-        raise Malformed(f"{place}: {value!r} is no time; write 2026-10-07T00:00:00Z") from None
+        raise Wrong(place, f"{value!r} is no time; write 2026-10-07T00:00:00Z") from None
 
 
-def _known(given: Mapping[str, object], keys: set[str], place: str) -> None:
+def _mapping(given: object, place: Place, keys: Iterable[str] | None = None) -> Data:
+    """A mapping, whose keys are all known. Raises Wrong."""
     if not isinstance(given, dict):
-        raise Malformed(f"{place}: expected keys, found {given!r}")
-    for key in given:
-        if key not in keys:
-            raise Malformed(f"{place}: unknown key {key!r}; nearest is {nearest(str(key), keys)!r}")
+        raise Wrong(place, f"expected keys and values, found {given!r}")
+    if keys is not None:
+        known = list(keys)
+        for key in given:
+            if key not in known:
+                raise Wrong((*place, key), f"unknown key {key!r}; the nearest known is {nearest(str(key), known)!r}")
+    return given
 
 
-def nearest(word: str, known: set[str]) -> str:
+def _listed(given: object, place: Place) -> list[Any]:
+    if given is None:
+        return []
+    if not isinstance(given, list):
+        raise Wrong(place, f"expected a list, found {given!r}")
+    return given
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
     """The known word most like another."""
-    import difflib
+    import difflib  # 3 ms that only a mistake pays
 
     found = difflib.get_close_matches(word, sorted(known), 1, 0)
     return found[0] if found else ""
 
 
-def every_price(model: list[Data]) -> Iterator[tuple[str, str]]:
+def every_price(card: list[Data]) -> Iterator[tuple[str, str]]:
     """Class and price of everything a card holds, for checks over a whole catalogue."""
-    for interval in model:
+    for interval in card:
         for rates in interval["tiers"].values():
             for block in (rates, *rates["above"], *rates["windows"]):
                 for name, value in block["rates"].items():

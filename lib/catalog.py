@@ -70,6 +70,26 @@ def _loader() -> Any:
     return Loader
 
 
+def line_of(text: bytes, place: tuple[str | int, ...]) -> int:
+    """The line of a YAML document where the entry stands that these keys lead to, or the last of them that exists."""
+    import yaml
+
+    node = yaml.compose(text, Loader=_loader())
+    line = 1
+    for key in place:
+        if isinstance(node, yaml.MappingNode):
+            found = [(k, v) for k, v in node.value if k.value == str(key)]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            found = [(node.value[key], node.value[key])]
+        else:
+            found = []
+        if not found:
+            break
+        at, node = found[0]
+        line = at.start_mark.line + 1
+    return line
+
+
 def compiled(subject: str, sources: Mapping[str, bytes], compile_: Callable[[dict[str, Any]], Any]) -> tuple[Any, str]:
     """What `compile_` makes of the parsed sources (name -> text), and their digest; from the cache where it is there."""
     hasher = hashlib.blake2b(FORMAT.encode(), digest_size=8)

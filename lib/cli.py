@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import argparse
     import datetime
 
-    from tokenops import jsonl
+    from tokenops import jsonl, pricing
 
 
 # Pieces in which the streams are read and written.
@@ -175,6 +175,22 @@ def zone(chosen: argparse.Namespace) -> datetime.tzinfo:
         return when.zone(chosen.tz)
     except ValueError as error:
         raise Fault(f"--tz: {error}") from None
+
+
+def catalogue() -> pricing.Catalogue:
+    """The prices: built in, with the user's own. Says what the configuration holds that is not understood. Raises Fault."""
+    from tokenops import catalog, config, pricing
+
+    try:
+        found = config.load(os.environ, os.path.expanduser("~"))
+        for warning in found.warnings:
+            say(warning)
+        path = config.pricing_path(found, os.environ)
+        return pricing.load(path)
+    except catalog.Malformed as error:
+        raise Fault(str(error)) from None
+    except OSError as error:
+        raise Fault(f"{error.filename}: {error.strerror}; {_remedy(error)} (pricing.path, TOKENOPS_PRICING_PATH)") from None
 
 
 def now() -> int:

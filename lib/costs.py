@@ -101,6 +101,12 @@ def total_of(rows: list[Event]) -> Event:
     return total
 
 
+def notes(rows: list[Event]) -> Iterator[str]:
+    """What needs saying of the prices, each sentence once."""
+    for note in dict.fromkeys(note for row in rows for note in row.get("notes", ())):
+        yield f"note: {note}"
+
+
 def unpriced(rows: list[Event]) -> Iterator[str]:
     """A sentence for each model without a price, over all rows."""
     sums: dict[tuple[str, str, str], list[int]] = {}

@@ -32,8 +32,13 @@ _BEDROCK = re.compile(
     r"(?:(us-gov|us|eu|apac|jp|au|ca|global)\.)?(anthropic|amazon|meta|mistral|cohere|deepseek|openai|qwen)\."
 )
 _BEDROCK_VERSION = re.compile(r"-v\d+(?::\d+)?(?:\[1m\])?\Z|:\d+\Z")
+_AZURE_ZONE = re.compile(r"(eu|us|global|global-standard)/")
 _SNAPSHOT = re.compile(r"(?:@(?:20\d{6}|default|latest)|-20\d{2}-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01]))\Z")
-_EFFORT = re.compile(r"-(?:none|minimal|low|medium|high|xhigh|max|ultra|thinking)\Z")
+# Clients append the effort that was asked for; only to models that have one.
+_EFFORT = re.compile(
+    r"(?:gpt-[5-9][\w.-]*|o\d[\w-]*|claude-[a-z][\w-]*|claude-\d[\w-]*|gemini-[\w.-]+|grok-[\w.-]+)"
+    r"(-(?:none|minimal|low|medium|high|xhigh|max|ultra|thinking))\Z"
+)
 _ROUTE = re.compile(r":(nitro|floor|online|beta|extended|thinking|exacto)\Z")
 _CLAUDE_DOTS = re.compile(r"(?<=\d)\.(?=\d)")
 
@@ -68,6 +73,9 @@ def _without_prefixes(found: Reading) -> Iterator[Reading]:
         if head not in known or not rest:
             return
         found = found._replace(model=rest, provider=found.provider or known[head])
+        if found.provider == "azure" and (zone := _AZURE_ZONE.match(rest)):
+            region = "global" if zone[1].startswith("global") else zone[1]
+            found = found._replace(model=rest[zone.end() :], region=region)
         yield found
 
 
@@ -98,13 +106,14 @@ def _without_marks(found: Reading) -> Iterator[Reading]:
 
 def _shortened(found: Reading) -> Iterator[Reading]:
     """Without a snapshot's date, without a reasoning effort, without both."""
-    for pattern in (_SNAPSHOT, _EFFORT):
-        if mark := pattern.search(found.model):
-            # gpt-5.1-codex-max is a product, no effort of gpt-5.1-codex; a mini or pro never loses its name here.
-            if pattern is _EFFORT and found.model.endswith("-codex-max"):
-                return
+    for _ in range(2):
+        if mark := _SNAPSHOT.search(found.model):
             found = found._replace(model=found.model[: mark.start()])
-            yield found
+        elif (mark := _EFFORT.fullmatch(found.model)) and not found.model.endswith("-codex-max"):  # a product, no effort
+            found = found._replace(model=found.model.removesuffix(mark[1]))
+        else:
+            return
+        yield found
 
 
 @functools.cache

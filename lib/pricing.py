@@ -7,7 +7,7 @@ in every count, so pricing a sum equals summing prices, to the last digit.
 from __future__ import annotations
 
 import decimal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -38,8 +38,9 @@ _PARTS = {
 }
 
 
-# provider, model, tier, geo, search context
-Priced = tuple[str | None, str | None, str | None, str | None, str | None]
+# Whatever is priced apart.
+KEPT = ("provider", "model", "tier", "geo", "search_context")
+Priced = tuple[str | None, ...]
 
 
 class Unpriced(NamedTuple):
@@ -109,74 +110,112 @@ class Catalogue:
 
     def __init__(self, data: Data, digest: str) -> None:
         self.providers: Data = data["providers"]
+        self.clouds: dict[str, list[str]] = data["clouds"]
         self.multiplexers: list[str] = data["multiplexers"]
+        self.overrides: Data = data["overrides"]
         self.digest = digest
+        # What a turn is priced by; the requested model only where an override could name it.
+        self.kept = (*KEPT, "request_model") if self.overrides else KEPT
         self._cards: dict[Priced, Card] = {}
 
     def card(self, event: Data) -> Card:
         """The prices of an event's model, tier, geo and search context."""
-        get = event.get
-        priced = (get("provider"), get("model"), get("tier"), get("geo"), get("search_context"))
+        priced = tuple([event.get(name) for name in self.kept])
         found = self._cards.get(priced)
         if found is None:
-            found = self._cards[priced] = self._card(*priced)
+            found = self._cards[priced] = self._card(dict(zip(self.kept, priced, strict=True)))
         return found
 
     def rate_of(self, event: Data) -> Rate | Unpriced:
         """The rate of one event or row."""
         return self.card(event).rate_of(event)
 
-    def _card(
-        self,
-        provider: str | None,
-        model: str | None,
-        tier: str | None,
-        geo: str | None,
-        search_context: str | None,
-    ) -> Card:
-        found = self.find(provider or "", model or "")
+    def _card(self, asked: Mapping[str, str | None]) -> Card:
+        found = self.find(asked["provider"] or "", asked["model"] or "", asked.get("request_model") or "")
         if isinstance(found, Unpriced):
             return _fixed(found)
-        return card_of(found, tier or "", geo or "", search_context or "")
+        return card_of(found, asked["tier"] or "", asked["geo"] or "", asked["search_context"] or "")
 
-    def find(self, provider: str, model: str) -> Found | Unpriced:
-        """The price rows that a model's name means, or why there are none."""
+    def find(self, provider: str, model: str, request_model: str = "") -> Found | Unpriced:
+        """The price rows that a model's name means, or why there are none. Overrides come first."""
+        for name in filter(None, (request_model, model)):
+            if (found := self._overridden(provider, name)) is not None:
+                return found
         if not model or model == "unknown":
             return Unpriced("the client recorded no model")
         if not provider:
             return Unpriced(f"nobody is known to bill {model!r}; add an override")
         for reading in names.readings(model):
             if reading.free:
-                return Found(f"{provider}/{model}", [_FREE], reading, {}, {})
-            owner = self.providers.get(_biller(provider, reading))
-            if owner is None:
+                if provider in self.multiplexers:
+                    return Found(f"{provider}/{model}", [_FREE], reading, {}, {})
                 continue
-            rows = self._rows(owner, reading.model)
-            if rows is not None:
-                return Found(f"{owner['provider']}/{reading.model}", rows, reading, owner["sources"], owner["holidays"])
-            if reason := owner["unpriced"].get(reading.model):
-                return Unpriced(reason)
+            for name in self.clouds.get(provider, [provider]):
+                owner = self.providers.get(name)
+                if owner is None:
+                    continue
+                if (rows := _rows(owner, reading.model)) is not None:
+                    if provider in self.clouds and not reading.region:
+                        reading = reading._replace(notes=(*reading.notes, _NO_REGION))  # noqa: PLW2901
+                    return Found(f"{name}/{reading.model}", rows, reading, owner["sources"], owner["holidays"])
+                if reason := owner["unpriced"].get(reading.model):
+                    return Unpriced(reason)
         if provider in self.multiplexers:
             return Unpriced(f"{provider} sets prices of its own; add an override")
-        if provider not in self.providers:
+        if provider not in self.providers and provider not in self.clouds:
             return Unpriced(f"no prices of {provider} are known; add an override")
         return Unpriced(f"no price of {model!r} by {provider} is known")
 
-    def _rows(self, owner: Data, model: str) -> list[Data] | None:
-        if model in owner["models"]:
-            rows: list[Data] = owner["models"][model]
-            return rows
-        targets = owner["aliases"].get(model)
-        if targets is None:
-            return None
-        found = []
+    def _overridden(self, provider: str, name: str) -> Found | Unpriced | None:
+        """The user's own row: the name verbatim, then the longest prefix that ends in `*`, then what the name means."""
+        given = name.strip().lower()
+        for owner in (provider, "*"):
+            body = self.overrides.get(owner)
+            if body is None:
+                continue
+            prefixes = (key for key in body["models"] if key.endswith("*") and given.startswith(key[:-1]))
+            meant = (reading.model for reading in names.readings(name))
+            for key in (given, *sorted(prefixes, key=len, reverse=True), *meant):
+                if key in body["models"] and body["models"][key] is None:
+                    return Unpriced(f"{owner} {key} is removed by your override")
+                if (rows := _rows(body, key)) is None:
+                    rows = self._alias(owner, body["aliases"].get(key, ()))
+                if rows is not None:
+                    return Found(f"override/{owner}/{key}", rows, names.Reading(given), body["sources"], body["holidays"])
+        return None
+
+    def _alias(self, provider: str, targets: Iterable[Data]) -> list[Data] | None:
+        """The built-in rows that an override's alias leads to, of the same provider or of those that a cloud resells."""
+        found: list[Data] = []
         for target in targets:
-            for row in owner["models"].get(target["to"], ()):
-                begins = max(row.get("from", ""), target.get("from", ""))
-                ends = min(row.get("until", "9"), target.get("until", "9"))
-                if begins < ends:
-                    found.append({**row, "from": begins, "until": ends})
-        return found
+            for name in self.clouds.get(provider, [provider]):
+                rows = _rows(self.providers.get(name, _NOBODY), target["to"]) or ()
+                found += _within_span(rows, target)
+        return found or None
+
+
+def _rows(owner: Data, model: str) -> list[Data] | None:
+    """A provider's intervals for a model or alias of exactly that name; None where there is neither."""
+    rows: list[Data] | None = owner["models"].get(model)
+    if rows is None and model in owner["aliases"]:
+        rows = []
+        for target in owner["aliases"][model]:
+            rows += _within_span(owner["models"].get(target["to"]) or (), target)
+        return rows or None
+    return rows
+
+
+def _within_span(rows: Iterable[Data], target: Data) -> Iterator[Data]:
+    """The parts of some intervals that lie in an alias's own."""
+    for row in rows:
+        begins = max(row.get("from", ""), target.get("from", ""))
+        ends = min(row.get("until", "9"), target.get("until", "9"))
+        if begins < ends:
+            yield {**row, "from": begins, "until": ends}
+
+
+_NO_REGION = "the region was not recorded: global processing assumed"
+_NOBODY: Data = {"models": {}, "aliases": {}}
 
 
 class Found(NamedTuple):
@@ -192,11 +231,6 @@ class Found(NamedTuple):
 _FREE: Data = {"tiers": {"": {"rates": dict.fromkeys(cards.CLASSES, "0"), "above": [], "windows": []}}, "geo": {}}
 
 
-def _biller(provider: str, reading: names.Reading) -> str:
-    """Whose table to look in. A name may say more than the record (a cloud's prefix), but never another vendor."""
-    return provider
-
-
 def _fixed(rate: Rate | Unpriced) -> Card:
     return Card(lambda ts, size: rate, rate, False, {})
 
@@ -204,6 +238,8 @@ def _fixed(rate: Rate | Unpriced) -> Card:
 def card_of(found: Found, tier: str, geo: str, search_context: str) -> Card:
     """All rates of a model for one tier, geo and search context."""
     tier = tier or found.reading.tier
+    # A cloud's name says where the request stayed; unless it may go anywhere, that has a price of its own.
+    geo = geo or (cards.REGIONAL if found.reading.region not in ("", "global") else "")
     intervals: list[Interval] = []
     by_name: dict[str, Rate] = {}
     sized = False
@@ -243,7 +279,7 @@ def _interval(found: Found, row: Data, tier: str, geo: str, search_context: str)
     factor = "1"
     if geo:
         if geo not in row["geo"]:
-            return Interval(*span, Unpriced(f"{found.name} has no published price for {geo}"))
+            return Interval(*span, Unpriced(f"{found.name} has no published price for {geo} processing"))
         factor = row["geo"][geo]
     block = row["tiers"][tier]
     request = row.get("request")
@@ -360,16 +396,32 @@ def add(a: Decimal, b: Decimal) -> Decimal:
     return _EXACT.add(a, b)
 
 
-def load() -> Catalogue:
-    """The built-in catalogue."""
+def load(override: str = "") -> Catalogue:
+    """The built-in catalogue, with the user's overrides from a file. Raises catalog.Malformed, OSError."""
     sources = catalog.sources("pricing/*.yaml") | catalog.sources("providers.yaml")
+    if override:
+        with open(override, "rb") as file:
+            sources[override] = file.read()
 
     def compiled(parsed: Data) -> Data:
-        providers = parsed.pop("providers.yaml")
-        made = {name: cards.compile_provider(data, name) for name, data in parsed.items()}
+        made = {}
+        for name, data in parsed.items():
+            try:
+                if name == override:
+                    made[name] = cards.compile_override(data)
+                elif name != "providers.yaml":
+                    made[name] = cards.compile_file(data)
+            except cards.Wrong as wrong:
+                line = catalog.line_of(sources[name], wrong.place)
+                where = ".".join(map(str, wrong.place))
+                raise catalog.Malformed(f"{name}:{line}: {where + ': ' if where else ''}{wrong.why}") from None
+        overrides = made.pop(override, {})
+        providers = parsed["providers.yaml"]
         return {
             "providers": {data["provider"]: data for data in made.values()},
+            "clouds": providers["clouds"],
             "multiplexers": providers["multiplexers"],
+            "overrides": overrides,
         }
 
     return Catalogue(*catalog.compiled("pricing", sources, compiled))

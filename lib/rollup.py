@@ -27,8 +27,6 @@ FIELDS = {
     "model": "model",
 }
 BY = (*FIELDS, *when.UNITS, "none")
-# Whatever is priced apart.
-KEPT = ("provider", "model", "tier", "geo", "search_context")
 
 
 class Usage(ValueError):
@@ -97,10 +95,10 @@ class Shape:
     A million turns have a few dozen shapes.
     """
 
-    def __init__(self, keys: tuple[str, ...], by: list[str]) -> None:
+    def __init__(self, keys: tuple[str, ...], by: list[str], kept: tuple[str, ...]) -> None:
         self.counted = [key for key in keys if key in _SUMMED]
         self.counts = _getter(self.counted)
-        self.grouping = _getter([key for key in dict.fromkeys((*by, *KEPT)) if key in keys])
+        self.grouping = _getter([key for key in dict.fromkeys((*by, *kept)) if key in keys])
         self.reported = "cost_usd" in keys
         # grouping -> its prices, and (bucket, rate) or bucket alone -> its cell
         self.cells: dict[tuple[Any, ...], tuple[pricing.Card, dict[Any, Cell]]] = {}
@@ -126,6 +124,7 @@ class Rollup:
         self._aggregates: dict[str, Event] = {}
         self._buckets = when.Buckets(plan.unit, plan.tz) if plan.unit else None
         self._by = [FIELDS[name] for name in plan.by if name in FIELDS]
+        self._kept = plan.catalogue.kept
         self._shapes: dict[tuple[str, ...], Shape] = {}
 
     def add(self, event: Event) -> str:
@@ -152,7 +151,7 @@ class Rollup:
         keys = tuple(event)
         shape = self._shapes.get(keys)
         if shape is None:
-            shape = self._shapes[keys] = Shape(keys, self._by)
+            shape = self._shapes[keys] = Shape(keys, self._by, self._kept)
         grouping = shape.grouping(event)
         known = shape.cells.get(grouping)
         if known is None:
@@ -186,7 +185,7 @@ class Rollup:
     def _group(self, event: Event, bucket: str, rate: pricing.Rate | pricing.Unpriced | None) -> Group:
         get = event.get
         name = _REPORTED if "cost_usd" in event or rate is None else rate.name
-        key = (bucket, *[get(field) for field in self._by], tuple([get(field) for field in KEPT]), name)
+        key = (bucket, *[get(field) for field in self._by], tuple([get(field) for field in self._kept]), name)
         group = self.groups.get(key)
         if group is None:
             group = self.groups[key] = Group(event)
@@ -207,10 +206,10 @@ class Rollup:
     def _sum_row(self, row: Event) -> None:
         bucket = self._row_bucket(row)
         for name in self.plan.by:
-            if name in FIELDS and name not in row["by"] and FIELDS[name] not in KEPT:
+            if name in FIELDS and name not in row["by"] and FIELDS[name] not in self._kept:
                 raise Usage(f"these rows are by {','.join(row['by']) or 'none'}: they cannot be rolled up by {name}")
         name = row.get("rate") or (_REPORTED if "cost_usd" in row else f"{pricing.NO_RATE}{row.get('unpriced', '')}")
-        key = (bucket, *[row.get(field) for field in self._by], tuple(row.get(field) for field in KEPT), name)
+        key = (bucket, *[row.get(field) for field in self._by], tuple(row.get(field) for field in self._kept), name)
         group = self.groups.get(key)
         if group is None:
             group = self.groups[key] = Group(row)
@@ -254,7 +253,7 @@ class Rollup:
             row |= {"bucket": key[0], "tz": when.zone_name(plan.tz)}
         row |= {"from": group.first, "to": group.last}
         row |= {field: example[field] for field in self._by if field in example}
-        row |= {field: example[field] for field in KEPT if field in example}
+        row |= {field: example[field] for field in self._kept if field in example}
         name = key[-1]
         if name.startswith(pricing.NO_RATE):
             row["unpriced"] = name.removeprefix(pricing.NO_RATE)

@@ -20,7 +20,7 @@ ALLOWED = {"tok-read": {"orjson"}, "tok-rollup": {"orjson"}, "tok-cost": {"orjso
 THIRD_PARTY = {"orjson", "yaml", "tabulate", "dateutil", "httpx", "mcp", "wcwidth"}
 # The order of modules: each imports only from those before it.
 LAYERS = [
-    "__init__", "when", "jsonl", "events", "home", "catalog", "names", "cards", "pricing", "projects", "scan", "workers",
+    "__init__", "when", "jsonl", "events", "home", "catalog", "names", "cards", "pricing", "config", "projects", "scan", "workers",
     "read_claude", "read_codex", "readers", "gather", "rollup", "show", "costs", "status", "cli",
 ]  # fmt: skip
 
