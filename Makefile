@@ -1,5 +1,6 @@
 # make demo     what your own agents used, per project, at list price (or, where there are no logs, the sample logs')
 # make test     lint, types and every test, on Python 3.11 and on 3.13 where it exists
+# make soak     writers killed two hundred times each
 # make bench    the figures of docs/performance.md, measured anew
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ BESIDE := $(dir $(shell command -v $(PYTHON)))
 SECOND := $(firstword $(foreach p,$(shell command -v python3.13 2>/dev/null) $(wildcard $(BESIDE)../../3.13*/bin/python3.13 $(BESIDE)../versions/3.13*/bin/python3.13),$(shell $(p) -c 'import sys; print(sys.executable)' 2>/dev/null)))
 COMMANDS := $(sort $(wildcard bin/tok-*))
 
-.PHONY: demo test lint types check bench clean
+.PHONY: demo test lint types check bench soak clean
 
 demo: $(VENV)/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh bench/demo.sh
@@ -53,6 +54,9 @@ endif
 
 bench: $(VENV)/tools
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python bench/run.py
+
+soak: $(VENV)/tools
+	TOKENOPS_ROUNDS=200 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_crashes.py
 
 clean:
 	rm -rf .venv .venv-second build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     import argparse
     import datetime
 
-    from tokenops import jsonl, pricing
+    from tokenops import events, jsonl, pricing, rollup
 
 
 # Pieces in which the streams are read and written.
 BLOCK = 1 << 17
+# What was taken in so recently is new enough.
+RECENT_MS = 2000
 
 
 class Fault(Exception):
@@ -105,6 +107,9 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     import argparse
 
     class Parser(argparse.ArgumentParser):
+        def parse_args(self, *given: Any, **named: Any) -> Any:
+            return self.parse_intermixed_args(*given, **named)  # options may stand between operands
+
         def error(self, message: str) -> NoReturn:
             raise Fault(f"{message}; see {program()} --help")
 
@@ -237,6 +242,80 @@ def write(lines: Iterable[bytes]) -> None:
     out.write(b"".join(held))
 
 
+def add_filter(to: argparse.ArgumentParser) -> None:
+    """The options that choose records and mean the same in every command: --client, --project, --model."""
+    for name in ("client", "project", "model"):
+        to.add_argument(f"--{name}", metavar="NAME")
+
+
+def own_log(chosen: argparse.Namespace) -> bool:
+    """Whether a reporter is asked about the log: --log, or no operands at a terminal."""
+    return bool(chosen.log) or (not chosen.files and sys.stdin is not None and sys.stdin.isatty())
+
+
+def caught_up(notices: Notices) -> tuple[str, str]:
+    """The log's directory, with what is new taken in, and as of when that is ("" if nobody knows).
+
+    Skipped when somebody did so within two seconds, and bounded by 50 ms; only the first time all is read, however
+    long it takes, since there would be no answer otherwise.
+    """
+    import time
+
+    from tokenops import home, readers, sync, when, workers
+
+    folder = home.data()
+    last = sync.last(folder)
+    if last is not None and time.time_ns() // 1_000_000 - last < RECENT_MS:
+        return folder, when.stamp(last)
+    # 8 MiB are parsed in 20 ms on one processor.
+    budget = None if last is None else sync.Budget(8 << 20, time.monotonic() + 0.03)
+    try:
+        found = readers.found((), (), os.environ, os.path.expanduser("~"))
+        with progress("reading the clients' logs for the first time") as told:
+            outcomes = sync.run(folder, found, jobs=1 if budget else None, told=lambda name: told, budget=budget)
+    except (readers.NotFound, workers.Died) as error:
+        raise Fault(str(error)) from None
+    except OSError as error:
+        say(f"{error.filename or folder}: {error.strerror}; {_remedy(error)}; showing what the log holds")
+        outcomes = None
+    for outcome in outcomes or ():
+        for place, why in outcome.rejected:
+            notices.reject(place, why)
+        for path, number, reason in outcome.unread:
+            notices.unread(path, OSError(number, reason))
+    left = sum(outcome.left for outcome in outcomes or ())
+    if left:
+        say(f"{left / 2**20:,.0f} MiB of the clients' logs are not taken in yet; run tok-sync")
+    last_now = sync.last(folder)
+    if last_now is not None and last_now != last:
+        return folder, when.stamp(now())
+    return folder, "" if last_now is None else when.stamp(last_now)
+
+
+def from_log(
+    chosen: argparse.Namespace, plan: rollup.Plan, wanted: events.Filter, notices: Notices
+) -> tuple[list[dict[str, Any]], str]:
+    """The priced rows of a span of the log (default: this month), and a line that says span and moment."""
+    from tokenops import costs, summaries, when
+
+    folder, as_of = caught_up(notices)
+    at = now()
+    if chosen.since is None:
+        chosen.since = f"{when.bucket(at, 'month', plan.tz)}-01"
+    since, until = span(chosen, plan.tz)
+    skipped: list[str] = []
+    rolled = summaries.rows(folder, plan, at, since, until, wanted, lambda place, why: skipped.append(place))
+    if skipped:
+        notices.reject(skipped[0], f"{len(skipped)} lines of the log could not be read; tok-log verify says why")
+    rows = costs.priced(rolled, plan.catalogue)
+    for row in rows:
+        row["as_of"] = as_of
+    first = when.local(when.moment(since), plan.tz)
+    ends = f"to {chosen.until}" if chosen.until else "to now"
+    seen = f"as of {when.local(when.moment(as_of), plan.tz):%H:%M:%S}" if as_of else "never synced"
+    return rows, f"{first:%Y-%m-%d %H:%M} {ends}, {when.zone_name(plan.tz)}, {seen}\n\n"
+
+
 class Notices:
     """Bad lines: said one by one, counted, and remembered for the exit status."""
 
@@ -280,6 +359,19 @@ def inputs(files: list[str], notices: Notices) -> Iterator[tuple[str, BinaryIO]]
                 yield name, file
         except OSError as error:
             notices.unread(name, error)
+
+
+def batches(files: list[str], notices: Notices) -> Iterator[list[tuple[str, bytes]]]:
+    """Places and whole lines of all inputs, as many at a time as are there; nobody waits for a full buffer."""
+    for name, stream in inputs(files, notices):
+        number, rest = 0, b""
+        while piece := os.read(stream.fileno(), BLOCK):
+            *lines, rest = (rest + piece).split(b"\n")
+            if lines:
+                yield [(f"{name}:{at}", line) for at, line in enumerate(lines, number + 1)]
+                number += len(lines)
+        if rest.strip():
+            yield [(f"{name}:{number + 1}", rest)]
 
 
 def records(files: list[str], notices: Notices) -> Iterator[dict[str, Any]]:

@@ -13,15 +13,21 @@ from tokenops.events import Event
 WRITES = ("cache_write_tokens", "cache_write_1h_tokens", "cache_write_12h_tokens")
 
 
-def within(records: Iterable[Event], since: str, until: str) -> Iterator[Event]:
-    """The records that began in a span. Raises rollup.Usage for rows, which cannot be cut."""
-    if (since, until) == ("", "9"):
+def within(records: Iterable[Event], since: str, until: str, wanted: events.Filter = events.EVERY) -> Iterator[Event]:
+    """The records that began in a span and that a filter takes. Raises rollup.Usage for rows, which cannot be cut."""
+    if (since, until, wanted) == ("", "9", events.EVERY):
         yield from records
         return
+    fields = [name for name in ("client", "project", "model") if getattr(wanted, name)]
     for record in records:
         if record.get("kind") == "row":
-            raise rollup.Usage("--since and --until cut events, not rows; give them to tok-read or tok-cat")
-        if since <= str(record.get("ts", "")) < until:
+            if since or until != "9":
+                raise rollup.Usage("--since and --until cut events, not rows; give them to tok-read or tok-cat")
+            if missing := [name for name in fields if name not in (*record["by"], "model")]:
+                raise rollup.Usage(f"these rows are not by {missing[0]}; give --{missing[0]} to tok-read or tok-cat")
+        elif not since <= str(record.get("ts", "")) < until:
+            continue
+        if wanted.takes(record):
             yield record
 
 
@@ -35,8 +41,12 @@ def rows(records: Iterable[Event], plan: rollup.Plan, asked: bool, refuse: Calla
             unit = next((name for name in first["by"] if name in when.UNITS), "")
             tz = when.zone(first["tz"]) if unit else plan.tz
             plan = plan._replace(by=tuple(first["by"]), tz=tz)
-    rolled = rollup.rolled(stream, plan, refuse)
-    return [_with_ratio(row) for row in rollup.merged(rolled, plan.catalogue)]
+    return priced(rollup.rolled(stream, plan, refuse), plan.catalogue)
+
+
+def priced(rolled: Iterable[Event], catalogue: pricing.Catalogue) -> list[Event]:
+    """One row per group, with its cost and its cache hit ratio."""
+    return [_with_ratio(row) for row in rollup.merged(rolled, catalogue)]
 
 
 def _with_ratio(row: Event) -> Event:

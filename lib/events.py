@@ -7,10 +7,13 @@ disjoint and add up; those in PARTS are parts of them and are never added again.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
+
+from tokenops import jsonl, when
 
 Event = dict[str, Any]
 
@@ -103,8 +106,8 @@ def join(a: Event, b: Event) -> Event:
     """
     if a.get("kind") != "turn":
         return _later(a, b)
-    usage = max(_usage(a), _usage(b), key=_usage_rank)
-    attribution = max(_attribution(a), _attribution(b), key=_attribution_rank)
+    usage = max(usage_of(a), usage_of(b), key=usage_rank)
+    attribution = max(attribution_of(a), attribution_of(b), key=attribution_rank)
     joined: Event = {"v": max(a["v"], b["v"]), "ts": min(a["ts"], b["ts"]), "kind": "turn", "id": _one(a, b, "id")}
     sidechain = usage.pop("sidechain", False)
     joined |= attribution | usage
@@ -126,14 +129,16 @@ def _one(a: Event, b: Event, key: str) -> Any:
     return max((event[key] for event in (a, b) if key in event), key=order_of)
 
 
-def _usage(event: Event) -> Event:
+def usage_of(event: Event) -> Event:
+    """The block of counts, model, tier and cost, on which a join decides as a whole."""
     block = {key: value for key, value in event.items() if key in _USAGE}
     if event.get("sidechain") or event.get(USAGE_SIDECHAIN):
         block["sidechain"] = True
     return block
 
 
-def _usage_rank(block: Event) -> tuple[int, bool, bool, int, bool, int, bytes]:
+def usage_rank(block: Event) -> tuple[int, bool, bool, int, bool, int, bytes]:
+    """The total order of usage blocks: the largest wins. USAGE_RANKS says what decided."""
     known = {"unknown": 0, "partial": 1}.get(block.get("usage", ""), 2)
     return (
         known,
@@ -146,13 +151,34 @@ def _usage_rank(block: Event) -> tuple[int, bool, bool, int, bool, int, bytes]:
     )
 
 
-def _attribution(event: Event) -> Event:
+# Why the other sighting won, for each part of the order.
+USAGE_RANKS = (
+    "another knows the counts",
+    "another knows the model",
+    "another is not a side chain's",
+    "another has the larger output",
+    "another has a reported cost",
+    "another counts more in all",
+    "another is later in the order of bytes",
+)
+
+
+def attribution_of(event: Event) -> Event:
+    """The block of client, project, session and account."""
     return {key: value for key, value in event.items() if key in _ATTRIBUTION}
 
 
-def _attribution_rank(block: Event) -> tuple[bool, bool, bytes]:
+def attribution_rank(block: Event) -> tuple[bool, bool, bytes]:
+    """The total order of attribution blocks. ATTRIBUTION_RANKS says what decided."""
     weak = str(block.get("source", "proxy")).startswith(_WEAK_SOURCES)
     return (not block.get("sidechain"), not weak, order_of(block))
+
+
+ATTRIBUTION_RANKS = (
+    "another is not a side chain's",
+    "a client's own log knows more",
+    "another is later in the order of bytes",
+)
 
 
 def _later(a: Event, b: Event) -> Event:
@@ -192,6 +218,140 @@ def alias_of(client: str, session: str, event: Event) -> str:
 _FIVE = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 
 
+class Filter(NamedTuple):
+    """Which records are wanted; None: any."""
+
+    kinds: tuple[str, ...] | None = None
+    client: str | None = None
+    project: str | None = None
+    model: str | None = None
+    session: str | None = None
+
+    def takes(self, event: Event) -> bool:
+        """Whether a record is wanted. A project is named as it is shown, or by its basename."""
+        return (
+            (self.kinds is None or event.get("kind") in self.kinds)
+            and self.client in (None, event.get("client"))
+            and self.model in (None, event.get("model"))
+            and self.session in (None, event.get("session_id"))
+            and (
+                self.project is None or self.project in (event.get("project"), str(event.get("project")).rpartition("/")[2])
+            )
+        )
+
+
+EVERY = Filter()
+
+
 def digest(*parts: object) -> str:
     """A short, stable name for some content: 96 bits in hexadecimal."""
     return hashlib.blake2b(order_of(parts), digest_size=12).hexdigest()
+
+
+_STRINGS = frozenset(
+    (*ATTRIBUTION[:-1], "ts", "kind", "id", "alias", "provider", "model", "request_model", "search_context", "tier", "geo")
+)
+# What records of other kinds have besides.
+_MORE = {
+    "turn": frozenset(("status", "error", "latency_ms", "ttft_ms", USAGE_SIDECHAIN, "path", "credential")),
+    "usage": frozenset(("until", "observed_at", "bucket", "amount_usd", "caveat")),
+    "meter": frozenset(
+        (
+            "window",
+            "window_minutes",
+            "scope",
+            "used",
+            "resets_at",
+            "status",
+            "plan",
+            "observed_at",
+            "used_usd",
+            "limit_usd",
+            "balance_usd",
+        )
+    ),
+    "work": frozenset(("hour", "counts", "times")),
+    "task": frozenset(("task", "event", "title", "branch", "commit", "path")),
+    "saving": frozenset(("saved_tokens", "saved_usd", "by", "path")),
+    "ping": frozenset(("tool",)),
+}
+_COMMON = frozenset(_RANK)
+# Longer than any name, shorter than most prompts. Identities are made of several names.
+LONGEST = 200
+_LONGER = {"project": 255, "id": 600, "alias": 600, "agent_id": 600, "workflow_id": 600}
+_FLAGS = frozenset(("sidechain", "provider_inferred", USAGE_SIDECHAIN))
+
+
+def fault(record: object) -> str:
+    """Why a record is none that the log would take, in a sentence; "" if it is one.
+
+    Only known fields and short texts: prompts must not get in by this door.
+    """
+    if not isinstance(record, dict):
+        return f"expected a JSON object, found {jsonl.kind_of(record)}"
+    kind = record.get("kind")
+    if kind not in KINDS:
+        return f"kind is {_short(kind)}; expected one of {', '.join(KINDS)}"
+    if record.get("v") != VERSION:
+        return f"v is {_short(record.get('v'))}; this program writes version {VERSION}"
+    for key, value in record.items():
+        if key not in _COMMON and key not in _MORE[kind]:
+            return f"the field {_short(key)} is not known for kind {kind}; leave it out"
+        if why := _wrong(key, value):
+            return why
+    for key in ("ts", "id"):
+        if not record.get(key):
+            return f"{key} is missing"
+    return ""
+
+
+_LABEL = re.compile(r"['\"\[\]{}\w.:+/-]{1,40}\Z")
+
+
+def _short(value: object) -> str:
+    """A value for a message; of what may be somebody's words only the length."""
+    text = repr(value)
+    return text if _LABEL.match(text) else f"{jsonl.kind_of(value)} of {len(text)} characters"
+
+
+def _wrong(key: str, value: Any) -> str:
+    """Why a field's value is not one."""
+    if key in _STRINGS and type(value) is not str:
+        return f"{key} is {_short(value)}; expected a text"
+    if key in SUMS and (type(value) is not int or value < 0):
+        return f"{key} is {_short(value)}; expected a count"
+    if key in _FLAGS and type(value) is not bool:
+        return f"{key} is {_short(value)}; expected true or false"
+    if key == "ts" and _canonical(str(value)) != value:
+        return f"ts is {_short(value)}; expected a time such as 2026-11-21T09:30:00.120Z"
+    if key == "cost_usd" and (type(value) is not str or not _MONEY.match(value)):
+        return f"cost_usd is {_short(value)}; expected a decimal number as text"
+    most = _LONGER.get(key, LONGEST)
+    if any(len(text) > most for text in _texts(value)):
+        return f"{key} has more than {most} characters; longer texts are refused"
+    if isinstance(value, (dict, list)) and (key in _COMMON or len(order_of(value)) > 20 * LONGEST):
+        return f"{key} is too large, or no single value"
+    return ""
+
+
+def _texts(value: object) -> Iterator[str]:
+    """The strings in a value, at any depth."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield str(key)
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+
+
+_MONEY = re.compile(r"-?\d{1,12}(\.\d{1,18})?\Z")
+
+
+def _canonical(text: str) -> str:
+    try:
+        return when.canonical(text)
+    except (ValueError, OverflowError):
+        return ""

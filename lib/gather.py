@@ -57,7 +57,7 @@ def gather(
     elif len(found) == 1:
         batch.entries = found[0]["entries"]
     else:
-        _join(batch, found)
+        join(batch, found)
     return batch
 
 
@@ -106,7 +106,7 @@ def _threads(batch: Batch, packed: list[dict[str, Any]], salt: bytes) -> None:
     batch.entries = sorted((event["ts"], event["id"], event) for event in found.values())
 
 
-def _join(batch: Batch, answers: list[dict[str, Any]]) -> None:
+def join(batch: Batch, answers: list[dict[str, Any]]) -> None:
     """One list of several workers' entries, a turn that two of them saw joined."""
     known: dict[str, Entry] = {}
     for answer in answers:

@@ -1,8 +1,14 @@
-"""TokenOps's own directories and the small files in them."""
+"""TokenOps's own directories and the small files in them: private, and written whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
 
 
 def data() -> str:
@@ -14,10 +20,72 @@ def data() -> str:
     return os.path.join(base, "tokenops")
 
 
-def salt() -> bytes:
-    """The secret that project and account hashes are made with; empty until the log exists."""
+def made(folder: str) -> str:
+    """The folder, made for its owner only where it was missing. Raises OSError."""
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    return folder
+
+
+def salt(folder: str, make: bool = False) -> bytes:
+    """The secret that project and account hashes are made with; empty until there is one. Raises OSError when making."""
+    path = os.path.join(folder, "salt")
     try:
-        with open(os.path.join(data(), "salt"), "rb") as file:
+        with open(path, "rb") as file:
             return file.read().strip()
+    except FileNotFoundError:
+        if not make:
+            return b""
+    with locked(folder):
+        if not os.path.exists(path):
+            replace(path, os.urandom(24).hex().encode())
+    return salt(folder)
+
+
+@contextlib.contextmanager
+def locked(folder: str, name: str = "lock", wait: bool = True) -> Iterator[bool]:
+    """Hold a lock file of the log while the block runs; gives False where somebody else does and we shall not wait.
+
+    The file is never renamed or removed, so all writers lock the same one. Raises OSError.
+    """
+    fd = os.open(os.path.join(made(folder), name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(fd)
+
+
+def replace(path: str, content: bytes, durable: bool = True) -> None:
+    """Write a private file whole: a reader sees the old content or the new. Raises OSError.
+
+    What can be made again at any time need not be `durable`: waiting for the disk takes milliseconds.
+    """
+    beside = f"{path}.{os.getpid()}"
+    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(fd, view) :]
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(beside, path)
     except OSError:
-        return b""
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise
+
+
+def read_json(path: str) -> Any:
+    """The content of one of our small JSON files; None where there is none, or none that can be read."""
+    try:
+        with open(path, "rb") as file:
+            return orjson.loads(file.read())
+    except (OSError, ValueError):
+        return None

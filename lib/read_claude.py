@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -326,7 +326,7 @@ class Transcripts:
                         continue
                 except (ValueError, KeyError, TypeError, AttributeError):
                     pass
-                self._any(line, f"{path}:{number}", session)
+                self.take_in(line, f"{path}:{number}", session)
 
     def _ordinary(self, raw: Raw, session: Session) -> bool:
         """Take in a line of the usual shape, if it is one; 99 in 100 are. KeyError and its like mean that it is not."""
@@ -357,7 +357,7 @@ class Transcripts:
             self.light[name] = (min(ts, before), name, counts, around, whose)
         return True
 
-    def _any(self, line: bytearray, place: str, session: Session) -> None:
+    def take_in(self, line: bytearray, place: str, session: Session) -> None:
         """Take in a line of any shape."""
 
         def say(why: str) -> None:
@@ -369,11 +369,11 @@ class Transcripts:
                 continue
             if raw.get("type", "assistant") == "assistant":
                 try:
-                    self._take_in(raw, message, session, line)
+                    self._take_turn(raw, message, session, line)
                 except events.Bad as error:
                     say(f"{error}; skipped")
 
-    def _take_in(self, raw: Raw, message: Raw, session: Session, line: bytearray) -> None:
+    def _take_turn(self, raw: Raw, message: Raw, session: Session, line: bytearray) -> None:
         try:
             ts = when.canonical(raw["timestamp"])
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
@@ -464,6 +464,23 @@ class Session:
         name = f"{CLIENT}:{events.digest(bytes(line).decode(errors='replace'))}"
         self.copies[name] = self.copies.get(name, 0) + 1
         return f"{name}:{self.copies[name]}"
+
+
+def sightings(paths: Iterable[str], identity: str, places: projects.Places) -> Iterator[tuple[str, events.Event, str]]:
+    """Place and event of each line that saw a turn. Raises OSError."""
+    needle = identity.partition("#")[0].encode()
+    for path in paths:
+        with open(path, "rb") as file:
+            if not identity.startswith(f"{CLIENT}:") and needle not in file.read():
+                continue
+        cursor = scan.Cursor()
+        session = Session(path, cursor, places)
+        alone = Transcripts(lambda place, why: None)
+        with open(path, "rb", buffering=0) as raw:
+            for number, line in scan.lines(raw, wanted, cursor, alone.buffer):
+                alone.take_in(line, "", session)
+                yield from ((f"{path}:{number}", event, "") for event in alone.others() if event["id"] == identity)
+                alone.full.clear()
 
 
 def project_folder(path: str) -> str:

@@ -68,6 +68,7 @@ class Row:
     tier: str
     limits: Raw | None
     replayed: bool | None  # None: the file alone does not say
+    line: int
 
 
 @dataclass
@@ -91,6 +92,16 @@ class Thread:
     told: bool = False  # turn ids told copies and own turns apart
     started: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    line: int = 0  # the one being read
+    waiting: int = 0  # of the rows, how many were given out without a model before
+
+    def settled(self) -> bool:
+        """Whether all further rows are known to be this thread's own."""
+        return self.own and (self.told or not self.parent)
+
+    def settle(self) -> None:
+        """A row of its own was found: copies come first, so all further rows are its own."""
+        self.own = self.told = True
 
     def take_in(self, raw: Raw) -> None:
         """Take in one line. Raises Bad."""
@@ -173,11 +184,10 @@ class Thread:
             self._turn({"model": given})
         limits = payload.get("rate_limits")
         assert self.last is not None
-        replayed = False if self.own and (self.told or not self.parent) else (True if self.told else None)
+        replayed = False if self.settled() else (True if self.told else None)
         counts = counts_of(counted)
-        self.rows.append(
-            Row(ts, self.epoch, self.last, counts, self.model, self.tier, limits if type(limits) is dict else None, replayed)
-        )
+        kept = limits if type(limits) is dict else None
+        self.rows.append(Row(ts, self.epoch, self.last, counts, self.model, self.tier, kept, replayed, self.line))
 
     def _moved(self, total: Totals | None, last: Totals | None) -> Totals | None:
         """What a token_count adds, or None; moves the totals."""
@@ -270,6 +280,7 @@ def read(path: str, thread: Thread, cursor: scan.Cursor, buffer: bytearray, reje
             def say(why: str, number: int = number) -> None:
                 reject(f"{path}:{number}", why)
 
+            thread.line = number
             for raw in jsonl.parsed(line, say):
                 try:
                     thread.take_in(raw)
@@ -293,6 +304,12 @@ Owned = list[tuple[Row, str, bool]]  # a row, its identity, and whether it is to
 
 def owned(threads: Iterable[Thread]) -> Iterator[tuple[Thread, list[tuple[Row, str]]]]:
     """Each rollout with its rows and their identities, copies of another known thread's rows left out."""
+    for thread, rows in resolved(threads):
+        yield thread, [(row, key) for row, key, counted in rows if counted]
+
+
+def resolved(threads: Iterable[Thread]) -> Iterator[tuple[Thread, Owned]]:
+    """Each rollout with all of its rows, told whose they are."""
     family: dict[str, list[Thread]] = {}
     for thread in threads:
         family.setdefault(thread.id, []).append(thread)
@@ -302,9 +319,9 @@ def owned(threads: Iterable[Thread]) -> Iterator[tuple[Thread, list[tuple[Row, s
         """The rows of all files of the parent, its own parents' copies among them; None if it has no file."""
         if name not in family or name in below:
             return None
-        return [row for thread in family[name] for row in resolved(thread, below)]
+        return [row for thread in family[name] for row in of(thread, below)]
 
-    def resolved(thread: Thread, below: frozenset[str]) -> Owned:
+    def of(thread: Thread, below: frozenset[str]) -> Owned:
         found = known.get(id(thread))
         if found is None:
             above = of_parent(thread.parent, below | {thread.id}) if thread.parent else None
@@ -313,7 +330,7 @@ def owned(threads: Iterable[Thread]) -> Iterator[tuple[Thread, list[tuple[Row, s
 
     for several in family.values():
         for thread in several:
-            yield thread, [(row, key) for row, key, counted in resolved(thread, frozenset()) if counted]
+            yield thread, of(thread, frozenset())
 
 
 def identified(thread: Thread, above: Owned | None) -> Owned:
@@ -379,6 +396,24 @@ def events_of(thread: Thread, rows: Iterable[tuple[Row, str]], places: projects.
         yield events.arranged(event)
         if row.limits and owner == thread.id:
             yield from meters_of(row.limits, row.ts, thread.provider or "openai")
+
+
+def sightings(paths: Iterable[str], identity: str, places: projects.Places) -> Iterator[tuple[str, events.Event, str]]:
+    """Place and event of each row that is a turn, and why it does not count ("" if it does). Raises OSError."""
+    threads: list[tuple[str, Thread]] = []
+    buffer = bytearray(scan.BLOCK)
+    for path in paths:
+        threads.append((path, thread_of(path)))
+        read(path, threads[-1][1], scan.Cursor(), buffer, lambda place, why: None)
+    path_of = {id(thread): path for path, thread in threads}
+    for thread, rows in resolved(thread for _, thread in threads):
+        for row, key, counted in rows:
+            if key == identity:
+                event = next(events_of(thread, [(row, key)], places))
+                yield f"{path_of[id(thread)]}:{row.line}", event, "" if counted else COPIED
+
+
+COPIED = "a fork's copy of its parent's row; the parent's counts"
 
 
 def meters_of(limits: Raw, ts: str, provider: str) -> Iterator[events.Event]:

@@ -27,6 +27,9 @@ FIELDS = {
     "model": "model",
 }
 BY = (*FIELDS, *when.UNITS, "none")
+# Summaries keep these too.
+_FIELDS = FIELDS | {"project_id": "project_id"}
+_UNITS = (when.QUARTER, *when.UNITS)
 
 
 class Usage(ValueError):
@@ -43,7 +46,7 @@ class Plan(NamedTuple):
     @property
     def unit(self) -> str:
         """The unit of time among the fields, or ""."""
-        return next((name for name in self.by if name in when.UNITS), "")
+        return next((name for name in self.by if name in _UNITS), "")
 
 
 def fields(text: str) -> tuple[str, ...]:
@@ -123,7 +126,7 @@ class Rollup:
         self._sessions: set[Any] = set()
         self._aggregates: dict[str, Event] = {}
         self._buckets = when.Buckets(plan.unit, plan.tz) if plan.unit else None
-        self._by = [FIELDS[name] for name in plan.by if name in FIELDS]
+        self._by = [_FIELDS[name] for name in plan.by if name in _FIELDS]
         self._kept = plan.catalogue.kept
         self._shapes: dict[tuple[str, ...], Shape] = {}
 
@@ -206,7 +209,7 @@ class Rollup:
     def _sum_row(self, row: Event) -> None:
         bucket = self._row_bucket(row)
         for name in self.plan.by:
-            if name in FIELDS and name not in row["by"] and FIELDS[name] not in self._kept:
+            if name in _FIELDS and name not in row["by"] and _FIELDS[name] not in self._kept:
                 raise Usage(f"these rows are by {','.join(row['by']) or 'none'}: they cannot be rolled up by {name}")
         name = row.get("rate") or (_REPORTED if "cost_usd" in row else f"{pricing.NO_RATE}{row.get('unpriced', '')}")
         key = (bucket, *[row.get(field) for field in self._by], tuple(row.get(field) for field in self._kept), name)
@@ -214,6 +217,7 @@ class Rollup:
         if group is None:
             group = self.groups[key] = Group(row)
         group.span(row["from"], row["to"])
+        self._sessions.add(row.get("session_id"))
         for field in _SUMMED:
             if field in row:
                 group.sums[field] += row[field]
@@ -224,9 +228,11 @@ class Rollup:
         unit = self.plan.unit
         if not unit:
             return ""
-        theirs = next((name for name in row["by"] if name in when.UNITS), "")
+        theirs = next((name for name in row["by"] if name in _UNITS), "")
         if not theirs:
             raise Usage(f"these rows are by {','.join(row['by']) or 'none'}: they cannot be rolled up by {unit}")
+        if theirs == when.QUARTER and self._buckets is not None:
+            return self._buckets.of(f"{row['bucket']}:00.000Z")
         if row.get("tz") != when.zone_name(self.plan.tz):
             raise Usage(
                 f"these rows are in the zone {row.get('tz')}: give --tz {row.get('tz')}, or roll the events up again"

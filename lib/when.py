@@ -14,8 +14,11 @@ import re
 UTC = datetime.UTC
 DAY = 86_400_000
 UNITS = ("hour", "day", "week", "month")
+# What summaries are kept by: a quarter of an hour of UTC lies within one bucket of any zone (since 1972).
+QUARTER = "quarter"
 # Finest first; a week does not divide into months, so neither rolls up into the other.
 COARSER = {
+    QUARTER: {"hour", "day", "week", "month"},
     "hour": {"hour", "day", "week", "month"},
     "day": {"day", "week", "month"},
     "week": {"week"},
@@ -176,6 +179,8 @@ class Buckets(dict[str, str]):
         self.unit, self.tz = unit, tz
 
     def __missing__(self, hour: str) -> str:
+        if self.unit == QUARTER:
+            return ""
         first = moment(hour + ":00:00.000Z")
         begins, ends = (bucket(ms, self.unit, self.tz) for ms in (first, first + 3_599_999))
         self[hour] = begins if begins == ends else ""
@@ -183,6 +188,8 @@ class Buckets(dict[str, str]):
 
     def of(self, text: str) -> str:
         """The bucket of a canonical time."""
+        if self.unit == QUARTER:
+            return f"{text[:14]}{int(text[14:16]) // 15 * 15:02d}"
         return self[text[:13]] or bucket(moment(text), self.unit, self.tz)
 
 

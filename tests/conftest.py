@@ -37,6 +37,7 @@ def environment(tmp_path: pathlib.Path) -> dict[str, str]:
         "HOME": str(home),
         "TZ": "UTC",
         "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"],
+        "TOKENOPS_HOME": str(tmp_path / "log"),
         "LC_ALL": "C.UTF-8",
     }
 

@@ -30,7 +30,7 @@ def on_a_terminal(line: str, environment: dict[str, str], folder: pathlib.Path) 
     leader, follower = pty.openpty()
     env = environment | {"HOME": str(SAMPLE), "TERM": "dumb", "TOKENOPS_NOW": "2026-11-18T21:00:00Z"}
     process = subprocess.Popen(
-        ["bash", "-c", line], env=env, stdout=follower, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=folder
+        ["bash", "-c", line], env=env, stdout=follower, stderr=subprocess.STDOUT, stdin=follower, cwd=folder
     )
     os.close(follower)
     seen = b""
@@ -74,6 +74,7 @@ def test_examples_in_manuals_run(command: str, line: str, environment: dict[str,
     if "jq " in line and subprocess.run(["which", "jq"], check=False, capture_output=True).returncode:
         pytest.skip("this example needs jq")
     env = environment | {"HOME": str(SAMPLE), "TOKENOPS_NOW": "2026-11-18T21:00:00Z"}
+    subprocess.run(["tok-sync"], env=env, capture_output=True, check=True, executable=ROOT / "bin/tok-sync")
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", line],
         env=env,

@@ -427,9 +427,9 @@ def test_projects_and_sessions(run: Run, environment: dict[str, str], tmp_path: 
 def test_salted_project_ids(run: Run, environment: dict[str, str]) -> None:
     home = pathlib.Path(environment["HOME"])
     put(home / FOLDER / "s1.jsonl", claude("msg_1"))
-    put(home / ".local/share/tokenops/salt", b"pepper")
+    put(pathlib.Path(environment["TOKENOPS_HOME"]) / "salt", b"pepper")
     (one,) = objects(run("tok-read claude").stdout)
-    put(home / ".local/share/tokenops/salt", b"saffron")
+    put(pathlib.Path(environment["TOKENOPS_HOME"]) / "salt", b"saffron")
     (other,) = objects(run("tok-read claude").stdout)
     assert len(one["project_id"]) == 12
     assert one["project_id"] != other["project_id"]

@@ -1,0 +1,371 @@
+"""Client files -> the log: every byte read once.
+
+A cursor per file remembers how far it was read, and the parser's state there. Events are on the disk before the cursor
+moves, so a crash makes us read again, and identity makes that harmless.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from tokenops import events, gather, home, jsonl, projects, read_claude, read_codex, readers, scan, show, store, workers
+
+CURSORS = "cursors.json"
+LOCK = "sync.lock"
+SYNCED = "synced"  # its time is that of the last whole run
+_HEAD, _TAIL = 256, 64
+_VERSION = 1
+
+
+class Held(NamedTuple):
+    """What is remembered of a file: as it was when it was last read, and how far."""
+
+    inode: int
+    size: int
+    mtime: int
+    offset: int
+    number: int
+    head: str  # hashes of the first bytes and of those before the offset: is it still the same file?
+    tail: str
+    state: dict[str, Any]
+
+
+class Outcome(NamedTuple):
+    """What a run found at one source."""
+
+    source: str
+    files: int
+    read: int
+    bytes: int
+    left: int  # bytes that the budget did not allow
+    events: int
+    rejected: list[tuple[str, str]]
+    unread: list[tuple[str, int, str]]
+
+
+class Budget(NamedTuple):
+    """How much a run may do: bytes to read, and the reading of the monotonic clock at which to begin nothing more."""
+
+    bytes: int
+    until: float
+
+
+class Found(NamedTuple):
+    """What is new in one client's files: events, the cursors after them, and how many files and bytes were read."""
+
+    batch: gather.Batch
+    after: dict[str, Held]
+    files: int = 0
+    bytes: int = 0
+    left: int = 0
+
+
+class Todo(NamedTuple):
+    """A file with something new, and where to go on."""
+
+    path: str
+    stat: os.stat_result
+    cursor: scan.Cursor
+    begun: int
+
+
+Told = Callable[[int], None]
+
+
+def changed(paths: Iterable[str], held: Mapping[str, Held]) -> list[Todo]:
+    """The files that are not as they were. One that was replaced, cut or rotated is read from its beginning."""
+    found = []
+    moved: dict[int, Held] | None = None
+    for path in paths:
+        try:
+            stat = os.stat(path)
+        except OSError:
+            continue  # gone since it was listed
+        known = held.get(path)
+        if known is not None and (known.inode, known.size, known.mtime) == (stat.st_ino, stat.st_size, stat.st_mtime_ns):
+            continue
+        if known is None:
+            moved = {one.inode: one for one in held.values()} if moved is None else moved
+            known = moved.get(stat.st_ino)
+        if known is not None and known.inode == stat.st_ino and _grown(path, stat, known):
+            cursor = scan.Cursor(known.offset, known.number, known.state)
+        else:
+            cursor = scan.Cursor()
+        found.append(Todo(path, stat, cursor, cursor.offset))
+    return found
+
+
+def _grown(path: str, stat: os.stat_result, known: Held) -> bool:
+    """Whether a file is what it was, and more. One that changed without growing was written over."""
+    if stat.st_size < known.offset or (stat.st_size == known.size and stat.st_mtime_ns != known.mtime):
+        return False
+    try:
+        return _marks(path, known.offset) == (known.head, known.tail)
+    except OSError:
+        return False
+
+
+def _marks(path: str, offset: int) -> tuple[str, str]:
+    """Hashes of the first bytes of a file and of those before an offset."""
+    with open(path, "rb", buffering=0) as file:
+        head = file.read(min(_HEAD, offset))
+        file.seek(max(0, offset - _TAIL))
+        tail = file.read(min(_TAIL, offset))
+    return _hash(head), _hash(tail)
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def load(folder: str) -> dict[str, dict[str, Held]]:
+    """All cursors, by source and path. What cannot be read counts as none: then everything is read again."""
+    data = home.read_json(os.path.join(folder, CURSORS))
+    try:
+        if data["v"] == _VERSION:
+            return {
+                source: {path: Held(*fields) for path, fields in files.items()} for source, files in data["sources"].items()
+            }
+    except (TypeError, KeyError, AttributeError):
+        pass
+    return {}
+
+
+def save(folder: str, cursors: Mapping[str, Mapping[str, Held]]) -> None:
+    """Keep all cursors. Raises OSError."""
+    home.replace(os.path.join(folder, CURSORS), orjson.dumps({"v": _VERSION, "sources": cursors}, default=list))
+
+
+def source(
+    client: readers.Client,
+    paths: list[str],
+    held: dict[str, Held],
+    salt: bytes,
+    jobs: int | None,
+    told: Told,
+    budget: Budget | None = None,
+) -> Found:
+    """What is new in one client's files; with a budget, in the newest of them."""
+    new = changed(paths, held)
+    chosen = affordable(new, budget.bytes) if budget else new
+    todo = {one.path: one for one in chosen}
+    here = set(paths)
+    after = {path: one for path, one in held.items() if path in here or os.path.exists(path)}
+    batch = gather.Batch()
+    left = sum(map(_size, new)) - sum(map(_size, chosen))
+    if not todo:
+        return Found(batch, after, left=left)
+    work = {"claude": _claude, "codex": _codex}[client.name]
+    answers = workers.answers(lambda share, say: work(share, todo, salt, say), list(todo), jobs, told)
+    read = 0
+    for answer in answers:
+        batch.take(answer)
+        for path, (offset, number, state, head, tail) in answer["cursors"].items():
+            stat = todo[path].stat
+            after[path] = Held(stat.st_ino, stat.st_size, stat.st_mtime_ns, offset, number, head, tail, state)
+            read += offset - todo[path].begun
+    if client.name == "codex":
+        whole = {path for path, one in todo.items() if not one.begun}
+        _settle_threads(batch, answers, after, paths, salt, whole)
+    elif len(answers) == 1:
+        batch.entries = answers[0]["entries"]
+    else:
+        gather.join(batch, answers)
+    return Found(batch, after, len(todo), read, left)
+
+
+def _size(one: Todo) -> int:
+    return one.stat.st_size - one.begun
+
+
+def affordable(new: list[Todo], most: int) -> list[Todo]:
+    """The newest files that together have at most so many new bytes."""
+    chosen = []
+    for one in sorted(new, key=lambda one: -one.stat.st_mtime_ns):
+        most -= _size(one)
+        if most < 0:
+            break
+        chosen.append(one)
+    return chosen
+
+
+def _claude(share: Iterable[str], todo: Mapping[str, Todo], salt: bytes, told: Told) -> dict[str, Any]:
+    answer: dict[str, Any] = {"rejected": [], "unread": [], "cursors": {}}
+    transcripts = read_claude.Transcripts(lambda place, why: answer["rejected"].append((place, why)), salt)
+    for path in share:
+        _read(path, todo[path].cursor, transcripts.read, answer, told)
+    entries: list[gather.Entry] = [*transcripts.turns(), *((e["ts"], e["id"], e) for e in transcripts.others())]
+    return answer | {"entries": sorted(entries), "paths": transcripts.places.paths}
+
+
+def _read(
+    path: str, cursor: scan.Cursor, read: Callable[[str, scan.Cursor], None], answer: dict[str, Any], told: Told
+) -> bool:
+    """Read one file from its cursor, and note where the cursor stands then."""
+    begun = cursor.offset
+    try:
+        read(path, cursor)
+        marks = _marks(path, cursor.offset)
+    except OSError as error:
+        answer["unread"].append((path, error.errno or 0, error.strerror or ""))
+        return False
+    answer["cursors"][path] = (cursor.offset, cursor.number, cursor.state, *marks)
+    told(cursor.offset - begun)
+    return True
+
+
+def _codex(share: Iterable[str], todo: Mapping[str, Todo], salt: bytes, told: Told) -> dict[str, Any]:
+    answer: dict[str, Any] = {"rejected": [], "unread": [], "cursors": {}, "threads": {}, "paths": {}}
+    buffer = bytearray(scan.BLOCK)
+    for path in share:
+        cursor = todo[path].cursor
+        thread = read_codex.unpacked(cursor.state["thread"]) if "thread" in cursor.state else read_codex.thread_of(path)
+
+        def read(path: str, cursor: scan.Cursor, thread: read_codex.Thread = thread) -> None:
+            read_codex.read(path, thread, cursor, buffer, lambda place, why: answer["rejected"].append((place, why)))
+
+        if _read(path, cursor, read, answer, told):
+            answer["threads"][path] = read_codex.packed(thread)
+    return answer
+
+
+def _settle_threads(
+    batch: gather.Batch,
+    answers: list[dict[str, Any]],
+    after: dict[str, Held],
+    paths: list[str],
+    salt: bytes,
+    whole: set[str],
+) -> None:
+    """The events of new rows, told from copies of their ancestors' rows; and the state to go on from.
+
+    Of a rollout that was not read `whole` only the new rows are known, so as an ancestor it is read again.
+    """
+    read = {path: read_codex.unpacked(data) for answer in answers for path, data in answer["threads"].items()}
+    named = {path: one.state["thread"]["id"] for path, one in after.items() if "thread" in one.state}
+    by_id = {named.get(path) or read_codex.thread_of(path).id: path for path in paths}
+    kin = _ancestors([thread for thread in read.values() if not thread.settled()], by_id, whole)
+    places = projects.Places(salt)
+    found: dict[str, events.Event] = {}
+    fresh = {id(thread) for thread in read.values()}
+    for thread, rows in read_codex.owned([*read.values(), *kin]):
+        if id(thread) in fresh:
+            old = {id(row) for row in thread.rows[: thread.waiting] if not row.model}
+            for event in read_codex.events_of(thread, [one for one in rows if id(one[0]) not in old], places):
+                seen = found.get(event["id"])
+                found[event["id"]] = events.join(seen, event) if seen else event
+            if any(key.split(":", 2)[1] == thread.id for _, key in rows):
+                thread.settle()
+    for path, thread in read.items():
+        # Rows without a model wait: once it is named they are written again, with it.
+        thread.rows = [row for row in thread.rows if not row.model]
+        thread.waiting = len(thread.rows)
+        after[path] = after[path]._replace(state={"thread": read_codex.packed(thread)})
+    batch.paths |= places.paths
+    batch.entries = sorted((event["ts"], event["id"], event) for event in found.values())
+
+
+def _ancestors(threads: list[read_codex.Thread], by_id: Mapping[str, str], known: set[str]) -> list[read_codex.Thread]:
+    """The rollouts of the parents, grandparents, ... of some threads, read whole."""
+    found: dict[str, read_codex.Thread] = {}
+    waiting = [thread.parent for thread in threads if thread.parent]
+    buffer = bytearray(scan.BLOCK)
+    while waiting:
+        name = waiting.pop()
+        path = by_id.get(name)
+        if name in found or path is None or path in known:
+            continue
+        thread = found[name] = read_codex.thread_of(path)
+        try:
+            read_codex.read(path, thread, scan.Cursor(), buffer, lambda place, why: None)
+        except OSError:
+            continue
+        if thread.parent:
+            waiting.append(thread.parent)
+    return list(found.values())
+
+
+def run(
+    folder: str,
+    found: Iterable[tuple[readers.Client, list[str]]],
+    backfill: bool = False,
+    dry: bool = False,
+    jobs: int | None = None,
+    told: Callable[[str], Told] = lambda name: lambda size: None,
+    budget: Budget | None = None,
+) -> list[Outcome] | None:
+    """Take in what is new at every source; None where another run is at work. Raises OSError, workers.Died."""
+    with home.locked(folder, LOCK, wait=False) as mine:
+        if not mine:
+            return None
+        salt = home.salt(folder, make=not dry)
+        cursors = load(folder)
+        outcomes = []
+        whole = True
+        for client, paths in found:
+            if budget and time.monotonic() > budget.until:
+                whole = False
+                break
+            held = {} if backfill else cursors.get(client.source, {})
+            new = source(client, paths, held, salt, jobs, told(client.name), budget)
+            lines = [jsonl.line_of(gather.record(entry)) for entry in new.batch.entries]
+            if backfill:
+                lines = store.unknown_to(folder, lines)
+            if not dry:
+                store.remember(folder, new.batch.paths)
+                store.append(folder, lines)
+                if new.after != held or backfill:
+                    cursors[client.source] = new.after
+                    save(folder, cursors)
+            batch = new.batch
+            outcomes.append(
+                Outcome(client.source, len(paths), new.files, new.bytes, new.left, len(lines), batch.rejected, batch.unread)
+            )
+        if not dry and whole and not any(one.left for one in outcomes):
+            _mark(folder)
+        return outcomes
+
+
+def _mark(folder: str) -> None:
+    fd = os.open(os.path.join(folder, SYNCED), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.utime(fd)
+    os.close(fd)
+
+
+def last(folder: str) -> int | None:
+    """When the last whole run ended, in milliseconds; None if there was none."""
+    try:
+        return os.stat(os.path.join(folder, SYNCED)).st_mtime_ns // 1_000_000
+    except OSError:
+        return None
+
+
+def shown(outcome: Outcome) -> events.Event:
+    """An outcome as a record for programs."""
+    return {
+        "v": 1,
+        "kind": "sync",
+        "source": outcome.source,
+        "files": outcome.files,
+        "files_read": outcome.read,
+        "files_unchanged": outcome.files - outcome.read,
+        "bytes_read": outcome.bytes,
+        "bytes_left": outcome.left,
+        "events": outcome.events,
+        "rejected": len(outcome.rejected),
+        "unread": len(outcome.unread),
+    }
+
+
+def table(rows: list[events.Event], shape: str, color: bool) -> str:
+    """Outcomes for people."""
+    names = ("files", "files_read", "files_unchanged", "bytes_read", "events", "rejected", "unread")
+    columns = [show.Column("source", [row["source"] for row in rows], number=False)]
+    columns += [show.Column(name.replace("_", " "), [f"{row[name]:,}" for row in rows]) for name in names]
+    return show.table(columns, shape, color=color)
