@@ -16,6 +16,8 @@ import bisect
 import datetime
 import pathlib
 import random
+import zlib
+from typing import IO
 
 QUANTILES = [
     (0.0, 236),
@@ -250,3 +252,41 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+YEAR_MODELS = (
+    ("anthropic", "claude-opus-4-6"),
+    ("anthropic", "claude-haiku-4-5"),
+    ("openai", "gpt-5.4"),
+    ("openai", "gpt-5.4-mini"),
+)
+
+
+def write_year(out: IO[bytes], now: str, turns: int = 1_000_000, seed: int = 1) -> None:
+    """Events of a year before `now`, as tok-read emits them."""
+    rng = random.Random(seed)
+    end = int(datetime.datetime.fromisoformat(now).timestamp() * 1000)
+    step = 365 * 86_400_000 // turns
+    for number in range(turns):
+        at = end - (turns - number) * step
+        moment = datetime.datetime.fromtimestamp(at / 1000, datetime.UTC)
+        # Thirty sessions a day, two at a time, each of an hour and a half.
+        session = f"{moment:%Y%m%d}-{(moment.hour * 60 + moment.minute) // 96 * 2 + rng.randrange(2):04d}"
+        project = f"project-{hash_of(session) % 12}"
+        provider, model = YEAR_MODELS[hash_of(session) % 4]
+        agent = f"claude-code:{project}"
+        out.write(
+            b'{"v":1,"ts":"%s.%03dZ","kind":"turn","id":"msg_%012d","source":"claude-code-jsonl","client":"claude-code","project":"%s",'
+            b'"agent_id":"%s","workflow_id":"%s:%s","session_id":"%s","provider":"%s","model":"%s","turns":1,"input_tokens":%d,'
+            b'"cache_read_tokens":%d,"cache_write_1h_tokens":%d,"output_tokens":%d}\n'
+            % (
+                f"{moment:%Y-%m-%dT%H:%M:%S}".encode(), at % 1000, number, project.encode(), agent.encode(), agent.encode(),
+                session.encode(), session.encode(), provider.encode(), model.encode(), rng.randrange(1, 2000),
+                rng.randrange(200_000), rng.randrange(9000), rng.randrange(1, 3000),
+            )
+        )  # fmt: skip
+
+
+def hash_of(text: str) -> int:
+    """The same in every process."""
+    return zlib.crc32(text.encode())

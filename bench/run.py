@@ -136,7 +136,83 @@ def price(chosen: argparse.Namespace) -> str:
     return timing.table(["a million turns", "per turn"], rows)
 
 
-SECTIONS: dict[str, Callable[[argparse.Namespace], str]] = {"read": read, "start": start, "price": price}
+def sync(chosen: argparse.Namespace) -> str:
+    """Runs of tok-sync over the same gigabyte: the first, one that finds nothing new, one that finds one turn."""
+    home = logs(chosen.mib)
+    log = OUT / "log-sync"
+    env = environment(home) | {"TOKENOPS_HOME": str(log)}
+    shutil.rmtree(log, ignore_errors=True)
+    first = timing.once("tok-sync", env, watched=True)
+    commands = {"`python3 -c pass`": "python3 -c pass", "`tok-sync`, nothing new": "tok-sync"}
+    if binary := rival():
+        commands[f"`ccusage claude daily --offline --json` ({RIVAL}, native)"] = f"{binary} claude daily --offline --json"
+    figures = timing.compared(commands, env, chosen.runs)
+    rows = [["`tok-sync`, the first (once)", f"{first[0]:.2f} s", f"{first[2]:.0f} MB"]]
+    rows += [[name, f"{f.wall:.3f} s", f"{f.memory:.0f} MB"] for name, f in figures.items()]
+    path = max((home / ".claude/projects").rglob("*.jsonl"), key=lambda path: path.stat().st_size)
+    size = path.stat().st_size
+    line = path.read_bytes().splitlines()[-1] + b"\n"
+    try:
+        with path.open("ab") as file:
+            file.write(line)
+        said = subprocess.run(
+            ["strace", "-f", "-y", "-e", "trace=read", "tok-sync"], env=env, capture_output=True, check=False
+        )
+        read = sum(int(n) for n in re.findall(rf"{re.escape(str(path))}>.*= (\d+)$", said.stderr.decode(), re.MULTILINE))
+    except FileNotFoundError:
+        read = -1
+    finally:
+        os.truncate(path, size)
+    how = f"{read:,} bytes (strace)" if read >= 0 else "not measured: strace is missing"
+    note = f"After one appended line of {len(line):,} bytes, `tok-sync` read of that file, {size:,} bytes long: {how}.\n"
+    return timing.table(["command", "wall", "memory"], rows) + f"\n{note}"
+
+
+NOW = "2026-11-22T12:00:00Z"
+
+
+def year(chosen: argparse.Namespace) -> str:
+    """A log of a million turns over a year."""
+    log = OUT / "log-year"
+    home = OUT / "empty"
+    home.mkdir(exist_ok=True)
+    env = environment(home) | {"TOKENOPS_HOME": str(log), "TOKENOPS_NOW": NOW}
+    if not (log / "done").exists():
+        shutil.rmtree(log, ignore_errors=True)
+        with subprocess.Popen(["tok-log", "append"], env=env, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+            assert process.stdin
+            make_logs.write_year(process.stdin, NOW)
+        (log / "done").touch(mode=0o600)
+    pipe = "tok-cat --since 365d | tok-rollup --by month,model | tok-cost"
+    short = "tok-cost --log --since 365d --by month,model"
+    make = timing.once("tok-sync", env, watched=True)
+    commands = {
+        f"`{pipe}`".replace("|", "\\|"): pipe,
+        f"`{short}`": short,
+        "`tok-cost --log --today`": "tok-cost --log --today",
+    }
+    figures = timing.compared(commands, env, chosen.runs)
+    answers = [
+        subprocess.run(["bash", "-c", f"{line} | jq -S 'del(.as_of)'"], env=env, capture_output=True, check=False).stdout
+        for line in (pipe, short)
+    ]
+    rows = [[name, f"{f.wall:.2f} s", f"{f.memory:.0f} MB"] for name, f in figures.items()]
+    rows.append(["`tok-sync`, making all summaries (once)", f"{make[0]:.2f} s", f"{make[2]:.0f} MB"])
+    same = (
+        "The first two answers are equal to the last digit"
+        if answers[0] == answers[1] and answers[0]
+        else "THE ANSWERS DIFFER"
+    )
+    return timing.table(["command", "wall", "memory"], rows) + f"\n{same}.\n"
+
+
+SECTIONS: dict[str, Callable[[argparse.Namespace], str]] = {
+    "read": read,
+    "start": start,
+    "price": price,
+    "sync": sync,
+    "year": year,
+}
 
 
 def main() -> None:

@@ -105,17 +105,17 @@ def of_days(folder: str, names: Sequence[str], catalogue: Any, refuse: Refuse) -
 
 
 def _summary(lines: list[bytes], catalogue: Any) -> tuple[Event, Event]:
-    sums = [rollup.Rollup(rollup.Plan(by, when.UTC, catalogue)) for by in (BY, (*BY, when.QUARTER))]
+    quarters = rollup.Rollup(rollup.Plan((*BY, when.QUARTER), when.UTC, catalogue))
     usage = []
     for line in lines:
         event = orjson.loads(line)
         if event["kind"] == "turn":
-            for one in sums:
-                one.add(event)
+            quarters.add(event)
         elif event["kind"] == "usage":
             usage.append(event)
-    totals, quarters = ({"rows": list(one.rows()), "usage": usage} for one in sums)
-    return totals, quarters
+    rows = list(quarters.rows())
+    totals = rollup.rolled(rows, rollup.Plan(BY, when.UTC, catalogue), lambda why: None)
+    return {"rows": totals, "usage": usage}, {"rows": rows, "usage": usage}
 
 
 def make(
