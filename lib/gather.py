@@ -6,7 +6,8 @@ pipe is already at work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 from tokenops import events, projects, read_claude, read_codex, readers, scan, workers
@@ -47,8 +48,12 @@ def gather(
     progress: Callable[[int], None] = lambda size: None,
 ) -> Batch:
     """One client's events. Raises workers.Died."""
-    work = {"claude": _claude, "codex": _codex}[client.name]
-    found = workers.answers(lambda share, told: work(share, salt, told), paths, jobs, progress)
+    work = _SPECIAL.get(client.name)
+    if work is None:
+        reader = client.reader()
+        found = workers.answers(lambda share, told: records(reader, share, {}, salt, told), paths, jobs, progress)
+    else:
+        found = workers.answers(lambda share, told: work(share, salt, told), paths, jobs, progress)
     batch = Batch()
     for answer in found:
         batch.take(answer)
@@ -92,6 +97,38 @@ def _codex(share: Iterable[str], salt: bytes, told: Callable[[int], None]) -> di
         if thread.rows:
             threads.append(read_codex.packed(thread))
     return {"threads": threads, "paths": {}, "rejected": rejected, "unread": unread}
+
+
+_SPECIAL: dict[str, Callable[..., dict[str, Any]]] = {"claude": _claude, "codex": _codex}
+
+
+def records(
+    reader: ModuleType, share: Iterable[str], cursors: Mapping[str, scan.Cursor], salt: bytes, told: Callable[[int], None]
+) -> dict[str, Any]:
+    """What some files of a client with a reader of the common shape hold from their cursors on; moves the cursors."""
+    rejected: list[tuple[str, str]] = []
+    unread: list[tuple[str, int, str]] = []
+    places = projects.Places(salt)
+    found: dict[str, events.Event] = {}
+    read: list[str] = []
+    for path in share:
+        cursor = cursors.get(path) or scan.Cursor()
+        begun = cursor.offset
+        try:
+            for event in reader.read(path, cursor, places, lambda place, why: rejected.append((place, why))):
+                seen = found.get(event["id"])
+                found[event["id"]] = events.join(seen, event) if seen else event
+            read.append(path)
+        except OSError as error:
+            unread.append((path, error.errno or 0, error.strerror or ""))
+        except events.Bad as error:
+            rejected.append((path, str(error)))
+            read.append(path)  # told once; again when it has changed
+        except Exception as error:  # a defect of ours, or damage that nobody thought of: the other files go on
+            rejected.append((path, f"cannot be read ({type(error).__name__}); please report it; skipped"))
+        told(max(cursor.offset - begun, 0))
+    entries = sorted((event["ts"], event["id"], event) for event in found.values())
+    return {"entries": entries, "paths": places.paths, "rejected": rejected, "unread": unread, "read": read}
 
 
 def _threads(batch: Batch, packed: list[dict[str, Any]], salt: bytes) -> None:

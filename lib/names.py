@@ -130,3 +130,12 @@ def provider_of(name: str) -> str:
             if last.model == word or (last.model.startswith(word) and last.model[len(word)] in "-.:@0123456789"):
                 return str(provider)
     return ""
+
+
+def biller(name: str) -> str:
+    """The provider that a client's own word for one means; "" for a gateway, which says nothing about the model's."""
+    known = catalog.load("providers")
+    word = name.lower()
+    if word in known["gateways"]:
+        return ""
+    return str(known["billers"].get(word) or known["prefixes"].get(word) or name)

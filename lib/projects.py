@@ -94,6 +94,7 @@ class Places:
     def __init__(self, salt: bytes) -> None:
         self.salt = salt
         self.paths: dict[str, str] = {}
+        self.at = ""  # the place of the record given last, for who asks where a number comes from
 
     def attribution(self, source: str, client: str, root: str, folder: str, session: str) -> dict[str, Any]:
         """The attribution block of a session. `folder` names the project where no working directory is known."""

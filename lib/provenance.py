@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from types import ModuleType
 
 import orjson
 
-from tokenops import events, pricing, projects, read_claude, read_codex, readers, store
+from tokenops import events, pricing, projects, readers, scan, store
 from tokenops.events import Event
-
-_READERS: dict[str, Any] = {"claude": read_claude, "codex": read_codex}
 
 
 def of(
@@ -42,10 +40,22 @@ Seen = tuple[str, Event, str]
 def _in_files(identity: str, found: Iterable[tuple[readers.Client, Sequence[str]]]) -> Iterator[Seen]:
     places = projects.Places(b"")
     for client, paths in found:
-        reader = _READERS[client.name]
-        for path, event, why in reader.sightings(paths, identity, places):
+        reader = client.reader()
+        sightings = getattr(reader, "sightings", None) or functools.partial(_sightings, reader)
+        for path, event, why in sightings(paths, identity, places):
             event.pop("project_id", None)  # a hash without the salt
             yield path, event, why
+
+
+def _sightings(reader: ModuleType, paths: Iterable[str], identity: str, places: projects.Places) -> Iterator[Seen]:
+    for path in paths:
+        places.at = path
+        try:
+            for event in reader.read(path, scan.Cursor(), places, lambda place, why: None):
+                if event["id"] == identity:
+                    yield places.at, event, ""
+        except (OSError, events.Bad):
+            continue
 
 
 def _in_log(identity: str, folder: str) -> Iterator[Seen]:

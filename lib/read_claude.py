@@ -53,6 +53,11 @@ def files(config: str) -> Iterator[str]:
             yield path
 
 
+def claims(path: str, head: bytes) -> bool:
+    """Whether a file is a transcript."""
+    return b'"sessionId"' in head and b'"uuid"' in head
+
+
 def wanted(line: bytearray, at: int, stop: int) -> bool:
     """Whether a line could hold a turn.
 

@@ -36,6 +36,11 @@ def files(home: str) -> Iterator[str]:
                 yield path
 
 
+def claims(path: str, head: bytes) -> bool:
+    """Whether a file is a rollout."""
+    return b'"payload"' in head and b'"timestamp"' in head
+
+
 def wanted(line: bytearray, at: int, stop: int) -> bool:
     """Whether a line could matter: its type, where it stands before the first nested brace, says so at once."""
     brace = line.find(b"{", at + 1, stop)

@@ -10,6 +10,10 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import orjson
+
+from tokenops import events, jsonl
+
 BLOCK = 1 << 20
 _BLANK = b" \t\r\0"
 
@@ -79,6 +83,43 @@ def _odd(line: bytearray, wanted: Wanted) -> bytearray | None:
     if not line or (line.startswith(b"{") and line.endswith(b"}") and not wanted(line, 0, len(line))):
         return None
     return line
+
+
+def records(path: str, cursor: Cursor, wanted: Wanted, reject: jsonl.Reject) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Place (file:line) and object of each wanted line of a file from the cursor on. Raises OSError."""
+    with open(path, "rb", buffering=0) as file:
+        for number, line in lines(file, wanted, cursor, bytearray(BLOCK)):
+            place = f"{path}:{number}"
+            for raw in jsonl.parsed(line, lambda why, place=place: reject(place, why)):  # type: ignore[misc]
+                yield place, raw
+
+
+def having(*needles: bytes) -> Wanted:
+    """Lines in which one of some texts stands."""
+
+    def wanted(line: bytearray, at: int, stop: int) -> bool:
+        return any(line.find(needle, at, stop) >= 0 for needle in needles)
+
+    return wanted
+
+
+def document(path: str, cursor: Cursor) -> dict[str, Any]:
+    """The object in a file that its client rewrites as a whole. Raises OSError, and Bad where there is none."""
+    with open(path, "rb") as file:
+        data = file.read()
+    cursor.offset = len(data)
+    if not data.strip(_BLANK + b"\n"):
+        raise events.Bad("empty; skipped")
+    try:
+        value = orjson.loads(data)
+    except ValueError:
+        found, why = jsonl.objects(data)
+        if len(found) != 1 or why:
+            raise events.Bad(why or f"{len(found)} objects where one was expected; skipped") from None
+        value = found[0]
+    if not isinstance(value, dict):
+        raise events.Bad(f"expected a JSON object, found {jsonl.kind_of(value)}; skipped")
+    return value
 
 
 def walk(folder: str) -> Iterator[str]:

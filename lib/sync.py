@@ -6,15 +6,31 @@ moves, so a crash makes us read again, and identity makes that harmless.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import events, gather, home, jsonl, projects, read_claude, read_codex, readers, scan, show, store, workers
+from tokenops import (
+    database,
+    events,
+    gather,
+    home,
+    jsonl,
+    projects,
+    read_claude,
+    read_codex,
+    readers,
+    scan,
+    show,
+    store,
+    workers,
+)
 
 CURSORS = "cursors.json"
 LOCK = "sync.lock"
@@ -70,7 +86,7 @@ class Todo(NamedTuple):
     """A file with something new, and where to go on."""
 
     path: str
-    stat: os.stat_result
+    stamp: database.Stamp
     cursor: scan.Cursor
     begun: int
 
@@ -84,26 +100,28 @@ def changed(paths: Iterable[str], held: Mapping[str, Held]) -> list[Todo]:
     moved: dict[int, Held] | None = None
     for path in paths:
         try:
-            stat = os.stat(path)
+            stamp = database.stamp(path)
         except OSError:
             continue  # gone since it was listed
         known = held.get(path)
-        if known is not None and (known.inode, known.size, known.mtime) == (stat.st_ino, stat.st_size, stat.st_mtime_ns):
+        if known is not None and (known.inode, known.size, known.mtime) == stamp:
             continue
         if known is None:
             moved = {one.inode: one for one in held.values()} if moved is None else moved
-            known = moved.get(stat.st_ino)
-        if known is not None and known.inode == stat.st_ino and _grown(path, stat, known):
+            known = moved.get(stamp.inode)
+        if known is not None and known.inode == stamp.inode and _grown(path, stamp, known):
             cursor = scan.Cursor(known.offset, known.number, known.state)
         else:
             cursor = scan.Cursor()
-        found.append(Todo(path, stat, cursor, cursor.offset))
+        found.append(Todo(path, stamp, cursor, cursor.offset))
     return found
 
 
-def _grown(path: str, stat: os.stat_result, known: Held) -> bool:
+def _grown(path: str, stamp: database.Stamp, known: Held) -> bool:
     """Whether a file is what it was, and more. One that changed without growing was written over."""
-    if stat.st_size < known.offset or (stat.st_size == known.size and stat.st_mtime_ns != known.mtime):
+    if database.is_one(path):
+        return True  # its pages change anywhere; the reader tells by the rows
+    if stamp.size < known.offset or (stamp.size == known.size and stamp.mtime != known.mtime):
         return False
     try:
         return _marks(path, known.offset) == (known.head, known.tail)
@@ -161,15 +179,14 @@ def source(
     left = sum(map(_size, new)) - sum(map(_size, chosen))
     if not todo:
         return Found(batch, after, left=left)
-    work = {"claude": _claude, "codex": _codex}[client.name]
+    work = _SPECIAL.get(client.name) or functools.partial(_common, client.reader())
     answers = workers.answers(lambda share, say: work(share, todo, salt, say), list(todo), jobs, told)
     read = 0
     for answer in answers:
         batch.take(answer)
         for path, (offset, number, state, head, tail) in answer["cursors"].items():
-            stat = todo[path].stat
-            after[path] = Held(stat.st_ino, stat.st_size, stat.st_mtime_ns, offset, number, head, tail, state)
-            read += offset - todo[path].begun
+            after[path] = Held(*todo[path].stamp, offset, number, head, tail, state)
+            read += max(offset - todo[path].begun, 0)
     if client.name == "codex":
         whole = {path for path, one in todo.items() if not one.begun}
         _settle_threads(batch, answers, after, paths, salt, whole)
@@ -181,13 +198,13 @@ def source(
 
 
 def _size(one: Todo) -> int:
-    return one.stat.st_size - one.begun
+    return max(one.stamp.size - one.begun, 0)
 
 
 def affordable(new: list[Todo], most: int) -> list[Todo]:
     """The newest files that together have at most so many new bytes."""
     chosen = []
-    for one in sorted(new, key=lambda one: -one.stat.st_mtime_ns):
+    for one in sorted(new, key=lambda one: -one.stamp.mtime):
         most -= _size(one)
         if most < 0:
             break
@@ -202,6 +219,24 @@ def _claude(share: Iterable[str], todo: Mapping[str, Todo], salt: bytes, told: T
         _read(path, todo[path].cursor, transcripts.read, answer, told)
     entries: list[gather.Entry] = [*transcripts.turns(), *((e["ts"], e["id"], e) for e in transcripts.others())]
     return answer | {"entries": sorted(entries), "paths": transcripts.places.paths}
+
+
+def _common(reader: ModuleType, share: Iterable[str], todo: Mapping[str, Todo], salt: bytes, told: Told) -> dict[str, Any]:
+    """What is new in the files of a client whose reader has the common shape."""
+    cursors = {path: one.cursor for path, one in todo.items()}
+    answer = gather.records(reader, share, cursors, salt, told)
+    answer["cursors"] = {}
+    for path in answer.pop("read"):
+        cursor = cursors[path]
+        if database.is_one(path):
+            marks, cursor.offset = ("", ""), todo[path].stamp.size
+        else:
+            try:
+                marks = _marks(path, cursor.offset)
+            except OSError:
+                continue
+        answer["cursors"][path] = (cursor.offset, cursor.number, cursor.state, *marks)
+    return answer
 
 
 def _read(
@@ -233,6 +268,9 @@ def _codex(share: Iterable[str], todo: Mapping[str, Todo], salt: bytes, told: To
         if _read(path, cursor, read, answer, told):
             answer["threads"][path] = read_codex.packed(thread)
     return answer
+
+
+_SPECIAL: dict[str, Callable[..., dict[str, Any]]] = {"claude": _claude, "codex": _codex}
 
 
 def _settle_threads(
@@ -315,7 +353,7 @@ def run(
             held = {} if backfill else cursors.get(client.source, {})
             new = source(client, paths, held, salt, jobs, told(client.name), budget)
             lines = [jsonl.line_of(gather.record(entry)) for entry in new.batch.entries]
-            if backfill:
+            if backfill or client.name not in _SPECIAL:  # documents are read as a whole whenever they change
                 lines = store.unknown_to(folder, lines)
             if not dry:
                 store.remember(folder, new.batch.paths)

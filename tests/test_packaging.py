@@ -21,7 +21,7 @@ THIRD_PARTY = {"orjson", "yaml", "tabulate", "dateutil", "httpx", "mcp", "wcwidt
 # The order of modules: each imports only from those before it.
 LAYERS = [
     "__init__", "when", "jsonl", "events", "home", "catalog", "names", "cards", "pricing", "config", "projects", "scan", "workers",
-    "read_claude", "read_codex", "readers", "gather", "rollup", "show", "costs", "store", "sync", "follow", "summaries", "upkeep",
+    "raw", "database", "read_claude", "read_codex", "read_gemini", "readers", "gather", "rollup", "show", "costs", "store", "sync", "follow", "summaries", "upkeep",
     "provenance", "status", "cli",
 ]  # fmt: skip
 

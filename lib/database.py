@@ -1,0 +1,127 @@
+"""Other programs' SQLite databases, read without disturbing them.
+
+What was written a moment ago stands in a file beside the database (-wal) until SQLite moves it; a program that holds
+the lock is waited for a little; nothing is ever written beside the database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+from tokenops import events
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_ENDINGS = (".db", ".sqlite", ".sqlite3", ".vscdb")
+_WAIT_S = 2.0
+
+
+class Stamp(NamedTuple):
+    """A file as it is now; two equal stamps mean that nothing was written between."""
+
+    inode: int
+    size: int
+    mtime: int
+
+
+def is_one(path: str) -> bool:
+    """Whether a file is read as a database."""
+    return path.endswith(_ENDINGS)
+
+
+def stamp(path: str) -> Stamp:
+    """A file's stamp; a database's says also what waits beside it. Raises OSError."""
+    about = os.stat(path)
+    size, changed = about.st_size, about.st_mtime_ns
+    if is_one(path):
+        with contextlib.suppress(OSError):
+            beside = os.stat(f"{path}-wal")
+            size, changed = size + beside.st_size, max(changed, beside.st_mtime_ns)
+    return Stamp(about.st_ino, size, changed)
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[sqlite3.Connection]:
+    """A database for reading, its rows as mappings. Raises OSError, and Bad where it cannot be read."""
+    import sqlite3
+
+    os.stat(path)
+    with contextlib.ExitStack() as held:
+        try:
+            yield held.enter_context(_connected(path))
+        except sqlite3.Error as error:
+            if "locked" in str(error) or "busy" in str(error):
+                raise OSError(errno.EBUSY, "locked by another program; run again when that has finished") from None
+            raise events.Bad(_reason(error)) from None
+
+
+def _reason(error: Exception) -> str:
+    """What SQLite says, in words that say what to do; never what stands in a row."""
+    said = str(error)
+    if "not a database" in said or "malformed" in said or "encrypted" in said:
+        return "no readable SQLite database (damaged, encrypted or cut off); skipped"
+    return f"cannot be read as a database ({type(error).__name__}); skipped"
+
+
+@contextlib.contextmanager
+def _connected(path: str) -> Iterator[sqlite3.Connection]:
+    import sqlite3
+
+    with contextlib.ExitStack() as held:
+        # Opening a write-ahead log makes files beside the database: where none waits, the file alone is the whole.
+        options = "mode=ro&immutable=1" if _whole(path) else "mode=ro"
+        try:
+            connection = held.enter_context(_connection(path, options))
+        except sqlite3.OperationalError as error:
+            if "unable to open" not in str(error) or not os.access(path, os.R_OK):
+                raise
+            # A folder that we may not write to, and a write-ahead log in it: read a private copy of both.
+            folder = held.enter_context(tempfile.TemporaryDirectory())
+            copy = os.path.join(folder, "copy.db")
+            for ending in ("", "-wal"):
+                shutil.copyfile(path + ending, copy + ending)
+            connection = held.enter_context(_connection(copy, "mode=rw"))
+        yield connection
+
+
+def _whole(path: str) -> bool:
+    """Whether a database is kept with a write-ahead log, and nothing waits in it."""
+    with open(path, "rb", buffering=0) as file:
+        head = file.read(20)
+    try:
+        waiting = os.stat(f"{path}-wal").st_size
+    except OSError:
+        waiting = 0
+    return head[18:20] == b"\2\2" and not waiting
+
+
+@contextlib.contextmanager
+def _connection(path: str, options: str) -> Iterator[sqlite3.Connection]:
+    import sqlite3
+
+    uri = f"file:{quote(os.path.abspath(path))}?{options}"
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_WAIT_S)) as connection:
+        connection.text_factory = lambda data: data.decode(errors="replace")
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA schema_version").fetchone()
+        yield connection
+
+
+def columns(connection: sqlite3.Connection, table: str) -> frozenset[str]:
+    """The names of a table's columns; none where there is no such table."""
+    return frozenset(row["name"] for row in connection.execute("SELECT name FROM pragma_table_info(?)", (table,)))
+
+
+def select(connection: sqlite3.Connection, table: str, *names: str, where: str = "1", given: tuple[Any, ...] = ()) -> Any:
+    """Rows with the named columns, in order of row id; NULL for a column that this version of the table lacks."""
+    there = columns(connection, table)
+    wanted = ", ".join(f'"{name}"' if name in there else f'NULL AS "{name}"' for name in names)
+    return connection.execute(f'SELECT {wanted} FROM "{table}" WHERE {where}', given)

@@ -1,0 +1,150 @@
+"""Gemini CLI chats -> events.
+
+A chat is kept as one JSON document (`chats/session-*.json`, rewritten at each message) or, since 2026, as lines
+(`.jsonl`, where a message comes again with fuller numbers). `logs.json` beside them holds prompts and no counts.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from tokenops import events, jsonl, projects, raw, scan
+
+SOURCE = "gemini-cli"
+CLIENT = "gemini-cli"
+
+_HASH = re.compile(r"[0-9a-f]{64}\Z")
+_WANTED = scan.having(b'"tokens"', b'"sessionId"')
+
+
+def files(home: str) -> Iterator[str]:
+    """The chats of a Gemini home."""
+    for path in scan.walk(os.path.join(home, "tmp")):
+        folder, name = os.path.split(path)
+        if os.path.basename(folder) == "chats" and name.endswith((".json", ".jsonl")):
+            yield path
+
+
+def claims(path: str, head: bytes) -> bool:
+    """Whether a file is a chat."""
+    return b'"sessionId"' in head and (b'"projectHash"' in head or b'"type":"gemini"' in head.replace(b" ", b""))
+
+
+def hints(home: str) -> Iterator[str]:
+    """What the user should know of files that hold no counts."""
+    prompts = [path for path in scan.walk(os.path.join(home, "tmp")) if os.path.basename(path) == "logs.json"]
+    if prompts and not next(files(home), None):
+        yield (
+            f"{prompts[0]}: a log of prompts, which holds no token counts, and no chats lie beside it; update Gemini CLI "
+            "(it saves chats since 0.2), or send its requests through tok-proxy"
+        )
+
+
+def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+    """The turns of one chat. Raises OSError, Bad."""
+    chat = Chat(path, places)
+    if path.endswith(".jsonl"):
+        chat.named(cursor.state)
+        for place, line in scan.records(path, cursor, _WANTED, reject):
+            if "sessionId" in line and "id" not in line:
+                chat.named(line)
+                cursor.state = {key: line[key] for key in ("sessionId", "projectHash") if raw.identity(line.get(key))}
+            else:
+                yield from chat.turns(line, place, reject)
+    else:
+        document = scan.document(path, cursor)
+        chat.named(document)
+        for number, message in enumerate(raw.items(document.get("messages"))):
+            yield from chat.turns(raw.mapping(message), f"{path}:messages[{number}]", reject)
+
+
+class Chat:
+    """One session, and how its messages become turns."""
+
+    def __init__(self, path: str, places: projects.Places) -> None:
+        self.places = places
+        self.session = os.path.basename(path).partition(".")[0]
+        above = os.path.dirname(os.path.dirname(path))
+        self.root = root_of(above)
+        folder = os.path.basename(above)
+        self.folder = folder[:12] if _HASH.match(folder) else folder
+
+    def named(self, head: raw.Raw) -> None:
+        """Take in what a chat says of itself."""
+        self.session = raw.identity(head.get("sessionId")) or self.session
+
+    def turns(self, message: raw.Raw, place: str, reject: jsonl.Reject) -> Iterator[events.Event]:
+        """The turn that a message is, if it is one."""
+        if type(message.get("tokens")) is not dict:
+            return
+        try:
+            counts = counts_of(message["tokens"])
+            if not counts:
+                return
+            ts = raw.moment(message.get("timestamp"))
+        except events.Bad as error:
+            reject(place, f"{error}; skipped")
+            return
+        name = raw.identity(message.get("id")) or events.digest(ts, message.get("model"), counts)
+        self.places.at = place
+        yield raw.turn(
+            ts,
+            f"gemini:{self.session}:{name}",
+            self.places.attribution(SOURCE, CLIENT, self.root, self.folder, self.session),
+            raw.text(message.get("model")),
+            counts,
+            "gemini",
+            self.session,
+        )
+
+
+@functools.cache
+def root_of(folder: str) -> str:
+    """The directory of the project that a folder below `tmp` is kept for; "" where nothing tells.
+
+    Newer versions write it into the folder; older ones name the folder by the hash of its path.
+    """
+    try:
+        with open(os.path.join(folder, ".project_root"), encoding="utf-8") as file:
+            if root := raw.path(file.read(5000).strip()):
+                return root
+    except (OSError, UnicodeDecodeError):
+        pass
+    name = os.path.basename(folder)
+    if not _HASH.match(name):
+        return ""
+    home = os.path.dirname(os.path.dirname(folder))
+    known: list[str] = []
+    for register in ("projects.json", "trustedFolders.json"):
+        try:
+            said = scan.document(os.path.join(home, register), scan.Cursor())
+        except (OSError, events.Bad):
+            continue
+        known += raw.mapping(said.get("projects", said))
+    return next((path for path in known if hashlib.sha256(path.encode(errors="replace")).hexdigest() == name), "")
+
+
+def counts_of(tokens: raw.Raw) -> dict[str, Any]:
+    """The record's disjoint counts. Raises Bad.
+
+    The API's prompt count includes what came from the cache; `total` tells a version that wrote them apart. Thoughts
+    stand beside the output. Tool-use prompts are billed as input.
+    """
+    sent, cached = raw.count(tokens, "input"), raw.count(tokens, "cached")
+    output, thoughts, tool = (raw.count(tokens, name) for name in ("output", "thoughts", "tool"))
+    total = raw.count(tokens, "total")
+    if not any((sent, cached, output, thoughts, tool)) and total:
+        raise events.Bad("only a total is given; unknown which part is input")
+    apart = cached > sent or (total == sent + cached + output + thoughts + tool and cached > 0)
+    found = {
+        "input_tokens": (sent if apart else sent - cached) + tool,
+        "cache_read_tokens": cached,
+        "output_tokens": output + thoughts,
+        "reasoning_tokens": thoughts,
+    }
+    return {name: count for name, count in found.items() if count}

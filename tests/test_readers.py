@@ -1,0 +1,273 @@
+"""What holds for the reader of every client in the table.
+
+Each client's own test module has `steps(home)`, which writes a sample of all that the client writes, where it writes
+it, and yields whenever a reader might come by. Everything here grows, breaks and mixes those samples.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import pathlib
+import random
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from conftest import Json
+from tokenops import database, events, gather, projects, readers, scan, store, sync
+
+CLIENTS = [client for client in readers.CLIENTS if client.name not in ("claude", "codex")]  # those have tests of this kind
+
+each = pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def steps(client: readers.Client, home: pathlib.Path) -> Iterator[None]:
+    """The sample of a client, step by step."""
+    found: Iterator[None] = importlib.import_module(f"test_{client.module}").steps(home)
+    return found
+
+
+def sample(client: readers.Client, home: pathlib.Path) -> None:
+    """The whole sample of a client."""
+    for _ in steps(client, home):
+        pass
+
+
+def located(client: readers.Client, home: pathlib.Path) -> list[str]:
+    """The client's files in a sample home; a client without a place of its own gets all files there are."""
+    if client.homes:
+        return readers.files(client, readers.below(client, str(home)))
+    return sorted(str(path) for path in home.rglob("*") if path.is_file())
+
+
+def shown(found: list[events.Event]) -> dict[str, Json]:
+    """Events by id, without what hashes the paths of the test's own folders."""
+    return {event["id"]: {k: v for k, v in event.items() if k != "project_id"} for event in found}
+
+
+def read(client: readers.Client, home: pathlib.Path) -> tuple[dict[str, Json], list[tuple[str, str]]]:
+    """All events of a home at once, and what was rejected."""
+    batch = gather.gather(client, located(client, home), 1)
+    assert not batch.unread
+    return shown(list(gather.ordered([batch]))), batch.rejected
+
+
+@each
+def test_a_sample_is_read(client: readers.Client, tmp_path: pathlib.Path) -> None:
+    sample(client, tmp_path)
+    found, rejected = read(client, tmp_path)
+    assert found and not rejected
+    module = client.reader()
+    assert (client.source, client.client) == (module.SOURCE, module.CLIENT)
+    for event in found.values():
+        assert not events.fault(event), events.fault(event)
+        assert event["client"] == client.client
+        assert event["kind"] in ("turn", "usage", "meter")
+        assert event.get("reasoning_tokens", 0) <= event.get("output_tokens", 0)
+
+
+@each
+def test_reading_what_is_new_gives_what_reading_all_gives(client: readers.Client, tmp_path: pathlib.Path) -> None:
+    home, log = tmp_path / "home", str(tmp_path / "log")
+    home.mkdir()
+    for _ in steps(client, home):
+        sync.run(log, [(client, located(client, home))])
+    sync.run(log, [(client, located(client, home))])
+    kept = shown([json.loads(line) for line in store.scan(log)])
+    assert kept == read(client, home)[0]
+
+
+@each
+def test_a_second_run_adds_nothing(client: readers.Client, tmp_path: pathlib.Path) -> None:
+    home, log = tmp_path / "home", str(tmp_path / "log")
+    home.mkdir()
+    sample(client, home)
+    first = sync.run(log, [(client, located(client, home))])
+    again = sync.run(log, [(client, located(client, home))])
+    assert first and again and first[0].events and not again[0].events and not again[0].read
+    whole = sync.run(log, [(client, located(client, home))], backfill=True)
+    assert whole and not whole[0].events
+
+
+@each
+def test_any_order_of_files_and_any_number_of_workers(client: readers.Client, tmp_path: pathlib.Path) -> None:
+    sample(client, tmp_path)
+    paths = located(client, tmp_path)
+    wanted = shown(list(gather.ordered([gather.gather(client, paths, 1)])))
+    for seed in range(4):
+        random.Random(seed).shuffle(paths)
+        assert shown(list(gather.ordered([gather.gather(client, paths, 1 + seed)]))) == wanted
+
+
+@each
+def test_a_file_is_known_by_its_look(client: readers.Client, tmp_path: pathlib.Path) -> None:
+    sample(client, tmp_path)
+    for path in located(client, tmp_path):
+        [(owner, _)] = readers.located([], [path], {}, str(tmp_path))
+        assert owner == client, path
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def survive(client: readers.Client, path: pathlib.Path, cursor: scan.Cursor | None = None) -> list[events.Event]:
+    """Read one file; only the two errors that readers may raise are allowed, and only records that the log takes."""
+    found: list[events.Event] = []
+    with contextlib.suppress(OSError, events.Bad):
+        reject: Callable[[str, str], None] = lambda place, why: None  # noqa: E731
+        for event in client.reader().read(str(path), cursor or scan.Cursor(), projects.Places(b"salt"), reject):
+            assert not events.fault(event), events.fault(event)
+            found.append(event)
+    return found
+
+
+@contextlib.contextmanager
+def copied(path: str, home: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A file in a copy of its home."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(home, folder, dirs_exist_ok=True)
+        yield pathlib.Path(folder) / pathlib.Path(path).relative_to(home)
+
+
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[readers.Client], pathlib.Path]:
+    made: dict[str, pathlib.Path] = {}
+
+    def home(client: readers.Client) -> pathlib.Path:
+        if client.name not in made:
+            made[client.name] = tmp_path_factory.mktemp(client.name)
+            sample(client, made[client.name])
+        return made[client.name]
+
+    return home
+
+
+Homes = Callable[[readers.Client], pathlib.Path]
+
+
+@each
+@QUICK
+@given(data=st.binary(max_size=200), random_=st.randoms(use_true_random=False))
+def test_any_bytes(client: readers.Client, homes: Homes, data: bytes, random_: random.Random) -> None:
+    home = homes(client)
+    with copied(random_.choice(located(client, home)), home) as path:
+        whole = path.read_bytes()
+        at, end = sorted((random_.randint(0, len(whole)), random_.randint(0, len(whole))))
+        path.write_bytes(random_.choice([data, whole[:at] + data + whole[at:], whole[:at] + data + whole[end:], whole[:at]]))
+        survive(client, path)
+
+
+def changed(value: Any, random_: random.Random, other: Any) -> Any:
+    """A JSON value with one thing somewhere in it replaced or left out."""
+    if isinstance(value, (dict, list)) and value and random_.random() < 0.9:
+        keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+        key = random_.choice(keys)
+        copy: Any = dict(value) if isinstance(value, dict) else list(value)
+        if random_.random() < 0.2:
+            del copy[key]
+        else:
+            copy[key] = changed(copy[key], random_, other)
+        return copy
+    return other
+
+
+@each
+@QUICK
+@given(other=JSON, random_=st.randoms(use_true_random=False))
+def test_any_json(client: readers.Client, homes: Homes, other: Any, random_: random.Random) -> None:
+    home = homes(client)
+    paths = [path for path in located(client, home) if not database.is_one(path)]
+    if not paths:
+        return
+    with copied(random_.choice(paths), home) as path:
+        text = path.read_text()
+        try:
+            path.write_text(json.dumps(changed(json.loads(text), random_, other)))
+        except ValueError:
+            lines = text.splitlines()
+            at = random_.randrange(len(lines))
+            with contextlib.suppress(ValueError):
+                lines[at] = json.dumps(changed(json.loads(lines[at]), random_, other))
+            path.write_text("\n".join(lines) + "\n")
+        survive(client, path)
+
+
+@each
+@QUICK
+@given(data=st.binary(max_size=60).filter(lambda data: b"\n" not in data), random_=st.randoms(use_true_random=False))
+def test_a_bad_line_changes_no_other(client: readers.Client, homes: Homes, data: bytes, random_: random.Random) -> None:
+    home = homes(client)
+    paths = [path for path in located(client, home) if path.endswith((".jsonl", ".csv"))]
+    if not paths:
+        return
+    with copied(random_.choice(paths), home) as path:
+        wanted = survive(client, path)
+        lines = path.read_bytes().splitlines(keepends=True)
+        lines.insert(random_.randint(1, len(lines)), b"\x00{" + data + b"\n")
+        path.write_bytes(b"".join(lines))
+        assert shown(survive(client, path)) == shown(wanted)
+
+
+@each
+@QUICK
+@given(random_=st.randoms(use_true_random=False))
+def test_any_split_of_lines(client: readers.Client, homes: Homes, random_: random.Random) -> None:
+    home = homes(client)
+    paths = [path for path in located(client, home) if path.endswith(".jsonl")]
+    if not paths:
+        return
+    with copied(random_.choice(paths), home) as path:
+        whole, cursor, found = path.read_bytes(), scan.Cursor(), {}
+        wanted: dict[str, events.Event] = {}
+        for event in survive(client, path):
+            wanted[event["id"]] = events.join(wanted[event["id"]], event) if event["id"] in wanted else event
+        for cut in (*sorted(random_.sample(range(len(whole)), min(4, len(whole)))), len(whole)):
+            path.write_bytes(whole[:cut])
+            cursor = scan.Cursor(cursor.offset, cursor.number, json.loads(json.dumps(cursor.state)))
+            for event in survive(client, path, cursor):
+                found[event["id"]] = events.join(found[event["id"]], event) if event["id"] in found else event
+        assert shown(list(found.values())) == shown(list(wanted.values()))
+
+
+@each
+@QUICK
+@given(value=st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text(max_size=20) | st.binary(max_size=20),
+       random_=st.randoms(use_true_random=False))  # fmt: skip
+def test_a_database_of_another_version(client: readers.Client, homes: Homes, value: Any, random_: random.Random) -> None:
+    home = homes(client)
+    paths = [path for path in located(client, home) if database.is_one(path)]
+    if not paths:
+        return
+    with copied(random_.choice(paths), home) as path:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            table = random_.choice(tables)
+            column = random_.choice([row[1] for row in connection.execute(f'PRAGMA table_info("{table}")')])
+            with contextlib.suppress(sqlite3.Error):  # a key cannot be dropped
+                connection.execute(
+                    random_.choice(
+                        [
+                            f'DROP TABLE "{table}"',
+                            f'ALTER TABLE "{table}" DROP COLUMN "{column}"',
+                            f'ALTER TABLE "{table}" RENAME COLUMN "{column}" TO "renamed"',
+                            f'ALTER TABLE "{table}" RENAME TO "renamed"',
+                        ]
+                    )
+                )
+            with contextlib.suppress(sqlite3.Error, OverflowError):
+                connection.execute(f'UPDATE "{table}" SET "{column}" = ?', (value,))
+            connection.commit()
+        survive(client, path)
