@@ -84,7 +84,7 @@ def table(rows: list[Event], shape: str, color: bool) -> str:
         show.Column("list price", [row.get("cost_usd", "") if plain else show.money(row.get("cost_usd")) for row in body]),
     ]
     sources = [row.get("cost_source", "") for row in body]
-    if any("reported" in source for source in sources):
+    if any(source not in ("", "estimated") for source in sources):
         columns.append(show.Column("price from", sources, number=False))
     return show.table(columns, shape, totals=len(body) > len(rows), color=color)
 

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import orjson
 
-from tokenops import events, pricing, projects, readers, scan, store
+from tokenops import events, pricing, projects, readers, rollup, scan, store
 from tokenops.events import Event
 
 
@@ -111,9 +111,9 @@ def _reason(lost: Event, won: Event) -> str:
 
 def _cost(event: Event, catalogue: pricing.Catalogue) -> Event:
     """What the record cost: reported, or line by line at the rate in force, or why it has no price."""
-    if "cost_usd" in event:
-        return {"cost_usd": event["cost_usd"], "cost_source": event.get("cost_source", "reported")}
     rate = catalogue.rate_of(event)
+    if "cost_usd" in event and (event.get("cost_source") != rollup.CLIENT or isinstance(rate, pricing.Unpriced)):
+        return {"cost_usd": event["cost_usd"], "cost_source": event.get("cost_source", "reported")}
     cost = pricing.cost_of(rate, event) if isinstance(rate, pricing.Rate) else rate
     if isinstance(cost, pricing.Unpriced):
         return {"unpriced": cost.reason}
@@ -164,5 +164,6 @@ def text(told: Event) -> str:
     elif "unpriced" in told:
         parts += ["", f"no cost: {told['unpriced']}"]
     elif "cost_usd" in told:
-        parts += ["", f"cost ${told['cost_usd']}, as the vendor reported it"]
+        who = "the client estimated" if told["cost_source"] == rollup.CLIENT else "the vendor reported"
+        parts += ["", f"cost ${told['cost_usd']}, as {who} it"]
     return "\n".join(parts)

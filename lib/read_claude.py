@@ -110,10 +110,14 @@ def counts_of(usage: Raw) -> dict[str, int]:
     """The record's counts of one usage object, without zeros. Raises Bad."""
     found: dict[str, int] = {}
     _take(found, usage, _COUNTS)
-    before = len(found)
-    _take(found, usage.get("cache_creation"), _WRITES)
-    if len(found) == before:
-        _take(found, usage, _FLAT_WRITES)
+    _take(found, usage, _FLAT_WRITES)
+    if flat := found.pop(_FLAT_WRITES[0][1], 0):
+        _take(found, usage.get("cache_creation"), _WRITES)
+        # The split comes when the message starts, the sum with its end: what server tools wrote between is of the base class.
+        if more := flat - sum(found.get(ours, 0) for _, ours in _WRITES):
+            found["cache_write_tokens"] = found.get("cache_write_tokens", 0) + max(more, 0)
+    else:
+        _take(found, usage.get("cache_creation"), _WRITES)
     _take(found, usage.get("output_tokens_details"), _THINKING)
     _take(found, usage.get("server_tool_use"), _SEARCHES)
     return found
@@ -135,7 +139,7 @@ def plain(usage: Raw, model: str) -> tuple[int, ...] | None:
         if not (type(short) is int and type(long) is int):
             return None
         if short or long:
-            wrote = short
+            wrote = max(short, wrote - long)
     if sent < 0 or got < 0 or read < 0 or wrote < 0 or long < 0 or usage.get("output_tokens_details") is not None:
         return None
     tools = usage.get("server_tool_use")

@@ -103,6 +103,7 @@ class Shape:
         self.counts = _getter(self.counted)
         self.grouping = _getter([key for key in dict.fromkeys((*by, *kept)) if key in keys])
         self.reported = "cost_usd" in keys
+        self.sourced = "cost_source" in keys
         # grouping -> its prices, and (bucket, rate) or bucket alone -> its cell
         self.cells: dict[tuple[Any, ...], tuple[pricing.Card, dict[Any, Cell]]] = {}
 
@@ -160,6 +161,9 @@ class Rollup:
         if known is None:
             known = shape.cells[grouping] = (self.plan.catalogue.card(event), {})
         card, cells = known
+        if shape.sourced and event["cost_source"] == CLIENT:
+            self._sum_estimated(event, card)
+            return
         ts = event["ts"]
         buckets = self._buckets
         bucket = "" if buckets is None else buckets[ts[:13]] or buckets.of(ts)
@@ -185,9 +189,21 @@ class Rollup:
         if shape.reported:
             cell.group.pay(event["cost_usd"])
 
+    def _sum_estimated(self, event: Event, card: pricing.Card) -> None:
+        """A turn with its client's own estimate of its cost: good only where there is no price of ours."""
+        if isinstance(card.rate_of(event), pricing.Rate):
+            self._sum({key: value for key, value in event.items() if key not in ("cost_usd", "cost_source")})
+            return
+        ts, buckets = event["ts"], self._buckets
+        group = self._group(event, "" if buckets is None else buckets[ts[:13]] or buckets.of(ts), None)
+        group.span(ts, ts)
+        group.pay(event["cost_usd"])
+        for field in _SUMMED & event.keys():
+            group.sums[field] += event[field]
+
     def _group(self, event: Event, bucket: str, rate: pricing.Rate | pricing.Unpriced | None) -> Group:
         get = event.get
-        name = _REPORTED if "cost_usd" in event or rate is None else rate.name
+        name = _stated(event) if "cost_usd" in event or rate is None else rate.name
         key = (bucket, *[get(field) for field in self._by], tuple([get(field) for field in self._kept]), name)
         group = self.groups.get(key)
         if group is None:
@@ -211,7 +227,7 @@ class Rollup:
         for name in self.plan.by:
             if name in _FIELDS and name not in row["by"] and _FIELDS[name] not in self._kept:
                 raise Usage(f"these rows are by {','.join(row['by']) or 'none'}: they cannot be rolled up by {name}")
-        name = row.get("rate") or (_REPORTED if "cost_usd" in row else f"{pricing.NO_RATE}{row.get('unpriced', '')}")
+        name = row.get("rate") or (_stated(row) if "cost_usd" in row else f"{pricing.NO_RATE}{row.get('unpriced', '')}")
         key = (bucket, *[row.get(field) for field in self._by], tuple(row.get(field) for field in self._kept), name)
         group = self.groups.get(key)
         if group is None:
@@ -263,12 +279,12 @@ class Rollup:
         name = key[-1]
         if name.startswith(pricing.NO_RATE):
             row["unpriced"] = name.removeprefix(pricing.NO_RATE)
-        elif name != _REPORTED:
+        elif name not in (_REPORTED, _ESTIMATED):
             row["rate"] = name
         row["catalogue"] = plan.catalogue.digest
         row |= {field: value for field, value in group.sums.items() if value}
         if group.money is not None:
-            row |= {"cost_usd": pricing.plain(group.money), "cost_source": "reported"}
+            row |= {"cost_usd": pricing.plain(group.money), "cost_source": CLIENT if name == _ESTIMATED else "reported"}
         return row
 
 
@@ -287,7 +303,13 @@ def rolled(records: Iterable[Event], plan: Plan, refuse: Callable[[str], None]) 
     return list(sums.rows())
 
 
-_REPORTED = ""
+def _stated(event: Event) -> str:
+    """What stands for a rate in the key of what has a cost already."""
+    return _ESTIMATED if event.get("cost_source") == CLIENT else _REPORTED
+
+
+CLIENT = "client"  # the source of a cost that the client worked out itself
+_REPORTED, _ESTIMATED = "", " client"
 _SUMMED = frozenset(events.SUMS)
 
 
@@ -320,9 +342,9 @@ def merged(rows: Iterable[Event], catalogue: pricing.Catalogue) -> Iterator[Even
 
 def _price(group: Event, row: Event, catalogue: pricing.Catalogue) -> None:
     """Add a row's cost to its group's."""
-    if row.get("cost_source") == "reported":
+    if row.get("cost_source") in ("reported", CLIENT):
         group["cost"] = pricing.add(group["cost"], Decimal(row["cost_usd"]))
-        group.setdefault("sources", set()).add("reported")
+        group.setdefault("sources", set()).add(row["cost_source"])
         return
     rate = catalogue.rate_of(row)
     cost = pricing.cost_of(rate, row) if isinstance(rate, pricing.Rate) else rate

@@ -124,7 +124,10 @@ CACHE = [
     ({"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0}, 100, (100, 0)),
     ({}, 100, (100, 0)),
     (None, 100, (100, 0)),
-    ({"ephemeral_1h_input_tokens": 60}, 100, (0, 60)),
+    # The sum counts on while the split stands: what is missing from the split is of the base class (recorded traffic).
+    ({"ephemeral_1h_input_tokens": 60}, 100, (40, 60)),
+    ({"ephemeral_5m_input_tokens": 3068, "ephemeral_1h_input_tokens": 0}, 3337, (3337, 0)),
+    ({"ephemeral_5m_input_tokens": 7, "ephemeral_1h_input_tokens": 8}, 10, (7, 8)),
     ({"ephemeral_5m_input_tokens": 7, "ephemeral_1h_input_tokens": 0}, 0, (7, 0)),
 ]
 

@@ -236,3 +236,22 @@ def test_broken_records_are_rejected_alone(record: Json, why: str, run: Run) -> 
     done = run("tok-rollup --by none", lines([turn(1), record | ({"id": "x"} if "id" in record else {}), turn(2)]), status=1)
     assert objects(done.stdout)[0]["output_tokens"] == 14
     assert f"stdin:2: {why}" in done.stderr.decode() or why in done.stderr.decode()
+
+
+def test_a_clients_own_estimate_counts_only_where_there_is_no_price(run: Run) -> None:
+    turn = {"v": 1, "kind": "turn", "ts": "2026-05-01T10:00:00.000Z", "turns": 1, "input_tokens": 1_000_000}
+    stated = {"cost_usd": "9", "cost_source": "client"}
+    priced = turn | {"id": "a", "provider": "anthropic", "model": "claude-sonnet-4-5"} | stated
+    unpriced = turn | {"id": "b", "provider": "somebody", "model": "theirs"} | stated
+    reported = turn | {"id": "c", "provider": "somebody", "model": "theirs", "cost_usd": "2", "cost_source": "reported"}
+    rows = run("tok-rollup --by model,day", lines([priced, unpriced, reported])).stdout
+    found = {(row["model"], row.get("cost_source")): row.get("cost_usd") for row in objects(rows)}
+    assert found == {("claude-sonnet-4-5", None): None, ("theirs", "client"): "9", ("theirs", "reported"): "2"}
+    again = objects(run("tok-rollup --by model", rows).stdout)
+    assert sorted((row.get("cost_source", ""), row.get("cost_usd")) for row in again) == [
+        ("", None),
+        ("client", "9"),
+        ("reported", "2"),
+    ]
+    costs = {row["model"]: (row["cost_usd"], row["cost_source"]) for row in objects(run("tok-cost --by model", rows).stdout)}
+    assert costs == {"claude-sonnet-4-5": ("3", "estimated"), "theirs": ("11", "client+reported")}
