@@ -268,6 +268,7 @@ _MORE = {
             "used_usd",
             "limit_usd",
             "balance_usd",
+            "balance",
         )
     ),
     "work": frozenset(("hour", "counts", "times")),

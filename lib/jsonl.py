@@ -75,7 +75,7 @@ def objects(line: bytes | bytearray | memoryview) -> tuple[list[Record], str]:
     at = 0
     while at < len(chars):
         try:
-            value, end = _decoder.raw_decode(chars, at)
+            value, end = DECODER.raw_decode(chars, at)
         except (ValueError, RecursionError) as error:
             return found, f"not JSON ({_reason(error)}, at byte {at} of {len(text)}); skipped"
         if not isinstance(value, dict):
@@ -91,7 +91,7 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
 
 
-_decoder = json.JSONDecoder(parse_constant=_no_constant)
+DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _reason(error: Exception) -> str:

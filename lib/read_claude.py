@@ -113,7 +113,7 @@ def counts_of(usage: Raw) -> dict[str, int]:
     _take(found, usage, _FLAT_WRITES)
     if flat := found.pop(_FLAT_WRITES[0][1], 0):
         _take(found, usage.get("cache_creation"), _WRITES)
-        # The split comes when the message starts, the sum with its end: what server tools wrote between is of the base class.
+        # The split comes when a message starts, the sum at its end: what tools wrote between is of the base class.
         if more := flat - sum(found.get(ours, 0) for _, ours in _WRITES):
             found["cache_write_tokens"] = found.get("cache_write_tokens", 0) + max(more, 0)
     else:
@@ -181,7 +181,7 @@ def parts_of(usage: Raw, model: str) -> list[tuple[str, dict[str, int]]]:
         else:
             for name, count in counts.items():
                 own[name] = own.get(name, 0) + count
-    if events.token_sum(own) < events.token_sum(top):
+    if sum(events.token_sum(counts) for _, counts in parts) < events.token_sum(top):
         parts[0] = (model, top)
     else:  # searches and thinking stand at the top level only
         parts[0] = (model, {**{k: v for k, v in top.items() if k not in events.TOKENS}, **own})

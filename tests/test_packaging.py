@@ -22,7 +22,7 @@ THIRD_PARTY = {"orjson", "yaml", "tabulate", "dateutil", "httpx", "mcp", "wcwidt
 LAYERS = [
     "__init__", "when", "jsonl", "events", "home", "catalog", "names", "cards", "pricing", "config", "projects", "scan", "workers",
     "raw", "database", "read_claude", "read_codex", "read_gemini", "readers", "gather", "rollup", "show", "costs", "store", "sync", "follow", "summaries", "upkeep",
-    "provenance", "status", "cli",
+    "provenance", "status", "usage", "wire", "limits", "cli",
 ]  # fmt: skip
 
 
