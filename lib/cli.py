@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import argparse
     import datetime
 
-    from tokenops import events, jsonl, pricing, rollup
+    from tokenops import config, events, jsonl, pricing, rollup
 
 
 # Pieces in which the streams are read and written.
@@ -139,6 +139,28 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def whole(text: str) -> int:
+    """A whole number, for an option."""
+    import argparse
+
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """A number of seconds, for an option."""
+    import argparse
+
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return value
+
+
 @contextlib.contextmanager
 def progress(what: str) -> Iterator[Callable[[int], None]]:
     """A function to tell of each stretch of bytes done; shows them on a terminal, and only there."""
@@ -182,16 +204,25 @@ def zone(chosen: argparse.Namespace) -> datetime.tzinfo:
         raise Fault(f"--tz: {error}") from None
 
 
-def catalogue() -> pricing.Catalogue:
-    """The prices: built in, with the user's own. Says what the configuration holds that is not understood. Raises Fault."""
-    from tokenops import catalog, config, pricing
+def configuration() -> config.Config:
+    """The user's configuration. Says what in it is not understood. Raises Fault."""
+    from tokenops import catalog, config
 
     try:
         found = config.load(os.environ, os.path.expanduser("~"))
-        for warning in found.warnings:
-            say(warning)
-        path = config.pricing_path(found, os.environ)
-        return pricing.load(path)
+    except catalog.Malformed as error:
+        raise Fault(str(error)) from None
+    for warning in found.warnings:
+        say(warning)
+    return found
+
+
+def catalogue() -> pricing.Catalogue:
+    """The prices: built in, with the user's own. Raises Fault."""
+    from tokenops import catalog, config, pricing
+
+    try:
+        return pricing.load(config.pricing_path(configuration(), os.environ))
     except catalog.Malformed as error:
         raise Fault(str(error)) from None
     except OSError as error:

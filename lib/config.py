@@ -14,7 +14,7 @@ from tokenops import cards, catalog
 Data = dict[str, Any]
 
 # Known keys; {} below a key: its own keys are the user's (names of providers, clients, KPIs).
-KNOWN: Data = {"pricing": {"path": None}}
+KNOWN: Data = {"pricing": {"path": None}, "providers": {}}
 # Environment variables that come before the file.
 ENVIRONMENT = {"TOKENOPS_PRICING_PATH": ("pricing", "path")}
 

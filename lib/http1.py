@@ -7,7 +7,6 @@ a colon, folded lines, a length beside a transfer coding, two lengths, odd chunk
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import NamedTuple
 
 MOST_HEAD = 64 << 10
@@ -15,7 +14,7 @@ MOST_HEADERS = 200
 MOST_TRAILER = 16 << 10
 _MOST_SIZE_LINE = 4 << 10
 
-Headers = list[tuple[bytes, bytes]]  # as they came, in order
+Headers = list[tuple[bytes, bytes, bytes]]  # name in lower case, name and value as they came; in order
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _HEADER = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*\r\n")
@@ -55,15 +54,20 @@ class Response(NamedTuple):
     headers: Headers
 
 
-def values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
+def field(name: bytes, value: bytes) -> tuple[bytes, bytes, bytes]:
+    """A header field."""
+    return name.lower(), name, value
+
+
+def values(headers: Headers, name: bytes) -> list[bytes]:
     """All values of a header; `name` in lower case."""
-    return [value for key, value in headers if key.lower() == name]
+    return [value for low, _, value in headers if low == name]
 
 
-def items(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
+def items(headers: Headers, name: bytes) -> list[bytes]:
     """The members of a header that is a comma list, in lower case."""
-    listed = (item.strip().lower() for value in values(headers, name) for item in value.split(b","))
-    return [item for item in listed if item]
+    given = values(headers, name)
+    return [item for value in given for part in value.split(b",") if (item := part.strip().lower())] if given else []
 
 
 def find_head(buffer: bytearray, start: int = 0) -> int:
@@ -122,13 +126,14 @@ def _headers(head: bytes, at: int) -> Headers:
     last = len(head) - 2
     match = _HEADER.match
     while at < last:
-        field = match(head, at)
-        if field is None:
+        found_field = match(head, at)
+        if found_field is None:
             line = head[at : head.find(b"\r\n", at)]
             why = "a folded line" if line[:1] in (b" ", b"\t") else "a line that is no `name: value`"
             raise Bad(400, f"header field {len(found) + 1}: {why}")
-        found.append((field[1], field[2]))
-        at = field.end()
+        name, value = found_field.groups()
+        found.append((name.lower(), name, value))
+        at = found_field.end()
         if len(found) > MOST_HEADERS:
             raise Bad(431, f"more than {MOST_HEADERS} header fields")
     return found
@@ -295,7 +300,7 @@ class Body:
 
 def head_of(first: bytes, headers: Headers) -> bytes:
     """The bytes of a head."""
-    return b"".join((first, b"\r\n", *[b"%b: %b\r\n" % field for field in headers], b"\r\n"))
+    return b"".join((first, b"\r\n", *[b"%b: %b\r\n" % (name, value) for _, name, value in headers], b"\r\n"))
 
 
 # What one connection says to the next is not passed on (RFC 9110 7.6.1).
@@ -317,5 +322,5 @@ _KEPT = frozenset((b"host", b"authorization", b"content-length", b"content-type"
 
 def end_to_end(headers: Headers) -> Headers:
     """The fields that are passed on, as they came. Transfer-Encoding stays: bodies pass with their framing."""
-    named = {*items(headers, b"connection")} - _KEPT
-    return [(name, value) for name, value in headers if (low := name.lower()) not in HOP_BY_HOP and low not in named]
+    dropped = HOP_BY_HOP.union(items(headers, b"connection")) - _KEPT
+    return [one for one in headers if one[0] not in dropped]

@@ -39,12 +39,15 @@ _CODEX = re.compile(r"x-codex-(?:(.+)-)?(primary|secondary)-used-percent\Z")
 _QUOTA = re.compile(r"x-quota-snapshot-([a-z_]+)\Z")
 _USAGE = re.compile(r"x-usage-ratelimit-(session|weekly)\Z")
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?\Z")
+_TOLD = re.compile(r"(?:x-|anthropic-)?rate-?limit|x-codex-|x-quota-|x-usage-|anthropic-priority-").match
 # Vendors whose plain request limit is not per minute.
 _DAILY_REQUESTS = ("groq",)
 
 
 def readings(provider: str, headers: Headers, ts: str, account: str = "") -> Iterator[events.Event]:
     """The meters of one answer's headers, seen at a time."""
+    if not any(map(_TOLD, headers)):
+        return
     about = {"account": account or None}
     yield from _anthropic_plan(headers, ts, about)
     yield from _codex_plan(headers, ts, about)

@@ -40,6 +40,7 @@ class Reading:
         self.id = self.model = self.tier = ""  # as the first objects say, for answers that do not repeat them
         self.error = ""  # the vendor's own name of an error that came inside an answer
         self.limits: list[Raw] = []  # quota events in the stream
+        self.refused: Raw = {}  # the numbers of an error that says that a limit is reached
         self._transcriber = "unknown"
         self._anthropic: dict[str, Any] = {}
         self._found: dict[str, list[Found]] = {}
@@ -94,6 +95,8 @@ class Reading:
         name = next((raw.text(said.get(key)) for key in ("type", "code", "status") if raw.text(said.get(key))), "")
         if error or given.get("type") == "error":
             self.error = name or "error"
+        if name == "usage_limit_reached":
+            self.refused = {key: said[key] for key in ("type", "plan_type", "resets_at", "resets_in_seconds") if key in said}
 
     def _usage(self, given: Raw, holder: Raw, kind: str) -> None:
         if kind == "message_start" or (kind == "message_delta" and isinstance(given.get("usage"), dict)):
