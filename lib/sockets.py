@@ -20,7 +20,6 @@ from tokenops.events import Event
 from tokenops.exchange import Upstream
 
 CONNECT_S = 10.0
-HEAD_S = 30.0  # for a request's head, once it has begun
 IDLE_S = 300.0
 POOL_S = 20.0  # shorter than any vendor keeps an idle connection
 GRACE_S = 1.0  # for an answer to begin after the client said that it will send no more
@@ -199,6 +198,7 @@ class Client(asyncio.Protocol):
         """The client will send no more; most have left."""
         if self.connection.idle or self.connection.tunnel is not None:
             return False
+        self.connection.draining = True  # nothing more will be asked
         if self.connection.answer_head is None:
             self.timer = asyncio.get_running_loop().call_later(GRACE_S, self._left)
         return True
@@ -348,8 +348,8 @@ class Client(asyncio.Protocol):
 class Server:
     """The proxy at work."""
 
-    def __init__(self, settings: proxy.Settings, writer: Writer) -> None:
-        self.settings, self.writer = settings, writer
+    def __init__(self, settings: proxy.Settings, writer: Writer, head_s: float) -> None:
+        self.settings, self.writer, self.head_s = settings, writer, head_s
         self.clients: set[Client] = set()
         self.pool: dict[Upstream, list[Up]] = {}
         self.draining = False
@@ -407,7 +407,7 @@ class Server:
             waited = now - client.touched
             if connection.closed or client.lingering:
                 continue
-            if connection.idle and connection.inbox and waited > HEAD_S:
+            if connection.idle and connection.inbox and waited > self.head_s:
                 connection.timed_out()
             elif connection.idle and waited > IDLE_S:
                 client.transport.close()
@@ -434,13 +434,14 @@ async def serve(
     host: str,
     port: int,
     grace: float,
+    head_s: float,
     say: Callable[[str], None],
     ready: Callable[[int], None],
 ) -> None:
     """Serve until a signal; then let requests under way end, for at most `grace` seconds. Raises OSError."""
     loop = asyncio.get_running_loop()
     writer = Writer(folder, say)
-    server = Server(settings, writer)
+    server = Server(settings, writer, head_s)
     listener = await loop.create_server(lambda: Client(server), host, port, backlog=2048)
     asked: asyncio.Queue[int] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -449,7 +450,7 @@ async def serve(
 
     async def sweeping() -> None:
         while True:
-            await asyncio.sleep(2)
+            await asyncio.sleep(min(2, head_s))
             server.sweep()
 
     sweeper = loop.create_task(sweeping())

@@ -1,0 +1,728 @@
+"""The proxy between real sockets: what passes, what is counted, and what happens when something breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import hashlib
+import json
+import os
+import pathlib
+import random
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from upstream import Asked, Upstream, Writer, chunk, head, plain, raw, stream
+
+from conftest import ROOT, SHARED, Json, needs_shared, objects
+
+
+class Proxy:
+    """A running tok-proxy."""
+
+    def __init__(self, port: int, process: subprocess.Popen[bytes], log: pathlib.Path) -> None:
+        self.port, self.process, self.log = port, process, log
+
+    def events(self, count: int | None = None, kind: str = "turn") -> list[Json]:
+        """The events written so far; waits for so many."""
+        until = time.monotonic() + 5
+        while True:
+            data = b"".join(path.read_bytes() for path in sorted(self.log.glob("events/*.jsonl")))
+            found = [event for event in objects(data) if event["kind"] == kind]
+            if count is None or len(found) >= count or time.monotonic() > until:
+                return found
+            time.sleep(0.02)
+
+    def connect(self) -> socket.socket:
+        """A connection to it."""
+        made = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
+
+    def descriptors(self) -> int:
+        """How many files and sockets it has open."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+
+Start = Callable[..., Proxy]
+
+
+@pytest.fixture
+def vendor() -> Iterator[Upstream]:
+    with Upstream().running() as server:
+        yield server
+
+
+@pytest.fixture
+def start(environment: dict[str, str], tmp_path: pathlib.Path) -> Iterator[Start]:
+    running: list[subprocess.Popen[bytes]] = []
+
+    def started(providers: dict[str, str], *options: str) -> Proxy:
+        config = pathlib.Path(environment["HOME"]) / ".config/tokenops/config.yaml"
+        config.parent.mkdir(parents=True, exist_ok=True)
+        config.write_text(json.dumps({"providers": providers}))
+        process = subprocess.Popen(
+            [str(ROOT / "bin/tok-proxy"), "--port", "0", *options], env=environment, stderr=subprocess.PIPE, cwd=tmp_path
+        )
+        running.append(process)
+        assert process.stderr is not None
+        line = process.stderr.readline().decode()
+        assert "listening on" in line, line
+        port = int(line.split("http://127.0.0.1:")[1].split(";")[0])
+        return Proxy(port, process, pathlib.Path(environment["TOKENOPS_HOME"]))
+
+    yield started
+    for process in running:
+        if process.poll() is None:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
+            process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def proxy(start: Start, vendor: Upstream) -> Proxy:
+    return start(dict.fromkeys(("openai", "anthropic", "gemini", "ollama"), f"http://127.0.0.1:{vendor.port}"))
+
+
+def received(connection: socket.socket, until: bytes = b"", most: float = 5.0) -> bytes:
+    """What comes until the other side closes, or until these bytes stand at its end."""
+    connection.settimeout(most)
+    found = bytearray()
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        while data := connection.recv(1 << 18):
+            found += data
+            if until and found.endswith(until):
+                break
+    return bytes(found)
+
+
+def ask(port: int, data: bytes, until: bytes = b"") -> bytes:
+    """Send bytes on a new connection, and what comes back."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(data)
+        return received(connection, until)
+
+
+def post(path: str, body: bytes = b'{"model":"gpt-5.4"}', *headers: str, host: str = "127.0.0.1") -> bytes:
+    lines = [
+        f"POST {path} HTTP/1.1",
+        f"Host: {host}",
+        "Content-Type: application/json",
+        *headers,
+        f"Content-Length: {len(body)}",
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+USAGE = b'{"id":"chatcmpl-1","model":"gpt-5.4-2026-03-05","usage":{"prompt_tokens":15,"completion_tokens":7,"total_tokens":22,"prompt_tokens_details":{"cached_tokens":5}}}'
+EVENTS = [
+    b'data: {"id":"chatcmpl-2","model":"gpt-5.4","choices":[{"delta":{"content":"a"}}]}\n\n',
+    b'data: {"id":"chatcmpl-2","model":"gpt-5.4","choices":[],"usage":{"prompt_tokens":15,"completion_tokens":7}}\n\n',
+    b"data: [DONE]\n\n",
+]
+
+
+def test_a_turn_is_written_down(proxy: Proxy, vendor: Upstream) -> None:
+    vendor.script = plain(USAGE, ("x-request-id", "r1"))
+    answer = ask(proxy.port, post("/openai/v1/chat/completions", b'{"model":"gpt-5.4"}', "X-Tokenops-Session-Id: s1",
+                                  "X-Tokenops-Project: orchard", "User-Agent: OpenAI/Python 2.54.0", "Authorization: Bearer sk-1",
+                                  "Connection: close"))  # fmt: skip
+    assert answer.endswith(USAGE) and b"x-request-id: r1" in answer
+    [turn] = proxy.events(1)
+    assert turn["id"] == "chatcmpl-1"
+    assert (turn["input_tokens"], turn["cache_read_tokens"], turn["output_tokens"]) == (10, 5, 7)
+    assert (turn["provider"], turn["model"], turn["request_model"]) == ("openai", "gpt-5.4-2026-03-05", "gpt-5.4")
+    assert (turn["client"], turn["session_id"], turn["agent_id"]) == ("openai", "s1", "openai:orchard")
+    assert (turn["source"], turn["status"], turn["path"], turn["credential"]) == (
+        "proxy",
+        200,
+        "/v1/chat/completions",
+        "api_key",
+    )
+    [asked] = vendor.asked
+    assert asked.head.target == b"/v1/chat/completions"
+    assert asked.header("host") == f"127.0.0.1:{vendor.port}"
+    assert asked.header("authorization") == "Bearer sk-1"
+    assert not any(name.startswith(b"x-tokenops") for name, _, _ in asked.head.headers)
+
+
+def test_a_stream_passes_as_it_comes(proxy: Proxy, vendor: Upstream) -> None:
+    vendor.script = stream(*EVENTS, pause=0.2)
+    with proxy.connect() as connection:
+        connection.sendall(post("/openai/v1/chat/completions"))
+        began = time.monotonic()
+        assert received(connection, EVENTS[0] + b"\r\n").endswith(EVENTS[0] + b"\r\n")
+        assert time.monotonic() - began < 0.15, "the first event was held back"
+        assert received(connection, b"0\r\n\r\n").endswith(b"0\r\n\r\n")
+    [turn] = proxy.events(1)
+    assert (turn["id"], turn["input_tokens"], turn["output_tokens"]) == ("chatcmpl-2", 15, 7)
+    assert turn["ttft_ms"] < 200 <= turn["latency_ms"]
+
+
+@needs_shared
+def test_recorded_answers_pass_and_are_counted(proxy: Proxy, vendor: Upstream) -> None:
+    """Every tenth recorded answer, its bytes and headers as they were."""
+    rows = json.loads((SHARED / "wire/INDEX.json").read_text())[::10]
+    for row in rows:
+        body = (SHARED / "wire" / row["file"]).read_bytes()
+        encoding = row["content_encoding"] if row["fidelity"].startswith("bytes") else None
+        headers = [("Content-Type", row["content_type"] or "application/json"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]
+        if encoding:
+            headers.append(("Content-Encoding", encoding))
+        vendor.script = plain(body, *headers, status=row["status"])
+        answer = ask(proxy.port, post("/openai/v1/chat/completions", b"{}", "Connection: close"))
+        got, _, content = answer.partition(b"\r\n\r\n")
+        assert content == body
+        assert got.count(b"Set-Cookie") == 2 and f" {row['status']} ".encode() in got
+    found = proxy.events(len(rows))
+    assert len([event for event in found if "errors" in event]) == sum(row["status"] >= 400 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "body", "count"),
+    [
+        ("/anthropic/v1/messages/count_tokens", "POST", b'{"input_tokens": 14}', 0),
+        ("/openai/v1/models", "GET", b'{"data":[]}', 0),
+        ("/openai/v1/batches/batch_1", "GET", b'{"id":"batch_1","usage":{"input_tokens":5,"output_tokens":5}}', 0),
+        ("/openai/v1/responses/resp_1", "GET", b'{"id":"resp_1","object":"response","usage":{"input_tokens":5,"output_tokens":5}}', 1),
+        ("/openai/v1/embeddings", "POST", b'{"object":"list","model":"e","usage":{"prompt_tokens":8,"total_tokens":8}}', 1),
+        ("/gemini/v1beta/models/g:countTokens", "POST", b'{"totalTokens":7}', 0),
+        ("/gemini/v1beta/models/gemini-3-flash:generateContent?key=AIzaSECRET", "POST",
+         b'{"responseId":"r1","usageMetadata":{"promptTokenCount":5,"candidatesTokenCount":2,"totalTokenCount":7}}', 1),
+        ("/ollama/api/tags", "GET", b'{"models":[]}', 0),
+        ("/anthropic", "HEAD", b"", 0),
+    ],
+)  # fmt: skip
+def test_what_is_counted(target: str, method: str, body: bytes, count: int, proxy: Proxy, vendor: Upstream) -> None:
+    vendor.script = plain(body)
+    data = post(target, b"{}", "Connection: close").replace(b"POST", method.encode(), 1)
+    assert ask(proxy.port, data).startswith(b"HTTP/1.1 200")
+    proxy.process.terminate()
+    proxy.process.wait(5)
+    found = proxy.events()
+    assert len(found) == count
+    assert "SECRET" not in json.dumps(found)
+
+
+def test_the_same_answer_fetched_twice_counts_once(proxy: Proxy, vendor: Upstream) -> None:
+    vendor.script = plain(
+        b'{"id":"resp_1","object":"response","model":"gpt-5.4","usage":{"input_tokens":5,"output_tokens":5}}'
+    )
+    ask(proxy.port, post("/openai/v1/responses", b"{}", "Connection: close"))
+    for _ in range(3):
+        ask(proxy.port, b"GET /openai/v1/responses/resp_1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert {turn["id"] for turn in proxy.events(4)} == {"resp_1"}
+
+
+def test_no_usage_is_unknown_and_says_why(proxy: Proxy, vendor: Upstream) -> None:
+    vendor.script = stream(EVENTS[0], EVENTS[2])
+    ask(proxy.port, post("/openai/v1/chat/completions", b'{"stream":true}', "Connection: close"))
+    [turn] = proxy.events(1)
+    assert (turn["usage"], turn["usage_reason"], turn["turns"]) == ("unknown", "no usage in the answer", 1)
+    assert "output_tokens" not in turn
+
+
+def test_ids_that_repeat_are_not_believed(proxy: Proxy, vendor: Upstream) -> None:
+    vendor.script = plain(USAGE)
+    for _ in range(3):
+        ask(proxy.port, post("/ollama/v1/chat/completions", b"{}", "Connection: close"))
+    found = proxy.events(3)
+    assert len({turn["id"] for turn in found}) == 3
+
+
+def test_errors_are_events_without_turns(proxy: Proxy, vendor: Upstream) -> None:
+    vendor.script = plain(b'{"type":"error","error":{"type":"rate_limit_error","message":"secret words"}}', status=429)
+    assert b" 429 " in ask(proxy.port, post("/anthropic/v1/messages", b'{"model":"claude-x"}', "Connection: close"))
+    [event] = proxy.events(1)
+    assert (event["errors"], event["error"], event["status"], event["model"]) == (1, "rate_limit_error", 429, "claude-x")
+    assert "turns" not in event and "secret" not in json.dumps(event)
+
+
+def test_limits_are_written_once_while_they_stay(proxy: Proxy, vendor: Upstream) -> None:
+    unified = "anthropic-ratelimit-unified-"
+    headers = (
+        (f"{unified}5h-utilization", "0.25"),
+        (f"{unified}5h-reset", "1795300000"),
+        ("anthropic-organization-id", "org-secret"),
+    )
+    vendor.script = plain(b'{"id":"msg_1","type":"message","usage":{"input_tokens":1,"output_tokens":1}}', *headers)
+    for _ in range(3):
+        ask(proxy.port, post("/anthropic/v1/messages", b"{}", "Connection: close"))
+    proxy.events(3)
+    [meter] = proxy.events(1, "meter")
+    assert (meter["window"], meter["used"], meter["provider"]) == ("five_hour", 0.25, "anthropic")
+    assert len(meter["account"]) == 12 and "org-secret" not in json.dumps(meter)
+
+
+# Framing, and who may come.
+
+REFUSED = [
+    (b"GET / HTTP/1.1\r\n\r\n", 400),
+    (b"GET /nobody/x HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+    (b"CONNECT api.openai.com:443 HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
+    (b"TRACE /openai/ HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
+    (b"GET /openai/v1/models HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403),
+    (b"GET http://evil.example/openai/ HTTP/1.1\r\nHost: localhost\r\n\r\n", 403),
+    (b"GET /openai/ HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n\r\n", 403),
+    (b"GET /openai/ HTTP/1.1\r\nHost: localhost\r\nOrigin: null\r\n\r\n", 403),
+    (b"POST /openai/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    (b"POST /openai/ HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+    (b"GET /openai/ HTTP/1.1\r\nHost: localhost\r\nA: " + b"x" * 70_000 + b"\r\n\r\n", 431),
+    (b"garbage\r\n\r\n", 400),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "status"), REFUSED)
+def test_what_is_refused(data: bytes, status: int, proxy: Proxy, vendor: Upstream) -> None:
+    answer = ask(proxy.port, data)
+    assert answer.startswith(b"HTTP/1.1 %d " % status), answer[:200]
+    said = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert said["error"] and said["hint"]
+    assert not vendor.asked
+
+
+def test_its_own_endpoints(proxy: Proxy) -> None:
+    for path in ("/healthz", "/readyz", "/version"):
+        answer = ask(proxy.port, f"GET {path} HTTP/1.1\r\nHost: [::1]:7878\r\nConnection: close\r\n\r\n".encode())
+        assert answer.startswith(b"HTTP/1.1 200") and json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert b" 405 " in ask(proxy.port, b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+
+
+def test_pipelined_requests_are_answered_in_order(proxy: Proxy, vendor: Upstream) -> None:
+    async def script(asked: Asked, writer: Writer) -> None:
+        await asyncio.sleep(0.05 if asked.body == b"1" else 0)
+        await plain(asked.body)(asked, writer)
+
+    vendor.script = script
+    data = b"".join(post("/openai/v1/x", body) for body in (b"1", b"2")) + post("/openai/v1/x", b"3", "Connection: close")
+    answer = ask(proxy.port, data)
+    assert [part[-1:] for part in answer.split(b"HTTP/1.1 200")[1:]] == [b"1", b"2", b"3"]
+    assert vendor.connections == 1
+
+
+def test_http10(proxy: Proxy, vendor: Upstream) -> None:
+    vendor.script = stream(*EVENTS)
+    answer = ask(proxy.port, b"POST /openai/v1/x HTTP/1.0\r\nContent-Length: 2\r\nHost: localhost\r\n\r\n{}")
+    assert answer.endswith(b"\r\n\r\n" + b"".join(EVENTS))
+    assert b"hunked" not in answer
+
+
+def test_expect_and_provisional_answers(proxy: Proxy, vendor: Upstream) -> None:
+    vendor.script = plain(b"{}")
+    with proxy.connect() as connection:
+        request, _, body = post("/openai/v1/x", b'{"a":1}', "Expect: 100-continue").partition(b"\r\n\r\n")
+        connection.sendall(request + b"\r\n\r\n")
+        assert received(connection, b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert received(connection, b"{}").endswith(b"{}")
+    assert vendor.asked[0].body == b'{"a":1}'
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+    vendor.script = raw(hints + head(200, ("Content-Length", "2")) + b"{}", close=False)
+    assert ask(proxy.port, post("/openai/v1/x", b"{}", "Connection: close")).startswith(hints)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        head(204),
+        head(304, ("Content-Length", "10"), ("ETag", "x")),
+        head(200, ("Content-Length", "0")),
+        head(200, ("Transfer-Encoding", "chunked"), ("Trailer", "T")) + chunk(b"abc") + b"0\r\nT: 1\r\n\r\n",
+    ],
+)
+def test_bodies_that_are_none_and_trailers(given: bytes, proxy: Proxy, vendor: Upstream) -> None:
+    vendor.script = raw(given, close=False)
+    with proxy.connect() as connection:
+        for _ in range(2):
+            connection.sendall(post("/openai/v1/x"))
+            assert received(connection, given[-12:]) == given
+    assert vendor.connections == 1
+
+
+def test_an_answer_that_ends_with_its_connection(proxy: Proxy, vendor: Upstream) -> None:
+    vendor.script = raw(head(200, ("Content-Type", "application/json")) + USAGE)
+    assert ask(proxy.port, post("/openai/v1/x")).endswith(USAGE)
+    assert proxy.events(1)[0]["output_tokens"] == 7
+
+
+# What breaks.
+
+
+def test_nobody_there(start: Start) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        proxy = start({"openai": f"http://127.0.0.1:{taken.getsockname()[1]}"})
+        answer = ask(proxy.port, post("/openai/v1/responses", b'{"model":"gpt-5.4"}'))
+    assert answer.startswith(b"HTTP/1.1 502 ")
+    assert b"openai: cannot connect" in answer
+    [event] = proxy.events(1)
+    assert (event["errors"], event["error"], event["model"]) == (1, "unreachable", "gpt-5.4")
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "error"),
+    [
+        (b"", 502, "no answer"),
+        (b"HTTP/1.1 20", 502, "no answer"),
+        (b"nonsense\r\n\r\n", 502, "no answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 502, "no answer"),
+    ],
+)
+def test_an_upstream_that_says_nothing_sensible(
+    given: bytes, status: int, error: str, proxy: Proxy, vendor: Upstream
+) -> None:
+    vendor.script = raw(given)
+    assert ask(proxy.port, post("/openai/v1/x")).startswith(b"HTTP/1.1 %d " % status)
+    assert proxy.events(1)[0]["error"] == error
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        head(200, ("Content-Length", "500")) + USAGE,
+        head(200, ("Content-Type", "text/event-stream"), ("Transfer-Encoding", "chunked")) + chunk(EVENTS[0]),
+        head(200, ("Transfer-Encoding", "chunked")) + b"zz\r\n",
+    ],
+)
+def test_an_answer_cut_short_is_seen_to_be_one(given: bytes, proxy: Proxy, vendor: Upstream) -> None:
+    vendor.script = raw(given)
+    answer = ask(proxy.port, post("/openai/v1/x"))
+    assert not answer.endswith(b"0\r\n\r\n")
+    [turn] = proxy.events(1)
+    assert turn["error"] in ("truncated", "malformed answer")
+    assert turn.get("usage") in ("partial", "unknown")
+
+
+def test_a_client_that_leaves_cancels_its_request(proxy: Proxy, vendor: Upstream) -> None:
+    vendor.script = stream(*EVENTS[:1] * 500, pause=0.02)
+    with proxy.connect() as connection:
+        connection.sendall(post("/openai/v1/x"))
+        received(connection, EVENTS[0] + b"\r\n")
+    until = time.monotonic() + 3
+    while not vendor.cut and time.monotonic() < until:
+        time.sleep(0.01)
+    assert vendor.cut == 1
+    assert proxy.events(1)[0]["error"] == "client left"
+
+
+def test_a_client_that_leaves_before_the_answer_cancels_too(proxy: Proxy, vendor: Upstream) -> None:
+    async def script(asked: Asked, writer: Writer) -> None:
+        await asyncio.sleep(8)
+
+    vendor.script = script
+    with proxy.connect() as connection:
+        connection.sendall(post("/openai/v1/x"))
+        time.sleep(0.1)
+    until = time.monotonic() + 4
+    while not vendor.cut and time.monotonic() < until:
+        time.sleep(0.01)
+    assert vendor.cut == 1
+
+
+def test_a_client_that_only_stops_sending_gets_its_answer(proxy: Proxy, vendor: Upstream) -> None:
+    vendor.script = stream(*EVENTS, pause=0.1)
+    with proxy.connect() as connection:
+        connection.sendall(post("/openai/v1/x"))
+        connection.shutdown(socket.SHUT_WR)
+        assert received(connection).endswith(b"0\r\n\r\n")
+
+
+def test_an_early_answer_to_a_body_that_is_still_sent(start: Start) -> None:
+    """The answer arrives whole, although the rest of the body has nowhere to go."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        proxy = start({"openai": f"http://127.0.0.1:{server.getsockname()[1]}"})
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                got = b""
+                while b"\r\n\r\n" not in got:
+                    got += connection.recv(65536)
+                connection.sendall(head(413, ("Content-Length", "2")) + b"{}")
+                time.sleep(0.5)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with proxy.connect() as connection:
+            connection.sendall(
+                b"POST /openai/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000000\r\n\r\n" + b"x" * 50_000
+            )
+            answer = received(connection, b"{}")
+            assert b" 413 " in answer and b"Connection: close" in answer
+        thread.join()
+
+
+def test_a_request_head_that_never_ends_is_given_up(start: Start, vendor: Upstream) -> None:
+    proxy = start({"openai": f"http://127.0.0.1:{vendor.port}"}, "--head-timeout", "1")
+    with proxy.connect() as slow, proxy.connect() as idle:
+        for byte in b"GET /openai/x HTTP/1.1\r\nHost: lo":  # one byte at a time does not buy more time
+            with contextlib.suppress(ConnectionError):
+                slow.sendall(bytes([byte]))
+            time.sleep(0.11)
+        assert b" 408 " in received(slow)
+        vendor.script = plain(b"{}")
+        idle.sendall(post("/openai/x"))  # who has said nothing yet may take longer
+        assert b" 200 " in received(idle, b"{}")
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_64_mib_up_and_down(chunked: bool, proxy: Proxy, vendor: Upstream) -> None:
+    size = 64 << 20
+    piece = random.Random(1).randbytes(1 << 16)
+    up, down = hashlib.sha256(), hashlib.sha256()
+
+    async def script(asked: Asked, writer: Writer) -> None:
+        up.update(asked.body)
+        if chunked:
+            writer.write(head(200, ("Content-Type", "application/octet-stream"), ("Transfer-Encoding", "chunked")))
+        else:
+            writer.write(head(200, ("Content-Type", "application/octet-stream"), ("Content-Length", str(size))))
+        for _ in range(size // len(piece)):
+            writer.write(chunk(piece) if chunked else piece)
+            await writer.drain()
+        if chunked:
+            writer.write(b"0\r\n\r\n")
+
+    vendor.script = script
+    with proxy.connect() as connection:
+        kind = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {size}"
+        connection.sendall(
+            f"POST /openai/v1/files HTTP/1.1\r\nHost: localhost\r\n{kind}\r\nConnection: close\r\n\r\n".encode()
+        )
+
+        def send() -> None:
+            for _ in range(size // len(piece)):
+                connection.sendall(chunk(piece) if chunked else piece)
+            if chunked:
+                connection.sendall(b"0\r\n\r\n")
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        answer = received(connection, most=60)
+        sender.join()
+    _, _, body = answer.partition(b"\r\n\r\n")
+    if chunked:
+        from tokenops import http1
+
+        body = b"".join(http1.Body(http1.CHUNKED).feed(body).data)
+    expected = hashlib.sha256()
+    for _ in range(size // len(piece)):
+        expected.update(piece)
+    down.update(body)
+    assert up.digest() == down.digest() == expected.digest()
+    status = pathlib.Path(f"/proc/{proxy.process.pid}/status").read_text()
+    peak = int(status.split("VmHWM:")[1].split()[0])
+    assert peak < 80 * 1024, f"{peak} KiB"
+
+
+def test_a_slow_reader_holds_the_vendor_back(proxy: Proxy, vendor: Upstream) -> None:
+    sent = 0
+
+    async def script(asked: Asked, writer: Writer) -> None:
+        nonlocal sent
+        writer.write(head(200, ("Content-Type", "application/octet-stream"), ("Content-Length", str(64 << 20))))
+        for _ in range(1024):
+            writer.write(b"x" * 65536)
+            await writer.drain()
+            sent += 65536
+
+    vendor.script = script
+    with proxy.connect() as connection:
+        connection.sendall(post("/openai/v1/x"))
+        time.sleep(0.7)
+        assert sent < 32 << 20
+
+
+def test_a_thousand_streams_at_once_are_not_mixed_up(proxy: Proxy, vendor: Upstream) -> None:
+    count = int(os.environ.get("TOKENOPS_STREAMS", "300"))
+
+    async def script(asked: Asked, writer: Writer) -> None:
+        name = json.loads(asked.body)["n"]
+        events = [b'data: {"id":"c%d","choices":[],"pad":"%d"}\n\n' % (name, n) for n in range(8)]
+        events.append(
+            b'data: {"id":"c%d","model":"m","usage":{"prompt_tokens":%d,"completion_tokens":%d}}\n\n'
+            % (name, name + 1, name + 2)
+        )
+        await stream(*events, pause=0.05)(asked, writer)
+
+    vendor.script = script
+
+    async def one(name: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(post("/openai/v1/chat/completions", b'{"n":%d}' % name, "Connection: close"))
+        data = await asyncio.wait_for(reader.read(), 60)
+        assert data.count(b'"id":"c%d"' % name) == 9 and data.endswith(b"0\r\n\r\n")
+        writer.close()
+
+    async def main() -> None:
+        await asyncio.gather(*(one(name) for name in range(count)))
+
+    asyncio.run(main())
+    found = {turn["id"]: (turn["input_tokens"], turn["output_tokens"]) for turn in proxy.events(count)}
+    assert found == {f"c{name}": (name + 1, name + 2) for name in range(count)}
+
+
+def test_nothing_is_leaked(proxy: Proxy, vendor: Upstream) -> None:
+    before = proxy.descriptors()
+    vendor.script = plain(USAGE)
+    for data, _ in REFUSED * 3:
+        ask(proxy.port, data)
+    for given in (b"", b"nonsense\r\n\r\n", head(200, ("Content-Length", "500")) + b"x"):
+        vendor.script = raw(given)
+        for _ in range(20):
+            ask(proxy.port, post("/openai/v1/x"))
+    vendor.script = stream(*EVENTS * 50, pause=0.01)
+    for _ in range(20):
+        with proxy.connect() as connection:
+            connection.sendall(post("/openai/v1/x"))
+            received(connection, b"\r\n", most=0.02)
+    until = time.monotonic() + 8
+    while proxy.descriptors() > before + 3 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert proxy.descriptors() <= before + 3
+
+
+def test_the_end_waits_for_what_is_under_way(proxy: Proxy, vendor: Upstream) -> None:
+    vendor.script = stream(*EVENTS, pause=0.3)
+    with proxy.connect() as connection:
+        connection.sendall(post("/openai/v1/chat/completions"))
+        received(connection, EVENTS[0] + b"\r\n")
+        proxy.process.send_signal(signal.SIGTERM)
+        assert received(connection).endswith(b"0\r\n\r\n")
+    assert proxy.process.wait(5) == 0
+    assert proxy.events()[0]["output_tokens"] == 7
+
+
+def test_kill_loses_at_most_the_last_second(proxy: Proxy, vendor: Upstream) -> None:
+    vendor.script = plain(USAGE.replace(b"chatcmpl-1", b"ID"))
+    for _ in range(50):
+        ask(proxy.port, post("/openai/v1/chat/completions", b"{}", "Connection: close"))
+    time.sleep(1.0)
+    proxy.process.kill()
+    proxy.process.wait()
+    assert sum(turn["turns"] for turn in proxy.events()) == 50
+
+
+SENTINEL = "sk-SENTINEL-do-not-write"
+
+
+def test_keys_are_nowhere(proxy: Proxy, vendor: Upstream, tmp_path: pathlib.Path) -> None:
+    headers = (f"Authorization: Bearer {SENTINEL}", f"x-api-key: {SENTINEL}", f"Cookie: a={SENTINEL}", "Connection: close")
+    for script in (
+        plain(USAGE),
+        plain(b'{"error":{"type":"x"}}', status=401),
+        raw(b""),
+        raw(b"nonsense\r\n\r\n"),
+        stream(*EVENTS),
+    ):
+        vendor.script = script
+        answer = ask(
+            proxy.port, post(f"/gemini/v1beta/models/g:generateContent?key={SENTINEL}", b'{"k":"SENTINEL"}', *headers)
+        )
+        assert b"SENTINEL" not in answer
+    assert b"SENTINEL" not in ask(proxy.port, post(f"/nobody/x?key={SENTINEL}", b"{}", *headers))
+    assert b"SENTINEL" not in ask(
+        proxy.port, b"GET /openai/x HTTP/1.1\r\nHost: h\r\nAuthorization : " + SENTINEL.encode() + b"\r\n\r\n"
+    )
+    proxy.process.terminate()
+    proxy.process.wait(5)
+    assert proxy.process.stderr is not None
+    assert b"SENTINEL" not in proxy.process.stderr.read()
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert b"SENTINEL" not in path.read_bytes(), path
+
+
+def test_compressed_answers_stay_compressed(proxy: Proxy, vendor: Upstream) -> None:
+    packed = gzip.compress(b"".join(EVENTS))
+    vendor.script = stream(packed[:30], packed[30:], headers=(("Content-Encoding", "gzip"),))
+    answer = ask(proxy.port, post("/openai/v1/chat/completions", b"{}", "Connection: close"))
+    assert packed[30:] in answer and b"Content-Encoding: gzip" in answer
+    assert proxy.events(1)[0]["output_tokens"] == 7
+
+
+def test_a_body_that_is_no_json_passes(proxy: Proxy, vendor: Upstream) -> None:
+    vendor.script = plain(USAGE)
+    body = b"\x28\xb5\x2f\xfd" + os.urandom(300)
+    ask(proxy.port, post("/openai/v1/responses", body, "Content-Encoding: zstd", "Connection: close"))
+    ask(proxy.port, post("/openai/v1/responses", body, "Connection: close"))
+    assert [asked.body for asked in vendor.asked] == [body, body]
+    assert len(proxy.events(2)) == 2
+
+
+def frame(message: Any, masked: bool) -> bytes:
+    """A WebSocket text frame."""
+    data = json.dumps(message).encode()
+    size = bytes([len(data)]) if len(data) < 126 else b"\x7e" + len(data).to_bytes(2, "big")
+    if not masked:
+        return b"\x81" + size + data
+    key = b"abcd"
+    return b"\x81" + bytes([size[0] | 128]) + size[1:] + key + bytes(byte ^ key[n % 4] for n, byte in enumerate(data))
+
+
+def test_a_websocket_is_a_tunnel_and_is_metered(proxy: Proxy, vendor: Upstream) -> None:
+    got: list[bytes] = []
+
+    async def script(asked: Asked, writer: Writer) -> None:
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        reader = writer.reader  # type: ignore[attr-defined]
+        for number in (1, 2):
+            got.append(await reader.read(1 << 16))
+            for event in (
+                {"type": "codex.rate_limits", "rate_limits": {"primary": {"used_percent": 10 * number, "window_minutes": 300}}},
+                {"type": "response.created", "response": {"id": f"resp_{number}", "usage": None}},
+                {"type": "response.completed", "response": {"id": f"resp_{number}", "model": "gpt-5.4", "usage": {
+                    "input_tokens": 10 * number, "output_tokens": number, "total_tokens": 11 * number}}},
+            ):  # fmt: skip
+                data = frame(event, False)
+                writer.write(data[:9])
+                await writer.drain()
+                writer.write(data[9:])
+                await writer.drain()
+
+    vendor.script = script
+    with proxy.connect() as connection:
+        connection.sendall(
+            b"GET /openai/v1/responses HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: x\r\nSec-WebSocket-Extensions: permessage-deflate\r\nsession_id: t1\r\nUser-Agent: codex_cli_rs/1\r\n\r\n"
+        )
+        assert received(connection, b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
+        for _ in range(2):
+            connection.sendall(frame({"type": "response.create", "model": "gpt-5.4", "input": "x" * 300}, True))
+            received(connection, b"}}}", most=1)
+        assert len(proxy.events(2)) == 2  # while the tunnel stands
+    assert vendor.asked[0].header("upgrade") == "websocket" and vendor.asked[0].header("sec-websocket-extensions") is None
+    assert got[0] == frame({"type": "response.create", "model": "gpt-5.4", "input": "x" * 300}, True)
+    found = proxy.events(2)
+    assert [(turn["id"], turn["input_tokens"], turn["output_tokens"]) for turn in found] == [
+        ("resp_1", 10, 1),
+        ("resp_2", 20, 2),
+    ]
+    assert found[0]["client"] == "codex" and found[0]["alias"] == "codex:t1:10:0:0:1:0"
+    assert [meter["used"] for meter in proxy.events(2, "meter")] == [0.1, 0.2]
+
+
+def test_a_full_disk_keeps_events_until_there_is_room(start: Start, vendor: Upstream, environment: dict[str, str]) -> None:
+    log = pathlib.Path(environment["TOKENOPS_HOME"])
+    proxy = start({"openai": f"http://127.0.0.1:{vendor.port}"})
+    (log / "events").rmdir() if (log / "events").exists() else None
+    (log / "events").write_text("in the way")
+    vendor.script = plain(USAGE)
+    ask(proxy.port, post("/openai/v1/chat/completions", b"{}", "Connection: close"))
+    assert proxy.process.stderr is not None
+    assert b"events are kept in memory" in proxy.process.stderr.readline()
+    (log / "events").unlink()
+    proxy.process.terminate()
+    proxy.process.wait(10)
+    assert len(proxy.events()) == 1
