@@ -58,8 +58,10 @@ _SESSIONS = (
     "session_id",
     "session-id",
     "conversation_id",
+    "thread-id",
     "x-opencode-session",
     "x-session-id",
+    "x-session-affinity",
 )
 _ALIASED = ("codex", "opencode", "gemini-cli")
 
@@ -98,6 +100,7 @@ class Exchange:
         self.body: wire.Body | None = None
         self.answered: dict[str, str] = {}
         self._asked: bytearray | None = bytearray() if self._readable() else None
+        self._named = ""  # the session, as the request's body says
         self._given: set[str] = set()
 
     def _readable(self) -> bool:
@@ -119,6 +122,7 @@ class Exchange:
             except ValueError:
                 said = None
             self.model = raw.text(raw.mapping(said).get("model")).removeprefix("models/")
+            self._named = _session_in(raw.mapping(said))
         self._asked = None
 
     def answers(self, head: http1.Response) -> None:
@@ -189,8 +193,10 @@ class Exchange:
         return projects.hashed(name, self.salt) if name else ""
 
     def _attribution(self) -> Event:
-        client = caller(self.headers.get("user-agent", "")) or "unknown"
         session = next((name for key in _SESSIONS if key in self.headers and (name := raw.identity(self.headers[key]))), "")
+        session = session or self._named
+        # opencode leaves its name out of requests to some vendors; its sessions' names are of a form of their own.
+        client = "opencode" if _OPENCODE.match(session) else caller(self.headers.get("user-agent", "")) or "unknown"
         project = raw.text(self.headers.get("x-tokenops-project"), 100)
         agent = f"{client}:{project}" if project else client
         found: Event = {"source": SOURCE, "client": client}
@@ -277,6 +283,18 @@ class Exchange:
             return {"provider": self.upstream.bills}
         inferred = names.provider_of(model)
         return {"provider": inferred, "provider_inferred": True} if inferred else {}
+
+
+_OPENCODE = re.compile(r"ses_[0-9a-f]{12}[0-9A-Za-z]{14}\Z")
+_CLAUDE = re.compile(r"_session_([0-9a-f-]{36})\Z")
+
+
+def _session_in(said: raw.Raw) -> str:
+    """The session that a request's body names, as Codex, opencode and Claude Code do for the vendor's cache."""
+    if name := raw.identity(said.get("prompt_cache_key")):
+        return name
+    found = _CLAUDE.search(raw.text(raw.mapping(said.get("metadata")).get("user_id"), 400))
+    return found[1] if found else ""
 
 
 _ENDS = frozenset(

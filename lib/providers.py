@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from tokenops import catalog, config, proxy
+from tokenops import catalog, config, proxy, show
 from tokenops.exchange import Upstream
 
 
@@ -33,6 +35,97 @@ def table(settings: config.Config) -> dict[str, Upstream]:
         except ValueError as error:
             raise Wrong(f"{settings.path}: providers: {error}") from None
     return found
+
+
+def rows(settings: config.Config) -> list[dict[str, Any]]:
+    """A row for each provider, for `tok-provider list`. Raises Wrong."""
+    given = settings.get("providers") or {}
+    found = []
+    for name, upstream in sorted(table(settings).items()):
+        scheme = "https" if upstream.tls else "http"
+        port = "" if upstream.port == (443 if upstream.tls else 80) else f":{upstream.port}"
+        row = {"v": 1, "kind": "provider", "provider": name, "path": f"/{name}/"}
+        row |= {
+            "url": f"{scheme}://{upstream.host}{port}{upstream.base.decode()}",
+            "set_by": "config" if name in given else "built-in",
+        }
+        found.append(row)
+    return found
+
+
+def shown(rows: list[dict[str, Any]], shape: str, color: bool) -> str:
+    """The rows for people."""
+    names = ("provider", "path", "url", "set_by")
+    columns = [show.Column(name.replace("_", " "), [row[name] for row in rows], number=False) for name in names]
+    return show.table(columns, shape, color=color)
+
+
+def environment(settings: config.Config, base: str) -> str:
+    """Lines for a shell, and for clients that read no variable. Raises Wrong."""
+    known = table(settings)
+    lines = ['# The variables that SDKs and clients read; eval "$(tok-provider env)" sets them.\n']
+    for name, about in presets().items():
+        if "env" in about and name in known:
+            lines.append(f"export {about['env']}={base}/{name}{about['path']}\n")
+    return "".join(lines) + _CLIENTS.replace("BASE", base)
+
+
+# Verified with the clients named in docs/proxy.md, November 2026.
+_CLIENTS = """
+# Claude Code; its login passes through untouched:
+#   alias claude='ANTHROPIC_BASE_URL=BASE/anthropic claude'
+# Codex with an API key, and with a ChatGPT login (~/.codex/config.toml):
+#   openai_base_url = "BASE/openai/v1"
+#   chatgpt_base_url = "BASE/chatgpt"
+# opencode (opencode.json); unlike others it wants /v1 for Anthropic too:
+#   {"provider": {"anthropic": {"options": {"baseURL": "BASE/anthropic/v1"}},
+#                 "openai": {"options": {"baseURL": "BASE/openai/v1"}}}}
+# Mistral's SDK reads no variable:      Mistral(server_url="BASE/mistral")
+# Whatever speaks OpenAI's language:    OpenAI(base_url="BASE/NAME/v1"), NAME being deepseek, xai, perplexity, openrouter,
+#                                       vercel, litellm, lmstudio, ...
+# A provider that is not listed: tok-provider set NAME URL, or openrouter, which serves most models.
+"""
+
+
+def upstream(name: str, url: str) -> Upstream:
+    """One provider. Raises ValueError."""
+    return proxy.upstream_of(checked(name), url)
+
+
+def edited(text: str, name: str, url: str | None) -> str:
+    """A configuration file's text with a provider set, or (None) unset. Raises Wrong where only a person can do it."""
+    import yaml
+
+    lines = text.splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += "\n"
+    start = next((n for n, line in enumerate(lines) if re.match(r"providers\s*:\s*(?:#.*)?$", line)), None)
+    wanted = yaml.safe_load(text) or {}
+    known = dict(wanted.get("providers") or {}) if isinstance(wanted, dict) else {}
+    if url is None:
+        known.pop(name, None)
+    else:
+        known[name] = url
+    new = [f"  {name}: {json.dumps(url)}\n"] if url is not None else []
+    if start is None:
+        lines += ["providers:\n", *new] if new else []
+    else:
+        end = next((n for n in range(start + 1, len(lines)) if re.match(r"[^\s#]", lines[n])), len(lines))
+        at = next((n for n in range(start + 1, end) if re.match(rf"\s+[\"']?{re.escape(name)}[\"']?\s*:", lines[n])), None)
+        block = (re.match(r"([ ]+)[^\s#]", line) for line in lines[start + 1 : end])
+        indent = next((found[1] for found in block if found), "  ")
+        new = [indent + line.lstrip() for line in new]
+        lines[at if at is not None else end : at + 1 if at is not None else end] = new
+    made = "".join(lines)
+    try:
+        agrees = (yaml.safe_load(made) or {}).get("providers") or {}
+    except (yaml.YAMLError, AttributeError):
+        agrees = None
+    if agrees != known:
+        raise Wrong(
+            f"cannot be changed without losing what else is in it; write `providers: {{{name}: {url or 'URL'}}}` by hand"
+        )
+    return made
 
 
 def checked(name: str) -> str:

@@ -199,13 +199,15 @@ class Connection:
             return
         rest = target[1 + len(prefix) :]
         rest = rest if rest.startswith(b"/") else b"/" + rest
+        # Some SDKs append the provider's own base path to any base URL that they are given.
+        base = upstream.base if not rest.startswith(upstream.base + b"/") else b""
         self.exchange = exchange.Exchange(upstream, head, rest, self.out.now(), self.settings.number(), self.settings.salt)
         if asking.done:
             self.exchange.asked_all()
         self.plain = head.version < (1, 1)
         self.out.connect(upstream)
         if self.exchange is not None:  # it may have failed at once
-            self._send(b"%b %b HTTP/1.1" % (head.method, upstream.base + rest), upstream, head)
+            self._send(b"%b %b HTTP/1.1" % (head.method, base + rest), upstream, head)
 
     def _forbidden(self, head: http1.Request) -> tuple[int, str, str] | None:
         if head.method in (b"CONNECT", b"TRACE"):

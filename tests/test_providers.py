@@ -1,0 +1,88 @@
+"""The table of providers, and changing it."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+import yaml
+
+from conftest import Run, objects
+from tokenops import providers
+
+SEEDS = ("openai", "anthropic", "gemini", "mistral", "cohere", "groq", "deepseek", "xai", "perplexity", "fireworks", "cerebras",
+         "together", "openrouter", "ollama", "lmstudio", "litellm", "vercel", "chatgpt", "githubcopilot")  # fmt: skip
+
+
+def test_the_built_in_table(run: Run) -> None:
+    rows = {row["provider"]: row for row in objects(run("tok-provider list").stdout)}
+    assert set(rows) == set(SEEDS)
+    assert rows["groq"]["url"] == "https://api.groq.com/openai"
+    assert rows["openai"] == {
+        "v": 1,
+        "kind": "provider",
+        "provider": "openai",
+        "path": "/openai/",
+        "url": "https://api.openai.com",
+        "set_by": "built-in",
+    }
+    assert "https://api.anthropic.com" in run("tok-provider --table").stdout.decode()
+
+
+def test_set_and_unset_keep_what_else_is_there(run: Run, environment: dict[str, str]) -> None:
+    path = pathlib.Path(environment["HOME"]) / ".config/tokenops/config.yaml"
+    run("tok-provider set openai http://127.0.0.1:9/x")
+    run("tok-provider set mine https://llm.example/base")
+    assert {row["provider"]: row["url"] for row in objects(run("tok-provider").stdout) if row["set_by"] == "config"} == {
+        "openai": "http://127.0.0.1:9/x", "mine": "https://llm.example/base"}  # fmt: skip
+    text = '# prices\npricing:\n  path: p.yaml # mine\n\nproviders: # ours\n  # the first\n  openai: "http://a"\n  mine: http://b\n# end\n'
+    path.write_text(text)
+    run("tok-provider set mine https://c")
+    assert path.read_text() == text.replace("http://b", '"https://c"')
+    run("tok-provider unset mine")
+    run("tok-provider set openai")  # its own address again
+    assert path.read_text() == text.replace("  mine: http://b\n", "").replace('  openai: "http://a"\n', "")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("set mine", "mine is not built in; give its address"),
+        ("set", "name the provider"),
+        ("set a/b http://x", "cannot be a provider's name"),
+        ("set healthz http://x", "cannot be a provider's name"),
+        ("set mine ftp://x", "is no http or https URL"),
+        ("set mine http://user:secret@x", "has a host and a path, nothing else"),
+        ("set mine http://x:99999", "no valid port"),
+    ],
+)
+def test_what_is_refused(line: str, says: str, run: Run, environment: dict[str, str]) -> None:
+    done = run(f"tok-provider {line}", status=2)
+    assert says in done.stderr.decode()
+    assert not (pathlib.Path(environment["HOME"]) / ".config/tokenops/config.yaml").exists()
+
+
+def test_a_file_that_only_a_person_can_change(run: Run, environment: dict[str, str]) -> None:
+    path = pathlib.Path(environment["HOME"]) / ".config/tokenops/config.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("providers: {openai: http://a}\n")
+    done = run("tok-provider set mine http://b", status=2)
+    assert "by hand" in done.stderr.decode() and path.read_text() == "providers: {openai: http://a}\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a: 1", "providers:\n", "providers:\n    x: http://1\nb: 2\n", "providers: # c\n\n\n  x: http://1\n"]
+)
+def test_edits(text: str) -> None:
+    made = providers.edited(text, "openai", "http://o")
+    assert yaml.safe_load(made)["providers"]["openai"] == "http://o"
+    gone = providers.edited(made, "openai", None)
+    assert "openai" not in (yaml.safe_load(gone).get("providers") or {})
+
+
+def test_the_lines_for_shells(run: Run) -> None:
+    lines = run("tok-provider env --base http://127.0.0.1:1/").stdout.decode()
+    assert "export OPENAI_BASE_URL=http://127.0.0.1:1/openai/v1\n" in lines
+    assert "export ANTHROPIC_BASE_URL=http://127.0.0.1:1/anthropic\n" in lines
+    assert run('eval "$(tok-provider env)"; echo $CO_API_URL').stdout == b"http://127.0.0.1:7878/cohere\n"
