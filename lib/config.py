@@ -14,7 +14,15 @@ from tokenops import cards, catalog
 Data = dict[str, Any]
 
 # Known keys; {} below a key: its own keys are the user's (names of providers, clients, KPIs).
-KNOWN: Data = {"pricing": {"path": None}, "providers": {}}
+KNOWN: Data = {
+    "pricing": {"path": None},
+    "providers": {},
+    "proxy": {
+        "cache": {"enabled": None, "ttl_s": None, "entries": None, "entry_bytes": None, "bytes": None},
+        "include_usage": None,
+        "routes": {},
+    },
+}
 # Environment variables that come before the file.
 ENVIRONMENT = {"TOKENOPS_PRICING_PATH": ("pricing", "path")}
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import catalog, events, http1, limits, names, projects, raw, usage, when, wire
+from tokenops import catalog, events, http1, limits, names, pricing, projects, raw, usage, when, wire
 from tokenops.events import Event
 
 SOURCE = "proxy"
@@ -99,13 +99,22 @@ class Exchange:
         self.reading = usage.Reading(upstream.bills or upstream.name)
         self.body: wire.Body | None = None
         self.answered: dict[str, str] = {}
-        self._asked: bytearray | None = bytearray() if self._readable() else None
+        self._asked: bytearray | None = bytearray() if self.readable(0) else None
+        self.said: raw.Raw = {}  # the request's body, for as long as it is needed
+        self.routed = ""  # the model that a rule put in the place of the one asked for
         self._named = ""  # the session, as the request's body says
         self._given: set[str] = set()
 
-    def _readable(self) -> bool:
+    @property
+    def biller(self) -> str:
+        """Whose meters count."""
+        return self.upstream.bills or self.upstream.name
+
+    def readable(self, length: int) -> bool:
+        """Whether the request's body may be looked into."""
         kind = self.headers.get("content-type", "")
-        return bool(self.kind == "made" and "json" in kind and not self.headers.get("content-encoding") and not self.model)
+        plain = "json" in kind and self.headers.get("content-encoding", "identity") == "identity"
+        return self.kind == "made" and plain and length <= MOST_BODY
 
     def asked(self, data: bytes) -> None:
         """Take in a piece of the request's content."""
@@ -121,12 +130,32 @@ class Exchange:
                 said = orjson.loads(self._asked)
             except ValueError:
                 said = None
-            self.model = raw.text(raw.mapping(said).get("model")).removeprefix("models/")
-            self._named = _session_in(raw.mapping(said))
+            self.said = raw.mapping(said)
+            self.model = self.model or raw.text(self.said.get("model")).removeprefix("models/")
+            self._named = _session_in(self.said)
         self._asked = None
+
+    def tokens_so_far(self) -> int:
+        """How many tokens the answer says it cost, once it is whole."""
+        if self.body is not None:
+            self.body.finish()
+        return sum(events.token_sum(one.counts) for one in self.reading.found())
+
+    def saving(self, by: str, tokens: int) -> Event:
+        """The event of an answer that cost nothing."""
+        event: Event = {
+            "v": events.VERSION,
+            "ts": when.stamp(self.began),
+            "kind": "saving",
+            "id": f"saving:{self.began}:{self.number}",
+        }
+        event |= self._attribution() | self._biller(self.model) | {"model": self.model or "unknown", "by": by}
+        event["path"] = self.path.partition(b"?")[0].decode("latin-1")[:200]
+        return event | ({"saved_tokens": tokens} if tokens else {})
 
     def answers(self, head: http1.Response) -> None:
         """The head of the answer."""
+        self.said = {}
         self.status = head.status
         self.answered = {low.decode("latin-1"): value.decode("latin-1") for low, _, value in head.headers}
         if self.kind or head.status >= 400:
@@ -173,6 +202,8 @@ class Exchange:
             found += self._failed(now)
         elif self.kind:
             found += self._turns(now)
+            if self.routed:
+                found += [self._cheaper(turn) for turn in found if turn["kind"] == "turn"]
         found += limits.readings(self.upstream.bills or self.upstream.name, self.answered, ts, account)
         found += self._quota(now)
         if self.reading.refused:
@@ -211,6 +242,22 @@ class Exchange:
         if session:
             found["session_id"] = session
         return found
+
+    def _cheaper(self, turn: Event) -> Event:
+        """What the user's rule saved on a turn: the price of the model that was asked for, less that of the one used."""
+        saved = self.saving("routing", 0) | {
+            "id": f"saving:{turn['id']}",
+            "model": turn["model"],
+            "request_model": self.model,
+        }
+        catalogue = pricing.load("")
+        then = catalogue.rate_of({**turn, "model": self.model, "request_model": ""})
+        now = catalogue.rate_of(turn)
+        if isinstance(then, pricing.Rate) and isinstance(now, pricing.Rate):
+            before, after = pricing.cost_of(then, turn), pricing.cost_of(now, turn)
+            if isinstance(before, pricing.Cost) and isinstance(after, pricing.Cost):
+                saved["saved_usd"] = pricing.plain(before.usd - after.usd)
+        return saved
 
     def _common(self, identity: str, now: int) -> Event:
         event: Event = {"v": events.VERSION, "ts": when.stamp(self.began), "kind": "turn", "id": identity}

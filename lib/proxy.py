@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from tokenops import exchange, http1, websocket, when
+from tokenops import exchange, http1, optimise, websocket, when
 from tokenops.events import Event
 from tokenops.exchange import Upstream
 
@@ -48,13 +48,16 @@ class Out(Protocol):
 
 
 class Settings(NamedTuple):
-    """What all connections share."""
+    """What all connections share. `headroom` is the least that is known to be left at a provider, None if unknown."""
 
     upstreams: Mapping[bytes, Upstream]
     hosts: frozenset[str]  # names that a Host header may give
     salt: bytes
     local: Callable[[bytes, bytes], tuple[int, bytes, bytes] | None]  # method, path -> status, content type, body
     number: Callable[[], int]  # the next exchange's number
+    options: optimise.Options = optimise.Options()
+    cache: optimise.Cache | None = None
+    headroom: Callable[[str], float | None] = lambda provider: None
 
 
 class Local:
@@ -124,6 +127,10 @@ class Connection:
         self.outbox = bytearray()  # of the upstream's head
         self.plain = False  # an HTTP/1.0 client gets chunks without their framing
         self.reusable = True  # the upstream's connection
+        self.held: bytearray | None = None  # a request's body that is looked at before it is sent on
+        self.key = b""  # of an answer that may be kept
+        self.storing: bytearray | None = None
+        self.without: optimise.WithoutUsage | None = None
         self.tunnel: tuple[websocket.Frames, websocket.Frames] | None = None
 
     @property
@@ -202,12 +209,21 @@ class Connection:
         # Some SDKs append the provider's own base path to any base URL that they are given.
         base = upstream.base if not rest.startswith(upstream.base + b"/") else b""
         self.exchange = exchange.Exchange(upstream, head, rest, self.out.now(), self.settings.number(), self.settings.salt)
+        self.plain = head.version < (1, 1)
+        self.target = base + rest
         if asking.done:
             self.exchange.asked_all()
-        self.plain = head.version < (1, 1)
+        elif self.settings.options.any and asking.kind == http1.LENGTH and self.exchange.readable(asking.left):
+            self.held = bytearray()
+            return
+        self._connect(head)
+
+    def _connect(self, head: http1.Request) -> None:
+        assert self.exchange is not None
+        upstream = self.exchange.upstream
         self.out.connect(upstream)
         if self.exchange is not None:  # it may have failed at once
-            self._send(b"%b %b HTTP/1.1" % (head.method, base + rest), upstream, head)
+            self._send(b"%b %b HTTP/1.1" % (head.method, self.target), upstream, head)
 
     def _forbidden(self, head: http1.Request) -> tuple[int, str, str] | None:
         if head.method in (b"CONNECT", b"TRACE"):
@@ -263,8 +279,54 @@ class Connection:
             self.exchange.asked(part)
         if piece.done:
             self.exchange.asked_all()
-        if piece.used:
+        if self.held is not None:
+            self.held += data[: piece.used]
+            if piece.done:
+                self._looked_at(bytes(self.held))
+        elif piece.used:
             self._up(data[: piece.used])
+
+    def _looked_at(self, body: bytes) -> None:
+        """A held request goes on, as it came or as the user's settings say; or its answer is there already."""
+        assert self.exchange is not None and self.head is not None
+        options, one, head = self.settings.options, self.exchange, self.head
+        self.held = None
+        said = one.said
+        wish = next(iter(http1.values(head.headers, b"x-tokenops-cache")), b"").lower()
+        if self.settings.cache is not None and wish != b"bypass" and optimise.deterministic(one.path, said):
+            self.key = optimise.key_of(one.upstream.name, head, one.path, body)
+            kept = self.settings.cache.get(self.key, self.out.now()) if wish != b"refresh" else None
+            if kept is not None:
+                self._again(kept)
+                return
+            self.storing = bytearray()
+        sent = body
+        if options.rules and (changed := optimise.rerouted(sent, said, options.rules, self.settings.headroom(one.biller))):
+            sent, one.routed = changed
+        if options.include_usage and (changed_body := optimise.asking_for_usage(one.path, sent, said)) is not None:
+            sent, self.without = changed_body, optimise.WithoutUsage()
+        if sent is not body:
+            encoded = b"accept-encoding" if self.without is not None else b""
+            headers = [entry for entry in head.headers if entry[0] not in (b"content-length", encoded)]
+            head = head._replace(headers=[*headers, http1.field(b"Content-Length", b"%d" % len(sent))])
+        self._connect(head)
+        if self.exchange is not None:
+            self._up(sent)
+
+    def _again(self, kept: optimise.Kept) -> None:
+        """An answer that was kept."""
+        assert self.exchange is not None
+        one, self.exchange = self.exchange, None
+        keeps = self.keeps and not self.draining
+        headers = [*kept.head.headers, http1.field(b"Content-Length", b"%d" % len(kept.body))]
+        headers.append(http1.field(b"X-Tokenops-Cache-Status", b"hit"))
+        if not keeps:
+            headers.append(http1.field(b"Connection", b"close"))
+        self.out.client(http1.head_of(b"HTTP/1.1 200 " + kept.head.reason, headers) + kept.body)
+        self.out.events([one.saving("cache", kept.tokens)])
+        self._reset()
+        if not keeps:
+            self._close()
 
     # From the upstream.
 
@@ -336,11 +398,18 @@ class Connection:
         self.answer_head, self.answering = head, http1.Body(kind, length)
         self.exchange.answers(head)
         self.reusable = http1.keeps_open(head.version, head.headers) and kind != http1.CLOSE
-        self.plain = self.plain and kind == http1.CHUNKED
+        if self.without is not None and (head.status != 200 or not _is_stream(head)):
+            self.without = None
+        if head.status != 200 or kind == http1.CLOSE:
+            self.storing = None
+        self.plain = (self.plain and kind == http1.CHUNKED) or (self.plain and self.without is not None)
         self.keeps = self.keeps and kind != http1.CLOSE and not self.plain and self.asking.done and not self.draining
         headers = http1.end_to_end(head.headers)
         if self.plain:
-            headers = [one for one in headers if one[0] != b"transfer-encoding"]
+            headers = [one for one in headers if one[0] not in (b"transfer-encoding", b"content-length")]
+        elif self.without is not None:
+            headers = [one for one in headers if one[0] not in (b"transfer-encoding", b"content-length")]
+            headers.append(http1.field(b"Transfer-Encoding", b"chunked"))
         if not self.keeps:
             headers.append(http1.field(b"Connection", b"close"))
         elif self.head is not None and self.head.version < (1, 1):
@@ -359,16 +428,33 @@ class Connection:
         now = self.out.now()
         for part in piece.data:
             self.exchange.answer(part, now)
-        if piece.used:
+        if self.storing is not None:
+            self.storing += b"".join(piece.data)
+            if len(self.storing) > self.settings.options.entry_bytes:
+                self.storing = None
+        if self.without is not None:
+            self._filtered(self.without.feed(b"".join(piece.data)))
+            if piece.done:
+                self._filtered(self.without.finish())
+                if not self.plain:
+                    self.out.client(b"0\r\n\r\n")
+        elif piece.used:
             self.out.client(b"".join(piece.data) if self.plain else data[: piece.used])
         if piece.done:
             if piece.used < len(data):
                 self.reusable = False  # it says more than it should
             self._done()
 
+    def _filtered(self, data: bytes) -> None:
+        if data:
+            self.out.client(data if self.plain else b"%x\r\n%b\r\n" % (len(data), data))
+
     def _done(self) -> None:
         """The answer is whole."""
         assert self.exchange is not None
+        if self.storing is not None and self.settings.cache is not None and self.answer_head is not None:
+            tokens = self.exchange.tokens_so_far()
+            self.settings.cache.put(self.key, self.answer_head, bytes(self.storing), tokens, self.out.now())
         keeps = self.keeps and self.asking.done and not self.draining
         ended, self.exchange = self.exchange, None
         self.out.release(self.reusable and self.asking.done)
@@ -455,6 +541,12 @@ class Connection:
         self.closed = True
         self.inbox.clear()
         self.out.close_client()
+
+
+def _is_stream(head: http1.Response) -> bool:
+    """Whether an answer is a stream of events that is not compressed."""
+    kind = next(iter(http1.values(head.headers, b"content-type")), b"")
+    return kind.startswith(b"text/event-stream") and not http1.values(head.headers, b"content-encoding")
 
 
 def _name_of(host: bytes) -> str:

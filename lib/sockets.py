@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tokenops import exchange, jsonl, proxy, store
+from tokenops import exchange, jsonl, proxy, store, when
 from tokenops.events import Event
 from tokenops.exchange import Upstream
 
@@ -44,6 +44,7 @@ class Writer:
         self.busy: asyncio.Future[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.meters: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        self.used: dict[tuple[Any, ...], tuple[float, str]] = {}
         self.failing = False
 
     def add(self, found: list[Event]) -> None:
@@ -86,7 +87,14 @@ class Writer:
         if self.meters.get(key) == said:
             return False
         self.meters[key] = said
+        self.used[key] = (meter.get("used", 1.0 if meter.get("status") == "rejected" else 0.0), meter.get("resets_at", "9"))
         return True
+
+    def headroom(self, provider: str) -> float | None:
+        """The least headroom of a provider's windows that are not over, as the answers so far said; None if unknown."""
+        now = when.stamp(time.time_ns() // 1_000_000)
+        used = [share for key, (share, until) in list(self.used.items()) if key[0] == provider and until > now]
+        return max(0.0, 1 - max(used)) if used else None
 
     def _wrote(self, done: asyncio.Future[None]) -> None:
         self.busy = None
@@ -441,7 +449,7 @@ async def serve(
     """Serve until a signal; then let requests under way end, for at most `grace` seconds. Raises OSError."""
     loop = asyncio.get_running_loop()
     writer = Writer(folder, say)
-    server = Server(settings, writer, head_s)
+    server = Server(settings._replace(headroom=writer.headroom), writer, head_s)
     listener = await loop.create_server(lambda: Client(server), host, port, backlog=2048)
     asked: asyncio.Queue[int] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
