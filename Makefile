@@ -1,6 +1,8 @@
 # make demo     what your own agents used, per project, at list price (or, where there are no logs, the sample logs')
 # make test     lint, types and every test, on Python 3.11 and on 3.13 where it exists
 # make soak     writers killed two hundred times each
+# make fuzz     made-up input by the ten thousand: HTTP, answers of vendors, logs of clients
+# make clients  real SDKs and clients through the proxy (installs them: Python's always, npm's where there is npm)
 # make bench    the figures of docs/performance.md, measured anew
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +12,7 @@ BESIDE := $(dir $(shell command -v $(PYTHON)))
 SECOND := $(firstword $(foreach p,$(shell command -v python3.13 2>/dev/null) $(wildcard $(BESIDE)../../3.13*/bin/python3.13 $(BESIDE)../versions/3.13*/bin/python3.13),$(shell $(p) -c 'import sys; print(sys.executable)' 2>/dev/null)))
 COMMANDS := $(sort $(wildcard bin/tok-*))
 
-.PHONY: demo test lint types check bench soak clean
+.PHONY: demo test lint types check bench soak fuzz clients clean
 
 demo: $(VENV)/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh bench/demo.sh
@@ -57,6 +59,22 @@ bench: $(VENV)/tools
 
 soak: $(VENV)/tools
 	TOKENOPS_ROUNDS=200 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_crashes.py
+	TOKENOPS_ROUNDS=20 TOKENOPS_STREAMS=1000 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_proxy.py
+
+fuzz: $(VENV)/tools
+	TOKENOPS_ROUNDS=$${TOKENOPS_ROUNDS:-50} PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto tests/test_http1.py tests/test_wire.py tests/test_readers.py tests/test_limits.py
+
+# The SDKs that the proxy's tests use are large, and disagree with each other's needs: they have a place of their own.
+SDKS := openai anthropic google-genai mistralai groq cohere ollama litellm
+CLIENTS := @anthropic-ai/claude-code@2.1.197 @openai/codex@0.169.0 @google/gemini-cli@0.61.0 opencode-ai@1.18.33
+.venv-clients/installed:
+	$(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check $(SDKS)
+	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix .venv-clients $(CLIENTS); else echo "no npm here: the command-line clients are left out"; fi
+	@touch $@
+
+clients: $(VENV)/tools .venv-clients/installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_clients.py
 
 clean:
-	rm -rf .venv .venv-second build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-second .venv-clients .venv-rivals build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -9,19 +9,25 @@ npm, and replaces the tables between the markers in docs/performance.md. Without
 from __future__ import annotations
 
 import argparse
+import collections
+import contextlib
 import datetime
 import gc
+import json
 import os
 import pathlib
 import platform
 import random
 import re
 import shutil
+import socket
 import stat
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import make_logs
 import timing
@@ -206,12 +212,149 @@ def year(chosen: argparse.Namespace) -> str:
     return timing.table(["command", "wall", "memory"], rows) + f"\n{same}.\n"
 
 
+class Running:
+    """Processes that are ended at the end, each by its own id."""
+
+    def __init__(self) -> None:
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, core: int, line: list[str], **given: Any) -> subprocess.Popen[bytes]:
+        """A process on one processor."""
+        pinned = ["taskset", "-c", str(core), *line] if shutil.which("taskset") else line
+        process = subprocess.Popen(
+            pinned, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **given
+        )
+        self.processes.append(process)
+        return process
+
+    def stop(self) -> None:
+        """End them all."""
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def answers(port: int, seconds: float) -> bool:
+    """Whether somebody listens there within a time."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def peers(vendor: int, running: Running) -> dict[str, tuple[int, str]]:
+    """Each proxy that can be had here, running on the second processor: its port, and the path to ask."""
+    folder = OUT / "peers"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    made: dict[str, tuple[int, str]] = {}
+    env = environment(folder / "home")
+    config = folder / "home/.config/tokenops/config.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f"providers:\n  openai: http://127.0.0.1:{vendor}\n")
+    port = free_port()
+    running.start(1, [str(ROOT / "bin/tok-proxy"), "--port", str(port)], env=env | {"TOKENOPS_HOME": str(folder / "log")})
+    made["tok-proxy"] = (port, "/openai/v1/chat/completions")
+    if nginx := shutil.which("nginx") or shutil.which("/usr/sbin/nginx"):
+        port = free_port()
+        (folder / "nginx.conf").write_text(
+            f"worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log /dev/null;\n"
+            "events {} http { access_log off; upstream vendor { server 127.0.0.1:%d; keepalive 64; }\n"
+            "server { listen 127.0.0.1:%d; location / { proxy_pass http://vendor; proxy_http_version 1.1;\n"
+            'proxy_set_header Connection ""; proxy_buffering off; keepalive_requests 1000000; } } }\n' % (vendor, port)
+        )
+        running.start(1, [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf")])
+        made["nginx (passes, does not meter)"] = (port, "/v1/chat/completions")
+    rivals = ROOT / ".venv-rivals"
+    if not (rivals / "bin/mitmdump").exists():
+        subprocess.run([sys.executable, "-m", "venv", str(rivals)], check=True)
+        pip = [str(rivals / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "mitmproxy", "litellm[proxy]==1.106.2"], check=False)
+    if (rivals / "bin/mitmdump").exists():
+        port = free_port()
+        line = [str(rivals / "bin/mitmdump"), "-q", "--mode", f"reverse:http://127.0.0.1:{vendor}", "-p", str(port)]
+        running.start(1, [*line, "--set", f"confdir={folder}/mitm", "--set", "stream_large_bodies=1"])
+        made["mitmproxy, reverse"] = (port, "/v1/chat/completions")
+    if (rivals / "bin/litellm").exists():
+        port = free_port()
+        model = {"model": "openai/gpt-5.4", "api_base": f"http://127.0.0.1:{vendor}/v1", "api_key": "sk-bench"}
+        (folder / "litellm.yaml").write_text(
+            json.dumps({"model_list": [{"model_name": "gpt-5.4", "litellm_params": model}]})
+        )
+        quiet = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "LITELLM_TELEMETRY": "False"}
+        line = [
+            str(rivals / "bin/litellm"),
+            "--config",
+            str(folder / "litellm.yaml"),
+            "--port",
+            str(port),
+            "--host",
+            "127.0.0.1",
+        ]
+        running.start(1, line, env=os.environ | quiet | {"PATH": f"{rivals}/bin:{os.environ['PATH']}"})
+        made["LiteLLM's proxy"] = (port, "/v1/chat/completions")
+    return {name: there for name, there in made.items() if answers(there[0], 60)}
+
+
+def proxied(chosen: argparse.Namespace) -> str:
+    """What a proxy adds: the vendor and the clients on one processor, the proxy on the other."""
+    running = Running()
+    vendor = free_port()
+    tool = str(ROOT / "bench/proxy_load.py")
+    try:
+        running.start(0, [sys.executable, tool, "serve", str(vendor)])
+        if not answers(vendor, 10):
+            raise SystemExit("the vendor did not start")
+        asked = {"direct": (vendor, "/v1/chat/completions")} | peers(vendor, running)
+
+        def measure(what: str, port: int, path: str) -> dict[str, float]:
+            line = ["taskset", "-c", "0"] if shutil.which("taskset") else []
+            done = subprocess.run([*line, sys.executable, tool, what, str(port), path], capture_output=True, check=False)
+            found: dict[str, float] = json.loads(done.stdout) if done.returncode == 0 else {}
+            return found
+
+        figures: dict[str, dict[str, list[float]]] = {name: collections.defaultdict(list) for name in asked}
+        for _ in range(min(chosen.runs, 5)):
+            for what in ("latency", "events", "load"):
+                for name, (port, path) in asked.items():
+                    for key, value in measure(what, port, path).items():
+                        figures[name][f"{what} {key}"].append(value)
+    finally:
+        running.stop()
+    medians = {name: {key: statistics.median(values) for key, values in each.items()} for name, each in figures.items()}
+    direct, rows = medians["direct"], []
+    for name, found in medians.items():
+        cells = []
+        for key in ("latency p50", "latency p99", "events p50", "events p99"):
+            value = found.get(key)
+            less = 0.0 if name == "direct" else direct[key]
+            cells.append("failed" if value is None else f"{'' if name == 'direct' else '+'}{value - less:.2f} ms")
+        rate = found.get("load requests")
+        rows.append([name, *cells, "failed" if rate is None else f"{rate:,.0f}"])
+    columns = ["", "request p50", "request p99", "event p50", "event p99", "requests/s"]
+    return timing.table(columns, rows)
+
+
 SECTIONS: dict[str, Callable[[argparse.Namespace], str]] = {
     "read": read,
     "start": start,
     "price": price,
     "sync": sync,
     "year": year,
+    "proxy": proxied,
 }
 
 

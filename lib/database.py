@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _ENDINGS = (".db", ".sqlite", ".sqlite3", ".vscdb")
 _WAIT_S = 2.0
+_DAMAGED = "no readable SQLite database (damaged, encrypted or cut off); skipped"
 
 
 class Stamp(NamedTuple):
@@ -61,13 +62,15 @@ def opened(path: str) -> Iterator[sqlite3.Connection]:
             if "locked" in str(error) or "busy" in str(error):
                 raise OSError(errno.EBUSY, "locked by another program; run again when that has finished") from None
             raise events.Bad(_reason(error)) from None
+        except UnicodeDecodeError:  # SQLite names the damage in its message, in the damaged bytes themselves
+            raise events.Bad(_DAMAGED) from None
 
 
 def _reason(error: Exception) -> str:
     """What SQLite says, in words that say what to do; never what stands in a row."""
     said = str(error)
     if "not a database" in said or "malformed" in said or "encrypted" in said:
-        return "no readable SQLite database (damaged, encrypted or cut off); skipped"
+        return _DAMAGED
     return f"cannot be read as a database ({type(error).__name__}); skipped"
 
 

@@ -215,6 +215,38 @@ def alias_of(client: str, session: str, event: Event) -> str:
     return ":".join((client, session, *map(str, counts)))
 
 
+PLANES = ("log", "wire", "export")
+
+
+def plane_of(event: Event) -> str:
+    """How a turn was seen: in a client's own log, on the wire, or in the client's telemetry."""
+    source = event.get("source")
+    return "wire" if source == "proxy" else "export" if source == "otel" else "log"
+
+
+class Pairs:
+    """Which sightings are of one turn where no id is shared: those of one alias, one of each plane."""
+
+    def __init__(self) -> None:
+        # alias -> plane -> the turns that were not seen there yet
+        self.waiting: dict[str, dict[str, list[str]]] = {}
+
+    def first(self, event: Event) -> str:
+        """The identity of the turn that a sighting is of: that of its first sighting."""
+        plane, name = plane_of(event), str(event["id"])
+        waiting = self.waiting.setdefault(event["alias"], {})
+        if found := waiting.get(plane):
+            return found.pop(0)
+        for other in PLANES:
+            if other != plane:
+                waiting.setdefault(other, []).append(name)
+        return name
+
+    def awaits(self, event: Event) -> bool:
+        """Whether a turn waits for a sighting of this kind."""
+        return bool(self.waiting.get(event["alias"], {}).get(plane_of(event)))
+
+
 _FIVE = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 
 
@@ -254,7 +286,7 @@ _STRINGS = frozenset(
 # What records of other kinds have besides.
 _MORE = {
     "turn": frozenset(("status", "error", "latency_ms", "ttft_ms", USAGE_SIDECHAIN, "path", "credential")),
-    "usage": frozenset(("until", "observed_at", "bucket", "amount_usd", "caveat")),
+    "usage": frozenset(("until", "observed_at", "bucket", "amount_usd", "caveat", "total_tokens")),
     "meter": frozenset(
         (
             "window",

@@ -26,6 +26,7 @@ class Follower:
         self.waiting: dict[str, tuple[Event, int]] = {}  # id -> turn, and when it last grew
         self.given: set[int] = set()
         self.rejected: list[tuple[str, str]] = []
+        self.told: set[tuple[str, str]] = set()
 
     def poll(self, now: int) -> list[Event]:
         """The events that are finished by now, in order of time. Raises OSError, readers.NotFound, workers.Died."""
@@ -34,7 +35,8 @@ class Follower:
             new = sync.source(client, paths, self.cursors.get(client.source, {}), self.salt, None, lambda size: None)
             self.cursors[client.source] = new.after
             self.paths |= new.batch.paths
-            self.rejected += new.batch.rejected
+            self.rejected += [one for one in new.batch.rejected if one not in self.told]
+            self.told.update(new.batch.rejected)
             for event in map(gather.record, new.batch.entries):
                 self._take(event, now)
         for event, _ in self.waiting.values():

@@ -6,6 +6,7 @@ pipe is already at work.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -103,21 +104,28 @@ _SPECIAL: dict[str, Callable[..., dict[str, Any]]] = {"claude": _claude, "codex"
 
 
 def records(
-    reader: ModuleType, share: Iterable[str], cursors: Mapping[str, scan.Cursor], salt: bytes, told: Callable[[int], None]
+    reader: ModuleType,
+    share: Iterable[str],
+    cursors: Mapping[str, scan.Cursor],
+    salt: bytes,
+    told: Callable[[int], None],
+    growing: bool = False,
 ) -> dict[str, Any]:
-    """What some files of a client with a reader of the common shape hold from their cursors on; moves the cursors."""
+    """What some files of a client with a reader of the common shape hold from their cursors on; moves the cursors.
+
+    `growing`: they are read again when they have grown, so what is undecided may wait.
+    """
     rejected: list[tuple[str, str]] = []
     unread: list[tuple[str, int, str]] = []
     places = projects.Places(salt)
+    places.growing = growing
     found: dict[str, events.Event] = {}
     read: list[str] = []
     for path in share:
         cursor = cursors.get(path) or scan.Cursor()
         begun = cursor.offset
         try:
-            for event in reader.read(path, cursor, places, lambda place, why: rejected.append((place, why))):
-                seen = found.get(event["id"])
-                found[event["id"]] = events.join(seen, event) if seen else event
+            _keep(found, reader.read(path, cursor, places, lambda place, why: rejected.append((place, why))))
             read.append(path)
         except OSError as error:
             unread.append((path, error.errno or 0, error.strerror or ""))
@@ -129,6 +137,45 @@ def records(
         told(max(cursor.offset - begun, 0))
     entries = sorted((event["ts"], event["id"], event) for event in found.values())
     return {"entries": entries, "paths": places.paths, "rejected": rejected, "unread": unread, "read": read}
+
+
+def streamed(
+    lines: Iterable[bytes], clients: Sequence[readers.Client], salt: bytes, now: Callable[[], str]
+) -> tuple[Batch, bool]:
+    """The events in the lines of standard input, and whether any was of one of these clients' formats.
+
+    Each object goes to the format that it looks like, so formats may be mixed. `now` says the time of what says none.
+    """
+    batch, places = Batch(), projects.Places(salt)
+
+    def reject(place: str, why: str) -> None:
+        batch.rejected.append((place, why))
+
+    def wanted(line: bytearray, at: int, stop: int) -> bool:
+        return any(reader.WANTED(line, at, stop) for reader, _ in formats)
+
+    formats = [(reader, reader.Stream(places, reject, now)) for reader in (client.reader() for client in clients)]
+    values = scan.Values("stdin", wanted, reject)
+    found: dict[str, events.Event] = {}
+    known = False
+    for line in lines:
+        for place, value in values.take(line):
+            stream = next((stream for reader, stream in formats if reader.takes(value)), None)
+            if stream is not None:
+                known = True
+                _keep(found, stream.take(value, place))
+    values.close()
+    for _, stream in formats:
+        _keep(found, stream.rest())
+    batch.entries = sorted((event["ts"], event["id"], event) for event in found.values())
+    batch.paths = places.paths
+    return batch, known
+
+
+def _keep(known: dict[str, events.Event], arrived: Iterable[events.Event]) -> None:
+    for event in arrived:
+        seen = known.get(event["id"])
+        known[event["id"]] = events.join(seen, event) if seen else event
 
 
 def _threads(batch: Batch, packed: list[dict[str, Any]], salt: bytes) -> None:
@@ -157,6 +204,30 @@ def join(batch: Batch, answers: list[dict[str, Any]]) -> None:
     batch.entries = sorted(known.values())
 
 
+def _met(several: list[list[Entry]]) -> list[list[Entry]]:
+    """The entries of several batches, each turn once: its client's log, stream and telemetry may all have seen it."""
+    if len(several) < 2 or not any(_seen_twice(entry) for entries in several for entry in entries):
+        return several
+    pairs = events.Pairs()
+    same: dict[str, str] = {}
+    known: dict[str, Entry] = {}
+    for entry in sorted(itertools.chain.from_iterable(several), key=lambda entry: entry[:2]):
+        name: str = entry[1]
+        name = same.get(name, name)
+        if len(entry) == 3 and "alias" in entry[2] and name not in known:
+            name = same[entry[1]] = pairs.first(entry[2])
+        if name in known:
+            event = events.join(record(known[name]), record(entry)) | {"id": name}
+            known[name] = (event["ts"], name, event)
+        else:
+            known[name] = entry
+    return [list(known.values())]
+
+
+def _seen_twice(entry: Entry) -> bool:
+    return len(entry) == 3 and entry[2].get("source") in ("claude-stream", "otel")
+
+
 def ordered(
     batches: Iterable[Batch], salted: bool = True, since: str = "", until: str = "9", project: str | None = None
 ) -> Iterator[events.Event]:
@@ -170,7 +241,8 @@ def ordered(
         paths |= batch.paths
     names = projects.labels(paths)
     wanted = {key for key, name in names.items() if project in (None, name, projects.label(paths[key]))}
-    entries = [entry for batch in batches for entry in batch.entries if since <= entry[0] < until]
+    met = _met([batch.entries for batch in batches])
+    entries = [entry for several in met for entry in several if since <= entry[0] < until]
     entries.sort()
     changed: dict[int, tuple[dict[str, Any], bool]] = {}
 

@@ -95,6 +95,7 @@ class Places:
         self.salt = salt
         self.paths: dict[str, str] = {}
         self.at = ""  # the place of the record given last, for who asks where a number comes from
+        self.growing = False  # whether what is read now may be read again when it has grown
 
     def attribution(self, source: str, client: str, root: str, folder: str, session: str) -> dict[str, Any]:
         """The attribution block of a session. `folder` names the project where no working directory is known."""

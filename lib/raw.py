@@ -17,6 +17,7 @@ Raw = Mapping[str, Any]
 
 # What stands in names that somebody made unreadable: "[redacted]", "<id>", "***", "REDACTED".
 _MASKED = re.compile(r"[\[\]<>*]|REDACTED", re.ASCII)
+_RESPONSE = re.compile(r"(?:msg_|resp_|gen-|chatcmpl-)[\w-]{16,}\Z", re.ASCII)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _MOST = 1 << 53  # counts above what a double holds exactly are damage
 
@@ -50,6 +51,18 @@ def identity(value: object) -> str:
     return "" if _MASKED.search(found) else found
 
 
+def response(value: object) -> str:
+    """A provider's id of a response that no other has; "" for others, such as those that a local server counts up."""
+    found = identity(value)
+    return found if _RESPONSE.match(found) else ""
+
+
+def numbered(seen: dict[str, int], name: str) -> str:
+    """A name made of content, told apart from the same content before it in the same file."""
+    seen[name] = seen.get(name, 0) + 1
+    return name if seen[name] == 1 else f"{name}:{seen[name]}"
+
+
 def count(raw: Raw, *keys: str) -> int:
     """The first of some keys that is there, as a count; 0 where none is. Raises Bad."""
     for key in keys:
@@ -70,15 +83,15 @@ def moment(value: object, name: str = "timestamp") -> str:
         if type(value) is str and value[:1].isdigit() and not value.isdigit():
             return when.canonical(value)
         if type(value) in (int, float) or (type(value) is str and value.isdigit()):
-            return when.stamp(when.epoch(_ms(float(value))))  # type: ignore[arg-type]
+            return when.stamp(when.epoch(_ms(int(value) if type(value) is str else value)))  # type: ignore[arg-type]
     except (ValueError, OverflowError):
         pass
     raise events.Bad(f"{name} is {_short(value)}; expected a time")
 
 
 def _ms(value: float) -> float:
-    """Microseconds and nanoseconds as milliseconds, other units as they are."""
-    return value / 1e6 if value >= 1e17 else value / 1e3 if value >= 1e14 else value
+    """Microseconds and nanoseconds as whole milliseconds, other units as they are."""
+    return value // 1_000_000 if value >= 1e17 else value // 1000 if value >= 1e14 else value
 
 
 def usd(value: object) -> str:

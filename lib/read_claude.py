@@ -55,7 +55,7 @@ def files(config: str) -> Iterator[str]:
 
 def claims(path: str, head: bytes) -> bool:
     """Whether a file is a transcript."""
-    return b'"sessionId"' in head and b'"uuid"' in head
+    return b'"sessionId"' in head and b'"uuid"' in head and b'"usageMetadata":{' not in head  # which Qwen Code has
 
 
 def wanted(line: bytearray, at: int, stop: int) -> bool:

@@ -38,7 +38,8 @@ def files(home: str) -> Iterator[str]:
 
 def claims(path: str, head: bytes) -> bool:
     """Whether a file is a rollout."""
-    return b'"payload"' in head and b'"timestamp"' in head
+    kinds = (b'"session_meta"', b'"turn_context"', b'"event_msg"', b'"response_item"')
+    return b'"payload"' in head and b'"timestamp"' in head and any(kind in head for kind in kinds)
 
 
 def wanted(line: bytearray, at: int, stop: int) -> bool:

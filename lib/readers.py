@@ -23,7 +23,9 @@ class Client(NamedTuple):
     client: str  # as in the record
     source: str
     module: str  # of this package; imported when there is something to read
-    variables: tuple[tuple[str, str], ...]  # environment variable, and where below the directory it names the files lie
+    # Environment variable, and where below the directory it names the files lie. A third element is the one of `homes`
+    # that it stands for (else for all of them), or "" for a place beside them, which need not be there.
+    variables: tuple[tuple[str, ...], ...]
     homes: tuple[str, ...]  # below the home directory; $XDG_CONFIG_HOME and $XDG_DATA_HOME may begin one
     marks: tuple[str, ...]  # what a directory of this client holds; * stands for any characters
     gives: str = "turns"  # or what it adds up instead
@@ -35,6 +37,15 @@ class Client(NamedTuple):
 
 
 _HEAD = 1 << 18
+
+
+def _extension(name: str) -> list[str]:
+    """Where the editors that are made of one source keep an extension's files, here and on the far side of a remote."""
+    here = ("Code", "Code - Insiders", "VSCodium", "Cursor", "Windsurf")
+    far = (".vscode-server", ".vscode-server-insiders", ".cursor-server", ".windsurf-server")
+    places = [f"{config}/{editor}" for config in ("$XDG_CONFIG_HOME", "Library/Application Support") for editor in here]
+    return [f"{place}/User/globalStorage/{name}" for place in (*places, *(f"{home}/data" for home in far))]
+
 
 CLIENTS = (
     Client(
@@ -59,6 +70,16 @@ CLIENTS = (
         ("sessions", "archived_sessions"),
     ),
     Client(
+        "opencode",
+        "opencode",
+        "opencode",
+        "read_opencode",
+        (("OPENCODE_DATA_DIR", ""),),
+        ("$XDG_DATA_HOME/opencode", "Library/Application Support/opencode"),
+        ("opencode*.db", "storage/message"),
+        caveat="the small requests that name a session are not among its messages, so they are missing.",
+    ),
+    Client(
         "gemini",
         "gemini-cli",
         "gemini-cli",
@@ -67,8 +88,151 @@ CLIENTS = (
         (".gemini",),
         ("tmp",),
     ),
+    Client(
+        "copilot",
+        "copilot-cli",
+        "copilot-cli",
+        "read_copilot",
+        (("COPILOT_HOME", ""), ("COPILOT_OTEL_FILE_EXPORTER_PATH", "", "")),
+        (".copilot",),
+        ("session-state", "session-store.db", "otel/*.jsonl", "otel/*/*.jsonl"),
+        caveat="versions before 1.0.69 say what a session used only when it ends, so one that was killed is missing.",
+    ),
+    Client(
+        "qwen",
+        "qwen-code",
+        "qwen-code",
+        "read_qwen",
+        (("QWEN_DATA_DIR", ""), ("QWEN_RUNTIME_DIR", ""), ("QWEN_HOME", "")),
+        (".qwen",),
+        ("projects/*/chats",),
+        caveat="what its chats over Anthropic's API wrote to a cache is not told apart from other input.",
+    ),
+    Client(
+        "kimi",
+        "kimi-cli",
+        "kimi-cli",
+        "read_kimi",
+        (("KIMI_DATA_DIR", ""), ("KIMI_SHARE_DIR", "", ".kimi"), ("KIMI_CODE_HOME", "", ".kimi-code")),
+        (".kimi", ".kimi-code"),
+        ("sessions/*/*/wire.jsonl", "sessions/*/*/agents/*/wire.jsonl"),
+        caveat="kimi-cli does not write which model answered: its sessions are shown with the one that is configured now.",
+    ),
+    Client(
+        "kilo",
+        "kilo",
+        "kilo",
+        "read_kilo",
+        (("KILO_DATA_DIR", ""),),
+        ("$XDG_DATA_HOME/kilo", ".kilocode/cli/global", *_extension("kilocode.kilo-code")),
+        ("kilo*.db", "tasks/*/ui_messages.json"),
+    ),
+    Client(
+        "amp",
+        "amp",
+        "amp",
+        "read_amp",
+        (("AMP_DATA_DIR", ""),),
+        ("$XDG_DATA_HOME/amp",),
+        ("threads",),
+        caveat="it bills in credits: costs are list prices. Threads that only its server keeps are missing.",
+    ),
+    Client(
+        "droid",
+        "droid",
+        "droid",
+        "read_droid",
+        (("DROID_SESSIONS_DIR", ""), ("FACTORY_HOME_OVERRIDE", ".factory")),
+        (".factory",),
+        ("sessions",),
+        gives="a total per session",
+        caveat="one total per session, on the day it began, for the model it used last; it bills in credits: costs are list "
+        "prices.",
+    ),
+    Client(
+        "goose",
+        "goose",
+        "goose",
+        "read_goose",
+        (("GOOSE_PATH_ROOT", "data/sessions"),),
+        (
+            "$XDG_DATA_HOME/goose/sessions",
+            "$XDG_DATA_HOME/Block/goose/sessions",
+            "Library/Application Support/goose/sessions",
+            "Library/Application Support/Block/goose/sessions",
+        ),
+        ("sessions.db",),
+        gives="turns, and a total per older session",
+        caveat="sessions begun before its ledger of requests (2026) are one total each, for the model used last; the oldest "
+        "do not tell cached input apart, so their cost is too high.",
+    ),
+    Client(
+        "hermes",
+        "hermes",
+        "hermes",
+        "read_hermes",
+        (("HERMES_HOME", ""),),
+        (".hermes",),
+        ("state.db",),
+        gives="a total per session and model",
+        caveat="one total per session and model, on the day the session began.",
+    ),
+    Client(
+        "pi",
+        "pi",
+        "pi",
+        "read_pi",
+        (("PI_AGENT_DIR", ""), ("PI_CODING_AGENT_DIR", ""), ("PI_CODING_AGENT_SESSION_DIR", "", "")),
+        (".pi/agent",),
+        ("sessions/--*",),
+    ),
+    Client(
+        "openclaw",
+        "openclaw",
+        "openclaw",
+        "read_openclaw",
+        (("OPENCLAW_STATE_DIR", ""), ("OPENCLAW_DIR", ""), ("CLAWDBOT_STATE_DIR", ""), ("OPENCLAW_HOME", ".openclaw")),
+        (".openclaw", ".clawdbot", ".moltbot", ".moldbot"),
+        ("agents/*/sessions", "agents/*/agent/openclaw-agent.sqlite", "openclaw.json"),
+        caveat="what its Codex harness answers stands in Codex's own logs.",
+    ),
+    Client(
+        "cursor",
+        "cursor",
+        "cursor-csv",
+        "read_cursor",
+        (("CURSOR_USAGE_DIR", ""),),
+        ("$XDG_DATA_HOME/tokenops/cursor",),
+        ("*.csv",),
+        caveat="only what was exported from its dashboard; no session and no project.",
+    ),
+    Client(
+        "stats-cache",
+        "claude-code",
+        "claude-code-stats-cache",
+        "read_stats_cache",
+        (("CLAUDE_CONFIG_DIR", ""),),
+        ("$XDG_CONFIG_HOME/claude", ".claude"),
+        ("stats-cache.json",),
+        gives="a total per day and model, to compare with",
+        caveat="Claude Code's own sums, several times too high; nothing is added to them, they are only compared.",
+    ),
+    # Streams and exports have no place of their own: they are read where they are named, or from standard input.
+    Client(
+        "claude-stream",
+        "claude-code",
+        "claude-stream",
+        "read_claude_stream",
+        (),
+        (),
+        (),
+        gives="turns, or a total per session and model",
+    ),
+    Client("codex-exec", "codex", "codex-exec", "read_codex_exec", (), (), (), gives="a total per thread"),
+    Client("otel", "", "otel", "read_otel", (), (), (), gives="turns; of Claude Code a total per request"),
 )
 BY_NAME = {client.name: client for client in CLIENTS}
+STREAMS = tuple(client for client in CLIENTS if not client.homes and not client.variables)
 
 
 class NotFound(ValueError):
@@ -76,17 +240,26 @@ class NotFound(ValueError):
 
 
 def places(client: Client, environment: Mapping[str, str], home: str) -> list[str]:
-    """The client's directories that exist: those its variable lists, else the usual ones. Raises NotFound."""
-    for variable, inner in client.variables:
-        listed = [part.strip() for part in environment.get(variable, "").split(",") if part.strip()]
-        if listed:
-            found = list(_once(filter(os.path.exists, (_within(os.path.expanduser(part), inner) for part in listed))))
-            if not found:
-                raise NotFound(f"{variable}={','.join(listed)}: no such directory; mend or unset the variable")
-            return found
+    """The client's directories that exist: those its variables list, else the usual ones. Raises NotFound."""
+    named: dict[str | None, list[str]] = {}  # by the home they stand for; None: for all of them
+    for variable, inner, *instead in client.variables:
+        found = [_within(os.path.expanduser(part), inner) for part in _listed(environment, variable)]
+        there = list(filter(os.path.exists, found))
+        if found and not there and instead != [""]:
+            listed = ",".join(_listed(environment, variable))
+            raise NotFound(f"{variable}={listed}: no such directory; mend or unset the variable")
+        if there:
+            named.setdefault(instead[0] if instead else None, there)
     config = environment.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
     data = environment.get("XDG_DATA_HOME") or os.path.join(home, ".local/share")
-    return [place for place in _once(_usual(client, home, config, data)) if _holds(client, place)]
+    usual: list[str] = []
+    for part, place in zip(client.homes, _usual(client, home, config, data), strict=True):
+        usual += named.get(part) or ([place] if _holds(client, place) else [])
+    return list(_once([*named.get(None, usual), *named.get("", [])]))
+
+
+def _listed(environment: Mapping[str, str], variable: str) -> list[str]:
+    return [part.strip() for part in environment.get(variable, "").split(",") if part.strip()]
 
 
 def _within(place: str, inner: str) -> str:
@@ -102,7 +275,7 @@ def _usual(client: Client, home: str, config: str, data: str) -> Iterator[str]:
 
 def below(client: Client, root: str) -> list[str]:
     """The client's directories at a root that the user named: a home directory, or a directory of the client."""
-    if os.path.isfile(root):
+    if os.path.isfile(root) or not client.homes:
         return [root]
     found = [place for place in _usual(client, root, ".config", ".local/share") if _holds(client, place)]
     if found:
@@ -167,11 +340,13 @@ def located(
         if name != "all" and name not in BY_NAME:
             raise NotFound(f"no client {name!r}; choose from {', '.join(BY_NAME)}, all")
     roots = list(roots)
-    clients = list(CLIENTS) if not chosen or "all" in chosen else [BY_NAME[name] for name in chosen]
+    every = not chosen or "all" in chosen
+    clients = list(CLIENTS) if every else [BY_NAME[name] for name in chosen]
     missing = {root for root in roots if not os.path.exists(root)}
     if missing:
         raise NotFound(f"{sorted(missing)[0]}: no such file or directory; check --root")
-    held = {root: [one for one in clients if below(one, root)] for root in roots if not os.path.isfile(root)}
+    placed = [one for one in clients if one.homes or not every]
+    held = {root: [one for one in placed if below(one, root)] for root in roots if not os.path.isfile(root)}
     held |= {root: clients if len(clients) == 1 else _owner(clients, root) for root in roots if os.path.isfile(root)}
     for client in clients:
         if roots:
@@ -188,6 +363,15 @@ def located(
         if not held[root]:
             looked = ", ".join(sorted({mark for client in clients for mark in (*client.marks, *client.homes)}))
             raise NotFound(f"{root}: holds no client's logs (looked for {looked}); check --root")
+
+
+def streams(names: Iterable[str]) -> list[Client]:
+    """The formats of those names (none: all) that can be read from standard input. Raises NotFound."""
+    known = {client.name: client for client in STREAMS}
+    chosen = [name for name in dict.fromkeys(names) if name != "all"]
+    if wrong := [name for name in chosen if name not in known]:
+        raise NotFound(f"{wrong[0]} -: standard input is read as {', '.join(known)}; leave - out to read files")
+    return [known[name] for name in chosen] or list(STREAMS)
 
 
 def _owner(clients: Iterable[Client], path: str) -> list[Client]:

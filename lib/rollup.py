@@ -147,6 +147,9 @@ class Rollup:
         elif kind == "row":
             self._sum_row(event)
         elif kind == "usage" and event.get("covers") == "session":
+            for field in _SUMMED & event.keys():
+                if type(event[field]) is not int:
+                    raise TypeError(f"{field} is {event[field]!r}, no count")
             known = self._aggregates.get(event["id"])
             self._aggregates[event["id"]] = events.join(known, event) if known else event
         return ""
@@ -260,7 +263,7 @@ class Rollup:
 
     def rows(self) -> Iterator[Event]:
         """The rows so far, in order of bucket, group, price."""
-        for event in self._aggregates.values():
+        for event in _standing(self._aggregates.values()):
             if event.get("session_id") not in self._sessions:
                 self._sum(event)
         self._aggregates.clear()
@@ -286,6 +289,16 @@ class Rollup:
         if group.money is not None:
             row |= {"cost_usd": pricing.plain(group.money), "cost_source": CLIENT if name == _ESTIMATED else "reported"}
         return row
+
+
+def _standing(aggregates: Iterable[Event]) -> Iterator[Event]:
+    """Of each session the aggregates of one source, the one that counted most: several sources count the same requests."""
+    sessions: dict[Any, dict[str, list[Event]]] = {}
+    for event in aggregates:
+        session = event.get("session_id") or event["id"]
+        sessions.setdefault(session, {}).setdefault(str(event.get("source")), []).append(event)
+    for sources in sessions.values():
+        yield from sources[min(sources, key=lambda name: (-sum(map(events.token_sum, sources[name])), name))]
 
 
 def rolled(records: Iterable[Event], plan: Plan, refuse: Callable[[str], None]) -> list[Event]:

@@ -5,6 +5,8 @@ One growing buffer, no copy of the lines nobody wants: over real logs four bytes
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import io
 import os
 from collections.abc import Callable, Iterator
@@ -32,8 +34,8 @@ class Cursor:
 def lines(file: io.RawIOBase, wanted: Wanted, cursor: Cursor, buffer: bytearray) -> Iterator[tuple[int, bytearray]]:
     """Number and bytes of each line from the cursor on that `wanted` takes, or that is no `{...}` at all.
 
-    The unterminated tail comes last, if it looks whole; the cursor stays before it. `buffer` is scratch space that
-    may be used again for the next file.
+    The unterminated tail comes last, if it looks whole; the cursor stays before it, in the state it had there. `buffer`
+    is scratch space that may be used again for the next file.
     """
     file.seek(cursor.offset)
     start = filled = 0
@@ -65,7 +67,9 @@ def lines(file: io.RawIOBase, wanted: Wanted, cursor: Cursor, buffer: bytearray)
             start = last
     tail = buffer[start:filled].strip(_BLANK)
     if tail.startswith(b"{") and tail.endswith(b"}") and wanted(tail, 0, len(tail)):
+        state = copy.deepcopy(cursor.state)
         yield cursor.number + 1, tail
+        cursor.state = state
 
 
 def _make_room(buffer: bytearray, start: int, filled: int) -> int:
@@ -103,6 +107,94 @@ def having(*needles: bytes) -> Wanted:
     return wanted
 
 
+class Values:
+    """JSON objects out of lines: one to a line, one over several lines, or several in an array of either kind.
+
+    A value over several lines opens and closes in the first column, as pretty printers write it. Lines that are no JSON
+    are told once for each run of them: what a program prints beside its stream is often a page long.
+    """
+
+    MOST = 64 << 20  # of a value over several lines
+
+    def __init__(self, name: str, wanted: Wanted, reject: jsonl.Reject, number: int = 0) -> None:
+        self.name, self.wanted, self.reject = name, wanted, reject
+        self.number = self.begun = number  # the line read last, and the one that the value in it began with
+        self.size = 0
+        self.held: list[bytes] = []
+        self.told = False
+
+    def take(self, line: bytes) -> list[tuple[str, dict[str, Any]]]:
+        """Place and object of each that a line completes."""
+        self.number += 1
+        bare = line.strip(_BLANK + b"\n").removeprefix(jsonl.BOM)
+        if self.held and line[:1] not in (b"{", b"["):
+            return self._more(line, bare)
+        self.close()
+        self.begun = self.number
+        if bare in (b"{", b"[") and line.removeprefix(jsonl.BOM)[:1] == bare:
+            self.held, self.size = [bare], 0
+            return []
+        if bare[:1] + bare[-1:] in (b"{}", b"[]"):
+            self.told = False
+            return self._parsed(bytearray(bare))
+        if bare and not self.told:
+            self.told = True
+            self._say("not JSON; skipped, with the lines like it that follow")
+        return []
+
+    def close(self) -> None:
+        """What was open when the next value began, or the end came, is none."""
+        if self.held:
+            self.held = []
+            self._say("a value that was never closed; skipped")
+
+    def _more(self, line: bytes, bare: bytes) -> list[tuple[str, dict[str, Any]]]:
+        self.held.append(line)
+        self.size += len(line)
+        if self.size > self.MOST:
+            self.close()
+        elif line[:1] in (b"}", b"]") and bare in (b"}", b"]"):
+            data, self.held = bytearray(b"".join(self.held)), []
+            self.told = False
+            return self._parsed(data)
+        return []
+
+    def _parsed(self, data: bytearray) -> list[tuple[str, dict[str, Any]]]:
+        if not self.wanted(data, 0, len(data)):
+            return []
+        place = f"{self.name}:{self.begun}"
+        if data[:1] == b"{":
+            return [(place, found) for found in jsonl.parsed(data, self._say)]
+        found = jsonl.parsed(b'{"":' + data + b"}", self._say)
+        items = found[0].get("") if found else None
+        given = items if isinstance(items, list) else []
+        return [(f"{place}[{n}]", item) for n, item in enumerate(given) if isinstance(item, dict)]
+
+    def _say(self, why: str) -> None:
+        self.reject(f"{self.name}:{self.begun}", why)
+
+
+def values(path: str, cursor: Cursor, wanted: Wanted, reject: jsonl.Reject) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Place and object of each JSON object in a file from the cursor on, however it is laid out. Raises OSError.
+
+    A value that is not whole yet is left for the next time; the unterminated last line counts if it looks whole.
+    """
+    found = Values(path, wanted, reject, cursor.number)
+    at = cursor.offset
+    with open(path, "rb") as file:
+        file.seek(at)
+        for line in file:
+            at += len(line)
+            if line.endswith(b"\n"):
+                yield from found.take(line)
+                if not found.held:
+                    cursor.offset, cursor.number = at, found.number
+            elif line.rstrip(_BLANK)[-1:] in (b"}", b"]") and (found.held or line.lstrip(_BLANK)[:1] in (b"{", b"[")):
+                state = copy.deepcopy(cursor.state)
+                yield from found.take(line)
+                cursor.state = state
+
+
 def document(path: str, cursor: Cursor) -> dict[str, Any]:
     """The object in a file that its client rewrites as a whole. Raises OSError, and Bad where there is none."""
     with open(path, "rb") as file:
@@ -120,6 +212,19 @@ def document(path: str, cursor: Cursor) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise events.Bad(f"expected a JSON object, found {jsonl.kind_of(value)}; skipped")
     return value
+
+
+HEAD = 1 << 18  # of a file, by which it is known
+
+
+def claimed(folder: str, claims: Callable[[str, bytes], bool]) -> Iterator[str]:
+    """The files below a folder that a reader knows by their look. Raises nothing."""
+    for path in walk(folder):
+        head = b""
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            head = file.read(HEAD)
+        if claims(path, head):
+            yield path
 
 
 def walk(folder: str) -> Iterator[str]:

@@ -150,7 +150,7 @@ class Up(asyncio.Protocol):
             client.connection.upstream_data(data)
             client.settle()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """The upstream's end."""
         self.server.forget(self)
         if (client := self.client) is not None:
@@ -215,7 +215,7 @@ class Client(asyncio.Protocol):
         if not self.connection.idle and self.connection.answer_head is None:
             self.transport.abort()
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """The client's end."""
         self.server.clients.discard(self)
         if self.timer is not None:

@@ -29,7 +29,6 @@ _DAY = slice(13, 23)
 _TS = slice(13, 37)
 _ID = b'"id":"'
 _ALIAS = b'","alias":"'
-_NONE: dict[bool, list[str]] = {True: [], False: []}
 
 Refuse = Callable[[str, str], None]
 
@@ -218,7 +217,7 @@ class Pool:
     def __init__(self) -> None:
         self.lines: dict[str, bytes] = {}
         self.same: dict[str, str] = {}  # identity -> that of the record it was found to be another sighting of
-        self.aliases: dict[str, dict[bool, list[str]]] = {}  # alias -> is it from the wire -> identities not yet paired
+        self.pairs = events.Pairs()
 
     def add(self, name: str, line: bytes) -> None:
         """Take in a sighting."""
@@ -237,26 +236,18 @@ class Pool:
             self.lines[name] = jsonl.line_of(joined)
 
     def awaits(self, line: bytes) -> bool:
-        """Whether a sighting of the other plane waits here to be paired with this one."""
-        if not self.aliases or _ALIAS not in line[:400]:
-            return False
-        event = orjson.loads(line)
-        return bool(self.aliases.get(event["alias"], _NONE)[event.get("source") != "proxy"])
+        """Whether a sighting of another plane waits here to be paired with this one."""
+        return bool(self.pairs.waiting) and _ALIAS in line[:400] and self.pairs.awaits(orjson.loads(line))
 
     def _paired(self, name: str, line: bytes) -> str:
         """The identity of the log's record where this is the wire's of the same turn, or the other way round.
 
         Log and wire share no id for some clients; an alias of session and counts pairs one sighting of each plane.
         """
-        event = orjson.loads(line)
-        wire = event.get("source") == "proxy"
-        waiting = self.aliases.setdefault(event["alias"], {True: [], False: []})
-        if waiting[not wire]:
-            other = waiting[not wire].pop(0)
-            self.same[name] = other
-            return other
-        waiting[wire].append(name)
-        return name
+        first = self.pairs.first(orjson.loads(line))
+        if first != name:
+            self.same[name] = first
+        return first
 
     def __contains__(self, name: str) -> bool:
         return name in self.lines or name in self.same

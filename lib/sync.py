@@ -224,7 +224,7 @@ def _claude(share: Iterable[str], todo: Mapping[str, Todo], salt: bytes, told: T
 def _common(reader: ModuleType, share: Iterable[str], todo: Mapping[str, Todo], salt: bytes, told: Told) -> dict[str, Any]:
     """What is new in the files of a client whose reader has the common shape."""
     cursors = {path: one.cursor for path, one in todo.items()}
-    answer = gather.records(reader, share, cursors, salt, told)
+    answer = gather.records(reader, share, cursors, salt, told, growing=True)
     answer["cursors"] = {}
     for path in answer.pop("read"):
         cursor = cursors[path]

@@ -21,8 +21,8 @@ THIRD_PARTY = {"orjson", "yaml", "tabulate", "dateutil", "httpx", "mcp", "wcwidt
 # The order of modules: each imports only from those before it.
 LAYERS = [
     "__init__", "when", "jsonl", "events", "home", "catalog", "names", "cards", "pricing", "config", "projects", "scan", "workers",
-    "raw", "database", "read_claude", "read_codex", "read_gemini", "readers", "gather", "rollup", "show", "costs", "store", "sync", "follow", "summaries", "upkeep",
-    "provenance", "status", "usage", "wire", "limits", "cli",
+    "raw", "database", "read_claude", "read_codex", "read_opencode", "read_kilo", "read_gemini", "copilot_otel", "read_copilot", "read_qwen", "read_kimi", "read_pi", "read_openclaw", "read_amp", "read_droid", "read_goose", "read_hermes", "read_cursor", "read_stats_cache", "read_claude_stream", "read_codex_exec", "read_otel", "readers", "gather", "rollup", "show", "costs", "store", "sync", "follow", "summaries", "upkeep",
+    "provenance", "status", "usage", "wire", "limits", "http1", "websocket", "optimise", "exchange", "proxy", "sockets", "providers", "cli",
 ]  # fmt: skip
 
 
@@ -59,7 +59,9 @@ def test_modules_import_downwards_only() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_what_a_start_imports(command: str, run: Run) -> None:
     """A run on one line of input; the compiled catalogue is there already."""
-    target = {"tok-rollup": "/dev/null", "tok-cost": "/dev/null", "tok-log": "verify"}.get(command, "")
+    target = {"tok-rollup": "/dev/null", "tok-cost": "/dev/null", "tok-log": "verify", "tok-proxy": "--port 99999"}.get(
+        command, ""
+    )
     run(f"{command} {target}", status=None)
     done = run(f"{sys.executable} -X importtime {ROOT}/bin/{command} {target}", status=None)
     imported = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.decode().splitlines() if "|" in line}

@@ -70,7 +70,7 @@ def test_a_sample_is_read(client: readers.Client, tmp_path: pathlib.Path) -> Non
     assert (client.source, client.client) == (module.SOURCE, module.CLIENT)
     for event in found.values():
         assert not events.fault(event), events.fault(event)
-        assert event["client"] == client.client
+        assert client.client in ("", event["client"])  # an export may be of any client
         assert event["kind"] in ("turn", "usage", "meter")
         assert event.get("reasoning_tokens", 0) <= event.get("output_tokens", 0)
 

@@ -223,7 +223,27 @@ def test_a_session_total_counts_only_where_the_session_has_no_turn(run: Run) -> 
     assert [(row["session_id"], row["output_tokens"]) for row in rows] == [("s1", 7), ("s2", 1000)]
 
 
+def test_of_a_sessions_totals_one_source_counts(run: Run) -> None:
+    """Several sources add the same requests up: the one that has more of them stands."""
+
+    def total(name: str, source: str, output: int, session: str | None = "s2") -> Json:
+        made = turn(9, kind="usage", covers="session", session_id=session, output_tokens=output, source=source, id=name)
+        return {key: value for key, value in made.items() if value is not None}
+
+    same = [total("a", "otel", 3), total("b", "otel", 4), total("c", "claude-stream", 6)]
+    for given_events in (same, same[::-1]):
+        (row,) = objects(run("tok-rollup --by none", lines(given_events)).stdout)
+        assert row["output_tokens"] == 7
+    more = [*same, total("d", "otel-metrics", 7), total("e", "stream", 5, None), total("f", "otel", 5, None)]
+    rows = objects(run("tok-rollup --by session,model", lines(more)).stdout)
+    assert [(row.get("session_id"), row["output_tokens"], row["turns"]) for row in rows] == [("s2", 7, 2), (None, 10, 2)]
+    # Nor is there anything to add up where a turn is known.
+    rows = objects(run("tok-rollup --by session", lines([*same, turn(1, session_id="s2")])).stdout)
+    assert [row["output_tokens"] for row in rows] == [7]
+
+
 BROKEN = [
+    (turn(kind="usage", covers="session", output_tokens="many"), "output_tokens is 'many', no count"),
     ({"kind": "turn"}, "not a record of kind turn: 'id'; skipped"),
     (turn(output_tokens="many"), "output_tokens is 'many', no count"),
     (turn(ts=None), "not a record of kind turn"),

@@ -35,7 +35,7 @@ def agrees(found: Any, expected: Any) -> None:
 
 
 @needs_shared
-@pytest.mark.parametrize("client", ["claude-code", "codex", "gemini-cli"])
+@pytest.mark.parametrize("client", ["claude-code", "codex", "gemini-cli", "copilot-cli"])
 def test_the_home_of_real_logs(client: str, run: Run) -> None:
     done = run("tok-read all | tok-rollup --by client,model", status=None, env={"HOME": str(SHARED / "home")})
     expected = json.loads((SHARED / "home.expected.json").read_text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import itertools
 import os
 import pathlib
 import random
@@ -13,6 +14,7 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -180,6 +182,23 @@ def test_a_turn_of_log_and_wire_without_a_common_id_is_one(wire_at: str, run: Ru
         assert len(found) == 2
         assert [event.get("latency_ms") for event in found].count(12) == 1
         assert {event["project"] for event in found} == {"app"}
+
+
+def test_one_sighting_of_each_plane_is_a_turn() -> None:
+    """Twins in the log, on the wire and in the client's telemetry, in any order: two turns."""
+    made = [
+        turn(f"{source}:{n}", f"{DAY}T12:00:0{n}.000Z", alias="codex:s:9", source=source)
+        for source in ("codex-jsonl", "proxy", "otel")
+        for n in range(2)
+    ]
+    for order in itertools.permutations(made):
+        pool = store.Pool()
+        for event in order:
+            pool.add(event["id"], jsonl.line_of(events.arranged(event)))
+        found = [orjson.loads(line) for line in pool.lines.values()]
+        assert [event["source"] for event in found] == ["codex-jsonl"] * 2
+        assert [event["ts"] for event in found].count(f"{DAY}T12:00:00.000Z") > 0
+        assert all(event["id"] in pool for event in made)
 
 
 def test_files_outside_the_span_are_not_opened(run: Run, log: pathlib.Path) -> None:

@@ -1,0 +1,157 @@
+"""Amp threads -> events.
+
+A thread is one JSON document. Until January 2026 its requests stood in `usageLedger.events`, and only their cache counts
+in the answers; since then each answer has its own `usage`, and an older ledger stays beside them (Amp's thread files, as
+of November 2026). A request is known by the answer it ended in, so it is one wherever it stands. Cached input stands
+beside `inputTokens`: `totalInputTokens` is the sum. Amp bills in credits, which are not dollars and are left out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from tokenops import events, jsonl, projects, raw, scan
+
+SOURCE = "amp"
+CLIENT = "amp"
+
+_CACHE = ("cacheCreationInputTokens", "cacheReadInputTokens")
+
+
+class Request(NamedTuple):
+    """One request as its thread tells of it."""
+
+    place: str
+    name: str  # of the answer it ended in; "" where none is named
+    times: tuple[Any, ...]  # when it was, the best first
+    models: tuple[Any, ...]
+    tokens: raw.Raw
+    cache: raw.Raw  # where the cache counts stand if not in `tokens`
+
+
+def files(home: str) -> Iterator[str]:
+    """The threads of an Amp data directory, or of its `threads` directory."""
+    nested = os.path.join(home, "threads")
+    for path in scan.walk(nested if os.path.isdir(nested) else home):
+        if _named(path):
+            yield path
+
+
+def _named(path: str) -> bool:
+    name = os.path.basename(path)
+    return name.startswith("T-") and name.endswith(".json")
+
+
+def claims(path: str, head: bytes) -> bool:
+    """Whether a file is a thread."""
+    return b'"usageLedger"' in head or (_named(path) and b'"messages"' in head)
+
+
+def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+    """The turns of one thread. Raises OSError, Bad."""
+    thread = scan.document(path, cursor)
+    if not thread.keys() & {"messages", "usageLedger"}:
+        raise events.Bad("no Amp thread: it has neither messages nor a usage ledger; skipped")
+    session = raw.identity(thread.get("id")) or os.path.basename(path).removesuffix(".json")
+    root, folder = root_of(thread)
+    attribution = places.attribution(SOURCE, CLIENT, root, folder, session)
+    seen: dict[str, int] = {}
+    for one in requests(thread, path):
+        try:
+            counts = counts_of(one.tokens, one.cache)
+            if not counts:
+                continue
+            ts = raw.moment(_first(one.times))
+        except events.Bad as error:
+            reject(one.place, f"{error}; skipped")
+            continue
+        model = raw.text(_first(one.models))
+        name = one.name or raw.numbered(seen, events.digest(ts, model, counts))
+        known = any(part.get(key) is not None for part in (one.tokens, one.cache) for key in _CACHE)
+        unknown = {} if known else {"usage": "partial", "usage_reason": "the cache counts are not recorded"}
+        places.at = one.place
+        yield raw.turn(ts, f"amp:{session}:{name}", attribution, model, counts, "amp", session, **unknown)
+
+
+def _first(values: tuple[Any, ...]) -> Any:
+    return next((value for value in values if value is not None and value != ""), None)
+
+
+def root_of(thread: raw.Raw) -> tuple[str, str]:
+    """The directory that a thread was begun in, and its name for people."""
+    initial = raw.mapping(raw.mapping(thread.get("env")).get("initial"))
+    tree = raw.mapping(next(iter(raw.items(initial.get("trees"))), None))
+    place = raw.path(tree.get("uri"))
+    if not place.startswith("file:///"):
+        return "", raw.text(tree.get("displayName"))
+    from urllib.parse import unquote
+
+    return raw.path(unquote(place.removeprefix("file://"))), ""
+
+
+def requests(thread: raw.Raw, path: str) -> Iterator[Request]:
+    """The requests of a thread, each once: those of its answers, then what only the ledger has."""
+    ledger: dict[str, list[Request]] = {}
+    for number, item in enumerate(raw.items(raw.mapping(thread.get("usageLedger")).get("events"))):
+        event = raw.mapping(item)
+        name = raw.identity(event.get("id"))
+        ledger.setdefault(raw.identity(event.get("toMessageId")), []).append(
+            Request(
+                f"{path}:usageLedger.events[{number}]",
+                f"event:{name}" if name else "",
+                (event.get("timestamp"),),
+                (event.get("model"),),
+                raw.mapping(event.get("tokens")),
+                {},
+            )
+        )
+    sent = thread.get("created")
+    for number, item in enumerate(raw.items(thread.get("messages"))):
+        message = raw.mapping(item)
+        sent = _first((raw.mapping(message.get("meta")).get("sentAt"), sent))
+        name = raw.identity(message.get("messageId"))
+        yield from _answered(f"{path}:messages[{number}]", name, message, sent, ledger.pop(name, []) if name else [])
+    for rest in ledger.values():
+        yield from rest
+
+
+def _answered(place: str, name: str, message: raw.Raw, sent: Any, entries: list[Request]) -> Iterator[Request]:
+    """The request that an answer came from, and others that the ledger gives to the same answer.
+
+    One without a time of its own was made when the message before it was sent.
+    """
+    usage = raw.mapping(message.get("usage"))
+    own = any(usage.get(key) is not None for key in ("inputTokens", "outputTokens", "totalTokens"))
+    mine = max(entries, key=lambda one: _likeness(usage, one.tokens), default=None)
+    if own:
+        times = (usage.get("timestamp"), *(mine.times if mine else ()), sent)
+        yield Request(place, name, times, (usage.get("model"), *(mine.models if mine else ())), usage, {})
+    elif mine:
+        yield mine._replace(name=name, times=(*mine.times, sent), cache=usage)
+    for one in entries:
+        if one is not mine:
+            yield one
+
+
+def _likeness(usage: raw.Raw, tokens: raw.Raw) -> tuple[bool, bool, int]:
+    """How likely an entry of the ledger tells of the same request: equal counts, else the largest answer."""
+    output = tokens.get("output")
+    alike = [tokens.get(name) == usage.get(f"{name}Tokens") is not None for name in ("output", "input")]
+    return alike[0], alike[1], output if type(output) is int else 0
+
+
+def counts_of(tokens: raw.Raw, cache: raw.Raw) -> dict[str, int]:
+    """The record's disjoint counts; none for a request that used nothing. Raises Bad."""
+    sent, output = raw.count(tokens, "inputTokens", "input"), raw.count(tokens, "outputTokens", "output")
+    written, read = (raw.count(tokens, key) or raw.count(cache, key) for key in _CACHE)
+    whole = raw.count(tokens, "totalInputTokens")
+    if not any((sent, output, written, read)):
+        if whole or raw.count(tokens, "totalTokens", "total"):
+            raise events.Bad("only a total is given; unknown which part is input")
+        return {}
+    if whole == sent >= written + read:  # then the cached part is inside
+        sent -= written + read
+    found = {"input_tokens": sent, "cache_read_tokens": read, "cache_write_tokens": written, "output_tokens": output}
+    return {name: count for name, count in found.items() if count}

@@ -1,0 +1,359 @@
+"""What `claude -p --output-format stream-json` (or `json`) prints -> events.
+
+A message's lines carry the output count as it stood when the answer began; only `--include-partial-messages` says the
+final one. The `result` line states what the process used per model, subagents and helpers included. So a session's
+messages are its turns where they agree with its result, or where there is none; else the result's totals stand for
+them, as aggregates.
+
+The totals run on from result to result of a process. Up to Claude Code 2.1.276 a resumed session began at zero; since
+2.1.277 it goes on from the totals of the process before it (its type declarations, and anthropics/claude-code issue
+83239, as of November 2026). A forked session goes on from its source's, and nothing in the stream says so.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from tokenops import events, jsonl, projects, raw, read_claude, scan, when
+
+SOURCE = "claude-stream"
+CLIENT = "claude-code"
+
+WANTED = scan.having(b'"usage"', b'"modelUsage"', b'"init"')
+_KINDS = ("system", "assistant", "user", "result", "stream_event", "rate_limit_event")
+_VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
+# Since then a resumed process takes the totals of those before it up.
+_GOES_ON = (2, 1, 277)
+
+Counts = dict[str, int]
+_TOTALS = (
+    ("input_tokens", "inputTokens"),
+    ("cache_read_tokens", "cacheReadInputTokens"),
+    ("cache_write_tokens", "cacheCreationInputTokens"),
+    ("output_tokens", "outputTokens"),
+)
+_AT_ONCE = ("input_tokens", "cache_read_tokens", "cache_write_tokens")  # these stand in a message's first line
+_CLOUDS = ("bedrock", "vertex", "foundry")
+
+
+def takes(line: raw.Raw) -> bool:
+    """Whether an object is a line of such a stream."""
+    kind = line.get("type")
+    return kind in _KINDS and ("session_id" in line or (kind == "result" and "total_cost_usd" in line))
+
+
+def claims(path: str, head: bytes) -> bool:
+    """Whether a file is such a stream, or a result alone."""
+    plain = head.replace(b" ", b"")
+    marks = (b'"type":"stream_event"', b'"subtype":"init"', b'"parent_tool_use_id"', b'"modelUsage"', b'"total_cost_usd"')
+    return b'"session_id"' in plain and any(mark in plain for mark in marks)
+
+
+def files(folder: str) -> Iterator[str]:
+    """The streams below a folder."""
+    yield from scan.claimed(folder, claims)
+
+
+def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+    """The turns of a stream that was kept in a file, or the aggregates that stand for them. Raises OSError.
+
+    A result decides on the lines before it, so that a file which grew is read from its beginning.
+    """
+    cursor.offset = cursor.number = 0
+    written = when.stamp(os.stat(path).st_mtime_ns // 1_000_000)
+    stream = Stream(places, reject, lambda: written)
+    for place, line in scan.values(path, cursor, WANTED, reject):
+        yield from stream.take(line, place)
+    yield from stream.rest()
+
+
+class Message(NamedTuple):
+    """One answer: its turn, and those of the other models that had a part in it; and where it was seen first."""
+
+    turns: list[events.Event]
+    place: str
+
+
+@dataclass
+class Run:
+    """A process: what its last result says that it used, and the messages up to it."""
+
+    name: str  # "" where the session's later processes go on from its totals
+    place: str = ""
+    totals: dict[str, Counts] = field(default_factory=dict)
+    more: dict[str, dict[str, Any]] = field(default_factory=dict)  # per model: searches, reasoning, cost, who bills
+    long: Counts = field(default_factory=dict)  # per model: writes to the long cache, where no message tells
+    messages: dict[str, Message] = field(default_factory=dict)
+
+    def agrees(self, ended: set[str]) -> bool:
+        """Whether the turns say all: they add up to the totals, or what is more was used before.
+
+        That is so where the end of each message is known, and its model's totals are those of a session that goes on.
+        """
+        found = {model: _plain(counts) for model, counts in sums(self.messages).items()}
+        if not self.messages or found == self.totals:
+            return bool(self.messages)
+        if self.name or not self.messages.keys() <= ended:
+            return False
+        return all(model in self.totals and _exceeds(self.totals[model], counts) for model, counts in found.items())
+
+    def told_by(self, usage: dict[str, Any]) -> None:
+        """Take in a result's `usage`, where it is clear which model it is of: the cache's classes, tier and place."""
+        wrote = [model for model, counts in self.totals.items() if counts["cache_write_tokens"]]
+        if len(wrote) == 1:
+            long = raw.count(raw.mapping(usage.get("cache_creation")), "ephemeral_1h_input_tokens")
+            self.long[wrote[0]] = self.long.get(wrote[0], 0) + long
+        if len(self.totals) == 1:
+            (model,) = self.totals
+            block = read_claude.usage_block(usage, model, {}, "")
+            self.more[model] |= {name: block[name] for name in ("tier", "geo") if name in block}
+
+
+class Session:
+    """One session in a stream."""
+
+    def __init__(self, name: str, began: str) -> None:
+        self.name, self.began = name, began
+        self.cwd = self.model = ""
+        self.version: tuple[int, ...] = ()
+        self.runs: list[Run] = []
+        self.open: dict[str, Message] = {}  # the messages since the last result
+        self.ended = False  # by a result, whatever it states
+        self.final: set[str] = set()  # the messages whose last counts were streamed
+        self.results: set[str] = set()
+        self.copies: dict[str, int] = {}
+
+
+class Stream:
+    """The lines so far. `now` says the time of a line that says none itself."""
+
+    def __init__(self, places: projects.Places, reject: jsonl.Reject, now: Callable[[], str]) -> None:
+        self.places, self.reject, self.now = places, reject, now
+        self.sessions: dict[str, Session] = {}
+        self.last = ""
+        self.partial: dict[tuple[str, str], tuple[raw.Raw, dict[str, Any]]] = {}  # the message that is being streamed
+
+    def take(self, line: raw.Raw, place: str) -> Iterator[events.Event]:
+        """Take in a line. Gives nothing before the end."""
+        try:
+            if line.get("type") in _KINDS and "sessionId" not in line:  # else it is a transcript's
+                self._take(line, place)
+        except events.Bad as error:
+            self.reject(place, f"{error}; skipped")
+        return iter(())
+
+    def _take(self, line: raw.Raw, place: str) -> None:
+        name = self.last = raw.identity(line.get("session_id")) or self.last
+        ts = raw.moment(line["timestamp"]) if line.get("timestamp") is not None else self.now()
+        session = self.sessions.setdefault(name, Session(name, ts))
+        session.began = min(session.began, ts)
+        kind = line["type"]
+        if kind == "system":
+            session.cwd = session.cwd or raw.path(line.get("cwd"))
+            session.model = raw.text(line.get("model")) or session.model
+            if found := _VERSION.match(raw.text(line.get("claude_code_version"))):
+                session.version = tuple(map(int, found.groups()))
+        elif kind == "assistant":
+            self._message(session, line, raw.mapping(line.get("message")), ts, place)
+        elif kind == "stream_event":
+            self._streamed(session, line, raw.mapping(line.get("event")), ts, place)
+        elif kind == "result":
+            self._result(session, line, place)
+
+    def _streamed(self, session: Session, line: raw.Raw, event: raw.Raw, ts: str, place: str) -> None:
+        """A message's beginning, and its later counts, which are all cumulative; of the cache's only the sum comes again."""
+        key = (session.name, repr(line.get("parent_tool_use_id")))
+        if event.get("type") == "message_start":
+            message = raw.mapping(event.get("message"))
+            self.partial[key] = (message, dict(raw.mapping(message.get("usage"))))
+        elif event.get("type") == "message_delta" and key in self.partial:
+            self.partial[key][1].update({k: v for k, v in raw.mapping(event.get("usage")).items() if v is not None})
+        else:
+            return
+        message, usage = self.partial[key]
+        name = self._message(session, line, {**message, "usage": usage}, ts, place)
+        if event.get("type") == "message_delta":
+            session.final.add(name)
+
+    def _message(self, session: Session, line: raw.Raw, message: raw.Raw, ts: str, place: str) -> str:
+        """Take in what is known of a message now; its identity."""
+        usage, model = message.get("usage"), raw.text(message.get("model")) or "unknown"
+        if not isinstance(usage, dict) or model == "<synthetic>":
+            return ""
+        parts = read_claude.parts_of(usage, model)
+        for _, counts in parts:
+            for key in counts:
+                raw.count(counts, key)
+        name = read_claude.identity({"requestId": line.get("request_id"), "uuid": line.get("uuid")}, dict(message))
+        if not raw.identity(name):
+            name = raw.numbered(session.copies, f"{CLIENT}:{events.digest(session.name, model, repr(parts))}")
+        attribution = self.places.attribution(SOURCE, CLIENT, session.cwd, "", session.name)
+        if line.get("parent_tool_use_id") is not None:
+            attribution["sidechain"] = True
+        arrived = []
+        for number, (served, counts) in enumerate(parts):
+            block = read_claude.usage_block(usage, raw.text(served) or "unknown", counts, name)
+            arrived.append(read_claude.turn(ts, f"{name}#{number}" if number else name, attribution, block))
+        held = next((run.messages[name] for run in session.runs if name in run.messages), session.open.get(name))
+        if held is None:
+            session.open[name] = Message(arrived, place)
+            session.ended = False
+            return name
+        both = [events.join(a, b) for a, b in zip(held.turns, arrived, strict=False)]
+        longer = held.turns if len(held.turns) > len(arrived) else arrived
+        held.turns[:] = both + longer[len(both) :]
+        return name
+
+    def _result(self, session: Session, line: raw.Raw, place: str) -> None:
+        """Take in what a process says that it used so far."""
+        mark = raw.identity(line.get("uuid")) or events.digest(repr(sorted(line.items(), key=lambda item: item[0])))
+        if mark in session.results:
+            return  # the same line again, of a stream that was kept twice
+        usage = dict(raw.mapping(line.get("usage")))
+        stated = _plain(read_claude.counts_of(usage))
+        totals, more = totals_of(raw.mapping(line.get("modelUsage")))
+        session.results.add(mark)
+        session.ended = True
+        last = session.runs[-1] if session.runs else None
+        if not totals:  # versions of 2025 state one result's main loop only, and where they crashed zeros
+            if not session.open and any(raw.count(stated, name) for name in stated):
+                model = session.model or "unknown"
+                cost = _cost(line.get("total_cost_usd")) if last is None else {}
+                session.runs.append(Run(events.digest(mark), place, {model: stated}, {model: {**cost}}))
+                session.runs[-1].told_by(usage)
+            return
+        between = _sum(map(_plain, sums(session.open).values())) if session.open else stated
+        if last is None or not goes_on(last.totals, totals, between):
+            again = last is None and session.name and _carried_on(session, line)
+            last = Run("" if again else events.digest(next(iter(session.open), mark)))
+            session.runs.append(last)
+        last.place, last.totals, last.more = place, totals, more
+        if session.open:
+            last.messages |= session.open
+            session.open = {}
+        else:
+            last.told_by(usage)
+
+    def rest(self) -> Iterator[events.Event]:
+        """What the whole stream comes to."""
+        for session in self.sessions.values():
+            if session.open and not session.ended and self.places.growing:
+                self.reject(next(iter(session.open.values())).place, _WAITS)
+            elif all(run.agrees(session.final) for run in session.runs):
+                for messages in (*(run.messages for run in session.runs), session.open):
+                    for message in messages.values():
+                        self.places.at = message.place
+                        yield from filter(read_claude.counted, message.turns)
+            else:
+                yield from self._aggregates(session)
+
+    def _aggregates(self, session: Session) -> Iterator[events.Event]:
+        """The totals of each process, and what came after the last of them."""
+        for run in session.runs:
+            late = session.open if run is session.runs[-1] else {}
+            after = sums(late)
+            for model in sorted(run.totals.keys() | after.keys()):
+                turns = [t for m in (run.messages | late).values() for t in m.turns if t["model"] == model]
+                counts = _sum((run.totals.get(model, {}), _plain(after.get(model, {}))))
+                self.places.at = run.place
+                yield self._aggregate(session, run, model, counts, turns)
+
+    def _aggregate(self, session: Session, run: Run, model: str, counts: Counts, turns: list[events.Event]) -> events.Event:
+        more = dict(run.more.get(model, {}))
+        long = run.long.get(model, 0) + sum(turn.get("cache_write_1h_tokens", 0) for turn in turns)
+        long = min(long, counts["cache_write_tokens"])
+        counts |= {"cache_write_tokens": counts["cache_write_tokens"] - long, "cache_write_1h_tokens": long}
+        counts |= {"turns": len(turns), "reasoning_tokens": min(more.pop("reasoning_tokens", 0), counts["output_tokens"])}
+        for name in ("tier", "geo") if turns else ():
+            served = {turn.get(name, "") for turn in turns}
+            more[name] = served.pop() if len(served) == 1 else ""
+        provider = more.pop("provider", "") or ("anthropic" if model.startswith("claude-") else "")
+        name = ":".join(filter(None, ("usage", CLIENT, session.name, run.name, model)))
+        attribution = self.places.attribution(SOURCE, CLIENT, session.cwd, "", session.name)
+        # No observed_at: of two readings of running totals the larger is the later, and a copied file's time says nothing.
+        return raw.aggregate(session.began, name, attribution, model, counts, provider, **more)
+
+
+_WAITS = (
+    "this session has no result yet and waits for it; if it was cut off, "
+    "tok-read claude-stream --root FILE | tok-log append takes it in as it is"
+)
+
+
+def _carried_on(session: Session, line: raw.Raw) -> bool:
+    """Whether a resumed process would go on from these totals: told by the version, else by what its results hold."""
+    if session.version:
+        return session.version >= _GOES_ON
+    used = raw.mapping(line.get("modelUsage")).values()
+    return any("costBasis" in one for one in used if isinstance(one, dict))  # since 2.1.246
+
+
+def totals_of(used: raw.Raw) -> tuple[dict[str, Counts], dict[str, dict[str, Any]]]:
+    """What a result's `modelUsage` says: counts per model, and the rest. None for zeros. Raises Bad."""
+    totals: dict[str, Counts] = {}
+    more: dict[str, dict[str, Any]] = {}
+    for key, given in used.items():
+        entry = raw.mapping(given)
+        counts = {ours: raw.count(entry, theirs) for ours, theirs in _TOTALS}
+        if not any(counts.values()):
+            continue
+        model = raw.text(key.removesuffix("[1m]")) or "unknown"
+        if model in totals:  # with and without the long context
+            totals[model] = _sum((totals[model], counts))
+            more[model].pop("cost_usd", None)
+            continue
+        totals[model] = counts
+        cloud = raw.text(entry.get("provider"))
+        more[model] = {
+            "web_searches": raw.count(entry, "webSearchRequests"),
+            "reasoning_tokens": raw.count(entry, "thinkingTokens"),
+            **({"provider": cloud} if cloud in _CLOUDS else {}),
+            **(_cost(entry.get("costUSD")) if entry.get("costBasis") != "unknown" else {}),
+        }
+    return totals, more
+
+
+def _cost(value: object) -> dict[str, str]:
+    found = raw.usd(value)
+    return {"cost_usd": found, "cost_source": "client"} if found else {}
+
+
+def goes_on(before: dict[str, Counts], after: dict[str, Counts], between: Counts) -> bool:
+    """Whether totals are later ones of the same process, which is known to have used so much between."""
+    if any(after.get(model, {}).get(name, 0) < count for model, counts in before.items() for name, count in counts.items()):
+        return False
+    had, have = _sum(before.values()), _sum(after.values())
+    return all(have.get(name, 0) - had.get(name, 0) >= between.get(name, 0) for name in _AT_ONCE)
+
+
+def _exceeds(more: Counts, less: Counts) -> bool:
+    return more != less and all(more[name] >= count for name, count in less.items())
+
+
+def sums(messages: dict[str, Message]) -> dict[str, Counts]:
+    """What messages add up to, per model, each class of cache writes apart."""
+    found: dict[str, Counts] = {}
+    for message in messages.values():
+        for turn in message.turns:
+            counts = {name: turn[name] for name in events.TOKENS if name in turn}
+            if counts:
+                found[turn["model"]] = _sum((found.get(turn["model"], {}), counts))
+    return found
+
+
+def _plain(counts: Counts) -> Counts:
+    """Counts as a result states them: cache writes in one."""
+    wrote = counts.get("cache_write_tokens", 0) + counts.get("cache_write_1h_tokens", 0)
+    return {name: wrote if name == "cache_write_tokens" else counts.get(name, 0) for name, _ in _TOTALS}
+
+
+def _sum(several: Iterable[Counts]) -> Counts:
+    found: Counts = {}
+    for counts in several:
+        for name, count in counts.items():
+            found[name] = found.get(name, 0) + count
+    return found

@@ -1,0 +1,161 @@
+"""What `codex exec --json` prints -> events.
+
+`turn.completed` says what the thread used since it began, earlier processes included: its totals, not the turn's (Codex
+source, exec/src/event_processor_with_jsonl_output.rs, as of November 2026). A turn is many requests, so these are
+aggregates, and where the thread has a rollout its turns stand instead. No line names the model, but for versions of 2025.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tokenops import events, jsonl, projects, raw, read_codex, scan, when
+
+SOURCE = "codex-exec"
+CLIENT = "codex"
+
+WANTED = scan.having(b'"thread.started"', b'"turn.completed"', b'"token_count"', b'"session_configured"')
+_KINDS = (
+    "thread.started",
+    "turn.started",
+    "turn.completed",
+    "turn.failed",
+    "item.started",
+    "item.updated",
+    "item.completed",
+)
+_NAMES = (
+    ("input_tokens", "prompt_tokens", "input"),
+    ("cached_input_tokens", "cache_read_input_tokens", "cached_tokens"),
+    ("output_tokens", "completion_tokens", "output"),
+    ("reasoning_output_tokens", "reasoning_tokens"),
+    ("cache_write_input_tokens",),
+)
+
+
+def takes(line: raw.Raw) -> bool:
+    """Whether an object is a line of such a stream."""
+    return line.get("type") in _KINDS or isinstance(raw.mapping(line.get("msg")).get("type"), str)
+
+
+def claims(path: str, head: bytes) -> bool:
+    """Whether a file is such a stream."""
+    plain = head.replace(b" ", b"")
+    return any(mark in plain for mark in (b'"type":"thread.started"', b'"type":"turn.completed"', b'"msg":{"type":"'))
+
+
+def files(folder: str) -> Iterator[str]:
+    """The streams below a folder."""
+    yield from scan.claimed(folder, claims)
+
+
+def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+    """The threads' totals in a stream that was kept in a file, from the cursor on. Raises OSError."""
+    written = when.stamp(os.stat(path).st_mtime_ns // 1_000_000)
+    stream = Stream(places, reject, lambda: written, cursor.state)
+    for place, line in scan.values(path, cursor, WANTED, reject):
+        stream.state = cursor.state
+        yield from stream.take(line, place)
+
+
+class Stream:
+    """The thread that the last lines were of. `now` says the time of a line that says none itself."""
+
+    def __init__(
+        self,
+        places: projects.Places,
+        reject: jsonl.Reject,
+        now: Callable[[], str],
+        state: dict[str, Any] | None = None,
+    ) -> None:
+        self.places, self.reject, self.now = places, reject, now
+        # thread, began, cwd, model, provider; used: its totals; name: of these totals
+        self.state: dict[str, Any] = {} if state is None else state
+
+    def take(self, line: raw.Raw, place: str) -> Iterator[events.Event]:
+        """The totals that a line states."""
+        try:
+            found = self._taken(line)
+        except events.Bad as error:
+            self.reject(place, f"{error}; skipped")
+            return
+        if found is not None:
+            self.places.at = place
+            yield found
+
+    def rest(self) -> Iterator[events.Event]:
+        """Nothing: each line said all it had to say."""
+        return iter(())
+
+    def _taken(self, line: raw.Raw) -> events.Event | None:
+        message = raw.mapping(line.get("msg"))  # versions of 2025 wrapped each event
+        kind = message.get("type") or line.get("type")
+        if kind in ("thread.started", "session_configured"):
+            self._begin(message or line, self._ts(line))
+        elif kind == "token_count":
+            if "info" in message:
+                used = totals_of(raw.mapping(raw.mapping(message["info"]).get("total_token_usage")))
+            else:  # until September 2025 one request's own counts
+                used = _added(self.state.get("used"), totals_of(message))
+            return self._total(used, self._ts(line))
+        elif kind == "turn.completed":
+            holders = (line, *(raw.mapping(line.get(key)) for key in ("data", "result", "response")))
+            usage = next((one["usage"] for one in holders if isinstance(one.get("usage"), dict)), None)
+            if usage is not None:
+                return self._total(totals_of(usage), self._ts(line))
+        return None
+
+    def _begin(self, line: raw.Raw, ts: str) -> None:
+        name = raw.identity(line.get("thread_id", line.get("session_id")))
+        if name and name == self.state.get("thread"):
+            return  # resumed: the totals go on
+        born = read_codex.uuid_ms(name)
+        began = when.stamp(born) if born and born < 1 << 42 else ts
+        self.state.clear()
+        self.state |= {"thread": name, "began": began, "cwd": raw.path(line.get("cwd"))}
+        self.state |= {"model": raw.text(line.get("model")), "provider": raw.text(line.get("model_provider_id"))}
+
+    def _ts(self, line: raw.Raw) -> str:
+        given = next((line[key] for key in ("timestamp", "created_at", "createdAt") if line.get(key) is not None), None)
+        return self.now() if given is None else raw.moment(given)
+
+    def _total(self, used: tuple[int, ...], ts: str) -> events.Event | None:
+        """A thread's totals; those that began anew stand beside the ones before."""
+        if not any(used):
+            return None
+        state = self.state
+        before = state.get("used")
+        if before and any(now < then for now, then in zip(used, before, strict=True)):
+            state["name"] = f"{state['name']}:{events.digest(*used)}"[-200:]
+        state["used"] = list(used)
+        thread, model = state.get("thread", ""), state.get("model", "")
+        name = state.setdefault("name", thread or events.digest(*used))
+        attribution = self.places.attribution(SOURCE, CLIENT, state.get("cwd", ""), "", thread)
+        # No observed_at: of two readings of running totals the larger is the later.
+        return raw.aggregate(
+            state.setdefault("began", ts),
+            f"usage:{CLIENT}:{name}:{model or 'unknown'}",
+            attribution,
+            model,
+            counts_of(used),
+            state.get("provider", ""),
+        )
+
+
+def totals_of(usage: raw.Raw) -> tuple[int, ...]:
+    """Input, cached, output, reasoning and written of a usage object. Raises Bad."""
+    return tuple(raw.count(usage, *names) for names in _NAMES)
+
+
+def _added(before: list[int] | None, more: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(a + b for a, b in zip(before or [0] * len(more), more, strict=True))
+
+
+def counts_of(used: tuple[int, ...]) -> dict[str, Any]:
+    """The record's disjoint counts: cached and written are inside input, reasoning inside output."""
+    sent, cached, output, reasoning, wrote = used
+    cached = min(cached, sent)
+    wrote = min(wrote, sent - cached)
+    return {**read_codex.counts_of((sent - wrote, cached, output, reasoning)), "cache_write_tokens": wrote}

@@ -1,0 +1,318 @@
+"""GitHub Copilot CLI -> events.
+
+Three stores, which overlap. `session-store.db` has a row per call since 1.0.69 (July 2026): turns. Telemetry that was
+exported has a span per call: turns, of what the database does not know. A session's `events.jsonl` sums up per model
+when the program ends: aggregates, which count where a session has no turn.
+
+The sums were those of the process up to 1.0.68, so those of a session that is resumed add up; since then they go on
+where they stood. Which of the two it is, is told from the answers between. (GitHub's SDK for the CLI, the CLI's public
+issues, and published logs, as of November 2026.)
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from tokenops import copilot_otel, database, events, jsonl, projects, raw, scan, when
+from tokenops.copilot_otel import CLIENT, SOURCE, Stored
+
+if TYPE_CHECKING:
+    import sqlite3
+
+_STORE = "session-store.db"
+_CALLS = "assistant_usage_events"
+_NEEDED = {"session_id", "input_tokens", "output_tokens", "created_at"}
+_TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+_USED = ("inputTokens", "outputTokens", "cacheReadTokens", "cacheWriteTokens", "reasoningTokens")
+_WANTED = scan.having(copilot_otel.WANTED, b'"session.start"', b'"session.resume"', b'"session.shutdown"', b'"outputTokens"')
+_QUICK = 1 << 18
+_DAY_MS = 86_400_000
+_SIMPLE = re.compile(r"[\w-]{1,100}\Z")
+_SHUTDOWNS = 50  # of which it is remembered that they were seen
+
+# Model -> requests, the counts of _USED, billionths of AI units.
+Sums = dict[str, list[int]]
+
+
+def files(home: str) -> Iterator[str]:
+    """The database, the sessions' events and the telemetry of a Copilot directory.
+
+    Or of one that holds only sessions, or only telemetry.
+    """
+    store, state, otel = (os.path.join(home, name) for name in (_STORE, "session-state", "otel"))
+    if os.path.isfile(store):
+        yield store
+    if os.path.basename(os.path.normpath(home)) == "session-state":
+        yield from _sessions(home)
+        return
+    yield from _sessions(state)
+    whole = os.path.isfile(store) or os.path.isdir(state) or os.path.isdir(otel)
+    for path in scan.walk(otel if whole else home):
+        if path.endswith(".jsonl"):
+            yield path
+
+
+def _sessions(state: str) -> Iterator[str]:
+    """The sessions' events: a folder for each session, in 2025 a file."""
+    try:
+        names = sorted(os.listdir(state))
+    except OSError:
+        return
+    for name in names:
+        path = os.path.join(state, name)
+        if not name.endswith(".jsonl"):
+            path = os.path.join(path, "events.jsonl")
+        if os.path.isfile(path):
+            yield path
+
+
+def claims(path: str, head: bytes) -> bool:
+    """Whether a file is the database, a session's events or telemetry."""
+    if database.is_one(path):
+        return os.path.basename(path) == _STORE or _CALLS.encode() in head
+    if copilot_otel.WANTED in head:
+        return b"copilot" in head  # others export such telemetry too
+    return b'"session.start"' in head or b'"session.shutdown"' in head
+
+
+def hints(home: str) -> Iterator[str]:
+    """What the user should know of sessions that hold no counts."""
+    state = os.path.join(home, "session-state")
+    sessions = list(_sessions(state))
+    if sessions and not any(path not in sessions for path in files(home)) and not any(map(_summed, sessions)):
+        yield (
+            f"{state}: these sessions hold no token counts; end them with /exit, update Copilot CLI (it keeps the counts "
+            "of each call since 1.0.69), or send its requests through tok-proxy"
+        )
+
+
+def _summed(path: str) -> bool:
+    """Whether a session's events end with counts, as far as a quick look can tell."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.path.getsize(path) - _QUICK))
+            return b'"modelMetrics":{"' in file.read()
+    except OSError:
+        return False
+
+
+def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+    """The turns and sums of one file from the cursor on. Raises OSError, Bad."""
+    if database.is_one(path):
+        yield from _rows(path, cursor, places, reject)
+        return
+    stored = _stored(_home_of(path))
+    for place, line in scan.records(path, cursor, _WANTED, reject):
+        places.at = place
+        try:
+            if "attributes" in line:
+                yield from copilot_otel.turns(line, cursor, places, stored)
+            else:
+                yield from _sums(path, line, cursor.state, places)
+        except events.Bad as error:
+            reject(place, f"{error}; skipped")
+
+
+def _rows(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+    """The calls that a database holds from the watermark on."""
+    with database.opened(path) as connection:
+        there = database.columns(connection, _CALLS)
+        if not there and database.columns(connection, "sessions"):
+            return  # of a version that kept no counts here
+        if not there >= _NEEDED:
+            raise events.Bad(f"no session store of Copilot CLI: no table {_CALLS} with the columns we know; skipped")
+        roots = _roots(connection)
+        since = cursor.state.get("row", 0)
+        newest = connection.execute(f'SELECT max(rowid) FROM "{_CALLS}"').fetchone()[0] or 0
+        since = since if since <= newest else 0  # else another database stands here now
+        # A call is numbered among its session's equal ones, so those before it are read again.
+        changed = f'rowid >= ? OR session_id IN (SELECT session_id FROM "{_CALLS}" WHERE rowid >= ?)'
+        rows = connection.execute(f'SELECT rowid AS "row", * FROM "{_CALLS}" WHERE {changed} ORDER BY rowid', (since, since))
+        seen: dict[str, int] = {}
+        for row in rows:
+            places.at = f"{path}:{_CALLS}[{row['row']}]"
+            try:
+                event = _call(dict(row), roots, seen, places)
+            except events.Bad as error:
+                if row["row"] >= since:
+                    reject(places.at, f"{error}; skipped")
+                continue
+            if event and row["row"] >= since:
+                yield event
+        cursor.state = {"row": newest}
+
+
+def _call(row: raw.Raw, roots: Mapping[Any, str], seen: dict[str, int], places: projects.Places) -> events.Event | None:
+    """The turn that a row is; none where nothing was used. Raises Bad."""
+    sent, answered, read, written, reasoning = (raw.count(row, name) for name in _TOKENS)
+    counts = copilot_otel.counts_of(sent, answered, read, written, reasoning)
+    if not counts:
+        return None
+    session = raw.identity(row["session_id"])
+    name = raw.numbered(seen, copilot_otel.name_of(session, sent, answered))
+    begun, took = when.moment(raw.moment(row["created_at"], "created_at")), row.get("duration_ms")
+    if isinstance(took, (int, float)) and 0 <= took < _DAY_MS:  # it is created when the answer has ended
+        begun -= int(took)
+    attribution = places.attribution(SOURCE, CLIENT, roots.get(row["session_id"], ""), "", session)
+    if row.get("parent_tool_call_id") or row.get("initiator") == "sub-agent":
+        attribution["sidechain"] = True
+    cost = raw.usd(copilot_otel.dollars(row.get("total_nano_aiu")))
+    return raw.turn(
+        when.stamp(begun),
+        name,
+        attribution,
+        raw.text(row.get("model")) or raw.text(row.get("copilot_usage_model")),
+        counts,
+        "",
+        session,
+        cost_usd=cost,
+        cost_source=cost and "reported",
+    )
+
+
+def _sums(path: str, line: raw.Raw, state: dict[str, Any], places: projects.Places) -> Iterator[events.Event]:
+    """What a session has used by now, where a line says so. `state` is the session's. Raises Bad."""
+    data = raw.mapping(line.get("data"))
+    match line.get("type"):
+        case "session.start":
+            state.setdefault("session", raw.identity(data.get("sessionId")))
+            state.setdefault("root", raw.path(raw.mapping(data.get("context")).get("cwd")))
+            state.setdefault("start", raw.moment(data.get("startTime") or line.get("timestamp"), "startTime"))
+        case "session.resume":
+            state["spoken"] = 0  # what a crash lost is in no later sum
+        case "assistant.message":
+            state["spoken"] = state.get("spoken", 0) + raw.count(data, "outputTokens")
+        case "session.shutdown":
+            if _again(state.setdefault("shutdowns", []), raw.identity(line.get("id"))):
+                return
+            state.setdefault("start", raw.moment(data.get("sessionStartTime") or line.get("timestamp"), "sessionStartTime"))
+            _add(state, _sums_in(data))
+            yield from _aggregates(path, line, state, places)
+            if any("usage" not in raw.mapping(said) for said in raw.mapping(data.get("modelMetrics")).values()):
+                raise events.Bad("modelMetrics without token counts")
+
+
+def _again(seen: list[str], name: str) -> bool:
+    """Whether a shutdown was seen before; remembers it."""
+    if name in seen:
+        return True
+    if name:
+        seen.append(name)
+        del seen[:-_SHUTDOWNS]
+    return False
+
+
+def _sums_in(data: raw.Raw) -> Sums:
+    """A shutdown's sums. Raises Bad."""
+    found = {}
+    for model, value in raw.mapping(data.get("modelMetrics")).items():
+        said = raw.mapping(value)
+        usage = raw.mapping(said.get("usage"))
+        requests, nano = raw.count(raw.mapping(said.get("requests")), "count"), said.get("totalNanoAiu")
+        billed = int(nano) if isinstance(nano, (int, float)) and 0 < nano < 1 << 62 else 0
+        found[raw.text(model)] = [requests, *(raw.count(usage, name) for name in _USED), billed]
+    return found
+
+
+def _add(state: dict[str, Any], new: Sums) -> None:
+    """Take in a shutdown's sums: they go on where the last stood, or begin again."""
+    last: Sums = state.get("last", {})
+    base: Sums = state.setdefault("base", {})
+    grown = all(
+        all(ours <= theirs for ours, theirs in zip(sums, new.get(model, [0] * len(sums)), strict=True))
+        for model, sums in last.items()
+    )
+    answered = sum(sums[2] for sums in new.values()) - sum(sums[2] for sums in last.values())
+    if not grown or answered < state.pop("spoken", 0):
+        for model, sums in last.items():
+            base[model] = _plus(base.get(model), sums)
+    state["spoken"] = 0
+    state["last"] = new
+
+
+def _plus(some: list[int] | None, more: list[int]) -> list[int]:
+    return [a + b for a, b in zip(some or [0] * len(more), more, strict=True)]
+
+
+def _aggregates(path: str, line: raw.Raw, state: dict[str, Any], places: projects.Places) -> Iterator[events.Event]:
+    """All that a session has used, per model. Raises Bad."""
+    at = raw.moment(line.get("timestamp"))
+    above, name = os.path.split(path)
+    session = state.get("session") or (os.path.basename(above) if name == "events.jsonl" else name.removesuffix(".jsonl"))
+    attribution = places.attribution(SOURCE, CLIENT, state.get("root", ""), "", session)
+    for model in {**state["base"], **state["last"]}:
+        requests, *used, nano = _plus(state["base"].get(model), state["last"].get(model) or [0] * 7)
+        counts = copilot_otel.counts_of(*used)
+        if not counts:
+            continue
+        cost = raw.usd(copilot_otel.dollars(nano))
+        yield raw.aggregate(
+            state["start"],
+            f"usage:copilot-cli:{session}:{model}",
+            attribution,
+            model,
+            {"turns": requests, **counts},
+            cost_usd=cost,
+            cost_source=cost and "reported",
+            observed_at=at,
+        )
+
+
+def _home_of(path: str) -> str:
+    """The Copilot directory that a file of telemetry belongs to: the one it lies in, else the usual one."""
+    above, inner, _ = path.rpartition("/otel/")
+    return above if inner else os.environ.get("COPILOT_HOME") or os.path.expanduser("~/.copilot")
+
+
+def _stored(home: str) -> Callable[[str], Stored]:
+    """What the database and its events say of a session. The database is opened when that is first asked."""
+
+    @functools.cache
+    def known() -> dict[str, Stored]:
+        try:
+            return _known(os.path.join(home, _STORE))
+        except (OSError, events.Bad):
+            return {}
+
+    @functools.cache
+    def told(session: str) -> Stored:
+        found = known().get(session, Stored())
+        return found if found.root else found._replace(root=_begun_in(home, session))
+
+    return told
+
+
+def _known(path: str) -> dict[str, Stored]:
+    """The sessions of a database. Raises OSError, Bad."""
+    with database.opened(path) as connection:
+        found = {session: Stored(None, root) for session, root in _roots(connection).items()}
+        first = f'rowid IN (SELECT min(rowid) FROM "{_CALLS}" GROUP BY session_id)'
+        for row in database.select(connection, _CALLS, "session_id", "created_at", where=first):
+            since = when.moment(raw.moment(row["created_at"], "created_at"))
+            found[row["session_id"]] = found.get(row["session_id"], Stored())._replace(since=since)
+        return found
+
+
+def _roots(connection: sqlite3.Connection) -> dict[Any, str]:
+    """The directory that each session works in."""
+    if not database.columns(connection, "sessions"):
+        return {}
+    return {row["id"]: raw.path(row["cwd"]) for row in database.select(connection, "sessions", "id", "cwd")}
+
+
+def _begun_in(home: str, session: str) -> str:
+    """The directory that a session's events say it began in."""
+    if not _SIMPLE.match(session):
+        return ""
+    try:
+        with open(os.path.join(home, "session-state", session, "events.jsonl"), "rb") as file:
+            line = orjson.loads(file.readline(_QUICK))
+    except (OSError, ValueError):
+        return ""
+    return raw.path(raw.mapping(raw.mapping(raw.mapping(line).get("data")).get("context")).get("cwd"))

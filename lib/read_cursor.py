@@ -1,0 +1,157 @@
+"""Cursor's usage export -> turns.
+
+Cursor keeps no counts on disk. Its dashboard exports them as CSV, a row per request, which the user puts in
+$XDG_DATA_HOME/tokenops/cursor or names. By exports of 2026 the four token columns are disjoint, "Input (w/ Cache Write)"
+being what was written to the cache, and add up to "Total Tokens". A row never changes, so the same one in two exports is
+one turn; two equal rows of one export are two.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+from collections.abc import Iterator
+
+from tokenops import events, jsonl, projects, raw, scan, when
+
+SOURCE = "cursor-csv"
+CLIENT = "cursor"
+
+_TOKENS = {
+    "input_tokens": "input (w/o cache write)",
+    "cache_read_tokens": "cache read",
+    "cache_write_tokens": "input (w/ cache write)",
+    "output_tokens": "output tokens",
+}
+_TOTAL = "total tokens"
+_NEEDED = ("date", "model", *_TOKENS.values(), _TOTAL)
+_FREE = ("errored", "aborted")  # kinds of requests that came to nothing
+_BILLED = ("", "on-demand", "usage-based")  # kinds whose cost is charged; others are covered by the plan or by a key
+_COUNT = re.compile(r"\d{1,3}(,\d{3})+\Z|\d{1,15}\Z")
+_LOCAL = ("%m/%d/%Y, %I:%M:%S %p", "%m/%d/%Y, %I:%M %p", "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M",
+          "%b %d, %Y, %I:%M:%S %p", "%b %d, %Y, %I:%M %p")  # fmt: skip
+_DATE = re.compile(r"\d{4}-\d\d-\d\d\Z")
+
+Row = dict[str, str]
+
+
+def files(home: str) -> Iterator[str]:
+    """The exports in a directory, not below it: people name the one where their downloads lie."""
+    try:
+        names = sorted(os.listdir(home))
+    except OSError:
+        return
+    for path in (os.path.join(home, name) for name in names if name.lower().endswith(".csv")):
+        try:
+            with open(path, "rb") as file:
+                head = file.read(4096)
+        except OSError:
+            continue
+        if claims(path, head):
+            yield path
+
+
+def claims(path: str, head: bytes) -> bool:
+    """Whether a file is an export."""
+    header = head.split(b"\n", 1)[0].lower()
+    return b"input (w/o cache write)" in header and b"date" in header
+
+
+def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+    """The turns of one export. Raises OSError, Bad."""
+    with open(path, "rb") as file:
+        data = file.read()
+    cursor.offset = len(data)
+    attribution = places.attribution(SOURCE, CLIENT, "", "", "")
+    seen: dict[str, int] = {}
+    for place, row in rows(path, data, reject):
+        try:
+            counts = counts_of(row)
+            if not counts:
+                continue
+            ts = time_of(row["date"])
+        except events.Bad as error:
+            reject(place, f"{error}; skipped")
+            continue
+        model = raw.text(row["model"])
+        name = raw.numbered(seen, events.digest(ts, model, counts))
+        places.at = place
+        yield raw.turn(ts, f"cursor:{name}", attribution, model, counts, "cursor", **cost_of(row))
+
+
+def rows(path: str, data: bytes, reject: jsonl.Reject) -> Iterator[tuple[str, Row]]:
+    """Place and cells of each row. Raises Bad.
+
+    Line by line: no cell of an export has a line break, and a lost quote must not swallow the lines after it.
+    """
+    import csv
+
+    header: list[str] = []
+    for number, line in enumerate(data.removeprefix(jsonl.BOM).split(b"\n"), 1):
+        text = line.decode(errors="replace").strip()
+        if not text:
+            continue
+        try:
+            cells = [cell.strip() for cell in next(csv.reader([text], strict=True), [])]
+        except csv.Error:
+            cells = []
+        if not header:
+            header = [cell.lower() for cell in cells]
+            if missing := [name for name in _NEEDED if name not in header]:
+                raise events.Bad(f"no usage export of Cursor with token counts: no column {missing[0]!r}; skipped")
+        elif len(cells) != len(header):
+            why = f"{len(cells)} cells where {len(header)} were expected" if cells else "a quote where none can be"
+            reject(f"{path}:{number}", f"{why}; skipped")
+        else:
+            yield f"{path}:{number}", dict(zip(header, cells, strict=True))
+    if not header:
+        raise events.Bad("empty; skipped")
+
+
+def counts_of(row: Row) -> dict[str, int]:
+    """The record's disjoint counts; none for a request that came to nothing. Raises Bad."""
+    kind = row.get("kind", "").lower()
+    if any(word in kind for word in _FREE):
+        return {}
+    found = {name: _count(row[column], column) for name, column in _TOKENS.items()}
+    total = _count(row[_TOTAL], _TOTAL)
+    if not total and not any(found.values()):
+        if cost_of(row):
+            raise events.Bad("a request that was charged for, without token counts")
+        return {}
+    if sum(found.values()) != total:
+        raise events.Bad(f"the token columns add up to {sum(found.values())}, the total says {total}")
+    return {name: count for name, count in found.items() if count}
+
+
+def _count(cell: str, column: str) -> int:
+    if cell in ("", "-"):
+        return 0
+    if not _COUNT.match(cell):
+        raise events.Bad(f"{column!r} is no count")
+    return int(cell.replace(",", ""))
+
+
+def cost_of(row: Row) -> dict[str, str]:
+    """The fields of a cost, where Cursor charged one. What a plan covers has a price there too, which nobody paid."""
+    if row.get("kind", "").lower() not in _BILLED:
+        return {}
+    cost = raw.usd(re.sub(r"[$,\s]", "", row["cost to you"] if "cost to you" in row else row.get("cost", "")))
+    return {"cost_usd": cost, "cost_source": "reported"} if cost else {}
+
+
+def time_of(cell: str) -> str:
+    """A row's time: in UTC as exported, or as a spreadsheet shows it, then in this machine's zone. Raises Bad."""
+    if _DATE.match(cell):
+        cell += "T00:00:00Z"
+    try:
+        return raw.moment(cell, "date")
+    except events.Bad:
+        for form in _LOCAL:
+            try:
+                found = datetime.datetime.strptime(cell, form).replace(tzinfo=when.zone(None))
+                return when.stamp(when.moment(found.isoformat()))
+            except (ValueError, OverflowError):
+                continue
+        raise

@@ -1,0 +1,167 @@
+"""Droid sessions -> totals.
+
+Droid keeps one `<session>.settings.json` per session, whose `tokenUsage` is the sum of the session so far, beside the
+session's transcript `<session>.jsonl`, which holds the working directory and no counts. Cached input stands beside
+`inputTokens` (a live session of September 2026: 1048 of 11800). `inclusiveTokenUsage` adds the subagents, which have
+files of their own. Factory bills in credits, which are not dollars and are left out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from tokenops import events, jsonl, names, projects, raw, scan, when
+
+SOURCE = "droid"
+CLIENT = "droid"
+
+_ENDING = ".settings.json"
+_HEAD = 1 << 20  # of a transcript: its first line has the directory, its second the first time
+# The model of a user's own key is shown as custom:<name>-[<whose>]-<slot>.
+_SLOT = re.compile(r"[-\s]*\[[^\]]*\](?:-\d+)?\Z")
+_MODEL = re.compile(rb"Model:[ \t]*([A-Za-z0-9][\w.:/-]{1,80})")
+_UNDATED = "the session's start is not recorded: dated by the last change of its file"
+
+
+def files(home: str) -> Iterator[str]:
+    """The sessions of a Factory home, or of its `sessions` directory."""
+    nested = os.path.join(home, "sessions")
+    for path in scan.walk(nested if os.path.isdir(nested) else home):
+        if path.endswith(_ENDING):
+            yield path
+
+
+def claims(path: str, head: bytes) -> bool:
+    """Whether a file is a session's settings."""
+    return path.endswith(_ENDING) and (b'"tokenUsage"' in head or b'"providerLock"' in head)
+
+
+def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+    """The total of one session. Raises OSError, Bad."""
+    changed = when.stamp(max(os.stat(path).st_mtime_ns // 1_000_000, 0))
+    settings = scan.document(path, cursor)
+    session = os.path.basename(path).removesuffix(_ENDING)
+    usage = usage_of(settings)
+    counts = counts_of(usage)
+    if not counts:
+        return
+    told = transcript(path.removesuffix(_ENDING) + ".jsonl")
+    began = min(filter(None, (_moment(settings.get("providerLockTimestamp")), told.began)), default="")
+    folder = os.path.basename(os.path.dirname(path))
+    attribution = places.attribution(SOURCE, CLIENT, told.root, "" if folder == "sessions" else folder, session)
+    if is_subagent(settings):
+        attribution["sidechain"] = True
+    places.at = path
+    yield raw.aggregate(
+        began or changed,
+        f"usage:droid:{session}",
+        attribution,
+        model_of(settings.get("model")) or model_in(told.head),
+        counts,
+        "factory",
+        observed_at=changed,
+        caveat="" if began else _UNDATED,
+        **unsure(usage, counts),
+    )
+
+
+def usage_of(settings: raw.Raw) -> raw.Raw:
+    """The session's own sum. Raises Bad where only the sum with its subagents is given."""
+    if type(settings.get("tokenUsage")) is dict or type(settings.get("inclusiveTokenUsage")) is not dict:
+        return raw.mapping(settings.get("tokenUsage"))
+    if raw.mapping(settings.get("childInclusiveTokenUsageBySessionId")):
+        raise events.Bad("only the sum with its subagents is given, and they are counted themselves; skipped")
+    return raw.mapping(settings["inclusiveTokenUsage"])
+
+
+def counts_of(usage: raw.Raw) -> dict[str, int]:
+    """The record's disjoint counts. Raises Bad.
+
+    A total says what stands inside what. Without one, cached input stands beside the input, and thinking inside the
+    output, as the vendors' own counts have it, unless there is more thinking than output.
+    """
+    sent, output, thinking = (raw.count(usage, name) for name in ("inputTokens", "outputTokens", "thinkingTokens"))
+    written, read = raw.count(usage, "cacheCreationTokens"), raw.count(usage, "cacheReadTokens")
+    total = raw.count(usage, "totalTokens")
+    if not any((sent, output, thinking, written, read)):
+        if total:
+            raise events.Bad("only a total is given; unknown which part is input")
+        return {}
+    kept = written + read
+    for inside, beside in itertools.product((False, True), (thinking > output, True)):
+        if (not inside or kept <= sent) and total == sent + output + (not inside) * kept + beside * thinking:
+            break
+    else:
+        inside, beside = False, thinking > output
+    found = {
+        "input_tokens": sent - inside * kept,
+        "cache_read_tokens": read,
+        "cache_write_tokens": written,
+        "output_tokens": output + beside * thinking,
+        "reasoning_tokens": thinking,
+    }
+    return {name: count for name, count in found.items() if count}
+
+
+def unsure(usage: raw.Raw, counts: raw.Raw) -> dict[str, str]:
+    """What to say of counts that do not add up to the total beside them."""
+    total = raw.count(usage, "totalTokens")
+    if not total or events.token_sum(dict(counts)) == total:
+        return {}
+    return {"usage": "partial", "usage_reason": "the counts do not add up to the total beside them"}
+
+
+def is_subagent(settings: raw.Raw) -> bool:
+    """Whether another session called this one."""
+    tags = (raw.mapping(tag) for tag in raw.items(settings.get("tags")))
+    return any(raw.mapping(tag.get("metadata")).get("callingSessionId") for tag in tags)
+
+
+def model_of(value: object) -> str:
+    """A model's name without what Droid puts around the name of a user's own."""
+    name = raw.text(value).strip()
+    if not name.startswith("custom:"):
+        return name
+    return re.sub(r"\s+", "-", _SLOT.sub("", name.removeprefix("custom:")).strip()).lower()
+
+
+class Transcript(NamedTuple):
+    """What the beginning of a session's transcript tells."""
+
+    root: str = ""
+    began: str = ""
+    head: bytes = b""
+
+
+def transcript(path: str) -> Transcript:
+    """The beginning of a transcript; nothing where there is none."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return Transcript()
+    root = began = ""
+    for line in head.split(b"\n", 500)[:500]:
+        for record in jsonl.parsed(line, lambda why: None):
+            root = root or raw.path(record.get("cwd"))
+            began = began or _moment(record.get("timestamp"))
+        if root and began:
+            break
+    return Transcript(root, began, head)
+
+
+def model_in(head: bytes) -> str:
+    """The model that the client's own instructions name. Only names of known families: a prompt may say "Model:" too."""
+    found = (match[1].decode() for match in _MODEL.finditer(head))
+    return next((name for name in found if names.provider_of(name)), "")
+
+
+def _moment(value: Any) -> str:
+    try:
+        return raw.moment(value)
+    except events.Bad:
+        return ""

@@ -1,0 +1,236 @@
+"""goose's session database -> turns and totals.
+
+`sessions.db` keeps each session's sums (`accumulated_*`) and, since schema 15 (2026), every request in `usage_ledger`.
+A session whose requests are all there is given turn by turn, an older one as a total. By goose's source (session_manager.rs
+and token_usage.rs, November 2026) the input includes what was read from and written to a cache; the cache columns came
+with schema 14, so an older total does not tell them apart. For Gemini, older versions left the thoughts out of the output
+but not out of the total.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tokenops import database, events, jsonl, names, projects, raw, scan
+
+if TYPE_CHECKING:
+    import sqlite3
+
+SOURCE = "goose"
+CLIENT = "goose"
+
+_NAME = "sessions.db"
+# These run another client, whose own log has the turns.
+_DRIVEN = frozenset(("claude-code", "claude-acp", "codex", "codex-acp", "gemini-cli", "copilot-acp", "amp-acp", "pi-acp"))
+_KINDS = ("input", "output", "total", "cache_read", "cache_write")
+_ACCUMULATED, _LAST = "accumulated_", ""
+_SESSION = (
+    *("id", "session_type", "working_dir", "created_at", "updated_at", "provider_name", "model_config_json"),
+    *(f"{prefix}{kind}_tokens" for prefix in (_ACCUMULATED, _LAST) for kind in _KINDS),
+    "accumulated_cost",
+)
+_REQUEST = ("id", "created_timestamp", "model", *(f"{kind}_tokens" for kind in _KINDS), "cost", "cost_source")
+
+
+class Counts(NamedTuple):
+    """The record's disjoint counts, and what is not known of them."""
+
+    counts: dict[str, int]
+    unsure: str = ""
+
+    def more(self) -> dict[str, str]:
+        """The fields that say so."""
+        return {"usage": "partial", "usage_reason": self.unsure} if self.unsure else {}
+
+
+def files(home: str) -> Iterator[str]:
+    """The database of a sessions directory, or of the directory above it."""
+    for folder in (home, os.path.join(home, "sessions")):
+        path = os.path.join(folder, _NAME)
+        if os.path.isfile(path):
+            yield path
+            return
+
+
+def claims(path: str, head: bytes) -> bool:
+    """Whether a file is goose's database."""
+    named = os.path.basename(path) == _NAME or b"accumulated_input_tokens" in head
+    return named and head.startswith(b"SQLite format 3\0")
+
+
+def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+    """The turns and totals that are new in a database. Raises OSError, Bad."""
+    with database.opened(path) as connection:
+        columns = database.columns(connection, "sessions")
+        if not {"id", "created_at"} <= columns or "total_tokens" not in columns:
+            raise events.Bad("no goose database: it has no table of sessions with token counts; skipped")
+        since = _resumed(connection, cursor, "updated_at" in columns)
+        where = 'datetime("updated_at") IS NULL OR datetime("updated_at") >= ?' if since[0] else "1"
+        complete = _complete(connection)
+        for found in database.select(
+            connection, "sessions", *_SESSION, where=where, given=(since[0],) if since[0] else ()
+        ).fetchall():
+            row = dict(found)
+            place = f"{path}:{raw.identity(row['id']) or 'a session'}"
+            try:
+                session = _Session(row, places)
+            except events.Bad as error:
+                reject(place, f"{error}; skipped")
+                continue
+            if raw.text(row["provider_name"]) in _DRIVEN:
+                continue
+            if _spent(row) <= complete.get(row["id"], -1):
+                given = (row["id"], since[1])
+                requests = database.select(
+                    connection, "usage_ledger", *_REQUEST, where="session_id = ? AND id > ? ORDER BY id", given=given
+                )
+                yield from session.turns(map(dict, requests), place, reject)
+            else:
+                yield from session.total(place, reject)
+
+
+def _resumed(connection: sqlite3.Connection, cursor: scan.Cursor, dated: bool) -> tuple[str, int]:
+    """From what time of change and after which request to read; the cursor is moved to the latest there are."""
+    time, request = cursor.state.get("updated", ""), cursor.state.get("request", 0)
+    latest = connection.execute("SELECT MAX(datetime(updated_at)) FROM sessions").fetchone()[0] if dated else None
+    kept = {"id", "session_id"} <= database.columns(connection, "usage_ledger")
+    last = connection.execute("SELECT MAX(id) FROM usage_ledger").fetchone()[0] if kept else 0
+    cursor.state = {"updated": raw.text(latest), "request": last if type(last) is int else 0}
+    if time > cursor.state["updated"] or request > cursor.state["request"]:
+        return "", 0  # not the database that it was
+    return time, request
+
+
+def _complete(connection: sqlite3.Connection) -> dict[Any, float]:
+    """The sessions whose requests are all known, and their sum.
+
+    `carried_forward` stands for the requests that were made before there was a ledger.
+    """
+    columns = database.columns(connection, "usage_ledger")
+    if not {"id", "session_id", "input_tokens", "output_tokens", "total_tokens", "cost_source"} <= columns:
+        return {}
+    spent = "TOTAL(COALESCE(total_tokens, COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0)))"
+    carried = "TOTAL(cost_source = 'carried_forward')"
+    rows = connection.execute(f"SELECT session_id, {spent}, {carried} FROM usage_ledger GROUP BY session_id")
+    return {session: total for session, total, before in rows if not before}
+
+
+def _spent(row: raw.Raw) -> float:
+    """A session's sum, for comparing; it may be damaged."""
+    total = row["accumulated_total_tokens"]
+    return total if type(total) in (int, float) else 0
+
+
+class _Session:
+    """One session, and how its rows become records."""
+
+    def __init__(self, row: raw.Raw, places: projects.Places) -> None:
+        self.row, self.places = row, places
+        self.name = raw.identity(row["id"])
+        if not self.name:
+            raise events.Bad("a session without a name")
+        self.began = raw.moment(row["created_at"], "created_at")
+        # A session's name is its date and a counter of its database: the second of its start tells it from others.
+        self.key = f"{self.name}@{self.began[:19]}"
+        self.provider = raw.text(row["provider_name"])
+        self.attribution = places.attribution(SOURCE, CLIENT, raw.path(row["working_dir"]), "", self.name)
+        if row["session_type"] == "sub_agent":
+            self.attribution["sidechain"] = True
+
+    def turns(self, requests: Iterator[raw.Raw], place: str, reject: jsonl.Reject) -> Iterator[events.Event]:
+        """Its requests."""
+        for request in requests:
+            at = f"{place}:usage_ledger:{raw.identity(request['id'])}"
+            try:
+                model = raw.text(request["model"])
+                found = counts_of(request, "", model)
+                if not found.counts:
+                    continue
+                ts = raw.moment(request["created_timestamp"], "created_timestamp")
+            except events.Bad as error:
+                reject(at, f"{error}; skipped")
+                continue
+            vendor = request["cost_source"] == "provider_reported"
+            self.places.at = at
+            yield raw.turn(
+                ts,
+                f"goose:{self.key}:{raw.identity(request['id'])}",
+                self.attribution,
+                model,
+                found.counts,
+                self.provider,
+                self.name,
+                **found.more(),
+                **_cost(request["cost"], "reported" if vendor else "client"),
+            )
+
+    def total(self, place: str, reject: jsonl.Reject) -> Iterator[events.Event]:
+        """Its sum; nothing where nothing was spent."""
+        row = self.row
+        model = model_of(row["model_config_json"])
+        prefix = _ACCUMULATED if any(row[f"{_ACCUMULATED}{kind}_tokens"] for kind in _KINDS[:3]) else _LAST
+        try:
+            found = counts_of(row, prefix, model)
+            changed = raw.moment(row["updated_at"], "updated_at") if row["updated_at"] is not None else self.began
+        except events.Bad as error:
+            reject(place, f"{error}; skipped")
+            return
+        if not found.counts:
+            return
+        if prefix == _LAST:
+            found = found._replace(unsure="only the last request's counts are recorded")
+        elif row["accumulated_cache_read_tokens"] is None and row["accumulated_cache_write_tokens"] is None:
+            found = found._replace(unsure=found.unsure or "cached input is not told apart from other input")
+        self.places.at = place
+        yield raw.aggregate(
+            self.began,
+            f"usage:goose:{self.key}",
+            self.attribution,
+            model,
+            found.counts,
+            self.provider,
+            observed_at=changed,
+            **found.more(),
+            **_cost(row["accumulated_cost"], "client"),
+        )
+
+
+def _cost(amount: object, source: str) -> dict[str, str]:
+    cost = raw.usd(amount)
+    return {"cost_usd": cost, "cost_source": source} if cost else {}
+
+
+def model_of(config: object) -> str:
+    """The model in a session's configuration; "" where none is."""
+    if type(config) is not str:
+        return ""
+    found, _ = jsonl.objects(config.encode(errors="replace"))
+    return raw.text(found[0].get("model_name")) if found else ""
+
+
+def counts_of(row: raw.Raw, prefix: str, model: str) -> Counts:
+    """The record's disjoint counts. Raises Bad."""
+    sent, output, total, read, written = (raw.count(row, f"{prefix}{kind}_tokens") for kind in _KINDS)
+    if not sent and not output:
+        if total:
+            raise events.Bad("only a total is given; unknown which part is input")
+        return Counts({})
+    kept, rest, thoughts, unsure = read + written, total - sent - output, 0, ""
+    if kept > sent or 0 < kept == rest:
+        rest -= kept  # cached input beside the rest
+    else:
+        sent -= kept
+    if rest > 0 and names.provider_of(model) == "gemini":
+        thoughts = rest
+    elif rest > 0:
+        unsure = "a part of the reported total is neither input nor output"
+    found = {
+        "input_tokens": sent,
+        "cache_read_tokens": read,
+        "cache_write_tokens": written,
+        "output_tokens": output + thoughts,
+        "reasoning_tokens": thoughts,
+    }
+    return Counts({name: count for name, count in found.items() if count}, unsure)

@@ -1,0 +1,211 @@
+"""Hermes Agent's session database -> totals.
+
+`state.db` keeps each session's sums in `sessions` and, since schema 20 (2026), in `session_model_usage` what each model
+took. Calls beside the conversation (titles, vision, compression) stand only there; those of a voice chat stand in both. By
+Hermes Agent's source (hermes_state_usage.py and usage_pricing.py, November 2026) the input has no cached part, the output
+has the reasoning, and of the costs only the actual one is a vendor's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tokenops import database, events, jsonl, projects, raw, scan
+
+if TYPE_CHECKING:
+    import sqlite3
+
+SOURCE = "hermes"
+CLIENT = "hermes"
+
+_NAME = "state.db"
+_COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "api_call_count")
+_COSTS = ("actual_cost_usd", "estimated_cost_usd")
+_ROUTE = ("model", "billing_provider")
+_SESSION = (
+    *("id", "source", "model_config", "started_at", "ended_at", "last_activity_at", "cwd", "git_repo_root"),
+    *(*_ROUTE, *_COUNTS, *_COSTS),
+)
+_SHARE = (*_ROUTE, "task", *_COUNTS, *_COSTS, "last_seen")
+_IN_SUMS = ("", "voice_chat")  # tasks whose calls the session's sums have too
+_NOBODY = ("custom", "auto", "local", "unknown")
+# Sessions say when they were last active once a minute, and counts are written a little later.
+_MARGIN_S = 3600.0
+
+Share = dict[str, Any]  # counts and costs of some calls, under the database's names
+
+
+class Route(NamedTuple):
+    """Who answered, and for which task beside the conversation."""
+
+    model: str
+    provider: str
+    task: str = ""
+
+
+def files(home: str) -> Iterator[str]:
+    """The databases of a Hermes home: the usual profile's, then the named ones'."""
+    folders = [home]
+    profiles = os.path.join(home, "profiles")
+    if os.path.isdir(profiles):
+        folders += [os.path.join(profiles, name) for name in sorted(os.listdir(profiles))]
+    for folder in folders:
+        path = os.path.join(folder, _NAME)
+        if os.path.isfile(path):
+            yield path
+
+
+def claims(path: str, head: bytes) -> bool:
+    """Whether a file is Hermes Agent's database."""
+    named = os.path.basename(path) == _NAME or (b"estimated_cost_usd" in head and b"system_prompt" in head)
+    return named and head.startswith(b"SQLite format 3\0")
+
+
+def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+    """The totals of the sessions that changed. Raises OSError, Bad."""
+    with database.opened(path) as connection:
+        if not {"id", "started_at", "input_tokens", "output_tokens"} <= database.columns(connection, "sessions"):
+            raise events.Bad("no Hermes Agent database: it has no table of sessions with token counts; skipped")
+        where, given = _changed(connection, cursor)
+        for row in database.select(connection, "sessions", *_SESSION, where=where, given=given).fetchall():
+            place = f"{path}:{raw.identity(row['id']) or 'a session'}"
+            try:
+                found = list(totals(dict(row), _shares(connection, row["id"]), places))
+            except events.Bad as error:
+                reject(place, f"{error}; skipped")
+                continue
+            places.at = place
+            yield from found
+
+
+def _changed(connection: sqlite3.Connection, cursor: scan.Cursor) -> tuple[str, tuple[Any, ...]]:
+    """Which sessions to read; the cursor is moved to the latest change there is."""
+    there = database.columns(connection, "sessions")
+    times = [name for name in ("last_activity_at", "ended_at") if name in there]
+    shared = {"session_id", "last_seen"} <= database.columns(connection, "session_model_usage")
+    latest = [_latest(connection, "sessions", name) for name in (*times, "started_at")]
+    if shared:
+        latest.append(_latest(connection, "session_model_usage", "last_seen"))
+    mark, cursor.state = cursor.state.get("seen", 0.0), {"seen": max(latest)}
+    if not times or not mark or mark > cursor.state["seen"]:
+        return "1", ()
+    since = mark - _MARGIN_S
+    tests = [" AND ".join(f'"{name}" IS NULL' for name in times), *(f'"{name}" >= ?' for name in times)]
+    if shared:
+        tests.append("id IN (SELECT session_id FROM session_model_usage WHERE last_seen >= ?)")
+    return " OR ".join(tests), (since,) * (len(tests) - 1)
+
+
+def _latest(connection: sqlite3.Connection, table: str, column: str) -> float:
+    """The latest time in a column of unix seconds; damage left out."""
+    query = f'SELECT MAX("{column}") FROM "{table}" WHERE "{column}" BETWEEN 0 AND 100000000000'
+    return float(connection.execute(query).fetchone()[0] or 0)
+
+
+def _shares(connection: sqlite3.Connection, session: object) -> list[raw.Raw]:
+    """What each model took of a session, in order of time; none where the database does not say."""
+    if not {"session_id", "model", "first_seen"} <= database.columns(connection, "session_model_usage"):
+        return []
+    where = "session_id = ? ORDER BY first_seen, model, billing_provider"
+    return [dict(row) for row in database.select(connection, "session_model_usage", *_SHARE, where=where, given=(session,))]
+
+
+def totals(session: raw.Raw, rows: list[raw.Raw], places: projects.Places) -> Iterator[events.Event]:
+    """The totals of one session. Raises Bad.
+
+    The first has no model in its identity: a session that does not say what each model took is one record, whatever
+    model it goes on with.
+    """
+    name = raw.identity(session["id"])
+    if not name:
+        raise events.Bad("a session without a name")
+    began = raw.moment(session["started_at"], "started_at")
+    root = raw.path(session["cwd"]) or raw.path(session["git_repo_root"])
+    attribution = places.attribution(SOURCE, CLIENT, root, "", name)
+    if is_subagent(session):
+        attribution["sidechain"] = True
+    times = (session["last_activity_at"], session["ended_at"], *(row["last_seen"] for row in rows))
+    changed = max(began, *map(_moment, times))
+    for number, (route, share) in enumerate(shares_of(session, rows).items()):
+        counts = counts_of(share)
+        ending = f":{route.model}@{route.provider}" + (f"+{route.task}" if route.task else "") if number else ""
+        if counts.keys() - {"turns"}:
+            yield raw.aggregate(
+                began,
+                f"usage:hermes:{name}{ending}",
+                attribution,
+                route.model,
+                counts,
+                "" if route.provider in _NOBODY else route.provider,
+                observed_at=changed,
+                **cost_of(share),
+            )
+
+
+def shares_of(session: raw.Raw, rows: list[raw.Raw]) -> dict[Route, Share]:
+    """What each route took, the conversation's first one before all others. Raises Bad.
+
+    The session's sums may be ahead of its routes': what those leave over is the first one's.
+    """
+    whole, found = _share(session), dict[Route, Share]()
+    for row in rows:
+        task = raw.text(row["task"])
+        route, share = _route(row)._replace(task="" if task in _IN_SUMS else task), _share(row)
+        known = found.get(route)
+        found[route] = {key: known[key] + share[key] for key in share} if known else share
+    talks = [route for route in found if not route.task]
+    first = talks[0] if talks else _route(session)
+    least = found.pop(first, dict.fromkeys(whole, 0))
+    rest = {key: max(whole[key] - sum(found[route][key] for route in talks[1:]), least[key]) for key in whole}
+    return {first: rest, **found}
+
+
+def _route(row: raw.Raw) -> Route:
+    return Route(raw.text(row["model"]), raw.text(row["billing_provider"]))
+
+
+def _share(row: raw.Raw) -> Share:
+    return {name: raw.count(row, name) for name in _COUNTS} | {name: Decimal(raw.usd(row[name]) or 0) for name in _COSTS}
+
+
+def counts_of(share: Share) -> dict[str, int]:
+    """The record's disjoint counts."""
+    output, reasoning = share["output_tokens"], share["reasoning_tokens"]
+    found = {
+        "turns": share["api_call_count"],
+        "input_tokens": share["input_tokens"],
+        "cache_read_tokens": share["cache_read_tokens"],
+        "cache_write_tokens": share["cache_write_tokens"],
+        "output_tokens": output if reasoning <= output else output + reasoning,  # more than the whole cannot be inside
+        "reasoning_tokens": reasoning,
+    }
+    return {name: count for name, count in found.items() if count}
+
+
+def cost_of(share: Share) -> dict[str, str]:
+    """The fields of a cost: the vendor's if there is one, else the client's own estimate."""
+    for name, source in zip(_COSTS, ("reported", "client"), strict=True):
+        if cost := raw.usd(share[name]):
+            return {"cost_usd": cost, "cost_source": source}
+    return {}
+
+
+def is_subagent(session: raw.Raw) -> bool:
+    """Whether another session called this one."""
+    config = session["model_config"]
+    if session["source"] == "subagent":
+        return True
+    if type(config) is not str or "_delegate_from" not in config:
+        return False
+    found, _ = jsonl.objects(config.encode(errors="replace"))
+    return bool(found and found[0].get("_delegate_from"))
+
+
+def _moment(value: object) -> str:
+    try:
+        return raw.moment(value)
+    except events.Bad:
+        return ""

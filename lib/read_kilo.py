@@ -1,0 +1,170 @@
+"""Kilo's sessions -> events.
+
+The CLI, and the extension since 7, keep them in a database of opencode's kind (`kilo.db`). Earlier, the extension and
+the CLI kept a folder per task; of its files `ui_messages.json` has the counts of each request, and
+`api_conversation_history.json` names the model and the directory in what was sent with the prompt. Nothing else is
+taken from there. (Kilo Code source, src/core/task/Task.ts and src/shared/cost.ts, as of 4.119, November 2025.)
+"""
+
+from __future__ import annotations
+
+import bisect
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from tokenops import database, events, jsonl, projects, raw, read_opencode, scan
+
+SOURCE = "kilo"
+CLIENT = "kilo"
+
+PRODUCT = read_opencode.Product(SOURCE, CLIENT)
+
+_TASK = "ui_messages.json"
+_SENT = "api_conversation_history.json"
+_MODEL = re.compile(r"<model>([\w./:@+-]{1,120})</model>", re.ASCII)
+_DIRECTORY = re.compile(r"^# Current (?:Workspace|Working) Directory \(([^\n]{1,1000}?)\) Files", re.MULTILINE)
+# Since 4.119 the input holds what came from the cache, whoever answered.
+_WHOLE_SINCE = "2025-11-12T00:00:00.000Z"
+
+
+def files(home: str) -> Iterator[str]:
+    """The databases and the tasks of a data directory."""
+    yield from read_opencode.databases(home, "kilo")
+    for path in scan.walk(os.path.join(home, "tasks")):
+        if os.path.basename(path) == _TASK:
+            yield path
+
+
+def claims(path: str, head: bytes) -> bool:
+    """Whether a file is one of Kilo's databases or tasks."""
+    if database.is_one(path):
+        return os.path.basename(path).startswith("kilo") and head.startswith(b"SQLite format 3\0")
+    return os.path.basename(path) == _TASK and head.lstrip().startswith(b"[")
+
+
+def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+    """The turns of a database from the cursor on, or those of one task. Raises OSError, Bad."""
+    if database.is_one(path):
+        return read_opencode.rows(path, cursor, places, reject, PRODUCT)
+    return _task(path, cursor, places, reject)
+
+
+def _task(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+    """The turns of one task. Raises OSError, Bad."""
+    try:
+        said = _array(path, cursor)
+    except events.Bad as error:
+        raise events.Bad(f"{error}; skipped") from None
+    folder = os.path.dirname(path)
+    sent = Sent(os.path.join(folder, _SENT))
+    session = raw.identity(os.path.basename(folder))
+    for number, message in enumerate(said):
+        if raw.mapping(message).get("say") != "api_req_started":
+            continue
+        place = f"{path}:[{number}]"
+        try:
+            request = _object(message.get("text"))
+            ts = raw.moment(message.get("ts"), "ts")
+            counts = counts_of(request, ts)
+        except events.Bad as error:
+            reject(place, f"{error}; skipped")
+            continue
+        if not counts:  # not yet answered, or never
+            continue
+        places.at = place
+        cost = raw.usd(request.get("cost"))
+        # What a request sent is known from its first count on, and is the same in a copy of the task.
+        asked = (raw.count(request, name) for name in ("tokensIn", "cacheReads", "cacheWrites"))
+        yield raw.turn(
+            ts,
+            f"{CLIENT}:{events.digest(ts, *asked)}",
+            places.attribution(SOURCE, CLIENT, sent.directory, "", session),
+            sent.model(message["ts"]),
+            counts,
+            "",
+            session,
+            cost_usd=cost,
+            cost_source=cost and "client",
+        )
+
+
+def counts_of(request: raw.Raw, ts: str) -> dict[str, int]:
+    """The record's disjoint counts. Raises Bad.
+
+    What came from the cache is part of the input since 4.119; before that, not where Anthropic's protocol was spoken.
+    """
+    sent, output = raw.count(request, "tokensIn"), raw.count(request, "tokensOut")
+    written, read_ = raw.count(request, "cacheWrites"), raw.count(request, "cacheReads")
+    apart = sent < written + read_ or (request.get("apiProtocol") == "anthropic" and ts < _WHOLE_SINCE)
+    found = {
+        "input_tokens": sent if apart else sent - written - read_,
+        "cache_read_tokens": read_,
+        "cache_write_tokens": written,
+        "output_tokens": output,
+    }
+    return {name: count for name, count in found.items() if count}
+
+
+class Sent:
+    """What stands beside the prompts of a task: the directory, and the model each time."""
+
+    def __init__(self, path: str) -> None:
+        self.directory = ""
+        self.models: list[tuple[float, str]] = []
+        try:
+            said = _array(path, scan.Cursor())
+        except (OSError, events.Bad):
+            return
+        for entry in map(raw.mapping, said):
+            if entry.get("role") == "user":
+                self._take(entry)
+        self.models.sort()
+
+    def _take(self, entry: raw.Raw) -> None:
+        content = entry.get("content")
+        for block in [{"text": content}] if isinstance(content, str) else map(raw.mapping, raw.items(content)):
+            text = block.get("text")
+            if not isinstance(text, str):
+                continue
+            if not self.directory and (found := _DIRECTORY.search(text)):
+                self.directory = raw.path(found[1])
+            if (models := _MODEL.findall(text)) and type(entry.get("ts")) in (int, float):
+                self.models.append((entry["ts"], models[-1]))
+
+    def model(self, ts: Any) -> str:
+        """The model of a request: what it sends is kept a moment after it has begun."""
+        if not self.models or type(ts) not in (int, float):
+            return ""
+        at = bisect.bisect_left(self.models, (ts, ""))
+        return self.models[min(at, len(self.models) - 1)][1]
+
+
+def _array(path: str, cursor: scan.Cursor) -> list[Any]:
+    """The array in a file that its client rewrites as a whole. Raises OSError, Bad."""
+    with open(path, "rb") as file:
+        data = file.read()
+    cursor.offset = len(data)
+    value = _json(data)
+    if not isinstance(value, list):
+        raise events.Bad(f"expected a JSON array, found {jsonl.kind_of(value)}")
+    return value
+
+
+def _object(text: object) -> raw.Raw:
+    """The object in a text. Raises Bad."""
+    return raw.mapping(_json(text.encode(errors="replace"))) if isinstance(text, str) else {}
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return orjson.loads(data)
+    except ValueError:
+        pass
+    try:
+        return jsonl.DECODER.decode(data.removeprefix(jsonl.BOM).decode(errors="replace"))
+    except (ValueError, RecursionError):
+        raise events.Bad("not JSON") from None

@@ -1,0 +1,215 @@
+"""Kimi CLI and its successor Kimi Code: the record of what passed between agent and terminal -> events.
+
+kimi-cli writes `sessions/<md5 of the working directory>/<session>/wire.jsonl`, with a status after each step that holds
+the step's counts, and does not name the model. A subagent's events stand in its parent's file too, wrapped (kimi-cli
+source, wire/types.py, soul/kimisoul.py and subagents/store.py, as of November 2026).
+
+kimi-code writes `sessions/<project>/<session>/agents/<agent>/wire.jsonl`, with a `usage.record` per request; its scope
+says only whether the request was part of a turn or compacted the session (kimi-code source, agent/usage and
+agent/compaction, as of November 2026). `step.end` repeats the counts.
+
+Forks of a session copy its lines, so a turn's name holds no session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import orjson
+
+from tokenops import events, jsonl, projects, raw, scan
+
+SOURCE = "kimi-cli"
+CLIENT = "kimi-cli"
+
+_WANTED = scan.having(b'"StatusUpdate"', b'"StepBegin"', b'"usage.record"', b'"llm.request"')
+_HASH = re.compile(r"[0-9a-f]{32}\Z")
+_AGENTS = 50  # subagents at work at the same time
+_NAMES = {
+    "input_tokens": ("input_other", "inputOther"),
+    "cache_read_tokens": ("input_cache_read", "inputCacheRead"),
+    "cache_write_tokens": ("input_cache_creation", "inputCacheCreation"),
+    "output_tokens": ("output",),
+}
+
+
+def files(home: str) -> Iterator[str]:
+    """The sessions of a Kimi directory, those of subagents among them."""
+    for path in scan.walk(os.path.join(home, "sessions")):
+        if os.path.basename(path) == "wire.jsonl":
+            yield path
+
+
+def claims(path: str, head: bytes) -> bool:
+    """Whether a file is a session."""
+    return any(mark in head for mark in (b'"StatusUpdate"', b'"usage.record"')) or (
+        os.path.basename(path) == "wire.jsonl" and b'"protocol_version"' in head
+    )
+
+
+class Place(NamedTuple):
+    """Where a file lies among the sessions."""
+
+    home: str
+    group: str  # of the sessions of one working directory
+    folder: str  # of the session
+    sidechain: bool
+
+    @property
+    def session(self) -> str:
+        """The session's name."""
+        return os.path.basename(self.folder)
+
+
+def place_of(path: str) -> Place:
+    """Where a file lies, as its path says."""
+    home, _, below = path.rpartition("/sessions/")
+    parts = below.split("/")
+    if not home or len(parts) < 3:
+        return Place("", "", os.path.dirname(path), False)
+    agent = parts[3] if len(parts) > 4 and parts[2] in ("agents", "subagents") else "main"
+    return Place(home, parts[0], os.path.join(home, "sessions", *parts[:2]), agent != "main")
+
+
+def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+    """The turns of one session or subagent. Raises OSError."""
+    at = place_of(path)
+    root, model = root_of(at), ""
+    folder = at.group[:12] if _HASH.search(at.group) else at.group
+    for place, line in scan.records(path, cursor, _WANTED, reject):
+        try:
+            if "message" in line:
+                model = model or configured(at.home, os.path.dirname(path))
+                turn = _step(line, cursor.state, at, model)
+            else:
+                turn = _record(line, cursor.state)
+        except events.Bad as error:
+            reject(place, f"{error}; skipped")
+            continue
+        if turn is None:
+            continue
+        attribution = places.attribution(SOURCE, CLIENT, root, folder, at.session)
+        if turn.sidechain or at.sidechain:
+            attribution["sidechain"] = True
+        places.at = place
+        yield raw.turn(turn.ts, turn.name, attribution, turn.model, turn.counts, "", at.session)
+
+
+class Turn(NamedTuple):
+    """What a line says of a request."""
+
+    ts: str
+    name: str
+    model: str
+    counts: dict[str, int]
+    sidechain: bool = False
+
+
+def counts_of(usage: raw.Raw) -> dict[str, int]:
+    """The record's counts, which are apart in the source too. Raises Bad."""
+    found = {name: raw.count(usage, *keys) for name, keys in _NAMES.items()}
+    return {name: count for name, count in found.items() if count}
+
+
+def _step(line: raw.Raw, state: dict[str, Any], at: Place, model: str) -> Turn | None:
+    """kimi-cli: the step that a status ends; notes when a step begins. Raises Bad."""
+    message, agent = raw.mapping(line.get("message")), ""
+    said = raw.mapping(message.get("payload"))
+    if message.get("type") == "SubagentEvent":
+        agent = raw.identity(said.get("agent_id")) or raw.identity(said.get("task_tool_call_id")) or "?"
+        if os.path.exists(os.path.join(at.folder, "subagents", agent, "wire.jsonl")):
+            return None  # which has it too
+        message = raw.mapping(said.get("event"))
+        said = raw.mapping(message.get("payload"))
+    begun: dict[str, str] = state.setdefault("begun", {})
+    match message.get("type"):
+        case "StepBegin":
+            begun[agent] = raw.moment(line.get("timestamp"))
+            while len(begun) > _AGENTS:
+                del begun[next(iter(begun))]
+        case "StatusUpdate":
+            counts = counts_of(raw.mapping(said.get("token_usage")))
+            if counts:
+                written, answer = raw.moment(line.get("timestamp")), said.get("message_id")
+                known = raw.identity(answer)
+                name = raw.response(answer) or f"kimi:{known or events.digest(written)}:{events.digest(counts)}"
+                return Turn(begun.get(agent, written), name, model, counts, bool(agent))
+    return None
+
+
+def _record(line: raw.Raw, state: dict[str, Any]) -> Turn | None:
+    """kimi-code: the request that a record tells of; notes when a request is sent, and to which model. Raises Bad."""
+    match line.get("type"):
+        case "llm.request":
+            model = raw.text(line.get("model"))
+            state["request"] = {"time": raw.moment(line.get("time"), "time"), "model": model}
+            if alias := raw.text(line.get("modelAlias")):
+                names = state.setdefault("models", {})
+                names[alias] = model
+                while len(names) > _AGENTS:
+                    del names[next(iter(names))]
+        case "usage.record":
+            counts = counts_of(raw.mapping(line.get("usage")))
+            if counts:
+                written, request = raw.moment(line.get("time"), "time"), state.get("request", {})
+                model = raw.text(line.get("model"))
+                model = state.get("models", {}).get(model) or model
+                if not model or model.startswith("__"):  # which stands for the session's model
+                    model = request.get("model", "")
+                begun = request.pop("time", written)
+                return Turn(begun, f"kimi:{events.digest(written, counts)}", model.removeprefix("kimi-code/"), counts)
+    return None
+
+
+def configured(home: str, folder: str) -> str:
+    """The model of kimi-cli's default, or of a subagent by what it was started with; "" where nobody says."""
+    said = _document(os.path.join(home, "config.toml")) or _document(os.path.join(home, "config.json"))
+    started = raw.mapping(_document(os.path.join(folder, "meta.json")).get("launch_spec")).get("effective_model")
+    name = raw.text(started) or raw.text(said.get("default_model"))
+    found = raw.text(raw.mapping(raw.mapping(said.get("models")).get(name)).get("model")) or name
+    return found.removeprefix("kimi-code/")
+
+
+def root_of(at: Place) -> str:
+    """The working directory of a session; "" where nothing tells."""
+    state = _document(os.path.join(at.folder, "state.json"))
+    said = (state.get("workDir"), state.get("cwd"), raw.mapping(state.get("custom")).get("cwd"))
+    if found := next(filter(None, map(raw.path, said)), ""):
+        return found
+    wanted = at.group.rpartition("_")[2]
+    for known in raw.items(_document(os.path.join(at.home, "kimi.json")).get("work_dirs")):
+        path = raw.path(raw.mapping(known).get("path"))
+        if path and hashlib.md5(path.encode(errors="replace"), usedforsecurity=False).hexdigest() == wanted:
+            return path
+    return _indexed(at)
+
+
+def _indexed(at: Place) -> str:
+    """The working directory that kimi-code's index of sessions gives."""
+    found = ""
+    try:
+        index = os.path.join(at.home, "session_index.jsonl")
+        for _, line in scan.records(index, scan.Cursor(), scan.having(at.session.encode()), lambda place, why: None):
+            if line.get("sessionId") == at.session:
+                found = raw.path(line.get("workDir")) or found
+    except OSError:
+        pass
+    return found
+
+
+def _document(path: str) -> dict[str, Any]:
+    """The object in a small file; an empty one where there is none."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+        if not path.endswith(".toml"):
+            return dict(raw.mapping(orjson.loads(data)))
+        import tomllib
+
+        return tomllib.loads(data.decode())
+    except (OSError, ValueError):
+        return {}

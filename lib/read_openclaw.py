@@ -1,0 +1,183 @@
+"""OpenClaw's sessions -> events.
+
+Until 2026.7.1 a session was a file of lines like pi's, below the agent it belongs to; since 2026.7.2 it is rows of that
+agent's database, one line each. Sessions that end (every day, by default) become files, named `.jsonl.reset.<time>` or
+`.jsonl.deleted.<time>` and since 2026 compressed: copies that count once, as in pi's forks. (OpenClaw source,
+src/config/sessions/artifacts.ts, archive-compression.ts and src/state/openclaw-agent-schema.sql, as of November 2026.)
+
+What its Codex harness answers is only mirrored here, the last answer of several: Codex's own rollouts have all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+from tokenops import database, events, jsonl, projects, raw, read_pi, scan
+
+SOURCE = "openclaw"
+CLIENT = "openclaw"
+
+PRODUCT = read_pi.Product(SOURCE, CLIENT)
+_STORE = "openclaw-agent.sqlite"
+_LINES = "transcript_events"
+_SESSION = re.compile(r"(.+?)(?:\.checkpoint\.[0-9a-f-]{36})?\.jsonl(?:\.(?:deleted|reset)\.[^/]+)?\Z")
+_PACKED = ".zst"
+_OVERLAP_MS = 60_000
+
+
+def files(home: str) -> Iterator[str]:
+    """The databases and the session files of all agents; compressed ones where they can be unpacked."""
+    packed = _unpacker()
+    for path in _all(home):
+        if packed or not path.endswith(_PACKED):
+            yield path
+
+
+def _all(home: str) -> Iterator[str]:
+    agents = os.path.join(home, "agents")
+    try:
+        names = sorted(os.listdir(agents))
+    except OSError:
+        names = []
+    for name in names:
+        store = os.path.join(agents, name, "agent", _STORE)
+        if os.path.isfile(store):
+            yield store
+    for folder in (*(os.path.join(agents, name, "sessions") for name in names), os.path.join(home, "sessions")):
+        for path in scan.walk(folder):
+            if _SESSION.match(path) and not path.endswith(".trajectory.jsonl"):
+                yield path
+
+
+def claims(path: str, head: bytes) -> bool:
+    """Whether a file is an agent's database or a session."""
+    if database.is_one(path):
+        return os.path.basename(path) == _STORE or (_LINES.encode() in head and b"session_windows" in head)
+    if path.endswith(_PACKED):
+        return bool(_SESSION.match(path))
+    return read_pi.is_session(head) and read_pi.is_openclaw(path, head)
+
+
+def hints(home: str) -> Iterator[str]:
+    """What the user should know of sessions that cannot be read."""
+    packed = [path for path in _all(home) if path.endswith(_PACKED)]
+    if packed and not _unpacker():
+        yield (
+            f"{os.path.dirname(packed[0])}: {len(packed)} ended sessions are compressed and not read; install zstd "
+            "(the program, or Python 3.14)"
+        )
+
+
+def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+    """The turns of one session, or those of an agent's database from the cursor on. Raises OSError, Bad."""
+    if database.is_one(path):
+        return _rows(path, cursor, places, reject)
+    return _file(path, cursor, places, reject)
+
+
+def _file(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+    named = _SESSION.match(os.path.basename(path))
+    session = named[1] if named else os.path.basename(path)
+    folder = agent_of(path)
+    lines = _unpacked(path, cursor, reject) if path.endswith(_PACKED) else scan.records(path, cursor, read_pi.WANTED, reject)
+    for place, line in lines:
+        if not mirrored(line):
+            yield from read_pi.turns(line, place, cursor.state, session, folder, PRODUCT, places, reject)
+
+
+def agent_of(path: str) -> str:
+    """The agent that a file belongs to."""
+    found = re.search(r"/agents/([^/]+)/[^/]+/[^/]+\Z", path)
+    return found[1] if found else ""
+
+
+def mirrored(line: raw.Raw) -> bool:
+    """Whether a line repeats an answer that Codex keeps itself."""
+    key = raw.mapping(line.get("message")).get("idempotencyKey")
+    return isinstance(key, str) and key.startswith("codex-app-server:")
+
+
+def _rows(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+    """The turns in the sessions with rows from the watermark on.
+
+    A session is read from its beginning, which says where it works and with which model. A row that is written over
+    keeps its place, and gets a new time.
+    """
+    with database.opened(path) as connection:
+        there = database.columns(connection, _LINES)
+        if not there and database.columns(connection, "auth_profile_store"):
+            return  # of a version that kept its sessions in files
+        if not there >= {"session_id", "seq", "event_json", "created_at"}:
+            raise events.Bad(f"no agent's database of OpenClaw: no table {_LINES} with the columns we know; skipped")
+        newest = connection.execute(f'SELECT max(rowid), max(created_at) FROM "{_LINES}"').fetchone()
+        row, at = (value if type(value) is int else 0 for value in newest)
+        since = cursor.state.get("row", 0), cursor.state.get("at", 0)
+        since = since if since[0] <= row else (0, 0)
+        new = "(rowid >= ? OR created_at >= ?)"
+        wanted = " OR ".join(f"instr(event_json, '{mark}')" for mark in ('"usage"', '"session"', '"model'))
+        rows = connection.execute(
+            f"SELECT session_id, seq, event_json, {new} AS new FROM {_LINES} "
+            f"WHERE session_id IN (SELECT session_id FROM {_LINES} WHERE {new}) AND ({wanted}) ORDER BY session_id, seq",
+            (*since, *since),
+        )
+        yield from _told(path, rows, places, reject)
+        cursor.state = {"row": row, "at": at - _OVERLAP_MS}
+
+
+def _told(path: str, rows: Any, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+    """The new turns among rows that are in order of session and place."""
+    folder, state, last = agent_of(path), dict[str, Any](), None
+    for session, seq, line, new in rows:
+        state = state if session == last else {}
+        last = session
+        place = f"{path}:{raw.identity(session)}[{seq if type(seq) is int else ''}]"
+        told: jsonl.Reject = reject if new else lambda place, why: None
+        if not isinstance(line, str):
+            told(place, "no text; skipped")
+            continue
+        for entry in jsonl.parsed(line.encode(errors="replace"), lambda why, place=place, told=told: told(place, why)):  # type: ignore[misc]
+            if not mirrored(entry):
+                found = read_pi.turns(entry, place, state, raw.identity(session), folder, PRODUCT, places, told)
+                yield from (event for event in found if new)
+
+
+def _unpacker() -> bool:
+    """Whether compressed sessions can be read here."""
+    try:
+        from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # noqa: F401  # Python 3.14
+    except ImportError:
+        return shutil.which("zstd") is not None
+    return True
+
+
+def _unpacked(path: str, cursor: scan.Cursor, reject: jsonl.Reject) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Place and object of each line of a compressed file, which never grows. Raises OSError, Bad."""
+    with open(path, "rb") as file:
+        data = file.read()
+    cursor.offset, cursor.state = len(data), {}
+    for number, line in enumerate(_decompressed(data).split(b"\n"), 1):
+        if line.strip() and read_pi.WANTED(bytearray(line), 0, len(line)):
+            place = f"{path}:{number}"
+            for entry in jsonl.parsed(line, lambda why, place=place: reject(place, why)):  # type: ignore[misc]
+                yield place, entry
+
+
+def _decompressed(data: bytes) -> bytes:
+    """What a zstd file holds. Raises OSError, Bad."""
+    try:
+        from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # Python 3.14
+    except ImportError:
+        done = subprocess.run(["zstd", "-dcq"], input=data, capture_output=True, check=False)
+        if done.returncode:
+            raise events.Bad("cannot be unpacked (damaged, or no zstd file); skipped") from None
+        return done.stdout
+    try:
+        found: bytes = zstd.decompress(data)
+    except zstd.ZstdError:
+        raise events.Bad("cannot be unpacked (damaged, or no zstd file); skipped") from None
+    return found

@@ -1,0 +1,364 @@
+"""opencode's sessions -> events.
+
+They are kept in SQLite since 1.2 (`opencode.db`, one more per release channel): tables message, part and session, and
+since 2.0 session_message and session_v2 beside them. Older versions kept a file per message below `storage/`.
+
+A fork copies its parent's messages under new ids, the move to a newer store copies all of them, and published logs have
+their ids masked. So a turn is named by its content: when it began, by whom it was answered, and its counts. When it
+ended is no part of that: a message has its counts before its tools have run, and 2.0 writes another end when it takes
+over a message of 1.x. (opencode source as of September 2026: session/session.ts, core/session/projector.ts and
+core/database/v1-migration.ts.)
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from tokenops import database, events, jsonl, names, projects, raw, scan
+
+if TYPE_CHECKING:
+    import sqlite3
+
+SOURCE = "opencode"
+CLIENT = "opencode"
+
+# Processes that write at the same time commit in any order: rows stamped so shortly before the newest are read again.
+_OVERLAP_MS = 60_000
+_STEP = "step-finish"
+_STEP_BYTES = 2000  # of the file of such a part; those of tool calls are larger
+
+
+class Product(NamedTuple):
+    """Who keeps a store of this kind."""
+
+    source: str
+    client: str
+
+
+PRODUCT = Product(SOURCE, CLIENT)
+
+
+def files(home: str) -> Iterator[str]:
+    """The databases and the messages of a data directory."""
+    yield from databases(home, "opencode")
+    folder = os.path.join(home, "storage", "message")
+    for session in _listed(folder):
+        at = os.path.join(folder, session)
+        for name in _listed(at):
+            if name.endswith(".json"):
+                yield os.path.join(at, name)
+
+
+def databases(home: str, name: str) -> Iterator[str]:
+    """The databases of a data directory: the main one, and those of release channels."""
+    for entry in _listed(home):
+        if entry.startswith(name) and entry.endswith(".db"):
+            yield os.path.join(home, entry)
+
+
+def _listed(folder: str) -> list[str]:
+    """The names in a directory, in order; none where there is no such directory."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def claims(path: str, head: bytes) -> bool:
+    """Whether a file is one of opencode's databases or messages."""
+    if database.is_one(path):
+        return os.path.basename(path).startswith("opencode") and head.startswith(b"SQLite format 3\0")
+    return os.path.basename(os.path.dirname(os.path.dirname(path))) == "message" and b'"sessionID"' in head
+
+
+def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+    """The turns of a database from the cursor on, or those of one message. Raises OSError, Bad."""
+    if database.is_one(path):
+        return rows(path, cursor, places, reject, PRODUCT)
+    return _document(path, cursor, places, reject)
+
+
+class Session(NamedTuple):
+    """Where a message belongs."""
+
+    id: str = ""
+    directory: str = ""
+    child: bool = False  # of another session, which started it as a subagent
+
+
+class Teller:
+    """How answers become turns, whichever store they stand in."""
+
+    def __init__(self, product: Product, places: projects.Places) -> None:
+        self.product, self.places = product, places
+        self._attributions: dict[tuple[Session, str], dict[str, Any]] = {}
+
+    def turns(self, said: raw.Raw, steps: list[Any], session: Session, created: object) -> Iterator[events.Event]:
+        """The turns that an answer is: one, or its `steps`, of which older versions keep only the last in the answer.
+
+        Raises Bad.
+        """
+        of = raw.mapping(said.get("model"))
+        model = raw.text(said.get("modelID") or of.get("id"))
+        provider = raw.text(said.get("providerID") or of.get("providerID"))
+        agent = raw.text(said.get("agent")) or raw.text(said.get("mode"))
+        begun = raw.mapping(said.get("time")).get("created")
+        ts = raw.moment(created if begun is None else begun, "time.created")
+        inside = "role" in said and names.provider_of(model) == "openai"
+        for step in steps or (said,):
+            tokens = raw.mapping(step.get("tokens"))
+            recorded = _recorded(tokens)
+            counts = _disjoint(recorded, raw.count(tokens, "total"), inside)
+            if not counts:
+                continue
+            cost = raw.usd(step.get("cost"))
+            yield raw.turn(
+                ts,
+                f"{self.product.client}:{events.digest(ts, provider, model, *recorded, agent)}",
+                self._attribution(session, session.directory or raw.path(raw.mapping(said.get("path")).get("cwd"))),
+                model,
+                counts,
+                provider,
+                session.id,
+                cost_usd=cost,
+                cost_source=cost and "client",
+            )
+
+    def _attribution(self, session: Session, root: str) -> dict[str, Any]:
+        known = self._attributions.get((session, root))
+        if known is None:
+            known = self.places.attribution(self.product.source, self.product.client, root, "", session.id)
+            if session.child:
+                known["sidechain"] = True
+            self._attributions[session, root] = known
+        return known
+
+
+def finished(said: raw.Raw) -> bool:
+    """Whether an answer will not change any more, or only in when it ended."""
+    if said.get("status") in ("completed", "failed"):  # of a compaction
+        return True
+    return any(said.get(key) is not None for key in ("finish", "error")) or bool(
+        raw.mapping(said.get("time")).get("completed")
+    )
+
+
+Recorded = tuple[int, int, int, int, int]  # input, output, reasoning, cache reads, cache writes
+
+
+def _recorded(tokens: raw.Raw) -> Recorded:
+    """The counts as they stand in the record. Raises Bad."""
+    cache = raw.mapping(tokens.get("cache"))
+    return (
+        raw.count(tokens, "input"),
+        raw.count(tokens, "output"),
+        raw.count(tokens, "reasoning"),
+        raw.count(cache, "read"),
+        raw.count(cache, "write"),
+    )
+
+
+def counts_of(tokens: raw.Raw, inside: bool = False) -> dict[str, int]:
+    """The record's disjoint counts. Raises Bad.
+
+    Input is without what came from the cache, for all providers. Reasoning stands beside the output since April 2026;
+    before that, both were kept as the provider gave them. A total tells which it is; `inside` decides where none is
+    given.
+    """
+    return _disjoint(_recorded(tokens), raw.count(tokens, "total"), inside)
+
+
+def _disjoint(recorded: Recorded, total: int, inside: bool) -> dict[str, int]:
+    sent, output, reasoning, read, written = recorded
+    if not any(recorded):
+        if total:
+            raise events.Bad("only a total is given; unknown which part is input")
+        return {}
+    if total:
+        inside = total == sent + output + read + written
+    found = {
+        "input_tokens": sent,
+        "cache_read_tokens": read,
+        "cache_write_tokens": written,
+        "output_tokens": output if inside and reasoning <= output else output + reasoning,
+        "reasoning_tokens": reasoning,
+    }
+    return {name: count for name, count in found.items() if count}
+
+
+def _many_steps(said: raw.Raw) -> bool:
+    """Whether an answer may have taken several requests and tell only of the last: so did versions without `finish`."""
+    return said.get("finish") is None and any(_recorded(raw.mapping(said.get("tokens"))))
+
+
+# Databases.
+
+
+def rows(
+    path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject, product: Product
+) -> Iterator[events.Event]:
+    """The turns in a database of opencode's kind that changed since the cursor. Raises OSError, Bad."""
+    with database.opened(path) as connection:
+        store, teller = _Store(connection), Teller(product, places)
+        for table in store.tables:
+            where, given, mark = store.changed(table, cursor.state.get(table))
+            for row in store.answers(table, where, given):
+                place = f"{path}:{table}[{raw.text(row['id'])}]"
+                try:
+                    said = _parsed(row["data"])
+                    if not finished(said) or (table == "message" and said.get("role") != "assistant"):
+                        continue
+                    steps = store.steps(row["id"]) if table == "message" and _many_steps(said) else []
+                    found = list(teller.turns(said, steps, store.session(row["session_id"]), row["time_created"]))
+                except events.Bad as error:
+                    reject(place, f"{error}; skipped")
+                    continue
+                places.at = place
+                yield from found
+            cursor.state[table] = mark
+
+
+class _Store:
+    """One database: what it holds, whichever version wrote it. Raises Bad where that is none of opencode's."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.columns = {
+            name: database.columns(connection, name)
+            for name in ("message", "session_message", "part", "session", "session_v2")
+        }
+        self.tables = [name for name in ("message", "session_message") if "data" in self.columns[name]]
+        if not self.tables:
+            self._refuse()
+        self._sessions: dict[object, Session] = {}
+        self._homes = [name for name in ("session", "session_v2") if {"id", "directory"} <= self.columns[name]]
+        self._stepped = {"id", "message_id", "data"} <= self.columns["part"] and self._indexed()
+
+    def _refuse(self) -> None:
+        """Nothing is said of a database without tables: its client has only just made it."""
+        there = {row["name"] for row in self.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if {"sessions", "messages"} <= there:
+            raise events.Bad(
+                "the database of another product, which had the same name (tables sessions, messages); "
+                "it holds no counts per request; skipped"
+            )
+        if there:
+            raise events.Bad("no table message or session_message with data: a version that is not known; skipped")
+
+    def changed(self, table: str, held: Any) -> tuple[str, tuple[int, ...], list[int]]:
+        """What to select of a table, and the mark to hold until the next time: its newest update and last row."""
+        if "time_updated" not in self.columns[table]:
+            return "1", (), []
+        [newest, last] = self.connection.execute(f'SELECT max(time_updated), max(rowid) FROM "{table}"').fetchone()
+        mark = [value if type(value) is int else 0 for value in (newest, last)]
+        if not held or held[0] > mark[0]:  # nothing was held, or the database is not the one it was
+            return "1", (), mark
+        return "(time_updated >= ? OR rowid > ?)", (held[0] - _OVERLAP_MS, held[1]), mark
+
+    def answers(self, table: str, where: str, given: tuple[int, ...]) -> Any:
+        """The rows of a table that may be answers."""
+        if table == "message":
+            where = f"""instr(data, '"assistant"') AND {where}"""
+        else:
+            where = f"type IN ('assistant', 'compaction') AND {where}"
+            if {"id", "session_id", "time_created"} <= self.columns["message"]:
+                # What 2.0 took over says less than the row of 1.x that stays beside it.
+                same = " AND ".join(f'old.{name} = "{table}".{name}' for name in ("id", "session_id", "time_created"))
+                where += f" AND NOT EXISTS (SELECT 1 FROM message AS old WHERE {same})"
+        return database.select(self.connection, table, "id", "session_id", "time_created", "data", where=where, given=given)
+
+    def session(self, name: object) -> Session:
+        """A session by the name that its messages give it."""
+        if name not in self._sessions:
+            self._sessions[name] = self._session(name)
+        return self._sessions[name]
+
+    def _session(self, name: object) -> Session:
+        for table in self._homes:
+            found = database.select(
+                self.connection, table, "directory", "parent_id", where="id = ?", given=(name,)
+            ).fetchone()
+            if found is not None:
+                return Session(raw.identity(name), raw.path(found["directory"]), bool(found["parent_id"]))
+        return Session(raw.identity(name))
+
+    def _indexed(self) -> bool:
+        """Whether the parts of a message are found without reading all parts, which may be gigabytes."""
+        plan = self.connection.execute("EXPLAIN QUERY PLAN SELECT data FROM part WHERE message_id = ''").fetchall()
+        return any(str(row["detail"]).startswith("SEARCH") for row in plan)
+
+    def steps(self, message: object) -> list[Any]:
+        """The requests that an answer took, where its parts tell."""
+        if not self._stepped:
+            return []
+        wanted = "SELECT data FROM part WHERE message_id = ? AND instr(data, ?) ORDER BY id"
+        found = self.connection.execute(wanted, (message, f'"{_STEP}"'))
+        return [part for part in (_parsed(row["data"]) for row in found) if part.get("type") == _STEP]
+
+
+def _parsed(data: object) -> raw.Raw:
+    """The object in a column. Raises Bad."""
+    try:
+        value = orjson.loads(data)  # type: ignore[arg-type]
+    except ValueError:
+        found, why = jsonl.objects(data if isinstance(data, bytes) else str(data).encode())
+        if len(found) != 1 or why:
+            raise events.Bad("data is no JSON object") from None
+        value = found[0]
+    if not isinstance(value, dict):
+        raise events.Bad(f"data is {jsonl.kind_of(value)}; expected a JSON object")
+    return value
+
+
+# Files.
+
+
+def _document(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+    """The turns of one message. Raises OSError, Bad."""
+    said = scan.document(path, cursor)
+    if said.get("role") != "assistant" or not finished(said):
+        return
+    folder, name = os.path.split(path)
+    above, session = os.path.split(folder)
+    storage = os.path.dirname(above)
+    try:
+        steps = _step_files(os.path.join(storage, "part", name.removesuffix(".json"))) if _many_steps(said) else []
+        found = list(Teller(PRODUCT, places).turns(said, steps, _session_file(storage, session), None))
+    except events.Bad as error:
+        reject(path, f"{error}; skipped")
+        return
+    places.at = path
+    yield from found
+
+
+def _step_files(folder: str) -> list[Any]:
+    """The requests that an answer took, where its parts tell."""
+    found = []
+    for name in _listed(folder):
+        path = os.path.join(folder, name)
+        try:
+            if os.stat(path).st_size < _STEP_BYTES:
+                part = scan.document(path, scan.Cursor())
+                if part.get("type") == _STEP:
+                    found.append(part)
+        except (OSError, events.Bad):
+            continue
+    return found
+
+
+@functools.cache
+def _session_file(storage: str, session: str) -> Session:
+    """A session by the name of the folder of its messages; its file lies in the folder of its project."""
+    folder = os.path.join(storage, "session")
+    for project in _listed(folder):
+        try:
+            said = scan.document(os.path.join(folder, project, f"{session}.json"), scan.Cursor())
+        except (OSError, events.Bad):
+            continue
+        return Session(raw.identity(session), raw.path(said.get("directory")), bool(said.get("parentID")))
+    return Session(raw.identity(session))

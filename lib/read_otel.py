@@ -1,0 +1,264 @@
+"""OpenTelemetry exports of Claude Code, Codex and Gemini CLI -> events.
+
+OTLP as JSON, a request to a line or pretty-printed (what a collector's file exporter writes), and the records that
+Gemini CLI writes to `telemetry.outfile`. Prompts and answers may stand beside the counts; only the attributes named
+here are read.
+
+- Codex (`codex.sse_event`) and Gemini CLI (`gemini_cli.api_response`): a turn for each request, which meets the client's
+  own log by session and counts.
+- Claude Code (`claude_code.api_request`): its transcripts hold other counts (placeholders) under other ids, so each
+  request is an aggregate, which counts only where its session has no turn. `claude_code.token.usage` sums the same
+  requests, so it is a source of its own: of a session's aggregates one source counts.
+- Spans say again what the events say, and are left alone.
+
+Sources: Claude Code's monitoring page; Codex source, otel/src/events/session_telemetry.rs; Gemini CLI source,
+packages/core/src/telemetry/types.ts and file-exporters.ts; all as of November 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from tokenops import events, jsonl, projects, raw, read_claude, read_codex, read_gemini, scan, when
+
+SOURCE = "otel"
+METRICS = "otel-metrics"
+CLIENT = ""  # each record says its own
+
+WANTED = scan.having(b"api_request", b"response.completed", b"gemini_cli.api_response", b"claude_code.token.usage")
+_OURS = (b"claude_code.", b"codex.", b"gemini_cli.")
+_SIGNALS = ("resourceLogs", "resourceMetrics", "resourceSpans")
+_CLAUDE = (
+    ("input_tokens", "input_tokens"),
+    ("cache_read_tokens", "cache_read_tokens"),
+    ("cache_creation_tokens", "cache_write_tokens"),
+    ("output_tokens", "output_tokens"),
+)
+_TYPES = {
+    "input": "input_tokens",
+    "output": "output_tokens",
+    "cacheRead": "cache_read_tokens",
+    "cacheCreation": "cache_write_tokens",
+}
+_DELTA = (1, "AGGREGATION_TEMPORALITY_DELTA")
+
+Attributes = dict[str, Any]
+
+
+def takes(line: raw.Raw) -> bool:
+    """Whether an object is an export, or a record of one."""
+    return any(name in line for name in _SIGNALS) or (
+        isinstance(line.get("attributes"), dict) and ("hrTime" in line or "resource" in line)
+    )
+
+
+def claims(path: str, head: bytes) -> bool:
+    """Whether a file is an export in which one of our clients has its say."""
+    shaped = any(f'"{name}"'.encode() in head for name in (*_SIGNALS, "hrTime"))
+    return shaped and any(name in head for name in _OURS)
+
+
+def files(folder: str) -> Iterator[str]:
+    """The exports below a folder."""
+    yield from scan.claimed(folder, claims)
+
+
+def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+    """The requests that a file tells of, from the cursor on. Raises OSError."""
+    stream = Stream(places, reject, lambda: "")
+    for place, line in scan.values(path, cursor, WANTED, reject):
+        yield from stream.take(line, place)
+
+
+class Nameless(events.Bad):
+    """A record that does not say its session."""
+
+
+class Stream:
+    """Exports, one after another. Every record says its own time."""
+
+    def __init__(self, places: projects.Places, reject: jsonl.Reject, now: Callable[[], str]) -> None:
+        self.places, self.reject = places, reject
+        self.nameless = False
+
+    def take(self, line: raw.Raw, place: str) -> Iterator[events.Event]:
+        """What one export, or one record, tells."""
+        for make in self._records(line):
+            try:
+                event = make()
+            except Nameless as error:
+                if not self.nameless:  # where one lacks it, all do
+                    self.reject(place, f"{error}; skipped, with all like it")
+                self.nameless = True
+                continue
+            except events.Bad as error:
+                self.reject(place, f"{error}; skipped")
+                continue
+            if event is not None:
+                self.places.at = place
+                yield event
+
+    def rest(self) -> Iterator[events.Event]:
+        """Nothing: each record said all it had to say."""
+        return iter(())
+
+    def _records(self, line: raw.Raw) -> Iterator[Callable[[], events.Event | None]]:
+        for about, record in _inner(line, "resourceLogs", "scopeLogs", "logRecords"):
+            yield lambda about=about, record=record: self._log(about | attributes(record), record)  # type: ignore[misc]
+        for about, metric in _inner(line, "resourceMetrics", "scopeMetrics", "metrics"):
+            if metric.get("name") == "claude_code.token.usage":
+                total = raw.mapping(metric.get("sum"))
+                delta = total.get("aggregationTemporality") in _DELTA
+                for point in map(raw.mapping, raw.items(total.get("dataPoints"))):
+                    yield lambda about=about, point=point, delta=delta: self._point(  # type: ignore[misc]
+                        about | attributes(point), point, delta
+                    )
+        if isinstance(line.get("attributes"), dict):
+            yield lambda: self._log(dict(line["attributes"]), line)
+
+    def _log(self, said: Attributes, record: raw.Raw) -> events.Event | None:
+        """What a log record tells of a request, if it tells of one."""
+        names = (said.get("event.name"), record.get("eventName"), raw.mapping(record.get("body")).get("stringValue"))
+        if "claude_code.api_request" in names or (
+            said.get("event.name") == "api_request" and said.get("service.name") == "claude-code"
+        ):
+            return self._claude(said, record)
+        if "codex.sse_event" in names and said.get("event.kind") == "response.completed" and "input_token_count" in said:
+            return self._codex(said, record)
+        if "gemini_cli.api_response" in names:
+            return self._gemini(said, record)
+        return None
+
+    def _claude(self, said: Attributes, record: raw.Raw) -> events.Event | None:
+        counts = {ours: _count(said, theirs) for theirs, ours in _CLAUDE}
+        if not any(counts.values()):
+            return None
+        session, ts = _session(said, "session.id"), _began(said, record)
+        request = raw.identity(said.get("request_id")) or raw.identity(said.get("client_request_id"))
+        model = raw.text(said.get("model"))
+        request = request or events.digest(ts, model, counts, raw.text(said.get("event.sequence")) or "")
+        cost = raw.usd(said.get("cost_usd"))
+        return raw.aggregate(
+            ts,
+            f"usage:{read_claude.CLIENT}:{session}:{request}",
+            self.places.attribution(SOURCE, read_claude.CLIENT, "", "", session),
+            model,
+            {"turns": 1, **counts},
+            "anthropic" if model.startswith("claude-") else "",
+            tier="fast" if said.get("speed") == "fast" else "",
+            cost_usd=cost,
+            cost_source="client" if cost else "",
+        )
+
+    def _codex(self, said: Attributes, record: raw.Raw) -> events.Event | None:
+        names = ("input_token_count", "cached_token_count", "output_token_count", "reasoning_token_count")
+        sent, cached, output, reasoning = (_count(said, name) for name in names)
+        counts = read_codex.counts_of((sent, cached, output, reasoning))
+        return self._turn(
+            read_codex.CLIENT,
+            _session(said, "conversation.id"),
+            counts,
+            said,
+            record,
+            tier=read_codex.tier_of(said.get("service_tier")),
+        )
+
+    def _gemini(self, said: Attributes, record: raw.Raw) -> events.Event | None:
+        names = ("input", "output", "thoughts", "tool", "total")
+        tokens = {name: _count(said, f"{name}_token_count") for name in names}
+        counts = read_gemini.counts_of(tokens | {"cached": _count(said, "cached_content_token_count")})
+        provider = "vertex" if said.get("auth_type") == "vertex-ai" else "gemini"
+        return self._turn(read_gemini.CLIENT, _session(said, "session.id"), counts, said, record, provider)
+
+    def _turn(
+        self,
+        client: str,
+        session: str,
+        counts: raw.Raw,
+        said: Attributes,
+        record: raw.Raw,
+        provider: str = "",
+        **more: str,
+    ) -> events.Event | None:
+        if not counts:
+            return None
+        ts, model = _began(said, record), raw.text(said.get("model"))
+        name = f"{SOURCE}:{client}:{session}:{events.digest(ts, model, counts, raw.text(said.get('prompt_id')))}"
+        attribution = self.places.attribution(SOURCE, client, "", "", session)
+        return raw.turn(ts, name, attribution, model, counts, provider, session, **more)
+
+    def _point(self, said: Attributes, point: raw.Raw, delta: bool) -> events.Event | None:
+        """One series of the token counter: a span's own tokens, or all since the process began."""
+        value = point.get("asInt", point.get("asDouble"))
+        kind = _TYPES.get(str(said.get("type")))
+        count = _count({"value": value}, "value")
+        if kind is None or not count:
+            return None
+        session, model = _session(said, "session.id"), raw.text(said.get("model"))
+        begun = point.get("startTimeUnixNano") or point.get("timeUnixNano")
+        # Whatever tells a series apart is in its attributes; the name of the point is a hash of them.
+        series = events.digest(repr(sorted(said.items())), str(begun), str(point.get("timeUnixNano")) if delta else "")
+        return raw.aggregate(
+            raw.moment(begun, "startTimeUnixNano"),
+            f"usage:{read_claude.CLIENT}:{session}:{series}",
+            self.places.attribution(METRICS, read_claude.CLIENT, "", "", session),
+            model,
+            {kind: count},
+            "anthropic" if model.startswith("claude-") else "",
+            tier="fast" if said.get("speed") == "fast" else "",
+        )
+
+
+def _inner(line: raw.Raw, *names: str) -> Iterator[tuple[Attributes, raw.Raw]]:
+    """Each record of an export, with its resource's attributes."""
+    outer, middle, inner = names
+    for resource in map(raw.mapping, raw.items(line.get(outer))):
+        about = attributes(raw.mapping(resource.get("resource")))
+        for scope in map(raw.mapping, raw.items(resource.get(middle))):
+            for record in map(raw.mapping, raw.items(scope.get(inner))):
+                yield about, record
+
+
+def attributes(record: raw.Raw) -> Attributes:
+    """An OTLP record's attributes of a simple kind."""
+    found: Attributes = {}
+    for item in map(raw.mapping, raw.items(record.get("attributes"))):
+        value = raw.mapping(item.get("value"))
+        for kind in ("stringValue", "intValue", "doubleValue", "boolValue"):
+            if kind in value and isinstance(item.get("key"), str):
+                found[item["key"]] = value[kind]
+    return found
+
+
+def _count(said: Attributes, name: str) -> int:
+    """A count that may be written as digits, as OTLP writes whole numbers. Raises Bad."""
+    value = said.get(name)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
+    return raw.count({name: value}, name)
+
+
+def _session(said: Attributes, name: str) -> str:
+    """The session, without which nobody could tell whether its own log counted it already. Raises Bad."""
+    if found := raw.identity(said.get(name)):
+        return found
+    raise Nameless(
+        f"no {name}, so its session's own log cannot be told from it; export it (OTEL_METRICS_INCLUDE_SESSION_ID)"
+    )
+
+
+def _began(said: Attributes, record: raw.Raw) -> str:
+    """When a request began: a record is written when it ended, and may say how long it took. Raises Bad."""
+    given = said.get("event.timestamp") or next(
+        (record[key] for key in ("timeUnixNano", "observedTimeUnixNano") if record.get(key) not in (None, "0", 0)), None
+    )
+    pair = record.get("hrTime")
+    if given is None and isinstance(pair, list) and len(pair) == 2:
+        given = raw.count({"s": pair[0]}, "s") * 1000 + raw.count({"ns": pair[1]}, "ns") // 1_000_000
+    ended = when.moment(raw.moment(given, "event.timestamp"))
+    try:
+        took = float(said.get("duration_ms", 0))
+    except (ValueError, TypeError, OverflowError):
+        took = 0
+    return when.stamp(ended - int(took)) if 0 < took < when.DAY and took < ended else when.stamp(ended)

@@ -1,0 +1,150 @@
+"""Qwen Code chats -> events.
+
+A chat is a file of lines. Since 2026 each answer of the API is a line of telemetry, those to subagents and of compressing
+the history too; the message that it gave follows, with the same counts. Older chats have the messages alone. A branch of
+a chat begins with a copy of its lines under a new session. (Qwen Code source, services/chatRecordingService.ts,
+telemetry/loggers.ts and core/openaiContentGenerator/converter.ts, as of November 2026.)
+
+Transcripts of subagents, in `subagents` beside the chats, are not read: their answers stand in the chat.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from tokenops import events, jsonl, projects, raw, scan, when
+
+SOURCE = "qwen-code"
+CLIENT = "qwen-code"
+
+_WANTED = scan.having(b'"usageMetadata"', b"qwen-code.api_response")
+_WAITING = 50  # answers whose message may still follow
+_DAY_MS = 86_400_000
+
+
+def files(home: str) -> Iterator[str]:
+    """The chats of a Qwen directory."""
+    for path in scan.walk(os.path.join(home, "projects")):
+        if path.endswith(".jsonl") and "/chats/" in path[len(home) :]:
+            yield path
+
+
+def claims(path: str, head: bytes) -> bool:
+    """Whether a file is a chat."""
+    return b'"sessionId"' in head and (b'"usageMetadata":{' in head or b'"qwen-code.api_response"' in head)
+
+
+class Answer(NamedTuple):
+    """What a line tells of one answer."""
+
+    ts: str
+    name: str  # of the provider, where it gave one
+    model: str
+    provider: str
+    subagent: bool
+    reported: list[int]  # prompt, candidates, total: what both lines of an answer have alike
+    counts: dict[str, int]
+
+
+def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+    """The turns of one chat. Raises OSError."""
+    above, _, _ = path.rpartition("/chats/")
+    folder = os.path.basename(above)
+    for place, line in scan.records(path, cursor, _WANTED, reject):
+        try:
+            answer = told(line)
+            if answer is None or _known(answer, line, cursor.state.setdefault("waiting", [])):
+                continue
+        except events.Bad as error:
+            reject(place, f"{error}; skipped")
+            continue
+        session = raw.identity(raw.mapping(line.get("forkedFrom")).get("sessionId") or line.get("sessionId"))
+        session = session or os.path.basename(path).removesuffix(".jsonl")
+        name = raw.identity(line.get("uuid")) or events.digest(answer.ts, answer.model, answer.counts)
+        attribution = places.attribution(SOURCE, CLIENT, raw.path(line.get("cwd")), folder, session)
+        if answer.subagent:
+            attribution["sidechain"] = True
+        places.at = place
+        yield raw.turn(
+            answer.ts,
+            answer.name or f"qwen:{name}",
+            attribution,
+            answer.model,
+            answer.counts,
+            answer.provider,
+            session,
+        )
+
+
+def told(line: raw.Raw) -> Answer | None:
+    """The answer that a line tells of; None where it tells of none, or has no counts. Raises Bad."""
+    if line.get("type") == "system":
+        said = raw.mapping(raw.mapping(line.get("systemPayload")).get("uiEvent"))
+        return _response(said, line) if said.get("event.name") == "qwen-code.api_response" else None
+    usage = raw.mapping(line.get("usageMetadata"))
+    names = ("promptTokenCount", "candidatesTokenCount", "totalTokenCount")
+    reported = [raw.count(usage, name) for name in names]
+    more = ("cachedContentTokenCount", "thoughtsTokenCount", "toolUsePromptTokenCount")
+    counts = counts_of(*reported, *(raw.count(usage, name) for name in more))
+    if not counts:
+        return None
+    side = line.get("isSidechain") is True
+    return Answer(raw.moment(line.get("timestamp")), "", raw.text(line.get("model")), "", side, reported, counts)
+
+
+def _response(said: raw.Raw, line: raw.Raw) -> Answer | None:
+    """What the telemetry of an answer tells. It is written when the answer has ended. Raises Bad."""
+    reported = [raw.count(said, f"{name}_token_count") for name in ("input", "output", "total")]
+    counts = counts_of(
+        *reported, *(raw.count(said, f"{name}_token_count") for name in ("cached_content", "thoughts", "tool"))
+    )
+    if not counts:
+        return None
+    ended, took = when.moment(raw.moment(said.get("event.timestamp") or line.get("timestamp"))), said.get("duration_ms")
+    if isinstance(took, (int, float)) and 0 <= took < _DAY_MS:
+        ended -= int(took)
+    return Answer(
+        when.stamp(ended),
+        raw.response(said.get("response_id")),
+        raw.text(said.get("model")),
+        "alibaba" if said.get("auth_type") == "qwen-oauth" else "",
+        any(said.get(name) for name in ("subagent_name", "subagent_id")),
+        reported,
+        counts,
+    )
+
+
+def _known(answer: Answer, line: raw.Raw, waiting: list[list[int]]) -> bool:
+    """Whether a message is the one that an answer before it gave; remembers the answers that wait for theirs."""
+    if line.get("type") == "system":
+        waiting.append(answer.reported)
+        del waiting[:-_WAITING]
+        return False
+    if answer.reported in waiting:
+        waiting.remove(answer.reported)
+        return True
+    return False
+
+
+def counts_of(prompt: int, output: int, total: int, cached: int = 0, thoughts: int = 0, tool: int = 0) -> dict[str, Any]:
+    """The record's disjoint counts. Raises Bad.
+
+    Cached input is part of the prompt or not, thoughts are part of the output (as OpenAI's API counts) or not (as
+    Gemini's does), prompts of tools likewise: the first combination that makes the total, else the first.
+    """
+    if not any((prompt, output, cached, thoughts, tool)) and total:
+        raise events.Bad("only a total is given; unknown which part is input")
+    inputs = [prompt - cached + tool, prompt - cached] if cached <= prompt else []
+    inputs += [prompt + tool, prompt]
+    outputs = [output, output + thoughts] if thoughts <= output else [output + thoughts]
+    pairs = [(sent, answered) for sent in inputs for answered in outputs]
+    sent, answered = next((pair for pair in pairs if sum(pair) + cached == total), pairs[0])
+    found = {
+        "input_tokens": sent,
+        "cache_read_tokens": cached,
+        "output_tokens": answered,
+        "reasoning_tokens": thoughts,
+    }
+    return {name: count for name, count in found.items() if count}
