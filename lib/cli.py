@@ -301,7 +301,7 @@ def caught_up(notices: Notices) -> tuple[str, str]:
     # 8 MiB are parsed in 20 ms on one processor.
     budget = None if last is None else sync.Budget(8 << 20, time.monotonic() + 0.03)
     try:
-        found = readers.found((), (), os.environ, os.path.expanduser("~"))
+        found = readers.found((), (), os.environ, os.path.expanduser("~"), notices.note)
         with progress("reading the clients' logs for the first time") as told:
             outcomes = sync.run(folder, found, jobs=1 if budget else None, told=lambda name: told, budget=budget)
     except (readers.NotFound, workers.Died) as error:
@@ -359,6 +359,11 @@ class Notices:
         """A line that was skipped."""
         self.rejected += 1
         say(f"{place}: {why}")
+
+    def note(self, text: str) -> None:
+        """Something else to notice."""
+        self.rejected += 1
+        say(text)
 
     def refuse(self, why: str) -> None:
         """The record given last was no use."""

@@ -211,6 +211,8 @@ def meter(source: str, provider: str, observed_at: str, **reading: Any) -> Event
 
 def alias_of(client: str, session: str, event: Event) -> str:
     """A second identity for a turn whose log and wire share no id: its session and its five counts."""
+    if client in _NAMELESS:
+        session = ""
     counts = (event.get(name, 0) for name in _FIVE)
     return ":".join((client, session, *map(str, counts)))
 
@@ -247,6 +249,8 @@ class Pairs:
         return bool(self.waiting.get(event["alias"], {}).get(plane_of(event)))
 
 
+# Clients whose requests do not say their session, so that the counts alone must do.
+_NAMELESS = ("gemini-cli",)
 _FIVE = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 
 

@@ -63,7 +63,7 @@ _SESSIONS = (
     "x-session-id",
     "x-session-affinity",
 )
-_ALIASED = ("codex", "opencode", "gemini-cli")
+_ALIASED = ("codex", "opencode")
 
 
 @functools.cache
@@ -321,7 +321,7 @@ class Exchange:
         if self.error or self.reading.error:
             event["error"] = self.error or self.reading.error
         session = event.get("session_id", "")
-        if session and event["client"] in _ALIASED and one.counts:
+        if one.counts and (event["client"] == "gemini-cli" or (session and event["client"] in _ALIASED)):
             event["alias"] = events.alias_of(event["client"], session, one.counts)
         return events.arranged(event)
 

@@ -45,6 +45,7 @@ class Out(Protocol):
 
     def now(self) -> int:
         """Milliseconds since 1970."""
+        ...
 
 
 class Settings(NamedTuple):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import glob
 import importlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import NamedTuple
 
@@ -235,8 +235,51 @@ BY_NAME = {client.name: client for client in CLIENTS}
 STREAMS = tuple(client for client in CLIENTS if not client.homes and not client.variables)
 
 
+class Uncounted(NamedTuple):
+    """A client that keeps no token counts on this machine: nothing is estimated from its texts."""
+
+    name: str
+    homes: tuple[str, ...]
+    instead: str
+
+
+_PROXY = (
+    "point it at tok-proxy where it takes a base URL (tok-provider env), else its vendor's own account page is all there is"
+)
+UNCOUNTED = (
+    Uncounted(
+        "cursor",
+        ("$XDG_CONFIG_HOME/Cursor", "Library/Application Support/Cursor", ".cursor"),
+        "its files hold no token counts; export the usage as CSV from its dashboard into $XDG_DATA_HOME/tokenops/cursor/, "
+        "or name the file: tok-read cursor --root FILE",
+    ),
+    Uncounted("windsurf", (".codeium/windsurf",), f"its files hold no token counts; {_PROXY}"),
+    Uncounted("antigravity", (".gemini/antigravity", ".antigravity"), f"its files hold no token counts; {_PROXY}"),
+    Uncounted("kiro", (".kiro", "$XDG_CONFIG_HOME/Kiro"), f"its files hold no token counts; {_PROXY}"),
+    Uncounted(
+        "aider",
+        (".aider",),
+        "its chat histories hold rounded texts, no counts; set OPENAI_API_BASE or ANTHROPIC_BASE_URL to tok-proxy",
+    ),
+)
+
+
 class NotFound(ValueError):
     """A place that was named and is not there, or holds no logs."""
+
+
+def uncounted(environment: Mapping[str, str], home: str) -> Iterator[Uncounted]:
+    """The clients here that keep no counts."""
+    for client in UNCOUNTED:
+        if any(map(os.path.isdir, _expanded(client.homes, environment, home))):
+            yield client
+
+
+def _expanded(homes: Iterable[str], environment: Mapping[str, str], home: str) -> Iterator[str]:
+    config = environment.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    data = environment.get("XDG_DATA_HOME") or os.path.join(home, ".local/share")
+    for part in homes:
+        yield os.path.join(home, part.replace("$XDG_CONFIG_HOME", config).replace("$XDG_DATA_HOME", data))
 
 
 def places(client: Client, environment: Mapping[str, str], home: str) -> list[str]:
@@ -250,10 +293,8 @@ def places(client: Client, environment: Mapping[str, str], home: str) -> list[st
             raise NotFound(f"{variable}={listed}: no such directory; mend or unset the variable")
         if there:
             named.setdefault(instead[0] if instead else None, there)
-    config = environment.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
-    data = environment.get("XDG_DATA_HOME") or os.path.join(home, ".local/share")
     usual: list[str] = []
-    for part, place in zip(client.homes, _usual(client, home, config, data), strict=True):
+    for part, place in zip(client.homes, _expanded(client.homes, environment, home), strict=True):
         usual += named.get(part) or ([place] if _holds(client, place) else [])
     return list(_once([*named.get(None, usual), *named.get("", [])]))
 
@@ -268,16 +309,11 @@ def _within(place: str, inner: str) -> str:
     return below if os.path.exists(below) else place
 
 
-def _usual(client: Client, home: str, config: str, data: str) -> Iterator[str]:
-    for part in client.homes:
-        yield os.path.join(home, part.replace("$XDG_CONFIG_HOME", config).replace("$XDG_DATA_HOME", data))
-
-
 def below(client: Client, root: str) -> list[str]:
     """The client's directories at a root that the user named: a home directory, or a directory of the client."""
     if os.path.isfile(root) or not client.homes:
         return [root]
-    found = [place for place in _usual(client, root, ".config", ".local/share") if _holds(client, place)]
+    found = [place for place in _expanded(client.homes, {}, root) if _holds(client, place)]
     if found:
         return list(_once(found))
     name = os.path.basename(os.path.normpath(root))
@@ -323,22 +359,37 @@ def hints(client: Client, folders: Iterable[str]) -> Iterator[str]:
                 yield from tell(folder)
 
 
+Tell = Callable[[str], None]
+
+
 def found(
-    names: Iterable[str], roots: Iterable[str], environment: Mapping[str, str], home: str
+    names: Iterable[str],
+    roots: Iterable[str],
+    environment: Mapping[str, str],
+    home: str,
+    tell: Tell = lambda why: None,
 ) -> Iterator[tuple[Client, list[str]]]:
     """The clients asked for (none: all) that have a place, and their log files. Raises NotFound."""
-    for client, folders in located(names, roots, environment, home):
+    for client, folders in located(names, roots, environment, home, tell):
         yield client, files(client, folders)
 
 
 def located(
-    names: Iterable[str], roots: Iterable[str], environment: Mapping[str, str], home: str
+    names: Iterable[str],
+    roots: Iterable[str],
+    environment: Mapping[str, str],
+    home: str,
+    tell: Tell = lambda why: None,
 ) -> Iterator[tuple[Client, list[str]]]:
-    """The clients asked for (none: all) that have a place, and their directories. Raises NotFound."""
+    """The clients asked for (none: all) that have a place, and their directories. Raises NotFound.
+
+    Where all are asked for, a place of one that is wrong does not stop the others: `tell` is told of it.
+    """
     chosen = list(dict.fromkeys(names))
     for name in chosen:
         if name != "all" and name not in BY_NAME:
-            raise NotFound(f"no client {name!r}; choose from {', '.join(BY_NAME)}, all")
+            instead = next((f"{name}: {one.instead}" for one in UNCOUNTED if one.name == name), "")
+            raise NotFound(instead or f"no client {name!r}; choose from {', '.join(BY_NAME)}, all")
     roots = list(roots)
     every = not chosen or "all" in chosen
     clients = list(CLIENTS) if every else [BY_NAME[name] for name in chosen]
@@ -352,7 +403,13 @@ def located(
         if roots:
             folders = [place for root in roots if client in held[root] for place in below(client, root)]
         else:
-            folders = places(client, environment, home)
+            try:
+                folders = places(client, environment, home)
+            except NotFound as error:
+                if not every:
+                    raise
+                tell(str(error))
+                continue
         if folders:
             yield client, folders
     for root in roots:

@@ -131,10 +131,16 @@ async def vendors(asked: Asked, writer: Writer) -> None:
     elif path.endswith(b"/messages"):
         identity = f"msg_{uuid.uuid4().hex}" if asked.header("x-claude-code-session-id") else "msg_8"
         script = stream(*message_events(identity), headers=head) if streams else plain(json.dumps(message()).encode(), *head)
-    elif path.endswith(b":generateContent"):
-        script = plain(json.dumps(GEMINI).encode(), *head)
-    elif path.endswith(b":streamGenerateContent"):
-        script = stream(*(event.replace(b"\n", b"\r\n") for event in data(GEMINI)), headers=head)
+    elif path.endswith((b":generateContent", b":streamGenerateContent")):
+        given: Json = json.loads(json.dumps(GEMINI))
+        if "GeminiCLI" in (asked.header("user-agent") or ""):  # it asks a model which model to ask
+            given["responseId"] = uuid.uuid4().hex
+            given["candidates"][0]["content"]["parts"][0]["text"] = (
+                '{"reasoning": "x", "model_choice": "flash", "complexity_score": 1}'
+            )
+        script = plain(json.dumps(given).encode(), *head)
+        if path.endswith(b":streamGenerateContent"):
+            script = stream(*(event.replace(b"\n", b"\r\n") for event in data(given)), headers=head)
     elif path.endswith(b"/v2/chat"):
         script = (
             stream(*COHERE_EVENTS, b"data: [DONE]\n\n", headers=head)
@@ -337,7 +343,9 @@ def test_gemini_cli(start: Start, vendor: Upstream, environment: dict[str, str],
     put(pathlib.Path(environment["HOME"]) / ".gemini/settings.json", lines([settings]))
     command("gemini", ["-p", "say hello"], environment, tmp_path, GEMINI_API_KEY="AIza-x", GEMINI_CLI_TRUST_WORKSPACE="true",
         GOOGLE_GEMINI_BASE_URL=f"http://127.0.0.1:{proxy.port}/gemini")  # fmt: skip
-    assert proxy.events(1)[0]["client"] == "gemini-cli"
+    turns = once(proxy, "gemini", environment)
+    assert all(turn["client"] == "gemini-cli" and turn["output_tokens"] == 5 for turn in turns)
+    assert len(turns) == len([one for one in vendor.asked if one.head.target.find(b"Content") > 0])
 
 
 @needs("opencode")

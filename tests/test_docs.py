@@ -11,6 +11,7 @@ import subprocess
 import pytest
 
 from conftest import ROOT
+from tokenops import readers
 
 SAMPLE = ROOT / "docs/examples/home"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -91,6 +92,27 @@ def test_every_command_is_in_the_readme() -> None:
     text = (ROOT / "README.md").read_text()
     for path in (ROOT / "bin").glob("tok-*"):
         assert f"`{path.name}`" in text
+
+
+def matrix() -> str:
+    """The table of docs/clients.md, out of the table of clients."""
+    lines = ["| client | `tok-read` | where | variable | gives | what its logs do not tell |", "|---|---|---|---|---|---|"]
+    for client in readers.CLIENTS:
+        if client in readers.STREAMS:
+            continue
+        homes = [f"`{home if home.startswith('$') else f'~/{home}'}`" for home in client.homes]
+        shown = homes if len(homes) < 5 else [*homes[:3], f"and {len(homes) - 3} more"]
+        variables = [f"`{name}`" + (f" (`/{inner}`)" if inner else "") for name, inner, *_ in client.variables]
+        cells = (client.client, f"`{client.name}`", ", ".join(shown), ", ".join(variables), client.gives, client.caveat)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def test_the_page_of_clients_is_the_table() -> None:
+    page = (ROOT / "docs/clients.md").read_text()
+    assert matrix() in page, f"write this into docs/clients.md:\n{matrix()}"
+    for one in readers.UNCOUNTED:
+        assert f"| {one.name} |" in page
 
 
 def test_links_lead_somewhere() -> None:

@@ -175,7 +175,7 @@ def test_a_turn_of_gemini(tmp_path: pathlib.Path) -> None:
         assert counts(event) == (4000, 11000, 0, 920, 900)
         assert events.token_sum(event) == 15920
         assert (event["kind"], event["client"], event["provider"]) == ("turn", "gemini-cli", "gemini")
-        assert (event["ts"], event["alias"]) == (BEGAN, "gemini-cli:g1:4000:11000:0:920:900")
+        assert (event["ts"], event["alias"]) == (BEGAN, "gemini-cli::4000:11000:0:920:900")
     (event,) = read(tmp_path, logs(response(auth_type="vertex-ai")))
     assert event["provider"] == "vertex"
 

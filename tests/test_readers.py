@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import Json
+from conftest import Json, Run, objects
 from tokenops import database, events, gather, projects, readers, scan, store, sync
 
 CLIENTS = [client for client in readers.CLIENTS if client.name not in ("claude", "codex")]  # those have tests of this kind
@@ -271,3 +271,44 @@ def test_a_database_of_another_version(client: readers.Client, homes: Homes, val
                 connection.execute(f'UPDATE "{table}" SET "{column}" = ?', (value,))
             connection.commit()
         survive(client, path)
+
+
+def test_one_broken_client_stops_no_other(run: Run, environment: dict[str, str]) -> None:
+    home = pathlib.Path(environment["HOME"])
+    expected = {}
+    for client in CLIENTS:
+        if client.homes:
+            sample(client, home)
+    for client in CLIENTS:
+        if client.homes:
+            expected[client.name] = {event["id"] for event in objects(run(f"tok-read {client.name}", status=None).stdout)}
+    whole = {event["id"] for event in objects(run("tok-read all", status=None).stdout)}
+    assert whole == set().union(*expected.values())
+    for client in CLIENTS:
+        for path in located(client, home) if client.homes else ():
+            kept = pathlib.Path(path).read_bytes()
+            pathlib.Path(path).write_bytes(b"\xff{ broken" * 100)
+            done = run("tok-read all", status=None)
+            assert done.returncode in (0, 1) and b"Traceback" not in done.stderr and b"please report" not in done.stderr
+            found = {event["id"] for event in objects(done.stdout)}
+            for other, ids in expected.items():
+                if other != client.name and not shares(other, client.name):
+                    assert ids <= found, (client.name, path, other)
+            pathlib.Path(path).write_bytes(kept)
+    gone = run("tok-read all", status=1, env={"CODEX_HOME": "/nowhere"})
+    assert b"CODEX_HOME=/nowhere: no such directory" in gone.stderr
+    assert {event["id"] for event in objects(gone.stdout)} == whole
+
+
+def shares(one: str, other: str) -> bool:
+    """Whether two clients' samples hold the same sessions."""
+    return {one, other} == {"pi", "openclaw"}
+
+
+def test_a_client_without_counts_is_named_with_what_to_do(run: Run, environment: dict[str, str]) -> None:
+    done = run("tok-read windsurf", status=2)
+    assert "holds no token counts" in done.stderr.decode() or "hold no token counts" in done.stderr.decode()
+    assert "tok-proxy" in done.stderr.decode()
+    (pathlib.Path(environment["HOME"]) / ".codeium/windsurf").mkdir(parents=True)
+    rows = objects(run("tok-status", status=1).stdout)
+    assert any(row["client"] == "windsurf" and "tok-proxy" in row["blocker"] for row in rows)
