@@ -255,6 +255,17 @@ def answers(port: int, seconds: float) -> bool:
     return False
 
 
+def installed(package: str, command: str) -> str:
+    """A rival's command, in an environment of its own; "" where it cannot be had."""
+    folder = ROOT / ".venv-rivals" / command
+    path = folder / "bin" / command
+    if not path.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, package], check=False)
+    return str(path) if path.exists() else ""
+
+
 def peers(vendor: int, running: Running) -> dict[str, tuple[int, str]]:
     """Each proxy that can be had here, running on the second processor: its port, and the path to ask."""
     folder = OUT / "peers"
@@ -278,33 +289,21 @@ def peers(vendor: int, running: Running) -> dict[str, tuple[int, str]]:
         )
         running.start(1, [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf")])
         made["nginx (passes, does not meter)"] = (port, "/v1/chat/completions")
-    rivals = ROOT / ".venv-rivals"
-    if not (rivals / "bin/mitmdump").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(rivals)], check=True)
-        pip = [str(rivals / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "mitmproxy", "litellm[proxy]==1.106.2"], check=False)
-    if (rivals / "bin/mitmdump").exists():
+    if mitmdump := installed("mitmproxy", "mitmdump"):
         port = free_port()
-        line = [str(rivals / "bin/mitmdump"), "-q", "--mode", f"reverse:http://127.0.0.1:{vendor}", "-p", str(port)]
+        line = [mitmdump, "-q", "--mode", f"reverse:http://127.0.0.1:{vendor}", "-p", str(port)]
         running.start(1, [*line, "--set", f"confdir={folder}/mitm", "--set", "stream_large_bodies=1"])
         made["mitmproxy, reverse"] = (port, "/v1/chat/completions")
-    if (rivals / "bin/litellm").exists():
+    if litellm := installed("litellm[proxy]==1.106.2", "litellm"):
         port = free_port()
         model = {"model": "openai/gpt-5.4", "api_base": f"http://127.0.0.1:{vendor}/v1", "api_key": "sk-bench"}
         (folder / "litellm.yaml").write_text(
             json.dumps({"model_list": [{"model_name": "gpt-5.4", "litellm_params": model}]})
         )
         quiet = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "LITELLM_TELEMETRY": "False"}
-        line = [
-            str(rivals / "bin/litellm"),
-            "--config",
-            str(folder / "litellm.yaml"),
-            "--port",
-            str(port),
-            "--host",
-            "127.0.0.1",
-        ]
-        running.start(1, line, env=os.environ | quiet | {"PATH": f"{rivals}/bin:{os.environ['PATH']}"})
+        quiet["LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"] = "true"  # loopback only, and nothing behind it
+        line = [litellm, "--config", str(folder / "litellm.yaml"), "--port", str(port), "--host", "127.0.0.1"]
+        running.start(1, line, env=os.environ | quiet)
         made["LiteLLM's proxy"] = (port, "/v1/chat/completions")
     return {name: there for name, there in made.items() if answers(there[0], 60)}
 

@@ -213,8 +213,10 @@ def alias_of(client: str, session: str, event: Event) -> str:
     """A second identity for a turn whose log and wire share no id: its session and its five counts."""
     if client in _NAMELESS:
         session = ""
-    counts = (event.get(name, 0) for name in _FIVE)
-    return ":".join((client, session, *map(str, counts)))
+    sent, read, wrote, got, thought = (event.get(name, 0) for name in _FIVE)
+    if client == "codex":  # not all that tell of its turns tell what was written to a cache apart from other input
+        sent, wrote = sent + wrote, 0
+    return ":".join((client, session, *map(str, (sent, read, wrote, got, thought))))
 
 
 PLANES = ("log", "wire", "export")

@@ -426,13 +426,7 @@ class Connection:
             self.reusable = False
             self._end("malformed answer", True)
             return
-        now = self.out.now()
-        for part in piece.data:
-            self.exchange.answer(part, now)
-        if self.storing is not None:
-            self.storing += b"".join(piece.data)
-            if len(self.storing) > self.settings.options.entry_bytes:
-                self.storing = None
+        # First the client's bytes, then what they say.
         if self.without is not None:
             self._filtered(self.without.feed(b"".join(piece.data)))
             if piece.done:
@@ -441,6 +435,13 @@ class Connection:
                     self.out.client(b"0\r\n\r\n")
         elif piece.used:
             self.out.client(b"".join(piece.data) if self.plain else data[: piece.used])
+        now = self.out.now()
+        for part in piece.data:
+            self.exchange.answer(part, now)
+        if self.storing is not None:
+            self.storing += b"".join(piece.data)
+            if len(self.storing) > self.settings.options.entry_bytes:
+                self.storing = None
         if piece.done:
             if piece.used < len(data):
                 self.reusable = False  # it says more than it should

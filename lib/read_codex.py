@@ -19,7 +19,8 @@ SOURCE = "codex-jsonl"
 CLIENT = "codex"
 
 Raw = dict[str, Any]
-Totals = tuple[int, int, int, int]  # input (cached inside), cached, output (reasoning inside), reasoning
+# Input (cached and written inside), cached, output (reasoning inside), reasoning, written to a cache (since 0.140).
+Totals = tuple[int, int, int, int, int]
 
 _MASKED = re.compile(r"[\s\[\]<>*]|REDACTED")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
@@ -219,7 +220,7 @@ class Thread:
         self.last = total
         if last is not None:
             return last if any(last) else None
-        return (total[0] - before[0], total[1] - before[1], total[2] - before[2], total[3] - before[3])
+        return (*(now - then for now, then in zip(total, before, strict=True)),)  # type: ignore[return-value]
 
 
 def text_of(value: object) -> str:
@@ -240,32 +241,35 @@ def uuid_ms(value: object) -> int | None:
 
 
 def totals_of(usage: object) -> Totals | None:
-    """The four totals of a usage object; None where there is none. Raises Bad."""
+    """The totals of a usage object; None where there is none. Raises Bad."""
     if type(usage) is not dict:
         return None
     read = usage.get("cached_input_tokens", usage.get("cache_read_input_tokens"))
-    given = (usage.get("input_tokens"), read, usage.get("output_tokens"), usage.get("reasoning_output_tokens"))
+    wrote = usage.get("cache_write_input_tokens")
+    given = (usage.get("input_tokens"), read, usage.get("output_tokens"), usage.get("reasoning_output_tokens"), wrote)
     if all(value is None for value in given):
         return None
     for value in given:
         if value is not None and (type(value) is not int or value < 0):
             raise events.Bad(f"token usage holds {str(value)[:20]!r}; expected counts")
-    a, b, c, d = (value or 0 for value in given)
-    return a, b, c, d
+    a, b, c, d, e = (value or 0 for value in given)
+    return a, b, c, d, e
 
 
 def add(a: Totals, b: Totals) -> Totals:
     """The sum of two totals."""
-    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], a[4] + b[4]
 
 
 def counts_of(used: Totals) -> Raw:
-    """The record's disjoint counts: cached is inside input, reasoning inside output."""
-    sent, cached, output, reasoning = used
+    """The record's disjoint counts: cached and written are inside input, reasoning inside output."""
+    sent, cached, output, reasoning, wrote = used
     cached, reasoning = min(cached, sent), min(reasoning, output)
+    wrote = min(wrote, sent - cached)
     found = {
-        "input_tokens": sent - cached,
+        "input_tokens": sent - cached - wrote,
         "cache_read_tokens": cached,
+        "cache_write_tokens": wrote,
         "output_tokens": output,
         "reasoning_tokens": reasoning,
     }
@@ -301,8 +305,14 @@ def packed(thread: Thread) -> dict[str, Any]:
 
 def unpacked(data: dict[str, Any]) -> Thread:
     """The thread that `packed` made this of."""
-    rows = [Row(ts, epoch, tuple(totals), *rest) for ts, epoch, totals, *rest in data["rows"]]
-    return Thread(**{**data, "rows": rows, "last": tuple(data["last"]) if data["last"] else None})
+    rows = [Row(ts, epoch, _five(totals), *rest) for ts, epoch, totals, *rest in data["rows"]]
+    return Thread(**{**data, "rows": rows, "last": _five(data["last"]) if data["last"] else None})
+
+
+def _five(totals: list[int]) -> Totals:
+    """Totals out of a cursor; an older one did not know what was written to a cache."""
+    a, b, c, d, *more = totals
+    return a, b, c, d, more[0] if more else 0
 
 
 Owned = list[tuple[Row, str, bool]]  # a row, its identity, and whether it is to be counted from this file
@@ -376,7 +386,7 @@ def _orphaned(thread: Thread) -> Iterator[tuple[Row, str, bool]]:
 
 def name_of(owner: str, row: Row) -> str:
     """The identity of a turn."""
-    return f"codex:{owner}:{row.epoch}:{'-'.join(map(str, row.totals))}"
+    return f"codex:{owner}:{row.epoch}:{'-'.join(map(str, row.totals[:4]))}"
 
 
 def events_of(thread: Thread, rows: Iterable[tuple[Row, str]], places: projects.Places) -> Iterator[events.Event]:

@@ -121,7 +121,7 @@ class Stream:
         given = next((line[key] for key in ("timestamp", "created_at", "createdAt") if line.get(key) is not None), None)
         return self.now() if given is None else raw.moment(given)
 
-    def _total(self, used: tuple[int, ...], ts: str) -> events.Event | None:
+    def _total(self, used: read_codex.Totals, ts: str) -> events.Event | None:
         """A thread's totals; those that began anew stand beside the ones before."""
         if not any(used):
             return None
@@ -139,23 +139,19 @@ class Stream:
             f"usage:{CLIENT}:{name}:{model or 'unknown'}",
             attribution,
             model,
-            counts_of(used),
+            read_codex.counts_of(used),
             state.get("provider", ""),
         )
 
 
-def totals_of(usage: raw.Raw) -> tuple[int, ...]:
+def totals_of(usage: raw.Raw) -> read_codex.Totals:
     """Input, cached, output, reasoning and written of a usage object. Raises Bad."""
-    return tuple(raw.count(usage, *names) for names in _NAMES)
+    sent, cached, output, reasoning, wrote = (raw.count(usage, *names) for names in _NAMES)
+    return sent, cached, output, reasoning, wrote
 
 
-def _added(before: list[int] | None, more: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(a + b for a, b in zip(before or [0] * len(more), more, strict=True))
-
-
-def counts_of(used: tuple[int, ...]) -> dict[str, Any]:
-    """The record's disjoint counts: cached and written are inside input, reasoning inside output."""
-    sent, cached, output, reasoning, wrote = used
-    cached = min(cached, sent)
-    wrote = min(wrote, sent - cached)
-    return {**read_codex.counts_of((sent - wrote, cached, output, reasoning)), "cache_write_tokens": wrote}
+def _added(before: list[int] | None, more: read_codex.Totals) -> read_codex.Totals:
+    if not before:
+        return more
+    a, b, c, d, e = before
+    return read_codex.add((a, b, c, d, e), more)

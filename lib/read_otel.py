@@ -154,7 +154,7 @@ class Stream:
     def _codex(self, said: Attributes, record: raw.Raw) -> events.Event | None:
         names = ("input_token_count", "cached_token_count", "output_token_count", "reasoning_token_count")
         sent, cached, output, reasoning = (_count(said, name) for name in names)
-        counts = read_codex.counts_of((sent, cached, output, reasoning))
+        counts = read_codex.counts_of((sent, cached, output, reasoning, 0))
         return self._turn(
             read_codex.CLIENT,
             _session(said, "conversation.id"),

@@ -351,3 +351,26 @@ def test_any_rows_never_crash_and_never_count_below_zero(tmp_path_factory: Any, 
 
 def test_lines_helper_is_compact() -> None:
     assert lines([{"a": 1}]) == b'{"a":1}\n'
+
+
+def test_what_was_written_to_a_cache_is_inside_the_input(run: Run, tmp_path: pathlib.Path) -> None:
+    """Since 0.140; where only the totals say it, it is their difference."""
+    first, second = codex_count((1000, 200, 50, 10), (1000, 200, 50, 10)), codex_count((3000, 1000, 90, 10), None)
+    first["payload"]["info"]["total_token_usage"]["cache_write_input_tokens"] = 300
+    first["payload"]["info"]["last_token_usage"]["cache_write_input_tokens"] = 300
+    second["payload"]["info"]["total_token_usage"]["cache_write_input_tokens"] = 700
+    path = put(tmp_path / "sessions/rollout-1.jsonl", codex_meta("t1"), codex_model("gpt-6.1"), first, second)
+    one, two = objects(run(f"tok-read codex --root {path}").stdout)
+    assert (one["input_tokens"], one["cache_read_tokens"], one["cache_write_tokens"], one["output_tokens"]) == (
+        500,
+        200,
+        300,
+        50,
+    )
+    assert (two["input_tokens"], two["cache_read_tokens"], two["cache_write_tokens"], two["output_tokens"]) == (
+        800,
+        800,
+        400,
+        40,
+    )
+    assert one["id"] == "codex:t1:0:1000-200-50-10" and one["alias"] == "codex:t1:800:200:0:50:10"
