@@ -59,7 +59,7 @@ bench: $(VENV)/tools
 
 soak: $(VENV)/tools
 	TOKENOPS_ROUNDS=200 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_crashes.py
-	TOKENOPS_ROUNDS=20 TOKENOPS_STREAMS=1000 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_proxy.py
+	TOKENOPS_STREAMS=1000 TOKENOPS_REQUESTS=10000 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_proxy.py
 
 fuzz: $(VENV)/tools
 	TOKENOPS_ROUNDS=$${TOKENOPS_ROUNDS:-50} PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto tests/test_http1.py tests/test_wire.py tests/test_readers.py tests/test_limits.py

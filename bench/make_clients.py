@@ -78,15 +78,16 @@ class Session(NamedTuple):
 class Pen:
     """What one client's logs are made of."""
 
-    def __init__(self, home: pathlib.Path, name: str, turns: int, seed: int, words: str) -> None:
+    def __init__(self, home: pathlib.Path, name: str, turns: int, seed: int, words: tuple[str, str]) -> None:
         self.home, self.count, self.words = home, turns, words
         self.rng = random.Random(f"{name} {seed}")
 
     def text(self, mean: int = 2000) -> str:
-        """Text of that many characters on average."""
+        """Text of that many characters on average; one in ten is not all ASCII."""
         size = self.rng.randrange(mean // 20, mean * 39 // 20)
-        first = self.rng.randrange(len(self.words) - size)
-        return self.words[first : first + size]
+        words = self.words[self.rng.random() < 0.1]
+        first = self.rng.randrange(len(words) - size)
+        return words[first : first + size]
 
     def secret(self, size: int = 1000) -> str:
         """What only its vendor can read."""
@@ -384,11 +385,13 @@ def copilot(pen: Pen) -> None:
                 insert(connection, "turns", session_id=session.id, user_message=pen.text(), assistant_response=pen.text())
                 insert(connection, "assistant_usage_events", **copilot_row(session, turn))
             put(home / f"session-state/{session.id}/events.jsonl", lines(copilot_events(pen, session)))
-    exported: list[Json] = []
+    exported: dict[str, list[Json]] = {}
     for session in pen.sessions(pen.count // 4, "claude-sonnet-4.6", GPT):
-        exported += itertools.chain.from_iterable(copilot_spans(pen, session, turn) for turn in session.turns)
+        for turn in session.turns:
+            exported.setdefault(iso(turn.at)[:7], []).extend(copilot_spans(pen, session, turn))
         put(home / f"session-state/{session.id}/events.jsonl", lines(copilot_events(pen, session)))
-    put(home / "otel/copilot.jsonl", lines(exported))
+    for month, spans in exported.items():
+        put(home / f"otel/{month}/copilot.jsonl", lines(spans))
 
 
 def copilot_row(session: Session, turn: Turn) -> Json:
@@ -880,11 +883,12 @@ def written(home: pathlib.Path) -> tuple[int, int]:
 def write(home: pathlib.Path, turns: int, seed: int) -> dict[str, list[int]]:
     """Write the logs of all clients; how many files and bytes each has."""
     words = json.loads('"' + "\\n".join(make_logs.text_pool(random.Random(seed))) + '"')
+    pools = (words.encode("ascii", "ignore").decode(), words)
     home.mkdir(parents=True, exist_ok=True)
     found = {}
     for name, writer in WRITERS.items():
         before = written(home)
-        writer(Pen(home, name, turns, seed, words))
+        writer(Pen(home, name, turns, seed, pools))
         found[name] = [now - then for now, then in zip(written(home), before, strict=True)]
     return found
 

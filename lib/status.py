@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import os
 from collections.abc import Iterator, Mapping
 
-from tokenops import readers, show, when
+import orjson
+
+from tokenops import readers, show, store, when
 from tokenops.events import Event
 
 
@@ -33,6 +36,54 @@ def clients(environment: Mapping[str, str], home: str) -> Iterator[Event]:
     for one in readers.uncounted(environment, home):
         row = {"v": 1, "kind": "status", "plane": "passive", "client": one.name, "source": "none", "places": [], "files": 0}
         yield row | {"blocker": one.instead}
+
+
+# What to do where an answer's usage was not known, by what the proxy wrote down as the reason.
+_ADVICE = {
+    "no usage in the answer": "the vendor was not asked for it: set stream_options.include_usage in the client, or "
+    "proxy.include_usage: true in config.yaml",
+    "encoding br": "the client takes answers that cannot be undone here: pip install brotli beside TokenOps",
+    "encoding zstd": "the client takes answers that cannot be undone here: run TokenOps with Python 3.14",
+}
+SPAN_MS = 7 * when.DAY
+
+
+def proxied(folder: str, now: int) -> Iterator[Event]:
+    """A row for each provider whose answers passed the proxy in the last seven days, with what is unknown of them."""
+    found: dict[str, Event] = {}
+    unknown: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for line in store.scan(folder, when.stamp(now - SPAN_MS), when.stamp(now)):
+        if b'"status":' not in line or b'"kind":"turn"' not in line:
+            continue  # only what passed the proxy has a status
+        event = orjson.loads(line)
+        provider = event.get("provider", "unknown")
+        row = found.setdefault(
+            provider, {"v": 1, "kind": "status", "plane": "proxy", "provider": provider, "turns": 0, "errors": 0}
+        )
+        row["turns"] += event.get("turns", 0)
+        row["errors"] += event.get("errors", 0)
+        row["newest"] = max(row.get("newest", ""), event["ts"])
+        if "usage" in event:
+            unknown[provider][event.get("usage_reason", "unknown")] += 1
+    for provider, row in sorted(found.items()):
+        if unknown[provider]:
+            row["unknown"] = dict(unknown[provider].most_common())
+            row["advice"] = [_ADVICE[reason] for reason in row["unknown"] if reason in _ADVICE]
+        yield row
+
+
+def proxied_table(rows: list[Event], shape: str, color: bool) -> str:
+    """What passed the proxy, for people; what is unknown of it below."""
+    names = ("turns", "errors")
+    columns = [show.Column("by proxy, 7 days", [row["provider"] for row in rows], number=False)]
+    columns += [show.Column(name, [show.count(row[name]) for row in rows]) for name in names]
+    columns.append(show.Column("usage unknown", [show.count(sum(row.get("unknown", {}).values())) for row in rows]))
+    columns.append(show.Column("newest", [row["newest"] for row in rows], number=False))
+    said = [
+        f"{row['provider']}: {count} answers, {reason}\n" for row in rows for reason, count in row.get("unknown", {}).items()
+    ]
+    advice = dict.fromkeys(f"{text}\n" for row in rows for text in row.get("advice", ()))
+    return show.table(columns, shape, color=color) + "".join([*said, *advice])
 
 
 def table(rows: list[Event], shape: str, color: bool) -> str:

@@ -10,8 +10,11 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from typing import Any
@@ -20,7 +23,7 @@ import pytest
 from proxies import EVENTS, USAGE, Proxy, Start, ask, post, received
 from upstream import Asked, Upstream, Writer, chunk, head, plain, raw, stream
 
-from conftest import SHARED, needs_shared
+from conftest import SHARED, needs_shared, objects
 
 
 def test_a_turn_is_written_down(proxy: Proxy, vendor: Upstream) -> None:
@@ -618,3 +621,71 @@ def test_a_full_disk_keeps_events_until_there_is_room(start: Start, vendor: Upst
     proxy.process.terminate()
     proxy.process.wait(10)
     assert len(proxy.events()) == 1
+
+
+def test_requests_one_after_another(proxy: Proxy, vendor: Upstream) -> None:
+    count = int(os.environ.get("TOKENOPS_REQUESTS", "1000"))
+
+    async def script(asked: Asked, writer: Writer) -> None:
+        name = json.loads(asked.body)["n"]
+        body = b'{"id":"c%d","model":"m","usage":{"prompt_tokens":%d,"completion_tokens":1}}' % (name, name + 1)
+        await plain(body)(asked, writer)
+
+    vendor.script = script
+    with proxy.connect() as connection:
+        for name in range(count):
+            connection.sendall(post("/openai/v1/chat/completions", b'{"n":%d}' % name))
+            assert b'"id":"c%d"' % name in received(connection, b"}}")
+    assert vendor.connections == 1
+    found = {turn["id"]: turn["input_tokens"] for turn in proxy.events(count)}
+    assert found == {f"c{name}": name + 1 for name in range(count)}
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="it needs openssl to make a certificate")
+def test_tls_is_verified(start: Start, environment: dict[str, str], tmp_path: pathlib.Path) -> None:
+    made = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+        "-keyout",
+        "key.pem",
+    ]
+    subprocess.run(
+        [*made, "-out", "cert.pem", "-addext", "subjectAltName=DNS:localhost"], cwd=tmp_path, check=True, capture_output=True
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    server = Upstream()
+    server.tls = context
+    server.script = plain(USAGE)
+    with server.running():
+        stranger = start({"openai": f"https://localhost:{server.port}"})
+        answer = ask(stranger.port, post("/openai/v1/x"))
+        assert b" 502 " in answer and b"TLS failed" in answer and not server.asked
+        environment["SSL_CERT_FILE"] = str(tmp_path / "cert.pem")
+        trusting = start({"openai": f"https://localhost:{server.port}"})
+        assert ask(trusting.port, post("/openai/v1/chat/completions", b"{}", "Connection: close")).endswith(USAGE)
+        assert ask(start({"openai": f"https://127.0.0.1:{server.port}"}).port, post("/openai/v1/x")).startswith(
+            b"HTTP/1.1 502"
+        )
+
+
+def test_status_says_how_to_get_what_is_unknown(proxy: Proxy, vendor: Upstream, environment: dict[str, str]) -> None:
+    vendor.script = stream(EVENTS[0], EVENTS[2])
+    ask(proxy.port, post("/openai/v1/chat/completions", b'{"stream":true}', "Connection: close"))
+    vendor.script = plain(USAGE)
+    ask(proxy.port, post("/openai/v1/chat/completions", b"{}", "Connection: close"))
+    proxy.events(2)
+    done = subprocess.run(["tok-status", "--json"], env=environment, capture_output=True, check=True)
+    [row] = [row for row in objects(done.stdout) if row["plane"] == "proxy"]
+    assert (row["provider"], row["turns"], row["unknown"]) == ("openai", 2, {"no usage in the answer": 1})
+    assert "include_usage" in row["advice"][0]
+    shown = subprocess.run(["tok-status", "--table"], env=environment, capture_output=True, check=True).stdout.decode()
+    assert "by proxy" in shown and "openai: 1 answers, no usage in the answer" in shown

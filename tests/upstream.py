@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -51,6 +52,7 @@ class Upstream:
         self.cut = 0  # connections that the other side ended in the middle of an answer
         self.script: Script = plain(b"{}")
         self.port = 0
+        self.tls: ssl.SSLContext | None = None
         self.loop = asyncio.new_event_loop()
         self.tasks: set[asyncio.Task[Any]] = set()
 
@@ -93,7 +95,7 @@ class Upstream:
         ready = threading.Event()
 
         async def main() -> None:
-            server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20)
+            server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20, ssl=self.tls)
             self.port = server.sockets[0].getsockname()[1]
             self.stop = asyncio.Event()
             ready.set()
