@@ -276,6 +276,8 @@ class Connection:
             self._refuse(error.status, str(error), "send a plain HTTP/1.1 request")
             return
         self.inbox[:] = data[piece.used :]
+        if self.held is None and piece.used:  # first the bytes, then what they say
+            self._up(data[: piece.used])
         for part in piece.data:
             self.exchange.asked(part)
         if piece.done:
@@ -284,8 +286,6 @@ class Connection:
             self.held += data[: piece.used]
             if piece.done:
                 self._looked_at(bytes(self.held))
-        elif piece.used:
-            self._up(data[: piece.used])
 
     def _looked_at(self, body: bytes) -> None:
         """A held request goes on, as it came or as the user's settings say; or its answer is there already."""

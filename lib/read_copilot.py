@@ -30,7 +30,8 @@ _CALLS = "assistant_usage_events"
 _NEEDED = {"session_id", "input_tokens", "output_tokens", "created_at"}
 _TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 _USED = ("inputTokens", "outputTokens", "cacheReadTokens", "cacheWriteTokens", "reasoningTokens")
-_WANTED = scan.having(copilot_otel.WANTED, b'"session.start"', b'"session.resume"', b'"session.shutdown"', b'"outputTokens"')
+_EVENTS = (b"session.start", b"session.resume", b"session.shutdown", b"assistant.message")
+_SOUGHT = scan.having(copilot_otel.WANTED, *(b'"%s"' % name for name in _EVENTS))
 _QUICK = 1 << 18
 _DAY_MS = 86_400_000
 _SIMPLE = re.compile(r"[\w-]{1,100}\Z")
@@ -102,13 +103,25 @@ def _summed(path: str) -> bool:
         return False
 
 
+def wanted(line: bytearray, at: int, stop: int) -> bool:
+    """Whether a line could matter: the type of an event, with which its line begins, says so at once.
+
+    Looking for a word instead reads through what the tools gave, most of the file, once for each word.
+    """
+    if line.startswith(b'{"type":"', at):
+        kind = line[at + 9 : line.find(b'"', at + 9, stop)]
+        if b"." in kind:  # those of telemetry have none
+            return kind in _EVENTS
+    return _SOUGHT(line, at, stop)
+
+
 def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The turns and sums of one file from the cursor on. Raises OSError, Bad."""
     if database.is_one(path):
         yield from _rows(path, cursor, places, reject)
         return
     stored = _stored(_home_of(path))
-    for place, line in scan.records(path, cursor, _WANTED, reject):
+    for place, line in scan.records(path, cursor, wanted, reject):
         places.at = place
         try:
             if "attributes" in line:
@@ -275,8 +288,9 @@ def _stored(home: str) -> Callable[[str], Stored]:
 
     @functools.cache
     def known() -> dict[str, Stored]:
+        path = os.path.join(home, _STORE)
         try:
-            return _known(os.path.join(home, _STORE))
+            return _known(path, database.stamp(path))
         except (OSError, events.Bad):
             return {}
 
@@ -288,8 +302,9 @@ def _stored(home: str) -> Callable[[str], Stored]:
     return told
 
 
-def _known(path: str) -> dict[str, Stored]:
-    """The sessions of a database. Raises OSError, Bad."""
+@functools.lru_cache(4)
+def _known(path: str, stamp: database.Stamp) -> dict[str, Stored]:
+    """The sessions of a database, asked once for all files of telemetry. Raises OSError, Bad."""
     with database.opened(path) as connection:
         found = {session: Stored(None, root) for session, root in _roots(connection).items()}
         first = f'rowid IN (SELECT min(rowid) FROM "{_CALLS}" GROUP BY session_id)'

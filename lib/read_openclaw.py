@@ -27,6 +27,7 @@ _STORE = "openclaw-agent.sqlite"
 _LINES = "transcript_events"
 _SESSION = re.compile(r"(.+?)(?:\.checkpoint\.[0-9a-f-]{36})?\.jsonl(?:\.(?:deleted|reset)\.[^/]+)?\Z")
 _PACKED = ".zst"
+_MARKS = ('"usage"', '"session"', '"model')  # of the lines that matter
 _OVERLAP_MS = 60_000
 
 
@@ -119,10 +120,9 @@ def _rows(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl
         since = cursor.state.get("row", 0), cursor.state.get("at", 0)
         since = since if since[0] <= row else (0, 0)
         new = "(rowid >= ? OR created_at >= ?)"
-        wanted = " OR ".join(f"instr(event_json, '{mark}')" for mark in ('"usage"', '"session"', '"model'))
         rows = connection.execute(
             f"SELECT session_id, seq, event_json, {new} AS new FROM {_LINES} "
-            f"WHERE session_id IN (SELECT session_id FROM {_LINES} WHERE {new}) AND ({wanted}) ORDER BY session_id, seq",
+            f"WHERE session_id IN (SELECT session_id FROM {_LINES} WHERE {new}) ORDER BY session_id, seq",
             (*since, *since),
         )
         yield from _told(path, rows, places, reject)
@@ -135,6 +135,8 @@ def _told(path: str, rows: Any, places: projects.Places, reject: jsonl.Reject) -
     for session, seq, line, new in rows:
         state = state if session == last else {}
         last = session
+        if isinstance(line, str) and not any(mark in line for mark in _MARKS):  # three times as fast as SQLite's instr
+            continue
         place = f"{path}:{raw.identity(session)}[{seq if type(seq) is int else ''}]"
         told: jsonl.Reject = reject if new else lambda place, why: None
         if not isinstance(line, str):
