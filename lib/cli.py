@@ -244,6 +244,13 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
+def today() -> str:
+    """The present day of this machine's zone, as YYYY-MM-DD."""
+    from tokenops import when
+
+    return when.bucket(now(), "day", when.zone(None))
+
+
 def span(chosen: argparse.Namespace, tz: datetime.tzinfo) -> tuple[str, str]:
     """First and last bound of --since and --until as canonical times, "" and "9" where open. Raises Fault."""
     from tokenops import when

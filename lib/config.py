@@ -5,11 +5,13 @@ Keys of the original TokenOps keep their names and meaning. An unknown key is a 
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from tokenops import cards, catalog
+from tokenops import cards, catalog, home
 
 Data = dict[str, Any]
 
@@ -17,6 +19,7 @@ Data = dict[str, Any]
 KNOWN: Data = {
     "pricing": {"path": None},
     "providers": {},
+    "plans": {},
     "proxy": {
         "cache": {"enabled": None, "ttl_s": None, "entries": None, "entry_bytes": None, "bytes": None},
         "include_usage": None,
@@ -81,3 +84,65 @@ def pricing_path(config: Config, environment: Mapping[str, str]) -> str:
         return os.path.expanduser(given)
     given = config.get("pricing", "path")
     return os.path.join(os.path.dirname(config.path), os.path.expanduser(str(given))) if given else ""
+
+
+class Unchangeable(ValueError):
+    """A file that only a person can change without losing what else is in it."""
+
+
+def change(config: Config, section: str, key: str, value: Any) -> None:
+    """Set a key of a section in the file, or (None) take it out; what else is there stays as it is, comments too.
+
+    Raises Unchangeable, OSError.
+    """
+    try:
+        with open(config.path, encoding="utf-8") as file:
+            text = file.read()
+    except FileNotFoundError:
+        text = ""
+    try:
+        made = edited(text, section, key, value)
+    except Unchangeable as error:
+        raise Unchangeable(f"{config.path}: {error}") from None
+    if made != text:
+        os.makedirs(os.path.dirname(config.path), exist_ok=True)
+        home.replace(config.path, made.encode())
+
+
+def edited(text: str, section: str, key: str, value: Any) -> str:
+    """A file's text with a key of a section set, or (None) taken out. Raises Unchangeable."""
+    import yaml
+
+    lines = text.splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += "\n"
+    start = next((n for n, line in enumerate(lines) if re.match(rf"{section}\s*:\s*(?:#.*)?$", line)), None)
+    try:
+        given = yaml.safe_load(text) or {}
+        wanted = dict(given.get(section) or {})
+    except (yaml.YAMLError, AttributeError, ValueError):
+        raise Unchangeable("is not understood; mend it first") from None
+    wanted.pop(key, None)
+    if value is not None:
+        wanted[key] = value
+    new = [f"  {key}: {json.dumps(value)}\n"] if value is not None else []
+    if start is None:
+        lines += [f"{section}:\n", *new] if new else []
+    else:
+        end = next((n for n in range(start + 1, len(lines)) if re.match(r"[^\s#]", lines[n])), len(lines))
+        block = (re.match(r"([ ]+)[^\s#]", line) for line in lines[start + 1 : end])
+        indent = next((found[1] for found in block if found), "  ")
+        at = next((n for n in range(start + 1, end) if re.match(rf"\s+[\"']?{re.escape(key)}[\"']?\s*:", lines[n])), None)
+        last = at + 1 if at is not None else end
+        while at is not None and last < end and re.match(rf"{indent}\s+\S", lines[last]):
+            last += 1  # what belongs to the old value
+        lines[at if at is not None else end : last] = [indent + line.lstrip() for line in new]
+    made = "".join(lines)
+    try:
+        agrees = (yaml.safe_load(made) or {}).get(section) or {}
+    except (yaml.YAMLError, AttributeError):
+        agrees = None
+    if agrees != wanted:
+        shown = f"{section}: {{{key}: {json.dumps(value)}}}" if value is not None else f"{section}.{key} away"
+        raise Unchangeable(f"cannot be changed without losing what else is in it; write {shown} by hand")
+    return made

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -90,42 +88,6 @@ _CLIENTS = """
 def upstream(name: str, url: str) -> Upstream:
     """One provider. Raises ValueError."""
     return proxy.upstream_of(checked(name), url)
-
-
-def edited(text: str, name: str, url: str | None) -> str:
-    """A configuration file's text with a provider set, or (None) unset. Raises Wrong where only a person can do it."""
-    import yaml
-
-    lines = text.splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        lines[-1] += "\n"
-    start = next((n for n, line in enumerate(lines) if re.match(r"providers\s*:\s*(?:#.*)?$", line)), None)
-    wanted = yaml.safe_load(text) or {}
-    known = dict(wanted.get("providers") or {}) if isinstance(wanted, dict) else {}
-    if url is None:
-        known.pop(name, None)
-    else:
-        known[name] = url
-    new = [f"  {name}: {json.dumps(url)}\n"] if url is not None else []
-    if start is None:
-        lines += ["providers:\n", *new] if new else []
-    else:
-        end = next((n for n in range(start + 1, len(lines)) if re.match(r"[^\s#]", lines[n])), len(lines))
-        at = next((n for n in range(start + 1, end) if re.match(rf"\s+[\"']?{re.escape(name)}[\"']?\s*:", lines[n])), None)
-        block = (re.match(r"([ ]+)[^\s#]", line) for line in lines[start + 1 : end])
-        indent = next((found[1] for found in block if found), "  ")
-        new = [indent + line.lstrip() for line in new]
-        lines[at if at is not None else end : at + 1 if at is not None else end] = new
-    made = "".join(lines)
-    try:
-        agrees = (yaml.safe_load(made) or {}).get("providers") or {}
-    except (yaml.YAMLError, AttributeError):
-        agrees = None
-    if agrees != known:
-        raise Wrong(
-            f"cannot be changed without losing what else is in it; write `providers: {{{name}: {url or 'URL'}}}` by hand"
-        )
-    return made
 
 
 def checked(name: str) -> str:

@@ -1,0 +1,157 @@
+"""Flat-rate plans: what vendors publish of them, and which of them the user has, since when.
+
+A plan in force at a moment means that its provider's turns through a login are covered by it; what they would have cost
+is shown as list price.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from tokenops import cards, catalog, config, show
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
+
+
+class Wrong(ValueError):
+    """A plan or binding that cannot be used."""
+
+
+class Plan(NamedTuple):
+    """One plan. `windows` are as meters call them: window, minutes, and scope, limit and unit where they are published."""
+
+    name: str
+    provider: str
+    display: str
+    usd: str  # per month and seat; "" where it is not published
+    windows: tuple[Mapping[str, Any], ...]
+    clients: tuple[str, ...]
+    note: str
+    source: tuple[str, ...]
+
+
+class Binding(NamedTuple):
+    """A plan that the user has: from a day on ("": always), until another begins; of one account, or of any."""
+
+    provider: str
+    plan: str
+    since: str
+    account: str
+
+
+def known() -> dict[str, Plan]:
+    """The catalogue, by name."""
+    given = catalog.load("plans")["plans"]
+    found = {}
+    for name, about in given.items():
+        full = {**given[about["same_as"]], **about} if "same_as" in about else about
+        found[name] = Plan(
+            name,
+            full["provider"],
+            full["display"],
+            full.get("usd", ""),
+            tuple(full["windows"]),
+            tuple(full["clients"]),
+            full.get("note", ""),
+            tuple(full["source"]),
+        )
+    return found
+
+
+def named(name: str) -> Plan:
+    """A plan by its name of today or an earlier one. Raises Wrong."""
+    plans = known()
+    found = plans.get(name) or plans.get(catalog.load("plans")["aliases"].get(name, ""))
+    if found is None:
+        nearest = cards.nearest(name, {**plans, **catalog.load("plans")["aliases"]})
+        raise Wrong(f"no plan {name!r}; the nearest known is {nearest!r} (tok-plan catalog lists all)")
+    return found
+
+
+def bindings(settings: config.Config) -> list[Binding]:
+    """What the configuration binds, in order of provider, account and date. Raises Wrong.
+
+    `plans: {anthropic: claude-max-20x}`, or a list of {plan, from, account} per provider.
+    """
+    given = settings.get("plans") or {}
+    if not isinstance(given, Mapping):
+        raise Wrong(f"{settings.path}: plans: expected providers with plans")
+    return sorted(_bindings(given, settings.path), key=_order)
+
+
+def _bindings(given: Mapping[str, Any], path: str) -> Iterator[Binding]:
+    for provider, value in given.items():
+        for item in value if isinstance(value, list) else [value]:
+            about = item if isinstance(item, Mapping) else {"plan": item}
+            since = str(about.get("from") or "")
+            if since and not _DATE.match(since):
+                raise Wrong(f"{path}: plans.{provider}: from is {since!r}; expected a day such as 2026-11-01")
+            try:
+                plan = named(str(about.get("plan")))
+            except Wrong as error:
+                raise Wrong(f"{path}: plans.{provider}: {error}") from None
+            if plan.provider != provider:
+                raise Wrong(f"{path}: plans.{provider}: {plan.name} is a plan of {plan.provider}")
+            yield Binding(str(provider), plan.name, since, str(about.get("account") or ""))
+
+
+def _order(one: Binding) -> tuple[str, str, str]:
+    return one.provider, one.account, one.since
+
+
+def in_force(bound: list[Binding], provider: str, day: str, account: str = "") -> list[Binding]:
+    """The plans of a provider in force on a day (YYYY-MM-DD): of each account the one that began last."""
+    latest: dict[str, Binding] = {}
+    for one in bound:
+        if one.provider == provider and one.since <= day and one.account in ("", account or one.account):
+            latest[one.account] = one
+    return list(latest.values())
+
+
+def bound_anew(bound: list[Binding], new: Binding) -> list[dict[str, str]]:
+    """The bindings of a provider with one more, as the configuration writes them; one of the same day is replaced."""
+    mine = [one for one in bound if one.provider == new.provider and (one.account, one.since) != (new.account, new.since)]
+    return [
+        {key: value for key, value in (("plan", one.plan), ("from", one.since), ("account", one.account)) if value}
+        for one in sorted([*mine, new], key=_order)
+    ]
+
+
+def beginning(bound: list[Binding], plan: Plan, since: str | None, account: str, today: str) -> Binding:
+    """A new binding: for all time if it is the provider's and account's first, else from a day on. Raises Wrong."""
+    if since is not None and not _DATE.match(since):
+        raise Wrong(f"--from is {since!r}; expected a day such as 2026-11-01")
+    first = not any(one.provider == plan.provider and one.account == account for one in bound)
+    return Binding(plan.provider, plan.name, since or ("" if first else today), account)
+
+
+def row(plan: Plan) -> dict[str, Any]:
+    """A plan as a record for programs."""
+    found = {"v": 1, "kind": "plan", "plan": plan.name, "provider": plan.provider, "display": plan.display, "usd": plan.usd}
+    found |= {"windows": [dict(window) for window in plan.windows], "note": plan.note, "source": list(plan.source)}
+    return {key: value for key, value in found.items() if value or key == "windows"}
+
+
+def bound_row(one: Binding) -> dict[str, Any]:
+    """A binding as a record for programs."""
+    plan = known()[one.plan]
+    found = row(plan) | {"kind": "binding", "from": one.since, "account": one.account}
+    return {key: value for key, value in found.items() if value or key == "windows"}
+
+
+def table(rows: list[dict[str, Any]], shape: str, color: bool) -> str:
+    """Plans or bindings for people."""
+    columns = [show.Column(name, [row[name] for row in rows], number=False) for name in ("provider", "plan", "display")]
+    if any("from" in row or "account" in row for row in rows):
+        columns += [show.Column(name, [row.get(name, "") for row in rows], number=False) for name in ("from", "account")]
+    columns.append(show.Column("USD a month", [row.get("usd", "") for row in rows]))
+    columns.append(show.Column("windows", [", ".join(map(_window, row["windows"])) for row in rows], number=False))
+    notes = "".join(f"{row['plan']}: {row['note']}\n" for row in rows if "note" in row)
+    return show.table(columns, shape, color=color) + notes
+
+
+def _window(window: Mapping[str, Any]) -> str:
+    limit = f" ({window['limit']} {window['unit']})" if "limit" in window else ""
+    return f"{window['window']}{limit}"
