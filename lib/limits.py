@@ -262,3 +262,82 @@ def _reset(text: str | None, ts: str) -> str | None:
     elif number > 1e9:
         return _moment(text)
     return when.stamp(when.moment(ts) + int(number * 1000)) if 0 <= number < 1e9 else None
+
+
+# Anthropic's own report of a subscription: key -> window, minutes, scope. It goes by /api/oauth/usage, and stands in the
+# client's own cache of it.
+_FLAT = {
+    "five_hour": ("five_hour", 300, None),
+    "seven_day": ("weekly", 10_080, None),
+    "seven_day_opus": ("weekly_opus", 10_080, "opus"),
+    "seven_day_sonnet": ("weekly_sonnet", 10_080, "sonnet"),
+    "seven_day_oauth_apps": ("weekly_oauth_apps", 10_080, "oauth_apps"),
+}
+_KINDS = {"session": ("five_hour", 300), "weekly_all": ("weekly", 10_080), "weekly_scoped": ("weekly", 10_080)}
+
+
+def anthropic_usage(body: raw.Raw, source: str, observed_at: str, **about: Any) -> Iterator[events.Event]:
+    """The meters of Anthropic's report of a subscription: percent of 100, resets as RFC 3339 (or null: not begun).
+
+    A window that is null or lacks its share says nothing. One window told twice is the one told as fuller.
+    """
+    found: dict[tuple[str, str | None], dict[str, Any]] = {}
+    for key, (window, minutes, scope) in _FLAT.items():
+        given = raw.mapping(body.get(key))
+        _told(found, window, minutes, scope, given.get("utilization"), given.get("resets_at"), given.get("locked_reason"))
+    for item in map(raw.mapping, raw.items(body.get("limits"))):
+        kind = _KINDS.get(str(item.get("kind")))
+        if kind is None:
+            continue
+        scope = _family(item) if item.get("kind") == "weekly_scoped" else None
+        if item.get("kind") == "weekly_scoped" and scope is None:
+            continue
+        name = f"{kind[0]}_{scope}" if scope else kind[0]
+        _told(found, name, kind[1], scope, item.get("percent"), item.get("resets_at"), None)
+    for reading in found.values():
+        yield events.meter(source, "anthropic", observed_at, **reading, **about)
+    spend = raw.mapping(body.get("spend")) or raw.mapping(body.get("extra_usage"))
+    percent = _real(spend.get("percent", spend.get("utilization")))
+    if percent is not None and (spend.get("enabled") is True or spend.get("is_enabled") is True):
+        yield events.meter(source, "anthropic", observed_at, window="credits", used=_fraction(percent / 100), **about)
+
+
+def _family(item: raw.Raw) -> str | None:
+    """The model family that a limit is of, in lower case; None where it is not named."""
+    model = raw.mapping(raw.mapping(item.get("scope")).get("model"))
+    word = re.sub(r"[^a-z0-9]+", "_", raw.text(model.get("display_name"), 40).lower()).strip("_")
+    return word.removeprefix("claude_") or None
+
+
+def _told(
+    found: dict[tuple[str, str | None], dict[str, Any]],
+    window: str,
+    minutes: int,
+    scope: str | None,
+    percent: object,
+    resets: object,
+    locked: object,
+) -> None:
+    share = _real(percent)
+    if share is None:
+        return
+    used = _fraction(share / 100)
+    known = found.get((window, scope))
+    if known is not None and known["used"] >= used:
+        return
+    at = _moment(resets if isinstance(resets, str) else str(resets)) if resets is not None else None
+    found[window, scope] = {"window": window, "window_minutes": minutes, "scope": scope, "used": used, "resets_at": at}
+    if isinstance(locked, str) and locked:
+        found[window, scope]["status"] = "rejected"
+
+
+def status_line(said: raw.Raw, observed_at: str, **about: Any) -> Iterator[events.Event]:
+    """The meters of what Claude Code gives its status line: percent of 100, resets in seconds since 1970 or RFC 3339."""
+    found: dict[tuple[str, str | None], dict[str, Any]] = {}
+    given = raw.mapping(said.get("rate_limits"))
+    for key in ("five_hour", "seven_day"):
+        window, minutes, scope = _FLAT[key]
+        one = raw.mapping(given.get(key))
+        _told(found, window, minutes, scope, one.get("used_percentage"), one.get("resets_at"), None)
+    for reading in found.values():
+        yield events.meter("claude-code-statusline", "anthropic", observed_at, client="claude-code", **reading, **about)

@@ -217,6 +217,17 @@ CLIENTS = (
         gives="a total per day and model, to compare with",
         caveat="Claude Code's own sums, several times too high; nothing is added to them, they are only compared.",
     ),
+    Client(
+        "claude-usage",
+        "claude-code",
+        "claude-code-usage-cache",
+        "read_claude_usage",
+        (("CLAUDE_CONFIG_DIR", ""),),
+        (".",),
+        (".claude.json",),
+        gives="readings of the plan's limits",
+        caveat="the client refreshes it when it likes; a reading is as old as it says.",
+    ),
     # Streams and exports have no place of their own: they are read where they are named, or from standard input.
     Client(
         "claude-stream",
@@ -279,7 +290,10 @@ def _expanded(homes: Iterable[str], environment: Mapping[str, str], home: str) -
     config = environment.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
     data = environment.get("XDG_DATA_HOME") or os.path.join(home, ".local/share")
     for part in homes:
-        yield os.path.join(home, part.replace("$XDG_CONFIG_HOME", config).replace("$XDG_DATA_HOME", data))
+        if part.startswith("$"):
+            yield part.replace("$XDG_CONFIG_HOME", config).replace("$XDG_DATA_HOME", data)
+        else:
+            yield os.path.normpath(os.path.join(home, part))
 
 
 def places(client: Client, environment: Mapping[str, str], home: str) -> list[str]:

@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -115,9 +116,11 @@ def only(folder: pathlib.Path, path: str) -> str:
     """A search path on which there is no zstd."""
     made = folder / "programs"
     made.mkdir()
-    for name in ("bash", "env", "python3"):
+    for name in ("bash", "env"):
         if where := shutil.which(name, path=path):
             (made / name).symlink_to(where)
+    (made / "python3").write_text(f'#!{made}/bash\nexec {sys.executable} "$@"\n')  # a link would lose its environment
+    (made / "python3").chmod(0o755)
     return f"{path.split(':', maxsplit=1)[0]}:{made}"
 
 

@@ -83,7 +83,12 @@ def test_reading_what_is_new_gives_what_reading_all_gives(client: readers.Client
         sync.run(log, [(client, located(client, home))])
     sync.run(log, [(client, located(client, home))])
     kept = shown([json.loads(line) for line in store.scan(log)])
-    assert kept == read(client, home)[0]
+    whole = read(client, home)[0]
+    if client.gives.startswith("readings"):  # the log keeps those that the file no longer has; their names hold the salt
+        told = {(event["window"], event["used"], event["observed_at"]) for event in kept.values()}
+        assert {(event["window"], event["used"], event["observed_at"]) for event in whole.values()} < told
+    else:
+        assert kept == whole
 
 
 @each

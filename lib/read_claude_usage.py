@@ -1,0 +1,46 @@
+"""Claude Code's cache of its subscription's usage (`cachedUsageUtilization` in `.claude.json`) -> meter readings.
+
+The only file that tells the weekly limit of one model. It is refreshed at the client's leisure: `observed_at` is the
+moment that it names itself (several independent tools, 2026; undocumented). Nothing else of the file is looked at.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from tokenops import events, jsonl, limits, projects, raw, scan
+
+SOURCE = "claude-code-usage-cache"
+CLIENT = "claude-code"
+
+
+def files(home: str) -> Iterator[str]:
+    """The file of a directory."""
+    path = os.path.join(home, ".claude.json")
+    if os.path.isfile(path):
+        yield path
+
+
+def claims(path: str, head: bytes) -> bool:
+    """Whether a file is one of these."""
+    return os.path.basename(path) == ".claude.json"
+
+
+def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+    """The readings of the cache. Raises OSError, Bad."""
+    document = scan.document(path, cursor)
+    cache = raw.mapping(document.get("cachedUsageUtilization"))
+    fetched = cache.get("fetchedAtMs")
+    if fetched is None:
+        return
+    owner = raw.mapping(document.get("oauthAccount"))
+    name = raw.identity(owner.get("organizationUuid")) or raw.identity(cache.get("accountUuid") or owner.get("accountUuid"))
+    about = {
+        "client": CLIENT,
+        "account": projects.hashed(name, places.salt) if name and places.salt else None,
+        "plan": raw.text(owner.get("organizationRateLimitTier"), 60) or None,
+    }
+    places.at = path
+    observed = raw.moment(fetched, "cachedUsageUtilization.fetchedAtMs")
+    yield from limits.anthropic_usage(raw.mapping(cache.get("utilization")), SOURCE, observed, **about)
