@@ -20,6 +20,7 @@ KNOWN: Data = {
     "pricing": {"path": None},
     "providers": {},
     "plans": {},
+    "thresholds": {},
     "proxy": {
         "cache": {"enabled": None, "ttl_s": None, "entries": None, "entry_bytes": None, "bytes": None},
         "include_usage": None,

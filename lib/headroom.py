@@ -1,0 +1,310 @@
+"""Meter readings -> what is left of each window now, the window that binds, and what an agent should do.
+
+Missing is unknown, never 0. A reading holds until its own reset and not a moment longer. Within one window use only
+grows, so the largest reading counts; anything may have been used elsewhere since, so what is said is a floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tokenops import catalog, config, show, when
+from tokenops.events import Event
+
+CONTINUE, SLOW_DOWN, SWITCH_MODEL, WAIT = "continue", "slow_down", "switch_model", "wait_for_reset"
+# Resets of one window jitter by seconds; those of two lie hours apart.
+SAME_MS = 5 * 60_000
+# Limits of a metered key by the minute say nothing of a plan.
+_SHORTEST_MINUTES = 60
+
+# Where a reading came from -> the source of the signal, as agents are told it.
+_SIGNALS = {
+    "proxy": "proxy_traffic",
+    "codex-jsonl": "client_files",
+    "claude-code-jsonl": "client_logs",
+    "claude-code-usage-cache": "client_files",
+    "claude-code-statusline": "statusline",
+}
+
+
+class Wrong(ValueError):
+    """A threshold of the configuration that cannot be used."""
+
+
+class Window(NamedTuple):
+    """One limit window as it is now. `used` None: it was reset since it was last read."""
+
+    provider: str
+    account: str
+    window: str
+    minutes: int | None
+    scope: str
+    used: float | None
+    resets_at: int | None
+    observed_at: int
+    status: str
+    source: str
+    plan: str
+
+    @property
+    def headroom(self) -> float | None:
+        """What is left, at least 0; None where it is unknown."""
+        return None if self.used is None else max(0.0, 1.0 - self.used)
+
+
+def windows(readings: Iterable[Event], now: int) -> list[Window]:
+    """The windows that were ever read, each as it is now, in order of provider, account and length."""
+    latest: dict[tuple[str, str, str, str], Window] = {}
+    for reading in sorted(readings, key=lambda one: (str(one.get("observed_at", one["ts"])), one["id"])):
+        if (found := _window(reading)) is not None and found.observed_at <= now + SAME_MS:
+            key = (found.provider, found.account, found.window, found.scope)
+            known = latest.get(key)
+            latest[key] = found if known is None else _newer(known, found)
+    return sorted((_now(one, now) for one in latest.values()), key=_order)
+
+
+def _window(reading: Event) -> Window | None:
+    """A reading as a window; None for what is no plan's: a limit per minute, a refusal that names no window."""
+    name, minutes = reading.get("window"), reading.get("window_minutes")
+    if not name or (minutes is not None and minutes < _SHORTEST_MINUTES) or "_per_" in name:
+        return None
+    used = reading.get("used")
+    if used is None and reading.get("status") != "rejected":
+        return None
+    resets = reading.get("resets_at")
+    return Window(
+        reading.get("provider", ""),
+        reading.get("account", ""),
+        name,
+        minutes,
+        reading.get("scope", ""),
+        1.0 if used is None else float(used),
+        when.moment(resets) if resets else None,
+        when.moment(str(reading.get("observed_at", reading["ts"]))),
+        reading.get("status", ""),
+        reading.get("source", ""),
+        reading.get("plan", ""),
+    )
+
+
+def _newer(known: Window, found: Window) -> Window:
+    """What two readings of one limit say, the second observed later."""
+    same = known.resets_at is None or found.resets_at is None or abs(known.resets_at - found.resets_at) < SAME_MS
+    if not same:
+        return found if (found.resets_at or 0) > (known.resets_at or 0) else known  # an older window, told late
+    if known.resets_at is not None and found.observed_at >= known.resets_at:
+        return found
+    if (found.used or 0.0) < (known.used or 0.0):
+        return known  # use only grows: this number is a repetition of an old one, and does not make the other fresher
+    if found.used == known.used and found.source == known.source and found.status == known.status:
+        return known._replace(resets_at=found.resets_at or known.resets_at, observed_at=found.observed_at)
+    return found._replace(resets_at=found.resets_at or known.resets_at)
+
+
+def _now(one: Window, now: int) -> Window:
+    """A window as it is now: after its reset nothing is known of it. One that names no reset lasts its length at most."""
+    ends = one.resets_at
+    if ends is None and one.minutes is not None:
+        ends = one.observed_at + one.minutes * 60_000
+    return one._replace(used=None, status="") if ends is not None and ends <= now else one
+
+
+def _order(one: Window) -> tuple[str, str, int, str]:
+    return one.provider, one.account, one.minutes or 1 << 40, one.scope
+
+
+def applies(one: Window, model: str) -> bool:
+    """Whether a window counts for a model (""): any window without a scope, and that of the model's own family."""
+    if not one.scope:
+        return one.window != "credits"
+    return bool(model) and one.scope.lower() in model.lower()
+
+
+def binding(found: Iterable[Window], model: str = "") -> Window | None:
+    """The window that binds: rejected, else the most used, of those that apply; None where nothing is known."""
+    known = [one for one in found if one.used is not None and applies(one, model)]
+    return max(known, key=lambda one: (one.status == "rejected", one.used, -(one.minutes or 0)), default=None)
+
+
+def action(bound: Window | None, p_cutoff: float | None, rules: Mapping[str, float], roomier: bool) -> str:
+    """What to do. `p_cutoff`: how likely the window runs out before its reset, None where nothing can be said."""
+    if bound is None or bound.used is None:
+        return CONTINUE
+    gone = bound.status == "rejected" or bound.used >= rules["wait_for_reset"]
+    if gone or (p_cutoff is not None and p_cutoff >= rules["p_wait_for_reset"] and bound.used >= rules["slow_down"]):
+        return SWITCH_MODEL if roomier else WAIT
+    if p_cutoff is None:
+        return SLOW_DOWN if bound.used >= rules["slow_down"] else CONTINUE
+    return SLOW_DOWN if p_cutoff >= rules["p_slow_down"] else CONTINUE
+
+
+def signal(bound: Window | None, now: int, freshness: Mapping[str, float]) -> dict[str, str]:
+    """How far the number can be trusted: level, source and caveat of the very reading that it was made from."""
+    if bound is None:
+        caveat = "nothing has said how much of the plan is used; without a meter there is no headroom to report"
+        return {"level": "low", "source": "mcp_tool_pings", "caveat": caveat}
+    age = (now - bound.observed_at) / 60_000
+    source = _SIGNALS.get(bound.source, "vendor_usage_api" if bound.source.startswith("vendor-") else "client_files")
+    level = "high" if age <= freshness["recent"] else "medium" if age <= freshness["stale"] else "low"
+    caveat = f"read {_ago(age)} ago; what was used since, or elsewhere on the account, is not in it"
+    if source == "client_files" and bound.source == "codex-jsonl":
+        caveat += "; Codex writes it one turn late"
+    return {"level": level, "source": source, "caveat": caveat}
+
+
+def _ago(minutes: float) -> str:
+    return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
+
+
+def duration(ms: int) -> str:
+    """A length of time as agents read it: 1h41m, 3d4h, 12m."""
+    minutes = max(ms, 0) // 60_000
+    days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
+    if days:
+        return f"{days}d{hours}h" if hours else f"{days}d"
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m"
+
+
+def row(one: Window, now: int) -> Event:
+    """A window as a record for programs."""
+    found: Event = {"window": one.window, "window_minutes": one.minutes, "scope": one.scope, "account": one.account}
+    found |= {"used": one.used, "headroom": one.headroom, "status": one.status, "plan": one.plan, "source": one.source}
+    if one.resets_at is not None:
+        found["resets_at"] = when.stamp(one.resets_at)
+        found["resets_in"] = duration(one.resets_at - now)
+    found["observed_at"] = when.stamp(one.observed_at)
+    if one.used is None:
+        found["note"] = "reset since it was last read: unknown"
+    return {key: value for key, value in found.items() if value not in (None, "") or key in ("used", "headroom")}
+
+
+def roomier_model(found: Sequence[Window], bound: Window, families: Iterable[str], needed: float) -> str:
+    """A model family whose own windows have room where the binding one has not; "" where there is none.
+
+    Only a window of one family can be stepped around: what binds all models binds the other too.
+    """
+    if not bound.scope:
+        return ""
+    for family in families:
+        own = binding(found, family)
+        if family != bound.scope and own is not None and (own.headroom or 0.0) >= needed:
+            return family
+    return ""
+
+
+def budgets(
+    found: Sequence[Window],
+    now: int,
+    thresholds: Mapping[str, Any],
+    model: str = "",
+    forecasts: Mapping[tuple[str, str, str, str], Event] | None = None,
+    providers: Iterable[str] = (),
+) -> list[Event]:
+    """One answer per provider and account, those asked for or bound to a plan also where nothing is known of them."""
+    groups: dict[tuple[str, str], list[Window]] = {}
+    for one in found:
+        groups.setdefault((one.provider, one.account), []).append(one)
+    for provider in providers:
+        if not any(key[0] == provider for key in groups):
+            groups[provider, ""] = []
+    return [_budget(key, group, now, thresholds, model, forecasts or {}) for key, group in sorted(groups.items())]
+
+
+def _budget(
+    key: tuple[str, str],
+    group: Sequence[Window],
+    now: int,
+    thresholds: Mapping[str, Any],
+    model: str,
+    forecasts: Mapping[tuple[str, str, str, str], Event],
+) -> Event:
+    rules = thresholds["budget"]
+    bound = binding(group, model)
+    forecast = forecasts.get((bound.provider, bound.account, bound.window, bound.scope)) if bound else None
+    families = sorted({one.scope for one in group if one.scope} | set(_FAMILIES.get(key[0], ())))
+    other = roomier_model(group, bound, families, rules["switch_model_headroom"]) if bound else ""
+    made: Event = {"v": 1, "kind": "budget", "provider": key[0]}
+    if key[1]:
+        made["account"] = key[1]
+    made["headroom_pct"] = None if bound is None or bound.headroom is None else int(bound.headroom * 100 + 1e-9)
+    made["window_resets_in"] = duration(bound.resets_at - now) if bound and bound.resets_at else None
+    made["recommended_action"] = action(bound, forecast.get("p_cutoff") if forecast else None, rules, bool(other))
+    if made["recommended_action"] == SWITCH_MODEL:
+        made["switch_to"] = other
+    made["signal_quality"] = signal(bound, now, thresholds["freshness"])
+    made["binding_window"] = bound.window if bound else None
+    made["windows"] = [row(one, now) for one in group]
+    if forecast:
+        made["forecast"] = forecast
+    if bound is not None:
+        made["observed_at"] = when.stamp(bound.observed_at)
+    made["as_of"] = when.stamp(now)
+    made["next_actions"] = next_actions(key[0], bound, now, thresholds["freshness"])
+    return made
+
+
+_FAMILIES = {"anthropic": ("fable", "haiku", "opus", "sonnet")}
+_UPGRADES = {
+    "anthropic": "run Claude Code through tok-proxy, or set tok-statusline as its status line",
+    "openai": "run Codex once (its rollouts hold the plan's meters), or send it through tok-proxy",
+    "github": "send Copilot through tok-proxy",
+}
+
+
+def next_actions(provider: str, bound: Window | None, now: int, freshness: Mapping[str, float]) -> list[str]:
+    """What would make the answer better."""
+    if bound is None:
+        return [_UPGRADES.get(provider, "send its requests through tok-proxy"), "tok-sync"]
+    if (now - bound.observed_at) / 60_000 > freshness["stale"]:
+        return ["tok-sync", _UPGRADES.get(provider, "send its requests through tok-proxy")]
+    return []
+
+
+def thresholds(settings: config.Config) -> dict[str, dict[str, float]]:
+    """The catalogue's thresholds with the user's own above them. Raises Wrong."""
+    found = {
+        section: {key: float(value) for key, value in about.items()}
+        for section, about in catalog.load("thresholds").items()
+        if isinstance(about, Mapping)
+    }
+    for section, about in (settings.get("thresholds") or {}).items():
+        for key, value in about.items() if isinstance(about, Mapping) and section in found else ():
+            try:
+                found[section][key] = float(str(value))
+            except ValueError:
+                raise Wrong(f"{settings.path}: thresholds.{section}.{key} is {value!r}; expected a number") from None
+    return found
+
+
+def table(rows: Sequence[Event], shape: str, color: bool) -> str:
+    """Budgets for people: a line per window, the action where the window binds."""
+    lines: list[tuple[str, ...]] = []
+    for row in rows:
+        for one in row["windows"] or [{}]:
+            bound = one.get("window") == row["binding_window"] and one.get("headroom") is not None
+            left = one.get("headroom")
+            lines.append(
+                (
+                    row["provider"],
+                    one.get("window", "unknown") + (f" ({one['scope']})" if one.get("scope") else ""),
+                    "unknown" if left is None else f"{left:.0%}",
+                    one.get("resets_in", ""),
+                    row["recommended_action"].replace("_", " ") if bound or not row["windows"] else "",
+                    _seen(one, row),
+                )
+            )
+    titles = ("provider", "window", "left", "resets in", "action", "seen")
+    columns = [show.Column(title, [line[at] for line in lines], number=title == "left") for at, title in enumerate(titles)]
+    said = [f"{row['provider']}: {row['signal_quality']['caveat']}\n" for row in rows]
+    said += [f"{row['provider']}: {text}\n" for row in rows for text in row["next_actions"]]
+    return show.table(columns, shape, color=color) + "".join(said)
+
+
+def _seen(one: Event, row: Event) -> str:
+    if "observed_at" not in one:
+        return ""
+    ago = (when.moment(row["as_of"]) - when.moment(one["observed_at"])) / 60_000
+    return f"{_ago(ago)} ago, {one.get('source', '')}"
