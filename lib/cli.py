@@ -354,6 +354,21 @@ def from_log(
     return rows, f"{first:%Y-%m-%d %H:%M} {ends}, {when.zone_name(plan.tz)}, {seen}\n\n"
 
 
+def spent_today(folder: str) -> str:
+    """What the log says of today, in dollars at list price; "?" where something has no price."""
+    from tokenops import costs, rollup, show, summaries, when
+
+    tz = when.zone(None)
+    plan = rollup.Plan((), tz, catalogue())
+    at = now()
+    since = when.stamp(when.since("today", at, tz))
+    rows = costs.priced(summaries.rows(folder, plan, at, since, when.stamp(at)), plan.catalogue)
+    total = costs.total_of(rows).get("cost_usd", "" if rows else "0")
+    if not total or any(row.get("unpriced") for row in rows):
+        return "?"
+    return show.money(total).removeprefix("$")
+
+
 class Notices:
     """Bad lines: said one by one, counted, and remembered for the exit status."""
 

@@ -337,15 +337,19 @@ def run(
     jobs: int | None = None,
     told: Callable[[str], Told] = lambda name: lambda size: None,
     budget: Budget | None = None,
+    partial: bool = False,
 ) -> list[Outcome] | None:
-    """Take in what is new at every source; None where another run is at work. Raises OSError, workers.Died."""
+    """Take in what is new at every source; None where another run is at work. Raises OSError, workers.Died.
+
+    A `partial` run is given only some of the files: it does not count as a whole one.
+    """
     with home.locked(folder, LOCK, wait=False) as mine:
         if not mine:
             return None
         salt = home.salt(folder, make=not dry)
         cursors = load(folder)
         outcomes = []
-        whole = True
+        whole = not partial
         for client, paths in found:
             if budget and time.monotonic() > budget.until:
                 whole = False

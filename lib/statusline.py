@@ -1,0 +1,113 @@
+"""Claude Code's status line: what it is given -> meter readings, and one line.
+
+The costly part (today's cost, the windows of the log) is worked out by one process for all, every few seconds; the
+others print what it found. Nothing here takes in any log but the session's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from tokenops import headroom, home, jsonl, limits, raw, store, when
+from tokenops.events import Event
+
+CACHE = "statusline.json"
+LOCK = "statusline.lock"
+FRESH_MS = 5_000
+_KEPT_MS = 2 * when.DAY  # of sessions
+FORMAT = "{model} | ${session} session | ${today} today | {window} {left} left, resets in {resets_in} | {action}"
+_FIELD = re.compile(r"\{([a-z_]+)\}")
+
+
+class Wrong(ValueError):
+    """A template that cannot be filled."""
+
+
+def cached(folder: str) -> dict[str, Any]:
+    """What was worked out last; nothing where there is none."""
+    found = home.read_json(os.path.join(folder, CACHE))
+    return found if isinstance(found, dict) else {}
+
+
+def keep(folder: str, found: Mapping[str, Any]) -> None:
+    """Keep what was worked out. Raises OSError."""
+    home.replace(os.path.join(home.made(folder), CACHE), orjson.dumps(found), durable=False)
+
+
+def news(said: raw.Raw, known: Mapping[str, Any], now: int) -> tuple[list[Event], dict[str, Any]]:
+    """The readings that this session did not give before, and what is known of all sessions then.
+
+    An idle session's line repeats an old number, which must not pass for a fresh one.
+    """
+    session = hashlib.blake2b(str(said.get("session_id")).encode(), digest_size=8).hexdigest()
+    readings = list(limits.status_line(said, when.stamp(now)))
+    told = [[one["window"], one["used"], one.get("resets_at")] for one in readings]
+    before = raw.mapping(known.get("sessions"))
+    if not told or raw.mapping(before.get(session)).get("told") == told:
+        return [], dict(before)
+    old = {name: one for name, one in before.items() if raw.mapping(one).get("at", 0) > now - _KEPT_MS}
+    return readings, {**old, session: {"at": now, "told": told}}
+
+
+def record(folder: str, readings: list[Event]) -> None:
+    """Write readings to the log. Raises OSError."""
+    store.append(folder, map(jsonl.line_of, readings), durable=False)
+
+
+def fields(said: raw.Raw, found: Mapping[str, Any], now: int, rules: Mapping[str, Any]) -> dict[str, str]:
+    """What a template may name."""
+    model = raw.mapping(said.get("model"))
+    name = raw.text(model.get("display_name")) or raw.text(model.get("id")) or "unknown model"
+    cost = raw.mapping(said.get("cost")).get("total_cost_usd")
+    context = raw.mapping(said.get("context_window")).get("used_percentage")
+    told = [one for one in found.get("readings", ()) if isinstance(one, dict)] + list(
+        limits.status_line(said, when.stamp(now))
+    )
+    windows = [one for one in headroom.windows(told, now) if one.provider == "anthropic"]
+    bound = headroom.binding(windows, raw.text(model.get("id")))
+    [budget] = headroom.budgets(windows, now, rules, raw.text(model.get("id")), providers=("anthropic",))[:1]
+    left = None if bound is None else bound.headroom
+    return {
+        "model": name,
+        "session": f"{cost:.2f}" if isinstance(cost, (int, float)) else "?",
+        "today": str(found.get("today", "?")),
+        "context": f"{context:.0f}%" if isinstance(context, (int, float)) else "?",
+        "window": bound.window.replace("_", " ") if bound else "limits",
+        "left": "unknown" if left is None else f"{left:.0%}",
+        "resets_in": headroom.duration(bound.resets_at - now) if bound and bound.resets_at else "?",
+        "action": budget["recommended_action"].replace("_", " "),
+        "project": os.path.basename(
+            raw.path(raw.mapping(said.get("workspace")).get("project_dir")) or raw.path(said.get("cwd"))
+        ),
+    }
+
+
+def line(template: str, values: Mapping[str, str]) -> str:
+    """A template with its fields filled. Raises Wrong for a field that is none."""
+    if wrong := [name for name in _FIELD.findall(template) if name not in values]:
+        raise Wrong(f"{{{wrong[0]}}} is no field; there are {', '.join(values)}")
+    return _FIELD.sub(lambda found: values[found[1]], template)
+
+
+def computed(folder: str, now: int, today: str) -> dict[str, Any]:
+    """What all sessions share: today's cost, and the latest reading of each window."""
+    from tokenops import meters
+
+    latest: dict[tuple[Any, ...], Event] = {}
+    for one in meters.readings(folder, now - 8 * when.DAY, now):
+        if one.get("provider") == "anthropic" and one.get("window"):
+            latest[one.get("account"), one["window"], one.get("scope"), one.get("resets_at"), one.get("used")] = one
+    windows = headroom.windows(latest.values(), now)
+    kept = [one for one in latest.values() if any(_is(one, window) for window in windows)]
+    return {"at": now, "today": today, "readings": kept[-20:]}
+
+
+def _is(reading: Event, window: headroom.Window) -> bool:
+    told = (reading.get("window"), reading.get("scope", ""), reading.get("account", ""), reading.get("used"))
+    return told == (window.window, window.scope, window.account, window.used)
