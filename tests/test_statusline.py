@@ -71,11 +71,11 @@ def test_a_template(run: Run) -> None:
 
 
 def test_the_users_own_line_stays(run: Run) -> None:
-    own = "jq -r .model.display_name; echo second"
-    assert run(f"tok-statusline --wrap '{own}'", given(), env=ENV).stdout == b"Opus 4.8\nsecond\n"
+    own = "wc -c; echo second"
+    assert run(f"tok-statusline --wrap '{own}'", given(), env=ENV).stdout.split() == [str(len(given())).encode(), b"second"]
     assert len(meters(run)) == 1
     assert run("tok-statusline --wrap 'echo mine' --format '{action}'", given(), env=ENV).stdout == b"mine\ncontinue\n"
-    assert run("tok-statusline --wrap 'exit 3'", given(), env=ENV).stdout == b""
+    assert run("tok-statusline --wrap 'exit 3'", given(padding="x" * 300_000), env=ENV).stdout == b""
 
 
 def test_it_takes_in_its_own_transcript(run: Run, environment: dict[str, str]) -> None:
