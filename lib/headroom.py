@@ -127,16 +127,16 @@ def binding(found: Iterable[Window], model: str = "") -> Window | None:
     return max(known, key=lambda one: (one.status == "rejected", one.used, -(one.minutes or 0)), default=None)
 
 
-def action(bound: Window | None, p_cutoff: float | None, rules: Mapping[str, float], roomier: bool) -> str:
-    """What to do. `p_cutoff`: how likely the window runs out before its reset, None where nothing can be said."""
+def action(bound: Window | None, p_soon: float | None, rules: Mapping[str, float], roomier: bool) -> str:
+    """What to do. `p_soon`: how likely the window runs out within the hour, None where too little is known to say."""
     if bound is None or bound.used is None:
         return CONTINUE
     gone = bound.status == "rejected" or bound.used >= rules["wait_for_reset"]
-    if gone or (p_cutoff is not None and p_cutoff >= rules["p_wait_for_reset"] and bound.used >= rules["slow_down"]):
+    if gone or (p_soon is not None and p_soon >= rules["p_wait_for_reset"] and bound.used >= rules["slow_down"]):
         return SWITCH_MODEL if roomier else WAIT
-    if p_cutoff is None:
+    if p_soon is None:
         return SLOW_DOWN if bound.used >= rules["slow_down"] else CONTINUE
-    return SLOW_DOWN if p_cutoff >= rules["p_slow_down"] else CONTINUE
+    return SLOW_DOWN if p_soon >= rules["p_slow_down"] else CONTINUE
 
 
 def signal(bound: Window | None, now: int, freshness: Mapping[str, float]) -> dict[str, str]:
@@ -200,7 +200,7 @@ def budgets(
     now: int,
     thresholds: Mapping[str, Any],
     model: str = "",
-    forecasts: Mapping[tuple[str, str, str, str], Event] | None = None,
+    forecasts: Mapping[Any, Event] | None = None,
     providers: Iterable[str] = (),
 ) -> list[Event]:
     """One answer per provider and account, those asked for or bound to a plan also where nothing is known of them."""
@@ -219,7 +219,7 @@ def _budget(
     now: int,
     thresholds: Mapping[str, Any],
     model: str,
-    forecasts: Mapping[tuple[str, str, str, str], Event],
+    forecasts: Mapping[Any, Event],
 ) -> Event:
     rules = thresholds["budget"]
     bound = binding(group, model)
@@ -231,7 +231,7 @@ def _budget(
         made["account"] = key[1]
     made["headroom_pct"] = None if bound is None or bound.headroom is None else int(bound.headroom * 100 + 1e-9)
     made["window_resets_in"] = duration(bound.resets_at - now) if bound and bound.resets_at else None
-    made["recommended_action"] = action(bound, forecast.get("p_cutoff") if forecast else None, rules, bool(other))
+    made["recommended_action"] = action(bound, _soon(forecast), rules, bool(other))
     if made["recommended_action"] == SWITCH_MODEL:
         made["switch_to"] = other
     made["signal_quality"] = signal(bound, now, thresholds["freshness"])
@@ -244,6 +244,14 @@ def _budget(
     made["as_of"] = when.stamp(now)
     made["next_actions"] = next_actions(key[0], bound, now, thresholds["freshness"])
     return made
+
+
+def _soon(forecast: Event | None) -> float | None:
+    """How likely the cutoff is within the hour; None while the account's own past is too short to be believed."""
+    if not forecast or forecast.get("few_data"):
+        return None
+    found = forecast.get("p_within_minutes", {}).get("60")
+    return None if found is None else float(found)
 
 
 _FAMILIES = {"anthropic": ("fable", "haiku", "opus", "sonnet")}

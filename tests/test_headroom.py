@@ -122,10 +122,16 @@ ACTIONS = [
 
 @pytest.mark.parametrize(("readings", "model", "p", "expected"), ACTIONS)
 def test_actions(readings: list[Json], model: str, p: float | None, expected: str) -> None:
-    forecasts = {("anthropic", "", "five_hour", ""): {"p_cutoff": p}} if p is not None else {}
+    forecasts = {("anthropic", "", "five_hour", ""): {"p_within_minutes": {"60": p}}} if p is not None else {}
     made = budget(*readings, model=model, forecasts=forecasts)
     assert made["recommended_action"] == expected
     assert ("switch_to" in made) == (expected == "switch_model")
+
+
+def test_a_forecast_from_few_data_decides_nothing() -> None:
+    forecast = {"p_within_minutes": {"60": 0.001}, "few_data": True}
+    made = budget(meter(0.85), forecasts={("anthropic", "", "five_hour", ""): forecast})
+    assert made["recommended_action"] == "slow_down" and made["forecast"] == forecast
 
 
 def test_the_answer_has_the_shape_that_agents_know() -> None:

@@ -1,0 +1,223 @@
+"""Meter readings -> the windows that they are of, with what each is known to have used and when.
+
+The rules: a window is told by its length and its reset, never by a slot's name; resets less than five minutes apart are
+one reset; inside a window use only grows; a reading is void after its own reset; a number that a source only repeats
+says nothing new; and what is missing is unknown, never 0.
+"""
+
+from __future__ import annotations
+
+import bisect
+import datetime
+import functools
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from tokenops import when
+from tokenops.events import Event
+
+MINUTE = 60_000
+# Vendors compute a reset anew for each answer, and it jitters by seconds; 2,700 readings of one user differ by 2 s.
+JITTER_MS = 5 * MINUTE
+# Where a meter names a window and not its length.
+_MINUTES = {"hourly": 60, "five_hour": 300, "daily": 1440, "weekly": 10_080, "monthly": 43_200}
+# What is shorter is a metered key's rate, and no plan's window.
+_SHORTEST = 60
+
+
+class Key(NamedTuple):
+    """Whose window it is, and which: `scope` is the family of models that it limits, "" for all."""
+
+    provider: str
+    account: str
+    window: str
+    scope: str
+
+
+class Reading(NamedTuple):
+    """What was used (a fraction, may exceed 1) at a moment; never less than a moment before."""
+
+    at: int
+    used: float
+
+
+class Window(NamedTuple):
+    """One period of a limit, its readings in order of time."""
+
+    resets_at: int
+    minutes: int
+    readings: tuple[Reading, ...]
+
+    @property
+    def starts_at(self) -> int:
+        """When the period began."""
+        return self.resets_at - self.minutes * MINUTE
+
+    @property
+    def used(self) -> float:
+        """What was used when it was read last."""
+        return self.readings[-1].used
+
+
+class Series(NamedTuple):
+    """All windows of one limit, in order of their resets.
+
+    `polled`: somebody asked at intervals, so that a gap is ignorance. Otherwise readings come with use, and a gap is rest.
+    """
+
+    key: Key
+    windows: tuple[Window, ...]
+    polled: bool
+
+
+class _Seen(NamedTuple):
+    at: int
+    used: float
+    resets_at: int | None
+    source: str
+
+
+def series(meters: Iterable[Event]) -> list[Series]:
+    """The series of each provider, account, window and scope, in order of their keys."""
+    seen: dict[Key, list[_Seen]] = {}
+    length: dict[Key, int] = {}
+    for meter in meters:
+        placed = _placed(meter)
+        if placed is not None:
+            key, minutes, reading = placed
+            seen.setdefault(key, []).append(reading)
+            length[key] = minutes
+    found = (_series(key, length[key], sorted(seen[key], key=_order)) for key in sorted(seen))
+    return [one for one in found if one.windows]
+
+
+def _order(reading: _Seen) -> tuple[int, float, int, str]:
+    return reading.at, reading.used, reading.resets_at or 0, reading.source
+
+
+def _placed(meter: Event) -> tuple[Key, int, _Seen] | None:
+    """Key, length and content of a reading; None for what says nothing of a window of known length."""
+    used = meter.get("used")
+    if used is None and meter.get("status") == "rejected":
+        used = 1.0
+    if meter.get("kind") != "meter" or used is None or not _real(used) or used < 0:
+        return None
+    try:
+        name, minutes = _named(str(meter.get("window") or ""), meter.get("window_minutes"))
+        at = _moment(meter.get("observed_at") or meter["ts"])
+        resets = _moment(meter["resets_at"]) if meter.get("resets_at") else None
+    except (ValueError, OverflowError, KeyError, TypeError, AttributeError):
+        return None
+    if not minutes:
+        return None
+    key = Key(_text(meter, "provider"), _text(meter, "account"), name, _text(meter, "scope"))
+    return key, minutes, _Seen(at, float(used), resets, _text(meter, "source"))
+
+
+@functools.lru_cache(256)
+def _named(named: str, given: object) -> tuple[str, int]:
+    """A window's name and minutes, by its length: weekly_opus is weekly, primary is whatever its length says; 0: none."""
+    minutes = given if isinstance(given, (int, float)) and _real(given) else _MINUTES.get(named, 0)
+    if minutes < _SHORTEST or "_per_" in named:
+        return named, 0
+    length = when.window(minutes)
+    return named if named.startswith(f"{length}_") else length, _MINUTES.get(length, round(minutes))
+
+
+def _moment(text: str) -> int:
+    """Milliseconds of a time; of a canonical one, as all in the log are, six times as fast as any."""
+    if len(text) == 24 and text[23] == "Z":
+        return round(datetime.datetime.fromisoformat(text).timestamp() * 1000)
+    return when.moment(text)
+
+
+def _text(meter: Event, name: str) -> str:
+    return str(meter.get(name) or "")
+
+
+def _real(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def _series(key: Key, minutes: int, seen: list[_Seen]) -> Series:
+    """The windows of one limit from its readings in order of time."""
+    known = [one for one in _news(seen) if one.resets_at is not None and one.at < one.resets_at]
+    canonical = resets(one.resets_at for one in known if one.resets_at is not None)
+    within: dict[int, list[_Seen]] = {at: [] for at in sorted(set(canonical.values()))}
+    for one in known:
+        within[canonical[one.resets_at or 0]].append(one)
+    for one in seen:
+        if one.resets_at is None:
+            _fit(one, minutes, within)
+    windows = tuple(Window(at, minutes, tuple(rising(ones))) for at, ones in within.items())
+    return Series(key, windows, bool(seen) and all(one.source.startswith("vendor-") for one in seen))
+
+
+def resets(moments: Iterable[int]) -> dict[int, int]:
+    """Each reset -> the one moment by which all less than five minutes from the first of them are known."""
+    groups: list[list[int]] = []
+    for at in sorted(moments):
+        if not groups or at - groups[-1][0] >= JITTER_MS:
+            groups.append([])
+        groups[-1].append(at)
+    return {at: group[len(group) // 2] for group in groups for at in group}
+
+
+def _news(seen: list[_Seen]) -> Iterator[_Seen]:
+    """The readings without a source's repetitions of its last answer.
+
+    A run of equal numbers that goes on after its own reset was repeated from its first on: an idle session, or a poller
+    whose requests failed (a month of one user's polls holds two such nights). A status line repeats its session's last.
+    """
+    by_source: dict[str, list[_Seen]] = {}
+    for one in seen:
+        by_source.setdefault(one.source, []).append(one)
+    for source, ones in sorted(by_source.items()):
+        for _, same in itertools.groupby(ones, key=lambda one: (one.used, (one.resets_at or 0) // JITTER_MS)):
+            run = list(same)
+            stale = run[0].resets_at is not None and run[-1].at > run[0].resets_at + MINUTE
+            yield from run[:1] if stale or "statusline" in source else run
+
+
+def _fit(one: _Seen, minutes: int, within: dict[int, list[_Seen]]) -> None:
+    """Put a reading without a reset where it can be: in the only window open then, not below what that had used."""
+    opened = [at for at in within if at - minutes * MINUTE <= one.at < at]
+    if len(opened) == 1:
+        before = [other.used for other in within[opened[0]] if other.at <= one.at]
+        if before and one.used >= max(before):
+            within[opened[0]].append(one)
+
+
+def rising(seen: Iterable[_Seen]) -> Iterator[Reading]:
+    """The readings of a window in order of time: of one moment the highest, and none that is below an earlier one."""
+    top = -1.0
+    for at, same in itertools.groupby(sorted(seen, key=_order), key=lambda one: one.at):
+        used = max(one.used for one in same)
+        if used >= top:
+            top = used
+            yield Reading(at, used)
+
+
+def opened(one: Series, now: int) -> Window | None:
+    """The window read last that is open; None where all have reset: what the next has used is unknown."""
+    best: tuple[int, Window] | None = None
+    for window in one.windows:
+        if window.starts_at - JITTER_MS <= now < window.resets_at and window.readings[0].at <= now:
+            last = window.readings[bisect.bisect_right(window.readings, now, key=lambda reading: reading.at) - 1].at
+            if best is None or last >= best[0]:
+                best = last, window
+    return best[1] if best else None
+
+
+def frozen(one: Series, others: Sequence[Series]) -> list[tuple[int, int]]:
+    """The spans in which a longer window of the same account stood at its limit, so that this one could not move."""
+    spans = []
+    length = one.windows[0].minutes
+    for other in others:
+        if other.key[:2] == one.key[:2] and other.key.scope in ("", one.key.scope):
+            for window in other.windows:
+                if window.minutes > length and window.used >= 1:
+                    spans.append((next(at for at, used in window.readings if used >= 1), window.resets_at))
+    return sorted(spans)

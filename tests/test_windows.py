@@ -1,0 +1,190 @@
+"""Readings of limit windows: what is one window, what is stale, and what stays unknown."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokenops import events, limits, read_codex, when, windows
+from tokenops.windows import MINUTE, Key, Reading, Series
+
+START = when.moment("2026-11-02T00:00:00Z")
+HOUR = 60 * MINUTE
+SOURCE = "codex-jsonl"
+
+
+def meter(at: float, used: float | None, resets: float | None, source: str = SOURCE, **more: Any) -> events.Event:
+    """A reading `at` hours after the start, of a window that resets so many hours after it."""
+    moment = None if resets is None else when.stamp(START + round(resets * HOUR))
+    given = {"window": "five_hour", "window_minutes": 300, "used": used, "resets_at": moment, **more}
+    return events.meter(source, given.pop("provider", "openai"), when.stamp(START + round(at * HOUR)), **given)
+
+
+def shown(series: list[Series]) -> dict[str, list[list[tuple[float, float]]]]:
+    """Window's name and account -> its windows' readings, in hours and percent."""
+    return {
+        f"{one.key.window}{one.key.scope and ' ' + one.key.scope}{one.key.account and ' ' + one.key.account}": [
+            [(round((reading.at - START) / HOUR, 2), round(100 * reading.used, 2)) for reading in window.readings]
+            for window in one.windows
+        ]
+        for one in series
+    }
+
+
+CASES: dict[str, tuple[list[events.Event], dict[str, list[list[tuple[float, float]]]]]] = {
+    "one window": ([meter(1, 0.1, 5), meter(2, 0.2, 5)], {"five_hour": [[(1, 10), (2, 20)]]}),
+    "the next window starts anew": ([meter(1, 0.4, 5), meter(6, 0.1, 10)], {"five_hour": [[(1, 40)], [(6, 10)]]}),
+    "jittering resets": ([meter(1, 0.1, 5), meter(2, 0.2, 5.001), meter(3, 0.3, 4.95)], {"five_hour": [[(1, 10), (2, 20), (3, 30)]]}),
+    "five minutes are another window": ([meter(1, 0.1, 5), meter(1, 0.2, 5 + 5 / 60)], {"five_hour": [[(1, 10)], [(1, 20)]]}),
+    "stale after its reset": ([meter(1, 0.3, 5), meter(5, 0.4, 5), meter(6, 0.5, 5)], {"five_hour": [[(1, 30)]]}),
+    "a renamed slot is told by its length": ([meter(1, 0.1, 100, window="primary", window_minutes=10_080)], {"weekly": [[(1, 10)]]}),
+    "299 minutes are five hours": ([meter(1, 0.1, 5, window="", window_minutes=299)], {"five_hour": [[(1, 10)]]}),
+    "43,200 minutes are a month": ([meter(1, 0.1, 500, window="primary", window_minutes=43_200)], {"monthly": [[(1, 10)]]}),
+    "a model's window is its own": (
+        [meter(1, 0.1, 100, window="weekly", window_minutes=10_080), meter(1, 0.3, 100, window="weekly_opus", window_minutes=10_080, scope="opus")],
+        {"weekly": [[(1, 10)]], "weekly_opus opus": [[(1, 30)]]},
+    ),
+    "no five-hour window": ([meter(1, 0.1, 100, window="weekly", window_minutes=10_080)], {"weekly": [[(1, 10)]]}),
+    "missing is unknown": ([meter(1, None, 5), meter(2, 0.2, 5)], {"five_hour": [[(2, 20)]]}),
+    "an absent window is nothing": ([meter(1, None, None)], {}),
+    "refused is used up": ([meter(1, 0.9, 5), meter(2, None, 5, status="rejected")], {"five_hour": [[(1, 90), (2, 100)]]}),
+    "refused, of no known window": ([events.meter("claude-code-jsonl", "anthropic", when.stamp(START), status="rejected")], {}),
+    "a share may exceed 1": ([meter(1, 1.05, 5)], {"five_hour": [[(1, 105)]]}),
+    "accounts are not mixed": (
+        [meter(1, 0.8, 5, account="a"), meter(2, 0.1, 5, account="b"), meter(3, 0.9, 5, account="a")],
+        {"five_hour a": [[(1, 80), (3, 90)]], "five_hour b": [[(2, 10)]]},
+    ),
+    "an idle session repeats an old number": (
+        [meter(1, 0.1, 5), meter(2, 0.3, 5), meter(2.5, 0.1, 5), meter(3, 0.3, 5)],
+        {"five_hour": [[(1, 10), (2, 30), (3, 30)]]},
+    ),
+    "a status line's repetition is no reading": (
+        [meter(at, used, 5, "claude-code-statusline") for at, used in ((1, 0.1), (1.5, 0.1), (2, 0.1), (3, 0.2))],
+        {"five_hour": [[(1, 10), (3, 20)]]},
+    ),
+    "a run that outlives its reset was repeated all along": (
+        [meter(at, 0.3, 5) for at in (1, 2, 3, 4, 5.5, 6)],
+        {"five_hour": [[(1, 30)]]},
+    ),
+    "of one moment the highest counts": ([meter(1, 0.1, 5), meter(1, 0.2, 5, "proxy")], {"five_hour": [[(1, 20)]]}),
+    "without a reset, in the only window open": ([meter(1, 0.1, 5), meter(2, 0.2, None)], {"five_hour": [[(1, 10), (2, 20)]]}),
+    "without a reset, below what was used": ([meter(1, 0.1, 5), meter(2, 0.0, None)], {"five_hour": [[(1, 10)]]}),
+    "without a reset, outside of any": ([meter(1, 0.1, 5), meter(6, 0.2, None)], {"five_hour": [[(1, 10)]]}),
+    "a key's rate is no plan": ([meter(1, 0.5, 1.01, window="requests_per_minute", window_minutes=1), meter(1, 0.5, 24, window="tokens_per_day", window_minutes=1440)], {}),
+    "no sense": ([meter(1, -0.1, 5), meter(1, float("nan"), 5), meter(1, 0.1, 5, window_minutes=-3), meter(1, 0.2, 5, window="x", window_minutes=None)], {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_readings_mean(name: str) -> None:
+    readings, expected = CASES[name]
+    assert shown(windows.series(readings)) == expected
+    assert shown(windows.series(reversed(readings))) == expected
+
+
+UNITS = {
+    "headers, a fraction": list(
+        limits.readings("anthropic", {"anthropic-ratelimit-unified-5h-utilization": "0.42", "anthropic-ratelimit-unified-5h-reset": str((START + 5 * HOUR) // 1000)}, when.stamp(START + HOUR))
+    ),
+    "headers, percent": list(
+        limits.readings("openai", {"x-codex-primary-used-percent": "42", "x-codex-primary-window-minutes": "300", "x-codex-primary-reset-after-seconds": "14400"}, when.stamp(START + HOUR))
+    ),
+    "a rollout, percent and seconds from now": list(
+        read_codex.meters_of({"primary": {"used_percent": 42.0, "window_minutes": 299, "resets_in_seconds": 14_400}}, when.stamp(START + HOUR), "openai")
+    ),
+    "a rollout, renamed slot and a moment": list(
+        read_codex.meters_of({"secondary": {"used_percent": 42, "window_minutes": 300, "resets_at": (START + 5 * HOUR) // 1000}}, when.stamp(START + HOUR), "openai")
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_units_of_all_sources_come_to_the_same(name: str) -> None:
+    (one,) = windows.series(UNITS[name])
+    (window,) = one.windows
+    assert (one.key.window, window.resets_at, window.readings) == (
+        "five_hour",
+        START + 5 * HOUR,
+        (Reading(START + HOUR, 0.42),),
+    )
+
+
+def test_which_window_is_open() -> None:
+    (one,) = windows.series([meter(1, 0.4, 5), meter(6, 0.1, 10)])
+    assert windows.opened(one, START) is None
+    assert windows.opened(one, START + 2 * HOUR) == one.windows[0]
+    assert windows.opened(one, START + 5 * HOUR) is None  # reset, and the next is not read yet: unknown, not 0
+    assert windows.opened(one, START + 7 * HOUR) == one.windows[1]
+
+
+def test_a_longer_window_at_its_limit_freezes_a_shorter() -> None:
+    weekly = {"window": "weekly", "window_minutes": 10_080}
+    found = windows.series(
+        [
+            meter(1, 0.4, 5),
+            meter(1, 0.99, 50, **weekly),
+            meter(2, 1.0, 50, **weekly),
+            meter(1, 1.0, 50, account="b", **weekly),
+        ]
+    )
+    short = next(one for one in found if one.key.window == "five_hour")
+    assert windows.frozen(short, found) == [(START + 2 * HOUR, START + 50 * HOUR)]
+    assert windows.frozen(next(one for one in found if one.key.window == "weekly"), found) == []
+
+
+def test_polls_and_what_comes_with_use() -> None:
+    assert [one.polled for one in windows.series([meter(1, 0.1, 5, "vendor-usage-anthropic")])] == [True]
+    assert [one.polled for one in windows.series([meter(1, 0.1, 5, "vendor-x"), meter(2, 0.2, 5)])] == [False]
+
+
+READINGS = st.lists(
+    st.builds(
+        meter,
+        st.floats(0, 20),
+        st.one_of(st.none(), st.floats(0, 1.2)),
+        st.one_of(st.none(), st.sampled_from([5, 5.01, 4.99, 10, 10.02, 15, 20])),
+        st.sampled_from([SOURCE, "proxy", "claude-code-statusline"]),
+        account=st.sampled_from([None, "a", "b"]),
+    ),
+    max_size=40,
+)
+
+
+@given(READINGS, st.randoms(use_true_random=False))
+def test_laws(readings: list[events.Event], shuffle: random.Random) -> None:
+    found = windows.series(readings)
+    for one in found:
+        ends = [window.resets_at for window in one.windows]
+        assert all(b - a > 0 for a, b in itertools.pairwise(ends))
+        for window in one.windows:
+            times = [reading.at for reading in window.readings]
+            used = [reading.used for reading in window.readings]
+            assert times == sorted(set(times)) and used == sorted(used)
+            assert times and times[-1] < window.resets_at + windows.JITTER_MS
+    given_used = {reading["used"] for reading in readings if "used" in reading}
+    assert {reading.used for one in found for window in one.windows for reading in window.readings} <= given_used
+    mixed = list(readings)
+    shuffle.shuffle(mixed)
+    assert windows.series(mixed) == found
+    # What one account does is nothing to another.
+    alone = windows.series(reading for reading in readings if reading.get("account") == "a")
+    assert [one for one in found if one.key.account == "a"] == alone
+
+
+@given(st.lists(st.integers(0, 10**7), max_size=30))
+def test_resets_of_a_group_lie_within_five_minutes(moments: list[int]) -> None:
+    found = windows.resets(moments)
+    assert found.keys() == set(moments)
+    for at, same in found.items():
+        assert abs(at - same) < windows.JITTER_MS
+        assert found[same] == same
+
+
+def test_key_is_what_budgets_are_by() -> None:
+    (one,) = windows.series([meter(1, 0.1, 5, account="a")])
+    assert one.key == Key("openai", "a", "five_hour", "")
