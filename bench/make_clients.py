@@ -174,7 +174,13 @@ def codex(pen: Pen) -> None:
         at = iso(session.begun)
         may = earlier and earlier[-1]["timestamp"] < at and pen.rng.random() < 1 / 6
         forked = earlier[: len(earlier) // 2] if may else []
-        meta = {"id": session.id, "timestamp": at, "cwd": session.project, "originator": "codex_cli_rs", "source": "cli"}
+        meta: Json = {
+            "id": session.id,
+            "timestamp": at,
+            "cwd": session.project,
+            "originator": "codex_cli_rs",
+            "source": "cli",
+        }
         meta |= {"model_provider": "openai", "base_instructions": {"text": pen.text(12_000)}}
         meta |= {"forked_from_id": forked[0]["payload"]["id"]} if forked else {}
         own: list[Json] = [{"timestamp": at, "type": "session_meta", "payload": meta}]
@@ -302,11 +308,16 @@ def opencode_messages(pen: Pen, session: Session, finish: str | None) -> Iterato
             asked = {"role": "user", "time": {"created": turn.asked - 9}, "agent": "build"}
             yield f"msg_{pen.uuid(turn.asked - 9)}", turn.asked - 9, asked, [{"type": "text", "text": pen.text(600)}]
         used = opencode_used(turn)
-        said = {"role": "assistant", "parentID": "msg_0", "modelID": session.model, "providerID": VENDORS[session.model]}
+        said: Json = {
+            "role": "assistant",
+            "parentID": "msg_0",
+            "modelID": session.model,
+            "providerID": VENDORS[session.model],
+        }
         said |= {"mode": "build", "agent": "build", "path": {"cwd": session.project, "root": "/"}, **used}
         tool = {"type": "tool", "callID": "c", "tool": "bash", "state": {"status": "completed", "output": pen.text(4000)}}
         ended = {"type": "step-finish", "reason": "tool-calls", "cost": used["cost"], "tokens": used["tokens"]}
-        parts = [{"type": "step-start"}, {"type": "text", "text": pen.text()}, tool, ended]
+        parts: list[Json] = [{"type": "step-start"}, {"type": "text", "text": pen.text()}, tool, ended]
         yield f"msg_{pen.uuid(turn.asked)}", turn.asked, said | ({"finish": finish} if finish else {}), parts
 
 
@@ -424,7 +435,11 @@ def copilot_events(pen: Pen, session: Session) -> Iterator[Json]:
 
 def copilot_spans(pen: Pen, session: Session, turn: Turn) -> Iterator[Json]:
     """What is exported of one call: its span, with the messages, a log of it, and the span of the work around it."""
-    said = {"gen_ai.request.model": session.model, "gen_ai.response.model": session.model, "gen_ai.response.id": pen.uuid()}
+    said: Json = {
+        "gen_ai.request.model": session.model,
+        "gen_ai.response.model": session.model,
+        "gen_ai.response.id": pen.uuid(),
+    }
     said |= {"gen_ai.conversation.id": session.id, "gen_ai.usage.input_tokens": turn.sent}
     said |= {"gen_ai.usage.output_tokens": turn.output, "gen_ai.usage.cache_read.input_tokens": turn.read}
     said |= {"gen_ai.usage.cache_creation.input_tokens": turn.written, "github.copilot.nano_aiu": turn.total * 1000.0}
@@ -642,7 +657,7 @@ def droid(pen: Pen) -> None:
             "cacheReadTokens": "read",
         }
         usage = {name: sum(getattr(turn, field) for turn in session.turns) for name, field in names.items()}
-        settings = {"model": session.model, "autonomyMode": "medium", "providerLock": VENDORS[session.model]}
+        settings: Json = {"model": session.model, "autonomyMode": "medium", "providerLock": VENDORS[session.model]}
         settings |= {"providerLockTimestamp": iso(session.begun), "tokenUsage": usage | {"thinkingTokens": 0}}
         put(path.with_suffix(".settings.json"), orjson.dumps(settings, option=orjson.OPT_INDENT_2))
 
@@ -786,7 +801,7 @@ def pi_entries(pen: Pen, session: Session) -> Iterator[Json]:
         head = {"type": "message", "id": pen.uuid()[:8], "parentId": pen.uuid()[:8]}
         yield {**head, "timestamp": iso(turn.asked), "message": asked if turn.prompted else result}
         cost = {"input": 0.0006, "output": 0.00045, "cacheRead": 0.0004, "cacheWrite": 0.001, "total": 0.00245}
-        usage = {"input": turn.fresh, "output": turn.output, "cacheRead": turn.read, "cacheWrite": turn.written}
+        usage: Json = {"input": turn.fresh, "output": turn.output, "cacheRead": turn.read, "cacheWrite": turn.written}
         usage |= {"totalTokens": turn.total, "cost": cost}
         content = [
             {"type": "thinking", "thinking": pen.text(500), "thinkingSignature": pen.secret()},
@@ -854,6 +869,22 @@ def stats_cache(pen: Pen) -> None:
     put(pen.home / ".claude/stats-cache.json", orjson.dumps(made | {"firstSessionDate": iso(BEGUN)}))
 
 
+def claude_usage(pen: Pen) -> None:
+    """The plan's limits in a file of other things."""
+    windows = {name: {"utilization": 42.0, "resets_at": iso(BEGUN + YEAR)} for name in ("five_hour", "seven_day")}
+    cache = {"fetchedAtMs": BEGUN + YEAR, "accountUuid": pen.uuid(), "utilization": windows}
+    history = {
+        f"/home/ada/code/project-{n:02d}": {"history": [{"display": pen.text(100)} for _ in range(100)]} for n in range(40)
+    }
+    made = {
+        "numStartups": 4,
+        "projects": history,
+        "oauthAccount": {"organizationUuid": pen.uuid()},
+        "cachedUsageUtilization": cache,
+    }
+    put(pen.home / ".claude.json", orjson.dumps(made, option=orjson.OPT_INDENT_2))
+
+
 WRITERS: dict[str, Callable[[Pen], None]] = {
     "claude": claude,
     "codex": codex,
@@ -871,6 +902,7 @@ WRITERS: dict[str, Callable[[Pen], None]] = {
     "openclaw": openclaw,
     "cursor": cursor,
     "stats-cache": stats_cache,
+    "claude-usage": claude_usage,
 }
 
 

@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import make_clients
 import make_logs
 import timing
 
@@ -172,6 +173,50 @@ def sync(chosen: argparse.Namespace) -> str:
     how = f"{read:,} bytes (strace)" if read >= 0 else "not measured: strace is missing"
     note = f"After one appended line of {len(line):,} bytes, `tok-sync` read of that file, {size:,} bytes long: {how}.\n"
     return timing.table(["command", "wall", "memory"], rows) + f"\n{note}"
+
+
+KINDS = {"turn": "turns", "usage": "totals", "meter": "readings"}
+
+
+def every_client(turns: int) -> tuple[pathlib.Path, dict[str, list[int]]]:
+    """A home with that many turns of each client, and how many files and bytes each has."""
+    home = OUT / f"home-clients-{turns}"
+    if not (home / "done").exists():
+        shutil.rmtree(home, ignore_errors=True)
+        (home / "done").write_text(json.dumps(make_clients.write(home, turns, 1)))
+    sizes: dict[str, list[int]] = json.loads((home / "done").read_text())
+    return home, sizes
+
+
+def kinds_of(line: str, env: dict[str, str]) -> collections.Counter[str]:
+    """How many records of each kind a command gives."""
+    done = subprocess.run(["bash", "-c", line], env=env, capture_output=True, check=False)
+    return collections.Counter(str(json.loads(record)["kind"]) for record in done.stdout.splitlines())
+
+
+def clients(chosen: argparse.Namespace) -> str:
+    """Each client's logs alone, then those of all."""
+    home, sizes = every_client(20_000)
+    log = OUT / "log-clients"
+    env = environment(home) | {"TOKENOPS_HOME": str(log)}
+    shutil.rmtree(log, ignore_errors=True)
+    figures = timing.compared({name: f"tok-read {name}" for name in sizes}, env, chosen.runs)
+    rows = []
+    for name, f in figures.items():
+        (files, size), found = sizes[name], kinds_of(f"tok-read {name}", env)
+        says = ", ".join(f"{found[kind]:,} {word}" for kind, word in KINDS.items() if found[kind])
+        cost = f"{f.cpu / found.total() * 1e6:,.0f} us" if found.total() > 100 else "-"
+        rates = [f"{size / f.wall / 1e6:,.0f} MB/s", cost]
+        rows.append(
+            [f"`{name}`", f"{files:,}", f"{size / 1e6:,.1f} MB", says, f"{f.wall:.2f} s", *rates, f"{f.memory:.0f} MB"]
+        )
+    columns = ["client", "files", "logs", "found", "wall", "speed", "processors, per record", "memory"]
+    first = timing.once("tok-sync", env, watched=True)
+    whole = timing.compared({"`tok-read all`": "tok-read all", "`tok-sync`, nothing new": "tok-sync"}, env, chosen.runs)
+    last = [["`tok-sync`, the first (once)", f"{first[0]:.2f} s", f"{first[1]:.2f} s", f"{first[2]:.0f} MB"]]
+    last += [[name, f"{f.wall:.2f} s", f"{f.cpu:.2f} s", f"{f.memory:.0f} MB"] for name, f in whole.items()]
+    together = timing.table(["all of them", "wall", "processors", "memory"], last)
+    return f"{timing.table(columns, rows)}\n{together}"
 
 
 NOW = "2026-11-22T12:00:00Z"
@@ -352,6 +397,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], str]] = {
     "start": start,
     "price": price,
     "sync": sync,
+    "clients": clients,
     "year": year,
     "proxy": proxied,
 }

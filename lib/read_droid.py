@@ -8,6 +8,7 @@ files of their own. Factory bills in credits, which are not dollars and are left
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -49,7 +50,8 @@ def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.
     counts = counts_of(usage)
     if not counts:
         return
-    told = transcript(path.removesuffix(_ENDING) + ".jsonl")
+    talk = path.removesuffix(_ENDING) + ".jsonl"
+    told = transcript(talk)
     began = min(filter(None, (_moment(settings.get("providerLockTimestamp")), told.began)), default="")
     folder = os.path.basename(os.path.dirname(path))
     attribution = places.attribution(SOURCE, CLIENT, told.root, "" if folder == "sessions" else folder, session)
@@ -60,7 +62,7 @@ def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.
         began or changed,
         f"usage:droid:{session}",
         attribution,
-        model_of(settings.get("model")) or model_in(told.head),
+        model_of(settings.get("model")) or model_in(b"".join(beginning(talk))),
         counts,
         "factory",
         observed_at=changed,
@@ -134,24 +136,25 @@ class Transcript(NamedTuple):
 
     root: str = ""
     began: str = ""
-    head: bytes = b""
 
 
 def transcript(path: str) -> Transcript:
     """The beginning of a transcript; nothing where there is none."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(_HEAD)
-    except OSError:
-        return Transcript()
     root = began = ""
-    for line in head.split(b"\n", 500)[:500]:
+    for line in itertools.islice(beginning(path), 500):
         for record in jsonl.parsed(line, lambda why: None):
             root = root or raw.path(record.get("cwd"))
             began = began or _moment(record.get("timestamp"))
         if root and began:
             break
-    return Transcript(root, began, head)
+    return Transcript(root, began)
+
+
+def beginning(path: str) -> Iterator[bytes]:
+    """The first lines of a file, as they are asked for; none where there is no file."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        while file.tell() < _HEAD and (line := file.readline(_HEAD)):
+            yield line
 
 
 def model_in(head: bytes) -> str:

@@ -55,12 +55,12 @@ def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.
 
 def _task(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The turns of one task. Raises OSError, Bad."""
+    folder = os.path.dirname(path)
+    sent = Sent(os.path.join(folder, _SENT))  # first: what it keeps is small, and both files are large
     try:
         said = _array(path, cursor)
     except events.Bad as error:
         raise events.Bad(f"{error}; skipped") from None
-    folder = os.path.dirname(path)
-    sent = Sent(os.path.join(folder, _SENT))
     session = raw.identity(os.path.basename(folder))
     for number, message in enumerate(said):
         if raw.mapping(message).get("say") != "api_req_started":

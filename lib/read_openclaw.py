@@ -27,7 +27,6 @@ _STORE = "openclaw-agent.sqlite"
 _LINES = "transcript_events"
 _SESSION = re.compile(r"(.+?)(?:\.checkpoint\.[0-9a-f-]{36})?\.jsonl(?:\.(?:deleted|reset)\.[^/]+)?\Z")
 _PACKED = ".zst"
-_MARKS = ('"usage"', '"session"', '"model')  # of the lines that matter
 _OVERLAP_MS = 60_000
 
 
@@ -120,9 +119,10 @@ def _rows(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl
         since = cursor.state.get("row", 0), cursor.state.get("at", 0)
         since = since if since[0] <= row else (0, 0)
         new = "(rowid >= ? OR created_at >= ?)"
+        wanted = " OR ".join(f"instr(event_json, '{mark}')" for mark in ('"usage"', '"session"', '"model'))
         rows = connection.execute(
             f"SELECT session_id, seq, event_json, {new} AS new FROM {_LINES} "
-            f"WHERE session_id IN (SELECT session_id FROM {_LINES} WHERE {new}) ORDER BY session_id, seq",
+            f"WHERE session_id IN (SELECT session_id FROM {_LINES} WHERE {new}) AND ({wanted}) ORDER BY session_id, seq",
             (*since, *since),
         )
         yield from _told(path, rows, places, reject)
@@ -135,8 +135,6 @@ def _told(path: str, rows: Any, places: projects.Places, reject: jsonl.Reject) -
     for session, seq, line, new in rows:
         state = state if session == last else {}
         last = session
-        if isinstance(line, str) and not any(mark in line for mark in _MARKS):  # three times as fast as SQLite's instr
-            continue
         place = f"{path}:{raw.identity(session)}[{seq if type(seq) is int else ''}]"
         told: jsonl.Reject = reject if new else lambda place, why: None
         if not isinstance(line, str):
@@ -158,28 +156,34 @@ def _unpacker() -> bool:
 
 
 def _unpacked(path: str, cursor: scan.Cursor, reject: jsonl.Reject) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Place and object of each line of a compressed file, which never grows. Raises OSError, Bad."""
-    with open(path, "rb") as file:
-        data = file.read()
-    cursor.offset, cursor.state = len(data), {}
-    for number, line in enumerate(_decompressed(data).split(b"\n"), 1):
-        if line.strip() and read_pi.WANTED(bytearray(line), 0, len(line)):
-            place = f"{path}:{number}"
-            for entry in jsonl.parsed(line, lambda why, place=place: reject(place, why)):  # type: ignore[misc]
-                yield place, entry
+    """Place and object of each line of a compressed file, which never grows. Raises OSError, Bad.
+
+    No line is given before all are known to be sound; only those that matter are kept until then.
+    """
+    cursor.offset, cursor.state = os.path.getsize(path), {}
+    lines = enumerate(_decompressed(path), 1)
+    for number, line in [one for one in lines if read_pi.WANTED(bytearray(one[1]), 0, len(one[1]))]:
+        place = f"{path}:{number}"
+        for entry in jsonl.parsed(line, lambda why, place=place: reject(place, why)):  # type: ignore[misc]
+            yield place, entry
 
 
-def _decompressed(data: bytes) -> bytes:
-    """What a zstd file holds. Raises OSError, Bad."""
+def _decompressed(path: str) -> Iterator[bytes]:
+    """The lines in a zstd file. Raises OSError, and Bad where it is damaged, at the latest after the last line."""
+    damaged = "cannot be unpacked (damaged, or no zstd file); skipped"
     try:
         from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # Python 3.14
     except ImportError:
-        done = subprocess.run(["zstd", "-dcq"], input=data, capture_output=True, check=False)
-        if done.returncode:
-            raise events.Bad("cannot be unpacked (damaged, or no zstd file); skipped") from None
-        return done.stdout
+        with (
+            open(path, "rb") as file,
+            subprocess.Popen(["zstd", "-dcq"], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process,
+        ):
+            yield from process.stdout or ()
+        if process.returncode:
+            raise events.Bad(damaged) from None
+        return
     try:
-        found: bytes = zstd.decompress(data)
-    except zstd.ZstdError:
-        raise events.Bad("cannot be unpacked (damaged, or no zstd file); skipped") from None
-    return found
+        with zstd.open(path) as file:
+            yield from file
+    except (zstd.ZstdError, EOFError):
+        raise events.Bad(damaged) from None
