@@ -167,7 +167,7 @@ def meant(data: bytes) -> bool:
         or b"\n\t" in data
         or (b"transfer-encoding" in low and b"content-length" in low)
         or (b"transfer-encoding" in low and b"HTTP/1.0" in head)
-        or not re.match(rb"(?:\r\n)*[^\r\n]* HTTP/1\.", data)
+        or not re.match(rb"(?:\r\n)*[^\r\n]* HTTP/1\.[01]\r", data)
         or b"," in low.partition(b"content-length")[2].partition(b"\r")[0]
     )
 
@@ -203,8 +203,9 @@ def test_h11_agrees_on_what_is_made_up(chance: random.Random, noise: bytes) -> N
 
 
 def looser(data: bytes) -> bool:
-    """Whether ours may take what h11 refuses: empty lines before a request (RFC 9112 2.2)."""
-    return data.startswith(b"\r\n")
+    """Whether ours may take what h11 refuses: empty lines before a request (RFC 9112 2.2), and a blank between a chunk's
+    size and its extension (7.1.1: a recipient has to parse it)."""
+    return data.startswith(b"\r\n") or re.search(rb"\r\n[0-9A-Fa-f]+[ \t]+;", data) is not None
 
 
 RESPONSES = [
