@@ -347,9 +347,12 @@ def unknown_to(folder: str, lines: Iterable[bytes]) -> list[bytes]:
     for day in given:
         wanted |= {when.stamp(when.moment(f"{day}T00:00:00Z") + step)[:10] for step in (-when.DAY, when.DAY)}
     known: dict[str, Event] = {}
+    asked = {orjson.loads(line)["id"] for day in given.values() for line in day}
     for held in days(folder):
         if held.name in wanted:
             for name, line in sightings(held, lambda place, why: None):
+                if name not in asked:
+                    continue
                 event = orjson.loads(line)
                 known[name] = events.join(known[name], event) if name in known else event
     for day in sorted(given):
