@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from tokenops import events, gather, readers, sync
+from tokenops import clients, events, gather, sync
 from tokenops.events import Event
 
 QUIET_MS = 10_000
 
-Found = Callable[[], Iterable[tuple[readers.Client, list[str]]]]
+Found = Callable[[], Iterable[tuple[clients.Client, list[str]]]]
 
 
 class Follower:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from tokenops import events, projects, read_claude, read_codex, readers, scan, workers
+from tokenops import clients, events, projects, read_claude, read_codex, scan, workers
 
 # (time, id, record), or a turn of the usual shape as its reader keeps it; either way in order of time when sorted.
 Entry = tuple[Any, ...]
@@ -42,7 +42,7 @@ def record(entry: Entry) -> events.Event:
 
 
 def gather(
-    client: readers.Client,
+    client: clients.Client,
     paths: Sequence[str],
     jobs: int | None = None,
     salt: bytes = b"",
@@ -140,7 +140,7 @@ def records(
 
 
 def streamed(
-    lines: Iterable[bytes], clients: Sequence[readers.Client], salt: bytes, now: Callable[[], str]
+    lines: Iterable[bytes], given: Sequence[clients.Client], salt: bytes, now: Callable[[], str]
 ) -> tuple[Batch, bool]:
     """The events in the lines of standard input, and whether any was of one of these clients' formats.
 
@@ -154,7 +154,7 @@ def streamed(
     def wanted(line: bytearray, at: int, stop: int) -> bool:
         return any(reader.WANTED(line, at, stop) for reader, _ in formats)
 
-    formats = [(reader, reader.Stream(places, reject, now)) for reader in (client.reader() for client in clients)]
+    formats = [(reader, reader.Stream(places, reject, now)) for reader in (client.reader() for client in given)]
     values = scan.Values("stdin", wanted, reject)
     found: dict[str, events.Event] = {}
     known = False

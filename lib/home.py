@@ -59,6 +59,15 @@ def locked(folder: str, name: str = "lock", wait: bool = True) -> Iterator[bool]
         os.close(fd)
 
 
+def write(fd: int, content: bytes, durable: bool) -> None:
+    """Write all bytes, and wait for the disk if they are to be `durable`. Raises OSError."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+    if durable:
+        os.fsync(fd)
+
+
 def replace(path: str, content: bytes, durable: bool = True) -> None:
     """Write a private file whole: a reader sees the old content or the new. Raises OSError.
 
@@ -68,11 +77,7 @@ def replace(path: str, content: bytes, durable: bool = True) -> None:
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         try:
-            view = memoryview(content)
-            while view:
-                view = view[os.write(fd, view) :]
-            if durable:
-                os.fsync(fd)
+            write(fd, content, durable)
         finally:
             os.close(fd)
         os.replace(beside, path)

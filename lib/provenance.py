@@ -9,12 +9,12 @@ from types import ModuleType
 
 import orjson
 
-from tokenops import events, pricing, projects, readers, rollup, scan, store
+from tokenops import clients, events, pricing, projects, rollup, scan, store
 from tokenops.events import Event
 
 
 def of(
-    identity: str, folder: str, found: Iterable[tuple[readers.Client, Sequence[str]]], catalogue: pricing.Catalogue
+    identity: str, folder: str, found: Iterable[tuple[clients.Client, Sequence[str]]], catalogue: pricing.Catalogue
 ) -> Event | None:
     """The explanation of one record, None where nobody knows it.
 
@@ -37,7 +37,7 @@ def of(
 Seen = tuple[str, Event, str]
 
 
-def _in_files(identity: str, found: Iterable[tuple[readers.Client, Sequence[str]]]) -> Iterator[Seen]:
+def _in_files(identity: str, found: Iterable[tuple[clients.Client, Sequence[str]]]) -> Iterator[Seen]:
     places = projects.Places(b"")
     for client, paths in found:
         reader = client.reader()

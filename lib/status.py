@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping
 
 import orjson
 
-from tokenops import readers, show, store, when
+from tokenops import clients, readers, show, store, when
 from tokenops.events import Event
 
 
-def clients(environment: Mapping[str, str], home: str) -> Iterator[Event]:
+def passive(environment: Mapping[str, str], home: str) -> Iterator[Event]:
     """A row for each client in the table, found or not; then those here that keep no counts."""
-    for client in readers.CLIENTS:
-        if client in readers.STREAMS:
+    for client in clients.CLIENTS:
+        if client in clients.STREAMS:
             continue  # read only where somebody names it
         row: Event = {"v": 1, "kind": "status", "plane": "passive", "client": client.client, "source": client.source}
         try:

@@ -70,11 +70,7 @@ def _write(path: str, content: bytes, durable: bool) -> None:
         if size and os.pread(fd, 1, size - 1) != b"\n":
             content = b"\n" + content
         try:
-            view = memoryview(content)
-            while view:
-                view = view[os.write(fd, view) :]
-            if durable:
-                os.fsync(fd)
+            home.write(fd, content, durable)
         except OSError:
             os.ftruncate(fd, size)
             raise

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from tokenops import (
+    clients,
     database,
     events,
     gather,
@@ -25,7 +26,6 @@ from tokenops import (
     projects,
     read_claude,
     read_codex,
-    readers,
     scan,
     show,
     store,
@@ -161,7 +161,7 @@ def save(folder: str, cursors: Mapping[str, Mapping[str, Held]]) -> None:
 
 
 def source(
-    client: readers.Client,
+    client: clients.Client,
     paths: list[str],
     held: dict[str, Held],
     salt: bytes,
@@ -331,7 +331,7 @@ def _ancestors(threads: list[read_codex.Thread], by_id: Mapping[str, str], known
 
 def run(
     folder: str,
-    found: Iterable[tuple[readers.Client, list[str]]],
+    found: Iterable[tuple[clients.Client, list[str]]],
     backfill: bool = False,
     dry: bool = False,
     jobs: int | None = None,

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, SHARED, Json, Run, needs_shared, objects, put
-from tokenops import events, projects, read_opencode, readers, scan, store, sync
+from tokenops import clients, events, projects, read_opencode, readers, scan, store, sync
 
-OPENCODE = readers.BY_NAME["opencode"]
+OPENCODE = clients.BY_NAME["opencode"]
 T0 = 1_777_000_000_000
 # Ids of sessions fall with time: the child was begun last, the original first.
 ORIGINAL, FORK, CHILD = "ses_3f", "ses_3e", "ses_3d"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import Json, Run, claude, codex_count, codex_meta, codex_model, lines, objects, put
-from tokenops import events, gather, read_otel, readers
+from tokenops import clients, events, gather, read_otel
 
 AT = "2026-09-04T03:22:16.818Z"
 NANO = "1788492136818000000"  # the same
@@ -119,7 +119,7 @@ def steps(home: pathlib.Path) -> Iterator[None]:
 
 def read(tmp_path: pathlib.Path, *parts: Json | bytes, name: str = "otel.jsonl") -> list[events.Event]:
     path = put(tmp_path / name, *parts)
-    batch = gather.gather(readers.BY_NAME["otel"], [str(path)], 1)
+    batch = gather.gather(clients.BY_NAME["otel"], [str(path)], 1)
     assert not batch.rejected and not batch.unread
     return list(gather.ordered([batch]))
 

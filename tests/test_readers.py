@@ -22,27 +22,27 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import Json, Run, objects
-from tokenops import database, events, gather, projects, readers, scan, store, sync
+from tokenops import clients, database, events, gather, projects, readers, scan, store, sync
 
-CLIENTS = [client for client in readers.CLIENTS if client.name not in ("claude", "codex")]  # those have tests of this kind
+CLIENTS = [client for client in clients.CLIENTS if client.name not in ("claude", "codex")]  # those have tests of this kind
 
 each = pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-def steps(client: readers.Client, home: pathlib.Path) -> Iterator[None]:
+def steps(client: clients.Client, home: pathlib.Path) -> Iterator[None]:
     """The sample of a client, step by step."""
     found: Iterator[None] = importlib.import_module(f"test_{client.module}").steps(home)
     return found
 
 
-def sample(client: readers.Client, home: pathlib.Path) -> None:
+def sample(client: clients.Client, home: pathlib.Path) -> None:
     """The whole sample of a client."""
     for _ in steps(client, home):
         pass
 
 
-def located(client: readers.Client, home: pathlib.Path) -> list[str]:
+def located(client: clients.Client, home: pathlib.Path) -> list[str]:
     """The client's files in a sample home; a client without a place of its own gets all files there are."""
     if client.homes:
         return readers.files(client, readers.below(client, str(home)))
@@ -54,7 +54,7 @@ def shown(found: list[events.Event]) -> dict[str, Json]:
     return {event["id"]: {k: v for k, v in event.items() if k != "project_id"} for event in found}
 
 
-def read(client: readers.Client, home: pathlib.Path) -> tuple[dict[str, Json], list[tuple[str, str]]]:
+def read(client: clients.Client, home: pathlib.Path) -> tuple[dict[str, Json], list[tuple[str, str]]]:
     """All events of a home at once, and what was rejected."""
     batch = gather.gather(client, located(client, home), 1)
     assert not batch.unread
@@ -62,7 +62,7 @@ def read(client: readers.Client, home: pathlib.Path) -> tuple[dict[str, Json], l
 
 
 @each
-def test_a_sample_is_read(client: readers.Client, tmp_path: pathlib.Path) -> None:
+def test_a_sample_is_read(client: clients.Client, tmp_path: pathlib.Path) -> None:
     sample(client, tmp_path)
     found, rejected = read(client, tmp_path)
     assert found and not rejected
@@ -76,7 +76,7 @@ def test_a_sample_is_read(client: readers.Client, tmp_path: pathlib.Path) -> Non
 
 
 @each
-def test_reading_what_is_new_gives_what_reading_all_gives(client: readers.Client, tmp_path: pathlib.Path) -> None:
+def test_reading_what_is_new_gives_what_reading_all_gives(client: clients.Client, tmp_path: pathlib.Path) -> None:
     home, log = tmp_path / "home", str(tmp_path / "log")
     home.mkdir()
     for _ in steps(client, home):
@@ -92,7 +92,7 @@ def test_reading_what_is_new_gives_what_reading_all_gives(client: readers.Client
 
 
 @each
-def test_a_second_run_adds_nothing(client: readers.Client, tmp_path: pathlib.Path) -> None:
+def test_a_second_run_adds_nothing(client: clients.Client, tmp_path: pathlib.Path) -> None:
     home, log = tmp_path / "home", str(tmp_path / "log")
     home.mkdir()
     sample(client, home)
@@ -104,7 +104,7 @@ def test_a_second_run_adds_nothing(client: readers.Client, tmp_path: pathlib.Pat
 
 
 @each
-def test_any_order_of_files_and_any_number_of_workers(client: readers.Client, tmp_path: pathlib.Path) -> None:
+def test_any_order_of_files_and_any_number_of_workers(client: clients.Client, tmp_path: pathlib.Path) -> None:
     sample(client, tmp_path)
     paths = located(client, tmp_path)
     wanted = shown(list(gather.ordered([gather.gather(client, paths, 1)])))
@@ -114,7 +114,7 @@ def test_any_order_of_files_and_any_number_of_workers(client: readers.Client, tm
 
 
 @each
-def test_a_file_is_known_by_its_look(client: readers.Client, tmp_path: pathlib.Path) -> None:
+def test_a_file_is_known_by_its_look(client: clients.Client, tmp_path: pathlib.Path) -> None:
     sample(client, tmp_path)
     for path in located(client, tmp_path):
         [(owner, _)] = readers.located([], [path], {}, str(tmp_path))
@@ -128,7 +128,7 @@ JSON = st.recursive(
 )
 
 
-def survive(client: readers.Client, path: pathlib.Path, cursor: scan.Cursor | None = None) -> list[events.Event]:
+def survive(client: clients.Client, path: pathlib.Path, cursor: scan.Cursor | None = None) -> list[events.Event]:
     """Read one file; only the two errors that readers may raise are allowed, and only records that the log takes."""
     found: list[events.Event] = []
     with contextlib.suppress(OSError, events.Bad):
@@ -148,10 +148,10 @@ def copied(path: str, home: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 @pytest.fixture(scope="module")
-def homes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[readers.Client], pathlib.Path]:
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[clients.Client], pathlib.Path]:
     made: dict[str, pathlib.Path] = {}
 
-    def home(client: readers.Client) -> pathlib.Path:
+    def home(client: clients.Client) -> pathlib.Path:
         if client.name not in made:
             made[client.name] = tmp_path_factory.mktemp(client.name)
             sample(client, made[client.name])
@@ -160,13 +160,13 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[readers.Client]
     return home
 
 
-Homes = Callable[[readers.Client], pathlib.Path]
+Homes = Callable[[clients.Client], pathlib.Path]
 
 
 @each
 @QUICK
 @given(data=st.binary(max_size=200), random_=st.randoms(use_true_random=False))
-def test_any_bytes(client: readers.Client, homes: Homes, data: bytes, random_: random.Random) -> None:
+def test_any_bytes(client: clients.Client, homes: Homes, data: bytes, random_: random.Random) -> None:
     home = homes(client)
     with copied(random_.choice(located(client, home)), home) as path:
         whole = path.read_bytes()
@@ -192,7 +192,7 @@ def changed(value: Any, random_: random.Random, other: Any) -> Any:
 @each
 @QUICK
 @given(other=JSON, random_=st.randoms(use_true_random=False))
-def test_any_json(client: readers.Client, homes: Homes, other: Any, random_: random.Random) -> None:
+def test_any_json(client: clients.Client, homes: Homes, other: Any, random_: random.Random) -> None:
     home = homes(client)
     paths = [path for path in located(client, home) if not database.is_one(path)]
     if not paths:
@@ -213,7 +213,7 @@ def test_any_json(client: readers.Client, homes: Homes, other: Any, random_: ran
 @each
 @QUICK
 @given(data=st.binary(max_size=60).filter(lambda data: b"\n" not in data), random_=st.randoms(use_true_random=False))
-def test_a_bad_line_changes_no_other(client: readers.Client, homes: Homes, data: bytes, random_: random.Random) -> None:
+def test_a_bad_line_changes_no_other(client: clients.Client, homes: Homes, data: bytes, random_: random.Random) -> None:
     home = homes(client)
     paths = [path for path in located(client, home) if path.endswith((".jsonl", ".csv"))]
     if not paths:
@@ -229,7 +229,7 @@ def test_a_bad_line_changes_no_other(client: readers.Client, homes: Homes, data:
 @each
 @QUICK
 @given(random_=st.randoms(use_true_random=False))
-def test_any_split_of_lines(client: readers.Client, homes: Homes, random_: random.Random) -> None:
+def test_any_split_of_lines(client: clients.Client, homes: Homes, random_: random.Random) -> None:
     home = homes(client)
     paths = [path for path in located(client, home) if path.endswith(".jsonl")]
     if not paths:
@@ -251,7 +251,7 @@ def test_any_split_of_lines(client: readers.Client, homes: Homes, random_: rando
 @QUICK
 @given(value=st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text(max_size=20) | st.binary(max_size=20),
        random_=st.randoms(use_true_random=False))  # fmt: skip
-def test_a_database_of_another_version(client: readers.Client, homes: Homes, value: Any, random_: random.Random) -> None:
+def test_a_database_of_another_version(client: clients.Client, homes: Homes, value: Any, random_: random.Random) -> None:
     home = homes(client)
     paths = [path for path in located(client, home) if database.is_one(path)]
     if not paths:

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import ROOT, Json, Run, claude, lines, objects, put, totals
-from tokenops import gather, projects, readers, scan
+from tokenops import clients, gather, projects, scan
 
 
 def values(data: bytes, needle: bytes = b"") -> tuple[list[tuple[str, Json]], list[tuple[str, str]]]:
@@ -229,13 +229,13 @@ def test_memory_is_that_of_the_events() -> None:
 
     if not pathlib.Path("/proc/self/statm").exists():
         pytest.skip("this system does not say how much memory is used")
-    batch, known = gather.streamed(given_lines(), readers.STREAMS, b"", lambda: stream.AT)
+    batch, known = gather.streamed(given_lines(), clients.STREAMS, b"", lambda: stream.AT)
     assert known and totals(gather.ordered([batch]))["turns"] == 1
     assert (held[-1] - held[1]) * os.sysconf("SC_PAGE_SIZE") < 4 << 20
 
 
 def test_every_stream_format_has_one_shape() -> None:
-    for client in readers.STREAMS:
+    for client in clients.STREAMS:
         reader = client.reader()
         stream_of = reader.Stream(projects.Places(b""), lambda place, why: None, lambda: stream.AT)
         assert [list(stream_of.take({"type": "x"}, "f:1")), list(stream_of.rest())] == [[], []]

@@ -1,0 +1,269 @@
+"""The table of clients: where each keeps its logs, what it gives, and what its logs do not tell.
+
+A client's module `read_*` has SOURCE, CLIENT, `files(home)`, which gives the files of one of its directories, and
+`read(path, cursor, places, reject)`, which gives the events that a file holds from the cursor on. It may have
+`claims(path, head)`: whether a file is one of this client's, by its name and first bytes, and `hints(home)`: sentences
+about files that hold no counts. A new client is such a module and a row in CLIENTS.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import NamedTuple
+
+
+class Client(NamedTuple):
+    """One client's place in the table."""
+
+    name: str  # as given to tok-read
+    client: str  # as in the record
+    source: str
+    module: str  # of this package; imported when there is something to read
+    # Environment variable, and where below the directory it names the files lie. A third element is the one of `homes`
+    # that it stands for (else for all of them), or "" for a place beside them, which need not be there.
+    variables: tuple[tuple[str, ...], ...]
+    homes: tuple[str, ...]  # below the home directory; $XDG_CONFIG_HOME and $XDG_DATA_HOME may begin one
+    marks: tuple[str, ...]  # what a directory of this client holds; * stands for any characters
+    gives: str = "turns"  # or what it adds up instead
+    caveat: str = ""
+
+    def reader(self) -> ModuleType:
+        """The module that reads this client."""
+        return importlib.import_module(f"tokenops.{self.module}")
+
+
+def _extension(name: str) -> list[str]:
+    """Where the editors that are made of one source keep an extension's files, here and on the far side of a remote."""
+    here = ("Code", "Code - Insiders", "VSCodium", "Cursor", "Windsurf")
+    far = (".vscode-server", ".vscode-server-insiders", ".cursor-server", ".windsurf-server")
+    places = [f"{config}/{editor}" for config in ("$XDG_CONFIG_HOME", "Library/Application Support") for editor in here]
+    return [f"{place}/User/globalStorage/{name}" for place in (*places, *(f"{home}/data" for home in far))]
+
+
+CLIENTS = (
+    Client(
+        "claude",
+        "claude-code",
+        "claude-code-jsonl",
+        "read_claude",
+        (("CLAUDE_CONFIG_DIR", ""),),
+        ("$XDG_CONFIG_HOME/claude", ".claude"),
+        ("projects",),
+        caveat="in many versions it writes placeholders for input and output tokens (0, 1, or the count when the answer "
+        "began), so both can be far too low; its cache counts are right. They are shown as recorded: only the wire has "
+        "the true ones.",
+    ),
+    Client(
+        "codex",
+        "codex",
+        "codex-jsonl",
+        "read_codex",
+        (("CODEX_HOME", ""),),
+        (".codex",),
+        ("sessions", "archived_sessions"),
+    ),
+    Client(
+        "opencode",
+        "opencode",
+        "opencode",
+        "read_opencode",
+        (("OPENCODE_DATA_DIR", ""),),
+        ("$XDG_DATA_HOME/opencode", "Library/Application Support/opencode"),
+        ("opencode*.db", "storage/message"),
+        caveat="the small requests that name a session are not among its messages, so they are missing.",
+    ),
+    Client(
+        "gemini",
+        "gemini-cli",
+        "gemini-cli",
+        "read_gemini",
+        (("GEMINI_DATA_DIR", ""), ("GEMINI_CLI_HOME", ".gemini")),
+        (".gemini",),
+        ("tmp",),
+    ),
+    Client(
+        "copilot",
+        "copilot-cli",
+        "copilot-cli",
+        "read_copilot",
+        (("COPILOT_HOME", ""), ("COPILOT_OTEL_FILE_EXPORTER_PATH", "", "")),
+        (".copilot",),
+        ("session-state", "session-store.db", "otel/*.jsonl", "otel/*/*.jsonl"),
+        caveat="versions before 1.0.69 say what a session used only when it ends, so one that was killed is missing.",
+    ),
+    Client(
+        "qwen",
+        "qwen-code",
+        "qwen-code",
+        "read_qwen",
+        (("QWEN_DATA_DIR", ""), ("QWEN_RUNTIME_DIR", ""), ("QWEN_HOME", "")),
+        (".qwen",),
+        ("projects/*/chats",),
+        caveat="what its chats over Anthropic's API wrote to a cache is not told apart from other input.",
+    ),
+    Client(
+        "kimi",
+        "kimi-cli",
+        "kimi-cli",
+        "read_kimi",
+        (("KIMI_DATA_DIR", ""), ("KIMI_SHARE_DIR", "", ".kimi"), ("KIMI_CODE_HOME", "", ".kimi-code")),
+        (".kimi", ".kimi-code"),
+        ("sessions/*/*/wire.jsonl", "sessions/*/*/agents/*/wire.jsonl"),
+        caveat="kimi-cli does not write which model answered: its sessions are shown with the one that is configured now.",
+    ),
+    Client(
+        "kilo",
+        "kilo",
+        "kilo",
+        "read_kilo",
+        (("KILO_DATA_DIR", ""),),
+        ("$XDG_DATA_HOME/kilo", ".kilocode/cli/global", *_extension("kilocode.kilo-code")),
+        ("kilo*.db", "tasks/*/ui_messages.json"),
+    ),
+    Client(
+        "amp",
+        "amp",
+        "amp",
+        "read_amp",
+        (("AMP_DATA_DIR", ""),),
+        ("$XDG_DATA_HOME/amp",),
+        ("threads",),
+        caveat="it bills in credits: costs are list prices. Threads that only its server keeps are missing.",
+    ),
+    Client(
+        "droid",
+        "droid",
+        "droid",
+        "read_droid",
+        (("DROID_SESSIONS_DIR", ""), ("FACTORY_HOME_OVERRIDE", ".factory")),
+        (".factory",),
+        ("sessions",),
+        gives="a total per session",
+        caveat="one total per session, on the day it began, for the model it used last; it bills in credits: costs are list "
+        "prices.",
+    ),
+    Client(
+        "goose",
+        "goose",
+        "goose",
+        "read_goose",
+        (("GOOSE_PATH_ROOT", "data/sessions"),),
+        (
+            "$XDG_DATA_HOME/goose/sessions",
+            "$XDG_DATA_HOME/Block/goose/sessions",
+            "Library/Application Support/goose/sessions",
+            "Library/Application Support/Block/goose/sessions",
+        ),
+        ("sessions.db",),
+        gives="turns, and a total per older session",
+        caveat="sessions begun before its ledger of requests (2026) are one total each, for the model used last; the oldest "
+        "do not tell cached input apart, so their cost is too high.",
+    ),
+    Client(
+        "hermes",
+        "hermes",
+        "hermes",
+        "read_hermes",
+        (("HERMES_HOME", ""),),
+        (".hermes",),
+        ("state.db",),
+        gives="a total per session and model",
+        caveat="one total per session and model, on the day the session began.",
+    ),
+    Client(
+        "pi",
+        "pi",
+        "pi",
+        "read_pi",
+        (("PI_AGENT_DIR", ""), ("PI_CODING_AGENT_DIR", ""), ("PI_CODING_AGENT_SESSION_DIR", "", "")),
+        (".pi/agent",),
+        ("sessions/--*",),
+    ),
+    Client(
+        "openclaw",
+        "openclaw",
+        "openclaw",
+        "read_openclaw",
+        (("OPENCLAW_STATE_DIR", ""), ("OPENCLAW_DIR", ""), ("CLAWDBOT_STATE_DIR", ""), ("OPENCLAW_HOME", ".openclaw")),
+        (".openclaw", ".clawdbot", ".moltbot", ".moldbot"),
+        ("agents/*/sessions", "agents/*/agent/openclaw-agent.sqlite", "openclaw.json"),
+        caveat="what its Codex harness answers stands in Codex's own logs.",
+    ),
+    Client(
+        "cursor",
+        "cursor",
+        "cursor-csv",
+        "read_cursor",
+        (("CURSOR_USAGE_DIR", ""),),
+        ("$XDG_DATA_HOME/tokenops/cursor",),
+        ("*.csv",),
+        caveat="only what was exported from its dashboard; no session and no project.",
+    ),
+    Client(
+        "stats-cache",
+        "claude-code",
+        "claude-code-stats-cache",
+        "read_stats_cache",
+        (("CLAUDE_CONFIG_DIR", ""),),
+        ("$XDG_CONFIG_HOME/claude", ".claude"),
+        ("stats-cache.json",),
+        gives="a total per day and model, to compare with",
+        caveat="Claude Code's own sums, several times too high; nothing is added to them, they are only compared.",
+    ),
+    Client(
+        "claude-usage",
+        "claude-code",
+        "claude-code-usage-cache",
+        "read_claude_usage",
+        (("CLAUDE_CONFIG_DIR", ""),),
+        (".",),
+        (".claude.json",),
+        gives="readings of the plan's limits",
+        caveat="the client refreshes it when it likes; a reading is as old as it says.",
+    ),
+    # Streams and exports have no place of their own: they are read where they are named, or from standard input.
+    Client(
+        "claude-stream",
+        "claude-code",
+        "claude-stream",
+        "read_claude_stream",
+        (),
+        (),
+        (),
+        gives="turns, or a total per session and model",
+    ),
+    Client("codex-exec", "codex", "codex-exec", "read_codex_exec", (), (), (), gives="a total per thread"),
+    Client("otel", "", "otel", "read_otel", (), (), (), gives="turns; of Claude Code a total per request"),
+)
+BY_NAME = {client.name: client for client in CLIENTS}
+STREAMS = tuple(client for client in CLIENTS if not client.homes and not client.variables)
+
+
+class Uncounted(NamedTuple):
+    """A client that keeps no token counts on this machine: nothing is estimated from its texts."""
+
+    name: str
+    homes: tuple[str, ...]
+    instead: str
+
+
+_PROXY = (
+    "point it at tok-proxy where it takes a base URL (tok-provider env), else its vendor's own account page is all there is"
+)
+UNCOUNTED = (
+    Uncounted(
+        "cursor",
+        ("$XDG_CONFIG_HOME/Cursor", "Library/Application Support/Cursor", ".cursor"),
+        "its files hold no token counts; export the usage as CSV from its dashboard into $XDG_DATA_HOME/tokenops/cursor/, "
+        "or name the file: tok-read cursor --root FILE",
+    ),
+    Uncounted("windsurf", (".codeium/windsurf",), f"its files hold no token counts; {_PROXY}"),
+    Uncounted("antigravity", (".gemini/antigravity", ".antigravity"), f"its files hold no token counts; {_PROXY}"),
+    Uncounted("kiro", (".kiro", "$XDG_CONFIG_HOME/Kiro"), f"its files hold no token counts; {_PROXY}"),
+    Uncounted(
+        "aider",
+        (".aider",),
+        "its chat histories hold rounded texts, no counts; set OPENAI_API_BASE or ANTHROPIC_BASE_URL to tok-proxy",
+    ),
+)
