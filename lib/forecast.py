@@ -13,12 +13,12 @@ import bisect
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from tokenops import when, windows
 from tokenops.events import Event
-from tokenops.windows import MINUTE, Key, Series
+from tokenops.windows import MINUTE, Key, Seen, Series
 
 HORIZONS = (30, 60, 120)
 # Past moments looked at: a week of one user who never rests, or some months of an ordinary one.
@@ -278,14 +278,16 @@ def forecast(history: History, now_ms: int, horizons: Sequence[int] = HORIZONS, 
     )
 
 
-def forecasts(meters: Iterable[Event], now_ms: int) -> dict[Key, Event]:
-    """The forecast of every window that is open, as a record, out of the readings of the last months."""
+def forecasts(readings: Sequence[Seen], now_ms: int, wanted: Container[Key] | None = None) -> dict[Key, Event]:
+    """The forecast of each window that is open (of `wanted`), as a record, out of the readings of the last weeks."""
+    accounts = None if wanted is None else {key[:2] for key in wanted}
+    known = windows.series(one for one in readings if accounts is None or one.key[:2] in accounts)
     found = {}
-    known = windows.series(meters)
     for one in known:
-        expected = forecast(History(one, windows.frozen(one, known), READINGS), now_ms)
-        if expected is not None:
-            found[one.key] = record(expected)
+        if wanted is None or one.key in wanted:
+            expected = forecast(History(one, windows.frozen(one, known), READINGS), now_ms)
+            if expected is not None:
+                found[one.key] = record(expected)
     return found
 
 

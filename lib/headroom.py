@@ -6,17 +6,19 @@ grows, so the largest reading counts; anything may have been used elsewhere sinc
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tokenops import catalog, config, show, when
 from tokenops.events import Event
+from tokenops.windows import Key, Seen
 
 CONTINUE, SLOW_DOWN, SWITCH_MODEL, WAIT = "continue", "slow_down", "switch_model", "wait_for_reset"
 # Resets of one window jitter by seconds; those of two lie hours apart.
 SAME_MS = 5 * 60_000
-# Limits of a metered key by the minute say nothing of a plan.
-_SHORTEST_MINUTES = 60
+# GitHub's quotas of an agent's requests are named where others name a family of models.
+_EVERY_MODEL = ("premium_interactions", "premium_models", "chat")
 
 # Where a reading came from -> the source of the signal, as agents are told it.
 _SIGNALS = {
@@ -48,58 +50,51 @@ class Window(NamedTuple):
     plan: str
 
     @property
+    def key(self) -> Key:
+        """Whose window it is, and which."""
+        return Key(self.provider, self.account, self.window, self.scope)
+
+    @property
     def headroom(self) -> float | None:
         """What is left, at least 0; None where it is unknown."""
         return None if self.used is None else max(0.0, 1.0 - self.used)
 
 
-def windows(readings: Iterable[Event], now: int) -> list[Window]:
+def windows(readings: Iterable[Seen], now: int) -> list[Window]:
     """The windows that were ever read, each as it is now, in order of provider, account and length."""
-    latest: dict[tuple[str, str, str, str], Window] = {}
-    for reading in sorted(readings, key=lambda one: (str(one.get("observed_at", one["ts"])), one["id"])):
-        if (found := _window(reading)) is not None and found.observed_at <= now + SAME_MS:
-            key = (found.provider, found.account, found.window, found.scope)
-            known = latest.get(key)
-            latest[key] = found if known is None else _newer(known, found)
-    return sorted((_now(one, now) for one in latest.values()), key=_order)
+    held: dict[Key, list[Seen]] = {}
+    for reading in readings:
+        if reading.at <= now + SAME_MS:
+            held.setdefault(reading.key, []).append(reading)
+    return sorted((_now(_latest(ones), now) for ones in held.values()), key=_order)
 
 
-def _window(reading: Event) -> Window | None:
-    """A reading as a window; None for what is no plan's: a limit per minute, a refusal that names no window."""
-    name, minutes = reading.get("window"), reading.get("window_minutes")
-    if not name or (minutes is not None and minutes < _SHORTEST_MINUTES) or "_per_" in name:
-        return None
-    used = reading.get("used")
-    if used is None and reading.get("status") != "rejected":
-        return None
-    resets = reading.get("resets_at")
-    return Window(
-        reading.get("provider", ""),
-        reading.get("account", ""),
-        name,
-        minutes,
-        reading.get("scope", ""),
-        1.0 if used is None else float(used),
-        when.moment(resets) if resets else None,
-        when.moment(str(reading.get("observed_at", reading["ts"]))),
-        reading.get("status", ""),
-        reading.get("source", ""),
-        reading.get("plan", ""),
-    )
+def _latest(readings: list[Seen]) -> Window:
+    """What the readings of one limit say of the window that is reset last."""
+    last = max((one.resets_at for one in readings if one.resets_at is not None), default=None)
+    if last is not None:
+        readings = [one for one in readings if one.resets_at is None or one.resets_at > last - SAME_MS]
+    # Of one moment the highest counts, whoever is heard first.
+    ordered = sorted(readings, key=lambda one: (one.at, one.used, one.status == "rejected", one.source, one.resets_at or 0))
+    return functools.reduce(_newer, map(_window, ordered))
+
+
+def _window(reading: Seen) -> Window:
+    key, minutes = reading.key, reading.minutes or None
+    about = reading.resets_at, reading.at, reading.status, reading.source, reading.plan
+    return Window(key.provider, key.account, key.window, minutes, key.scope, reading.used, *about)
 
 
 def _newer(known: Window, found: Window) -> Window:
-    """What two readings of one limit say, the second observed later."""
-    same = known.resets_at is None or found.resets_at is None or abs(known.resets_at - found.resets_at) < SAME_MS
-    if not same:
-        return found if (found.resets_at or 0) > (known.resets_at or 0) else known  # an older window, told late
-    if known.resets_at is not None and found.observed_at >= known.resets_at:
+    """What two readings of one window say, the second observed later."""
+    if found.resets_at is None and known.resets_at is not None and found.observed_at >= known.resets_at:
         return found
     if (found.used or 0.0) < (known.used or 0.0):
         return known  # use only grows: this number is a repetition of an old one, and does not make the other fresher
+    resets_at = found.resets_at or known.resets_at
     if found.used == known.used and found.source == known.source and found.status == known.status:
-        return known._replace(resets_at=found.resets_at or known.resets_at, observed_at=found.observed_at)
-    return found._replace(resets_at=found.resets_at or known.resets_at)
+        return known._replace(resets_at=resets_at, observed_at=found.observed_at)
+    return found._replace(resets_at=resets_at)
 
 
 def _now(one: Window, now: int) -> Window:
@@ -116,7 +111,7 @@ def _order(one: Window) -> tuple[str, str, int, str]:
 
 def applies(one: Window, model: str) -> bool:
     """Whether a window counts for a model (""): any window without a scope, and that of the model's own family."""
-    if not one.scope:
+    if not one.scope or one.scope in _EVERY_MODEL:
         return one.window != "credits"
     return bool(model) and one.scope.lower() in model.lower()
 
@@ -125,6 +120,15 @@ def binding(found: Iterable[Window], model: str = "") -> Window | None:
     """The window that binds: rejected, else the most used, of those that apply; None where nothing is known."""
     known = [one for one in found if one.used is not None and applies(one, model)]
     return max(known, key=lambda one: (one.status == "rejected", one.used, -(one.minutes or 0)), default=None)
+
+
+def binding_keys(found: Iterable[Window], model: str = "") -> set[Key]:
+    """The key of the window that binds, of each account."""
+    accounts: dict[tuple[str, str], list[Window]] = {}
+    for one in found:
+        accounts.setdefault((one.provider, one.account), []).append(one)
+    bound = (binding(group, model) for group in accounts.values())
+    return {one.key for one in bound if one is not None}
 
 
 def action(bound: Window | None, p_soon: float | None, rules: Mapping[str, float], roomier: bool) -> str:
@@ -223,7 +227,7 @@ def _budget(
 ) -> Event:
     rules = thresholds["budget"]
     bound = binding(group, model)
-    forecast = forecasts.get((bound.provider, bound.account, bound.window, bound.scope)) if bound else None
+    forecast = forecasts.get(bound.key) if bound else None
     families = sorted({one.scope for one in group if one.scope} | set(_FAMILIES.get(key[0], ())))
     other = roomier_model(group, bound, families, rules["switch_model_headroom"]) if bound else ""
     made: Event = {"v": 1, "kind": "budget", "provider": key[0]}

@@ -14,8 +14,9 @@ from typing import Any
 
 import orjson
 
-from tokenops import headroom, home, jsonl, limits, raw, store, when
+from tokenops import headroom, home, jsonl, limits, raw, store, when, windows
 from tokenops.events import Event
+from tokenops.windows import Seen
 
 CACHE = "statusline.json"
 LOCK = "statusline.lock"
@@ -66,12 +67,10 @@ def fields(said: raw.Raw, found: Mapping[str, Any], now: int, rules: Mapping[str
     name = raw.text(model.get("display_name")) or raw.text(model.get("id")) or "unknown model"
     cost = raw.mapping(said.get("cost")).get("total_cost_usd")
     context = raw.mapping(said.get("context_window")).get("used_percentage")
-    told = [one for one in found.get("readings", ()) if isinstance(one, dict)] + list(
-        limits.status_line(said, when.stamp(now))
-    )
-    windows = [one for one in headroom.windows(told, now) if one.provider == "anthropic"]
-    bound = headroom.binding(windows, raw.text(model.get("id")))
-    [budget] = headroom.budgets(windows, now, rules, raw.text(model.get("id")), providers=("anthropic",))[:1]
+    told = [*_shared(found), *windows.seen(limits.status_line(said, when.stamp(now)))]
+    known = headroom.windows((one for one in told if one.key.provider == "anthropic"), now)
+    bound = headroom.binding(known, raw.text(model.get("id")))
+    [budget] = headroom.budgets(known, now, rules, raw.text(model.get("id")), providers=("anthropic",))[:1]
     left = None if bound is None else bound.headroom
     return {
         "model": name,
@@ -88,6 +87,15 @@ def fields(said: raw.Raw, found: Mapping[str, Any], now: int, rules: Mapping[str
     }
 
 
+def _shared(found: Mapping[str, Any]) -> list[Seen]:
+    from tokenops import meters
+
+    try:
+        return meters.seen_of(found["rows"], found["keys"])
+    except (TypeError, LookupError, ValueError):
+        return []
+
+
 def line(template: str, values: Mapping[str, str]) -> str:
     """A template with its fields filled. Raises Wrong for a field that is none."""
     if wrong := [name for name in _FIELD.findall(template) if name not in values]:
@@ -99,15 +107,7 @@ def computed(folder: str, now: int, today: str) -> dict[str, Any]:
     """What all sessions share: today's cost, and the latest reading of each window."""
     from tokenops import meters
 
-    latest: dict[tuple[Any, ...], Event] = {}
-    for one in meters.readings(folder, now - 8 * when.DAY, now):
-        if one.get("provider") == "anthropic" and one.get("window"):
-            latest[one.get("account"), one["window"], one.get("scope"), one.get("resets_at"), one.get("used")] = one
-    windows = headroom.windows(latest.values(), now)
-    kept = [one for one in latest.values() if any(_is(one, window) for window in windows)]
-    return {"at": now, "today": today, "readings": kept[-20:]}
-
-
-def _is(reading: Event, window: headroom.Window) -> bool:
-    told = (reading.get("window"), reading.get("scope", ""), reading.get("account", ""), reading.get("used"))
-    return told == (window.window, window.scope, window.account, window.used)
+    read = [one for one in meters.readings(folder, now - 8 * when.DAY, now) if one.key.provider == "anthropic"]
+    latest = {(one.key, one.observed_at, one.used) for one in headroom.windows(read, now)}
+    keys, rows = meters.rows_of(one for one in read if (one.key, one.at, one.used) in latest)
+    return {"at": now, "today": today, "keys": keys, "rows": rows}

@@ -72,56 +72,70 @@ class Series(NamedTuple):
     polled: bool
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
+    """A vendor's reading of one limit at a moment. `minutes`: the window's length, 0 where nobody says (credits)."""
+
+    key: Key
+    minutes: int
     at: int
     used: float
     resets_at: int | None
+    status: str
     source: str
+    plan: str
 
 
-def series(meters: Iterable[Event]) -> list[Series]:
+def seen(meters: Iterable[Event]) -> list[Seen]:
+    """What meters say of plans' windows. A refusal is a window used up; limits by the minute are no plan's."""
+    return [found for found in map(_seen, meters) if found is not None]
+
+
+def series(readings: Iterable[Seen]) -> list[Series]:
     """The series of each provider, account, window and scope, in order of their keys."""
-    seen: dict[Key, list[_Seen]] = {}
-    length: dict[Key, int] = {}
-    for meter in meters:
-        placed = _placed(meter)
-        if placed is not None:
-            key, minutes, reading = placed
-            seen.setdefault(key, []).append(reading)
-            length[key] = minutes
-    found = (_series(key, length[key], sorted(seen[key], key=_order)) for key in sorted(seen))
+    held: dict[Key, list[Seen]] = {}
+    for reading in readings:
+        if reading.minutes:
+            held.setdefault(reading.key, []).append(reading)
+    found = (_series(key, ones[-1].minutes, sorted(ones, key=_order)) for key, ones in sorted(held.items()))
     return [one for one in found if one.windows]
 
 
-def _order(reading: _Seen) -> tuple[int, float, int, str]:
+def _order(reading: Seen) -> tuple[int, float, int, str]:
     return reading.at, reading.used, reading.resets_at or 0, reading.source
 
 
-def _placed(meter: Event) -> tuple[Key, int, _Seen] | None:
-    """Key, length and content of a reading; None for what says nothing of a window of known length."""
-    used = meter.get("used")
-    if used is None and meter.get("status") == "rejected":
+def _seen(meter: Event) -> Seen | None:
+    """A reading; None for what says nothing of a plan's window."""
+    used, status = meter.get("used"), _text(meter, "status")
+    if used is None and status == "rejected":
         used = 1.0
     if meter.get("kind") != "meter" or used is None or not _real(used) or used < 0:
         return None
     try:
-        name, minutes = _named(str(meter.get("window") or ""), meter.get("window_minutes"))
+        named = _named(str(meter.get("window") or ""), meter.get("window_minutes"))
         at = _moment(meter.get("observed_at") or meter["ts"])
         resets = _moment(meter["resets_at"]) if meter.get("resets_at") else None
     except (ValueError, OverflowError, KeyError, TypeError, AttributeError):
         return None
-    if not minutes:
+    if named is None:
         return None
-    key = Key(_text(meter, "provider"), _text(meter, "account"), name, _text(meter, "scope"))
-    return key, minutes, _Seen(at, float(used), resets, _text(meter, "source"))
+    key = Key(_text(meter, "provider"), _text(meter, "account"), named[0], _text(meter, "scope"))
+    return Seen(key, named[1], at, float(used), resets, status, _text(meter, "source"), _text(meter, "plan"))
 
 
 @functools.lru_cache(256)
-def _named(named: str, given: object) -> tuple[str, int]:
-    """A window's name and minutes, by its length: weekly_opus is weekly, primary is whatever its length says; 0: none."""
+def _named(named: str, given: object) -> tuple[str, int] | None:
+    """A window's name and minutes, by its length: primary is whatever its length says. None: it is no plan's.
+
+    A window of credits may have no length.
+    """
     minutes = given if isinstance(given, (int, float)) and _real(given) else _MINUTES.get(named, 0)
-    if minutes < _SHORTEST or "_per_" in named:
+    if (not named and not minutes) or "_per_" in named:
+        return None
+    if not minutes:
         return named, 0
+    if minutes < _SHORTEST:
+        return None
     length = when.window(minutes)
     return named if named.startswith(f"{length}_") else length, _MINUTES.get(length, round(minutes))
 
@@ -141,11 +155,11 @@ def _real(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
 
 
-def _series(key: Key, minutes: int, seen: list[_Seen]) -> Series:
+def _series(key: Key, minutes: int, seen: list[Seen]) -> Series:
     """The windows of one limit from its readings in order of time."""
     known = [one for one in _news(seen) if one.resets_at is not None and one.at < one.resets_at]
     canonical = resets(one.resets_at for one in known if one.resets_at is not None)
-    within: dict[int, list[_Seen]] = {at: [] for at in sorted(set(canonical.values()))}
+    within: dict[int, list[Seen]] = {at: [] for at in sorted(set(canonical.values()))}
     for one in known:
         within[canonical[one.resets_at or 0]].append(one)
     for one in seen:
@@ -165,13 +179,13 @@ def resets(moments: Iterable[int]) -> dict[int, int]:
     return {at: group[len(group) // 2] for group in groups for at in group}
 
 
-def _news(seen: list[_Seen]) -> Iterator[_Seen]:
+def _news(seen: list[Seen]) -> Iterator[Seen]:
     """The readings without a source's repetitions of its last answer.
 
     A run of equal numbers that goes on after its own reset was repeated from its first on: an idle session, or a poller
     whose requests failed (a month of one user's polls holds two such nights). A status line repeats its session's last.
     """
-    by_source: dict[str, list[_Seen]] = {}
+    by_source: dict[str, list[Seen]] = {}
     for one in seen:
         by_source.setdefault(one.source, []).append(one)
     for source, ones in sorted(by_source.items()):
@@ -181,7 +195,7 @@ def _news(seen: list[_Seen]) -> Iterator[_Seen]:
             yield from run[:1] if stale or "statusline" in source else run
 
 
-def _fit(one: _Seen, minutes: int, within: dict[int, list[_Seen]]) -> None:
+def _fit(one: Seen, minutes: int, within: dict[int, list[Seen]]) -> None:
     """Put a reading without a reset where it can be: in the only window open then, not below what that had used."""
     opened = [at for at in within if at - minutes * MINUTE <= one.at < at]
     if len(opened) == 1:
@@ -190,7 +204,7 @@ def _fit(one: _Seen, minutes: int, within: dict[int, list[_Seen]]) -> None:
             within[opened[0]].append(one)
 
 
-def rising(seen: Iterable[_Seen]) -> Iterator[Reading]:
+def rising(seen: Iterable[Seen]) -> Iterator[Reading]:
     """The readings of a window in order of time: of one moment the highest, and none that is below an earlier one."""
     top = -1.0
     for at, same in itertools.groupby(sorted(seen, key=_order), key=lambda one: one.at):

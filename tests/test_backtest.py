@@ -9,10 +9,10 @@ import subprocess
 import sys
 
 import pytest
-from users import START, user
+from users import START, series_of, user
 
 from conftest import ROOT, SHARED, Run, lines, needs_shared
-from tokenops import backtest, events, scores, when, windows
+from tokenops import backtest, events, scores, when
 from tokenops.backtest import Cap, Case, Hour, Result
 from tokenops.windows import MINUTE, Key, Reading, Series, Window
 
@@ -198,7 +198,7 @@ def shared() -> dict[str, Result]:
     tool = ROOT / "bench/meters.py"
     paths = [str(path) for path in sorted(folder.glob("*.csv"))]
     made = subprocess.run([sys.executable, str(tool), *paths], capture_output=True, check=True).stdout
-    series = windows.series(json.loads(line) for line in made.splitlines())
+    series = series_of(json.loads(line) for line in made.splitlines())
     found = {}
     for (provider, _), group in backtest.groups(series, None, "five_hour").items():
         found[provider] = backtest.replay(group)
@@ -248,7 +248,7 @@ def test_real_readings_become_clean_windows() -> None:
     paths = sorted(str(path) for path in pathlib.Path(SHARED / "limits").glob("claude*.csv"))
     made = subprocess.run([sys.executable, str(ROOT / "bench/meters.py"), *paths], capture_output=True, check=True).stdout
     given = [json.loads(line) for line in made.splitlines()]
-    (five,) = (one for one in windows.series(given) if one.key.window == "five_hour")
+    (five,) = (one for one in series_of(given) if one.key.window == "five_hour")
     kept = sum(len(window.readings) for window in five.windows)
     assert len(five.windows) == 169 and five.polled
     assert kept == 2879 and len([one for one in given if one["window"] == "five_hour"]) == 3421

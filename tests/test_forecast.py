@@ -136,19 +136,19 @@ def test_readings_to_records() -> None:
         meter(1, 0.5, "five_hour", 300, 5),
         meter(1, 0.1, "weekly", 10_080, 100),
     ]
-    found = forecast.forecasts(readings, START + HOUR)
+    found = forecast.forecasts(windows.seen(readings), START + HOUR)
     assert [key.window for key in found] == ["five_hour", "weekly"]
     record = found[Key("openai", "", "five_hour", "")]
     assert list(record)[:2] == ["p_cutoff", "p_within_minutes"] and record["as_of"] == when.stamp(START + HOUR)
     assert record["few_data"] is True and 0.5 <= record["used_in_an_hour"]["p10"] <= record["used_in_an_hour"]["p90"] <= 1
     used_up = [*readings, meter(0.9, 1.0, "weekly", 10_080, 100)]
-    assert [key.window for key in forecast.forecasts(used_up, START + HOUR)] == ["weekly"]
-    assert forecast.forecasts(readings, START + 5 * HOUR).keys() == {Key("openai", "", "weekly", "")}
+    assert [key.window for key in forecast.forecasts(windows.seen(used_up), START + HOUR)] == ["weekly"]
+    assert forecast.forecasts(windows.seen(readings), START + 5 * HOUR).keys() == {Key("openai", "", "weekly", "")}
 
 
 def test_it_is_quick() -> None:
     """2,000 past moments, laid out and asked: within 60 ms on a machine that is busy with other things."""
-    one = user(3, windows=36, rest=0.1, polled=True)
+    one = user(3, count=36, rest=0.1, polled=True)
     now = one.windows[-1].starts_at + 150 * MINUTE
     best = 9.0
     for _ in range(5):
@@ -160,7 +160,7 @@ def test_it_is_quick() -> None:
 
 
 def test_windows_and_forecasts_agree_on_what_is_open() -> None:
-    one = user(4, windows=3)
+    one = user(4, count=3)
     for minute in range(0, 1000, 37):
         now = START + minute * MINUTE
         opened = windows.opened(one, now)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Json, Run, lines, objects, put
-from tokenops import config, events, headroom, when
+from tokenops import config, events, headroom, when, windows
 
 NOW = "2026-11-21T09:30:00.000Z"
 AT = when.moment(NOW)
@@ -30,7 +30,7 @@ WEEK: Json = {"window": "weekly", "window_minutes": 10_080}
 
 
 def state(*readings: Json) -> list[tuple[str, str, float | None]]:
-    return [(one.window, one.scope, one.used) for one in headroom.windows(readings, AT)]
+    return [(one.window, one.scope, one.used) for one in headroom.windows(windows.seen(readings), AT)]
 
 
 CASES: list[tuple[str, list[Json], list[tuple[str, str, float | None]]]] = [
@@ -81,24 +81,26 @@ READINGS = st.lists(
 def test_the_order_in_which_readings_are_found_changes_nothing(readings: list[Json], chance: Any) -> None:
     mixed = list(readings)
     chance.shuffle(mixed)
-    assert headroom.windows(mixed, AT) == headroom.windows(readings, AT)
+    assert headroom.windows(windows.seen(mixed), AT) == headroom.windows(windows.seen(readings), AT)
 
 
 @given(READINGS)
 def test_nothing_is_said_that_was_not_read(readings: list[Json]) -> None:
     told = {(one["account"], one["used"]) for one in readings}
-    for one in headroom.windows(readings, AT):
+    for one in headroom.windows(windows.seen(readings), AT):
         assert one.used is None or (one.account, one.used) in told
         assert one.resets_at is None or one.used is None or one.resets_at > AT
 
 
 @given(READINGS)
 def test_a_repeated_reading_changes_no_number(readings: list[Json]) -> None:
-    assert [one.used for one in headroom.windows(readings * 2, AT)] == [one.used for one in headroom.windows(readings, AT)]
+    assert [one.used for one in headroom.windows(windows.seen(readings * 2), AT)] == [
+        one.used for one in headroom.windows(windows.seen(readings), AT)
+    ]
 
 
 def budget(*readings: Json, model: str = "", **given: Any) -> Json:
-    [made] = headroom.budgets(headroom.windows(readings, AT), AT, RULES, model, **given)
+    [made] = headroom.budgets(headroom.windows(windows.seen(readings), AT), AT, RULES, model, **given)
     return made
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from users import series_of
 
 from tokenops import events, limits, read_codex, when, windows
 from tokenops.windows import MINUTE, Key, Reading, Series
@@ -83,8 +84,8 @@ CASES: dict[str, tuple[list[events.Event], dict[str, list[list[tuple[float, floa
 @pytest.mark.parametrize("name", CASES)
 def test_what_readings_mean(name: str) -> None:
     readings, expected = CASES[name]
-    assert shown(windows.series(readings)) == expected
-    assert shown(windows.series(reversed(readings))) == expected
+    assert shown(series_of(readings)) == expected
+    assert shown(series_of(reversed(readings))) == expected
 
 
 UNITS = {
@@ -105,7 +106,7 @@ UNITS = {
 
 @pytest.mark.parametrize("name", UNITS)
 def test_units_of_all_sources_come_to_the_same(name: str) -> None:
-    (one,) = windows.series(UNITS[name])
+    (one,) = series_of(UNITS[name])
     (window,) = one.windows
     assert (one.key.window, window.resets_at, window.readings) == (
         "five_hour",
@@ -115,7 +116,7 @@ def test_units_of_all_sources_come_to_the_same(name: str) -> None:
 
 
 def test_which_window_is_open() -> None:
-    (one,) = windows.series([meter(1, 0.4, 5), meter(6, 0.1, 10)])
+    (one,) = series_of([meter(1, 0.4, 5), meter(6, 0.1, 10)])
     assert windows.opened(one, START) is None
     assert windows.opened(one, START + 2 * HOUR) == one.windows[0]
     assert windows.opened(one, START + 5 * HOUR) is None  # reset, and the next is not read yet: unknown, not 0
@@ -124,7 +125,7 @@ def test_which_window_is_open() -> None:
 
 def test_a_longer_window_at_its_limit_freezes_a_shorter() -> None:
     weekly = {"window": "weekly", "window_minutes": 10_080}
-    found = windows.series(
+    found = series_of(
         [
             meter(1, 0.4, 5),
             meter(1, 0.99, 50, **weekly),
@@ -138,8 +139,8 @@ def test_a_longer_window_at_its_limit_freezes_a_shorter() -> None:
 
 
 def test_polls_and_what_comes_with_use() -> None:
-    assert [one.polled for one in windows.series([meter(1, 0.1, 5, "vendor-usage-anthropic")])] == [True]
-    assert [one.polled for one in windows.series([meter(1, 0.1, 5, "vendor-x"), meter(2, 0.2, 5)])] == [False]
+    assert [one.polled for one in series_of([meter(1, 0.1, 5, "vendor-usage-anthropic")])] == [True]
+    assert [one.polled for one in series_of([meter(1, 0.1, 5, "vendor-x"), meter(2, 0.2, 5)])] == [False]
 
 
 READINGS = st.lists(
@@ -157,7 +158,7 @@ READINGS = st.lists(
 
 @given(READINGS, st.randoms(use_true_random=False))
 def test_laws(readings: list[events.Event], shuffle: random.Random) -> None:
-    found = windows.series(readings)
+    found = series_of(readings)
     for one in found:
         ends = [window.resets_at for window in one.windows]
         assert all(b - a > 0 for a, b in itertools.pairwise(ends))
@@ -170,9 +171,9 @@ def test_laws(readings: list[events.Event], shuffle: random.Random) -> None:
     assert {reading.used for one in found for window in one.windows for reading in window.readings} <= given_used
     mixed = list(readings)
     shuffle.shuffle(mixed)
-    assert windows.series(mixed) == found
+    assert series_of(mixed) == found
     # What one account does is nothing to another.
-    alone = windows.series(reading for reading in readings if reading.get("account") == "a")
+    alone = series_of(reading for reading in readings if reading.get("account") == "a")
     assert [one for one in found if one.key.account == "a"] == alone
 
 
@@ -186,5 +187,5 @@ def test_resets_of_a_group_lie_within_five_minutes(moments: list[int]) -> None:
 
 
 def test_key_is_what_budgets_are_by() -> None:
-    (one,) = windows.series([meter(1, 0.1, 5, account="a")])
+    (one,) = series_of([meter(1, 0.1, 5, account="a")])
     assert one.key == Key("openai", "a", "five_hour", "")

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 
-from tokenops import when
+from tokenops import events, when, windows
 from tokenops.windows import MINUTE, Key, Reading, Series, Window
 
 START = when.moment("2026-11-02T00:00:00Z")
 
 
-def user(seed: int, windows: int = 60, pace: float = 0.4, rest: float = 0.5, step: int = 5, polled: bool = False) -> Series:
+def series_of(meters: Iterable[events.Event]) -> list[Series]:
+    """The series of some meters."""
+    return windows.series(windows.seen(meters))
+
+
+def user(seed: int, count: int = 60, pace: float = 0.4, rest: float = 0.5, step: int = 5, polled: bool = False) -> Series:
     """Somebody who works in stretches of about an hour, each at a pace of its own, and rests for `rest` of the time.
 
     `pace`: percent a minute while at work, at the median; readings every `step` minutes, at rest too where polled.
     """
     draw = random.Random(seed)
     made, busy, mine = [], False, pace
-    for number in range(windows):
+    for number in range(count):
         begins, readings, exact = START + number * 300 * MINUTE, [], 0.0
         for minute in range(step, 300, step):
             if draw.random() < step / 60:
