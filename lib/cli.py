@@ -299,12 +299,14 @@ def caught_up(notices: Notices) -> tuple[str, str]:
     """
     import time
 
-    from tokenops import home, readers, sync, when, workers
+    from tokenops import home, when
 
     folder = home.data()
-    last = sync.last(folder)
+    last = home.synced(folder)
     if last is not None and time.time_ns() // 1_000_000 - last < RECENT_MS:
         return folder, when.stamp(last)
+    from tokenops import readers, sync, workers
+
     # 8 MiB are parsed in 20 ms on one processor.
     budget = None if last is None else sync.Budget(8 << 20, time.monotonic() + 0.03)
     try:
@@ -324,7 +326,7 @@ def caught_up(notices: Notices) -> tuple[str, str]:
     left = sum(outcome.left for outcome in outcomes or ())
     if left:
         say(f"{left / 2**20:,.0f} MiB of the clients' logs are not taken in yet; run tok-sync")
-    last_now = sync.last(folder)
+    last_now = home.synced(folder)
     if last_now is not None and last_now != last:
         return folder, when.stamp(now())
     return folder, "" if last_now is None else when.stamp(last_now)

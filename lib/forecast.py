@@ -13,7 +13,7 @@ import bisect
 import functools
 import itertools
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from tokenops import when, windows
@@ -250,14 +250,18 @@ def quantiles(history: History, analogs: Analogs, span: int) -> Quantiles:
     return Quantiles(*(min(now.used + rise, max(100.0, now.used)) for rise in found))
 
 
-def forecast(history: History, now_ms: int, horizons: Sequence[int] = HORIZONS, cap: float = 100.0) -> Forecast | None:
+def forecast(
+    history: History, now_ms: int, horizons: Sequence[int] = HORIZONS, cap: float = 100.0, since: float = 0.0
+) -> Forecast | None:
     """What is to be expected at a moment; None where no window is open then, or nothing was read in it.
 
-    `cap`: percent of the vendor's limit at which work stops, should somebody wish to stay below it.
+    `cap`: percent of the vendor's limit at which work stops, should somebody wish to stay below it. `since`: percent
+    that were used since the window was read last, where somebody knows.
     """
     now = history.now(now_ms)
     if now is None:
         return None
+    now = now._replace(used=now.used + since)
     analogs = Analogs(history, now)
     left = max((now.resets_at - now_ms) // MINUTE, 1)
     chance = Chances(analogs, left, cap - now.used)
@@ -278,14 +282,18 @@ def forecast(history: History, now_ms: int, horizons: Sequence[int] = HORIZONS, 
     )
 
 
-def forecasts(readings: Sequence[Seen], now_ms: int, wanted: Container[Key] | None = None) -> dict[Key, Event]:
-    """The forecast of each window that is open (of `wanted`), as a record, out of the readings of the last weeks."""
+def forecasts(readings: Sequence[Seen], now_ms: int, wanted: Mapping[Key, float] | None = None) -> dict[Key, Event]:
+    """The forecast of each window that is open, as a record, out of the readings of the last weeks.
+
+    `wanted`: the keys that are asked for, each with the share of it that was used since it was read last.
+    """
     accounts = None if wanted is None else {key[:2] for key in wanted}
     known = windows.series(one for one in readings if accounts is None or one.key[:2] in accounts)
     found = {}
     for one in known:
         if wanted is None or one.key in wanted:
-            expected = forecast(History(one, windows.frozen(one, known), READINGS), now_ms)
+            since = 100 * wanted[one.key] if wanted else 0.0
+            expected = forecast(History(one, windows.frozen(one, known), READINGS), now_ms, since=since)
             if expected is not None:
                 found[one.key] = record(expected)
     return found

@@ -12,13 +12,11 @@ from typing import Any, NamedTuple
 
 from tokenops import catalog, config, show, when
 from tokenops.events import Event
-from tokenops.windows import Key, Seen
+from tokenops.windows import EVERY_MODEL, Key, Seen
 
 CONTINUE, SLOW_DOWN, SWITCH_MODEL, WAIT = "continue", "slow_down", "switch_model", "wait_for_reset"
 # Resets of one window jitter by seconds; those of two lie hours apart.
 SAME_MS = 5 * 60_000
-# GitHub's quotas of an agent's requests are named where others name a family of models.
-_EVERY_MODEL = ("premium_interactions", "premium_models", "chat")
 
 # Where a reading came from -> the source of the signal, as agents are told it.
 _SIGNALS = {
@@ -32,6 +30,20 @@ _SIGNALS = {
 
 class Wrong(ValueError):
     """A threshold of the configuration that cannot be used."""
+
+
+class Carried(NamedTuple):
+    """What local turns added since a reading: how many there were, what they cost, and the share used with them.
+
+    Shares are the middle 80 % and the middle of what the account's past says, learned from `pieces` of it.
+    """
+
+    turns: int
+    cost_usd: str
+    p10: float
+    p50: float
+    p90: float
+    pieces: int
 
 
 class Window(NamedTuple):
@@ -48,6 +60,12 @@ class Window(NamedTuple):
     status: str
     source: str
     plan: str
+    carried: Carried | None = None
+
+    @property
+    def likely(self) -> float | None:
+        """What is used by now as far as anybody can tell: the reading, and what local turns added to it."""
+        return self.carried.p50 if self.carried else self.used
 
     @property
     def key(self) -> Key:
@@ -56,8 +74,8 @@ class Window(NamedTuple):
 
     @property
     def headroom(self) -> float | None:
-        """What is left, at least 0; None where it is unknown."""
-        return None if self.used is None else max(0.0, 1.0 - self.used)
+        """What is likely left, at least 0; None where it is unknown."""
+        return None if self.likely is None else max(0.0, 1.0 - self.likely)
 
 
 def windows(readings: Iterable[Seen], now: int) -> list[Window]:
@@ -111,7 +129,7 @@ def _order(one: Window) -> tuple[str, str, int, str]:
 
 def applies(one: Window, model: str) -> bool:
     """Whether a window counts for a model (""): any window without a scope, and that of the model's own family."""
-    if not one.scope or one.scope in _EVERY_MODEL:
+    if not one.scope or one.scope in EVERY_MODEL:
         return one.window != "credits"
     return bool(model) and one.scope.lower() in model.lower()
 
@@ -119,27 +137,29 @@ def applies(one: Window, model: str) -> bool:
 def binding(found: Iterable[Window], model: str = "") -> Window | None:
     """The window that binds: rejected, else the most used, of those that apply; None where nothing is known."""
     known = [one for one in found if one.used is not None and applies(one, model)]
-    return max(known, key=lambda one: (one.status == "rejected", one.used, -(one.minutes or 0)), default=None)
+    return max(known, key=lambda one: (one.status == "rejected", one.likely, -(one.minutes or 0)), default=None)
 
 
-def binding_keys(found: Iterable[Window], model: str = "") -> set[Key]:
-    """The key of the window that binds, of each account."""
+def binding_keys(found: Iterable[Window], model: str = "") -> dict[Key, float]:
+    """The key of the window that binds, of each account, and what was used of it since it was read."""
     accounts: dict[tuple[str, str], list[Window]] = {}
     for one in found:
         accounts.setdefault((one.provider, one.account), []).append(one)
     bound = (binding(group, model) for group in accounts.values())
-    return {one.key for one in bound if one is not None}
+    return {one.key: (one.likely or 0.0) - (one.used or 0.0) for one in bound if one is not None}
 
 
 def action(bound: Window | None, p_soon: float | None, rules: Mapping[str, float], roomier: bool) -> str:
     """What to do. `p_soon`: how likely the window runs out within the hour, None where too little is known to say."""
-    if bound is None or bound.used is None:
+    if bound is None or bound.used is None or bound.likely is None:
         return CONTINUE
-    gone = bound.status == "rejected" or bound.used >= rules["wait_for_reset"]
-    if gone or (p_soon is not None and p_soon >= rules["p_wait_for_reset"] and bound.used >= rules["slow_down"]):
+    # To stop is drastic: a reading says so, or even the lower end of what was used since.
+    least = bound.carried.p10 if bound.carried else bound.used
+    gone = bound.status == "rejected" or least >= rules["wait_for_reset"]
+    if gone or (p_soon is not None and p_soon >= rules["p_wait_for_reset"] and bound.likely >= rules["slow_down"]):
         return SWITCH_MODEL if roomier else WAIT
     if p_soon is None:
-        return SLOW_DOWN if bound.used >= rules["slow_down"] else CONTINUE
+        return SLOW_DOWN if bound.likely >= rules["slow_down"] else CONTINUE
     return SLOW_DOWN if p_soon >= rules["p_slow_down"] else CONTINUE
 
 
@@ -152,6 +172,9 @@ def signal(bound: Window | None, now: int, freshness: Mapping[str, float]) -> di
     source = _SIGNALS.get(bound.source, "vendor_usage_api" if bound.source.startswith("vendor-") else "client_files")
     level = "high" if age <= freshness["recent"] else "medium" if age <= freshness["stale"] else "low"
     caveat = f"read {_ago(age)} ago; what was used since, or elsewhere on the account, is not in it"
+    if bound.carried:
+        turns = f"{bound.carried.turns} local turn{'s' * (bound.carried.turns > 1)}"
+        caveat = f"read {_ago(age)} ago and carried forward by {turns} since; what was used elsewhere is not in it"
     if source == "client_files" and bound.source == "codex-jsonl":
         caveat += "; Codex writes it one turn late"
     return {"level": level, "source": source, "caveat": caveat}
@@ -180,6 +203,13 @@ def row(one: Window, now: int) -> Event:
         found["resets_at"] = when.stamp(one.resets_at)
         found["resets_in"] = duration(one.resets_at - now)
     found["observed_at"] = when.stamp(one.observed_at)
+    if one.carried is not None:
+        found["carried"] = {
+            "used": {name: round(getattr(one.carried, name), 4) for name in ("p10", "p50", "p90")},
+            "turns": one.carried.turns,
+            "cost_usd": one.carried.cost_usd,
+            "learned_from": one.carried.pieces,
+        }
     if one.used is None:
         found["note"] = "reset since it was last read: unknown"
     return {key: value for key, value in found.items() if value not in (None, "") or key in ("used", "headroom")}

@@ -10,6 +10,9 @@ from typing import Any
 
 import orjson
 
+# A file whose time is that of the last whole run of tok-sync.
+SYNCED = "synced"
+
 
 def data() -> str:
     """The directory of the log: $TOKENOPS_HOME, else $XDG_DATA_HOME/tokenops."""
@@ -93,4 +96,12 @@ def read_json(path: str) -> Any:
         with open(path, "rb") as file:
             return orjson.loads(file.read())
     except (OSError, ValueError):
+        return None
+
+
+def synced(folder: str) -> int | None:
+    """When the last whole run ended, in milliseconds; None if there was none."""
+    try:
+        return os.stat(os.path.join(folder, SYNCED)).st_mtime_ns // 1_000_000
+    except OSError:
         return None

@@ -38,7 +38,7 @@ def rows(
     sums = rollup.Rollup(plan)
     names = store.labels(folder)
     closed = closed_before(now)
-    sizes = _sizes(folder)
+    sizes = sizes_of(folder)
     spans: list[tuple[str, str]] = []  # what has no summary, in stretches
     for day in store.days(folder):
         begins, ends = f"{day.name}T00:00:00.000Z", _midnight_after(day.name)
@@ -173,7 +173,7 @@ def refresh(folder: str, catalogue: Any, now: int, told: Callable[[int], None] =
         }
     except FileNotFoundError:
         held = {}
-    sizes = _sizes(folder)
+    sizes = sizes_of(folder)
     changed = {day.name: max(_mtime(path) for path in day.paths) for day in store.days(folder)}
     stale = [
         name for name in changed if name < closed and held.get(name, 0) <= max(changed.get(near, 0) for near in _near(name))
@@ -199,7 +199,7 @@ def _runs(days: Iterable[str]) -> Iterator[list[str]]:
         yield run
 
 
-def _sizes(folder: str) -> Sizes:
+def sizes_of(folder: str) -> Sizes:
     """Day -> sizes and inodes of its files."""
     return {day.name: [number for path in day.paths for number in _about(path)] for day in store.days(folder)}
 

@@ -34,7 +34,6 @@ from tokenops import (
 
 CURSORS = "cursors.json"
 LOCK = "sync.lock"
-SYNCED = "synced"  # its time is that of the last whole run
 _HEAD, _TAIL = 256, 64
 _VERSION = 1
 
@@ -375,17 +374,9 @@ def run(
 
 
 def _mark(folder: str) -> None:
-    fd = os.open(os.path.join(folder, SYNCED), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(os.path.join(folder, home.SYNCED), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     os.utime(fd)
     os.close(fd)
-
-
-def last(folder: str) -> int | None:
-    """When the last whole run ended, in milliseconds; None if there was none."""
-    try:
-        return os.stat(os.path.join(folder, SYNCED)).st_mtime_ns // 1_000_000
-    except OSError:
-        return None
 
 
 def shown(outcome: Outcome) -> events.Event:

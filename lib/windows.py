@@ -23,6 +23,8 @@ MINUTE = 60_000
 JITTER_MS = 5 * MINUTE
 # Where a meter names a window and not its length.
 _MINUTES = {"hourly": 60, "five_hour": 300, "daily": 1440, "weekly": 10_080, "monthly": 43_200}
+# GitHub's quotas of an agent's requests are named where others name a family of models.
+EVERY_MODEL = ("premium_interactions", "premium_models", "chat")
 # What is shorter is a metered key's rate, and no plan's window.
 _SHORTEST = 60
 

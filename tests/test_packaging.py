@@ -21,7 +21,7 @@ THIRD_PARTY = {"orjson", "yaml", "tabulate", "dateutil", "httpx", "mcp", "wcwidt
 # The order of modules: each imports only from those before it.
 LAYERS = [
     "__init__", "when", "jsonl", "events", "home", "catalog", "names", "cards", "pricing", "config", "projects", "scan", "workers",
-    "raw", "database", "read_claude", "read_codex", "read_opencode", "read_kilo", "read_gemini", "copilot_otel", "read_copilot", "read_qwen", "read_kimi", "read_pi", "read_openclaw", "read_amp", "read_droid", "read_goose", "read_hermes", "read_cursor", "read_stats_cache", "limits", "read_claude_usage", "read_claude_stream", "read_codex_exec", "read_otel", "clients", "readers", "gather", "rollup", "show", "costs", "plans", "store", "windows", "meters", "forecast", "backtest", "scores", "headroom", "statusline", "sync", "follow", "summaries", "upkeep",
+    "raw", "database", "read_claude", "read_codex", "read_opencode", "read_kilo", "read_gemini", "copilot_otel", "read_copilot", "read_qwen", "read_kimi", "read_pi", "read_openclaw", "read_amp", "read_droid", "read_goose", "read_hermes", "read_cursor", "read_stats_cache", "limits", "read_claude_usage", "read_claude_stream", "read_codex_exec", "read_otel", "clients", "readers", "gather", "rollup", "show", "costs", "plans", "store", "windows", "meters", "forecast", "backtest", "scores", "headroom", "statusline", "sync", "follow", "summaries", "carry", "budget", "upkeep",
     "provenance", "status", "usage", "wire", "http1", "websocket", "optimise", "exchange", "proxy", "sockets", "providers", "cli",
 ]  # fmt: skip
 
