@@ -287,6 +287,35 @@ def write_year(out: IO[bytes], now: str, turns: int = 1_000_000, seed: int = 1) 
         )  # fmt: skip
 
 
+def write_meters(out: IO[bytes], now: str, count: int = 10_000, days: int = 35, seed: int = 1) -> None:
+    """Readings of the days before `now`: two plans, each with a five-hour and a weekly window, nine hours a day."""
+    rng = random.Random(seed)
+    end = int(datetime.datetime.fromisoformat(now).timestamp() * 1000)
+    plans = (("anthropic", "claude-code-statusline"), ("openai", "codex-jsonl"))
+    each = count // 2 // len(plans) // days
+    for provider, source in plans:
+        for day in range(days):
+            begin = end - (days - day - 1) * 86_400_000 - 9 * 3_600_000
+            week = (begin // 86_400_000 // 7 + 1) * 7 * 86_400_000
+            five, weekly, reset = 0.0, (begin // 86_400_000 % 7) * 0.1, begin + 5 * 3_600_000
+            for number in range(each):
+                at = begin + number * 9 * 3_600_000 // each
+                if at >= reset:
+                    five, reset = 0.0, at + 5 * 3_600_000
+                five, weekly = min(five + rng.choice((0, 0, 0.01, 0.02)), 1), min(weekly + rng.choice((0, 0, 0.002)), 1)
+                for window, minutes, used, resets in (("five_hour", 300, five, reset), ("weekly", 10_080, weekly, week)):
+                    ts, ends = (datetime.datetime.fromtimestamp(x / 1000, datetime.UTC) for x in (at, resets))
+                    out.write(
+                        b'{"v":1,"ts":"%s.%03dZ","kind":"meter","id":"meter:%s:%s:%d","source":"%s","provider":"%s","window":"%s",'
+                        b'"window_minutes":%d,"used":%.3f,"resets_at":"%s.000Z","observed_at":"%s.%03dZ"}\n'
+                        % (
+                            f"{ts:%Y-%m-%dT%H:%M:%S}".encode(), at % 1000, provider.encode(), window.encode(), at, source.encode(),
+                            provider.encode(), window.encode(), minutes, used, f"{ends:%Y-%m-%dT%H:%M:%S}".encode(),
+                            f"{ts:%Y-%m-%dT%H:%M:%S}".encode(), at % 1000,
+                        )
+                    )  # fmt: skip
+
+
 def hash_of(text: str) -> int:
     """The same in every process."""
     return zlib.crc32(text.encode())

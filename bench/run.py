@@ -257,6 +257,57 @@ def year(chosen: argparse.Namespace) -> str:
     return timing.table(["command", "wall", "memory"], rows) + f"\n{same}.\n"
 
 
+def budget(chosen: argparse.Namespace) -> str:
+    """Headroom out of a log of a million turns and ten thousand meters, beside a gigabyte of the client's own logs."""
+    year(argparse.Namespace(runs=1))
+    log, home = OUT / "log-budget", logs(chosen.mib)
+    env = environment(home) | {"TOKENOPS_HOME": str(log), "TOKENOPS_NOW": NOW}
+    if not (log / "done").exists():
+        shutil.rmtree(log, ignore_errors=True)
+        shutil.copytree(OUT / "log-year", log)
+        (log / "done").unlink()
+        with subprocess.Popen(["tok-log", "append"], env=env, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+            assert process.stdin
+            make_logs.write_meters(process.stdin, NOW)
+        timing.once("tok-sync", env)
+        (log / "done").touch(mode=0o600)
+    said = {
+        "session_id": "s1",
+        "transcript_path": str(next(home.glob(".claude/projects/*/*.jsonl"))),
+        "model": {"id": "claude-opus-4-8", "display_name": "Opus 4.8"},
+        "rate_limits": {"five_hour": {"used_percentage": 40, "resets_at": 1_795_350_000}},
+    }
+    status = f"tok-statusline <<<'{json.dumps(said)}'"
+    at_once = f"for n in {{1..20}}; do {status} & done; wait"
+
+    def just_synced() -> None:
+        os.utime(log / "synced")
+
+    def long_ago() -> None:
+        os.utime(log / "synced", (0, 0))
+
+    def stale() -> None:
+        (log / "statusline.json").unlink(missing_ok=True)
+
+    rows = []
+    for name, line, before in (
+        ("`tok-budget`, the log synced within two seconds", "tok-budget --json", just_synced),
+        ("`tok-budget`, looking for news first", "tok-budget --json", long_ago),
+        ("`tok-statusline`, warm", status, just_synced),
+        ("`tok-statusline`, working today out anew", status, stale),
+        ("twenty `tok-statusline` at once, all of them", at_once, stale),
+        ("`python -c pass`", "python -c pass", just_synced),
+    ):
+        timing.once(line, env)
+        times = []
+        for _ in range(3 * chosen.runs):
+            before()
+            times.append(1000 * timing.once(line, env)[0])
+        times.sort()
+        rows.append([name, f"{statistics.median(times):.0f} ms", f"{times[-1]:.0f} ms"])
+    return timing.table(["command", "median", "slowest"], rows)
+
+
 class Running:
     """Processes that are ended at the end, each by its own id."""
 
@@ -399,6 +450,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], str]] = {
     "sync": sync,
     "clients": clients,
     "year": year,
+    "budget": budget,
     "proxy": proxied,
 }
 

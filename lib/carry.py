@@ -49,7 +49,7 @@ class Spent(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """How far a window's reading rose until a moment, and what local turns cost meanwhile; `family`: nearly all was one's."""
+    """How far a window's reading rose until a moment, and what local turns cost meanwhile, nearly all of one `family`."""
 
     key: Key
     resets_at: int
@@ -128,7 +128,7 @@ def _theirs(turns: Sequence[Spent], key: Key, accounts: int) -> list[Spent]:
         for turn in turns
         if turn.provider == key.provider
         and (turn.account == key.account if turn.account and key.account else accounts == 1)
-        and (not key.scope or key.scope in turn.model or key.scope in windows.EVERY_MODEL)
+        and windows.applies(key.scope, turn.model)
     ]
 
 

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from tokenops import catalog, config, show, when
 from tokenops.events import Event
-from tokenops.windows import EVERY_MODEL, Key, Seen
+from tokenops.windows import Key, Seen
+from tokenops.windows import applies as limits
 
 CONTINUE, SLOW_DOWN, SWITCH_MODEL, WAIT = "continue", "slow_down", "switch_model", "wait_for_reset"
 # Resets of one window jitter by seconds; those of two lie hours apart.
@@ -129,9 +130,7 @@ def _order(one: Window) -> tuple[str, str, int, str]:
 
 def applies(one: Window, model: str) -> bool:
     """Whether a window counts for a model (""): any window without a scope, and that of the model's own family."""
-    if not one.scope or one.scope in EVERY_MODEL:
-        return one.window != "credits"
-    return bool(model) and one.scope.lower() in model.lower()
+    return one.window != "credits" and limits(one.scope, model)
 
 
 def binding(found: Iterable[Window], model: str = "") -> Window | None:

@@ -18,8 +18,9 @@ from tokenops import headroom, home, jsonl, limits, raw, store, when, windows
 from tokenops.events import Event
 from tokenops.windows import Seen
 
-CACHE = "statusline.json"
-LOCK = "statusline.lock"
+CACHE, LOCK = "statusline.json", "statusline.lock"
+# What each session said last, in a file of its own: sessions write it at any time, under its own lock.
+SESSIONS, SESSIONS_LOCK = "statusline-sessions.json", "statusline-sessions.lock"
 FRESH_MS = 5_000
 _KEPT_MS = 2 * when.DAY  # of sessions
 FORMAT = "{model} | ${session} session | ${today} today | {window} {left} left, resets in {resets_in} | {action}"
@@ -49,16 +50,21 @@ def news(said: raw.Raw, known: Mapping[str, Any], now: int) -> tuple[list[Event]
     session = hashlib.blake2b(str(said.get("session_id")).encode(), digest_size=8).hexdigest()
     readings = list(limits.status_line(said, when.stamp(now)))
     told = [[one["window"], one["used"], one.get("resets_at")] for one in readings]
-    before = raw.mapping(known.get("sessions"))
-    if not told or raw.mapping(before.get(session)).get("told") == told:
-        return [], dict(before)
-    old = {name: one for name, one in before.items() if raw.mapping(one).get("at", 0) > now - _KEPT_MS}
+    if not told or raw.mapping(known.get(session)).get("told") == told:
+        return [], dict(known)
+    old = {name: one for name, one in known.items() if raw.mapping(one).get("at", 0) > now - _KEPT_MS}
     return readings, {**old, session: {"at": now, "told": told}}
 
 
-def record(folder: str, readings: list[Event]) -> None:
-    """Write readings to the log. Raises OSError."""
-    store.append(folder, map(jsonl.line_of, readings), durable=False)
+def record(folder: str, said: raw.Raw, now: int) -> None:
+    """Write what a session says anew to the log. Raises OSError."""
+    place = os.path.join(folder, SESSIONS)
+    if not news(said, raw.mapping(home.read_json(place)), now)[0]:
+        return
+    with home.locked(folder, SESSIONS_LOCK):
+        readings, sessions = news(said, raw.mapping(home.read_json(place)), now)
+        store.append(folder, map(jsonl.line_of, readings), durable=False)
+        home.replace(place, orjson.dumps(sessions), durable=False)
 
 
 def fields(said: raw.Raw, found: Mapping[str, Any], now: int, rules: Mapping[str, Any]) -> dict[str, str]:

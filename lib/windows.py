@@ -38,6 +38,13 @@ class Key(NamedTuple):
     scope: str
 
 
+def applies(scope: str, model: str) -> bool:
+    """Whether a limit of a scope counts for a model: one without a scope does, and that of the model's own family."""
+    if not scope or scope in EVERY_MODEL:
+        return True
+    return scope.lower().replace("_", "-") in model.lower().replace("_", "-")
+
+
 class Reading(NamedTuple):
     """What was used (a fraction, may exceed 1) at a moment; never less than a moment before."""
 

@@ -99,6 +99,77 @@ def test_a_repeated_reading_changes_no_number(readings: list[Json]) -> None:
     ]
 
 
+# The six rules of reading meters, each for any readings.
+
+
+@given(READINGS)
+def test_missing_is_unknown_never_nothing(readings: list[Json]) -> None:
+    kept = [one for one in readings if one["used"] > 0]
+    silent = [{key: value for key, value in one.items() if key != "used"} for one in readings]
+    assert all(one.used != 0 for one in headroom.windows(windows.seen(kept), AT))
+    assert headroom.windows(windows.seen(silent), AT) == []
+    (told,) = headroom.budgets([], AT, RULES, providers=["anthropic"])
+    assert (told["headroom_pct"], told["recommended_action"], told["windows"]) == (None, "continue", [])
+
+
+@given(READINGS, st.sampled_from(["primary", "secondary", "five_hour", "weekly", "codex_other"]))
+def test_a_window_is_what_its_length_says_whatever_its_name(readings: list[Json], name: str) -> None:
+    renamed = [{**one, "window": name} for one in readings]
+    assert headroom.windows(windows.seen(renamed), AT) == headroom.windows(windows.seen(readings), AT)
+
+
+@given(READINGS, st.integers(-600, 600))
+def test_a_reading_holds_until_its_own_reset(readings: list[Json], minutes: int) -> None:
+    now = AT + minutes * 60_000
+    for one in headroom.windows(windows.seen(readings), now):
+        assert (one.used is None) or one.resets_at is None or one.resets_at > now
+
+
+@given(READINGS, st.sampled_from([0.0, 0.3, 0.8]), st.sampled_from([-5, 0]))
+def test_the_newest_counts_and_within_a_window_the_highest(readings: list[Json], used: float, seen: int) -> None:
+    """Of the window that is reset last the highest number counts, and none is lowered by a later one."""
+    mine = [one for one in readings if one["account"] == "a" and one.get("resets_at")]
+    mine = [one for one in mine if one["observed_at"] <= NOW]
+    last = max((one["resets_at"] for one in mine), default="")
+    if last <= NOW:
+        return
+    highest = max(one["used"] for one in mine if one["resets_at"] == last)
+    added = {**mine[0], "resets_at": last, "used": used, "observed_at": when.stamp(AT + seen * 60_000)}
+    (one,) = headroom.windows(windows.seen([*mine, added]), AT)
+    assert one.used == max(highest, used)
+
+
+SCOPES = st.sampled_from(["", "opus", "fable"])
+
+
+@given(st.lists(st.tuples(st.floats(0, 1.2), SCOPES, st.sampled_from(["", "rejected"])), min_size=1), SCOPES)
+def test_the_most_used_of_those_that_apply_binds(given: list[tuple[float, str, str]], model: str) -> None:
+    found = [
+        headroom.Window("anthropic", "", f"w{n}", 300, scope, used, AT + 1, AT, status, "proxy", "")
+        for n, (used, scope, status) in enumerate(given)
+    ]
+    bound = headroom.binding(found, model and f"claude-{model}-5")
+    mine = [one for one in found if one.scope in ("", model)]
+    if not mine:
+        assert bound is None
+    else:
+        assert bound in mine
+        refused = [one for one in mine if one.status == "rejected"]
+        assert bound.used == max(one.used for one in refused or mine)  # type: ignore[type-var,union-attr]
+
+
+@given(READINGS)
+def test_accounts_are_never_mixed(readings: list[Json]) -> None:
+    apart = [
+        one
+        for name in ("a", "b")
+        for one in headroom.windows(windows.seen(one for one in readings if one["account"] == name), AT)
+    ]
+    assert headroom.windows(windows.seen(readings), AT) == apart
+    for told in headroom.budgets(apart, AT, RULES):
+        assert {one["account"] for one in told["windows"]} == {told["account"]}
+
+
 def budget(*readings: Json, model: str = "", **given: Any) -> Json:
     [made] = headroom.budgets(headroom.windows(windows.seen(readings), AT), AT, RULES, model, **given)
     return made

@@ -103,6 +103,18 @@ def test_a_log_that_cannot_be_written_still_gives_a_line(run: Run, environment: 
     assert b"76% left" in done.stdout and b"nothing is recorded" in done.stderr
 
 
+def test_sessions_at_once_forget_nothing_of_one_another(run: Run) -> None:
+    """Each of twenty sessions says its number once, at the same time; none is recorded again when it repeats it."""
+    sessions = [given(20 + n, f"s{n}") for n in range(20)]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda said: run("tok-statusline", said, env=ENV), sessions))
+    assert sorted(meter["used"] for meter in meters(run)) == [round((20 + n) / 100, 2) for n in range(20)]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        later = {"TOKENOPS_NOW": "2026-11-21T10:00:00Z"}
+        list(pool.map(lambda said: run("tok-statusline", said, env=later), sessions))
+    assert {meter["observed_at"][11:16] for meter in meters(run)} == {"09:30"}
+
+
 def test_twenty_at_once(run: Run) -> None:
     with concurrent.futures.ThreadPoolExecutor(20) as pool:
         shown = list(pool.map(lambda n: run("tok-statusline", given(50, f"s{n}"), env=ENV).stdout, range(20)))

@@ -101,6 +101,27 @@ UNITS = {
     "a rollout, renamed slot and a moment": list(
         read_codex.meters_of({"secondary": {"used_percent": 42, "window_minutes": 300, "resets_at": (START + 5 * HOUR) // 1000}}, when.stamp(START + HOUR), "openai")
     ),
+    "headers, a fraction and RFC 3339": list(
+        limits.readings("anthropic", {"anthropic-ratelimit-unified-5h-utilization": "0.42", "anthropic-ratelimit-unified-5h-reset": "2026-11-02T05:00:00Z"}, when.stamp(START + HOUR))
+    ),
+    "headers, percent and milliseconds": list(
+        limits.readings("openai", {"x-codex-primary-used-percent": "42.0", "x-codex-primary-window-minutes": "300", "x-codex-primary-reset-at": str(START + 5 * HOUR)}, when.stamp(START + HOUR))
+    ),
+    "a status line, percent and seconds": list(
+        limits.status_line({"rate_limits": {"five_hour": {"used_percentage": 42, "resets_at": (START + 5 * HOUR) // 1000}}}, when.stamp(START + HOUR))
+    ),
+    "a status line, percent and ISO": list(
+        limits.status_line({"rate_limits": {"five_hour": {"used_percentage": 42.0, "resets_at": "2026-11-02T05:00:00+00:00"}, "seven_day": None}}, when.stamp(START + HOUR))
+    ),
+    "Anthropic's report, percent and ISO": list(
+        limits.anthropic_usage({"five_hour": {"utilization": 42.0, "resets_at": "2026-11-02T05:00:00.000000+00:00"}, "seven_day": None, "seven_day_opus": {"utilization": None}}, "claude-code-usage-cache", when.stamp(START + HOUR))
+    ),
+    "Anthropic's report, a list": list(
+        limits.anthropic_usage({"limits": [{"kind": "session", "percent": 42, "resets_at": "2026-11-02T00:00:00-05:00"}]}, "claude-code-usage-cache", when.stamp(START + HOUR))
+    ),
+    "an event of a stream": list(
+        limits.quota_event({"type": "codex.rate_limits", "rate_limits": {"primary": {"used_percent": 42, "window_minutes": 300, "reset_after_seconds": 14_400}, "secondary": None}}, when.stamp(START + HOUR))
+    ),
 }  # fmt: skip
 
 
