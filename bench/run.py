@@ -275,7 +275,7 @@ def budget(chosen: argparse.Namespace) -> str:
         "session_id": "s1",
         "transcript_path": str(next(home.glob(".claude/projects/*/*.jsonl"))),
         "model": {"id": "claude-opus-4-8", "display_name": "Opus 4.8"},
-        "rate_limits": {"five_hour": {"used_percentage": 40, "resets_at": 1_795_350_000}},
+        "rate_limits": {"five_hour": {"used_percentage": 40, "resets_at": 1_795_356_000}},
     }
     status = f"tok-statusline <<<'{json.dumps(said)}'"
     at_once = f"for n in {{1..20}}; do {status} & done; wait"

@@ -197,7 +197,13 @@ def duration(ms: int) -> str:
 def row(one: Window, now: int) -> Event:
     """A window as a record for programs."""
     found: Event = {"window": one.window, "window_minutes": one.minutes, "scope": one.scope, "account": one.account}
-    found |= {"used": one.used, "headroom": one.headroom, "status": one.status, "plan": one.plan, "source": one.source}
+    found |= {
+        "used": one.used,
+        "headroom": None if one.headroom is None else round(one.headroom, 4),
+        "status": one.status,
+        "plan": one.plan,
+        "source": one.source,
+    }
     if one.resets_at is not None:
         found["resets_at"] = when.stamp(one.resets_at)
         found["resets_in"] = duration(one.resets_at - now)
@@ -347,5 +353,6 @@ def table(rows: Sequence[Event], shape: str, color: bool) -> str:
 def _seen(one: Event, row: Event) -> str:
     if "observed_at" not in one:
         return ""
-    ago = (when.moment(row["as_of"]) - when.moment(one["observed_at"])) / 60_000
-    return f"{_ago(ago)} ago, {one.get('source', '')}"
+    ago = max(when.moment(row["as_of"]) - when.moment(one["observed_at"]), 0) / 60_000
+    turns = f" + {one['carried']['turns']} turns" if "carried" in one else ""
+    return f"{_ago(ago)} ago{turns}, {one.get('source', '')}"

@@ -23,6 +23,8 @@ MINUTE = 60_000
 JITTER_MS = 5 * MINUTE
 # Where a meter names a window and not its length.
 _MINUTES = {"hourly": 60, "five_hour": 300, "daily": 1440, "weekly": 10_080, "monthly": 43_200}
+# A month of 31 days is called one of 30.
+_LONGEST = 1.04
 # GitHub's quotas of an agent's requests are named where others name a family of models.
 EVERY_MODEL = ("premium_interactions", "premium_models", "chat")
 # What is shorter is a metered key's rate, and no plan's window.
@@ -128,6 +130,8 @@ def _seen(meter: Event) -> Seen | None:
         return None
     if named is None:
         return None
+    if resets is not None and named[1] and resets - at > _LONGEST * named[1] * MINUTE + JITTER_MS:
+        resets = None  # no window is reset later than its length from now: the moment cannot be right
     key = Key(_text(meter, "provider"), _text(meter, "account"), named[0], _text(meter, "scope"))
     return Seen(key, named[1], at, float(used), resets, status, _text(meter, "source"), _text(meter, "plan"))
 

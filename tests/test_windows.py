@@ -76,6 +76,8 @@ CASES: dict[str, tuple[list[events.Event], dict[str, list[list[tuple[float, floa
     "without a reset, in the only window open": ([meter(1, 0.1, 5), meter(2, 0.2, None)], {"five_hour": [[(1, 10), (2, 20)]]}),
     "without a reset, below what was used": ([meter(1, 0.1, 5), meter(2, 0.0, None)], {"five_hour": [[(1, 10)]]}),
     "without a reset, outside of any": ([meter(1, 0.1, 5), meter(6, 0.2, None)], {"five_hour": [[(1, 10)]]}),
+    "a reset that is further off than the window is long is not believed": ([meter(1, 0.1, 25), meter(2, 0.2, 5), meter(3, 0.3, 29)], {"five_hour": [[(2, 20), (3, 30)]]}),
+    "a month of 31 days": ([meter(0, 0.1, 743.9, window="monthly", window_minutes=43_200)], {"monthly": [[(0, 10)]]}),
     "a key's rate is no plan": ([meter(1, 0.5, 1.01, window="requests_per_minute", window_minutes=1), meter(1, 0.5, 24, window="tokens_per_day", window_minutes=1440)], {}),
     "no sense": ([meter(1, -0.1, 5), meter(1, float("nan"), 5), meter(1, 0.1, 5, window_minutes=-3), meter(1, 0.2, 5, window="x", window_minutes=None)], {}),
 }  # fmt: skip
