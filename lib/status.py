@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 import orjson
 
-from tokenops import clients, readers, show, store, when
+from tokenops import clients, events, readers, show, store, when
 from tokenops.events import Event
 
 
@@ -86,9 +86,36 @@ def proxied_table(rows: list[Event], shape: str, color: bool) -> str:
     return show.table(columns, shape, color=color) + "".join([*said, *advice])
 
 
+def sources_table(rows: list[Event], shape: str, color: bool) -> str:
+    """What each source gave, for people."""
+    kinds = [kind for kind in events.KINDS if any(kind in row for row in rows)]
+    columns = [show.Column("source, 30 days", [row["source"] for row in rows], number=False)]
+    columns += [show.Column(f"{kind}s", [show.count(row.get(kind, 0)) for row in rows]) for kind in kinds]
+    columns.append(show.Column("newest", [row["newest"] for row in rows], number=False))
+    return show.table(columns, shape, color=color)
+
+
+def signals_table(rows: list[Event], shape: str, color: bool) -> str:
+    """How far headroom can be trusted, for people."""
+    told = [row["signal_quality"] for row in rows]
+    left = [row.get("headroom_pct") for row in rows]
+    columns = [
+        show.Column("plan of", [row["provider"] for row in rows], number=False),
+        show.Column("left", ["unknown" if one is None else f"{one}%" for one in left]),
+        show.Column("action", [row["recommended_action"].replace("_", " ") for row in rows], number=False),
+        show.Column("signal", [one["level"] for one in told], number=False),
+        show.Column("from", [one["source"] for one in told], number=False),
+    ]
+    return show.table(columns, shape, color=color)
+
+
 def table(rows: list[Event], shape: str, color: bool) -> str:
     """The rows for people, what is found or stands in the way; the caveats below."""
-    rows = [row for row in rows if row["places"] or "blocker" in row] or rows
+    found = [row for row in rows if row["places"] or "blocker" in row]
+    if not found:
+        names = ", ".join(dict.fromkeys(row["client"] for row in rows))
+        return f"no client's logs were found; looked for those of {names}\n"
+    rows = found
     columns = [
         show.Column("client", [row["client"] for row in rows], number=False),
         show.Column("logs", [", ".join(row["places"]) or "none found" for row in rows], number=False),

@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import orjson
@@ -138,6 +138,14 @@ def verify(folder: str, now: int) -> Iterator[Finding]:
                 ids = True
     if not ids and sync.load(folder):
         yield Finding(folder, "the log is empty, but the clients' files count as read", "run tok-sync --backfill")
+
+
+def verify_days(folder: str, names: Iterable[str]) -> Iterator[Finding]:
+    """What is wrong with some days. Raises OSError."""
+    for name in names:
+        with home.locked(folder):
+            for day in store.days(folder, name, name):
+                yield from _day(day)
 
 
 def _permissions(folder: str) -> Iterator[Finding]:

@@ -684,7 +684,7 @@ def test_status_says_how_to_get_what_is_unknown(proxy: Proxy, vendor: Upstream, 
     ask(proxy.port, post("/openai/v1/chat/completions", b"{}", "Connection: close"))
     proxy.events(2)
     done = subprocess.run(["tok-status", "--json"], env=environment, capture_output=True, check=True)
-    [row] = [row for row in objects(done.stdout) if row["plane"] == "proxy"]
+    [row] = objects(done.stdout)[0]["proxy"]
     assert (row["provider"], row["turns"], row["unknown"]) == ("openai", 2, {"no usage in the answer": 1})
     assert "include_usage" in row["advice"][0]
     shown = subprocess.run(["tok-status", "--table"], env=environment, capture_output=True, check=True).stdout.decode()

@@ -315,5 +315,5 @@ def test_a_client_without_counts_is_named_with_what_to_do(run: Run, environment:
     assert "holds no token counts" in done.stderr.decode() or "hold no token counts" in done.stderr.decode()
     assert "tok-proxy" in done.stderr.decode()
     (pathlib.Path(environment["HOME"]) / ".codeium/windsurf").mkdir(parents=True)
-    rows = objects(run("tok-status", status=1).stdout)
-    assert any(row["client"] == "windsurf" and "tok-proxy" in row["blocker"] for row in rows)
+    (told,) = objects(run("tok-status", status=1).stdout)
+    assert any(row["client"] == "windsurf" and "tok-proxy" in row["blocker"] for row in told["clients"])

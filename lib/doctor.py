@@ -1,0 +1,257 @@
+"""Everything that decides how far a number can be trusted, in one report, with what to do about each of it.
+
+A part that cannot be worked out is `{error, hint}`; the others are told all the same. Blockers and next actions have
+identifiers that stay, and a command to run as it stands.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from tokenops import (
+    __version__,
+    budget,
+    catalog,
+    config,
+    costs,
+    headroom,
+    home,
+    plans,
+    pricing,
+    status,
+    store,
+    summaries,
+    upkeep,
+    when,
+    wiring,
+)
+from tokenops import rollup as rollups
+from tokenops.events import Event
+
+# How far back sources and unpriced models are looked for.
+SPAN_MS = 30 * when.DAY
+# A client that wrote so long after the log was last synced was not read.
+STALE_MS = 2 * when.DAY
+# Prices that nobody looked at for longer than this may have changed.
+OLD_PRICES_MS = 30 * when.DAY
+
+
+def report(
+    folder: str,
+    now: int,
+    environment: Mapping[str, str],
+    home_dir: str,
+    settings: config.Config,
+    catalogue: Callable[[], pricing.Catalogue],
+) -> Event:
+    """The whole report: state, blockers, next_actions, and the parts: clients, sources, signals, proxy, unpriced, ..."""
+    clients = list(status.passive(environment, home_dir))
+    passed = list(status.proxied(folder, now))
+    told: Event = {"v": 1, "kind": "status", "version": __version__, "as_of": when.stamp(now)}
+    parts: Event = {
+        "clients": clients,
+        "sources": sources(folder, now) or {"error": "the log is empty", "hint": "tok-sync"},
+        "signals": _signals(folder, now, settings, catalogue),
+        "proxy": passed or _no_proxy(),
+        "unpriced": _unpriced(folder, now, catalogue),
+        "log": _log(folder, now),
+        "prices": _prices(now),
+        "wiring": {
+            "cron": wiring.cron(),
+            "statusline": wiring.statusline(environment, home_dir),
+            "proxy": wiring.proxy(environment),
+        },
+    }
+    blockers = list(_blockers(parts, settings, folder))
+    actions = list(_next_actions(parts, settings))
+    told["state"] = _state(parts, blockers, actions)
+    return told | {"blockers": blockers, "next_actions": actions} | parts
+
+
+def sources(folder: str, now: int) -> list[Event]:
+    """What each source gave in the last thirty days: how many records of each kind, and when the newest began."""
+    found: dict[str, Event] = {}
+    for day in store.days(folder, when.stamp(now - SPAN_MS)[:10], when.stamp(now)[:10]):
+        seen: set[tuple[str, str, str]] = set()
+        for name, line in store.sightings(day, lambda place, why: None):
+            kind, source = _field(line, b'"kind":"'), _field(line, b'"source":"')
+            row = found.setdefault(source, {"source": source, "newest": ""})
+            row["newest"] = max(row["newest"], line[13:37].decode(errors="replace"))
+            if (kind, source, name) not in seen:
+                seen.add((kind, source, name))
+                row[kind] = row.get(kind, 0) + 1
+    return [found[name] for name in sorted(found)]
+
+
+def _field(line: bytes, name: bytes) -> str:
+    """A short text of a record, without parsing all of it."""
+    start = line.find(name) + len(name)
+    return line[start : line.find(b'"', start)].decode(errors="replace") if start >= len(name) else "unknown"
+
+
+def _signals(folder: str, now: int, settings: config.Config, catalogue: Callable[[], pricing.Catalogue]) -> Any:
+    """How far each provider's headroom can be trusted."""
+    try:
+        rules = headroom.thresholds(settings)
+        bound = {one.provider for one in plans.bindings(settings)}
+        rows = budget.rows(folder, now, rules, bound, catalogue)
+    except (headroom.Wrong, plans.Wrong, catalog.Malformed, OSError) as error:
+        return {"error": str(error), "hint": "mend it, and run tok-status again"}
+    if not rows:
+        return {"error": "no plan is set and no vendor's reading was found", "hint": "tok-plan catalog"}
+    names = ("provider", "account", "headroom_pct", "recommended_action", "signal_quality", "observed_at", "next_actions")
+    return [{name: row[name] for name in names if row.get(name) is not None} for row in rows]
+
+
+def _no_proxy() -> Event:
+    return {"error": "nothing passed tok-proxy in seven days", "hint": 'tok-proxy & eval "$(tok-provider env)"'}
+
+
+def _unpriced(folder: str, now: int, catalogue: Callable[[], pricing.Catalogue]) -> Any:
+    """The models of the last thirty days that have no price, with the reason."""
+    try:
+        plan = rollups.Plan((), when.UTC, catalogue())
+        rolled = summaries.rows(folder, plan, now, when.stamp(now - SPAN_MS), when.stamp(now))
+        return [one for row in costs.priced(rolled, plan.catalogue) for one in row.get("unpriced", ())]
+    except (catalog.Malformed, OSError) as error:
+        return {"error": str(error), "hint": "mend the prices named there (pricing.path)"}
+
+
+def _log(folder: str, now: int) -> Event:
+    """The log's place, size and age, and what is wrong with its last two days."""
+    if not os.path.isdir(folder):
+        return {"error": "there is no log yet", "hint": "tok-sync"}
+    days = store.days(folder)
+    size = sum(os.path.getsize(path) for day in days for path in day.paths)
+    told: Event = {"folder": folder, "days": len(days), "bytes": size, "writable": os.access(folder, os.W_OK)}
+    synced = home.synced(folder)
+    if synced is not None:
+        told["synced_at"] = when.stamp(synced)
+    if days:
+        told |= {"first_day": days[0].name, "last_day": days[-1].name}
+    try:
+        problems = list(upkeep.verify_days(folder, [day.name for day in days[-2:]]))
+    except OSError as error:
+        problems = [
+            upkeep.Finding(error.filename or folder, f"cannot be looked through: {error.strerror}", "tok-log verify")
+        ]
+    if problems:
+        told["problems"] = [{"place": one.place, "error": one.problem, "hint": one.remedy} for one in problems]
+    return told
+
+
+def _prices(now: int) -> Event:
+    """When the prices were captured: each provider's newest capture, the oldest of them first."""
+    captured: dict[str, str] = {}
+    for provider, owner in pricing.load().providers.items():
+        captured[provider] = max((str(about.get("captured", "")) for about in owner["sources"].values()), default="")
+    known = {provider: day for provider, day in captured.items() if day}
+    oldest = min(known.values(), default="")
+    old = sorted(name for name, day in known.items() if when.moment(f"{day}T00:00:00Z") < now - OLD_PRICES_MS)
+    return {"oldest_capture": oldest, "newest_capture": max(known.values(), default=""), "older_than_30_days": old}
+
+
+def _blockers(parts: Event, settings: config.Config, folder: str) -> Iterable[Event]:
+    """What stands in the way of any right number."""
+    log = parts["log"]
+    if "error" not in log and not log["writable"]:
+        yield _told("log_unwritable", f"{folder} cannot be written", f"chmod u+rwx {folder}")
+    for one in parts["clients"]:
+        if one["files"] == 0 and one["source"] != "none" and "blocker" in one:
+            yield _told("client_not_found", f"{one['client']}: {one['blocker']}", "tok-status --table")
+    if _nothing(parts):
+        yield _told("nothing_found", "no client has written logs here, and the log is empty", "tok-init --detect")
+
+
+def _nothing(parts: Event) -> bool:
+    return not any(one["files"] for one in parts["clients"]) and isinstance(parts["sources"], dict)
+
+
+def _next_actions(parts: Event, settings: config.Config) -> Iterable[Event]:
+    """What would make the numbers better, most useful first."""
+    log, found = parts["log"], [one for one in parts["clients"] if one["files"]]
+    if "error" in log and found:
+        yield _told("run_sync", "the clients' logs were never taken in", "tok-sync")
+    elif found and _behind(found, log):
+        yield _told("run_sync", "clients wrote logs since the log was last synced", "tok-sync")
+    if log.get("problems"):
+        yield _told("verify_log", log["problems"][0]["error"], "tok-log verify")
+    yield from _about_signals(parts)
+    if isinstance(parts["unpriced"], list) and parts["unpriced"]:
+        names = sorted({str(one.get("model", "unknown")) for one in parts["unpriced"]})
+        yield _told(
+            "price_models", f"{len(names)} models have no price: {', '.join(names[:5])}", "tok-cost --since 30d --by model"
+        )
+    elif isinstance(parts["unpriced"], dict):
+        yield _told("mend_prices", parts["unpriced"]["error"], parts["unpriced"]["hint"])
+    for row in parts["proxy"] if isinstance(parts["proxy"], list) else ():
+        for advice in row.get("advice", ()):
+            yield _told("read_usage", f"{row['provider']}: the usage of some answers is unknown", advice)
+    cron = parts["wiring"]["cron"]
+    if found and not cron.get("tok-sync") and "error" not in cron:
+        line = "(crontab -l; echo '*/5 * * * * tok-sync >/dev/null 2>&1') | crontab -"
+        yield _told(
+            "schedule_sync", "clients delete their logs after some weeks, and nothing runs tok-sync at intervals", line
+        )
+    if parts["prices"]["older_than_30_days"]:
+        old = ", ".join(parts["prices"]["older_than_30_days"][:5])
+        yield _told("update_prices", f"prices older than 30 days: {old}", "pip install --upgrade tokenops")
+    if settings.warnings:
+        yield _told("mend_config", settings.warnings[0], f"edit {settings.path}")
+
+
+def _about_signals(parts: Event) -> Iterable[Event]:
+    found = {one["client"] for one in parts["clients"] if one["files"]}
+    signals = parts["signals"]
+    known = {one["provider"] for one in signals if "headroom_pct" in one} if isinstance(signals, list) else set()
+    if isinstance(signals, dict):
+        yield _told("set_plan", signals["error"], "tok-init --detect")
+    elif silent := sorted({one["provider"] for one in signals} - known):
+        yield _told("read_meters", f"no reading of {', '.join(silent)}: headroom is unknown", "tok-init --detect")
+    line = parts["wiring"]["statusline"]
+    if "claude-code" in found and not line["ours"]:
+        how = "tok-init --yes" if not line["set"] else "tok-init"
+        yield _told("record_statusline", "Claude Code's status line could record its plan's limits", how)
+
+
+def _behind(found: Sequence[Event], log: Event) -> bool:
+    newest = max((one.get("newest", "") for one in found), default="")
+    synced = log.get("synced_at", "")
+    return not synced or (newest > synced and when.moment(newest) - when.moment(synced) > STALE_MS)
+
+
+def _told(name: str, what: str, do: str) -> Event:
+    return {"id": name, "what": what, "do": do}
+
+
+_WEIGHTY = ("run_sync", "verify_log", "price_models", "mend_prices", "mend_config")
+
+
+def _state(parts: Event, blockers: Sequence[Event], actions: Sequence[Event]) -> str:
+    """not_configured: there is nothing to read. not_ready: something blocks. degraded: something is wrong or missing."""
+    if _nothing(parts):
+        return "not_configured"
+    if blockers:
+        return "not_ready"
+    return "degraded" if any(one["id"] in _WEIGHTY for one in actions) else "ready"
+
+
+def table(told: Event, shape: str, color: bool) -> str:
+    """The report for people: what blocks and what to do first, then the parts."""
+    lines = [f"{told['state'].replace('_', ' ')}, as of {told['as_of']}\n"]
+    for key, title in (("blockers", "blocks"), ("next_actions", "to do")):
+        lines += [f"{title}: {one['what']}\n    {one['do']}\n" for one in told[key]]
+    made = ["".join(lines), status.table(told["clients"], shape, color)]
+    if isinstance(told["proxy"], list):
+        made.append(status.proxied_table(told["proxy"], shape, color))
+    if isinstance(told["sources"], list):
+        made.append(status.sources_table(told["sources"], shape, color))
+    if isinstance(told["signals"], list):
+        made.append(status.signals_table(told["signals"], shape, color))
+    log, prices = told["log"], told["prices"]
+    if "error" not in log:
+        made.append(f"log: {log['folder']}, {log['days']} days, {log['bytes'] / 1e6:,.1f} MB\n")
+    made.append(f"prices: captured {prices['oldest_capture']} to {prices['newest_capture']}\n")
+    return "\n".join(made)

@@ -1,0 +1,136 @@
+"""The doctor: each thing that can be wrong is named, with a command that mends it."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+
+import pytest
+
+from conftest import Json, Run, claude, lines, objects, put
+from tokenops import events, jsonl, store, when
+
+NOW = "2026-11-21T09:30:00.000Z"
+ENV = {"TOKENOPS_NOW": NOW}
+
+
+def told(run: Run, status: int | None = None, **env: str) -> Json:
+    (found,) = objects(run("tok-status --json", env=ENV | env, status=status).stdout)
+    return found
+
+
+def ids(rows: list[Json]) -> list[str]:
+    return [row["id"] for row in rows]
+
+
+def test_nothing_here(run: Run) -> None:
+    found = told(run, 1)
+    assert (found["state"], ids(found["blockers"])) == ("not_configured", ["nothing_found"])
+    for part in ("sources", "signals", "proxy", "log"):
+        assert found[part].keys() == {"error", "hint"}, part
+    shown = run("tok-status --table", env=ENV, status=1).stdout.decode()
+    assert (
+        shown.startswith("not configured") and "no client's logs were found; looked for those of claude-code, codex" in shown
+    )
+
+
+def test_logs_that_were_never_taken_in(run: Run, environment: dict[str, str]) -> None:
+    put(pathlib.Path(environment["HOME"]) / ".claude/projects/p/s.jsonl", lines([claude("msg_1", ts="2026-11-20T09:00:00.000Z")]))
+    found = told(run, 0)
+    assert found["state"] == "degraded" and ids(found["next_actions"])[0] == "run_sync"
+    (mine,) = (row for row in found["clients"] if row["files"])
+    assert mine["client"] == "claude-code" and mine["newest"]
+    run("tok-sync")
+    found = told(run, 0)
+    assert "run_sync" not in ids(found["next_actions"]) and "record_statusline" in ids(found["next_actions"])
+    assert [(row["source"], row["turn"]) for row in found["sources"]] == [("claude-code-jsonl", 1)]
+
+
+def logged(environment: dict[str, str], *records: Json) -> str:
+    folder = environment["TOKENOPS_HOME"]
+    store.append(folder, map(jsonl.line_of, records))
+    return folder
+
+
+def turn(**more: object) -> Json:
+    about = {
+        "id": "msg_1",
+        "kind": "turn",
+        "source": "claude-code-jsonl",
+        "provider": "anthropic",
+        "model": "claude-opus-4-8",
+    }
+    return {"v": 1, "ts": "2026-11-21T09:00:00.000Z", **about, "turns": 1, "output_tokens": 7, **more}
+
+
+def meter(used: float, minutes: int = 5) -> Json:
+    at = when.moment(NOW)
+    about = {"window": "five_hour", "window_minutes": 300, "resets_at": when.stamp(at + 3_600_000)}
+    return events.meter("claude-code-statusline", "anthropic", when.stamp(at - minutes * 60_000), used=used, **about)
+
+
+def test_signals_of_plans(run: Run, environment: dict[str, str]) -> None:
+    logged(environment, turn(), meter(0.4))
+    run("tok-plan set anthropic claude-max-20x")
+    run("tok-plan set openai gpt-plus")
+    found = told(run, 0)
+    rows = {row["provider"]: row for row in found["signals"]}
+    assert (rows["anthropic"]["headroom_pct"], rows["anthropic"]["signal_quality"]["level"]) == (60, "high")
+    assert "headroom_pct" not in rows["openai"] and rows["openai"]["signal_quality"]["source"] == "mcp_tool_pings"
+    action = next(row for row in found["next_actions"] if row["id"] == "read_meters")
+    assert "openai" in action["what"] and "anthropic" not in action["what"]
+
+
+@pytest.mark.parametrize(
+    ("what", "identifier"),
+    [("unpriced", "price_models"), ("torn", "verify_log"), ("config", "mend_config"), ("prices", "mend_prices")],
+)
+def test_what_is_wrong_is_named(what: str, identifier: str, run: Run, environment: dict[str, str]) -> None:
+    folder = logged(environment, turn(model="no-such-model-9" if what == "unpriced" else "claude-opus-4-8"))
+    if what == "torn":
+        with pathlib.Path(folder, "events/2026-11-21.jsonl").open("ab") as file:
+            file.write(b'{"v":1,"ts":"2026')
+    if what == "config":
+        put(pathlib.Path(environment["HOME"]) / ".config/tokenops/config.yaml", b"plan: {}\n")
+    more = {"TOKENOPS_PRICING_PATH": put(pathlib.Path(folder, "mine.yaml"), b"models: [")} if what == "prices" else {}
+    found = told(run, None, **{name: str(value) for name, value in more.items()})
+    assert found["state"] == "degraded" and identifier in ids(found["next_actions"])
+
+
+def test_a_place_that_does_not_exist_blocks(run: Run, environment: dict[str, str]) -> None:
+    logged(environment, turn())
+    found = told(run, 1, CODEX_HOME="/nowhere")
+    assert (found["state"], ids(found["blockers"])) == ("not_ready", ["client_not_found"])
+
+
+def test_wiring(run: Run, environment: dict[str, str]) -> None:
+    settings = pathlib.Path(environment["HOME"]) / ".claude/settings.json"
+    put(settings, json.dumps({"statusLine": {"type": "command", "command": "tok-statusline --wrap mine"}}).encode())
+    urls = {"ANTHROPIC_BASE_URL": "http://127.0.0.1:7878/anthropic", "OPENAI_BASE_URL": "https://api.openai.com/v1"}
+    found = told(run, None, **urls)["wiring"]
+    assert found["statusline"] == {"set": True, "ours": True} and found["proxy"]["base_urls"] == ["ANTHROPIC_BASE_URL"]
+    assert found["cron"].keys() <= {"tok-sync", "tok-poll", "error", "hint"}
+    put(settings, b"{ not json")
+    assert told(run)["wiring"]["statusline"] == {"set": False, "ours": False}
+
+
+def test_it_changes_nothing_and_holds_no_secret(run: Run, environment: dict[str, str]) -> None:
+    logged(environment, turn(), meter(0.4))
+    told(run)
+    folder = pathlib.Path(environment["TOKENOPS_HOME"], "events")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    secret = "sk-ant-oat01-0123456789abcdef"
+    done = run(
+        "tok-status --json",
+        env=ENV | {"ANTHROPIC_API_KEY": secret, "ANTHROPIC_BASE_URL": f"http://{secret}@x:7878"},
+        status=None,
+    )
+    assert secret.encode() not in done.stdout + done.stderr
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not here")
+def test_every_next_action_has_the_same_three_fields(run: Run) -> None:
+    for row in [*told(run, 1)["blockers"], *told(run, 1)["next_actions"]]:
+        assert row.keys() == {"id", "what", "do"} and all(row.values())
