@@ -19,7 +19,7 @@ from tokenops import home, store, when, windows
 from tokenops.windows import Key, Seen
 
 _NEEDLE = b'"kind":"meter"'
-_FORMAT = 1
+_FORMAT = 2
 # What is new is kept once it is this long: until then parsing it again takes less than 3 ms.
 _SLACK = 1 << 17
 # So many bytes before where reading stopped, a whole record, tell whether a file is still the same.

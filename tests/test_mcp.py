@@ -1,0 +1,363 @@
+"""The tools: what each gives is what its command gives, in both eras of the protocol, whatever the log holds."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import jsonschema
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
+
+from conftest import Json, Run, objects
+from tokenops import agent, config, events, jsonl, pricing, store, tools, when
+
+NOW = "2026-11-21T09:30:00.000Z"
+AT = when.moment(NOW)
+ERAS = ("legacy", "auto")
+SESSION = "tokenops_session_budget"
+
+
+def turn(number: int, minutes: int, **more: Any) -> Json:
+    about = {
+        "kind": "turn",
+        "id": f"msg_{number}",
+        "source": "claude-code-jsonl",
+        "client": "claude-code",
+        "project": f"p{number % 3}",
+    }
+    about |= {"session_id": f"s{number % 5}", "provider": "anthropic", "model": "claude-opus-4-8", "turns": 1}
+    counts = {"input_tokens": 10 + number, "cache_read_tokens": 5000, "output_tokens": 7 * number}
+    return {"v": 1, "ts": when.stamp(AT - minutes * 60_000), **about, **counts, **more}
+
+
+def meter(used: float, minutes: int = 5, account: str = "", resets: int = 60, **more: Any) -> Json:
+    about: Json = {"window": "five_hour", "window_minutes": 300, "resets_at": when.stamp(AT + resets * 60_000), **more}
+    seen = when.stamp(AT - minutes * 60_000)
+    return events.meter("claude-code-statusline", "anthropic", seen, used=used, account=account or None, **about)
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The zone of this process is that of the commands."""
+    monkeypatch.setenv("TZ", "UTC")
+
+
+@pytest.fixture
+def folder(environment: dict[str, str]) -> str:
+    store.append(environment["TOKENOPS_HOME"], [])
+    return environment["TOKENOPS_HOME"]
+
+
+def log(folder: str, *records: Json) -> None:
+    store.append(folder, map(jsonl.line_of, records))
+
+
+def desk(folder: str, environment: dict[str, str], settings: config.Config | None = None) -> tools.Desk:
+    given = settings or config.load(environment, environment["HOME"])
+    session = tools.Session(folder, environment, environment["HOME"], lambda: AT, lambda: given, pricing.load, lambda: "")
+    return tools.Desk(session)
+
+
+def in_memory(
+    folder: str, environment: dict[str, str], mode: Any, calls: Callable[[Client], Any], which: str = "all"
+) -> list[str]:
+    """Talk to the server in memory; the names of the tools that were called."""
+    called: list[str] = []
+
+    async def talk() -> None:
+        async with Client(agent.server(tools.chosen(which), desk(folder, environment), called.append), mode=mode) as client:
+            await calls(client)
+
+    anyio.run(talk)
+    return called
+
+
+def over_stdio(environment: dict[str, str], calls: Callable[[Client], Any], *args: str, mode: Any = "auto") -> None:
+    """Talk to the real process."""
+
+    async def talk() -> None:
+        given = StdioServerParameters(command="tok-mcp", args=list(args), env={**environment, "TOKENOPS_NOW": NOW})
+        async with Client(stdio_client(given), mode=mode) as client:
+            await calls(client)
+
+    anyio.run(talk)
+
+
+# Arguments for the tools that need some; a tool that changes things is tried apart.
+NEEDED = {"tokenops_plan_set": {"provider": "anthropic", "plan": "claude-pro"}, "tokenops_provider_set": {"provider": "openai", "url": "https://example.test"}}  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ERAS)
+def test_every_tool_answers_what_its_schema_says(mode: str, folder: str, environment: dict[str, str]) -> None:
+    log(folder, meter(0.4), *(turn(number, 9 * number) for number in range(1, 40)))
+
+    async def calls(client: Client) -> None:
+        listed = (await client.list_tools()).tools
+        assert [tool.name for tool in listed] == list(tools.TOOLS)
+        for tool in listed:
+            jsonschema.Draft202012Validator.check_schema(tool.input_schema)
+            assert tool.output_schema and tool.annotations and tool.description
+            assert tool.annotations.read_only_hint is not (tool.name in NEEDED)
+            answer = await client.call_tool(tool.name, NEEDED.get(tool.name, {}))
+            assert not answer.is_error, answer.content
+            jsonschema.validate(answer.structured_content, tool.output_schema)
+            text, told = answer.content
+            assert text.type == told.type == "text" and text.text.strip()
+            assert json.loads(told.text) == answer.structured_content
+
+    assert in_memory(folder, environment, mode, calls) == list(tools.TOOLS)
+
+
+COMMANDS = [
+    (SESSION, {}, "tok-budget --json", "budgets"),
+    (
+        SESSION,
+        {"provider": "anthropic", "model": "claude-opus-4-8"},
+        "tok-budget anthropic --model claude-opus-4-8 --json",
+        "budgets",
+    ),
+    ("tokenops_spend_summary", {"since": "7d"}, "tok-cost --log --by none --since 7d", "rows"),
+    ("tokenops_spend_by", {"by": "day,model", "since": "7d"}, "tok-cost --log --by day,model --since 7d", "rows"),
+    ("tokenops_spend_by", {"project": "p1"}, "tok-cost --log --project p1", "rows"),
+    (
+        "tokenops_spend_by",
+        {"since": "2026-11-20", "until": "2026-11-20"},
+        "tok-cost --log --since 2026-11-20 --until 2026-11-20",
+        "rows",
+    ),
+    (
+        "tokenops_sessions",
+        {"since": "7d"},
+        "tok-cost --log --by session,project --since 7d | jq -sc 'sort_by(.to) | reverse | .[]'",
+        "rows",
+    ),
+    ("tokenops_plan_list", {}, "tok-plan list --json", "plans"),
+    ("tokenops_provider_list", {}, "tok-provider list --json", "providers"),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "command", "key"), COMMANDS)
+def test_a_tool_says_what_its_command_says(
+    name: str, given: Json, command: str, key: str, folder: str, environment: dict[str, str], run: Run
+) -> None:
+    log(folder, meter(0.4), *(turn(number, 61 * number) for number in range(1, 40)))
+    run("tok-plan set anthropic claude-max-20x")
+    told = objects(run(command, env={"TOKENOPS_NOW": NOW}, status=None).stdout)
+    assert told
+    found: list[Json] = []
+
+    async def calls(client: Client) -> None:
+        found.append((await client.call_tool(name, given)).structured_content or {})
+
+    in_memory(folder, environment, "auto", calls)
+    made = [{key: value for key, value in row.items() if key != "as_of"} for row in found[0][key]]
+    assert made == [{key: value for key, value in row.items() if key != "as_of"} for row in told]
+
+
+def test_status_says_what_the_doctor_says(folder: str, environment: dict[str, str], run: Run) -> None:
+    log(folder, turn(1, 5))
+    (told,) = objects(run("tok-status --json", env={"TOKENOPS_NOW": NOW}, status=None).stdout)
+    found = desk(folder, environment).ask(tools.TOOLS["tokenops_status"], {}).found
+    assert {**found, "as_of": ""} == {**told, "as_of": ""}
+    assert desk(folder, environment).ask(tools.TOOLS["tokenops_data_sources"], {}).found["sources"] == told["sources"]
+
+
+# What an agent sees of its budget in each state of the world: percent left, reset, action, level, source.
+BUDGETS: list[tuple[str, list[Json], str, list[tuple[Any, ...]]]] = [
+    ("no data", [], "", []),
+    ("plan only", [], "claude-max-20x", [(None, None, "continue", "low", "mcp_tool_pings")]),
+    ("stale", [meter(0.4, 280, resets=10)], "", [(60, "10m", "continue", "low", "statusline")]),
+    ("void", [meter(0.4, 280, resets=-10)], "", [(None, None, "continue", "low", "mcp_tool_pings")]),
+    ("fresh", [meter(0.4, 1)], "claude-max-20x", [(60, "1h00m", "continue", "high", "statusline")]),
+    ("nearly", [meter(0.85, 1)], "", [(15, "1h00m", "slow_down", "high", "statusline")]),
+    ("exhausted", [meter(1.0, 1)], "", [(0, "1h00m", "wait_for_reset", "high", "statusline")]),
+    ("two accounts", [meter(0.4, 1, "a"), meter(0.9, 1, "b")], "", [(60, "1h00m", "continue", "high", "statusline"), (10, "1h00m", "slow_down", "high", "statusline")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "records", "plan", "expected"), BUDGETS, ids=[case[0] for case in BUDGETS])
+def test_session_budget(
+    what: str,
+    records: list[Json],
+    plan: str,
+    expected: list[tuple[Any, ...]],
+    folder: str,
+    environment: dict[str, str],
+    run: Run,
+) -> None:
+    log(folder, *records)
+    if plan:
+        run(f"tok-plan set anthropic {plan}")
+    answer = desk(folder, environment).ask(tools.TOOLS[SESSION], {})
+    told = [
+        (
+            row["headroom_pct"],
+            row["window_resets_in"],
+            row["recommended_action"],
+            row["signal_quality"]["level"],
+            row["signal_quality"]["source"],
+        )
+        for row in answer.found["budgets"]
+    ]
+    assert told == expected
+    assert all(row["signal_quality"]["caveat"] for row in answer.found["budgets"])
+    # A coloured gauge leads; unknown is no empty gauge.
+    first = answer.text.split(" ")[0]
+    colours = {"continue": "\U0001f7e9", "slow_down": "\U0001f7e8", "wait_for_reset": "\U0001f7e5"}
+    if expected and expected[0][0] is None:
+        assert set(first) == {"❔"}
+    elif expected:
+        assert first.count(colours[expected[0][2]]) == round(expected[0][0] / 10) and len(first) == 10
+    else:
+        assert "tok-init --detect" in answer.text and answer.found["next_actions"] == ["tok-init --detect"]
+
+
+WRONG = [
+    ("tokenops_spend_summary", {"sinse": "7d"}, "no argument 'sinse'; did you mean 'since'?"),
+    ("tokenops_status", {"x": 1}, "no argument 'x'; it takes none"),
+    ("tokenops_spend_summary", {"since": 7}, "since is '7'; expected a string"),
+    ("tokenops_spend_summary", {"since": "soon"}, "give 7d, 24h, today"),
+    ("tokenops_spend_by", {"by": "colour"}, "no such field; choose from"),
+    ("tokenops_top_consumers", {"limit": 99}, "limit is 99; give 1 to 50"),
+    ("tokenops_top_consumers", {"limit": True}, "expected an integer"),
+    ("tokenops_plan_set", {"plan": "claude-pro"}, "needs 'provider'"),
+    ("tokenops_plan_set", {"provider": "anthropic", "plan": "claude-pra"}, "claude-pro"),
+    ("tokenops_plan_set", {"provider": "openai", "plan": "claude-pro"}, "is a plan of anthropic"),
+    ("tokenops_provider_set", {"provider": "openai", "url": "no address"}, "openai"),
+]
+
+
+@pytest.mark.parametrize("mode", ERAS)
+def test_what_is_wrong_is_said_in_a_sentence(mode: str, folder: str, environment: dict[str, str]) -> None:
+    async def calls(client: Client) -> None:
+        for name, given, said in WRONG:
+            answer = await client.call_tool(name, given)
+            assert answer.is_error and said in answer.content[0].text, (name, given, answer.content)
+
+    in_memory(folder, environment, mode, calls)
+    assert not pathlib.Path(environment["HOME"], ".config").exists()
+
+
+def test_a_whole_number_as_text_is_taken(folder: str, environment: dict[str, str]) -> None:
+    log(folder, *(turn(number, number) for number in range(1, 9)))
+    assert len(desk(folder, environment).ask(tools.TOOLS["tokenops_top_consumers"], {"limit": "2"}).found["rows"]) == 2
+
+
+def test_what_is_broken_is_no_crash(folder: str, environment: dict[str, str]) -> None:
+    broken = config.Config({"thresholds": {"budget": {"slow_down": "often"}}, "plans": {"anthropic": 7}}, "here.yaml", [])
+    for name in (SESSION, "tokenops_plan_list"):
+        with pytest.raises(tools.Failed, match=r"here\.yaml"):
+            desk(folder, environment, broken).ask(tools.TOOLS[name], {})
+
+
+def test_setting_a_plan_is_seen_at_once(folder: str, environment: dict[str, str]) -> None:
+    async def calls(client: Client) -> None:
+        before = await client.call_tool("tokenops_plan_list", {})
+        await client.call_tool("tokenops_plan_set", {"provider": "anthropic", "plan": "claude-max-5x"})
+        after = await client.call_tool("tokenops_plan_list", {})
+        assert before.structured_content == {"plans": []} and "claude-max-5x" in json.dumps(after.structured_content)
+
+    over_stdio(environment, calls, "--tools", "plan_list,plan_set")
+
+
+@pytest.mark.parametrize("mode", ERAS)
+def test_the_real_process(mode: str, folder: str, environment: dict[str, str], run: Run) -> None:
+    log(folder, meter(0.4))
+
+    async def calls(client: Client) -> None:
+        assert [tool.name.removeprefix("tokenops_") for tool in (await client.list_tools()).tools] == list(tools.DEFAULT)
+        answer = await client.call_tool(SESSION, {})
+        assert answer.structured_content and answer.structured_content["budgets"][0]["headroom_pct"] == 60
+        found = {str(one.uri) for one in (await client.list_resources()).resources}
+        assert found == set(tools.resources())
+        plans = json.loads((await client.read_resource("tokenops://plans")).contents[0].text)  # type: ignore[union-attr]
+        assert any(plan["plan"] == "claude-max-20x" for plan in plans["plans"])
+        schema = json.loads((await client.read_resource("tokenops://schema/event")).contents[0].text)  # type: ignore[union-attr]
+        jsonschema.validate(meter(0.4), schema)
+        jsonschema.validate(turn(1, 2), schema)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**turn(1, 2), "prompt": "x"}, schema)
+
+    over_stdio(environment, calls, mode=mode)
+    pings = objects(run("tok-cat --kind ping").stdout)
+    assert [(one["source"], one["tool"]) for one in pings] == [("mcp", SESSION)]
+    assert run("tok-cost --log --since 30d --json", env={"TOKENOPS_NOW": NOW}).stdout == b""
+
+
+def test_a_thousand_calls_change_no_number(folder: str, environment: dict[str, str], run: Run) -> None:
+    log(folder, meter(0.4), *(turn(number, 9 * number) for number in range(1, 40)))
+    asked = desk(folder, environment)
+    asked.clock = lambda: next(ticks)
+    ticks = iter(range(0, 10**6, 3))  # no answer is given twice
+    names = [SESSION, "tokenops_spend_summary", "tokenops_data_sources"]
+    first = {name: json.dumps(asked.ask(tools.TOOLS[name], {}).found["rows" if name.endswith("summary") else "budgets" if name == SESSION else "sources"]) for name in names}  # fmt: skip
+    cost = run("tok-cost --log --since 30d --json | jq -c 'del(.as_of)'", env={"TOKENOPS_NOW": NOW}).stdout
+    for number in range(1000):
+        name = names[number % 3]
+        store.append(folder, [jsonl.line_of(tools.ping(name, AT + number, number))], durable=False)
+        found = asked.ask(tools.TOOLS[name], {}).found
+        if name != "tokenops_data_sources":
+            assert json.dumps(found["rows" if name.endswith("summary") else "budgets"]) == first[name]
+        else:
+            assert [row for row in found["sources"] if row["source"] != "mcp"] == json.loads(first[name])
+    assert run("tok-cost --log --since 30d --json | jq -c 'del(.as_of)'", env={"TOKENOPS_NOW": NOW}).stdout == cost
+
+
+def test_only_the_protocol_is_written_and_the_end_of_input_is_the_end(environment: dict[str, str]) -> None:
+    asked = [
+        {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}},
+        {"jsonrpc": "2.0", "method": "notifications/initialized"},
+        {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "tokenops_status", "arguments": {}}},
+        {"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": {"name": "tokenops_no_such", "arguments": {}}},
+    ]  # fmt: skip
+    begun = time.monotonic()
+    with subprocess.Popen(
+        ["tok-mcp"], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin and process.stdout
+        process.stdin.write(b"this is no JSON\n" + b"".join(json.dumps(one).encode() + b"\n" for one in asked))
+        process.stdin.flush()
+        said = [json.loads(process.stdout.readline()) for _ in range(3)]
+        process.stdin.close()
+        rest = process.stdout.read()
+        assert process.wait(10) == 0
+    assert time.monotonic() - begun < 20
+    assert {one.get("id") for one in said} >= {1, 2} and all(one["jsonrpc"] == "2.0" for one in said)
+    assert all(json.loads(line)["jsonrpc"] == "2.0" for line in rest.splitlines())
+
+
+def test_a_log_that_cannot_be_written_still_answers(environment: dict[str, str]) -> None:
+    pathlib.Path(environment["TOKENOPS_HOME"]).write_text("in the way")
+
+    async def calls(client: Client) -> None:
+        answer = await client.call_tool("tokenops_plan_list", {})
+        assert answer.structured_content == {"plans": []}
+
+    over_stdio(environment, calls, "--tools", "plan_list")
+
+
+def test_which_tools(run: Run) -> None:
+    assert [tool.name for tool in tools.chosen("tokenops_status, session_budget")] == ["tokenops_status", SESSION]
+    assert b"there is no tool 'statis'; the nearest is 'tokenops_status'" in run("tok-mcp --tools statis", status=2).stderr
+    assert b"name at least one tool" in run("tok-mcp --tools ,", status=2).stderr
+
+
+def test_the_list_costs_little_context(folder: str, environment: dict[str, str]) -> None:
+    """As a host gives it to a model: names, descriptions and schemas. Counted with the tokenizer of a current model."""
+    bpe = pytest.importorskip("bpe_openai")
+    found: list[Json] = []
+
+    async def calls(client: Client) -> None:
+        found.extend(
+            tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in (await client.list_tools()).tools
+        )
+
+    in_memory(folder, environment, "auto", calls, "default")
+    assert len(bpe.get_encoding("o200k_base").encode(json.dumps(found))) < 2500
