@@ -66,7 +66,7 @@ fuzz: $(VENV)/tools
 
 # The SDKs that the proxy's tests use are large, and disagree with each other's needs: they have a place of their own.
 SDKS := openai anthropic google-genai mistralai groq cohere ollama litellm
-CLIENTS := @anthropic-ai/claude-code@2.1.197 @openai/codex@0.169.0 @google/gemini-cli@0.61.0 opencode-ai@1.18.33
+CLIENTS := @anthropic-ai/claude-code@2.1.197 @openai/codex@0.169.0 @google/gemini-cli@0.61.0 opencode-ai@1.18.33 @modelcontextprotocol/inspector
 .venv-clients/installed:
 	$(PYTHON) -m venv .venv-clients
 	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check $(SDKS)
@@ -74,7 +74,7 @@ CLIENTS := @anthropic-ai/claude-code@2.1.197 @openai/codex@0.169.0 @google/gemin
 	@touch $@
 
 clients: $(VENV)/tools .venv-clients/installed
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_clients.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_clients.py tests/test_hosts.py
 
 clean:
 	rm -rf .venv .venv-second .venv-clients .venv-rivals build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
