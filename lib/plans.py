@@ -110,6 +110,16 @@ def in_force(bound: list[Binding], provider: str, day: str, account: str = "") -
     return list(latest.values())
 
 
+def covering(settings: config.Config, day: str) -> dict[str, str]:
+    """Provider -> the plans that cover its turns on a day. Raises Wrong."""
+    bound = bindings(settings)
+    return {
+        one.provider: ", ".join(held.plan for held in in_force(bound, one.provider, day))
+        for one in bound
+        if one.since <= day
+    }
+
+
 def bound_anew(bound: list[Binding], new: Binding) -> list[dict[str, str]]:
     """The bindings of a provider with one more, as the configuration writes them; one of the same day is replaced."""
     mine = [one for one in bound if one.provider == new.provider and (one.account, one.since) != (new.account, new.since)]
@@ -125,6 +135,15 @@ def beginning(bound: list[Binding], plan: Plan, since: str | None, account: str,
         raise Wrong(f"--from is {since!r}; expected a day such as 2026-11-01")
     first = not any(one.provider == plan.provider and one.account == account for one in bound)
     return Binding(plan.provider, plan.name, since or ("" if first else today), account)
+
+
+def bind(settings: config.Config, provider: str, name: str, today: str, since: str | None = None, account: str = "") -> None:
+    """Write to the configuration that a provider's plan is this one. Raises Wrong, config.Unchangeable, OSError."""
+    plan = named(name)
+    if plan.provider != provider:
+        raise Wrong(f"{plan.name} is a plan of {plan.provider}: tok-plan set {plan.provider} {plan.name}")
+    bound = bindings(settings)
+    config.change(settings, "plans", provider, bound_anew(bound, beginning(bound, plan, since, account, today)))
 
 
 def row(plan: Plan) -> dict[str, Any]:

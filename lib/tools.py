@@ -6,6 +6,7 @@ the protocol: bin/tok-mcp serves the table.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -305,6 +306,41 @@ def _plan_set(session: Session, given: Json) -> Answer:
     return _plan_list(session, {})
 
 
+def _task_start(session: Session, given: Json) -> Answer:
+    from tokenops import tasks
+
+    try:
+        name = tasks.start(session.folder, os.getcwd(), session.now(), given.get("title", ""), given.get("session", ""))
+    except tasks.Wrong as error:
+        raise Failed(str(error)) from None
+    return Answer({"task": name}, f"Task {name} is open; end it with tokenops_task_done.\n")
+
+
+def _task_done(session: Session, given: Json) -> Answer:
+    from tokenops import tasks
+
+    try:
+        name = tasks.finish(session.folder, os.getcwd(), session.now(), given.get("task", ""))
+    except tasks.Wrong as error:
+        raise Failed(str(error)) from None
+    session.catch_up()
+    (row,) = tasks.listed(session.folder, session.now(), session.catalogue, name)
+    return Answer({"task": name, "metrics": row["metrics"]}, tasks.table([row], "markdown", False))
+
+
+def _task_list(session: Session, given: Json) -> Answer:
+    from tokenops import tasks
+
+    now, tz = session.now(), when.zone(None)
+    session.catch_up()
+    try:
+        since = when.stamp(when.since(given.get("since", "30d"), now, tz))
+    except (ValueError, OverflowError) as error:
+        raise Failed(str(error)) from None
+    rows = tasks.listed(session.folder, now, session.catalogue, since=since)
+    return Answer({"tasks": rows}, tasks.table(rows, "markdown", False) if rows else "No task in this span.\n")
+
+
 def _provider_list(session: Session, given: Json) -> Answer:
     from tokenops import providers
 
@@ -442,6 +478,32 @@ _TABLE = (
         "tok-provider set",
         changes=True,
         needs=("provider", "url"),
+    ),
+    Tool(
+        "tokenops_task_start",
+        "Open a task: what is spent in this project until tokenops_task_done is counted as its cost.",
+        {"title": {"type": "string", "description": "a few words; stored"}, "session": _TEXT},
+        {"task": _TEXT},
+        _task_start,
+        "tok-task start",
+        changes=True,
+    ),
+    Tool(
+        "tokenops_task_done",
+        "End a task, and see what it took.",
+        {"task": {"type": "string", "description": "default: the one of this project opened last"}},
+        {"task": _TEXT, "metrics": {"type": "object"}},
+        _task_done,
+        "tok-task done",
+        changes=True,
+    ),
+    Tool(
+        "tokenops_task_list",
+        "Tasks and what they took.",
+        {"since": {"type": "string", "description": "default 30d"}},
+        {"tasks": _ROWS},
+        _task_list,
+        "tok-task list --metrics --since 30d",
     ),
     Tool("tokenops_help", "All tools, and the command whose face each is.", {}, {"tools": _ROWS}, _help, "tok-mcp --help"),
 )

@@ -91,7 +91,7 @@ def over_stdio(environment: dict[str, str], calls: Callable[[Client], Any], *arg
 
 
 # Arguments for the tools that need some; a tool that changes things is tried apart.
-NEEDED = {"tokenops_plan_set": {"provider": "anthropic", "plan": "claude-pro"}, "tokenops_provider_set": {"provider": "openai", "url": "https://example.test"}}  # fmt: skip
+NEEDED = {"tokenops_task_start": {"title": "mend it"}, "tokenops_task_done": {}, "tokenops_plan_set": {"provider": "anthropic", "plan": "claude-pro"}, "tokenops_provider_set": {"provider": "openai", "url": "https://example.test"}}  # fmt: skip
 
 
 @pytest.mark.parametrize("mode", ERAS)
