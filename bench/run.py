@@ -293,6 +293,9 @@ def budget(chosen: argparse.Namespace) -> str:
     for name, line, before in (
         ("`tok-budget`, the log synced within two seconds", "tok-budget --json", just_synced),
         ("`tok-budget`, looking for news first", "tok-budget --json", long_ago),
+        ("`tok-burn`, the log synced within two seconds", "tok-burn --log --json", just_synced),
+        ("`tok-burn`, looking for news first", "tok-burn --log --json", long_ago),
+        ("`tok-burn --hours 168`, likewise", "tok-burn --log --json --hours 168", long_ago),
         ("`tok-statusline`, warm", status, just_synced),
         ("`tok-statusline`, working today out anew", status, stale),
         ("twenty `tok-statusline` at once, all of them", at_once, stale),
@@ -305,7 +308,27 @@ def budget(chosen: argparse.Namespace) -> str:
             times.append(1000 * timing.once(line, env)[0])
         times.sort()
         rows.append([name, f"{statistics.median(times):.0f} ms", f"{times[-1]:.0f} ms"])
-    return timing.table(["command", "median", "slowest"], rows)
+    return timing.table(["command", "median", "slowest"], rows) + "\n" + _agent(env, chosen.runs)
+
+
+def _agent(env: dict[str, str], runs: int) -> str:
+    """The same by tok-mcp."""
+    found: dict[str, list[float]] = collections.defaultdict(list)
+    for _ in range(min(runs, 5)):
+        (OUT / "log-budget/synced").touch()
+        done = subprocess.run([sys.executable, ROOT / "bench/agent_load.py"], env=env, capture_output=True, check=True)
+        for name, value in json.loads(done.stdout).items():
+            found[name].append(value)
+    told = {name: statistics.median(values) for name, values in found.items()}
+    rows = [
+        ["the first answer, the start included", f"{told['first']:,.0f} ms"],
+        ["500 answers, one after another: median", f"{told['p50']:.1f} ms"],
+        ["the 99th of a hundred", f"{told['p99']:.1f} ms"],
+        ["the slowest", f"{told['slowest']:.0f} ms"],
+        ["an answer two seconds after the last", f"{told['apart']:.0f} ms"],
+        ["200 at once, all of them", f"{told['at_once']:,.0f} ms"],
+    ]
+    return timing.table(["`tok-mcp`, session_budget", "took"], rows)
 
 
 class Running:

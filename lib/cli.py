@@ -204,25 +204,30 @@ def zone(chosen: argparse.Namespace) -> datetime.tzinfo:
         raise Fault(f"--tz: {error}") from None
 
 
-def configuration() -> config.Config:
-    """The user's configuration. Says what in it is not understood. Raises Fault."""
+def settings() -> config.Config:
+    """The user's configuration. Raises Fault."""
     from tokenops import catalog, config
 
     try:
-        found = config.load(os.environ, os.path.expanduser("~"))
+        return config.load(os.environ, os.path.expanduser("~"))
     except catalog.Malformed as error:
         raise Fault(str(error)) from None
+
+
+def configuration() -> config.Config:
+    """The user's configuration. Says what in it is not understood. Raises Fault."""
+    found = settings()
     for warning in found.warnings:
         say(warning)
     return found
 
 
-def catalogue() -> pricing.Catalogue:
-    """The prices: built in, with the user's own. Raises Fault."""
+def catalogue(settings: config.Config | None = None) -> pricing.Catalogue:
+    """The prices: built in, with the user's own (of `settings`, where they were read before). Raises Fault."""
     from tokenops import catalog, config, pricing
 
     try:
-        return pricing.load(config.pricing_path(configuration(), os.environ))
+        return pricing.load(config.pricing_path(settings or configuration(), os.environ))
     except catalog.Malformed as error:
         raise Fault(str(error)) from None
     except OSError as error:
@@ -310,7 +315,8 @@ def caught_up(notices: Notices) -> tuple[str, str]:
     # 8 MiB are parsed in 20 ms on one processor.
     budget = None if last is None else sync.Budget(8 << 20, time.monotonic() + 0.03)
     try:
-        found = readers.found((), (), os.environ, os.path.expanduser("~"), notices.note)
+        switched = settings().get("vendor_usage")
+        found = readers.found((), (), os.environ, os.path.expanduser("~"), notices.note, switched)
         with progress("reading the clients' logs for the first time") as told:
             outcomes = sync.run(folder, found, jobs=1 if budget else None, told=lambda name: told, budget=budget)
     except (readers.NotFound, workers.Died) as error:

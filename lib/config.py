@@ -5,16 +5,23 @@ Keys of the original TokenOps keep their names and meaning. An unknown key is a 
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tokenops import cards, catalog, home
 
 Data = dict[str, Any]
 
+# Sources that tok-sync reads. Each can be switched off, and read elsewhere than usual; `claude_code` is the stats cache.
+READERS = (
+    *("claude_code_jsonl", "codex_jsonl", "opencode", "gemini_cli", "copilot_cli", "qwen_code", "kimi_cli", "kilo", "amp"),
+    *("droid", "goose", "hermes", "pi", "openclaw", "cursor_csv", "claude_code", "claude_code_usage_cache"),
+)
+_POLLED: Data = {"enabled": None, "interval": None, "url": None, "consented": None}
 # Known keys; {} below a key: its own keys are the user's (names of providers, clients, KPIs).
 KNOWN: Data = {
     "pricing": {"path": None},
@@ -26,7 +33,21 @@ KNOWN: Data = {
         "include_usage": None,
         "routes": {},
     },
+    "vendor_usage": {
+        **{name: {"enabled": None, "root": None, "path": None, "interval": None} for name in READERS},
+        "anthropic": {**_POLLED, "admin_key": None, "bucket_width": None},
+        "anthropic_cookie": {**_POLLED, "session_key": None, "org_id": None},
+        "anthropic_oauth": {**_POLLED},
+        "cursor": {**_POLLED, "cookie": None, "user_id": None},
+        "github_copilot": {**_POLLED, "oauth_token": None},
+        "openai": {**_POLLED, "admin_key": None, "bucket_width": None},
+        "openrouter": {**_POLLED, "api_key": None},
+        "codex": {**_POLLED, "command": None},
+    },
 }
+# Keys whose value is a secret, unless it only says where one is. A file that holds one is never copied to the cache.
+SECRETS = ("admin_key", "session_key", "cookie", "oauth_token", "api_key", "admin_token")
+_IN_CLEAR = re.compile(rb"[\"']?(?:%s)[\"']?\s*:(?!\s*[\"']?(?:env|file):)\s*[^\s#}]" % "|".join(SECRETS).encode())
 # Environment variables that come before the file.
 ENVIRONMENT = {"TOKENOPS_PRICING_PATH": ("pricing", "path")}
 
@@ -60,7 +81,10 @@ def load(environment: Mapping[str, str], home: str) -> Config:
             text = file.read()
     except FileNotFoundError:
         return Config({}, path, [])
-    data, _ = catalog.compiled("config", {path: text}, lambda parsed: parsed[path])
+    if _IN_CLEAR.search(text):
+        data = catalog.parse(text, path)
+    else:
+        data, _ = catalog.compiled("config", {path: text}, lambda parsed: parsed[path])
     if data is None:
         data = {}
     if not isinstance(data, dict):
@@ -96,13 +120,20 @@ def change(config: Config, section: str, key: str, value: Any) -> None:
 
     Raises Unchangeable, OSError.
     """
+    changes(config, {(section, key): value})
+
+
+def changes(config: Config, wanted: Mapping[tuple[str, ...], Any]) -> None:
+    """Set several keys, each named by those above it; all of them or none. Raises Unchangeable, OSError."""
     try:
         with open(config.path, encoding="utf-8") as file:
             text = file.read()
     except FileNotFoundError:
         text = ""
+    made = text
     try:
-        made = edited(text, section, key, value)
+        for place, value in wanted.items():
+            made = edited_at(made, place, value)
     except Unchangeable as error:
         raise Unchangeable(f"{config.path}: {error}") from None
     if made != text:
@@ -112,38 +143,118 @@ def change(config: Config, section: str, key: str, value: Any) -> None:
 
 def edited(text: str, section: str, key: str, value: Any) -> str:
     """A file's text with a key of a section set, or (None) taken out. Raises Unchangeable."""
+    return edited_at(text, (section, key), value)
+
+
+def edited_at(text: str, place: Sequence[str], value: Any) -> str:
+    """A file's text with the key set that stands below others, or (None) taken out.
+
+    Only lines are changed, so that comments stay; YAML then has to agree that just this key changed. Raises Unchangeable.
+    """
     import yaml
 
+    try:
+        given = yaml.safe_load(text) or {}
+        wanted = _with(given, place, value)
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError):
+        raise Unchangeable("is not understood; mend it first") from None
     lines = text.splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines[-1] += "\n"
-    start = next((n for n, line in enumerate(lines) if re.match(rf"{section}\s*:\s*(?:#.*)?$", line)), None)
+    made = "".join(_changed(lines, place, value))
     try:
-        given = yaml.safe_load(text) or {}
-        wanted = dict(given.get(section) or {})
-    except (yaml.YAMLError, AttributeError, ValueError):
-        raise Unchangeable("is not understood; mend it first") from None
-    wanted.pop(key, None)
-    if value is not None:
-        wanted[key] = value
-    new = [f"  {key}: {json.dumps(value)}\n"] if value is not None else []
-    if start is None:
-        lines += [f"{section}:\n", *new] if new else []
-    else:
-        end = next((n for n in range(start + 1, len(lines)) if re.match(r"[^\s#]", lines[n])), len(lines))
-        block = (re.match(r"([ ]+)[^\s#]", line) for line in lines[start + 1 : end])
-        indent = next((found[1] for found in block if found), "  ")
-        at = next((n for n in range(start + 1, end) if re.match(rf"\s+[\"']?{re.escape(key)}[\"']?\s*:", lines[n])), None)
-        last = at + 1 if at is not None else end
-        while at is not None and last < end and re.match(rf"{indent}\s+\S", lines[last]):
-            last += 1  # what belongs to the old value
-        lines[at if at is not None else end : last] = [indent + line.lstrip() for line in new]
-    made = "".join(lines)
-    try:
-        agrees = (yaml.safe_load(made) or {}).get(section) or {}
-    except (yaml.YAMLError, AttributeError):
-        agrees = None
-    if agrees != wanted:
-        shown = f"{section}: {{{key}: {json.dumps(value)}}}" if value is not None else f"{section}.{key} away"
+        agrees = _bare(yaml.safe_load(made) or {}) == _bare(wanted)
+    except yaml.YAMLError:
+        agrees = False
+    if not agrees:
+        shown = f"{'.'.join(place)} away" if value is None else _written(place, value)
         raise Unchangeable(f"cannot be changed without losing what else is in it; write {shown} by hand")
     return made
+
+
+def _with(given: Data, place: Sequence[str], value: Any) -> Data:
+    """The data with one key set or taken out."""
+    made = copy.deepcopy(given)
+    at = made
+    for key in place[:-1]:
+        if at.get(key) is None:
+            at[key] = {}
+        at = at[key]
+    at.pop(place[-1], None)
+    if value is not None:
+        at[place[-1]] = value
+    return made
+
+
+def _bare(data: Any) -> Any:
+    """Data without keys that hold nothing."""
+    if not isinstance(data, dict):
+        return data
+    kept = {key: _bare(value) for key, value in data.items()}
+    return {key: value for key, value in kept.items() if value is not None and value != {}}
+
+
+def _written(place: Sequence[str], value: Any) -> str:
+    """A key and its value in one line of YAML."""
+    shown = json.dumps(value)
+    for key in reversed(place[1:]):
+        shown = f"{{{key}: {shown}}}"
+    return f"{place[0]}: {shown}"
+
+
+def _changed(lines: list[str], place: Sequence[str], value: Any) -> list[str]:
+    """The lines with one key set or taken out."""
+    start, end, indent = 0, len(lines), ""
+    for depth, key in enumerate(place):
+        at = _line_of(lines, start, end, indent, key)
+        last = depth == len(place) - 1
+        if at is None:
+            return lines if value is None else _inserted(lines, start, end, indent, place[depth:], value)
+        if last:
+            stop = _end(lines, at, end, indent)
+            return [*lines[:at], *([_replaced(lines[at], value)] if value is not None else []), *lines[stop:]]
+        start, end = at + 1, _end(lines, at, end, indent)
+        indent = _indent(lines[start:end], indent)
+    return lines
+
+
+def _line_of(lines: list[str], start: int, end: int, indent: str, key: str) -> int | None:
+    """Where a key stands at a depth of indentation."""
+    at = re.compile(rf"{indent}[\"']?{re.escape(key)}[\"']?\s*:(?:\s|$)")
+    return next((n for n in range(start, end) if at.match(lines[n])), None)
+
+
+def _end(lines: list[str], at: int, end: int, indent: str) -> int:
+    """The line after the last that belongs to a key: the blanks and comments below it belong to the next."""
+    last = at
+    for n in range(at + 1, end):
+        found = re.match(r"([ ]*)([^\s#]?)", lines[n])
+        if found and found[2]:
+            if len(found[1]) <= len(indent):
+                break
+            last = n
+    return last + 1
+
+
+def _indent(block: list[str], outer: str) -> str:
+    """How far the keys of a block are indented."""
+    found = (re.match(r"([ ]+)[^\s#]", line) for line in block)
+    return next((one[1] for one in found if one), outer + "  ")
+
+
+def _inserted(lines: list[str], start: int, end: int, indent: str, place: Sequence[str], value: Any) -> list[str]:
+    """The lines with a key, and those above it that are missing, at the end of a block."""
+    new = [f"{indent}{'  ' * depth}{key}:\n" for depth, key in enumerate(place[:-1])]
+    new.append(f"{indent}{'  ' * (len(place) - 1)}{place[-1]}: {json.dumps(value)}\n")
+    while end > start and not re.match(r"\s*[^\s#]", lines[end - 1]):
+        end -= 1
+    if not indent:  # a new section goes below everything, comments too
+        end = len(lines)
+    return [*lines[:end], *new, *lines[end:]]
+
+
+def _replaced(line: str, value: Any) -> str:
+    """A key's line with another value. Its comment stays, unless a quote makes it hard to tell where one begins."""
+    found = re.match(r"(\s*[^\s:]+\s*:)[^\"'\n]*?(\s#[^\n]*)?\n", line)
+    head, comment = (found[1], found[2] or "") if found else (line[: line.index(":") + 1], "")
+    return f"{head} {json.dumps(value)}{comment}\n"

@@ -47,7 +47,7 @@ def report(
     catalogue: Callable[[], pricing.Catalogue],
 ) -> Event:
     """The whole report: state, blockers, next_actions, and the parts: clients, sources, signals, proxy, unpriced, ..."""
-    clients = list(status.passive(environment, home_dir))
+    clients = list(status.passive(environment, home_dir, settings.get("vendor_usage")))
     passed = list(status.proxied(folder, now))
     told: Event = {"v": 1, "kind": "status", "version": __version__, "as_of": when.stamp(now)}
     parts: Event = {

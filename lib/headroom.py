@@ -26,6 +26,9 @@ _SIGNALS = {
     "claude-code-jsonl": "client_logs",
     "claude-code-usage-cache": "client_files",
     "claude-code-statusline": "statusline",
+    "vendor-client-codex": "vendor_client",
+    "vendor-usage-anthropic-cookie": "vendor_web",
+    "vendor-usage-cursor": "vendor_web",
 }
 
 
@@ -206,7 +209,8 @@ def row(one: Window, now: int) -> Event:
     }
     if one.resets_at is not None:
         found["resets_at"] = when.stamp(one.resets_at)
-        found["resets_in"] = duration(one.resets_at - now)
+        if one.used is not None:
+            found["resets_in"] = duration(one.resets_at - now)
     found["observed_at"] = when.stamp(one.observed_at)
     if one.carried is not None:
         found["carried"] = {
@@ -296,8 +300,10 @@ def _soon(forecast: Event | None) -> float | None:
 _FAMILIES = {"anthropic": ("fable", "haiku", "opus", "sonnet")}
 _UPGRADES = {
     "anthropic": "run Claude Code through tok-proxy, or set tok-statusline as its status line",
-    "openai": "run Codex once (its rollouts hold the plan's meters), or send it through tok-proxy",
-    "github": "send Copilot through tok-proxy",
+    "openai": "run Codex once (its rollouts hold the plan's meters), tok-poll enable codex, or send it through tok-proxy",
+    "github": "send Copilot through tok-proxy, or see tok-poll enable github-copilot",
+    "cursor": "see tok-poll enable cursor: nothing that Cursor writes or sends says it",
+    "openrouter": "tok-poll enable openrouter --key -",
 }
 
 

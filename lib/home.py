@@ -12,6 +12,8 @@ import orjson
 
 # A file whose time is that of the last whole run of tok-sync.
 SYNCED = "synced"
+# A file that says: all that is in this log is made up, and nothing real is to be taken into it.
+DEMO = "made-up"
 
 
 def data() -> str:
@@ -71,15 +73,19 @@ def write(fd: int, content: bytes, durable: bool) -> None:
         os.fsync(fd)
 
 
-def replace(path: str, content: bytes, durable: bool = True) -> None:
+def replace(path: str, content: bytes, durable: bool = True, mode: int = 0o600) -> None:
     """Write a private file whole: a reader sees the old content or the new. Raises OSError.
 
-    What can be made again at any time need not be `durable`: waiting for the disk takes milliseconds.
+    What can be made again at any time need not be `durable`: waiting for the disk takes milliseconds. `mode`: of a file
+    that is not ours.
     """
     beside = f"{path}.{os.getpid()}"
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         try:
+            if mode != 0o600:
+                with contextlib.suppress(OSError):  # a disk of Windows has no modes
+                    os.fchmod(fd, mode)
             write(fd, content, durable)
         finally:
             os.close(fd)
@@ -105,3 +111,13 @@ def synced(folder: str) -> int | None:
         return os.stat(os.path.join(folder, SYNCED)).st_mtime_ns // 1_000_000
     except OSError:
         return None
+
+
+def is_demo(folder: str) -> bool:
+    """Whether a log is one of made-up data."""
+    return os.path.exists(os.path.join(folder, DEMO))
+
+
+def mark_demo(folder: str) -> None:
+    """Say that a log is one of made-up data. Raises OSError."""
+    replace(os.path.join(folder, DEMO), b"made by tok-init --demo; tok-init --no-demo removes it\n")

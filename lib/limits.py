@@ -74,7 +74,8 @@ def _moment(text: str | None) -> str | None:
         return None
 
 
-def _fraction(value: float) -> float:
+def fraction(value: float) -> float:
+    """A share as a reading has it: at least 0, and more than 1 where more was used than there is."""
     return round(max(value, 0.0), 6)
 
 
@@ -97,7 +98,7 @@ def _anthropic_plan(headers: Headers, ts: str, about: dict[str, Any]) -> Iterato
             window=window,
             window_minutes=minutes,
             scope=scope,
-            used=None if used is None else _fraction(used),
+            used=None if used is None else fraction(used),
             resets_at=_moment(resets),
             status=_word(status),
             **about,
@@ -136,23 +137,29 @@ def _codex_plan(headers: Headers, ts: str, about: dict[str, Any]) -> Iterator[ev
 
 
 def _codex_window(
-    window: raw.Raw, ts: str, scope: str | None, plan: str | None, status: str | None, about: dict[str, Any]
+    window: raw.Raw,
+    ts: str,
+    scope: str | None,
+    plan: str | None,
+    status: str | None,
+    about: dict[str, Any],
+    source: str = SOURCE,
 ) -> Iterator[events.Event]:
-    used, minutes = _real(window.get("used_percent")), _real(window.get("window_minutes"))
+    used, minutes = real(window.get("used_percent")), real(window.get("window_minutes"))
     if used is None or not minutes or minutes < 0:
         return
-    at, after = _real(window.get("reset_at")) or _real(window.get("resets_at")), _real(window.get("reset_after_seconds"))
+    at, after = real(window.get("reset_at")) or real(window.get("resets_at")), real(window.get("reset_after_seconds"))
     resets = _moment(str(at)) if at else None
     if resets is None and after is not None and 0 <= after < 1e9:
         resets = when.stamp(when.moment(ts) + int(after * 1000))
     yield events.meter(
-        SOURCE,
+        source,
         "openai",
         ts,
         window=when.window(minutes),
         window_minutes=int(minutes),
         scope=scope if scope != "codex" else None,
-        used=_fraction(used / 100),
+        used=fraction(used / 100),
         resets_at=resets,
         plan=plan,
         status=status,
@@ -160,15 +167,40 @@ def _codex_window(
     )
 
 
-def _real(value: object) -> float | None:
+def real(value: object) -> float | None:
+    """A number, None for anything else."""
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15 else None
 
 
-def _codex_credits(credits: raw.Raw, ts: str, about: dict[str, Any]) -> Iterator[events.Event]:
+def _codex_credits(credits: raw.Raw, ts: str, about: dict[str, Any], source: str = SOURCE) -> Iterator[events.Event]:
     """Paid credits, where there are any."""
     has, balance = str(credits.get("has_credits")).lower(), str(credits.get("balance") or "")
     if has in ("true", "1") and _number(balance) is not None:
-        yield events.meter(SOURCE, "openai", ts, window="credits", balance=_number(balance), **about)
+        yield events.meter(source, "openai", ts, window="credits", balance=_number(balance), **about)
+
+
+# What Codex's app-server calls the fields of a window and of credits.
+_APP_SERVER = {
+    "used_percent": "usedPercent",
+    "window_minutes": "windowDurationMins",
+    "reset_at": "resetsAt",
+    "has_credits": "hasCredits",
+    "balance": "balance",
+}
+
+
+def app_server(snapshot: raw.Raw, source: str, ts: str, **about: Any) -> Iterator[events.Event]:
+    """The meters of one family of limits as Codex's app-server tells it: percent of 100, resets in seconds since 1970."""
+    scope, plan = raw.text(snapshot.get("limitId"), 60), raw.text(snapshot.get("planType"), 40) or None
+    reached = "rejected" if snapshot.get("rateLimitReachedType") else None
+    for slot in ("primary", "secondary"):
+        window = _renamed(raw.mapping(snapshot.get(slot)))
+        yield from _codex_window(window, ts, scope or None, plan, reached, about, source)
+    yield from _codex_credits(_renamed(raw.mapping(snapshot.get("credits"))), ts, about, source)
+
+
+def _renamed(given: raw.Raw) -> raw.Raw:
+    return {name: given.get(key) for name, key in _APP_SERVER.items()}
 
 
 def quota_event(event: raw.Raw, ts: str, account: str = "") -> Iterator[events.Event]:
@@ -186,7 +218,7 @@ def refusal(provider: str, status: int, error: raw.Raw, ts: str, account: str = 
     """The meter of an answer that says that a plan's limit is reached, in its body."""
     if status != 429 or error.get("type") != "usage_limit_reached":
         return
-    at, within = _real(error.get("resets_at")), _real(error.get("resets_in_seconds"))
+    at, within = real(error.get("resets_at")), real(error.get("resets_in_seconds"))
     resets = _moment(str(at)) if at else None
     if resets is None and within is not None and 0 <= within < 1e9:
         resets = when.stamp(when.moment(ts) + int(within * 1000))
@@ -208,7 +240,7 @@ def _copilot(headers: Headers, ts: str, about: dict[str, Any]) -> Iterator[event
         remains, entitled = _number(said.get("rem")), _number(said.get("ent"))
         if remains is None or entitled == -1 or (entitled == 0 and remains == 0):  # unlimited, and a placeholder
             continue
-        used = _fraction(1 - remains / 100)
+        used = fraction(1 - remains / 100)
         resets = _moment(said.get("rst"))
         length = {"window": window[0], "window_minutes": window[1], "scope": window[2]}
         yield events.meter(SOURCE, "github", ts, used=used, resets_at=resets, **length, **about)
@@ -240,7 +272,7 @@ def _api(provider: str, headers: Headers, ts: str, about: dict[str, Any]) -> Ite
             ts,
             window=f"{what}_per_{period[0].replace('-', '_')}",
             window_minutes=period[1],
-            used=_fraction(1 - remains / limit),
+            used=fraction(1 - remains / limit),
             resets_at=_reset(headers.get(name.replace("-remaining", "-reset")), ts),
             **about,
         )
@@ -266,7 +298,7 @@ def _reset(text: str | None, ts: str) -> str | None:
 
 # Anthropic's own report of a subscription: key -> window, minutes, scope. It goes by /api/oauth/usage, and stands in the
 # client's own cache of it.
-_FLAT = {
+FLAT = {
     "five_hour": ("five_hour", 300, None),
     "seven_day": ("weekly", 10_080, None),
     "seven_day_opus": ("weekly_opus", 10_080, "opus"),
@@ -282,7 +314,7 @@ def anthropic_usage(body: raw.Raw, source: str, observed_at: str, **about: Any) 
     A window that is null or lacks its share says nothing. One window told twice is the one told as fuller.
     """
     found: dict[tuple[str, str | None], dict[str, Any]] = {}
-    for key, (window, minutes, scope) in _FLAT.items():
+    for key, (window, minutes, scope) in FLAT.items():
         given = raw.mapping(body.get(key))
         _told(found, window, minutes, scope, given.get("utilization"), given.get("resets_at"), given.get("locked_reason"))
     for item in map(raw.mapping, raw.items(body.get("limits"))):
@@ -297,9 +329,9 @@ def anthropic_usage(body: raw.Raw, source: str, observed_at: str, **about: Any) 
     for reading in found.values():
         yield events.meter(source, "anthropic", observed_at, **reading, **about)
     spend = raw.mapping(body.get("spend")) or raw.mapping(body.get("extra_usage"))
-    percent = _real(spend.get("percent", spend.get("utilization")))
+    percent = real(spend.get("percent", spend.get("utilization")))
     if percent is not None and (spend.get("enabled") is True or spend.get("is_enabled") is True):
-        yield events.meter(source, "anthropic", observed_at, window="credits", used=_fraction(percent / 100), **about)
+        yield events.meter(source, "anthropic", observed_at, window="credits", used=fraction(percent / 100), **about)
 
 
 def _family(item: raw.Raw) -> str | None:
@@ -318,10 +350,10 @@ def _told(
     resets: object,
     locked: object,
 ) -> None:
-    share = _real(percent)
+    share = real(percent)
     if share is None:
         return
-    used = _fraction(share / 100)
+    used = fraction(share / 100)
     known = found.get((window, scope))
     if known is not None and known["used"] >= used:
         return
@@ -336,7 +368,7 @@ def status_line(said: raw.Raw, observed_at: str, **about: Any) -> Iterator[event
     found: dict[tuple[str, str | None], dict[str, Any]] = {}
     given = raw.mapping(said.get("rate_limits"))
     for key in ("five_hour", "seven_day"):
-        window, minutes, scope = _FLAT[key]
+        window, minutes, scope = FLAT[key]
         one = raw.mapping(given.get(key))
         _told(found, window, minutes, scope, one.get("used_percentage"), one.get("resets_at"), None)
     for reading in found.values():

@@ -5,10 +5,17 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from tokenops.clients import BY_NAME, CLIENTS, STREAMS, UNCOUNTED, Client, Uncounted
 
 _HEAD = 1 << 18  # of a file that is known by its look
+# Source -> its section of `vendor_usage` in config.yaml. The original's name for the stats cache was claude_code.
+SECTIONS = {
+    client.source: {"claude-code-stats-cache": "claude_code"}.get(client.source, client.source.replace("-", "_"))
+    for client in CLIENTS
+    if client not in STREAMS
+}
 
 
 class NotFound(ValueError):
@@ -30,6 +37,17 @@ def _expanded(homes: Iterable[str], environment: Mapping[str, str], home: str) -
             yield part.replace("$XDG_CONFIG_HOME", config).replace("$XDG_DATA_HOME", data)
         else:
             yield os.path.normpath(os.path.join(home, part))
+
+
+def settings(source: str, vendor_usage: object) -> Mapping[str, Any]:
+    """What `vendor_usage` of the configuration says of a source that is read."""
+    about = vendor_usage.get(SECTIONS.get(source, ""), {}) if isinstance(vendor_usage, Mapping) else {}
+    return about if isinstance(about, Mapping) else {}
+
+
+def enabled(source: str, vendor_usage: object) -> bool:
+    """Whether a source is read by those who read all: unless it was switched off."""
+    return settings(source, vendor_usage).get("enabled") is not False
 
 
 def places(client: Client, environment: Mapping[str, str], home: str) -> list[str]:
@@ -57,6 +75,17 @@ def _within(place: str, inner: str) -> str:
     """The client's directory below a place that a variable names, or the place where it is that directory itself."""
     below = os.path.join(place, inner) if inner else place
     return below if os.path.exists(below) else place
+
+
+def configured(client: Client, environment: Mapping[str, str], vendor_usage: object) -> list[str]:
+    """The client's directories at the root that the configuration names, where no variable names one. Raises NotFound."""
+    about = settings(client.source, vendor_usage)
+    root = os.path.expanduser(str(about.get("root") or about.get("path") or ""))
+    if not root or any(_listed(environment, variable) for variable, *_ in client.variables):
+        return []
+    if not os.path.exists(root):
+        raise NotFound(f"vendor_usage.{SECTIONS[client.source]}: {root}: no such file or directory; mend or remove it")
+    return below(client, root)
 
 
 def below(client: Client, root: str) -> list[str]:
@@ -118,9 +147,10 @@ def found(
     environment: Mapping[str, str],
     home: str,
     tell: Tell = lambda why: None,
+    vendor_usage: object = None,
 ) -> Iterator[tuple[Client, list[str]]]:
     """The clients asked for (none: all) that have a place, and their log files. Raises NotFound."""
-    for client, folders in located(names, roots, environment, home, tell):
+    for client, folders in located(names, roots, environment, home, tell, vendor_usage):
         yield client, files(client, folders)
 
 
@@ -130,10 +160,12 @@ def located(
     environment: Mapping[str, str],
     home: str,
     tell: Tell = lambda why: None,
+    vendor_usage: object = None,
 ) -> Iterator[tuple[Client, list[str]]]:
     """The clients asked for (none: all) that have a place, and their directories. Raises NotFound.
 
-    Where all are asked for, a place of one that is wrong does not stop the others: `tell` is told of it.
+    Where all are asked for, a place of one that is wrong does not stop the others: `tell` is told of it; and those that
+    the configuration's `vendor_usage` switches off are left out, or looked for at the root that it names.
     """
     chosen = list(dict.fromkeys(names))
     for name in chosen:
@@ -142,7 +174,8 @@ def located(
             raise NotFound(instead or f"no client {name!r}; choose from {', '.join(BY_NAME)}, all")
     roots = list(roots)
     every = not chosen or "all" in chosen
-    clients = list(CLIENTS) if every else [BY_NAME[name] for name in chosen]
+    clients = [one for one in CLIENTS if roots or enabled(one.source, vendor_usage)]
+    clients = clients if every else [BY_NAME[name] for name in chosen]
     missing = {root for root in roots if not os.path.exists(root)}
     if missing:
         raise NotFound(f"{sorted(missing)[0]}: no such file or directory; check --root")
@@ -154,7 +187,7 @@ def located(
             folders = [place for root in roots if client in held[root] for place in below(client, root)]
         else:
             try:
-                folders = places(client, environment, home)
+                folders = configured(client, environment, vendor_usage) or places(client, environment, home)
             except NotFound as error:
                 if not every:
                     raise

@@ -261,12 +261,27 @@ class Rollup:
         except ValueError as error:
             raise Usage(str(error)) from None
 
+    def take(self, record: Event, refuse: Callable[[str], None]) -> None:
+        """Take in one event or row; one that is neither is refused. Raises Usage."""
+        try:
+            why = self.add(record)
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            if isinstance(error, Usage):
+                raise
+            why = f"not a record of kind {record.get('kind')}: {error}; skipped"
+        if why:
+            refuse(why)
+
+    def totals(self) -> list[Event]:
+        """The session totals that stand for turns so far. Those asked for are not in the rows."""
+        found = [event for event in _standing(self._aggregates.values()) if event.get("session_id") not in self._sessions]
+        self._aggregates.clear()
+        return found
+
     def rows(self) -> Iterator[Event]:
         """The rows so far, in order of bucket, group, price."""
-        for event in _standing(self._aggregates.values()):
-            if event.get("session_id") not in self._sessions:
-                self._sum(event)
-        self._aggregates.clear()
+        for event in self.totals():
+            self._sum(event)
         self._settle()
         for key in sorted(self.groups, key=_order):
             yield self._row(key, self.groups[key])
@@ -305,14 +320,7 @@ def rolled(records: Iterable[Event], plan: Plan, refuse: Callable[[str], None]) 
     """The rows of a stream of events and rows. A record that is neither is rejected. Raises Usage."""
     sums = Rollup(plan)
     for record in records:
-        try:
-            why = sums.add(record)
-        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-            if isinstance(error, Usage):
-                raise
-            why = f"not a record of kind {record.get('kind')}: {error}; skipped"
-        if why:
-            refuse(why)
+        sums.take(record, refuse)
     return list(sums.rows())
 
 

@@ -12,7 +12,7 @@ from tokenops import clients, events, readers, show, store, when
 from tokenops.events import Event
 
 
-def passive(environment: Mapping[str, str], home: str) -> Iterator[Event]:
+def passive(environment: Mapping[str, str], home: str, vendor_usage: object = None) -> Iterator[Event]:
     """A row for each client in the table, found or not; then those here that keep no counts."""
     for client in clients.CLIENTS:
         if client in clients.STREAMS:
@@ -30,7 +30,10 @@ def passive(environment: Mapping[str, str], home: str) -> Iterator[Event]:
             row["newest"] = when.stamp(int(newest * 1000))
             if client.caveat:
                 row["caveat"] = client.caveat
-        if told := list(readers.hints(client, places)):
+        told = list(readers.hints(client, places))
+        if places and not readers.enabled(client.source, vendor_usage):
+            told.append(f"tok-sync leaves it out: tok-poll enable {client.source} switches it on")
+        if told:
             row["hints"] = told
         yield row
     for one in readers.uncounted(environment, home):

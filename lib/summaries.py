@@ -36,6 +36,21 @@ def rows(
 ) -> list[Event]:
     """The rows of a span of the log, exactly as rolling up its events gives them."""
     sums = rollup.Rollup(plan)
+    for record in records(folder, plan, now, since, until, refuse):
+        if wanted.takes(record):
+            sums.add(record)
+    return list(sums.rows())
+
+
+def records(
+    folder: str,
+    plan: rollup.Plan,
+    now: int,
+    since: str = "",
+    until: str = "9",
+    refuse: Refuse = lambda place, why: None,
+) -> Iterator[Event]:
+    """What a span of the log adds up from: rows of the closed days, in the plan's unit, and the events of the others."""
     names = store.labels(folder)
     closed = closed_before(now)
     sizes = sizes_of(folder)
@@ -46,25 +61,19 @@ def rows(
             continue
         if day.name < closed and since <= begins and ends <= until:
             for record in _summed(folder, day.name, plan, sizes, refuse):
-                _take(sums, projects.relabelled(record, names), wanted)
+                yield projects.relabelled(record, names)
         elif spans and spans[-1][1] == begins:
             spans[-1] = (spans[-1][0], min(until, ends))
         else:
             spans.append((max(since, begins), min(until, ends)))
     for first, last in spans:
         for line in store.scan(folder, first, last, refuse):
-            _take(sums, projects.relabelled(orjson.loads(line), names), wanted)
-    return list(sums.rows())
+            yield projects.relabelled(orjson.loads(line), names)
 
 
 def closed_before(now: int) -> str:
     """The first day that is not closed: yesterday, whose last turns may still be sighted again today."""
     return when.stamp(now - when.DAY)[:10]
-
-
-def _take(sums: rollup.Rollup, record: Event, wanted: events.Filter) -> None:
-    if wanted.takes(record):
-        sums.add(record)
 
 
 def _midnight_after(day: str) -> str:

@@ -194,6 +194,42 @@ def _chance(forecast: events.Event | None) -> str:
     return f"runs out before its reset with a chance of {forecast['p_cutoff']:.0%}{doubt}"
 
 
+def _plan_headroom(session: Session, given: Json) -> Answer:
+    from tokenops import plan_headroom
+
+    as_of, settings = session.catch_up(), session.settings()
+    try:
+        rules, bound = headroom.thresholds(settings), plans.bindings(settings)
+        tz = when.zone(None)
+        rows = plan_headroom.rows(
+            session.folder, bound, session.now(), tz, rules, session.catalogue(), given.get("provider", "")
+        )
+    except (headroom.Wrong, plans.Wrong) as error:
+        raise Failed(str(error)) from None
+    rows = [row | {"as_of": as_of} for row in rows]
+    if not rows:
+        return Answer(
+            {"reports": [], "error": "no plan is set", "hint": "tok-init --detect"}, "No plan is set: `tok-init --detect`.\n"
+        )
+    return Answer({"reports": rows}, plan_headroom.table(rows, "markdown", False))
+
+
+def _burn_rate(session: Session, given: Json) -> Answer:
+    from tokenops import buckets, burn, burn_table
+
+    as_of, now, tz = session.catch_up(), session.now(), when.zone(None)
+    try:
+        covered = plans.covering(session.settings(), when.bucket(now, "day", tz))
+    except plans.Wrong as error:
+        raise Failed(str(error)) from None
+    span = buckets.span(now, given.get("hours", 24), "hour", tz)
+    ask = burn.Ask(span, events.EVERY, given.get("provider", ""), covered)
+    found = burn.of_log(session.folder, ask, session.catalogue(), now, lambda place, why: None)
+    found.total["as_of"] = as_of
+    text = [f"`{found.total['sparkline']}` tokens per hour, {span.by}", *burn_table.said(found)]
+    return Answer({"buckets": found.records(), "summary": found.total}, "  \n".join(text) + "\n")
+
+
 # What was spent.
 
 SINCE = {"type": "string", "description": "7d, 24h, today, 2026-11-01 (default: this month)"}
@@ -386,6 +422,22 @@ _TABLE = (
         "tok-budget",
     ),
     Tool(
+        "tokenops_plan_headroom",
+        "Call when your user asks what is left of a plan this week or month, and whether it will last.",
+        {"provider": _PROVIDER},
+        {"reports": _ROWS},
+        _plan_headroom,
+        "tok-plan headroom",
+    ),
+    Tool(
+        "tokenops_burn_rate",
+        "Call to see how fast tokens, money and limits were used, hour by hour, with a sparkline.",
+        {"hours": {"type": "integer", "minimum": 1, "maximum": 168, "description": "default 24"}, "provider": _PROVIDER},
+        {"buckets": _ROWS, "summary": {"type": "object"}},
+        _burn_rate,
+        "tok-burn --log",
+    ),
+    Tool(
         "tokenops_status",
         "Call once at the start, or when a number looks wrong: what is read, how far to trust it, what blocks, and the "
         "exact commands your user can run for better data.",
@@ -509,7 +561,7 @@ _TABLE = (
 )
 TOOLS = {tool.name: tool for tool in _TABLE}
 # A list of tools costs context in every session: few are shown unless more are asked for.
-DEFAULT = ("session_budget", "status", "data_sources", "spend_summary")
+DEFAULT = ("session_budget", "plan_headroom", "burn_rate", "status", "data_sources", "spend_summary")
 
 
 def chosen(text: str) -> list[Tool]:

@@ -50,13 +50,13 @@ def test_version_and_usage(command: str, run: Run) -> None:
     assert done.stderr.decode() == f"{command}: unrecognized arguments: --no-such-option; see {command} --help\n"
 
 
-@pytest.mark.parametrize("command", ["tok-read", "tok-rollup", "tok-cost"])
+@pytest.mark.parametrize("command", ["tok-read", "tok-rollup", "tok-cost", "tok-burn"])
 def test_a_full_disk(command: str, run: Run, home: pathlib.Path) -> None:
     done = run(f"{command} > /dev/full", lines([turn(n) for n in range(9)]), status=2)
     assert done.stderr.decode() == f"{command}: cannot write: No space left on device; make room and run it again\n"
 
 
-@pytest.mark.parametrize("command", ["tok-read", "tok-rollup", "tok-cost"])
+@pytest.mark.parametrize("command", ["tok-read", "tok-rollup", "tok-cost", "tok-burn"])
 def test_a_closed_stdout(command: str, run: Run, home: pathlib.Path) -> None:
     done = run(f"{command} >&-", lines([turn(1)]), status=2)
     assert done.stderr.decode().count("\n") == 1

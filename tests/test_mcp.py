@@ -138,6 +138,9 @@ COMMANDS = [
         "tok-cost --log --by session,project --since 7d | jq -sc 'sort_by(.to) | reverse | .[]'",
         "rows",
     ),
+    ("tokenops_plan_headroom", {}, "tok-plan headroom --json", "reports"),
+    ("tokenops_burn_rate", {}, "tok-burn --log --json | head -n -1", "buckets"),
+    ("tokenops_burn_rate", {"hours": 48}, "tok-burn --log --hours 48 --json | head -n -1", "buckets"),
     ("tokenops_plan_list", {}, "tok-plan list --json", "plans"),
     ("tokenops_provider_list", {}, "tok-provider list --json", "providers"),
 ]

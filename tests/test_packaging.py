@@ -17,12 +17,14 @@ COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("tok-*"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # Third-party modules that a command may import, and what a plain run of it does import.
 ALLOWED = {name: {"orjson"} for name in COMMANDS}
+ALLOWED["tok-mcp"] = {"orjson", "mcp"}
 THIRD_PARTY = {"orjson", "yaml", "tabulate", "dateutil", "httpx", "mcp", "wcwidth"}
 # The order of modules: each imports only from those before it.
 LAYERS = [
     "__init__", "when", "jsonl", "events", "home", "catalog", "names", "cards", "pricing", "config", "projects", "scan", "workers",
-    "raw", "database", "read_claude", "read_codex", "read_opencode", "read_kilo", "read_gemini", "copilot_otel", "read_copilot", "read_qwen", "read_kimi", "read_pi", "read_openclaw", "read_amp", "read_droid", "read_goose", "read_hermes", "read_cursor", "read_stats_cache", "limits", "read_claude_usage", "read_claude_stream", "read_codex_exec", "read_otel", "clients", "readers", "gather", "rollup", "show", "costs", "plans", "store", "windows", "meters", "forecast", "backtest", "scores", "headroom", "statusline", "sync", "follow", "summaries", "carry", "budget", "upkeep",
-    "provenance", "status", "usage", "wire", "http1", "websocket", "optimise", "exchange", "proxy", "sockets", "providers", "cli",
+    "raw", "database", "read_claude", "read_codex", "read_opencode", "read_kilo", "read_gemini", "copilot_otel", "read_copilot", "read_qwen", "read_kimi", "read_pi", "read_openclaw", "read_amp", "read_droid", "read_goose", "read_hermes", "read_cursor", "read_stats_cache", "limits", "read_claude_usage", "read_claude_stream", "read_codex_exec", "read_otel", "clients", "readers", "gather", "rollup", "show", "charts", "svg", "panels", "plots", "costs", "plans", "store", "windows", "meters", "forecast", "backtest", "scores", "headroom", "statusline", "sync", "follow", "summaries", "buckets", "pace", "burn", "burn_table", "burn_chart", "carry", "budget", "plan_headroom", "upkeep",
+    "provenance", "status", "wiring", "doctor", "git", "tasks", "polls", "credentials", "reports", "poll_codex", "poll_anthropic", "poll_openai", "poll_openrouter", "poll_copilot", "poll_cursor", "fetch", "pollers", "polled", "polling",
+    "usage", "wire", "http1", "websocket", "optimise", "exchange", "proxy", "sockets", "providers", "tools", "agent", "cli",
 ]  # fmt: skip
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
+import shutil
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from conftest import Run, objects
-from tokenops import config, plans
+from conftest import Json, Run, objects
+from tokenops import budget, config, events, headroom, plan_headroom, plans, pricing, store, when
+from tokenops.jsonl import line_of
 
 NAMES = (
     "claude-max-5x", "claude-max-20x", "claude-pro", "claude-code-max", "claude-code-pro", "claude-max", "gpt-plus", "gpt-pro", "gpt-team",
@@ -119,3 +124,289 @@ def test_a_configuration_that_makes_no_sense(text: str, says: str, run: Run, env
     path.parent.mkdir(parents=True)
     path.write_text(text)
     assert says in run("tok-plan", status=2).stderr.decode()
+
+
+NOW = "2026-11-21T09:30:00.000Z"
+AT = when.moment(NOW)
+ENV = {"TOKENOPS_NOW": NOW}
+FIELDS = {
+    "plan_name", "display", "provider", "quota_tokens", "consumed_tokens", "consumed_pct", "headroom_days", "overage_risk", "window_duration",
+    "window_cap", "window_unit", "window_consumed", "window_pct", "window_resets_at", "window_resets_in", "signal_quality", "note",
+}  # fmt: skip
+
+
+def reading(used: float | None, hours: float, window: str = "weekly", resets_in: float = 60, **given: Any) -> Json:
+    """A reading so many hours ago, of a window that is reset in so many."""
+    minutes = {"five_hour": 300, "weekly": 10_080, "weekly_fable": 10_080, "monthly": 43_200}[window]
+    about: Json = {
+        "window": window,
+        "window_minutes": minutes,
+        "used": used,
+        "resets_at": when.stamp(AT + round(resets_in * 3_600_000)),
+    }
+    about |= given
+    return events.meter(
+        about.pop("source", "proxy"), about.pop("provider", "anthropic"), when.stamp(AT - round(hours * 3_600_000)), **about
+    )
+
+
+def turn(name: str, ts: str, **given: Any) -> Json:
+    made = {
+        "v": 1,
+        "ts": ts,
+        "kind": "turn",
+        "id": name,
+        "turns": 1,
+        "provider": "anthropic",
+        "model": "claude-opus-4-6",
+        "output_tokens": 1000,
+    }
+    return made | given
+
+
+def left(run: Run, options: str = "", **env: str) -> list[Json]:
+    return objects(run(f"tok-plan headroom {options}", env=ENV | env).stdout)
+
+
+def kept(environment: dict[str, str], *records: Json) -> None:
+    store.append(environment["TOKENOPS_HOME"], map(line_of, records))
+
+
+def test_headroom_of_a_plan(run: Run, environment: dict[str, str]) -> None:
+    run("tok-plan set anthropic claude-max-5x")
+    kept(
+        environment,
+        turn("a", "2026-10-31T23:59:59.999Z"),
+        turn("b", "2026-11-01T00:00:00.000Z"),
+        turn("c", "2026-11-20T09:00:00.000Z"),
+    )
+    kept(environment, turn("d", "2026-11-20T09:00:00.000Z", provider="openai", model="gpt-5.4"))
+    kept(environment, *(reading(*one) for one in ((0.25, 30), (0.3, 25), (0.5, 1))), reading(0.4, 0.5, "five_hour", 2))
+    [row] = left(run)
+    assert set(row) >= FIELDS and row["kind"] == "plan_headroom"
+    assert (row["plan_name"], row["provider"], row["display"]) == (
+        "claude-max-5x",
+        "anthropic",
+        "Claude Max (until October 2026 Max 5x)",
+    )
+    # Two turns of this month and this provider.
+    assert (row["consumed_tokens"], row["consumed_cost_usd"], row["consumed_since"]) == (
+        2000,
+        "0.05",
+        "2026-11-01T00:00:00.000Z",
+    )
+    assert (row["window"], row["window_duration"], row["window_pct"], row["window_resets_in"]) == (
+        "weekly",
+        "7d",
+        50.0,
+        "2d12h",
+    )
+    assert row["window_resets_at"] == "2026-11-23T21:30:00.000Z"
+    # 20 percent a day, and 50 are left: two days and a half, which is when the week is over.
+    assert (row["consumed_pct"], row["consumed_window"], row["headroom_days"]) == (50.0, "weekly", 2.5)
+    assert row["lasts_until_reset"] is True
+    assert row["overage_risk"] == "low" and row["signal_quality"]["source"] == "proxy_traffic"
+    # What no vendor says is not made up.
+    assert {row[name] for name in ("quota_tokens", "window_cap", "window_unit", "window_consumed")} == {None}
+    assert "quota_tokens: its vendor says no number of tokens" in row["note"]
+    shown = run("tok-plan headroom --table", env=ENV).stdout.decode()
+    assert "50%" in shown and "2d12h" in shown and "2.5" in shown and "$0.05" in shown
+
+
+def test_what_nobody_read_is_null_and_says_what_would_tell(run: Run) -> None:
+    for line in ("anthropic claude-max-20x", "openai gpt-plus", "github copilot-business", "cursor cursor-pro"):
+        run(f"tok-plan set {line}")
+    rows = left(run)
+    assert [row["provider"] for row in rows] == ["anthropic", "cursor", "github", "openai"]
+    for row in rows:
+        known = {"v", "kind", "provider", "plan_name", "display", "overage_risk", "signal_quality", "note", "as_of"}
+        assert {name for name, value in row.items() if value is not None} == known
+        assert row["overage_risk"] == "unknown" and row["signal_quality"]["level"] == "low"
+        assert "no reading: " in row["note"] and "tok-sync" in row["note"] and "no proof that there was none" in row["note"]
+    assert "unknown" in run("tok-plan headroom --table", env=ENV).stdout.decode()
+    assert [row["provider"] for row in left(run, "openai")] == ["openai"]
+
+
+def test_headroom_without_a_plan(run: Run) -> None:
+    assert run("tok-plan headroom", status=1).stderr == b"tok-plan: no plan is set: tok-plan set PROVIDER PLAN\n"
+    run("tok-plan set openai gpt-plus")
+    assert b"no plan of anthropic is set: tok-plan set anthropic PLAN" in run("tok-plan headroom anthropic", status=1).stderr
+
+
+def test_a_published_cap_is_told_with_its_unit(run: Run, environment: dict[str, str]) -> None:
+    run("tok-plan set github copilot-pro")
+    kept(
+        environment,
+        reading(0.42, 1, "monthly", 200, provider="github", scope="premium_interactions", source="vendor-usage-github"),
+    )
+    [row] = left(run)
+    assert (row["window_cap"], row["window_unit"], row["window_pct"], row["window_duration"]) == (
+        1500,
+        "AI credits",
+        42.0,
+        "30d",
+    )
+    assert row["window_consumed"] is None and row["signal_quality"]["source"] == "vendor_usage_api"
+
+
+def test_after_its_reset_nothing_is_known(run: Run, environment: dict[str, str]) -> None:
+    run("tok-plan set anthropic claude-pro")
+    kept(environment, reading(0.9, 20, "five_hour", -16))
+    [row] = left(run)
+    assert row["window_pct"] is None and row["window_resets_at"] is None and row["overage_risk"] == "unknown"
+
+
+def test_two_accounts_are_two_reports(run: Run, environment: dict[str, str]) -> None:
+    run("tok-plan set anthropic claude-pro")
+    run("tok-plan set anthropic claude-team --account work")
+    kept(
+        environment, turn("a", "2026-11-20T09:00:00.000Z"), reading(0.2, 1, account="home"), reading(0.9, 1, account="work")
+    )
+    rows = {row["account"]: row for row in left(run)}
+    assert {account: (row["plan_name"], row["window_pct"]) for account, row in rows.items()} == {
+        "home": ("claude-pro", 20.0), "work": ("claude-team", 90.0)}  # fmt: skip
+    # Nobody knows whose the turn was.
+    assert all(
+        row["consumed_tokens"] is None and "several accounts share this provider" in row["note"] for row in rows.values()
+    )
+    run("tok-plan set anthropic claude-max-5x --account third")
+    assert {row["account"]: row["window_pct"] for row in left(run)} == {"home": 20.0, "work": 90.0, "third": None}
+
+
+def test_a_plan_of_this_month_counts_from_its_first_day(run: Run, environment: dict[str, str]) -> None:
+    run("tok-plan set anthropic claude-pro")
+    run("tok-plan set anthropic claude-max-5x --from 2026-11-10")
+    kept(
+        environment,
+        turn("0", "2026-10-09T12:00:00.000Z"),
+        turn("a", "2026-11-09T12:00:00.000Z"),
+        turn("b", "2026-11-10T12:00:00.000Z"),
+    )
+    [row] = left(run)
+    assert (row["plan_name"], row["consumed_tokens"], row["consumed_since"]) == (
+        "claude-max-5x",
+        1000,
+        "2026-11-10T00:00:00.000Z",
+    )
+    [row] = left(run, TOKENOPS_NOW="2026-11-09T20:00:00.000Z")
+    assert (row["plan_name"], row["consumed_tokens"]) == ("claude-pro", 1000)
+
+
+def test_a_log_younger_than_the_month_says_so(run: Run, environment: dict[str, str]) -> None:
+    run("tok-plan set anthropic claude-pro")
+    kept(environment, turn("a", "2026-11-19T12:00:00.000Z"), turn("b", "2026-11-20T12:00:00.000Z", model="claude-opus-99"))
+    [row] = left(run)
+    assert (row["consumed_tokens"], row["consumed_since"]) == (2000, "2026-11-19T00:00:00.000Z")
+    assert "since 2026-11-19, when the log begins" in row["note"] and "some of it has no price" in row["note"]
+
+
+RISKS: list[tuple[str, list[Json], str]] = [
+    ("little used", [reading(0.59, 1)], "low"),
+    ("more", [reading(0.6, 1)], "medium"),
+    ("most", [reading(0.8, 1)], "high"),
+    ("refused", [reading(0.1, 1, status="rejected")], "high"),
+    ("the short window binds", [reading(0.1, 1), reading(0.85, 0.5, "five_hour", 2)], "high"),
+    ("the long one is consulted", [reading(0.85, 1), reading(0.1, 0.5, "five_hour", 2)], "high"),
+    ("a week that does not last", [reading(0.1, 25), reading(0.4, 1)], "medium"),
+    ("one that does", [reading(0.3, 25), reading(0.4, 1)], "low"),
+    ("only one model's", [reading(0.99, 1, "weekly_fable", scope="fable"), reading(0.2, 1)], "low"),
+    ("only one model's was read", [reading(0.99, 1, "weekly_fable", scope="fable")], "unknown"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "readings", "expected"), RISKS, ids=[case[0] for case in RISKS])
+def test_risk(what: str, readings: list[Json], expected: str, run: Run, environment: dict[str, str]) -> None:
+    run("tok-plan set anthropic claude-max-5x")
+    kept(environment, *readings)
+    [row] = left(run)
+    assert row["overage_risk"] == expected
+    if any(one.get("scope") for one in readings):
+        assert "weekly_fable fable: 1% left" in row["note"]
+
+
+def test_the_users_own_thresholds_of_risk(run: Run, environment: dict[str, str]) -> None:
+    run("tok-plan set anthropic claude-max-5x")
+    kept(environment, reading(0.6, 1))
+    path = pathlib.Path(environment["HOME"]) / ".config/tokenops/config.yaml"
+    path.write_text(path.read_text() + "thresholds: {plan: {medium: 0.7}}\n")
+    assert left(run)[0]["overage_risk"] == "low"
+
+
+def forecast(p: float, few: bool = False) -> Json:
+    return {"p_cutoff": p, "few_data": few}
+
+
+@pytest.mark.parametrize(
+    ("used", "expected", "advised", "told"),
+    [
+        (0.9, forecast(0.05), "continue", "low"),
+        (0.3, forecast(0.3), "continue", "medium"),
+        (0.3, forecast(0.6), "continue", "high"),
+        (0.9, forecast(0.05, few=True), "continue", "high"),
+        # What is advised of the window is never contradicted.
+        (0.3, forecast(0.05), "slow_down", "medium"),
+        (0.3, forecast(0.05), "wait_for_reset", "high"),
+        (0.3, None, "switch_model", "high"),
+    ],
+)
+def test_the_forecast_decides_where_there_is_one(used: float, expected: Json | None, advised: str, told: str) -> None:
+    window = {"window": "weekly", "window_minutes": 10_080, "used": used, "headroom": 1 - used}
+    budget = {"provider": "anthropic", "windows": [window], "binding_window": "weekly", "recommended_action": advised}
+    rules = headroom.thresholds(config.Config({}, "", []))["plan"]
+    assert plan_headroom.risk(budget | ({"forecast": expected} if expected else {}), window, None, rules) == told
+
+
+READINGS = st.lists(
+    st.builds(
+        lambda used, hours, window, resets, provider, account: reading(
+            used, hours, window, resets, provider=provider, **({"account": account} if account else {})
+        ),
+        st.sampled_from([0.0, 0.123, 0.5, 0.81, 0.975, 1.2]),
+        st.integers(0, 400).map(lambda n: n / 10),
+        st.sampled_from(["five_hour", "weekly", "monthly"]),
+        st.sampled_from([-30.0, 1.5, 4.0, 100.0]),
+        st.sampled_from(["anthropic", "openai"]),
+        st.sampled_from(["", "a", "b"]),
+    ),
+    max_size=10,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(READINGS)
+def test_it_never_disagrees_with_tok_budget(tmp_path: pathlib.Path, readings: list[Json]) -> None:
+    folder = str(tmp_path / "log")
+    shutil.rmtree(folder, ignore_errors=True)
+    store.append(folder, map(line_of, readings))
+    rules = headroom.thresholds(config.Config({}, "", []))
+    bound = [plans.Binding("anthropic", "claude-max-5x", "", ""), plans.Binding("openai", "gpt-plus", "", "")]
+    prices = pricing.load()
+    told = {
+        (row["provider"], row.get("account")): row
+        for row in budget.rows(folder, AT, rules, ["anthropic", "openai"], lambda: prices)
+    }
+    made = plan_headroom.rows(folder, bound, AT, when.UTC, rules, prices)
+    assert {(row["provider"], row.get("account")) for row in made} == set(told)
+    for row in made:
+        json.dumps(row, allow_nan=False)
+        asked = told[row["provider"], row.get("account")]
+        percent = row["window_pct"]
+        assert asked["headroom_pct"] == (None if percent is None else int(max(100 - percent, 0) + 1e-9))
+        assert row["window"] == asked["binding_window"] and row["window_resets_in"] == asked["window_resets_in"]
+        assert row["signal_quality"] == asked["signal_quality"]
+        least = {"continue": "low", "slow_down": "medium"}.get(asked["recommended_action"], "high")
+        assert ["unknown", "low", "medium", "high"].index(row["overage_risk"]) >= (percent is not None) * [
+            "unknown",
+            "low",
+            "medium",
+            "high",
+        ].index(least)
+
+
+def test_the_commands_agree(run: Run, environment: dict[str, str]) -> None:
+    run("tok-plan set anthropic claude-max-5x")
+    kept(environment, *(reading(*one) for one in ((0.25, 30), (0.3, 25), (0.525, 1))), reading(0.41, 0.5, "five_hour", 2))
+    kept(environment, *(turn(f"t{n}", when.stamp(AT - n * 700_000)) for n in range(200)))
+    [row], [told] = left(run), objects(run("tok-budget", env=ENV).stdout)
+    assert told["headroom_pct"] == int(100 - row["window_pct"]) and told["window_resets_in"] == row["window_resets_in"]
+    assert told["signal_quality"] == row["signal_quality"]

@@ -34,7 +34,8 @@ def told(run: Run, options: str = "", status: int = 0) -> dict[str, Json]:
 
 
 def in_log(run: Run) -> list[Json]:
-    return objects(run("tok-cat").stdout)
+    """What the log says of usage; what it says of work has tests of its own."""
+    return [event for event in objects(run("tok-cat").stdout) if event["kind"] != "work"]
 
 
 def read_now(run: Run) -> list[Json]:

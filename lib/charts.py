@@ -1,0 +1,167 @@
+"""Charts for a terminal, and the scales that all charts share: nice steps, short numbers, ticks of time.
+
+An unknown value (None, and what is no finite number) is a dot or a gap, never 0.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Iterable, Iterator
+
+from tokenops import when
+
+MINUTE = 60_000
+UNKNOWN = "\u00b7"  # a dot in the middle of the line
+_BLOCKS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"  # one eighth to a whole, from below
+_EIGHTHS = " \u258f\u258e\u258d\u258c\u258b\u258a\u2589"  # none to seven eighths, from the left
+_FULL, _TRACK = "\u2588", "\u2591"
+# What is larger is no amount of anything here, and sums of it would not be finite.
+_MOST = 1e300
+
+Value = float | None
+
+
+def known(value: Value) -> bool:
+    """Whether a value can be drawn."""
+    return value is not None and math.isfinite(value) and abs(value) <= _MOST
+
+
+def sparkline(values: Iterable[Value]) -> str:
+    """One character per value, from the least (or 0) to the largest; 0 is the lowest block, and nothing else is."""
+    given = list(values)
+    drawn = [value for value in given if value is not None and known(value)]
+    low, high = min([0.0, *drawn]), max([0.0, *drawn])
+    return "".join(_block(value, low, high) if value is not None and known(value) else UNKNOWN for value in given)
+
+
+def _block(value: float, low: float, high: float) -> str:
+    if value <= low:
+        return _BLOCKS[0]
+    share = (value / 2 - low / 2) / (high / 2 - low / 2) if high > low else 0.0  # halves: the difference may overflow
+    return _BLOCKS[min(max(math.ceil(share * 7), 1), 7)]
+
+
+def gauge(fraction: Value, width: int = 20) -> str:
+    """A bar that is filled to a fraction, to the eighth of a character; dots where that is unknown.
+
+    Something is never shown as nothing, nor less than all as all.
+    """
+    if fraction is None or not known(fraction):
+        return UNKNOWN * width
+    eighths = round(min(max(fraction, 0.0), 1.0) * width * 8)
+    if 0 < fraction < 1 and width:
+        eighths = min(max(eighths, 1), width * 8 - 1)
+    full, part = divmod(eighths, 8)
+    bar = _FULL * full + (_EIGHTHS[part] if part else "")
+    return bar + _TRACK * (width - len(bar))
+
+
+def short(value: float) -> str:
+    """A number in at most five characters or so: 950, 1.2k, 34M, 2.5B."""
+    size = abs(value)
+    for limit, unit, suffix in ((999.5, 1.0, ""), (999.5e3, 1e3, "k"), (999.5e6, 1e6, "M"), (999.5e9, 1e9, "B")):
+        if size < limit:
+            return _digits(value / unit) + suffix
+    return f"{value / 1e12:.3g}T" if size < 1e15 else f"{value:.2g}"
+
+
+def _digits(value: float) -> str:
+    """As many digits as say something: 0.012, 0.25, 1.2, 34.2, 950."""
+    size = abs(value)
+    places = 0 if size >= 99.95 or not size else 1 if size >= 0.995 else min(1 - math.floor(math.log10(size)), 12)
+    text = f"{value:.{places}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def percent(fraction: float) -> str:
+    """A share for people: 42%, and of little two digits: 0.4%, 0.042%."""
+    share = 100 * fraction
+    return f"{_digits(share)}%" if 0 < abs(share) < 0.995 else f"{share:.0f}%"
+
+
+def step(span: float, count: int) -> float:
+    """The least of 1, 2 or 5 times a power of ten that cuts a span into at most `count` pieces."""
+    if not (math.isfinite(span) and span > 1e-12):
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(span / count))
+    return next((m * power for m in (1, 2, 5, 10) if m * power * count >= span * (1 - 1e-9)), 10 * power)
+
+
+def ticks(low: float, high: float, count: int = 4) -> list[float]:
+    """Round numbers from at or below `low` to at or above `high`, at most about `count` steps."""
+    if not high > low:
+        high = low + 1
+    width = step(high - low, count)
+    first, last = math.floor(low / width + 1e-9), math.ceil(high / width - 1e-9)
+    return [at * width for at in range(first, max(last, first + 1) + 1)]
+
+
+_STEPS = (5, 10, 15, 30, 60, 120, 180, 360, 720)  # minutes
+_DAYS = (1, 2, 7, 14)
+_MONTHS = (1, 3, 6, 12, 24, 60, 120)
+
+
+def times(start: int, end: int, tz: datetime.tzinfo, count: int = 8) -> list[tuple[int, bool]]:
+    """Moments of round local time in a span, at most about `count`, and whether each begins a day."""
+    span = max(end - start, 1)
+    for minutes in _STEPS:
+        if span / (minutes * MINUTE) <= count:
+            return [(at, midnight) for at, midnight in _clock(start, end, tz, minutes)]
+    for days in _DAYS:
+        if span / (days * when.DAY) <= count:
+            return [(at, True) for at in _days(start, end, tz, days)]
+    months = next((n for n in _MONTHS if span / (n * 30.4 * when.DAY) <= count), max(int(span / count / 30 / when.DAY), 1))
+    return [(at, True) for at in _months(start, end, tz, months)]
+
+
+def _clock(start: int, end: int, tz: datetime.tzinfo, minutes: int) -> Iterator[tuple[int, bool]]:
+    """Each so many minutes of the local clock; an hour that a change of the clock skips is left out."""
+    first, last = when.local(start, tz).date(), when.local(end, tz).date()
+    seen = start - 1
+    for number in range((last - first).days + 1):
+        day = first + datetime.timedelta(number)
+        for at in range(0, 1440, minutes):
+            wall = datetime.datetime(day.year, day.month, day.day, at // 60, at % 60, tzinfo=tz)
+            moment = _moment(wall)
+            if seen < moment <= end:
+                seen = moment
+                yield moment, at == 0
+
+
+def _days(start: int, end: int, tz: datetime.tzinfo, days: int) -> Iterator[int]:
+    """Midnights, each so many days; weeks begin on Monday."""
+    first, last = when.local(start, tz).date(), when.local(end, tz).date()
+    for number in range((last - first).days + 1):
+        day = first + datetime.timedelta(number)
+        moment = _moment(datetime.datetime(day.year, day.month, day.day, tzinfo=tz))
+        if (day.toordinal() - 1) % days == 0 and start <= moment <= end:
+            yield moment
+
+
+def _months(start: int, end: int, tz: datetime.tzinfo, months: int) -> Iterator[int]:
+    first, last = when.local(start, tz), when.local(end, tz)
+    for number in range(first.year * 12 + first.month - 1, last.year * 12 + last.month):
+        if number % months == 0:
+            moment = _moment(datetime.datetime(number // 12, number % 12 + 1, 1, tzinfo=tz))
+            if start <= moment <= end:
+                yield moment
+
+
+def _moment(wall: datetime.datetime) -> int:
+    return when.moment(wall.astimezone(when.UTC).isoformat())
+
+
+def day_name(at: int, tz: datetime.tzinfo) -> str:
+    """A day as an axis names it: Tue 18 Nov."""
+    local = when.local(at, tz)
+    return f"{_WEEKDAYS[local.weekday()]} {local.day} {_NAMES[local.month - 1]}"
+
+
+def clock(at: int, tz: datetime.tzinfo) -> str:
+    """The local time of day: 14:30."""
+    return f"{when.local(at, tz):%H:%M}"
+
+
+_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

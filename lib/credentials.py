@@ -1,0 +1,197 @@
+"""Where a poller's credential is found: the environment, a private file, or where the vendor's own client keeps it.
+
+Values in config.yaml say where a secret is (`env:NAME`, `file:PATH`); a secret that stands there itself works, with a
+warning. Files of other programs are opened for reading only, and only for a source that the user enabled. A secret is
+never part of a message.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from tokenops import home, raw
+
+_PRINTABLE = re.compile(r"[\x21-\x7e]{1,8192}\Z")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+FOLDER = "secrets"
+
+
+class Missing(ValueError):
+    """There is no credential that can be used: why, in a sentence. `status`: unset, or expired."""
+
+    def __init__(self, why: str, status: str = "unset") -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class Credential(NamedTuple):
+    """A secret and where it was found. `fingerprint` tells it from another without telling it."""
+
+    secret: str
+    where: str
+    fingerprint: str
+    owner: str = ""  # the vendor's identity of the account, where the same file says it
+    plan: str = ""
+
+
+def fingerprint(secret: str, salt: bytes) -> str:
+    """What tells a secret from the next one, and cannot be turned back into it."""
+    return hashlib.blake2b(secret.encode(), key=salt[:64], digest_size=9, person=b"poll").hexdigest()
+
+
+def given(value: str, environment: Mapping[str, str], base: str, salt: bytes, cookie: str = "") -> Credential:
+    """The credential that a value of the configuration leads to. Relative files are relative to `base`. Raises Missing."""
+    kind, _, rest = value.partition(":")
+    if kind == "env":
+        if not environment.get(rest):
+            raise Missing(f"the environment variable {rest} is not set; in cron, set it in the crontab or use file:")
+        return checked(environment[rest], f"env:{rest}", salt, cookie)
+    if kind == "file":
+        path = os.path.join(base, os.path.expanduser(rest))
+        return checked(content(path), f"file:{path}", salt, cookie)
+    return checked(value, "config.yaml", salt, cookie)
+
+
+def content(path: str) -> str:
+    """The one line of a private file. Raises Missing."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+                raise Missing(f"{path}: others may read it; chmod 600 {path}")
+            return file.read(1 << 16).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Missing(f"{path}: {getattr(error, 'strerror', None) or 'is no text'}; store the credential there") from None
+
+
+def checked(secret: str, where: str, salt: bytes, cookie: str = "") -> Credential:
+    """A secret that can be one. Raises Missing."""
+    kept = of_cookie(secret.strip(), cookie)
+    if not _PRINTABLE.match(kept):
+        raise Missing(f"{where}: is empty, or holds spaces or characters that no credential has; store it anew")
+    return Credential(kept, where, fingerprint(kept, salt))
+
+
+def of_cookie(text: str, name: str) -> str:
+    """The value of a cookie from what a browser shows: the value, name=value, or a whole line of them."""
+    for part in text.split(";") if name else ():
+        key, found, value = part.strip().partition("=")
+        if found and key == name:
+            return value
+    return text
+
+
+def first(
+    value: str,
+    variables: Sequence[str],
+    fallbacks: Sequence[str],
+    environment: Mapping[str, str],
+    base: str,
+    salt: bytes,
+    cookie: str = "",
+) -> Credential:
+    """Our variable, else the configuration's value, else the vendor's usual variable. Raises Missing."""
+    for name in variables:
+        if environment.get(name):
+            return checked(environment[name], f"env:{name}", salt, cookie)
+    if value:
+        return given(value, environment, base, salt, cookie)
+    for name in fallbacks:
+        if environment.get(name):
+            return checked(environment[name], f"env:{name}", salt, cookie)
+    raise Missing(f"no credential; give one with --key -, or set {' or '.join((*variables, *fallbacks))}")
+
+
+def copilot(environment: Mapping[str, str], user: str, salt: bytes) -> Credential:
+    """The token that GitHub's plugins keep: that of github.com, in the order of files and keys. Raises Missing."""
+    config = environment.get("XDG_CONFIG_HOME") or os.path.join(user, ".config")
+    folders = (os.path.join(config, "github-copilot"), os.path.join(user, ".copilot"))
+    for path in (os.path.join(folder, name) for folder in folders for name in ("apps.json", "hosts.json")):
+        entries = raw.mapping(home.read_json(path))
+        for key in sorted(entries):
+            if re.split(r":(?!//)", key)[0] == "github.com":
+                entry = raw.mapping(entries[key])
+                token = raw.text(entry.get("oauth_token"), 8192)
+                if token:
+                    return checked(token, path, salt)._replace(owner=raw.identity(entry.get("user")))
+    raise Missing(f"no token of a Copilot plugin in {' or '.join(folders)}; sign in to one, or give --key -")
+
+
+def claude_files(environment: Mapping[str, str], user: str, name: str) -> Iterator[str]:
+    """Where a file of Claude Code may lie: its directories, the configured ones first."""
+    listed = [part.strip() for part in environment.get("CLAUDE_CONFIG_DIR", "").split(",") if part.strip()]
+    for folder in listed or [os.path.join(user, ".claude")]:
+        yield os.path.join(os.path.expanduser(folder), name)
+    if not listed and name == ".claude.json":
+        yield os.path.join(user, name)
+
+
+def claude(environment: Mapping[str, str], user: str, salt: bytes, now: int) -> Credential:
+    """The token that Claude Code keeps in its file, while it is good. Raises Missing."""
+    why = "no .credentials.json of Claude Code here (on macOS it keeps its token in the keychain, which is left alone)"
+    for path in claude_files(environment, user, ".credentials.json"):
+        document = raw.mapping(home.read_json(path))
+        login = raw.mapping(document.get("claudeAiOauth"))
+        token = raw.text(login.get("accessToken"), 8192)
+        if not token:
+            if os.path.exists(path):
+                why = f"{path}: holds no login of a Claude plan; log in with Claude Code"
+            continue
+        if _over(login.get("expiresAt"), now):
+            raise Missing(f"{path}: the token has expired; Claude Code renews it when it is started", "expired")
+        scopes = raw.items(login.get("scopes"))
+        if scopes and "user:profile" not in scopes:
+            raise Missing(f"{path}: this login may not read usage (a token made by setup-token); log in with Claude Code")
+        owner = raw.identity(document.get("organizationUuid")) or _organization(environment, user)
+        plan = raw.text(login.get("rateLimitTier"), 60) or raw.text(login.get("subscriptionType"), 60)
+        return checked(token, path, salt)._replace(owner=owner, plan=plan)
+    raise Missing(why)
+
+
+def _organization(environment: Mapping[str, str], user: str) -> str:
+    """The organisation that Claude Code is logged in to, as its own file says."""
+    for path in claude_files(environment, user, ".claude.json"):
+        owner = raw.mapping(raw.mapping(home.read_json(path)).get("oauthAccount"))
+        if name := raw.identity(owner.get("organizationUuid")):
+            return name
+    return ""
+
+
+def _over(moment: object, now: int) -> bool:
+    return isinstance(moment, (int, float)) and not isinstance(moment, bool) and moment <= now
+
+
+def codex(environment: Mapping[str, str], user: str) -> Credential:
+    """Codex's own login: nothing of it is read, only whether its file is another one than before."""
+    path = os.path.join(os.path.expanduser(environment.get("CODEX_HOME") or os.path.join(user, ".codex")), "auth.json")
+    try:
+        about = os.stat(path)
+        mark = f"{about.st_mtime_ns}:{about.st_size}"
+    except OSError:
+        mark = "none"
+    return Credential("", "Codex's own login", mark)
+
+
+def place(folder: str, source: str) -> str:
+    """Where the secret of a source is kept, in the log's directory."""
+    return os.path.join(folder, FOLDER, source)
+
+
+def keep(folder: str, source: str, secret: str) -> None:
+    """Keep a secret in a private file. Raises OSError."""
+    home.made(os.path.join(home.made(folder), FOLDER))
+    home.replace(place(folder, source), f"{secret}\n".encode())
+
+
+def reference(text: str) -> str:
+    """A reference as --key takes it: env:NAME or file:PATH. Raises ValueError, which repeats nothing of anything else."""
+    kind, _, rest = text.partition(":")
+    if kind == "env" and _NAME.match(rest):
+        return text
+    if kind == "file" and rest:
+        return f"file:{os.path.abspath(os.path.expanduser(rest))}"
+    raise ValueError("--key takes env:NAME, file:PATH or -; a secret on a command line can be read by others")

@@ -1,0 +1,269 @@
+"""What is left of each plan that the user has: the vendors' own numbers, and what the log says was used this month.
+
+No vendor says how many tokens a plan holds, so none is said here. What no meter tells is null, and `note` says what would
+tell it. The window that binds, its share and its reset are those of tok-budget: both ask `budget`.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tokenops import (
+    budget,
+    costs,
+    events,
+    headroom,
+    meters,
+    pace,
+    plans,
+    pricing,
+    rollup,
+    show,
+    store,
+    summaries,
+    when,
+    windows,
+)
+from tokenops.events import Event
+from tokenops.plans import Binding, Plan
+from tokenops.windows import Key
+
+LOW, MEDIUM, HIGH, UNKNOWN = "low", "medium", "high", "unknown"
+_RISKS = (LOW, MEDIUM, HIGH)
+# What is advised of the window that binds is the least that the risk can be.
+_ADVISED = {headroom.CONTINUE: LOW, headroom.SLOW_DOWN: MEDIUM, headroom.SWITCH_MODEL: HIGH, headroom.WAIT: HIGH}
+NO_TOKENS = "its vendor says no number of tokens, only shares of its windows"
+
+
+class Longest(NamedTuple):
+    """The longest window that was read: its record, how many days it lasts at its pace, and whether that is to its reset."""
+
+    row: Event
+    days: float | None
+    lasts: bool | None
+
+
+def rows(
+    folder: str,
+    bound: Sequence[Binding],
+    now: int,
+    tz: datetime.tzinfo,
+    rules: Mapping[str, Any],
+    catalogue: pricing.Catalogue,
+    provider: str = "",
+) -> list[Event]:
+    """A report for each plan in force now and account of it, of one provider or of all. Raises OSError."""
+    today = when.bucket(now, "day", tz)
+    providers = sorted({one.provider for one in bound if provider in ("", one.provider)})
+    held = {name: plans.in_force(list(bound), name, today) for name in providers}
+    told = budget.rows(folder, now, rules, [name for name in providers if held[name]], lambda: catalogue, provider)
+    paces = pace.paces(meters.readings(folder, now - budget.SPAN_MS, now), now)
+    made = []
+    for name in providers:
+        pairs = list(_accounts(held[name], [row for row in told if row["provider"] == name], now, rules))
+        spent = _spent(folder, held[name][0], now, tz, catalogue) if len(pairs) == 1 else None
+        made += [report(one, row, spent, paces, now, rules["plan"]) for one, row in pairs]
+    return made
+
+
+def _accounts(
+    held: Sequence[Binding], told: Sequence[Event], now: int, rules: Mapping[str, Any]
+) -> Iterator[tuple[Binding, Event]]:
+    """Each plan in force with the budget of each account that it is of: of the one it names, or of those no other names."""
+    others = {one.account for one in held if one.account}
+    for one in held:
+        mine = [row for row in told if _account(row) == one.account or (not one.account and _account(row) not in others)]
+        if not mine:  # of an account that nobody has read yet nothing is known
+            unread = {"account": one.account} if one.account else {}
+            mine = [row | unread for row in headroom.budgets([], now, rules, providers=[one.provider])]
+        for row in mine:
+            yield one, row
+
+
+def _account(told: Event) -> str:
+    return str(told.get("account", ""))
+
+
+def _spent(folder: str, held: Binding, now: int, tz: datetime.tzinfo, catalogue: pricing.Catalogue) -> Event:
+    """What the log says of a plan's provider since the month began, or the plan, or the log."""
+    asked = when.stamp(when.since(max(f"{when.bucket(now, 'month', tz)}-01", held.since), now, tz))
+    days = store.days(folder)
+    since = max(asked, f"{days[0].name}T00:00:00.000Z") if days else asked
+    rolled = summaries.rows(folder, rollup.Plan(("provider",), tz, catalogue), now, since, when.stamp(now))
+    row = next((row for row in costs.priced(rolled, catalogue) if row.get("provider") == held.provider), {})
+    return row | {"since": since, "young": since > asked}
+
+
+def report(
+    one: Binding,
+    told: Event,
+    spent: Event | None,
+    paces: Mapping[Key, pace.Pace],
+    now: int,
+    rules: Mapping[str, float],
+) -> Event:
+    """One plan of one account. `told`: its budget; `spent`: what the log says of it, None where accounts share it."""
+    plan = plans.known()[one.plan]
+    binding, longest = _binding(told), _longest(told, paces, now)
+    made: Event = {
+        "v": 1,
+        "kind": "plan_headroom",
+        "provider": plan.provider,
+        "plan_name": plan.name,
+        "display": plan.display,
+    }
+    if "account" in told:
+        made["account"] = told["account"]
+    made |= {"quota_tokens": None, **_consumed(spent), **_days(longest)}
+    made |= {"overage_risk": risk(told, binding, longest, rules), **_window(told, binding, plan)}
+    made |= {"signal_quality": told["signal_quality"], "note": "; ".join(_notes(told, binding, longest, spent))}
+    return made
+
+
+def _consumed(spent: Event | None) -> Event:
+    """What was used this month; a log that holds nothing of it does not say that it was nothing."""
+    if not spent or not spent.get("turns"):
+        return dict.fromkeys(("consumed_tokens", "consumed_cost_usd", "consumed_since"))
+    tokens, cost = events.token_sum(spent), spent.get("cost_usd")
+    return {"consumed_tokens": tokens, "consumed_cost_usd": cost, "consumed_since": spent["since"]}
+
+
+def _days(longest: Longest | None) -> Event:
+    if longest is None:
+        return dict.fromkeys(("consumed_pct", "consumed_window", "headroom_days", "lasts_until_reset"))
+    share = {"consumed_pct": _percent(longest.row), "consumed_window": longest.row["window"]}
+    return share | {"headroom_days": longest.days, "lasts_until_reset": longest.lasts}
+
+
+def _window(told: Event, binding: Event | None, plan: Plan) -> Event:
+    """The window that binds; how much of a published size is used its vendor tells as a share only."""
+    published = next((one for one in plan.windows if one["window"] == told["binding_window"] and "limit" in one), {})
+    about = {
+        "window": told["binding_window"],
+        "window_duration": _length(binding.get("window_minutes")) if binding else None,
+    }
+    about |= {"window_cap": published.get("limit"), "window_unit": published.get("unit"), "window_consumed": None}
+    about |= {
+        "window_pct": _percent(binding) if binding else None,
+        "window_resets_at": binding.get("resets_at") if binding else None,
+    }
+    return about | {"window_resets_in": told["window_resets_in"]}
+
+
+def _read(told: Event) -> list[Event]:
+    """The windows that count for every model and were read since they began."""
+    return [
+        row
+        for row in told["windows"]
+        if row["used"] is not None and row["window"] != "credits" and windows.applies(row.get("scope", ""), "")
+    ]
+
+
+def _binding(told: Event) -> Event | None:
+    """The window that tok-budget calls the one that binds."""
+    named = (row for row in _read(told) if row["window"] == told["binding_window"])
+    return max(named, key=lambda row: (row.get("status") == "rejected", _share(row)), default=None)
+
+
+def _share(row: Event) -> float:
+    """What is used of a window, with what local turns added to the reading: what tok-budget's headroom is made of."""
+    return float(row["carried"]["used"]["p50"] if "carried" in row else row["used"])
+
+
+def _percent(row: Event) -> float:
+    return round(100 * _share(row), 2)
+
+
+def _length(minutes: int | None) -> str | None:
+    """How long a window is: 5h, 7d, 30d."""
+    if not minutes:
+        return None
+    return f"{minutes // 1440}d" if minutes % 1440 == 0 else f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}m"
+
+
+def _longest(told: Event, paces: Mapping[Key, pace.Pace], now: int) -> Longest | None:
+    """The longest window, and how long it lasts."""
+    row = max((row for row in _read(told) if "window_minutes" in row), key=lambda row: row["window_minutes"], default=None)
+    if row is None:
+        return None
+    lately = paces.get(Key(told["provider"], told.get("account", ""), row["window"], row.get("scope", "")))
+    if row["headroom"] == 0:
+        return Longest(row, 0.0, False)
+    if lately is None or lately.per_hour <= 0:
+        return Longest(row, None, None if lately is None else True)
+    hours = row["headroom"] / lately.per_hour
+    resets = when.moment(row["resets_at"]) if "resets_at" in row else None
+    return Longest(row, round(hours / 24, 1), None if resets is None else now + hours * 3_600_000 >= resets)
+
+
+def risk(told: Event, binding: Event | None, longest: Longest | None, rules: Mapping[str, float]) -> str:
+    """How likely work is stopped before a reset: low, medium, high, or unknown where nothing was read.
+
+    The forecast of the window that binds decides, or how much of it is used where there is none. A longest window that
+    does not last until its reset at its pace is at least medium. What tok-budget advises is never below.
+    """
+    if binding is None:
+        return UNKNOWN
+    forecast = told.get("forecast")
+    if forecast and not forecast.get("few_data"):
+        found = _level(forecast["p_cutoff"], rules["p_medium"], rules["p_high"])
+    else:
+        found = _level(_share(binding), rules["medium"], rules["high"])
+    straight = MEDIUM if longest and longest.lasts is False else LOW
+    return max(found, straight, _ADVISED[told["recommended_action"]], key=_RISKS.index)
+
+
+def _level(value: float, medium: float, high: float) -> str:
+    return HIGH if value >= high else MEDIUM if value >= medium else LOW
+
+
+def _notes(told: Event, binding: Event | None, longest: Longest | None, spent: Event | None) -> Iterator[str]:
+    """Why something is null, and what would tell it; and what else is nearly used up."""
+    yield f"quota_tokens: {NO_TOKENS}"
+    if spent is None:
+        yield "consumed_tokens: several accounts share this provider, and the log does not say whose a turn is"
+    elif not spent.get("turns"):
+        yield f"consumed_tokens: the log holds no turn of {told['provider']} this month: no proof that there was none"
+    elif spent["young"]:
+        yield f"consumed_tokens: since {spent['since'][:10]}, when the log begins"
+    if spent and spent.get("unpriced"):
+        yield "consumed_cost_usd: some of it has no price (tok-cost says what)"
+    if binding is None:
+        yield "windows: no reading: " + ", then ".join(told["next_actions"])
+    elif longest:
+        yield f"headroom_days: {_lasting(longest)}"
+    for row in told["windows"]:
+        if row["used"] is not None and row not in _read(told):
+            yield f"{' '.join(filter(None, (row['window'], row.get('scope'))))}: {int(row['headroom'] * 100 + 1e-9)}% left"
+
+
+def _lasting(longest: Longest) -> str:
+    window = longest.row["window"]
+    if longest.days is None:
+        return f"{'nothing was used' if longest.lasts else 'too little was read'} of the {window} window lately"
+    until = {True: "which is after its reset", False: "before its reset", None: "its reset is not known"}[longest.lasts]
+    return f"until the {window} window is used up at the pace of late, {until}"
+
+
+def table(made: Sequence[Event], shape: str, color: bool) -> str:
+    """Plans for people; that no vendor says a number of tokens is not said again and again."""
+
+    def cells(title: str, of: Callable[[Event], Any], number: bool = True) -> show.Column:
+        found = [of(row) for row in made]
+        return show.Column(title, ["unknown" if value is None else str(value) for value in found], number)
+
+    columns = [
+        cells("provider", lambda row: " ".join(filter(None, (row["provider"], row.get("account")))), False),
+        cells("plan", lambda row: row["display"], False),
+        cells("window", lambda row: row["window"], False),
+        cells("used", lambda row: None if row["window_pct"] is None else f"{row['window_pct']:.0f}%"),
+        cells("resets in", lambda row: row["window_resets_in"]),
+        cells("days left", lambda row: row["headroom_days"]),
+        cells("risk", lambda row: row["overage_risk"], False),
+        cells("tokens this month", lambda row: None if row["consumed_tokens"] is None else f"{row['consumed_tokens']:,}"),
+        cells("list price", lambda row: show.money(row["consumed_cost_usd"]) or None),
+    ]
+    said = [f"{row['plan_name']}: {note}\n" for row in made for note in row["note"].split("; ")[1:] if shape != "csv"]
+    return show.table(columns, shape, color=color) + "".join(said)

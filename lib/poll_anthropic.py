@@ -1,0 +1,151 @@
+"""Anthropic's own figures: the Admin API's reports of usage and cost, and the windows of a Claude plan.
+
+Sources: the API reference at platform.claude.com (2026-11) for the reports; several independent tools (2026) for the
+windows, whose endpoints are undocumented. Percent there is of 100; costs are texts in cents.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tokenops import events, limits, polls, raw, reports, when
+from tokenops.polls import Ask, Found, Request, Steps, Trouble
+from tokenops.reports import Bucket, Report
+
+PROVIDER = "anthropic"
+_GROUPS = ("model", "workspace_id", "api_key_id", "service_tier", "inference_geo")
+_TIERS = {"standard": "", "priority_on_demand": "priority", "flex_discount": "flex"}
+_KNOWN = {"uncached_input_tokens", "cache_read_input_tokens", "cache_creation", "output_tokens", "server_tool_use"}
+
+
+def admin(ask: Ask, found: Found) -> Steps:
+    """The reports of an organisation's API keys. Raises Trouble."""
+    headers = ask.headers(x_api_key=ask.secret, anthropic_version="2023-06-01")
+    yield from reports.both(ask, found, _usage(ask, headers), _costs(ask, headers))
+
+
+def _usage(ask: Ask, headers: dict[str, str]) -> Report:
+    width = ask.options.get("bucket_width") or "1h"
+    length, most = reports.WIDTHS[width]
+    mark = f"settled_{width}"
+    query = [("starting_at", when.stamp(reports.begins(ask, length, mark))), ("bucket_width", width)]
+    query += [("limit", "1" if ask.checking else str(most)), *(("group_by[]", name) for name in _GROUPS)]
+    return Report(
+        "/v1/organizations/usage_report/messages",
+        tuple(query),
+        headers,
+        "anthropic-organization-id",
+        lambda bucket: (bucket.get("starting_at"), bucket.get("ending_at")),
+        lambda ask, row, bucket: usage_event(ask, row, bucket, width),
+        mark,
+        length,
+    )
+
+
+def usage_event(ask: Ask, row: raw.Raw, bucket: Bucket, width: str) -> events.Event | None:
+    """A row of the usage report; None where nothing was used. Raises events.Bad."""
+    if not row.keys() & _KNOWN:
+        raise events.Bad("a row has no count that is known")
+    wrote = raw.mapping(row.get("cache_creation"))
+    counts = {
+        "input_tokens": raw.count(row, "uncached_input_tokens"),
+        "cache_read_tokens": raw.count(row, "cache_read_input_tokens"),
+        "cache_write_tokens": raw.count(wrote, "ephemeral_5m_input_tokens"),
+        "cache_write_1h_tokens": raw.count(wrote, "ephemeral_1h_input_tokens"),
+        "output_tokens": raw.count(row, "output_tokens"),
+        "web_searches": raw.count(raw.mapping(row.get("server_tool_use")), "web_search_requests"),
+    }
+    group, more = _group(row)
+    return reports.aggregate(ask, bucket, width, group, counts, **more)
+
+
+def _group(row: raw.Raw) -> tuple[dict[str, str], dict[str, str]]:
+    """What a row was grouped by: its identity, and the fields that say it."""
+    tier, geo = raw.text(row.get("service_tier"), 40), raw.text(row.get("inference_geo"), 40)
+    group = {
+        "model": raw.text(row.get("model")),
+        "key": raw.identity(row.get("api_key_id")),
+        "workspace": raw.identity(row.get("workspace_id")),
+        "tier": tier,
+        "geo": geo,
+    }
+    return group, {"provider": PROVIDER, "tier": _TIERS.get(tier, tier), "geo": geo if geo in ("us", "eu") else ""}
+
+
+def _costs(ask: Ask, headers: dict[str, str]) -> Report:
+    query = [("starting_at", when.stamp(reports.cost_begins(ask))), ("bucket_width", "1d"), ("limit", "31")]
+    query += [("group_by[]", "workspace_id"), ("group_by[]", "description")]
+    return Report(
+        "/v1/organizations/cost_report",
+        tuple(query),
+        headers,
+        "anthropic-organization-id",
+        lambda bucket: (bucket.get("starting_at"), bucket.get("ending_at")),
+        cost_event,
+    )
+
+
+def cost_event(ask: Ask, row: raw.Raw, bucket: Bucket) -> events.Event | None:
+    """A row of the cost report, which is of one workspace and description. Raises events.Bad."""
+    if "amount" not in row:
+        raise events.Bad("a row has no amount")
+    if raw.text(row.get("currency")) not in ("", "USD"):
+        raise events.Bad("an amount is not in USD")
+    group, more = _group(row)
+    group["description"] = raw.text(row.get("description")) or raw.text(row.get("cost_type"))
+    return reports.aggregate(
+        ask, bucket, "1d", group, {}, cost_usd=reports.usd(row["amount"], 100), cost_source="reported", **more
+    )
+
+
+_WINDOWS = {*limits.FLAT, "limits", "spend", "extra_usage"}
+# Of several organisations of one login, the one whose plan has the limits; the API's own has none.
+_CAPABILITIES = ("claude_max", "claude_pro", "chat")
+
+
+def oauth(ask: Ask, found: Found) -> Steps:
+    """The windows of a plan, with the token of Claude Code. Raises Trouble."""
+    headers = ask.headers(authorization=f"Bearer {ask.secret}", anthropic_beta="oauth-2025-04-20")
+    answer = yield Request(f"{ask.url}/api/oauth/usage", headers)
+    owner = raw.identity(answer.headers.get("anthropic-organization-id")) or ask.owner
+    windows(ask, found, polls.object_of(answer, ask.now), owner, ask.plan)
+
+
+def cookie(ask: Ask, found: Found) -> Steps:
+    """The windows of a plan, with the cookie of a browser. Raises Trouble."""
+    headers = ask.headers(cookie=f"sessionKey={ask.secret}")
+    name, plan = ask.options.get("org_id", ""), ""
+    if not name:
+        answer = yield Request(f"{ask.url}/api/organizations", headers)
+        name, plan = organization(polls.value_of(answer, ask.now), found)
+    if not re.fullmatch(r"[\w-]{1,100}", name, re.ASCII):
+        raise Trouble(polls.CHANGED, "the organisation's id is none; set vendor_usage.anthropic_cookie.org_id")
+    answer = yield Request(f"{ask.url}/api/organizations/{name}/usage", headers)
+    windows(ask, found, polls.object_of(answer, ask.now), name, plan)
+
+
+def organization(body: object, found: Found) -> tuple[str, str]:
+    """Id and plan of the organisation whose limits are meant. Raises Trouble."""
+    given = [one for one in map(raw.mapping, raw.items(body)) if raw.identity(one.get("uuid"))]
+    if not given:
+        raise polls.unknown("no organisation with an id")
+    ranked = []
+    for one in given:
+        can = set(map(str, raw.items(one.get("capabilities"))))
+        ranked.append((next((n for n, word in enumerate(_CAPABILITIES) if word in can), len(_CAPABILITIES)), one))
+    _, best = min(ranked, key=lambda pair: pair[0])
+    uuid = raw.identity(best["uuid"])
+    usable = sum(rank < len(_CAPABILITIES) for rank, _ in ranked)
+    if usable > 1:
+        found.notices.append(f"{usable} organisations have a plan; {uuid} is read, org_id in config.yaml names another")
+    return uuid, raw.text(best.get("rate_limit_tier"), 60)
+
+
+def windows(ask: Ask, found: Found, body: raw.Raw, owner: str, plan: str) -> None:
+    """The readings of a plan's report. Raises Trouble where none of its fields is known."""
+    if not body.keys() & _WINDOWS:
+        raise polls.unknown("no window that is known")
+    about = {"account": ask.account(owner), "plan": plan or None}
+    found.events += limits.anthropic_usage(body, ask.source, when.stamp(ask.now), **about)
+    if not found.events:
+        found.notices.append("the vendor names no window of this account: how much is used is unknown, not 0")

@@ -1,0 +1,60 @@
+"""A ChatGPT plan's windows, asked of Codex itself: JSON lines to and from `codex app-server`.
+
+Codex uses its own login; no token is seen here and no model is called. Source: the app-server's own description
+(learn.chatgpt.com/docs/app-server, 2026-11) and its tests. `rateLimits` is the family of limits that Codex shows, and
+stands again among `rateLimitsByLimitId`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from tokenops import limits, polls, raw, when
+from tokenops.polls import Ask, Found, Steps, Trouble
+
+CLIENT = "codex"
+
+
+class Message(NamedTuple):
+    """A line to send; with an `id`, the answer of that id is waited for."""
+
+    method: str
+    params: Any = None
+    id: int | None = None
+
+    def object(self) -> dict[str, Any]:
+        """The line's JSON."""
+        given = {"method": self.method, "id": self.id, "params": self.params}
+        return {key: value for key, value in given.items() if value is not None}
+
+
+def app_server(ask: Ask, found: Found) -> Steps:
+    """The windows of the plan that Codex is logged in to. Raises Trouble."""
+    me = {"clientInfo": {"name": "tokenops", "title": "TokenOps", "version": ask.version}}
+    _result((yield Message("initialize", me, 1)))
+    yield Message("initialized")
+    result = _result((yield Message("account/rateLimits/read", id=2)))
+    families = [raw.mapping(one) for one in raw.mapping(result.get("rateLimitsByLimitId")).values()]
+    shown = raw.mapping(result.get("rateLimits"))
+    if not families and not shown:
+        raise polls.unknown("neither rateLimits nor rateLimitsByLimitId")
+    named = {raw.text(one.get("limitId")) for one in families}
+    for one in [*families, *([] if raw.text(shown.get("limitId")) in named else [shown])]:
+        found.events += limits.app_server(one, ask.source, when.stamp(ask.now), client=CLIENT)
+    if not found.events:
+        found.notices.append("Codex names no window of this plan: how much is used is unknown, not 0")
+
+
+def _result(answer: raw.Raw) -> raw.Raw:
+    """The result of a request. Raises Trouble; of the error's words only what is known is looked for."""
+    if "result" in answer:
+        return raw.mapping(answer["result"])
+    error = raw.mapping(answer.get("error"))
+    said = str(error.get("message", "")).lower()
+    if "authentication required" in said or "not logged in" in said:
+        key = "chatgpt" in said
+        why = "Codex is logged in with an API key, which has no plan" if key else "Codex is not logged in; run codex login"
+        raise Trouble(polls.REFUSED, why)
+    if error.get("code") == -32601:
+        raise Trouble(polls.CHANGED, "this Codex does not know account/rateLimits/read; update it")
+    raise Trouble(polls.FAILING, "Codex could not say; it may be offline, or its login may have run out")

@@ -1,0 +1,109 @@
+"""OpenAI's own figures of an organisation's API keys: its reports of usage and cost.
+
+Source: the API reference at platform.openai.com (2026-11). There `input_tokens` holds what was cached and what was written
+to a cache too, and audio and images; times are seconds since 1970, costs are dollars.
+"""
+
+from __future__ import annotations
+
+from tokenops import events, raw, reports
+from tokenops.polls import Ask, Found, Steps
+from tokenops.reports import Bucket, Report
+
+PROVIDER = "openai"
+_GROUPS = ("model", "project_id", "api_key_id", "batch", "service_tier")
+_KNOWN = {"input_tokens", "output_tokens", "input_cached_tokens", "num_model_requests"}
+
+
+def admin(ask: Ask, found: Found) -> Steps:
+    """The reports of an organisation's API keys. Raises Trouble."""
+    headers = ask.headers(authorization=f"Bearer {ask.secret}")
+    yield from reports.both(ask, found, _usage(ask, headers), _costs(ask, headers))
+
+
+def _usage(ask: Ask, headers: dict[str, str]) -> Report:
+    width = ask.options.get("bucket_width") or "1h"
+    length, most = reports.WIDTHS[width]
+    mark = f"settled_{width}"
+    query = [("start_time", str(reports.begins(ask, length, mark) // 1000)), ("bucket_width", width)]
+    query += [("limit", "1" if ask.checking else str(most)), *(("group_by[]", name) for name in _GROUPS)]
+    return Report(
+        "/v1/organization/usage/completions",
+        tuple(query),
+        headers,
+        "openai-organization",
+        lambda bucket: (bucket.get("start_time"), bucket.get("end_time")),
+        lambda ask, row, bucket: usage_event(ask, row, bucket, width),
+        mark,
+        length,
+    )
+
+
+def usage_event(ask: Ask, row: raw.Raw, bucket: Bucket, width: str) -> events.Event | None:
+    """A row of the usage report; None where nothing was used. Raises events.Bad."""
+    if not row.keys() & _KNOWN:
+        raise events.Bad("a row has no count that is known")
+    sent, read = raw.count(row, "input_tokens"), raw.count(row, "input_cached_tokens")
+    wrote, wrote_12h = raw.count(row, "input_cache_write_tokens"), raw.count(row, "input_cache_write_12h_tokens")
+    fresh = raw.count(row, "input_uncached_tokens") if row.get("input_uncached_tokens") is not None else None
+    if fresh is None:
+        fresh = sent - read - wrote - wrote_12h
+    if fresh < 0:
+        raise events.Bad("input_cached_tokens is more than input_tokens")
+    counts = {
+        "turns": raw.count(row, "num_model_requests"),
+        "input_tokens": fresh,
+        "cache_read_tokens": read,
+        "cache_write_tokens": wrote,
+        "cache_write_12h_tokens": wrote_12h,
+        "output_tokens": raw.count(row, "output_tokens"),
+    }
+    tier = raw.text(row.get("service_tier"), 40)
+    group = _group(row) | {"tier": tier, "batch": str(row.get("batch") is True)}
+    said = "batch" if row.get("batch") is True else "" if tier in ("default", "standard", "auto") else tier
+    return reports.aggregate(ask, bucket, width, group, counts, provider=PROVIDER, tier=said, **_parts(row, counts))
+
+
+def _parts(row: raw.Raw, counts: dict[str, int]) -> dict[str, int]:
+    """Audio and images, where they are parts of the counts: in older answers they stood beside them."""
+    found = {
+        f"{kind}_input_tokens": raw.count(row, f"input_{kind}_tokens") + raw.count(row, f"input_cached_{kind}_tokens")
+        for kind in ("audio", "image")
+    }
+    if sum(found.values()) > sum(value for name, value in counts.items() if name not in ("turns", "output_tokens")):
+        found = {}
+    heard = {f"{kind}_output_tokens": raw.count(row, f"output_{kind}_tokens") for kind in ("audio", "image")}
+    return found | (heard if sum(heard.values()) <= counts["output_tokens"] else {})
+
+
+def _group(row: raw.Raw) -> dict[str, str]:
+    return {
+        "model": raw.text(row.get("model")),
+        "key": raw.identity(row.get("api_key_id")),
+        "workspace": raw.identity(row.get("project_id")),
+    }
+
+
+def _costs(ask: Ask, headers: dict[str, str]) -> Report:
+    query = [("start_time", str(reports.cost_begins(ask) // 1000)), ("bucket_width", "1d"), ("limit", "180")]
+    query += [("group_by[]", "line_item"), ("group_by[]", "project_id")]
+    return Report(
+        "/v1/organization/costs",
+        tuple(query),
+        headers,
+        "openai-organization",
+        lambda bucket: (bucket.get("start_time"), bucket.get("end_time")),
+        cost_event,
+    )
+
+
+def cost_event(ask: Ask, row: raw.Raw, bucket: Bucket) -> events.Event | None:
+    """A row of the cost report, which is of one project and line of the bill. Raises events.Bad."""
+    amount = raw.mapping(row.get("amount"))
+    if "value" not in amount:
+        raise events.Bad("a row has no amount")
+    if raw.text(amount.get("currency")).lower() not in ("", "usd"):
+        raise events.Bad("an amount is not in USD")
+    group = _group(row) | {"description": raw.text(row.get("line_item"))}
+    cost = reports.usd(amount["value"])
+    return reports.aggregate(ask, bucket, "1d", group, {}, cost_usd=cost, cost_source="reported", provider=PROVIDER)

@@ -1,0 +1,175 @@
+"""One run of a source: lock, ask, log, remember.
+
+Events are on the disk before a mark moves, so a crash makes us read again, and identity makes that harmless. Two processes
+never ask one source at once. What goes wrong never takes away what was read before.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import Iterable
+
+import orjson
+
+from tokenops import credentials, events, fetch, home, jsonl, meters, pollers, polls, projects, store, when
+from tokenops.pollers import Edge, Settings, Wanted
+from tokenops.polls import Ask, Found, State, Trouble
+
+# Nothing was asked because ...
+BUSY, OFF, FRESH = "busy", "off", "fresh"
+# What is no reason to do anything.
+QUIET = (polls.OK, polls.NOT_DUE, polls.WAITING, BUSY, FRESH)
+# Sources that say by themselves what an endpoint of last resort would say.
+_PASSIVE = ("proxy", "claude-code-statusline", "claude-code-usage-cache")
+
+
+def run(folder: str, set_: Settings, edge: Edge, wanted: Wanted) -> events.Event:
+    """One run of one source, as a record; `begun` is true where a trouble is new. Raises OSError."""
+    name = set_.poller.name
+    if not wanted.checking and not set_.enabled:
+        return _row(set_, OFF, "it is not enabled", f"tok-poll enable {name}")
+    if not wanted.checking and set_.poller.consent and not set_.consented:
+        return _row(set_, pollers.UNCONSENTED, "nobody has agreed to what it does", f"tok-poll enable {name} says what")
+    with home.locked(folder, f"poll.{name}.lock", wait=False) as mine:
+        if not mine:
+            return _row(set_, BUSY, "another tok-poll is asking it")
+        return _run(folder, set_, edge, wanted)
+
+
+def _run(folder: str, set_: Settings, edge: Edge, wanted: Wanted) -> events.Event:
+    """The same, while nobody else can."""
+    name, now = set_.poller.name, edge.clock()
+    salt = home.salt(folder, make=True)
+    known = pollers.states(folder).get(name, State())
+    state = polls.rebased(known, now)
+    if state != known:
+        pollers.remember(folder, name, state)
+    try:
+        key = pollers.credential(set_, edge, salt, now, wanted)
+    except credentials.Missing as error:
+        return _without(folder, set_, state, error, now)
+    forced = wanted.force or wanted.checking or wanted.since is not None
+    tried = state._replace(stopped="") if wanted.checking else state
+    due = polls.due(tried, now, set_.interval_ms, key.fingerprint, edge.jitter_ms, edge.draw(), forced)
+    if due.status:
+        return _not_now(set_, state, due.status)
+    if name == "anthropic-oauth" and not forced and _said(folder, key, salt, now):
+        return _row(set_, FRESH, "other sources have said it within half an hour")
+    if due.pause_ms:
+        edge.pause(due.pause_ms / 1000)
+    return _asked(folder, set_, edge, wanted, state, key, salt)
+
+
+def _asked(
+    folder: str, set_: Settings, edge: Edge, wanted: Wanted, state: State, key: credentials.Credential, salt: bytes
+) -> events.Event:
+    """Ask, write what was found to the log, remember what came of it."""
+    poller, now, found = set_.poller, edge.clock(), Found()
+    about = (poller.source, set_.url, key.secret, now, edge.version, salt, set_.options, pollers.rules(), state.marks)
+    ask = Ask(*about, key.owner, key.plan, wanted.since, wanted.checking)
+    before, state = state.status, polls.asked(state, now)
+    pollers.remember(folder, poller.name, state)
+    trouble, count = _carried(set_, edge, ask, found)
+    fresh = news(folder, found.events)
+    store.append(folder, map(jsonl.line_of, fresh))
+    now = edge.clock()
+    if trouble is None:
+        state = polls.answered(state, now, found.marks)
+    else:
+        state = polls.troubled(state, now, trouble, key.fingerprint, found.marks)
+    pollers.remember(folder, poller.name, state)
+    made = _row(set_, state.status, state.why if trouble else "", _todo(set_, trouble), _next(set_, state, key))
+    made |= {"asked": count, "readings": len(found.events), "new": len(fresh)}
+    if found.notices:
+        made["notices"] = found.notices
+    if trouble is not None and before != state.status:
+        made["begun"] = True
+    return made
+
+
+def _carried(set_: Settings, edge: Edge, ask: Ask, found: Found) -> tuple[Trouble | None, int]:
+    """Carry a poller's requests out; what went wrong, and how many requests there were."""
+    asker: fetch.Web | fetch.Client
+    if set_.url:
+        asker = fetch.Web(edge.timeout)
+    else:
+        asker = fetch.Client(command(set_, edge), edge.environment, edge.home, edge.timeout)
+    try:
+        polls.driven(set_.poller.steps()(ask, found), asker)
+        return None, asker.count
+    except Trouble as trouble:
+        return trouble, asker.count
+    finally:
+        asker.close()
+
+
+def command(set_: Settings, edge: Edge) -> list[str]:
+    """What starts the app-server of Codex: the configured command, or the one on the path."""
+    if set_.command:
+        return [*map(os.path.expanduser, shlex.split(set_.command)), "app-server"]
+    return [shutil.which("codex", path=edge.environment.get("PATH")) or "codex", "app-server"]
+
+
+def _without(folder: str, set_: Settings, state: State, error: credentials.Missing, now: int) -> events.Event:
+    """The record of a run that had no credential."""
+    made = _row(set_, error.status, str(error))
+    if state.status != error.status:
+        made["begun"] = True
+        pollers.remember(folder, set_.poller.name, state._replace(status=error.status, why=str(error), why_at=now))
+    return made
+
+
+def _not_now(set_: Settings, state: State, status: str) -> events.Event:
+    """The record of a run that asked nothing."""
+    if status == polls.STOPPED:
+        return _row(set_, status, state.why, f"tok-poll enable {set_.poller.name} tries again, with another credential")
+    return _row(set_, status, state.why if status == polls.WAITING else "", "", polls.due_at(state, set_.interval_ms))
+
+
+def _next(set_: Settings, state: State, key: credentials.Credential) -> int:
+    return 0 if state.stopped == key.fingerprint else polls.due_at(state, set_.interval_ms)
+
+
+def _todo(set_: Settings, trouble: Trouble | None) -> str:
+    """What the user can do about a trouble."""
+    if trouble is None or trouble.kind in (polls.LIMITED, polls.FAILING):
+        return ""
+    if trouble.kind == polls.CHANGED:
+        return "look for a newer TokenOps; tok-proxy and the clients' own files go on without it"
+    return f"it is left alone until the credential is another one: tok-poll enable {set_.poller.name}"
+
+
+def _row(set_: Settings, status: str, why: str = "", todo: str = "", next_due: int = 0) -> events.Event:
+    """What came of one source, as a record for programs."""
+    told = {"why": why, "todo": todo, "next_due": when.stamp(next_due) if next_due else ""}
+    made: events.Event = {"v": 1, "kind": "poll", "source": set_.poller.name, "status": status}
+    return made | {key: value for key, value in told.items() if value}
+
+
+def news(folder: str, found: Iterable[events.Event]) -> list[events.Event]:
+    """The events that say what the log does not say yet: a bucket that did not change is not written again."""
+    wanted = {event["id"]: event for event in found}
+    days = [event["ts"] for event in wanted.values() if event["kind"] == "usage"]
+    if days:
+        for line in store.scan(folder, min(days), when.stamp(when.moment(max(days)) + 1)):
+            if b'"kind":"usage"' in line[:60]:
+                known = orjson.loads(line)
+                if known["id"] in wanted and _same(known, wanted[known["id"]]):
+                    del wanted[known["id"]]
+    return list(wanted.values())
+
+
+def _same(known: events.Event, found: events.Event) -> bool:
+    return {**known, "observed_at": ""} == {**found, "observed_at": ""}
+
+
+def _said(folder: str, key: credentials.Credential, salt: bytes, now: int) -> bool:
+    """Whether a source that needs no token has told of this account's plan lately."""
+    mine = projects.hashed(key.owner, salt) if key.owner else ""
+    since = now - pollers.rules()["passive_minutes"] * polls.MINUTE
+    return any(
+        one.key.provider == "anthropic" and one.source in _PASSIVE and one.key.account in ("", mine or one.key.account)
+        for one in meters.readings(folder, since, now)
+    )
