@@ -40,7 +40,7 @@ def readings(folder: str, since: int, until: int) -> list[Seen]:
     """The readings of plans' windows in a span of milliseconds. Raises OSError."""
     first, last = when.stamp(since)[:10], when.stamp(until)[:10]
     found = (one for day in store.days(folder, first, last) for one in _of_day(folder, day))
-    return [one for one in found if since <= one.at <= until]
+    return windows.owned([one for one in found if since <= one.at <= until])
 
 
 def _of_day(folder: str, day: store.Day) -> list[Seen]:

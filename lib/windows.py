@@ -101,6 +101,42 @@ def seen(meters: Iterable[Event]) -> list[Seen]:
     return [found for found in map(_seen, meters) if found is not None]
 
 
+def owned(readings: list[Seen]) -> list[Seen]:
+    """Readings of sources that name no account, each given to the account whose window is reset at the same moment.
+
+    Status lines, rollouts and headers of some vendors name none; resets tell accounts apart. Of a provider with one
+    account only, whose reset was met once, all are its.
+    """
+    named: dict[str, dict[tuple[str, str, int], str]] = {}
+    for one in readings:
+        if one.key.account and one.resets_at is not None:
+            slots = named.setdefault(one.key.provider, {})
+            for slot in (one.resets_at // JITTER_MS + step for step in (-1, 0, 1)):
+                slots[one.key.window, one.key.scope, slot] = one.key.account
+    if not named:
+        return readings
+    matched = [_owner(one, named) for one in readings]
+    only = {}
+    for provider, slots in named.items():
+        accounts = set(slots.values())
+        if len(accounts) == 1 and any(
+            owner and not one.key.account and one.key.provider == provider
+            for one, owner in zip(readings, matched, strict=True)
+        ):
+            only[provider] = accounts.pop()
+    return [
+        one if one.key.account else one._replace(key=one.key._replace(account=owner or only.get(one.key.provider, "")))
+        for one, owner in zip(readings, matched, strict=True)
+    ]
+
+
+def _owner(one: Seen, named: dict[str, dict[tuple[str, str, int], str]]) -> str:
+    if one.key.account or one.resets_at is None:
+        return one.key.account
+    slots = named.get(one.key.provider, {})
+    return slots.get((one.key.window, one.key.scope, one.resets_at // JITTER_MS), "")
+
+
 def series(readings: Iterable[Seen]) -> list[Series]:
     """The series of each provider, account, window and scope, in order of their keys."""
     held: dict[Key, list[Seen]] = {}

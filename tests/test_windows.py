@@ -127,6 +127,34 @@ UNITS = {
 }  # fmt: skip
 
 
+def seen(
+    at: float, account: str, resets: float | None, provider: str = "anthropic", window: str = "five_hour"
+) -> windows.Seen:
+    moment = None if resets is None else START + round(resets * HOUR)
+    return windows.Seen(Key(provider, account, window, ""), 300, START + round(at * HOUR), 0.1, moment, "", SOURCE, "")
+
+
+WHOSE: list[tuple[str, list[windows.Seen], list[str]]] = [
+    ("nobody is named", [seen(1, "", 5), seen(6, "", 10)], ["", ""]),
+    ("the same reset is the same account", [seen(1, "a", 5), seen(2, "", 5.01)], ["a", "a"]),
+    ("and then all of the only account", [seen(1, "", 4), seen(2, "a", 9), seen(3, "", 9)], ["a", "a", "a"]),
+    ("no reset was met", [seen(1, "a", 5), seen(2, "", 4)], ["a", ""]),
+    ("of two accounts by their resets", [seen(1, "a", 5), seen(1, "b", 4), seen(2, "", 5), seen(2, "", 4), seen(2, "", 3)], ["a", "b", "a", "b", ""]),
+    ("another window tells nothing", [seen(1, "a", 5, window="weekly"), seen(2, "", 5)], ["a", ""]),
+    ("nor another provider", [seen(1, "a", 5, "openai"), seen(2, "", 5)], ["a", ""]),
+    ("without a reset", [seen(1, "a", 5), seen(2, "", None)], ["a", ""]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "found", "expected"), WHOSE, ids=[case[0] for case in WHOSE])
+def test_whose_a_reading_is(what: str, found: list[windows.Seen], expected: list[str]) -> None:
+    assert [one.key.account for one in windows.owned(found)] == expected
+    assert [one._replace(key=FIVE) for one in windows.owned(found)] == [one._replace(key=FIVE) for one in found]
+
+
+FIVE = Key("", "", "", "")
+
+
 @pytest.mark.parametrize("name", UNITS)
 def test_units_of_all_sources_come_to_the_same(name: str) -> None:
     (one,) = series_of(UNITS[name])
