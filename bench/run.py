@@ -220,6 +220,7 @@ def clients(chosen: argparse.Namespace) -> str:
 
 
 NOW = "2026-11-22T12:00:00Z"
+HOOK = {"session_id": "s1", "hook_event_name": "PreToolUse", "tool_name": "Read", "tool_input": {"file_path": "/etc/hosts"}}
 
 
 def year(chosen: argparse.Namespace) -> str:
@@ -299,6 +300,7 @@ def budget(chosen: argparse.Namespace) -> str:
         ("`tok-statusline`, warm", status, just_synced),
         ("`tok-statusline`, working today out anew", status, stale),
         ("twenty `tok-statusline` at once, all of them", at_once, stale),
+        ("`tok-guard hook`, a Read", f"tok-guard hook <<<'{json.dumps(HOOK)}'", just_synced),
         ("`python -c pass`", "python -c pass", just_synced),
     ):
         timing.once(line, env)

@@ -28,6 +28,7 @@ KNOWN: Data = {
     "providers": {},
     "plans": {},
     "thresholds": {},
+    "guard": {"mode": None},
     "proxy": {
         "cache": {"enabled": None, "ttl_s": None, "entries": None, "entry_bytes": None, "bytes": None},
         "include_usage": None,

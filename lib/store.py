@@ -295,13 +295,23 @@ def remember(folder: str, paths: dict[str, str]) -> None:
 
 
 def of_kind(folder: str, kind: str, since: str = "") -> Iterator[Event]:
-    """The records of a rare kind since a moment, in order of their days: found without reading what stands between."""
-    needle = f'"kind":"{kind}"'.encode()
+    """The records of a rare kind since a moment, in order of their days, once each."""
+    return (record for record in holding(folder, f'"kind":"{kind}"', since) if record["kind"] == kind)
+
+
+def holding(folder: str, text: str, since: str = "") -> Iterator[Event]:
+    """The records since a moment in which some text stands, found without reading those between; sightings joined.
+
+    Sightings of one record on two days are joined only where both hold the text.
+    """
+    known: dict[str, Event] = {}
     for day in days(folder, since[:10]):
-        for _, line in _holding(day, needle):
+        for _, line in _holding(day, text.encode()):
             record = _record(line)
-            if record is not None and record["kind"] == kind and record["ts"] >= since:
-                yield record
+            if record is not None and record["ts"] >= since:
+                seen = known.get(record["id"])
+                known[record["id"]] = events.join(seen, record) if seen else record
+    return iter(known.values())
 
 
 def _holding(day: Day, needle: bytes) -> Iterator[tuple[str, bytes]]:
