@@ -377,6 +377,21 @@ def _task_list(session: Session, given: Json) -> Answer:
     return Answer({"tasks": rows}, tasks.table(rows, "markdown", False) if rows else "No task in this span.\n")
 
 
+def _scorecard(session: Session, given: Json) -> Answer:
+    from tokenops import score_log, scorecard
+
+    session.catch_up()
+    now, tz = session.now(), when.zone(None)
+    try:
+        rules = headroom.thresholds(session.settings())["score"]
+        since = when.since(given.get("since", "7d"), now, tz)
+    except (headroom.Wrong, ValueError, OverflowError) as error:
+        raise Failed(str(error)) from None
+    by = given.get("by", "none")
+    rows = score_log.rows(session.folder, session.catalogue(), rules, now, (since, now), tz, by)
+    return Answer({"cards": rows}, scorecard.table(rows, "markdown", False) if rows else "Nothing in this span.\n")
+
+
 def _provider_list(session: Session, given: Json) -> Answer:
     from tokenops import providers
 
@@ -556,6 +571,17 @@ _TABLE = (
         {"tasks": _ROWS},
         _task_list,
         "tok-task list --metrics --since 30d",
+    ),
+    Tool(
+        "tokenops_scorecard",
+        "Eight KPIs of how agents are used, graded A to F, each with what it was counted from.",
+        {
+            "since": {"type": "string", "description": "default 7d"},
+            "by": {"type": "string", "enum": ["none", "project", "agent", "client", "week"]},
+        },
+        {"cards": _ROWS},
+        _scorecard,
+        "tok-score",
     ),
     Tool("tokenops_help", "All tools, and the command whose face each is.", {}, {"tools": _ROWS}, _help, "tok-mcp --help"),
 )

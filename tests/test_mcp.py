@@ -141,6 +141,8 @@ COMMANDS = [
     ("tokenops_plan_headroom", {}, "tok-plan headroom --json", "reports"),
     ("tokenops_burn_rate", {}, "tok-burn --log --json | head -n -1", "buckets"),
     ("tokenops_burn_rate", {"hours": 48}, "tok-burn --log --hours 48 --json | head -n -1", "buckets"),
+    ("tokenops_scorecard", {}, "tok-score --json", "cards"),
+    ("tokenops_scorecard", {"since": "30d", "by": "project"}, "tok-score --since 30d --by project --json", "cards"),
     ("tokenops_plan_list", {}, "tok-plan list --json", "plans"),
     ("tokenops_provider_list", {}, "tok-provider list --json", "providers"),
 ]
