@@ -3,6 +3,7 @@
 # make soak     writers killed two hundred times each
 # make fuzz     made-up input by the ten thousand: HTTP, answers of vendors, logs of clients
 # make clients  real SDKs and clients through the proxy (installs them: Python's always, npm's where there is npm)
+# make man      man pages of all commands, into share/man (MANPATH=share/man: man tok-cost)
 # make bench    the figures of docs/performance.md, measured anew
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +13,7 @@ BESIDE := $(dir $(shell command -v $(PYTHON)))
 SECOND := $(firstword $(foreach p,$(shell command -v python3.13 2>/dev/null) $(wildcard $(BESIDE)../../3.13*/bin/python3.13 $(BESIDE)../versions/3.13*/bin/python3.13),$(shell $(p) -c 'import sys; print(sys.executable)' 2>/dev/null)))
 COMMANDS := $(sort $(wildcard bin/tok-*))
 
-.PHONY: demo test lint types check bench soak fuzz clients clean
+.PHONY: demo test lint types check man bench soak fuzz clients clean
 
 demo: $(VENV)/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh bench/demo.sh
@@ -54,10 +55,14 @@ ifneq ($(SECOND),)
 	PATH="$(CURDIR)/.venv-second/bin:$$PATH" .venv-second/bin/python -m pytest -n auto
 endif
 
+man:
+	$(PYTHON) tools/man.py share/man
+
 bench: $(VENV)/tools
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python bench/run.py
 
 soak: $(VENV)/tools
+	TOKENOPS_CALLS=1000 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_carry.py tests/test_statusline.py
 	TOKENOPS_ROUNDS=200 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_crashes.py
 	TOKENOPS_STREAMS=1000 TOKENOPS_REQUESTS=10000 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_proxy.py
 
@@ -77,4 +82,4 @@ clients: $(VENV)/tools .venv-clients/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_clients.py tests/test_hosts.py
 
 clean:
-	rm -rf .venv .venv-second .venv-clients .venv-rivals build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-second .venv-clients .venv-rivals build dist share *.egg-info .mypy_cache .ruff_cache .hypothesis

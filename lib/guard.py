@@ -89,7 +89,8 @@ def usable(state: object) -> bool:
     """Whether a state is one, whatever became of its file."""
     if not isinstance(state, dict):
         return False
-    kinds = {"at": int, "reads": dict, "counts": dict, "spared": list, "said": (int, float)}
+    kinds: dict[str, tuple[type, ...]] = {"at": (int,), "reads": (dict,), "counts": (dict,), "spared": (list,)}
+    kinds["said"] = (int, float)
     return all(isinstance(state.get(name), kind) for name, kind in kinds.items()) and all(
         isinstance(one, dict) and isinstance(one.get("ranges"), list) for one in state["reads"].values()
     )
@@ -273,7 +274,7 @@ def stats(folder: str) -> Event:
     at = os.path.join(folder, "guard")
     for name in sorted(os.listdir(at)) if os.path.isdir(at) else ():
         found = home.read_json(os.path.join(at, name)) if name.endswith(".json") else None
-        if usable(found):
+        if isinstance(found, dict) and usable(found):
             sessions += 1
             for key, value in found["counts"].items():
                 counts[key] = counts.get(key, 0) + (value if isinstance(value, int) else 0)

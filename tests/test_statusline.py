@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -55,6 +56,16 @@ def test_a_repeated_number_is_not_fresh(run: Run) -> None:
     assert [(meter["used"], meter["observed_at"][11:16]) for meter in meters(run)] == [(0.235, "09:30"), (0.3, "10:31")]
     # An idle session shows what the busy one knows.
     assert "70% left" in run("tok-statusline", given(), env={"TOKENOPS_NOW": "2026-11-21T10:41:00Z"}).stdout.decode()
+
+
+def test_asking_again_and_again_changes_nothing(run: Run) -> None:
+    """One session's line, drawn as often as one works: one reading, one cost, one headroom."""
+    lines = set()
+    for _ in range(int(os.environ.get("TOKENOPS_CALLS", "20"))):
+        lines.add(run("tok-statusline", given(), env=ENV).stdout)
+    assert len(lines) == 1 and len(meters(run)) == 1
+    [budget] = objects(run("tok-budget --json", env=ENV).stdout)
+    assert budget["headroom_pct"] == 76
 
 
 def test_before_the_first_answer_nothing_is_known(run: Run) -> None:
