@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import orjson
@@ -104,8 +104,9 @@ def join(a: Event, b: Event) -> Event:
 
     Associative, commutative and idempotent: each block is the maximum of a total order on its own content.
     """
-    if a.get("kind") != "turn":
-        return _later(a, b)
+    kind = a.get("kind")
+    if kind != "turn":
+        return _more(a, b) if kind == "work" else _later(a, b)
     usage = max(usage_of(a), usage_of(b), key=usage_rank)
     attribution = max(attribution_of(a), attribution_of(b), key=attribution_rank)
     joined: Event = {"v": max(a["v"], b["v"]), "ts": min(a["ts"], b["ts"]), "kind": "turn", "id": _one(a, b, "id")}
@@ -185,6 +186,20 @@ def _later(a: Event, b: Event) -> Event:
     """Of two readings of a meter or an aggregate, the later observed, else the larger; with the earliest time."""
     best = max((a, b), key=lambda e: (e.get("observed_at", ""), token_sum(e), order_of({**e, "ts": ""})))
     return {**best, "ts": min(a["ts"], b["ts"])}
+
+
+def _more(a: Event, b: Event) -> Event:
+    """Of two readings of one round the more of each count; the earlier of each time, of the last the later."""
+    made: Event = {"v": max(a["v"], b["v"]), "ts": min(a["ts"], b["ts"]), "kind": "work", "id": _one(a, b, "id")}
+    attribution = max(attribution_of(a), attribution_of(b), key=attribution_rank)
+    made |= attribution
+    counts, times = (a.get("counts", {}), b.get("counts", {})), (a.get("times", {}), b.get("times", {}))
+    made["counts"] = {name: max(one.get(name, 0) for one in counts) for name in sorted(counts[0].keys() | counts[1].keys())}
+    made["times"] = {
+        name: (max if name == "last" else min)(one[name] for one in times if name in one)
+        for name in sorted(times[0].keys() | times[1].keys())
+    }
+    return arranged(made)
 
 
 def joined(events: Iterable[Event]) -> Iterator[Event]:
@@ -309,7 +324,7 @@ _MORE = {
             "balance",
         )
     ),
-    "work": frozenset(("hour", "counts", "times")),
+    "work": frozenset(("counts", "times")),
     "task": frozenset(("task", "event", "title", "branch", "commit", "path")),
     "saving": frozenset(("saved_tokens", "saved_usd", "by", "path")),
     "ping": frozenset(("tool",)),
@@ -319,6 +334,25 @@ _COMMON = frozenset(_RANK)
 LONGEST = 200
 _LONGER = {"project": 255, "id": 600, "alias": 600, "agent_id": 600, "workflow_id": 600}
 _FLAGS = frozenset(("sidechain", "provider_inferred", USAGE_SIDECHAIN))
+
+
+def schema() -> dict[str, Any]:
+    """The record as a JSON Schema, a branch for each kind."""
+    branches = []
+    for kind in KINDS:
+        names = sorted(_COMMON | _MORE[kind])
+        fields: dict[str, Any] = {name: _type(name) for name in names} | {"v": {"const": VERSION}, "kind": {"const": kind}}
+        need = {"required": ["v", "ts", "kind", "id"], "additionalProperties": False}
+        branches.append({"type": "object", "properties": fields, **need})
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "TokenOps event", "oneOf": branches}
+
+
+def _type(name: str) -> dict[str, Any]:
+    if name in SUMS:
+        return {"type": "integer", "minimum": 0}
+    if name in _FLAGS:
+        return {"type": "boolean"}
+    return {"type": "string", "maxLength": _LONGER.get(name, LONGEST)} if name in _STRINGS else {}
 
 
 def fault(record: object) -> str:
@@ -370,7 +404,16 @@ def _wrong(key: str, value: Any) -> str:
         return f"{key} has more than {most} characters; longer texts are refused"
     if isinstance(value, (dict, list)) and (key in _COMMON or len(order_of(value)) > 20 * LONGEST):
         return f"{key} is too large, or no single value"
+    if key in _OF_WORK and not (isinstance(value, dict) and all(map(_OF_WORK[key], value.values()))):
+        return f"{key} holds something else than {key}"
     return ""
+
+
+# What the values of a round's fields are.
+_OF_WORK: dict[str, Callable[[Any], bool]] = {
+    "counts": lambda value: type(value) is int and value >= 0,
+    "times": lambda value: type(value) is str and _canonical(value) == value,
+}
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from tokenops import clients, events, projects, read_claude, read_codex, scan, workers
+import orjson
 
-# (time, id, record), or a turn of the usual shape as its reader keeps it; either way in order of time when sorted.
+from tokenops import clients, events, jsonl, projects, read_claude, read_codex, scan, workers
+
+# (time, id, record or its line), or a turn of the usual shape as its reader keeps it; in order of time when sorted.
 Entry = tuple[Any, ...]
 
 
@@ -36,9 +38,15 @@ class Batch:
 def record(entry: Entry) -> events.Event:
     """The record of an entry."""
     if len(entry) == 3:
-        event: events.Event = entry[2]
+        event: events.Event = entry[2] if type(entry[2]) is dict else orjson.loads(entry[2])
         return event
     return read_claude.expanded(entry)
+
+
+def line(entry: Entry) -> bytes:
+    """The line of an entry."""
+    made: bytes = entry[2] if len(entry) == 3 and type(entry[2]) is bytes else jsonl.line_of(record(entry))
+    return made
 
 
 def gather(
@@ -125,7 +133,7 @@ def records(
         cursor = cursors.get(path) or scan.Cursor()
         begun = cursor.offset
         try:
-            _keep(found, reader.read(path, cursor, places, lambda place, why: rejected.append((place, why))))
+            keep(found, reader.read(path, cursor, places, lambda place, why: rejected.append((place, why))))
             read.append(path)
         except OSError as error:
             unread.append((path, error.errno or 0, error.strerror or ""))
@@ -163,16 +171,17 @@ def streamed(
             stream = next((stream for reader, stream in formats if reader.takes(value)), None)
             if stream is not None:
                 known = True
-                _keep(found, stream.take(value, place))
+                keep(found, stream.take(value, place))
     values.close()
     for _, stream in formats:
-        _keep(found, stream.rest())
+        keep(found, stream.rest())
     batch.entries = sorted((event["ts"], event["id"], event) for event in found.values())
     batch.paths = places.paths
     return batch, known
 
 
-def _keep(known: dict[str, events.Event], arrived: Iterable[events.Event]) -> None:
+def keep(known: dict[str, events.Event], arrived: Iterable[events.Event]) -> None:
+    """Add sightings to those that are known, each thing once."""
     for event in arrived:
         seen = known.get(event["id"])
         known[event["id"]] = events.join(seen, event) if seen else event

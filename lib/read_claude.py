@@ -333,12 +333,12 @@ class Transcripts:
                 try:
                     if ordinary(loads(without_content(line)), session):
                         continue
-                except (ValueError, KeyError, TypeError, AttributeError):
+                except (ValueError, LookupError, TypeError, AttributeError):
                     pass
                 self.take_in(line, f"{path}:{number}", session)
 
     def _ordinary(self, raw: Raw, session: Session) -> bool:
-        """Take in a line of the usual shape, if it is one; 99 in 100 are. KeyError and its like mean that it is not."""
+        """Take in a line of the usual shape, if it is one; 99 in 100 are. LookupError and its like mean that it is not."""
         message = raw["message"]
         usage, name, model, ts = message["usage"], message["id"], message["model"], raw["timestamp"]
         if raw["type"] != "assistant" or (counts := plain(usage, model)) is None:
@@ -365,6 +365,15 @@ class Transcripts:
         if counts[-1] > most[-1] or ts < before:
             self.light[name] = (min(ts, before), name, counts, around, whose)
         return True
+
+    def take(self, raw: Any, line: bytearray, place: str, session: Session) -> None:
+        """Take in a line that was parsed already, if it could be."""
+        try:
+            if self._ordinary(raw, session):
+                return
+        except (ValueError, LookupError, TypeError, AttributeError):
+            pass
+        self.take_in(line, place, session)
 
     def take_in(self, line: bytearray, place: str, session: Session) -> None:
         """Take in a line of any shape."""

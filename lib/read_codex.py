@@ -26,12 +26,14 @@ _MASKED = re.compile(r"[\s\[\]<>*]|REDACTED")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 _FILE_UUID = re.compile(r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.jsonl\Z")
 # A copied row is written with the file; no model answers within a second of a thread's start.
-_BURST_MS = 1000
+BURST_MS = 1000
 
 
 def files(home: str) -> Iterator[str]:
-    """The rollouts of a Codex home: active sessions first, then archived ones."""
-    for folder in ("sessions", "archived_sessions"):
+    """The rollouts of a Codex home: active sessions first, then archived ones; or of one of these folders."""
+    folders = ("sessions", "archived_sessions")
+    inside = os.path.basename(os.path.normpath(home)) in folders
+    for folder in ("",) if inside else folders:
         for path in scan.walk(os.path.join(home, folder)):
             if path.endswith(".jsonl"):
                 yield path
@@ -374,7 +376,7 @@ def identified(thread: Thread, above: Owned | None) -> Owned:
 
 def _orphaned(thread: Thread) -> Iterator[tuple[Row, str, bool]]:
     """The rows of a child whose parent left no file: copies get the parent's name, so that siblings agree."""
-    burst = [when.moment(row.ts) - thread.began < _BURST_MS for row in thread.rows]
+    burst = [when.moment(row.ts) - thread.began < BURST_MS for row in thread.rows]
     lead = next((n for n, early in enumerate(burst) if not early), len(burst))
     for n, row in enumerate(thread.rows):
         if row.replayed is not None:

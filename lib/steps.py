@@ -21,8 +21,20 @@ class Step(NamedTuple):
     context: int
     read: int
     gap: int | None
-    rate: pricing.Rate | None
-    usd: Decimal | None
+    catalogue: pricing.Catalogue
+
+    @property
+    def rate(self) -> pricing.Rate | None:
+        """The price in force; looked up only where a cost is asked for."""
+        found = self.catalogue.rate_of(self.turn)
+        return found if isinstance(found, pricing.Rate) else None
+
+    @property
+    def usd(self) -> Decimal | None:
+        """What it cost; None where that is not known."""
+        if self.turn.get("cost_source") == "reported":
+            return Decimal(self.turn["cost_usd"])
+        return price(self, **{name: self.turn[name] for name in events.SUMS if name in self.turn})
 
     @property
     def fresh(self) -> int:
@@ -39,20 +51,35 @@ def steps(turns: Iterable[Event], catalogue: pricing.Catalogue) -> list[Step]:
         context = events.context_size(turn)
         gap = at - last[side] if side in last else None
         last[side] = at
-        rate = catalogue.rate_of(turn)
-        priced = rate if isinstance(rate, pricing.Rate) else None
-        made.append(Step(turn, at, side, context, turn.get("cache_read_tokens", 0), gap, priced, _usd(turn, priced)))
+        made.append(Step(turn, at, side, context, turn.get("cache_read_tokens", 0), gap, catalogue))
     return made
 
 
-def _usd(turn: Event, rate: pricing.Rate | None) -> Decimal | None:
-    if turn.get("cost_source") == "reported":
-        return Decimal(turn["cost_usd"])
-    cost = pricing.cost_of(rate, turn) if rate is not None else None
-    return cost.usd if isinstance(cost, pricing.Cost) else None
+def spent(found: Iterable[Step]) -> Decimal | None:
+    """What some turns cost together; None where one has no price. Turns of one rate are priced together, as all sums are."""
+    total = Decimal(0)
+    groups: dict[int, tuple[Step, dict[str, int]]] = {}
+    for step in found:
+        if step.turn.get("cost_source") == "reported":
+            total = pricing.add(total, Decimal(step.turn["cost_usd"]))
+            continue
+        rate = step.rate
+        if rate is None:
+            return None
+        _, sums = groups.setdefault(id(rate), (step, {}))
+        for name in events.SUMS:
+            if name in step.turn:
+                sums[name] = sums.get(name, 0) + step.turn[name]
+    for step, sums in groups.values():
+        cost = price(step, **sums)
+        if cost is None:
+            return None
+        total = pricing.add(total, cost)
+    return total
 
 
 def price(step: Step, **counts: int) -> Decimal | None:
     """What some counts would have cost in a turn; None where it has no price."""
-    cost = pricing.cost_of(step.rate, counts) if step.rate is not None else None
+    rate = step.rate
+    cost = pricing.cost_of(rate, counts) if rate is not None else None
     return cost.usd if isinstance(cost, pricing.Cost) else None

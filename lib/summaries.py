@@ -14,11 +14,13 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, home, projects, rollup, store, when
+from tokenops import events, home, projects, rollup, store, when, workers
 from tokenops.events import Event
 
 BY = ("client", "project", "project_id", "agent", "workflow", "session")
 FORMAT = 1
+# Days that are added up in one go: one more is read on either side.
+_AT_ONCE = 32
 Refuse = Callable[[str, str], None]
 Sizes = dict[str, list[int]]
 # What a day is asked for: its totals, or its quarters where it lies in several buckets.
@@ -56,11 +58,11 @@ def records(
     sizes = sizes_of(folder)
     spans: list[tuple[str, str]] = []  # what has no summary, in stretches
     for day in store.days(folder):
-        begins, ends = f"{day.name}T00:00:00.000Z", _midnight_after(day.name)
+        begins, ends = f"{day.name}T00:00:00.000Z", midnight_after(day.name)
         if ends <= since or begins >= until:
             continue
         if day.name < closed and since <= begins and ends <= until:
-            for record in _summed(folder, day.name, plan, sizes, refuse):
+            for record in summed(folder, day.name, plan, sizes, refuse):
                 yield projects.relabelled(record, names)
         elif spans and spans[-1][1] == begins:
             spans[-1] = (spans[-1][0], min(until, ends))
@@ -76,11 +78,12 @@ def closed_before(now: int) -> str:
     return when.stamp(now - when.DAY)[:10]
 
 
-def _midnight_after(day: str) -> str:
+def midnight_after(day: str) -> str:
+    """The moment at which a day of UTC ends."""
     return when.stamp(when.moment(f"{day}T00:00:00Z") + when.DAY)
 
 
-def _summed(folder: str, day: str, plan: rollup.Plan, sizes: Sizes, refuse: Refuse) -> Iterator[Event]:
+def summed(folder: str, day: str, plan: rollup.Plan, sizes: Sizes, refuse: Refuse) -> Iterator[Event]:
     """A closed day's rows in the unit that was asked for, and its session totals that stand for turns."""
     unit = plan.unit
     kind, label = TOTALS, ""
@@ -103,7 +106,7 @@ def of_days(folder: str, names: Sequence[str], catalogue: Any, refuse: Refuse) -
     """The totals and the quarters of each of some days that follow one another, read in one go."""
     day = ""
     held: list[bytes] = []
-    for line in store.scan(folder, f"{names[0]}T00:00:00.000Z", _midnight_after(names[-1]), refuse):
+    for line in store.scan(folder, f"{names[0]}T00:00:00.000Z", midnight_after(names[-1]), refuse):
         if (begun := store.day_of(line)) != day:
             if day:
                 yield day, *_summary(held, catalogue)
@@ -185,10 +188,16 @@ def refresh(folder: str, catalogue: Any, now: int, told: Callable[[int], None] =
     sizes = sizes_of(folder)
     changed = {day.name: max(_mtime(path) for path in day.paths) for day in store.days(folder)}
     stale = [
-        name for name in changed if name < closed and held.get(name, 0) <= max(changed.get(near, 0) for near in _near(name))
+        name for name in changed if name < closed and held.get(name, 0) <= max(changed.get(other, 0) for other in near(name))
     ]
-    for run in _runs(stale):
-        make(folder, run, catalogue, sizes, lambda place, why: None, told)
+    runs = {run[at]: run[at : at + _AT_ONCE] for run in _runs(stale) for at in range(0, len(run), _AT_ONCE)}
+
+    def work(share: Iterable[str], say: Callable[[int], None]) -> None:
+        for first in share:
+            make(folder, runs[first], catalogue, sizes, lambda place, why: None, say)
+
+    size = sum(sum(sizes[name][::2]) for name in stale)
+    workers.answers(work, list(runs), workers.processors() if size >= workers.WORTHWHILE else 1, told)
     if stale and not held:
         for old in os.listdir(os.path.dirname(at)):
             if old != os.path.basename(at):
@@ -228,7 +237,7 @@ def _mtime(path: str) -> int:
         return 0
 
 
-def _near(day: str) -> list[str]:
+def near(day: str) -> list[str]:
     """A day and its neighbours: a turn near midnight may have a sighting in the file before or after."""
     at = when.moment(f"{day}T00:00:00Z")
     return [when.stamp(at + step)[:10] for step in (-when.DAY, 0, when.DAY)]
@@ -236,4 +245,4 @@ def _near(day: str) -> list[str]:
 
 def _key(day: str, sizes: Sizes) -> list[list[int]]:
     """What a summary was made from."""
-    return [sizes.get(name, []) for name in _near(day)]
+    return [sizes.get(name, []) for name in near(day)]

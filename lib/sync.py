@@ -36,6 +36,7 @@ CURSORS = "cursors.json"
 LOCK = "sync.lock"
 _HEAD, _TAIL = 256, 64
 _VERSION = 1
+_ROUND = b'"kind":"work"'
 
 
 class Held(NamedTuple):
@@ -60,6 +61,7 @@ class Outcome(NamedTuple):
     bytes: int
     left: int  # bytes that the budget did not allow
     events: int
+    rounds: int  # beside them: what was done, see `work`
     rejected: list[tuple[str, str]]
     unread: list[tuple[str, int, str]]
 
@@ -167,8 +169,9 @@ def source(
     jobs: int | None,
     told: Told,
     budget: Budget | None = None,
+    rounds: bool = False,
 ) -> Found:
-    """What is new in one client's files; with a budget, in the newest of them."""
+    """What is new in one client's files; with a budget, in the newest of them. `rounds`: what was done in them, too."""
     new = changed(paths, held)
     chosen = affordable(new, budget.bytes) if budget else new
     todo = {one.path: one for one in chosen}
@@ -178,7 +181,10 @@ def source(
     left = sum(map(_size, new)) - sum(map(_size, chosen))
     if not todo:
         return Found(batch, after, left=left)
-    work = _SPECIAL.get(client.name) or functools.partial(_common, client.reader())
+    if client.name in _SPECIAL:
+        work = functools.partial(_SPECIAL[client.name], rounds)
+    else:
+        work = functools.partial(_common, client.reader())
     answers = workers.answers(lambda share, say: work(share, todo, salt, say), list(todo), jobs, told)
     read = 0
     for answer in answers:
@@ -211,12 +217,21 @@ def affordable(new: list[Todo], most: int) -> list[Todo]:
     return chosen
 
 
-def _claude(share: Iterable[str], todo: Mapping[str, Todo], salt: bytes, told: Told) -> dict[str, Any]:
+def _claude(rounds: bool, share: Iterable[str], todo: Mapping[str, Todo], salt: bytes, told: Told) -> dict[str, Any]:
     answer: dict[str, Any] = {"rejected": [], "unread": [], "cursors": {}}
     transcripts = read_claude.Transcripts(lambda place, why: answer["rejected"].append((place, why)), salt)
+    done: dict[str, events.Event] = {}
+
+    def read(path: str, cursor: scan.Cursor) -> None:
+        from tokenops import work_claude  # 7 ms that a run with nothing to read need not wait for
+
+        gather.keep(done, work_claude.read(transcripts, path, cursor))
+
     for path in share:
-        _read(path, todo[path].cursor, transcripts.read, answer, told)
+        _read(path, todo[path].cursor, read if rounds else transcripts.read, answer, told)
     entries: list[gather.Entry] = [*transcripts.turns(), *((e["ts"], e["id"], e) for e in transcripts.others())]
+    # As lines: another process takes them over twenty times faster than records.
+    entries += [(event["ts"], event["id"], jsonl.line_of(event)) for event in done.values()]
     return answer | {"entries": sorted(entries), "paths": transcripts.places.paths}
 
 
@@ -254,18 +269,31 @@ def _read(
     return True
 
 
-def _codex(share: Iterable[str], todo: Mapping[str, Todo], salt: bytes, told: Told) -> dict[str, Any]:
+def _codex(rounds: bool, share: Iterable[str], todo: Mapping[str, Todo], salt: bytes, told: Told) -> dict[str, Any]:
     answer: dict[str, Any] = {"rejected": [], "unread": [], "cursors": {}, "threads": {}, "paths": {}}
     buffer = bytearray(scan.BLOCK)
+    places = projects.Places(salt)
+    done: dict[str, events.Event] = {}
+
+    def reject(place: str, why: str) -> None:
+        answer["rejected"].append((place, why))
+
     for path in share:
         cursor = todo[path].cursor
         thread = read_codex.unpacked(cursor.state["thread"]) if "thread" in cursor.state else read_codex.thread_of(path)
 
         def read(path: str, cursor: scan.Cursor, thread: read_codex.Thread = thread) -> None:
-            read_codex.read(path, thread, cursor, buffer, lambda place, why: answer["rejected"].append((place, why)))
+            if rounds:
+                from tokenops import work_codex
+
+                gather.keep(done, work_codex.read(path, thread, cursor, buffer, reject, salt).records(places))
+            else:
+                read_codex.read(path, thread, cursor, buffer, reject)
 
         if _read(path, cursor, read, answer, told):
             answer["threads"][path] = read_codex.packed(thread)
+    answer["paths"] = places.paths
+    answer["entries"] = [(event["ts"], event["id"], event) for event in done.values()]
     return answer
 
 
@@ -303,8 +331,10 @@ def _settle_threads(
         # Rows without a model wait: once it is named they are written again, with it.
         thread.rows = [row for row in thread.rows if not row.model]
         thread.waiting = len(thread.rows)
-        after[path] = after[path]._replace(state={"thread": read_codex.packed(thread)})
+        after[path] = after[path]._replace(state=after[path].state | {"thread": read_codex.packed(thread)})
     batch.paths |= places.paths
+    for answer in answers:
+        gather.keep(found, (event for _, _, event in answer["entries"]))
     batch.entries = sorted((event["ts"], event["id"], event) for event in found.values())
 
 
@@ -340,8 +370,11 @@ def run(
 ) -> list[Outcome] | None:
     """Take in what is new at every source; None where another run is at work. Raises OSError, workers.Died.
 
-    A `partial` run is given only some of the files: it does not count as a whole one.
+    A `partial` run is given only some of the files: it does not count as a whole one. A log of made-up data takes nothing
+    in.
     """
+    if home.is_demo(folder):
+        return []
     with home.locked(folder, LOCK, wait=False) as mine:
         if not mine:
             return None
@@ -354,8 +387,8 @@ def run(
                 whole = False
                 break
             held = {} if backfill else cursors.get(client.source, {})
-            new = source(client, paths, held, salt, jobs, told(client.name), budget)
-            lines = [jsonl.line_of(gather.record(entry)) for entry in new.batch.entries]
+            new = source(client, paths, held, salt, jobs, told(client.name), budget, rounds=True)
+            lines = [gather.line(entry) for entry in new.batch.entries]
             if backfill or client.name not in _SPECIAL:  # documents are read as a whole whenever they change
                 lines = store.unknown_to(folder, lines)
             if not dry:
@@ -364,10 +397,9 @@ def run(
                 if new.after != held or backfill:
                     cursors[client.source] = new.after
                     save(folder, cursors)
-            batch = new.batch
-            outcomes.append(
-                Outcome(client.source, len(paths), new.files, new.bytes, new.left, len(lines), batch.rejected, batch.unread)
-            )
+            batch, rounds = new.batch, sum(line.find(_ROUND, 37, 60) > 0 for line in lines)
+            counts = (len(paths), new.files, new.bytes, new.left, len(lines) - rounds, rounds)
+            outcomes.append(Outcome(client.source, *counts, batch.rejected, batch.unread))
         if not dry and whole and not any(one.left for one in outcomes):
             _mark(folder)
         return outcomes
@@ -391,6 +423,7 @@ def shown(outcome: Outcome) -> events.Event:
         "bytes_read": outcome.bytes,
         "bytes_left": outcome.left,
         "events": outcome.events,
+        "rounds": outcome.rounds,
         "rejected": len(outcome.rejected),
         "unread": len(outcome.unread),
     }
@@ -398,7 +431,7 @@ def shown(outcome: Outcome) -> events.Event:
 
 def table(rows: list[events.Event], shape: str, color: bool) -> str:
     """Outcomes for people."""
-    names = ("files", "files_read", "files_unchanged", "bytes_read", "events", "rejected", "unread")
+    names = ("files", "files_read", "files_unchanged", "bytes_read", "events", "rounds", "rejected", "unread")
     columns = [show.Column("source", [row["source"] for row in rows], number=False)]
     columns += [show.Column(name.replace("_", " "), [f"{row[name]:,}" for row in rows]) for name in names]
     return show.table(columns, shape, color=color)

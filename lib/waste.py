@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from tokenops import pricing, show
 from tokenops.events import Event
-from tokenops.steps import WRITES, Step, price
+from tokenops.steps import WRITES, Step, price, spent
 
 # Bytes of a tool's result per token: an estimate.
 BYTES = 4
@@ -134,6 +134,7 @@ def _contexts(steps: Sequence[Step], bounds: Limits) -> Iterator[Event]:
 
 # How long a vendor keeps a prompt that was written to its cache, in minutes (pricing pages, November 2026).
 TTL = {"anthropic": 5, "openai": 30}
+# Nobody's is shorter.
 DEFAULT_TTL = 5
 HOUR = 60
 
@@ -156,9 +157,10 @@ def expiries(steps: Sequence[Step]) -> list[tuple[Step, int, Decimal | None]]:
     main = [step for step in steps if not step.side]
     found = []
     for at, (before, after) in enumerate(itertools.pairwise(main)):
+        if after.gap is None or after.gap <= DEFAULT_TTL * 60_000 or after.gap <= ttl(main, at) * 60_000:
+            continue
         lost = min(before.context, after.context) - after.read
-        gone = after.gap is not None and after.gap > ttl(main, at) * 60_000
-        if gone and after.read < before.context / 2 and lost > 0 and after.fresh:
+        if after.read < before.context / 2 and lost > 0 and after.fresh:
             found.append((after, lost, _more(after, lost)))
     return found
 
@@ -184,10 +186,10 @@ def _expiries(steps: Sequence[Step]) -> Iterator[Event]:
 
 def _subagents(steps: Sequence[Step], rules: Mapping[str, float]) -> Iterator[Event]:
     side = [step for step in steps if step.side]
-    spent, whole = _added(step.usd for step in side), _added(step.usd for step in steps)
-    if side and spent is not None and whole and float(spent / whole) >= rules["subagent_share"]:
+    part, whole = (spent(side), spent(steps)) if side else (None, None)
+    if part is not None and whole and float(part / whole) >= rules["subagent_share"]:
         tokens = sum(step.context for step in side)
-        yield _finding("subagent_overhead", len(side), tokens, spent, share=round(float(spent / whole), 4))
+        yield _finding("subagent_overhead", len(side), tokens, part, share=round(float(part / whole), 4))
 
 
 def _thinking(steps: Sequence[Step], rules: Mapping[str, float]) -> Iterator[Event]:

@@ -1,0 +1,299 @@
+"""What agents did, counted and never quoted: `work` events.
+
+A round is what one prompt set off, until the next one: its tool calls, failures, edits, commands, replies. It is the atom,
+as a turn is of usage: a resumed or forked session repeats the prompt under the same identity, so its copies join into one
+(per count the larger, of a beginning the earlier, of an end the later), in any order and however little of a file was
+read at a time. Rounds add up to sessions, hours and projects.
+
+What a round remembers of a text is its length, its traits (`language`), and hashes salted with the log's secret, which
+tell a second reading of a file from the first.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from tokenops import catalog, commands, events, language
+from tokenops.events import Event
+
+Raw = dict[str, Any]
+
+# A trait of a prompt -> what counts it. `unreferenced` counts as missing context in the first prompt of a session only:
+# later ones have what was said before.
+TRAITS = {
+    "acknowledgement": "acknowledgements",
+    "continuation": "continuations",
+    "vague": "vague",
+    "correction": "corrections",
+    "regeneration": "regenerations",
+    "choice": "choices",
+    "question": "questions",
+    "short": "short",
+    "wall": "walls",
+    "unjudged": "unjudged",
+}
+# Calls that wait for an answer: an interruption may leave them without, so only the last are remembered.
+_WAITING = 256
+_SEEN = 4096
+
+
+class Heard(NamedTuple):
+    """A prompt, or a reply, as a listener gets it: the only place where a text leaves a transcript."""
+
+    kind: str  # prompt, reply
+    client: str
+    session: str
+    side: bool
+    ts: str
+    line: int
+    round: str
+    text: str
+    traits: tuple[str, ...] = ()  # of a prompt, `first` and `asked` (the agent had asked a question) among them
+    message: str = ""  # of a reply: several of its lines are one message
+    calls: bool = False  # of a reply: it goes on to call tools
+
+
+Listener = Callable[[Heard], None]
+
+
+@functools.cache
+def tools(client: str) -> dict[str, str]:
+    """Name of a tool -> the class of its work."""
+    known = catalog.load("tools").get(client, {})
+    return {name: kind for kind, names in known.items() for name in names}
+
+
+@functools.cache
+def _outcomes() -> tuple[tuple[str, ...], ...]:
+    data = catalog.load("tools")
+    return tuple(tuple(data[name]) for name in ("refused", "cancelled", "failed"))
+
+
+def outcome(text: str) -> str:
+    """What a result that is an error says: that the call was refused, cut short, or failed."""
+    refused, cancelled, _ = _outcomes()
+    if text.startswith(refused):
+        return "tool_denials"
+    return "tool_cancels" if text.startswith(cancelled) else "tool_failures"
+
+
+def fails(text: str) -> bool:
+    """Whether a result that says no exit code is none."""
+    return text.startswith(_outcomes()[2])
+
+
+class Rounds:
+    """The rounds of one file, as far as it was read. All of it that lasts is in `state`, plain data for a cursor."""
+
+    def __init__(self, client: str, state: Raw, salt: bytes, midway: bool = False, listen: Listener | None = None) -> None:
+        self.client, self.salt, self.listen = client, salt, listen
+        # Of a file that was read halfway by a version without rounds, none begins in the middle.
+        self.state = state.setdefault(
+            "work", {"open": {}, "calls": {}, "reads": {}, "ran": {}, "given": [], "midway": midway}
+        )
+        self.touched: dict[str, Raw] = {}
+
+    def open(self, side: bool, name: str, ts: str, session: str) -> Raw:
+        """The round that a prompt begins; the one that is open already, if it is the same."""
+        held: Raw | None = self.state["open"].get(_chain(side))
+        if held is None or held["id"] != name:
+            held = {"id": name, "ts": ts, "session": session, "side": side, "counts": {}, "times": {}}
+            self.state["open"][_chain(side)] = held
+        self.touched[name] = held
+        return held
+
+    def at(self, side: bool, name: str = "", ts: str = "", session: str = "") -> Raw | None:
+        """The open round, or one that begins with this record; None where what began it was not read, or is not given."""
+        held: Raw | None = self.state["open"].get(_chain(side))
+        if held is None:
+            return self.open(side, name, ts, session) if name and not self.state["midway"] else None
+        self.touched[held["id"]] = held
+        return held
+
+    def prompt(self, held: Raw, ts: str, text: str, line: int = 0, about: tuple[int, Iterable[str]] | None = None) -> None:
+        """A prompt that a person wrote. `about`: its length and traits, where the text itself is known no more."""
+        counts = held["counts"]
+        size, traits = about or (len(text), language.traits(text))
+        told = list(traits)
+        first = self.state.get("prompted") != held["session"]
+        asked = self.state.pop("asked", False)
+        self.state["prompted"] = held["session"]
+        _add(counts, "prompts")
+        _add(counts, "prompt_chars", size)
+        for trait in told:
+            if trait in TRAITS:
+                _add(counts, TRAITS[trait])
+        if first and "unreferenced" in told:
+            _add(counts, "missing_context")
+        if asked and "acknowledgement" in told:
+            _add(counts, "confirmations")
+        earliest(held["times"], "prompt", ts)
+        if self.listen:
+            told += ["first"] * first + ["asked"] * asked
+            heard = Heard("prompt", self.client, held["session"], held["side"], ts, line, held["id"], text, tuple(told))
+            self.listen(heard)
+
+    def reply(self, held: Raw, ts: str, text: str, message: str, line: int = 0, calls: bool = False) -> None:
+        """Text that the agent wrote."""
+        if self.state.get("message") != message[:100] or not message:
+            _add(held["counts"], "replies")
+            self.state["message"] = message[:100]
+        earliest(held["times"], "reply", ts)
+        if not held["side"]:
+            self.state["asked"] = text.rstrip(" \n*_`'\")").endswith(("?", "？"))
+        if self.listen:
+            heard = (self.client, held["session"], held["side"], ts, line, held["id"], text, (), message, calls)
+            self.listen(Heard("reply", *heard))
+
+    def called(self, held: Raw, ts: str, name: str, call: str, given: Mapping[str, Any] | str) -> None:
+        """A tool that the agent called."""
+        kind = "mcp" if name.startswith("mcp__") else tools(self.client).get(name, "other")
+        counts = held["counts"]
+        ran = ""
+        if kind == "command":
+            line = command_line(given)
+            if line.lstrip().startswith("apply_patch"):
+                kind = "edit"
+            elif line:
+                ran = self._ran(held, line)
+        elif kind == "read" and isinstance(given, Mapping):
+            self._read(held, given)
+        elif kind == "ask":
+            self.state["asked"] = True
+        kinds = f"{kind}_calls"
+        counts[kinds] = counts.get(kinds, 0) + 1
+        if kind == "command" and "command" not in held["times"]:
+            held["times"]["command"] = ts
+        waiting = self.state["calls"]
+        if 0 < len(call) < 100:
+            path = self._path(given) if kind == "edit" and isinstance(given, Mapping) else ""
+            waiting[call] = [kind, held["side"], path or ran]
+            if len(waiting) > _WAITING:
+                del waiting[next(iter(waiting))]
+
+    def answered(self, held: Raw, ts: str, call: str, size: int, how: str = "") -> None:
+        """A tool's result, of so many bytes. `how`: tool_denials, tool_cancels or tool_failures; "" where it is good."""
+        counts = held["counts"]
+        kind, _, about = self.state["calls"].pop(call, ("", False, ""))
+        counts["tool_results"] = counts.get("tool_results", 0) + 1
+        counts["result_bytes"] = counts.get("result_bytes", 0) + size
+        if size > counts.get("largest_result_bytes", 0):
+            counts["largest_result_bytes"] = size
+        if how:
+            _add(counts, how)
+            if kind == "command" and how == "tool_failures":
+                self.state["failed"] = about
+        elif kind == "edit":
+            _add(counts, "edits")
+            earliest(held["times"], "edit", ts)
+            self.state["ran"] = {}
+            self.state["reads"].pop(about, None)
+
+    def compacted(self, held: Raw) -> None:
+        """The context was summed up: what was read before has to be read again."""
+        _add(held["counts"], "compactions")
+        self.state["reads"] = {}
+
+    def _ran(self, held: Raw, line: str) -> str:
+        """A command line; whether it destroys, repeats another since the last edit, or retries the one that failed."""
+        counts = held["counts"]
+        if commands.destructive(line):
+            _add(counts, "destructive")
+        name = self.hashed(line)
+        known = self.state["ran"]
+        if name in known:
+            _add(counts, "repeated_commands")
+            if self.state.get("failed") == name:
+                _add(counts, "retries")
+        elif len(known) < _SEEN:
+            known[name] = 1
+        self.state.pop("failed", None)
+        return name
+
+    def _read(self, held: Raw, given: Mapping[str, Any]) -> None:
+        """A file; whether the same part of it was read before, and not edited since."""
+        path = self._path(given)
+        if not path:
+            return
+        part = ":".join(str(given.get(name))[:20] for name in ("offset", "limit", "pages"))
+        parts = self.state["reads"].setdefault(path, [])
+        if part in parts:
+            _add(held["counts"], "repeated_reads")
+        elif len(self.state["reads"]) < _SEEN:
+            parts.append(part)
+
+    def _path(self, given: Mapping[str, Any]) -> str:
+        path = given.get("file_path") or given.get("notebook_path") or given.get("path")
+        return self.hashed(path) if type(path) is str and path else ""
+
+    def hashed(self, text: str) -> str:
+        """A short name for a text, which cannot be looked up without the salt."""
+        return hashlib.blake2b(text.encode(errors="replace"), key=self.salt[:64], digest_size=4).hexdigest()
+
+    def records(self, attribution: Callable[[str, bool], Raw]) -> Iterator[Event]:
+        """The events of the rounds that this reading added to. Replies that nothing asked for are no round."""
+        for held in self.touched.values():
+            if held["counts"].keys() - {"replies"}:
+                yield event_of(self.client, held, attribution(held["session"], held["side"]))
+
+
+def event_of(client: str, held: Raw, attribution: Raw) -> Event:
+    """The record of a round."""
+    event: Event = {"v": events.VERSION, "ts": held["ts"], "kind": "work", "id": f"work:{client}:{held['id']}"}
+    counts = dict(sorted(held["counts"].items()))
+    if calls := sum(value for name, value in counts.items() if name.endswith("_calls")):
+        counts["tool_calls"] = calls
+    # The attribution has the order of the record already, as `events.arranged` would give it.
+    return event | attribution | {"counts": counts, "times": dict(sorted(held["times"].items()))}
+
+
+def count(held: Raw, name: str, more: int = 1) -> None:
+    """Add to a count of a round."""
+    _add(held["counts"], name, more)
+
+
+def _add(counts: dict[str, int], name: str, more: int = 1) -> None:
+    counts[name] = counts.get(name, 0) + more
+
+
+def earliest(times: dict[str, str], name: str, ts: str) -> None:
+    """Note when something came first."""
+    if ts < times.get(name, "9"):
+        times[name] = ts
+
+
+def latest(times: dict[str, str], name: str, ts: str) -> None:
+    """Note when something came last."""
+    if ts > times.get(name, ""):
+        times[name] = ts
+
+
+def _chain(side: bool) -> str:
+    return "side" if side else "main"
+
+
+def command_line(given: Mapping[str, Any] | str) -> str:
+    """The command line that a shell tool was given: a text, or the words of one."""
+    if isinstance(given, str):
+        return given
+    value = next((given[key] for key in ("command", "cmd") if key in given), None)
+    if isinstance(value, list) and all(isinstance(word, str) for word in value):
+        if len(value) == 3 and value[1].startswith("-") and value[1].endswith(("c", "Command")):
+            return str(value[2])  # bash -lc "..."
+        import shlex
+
+        return shlex.join(value)
+    return value if isinstance(value, str) else ""
+
+
+def summed(found: Iterable[Event], by: Callable[[Event], Any]) -> dict[Any, dict[str, int]]:
+    """The counts of rounds, added up by what `by` gives."""
+    sums: dict[Any, dict[str, int]] = {}
+    for event in found:
+        held = sums.setdefault(by(event), {})
+        for name, value in event["counts"].items():
+            held[name] = max(held.get(name, 0), value) if name.startswith("largest_") else held.get(name, 0) + value
+    return sums

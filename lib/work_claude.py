@@ -1,0 +1,316 @@
+"""Claude Code's transcripts -> rounds, in the same pass over a file in which its turns are read.
+
+Every line that a turn is not told by is looked at as bytes first: most of a transcript is results of tools, of which only
+the call's id, the size and the word `is_error` matter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from tokenops import events, jsonl, language, projects, prompts, read_claude, scan, when, work
+from tokenops.events import Event
+
+Raw = dict[str, Any]
+
+_CALL = b'"tool_use_id":"'
+_FAILED = b'"is_error":true'
+_RESULT = b'"toolUseResult":'
+_ROLE = b'"role":"user"'
+_STAMP = b'"timestamp":"'
+_NEAR = 2000
+_NONE: list[Any] = []
+_USER = b'"message":{"role":"user",'
+_MASKED = re.compile(r"REDACTED|[\s\[\]<>*]")
+# Lines of these types can hold work; the others (progress, snapshots, summaries, ...) are never parsed.
+_KINDS = (b"assistant", b"user", b"queue-operation", b"attachment", b"system", b"tool_result")
+
+
+def read(
+    transcripts: read_claude.Transcripts, path: str, cursor: scan.Cursor, listen: work.Listener | None = None
+) -> Iterator[Event]:
+    """Take in one file from its cursor on: its turns into `transcripts`, its rounds as events at the end. Raises OSError."""
+    session = read_claude.Session(path, cursor, transcripts.places)
+    midway = bool(cursor.offset) and "work" not in cursor.state
+    rounds = work.Rounds(read_claude.CLIENT, cursor.state, transcripts.places.salt, midway, listen)
+    reader = Reader(rounds, session, transcripts.buffer)
+    loads = orjson.loads
+    with open(path, "rb", buffering=0) as file:
+        for number, line in scan.lines(file, reader.wanted, cursor, transcripts.buffer):
+            try:
+                raw = loads(line)
+                if raw["type"] == "assistant" or "usage" in raw["message"]:
+                    transcripts.take(raw, line, f"{path}:{number}", session)
+            except (ValueError, LookupError, TypeError):
+                raw = None
+                # A line that can hold no turn is none to complain of.
+                if read_claude.wanted(line, 0, len(line)) or line[:1] != b"{" or line[-1:] != b"}":
+                    transcripts.take_in(line, f"{path}:{number}", session)
+            for one in (raw,) if type(raw) is dict else jsonl.parsed(line, lambda why: None):
+                reader.take(one, number, line)
+    yield from rounds.records(reader.attribution)
+
+
+class Reader:
+    """What the lines of one transcript say of its rounds."""
+
+    def __init__(self, rounds: work.Rounds, session: read_claude.Session, buffer: bytearray) -> None:
+        self.rounds, self.session, self.buffer = rounds, session, buffer
+        self.state = rounds.state
+        self.texts: dict[str, str] = {}  # of what waits in the queue, for a listener
+        self.known: dict[tuple[str, bool], Raw] = {}
+        # The first working directory of each session, of lines that hold no turn too.
+        self.roots: dict[str, str] = self.state.setdefault("roots", {})
+
+    def attribution(self, session: str, side: bool) -> Raw:
+        """The attribution block of a round."""
+        found = self.known.get((session, side))
+        if found is None:
+            place, root = self.session, self.roots.get(session, "")
+            found = place.places.attribution(read_claude.SOURCE, read_claude.CLIENT, root, place.folder, session)
+            if side:
+                found["sidechain"] = True
+            self.known[session, side] = found
+        return found
+
+    def wanted(self, line: bytearray, at: int, stop: int) -> bool:
+        """Whether a line could hold a turn or work. Good results of tools are taken in here, without a copy of the line.
+
+        What stands before the first nested brace is at the top level. What does not lie in the buffer may be half a line.
+        """
+        find = line.find
+        brace = find(b"{", at + 1, stop)
+        if brace >= 0 and line[brace - 10 : brace + 15] == _USER:
+            return not self._result(line, at, stop)
+        kind = find(b'"type":"', at, brace if brace >= 0 else stop)
+        if kind < 0:
+            return True
+        name = bytes(line[kind + 8 : find(b'"', kind + 8, kind + 40)])
+        if name == b"user":
+            return not self._result(line, at, stop)
+        if name == b"attachment":
+            return find(b'"queued_command"', kind, stop) >= 0
+        if name == b"system":
+            return find(b'"compact_boundary"', kind, stop) >= 0
+        return name in _KINDS
+
+    def _result(self, line: bytearray, at: int, stop: int) -> bool:
+        """Take in a tool's good result; False for any other line."""
+        call = line.find(_CALL, at, stop) if line is self.buffer else -1
+        if call < 0 or line.find(_ROLE, at, call) < 0:
+            return False
+        # Behind the message stands what the client shows of the result, where there is one result in the line.
+        end = line.rfind(_RESULT, call, stop)
+        if end < 0:
+            end = stop
+            if line.find(_CALL, call + 15, stop) >= 0:
+                return False
+        name = line[call + 15 : line.find(b'"', call + 15, stop)].decode(errors="replace")
+        waiting = self.state["calls"].get(name)
+        if waiting is None:
+            return True  # a copy, or of a call that is not known
+        # All of a result is short but its content: whether it failed stands near its beginning or near its end.
+        if line.find(_FAILED, at, min(at + _NEAR, end)) >= 0 or line.find(_FAILED, max(at, end - _NEAR), end) >= 0:
+            return False
+        ts = ""
+        if waiting[0] == "edit":  # when it was made matters; of the keys behind the message that is the line's own
+            stamp = line.rfind(_STAMP, max(call, end - _NEAR), end) + len(_STAMP)
+            ts = line[stamp : stamp + 24].decode(errors="replace")
+            if stamp < len(_STAMP) or not _is_time(ts):
+                return False
+        held = self.state["open"].get("side" if waiting[1] else "main")
+        if held is not None:
+            self.rounds.touched[held["id"]] = held
+            self.rounds.answered(held, ts, name, end - at)
+        return held is not None
+
+    def take(self, raw: Raw, line: int, data: bytearray) -> None:
+        """Take in one line."""
+        kind = raw.get("type")
+        message: Any = raw.get("message")
+        texts, calls = parts_of(message.get("content")) if kind == "assistant" and type(message) is dict else (_NONE, _NONE)
+        if kind == "assistant" and not texts and not calls:
+            return  # it only thinks
+        try:
+            ts = when.canonical(raw["timestamp"])
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
+            return  # what has no time belongs to no hour
+        session = raw.get("sessionId")
+        if type(session) is not str or not 0 < len(session) <= events.LONGEST:
+            session = self.session.stem
+        if session not in self.roots and type(cwd := raw.get("cwd")) is str and cwd:
+            self.roots[session] = projects.ancestor_encoded(cwd, self.session.folder) or cwd
+        side = raw.get("isSidechain") is True
+        if kind == "assistant":
+            held = self._held(raw, ts, session, side)
+            if held is not None and message.get("model") != "<synthetic>" and raw.get("isApiErrorMessage") is not True:
+                self._answer(held, ts, message.get("id"), texts, calls, line)
+        elif kind == "queue-operation":
+            self._queue(raw, ts, line)
+        elif kind == "system":
+            if raw.get("subtype") == "compact_boundary" and (held := self._held(raw, ts, session, side)):
+                self.rounds.compacted(held)
+        else:
+            said = prompts.claude(raw)
+            if said is not None:
+                self._user(raw, said, ts, session, side, line, data)
+
+    def _held(self, raw: Raw, ts: str, session: str, side: bool) -> Raw | None:
+        return self.rounds.at(side) or self.rounds.at(side, name_of(raw, ts, session), ts, session)
+
+    def _user(self, raw: Raw, said: prompts.Said, ts: str, session: str, side: bool, line: int, data: bytearray) -> None:
+        """A line that has the shape of a user's."""
+        rounds = self.rounds
+        if said.kind == prompts.TOOL_RESULT:
+            self._results(raw, ts, session, size_of(data))
+        elif raw.get("type") == "attachment":
+            if said.kind == prompts.HUMAN and (held := self._held(raw, ts, session, side)) and self._new(said.text):
+                work.count(held, "queued")
+                rounds.prompt(held, ts, said.text, line)
+        elif said.kind in _OPENING or raw.get("planContent"):
+            self._opens(raw, said, ts, session, side and said.kind != prompts.HUMAN, line)
+        elif (count := _COUNTED.get(said.kind)) and (held := self._held(raw, ts, session, side)):
+            work.count(held, count)
+
+    def _opens(self, raw: Raw, said: prompts.Said, ts: str, session: str, side: bool, line: int) -> None:
+        """A line that begins a round: a prompt, a slash command, an accepted plan, what a loop or another agent sends."""
+        if said.kind == prompts.COMMAND_ECHO and "<bash-input>" in prompts.text_of(_content(raw))[:40]:
+            return  # a command of the user's own, which asks the agent nothing
+        name = name_of(raw, ts, session)
+        known = self.state["open"].get("side" if side else "main")
+        if known is not None and known["id"] == name:
+            return  # the line stands there twice
+        held = self.rounds.open(side, name, ts, session)
+        if said.kind != prompts.HUMAN:
+            work.count(held, _OPENING.get(said.kind, "plans_accepted"))
+            return
+        above = raw.get("parentUuid")
+        if above and above == self.state.get("parent"):
+            work.count(held, "rewinds")  # of two prompts after the same line the first was taken back
+        self.state["parent"] = above if type(above) is str and len(above) < 100 else ""
+        self.rounds.prompt(held, ts, said.text, line)
+
+    def _answer(self, held: Raw, ts: str, message: object, texts: list[str], calls: list[Raw], line: int) -> None:
+        """What the agent wrote and did in one line."""
+        if texts:
+            said = texts[0] if len(texts) == 1 else "\n".join(texts)
+            self.rounds.reply(held, ts, said, message if type(message) is str else "", line, bool(calls))
+        for part in calls:
+            tool, call, given = part.get("name"), part.get("id"), part.get("input")
+            if type(tool) is str:
+                self.rounds.called(held, ts, tool, call if type(call) is str else "", given if type(given) is dict else {})
+        times = held["times"]
+        if ts > times.get("last", ""):
+            times["last"] = ts
+
+    def _results(self, raw: Raw, ts: str, session: str, size: int) -> None:
+        """The results of tools that stand in one line. A result of a call that is not known says nothing."""
+        content = _content(raw)
+        results = [part for part in content if type(part) is dict and "tool_use_id" in part] if type(content) is list else []
+        for part in results:
+            call = part["tool_use_id"]
+            waiting = self.state["calls"].get(call) if type(call) is str else None
+            held = self._held(raw, ts, session, waiting[1]) if waiting else None
+            if held is not None:
+                self.rounds.answered(held, ts, call, size // len(results), _outcome(raw, part))
+
+    def _queue(self, raw: Raw, ts: str, line: int) -> None:
+        """What waits while the agent is at work: what is removed was given to it there and then, and stands nowhere else."""
+        queue = self.state.setdefault("queue", [])
+        operation = raw.get("operation")
+        if operation == "enqueue":
+            said = prompts.claude(raw) or prompts.Said(prompts.EMPTY)
+            human = said.kind == prompts.HUMAN
+            name = self.rounds.hashed(said.text) if human else ""
+            queue.append([name, len(said.text), list(language.traits(said.text)) if human else [], ts, line])
+            if human and self.rounds.listen:
+                self.texts[name] = said.text
+            if len(queue) > 64:
+                del queue[0]
+        elif operation == "popAll":
+            queue[:] = [one for one in queue if not one[0]]  # back into the editor
+        elif operation == "dequeue" and queue:
+            del queue[0]  # it becomes a line of its own
+        elif operation == "remove" and queue:
+            name, size, traits, asked, began = queue.pop(0)
+            held = self.state["open"].get("main")
+            if name and held and self._first(name):
+                self.rounds.touched[held["id"]] = held
+                work.count(held, "queued")
+                self.rounds.prompt(held, asked, self.texts.pop(name, ""), began, (size, traits))
+
+    def _new(self, text: str) -> bool:
+        return self._first(self.rounds.hashed(text))
+
+    def _first(self, name: str) -> bool:
+        """Whether a prompt was not met in its other form yet: removed from the queue, and attached to the conversation."""
+        given = self.state["given"]
+        if name in given:
+            given.remove(name)
+            return False
+        given.append(name)
+        del given[:-16]
+        return True
+
+
+_OPENING = {
+    prompts.HUMAN: "prompts",
+    prompts.SUBAGENT: "subagents",
+    prompts.COMMAND_ECHO: "slash_commands",
+    prompts.SENTINEL: "sentinels",
+}
+_COUNTED = {prompts.INTERRUPTION: "interruptions", prompts.COMPACTION: "summaries", prompts.NOTIFICATION: "notifications"}
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return when.canonical(text) == text
+    except ValueError:
+        return False
+
+
+def _content(raw: Raw) -> object:
+    message = raw.get("message")
+    return message.get("content") if type(message) is dict else None
+
+
+def _outcome(raw: Raw, part: Raw) -> str:
+    """What became of a call whose result this is; "" where it is good."""
+    if part.get("is_error") is not True:
+        return ""
+    return "tool_denials" if raw.get("toolDenialKind") else work.outcome(prompts.text_of(part.get("content")).strip())
+
+
+def parts_of(content: object) -> tuple[list[str], list[Raw]]:
+    """The texts and the calls of tools in an answer's content."""
+    texts: list[str] = [content] if type(content) is str and content.strip() else []
+    calls: list[Raw] = []
+    for part in content if type(content) is list else ():
+        kind = part.get("type") if type(part) is dict else None
+        if kind == "tool_use":
+            calls.append(part)
+        elif kind == "text" and type(text := part.get("text")) is str and text.strip():
+            texts.append(text)
+    return texts, calls
+
+
+def size_of(line: bytearray) -> int:
+    """The bytes of a line that the agent is given: Claude Code writes what it shows of a result once more behind it."""
+    whole = line.rfind(_RESULT)
+    return whole if whole > 0 else len(line)
+
+
+def name_of(raw: Raw, ts: str, session: str) -> str:
+    """The identity of the round that a line begins: its uuid, or that of the line that it is a copy of.
+
+    Where it is masked, or there is none, its session and time.
+    """
+    fork = raw.get("forkedFrom")
+    for value in (fork.get("messageUuid") if type(fork) is dict else None, raw.get("uuid")):
+        if type(value) is str and value and not _MASKED.search(value) and len(value) < 100:
+            return value
+    return f"{session[:100]}:{ts}"

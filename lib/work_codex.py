@@ -1,0 +1,258 @@
+"""Codex rollouts -> rounds, in the same pass over a file in which its turns are read.
+
+A round is a turn of Codex's own, named by its id. A fork's copy of its parent's lines is the parent's work and counts
+nothing here. A prompt stands in a rollout twice, as an item of the conversation and as an event, in either order; newer
+versions (0.149 on) write the event as `item_completed`, and what a script ran as items of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from tokenops import events, jsonl, projects, prompts, read_codex, scan, when, work
+
+Raw = dict[str, Any]
+
+_EXIT = re.compile(r"(?:^|\n)(?:Process exited with code|Exit code:?)\s+(-?\d+)", re.IGNORECASE)
+_RUNNING = re.compile(r"Process running with session ID (\d+)")
+_CALLS = ("function_call", "custom_tool_call", "local_shell_call", "tool_search_call", "web_search_call")
+_ITEMS = frozenset(("message", "function_call_output", "custom_tool_call_output", *_CALLS))
+_EVENTS = frozenset(("user_message", "item_completed", "turn_aborted"))
+_HEAD = 400  # of a result: whether it failed stands at its beginning
+
+
+def wanted(line: bytearray, at: int, stop: int) -> bool:
+    """Whether a line could hold a turn or work: its types, where they stand, say so."""
+    if read_codex.wanted(line, at, stop):
+        return True
+    brace = line.find(b"{", at + 1, stop)
+    kind = _type_in(line, at, brace)
+    if kind == b"compacted":
+        return True
+    if kind not in (b"response_item", b"event_msg"):
+        return False
+    inner = line.find(b"{", brace + 1, stop)
+    name = _type_in(line, brace, inner if inner >= 0 else stop)
+    return name == b"" or name.decode(errors="replace") in (_ITEMS if kind == b"response_item" else _EVENTS)
+
+
+def _type_in(line: bytearray, at: int, stop: int) -> bytes:
+    found = line.find(b'"type":"', at, stop)
+    return bytes(line[found + 8 : line.find(b'"', found + 8, stop)]) if found >= 0 else b""
+
+
+def read(
+    path: str,
+    thread: read_codex.Thread,
+    cursor: scan.Cursor,
+    buffer: bytearray,
+    reject: jsonl.Reject,
+    salt: bytes,
+    listen: work.Listener | None = None,
+) -> Reader:
+    """Take in one rollout from the cursor on: its turns into `thread`, its rounds into what is given. Raises OSError."""
+    reader = Reader(thread, cursor.state, salt, bool(cursor.offset) and "work" not in cursor.state, listen)
+    with open(path, "rb", buffering=0) as file:
+        for number, line in scan.lines(file, wanted, cursor, buffer):
+            # A line that can hold no turn is none to complain of.
+            turns = read_codex.wanted(line, 0, len(line)) or line[:1] != b"{" or line[-1:] != b"}"
+
+            def say(why: str, number: int = number, turns: bool = turns) -> None:
+                if turns:
+                    reject(f"{path}:{number}", why)
+
+            thread.line = number
+            for raw in jsonl.parsed(line, say):
+                if turns:
+                    try:
+                        thread.take_in(raw)
+                    except events.Bad as error:
+                        say(f"{error}; skipped")
+                reader.take(raw, number)
+    return reader
+
+
+class Reader:
+    """What the lines of one rollout say of its rounds."""
+
+    def __init__(
+        self, thread: read_codex.Thread, state: Raw, salt: bytes, midway: bool, listen: work.Listener | None = None
+    ) -> None:
+        self.thread = thread
+        self.rounds = work.Rounds(read_codex.CLIENT, state, salt, midway, listen)
+        self.state = self.rounds.state
+
+    def records(self, places: projects.Places) -> Iterator[events.Event]:
+        """The events of the rounds that this reading added to."""
+        found = places.attribution(read_codex.SOURCE, read_codex.CLIENT, self.thread.cwd, "", self.thread.id)
+        if self.thread.sidechain:
+            found["sidechain"] = True
+        return self.rounds.records(lambda session, side: found)
+
+    def take(self, raw: Raw, line: int) -> None:
+        """Take in one line, after the thread did."""
+        try:
+            ts = when.canonical(raw["timestamp"])
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
+            return
+        payload = raw.get("payload")
+        payload = payload if type(payload) is dict else raw
+        kind = payload.get("type")
+        if raw.get("type") == "turn_context" or kind == "task_started":
+            self.state["turn"] = payload.get("turn_id") or self.state.get("turn", "")
+        if raw.get("type") in ("session_meta", "turn_context") or self._copied(ts):
+            return
+        if raw.get("type") == "compacted":
+            if held := self._held(ts, line):
+                self.rounds.compacted(held)
+        elif kind in _CALLS:
+            self._call(payload, ts, line)
+        elif kind in ("function_call_output", "custom_tool_call_output"):
+            self._result(payload, ts, line)
+        elif payload.get("role") == "assistant":
+            self._reply(payload, ts, line)
+        elif kind == "item_completed":
+            self._item(raw, payload, ts, line)
+        elif (said := prompts.codex(raw, self.thread.sidechain)) is not None:
+            self._user(said, kind or "message", ts, line)
+
+    def _copied(self, ts: str) -> bool:
+        """Whether a line is a copy of one of an ancestor's."""
+        if self.thread.own or self.state.get("own"):
+            self.state["own"] = True
+            return False
+        return self.thread.told or when.moment(ts) - self.thread.began < read_codex.BURST_MS
+
+    def _held(self, ts: str, line: int, opens: bool = False) -> Raw | None:
+        """The round of the turn that is going on. It began when its id was made, which is the same in every copy."""
+        turn = self.state.get("turn")
+        born = read_codex.uuid_ms(turn)
+        side = self.thread.sidechain
+        if born is not None:
+            return self.rounds.open(side, turn, when.stamp(born), self.thread.id)
+        name = f"{self.thread.id}:{line}"
+        return self.rounds.open(side, name, ts, self.thread.id) if opens else self.rounds.at(side, name, ts, self.thread.id)
+
+    def _user(self, said: prompts.Said, form: str, ts: str, line: int) -> None:
+        if said.kind == prompts.INTERRUPTION:
+            if held := self._held(ts, line):
+                work.count(held, "interruptions")
+        elif said.kind in (prompts.HUMAN, prompts.SUBAGENT, prompts.SENTINEL) and self._first(said.text, form):
+            held = self._held(ts, line, opens=True)
+            if held is None:
+                return
+            if said.kind == prompts.HUMAN:
+                self.rounds.prompt(held, ts, said.text, line)
+            else:
+                work.count(held, "subagents" if said.kind == prompts.SUBAGENT else "sentinels")
+
+    def _first(self, text: str, form: str) -> bool:
+        """Whether a prompt was not met in its other form yet."""
+        event = form != "message"
+        name = self.rounds.hashed(text)
+        given = self.state["given"]
+        if [name, not event] in given:
+            given.remove([name, not event])
+            return False
+        given.append([name, event])
+        del given[:-16]
+        return True
+
+    def _reply(self, payload: Raw, ts: str, line: int) -> None:
+        text = prompts.text_of(payload.get("content"))
+        held = self._held(ts, line)
+        if held is not None and text.strip():
+            name = payload.get("id")
+            # What is said before the last word of a turn accompanies work.
+            calls = payload.get("phase") == "commentary"
+            self.rounds.reply(held, ts, text, name if type(name) is str and name else f"{line}", line, calls)
+            work.latest(held["times"], "last", ts)
+
+    def _call(self, payload: Raw, ts: str, line: int) -> None:
+        held = self._held(ts, line)
+        if held is None:
+            return
+        name, kind = payload.get("name"), payload.get("type")
+        given: Any = payload.get("arguments", payload.get("input"))
+        if kind == "local_shell_call":
+            name, given = "local_shell", payload.get("action")
+        elif kind in ("web_search_call", "tool_search_call"):
+            name = str(kind).removesuffix("_call")
+        if type(name) is not str:
+            return
+        space = payload.get("namespace")
+        if type(space) is str and space.startswith("mcp__"):
+            name = f"{space}__{name}"
+        if type(given) is str and given[:1] == "{":
+            try:
+                given = orjson.loads(given)
+            except ValueError:
+                given = ""
+        call = payload.get("call_id")
+        given = given if type(given) in (dict, str) else {}
+        if name == "write_stdin":  # into a command that goes on: its end is told by the result of this
+            waiting, session = self.state["calls"], given.get("session_id") if type(given) is dict else None
+            if type(call) is str and (ran := waiting.pop(f"session {session}", None)):
+                waiting[call] = ran
+            return
+        self.rounds.called(held, ts, name, call if type(call) is str and kind != "web_search_call" else "", given)
+        work.latest(held["times"], "last", ts)
+
+    def _result(self, payload: Raw, ts: str, line: int) -> None:
+        call = payload.get("call_id")
+        held = self._held(ts, line)
+        if held is None or type(call) is not str:
+            return
+        text = output_of(payload.get("output"))
+        waiting = self.state["calls"]
+        if call not in waiting:
+            return
+        if running := _RUNNING.search(text[:_HEAD]):
+            waiting[f"session {running[1]}"] = waiting.pop(call)
+            return
+        self.rounds.answered(held, ts, call, len(text.encode(errors="replace")), how(text[:_HEAD]))
+
+    def _item(self, raw: Raw, payload: Raw, ts: str, line: int) -> None:
+        item = payload.get("item")
+        kind = item.get("type") if type(item) is dict else None
+        if type(item) is not dict or (kind == "UserMessage" and (said := prompts.codex(raw, self.thread.sidechain)) is None):
+            return
+        if kind == "UserMessage":
+            self._user(said, "item_completed", ts, line)  # type: ignore[arg-type]
+        elif kind == "CommandExecution" and not str(item.get("id")).startswith("call_") and (held := self._held(ts, line)):
+            # A script ran it: its call is the script's, this is the command's.
+            name = str(item.get("id"))
+            self.rounds.called(held, ts, "exec_command", name, item)
+            bad = item.get("exit_code") not in (0, None) or item.get("status") == "failed"
+            refused = item.get("status") == "declined"
+            self.rounds.answered(held, ts, name, 0, "tool_denials" if refused else "tool_failures" if bad else "")
+
+
+def output_of(output: object) -> str:
+    """The text of a tool's result: plain, as JSON with its exit code beside it, or in parts."""
+    if type(output) is str:
+        if output[:1] == "{":
+            try:
+                held = orjson.loads(output)
+            except ValueError:
+                return output
+            if type(held) is dict and "output" in held:
+                code = held.get("metadata", {}).get("exit_code") if type(held.get("metadata")) is dict else None
+                return f"Exit code: {code}\n{held['output']}" if type(code) is int else str(held["output"])
+        return output
+    return prompts.text_of([output] if type(output) is dict else output)
+
+
+def how(text: str) -> str:
+    """What became of a call, from how its result begins; "" where it is good."""
+    bare = text.strip()
+    if (found := work.outcome(bare)) != "tool_failures":
+        return found
+    code = _EXIT.search(text)
+    if code is not None:
+        return "tool_failures" if code[1] != "0" else ""
+    return "tool_failures" if work.fails(bare) else ""
