@@ -29,6 +29,7 @@ KNOWN: Data = {
     "plans": {},
     "thresholds": {},
     "guard": {"mode": None},
+    "coaching": {"context_limits": None},
     "proxy": {
         "cache": {"enabled": None, "ttl_s": None, "entries": None, "entry_bytes": None, "bytes": None},
         "include_usage": None,

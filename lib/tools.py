@@ -392,6 +392,70 @@ def _scorecard(session: Session, given: Json) -> Answer:
     return Answer({"cards": rows}, scorecard.table(rows, "markdown", False) if rows else "Nothing in this span.\n")
 
 
+def _coached(session: Session, given: Json) -> tuple[Any, events.Filter, dict[str, dict[str, float]]]:
+    """Span, filter and thresholds of a report by tok-coach. Raises Failed."""
+    from tokenops import averages, coach_log
+
+    session.catch_up()
+    now, tz = session.now(), when.zone(None)
+    try:
+        rules = headroom.thresholds(session.settings())
+        since = when.stamp(when.since(given.get("since", "7d"), now, tz))
+        until = when.stamp(when.until(given["until"], now, tz)) if "until" in given else when.stamp(now)
+    except (headroom.Wrong, ValueError, OverflowError) as error:
+        raise Failed(str(error)) from None
+    return averages.Span(since, until), coach_log.asked(given), rules
+
+
+def _coach(session: Session, given: Json, kind: str) -> Answer:
+    from tokenops import coach_log, coach_table, conversations, readers
+
+    span, wanted, rules = _coached(session, given)
+    place = session.environment, session.home
+    said = conversations.PROMPT if kind == "prompts" else conversations.REPLY
+    try:
+        talk = coach_log.heard(session.folder, place, said, span, wanted)
+    except readers.NotFound as error:
+        raise Failed(str(error)) from None
+    if kind == "prompts":
+        made = coach_log.prompts(session.folder, talk, span, wanted, rules["coaching"], session.catalogue())
+        return Answer(made, coach_table.prompts(made, "markdown", False))
+    made = coach_log.answers(session.folder, talk, span, wanted, rules["coaching"])
+    return Answer(made, coach_table.replies(made, "markdown", False))
+
+
+def _coach_prompts(session: Session, given: Json) -> Answer:
+    return _coach(session, given, "prompts")
+
+
+def _coach_replies(session: Session, given: Json) -> Answer:
+    return _coach(session, given, "replies")
+
+
+def _waste(session: Session, given: Json) -> Answer:
+    from tokenops import coach_log, waste
+
+    span, wanted, rules = _coached(session, given)
+    limits = session.settings().get("coaching", "context_limits") or ()
+    sums, found = coach_log.wasted(session.folder, span, wanted, rules["waste"], session.catalogue(), limits)
+    text = waste.table(sums, "markdown", False) if sums else "Nothing was found in the sessions of this span.\n"
+    return Answer({"waste": sums, "findings": found[: given.get("limit", 10)]}, text)
+
+
+def _trace(session: Session, given: Json) -> Answer:
+    from tokenops import trace
+
+    session.catch_up()
+    try:
+        rules = headroom.thresholds(session.settings())["waste"]
+        name, records = trace.session(session.folder, given["session"])
+    except (headroom.Wrong, trace.Unknown) as error:
+        raise Failed(str(error)) from None
+    limits = session.settings().get("coaching", "context_limits") or ()
+    told, found = trace.rows(records, session.catalogue(), rules, limits)
+    return Answer({"session": name, "steps": told, "findings": found}, trace.table(name, told, found, "markdown", False))
+
+
 def _provider_list(session: Session, given: Json) -> Answer:
     from tokenops import providers
 
@@ -425,6 +489,15 @@ _PROVIDER = {"type": "string", "description": "anthropic, openai, github, ..."}
 _MODEL = {"type": "string", "description": "the model about to be called"}
 _LIMIT = {"type": "integer", "minimum": 1, "maximum": 50}
 _SPAN = {"since": SINCE, "until": UNTIL}
+
+_COACHED: Json = {
+    "since": {"type": "string", "description": "default 7d"},
+    "until": _TEXT,
+    "project": _TEXT,
+    "session": _TEXT,
+}
+_PROMPTS: Json = {"report": _TEXT, "findings": _ROWS, "turn_stats": {"type": "object"}}
+_REPLIES: Json = {"report": _TEXT, "all": {"type": "object"}, "sessions": _ROWS}
 
 _TABLE = (
     Tool(
@@ -476,6 +549,14 @@ _TABLE = (
         {"rows": _ROWS, "total": {"type": "object"}, "from": _TEXT, "to": _TEXT, "as_of": _MAYBE},
         _spend,
         "tok-cost --log --by none",
+    ),
+    Tool(
+        "tokenops_coach_prompts",
+        "Call when asked how to prompt better: habits in your user's prompts, what they cost, and what would help.",
+        _COACHED,
+        _PROMPTS,
+        _coach_prompts,
+        "tok-coach prompts",
     ),
     Tool(
         "tokenops_forecast",
@@ -583,11 +664,36 @@ _TABLE = (
         _scorecard,
         "tok-score",
     ),
+    Tool(
+        "tokenops_coach_replies",
+        "How agents' replies read: filler, narration, repetition, and whether they leave out what their language needs.",
+        _COACHED,
+        _REPLIES,
+        _coach_replies,
+        "tok-coach replies",
+    ),
+    Tool(
+        "tokenops_waste",
+        "Where tokens went to waste, what it cost, and what helps.",
+        {**_COACHED, "limit": _LIMIT},
+        {"waste": _ROWS, "findings": _ROWS},
+        _waste,
+        "tok-coach waste",
+    ),
+    Tool(
+        "tokenops_workflow_trace",
+        "One session turn by turn, with what it wasted in place.",
+        {"session": {"type": "string", "description": "a session's id, or its beginning"}},
+        {"session": _TEXT, "steps": _ROWS, "findings": _ROWS},
+        _trace,
+        "tok-trace",
+        needs=("session",),
+    ),
     Tool("tokenops_help", "All tools, and the command whose face each is.", {}, {"tools": _ROWS}, _help, "tok-mcp --help"),
 )
 TOOLS = {tool.name: tool for tool in _TABLE}
 # A list of tools costs context in every session: few are shown unless more are asked for.
-DEFAULT = ("session_budget", "plan_headroom", "burn_rate", "status", "data_sources", "spend_summary")
+DEFAULT = ("session_budget", "plan_headroom", "burn_rate", "status", "data_sources", "spend_summary", "coach_prompts")
 
 
 def chosen(text: str) -> list[Tool]:

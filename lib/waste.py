@@ -239,8 +239,8 @@ def summary(found: Iterable[Event]) -> list[Event]:
     return sorted(made, key=dearest)
 
 
-def table(rows: Sequence[Event], shape: str, color: bool) -> str:
-    """Findings, or their sums, for people; the remedies below."""
+def table(rows: Sequence[Event], shape: str, color: bool, remedies: bool = True) -> str:
+    """Findings, or their sums, for people; what helps below."""
     sums = bool(rows) and rows[0]["kind"] == "waste"
     columns = [show.Column("finding", [one["title"] for one in rows], number=False)]
     if sums:
@@ -254,5 +254,5 @@ def table(rows: Sequence[Event], shape: str, color: bool) -> str:
         show.Column("tokens", tokens),
         show.Column("list price", [show.money(one["cost_usd"]) or "unknown" for one in rows]),
     ]
-    remedies = dict.fromkeys(f"{one['title']}: {one['remedy']}\n" for one in rows)
-    return show.table(columns, shape, color=color) + ("\n" + "".join(remedies) if remedies else "")
+    said = dict.fromkeys(f"{one['title']}: {one['remedy']}\n" for one in rows) if remedies else {}
+    return show.table(columns, shape, color=color) + ("\n" + "".join(said) if said else "")

@@ -15,7 +15,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
-from conftest import Json, Run, objects
+from conftest import SHARED, Json, Run, needs_shared, objects
 from tokenops import agent, config, events, jsonl, pricing, store, tools, when
 
 NOW = "2026-11-21T09:30:00.000Z"
@@ -91,7 +91,7 @@ def over_stdio(environment: dict[str, str], calls: Callable[[Client], Any], *arg
 
 
 # Arguments for the tools that need some; a tool that changes things is tried apart.
-NEEDED = {"tokenops_task_start": {"title": "mend it"}, "tokenops_task_done": {}, "tokenops_plan_set": {"provider": "anthropic", "plan": "claude-pro"}, "tokenops_provider_set": {"provider": "openai", "url": "https://example.test"}}  # fmt: skip
+NEEDED = {"tokenops_workflow_trace": {"session": "s1"}, "tokenops_task_start": {"title": "mend it"}, "tokenops_task_done": {}, "tokenops_plan_set": {"provider": "anthropic", "plan": "claude-pro"}, "tokenops_provider_set": {"provider": "openai", "url": "https://example.test"}}  # fmt: skip
 
 
 @pytest.mark.parametrize("mode", ERAS)
@@ -104,7 +104,7 @@ def test_every_tool_answers_what_its_schema_says(mode: str, folder: str, environ
         for tool in listed:
             jsonschema.Draft202012Validator.check_schema(tool.input_schema)
             assert tool.output_schema and tool.annotations and tool.description
-            assert tool.annotations.read_only_hint is not (tool.name in NEEDED)
+            assert tool.annotations.read_only_hint is not tools.TOOLS[tool.name].changes
             answer = await client.call_tool(tool.name, NEEDED.get(tool.name, {}))
             assert not answer.is_error, answer.content
             jsonschema.validate(answer.structured_content, tool.output_schema)
@@ -164,6 +164,31 @@ def test_a_tool_says_what_its_command_says(
     in_memory(folder, environment, "auto", calls)
     made = [{key: value for key, value in row.items() if key != "as_of"} for row in found[0][key]]
     assert made == [{key: value for key, value in row.items() if key != "as_of"} for row in told]
+
+
+@needs_shared
+def test_the_coach_says_what_its_command_says(environment: dict[str, str], run: Run) -> None:
+    """On real transcripts: the reports whole, the findings of waste, and a session turn by turn."""
+    real = {"HOME": str(SHARED / "home"), "TOKENOPS_NOW": "2026-07-20T12:00:00Z"}
+    since = {"since": "2026-03-01"}
+    run("tok-sync claude codex", env=real, status=None)
+    folder = environment["TOKENOPS_HOME"]
+    given = config.load(environment, environment["HOME"])
+    at = when.moment(real["TOKENOPS_NOW"])
+    session = tools.Session(folder, environment | real, real["HOME"], lambda: at, lambda: given, pricing.load, lambda: "")
+    asked = tools.Desk(session)
+    for name, command in (("coach_prompts", "prompts"), ("coach_replies", "replies")):
+        (told,) = objects(run(f"tok-coach {command} --since 2026-03-01 --json", env=real, status=None).stdout)
+        found = asked.ask(tools.TOOLS[f"tokenops_{name}"], since).found
+        assert json.loads(json.dumps(found)) == told and (found["turn_stats"] if command == "prompts" else found["sessions"])
+    told = objects(run("tok-coach waste --since 2026-03-01 --json", env=real).stdout)
+    found = asked.ask(tools.TOOLS["tokenops_waste"], since).found
+    assert found["waste"] == [row for row in told if row["kind"] == "waste"] and found["waste"]
+    assert found["findings"] == [row for row in told if row["kind"] == "finding"][:10]
+    name = found["findings"][0]["session_id"]
+    told = objects(run(f"tok-trace {name} --json", env=real, status=None).stdout)
+    found = asked.ask(tools.TOOLS["tokenops_workflow_trace"], {"session": name}).found
+    assert [*found["steps"], *found["findings"]] == told
 
 
 def test_status_says_what_the_doctor_says(folder: str, environment: dict[str, str], run: Run) -> None:
