@@ -28,6 +28,7 @@ KNOWN: Data = {
     "providers": {},
     "plans": {},
     "thresholds": {},
+    "budgets": None,
     "guard": {"mode": None},
     "coaching": {"context_limits": None},
     "proxy": {

@@ -22,7 +22,7 @@ THIRD_PARTY = {"orjson", "yaml", "tabulate", "dateutil", "httpx", "mcp", "wcwidt
 # The order of modules: each imports only from those before it.
 LAYERS = [
     "__init__", "when", "jsonl", "events", "home", "catalog", "names", "cards", "pricing", "config", "projects", "scan", "workers",
-    "raw", "database", "read_claude", "read_codex", "prompts", "language", "commands", "work", "work_claude", "work_codex", "read_opencode", "read_kilo", "read_gemini", "copilot_otel", "read_copilot", "read_qwen", "read_kimi", "read_pi", "read_openclaw", "read_amp", "read_droid", "read_goose", "read_hermes", "read_cursor", "read_stats_cache", "limits", "read_claude_usage", "read_claude_stream", "read_codex_exec", "read_otel", "clients", "readers", "gather", "rollup", "show", "charts", "svg", "panels", "plots", "costs", "plans", "store", "windows", "meters", "forecast", "backtest", "scores", "headroom", "statusline", "sync", "follow", "summaries", "buckets", "pace", "burn", "burn_table", "burn_chart", "carry", "budget", "plan_headroom", "upkeep",
+    "raw", "database", "read_claude", "read_codex", "prompts", "language", "commands", "work", "work_claude", "work_codex", "read_opencode", "read_kilo", "read_gemini", "copilot_otel", "read_copilot", "read_qwen", "read_kimi", "read_pi", "read_openclaw", "read_amp", "read_droid", "read_goose", "read_hermes", "read_cursor", "read_stats_cache", "limits", "read_claude_usage", "read_claude_stream", "read_codex_exec", "read_otel", "clients", "readers", "gather", "rollup", "show", "charts", "svg", "panels", "plots", "costs", "plans", "store", "windows", "meters", "forecast", "backtest", "scores", "headroom", "statusline", "sync", "follow", "summaries", "buckets", "pace", "burn", "burn_table", "burn_chart", "carry", "budget", "spend", "plan_headroom", "upkeep",
     "redaction", "repeats", "conversations", "averages", "coach", "replies", "coach_table",
     "provenance", "status", "wiring", "doctor", "scorecard", "score_log", "steps", "waste", "trace", "cheaper", "coach_log", "git", "tasks", "guard", "guard_budget", "jsonc", "hooks", "polls", "credentials", "reports", "poll_codex", "poll_anthropic", "poll_openai", "poll_openrouter", "poll_copilot", "poll_cursor", "fetch", "pollers", "polled", "polling",
     "hosts", "hints", "edits", "changes", "setup", "advice", "demo", "manual", "completions",
@@ -82,7 +82,7 @@ def test_a_wheel_works_in_an_empty_environment(tmp_path: pathlib.Path) -> None:
             "cp",
             "-a",
             "--no-preserve=timestamps",
-            *(str(ROOT / n) for n in ("bin", "lib", "catalog", "pyproject.toml", "README.md", "LICENSE")),
+            *(str(ROOT / n) for n in ("bin", "lib", "catalog", "pyproject.toml", "README.md", "LICENSE", "THIRD_PARTY_NOTICES")),
             "-t",
             _made(copy),
         ],
