@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import sys
 import tomllib
+import zipfile
 
 import pytest
 
@@ -22,11 +23,12 @@ THIRD_PARTY = {"orjson", "yaml", "tabulate", "dateutil", "httpx", "mcp", "wcwidt
 # The order of modules: each imports only from those before it.
 LAYERS = [
     "__init__", "when", "jsonl", "events", "home", "catalog", "names", "cards", "pricing", "config", "projects", "scan", "workers",
-    "raw", "database", "read_claude", "read_codex", "prompts", "language", "commands", "work", "work_claude", "work_codex", "read_opencode", "read_kilo", "read_gemini", "copilot_otel", "read_copilot", "read_qwen", "read_kimi", "read_pi", "read_openclaw", "read_amp", "read_droid", "read_goose", "read_hermes", "read_cursor", "read_stats_cache", "limits", "read_claude_usage", "read_claude_stream", "read_codex_exec", "read_otel", "clients", "readers", "gather", "rollup", "show", "charts", "svg", "panels", "plots", "costs", "plans", "store", "windows", "meters", "forecast", "backtest", "scores", "headroom", "statusline", "sync", "follow", "summaries", "buckets", "pace", "burn", "burn_table", "burn_chart", "carry", "budget", "spend", "plan_headroom", "upkeep",
+    "raw", "database", "read_claude", "read_codex", "prompts", "language", "commands", "work", "work_claude", "work_codex", "read_opencode", "read_kilo", "read_gemini", "copilot_otel", "read_copilot", "read_qwen", "read_kimi", "read_pi", "read_openclaw", "read_amp", "read_droid", "read_goose", "read_hermes", "read_cursor", "read_stats_cache", "limits", "read_claude_usage", "read_claude_stream", "read_codex_exec", "read_otel", "clients", "readers", "gather", "rollup", "show", "price_tables", "price_litellm", "price_genai", "price_packages", "price_check", "price_causes", "price_files", "price_lint", "price_history", "price_edit", "price_propose", "price_report", "price_show", "price_override", "charts", "svg", "panels", "plots", "costs", "plans", "store", "windows", "meters", "forecast", "backtest", "scores", "headroom", "statusline", "sync", "follow", "summaries", "buckets", "pace", "burn", "burn_table", "burn_chart", "carry", "budget", "spend", "plan_headroom", "upkeep",
     "redaction", "repeats", "conversations", "averages", "coach", "replies", "coach_table",
     "provenance", "status", "wiring", "doctor", "scorecard", "score_log", "steps", "waste", "trace", "cheaper", "coach_log", "git", "tasks", "guard", "guard_budget", "jsonc", "hooks", "polls", "credentials", "reports", "poll_codex", "poll_anthropic", "poll_openai", "poll_openrouter", "poll_copilot", "poll_cursor", "fetch", "pollers", "polled", "polling",
     "hosts", "hints", "edits", "changes", "setup", "advice", "demo", "manual", "completions",
-    "usage", "wire", "http1", "websocket", "optimise", "exchange", "proxy", "sockets", "providers", "tools", "agent", "cli",
+    "usage", "wire", "http1", "websocket", "optimise", "exchange", "proxy", "sockets", "providers", "dash_auth", "tools", "agent",
+    "markup", "fluid", "outlook", "dash_log", "dash_ask", "dash_bars", "dash_data", "dash_tasks", "dash_view", "dash_gauges", "dash_tables", "dash_figures", "dash_score", "dash_page", "dash_api", "dash", "cli", "dash_edge",
 ]  # fmt: skip
 
 
@@ -63,9 +65,8 @@ def test_modules_import_downwards_only() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_what_a_start_imports(command: str, run: Run) -> None:
     """A run on one line of input; the compiled catalogue is there already."""
-    target = {"tok-rollup": "/dev/null", "tok-cost": "/dev/null", "tok-log": "verify", "tok-proxy": "--port 99999"}.get(
-        command, ""
-    )
+    targets = {"tok-rollup": "/dev/null", "tok-cost": "/dev/null", "tok-log": "verify"}
+    target = (targets | dict.fromkeys(("tok-proxy", "tok-dash"), "--port 99999")).get(command, "")
     run(f"{command} {target}", status=None)
     done = run(f"{sys.executable} -X importtime {ROOT}/bin/{command} {target}", status=None)
     imported = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.decode().splitlines() if "|" in line}
@@ -91,6 +92,9 @@ def test_a_wheel_works_in_an_empty_environment(tmp_path: pathlib.Path) -> None:
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "wheel", "--no-deps", "-w", str(tmp_path), str(copy)], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("tokenops-*.whl")
+    held = zipfile.ZipFile(wheel).namelist()
+    assert {"LICENSE", "THIRD_PARTY_NOTICES"} <= {pathlib.PurePath(name).name for name in held}
+    assert {f"tokenops/catalog/snapshots/{name}.json" for name in ("litellm", "genai")} <= set(held)
     venv = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
     # The dependencies are lent by the running environment, so that the test needs no network.
