@@ -850,7 +850,9 @@ def test_codex(
     settings("vendor_usage:\n  codex:\n    enabled: true\n")
     begun = time.monotonic()
     done = run(
-        "tok-poll --jitter 0 --timeout 1", status=0 if status == "ok" else 1, env={"TOKENOPS_CURSOR_COOKIE": SENTINEL}
+        f"tok-poll --jitter 0 --timeout {5 if 'for ever' in what else 1}",
+        status=0 if status == "ok" else 1,
+        env={"TOKENOPS_CURSOR_COOKIE": SENTINEL},
     )
     assert time.monotonic() - begun < 8
     (row,) = objects(done.stdout)
