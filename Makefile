@@ -24,7 +24,7 @@ $(VENV)/python:
 	@touch $@
 
 # Built from a copy, so that no stale build directory finds its way into the package.
-$(VENV)/installed: $(VENV)/python pyproject.toml $(COMMANDS) $(wildcard lib/*.py catalog/*.yaml catalog/*/*.yaml)
+$(VENV)/installed: $(VENV)/python pyproject.toml $(COMMANDS) $(wildcard lib/*.py catalog/*.yaml catalog/*/*.yaml catalog/*/*.json)
 	rm -rf build *.egg-info
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check .
 	@rm -rf build *.egg-info
@@ -79,7 +79,7 @@ CLIENTS := @anthropic-ai/claude-code@2.1.197 @openai/codex@0.169.0 @google/gemin
 	@touch $@
 
 clients: $(VENV)/tools .venv-clients/installed
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_clients.py tests/test_hosts.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_clients.py tests/test_hosts.py tests/test_init_clients.py
 
 clean:
 	rm -rf .venv .venv-second .venv-clients .venv-rivals build dist share *.egg-info .mypy_cache .ruff_cache .hypothesis

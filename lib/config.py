@@ -31,6 +31,7 @@ KNOWN: Data = {
     "budgets": None,
     "guard": {"mode": None},
     "coaching": {"context_limits": None},
+    "dashboard": {"admin_token": None},
     "proxy": {
         "cache": {"enabled": None, "ttl_s": None, "entries": None, "entry_bytes": None, "bytes": None},
         "include_usage": None,
@@ -141,7 +142,7 @@ def changes(config: Config, wanted: Mapping[tuple[str, ...], Any]) -> None:
         raise Unchangeable(f"{config.path}: {error}") from None
     if made != text:
         os.makedirs(os.path.dirname(config.path), exist_ok=True)
-        home.replace(config.path, made.encode())
+        home.replace(os.path.realpath(config.path), made.encode())
 
 
 def edited(text: str, section: str, key: str, value: Any) -> str:

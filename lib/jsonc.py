@@ -129,10 +129,10 @@ def found_at(node: Node, place: Sequence[str]) -> tuple[Node, int]:
     """
     for depth, key in enumerate(place):
         if node.members is None:
-            raise Unchangeable(f"{'.'.join(place[:depth]) or 'the whole'} is no object")
+            raise Unchangeable(f"holds no object{' at ' if depth else ''}{'.'.join(place[:depth])}")
         same = [one for one in node.members if one.key == key]
         if len(same) > 1:
-            raise Unchangeable(f"{'.'.join(place[: depth + 1])} stands twice")
+            raise Unchangeable(f"has {'.'.join(place[: depth + 1])} twice")
         if not same:
             return node, depth
         node = same[0].value
@@ -146,10 +146,12 @@ def changed(text: str, place: Sequence[str], value: Any) -> str:
         return json.dumps(_nested(place, value), indent=2, ensure_ascii=False).replace("\n", newline) + newline
     root = document(text)
     node, depth = found_at(root, place)
+    if depth == len(place) and node.data == value:
+        return text
     if depth == len(place):
         made = text[: node.start] + _written(text, value, _margin(text, node.start), _unit(text, root)) + text[node.end :]
     elif node.members is None:
-        raise Unchangeable(f"{'.'.join(place[:depth]) or 'the whole'} is no object")
+        raise Unchangeable(f"holds no object{' at ' if depth else ''}{'.'.join(place[:depth])}")
     else:
         made = _inserted(text, root, node, place[depth], _nested(place[depth + 1 :], value))
     _agree(made, _with(root.data, place, value))

@@ -410,3 +410,14 @@ def test_the_commands_agree(run: Run, environment: dict[str, str]) -> None:
     [row], [told] = left(run), objects(run("tok-budget", env=ENV).stdout)
     assert told["headroom_pct"] == int(100 - row["window_pct"]) and told["window_resets_in"] == row["window_resets_in"]
     assert told["signal_quality"] == row["signal_quality"]
+
+
+def test_a_link_to_the_configuration_stays_one(run: Run, environment: dict[str, str], tmp_path: pathlib.Path) -> None:
+    target = tmp_path / "dotfiles/config.yaml"
+    target.parent.mkdir()
+    target.write_text("# mine\n")
+    path = pathlib.Path(environment["HOME"]) / ".config/tokenops/config.yaml"
+    path.parent.mkdir(parents=True)
+    path.symlink_to(target)
+    run("tok-plan set anthropic claude-pro")
+    assert path.is_symlink() and target.read_text().startswith("# mine\n") and "claude-pro" in target.read_text()

@@ -1,0 +1,134 @@
+"""Which turns a flat-rate plan covers, and which are metered: decided at report time, never written down.
+
+A plan covers its own clients' turns from the day on which it was bound, and whatever the proxy saw with a login; never
+what it saw with an API key. What no plan covers is metered. What plans cover is worth its list price: what it would have
+cost on the API, beside what the plan costs.
+"""
+
+from __future__ import annotations
+
+import bisect
+import datetime
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+
+from tokenops import catalog, plans, pricing, show, when
+from tokenops.events import Event
+from tokenops.plans import Binding
+
+# What the proxy tells of a request's key by its form (exchange.credential).
+LOGIN, KEY = "oauth", "api_key"
+# Covered by a plan that nobody named.
+UNNAMED = "login"
+METERED = ""
+# The name of the group in rows, and their field.
+GROUP, FIELD = "covered", "covered_by"
+
+
+class Coverage:
+    """What the user's plans cover, at any moment."""
+
+    def __init__(self, bound: Sequence[Binding], tz: datetime.tzinfo) -> None:
+        self.bound = list(bound)
+        days = sorted({one.since for one in bound if one.since})
+        self.edges = [when.stamp(when.since(day, 0, tz)) for day in days]
+        # Between two edges nothing changes: any day there tells which plans are in force.
+        self._days = ["0000-00-00", *days]
+        self._known = plans.known()
+        self._charged = frozenset(catalog.load("plans")["charged"])
+        self._found: dict[tuple[object, ...], str] = {}
+
+    def marked(self, record: Event) -> Event:
+        """An event or a row with `covered_by`: the plan, "" where it is metered; without it where nobody can tell."""
+        if record.get("kind") == "row":
+            given = {"by": [*record["by"], GROUP]}
+            found = self._of_row(record)
+            return record | given | ({} if found is None else {FIELD: found})
+        return {**record, FIELD: self.of(record, str(record.get("ts", "")))}
+
+    def _of_row(self, row: Event) -> str | None:
+        """What covers all turns of a row; None where some may differ from others."""
+        if not {"client", "credential", "account"} <= set(row["by"]):
+            return None
+        first = f"{row['bucket']}:00.000Z" if when.QUARTER in row["by"] else str(row["from"])
+        last = first if when.QUARTER in row["by"] else str(row["to"])
+        if bisect.bisect_right(self.edges, first) != bisect.bisect_right(self.edges, last):
+            return None
+        return self.of(row, first)
+
+    def of(self, record: Event, ts: str) -> str:
+        """The plan that covers a turn of that moment; "" where it is metered."""
+        get = record.get
+        at = bisect.bisect_right(self.edges, ts)
+        charged = get("cost_source") == "reported" and get("client") in self._charged
+        key = (at, get("provider"), get("client"), get("account"), get("credential"), charged)
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = METERED if charged else self._decide(record, self._days[at])
+        return found
+
+    def _decide(self, record: Event, day: str) -> str:
+        credential = record.get("credential")
+        if credential == KEY:
+            return METERED
+        for provider in dict.fromkeys(one.provider for one in self.bound):
+            held = [
+                one
+                for one in plans.in_force(self.bound, provider, day, record.get("account") or "")
+                if self._takes(one, record, credential == LOGIN)
+            ]
+            if held:
+                return ", ".join(sorted({one.plan for one in held}))
+        return UNNAMED if credential == LOGIN else METERED
+
+    def _takes(self, one: Binding, record: Event, login: bool) -> bool:
+        """Whether a turn is of the sort that a plan covers."""
+        plan = self._known[one.plan]
+        client = record.get("client") or "unknown"
+        sold = plan.provider in catalog.load("providers")["families"]  # else it is a client's own plan, for any model
+        if sold and record.get("provider") != plan.provider:
+            return False
+        return client in plan.clients or (sold and (login or client == "unknown" or not plan.clients))
+
+
+def beside(total: Event, cover: Coverage, since: str, until: str, tz: datetime.tzinfo) -> list[Event]:
+    """Each plan that covered something: what that would have cost, what the plan costs, and on how many days it held.
+
+    `total` is that of rows with `covered_by`; the days are those of the span, begun ones included.
+    """
+    found = []
+    for name, usd in sorted((total.get(FIELD) or {}).items()):
+        row: Event = {"plan": name, "covered_usd": usd}
+        known = [plan for part in name.split(", ") if (plan := plans.known().get(part))]
+        if known and all(plan.usd for plan in known):
+            row["plan_usd_per_month"] = pricing.plain(sum((Decimal(plan.usd) for plan in known), Decimal(0)))
+        days = [day for day in _days(since, until, tz) if _held(cover, known, day)]
+        found.append(row | ({"days": len(days)} if known else {}))
+    return found
+
+
+def _days(since: str, until: str, tz: datetime.tzinfo) -> Iterator[str]:
+    """The local days of a span."""
+    day = when.local(when.moment(since), tz).date()
+    last = when.local(when.moment(until) - 1, tz).date()
+    while day <= last:
+        yield day.isoformat()
+        day += datetime.timedelta(1)
+
+
+def _held(cover: Coverage, known: Sequence[plans.Plan], day: str) -> bool:
+    return any(one.plan == plan.name for plan in known for one in plans.in_force(cover.bound, plan.provider, day))
+
+
+def notes(total: Event, worth: Sequence[Event]) -> Iterator[str]:
+    """What plans covered, what was metered, what caches saved, and how old the prices are: a sentence each."""
+    for one in worth:
+        costs = f", the plan costs {show.money(one['plan_usd_per_month'])} a month" if "plan_usd_per_month" in one else ""
+        name = "a login whose plan is not set" if one["plan"] == UNNAMED else one["plan"]
+        yield f"covered by {name}: {show.money(one['covered_usd'])} at list price{costs}"
+    if worth:
+        yield f"metered: {show.money(total.get('metered_usd', '0'))}"
+    if "cache_saved_usd" in total:
+        yield f"saved by caches: {show.money(total['cache_saved_usd'])}, beside the price of uncached input"
+    if "prices_read" in total:
+        yield f"prices: the oldest was read on {total['prices_read']}"

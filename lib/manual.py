@@ -1,0 +1,197 @@
+"""A command's manual, taken apart: what it says of its options, and a man page of it.
+
+The manual is the command's docstring: `name - purpose`, the ways to call it, paragraphs, lists (two blanks, a term, two
+blanks, what it means), examples (four blanks), and a paragraph that begins with "Exit status:".
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+# An option in the ways to call a command, and the value that it takes: NAME, FIELD[,FIELD...] or one|two|three.
+_OPTION = re.compile(r"(?<![\w-])(--?[a-z][a-z-]*)(?: (?!\|)([A-Z][A-Z]*[^\s\]]*\]*|[a-z0-9][\w:-]*(?:\|[\w:-]+)+))?")
+_TERM = re.compile(r"  (\S(?:.*?\S)?)(?:   *(\S.*))?\Z")
+_OPTION_TERM = re.compile(r"  ((?:--?[a-z][a-z-]*(?:, )?)+(?: (?:[A-Z]\S*|[a-z][\w:-]*\|\S+))?) +(\S.*)\Z")
+# A meaning that begins with the words that an option takes: "turn, usage, meter (default: all)".
+_WORDS = re.compile(r"([a-z][\w-]*(?:, [a-z][\w-]*)+)(?=, \.\.\.| \(|:|;|\Z)")
+
+
+class Option(NamedTuple):
+    """One option: what it takes ("" for a switch), the words that may be, and what it does."""
+
+    name: str
+    value: str
+    choices: tuple[str, ...]
+    text: str
+
+
+class Way(NamedTuple):
+    """One way to call a command: the word that says what to do ("" where there is none), and what may follow."""
+
+    action: str
+    operands: tuple[str, ...]
+
+
+class Part(NamedTuple):
+    """A piece of a manual: text, list or example; the lines of it, of a list in pairs of term and meaning."""
+
+    kind: str
+    lines: tuple[str, ...] = ()
+    items: tuple[tuple[str, str], ...] = ()
+
+
+class Manual(NamedTuple):
+    """A manual, taken apart."""
+
+    name: str
+    purpose: str
+    synopsis: tuple[str, ...]
+    ways: tuple[Way, ...]
+    options: tuple[Option, ...]
+    parts: tuple[Part, ...]
+    status: str
+
+
+def of_source(source: str) -> Manual | None:
+    """The manual of a command's source; None where there is none."""
+    try:
+        text = ast.get_docstring(ast.parse(source), clean=False)
+    except (SyntaxError, ValueError):
+        return None
+    return parsed(text) if text and " - " in text.partition("\n")[0] else None
+
+
+def parsed(text: str) -> Manual:
+    """A manual's text, taken apart."""
+    head, _, rest = text.strip().partition("\n")
+    name, _, purpose = head.partition(" - ")
+    blocks = [block.split("\n") for block in re.split(r"\n[ \t]*\n", rest.strip("\n"))]
+    synopsis = tuple(line.removeprefix("    ") for line in blocks[0])
+    parts = [part for block in blocks[1:] for part in _parts(block)]
+    status = next((" ".join(part.lines) for part in parts if _is_status(part)), "")
+    kept = tuple(part for part in parts if not _is_status(part))
+    return Manual(name, purpose, synopsis, _ways(name, synopsis), _options(synopsis, kept), kept, status)
+
+
+def _is_status(part: Part) -> bool:
+    return part.kind == "text" and part.lines[0].startswith("Exit status:")
+
+
+def _kind(line: str) -> str:
+    return "example" if line.startswith("    ") else "list" if line.startswith("  ") else "text"
+
+
+def _parts(block: Sequence[str]) -> Iterator[Part]:
+    """A block between two empty lines: paragraphs, lists and examples may follow one another in it."""
+    at = 0
+    while at < len(block):
+        kind, end = _kind(block[at]), at + 1
+        while end < len(block) and (_kind(block[end]) == kind or (kind == "list" and block[end].startswith("   "))):
+            end += 1
+        lines = block[at:end]
+        yield Part(kind, items=tuple(_items(lines))) if kind == "list" else Part(kind, tuple(lines))
+        at = end
+
+
+def _items(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Term and meaning. A line that is further in goes on with the meaning above it."""
+    term = ""
+    told: list[str] = []
+    for line in lines:
+        found = (_OPTION_TERM.match(line) or _TERM.match(line)) if line[2:3] != " " else None
+        if found:
+            if term:
+                yield term, " ".join(told)
+            term, told = found[1], [found[2]] if found[2] else []
+        else:
+            told.append(line.strip())
+    if term:
+        yield term, " ".join(told)
+
+
+def _ways(name: str, synopsis: Sequence[str]) -> tuple[Way, ...]:
+    """The ways to call a command. A line that is further in goes on with the one above it."""
+    joined: list[str] = []
+    for line in synopsis:
+        if line.startswith(" ") and joined:
+            joined[-1] += f" {line.strip()}"
+        else:
+            joined.append(line)
+    found = []
+    for line in joined:
+        words = _OPTION.sub(" ", line.rpartition(f"{name} ")[2] if f"{name} " in line else "")
+        actions = re.match(r"\s*\[?([a-z]+(?:\|[a-z]+)*)\]?(?=\s|\Z)", words)
+        operands = tuple(dict.fromkeys(re.findall(r"(?<![\w-])[A-Z]{2,}(?![\w-])", words)))
+        found += [Way(action, operands) for action in (actions[1].split("|") if actions else [""])]
+    return tuple(found)
+
+
+def _options(synopsis: Sequence[str], parts: Sequence[Part]) -> tuple[Option, ...]:
+    """Every option that the manual names in the ways to call it, or at the head of a list's item."""
+    found: dict[str, Option] = {}
+    items = [item for part in parts for item in part.items if item[0].startswith("-")]
+    for text, told in [(" ".join(synopsis), ""), *items]:
+        for name, taken in _OPTION.findall(text):
+            known = found.get(name, Option(name, "", (), ""))
+            value = known.value or taken.removesuffix("]" * (taken.count("]") - taken.count("[")))
+            found[name] = Option(name, value, known.choices or _choices(value, told), known.text or told)
+    return tuple(found.values())
+
+
+def _choices(value: str, told: str) -> tuple[str, ...]:
+    """The words that an option takes, where its value or its meaning names them."""
+    if "|" in value:
+        return tuple(word for word in value.split("|") if re.fullmatch(r"[a-z0-9-]+", word) and word != "-")
+    words = _WORDS.match(told) if value else None
+    return tuple(words[1].split(", ")) if words else ()
+
+
+def page(manual: Manual, others: Sequence[str], version: str, date: str) -> str:
+    """A man page. `others`: the commands beside it; `date` as YYYY-MM-DD."""
+    lines = [f'.TH {manual.name.upper()} 1 "{date}" "TokenOps {version}" "TokenOps"', ".SH NAME"]
+    lines += [rf"{_roff(manual.name)} \- {_roff(manual.purpose)}", ".SH SYNOPSIS", ".nf"]
+    lines += [*map(_verbatim, manual.synopsis), ".fi", ".SH DESCRIPTION"]
+    options = [part for part in manual.parts if any(term.startswith("-") for term, _ in part.items)]
+    told = [part for part in manual.parts if part not in options]
+    examples = [part for at, part in enumerate(told) if part.kind == "example" and not _belongs(told, at)]
+    for part in told:
+        if part not in examples:
+            lines += _lines(part)
+    for title, given in (("OPTIONS", options), ("EXAMPLES", examples)):
+        if given:
+            lines.append(f".SH {title}")
+            lines += [line for part in given for line in _lines(part)]
+    if manual.status:
+        lines += [".SH EXIT STATUS", _roff(manual.status.removeprefix("Exit status:").strip())]
+    beside = [name for name in others if name != manual.name]
+    lines += [".SH SEE ALSO", *(f".BR {_roff(name)} (1){'' if name == beside[-1] else ','}" for name in beside)]
+    kept = [line for at, line in enumerate(lines) if line != ".PP" or not lines[at - 1].startswith(".SH")]
+    return "".join(f"{line}\n" for line in kept)
+
+
+def _belongs(parts: Sequence[Part], at: int) -> bool:
+    """Whether an example is part of the sentence above it."""
+    return at > 0 and parts[at - 1].kind == "text" and parts[at - 1].lines[-1].rstrip().endswith(":")
+
+
+def _lines(part: Part) -> Iterator[str]:
+    if part.kind == "text":
+        yield from (".PP", *map(_roff, part.lines))
+    elif part.kind == "example":
+        yield from (".PP", ".RS 4", ".nf", *(_verbatim(line.strip()) for line in part.lines), ".fi", ".RE")
+    else:
+        for term, told in part.items:
+            yield from (".TP", rf"\fB{_roff(term)}\fR", _roff(told) or r"\&")
+
+
+def _roff(text: str) -> str:
+    r"""A text as roff takes it: \, - and ' mean something there, and so does a dot at the beginning of a line."""
+    made = text.replace("\\", "\\e").replace("-", r"\-").replace("'", r"\(aq").replace("^", r"\(ha").replace("~", r"\(ti")
+    return rf"\&{made}" if made.startswith(".") else made.replace("`", r"\(ga")
+
+
+def _verbatim(line: str) -> str:
+    return _roff(line) or r"\&"

@@ -1,0 +1,236 @@
+"""Man pages and completions, made of the manuals: the tools that read them have to agree."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from conftest import ROOT, Run
+from tokenops import completions, manual
+
+COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("tok-*"))
+SAMPLE = """tok-x - does a thing, and says "so"
+
+    tok-x [list] [--json|--table]
+    tok-x set NAME VALUE [--from DATE]... [-q]
+          [--by hour|day]
+    ... | tok-x [FILE...]
+
+A paragraph
+of two lines:
+
+    not an example
+
+.beginning with a dot, a \\backslash and an 'apostrophe'
+  term         what it means,
+               in two lines
+  other        this
+
+  --json, --table  one or the other
+  --kind KIND,...  turn, usage, meter (default: all)
+  --key env:NAME|-  where it is
+
+    tok-x list
+
+Exit status: 0 done; 1
+something.
+"""
+
+
+def test_a_manual_taken_apart() -> None:
+    found = manual.parsed(SAMPLE)
+    assert (found.name, found.purpose) == ("tok-x", 'does a thing, and says "so"')
+    assert found.ways == (
+        manual.Way("list", ()),
+        manual.Way("set", ("NAME", "VALUE")),
+        manual.Way("", ("FILE",)),
+    )
+    assert [(one.name, one.value, one.choices) for one in found.options] == [
+        ("--json", "", ()),
+        ("--table", "", ()),
+        ("--from", "DATE", ()),
+        ("-q", "", ()),
+        ("--by", "hour|day", ("hour", "day")),
+        ("--kind", "KIND,...", ("turn", "usage", "meter")),
+        ("--key", "env:NAME|-", ()),
+    ]
+    assert [(part.kind, part.items or part.lines) for part in found.parts] == [
+        ("text", ("A paragraph", "of two lines:")),
+        ("example", ("    not an example",)),
+        ("text", (".beginning with a dot, a \\backslash and an 'apostrophe'",)),
+        ("list", (("term", "what it means, in two lines"), ("other", "this"))),
+        ("list", (("--json, --table", "one or the other"), ("--kind KIND,...", "turn, usage, meter (default: all)"),
+                  ("--key env:NAME|-", "where it is"))),
+        ("example", ("    tok-x list",)),
+    ]  # fmt: skip
+    assert found.status == "Exit status: 0 done; 1 something."
+
+
+def test_a_page_in_roff() -> None:
+    text = manual.page(manual.parsed(SAMPLE), ["tok-x", "tok-y"], "1.0", "2026-11-22")
+    assert text.startswith('.TH TOK-X 1 "2026-11-22" "TokenOps 1.0" "TokenOps"\n.SH NAME\ntok\\-x \\- does a thing')
+    assert r"\&.beginning with a dot, a \ebackslash and an \(aqapostrophe\(aq" in text
+    sections = re.findall(r"^\.SH (.*)", text, re.MULTILINE)
+    assert sections == ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXAMPLES", "EXIT STATUS", "SEE ALSO"]
+    assert text.index("not an example") < text.index(".SH OPTIONS") < text.index("tok\\-x list\n.fi")
+    assert text.endswith(".BR tok\\-y (1)\n")
+    assert (
+        manual.of_source("print(1)") is None
+        and manual.of_source('"""no manual"""') is None
+        and manual.of_source("(") is None
+    )
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("man")
+    subprocess.run([sys.executable, ROOT / "tools/man.py", folder], check=True)
+    return folder
+
+
+def test_there_is_a_page_for_each_command(pages: pathlib.Path) -> None:
+    assert sorted(path.name for path in (pages / "man1").iterdir()) == [f"{name}.1" for name in COMMANDS]
+
+
+@pytest.mark.parametrize(
+    "checker",
+    [("groff", "-man", "-ww", "-Tutf8"), ("mandoc", "-Tlint", "-Wwarning"), ("man", "--warnings", "-E", "UTF-8", "-l")],
+)
+def test_roff_is_understood(checker: tuple[str, ...], pages: pathlib.Path) -> None:
+    if not shutil.which(checker[0]):
+        pytest.skip(f"{checker[0]} is not on this machine")
+    for name in COMMANDS:
+        done = subprocess.run(
+            [*checker, pages / f"man1/{name}.1"], capture_output=True, check=False, stdin=subprocess.DEVNULL
+        )
+        assert (done.returncode, done.stderr) == (0, b""), (name, done.stderr)
+        if checker[0] == "mandoc":
+            assert done.stdout == b"", done.stdout
+        else:
+            # Every word of the manual is on the page, and none is hyphenated into another.
+            shown = re.sub(r"\x1b\[[0-9;]*m|.\x08", "", done.stdout.decode())
+            assert name in shown and "EXIT STATUS" in shown
+
+
+def test_a_page_says_what_the_manual_says(pages: pathlib.Path) -> None:
+    if not shutil.which("groff"):
+        pytest.skip("groff is not on this machine")
+    for name in COMMANDS:
+        done = subprocess.run(
+            ["groff", "-man", "-Tutf8", "-P-cbou", "-rLL=400n", "-rHY=0", pages / f"man1/{name}.1"],
+            capture_output=True,
+            check=True,
+        )
+        shown = set(done.stdout.decode().replace("\u2010", "-").replace("\u2212", "-").split())
+        said = manual.of_source((ROOT / "bin" / name).read_text())
+        assert said is not None
+        words = {
+            word
+            for part in said.parts
+            for line in (*part.lines, *(f"{a} {b}" for a, b in part.items))
+            for word in line.split()
+        }
+        assert words - shown == set(), (name, sorted(words - shown))
+
+
+# Options: what the manual names is what the command takes.
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_manual_names_every_option(name: str) -> None:
+    source = (ROOT / "bin" / name).read_text()
+    said = manual.of_source(source)
+    assert said is not None
+    named = {option.name for option in said.options}
+    taken = set(re.findall(r'add_argument\(\s*"(--?[a-z][a-z-]*)"', source))
+    assert taken - named == set(), f"{name}: options that its manual does not name"
+    shared = {"--since", "--until", "--tz"} if "add_span(" in source else set()
+    assert shared - named == set(), name
+
+
+# Completion: each shell is asked what it would complete.
+
+
+WANTED = [
+    ("tok-cost --to", {"--today"}),
+    ("tok-cost --by we", {"week"}),
+    ("tok-burn --by ", {"15min", "hour", "day"}),
+    ("tok-plan un", {"unset"}),
+    ("tok-plan set anthr", {"anthropic"}),
+    ("tok-plan set anthropic claude-max-2", {"claude-max-20x"}),
+    ("tok-read ki", {"kimi", "kilo"}),
+    ("tok-poll enable openr", {"openrouter"}),
+    ("tok-poll dis", {"disable"}),
+    ("tok-init --host claude-", {"claude-code", "claude-desktop"}),
+    ("tok-init --completions ", {"bash", "zsh", "fish"}),
+    ("tok-cat --kind me", {"meter"}),
+    ("tok-cost --tz x", set()),
+    ("tok-rollup ev", {"events one.jsonl", "events.jsonl"}),
+    ("tok-sync --root fold", {"folder"}),
+    ("tok-plan catalog ev", set()),
+]
+
+
+def script(run: Run, shell: str, tmp_path: pathlib.Path) -> pathlib.Path:
+    for name in ("events.jsonl", "events one.jsonl"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / f"completions.{shell}"
+    path.write_bytes(run(f"tok-init --completions {shell}").stdout)
+    return path
+
+
+def test_bash(run: Run, tmp_path: pathlib.Path) -> None:
+    path = script(run, "bash", tmp_path)
+    for line, wanted in WANTED:
+        words = line.split(" ")
+        quoted = " ".join(f"'{word}'" for word in words)
+        asked = f"source {path}; COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; _tokenops; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        done = run(f"bash -c {_quoted(asked)}")
+        assert set(done.stdout.decode().splitlines()) - {""} == wanted and done.stderr == b"", line
+    listed = run(f"bash -c 'source {path}; complete -p' ").stdout.decode()
+    assert all(f"-F _tokenops {name}\n" in listed for name in COMMANDS)
+
+
+def test_what_may_follow_depends_on_the_action(run: Run, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "events.jsonl").write_text("")
+    (tmp_path / "x.bash").write_text(completions.script("bash", [manual.parsed(SAMPLE)]))
+    for words, found in (("tok-x ev", "events.jsonl"), ("tok-x set ev", ""), ("tok-x --by ho", "hour"), ("tok-x l", "list")):
+        asked = f"source x.bash; COMP_WORDS=({words}); COMP_CWORD={words.count(' ')}; _tokenops; echo ${{COMPREPLY[@]}}"
+        assert run(f"bash -c {_quoted(asked)}").stdout.decode().strip() == found, words
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def test_fish(run: Run, tmp_path: pathlib.Path) -> None:
+    if not shutil.which("fish"):
+        pytest.skip("fish is not on this machine")
+    path = script(run, "fish", tmp_path)
+    for line, wanted in WANTED:
+        done = run(f"fish --no-config -c 'source {path}; complete -C \"{line}\"'", status=None)
+        found = {each.partition("\t")[0].replace("\\ ", " ").rstrip("/") for each in done.stdout.decode().splitlines()}
+        assert found == wanted and done.stderr == b"", (line, done.stderr)
+
+
+def test_zsh(run: Run, tmp_path: pathlib.Path) -> None:
+    """zsh's completion needs its line editor, so it is driven as at a keyboard: <Tab> in a pseudo-terminal of its own."""
+    if not shutil.which("zsh"):
+        pytest.skip("zsh is not on this machine")
+    path = script(run, "zsh", tmp_path)
+    lines = [line for line, _ in WANTED]
+    done = run(f"zsh -f {ROOT}/tests/complete.zsh {path} {' '.join(map(_quoted, lines))}")
+    answers = [set(part.split("\n")) - {""} for part in done.stdout.decode().replace("\\ ", " ").split("--\n")[1:]]
+    assert dict(zip(lines, answers, strict=True)) == dict(WANTED) and done.stderr == b""
+
+
+def test_commands_without_a_manual_are_left_out(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "tok-odd").write_bytes(b"#!/bin/sh\necho \xff\n")
+    assert completions.manuals(str(tmp_path)) == []
+    assert [one.name for one in completions.manuals(str(ROOT / "bin"))] == COMMANDS
