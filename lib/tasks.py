@@ -108,7 +108,13 @@ def tasks(records: Iterable[Event]) -> list[Task]:
             elif record.get("event") == "done":
                 ends[name] = min(ends.get(name, "9"), record["ts"])
     found = [
-        Task(name, get("title", ""), get("ts", ""), ends.get(name, ""), *(get(key, "") for key in (*_KEPT, "branch", "commit")))
+        Task(
+            name,
+            get("title", ""),
+            get("ts", ""),
+            ends.get(name, ""),
+            *(get(key, "") for key in (*_KEPT, "branch", "commit")),
+        )
         for name, get in ((name, record.get) for name, record in starts.items())
     ]
     return sorted(found, key=lambda one: (one.started, one.name))
@@ -223,7 +229,9 @@ def first_use(rounds: Sequence[Event], started: str) -> str | None:
             if not after.get("corrections") and not after.get("regenerations"):
                 kept.append(one)
     for names in _USES:
-        found: list[str] = [one["times"][name] for one in kept for name in names if one.get("times", {}).get(name, "") >= started]
+        found: list[str] = [
+            one["times"][name] for one in kept for name in names if one.get("times", {}).get(name, "") >= started
+        ]
         if found:
             return min(found)
     return None

@@ -36,7 +36,10 @@ def test_nothing_here(run: Run) -> None:
 
 
 def test_logs_that_were_never_taken_in(run: Run, environment: dict[str, str]) -> None:
-    put(pathlib.Path(environment["HOME"]) / ".claude/projects/p/s.jsonl", lines([claude("msg_1", ts="2026-11-20T09:00:00.000Z")]))
+    put(
+        pathlib.Path(environment["HOME"]) / ".claude/projects/p/s.jsonl",
+        lines([claude("msg_1", ts="2026-11-20T09:00:00.000Z")]),
+    )
     found = told(run, 0)
     assert found["state"] == "degraded" and ids(found["next_actions"])[0] == "run_sync"
     (mine,) = (row for row in found["clients"] if row["files"])
