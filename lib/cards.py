@@ -40,7 +40,9 @@ CONTEXTS = ("low", "medium", "high")
 # Applies where a cloud's name says that the request stayed in a region.
 REGIONAL = "regional"
 
-_INTERVAL = (*CLASSES, *FEES, "from", "until", "above", "windows", "tiers", "geo", "src", "confidence", "note", "scheduled")
+# `correction` says to tok-price lint that a wrong price of the past was put right.
+_SAID = ("src", "confidence", "note", "scheduled", "correction")
+_INTERVAL = (*CLASSES, *FEES, "from", "until", "above", "windows", "tiers", "geo", *_SAID)
 _MODEL = ("prices", "aliases", "tiers", "geo", "retired", "note", *FEES)
 _BODY = ("sources", "defaults", "models", "aliases", "unpriced", "holidays", "page")
 _FILE = ("schema", "provider", "currency", "unit", *_BODY)
@@ -72,7 +74,7 @@ def compile_override(data: object) -> dict[str, Data]:
     """A file of overrides: provider -> its cards; a model that was removed has none. Raises Wrong."""
     given = _mapping(data, (), _OVERRIDE)
     _unit(given)
-    providers = _mapping(given.get("providers"), ("providers",))
+    providers = _mapping({} if given.get("providers") is None else given["providers"], ("providers",))
     return {
         str(name).lower(): _body(_mapping(body, ("providers", name), _BODY), ("providers", name), removable=True)
         for name, body in providers.items()
@@ -89,6 +91,7 @@ def _body(given: Data, place: Place, removable: bool) -> Data:
     defaults = _mapping(given.get("defaults") or {}, (*place, "defaults"), _DEFAULTS)
     models: Data = {}
     aliases: Data = {}
+    retired: Data = {}
     for model, card in _mapping(given.get("models") or {}, (*place, "models")).items():
         at = (*place, "models", model)
         name = str(model).lower()
@@ -97,6 +100,8 @@ def _body(given: Data, place: Place, removable: bool) -> Data:
             models[name] = None
             continue
         models[name] = _card(_mapping(card, at, _MODEL), defaults, at)
+        if "retired" in card:
+            retired[name] = str(card["retired"])
         for alias in _listed(card.get("aliases"), (*at, "aliases")):
             aliases[str(alias).lower()] = [{"to": name}]
     for alias, targets in _mapping(given.get("aliases") or {}, (*place, "aliases")).items():
@@ -108,6 +113,8 @@ def _body(given: Data, place: Place, removable: bool) -> Data:
         "unpriced": {str(k).lower(): str(v) for k, v in _mapping(given.get("unpriced") or {}, (*place, "unpriced")).items()},
         "sources": given.get("sources") or {},
         "holidays": given.get("holidays") or {},
+        "page": str(given.get("page") or ""),
+        "retired": retired,
     }
 
 
@@ -115,7 +122,7 @@ def _target(given: object, place: Place) -> Data:
     target = _mapping(given, place, ("to", "from", "until", "note", "src"))
     if not isinstance(target.get("to"), str):
         raise Wrong(place, "`to` is missing; name the model that the alias means")
-    return {key: _instant(value, (*place, key)) if key in ("from", "until") else value for key, value in target.items()} | {
+    return {key: instant(value, (*place, key)) if key in ("from", "until") else value for key, value in target.items()} | {
         "to": target["to"].lower()
     }
 
@@ -140,7 +147,7 @@ def _card(given: Data, defaults: Data, place: Place) -> list[Data]:
 
 
 def _interval(given: Data, model: Data, defaults: Data, place: Place) -> Data:
-    made: Data = {key: _instant(given[key], (*place, key)) for key in ("from", "until") if given.get(key)}
+    made: Data = {key: instant(given[key], (*place, key)) for key in ("from", "until") if given.get(key)}
     if made.get("from", "") >= made.get("until", "9"):
         raise Wrong((*place, "until"), "`until` is not after `from`; swap them")
     base: Data = {"rates": _rates(given, place), "above": _above(given, place), "windows": _windows(given, place)}
@@ -164,7 +171,7 @@ def _interval(given: Data, model: Data, defaults: Data, place: Place) -> Data:
                 raise Wrong(at, "`low` is missing; it is what a request without a recorded search context costs")
         elif value is not None:
             made[fee] = price(value, at)
-    return made | {key: given[key] for key in ("src", "confidence", "note", "scheduled") if key in given}
+    return made | {key: given[key] for key in _SAID if key in given}
 
 
 def _together(key: str, defaults: Data, model: Data, interval: Data, place: Place) -> Data:
@@ -214,7 +221,7 @@ def _windows(given: Data, place: Place) -> list[Data]:
                 "except": window.get("except", ""),
                 "rates": _rates(window, at),
             }
-            | {key: _instant(window[key], (*at, key)) for key in ("from", "until") if window.get(key)}
+            | {key: instant(window[key], (*at, key)) for key in ("from", "until") if window.get(key)}
         )
     return made
 
@@ -270,7 +277,8 @@ def times(a: str, b: str) -> str:
     return format(_EXACT.multiply(decimal.Decimal(a), decimal.Decimal(b)).normalize(_EXACT), "f")
 
 
-def _instant(value: object, place: Place) -> str:
+def instant(value: object, place: Place = ()) -> str:
+    """A time as the catalogue compares it. Raises Wrong."""
     try:
         return when.canonical(str(value))
     except ValueError:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import datetime
 
     from tokenops import config, events, jsonl, pricing, rollup
+    from tokenops import coverage as cover
 
 
 # Pieces in which the streams are read and written.
@@ -338,8 +339,28 @@ def caught_up(notices: Notices) -> tuple[str, str]:
     return folder, "" if last_now is None else when.stamp(last_now)
 
 
+def coverage(settings: config.Config, tz: datetime.tzinfo) -> cover.Coverage | None:
+    """What the user's plans cover; None where none is set, or none that is known, which is said."""
+    if not settings.get("plans"):
+        return None
+    from tokenops import plans
+
+    try:
+        bound = plans.bindings(settings)
+    except plans.Wrong as error:
+        say(str(error))
+        return None
+    from tokenops import coverage as cover
+
+    return cover.Coverage(bound, tz)
+
+
 def from_log(
-    chosen: argparse.Namespace, plan: rollup.Plan, wanted: events.Filter, notices: Notices
+    chosen: argparse.Namespace,
+    plan: rollup.Plan,
+    wanted: events.Filter,
+    notices: Notices,
+    covered: cover.Coverage | None = None,
 ) -> tuple[list[dict[str, Any]], str]:
     """The priced rows of a span of the log (default: this month), and a line that says span and moment."""
     from tokenops import costs, summaries, when
@@ -350,7 +371,7 @@ def from_log(
         chosen.since = f"{when.bucket(at, 'month', plan.tz)}-01"
     since, until = span(chosen, plan.tz)
     skipped: list[str] = []
-    rolled = summaries.rows(folder, plan, at, since, until, wanted, lambda place, why: skipped.append(place))
+    rolled = summaries.rows(folder, plan, at, since, until, wanted, lambda place, why: skipped.append(place), covered)
     if skipped:
         notices.reject(skipped[0], f"{len(skipped)} lines of the log could not be read; tok-log verify says why")
     rows = costs.priced(rolled, plan.catalogue)
@@ -360,6 +381,25 @@ def from_log(
     ends = f"to {chosen.until}" if chosen.until else "to now"
     seen = f"as of {when.local(when.moment(as_of), plan.tz):%H:%M:%S}" if as_of else "never synced"
     return rows, f"{first:%Y-%m-%d %H:%M} {ends}, {when.zone_name(plan.tz)}, {seen}\n\n"
+
+
+def log_before(
+    chosen: argparse.Namespace, tz: datetime.tzinfo, before: int, notices: Notices
+) -> tuple[Iterator[events.Event], str, str]:
+    """The events of a span of the log (default: this month) and of so many milliseconds before it, and the span."""
+    import orjson
+
+    from tokenops import store, when
+
+    folder, _ = caught_up(notices)
+    if chosen.since is None:
+        chosen.since = f"{when.bucket(now(), 'month', tz)}-01"
+    since, until = span(chosen, tz)
+    first = when.stamp(when.moment(since) - before)
+    last = until if until == "9" else when.stamp(when.moment(until) + when.DAY)
+    skipped: list[str] = []
+    lines = store.scan(folder, first, last, lambda place, why: skipped.append(place))
+    return map(orjson.loads, lines), since, until
 
 
 def spent_today(folder: str) -> str:

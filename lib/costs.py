@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import BinaryIO
 
@@ -31,8 +32,17 @@ def within(records: Iterable[Event], since: str, until: str, wanted: events.Filt
             yield record
 
 
-def rows(records: Iterable[Event], plan: rollup.Plan, asked: bool, refuse: Callable[[str], None]) -> list[Event]:
-    """One row per group with its cost. Rows keep their own groups unless others were asked for. Raises rollup.Usage."""
+def rows(
+    records: Iterable[Event],
+    plan: rollup.Plan,
+    asked: bool,
+    refuse: Callable[[str], None],
+    mark: Callable[[Event], Event] | None = None,
+) -> list[Event]:
+    """One row per group with its cost. Rows keep their own groups unless others were asked for. Raises rollup.Usage.
+
+    `mark` says what covers an event; rows from elsewhere do not tell, so that a stream that begins with one stays as it is.
+    """
     stream = iter(records)
     first = next(stream, None)
     if first is not None:
@@ -41,6 +51,9 @@ def rows(records: Iterable[Event], plan: rollup.Plan, asked: bool, refuse: Calla
             unit = next((name for name in first["by"] if name in when.UNITS), "")
             tz = when.zone(first["tz"]) if unit else plan.tz
             plan = plan._replace(by=tuple(first["by"]), tz=tz)
+        if mark is not None and first.get("kind") != "row":
+            plan = plan._replace(by=(*plan.by, rollup.COVERED))
+            stream = map(mark, stream)
     return priced(rollup.rolled(stream, plan, refuse), plan.catalogue)
 
 
@@ -108,7 +121,28 @@ def total_of(rows: list[Event]) -> Event:
         if "cost_usd" in row:
             money = pricing.add(money, Decimal(row["cost_usd"]))
             total["cost_usd"] = pricing.plain(money)
-    return total
+    return total | _worth(rows)
+
+
+# Amounts beside the cost. What a plan covered and what was metered is told of all rows or of none.
+_BESIDE = ("cache_saved_usd", "plan_covered_usd", "metered_usd")
+
+
+def _worth(rows: Sequence[Event]) -> Event:
+    """What plans covered and caches saved in all rows, and the day on which the oldest of their prices was read."""
+    told: Event = {}
+    for name in _BESIDE:
+        found = [Decimal(row[name]) for row in rows if name in row]
+        if found and (name == "cache_saved_usd" or all(name in row for row in rows if "cost_usd" in row)):
+            told[name] = pricing.plain(functools.reduce(pricing.add, found, pricing.ZERO))
+    covered: dict[str, Decimal] = {}
+    for row in rows:
+        for plan, usd in row.get("covered_by", {}).items():
+            covered[plan] = pricing.add(covered.get(plan, pricing.ZERO), Decimal(usd))
+    if covered and "plan_covered_usd" in told:
+        told["covered_by"] = {plan: pricing.plain(usd) for plan, usd in sorted(covered.items())}
+    read = min((row["prices_read"] for row in rows if "prices_read" in row), default="")
+    return told | ({"prices_read": read} if read else {})
 
 
 def notes(rows: list[Event]) -> Iterator[str]:

@@ -143,14 +143,17 @@ def _log(folder: str, now: int) -> Event:
 
 
 def _prices(now: int) -> Event:
-    """When the prices were captured: each provider's newest capture, the oldest of them first."""
+    """When the prices were read: each provider's newest capture, and the scheduled changes that have come since."""
     captured: dict[str, str] = {}
-    for provider, owner in pricing.load().providers.items():
+    catalogue = pricing.load()
+    for provider, owner in catalogue.providers.items():
         captured[provider] = max((str(about.get("captured", "")) for about in owner["sources"].values()), default="")
     known = {provider: day for provider, day in captured.items() if day}
     oldest = min(known.values(), default="")
     old = sorted(name for name, day in known.items() if when.moment(f"{day}T00:00:00Z") < now - OLD_PRICES_MS)
-    return {"oldest_capture": oldest, "newest_capture": max(known.values(), default=""), "older_than_30_days": old}
+    due = [{"provider": name, "model": model, "from": day} for name, model, day in pricing.due(catalogue, when.stamp(now))]
+    found: Event = {"oldest_capture": oldest, "newest_capture": max(known.values(), default="")}
+    return found | {"older_than_30_days": old, "scheduled_due": due}
 
 
 def _blockers(parts: Event, settings: config.Config, folder: str) -> Iterable[Event]:
@@ -198,6 +201,10 @@ def _next_actions(parts: Event, settings: config.Config) -> Iterable[Event]:
     if parts["prices"]["older_than_30_days"]:
         old = ", ".join(parts["prices"]["older_than_30_days"][:5])
         yield _told("update_prices", f"prices older than 30 days: {old}", "pip install --upgrade tokenops")
+    if due := parts["prices"]["scheduled_due"]:
+        models = ", ".join(sorted({one["model"] for one in due})[:5])
+        what = f"prices that changed as announced, and that nobody has looked at since: {models}"
+        yield _told("look_at_prices", what, f"tok-price show {due[0]['model']} --provider {due[0]['provider']}")
     if settings.warnings:
         yield _told("mend_config", settings.warnings[0], f"edit {settings.path}")
 

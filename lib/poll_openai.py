@@ -104,6 +104,10 @@ def cost_event(ask: Ask, row: raw.Raw, bucket: Bucket) -> events.Event | None:
         raise events.Bad("a row has no amount")
     if raw.text(amount.get("currency")).lower() not in ("", "usd"):
         raise events.Bad("an amount is not in USD")
-    group = _group(row) | {"description": raw.text(row.get("line_item"))}
+    line = raw.text(row.get("line_item"))
+    group = _group(row) | {"description": line}
     cost = reports.usd(amount["value"])
-    return reports.aggregate(ask, bucket, "1d", group, {}, cost_usd=cost, cost_source="reported", provider=PROVIDER)
+    # "gpt-5.5-2026-04-23, cached input": the identity stays that of the line, the model is told beside it.
+    model = line.partition(", ")[0] if ", " in line and " " not in line.partition(", ")[0] else ""
+    more = {"model": model} if model and not group["model"] else {}
+    return reports.aggregate(ask, bucket, "1d", group, {}, cost_usd=cost, cost_source="reported", provider=PROVIDER, **more)

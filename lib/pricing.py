@@ -65,6 +65,7 @@ class Rate(NamedTuple):
     notes: tuple[str, ...]
     source: tuple[str, ...]
     confidence: str
+    captured: str = ""  # the day on which one of the sources was read last; "" where none says
 
 
 class Cost(NamedTuple):
@@ -291,8 +292,11 @@ def _interval(found: Found, row: Data, tier: str, geo: str, search_context: str)
     stem = found.name + (f"@{row['from'][:16]}" if row.get("from") else "")
 
     def rate(suffix: str, rates: Data) -> Rate:
-        source = tuple(str(found.sources.get(key, {}).get("url", key)) for key in row.get("src", ()))
-        return Rate(stem + suffix, rates, factor, row.get("web_search"), request, notes, source, row.get("confidence", ""))
+        about = [found.sources.get(key, {}) for key in row.get("src", ())]
+        source = tuple(str(one.get("url", key)) for key, one in zip(row.get("src", ()), about, strict=True))
+        captured = max((str(one.get("captured", "")) for one in about), default="")
+        sure = row.get("confidence", "")
+        return Rate(stem + suffix, rates, factor, row.get("web_search"), request, notes, source, sure, captured)
 
     base = rate("", block["rates"])
     steps = [
@@ -372,7 +376,7 @@ def cost_of(rate: Rate, counts: Mapping[str, Any]) -> Cost | Unpriced:
         priced.append(("citation_tokens", citations, rates.get("citation") or rates["input"] or "0"))
     for field, count, price in priced:
         each = _EXACT.multiply(Decimal(price), Decimal(rate.factor))
-        lines.append((field, count, format(each, "f"), _EXACT.multiply(each, Decimal(count)).scaleb(-6, _EXACT)))
+        lines.append((field, count, plain(each), _EXACT.multiply(each, Decimal(count)).scaleb(-6, _EXACT)))
     for field, fee in (("web_searches", rate.web_search), ("requests", rate.request)):
         count = counts.get(field, 0)
         if count and fee is not None:
@@ -383,6 +387,26 @@ def cost_of(rate: Rate, counts: Mapping[str, Any]) -> Cost | Unpriced:
     for *_, amount in lines:
         total = _EXACT.add(total, amount)
     return Cost(total, tuple(lines), tuple(dict.fromkeys(notes)))
+
+
+_CACHED = ("cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "cache_write_12h_tokens")
+
+
+def saved_by_cache(rate: Rate, counts: Mapping[str, Any]) -> Decimal | None:
+    """What the same prompts would have cost more without a cache: less, where writing cost more than reading saved.
+
+    None where no cache was used. What has no price of its own is billed as input, and saves nothing.
+    """
+    total, used = ZERO, False
+    whole = Decimal(rate.rates["input"] or "0")
+    for field in _CACHED:
+        count = counts.get(field, 0)
+        price = rate.rates.get(_CLASS_OF[field])
+        used = used or count > 0
+        if count and price not in (None, cards.SAME):
+            each = _EXACT.multiply(_EXACT.subtract(whole, Decimal(price)), Decimal(rate.factor))
+            total = _EXACT.add(total, _EXACT.multiply(each, Decimal(count)).scaleb(-6, _EXACT))
+    return total if used else None
 
 
 def plain(amount: Decimal) -> str:
@@ -396,32 +420,46 @@ def add(a: Decimal, b: Decimal) -> Decimal:
     return _EXACT.add(a, b)
 
 
+def due(catalogue: Catalogue, now: str) -> Iterator[tuple[str, str, str]]:
+    """Provider, model and day of each scheduled change that has begun, and that nobody has looked at since."""
+    for provider, body in sorted(catalogue.providers.items()):
+        for model, rows in body["models"].items():
+            yield from ((provider, model, row["from"][:10]) for row in rows if row.get("scheduled") and row["from"] <= now)
+
+
 def load(override: str = "") -> Catalogue:
     """The built-in catalogue, with the user's overrides from a file. Raises catalog.Malformed, OSError."""
     sources = catalog.sources("pricing/*.yaml") | catalog.sources("providers.yaml")
     if override:
         with open(override, "rb") as file:
             sources[override] = file.read()
+    return Catalogue(*catalog.compiled("pricing", sources, lambda parsed: _compiled(parsed, sources, override)))
 
-    def compiled(parsed: Data) -> Data:
-        made = {}
-        for name, data in parsed.items():
-            try:
-                if name == override:
-                    made[name] = cards.compile_override(data)
-                elif name != "providers.yaml":
-                    made[name] = cards.compile_file(data)
-            except cards.Wrong as wrong:
-                line = catalog.line_of(sources[name], wrong.place)
-                where = ".".join(map(str, wrong.place))
-                raise catalog.Malformed(f"{name}:{line}: {where + ': ' if where else ''}{wrong.why}") from None
-        overrides = made.pop(override, {})
-        providers = parsed["providers.yaml"]
-        return {
-            "providers": {data["provider"]: data for data in made.values()},
-            "clouds": providers["clouds"],
-            "multiplexers": providers["multiplexers"],
-            "overrides": overrides,
-        }
 
-    return Catalogue(*catalog.compiled("pricing", sources, compiled))
+def of_texts(sources: Mapping[str, bytes]) -> Catalogue:
+    """A catalogue of some files' texts (name -> text), of which one is providers.yaml. Raises catalog.Malformed."""
+    parsed = {name: catalog.parse(text, name) for name, text in sources.items()}
+    return Catalogue(_compiled(parsed, sources, ""), "")
+
+
+def _compiled(parsed: Data, sources: Mapping[str, bytes], override: str) -> Data:
+    """The catalogue as plain data. Raises catalog.Malformed."""
+    made = {}
+    for name, data in parsed.items():
+        try:
+            if name == override:
+                made[name] = cards.compile_override(data)
+            elif name != "providers.yaml":
+                made[name] = cards.compile_file(data)
+        except cards.Wrong as wrong:
+            line = catalog.line_of(sources[name], wrong.place)
+            where = ".".join(map(str, wrong.place))
+            raise catalog.Malformed(f"{name}:{line}: {where + ': ' if where else ''}{wrong.why}") from None
+    overrides = made.pop(override, {})
+    providers = parsed["providers.yaml"]
+    return {
+        "providers": {data["provider"]: data for data in made.values()},
+        "clouds": providers["clouds"],
+        "multiplexers": providers["multiplexers"],
+        "overrides": overrides,
+    }

@@ -30,7 +30,7 @@ def of(
     told: Event = {"v": 1, "kind": "explanation", "id": identity, "record": joined}
     told["sightings"] = list(_judged(seen, joined, len(clients)))
     if joined["kind"] == "turn":
-        told |= _cost(joined, catalogue)
+        told |= costed(joined, catalogue)
     return told
 
 
@@ -109,7 +109,13 @@ def _reason(lost: Event, won: Event) -> str:
     return "the same"
 
 
-def _cost(event: Event, catalogue: pricing.Catalogue) -> Event:
+def told(event: Event, catalogue: pricing.Catalogue) -> Event:
+    """What one record cost, as a record for programs; of a row its rate counts, of an event its moment and its size."""
+    names = ("id", "ts", "provider", "model", "request_model", "tier", "geo", "search_context")
+    return {"v": 1, "kind": "cost"} | {name: event[name] for name in names if name in event} | costed(event, catalogue)
+
+
+def costed(event: Event, catalogue: pricing.Catalogue) -> Event:
     """What the record cost: reported, or line by line at the rate in force, or why it has no price."""
     rate = catalogue.rate_of(event)
     if "cost_usd" in event and (event.get("cost_source") != rollup.CLIENT or isinstance(rate, pricing.Unpriced)):
@@ -129,6 +135,7 @@ def _cost(event: Event, catalogue: pricing.Catalogue) -> Event:
         for name, count, price, usd in cost.lines
     ]
     told: Event = {"rate": rate.name, "rate_sources": list(rate.source), "cost_lines": lines}
+    told |= {name: value for name, value in (("captured", rate.captured), ("confidence", rate.confidence)) if value}
     told |= {"cost_usd": pricing.plain(cost.usd), "cost_source": "estimated", "catalogue": catalogue.digest}
     return told | ({"notes": list(cost.notes)} if cost.notes else {})
 
@@ -150,20 +157,28 @@ def text(told: Event) -> str:
         elif place.startswith(f"{home}/"):
             place = f"~{place.removeprefix(home)}"
         parts += [f"  {place}", f"    {counts or 'no counts'}: {one['verdict']}"]
+    if any(name in told for name in ("cost_lines", "unpriced", "cost_usd")):
+        parts += ["", *cost_lines(told)]
+    return "\n".join(parts)
+
+
+def cost_lines(told: Event) -> Iterator[str]:
+    """What a record cost, class by class, for people."""
     if "cost_lines" in told:
-        parts += ["", f"cost at {told['rate']} (list price)"]
+        yield f"cost at {told['rate']} (list price)"
         cells = [
             [line["class"], f"{line['count']:,}", f"x ${line['rate']}", f"/ {line['per']:,}", f"= ${line['usd']}"]
             for line in told["cost_lines"]
         ]
         widths = [max(len(row[at]) for row in cells) for at in range(5)] if cells else []
         for row in cells:
-            parts.append("  " + " ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)))
-        parts += [f"  total ${told['cost_usd']}", *(f"  source: {url}" for url in told["rate_sources"])]
-        parts += [f"  note: {note}" for note in told.get("notes", ())]
+            yield "  " + " ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
+        yield from (f"  total ${told['cost_usd']}", *(f"  source: {url}" for url in told["rate_sources"]))
+        if "captured" in told:
+            yield f"  read last on {told['captured']}, confidence {told.get('confidence', 'unknown')}"
+        yield from (f"  note: {note}" for note in told.get("notes", ()))
     elif "unpriced" in told:
-        parts += ["", f"no cost: {told['unpriced']}"]
-    elif "cost_usd" in told:
+        yield f"no cost: {told['unpriced']}"
+    else:
         who = "the client estimated" if told["cost_source"] == rollup.CLIENT else "the vendor reported"
-        parts += ["", f"cost ${told['cost_usd']}, as {who} it"]
-    return "\n".join(parts)
+        yield f"cost ${told['cost_usd']}, as {who} it"

@@ -8,6 +8,7 @@ dated interval.
 from __future__ import annotations
 
 import datetime
+import functools
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
@@ -28,7 +29,10 @@ FIELDS = {
 }
 BY = (*FIELDS, *when.UNITS, "none")
 # Summaries keep these too.
-_FIELDS = FIELDS | {"project_id": "project_id"}
+_FIELDS = FIELDS | {name: name for name in ("project_id", "account", "credential")}
+# Which plan covers a turn is decided when a report is made (coverage), and no field of the record.
+COVERED = "covered"
+_FIELDS[COVERED] = "covered_by"
 _UNITS = (when.QUARTER, *when.UNITS)
 
 
@@ -126,7 +130,8 @@ class Rollup:
         self._seen: set[int] = set()
         self._sessions: set[Any] = set()
         self._aggregates: dict[str, Event] = {}
-        self._buckets = when.Buckets(plan.unit, plan.tz) if plan.unit else None
+        self._unit = plan.unit
+        self._buckets = when.Buckets(self._unit, plan.tz) if self._unit else None
         self._by = [_FIELDS[name] for name in plan.by if name in _FIELDS]
         self._kept = plan.catalogue.kept
         self._shapes: dict[tuple[str, ...], Shape] = {}
@@ -244,7 +249,7 @@ class Rollup:
             group.pay(row["cost_usd"])
 
     def _row_bucket(self, row: Event) -> str:
-        unit = self.plan.unit
+        unit = self._unit
         if not unit:
             return ""
         theirs = next((name for name in row["by"] if name in _UNITS), "")
@@ -351,6 +356,7 @@ def merged(rows: Iterable[Event], catalogue: pricing.Catalogue) -> Iterator[Even
                 name: row[name] for name in ("v", "kind", "by", "bucket", "tz", "from", "to") if name in row
             }
             group |= {FIELDS[n]: row[FIELDS[n]] for n in row["by"] if n in FIELDS and FIELDS[n] in row}
+            group["by"] = [name for name in row["by"] if name != COVERED]
             group["cost"] = pricing.ZERO
         group["from"], group["to"] = min(group["from"], row["from"]), max(group["to"], row["to"])
         for field in events.SUMS:
@@ -364,7 +370,7 @@ def merged(rows: Iterable[Event], catalogue: pricing.Catalogue) -> Iterator[Even
 def _price(group: Event, row: Event, catalogue: pricing.Catalogue) -> None:
     """Add a row's cost to its group's."""
     if row.get("cost_source") in ("reported", CLIENT):
-        group["cost"] = pricing.add(group["cost"], Decimal(row["cost_usd"]))
+        _paid(group, row, Decimal(row["cost_usd"]))
         group.setdefault("sources", set()).add(row["cost_source"])
         return
     rate = catalogue.rate_of(row)
@@ -374,19 +380,40 @@ def _price(group: Event, row: Event, catalogue: pricing.Catalogue) -> None:
         missing[0] += row.get("turns", 0)
         missing[1] += events.token_sum(row)
         return
-    group["cost"] = pricing.add(group["cost"], cost.usd)
+    _paid(group, row, cost.usd)
     group.setdefault("sources", set()).add("estimated")
     group.setdefault("notes", {}).update(dict.fromkeys(cost.notes))
+    assert isinstance(rate, pricing.Rate)
+    saved = pricing.saved_by_cache(rate, row)
+    if saved is not None:
+        group["saved"] = pricing.add(group.get("saved", pricing.ZERO), saved)
+    if rate.captured:
+        group["prices_read"] = min(group.get("prices_read", "9"), rate.captured)
+
+
+def _paid(group: Event, row: Event, usd: Decimal) -> None:
+    """Add an amount to a group's cost, and to that of what covers it, where that is known."""
+    group["cost"] = pricing.add(group["cost"], usd)
+    if COVERED in row["by"]:
+        split = group.setdefault("split", {})
+        split[row.get("covered_by")] = pricing.add(split.get(row.get("covered_by"), pricing.ZERO), usd)
 
 
 def _finished(group: Event, catalogue: pricing.Catalogue) -> Event:
     cost = group.pop("cost")
     sources, unpriced, notes = group.pop("sources", set()), group.pop("unpriced", {}), group.pop("notes", {})
+    saved, read, split = group.pop("saved", None), group.pop("prices_read", ""), group.pop("split", {})
     made = {name: value for name, value in group.items() if value or name not in events.SUMS}
     made["catalogue"] = catalogue.digest
     if sources:
         made["cost_usd"] = pricing.plain(cost)
         made["cost_source"] = "+".join(sorted(sources))
+    if split and None not in split:
+        made |= _split(split)
+    if saved is not None:
+        made["cache_saved_usd"] = pricing.plain(saved)
+    if read:
+        made["prices_read"] = read
     if unpriced:
         made["unpriced"] = [
             {name: value for name, value in zip(_UNPRICED, (*key, *sums), strict=True) if value is not None}
@@ -395,6 +422,14 @@ def _finished(group: Event, catalogue: pricing.Catalogue) -> Event:
     if notes:
         made["notes"] = list(notes)
     return made
+
+
+def _split(split: dict[str, Decimal]) -> Event:
+    """What plans cover and what is metered, which add up to the cost."""
+    plans = {name: usd for name, usd in sorted(split.items()) if name}
+    covered = functools.reduce(pricing.add, plans.values(), pricing.ZERO)
+    made: Event = {"plan_covered_usd": pricing.plain(covered), "metered_usd": pricing.plain(split.get("", pricing.ZERO))}
+    return made | ({"covered_by": {name: pricing.plain(usd) for name, usd in plans.items()}} if plans else {})
 
 
 _UNPRICED = ("provider", "model", "reason", "turns", "tokens")

@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -22,6 +23,7 @@ CACHE, LOCK = "statusline.json", "statusline.lock"
 # What each session said last, in a file of its own: sessions write it at any time, under its own lock.
 SESSIONS, SESSIONS_LOCK = "statusline-sessions.json", "statusline-sessions.lock"
 FRESH_MS = 5_000
+SOURCE = "claude-code-statusline"
 _KEPT_MS = 2 * when.DAY  # of sessions
 FORMAT = "{model} | ${session} session | ${today} today | {window} {left} left, resets in {resets_in} | {action}"
 _FIELD = re.compile(r"\{([a-z_]+)\}")
@@ -43,17 +45,39 @@ def keep(folder: str, found: Mapping[str, Any]) -> None:
 
 
 def news(said: raw.Raw, known: Mapping[str, Any], now: int) -> tuple[list[Event], dict[str, Any]]:
-    """The readings that this session did not give before, and what is known of all sessions then.
+    """The readings that this session did not give before, its cost where that changed, and what is known of all sessions.
 
-    An idle session's line repeats an old number, which must not pass for a fresh one.
+    An idle session's line repeats old numbers, which must not pass for fresh ones.
     """
     session = hashlib.blake2b(str(said.get("session_id")).encode(), digest_size=8).hexdigest()
+    held = raw.mapping(known.get(session))
     readings = list(limits.status_line(said, when.stamp(now)))
     told = [[one["window"], one["used"], one.get("resets_at")] for one in readings]
-    if not told or raw.mapping(known.get(session)).get("told") == told:
+    if told == held.get("told"):
+        readings = []
+    cost = raw.usd(raw.mapping(said.get("cost")).get("total_cost_usd"))
+    before = raw.usd(held.get("cost"))
+    run = int(held.get("run") or 0) + bool(cost and before and Decimal(cost) < Decimal(before))
+    claims = estimate(said, cost, run, now) if cost != before else []
+    if not readings and not claims:
         return [], dict(known)
     old = {name: one for name, one in known.items() if raw.mapping(one).get("at", 0) > now - _KEPT_MS}
-    return readings, {**old, session: {"at": now, "told": told}}
+    entry = {"at": now, "told": told or held.get("told"), "cost": cost or before, "run": run}
+    return [*readings, *claims], {**old, session: entry}
+
+
+def estimate(said: raw.Raw, cost: str, run: int, now: int) -> list[Event]:
+    """What Claude Code says that a session cost so far, as a claim to compare with: it is never added to anything.
+
+    One record a day and session; of several readings the last counts. A total that falls begins another run.
+    """
+    session, at = raw.identity(said.get("session_id")), when.stamp(now)
+    if not session or not cost:
+        return []
+    event: Event = {"v": 1, "ts": f"{at[:10]}T00:00:00.000Z", "kind": "usage"}
+    event |= {"id": f"usage:{SOURCE}:{session}:{run}:{at[:10]}", "source": SOURCE, "client": "claude-code"}
+    event |= {"session_id": session, "covers": "estimate", "cost_usd": cost, "cost_source": "client", "observed_at": at}
+    return [event]
 
 
 def record(folder: str, said: raw.Raw, now: int) -> None:

@@ -14,11 +14,12 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, home, projects, rollup, store, when, workers
+from tokenops import coverage, events, home, projects, rollup, store, when, workers
 from tokenops.events import Event
 
-BY = ("client", "project", "project_id", "agent", "workflow", "session")
-FORMAT = 1
+# What decides whether a plan covers a turn is among them (coverage).
+BY = ("client", "project", "project_id", "agent", "workflow", "session", "account", "credential")
+FORMAT = 2
 # Days that are added up in one go: one more is read on either side.
 _AT_ONCE = 32
 Refuse = Callable[[str, str], None]
@@ -35,12 +36,15 @@ def rows(
     until: str = "9",
     wanted: events.Filter = events.EVERY,
     refuse: Refuse = lambda place, why: None,
+    cover: coverage.Coverage | None = None,
 ) -> list[Event]:
-    """The rows of a span of the log, exactly as rolling up its events gives them."""
+    """The rows of a span of the log, exactly as rolling up its events gives them; with what covers them, if asked for."""
+    if cover is not None:
+        plan = plan._replace(by=(*plan.by, coverage.GROUP))
     sums = rollup.Rollup(plan)
-    for record in records(folder, plan, now, since, until, refuse):
+    for record in records(folder, plan, now, since, until, refuse, cover.edges if cover else ()):
         if wanted.takes(record):
-            sums.add(record)
+            sums.add(cover.marked(record) if cover else record)
     return list(sums.rows())
 
 
@@ -51,8 +55,12 @@ def records(
     since: str = "",
     until: str = "9",
     refuse: Refuse = lambda place, why: None,
+    edges: Sequence[str] = (),
 ) -> Iterator[Event]:
-    """What a span of the log adds up from: rows of the closed days, in the plan's unit, and the events of the others."""
+    """What a span of the log adds up from: rows of the closed days, in the plan's unit, and the events of the others.
+
+    A closed day that one of the `edges` divides is given in quarters.
+    """
     names = store.labels(folder)
     closed = closed_before(now)
     sizes = sizes_of(folder)
@@ -62,7 +70,7 @@ def records(
         if ends <= since or begins >= until:
             continue
         if day.name < closed and since <= begins and ends <= until:
-            for record in summed(folder, day.name, plan, sizes, refuse):
+            for record in summed(folder, day.name, plan, sizes, refuse, any(begins < edge < ends for edge in edges)):
                 yield projects.relabelled(record, names)
         elif spans and spans[-1][1] == begins:
             spans[-1] = (spans[-1][0], min(until, ends))
@@ -83,14 +91,14 @@ def midnight_after(day: str) -> str:
     return when.stamp(when.moment(f"{day}T00:00:00Z") + when.DAY)
 
 
-def summed(folder: str, day: str, plan: rollup.Plan, sizes: Sizes, refuse: Refuse) -> Iterator[Event]:
+def summed(folder: str, day: str, plan: rollup.Plan, sizes: Sizes, refuse: Refuse, divided: bool = False) -> Iterator[Event]:
     """A closed day's rows in the unit that was asked for, and its session totals that stand for turns."""
     unit = plan.unit
-    kind, label = TOTALS, ""
+    kind, label = QUARTERS if divided else TOTALS, ""
     if unit:
         buckets = when.Buckets(unit, plan.tz)
         label, last = buckets.of(f"{day}T00:00:00.000Z"), buckets.of(f"{day}T23:59:59.999Z")
-        kind = TOTALS if label == last else QUARTERS
+        kind = TOTALS if label == last and not divided else QUARTERS
     made = kept(folder, day, kind, plan.catalogue, sizes)
     if made is None:
         both = make(folder, [day], plan.catalogue, sizes, refuse).get(day, _EMPTY)

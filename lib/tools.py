@@ -6,6 +6,7 @@ the protocol: bin/tok-mcp serves the table.
 
 from __future__ import annotations
 
+import datetime
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import cards, config, events, headroom, plans, pricing, rollup, show, when
+from tokenops import cards, config, coverage, events, headroom, plans, pricing, rollup, show, when
 
 Json = dict[str, Any]
 # An answer is given again for as long as the log counts as synced.
@@ -250,10 +251,26 @@ def _spend(session: Session, given: Json, by: str = "none") -> Answer:
         raise Failed(f"{error}; see tok-cost --help") from None
     wanted = events.Filter(None, given.get("client"), given.get("project"), given.get("model"))
     last = when.stamp(end) if "until" in given else "9"
-    rows = costs.priced(summaries.rows(session.folder, plan, now, when.stamp(begin), last, wanted), plan.catalogue)
+    cover = _cover(session, tz)
+    rolled = summaries.rows(session.folder, plan, now, when.stamp(begin), last, wanted, cover=cover)
+    rows = costs.priced(rolled, plan.catalogue)
     total = costs.total_of(rows)
-    found = {"rows": rows, "total": total, "from": when.stamp(begin), "to": when.stamp(end), "as_of": as_of or None}
-    return Answer(found, costs.table(rows, "markdown", False) if rows else "Nothing was spent in this span.\n")
+    worth = coverage.beside(total, cover, when.stamp(begin), when.stamp(end), tz) if cover else []
+    found: Json = {"rows": rows, "total": total, "plan_value": worth}
+    found |= {"from": when.stamp(begin), "to": when.stamp(end), "as_of": as_of or None}
+    if not rows:
+        return Answer(found, "Nothing was spent in this span.\n")
+    told = "  \n".join(coverage.notes(total, worth))
+    return Answer(found, f"{costs.table(rows, 'markdown', False)}\n{told}\n")
+
+
+def _cover(session: Session, tz: datetime.tzinfo) -> coverage.Coverage | None:
+    """What the user's plans cover; None where none is set. Raises Failed."""
+    try:
+        bound = plans.bindings(session.settings())
+    except plans.Wrong as error:
+        raise Failed(str(error)) from None
+    return coverage.Coverage(bound, tz) if bound else None
 
 
 def _spend_by(session: Session, given: Json) -> Answer:
@@ -297,6 +314,18 @@ def _named(row: events.Event) -> list[str]:
 
 
 # What is known, and what is set.
+
+
+def _pricing_show(session: Session, given: Json) -> Answer:
+    from tokenops import price_show
+
+    now, tz = session.now(), when.zone(None)
+    try:
+        at = when.stamp(when.since(given["at"], now, tz) if "at" in given else now)
+    except (ValueError, OverflowError) as error:
+        raise Failed(str(error)) from None
+    told = price_show.one(session.catalogue(), given.get("provider", ""), given["model"], at)
+    return Answer({"prices": [told]}, price_show.text(told))
 
 
 def _status(session: Session, given: Json) -> Answer:
@@ -456,6 +485,19 @@ def _trace(session: Session, given: Json) -> Answer:
     return Answer({"session": name, "steps": told, "findings": found}, trace.table(name, told, found, "markdown", False))
 
 
+def _dashboard(session: Session, given: Json) -> Answer:
+    from tokenops import dash_auth
+
+    found = dash_auth.running(session.folder)
+    if not found:
+        hint = "ask your user to run tok-dash, or tok-proxy --dash, then call this again"
+        return Answer({"url": None, "until": None, "hint": hint}, f"No dashboard runs: {hint}.\n")
+    # The clock of the process that will redeem it: a ticket is not good at any other time.
+    url, until = dash_auth.link(session.folder, found[0].url, time.time_ns() // 1_000_000)
+    hint = "opens the page once; give it to your user as it is"
+    return Answer({"url": url, "until": until, "hint": hint}, f"{url}\nIt opens the dashboard once, until {until}.\n")
+
+
 def _provider_list(session: Session, given: Json) -> Answer:
     from tokenops import providers
 
@@ -544,9 +586,9 @@ _TABLE = (
     ),
     Tool(
         "tokenops_spend_summary",
-        "Call when asked what was spent: turns, tokens by class, cache hit ratio and cost at list price.",
+        "Call when asked what was spent: turns, tokens, cost at list price, what plans covered, what caches saved.",
         {**_SPAN, **_ONLY},
-        {"rows": _ROWS, "total": {"type": "object"}, "from": _TEXT, "to": _TEXT, "as_of": _MAYBE},
+        {"rows": _ROWS, "total": {"type": "object"}, "plan_value": _ROWS, "from": _TEXT, "to": _TEXT, "as_of": _MAYBE},
         _spend,
         "tok-cost --log --by none",
     ),
@@ -570,7 +612,7 @@ _TABLE = (
         "tokenops_spend_by",
         "What was spent, by project, session, model, day or other fields.",
         {"by": _BY, **_SPAN, **_ONLY},
-        {"rows": _ROWS, "total": {"type": "object"}, "from": _TEXT, "to": _TEXT, "as_of": _MAYBE},
+        {"rows": _ROWS, "total": {"type": "object"}, "plan_value": _ROWS, "from": _TEXT, "to": _TEXT, "as_of": _MAYBE},
         _spend_by,
         "tok-cost --log",
     ),
@@ -597,6 +639,19 @@ _TABLE = (
         {"rows": _ROWS, "as_of": _MAYBE},
         _cache_stats,
         "tok-cost --log --by model",
+    ),
+    Tool(
+        "tokenops_pricing_show",
+        "What a model costs, since when, in which tiers, and who says so.",
+        {
+            "model": {"type": "string", "description": "as a log shows it"},
+            "provider": _PROVIDER,
+            "at": {"type": "string", "description": "2026-11-01, 7d (default: now)"},
+        },
+        {"prices": _ROWS},
+        _pricing_show,
+        "tok-price show",
+        needs=("model",),
     ),
     Tool("tokenops_plan_list", "The plans that are set.", {}, {"plans": _ROWS}, _plan_list, "tok-plan list"),
     Tool(
@@ -688,6 +743,15 @@ _TABLE = (
         _trace,
         "tok-trace",
         needs=("session",),
+    ),
+    Tool(
+        "tokenops_dashboard",
+        "Call when your user wants to see usage on a page: a link that opens the dashboard once, or what to run first.",
+        {},
+        {"url": _MAYBE, "until": _MAYBE, "hint": _TEXT},
+        _dashboard,
+        "tok-dash url",
+        changes=True,
     ),
     Tool("tokenops_help", "All tools, and the command whose face each is.", {}, {"tools": _ROWS}, _help, "tok-mcp --help"),
 )

@@ -91,7 +91,7 @@ def over_stdio(environment: dict[str, str], calls: Callable[[Client], Any], *arg
 
 
 # Arguments for the tools that need some; a tool that changes things is tried apart.
-NEEDED = {"tokenops_workflow_trace": {"session": "s1"}, "tokenops_task_start": {"title": "mend it"}, "tokenops_task_done": {}, "tokenops_plan_set": {"provider": "anthropic", "plan": "claude-pro"}, "tokenops_provider_set": {"provider": "openai", "url": "https://example.test"}}  # fmt: skip
+NEEDED = {"tokenops_pricing_show": {"model": "claude-opus-5-5"}, "tokenops_workflow_trace": {"session": "s1"}, "tokenops_task_start": {"title": "mend it"}, "tokenops_task_done": {}, "tokenops_plan_set": {"provider": "anthropic", "plan": "claude-pro"}, "tokenops_provider_set": {"provider": "openai", "url": "https://example.test"}}  # fmt: skip
 
 
 @pytest.mark.parametrize("mode", ERAS)
@@ -126,6 +126,7 @@ COMMANDS = [
     ("tokenops_spend_summary", {"since": "7d"}, "tok-cost --log --by none --since 7d", "rows"),
     ("tokenops_spend_by", {"by": "day,model", "since": "7d"}, "tok-cost --log --by day,model --since 7d", "rows"),
     ("tokenops_spend_by", {"project": "p1"}, "tok-cost --log --project p1", "rows"),
+    ("tokenops_pricing_show", {"model": "gpt-5.6", "at": "2026-08-01"}, "tok-price show gpt-5.6 --at 2026-08-01", "prices"),
     (
         "tokenops_spend_by",
         {"since": "2026-11-20", "until": "2026-11-20"},

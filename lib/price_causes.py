@@ -1,0 +1,288 @@
+"""Why another table says something else: told by the numbers where they tell, else known and written down with its source.
+
+What the numbers tell counts only for one table against us. Where the tables agree with each other and we alone say
+something else, we are the likely culprit, and nothing but an entry of catalog/price_causes.yaml that names both values
+explains it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from tokenops import catalog, price_check, price_tables, when
+from tokenops.price_check import DIFFERS, MISSING, ONLY_OURS, STEP, Engine, Finding
+from tokenops.price_tables import Table
+
+# A vendor's page that was read so recently may be ahead of a table.
+_LAG_MS = 45 * when.DAY
+
+
+class Cause(NamedTuple):
+    """One word, a sentence, and where it can be looked up ("": nowhere)."""
+
+    name: str
+    why: str
+    url: str = ""
+
+
+def of(one: Finding, tables: Sequence[Table], known: Sequence[Mapping[str, Any]]) -> Cause | None:
+    """Why a finding is not agreement; None where nobody knows."""
+    if found := _written(one, known):
+        return found
+    if one.verdict == ONLY_OURS:
+        return _only_ours(one, tables)
+    if not one.field:
+        return _unlisted(one, tables)
+    assert one.found is not None
+    engine = Engine(one.found)
+    if one.verdict == DIFFERS and _against_us(one, tables):
+        return _ahead(one)
+    return next(filter(None, (told(one, engine) for told in _TOLD)), None)
+
+
+def known() -> list[Mapping[str, Any]]:
+    """The differences that are understood, as data."""
+    found: list[Mapping[str, Any]] = catalog.load("price_causes")["known"]
+    return found
+
+
+def _written(one: Finding, known: Sequence[Mapping[str, Any]]) -> Cause | None:
+    """What is written down of just this difference."""
+    for entry in known:
+        if (
+            one.table.source in entry["tables"]
+            and entry["provider"] in (one.provider, "*")
+            and _matches(one.model, entry.get("models", ["*"]))
+            and _pinned(one, entry)
+        ):
+            return Cause(entry["cause"], entry["why"], entry["url"])
+    return None
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _pinned(one: Finding, entry: Mapping[str, Any]) -> bool:
+    """Whether the values are those that an entry is about; one of models as a whole may be about some modes only."""
+    fields = entry.get("fields")
+    if not fields:
+        modes = entry.get("modes")
+        return one.verdict == MISSING and not one.field and (not modes or (one.row or {}).get("mode") in modes)
+    for pattern, (ours, theirs) in fields.items():
+        if one.field and fnmatch.fnmatchcase(one.field, pattern) and theirs in ("*", one.theirs):
+            return one.ours == (_standard(one) if ours == "standard" else ours)
+    return False
+
+
+def _standard(one: Finding) -> str:
+    """Our price of the same without its tier."""
+    assert one.found is not None
+    return Engine(one.found).price(one.field.rpartition("/")[2], one.at)
+
+
+def _against_us(one: Finding, tables: Sequence[Table]) -> bool:
+    """Whether another table that knows the price says the same as this one."""
+    for other in tables:
+        if other.source == one.table.source or (other.source == "litellm" and one.at[:10] != other.about["captured"]):
+            continue
+        row = price_tables.find(other, one.provider, one.model)
+        said = price_tables.rates_at(row, one.at).get(one.field) if row else None
+        if said is not None and price_check.plain(said) == one.theirs:
+            return True
+    return False
+
+
+# What the numbers tell of one price.
+
+
+def _ahead(one: Finding, engine: Engine | None = None) -> Cause | None:
+    """We know a change that the table cannot know, or does not yet."""
+    captured = str(one.table.about["captured"])
+    if one.at[:10] > captured:
+        return Cause("newer", f"it is about {one.at[:10]}; the table was read on {captured}")
+    row = _row_at(one, one.at)
+    began = str(row.get("from", ""))[:10] if row else ""
+    if row is None or not began or when.moment(f"{captured}T00:00:00Z") - when.moment(f"{began}T00:00:00Z") > _LAG_MS:
+        return None
+    for key in row.get("src", ()):
+        about = (one.found.sources if one.found else {}).get(key, {})
+        if str(about.get("kind", "")).startswith("vendor") and str(about.get("captured", "")) >= began:
+            return Cause(
+                "newer", f"the vendor changed it on {began}, as read on {about['captured']}", str(about.get("url", ""))
+            )
+    return None
+
+
+def _row_at(one: Finding, ts: str) -> dict[str, Any] | None:
+    rows = one.found.rows if one.found else []
+    return next((row for row in rows if row.get("from", "") <= ts < row.get("until", "9")), None)
+
+
+def _outside(one: Finding, engine: Engine) -> Cause | None:
+    """We hold no price of that day at all."""
+    assert one.found is not None
+    if one.field == STEP or _row_at(one, one.at) is not None:
+        return None
+    begins = min(row.get("from", "") for row in one.found.rows)
+    if one.at < begins:
+        return Cause("not_yet", f"our record begins on {begins[:10]}; the table does not date its price")
+    ends = max(row.get("until", "9") for row in one.found.rows)
+    return Cause("retired", f"it could not be called after {ends[:10]}; the table keeps its last price")
+
+
+def _dated(one: Finding, engine: Engine) -> Cause | None:
+    """The table holds what we hold for another time."""
+    if one.field == STEP:
+        return _dated_step(one, engine)
+    for begins, ends, ts in _spans(one):
+        if engine.price(one.field, ts) == one.theirs and not begins <= one.at < ends:
+            return Cause("dated", f"that is our price {_span(begins, ends)}; the table does not date it so")
+    return None
+
+
+def _dated_step(one: Finding, engine: Engine) -> Cause | None:
+    """The table's steps are those that we have for another time."""
+    for begins, ends, ts in _spans(one):
+        if price_check.rounded(engine.steps(ts)) == one.theirs and not begins <= one.at < ends:
+            return Cause("dated", f"that is our price {_span(begins, ends)}; the table does not date it so")
+    return None
+
+
+def _spans(one: Finding) -> Iterator[tuple[str, str, str]]:
+    """Each interval, and a moment in it."""
+    for row in one.found.rows if one.found else ():
+        begins, ends = row.get("from", ""), row.get("until", "9")
+        yield begins, ends, begins or (when.stamp(when.moment(ends) - 1) if ends != "9" else one.at)
+
+
+def _span(begins: str, ends: str) -> str:
+    return " ".join(filter(None, (f"from {begins[:10]}" if begins else "", f"until {ends[:10]}" if ends != "9" else "")))
+
+
+def _time_of_day(one: Finding, engine: Engine) -> Cause | None:
+    """The table holds what we bill at another time of the same day or week."""
+    row = _row_at(one, one.at)
+    if row is None or not row["tiers"][""]["windows"]:
+        return None
+    day = when.moment(one.at[:10] + "T00:00:00Z")
+    for hour in range(-7 * 24, 24):
+        ts = when.stamp(day + hour * 3_600_000)
+        if _row_at(one, ts) is row and engine.price(one.field, ts) == one.theirs:
+            return Cause(
+                "time_of_day", "that is our price at another time of day; the table's hours, weekdays or holidays differ"
+            )
+    return None
+
+
+def _tier(one: Finding, engine: Engine) -> Cause | None:
+    """The table holds what we bill in another tier, or for a prompt of another length."""
+    tier, _, rest = one.field.rpartition("/")
+    name, _, step = rest.partition(">")
+    if tier and engine.price(rest, one.at) == one.theirs:
+        return Cause("tier", f"that is our standard price; the table does not know the {tier} rate")
+    if step and engine.price(f"{tier}/{name}" if tier else name, one.at) == one.theirs:
+        return Cause("tier", "that is our price of a short prompt; the table has no step there")
+    return None
+
+
+def _unit(one: Finding, engine: Engine) -> Cause | None:
+    if one.verdict != DIFFERS or one.field == STEP or not Decimal(one.ours) or not Decimal(one.theirs):
+        return None
+    if power := slipped(Decimal(one.theirs) / Decimal(one.ours)):
+        return Cause("unit_slip", f"it is off by a factor of 10^{power}")
+    return None
+
+
+def slipped(ratio: Decimal) -> int:
+    """The power of ten that a ratio is within 5 % of, where it is one that units are mistaken by; else 0."""
+    for power in (3, 5, 6):
+        for exponent in (power, -power):
+            if abs(ratio / Decimal(10) ** exponent - 1) <= Decimal("0.05"):
+                return exponent
+    return 0
+
+
+def _rounded(one: Finding, engine: Engine) -> Cause | None:
+    if one.verdict != DIFFERS or one.field == STEP:
+        return None
+    ours, theirs = Decimal(one.ours), Decimal(one.theirs)
+    short = theirs.as_tuple().exponent
+    if abs(ours - theirs) * 50 <= ours and isinstance(short, int) and abs(ours - theirs) < Decimal(1).scaleb(short):
+        return Cause("rounding", f"it is {one.ours}, shown with fewer digits")
+    return None
+
+
+_MODALITIES = {"output": ("image_output", "audio_output"), "input": ("image_input", "audio_input")}
+
+
+def _modality(one: Finding, engine: Engine) -> Cause | None:
+    """The price of images or sound in the place of that of text, or the other way round."""
+    name = price_check.class_of(one.field)
+    whole = name.partition("_")[2]
+    for other in (*_MODALITIES.get(name, ()), *((whole,) if whole in _MODALITIES else ())):
+        if engine.price(one.field.replace(name, other), one.at) == one.theirs:
+            return Cause("modality", f"that is our price of {other}")
+    return None
+
+
+def _cache_class(one: Finding, engine: Engine) -> Cause | None:
+    """The price of one class of the cache under another's name."""
+    name = price_check.class_of(one.field)
+    if not name.startswith("cache_"):
+        return None
+    for other in ("cache_read", "cache_write", "cache_write_1h", "cache_write_12h"):
+        if other != name and engine.price(one.field.replace(name, other), one.at) == one.theirs:
+            return Cause("cache_class", f"that is our price of {other}, under the name of another class")
+    return None
+
+
+def _placeholder(one: Finding, engine: Engine) -> Cause | None:
+    if one.verdict == MISSING and one.theirs == "0":
+        return Cause("placeholder", "a 0 where nothing is billed: the vendor has no such price")
+    return None
+
+
+_TOLD: tuple[Callable[[Finding, Engine], Cause | None], ...] = (
+    _ahead,
+    _outside,
+    _placeholder,
+    _dated,
+    _time_of_day,
+    _tier,
+    _unit,
+    _rounded,
+    _modality,
+    _cache_class,
+)
+
+
+# Whole models.
+
+
+def _unlisted(one: Finding, tables: Sequence[Table]) -> Cause | None:
+    """Why we do not list a model that a table does."""
+    row = one.row or {}
+    captured = str(one.table.about["captured"])
+    if row.get("retires", "9") <= captured:
+        return Cause("retired", f"retired on {row['retires']}, before anything here was recorded")
+    rates = price_tables.rates_at(row, captured)
+    if all(Decimal(rates.get(name, "0")) == 0 for name in ("input", "output")):
+        return Cause("free", "listed at 0: free, or not sold by the token")
+    if not any(price_tables.find(other, one.provider, one.model) for other in tables if other.source != one.table.source):
+        return Cause("one_source", "only this table lists it; a row needs two sources, or the vendor's own page")
+    return None
+
+
+def _only_ours(one: Finding, tables: Sequence[Table]) -> Cause | None:
+    """Why we state what a table does not. Of a price that no table states, though two list the model, nobody knows."""
+    if not one.field:
+        return Cause("not_listed", "the table has no such model (tables drop what is retired, and lag behind what is new)")
+    others = [(table, price_tables.find(table, one.provider, one.model)) for table in tables]
+    rows = [(table, row) for table, row in others if table.source != one.table.source and row is not None]
+    if rows and not any(one.field in price_tables.rates_at(row, one.at) for _, row in rows):
+        return None
+    return Cause("not_stated", "the table lists the model without this price" + ("; another states it" if rows else ""))

@@ -1,0 +1,212 @@
+"""Our prices beside another table's: each price of each model at the moments that matter.
+
+Both sides are asked as their own engines would answer: ours by `pricing`, with names, windows and steps; theirs by
+`price_tables`. The moments are the day on which the table was read, and the days around which either says that a price
+changed; where a price depends on the time of day, also a weekday's peak and a weekend.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from tokenops import cards, price_tables, pricing, when
+from tokenops.price_tables import Data, Table
+
+AGREED, DIFFERS, MISSING, ONLY_OURS = "agreed", "differs", "missing", "only_ours"
+STEP = "above"  # the key of where a step of the prompt's length begins
+_NOON, _PEAK, _DAY = "T12:00:00.000Z", "T02:00:00.000Z", slice(10)
+_HALF = when.DAY // 2
+
+
+class Finding(NamedTuple):
+    """One comparison. `field` is "" where a model as a whole is missing; `at`: the first moment at which it is so."""
+
+    verdict: str
+    table: Table
+    provider: str
+    model: str
+    field: str
+    at: str
+    ours: str
+    theirs: str
+    row: Data | None  # theirs
+    found: pricing.Found | None  # ours
+
+
+class Compared(NamedTuple):
+    """All that came of comparing with one table: what is not agreed, and how many prices are."""
+
+    table: Table
+    findings: list[Finding]
+    agreed: int
+    models: int
+
+
+def compared(catalogue: pricing.Catalogue, table: Table) -> Compared:
+    """The catalogue beside a table."""
+    findings: list[Finding] = []
+    agreed = models = 0
+    for provider in sorted(catalogue.providers):
+        known = _names(catalogue, provider)
+        listed = [row["id"] for row in table.models.get(provider, ())]
+        for name in dict.fromkeys((*known, *listed)):
+            row, found = price_tables.find(table, provider, name), catalogue.find(provider, name)
+            ours = found if isinstance(found, pricing.Found) else None
+            if row is None or ours is None:
+                verdict = ONLY_OURS if row is None else MISSING
+                findings.append(Finding(verdict, table, provider, name, "", table.about["captured"], "", "", row, ours))
+                continue
+            models += 1
+            count, differing = _beside(Finding(DIFFERS, table, provider, name, "", "", "", "", row, ours))
+            agreed += count
+            findings += differing
+    return Compared(table, findings, agreed, models)
+
+
+def _names(catalogue: pricing.Catalogue, provider: str) -> list[str]:
+    body = catalogue.providers[provider]
+    return [name for name in (*body["models"], *body["aliases"]) if not name.startswith("<")]
+
+
+def _beside(blank: Finding) -> tuple[int, list[Finding]]:
+    """How many prices of one model agree, and those that do not: each pair of values once."""
+    assert blank.row is not None and blank.found is not None
+    seen: dict[tuple[str, str, str], Finding] = {}
+    agreed: set[str] = set()
+    engine = Engine(blank.found)
+    for number, at in enumerate(_moments(blank)):
+        rates = price_tables.rates_at(blank.row, at)
+        for field, theirs in rates.items():
+            ours = engine.price(field, at)
+            if _same(engine, field, ours, theirs, at):
+                agreed.add(field)
+                continue
+            one = blank._replace(verdict=DIFFERS if ours else MISSING, field=field, at=at, ours=ours, theirs=theirs)
+            seen.setdefault((field, ours, theirs), one)
+        ours, theirs = rounded(engine.steps(at)), rounded(_steps(rates))
+        if ours and ours != theirs:
+            seen.setdefault((STEP, ours, theirs), blank._replace(field=STEP, at=at, ours=ours, theirs=theirs))
+        for field, ours in engine.apart(at) if number == 0 else ():
+            if field not in rates:
+                seen[field, ours, ""] = blank._replace(verdict=ONLY_OURS, field=field, at=at, ours=ours)
+    return len(agreed), list(seen.values())
+
+
+def _steps(rates: Mapping[str, str]) -> str:
+    return ",".join(sorted({key.partition(">")[2] for key in rates if ">" in key and "/" not in key}))
+
+
+def rounded(steps: str) -> str:
+    """Steps in whole thousands: from 200,000 tokens on is the same as above 199,999."""
+    return ",".join(dict.fromkeys(str(round(int(step), -3)) for step in steps.split(",") if step))
+
+
+def _same(engine: Engine, field: str, ours: str, theirs: str, at: str) -> bool:
+    """Whether two prices are one. What they bill like the class that it is a part of is no price of its own."""
+    if ours == theirs:
+        return True
+    whole = WHOLE.get(class_of(field))
+    if ours or whole is None:
+        return False
+    return engine.price(field.replace(class_of(field), whole), at) == theirs
+
+
+WHOLE = {
+    "reasoning": "output",
+    "audio_input": "input",
+    "image_input": "input",
+    "audio_output": "output",
+    "image_output": "output",
+    "cache_read": "input",
+}
+
+
+def class_of(field: str) -> str:
+    """The class of a key."""
+    return field.rpartition("/")[2].partition(">")[0]
+
+
+def _moments(one: Finding) -> Iterator[str]:
+    """When the two are compared: the day of the table first."""
+    assert one.row is not None and one.found is not None
+    captured = str(one.table.about["captured"])
+    yield captured + _NOON
+    if any(row["tiers"][""]["windows"] for row in one.found.rows) or any("windows" in price for price in one.row["prices"]):
+        for day in (3, 6):
+            yield _weekday(captured, day) + _PEAK
+    if one.table.source == "litellm":
+        return  # it says nothing of other days
+    for edge in sorted({*price_tables.moments(one.row), *(row["from"] for row in one.found.rows if row.get("from"))}):
+        for step in (-_HALF, _HALF):
+            yield when.stamp(when.moment(edge) + step)[_DAY] + _NOON
+
+
+def _weekday(day: str, number: int) -> str:
+    """The last such day of the week up to a day."""
+    at = when.moment(f"{day}T00:00:00Z")
+    while when.local(at, when.UTC).isoweekday() != number:
+        at -= when.DAY
+    return when.stamp(at)[_DAY]
+
+
+class Engine:
+    """What our engine says of one model."""
+
+    def __init__(self, found: pricing.Found) -> None:
+        self.found = found
+        self._cards: dict[tuple[str, str, str], pricing.Card] = {}
+
+    def rate(self, tier: str, geo: str, size: int, at: str, context: str = "") -> pricing.Rate | None:
+        """The rate of a request; None where there is none."""
+        key = (tier, geo, context)
+        if key not in self._cards:
+            self._cards[key] = pricing.card_of(self.found, tier, geo, context)
+        card = self._cards[key]
+        chosen = card.choose(at, size) if card.only is None else card.only
+        return chosen if isinstance(chosen, pricing.Rate) else None
+
+    def price(self, field: str, at: str) -> str:
+        """Our price for a key of a table, "" where there is none."""
+        tier, _, rest = field.rpartition("/")
+        name, _, step = rest.partition(">")
+        kind, _, part = name.partition(".")
+        rate = self.rate(tier, part if kind == "geo" else "", int(step or -1) + 1, at, part if kind == "request" else "")
+        if rate is None:
+            return ""
+        if kind == "geo":
+            return rate.factor
+        if kind in cards.FEES:
+            return (rate.web_search if kind == "web_search" else rate.request) or ""
+        given = rate.rates.get(name)
+        return plain((rate.rates["input"] if given == cards.SAME else given) or "")
+
+    def apart(self, at: str) -> Iterator[tuple[str, str]]:
+        """The classes that we bill at a price of their own, and those prices."""
+        rate = self.rate("", "", 0, at)
+        for name, value in rate.rates.items() if rate else ():
+            whole = WHOLE.get(name, "")
+            if value not in (None, cards.SAME, "0", rate.rates.get(whole) if rate else "") and whole:
+                yield name, plain(str(value))
+
+    def steps(self, at: str) -> str:
+        """Where the steps of the prompt's length begin."""
+        for row in self.found.rows:
+            if row.get("from", "") <= at < row.get("until", "9"):
+                return ",".join(str(step["tokens"]) for step in row["tiers"][""]["above"])
+        return ""
+
+
+@functools.lru_cache(4096)
+def plain(text: str) -> str:
+    """A price without zeros that say nothing."""
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def counts(found: Iterable[Finding]) -> dict[str, Any]:
+    """How many findings there are of each verdict."""
+    made = {DIFFERS: 0, MISSING: 0, ONLY_OURS: 0}
+    for one in found:
+        made[one.verdict] += 1
+    return made

@@ -1,0 +1,205 @@
+"""What no price is like: rows of the catalogue that are refused, or held until a person has written why.
+
+Each check takes one provider's file and gives faults; what a price may be stands in catalog/price_rules.yaml. Prices are
+compared as what they come to (compiled), and told with the line that they come from.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from tokenops import cards, catalog, price_origins
+from tokenops.price_files import HELD, REFUSED, Book, Data, Fault, Texts, books
+
+Rules = Mapping[str, Any]
+Check = Callable[[Book, Rules, str], Iterator[Fault]]
+
+
+def rules() -> Rules:
+    """What prices may be, as data."""
+    found: Rules = catalog.load("price_rules")
+    return found
+
+
+def faults(texts: Texts, rules: Rules, today: str) -> list[Fault]:
+    """Everything that is wrong with some price files on a day (YYYY-MM-DD)."""
+    made, found = books(texts)
+    for book in made:
+        for check in _CHECKS:
+            found += check(book, rules, today)
+    return list(dict.fromkeys(found))
+
+
+def _limits(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
+    """Numbers that no price, fee or factor has."""
+    for model, interval, rates in book.rows():
+        begins = interval.get("from", "")
+        for name, value in rates.items():
+            least, most = map(Decimal, rules["limits"]["output" if name.endswith("output") else "input"])
+            if value and not least <= value <= most:
+                yield book.fault(REFUSED, model, begins, f"{name} is {value} per million; prices are {least} to {most}")
+        for name, fee in _fees(interval):
+            least, most = map(Decimal, rules["limits"][name])
+            if Decimal(fee) and not least <= Decimal(fee) <= most:
+                yield book.fault(REFUSED, model, begins, f"{name} is {fee} per thousand; fees are {least} to {most}")
+        yield from _places(book, rules, model, interval)
+
+
+def _fees(interval: Data) -> Iterator[tuple[str, str]]:
+    for name in cards.FEES:
+        value = interval.get(name)
+        yield from ((name, one) for one in (value.values() if isinstance(value, dict) else [value] if value else []))
+
+
+def _places(book: Book, rules: Rules, model: str, interval: Data) -> Iterator[Fault]:
+    least, most = map(Decimal, rules["limits"]["geo"])
+    for name, factor in interval["geo"].items():
+        if name not in rules["geos"]:
+            yield book.fault(
+                REFUSED, model, interval.get("from", ""), f"no place {name!r} is known; write us, eu or regional"
+            )
+        elif not least <= Decimal(factor) <= most:
+            what = f"the factor of {name} is {factor}; factors are {least} to {most}"
+            yield book.fault(REFUSED, model, interval.get("from", ""), what)
+
+
+def _order(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
+    """Classes whose prices stand in one order at every vendor."""
+    for model, interval, rates in book.rows():
+        given, begins = interval["tiers"][""]["rates"], interval.get("from", "")
+        base, output = rates["input"], rates.get("output", Decimal(0))
+        if given.get("cache_read") not in (None, cards.SAME) and base and rates["cache_read"] >= base:
+            what = f"cache_read is {rates['cache_read']}, input {base}; write same_as_input if there is no discount"
+            yield book.fault(REFUSED, model, begins, what)
+        if output and output < base:
+            yield book.fault(REFUSED, model, begins, f"output is {output}, less than input {base}; they may be swapped")
+        writes = [name for name in ("cache_write", "cache_write_1h", "cache_write_12h") if name in rates]
+        for shorter, longer in zip(["input", *writes], writes, strict=False):
+            if rates[longer] < rates[shorter]:
+                what = f"{longer} is {rates[longer]}, less than {shorter} {rates[shorter]}; they may be swapped"
+                if shorter != "input" or "note" not in interval:
+                    yield book.fault(REFUSED if shorter != "input" else HELD, model, begins, what)
+        if not base and "note" not in interval:
+            yield book.fault(HELD, model, begins, "input is 0, which means free; say in `note:` why, or write ~")
+
+
+def _family_ratios(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
+    """Ratios that a provider's prices always had, and classes that its models always have."""
+    expected = rules["ratios"].get(book.provider, {})
+    for model, interval, rates in book.rows():
+        base = rates["input"]
+        if "note" in interval or not base:
+            continue
+        begins = interval.get("from", "")
+        given = interval["tiers"][""]["rates"]
+        for name in rules["requires"].get(book.provider, ()):
+            if name not in given:
+                yield book.fault(HELD, model, begins, f"{name} is missing; every model of this provider has one")
+        for name, known in expected.items():
+            if name not in rates or given[name] == cards.SAME:
+                continue
+            ratio = rates[name] / base
+            if not any(abs(ratio - Decimal(one)) <= Decimal("0.0005") for one in known):
+                what = f"{name} is {ratio:.4g} times input; at {book.provider} it was {', '.join(known)} so far"
+                yield book.fault(HELD, model, begins, f"{what}; say in `note:` where that stands")
+
+
+def _steps(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
+    """Longer prompts: where the step is, and that they cost more."""
+    op = rules["ops"].get(book.provider, rules["ops"]["*"])
+    least, most = map(Decimal, rules["limits"]["step"])
+    low, high = map(Decimal, rules["above"])
+    for model, interval, rates in book.rows():
+        begins = interval.get("from", "")
+        for step in interval["tiers"][""]["above"]:
+            if not least <= step["tokens"] <= most:
+                what = f"a step at {step['tokens']:,} tokens; steps are at {least:,} to {most:,}"
+                yield book.fault(REFUSED, model, begins, what)
+            if step["op"] != op and "note" not in interval:
+                yield book.fault(HELD, model, begins, f"the step is {step['op']}; at {book.provider} it is {op}")
+            for name, value in step["rates"].items():
+                if value in (None, cards.SAME) or not rates.get(name):
+                    continue
+                ratio = Decimal(value) / rates[name]
+                if ratio < 1:
+                    yield book.fault(REFUSED, model, begins, f"{name} is cheaper above {step['tokens']:,} tokens than below")
+                elif not low <= ratio <= high and "note" not in interval:
+                    what = f"{name} is {ratio:.4g} times as much above {step['tokens']:,} tokens; {low} to {high} is usual"
+                    yield book.fault(HELD, model, begins, what)
+
+
+def _tiers(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
+    """Tiers that are cheaper or dearer than the standard one in the wrong direction."""
+    for model, interval, rates in book.rows():
+        begins = interval.get("from", "")
+        for tier, block in interval["tiers"].items():
+            if tier and tier not in rules["tiers"]:
+                yield book.fault(
+                    REFUSED, model, begins, f"no tier {tier!r} is known; choose from {', '.join(rules['tiers'])}"
+                )
+                continue
+            for name, value in block["rates"].items() if tier else ():
+                if value in (None, cards.SAME) or not rates.get(name):
+                    continue
+                least, most = map(Decimal, rules["tiers"][tier])
+                ratio = Decimal(value) / rates[name]
+                if (tier in ("batch", "flex")) is (ratio > 1) and ratio != 1:
+                    yield book.fault(
+                        REFUSED, model, begins, f"{name} in tier {tier} is {ratio:.4g} times the standard price"
+                    )
+                elif not least <= ratio <= most and not (ratio == 1 and most == 1) and "note" not in interval:
+                    what = f"{name} in tier {tier} is {ratio:.4g} times the standard price; {least} to {most} is usual"
+                    yield book.fault(HELD, model, begins, what)
+
+
+def _windows(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
+    """Peak costs more, a discount less."""
+    for model, interval, rates in book.rows():
+        for window in interval["tiers"][""]["windows"]:
+            for name, value in window["rates"].items():
+                ratio = Decimal(value) / rates[name] if rates.get(name) and value not in (None, cards.SAME) else 0
+                dearer = window["name"] == "peak"
+                if ratio and (ratio <= 1 if dearer else ratio >= 1):
+                    what = f"{name} in the window {window['name']} is {ratio:.4g} times the price outside of it"
+                    yield book.fault(REFUSED, model, interval.get("from", ""), what)
+
+
+def _times(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
+    """No gaps, no end without a reason, nothing scheduled that has begun."""
+    for model, card in book.body["models"].items():
+        for before, after in itertools.pairwise(card):
+            if before.get("until") != after.get("from"):
+                what = f"a gap: one interval ends {_day(before)}, the next begins on {after.get('from', '')[:10]}"
+                yield book.fault(REFUSED, model, after.get("from", ""), what)
+        last = card[-1]
+        if "until" in last and model not in book.body["retired"]:
+            what = f"the last interval ends {_day(last)}: append the price from then on, or say `retired:`"
+            yield book.fault(REFUSED, model, last.get("from", ""), what)
+        for one in card:
+            begins = one.get("from", "")
+            if one.get("scheduled") and begins[:10] <= today:
+                what = f"scheduled for {begins[:10]}, which has come: look whether it is so, and take `scheduled` out"
+                yield book.fault(HELD, model, begins, what)
+            if begins[:10] > today and not one.get("scheduled"):
+                yield book.fault(HELD, model, begins, f"begins on {begins[:10]}, in the future, without `scheduled: true`")
+
+
+def _day(interval: Data) -> str:
+    return f"on {interval['until'][:10]}" if "until" in interval else "never"
+
+
+_CHECKS: tuple[Check, ...] = (
+    _limits,
+    _order,
+    _family_ratios,
+    _steps,
+    _tiers,
+    _windows,
+    _times,
+    price_origins.origins,
+    price_origins.names,
+    price_origins.siblings,
+)

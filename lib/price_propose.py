@@ -1,0 +1,249 @@
+"""Differences to other tables -> a patch of the price files, which a person looks at. Nothing here writes a catalogue.
+
+What goes in: a price on which two tables agree against us, and a model that two list. What one table alone says, and what
+`price_lint` holds, goes in only where somebody vouches for it with the vendor's page. What it refuses goes in never.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from tokenops import cards, price_causes, price_check, price_edit, price_history, price_lint, price_tables, pricing
+from tokenops.price_check import DIFFERS, MISSING, Finding
+from tokenops.price_files import HELD, REFUSED, Texts
+from tokenops.price_tables import Data, Table
+
+IN, OUT = "proposed", "refused"
+
+
+class Change(NamedTuple):
+    """What should become of one model: prices by key (class, class>tokens), and who says so.
+
+    `new`: it is not listed yet; `to`: it is another name of a model that is. `more`: lines of its own keys.
+    """
+
+    provider: str
+    model: str
+    prices: Mapping[str, str]
+    tables: tuple[Table, ...]
+    new: bool
+    to: str = ""
+    more: tuple[str, ...] = ()
+
+
+class Verdict(NamedTuple):
+    """What became of a change, and why."""
+
+    verdict: str  # proposed, held, refused
+    change: Change
+    why: str
+
+    def row(self) -> Data:
+        """The same as a record for programs."""
+        one = self.change
+        made: Data = {"v": 1, "kind": "price_change", "verdict": self.verdict, "provider": one.provider, "model": one.model}
+        made |= {"prices": dict(one.prices), "tables": [table.name for table in one.tables], "new_model": one.new}
+        made |= {"alias_of": one.to} if one.to else {}
+        return made | ({"why": self.why} if self.why else {})
+
+
+def changes(
+    catalogue: pricing.Catalogue, tables: Sequence[Table], known: Sequence[Mapping[str, object]]
+) -> Iterator[Change]:
+    """What the tables say of today that nobody has explained, by model."""
+    held: dict[tuple[str, str], dict[str, dict[str, list[Table]]]] = {}
+    missing: dict[tuple[str, str], None] = {}
+    for table in tables:
+        for one in price_check.compared(catalogue, table).findings:
+            if one.at[:10] != table.about["captured"] or price_causes.of(one, tables, known):
+                continue
+            if one.verdict == MISSING and not one.field:
+                missing[one.provider, one.model] = None
+            elif one.verdict in (DIFFERS, MISSING) and one.found is not None and plain(one.field):
+                row = _current(catalogue, one)
+                held.setdefault((one.provider, row), {}).setdefault(one.field, {}).setdefault(one.theirs, []).append(table)
+    for (provider, model), fields in held.items():
+        yield from _changed(provider, model, fields)
+    for provider, model in missing:
+        if change := _listed(catalogue, provider, model, tables):
+            yield change
+
+
+def plain(field: str) -> bool:
+    """Whether a key is a price of the standard tier, which can be patched."""
+    return "/" not in field and price_check.class_of(field) in cards.CLASSES
+
+
+def _current(catalogue: pricing.Catalogue, one: Finding) -> str:
+    """The model whose interval is in force: of an alias its target."""
+    assert one.found is not None
+    owner, _, name = one.found.name.partition("/")
+    targets = catalogue.providers[owner]["aliases"].get(name, ())
+    return next((to["to"] for to in targets if to.get("from", "") <= one.at < to.get("until", "9")), name)
+
+
+def _changed(provider: str, model: str, fields: Mapping[str, Mapping[str, list[Table]]]) -> Iterator[Change]:
+    """One change of a model, of the prices on which the most tables agree."""
+    by_table: dict[tuple[str, ...], dict[str, str]] = {}
+    for field, values in fields.items():
+        value, said = max(values.items(), key=lambda item: len({table.source for table in item[1]}))
+        by_table.setdefault(tuple(sorted({table.source for table in said})), {})[field] = value
+    found = {table.source: table for values in fields.values() for said in values.values() for table in said}
+    for sources, prices in by_table.items():
+        yield Change(provider, model, prices, tuple(found[name] for name in sources), False)
+
+
+def _listed(catalogue: pricing.Catalogue, provider: str, model: str, tables: Sequence[Table]) -> Change | None:
+    """A model that we do not list: what the tables that know it agree on."""
+    rates: dict[str, str] = {}
+    said, rows, retires = [], [], ""
+    for table in tables:
+        row = price_tables.find(table, provider, model)
+        if row is None:
+            continue
+        said.append(table)
+        rows.append(str(row["id"]))
+        retires = retires or row.get("retires", "")
+        for key, value in price_tables.rates_at(row, f"{table.about['captured']}T12:00:00.000Z").items():
+            if rates.setdefault(key, value) != value and key in ("input", "output"):
+                return None
+    rates = {key: value for key, value in rates.items() if rates.get(_whole(key)) != value}
+    if target := _same(catalogue, provider, model, rows, rates, f"{said[0].about['captured']}T12:00:00.000Z"):
+        return Change(provider, model, {key: value for key, value in rates.items() if plain(key)}, tuple(said), True, target)
+    more = _tiers(rates)
+    if retires:
+        more = (f"retired: {retires}", *more)
+    if (fee := rates.get("web_search")) and plain_fee(fee):
+        more = (*more, f'web_search: "{fee}"')
+    prices = {key: value for key, value in rates.items() if plain(key)}
+    return Change(provider, model, prices, tuple(said), True, "", more)
+
+
+def _whole(key: str) -> str:
+    """The key of the class that a part belongs to: a part at its price has none of its own."""
+    name = price_check.class_of(key)
+    return key.replace(name, price_check.WHOLE[name]) if name in price_check.WHOLE and name != "cache_read" else ""
+
+
+def _same(
+    catalogue: pricing.Catalogue, provider: str, model: str, rows: Sequence[str], rates: Mapping[str, str], at: str
+) -> str:
+    """The model of ours that a table takes the name for, where our price of it is the one that the tables state."""
+    for row in rows:
+        found = catalogue.find(provider, row) if row != model else None
+        if not isinstance(found, pricing.Found):
+            continue
+        engine = price_check.Engine(found)
+        if all(engine.price(key, at) == value for key, value in rates.items() if plain(key)):
+            name = found.name.partition("/")[2]
+            targets = catalogue.providers[provider]["aliases"].get(name)
+            return str(targets[-1]["to"]) if targets else name
+    return ""
+
+
+def plain_fee(text: str) -> bool:
+    """Whether a fee is one of searches, not 0."""
+    return text not in ("", "0")
+
+
+def _tiers(rates: Mapping[str, str]) -> tuple[str, ...]:
+    """The tiers that tables list, as lines of YAML."""
+    found: dict[str, dict[str, str]] = {}
+    for key, value in rates.items():
+        tier, _, name = key.rpartition("/")
+        if tier and ">" not in name and name in cards.CLASSES:
+            found.setdefault(tier, {})[name] = value
+    if "priority" in found:
+        found.pop("fast", None)  # its name since autumn 2026
+    if not found:
+        return ()
+    lines = []
+    for tier in sorted(found):
+        prices = ", ".join(f'{name}: "{found[tier][name]}"' for name in cards.CLASSES if name in found[tier])
+        lines.append(f"  {tier}: {{{prices}{', aliases: [fast]' if tier == 'priority' else ''}}}")
+    return ("tiers:", *lines)
+
+
+def patched(
+    texts: Texts, wanted: Iterable[Change], today: str, begins: str = "", vouched: Mapping[str, str] | None = None
+) -> tuple[dict[str, bytes], list[Verdict]]:
+    """The files with every change that may go in, and what became of each. `vouched`: PROVIDER/MODEL -> a page."""
+    made, verdicts = dict(texts), []
+    for change in wanted:
+        url = (vouched or {}).get(f"{change.provider}/{change.model}", "")
+        try:
+            name, text = _edited(made, change, today, begins, url)
+        except price_edit.ByHand as error:
+            verdicts.append(Verdict(HELD, change, str(error)))
+            continue
+        verdict = _judged(change, made, {**made, name: text}, today, url)
+        verdicts.append(verdict)
+        if verdict.verdict == IN:
+            made[name] = text
+    return made, verdicts
+
+
+def _judged(change: Change, before: Texts, after: Texts, today: str, url: str) -> Verdict:
+    """Whether a change may go in."""
+    rules = price_lint.rules()
+    known = {(one.model, one.what) for one in price_lint.faults(before, rules, today)}
+    found = price_lint.faults(after, rules, today) + price_history.faults(after, before, rules, today)
+    faults = [one for one in found if (one.model, one.what) not in known]
+    for level in (REFUSED, HELD):
+        if why := "; ".join(dict.fromkeys(one.what for one in faults if one.level == level)):
+            if level == HELD and url:
+                continue
+            return Verdict(OUT if level == REFUSED else HELD, change, why)
+    if len({table.source for table in change.tables}) < 2 and not url:
+        return Verdict(HELD, change, f"only {change.tables[0].name} says so; a second source or the vendor's page is needed")
+    return Verdict(IN, change, "")
+
+
+def _edited(texts: Texts, change: Change, today: str, begins: str, url: str) -> tuple[str, bytes]:
+    """A provider's file with one change. Raises price_edit.ByHand."""
+    name = next((one for one in texts if one == f"pricing/{change.provider}.yaml"), "")
+    if not name:
+        raise price_edit.ByHand(f"there is no file of {change.provider}; write one")
+    text = texts[name].decode()
+    src = []
+    for table in change.tables:
+        key = f"{table.source}-{table.about['captured']}"
+        kind = f"prices of {table.name}"
+        text = price_edit.with_source(text, key, _URLS[table.source], table.about["captured"], kind)
+        src.append(key)
+    if url:
+        text = price_edit.with_source(text, f"vendor-{today}", url, today, "vendor page")
+        src.append(f"vendor-{today}")
+    confidence = "high" if len(src) > 1 else "medium"
+    if change.to:
+        return name, price_edit.with_alias(texts[name].decode(), change.model, change.to).encode()
+    if not change.new:
+        note = f"as the vendor says: {url}" if url else ""
+        first = f"{begins or max(table.about['captured'] for table in change.tables)}T00:00:00Z"
+        return name, price_edit.appended(text, change.model, first, change.prices, src, confidence, note).encode()
+    rates = {key: value for key, value in change.prices.items() if ">" not in key}
+    rates.setdefault("cache_read", cards.SAME)
+    steps: dict[int, dict[str, str]] = {}
+    op = price_lint.rules()["ops"].get(change.provider, price_lint.rules()["ops"]["*"])
+    for key, value in change.prices.items():
+        if ">" in key:
+            tokens = int(key.partition(">")[2])
+            steps.setdefault(tokens + (op == "ge" and tokens % 1000 == 999), {})[key.partition(">")[0]] = value
+    return name, price_edit.with_model(text, change.model, rates, steps, src, confidence, change.more, op).encode()
+
+
+_URLS = {
+    "litellm": "https://github.com/BerriAI/litellm/blob/main/model_prices_and_context_window.json",
+    "genai": "https://github.com/pydantic/genai-prices/tree/main/prices",
+}
+
+
+def diff(before: Texts, after: Texts) -> str:
+    """The patch, to be applied at the top of the project."""
+    found: list[str] = []
+    for name in sorted(after):
+        old, new = (texts.get(name, b"").decode().splitlines(keepends=True) for texts in (before, after))
+        found += difflib.unified_diff(old, new, f"a/catalog/{name}", f"b/catalog/{name}")
+    return "".join(found)

@@ -1,0 +1,198 @@
+"""Other engines' price tables, reduced to what can be compared: the snapshots in catalog/snapshots.
+
+A table holds models of the providers that have a file in catalog/pricing, and prices per token, search or request:
+
+    {"id": "gpt-5.4", "prices": [{"rates": {"input": "2.5", "input>272000": "5", "batch/input": "1.25"}}]}
+
+A key is a class of the rate cards, with the tier before it and the step of the prompt's length behind it; `web_search`
+and `request` (per thousand) may end in `.low`, `.medium`, `.high`, and `geo.us` is a factor. Of several prices the last
+whose `from` and `hours` (UTC, on `days`) hold counts; `tiers` replace keys from a day on, the first that has one.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from tokenops import catalog, when
+
+Data = dict[str, Any]
+SOURCES = ("litellm", "genai")
+FOLDER = "snapshots"
+# Fewer of the models of the snapshot before than this share are there: the table's shape has changed.
+_LEAST_SHARE = 0.7
+_PRICE = re.compile(r"\d{1,9}(\.\d{1,15})?\Z")
+_HEAD = ("package", "version", "captured", "file", "file_sha256", "license", "models_sha256", "left_out")
+
+
+class Unusable(ValueError):
+    """A snapshot that is not what it says: a sentence with the remedy."""
+
+
+class Table(NamedTuple):
+    """One engine's prices. `models`: provider -> models in the engine's own order, which decides what a name means."""
+
+    source: str
+    about: Data
+    models: dict[str, list[Data]]
+
+    @property
+    def name(self) -> str:
+        """Package and version."""
+        return f"{self.about['package']} {self.about['version']}"
+
+
+def path_of(folder: str, source: str) -> str:
+    """Where a snapshot lies in a catalogue."""
+    return os.path.join(folder, FOLDER, f"{source}.json")
+
+
+def load(folder: str, source: str) -> Table:
+    """A snapshot of a catalogue. Raises Unusable, OSError."""
+    path = path_of(folder, source)
+    with open(path, "rb") as file:
+        return read(file.read(), source, path)
+
+
+def read(text: bytes, source: str, path: str) -> Table:
+    """A snapshot's text. Raises Unusable."""
+    about: Data = {}
+    models: dict[str, list[Data]] = {}
+    try:
+        data = orjson.loads(text)
+        about, models = {name: data[name] for name in _HEAD}, data["models"]
+        known = digest(models)
+        why = "" if known == about["models_sha256"] else "its models are not those it has the checksum of"
+    except (ValueError, KeyError, TypeError) as error:
+        why = f"it is no snapshot ({type(error).__name__})"
+    if why:
+        raise Unusable(f"{path}: {why}; restore it, or make it anew with tok-price snapshot")
+    return Table(source, about, models)
+
+
+def digest(models: Mapping[str, Any]) -> str:
+    """The checksum of some models, whatever the layout of the file."""
+    return hashlib.sha256(orjson.dumps(models, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def text_of(about: Data, models: Mapping[str, list[Data]]) -> bytes:
+    """A snapshot as a file, a model on each line, so that a change is a line of a diff."""
+    head = {name: about[name] for name in _HEAD if name in about} | {"models_sha256": digest(models)}
+    lines = [orjson.dumps({name: head[name]})[1:-1] for name in _HEAD if name in head]
+    parts = []
+    for provider in sorted(models):
+        rows = b",\n".join(map(orjson.dumps, models[provider]))
+        parts.append(orjson.dumps(provider) + b":[\n" + rows + b"\n]")
+    return b"{\n" + b",\n".join([*lines, b'"models":{\n' + b",\n".join(parts) + b"\n}"]) + b"\n}\n"
+
+
+def faults(models: Mapping[str, list[Data]], before: Table | None) -> Iterator[str]:
+    """Why some models cannot become a snapshot."""
+    for provider, rows in models.items():
+        for row in rows:
+            for key, value in _values(row):
+                if not _PRICE.match(value):
+                    yield f"{provider} {row['id']}: {key} is {value!r}, no price"
+        if before is None:
+            continue
+        known = {row["id"] for row in before.models.get(provider, ())}
+        if known and len(known & {row["id"] for row in rows}) < _LEAST_SHARE * len(known):
+            yield f"{provider}: most of the models that it had are gone"
+    if before is not None and (gone := before.models.keys() - models.keys()):
+        yield f"nothing is left of {', '.join(sorted(gone))}"
+
+
+def _values(row: Data) -> Iterator[tuple[str, str]]:
+    for one in (*row["prices"], *row.get("tiers", ())):
+        yield from one["rates"].items()
+
+
+def changes(before: Table, models: Mapping[str, list[Data]]) -> Iterator[tuple[str, str, str]]:
+    """What is new, gone or different in a table: provider, model, and a few words."""
+    for provider in sorted(before.models.keys() | models.keys()):
+        old = {row["id"]: row for row in before.models.get(provider, ())}
+        new = {row["id"]: row for row in models.get(provider, ())}
+        for name in sorted(old.keys() | new.keys()):
+            if name not in new:
+                yield provider, name, "gone"
+            elif name not in old:
+                yield provider, name, "new"
+            elif old[name] != new[name]:
+                yield provider, name, ", ".join(_changed(dict(_values(old[name])), dict(_values(new[name])))) or "otherwise"
+
+
+def _changed(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            yield f"{key} {old.get(key, 'none')} -> {new.get(key, 'none')}"
+
+
+def find(table: Table, provider: str, name: str) -> Data | None:
+    """The model that the engine takes a name for; None where it knows none."""
+    rows = table.models.get(provider, ())
+    if table.source == "litellm":  # exact keys
+        return next((row for row in rows if row["id"] == name), None)
+    return next((row for row in rows if matches(row["match"], name)), None)
+
+
+def matches(clause: Mapping[str, Any], name: str) -> bool:
+    """Whether a name fulfils a clause of genai-prices."""
+    ((kind, given),) = clause.items()
+    if kind in ("or", "and"):
+        return (any if kind == "or" else all)(matches(one, name) for one in given)
+    if kind == "regex":
+        return bool(_compiled(given).search(name))
+    if kind == "equals":
+        return bool(name == given)
+    if kind in ("starts_with", "ends_with"):
+        return name.startswith(given) if kind == "starts_with" else name.endswith(given)
+    return kind == "contains" and given in name
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
+
+
+def rates_at(row: Data, ts: str) -> dict[str, str]:
+    """What a model costs at a moment, as its engine would say."""
+    chosen: dict[str, str] = row["prices"][0]["rates"]
+    for one in row["prices"]:
+        if one.get("from", "") <= ts and _within(one, ts):
+            chosen = one["rates"]
+    found = dict(chosen)
+    for one in row.get("tiers", ()):
+        if one.get("from", "") <= ts:
+            found = one["rates"] | found
+    return found
+
+
+def _within(one: Data, ts: str) -> bool:
+    """Whether a moment lies in the hours of a price; one that names none holds always."""
+    spans = one.get("windows")
+    if not spans:
+        return True
+    at = when.local(when.moment(ts), when.UTC)
+    minute = f"{at:%H:%M}"
+    return any(
+        at.isoweekday() in span.get("days", range(1, 8)) and any(first <= minute < last for first, last in span["hours"])
+        for span in spans
+    )
+
+
+def moments(row: Data) -> Iterator[str]:
+    """The days on which a model's price changes, as the engine dates it."""
+    for one in row["prices"]:
+        if "from" in one:
+            yield one["from"]
+
+
+def tables(folder: str = catalog.FOLDER) -> list[Table]:
+    """All snapshots of a catalogue. Raises Unusable, OSError."""
+    return [load(folder, source) for source in SOURCES]

@@ -1,0 +1,119 @@
+"""Sessions: the totals of `claude -p`, and the cost so far that Claude Code's status line tells, beside their turns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+
+from tokenops import claims, events, pricing, reconcile_prices, when
+from tokenops.claims import Ask, Books, Cause, Pair
+from tokenops.events import Event
+
+_UNLOGGED = "Claude Code's total counts requests that its transcripts leave out (titles, summaries), and final output counts"
+
+
+def of_totals(books: Books, ask: Ask) -> Iterator[Pair]:
+    """A session's total per model: beside its turns where there are some, else beside its own counts at our prices."""
+    turns = _by_session(books.turns)
+    for total in books.totals:
+        if not ask.since <= total["ts"] < ask.until:
+            continue
+        session, model = str(total.get("session_id", "")), str(total.get("model", ""))
+        about = {name: str(total.get(name, "")) for name in ("client", "provider", "model", "session_id")}
+        head = (str(total.get("source")), claims.day_of(total["ts"], ask.tz), when.zone_name(ask.tz), about)
+        mine = [turn for turn in turns.get(session, ()) if turn.get("model") == model]
+        theirs = Decimal(total["cost_usd"])
+        if session in turns:
+            yield _beside_turns(head, mine, total, theirs, ask)
+        else:
+            ours, theirs, causes = reconcile_prices.compared([total], ask.catalogue)
+            yield Pair(*head, ours, theirs, causes, claims.counts_of([total]))
+
+
+def _by_session(turns: Iterable[Event]) -> dict[str, list[Event]]:
+    found: dict[str, list[Event]] = {}
+    for turn in turns:
+        if turn.get("session_id"):
+            found.setdefault(str(turn["session_id"]), []).append(turn)
+    return found
+
+
+def _beside_turns(
+    head: tuple[str, str, str, dict[str, str]], mine: Sequence[Event], total: Event, theirs: Decimal, ask: Ask
+) -> Pair:
+    """A total beside the session's own turns: what the counts differ by, and what the prices do."""
+    ours, missing = claims.total(mine, ask.catalogue)
+    causes: list[Cause] = []
+    at_ours = claims.cost(total, ask.catalogue)
+    if at_ours is not None:
+        if (more := at_ours - ours) and events.token_sum(total) != sum(map(events.token_sum, mine)):
+            causes.append(Cause("counts", more, "the client's total has other counts than the turns of the log"))
+        elif more:
+            told = "a session's total does not say how long each prompt was, nor in which tier it was served"
+            causes.append(Cause("aggregate_only", more, told))
+        if cause := reconcile_prices.why(total, at_ours, theirs, ask.catalogue):
+            causes.append(cause)
+    elif missing or not mine:
+        causes.append(Cause("unpriced", theirs - ours, "the model has no price here"))
+    return Pair(*head, ours if len(mine) > missing else None, theirs, tuple(causes), claims.counts_of(mine))
+
+
+def of_estimates(books: Books, ask: Ask) -> Iterator[Pair]:
+    """What a session's cost rose by from reading to reading, a day apart at most, beside the turns in between."""
+    turns = _by_session(books.turns)
+    readings: dict[tuple[str, str], list[Event]] = {}
+    for one in books.estimates:
+        run = str(one["id"]).rsplit(":", 2)[-2]
+        readings.setdefault((str(one.get("session_id")), run), []).append(one)
+    for session, run in sorted(readings):
+        before, since = pricing.ZERO, _began(session, run, readings)
+        for one in sorted(readings[session, run], key=lambda event: str(event["observed_at"])):
+            now, seen = Decimal(one["cost_usd"]), str(one["observed_at"])
+            begun = [turn for turn in turns.get(session, ()) if since < turn["ts"] <= seen]
+            rose = now - before if now >= before else now
+            before, since = now, seen
+            if ask.since <= seen < ask.until:
+                yield _session(one, begun, rose, session in turns, ask)
+
+
+def _began(session: str, run: str, readings: dict[tuple[str, str], list[Event]]) -> str:
+    """When a run of the total began: with the session, or where the one before it was read last."""
+    earlier = [
+        str(one["observed_at"]) for (name, other), held in readings.items() if name == session for one in held if other < run
+    ]
+    return max(earlier, default="")
+
+
+def _session(one: Event, turns: Sequence[Event], theirs: Decimal, known: bool, ask: Ask) -> Pair:
+    ours, missing = claims.total(turns, ask.catalogue)
+    difference = theirs - ours
+    causes: list[Cause] = []
+    if not known and theirs:
+        causes.append(
+            Cause("deleted_log", theirs, "the log has no turn of this session: its transcript was deleted or not read")
+        )
+    elif missing:
+        causes.append(Cause("unpriced", difference, f"{missing} of its turns have no price here"))
+    elif difference and reconcile_prices.same(ours, theirs):
+        causes.append(Cause("rounding", difference, "binary noise in the other's sum"))
+    elif difference > 0:
+        causes.append(Cause("not_in_transcripts", difference, _UNLOGGED, certain=False))
+    elif difference < 0:
+        told = (
+            "its total began anew with a process (until 2.1.277 a resumed session starts at zero), or leaves out subagents"
+        )
+        causes.append(Cause("resumed", difference, told, certain=False))
+    about = {"client": str(one.get("client", "")), "session_id": str(one.get("session_id", ""))}
+    day = claims.day_of(str(one["observed_at"]), ask.tz)
+    priced = len(turns) > missing
+    zone = when.zone_name(ask.tz)
+    return Pair(
+        str(one["source"]),
+        day,
+        zone,
+        about,
+        ours if priced or not turns else None,
+        theirs,
+        tuple(causes),
+        claims.counts_of(turns),
+    )

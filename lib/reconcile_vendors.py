@@ -1,0 +1,266 @@
+"""A vendor's reports of usage and cost beside our log, per UTC day and model.
+
+The vendor's counts at our prices stand between the two amounts: from them to the vendor's amount it is prices that differ,
+from ours to them it is counts. What plans cover is in no such report, and is left out here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+from typing import NamedTuple
+
+from tokenops import claims, coverage, events, pricing, reconcile_prices, when
+from tokenops.claims import VENDORS, Ask, Books, Cause, Pair
+from tokenops.events import Event
+
+# Vendors bill in cents and report parts of them.
+_CENT = Decimal("0.01")
+# A day's report may still grow for so long after its end.
+_SETTLES_MS = 6 * 3_600_000
+
+
+class Side(NamedTuple):
+    """One day and model: our turns, those that a plan covers, and what the vendor reports."""
+
+    turns: list[Event]
+    covered: list[Event]
+    usage: list[Event]
+    costs: list[Event]
+
+
+Sides = dict[tuple[str, str, str], Side]  # source, day, model
+
+
+def of_reports(books: Books, ask: Ask) -> Iterator[Pair]:
+    """A comparison for each day and model of a vendor that reports."""
+    reporting = {str(one["source"]) for one in books.reports}
+    for source in sorted(reporting):
+        sides = _sides(books, ask, source)
+        parts = {key: _counts_part(side, ask) for key, side in sides.items()}
+        for key in sorted(sides):
+            if sides[key].usage or sides[key].costs:
+                yield _pair(key, sides, parts, books, ask)
+
+
+def _sides(books: Books, ask: Ask, source: str) -> Sides:
+    provider = VENDORS[source]
+    found: Sides = {}
+    named = {_day(one) for one in books.reports if one["source"] == source and "cost_usd" in one and not one.get("model")}
+
+    def side(day: str, model: str) -> Side:
+        return found.setdefault((source, day, "" if day in named else model), Side([], [], [], []))
+
+    for one in _widest(one for one in books.reports if one["source"] == source and ask.since <= one["ts"] < ask.until):
+        place = side(_day(one), _model(one, provider, ask.catalogue))
+        (place.costs if "cost_usd" in one else place.usage).append(one)
+    days = {day for _, day, _ in found}
+    for turn in books.turns:
+        if turn.get("provider") == provider and turn["ts"][:10] in days and ask.since <= turn["ts"] < ask.until:
+            place = side(turn["ts"][:10], _model(turn, provider, ask.catalogue))
+            (place.covered if _is_covered(turn, ask) else place.turns).append(turn)
+    return found
+
+
+def _day(one: Event) -> str:
+    return str(one["ts"])[:10]
+
+
+def _widest(reports: Iterable[Event]) -> Iterator[Event]:
+    """The reports of each day in the width that says most: a day that was asked for in two widths counts once."""
+    widths: dict[str, dict[str, list[Event]]] = {}
+    for one in reports:
+        if "cost_usd" in one:
+            yield one
+        else:
+            widths.setdefault(_day(one), {}).setdefault(str(one.get("bucket")), []).append(one)
+    for held in widths.values():
+        yield from max(held.values(), key=lambda rows: (sum(map(events.token_sum, rows)), len(rows)))
+
+
+def _model(one: Event, provider: str, catalogue: pricing.Catalogue) -> str:
+    """A model under the name that both sides share: the row of the catalogue, where there is one."""
+    name = str(one.get("model", ""))
+    found = catalogue.find(provider, name) if name else None
+    return found.name.partition("/")[2] if isinstance(found, pricing.Found) else name
+
+
+def _is_covered(turn: Event, ask: Ask) -> bool:
+    if ask.cover is not None:
+        return ask.cover.of(turn, turn["ts"]) != coverage.METERED
+    return turn.get("credential") == coverage.LOGIN
+
+
+class Part(NamedTuple):
+    """What our turns cost, what the vendor's counts would at our prices (None: unknown), and how many have no price."""
+
+    ours: Decimal
+    missing: int
+    at_ours: Decimal | None
+
+
+def _counts_part(side: Side, ask: Ask) -> Part:
+    ours, missing = claims.total(side.turns, ask.catalogue)
+    priced, unpriced = claims.total(side.usage, ask.catalogue)
+    return Part(ours, missing, priced if side.usage and not unpriced else None)
+
+
+def _pair(
+    key: tuple[str, str, str], sides: Sides, parts: Mapping[tuple[str, str, str], Part], books: Books, ask: Ask
+) -> Pair:
+    source, day, model = key
+    side, part = sides[key], parts[key]
+    stated = sum((Decimal(one["cost_usd"]) for one in side.costs), pricing.ZERO) if side.costs else None
+    theirs = part.at_ours if stated is None else stated
+    causes: list[Cause] = []
+    if part.at_ours is not None:
+        causes += _counts(key, sides, parts, books, ask)
+        if stated is not None:
+            causes += _prices(side, part.at_ours, stated, ask)
+    elif theirs is None:
+        causes.append(Cause("unpriced", pricing.ZERO, "the vendor counts usage of a model that has no price here"))
+    elif difference := theirs - part.ours:
+        causes += _unknown(side, part, difference)
+    about = {"provider": VENDORS[source], "model": model}
+    counts = {f"ours_{name}": value for name, value in _tokens(side.turns).items()}
+    counts |= {f"theirs_{name}": value for name, value in _tokens(side.usage).items()}
+    priced = len(side.turns) > part.missing or not side.turns
+    return Pair(
+        source,
+        day,
+        "UTC",
+        about,
+        part.ours if priced else None,
+        theirs,
+        tuple(causes),
+        counts,
+        "our prices" if stated is None else "reported",
+    )
+
+
+def _tokens(rows: Iterable[Event]) -> dict[str, int]:
+    rows = list(rows)
+    return {"tokens": sum(map(events.token_sum, rows))} if rows else {}
+
+
+def _unknown(side: Side, part: Part, difference: Decimal) -> Iterator[Cause]:
+    """Where the vendor's amount is known, and its counts are not, or have no price here."""
+    if part.missing:
+        yield Cause("unpriced", difference, f"{part.missing} of our turns have no price")
+    elif side.usage:
+        yield Cause("unpriced", difference, "the vendor counts usage of a model that has no price here")
+    elif abs(difference) <= _CENT:
+        yield Cause("rounding", difference, "less than a cent")
+    elif not side.turns and not side.covered:
+        told = "the log has no turn of this day and model: another machine or key"
+        yield Cause("other_machine", difference, told, certain=False)
+
+
+def _prices(side: Side, at_ours: Decimal, stated: Decimal, ask: Ask) -> Iterator[Cause]:
+    """From the vendor's counts at our prices to the vendor's amount."""
+    difference = stated - at_ours
+    if not difference:
+        return
+    if abs(difference) <= _CENT:
+        yield Cause("rounding", difference, "less than a cent")
+        return
+    dearer, _ = claims.total(_long(side.usage), ask.catalogue)
+    if any(ask.catalogue.card(one).sized for one in side.usage) and at_ours < stated <= dearer:
+        told = "a report does not say how long each prompt was: its counts are priced at the base rate"
+        yield Cause("aggregate_only", difference, told, certain=False)
+        return
+    plain, _ = claims.total(({**one, "tier": "", "geo": ""} for one in side.usage), ask.catalogue)
+    if abs(plain - stated) <= _CENT:
+        yield Cause("tier", difference, "the vendor's amount is that of the standard tier")
+    elif difference < 0:
+        yield Cause(
+            "discount", difference, "the vendor bills less than its list price: credits or a contract", certain=False
+        )
+
+
+def _long(usage: Iterable[Event]) -> Iterator[Event]:
+    """Aggregates as if each were one prompt: the most that they may have cost."""
+    return ({**one, "kind": "turn"} for one in usage)
+
+
+def _counts(
+    key: tuple[str, str, str], sides: Sides, parts: Mapping[tuple[str, str, str], Part], books: Books, ask: Ask
+) -> Iterator[Cause]:
+    """From our amount to the vendor's counts at our prices."""
+    side, part = sides[key], parts[key]
+    assert part.at_ours is not None
+    difference = part.at_ours - part.ours
+    if not difference:
+        return
+    if part.missing:
+        yield Cause("unpriced", difference, f"{part.missing} of our turns have no price")
+    elif reconcile_prices.same(part.ours, part.at_ours):
+        yield Cause("rounding", difference, "binary noise in a sum")
+    elif _same_tokens(side):
+        name = (
+            "aggregate_only"
+            if all(one.get("tier") == two.get("tier") for one in side.turns for two in side.usage)
+            else "tier"
+        )
+        told = {
+            "tier": "the same counts, of which the vendor says that they were served in another tier",
+            "aggregate_only": "the same counts; a report does not say how long each prompt was, nor at what hour",
+        }
+        yield Cause(name, difference, told[name])
+    elif plan := _plan(side, difference, ask):
+        yield plan
+    elif neighbour := _neighbour(key, parts, difference):
+        yield Cause(
+            "zone", difference, f"about as much is there the other way round on {neighbour}: requests near midnight UTC"
+        )
+    else:
+        yield _elsewhere(key[1], side, difference, books)
+
+
+def _same_tokens(side: Side) -> bool:
+    """Whether both count the same, class by class."""
+    return all(
+        sum(one.get(name, 0) for one in side.turns) == sum(one.get(name, 0) for one in side.usage) for name in events.TOKENS
+    )
+
+
+def _plan(side: Side, difference: Decimal, ask: Ask) -> Cause | None:
+    """Turns that we take for a plan's, and that the vendor bills."""
+    covered, _ = claims.total(side.covered, ask.catalogue)
+    if covered and reconcile_prices.same(covered, difference):
+        return Cause(
+            "plan", difference, "turns that the plan you set would cover are in the vendor's bill: they ran on a key"
+        )
+    return None
+
+
+def _neighbour(key: tuple[str, str, str], parts: Mapping[tuple[str, str, str], Part], difference: Decimal) -> str:
+    """The day before or after, where the vendor's counts differ by as much the other way round."""
+    source, day, model = key
+    for step in (-1, 1):
+        other = when.stamp(when.moment(f"{day}T00:00:00Z") + step * when.DAY)[:10]
+        part = parts.get((source, other, model))
+        if part and part.at_ours is not None and reconcile_prices.same(part.at_ours - part.ours, -difference):
+            return other
+    return ""
+
+
+def _elsewhere(day: str, side: Side, difference: Decimal, books: Books) -> Cause:
+    """Requests that only one side knows of."""
+    seen = max((str(one.get("observed_at", "")) for one in side.usage), default="")
+    ends = max((str(one.get("until", "")) for one in side.usage), default="")
+    if difference < 0:
+        if seen and ends and when.moment(seen) < when.moment(ends) + _SETTLES_MS:
+            return Cause(
+                "open", difference, f"the report was read at {seen[:16]}, before the day was settled", certain=False
+            )
+        return Cause("other_account", difference, "turns of another account, or of a plan that is not set", certain=False)
+    if books.first[:10] > day:
+        return Cause(
+            "deleted_log", difference, f"the log begins on {books.first[:10]}: what was before was deleted or never read"
+        )
+    if any(turn.get("usage") in ("unknown", "partial") for turn in side.turns):
+        return Cause("unknown_usage", difference, "the counts of some of our turns were never seen", certain=False)
+    return Cause(
+        "other_machine", difference, "requests that this log does not hold: another machine, key or client", certain=False
+    )
