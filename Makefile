@@ -3,6 +3,7 @@
 # make soak     writers killed two hundred times each
 # make fuzz     made-up input by the ten thousand: HTTP, answers of vendors, logs of clients
 # make clients  real SDKs and clients through the proxy (installs them: Python's always, npm's where there is npm)
+# make engines  tok-ship against ClickHouse (chdb, and a clickhouse-server where there is one), DuckDB, Parquet, OTLP: a million events
 # make man      man pages of all commands, into share/man (MANPATH=share/man: man tok-cost)
 # make bench    the figures of docs/performance.md, measured anew
 PYTHON ?= python3
@@ -13,7 +14,7 @@ BESIDE := $(dir $(shell command -v $(PYTHON)))
 SECOND := $(firstword $(foreach p,$(shell command -v python3.13 2>/dev/null) $(wildcard $(BESIDE)../../3.13*/bin/python3.13 $(BESIDE)../versions/3.13*/bin/python3.13),$(shell $(p) -c 'import sys; print(sys.executable)' 2>/dev/null)))
 COMMANDS := $(sort $(wildcard bin/tok-*))
 
-.PHONY: demo test lint types check man bench soak fuzz clients clean
+.PHONY: demo test lint types check man bench soak fuzz clients engines clean
 
 demo: $(VENV)/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh bench/demo.sh
@@ -24,7 +25,7 @@ $(VENV)/python:
 	@touch $@
 
 # Built from a copy, so that no stale build directory finds its way into the package.
-$(VENV)/installed: $(VENV)/python pyproject.toml $(COMMANDS) $(wildcard lib/*.py catalog/*.yaml catalog/*/*.yaml catalog/*/*.json)
+$(VENV)/installed: $(VENV)/python pyproject.toml $(COMMANDS) $(wildcard lib/*.py lib/page/* catalog/*.yaml catalog/*.sql catalog/*/*.yaml catalog/*/*.json)
 	rm -rf build *.egg-info
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check .
 	@rm -rf build *.egg-info
@@ -81,5 +82,14 @@ CLIENTS := @anthropic-ai/claude-code@2.1.197 @openai/codex@0.169.0 @google/gemin
 clients: $(VENV)/tools .venv-clients/installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_clients.py tests/test_hosts.py tests/test_init_clients.py
 
+.venv-engines/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-engines
+	.venv-engines/bin/python -m pip install --quiet --disable-pip-version-check '.[dev,engines]'
+	@rm -rf build *.egg-info
+	@touch $@
+
+engines: .venv-engines/installed
+	PATH="$(CURDIR)/.venv-engines/bin:$$PATH" TOKENOPS_ENGINES=1 .venv-engines/bin/python -m pytest tests/test_engines.py
+
 clean:
-	rm -rf .venv .venv-second .venv-clients .venv-rivals build dist share *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-second .venv-clients .venv-engines .venv-rivals build dist share *.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import dash_load
 import make_clients
 import make_logs
 import timing
@@ -360,6 +361,29 @@ class Running:
                 process.wait()
 
 
+def dash(chosen: argparse.Namespace) -> str:
+    """The dashboard of a log of a million turns, beside a gigabyte of the client's own logs."""
+    log, home = OUT / "log-dash", logs(chosen.mib)
+    env = environment(home) | {"TOKENOPS_HOME": str(log), "TOKENOPS_NOW": NOW}
+    if not (log / "done").exists():
+        if not (OUT / "log-budget/done").exists():
+            budget(argparse.Namespace(runs=1, mib=chosen.mib))
+        shutil.rmtree(log, ignore_errors=True)
+        shutil.copytree(OUT / "log-budget", log)
+        shutil.rmtree(log / "summaries")
+        timing.once("tok-sync", env)
+    with dash_load.running(env, log, NOW) as server:
+        rows = dash_load.answers(server, env, chosen.runs)
+        paint, size = dash_load.painted(server, env) or "no chromium here", dash_load.weight(server)
+    told = [
+        ["from the start to the first page gathered", f"{server.ready_s:.1f} s"],
+        ["first paint, after a link is followed", paint],
+    ]
+    told.append(["what is sent for it: page, style and script", size])
+    columns = ["answer", "the log has grown", "unchanged", "bytes sent"]
+    return timing.table(columns, rows) + "\n" + timing.table(["in Chromium", ""], told)
+
+
 def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -476,6 +500,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], str]] = {
     "clients": clients,
     "year": year,
     "budget": budget,
+    "dash": dash,
     "proxy": proxied,
 }
 

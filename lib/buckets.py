@@ -51,15 +51,20 @@ class Span(NamedTuple):
 
 def span(now: int, hours: int, by: str, tz: datetime.tzinfo) -> Span:
     """The buckets of the last so many hours, whole ones, and of what has begun since."""
-    buckets = when.Buckets(BY[by], tz)
-    at = begin(now - hours * HOUR_MS, buckets)
-    edges = [at]
-    while edges[-1] < now:
+    return Span(edges(now - hours * HOUR_MS, now, BY[by], tz), now, by, tz)
+
+
+def edges(since: int, until: int, unit: str, tz: datetime.tzinfo) -> tuple[int, ...]:
+    """Where the buckets that hold a span begin, and where the last one ends."""
+    buckets = when.Buckets(unit, tz)
+    at = begin(since, buckets)
+    found = [at]
+    while found[-1] < until:
         label = buckets.of(when.stamp(at))
         while buckets.of(when.stamp(at)) == label:
             at += QUARTER_MS
-        edges.append(at)
-    return Span(tuple(edges), now, by, tz)
+        found.append(at)
+    return tuple(found)
 
 
 def begin(at: int, buckets: when.Buckets) -> int:

@@ -139,12 +139,16 @@ def summary(ask: Ask, found: Taken, made: Sequence[Bucket], catalogue: pricing.C
 
 def _now(asked: Span, found: Taken, catalogue: pricing.Catalogue, known: int) -> Event | None:
     """The last hour; where the log is younger, what there is of it."""
-    minutes = min((asked.now - known) // 60_000, 60)
+    return rate(found.recent, catalogue, min((asked.now - known) // 60_000, 60))
+
+
+def rate(recent: Sequence[Event], catalogue: pricing.Catalogue, minutes: int) -> Event | None:
+    """How fast it goes, out of the rows of the last so many minutes; None where those are too few."""
     if minutes < FEWEST_MINUTES:
         return None
-    total = costs.total_of(costs.priced(found.recent, catalogue))
+    total = costs.total_of(costs.priced(recent, catalogue))
     return {"minutes": minutes, "turns": total.get("turns", 0)} | _per_hour(
-        events.token_sum(total), _money(total, bool(found.recent)), Decimal(minutes) / 60
+        events.token_sum(total), _money(total, bool(recent)), Decimal(minutes) / 60
     )
 
 

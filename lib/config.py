@@ -30,6 +30,7 @@ KNOWN: Data = {
     "thresholds": {},
     "budgets": None,
     "guard": {"mode": None},
+    "ship": {"machine": None, "user": None, "targets": {}},
     "coaching": {"context_limits": None},
     "dashboard": {"admin_token": None},
     "proxy": {
@@ -50,7 +51,7 @@ KNOWN: Data = {
     },
 }
 # Keys whose value is a secret, unless it only says where one is. A file that holds one is never copied to the cache.
-SECRETS = ("admin_key", "session_key", "cookie", "oauth_token", "api_key", "admin_token")
+SECRETS = ("admin_key", "session_key", "cookie", "oauth_token", "api_key", "admin_token", "password", "token")
 _IN_CLEAR = re.compile(rb"[\"']?(?:%s)[\"']?\s*:(?!\s*[\"']?(?:env|file):)\s*[^\s#}]" % "|".join(SECRETS).encode())
 # Environment variables that come before the file.
 ENVIRONMENT = {"TOKENOPS_PRICING_PATH": ("pricing", "path")}

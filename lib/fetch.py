@@ -42,7 +42,7 @@ class Web:
         if self.client is None:
             self.client = httpx.Client(trust_env=False, follow_redirects=False, timeout=httpx.Timeout(self.timeout))
         try:
-            with _deadline(2 * self.timeout), self.client.stream("GET", request.url, headers=request.headers) as answer:
+            with deadline(2 * self.timeout), self.client.stream("GET", request.url, headers=request.headers) as answer:
                 body = bytearray()
                 for piece in answer.iter_bytes():
                     body += piece
@@ -66,7 +66,7 @@ class Web:
 
 
 @contextlib.contextmanager
-def _deadline(seconds: float) -> Iterator[None]:
+def deadline(seconds: float) -> Iterator[None]:
     """TimeoutError in the block when it takes longer: a server that sends a byte now and then is never done."""
 
     def over(number: int, frame: FrameType | None) -> None:
@@ -96,7 +96,7 @@ class Client:
         """The answer to a message that has an id, nothing for one that has none. Raises Trouble."""
         self.count += message.id is not None
         try:
-            with _deadline(max(self.until - time.monotonic(), 0.001) if self.process else self.timeout):
+            with deadline(max(self.until - time.monotonic(), 0.001) if self.process else self.timeout):
                 process = self.process or self._started()
                 process.stdin.write(orjson.dumps(message.object()) + b"\n")  # type: ignore[union-attr]
                 process.stdin.flush()  # type: ignore[union-attr]

@@ -123,8 +123,8 @@ def heights(bar: Bar) -> list[float]:
     return [value if value is not None and charts.known(value) and value > 0 else 0.0 for value in values]
 
 
-def bars(frame: Frame, panel: Bars, x: Across, say: Say) -> Iterator[str]:
-    """One shape for each part of whole bars and of those not over yet; then what each bar says when pointed at."""
+def bars(frame: Frame, panel: Bars, x: Across, say: Say | None = None) -> Iterator[str]:
+    """One shape for each part of whole bars and of those not over yet; then what each bar says when pointed at, if any."""
     shapes: dict[tuple[int, bool], list[str]] = {}
     narrow = False
     for bar in panel.bars:
@@ -147,8 +147,8 @@ def bars(frame: Frame, panel: Bars, x: Across, say: Say) -> Iterator[str]:
     for start, end in unknown(panel.bars):
         place = f'x="{round(x(start))}" y="{frame.ceiling}" width="{max(round(x(end)) - round(x(start)), 1)}"'
         yield f'<rect fill="url(#{svg.OWN}gap)" {place} height="{panel.height}"/>'
-    for bar in panel.bars:
-        if bar.values is None or any(heights(bar)):
+    for bar in panel.bars if say else ():
+        if say and (bar.values is None or any(heights(bar))):
             place = box(x(bar.start), frame.ceiling, x(bar.end) - x(bar.start), panel.height, "hit")
             yield place.replace("/>", f"><title>{text(say(bar))}</title></rect>")
 
@@ -165,8 +165,8 @@ def unknown(bars: Sequence[Bar]) -> list[tuple[int, int]]:
     return found
 
 
-def lines(frame: Frame, panel: Lines, x: Across) -> Iterator[str]:
-    """The expected below, the lines above it, and the last value of each at its right."""
+def lines(frame: Frame, panel: Lines, x: Across, labels: bool = True) -> Iterator[str]:
+    """The expected below, the lines above it, and with `labels` the last value of each at its right."""
     band = [one for one in panel.band if all(map(charts.known, one[1:]))]
     if len(band) > 1:
         upper = [(x(one.at), frame.y(one.high)) for one in band]
@@ -186,7 +186,7 @@ def lines(frame: Frame, panel: Lines, x: Across) -> Iterator[str]:
         if last := next((n for n in reversed(range(len(points))) if points[n]), None):
             ends.append((points[last][1], shown(one.points[last][1], panel.unit)))  # type: ignore[index]
     taken = -99.0
-    for y, label in sorted(ends):
+    for y, label in sorted(ends) if labels else ():
         taken = max(y + 3.5, taken + 12)
         yield word(frame.right + 6, taken, clipped(label, 9), "h2 ink")
 

@@ -40,11 +40,39 @@ class Out(Protocol):
     def events(self, found: list[Event]) -> None:
         """Record these."""
 
+    def ask(self, head: http1.Request) -> None:
+        """Have the site answer, elsewhere; `answered` follows."""
+
     def ended(self, one: exchange.Exchange, now: int, error: str) -> None:
         """Record what `one.finish(now, error)` gives, some time soon: the client need not wait for it."""
 
     def now(self) -> int:
         """Milliseconds since 1970."""
+        ...
+
+
+class Reply(NamedTuple):
+    """An answer of the site: status, headers but for the connection's, content, and how long it is held back."""
+
+    status: int
+    headers: http1.Headers
+    body: bytes
+    wait_ms: int = 0
+
+
+class Site(Protocol):
+    """What is served beside the upstreams: the dashboard."""
+
+    def owns(self, path: bytes) -> bool:
+        """Whether a path is the site's to answer."""
+        ...
+
+    def answer(self, head: http1.Request) -> Reply:
+        """The answer to a request."""
+        ...
+
+    def rest(self) -> bool:
+        """Do one thing that there is time for while nobody asks; whether there is more."""
         ...
 
 
@@ -59,13 +87,14 @@ class Settings(NamedTuple):
     options: optimise.Options = optimise.Options()
     cache: optimise.Cache | None = None
     headroom: Callable[[str], float | None] = lambda provider: None
+    site: Site | None = None
 
 
 class Local:
-    """The proxy's own endpoints."""
+    """The server's own endpoints, which anybody may ask."""
 
-    def __init__(self, version: str, clock: Callable[[], float]) -> None:
-        self.version, self.clock = version, clock
+    def __init__(self, version: str, clock: Callable[[], float], name: str = "tok-proxy") -> None:
+        self.version, self.clock, self.name = version, clock, name
         self.began = clock()
         self.draining = False
 
@@ -83,7 +112,7 @@ class Local:
             status = 503 if self.draining else 200
             said = {"status": "draining" if self.draining else "ready"}
         elif path == b"/version":
-            said = {"name": "tok-proxy", "version": self.version}
+            said = {"name": self.name, "version": self.version}
         else:
             return None
         if method not in (b"GET", b"HEAD"):
@@ -115,6 +144,7 @@ class Connection:
         self.exchange: exchange.Exchange | None = None
         self.draining = False  # close after the answer at hand
         self.closed = False
+        self.waiting = False  # for the site's answer
         self._reset()
 
     def _reset(self) -> None:
@@ -137,11 +167,13 @@ class Connection:
     @property
     def idle(self) -> bool:
         """Whether nothing is under way."""
-        return self.exchange is None
+        return self.exchange is None and not self.waiting
 
     @property
     def full(self) -> bool:
         """Whether the client should not send more for now: it is ahead by a request."""
+        if self.waiting:
+            return len(self.inbox) > http1.MOST_HEAD
         return self.exchange is not None and self.tunnel is None and self.asking.done and len(self.inbox) > http1.MOST_HEAD
 
     # From the client.
@@ -172,6 +204,8 @@ class Connection:
                 if not self.asking.done and self.inbox:
                     self._ask()
                 return
+            if self.waiting:
+                return
             try:
                 del self.inbox[: http1.skipped(self.inbox)]
                 end = http1.find_head(self.inbox)
@@ -189,12 +223,16 @@ class Connection:
         self.head, self.asking = head, asking
         self.keeps = http1.keeps_open(head.version, head.headers) and not self.draining
         target = head.target
+        if (site := self.settings.site) is not None and site.owns(path_of(target)):
+            self.waiting = True
+            self.out.ask(head)
+            return
         if (refusal := self._forbidden(head)) is not None:
             self._refuse(*refusal)
             return
+        path = path_of(target)
         if not target.startswith(b"/"):
             target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
-        path = target.partition(b"?")[0]
         prefix, _, _ = target[1:].partition(b"?")[0].partition(b"/")
         upstream = self.settings.upstreams.get(prefix)
         if upstream is None:
@@ -528,12 +566,24 @@ class Connection:
         self.keeps = False
         self._say(status, b"application/json", orjson.dumps({"error": error, "hint": hint}) + b"\n")
 
+    def answered(self, reply: Reply) -> None:
+        """The site's answer is there."""
+        self.waiting = False
+        if not self.closed:
+            self._send_own(reply.status, reply.headers, reply.body)
+            self._go_on()
+
     def _say(self, status: int, kind: bytes, content: bytes) -> None:
+        self._send_own(status, [http1.field(b"Content-Type", kind)], content)
+
+    def _send_own(self, status: int, given: http1.Headers, content: bytes) -> None:
         keeps = self.keeps and self.asking.done and not self.draining
-        headers = [http1.field(b"Content-Type", kind), http1.field(b"Content-Length", b"%d" % len(content))]
+        headers = [*given]
+        if status != 304:  # the length of what is not sent would be a guess
+            headers.append(http1.field(b"Content-Length", b"%d" % len(content)))
         headers += [] if keeps else [http1.field(b"Connection", b"close")]
         head = http1.head_of(b"HTTP/1.1 %d %b" % (status, _REASONS.get(status, b"")), headers)
-        bare = self.head is not None and self.head.method == b"HEAD"
+        bare = status == 304 or (self.head is not None and self.head.method == b"HEAD")
         self.out.client(head if bare else head + content)
         self._reset()
         if not keeps:
@@ -543,6 +593,13 @@ class Connection:
         self.closed = True
         self.inbox.clear()
         self.out.close_client()
+
+
+def path_of(target: bytes) -> bytes:
+    """The path that a request names, as it stands; that of a whole address too."""
+    if not target.startswith(b"/") and b"://" in target:
+        target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
+    return target.partition(b"?")[0]
 
 
 def _is_stream(head: http1.Response) -> bool:
@@ -561,12 +618,17 @@ def _name_of(host: bytes) -> str:
 
 _REASONS: dict[int, Any] = {
     200: b"OK",
+    303: b"See Other",
+    304: b"Not Modified",
     400: b"Bad Request",
+    401: b"Unauthorized",
     403: b"Forbidden",
     404: b"Not Found",
     405: b"Method Not Allowed",
     408: b"Request Timeout",
+    429: b"Too Many Requests",
     431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
     501: b"Not Implemented",
     502: b"Bad Gateway",
     503: b"Service Unavailable",

@@ -12,10 +12,10 @@ import ssl
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from tokenops import exchange, jsonl, proxy, store, when
+from tokenops import exchange, http1, jsonl, proxy, store, when
 from tokenops.events import Event
 from tokenops.exchange import Upstream
 
@@ -25,6 +25,7 @@ POOL_S = 20.0  # shorter than any vendor keeps an idle connection
 GRACE_S = 1.0  # for an answer to begin after the client said that it will send no more
 LINGER_S = 2.0
 FLUSH_S = 0.3
+REST_S = 0.7  # a browser asks for a page and what belongs to it within less
 _HIGH = 256 << 10
 _MOST_WAITING = 200_000
 
@@ -266,11 +267,12 @@ class Client(asyncio.Protocol):
         if self.transport.is_closing():
             return
         self.lingering = True
-        if self.transport.can_write_eof():
+        try:
             self.transport.write_eof()
-            self.timer = asyncio.get_running_loop().call_later(LINGER_S, self.transport.close)
-        else:
+        except OSError:  # the client is gone already
             self.transport.close()
+        else:
+            self.timer = asyncio.get_running_loop().call_later(LINGER_S, self.transport.close)
 
     def abort_client(self) -> None:
         """Cut the connection."""
@@ -348,6 +350,36 @@ class Client(asyncio.Protocol):
         """Record these."""
         self.server.writer.add(found)
 
+    def ask(self, head: http1.Request) -> None:
+        """Have the site answer, in its thread: the proxy's own work goes on meanwhile."""
+        site = self.server.settings.site
+        assert site is not None
+        self.server.busy()
+        self.server.site_thread.submit(site.answer, head).add_done_callback(self._answered)
+
+    def _answered(self, done: Future[proxy.Reply]) -> None:
+        """In the site's thread: back to the loop."""
+        loop = self.server.loop
+        if loop is not None and not done.cancelled():
+            with contextlib.suppress(RuntimeError):  # it is closing
+                loop.call_soon_threadsafe(self._reply, done)
+
+    def _reply(self, done: Future[proxy.Reply]) -> None:
+        self.server.calm()
+        error = done.exception()
+        if error is not None:
+            self.server.say(f"an answer failed: {type(error).__name__}: {error}; run tok-status to see what is wrong")
+        reply = done.result() if error is None else proxy.Reply(500, [], b"")
+        if reply.wait_ms:
+            self.timer = asyncio.get_running_loop().call_later(reply.wait_ms / 1000, self._send, reply)
+        else:
+            self._send(reply)
+
+    def _send(self, reply: proxy.Reply) -> None:
+        if not self.transport.is_closing():
+            self.connection.answered(reply)
+            self.settle()
+
     def ended(self, one: exchange.Exchange, now: int, error: str) -> None:
         """Record what this gives, soon."""
         self.server.writer.end((one, now, error))
@@ -356,8 +388,11 @@ class Client(asyncio.Protocol):
 class Server:
     """The proxy at work."""
 
-    def __init__(self, settings: proxy.Settings, writer: Writer, head_s: float) -> None:
-        self.settings, self.writer, self.head_s = settings, writer, head_s
+    def __init__(self, settings: proxy.Settings, writer: Writer, head_s: float, say: Callable[[str], None]) -> None:
+        self.settings, self.writer, self.head_s, self.say = settings, writer, head_s, say
+        self.site_thread = ThreadPoolExecutor(1)
+        self.resting: asyncio.TimerHandle | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.clients: set[Client] = set()
         self.pool: dict[Upstream, list[Up]] = {}
         self.draining = False
@@ -378,6 +413,30 @@ class Server:
 
                     self._tls.load_verify_locations(certifi.where())
         return self._tls
+
+    def busy(self) -> None:
+        """A request for the site came: what there may be time for later waits."""
+        if self.resting is not None:
+            self.resting.cancel()
+
+    def calm(self) -> None:
+        """An answer of the site is there: if no other request follows soon, there is time."""
+        self.busy()
+        if self.loop is not None and self.settings.site is not None:
+            self.resting = self.loop.call_later(REST_S, self.rest)
+
+    def rest(self) -> None:
+        """Let the site do one thing that nobody waits for."""
+        if self.settings.site is not None:
+            self.site_thread.submit(self.settings.site.rest).add_done_callback(self._rested)
+
+    def _rested(self, done: Future[bool]) -> None:
+        loop, error = self.loop, None if done.cancelled() else done.exception()
+        if error is not None:
+            self.say(f"{type(error).__name__}: {error}; the dashboard shows what it knew before")
+        elif loop is not None and not done.cancelled() and done.result():
+            with contextlib.suppress(RuntimeError):  # it is closing
+                loop.call_soon_threadsafe(self.calm)
 
     def pooled(self, upstream: Upstream) -> Up | None:
         """An idle connection; the one used last, which is least likely to be stale."""
@@ -449,12 +508,14 @@ async def serve(
     """Serve until a signal; then let requests under way end, for at most `grace` seconds. Raises OSError."""
     loop = asyncio.get_running_loop()
     writer = Writer(folder, say)
-    server = Server(settings._replace(headroom=writer.headroom), writer, head_s)
+    server = Server(settings._replace(headroom=writer.headroom), writer, head_s, say)
+    server.loop = loop
     listener = await loop.create_server(lambda: Client(server), host, port, backlog=2048)
     asked: asyncio.Queue[int] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.put_nowait, number)
     ready(listener.sockets[0].getsockname()[1])
+    server.rest()
 
     async def sweeping() -> None:
         while True:
@@ -474,6 +535,8 @@ async def serve(
         await asyncio.sleep(0)
     finally:
         sweeper.cancel()
+        server.loop = None
+        server.site_thread.shutdown(wait=False, cancel_futures=True)
         await writer.close()
 
 

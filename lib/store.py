@@ -213,6 +213,7 @@ class Pool:
     def __init__(self) -> None:
         self.lines: dict[str, bytes] = {}
         self.same: dict[str, str] = {}  # identity -> that of the record it was found to be another sighting of
+        self.planes: dict[str, str] = {}  # identity -> how it was seen, of those that have an alias
         self.pairs = events.Pairs()
 
     def add(self, name: str, line: bytes) -> None:
@@ -240,7 +241,9 @@ class Pool:
 
         Log and wire share no id for some clients; an alias of session and counts pairs one sighting of each plane.
         """
-        first = self.pairs.first(orjson.loads(line))
+        event = orjson.loads(line)
+        self.planes[name] = events.plane_of(event)
+        first = self.pairs.first(event)
         if first != name:
             self.same[name] = first
         return first
@@ -256,18 +259,28 @@ def scan(folder: str, since: str = "", until: str = "9", refuse: Refuse = lambda
     """
     first = when.stamp(when.moment(since) - when.DAY)[:10] if since else ""
     last = when.stamp(when.moment(until) - 1 + when.DAY)[:10] if until != "9" else "9"
-    before, previous = Pool(), ""
     begin, end = since.encode(), until.encode()
+    for _, pool in pools(folder, first, last, refuse):
+        yield from _spanned(pool, begin, end)
+
+
+def pools(
+    folder: str, first: str = "", last: str = "9", refuse: Refuse = lambda place, why: None
+) -> Iterator[tuple[str, Pool]]:
+    """The days from `first` to `last`, each with those sightings of its records that lie in the next day's files."""
+    before, previous = Pool(), ""
     for day in days(folder, first, last):
         if previous and not follows(previous, day.name):
-            yield from _spanned(before, begin, end)
-            before = Pool()
+            yield previous, before
+            before, previous = Pool(), ""
         pool = Pool()
         for name, line in sightings(day, refuse):
             (before if name in before or (name not in pool and before.awaits(line)) else pool).add(name, line)
-        yield from _spanned(before, begin, end)
+        if previous:
+            yield previous, before
         before, previous = pool, day.name
-    yield from _spanned(before, begin, end)
+    if previous:
+        yield previous, before
 
 
 def follows(day: str, other: str) -> bool:
@@ -294,18 +307,18 @@ def remember(folder: str, paths: dict[str, str]) -> None:
             home.replace(path, orjson.dumps((home.read_json(path) or {}) | paths, option=orjson.OPT_SORT_KEYS))
 
 
-def of_kind(folder: str, kind: str, since: str = "") -> Iterator[Event]:
-    """The records of a rare kind since a moment, in order of their days, once each."""
-    return (record for record in holding(folder, f'"kind":"{kind}"', since) if record["kind"] == kind)
+def of_kind(folder: str, kind: str, since: str = "", last: str = "9") -> Iterator[Event]:
+    """The records of a rare kind since a moment, up to a day, in order of their days, once each."""
+    return (record for record in holding(folder, f'"kind":"{kind}"', since, last) if record["kind"] == kind)
 
 
-def holding(folder: str, text: str, since: str = "") -> Iterator[Event]:
+def holding(folder: str, text: str, since: str = "", last: str = "9") -> Iterator[Event]:
     """The records since a moment in which some text stands, found without reading those between; sightings joined.
 
     Sightings of one record on two days are joined only where both hold the text.
     """
     known: dict[str, Event] = {}
-    for day in days(folder, since[:10]):
+    for day in days(folder, since[:10], last):
         for _, line in _holding(day, text.encode()):
             record = _record(line)
             if record is not None and record["ts"] >= since:

@@ -122,15 +122,15 @@ def document(width: int, height: int, title: str, desc: str, parts: Iterable[str
     labels = f'role="img" aria-labelledby="{name}-t" aria-describedby="{name}-d"'
     body = "".join(parts).replace(OWN, f"{name}-")
     sheet = f"<style>{css()}</style>" if style else ""
-    patterns = _patterns(name) if f"url(#{name}" in body else ""
+    defs = patterns(name) if f"url(#{name}" in body else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="tok" {size} {labels}>'
         f'<title id="{name}-t">{text(title)}</title><desc id="{name}-d">{text(desc)}</desc>'
-        f"{sheet}{patterns}{body}</svg>\n"
+        f"{sheet}{defs}{body}</svg>\n"
     )
 
 
-def _patterns(name: str) -> str:
+def patterns(name: str) -> str:
     """Stripes for what is unknown, and three weaves that tell parts of a stack apart without their colours."""
     weaves = {
         "gap": ("stripe", 6, "M0 6L6 0"),

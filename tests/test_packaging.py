@@ -23,9 +23,10 @@ THIRD_PARTY = {"orjson", "yaml", "tabulate", "dateutil", "httpx", "mcp", "wcwidt
 # The order of modules: each imports only from those before it.
 LAYERS = [
     "__init__", "when", "jsonl", "events", "home", "catalog", "names", "cards", "pricing", "config", "projects", "scan", "workers",
-    "raw", "database", "read_claude", "read_codex", "prompts", "language", "commands", "work", "work_claude", "work_codex", "read_opencode", "read_kilo", "read_gemini", "copilot_otel", "read_copilot", "read_qwen", "read_kimi", "read_pi", "read_openclaw", "read_amp", "read_droid", "read_goose", "read_hermes", "read_cursor", "read_stats_cache", "limits", "read_claude_usage", "read_claude_stream", "read_codex_exec", "read_otel", "clients", "readers", "gather", "rollup", "show", "price_tables", "price_litellm", "price_genai", "price_packages", "price_check", "price_causes", "price_files", "price_lint", "price_history", "price_edit", "price_propose", "price_report", "price_show", "price_override", "charts", "svg", "panels", "plots", "costs", "plans", "coverage", "store", "windows", "meters", "forecast", "backtest", "scores", "headroom", "statusline", "sync", "follow", "summaries", "buckets", "pace", "burn", "burn_table", "burn_chart", "anomalies", "carry", "budget", "spend", "plan_headroom", "upkeep",
+    "raw", "database", "read_claude", "read_codex", "prompts", "language", "commands", "work", "work_claude", "work_codex", "read_opencode", "read_kilo", "read_gemini", "copilot_otel", "read_copilot", "read_qwen", "read_kimi", "read_pi", "read_openclaw", "read_amp", "read_droid", "read_goose", "read_hermes", "read_cursor", "read_stats_cache", "limits", "read_claude_usage", "read_claude_stream", "read_codex_exec", "read_otel", "clients", "readers", "gather", "rollup", "show", "price_tables", "price_litellm", "price_genai", "price_packages", "price_check", "price_causes", "price_files", "price_origins", "price_lint", "price_history", "price_edit", "price_propose", "price_report", "price_show", "price_override", "charts", "svg", "panels", "plots", "costs", "plans", "coverage", "store", "windows", "meters", "forecast", "backtest", "scores", "headroom", "statusline", "claims", "reconcile_prices", "reconcile_sessions", "reconcile_vendors", "reconcile", "reconcile_table", "sync", "follow", "summaries", "buckets", "pace", "burn", "burn_table", "burn_chart", "anomalies", "carry", "budget", "spend", "plan_headroom", "upkeep",
     "redaction", "repeats", "conversations", "averages", "coach", "replies", "coach_table",
     "provenance", "status", "wiring", "doctor", "scorecard", "score_log", "steps", "waste", "trace", "cheaper", "coach_log", "git", "tasks", "guard", "guard_budget", "jsonc", "hooks", "polls", "credentials", "reports", "poll_codex", "poll_anthropic", "poll_openai", "poll_openrouter", "poll_copilot", "poll_cursor", "fetch", "pollers", "polled", "polling",
+    "shipment", "outbox", "targets", "courier", "ship_clickhouse", "ship_folder", "ship_otlp", "shipping",
     "hosts", "hints", "edits", "changes", "setup", "advice", "demo", "manual", "completions",
     "usage", "wire", "http1", "websocket", "optimise", "exchange", "proxy", "sockets", "providers", "dash_auth", "tools", "agent",
     "markup", "fluid", "outlook", "dash_log", "dash_ask", "dash_bars", "dash_data", "dash_tasks", "dash_view", "dash_gauges", "dash_tables", "dash_figures", "dash_score", "dash_waste", "dash_page", "dash_api", "dash", "cli", "dash_edge",
@@ -83,7 +84,10 @@ def test_a_wheel_works_in_an_empty_environment(tmp_path: pathlib.Path) -> None:
             "cp",
             "-a",
             "--no-preserve=timestamps",
-            *(str(ROOT / n) for n in ("bin", "lib", "catalog", "pyproject.toml", "README.md", "LICENSE", "THIRD_PARTY_NOTICES")),
+            *(
+                str(ROOT / n)
+                for n in ("bin", "lib", "catalog", "pyproject.toml", "README.md", "LICENSE", "THIRD_PARTY_NOTICES")
+            ),
             "-t",
             _made(copy),
         ],

@@ -1,0 +1,321 @@
+"""The dashboard as a site: a request's head in, an answer out. Neither sockets nor a clock.
+
+Who may see it is asked first, of everything: without the token there is one answer, whatever the path, method or host.
+A path is known or it is not; nothing is decoded, shortened or guessed.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+from urllib.parse import parse_qsl, urlencode
+
+import orjson
+
+from tokenops import dash_api, dash_ask, dash_auth, dash_page, http1, summaries, tools
+from tokenops.dash_view import Gatherer
+from tokenops.http1 import Headers, Request, field
+from tokenops.proxy import Reply
+
+PAGE = "/dashboard"
+ASSETS = {"/dashboard/page.css": "text/css", "/dashboard/page.js": "text/javascript"}
+PUBLIC = (b"/healthz", b"/readyz", b"/version")
+_JSON = "application/json"
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+_ALWAYS = [
+    field(b"Content-Security-Policy", _POLICY.encode()),
+    field(b"X-Content-Type-Options", b"nosniff"),
+    field(b"X-Frame-Options", b"DENY"),
+    field(b"Referrer-Policy", b"no-referrer"),
+    field(b"Cross-Origin-Opener-Policy", b"same-origin"),
+    field(b"Cross-Origin-Resource-Policy", b"same-origin"),
+]
+# What is smaller is not worth packing.
+_LEAST_PACKED = 1400
+MOST_KEPT = 32
+
+
+class Asked(NamedTuple):
+    """A request, taken apart: what the dashboard looks at of it."""
+
+    method: bytes
+    path: str
+    query: list[tuple[str, str]]
+    headers: Headers
+    authority: str  # of a target that names one
+
+    def first(self, name: bytes) -> str:
+        """The first value of a header, "" for none."""
+        return next(iter(http1.values(self.headers, name)), b"").decode("latin-1")
+
+    def given(self, name: str) -> str:
+        """The first value of a parameter, "" for none."""
+        return next((value for key, value in self.query if key == name), "")
+
+    @property
+    def html(self) -> bool:
+        """Whether the answer is for a person."""
+        return "text/html" in self.first(b"accept")
+
+
+def asked(head: Request) -> Asked:
+    """A request's head, taken apart."""
+    target, authority = head.target.decode("latin-1"), ""
+    if not target.startswith("/") and "://" in target:
+        authority, slash, rest = target.partition("://")[2].partition("/")
+        target = f"{slash}{rest}"
+    path, _, query = target.partition("?")
+    return Asked(head.method, path, parse_qsl(query, keep_blank_values=True, max_num_fields=None), head.headers, authority)
+
+
+class Edge(NamedTuple):
+    """What the process lends a site: it takes in what is new, before an answer and after one, and knows the user's token.
+
+    `fresh` is told whether a page is opened, `token` gives "" where that of the file counts.
+    """
+
+    fresh: Callable[[bool], None] = lambda opened: None
+    rest: Callable[[], bool] = lambda: False
+    token: Callable[[], str] = lambda: ""
+
+
+NO_EDGE = Edge()
+
+
+class Site:
+    """The dashboard of one log. `hosts`: what a Host may say; `clock`: milliseconds of the real time, for secrets.
+
+    `alone`: every path but the public ones is its.
+    """
+
+    def __init__(
+        self, folder: str, gatherer: Gatherer, clock: Callable[[], int], alone: bool = True, edge: Edge = NO_EDGE
+    ) -> None:
+        self.folder, self.gatherer, self.clock, self.alone, self.edge = folder, gatherer, clock, alone, edge
+        self.hosts: frozenset[str] = frozenset()
+        self.throttle = dash_auth.Throttle()
+        self.kept: dict[tuple[str, str], tuple[str, Headers, bytes, bytes]] = {}
+
+    def token(self) -> str:
+        """The token that counts. Raises dash_auth.Wrong, OSError."""
+        return self.edge.token() or dash_auth.token(self.folder)
+
+    def rest(self) -> bool:
+        """Do one thing that there is time for while nobody asks; whether there is more."""
+        return self.edge.rest()
+
+    def owns(self, path: bytes) -> bool:
+        """Whether a path is the dashboard's to answer."""
+        if self.alone:
+            return path not in PUBLIC
+        return path in (b"/dashboard", b"/api") or path.startswith((b"/dashboard/", b"/api/"))
+
+    def answer(self, head: Request) -> Reply:
+        """The answer to a request. Raises OSError."""
+        try:
+            request = asked(head)
+        except ValueError:
+            return self._refused(Asked(head.method, "", [], head.headers, ""), 401, *_WHO)
+        trusted = self._trusted(request)
+        try:
+            cookie = self._allowed(request, trusted)
+        except dash_auth.Wrong as error:
+            return self._refused(request, 503, str(error), "then ask again")
+        if cookie is None:
+            wait = self.throttle.wait_ms(self.clock()) if self._guessed(request) else 0
+            if wait is None:
+                return self._refused(request, 429, "too many wrong tokens at once", "wait a minute")
+            return self._refused(request, 401, *_WHO)._replace(wait_ms=wait)
+        if not trusted:
+            return self._refused(
+                request, 403, "this Host or Origin is not the dashboard's", "open it by 127.0.0.1, with its port"
+            )
+        return self._for_bearer(request, cookie)
+
+    # Who asks.
+
+    def _trusted(self, request: Asked) -> bool:
+        """Whether a request was meant for here: no other site's page sends it, and no other name leads to it."""
+        hosts = [value.decode("latin-1").lower() for value in http1.values(request.headers, b"host")]
+        hosts += [request.authority.lower()] if request.authority else []
+        known = dash_auth.origins(self.hosts)
+        origins = [value.decode("latin-1").lower() for value in http1.values(request.headers, b"origin")]
+        if not hosts or not all(host in self.hosts for host in hosts) or not all(one in known for one in origins):
+            return False
+        if request.first(b"sec-fetch-site") in ("cross-site", "same-site"):
+            # A link that somebody follows is fine; what another page fetches, frames or sends is not.
+            return request.first(b"sec-fetch-mode") == "navigate" and request.first(b"sec-fetch-dest") == "document"
+        return True
+
+    def _allowed(self, request: Asked, trusted: bool) -> str | None:
+        """None for who may not see it; else a new cookie for who should have one, or "". Raises dash_auth.Wrong, OSError."""
+        held, now = self.token(), self.clock()
+        bearer = request.first(b"authorization").partition(" ")
+        if bearer[0].lower() == "bearer" and dash_auth.same(bearer[2].strip(), held):
+            return ""
+        if (given := request.given("token")) and dash_auth.same(given, held):
+            return dash_auth.cookie(held, now)
+        left = max((dash_auth.cookie_left(value, held, now) for value in _cookies(request)), default=0)
+        if left:
+            return dash_auth.cookie(held, now) if left < dash_auth.COOKIE_S // 2 else ""
+        if (given := request.given("ticket")) and trusted and self._opens(request):
+            return dash_auth.cookie(held, now) if dash_auth.redeemed(self.folder, given, now) else None
+        return None
+
+    def _opens(self, request: Asked) -> bool:
+        """Whether a ticket is used by somebody who opens the page, and not by a program that looks at links first."""
+        looks = "prefetch" in (request.first(b"sec-purpose") + request.first(b"purpose")).lower()
+        return request.method == b"GET" and request.path == PAGE and not looks
+
+    def _guessed(self, request: Asked) -> bool:
+        """Whether a secret was given that is none; a cookie that is over is no guess."""
+        return bool(request.first(b"authorization") or request.given("token") or request.given("ticket"))
+
+    # What is answered.
+
+    def _for_bearer(self, request: Asked, cookie: str) -> Reply:
+        """The answer to who may see it."""
+        if request.method not in (b"GET", b"HEAD"):
+            reply = self._refused(request, 405, "only GET and HEAD are answered here", "nothing is changed by this address")
+            return reply._replace(headers=[*reply.headers, field(b"Allow", b"GET, HEAD")])
+        path, query = request.path, [(name, value) for name, value in request.query if name not in ("token", "ticket")]
+        cookies = [field(b"Set-Cookie", value) for value in dash_auth.set_cookie(cookie)] if cookie else []
+        if len(query) != len(request.query) or path in ("/", "/dashboard/"):
+            if not _known(path):
+                return self._refused(request, 404, *_NOTHING)
+            place = PAGE if path in ("/", "/dashboard/") else path
+            clean = f"{place}?{urlencode(query)}" if query else place
+            location = field(b"Location", clean.encode())
+            return Reply(303, [*_ALWAYS, field(b"Cache-Control", b"no-store"), location, *cookies], b"")
+        reply = self._data(request, path, dict(query))
+        return reply._replace(headers=[*reply.headers, *cookies]) if cookies else reply
+
+    def _data(self, request: Asked, path: str, query: dict[str, str]) -> Reply:
+        if path in ASSETS:
+            return self._asset(request, path)
+        if path != PAGE and not (path.startswith(dash_api.ROOT) and dash_api.known(path[len(dash_api.ROOT) :])):
+            return self._refused(request, 404, *_NOTHING)
+        try:
+            self.edge.fresh(path == PAGE and not request.first(b"if-none-match"))
+            return self._fresh(request, path, query)
+        except (tools.Failed, dash_ask.Bad) as error:
+            return self._refused(request, 400, str(error), "docs/dashboard.md says what can be asked")
+        except dash_api.Missing as error:
+            return self._refused(request, 404, str(error), "see /api/workflows")
+        except dash_api.Off as error:
+            return self._refused(request, 503, str(error), error.hint)
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            return self._refused(request, 503, f"{place}{error.strerror}", "run tok-status to see what is wrong")
+
+    def _fresh(self, request: Asked, path: str, query: dict[str, str]) -> Reply:
+        """Data; where nothing has changed since it was asked for last, only that."""
+        sizes = summaries.sizes_of(self.folder)
+        state = self.gatherer.state(sizes)
+        name = (path, urlencode(sorted(query.items())))
+        etag = _etag(state, *name)
+        if _matches(request, etag):
+            return Reply(304, [*_ALWAYS, field(b"ETag", etag.encode()), field(b"Cache-Control", b"no-store")], b"")
+        held = self.kept.pop(name, None)
+        if held is None or held[0] != etag:
+            if path == PAGE:
+                kind, body = "text/html", dash_page.page(self.gatherer.view(dash_ask.asked(query), sizes), etag)
+            else:
+                found = dash_api.answer(self.gatherer, path[len(dash_api.ROOT) :], query)
+                kind, body = _JSON, orjson.dumps(found) + b"\n"
+            etag = _etag(self.gatherer.state(sizes), *name)  # what is worked out along the way may be newer
+            headers = [*_ALWAYS, *_typed(kind), field(b"Cache-Control", b"no-store"), field(b"ETag", etag.encode())]
+            held = (etag, headers, body, gzip.compress(body, 4, mtime=0))
+        self.kept[name] = held
+        while len(self.kept) > MOST_KEPT:
+            del self.kept[next(iter(self.kept))]
+        return _packed(request, 200, *held[1:])
+
+    def _asset(self, request: Asked, path: str) -> Reply:
+        name = path.rpartition("/")[2]
+        body, version = dash_page.asset(name), dash_page.version(name)
+        etag = _etag(version, path)
+        keep = b"private, max-age=31536000, immutable" if request.given("v") == version else b"private, no-cache"
+        headers = [*_ALWAYS, field(b"ETag", etag.encode()), field(b"Cache-Control", keep)]
+        if _matches(request, etag):
+            return Reply(304, headers, b"")
+        return _packed(request, 200, [*headers, *_typed(ASSETS[path])], body, _packed_asset(name))
+
+    def _refused(self, request: Asked, status: int, error: str, hint: str) -> Reply:
+        """Why there is no answer, for a person or a program."""
+        again = False
+        if status == 401 and request.first(b"sec-fetch-site") == "cross-site":
+            # Browsers leave a strict cookie out where a link of another site led here; asking once more brings it.
+            again = (
+                request.first(b"sec-fetch-mode") == "navigate" and request.method == b"GET" and not self._guessed(request)
+            )
+        if request.html:
+            kind, body = "text/html", dash_page.refusal(status, error, hint, again)
+        else:
+            kind, body = _JSON, orjson.dumps({"error": error, "hint": hint}) + b"\n"
+        headers = [*_ALWAYS, *_typed(kind), field(b"Cache-Control", b"no-store")]
+        if status == 401:
+            headers.append(field(b"WWW-Authenticate", b'Bearer realm="tokenops"'))
+        return Reply(status, headers, body)
+
+
+_WHO = ("this needs the dashboard's token", "run tok-dash url and open what it prints")
+_NOTHING = ("there is nothing at this address", "the page is /dashboard; docs/dashboard.md lists the API")
+
+
+@functools.cache
+def _packed_asset(name: str) -> bytes:
+    return gzip.compress(dash_page.asset(name), 9, mtime=0)
+
+
+def _known(path: str) -> bool:
+    """Whether there is something at a path."""
+    api = path.startswith(dash_api.ROOT) and dash_api.known(path[len(dash_api.ROOT) :])
+    return path in (PAGE, "/", "/dashboard/") or path in ASSETS or api
+
+
+def _cookies(request: Asked) -> list[str]:
+    """The values of our cookie; a browser may send several of one name."""
+    found = []
+    for header in http1.values(request.headers, b"cookie"):
+        for part in header.decode("latin-1").split(";"):
+            name, _, value = part.strip().partition("=")
+            if name == dash_auth.COOKIE:
+                found.append(value.strip('"'))
+    return found
+
+
+def _etag(*parts: str) -> str:
+    return f'W/"{hashlib.blake2b(orjson.dumps(parts), digest_size=12).hexdigest()}"'
+
+
+def _matches(request: Asked, etag: str) -> bool:
+    given = [
+        one.strip()
+        for value in http1.values(request.headers, b"if-none-match")
+        for one in value.decode("latin-1").split(",")
+    ]
+    return any(one.removeprefix("W/") == etag.removeprefix("W/") for one in given)
+
+
+def _typed(kind: str) -> Headers:
+    return [field(b"Content-Type", f"{kind}; charset=utf-8".encode() if kind != _JSON else kind.encode())]
+
+
+def _packed(request: Asked, status: int, headers: Headers, body: bytes, packed: bytes) -> Reply:
+    """The answer, packed for who can unpack it."""
+    codings: Mapping[str, str] = {
+        name.strip(): rest.replace(" ", "")
+        for name, _, rest in (one.partition(";") for one in request.first(b"accept-encoding").split(","))
+    }
+    takes = "gzip" in codings and codings["gzip"] not in ("q=0", "q=0.0")
+    vary = field(b"Vary", b"Accept-Encoding")
+    if takes and len(body) > _LEAST_PACKED:
+        return Reply(status, [*headers, vary, field(b"Content-Encoding", b"gzip")], packed)
+    return Reply(status, [*headers, vary], body)

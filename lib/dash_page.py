@@ -1,0 +1,259 @@
+"""The dashboard's page as HTML: whole, readable without a script, and the same as a file that stands alone.
+
+The script only fetches it anew and changes what differs; it makes nothing of its own. No style and no script is inline.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import os
+
+from tokenops import dash_figures, dash_gauges, dash_score, dash_tables, dash_waste, svg, when
+from tokenops.dash_view import EMPTY, LOADING, View
+from tokenops.markup import Html, join, tag
+
+SPANS = {"today": "Today", "24h": "24 h", "7d": "7 d", "30d": "30 d", "90d": "90 d", "365d": "1 y"}
+_FOLDER = os.path.join(os.path.dirname(__file__), "page")
+SCHEME = "light dark"
+
+
+@functools.cache
+def asset(name: str) -> bytes:
+    """A file of the page: page.css (with the charts' own), page.js or icon.svg. Raises OSError."""
+    with open(os.path.join(_FOLDER, name), "rb") as file:
+        content = file.read()
+    return content + svg.css().encode() if name == "page.css" else content
+
+
+@functools.cache
+def version(name: str) -> str:
+    """A name for a file's content, so that a browser may keep it for good."""
+    return hashlib.blake2b(asset(name), digest_size=8).hexdigest()
+
+
+def page(view: View, etag: str = "") -> bytes:
+    """The page as tok-dash serves it."""
+    head = (
+        tag("link", rel="stylesheet", href=f"/dashboard/page.css?v={version('page.css')}"),
+        tag("link", rel="icon", href=_icon(), type="image/svg+xml"),
+        tag("script", type="module", src=f"/dashboard/page.js?v={version('page.js')}"),
+        tag("noscript", tag("meta", http_equiv="refresh", content="3")) if view.state == LOADING else None,
+    )
+    return _document(view, head, True, etag)
+
+
+def _icon() -> str:
+    """The icon as an address of its own: browsers ask for one each time the page's address changes."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(asset('icon.svg')).decode()}"
+
+
+def standalone(view: View) -> bytes:
+    """The page as a file that needs nothing and asks nobody: a policy of its own forbids it to."""
+    style = asset("page.css").decode()
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    head = (
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="referrer", content="no-referrer"),
+        tag("style", Html(style)),
+    )
+    return _document(view, head, False, "")
+
+
+def _document(view: View, head: tuple[Html | None, ...], live: bool, etag: str) -> bytes:
+    meta = (
+        tag("meta", charset="utf-8"),
+        tag("title", _title(view)),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content=SCHEME),
+        tag("meta", name="etag", content=etag) if etag else None,
+    )
+    skip = tag("a", "Skip to the numbers", href="#main", class_="away skip")
+    main = tag("main", *_sections(view, live), id="main", data_state=view.state)
+    body = tag("body", skip if live else None, _header(view, live), main, _footer(view, live), dash_gauges.pattern())
+    return f"<!doctype html>\n{tag('html', tag('head', *meta, *head), body, lang='en')}\n".encode()
+
+
+def _title(view: View) -> str:
+    known = (
+        [row["headroom_pct"] for row in view.budgets if row["headroom_pct"] is not None]
+        if isinstance(view.budgets, list)
+        else []
+    )
+    return f"{min(known)}% left - TokenOps" if known else "TokenOps"
+
+
+# Above.
+
+
+def _header(view: View, live: bool) -> Html:
+    brand = tag("h1", Html(asset("icon.svg").decode()), "TokenOps")
+    if live:
+        return tag("header", tag("div", brand, _status(view, live), class_="brand"), _filters(view), class_="top")
+    said = [dash_tables.span_name(view), *(f"{name} {value}" for name, value in _filtered(view))]
+    return tag("header", tag("div", brand, _status(view, live), class_="brand"), tag("p", "; ".join(said)), class_="top")
+
+
+def _status(view: View, live: bool) -> Html:
+    """As of when the numbers are. The script says here when it cannot fetch newer ones."""
+    seen = view.as_of if view.as_of else when.stamp(view.now)
+    local = when.local(when.moment(seen), view.tz)
+    day = "" if live and local.date() == when.local(view.now, view.tz).date() else f"{local:%Y-%m-%d} "
+    said = tag("time", f"{day}{local:%H:%M:%S}", datetime=seen)
+    zone = f" {when.zone_name(view.tz)}"
+    text = join("as of ", said, zone) if view.as_of else join("never synced; ", said, zone)
+    message = tag("span", id="message", role="status") if live else None
+    return tag("p", tag("span", class_="lamp"), tag("span", text, id="as-of"), message, id="status")
+
+
+def _filtered(view: View) -> list[tuple[str, str]]:
+    ask = view.ask
+    return [
+        (name, value) for name, value in (("client", ask.client), ("project", ask.project), ("model", ask.model)) if value
+    ]
+
+
+def _filters(view: View) -> Html:
+    """A form that works as it stands; the script sends it as soon as something is changed."""
+    ask = view.ask
+    spans = SPANS if ask.since in SPANS else {**SPANS, ask.since: f"since {ask.since}"}
+    pills = [
+        tag("label", tag("input", type="radio", name="since", value=since, checked=since == ask.since), name)
+        for since, name in spans.items()
+    ]
+    choices = view.spent.choices
+    selects = [_select(name, getattr(ask, name), list(choices.get(name, ()))) for name in ("client", "project", "model")]
+    until = tag("input", type="hidden", name="until", value=ask.until) if ask.until else None
+    clear = None
+    if _filtered(view) or ask.until:
+        clear = tag("a", "Clear", href=dash_tables.address(view, client="", project="", model="", until=""), class_="clear")
+    return tag(
+        "form",
+        tag("fieldset", tag("legend", "Span", class_="away"), *pills, class_="pills"),
+        *selects,
+        until,
+        tag("button", "Apply", type="submit"),
+        clear,
+        id="filters",
+        method="get",
+        action="/dashboard",
+        aria_label="What is shown",
+    )
+
+
+def _select(name: str, chosen: str, values: list[str]) -> Html:
+    known = sorted({*values, chosen} - {""})
+    options = [tag("option", f"All {name}s", value="", selected=not chosen)]
+    options += [tag("option", value, value=value, selected=value == chosen) for value in known]
+    about = tag("span", name.capitalize(), class_="away")
+    return tag("label", about, tag("select", *options, name=name), class_="set" if chosen else None)
+
+
+# Between.
+
+
+def _sections(view: View, live: bool) -> list[Html | None]:
+    spent = view.spent
+    if view.state == LOADING and live:
+        return [
+            _blank(
+                "Reading your agents' logs for the first time", "The numbers stand here as soon as they are in.", busy=True
+            )
+        ]
+    if view.state in (LOADING, EMPTY):
+        return [
+            _notices(view),
+            _blank("The log is empty", "If agents have run on this machine, these say what is missing:", *_FIRST),
+            dash_gauges.section(view),
+        ]
+    made = [_notices(view), dash_gauges.section(view)]
+    if spent.empty:
+        return [*made, _nothing(view, live), dash_tables.tasks(view)]
+    made.append(dash_tables.tiles(view, spent))
+    if not spent.total:
+        return [*made, _blank("Nothing matches", "No turn of this span has this client, project and model together.")]
+    return [
+        *made,
+        dash_figures.section(view, spent, live),
+        dash_tables.breakdown(view, spent, live),
+        dash_tables.sessions(view, spent),
+        dash_tables.tasks(view),
+        dash_score.section(view),
+        dash_waste.section(view),
+        tag("section", *dash_tables.notes(spent), class_="notes", aria_label="Notes"),
+    ]
+
+
+_FIRST = ("tok-init --detect", "tok-sync", "tok-status")
+
+
+def _blank(title: str, text: str, *commands: str, busy: bool = False) -> Html:
+    """What stands where there is nothing to show, and what to do about it."""
+    steps = dash_gauges.steps(*commands) if commands else None
+    return tag("section", tag("h2", title), tag("p", text), steps, class_="card blank", aria_busy="true" if busy else None)
+
+
+def _nothing(view: View, live: bool) -> Html:
+    """No record in the span: when the last one was."""
+    said = f"The log's last day is {view.last_day}."
+    link = tag("a", "Show the last 12 months", href=dash_tables.address(view, since="365d", until="")) if live else None
+    return tag(
+        "section",
+        tag("h2", f"Nothing in this span ({dash_tables.span_name(view)})"),
+        tag("p", said, " ", link),
+        class_="card blank",
+    )
+
+
+def _notices(view: View) -> Html | None:
+    """What has to be known before anything is believed."""
+    said = []
+    if view.demo:
+        said.append(tag("p", "This log is made up (tok-init --demo). ", tag("code", "tok-init --no-demo"), " removes it."))
+    if not view.as_of and view.state != LOADING:
+        said.append(tag("p", "The log was never synced. ", tag("code", "tok-sync"), " does it, and says what is wrong."))
+    if view.stale:
+        said.append(
+            tag("p", "The log is behind: it was last synced at ", _when(view), ". ", tag("code", "tok-sync"), " says why.")
+        )
+    return tag("div", *said, class_="notices", role="note") if said else None
+
+
+def _when(view: View) -> Html:
+    local = when.local(when.moment(view.as_of), view.tz)
+    return tag("time", f"{local:%Y-%m-%d %H:%M}", datetime=view.as_of)
+
+
+# Below.
+
+
+def _footer(view: View, live: bool) -> Html:
+    said = [
+        "Costs are list prices; what a plan covers is shown at what the API would have charged, not at what you pay. "
+        "Unknown is said as unknown, and is in no sum. ",
+        "A number looks wrong? ",
+        tag("code", "tok-status"),
+        ".",
+    ]
+    keys = (
+        tag("p", "In a chart: left and right, Home and End. The page renews itself every 15 seconds.", class_="keys")
+        if live
+        else None
+    )
+    return tag("footer", tag("p", *said), keys, tag("p", f"TokenOps {view.version}"))
+
+
+def refusal(status: int, error: str, hint: str, again: bool = False) -> bytes:
+    """A page for who may not see the others, or asked what cannot be answered. `again`: it asks once more by itself."""
+    meta = (
+        tag("meta", charset="utf-8"),
+        tag("title", f"{status} - TokenOps"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content=SCHEME),
+        tag("meta", http_equiv="refresh", content="0") if again else None,
+        tag("link", rel="icon", href="data:,"),
+    )
+    body = tag("body", tag("main", tag("h1", error), tag("p", hint)))
+    return f"<!doctype html>\n{tag('html', tag('head', *meta), body, lang='en')}\n".encode()

@@ -1,0 +1,59 @@
+"""The scorecard on the page: eight numbers of tok-score, with their grades where there is enough to grade."""
+
+from __future__ import annotations
+
+from tokenops import dash_gauges, dash_tables
+from tokenops.dash_view import View
+from tokenops.events import Event
+from tokenops.markup import Html, tag
+from tokenops.tools import Failed, Session
+
+NAME, SPAN = "scorecard", "last 7 days"
+_GOOD = {"A": "go", "B": "go", "C": "slow", "D": "stop", "F": "stop"}
+
+
+def card(session: Session) -> Event:
+    """The card of the last seven days. Raises tools.Failed, OSError."""
+    from tokenops import tools
+
+    cards = tools.TOOLS["tokenops_scorecard"].answer(session, {}).found["cards"]
+    if not cards:
+        raise Failed("nothing was done in the last seven days")
+    found: Event = cards[0]
+    return found
+
+
+def section(view: View) -> Html | None:
+    """The scorecard; nothing where none was asked for."""
+    found = view.parts.get(NAME)
+    if found is None:
+        return None
+    title = tag("h2", "Scorecard", " ", tag("small", SPAN))
+    if "error" in found:
+        body: Html = dash_gauges.notice(found)
+    else:
+        body = tag("ul", *(_kpi(name, kpi) for name, kpi in found["kpis"].items()), class_="kpis")
+        overall = found["overall_grade"]
+        said = _grade(overall) if overall else tag("small", "no overall grade: too little is measurable yet")
+        title = tag("header", title, said)
+    return tag("section", tag("div", title, body, class_="card"), id=NAME, aria_label="Scorecard")
+
+
+def _grade(letter: str) -> Html:
+    return tag("data", letter, value=letter, class_=f"badge {_GOOD[letter]}", title=f"grade {letter}")
+
+
+def _kpi(name: str, kpi: Event) -> Html:
+    """One number: its value, its grade, and what it was counted from or what it needs."""
+    value = kpi["value"]
+    shown = dash_tables.UNKNOWN if value is None else f"{value:,.0f} s" if kpi["unit"] == "s" else f"{value:,.2f}%"
+    counted = f"{kpi['numerator']:,} / {kpi['denominator']:,}" if kpi["denominator"] else ""
+    why = [part for part in (counted, kpi.get("why", "")) if part]
+    return tag(
+        "li",
+        tag("span", kpi["title"], class_="name"),
+        tag("b", tag("data", shown, value="" if value is None else value)),
+        _grade(kpi["grade"]) if kpi["grade"] else None,
+        tag("span", "; ".join(why), class_="sub"),
+        data_key=name,
+    )

@@ -1,0 +1,150 @@
+"""All that the dashboard shows at one moment, gathered; what cannot be told is `{error, hint}`, and the rest is told.
+
+Gathering is for one thread: what does not change is kept from answer to answer.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from tokenops import __version__, budget, config, dash_log, headroom, home, plans, pricing, summaries, when
+from tokenops.dash_ask import Ask
+from tokenops.dash_data import Reader, Spent
+from tokenops.dash_tasks import Tasks
+from tokenops.events import Event
+from tokenops.summaries import Sizes
+from tokenops.tools import Failed, Session
+
+# A log that nobody synced for so long is behind.
+STALE_MS = 15 * 60_000
+LOADING, EMPTY, READY = "loading", "empty", "ready"
+
+
+class View(NamedTuple):
+    """What is shown. `as_of`: when the log was last synced, "" if never; `parts`: what other modules add, by name."""
+
+    ask: Ask
+    now: int
+    tz: datetime.tzinfo
+    as_of: str
+    state: str
+    demo: bool
+    spent: Spent
+    budgets: list[Event] | Event
+    plans: Mapping[str, str]  # provider -> the names of its plans for people
+    rules: Mapping[str, float]
+    tasks: list[Event]
+    last_day: str  # of the log
+    parts: Mapping[str, Event]
+    version: str = __version__
+
+    @property
+    def stale(self) -> bool:
+        """Whether the log is behind."""
+        return bool(self.as_of) and self.now - when.moment(self.as_of) > STALE_MS
+
+
+Part = Callable[[Session], Event]
+# What takes long is worked out anew after an answer, not for it, and so seldom that it takes a 300th of the time.
+SELDOM = 300
+
+
+class Slow:
+    """A part that takes long: the page shows what it was, and `renew` is asked when there is time."""
+
+    def __init__(self, tell: Part, clock: Callable[[], float]) -> None:
+        self.tell, self.clock = tell, clock
+        self.known: Event | None = None
+        self.key, self.after, self.turn = "", 0.0, 0
+
+    def value(self, session: Session, key: str) -> Event:
+        """What is known; worked out where nothing is."""
+        if self.known is None:
+            self._renew(session, key)
+        assert self.known is not None
+        return self.known
+
+    def renew(self, session: Session, key: str) -> None:
+        """Work it out anew, where what it is made of has changed and it was not done lately."""
+        if key != self.key and self.clock() >= self.after:
+            before = self.known
+            self._renew(session, key)
+            self.turn += before is not None and before != self.known
+
+    def _renew(self, session: Session, key: str) -> None:
+        begun = self.clock()
+        try:
+            self.known = self.tell(session)
+        except Failed as error:
+            self.known = {"error": str(error), "hint": "run tok-status to see what is wrong"}
+        ended = self.clock()
+        self.key, self.after = key, ended + SELDOM * (ended - begun)
+
+
+class Gatherer:
+    """Gathers views of one log. `files`: what beside the log answers are made of; `parts`: what other modules tell."""
+
+    def __init__(
+        self,
+        session: Session,
+        files: Callable[[], list[str]],
+        parts: Mapping[str, Part] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.session, self.files = session, files
+        self.parts = {name: Slow(part, clock) for name, part in (parts or {}).items()}
+        self.reader = Reader(session.folder)
+        self.tried = False  # whether somebody tried to read the clients' logs for the first time, and is done
+        self.tasks = Tasks(session.folder)
+
+    def renew(self, name: str) -> None:
+        """Work a slow part out anew, where that is due."""
+        key = dash_log.state(self.session.folder, summaries.sizes_of(self.session.folder), self.files())
+        self.parts[name].renew(self.session, key)
+
+    def state(self, sizes: Sizes) -> str:
+        """A name for all that answers are made of. Where time matters, a minute later it is another."""
+        minute = self.session.now() // 60_000
+        turns = [part.turn for part in self.parts.values()]
+        said = f"{dash_log.state(self.session.folder, sizes, self.files())} {minute} {turns} {self.tried} {__version__}"
+        return hashlib.blake2b(said.encode(), digest_size=12).hexdigest()
+
+    def view(self, ask: Ask, sizes: Sizes | None = None) -> View:
+        """What is to be shown. Raises dash_ask.Bad, tools.Failed, OSError."""
+        session, now, tz = self.session, self.session.now(), when.zone(None)
+        sizes = summaries.sizes_of(session.folder) if sizes is None else sizes
+        synced = home.synced(session.folder)
+        as_of = "" if synced is None else when.stamp(synced)
+        state = READY if sizes else EMPTY if synced is not None or self.tried else LOADING
+        settings, catalogue = session.settings(), session.catalogue()
+        covered, names, budgets, rules = self._plans(settings, catalogue, now, tz, as_of)
+        spent = self.reader.spent(ask, now, tz, catalogue, covered, sizes)
+        tasks = self.tasks.rows(now, catalogue, sizes) if sizes else []
+        key = dash_log.state(session.folder, sizes, self.files())
+        more = {name: part.value(session, key) for name, part in self.parts.items()} if sizes else {}
+        last = max(sizes, default="")
+        demo = home.is_demo(session.folder)
+        return View(ask, now, tz, as_of, state, demo, spent, budgets, names, rules, tasks, last, more)
+
+    def _plans(
+        self, settings: config.Config, catalogue: pricing.Catalogue, now: int, tz: datetime.tzinfo, as_of: str
+    ) -> tuple[dict[str, str], dict[str, str], list[Event] | Event, Mapping[str, float]]:
+        """What plans cover, how they are called, what is left of them, and the thresholds."""
+        today = when.bucket(now, "day", tz)
+        try:
+            rules, bound = headroom.thresholds(settings), plans.bindings(settings)
+            covered = plans.covering(settings, today)
+            rows = budget.rows(self.session.folder, now, rules, {one.provider for one in bound}, lambda: catalogue)
+        except (headroom.Wrong, plans.Wrong) as error:
+            wrong: Any = {"error": str(error), "hint": f"mend it in {settings.path}"}
+            return {}, {}, wrong, {}
+        known = plans.known()
+        names = {
+            provider: ", ".join(dict.fromkeys(known[one.plan].display for one in plans.in_force(bound, provider, today)))
+            for provider in covered
+        }
+        return covered, names, [{**row, "as_of": as_of or row["as_of"]} for row in rows], rules["budget"]

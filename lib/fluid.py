@@ -1,0 +1,134 @@
+"""Charts for a page: shapes that stretch with it, and text that does not.
+
+Bars and lines are drawn 1000 units wide and stretched by the browser; numbers and times stand beside them in type of its
+own size, so that a chart is read as well at 380 pixels as at 1600. Nothing needs a script, and nothing an inline style.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+
+from tokenops import charts, panels, svg
+from tokenops.markup import Html, tag
+from tokenops.panels import Bars, Frame, Panel
+from tokenops.svg import path
+
+WIDTH, TOP, LEFT = 1000, 8, 46
+# How many times of the clock have room below a narrow, a middling and a wide chart; and how near to its edges, in percent,
+# half of one has.
+ROOM = (("narrow", 4, 11), ("middling", 7, 6), ("wide", 12, 4))
+
+
+def chart(
+    name: str,
+    panel: Panel,
+    span: tuple[int, int],
+    tz: datetime.tzinfo,
+    now: int,
+    label: str,
+    told: Sequence[tuple[int, int, str]] = (),
+    unknown: Sequence[tuple[int, int]] = (),
+) -> Html:
+    """A chart without its heading. `name`: unique in the page; `label`: what it shows, for who cannot see it.
+
+    `told`: what it says where it is pointed at, from a moment to another; `unknown`: spans of which lines know nothing.
+    """
+    start, end = span[0], max(span[1], span[0] + 1)
+
+    def x(at: int) -> float:
+        return WIDTH * (min(max(at, start), end) - start) / (end - start)
+
+    low, high = panels.scale(panel)
+    frame = Frame(0, WIDTH, TOP, TOP + panel.height, low, high)
+    marks = [mark for mark in charts.ticks(low, high, panels.steps(panel)) if mark <= high * (1 + 1e-9)]
+    rows = [(round(frame.y(mark)) + 0.5, mark) for mark in marks]
+    shapes = [path("".join(f"M0 {y}H{WIDTH}" for y, mark in rows if mark), "grid")]
+    shapes.append(path(f"M0 {round(frame.y(max(low, 0.0))) + 0.5}H{WIDTH}", "axis"))
+    if isinstance(panel, Bars):
+        shapes += panels.bars(frame, panel, x)
+    else:
+        for first, last in unknown:
+            place = f'x="{round(x(first))}" width="{max(round(x(last)) - round(x(first)), 1)}"'
+            shapes.append(f'<rect fill="url(#{svg.OWN}gap)" {place} y="{TOP}" height="{panel.height}"/>')
+        shapes += panels.lines(frame, panel, x, labels=False)
+    shapes += [_hit(frame, x(first), x(last), said) for first, last, said in told]
+    if start < now < end:
+        shapes.append(path(f"M{svg.number(x(now))} {TOP}V{frame.floor}", "axis now"))
+    size = f'viewBox="0 0 {WIDTH} {frame.floor + 2}" preserveAspectRatio="none" height="{frame.floor + 2}"'
+    body = "".join(shapes).replace(svg.OWN, f"{name}-")
+    main = Html(
+        f'<svg class="tok area" id="{name}" {size} role="img" aria-label="{svg.text(label)}">'
+        f"{svg.patterns(name)}{body}</svg>"
+    )
+    return tag("div", _ys(panel, rows, frame.floor + 2), main, _xs(start, end, tz, x), class_="plot")
+
+
+def _ys(panel: Panel, rows: Sequence[tuple[float, float]], height: int) -> Html:
+    """The values of the lines behind a chart."""
+    words = "".join(svg.word(LEFT - 8, y + 3.5, panels.tick(mark, panel.unit), "end mute") for y, mark in rows)
+    return Html(f'<svg class="tok ys" width="{LEFT}" height="{height}" aria-hidden="true">{words}</svg>')
+
+
+def _xs(start: int, end: int, tz: datetime.tzinfo, x: panels.Across) -> Html:
+    """Times below a chart: three sets, of which the page shows the one that has room."""
+    groups = []
+    for room, count, edge in ROOM:
+        moments = charts.times(start, end, tz, count)
+        days_only = len(moments) > 1 and all(day for _, day in moments)
+        words = []
+        for at, day in moments:
+            share = x(at) / WIDTH * 100
+            where = "mid" if edge < share < 100 - edge else "end" if share > 50 else "start"
+            name = charts.day_name(at, tz) if room != "narrow" else charts.day_name(at, tz).partition(" ")[2]
+            first, second = (name, "") if days_only else (charts.clock(at, tz), name)
+            words.append(f'<text class="{where} mute" x="{svg.number(share)}%" y="13">{svg.text(first)}</text>')
+            if second and (day or ((at, day) == moments[0] and not any(one for _, one in moments))):
+                words.append(f'<text class="{where} ink" x="{svg.number(share)}%" y="27">{svg.text(second)}</text>')
+        groups.append(f'<g class="{room}">{"".join(words)}</g>')
+    return Html(f'<svg class="tok xs" width="100%" height="32" aria-hidden="true">{"".join(groups)}</svg>')
+
+
+def _hit(frame: Frame, left: float, right: float, said: str) -> str:
+    place = svg.box(left, frame.ceiling, right - left, frame.floor - frame.ceiling, "hit")
+    return place.replace("/>", f"><title>{svg.text(said)}</title></rect>")
+
+
+def when_of(at: int, tz: datetime.tzinfo) -> str:
+    """A moment as a chart says it."""
+    return f"{charts.day_name(at, tz)} {charts.clock(at, tz)}"
+
+
+def legend(name: str, names: Sequence[str], sums: Sequence[float]) -> Html:
+    """What the parts of bars are, with their sums; none that is 0. `name`: the chart whose patterns it shows."""
+    items = []
+    for at, (label, total) in enumerate(zip(names, sums, strict=True)):
+        if not total:
+            continue
+        part = min(at, panels.MOST_PARTS - 1)
+        weave = f'<rect fill="url(#{name}-w{part})" width="11" height="11"/>' if part % 2 else ""
+        swatch = Html(
+            f'<svg class="tok key" width="11" height="11" aria-hidden="true">'
+            f'<rect class="s{part}" width="11" height="11"/>{weave}</svg>'
+        )
+        items.append(tag("li", swatch, tag("span", label), " ", tag("b", charts.short(total))))
+    return tag("ul", *items, class_="legend")
+
+
+def bar(
+    shares: Sequence[tuple[float, float, str]], marks: Sequence[float] = (), unknown: str = "", height: int = 10
+) -> Html:
+    """A bar as wide as its place, of pieces (from, to, class) in fractions, marks below; `unknown`: a pattern's name."""
+    track = f'width="100%" height="{height}" rx="{height // 3}"'
+    parts = [f'<rect class="track" {track}/>']
+    if unknown:
+        parts.append(f'<rect fill="url(#{unknown})" {track}/>')
+    for begin, end, kind in shares:
+        first, last = min(max(begin, 0.0), 1.0), min(max(end, 0.0), 1.0)
+        if last > first:
+            place = f'x="{100 * first:.2f}%" width="{100 * (last - first):.2f}%"'
+            parts.append(f'<rect class="{kind}" {place} height="{height}" rx="{0 if first else height // 3}"/>')
+    for mark in marks:
+        parts.append(f'<rect class="mark" x="{100 * min(mark, 1.0):.2f}%" y="{height + 1}" width="1" height="4"/>')
+    full = height + (6 if marks or unknown else 0)
+    return Html(f'<svg class="tok bar" width="100%" height="{full}" aria-hidden="true">{"".join(parts)}</svg>')

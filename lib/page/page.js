@@ -1,0 +1,231 @@
+// Fetches the page anew and changes in place what differs: numbers and charts are the server's, this makes none.
+// Beside that: filters without a reload, and what a chart says where it is pointed at.
+
+const EVERY_MS = 15_000;
+const LOADING_MS = 1_500;
+const USUAL = { since: "24h", stack: "class" };
+const PARTS = [".top", "main", "footer"];
+
+let etag = document.querySelector("meta[name=etag]")?.content ?? "";
+let newest = 0;
+let timer = 0;
+let misses = 0;
+
+const $ = (selector, inside = document) => inside.querySelector(selector);
+
+// Changing in place.
+
+const keyOf = (node) => (node.nodeType === 1 ? node.dataset.key || node.id : "");
+const alike = (a, b) => a.nodeName === b.nodeName && keyOf(a) === keyOf(b);
+
+function morph(old, fresh) {
+  if (old.isEqualNode(fresh)) return;
+  if (old.nodeType !== 1) {
+    old.data = fresh.data;
+    return;
+  }
+  if (old.nodeName === "SELECT" && old === document.activeElement) return;
+  attributes(old, fresh);
+  children(old, fresh);
+  if (old.nodeName === "INPUT") old.checked = fresh.hasAttribute("checked");
+  if (old.nodeName === "SELECT") old.value = $("option[selected]", fresh)?.value ?? "";
+}
+
+function attributes(old, fresh) {
+  for (const { name } of [...old.attributes]) {
+    const kept = name === "open" && old.nodeName === "DETAILS";
+    if (!fresh.hasAttribute(name) && !kept) old.removeAttribute(name);
+  }
+  for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+}
+
+function children(old, fresh) {
+  const keyed = new Map([...old.childNodes].filter(keyOf).map((node) => [keyOf(node), node]));
+  const wantedKeys = new Set([...fresh.childNodes].map(keyOf));
+  // How many nodes of a kind there are too many: those go, and what stands behind them stays what it is.
+  const surplus = {};
+  for (const node of old.childNodes) if (!keyOf(node)) surplus[node.nodeName] = (surplus[node.nodeName] ?? 0) + 1;
+  for (const node of fresh.childNodes) if (!keyOf(node)) surplus[node.nodeName] = (surplus[node.nodeName] ?? 0) - 1;
+  const gone = (node) => (keyOf(node) ? !wantedKeys.has(keyOf(node)) : surplus[node.nodeName] > 0);
+  let at = old.firstChild;
+  const drop = () => {
+    const next = at.nextSibling;
+    if (!keyOf(at)) surplus[at.nodeName] -= 1;
+    at.remove();
+    at = next;
+  };
+  for (const wanted of fresh.childNodes) {
+    while (at && !alike(at, wanted) && gone(at)) drop();
+    const known = keyOf(wanted) ? keyed.get(keyOf(wanted)) : at;
+    if (known && alike(known, wanted)) {
+      if (known === at) at = at.nextSibling;
+      else old.insertBefore(known, at);
+      morph(known, wanted);
+    } else {
+      old.insertBefore(document.importNode(wanted, true), at);
+    }
+  }
+  while (at) drop();
+}
+
+// What a script can do better than a browser alone: said to the page that is there and to each that comes.
+function prepared(page) {
+  for (const title of page.querySelectorAll(".hit > title")) {
+    title.parentNode.dataset.tip = title.textContent;
+    title.remove();
+  }
+  for (const chart of page.querySelectorAll(".area")) chart.setAttribute("tabindex", "0");
+  $("#filters", page)?.classList.add("scripted");
+  return page;
+}
+
+function show(html) {
+  const page = prepared(new DOMParser().parseFromString(html, "text/html"));
+  document.title = page.title;
+  for (const part of PARTS) {
+    const [old, fresh] = [$(part), $(part, page)];
+    if (old && fresh) morph(old, fresh);
+  }
+  pointAgain();
+}
+
+// Fetching.
+
+async function load(address, moved) {
+  const mine = ++newest;
+  clearTimeout(timer);
+  if (moved) $("main").setAttribute("aria-busy", "true");
+  try {
+    const headers = { Accept: "text/html" };
+    if (!moved && etag) headers["If-None-Match"] = etag;
+    const answer = await fetch(address, { headers, cache: "no-store", redirect: "manual" });
+    const text = await answer.text();
+    if (mine !== newest) return;
+    misses = 0;
+    if (answer.ok) {
+      etag = answer.headers.get("ETag") ?? "";
+      show(text);
+      say("");
+    } else if (answer.status === 304) say("");
+    else if (answer.status === 401) say("This session is over. Run tok-dash url and open what it prints.", "lost");
+    else refused(text);
+  } catch {
+    if (mine !== newest) return;
+    misses += 1;
+    if (moved || misses > 1) say("tok-dash does not answer; these numbers stay as they were. Start it again: tok-dash", "lost");
+  } finally {
+    if (mine === newest) {
+      $("main").removeAttribute("aria-busy");
+      later();
+    }
+  }
+}
+
+function refused(text) {
+  const page = new DOMParser().parseFromString(text, "text/html");
+  const said = [$("h1", page)?.textContent, $("p", page)?.textContent].filter(Boolean).join(". ");
+  say(said || "The numbers could not be read. Run tok-status to see why.", "behind");
+}
+
+function say(text, kind = "") {
+  const [status, message] = [$("#status"), $("#message")];
+  if (message.textContent !== text) message.textContent = text;
+  status.className = kind;
+}
+
+function later() {
+  clearTimeout(timer);
+  const wait = $("main").dataset.state === "loading" ? LOADING_MS : EVERY_MS;
+  timer = setTimeout(() => (document.hidden ? later() : load(location.href)), wait);
+}
+
+function go(address) {
+  history.pushState(null, "", address);
+  load(address, true);
+}
+
+function asked() {
+  const query = new URLSearchParams(new FormData($("#filters")));
+  for (const [name, value] of [...query]) if (!value || value === USUAL[name]) query.delete(name);
+  return query.size ? `/dashboard?${query}` : "/dashboard";
+}
+
+document.addEventListener("change", (event) => {
+  if (event.target.form?.id === "filters") go(asked());
+});
+document.addEventListener("submit", (event) => {
+  event.preventDefault();
+  go(asked());
+});
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.('a[href^="/dashboard"]');
+  if (!link || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+  event.preventDefault();
+  go(link.getAttribute("href"));
+});
+addEventListener("popstate", () => load(location.href, true));
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) load(location.href);
+});
+
+// What a chart says.
+
+const tip = Object.assign(document.createElement("div"), { id: "tip", hidden: true });
+const live = Object.assign(document.createElement("p"), { id: "said", className: "away", role: "status" });
+document.body.append(tip, live);
+let pointed = null; // the chart that the keys are in, and which of its places
+
+function tell(hit, x, y) {
+  tip.textContent = hit.dataset.tip.replace(" (", "\n").replace(/\)$/, "").replaceAll(", ", "\n");
+  tip.hidden = false;
+  const room = document.documentElement.clientWidth - tip.offsetWidth - 12;
+  tip.style.left = `${scrollX + Math.max(8, Math.min(x + 14, room))}px`;
+  tip.style.top = `${scrollY + Math.max(8, y - tip.offsetHeight - 12)}px`;
+}
+
+function point(event) {
+  const hit = event.target.closest?.(".hit");
+  if (hit?.dataset.tip) tell(hit, event.clientX, event.clientY);
+  else if (!pointed) tip.hidden = true;
+}
+document.addEventListener("pointermove", point, { passive: true });
+document.addEventListener("pointerdown", point, { passive: true });
+addEventListener("scroll", () => pointed || (tip.hidden = true), { passive: true });
+
+function mark(chart, at) {
+  for (const one of document.querySelectorAll(".hit.here")) one.classList.remove("here");
+  const hits = chart.querySelectorAll(".hit");
+  if (!hits.length) return;
+  const place = Math.max(0, Math.min(at, hits.length - 1));
+  pointed = { chart, at: place };
+  const hit = hits[place];
+  hit.classList.add("here");
+  const box = hit.getBoundingClientRect();
+  tell(hit, box.left + box.width / 2, box.top + 40);
+  if (live.textContent !== hit.dataset.tip) live.textContent = hit.dataset.tip;
+}
+
+function pointAgain() {
+  if (pointed?.chart.isConnected) mark(pointed.chart, pointed.at);
+  else tip.hidden = true;
+}
+
+const STEPS = { ArrowRight: 1, ArrowLeft: -1, Home: -1e6, End: 1e6 };
+document.addEventListener("keydown", (event) => {
+  const chart = event.target.closest?.(".area");
+  if (event.key === "Escape") leave();
+  if (!chart || !(event.key in STEPS) || event.metaKey || event.ctrlKey || event.altKey) return;
+  event.preventDefault();
+  const from = pointed?.chart === chart ? pointed.at : event.key === "ArrowLeft" ? chart.querySelectorAll(".hit").length : -1;
+  mark(chart, from + STEPS[event.key]);
+});
+function leave() {
+  pointed = null;
+  tip.hidden = true;
+  live.textContent = "";
+  for (const one of document.querySelectorAll(".hit.here")) one.classList.remove("here");
+}
+document.addEventListener("focusout", (event) => event.target.closest?.(".area") && leave());
+
+prepared(document);
+later();

@@ -1,0 +1,97 @@
+"""ClickHouse over HTTP: rows as JSONEachRow, and what its errors mean. The tables are in catalog/clickhouse.sql.
+
+Works from 18.16 (Debian 12) on. That one wants decimals as bare numbers and has no way to say a default for a column that
+is left out of JSON other than leaving it out of the INSERT's list, which is why `arrived` is not in it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from tokenops import catalog, courier, polls, shipment
+from tokenops.polls import Answer, Trouble
+from tokenops.shipment import Row
+from tokenops.targets import Target
+
+TABLE = "tokenops_events"
+_CODE = re.compile(rb"Code: (\d+)")
+# Codes of ClickHouse's ErrorCodes.cpp (names are stable since 2017; read 2026-11): the content of a row is at fault.
+_BAD = frozenset((6, 26, 27, 33, 38, 41, 53, 69, 70, 72, 117, 130, 131, 349, 407, 441))
+_REMEDIES = {
+    16: "a column is missing: run tok-ship TARGET --setup",
+    47: "a column is missing: run tok-ship TARGET --setup",
+    60: f"there is no table {TABLE}: run tok-ship TARGET --setup",
+    81: "there is no such database: create it, or correct ?database= in the address",
+    192: "there is no such user: correct user in ship.targets",
+    193: "the password is wrong: correct password in ship.targets",
+    194: "a password is needed: set password in ship.targets",
+    497: "this user may not write there: GRANT INSERT, or another user",
+    516: "user or password is wrong: correct them in ship.targets",
+}
+_MEMORY = frozenset((159, 202, 209, 210, 241, 242, 252))  # too slow, too many, out of memory, read only, too many parts
+
+
+def body_of(rows: list[Row]) -> bytes:
+    """What is sent of some rows."""
+    return b"".join(shipment.line_of(row, bare=True) for row in rows)
+
+
+def address(target: Target, query: str) -> str:
+    """The address that runs a query with what is sent."""
+    parts = urlsplit(target.url)
+    asked = [*parse_qsl(parts.query), ("query", query)]
+    return urlunsplit((parts.scheme, parts.netloc, parts.path or "/", urlencode(asked), ""))
+
+
+def insert(target: Target, send: courier.Send, body: bytes, now: int) -> None:
+    """Send rows; when this returns they are acknowledged. Raises Trouble."""
+    query = f"INSERT INTO {TABLE} ({', '.join(shipment.COLUMNS)}) FORMAT JSONEachRow"
+    checked(send(address(target, query), target.headers, body), now)
+
+
+def setup(target: Target, send: courier.Send, now: int) -> int:
+    """Make the tables and views that are missing; how many statements that took. Raises Trouble."""
+    count = 0
+    for statement in statements(_schema()):
+        checked(send(address(target, ""), target.headers, statement.encode()), now)
+        count += 1
+    return count
+
+
+def checked(answer: Answer, now: int) -> Answer:
+    """An answer that acknowledges; an error may come with status 200 once sending has begun. Raises Trouble."""
+    code = _code(answer.headers, answer.body)
+    if not code:
+        return courier.checked(answer, now)
+    if code in _BAD:
+        raise Trouble(courier.BAD, f"ClickHouse does not take it (code {code})")
+    if code in _REMEDIES:
+        raise Trouble(polls.REFUSED if code in (192, 193, 194, 497, 516) else polls.CHANGED, _REMEDIES[code])
+    if code in _MEMORY:
+        raise Trouble(polls.FAILING, f"ClickHouse is busy or full (code {code})", polls.retry_ms(answer.headers, now))
+    raise Trouble(polls.FAILING, f"ClickHouse failed (code {code}); its own log says why")
+
+
+def _code(headers: Mapping[str, str], body: bytes) -> int:
+    given = headers.get("x-clickhouse-exception-code", "")
+    if given.isdigit():
+        return int(given)
+    found = _CODE.search(body[:4096]) if b"DB::" in body[:4096] else None
+    return int(found[1]) if found else 0
+
+
+def _schema() -> str:
+    """The part of clickhouse.sql that --setup runs."""
+    with open(os.path.join(catalog.FOLDER, "clickhouse.sql"), encoding="utf-8") as file:
+        return file.read().partition("-- == queries ==")[0]
+
+
+def statements(text: str) -> Iterator[str]:
+    """The statements of some SQL, without their comments."""
+    bare = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
+    for part in bare.split(";\n"):
+        if part.strip().rstrip(";"):
+            yield part.strip().rstrip(";")

@@ -1,0 +1,235 @@
+"""A record as a row for other engines: flat, priced, and with what they need to join sightings as we do.
+
+The join of two sightings (events.join) is a maximum of total orders, so a row carries its rank in each of them as text
+that compares byte by byte. Then any engine with a max-by aggregate joins in one GROUP BY id: the earliest ts, the usage
+block of the greatest `usage_rank`, the attribution block of the greatest `attribution_rank`, the price of the greatest
+(`usage_rank`, `price_rank`): a price belongs to the counts that it was worked out from.
+
+Machine and user are salted hashes unless the user names them; a project that is called like the user's login is hashed,
+too. Kinds that hold people's words (task) never become rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import orjson
+
+from tokenops import events, pricing, projects, rollup, when
+from tokenops.events import Event
+
+Row = dict[str, Any]
+Maker = Callable[[Event], Row]
+
+# Kinds that are shipped. `same` says that an id is another sighting's of the turn that `alias` names.
+KINDS = ("turn", "usage", "meter")
+SAME = "same"
+
+_TEXTS = ("source", "client", "project", "project_id", "account", "agent_id", "workflow_id", "session_id")
+_USAGE_TEXTS = ("search_context", "tier", "geo", "usage", "usage_reason", "covers")
+# Every column and its type: text, flag, count, money (Decimal(38,18)), real. Empty text, 0 and false where not
+# known; a real is null then, since a limit of which nothing is used is a reading.
+COLUMNS: dict[str, str] = {
+    **dict.fromkeys(("kind", "id", "ts", "alias", "machine", "user"), "text"),
+    **dict.fromkeys(_TEXTS, "text"),
+    "sidechain": "flag",
+    "provider": "text",
+    "provider_inferred": "flag",
+    "model": "text",
+    "request_model": "text",
+    **dict.fromkeys(events.SUMS, "count"),
+    **dict.fromkeys(_USAGE_TEXTS, "text"),
+    "cost_usd": "money",
+    "cost_source": "text",
+    "priced_usd": "money",
+    "priced_from": "text",
+    "unpriced": "text",
+    "catalogue": "text",
+    "status": "text",
+    "error": "text",
+    "latency_ms": "count",
+    "ttft_ms": "count",
+    "window": "text",
+    "used": "real",
+    "resets_at": "text",
+    "rest": "text",
+    "usage_rank": "text",
+    "attribution_rank": "text",
+    "price_rank": "text",
+}
+# What is not the record's own.
+ADDED = (
+    "machine",
+    "user",
+    "priced_usd",
+    "priced_from",
+    "unpriced",
+    "catalogue",
+    "usage_rank",
+    "attribution_rank",
+    "price_rank",
+)
+_OWN = frozenset(COLUMNS) - frozenset(ADDED) - {"rest"}
+_NUMBERS: dict[str, type | tuple[type, ...]] = {"count": int, "real": (int, float), "flag": bool, "text": str}
+_LEFT_OUT = frozenset((*events.SUMS, "sidechain", "provider_inferred"))  # where they are zero
+# Most digits behind the point that engines keep.
+SCALE = 18
+_LAST_MS = 10**13
+
+
+class Unshippable(ValueError):
+    """A record that cannot be a row: why."""
+
+
+class Who(NamedTuple):
+    """Whose rows these are; `logins`: names that would tell who it is, and the secret to hash them with."""
+
+    machine: str
+    user: str
+    logins: frozenset[str] = frozenset()
+    salt: bytes = b""
+
+
+def identity(name: str, salt: bytes) -> str:
+    """A name that tells machines or users apart and does not say which they are."""
+    return f"h:{projects.hashed(name, salt)}"
+
+
+class Priced(NamedTuple):
+    """What tok-cost counts for a record: an amount and where it is from, or why there is none."""
+
+    usd: Decimal = pricing.ZERO
+    source: str = ""
+    unpriced: str = ""
+
+
+def priced(event: Event, catalogue: pricing.Catalogue) -> Priced:
+    """What a record adds to tok-cost's total. Account totals and readings add nothing."""
+    if event["kind"] != "turn" and not (event["kind"] == "usage" and event.get("covers") == "session"):
+        return Priced()
+    rate = catalogue.card(event).rate_of(event)
+    if "cost_usd" in event and (event.get("cost_source") != rollup.CLIENT or isinstance(rate, pricing.Unpriced)):
+        return Priced(Decimal(event["cost_usd"]), event.get("cost_source", "reported"))
+    if isinstance(rate, pricing.Rate) and rate.request is not None and "requests" not in event:
+        event = {**event, "requests": event.get("turns", 0)}  # each turn is a request that costs a fee
+    cost = pricing.cost_of(rate, event) if isinstance(rate, pricing.Rate) else rate
+    if isinstance(cost, pricing.Unpriced):
+        return Priced(unpriced=cost.reason)
+    return Priced(cost.usd, "estimated")
+
+
+def row_of(event: Event, catalogue: pricing.Catalogue, who: Who, at: int) -> Row:
+    """The row of a record; `at`: when it is priced. Raises Unshippable."""
+    if event.get("kind") not in KINDS:
+        raise Unshippable(f"records of kind {event.get('kind')} are not shipped")
+    event = {name: value for name, value in masked(event, who).items() if value or name not in _LEFT_OUT}
+    price = priced(event, catalogue)
+    row = {name: value for name, value in event.items() if name in _OWN and _fits(name, value)}
+    rest = {name: value for name, value in event.items() if name not in row and name != "v"}
+    if "cost_usd" in row:
+        row["cost_usd"] = _money(row["cost_usd"])
+    row |= {"machine": who.machine, "user": who.user}
+    if price.source:
+        row |= {"priced_usd": _money(price.usd), "priced_from": price.source}
+    if price.unpriced:
+        row["unpriced"] = price.unpriced
+    if price.source == "estimated" or price.unpriced:
+        row["catalogue"] = catalogue.digest
+    if rest:
+        row["rest"] = events.order_of(rest).decode()
+    return row | ranks(event, at)
+
+
+def _fits(name: str, value: object) -> bool:
+    kind = COLUMNS[name]
+    if kind == "money":
+        return True
+    return isinstance(value, _NUMBERS[kind]) and (kind == "flag" or type(value) is not bool)
+
+
+def _money(value: Decimal | str) -> Decimal:
+    amount = Decimal(value)
+    exponent = amount.normalize().as_tuple().exponent
+    if not isinstance(exponent, int) or exponent < -SCALE or amount.adjusted() >= 38 - SCALE:
+        raise Unshippable(f"{amount} has more digits than Decimal(38,{SCALE}) holds")
+    return amount
+
+
+def ranks(event: Event, at: int) -> Row:
+    """A record's place in each total order that decides a join, as text."""
+    if event["kind"] == "turn":
+        usage, attribution = events.usage_of(event), events.attribution_of(event)
+        known, model, ours, output, cost, total, order = events.usage_rank(usage)
+        first = f"{known}{model:d}{ours:d}{output:018d}{cost:d}{total:018d}{order.decode()}"
+        own, strong, order = events.attribution_rank(attribution)
+        second = f"{own:d}{strong:d}{order.decode()}"
+    else:
+        order = events.order_of({**event, "ts": ""})
+        first = second = f"{event.get('observed_at', ''):24}{events.token_sum(event):018d}{order.decode()}"
+    # Of the prices of the same counts that of the earliest time, and of those the latest made.
+    price = f"{_LAST_MS - when.moment(event['ts']):014d}{at:014d}"
+    return {"usage_rank": first, "attribution_rank": second, "price_rank": price}
+
+
+def masked(event: Event, who: Who) -> Event:
+    """The record without the user's login in its project's name (a session begun in the home directory)."""
+    project = event.get("project", "")
+    parts = project.split("/") if isinstance(project, str) else []
+    if who.logins.isdisjoint(parts):
+        return event
+    hidden = "/".join(identity(part, who.salt) if part in who.logins else part for part in parts)
+    made = {**event, "project": hidden}
+    for name in ("agent_id", "workflow_id"):
+        if isinstance(event.get(name), str):
+            made[name] = event[name].replace(f":{project}", f":{hidden}", 1)
+    return made
+
+
+def same_row(name: str, other: str, ts: str, who: Who) -> Row:
+    """The row that takes an id out of the count: the turn is counted as `other`."""
+    return {"kind": SAME, "id": name, "ts": ts, "alias": other, "machine": who.machine, "user": who.user}
+
+
+def event_of(row: Mapping[str, Any]) -> Event:
+    """The record that a row was made of."""
+    event: Event = {"v": events.VERSION}
+    for name, value in row.items():
+        if name in _OWN and value not in ("", 0, None, False):
+            event[name] = pricing.plain(Decimal(value)) if name == "cost_usd" else value
+    if row.get("used") == 0:
+        event["used"] = row["used"]  # nothing used is a reading
+    if row.get("rest"):
+        event |= orjson.loads(row["rest"])
+    return events.arranged(event)
+
+
+def line_of(row: Row, bare: bool = False) -> bytes:
+    """A row as a line of JSON; amounts as text, or `bare` as numbers with all their digits."""
+    made = dict(row)
+    for name in ("cost_usd", "priced_usd"):
+        if name in made:
+            text = pricing.plain(made[name])
+            made[name] = orjson.Fragment(text) if bare else text
+    return orjson.dumps(made) + b"\n"
+
+
+def content_of(row: Row) -> bytes:
+    """What tells a row from another that says something else: all but when it was priced, and by which catalogue."""
+    return orjson.dumps(
+        {name: pricing.plain(one) if type(one) is Decimal else one for name, one in row.items() if name not in _WHEN},
+        option=orjson.OPT_SORT_KEYS,
+    )
+
+
+_WHEN = ("price_rank", "catalogue")
+
+
+def fields(rows: list[Row]) -> Iterator[Row]:
+    """Which fields some rows hold: in how many of them, and an example of each."""
+    for name in COLUMNS:
+        held = [row[name] for row in rows if name in row]
+        if held:
+            shown = pricing.plain(held[0]) if type(held[0]) is Decimal else held[0]
+            yield {"v": 1, "kind": "leaves", "field": name, "rows": len(held), "example": shown}

@@ -1,0 +1,146 @@
+"""Where events are shipped to: named in the configuration, or given as an address.
+
+    ship:
+      machine: build-7        # else a salted hash of the host's name
+      user: ada               # else a salted hash of the login
+      targets:
+        team: {url: "https://clickhouse.example:8443/?database=agents", user: writer, password: "env:CLICKHOUSE_PASSWORD"}
+        lake: {url: ~/lake, format: parquet}
+
+Secrets stand in the environment or in private files, never in an address on a command line, where others can read them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+
+from tokenops import cards, config, credentials, shipment
+
+KINDS = ("clickhouse", "otlp", "folder")
+FORMATS = ("jsonl", "parquet")
+_KEYS = ("url", "kind", "format", "user", "password", "token", "headers")
+_NAME = re.compile(r"[\w-]{1,40}\Z")
+
+
+class Wrong(ValueError):
+    """A target that cannot be used: names key and remedy."""
+
+
+class Target(NamedTuple):
+    """Where to ship to, and how to be let in."""
+
+    name: str  # of its memory
+    kind: str
+    url: str  # an address, or a path
+    format: str = "jsonl"
+    headers: Mapping[str, str] = {}
+    fingerprint: str = ""  # of the credential
+    shown: str = ""  # the address as messages may show it
+
+
+def named(given: str, kind: str, form: str, settings: config.Config, environment: Mapping[str, str], salt: bytes) -> Target:
+    """The target of a name, an address or a path. Raises Wrong, credentials.Missing."""
+    known = settings.get("ship", "targets") or {}
+    if not isinstance(known, Mapping):
+        raise Wrong(f"{settings.path}: ship.targets: expected names with keys and values")
+    if given in known:
+        about = known[given]
+        if not isinstance(about, Mapping) or not about.get("url"):
+            raise Wrong(f"{settings.path}: ship.targets.{given}: expected keys and values, url among them")
+        if not _NAME.match(given):
+            raise Wrong(f"{settings.path}: ship.targets: a name is made of letters, digits, _ and -")
+        return _made(given, {**about, **_options(kind, form)}, settings, environment, salt)
+    if "://" not in given and "/" not in given and not os.path.isdir(given):
+        nearest = f"; the nearest known is {cards.nearest(given, known)!r}" if known else ""
+        raise Wrong(f"no target {given!r} in ship.targets{nearest}; give a name, an address or a path with a / in it")
+    return _made("", {"url": given, **_options(kind, form)}, settings, environment, salt)
+
+
+def _options(kind: str, form: str) -> dict[str, str]:
+    return {key: value for key, value in (("kind", kind), ("format", form)) if value}
+
+
+def _made(
+    name: str, about: Mapping[str, Any], settings: config.Config, environment: Mapping[str, str], salt: bytes
+) -> Target:
+    place = f"{settings.path}: ship.targets.{name}" if name else "the address"
+    if wrong := [key for key in about if key not in _KEYS]:
+        raise Wrong(f"{place}: unknown key {wrong[0]!r}; the nearest known is {cards.nearest(str(wrong[0]), _KEYS)!r}")
+    base = os.path.dirname(settings.path)
+    url = str(about["url"])
+    if url.startswith(("env:", "file:")):
+        url = credentials.given(url, environment, base, salt).secret
+    kind = about.get("kind") or _kind(url)
+    form = about.get("format", "jsonl")
+    for key, value, choices in (("kind", kind, KINDS), ("format", form, FORMATS)):
+        if value not in choices:
+            raise Wrong(f"{place}: {key} is {value!r}; choose from {', '.join(choices)}")
+    if kind == "folder":
+        path = os.path.abspath(os.path.join(base if name else "", os.path.expanduser(url)))
+        return Target(name or _slug(kind, path), kind, path, form, shown=path)
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Wrong(f"{place}: no address of http or https; give one, or --kind folder for a path")
+    if parts.username or parts.password:
+        raise Wrong(f"{place}: holds a user or a password; put them into ship.targets (user, password: env:NAME)")
+    headers = _headers(place, kind, about, environment, base, salt)
+    # Whatever stands behind the ? may be a secret of its own.
+    shown = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+    mark = credentials.fingerprint(repr(sorted(headers.items())), salt)
+    return Target(name or _slug(kind, url), kind, url, form, headers, mark, shown)
+
+
+def _kind(url: str) -> str:
+    """What an address is of, where nobody says."""
+    if "://" not in url:
+        return "folder"
+    parts = urlsplit(url)
+    return "otlp" if parts.port == 4318 or "/v1" in parts.path or "otlp" in parts.path else "clickhouse"
+
+
+def _slug(kind: str, url: str) -> str:
+    return f"{kind}-{hashlib.blake2b(url.encode(), digest_size=6).hexdigest()}"
+
+
+def _headers(
+    place: str, kind: str, about: Mapping[str, Any], environment: Mapping[str, str], base: str, salt: bytes
+) -> dict[str, str]:
+    """The headers that let us in. Raises Wrong, credentials.Missing."""
+
+    def secret(key: str, value: object) -> str:
+        text = str(value)
+        if not text.startswith(("env:", "file:")):
+            raise Wrong(f"{place}.{key}: a secret in clear; give env:NAME or file:PATH")
+        return credentials.given(text, environment, base, salt).secret
+
+    more = about.get("headers") or {}
+    if not isinstance(more, Mapping):
+        raise Wrong(f"{place}.headers: expected names and values")
+    found = {str(name).lower(): secret(f"headers.{name}", value) for name, value in more.items()}
+    if about.get("token"):
+        found["authorization"] = f"Bearer {secret('token', about['token'])}"
+    user = str(about.get("user") or "")
+    password = secret("password", about["password"]) if about.get("password") else ""
+    if kind == "clickhouse":
+        found |= {name: value for name, value in (("x-clickhouse-user", user), ("x-clickhouse-key", password)) if value}
+    elif user or password:
+        import base64
+
+        found["authorization"] = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+    return found
+
+
+def who(settings: config.Config, host: str, logins: frozenset[str], login: str, salt: bytes) -> shipment.Who:
+    """Whose rows they are: as the user says, else hashed."""
+    machine, user = (settings.get("ship", key) for key in ("machine", "user"))
+    return shipment.Who(
+        str(machine) if machine else shipment.identity(f"machine:{host}", salt),
+        str(user) if user else shipment.identity(f"user:{login}", salt),
+        frozenset() if user and str(user) == login else logins,
+        salt,
+    )

@@ -1,0 +1,494 @@
+"""The dashboard in a real Chromium: numbers, filters, refresh, keys, sessions, states, and what it asks of the network."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from dashboards import AT, NOW, Dash, log, meter, running, turn
+
+from conftest import ROOT, SHARED, Json, Run, needs_shared, objects
+from tokenops import dash_auth, events
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium here: apt-get install chromium")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+REAL = "2026-07-07T12:00:00.000Z"
+Page = Any
+
+
+class Seen:
+    """What a page did that a reader does not see."""
+
+    def __init__(self) -> None:
+        self.console: list[str] = []
+        self.requests: list[str] = []
+
+    def watch(self, page: Page) -> None:
+        page.on("console", lambda message: self.console.append(message.text))
+        page.on("pageerror", lambda error: self.console.append(str(error)))
+        page.on("request", lambda request: self.requests.append(request.url))
+
+    def elsewhere(self) -> list[str]:
+        """Requests to anything but this machine."""
+        hosts = {url: urllib.parse.urlsplit(url).hostname for url in self.requests if not url.startswith("data:")}
+        return [url for url, host in hosts.items() if host not in ("127.0.0.1", "localhost")]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield found
+        found.close()
+
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[tuple[Open, Seen]]:
+    """Open a page of a dashboard as its owner does: by a link with a ticket."""
+    seen = Seen()
+    with contextlib.ExitStack() as stack:
+
+        def open_(server: Dash, query: str = "", width: int = 1280, **options: Any) -> Page:
+            context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+            stack.callback(context.close)
+            page = context.new_page()
+            seen.watch(page)
+            link, _ = dash_auth.link(str(server.folder), f"http://127.0.0.1:{server.port}", time.time_ns() // 1_000_000)
+            page.goto(f"{link}&{query}" if query else link)
+            return page
+
+        yield open_, seen
+    assert not seen.elsewhere()
+
+
+@pytest.fixture
+def made(environment: dict[str, str]) -> Iterator[Dash]:
+    """A dashboard of a log of a few days."""
+    log(environment["TOKENOPS_HOME"], meter(0.4), *(turn(number, 17.3 * number) for number in range(1, 300)))
+    with running(environment, TOKENOPS_NOW=NOW) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Dash, dict[str, str]]]:
+    """A dashboard of logs that nobody here wrote."""
+    if not SHARED.is_dir():
+        pytest.skip("../shared/data does not exist here")
+    folder = tmp_path_factory.mktemp("real")
+    environment = {
+        "PATH": f"{ROOT / 'bin'}:{os.environ['PATH']}",
+        "HOME": str(SHARED / "home"),
+        "TZ": "UTC",
+        "LC_ALL": "C.UTF-8",
+        "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"],
+        "XDG_CONFIG_HOME": str(folder),
+        "TOKENOPS_HOME": str(folder / "log"),
+        "TOKENOPS_NOW": REAL,
+    }
+    subprocess.run(["tok-sync"], env=environment, check=False, capture_output=True, executable=ROOT / "bin/tok-sync")
+    with running(environment) as server:
+        yield server, environment
+
+
+def command(line: str, environment: dict[str, str]) -> list[Json]:
+    done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, check=False)
+    return objects(done.stdout)
+
+
+def data(page: Page, selector: str) -> list[list[str]]:
+    """Value and text of the numbers below a selector."""
+    found: list[list[str]] = page.eval_on_selector_all(f"{selector} data", "all => all.map(e => [e.value, e.innerText])")
+    return found
+
+
+def settled(page: Page, action: Callable[[], Any]) -> None:
+    """Do something that has the page fetched anew, and wait until it is there."""
+    with page.expect_response(lambda answer: "/dashboard" in answer.url and ".css" not in answer.url):
+        action()
+    page.wait_for_selector("main:not([aria-busy])")
+    page.wait_for_timeout(30)
+
+
+def refresh(page: Page) -> None:
+    """What it does each fifteen seconds, and when it is looked at again."""
+    settled(page, lambda: page.evaluate("document.dispatchEvent(new Event('visibilitychange'))"))
+
+
+# Numbers.
+
+
+def compare(page: Page, environment: dict[str, str], since: str, options: str = "") -> None:
+    (total,) = command(f"tok-cost --log --by none --since {since}{options}", environment)
+    assert data(page, "[data-key=span]")[0][0] == total.get("cost_usd", "")
+    assert data(page, "[data-key=turns]")[0] == [str(total["turns"]), f"{total['turns']:,}"]
+    assert data(page, "[data-key=turns]")[1][0] == str(events.token_sum(total))
+    assert data(page, "[data-key=cache]")[0][0] == str(total.get("cache_hit_ratio", ""))
+    assert re.search(r"Cache hit: \d+\.\d%", page.inner_text("[data-key=cache]"))
+    for name in ("model", "project"):
+        theirs = command(f"tok-cost --log --by {name} --since {since}{options}", environment)
+        rows = data(page, f"#by-{name}")
+        costs = [value for value, _ in rows[2::3]]
+        assert costs == [row.get("cost_usd", "") for row in sorted(theirs, key=dearest, reverse=True)][:6]
+    theirs = command(f"tok-cost --log --by session,project --since {since}{options}", environment)
+    costs = [value for value, _ in data(page, "#top-sessions")[3::4]]
+    assert costs == [row.get("cost_usd", "") for row in sorted(theirs, key=dearest, reverse=True)][:10]
+
+
+def dearest(row: Json) -> tuple[float, int]:
+    return float(row.get("cost_usd", 0)), events.token_sum(row)
+
+
+@needs_shared
+def test_every_number_is_the_commands(opened: tuple[Open, Seen], real: tuple[Dash, dict[str, str]]) -> None:
+    (open_, seen), (server, environment) = opened, real
+    page = open_(server, "since=30d")
+    compare(page, environment, "30d")
+    settled(page, lambda: page.check("input[name=since][value='365d']", force=True))
+    compare(page, environment, "365d")
+    settled(page, lambda: page.select_option("select[name=client]", "claude-code"))
+    compare(page, environment, "365d", " --client claude-code")
+    settled(page, lambda: page.select_option("select[name=model]", "claude-opus-4-6"))
+    compare(page, environment, "365d", " --client claude-code --model claude-opus-4-6")
+    settled(page, lambda: page.click("text=Clear"))
+    rows = command("tok-budget --json", environment)
+    shown = [value for value, _ in data(page, ".plan .big")]
+    assert shown == [str(row["headroom_pct"]) for row in rows if row["headroom_pct"] is not None]
+    badges = [value for value, _ in data(page, ".plan header .badge")]
+    assert badges == [row["recommended_action"] for row in rows]
+    (card,) = command("tok-score --json", environment)
+    values = [value for value, _ in data(page, ".kpis b")]
+    assert values == ["" if kpi["value"] is None else str(kpi["value"]) for kpi in card["kpis"].values()]
+    waste = [row for row in command("tok-coach waste --since 7d --json", environment) if row["kind"] == "waste"]
+    assert [value for value, _ in data(page, "#waste-table")[1::4]] == [str(row["turns"]) for row in waste]
+    assert not seen.console, seen.console
+
+
+# Filters, the address, the keys.
+
+
+def test_filters_live_in_the_address(opened: tuple[Open, Seen], made: Dash) -> None:
+    open_, seen = opened
+    page = open_(made)
+    assert page.url == f"http://127.0.0.1:{made.port}/dashboard"
+    assert not page.is_visible("#filters button")  # what is chosen is asked for at once
+    settled(page, lambda: page.check("input[name=since][value='7d']", force=True))
+    settled(page, lambda: page.select_option("select[name=project]", "p1"))
+    settled(page, lambda: page.check("input[name=stack][value=model]", force=True))
+    assert page.url.endswith("/dashboard?since=7d&project=p1&stack=model")
+    one = data(page, "[data-key=turns]")
+    page.reload()
+    assert data(page, "[data-key=turns]") == one and page.input_value("select[name=project]") == "p1"
+    settled(page, page.go_back)
+    assert page.url.endswith("/dashboard?since=7d&project=p1")
+    assert page.input_value("input[name=stack]:checked") == "class"
+    settled(page, page.go_back)
+    assert page.input_value("select[name=project]") == "" and data(page, "[data-key=turns]") != one
+    settled(page, lambda: page.click("#by-model a >> nth=0"))
+    assert "model=" in page.url
+    settled(page, lambda: page.click("text=Clear"))
+    assert page.url.endswith("/dashboard?since=7d")
+    page.goto(f"http://127.0.0.1:{made.port}/dashboard?since=never")
+    assert "'never' is no time" in page.inner_text("h1")
+    assert [said for said in seen.console if "400" not in said] == []
+
+
+def test_it_works_without_a_script(opened: tuple[Open, Seen], made: Dash) -> None:
+    open_, seen = opened
+    page = open_(made, java_script_enabled=False)
+    assert page.inner_text("[data-key=turns] .value") != ""
+    page.check("input[name=since][value='7d']", force=True)
+    page.select_option("select[name=project]", "p1")
+    page.click("#filters button")
+    assert "since=7d" in page.url and "project=p1" in page.url
+    page.click("summary")
+    assert page.is_visible("#numbers-table")
+    assert not seen.console
+
+
+def test_the_keys_say_what_the_mouse_does(opened: tuple[Open, Seen], made: Dash) -> None:
+    open_, seen = opened
+    page = open_(made)
+    hits = page.eval_on_selector_all("#chart-tokens .hit", "all => all.map(e => e.dataset.tip)")
+    assert len(hits) >= 24 and "cache read" in hits[-1]
+    page.focus("#chart-tokens")
+    said = []
+    for key in ("End", "ArrowLeft", "ArrowLeft", "ArrowRight", "Home", "ArrowLeft"):
+        page.keyboard.press(key)
+        said.append(page.text_content("#said"))
+    assert said == [hits[-1], hits[-2], hits[-3], hits[-2], hits[0], hits[0]]
+    assert page.is_visible("#tip")
+    refresh(page)
+    assert page.is_visible("#tip") and page.locator(".hit.here").count() == 1
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#tip") and page.text_content("#said") == ""
+    page.hover("#chart-tokens .hit >> nth=-1")
+    assert page.inner_text("#tip").splitlines()[0] == hits[-1].partition(" (")[0]
+    page.mouse.move(5, 5)
+    assert not page.is_visible("#tip")
+    # Every control is reached by Tab, in the order in which it stands.
+    page.reload()
+    reached = []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        reached.append(
+            page.evaluate("document.activeElement.name || document.activeElement.id || document.activeElement.className")
+        )
+    assert (
+        reached[:5] == ["away skip", "since", "client", "project", "model"]
+        and "chart-cost" in reached
+        and "chart-tokens" in reached
+    )
+    assert not seen.console
+
+
+# Refresh.
+
+
+def test_a_refresh_changes_what_differs_and_nothing_else(opened: tuple[Open, Seen], made: Dash) -> None:
+    open_, seen = opened
+    page = open_(made, "since=7d", width=700)
+    page.click("summary")
+    page.evaluate(
+        """() => {
+        for (const one of document.querySelectorAll('*')) one.mine = true;
+        scrollTo(0, 700);
+        document.querySelector('#chart-tokens').focus({preventScroll: true});
+        window.removed = 0;
+        new MutationObserver(all => all.forEach(one => one.removedNodes.forEach(node => removed += node.nodeType === 1)))
+            .observe(document.body, {childList: true, subtree: true});
+    }"""
+    )
+    turns = int(data(page, "[data-key=turns]")[0][0])
+    place = page.evaluate("scrollY")
+    log(str(made.folder), turn(4000, 2), turn(4001, 3))
+    refresh(page)
+    assert int(data(page, "[data-key=turns]")[0][0]) == turns + 2
+    assert page.evaluate("scrollY") == place
+    assert page.evaluate("document.activeElement.id") == "chart-tokens"
+    assert page.evaluate("document.querySelector('#numbers').open")
+    fresh = page.eval_on_selector_all("main *, .top *", "all => all.filter(one => !one.mine).map(one => one.tagName)")
+    assert len(fresh) <= 12 and page.evaluate("removed") <= 12, fresh
+    for key in ("tiles", "charts", "sessions", "headroom", "filters"):
+        assert page.evaluate(f"document.getElementById('{key}').mine"), key
+    assert not seen.console
+
+
+def test_an_unchanged_page_is_not_sent_again(opened: tuple[Open, Seen], made: Dash) -> None:
+    open_, _ = opened
+    page = open_(made)
+    page.wait_for_timeout(400)
+    statuses: list[int] = []
+    page.on("response", lambda answer: statuses.append(answer.status))
+    refresh(page)
+    refresh(page)
+    assert statuses[-1] == 304
+    assert page.text_content("#message") == ""
+
+
+def test_a_select_that_is_open_is_left_alone(opened: tuple[Open, Seen], made: Dash) -> None:
+    open_, _ = opened
+    page = open_(made)
+    page.focus("select[name=project]")
+    page.evaluate("document.querySelector('select[name=project]').value = 'p2'")
+    log(str(made.folder), turn(4000, 2, project="fresh"))
+    refresh(page)
+    assert page.input_value("select[name=project]") == "p2"
+
+
+def test_a_server_that_is_gone_and_comes_back(opened: tuple[Open, Seen], environment: dict[str, str]) -> None:
+    open_, seen = opened
+    log(environment["TOKENOPS_HOME"], turn(1, 3))
+    with running(environment, TOKENOPS_NOW=NOW) as server:
+        page = open_(server)
+        turns = data(page, "[data-key=turns]")
+    for _ in range(2):
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        page.wait_for_timeout(300)
+    assert "does not answer" in page.inner_text("#message") and "tok-dash" in page.inner_text("#message")
+    assert data(page, "[data-key=turns]") == turns
+    assert all("ERR_CONNECTION_REFUSED" in said for said in seen.console)
+    with running(environment, "--port", str(server.port), TOKENOPS_NOW=NOW):
+        refresh(page)
+        assert page.inner_text("#message") == ""
+
+
+# Sessions.
+
+
+def test_who_has_no_session_is_told_how_to_get_one(browser: Any, made: Dash) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    answer = page.goto(f"http://127.0.0.1:{made.port}/dashboard")
+    assert answer.status == 401 and "tok-dash url" in page.inner_text("main")
+    context.close()
+
+
+def test_a_link_opens_it_once_and_the_address_is_clean(browser: Any, made: Dash) -> None:
+    link, _ = dash_auth.link(str(made.folder), f"http://127.0.0.1:{made.port}", time.time_ns() // 1_000_000)
+    first, second = browser.new_context(), browser.new_context()
+    page = first.new_page()
+    page.goto(link)
+    assert page.url == f"http://127.0.0.1:{made.port}/dashboard" and page.locator("#tiles").count() == 1
+    assert page.evaluate("document.cookie") == ""  # no script can read it
+    assert all(one["httpOnly"] and one["sameSite"] == "Strict" for one in first.cookies())
+    assert second.new_page().goto(link).status == 401
+    page.goto(f"http://127.0.0.1:{made.port}/dashboard?token={made.token}&since=7d")
+    assert page.url.endswith("/dashboard?since=7d")
+    first.close()
+    second.close()
+
+
+def test_an_expired_cookie(opened: tuple[Open, Seen], made: Dash) -> None:
+    open_, seen = opened
+    page = open_(made)
+    old = dash_auth.cookie(made.token, time.time_ns() // 1_000_000 - 25 * 3_600_000)
+    page.context.clear_cookies()
+    page.context.add_cookies([{"name": dash_auth.COOKIE, "value": old, "url": f"http://127.0.0.1:{made.port}/dashboard"}])
+    turns = data(page, "[data-key=turns]")
+    refresh(page)
+    assert "session is over" in page.inner_text("#message") and "tok-dash url" in page.inner_text("#message")
+    assert data(page, "[data-key=turns]") == turns
+    assert page.reload().status == 401
+    assert all("401" in said for said in seen.console)
+
+
+def test_a_link_on_another_site_leads_to_the_page(browser: Any, made: Dash) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    link, _ = dash_auth.link(str(made.folder), f"http://127.0.0.1:{made.port}", time.time_ns() // 1_000_000)
+    context.route(
+        "http://chat.example/", lambda route: route.fulfill(body=f'<a href="{link}">open</a>', content_type="text/html")
+    )
+    page.goto("http://chat.example/")
+    page.click("a")
+    page.wait_for_selector("#tiles", timeout=5000)
+    assert page.url == f"http://127.0.0.1:{made.port}/dashboard"
+    context.close()
+
+
+def test_another_site_reads_and_frames_nothing(opened: tuple[Open, Seen], made: Dash, browser: Any) -> None:
+    open_, _ = opened
+    context = open_(made).context
+    page = context.new_page()
+    place = f"http://127.0.0.1:{made.port}"
+    body = f'<iframe src="{place}/dashboard"></iframe><img src="{place}/api/budget"><script src="{place}/dashboard/page.js"></script>'
+    context.route("http://evil.example/", lambda route: route.fulfill(body=body, content_type="text/html"))
+    statuses: list[int] = []
+    page.on("response", lambda answer: statuses.append(answer.status) if place in answer.url else None)
+    page.goto("http://evil.example/")
+    page.wait_for_timeout(300)
+    told = page.evaluate(f"fetch('{place}/api/budget', {{credentials: 'include'}}).then(() => 'read', () => 'refused')")
+    assert told == "refused" and set(statuses) <= {401, 403}
+    context.unroute("http://evil.example/")
+
+
+# States.
+
+
+def test_an_empty_log(opened: tuple[Open, Seen], environment: dict[str, str]) -> None:
+    open_, seen = opened
+    folder = pathlib.Path(environment["TOKENOPS_HOME"])
+    folder.mkdir()
+    (folder / "synced").touch()
+    with running(environment, TOKENOPS_NOW=NOW) as server:
+        page = open_(server)
+        assert "The log is empty" in page.inner_text("main")
+        assert "tok-init --detect" in page.inner_text("main")
+        log(str(folder), turn(1, 5), meter(0.2))
+        refresh(page)
+        assert data(page, "[data-key=turns]")[0][0] == "1"
+    assert not seen.console
+
+
+def test_a_plan_near_its_limit(opened: tuple[Open, Seen], environment: dict[str, str]) -> None:
+    open_, seen = opened
+    log(environment["TOKENOPS_HOME"], turn(1, 3), meter(0.985, resets=41))
+    with running(environment, TOKENOPS_NOW=NOW) as server:
+        page = open_(server)
+        assert page.title() == "1% left - TokenOps"
+        assert page.inner_text(".plan .badge") == "wait for reset"
+        assert "resets in 41m" in page.inner_text(".plan .big")
+        level = page.eval_on_selector(".plan .window rect.bad", "one => getComputedStyle(one).fill")
+        assert level == "rgb(194, 59, 59)"
+    assert not seen.console
+
+
+# Looks.
+
+
+@pytest.mark.parametrize("width", [380, 900, 1600])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_cut_off_and_everybody_can_read_it(
+    opened: tuple[Open, Seen], made: Dash, width: int, scheme: str, tmp_path: pathlib.Path
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    open_, seen = opened
+    page = open_(made, "since=7d&stack=project", width=width, color_scheme=scheme)
+    page.click("summary")
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    wide = page.eval_on_selector_all(
+        ".card", "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.innerText)"
+    )
+    assert wide == []
+    found = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    assert [(one["id"], one["impact"], one["nodes"][0]["html"][:200]) for one in found] == []
+    picture = page.screenshot(full_page=True)
+    if place := os.environ.get("TOKENOPS_SCREENSHOTS"):
+        pathlib.Path(place, f"{width}-{scheme}.png").write_bytes(picture)
+    assert not seen.console
+
+
+def test_on_paper(opened: tuple[Open, Seen], made: Dash) -> None:
+    open_, _ = opened
+    page = open_(made, color_scheme="dark")
+    page.emulate_media(media="print", color_scheme="light")
+    assert not page.is_visible("#filters") and page.is_visible("#tiles")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_the_file_opens_from_disk_without_a_network(browser: Any, run: Run, made: Dash, tmp_path: pathlib.Path) -> None:
+    run("tok-dash --html page.html --since 7d", env={"TOKENOPS_NOW": NOW})
+    for scripts in (True, False):
+        context = browser.new_context(offline=True, java_script_enabled=scripts)
+        page, seen = context.new_page(), Seen()
+        seen.watch(page)
+        page.goto((tmp_path / "page.html").as_uri())
+        assert page.inner_text("[data-key=turns] .value") and page.is_visible("#chart-cost")
+        if scripts:
+            assert page.evaluate("getComputedStyle(document.querySelector('.card')).borderRadius") == "12px"
+            assert page.eval_on_selector("rect.good, rect.warn", "one => getComputedStyle(one).fill") != "rgb(0, 0, 0)"
+        assert [url for url in seen.requests if not url.startswith("file:")] == [] and seen.console == []
+        context.close()
+
+
+def test_the_first_paint_is_soon(opened: tuple[Open, Seen], made: Dash) -> None:
+    open_, _ = opened
+    page = open_(made)
+    page.reload()
+    page.wait_for_timeout(200)
+    told = json.loads(page.evaluate("JSON.stringify(performance.getEntriesByType('navigation')[0])"))
+    assert told["responseEnd"] < 1000 and told["decodedBodySize"] < 150_000
+    assert AT
