@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tokenops import charts, panels, plots, svg, when
@@ -116,6 +116,8 @@ def test_ticks_are_round(low: float, high: float, count: int, expected: list[flo
 @given(st.floats(-1e300, 1e300), st.floats(-1e300, 1e300), st.integers(2, 9))
 def test_ticks_hold_the_values_between_them(one: float, other: float, count: int) -> None:
     low, high = sorted((one, other))
+    # Values that are alike to nine digits have no marks between them that a float could tell apart.
+    assume(high == low or high - low > 1e-9 * max(abs(low), abs(high)))
     marks = charts.ticks(low, high, count)
     width = marks[1] - marks[0]
     assert 2 <= len(marks) <= count + 3
