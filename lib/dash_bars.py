@@ -32,7 +32,12 @@ class Part(NamedTuple):
 
 def priced(rows: Iterable[Event], by: tuple[str, ...], plan: rollup.Plan) -> list[Event]:
     """The rows of tok-cost by some fields, out of finer ones."""
-    return costs.priced(rollup.rolled(rows, plan._replace(by=by), lambda why: None), plan.catalogue)
+    return costs.priced(rollup.rolled(rows, plan._replace(by=covered(by, plan)), lambda why: None), plan.catalogue)
+
+
+def covered(by: tuple[str, ...], plan: rollup.Plan) -> tuple[str, ...]:
+    """Fields to sum by, and what covers a turn, where that is known."""
+    return (*by, rollup.COVERED) if rollup.COVERED in plan.by else by
 
 
 def parts(

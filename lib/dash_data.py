@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import burn, dash_ask, dash_bars, dash_log, events, outlook, pricing, rollup, when
+from tokenops import burn, coverage, dash_ask, dash_bars, dash_log, events, outlook, pricing, rollup, when
 from tokenops.dash_ask import Ask, Span
 from tokenops.dash_bars import Part, priced
 from tokenops.events import Event
+from tokenops.plans import Binding
 from tokenops.summaries import Sizes
 
 HOUR_MS = 3_600_000
@@ -44,6 +45,7 @@ class Spent(NamedTuple):
     at_midnight: Event | None
     choices: Mapping[str, Sequence[str]]
     basis: str
+    worth: Sequence[Event]  # each plan that covered something, beside what it costs
     empty: bool  # there is no record in the span at all, whatever the filter
 
 
@@ -95,14 +97,15 @@ class Reader:
         self.hours: dict[tuple[Any, ...], dict[int, Decimal]] = {}
 
     def spent(
-        self, ask: Ask, now: int, tz: datetime.tzinfo, catalogue: pricing.Catalogue, covered: Mapping[str, str], sizes: Sizes
+        self, ask: Ask, now: int, tz: datetime.tzinfo, catalogue: pricing.Catalogue, bound: Sequence[Binding], sizes: Sizes
     ) -> Spent:
-        """What was spent. Raises dash_ask.Bad, OSError."""
+        """What was spent, under the plans that are bound. Raises dash_ask.Bad, OSError."""
         about, wanted = dash_ask.span(ask, now, tz), ask.wanted
         midnight, hour, opens = dash_ask.midnight(now, tz), now - HOUR_MS, _opens(now)
         until = None if about.open else about.until
         base = "hour" if about.unit == "hour" else "day"
-        plan = rollup.Plan((base, *_BY), tz, catalogue)
+        cover = self.past.cover = coverage.Coverage(bound, tz) if bound else None
+        plan = rollup.Plan((base, *_BY, coverage.GROUP) if cover else (base, *_BY), tz, catalogue)
         first = min(about.since, midnight, hour, opens)
         cut = Cut(
             self._records(about, plan, now, first, opens, sizes),
@@ -114,6 +117,7 @@ class Reader:
         every = with_totals(rows, totals, plan)
         timed = coarser(rows, ("client", "project"), plan, about.unit)
         small = coarser(every if totals else timed, ("client", "project"), plan)
+        total = total_of(small, plan)
         today = total_of(with_totals(*cut.between(midnight, None, wanted), plan), plan)
         known = _known(cut.first, first, sizes)
         names, bars = dash_bars.parts(timed, about, plan, known, now, ask.stack)
@@ -121,7 +125,7 @@ class Reader:
         anything = (rows, totals) if wanted == events.EVERY else cut.between(about.since, until)
         return Spent(
             about,
-            total_of(small, plan),
+            total,
             today,
             {name: _dearest(small, (name,), plan) for name in ("model", "project", "client")},
             _dearest(every, ("session", "project", "client"), plan),
@@ -132,7 +136,8 @@ class Reader:
             expected,
             at_midnight,
             _choices(anything[0] + anything[1]),
-            burn.basis(small, covered),
+            burn.basis(small, {one.provider: one.plan for one in bound if one.since <= when.bucket(now, "day", tz)}),
+            coverage.beside(total, cover, when.stamp(about.since), when.stamp(about.until), tz) if cover else [],
             not any(anything),
         )
 
@@ -214,7 +219,7 @@ def with_totals(rows: Sequence[Event], totals: Sequence[Event], plan: rollup.Pla
 
 def coarser(rows: Sequence[Event], by: tuple[str, ...], plan: rollup.Plan, unit: str = "") -> list[Event]:
     """Rows summed by less."""
-    return rollup.rolled(rows, plan._replace(by=(unit, *by) if unit else by), lambda why: None)
+    return rollup.rolled(rows, plan._replace(by=dash_bars.covered((unit, *by) if unit else by, plan)), lambda why: None)
 
 
 def total_of(rows: Sequence[Event], plan: rollup.Plan) -> Event:

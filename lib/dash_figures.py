@@ -109,7 +109,7 @@ def _stacks(view: View) -> Html:
         tag(
             "label",
             tag("input", type="radio", name="stack", value=one, form="filters", checked=one == view.ask.stack),
-            f"by {one}",
+            tag("span", f"by {one}"),
         )
         for one in STACKS
     ]

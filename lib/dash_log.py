@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from tokenops import home, projects, rollup, store, summaries, when
+from tokenops import coverage, home, projects, rollup, store, summaries, when
 from tokenops.events import Event
 from tokenops.summaries import Sizes
 
@@ -128,7 +128,12 @@ class Tail:
 
 
 class Past:
-    """What the days of a log add up from."""
+    """What the days of a log add up from; with `cover`, each record says which plan covers it.
+
+    The edges of what plans cover are midnights of the reader's zone: no row of an hour or a day lies across one.
+    """
+
+    cover: coverage.Coverage | None = None
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -138,6 +143,7 @@ class Past:
     def records(self, plan: rollup.Plan, now: int, since: str, until: str, sizes: Sizes) -> Iterator[Event]:
         """What a span adds up from: rows of closed days in the plan's unit, and the events of others."""
         closed, names = open_since(now), _stamp(os.path.join(self.folder, "projects.json"))
+        mark, bound = (self.cover.marked, self.cover.bound) if self.cover else (_unmarked, [])
         tail: list[str] = []
         self._forget()
         for day in sizes:
@@ -149,13 +155,14 @@ class Past:
             if day >= closed:
                 tail.append(day)
                 continue
-            key = [about(day, sizes), names, plan.catalogue.digest]
+            key = [about(day, sizes), names, plan.catalogue.digest, bound]
             if since <= begins and ends <= until:
-                yield from self._held((day, plan.unit, str(plan.tz)), key, self.summed(day, plan, sizes))
+                fresh = map(mark, self.summed(day, plan, sizes))
+                yield from self._held((day, plan.unit, str(plan.tz)), key, fresh)
             else:
-                yield from _between(self._held((day, ""), key, self._events(day)), since, until)
+                yield from _between(self._held((day, ""), key, map(mark, self._events(day))), since, until)
         if tail:
-            yield from _between(self.tail.events(tail[0], names), since, until)
+            yield from map(mark, _between(self.tail.events(tail[0], names), since, until))
 
     def _held(self, name: Hashable, key: Any, fresh: Iterator[Event]) -> list[Event]:
         """What is kept under a name, if it is still true; else what `fresh` gives, which is only asked then."""
@@ -183,6 +190,10 @@ class Past:
         names = store.labels(self.folder)
         for line in store.scan(self.folder, f"{day}T00:00:00.000Z", summaries.midnight_after(day)):
             yield projects.relabelled(orjson.loads(line), names)
+
+
+def _unmarked(record: Event) -> Event:
+    return record
 
 
 def _between(found: Iterable[Event], since: str, until: str) -> Iterator[Event]:

@@ -120,7 +120,7 @@ def _filters(view: View) -> Html:
     ask = view.ask
     spans = SPANS if ask.since in SPANS else {**SPANS, ask.since: f"since {ask.since}"}
     pills = [
-        tag("label", tag("input", type="radio", name="since", value=since, checked=since == ask.since), name)
+        tag("label", tag("input", type="radio", name="since", value=since, checked=since == ask.since), tag("span", name))
         for since, name in spans.items()
     ]
     choices = view.spent.choices

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from urllib.parse import urlencode
 
-from tokenops import charts, costs, dash_ask, events, fluid, show, when
+from tokenops import charts, costs, coverage, dash_ask, events, fluid, show, when
 from tokenops.dash_data import Spent
 from tokenops.dash_view import View
 from tokenops.events import Event
@@ -78,6 +78,7 @@ def tiles(view: View, spent: Spent) -> Html:
         _tile("cache", "Prompt cache", Html(f"<small>Cache hit:</small> {ratio(total)}"), *_prompt(total)),
         _tile("turns", "Turns", count(total.get("turns", 0)), short(events.token_sum(total)), " tokens"),
         _unpriced(total),
+        *(_worth(one, spent) for one in spent.worth),
     ]
     return tag("section", tag("dl", *made, class_="tiles"), aria_label="Key numbers", id="tiles")
 
@@ -114,6 +115,17 @@ def _burn(lately: Event | None) -> Html:
 def _prompt(total: Event) -> tuple[object, ...]:
     size = events.context_size(total)
     return ("of ", short(size), " prompt tokens") if size else ("no prompt was sent",)
+
+
+def _worth(one: Event, spent: Spent) -> Html:
+    """What a plan covered, beside what it costs; and what it did not cover."""
+    name = "Covered by a login" if one["plan"] == coverage.UNNAMED else f"Covered by {one['plan']}"
+    usd, monthly, metered = one["covered_usd"], one.get("plan_usd_per_month"), spent.total.get("metered_usd", "0")
+    said: list[object] = ["at list price"]
+    if monthly:
+        said += ["; the plan costs ", tag("data", show.money(monthly), value=monthly), " a month"]
+    said += ["; metered: ", tag("data", show.money(metered), value=metered)]
+    return _tile(f"worth {one['plan']}", name, tag("data", show.money(usd), value=usd), *said)
 
 
 def _unpriced(total: Event) -> Html:
@@ -165,7 +177,8 @@ def breakdown(view: View, spent: Spent, linked: bool) -> Html:
     cards = [_dearest(view, spent, name, linked) for name in ("model", "project")]
     if len(spent.by["client"]) > 1:
         cards.append(_dearest(view, spent, "client", linked))
-    return tag("section", *cards, class_="pair", aria_label="Where it went", id="breakdown")
+    kind = "pair three" if len(cards) > 2 else "pair"
+    return tag("section", *cards, class_=kind, aria_label="Where it went", id="breakdown")
 
 
 def _dearest(view: View, spent: Spent, name: str, linked: bool) -> Html:
@@ -265,5 +278,5 @@ def duration(seconds: int) -> str:
 
 def notes(spent: Spent) -> Iterator[Html]:
     """What a table cannot show."""
-    for line in (*costs.unpriced([spent.total]), *costs.notes([spent.total])):
+    for line in (*costs.unpriced([spent.total]), *costs.notes([spent.total]), *coverage.notes(spent.total, spent.worth)):
         yield tag("p", line, class_="sub note")

@@ -121,8 +121,8 @@ class Gatherer:
         as_of = "" if synced is None else when.stamp(synced)
         state = READY if sizes else EMPTY if synced is not None or self.tried else LOADING
         settings, catalogue = session.settings(), session.catalogue()
-        covered, names, budgets, rules = self._plans(settings, catalogue, now, tz, as_of)
-        spent = self.reader.spent(ask, now, tz, catalogue, covered, sizes)
+        bound, names, budgets, rules = self._plans(settings, catalogue, now, tz, as_of)
+        spent = self.reader.spent(ask, now, tz, catalogue, bound, sizes)
         tasks = self.tasks.rows(now, catalogue, sizes) if sizes else []
         key = dash_log.state(session.folder, sizes, self.files())
         more = {name: part.value(session, key) for name, part in self.parts.items()} if sizes else {}
@@ -132,19 +132,18 @@ class Gatherer:
 
     def _plans(
         self, settings: config.Config, catalogue: pricing.Catalogue, now: int, tz: datetime.tzinfo, as_of: str
-    ) -> tuple[dict[str, str], dict[str, str], list[Event] | Event, Mapping[str, float]]:
-        """What plans cover, how they are called, what is left of them, and the thresholds."""
+    ) -> tuple[list[plans.Binding], dict[str, str], list[Event] | Event, Mapping[str, float]]:
+        """The plans that are bound, how they are called, what is left of them, and the thresholds."""
         today = when.bucket(now, "day", tz)
         try:
             rules, bound = headroom.thresholds(settings), plans.bindings(settings)
-            covered = plans.covering(settings, today)
             rows = budget.rows(self.session.folder, now, rules, {one.provider for one in bound}, lambda: catalogue)
         except (headroom.Wrong, plans.Wrong) as error:
             wrong: Any = {"error": str(error), "hint": f"mend it in {settings.path}"}
-            return {}, {}, wrong, {}
+            return [], {}, wrong, {}
         known = plans.known()
         names = {
             provider: ", ".join(dict.fromkeys(known[one.plan].display for one in plans.in_force(bound, provider, today)))
-            for provider in covered
+            for provider in dict.fromkeys(one.provider for one in bound if one.since <= today)
         }
-        return covered, names, [{**row, "as_of": as_of or row["as_of"]} for row in rows], rules["budget"]
+        return bound, names, [{**row, "as_of": as_of or row["as_of"]} for row in rows], rules["budget"]

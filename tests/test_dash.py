@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from conftest import ROOT, SHARED, Json, Run, needs_shared, objects
 from tokenops import (  # fmt: skip
     costs,
+    coverage,
     dash,
     dash_api,
     dash_ask,
@@ -37,6 +38,7 @@ from tokenops import (  # fmt: skip
     events,
     markup,
     outlook,
+    plans,
     pricing,
     rollup,
     show,
@@ -579,6 +581,8 @@ def test_only_new_bytes_are_read_again(folder: str, monkeypatch: pytest.MonkeyPa
     assert len(tail.events(first, [])) == count + 2 and asked
 
 
+# A plan from the middle of a day of the log's on, as its zone has it.
+PLANS = [plans.Binding("anthropic", "claude-pro", "", ""), plans.Binding("anthropic", "claude-max-20x", "2026-11-20", "")]
 ZONES = ["UTC", "Europe/Berlin", "Asia/Kathmandu", "America/St_Johns", "Pacific/Apia"]
 
 
@@ -588,12 +592,14 @@ def test_sums_are_those_of_the_whole_log_in_any_zone(folder: str, zone: str, sin
     tz = zoneinfo.ZoneInfo(zone) if zone != "UTC" else datetime.UTC
     catalogue = pricing.load()
     reader = dash_data.Reader(folder)
-    for _ in range(2):  # what is kept gives the same
-        spent = reader.spent(dash_ask.Ask(since), AT, tz, catalogue, {}, summaries.sizes_of(folder))
+    for bound in ([], [], PLANS, PLANS, PLANS[:1]):  # what is kept gives the same; a plan that is set anew counts at once
+        spent = reader.spent(dash_ask.Ask(since), AT, tz, catalogue, bound, summaries.sizes_of(folder))
         plan = rollup.Plan((), tz, catalogue)
         start = when.stamp(when.since(since, AT, tz))
-        whole = costs.priced(summaries.rows(folder, plan, AT, start), catalogue)
+        cover = coverage.Coverage(bound, tz) if bound else None
+        whole = costs.priced(summaries.rows(folder, plan, AT, start, cover=cover), catalogue)
         assert {**spent.total, "by": []} == {**whole[0], "by": []}
+        assert [one["plan"] for one in spent.worth] == sorted(whole[0].get("covered_by", {}))
         bars = [part.spent for part in spent.bars if part.spent is not None and "turns" in part.spent]
         assert sum(row["turns"] for row in bars) == spent.total["turns"]
         assert spent.bars[0].start <= when.moment(start) < spent.bars[0].end
@@ -604,7 +610,7 @@ def test_a_span_that_ends_in_a_closed_day(folder: str) -> None:
     catalogue, reader = pricing.load(), dash_data.Reader(folder)
     for until in ("2026-11-18", "2026-11-18T11:22:33Z", "2026-11-21T09:00:00Z", "2h"):
         spent = reader.spent(
-            dash_ask.Ask("2026-11-17T05:00:00Z", until), AT, when.UTC, catalogue, {}, summaries.sizes_of(folder)
+            dash_ask.Ask("2026-11-17T05:00:00Z", until), AT, when.UTC, catalogue, [], summaries.sizes_of(folder)
         )
         end = when.stamp(when.until(until, AT, when.UTC))
         plan = rollup.Plan((), when.UTC, catalogue)
@@ -618,7 +624,7 @@ def test_a_session_that_tells_only_its_total_is_in_the_sum_and_in_no_bar(environ
     total = {**turn(1, 100, kind="usage", id="u1", covers="session", session_id="alone", output_tokens=1000), "turns": 3}
     shadow = {**turn(2, 90, kind="usage", id="u2", covers="session", output_tokens=5000), "turns": 3}
     log(folder, total, shadow, turn(2, 95))
-    spent = dash_data.Reader(folder).spent(dash_ask.Ask(), AT, when.UTC, pricing.load(), {}, summaries.sizes_of(folder))
+    spent = dash_data.Reader(folder).spent(dash_ask.Ask(), AT, when.UTC, pricing.load(), [], summaries.sizes_of(folder))
     assert spent.total["turns"] == 4 and [one["id"] for one in spent.totals] == ["u1"]
     assert sum(part.spent.get("turns", 0) for part in spent.bars if part.spent) == 1
 

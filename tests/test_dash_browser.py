@@ -98,6 +98,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Dash, dict[
     if not SHARED.is_dir():
         pytest.skip("../shared/data does not exist here")
     folder = tmp_path_factory.mktemp("real")
+    settings = folder / "tokenops/config.yaml"
+    settings.parent.mkdir()
+    settings.write_text("plans:\n  anthropic: [{plan: claude-max-20x, from: 2026-02-20}]\n  openai: chatgpt-pro\n")
     environment = {
         "PATH": f"{ROOT / 'bin'}:{os.environ['PATH']}",
         "HOME": str(SHARED / "home"),
@@ -147,6 +150,9 @@ def compare(page: Page, environment: dict[str, str], since: str, options: str = 
     assert data(page, "[data-key=turns]")[1][0] == str(events.token_sum(total))
     assert data(page, "[data-key=cache]")[0][0] == str(total.get("cache_hit_ratio", ""))
     assert re.search(r"Cache hit: \d+\.\d%", page.inner_text("[data-key=cache]"))
+    covered = total.get("covered_by", {})
+    assert {name: data(page, f"[data-key='worth {name}']")[0][0] for name in covered} == covered
+    assert all(data(page, f"[data-key='worth {name}']")[-1][0] == total["metered_usd"] for name in covered)
     for name in ("model", "project"):
         theirs = command(f"tok-cost --log --by {name} --since {since}{options}", environment)
         rows = data(page, f"#by-{name}")
@@ -168,6 +174,8 @@ def test_every_number_is_the_commands(opened: tuple[Open, Seen], real: tuple[Das
     compare(page, environment, "30d")
     settled(page, lambda: page.check("input[name=since][value='365d']", force=True))
     compare(page, environment, "365d")
+    (total,) = command("tok-cost --log --by none --since 365d", environment)
+    assert len(total["covered_by"]) == 2 and float(total["metered_usd"]) > 0
     settled(page, lambda: page.select_option("select[name=client]", "claude-code"))
     compare(page, environment, "365d", " --client claude-code")
     settled(page, lambda: page.select_option("select[name=model]", "claude-opus-4-6"))

@@ -227,5 +227,6 @@ function leave() {
 }
 document.addEventListener("focusout", (event) => event.target.closest?.(".area") && leave());
 
-prepared(document);
+// First the page is painted as it came; what a script adds needs no hurry.
+requestAnimationFrame(() => setTimeout(() => prepared(document)));
 later();
