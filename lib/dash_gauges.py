@@ -96,9 +96,11 @@ def badge(row: Event) -> Html:
     """What to do, as a shape and a word."""
     action = row["recommended_action"]
     kind, shape, said = _ACTIONS[action]
+    if row["headroom_pct"] is None and action == headroom.CONTINUE:
+        kind, shape = "", "M2.5 6h7"  # nothing says that all is well
     more = f" to {row['switch_to']}" if "switch_to" in row else ""
     icon = Html(f'<svg class="icon" viewBox="0 0 12 12" width="12" height="12" aria-hidden="true"><path d="{shape}"/></svg>')
-    return tag("span", icon, tag("data", f"{said}{more}", value=action), class_=f"badge {kind}")
+    return tag("span", icon, tag("data", f"{said}{more}", value=action), class_=f"badge {kind}".strip())
 
 
 def window(one: Event, row: Event, view: View) -> Html:

@@ -95,12 +95,8 @@ def _midnight(spent: Spent) -> tuple[object, ...]:
     if found is None:
         return ("at list price",)
     low, high = found["cost_usd"]["p10"], found["cost_usd"]["p90"]
-    return (
-        tag("data", show.money(low), value=low),
-        " to ",
-        tag("data", show.money(high), value=high),
-        " likely by midnight",
-    )
+    begin = (tag("data", show.money(low), value=low), " to ") if show.money(low) != show.money(high) else ()
+    return (*begin, tag("data", show.money(high), value=high), " likely by midnight")
 
 
 def _burn(lately: Event | None) -> Html:
@@ -278,5 +274,5 @@ def duration(seconds: int) -> str:
 
 def notes(spent: Spent) -> Iterator[Html]:
     """What a table cannot show."""
-    for line in (*costs.unpriced([spent.total]), *costs.notes([spent.total]), *coverage.notes(spent.total, spent.worth)):
+    for line in (*costs.unpriced([spent.total]), *costs.notes([spent.total]), *coverage.notes(spent.total, ())):
         yield tag("p", line, class_="sub note")
