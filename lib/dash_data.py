@@ -6,27 +6,25 @@ what is shown is rolled up from those, and a rollup of rollups is exact.
 
 from __future__ import annotations
 
-import bisect
 import datetime
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import burn, coverage, dash_ask, dash_bars, dash_log, events, outlook, pricing, rollup, when
+from tokenops import burn, coverage, dash_ask, dash_bars, dash_log, dash_sums, events, outlook, pricing, rollup, when
 from tokenops.dash_ask import Ask, Span
 from tokenops.dash_bars import Part, priced
+from tokenops.dash_sums import Closed, Cut, choices, dearest, total_of
 from tokenops.events import Event
 from tokenops.plans import Binding
 from tokenops.summaries import Sizes
 
 HOUR_MS = 3_600_000
-# What is summed by, beside the hour or day and the price.
-_BY = ("client", "project", "session")
 # How far ahead a chart looks, in its buckets.
 AHEAD = {"hour": 6, "day": 3}
-# Days, as one filter sees them, whose hours are kept.
-_MOST_DAYS = 500
+# Days, as one filter sees them, whose hours are kept; spans of which the sums of closed days are.
+_MOST_DAYS, _MOST_SPANS = 500, 4
 
 
 class Spent(NamedTuple):
@@ -49,45 +47,6 @@ class Spent(NamedTuple):
     empty: bool  # there is no record in the span at all, whatever the filter
 
 
-class Cut:
-    """What some records add up to, by hour or day, client, project, session and price, cut at some moments."""
-
-    def __init__(self, records: Iterable[Event], plan: rollup.Plan, bounds: Iterable[int]) -> None:
-        self.plan = plan
-        self.bounds = [when.stamp(at) for at in sorted(set(bounds))]
-        self.first = ""
-        self.usage: list[Event] = []
-        sums = [rollup.Rollup(plan) for _ in range(len(self.bounds) + 1)]
-        for record in records:
-            kind = record.get("kind")
-            if kind not in ("turn", "row", "usage"):
-                continue
-            ts = record["from"] if kind == "row" else record["ts"]
-            if not self.first or ts < self.first:
-                self.first = ts
-            if kind == "usage":
-                self.usage.append(record)
-            else:
-                sums[bisect.bisect_right(self.bounds, ts)].take(record, lambda why: None)
-        self.rows = [list(one.rows()) for one in sums]
-
-    def between(
-        self, since: int, until: int | None = None, wanted: events.Filter = events.EVERY
-    ) -> tuple[list[Event], list[Event]]:
-        """The rows of a stretch from one of the moments to another (None: to the end), and the totals of sessions."""
-        first = bisect.bisect_right(self.bounds, when.stamp(since))
-        last = len(self.rows) if until is None else bisect.bisect_left(self.bounds, when.stamp(until)) + 1
-        begin, end = when.stamp(since), "9" if until is None else when.stamp(until)
-        rows = [row for stretch in self.rows[first:last] for row in stretch if wanted.takes(row)]
-        usage = [one for one in self.usage if begin <= one["ts"] < end and wanted.takes(one)]
-        if not usage:
-            return rows, []
-        sums = rollup.Rollup(self.plan)
-        for record in (*rows, *usage):
-            sums.take(record, lambda why: None)
-        return rows, sums.totals()
-
-
 class Reader:
     """Reads the log of one folder; keeps what does not change between two answers."""
 
@@ -95,6 +54,7 @@ class Reader:
         self.folder = folder
         self.past = dash_log.Past(folder)
         self.hours: dict[tuple[Any, ...], dict[int, Decimal]] = {}
+        self.done: dict[tuple[Any, ...], tuple[Any, Closed]] = {}
 
     def spent(
         self, ask: Ask, now: int, tz: datetime.tzinfo, catalogue: pricing.Catalogue, bound: Sequence[Binding], sizes: Sizes
@@ -105,48 +65,87 @@ class Reader:
         until = None if about.open else about.until
         base = "hour" if about.unit == "hour" else "day"
         cover = self.past.cover = coverage.Coverage(bound, tz) if bound else None
-        plan = rollup.Plan((base, *_BY, coverage.GROUP) if cover else (base, *_BY), tz, catalogue)
+        plan = rollup.Plan((base, *dash_sums.BY, coverage.GROUP) if cover else (base, *dash_sums.BY), tz, catalogue)
         first = min(about.since, midnight, hour, opens)
+        timed = (about.unit, "project") if ask.stack == "project" else (about.unit,)
+        done = self._closed(about, plan, timed, wanted, now, min(midnight, hour, opens), sizes)
         cut = Cut(
-            self._records(about, plan, now, first, opens, sizes),
+            self._records(about, plan, now, first, opens, done, sizes),
             plan,
-            (about.since, about.until, midnight, hour, opens, now),
+            (about.since, done.since, done.until, about.until, midnight, hour, opens, now),
         )
-        rows, totals = cut.between(about.since, until, wanted)
-        # Each step is coarser than the one before: a year has 15,000 rows, and none is summed more often than it must be.
-        every = with_totals(rows, totals, plan)
-        timed = coarser(rows, ("client", "project"), plan, about.unit)
-        small = coarser(every if totals else timed, ("client", "project"), plan)
-        total = total_of(small, plan)
-        today = total_of(with_totals(*cut.between(midnight, None, wanted), plan), plan)
-        known = _known(cut.first, first, sizes)
-        names, bars = dash_bars.parts(timed, about, plan, known, now, ask.stack)
+        rows = cut.rows_of(about.since, until, wanted)
+        sums = dash_sums.summed(done, rows, cut.usage_of(about.since, until, wanted), plan, timed)
+        today = self._today(cut, midnight, wanted, plan)
+        known = _known(min(filter(None, (done.first, cut.first)), default=""), first, sizes)
+        names, bars = dash_bars.parts(sums.timed, about, plan, known, now, ask.stack)
         expected, at_midnight = self._outlook(cut, ask, now, plan, about, sizes, today)
-        anything = (rows, totals) if wanted == events.EVERY else cut.between(about.since, until)
+        total = total_of(sums.small, plan)
+        besides = [*cut.rows_of(about.since, until), *cut.usage_of(about.since, until)]
         return Spent(
             about,
             total,
             today,
-            {name: _dearest(small, (name,), plan) for name in ("model", "project", "client")},
-            _dearest(every, ("session", "project", "client"), plan),
+            {name: dearest(sums.small, (name,), plan) for name in ("model", "project", "client")},
+            sums.sessions,
             names,
             bars,
-            totals,
-            burn.rate(cut.between(hour, now, wanted)[0], catalogue, min((now - known) // 60_000, 60)),
+            sums.totals,
+            burn.rate(cut.rows_of(hour, now, wanted), catalogue, min((now - known) // 60_000, 60)),
             expected,
             at_midnight,
-            _choices(anything[0] + anything[1]),
-            burn.basis(small, {one.provider: one.plan for one in bound if one.since <= when.bucket(now, "day", tz)}),
+            {name: sorted(values | done.choices.get(name, frozenset())) for name, values in choices(besides).items()},
+            burn.basis(sums.small, {one.provider: one.plan for one in bound if one.since <= when.bucket(now, "day", tz)}),
             coverage.beside(total, cover, when.stamp(about.since), when.stamp(about.until), tz) if cover else [],
-            not any(anything),
+            done.empty and not besides,
         )
 
-    def _records(self, about: Span, plan: rollup.Plan, now: int, first: int, opens: int, sizes: Sizes) -> Iterator[Event]:
-        """The records that are needed; where the span ends in a closed day, no sum of that day reaches beyond it."""
-        pieces = [(first, about.until), (opens, None)] if about.until <= opens else [(first, None)]
+    def _today(self, cut: Cut, midnight: int, wanted: events.Filter, plan: rollup.Plan) -> Event:
+        """What today cost, session totals included."""
+        rows, usage = cut.rows_of(midnight, None, wanted), cut.usage_of(midnight, None, wanted)
+        totals = dash_sums.standing(dash_sums.NONE, rows, usage, plan)
+        return total_of([*rows, *rollup.rolled(totals, plan, lambda why: None)], plan)
+
+    def _closed(
+        self,
+        about: Span,
+        plan: rollup.Plan,
+        timed: tuple[str, ...],
+        wanted: events.Filter,
+        now: int,
+        last: int,
+        sizes: Sizes,
+    ) -> Closed:
+        """The whole closed days of a span, up to a moment: kept as long as their files stay."""
+        since = -(-about.since // when.DAY) * when.DAY
+        until = min(about.until, last) // when.DAY * when.DAY
+        if since >= until:
+            return dash_sums.NONE._replace(since=about.since, until=about.since)
+        begin, end = when.stamp(since), when.stamp(until)
+        days = [(day, dash_log.about(day, sizes)) for day in sizes if begin <= f"{day}T00:00:00.000Z" < end]
+        bound = self.past.cover.bound if self.past.cover else []
+        key = (str(days), self.past.names(), plan.by, plan.catalogue.digest, bound)
+        name = (wanted, begin, end, timed, str(plan.tz))
+        held = self.done.pop(name, None)
+        if held is None or held[0] != key:
+            records = self.past.records(plan, now, begin, end, sizes)
+            held = (key, dash_sums.closed(records, plan, timed, wanted, (since, until)))
+        self.done[name] = held  # what was asked for last stands last
+        if len(self.done) > _MOST_SPANS:
+            del self.done[next(iter(self.done))]
+        return held[1]
+
+    def _records(
+        self, about: Span, plan: rollup.Plan, now: int, first: int, opens: int, done: Closed, sizes: Sizes
+    ) -> Iterator[Event]:
+        """The records beside the closed days; where the span ends in a closed day, no sum of that day reaches beyond it."""
+        pieces: list[tuple[int, int | None]] = [(first, done.since), (done.until, None)]
+        if about.until <= opens:
+            pieces[1:] = [(done.until, about.until), (opens, None)]
         for since, until in pieces:
-            last = "9" if until is None else when.stamp(until)
-            yield from self.past.records(plan, now, when.stamp(since), last, sizes)
+            if until is None or since < until:
+                last = "9" if until is None else when.stamp(until)
+                yield from self.past.records(plan, now, when.stamp(since), last, sizes)
 
     def _outlook(
         self, cut: Cut, ask: Ask, now: int, plan: rollup.Plan, about: Span, sizes: Sizes, today: Event
@@ -170,8 +169,8 @@ class Reader:
         hourly, opens = plan._replace(by=("hour",)), _opens(now)
         if plan.unit != "hour":
             records = self.past.records(hourly, now, when.stamp(opens), "9", sizes)
-            cut = Cut(records, plan._replace(by=("hour", *_BY)), (opens, now))
-        found = _by_hour(cut.between(opens, now, ask.wanted)[0], hourly)
+            cut = Cut(records, plan._replace(by=("hour", *dash_sums.BY)), (opens, now))
+        found = _by_hour(cut.rows_of(opens, now, ask.wanted), hourly)
         if len(self.hours) > _MOST_DAYS:
             self.hours.clear()
         since, last = when.stamp(now - (7 * outlook.WEEKS + 1) * when.DAY)[:10], when.stamp(opens - 1)[:10]
@@ -210,35 +209,3 @@ def _by_day(hours: Mapping[int, Decimal], tz: datetime.tzinfo) -> dict[int, Deci
         day = dash_ask.midnight(at, tz)
         days[day] = pricing.add(days.get(day, pricing.ZERO), cost)
     return days
-
-
-def with_totals(rows: Sequence[Event], totals: Sequence[Event], plan: rollup.Plan) -> list[Event]:
-    """Rows, and the totals of sessions as rows."""
-    return [*rows, *rollup.rolled(totals, plan, lambda why: None)]
-
-
-def coarser(rows: Sequence[Event], by: tuple[str, ...], plan: rollup.Plan, unit: str = "") -> list[Event]:
-    """Rows summed by less."""
-    return rollup.rolled(rows, plan._replace(by=dash_bars.covered((unit, *by) if unit else by, plan)), lambda why: None)
-
-
-def total_of(rows: Sequence[Event], plan: rollup.Plan) -> Event:
-    """The one row of `tok-cost --by none`; an empty one where nothing was spent."""
-    found = priced(rows, (), plan)
-    return found[0] if found else {}
-
-
-def _dearest(rows: Sequence[Event], by: tuple[str, ...], plan: rollup.Plan) -> list[Event]:
-    return sorted(
-        priced(rows, by, plan), key=lambda row: (Decimal(row.get("cost_usd", "0")), events.token_sum(row)), reverse=True
-    )
-
-
-def _choices(rows: Iterable[Event]) -> dict[str, list[str]]:
-    """What the filters can be set to."""
-    seen: dict[str, set[str]] = {"client": set(), "project": set(), "model": set()}
-    for row in rows:
-        for name, values in seen.items():
-            if name in row:
-                values.add(str(row[name]))
-    return {name: sorted(values) for name, values in seen.items()}

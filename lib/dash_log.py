@@ -142,7 +142,7 @@ class Past:
 
     def records(self, plan: rollup.Plan, now: int, since: str, until: str, sizes: Sizes) -> Iterator[Event]:
         """What a span adds up from: rows of closed days in the plan's unit, and the events of others."""
-        closed, names = open_since(now), _stamp(os.path.join(self.folder, "projects.json"))
+        closed, names = open_since(now), self.names()
         mark, bound = (self.cover.marked, self.cover.bound) if self.cover else (_unmarked, [])
         tail: list[str] = []
         self._forget()
@@ -163,6 +163,10 @@ class Past:
                 yield from _between(self._held((day, ""), key, map(mark, self._events(day))), since, until)
         if tail:
             yield from map(mark, _between(self.tail.events(tail[0], names), since, until))
+
+    def names(self) -> list[int]:
+        """What stands for the names of projects."""
+        return _stamp(os.path.join(self.folder, "projects.json"))
 
     def _held(self, name: Hashable, key: Any, fresh: Iterator[Event]) -> list[Event]:
         """What is kept under a name, if it is still true; else what `fresh` gives, which is only asked then."""

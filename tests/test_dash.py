@@ -35,6 +35,7 @@ from tokenops import (  # fmt: skip
     dash_data,
     dash_log,
     dash_page,
+    dash_sums,
     events,
     markup,
     outlook,
@@ -604,6 +605,39 @@ def test_sums_are_those_of_the_whole_log_in_any_zone(folder: str, zone: str, sin
         assert sum(row["turns"] for row in bars) == spent.total["turns"]
         assert spent.bars[0].start <= when.moment(start) < spent.bars[0].end
         assert all(a.end == b.start for a, b in zip(spent.bars, spent.bars[1:], strict=False))
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "Pacific/Pago_Pago"])
+def test_what_is_kept_of_closed_days_changes_no_number(environment: dict[str, str], zone: str) -> None:
+    folder, tz, catalogue = environment["TOKENOPS_HOME"], zoneinfo.ZoneInfo(zone), pricing.load()
+    about = {"kind": "usage", "covers": "session", "turns": 3}
+    log(folder, *(turn(number, 47.7 * number, session_id=f"s{number % 17}") for number in range(1, 400)))
+    log(folder, turn(1005, 6000, session_id="past"), turn(1006, 6010, **about, session_id="past"))
+    # Totals of sessions: one alone, one told twice by different sources, one whose turns are known on other days.
+    log(folder, turn(1001, 5000, **about, id="u1", session_id="alone"))
+    log(folder, turn(1002, 9000, **about, id="u2", session_id="twice", source="a"))
+    log(
+        folder, turn(1003, 300, **about, id="u3", session_id="twice", source="b"), turn(1004, 9100, **about, session_id="s3")
+    )
+    kept, plain = dash_data.Reader(folder), dash_data.Reader(folder)
+    plain._closed = lambda about, *rest: dash_sums.NONE._replace(since=about.since, until=about.since)  # type: ignore[method-assign]
+    asks = [
+        dash_ask.Ask(since, until, stack=stack, **only)
+        for since, until in (("7d", ""), ("13d", ""), ("40d", ""), ("12d", "3d"), ("2026-11-10", "2026-11-13T05:00:00Z"))
+        for stack, only in (("class", {}), ("project", {"model": "claude-haiku-4-5"}), ("model", {"project": "p1"}))
+    ]
+    for grown in range(3):
+        for ask_ in asks:
+            bound = PLANS[: 1 + grown] if grown else []
+            sizes, now = summaries.sizes_of(folder), AT + grown * 61_000
+            both = [one.spent(ask_, now, tz, catalogue, bound, sizes) for one in (kept, plain)]
+            mine, theirs = ({**one._asdict(), "sessions": sorted(one.sessions, key=str)} for one in both)
+            assert mine == theirs
+            assert both[0].total["turns"] == sum(row["turns"] for row in both[0].sessions)
+        assert kept.done and not plain.done
+        # Today; a session of closed days that goes on; a turn of a closed day that was found only now.
+        log(folder, turn(2000 + grown, -1 - grown), turn(3000 + grown, 3, session_id="s3"), turn(4000 + grown, 8000))
+        log(folder, turn(5000 + grown, 2, session_id="alone"))
 
 
 def test_a_span_that_ends_in_a_closed_day(folder: str) -> None:

@@ -1,0 +1,165 @@
+"""Sums of the dashboard: some records cut at moments, and the whole closed days of a span, which are summed only once.
+
+A rollup of rollups is exact: what does not change is rolled up as far as it can be, and what is new is added to that.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+from tokenops import dash_bars, events, rollup, when
+from tokenops.dash_bars import priced
+from tokenops.events import Event
+
+# What is summed by, beside the hour or day and the price.
+BY = ("client", "project", "session")
+_RANKED, _SMALL = ("session", "project", "client"), ("client", "project")
+
+
+class Cut:
+    """What some records add up to, by hour or day, client, project, session and price, cut at some moments."""
+
+    def __init__(self, records: Iterable[Event], plan: rollup.Plan, bounds: Iterable[int]) -> None:
+        self.plan = plan
+        self.bounds = [when.stamp(at) for at in sorted(set(bounds))]
+        self.first = ""
+        self.usage: list[Event] = []
+        sums = [rollup.Rollup(plan) for _ in range(len(self.bounds) + 1)]
+        for record in records:
+            kind = record.get("kind")
+            if kind not in ("turn", "row") and not (kind == "usage" and record.get("covers") == "session"):
+                continue
+            ts = record["from"] if kind == "row" else record["ts"]
+            if not self.first or ts < self.first:
+                self.first = ts
+            if kind == "usage":
+                self.usage.append(record)
+            else:
+                sums[bisect.bisect_right(self.bounds, ts)].take(record, lambda why: None)
+        self.rows = [list(one.rows()) for one in sums]
+
+    def rows_of(self, since: int, until: int | None = None, wanted: events.Filter = events.EVERY) -> list[Event]:
+        """The rows of a stretch from one of the moments to another (None: to the end)."""
+        first = bisect.bisect_right(self.bounds, when.stamp(since))
+        last = len(self.rows) if until is None else bisect.bisect_left(self.bounds, when.stamp(until)) + 1
+        return [row for stretch in self.rows[first:last] for row in stretch if wanted.takes(row)]
+
+    def usage_of(self, since: int, until: int | None = None, wanted: events.Filter = events.EVERY) -> list[Event]:
+        """What sources report of whole sessions instead of turns, in a stretch."""
+        begin, end = when.stamp(since), "9" if until is None else when.stamp(until)
+        return [one for one in self.usage if begin <= one["ts"] < end and wanted.takes(one)]
+
+
+Rank = tuple[Decimal, int]  # cost and tokens
+
+
+class Closed(NamedTuple):
+    """What the whole closed days of a span add up to, as a filter lets it through.
+
+    `sessions`: the rows of each session; `ranked`: the rows of tok-cost by session, project and client, with their ranks;
+    `timed`: rows by what the bars are made of; `small`: rows by client and project; `usage`: totals of whole sessions.
+    `choices`: what the filters can be set to, whatever they are set to; `empty`: nothing is there, whatever they are set to.
+    """
+
+    since: int
+    until: int
+    first: str = ""
+    sessions: Mapping[object, Sequence[Event]] = {}
+    ranked: Sequence[tuple[Rank, Event]] = ()
+    timed: Sequence[Event] = ()
+    small: Sequence[Event] = ()
+    usage: Sequence[Event] = ()
+    choices: Mapping[str, frozenset[str]] = {}
+    empty: bool = True
+
+
+NONE = Closed(0, 0)
+
+
+def closed(
+    records: Iterable[Event], plan: rollup.Plan, timed: tuple[str, ...], wanted: events.Filter, span: tuple[int, int]
+) -> Closed:
+    """What the records of some whole closed days add up to."""
+    cut = Cut(records, plan, ())
+    every = [*cut.rows[0], *cut.usage]
+    rows = [row for row in cut.rows[0] if wanted.takes(row)]
+    sessions: dict[object, list[Event]] = {}
+    for row in rows:
+        sessions.setdefault(row.get("session_id"), []).append(row)
+    usage = [one for one in cut.usage if wanted.takes(one)]
+    ranked, small = [(_rank(row), row) for row in dearest(rows, _RANKED, plan)], coarser(rows, _SMALL, plan)
+    of_bars = coarser(rows, timed, plan)
+    return Closed(*span, cut.first, sessions, ranked, of_bars, small, usage, choices(every), not every)
+
+
+class Sums(NamedTuple):
+    """What a span adds up to. `totals`: of sessions of which no hour is known; they are in `small`, not in `timed`."""
+
+    timed: Sequence[Event]
+    small: Sequence[Event]  # rows by client and project
+    sessions: Sequence[Event]  # the rows of tok-cost, the dearest first
+    totals: Sequence[Event]
+
+
+def summed(done: Closed, rows: Sequence[Event], usage: Sequence[Event], plan: rollup.Plan, timed: tuple[str, ...]) -> Sums:
+    """The sums of a span: those of its closed days, and the rows and session totals of the rest of it."""
+    totals = standing(done, rows, usage, plan)
+    besides = rollup.rolled(totals, plan, lambda why: None)
+    small = coarser([*done.small, *rows, *besides], _SMALL, plan)
+    return Sums(coarser([*done.timed, *rows], timed, plan), small, _ranked(done, [*rows, *besides], plan), totals)
+
+
+def standing(done: Closed, rows: Sequence[Event], usage: Sequence[Event], plan: rollup.Plan) -> list[Event]:
+    """The session totals that stand for turns: those of sessions of which no turn is known."""
+    reported = [*done.usage, *usage]
+    if not reported:
+        return []
+    asked = {one.get("session_id") for one in reported}
+    sums = rollup.Rollup(plan)
+    for record in itertools.chain((row for name in asked for row in done.sessions.get(name, ())), rows, reported):
+        sums.take(record, lambda why: None)
+    return sums.totals()
+
+
+def _ranked(done: Closed, rows: Sequence[Event], plan: rollup.Plan) -> list[Event]:
+    """The sessions, the dearest first. Of the closed days' only those are priced again that went on."""
+    again = {row.get("session_id") for row in rows}
+    held = [row for name in again for row in done.sessions.get(name, ())]
+    fresh = [(_rank(row), row) for row in priced([*held, *rows], _RANKED, plan)]
+    others = [one for one in done.ranked if one[1].get("session_id") not in again]
+    return [row for _, row in sorted([*fresh, *others], key=operator.itemgetter(0), reverse=True)]
+
+
+def _rank(row: Event) -> Rank:
+    return Decimal(row.get("cost_usd", "0")), events.token_sum(row)
+
+
+def coarser(rows: Sequence[Event], by: tuple[str, ...], plan: rollup.Plan) -> list[Event]:
+    """Rows summed by less."""
+    return rollup.rolled(rows, plan._replace(by=dash_bars.covered(by, plan)), lambda why: None)
+
+
+def total_of(rows: Sequence[Event], plan: rollup.Plan) -> Event:
+    """The one row of `tok-cost --by none`; an empty one where nothing was spent."""
+    found = priced(rows, (), plan)
+    return found[0] if found else {}
+
+
+def dearest(rows: Sequence[Event], by: tuple[str, ...], plan: rollup.Plan) -> list[Event]:
+    """The rows of tok-cost by some fields, the dearest first."""
+    return sorted(priced(rows, by, plan), key=_rank, reverse=True)
+
+
+def choices(rows: Iterable[Event]) -> dict[str, frozenset[str]]:
+    """What the filters can be set to."""
+    seen: dict[str, set[str]] = {"client": set(), "project": set(), "model": set()}
+    for row in rows:
+        for name, values in seen.items():
+            if name in row:
+                values.add(str(row[name]))
+    return {name: frozenset(values) for name, values in seen.items()}
