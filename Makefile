@@ -1,20 +1,27 @@
 # make demo     what your own agents used, per project, at list price (or, where there are no logs, the sample logs')
 # make test     lint, types and every test, on Python 3.11 and on 3.13 where it exists
 # make soak     writers killed two hundred times each
+# make soak-day eight hours in ten minutes: all parts at 50 times a heavy user's load, while clocks jump, processes die and disks fill (Linux)
 # make fuzz     made-up input by the ten thousand: HTTP, answers of vendors, logs of clients
 # make clients  real SDKs and clients through the proxy (installs them: Python's always, npm's where there is npm)
 # make engines  tok-ship against ClickHouse (chdb, and a clickhouse-server where there is one), DuckDB, Parquet, OTLP: a million events
-# make man      man pages of all commands, into share/man (MANPATH=share/man: man tok-cost)
+# make oldest   every test on Python 3.11 (where it exists) with the least version of each dependency that pyproject.toml allows
+# make latest   every test on Python 3.13 (where it exists) with the newest
+# make man      man pages and completions of all commands, into share (MANPATH=share/man: man tok-cost)
 # make bench    the figures of docs/performance.md, measured anew
+# make release  sdist, wheel, SBOM and checksums of the commit that is checked out, into dist: the same bytes each time
+# make release-check  that they are: two releases of this commit, made in different places, compared
+# make installs every way to install what lies in dist, each with an empty home: it works, and nothing is left behind
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # A second interpreter to test on, where the machine has one: on the path, or beside the first.
 BESIDE := $(dir $(shell command -v $(PYTHON)))
-SECOND := $(firstword $(foreach p,$(shell command -v python3.13 2>/dev/null) $(wildcard $(BESIDE)../../3.13*/bin/python3.13 $(BESIDE)../versions/3.13*/bin/python3.13),$(shell $(p) -c 'import sys; print(sys.executable)' 2>/dev/null)))
+python = $(firstword $(foreach p,$(shell command -v python$(1) 2>/dev/null) $(wildcard $(BESIDE)../../$(1)*/bin/python$(1) $(BESIDE)../versions/$(1)*/bin/python$(1)),$(shell $(p) -c 'import sys; print(sys.executable)' 2>/dev/null)))
+SECOND := $(call python,3.13)
 COMMANDS := $(sort $(wildcard bin/tok-*))
 
-.PHONY: demo test lint types check man bench soak fuzz clients engines clean
+.PHONY: demo test lint types check oldest latest man bench soak soak-day fuzz clients engines release release-check installs clean
 
 demo: $(VENV)/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh bench/demo.sh
@@ -24,16 +31,12 @@ $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# Built from a copy, so that no stale build directory finds its way into the package.
-$(VENV)/installed: $(VENV)/python pyproject.toml $(COMMANDS) $(wildcard lib/*.py lib/page/* catalog/*.yaml catalog/*.sql catalog/*/*.yaml catalog/*/*.json)
-	rm -rf build *.egg-info
+$(VENV)/installed: $(VENV)/python pyproject.toml $(COMMANDS) $(wildcard lib/*.py lib/page/* catalog/*.yaml catalog/*.sql catalog/*/*.yaml catalog/*/*.json tools/*.py)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check .
-	@rm -rf build *.egg-info
 	@touch $@
 
 $(VENV)/tools: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[dev]'
-	@rm -rf build *.egg-info
 	@touch $@
 
 lint: $(VENV)/tools
@@ -43,6 +46,7 @@ lint: $(VENV)/tools
 types: $(VENV)/tools
 	MYPYPATH=bin $(BIN)/mypy -p tokenops
 	MYPYPATH=bin $(BIN)/mypy --scripts-are-modules $(COMMANDS)
+	MYPYPATH=bin:tools $(BIN)/mypy tools
 	$(BIN)/pyright --pythonpath $(BIN)/python lib $(COMMANDS)
 
 check: $(VENV)/tools
@@ -52,12 +56,22 @@ test: lint types check
 ifneq ($(SECOND),)
 	@test -x .venv-second/bin/python || $(SECOND) -m venv .venv-second
 	@.venv-second/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
-	@rm -rf build *.egg-info
 	PATH="$(CURDIR)/.venv-second/bin:$$PATH" .venv-second/bin/python -m pytest -n auto
 endif
 
-man:
-	$(PYTHON) tools/man.py share/man
+oldest:
+	$(or $(call python,3.11),$(PYTHON)) -m venv --clear .venv-oldest
+	.venv-oldest/bin/python tools/minimums.py > .venv-oldest/minimums.txt
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --constraint .venv-oldest/minimums.txt '.[dev]'
+	PATH="$(CURDIR)/.venv-oldest/bin:$$PATH" .venv-oldest/bin/python -m pytest -n auto
+
+latest:
+	$(or $(SECOND),$(PYTHON)) -m venv --clear .venv-latest
+	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
+	PATH="$(CURDIR)/.venv-latest/bin:$$PATH" .venv-latest/bin/python -m pytest -n auto
+
+man: $(VENV)/installed
+	$(BIN)/python tools/share.py share
 
 bench: $(VENV)/tools
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python bench/run.py
@@ -66,6 +80,9 @@ soak: $(VENV)/tools
 	TOKENOPS_CALLS=1000 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_carry.py tests/test_statusline.py
 	TOKENOPS_ROUNDS=200 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_crashes.py
 	TOKENOPS_STREAMS=1000 TOKENOPS_REQUESTS=10000 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_proxy.py
+
+soak-day: $(VENV)/tools
+	$(BIN)/python bench/soak.py --seconds $${SOAK_SECONDS:-600} $(if $(WRITE),--write)
 
 fuzz: $(VENV)/tools
 	TOKENOPS_ROUNDS=$${TOKENOPS_ROUNDS:-50} PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto tests/test_http1.py tests/test_wire.py tests/test_readers.py tests/test_limits.py
@@ -85,11 +102,24 @@ clients: $(VENV)/tools .venv-clients/installed
 .venv-engines/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-engines
 	.venv-engines/bin/python -m pip install --quiet --disable-pip-version-check '.[dev,engines]'
-	@rm -rf build *.egg-info
 	@touch $@
 
 engines: .venv-engines/installed
 	PATH="$(CURDIR)/.venv-engines/bin:$$PATH" TOKENOPS_ENGINES=1 .venv-engines/bin/python -m pytest tests/test_engines.py
 
+.venv-release/installed: tools/release.txt
+	$(PYTHON) -m venv --clear .venv-release
+	.venv-release/bin/python -m pip install --quiet --disable-pip-version-check --requirement tools/release.txt
+	@touch $@
+
+release: .venv-release/installed
+	@.venv-release/bin/python tools/release.py dist
+
+release-check: .venv-release/installed
+	.venv-release/bin/python tools/release_check.py
+
+installs:
+	$(PYTHON) tools/installs.py dist
+
 clean:
-	rm -rf .venv .venv-second .venv-clients .venv-engines .venv-rivals build dist share *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-second .venv-oldest .venv-latest .venv-clients .venv-engines .venv-release .venv-rivals build dist share *.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -15,6 +15,8 @@ from typing import NamedTuple
 _OPTION = re.compile(r"(?<![\w-])(--?[a-z][a-z-]*)(?: (?!\|)([A-Z][A-Z]*[^\s\]]*\]*|[a-z0-9][\w:-]*(?:\|[\w:-]+)+))?")
 _TERM = re.compile(r"  (\S(?:.*?\S)?)(?:   *(\S.*))?\Z")
 _OPTION_TERM = re.compile(r"  ((?:--?[a-z][a-z-]*(?:, )?)+(?: (?:[A-Z]\S*|[a-z][\w:-]*\|\S+))?) +(\S.*)\Z")
+# What installers put above a script where #! cannot name the interpreter: its path has a blank, or is too long.
+_LAUNCHER = re.compile(r"#!/bin/sh\n'''exec' [^\n]*\n' '''\n")
 # A meaning that begins with the words that an option takes: "turn, usage, meter (default: all)".
 _WORDS = re.compile(r"([a-z][\w-]*(?:, [a-z][\w-]*)+)(?=, \.\.\.| \(|:|;|\Z)")
 
@@ -57,11 +59,16 @@ class Manual(NamedTuple):
 
 def of_source(source: str) -> Manual | None:
     """The manual of a command's source; None where there is none."""
+    text = text_of(source)
+    return parsed(text) if " - " in text.partition("\n")[0] else None
+
+
+def text_of(source: str) -> str:
+    """The docstring of a source, as it stands there, whatever an installer put above it; "" where there is none."""
     try:
-        text = ast.get_docstring(ast.parse(source), clean=False)
+        return ast.get_docstring(ast.parse(_LAUNCHER.sub("", source, count=1)), clean=False) or ""
     except (SyntaxError, ValueError):
-        return None
-    return parsed(text) if text and " - " in text.partition("\n")[0] else None
+        return ""
 
 
 def parsed(text: str) -> Manual:

@@ -86,11 +86,25 @@ def test_a_page_in_roff() -> None:
     )
 
 
+def test_what_an_installer_puts_above_a_command_is_no_manual(run: Run, tmp_path: pathlib.Path) -> None:
+    """Where #! cannot name the interpreter: uv does this where its path has a blank, or is long."""
+    source = (ROOT / "bin/tok-cost").read_text()
+    for program in (sys.executable, f"'{sys.executable}'"):
+        above = f"""#!/bin/sh\n'''exec' {program} "$0" "$@"\n' '''\n"""
+        launched = source.replace("#!/usr/bin/env python3\n", above)
+        assert manual.of_source(launched) == manual.of_source(source)
+        command = tmp_path / "tok-cost"
+        command.write_text(launched)
+        command.chmod(0o755)
+        shown = run("./tok-cost --help", env={"PYTHONPATH": str(ROOT / "bin")}).stdout
+        assert shown == run("tok-cost --help").stdout
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    folder = tmp_path_factory.mktemp("man")
-    subprocess.run([sys.executable, ROOT / "tools/man.py", folder], check=True)
-    return folder
+    folder = tmp_path_factory.mktemp("share")
+    subprocess.run([sys.executable, ROOT / "tools/share.py", folder], check=True)
+    return folder / "man"
 
 
 def test_there_is_a_page_for_each_command(pages: pathlib.Path) -> None:
