@@ -159,7 +159,8 @@ def traits(text: str) -> Traits:
     head = given[: 4 * BRIEF].replace("’", "'")
     said = frozenset(_WORD.findall(head.casefold()))
     script = _of_script(head)
-    asked = [one for one in lists() if not one.cues.isdisjoint(said)] + script
+    asked = [] if every.cues.isdisjoint(said) else [one for one in lists() if not one.cues.isdisjoint(said)]
+    asked += script
     clauses = _clauses(head) if asked else []
     if any(_pattern(one.reject).match(clause) for one in asked for clause in clauses):
         found.append("correction")
@@ -176,6 +177,7 @@ class Every(NamedTuple):
     acknowledge: frozenset[str]
     goes_on: frozenset[str]
     vague: frozenset[str]
+    cues: frozenset[str]
     function: frozenset[str]
 
 
@@ -184,17 +186,19 @@ def _every() -> Every:
     def union(*names: str) -> frozenset[str]:
         return frozenset(word for one in lists() for name in names for word in getattr(one, name))
 
-    return Every(union("acknowledge", "phrases"), union("goes_on"), union("vague"), union("function"))
+    return Every(union("acknowledge", "phrases"), union("goes_on"), union("vague"), union("cues"), union("function"))
 
 
 def _of_script(text: str) -> list[Lists]:
     """The languages whose script a good part of a text is in."""
-    if len(_UNSPACED.findall(text)) * 50 < len(text) or text.isascii():
+    if text.isascii() or len(_UNSPACED.findall(text)) * 50 < len(text):
         return []
-    letters = sum(map(len, _WORD.findall(text))) or 1
+    letters = 0
     for script, pattern in _SCRIPTS:
-        if len(pattern.findall(text)) / letters > (0.05 if script == "kana" else 0.2):
-            return [one for one in lists() if one.script == script]
+        if found := len(pattern.findall(text)):
+            letters = letters or sum(map(len, _WORD.findall(text))) or 1
+            if found / letters > (0.05 if script == "kana" else 0.2):
+                return [one for one in lists() if one.script == script]
     return []
 
 
@@ -230,8 +234,11 @@ def _unworded(text: str) -> list[str]:
 
 def _acknowledges(plain: str) -> bool:
     """Whether the words of a whole prompt say no more than "go on" together, in one language."""
-    bare = [_EDGES.sub("", word) for word in plain.split()]
-    return 1 < len(bare) <= 6 and any(
+    given = plain.split()
+    if not 1 < len(given) <= 6:
+        return False
+    bare = [_EDGES.sub("", word) for word in given]
+    return any(
         any(word in one.acknowledge for word in bare)
         and all(word in one.acknowledge or word in one.beside for word in bare if word)
         for one in lists()

@@ -327,7 +327,7 @@ class Transcripts:
     def read(self, path: str, cursor: scan.Cursor) -> None:
         """Take in one file from its cursor on. Raises OSError."""
         session = Session(path, cursor, self.places)
-        ordinary, loads = self._ordinary, orjson.loads
+        ordinary, loads = self.ordinary, orjson.loads
         with open(path, "rb", buffering=0) as file:
             for number, line in scan.lines(file, wanted, cursor, self.buffer):
                 try:
@@ -337,13 +337,13 @@ class Transcripts:
                     pass
                 self.take_in(line, f"{path}:{number}", session)
 
-    def _ordinary(self, raw: Raw, session: Session) -> bool:
+    def ordinary(self, raw: Raw, session: Session) -> bool:
         """Take in a line of the usual shape, if it is one; 99 in 100 are. LookupError and its like mean that it is not."""
         message = raw["message"]
         usage, name, model, ts = message["usage"], message["id"], message["model"], raw["timestamp"]
         if raw["type"] != "assistant" or (counts := plain(usage, model)) is None:
             return False
-        if len(ts) != 24 or ts[23] != "Z" or not fromisoformat(ts):
+        if len(ts) != 24 or ts[23] != "Z" or ts[10] != "T" or ts[19] != "." or ts[7] != "-" or not fromisoformat(ts):
             return False
         attribution = session.attribution(raw)
         known = self.light.get(name)
@@ -365,15 +365,6 @@ class Transcripts:
         if counts[-1] > most[-1] or ts < before:
             self.light[name] = (min(ts, before), name, counts, around, whose)
         return True
-
-    def take(self, raw: Any, line: bytearray, place: str, session: Session) -> None:
-        """Take in a line that was parsed already, if it could be."""
-        try:
-            if self._ordinary(raw, session):
-                return
-        except (ValueError, LookupError, TypeError, AttributeError):
-            pass
-        self.take_in(line, place, session)
 
     def take_in(self, line: bytearray, place: str, session: Session) -> None:
         """Take in a line of any shape."""

@@ -19,9 +19,10 @@ from tokenops.events import Event
 
 # What decides whether a plan covers a turn is among them (coverage).
 BY = ("client", "project", "project_id", "agent", "workflow", "session", "account", "credential")
-FORMAT = 2
+FORMAT = 3
 # Days that are added up in one go: one more is read on either side.
 _AT_ONCE = 32
+_ROUND = b'"kind":"work"'
 Refuse = Callable[[str, str], None]
 Sizes = dict[str, list[int]]
 # What a day is asked for: its totals, or its quarters where it lies in several buckets.
@@ -128,6 +129,8 @@ def _summary(lines: list[bytes], catalogue: Any) -> tuple[Event, Event]:
     quarters = rollup.Rollup(rollup.Plan((*BY, when.QUARTER), when.UTC, catalogue))
     usage = []
     for line in lines:
+        if line.startswith(_ROUND, store.KIND):
+            continue  # of which nothing is added up here
         event = orjson.loads(line)
         if event["kind"] == "turn":
             quarters.add(event)
@@ -167,10 +170,9 @@ def _keep(folder: str, day: str, both: tuple[Event, Event], catalogue: Any, size
     with contextlib.suppress(OSError):
         home.made(os.path.dirname(at))
         home.made(at)
-        for kind, content in zip((TOTALS, QUARTERS), both, strict=True):
-            home.replace(
-                os.path.join(at, f"{day}.{kind}.json"), orjson.dumps({"key": _key(day, sizes)} | content), durable=False
-            )
+        key = {"key": _key(day, sizes)}
+        # Both in one file, the totals in its first line: making a file costs more than adding up a day.
+        home.replace(os.path.join(at, f"{day}.json"), b"\n".join(orjson.dumps(key | one) for one in both), durable=False)
 
 
 def _folder(folder: str, catalogue: Any) -> str:
@@ -180,7 +182,12 @@ def _folder(folder: str, catalogue: Any) -> str:
 
 def kept(folder: str, day: str, kind: str, catalogue: Any, sizes: Sizes) -> Event | None:
     """A summary that was kept, if it still says what the log says."""
-    found: Event | None = home.read_json(os.path.join(_folder(folder, catalogue), f"{day}.{kind}.json"))
+    try:
+        with open(os.path.join(_folder(folder, catalogue), f"{day}.json"), "rb") as file:
+            totals = file.readline()
+            found = orjson.loads(totals if kind == TOTALS else file.read())
+    except (OSError, ValueError):
+        return None
     return found if isinstance(found, dict) and found.get("key") == _key(day, sizes) else None
 
 
@@ -188,9 +195,7 @@ def refresh(folder: str, catalogue: Any, now: int, told: Callable[[int], None] =
     """Make the summaries of closed days that are missing or older than the day's files; how many."""
     at, closed = _folder(folder, catalogue), closed_before(now)
     try:
-        held = {
-            entry.name[:10]: entry.stat().st_mtime_ns for entry in os.scandir(at) if entry.name.endswith(f"{QUARTERS}.json")
-        }
+        held = {entry.name[:10]: entry.stat().st_mtime_ns for entry in os.scandir(at) if entry.name.endswith(".json")}
     except FileNotFoundError:
         held = {}
     sizes = sizes_of(folder)

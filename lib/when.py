@@ -25,6 +25,7 @@ COARSER = {
     "month": {"month"},
 }
 
+_parsed = datetime.datetime.fromisoformat
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=UTC)
 _FRACTION = re.compile(r"\.(\d+)")
 _AGO = re.compile(r"(\d{1,6})([mhdw])\Z")
@@ -65,8 +66,8 @@ def stamp(ms: int) -> str:
 
 def canonical(text: str) -> str:
     """The canonical text of any RFC 3339 time. Raises ValueError."""
-    if len(text) == 24 and text[23] == "Z" and text[10] == "T" and text[19] == ".":
-        datetime.datetime.fromisoformat(text)
+    if len(text) == 24 and text[23] == "Z" and text[10] == "T" and text[19] == "." and text[7] == "-":
+        _parsed(text)
         return text
     return stamp(moment(text))
 

@@ -95,6 +95,7 @@ class Rounds:
             "work", {"open": {}, "calls": {}, "reads": {}, "ran": {}, "given": [], "midway": midway}
         )
         self.touched: dict[str, Raw] = {}
+        self.kinds: dict[str, str] = {}  # of the tools that were called
 
     def open(self, side: bool, name: str, ts: str, session: str) -> Raw:
         """The round that a prompt begins; the one that is open already, if it is the same."""
@@ -150,7 +151,7 @@ class Rounds:
 
     def called(self, held: Raw, ts: str, name: str, call: str, given: Mapping[str, Any] | str) -> None:
         """A tool that the agent called."""
-        kind = "mcp" if name.startswith("mcp__") else tools(self.client).get(name, "other")
+        kind = self.kinds.get(name) or self._kind(name)
         counts = held["counts"]
         ran = ""
         if kind == "command":
@@ -159,7 +160,7 @@ class Rounds:
                 kind = "edit"
             elif line:
                 ran = self._ran(held, line)
-        elif kind == "read" and isinstance(given, Mapping):
+        elif kind == "read" and not isinstance(given, str):
             self._read(held, given)
         elif kind == "ask":
             self.state["asked"] = True
@@ -169,10 +170,15 @@ class Rounds:
             held["times"]["command"] = ts
         waiting = self.state["calls"]
         if 0 < len(call) < 100:
-            path = self._path(given) if kind == "edit" and isinstance(given, Mapping) else ""
+            path = self._path(given) if kind == "edit" and not isinstance(given, str) else ""
             waiting[call] = [kind, held["side"], path or ran]
             if len(waiting) > _WAITING:
                 del waiting[next(iter(waiting))]
+
+    def _kind(self, name: str) -> str:
+        """The class of a tool's work."""
+        kind = self.kinds[name] = "mcp" if name.startswith("mcp__") else tools(self.client).get(name, "other")
+        return kind
 
     def answered(self, held: Raw, ts: str, call: str, size: int, how: str = "") -> None:
         """A tool's result, of so many bytes. `how`: tool_denials, tool_cancels or tool_failures; "" where it is good."""
@@ -279,6 +285,8 @@ def command_line(given: Mapping[str, Any] | str) -> str:
     """The command line that a shell tool was given: a text, or the words of one."""
     if isinstance(given, str):
         return given
+    if type(line := given.get("command")) is str:
+        return line
     value = next((given[key] for key in ("command", "cmd") if key in given), None)
     if isinstance(value, list) and all(isinstance(word, str) for word in value):
         if len(value) == 3 and value[1].startswith("-") and value[1].endswith(("c", "Command")):

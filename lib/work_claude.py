@@ -22,9 +22,11 @@ _FAILED = b'"is_error":true'
 _RESULT = b'"toolUseResult":'
 _ROLE = b'"role":"user"'
 _STAMP = b'"timestamp":"'
-_NEAR = 2000
+# Bytes. All of a result's block is short but its content, and so is what a line says before and behind its message.
+_HEAD, _FOOT, _NEAR = 400, 300, 2000
 _NONE: list[Any] = []
 _USER = b'"message":{"role":"user",'
+_ANSWER = b'"message":{"model":'
 _MASKED = re.compile(r"REDACTED|[\s\[\]<>*]")
 # Lines of these types can hold work; the others (progress, snapshots, summaries, ...) are never parsed.
 _KINDS = (b"assistant", b"user", b"queue-operation", b"attachment", b"system", b"tool_result")
@@ -38,21 +40,30 @@ def read(
     midway = bool(cursor.offset) and "work" not in cursor.state
     rounds = work.Rounds(read_claude.CLIENT, cursor.state, transcripts.places.salt, midway, listen)
     reader = Reader(rounds, session, transcripts.buffer)
-    loads = orjson.loads
+    loads, ordinary, take = orjson.loads, transcripts.ordinary, reader.take
     with open(path, "rb", buffering=0) as file:
         for number, line in scan.lines(file, reader.wanted, cursor, transcripts.buffer):
+            raw = None
             try:
                 raw = loads(line)
-                if raw["type"] == "assistant" or "usage" in raw["message"]:
-                    transcripts.take(raw, line, f"{path}:{number}", session)
-            except (ValueError, LookupError, TypeError):
-                raw = None
-                # A line that can hold no turn is none to complain of.
-                if read_claude.wanted(line, 0, len(line)) or line[:1] != b"{" or line[-1:] != b"}":
-                    transcripts.take_in(line, f"{path}:{number}", session)
-            for one in (raw,) if type(raw) is dict else jsonl.parsed(line, lambda why: None):
-                reader.take(one, number, line)
+                taken = raw["type"] != "assistant" or ordinary(raw, session)
+            except (ValueError, LookupError, TypeError, AttributeError):
+                taken = False
+            if not taken and _may_be_turn(raw, line):
+                transcripts.take_in(line, f"{path}:{number}", session)
+            if type(raw) is dict:
+                take(raw, number, line)
+            else:
+                for one in jsonl.parsed(line, lambda why: None):
+                    take(one, number, line)
     yield from rounds.records(reader.attribution)
+
+
+def _may_be_turn(raw: object, line: bytearray) -> bool:
+    """Whether a line that is no ordinary turn is to be looked at closely: what can hold none is none to complain of."""
+    if type(raw) is dict and raw.get("type") == "assistant":
+        return True
+    return read_claude.wanted(line, 0, len(line)) or line[:1] != b"{" or line[-1:] != b"}"
 
 
 class Reader:
@@ -61,10 +72,13 @@ class Reader:
     def __init__(self, rounds: work.Rounds, session: read_claude.Session, buffer: bytearray) -> None:
         self.rounds, self.session, self.buffer = rounds, session, buffer
         self.state = rounds.state
+        self.open: dict[str, Raw] = self.state["open"]
+        self.calls: dict[str, list[Any]] = self.state["calls"]
         self.texts: dict[str, str] = {}  # of what waits in the queue, for a listener
         self.known: dict[tuple[str, bool], Raw] = {}
         # The first working directory of each session, of lines that hold no turn too.
         self.roots: dict[str, str] = self.state.setdefault("roots", {})
+        self.last: object = self  # the session of the line before, if its directory is known
 
     def attribution(self, session: str, side: bool) -> Raw:
         """The attribution block of a round."""
@@ -84,37 +98,39 @@ class Reader:
         """
         find = line.find
         brace = find(b"{", at + 1, stop)
-        if brace >= 0 and line[brace - 10 : brace + 15] == _USER:
-            return not self._result(line, at, stop)
+        if brace >= 0 and line.startswith(_USER, brace - 10):
+            return not self._result(line, at, brace, stop)
+        if brace >= 0 and line.startswith(_ANSWER, brace - 10):
+            return True
         kind = find(b'"type":"', at, brace if brace >= 0 else stop)
         if kind < 0:
             return True
         name = bytes(line[kind + 8 : find(b'"', kind + 8, kind + 40)])
         if name == b"user":
-            return not self._result(line, at, stop)
+            return not self._result(line, at, find(_ROLE, at, find(_CALL, at, stop)), stop)
         if name == b"attachment":
             return find(b'"queued_command"', kind, stop) >= 0
         if name == b"system":
             return find(b'"compact_boundary"', kind, stop) >= 0
         return name in _KINDS
 
-    def _result(self, line: bytearray, at: int, stop: int) -> bool:
-        """Take in a tool's good result; False for any other line."""
-        call = line.find(_CALL, at, stop) if line is self.buffer else -1
-        if call < 0 or line.find(_ROLE, at, call) < 0:
+    def _result(self, line: bytearray, at: int, role: int, stop: int) -> bool:
+        """Take in a tool's good result; False for any other line. `role`: where its message begins, or less than 0."""
+        find = line.find
+        call = find(_CALL, role, stop) if role >= 0 and line is self.buffer else -1
+        if call < 0:
             return False
         # Behind the message stands what the client shows of the result, where there is one result in the line.
         end = line.rfind(_RESULT, call, stop)
         if end < 0:
             end = stop
-            if line.find(_CALL, call + 15, stop) >= 0:
+            if find(_CALL, call + 15, stop) >= 0:
                 return False
-        name = line[call + 15 : line.find(b'"', call + 15, stop)].decode(errors="replace")
-        waiting = self.state["calls"].get(name)
+        name = line[call + 15 : find(b'"', call + 15, stop)].decode(errors="replace")
+        waiting = self.calls.get(name)
         if waiting is None:
             return True  # a copy, or of a call that is not known
-        # All of a result is short but its content: whether it failed stands near its beginning or near its end.
-        if line.find(_FAILED, at, min(at + _NEAR, end)) >= 0 or line.find(_FAILED, max(at, end - _NEAR), end) >= 0:
+        if self._failed(line, at, role, call, end):
             return False
         ts = ""
         if waiting[0] == "edit":  # when it was made matters; of the keys behind the message that is the line's own
@@ -122,11 +138,22 @@ class Reader:
             ts = line[stamp : stamp + 24].decode(errors="replace")
             if stamp < len(_STAMP) or not _is_time(ts):
                 return False
-        held = self.state["open"].get("side" if waiting[1] else "main")
+        held = self.open.get("side" if waiting[1] else "main")
         if held is not None:
             self.rounds.touched[held["id"]] = held
             self.rounds.answered(held, ts, name, end - at)
         return held is not None
+
+    def _failed(self, line: bytearray, at: int, role: int, call: int, end: int) -> bool:
+        """Whether a result says that its call failed, which stands near its beginning or near its end.
+
+        Where its block is seen to end, behind the only brace that is near, little is looked through.
+        """
+        head, foot = min(at + _NEAR, end), max(at, end - _NEAR)
+        last = line.rfind(b"}]}", call, end)
+        if last > foot and line.find(b"}", foot, last) < 0:
+            at, head, foot = role, min(role + _HEAD, end), max(role, last - _FOOT)
+        return line.find(_FAILED, at, head) >= 0 or line.find(_FAILED, foot, end) >= 0
 
     def take(self, raw: Raw, line: int, data: bytearray) -> None:
         """Take in one line."""
@@ -139,11 +166,9 @@ class Reader:
             ts = when.canonical(raw["timestamp"])
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
             return  # what has no time belongs to no hour
-        session = raw.get("sessionId")
-        if type(session) is not str or not 0 < len(session) <= events.LONGEST:
-            session = self.session.stem
-        if session not in self.roots and type(cwd := raw.get("cwd")) is str and cwd:
-            self.roots[session] = projects.ancestor_encoded(cwd, self.session.folder) or cwd
+        session: Any = raw.get("sessionId")
+        if session != self.last:
+            session = self._session(raw, session)
         side = raw.get("isSidechain") is True
         if kind == "assistant":
             held = self._held(raw, ts, session, side)
@@ -159,8 +184,22 @@ class Reader:
             if said is not None:
                 self._user(raw, said, ts, session, side, line, data)
 
+    def _session(self, raw: Raw, session: Any) -> str:
+        """The session that a line belongs to, whose first working directory is noted."""
+        if type(session) is not str or not 0 < len(session) <= events.LONGEST:
+            session = self.session.stem
+        if session not in self.roots and type(cwd := raw.get("cwd")) is str and cwd:
+            self.roots[session] = projects.ancestor_encoded(cwd, self.session.folder) or cwd
+        if session in self.roots:  # else a later line may name it
+            self.last = session
+        return str(session)
+
     def _held(self, raw: Raw, ts: str, session: str, side: bool) -> Raw | None:
-        return self.rounds.at(side) or self.rounds.at(side, name_of(raw, ts, session), ts, session)
+        held = self.open.get("side" if side else "main")
+        if held is None:
+            return self.rounds.at(side, name_of(raw, ts, session), ts, session)
+        self.rounds.touched[held["id"]] = held
+        return held
 
     def _user(self, raw: Raw, said: prompts.Said, ts: str, session: str, side: bool, line: int, data: bytearray) -> None:
         """A line that has the shape of a user's."""
@@ -181,7 +220,7 @@ class Reader:
         if said.kind == prompts.COMMAND_ECHO and "<bash-input>" in prompts.text_of(_content(raw))[:40]:
             return  # a command of the user's own, which asks the agent nothing
         name = name_of(raw, ts, session)
-        known = self.state["open"].get("side" if side else "main")
+        known = self.open.get("side" if side else "main")
         if known is not None and known["id"] == name:
             return  # the line stands there twice
         held = self.rounds.open(side, name, ts, session)
@@ -213,7 +252,7 @@ class Reader:
         results = [part for part in content if type(part) is dict and "tool_use_id" in part] if type(content) is list else []
         for part in results:
             call = part["tool_use_id"]
-            waiting = self.state["calls"].get(call) if type(call) is str else None
+            waiting = self.calls.get(call) if type(call) is str else None
             held = self._held(raw, ts, session, waiting[1]) if waiting else None
             if held is not None:
                 self.rounds.answered(held, ts, call, size // len(results), _outcome(raw, part))
@@ -237,7 +276,7 @@ class Reader:
             del queue[0]  # it becomes a line of its own
         elif operation == "remove" and queue:
             name, size, traits, asked, began = queue.pop(0)
-            held = self.state["open"].get("main")
+            held = self.open.get("main")
             if name and held and self._first(name):
                 self.rounds.touched[held["id"]] = held
                 work.count(held, "queued")
@@ -287,14 +326,17 @@ def _outcome(raw: Raw, part: Raw) -> str:
 
 def parts_of(content: object) -> tuple[list[str], list[Raw]]:
     """The texts and the calls of tools in an answer's content."""
-    texts: list[str] = [content] if type(content) is str and content.strip() else []
+    texts: list[str] = []
     calls: list[Raw] = []
-    for part in content if type(content) is list else ():
-        kind = part.get("type") if type(part) is dict else None
-        if kind == "tool_use":
-            calls.append(part)
-        elif kind == "text" and type(text := part.get("text")) is str and text.strip():
-            texts.append(text)
+    if type(content) is list:
+        for part in content:
+            kind = part.get("type") if type(part) is dict else None
+            if kind == "tool_use":
+                calls.append(part)
+            elif kind == "text" and type(text := part.get("text")) is str and text and not text.isspace():
+                texts.append(text)
+    elif type(content) is str and content.strip():
+        texts.append(content)
     return texts, calls
 
 

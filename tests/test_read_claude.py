@@ -295,6 +295,9 @@ ODD = {
     "not UTF-8": lines([claude("msg_o")]).replace(b"xxx", b"\xff\xfe\xff", 1),
     "half a surrogate pair": lines([claude("msg_o")]).replace(b"xxxxxx", b"\\ud83d", 1),
     "floats": lines([claude("msg_o", 7.0, u_input_tokens=3.0)]),
+    "a blank in the time": lines([claude("msg_o", timestamp="2026-03-01 09:00:00.000Z")]),
+    "a comma in the time": lines([claude("msg_o", timestamp="2026-03-01T09:00:00,000Z")]),
+    "a week in the time": lines([claude("msg_o", timestamp="2026-W09-7T09:00:00.000Z")]),
     "a nul in front": b"\0\0\0" + lines([claude("msg_o")]),
 }
 

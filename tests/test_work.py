@@ -162,6 +162,32 @@ def test_refusals_and_interruptions_are_no_failures(run: Run, home: pathlib.Path
     assert (found["interruptions"], found["destructive"], "edits" in found) == (1, 1, False)
 
 
+CONTENT, LONG = ("content", "x" * 9000), {"slug": "y" * 1500, "more": [{"a": [{"b": 1}]}]}
+FAILED, TYPE = ("is_error", True), ("type", "tool_result")
+
+
+@pytest.mark.parametrize("behind", [{}, LONG], ids=["short", "long"])
+@pytest.mark.parametrize(
+    "keys",
+    [(CALL := ("tool_use_id", "c1"), TYPE, CONTENT, FAILED), (CALL, TYPE, FAILED, CONTENT), (TYPE, CONTENT, FAILED, CALL),
+     (FAILED, TYPE, CONTENT, CALL), (TYPE, ("content", [{"type": "text", "text": "x" * 9000}]), FAILED, CALL)],
+    ids=["last", "before", "between", "first", "parts"],
+)  # fmt: skip
+def test_a_failure_is_seen_wherever_it_is_said(
+    keys: tuple[tuple[str, Any], ...], behind: Json, run: Run, home: pathlib.Path
+) -> None:
+    at = {"timestamp": "2026-06-01T09:00:00.000Z", "sessionId": "s1", "cwd": "/home/ada/app"}
+    call = {"type": "tool_use", "id": "c1", "name": "Bash", "input": {"command": "ls"}}
+    script: list[Json] = [
+        {**at, "type": "user", "uuid": "u1", "message": {"role": "user", "content": "look at src/a.py"}},
+        {**at, "type": "assistant", "uuid": "u2", "message": {"role": "assistant", "content": [call]}},
+        {**at, "message": {"role": "user", "content": [dict(keys)]}, "type": "user", **behind, "toolUseResult": "x" * 99},
+    ]
+    put(home / FOLDER / "s1.jsonl", b"".join(json.dumps(one, separators=(",", ":")).encode() + b"\n" for one in script))
+    [found] = rounds(run)
+    assert (found["counts"]["tool_results"], found["counts"].get("tool_failures")) == (1, 1)
+
+
 def test_what_the_client_sends_is_no_prompt(run: Run, home: pathlib.Path) -> None:
     script = Claude()
     script.line(type="user", isMeta=True, message={"role": "user", "content": "Caveat: ..."})
