@@ -7,6 +7,8 @@ identifiers that stay, and a command to run as it stands.
 from __future__ import annotations
 
 import os
+import pathlib
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -200,13 +202,25 @@ def _next_actions(parts: Event, settings: config.Config) -> Iterable[Event]:
         )
     if parts["prices"]["older_than_30_days"]:
         old = ", ".join(parts["prices"]["older_than_30_days"][:5])
-        yield _told("update_prices", f"prices older than 30 days: {old}", "pip install --upgrade tokenops")
+        yield _told("update_prices", f"prices older than 30 days: {old}", upgrade(sys.prefix))
     if due := parts["prices"]["scheduled_due"]:
         models = ", ".join(sorted({one["model"] for one in due})[:5])
         what = f"prices that changed as announced, and that nobody has looked at since: {models}"
         yield _told("look_at_prices", what, f"tok-price show {due[0]['model']} --provider {due[0]['provider']}")
     if settings.warnings:
         yield _told("mend_config", settings.warnings[0], f"edit {settings.path}")
+
+
+def upgrade(prefix: str) -> str:
+    """How a newer version is got, by whoever made the environment that this one runs in."""
+    parts = pathlib.PurePath(prefix).parts
+    if "pipx" in parts:
+        return "pipx upgrade tokenops"
+    return (
+        "uv tool upgrade tokenops"
+        if ("uv", "tools") in zip(parts, parts[1:], strict=False)
+        else "pip install --upgrade tokenops"
+    )
 
 
 def _about_signals(parts: Event) -> Iterable[Event]:

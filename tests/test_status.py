@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from conftest import Json, Run, claude, lines, objects, put
-from tokenops import events, jsonl, store, when
+from tokenops import doctor, events, jsonl, store, when
 
 NOW = "2026-11-21T09:30:00.000Z"
 ENV = {"TOKENOPS_NOW": NOW}
@@ -22,6 +22,19 @@ def told(run: Run, status: int | None = None, **env: str) -> Json:
 
 def ids(rows: list[Json]) -> list[str]:
     return [row["id"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "first"),
+    [
+        ("/home/ada/.local/share/pipx/venvs/tokenops", "pipx"),
+        ("/home/ada/.local/share/uv/tools/tokenops", "uv"),
+        ("/home/ada/uv/venv", "pip"),
+        ("/usr", "pip"),
+    ],
+)
+def test_a_newer_version_is_got_by_who_installed_this_one(prefix: str, first: str) -> None:
+    assert doctor.upgrade(prefix).split()[0] == first
 
 
 def test_nothing_here(run: Run) -> None:
