@@ -6,6 +6,7 @@ identifiers that stay, and a command to run as it stands.
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import sys
@@ -216,11 +217,9 @@ def upgrade(prefix: str) -> str:
     parts = pathlib.PurePath(prefix).parts
     if "pipx" in parts:
         return "pipx upgrade tokenops"
-    return (
-        "uv tool upgrade tokenops"
-        if ("uv", "tools") in zip(parts, parts[1:], strict=False)
-        else "pip install --upgrade tokenops"
-    )
+    if ("uv", "tools") in itertools.pairwise(parts):
+        return "uv tool upgrade tokenops"
+    return "pip install --upgrade tokenops"
 
 
 def _about_signals(parts: Event) -> Iterable[Event]:
