@@ -40,16 +40,20 @@ class Arguments(FuncMetadata):
 def served(tool: tools.Tool, desk: tools.Desk, called: Callable[[str], None], limiter: anyio.CapacityLimiter) -> Served:
     """One of our tools as the SDK serves it."""
 
+    def asked(given: dict[str, Any]) -> tools.Answer:
+        try:
+            return desk.ask(tool, given)
+        finally:
+            called(tool.name)  # it may have to wait for whoever writes to the log; the protocol does not
+
     async def answer(given: dict[str, Any]) -> CallToolResult:
         try:
-            found = await anyio.to_thread.run_sync(functools.partial(desk.ask, tool, given), limiter=limiter)
+            found = await anyio.to_thread.run_sync(functools.partial(asked, given), limiter=limiter)
         except tools.Failed as error:
             raise ToolError(str(error)) from None
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             raise ToolError(f"{place}{error.strerror}; run tok-status to see what is wrong") from None
-        finally:
-            called(tool.name)
         said = [found.text, orjson.dumps(found.found).decode()]
         return CallToolResult(content=[TextContent(type="text", text=one) for one in said], structured_content=found.found)
 

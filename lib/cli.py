@@ -98,6 +98,11 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     """A parser whose help is the command's own docstring, and whose errors are one line."""
     manual = (doc or "").strip()
     if any(word in ("-h", "--help") for word in sys.argv[1:]):
+        if manual.startswith("exec' "):  # what an installer put above the docstring took its place
+            from tokenops.manual import text_of
+
+            with open(sys.argv[0], encoding="utf-8") as file:
+                manual = text_of(file.read()).strip()
         sys.stdout.write(manual + "\n")
         raise SystemExit(0)
     if "--version" in sys.argv[1:]:
@@ -309,7 +314,8 @@ def caught_up(notices: Notices) -> tuple[str, str]:
 
     folder = home.data()
     last = home.synced(folder)
-    if last is not None and time.time_ns() // 1_000_000 - last < RECENT_MS:
+    # Where the clock was set back, the last time is still to come.
+    if last is not None and 0 <= time.time_ns() // 1_000_000 - last < RECENT_MS:
         return folder, when.stamp(last)
     from tokenops import readers, sync, workers
 

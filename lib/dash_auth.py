@@ -202,6 +202,8 @@ class Throttle:
 
     def wait_ms(self, now: int) -> int | None:
         """A guess was wrong: how long its answer waits; None where too many wait already."""
+        if now < self.last:  # the clock was set back
+            self.free_at = now
         calm = max(now - self.last, 0) / self.CALM_MS
         self.failures = min(max(self.failures - calm, 0.0), 40.0) + 1
         self.last = now

@@ -80,7 +80,7 @@ class Intake:
         last = home.synced(self.folder)
         if last is None:
             self._begin()
-        elif opened and _now() - last > OLD_MS:
+        elif opened and not 0 <= _now() - last <= OLD_MS:  # a clock that was set back: it is still to come
             self._catch_up()
 
     @property

@@ -16,6 +16,9 @@ from tokenops import coverage, home, projects, rollup, store, summaries, when
 from tokenops.events import Event
 from tokenops.summaries import Sizes
 
+# So many bytes before where reading stopped tell whether a file has only grown: a write that failed is taken back.
+_MARK = 512
+
 # Rows and turns that are kept, at about a kilobyte each; beyond that what is needed is read again.
 MOST_KEPT = 60_000
 
@@ -55,7 +58,7 @@ class Tail:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.key: list[Any] = []
-        self.last = ("", 0, 0)  # the file that may grow: its path, inode, and how far it was read
+        self.last = ("", 0, 0, b"")  # the file that may grow: its path, inode, how far it was read, and what stood there
         self.pools: list[store.Pool] = []
         self.parsed: list[dict[str, tuple[bytes, Event]]] = []
 
@@ -77,16 +80,19 @@ class Tail:
         return [event for at in range(skipped, len(self.pools)) for event in self._parsed(at, labels)]
 
     def _grown(self, path: str) -> list[tuple[str, bytes]] | None:
-        """Identity and line of what a file holds since it was read last; None where it is another file, or shorter."""
-        known, inode, offset = self.last
+        """Identity and line of what a file holds since it was read last; None where it did not only grow."""
+        known, inode, offset, mark = self.last
         with open(path, "rb", buffering=0) as file:
             about = os.fstat(file.fileno())
             if (path, about.st_ino) != (known, inode) or about.st_size < offset or path.endswith(".gz"):
                 return None
-            file.seek(offset)
+            file.seek(offset - len(mark))
             data = file.read()
+        if not data.startswith(mark):
+            return None
         data = data[: data.rfind(b"\n") + 1]
-        self.last = (path, inode, offset + len(data))
+        self.last = (path, inode, offset + len(data) - len(mark), data[-_MARK:])
+        data = data[len(mark) :]
         found = (store.identified(line) for line in data.splitlines(keepends=True))
         return [one for one in found if one is not None]
 
@@ -94,7 +100,8 @@ class Tail:
         """Read all, the last day's file as far as it is whole now: what is read twice changes nothing."""
         path = days[-1].paths[-1]
         with open(path, "rb", buffering=0) as file:
-            inode, size = os.fstat(file.fileno()).st_ino, file.read().rfind(b"\n") + 1
+            inode, data = os.fstat(file.fileno()).st_ino, file.read()
+            whole = data[: data.rfind(b"\n") + 1]
         self.pools, self.parsed = [], []
         previous = ""
         for day in days:
@@ -104,7 +111,7 @@ class Tail:
             for name, line in store.sightings(day, lambda place, why: None):
                 self._add(name, line)
             previous = day.name
-        self.last = (path, inode, size)
+        self.last = (path, inode, len(whole), whole[-_MARK:])
 
     def _open(self) -> None:
         self.pools.append(store.Pool())

@@ -495,10 +495,10 @@ class Connection:
         if self.storing is not None and self.settings.cache is not None and self.answer_head is not None:
             tokens = self.exchange.tokens_so_far()
             self.settings.cache.put(self.key, self.answer_head, bytes(self.storing), tokens, self.out.now())
-        keeps = self.keeps and self.asking.done and not self.draining
+        keeps, now = self.keeps and self.asking.done and not self.draining, self.out.now()
         ended, self.exchange = self.exchange, None
         self.out.release(self.reusable and self.asking.done)
-        self.out.ended(ended, self.out.now(), "")
+        self.out.ended(ended, now, "")
         self._reset()
         if keeps:
             self._go_on()
@@ -509,10 +509,10 @@ class Connection:
         """The exchange ends before its answer does; where the answer has begun, only a cut connection can tell."""
         assert self.exchange is not None
         begun = self.answer_head is not None or self.tunnel is not None
-        plain = self.tunnel is not None and not error
+        plain, now = self.tunnel is not None and not error, self.out.now()
         ended, self.exchange = self.exchange, None
         self.out.release(False)
-        self.out.ended(ended, self.out.now(), error)
+        self.out.ended(ended, now, error)
         self._reset()
         if tell and begun:
             self.closed = True

@@ -47,6 +47,7 @@ class Writer:
         self.meters: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         self.used: dict[tuple[Any, ...], tuple[float, str]] = {}
         self.failing = False
+        self.dropped = 0  # while it could not be written
 
     def add(self, found: list[Event]) -> None:
         """Take in events."""
@@ -102,9 +103,11 @@ class Writer:
         error = done.exception()
         if error is None:
             if self.failing:
-                self.say("the log can be written again; nothing was lost")
-            self.failing = False
+                lost = f"the oldest {self.dropped:,} events did not fit into memory and are lost" if self.dropped else ""
+                self.say(f"the log can be written again; {lost or 'nothing was lost'}")
+            self.failing, self.dropped = False, 0
         else:
+            self.dropped += max(len(self.unwritten) - _MOST_WAITING, 0)
             del self.unwritten[:-_MOST_WAITING]
             if not self.failing:
                 self.say(f"{self.folder}: {error}; events are kept in memory until it can be written")
@@ -184,6 +187,7 @@ class Client(asyncio.Protocol):
         self.queued: list[bytes] = []
         self.reasons: set[str] = set()  # why nothing is read from the client
         self.touched = server.clock()
+        self.offset = 0  # of the wall clock to the one that only goes forward, in milliseconds
         self.timer: asyncio.TimerHandle | None = None
         self.lingering = False
 
@@ -254,8 +258,14 @@ class Client(asyncio.Protocol):
     # What a connection may do.
 
     def now(self) -> int:
-        """Milliseconds since 1970."""
-        return time.time_ns() // 1_000_000
+        """Milliseconds since 1970, by a clock that is not set while an exchange is under way: what it took stays true.
+
+        A tunnel may live for days, through a machine's sleep, so there the wall clock counts.
+        """
+        ticks = time.monotonic_ns() // 1_000_000
+        if self.connection.idle or self.connection.tunnel is not None:
+            self.offset = time.time_ns() // 1_000_000 - ticks
+        return ticks + self.offset
 
     def client(self, data: bytes) -> None:
         """Send to the client."""
@@ -538,6 +548,12 @@ async def serve(
         server.loop = None
         server.site_thread.shutdown(wait=False, cancel_futures=True)
         await writer.close()
+
+
+def steady() -> Callable[[], float]:
+    """A clock that begins with the real time, and is never set."""
+    begun = time.time() - time.monotonic()
+    return lambda: begun + time.monotonic()
 
 
 def run(*given: Any) -> None:

@@ -6,6 +6,7 @@ moves, so a crash makes us read again, and identity makes that harmless.
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import os
@@ -399,7 +400,9 @@ def run(
                     save(folder, cursors)
             batch, rounds = new.batch, sum(line.find(_ROUND, 37, 60) > 0 for line in lines)
             counts = (len(paths), new.files, new.bytes, new.left, len(lines) - rounds, rounds)
-            outcomes.append(Outcome(client.source, *counts, batch.rejected, batch.unread))
+            # Clients move and delete files between our listing and our reading; one that was moved is read the next time.
+            unread = [one for one in batch.unread if one[1] != errno.ENOENT]
+            outcomes.append(Outcome(client.source, *counts, batch.rejected, unread))
         if not dry and whole and not any(one.left for one in outcomes):
             _mark(folder)
         return outcomes
