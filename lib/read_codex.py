@@ -78,6 +78,7 @@ class Row:
     limits: Raw | None
     replayed: bool | None  # None: the file alone does not say
     line: int
+    owner: str = ""  # of a copy, the thread that produced it, where turn ids tell
 
 
 @dataclass
@@ -103,6 +104,8 @@ class Thread:
     rows: list[Row] = field(default_factory=list)
     line: int = 0  # the one being read
     waiting: int = 0  # of the rows, how many were given out without a model before
+    lineage: list[tuple[str, bool]] = field(default_factory=list)  # from the parent on, and whether a person began it
+    owner: str = ""  # of the turn that is read now, if it is a copy
 
     def settled(self) -> bool:
         """Whether all further rows are known to be this thread's own."""
@@ -111,6 +114,10 @@ class Thread:
     def settle(self) -> None:
         """A row of its own was found: copies come first, so all further rows are its own."""
         self.own = self.told = True
+
+    def ancestors(self) -> list[str]:
+        """The threads that this one goes back to, as far as its file says, the nearest first."""
+        return [self.parent, *(name for name, _ in self.lineage if name != self.parent)] if self.parent else []
 
     def take_in(self, raw: Raw) -> None:
         """Take in one line. Raises Bad."""
@@ -134,12 +141,16 @@ class Thread:
                 self.started.append(payload["turn_id"])
 
     def _meta(self, payload: Raw, raw: Raw) -> None:
+        given, source, role = payload.get("id"), payload.get("source"), payload.get("thread_source")
+        known = given if type(given) is str and not _MASKED.search(given) else ""
+        sidechain = (type(source) is dict and "subagent" in source) or role in ("subagent", "guardian_review")
+        human = role == "user" and not sidechain
         if self.named:
+            if not self.own and known and known not in (self.id, *(name for name, _ in self.lineage)):
+                self.lineage.append((known, human))  # the copy of an ancestor's first line
             return
         self.named = True
-        if type(given := payload.get("id")) is str and given and not _MASKED.search(given):
-            self.id = given
-        source = payload.get("source")
+        self.id = known or self.id
         spawn: Any = source.get("subagent") if type(source) is dict else None
         spawn = spawn.get("thread_spawn") if type(spawn) is dict else None
         candidates = [payload.get("forked_from_id"), payload.get("parent_thread_id")]
@@ -147,9 +158,7 @@ class Thread:
             candidates.append(spawn.get("parent_thread_id"))
         self.parent = next((c for c in candidates if type(c) is str and c and not _MASKED.search(c) and c != self.id), "")
         self.spawned = not payload.get("forked_from_id")
-        role = payload.get("thread_source")
-        self.sidechain = (type(source) is dict and "subagent" in source) or role in ("subagent", "guardian_review")
-        self.human = role == "user" and not self.sidechain
+        self.sidechain, self.human = sidechain, human
         self.own = not self.parent
         self.cwd = text_of(payload.get("cwd"))
         self.provider = text_of(payload.get("model_provider"))
@@ -160,11 +169,12 @@ class Thread:
 
     def _turn(self, payload: Raw) -> None:
         if not self.own:
-            turn, born = uuid_ms(payload.get("turn_id")), uuid_ms(self.id)
-            if turn is not None and born is not None:
+            turn = payload.get("turn_id")
+            late = self._began_in(turn, self.id, self.human)
+            if late is not None:
                 self.told = True
-                late = turn > born or (turn == born and (self.human or payload.get("turn_id") in self.started))
                 self.own = late
+            self.owner = next((name for name, human in self.lineage if self._began_in(turn, name, human)), "")
         model = payload.get("model")
         if type(model) is str and model and not _MASKED.search(model):
             if not self.model:
@@ -173,6 +183,13 @@ class Thread:
             self.model = model
         if not self.cwd:
             self.cwd = text_of(payload.get("cwd"))
+
+    def _began_in(self, turn: object, thread: str, human: bool) -> bool | None:
+        """Whether a turn began in a thread, or one forked from it, as their ids tell; None where they do not."""
+        at, born = uuid_ms(turn), uuid_ms(thread)
+        if at is None or born is None:
+            return None
+        return at > born or (at == born and (human or turn in self.started))
 
     def _count(self, payload: Raw, raw: Raw) -> None:
         info = payload.get("info")
@@ -196,7 +213,8 @@ class Thread:
         replayed = False if self.settled() else (True if self.told else None)
         counts = counts_of(counted)
         kept = limits if type(limits) is dict else None
-        self.rows.append(Row(ts, self.epoch, self.last, counts, self.model, self.tier, kept, replayed, self.line))
+        owner = self.owner if replayed else ""
+        self.rows.append(Row(ts, self.epoch, self.last, counts, self.model, self.tier, kept, replayed, self.line, owner))
 
     def _moved(self, total: Totals | None, last: Totals | None) -> Totals | None:
         """What a token_count adds, or None; moves the totals."""
@@ -342,8 +360,9 @@ def resolved(threads: Iterable[Thread]) -> Iterator[tuple[Thread, Owned]]:
     def of(thread: Thread, below: frozenset[str]) -> Owned:
         found = known.get(id(thread))
         if found is None:
-            above = of_parent(thread.parent, below | {thread.id}) if thread.parent else None
-            found = known[id(thread)] = identified(thread, above)
+            nearest = next((name for name in thread.ancestors() if name in family), "")
+            above = of_parent(nearest, below | {thread.id}) if nearest else None
+            found = known[id(thread)] = identified(thread, above, nearest)
         return found
 
     for several in family.values():
@@ -351,39 +370,37 @@ def resolved(threads: Iterable[Thread]) -> Iterator[tuple[Thread, Owned]]:
             yield thread, of(thread, frozenset())
 
 
-def identified(thread: Thread, above: Owned | None) -> Owned:
-    """A thread's rows with their identities, given its parent's (None: no file of the parent is known)."""
+def identified(thread: Thread, above: Owned | None, nearest: str) -> Owned:
+    """A thread's rows with their identities, given those of its `nearest` ancestor that has a file (None: none has)."""
     if not thread.parent:
         return [(row, name_of(thread.id, row), True) for row in thread.rows]
-    if above is None:
-        return list(_orphaned(thread))
-    found = []
+    # A copy of what no known file holds has the name of who produced it, else of the parent: so siblings agree.
+    alone = above is None or nearest != thread.parent
+    orphaned = _orphaned(thread) if alone else [row.replayed is True for row in thread.rows]
+    above, found = above or [], []
     at, copying = 0, True
-    for row in thread.rows:
+    for row, orphan in zip(thread.rows, orphaned, strict=True):
         match = None
         if row.replayed is not False and copying:
             match = next((n for n in range(at, len(above)) if above[n][0].totals == row.totals), None)
         if match is not None:
             at = match + 1
             found.append((row, above[match][1], False))
-        elif row.replayed:
-            found.append((row, name_of(thread.parent, row), True))
+        elif orphan:
+            found.append((row, name_of(row.owner or thread.parent, row), True))
         else:
             copying = False
             found.append((row, name_of(thread.id, row), True))
     return found
 
 
-def _orphaned(thread: Thread) -> Iterator[tuple[Row, str, bool]]:
-    """The rows of a child whose parent left no file: copies get the parent's name, so that siblings agree."""
+def _orphaned(thread: Thread) -> list[bool]:
+    """Which rows of a child whose parent left no file are copies."""
     burst = [when.moment(row.ts) - thread.began < BURST_MS for row in thread.rows]
     lead = next((n for n, early in enumerate(burst) if not early), len(burst))
-    for n, row in enumerate(thread.rows):
-        if row.replayed is not None:
-            copied = row.replayed
-        else:  # without a burst a fork does not show where its copy ends, a spawned child copied nothing
-            copied = n < lead if lead else not thread.spawned
-        yield row, name_of(thread.parent if copied else thread.id, row), True
+    # Without a burst a fork does not show where its copy ends, a spawned child copied nothing.
+    unsaid = [n < lead if lead else not thread.spawned for n in range(len(burst))]
+    return [early if row.replayed is None else row.replayed for row, early in zip(thread.rows, unsaid, strict=True)]
 
 
 def name_of(owner: str, row: Row) -> str:

@@ -342,20 +342,23 @@ def _settle_threads(
 def _ancestors(threads: list[read_codex.Thread], by_id: Mapping[str, str], known: set[str]) -> list[read_codex.Thread]:
     """The rollouts of the parents, grandparents, ... of some threads, read whole."""
     found: dict[str, read_codex.Thread] = {}
-    waiting = [thread.parent for thread in threads if thread.parent]
+
+    def nearest(thread: read_codex.Thread) -> list[str]:
+        return [name for name in thread.ancestors() if name in by_id][:1]
+
+    waiting = [name for thread in threads for name in nearest(thread)]
     buffer = bytearray(scan.BLOCK)
     while waiting:
         name = waiting.pop()
-        path = by_id.get(name)
-        if name in found or path is None or path in known:
+        path = by_id[name]
+        if name in found or path in known:
             continue
         thread = found[name] = read_codex.thread_of(path)
         try:
             read_codex.read(path, thread, scan.Cursor(), buffer, lambda place, why: None)
         except OSError:
             continue
-        if thread.parent:
-            waiting.append(thread.parent)
+        waiting += nearest(thread)
     return list(found.values())
 
 

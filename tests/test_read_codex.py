@@ -241,6 +241,50 @@ def test_siblings_of_a_missing_parent_count_its_turns_once(run: Run, sessions: p
     ]
 
 
+def generations(count: int, told: bool) -> list[tuple[str, list[Json]]]:
+    """Threads of which each is forked from the one before and makes a turn; `told`: turns have ids that hold a time."""
+    made: list[tuple[str, list[Json]]] = []
+    total: Any = (0, 0, 0, 0)
+    for n in range(count):
+        born, at = f"019aa0c4-{n:x}000-7000-8000-00000000c0de", f"2026-05-02T1{n}:00:00.000Z"
+        parent = {"forked_from_id": made[-1][0]} if made else {}
+        total = add(total, OWN)
+        copies = [{**row, "timestamp": at} for row in made[-1][1]] if made else []
+        turn = {"turn_id": f"019aa0c4-{n:x}800-7000-8000-000000000001"} if told else {}
+        own = [codex_model("gpt-5.5", **turn), codex_count(total, OWN, f"2026-05-02T1{n}:30:00.000Z")]
+        made.append((born, [codex_meta(born, at=at, **parent), *copies, *own]))
+    return made
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("gone", [set(some) for n in range(4) for some in itertools.combinations(range(4), n)])
+def test_forks_of_forks_whose_files_are_gone(gone: set[int], told: bool, run: Run, sessions: pathlib.Path) -> None:
+    threads = generations(4, told)
+    for n, (name, rows) in enumerate(threads):
+        if n not in gone:
+            put(sessions / f"rollout-{n}-{name}.jsonl", *rows)
+    found = turns(run)
+    last = max(set(range(4)) - gone)
+    owners = [name for name, _ in threads[: last + 1]]
+    if told or not any({n, n + 1} <= gone for n in range(last)):
+        assert [event["session_id"] for event in found] == owners
+    assert len({event["id"] for event in found}) == len(owners)  # in any case each once
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_fork_of_a_fork_after_its_parent_was_read_and_deleted(told: bool, run: Run, sessions: pathlib.Path) -> None:
+    threads = generations(3, told)
+    paths = [sessions / f"rollout-{n}-{name}.jsonl" for n, (name, _) in enumerate(threads)]
+    for path, (_, rows) in zip(paths[:2], threads[:2], strict=True):
+        put(path, *rows)
+    run("tok-sync")
+    paths[1].unlink()
+    put(paths[2], *threads[2][1])
+    run("tok-sync")
+    found = objects(run("tok-cat --kind turn").stdout)
+    assert [event["session_id"] for event in found] == [name for name, _ in threads]
+
+
 def test_turn_ids_end_the_copy_exactly(run: Run, sessions: pathlib.Path) -> None:
     born = "019aa0c4-2c00-7000-8000-00000000c0de"
     before, after = "019aa0c4-0000-7000-8000-000000000001", "019aa0c4-9999-7000-8000-000000000002"
