@@ -7,6 +7,7 @@ the sizes of the files it was made from and by the catalogue, so it is never sta
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -252,8 +253,8 @@ def _mtime(path: str) -> int:
 
 def near(day: str) -> list[str]:
     """A day and its neighbours: a turn near midnight may have a sighting in the file before or after."""
-    at = when.moment(f"{day}T00:00:00Z")
-    return [when.stamp(at + step)[:10] for step in (-when.DAY, 0, when.DAY)]
+    at, step = datetime.date.fromisoformat(day), datetime.timedelta(1)
+    return [(at - step).isoformat(), day, (at + step).isoformat()]
 
 
 def _key(day: str, sizes: Sizes) -> list[list[int]]:

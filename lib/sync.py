@@ -50,7 +50,7 @@ class Held(NamedTuple):
     number: int
     head: str  # hashes of the first bytes and of those before the offset: is it still the same file?
     tail: str
-    state: dict[str, Any]
+    state: str  # as JSON: that of thousands of files is kept, and that of a few is looked at
 
 
 class Outcome(NamedTuple):
@@ -112,7 +112,7 @@ def changed(paths: Iterable[str], held: Mapping[str, Held]) -> list[Todo]:
             moved = {one.inode: one for one in held.values()} if moved is None else moved
             known = moved.get(stamp.inode)
         if known is not None and known.inode == stamp.inode and _grown(path, stamp, known):
-            cursor = scan.Cursor(known.offset, known.number, known.state)
+            cursor = scan.Cursor(known.offset, known.number, orjson.loads(known.state))
         else:
             cursor = scan.Cursor()
         found.append(Todo(path, stamp, cursor, cursor.offset))
@@ -150,11 +150,21 @@ def load(folder: str) -> dict[str, dict[str, Held]]:
     try:
         if data["v"] == _VERSION:
             return {
-                source: {path: Held(*fields) for path, fields in files.items()} for source, files in data["sources"].items()
+                source: {path: _held(fields) for path, fields in files.items()} for source, files in data["sources"].items()
             }
     except (TypeError, KeyError, AttributeError):
         pass
     return {}
+
+
+def _held(fields: list[Any]) -> Held:
+    fields[-1] = _text(fields[-1])
+    return Held(*fields)
+
+
+def _text(state: Any) -> str:
+    """A parser's state as it is kept. Older versions kept it as it was."""
+    return state if type(state) is str else orjson.dumps(state).decode()
 
 
 def save(folder: str, cursors: Mapping[str, Mapping[str, Held]]) -> None:
@@ -191,7 +201,7 @@ def source(
     for answer in answers:
         batch.take(answer)
         for path, (offset, number, state, head, tail) in answer["cursors"].items():
-            after[path] = Held(*todo[path].stamp, offset, number, head, tail, state)
+            after[path] = Held(*todo[path].stamp, offset, number, head, tail, _text(state))
             read += max(offset - todo[path].begun, 0)
     if client.name == "codex":
         whole = {path for path, one in todo.items() if not one.begun}
@@ -314,7 +324,8 @@ def _settle_threads(
     Of a rollout that was not read `whole` only the new rows are known, so as an ancestor it is read again.
     """
     read = {path: read_codex.unpacked(data) for answer in answers for path, data in answer["threads"].items()}
-    named = {path: one.state["thread"]["id"] for path, one in after.items() if "thread" in one.state}
+    states = {path: orjson.loads(one.state) for path, one in after.items()}
+    named = {path: state["thread"]["id"] for path, state in states.items() if "thread" in state}
     by_id = {named.get(path) or read_codex.thread_of(path).id: path for path in paths}
     kin = _ancestors([thread for thread in read.values() if not thread.settled()], by_id, whole)
     places = projects.Places(salt)
@@ -332,7 +343,7 @@ def _settle_threads(
         # Rows without a model wait: once it is named they are written again, with it.
         thread.rows = [row for row in thread.rows if not row.model]
         thread.waiting = len(thread.rows)
-        after[path] = after[path]._replace(state=after[path].state | {"thread": read_codex.packed(thread)})
+        after[path] = after[path]._replace(state=_text(states[path] | {"thread": read_codex.packed(thread)}))
     batch.paths |= places.paths
     for answer in answers:
         gather.keep(found, (event for _, _, event in answer["entries"]))

@@ -518,7 +518,8 @@ def test_a_file_read_halfway_by_an_older_version(tmp_path: pathlib.Path) -> None
     sync.run(str(log), found(tmp_path / "home"))
     cursors = json.loads((log / "cursors.json").read_bytes())
     for held in cursors["sources"]["claude-code-jsonl"].values():
-        held[-1].pop("work")  # its state, as it was before there were rounds
+        held[-1] = json.loads(held[-1])  # its state, as it was kept before there were rounds
+        held[-1].pop("work")
     (log / "cursors.json").write_text(json.dumps(cursors))
     shutil.rmtree(log / "events")
     script.does("Read", file_path="/y")
