@@ -63,19 +63,20 @@ class Reader:
         about, wanted = dash_ask.span(ask, now, tz), ask.wanted
         midnight, hour, opens = dash_ask.midnight(now, tz), now - HOUR_MS, _opens(now)
         until = None if about.open else about.until
-        base = "hour" if about.unit == "hour" else "day"
         cover = self.past.cover = coverage.Coverage(bound, tz) if bound else None
-        plan = rollup.Plan((base, *dash_sums.BY, coverage.GROUP) if cover else (base, *dash_sums.BY), tz, catalogue)
+        by = (*dash_sums.BY, coverage.GROUP) if cover else dash_sums.BY
+        plan = rollup.Plan(("hour", *by), tz, catalogue)
+        daily = plan if about.unit == "hour" else plan._replace(by=("day", *by))
         first = min(about.since, midnight, hour, opens)
         timed = (about.unit, "project") if ask.stack == "project" else (about.unit,)
-        done = self._closed(about, plan, timed, wanted, now, min(midnight, hour, opens), sizes)
+        done = self._closed(about, daily, timed, wanted, now, min(midnight, hour, opens), sizes)
         cut = Cut(
             self._records(about, plan, now, first, opens, done, sizes),
             plan,
             (about.since, done.since, done.until, about.until, midnight, hour, opens, now),
         )
         rows = cut.rows_of(about.since, until, wanted)
-        sums = dash_sums.summed(done, rows, cut.usage_of(about.since, until, wanted), plan, timed)
+        sums = dash_sums.summed(done, rows, cut.usage_of(about.since, until, wanted), daily, timed)
         today = self._today(cut, midnight, wanted, plan)
         known = _known(min(filter(None, (done.first, cut.first)), default=""), first, sizes)
         names, bars = dash_bars.parts(sums.timed, about, plan, known, now, ask.stack)
@@ -167,9 +168,6 @@ class Reader:
     def _hours(self, cut: Cut, ask: Ask, now: int, plan: rollup.Plan, sizes: Sizes) -> dict[int, Decimal]:
         """What each hour of the last weeks cost, where that is not 0."""
         hourly, opens = plan._replace(by=("hour",)), _opens(now)
-        if plan.unit != "hour":
-            records = self.past.records(hourly, now, when.stamp(opens), "9", sizes)
-            cut = Cut(records, plan._replace(by=("hour", *dash_sums.BY)), (opens, now))
         found = _by_hour(cut.rows_of(opens, now, ask.wanted), hourly)
         if len(self.hours) > _MOST_DAYS:
             self.hours.clear()

@@ -43,7 +43,20 @@ def readings(folder: str, since: int, until: int) -> list[Seen]:
     return windows.owned([one for one in found if since <= one.at <= until])
 
 
+# What a day's files were, and the readings in them: a server asks again and again.
+_days: dict[tuple[str, str], tuple[list[tuple[int, int, int]], list[Seen]]] = {}
+
+
 def _of_day(folder: str, day: store.Day) -> list[Seen]:
+    """A day's readings; those of a day that has not changed since this process read it."""
+    about = [(one.st_ino, one.st_size, one.st_mtime_ns) for one in map(os.stat, day.paths)]
+    held = _days.get((folder, day.name))
+    if held is None or held[0] != about:
+        held = _days[folder, day.name] = (about, _read_day(folder, day))
+    return held[1]
+
+
+def _read_day(folder: str, day: store.Day) -> list[Seen]:
     """A day's readings: those that were kept, and those of the lines since."""
     place = os.path.join(folder, "summaries", f"meters.{_FORMAT}", f"{day.name}.json")
     known, found = _kept(place, day)

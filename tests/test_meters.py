@@ -74,6 +74,7 @@ def test_what_is_kept_is_not_read_again(tmp_path: pathlib.Path) -> None:
     for path in kept(folder):
         path.chmod(0o400)
         path.write_bytes(path.read_bytes().replace(b'"rows":[[', b'"rows":[[0,0,0.123,null],['))
+    meters._days.clear()  # as another process
     assert 0.123 not in {one.used for one in meters.readings(folder, *SPAN)}  # outside of the span
     assert 0.123 in {one.used for one in meters.readings(folder, 0, NOW)}  # it is what was kept that is read
 
