@@ -245,7 +245,7 @@ def turns_since(folder: str, since: int, now: int) -> Iterator[Event]:
     begin = when.stamp(since).encode()
     for day in store.days(folder, when.stamp(since)[:10], when.stamp(now)[:10]):
         pool = store.Pool()
-        for name, line in store.sightings(day, lambda place, why: None):
+        for name, line in store.sightings(day, lambda place, why: None, begin):
             if line[13:37] > begin and b'"kind":"turn"' in line:
                 pool.add(name, line)
         yield from map(orjson.loads, pool.lines.values())

@@ -54,6 +54,7 @@ class Reader:
         self.folder = folder
         self.past = dash_log.Past(folder)
         self.hours: dict[tuple[Any, ...], dict[int, Decimal]] = {}
+        self.open = dash_sums.Hours()
         self.done: dict[tuple[Any, ...], tuple[Any, Closed]] = {}
 
     def spent(
@@ -70,11 +71,9 @@ class Reader:
         first = min(about.since, midnight, hour, opens)
         timed = (about.unit, "project") if ask.stack == "project" else (about.unit,)
         done = self._closed(about, daily, timed, wanted, now, min(midnight, hour, opens), sizes)
-        cut = Cut(
-            self._records(about, plan, now, first, opens, done, sizes),
-            plan,
-            (about.since, done.since, done.until, about.until, midnight, hour, opens, now),
-        )
+        bounds = (about.since, done.since, done.until, about.until, midnight, hour, opens, now)
+        records = self._records(about, plan, now, first, opens, done, sizes)
+        cut = Cut(self.open.rolled(records, plan, bounds), plan, bounds)
         rows = cut.rows_of(about.since, until, wanted)
         sums = dash_sums.summed(done, rows, cut.usage_of(about.since, until, wanted), daily, timed)
         today = self._today(cut, midnight, wanted, plan)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -56,6 +56,38 @@ class Cut:
 
 
 Rank = tuple[Decimal, int]  # cost and tokens
+
+
+class Hours:
+    """What the hours of the open days add up to: kept as long as their events stay the same."""
+
+    # Fewer events are as soon summed as rows.
+    FEW = 20
+
+    def __init__(self) -> None:
+        self.kept: dict[str, tuple[object, list[Event], list[Event]]] = {}
+
+    def rolled(self, records: Iterable[Event], plan: rollup.Plan, bounds: Iterable[int]) -> Iterator[Event]:
+        """The records, with the turns of an hour of UTC as rows where none of the moments lies in it."""
+        key = (plan.by, str(plan.tz), plan.catalogue.digest)
+        whole = {when.stamp(at)[:13] for at in bounds}
+        hours: dict[str, list[Event]] = {}
+        for record in records:
+            if record.get("kind") == "turn":
+                hours.setdefault(record["ts"][:13], []).append(record)
+            else:
+                yield record
+        kept = {}
+        for hour, found in hours.items():
+            if hour in whole or len(found) < self.FEW:
+                yield from found
+                continue
+            held = self.kept.get(hour)
+            if held is None or held[0] != key or held[1] != found:
+                held = (key, found, rollup.rolled(found, plan, lambda why: None))
+            kept[hour] = held
+            yield from held[2]
+        self.kept = kept
 
 
 class Closed(NamedTuple):

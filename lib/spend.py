@@ -214,18 +214,28 @@ def forecast(limit: Limit, mine: Sequence[Hour], used: float, bound: float, now:
     days = (when.local(end(limit.window, now, tz) - 1, tz).date() - today).days
     coming = [today + datetime.timedelta(number) for number in range(1, days + 1)]
     draw = random.Random(f"{limit.name} {today}")
+    pools = {day: _pools(day, full) for day in (today, *coming)}
     totals = sorted(
-        used + after[_like(today, after, draw)] + sum(full[_like(day, full, draw)] for day in coming) for _ in range(DRAWS)
+        used + after[_like(*pools[today], draw)] + sum(full[_like(*pools[day], draw)] for day in coming)
+        for _ in range(DRAWS)
     )
     made = {name: round(totals[int(q * (DRAWS - 1))], 6) for name, q in (("p10", 0.1), ("p50", 0.5), ("p90", 0.9))}
     return made | {"p_exceed": round(sum(one >= bound for one in totals) / DRAWS, 4), "learned_days": len(full)}
 
 
-def _like(day: datetime.date, known: Mapping[datetime.date, float], draw: random.Random) -> datetime.date:
-    """A past day for one to come: the same weekday three times of four, else any of its kind (week or weekend)."""
-    same = [one for one in known if one.weekday() == day.weekday()]
-    alike = [one for one in known if (one.weekday() < 5) == (day.weekday() < 5)]
-    pool = same if same and draw.random() < 0.75 else alike or list(known)
+Days = Sequence[datetime.date]
+
+
+def _pools(day: datetime.date, known: Iterable[datetime.date]) -> tuple[Days, Days]:
+    """Of the past days those of a day's weekday, and those of its kind (week or weekend), or all where there is none."""
+    past = list(known)
+    alike = [one for one in past if (one.weekday() < 5) == (day.weekday() < 5)]
+    return [one for one in past if one.weekday() == day.weekday()], alike or past
+
+
+def _like(same: Days, alike: Days, draw: random.Random) -> datetime.date:
+    """A past day for one to come: the same weekday three times of four, else any of its kind."""
+    pool = same if same and draw.random() < 0.75 else alike
     return pool[draw.randrange(len(pool))]
 
 

@@ -195,9 +195,11 @@ def _held(files: list[tuple[str, BinaryIO]], path: str) -> int:
     return next((os.fstat(file.fileno()).st_ino for name, file in files if name == path), 0)
 
 
-def sightings(day: Day, refuse: Refuse) -> Iterator[tuple[str, bytes]]:
-    """Identity and line of each record of a day, a line that is no record refused."""
+def sightings(day: Day, refuse: Refuse, after: bytes = b"") -> Iterator[tuple[str, bytes]]:
+    """Identity and line of each record of a day, a line that is no record refused; of those `after` a time, if given."""
     for place, line in day_lines(day, refuse):
+        if after and line[_TS] <= after and line.startswith(_HEAD):
+            continue
         found = identified(line)
         if found is not None:
             yield found

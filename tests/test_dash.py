@@ -640,6 +640,27 @@ def test_what_is_kept_of_closed_days_changes_no_number(environment: dict[str, st
         log(folder, turn(5000 + grown, 2, session_id="alone"))
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu"])
+def test_what_is_kept_of_hours_changes_no_number(environment: dict[str, str], zone: str) -> None:
+    folder, tz, catalogue = environment["TOKENOPS_HOME"], zoneinfo.ZoneInfo(zone), pricing.load()
+    log(folder, *(turn(number, 1.7 * number, session_id=f"s{number % 9}") for number in range(1, 1200)))
+    log(folder, turn(5000, 31, kind="usage", covers="session", id="u1", session_id="alone"))
+    kept, plain = dash_data.Reader(folder), dash_data.Reader(folder)
+    plain.open.FEW = 10**9  # type: ignore[misc]
+    for grown in range(3):
+        for ask_ in (dash_ask.Ask("24h"), dash_ask.Ask("5h", stack="model"), dash_ask.Ask("20h", "3h"), dash_ask.Ask("7d")):
+            for bound in ([], PLANS):
+                sizes, now = summaries.sizes_of(folder), AT + grown * 61_000
+                mine, theirs = (one.spent(ask_, now, tz, catalogue, bound, sizes) for one in (kept, plain))
+                assert mine == theirs and len(kept.open.kept) > 20 and not plain.open.kept
+        log(
+            folder,
+            turn(6000 + grown, -1 - grown),
+            turn(7000 + grown, 200.3),
+            turn(3 + grown, 1.7 * (3 + grown), output_tokens=9999),
+        )
+
+
 def test_a_span_that_ends_in_a_closed_day(folder: str) -> None:
     catalogue, reader = pricing.load(), dash_data.Reader(folder)
     for until in ("2026-11-18", "2026-11-18T11:22:33Z", "2026-11-21T09:00:00Z", "2h"):
