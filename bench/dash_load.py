@@ -102,8 +102,8 @@ def answers(server: Server, env: dict[str, str], runs: int) -> list[list[str]]:
     return rows
 
 
-def painted(server: Server, env: dict[str, str]) -> str:
-    """When Chromium first paints something, from the click on a link on; "" where there is none."""
+def painted(server: Server, env: dict[str, str], grows: bool) -> str:
+    """When Chromium first paints something, from the click on a link on; "" where there is none. `grows`: the log, before."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or ""
     try:
         from playwright.sync_api import sync_playwright
@@ -116,7 +116,8 @@ def painted(server: Server, env: dict[str, str]) -> str:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         for _ in range(5):
             time.sleep(PAUSE_S)
-            server.grow(env)
+            if grows:
+                server.grow(env)
             link = subprocess.run(["tok-dash", "url"], env=env, capture_output=True, check=True).stdout.decode().split()[0]
             page = browser.new_page(viewport={"width": 1280, "height": 900})
             page.goto(link)
@@ -143,4 +144,4 @@ def weight(server: Server) -> str:
 if __name__ == "__main__":
     folder = pathlib.Path(sys.argv[1])
     with running(dict(os.environ), folder, os.environ["TOKENOPS_NOW"]) as found:
-        print(answers(found, dict(os.environ), 3), painted(found, dict(os.environ)), weight(found))
+        print(answers(found, dict(os.environ), 3), painted(found, dict(os.environ), True), weight(found))

@@ -374,10 +374,12 @@ def dash(chosen: argparse.Namespace) -> str:
         timing.once("tok-sync", env)
     with dash_load.running(env, log, NOW) as server:
         rows = dash_load.answers(server, env, chosen.runs)
-        paint, size = dash_load.painted(server, env) or "no chromium here", dash_load.weight(server)
+        paints = [dash_load.painted(server, env, grows) or "no chromium here" for grows in (False, True)]
+        size = dash_load.weight(server)
     told = [
         ["from the start to the first page gathered", f"{server.ready_s:.1f} s"],
-        ["first paint, after a link is followed", paint],
+        ["first paint, after a link is followed", paints[0]],
+        ["the same, a turn was written just before", paints[1]],
     ]
     told.append(["what is sent for it: page, style and script", size])
     columns = ["answer", "the log has grown", "unchanged", "bytes sent"]
