@@ -26,6 +26,8 @@ PAGES = {
 }
 # After an answer the server takes in what is new; the next reader comes later.
 PAUSE_S = 0.5
+# After so long it has done all that waited; nobody opens a page every second.
+AT_REST_S = 5
 
 
 class Server:
@@ -115,7 +117,7 @@ def painted(server: Server, env: dict[str, str], grows: bool) -> str:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         for _ in range(5):
-            time.sleep(PAUSE_S)
+            time.sleep(AT_REST_S)
             if grows:
                 server.grow(env)
             link = subprocess.run(["tok-dash", "url"], env=env, capture_output=True, check=True).stdout.decode().split()[0]

@@ -238,6 +238,7 @@ def year(chosen: argparse.Namespace) -> str:
         (log / "done").touch(mode=0o600)
     pipe = "tok-cat --since 365d | tok-rollup --by month,model | tok-cost"
     short = "tok-cost --log --since 365d --by month,model"
+    shutil.rmtree(log / "summaries", ignore_errors=True)
     make = timing.once("tok-sync", env, watched=True)
     commands = {
         f"`{pipe}`".replace("|", "\\|"): pipe,
