@@ -60,7 +60,7 @@ class Reader:
     def spent(
         self, ask: Ask, now: int, tz: datetime.tzinfo, catalogue: pricing.Catalogue, bound: Sequence[Binding], sizes: Sizes
     ) -> Spent:
-        """What was spent, under the plans that are bound. Raises dash_ask.Bad, OSError."""
+        """What was spent, under the plans that are bound. Raises dash_query.Bad, OSError."""
         about, wanted = dash_ask.span(ask, now, tz), ask.wanted
         midnight, hour, opens = dash_ask.midnight(now, tz), now - HOUR_MS, _opens(now)
         until = None if about.open else about.until

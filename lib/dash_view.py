@@ -114,7 +114,7 @@ class Gatherer:
         return hashlib.blake2b(said.encode(), digest_size=12).hexdigest()
 
     def view(self, ask: Ask, sizes: Sizes | None = None) -> View:
-        """What is to be shown. Raises dash_ask.Bad, tools.Failed, OSError."""
+        """What is to be shown. Raises dash_query.Bad, tools.Failed, OSError."""
         session, now, tz = self.session, self.session.now(), when.zone(None)
         sizes = summaries.sizes_of(session.folder) if sizes is None else sizes
         synced = home.synced(session.folder)
