@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from tokenops import carry, forecast, headroom, meters, when
+from tokenops import headroom, limit_carry, limit_forecast, limit_meters, when
 from tokenops.events import Event
 from tokenops.headroom import Window
+from tokenops.limit_windows import Seen
 from tokenops.pricing import Catalogue
-from tokenops.windows import Seen
 
 # No window is longer than a month.
 SPAN_MS = 35 * when.DAY
@@ -30,7 +30,7 @@ def rows(
 
     Raises OSError, and what `catalogue` raises: it is asked only where turns followed a reading.
     """
-    readings = meters.readings(folder, now - SPAN_MS, now)
+    readings = limit_meters.readings(folder, now - SPAN_MS, now)
     if provider:
         readings, plans = [one for one in readings if one.key.provider == provider], [provider]
     found = carried(folder, headroom.windows(readings, now), catalogue, now)
@@ -39,16 +39,16 @@ def rows(
 
 def carried(folder: str, found: list[Window], catalogue: Callable[[], Catalogue], now: int) -> list[Window]:
     """Windows with what local turns added since they were read. Raises OSError."""
-    read = [one.observed_at for one in found if one.used is not None and one.observed_at > now - carry.OLDEST_MS]
-    turns = list(carry.turns_since(folder, min(read), now)) if read else []
+    read = [one.observed_at for one in found if one.used is not None and one.observed_at > now - limit_carry.OLDEST_MS]
+    turns = list(limit_carry.turns_since(folder, min(read), now)) if read else []
     if not turns:
         return found
     prices = catalogue()
-    spent = carry.spent_between(turns, prices, [one.observed_at for one in found])
-    return carry.carried(found, spent, carry.learned(folder, prices, now), now)
+    spent = limit_carry.spent_between(turns, prices, [one.observed_at for one in found])
+    return limit_carry.carried(found, spent, limit_carry.learned(folder, prices, now), now)
 
 
 def forecasts(readings: Iterable[Seen], found: Iterable[Window], now: int, model: str = "") -> dict[Any, Event]:
     """The forecast of the window that binds, of each account."""
     binding = headroom.binding_keys(found, model)
-    return forecast.forecasts([one for one in readings if one.at >= now - LEARNED_MS], now, binding) if binding else {}
+    return limit_forecast.forecasts([one for one in readings if one.at >= now - LEARNED_MS], now, binding) if binding else {}

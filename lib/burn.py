@@ -6,10 +6,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import buckets, charts, costs, events, meters, pace, pricing, rollup, store, summaries, when, windows
-from tokenops.buckets import DAY_HOURS, HOUR_MS, Bucket, Span, Taken
+from tokenops import (
+    burn_buckets,
+    chart_text,
+    costs,
+    events,
+    limit_meters,
+    limit_pace,
+    limit_windows,
+    pricing,
+    rollup,
+    store,
+    store_summaries,
+    when,
+)
+from tokenops.burn_buckets import DAY_HOURS, HOUR_MS, Bucket, Span, Taken
 from tokenops.events import Event
-from tokenops.pace import Limit
+from tokenops.limit_pace import Limit
 
 # With less than this behind it a rate per hour is a guess.
 FEWEST_MINUTES = 15
@@ -56,25 +69,25 @@ def of_log(folder: str, ask: Ask, catalogue: pricing.Catalogue, until: int, refu
     plan = rollup.Plan((ask.span.unit,), ask.span.tz, catalogue)
     since, now = ask.span.since, ask.span.now
     days = store.days(folder)
-    records = summaries.records(folder, plan, now, since, when.stamp(now), refuse)
-    found = buckets.taken(records, ask.span, catalogue, ask.takes, lambda why: refuse(folder, why))
+    records = store_summaries.records(folder, plan, now, since, when.stamp(now), refuse)
+    found = burn_buckets.taken(records, ask.span, catalogue, ask.takes, lambda why: refuse(folder, why))
     known = 0 if days and days[0].name < since[:10] else when.moment(found.first) if found.first else now
     return _burn(ask, catalogue, found, (known, until), _readings(folder, now))
 
 
-def _readings(folder: str, now: int) -> list[windows.Seen]:
+def _readings(folder: str, now: int) -> list[limit_windows.Seen]:
     """All readings of the windows that were read lately; only those of a month make it worth reading one."""
-    found = meters.readings(folder, now - WEEK_MS, now)
+    found = limit_meters.readings(folder, now - WEEK_MS, now)
     if any(one.minutes > WEEK_MINUTES for one in found):
-        return meters.readings(folder, now - MONTH_MS, now)
+        return limit_meters.readings(folder, now - MONTH_MS, now)
     return found
 
 
 def of_stream(records: Iterable[Event], ask: Ask, catalogue: pricing.Catalogue, refuse: Callable[[str], None]) -> Burn:
     """What some events say; before the first of them nothing is known. Raises rollup.Usage for rows."""
-    found = buckets.taken(_events(records), ask.span, catalogue, ask.takes, refuse)
+    found = burn_buckets.taken(_events(records), ask.span, catalogue, ask.takes, refuse)
     known = when.moment(found.first) if found.first else ask.span.now
-    return _burn(ask, catalogue, found, (known, ask.span.now), windows.seen(found.meters))
+    return _burn(ask, catalogue, found, (known, ask.span.now), limit_windows.seen(found.meters))
 
 
 def _events(records: Iterable[Event]) -> Iterator[Event]:
@@ -85,10 +98,10 @@ def _events(records: Iterable[Event]) -> Iterator[Event]:
 
 
 def _burn(
-    ask: Ask, catalogue: pricing.Catalogue, found: Taken, known: tuple[int, int], readings: Sequence[windows.Seen]
+    ask: Ask, catalogue: pricing.Catalogue, found: Taken, known: tuple[int, int], readings: Sequence[limit_windows.Seen]
 ) -> Burn:
-    made = buckets.buckets(ask.span, found, catalogue, known)
-    limits = pace.limits(readings, ask.span.edges, ask.span.now, ask.provider, ask.wanted.model or "")
+    made = burn_buckets.buckets(ask.span, found, catalogue, known)
+    limits = limit_pace.limits(readings, ask.span.edges, ask.span.now, ask.provider, ask.wanted.model or "")
     total = summary(ask, found, made, catalogue, known[0])
     total["windows"] = [one.state for one in limits]
     return Burn(ask, catalogue, found, made, limits, total)
@@ -130,8 +143,8 @@ def summary(ask: Ask, found: Taken, made: Sequence[Bucket], catalogue: pricing.C
     row["now"] = _now(asked, found, catalogue, known)
     row["mean_active"] = _mean(asked, found, made)
     row["trend"] = _trend(asked, found, known)
-    row["cost_basis"] = basis([one for one in found.rows if buckets.number(one, asked) >= 0], ask.covered)
-    row["sparkline"] = charts.sparkline(tokens(bucket.spent) for bucket in made)
+    row["cost_basis"] = basis([one for one in found.rows if burn_buckets.number(one, asked) >= 0], ask.covered)
+    row["sparkline"] = chart_text.sparkline(tokens(bucket.spent) for bucket in made)
     if found.totals:
         row["session_totals"] = _totals(found.totals, catalogue)
     return row
@@ -164,7 +177,7 @@ def _mean(asked: Span, found: Taken, made: Sequence[Bucket]) -> Event | None:
 
 
 def _active(asked: Span, found: Taken) -> Iterator[int]:
-    return (buckets.moment(row, asked) for row in found.rows if row.get("turns"))
+    return (burn_buckets.moment(row, asked) for row in found.rows if row.get("turns"))
 
 
 def _money(total: Event, spent: bool) -> Decimal | None:
@@ -185,7 +198,7 @@ def _trend(asked: Span, found: Taken, known: int) -> Event | None:
         return None
     sums = [0, 0]
     for row in found.rows:
-        at = buckets.moment(row, asked)
+        at = burn_buckets.moment(row, asked)
         if start <= at < end:
             sums[at >= middle] += events.token_sum(row)
     return {"ratio": round(sums[1] / sums[0], 4), "tokens": sums[1], "tokens_before": sums[0]} if sums[0] else None

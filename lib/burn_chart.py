@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 
-from tokenops import buckets, burn_table, costs, plots, pricing, when
-from tokenops.buckets import HOUR_MS, Span, Taken
+from tokenops import burn_buckets, burn_table, costs, plots, pricing, when
 from tokenops.burn import Burn
+from tokenops.burn_buckets import HOUR_MS, Span, Taken
+from tokenops.chart_panels import Bar, Bars, Line, Lines
 from tokenops.events import Event
-from tokenops.panels import Bar, Bars, Line, Lines
 
 # What a bar is made of, from below, and the fields of each part.
 # What a bar is made of, from below, and the fields of each part.
@@ -59,7 +59,7 @@ def _by_class(asked: Span, found: Taken, catalogue: pricing.Catalogue) -> dict[i
     """Number of a bucket -> what its parts cost; "other": billed per request, or stated by the vendor as a whole."""
     sums: dict[int, dict[str, Decimal]] = {}
     for row in found.rows:
-        if (number := buckets.number(row, asked)) < 0:
+        if (number := burn_buckets.number(row, asked)) < 0:
             continue
         held = sums.setdefault(number, {})
         for name, amount in _amounts(row, catalogue):

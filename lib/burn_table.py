@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tokenops import charts, costs, pace, show, when
+from tokenops import chart_text, costs, limit_pace, show, when
 from tokenops.burn import Burn
 from tokenops.events import Event
 
@@ -48,7 +48,7 @@ def _price(row: Event, plain: bool) -> str:
 
 
 def _rise(rise: float, plain: bool) -> str:
-    return str(rise) if plain else f"+{charts.percent(rise)}"
+    return str(rise) if plain else f"+{chart_text.percent(rise)}"
 
 
 def said(burn: Burn) -> Iterator[str]:
@@ -65,7 +65,7 @@ def said(burn: Burn) -> Iterator[str]:
     for one in limits:
         yield f"limit   {one.name}: {_limit(one.state)}"
     if any("at_this_pace" in one.state for one in limits):
-        yield f"at this pace: {pace.STRAIGHT}"
+        yield f"at this pace: {limit_pace.STRAIGHT}"
     if any(bucket.partial for bucket in made):
         yield "* not all of it: it is not over yet, or the log begins or ends in it"
     if unknown := sum(bucket.spent is None for bucket in made):
@@ -85,9 +85,9 @@ def unpriced(burn: Burn) -> Iterator[str]:
 
 def _limit(one: Event) -> str:
     """How a window stands, for people."""
-    parts = ["reset since it was last read" if one.get("used") is None else f"{charts.percent(one['used'])} used"]
+    parts = ["reset since it was last read" if one.get("used") is None else f"{chart_text.percent(one['used'])} used"]
     if one.get("used_per_hour") is not None:
-        parts.append(f"{charts.percent(one['used_per_hour'])} an hour lately")
+        parts.append(f"{chart_text.percent(one['used_per_hour'])} an hour lately")
     straight = one.get("at_this_pace")
     if straight:
         out = f"gone in {straight['runs_out_in']}" if straight["runs_out_before_reset"] else "it lasts until its reset"

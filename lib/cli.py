@@ -310,10 +310,10 @@ def caught_up(notices: Notices) -> tuple[str, str]:
     """
     import time
 
-    from tokenops import home, when
+    from tokenops import datadir, when
 
-    folder = home.data()
-    last = home.synced(folder)
+    folder = datadir.data()
+    last = datadir.synced(folder)
     # Where the clock was set back, the last time is still to come.
     if last is not None and 0 <= time.time_ns() // 1_000_000 - last < RECENT_MS:
         return folder, when.stamp(last)
@@ -339,7 +339,7 @@ def caught_up(notices: Notices) -> tuple[str, str]:
     left = sum(outcome.left for outcome in outcomes or ())
     if left:
         say(f"{left / 2**20:,.0f} MiB of the clients' logs are not taken in yet; run tok-sync")
-    last_now = home.synced(folder)
+    last_now = datadir.synced(folder)
     if last_now is not None and last_now != last:
         return folder, when.stamp(now())
     return folder, "" if last_now is None else when.stamp(last_now)
@@ -369,7 +369,7 @@ def from_log(
     covered: cover.Coverage | None = None,
 ) -> tuple[list[dict[str, Any]], str]:
     """The priced rows of a span of the log (default: this month), and a line that says span and moment."""
-    from tokenops import costs, summaries, when
+    from tokenops import costs, store_summaries, when
 
     folder, as_of = caught_up(notices)
     at = now()
@@ -377,7 +377,7 @@ def from_log(
         chosen.since = f"{when.bucket(at, 'month', plan.tz)}-01"
     since, until = span(chosen, plan.tz)
     skipped: list[str] = []
-    rolled = summaries.rows(folder, plan, at, since, until, wanted, lambda place, why: skipped.append(place), covered)
+    rolled = store_summaries.rows(folder, plan, at, since, until, wanted, lambda place, why: skipped.append(place), covered)
     if skipped:
         notices.reject(skipped[0], f"{len(skipped)} lines of the log could not be read; tok-log verify says why")
     rows = costs.priced(rolled, plan.catalogue)
@@ -410,13 +410,13 @@ def log_before(
 
 def spent_today(folder: str) -> str:
     """What the log says of today, in dollars at list price; "?" where something has no price."""
-    from tokenops import costs, rollup, show, summaries, when
+    from tokenops import costs, rollup, show, store_summaries, when
 
     tz = when.zone(None)
     plan = rollup.Plan((), tz, catalogue())
     at = now()
     since = when.stamp(when.since("today", at, tz))
-    rows = costs.priced(summaries.rows(folder, plan, at, since, when.stamp(at)), plan.catalogue)
+    rows = costs.priced(store_summaries.rows(folder, plan, at, since, when.stamp(at)), plan.catalogue)
     total = costs.total_of(rows).get("cost_usd", "" if rows else "0")
     if not total or any(row.get("unpriced") for row in rows):
         return "?"

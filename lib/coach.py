@@ -12,8 +12,8 @@ from decimal import Decimal
 from typing import Any
 
 from tokenops import events, pricing, redaction, repeats, when, work
-from tokenops.averages import Asked, Rules, Span, money, projection, turn_stats
-from tokenops.conversations import Talk
+from tokenops.coach_averages import Asked, Rules, Span, money, projection, turn_stats
+from tokenops.coach_transcripts import Talk
 from tokenops.events import Event
 from tokenops.work import Heard
 

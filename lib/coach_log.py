@@ -7,9 +7,21 @@ from typing import Any
 
 import orjson
 
-from tokenops import cheaper, coach, conversations, events, home, pricing, readers, replies, store, trace, waste
-from tokenops.averages import Rules, Span
-from tokenops.conversations import Talk
+from tokenops import (
+    coach,
+    coach_models,
+    coach_replies,
+    coach_transcripts,
+    datadir,
+    events,
+    pricing,
+    readers,
+    store,
+    trace,
+    trace_waste,
+)
+from tokenops.coach_averages import Rules, Span
+from tokenops.coach_transcripts import Talk
 from tokenops.events import Event, Filter
 
 # The clients whose transcripts tell who wrote what.
@@ -28,8 +40,8 @@ def heard(
     told: Callable[[int], None] = lambda size: None,
 ) -> Talk:
     """What was said in a span; `place`: the environment and the home directory. Raises readers.NotFound."""
-    found = list(readers.found(conversations.CLIENTS, (), *place, note))
-    return conversations.talk(found, kind, span, wanted, home.salt(folder), store.labels(folder), unread, told)
+    found = list(readers.found(coach_transcripts.CLIENTS, (), *place, note))
+    return coach_transcripts.talk(found, kind, span, wanted, datadir.salt(folder), store.labels(folder), unread, told)
 
 
 def logged(folder: str, since: str, until: str, wanted: Filter) -> Iterator[Event]:
@@ -59,7 +71,7 @@ def answers(folder: str, talk: Talk, span: Span, wanted: Filter, rules: Rules) -
     """The report on what was answered."""
     turns = [record for record in logged(folder, span.since, span.until, wanted) if record["kind"] == "turn"]
     made: Event = {"v": 1, "kind": "coach", "report": "replies", "span": span._asdict() | {"days": span.days}}
-    return made | replies.report(talk, turns, rules)
+    return made | coach_replies.report(talk, turns, rules)
 
 
 def wasted(
@@ -73,7 +85,7 @@ def wasted(
     """The findings of a span's sessions added up by what they are, and each of them, dearest first."""
     lines = store.cat(folder, span.since, span.until, wanted._replace(kinds=("turn", "work")))
     found = trace.wasted(map(orjson.loads, lines), catalogue, rules, given)
-    return waste.summary(found), found
+    return trace_waste.summary(found), found
 
 
 def models(
@@ -81,7 +93,7 @@ def models(
 ) -> list[Event]:
     """What a cheaper model of the same provider would have cost."""
     turns: Iterable[Event] = map(orjson.loads, store.cat(folder, span.since, span.until, wanted._replace(kinds=("turn",))))
-    return cheaper.rows(turns, catalogue, rules, now)
+    return coach_models.rows(turns, catalogue, rules, now)
 
 
 def asked(given: Mapping[str, Any]) -> Filter:

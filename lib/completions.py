@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 
-from tokenops import catalog, clients, manual, plans
+from tokenops import catalog, manual, plans, read_clients
 from tokenops.manual import Manual, Option
 
 SHELLS = ("bash", "zsh", "fish")
@@ -30,8 +30,8 @@ def words() -> dict[str, list[str]]:
     """What stands for the operands that name something we know all of."""
     known = plans.known().values()
     return {
-        "CLIENT": [*(one.name for one in clients.CLIENTS if one.homes), "all"],
-        "FORMAT": [one.name for one in clients.STREAMS],
+        "CLIENT": [*(one.name for one in read_clients.CLIENTS if one.homes), "all"],
+        "FORMAT": [one.name for one in read_clients.STREAMS],
         "SOURCE": list(catalog.load("pollers")["pollers"]),
         "PROVIDER": list(dict.fromkeys(one.provider for one in known)),
         "PLAN": [one.name for one in known],

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tokenops import cards, catalog, home
+from tokenops import catalog, datadir, price_cards
 
 Data = dict[str, Any]
 
@@ -101,7 +101,7 @@ def unknown(data: Mapping[str, Any], known: Data, place: tuple[str, ...]) -> Ite
     """The keys nobody knows, with their places and a sentence."""
     for key, value in data.items():
         if key not in known:
-            nearest = cards.nearest(str(key), known)
+            nearest = price_cards.nearest(str(key), known)
             yield (*place, str(key)), f"unknown key {key!r} is ignored; the nearest known is {nearest!r}"
         elif known[key] and isinstance(value, dict):
             yield from unknown(value, known[key], (*place, key))
@@ -143,7 +143,7 @@ def changes(config: Config, wanted: Mapping[tuple[str, ...], Any]) -> None:
         raise Unchangeable(f"{config.path}: {error}") from None
     if made != text:
         os.makedirs(os.path.dirname(config.path), exist_ok=True)
-        home.replace(os.path.realpath(config.path), made.encode())
+        datadir.replace(os.path.realpath(config.path), made.encode())
 
 
 def edited(text: str, section: str, key: str, value: Any) -> str:

@@ -10,8 +10,8 @@ import gzip
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from tokenops import fetch, polls
-from tokenops.polls import Answer, Trouble
+from tokenops import etiquette, https
+from tokenops.etiquette import Answer, Trouble
 
 if TYPE_CHECKING:
     import httpx
@@ -43,20 +43,22 @@ class Web:
         try:
             packed = gzip.compress(body, 5, mtime=0)
             with (
-                fetch.deadline(4 * self.timeout),
+                https.deadline(4 * self.timeout),
                 self.client.stream("POST", url, headers=named, content=packed) as answer,
             ):
                 said = bytearray()
                 for piece in answer.iter_bytes():
                     said += piece
                     if len(said) > _MOST_BYTES:
-                        raise Trouble(polls.CHANGED, f"its answer is larger than {_MOST_BYTES >> 20} MiB: check the address")
+                        raise Trouble(
+                            etiquette.CHANGED, f"its answer is larger than {_MOST_BYTES >> 20} MiB: check the address"
+                        )
         except (httpx.TimeoutException, TimeoutError):
-            raise Trouble(polls.FAILING, f"no answer within {self.timeout:g} s") from None
+            raise Trouble(etiquette.FAILING, f"no answer within {self.timeout:g} s") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             certificate = "CERTIFICATE" in str(error).upper()
             why = "its certificate cannot be verified" if certificate else f"it cannot be reached ({type(error).__name__})"
-            raise Trouble(polls.FAILING, why) from None
+            raise Trouble(etiquette.FAILING, why) from None
         return Answer(answer.status_code, {name.lower(): value for name, value in answer.headers.items()}, bytes(said))
 
     def close(self) -> None:
@@ -67,18 +69,18 @@ class Web:
 
 def checked(answer: Answer, now: int) -> Answer:
     """An answer that acknowledges. Raises Trouble, in whose sentence nothing of the answer's body stands."""
-    status, retry = answer.status, polls.retry_ms(answer.headers, now)
+    status, retry = answer.status, etiquette.retry_ms(answer.headers, now)
     if 200 <= status < 300:
         return answer
     if status in (401, 403):
-        raise Trouble(polls.REFUSED, f"it refused the credential ({status})")
+        raise Trouble(etiquette.REFUSED, f"it refused the credential ({status})")
     if status in (400, 413, 415, 422):
         raise Trouble(BAD, f"it refused the content ({status})")
     if status == 429:
-        raise Trouble(polls.LIMITED, "asked to slow down (429)", retry)
+        raise Trouble(etiquette.LIMITED, "asked to slow down (429)", retry)
     if status == 408 or status >= 500:
-        raise Trouble(polls.FAILING, f"it is in trouble ({status})", retry)
-    raise Trouble(polls.CHANGED, f"answered with status {status}: check the address")
+        raise Trouble(etiquette.FAILING, f"it is in trouble ({status})", retry)
+    raise Trouble(etiquette.CHANGED, f"answered with status {status}: check the address")
 
 
 def pause_ms(tries: int, trouble: Trouble, draw: float) -> int:
@@ -89,4 +91,4 @@ def pause_ms(tries: int, trouble: Trouble, draw: float) -> int:
 
 def hopeless(trouble: Trouble) -> bool:
     """Whether another try of the same batch would end the same way."""
-    return trouble.kind in (polls.REFUSED, polls.CHANGED, BAD, PARTIAL)
+    return trouble.kind in (etiquette.REFUSED, etiquette.CHANGED, BAD, PARTIAL)

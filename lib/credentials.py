@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from tokenops import home, raw
+from tokenops import datadir, untrusted
 
 _PRINTABLE = re.compile(r"[\x21-\x7e]{1,8192}\Z")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -111,13 +111,13 @@ def copilot(environment: Mapping[str, str], user: str, salt: bytes) -> Credentia
     config = environment.get("XDG_CONFIG_HOME") or os.path.join(user, ".config")
     folders = (os.path.join(config, "github-copilot"), os.path.join(user, ".copilot"))
     for path in (os.path.join(folder, name) for folder in folders for name in ("apps.json", "hosts.json")):
-        entries = raw.mapping(home.read_json(path))
+        entries = untrusted.mapping(datadir.read_json(path))
         for key in sorted(entries):
             if re.split(r":(?!//)", key)[0] == "github.com":
-                entry = raw.mapping(entries[key])
-                token = raw.text(entry.get("oauth_token"), 8192)
+                entry = untrusted.mapping(entries[key])
+                token = untrusted.text(entry.get("oauth_token"), 8192)
                 if token:
-                    return checked(token, path, salt)._replace(owner=raw.identity(entry.get("user")))
+                    return checked(token, path, salt)._replace(owner=untrusted.identity(entry.get("user")))
     raise Missing(f"no token of a Copilot plugin in {' or '.join(folders)}; sign in to one, or give --key -")
 
 
@@ -134,20 +134,20 @@ def claude(environment: Mapping[str, str], user: str, salt: bytes, now: int) -> 
     """The token that Claude Code keeps in its file, while it is good. Raises Missing."""
     why = "no .credentials.json of Claude Code here (on macOS it keeps its token in the keychain, which is left alone)"
     for path in claude_files(environment, user, ".credentials.json"):
-        document = raw.mapping(home.read_json(path))
-        login = raw.mapping(document.get("claudeAiOauth"))
-        token = raw.text(login.get("accessToken"), 8192)
+        document = untrusted.mapping(datadir.read_json(path))
+        login = untrusted.mapping(document.get("claudeAiOauth"))
+        token = untrusted.text(login.get("accessToken"), 8192)
         if not token:
             if os.path.exists(path):
                 why = f"{path}: holds no login of a Claude plan; log in with Claude Code"
             continue
         if _over(login.get("expiresAt"), now):
             raise Missing(f"{path}: the token has expired; Claude Code renews it when it is started", "expired")
-        scopes = raw.items(login.get("scopes"))
+        scopes = untrusted.items(login.get("scopes"))
         if scopes and "user:profile" not in scopes:
             raise Missing(f"{path}: this login may not read usage (a token made by setup-token); log in with Claude Code")
-        owner = raw.identity(document.get("organizationUuid")) or _organization(environment, user)
-        plan = raw.text(login.get("rateLimitTier"), 60) or raw.text(login.get("subscriptionType"), 60)
+        owner = untrusted.identity(document.get("organizationUuid")) or _organization(environment, user)
+        plan = untrusted.text(login.get("rateLimitTier"), 60) or untrusted.text(login.get("subscriptionType"), 60)
         return checked(token, path, salt)._replace(owner=owner, plan=plan)
     raise Missing(why)
 
@@ -155,8 +155,8 @@ def claude(environment: Mapping[str, str], user: str, salt: bytes, now: int) -> 
 def _organization(environment: Mapping[str, str], user: str) -> str:
     """The organisation that Claude Code is logged in to, as its own file says."""
     for path in claude_files(environment, user, ".claude.json"):
-        owner = raw.mapping(raw.mapping(home.read_json(path)).get("oauthAccount"))
-        if name := raw.identity(owner.get("organizationUuid")):
+        owner = untrusted.mapping(untrusted.mapping(datadir.read_json(path)).get("oauthAccount"))
+        if name := untrusted.identity(owner.get("organizationUuid")):
             return name
     return ""
 
@@ -183,8 +183,8 @@ def place(folder: str, source: str) -> str:
 
 def keep(folder: str, source: str, secret: str) -> None:
     """Keep a secret in a private file. Raises OSError."""
-    home.made(os.path.join(home.made(folder), FOLDER))
-    home.replace(place(folder, source), f"{secret}\n".encode())
+    datadir.made(os.path.join(datadir.made(folder), FOLDER))
+    datadir.replace(place(folder, source), f"{secret}\n".encode())
 
 
 def reference(text: str) -> str:

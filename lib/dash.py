@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import orjson
 
-from tokenops import dash_api, dash_ask, dash_auth, dash_page, http1, summaries, tools
+from tokenops import access, dash_api, dash_page, dash_query, http1, store_summaries, tools
 from tokenops.dash_view import Gatherer
 from tokenops.http1 import Headers, Request, field
 from tokenops.proxy import Reply
@@ -99,12 +99,12 @@ class Site:
     ) -> None:
         self.folder, self.gatherer, self.clock, self.alone, self.edge = folder, gatherer, clock, alone, edge
         self.hosts: frozenset[str] = frozenset()
-        self.throttle = dash_auth.Throttle()
+        self.throttle = access.Throttle()
         self.kept: dict[tuple[str, str], tuple[str, Headers, bytes, bytes]] = {}
 
     def token(self) -> str:
-        """The token that counts. Raises dash_auth.Wrong, OSError."""
-        return self.edge.token() or dash_auth.token(self.folder)
+        """The token that counts. Raises access.Wrong, OSError."""
+        return self.edge.token() or access.token(self.folder)
 
     def rest(self) -> bool:
         """Do one thing that there is time for while nobody asks; whether there is more."""
@@ -125,7 +125,7 @@ class Site:
         trusted = self._trusted(request)
         try:
             cookie = self._allowed(request, trusted)
-        except dash_auth.Wrong as error:
+        except access.Wrong as error:
             return self._refused(request, 503, str(error), "then ask again")
         if cookie is None:
             wait = self.throttle.wait_ms(self.clock()) if self._guessed(request) else 0
@@ -144,7 +144,7 @@ class Site:
         """Whether a request was meant for here: no other site's page sends it, and no other name leads to it."""
         hosts = [value.decode("latin-1").lower() for value in http1.values(request.headers, b"host")]
         hosts += [request.authority.lower()] if request.authority else []
-        known = dash_auth.origins(self.hosts)
+        known = access.origins(self.hosts)
         origins = [value.decode("latin-1").lower() for value in http1.values(request.headers, b"origin")]
         if not hosts or not all(host in self.hosts for host in hosts) or not all(one in known for one in origins):
             return False
@@ -154,18 +154,18 @@ class Site:
         return True
 
     def _allowed(self, request: Asked, trusted: bool) -> str | None:
-        """None for who may not see it; else a new cookie for who should have one, or "". Raises dash_auth.Wrong, OSError."""
+        """None for who may not see it; else a new cookie for who should have one, or "". Raises access.Wrong, OSError."""
         held, now = self.token(), self.clock()
         bearer = request.first(b"authorization").partition(" ")
-        if bearer[0].lower() == "bearer" and dash_auth.same(bearer[2].strip(), held):
+        if bearer[0].lower() == "bearer" and access.same(bearer[2].strip(), held):
             return ""
-        if (given := request.given("token")) and dash_auth.same(given, held):
-            return dash_auth.cookie(held, now)
-        left = max((dash_auth.cookie_left(value, held, now) for value in _cookies(request)), default=0)
+        if (given := request.given("token")) and access.same(given, held):
+            return access.cookie(held, now)
+        left = max((access.cookie_left(value, held, now) for value in _cookies(request)), default=0)
         if left:
-            return dash_auth.cookie(held, now) if left < dash_auth.COOKIE_S // 2 else ""
+            return access.cookie(held, now) if left < access.COOKIE_S // 2 else ""
         if (given := request.given("ticket")) and trusted and self._opens(request):
-            return dash_auth.cookie(held, now) if dash_auth.redeemed(self.folder, given, now) else None
+            return access.cookie(held, now) if access.redeemed(self.folder, given, now) else None
         return None
 
     def _opens(self, request: Asked) -> bool:
@@ -185,7 +185,7 @@ class Site:
             reply = self._refused(request, 405, "only GET and HEAD are answered here", "nothing is changed by this address")
             return reply._replace(headers=[*reply.headers, field(b"Allow", b"GET, HEAD")])
         path, query = request.path, [(name, value) for name, value in request.query if name not in ("token", "ticket")]
-        cookies = [field(b"Set-Cookie", value) for value in dash_auth.set_cookie(cookie)] if cookie else []
+        cookies = [field(b"Set-Cookie", value) for value in access.set_cookie(cookie)] if cookie else []
         if len(query) != len(request.query) or path in ("/", "/dashboard/"):
             if not _known(path):
                 return self._refused(request, 404, *_NOTHING)
@@ -204,7 +204,7 @@ class Site:
         try:
             self.edge.fresh(path == PAGE and not request.first(b"if-none-match"))
             return self._fresh(request, path, query)
-        except (tools.Failed, dash_ask.Bad) as error:
+        except (tools.Failed, dash_query.Bad) as error:
             return self._refused(request, 400, str(error), "docs/dashboard.md says what can be asked")
         except dash_api.Missing as error:
             return self._refused(request, 404, str(error), "see /api/workflows")
@@ -216,7 +216,7 @@ class Site:
 
     def _fresh(self, request: Asked, path: str, query: dict[str, str]) -> Reply:
         """Data; where nothing has changed since it was asked for last, only that."""
-        sizes = summaries.sizes_of(self.folder)
+        sizes = store_summaries.sizes_of(self.folder)
         state = self.gatherer.state(sizes)
         name = (path, urlencode(sorted(query.items())))
         etag = _etag(state, *name)
@@ -225,7 +225,7 @@ class Site:
         held = self.kept.pop(name, None)
         if held is None or held[0] != etag:
             if path == PAGE:
-                kind, body = "text/html", dash_page.page(self.gatherer.view(dash_ask.asked(query), sizes), etag)
+                kind, body = "text/html", dash_page.page(self.gatherer.view(dash_query.asked(query), sizes), etag)
             else:
                 found = dash_api.answer(self.gatherer, path[len(dash_api.ROOT) :], query)
                 kind, body = _JSON, orjson.dumps(found) + b"\n"
@@ -286,7 +286,7 @@ def _cookies(request: Asked) -> list[str]:
     for header in http1.values(request.headers, b"cookie"):
         for part in header.decode("latin-1").split(";"):
             name, _, value = part.strip().partition("=")
-            if name == dash_auth.COOKIE:
+            if name == access.COOKIE:
                 found.append(value.strip('"'))
     return found
 

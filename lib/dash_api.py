@@ -10,7 +10,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from tokenops import events, headroom, outlook, projects, store, tools
-from tokenops.dash_ask import Ask
+from tokenops.dash_query import Ask
 from tokenops.dash_view import Gatherer
 from tokenops.tools import Json, Session
 

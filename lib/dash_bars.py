@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from tokenops import costs, dash_ask, events, rollup, when
-from tokenops.dash_ask import Span
+from tokenops import costs, dash_query, events, rollup, when
+from tokenops.dash_query import Span
 from tokenops.events import Event
 
 CLASSES = {
@@ -50,7 +50,7 @@ def parts(
     else:
         names, shares = named(rollup.rolled(rows, plan._replace(by=(about.unit, stack)), lambda why: None), stack)
     found = []
-    for start, end in itertools.pairwise(dash_ask.edges(about.since, about.until, about.unit, plan.tz)):
+    for start, end in itertools.pairwise(dash_query.edges(about.since, about.until, about.unit, plan.tz)):
         label = when.bucket(start, about.unit, plan.tz)
         row = spent.get(label)
         if row is None and end > known:

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import burn, coverage, dash_ask, dash_bars, dash_log, dash_sums, events, outlook, pricing, rollup, when
-from tokenops.dash_ask import Ask, Span
+from tokenops import burn, coverage, dash_bars, dash_log, dash_query, dash_sums, events, outlook, pricing, rollup, when
 from tokenops.dash_bars import Part, priced
+from tokenops.dash_query import Ask, Span
 from tokenops.dash_sums import Closed, Cut, choices, dearest, total_of
 from tokenops.events import Event
 from tokenops.plans import Binding
-from tokenops.summaries import Sizes
+from tokenops.store_summaries import Sizes
 
 HOUR_MS = 3_600_000
 # How far ahead a chart looks, in its buckets.
@@ -61,8 +61,8 @@ class Reader:
         self, ask: Ask, now: int, tz: datetime.tzinfo, catalogue: pricing.Catalogue, bound: Sequence[Binding], sizes: Sizes
     ) -> Spent:
         """What was spent, under the plans that are bound. Raises dash_query.Bad, OSError."""
-        about, wanted = dash_ask.span(ask, now, tz), ask.wanted
-        midnight, hour, opens = dash_ask.midnight(now, tz), now - HOUR_MS, _opens(now)
+        about, wanted = dash_query.span(ask, now, tz), ask.wanted
+        midnight, hour, opens = dash_query.midnight(now, tz), now - HOUR_MS, _opens(now)
         until = None if about.open else about.until
         cover = self.past.cover = coverage.Coverage(bound, tz) if bound else None
         by = (*dash_sums.BY, coverage.GROUP) if cover else dash_sums.BY
@@ -160,7 +160,7 @@ class Reader:
         if about.unit == "day":
             spent = _by_day(spent, tz)
         length = when.DAY if about.unit == "day" else HOUR_MS
-        edges = dash_ask.edges(now, now + (AHEAD[about.unit] + 1) * length, about.unit, tz)
+        edges = dash_query.edges(now, now + (AHEAD[about.unit] + 1) * length, about.unit, tz)
         ahead = [pair for pair in itertools.pairwise(edges) if pair[0] >= now][: AHEAD[about.unit]]
         return outlook.expected(spent, now, known, ahead, tz), at_midnight
 
@@ -203,6 +203,6 @@ def _by_hour(rows: Iterable[Event], plan: rollup.Plan) -> dict[int, Decimal]:
 def _by_day(hours: Mapping[int, Decimal], tz: datetime.tzinfo) -> dict[int, Decimal]:
     days: dict[int, Decimal] = {}
     for at, cost in hours.items():
-        day = dash_ask.midnight(at, tz)
+        day = dash_query.midnight(at, tz)
         days[day] = pricing.add(days.get(day, pricing.ZERO), cost)
     return days

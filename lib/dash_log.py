@@ -12,9 +12,9 @@ from typing import Any
 
 import orjson
 
-from tokenops import coverage, home, projects, rollup, store, summaries, when
+from tokenops import coverage, datadir, projects, rollup, store, store_summaries, when
 from tokenops.events import Event
-from tokenops.summaries import Sizes
+from tokenops.store_summaries import Sizes
 
 # So many bytes before where reading stopped tell whether a file has only grown: a write that failed is taken back.
 _MARK = 512
@@ -25,9 +25,9 @@ MOST_KEPT = 60_000
 
 def state(folder: str, sizes: Sizes, files: Iterable[str]) -> str:
     """A name for all that answers are made of: the log's days, its small files, and `files` such as the configuration."""
-    small = [os.path.join(folder, name) for name in ("projects.json", home.DEMO)]
+    small = [os.path.join(folder, name) for name in ("projects.json", datadir.DEMO)]
     about = [[path, _stamp(path)] for path in (*small, *filter(None, files))]
-    known = home.synced(folder) is not None
+    known = datadir.synced(folder) is not None
     return hashlib.blake2b(orjson.dumps([sizes, about, known]), digest_size=12).hexdigest()
 
 
@@ -41,12 +41,12 @@ def _stamp(path: str) -> list[int]:
 
 def open_since(now: int) -> str:
     """The first day of which no sums are kept."""
-    return summaries.closed_before(now)
+    return store_summaries.closed_before(now)
 
 
 def about(day: str, sizes: Sizes) -> list[list[int] | None]:
     """What a day's sums were made from: its files, and those of its neighbours."""
-    return [sizes.get(name) for name in summaries.near(day)]
+    return [sizes.get(name) for name in store_summaries.near(day)]
 
 
 class Tail:
@@ -156,7 +156,7 @@ class Past:
         for day in sizes:
             if day < since[:10]:
                 continue
-            begins, ends = f"{day}T00:00:00.000Z", summaries.midnight_after(day)
+            begins, ends = f"{day}T00:00:00.000Z", store_summaries.midnight_after(day)
             if begins >= until:
                 break
             if day >= closed:
@@ -193,13 +193,13 @@ class Past:
     def summed(self, day: str, plan: rollup.Plan, sizes: Sizes) -> Iterator[Event]:
         """The rows of a closed day, in the plan's unit or quarters of an hour, and its session totals."""
         names = store.labels(self.folder)
-        for record in summaries.summed(self.folder, day, plan, sizes, lambda place, why: None):
+        for record in store_summaries.summed(self.folder, day, plan, sizes, lambda place, why: None):
             yield projects.relabelled(record, names)
 
     def _events(self, day: str) -> Iterator[Event]:
         """The events of a day."""
         names = store.labels(self.folder)
-        for line in store.scan(self.folder, f"{day}T00:00:00.000Z", summaries.midnight_after(day)):
+        for line in store.scan(self.folder, f"{day}T00:00:00.000Z", store_summaries.midnight_after(day)):
             yield projects.relabelled(orjson.loads(line), names)
 
 

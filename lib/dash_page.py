@@ -10,7 +10,7 @@ import functools
 import hashlib
 import os
 
-from tokenops import dash_figures, dash_gauges, dash_score, dash_tables, dash_waste, svg, when
+from tokenops import chart_svg, dash_charts, dash_headroom, dash_score, dash_tables, dash_waste, when
 from tokenops.dash_view import EMPTY, LOADING, View
 from tokenops.markup import Html, join, tag
 
@@ -24,7 +24,7 @@ def asset(name: str) -> bytes:
     """A file of the page: page.css (with the charts' own), page.js or icon.svg. Raises OSError."""
     with open(os.path.join(_FOLDER, name), "rb") as file:
         content = file.read()
-    return content + svg.css().encode() if name == "page.css" else content
+    return content + chart_svg.css().encode() if name == "page.css" else content
 
 
 @functools.cache
@@ -72,7 +72,7 @@ def _document(view: View, head: tuple[Html | None, ...], live: bool, etag: str) 
     )
     skip = tag("a", "Skip to the numbers", href="#main", class_="away skip")
     main = tag("main", *_sections(view, live), id="main", data_state=view.state)
-    body = tag("body", skip if live else None, _header(view, live), main, _footer(view, live), dash_gauges.pattern())
+    body = tag("body", skip if live else None, _header(view, live), main, _footer(view, live), dash_headroom.pattern())
     return f"<!doctype html>\n{tag('html', tag('head', *meta, *head), body, lang='en')}\n".encode()
 
 
@@ -166,9 +166,9 @@ def _sections(view: View, live: bool) -> list[Html | None]:
         return [
             _notices(view),
             _blank("The log is empty", "If agents have run on this machine, these say what is missing:", *_FIRST),
-            dash_gauges.section(view),
+            dash_headroom.section(view),
         ]
-    made = [_notices(view), dash_gauges.section(view)]
+    made = [_notices(view), dash_headroom.section(view)]
     if spent.empty:
         return [*made, _nothing(view, live), dash_tables.tasks(view)]
     made.append(dash_tables.tiles(view, spent))
@@ -176,7 +176,7 @@ def _sections(view: View, live: bool) -> list[Html | None]:
         return [*made, _blank("Nothing matches", "No turn of this span has this client, project and model together.")]
     return [
         *made,
-        dash_figures.section(view, spent, live),
+        dash_charts.section(view, spent, live),
         dash_tables.breakdown(view, spent, live),
         dash_tables.sessions(view, spent),
         dash_tables.tasks(view),
@@ -191,7 +191,7 @@ _FIRST = ("tok-init --detect", "tok-sync", "tok-status")
 
 def _blank(title: str, text: str, *commands: str, busy: bool = False) -> Html:
     """What stands where there is nothing to show, and what to do about it."""
-    steps = dash_gauges.steps(*commands) if commands else None
+    steps = dash_headroom.steps(*commands) if commands else None
     return tag("section", tag("h2", title), tag("p", text), steps, class_="card blank", aria_busy="true" if busy else None)
 
 

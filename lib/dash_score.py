@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tokenops import dash_gauges, dash_tables
+from tokenops import dash_headroom, dash_tables
 from tokenops.dash_view import View
 from tokenops.events import Event
 from tokenops.markup import Html, tag
@@ -30,7 +30,7 @@ def section(view: View) -> Html | None:
         return None
     title = tag("h2", "Scorecard", " ", tag("small", SPAN))
     if "error" in found:
-        body: Html = dash_gauges.notice(found)
+        body: Html = dash_headroom.notice(found)
     else:
         body = tag("ul", *(_kpi(name, kpi) for name, kpi in found["kpis"].items()), class_="kpis")
         overall = found["overall_grade"]

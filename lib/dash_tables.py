@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from urllib.parse import urlencode
 
-from tokenops import charts, costs, coverage, dash_ask, events, fluid, show, when
+from tokenops import chart_text, costs, coverage, dash_query, events, fluid, show, when
 from tokenops.dash_data import Spent
 from tokenops.dash_view import View
 from tokenops.events import Event
@@ -22,7 +22,7 @@ UNKNOWN = "unknown"
 def address(view: View, **changed: str) -> str:
     """The page's address with something else asked; what is not asked is left out."""
     given = view.ask._asdict() | changed
-    usual = dash_ask.Ask()._asdict()
+    usual = dash_query.Ask()._asdict()
     query = urlencode({name: value for name, value in given.items() if value != usual[name]})
     return f"/dashboard?{query}" if query else "/dashboard"
 
@@ -48,7 +48,7 @@ def count(value: int) -> Html:
 
 def short(value: int) -> Html:
     """A large count in few characters; in full when pointed at."""
-    return tag("data", charts.short(value), value=value, title=f"{value:,}")
+    return tag("data", chart_text.short(value), value=value, title=f"{value:,}")
 
 
 def ratio(row: Event) -> Html:

@@ -11,7 +11,7 @@ import orjson
 
 from tokenops import dash_log, events, pricing, store, tasks, when
 from tokenops.events import Event
-from tokenops.summaries import Sizes
+from tokenops.store_summaries import Sizes
 from tokenops.tasks import Task
 
 SINCE_MS = 30 * when.DAY

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from tokenops import __version__, budget, config, dash_log, headroom, home, plans, pricing, summaries, when
-from tokenops.dash_ask import Ask
+from tokenops import __version__, budget, config, dash_log, datadir, headroom, plans, pricing, store_summaries, when
 from tokenops.dash_data import Reader, Spent
+from tokenops.dash_query import Ask
 from tokenops.dash_tasks import Tasks
 from tokenops.events import Event
-from tokenops.summaries import Sizes
+from tokenops.store_summaries import Sizes
 from tokenops.tools import Failed, Session
 
 # A log that nobody synced for so long is behind.
@@ -103,7 +103,7 @@ class Gatherer:
 
     def renew(self, name: str) -> None:
         """Work a slow part out anew, where that is due."""
-        key = dash_log.state(self.session.folder, summaries.sizes_of(self.session.folder), self.files())
+        key = dash_log.state(self.session.folder, store_summaries.sizes_of(self.session.folder), self.files())
         self.parts[name].renew(self.session, key)
 
     def state(self, sizes: Sizes) -> str:
@@ -116,8 +116,8 @@ class Gatherer:
     def view(self, ask: Ask, sizes: Sizes | None = None) -> View:
         """What is to be shown. Raises dash_query.Bad, tools.Failed, OSError."""
         session, now, tz = self.session, self.session.now(), when.zone(None)
-        sizes = summaries.sizes_of(session.folder) if sizes is None else sizes
-        synced = home.synced(session.folder)
+        sizes = store_summaries.sizes_of(session.folder) if sizes is None else sizes
+        synced = datadir.synced(session.folder)
         as_of = "" if synced is None else when.stamp(synced)
         state = READY if sizes else EMPTY if synced is not None or self.tried else LOADING
         settings, catalogue = session.settings(), session.catalogue()
@@ -127,7 +127,7 @@ class Gatherer:
         key = dash_log.state(session.folder, sizes, self.files())
         more = {name: part.value(session, key) for name, part in self.parts.items()} if sizes else {}
         last = max(sizes, default="")
-        demo = home.is_demo(session.folder)
+        demo = datadir.is_demo(session.folder)
         return View(ask, now, tz, as_of, state, demo, spent, budgets, names, rules, tasks, last, more)
 
     def _plans(

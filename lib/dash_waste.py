@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tokenops import dash_gauges, dash_tables
+from tokenops import dash_headroom, dash_tables
 from tokenops.dash_view import View
 from tokenops.events import Event
 from tokenops.markup import Html, tag
@@ -24,7 +24,7 @@ def section(view: View) -> Html | None:
     if told is None or ("error" not in told and not told["waste"]):
         return None
     if "error" in told:
-        body: Html = dash_gauges.notice(told)
+        body: Html = dash_headroom.notice(told)
     else:
         columns = (("Finding", ""), ("Sessions", "n some"), ("Turns", "n"), ("Tokens", "n"), ("Cost", "n"))
         rows = [(row["finding"], _cells(row)) for row in told["waste"]]

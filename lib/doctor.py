@@ -19,14 +19,14 @@ from tokenops import (
     catalog,
     config,
     costs,
+    datadir,
     headroom,
-    home,
     plans,
     pricing,
     status,
     store,
-    summaries,
-    upkeep,
+    store_summaries,
+    store_upkeep,
     when,
     wiring,
 )
@@ -116,7 +116,7 @@ def _unpriced(folder: str, now: int, catalogue: Callable[[], pricing.Catalogue])
     """The models of the last thirty days that have no price, with the reason."""
     try:
         plan = rollups.Plan((), when.UTC, catalogue())
-        rolled = summaries.rows(folder, plan, now, when.stamp(now - SPAN_MS), when.stamp(now))
+        rolled = store_summaries.rows(folder, plan, now, when.stamp(now - SPAN_MS), when.stamp(now))
         return [one for row in costs.priced(rolled, plan.catalogue) for one in row.get("unpriced", ())]
     except (catalog.Malformed, OSError) as error:
         return {"error": str(error), "hint": "mend the prices named there (pricing.path)"}
@@ -129,16 +129,16 @@ def _log(folder: str, now: int) -> Event:
     days = store.days(folder)
     size = sum(os.path.getsize(path) for day in days for path in day.paths)
     told: Event = {"folder": folder, "days": len(days), "bytes": size, "writable": os.access(folder, os.W_OK)}
-    synced = home.synced(folder)
+    synced = datadir.synced(folder)
     if synced is not None:
         told["synced_at"] = when.stamp(synced)
     if days:
         told |= {"first_day": days[0].name, "last_day": days[-1].name}
     try:
-        problems = list(upkeep.verify_days(folder, [day.name for day in days[-2:]]))
+        problems = list(store_upkeep.verify_days(folder, [day.name for day in days[-2:]]))
     except OSError as error:
         problems = [
-            upkeep.Finding(error.filename or folder, f"cannot be looked through: {error.strerror}", "tok-log verify")
+            store_upkeep.Finding(error.filename or folder, f"cannot be looked through: {error.strerror}", "tok-log verify")
         ]
     if problems:
         told["problems"] = [{"place": one.place, "error": one.problem, "hint": one.remedy} for one in problems]

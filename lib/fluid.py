@@ -9,10 +9,10 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 
-from tokenops import charts, panels, svg
+from tokenops import chart_panels, chart_svg, chart_text
+from tokenops.chart_panels import Bars, Frame, Panel
+from tokenops.chart_svg import path
 from tokenops.markup import Html, tag
-from tokenops.panels import Bars, Frame, Panel
-from tokenops.svg import path
 
 WIDTH, TOP, LEFT = 1000, 8, 46
 # How many times of the clock have room below a narrow, a middling and a wide chart; and how near to its edges, in percent,
@@ -39,64 +39,66 @@ def chart(
     def x(at: int) -> float:
         return WIDTH * (min(max(at, start), end) - start) / (end - start)
 
-    low, high = panels.scale(panel)
+    low, high = chart_panels.scale(panel)
     frame = Frame(0, WIDTH, TOP, TOP + panel.height, low, high)
-    marks = [mark for mark in charts.ticks(low, high, panels.steps(panel)) if mark <= high * (1 + 1e-9)]
+    marks = [mark for mark in chart_text.ticks(low, high, chart_panels.steps(panel)) if mark <= high * (1 + 1e-9)]
     rows = [(round(frame.y(mark)) + 0.5, mark) for mark in marks]
     shapes = [path("".join(f"M0 {y}H{WIDTH}" for y, mark in rows if mark), "grid")]
     shapes.append(path(f"M0 {round(frame.y(max(low, 0.0))) + 0.5}H{WIDTH}", "axis"))
     if isinstance(panel, Bars):
-        shapes += panels.bars(frame, panel, x)
+        shapes += chart_panels.bars(frame, panel, x)
     else:
         for first, last in unknown:
             place = f'x="{round(x(first))}" width="{max(round(x(last)) - round(x(first)), 1)}"'
-            shapes.append(f'<rect fill="url(#{svg.OWN}gap)" {place} y="{TOP}" height="{panel.height}"/>')
-        shapes += panels.lines(frame, panel, x, labels=False)
+            shapes.append(f'<rect fill="url(#{chart_svg.OWN}gap)" {place} y="{TOP}" height="{panel.height}"/>')
+        shapes += chart_panels.lines(frame, panel, x, labels=False)
     shapes += [_hit(frame, x(first), x(last), said) for first, last, said in told]
     if start < now < end:
-        shapes.append(path(f"M{svg.number(x(now))} {TOP}V{frame.floor}", "axis now"))
+        shapes.append(path(f"M{chart_svg.number(x(now))} {TOP}V{frame.floor}", "axis now"))
     size = f'viewBox="0 0 {WIDTH} {frame.floor + 2}" preserveAspectRatio="none" height="{frame.floor + 2}"'
-    body = "".join(shapes).replace(svg.OWN, f"{name}-")
+    body = "".join(shapes).replace(chart_svg.OWN, f"{name}-")
     main = Html(
-        f'<svg class="tok area" id="{name}" {size} role="img" aria-label="{svg.text(label)}">'
-        f"{svg.patterns(name)}{body}</svg>"
+        f'<svg class="tok area" id="{name}" {size} role="img" aria-label="{chart_svg.text(label)}">'
+        f"{chart_svg.patterns(name)}{body}</svg>"
     )
     return tag("div", _ys(panel, rows, frame.floor + 2), main, _xs(start, end, tz, x), class_="plot")
 
 
 def _ys(panel: Panel, rows: Sequence[tuple[float, float]], height: int) -> Html:
     """The values of the lines behind a chart."""
-    words = "".join(svg.word(LEFT - 8, y + 3.5, panels.tick(mark, panel.unit), "end mute") for y, mark in rows)
+    words = "".join(chart_svg.word(LEFT - 8, y + 3.5, chart_panels.tick(mark, panel.unit), "end mute") for y, mark in rows)
     return Html(f'<svg class="tok ys" width="{LEFT}" height="{height}" aria-hidden="true">{words}</svg>')
 
 
-def _xs(start: int, end: int, tz: datetime.tzinfo, x: panels.Across) -> Html:
+def _xs(start: int, end: int, tz: datetime.tzinfo, x: chart_panels.Across) -> Html:
     """Times below a chart: three sets, of which the page shows the one that has room."""
     groups = []
     for room, count, edge in ROOM:
-        moments = charts.times(start, end, tz, count)
+        moments = chart_text.times(start, end, tz, count)
         days_only = len(moments) > 1 and all(day for _, day in moments)
         words = []
         for at, day in moments:
             share = x(at) / WIDTH * 100
             where = "mid" if edge < share < 100 - edge else "end" if share > 50 else "start"
-            name = charts.day_name(at, tz) if room != "narrow" else charts.day_name(at, tz).partition(" ")[2]
-            first, second = (name, "") if days_only else (charts.clock(at, tz), name)
-            words.append(f'<text class="{where} mute" x="{svg.number(share)}%" y="13">{svg.text(first)}</text>')
+            name = chart_text.day_name(at, tz) if room != "narrow" else chart_text.day_name(at, tz).partition(" ")[2]
+            first, second = (name, "") if days_only else (chart_text.clock(at, tz), name)
+            words.append(f'<text class="{where} mute" x="{chart_svg.number(share)}%" y="13">{chart_svg.text(first)}</text>')
             if second and (day or ((at, day) == moments[0] and not any(one for _, one in moments))):
-                words.append(f'<text class="{where} ink" x="{svg.number(share)}%" y="27">{svg.text(second)}</text>')
+                words.append(
+                    f'<text class="{where} ink" x="{chart_svg.number(share)}%" y="27">{chart_svg.text(second)}</text>'
+                )
         groups.append(f'<g class="{room}">{"".join(words)}</g>')
     return Html(f'<svg class="tok xs" width="100%" height="32" aria-hidden="true">{"".join(groups)}</svg>')
 
 
 def _hit(frame: Frame, left: float, right: float, said: str) -> str:
-    place = svg.box(left, frame.ceiling, right - left, frame.floor - frame.ceiling, "hit")
-    return place.replace("/>", f"><title>{svg.text(said)}</title></rect>")
+    place = chart_svg.box(left, frame.ceiling, right - left, frame.floor - frame.ceiling, "hit")
+    return place.replace("/>", f"><title>{chart_svg.text(said)}</title></rect>")
 
 
 def when_of(at: int, tz: datetime.tzinfo) -> str:
     """A moment as a chart says it."""
-    return f"{charts.day_name(at, tz)} {charts.clock(at, tz)}"
+    return f"{chart_text.day_name(at, tz)} {chart_text.clock(at, tz)}"
 
 
 def legend(name: str, names: Sequence[str], sums: Sequence[float]) -> Html:
@@ -105,13 +107,13 @@ def legend(name: str, names: Sequence[str], sums: Sequence[float]) -> Html:
     for at, (label, total) in enumerate(zip(names, sums, strict=True)):
         if not total:
             continue
-        part = min(at, panels.MOST_PARTS - 1)
+        part = min(at, chart_panels.MOST_PARTS - 1)
         weave = f'<rect fill="url(#{name}-w{part})" width="11" height="11"/>' if part % 2 else ""
         swatch = Html(
             f'<svg class="tok key" width="11" height="11" aria-hidden="true">'
             f'<rect class="s{part}" width="11" height="11"/>{weave}</svg>'
         )
-        items.append(tag("li", swatch, tag("span", label), " ", tag("b", charts.short(total))))
+        items.append(tag("li", swatch, tag("span", label), " ", tag("b", chart_text.short(total))))
     return tag("ul", *items, class_="legend")
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import events, home, raw, when
+from tokenops import datadir, events, untrusted, when
 from tokenops.events import Event
 
 OBSERVE, ACTIVE = "observe", "active"
@@ -98,9 +98,9 @@ def usable(state: object) -> bool:
 
 def key_of(said: Mapping[str, Any], salt: bytes) -> str:
     """A file as this agent of this session knows it: a hash, since paths are nobody's business."""
-    path = raw.text(raw.mapping(said.get("tool_input")).get("file_path"), 4096)
-    agent = raw.text(said.get("agent_id"), 200)
-    text = f"{agent}\0{os.path.realpath(os.path.join(raw.text(said.get('cwd'), 4096), path))}"
+    path = untrusted.text(untrusted.mapping(said.get("tool_input")).get("file_path"), 4096)
+    agent = untrusted.text(said.get("agent_id"), 200)
+    text = f"{agent}\0{os.path.realpath(os.path.join(untrusted.text(said.get('cwd'), 4096), path))}"
     return hashlib.blake2b(text.encode(errors="replace"), key=salt[:64], digest_size=8).hexdigest() if path else ""
 
 
@@ -120,13 +120,13 @@ def heard(said: Mapping[str, Any], state: dict[str, Any], mode: str, salt: bytes
 
 
 def _file(said: Mapping[str, Any]) -> str:
-    path = raw.text(raw.mapping(said.get("tool_input")).get("file_path"), 4096)
-    return os.path.join(raw.text(said.get("cwd"), 4096), path)
+    path = untrusted.text(untrusted.mapping(said.get("tool_input")).get("file_path"), 4096)
+    return os.path.join(untrusted.text(said.get("cwd"), 4096), path)
 
 
 def _asked(said: Mapping[str, Any], state: dict[str, Any], mode: str, salt: bytes) -> Told:
     """Whether to let a Read happen. One that is asked for again after it was denied is let through."""
-    key, asked = key_of(said, salt), lines_of(raw.mapping(said.get("tool_input")))
+    key, asked = key_of(said, salt), lines_of(untrusted.mapping(said.get("tool_input")))
     state = _counted(state, "reads")
     known = state["reads"].get(key)
     if not key or known is None:
@@ -158,7 +158,7 @@ def _denial(asked: Sequence[int]) -> dict[str, Any]:
 
 def _given(said: Mapping[str, Any], state: dict[str, Any], salt: bytes) -> dict[str, Any]:
     """Remember what a Read gave."""
-    key, asked, now = key_of(said, salt), lines_of(raw.mapping(said.get("tool_input"))), stat(_file(said))
+    key, asked, now = key_of(said, salt), lines_of(untrusted.mapping(said.get("tool_input"))), stat(_file(said))
     if not key or asked is None or now is None or len(state["reads"]) >= _MOST_PATHS:
         return state
     known = state["reads"].get(key, {})
@@ -177,7 +177,7 @@ def _counted(state: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _spared(said: Mapping[str, Any], state: dict[str, Any], now: int) -> Told:
     """The agent went on without what it was denied: that much was spared."""
-    session = raw.text(said.get("session_id"), 200)
+    session = untrusted.text(said.get("session_id"), 200)
     sizes = [one[-1] for one in state["spared"] if isinstance(one, list) and one and isinstance(one[-1], int)]
     if not sizes:
         return Told({}, {**state, "spared": []})
@@ -220,7 +220,7 @@ def place(folder: str, session: str) -> str:
 
 def load(path: str, now: int) -> dict[str, Any]:
     """A session's state; a fresh one where it cannot be read."""
-    found = home.read_json(path)
+    found = datadir.read_json(path)
     return found if usable(found) else fresh(now)
 
 
@@ -228,11 +228,11 @@ def act(
     folder: str, said: Mapping[str, Any], mode: str, now: int, salt: bytes, save: Callable[[Sequence[Event]], None]
 ) -> dict[str, Any]:
     """Answer one hook and remember what it told; one of a session at a time. Raises OSError."""
-    path = place(folder, raw.text(said.get("session_id"), 200))
-    home.made(os.path.dirname(path))
-    with home.locked(os.path.dirname(path), f"{os.path.basename(path)}.lock"):
+    path = place(folder, untrusted.text(said.get("session_id"), 200))
+    datadir.made(os.path.dirname(path))
+    with datadir.locked(os.path.dirname(path), f"{os.path.basename(path)}.lock"):
         told = heard(said, load(path, now), mode, salt, now)
-        home.replace(path, orjson.dumps(told.state), durable=False)
+        datadir.replace(path, orjson.dumps(told.state), durable=False)
     if told.happened:
         save(told.happened)
     return told.answer
@@ -241,11 +241,11 @@ def act(
 def told(folder: str, session: str, spent: Decimal, budget: float, now: int) -> str:
     """What is to be said of a session's budget, once for each step; "" where nothing is. Raises OSError."""
     path = place(folder, session)
-    with home.locked(os.path.dirname(path), f"{os.path.basename(path)}.lock"):
+    with datadir.locked(os.path.dirname(path), f"{os.path.basename(path)}.lock"):
         state = load(path, now)
         text, reached = nudge(float(spent), budget, float(state["said"]))
         if text:
-            home.replace(path, orjson.dumps({**state, "said": reached}), durable=False)
+            datadir.replace(path, orjson.dumps({**state, "said": reached}), durable=False)
     return text
 
 
@@ -273,7 +273,7 @@ def stats(folder: str) -> Event:
     sessions = 0
     at = os.path.join(folder, "guard")
     for name in sorted(os.listdir(at)) if os.path.isdir(at) else ():
-        found = home.read_json(os.path.join(at, name)) if name.endswith(".json") else None
+        found = datadir.read_json(os.path.join(at, name)) if name.endswith(".json") else None
         if isinstance(found, dict) and usable(found):
             sessions += 1
             for key, value in found["counts"].items():

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from tokenops import clients, costs, pricing, rollup, store, sync, when
+from tokenops import costs, pricing, read_clients, rollup, store, sync, when
 
 # No session is older.
 _SPAN_MS = 30 * when.DAY
@@ -19,7 +19,7 @@ def spent(folder: str, said: Mapping[str, Any], catalogue: pricing.Catalogue, no
     session, transcript = str(said.get("session_id")), str(said.get("transcript_path") or "")
     paths = [path for path in (transcript, *_subagents(transcript)) if path and os.path.isfile(path)]
     if paths:
-        sync.run(folder, [(clients.BY_NAME["claude"], paths)], jobs=1, partial=True)
+        sync.run(folder, [(read_clients.BY_NAME["claude"], paths)], jobs=1, partial=True)
     sums = rollup.Rollup(rollup.Plan((), when.UTC, catalogue))
     for record in store.holding(folder, f'"session_id":"{session}"', when.stamp(now - _SPAN_MS)):
         if record["kind"] == "turn":

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from tokenops import catalog, config, show, when
 from tokenops.events import Event
-from tokenops.windows import Key, Seen
-from tokenops.windows import applies as limits
+from tokenops.limit_windows import Key, Seen
+from tokenops.limit_windows import applies as limits
 
 CONTINUE, SLOW_DOWN, SWITCH_MODEL, WAIT = "continue", "slow_down", "switch_model", "wait_for_reset"
 # Resets of one window jitter by seconds; those of two lie hours apart.

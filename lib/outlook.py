@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from tokenops import pricing, spend, when
+from tokenops import budgets, pricing, when
 from tokenops.events import Event
 
 WEEKS, LEAST_DAYS = 4, 7
@@ -52,13 +52,13 @@ def _alike(start: int, end: int, now: int, known: int, tz: datetime.tzinfo) -> l
 
 def at_midnight(costs: Costs, now: int, tz: datetime.tzinfo, spent: Decimal) -> Event | None:
     """What today is likely to have cost at its end, as tok-budget --spend says it of a daily budget."""
-    limit = spend.Limit("today", "daily", Decimal(1), None, 1.0, 1.0, {}, "equivalent")
-    hours = [spend.Hour(at, "", {}, usd, 0, 0) for at, usd in costs.items()]
-    found = spend.forecast(limit, hours, float(spent), 1.0, now, tz)
+    limit = budgets.Limit("today", "daily", Decimal(1), None, 1.0, 1.0, {}, "equivalent")
+    hours = [budgets.Hour(at, "", {}, usd, 0, 0) for at, usd in costs.items()]
+    found = budgets.forecast(limit, hours, float(spent), 1.0, now, tz)
     if found is None:
         return None
     cost = {name: pricing.plain(Decimal(str(found[name])).quantize(Decimal("0.000001"))) for name in ("p10", "p50", "p90")}
-    return {"until": when.stamp(spend.end("daily", now, tz)), "cost_usd": cost, "days": found["learned_days"]}
+    return {"until": when.stamp(budgets.end("daily", now, tz)), "cost_usd": cost, "days": found["learned_days"]}
 
 
 def quantiles(past: Sequence[Decimal]) -> dict[str, Any]:

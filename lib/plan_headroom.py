@@ -15,20 +15,20 @@ from tokenops import (
     costs,
     events,
     headroom,
-    meters,
-    pace,
+    limit_meters,
+    limit_pace,
+    limit_windows,
     plans,
     pricing,
     rollup,
     show,
     store,
-    summaries,
+    store_summaries,
     when,
-    windows,
 )
 from tokenops.events import Event
+from tokenops.limit_windows import Key
 from tokenops.plans import Binding, Plan
-from tokenops.windows import Key
 
 LOW, MEDIUM, HIGH, UNKNOWN = "low", "medium", "high", "unknown"
 _RISKS = (LOW, MEDIUM, HIGH)
@@ -59,7 +59,7 @@ def rows(
     providers = sorted({one.provider for one in bound if provider in ("", one.provider)})
     held = {name: plans.in_force(list(bound), name, today) for name in providers}
     told = budget.rows(folder, now, rules, [name for name in providers if held[name]], lambda: catalogue, provider)
-    paces = pace.paces(meters.readings(folder, now - budget.SPAN_MS, now), now)
+    paces = limit_pace.paces(limit_meters.readings(folder, now - budget.SPAN_MS, now), now)
     made = []
     for name in providers:
         pairs = list(_accounts(held[name], [row for row in told if row["provider"] == name], now, rules))
@@ -91,7 +91,7 @@ def _spent(folder: str, held: Binding, now: int, tz: datetime.tzinfo, catalogue:
     asked = when.stamp(when.since(max(f"{when.bucket(now, 'month', tz)}-01", held.since), now, tz))
     days = store.days(folder)
     since = max(asked, f"{days[0].name}T00:00:00.000Z") if days else asked
-    rolled = summaries.rows(folder, rollup.Plan(("provider",), tz, catalogue), now, since, when.stamp(now))
+    rolled = store_summaries.rows(folder, rollup.Plan(("provider",), tz, catalogue), now, since, when.stamp(now))
     row = next((row for row in costs.priced(rolled, catalogue) if row.get("provider") == held.provider), {})
     return row | {"since": since, "young": since > asked}
 
@@ -100,7 +100,7 @@ def report(
     one: Binding,
     told: Event,
     spent: Event | None,
-    paces: Mapping[Key, pace.Pace],
+    paces: Mapping[Key, limit_pace.Pace],
     now: int,
     rules: Mapping[str, float],
 ) -> Event:
@@ -157,7 +157,7 @@ def _read(told: Event) -> list[Event]:
     return [
         row
         for row in told["windows"]
-        if row["used"] is not None and row["window"] != "credits" and windows.applies(row.get("scope", ""), "")
+        if row["used"] is not None and row["window"] != "credits" and limit_windows.applies(row.get("scope", ""), "")
     ]
 
 
@@ -183,7 +183,7 @@ def _length(minutes: int | None) -> str | None:
     return f"{minutes // 1440}d" if minutes % 1440 == 0 else f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}m"
 
 
-def _longest(told: Event, paces: Mapping[Key, pace.Pace], now: int) -> Longest | None:
+def _longest(told: Event, paces: Mapping[Key, limit_pace.Pace], now: int) -> Longest | None:
     """The longest window, and how long it lasts."""
     row = max((row for row in _read(told) if "window_minutes" in row), key=lambda row: row["window_minutes"], default=None)
     if row is None:

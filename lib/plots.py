@@ -8,9 +8,9 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterator, Sequence
 
-from tokenops import charts, panels, svg
-from tokenops.panels import Across, Bar, Bars, Frame, Panel, shown
-from tokenops.svg import box, clipped, path, word
+from tokenops import chart_panels, chart_svg, chart_text
+from tokenops.chart_panels import Across, Bar, Bars, Frame, Panel, shown
+from tokenops.chart_svg import box, clipped, path, word
 
 LEFT, RIGHT = 52, 58
 # Points of a line that the description tells; nobody listens to a thousand.
@@ -37,11 +37,11 @@ def chart(
     if subtitle:
         parts.append(word(16, 46, clipped(subtitle, width // 6), "mute"))
     top = 60 if subtitle else 44
-    moments = charts.times(start, end, tz, max((right - left) // 64, 2))
+    moments = chart_text.times(start, end, tz, max((right - left) // 64, 2))
     for panel in shows:
-        rows, legend = panels.legend(panel, top + 14, width)
+        rows, legend = chart_panels.legend(panel, top + 14, width)
         ceiling = top + 28 + 17 * rows
-        low, high = panels.scale(panel)
+        low, high = chart_panels.scale(panel)
         frame = Frame(left, right, ceiling, ceiling + panel.height, low, high)
         parts += [
             word(16, top + 14, clipped(panel.heading, width // 7), "h2 ink"),
@@ -49,36 +49,40 @@ def chart(
             *_grid(frame, panel, x, moments),
         ]
         if isinstance(panel, Bars):
-            parts += panels.bars(frame, panel, x, _saying(panel, tz))
+            parts += chart_panels.bars(frame, panel, x, _saying(panel, tz))
         else:
-            parts += panels.lines(frame, panel, x)
+            parts += chart_panels.lines(frame, panel, x)
         top = frame.floor + 14
     parts += _axis(moments, x, top + 4, tz)
     said = ". ".join(filter(None, [subtitle, *(one for panel in shows for one in _numbers(panel, tz))]))
     height = top + (20 if _days_only(moments) else 34)
-    return svg.document(width, height, title, said, [box(0, 0, width, height, "bg"), *parts], style)
+    return chart_svg.document(width, height, title, said, [box(0, 0, width, height, "bg"), *parts], style)
 
 
 def _grid(frame: Frame, panel: Panel, x: Across, moments: list[tuple[int, bool]]) -> Iterator[str]:
     """Lines at round values with their labels, and at midnights."""
-    marks = [mark for mark in charts.ticks(frame.low, frame.high, panels.steps(panel)) if mark <= frame.high * (1 + 1e-9)]
+    marks = [
+        mark
+        for mark in chart_text.ticks(frame.low, frame.high, chart_panels.steps(panel))
+        if mark <= frame.high * (1 + 1e-9)
+    ]
     rows = [round(frame.y(mark)) + 0.5 for mark in marks]
     yield path("".join(f"M{frame.left} {y}H{frame.right}" for y, mark in zip(rows, marks, strict=True) if mark), "grid")
     yield path("".join(f"M{round(x(at)) + 0.5} {frame.ceiling}V{frame.floor}" for at, day in moments if day), "grid")
     yield path(f"M{frame.left} {round(frame.y(max(frame.low, 0.0))) + 0.5}H{frame.right}", "axis")
     for y, mark in zip(rows, marks, strict=True):
-        yield word(frame.left - 8, y + 3.5, panels.tick(mark, panel.unit), "end mute")
+        yield word(frame.left - 8, y + 3.5, chart_panels.tick(mark, panel.unit), "end mute")
 
 
 def _axis(moments: list[tuple[int, bool]], x: Across, top: int, tz: datetime.tzinfo) -> Iterator[str]:
     """Times of day, and below them the days."""
     for n, (at, day) in enumerate(moments):
         if _days_only(moments):
-            yield word(x(at), top, charts.day_name(at, tz), "mid mute")
+            yield word(x(at), top, chart_text.day_name(at, tz), "mid mute")
             continue
-        yield word(x(at), top, charts.clock(at, tz), "mid mute")
+        yield word(x(at), top, chart_text.clock(at, tz), "mid mute")
         if day or (n == 0 and not any(one for _, one in moments)):
-            yield word(x(at), top + 14, charts.day_name(at, tz), "mid ink")
+            yield word(x(at), top + 14, chart_text.day_name(at, tz), "mid ink")
 
 
 def _days_only(moments: list[tuple[int, bool]]) -> bool:
@@ -88,8 +92,8 @@ def _days_only(moments: list[tuple[int, bool]]) -> bool:
 def _numbers(panel: Panel, tz: datetime.tzinfo) -> Iterator[str]:
     """A panel in words."""
     if isinstance(panel, Bars):
-        said = [_total(bar, panel, tz) for bar in panel.bars if any(panels.heights(bar))]
-        said += [f"{_when(start, tz)} to {_when(end, tz)} unknown" for start, end in panels.unknown(panel.bars)]
+        said = [_total(bar, panel, tz) for bar in panel.bars if any(chart_panels.heights(bar))]
+        said += [f"{_when(start, tz)} to {_when(end, tz)} unknown" for start, end in chart_panels.unknown(panel.bars)]
         yield f"{panel.heading}: " + "; ".join([*said, "all others 0" if said else "all 0" if panel.bars else "no values"])
         return
     for one in panel.lines:
@@ -115,8 +119,10 @@ def _said(bar: Bar, panel: Bars, tz: datetime.tzinfo) -> str:
 
 
 def _total(bar: Bar, panel: Bars, tz: datetime.tzinfo) -> str:
-    return f"{_when(bar.start, tz)}: {shown(sum(panels.heights(bar)), panel.unit)}" + (" so far" if bar.partial else "")
+    return f"{_when(bar.start, tz)}: {shown(sum(chart_panels.heights(bar)), panel.unit)}" + (
+        " so far" if bar.partial else ""
+    )
 
 
 def _when(at: int, tz: datetime.tzinfo) -> str:
-    return f"{charts.day_name(at, tz)} {charts.clock(at, tz)}"
+    return f"{chart_text.day_name(at, tz)} {chart_text.clock(at, tz)}"

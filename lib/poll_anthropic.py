@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 
-from tokenops import events, limits, polls, raw, reports, when
-from tokenops.polls import Ask, Found, Request, Steps, Trouble
-from tokenops.reports import Bucket, Report
+from tokenops import etiquette, events, poll_reports, untrusted, when, wire_limits
+from tokenops.etiquette import Ask, Found, Request, Steps, Trouble
+from tokenops.poll_reports import Bucket, Report
 
 PROVIDER = "anthropic"
 _GROUPS = ("model", "workspace_id", "api_key_id", "service_tier", "inference_geo")
@@ -21,14 +21,14 @@ _KNOWN = {"uncached_input_tokens", "cache_read_input_tokens", "cache_creation", 
 def admin(ask: Ask, found: Found) -> Steps:
     """The reports of an organisation's API keys. Raises Trouble."""
     headers = ask.headers(x_api_key=ask.secret, anthropic_version="2023-06-01")
-    yield from reports.both(ask, found, _usage(ask, headers), _costs(ask, headers))
+    yield from poll_reports.both(ask, found, _usage(ask, headers), _costs(ask, headers))
 
 
 def _usage(ask: Ask, headers: dict[str, str]) -> Report:
     width = ask.options.get("bucket_width") or "1h"
-    length, most = reports.WIDTHS[width]
+    length, most = poll_reports.WIDTHS[width]
     mark = f"settled_{width}"
-    query = [("starting_at", when.stamp(reports.begins(ask, length, mark))), ("bucket_width", width)]
+    query = [("starting_at", when.stamp(poll_reports.begins(ask, length, mark))), ("bucket_width", width)]
     query += [("limit", "1" if ask.checking else str(most)), *(("group_by[]", name) for name in _GROUPS)]
     return Report(
         "/v1/organizations/usage_report/messages",
@@ -42,30 +42,30 @@ def _usage(ask: Ask, headers: dict[str, str]) -> Report:
     )
 
 
-def usage_event(ask: Ask, row: raw.Raw, bucket: Bucket, width: str) -> events.Event | None:
+def usage_event(ask: Ask, row: untrusted.Raw, bucket: Bucket, width: str) -> events.Event | None:
     """A row of the usage report; None where nothing was used. Raises events.Bad."""
     if not row.keys() & _KNOWN:
         raise events.Bad("a row has no count that is known")
-    wrote = raw.mapping(row.get("cache_creation"))
+    wrote = untrusted.mapping(row.get("cache_creation"))
     counts = {
-        "input_tokens": raw.count(row, "uncached_input_tokens"),
-        "cache_read_tokens": raw.count(row, "cache_read_input_tokens"),
-        "cache_write_tokens": raw.count(wrote, "ephemeral_5m_input_tokens"),
-        "cache_write_1h_tokens": raw.count(wrote, "ephemeral_1h_input_tokens"),
-        "output_tokens": raw.count(row, "output_tokens"),
-        "web_searches": raw.count(raw.mapping(row.get("server_tool_use")), "web_search_requests"),
+        "input_tokens": untrusted.count(row, "uncached_input_tokens"),
+        "cache_read_tokens": untrusted.count(row, "cache_read_input_tokens"),
+        "cache_write_tokens": untrusted.count(wrote, "ephemeral_5m_input_tokens"),
+        "cache_write_1h_tokens": untrusted.count(wrote, "ephemeral_1h_input_tokens"),
+        "output_tokens": untrusted.count(row, "output_tokens"),
+        "web_searches": untrusted.count(untrusted.mapping(row.get("server_tool_use")), "web_search_requests"),
     }
     group, more = _group(row)
-    return reports.aggregate(ask, bucket, width, group, counts, **more)
+    return poll_reports.aggregate(ask, bucket, width, group, counts, **more)
 
 
-def _group(row: raw.Raw) -> tuple[dict[str, str], dict[str, str]]:
+def _group(row: untrusted.Raw) -> tuple[dict[str, str], dict[str, str]]:
     """What a row was grouped by: its identity, and the fields that say it."""
-    tier, geo = raw.text(row.get("service_tier"), 40), raw.text(row.get("inference_geo"), 40)
+    tier, geo = untrusted.text(row.get("service_tier"), 40), untrusted.text(row.get("inference_geo"), 40)
     group = {
-        "model": raw.text(row.get("model")),
-        "key": raw.identity(row.get("api_key_id")),
-        "workspace": raw.identity(row.get("workspace_id")),
+        "model": untrusted.text(row.get("model")),
+        "key": untrusted.identity(row.get("api_key_id")),
+        "workspace": untrusted.identity(row.get("workspace_id")),
         "tier": tier,
         "geo": geo,
     }
@@ -73,7 +73,7 @@ def _group(row: raw.Raw) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _costs(ask: Ask, headers: dict[str, str]) -> Report:
-    query = [("starting_at", when.stamp(reports.cost_begins(ask))), ("bucket_width", "1d"), ("limit", "31")]
+    query = [("starting_at", when.stamp(poll_reports.cost_begins(ask))), ("bucket_width", "1d"), ("limit", "31")]
     query += [("group_by[]", "workspace_id"), ("group_by[]", "description")]
     return Report(
         "/v1/organizations/cost_report",
@@ -85,20 +85,20 @@ def _costs(ask: Ask, headers: dict[str, str]) -> Report:
     )
 
 
-def cost_event(ask: Ask, row: raw.Raw, bucket: Bucket) -> events.Event | None:
+def cost_event(ask: Ask, row: untrusted.Raw, bucket: Bucket) -> events.Event | None:
     """A row of the cost report, which is of one workspace and description. Raises events.Bad."""
     if "amount" not in row:
         raise events.Bad("a row has no amount")
-    if raw.text(row.get("currency")) not in ("", "USD"):
+    if untrusted.text(row.get("currency")) not in ("", "USD"):
         raise events.Bad("an amount is not in USD")
     group, more = _group(row)
-    group["description"] = raw.text(row.get("description")) or raw.text(row.get("cost_type"))
-    return reports.aggregate(
-        ask, bucket, "1d", group, {}, cost_usd=reports.usd(row["amount"], 100), cost_source="reported", **more
+    group["description"] = untrusted.text(row.get("description")) or untrusted.text(row.get("cost_type"))
+    return poll_reports.aggregate(
+        ask, bucket, "1d", group, {}, cost_usd=poll_reports.usd(row["amount"], 100), cost_source="reported", **more
     )
 
 
-_WINDOWS = {*limits.FLAT, "limits", "spend", "extra_usage"}
+_WINDOWS = {*wire_limits.FLAT, "limits", "spend", "extra_usage"}
 # Of several organisations of one login, the one whose plan has the limits; the API's own has none.
 _CAPABILITIES = ("claude_max", "claude_pro", "chat")
 
@@ -107,8 +107,8 @@ def oauth(ask: Ask, found: Found) -> Steps:
     """The windows of a plan, with the token of Claude Code. Raises Trouble."""
     headers = ask.headers(authorization=f"Bearer {ask.secret}", anthropic_beta="oauth-2025-04-20")
     answer = yield Request(f"{ask.url}/api/oauth/usage", headers)
-    owner = raw.identity(answer.headers.get("anthropic-organization-id")) or ask.owner
-    windows(ask, found, polls.object_of(answer, ask.now), owner, ask.plan)
+    owner = untrusted.identity(answer.headers.get("anthropic-organization-id")) or ask.owner
+    windows(ask, found, etiquette.object_of(answer, ask.now), owner, ask.plan)
 
 
 def cookie(ask: Ask, found: Found) -> Steps:
@@ -117,35 +117,35 @@ def cookie(ask: Ask, found: Found) -> Steps:
     name, plan = ask.options.get("org_id", ""), ""
     if not name:
         answer = yield Request(f"{ask.url}/api/organizations", headers)
-        name, plan = organization(polls.value_of(answer, ask.now), found)
+        name, plan = organization(etiquette.value_of(answer, ask.now), found)
     if not re.fullmatch(r"[\w-]{1,100}", name, re.ASCII):
-        raise Trouble(polls.CHANGED, "the organisation's id is none; set vendor_usage.anthropic_cookie.org_id")
+        raise Trouble(etiquette.CHANGED, "the organisation's id is none; set vendor_usage.anthropic_cookie.org_id")
     answer = yield Request(f"{ask.url}/api/organizations/{name}/usage", headers)
-    windows(ask, found, polls.object_of(answer, ask.now), name, plan)
+    windows(ask, found, etiquette.object_of(answer, ask.now), name, plan)
 
 
 def organization(body: object, found: Found) -> tuple[str, str]:
     """Id and plan of the organisation whose limits are meant. Raises Trouble."""
-    given = [one for one in map(raw.mapping, raw.items(body)) if raw.identity(one.get("uuid"))]
+    given = [one for one in map(untrusted.mapping, untrusted.items(body)) if untrusted.identity(one.get("uuid"))]
     if not given:
-        raise polls.unknown("no organisation with an id")
+        raise etiquette.unknown("no organisation with an id")
     ranked = []
     for one in given:
-        can = set(map(str, raw.items(one.get("capabilities"))))
+        can = set(map(str, untrusted.items(one.get("capabilities"))))
         ranked.append((next((n for n, word in enumerate(_CAPABILITIES) if word in can), len(_CAPABILITIES)), one))
     _, best = min(ranked, key=lambda pair: pair[0])
-    uuid = raw.identity(best["uuid"])
+    uuid = untrusted.identity(best["uuid"])
     usable = sum(rank < len(_CAPABILITIES) for rank, _ in ranked)
     if usable > 1:
         found.notices.append(f"{usable} organisations have a plan; {uuid} is read, org_id in config.yaml names another")
-    return uuid, raw.text(best.get("rate_limit_tier"), 60)
+    return uuid, untrusted.text(best.get("rate_limit_tier"), 60)
 
 
-def windows(ask: Ask, found: Found, body: raw.Raw, owner: str, plan: str) -> None:
+def windows(ask: Ask, found: Found, body: untrusted.Raw, owner: str, plan: str) -> None:
     """The readings of a plan's report. Raises Trouble where none of its fields is known."""
     if not body.keys() & _WINDOWS:
-        raise polls.unknown("no window that is known")
+        raise etiquette.unknown("no window that is known")
     about = {"account": ask.account(owner), "plan": plan or None}
-    found.events += limits.anthropic_usage(body, ask.source, when.stamp(ask.now), **about)
+    found.events += wire_limits.anthropic_usage(body, ask.source, when.stamp(ask.now), **about)
     if not found.events:
         found.notices.append("the vendor names no window of this account: how much is used is unknown, not 0")

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from tokenops import limits, polls, raw, when
-from tokenops.polls import Ask, Found, Steps, Trouble
+from tokenops import etiquette, untrusted, when, wire_limits
+from tokenops.etiquette import Ask, Found, Steps, Trouble
 
 CLIENT = "codex"
 
@@ -34,27 +34,27 @@ def app_server(ask: Ask, found: Found) -> Steps:
     _result((yield Message("initialize", me, 1)))
     yield Message("initialized")
     result = _result((yield Message("account/rateLimits/read", id=2)))
-    families = [raw.mapping(one) for one in raw.mapping(result.get("rateLimitsByLimitId")).values()]
-    shown = raw.mapping(result.get("rateLimits"))
+    families = [untrusted.mapping(one) for one in untrusted.mapping(result.get("rateLimitsByLimitId")).values()]
+    shown = untrusted.mapping(result.get("rateLimits"))
     if not families and not shown:
-        raise polls.unknown("neither rateLimits nor rateLimitsByLimitId")
-    named = {raw.text(one.get("limitId")) for one in families}
-    for one in [*families, *([] if raw.text(shown.get("limitId")) in named else [shown])]:
-        found.events += limits.app_server(one, ask.source, when.stamp(ask.now), client=CLIENT)
+        raise etiquette.unknown("neither rateLimits nor rateLimitsByLimitId")
+    named = {untrusted.text(one.get("limitId")) for one in families}
+    for one in [*families, *([] if untrusted.text(shown.get("limitId")) in named else [shown])]:
+        found.events += wire_limits.app_server(one, ask.source, when.stamp(ask.now), client=CLIENT)
     if not found.events:
         found.notices.append("Codex names no window of this plan: how much is used is unknown, not 0")
 
 
-def _result(answer: raw.Raw) -> raw.Raw:
+def _result(answer: untrusted.Raw) -> untrusted.Raw:
     """The result of a request. Raises Trouble; of the error's words only what is known is looked for."""
     if "result" in answer:
-        return raw.mapping(answer["result"])
-    error = raw.mapping(answer.get("error"))
+        return untrusted.mapping(answer["result"])
+    error = untrusted.mapping(answer.get("error"))
     said = str(error.get("message", "")).lower()
     if "authentication required" in said or "not logged in" in said:
         key = "chatgpt" in said
         why = "Codex is logged in with an API key, which has no plan" if key else "Codex is not logged in; run codex login"
-        raise Trouble(polls.REFUSED, why)
+        raise Trouble(etiquette.REFUSED, why)
     if error.get("code") == -32601:
-        raise Trouble(polls.CHANGED, "this Codex does not know account/rateLimits/read; update it")
-    raise Trouble(polls.FAILING, "Codex could not say; it may be offline, or its login may have run out")
+        raise Trouble(etiquette.CHANGED, "this Codex does not know account/rateLimits/read; update it")
+    raise Trouble(etiquette.FAILING, "Codex could not say; it may be offline, or its login may have run out")

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tokenops import events, limits, polls, raw, when
-from tokenops.polls import Ask, Found, Request, Steps
+from tokenops import etiquette, events, untrusted, when, wire_limits
+from tokenops.etiquette import Ask, Found, Request, Steps
 
 _KNOWN = {"quota_snapshots", "limited_user_quotas", "copilot_plan", "access_type_sku"}
 _MONTH = {"window": "monthly", "window_minutes": 43_200}
@@ -20,22 +20,22 @@ _MONTH = {"window": "monthly", "window_minutes": 43_200}
 def user(ask: Ask, found: Found) -> Steps:
     """The quotas of the account. Raises Trouble."""
     headers = ask.headers(authorization=f"token {ask.secret}", x_github_api_version="2025-04-01")
-    body = polls.object_of((yield Request(f"{ask.url}/copilot_internal/user", headers)), ask.now)
+    body = etiquette.object_of((yield Request(f"{ask.url}/copilot_internal/user", headers)), ask.now)
     if not body.keys() & _KNOWN:
-        raise polls.unknown("no quota that is known")
-    owner = raw.identity(body.get("login")) or ask.owner
-    about = {"plan": raw.text(body.get("copilot_plan"), 60) or None, "account": ask.account(owner)}
+        raise etiquette.unknown("no quota that is known")
+    owner = untrusted.identity(body.get("login")) or ask.owner
+    about = {"plan": untrusted.text(body.get("copilot_plan"), 60) or None, "account": ask.account(owner)}
     found.events += _snapshots(ask, body, about)
     found.events += _limited(ask, body, about)
     if not found.events:
         found.notices.append("GitHub names no quota with a limit: unlimited, pooled, or not said; not 0")
 
 
-def _snapshots(ask: Ask, body: raw.Raw, about: dict[str, Any]) -> Iterator[events.Event]:
-    for name, given in sorted(raw.mapping(body.get("quota_snapshots")).items()):
-        quota = raw.mapping(given)
+def _snapshots(ask: Ask, body: untrusted.Raw, about: dict[str, Any]) -> Iterator[events.Event]:
+    for name, given in sorted(untrusted.mapping(body.get("quota_snapshots")).items()):
+        quota = untrusted.mapping(given)
         used = share(quota)
-        if used is None or not raw.text(name, 60):
+        if used is None or not untrusted.text(name, 60):
             continue
         resets = _reset(quota.get("quota_reset_at"), body.get("quota_reset_date_utc"), body.get("quota_reset_date"))
         status = "rejected" if quota.get("has_quota") is False and used >= 1 else None
@@ -45,28 +45,28 @@ def _snapshots(ask: Ask, body: raw.Raw, about: dict[str, Any]) -> Iterator[event
         )
 
 
-def share(quota: raw.Raw) -> float | None:
+def share(quota: untrusted.Raw) -> float | None:
     """What is used of a quota; None where that is unknown or there is no limit."""
-    entitled, left = limits.real(quota.get("entitlement")), limits.real(quota.get("remaining"))
+    entitled, left = wire_limits.real(quota.get("entitlement")), wire_limits.real(quota.get("remaining"))
     if left is None:
-        left = limits.real(quota.get("quota_remaining"))
-    percent = limits.real(quota.get("percent_remaining"))
+        left = wire_limits.real(quota.get("quota_remaining"))
+    percent = wire_limits.real(quota.get("percent_remaining"))
     if quota.get("unlimited") is True or (entitled is not None and entitled < 0):
         return 1.0 if quota.get("has_quota") is False else None
     if entitled == 0 and not left:
         return None
     if percent is not None:
-        return limits.fraction(1 - percent / 100)
-    return limits.fraction(1 - left / entitled) if entitled and left is not None else None
+        return wire_limits.fraction(1 - percent / 100)
+    return wire_limits.fraction(1 - left / entitled) if entitled and left is not None else None
 
 
-def _limited(ask: Ask, body: raw.Raw, about: dict[str, Any]) -> Iterator[events.Event]:
+def _limited(ask: Ask, body: untrusted.Raw, about: dict[str, Any]) -> Iterator[events.Event]:
     """The quotas of the free plan as they were told until June 2026: what remains, and beside it the whole."""
-    whole = raw.mapping(body.get("monthly_quotas"))
-    for name, given in sorted(raw.mapping(body.get("limited_user_quotas")).items()):
-        left, entitled = limits.real(given), limits.real(whole.get(name))
-        if left is not None and entitled and entitled > 0 and raw.text(name, 60):
-            used, resets = limits.fraction(1 - left / entitled), _reset(body.get("limited_user_reset_date"))
+    whole = untrusted.mapping(body.get("monthly_quotas"))
+    for name, given in sorted(untrusted.mapping(body.get("limited_user_quotas")).items()):
+        left, entitled = wire_limits.real(given), wire_limits.real(whole.get(name))
+        if left is not None and entitled and entitled > 0 and untrusted.text(name, 60):
+            used, resets = wire_limits.fraction(1 - left / entitled), _reset(body.get("limited_user_reset_date"))
             seen = when.stamp(ask.now)
             yield events.meter(ask.source, "github", seen, scope=name, used=used, resets_at=resets, **_MONTH, **about)
 
@@ -75,7 +75,7 @@ def _reset(*given: object) -> str | None:
     """The first of some values that is a time."""
     for value in given:
         try:
-            return raw.moment(value)
+            return untrusted.moment(value)
         except events.Bad:
             continue
     return None

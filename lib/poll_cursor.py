@@ -15,8 +15,8 @@ from urllib.parse import quote, unquote
 
 import orjson
 
-from tokenops import events, limits, polls, raw, when
-from tokenops.polls import Ask, Found, Request, Steps, Trouble
+from tokenops import etiquette, events, untrusted, when, wire_limits
+from tokenops.etiquette import Ask, Found, Request, Steps, Trouble
 
 _KNOWN = {"individualUsage", "teamUsage", "billingCycleEnd", "membershipType"}
 # Pool -> its field. The total binds; the pools are shown beside it.
@@ -27,15 +27,15 @@ def summary(ask: Ask, found: Found) -> Steps:
     """The windows of the account. Raises Trouble."""
     owner, token, value = session(ask.secret, ask.options.get("user_id", ""))
     claims = _claims(token)
-    if (ends := limits.real(claims.get("exp"))) is not None and ends * 1000 <= ask.now:
-        raise Trouble(polls.REFUSED, "the cookie has expired; log in to cursor.com and store the new one")
+    if (ends := wire_limits.real(claims.get("exp"))) is not None and ends * 1000 <= ask.now:
+        raise Trouble(etiquette.REFUSED, "the cookie has expired; log in to cursor.com and store the new one")
     headers = ask.headers(cookie=f"WorkosCursorSessionToken={value}")
-    body = polls.object_of((yield Request(f"{ask.url}/api/usage-summary", headers)), ask.now)
+    body = etiquette.object_of((yield Request(f"{ask.url}/api/usage-summary", headers)), ask.now)
     if not body.keys() & _KNOWN:
-        raise polls.unknown("no usage that is known")
+        raise etiquette.unknown("no usage that is known")
     about = {
-        "account": ask.account(owner or raw.identity(claims.get("sub")).rpartition("|")[2]),
-        "plan": raw.text(body.get("membershipType"), 60) or None,
+        "account": ask.account(owner or untrusted.identity(claims.get("sub")).rpartition("|")[2]),
+        "plan": untrusted.text(body.get("membershipType"), 60) or None,
     }
     found.events += _windows(ask, body, about)
     if not found.events:
@@ -50,31 +50,31 @@ def session(cookie: str, user_id: str) -> tuple[str, str, str]:
     return user_id, cookie, f"{quote(user_id)}%3A%3A{cookie}" if user_id else cookie
 
 
-def _claims(token: str) -> raw.Raw:
+def _claims(token: str) -> untrusted.Raw:
     """What a token says of itself: when it ends, and whose it is."""
     part = token.split(".")[1] if re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]*", token) else ""
     try:
-        return raw.mapping(orjson.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))))
+        return untrusted.mapping(orjson.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))))
     except ValueError:
         return {}
 
 
-def _windows(ask: Ask, body: raw.Raw, about: dict[str, Any]) -> Iterator[events.Event]:
-    mine, team = raw.mapping(body.get("individualUsage")), raw.mapping(body.get("teamUsage"))
+def _windows(ask: Ask, body: untrusted.Raw, about: dict[str, Any]) -> Iterator[events.Event]:
+    mine, team = untrusted.mapping(body.get("individualUsage")), untrusted.mapping(body.get("teamUsage"))
     cycle = _cycle(body)
     found: dict[tuple[str, str], float] = {}
     if body.get("isUnlimited") is not True:
-        plan = raw.mapping(mine.get("plan"))
+        plan = untrusted.mapping(mine.get("plan"))
         for scope, name in _POOLS if plan.get("enabled") is not False else ():
-            if (percent := limits.real(plan.get(name))) is not None:
-                found["", scope] = limits.fraction(percent / 100)
-        whole = (raw.mapping(mine.get("overall")), plan)
+            if (percent := wire_limits.real(plan.get(name))) is not None:
+                found["", scope] = wire_limits.fraction(percent / 100)
+        whole = (untrusted.mapping(mine.get("overall")), plan)
         if not found and (used := next(filter(_told, map(_ratio, whole)), None)) is not None:
             found["", ""] = used
-        if (used := _ratio(raw.mapping(team.get("pooled")))) is not None:
+        if (used := _ratio(untrusted.mapping(team.get("pooled")))) is not None:
             found["", "team"] = used
     for scope, side in (("", mine), ("team", team)):
-        if (used := _ratio(raw.mapping(side.get("onDemand")))) is not None:
+        if (used := _ratio(untrusted.mapping(side.get("onDemand")))) is not None:
             found["credits", scope] = used
     for (window, scope), used in found.items():
         length = {"window": window} if window else {"window": cycle[0], "window_minutes": cycle[1]}
@@ -86,18 +86,18 @@ def _told(used: float | None) -> bool:
     return used is not None
 
 
-def _ratio(given: raw.Raw) -> float | None:
+def _ratio(given: untrusted.Raw) -> float | None:
     """What is used of a budget in cents; None where it is switched off, or has no limit."""
-    used, limit = limits.real(given.get("used")), limits.real(given.get("limit"))
+    used, limit = wire_limits.real(given.get("used")), wire_limits.real(given.get("limit"))
     if given.get("enabled") is False or used is None or not limit or limit < 0:
         return None
-    return limits.fraction(used / limit)
+    return wire_limits.fraction(used / limit)
 
 
-def _cycle(body: raw.Raw) -> tuple[str, int | None, str | None]:
+def _cycle(body: untrusted.Raw) -> tuple[str, int | None, str | None]:
     """Name, minutes and end of the billing cycle: a month is one, whether it has 28 days or 31."""
     try:
-        begins, ends = (when.moment(raw.moment(body.get(f"billingCycle{name}"))) for name in ("Start", "End"))
+        begins, ends = (when.moment(untrusted.moment(body.get(f"billingCycle{name}"))) for name in ("Start", "End"))
     except events.Bad:
         return "monthly", 43_200, _end(body)
     days = (ends - begins) / when.DAY
@@ -106,8 +106,8 @@ def _cycle(body: raw.Raw) -> tuple[str, int | None, str | None]:
     return (when.window(days * 1440), int(days * 1440), when.stamp(ends)) if days > 0 else ("monthly", 43_200, None)
 
 
-def _end(body: raw.Raw) -> str | None:
+def _end(body: untrusted.Raw) -> str | None:
     try:
-        return raw.moment(body.get("billingCycleEnd"))
+        return untrusted.moment(body.get("billingCycleEnd"))
     except events.Bad:
         return None

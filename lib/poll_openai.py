@@ -6,9 +6,9 @@ to a cache too, and audio and images; times are seconds since 1970, costs are do
 
 from __future__ import annotations
 
-from tokenops import events, raw, reports
-from tokenops.polls import Ask, Found, Steps
-from tokenops.reports import Bucket, Report
+from tokenops import events, poll_reports, untrusted
+from tokenops.etiquette import Ask, Found, Steps
+from tokenops.poll_reports import Bucket, Report
 
 PROVIDER = "openai"
 _GROUPS = ("model", "project_id", "api_key_id", "batch", "service_tier")
@@ -18,14 +18,14 @@ _KNOWN = {"input_tokens", "output_tokens", "input_cached_tokens", "num_model_req
 def admin(ask: Ask, found: Found) -> Steps:
     """The reports of an organisation's API keys. Raises Trouble."""
     headers = ask.headers(authorization=f"Bearer {ask.secret}")
-    yield from reports.both(ask, found, _usage(ask, headers), _costs(ask, headers))
+    yield from poll_reports.both(ask, found, _usage(ask, headers), _costs(ask, headers))
 
 
 def _usage(ask: Ask, headers: dict[str, str]) -> Report:
     width = ask.options.get("bucket_width") or "1h"
-    length, most = reports.WIDTHS[width]
+    length, most = poll_reports.WIDTHS[width]
     mark = f"settled_{width}"
-    query = [("start_time", str(reports.begins(ask, length, mark) // 1000)), ("bucket_width", width)]
+    query = [("start_time", str(poll_reports.begins(ask, length, mark) // 1000)), ("bucket_width", width)]
     query += [("limit", "1" if ask.checking else str(most)), *(("group_by[]", name) for name in _GROUPS)]
     return Report(
         "/v1/organization/usage/completions",
@@ -39,53 +39,54 @@ def _usage(ask: Ask, headers: dict[str, str]) -> Report:
     )
 
 
-def usage_event(ask: Ask, row: raw.Raw, bucket: Bucket, width: str) -> events.Event | None:
+def usage_event(ask: Ask, row: untrusted.Raw, bucket: Bucket, width: str) -> events.Event | None:
     """A row of the usage report; None where nothing was used. Raises events.Bad."""
     if not row.keys() & _KNOWN:
         raise events.Bad("a row has no count that is known")
-    sent, read = raw.count(row, "input_tokens"), raw.count(row, "input_cached_tokens")
-    wrote, wrote_12h = raw.count(row, "input_cache_write_tokens"), raw.count(row, "input_cache_write_12h_tokens")
-    fresh = raw.count(row, "input_uncached_tokens") if row.get("input_uncached_tokens") is not None else None
+    sent, read = untrusted.count(row, "input_tokens"), untrusted.count(row, "input_cached_tokens")
+    wrote, wrote_12h = untrusted.count(row, "input_cache_write_tokens"), untrusted.count(row, "input_cache_write_12h_tokens")
+    fresh = untrusted.count(row, "input_uncached_tokens") if row.get("input_uncached_tokens") is not None else None
     if fresh is None:
         fresh = sent - read - wrote - wrote_12h
     if fresh < 0:
         raise events.Bad("input_cached_tokens is more than input_tokens")
     counts = {
-        "turns": raw.count(row, "num_model_requests"),
+        "turns": untrusted.count(row, "num_model_requests"),
         "input_tokens": fresh,
         "cache_read_tokens": read,
         "cache_write_tokens": wrote,
         "cache_write_12h_tokens": wrote_12h,
-        "output_tokens": raw.count(row, "output_tokens"),
+        "output_tokens": untrusted.count(row, "output_tokens"),
     }
-    tier = raw.text(row.get("service_tier"), 40)
+    tier = untrusted.text(row.get("service_tier"), 40)
     group = _group(row) | {"tier": tier, "batch": str(row.get("batch") is True)}
     said = "batch" if row.get("batch") is True else "" if tier in ("default", "standard", "auto") else tier
-    return reports.aggregate(ask, bucket, width, group, counts, provider=PROVIDER, tier=said, **_parts(row, counts))
+    return poll_reports.aggregate(ask, bucket, width, group, counts, provider=PROVIDER, tier=said, **_parts(row, counts))
 
 
-def _parts(row: raw.Raw, counts: dict[str, int]) -> dict[str, int]:
+def _parts(row: untrusted.Raw, counts: dict[str, int]) -> dict[str, int]:
     """Audio and images, where they are parts of the counts: in older answers they stood beside them."""
     found = {
-        f"{kind}_input_tokens": raw.count(row, f"input_{kind}_tokens") + raw.count(row, f"input_cached_{kind}_tokens")
+        f"{kind}_input_tokens": untrusted.count(row, f"input_{kind}_tokens")
+        + untrusted.count(row, f"input_cached_{kind}_tokens")
         for kind in ("audio", "image")
     }
     if sum(found.values()) > sum(value for name, value in counts.items() if name not in ("turns", "output_tokens")):
         found = {}
-    heard = {f"{kind}_output_tokens": raw.count(row, f"output_{kind}_tokens") for kind in ("audio", "image")}
+    heard = {f"{kind}_output_tokens": untrusted.count(row, f"output_{kind}_tokens") for kind in ("audio", "image")}
     return found | (heard if sum(heard.values()) <= counts["output_tokens"] else {})
 
 
-def _group(row: raw.Raw) -> dict[str, str]:
+def _group(row: untrusted.Raw) -> dict[str, str]:
     return {
-        "model": raw.text(row.get("model")),
-        "key": raw.identity(row.get("api_key_id")),
-        "workspace": raw.identity(row.get("project_id")),
+        "model": untrusted.text(row.get("model")),
+        "key": untrusted.identity(row.get("api_key_id")),
+        "workspace": untrusted.identity(row.get("project_id")),
     }
 
 
 def _costs(ask: Ask, headers: dict[str, str]) -> Report:
-    query = [("start_time", str(reports.cost_begins(ask) // 1000)), ("bucket_width", "1d"), ("limit", "180")]
+    query = [("start_time", str(poll_reports.cost_begins(ask) // 1000)), ("bucket_width", "1d"), ("limit", "180")]
     query += [("group_by[]", "line_item"), ("group_by[]", "project_id")]
     return Report(
         "/v1/organization/costs",
@@ -97,17 +98,19 @@ def _costs(ask: Ask, headers: dict[str, str]) -> Report:
     )
 
 
-def cost_event(ask: Ask, row: raw.Raw, bucket: Bucket) -> events.Event | None:
+def cost_event(ask: Ask, row: untrusted.Raw, bucket: Bucket) -> events.Event | None:
     """A row of the cost report, which is of one project and line of the bill. Raises events.Bad."""
-    amount = raw.mapping(row.get("amount"))
+    amount = untrusted.mapping(row.get("amount"))
     if "value" not in amount:
         raise events.Bad("a row has no amount")
-    if raw.text(amount.get("currency")).lower() not in ("", "usd"):
+    if untrusted.text(amount.get("currency")).lower() not in ("", "usd"):
         raise events.Bad("an amount is not in USD")
-    line = raw.text(row.get("line_item"))
+    line = untrusted.text(row.get("line_item"))
     group = _group(row) | {"description": line}
-    cost = reports.usd(amount["value"])
+    cost = poll_reports.usd(amount["value"])
     # "gpt-5.5-2026-04-23, cached input": the identity stays that of the line, the model is told beside it.
     model = line.partition(", ")[0] if ", " in line and " " not in line.partition(", ")[0] else ""
     more = {"model": model} if model and not group["model"] else {}
-    return reports.aggregate(ask, bucket, "1d", group, {}, cost_usd=cost, cost_source="reported", provider=PROVIDER, **more)
+    return poll_reports.aggregate(
+        ask, bucket, "1d", group, {}, cost_usd=cost, cost_source="reported", provider=PROVIDER, **more
+    )

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-from tokenops import events, limits, polls, raw, reports, when
-from tokenops.polls import Ask, Found, Request, Steps
+from tokenops import etiquette, events, poll_reports, untrusted, when, wire_limits
+from tokenops.etiquette import Ask, Found, Request, Steps
 
 _PERIODS = {"daily": ("daily", 1440), "weekly": ("weekly", 10_080), "monthly": ("monthly", 43_200)}
 
@@ -19,21 +19,21 @@ _PERIODS = {"daily": ("daily", 1440), "weekly": ("weekly", 10_080), "monthly": (
 def key(ask: Ask, found: Found) -> Steps:
     """The readings of a key. Raises Trouble."""
     headers = ask.headers(authorization=f"Bearer {ask.secret}")
-    data = raw.mapping(polls.object_of((yield Request(f"{ask.url}/api/v1/key", headers)), ask.now).get("data"))
+    data = untrusted.mapping(etiquette.object_of((yield Request(f"{ask.url}/api/v1/key", headers)), ask.now).get("data"))
     if not data.keys() & {"limit", "limit_remaining", "usage", "free_model_daily_requests"}:
-        raise polls.unknown("no budget that is known")
-    about = {"account": ask.account(raw.text(data.get("label")) or raw.identity(data.get("creator_user_id")))}
+        raise etiquette.unknown("no budget that is known")
+    about = {"account": ask.account(untrusted.text(data.get("label")) or untrusted.identity(data.get("creator_user_id")))}
     found.events += [*_budget(ask, data, about), *_free(ask, data, about)]
     if not found.events:
         found.notices.append("this key has no budget: there is nothing to run out of but the account's credit")
 
 
-def _budget(ask: Ask, data: raw.Raw, about: dict[str, Any]) -> Iterator[events.Event]:
-    limit, left = limits.real(data.get("limit")), limits.real(data.get("limit_remaining"))
+def _budget(ask: Ask, data: untrusted.Raw, about: dict[str, Any]) -> Iterator[events.Event]:
+    limit, left = wire_limits.real(data.get("limit")), wire_limits.real(data.get("limit_remaining"))
     if limit is None or limit < 0 or left is None or (limit == 0 and left > 0):
         return
-    used = limits.fraction(1 - left / limit) if limit else 1.0
-    window, minutes = _PERIODS.get(raw.text(data.get("limit_reset")), ("credits", None))
+    used = wire_limits.fraction(1 - left / limit) if limit else 1.0
+    window, minutes = _PERIODS.get(untrusted.text(data.get("limit_reset")), ("credits", None))
     spent = Decimal(str(limit)) - Decimal(str(left))
     yield events.meter(
         ask.source,
@@ -43,8 +43,8 @@ def _budget(ask: Ask, data: raw.Raw, about: dict[str, Any]) -> Iterator[events.E
         window_minutes=minutes,
         used=used,
         resets_at=ends(window, ask.now),
-        limit_usd=reports.usd(limit) or "0",
-        used_usd=reports.usd(spent) or "0",
+        limit_usd=poll_reports.usd(limit) or "0",
+        used_usd=poll_reports.usd(spent) or "0",
         **about,
     )
 
@@ -64,11 +64,11 @@ def ends(window: str, now: int) -> str | None:
     return None
 
 
-def _free(ask: Ask, data: raw.Raw, about: dict[str, Any]) -> Iterator[events.Event]:
+def _free(ask: Ask, data: untrusted.Raw, about: dict[str, Any]) -> Iterator[events.Event]:
     """The day's requests to models that cost nothing."""
-    given = raw.mapping(data.get("free_model_daily_requests"))
-    used, limit = limits.real(given.get("used")), limits.real(given.get("limit"))
+    given = untrusted.mapping(data.get("free_model_daily_requests"))
+    used, limit = wire_limits.real(given.get("used")), wire_limits.real(given.get("limit"))
     if used is not None and limit and limit > 0:
-        reading = {"window": "daily", "window_minutes": 1440, "scope": "free", "used": limits.fraction(used / limit)}
+        reading = {"window": "daily", "window_minutes": 1440, "scope": "free", "used": wire_limits.fraction(used / limit)}
         resets = ends("daily", ask.now)
         yield events.meter(ask.source, "openrouter", when.stamp(ask.now), resets_at=resets, **reading, **about)

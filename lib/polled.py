@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import orjson
 
-from tokenops import config, credentials, events, home, pollers, polls, readers, show, store, when
-from tokenops.pollers import Edge, Settings
-from tokenops.polls import State
+from tokenops import config, credentials, datadir, etiquette, events, poll_sources, readers, show, store, when
+from tokenops.etiquette import State
+from tokenops.poll_sources import Edge, Settings
 
 
 def statuses(folder: str, given: config.Config, names: Iterable[str], edge: Edge) -> Iterator[events.Event]:
@@ -16,14 +16,17 @@ def statuses(folder: str, given: config.Config, names: Iterable[str], edge: Edge
 
     Files that hold credentials are opened only where a source is enabled.
     """
-    remembered, table = pollers.states(folder), pollers.known()
+    remembered, table = poll_sources.states(folder), poll_sources.known()
     count = _readings(folder, edge.clock())
     for name in names:
         if name in readers.SECTIONS:
             switched = readers.enabled(name, given.get("vendor_usage"))
             yield {"v": 1, "kind": "poller", "source": name, "enabled": switched, "read_by": "tok-sync"}
             continue
-        set_, state = pollers.settings(given, table.get(name) or pollers.named(name)), remembered.get(name, State())
+        set_, state = (
+            poll_sources.settings(given, table.get(name) or poll_sources.named(name)),
+            remembered.get(name, State()),
+        )
         made: events.Event = {"v": 1, "kind": "poller", "source": name, "enabled": set_.enabled}
         made |= {"interval_s": set_.interval_ms // 1000, "gives": set_.poller.gives}
         if set_.enabled:
@@ -40,16 +43,16 @@ def _enabled(folder: str, set_: Settings, state: State, edge: Edge) -> events.Ev
     if set_.warnings:
         made["warnings"] = list(set_.warnings)
     if set_.poller.consent and not set_.consented:
-        return made | {"status": pollers.UNCONSENTED}
+        return made | {"status": poll_sources.UNCONSENTED}
     try:
-        key = pollers.credential(set_, edge, home.salt(folder), now)
+        key = poll_sources.credential(set_, edge, datadir.salt(folder), now)
     except credentials.Missing as error:
         return made | {"status": error.status, "why": str(error)}
     made["credential"] = key.where
     if state.stopped and state.stopped == key.fingerprint:
-        return made | {"status": polls.STOPPED}
+        return made | {"status": etiquette.STOPPED}
     made["status"] = state.status or "never_asked"
-    return made | {"next_due": when.stamp(max(polls.due_at(state, set_.interval_ms), now))}
+    return made | {"next_due": when.stamp(max(etiquette.due_at(state, set_.interval_ms), now))}
 
 
 def _readings(folder: str, now: int) -> dict[str, int]:
@@ -65,7 +68,7 @@ def _readings(folder: str, now: int) -> dict[str, int]:
 
 def table(rows: list[events.Event], shape: str, color: bool) -> str:
     """Rows of `status` for people."""
-    told = {"never_asked": "never asked", pollers.UNCONSENTED: "nobody agreed"}
+    told = {"never_asked": "never asked", poll_sources.UNCONSENTED: "nobody agreed"}
     columns = [
         show.Column("source", [row["source"] for row in rows], number=False),
         show.Column("enabled", ["yes" if row["enabled"] else "no" for row in rows], number=False),

@@ -13,14 +13,14 @@ from collections.abc import Iterable
 
 import orjson
 
-from tokenops import credentials, events, fetch, home, jsonl, meters, pollers, polls, projects, store, when
-from tokenops.pollers import Edge, Settings, Wanted
-from tokenops.polls import Ask, Found, State, Trouble
+from tokenops import credentials, datadir, etiquette, events, https, jsonl, limit_meters, poll_sources, projects, store, when
+from tokenops.etiquette import Ask, Found, State, Trouble
+from tokenops.poll_sources import Edge, Settings, Wanted
 
 # Nothing was asked because ...
 BUSY, OFF, FRESH = "busy", "off", "fresh"
 # What is no reason to do anything.
-QUIET = (polls.OK, polls.NOT_DUE, polls.WAITING, BUSY, FRESH)
+QUIET = (etiquette.OK, etiquette.NOT_DUE, etiquette.WAITING, BUSY, FRESH)
 # Sources that say by themselves what an endpoint of last resort would say.
 _PASSIVE = ("proxy", "claude-code-statusline", "claude-code-usage-cache")
 
@@ -31,8 +31,8 @@ def run(folder: str, set_: Settings, edge: Edge, wanted: Wanted) -> events.Event
     if not wanted.checking and not set_.enabled:
         return _row(set_, OFF, "it is not enabled", f"tok-poll enable {name}")
     if not wanted.checking and set_.poller.consent and not set_.consented:
-        return _row(set_, pollers.UNCONSENTED, "nobody has agreed to what it does", f"tok-poll enable {name} says what")
-    with home.locked(folder, f"poll.{name}.lock", wait=False) as mine:
+        return _row(set_, poll_sources.UNCONSENTED, "nobody has agreed to what it does", f"tok-poll enable {name} says what")
+    with datadir.locked(folder, f"poll.{name}.lock", wait=False) as mine:
         if not mine:
             return _row(set_, BUSY, "another tok-poll is asking it")
         return _run(folder, set_, edge, wanted)
@@ -41,18 +41,18 @@ def run(folder: str, set_: Settings, edge: Edge, wanted: Wanted) -> events.Event
 def _run(folder: str, set_: Settings, edge: Edge, wanted: Wanted) -> events.Event:
     """The same, while nobody else can."""
     name, now = set_.poller.name, edge.clock()
-    salt = home.salt(folder, make=True)
-    known = pollers.states(folder).get(name, State())
-    state = polls.rebased(known, now)
+    salt = datadir.salt(folder, make=True)
+    known = poll_sources.states(folder).get(name, State())
+    state = etiquette.rebased(known, now)
     if state != known:
-        pollers.remember(folder, name, state)
+        poll_sources.remember(folder, name, state)
     try:
-        key = pollers.credential(set_, edge, salt, now, wanted)
+        key = poll_sources.credential(set_, edge, salt, now, wanted)
     except credentials.Missing as error:
         return _without(folder, set_, state, error, now)
     forced = wanted.force or wanted.checking or wanted.since is not None
     tried = state._replace(stopped="") if wanted.checking else state
-    due = polls.due(tried, now, set_.interval_ms, key.fingerprint, edge.jitter_ms, edge.draw(), forced)
+    due = etiquette.due(tried, now, set_.interval_ms, key.fingerprint, edge.jitter_ms, edge.draw(), forced)
     if due.status:
         return _not_now(set_, state, due.status)
     if name == "anthropic-oauth" and not forced and _said(folder, key, salt, now):
@@ -67,19 +67,19 @@ def _asked(
 ) -> events.Event:
     """Ask, write what was found to the log, remember what came of it."""
     poller, now, found = set_.poller, edge.clock(), Found()
-    about = (poller.source, set_.url, key.secret, now, edge.version, salt, set_.options, pollers.rules(), state.marks)
+    about = (poller.source, set_.url, key.secret, now, edge.version, salt, set_.options, poll_sources.rules(), state.marks)
     ask = Ask(*about, key.owner, key.plan, wanted.since, wanted.checking)
-    before, state = state.status, polls.asked(state, now)
-    pollers.remember(folder, poller.name, state)
+    before, state = state.status, etiquette.asked(state, now)
+    poll_sources.remember(folder, poller.name, state)
     trouble, count = _carried(set_, edge, ask, found)
     fresh = news(folder, found.events)
     store.append(folder, map(jsonl.line_of, fresh))
     now = edge.clock()
     if trouble is None:
-        state = polls.answered(state, now, found.marks)
+        state = etiquette.answered(state, now, found.marks)
     else:
-        state = polls.troubled(state, now, trouble, key.fingerprint, found.marks)
-    pollers.remember(folder, poller.name, state)
+        state = etiquette.troubled(state, now, trouble, key.fingerprint, found.marks)
+    poll_sources.remember(folder, poller.name, state)
     made = _row(set_, state.status, state.why if trouble else "", _todo(set_, trouble), _next(set_, state, key))
     made |= {"asked": count, "readings": len(found.events), "new": len(fresh)}
     if found.notices:
@@ -91,13 +91,13 @@ def _asked(
 
 def _carried(set_: Settings, edge: Edge, ask: Ask, found: Found) -> tuple[Trouble | None, int]:
     """Carry a poller's requests out; what went wrong, and how many requests there were."""
-    asker: fetch.Web | fetch.Client
+    asker: https.Web | https.Client
     if set_.url:
-        asker = fetch.Web(edge.timeout)
+        asker = https.Web(edge.timeout)
     else:
-        asker = fetch.Client(command(set_, edge), edge.environment, edge.home, edge.timeout)
+        asker = https.Client(command(set_, edge), edge.environment, edge.home, edge.timeout)
     try:
-        polls.driven(set_.poller.steps()(ask, found), asker)
+        etiquette.driven(set_.poller.steps()(ask, found), asker)
         return None, asker.count
     except Trouble as trouble:
         return trouble, asker.count
@@ -117,26 +117,28 @@ def _without(folder: str, set_: Settings, state: State, error: credentials.Missi
     made = _row(set_, error.status, str(error))
     if state.status != error.status:
         made["begun"] = True
-        pollers.remember(folder, set_.poller.name, state._replace(status=error.status, why=str(error), why_at=now))
+        poll_sources.remember(folder, set_.poller.name, state._replace(status=error.status, why=str(error), why_at=now))
     return made
 
 
 def _not_now(set_: Settings, state: State, status: str) -> events.Event:
     """The record of a run that asked nothing."""
-    if status == polls.STOPPED:
+    if status == etiquette.STOPPED:
         return _row(set_, status, state.why, f"tok-poll enable {set_.poller.name} tries again, with another credential")
-    return _row(set_, status, state.why if status == polls.WAITING else "", "", polls.due_at(state, set_.interval_ms))
+    return _row(
+        set_, status, state.why if status == etiquette.WAITING else "", "", etiquette.due_at(state, set_.interval_ms)
+    )
 
 
 def _next(set_: Settings, state: State, key: credentials.Credential) -> int:
-    return 0 if state.stopped == key.fingerprint else polls.due_at(state, set_.interval_ms)
+    return 0 if state.stopped == key.fingerprint else etiquette.due_at(state, set_.interval_ms)
 
 
 def _todo(set_: Settings, trouble: Trouble | None) -> str:
     """What the user can do about a trouble."""
-    if trouble is None or trouble.kind in (polls.LIMITED, polls.FAILING):
+    if trouble is None or trouble.kind in (etiquette.LIMITED, etiquette.FAILING):
         return ""
-    if trouble.kind == polls.CHANGED:
+    if trouble.kind == etiquette.CHANGED:
         return "look for a newer TokenOps; tok-proxy and the clients' own files go on without it"
     return f"it is left alone until the credential is another one: tok-poll enable {set_.poller.name}"
 
@@ -168,8 +170,8 @@ def _same(known: events.Event, found: events.Event) -> bool:
 def _said(folder: str, key: credentials.Credential, salt: bytes, now: int) -> bool:
     """Whether a source that needs no token has told of this account's plan lately."""
     mine = projects.hashed(key.owner, salt) if key.owner else ""
-    since = now - pollers.rules()["passive_minutes"] * polls.MINUTE
+    since = now - poll_sources.rules()["passive_minutes"] * etiquette.MINUTE
     return any(
         one.key.provider == "anthropic" and one.source in _PASSIVE and one.key.account in ("", mine or one.key.account)
-        for one in meters.readings(folder, since, now)
+        for one in limit_meters.readings(folder, since, now)
     )

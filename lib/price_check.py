@@ -11,7 +11,7 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from tokenops import cards, price_tables, pricing, when
+from tokenops import price_cards, price_tables, pricing, when
 from tokenops.price_tables import Data, Table
 
 AGREED, DIFFERS, MISSING, ONLY_OURS = "agreed", "differs", "missing", "only_ours"
@@ -177,17 +177,17 @@ class Engine:
             return ""
         if kind == "geo":
             return rate.factor
-        if kind in cards.FEES:
+        if kind in price_cards.FEES:
             return (rate.web_search if kind == "web_search" else rate.request) or ""
         given = rate.rates.get(name)
-        return plain((rate.rates["input"] if given == cards.SAME else given) or "")
+        return plain((rate.rates["input"] if given == price_cards.SAME else given) or "")
 
     def apart(self, at: str) -> Iterator[tuple[str, str]]:
         """The classes that we bill at a price of their own, and those prices."""
         rate = self.rate("", "", 0, at)
         for name, value in rate.rates.items() if rate else ():
             whole = WHOLE.get(name, "")
-            if value not in (None, cards.SAME, "0", rate.rates.get(whole) if rate else "") and whole:
+            if value not in (None, price_cards.SAME, "0", rate.rates.get(whole) if rate else "") and whole:
                 yield name, plain(str(value))
 
     def steps(self, at: str) -> str:

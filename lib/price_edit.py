@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from tokenops import cards
+from tokenops import price_cards
 
 _ITEM = re.compile(r"( +)- ")
 _KEY = re.compile(r" *(?:- )?([\w.]+): ?(.*)")
@@ -99,7 +99,7 @@ def _set(lines: list[str], field: str, value: str, inner: str) -> list[str]:
         new = f'{inner}{name}: "{value}"\n'
         if at is not None:
             return [*lines[:at], new, *lines[at + 1 :]]
-        ranks = {one: n for n, one in enumerate(cards.CLASSES)}
+        ranks = {one: n for n, one in enumerate(price_cards.CLASSES)}
         later = (
             n for n, line in enumerate(lines) if ranks.get(_key(line), 99) > ranks[name] and line.startswith(f"{inner}")
         )
@@ -130,14 +130,14 @@ def with_model(
     start = _line_of(lines, "models:")
     end = next((n for n in range(start + 1, len(lines)) if re.match(r"[^\s#]", lines[n])), len(lines))
     made = [f"  {_written(model)}:\n", *(f"    {line}\n" for line in more), "    prices:\n"]
-    classes = [name for name in cards.CLASSES if name in rates]
+    classes = [name for name in price_cards.CLASSES if name in rates]
     for at, name in enumerate(classes):
-        value = rates[name] if rates[name] == cards.SAME else f'"{rates[name]}"'
+        value = rates[name] if rates[name] == price_cards.SAME else f'"{rates[name]}"'
         made.append(f"      {'-' if at == 0 else ' '} {name}: {value}\n")
     if steps:
         made.append("        above:\n")
     for tokens, prices in sorted(steps.items()):
-        shown = "".join(f', {name}: "{prices[name]}"' for name in cards.CLASSES if name in prices)
+        shown = "".join(f', {name}: "{prices[name]}"' for name in price_cards.CLASSES if name in prices)
         made.append(f"          - {{op: {op}, tokens: {tokens}{shown}}}\n")
     made += [f"        src: [{', '.join(src)}]\n", f"        confidence: {confidence}\n"]
     return "".join([*lines[:end], *made, *lines[end:]])

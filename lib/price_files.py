@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import cards, catalog
+from tokenops import catalog, price_cards
 
 Data = dict[str, Any]
 Texts = Mapping[str, bytes]
@@ -50,7 +50,7 @@ class Book(NamedTuple):
         """Where the interval of a model stands that begins then."""
         given = next((name for name in self.raw.get("models") or {} if str(name).lower() == model), model)
         listed = (self.raw["models"].get(given) or {}).get("prices") or []
-        starts = [cards.instant(one["from"]) if one.get("from") else "" for one in listed]
+        starts = [price_cards.instant(one["from"]) if one.get("from") else "" for one in listed]
         at = starts.index(begins) if begins in starts else 0
         return self.place("models", given, "prices", at)
 
@@ -69,7 +69,9 @@ def rates_of(interval: Data) -> dict[str, Decimal]:
     """The standard prices of an interval that are numbers, or known to be the input's."""
     rates = interval["tiers"][""]["rates"]
     return {
-        name: Decimal(rates["input"] if value == cards.SAME else value) for name, value in rates.items() if value is not None
+        name: Decimal(rates["input"] if value == price_cards.SAME else value)
+        for name, value in rates.items()
+        if value is not None
     }
 
 
@@ -110,11 +112,11 @@ def books(given: Texts) -> tuple[list[Book], list[Fault]]:
             continue
         try:
             raw = catalog.parse(text, name)
-            made.append(Book(name, text, raw, cards.compile_file(raw)))
+            made.append(Book(name, text, raw, price_cards.compile_file(raw)))
         except catalog.Malformed as error:
             place, _, why = str(error).partition(": ")
             faults.append(Fault(REFUSED, place, "", "", why))
-        except cards.Wrong as wrong:
+        except price_cards.Wrong as wrong:
             line = catalog.line_of(text, wrong.place)
             where = ".".join(map(str, wrong.place))
             faults.append(Fault(REFUSED, f"{name}:{line}", "", "", f"{where + ': ' if where else ''}{wrong.why}"))

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-from tokenops import cards, price_lint
+from tokenops import price_cards, price_lint
 from tokenops.price_files import HELD, REFUSED, Book, Data, Fault, Texts, books, rates_of
 from tokenops.price_lint import Rules
 
 # What an interval costs; sources, notes and confidence may be mended in place.
-_COSTS = ("tiers", "geo", *cards.FEES)
+_COSTS = ("tiers", "geo", *price_cards.FEES)
 
 
 def faults(texts: Texts, older: Texts, rules: Rules, today: str) -> list[Fault]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from tokenops import cards, catalog, price_origins
+from tokenops import catalog, price_cards, price_origins
 from tokenops.price_files import HELD, REFUSED, Book, Data, Fault, Texts, books
 
 Rules = Mapping[str, Any]
@@ -49,7 +49,7 @@ def _limits(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
 
 
 def _fees(interval: Data) -> Iterator[tuple[str, str]]:
-    for name in cards.FEES:
+    for name in price_cards.FEES:
         value = interval.get(name)
         yield from ((name, one) for one in (value.values() if isinstance(value, dict) else [value] if value else []))
 
@@ -71,7 +71,7 @@ def _order(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
     for model, interval, rates in book.rows():
         given, begins = interval["tiers"][""]["rates"], interval.get("from", "")
         base, output = rates["input"], rates.get("output", Decimal(0))
-        if given.get("cache_read") not in (None, cards.SAME) and base and rates["cache_read"] >= base:
+        if given.get("cache_read") not in (None, price_cards.SAME) and base and rates["cache_read"] >= base:
             what = f"cache_read is {rates['cache_read']}, input {base}; write same_as_input if there is no discount"
             yield book.fault(REFUSED, model, begins, what)
         if output and output < base:
@@ -99,7 +99,7 @@ def _family_ratios(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
             if name not in given:
                 yield book.fault(HELD, model, begins, f"{name} is missing; every model of this provider has one")
         for name, known in expected.items():
-            if name not in rates or given[name] == cards.SAME:
+            if name not in rates or given[name] == price_cards.SAME:
                 continue
             ratio = rates[name] / base
             if not any(abs(ratio - Decimal(one)) <= Decimal("0.0005") for one in known):
@@ -121,7 +121,7 @@ def _steps(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
             if step["op"] != op and "note" not in interval:
                 yield book.fault(HELD, model, begins, f"the step is {step['op']}; at {book.provider} it is {op}")
             for name, value in step["rates"].items():
-                if value in (None, cards.SAME) or not rates.get(name):
+                if value in (None, price_cards.SAME) or not rates.get(name):
                     continue
                 ratio = Decimal(value) / rates[name]
                 if ratio < 1:
@@ -142,7 +142,7 @@ def _tiers(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
                 )
                 continue
             for name, value in block["rates"].items() if tier else ():
-                if value in (None, cards.SAME) or not rates.get(name):
+                if value in (None, price_cards.SAME) or not rates.get(name):
                     continue
                 least, most = map(Decimal, rules["tiers"][tier])
                 ratio = Decimal(value) / rates[name]
@@ -160,7 +160,7 @@ def _windows(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
     for model, interval, rates in book.rows():
         for window in interval["tiers"][""]["windows"]:
             for name, value in window["rates"].items():
-                ratio = Decimal(value) / rates[name] if rates.get(name) and value not in (None, cards.SAME) else 0
+                ratio = Decimal(value) / rates[name] if rates.get(name) and value not in (None, price_cards.SAME) else 0
                 dearer = window["name"] == "peak"
                 if ratio and (ratio <= 1 if dearer else ratio >= 1):
                     what = f"{name} in the window {window['name']} is {ratio:.4g} times the price outside of it"

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from tokenops import cards, price_causes, price_check, price_edit, price_history, price_lint, price_tables, pricing
+from tokenops import price_cards, price_causes, price_check, price_edit, price_history, price_lint, price_tables, pricing
 from tokenops.price_check import DIFFERS, MISSING, Finding
 from tokenops.price_files import HELD, REFUSED, Texts
 from tokenops.price_tables import Data, Table
@@ -73,7 +73,7 @@ def changes(
 
 def plain(field: str) -> bool:
     """Whether a key is a price of the standard tier, which can be patched."""
-    return "/" not in field and price_check.class_of(field) in cards.CLASSES
+    return "/" not in field and price_check.class_of(field) in price_cards.CLASSES
 
 
 def _current(catalogue: pricing.Catalogue, one: Finding) -> str:
@@ -153,7 +153,7 @@ def _tiers(rates: Mapping[str, str]) -> tuple[str, ...]:
     found: dict[str, dict[str, str]] = {}
     for key, value in rates.items():
         tier, _, name = key.rpartition("/")
-        if tier and ">" not in name and name in cards.CLASSES:
+        if tier and ">" not in name and name in price_cards.CLASSES:
             found.setdefault(tier, {})[name] = value
     if "priority" in found:
         found.pop("fast", None)  # its name since autumn 2026
@@ -161,7 +161,7 @@ def _tiers(rates: Mapping[str, str]) -> tuple[str, ...]:
         return ()
     lines = []
     for tier in sorted(found):
-        prices = ", ".join(f'{name}: "{found[tier][name]}"' for name in cards.CLASSES if name in found[tier])
+        prices = ", ".join(f'{name}: "{found[tier][name]}"' for name in price_cards.CLASSES if name in found[tier])
         lines.append(f"  {tier}: {{{prices}{', aliases: [fast]' if tier == 'priority' else ''}}}")
     return ("tiers:", *lines)
 
@@ -224,7 +224,7 @@ def _edited(texts: Texts, change: Change, today: str, begins: str, url: str) -> 
         first = f"{begins or max(table.about['captured'] for table in change.tables)}T00:00:00Z"
         return name, price_edit.appended(text, change.model, first, change.prices, src, confidence, note).encode()
     rates = {key: value for key, value in change.prices.items() if ">" not in key}
-    rates.setdefault("cache_read", cards.SAME)
+    rates.setdefault("cache_read", price_cards.SAME)
     steps: dict[int, dict[str, str]] = {}
     op = price_lint.rules()["ops"].get(change.provider, price_lint.rules()["ops"]["*"])
     for key, value in change.prices.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tokenops import cards, names, pricing, show
+from tokenops import price_cards, price_names, pricing, show
 
 Data = dict[str, Any]
 _RATES = ("input", "cache_read", "cache_write", "cache_write_1h", "cache_write_12h", "output")
@@ -14,7 +14,7 @@ _RATES = ("input", "cache_read", "cache_write", "cache_write_1h", "cache_write_1
 def one(catalogue: pricing.Catalogue, provider: str, model: str, ts: str) -> Data:
     """The price of a model's name at a moment, where it is from and how the name led there; or why there is none."""
     told: Data = {"v": 1, "kind": "price", "asked": model, "at": ts}
-    provider = provider or names.provider_of(model)
+    provider = provider or price_names.provider_of(model)
     if provider:
         told["provider"] = provider
     found = catalogue.find(provider, model)
@@ -44,7 +44,7 @@ def matched(catalogue: pricing.Catalogue, found: pricing.Found, provider: str, m
 def _nearest(catalogue: pricing.Catalogue, provider: str, model: str) -> Data:
     """A hint, never a price."""
     body = catalogue.providers.get(provider)
-    found = cards.nearest(model.lower(), (*body["models"], *body["aliases"])) if body else ""
+    found = price_cards.nearest(model.lower(), (*body["models"], *body["aliases"])) if body else ""
     return {"nearest_known": found} if found else {}
 
 
@@ -72,7 +72,7 @@ def interval(row: Data, found: pricing.Found, ts: str) -> Data:
         told["windows"] = windows
     tiers = {tier: block["rates"] for tier, block in row["tiers"].items() if tier}
     told |= {"tiers": tiers} if tiers else {}
-    told |= {name: row[name] for name in ("geo", *cards.FEES, "confidence", "note") if row.get(name)}
+    told |= {name: row[name] for name in ("geo", *price_cards.FEES, "confidence", "note") if row.get(name)}
     told["sources"] = [{"id": key} | source(found.sources.get(key, {})) for key in row.get("src", ())]
     return told
 
@@ -123,7 +123,7 @@ def table(rows: Iterable[Data], shape: str, color: bool) -> str:
 
 def _price(rates: Data, name: str) -> str:
     value = rates.get(name)
-    return str(rates["input"] if value == cards.SAME else value or "")
+    return str(rates["input"] if value == price_cards.SAME else value or "")
 
 
 def text(told: Data) -> str:
@@ -149,7 +149,7 @@ def text(told: Data) -> str:
     for tier, rates in told.get("tiers", {}).items():
         lines += _rate_lines(tier, rates, rates)
     lines += [f"  {name:<11} x {factor}" for name, factor in told.get("geo", {}).items()]
-    lines += [f"  {name:<11} {told[name]} per thousand" for name in cards.FEES if name in told]
+    lines += [f"  {name:<11} {told[name]} per thousand" for name in price_cards.FEES if name in told]
     for one in told["sources"]:
         lines.append(f"  source      {one.get('url', one['id'])}, read {one.get('captured', 'at no known time')}")
     lines += [f"  {name:<11} {told[name]}" for name in ("confidence", "retired", "note") if name in told]
@@ -160,7 +160,9 @@ def text(told: Data) -> str:
 def _rate_lines(title: str, rates: Data, base: Data) -> list[str]:
     shown = []
     for name, value in rates.items():
-        known = "not published (billed as input)" if value is None else "as input" if value == cards.SAME else f"${value}"
+        known = (
+            "not published (billed as input)" if value is None else "as input" if value == price_cards.SAME else f"${value}"
+        )
         shown.append(f"{name} {known}")
     return [f"  {title:<11} {', '.join(shown)}"]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import cards, catalog, names, when
+from tokenops import catalog, price_cards, price_names, when
 
 Data = dict[str, Any]
 
@@ -146,7 +146,7 @@ class Catalogue:
             return Unpriced("the client recorded no model")
         if not provider:
             return Unpriced(f"nobody is known to bill {model!r}; add an override")
-        for reading in names.readings(model):
+        for reading in price_names.readings(model):
             if reading.free:
                 if provider in self.multiplexers:
                     return Found(f"{provider}/{model}", [_FREE], reading, {}, {})
@@ -175,14 +175,16 @@ class Catalogue:
             if body is None:
                 continue
             prefixes = (key for key in body["models"] if key.endswith("*") and given.startswith(key[:-1]))
-            meant = (reading.model for reading in names.readings(name))
+            meant = (reading.model for reading in price_names.readings(name))
             for key in (given, *sorted(prefixes, key=len, reverse=True), *meant):
                 if key in body["models"] and body["models"][key] is None:
                     return Unpriced(f"{owner} {key} is removed by your override")
                 if (rows := _rows(body, key)) is None:
                     rows = self._alias(owner, body["aliases"].get(key, ()))
                 if rows is not None:
-                    return Found(f"override/{owner}/{key}", rows, names.Reading(given), body["sources"], body["holidays"])
+                    return Found(
+                        f"override/{owner}/{key}", rows, price_names.Reading(given), body["sources"], body["holidays"]
+                    )
         return None
 
     def _alias(self, provider: str, targets: Iterable[Data]) -> list[Data] | None:
@@ -224,12 +226,12 @@ class Found(NamedTuple):
 
     name: str
     rows: list[Data]
-    reading: names.Reading
+    reading: price_names.Reading
     sources: Data
     holidays: Data
 
 
-_FREE: Data = {"tiers": {"": {"rates": dict.fromkeys(cards.CLASSES, "0"), "above": [], "windows": []}}, "geo": {}}
+_FREE: Data = {"tiers": {"": {"rates": dict.fromkeys(price_cards.CLASSES, "0"), "above": [], "windows": []}}, "geo": {}}
 
 
 def _fixed(rate: Rate | Unpriced) -> Card:
@@ -240,7 +242,7 @@ def card_of(found: Found, tier: str, geo: str, search_context: str) -> Card:
     """All rates of a model for one tier, geo and search context."""
     tier = tier or found.reading.tier
     # A cloud's name says where the request stayed; unless it may go anywhere, that has a price of its own.
-    geo = geo or (cards.REGIONAL if found.reading.region not in ("", "global") else "")
+    geo = geo or (price_cards.REGIONAL if found.reading.region not in ("", "global") else "")
     intervals: list[Interval] = []
     by_name: dict[str, Rate] = {}
     sized = False
@@ -359,7 +361,7 @@ def cost_of(rate: Rate, counts: Mapping[str, Any]) -> Cost | Unpriced:
         if count and price is not None:
             field = f"{whole}_tokens"
             left[field] -= min(count, left[field])
-            priced.append((part, count, rates["input"] or "0" if price == cards.SAME else price))
+            priced.append((part, count, rates["input"] or "0" if price == price_cards.SAME else price))
     for field, name in _CLASS_OF.items():
         count = left[field]
         if not count:
@@ -369,7 +371,7 @@ def cost_of(rate: Rate, counts: Mapping[str, Any]) -> Cost | Unpriced:
             if name == "output":
                 return Unpriced(f"{rate.name} has no price for output")
             notes.append(f"no price of {name} is published: billed as input")
-        if price is None or price == cards.SAME:
+        if price is None or price == price_cards.SAME:
             price = rates["input"] or "0"
         priced.append((field, count, price))
     if citations := counts.get("citation_tokens", 0):
@@ -403,7 +405,7 @@ def saved_by_cache(rate: Rate, counts: Mapping[str, Any]) -> Decimal | None:
         count = counts.get(field, 0)
         price = rate.rates.get(_CLASS_OF[field])
         used = used or count > 0
-        if count and price not in (None, cards.SAME):
+        if count and price not in (None, price_cards.SAME):
             each = _EXACT.multiply(_EXACT.subtract(whole, Decimal(price)), Decimal(rate.factor))
             total = _EXACT.add(total, _EXACT.multiply(each, Decimal(count)).scaleb(-6, _EXACT))
     return total if used else None
@@ -448,10 +450,10 @@ def _compiled(parsed: Data, sources: Mapping[str, bytes], override: str) -> Data
     for name, data in parsed.items():
         try:
             if name == override:
-                made[name] = cards.compile_override(data)
+                made[name] = price_cards.compile_override(data)
             elif name != "providers.yaml":
-                made[name] = cards.compile_file(data)
-        except cards.Wrong as wrong:
+                made[name] = price_cards.compile_file(data)
+        except price_cards.Wrong as wrong:
             line = catalog.line_of(sources[name], wrong.place)
             where = ".".join(map(str, wrong.place))
             raise catalog.Malformed(f"{name}:{line}: {where + ': ' if where else ''}{wrong.why}") from None

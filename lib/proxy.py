@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from tokenops import exchange, http1, optimise, websocket, when
+from tokenops import http1, proxy_exchange, proxy_savings, proxy_websocket, when
 from tokenops.events import Event
-from tokenops.exchange import Upstream
+from tokenops.proxy_exchange import Upstream
 
 
 class Out(Protocol):
@@ -43,7 +43,7 @@ class Out(Protocol):
     def ask(self, head: http1.Request) -> None:
         """Have the site answer, elsewhere; `answered` follows."""
 
-    def ended(self, one: exchange.Exchange, now: int, error: str) -> None:
+    def ended(self, one: proxy_exchange.Exchange, now: int, error: str) -> None:
         """Record what `one.finish(now, error)` gives, some time soon: the client need not wait for it."""
 
     def now(self) -> int:
@@ -84,8 +84,8 @@ class Settings(NamedTuple):
     salt: bytes
     local: Callable[[bytes, bytes], tuple[int, bytes, bytes] | None]  # method, path -> status, content type, body
     number: Callable[[], int]  # the next exchange's number
-    options: optimise.Options = optimise.Options()
-    cache: optimise.Cache | None = None
+    options: proxy_savings.Options = proxy_savings.Options()
+    cache: proxy_savings.Cache | None = None
     headroom: Callable[[str], float | None] = lambda provider: None
     site: Site | None = None
 
@@ -141,7 +141,7 @@ class Connection:
     def __init__(self, out: Out, settings: Settings) -> None:
         self.out, self.settings = out, settings
         self.inbox = bytearray()
-        self.exchange: exchange.Exchange | None = None
+        self.exchange: proxy_exchange.Exchange | None = None
         self.draining = False  # close after the answer at hand
         self.closed = False
         self.waiting = False  # for the site's answer
@@ -161,8 +161,8 @@ class Connection:
         self.held: bytearray | None = None  # a request's body that is looked at before it is sent on
         self.key = b""  # of an answer that may be kept
         self.storing: bytearray | None = None
-        self.without: optimise.WithoutUsage | None = None
-        self.tunnel: tuple[websocket.Frames, websocket.Frames] | None = None
+        self.without: proxy_savings.WithoutUsage | None = None
+        self.tunnel: tuple[proxy_websocket.Frames, proxy_websocket.Frames] | None = None
 
     @property
     def idle(self) -> bool:
@@ -247,7 +247,9 @@ class Connection:
         rest = rest if rest.startswith(b"/") else b"/" + rest
         # Some SDKs append the provider's own base path to any base URL that they are given.
         base = upstream.base if not rest.startswith(upstream.base + b"/") else b""
-        self.exchange = exchange.Exchange(upstream, head, rest, self.out.now(), self.settings.number(), self.settings.salt)
+        self.exchange = proxy_exchange.Exchange(
+            upstream, head, rest, self.out.now(), self.settings.number(), self.settings.salt
+        )
         self.plain = head.version < (1, 1)
         self.target = base + rest
         if asking.done:
@@ -332,18 +334,20 @@ class Connection:
         self.held = None
         said = one.said
         wish = next(iter(http1.values(head.headers, b"x-tokenops-cache")), b"").lower()
-        if self.settings.cache is not None and wish != b"bypass" and optimise.deterministic(one.path, said):
-            self.key = optimise.key_of(one.upstream.name, head, one.path, body)
+        if self.settings.cache is not None and wish != b"bypass" and proxy_savings.deterministic(one.path, said):
+            self.key = proxy_savings.key_of(one.upstream.name, head, one.path, body)
             kept = self.settings.cache.get(self.key, self.out.now()) if wish != b"refresh" else None
             if kept is not None:
                 self._again(kept)
                 return
             self.storing = bytearray()
         sent = body
-        if options.rules and (changed := optimise.rerouted(sent, said, options.rules, self.settings.headroom(one.biller))):
+        if options.rules and (
+            changed := proxy_savings.rerouted(sent, said, options.rules, self.settings.headroom(one.biller))
+        ):
             sent, one.routed = changed
-        if options.include_usage and (changed_body := optimise.asking_for_usage(one.path, sent, said)) is not None:
-            sent, self.without = changed_body, optimise.WithoutUsage()
+        if options.include_usage and (changed_body := proxy_savings.asking_for_usage(one.path, sent, said)) is not None:
+            sent, self.without = changed_body, proxy_savings.WithoutUsage()
         if sent is not body:
             encoded = b"accept-encoding" if self.without is not None else b""
             headers = [entry for entry in head.headers if entry[0] not in (b"content-length", encoded)]
@@ -352,7 +356,7 @@ class Connection:
         if self.exchange is not None:
             self._up(sent)
 
-    def _again(self, kept: optimise.Kept) -> None:
+    def _again(self, kept: proxy_savings.Kept) -> None:
         """An answer that was kept."""
         assert self.exchange is not None
         one, self.exchange = self.exchange, None
@@ -538,7 +542,7 @@ class Connection:
         assert self.exchange is not None
         self.exchange.answers(head)
         self.exchange.body = None
-        self.tunnel = (websocket.Frames(), websocket.Frames())
+        self.tunnel = (proxy_websocket.Frames(), proxy_websocket.Frames())
         self.out.client(raw)
         rest, self.outbox = bytes(self.outbox), bytearray()
         if rest:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tokenops import events, jsonl, projects, raw, scan
+from tokenops import events, jsonl, projects, read_lines, untrusted
 
 SOURCE = "amp"
 CLIENT = "amp"
@@ -27,14 +27,14 @@ class Request(NamedTuple):
     name: str  # of the answer it ended in; "" where none is named
     times: tuple[Any, ...]  # when it was, the best first
     models: tuple[Any, ...]
-    tokens: raw.Raw
-    cache: raw.Raw  # where the cache counts stand if not in `tokens`
+    tokens: untrusted.Raw
+    cache: untrusted.Raw  # where the cache counts stand if not in `tokens`
 
 
 def files(home: str) -> Iterator[str]:
     """The threads of an Amp data directory, or of its `threads` directory."""
     nested = os.path.join(home, "threads")
-    for path in scan.walk(nested if os.path.isdir(nested) else home):
+    for path in read_lines.walk(nested if os.path.isdir(nested) else home):
         if _named(path):
             yield path
 
@@ -49,12 +49,12 @@ def claims(path: str, head: bytes) -> bool:
     return b'"usageLedger"' in head or (_named(path) and b'"messages"' in head)
 
 
-def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The turns of one thread. Raises OSError, Bad."""
-    thread = scan.document(path, cursor)
+    thread = read_lines.document(path, cursor)
     if not thread.keys() & {"messages", "usageLedger"}:
         raise events.Bad("no Amp thread: it has neither messages nor a usage ledger; skipped")
-    session = raw.identity(thread.get("id")) or os.path.basename(path).removesuffix(".json")
+    session = untrusted.identity(thread.get("id")) or os.path.basename(path).removesuffix(".json")
     root, folder = root_of(thread)
     attribution = places.attribution(SOURCE, CLIENT, root, folder, session)
     seen: dict[str, int] = {}
@@ -63,66 +63,66 @@ def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.
             counts = counts_of(one.tokens, one.cache)
             if not counts:
                 continue
-            ts = raw.moment(_first(one.times))
+            ts = untrusted.moment(_first(one.times))
         except events.Bad as error:
             reject(one.place, f"{error}; skipped")
             continue
-        model = raw.text(_first(one.models))
-        name = one.name or raw.numbered(seen, events.digest(ts, model, counts))
+        model = untrusted.text(_first(one.models))
+        name = one.name or untrusted.numbered(seen, events.digest(ts, model, counts))
         known = any(part.get(key) is not None for part in (one.tokens, one.cache) for key in _CACHE)
         unknown = {} if known else {"usage": "partial", "usage_reason": "the cache counts are not recorded"}
         places.at = one.place
-        yield raw.turn(ts, f"amp:{session}:{name}", attribution, model, counts, "amp", session, **unknown)
+        yield untrusted.turn(ts, f"amp:{session}:{name}", attribution, model, counts, "amp", session, **unknown)
 
 
 def _first(values: tuple[Any, ...]) -> Any:
     return next((value for value in values if value is not None and value != ""), None)
 
 
-def root_of(thread: raw.Raw) -> tuple[str, str]:
+def root_of(thread: untrusted.Raw) -> tuple[str, str]:
     """The directory that a thread was begun in, and its name for people."""
-    initial = raw.mapping(raw.mapping(thread.get("env")).get("initial"))
-    tree = raw.mapping(next(iter(raw.items(initial.get("trees"))), None))
-    place = raw.path(tree.get("uri"))
+    initial = untrusted.mapping(untrusted.mapping(thread.get("env")).get("initial"))
+    tree = untrusted.mapping(next(iter(untrusted.items(initial.get("trees"))), None))
+    place = untrusted.path(tree.get("uri"))
     if not place.startswith("file:///"):
-        return "", raw.text(tree.get("displayName"))
+        return "", untrusted.text(tree.get("displayName"))
     from urllib.parse import unquote
 
-    return raw.path(unquote(place.removeprefix("file://"))), ""
+    return untrusted.path(unquote(place.removeprefix("file://"))), ""
 
 
-def requests(thread: raw.Raw, path: str) -> Iterator[Request]:
+def requests(thread: untrusted.Raw, path: str) -> Iterator[Request]:
     """The requests of a thread, each once: those of its answers, then what only the ledger has."""
     ledger: dict[str, list[Request]] = {}
-    for number, item in enumerate(raw.items(raw.mapping(thread.get("usageLedger")).get("events"))):
-        event = raw.mapping(item)
-        name = raw.identity(event.get("id"))
-        ledger.setdefault(raw.identity(event.get("toMessageId")), []).append(
+    for number, item in enumerate(untrusted.items(untrusted.mapping(thread.get("usageLedger")).get("events"))):
+        event = untrusted.mapping(item)
+        name = untrusted.identity(event.get("id"))
+        ledger.setdefault(untrusted.identity(event.get("toMessageId")), []).append(
             Request(
                 f"{path}:usageLedger.events[{number}]",
                 f"event:{name}" if name else "",
                 (event.get("timestamp"),),
                 (event.get("model"),),
-                raw.mapping(event.get("tokens")),
+                untrusted.mapping(event.get("tokens")),
                 {},
             )
         )
     sent = thread.get("created")
-    for number, item in enumerate(raw.items(thread.get("messages"))):
-        message = raw.mapping(item)
-        sent = _first((raw.mapping(message.get("meta")).get("sentAt"), sent))
-        name = raw.identity(message.get("messageId"))
+    for number, item in enumerate(untrusted.items(thread.get("messages"))):
+        message = untrusted.mapping(item)
+        sent = _first((untrusted.mapping(message.get("meta")).get("sentAt"), sent))
+        name = untrusted.identity(message.get("messageId"))
         yield from _answered(f"{path}:messages[{number}]", name, message, sent, ledger.pop(name, []) if name else [])
     for rest in ledger.values():
         yield from rest
 
 
-def _answered(place: str, name: str, message: raw.Raw, sent: Any, entries: list[Request]) -> Iterator[Request]:
+def _answered(place: str, name: str, message: untrusted.Raw, sent: Any, entries: list[Request]) -> Iterator[Request]:
     """The request that an answer came from, and others that the ledger gives to the same answer.
 
     One without a time of its own was made when the message before it was sent.
     """
-    usage = raw.mapping(message.get("usage"))
+    usage = untrusted.mapping(message.get("usage"))
     own = any(usage.get(key) is not None for key in ("inputTokens", "outputTokens", "totalTokens"))
     mine = max(entries, key=lambda one: _likeness(usage, one.tokens), default=None)
     if own:
@@ -135,20 +135,20 @@ def _answered(place: str, name: str, message: raw.Raw, sent: Any, entries: list[
             yield one
 
 
-def _likeness(usage: raw.Raw, tokens: raw.Raw) -> tuple[bool, bool, int]:
+def _likeness(usage: untrusted.Raw, tokens: untrusted.Raw) -> tuple[bool, bool, int]:
     """How likely an entry of the ledger tells of the same request: equal counts, else the largest answer."""
     output = tokens.get("output")
     alike = [tokens.get(name) == usage.get(f"{name}Tokens") is not None for name in ("output", "input")]
     return alike[0], alike[1], output if type(output) is int else 0
 
 
-def counts_of(tokens: raw.Raw, cache: raw.Raw) -> dict[str, int]:
+def counts_of(tokens: untrusted.Raw, cache: untrusted.Raw) -> dict[str, int]:
     """The record's disjoint counts; none for a request that used nothing. Raises Bad."""
-    sent, output = raw.count(tokens, "inputTokens", "input"), raw.count(tokens, "outputTokens", "output")
-    written, read = (raw.count(tokens, key) or raw.count(cache, key) for key in _CACHE)
-    whole = raw.count(tokens, "totalInputTokens")
+    sent, output = untrusted.count(tokens, "inputTokens", "input"), untrusted.count(tokens, "outputTokens", "output")
+    written, read = (untrusted.count(tokens, key) or untrusted.count(cache, key) for key in _CACHE)
+    whole = untrusted.count(tokens, "totalInputTokens")
     if not any((sent, output, written, read)):
-        if whole or raw.count(tokens, "totalTokens", "total"):
+        if whole or untrusted.count(tokens, "totalTokens", "total"):
             raise events.Bad("only a total is given; unknown which part is input")
         return {}
     if whole == sent >= written + read:  # then the cached part is inside

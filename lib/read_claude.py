@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, jsonl, names, projects, scan, when
+from tokenops import events, jsonl, price_names, projects, read_lines, when
 
 SOURCE = "claude-code-jsonl"
 CLIENT = "claude-code"
@@ -47,7 +47,7 @@ _SEARCHES = (("web_search_requests", "web_searches"),)
 def files(config: str) -> Iterator[str]:
     """The transcripts of a configuration directory, or of its `projects` directory."""
     nested = os.path.join(config, "projects")
-    for path in scan.walk(nested if os.path.isdir(nested) else config):
+    for path in read_lines.walk(nested if os.path.isdir(nested) else config):
         # The journal of a workflow's subagents is no transcript.
         if path.endswith(".jsonl") and not (path.endswith("/journal.jsonl") and "/subagents/" in path):
             yield path
@@ -215,7 +215,7 @@ def provider_of(model: str, head: str) -> dict[str, Any]:
         return {"provider": _CLOUDS[head]}
     if model.startswith("claude-"):
         return {"provider": "anthropic"}
-    provider = names.provider_of(model)
+    provider = price_names.provider_of(model)
     return {"provider": provider, "provider_inferred": True} if provider else {}
 
 
@@ -322,14 +322,14 @@ class Transcripts:
         self.light: dict[str, Light] = {}
         self.full: dict[str, list[events.Event]] = {}  # id -> the turn, and those of its other models
         self.meters: dict[str, events.Event] = {}
-        self.buffer = bytearray(scan.BLOCK)
+        self.buffer = bytearray(read_lines.BLOCK)
 
-    def read(self, path: str, cursor: scan.Cursor) -> None:
+    def read(self, path: str, cursor: read_lines.Cursor) -> None:
         """Take in one file from its cursor on. Raises OSError."""
         session = Session(path, cursor, self.places)
         ordinary, loads = self.ordinary, orjson.loads
         with open(path, "rb", buffering=0) as file:
-            for number, line in scan.lines(file, wanted, cursor, self.buffer):
+            for number, line in read_lines.lines(file, wanted, cursor, self.buffer):
                 try:
                     if ordinary(loads(without_content(line)), session):
                         continue
@@ -431,7 +431,7 @@ _SPENT = (*events.TOKENS, "web_searches")
 class Session:
     """One transcript: what its lines say of the session they belong to."""
 
-    def __init__(self, path: str, cursor: scan.Cursor, places: projects.Places) -> None:
+    def __init__(self, path: str, cursor: read_lines.Cursor, places: projects.Places) -> None:
         self.folder = project_folder(path)
         self.stem = os.path.basename(path).removesuffix(".jsonl")
         self.places = places
@@ -482,11 +482,11 @@ def sightings(paths: Iterable[str], identity: str, places: projects.Places) -> I
         with open(path, "rb") as file:
             if not identity.startswith(f"{CLIENT}:") and needle not in file.read():
                 continue
-        cursor = scan.Cursor()
+        cursor = read_lines.Cursor()
         session = Session(path, cursor, places)
         alone = Transcripts(lambda place, why: None)
         with open(path, "rb", buffering=0) as raw:
-            for number, line in scan.lines(raw, wanted, cursor, alone.buffer):
+            for number, line in read_lines.lines(raw, wanted, cursor, alone.buffer):
                 alone.take_in(line, "", session)
                 yield from ((f"{path}:{number}", event, "") for event in alone.others() if event["id"] == identity)
                 alone.full.clear()

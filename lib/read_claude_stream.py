@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tokenops import events, jsonl, projects, raw, read_claude, scan, when
+from tokenops import events, jsonl, projects, read_claude, read_lines, untrusted, when
 
 SOURCE = "claude-stream"
 CLIENT = "claude-code"
 
-WANTED = scan.having(b'"usage"', b'"modelUsage"', b'"init"')
+WANTED = read_lines.having(b'"usage"', b'"modelUsage"', b'"init"')
 _KINDS = ("system", "assistant", "user", "result", "stream_event", "rate_limit_event")
 _VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
 # Since then a resumed process takes the totals of those before it up.
@@ -40,7 +40,7 @@ _AT_ONCE = ("input_tokens", "cache_read_tokens", "cache_write_tokens")  # these 
 _CLOUDS = ("bedrock", "vertex", "foundry")
 
 
-def takes(line: raw.Raw) -> bool:
+def takes(line: untrusted.Raw) -> bool:
     """Whether an object is a line of such a stream."""
     kind = line.get("type")
     return kind in _KINDS and ("session_id" in line or (kind == "result" and "total_cost_usd" in line))
@@ -55,10 +55,10 @@ def claims(path: str, head: bytes) -> bool:
 
 def files(folder: str) -> Iterator[str]:
     """The streams below a folder."""
-    yield from scan.claimed(folder, claims)
+    yield from read_lines.claimed(folder, claims)
 
 
-def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The turns of a stream that was kept in a file, or the aggregates that stand for them. Raises OSError.
 
     A result decides on the lines before it, so that a file which grew is read from its beginning.
@@ -66,7 +66,7 @@ def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.
     cursor.offset = cursor.number = 0
     written = when.stamp(os.stat(path).st_mtime_ns // 1_000_000)
     stream = Stream(places, reject, lambda: written)
-    for place, line in scan.values(path, cursor, WANTED, reject):
+    for place, line in read_lines.values(path, cursor, WANTED, reject):
         yield from stream.take(line, place)
     yield from stream.rest()
 
@@ -105,7 +105,7 @@ class Run:
         """Take in a result's `usage`, where it is clear which model it is of: the cache's classes, tier and place."""
         wrote = [model for model, counts in self.totals.items() if counts["cache_write_tokens"]]
         if len(wrote) == 1:
-            long = raw.count(raw.mapping(usage.get("cache_creation")), "ephemeral_1h_input_tokens")
+            long = untrusted.count(untrusted.mapping(usage.get("cache_creation")), "ephemeral_1h_input_tokens")
             self.long[wrote[0]] = self.long.get(wrote[0], 0) + long
         if len(self.totals) == 1:
             (model,) = self.totals
@@ -135,9 +135,9 @@ class Stream:
         self.places, self.reject, self.now = places, reject, now
         self.sessions: dict[str, Session] = {}
         self.last = ""
-        self.partial: dict[tuple[str, str], tuple[raw.Raw, dict[str, Any]]] = {}  # the message that is being streamed
+        self.partial: dict[tuple[str, str], tuple[untrusted.Raw, dict[str, Any]]] = {}  # the message that is being streamed
 
-    def take(self, line: raw.Raw, place: str) -> Iterator[events.Event]:
+    def take(self, line: untrusted.Raw, place: str) -> Iterator[events.Event]:
         """Take in a line. Gives nothing before the end."""
         try:
             if line.get("type") in _KINDS and "sessionId" not in line:  # else it is a transcript's
@@ -146,32 +146,32 @@ class Stream:
             self.reject(place, f"{error}; skipped")
         return iter(())
 
-    def _take(self, line: raw.Raw, place: str) -> None:
-        name = self.last = raw.identity(line.get("session_id")) or self.last
-        ts = raw.moment(line["timestamp"]) if line.get("timestamp") is not None else self.now()
+    def _take(self, line: untrusted.Raw, place: str) -> None:
+        name = self.last = untrusted.identity(line.get("session_id")) or self.last
+        ts = untrusted.moment(line["timestamp"]) if line.get("timestamp") is not None else self.now()
         session = self.sessions.setdefault(name, Session(name, ts))
         session.began = min(session.began, ts)
         kind = line["type"]
         if kind == "system":
-            session.cwd = session.cwd or raw.path(line.get("cwd"))
-            session.model = raw.text(line.get("model")) or session.model
-            if found := _VERSION.match(raw.text(line.get("claude_code_version"))):
+            session.cwd = session.cwd or untrusted.path(line.get("cwd"))
+            session.model = untrusted.text(line.get("model")) or session.model
+            if found := _VERSION.match(untrusted.text(line.get("claude_code_version"))):
                 session.version = tuple(map(int, found.groups()))
         elif kind == "assistant":
-            self._message(session, line, raw.mapping(line.get("message")), ts, place)
+            self._message(session, line, untrusted.mapping(line.get("message")), ts, place)
         elif kind == "stream_event":
-            self._streamed(session, line, raw.mapping(line.get("event")), ts, place)
+            self._streamed(session, line, untrusted.mapping(line.get("event")), ts, place)
         elif kind == "result":
             self._result(session, line, place)
 
-    def _streamed(self, session: Session, line: raw.Raw, event: raw.Raw, ts: str, place: str) -> None:
+    def _streamed(self, session: Session, line: untrusted.Raw, event: untrusted.Raw, ts: str, place: str) -> None:
         """A message's beginning, and its later counts, which are all cumulative; of the cache's only the sum comes again."""
         key = (session.name, repr(line.get("parent_tool_use_id")))
         if event.get("type") == "message_start":
-            message = raw.mapping(event.get("message"))
-            self.partial[key] = (message, dict(raw.mapping(message.get("usage"))))
+            message = untrusted.mapping(event.get("message"))
+            self.partial[key] = (message, dict(untrusted.mapping(message.get("usage"))))
         elif event.get("type") == "message_delta" and key in self.partial:
-            self.partial[key][1].update({k: v for k, v in raw.mapping(event.get("usage")).items() if v is not None})
+            self.partial[key][1].update({k: v for k, v in untrusted.mapping(event.get("usage")).items() if v is not None})
         else:
             return
         message, usage = self.partial[key]
@@ -179,24 +179,24 @@ class Stream:
         if event.get("type") == "message_delta":
             session.final.add(name)
 
-    def _message(self, session: Session, line: raw.Raw, message: raw.Raw, ts: str, place: str) -> str:
+    def _message(self, session: Session, line: untrusted.Raw, message: untrusted.Raw, ts: str, place: str) -> str:
         """Take in what is known of a message now; its identity."""
-        usage, model = message.get("usage"), raw.text(message.get("model")) or "unknown"
+        usage, model = message.get("usage"), untrusted.text(message.get("model")) or "unknown"
         if not isinstance(usage, dict) or model == "<synthetic>":
             return ""
         parts = read_claude.parts_of(usage, model)
         for _, counts in parts:
             for key in counts:
-                raw.count(counts, key)
+                untrusted.count(counts, key)
         name = read_claude.identity({"requestId": line.get("request_id"), "uuid": line.get("uuid")}, dict(message))
-        if not raw.identity(name):
-            name = raw.numbered(session.copies, f"{CLIENT}:{events.digest(session.name, model, repr(parts))}")
+        if not untrusted.identity(name):
+            name = untrusted.numbered(session.copies, f"{CLIENT}:{events.digest(session.name, model, repr(parts))}")
         attribution = self.places.attribution(SOURCE, CLIENT, session.cwd, "", session.name)
         if line.get("parent_tool_use_id") is not None:
             attribution["sidechain"] = True
         arrived = []
         for number, (served, counts) in enumerate(parts):
-            block = read_claude.usage_block(usage, raw.text(served) or "unknown", counts, name)
+            block = read_claude.usage_block(usage, untrusted.text(served) or "unknown", counts, name)
             arrived.append(read_claude.turn(ts, f"{name}#{number}" if number else name, attribution, block))
         held = next((run.messages[name] for run in session.runs if name in run.messages), session.open.get(name))
         if held is None:
@@ -208,19 +208,19 @@ class Stream:
         held.turns[:] = both + longer[len(both) :]
         return name
 
-    def _result(self, session: Session, line: raw.Raw, place: str) -> None:
+    def _result(self, session: Session, line: untrusted.Raw, place: str) -> None:
         """Take in what a process says that it used so far."""
-        mark = raw.identity(line.get("uuid")) or events.digest(repr(sorted(line.items(), key=lambda item: item[0])))
+        mark = untrusted.identity(line.get("uuid")) or events.digest(repr(sorted(line.items(), key=lambda item: item[0])))
         if mark in session.results:
             return  # the same line again, of a stream that was kept twice
-        usage = dict(raw.mapping(line.get("usage")))
+        usage = dict(untrusted.mapping(line.get("usage")))
         stated = _plain(read_claude.counts_of(usage))
-        totals, more = totals_of(raw.mapping(line.get("modelUsage")))
+        totals, more = totals_of(untrusted.mapping(line.get("modelUsage")))
         session.results.add(mark)
         session.ended = True
         last = session.runs[-1] if session.runs else None
         if not totals:  # versions of 2025 state one result's main loop only, and where they crashed zeros
-            if not session.open and any(raw.count(stated, name) for name in stated):
+            if not session.open and any(untrusted.count(stated, name) for name in stated):
                 model = session.model or "unknown"
                 cost = _cost(line.get("total_cost_usd")) if last is None else {}
                 session.runs.append(Run(events.digest(mark), place, {model: stated}, {model: {**cost}}))
@@ -275,7 +275,7 @@ class Stream:
         name = ":".join(filter(None, ("usage", CLIENT, session.name, run.name, model)))
         attribution = self.places.attribution(SOURCE, CLIENT, session.cwd, "", session.name)
         # No observed_at: of two readings of running totals the larger is the later, and a copied file's time says nothing.
-        return raw.aggregate(session.began, name, attribution, model, counts, provider, **more)
+        return untrusted.aggregate(session.began, name, attribution, model, counts, provider, **more)
 
 
 _WAITS = (
@@ -284,33 +284,33 @@ _WAITS = (
 )
 
 
-def _carried_on(session: Session, line: raw.Raw) -> bool:
+def _carried_on(session: Session, line: untrusted.Raw) -> bool:
     """Whether a resumed process would go on from these totals: told by the version, else by what its results hold."""
     if session.version:
         return session.version >= _GOES_ON
-    used = raw.mapping(line.get("modelUsage")).values()
+    used = untrusted.mapping(line.get("modelUsage")).values()
     return any("costBasis" in one for one in used if isinstance(one, dict))  # since 2.1.246
 
 
-def totals_of(used: raw.Raw) -> tuple[dict[str, Counts], dict[str, dict[str, Any]]]:
+def totals_of(used: untrusted.Raw) -> tuple[dict[str, Counts], dict[str, dict[str, Any]]]:
     """What a result's `modelUsage` says: counts per model, and the rest. None for zeros. Raises Bad."""
     totals: dict[str, Counts] = {}
     more: dict[str, dict[str, Any]] = {}
     for key, given in used.items():
-        entry = raw.mapping(given)
-        counts = {ours: raw.count(entry, theirs) for ours, theirs in _TOTALS}
+        entry = untrusted.mapping(given)
+        counts = {ours: untrusted.count(entry, theirs) for ours, theirs in _TOTALS}
         if not any(counts.values()):
             continue
-        model = raw.text(key.removesuffix("[1m]")) or "unknown"
+        model = untrusted.text(key.removesuffix("[1m]")) or "unknown"
         if model in totals:  # with and without the long context
             totals[model] = _sum((totals[model], counts))
             more[model].pop("cost_usd", None)
             continue
         totals[model] = counts
-        cloud = raw.text(entry.get("provider"))
+        cloud = untrusted.text(entry.get("provider"))
         more[model] = {
-            "web_searches": raw.count(entry, "webSearchRequests"),
-            "reasoning_tokens": raw.count(entry, "thinkingTokens"),
+            "web_searches": untrusted.count(entry, "webSearchRequests"),
+            "reasoning_tokens": untrusted.count(entry, "thinkingTokens"),
             **({"provider": cloud} if cloud in _CLOUDS else {}),
             **(_cost(entry.get("costUSD")) if entry.get("costBasis") != "unknown" else {}),
         }
@@ -318,7 +318,7 @@ def totals_of(used: raw.Raw) -> tuple[dict[str, Counts], dict[str, dict[str, Any
 
 
 def _cost(value: object) -> dict[str, str]:
-    found = raw.usd(value)
+    found = untrusted.usd(value)
     return {"cost_usd": found, "cost_source": "client"} if found else {}
 
 

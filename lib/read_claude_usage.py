@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from tokenops import events, jsonl, limits, projects, raw, scan
+from tokenops import events, jsonl, projects, read_lines, untrusted, wire_limits
 
 SOURCE = "claude-code-usage-cache"
 CLIENT = "claude-code"
@@ -27,20 +27,22 @@ def claims(path: str, head: bytes) -> bool:
     return os.path.basename(path) == ".claude.json"
 
 
-def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The readings of the cache. Raises OSError, Bad."""
-    document = scan.document(path, cursor)
-    cache = raw.mapping(document.get("cachedUsageUtilization"))
+    document = read_lines.document(path, cursor)
+    cache = untrusted.mapping(document.get("cachedUsageUtilization"))
     fetched = cache.get("fetchedAtMs")
     if fetched is None:
         return
-    owner = raw.mapping(document.get("oauthAccount"))
-    name = raw.identity(owner.get("organizationUuid")) or raw.identity(cache.get("accountUuid") or owner.get("accountUuid"))
+    owner = untrusted.mapping(document.get("oauthAccount"))
+    name = untrusted.identity(owner.get("organizationUuid")) or untrusted.identity(
+        cache.get("accountUuid") or owner.get("accountUuid")
+    )
     about = {
         "client": CLIENT,
         "account": projects.hashed(name, places.salt) if name and places.salt else None,
-        "plan": raw.text(owner.get("organizationRateLimitTier"), 60) or None,
+        "plan": untrusted.text(owner.get("organizationRateLimitTier"), 60) or None,
     }
     places.at = path
-    observed = raw.moment(fetched, "cachedUsageUtilization.fetchedAtMs")
-    yield from limits.anthropic_usage(raw.mapping(cache.get("utilization")), SOURCE, observed, **about)
+    observed = untrusted.moment(fetched, "cachedUsageUtilization.fetchedAtMs")
+    yield from wire_limits.anthropic_usage(untrusted.mapping(cache.get("utilization")), SOURCE, observed, **about)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tokenops import events, jsonl, names, projects, scan, when
+from tokenops import events, jsonl, price_names, projects, read_lines, when
 
 SOURCE = "codex-jsonl"
 CLIENT = "codex"
@@ -34,7 +34,7 @@ def files(home: str) -> Iterator[str]:
     folders = ("sessions", "archived_sessions")
     inside = os.path.basename(os.path.normpath(home)) in folders
     for folder in ("",) if inside else folders:
-        for path in scan.walk(os.path.join(home, folder)):
+        for path in read_lines.walk(os.path.join(home, folder)):
             if path.endswith(".jsonl"):
                 yield path
 
@@ -302,10 +302,12 @@ def thread_of(path: str) -> Thread:
     return Thread(found[1] if found else os.path.basename(path).removesuffix(".jsonl"))
 
 
-def read(path: str, thread: Thread, cursor: scan.Cursor, buffer: bytearray, reject: Callable[[str, str], None]) -> None:
+def read(
+    path: str, thread: Thread, cursor: read_lines.Cursor, buffer: bytearray, reject: Callable[[str, str], None]
+) -> None:
     """Take in one rollout from the cursor on. Raises OSError."""
     with open(path, "rb", buffering=0) as file:
-        for number, line in scan.lines(file, wanted, cursor, buffer):
+        for number, line in read_lines.lines(file, wanted, cursor, buffer):
 
             def say(why: str, number: int = number) -> None:
                 reject(f"{path}:{number}", why)
@@ -418,7 +420,7 @@ def events_of(thread: Thread, rows: Iterable[tuple[Row, str]], places: projects.
         event: events.Event = {"v": events.VERSION, "ts": row.ts, "kind": "turn", "id": key}
         event["alias"] = events.alias_of(CLIENT, owner, row.counts)
         event |= attribution
-        provider = thread.provider or names.provider_of(row.model)
+        provider = thread.provider or price_names.provider_of(row.model)
         if provider:
             event["provider"] = provider
             if not thread.provider:
@@ -436,10 +438,10 @@ def events_of(thread: Thread, rows: Iterable[tuple[Row, str]], places: projects.
 def sightings(paths: Iterable[str], identity: str, places: projects.Places) -> Iterator[tuple[str, events.Event, str]]:
     """Place and event of each row that is a turn, and why it does not count ("" if it does). Raises OSError."""
     threads: list[tuple[str, Thread]] = []
-    buffer = bytearray(scan.BLOCK)
+    buffer = bytearray(read_lines.BLOCK)
     for path in paths:
         threads.append((path, thread_of(path)))
-        read(path, threads[-1][1], scan.Cursor(), buffer, lambda place, why: None)
+        read(path, threads[-1][1], read_lines.Cursor(), buffer, lambda place, why: None)
     path_of = {id(thread): path for path, thread in threads}
     for thread, rows in resolved(thread for _, thread in threads):
         for row, key, counted in rows:

@@ -11,12 +11,12 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tokenops import events, jsonl, projects, raw, read_codex, scan, when
+from tokenops import events, jsonl, projects, read_codex, read_lines, untrusted, when
 
 SOURCE = "codex-exec"
 CLIENT = "codex"
 
-WANTED = scan.having(b'"thread.started"', b'"turn.completed"', b'"token_count"', b'"session_configured"')
+WANTED = read_lines.having(b'"thread.started"', b'"turn.completed"', b'"token_count"', b'"session_configured"')
 _KINDS = (
     "thread.started",
     "turn.started",
@@ -35,9 +35,9 @@ _NAMES = (
 )
 
 
-def takes(line: raw.Raw) -> bool:
+def takes(line: untrusted.Raw) -> bool:
     """Whether an object is a line of such a stream."""
-    return line.get("type") in _KINDS or isinstance(raw.mapping(line.get("msg")).get("type"), str)
+    return line.get("type") in _KINDS or isinstance(untrusted.mapping(line.get("msg")).get("type"), str)
 
 
 def claims(path: str, head: bytes) -> bool:
@@ -48,14 +48,14 @@ def claims(path: str, head: bytes) -> bool:
 
 def files(folder: str) -> Iterator[str]:
     """The streams below a folder."""
-    yield from scan.claimed(folder, claims)
+    yield from read_lines.claimed(folder, claims)
 
 
-def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The threads' totals in a stream that was kept in a file, from the cursor on. Raises OSError."""
     written = when.stamp(os.stat(path).st_mtime_ns // 1_000_000)
     stream = Stream(places, reject, lambda: written, cursor.state)
-    for place, line in scan.values(path, cursor, WANTED, reject):
+    for place, line in read_lines.values(path, cursor, WANTED, reject):
         stream.state = cursor.state
         yield from stream.take(line, place)
 
@@ -74,7 +74,7 @@ class Stream:
         # thread, began, cwd, model, provider; used: its totals; name: of these totals
         self.state: dict[str, Any] = {} if state is None else state
 
-    def take(self, line: raw.Raw, place: str) -> Iterator[events.Event]:
+    def take(self, line: untrusted.Raw, place: str) -> Iterator[events.Event]:
         """The totals that a line states."""
         try:
             found = self._taken(line)
@@ -89,37 +89,37 @@ class Stream:
         """Nothing: each line said all it had to say."""
         return iter(())
 
-    def _taken(self, line: raw.Raw) -> events.Event | None:
-        message = raw.mapping(line.get("msg"))  # versions of 2025 wrapped each event
+    def _taken(self, line: untrusted.Raw) -> events.Event | None:
+        message = untrusted.mapping(line.get("msg"))  # versions of 2025 wrapped each event
         kind = message.get("type") or line.get("type")
         if kind in ("thread.started", "session_configured"):
             self._begin(message or line, self._ts(line))
         elif kind == "token_count":
             if "info" in message:
-                used = totals_of(raw.mapping(raw.mapping(message["info"]).get("total_token_usage")))
+                used = totals_of(untrusted.mapping(untrusted.mapping(message["info"]).get("total_token_usage")))
             else:  # until September 2025 one request's own counts
                 used = _added(self.state.get("used"), totals_of(message))
             return self._total(used, self._ts(line))
         elif kind == "turn.completed":
-            holders = (line, *(raw.mapping(line.get(key)) for key in ("data", "result", "response")))
+            holders = (line, *(untrusted.mapping(line.get(key)) for key in ("data", "result", "response")))
             usage = next((one["usage"] for one in holders if isinstance(one.get("usage"), dict)), None)
             if usage is not None:
                 return self._total(totals_of(usage), self._ts(line))
         return None
 
-    def _begin(self, line: raw.Raw, ts: str) -> None:
-        name = raw.identity(line.get("thread_id", line.get("session_id")))
+    def _begin(self, line: untrusted.Raw, ts: str) -> None:
+        name = untrusted.identity(line.get("thread_id", line.get("session_id")))
         if name and name == self.state.get("thread"):
             return  # resumed: the totals go on
         born = read_codex.uuid_ms(name)
         began = when.stamp(born) if born and born < 1 << 42 else ts
         self.state.clear()
-        self.state |= {"thread": name, "began": began, "cwd": raw.path(line.get("cwd"))}
-        self.state |= {"model": raw.text(line.get("model")), "provider": raw.text(line.get("model_provider_id"))}
+        self.state |= {"thread": name, "began": began, "cwd": untrusted.path(line.get("cwd"))}
+        self.state |= {"model": untrusted.text(line.get("model")), "provider": untrusted.text(line.get("model_provider_id"))}
 
-    def _ts(self, line: raw.Raw) -> str:
+    def _ts(self, line: untrusted.Raw) -> str:
         given = next((line[key] for key in ("timestamp", "created_at", "createdAt") if line.get(key) is not None), None)
-        return self.now() if given is None else raw.moment(given)
+        return self.now() if given is None else untrusted.moment(given)
 
     def _total(self, used: read_codex.Totals, ts: str) -> events.Event | None:
         """A thread's totals; those that began anew stand beside the ones before."""
@@ -134,7 +134,7 @@ class Stream:
         name = state.setdefault("name", thread or events.digest(*used))
         attribution = self.places.attribution(SOURCE, CLIENT, state.get("cwd", ""), "", thread)
         # No observed_at: of two readings of running totals the larger is the later.
-        return raw.aggregate(
+        return untrusted.aggregate(
             state.setdefault("began", ts),
             f"usage:{CLIENT}:{name}:{model or 'unknown'}",
             attribution,
@@ -144,9 +144,9 @@ class Stream:
         )
 
 
-def totals_of(usage: raw.Raw) -> read_codex.Totals:
+def totals_of(usage: untrusted.Raw) -> read_codex.Totals:
     """Input, cached, output, reasoning and written of a usage object. Raises Bad."""
-    sent, cached, output, reasoning, wrote = (raw.count(usage, *names) for names in _NAMES)
+    sent, cached, output, reasoning, wrote = (untrusted.count(usage, *names) for names in _NAMES)
     return sent, cached, output, reasoning, wrote
 
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from tokenops import copilot_otel, database, events, jsonl, projects, raw, scan, when
-from tokenops.copilot_otel import CLIENT, SOURCE, Stored
+from tokenops import events, jsonl, projects, read_copilot_otel, read_lines, read_sqlite, untrusted, when
+from tokenops.read_copilot_otel import CLIENT, SOURCE, Stored
 
 if TYPE_CHECKING:
     import sqlite3
@@ -31,7 +31,7 @@ _NEEDED = {"session_id", "input_tokens", "output_tokens", "created_at"}
 _TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 _USED = ("inputTokens", "outputTokens", "cacheReadTokens", "cacheWriteTokens", "reasoningTokens")
 _EVENTS = (b"session.start", b"session.resume", b"session.shutdown", b"assistant.message")
-_SOUGHT = scan.having(copilot_otel.WANTED, *(b'"%s"' % name for name in _EVENTS))
+_SOUGHT = read_lines.having(read_copilot_otel.WANTED, *(b'"%s"' % name for name in _EVENTS))
 _QUICK = 1 << 18
 _DAY_MS = 86_400_000
 _SIMPLE = re.compile(r"[\w-]{1,100}\Z")
@@ -54,7 +54,7 @@ def files(home: str) -> Iterator[str]:
         return
     yield from _sessions(state)
     whole = os.path.isfile(store) or os.path.isdir(state) or os.path.isdir(otel)
-    for path in scan.walk(otel if whole else home):
+    for path in read_lines.walk(otel if whole else home):
         if path.endswith(".jsonl"):
             yield path
 
@@ -75,9 +75,9 @@ def _sessions(state: str) -> Iterator[str]:
 
 def claims(path: str, head: bytes) -> bool:
     """Whether a file is the database, a session's events or telemetry."""
-    if database.is_one(path):
+    if read_sqlite.is_one(path):
         return os.path.basename(path) == _STORE or _CALLS.encode() in head
-    if copilot_otel.WANTED in head:
+    if read_copilot_otel.WANTED in head:
         return b"copilot" in head  # others export such telemetry too
     return b'"session.start"' in head or b'"session.shutdown"' in head
 
@@ -115,28 +115,28 @@ def wanted(line: bytearray, at: int, stop: int) -> bool:
     return _SOUGHT(line, at, stop)
 
 
-def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The turns and sums of one file from the cursor on. Raises OSError, Bad."""
-    if database.is_one(path):
+    if read_sqlite.is_one(path):
         yield from _rows(path, cursor, places, reject)
         return
     stored = _stored(_home_of(path))
-    for place, line in scan.records(path, cursor, wanted, reject):
+    for place, line in read_lines.records(path, cursor, wanted, reject):
         places.at = place
         try:
             if "attributes" in line:
-                yield from copilot_otel.turns(line, cursor, places, stored)
+                yield from read_copilot_otel.turns(line, cursor, places, stored)
             else:
                 yield from _sums(path, line, cursor.state, places)
         except events.Bad as error:
             reject(place, f"{error}; skipped")
 
 
-def _rows(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def _rows(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The calls that a database holds from the watermark on."""
-    with database.opened(path) as connection:
-        there = database.columns(connection, _CALLS)
-        if not there and database.columns(connection, "sessions"):
+    with read_sqlite.opened(path) as connection:
+        there = read_sqlite.columns(connection, _CALLS)
+        if not there and read_sqlite.columns(connection, "sessions"):
             return  # of a version that kept no counts here
         if not there >= _NEEDED:
             raise events.Bad(f"no session store of Copilot CLI: no table {_CALLS} with the columns we know; skipped")
@@ -161,26 +161,28 @@ def _rows(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl
         cursor.state = {"row": newest}
 
 
-def _call(row: raw.Raw, roots: Mapping[Any, str], seen: dict[str, int], places: projects.Places) -> events.Event | None:
+def _call(
+    row: untrusted.Raw, roots: Mapping[Any, str], seen: dict[str, int], places: projects.Places
+) -> events.Event | None:
     """The turn that a row is; none where nothing was used. Raises Bad."""
-    sent, answered, read, written, reasoning = (raw.count(row, name) for name in _TOKENS)
-    counts = copilot_otel.counts_of(sent, answered, read, written, reasoning)
+    sent, answered, read, written, reasoning = (untrusted.count(row, name) for name in _TOKENS)
+    counts = read_copilot_otel.counts_of(sent, answered, read, written, reasoning)
     if not counts:
         return None
-    session = raw.identity(row["session_id"])
-    name = raw.numbered(seen, copilot_otel.name_of(session, sent, answered))
-    begun, took = when.moment(raw.moment(row["created_at"], "created_at")), row.get("duration_ms")
+    session = untrusted.identity(row["session_id"])
+    name = untrusted.numbered(seen, read_copilot_otel.name_of(session, sent, answered))
+    begun, took = when.moment(untrusted.moment(row["created_at"], "created_at")), row.get("duration_ms")
     if isinstance(took, (int, float)) and 0 <= took < _DAY_MS:  # it is created when the answer has ended
         begun -= int(took)
     attribution = places.attribution(SOURCE, CLIENT, roots.get(row["session_id"], ""), "", session)
     if row.get("parent_tool_call_id") or row.get("initiator") == "sub-agent":
         attribution["sidechain"] = True
-    cost = raw.usd(copilot_otel.dollars(row.get("total_nano_aiu")))
-    return raw.turn(
+    cost = untrusted.usd(read_copilot_otel.dollars(row.get("total_nano_aiu")))
+    return untrusted.turn(
         when.stamp(begun),
         name,
         attribution,
-        raw.text(row.get("model")) or raw.text(row.get("copilot_usage_model")),
+        untrusted.text(row.get("model")) or untrusted.text(row.get("copilot_usage_model")),
         counts,
         "",
         session,
@@ -189,25 +191,27 @@ def _call(row: raw.Raw, roots: Mapping[Any, str], seen: dict[str, int], places: 
     )
 
 
-def _sums(path: str, line: raw.Raw, state: dict[str, Any], places: projects.Places) -> Iterator[events.Event]:
+def _sums(path: str, line: untrusted.Raw, state: dict[str, Any], places: projects.Places) -> Iterator[events.Event]:
     """What a session has used by now, where a line says so. `state` is the session's. Raises Bad."""
-    data = raw.mapping(line.get("data"))
+    data = untrusted.mapping(line.get("data"))
     match line.get("type"):
         case "session.start":
-            state.setdefault("session", raw.identity(data.get("sessionId")))
-            state.setdefault("root", raw.path(raw.mapping(data.get("context")).get("cwd")))
-            state.setdefault("start", raw.moment(data.get("startTime") or line.get("timestamp"), "startTime"))
+            state.setdefault("session", untrusted.identity(data.get("sessionId")))
+            state.setdefault("root", untrusted.path(untrusted.mapping(data.get("context")).get("cwd")))
+            state.setdefault("start", untrusted.moment(data.get("startTime") or line.get("timestamp"), "startTime"))
         case "session.resume":
             state["spoken"] = 0  # what a crash lost is in no later sum
         case "assistant.message":
-            state["spoken"] = state.get("spoken", 0) + raw.count(data, "outputTokens")
+            state["spoken"] = state.get("spoken", 0) + untrusted.count(data, "outputTokens")
         case "session.shutdown":
-            if _again(state.setdefault("shutdowns", []), raw.identity(line.get("id"))):
+            if _again(state.setdefault("shutdowns", []), untrusted.identity(line.get("id"))):
                 return
-            state.setdefault("start", raw.moment(data.get("sessionStartTime") or line.get("timestamp"), "sessionStartTime"))
+            state.setdefault(
+                "start", untrusted.moment(data.get("sessionStartTime") or line.get("timestamp"), "sessionStartTime")
+            )
             _add(state, _sums_in(data))
             yield from _aggregates(path, line, state, places)
-            if any("usage" not in raw.mapping(said) for said in raw.mapping(data.get("modelMetrics")).values()):
+            if any("usage" not in untrusted.mapping(said) for said in untrusted.mapping(data.get("modelMetrics")).values()):
                 raise events.Bad("modelMetrics without token counts")
 
 
@@ -221,15 +225,15 @@ def _again(seen: list[str], name: str) -> bool:
     return False
 
 
-def _sums_in(data: raw.Raw) -> Sums:
+def _sums_in(data: untrusted.Raw) -> Sums:
     """A shutdown's sums. Raises Bad."""
     found = {}
-    for model, value in raw.mapping(data.get("modelMetrics")).items():
-        said = raw.mapping(value)
-        usage = raw.mapping(said.get("usage"))
-        requests, nano = raw.count(raw.mapping(said.get("requests")), "count"), said.get("totalNanoAiu")
+    for model, value in untrusted.mapping(data.get("modelMetrics")).items():
+        said = untrusted.mapping(value)
+        usage = untrusted.mapping(said.get("usage"))
+        requests, nano = untrusted.count(untrusted.mapping(said.get("requests")), "count"), said.get("totalNanoAiu")
         billed = int(nano) if isinstance(nano, (int, float)) and 0 < nano < 1 << 62 else 0
-        found[raw.text(model)] = [requests, *(raw.count(usage, name) for name in _USED), billed]
+        found[untrusted.text(model)] = [requests, *(untrusted.count(usage, name) for name in _USED), billed]
     return found
 
 
@@ -253,19 +257,19 @@ def _plus(some: list[int] | None, more: list[int]) -> list[int]:
     return [a + b for a, b in zip(some or [0] * len(more), more, strict=True)]
 
 
-def _aggregates(path: str, line: raw.Raw, state: dict[str, Any], places: projects.Places) -> Iterator[events.Event]:
+def _aggregates(path: str, line: untrusted.Raw, state: dict[str, Any], places: projects.Places) -> Iterator[events.Event]:
     """All that a session has used, per model. Raises Bad."""
-    at = raw.moment(line.get("timestamp"))
+    at = untrusted.moment(line.get("timestamp"))
     above, name = os.path.split(path)
     session = state.get("session") or (os.path.basename(above) if name == "events.jsonl" else name.removesuffix(".jsonl"))
     attribution = places.attribution(SOURCE, CLIENT, state.get("root", ""), "", session)
     for model in {**state["base"], **state["last"]}:
         requests, *used, nano = _plus(state["base"].get(model), state["last"].get(model) or [0] * 7)
-        counts = copilot_otel.counts_of(*used)
+        counts = read_copilot_otel.counts_of(*used)
         if not counts:
             continue
-        cost = raw.usd(copilot_otel.dollars(nano))
-        yield raw.aggregate(
+        cost = untrusted.usd(read_copilot_otel.dollars(nano))
+        yield untrusted.aggregate(
             state["start"],
             f"usage:copilot-cli:{session}:{model}",
             attribution,
@@ -290,7 +294,7 @@ def _stored(home: str) -> Callable[[str], Stored]:
     def known() -> dict[str, Stored]:
         path = os.path.join(home, _STORE)
         try:
-            return _known(path, database.stamp(path))
+            return _known(path, read_sqlite.stamp(path))
         except (OSError, events.Bad):
             return {}
 
@@ -303,22 +307,22 @@ def _stored(home: str) -> Callable[[str], Stored]:
 
 
 @functools.lru_cache(4)
-def _known(path: str, stamp: database.Stamp) -> dict[str, Stored]:
+def _known(path: str, stamp: read_sqlite.Stamp) -> dict[str, Stored]:
     """The sessions of a database, asked once for all files of telemetry. Raises OSError, Bad."""
-    with database.opened(path) as connection:
+    with read_sqlite.opened(path) as connection:
         found = {session: Stored(None, root) for session, root in _roots(connection).items()}
         first = f'rowid IN (SELECT min(rowid) FROM "{_CALLS}" GROUP BY session_id)'
-        for row in database.select(connection, _CALLS, "session_id", "created_at", where=first):
-            since = when.moment(raw.moment(row["created_at"], "created_at"))
+        for row in read_sqlite.select(connection, _CALLS, "session_id", "created_at", where=first):
+            since = when.moment(untrusted.moment(row["created_at"], "created_at"))
             found[row["session_id"]] = found.get(row["session_id"], Stored())._replace(since=since)
         return found
 
 
 def _roots(connection: sqlite3.Connection) -> dict[Any, str]:
     """The directory that each session works in."""
-    if not database.columns(connection, "sessions"):
+    if not read_sqlite.columns(connection, "sessions"):
         return {}
-    return {row["id"]: raw.path(row["cwd"]) for row in database.select(connection, "sessions", "id", "cwd")}
+    return {row["id"]: untrusted.path(row["cwd"]) for row in read_sqlite.select(connection, "sessions", "id", "cwd")}
 
 
 def _begun_in(home: str, session: str) -> str:
@@ -330,4 +334,6 @@ def _begun_in(home: str, session: str) -> str:
             line = orjson.loads(file.readline(_QUICK))
     except (OSError, ValueError):
         return ""
-    return raw.path(raw.mapping(raw.mapping(raw.mapping(line).get("data")).get("context")).get("cwd"))
+    return untrusted.path(
+        untrusted.mapping(untrusted.mapping(untrusted.mapping(line).get("data")).get("context")).get("cwd")
+    )

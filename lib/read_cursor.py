@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from tokenops import events, jsonl, projects, raw, scan, when
+from tokenops import events, jsonl, projects, read_lines, untrusted, when
 
 SOURCE = "cursor-csv"
 CLIENT = "cursor"
@@ -58,7 +58,7 @@ def claims(path: str, head: bytes) -> bool:
     return b"input (w/o cache write)" in header and b"date" in header
 
 
-def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The turns of one export. Raises OSError, Bad."""
     with open(path, "rb") as file:
         data = file.read()
@@ -74,10 +74,10 @@ def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.
         except events.Bad as error:
             reject(place, f"{error}; skipped")
             continue
-        model = raw.text(row["model"])
-        name = raw.numbered(seen, events.digest(ts, model, counts))
+        model = untrusted.text(row["model"])
+        name = untrusted.numbered(seen, events.digest(ts, model, counts))
         places.at = place
-        yield raw.turn(ts, f"cursor:{name}", attribution, model, counts, "cursor", **cost_of(row))
+        yield untrusted.turn(ts, f"cursor:{name}", attribution, model, counts, "cursor", **cost_of(row))
 
 
 def rows(path: str, data: bytes, reject: jsonl.Reject) -> Iterator[tuple[str, Row]]:
@@ -137,7 +137,7 @@ def cost_of(row: Row) -> dict[str, str]:
     """The fields of a cost, where Cursor charged one. What a plan covers has a price there too, which nobody paid."""
     if row.get("kind", "").lower() not in _BILLED:
         return {}
-    cost = raw.usd(re.sub(r"[$,\s]", "", row["cost to you"] if "cost to you" in row else row.get("cost", "")))
+    cost = untrusted.usd(re.sub(r"[$,\s]", "", row["cost to you"] if "cost to you" in row else row.get("cost", "")))
     return {"cost_usd": cost, "cost_source": "reported"} if cost else {}
 
 
@@ -146,7 +146,7 @@ def time_of(cell: str) -> str:
     if _DATE.match(cell):
         cell += "T00:00:00Z"
     try:
-        return raw.moment(cell, "date")
+        return untrusted.moment(cell, "date")
     except events.Bad:
         for form in _LOCAL:
             try:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tokenops import events, jsonl, names, projects, raw, scan, when
+from tokenops import events, jsonl, price_names, projects, read_lines, untrusted, when
 
 SOURCE = "droid"
 CLIENT = "droid"
@@ -31,7 +31,7 @@ _UNDATED = "the session's start is not recorded: dated by the last change of its
 def files(home: str) -> Iterator[str]:
     """The sessions of a Factory home, or of its `sessions` directory."""
     nested = os.path.join(home, "sessions")
-    for path in scan.walk(nested if os.path.isdir(nested) else home):
+    for path in read_lines.walk(nested if os.path.isdir(nested) else home):
         if path.endswith(_ENDING):
             yield path
 
@@ -41,10 +41,10 @@ def claims(path: str, head: bytes) -> bool:
     return path.endswith(_ENDING) and (b'"tokenUsage"' in head or b'"providerLock"' in head)
 
 
-def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The total of one session. Raises OSError, Bad."""
     changed = when.stamp(max(os.stat(path).st_mtime_ns // 1_000_000, 0))
-    settings = scan.document(path, cursor)
+    settings = read_lines.document(path, cursor)
     session = os.path.basename(path).removesuffix(_ENDING)
     usage = usage_of(settings)
     counts = counts_of(usage)
@@ -58,7 +58,7 @@ def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.
     if is_subagent(settings):
         attribution["sidechain"] = True
     places.at = path
-    yield raw.aggregate(
+    yield untrusted.aggregate(
         began or changed,
         f"usage:droid:{session}",
         attribution,
@@ -71,24 +71,24 @@ def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.
     )
 
 
-def usage_of(settings: raw.Raw) -> raw.Raw:
+def usage_of(settings: untrusted.Raw) -> untrusted.Raw:
     """The session's own sum. Raises Bad where only the sum with its subagents is given."""
     if type(settings.get("tokenUsage")) is dict or type(settings.get("inclusiveTokenUsage")) is not dict:
-        return raw.mapping(settings.get("tokenUsage"))
-    if raw.mapping(settings.get("childInclusiveTokenUsageBySessionId")):
+        return untrusted.mapping(settings.get("tokenUsage"))
+    if untrusted.mapping(settings.get("childInclusiveTokenUsageBySessionId")):
         raise events.Bad("only the sum with its subagents is given, and they are counted themselves; skipped")
-    return raw.mapping(settings["inclusiveTokenUsage"])
+    return untrusted.mapping(settings["inclusiveTokenUsage"])
 
 
-def counts_of(usage: raw.Raw) -> dict[str, int]:
+def counts_of(usage: untrusted.Raw) -> dict[str, int]:
     """The record's disjoint counts. Raises Bad.
 
     A total says what stands inside what. Without one, cached input stands beside the input, and thinking inside the
     output, as the vendors' own counts have it, unless there is more thinking than output.
     """
-    sent, output, thinking = (raw.count(usage, name) for name in ("inputTokens", "outputTokens", "thinkingTokens"))
-    written, read = raw.count(usage, "cacheCreationTokens"), raw.count(usage, "cacheReadTokens")
-    total = raw.count(usage, "totalTokens")
+    sent, output, thinking = (untrusted.count(usage, name) for name in ("inputTokens", "outputTokens", "thinkingTokens"))
+    written, read = untrusted.count(usage, "cacheCreationTokens"), untrusted.count(usage, "cacheReadTokens")
+    total = untrusted.count(usage, "totalTokens")
     if not any((sent, output, thinking, written, read)):
         if total:
             raise events.Bad("only a total is given; unknown which part is input")
@@ -109,23 +109,23 @@ def counts_of(usage: raw.Raw) -> dict[str, int]:
     return {name: count for name, count in found.items() if count}
 
 
-def unsure(usage: raw.Raw, counts: raw.Raw) -> dict[str, str]:
+def unsure(usage: untrusted.Raw, counts: untrusted.Raw) -> dict[str, str]:
     """What to say of counts that do not add up to the total beside them."""
-    total = raw.count(usage, "totalTokens")
+    total = untrusted.count(usage, "totalTokens")
     if not total or events.token_sum(dict(counts)) == total:
         return {}
     return {"usage": "partial", "usage_reason": "the counts do not add up to the total beside them"}
 
 
-def is_subagent(settings: raw.Raw) -> bool:
+def is_subagent(settings: untrusted.Raw) -> bool:
     """Whether another session called this one."""
-    tags = (raw.mapping(tag) for tag in raw.items(settings.get("tags")))
-    return any(raw.mapping(tag.get("metadata")).get("callingSessionId") for tag in tags)
+    tags = (untrusted.mapping(tag) for tag in untrusted.items(settings.get("tags")))
+    return any(untrusted.mapping(tag.get("metadata")).get("callingSessionId") for tag in tags)
 
 
 def model_of(value: object) -> str:
     """A model's name without what Droid puts around the name of a user's own."""
-    name = raw.text(value).strip()
+    name = untrusted.text(value).strip()
     if not name.startswith("custom:"):
         return name
     return re.sub(r"\s+", "-", _SLOT.sub("", name.removeprefix("custom:")).strip()).lower()
@@ -143,7 +143,7 @@ def transcript(path: str) -> Transcript:
     root = began = ""
     for line in itertools.islice(beginning(path), 500):
         for record in jsonl.parsed(line, lambda why: None):
-            root = root or raw.path(record.get("cwd"))
+            root = root or untrusted.path(record.get("cwd"))
             began = began or _moment(record.get("timestamp"))
         if root and began:
             break
@@ -160,11 +160,11 @@ def beginning(path: str) -> Iterator[bytes]:
 def model_in(head: bytes) -> str:
     """The model that the client's own instructions name. Only names of known families: a prompt may say "Model:" too."""
     found = (match[1].decode() for match in _MODEL.finditer(head))
-    return next((name for name in found if names.provider_of(name)), "")
+    return next((name for name in found if price_names.provider_of(name)), "")
 
 
 def _moment(value: Any) -> str:
     try:
-        return raw.moment(value)
+        return untrusted.moment(value)
     except events.Bad:
         return ""

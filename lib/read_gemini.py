@@ -13,18 +13,18 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tokenops import events, jsonl, projects, raw, scan
+from tokenops import events, jsonl, projects, read_lines, untrusted
 
 SOURCE = "gemini-cli"
 CLIENT = "gemini-cli"
 
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
-_WANTED = scan.having(b'"tokens"', b'"sessionId"')
+_WANTED = read_lines.having(b'"tokens"', b'"sessionId"')
 
 
 def files(home: str) -> Iterator[str]:
     """The chats of a Gemini home."""
-    for path in scan.walk(os.path.join(home, "tmp")):
+    for path in read_lines.walk(os.path.join(home, "tmp")):
         folder, name = os.path.split(path)
         if os.path.basename(folder) == "chats" and name.endswith((".json", ".jsonl")):
             yield path
@@ -37,7 +37,7 @@ def claims(path: str, head: bytes) -> bool:
 
 def hints(home: str) -> Iterator[str]:
     """What the user should know of files that hold no counts."""
-    prompts = [path for path in scan.walk(os.path.join(home, "tmp")) if os.path.basename(path) == "logs.json"]
+    prompts = [path for path in read_lines.walk(os.path.join(home, "tmp")) if os.path.basename(path) == "logs.json"]
     if prompts and not next(files(home), None):
         yield (
             f"{prompts[0]}: a log of prompts, which holds no token counts, and no chats lie beside it; update Gemini CLI "
@@ -45,22 +45,22 @@ def hints(home: str) -> Iterator[str]:
         )
 
 
-def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The turns of one chat. Raises OSError, Bad."""
     chat = Chat(path, places)
     if path.endswith(".jsonl"):
         chat.named(cursor.state)
-        for place, line in scan.records(path, cursor, _WANTED, reject):
+        for place, line in read_lines.records(path, cursor, _WANTED, reject):
             if "sessionId" in line and "id" not in line:
                 chat.named(line)
-                cursor.state = {key: line[key] for key in ("sessionId", "projectHash") if raw.identity(line.get(key))}
+                cursor.state = {key: line[key] for key in ("sessionId", "projectHash") if untrusted.identity(line.get(key))}
             else:
                 yield from chat.turns(line, place, reject)
     else:
-        document = scan.document(path, cursor)
+        document = read_lines.document(path, cursor)
         chat.named(document)
-        for number, message in enumerate(raw.items(document.get("messages"))):
-            yield from chat.turns(raw.mapping(message), f"{path}:messages[{number}]", reject)
+        for number, message in enumerate(untrusted.items(document.get("messages"))):
+            yield from chat.turns(untrusted.mapping(message), f"{path}:messages[{number}]", reject)
 
 
 class Chat:
@@ -74,11 +74,11 @@ class Chat:
         folder = os.path.basename(above)
         self.folder = folder[:12] if _HASH.match(folder) else folder
 
-    def named(self, head: raw.Raw) -> None:
+    def named(self, head: untrusted.Raw) -> None:
         """Take in what a chat says of itself."""
-        self.session = raw.identity(head.get("sessionId")) or self.session
+        self.session = untrusted.identity(head.get("sessionId")) or self.session
 
-    def turns(self, message: raw.Raw, place: str, reject: jsonl.Reject) -> Iterator[events.Event]:
+    def turns(self, message: untrusted.Raw, place: str, reject: jsonl.Reject) -> Iterator[events.Event]:
         """The turn that a message is, if it is one."""
         if type(message.get("tokens")) is not dict:
             return
@@ -86,17 +86,17 @@ class Chat:
             counts = counts_of(message["tokens"])
             if not counts:
                 return
-            ts = raw.moment(message.get("timestamp"))
+            ts = untrusted.moment(message.get("timestamp"))
         except events.Bad as error:
             reject(place, f"{error}; skipped")
             return
-        name = raw.identity(message.get("id")) or events.digest(ts, message.get("model"), counts)
+        name = untrusted.identity(message.get("id")) or events.digest(ts, message.get("model"), counts)
         self.places.at = place
-        yield raw.turn(
+        yield untrusted.turn(
             ts,
             f"gemini:{self.session}:{name}",
             self.places.attribution(SOURCE, CLIENT, self.root, self.folder, self.session),
-            raw.text(message.get("model")),
+            untrusted.text(message.get("model")),
             counts,
             "gemini",
             self.session,
@@ -111,7 +111,7 @@ def root_of(folder: str) -> str:
     """
     try:
         with open(os.path.join(folder, ".project_root"), encoding="utf-8") as file:
-            if root := raw.path(file.read(5000).strip()):
+            if root := untrusted.path(file.read(5000).strip()):
                 return root
     except (OSError, UnicodeDecodeError):
         pass
@@ -122,22 +122,22 @@ def root_of(folder: str) -> str:
     known: list[str] = []
     for register in ("projects.json", "trustedFolders.json"):
         try:
-            said = scan.document(os.path.join(home, register), scan.Cursor())
+            said = read_lines.document(os.path.join(home, register), read_lines.Cursor())
         except (OSError, events.Bad):
             continue
-        known += raw.mapping(said.get("projects", said))
+        known += untrusted.mapping(said.get("projects", said))
     return next((path for path in known if hashlib.sha256(path.encode(errors="replace")).hexdigest() == name), "")
 
 
-def counts_of(tokens: raw.Raw) -> dict[str, Any]:
+def counts_of(tokens: untrusted.Raw) -> dict[str, Any]:
     """The record's disjoint counts. Raises Bad.
 
     The API's prompt count includes what came from the cache; `total` tells a version that wrote them apart. Thoughts
     stand beside the output. Tool-use prompts are billed as input.
     """
-    sent, cached = raw.count(tokens, "input"), raw.count(tokens, "cached")
-    output, thoughts, tool = (raw.count(tokens, name) for name in ("output", "thoughts", "tool"))
-    total = raw.count(tokens, "total")
+    sent, cached = untrusted.count(tokens, "input"), untrusted.count(tokens, "cached")
+    output, thoughts, tool = (untrusted.count(tokens, name) for name in ("output", "thoughts", "tool"))
+    total = untrusted.count(tokens, "total")
     if not any((sent, cached, output, thoughts, tool)) and total:
         raise events.Bad("only a total is given; unknown which part is input")
     apart = cached > sent or (total == sent + cached + output + thoughts + tool and cached > 0)

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tokenops import database, events, jsonl, names, projects, raw, scan
+from tokenops import events, jsonl, price_names, projects, read_lines, read_sqlite, untrusted
 
 if TYPE_CHECKING:
     import sqlite3
@@ -60,30 +60,30 @@ def claims(path: str, head: bytes) -> bool:
     return named and head.startswith(b"SQLite format 3\0")
 
 
-def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The turns and totals that are new in a database. Raises OSError, Bad."""
-    with database.opened(path) as connection:
-        columns = database.columns(connection, "sessions")
+    with read_sqlite.opened(path) as connection:
+        columns = read_sqlite.columns(connection, "sessions")
         if not {"id", "created_at"} <= columns or "total_tokens" not in columns:
             raise events.Bad("no goose database: it has no table of sessions with token counts; skipped")
         since = _resumed(connection, cursor, "updated_at" in columns)
         where = 'datetime("updated_at") IS NULL OR datetime("updated_at") >= ?' if since[0] else "1"
         complete = _complete(connection)
-        for found in database.select(
+        for found in read_sqlite.select(
             connection, "sessions", *_SESSION, where=where, given=(since[0],) if since[0] else ()
         ).fetchall():
             row = dict(found)
-            place = f"{path}:{raw.identity(row['id']) or 'a session'}"
+            place = f"{path}:{untrusted.identity(row['id']) or 'a session'}"
             try:
                 session = _Session(row, places)
             except events.Bad as error:
                 reject(place, f"{error}; skipped")
                 continue
-            if raw.text(row["provider_name"]) in _DRIVEN:
+            if untrusted.text(row["provider_name"]) in _DRIVEN:
                 continue
             if _spent(row) <= complete.get(row["id"], -1):
                 given = (row["id"], since[1])
-                requests = database.select(
+                requests = read_sqlite.select(
                     connection, "usage_ledger", *_REQUEST, where="session_id = ? AND id > ? ORDER BY id", given=given
                 )
                 yield from session.turns(map(dict, requests), place, reject)
@@ -91,13 +91,13 @@ def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.
                 yield from session.total(place, reject)
 
 
-def _resumed(connection: sqlite3.Connection, cursor: scan.Cursor, dated: bool) -> tuple[str, int]:
+def _resumed(connection: sqlite3.Connection, cursor: read_lines.Cursor, dated: bool) -> tuple[str, int]:
     """From what time of change and after which request to read; the cursor is moved to the latest there are."""
     time, request = cursor.state.get("updated", ""), cursor.state.get("request", 0)
     latest = connection.execute("SELECT MAX(datetime(updated_at)) FROM sessions").fetchone()[0] if dated else None
-    kept = {"id", "session_id"} <= database.columns(connection, "usage_ledger")
+    kept = {"id", "session_id"} <= read_sqlite.columns(connection, "usage_ledger")
     last = connection.execute("SELECT MAX(id) FROM usage_ledger").fetchone()[0] if kept else 0
-    cursor.state = {"updated": raw.text(latest), "request": last if type(last) is int else 0}
+    cursor.state = {"updated": untrusted.text(latest), "request": last if type(last) is int else 0}
     if time > cursor.state["updated"] or request > cursor.state["request"]:
         return "", 0  # not the database that it was
     return time, request
@@ -108,7 +108,7 @@ def _complete(connection: sqlite3.Connection) -> dict[Any, float]:
 
     `carried_forward` stands for the requests that were made before there was a ledger.
     """
-    columns = database.columns(connection, "usage_ledger")
+    columns = read_sqlite.columns(connection, "usage_ledger")
     if not {"id", "session_id", "input_tokens", "output_tokens", "total_tokens", "cost_source"} <= columns:
         return {}
     spent = "TOTAL(COALESCE(total_tokens, COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0)))"
@@ -117,7 +117,7 @@ def _complete(connection: sqlite3.Connection) -> dict[Any, float]:
     return {session: total for session, total, before in rows if not before}
 
 
-def _spent(row: raw.Raw) -> float:
+def _spent(row: untrusted.Raw) -> float:
     """A session's sum, for comparing; it may be damaged."""
     total = row["accumulated_total_tokens"]
     return total if type(total) in (int, float) else 0
@@ -126,37 +126,37 @@ def _spent(row: raw.Raw) -> float:
 class _Session:
     """One session, and how its rows become records."""
 
-    def __init__(self, row: raw.Raw, places: projects.Places) -> None:
+    def __init__(self, row: untrusted.Raw, places: projects.Places) -> None:
         self.row, self.places = row, places
-        self.name = raw.identity(row["id"])
+        self.name = untrusted.identity(row["id"])
         if not self.name:
             raise events.Bad("a session without a name")
-        self.began = raw.moment(row["created_at"], "created_at")
+        self.began = untrusted.moment(row["created_at"], "created_at")
         # A session's name is its date and a counter of its database: the second of its start tells it from others.
         self.key = f"{self.name}@{self.began[:19]}"
-        self.provider = raw.text(row["provider_name"])
-        self.attribution = places.attribution(SOURCE, CLIENT, raw.path(row["working_dir"]), "", self.name)
+        self.provider = untrusted.text(row["provider_name"])
+        self.attribution = places.attribution(SOURCE, CLIENT, untrusted.path(row["working_dir"]), "", self.name)
         if row["session_type"] == "sub_agent":
             self.attribution["sidechain"] = True
 
-    def turns(self, requests: Iterator[raw.Raw], place: str, reject: jsonl.Reject) -> Iterator[events.Event]:
+    def turns(self, requests: Iterator[untrusted.Raw], place: str, reject: jsonl.Reject) -> Iterator[events.Event]:
         """Its requests."""
         for request in requests:
-            at = f"{place}:usage_ledger:{raw.identity(request['id'])}"
+            at = f"{place}:usage_ledger:{untrusted.identity(request['id'])}"
             try:
-                model = raw.text(request["model"])
+                model = untrusted.text(request["model"])
                 found = counts_of(request, "", model)
                 if not found.counts:
                     continue
-                ts = raw.moment(request["created_timestamp"], "created_timestamp")
+                ts = untrusted.moment(request["created_timestamp"], "created_timestamp")
             except events.Bad as error:
                 reject(at, f"{error}; skipped")
                 continue
             vendor = request["cost_source"] == "provider_reported"
             self.places.at = at
-            yield raw.turn(
+            yield untrusted.turn(
                 ts,
-                f"goose:{self.key}:{raw.identity(request['id'])}",
+                f"goose:{self.key}:{untrusted.identity(request['id'])}",
                 self.attribution,
                 model,
                 found.counts,
@@ -173,7 +173,7 @@ class _Session:
         prefix = _ACCUMULATED if any(row[f"{_ACCUMULATED}{kind}_tokens"] for kind in _KINDS[:3]) else _LAST
         try:
             found = counts_of(row, prefix, model)
-            changed = raw.moment(row["updated_at"], "updated_at") if row["updated_at"] is not None else self.began
+            changed = untrusted.moment(row["updated_at"], "updated_at") if row["updated_at"] is not None else self.began
         except events.Bad as error:
             reject(place, f"{error}; skipped")
             return
@@ -184,7 +184,7 @@ class _Session:
         elif row["accumulated_cache_read_tokens"] is None and row["accumulated_cache_write_tokens"] is None:
             found = found._replace(unsure=found.unsure or "cached input is not told apart from other input")
         self.places.at = place
-        yield raw.aggregate(
+        yield untrusted.aggregate(
             self.began,
             f"usage:goose:{self.key}",
             self.attribution,
@@ -198,7 +198,7 @@ class _Session:
 
 
 def _cost(amount: object, source: str) -> dict[str, str]:
-    cost = raw.usd(amount)
+    cost = untrusted.usd(amount)
     return {"cost_usd": cost, "cost_source": source} if cost else {}
 
 
@@ -207,12 +207,12 @@ def model_of(config: object) -> str:
     if type(config) is not str:
         return ""
     found, _ = jsonl.objects(config.encode(errors="replace"))
-    return raw.text(found[0].get("model_name")) if found else ""
+    return untrusted.text(found[0].get("model_name")) if found else ""
 
 
-def counts_of(row: raw.Raw, prefix: str, model: str) -> Counts:
+def counts_of(row: untrusted.Raw, prefix: str, model: str) -> Counts:
     """The record's disjoint counts. Raises Bad."""
-    sent, output, total, read, written = (raw.count(row, f"{prefix}{kind}_tokens") for kind in _KINDS)
+    sent, output, total, read, written = (untrusted.count(row, f"{prefix}{kind}_tokens") for kind in _KINDS)
     if not sent and not output:
         if total:
             raise events.Bad("only a total is given; unknown which part is input")
@@ -222,7 +222,7 @@ def counts_of(row: raw.Raw, prefix: str, model: str) -> Counts:
         rest -= kept  # cached input beside the rest
     else:
         sent -= kept
-    if rest > 0 and names.provider_of(model) == "gemini":
+    if rest > 0 and price_names.provider_of(model) == "gemini":
         thoughts = rest
     elif rest > 0:
         unsure = "a part of the reported total is neither input nor output"

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tokenops import database, events, jsonl, projects, raw, scan
+from tokenops import events, jsonl, projects, read_lines, read_sqlite, untrusted
 
 if TYPE_CHECKING:
     import sqlite3
@@ -64,14 +64,14 @@ def claims(path: str, head: bytes) -> bool:
     return named and head.startswith(b"SQLite format 3\0")
 
 
-def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The totals of the sessions that changed. Raises OSError, Bad."""
-    with database.opened(path) as connection:
-        if not {"id", "started_at", "input_tokens", "output_tokens"} <= database.columns(connection, "sessions"):
+    with read_sqlite.opened(path) as connection:
+        if not {"id", "started_at", "input_tokens", "output_tokens"} <= read_sqlite.columns(connection, "sessions"):
             raise events.Bad("no Hermes Agent database: it has no table of sessions with token counts; skipped")
         where, given = _changed(connection, cursor)
-        for row in database.select(connection, "sessions", *_SESSION, where=where, given=given).fetchall():
-            place = f"{path}:{raw.identity(row['id']) or 'a session'}"
+        for row in read_sqlite.select(connection, "sessions", *_SESSION, where=where, given=given).fetchall():
+            place = f"{path}:{untrusted.identity(row['id']) or 'a session'}"
             try:
                 found = list(totals(dict(row), _shares(connection, row["id"]), places))
             except events.Bad as error:
@@ -81,11 +81,11 @@ def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.
             yield from found
 
 
-def _changed(connection: sqlite3.Connection, cursor: scan.Cursor) -> tuple[str, tuple[Any, ...]]:
+def _changed(connection: sqlite3.Connection, cursor: read_lines.Cursor) -> tuple[str, tuple[Any, ...]]:
     """Which sessions to read; the cursor is moved to the latest change there is."""
-    there = database.columns(connection, "sessions")
+    there = read_sqlite.columns(connection, "sessions")
     times = [name for name in ("last_activity_at", "ended_at") if name in there]
-    shared = {"session_id", "last_seen"} <= database.columns(connection, "session_model_usage")
+    shared = {"session_id", "last_seen"} <= read_sqlite.columns(connection, "session_model_usage")
     latest = [_latest(connection, "sessions", name) for name in (*times, "started_at")]
     if shared:
         latest.append(_latest(connection, "session_model_usage", "last_seen"))
@@ -105,25 +105,27 @@ def _latest(connection: sqlite3.Connection, table: str, column: str) -> float:
     return float(connection.execute(query).fetchone()[0] or 0)
 
 
-def _shares(connection: sqlite3.Connection, session: object) -> list[raw.Raw]:
+def _shares(connection: sqlite3.Connection, session: object) -> list[untrusted.Raw]:
     """What each model took of a session, in order of time; none where the database does not say."""
-    if not {"session_id", "model", "first_seen"} <= database.columns(connection, "session_model_usage"):
+    if not {"session_id", "model", "first_seen"} <= read_sqlite.columns(connection, "session_model_usage"):
         return []
     where = "session_id = ? ORDER BY first_seen, model, billing_provider"
-    return [dict(row) for row in database.select(connection, "session_model_usage", *_SHARE, where=where, given=(session,))]
+    return [
+        dict(row) for row in read_sqlite.select(connection, "session_model_usage", *_SHARE, where=where, given=(session,))
+    ]
 
 
-def totals(session: raw.Raw, rows: list[raw.Raw], places: projects.Places) -> Iterator[events.Event]:
+def totals(session: untrusted.Raw, rows: list[untrusted.Raw], places: projects.Places) -> Iterator[events.Event]:
     """The totals of one session. Raises Bad.
 
     The first has no model in its identity: a session that does not say what each model took is one record, whatever
     model it goes on with.
     """
-    name = raw.identity(session["id"])
+    name = untrusted.identity(session["id"])
     if not name:
         raise events.Bad("a session without a name")
-    began = raw.moment(session["started_at"], "started_at")
-    root = raw.path(session["cwd"]) or raw.path(session["git_repo_root"])
+    began = untrusted.moment(session["started_at"], "started_at")
+    root = untrusted.path(session["cwd"]) or untrusted.path(session["git_repo_root"])
     attribution = places.attribution(SOURCE, CLIENT, root, "", name)
     if is_subagent(session):
         attribution["sidechain"] = True
@@ -133,7 +135,7 @@ def totals(session: raw.Raw, rows: list[raw.Raw], places: projects.Places) -> It
         counts = counts_of(share)
         ending = f":{route.model}@{route.provider}" + (f"+{route.task}" if route.task else "") if number else ""
         if counts.keys() - {"turns"}:
-            yield raw.aggregate(
+            yield untrusted.aggregate(
                 began,
                 f"usage:hermes:{name}{ending}",
                 attribution,
@@ -145,14 +147,14 @@ def totals(session: raw.Raw, rows: list[raw.Raw], places: projects.Places) -> It
             )
 
 
-def shares_of(session: raw.Raw, rows: list[raw.Raw]) -> dict[Route, Share]:
+def shares_of(session: untrusted.Raw, rows: list[untrusted.Raw]) -> dict[Route, Share]:
     """What each route took, the conversation's first one before all others. Raises Bad.
 
     The session's sums may be ahead of its routes': what those leave over is the first one's.
     """
     whole, found = _share(session), dict[Route, Share]()
     for row in rows:
-        task = raw.text(row["task"])
+        task = untrusted.text(row["task"])
         route, share = _route(row)._replace(task="" if task in _IN_SUMS else task), _share(row)
         known = found.get(route)
         found[route] = {key: known[key] + share[key] for key in share} if known else share
@@ -163,12 +165,14 @@ def shares_of(session: raw.Raw, rows: list[raw.Raw]) -> dict[Route, Share]:
     return {first: rest, **found}
 
 
-def _route(row: raw.Raw) -> Route:
-    return Route(raw.text(row["model"]), raw.text(row["billing_provider"]))
+def _route(row: untrusted.Raw) -> Route:
+    return Route(untrusted.text(row["model"]), untrusted.text(row["billing_provider"]))
 
 
-def _share(row: raw.Raw) -> Share:
-    return {name: raw.count(row, name) for name in _COUNTS} | {name: Decimal(raw.usd(row[name]) or 0) for name in _COSTS}
+def _share(row: untrusted.Raw) -> Share:
+    return {name: untrusted.count(row, name) for name in _COUNTS} | {
+        name: Decimal(untrusted.usd(row[name]) or 0) for name in _COSTS
+    }
 
 
 def counts_of(share: Share) -> dict[str, int]:
@@ -188,12 +192,12 @@ def counts_of(share: Share) -> dict[str, int]:
 def cost_of(share: Share) -> dict[str, str]:
     """The fields of a cost: the vendor's if there is one, else the client's own estimate."""
     for name, source in zip(_COSTS, ("reported", "client"), strict=True):
-        if cost := raw.usd(share[name]):
+        if cost := untrusted.usd(share[name]):
             return {"cost_usd": cost, "cost_source": source}
     return {}
 
 
-def is_subagent(session: raw.Raw) -> bool:
+def is_subagent(session: untrusted.Raw) -> bool:
     """Whether another session called this one."""
     config = session["model_config"]
     if session["source"] == "subagent":
@@ -206,6 +210,6 @@ def is_subagent(session: raw.Raw) -> bool:
 
 def _moment(value: object) -> str:
     try:
-        return raw.moment(value)
+        return untrusted.moment(value)
     except events.Bad:
         return ""

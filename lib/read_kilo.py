@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from tokenops import database, events, jsonl, projects, raw, read_opencode, scan
+from tokenops import events, jsonl, projects, read_lines, read_opencode, read_sqlite, untrusted
 
 SOURCE = "kilo"
 CLIENT = "kilo"
@@ -34,26 +34,26 @@ _WHOLE_SINCE = "2025-11-12T00:00:00.000Z"
 def files(home: str) -> Iterator[str]:
     """The databases and the tasks of a data directory."""
     yield from read_opencode.databases(home, "kilo")
-    for path in scan.walk(os.path.join(home, "tasks")):
+    for path in read_lines.walk(os.path.join(home, "tasks")):
         if os.path.basename(path) == _TASK:
             yield path
 
 
 def claims(path: str, head: bytes) -> bool:
     """Whether a file is one of Kilo's databases or tasks."""
-    if database.is_one(path):
+    if read_sqlite.is_one(path):
         return os.path.basename(path).startswith("kilo") and head.startswith(b"SQLite format 3\0")
     return os.path.basename(path) == _TASK and head.lstrip().startswith(b"[")
 
 
-def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The turns of a database from the cursor on, or those of one task. Raises OSError, Bad."""
-    if database.is_one(path):
+    if read_sqlite.is_one(path):
         return read_opencode.rows(path, cursor, places, reject, PRODUCT)
     return _task(path, cursor, places, reject)
 
 
-def _task(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def _task(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The turns of one task. Raises OSError, Bad."""
     folder = os.path.dirname(path)
     sent = Sent(os.path.join(folder, _SENT))  # first: what it keeps is small, and both files are large
@@ -61,14 +61,14 @@ def _task(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl
         said = _array(path, cursor)
     except events.Bad as error:
         raise events.Bad(f"{error}; skipped") from None
-    session = raw.identity(os.path.basename(folder))
+    session = untrusted.identity(os.path.basename(folder))
     for number, message in enumerate(said):
-        if raw.mapping(message).get("say") != "api_req_started":
+        if untrusted.mapping(message).get("say") != "api_req_started":
             continue
         place = f"{path}:[{number}]"
         try:
             request = _object(message.get("text"))
-            ts = raw.moment(message.get("ts"), "ts")
+            ts = untrusted.moment(message.get("ts"), "ts")
             counts = counts_of(request, ts)
         except events.Bad as error:
             reject(place, f"{error}; skipped")
@@ -76,10 +76,10 @@ def _task(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl
         if not counts:  # not yet answered, or never
             continue
         places.at = place
-        cost = raw.usd(request.get("cost"))
+        cost = untrusted.usd(request.get("cost"))
         # What a request sent is known from its first count on, and is the same in a copy of the task.
-        asked = (raw.count(request, name) for name in ("tokensIn", "cacheReads", "cacheWrites"))
-        yield raw.turn(
+        asked = (untrusted.count(request, name) for name in ("tokensIn", "cacheReads", "cacheWrites"))
+        yield untrusted.turn(
             ts,
             f"{CLIENT}:{events.digest(ts, *asked)}",
             places.attribution(SOURCE, CLIENT, sent.directory, "", session),
@@ -92,13 +92,13 @@ def _task(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl
         )
 
 
-def counts_of(request: raw.Raw, ts: str) -> dict[str, int]:
+def counts_of(request: untrusted.Raw, ts: str) -> dict[str, int]:
     """The record's disjoint counts. Raises Bad.
 
     What came from the cache is part of the input since 4.119; before that, not where Anthropic's protocol was spoken.
     """
-    sent, output = raw.count(request, "tokensIn"), raw.count(request, "tokensOut")
-    written, read_ = raw.count(request, "cacheWrites"), raw.count(request, "cacheReads")
+    sent, output = untrusted.count(request, "tokensIn"), untrusted.count(request, "tokensOut")
+    written, read_ = untrusted.count(request, "cacheWrites"), untrusted.count(request, "cacheReads")
     apart = sent < written + read_ or (request.get("apiProtocol") == "anthropic" and ts < _WHOLE_SINCE)
     found = {
         "input_tokens": sent if apart else sent - written - read_,
@@ -116,22 +116,22 @@ class Sent:
         self.directory = ""
         self.models: list[tuple[float, str]] = []
         try:
-            said = _array(path, scan.Cursor())
+            said = _array(path, read_lines.Cursor())
         except (OSError, events.Bad):
             return
-        for entry in map(raw.mapping, said):
+        for entry in map(untrusted.mapping, said):
             if entry.get("role") == "user":
                 self._take(entry)
         self.models.sort()
 
-    def _take(self, entry: raw.Raw) -> None:
+    def _take(self, entry: untrusted.Raw) -> None:
         content = entry.get("content")
-        for block in [{"text": content}] if isinstance(content, str) else map(raw.mapping, raw.items(content)):
+        for block in [{"text": content}] if isinstance(content, str) else map(untrusted.mapping, untrusted.items(content)):
             text = block.get("text")
             if not isinstance(text, str):
                 continue
             if not self.directory and (found := _DIRECTORY.search(text)):
-                self.directory = raw.path(found[1])
+                self.directory = untrusted.path(found[1])
             if (models := _MODEL.findall(text)) and type(entry.get("ts")) in (int, float):
                 self.models.append((entry["ts"], models[-1]))
 
@@ -143,7 +143,7 @@ class Sent:
         return self.models[min(at, len(self.models) - 1)][1]
 
 
-def _array(path: str, cursor: scan.Cursor) -> list[Any]:
+def _array(path: str, cursor: read_lines.Cursor) -> list[Any]:
     """The array in a file that its client rewrites as a whole. Raises OSError, Bad."""
     with open(path, "rb") as file:
         data = file.read()
@@ -154,9 +154,9 @@ def _array(path: str, cursor: scan.Cursor) -> list[Any]:
     return value
 
 
-def _object(text: object) -> raw.Raw:
+def _object(text: object) -> untrusted.Raw:
     """The object in a text. Raises Bad."""
-    return raw.mapping(_json(text.encode(errors="replace"))) if isinstance(text, str) else {}
+    return untrusted.mapping(_json(text.encode(errors="replace"))) if isinstance(text, str) else {}
 
 
 def _json(data: bytes) -> Any:

@@ -22,12 +22,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import database, events, jsonl, projects, raw, scan
+from tokenops import events, jsonl, projects, read_lines, read_sqlite, untrusted
 
 SOURCE = "kimi-cli"
 CLIENT = "kimi-cli"
 
-_WANTED = scan.having(b'"StatusUpdate"', b'"StepBegin"', b'"usage.record"', b'"llm.request"')
+_WANTED = read_lines.having(b'"StatusUpdate"', b'"StepBegin"', b'"usage.record"', b'"llm.request"')
 _HASH = re.compile(r"[0-9a-f]{32}\Z")
 _AGENTS = 50  # subagents at work at the same time
 _NAMES = {
@@ -40,7 +40,7 @@ _NAMES = {
 
 def files(home: str) -> Iterator[str]:
     """The sessions of a Kimi directory, those of subagents among them."""
-    for path in scan.walk(os.path.join(home, "sessions")):
+    for path in read_lines.walk(os.path.join(home, "sessions")):
         if os.path.basename(path) == "wire.jsonl":
             yield path
 
@@ -76,12 +76,12 @@ def place_of(path: str) -> Place:
     return Place(home, parts[0], os.path.join(home, "sessions", *parts[:2]), agent != "main")
 
 
-def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The turns of one session or subagent. Raises OSError."""
     at = place_of(path)
     root, model = root_of(at), ""
     folder = at.group[:12] if _HASH.search(at.group) else at.group
-    for place, line in scan.records(path, cursor, _WANTED, reject):
+    for place, line in read_lines.records(path, cursor, _WANTED, reject):
         try:
             if "message" in line:
                 model = model or configured(at.home, os.path.dirname(path))
@@ -97,7 +97,7 @@ def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.
         if turn.sidechain or at.sidechain:
             attribution["sidechain"] = True
         places.at = place
-        yield raw.turn(turn.ts, turn.name, attribution, turn.model, turn.counts, "", at.session)
+        yield untrusted.turn(turn.ts, turn.name, attribution, turn.model, turn.counts, "", at.session)
 
 
 class Turn(NamedTuple):
@@ -110,54 +110,54 @@ class Turn(NamedTuple):
     sidechain: bool = False
 
 
-def counts_of(usage: raw.Raw) -> dict[str, int]:
+def counts_of(usage: untrusted.Raw) -> dict[str, int]:
     """The record's counts, which are apart in the source too. Raises Bad."""
-    found = {name: raw.count(usage, *keys) for name, keys in _NAMES.items()}
+    found = {name: untrusted.count(usage, *keys) for name, keys in _NAMES.items()}
     return {name: count for name, count in found.items() if count}
 
 
-def _step(line: raw.Raw, state: dict[str, Any], at: Place, model: str) -> Turn | None:
+def _step(line: untrusted.Raw, state: dict[str, Any], at: Place, model: str) -> Turn | None:
     """kimi-cli: the step that a status ends; notes when a step begins. Raises Bad."""
-    message, agent = raw.mapping(line.get("message")), ""
-    said = raw.mapping(message.get("payload"))
+    message, agent = untrusted.mapping(line.get("message")), ""
+    said = untrusted.mapping(message.get("payload"))
     if message.get("type") == "SubagentEvent":
-        agent = raw.identity(said.get("agent_id")) or raw.identity(said.get("task_tool_call_id")) or "?"
+        agent = untrusted.identity(said.get("agent_id")) or untrusted.identity(said.get("task_tool_call_id")) or "?"
         if os.path.exists(os.path.join(at.folder, "subagents", agent, "wire.jsonl")):
             return None  # which has it too
-        message = raw.mapping(said.get("event"))
-        said = raw.mapping(message.get("payload"))
+        message = untrusted.mapping(said.get("event"))
+        said = untrusted.mapping(message.get("payload"))
     begun: dict[str, str] = state.setdefault("begun", {})
     match message.get("type"):
         case "StepBegin":
-            begun[agent] = raw.moment(line.get("timestamp"))
+            begun[agent] = untrusted.moment(line.get("timestamp"))
             while len(begun) > _AGENTS:
                 del begun[next(iter(begun))]
         case "StatusUpdate":
-            counts = counts_of(raw.mapping(said.get("token_usage")))
+            counts = counts_of(untrusted.mapping(said.get("token_usage")))
             if counts:
-                written, answer = raw.moment(line.get("timestamp")), said.get("message_id")
-                known = raw.identity(answer)
-                name = raw.response(answer) or f"kimi:{known or events.digest(written)}:{events.digest(counts)}"
+                written, answer = untrusted.moment(line.get("timestamp")), said.get("message_id")
+                known = untrusted.identity(answer)
+                name = untrusted.response(answer) or f"kimi:{known or events.digest(written)}:{events.digest(counts)}"
                 return Turn(begun.get(agent, written), name, model, counts, bool(agent))
     return None
 
 
-def _record(line: raw.Raw, state: dict[str, Any]) -> Turn | None:
+def _record(line: untrusted.Raw, state: dict[str, Any]) -> Turn | None:
     """kimi-code: the request that a record tells of; notes when a request is sent, and to which model. Raises Bad."""
     match line.get("type"):
         case "llm.request":
-            model = raw.text(line.get("model"))
-            state["request"] = {"time": raw.moment(line.get("time"), "time"), "model": model}
-            if alias := raw.text(line.get("modelAlias")):
+            model = untrusted.text(line.get("model"))
+            state["request"] = {"time": untrusted.moment(line.get("time"), "time"), "model": model}
+            if alias := untrusted.text(line.get("modelAlias")):
                 names = state.setdefault("models", {})
                 names[alias] = model
                 while len(names) > _AGENTS:
                     del names[next(iter(names))]
         case "usage.record":
-            counts = counts_of(raw.mapping(line.get("usage")))
+            counts = counts_of(untrusted.mapping(line.get("usage")))
             if counts:
-                written, request = raw.moment(line.get("time"), "time"), state.get("request", {})
-                model = raw.text(line.get("model"))
+                written, request = untrusted.moment(line.get("time"), "time"), state.get("request", {})
+                model = untrusted.text(line.get("model"))
                 model = state.get("models", {}).get(model) or model
                 if not model or model.startswith("__"):  # which stands for the session's model
                     model = request.get("model", "")
@@ -169,17 +169,17 @@ def _record(line: raw.Raw, state: dict[str, Any]) -> Turn | None:
 def configured(home: str, folder: str) -> str:
     """The model of kimi-cli's default, or of a subagent by what it was started with; "" where nobody says."""
     said = _document(os.path.join(home, "config.toml")) or _document(os.path.join(home, "config.json"))
-    started = raw.mapping(_document(os.path.join(folder, "meta.json")).get("launch_spec")).get("effective_model")
-    name = raw.text(started) or raw.text(said.get("default_model"))
-    found = raw.text(raw.mapping(raw.mapping(said.get("models")).get(name)).get("model")) or name
+    started = untrusted.mapping(_document(os.path.join(folder, "meta.json")).get("launch_spec")).get("effective_model")
+    name = untrusted.text(started) or untrusted.text(said.get("default_model"))
+    found = untrusted.text(untrusted.mapping(untrusted.mapping(said.get("models")).get(name)).get("model")) or name
     return found.removeprefix("kimi-code/")
 
 
 def root_of(at: Place) -> str:
     """The working directory of a session; "" where nothing tells."""
     state = _document(os.path.join(at.folder, "state.json"))
-    said = (state.get("workDir"), state.get("cwd"), raw.mapping(state.get("custom")).get("cwd"))
-    if found := next(filter(None, map(raw.path, said)), ""):
+    said = (state.get("workDir"), state.get("cwd"), untrusted.mapping(state.get("custom")).get("cwd"))
+    if found := next(filter(None, map(untrusted.path, said)), ""):
         return found
     hashed: dict[str, str] = _current(_hashed, os.path.join(at.home, "kimi.json"))
     indexed: dict[str, str] = _current(_indexed, os.path.join(at.home, "session_index.jsonl"))
@@ -191,41 +191,41 @@ def _document(path: str) -> dict[str, Any]:
     return _current(_parsed, path)
 
 
-def _current(read: Callable[[str, database.Stamp], dict[str, Any]], path: str) -> dict[str, Any]:
+def _current(read: Callable[[str, read_sqlite.Stamp], dict[str, Any]], path: str) -> dict[str, Any]:
     """What is read in a file, once for all sessions and again when it has changed; nothing where there is none.
 
     Read for each of 2,000 sessions, the index alone took 2.8 seconds.
     """
     try:
-        return read(path, database.stamp(path))
+        return read(path, read_sqlite.stamp(path))
     except (OSError, ValueError):
         return {}
 
 
 @functools.lru_cache(16)
-def _parsed(path: str, stamp: database.Stamp) -> dict[str, Any]:
+def _parsed(path: str, stamp: read_sqlite.Stamp) -> dict[str, Any]:
     """The object in a file. Raises OSError, ValueError."""
     with open(path, "rb") as file:
         data = file.read()
     if not path.endswith(".toml"):
-        return dict(raw.mapping(orjson.loads(data)))
+        return dict(untrusted.mapping(orjson.loads(data)))
     import tomllib
 
     return tomllib.loads(data.decode())
 
 
 @functools.lru_cache(4)
-def _hashed(path: str, stamp: database.Stamp) -> dict[str, str]:
+def _hashed(path: str, stamp: read_sqlite.Stamp) -> dict[str, str]:
     """The working directories that kimi-cli knows, by the hash that names their sessions' folder."""
-    known = (raw.path(raw.mapping(one).get("path")) for one in raw.items(_document(path).get("work_dirs")))
+    known = (untrusted.path(untrusted.mapping(one).get("path")) for one in untrusted.items(_document(path).get("work_dirs")))
     return {hashlib.md5(root.encode(errors="replace"), usedforsecurity=False).hexdigest(): root for root in known if root}
 
 
 @functools.lru_cache(4)
-def _indexed(path: str, stamp: database.Stamp) -> dict[str, str]:
+def _indexed(path: str, stamp: read_sqlite.Stamp) -> dict[str, str]:
     """The working directories in kimi-code's index, by session. Raises OSError."""
     found = {}
-    for _, line in scan.records(path, scan.Cursor(), scan.having(b'"workDir"'), lambda place, why: None):
-        if root := raw.path(line.get("workDir")):
-            found[raw.text(line.get("sessionId"))] = root
+    for _, line in read_lines.records(path, read_lines.Cursor(), read_lines.having(b'"workDir"'), lambda place, why: None):
+        if root := untrusted.path(line.get("workDir")):
+            found[untrusted.text(line.get("sessionId"))] = root
     return found

@@ -17,7 +17,7 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
-from tokenops import database, events, jsonl, projects, raw, read_pi, scan
+from tokenops import events, jsonl, projects, read_lines, read_pi, read_sqlite, untrusted
 
 SOURCE = "openclaw"
 CLIENT = "openclaw"
@@ -49,14 +49,14 @@ def _all(home: str) -> Iterator[str]:
         if os.path.isfile(store):
             yield store
     for folder in (*(os.path.join(agents, name, "sessions") for name in names), os.path.join(home, "sessions")):
-        for path in scan.walk(folder):
+        for path in read_lines.walk(folder):
             if _SESSION.match(path) and not path.endswith(".trajectory.jsonl"):
                 yield path
 
 
 def claims(path: str, head: bytes) -> bool:
     """Whether a file is an agent's database or a session."""
-    if database.is_one(path):
+    if read_sqlite.is_one(path):
         return os.path.basename(path) == _STORE or (_LINES.encode() in head and b"session_windows" in head)
     if path.endswith(_PACKED):
         return bool(_SESSION.match(path))
@@ -73,18 +73,22 @@ def hints(home: str) -> Iterator[str]:
         )
 
 
-def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The turns of one session, or those of an agent's database from the cursor on. Raises OSError, Bad."""
-    if database.is_one(path):
+    if read_sqlite.is_one(path):
         return _rows(path, cursor, places, reject)
     return _file(path, cursor, places, reject)
 
 
-def _file(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def _file(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     named = _SESSION.match(os.path.basename(path))
     session = named[1] if named else os.path.basename(path)
     folder = agent_of(path)
-    lines = _unpacked(path, cursor, reject) if path.endswith(_PACKED) else scan.records(path, cursor, read_pi.WANTED, reject)
+    lines = (
+        _unpacked(path, cursor, reject)
+        if path.endswith(_PACKED)
+        else read_lines.records(path, cursor, read_pi.WANTED, reject)
+    )
     for place, line in lines:
         if not mirrored(line):
             yield from read_pi.turns(line, place, cursor.state, session, folder, PRODUCT, places, reject)
@@ -96,21 +100,21 @@ def agent_of(path: str) -> str:
     return found[1] if found else ""
 
 
-def mirrored(line: raw.Raw) -> bool:
+def mirrored(line: untrusted.Raw) -> bool:
     """Whether a line repeats an answer that Codex keeps itself."""
-    key = raw.mapping(line.get("message")).get("idempotencyKey")
+    key = untrusted.mapping(line.get("message")).get("idempotencyKey")
     return isinstance(key, str) and key.startswith("codex-app-server:")
 
 
-def _rows(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def _rows(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The turns in the sessions with rows from the watermark on.
 
     A session is read from its beginning, which says where it works and with which model. A row that is written over
     keeps its place, and gets a new time.
     """
-    with database.opened(path) as connection:
-        there = database.columns(connection, _LINES)
-        if not there and database.columns(connection, "auth_profile_store"):
+    with read_sqlite.opened(path) as connection:
+        there = read_sqlite.columns(connection, _LINES)
+        if not there and read_sqlite.columns(connection, "auth_profile_store"):
             return  # of a version that kept its sessions in files
         if not there >= {"session_id", "seq", "event_json", "created_at"}:
             raise events.Bad(f"no agent's database of OpenClaw: no table {_LINES} with the columns we know; skipped")
@@ -135,14 +139,14 @@ def _told(path: str, rows: Any, places: projects.Places, reject: jsonl.Reject) -
     for session, seq, line, new in rows:
         state = state if session == last else {}
         last = session
-        place = f"{path}:{raw.identity(session)}[{seq if type(seq) is int else ''}]"
+        place = f"{path}:{untrusted.identity(session)}[{seq if type(seq) is int else ''}]"
         told: jsonl.Reject = reject if new else lambda place, why: None
         if not isinstance(line, str):
             told(place, "no text; skipped")
             continue
         for entry in jsonl.parsed(line.encode(errors="replace"), lambda why, place=place, told=told: told(place, why)):  # type: ignore[misc]
             if not mirrored(entry):
-                found = read_pi.turns(entry, place, state, raw.identity(session), folder, PRODUCT, places, told)
+                found = read_pi.turns(entry, place, state, untrusted.identity(session), folder, PRODUCT, places, told)
                 yield from (event for event in found if new)
 
 
@@ -155,7 +159,7 @@ def _unpacker() -> bool:
     return True
 
 
-def _unpacked(path: str, cursor: scan.Cursor, reject: jsonl.Reject) -> Iterator[tuple[str, dict[str, Any]]]:
+def _unpacked(path: str, cursor: read_lines.Cursor, reject: jsonl.Reject) -> Iterator[tuple[str, dict[str, Any]]]:
     """Place and object of each line of a compressed file, which never grows. Raises OSError, Bad.
 
     No line is given before all are known to be sound; only those that matter are kept until then.

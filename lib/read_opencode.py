@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from tokenops import database, events, jsonl, names, projects, raw, scan
+from tokenops import events, jsonl, price_names, projects, read_lines, read_sqlite, untrusted
 
 if TYPE_CHECKING:
     import sqlite3
@@ -71,14 +71,14 @@ def _listed(folder: str) -> list[str]:
 
 def claims(path: str, head: bytes) -> bool:
     """Whether a file is one of opencode's databases or messages."""
-    if database.is_one(path):
+    if read_sqlite.is_one(path):
         return os.path.basename(path).startswith("opencode") and head.startswith(b"SQLite format 3\0")
     return os.path.basename(os.path.dirname(os.path.dirname(path))) == "message" and b'"sessionID"' in head
 
 
-def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The turns of a database from the cursor on, or those of one message. Raises OSError, Bad."""
-    if database.is_one(path):
+    if read_sqlite.is_one(path):
         return rows(path, cursor, places, reject, PRODUCT)
     return _document(path, cursor, places, reject)
 
@@ -98,29 +98,31 @@ class Teller:
         self.product, self.places = product, places
         self._attributions: dict[tuple[Session, str], dict[str, Any]] = {}
 
-    def turns(self, said: raw.Raw, steps: list[Any], session: Session, created: object) -> Iterator[events.Event]:
+    def turns(self, said: untrusted.Raw, steps: list[Any], session: Session, created: object) -> Iterator[events.Event]:
         """The turns that an answer is: one, or its `steps`, of which older versions keep only the last in the answer.
 
         Raises Bad.
         """
-        of = raw.mapping(said.get("model"))
-        model = raw.text(said.get("modelID") or of.get("id"))
-        provider = raw.text(said.get("providerID") or of.get("providerID"))
-        agent = raw.text(said.get("agent")) or raw.text(said.get("mode"))
-        begun = raw.mapping(said.get("time")).get("created")
-        ts = raw.moment(created if begun is None else begun, "time.created")
-        inside = "role" in said and names.provider_of(model) == "openai"
+        of = untrusted.mapping(said.get("model"))
+        model = untrusted.text(said.get("modelID") or of.get("id"))
+        provider = untrusted.text(said.get("providerID") or of.get("providerID"))
+        agent = untrusted.text(said.get("agent")) or untrusted.text(said.get("mode"))
+        begun = untrusted.mapping(said.get("time")).get("created")
+        ts = untrusted.moment(created if begun is None else begun, "time.created")
+        inside = "role" in said and price_names.provider_of(model) == "openai"
         for step in steps or (said,):
-            tokens = raw.mapping(step.get("tokens"))
+            tokens = untrusted.mapping(step.get("tokens"))
             recorded = _recorded(tokens)
-            counts = _disjoint(recorded, raw.count(tokens, "total"), inside)
+            counts = _disjoint(recorded, untrusted.count(tokens, "total"), inside)
             if not counts:
                 continue
-            cost = raw.usd(step.get("cost"))
-            yield raw.turn(
+            cost = untrusted.usd(step.get("cost"))
+            yield untrusted.turn(
                 ts,
                 f"{self.product.client}:{events.digest(ts, provider, model, *recorded, agent)}",
-                self._attribution(session, session.directory or raw.path(raw.mapping(said.get("path")).get("cwd"))),
+                self._attribution(
+                    session, session.directory or untrusted.path(untrusted.mapping(said.get("path")).get("cwd"))
+                ),
                 model,
                 counts,
                 provider,
@@ -139,38 +141,38 @@ class Teller:
         return known
 
 
-def finished(said: raw.Raw) -> bool:
+def finished(said: untrusted.Raw) -> bool:
     """Whether an answer will not change any more, or only in when it ended."""
     if said.get("status") in ("completed", "failed"):  # of a compaction
         return True
     return any(said.get(key) is not None for key in ("finish", "error")) or bool(
-        raw.mapping(said.get("time")).get("completed")
+        untrusted.mapping(said.get("time")).get("completed")
     )
 
 
 Recorded = tuple[int, int, int, int, int]  # input, output, reasoning, cache reads, cache writes
 
 
-def _recorded(tokens: raw.Raw) -> Recorded:
+def _recorded(tokens: untrusted.Raw) -> Recorded:
     """The counts as they stand in the record. Raises Bad."""
-    cache = raw.mapping(tokens.get("cache"))
+    cache = untrusted.mapping(tokens.get("cache"))
     return (
-        raw.count(tokens, "input"),
-        raw.count(tokens, "output"),
-        raw.count(tokens, "reasoning"),
-        raw.count(cache, "read"),
-        raw.count(cache, "write"),
+        untrusted.count(tokens, "input"),
+        untrusted.count(tokens, "output"),
+        untrusted.count(tokens, "reasoning"),
+        untrusted.count(cache, "read"),
+        untrusted.count(cache, "write"),
     )
 
 
-def counts_of(tokens: raw.Raw, inside: bool = False) -> dict[str, int]:
+def counts_of(tokens: untrusted.Raw, inside: bool = False) -> dict[str, int]:
     """The record's disjoint counts. Raises Bad.
 
     Input is without what came from the cache, for all providers. Reasoning stands beside the output since April 2026;
     before that, both were kept as the provider gave them. A total tells which it is; `inside` decides where none is
     given.
     """
-    return _disjoint(_recorded(tokens), raw.count(tokens, "total"), inside)
+    return _disjoint(_recorded(tokens), untrusted.count(tokens, "total"), inside)
 
 
 def _disjoint(recorded: Recorded, total: int, inside: bool) -> dict[str, int]:
@@ -191,24 +193,24 @@ def _disjoint(recorded: Recorded, total: int, inside: bool) -> dict[str, int]:
     return {name: count for name, count in found.items() if count}
 
 
-def _many_steps(said: raw.Raw) -> bool:
+def _many_steps(said: untrusted.Raw) -> bool:
     """Whether an answer may have taken several requests and tell only of the last: so did versions without `finish`."""
-    return said.get("finish") is None and any(_recorded(raw.mapping(said.get("tokens"))))
+    return said.get("finish") is None and any(_recorded(untrusted.mapping(said.get("tokens"))))
 
 
 # Databases.
 
 
 def rows(
-    path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject, product: Product
+    path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject, product: Product
 ) -> Iterator[events.Event]:
     """The turns in a database of opencode's kind that changed since the cursor. Raises OSError, Bad."""
-    with database.opened(path) as connection:
+    with read_sqlite.opened(path) as connection:
         store, teller = _Store(connection), Teller(product, places)
         for table in store.tables:
             where, given, mark = store.changed(table, cursor.state.get(table))
             for row in store.answers(table, where, given):
-                place = f"{path}:{table}[{raw.text(row['id'])}]"
+                place = f"{path}:{table}[{untrusted.text(row['id'])}]"
                 try:
                     said = _parsed(row["data"])
                     if not finished(said) or (table == "message" and said.get("role") != "assistant"):
@@ -229,7 +231,7 @@ class _Store:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         self.columns = {
-            name: database.columns(connection, name)
+            name: read_sqlite.columns(connection, name)
             for name in ("message", "session_message", "part", "session", "session_v2")
         }
         self.tables = [name for name in ("message", "session_message") if "data" in self.columns[name]]
@@ -270,7 +272,9 @@ class _Store:
                 # What 2.0 took over says less than the row of 1.x that stays beside it.
                 same = " AND ".join(f'old.{name} = "{table}".{name}' for name in ("id", "session_id", "time_created"))
                 where += f" AND NOT EXISTS (SELECT 1 FROM message AS old WHERE {same})"
-        return database.select(self.connection, table, "id", "session_id", "time_created", "data", where=where, given=given)
+        return read_sqlite.select(
+            self.connection, table, "id", "session_id", "time_created", "data", where=where, given=given
+        )
 
     def session(self, name: object) -> Session:
         """A session by the name that its messages give it."""
@@ -280,12 +284,12 @@ class _Store:
 
     def _session(self, name: object) -> Session:
         for table in self._homes:
-            found = database.select(
+            found = read_sqlite.select(
                 self.connection, table, "directory", "parent_id", where="id = ?", given=(name,)
             ).fetchone()
             if found is not None:
-                return Session(raw.identity(name), raw.path(found["directory"]), bool(found["parent_id"]))
-        return Session(raw.identity(name))
+                return Session(untrusted.identity(name), untrusted.path(found["directory"]), bool(found["parent_id"]))
+        return Session(untrusted.identity(name))
 
     def _indexed(self) -> bool:
         """Whether the parts of a message are found without reading all parts, which may be gigabytes."""
@@ -301,7 +305,7 @@ class _Store:
         return [part for part in (_parsed(row["data"]) for row in found) if part.get("type") == _STEP]
 
 
-def _parsed(data: object) -> raw.Raw:
+def _parsed(data: object) -> untrusted.Raw:
     """The object in a column. Raises Bad."""
     try:
         value = orjson.loads(data)  # type: ignore[arg-type]
@@ -318,9 +322,9 @@ def _parsed(data: object) -> raw.Raw:
 # Files.
 
 
-def _document(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def _document(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The turns of one message. Raises OSError, Bad."""
-    said = scan.document(path, cursor)
+    said = read_lines.document(path, cursor)
     if said.get("role") != "assistant" or not finished(said):
         return
     folder, name = os.path.split(path)
@@ -343,7 +347,7 @@ def _step_files(folder: str) -> list[Any]:
         path = os.path.join(folder, name)
         try:
             if os.stat(path).st_size < _STEP_BYTES:
-                part = scan.document(path, scan.Cursor())
+                part = read_lines.document(path, read_lines.Cursor())
                 if part.get("type") == _STEP:
                     found.append(part)
         except (OSError, events.Bad):
@@ -357,8 +361,8 @@ def _session_file(storage: str, session: str) -> Session:
     folder = os.path.join(storage, "session")
     for project in _listed(folder):
         try:
-            said = scan.document(os.path.join(folder, project, f"{session}.json"), scan.Cursor())
+            said = read_lines.document(os.path.join(folder, project, f"{session}.json"), read_lines.Cursor())
         except (OSError, events.Bad):
             continue
-        return Session(raw.identity(session), raw.path(said.get("directory")), bool(said.get("parentID")))
-    return Session(raw.identity(session))
+        return Session(untrusted.identity(session), untrusted.path(said.get("directory")), bool(said.get("parentID")))
+    return Session(untrusted.identity(session))

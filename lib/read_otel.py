@@ -20,13 +20,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tokenops import events, jsonl, projects, raw, read_claude, read_codex, read_gemini, scan, when
+from tokenops import events, jsonl, projects, read_claude, read_codex, read_gemini, read_lines, untrusted, when
 
 SOURCE = "otel"
 METRICS = "otel-metrics"
 CLIENT = ""  # each record says its own
 
-WANTED = scan.having(b"api_request", b"response.completed", b"gemini_cli.api_response", b"claude_code.token.usage")
+WANTED = read_lines.having(b"api_request", b"response.completed", b"gemini_cli.api_response", b"claude_code.token.usage")
 _OURS = (b"claude_code.", b"codex.", b"gemini_cli.")
 _SIGNALS = ("resourceLogs", "resourceMetrics", "resourceSpans")
 _CLAUDE = (
@@ -46,7 +46,7 @@ _DELTA = (1, "AGGREGATION_TEMPORALITY_DELTA")
 Attributes = dict[str, Any]
 
 
-def takes(line: raw.Raw) -> bool:
+def takes(line: untrusted.Raw) -> bool:
     """Whether an object is an export, or a record of one."""
     return any(name in line for name in _SIGNALS) or (
         isinstance(line.get("attributes"), dict) and ("hrTime" in line or "resource" in line)
@@ -61,13 +61,13 @@ def claims(path: str, head: bytes) -> bool:
 
 def files(folder: str) -> Iterator[str]:
     """The exports below a folder."""
-    yield from scan.claimed(folder, claims)
+    yield from read_lines.claimed(folder, claims)
 
 
-def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The requests that a file tells of, from the cursor on. Raises OSError."""
     stream = Stream(places, reject, lambda: "")
-    for place, line in scan.values(path, cursor, WANTED, reject):
+    for place, line in read_lines.values(path, cursor, WANTED, reject):
         yield from stream.take(line, place)
 
 
@@ -82,7 +82,7 @@ class Stream:
         self.places, self.reject = places, reject
         self.nameless = False
 
-    def take(self, line: raw.Raw, place: str) -> Iterator[events.Event]:
+    def take(self, line: untrusted.Raw, place: str) -> Iterator[events.Event]:
         """What one export, or one record, tells."""
         for make in self._records(line):
             try:
@@ -103,23 +103,23 @@ class Stream:
         """Nothing: each record said all it had to say."""
         return iter(())
 
-    def _records(self, line: raw.Raw) -> Iterator[Callable[[], events.Event | None]]:
+    def _records(self, line: untrusted.Raw) -> Iterator[Callable[[], events.Event | None]]:
         for about, record in _inner(line, "resourceLogs", "scopeLogs", "logRecords"):
             yield lambda about=about, record=record: self._log(about | attributes(record), record)  # type: ignore[misc]
         for about, metric in _inner(line, "resourceMetrics", "scopeMetrics", "metrics"):
             if metric.get("name") == "claude_code.token.usage":
-                total = raw.mapping(metric.get("sum"))
+                total = untrusted.mapping(metric.get("sum"))
                 delta = total.get("aggregationTemporality") in _DELTA
-                for point in map(raw.mapping, raw.items(total.get("dataPoints"))):
+                for point in map(untrusted.mapping, untrusted.items(total.get("dataPoints"))):
                     yield lambda about=about, point=point, delta=delta: self._point(  # type: ignore[misc]
                         about | attributes(point), point, delta
                     )
         if isinstance(line.get("attributes"), dict):
             yield lambda: self._log(dict(line["attributes"]), line)
 
-    def _log(self, said: Attributes, record: raw.Raw) -> events.Event | None:
+    def _log(self, said: Attributes, record: untrusted.Raw) -> events.Event | None:
         """What a log record tells of a request, if it tells of one."""
-        names = (said.get("event.name"), record.get("eventName"), raw.mapping(record.get("body")).get("stringValue"))
+        names = (said.get("event.name"), record.get("eventName"), untrusted.mapping(record.get("body")).get("stringValue"))
         if "claude_code.api_request" in names or (
             said.get("event.name") == "api_request" and said.get("service.name") == "claude-code"
         ):
@@ -130,16 +130,16 @@ class Stream:
             return self._gemini(said, record)
         return None
 
-    def _claude(self, said: Attributes, record: raw.Raw) -> events.Event | None:
+    def _claude(self, said: Attributes, record: untrusted.Raw) -> events.Event | None:
         counts = {ours: _count(said, theirs) for theirs, ours in _CLAUDE}
         if not any(counts.values()):
             return None
         session, ts = _session(said, "session.id"), _began(said, record)
-        request = raw.identity(said.get("request_id")) or raw.identity(said.get("client_request_id"))
-        model = raw.text(said.get("model"))
-        request = request or events.digest(ts, model, counts, raw.text(said.get("event.sequence")) or "")
-        cost = raw.usd(said.get("cost_usd"))
-        return raw.aggregate(
+        request = untrusted.identity(said.get("request_id")) or untrusted.identity(said.get("client_request_id"))
+        model = untrusted.text(said.get("model"))
+        request = request or events.digest(ts, model, counts, untrusted.text(said.get("event.sequence")) or "")
+        cost = untrusted.usd(said.get("cost_usd"))
+        return untrusted.aggregate(
             ts,
             f"usage:{read_claude.CLIENT}:{session}:{request}",
             self.places.attribution(SOURCE, read_claude.CLIENT, "", "", session),
@@ -151,7 +151,7 @@ class Stream:
             cost_source="client" if cost else "",
         )
 
-    def _codex(self, said: Attributes, record: raw.Raw) -> events.Event | None:
+    def _codex(self, said: Attributes, record: untrusted.Raw) -> events.Event | None:
         names = ("input_token_count", "cached_token_count", "output_token_count", "reasoning_token_count")
         sent, cached, output, reasoning = (_count(said, name) for name in names)
         counts = read_codex.counts_of((sent, cached, output, reasoning, 0))
@@ -164,7 +164,7 @@ class Stream:
             tier=read_codex.tier_of(said.get("service_tier")),
         )
 
-    def _gemini(self, said: Attributes, record: raw.Raw) -> events.Event | None:
+    def _gemini(self, said: Attributes, record: untrusted.Raw) -> events.Event | None:
         names = ("input", "output", "thoughts", "tool", "total")
         tokens = {name: _count(said, f"{name}_token_count") for name in names}
         counts = read_gemini.counts_of(tokens | {"cached": _count(said, "cached_content_token_count")})
@@ -175,32 +175,32 @@ class Stream:
         self,
         client: str,
         session: str,
-        counts: raw.Raw,
+        counts: untrusted.Raw,
         said: Attributes,
-        record: raw.Raw,
+        record: untrusted.Raw,
         provider: str = "",
         **more: str,
     ) -> events.Event | None:
         if not counts:
             return None
-        ts, model = _began(said, record), raw.text(said.get("model"))
-        name = f"{SOURCE}:{client}:{session}:{events.digest(ts, model, counts, raw.text(said.get('prompt_id')))}"
+        ts, model = _began(said, record), untrusted.text(said.get("model"))
+        name = f"{SOURCE}:{client}:{session}:{events.digest(ts, model, counts, untrusted.text(said.get('prompt_id')))}"
         attribution = self.places.attribution(SOURCE, client, "", "", session)
-        return raw.turn(ts, name, attribution, model, counts, provider, session, **more)
+        return untrusted.turn(ts, name, attribution, model, counts, provider, session, **more)
 
-    def _point(self, said: Attributes, point: raw.Raw, delta: bool) -> events.Event | None:
+    def _point(self, said: Attributes, point: untrusted.Raw, delta: bool) -> events.Event | None:
         """One series of the token counter: a span's own tokens, or all since the process began."""
         value = point.get("asInt", point.get("asDouble"))
         kind = _TYPES.get(str(said.get("type")))
         count = _count({"value": value}, "value")
         if kind is None or not count:
             return None
-        session, model = _session(said, "session.id"), raw.text(said.get("model"))
+        session, model = _session(said, "session.id"), untrusted.text(said.get("model"))
         begun = point.get("startTimeUnixNano") or point.get("timeUnixNano")
         # Whatever tells a series apart is in its attributes; the name of the point is a hash of them.
         series = events.digest(repr(sorted(said.items())), str(begun), str(point.get("timeUnixNano")) if delta else "")
-        return raw.aggregate(
-            raw.moment(begun, "startTimeUnixNano"),
+        return untrusted.aggregate(
+            untrusted.moment(begun, "startTimeUnixNano"),
             f"usage:{read_claude.CLIENT}:{session}:{series}",
             self.places.attribution(METRICS, read_claude.CLIENT, "", "", session),
             model,
@@ -210,21 +210,21 @@ class Stream:
         )
 
 
-def _inner(line: raw.Raw, *names: str) -> Iterator[tuple[Attributes, raw.Raw]]:
+def _inner(line: untrusted.Raw, *names: str) -> Iterator[tuple[Attributes, untrusted.Raw]]:
     """Each record of an export, with its resource's attributes."""
     outer, middle, inner = names
-    for resource in map(raw.mapping, raw.items(line.get(outer))):
-        about = attributes(raw.mapping(resource.get("resource")))
-        for scope in map(raw.mapping, raw.items(resource.get(middle))):
-            for record in map(raw.mapping, raw.items(scope.get(inner))):
+    for resource in map(untrusted.mapping, untrusted.items(line.get(outer))):
+        about = attributes(untrusted.mapping(resource.get("resource")))
+        for scope in map(untrusted.mapping, untrusted.items(resource.get(middle))):
+            for record in map(untrusted.mapping, untrusted.items(scope.get(inner))):
                 yield about, record
 
 
-def attributes(record: raw.Raw) -> Attributes:
+def attributes(record: untrusted.Raw) -> Attributes:
     """An OTLP record's attributes of a simple kind."""
     found: Attributes = {}
-    for item in map(raw.mapping, raw.items(record.get("attributes"))):
-        value = raw.mapping(item.get("value"))
+    for item in map(untrusted.mapping, untrusted.items(record.get("attributes"))):
+        value = untrusted.mapping(item.get("value"))
         for kind in ("stringValue", "intValue", "doubleValue", "boolValue"):
             if kind in value and isinstance(item.get("key"), str):
                 found[item["key"]] = value[kind]
@@ -236,27 +236,27 @@ def _count(said: Attributes, name: str) -> int:
     value = said.get(name)
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
-    return raw.count({name: value}, name)
+    return untrusted.count({name: value}, name)
 
 
 def _session(said: Attributes, name: str) -> str:
     """The session, without which nobody could tell whether its own log counted it already. Raises Bad."""
-    if found := raw.identity(said.get(name)):
+    if found := untrusted.identity(said.get(name)):
         return found
     raise Nameless(
         f"no {name}, so its session's own log cannot be told from it; export it (OTEL_METRICS_INCLUDE_SESSION_ID)"
     )
 
 
-def _began(said: Attributes, record: raw.Raw) -> str:
+def _began(said: Attributes, record: untrusted.Raw) -> str:
     """When a request began: a record is written when it ended, and may say how long it took. Raises Bad."""
     given = said.get("event.timestamp") or next(
         (record[key] for key in ("timeUnixNano", "observedTimeUnixNano") if record.get(key) not in (None, "0", 0)), None
     )
     pair = record.get("hrTime")
     if given is None and isinstance(pair, list) and len(pair) == 2:
-        given = raw.count({"s": pair[0]}, "s") * 1000 + raw.count({"ns": pair[1]}, "ns") // 1_000_000
-    ended = when.moment(raw.moment(given, "event.timestamp"))
+        given = untrusted.count({"s": pair[0]}, "s") * 1000 + untrusted.count({"ns": pair[1]}, "ns") // 1_000_000
+    ended = when.moment(untrusted.moment(given, "event.timestamp"))
     try:
         took = float(said.get("duration_ms", 0))
     except (ValueError, TypeError, OverflowError):

@@ -12,12 +12,12 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tokenops import events, jsonl, projects, raw, scan
+from tokenops import events, jsonl, projects, read_lines, untrusted
 
 SOURCE = "pi"
 CLIENT = "pi"
 
-WANTED = scan.having(b'"usage"', b'"session"', b'"model_change"', b'"model-snapshot"')
+WANTED = read_lines.having(b'"usage"', b'"session"', b'"model_change"', b'"model-snapshot"')
 _HEADER = re.compile(rb'"type":\s*"session"\s*[,}]')
 # OpenClaw's places, and entries that pi has not.
 _OPENCLAW_PATH = re.compile(r"/agents/[^/]+/sessions/|\.jsonl\.(?:deleted|reset)\.")
@@ -46,7 +46,7 @@ PRODUCT = Product(SOURCE, CLIENT)
 def files(home: str) -> Iterator[str]:
     """The sessions of pi's directory, or of a directory of sessions."""
     folder = os.path.join(home, "sessions")
-    for path in scan.walk(folder if os.path.isdir(folder) else home):
+    for path in read_lines.walk(folder if os.path.isdir(folder) else home):
         if path.endswith(".jsonl"):
             yield path
 
@@ -67,16 +67,16 @@ def is_openclaw(path: str, head: bytes) -> bool:
     return bool(_OPENCLAW_PATH.search(path) or _OPENCLAW.search(head))
 
 
-def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The turns of one session. Raises OSError."""
     stem = os.path.basename(path).removesuffix(".jsonl")
     folder = os.path.basename(os.path.dirname(path)).strip("-")
-    for place, line in scan.records(path, cursor, WANTED, reject):
+    for place, line in read_lines.records(path, cursor, WANTED, reject):
         yield from turns(line, place, cursor.state, stem.partition("_")[2] or stem, folder, PRODUCT, places, reject)
 
 
 def turns(
-    line: raw.Raw,
+    line: untrusted.Raw,
     place: str,
     state: dict[str, Any],
     session: str,
@@ -88,71 +88,71 @@ def turns(
     """The turn that a line is, if it is one. `session` and `folder` are what the file's path says."""
     try:
         _note(line, state)
-        message = raw.mapping(line.get("message"))
-        usage = raw.mapping(message.get("usage")) or raw.mapping(line.get("usage"))
+        message = untrusted.mapping(line.get("message"))
+        usage = untrusted.mapping(message.get("usage")) or untrusted.mapping(line.get("usage"))
         counts = counts_of(usage)
         if not counts:
             return
         begun = message.get("timestamp")
-        ts = raw.moment(line.get("timestamp") if begun is None else begun)
-        written = raw.moment(line.get("timestamp") or begun)
+        ts = untrusted.moment(line.get("timestamp") if begun is None else begun)
+        written = untrusted.moment(line.get("timestamp") or begun)
     except events.Bad as error:
         reject(place, f"{error}; skipped")
         return
     provider, asked = (message.get(key) for key in ("provider", "model"))
     if not message:  # what condensed the history: done by the model of the time
         provider, asked = state.get("model", ("", ""))
-    answered = raw.text(message.get("responseModel")) or raw.text(asked)
+    answered = untrusted.text(message.get("responseModel")) or untrusted.text(asked)
     copied = state.get("parent") and written < state.get("begun", "")
     at = state["parent"] if copied else state.get("session") or session
-    cost = raw.usd(raw.mapping(usage.get("cost")).get("total"))
+    cost = untrusted.usd(untrusted.mapping(usage.get("cost")).get("total"))
     places.at = place
-    yield raw.turn(
+    yield untrusted.turn(
         ts,
-        _name(message, product, ts, raw.text(provider), raw.text(asked), counts),
+        _name(message, product, ts, untrusted.text(provider), untrusted.text(asked), counts),
         places.attribution(product.source, product.client, state.get("root", ""), folder, at),
         answered,
         counts,
-        raw.text(provider),
+        untrusted.text(provider),
         at,
-        request_model=raw.text(asked) if raw.text(asked) != answered else "",
+        request_model=untrusted.text(asked) if untrusted.text(asked) != answered else "",
         cost_usd=cost,
         cost_source=cost and "client",
     )
 
 
-def _note(line: raw.Raw, state: dict[str, Any]) -> None:
+def _note(line: untrusted.Raw, state: dict[str, Any]) -> None:
     """Keep what later entries need: the session's header, and the model of the time. Raises Bad."""
     match line.get("type"):
         case "session":
-            state["session"] = raw.identity(line.get("id"))
-            state["root"] = raw.path(line.get("cwd"))
-            parent = raw.path(line.get("parentSession")) or raw.text(line.get("parentSession"))
+            state["session"] = untrusted.identity(line.get("id"))
+            state["root"] = untrusted.path(line.get("cwd"))
+            parent = untrusted.path(line.get("parentSession")) or untrusted.text(line.get("parentSession"))
             stem = re.split(r"[\\/]", parent)[-1].removesuffix(".jsonl")
-            state["parent"] = raw.identity(stem.partition("_")[2] or stem)
-            state["begun"] = raw.moment(line.get("timestamp")) if line.get("timestamp") is not None else ""
+            state["parent"] = untrusted.identity(stem.partition("_")[2] or stem)
+            state["begun"] = untrusted.moment(line.get("timestamp")) if line.get("timestamp") is not None else ""
         case "model_change":
-            state["model"] = [raw.text(line.get("provider")), raw.text(line.get("modelId"))]
+            state["model"] = [untrusted.text(line.get("provider")), untrusted.text(line.get("modelId"))]
         case "custom" if line.get("customType") == "model-snapshot":
-            said = raw.mapping(line.get("data"))
-            state["model"] = [raw.text(said.get("provider")), raw.text(said.get("modelId"))]
+            said = untrusted.mapping(line.get("data"))
+            state["model"] = [untrusted.text(said.get("provider")), untrusted.text(said.get("modelId"))]
         case "message":
-            said = raw.mapping(line.get("message"))
-            if said.get("role") == "assistant" and raw.text(said.get("model")):
-                state["model"] = [raw.text(said.get("provider")), raw.text(said.get("model"))]
+            said = untrusted.mapping(line.get("message"))
+            if said.get("role") == "assistant" and untrusted.text(said.get("model")):
+                state["model"] = [untrusted.text(said.get("provider")), untrusted.text(said.get("model"))]
 
 
-def _name(message: raw.Raw, product: Product, ts: str, provider: str, model: str, counts: dict[str, int]) -> str:
+def _name(message: untrusted.Raw, product: Product, ts: str, provider: str, model: str, counts: dict[str, int]) -> str:
     """A turn's name: its response's, where no other has that; else made of its content."""
     response = message.get("responseId")
-    if name := raw.response(response):
+    if name := untrusted.response(response):
         return name
-    if name := raw.identity(response):
+    if name := untrusted.identity(response):
         return f"{product.client}:{name}:{events.digest(ts, counts)}"
     return f"{product.client}:{events.digest(ts, provider, model, counts)}"
 
 
-def counts_of(usage: raw.Raw) -> dict[str, int]:
+def counts_of(usage: untrusted.Raw) -> dict[str, int]:
     """The record's counts, which are apart in the source too; none for an answer that used nothing. Raises Bad.
 
     Reasoning is part of the output, unless the total says otherwise; what is kept for an hour is part of the writes.
@@ -160,9 +160,9 @@ def counts_of(usage: raw.Raw) -> dict[str, int]:
     """
     sent = usage.get("input")
     over = -sent if type(sent) is int and sent < 0 else 0
-    found = {name: raw.count({**usage, "input": 0} if over else usage, *keys) for name, keys in _COUNTS.items()}
+    found = {name: untrusted.count({**usage, "input": 0} if over else usage, *keys) for name, keys in _COUNTS.items()}
     found["cache_read_tokens"] = max(found["cache_read_tokens"] - over, 0)
-    total = raw.count(usage, *_TOTAL)
+    total = untrusted.count(usage, *_TOTAL)
     if total and not any(found.values()):
         raise events.Bad("only a total is given; unknown which part is input")
     kept = min(found["cache_write_1h_tokens"], found["cache_write_tokens"])

@@ -14,19 +14,19 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tokenops import events, jsonl, projects, raw, scan, when
+from tokenops import events, jsonl, projects, read_lines, untrusted, when
 
 SOURCE = "qwen-code"
 CLIENT = "qwen-code"
 
-_WANTED = scan.having(b'"usageMetadata"', b"qwen-code.api_response")
+_WANTED = read_lines.having(b'"usageMetadata"', b"qwen-code.api_response")
 _WAITING = 50  # answers whose message may still follow
 _DAY_MS = 86_400_000
 
 
 def files(home: str) -> Iterator[str]:
     """The chats of a Qwen directory."""
-    for path in scan.walk(os.path.join(home, "projects")):
+    for path in read_lines.walk(os.path.join(home, "projects")):
         if path.endswith(".jsonl") and "/chats/" in path[len(home) :]:
             yield path
 
@@ -48,11 +48,11 @@ class Answer(NamedTuple):
     counts: dict[str, int]
 
 
-def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The turns of one chat. Raises OSError."""
     above, _, _ = path.rpartition("/chats/")
     folder = os.path.basename(above)
-    for place, line in scan.records(path, cursor, _WANTED, reject):
+    for place, line in read_lines.records(path, cursor, _WANTED, reject):
         try:
             answer = told(line)
             if answer is None or _known(answer, line, cursor.state.setdefault("waiting", [])):
@@ -60,14 +60,14 @@ def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.
         except events.Bad as error:
             reject(place, f"{error}; skipped")
             continue
-        session = raw.identity(raw.mapping(line.get("forkedFrom")).get("sessionId") or line.get("sessionId"))
+        session = untrusted.identity(untrusted.mapping(line.get("forkedFrom")).get("sessionId") or line.get("sessionId"))
         session = session or os.path.basename(path).removesuffix(".jsonl")
-        name = raw.identity(line.get("uuid")) or events.digest(answer.ts, answer.model, answer.counts)
-        attribution = places.attribution(SOURCE, CLIENT, raw.path(line.get("cwd")), folder, session)
+        name = untrusted.identity(line.get("uuid")) or events.digest(answer.ts, answer.model, answer.counts)
+        attribution = places.attribution(SOURCE, CLIENT, untrusted.path(line.get("cwd")), folder, session)
         if answer.subagent:
             attribution["sidechain"] = True
         places.at = place
-        yield raw.turn(
+        yield untrusted.turn(
             answer.ts,
             answer.name or f"qwen:{name}",
             attribution,
@@ -78,37 +78,40 @@ def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.
         )
 
 
-def told(line: raw.Raw) -> Answer | None:
+def told(line: untrusted.Raw) -> Answer | None:
     """The answer that a line tells of; None where it tells of none, or has no counts. Raises Bad."""
     if line.get("type") == "system":
-        said = raw.mapping(raw.mapping(line.get("systemPayload")).get("uiEvent"))
+        said = untrusted.mapping(untrusted.mapping(line.get("systemPayload")).get("uiEvent"))
         return _response(said, line) if said.get("event.name") == "qwen-code.api_response" else None
-    usage = raw.mapping(line.get("usageMetadata"))
+    usage = untrusted.mapping(line.get("usageMetadata"))
     names = ("promptTokenCount", "candidatesTokenCount", "totalTokenCount")
-    reported = [raw.count(usage, name) for name in names]
+    reported = [untrusted.count(usage, name) for name in names]
     more = ("cachedContentTokenCount", "thoughtsTokenCount", "toolUsePromptTokenCount")
-    counts = counts_of(*reported, *(raw.count(usage, name) for name in more))
+    counts = counts_of(*reported, *(untrusted.count(usage, name) for name in more))
     if not counts:
         return None
     side = line.get("isSidechain") is True
-    return Answer(raw.moment(line.get("timestamp")), "", raw.text(line.get("model")), "", side, reported, counts)
+    return Answer(untrusted.moment(line.get("timestamp")), "", untrusted.text(line.get("model")), "", side, reported, counts)
 
 
-def _response(said: raw.Raw, line: raw.Raw) -> Answer | None:
+def _response(said: untrusted.Raw, line: untrusted.Raw) -> Answer | None:
     """What the telemetry of an answer tells. It is written when the answer has ended. Raises Bad."""
-    reported = [raw.count(said, f"{name}_token_count") for name in ("input", "output", "total")]
+    reported = [untrusted.count(said, f"{name}_token_count") for name in ("input", "output", "total")]
     counts = counts_of(
-        *reported, *(raw.count(said, f"{name}_token_count") for name in ("cached_content", "thoughts", "tool"))
+        *reported, *(untrusted.count(said, f"{name}_token_count") for name in ("cached_content", "thoughts", "tool"))
     )
     if not counts:
         return None
-    ended, took = when.moment(raw.moment(said.get("event.timestamp") or line.get("timestamp"))), said.get("duration_ms")
+    ended, took = (
+        when.moment(untrusted.moment(said.get("event.timestamp") or line.get("timestamp"))),
+        said.get("duration_ms"),
+    )
     if isinstance(took, (int, float)) and 0 <= took < _DAY_MS:
         ended -= int(took)
     return Answer(
         when.stamp(ended),
-        raw.response(said.get("response_id")),
-        raw.text(said.get("model")),
+        untrusted.response(said.get("response_id")),
+        untrusted.text(said.get("model")),
         "alibaba" if said.get("auth_type") == "qwen-oauth" else "",
         any(said.get(name) for name in ("subagent_name", "subagent_id")),
         reported,
@@ -116,7 +119,7 @@ def _response(said: raw.Raw, line: raw.Raw) -> Answer | None:
     )
 
 
-def _known(answer: Answer, line: raw.Raw, waiting: list[list[int]]) -> bool:
+def _known(answer: Answer, line: untrusted.Raw, waiting: list[list[int]]) -> bool:
     """Whether a message is the one that an answer before it gave; remembers the answers that wait for theirs."""
     if line.get("type") == "system":
         waiting.append(answer.reported)

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from tokenops import events, jsonl, projects, raw, scan, when
+from tokenops import events, jsonl, projects, read_lines, untrusted, when
 
 SOURCE = "claude-code-stats-cache"
 CLIENT = "claude-code"
@@ -46,15 +46,15 @@ def claims(path: str, head: bytes) -> bool:
     return os.path.basename(path) == _NAME or (b'"dailyModelTokens"' in head and b'"lastComputedDate"' in head)
 
 
-def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
     """The totals of each day and model, or of each model where no days are given. Raises OSError, Bad."""
-    stats = scan.document(path, cursor)
+    stats = read_lines.document(path, cursor)
     if not stats.keys() & {"dailyModelTokens", "modelUsage"}:
         raise events.Bad("no stats cache of Claude Code: neither dailyModelTokens nor modelUsage; skipped")
     attribution = places.attribution(SOURCE, CLIENT, "", "", "")
     for place, date, model, sums in _sums(path, stats):
         try:
-            name = raw.text(model)
+            name = untrusted.text(model)
             if not name:
                 raise events.Bad("a model without a name")
             event = of_day(date, name, sums, attribution) if date is not None else of_model(stats, name, sums, attribution)
@@ -66,28 +66,28 @@ def read(path: str, cursor: scan.Cursor, places: projects.Places, reject: jsonl.
             yield event
 
 
-def _sums(path: str, stats: raw.Raw) -> Iterator[tuple[str, object, str, raw.Raw]]:
+def _sums(path: str, stats: untrusted.Raw) -> Iterator[tuple[str, object, str, untrusted.Raw]]:
     """Place, date (None: all of them), model and sums. Lifetime sums hold the days' again, so only one kind is given."""
-    days = raw.items(stats.get("dailyModelTokens"))
+    days = untrusted.items(stats.get("dailyModelTokens"))
     for number, item in enumerate(days):
-        day = raw.mapping(item)
-        for model, tokens in raw.mapping(day.get("tokensByModel")).items():
+        day = untrusted.mapping(item)
+        for model, tokens in untrusted.mapping(day.get("tokensByModel")).items():
             yield f"{path}:dailyModelTokens[{number}]", day.get("date") or "", model, {"tokens": tokens}
     if not days:
-        for model, sums in raw.mapping(stats.get("modelUsage")).items():
-            yield f"{path}:modelUsage", None, model, raw.mapping(sums)
+        for model, sums in untrusted.mapping(stats.get("modelUsage")).items():
+            yield f"{path}:modelUsage", None, model, untrusted.mapping(sums)
 
 
-def of_day(date: object, model: str, sums: raw.Raw, attribution: raw.Raw) -> events.Event | None:
+def of_day(date: object, model: str, sums: untrusted.Raw, attribution: untrusted.Raw) -> events.Event | None:
     """A day's record: input and output are given as one number, and how much of it is which is unknown. Raises Bad."""
-    tokens = raw.count(sums, "tokens")
+    tokens = untrusted.count(sums, "tokens")
     if type(date) is not str or not _DAY.match(date):
         raise events.Bad("date is no day")
-    begins = raw.moment(f"{date}T00:00:00Z", "date")
+    begins = untrusted.moment(f"{date}T00:00:00Z", "date")
     ends = when.stamp(when.moment(begins) + when.DAY)
     if not tokens:
         return None
-    return raw.aggregate(
+    return untrusted.aggregate(
         begins,
         f"usage:claude-code:stats-cache:{date}:{model}",
         attribution,
@@ -102,16 +102,16 @@ def of_day(date: object, model: str, sums: raw.Raw, attribution: raw.Raw) -> eve
     )
 
 
-def of_model(stats: raw.Raw, model: str, sums: raw.Raw, attribution: raw.Raw) -> events.Event | None:
+def of_model(stats: untrusted.Raw, model: str, sums: untrusted.Raw, attribution: untrusted.Raw) -> events.Event | None:
     """A model's record since the first session. Raises Bad."""
-    found = {name: raw.count(sums, key) for name, key in _KINDS.items()}
-    begins = raw.moment(stats.get("firstSessionDate"), "firstSessionDate")
+    found = {name: untrusted.count(sums, key) for name, key in _KINDS.items()}
+    begins = untrusted.moment(stats.get("firstSessionDate"), "firstSessionDate")
     last = stats.get("lastComputedDate")
     known = type(last) is str and _DAY.match(last)
-    ends = when.stamp(when.moment(raw.moment(f"{last}T00:00:00Z", "lastComputedDate")) + when.DAY) if known else ""
+    ends = when.stamp(when.moment(untrusted.moment(f"{last}T00:00:00Z", "lastComputedDate")) + when.DAY) if known else ""
     if not any(found.values()):
         return None
-    return raw.aggregate(
+    return untrusted.aggregate(
         begins,
         f"usage:claude-code:stats-cache:{model}",
         attribution,

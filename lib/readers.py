@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from tokenops.clients import BY_NAME, CLIENTS, STREAMS, UNCOUNTED, Client, Uncounted
+from tokenops.read_clients import BY_NAME, CLIENTS, STREAMS, UNCOUNTED, Client, Uncounted
 
 _HEAD = 1 << 18  # of a file that is known by its look
 # Source -> its section of `vendor_usage` in config.yaml. The original's name for the stats cache was claude_code.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from tokenops import language
+from tokenops import work_language
 
 # Of each text so many of its rarest shingles are looked up, each in so many texts at most.
 _RARE, _MOST = 6, 40
@@ -27,7 +27,7 @@ def groups(texts: Sequence[str], share: float) -> list[list[int]]:
             at = above[at]
         return at
 
-    plain = [language.normal(text) for text in texts]
+    plain = [work_language.normal(text) for text in texts]
     first: dict[str, int] = {}
     for at, text in enumerate(plain):
         above[at] = first.setdefault(text, at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping
 
-from tokenops import costs, events, pricing, projects, rollup, scorecard, store, summaries, when
+from tokenops import costs, events, pricing, projects, rollup, scorecard, store, store_summaries, when
 from tokenops.events import Event
 
 
@@ -48,7 +48,7 @@ def _cards(
     buckets = when.Buckets("week", tz)
     fields = ("week",) if by == "week" else (by,) if by != "none" else ()
     plan = rollup.Plan(tuple(dict.fromkeys((*fields, "project", "session"))), tz, catalogue)
-    turns = costs.priced(summaries.rows(folder, plan, now, since, until, wanted), catalogue)
+    turns = costs.priced(store_summaries.rows(folder, plan, now, since, until, wanted), catalogue)
     names = store.labels(folder)
 
     def of(kind: str) -> list[Event]:

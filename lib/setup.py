@@ -11,10 +11,21 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tokenops import catalog, changes, clients, config, edits, hints, hosts, plans, readers, redaction
-from tokenops.changes import Change
+from tokenops import (
+    catalog,
+    config,
+    plans,
+    read_clients,
+    readers,
+    redaction,
+    setup_changes,
+    setup_edits,
+    setup_hosts,
+    setup_plans,
+)
 from tokenops.events import Event
-from tokenops.hosts import Host, System
+from tokenops.setup_changes import Change
+from tokenops.setup_hosts import Host, System
 
 # What became of an entry that a host should have.
 MISSING, PRESENT, OTHER, REFUSED = "missing", "present", "other", "refused"
@@ -60,22 +71,22 @@ def is_left(row: Event) -> bool:
 def chosen(system: System, names: Sequence[str]) -> list[Host]:
     """The hosts that are here, or those that are named."""
     if names:
-        return [hosts.BY_NAME[name] for name in names]
-    return [host for host in hosts.HOSTS if hosts.found(host, system) or hosts.program(host, system)]
+        return [setup_hosts.BY_NAME[name] for name in names]
+    return [host for host in setup_hosts.HOSTS if setup_hosts.found(host, system) or setup_hosts.program(host, system)]
 
 
 def clients_here(system: System) -> Iterator[Event]:
     """A row for each host and client that is here: where, and whether its logs are read."""
     logs: dict[str, list[str]] = {}
-    for client in clients.CLIENTS:
-        if client not in clients.STREAMS and client.name not in ("stats-cache", "claude-usage"):
+    for client in read_clients.CLIENTS:
+        if client not in read_clients.STREAMS and client.name not in ("stats-cache", "claude-usage"):
             try:
                 logs.setdefault(client.client, []).extend(readers.places(client, system.environment, system.home))
             except readers.NotFound as error:
                 yield _row("client", client=client.client, display=client.client, logs=[], note=str(error))
     instead = {one.name: one.instead for one in readers.uncounted(system.environment, system.home)}
     for host in chosen(system, ()):
-        where = hosts.found(host, system) or [hosts.program(host, system)]
+        where = setup_hosts.found(host, system) or [setup_hosts.program(host, system)]
         note = instead.pop(host.client, "") or host.note
         yield _row(
             "client",
@@ -104,9 +115,9 @@ def keys_here(environment: Mapping[str, str]) -> Iterator[Event]:
 def plans_here(system: System, settings: config.Config, found: Iterable[Event], now: int) -> Iterator[Event]:
     """A row for each provider whose plan somebody here may have. Raises plans.Wrong."""
     here = {row["client"] for row in found if row["about"] == "client"}
-    here |= {host.plans for host in hosts.HOSTS if host.plans and host.client in here}
-    said: dict[str, list[hints.Hint]] = {}
-    for hint in hints.hints(system, now):
+    here |= {host.plans for host in setup_hosts.HOSTS if host.plans and host.client in here}
+    said: dict[str, list[setup_plans.Hint]] = {}
+    for hint in setup_plans.hints(system, now):
         said.setdefault(hint.provider, []).append(hint)
     bound = plans.bindings(settings)
     aliases = {name for name, about in catalog.load("plans")["plans"].items() if "same_as" in about}
@@ -119,12 +130,12 @@ def plans_here(system: System, settings: config.Config, found: Iterable[Event], 
             yield _plan(provider, said.get(provider, []), choices or mine, have)
 
 
-def _plan(provider: str, said: list[hints.Hint], choices: list[str], have: list[str]) -> Event:
+def _plan(provider: str, said: list[setup_plans.Hint], choices: list[str], have: list[str]) -> Event:
     """The row of one provider's plan: `have` is what is set, the newest last."""
     best = said[0].confidence if said else ""
     named = list(dict.fromkeys(one.plan for one in said if one.confidence == best))
-    if best == hints.EXACT and len(named) > 1:
-        best, named = hints.LIKELY, [name for name in named if name]
+    if best == setup_plans.EXACT and len(named) > 1:
+        best, named = setup_plans.LIKELY, [name for name in named if name]
     row = _row("plan", provider=provider, set=have[-1] if have else "", confidence=best or "unknown")
     row["said"] = [{"source": one.source, "says": one.says} for one in said]
     if best and named == [""]:
@@ -139,7 +150,7 @@ def servers(system: System, names: Sequence[str]) -> Iterator[tuple[Event, Chang
     for host in chosen(system, names):
         if host.name == "claude-code":
             yield from _claude_code(system)
-        path = hosts.config_file(host, system)
+        path = setup_hosts.config_file(host, system)
         if path:
             yield _server(host, system, path)
         elif host.name in names and host.name != "claude-code":
@@ -149,45 +160,48 @@ def servers(system: System, names: Sequence[str]) -> Iterator[tuple[Event, Chang
 def _claude_code(system: System) -> Iterator[tuple[Event, Change | None]]:
     command = system.command("tok-mcp")
     state = MISSING
-    for path in hints.account_files(system):
-        if hosts.registered(hints.listed(path, "mcpServers"))[0]:
+    for path in setup_plans.account_files(system):
+        if setup_hosts.registered(setup_plans.listed(path, "mcpServers"))[0]:
             state = PRESENT
-    line = f"claude mcp add --scope user {hosts.SERVER} -- {shlex.quote(command)}\n"
+    line = f"claude mcp add --scope user {setup_hosts.SERVER} -- {shlex.quote(command)}\n"
     note = "its own command has to add it: it rewrites .claude.json, where it stands, all the time"
     yield _row("mcp", host="claude-code", format="shell", state=state, text=line, note=note), None
-    shown = edits.snippet("json", ("mcpServers", hosts.SERVER), {"command": "tok-mcp"})  # a path of ours is nobody else's
+    shown = setup_edits.snippet(
+        "json", ("mcpServers", setup_hosts.SERVER), {"command": "tok-mcp"}
+    )  # a path of ours is nobody else's
     note = "instead, for one project and all who work on it"
     yield _row("mcp", host="claude-code", file=".mcp.json", format="json", state=state, text=shown, note=note), None
 
 
 def _server(host: Host, system: System, path: str) -> tuple[Event, Change | None]:
-    wanted = hosts.entry(host, system, path)
+    wanted = setup_hosts.entry(host, system, path)
     section: tuple[str, ...] = (host.section,)
     row = _row("mcp", host=host.name, file=path, format=host.form, state=MISSING)
     try:
-        given = edits.data(host.form, changes.text_of(changes.content(path)))
-        section = hosts.section(host, given)
-        name, there = hosts.registered(edits.value_at(given, section))
+        given = setup_edits.data(host.form, setup_changes.text_of(setup_changes.content(path)))
+        section = setup_hosts.section(host, given)
+        name, there = setup_hosts.registered(setup_edits.value_at(given, section))
         if name:
-            row["state"] = PRESENT if there == wanted or name != hosts.SERVER else OTHER
-    except (edits.Refused, OSError) as error:
+            row["state"] = PRESENT if there == wanted or name != setup_hosts.SERVER else OTHER
+    except (setup_edits.Refused, OSError) as error:
         row |= {"state": REFUSED, "note": _why(error)}
-    row["text"] = edits.snippet(host.form, (*section, hosts.SERVER), wanted)
+    row["text"] = setup_edits.snippet(host.form, (*section, setup_hosts.SERVER), wanted)
     if row["state"] == OTHER:
-        row["note"] = f"{'.'.join((*section, hosts.SERVER))} is there already and is another one; it is left alone"
-    title = f"{host.display}: the MCP server {hosts.SERVER}"
-    change = Change("mcp", host.name, title, path, host.form, (*section, hosts.SERVER), wanted)
+        row["note"] = f"{'.'.join((*section, setup_hosts.SERVER))} is there already and is another one; it is left alone"
+    title = f"{host.display}: the MCP server {setup_hosts.SERVER}"
+    change = Change("mcp", host.name, title, path, host.form, (*section, setup_hosts.SERVER), wanted)
     return row, change if row["state"] == MISSING else None
 
 
 def _why(error: Exception) -> str:
-    return f"it {error if isinstance(error, edits.Refused) else f'cannot be read: {error}'}; mend it, or paste this by hand"
+    reason = error if isinstance(error, setup_edits.Refused) else f"cannot be read: {error}"
+    return f"it {reason}; mend it, or paste this by hand"
 
 
 def status_line(system: System) -> tuple[Event, Change | None]:
     """Claude Code's status line, and the change that makes it ours; one that is there is wrapped, never lost."""
-    host = hosts.BY_NAME["claude-code"]
-    places = hosts.found(host, system) or list(hosts.homes(host, system))
+    host = setup_hosts.BY_NAME["claude-code"]
+    places = setup_hosts.found(host, system) or list(setup_hosts.homes(host, system))
     path = os.path.join(places[0], "settings.json")
     ours = shlex.quote(system.command("tok-statusline"))
     wanted: dict[str, Any] = {"type": "command", "command": ours}
@@ -195,7 +209,7 @@ def status_line(system: System) -> tuple[Event, Change | None]:
     place: tuple[str, ...] = ("statusLine",)
     value: Any = wanted
     try:
-        there = edits.value_at(edits.data("json", changes.text_of(changes.content(path))), place)
+        there = setup_edits.value_at(setup_edits.data("json", setup_changes.text_of(setup_changes.content(path))), place)
         command = there.get("command") if isinstance(there, dict) else None
         if isinstance(command, str) and "tok-statusline" in command:
             row["state"] = PRESENT
@@ -204,10 +218,10 @@ def status_line(system: System) -> tuple[Event, Change | None]:
             wanted = {**wanted, "command": value}
         elif there is not None:
             row |= {"state": REFUSED, "note": "it has a statusLine of another form; set it by hand"}
-    except (edits.Refused, OSError) as error:
+    except (setup_edits.Refused, OSError) as error:
         row |= {"state": REFUSED, "note": _why(error)}
     if redaction.redacted(wanted["command"]) == wanted["command"]:
-        row["text"] = edits.snippet("json", ("statusLine",), wanted)
+        row["text"] = setup_edits.snippet("json", ("statusLine",), wanted)
     else:
         row["note"] = (
             "its command holds what looks like a secret, so it is not shown; tok-init wraps it where you let it write"
@@ -221,7 +235,7 @@ def status_line(system: System) -> tuple[Event, Change | None]:
 def plan_changes(rows: Iterable[Event], settings: config.Config, today: str) -> Iterator[Change]:
     """A change for each plan that is known exactly, of providers that have none set. Raises plans.Wrong."""
     for row in rows:
-        if row["about"] == "plan" and row["confidence"] == hints.EXACT and row["plans"] and "set" not in row:
+        if row["about"] == "plan" and row["confidence"] == setup_plans.EXACT and row["plans"] and "set" not in row:
             plan = plans.named(row["plans"][0])
             value = plans.bound_anew([], plans.beginning([], plan, None, "", today))
             title = f"the plan of {row['provider']}: {plan.name}"
@@ -247,7 +261,7 @@ def proxies(system: System, names: Sequence[str]) -> Event:
     """The lines for a shell that point what is here at the proxy."""
     lines = [f"{shlex.quote(system.command('tok-proxy'))} &  # it runs until it is stopped\n"]
     for host in chosen(system, names):
-        lines += [f"{line.replace('{base}', hosts.BASE)}\n" for line in host.proxy]
+        lines += [f"{line.replace('{base}', setup_hosts.BASE)}\n" for line in host.proxy]
     lines.append(f'# all SDKs started in this shell:  eval "$({shlex.quote(system.command("tok-provider"))} env)"\n')
     return _row("proxy", format="shell", text="".join(lines), note="where you want the vendors' own counts (docs/proxy.md)")
 
@@ -277,5 +291,5 @@ def _plan_commands(row: Event) -> Iterator[Event]:
             yield _row(
                 "command",
                 text=line,
-                why=f"{provider}'s plan" if sure == hints.EXACT else f"{provider}'s plan, if it is yours",
+                why=f"{provider}'s plan" if sure == setup_plans.EXACT else f"{provider}'s plan, if it is yours",
             )

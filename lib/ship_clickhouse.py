@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from tokenops import catalog, courier, polls, shipment
-from tokenops.polls import Answer, Trouble
-from tokenops.shipment import Row
+from tokenops import catalog, courier, etiquette, ship_rows
+from tokenops.etiquette import Answer, Trouble
+from tokenops.ship_rows import Row
 from tokenops.targets import Target
 
 TABLE = "tokenops_events"
@@ -36,7 +36,7 @@ _MEMORY = frozenset((159, 202, 209, 210, 241, 242, 252))  # too slow, too many, 
 
 def body_of(rows: list[Row]) -> bytes:
     """What is sent of some rows."""
-    return b"".join(shipment.line_of(row, bare=True) for row in rows)
+    return b"".join(ship_rows.line_of(row, bare=True) for row in rows)
 
 
 def address(target: Target, query: str) -> str:
@@ -48,7 +48,7 @@ def address(target: Target, query: str) -> str:
 
 def insert(target: Target, send: courier.Send, body: bytes, now: int) -> None:
     """Send rows; when this returns they are acknowledged. Raises Trouble."""
-    query = f"INSERT INTO {TABLE} ({', '.join(shipment.COLUMNS)}) FORMAT JSONEachRow"
+    query = f"INSERT INTO {TABLE} ({', '.join(ship_rows.COLUMNS)}) FORMAT JSONEachRow"
     checked(send(address(target, query), target.headers, body), now)
 
 
@@ -69,10 +69,12 @@ def checked(answer: Answer, now: int) -> Answer:
     if code in _BAD:
         raise Trouble(courier.BAD, f"ClickHouse does not take it (code {code})")
     if code in _REMEDIES:
-        raise Trouble(polls.REFUSED if code in (192, 193, 194, 497, 516) else polls.CHANGED, _REMEDIES[code])
+        raise Trouble(etiquette.REFUSED if code in (192, 193, 194, 497, 516) else etiquette.CHANGED, _REMEDIES[code])
     if code in _MEMORY:
-        raise Trouble(polls.FAILING, f"ClickHouse is busy or full (code {code})", polls.retry_ms(answer.headers, now))
-    raise Trouble(polls.FAILING, f"ClickHouse failed (code {code}); its own log says why")
+        raise Trouble(
+            etiquette.FAILING, f"ClickHouse is busy or full (code {code})", etiquette.retry_ms(answer.headers, now)
+        )
+    raise Trouble(etiquette.FAILING, f"ClickHouse failed (code {code}); its own log says why")
 
 
 def _code(headers: Mapping[str, str], body: bytes) -> int:

@@ -18,8 +18,8 @@ from typing import Any
 
 import orjson
 
-from tokenops import home, jsonl, shipment, store
-from tokenops.shipment import Row
+from tokenops import datadir, jsonl, ship_rows, store
+from tokenops.ship_rows import Row
 
 _UNSAFE = re.compile(r"[^\w.-]")
 
@@ -39,7 +39,7 @@ def joined(lines: Iterable[bytes], same: Mapping[str, str], known: Iterable[Row]
     pool = store.Pool()
     for row in known:
         name = same.get(row["id"], row["id"])
-        pool.add(name, jsonl.line_of(shipment.event_of(row) | {"id": name}))
+        pool.add(name, jsonl.line_of(ship_rows.event_of(row) | {"id": name}))
     for line in lines:
         if (found := store.identified(line)) is not None:
             pool.add(*found)
@@ -61,9 +61,9 @@ def read(path: str) -> list[Row]:
 
 def write(path: str, rows: list[Row], form: str) -> int:
     """Write a day's file whole; how many bytes. Raises NoEngine, OSError."""
-    content = _table(rows) if form == "parquet" else gzip.compress(b"".join(map(shipment.line_of, rows)), 6, mtime=0)
+    content = _table(rows) if form == "parquet" else gzip.compress(b"".join(map(ship_rows.line_of, rows)), 6, mtime=0)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    home.replace(path, content)
+    datadir.replace(path, content)
     return len(content)
 
 
@@ -83,13 +83,13 @@ def _table(rows: list[Row]) -> bytes:
         "text": pyarrow.string(),
         "flag": pyarrow.bool_(),
         "count": pyarrow.int64(),
-        "money": pyarrow.decimal128(38, shipment.SCALE),
+        "money": pyarrow.decimal128(38, ship_rows.SCALE),
         "real": pyarrow.float64(),
     }
     empty: dict[str, Any] = {"text": "", "flag": False, "count": 0, "money": Decimal(0), "real": None}
     columns = [
-        pyarrow.array([row.get(name, empty[kind]) for row in rows], types[kind]) for name, kind in shipment.COLUMNS.items()
+        pyarrow.array([row.get(name, empty[kind]) for row in rows], types[kind]) for name, kind in ship_rows.COLUMNS.items()
     ]
     out = io.BytesIO()
-    parquet.write_table(pyarrow.Table.from_arrays(columns, list(shipment.COLUMNS)), out, compression="zstd")
+    parquet.write_table(pyarrow.Table.from_arrays(columns, list(ship_rows.COLUMNS)), out, compression="zstd")
     return out.getvalue()

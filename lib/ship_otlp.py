@@ -20,9 +20,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import orjson
 
-from tokenops import courier, home, pricing, raw, when
-from tokenops.polls import Trouble
-from tokenops.shipment import Row, Who
+from tokenops import courier, datadir, pricing, untrusted, when
+from tokenops.etiquette import Trouble
+from tokenops.ship_rows import Row, Who
 from tokenops.targets import Target
 
 TOTALS = "metrics.json"
@@ -149,7 +149,7 @@ def post(target: Target, send: courier.Send, signal: str, export: Json, now: int
     headers = {"content-type": "application/json", **target.headers}
     answer = courier.checked(send(address(target, signal), headers, orjson.dumps(export)), now)
     try:
-        said = raw.mapping(raw.mapping(orjson.loads(answer.body or b"{}")).get("partialSuccess"))
+        said = untrusted.mapping(untrusted.mapping(orjson.loads(answer.body or b"{}")).get("partialSuccess"))
     except ValueError:
         return
     counts = [int(said[name]) for name in said if name.startswith("rejected") and str(said[name]).isdigit()]
@@ -167,7 +167,7 @@ class Totals:
 
     def __init__(self, folder: str) -> None:
         self.path = os.path.join(folder, TOTALS)
-        self.days: dict[str, dict[str, Json]] = home.read_json(self.path) or {}
+        self.days: dict[str, dict[str, Json]] = datadir.read_json(self.path) or {}
 
     def put(self, day: str, rows: Iterable[Row]) -> None:
         """The turns of a day, all of them."""
@@ -191,9 +191,9 @@ class Totals:
 
     def save(self) -> None:
         """Write them down. Raises OSError."""
-        home.made(os.path.dirname(os.path.dirname(self.path)))
-        home.made(os.path.dirname(self.path))
-        home.replace(self.path, orjson.dumps(self.days), durable=False)
+        datadir.made(os.path.dirname(os.path.dirname(self.path)))
+        datadir.made(os.path.dirname(self.path))
+        datadir.replace(self.path, orjson.dumps(self.days), durable=False)
 
     def series(self) -> dict[str, Json]:
         """The sums of all days."""

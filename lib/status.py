@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping
 
 import orjson
 
-from tokenops import clients, events, readers, show, store, when
+from tokenops import events, read_clients, readers, show, store, when
 from tokenops.events import Event
 
 
 def passive(environment: Mapping[str, str], home: str, vendor_usage: object = None) -> Iterator[Event]:
     """A row for each client in the table, found or not; then those here that keep no counts."""
-    for client in clients.CLIENTS:
-        if client in clients.STREAMS:
+    for client in read_clients.CLIENTS:
+        if client in read_clients.STREAMS:
             continue  # read only where somebody names it
         row: Event = {"v": 1, "kind": "status", "plane": "passive", "client": client.client, "source": client.source}
         try:

@@ -15,9 +15,9 @@ from typing import Any
 
 import orjson
 
-from tokenops import headroom, home, jsonl, limits, raw, store, when, windows
+from tokenops import datadir, headroom, jsonl, limit_windows, store, untrusted, when, wire_limits
 from tokenops.events import Event
-from tokenops.windows import Seen
+from tokenops.limit_windows import Seen
 
 CACHE, LOCK = "statusline.json", "statusline.lock"
 # What each session said last, in a file of its own: sessions write it at any time, under its own lock.
@@ -35,43 +35,43 @@ class Wrong(ValueError):
 
 def cached(folder: str) -> dict[str, Any]:
     """What was worked out last; nothing where there is none."""
-    found = home.read_json(os.path.join(folder, CACHE))
+    found = datadir.read_json(os.path.join(folder, CACHE))
     return found if isinstance(found, dict) else {}
 
 
 def keep(folder: str, found: Mapping[str, Any]) -> None:
     """Keep what was worked out. Raises OSError."""
-    home.replace(os.path.join(home.made(folder), CACHE), orjson.dumps(found), durable=False)
+    datadir.replace(os.path.join(datadir.made(folder), CACHE), orjson.dumps(found), durable=False)
 
 
-def news(said: raw.Raw, known: Mapping[str, Any], now: int) -> tuple[list[Event], dict[str, Any]]:
+def news(said: untrusted.Raw, known: Mapping[str, Any], now: int) -> tuple[list[Event], dict[str, Any]]:
     """The readings that this session did not give before, its cost where that changed, and what is known of all sessions.
 
     An idle session's line repeats old numbers, which must not pass for fresh ones.
     """
     session = hashlib.blake2b(str(said.get("session_id")).encode(), digest_size=8).hexdigest()
-    held = raw.mapping(known.get(session))
-    readings = list(limits.status_line(said, when.stamp(now)))
+    held = untrusted.mapping(known.get(session))
+    readings = list(wire_limits.status_line(said, when.stamp(now)))
     told = [[one["window"], one["used"], one.get("resets_at")] for one in readings]
     if told == held.get("told"):
         readings = []
-    cost = raw.usd(raw.mapping(said.get("cost")).get("total_cost_usd"))
-    before = raw.usd(held.get("cost"))
+    cost = untrusted.usd(untrusted.mapping(said.get("cost")).get("total_cost_usd"))
+    before = untrusted.usd(held.get("cost"))
     run = int(held.get("run") or 0) + bool(cost and before and Decimal(cost) < Decimal(before))
     claims = estimate(said, cost, run, now) if cost != before else []
     if not readings and not claims:
         return [], dict(known)
-    old = {name: one for name, one in known.items() if raw.mapping(one).get("at", 0) > now - _KEPT_MS}
+    old = {name: one for name, one in known.items() if untrusted.mapping(one).get("at", 0) > now - _KEPT_MS}
     entry = {"at": now, "told": told or held.get("told"), "cost": cost or before, "run": run}
     return [*readings, *claims], {**old, session: entry}
 
 
-def estimate(said: raw.Raw, cost: str, run: int, now: int) -> list[Event]:
+def estimate(said: untrusted.Raw, cost: str, run: int, now: int) -> list[Event]:
     """What Claude Code says that a session cost so far, as a claim to compare with: it is never added to anything.
 
     One record a day and session; of several readings the last counts. A total that falls begins another run.
     """
-    session, at = raw.identity(said.get("session_id")), when.stamp(now)
+    session, at = untrusted.identity(said.get("session_id")), when.stamp(now)
     if not session or not cost:
         return []
     event: Event = {"v": 1, "ts": f"{at[:10]}T00:00:00.000Z", "kind": "usage"}
@@ -80,27 +80,27 @@ def estimate(said: raw.Raw, cost: str, run: int, now: int) -> list[Event]:
     return [event]
 
 
-def record(folder: str, said: raw.Raw, now: int) -> None:
+def record(folder: str, said: untrusted.Raw, now: int) -> None:
     """Write what a session says anew to the log. Raises OSError."""
     place = os.path.join(folder, SESSIONS)
-    if not news(said, raw.mapping(home.read_json(place)), now)[0]:
+    if not news(said, untrusted.mapping(datadir.read_json(place)), now)[0]:
         return
-    with home.locked(folder, SESSIONS_LOCK):
-        readings, sessions = news(said, raw.mapping(home.read_json(place)), now)
+    with datadir.locked(folder, SESSIONS_LOCK):
+        readings, sessions = news(said, untrusted.mapping(datadir.read_json(place)), now)
         store.append(folder, map(jsonl.line_of, readings), durable=False)
-        home.replace(place, orjson.dumps(sessions), durable=False)
+        datadir.replace(place, orjson.dumps(sessions), durable=False)
 
 
-def fields(said: raw.Raw, found: Mapping[str, Any], now: int, rules: Mapping[str, Any]) -> dict[str, str]:
+def fields(said: untrusted.Raw, found: Mapping[str, Any], now: int, rules: Mapping[str, Any]) -> dict[str, str]:
     """What a template may name."""
-    model = raw.mapping(said.get("model"))
-    name = raw.text(model.get("display_name")) or raw.text(model.get("id")) or "unknown model"
-    cost = raw.mapping(said.get("cost")).get("total_cost_usd")
-    context = raw.mapping(said.get("context_window")).get("used_percentage")
-    told = [*_shared(found), *windows.seen(limits.status_line(said, when.stamp(now)))]
+    model = untrusted.mapping(said.get("model"))
+    name = untrusted.text(model.get("display_name")) or untrusted.text(model.get("id")) or "unknown model"
+    cost = untrusted.mapping(said.get("cost")).get("total_cost_usd")
+    context = untrusted.mapping(said.get("context_window")).get("used_percentage")
+    told = [*_shared(found), *limit_windows.seen(wire_limits.status_line(said, when.stamp(now)))]
     known = headroom.windows((one for one in told if one.key.provider == "anthropic"), now)
-    bound = headroom.binding(known, raw.text(model.get("id")))
-    [budget] = headroom.budgets(known, now, rules, raw.text(model.get("id")), providers=("anthropic",))[:1]
+    bound = headroom.binding(known, untrusted.text(model.get("id")))
+    [budget] = headroom.budgets(known, now, rules, untrusted.text(model.get("id")), providers=("anthropic",))[:1]
     left = None if bound is None else bound.headroom
     return {
         "model": name,
@@ -112,16 +112,16 @@ def fields(said: raw.Raw, found: Mapping[str, Any], now: int, rules: Mapping[str
         "resets_in": headroom.duration(bound.resets_at - now) if bound and bound.resets_at else "?",
         "action": budget["recommended_action"].replace("_", " "),
         "project": os.path.basename(
-            raw.path(raw.mapping(said.get("workspace")).get("project_dir")) or raw.path(said.get("cwd"))
+            untrusted.path(untrusted.mapping(said.get("workspace")).get("project_dir")) or untrusted.path(said.get("cwd"))
         ),
     }
 
 
 def _shared(found: Mapping[str, Any]) -> list[Seen]:
-    from tokenops import meters
+    from tokenops import limit_meters
 
     try:
-        return meters.seen_of(found["rows"], found["keys"])
+        return limit_meters.seen_of(found["rows"], found["keys"])
     except (TypeError, LookupError, ValueError):
         return []
 
@@ -135,9 +135,9 @@ def line(template: str, values: Mapping[str, str]) -> str:
 
 def computed(folder: str, now: int, today: str) -> dict[str, Any]:
     """What all sessions share: today's cost, and the latest reading of each window."""
-    from tokenops import meters
+    from tokenops import limit_meters
 
-    read = [one for one in meters.readings(folder, now - 8 * when.DAY, now) if one.key.provider == "anthropic"]
+    read = [one for one in limit_meters.readings(folder, now - 8 * when.DAY, now) if one.key.provider == "anthropic"]
     latest = {(one.key, one.observed_at, one.used) for one in headroom.windows(read, now)}
-    keys, rows = meters.rows_of(one for one in read if (one.key, one.at, one.used) in latest)
+    keys, rows = limit_meters.rows_of(one for one in read if (one.key, one.at, one.used) in latest)
     return {"at": now, "today": today, "keys": keys, "rows": rows}

@@ -19,7 +19,7 @@ from typing import BinaryIO, NamedTuple
 
 import orjson
 
-from tokenops import events, home, jsonl, projects, when
+from tokenops import datadir, events, jsonl, projects, when
 from tokenops.events import Event
 
 _NAME = re.compile(r"(\d{4}-\d\d-\d\d)\.jsonl(\.gz)?\Z")
@@ -54,11 +54,11 @@ def append(folder: str, lines: Iterable[bytes], durable: bool = True) -> int:
         count += 1
     if not count:
         return 0
-    at = home.made(folder_of(home.made(folder)))
+    at = datadir.made(folder_of(datadir.made(folder)))
     paths = {day: os.path.join(at, f"{day.decode(errors='replace')}.jsonl") for day in sorted(days)}
     if wrong := [day for day in days if not _NAME.match(os.path.basename(paths[day]))]:
         raise ValueError(f"{wrong[0]!r} is no day")
-    with home.locked(folder):
+    with datadir.locked(folder):
         _write_days({path: days[day] for day, path in paths.items()}, durable)
         if durable:
             settle(at)
@@ -89,7 +89,7 @@ def _write(path: str, content: bytes, durable: bool) -> None:
         if size and os.pread(fd, 1, size - 1) != b"\n":
             content = b"\n" + content
         try:
-            home.write(fd, content, durable)
+            datadir.write(fd, content, durable)
         except OSError:
             os.ftruncate(fd, size)
             raise
@@ -316,17 +316,17 @@ def _spanned(pool: Pool, begin: bytes, end: bytes) -> list[bytes]:
 
 def labels(folder: str) -> dict[str, str]:
     """project_id -> name, of the projects whose basename is not enough to tell them apart."""
-    paths = home.read_json(os.path.join(folder, "projects.json")) or {}
+    paths = datadir.read_json(os.path.join(folder, "projects.json")) or {}
     return {key: name for key, name in projects.labels(paths).items() if name != projects.label(paths[key])}
 
 
 def remember(folder: str, paths: dict[str, str]) -> None:
     """Keep the paths of projects (by project_id), so that two of one name can be told apart. Raises OSError."""
     path = os.path.join(folder, "projects.json")
-    known = home.read_json(path) or {}
+    known = datadir.read_json(path) or {}
     if not paths.items() <= known.items():
-        with home.locked(folder):
-            home.replace(path, orjson.dumps((home.read_json(path) or {}) | paths, option=orjson.OPT_SORT_KEYS))
+        with datadir.locked(folder):
+            datadir.replace(path, orjson.dumps((datadir.read_json(path) or {}) | paths, option=orjson.OPT_SORT_KEYS))
 
 
 def of_kind(folder: str, kind: str, since: str = "", last: str = "9") -> Iterator[Event]:
@@ -386,7 +386,7 @@ def cat(
 
 def paths_of(path: str) -> dict[str, str]:
     """The projects (project_id -> path) that another log's directory knows; none for a file."""
-    found = home.read_json(os.path.join(path, "projects.json")) if os.path.isdir(path) else None
+    found = datadir.read_json(os.path.join(path, "projects.json")) if os.path.isdir(path) else None
     return found if isinstance(found, dict) else {}
 
 

@@ -18,18 +18,18 @@ from typing import Any, NamedTuple
 import orjson
 
 from tokenops import (
-    clients,
-    database,
+    datadir,
     events,
-    gather,
-    home,
     jsonl,
     projects,
     read_claude,
+    read_clients,
     read_codex,
-    scan,
+    read_lines,
+    read_sqlite,
     show,
     store,
+    sync_gather,
     workers,
 )
 
@@ -77,7 +77,7 @@ class Budget(NamedTuple):
 class Found(NamedTuple):
     """What is new in one client's files: events, the cursors after them, and how many files and bytes were read."""
 
-    batch: gather.Batch
+    batch: sync_gather.Batch
     after: dict[str, Held]
     files: int = 0
     bytes: int = 0
@@ -88,8 +88,8 @@ class Todo(NamedTuple):
     """A file with something new, and where to go on."""
 
     path: str
-    stamp: database.Stamp
-    cursor: scan.Cursor
+    stamp: read_sqlite.Stamp
+    cursor: read_lines.Cursor
     begun: int
 
 
@@ -102,7 +102,7 @@ def changed(paths: Iterable[str], held: Mapping[str, Held]) -> list[Todo]:
     moved: dict[int, Held] | None = None
     for path in paths:
         try:
-            stamp = database.stamp(path)
+            stamp = read_sqlite.stamp(path)
         except OSError:
             continue  # gone since it was listed
         known = held.get(path)
@@ -112,16 +112,16 @@ def changed(paths: Iterable[str], held: Mapping[str, Held]) -> list[Todo]:
             moved = {one.inode: one for one in held.values()} if moved is None else moved
             known = moved.get(stamp.inode)
         if known is not None and known.inode == stamp.inode and _grown(path, stamp, known):
-            cursor = scan.Cursor(known.offset, known.number, orjson.loads(known.state))
+            cursor = read_lines.Cursor(known.offset, known.number, orjson.loads(known.state))
         else:
-            cursor = scan.Cursor()
+            cursor = read_lines.Cursor()
         found.append(Todo(path, stamp, cursor, cursor.offset))
     return found
 
 
-def _grown(path: str, stamp: database.Stamp, known: Held) -> bool:
+def _grown(path: str, stamp: read_sqlite.Stamp, known: Held) -> bool:
     """Whether a file is what it was, and more. One that changed without growing was written over."""
-    if database.is_one(path):
+    if read_sqlite.is_one(path):
         return True  # its pages change anywhere; the reader tells by the rows
     if stamp.size < known.offset or (stamp.size == known.size and stamp.mtime != known.mtime):
         return False
@@ -146,7 +146,7 @@ def _hash(data: bytes) -> str:
 
 def load(folder: str) -> dict[str, dict[str, Held]]:
     """All cursors, by source and path. What cannot be read counts as none: then everything is read again."""
-    data = home.read_json(os.path.join(folder, CURSORS))
+    data = datadir.read_json(os.path.join(folder, CURSORS))
     try:
         if data["v"] == _VERSION:
             return {
@@ -169,11 +169,11 @@ def _text(state: Any) -> str:
 
 def save(folder: str, cursors: Mapping[str, Mapping[str, Held]]) -> None:
     """Keep all cursors. Raises OSError."""
-    home.replace(os.path.join(folder, CURSORS), orjson.dumps({"v": _VERSION, "sources": cursors}, default=list))
+    datadir.replace(os.path.join(folder, CURSORS), orjson.dumps({"v": _VERSION, "sources": cursors}, default=list))
 
 
 def source(
-    client: clients.Client,
+    client: read_clients.Client,
     paths: list[str],
     held: dict[str, Held],
     salt: bytes,
@@ -188,7 +188,7 @@ def source(
     todo = {one.path: one for one in chosen}
     here = set(paths)
     after = {path: one for path, one in held.items() if path in here or os.path.exists(path)}
-    batch = gather.Batch()
+    batch = sync_gather.Batch()
     left = sum(map(_size, new)) - sum(map(_size, chosen))
     if not todo:
         return Found(batch, after, left=left)
@@ -209,7 +209,7 @@ def source(
     elif len(answers) == 1:
         batch.entries = answers[0]["entries"]
     else:
-        gather.join(batch, answers)
+        sync_gather.join(batch, answers)
     return Found(batch, after, len(todo), read, left)
 
 
@@ -233,14 +233,14 @@ def _claude(rounds: bool, share: Iterable[str], todo: Mapping[str, Todo], salt: 
     transcripts = read_claude.Transcripts(lambda place, why: answer["rejected"].append((place, why)), salt)
     done: dict[str, events.Event] = {}
 
-    def read(path: str, cursor: scan.Cursor) -> None:
+    def read(path: str, cursor: read_lines.Cursor) -> None:
         from tokenops import work_claude  # 7 ms that a run with nothing to read need not wait for
 
-        gather.keep(done, work_claude.read(transcripts, path, cursor))
+        sync_gather.keep(done, work_claude.read(transcripts, path, cursor))
 
     for path in share:
         _read(path, todo[path].cursor, read if rounds else transcripts.read, answer, told)
-    entries: list[gather.Entry] = [*transcripts.turns(), *((e["ts"], e["id"], e) for e in transcripts.others())]
+    entries: list[sync_gather.Entry] = [*transcripts.turns(), *((e["ts"], e["id"], e) for e in transcripts.others())]
     # As lines: another process takes them over twenty times faster than records.
     entries += [(event["ts"], event["id"], jsonl.line_of(event)) for event in done.values()]
     return answer | {"entries": sorted(entries), "paths": transcripts.places.paths}
@@ -249,11 +249,11 @@ def _claude(rounds: bool, share: Iterable[str], todo: Mapping[str, Todo], salt: 
 def _common(reader: ModuleType, share: Iterable[str], todo: Mapping[str, Todo], salt: bytes, told: Told) -> dict[str, Any]:
     """What is new in the files of a client whose reader has the common shape."""
     cursors = {path: one.cursor for path, one in todo.items()}
-    answer = gather.records(reader, share, cursors, salt, told, growing=True)
+    answer = sync_gather.records(reader, share, cursors, salt, told, growing=True)
     answer["cursors"] = {}
     for path in answer.pop("read"):
         cursor = cursors[path]
-        if database.is_one(path):
+        if read_sqlite.is_one(path):
             marks, cursor.offset = ("", ""), todo[path].stamp.size
         else:
             try:
@@ -265,7 +265,7 @@ def _common(reader: ModuleType, share: Iterable[str], todo: Mapping[str, Todo], 
 
 
 def _read(
-    path: str, cursor: scan.Cursor, read: Callable[[str, scan.Cursor], None], answer: dict[str, Any], told: Told
+    path: str, cursor: read_lines.Cursor, read: Callable[[str, read_lines.Cursor], None], answer: dict[str, Any], told: Told
 ) -> bool:
     """Read one file from its cursor, and note where the cursor stands then."""
     begun = cursor.offset
@@ -282,7 +282,7 @@ def _read(
 
 def _codex(rounds: bool, share: Iterable[str], todo: Mapping[str, Todo], salt: bytes, told: Told) -> dict[str, Any]:
     answer: dict[str, Any] = {"rejected": [], "unread": [], "cursors": {}, "threads": {}, "paths": {}}
-    buffer = bytearray(scan.BLOCK)
+    buffer = bytearray(read_lines.BLOCK)
     places = projects.Places(salt)
     done: dict[str, events.Event] = {}
 
@@ -293,11 +293,11 @@ def _codex(rounds: bool, share: Iterable[str], todo: Mapping[str, Todo], salt: b
         cursor = todo[path].cursor
         thread = read_codex.unpacked(cursor.state["thread"]) if "thread" in cursor.state else read_codex.thread_of(path)
 
-        def read(path: str, cursor: scan.Cursor, thread: read_codex.Thread = thread) -> None:
+        def read(path: str, cursor: read_lines.Cursor, thread: read_codex.Thread = thread) -> None:
             if rounds:
                 from tokenops import work_codex
 
-                gather.keep(done, work_codex.read(path, thread, cursor, buffer, reject, salt).records(places))
+                sync_gather.keep(done, work_codex.read(path, thread, cursor, buffer, reject, salt).records(places))
             else:
                 read_codex.read(path, thread, cursor, buffer, reject)
 
@@ -312,7 +312,7 @@ _SPECIAL: dict[str, Callable[..., dict[str, Any]]] = {"claude": _claude, "codex"
 
 
 def _settle_threads(
-    batch: gather.Batch,
+    batch: sync_gather.Batch,
     answers: list[dict[str, Any]],
     after: dict[str, Held],
     paths: list[str],
@@ -346,7 +346,7 @@ def _settle_threads(
         after[path] = after[path]._replace(state=_text(states[path] | {"thread": read_codex.packed(thread)}))
     batch.paths |= places.paths
     for answer in answers:
-        gather.keep(found, (event for _, _, event in answer["entries"]))
+        sync_gather.keep(found, (event for _, _, event in answer["entries"]))
     batch.entries = sorted((event["ts"], event["id"], event) for event in found.values())
 
 
@@ -358,7 +358,7 @@ def _ancestors(threads: list[read_codex.Thread], by_id: Mapping[str, str], known
         return [name for name in thread.ancestors() if name in by_id][:1]
 
     waiting = [name for thread in threads for name in nearest(thread)]
-    buffer = bytearray(scan.BLOCK)
+    buffer = bytearray(read_lines.BLOCK)
     while waiting:
         name = waiting.pop()
         path = by_id[name]
@@ -366,7 +366,7 @@ def _ancestors(threads: list[read_codex.Thread], by_id: Mapping[str, str], known
             continue
         thread = found[name] = read_codex.thread_of(path)
         try:
-            read_codex.read(path, thread, scan.Cursor(), buffer, lambda place, why: None)
+            read_codex.read(path, thread, read_lines.Cursor(), buffer, lambda place, why: None)
         except OSError:
             continue
         waiting += nearest(thread)
@@ -375,7 +375,7 @@ def _ancestors(threads: list[read_codex.Thread], by_id: Mapping[str, str], known
 
 def run(
     folder: str,
-    found: Iterable[tuple[clients.Client, list[str]]],
+    found: Iterable[tuple[read_clients.Client, list[str]]],
     backfill: bool = False,
     dry: bool = False,
     jobs: int | None = None,
@@ -388,12 +388,12 @@ def run(
     A `partial` run is given only some of the files: it does not count as a whole one. A log of made-up data takes nothing
     in.
     """
-    if home.is_demo(folder):
+    if datadir.is_demo(folder):
         return []
-    with home.locked(folder, LOCK, wait=False) as mine:
+    with datadir.locked(folder, LOCK, wait=False) as mine:
         if not mine:
             return None
-        salt = home.salt(folder, make=not dry)
+        salt = datadir.salt(folder, make=not dry)
         cursors = load(folder)
         outcomes = []
         whole = not partial
@@ -403,7 +403,7 @@ def run(
                 break
             held = {} if backfill else cursors.get(client.source, {})
             new = source(client, paths, held, salt, jobs, told(client.name), budget, rounds=True)
-            lines = [gather.line(entry) for entry in new.batch.entries]
+            lines = [sync_gather.line(entry) for entry in new.batch.entries]
             if backfill or client.name not in _SPECIAL:  # documents are read as a whole whenever they change
                 lines = store.unknown_to(folder, lines)
             if not dry:
@@ -423,7 +423,7 @@ def run(
 
 
 def _mark(folder: str) -> None:
-    fd = os.open(os.path.join(folder, home.SYNCED), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(os.path.join(folder, datadir.SYNCED), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     os.utime(fd)
     os.close(fd)
 

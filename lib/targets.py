@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
-from tokenops import cards, config, credentials, shipment
+from tokenops import config, credentials, price_cards, ship_rows
 
 KINDS = ("clickhouse", "otlp", "folder")
 FORMATS = ("jsonl", "parquet")
@@ -56,7 +56,7 @@ def named(given: str, kind: str, form: str, settings: config.Config, environment
             raise Wrong(f"{settings.path}: ship.targets: a name is made of letters, digits, _ and -")
         return _made(given, {**about, **_options(kind, form)}, settings, environment, salt)
     if "://" not in given and "/" not in given and not os.path.isdir(given):
-        nearest = f"; the nearest known is {cards.nearest(given, known)!r}" if known else ""
+        nearest = f"; the nearest known is {price_cards.nearest(given, known)!r}" if known else ""
         raise Wrong(f"no target {given!r} in ship.targets{nearest}; give a name, an address or a path with a / in it")
     return _made("", {"url": given, **_options(kind, form)}, settings, environment, salt)
 
@@ -70,7 +70,7 @@ def _made(
 ) -> Target:
     place = f"{settings.path}: ship.targets.{name}" if name else "the address"
     if wrong := [key for key in about if key not in _KEYS]:
-        raise Wrong(f"{place}: unknown key {wrong[0]!r}; the nearest known is {cards.nearest(str(wrong[0]), _KEYS)!r}")
+        raise Wrong(f"{place}: unknown key {wrong[0]!r}; the nearest known is {price_cards.nearest(str(wrong[0]), _KEYS)!r}")
     base = os.path.dirname(settings.path)
     url = str(about["url"])
     if url.startswith(("env:", "file:")):
@@ -135,12 +135,12 @@ def _headers(
     return found
 
 
-def who(settings: config.Config, host: str, logins: frozenset[str], login: str, salt: bytes) -> shipment.Who:
+def who(settings: config.Config, host: str, logins: frozenset[str], login: str, salt: bytes) -> ship_rows.Who:
     """Whose rows they are: as the user says, else hashed."""
     machine, user = (settings.get("ship", key) for key in ("machine", "user"))
-    return shipment.Who(
-        str(machine) if machine else shipment.identity(f"machine:{host}", salt),
-        str(user) if user else shipment.identity(f"user:{login}", salt),
+    return ship_rows.Who(
+        str(machine) if machine else ship_rows.identity(f"machine:{host}", salt),
+        str(user) if user else ship_rows.identity(f"user:{login}", salt),
         frozenset() if user and str(user) == login else logins,
         salt,
     )

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import costs, events, git, home, jsonl, pricing, projects, rollup, show, store, when
+from tokenops import costs, datadir, events, git, jsonl, pricing, projects, rollup, show, store, when
 from tokenops.events import Event
 
 SOURCE = "tok-task"
@@ -73,7 +73,7 @@ def listed(
 
 def _here(folder: str, directory: str, session: str = "") -> dict[str, Any]:
     """The project around a directory."""
-    places = projects.Places(home.salt(folder, make=True))
+    places = projects.Places(datadir.salt(folder, make=True))
     about = places.attribution(SOURCE, "", directory, "", session)
     store.remember(folder, places.paths)
     return about

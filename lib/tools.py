@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import cards, config, coverage, events, headroom, plans, pricing, rollup, show, when
+from tokenops import config, coverage, events, headroom, plans, price_cards, pricing, rollup, show, when
 
 Json = dict[str, Any]
 # An answer is given again for as long as the log counts as synced.
@@ -76,7 +76,7 @@ def checked(tool: Tool, given: Mapping[str, Any]) -> Json:
     made: Json = {}
     for name, value in given.items():
         if name not in tool.takes:
-            known = f"; did you mean {cards.nearest(name, tool.takes)!r}?" if tool.takes else "; it takes none"
+            known = f"; did you mean {price_cards.nearest(name, tool.takes)!r}?" if tool.takes else "; it takes none"
             raise Failed(f"{tool.name} takes no argument {name!r}{known}")
         if value is not None:
             made[name] = _checked(tool.takes[name], name, value)
@@ -216,14 +216,14 @@ def _plan_headroom(session: Session, given: Json) -> Answer:
 
 
 def _burn_rate(session: Session, given: Json) -> Answer:
-    from tokenops import buckets, burn, burn_table
+    from tokenops import burn, burn_buckets, burn_table
 
     as_of, now, tz = session.catch_up(), session.now(), when.zone(None)
     try:
         covered = plans.covering(session.settings(), when.bucket(now, "day", tz))
     except plans.Wrong as error:
         raise Failed(str(error)) from None
-    span = buckets.span(now, given.get("hours", 24), "hour", tz)
+    span = burn_buckets.span(now, given.get("hours", 24), "hour", tz)
     ask = burn.Ask(span, events.EVERY, given.get("provider", ""), covered)
     found = burn.of_log(session.folder, ask, session.catalogue(), now, lambda place, why: None)
     found.total["as_of"] = as_of
@@ -240,7 +240,7 @@ _ONLY = {name: {"type": "string"} for name in ("project", "model", "client")}
 
 
 def _spend(session: Session, given: Json, by: str = "none") -> Answer:
-    from tokenops import costs, summaries
+    from tokenops import costs, store_summaries
 
     as_of, now, tz = session.catch_up(), session.now(), when.zone(None)
     try:
@@ -252,7 +252,7 @@ def _spend(session: Session, given: Json, by: str = "none") -> Answer:
     wanted = events.Filter(None, given.get("client"), given.get("project"), given.get("model"))
     last = when.stamp(end) if "until" in given else "9"
     cover = _cover(session, tz)
-    rolled = summaries.rows(session.folder, plan, now, when.stamp(begin), last, wanted, cover=cover)
+    rolled = store_summaries.rows(session.folder, plan, now, when.stamp(begin), last, wanted, cover=cover)
     rows = costs.priced(rolled, plan.catalogue)
     total = costs.total_of(rows)
     worth = coverage.beside(total, cover, when.stamp(begin), when.stamp(end), tz) if cover else []
@@ -423,7 +423,7 @@ def _scorecard(session: Session, given: Json) -> Answer:
 
 def _coached(session: Session, given: Json) -> tuple[Any, events.Filter, dict[str, dict[str, float]]]:
     """Span, filter and thresholds of a report by tok-coach. Raises Failed."""
-    from tokenops import averages, coach_log
+    from tokenops import coach_averages, coach_log
 
     session.catch_up()
     now, tz = session.now(), when.zone(None)
@@ -433,15 +433,15 @@ def _coached(session: Session, given: Json) -> tuple[Any, events.Filter, dict[st
         until = when.stamp(when.until(given["until"], now, tz)) if "until" in given else when.stamp(now)
     except (headroom.Wrong, ValueError, OverflowError) as error:
         raise Failed(str(error)) from None
-    return averages.Span(since, until), coach_log.asked(given), rules
+    return coach_averages.Span(since, until), coach_log.asked(given), rules
 
 
 def _coach(session: Session, given: Json, kind: str) -> Answer:
-    from tokenops import coach_log, coach_table, conversations, readers
+    from tokenops import coach_log, coach_table, coach_transcripts, readers
 
     span, wanted, rules = _coached(session, given)
     place = session.environment, session.home
-    said = conversations.PROMPT if kind == "prompts" else conversations.REPLY
+    said = coach_transcripts.PROMPT if kind == "prompts" else coach_transcripts.REPLY
     try:
         talk = coach_log.heard(session.folder, place, said, span, wanted)
     except readers.NotFound as error:
@@ -462,12 +462,12 @@ def _coach_replies(session: Session, given: Json) -> Answer:
 
 
 def _waste(session: Session, given: Json) -> Answer:
-    from tokenops import coach_log, waste
+    from tokenops import coach_log, trace_waste
 
     span, wanted, rules = _coached(session, given)
     limits = session.settings().get("coaching", "context_limits") or ()
     sums, found = coach_log.wasted(session.folder, span, wanted, rules["waste"], session.catalogue(), limits)
-    text = waste.table(sums, "markdown", False) if sums else "Nothing was found in the sessions of this span.\n"
+    text = trace_waste.table(sums, "markdown", False) if sums else "Nothing was found in the sessions of this span.\n"
     return Answer({"waste": sums, "findings": found[: given.get("limit", 10)]}, text)
 
 
@@ -486,33 +486,33 @@ def _trace(session: Session, given: Json) -> Answer:
 
 
 def _dashboard(session: Session, given: Json) -> Answer:
-    from tokenops import dash_auth
+    from tokenops import access
 
-    found = dash_auth.running(session.folder)
+    found = access.running(session.folder)
     if not found:
         hint = "ask your user to run tok-dash, or tok-proxy --dash, then call this again"
         return Answer({"url": None, "until": None, "hint": hint}, f"No dashboard runs: {hint}.\n")
     # The clock of the process that will redeem it: a ticket is not good at any other time.
-    url, until = dash_auth.link(session.folder, found[0].url, time.time_ns() // 1_000_000)
+    url, until = access.link(session.folder, found[0].url, time.time_ns() // 1_000_000)
     hint = "opens the page once; give it to your user as it is"
     return Answer({"url": url, "until": until, "hint": hint}, f"{url}\nIt opens the dashboard once, until {until}.\n")
 
 
 def _provider_list(session: Session, given: Json) -> Answer:
-    from tokenops import providers
+    from tokenops import proxy_routes
 
     try:
-        rows = providers.rows(session.settings())
-    except providers.Wrong as error:
+        rows = proxy_routes.rows(session.settings())
+    except proxy_routes.Wrong as error:
         raise Failed(str(error)) from None
     return Answer({"providers": rows}, "  \n".join(f"{row['path']} {row['url']}" for row in rows) + "\n")
 
 
 def _provider_set(session: Session, given: Json) -> Answer:
-    from tokenops import providers
+    from tokenops import proxy_routes
 
     try:
-        providers.upstream(given["provider"], given["url"])
+        proxy_routes.upstream(given["provider"], given["url"])
         config.change(session.settings(), "providers", given["provider"], given["url"])
     except (ValueError, config.Unchangeable) as error:
         raise Failed(str(error)) from None
@@ -768,7 +768,7 @@ def chosen(text: str) -> list[Tool]:
     for name in DEFAULT if text == "default" else filter(None, (part.strip() for part in text.split(","))):
         tool = TOOLS.get(f"tokenops_{name.removeprefix('tokenops_')}")
         if tool is None:
-            raise Failed(f"there is no tool {name!r}; the nearest is {cards.nearest(f'tokenops_{name}', TOOLS)!r}")
+            raise Failed(f"there is no tool {name!r}; the nearest is {price_cards.nearest(f'tokenops_{name}', TOOLS)!r}")
         found.append(tool)
     if not found:
         raise Failed("name at least one tool, or give default or all")

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from tokenops import costs, pricing, show, store, waste, when
+from tokenops import costs, pricing, show, store, trace_waste, when
 from tokenops.events import Event
-from tokenops.steps import WRITES, Step, steps
+from tokenops.trace_steps import WRITES, Step, steps
 
 
 class Unknown(ValueError):
@@ -43,9 +43,13 @@ def rows(
     held = list(records)
     made = steps((one for one in held if one["kind"] == "turn"), catalogue)
     rounds = sorted((one for one in held if one["kind"] == "work"), key=lambda one: one["ts"])
-    found = waste.findings(made, rounds, rules, given)
-    expired = {step.turn["id"]: (lost, more) for step, lost, more in waste.expiries(made)}
-    limit = waste.limits(made[0].turn.get("client", ""), made[0].turn.get("workflow_id", ""), rules, given) if made else None
+    found = trace_waste.findings(made, rounds, rules, given)
+    expired = {step.turn["id"]: (lost, more) for step, lost, more in trace_waste.expiries(made)}
+    limit = (
+        trace_waste.limits(made[0].turn.get("client", ""), made[0].turn.get("workflow_id", ""), rules, given)
+        if made
+        else None
+    )
     places = _placed(made, rounds)
     told = []
     for number, step in enumerate(made, 1):
@@ -129,7 +133,7 @@ def table(name: str, told: Sequence[Event], found: Sequence[Event], shape: str, 
     lines = [f"{name}: {len(told)} turns, {show.money(sums.get('cost_usd', '0'))} at list price"]
     lines[0] += f", {unpriced} without a price" if unpriced else ""
     body = show.table(columns, shape, color=color) + "\n".join(lines) + "\n"
-    return body + ("\n" + waste.table(found, shape, color) if found else "")
+    return body + ("\n" + trace_waste.table(found, shape, color) if found else "")
 
 
 def _model(row: Event) -> str:
@@ -145,7 +149,7 @@ def _gap(seconds: float | None) -> str:
 def _said(row: Event) -> str:
     done = row.get("round", {})
     words = [f"{done[name]} {text}" for name, text in _WORDS.items() if done.get(name)]
-    words += [waste.KINDS[one["finding"]].title for one in row.get("findings", ())]
+    words += [trace_waste.KINDS[one["finding"]].title for one in row.get("findings", ())]
     return ", ".join(words)
 
 
@@ -171,5 +175,5 @@ def wasted(
     """The findings of all sessions of some records, dearest first."""
     found = []
     for turns, rounds in sessions(records).values():
-        found += waste.findings(steps(turns, catalogue), rounds, rules, given)
-    return sorted(found, key=waste.dearest)
+        found += trace_waste.findings(steps(turns, catalogue), rounds, rules, given)
+    return sorted(found, key=trace_waste.dearest)

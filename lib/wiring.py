@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from tokenops import home, raw
+from tokenops import datadir, untrusted
 from tokenops.events import Event
 
 PROXY_PORT = 7878
@@ -38,8 +38,8 @@ def statusline(environment: Mapping[str, str], home_dir: str) -> Event:
     """What Claude Code runs for its status line: ours, another's, or none."""
     folders = [name for name in environment.get("CLAUDE_CONFIG_DIR", "").split(",") if name]
     for folder in folders or [os.path.join(home_dir, ".claude")]:
-        found = raw.mapping(home.read_json(os.path.join(os.path.expanduser(folder), "settings.json")))
-        command = raw.text(raw.mapping(found.get("statusLine")).get("command"), 4000)
+        found = untrusted.mapping(datadir.read_json(os.path.join(os.path.expanduser(folder), "settings.json")))
+        command = untrusted.text(untrusted.mapping(found.get("statusLine")).get("command"), 4000)
         if command:
             return {"set": True, "ours": "tok-statusline" in command}
     return {"set": False, "ours": False}

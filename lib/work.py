@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from tokenops import catalog, commands, events, language
+from tokenops import catalog, events, work_language, work_shell
 from tokenops.events import Event
 
 Raw = dict[str, Any]
@@ -117,7 +117,7 @@ class Rounds:
     def prompt(self, held: Raw, ts: str, text: str, line: int = 0, about: tuple[int, Iterable[str]] | None = None) -> None:
         """A prompt that a person wrote. `about`: its length and traits, where the text itself is known no more."""
         counts = held["counts"]
-        size, traits = about or (len(text), language.traits(text))
+        size, traits = about or (len(text), work_language.traits(text))
         told = list(traits)
         first = self.state.get("prompted") != held["session"]
         asked = self.state.pop("asked", False)
@@ -206,7 +206,7 @@ class Rounds:
     def _ran(self, held: Raw, line: str) -> str:
         """A command line; whether it destroys, repeats another since the last edit, or retries the one that failed."""
         counts = held["counts"]
-        if commands.destructive(line):
+        if work_shell.destructive(line):
             _add(counts, "destructive")
         name = self.hashed(line)
         known = self.state["ran"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, jsonl, language, projects, prompts, read_claude, scan, when, work
+from tokenops import events, jsonl, projects, read_claude, read_lines, when, work, work_language, work_prompts
 from tokenops.events import Event
 
 Raw = dict[str, Any]
@@ -33,7 +33,7 @@ _KINDS = (b"assistant", b"user", b"queue-operation", b"attachment", b"system", b
 
 
 def read(
-    transcripts: read_claude.Transcripts, path: str, cursor: scan.Cursor, listen: work.Listener | None = None
+    transcripts: read_claude.Transcripts, path: str, cursor: read_lines.Cursor, listen: work.Listener | None = None
 ) -> Iterator[Event]:
     """Take in one file from its cursor on: its turns into `transcripts`, its rounds as events at the end. Raises OSError."""
     session = read_claude.Session(path, cursor, transcripts.places)
@@ -42,7 +42,7 @@ def read(
     reader = Reader(rounds, session, transcripts.buffer)
     loads, ordinary, take = orjson.loads, transcripts.ordinary, reader.take
     with open(path, "rb", buffering=0) as file:
-        for number, line in scan.lines(file, reader.wanted, cursor, transcripts.buffer):
+        for number, line in read_lines.lines(file, reader.wanted, cursor, transcripts.buffer):
             raw = None
             try:
                 raw = loads(line)
@@ -180,7 +180,7 @@ class Reader:
             if raw.get("subtype") == "compact_boundary" and (held := self._held(raw, ts, session, side)):
                 self.rounds.compacted(held)
         else:
-            said = prompts.claude(raw)
+            said = work_prompts.claude(raw)
             if said is not None:
                 self._user(raw, said, ts, session, side, line, data)
 
@@ -201,30 +201,32 @@ class Reader:
         self.rounds.touched[held["id"]] = held
         return held
 
-    def _user(self, raw: Raw, said: prompts.Said, ts: str, session: str, side: bool, line: int, data: bytearray) -> None:
+    def _user(
+        self, raw: Raw, said: work_prompts.Said, ts: str, session: str, side: bool, line: int, data: bytearray
+    ) -> None:
         """A line that has the shape of a user's."""
         rounds = self.rounds
-        if said.kind == prompts.TOOL_RESULT:
+        if said.kind == work_prompts.TOOL_RESULT:
             self._results(raw, ts, session, size_of(data))
         elif raw.get("type") == "attachment":
-            if said.kind == prompts.HUMAN and (held := self._held(raw, ts, session, side)) and self._new(said.text):
+            if said.kind == work_prompts.HUMAN and (held := self._held(raw, ts, session, side)) and self._new(said.text):
                 work.count(held, "queued")
                 rounds.prompt(held, ts, said.text, line)
         elif said.kind in _OPENING or raw.get("planContent"):
-            self._opens(raw, said, ts, session, side and said.kind != prompts.HUMAN, line)
+            self._opens(raw, said, ts, session, side and said.kind != work_prompts.HUMAN, line)
         elif (count := _COUNTED.get(said.kind)) and (held := self._held(raw, ts, session, side)):
             work.count(held, count)
 
-    def _opens(self, raw: Raw, said: prompts.Said, ts: str, session: str, side: bool, line: int) -> None:
+    def _opens(self, raw: Raw, said: work_prompts.Said, ts: str, session: str, side: bool, line: int) -> None:
         """A line that begins a round: a prompt, a slash command, an accepted plan, what a loop or another agent sends."""
-        if said.kind == prompts.COMMAND_ECHO and "<bash-input>" in prompts.text_of(_content(raw))[:40]:
+        if said.kind == work_prompts.COMMAND_ECHO and "<bash-input>" in work_prompts.text_of(_content(raw))[:40]:
             return  # a command of the user's own, which asks the agent nothing
         name = name_of(raw, ts, session)
         known = self.open.get("side" if side else "main")
         if known is not None and known["id"] == name:
             return  # the line stands there twice
         held = self.rounds.open(side, name, ts, session)
-        if said.kind != prompts.HUMAN:
+        if said.kind != work_prompts.HUMAN:
             work.count(held, _OPENING.get(said.kind, "plans_accepted"))
             return
         above = raw.get("parentUuid")
@@ -262,10 +264,10 @@ class Reader:
         queue = self.state.setdefault("queue", [])
         operation = raw.get("operation")
         if operation == "enqueue":
-            said = prompts.claude(raw) or prompts.Said(prompts.EMPTY)
-            human = said.kind == prompts.HUMAN
+            said = work_prompts.claude(raw) or work_prompts.Said(work_prompts.EMPTY)
+            human = said.kind == work_prompts.HUMAN
             name = self.rounds.hashed(said.text) if human else ""
-            queue.append([name, len(said.text), list(language.traits(said.text)) if human else [], ts, line])
+            queue.append([name, len(said.text), list(work_language.traits(said.text)) if human else [], ts, line])
             if human and self.rounds.listen:
                 self.texts[name] = said.text
             if len(queue) > 64:
@@ -297,12 +299,16 @@ class Reader:
 
 
 _OPENING = {
-    prompts.HUMAN: "prompts",
-    prompts.SUBAGENT: "subagents",
-    prompts.COMMAND_ECHO: "slash_commands",
-    prompts.SENTINEL: "sentinels",
+    work_prompts.HUMAN: "prompts",
+    work_prompts.SUBAGENT: "subagents",
+    work_prompts.COMMAND_ECHO: "slash_commands",
+    work_prompts.SENTINEL: "sentinels",
 }
-_COUNTED = {prompts.INTERRUPTION: "interruptions", prompts.COMPACTION: "summaries", prompts.NOTIFICATION: "notifications"}
+_COUNTED = {
+    work_prompts.INTERRUPTION: "interruptions",
+    work_prompts.COMPACTION: "summaries",
+    work_prompts.NOTIFICATION: "notifications",
+}
 
 
 def _is_time(text: str) -> bool:
@@ -321,7 +327,7 @@ def _outcome(raw: Raw, part: Raw) -> str:
     """What became of a call whose result this is; "" where it is good."""
     if part.get("is_error") is not True:
         return ""
-    return "tool_denials" if raw.get("toolDenialKind") else work.outcome(prompts.text_of(part.get("content")).strip())
+    return "tool_denials" if raw.get("toolDenialKind") else work.outcome(work_prompts.text_of(part.get("content")).strip())
 
 
 def parts_of(content: object) -> tuple[list[str], list[Raw]]:

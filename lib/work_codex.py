@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, jsonl, projects, prompts, read_codex, scan, when, work
+from tokenops import events, jsonl, projects, read_codex, read_lines, when, work, work_prompts
 
 Raw = dict[str, Any]
 
@@ -48,7 +48,7 @@ def _type_in(line: bytearray, at: int, stop: int) -> bytes:
 def read(
     path: str,
     thread: read_codex.Thread,
-    cursor: scan.Cursor,
+    cursor: read_lines.Cursor,
     buffer: bytearray,
     reject: jsonl.Reject,
     salt: bytes,
@@ -57,7 +57,7 @@ def read(
     """Take in one rollout from the cursor on: its turns into `thread`, its rounds into what is given. Raises OSError."""
     reader = Reader(thread, cursor.state, salt, bool(cursor.offset) and "work" not in cursor.state, listen)
     with open(path, "rb", buffering=0) as file:
-        for number, line in scan.lines(file, wanted, cursor, buffer):
+        for number, line in read_lines.lines(file, wanted, cursor, buffer):
             # A line that can hold no turn is none to complain of.
             turns = read_codex.wanted(line, 0, len(line)) or line[:1] != b"{" or line[-1:] != b"}"
 
@@ -117,7 +117,7 @@ class Reader:
             self._reply(payload, ts, line)
         elif kind == "item_completed":
             self._item(raw, payload, ts, line)
-        elif (said := prompts.codex(raw, self.thread.sidechain)) is not None:
+        elif (said := work_prompts.codex(raw, self.thread.sidechain)) is not None:
             self._user(said, kind or "message", ts, line)
 
     def _copied(self, ts: str) -> bool:
@@ -137,18 +137,20 @@ class Reader:
         name = f"{self.thread.id}:{line}"
         return self.rounds.open(side, name, ts, self.thread.id) if opens else self.rounds.at(side, name, ts, self.thread.id)
 
-    def _user(self, said: prompts.Said, form: str, ts: str, line: int) -> None:
-        if said.kind == prompts.INTERRUPTION:
+    def _user(self, said: work_prompts.Said, form: str, ts: str, line: int) -> None:
+        if said.kind == work_prompts.INTERRUPTION:
             if held := self._held(ts, line):
                 work.count(held, "interruptions")
-        elif said.kind in (prompts.HUMAN, prompts.SUBAGENT, prompts.SENTINEL) and self._first(said.text, form):
+        elif said.kind in (work_prompts.HUMAN, work_prompts.SUBAGENT, work_prompts.SENTINEL) and self._first(
+            said.text, form
+        ):
             held = self._held(ts, line, opens=True)
             if held is None:
                 return
-            if said.kind == prompts.HUMAN:
+            if said.kind == work_prompts.HUMAN:
                 self.rounds.prompt(held, ts, said.text, line)
             else:
-                work.count(held, "subagents" if said.kind == prompts.SUBAGENT else "sentinels")
+                work.count(held, "subagents" if said.kind == work_prompts.SUBAGENT else "sentinels")
 
     def _first(self, text: str, form: str) -> bool:
         """Whether a prompt was not met in its other form yet."""
@@ -163,7 +165,7 @@ class Reader:
         return True
 
     def _reply(self, payload: Raw, ts: str, line: int) -> None:
-        text = prompts.text_of(payload.get("content"))
+        text = work_prompts.text_of(payload.get("content"))
         held = self._held(ts, line)
         if held is not None and text.strip():
             name = payload.get("id")
@@ -219,7 +221,9 @@ class Reader:
     def _item(self, raw: Raw, payload: Raw, ts: str, line: int) -> None:
         item = payload.get("item")
         kind = item.get("type") if type(item) is dict else None
-        if type(item) is not dict or (kind == "UserMessage" and (said := prompts.codex(raw, self.thread.sidechain)) is None):
+        if type(item) is not dict or (
+            kind == "UserMessage" and (said := work_prompts.codex(raw, self.thread.sidechain)) is None
+        ):
             return
         if kind == "UserMessage":
             self._user(said, "item_completed", ts, line)  # type: ignore[arg-type]
@@ -244,7 +248,7 @@ def output_of(output: object) -> str:
                 code = held.get("metadata", {}).get("exit_code") if type(held.get("metadata")) is dict else None
                 return f"Exit code: {code}\n{held['output']}" if type(code) is int else str(held["output"])
         return output
-    return prompts.text_of([output] if type(output) is dict else output)
+    return work_prompts.text_of([output] if type(output) is dict else output)
 
 
 def how(text: str) -> str:

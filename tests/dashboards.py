@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from conftest import ROOT, Json
-from tokenops import config, dash, dash_auth, dash_view, events, http1, jsonl, pricing, store, tools, when
+from tokenops import access, config, dash, dash_view, events, http1, jsonl, pricing, store, tools, when
 
 NOW = "2026-11-21T09:30:00.000Z"
 AT = when.moment(NOW)
 PORT = 7879
-HOSTS = dash_auth.hosts(PORT)
+HOSTS = access.hosts(PORT)
 
 
 def turn(number: int, minutes: float, **more: Any) -> Json:
@@ -147,7 +147,7 @@ class Dash:
     @property
     def token(self) -> str:
         """Its token."""
-        return (self.folder / dash_auth.TOKEN).read_text().strip()
+        return (self.folder / access.TOKEN).read_text().strip()
 
     def get(self, path: str, method: str = "GET", bearer: bool = True, **headers: str) -> tuple[int, dict[str, str], bytes]:
         """Ask it."""

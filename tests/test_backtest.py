@@ -12,13 +12,13 @@ import pytest
 from users import START, series_of, user
 
 from conftest import ROOT, SHARED, Run, lines, needs_shared
-from tokenops import backtest, events, scores, when
-from tokenops.backtest import Cap, Case, Hour, Result
-from tokenops.windows import MINUTE, Key, Reading, Series, Window
+from tokenops import events, limit_backtest, limit_scores, when
+from tokenops.limit_backtest import Cap, Case, Hour, Result
+from tokenops.limit_windows import MINUTE, Key, Reading, Series, Window
 
 
 def replayed(*series: Series, every: int = 1) -> Result:
-    return backtest.replay(backtest.pasts(series), every=every)
+    return limit_backtest.replay(limit_backtest.pasts(series), every=every)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,8 @@ def users() -> Result:
 
 
 def skill_over(result: Result, horizon: int, method: str) -> float:
-    cases = scores.of_horizon(result, horizon)
-    found = scores.skill(scores.errors(cases, backtest.OURS), scores.errors(cases, method)).value
+    cases = limit_scores.of_horizon(result, horizon)
+    found = limit_scores.skill(limit_scores.errors(cases, limit_backtest.OURS), limit_scores.errors(cases, method)).value
     assert found is not None
     return found
 
@@ -39,19 +39,19 @@ def skill_over(result: Result, horizon: int, method: str) -> float:
 @pytest.mark.parametrize("horizon", [30, 60, 120])
 def test_made_up_users_are_forecast_better_than_by_a_line(users: Result, horizon: int) -> None:
     """Their pace is steadier than anybody's: a line is at its best, and who is busy now says little of the next hour."""
-    assert skill_over(users, horizon, backtest.LINE) >= 0.15
-    assert skill_over(users, horizon, backtest.START) >= 0.15
-    for method in backtest.FAIR:
+    assert skill_over(users, horizon, limit_backtest.LINE) >= 0.15
+    assert skill_over(users, horizon, limit_backtest.START) >= 0.15
+    for method in limit_backtest.FAIR:
         assert skill_over(users, horizon, method) >= -0.05, method
 
 
 def test_made_up_users_chances_are_what_they_say(users: Result) -> None:
     for horizon in (30, 60, 120):
-        for one in scores.reliability(scores.of_horizon(users, horizon)):
+        for one in limit_scores.reliability(limit_scores.of_horizon(users, horizon)):
             assert one.number < 50 or abs(one.said - one.came) <= 0.12, (horizon, one)
-    covered = scores.coverage(users.hours)
+    covered = limit_scores.coverage(users.hours)
     assert covered is not None and 0.72 <= covered[0] <= 0.88
-    ours, line = scores.pinball(users.hours), scores.pinball(users.hours, backtest.LINE)
+    ours, line = limit_scores.pinball(users.hours), limit_scores.pinball(users.hours, limit_backtest.LINE)
     assert ours is not None and line is not None and ours < line
 
 
@@ -101,32 +101,34 @@ def test_no_forecast_while_a_longer_window_stands_at_its_limit() -> None:
     assert {case.at for case in result.cases if case.block[0] == 0} == {START + 10 * MINUTE}
 
 
-def case(block: int, p: float, came: bool, method: str = backtest.OURS) -> Case:
-    return Case((0, block), 0, 60, (100,), (came,), {name: [p if name == method else 0.5] for name in backtest.METHODS})
+def case(block: int, p: float, came: bool, method: str = limit_backtest.OURS) -> Case:
+    return Case(
+        (0, block), 0, 60, (100,), (came,), {name: [p if name == method else 0.5] for name in limit_backtest.METHODS}
+    )
 
 
 def test_brier_and_skill() -> None:
     cases = [case(1, 0.8, True), case(1, 0.4, False), case(2, 0.1, False), case(3, 1.0, True)]
-    ours, theirs = (scores.errors(cases, method) for method in (backtest.OURS, backtest.LINE))
-    assert scores.mean(ours) == pytest.approx((0.04 + 0.16 + 0.01 + 0) / 4)
-    found = scores.skill(ours, theirs)
+    ours, theirs = (limit_scores.errors(cases, method) for method in (limit_backtest.OURS, limit_backtest.LINE))
+    assert limit_scores.mean(ours) == pytest.approx((0.04 + 0.16 + 0.01 + 0) / 4)
+    found = limit_scores.skill(ours, theirs)
     assert found.value == pytest.approx(1 - 0.21 / 1.0)
     assert found.low is not None and found.high is not None and found.low <= found.value <= found.high
-    assert scores.skill(ours, theirs) == found
-    assert scores.mean({}) is None and scores.skill({}, {}).value is None
+    assert limit_scores.skill(ours, theirs) == found
+    assert limit_scores.mean({}) is None and limit_scores.skill({}, {}).value is None
 
 
 def test_reliability_pinball_and_coverage() -> None:
-    (low, high) = scores.reliability([case(1, 0.12, False), case(1, 0.18, True), case(2, 1.0, True)])
+    (low, high) = limit_scores.reliability([case(1, 0.12, False), case(1, 0.18, True), case(2, 1.0, True)])
     assert (low.low, low.number, low.came) == (0.1, 2, 0.5) and low.said == pytest.approx(0.15)
     assert (high.low, high.said) == (0.9, 1.0)
     hours = [
-        Hour((0, 1), 30.0, {backtest.OURS: (20.0, 28.0, 32.0)}, 0.75, True),
-        Hour((0, 2), 10.0, {backtest.OURS: (10.0, 10.0, 12.0)}, 0.25, False),
+        Hour((0, 1), 30.0, {limit_backtest.OURS: (20.0, 28.0, 32.0)}, 0.75, True),
+        Hour((0, 2), 10.0, {limit_backtest.OURS: (10.0, 10.0, 12.0)}, 0.25, False),
     ]
-    assert scores.pinball(hours) == pytest.approx(((0.1 * 10 + 0.5 * 2 + 0.1 * 2) / 3 + 0.1 * 2 / 3) / 2)
-    assert scores.coverage(hours) == (0.5, 0.5)
-    assert scores.pinball([]) is None and scores.coverage([]) is None
+    assert limit_scores.pinball(hours) == pytest.approx(((0.1 * 10 + 0.5 * 2 + 0.1 * 2) / 3 + 0.1 * 2 / 3) / 2)
+    assert limit_scores.coverage(hours) == (0.5, 0.5)
+    assert limit_scores.pinball([]) is None and limit_scores.coverage([]) is None
 
 
 def test_alarms() -> None:
@@ -140,15 +142,15 @@ def test_alarms() -> None:
         Cap((0, 4), 50, None, given((50, 0.4))),  # false
         Cap((0, 5), 50, None, given((50, 0.1))),
     ]
-    told = scores.warned(Result([], [], caps, 4, 0, 0))
+    told = limit_scores.warned(Result([], [], caps, 4, 0, 0))
     assert (told.reached, told.announced, told.false_alarms, told.false_per_cap_and_day) == (2, 1, 1, 0.25)
     assert told.lead_minutes == 50
 
 
 def test_numbers() -> None:
-    assert backtest.numbers("60,30,30") == (30, 60)
+    assert limit_backtest.numbers("60,30,30") == (30, 60)
     for text in ("", "0", "-5", "1.5", "30,", "a"):
-        assert backtest.numbers(text) == ()
+        assert limit_backtest.numbers(text) == ()
 
 
 def meters(series: Series) -> bytes:
@@ -200,14 +202,14 @@ def shared() -> dict[str, Result]:
     made = subprocess.run([sys.executable, str(tool), *paths], capture_output=True, check=True).stdout
     series = series_of(json.loads(line) for line in made.splitlines())
     found = {}
-    for (provider, _), group in backtest.groups(series, None, "five_hour").items():
-        found[provider] = backtest.replay(group)
+    for (provider, _), group in limit_backtest.groups(series, None, "five_hour").items():
+        found[provider] = limit_backtest.replay(group)
     return found
 
 
 def best_fair(result: Result, horizon: int) -> float:
     """The skill over the best of the baselines that give chances."""
-    return min(skill_over(result, horizon, method) for method in backtest.FAIR)
+    return min(skill_over(result, horizon, method) for method in limit_backtest.FAIR)
 
 
 @needs_shared
@@ -217,8 +219,8 @@ def best_fair(result: Result, horizon: int) -> float:
 ])  # fmt: skip
 def test_real_users_skill(shared: dict[str, Result], provider: str, horizon: int, fair: float) -> None:
     result = shared[provider]
-    assert skill_over(result, horizon, backtest.LINE) >= 0.30
-    assert skill_over(result, horizon, backtest.START) >= 0.30
+    assert skill_over(result, horizon, limit_backtest.LINE) >= 0.30
+    assert skill_over(result, horizon, limit_backtest.START) >= 0.30
     assert best_fair(result, horizon) >= fair
 
 
@@ -226,19 +228,19 @@ def test_real_users_skill(shared: dict[str, Result], provider: str, horizon: int
 @pytest.mark.parametrize("provider", ["anthropic", "openai"])
 def test_real_users_chances_are_what_they_say(shared: dict[str, Result], provider: str) -> None:
     result = shared[provider]
-    covered = scores.coverage(result.hours)
+    covered = limit_scores.coverage(result.hours)
     assert covered is not None and 0.75 <= covered[0] <= 0.85
     # One bin of the Codex users misses 0.1: 76 forecasts of 0.345 at 120 minutes, of which 0.237 came true.
     most = {"anthropic": 0.10, "openai": 0.11}[provider]
     for horizon in (30, 60, 120):
-        for one in scores.reliability(scores.of_horizon(result, horizon)):
+        for one in limit_scores.reliability(limit_scores.of_horizon(result, horizon)):
             assert one.number < 50 or abs(one.said - one.came) <= most, (horizon, one)
 
 
 @needs_shared
 @pytest.mark.parametrize(("provider", "false"), [("anthropic", 0.25), ("openai", 0.2)])
 def test_real_users_are_warned(shared: dict[str, Result], provider: str, false: float) -> None:
-    told = scores.warned(shared[provider])
+    told = limit_scores.warned(shared[provider])
     assert told.reached >= 14 and told.announced / told.reached >= 0.85
     assert told.false_per_cap_and_day is not None and told.false_per_cap_and_day <= false
 

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import Json, Run, lines, objects
-from tokenops import buckets, events, pace, store, when, windows
+from tokenops import burn_buckets, events, limit_pace, limit_windows, store, when
 from tokenops.jsonl import line_of
-from tokenops.windows import Reading, Series, Window
+from tokenops.limit_windows import Reading, Series, Window
 
 NOW = "2026-11-20T15:25:00.000Z"
 AT = when.moment(NOW)
@@ -327,7 +327,7 @@ def series(polled: bool, *found: tuple[float, list[tuple[float, float]]]) -> Ser
         Window(round(end * HOUR), 300, tuple(Reading(round(seen * HOUR), used) for seen, used in readings))
         for end, readings in found
     ]
-    return Series(windows.Key("p", "", "five_hour", ""), tuple(made), polled)
+    return Series(limit_windows.Key("p", "", "five_hour", ""), tuple(made), polled)
 
 
 EDGES = [hour * HOUR for hour in range(11)]
@@ -348,23 +348,23 @@ RISES: list[tuple[str, Series, dict[int, float | None]]] = [
 
 @pytest.mark.parametrize(("what", "one", "expected"), RISES, ids=[case[0] for case in RISES])
 def test_rises(what: str, one: Series, expected: dict[int, float | None]) -> None:
-    assert pace.rises(one, EDGES) == expected
+    assert limit_pace.rises(one, EDGES) == expected
 
 
 @pytest.mark.parametrize(
     ("one", "now", "expected"),
     [
-        (series(False, (5, [(0.5, 0.1), (1.5, 0.2), (2.0, 0.5)])), 2.5, pace.Pace(0.3, 60)),
+        (series(False, (5, [(0.5, 0.1), (1.5, 0.2), (2.0, 0.5)])), 2.5, limit_pace.Pace(0.3, 60)),
         # Of a client's own readings silence is rest, of a poller's it is not.
-        (series(True, (5, [(0.5, 0.1), (1.5, 0.2), (2.0, 0.5)])), 2.5, pace.Pace(0.6, 30)),
-        (series(False, (5, [(0.5, 0.1)])), 0.75, pace.Pace(0.1 / 0.75, 45)),
+        (series(True, (5, [(0.5, 0.1), (1.5, 0.2), (2.0, 0.5)])), 2.5, limit_pace.Pace(0.6, 30)),
+        (series(False, (5, [(0.5, 0.1)])), 0.75, limit_pace.Pace(0.1 / 0.75, 45)),
         (series(False, (5, [(0.5, 0.1), (0.6, 0.2)])), 1.7, None),
         (series(False, (5, [(3.5, 0.4), (3.6, 0.5)])), 3.65, None),
         (series(False, (5, [(4.5, 0.4)])), 5.5, None),
     ],
 )
-def test_paces(one: Series, now: float, expected: pace.Pace | None) -> None:
-    found = pace.pace(one, round(now * HOUR))
+def test_paces(one: Series, now: float, expected: limit_pace.Pace | None) -> None:
+    found = limit_pace.pace(one, round(now * HOUR))
     assert (found is None) == (expected is None)
     if found and expected:
         assert (round(found.per_hour, 9), found.minutes) == (round(expected.per_hour, 9), expected.minutes)
@@ -384,9 +384,9 @@ READINGS = st.lists(
 
 @given(READINGS)
 def test_no_rise_is_below_nothing_and_none_is_made_up(readings: list[Json]) -> None:
-    asked = buckets.span(AT, 24, "hour", when.UTC)
+    asked = burn_buckets.span(AT, 24, "hour", when.UTC)
     read = {at // HOUR * HOUR for one in readings if (at := when.moment(one["ts"])) is not None}
-    for limit in pace.limits(windows.seen(readings), asked.edges, AT):
+    for limit in limit_pace.limits(limit_windows.seen(readings), asked.edges, AT):
         assert all(rise >= 0 and asked.edges[at] in read for at, rise in limit.rises.items())
         assert sum(limit.rises.values()) <= 1.2 * 4 + 1e-9
         json.dumps(limit.state, allow_nan=False)
@@ -396,14 +396,14 @@ def test_no_rise_is_below_nothing_and_none_is_made_up(readings: list[Json]) -> N
 @given(
     st.integers(when.moment("2026-01-01T00:00:00Z"), when.moment("2027-01-01T00:00:00Z")),
     st.integers(1, 168),
-    st.sampled_from([*buckets.BY]),
+    st.sampled_from([*burn_buckets.BY]),
     st.sampled_from(ZONES),
 )
 def test_buckets_are_those_of_the_local_clock(now: int, hours: int, by: str, zone: str) -> None:
     tz = when.zone(zone)
-    edges = buckets.span(now, hours, by, tz).edges
+    edges = burn_buckets.span(now, hours, by, tz).edges
     assert edges[0] <= now - hours * HOUR and edges[-2] < now <= edges[-1]
-    named = when.Buckets(buckets.BY[by], tz)
+    named = when.Buckets(burn_buckets.BY[by], tz)
     labels = [named.of(when.stamp(edge)) for edge in edges]
     assert len(set(labels)) == len(labels)
     for (edge, end), label in zip(pairwise(edges), labels, strict=False):
@@ -412,7 +412,7 @@ def test_buckets_are_those_of_the_local_clock(now: int, hours: int, by: str, zon
 
 @pytest.mark.parametrize(("now", "hours"), [("2026-03-29T22:00:00Z", 23), ("2026-10-25T23:00:00Z", 25)])
 def test_a_day_may_have_other_than_24_hours(now: str, hours: int) -> None:
-    edges = buckets.span(when.moment(now), 20, "day", when.zone("Europe/Berlin")).edges
+    edges = burn_buckets.span(when.moment(now), 20, "day", when.zone("Europe/Berlin")).edges
     assert [(end - start) // HOUR for start, end in pairwise(edges)] == [hours]
 
 

@@ -15,9 +15,9 @@ import orjson
 import pytest
 
 from conftest import SHARED, Json, Run, objects
-from tokenops import carry, config, events, headroom, jsonl, pricing, store, when, windows
-from tokenops.carry import Piece, Rate, Spent
-from tokenops.windows import MINUTE, Key, Reading, Seen, Series, Window
+from tokenops import config, events, headroom, jsonl, limit_carry, limit_windows, pricing, store, when
+from tokenops.limit_carry import Piece, Rate, Spent
+from tokenops.limit_windows import MINUTE, Key, Reading, Seen, Series, Window
 
 AT = when.moment("2026-11-21T09:30:00.000Z")
 FIVE = Key("anthropic", "", "five_hour", "")
@@ -44,7 +44,7 @@ STEADY = {(FIVE, ""): Rate(0.01, 0.02, 0.04, 9)}
 def test_a_rate_is_learned_from_the_accounts_own_past() -> None:
     draw = random.Random(4)
     found = [piece(0.02, 1 / draw.uniform(0.5, 1.5)) for _ in range(50)]
-    (rate,) = carry.rates(found).values()
+    (rate,) = limit_carry.rates(found).values()
     assert rate.p10 < rate.p50 < rate.p90 and rate.pieces == 50
     assert rate.p50 == pytest.approx(0.02, rel=0.25)
     assert 0.009 < rate.p10 < 0.016 and 0.023 < rate.p90 < 0.031
@@ -63,17 +63,21 @@ def test_a_rate_is_learned_from_the_accounts_own_past() -> None:
     ],
 )
 def test_what_is_enough_to_learn_from(what: str, found: list[Piece], known: bool) -> None:
-    assert bool(carry.rates(found)) == known
+    assert bool(limit_carry.rates(found)) == known
 
 
 def test_only_the_latest_rises_are_asked() -> None:
-    assert carry.rates([piece(0.02, 100)] * 500 + [piece(0.02, 1)] * carry.MOST)[FIVE, ""].p10 == pytest.approx(0.02)
+    assert limit_carry.rates([piece(0.02, 100)] * 500 + [piece(0.02, 1)] * limit_carry.MOST)[FIVE, ""].p10 == pytest.approx(
+        0.02
+    )
 
 
 def test_a_models_own_rate() -> None:
-    known = carry.rates([piece(0.02, 1, "opus")] * 5 + [piece(0.02, 0.5, "haiku")] * 5 + [piece(0.02, 1, "sonnet")] * 2)
+    known = limit_carry.rates(
+        [piece(0.02, 1, "opus")] * 5 + [piece(0.02, 0.5, "haiku")] * 5 + [piece(0.02, 1, "sonnet")] * 2
+    )
     assert {family: round(rate.p50, 3) for (_, family), rate in known.items()} == {"": 0.02, "opus": 0.02, "haiku": 0.04}
-    (made,) = carry.carried([window()], [turn(AT, "1", "claude-haiku-4-5")], known, AT)
+    (made,) = limit_carry.carried([window()], [turn(AT, "1", "claude-haiku-4-5")], known, AT)
     assert made.carried is not None and made.carried.p50 == pytest.approx(0.44)
 
 
@@ -96,18 +100,18 @@ CASES: list[tuple[str, list[headroom.Window], list[Spent], list[float | None]]] 
 @pytest.mark.parametrize(("what", "found", "turns", "expected"), CASES, ids=[case[0] for case in CASES])
 def test_carrying(what: str, found: list[headroom.Window], turns: list[Spent], expected: list[float | None]) -> None:
     known = {(one.key, ""): STEADY[FIVE, ""] for one in found}
-    made = carry.carried(found, turns, known, AT)
+    made = limit_carry.carried(found, turns, known, AT)
     assert [one.carried and pytest.approx(one.carried.p50) for one in made] == expected
     assert [one.used for one in made] == [one.used for one in found]
 
 
 def test_nothing_learned_nothing_carried() -> None:
-    assert carry.carried([window()], [turn(AT)], {}, AT) == [window()]
+    assert limit_carry.carried([window()], [turn(AT)], {}, AT) == [window()]
 
 
 def test_what_is_carried_decides_but_stops_nobody_alone() -> None:
     def action(used: float, dollars: str) -> str:
-        (made,) = carry.carried([window(used)], [turn(AT, dollars)], STEADY, AT)
+        (made,) = limit_carry.carried([window(used)], [turn(AT, dollars)], STEADY, AT)
         (told,) = headroom.budgets([made], AT, RULES)
         assert told["headroom_pct"] == round(100 * max(0.0, 1 - used - 0.02 * float(dollars)))
         assert "carried forward" in told["signal_quality"]["caveat"] and told["windows"][0]["used"] == used
@@ -123,11 +127,11 @@ def test_pieces_of_a_window() -> None:
     readings = tuple(Reading(AT + n * MINUTE, used / 100) for n, used in enumerate((10, 11, 13, 13, 16, 17)))
     known = [Series(FIVE, (Window(AT + 99 * MINUTE, 300, readings),), False)]
     turns = [turn(AT + n * MINUTE, "0.5") for n in range(6)] + [turn(AT + 5 * MINUTE, "9", provider="openai")]
-    found = [(round(one.rise, 3), one.usd, one.family) for one in carry.pieces(known, turns)]
+    found = [(round(one.rise, 3), one.usd, one.family) for one in limit_carry.pieces(known, turns)]
     assert found == [(0.03, 1.0, "opus"), (0.03, 1.0, "opus"), (0.01, 0.5, "opus")]
     unpriced = [*turns, turn(AT + 90_000, None)]
     unpriced.sort(key=lambda one: one.at)
-    assert [round(one.rise, 3) for one in carry.pieces(known, unpriced)] == [0.03, 0.01]
+    assert [round(one.rise, 3) for one in limit_carry.pieces(known, unpriced)] == [0.03, 0.01]
 
 
 def a_turn(at: int, output: int, **more: Any) -> Json:
@@ -147,8 +151,8 @@ def test_turns_added_up_cost_what_they_cost_one_by_one() -> None:
     turns = [a_turn(AT + draw.randrange(10 * MINUTE), draw.randrange(9999), model=draw.choice(models)) for _ in range(200)]
     turns[7] |= {"cost_usd": "1.5", "cost_source": "reported"}
     cuts = [AT + 3 * MINUTE, AT + 7 * MINUTE]
-    alone = carry.spent(turns, catalogue)
-    together = carry.spent_between([dict(one) for one in turns], catalogue, cuts)
+    alone = limit_carry.spent(turns, catalogue)
+    together = limit_carry.spent_between([dict(one) for one in turns], catalogue, cuts)
     assert len(together) < 20
 
     def sums(found: list[Spent]) -> Any:
@@ -186,8 +190,8 @@ def test_from_the_log_to_the_answer(tmp_path: pathlib.Path, run: Run) -> None:
     folder = str(tmp_path / "log")
     history(folder)
     env = {"TOKENOPS_HOME": folder, "TOKENOPS_NOW": when.stamp(AT)}
-    assert carry.refresh(folder, pricing.load(), AT) > 0
-    assert carry.refresh(folder, pricing.load(), AT) == 0
+    assert limit_carry.refresh(folder, pricing.load(), AT) > 0
+    assert limit_carry.refresh(folder, pricing.load(), AT) == 0
     (told,) = objects(run("tok-budget --json", env=env, status=None).stdout)
     carried = told["windows"][0]["carried"]
     assert carried["turns"] == 2 and carried["cost_usd"] == "1.500125"
@@ -223,10 +227,10 @@ def test_real_accounts_are_carried_nearer_to_the_truth() -> None:
                 turns.append(
                     {"id": str(len(turns)), "ts": when.stamp(at), "provider": "openai", "model": model, "turns": 1, **counts}
                 )
-        spent = carry.spent(turns, catalogue)
-        known = windows.series(seen)
+        spent = limit_carry.spent(turns, catalogue)
+        known = limit_windows.series(seen)
         errors, held, covered = [], [], []
-        past = list(carry.pieces(known, spent))
+        past = list(limit_carry.pieces(known, spent))
         for one in known:
             for opened in one.windows:
                 for first in opened.readings[::5]:
@@ -235,8 +239,8 @@ def test_real_accounts_are_carried_nearer_to_the_truth() -> None:
                         continue
                     before = [p for p in past if p.at <= first.at]
                     now = window(first.used, first.at, one.key)._replace(resets_at=opened.resets_at)
-                    (made,) = carry.carried(
-                        [now], [s for s in spent if s.at <= later[-1].at], carry.rates(before), later[-1].at
+                    (made,) = limit_carry.carried(
+                        [now], [s for s in spent if s.at <= later[-1].at], limit_carry.rates(before), later[-1].at
                     )
                     if made.carried is None:
                         continue

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tokenops import charts, panels, plots, svg, when
-from tokenops.panels import Band, Bar, Bars, Line, Lines
+from tokenops import chart_panels, chart_svg, chart_text, plots, when
+from tokenops.chart_panels import Band, Bar, Bars, Line, Lines
 
 NAN, INF = math.nan, math.inf
 HOUR = 3_600_000
@@ -43,8 +43,8 @@ ATTRIBUTES = {
         ([1e299, -1e299, 0], "█▁▅"),
     ],
 )
-def test_sparklines(values: list[charts.Value], expected: str) -> None:
-    assert charts.sparkline(values) == expected
+def test_sparklines(values: list[chart_text.Value], expected: str) -> None:
+    assert chart_text.sparkline(values) == expected
 
 
 @pytest.mark.parametrize(
@@ -65,26 +65,26 @@ def test_sparklines(values: list[charts.Value], expected: str) -> None:
         (0.5, 0, ""),
     ],
 )
-def test_gauges_in_a_terminal(fraction: charts.Value, width: int, expected: str) -> None:
-    assert charts.gauge(fraction, width) == expected
+def test_gauges_in_a_terminal(fraction: chart_text.Value, width: int, expected: str) -> None:
+    assert chart_text.gauge(fraction, width) == expected
 
 
 VALUES = st.none() | st.floats(allow_nan=True, allow_infinity=True) | st.integers(-(10**18), 10**18)
 
 
 @given(st.lists(VALUES, max_size=30))
-def test_one_character_for_each_value_and_unknown_is_never_a_block(values: list[charts.Value]) -> None:
-    line = charts.sparkline(values)
+def test_one_character_for_each_value_and_unknown_is_never_a_block(values: list[chart_text.Value]) -> None:
+    line = chart_text.sparkline(values)
     assert len(line) == len(values)
     for character, value in zip(line, values, strict=True):
-        assert (character == charts.UNKNOWN) == (value is None or not charts.known(value))
-        if value == 0 and not any(other is not None and charts.known(other) and other < 0 for other in values):
+        assert (character == chart_text.UNKNOWN) == (value is None or not chart_text.known(value))
+        if value == 0 and not any(other is not None and chart_text.known(other) and other < 0 for other in values):
             assert character == "▁"
 
 
 @given(VALUES, st.integers(0, 60))
-def test_a_gauge_is_as_wide_as_it_was_asked_for(fraction: charts.Value, width: int) -> None:
-    assert len(charts.gauge(fraction, width)) == width
+def test_a_gauge_is_as_wide_as_it_was_asked_for(fraction: chart_text.Value, width: int) -> None:
+    assert len(chart_text.gauge(fraction, width)) == width
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_gauge_is_as_wide_as_it_was_asked_for(fraction: charts.Value, width: i
     ],
 )  # fmt: skip
 def test_short_numbers(value: float, expected: str) -> None:
-    assert charts.short(value) == expected
+    assert chart_text.short(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_short_numbers(value: float, expected: str) -> None:
     ],
 )
 def test_ticks_are_round(low: float, high: float, count: int, expected: list[float]) -> None:
-    assert charts.ticks(low, high, count) == expected
+    assert chart_text.ticks(low, high, count) == expected
 
 
 @given(st.floats(-1e300, 1e300), st.floats(-1e300, 1e300), st.integers(2, 9))
@@ -118,7 +118,7 @@ def test_ticks_hold_the_values_between_them(one: float, other: float, count: int
     low, high = sorted((one, other))
     # Values that are alike to nine digits have no marks between them that a float could tell apart.
     assume(high - low > 1e-9 * max(abs(low), abs(high)) or max(abs(low), abs(high)) < 1e6)
-    marks = charts.ticks(low, high, count)
+    marks = chart_text.ticks(low, high, count)
     width = marks[1] - marks[0]
     assert 2 <= len(marks) <= count + 3
     assert marks[0] <= low + width * 1e-6 and marks[-1] >= high - width * 1e-6
@@ -126,33 +126,33 @@ def test_ticks_hold_the_values_between_them(one: float, other: float, count: int
 
 def test_steps_are_1_2_or_5() -> None:
     for tenth in range(1, 400):
-        found = charts.step(tenth / 10, 4)
+        found = chart_text.step(tenth / 10, 4)
         assert f"{found:e}"[0] in "125" and found * 4 >= tenth / 10 - 1e-9 > found / 2.6
 
 
 def clock(ticks: list[tuple[int, bool]], zone: str) -> list[str]:
-    return [charts.clock(at, when.zone(zone)) for at, _ in ticks]
+    return [chart_text.clock(at, when.zone(zone)) for at, _ in ticks]
 
 
 def test_ticks_of_time_are_round_where_the_reader_is() -> None:
-    assert clock(charts.times(START, START + 6 * HOUR, BERLIN, 6), "Europe/Berlin") == [
+    assert clock(chart_text.times(START, START + 6 * HOUR, BERLIN, 6), "Europe/Berlin") == [
         "22:00", "23:00", "00:00", "01:00", "02:00", "03:00", "04:00"]  # fmt: skip
     # In Kathmandu the same moments are not round.
-    assert clock(charts.times(START, START + 4 * HOUR, when.zone("Asia/Kathmandu"), 4), "Asia/Kathmandu") == [
+    assert clock(chart_text.times(START, START + 4 * HOUR, when.zone("Asia/Kathmandu"), 4), "Asia/Kathmandu") == [
         "03:00", "04:00", "05:00", "06:00"]  # fmt: skip
-    days = charts.times(START, START + 170 * HOUR, BERLIN, 8)
-    assert all(day and charts.clock(at, BERLIN) == "00:00" for at, day in days) and len(days) == 8
-    weeks = charts.times(START, START + 60 * when.DAY, BERLIN, 9)
-    assert [charts.day_name(at, BERLIN) for at, _ in weeks[:2]] == ["Mon 23 Nov", "Mon 30 Nov"]
-    year = charts.times(START, START + 366 * when.DAY, BERLIN, 6)
-    assert [charts.day_name(at, BERLIN)[4:] for at, _ in year] == ["1 Jan", "1 Apr", "1 Jul", "1 Oct"]
+    days = chart_text.times(START, START + 170 * HOUR, BERLIN, 8)
+    assert all(day and chart_text.clock(at, BERLIN) == "00:00" for at, day in days) and len(days) == 8
+    weeks = chart_text.times(START, START + 60 * when.DAY, BERLIN, 9)
+    assert [chart_text.day_name(at, BERLIN) for at, _ in weeks[:2]] == ["Mon 23 Nov", "Mon 30 Nov"]
+    year = chart_text.times(START, START + 366 * when.DAY, BERLIN, 6)
+    assert [chart_text.day_name(at, BERLIN)[4:] for at, _ in year] == ["1 Jan", "1 Apr", "1 Jul", "1 Oct"]
 
 
 @pytest.mark.parametrize(("day", "hours"), [("2026-03-29", ["01:00", "03:00"]), ("2026-10-25", ["01:00", "02:00", "03:00"])])
 def test_a_change_of_the_clock_neither_repeats_nor_invents_an_hour(day: str, hours: list[str]) -> None:
     start = when.moment(f"{day}T00:00:00+01:00" if "03" in day else f"{day}T01:00:00+02:00")
-    found = charts.times(start, when.moment(f"{day}T03:30:00+{'02' if '-03-' in day else '01'}:00"), BERLIN, 6)
-    shown = [charts.clock(at, BERLIN) for at, _ in found if charts.clock(at, BERLIN).endswith(":00")]
+    found = chart_text.times(start, when.moment(f"{day}T03:30:00+{'02' if '-03-' in day else '01'}:00"), BERLIN, 6)
+    shown = [chart_text.clock(at, BERLIN) for at, _ in found if chart_text.clock(at, BERLIN).endswith(":00")]
     assert [hour for hour in shown if hour != "00:00"] == hours
     assert all(later > earlier for (earlier, _), (later, _) in pairwise(found))
 
@@ -163,7 +163,7 @@ def test_a_change_of_the_clock_neither_repeats_nor_invents_an_hour(day: str, hou
     st.sampled_from(["UTC", "Europe/Berlin", "Australia/Lord_Howe"]),
 )
 def test_times_ascend_within_their_span_and_are_few(start: int, length: int, zone: str) -> None:
-    found = charts.times(start, start + length, when.zone(zone), 8)
+    found = chart_text.times(start, start + length, when.zone(zone), 8)
     assert len(found) <= 14
     assert all(start <= at <= start + length for at, _ in found)
     assert [at for at, _ in found] == sorted({at for at, _ in found})
@@ -178,7 +178,7 @@ def parsed(text: str) -> ET.Element:
     assert title is not None and desc is not None
     assert root.get("aria-labelledby") == title.get("id") and root.get("aria-describedby") == desc.get("id")
     assert {element.tag.removeprefix(SVG) for element in root.iter()} <= ALLOWED
-    assert "@import" not in svg.css() and "url" not in svg.css()
+    assert "@import" not in chart_svg.css() and "url" not in chart_svg.css()
     names = {element.get("id") for element in root.iter()}
     for name, value in (pair for element in root.iter() for pair in element.attrib.items()):
         assert name in ATTRIBUTES and not ((name not in ("class", "role", "id")) and re.search(r"nan|inf", value)), (
@@ -214,24 +214,26 @@ PANELS = st.one_of(
 
 @settings(max_examples=50, deadline=None)
 @given(LABELS, st.lists(PANELS, max_size=3), LABELS, st.integers(0, 20 * HOUR), st.integers(320, 1600))
-def test_any_chart_is_well_formed(title: str, shows: list[panels.Panel], subtitle: str, length: int, width: int) -> None:
+def test_any_chart_is_well_formed(
+    title: str, shows: list[chart_panels.Panel], subtitle: str, length: int, width: int
+) -> None:
     parsed(plots.chart(title, (START, START + length), BERLIN, shows, subtitle, width))
 
 
 @given(LABELS, VALUES, LABELS, LABELS, st.none() | st.tuples(NUMBERS, NUMBERS), st.integers(200, 900))
 def test_any_gauge_is_well_formed(
-    label: str, used: charts.Value, detail: str, action: str, band: tuple[float, float] | None, width: int
+    label: str, used: chart_text.Value, detail: str, action: str, band: tuple[float, float] | None, width: int
 ) -> None:
-    root = parsed(svg.gauge(svg.Gauge(label, used, detail, action, band), width))
-    known = used is not None and charts.known(used)
+    root = parsed(chart_svg.gauge(chart_svg.Gauge(label, used, detail, action, band), width))
+    known = used is not None and chart_text.known(used)
     assert ("unknown" in [text.text for text in root.iter(f"{SVG}text")]) == (
         not known or "unknown" in (label, detail, action)
     )
 
 
 @given(st.lists(VALUES, max_size=20), LABELS)
-def test_any_sparkline_is_well_formed(values: list[charts.Value], title: str) -> None:
-    parsed(svg.sparkline(values, title))
+def test_any_sparkline_is_well_formed(values: list[chart_text.Value], title: str) -> None:
+    parsed(chart_svg.sparkline(values, title))
 
 
 def bars(*values: tuple[float, ...] | None, partial: bool = False) -> Bars:
@@ -242,7 +244,7 @@ def bars(*values: tuple[float, ...] | None, partial: bool = False) -> Bars:
     return Bars("Tokens per hour", ("read", "<written>"), made)
 
 
-def chart(*shows: panels.Panel, hours: int = 4, **given: object) -> str:
+def chart(*shows: chart_panels.Panel, hours: int = 4, **given: object) -> str:
     return plots.chart("A chart", (START, START + hours * HOUR), BERLIN, shows, **given)  # type: ignore[arg-type]
 
 
@@ -295,7 +297,7 @@ def test_parts_and_lines_can_be_told_apart_without_colour() -> None:
         bars((100, 300), (200, 50)), Lines("x", [Line(name, [(START, 1.0), (START + HOUR, 2.0)]) for name in "abc"])
     )
     assert re.search(r'fill="url\(#t\w+-w1\)"', made)
-    dashes = re.findall(r"\.tok \.l\d\{stroke-dasharray:([^}]*)", svg.css())
+    dashes = re.findall(r"\.tok \.l\d\{stroke-dasharray:([^}]*)", chart_svg.css())
     assert len(set(dashes)) == 3
     assert all(name in made for name in (">read 300<", ">&lt;written&gt; 350<", ">a<", ">b<", ">c<"))
 
@@ -313,7 +315,7 @@ def contrast(one: str, other: str) -> float:
 
 def test_all_can_be_read_on_their_background_in_light_and_dark() -> None:
     """WCAG 2.2: 4.5 for text, 3 for what has a meaning."""
-    light, dark = svg.css().split("@media")
+    light, dark = chart_svg.css().split("@media")
     for sheet in (light, dark):
         colours = dict(re.findall(r"\.tok \.(\w+)\{(?:fill|stroke):(#\w{6})\}", sheet))
         assert len(colours) > 20
@@ -326,7 +328,7 @@ def test_a_page_may_have_the_style_once() -> None:
     assert "<style" not in chart(bars((1, 2)), style=False) and "<style" in chart(bars((1, 2)))
     assert all(
         rule.startswith((".tok ", "@media", "}"))
-        for rule in re.findall(r"[^{}]*(?=\{)", svg.css().replace("}}", "}"))
+        for rule in re.findall(r"[^{}]*(?=\{)", chart_svg.css().replace("}}", "}"))
         if rule.strip()
     )
 
@@ -338,7 +340,7 @@ def test_two_charts_of_one_page_have_names_of_their_own() -> None:
 
 def test_a_gauge_says_what_is_left_and_never_more() -> None:
     for used, shown in ((0.42, "58% left"), (0.004, "99% left"), (1.02, "0% left"), (0.999, "0% left"), (None, "unknown")):
-        assert f">{shown}</text>" in svg.gauge(svg.Gauge("weekly", used))
-    made = svg.gauge(svg.Gauge("weekly", 0.5, "resets in 2d", "continue", (0.6, 0.8)))
+        assert f">{shown}</text>" in chart_svg.gauge(chart_svg.Gauge("weekly", used))
+    made = chart_svg.gauge(chart_svg.Gauge("weekly", 0.5, "resets in 2d", "continue", (0.6, 0.8)))
     assert "60% to 80% used in an hour; resets in 2d; continue" in made
     assert re.search(r'<rect class="good part" x="[^"]*" y="44" width="102.4"', made)

@@ -22,7 +22,7 @@ from proxies import USAGE, Start, ask, post
 from upstream import Asked, Upstream, Writer, plain
 
 from conftest import ROOT, Run, claude, lines, objects, put
-from tokenops import clients, dash_auth, dash_edge, dash_log, events, jsonl, sockets, store, sync, when
+from tokenops import access, cli_dash, dash_log, events, jsonl, proxy_server, read_clients, store, sync, when
 
 sys.path.append(str(ROOT / "bench"))
 from soak_clock import HOUR, Clock
@@ -93,12 +93,12 @@ def test_after_the_clock_was_set_back_a_page_that_is_opened_shows_what_is_new(
     run("tok-sync", status=1)
     os.utime(pathlib.Path(folder) / "synced", (time.time() + LATER,) * 2)
     put(pathlib.Path(environment["HOME"]) / FOLDER / "s1.jsonl", claude("msg_1"))
-    dash_edge.Intake(folder).before(True)
+    cli_dash.Intake(folder).before(True)
     assert [json.loads(line)["id"] for line in store.scan(folder)] == ["msg_1"]
 
 
 def test_after_the_clock_was_set_back_guesses_are_answered_as_before(folder: str, environment: dict[str, str]) -> None:
-    throttle = dash_auth.Throttle()
+    throttle = access.Throttle()
     waits = [throttle.wait_ms(AT) for _ in range(60)]
     assert waits[-1] is None
     wait = throttle.wait_ms(AT - 2 * HOUR)
@@ -169,14 +169,14 @@ def test_lines_of_a_write_that_failed_are_not_taken_for_those_that_came_after(tm
 
 
 def test_what_does_not_fit_into_memory_is_counted_as_lost(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockets, "_MOST_WAITING", 10)
-    monkeypatch.setattr(sockets, "FLUSH_S", 0.01)
+    monkeypatch.setattr(proxy_server, "_MOST_WAITING", 10)
+    monkeypatch.setattr(proxy_server, "FLUSH_S", 0.01)
     said: list[str] = []
     log = tmp_path / "log"
     log.write_text("in the way")
 
     async def main() -> None:
-        writer = sockets.Writer(str(log), said.append)
+        writer = proxy_server.Writer(str(log), said.append)
         writer.add([turn_at(number, 5) for number in range(25)])
         while not said:
             await asyncio.sleep(0.01)
@@ -207,7 +207,7 @@ def test_a_file_that_is_gone_before_it_is_read_is_nothing_to_notice(environment:
 
     [outcome] = sync.run(
         environment["TOKENOPS_HOME"],
-        [(clients.BY_NAME["claude"], list(map(str, paths)))],
+        [(read_clients.BY_NAME["claude"], list(map(str, paths)))],
         jobs=1,
         told=lambda name: told,
     ) or [None]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scripts import Claude, Codex
 
 from conftest import SHARED, Json, Run, needs_shared, objects, put
-from tokenops import averages, catalog, conversations, events, readers, redaction, repeats, replies, work
+from tokenops import catalog, coach_averages, coach_replies, coach_transcripts, events, readers, redaction, repeats, work
 
 FOLDER = ".claude/projects/-home-ada-app"
 NOW = {"TOKENOPS_NOW": "2026-03-08T09:00:00Z"}
@@ -410,7 +410,7 @@ CAVEMAN = "Parser drop last line because no newline at end of file. Fix: add che
 
 
 def judged(texts: list[str]) -> Json:
-    return replies.stats([replies.reply("s", [text]) for text in texts], RULES)
+    return coach_replies.stats([coach_replies.reply("s", [text]) for text in texts], RULES)
 
 
 @pytest.mark.parametrize(
@@ -473,8 +473,8 @@ def test_replies(run: Run, home: pathlib.Path) -> None:
 def test_no_real_session_is_called_compressed() -> None:
     root = str(SHARED / "home")
     found = readers.found(["claude", "codex"], [root], {}, root)
-    talk = conversations.talk(found, "reply", ("", "9"), events.EVERY, b"salt", {}, lambda path, error: None)
-    made = replies.report(talk, [], RULES)
+    talk = coach_transcripts.talk(found, "reply", ("", "9"), events.EVERY, b"salt", {}, lambda path, error: None)
+    made = coach_replies.report(talk, [], RULES)
     assert made["all"]["replies"] > 2500 and made["compressed_sessions"] == 0
     assert sum(row["style"] == "plain" for row in made["sessions"]) > 20
     assert 0.09 < made["all"]["articles_share"] < 0.12
@@ -482,6 +482,6 @@ def test_no_real_session_is_called_compressed() -> None:
 
 def test_projections_of_what_is_not_known() -> None:
     stats: Json = {"per": {"turn": {"tokens": None, "cost_usd": None, "seconds": None}}, "month_factor": None}
-    assert averages.projection(3, "turn", stats)["tokens"] is None
-    assert averages.projection(None, "turn", stats, "nobody counted")["unknown"] == "nobody counted"
-    assert json.dumps(averages.projection(3, "turn", stats))
+    assert coach_averages.projection(3, "turn", stats)["tokens"] is None
+    assert coach_averages.projection(None, "turn", stats, "nobody counted")["unknown"] == "nobody counted"
+    assert json.dumps(coach_averages.projection(3, "turn", stats))

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import Json, Run, lines, objects
-from tokenops import costs, coverage, jsonl, plans, pricing, rollup, store, summaries, when
+from tokenops import costs, coverage, jsonl, plans, pricing, rollup, store, store_summaries, when
 
 CATALOGUE = pricing.load()
 NOW = when.moment("2026-11-20T00:00:00Z")
@@ -150,7 +150,7 @@ def test_the_summaries_of_the_log_say_the_same(zone: str, tmp_path: pathlib.Path
         plan = rollup.Plan(by, tz, CATALOGUE)
         wanted = costs.total_of(costs.rows(made, plan, True, print, cover.marked))
         for _ in range(2):  # made, and kept
-            rows = costs.priced(summaries.rows(folder, plan, NOW, cover=cover), CATALOGUE)
+            rows = costs.priced(store_summaries.rows(folder, plan, NOW, cover=cover), CATALOGUE)
             assert costs.total_of(rows) == wanted | {"by": rows[0]["by"]}
     assert {"cost_usd", "plan_covered_usd", "metered_usd", "covered_by", "cache_saved_usd", "prices_read"} <= wanted.keys()
 

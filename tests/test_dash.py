@@ -26,15 +26,15 @@ from hypothesis import strategies as st
 
 from conftest import ROOT, SHARED, Json, Run, needs_shared, objects
 from tokenops import (  # fmt: skip
+    access,
     costs,
     coverage,
     dash,
     dash_api,
-    dash_ask,
-    dash_auth,
     dash_data,
     dash_log,
     dash_page,
+    dash_query,
     dash_sums,
     events,
     markup,
@@ -44,7 +44,7 @@ from tokenops import (  # fmt: skip
     rollup,
     show,
     store,
-    summaries,
+    store_summaries,
     tools,
     when,
 )
@@ -71,7 +71,7 @@ def made(folder: str, environment: dict[str, str]) -> dash.Site:
 
 @pytest.fixture
 def bearer(folder: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {dash_auth.token(folder)}"}
+    return {"authorization": f"Bearer {access.token(folder)}"}
 
 
 def without(rows: list[Json]) -> list[Json]:
@@ -411,7 +411,7 @@ def test_words_of_a_log_are_never_html(environment: dict[str, str], bearer: dict
         meter(0.4, plan=evil),
     )
     made = site(folder, environment)
-    headers = {"authorization": f"Bearer {dash_auth.token(folder)}"}
+    headers = {"authorization": f"Bearer {access.token(folder)}"}
     for query in (
         "",
         "?stack=project",
@@ -426,7 +426,7 @@ def test_words_of_a_log_are_never_html(environment: dict[str, str], bearer: dict
             [],
             [f'<script type="module" src="/dashboard/page.js?v={dash_page.version("page.js")}">'.encode()],
         )
-    assert evil.encode() not in dash_page.standalone(made.gatherer.view(dash_ask.Ask()))
+    assert evil.encode() not in dash_page.standalone(made.gatherer.view(dash_query.Ask()))
 
 
 def test_no_style_and_no_script_is_inline(made: dash.Site, bearer: dict[str, str]) -> None:
@@ -461,7 +461,7 @@ def test_whatever_a_name_is_it_is_text(name: str, other: str) -> None:
 def test_a_log_that_was_never_synced_is_loading(environment: dict[str, str]) -> None:
     folder = environment["TOKENOPS_HOME"]
     made = site(folder, environment)
-    headers = {"authorization": f"Bearer {dash_auth.token(folder)}"}
+    headers = {"authorization": f"Bearer {access.token(folder)}"}
     text = ask(made, "/dashboard", **headers).body.decode()
     assert (
         "for the first time" in text and 'data-state="loading"' in text and '<meta http-equiv="refresh" content="3">' in text
@@ -474,7 +474,7 @@ def test_an_empty_log_says_what_to_do(environment: dict[str, str]) -> None:
     os.makedirs(folder)
     pathlib.Path(folder, "synced").touch()
     made = site(folder, environment)
-    headers = {"authorization": f"Bearer {dash_auth.token(folder)}"}
+    headers = {"authorization": f"Bearer {access.token(folder)}"}
     text = ask(made, "/dashboard", **headers).body.decode()
     for said in ("The log is empty", "tok-init --detect", "tok-sync", "tok-status"):
         assert said in text
@@ -524,7 +524,7 @@ def test_a_bad_question_is_told(made: dash.Site, bearer: dict[str, str], query: 
 def test_a_plan_near_its_limit(environment: dict[str, str]) -> None:
     folder = environment["TOKENOPS_HOME"]
     log(folder, turn(1, 3), meter(0.985, resets=41))
-    headers = {"authorization": f"Bearer {dash_auth.token(folder)}"}
+    headers = {"authorization": f"Bearer {access.token(folder)}"}
     found = page(site(folder, environment), headers)
     assert found.data["plan-anthropic-"][:2] == [("wait_for_reset", "wait for reset"), ("1", "1%")]
     assert "resets in 41m" in found.text["plan-anthropic-"]
@@ -594,11 +594,11 @@ def test_sums_are_those_of_the_whole_log_in_any_zone(folder: str, zone: str, sin
     catalogue = pricing.load()
     reader = dash_data.Reader(folder)
     for bound in ([], [], PLANS, PLANS, PLANS[:1]):  # what is kept gives the same; a plan that is set anew counts at once
-        spent = reader.spent(dash_ask.Ask(since), AT, tz, catalogue, bound, summaries.sizes_of(folder))
+        spent = reader.spent(dash_query.Ask(since), AT, tz, catalogue, bound, store_summaries.sizes_of(folder))
         plan = rollup.Plan((), tz, catalogue)
         start = when.stamp(when.since(since, AT, tz))
         cover = coverage.Coverage(bound, tz) if bound else None
-        whole = costs.priced(summaries.rows(folder, plan, AT, start, cover=cover), catalogue)
+        whole = costs.priced(store_summaries.rows(folder, plan, AT, start, cover=cover), catalogue)
         assert {**spent.total, "by": []} == {**whole[0], "by": []}
         assert [one["plan"] for one in spent.worth] == sorted(whole[0].get("covered_by", {}))
         bars = [part.spent for part in spent.bars if part.spent is not None and "turns" in part.spent]
@@ -622,14 +622,14 @@ def test_what_is_kept_of_closed_days_changes_no_number(environment: dict[str, st
     kept, plain = dash_data.Reader(folder), dash_data.Reader(folder)
     plain._closed = lambda about, *rest: dash_sums.NONE._replace(since=about.since, until=about.since)  # type: ignore[method-assign]
     asks = [
-        dash_ask.Ask(since, until, stack=stack, **only)
+        dash_query.Ask(since, until, stack=stack, **only)
         for since, until in (("7d", ""), ("13d", ""), ("40d", ""), ("12d", "3d"), ("2026-11-10", "2026-11-13T05:00:00Z"))
         for stack, only in (("class", {}), ("project", {"model": "claude-haiku-4-5"}), ("model", {"project": "p1"}))
     ]
     for grown in range(3):
         for ask_ in asks:
             bound = PLANS[: 1 + grown] if grown else []
-            sizes, now = summaries.sizes_of(folder), AT + grown * 61_000
+            sizes, now = store_summaries.sizes_of(folder), AT + grown * 61_000
             both = [one.spent(ask_, now, tz, catalogue, bound, sizes) for one in (kept, plain)]
             mine, theirs = ({**one._asdict(), "sessions": sorted(one.sessions, key=str)} for one in both)
             assert mine == theirs
@@ -649,8 +649,13 @@ def test_what_is_kept_of_hours_changes_no_number(environment: dict[str, str], zo
     plain.open.FEW = 10**9  # type: ignore[misc]
     for grown in range(6):
         bound = PLANS if grown > 2 else []
-        for ask_ in (dash_ask.Ask("24h"), dash_ask.Ask("5h", stack="model"), dash_ask.Ask("20h", "3h"), dash_ask.Ask("7d")):
-            sizes, now = summaries.sizes_of(folder), AT + grown * 61_000
+        for ask_ in (
+            dash_query.Ask("24h"),
+            dash_query.Ask("5h", stack="model"),
+            dash_query.Ask("20h", "3h"),
+            dash_query.Ask("7d"),
+        ):
+            sizes, now = store_summaries.sizes_of(folder), AT + grown * 61_000
             mine, theirs = (one.spent(ask_, now, tz, catalogue, bound, sizes) for one in (kept, plain))
             assert mine == theirs and len(kept.open.kept) > 20 and not plain.open.kept
         log(folder, turn(6000 + grown, -1 - grown), turn(7000 + grown, 200.3))
@@ -661,11 +666,11 @@ def test_a_span_that_ends_in_a_closed_day(folder: str) -> None:
     catalogue, reader = pricing.load(), dash_data.Reader(folder)
     for until in ("2026-11-18", "2026-11-18T11:22:33Z", "2026-11-21T09:00:00Z", "2h"):
         spent = reader.spent(
-            dash_ask.Ask("2026-11-17T05:00:00Z", until), AT, when.UTC, catalogue, [], summaries.sizes_of(folder)
+            dash_query.Ask("2026-11-17T05:00:00Z", until), AT, when.UTC, catalogue, [], store_summaries.sizes_of(folder)
         )
         end = when.stamp(when.until(until, AT, when.UTC))
         plan = rollup.Plan((), when.UTC, catalogue)
-        (whole,) = costs.priced(summaries.rows(folder, plan, AT, "2026-11-17T05:00:00.000Z", end), catalogue)
+        (whole,) = costs.priced(store_summaries.rows(folder, plan, AT, "2026-11-17T05:00:00.000Z", end), catalogue)
         assert {**spent.total, "by": []} == {**whole, "by": []}
         assert not spent.expected and spent.at_midnight is None
 
@@ -675,7 +680,9 @@ def test_a_session_that_tells_only_its_total_is_in_the_sum_and_in_no_bar(environ
     total = {**turn(1, 100, kind="usage", id="u1", covers="session", session_id="alone", output_tokens=1000), "turns": 3}
     shadow = {**turn(2, 90, kind="usage", id="u2", covers="session", output_tokens=5000), "turns": 3}
     log(folder, total, shadow, turn(2, 95))
-    spent = dash_data.Reader(folder).spent(dash_ask.Ask(), AT, when.UTC, pricing.load(), [], summaries.sizes_of(folder))
+    spent = dash_data.Reader(folder).spent(
+        dash_query.Ask(), AT, when.UTC, pricing.load(), [], store_summaries.sizes_of(folder)
+    )
     assert spent.total["turns"] == 4 and [one["id"] for one in spent.totals] == ["u1"]
     assert sum(part.spent.get("turns", 0) for part in spent.bars if part.spent) == 1
 
@@ -711,8 +718,8 @@ def test_nothing_is_expected_of_a_young_log(made: dash.Site, bearer: dict[str, s
 def test_the_file_needs_nothing_and_holds_no_token(
     run: Run, folder: str, environment: dict[str, str], tmp_path: pathlib.Path
 ) -> None:
-    token = dash_auth.token(folder)
-    ticket = dash_auth.ticket(folder, AT)
+    token = access.token(folder)
+    ticket = access.ticket(folder, AT)
     done = run("tok-dash --html page.html --since 7d", status=1, env={"TOKENOPS_NOW": NOW})  # one model has no price
     assert (done.stdout, done.stderr) == (b"", b"")
     text = (tmp_path / "page.html").read_text()
@@ -827,7 +834,7 @@ def test_the_first_reading_of_the_logs_is_not_waited_for(environment: dict[str, 
 
 
 def test_a_file_that_is_not_a_token_stops_it(run: Run, folder: str) -> None:
-    pathlib.Path(folder, dash_auth.TOKEN).mkdir()
+    pathlib.Path(folder, access.TOKEN).mkdir()
     done = run("tok-dash --port 0", status=2)
     assert b"remove it and run tok-dash rotate-token" in done.stderr and b"Traceback" not in done.stderr
 

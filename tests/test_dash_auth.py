@@ -10,7 +10,7 @@ import stat
 import pytest
 from dashboards import AT, PORT, Clock, ask, log, site, turn
 
-from tokenops import config, dash, dash_api, dash_auth, when
+from tokenops import access, config, dash, dash_api, when
 
 GOOD = f"127.0.0.1:{PORT}"
 # Every path that answers something, and spellings that some server would read as one of them.
@@ -48,7 +48,7 @@ def made(folder: str, environment: dict[str, str]) -> dash.Site:
 
 @pytest.fixture
 def token(folder: str) -> str:
-    return dash_auth.token(folder)
+    return access.token(folder)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -64,7 +64,7 @@ def test_without_the_token_there_is_one_answer(made: dash.Site, path: str) -> No
             {"accept": "text/html"},
             {"authorization": "Bearer"},
             {"authorization": f"Basic {'x' * 40}"},
-            {"cookie": f"{dash_auth.COOKIE}=1"},
+            {"cookie": f"{access.COOKIE}=1"},
         ):
             said = ask(made, path, method, **headers)
             assert said.status == 401, (path, method, headers)
@@ -112,7 +112,7 @@ def test_the_token_is_taken_as_a_header_in_the_address_and_as_a_cookie(made: das
     assert ask(made, f"//evil.example/dashboard?token={token}").status == 404
     assert ask(made, f"/dashboard?token={token}", "HEAD").status == 303
     assert ask(made, "/", authorization=f"Bearer {token}").one("location") == "/dashboard"
-    assert ask(made, "/dashboard", cookie=f"{dash_auth.COOKIE}={token}").status == 401
+    assert ask(made, "/dashboard", cookie=f"{access.COOKIE}={token}").status == 401
 
 
 WRONG = [
@@ -148,7 +148,7 @@ def test_hosts(made: dash.Site, token: str, host: str | None, status: int) -> No
 
 
 def test_tokenops_local_is_a_host_only_where_it_was_announced(made: dash.Site, token: str) -> None:
-    made.hosts = dash_auth.hosts(PORT, ("tokenops.local",))
+    made.hosts = access.hosts(PORT, ("tokenops.local",))
     assert ask(made, "/api/budget", host=f"tokenops.local:{PORT}", authorization=f"Bearer {token}").status == 200
 
 
@@ -180,7 +180,7 @@ FETCHES = [
 
 @pytest.mark.parametrize(("headers", "status"), FETCHES)
 def test_what_other_pages_fetch_is_refused(made: dash.Site, token: str, headers: dict[str, str], status: int) -> None:
-    cookie = f"{dash_auth.COOKIE}={dash_auth.cookie(token, AT)}"
+    cookie = f"{access.COOKIE}={access.cookie(token, AT)}"
     assert ask(made, "/api/budget", cookie=cookie, **headers).status == status
 
 
@@ -238,14 +238,14 @@ def test_a_cookie_ends_and_is_renewed_in_its_second_half(folder: str, environmen
     ],
 )
 def test_a_changed_cookie_is_none(made: dash.Site, token: str, change: object) -> None:
-    value = dash_auth.cookie(token, AT)
-    assert ask(made, "/api/budget", cookie=f"{dash_auth.COOKIE}={value}").status == 200
-    assert ask(made, "/api/budget", cookie=f"{dash_auth.COOKIE}={change(value)}").status == 401  # type: ignore[operator]
+    value = access.cookie(token, AT)
+    assert ask(made, "/api/budget", cookie=f"{access.COOKIE}={value}").status == 200
+    assert ask(made, "/api/budget", cookie=f"{access.COOKIE}={change(value)}").status == 401  # type: ignore[operator]
 
 
 def test_a_new_token_ends_everything_at_once(made: dash.Site, folder: str, token: str) -> None:
     cookie = ask(made, f"/dashboard?token={token}").cookie
-    fresh = dash_auth.rotate(folder)
+    fresh = access.rotate(folder)
     assert ask(made, "/api/budget", cookie=cookie).status == 401
     assert ask(made, "/api/budget", authorization=f"Bearer {token}").status == 401
     assert ask(made, "/api/budget", authorization=f"Bearer {fresh}").status == 200
@@ -255,7 +255,7 @@ def test_a_new_token_ends_everything_at_once(made: dash.Site, folder: str, token
 
 
 def test_a_ticket_opens_the_page_once(made: dash.Site, folder: str) -> None:
-    ticket = dash_auth.ticket(folder, AT)
+    ticket = access.ticket(folder, AT)
     said = ask(made, f"/dashboard?ticket={ticket}&since=7d")
     assert (said.status, said.one("location")) == (303, "/dashboard?since=7d")
     assert ask(made, "/dashboard", cookie=said.cookie).status == 200
@@ -281,29 +281,29 @@ NOT_OPENED = [
 def test_a_ticket_is_not_used_up_by_who_only_looks(
     made: dash.Site, folder: str, target: str, method: str, headers: dict[str, str]
 ) -> None:
-    ticket = dash_auth.ticket(folder, AT)
+    ticket = access.ticket(folder, AT)
     assert ask(made, target.format(ticket), method, **headers).status == 401
     assert ask(made, f"/dashboard?ticket={ticket}").status == 303
 
 
 def test_tickets_end(folder: str, environment: dict[str, str]) -> None:
-    for late, status in ((dash_auth.TICKET_MS - 1, 303), (dash_auth.TICKET_MS, 401), (-1, 401)):
-        ticket = dash_auth.ticket(folder, AT)
+    for late, status in ((access.TICKET_MS - 1, 303), (access.TICKET_MS, 401), (-1, 401)):
+        ticket = access.ticket(folder, AT)
         assert ask(site(folder, environment, Clock(AT + late)), f"/dashboard?ticket={ticket}").status == status
 
 
 def test_the_file_of_tickets_holds_none_and_does_not_grow(folder: str, environment: dict[str, str]) -> None:
-    tickets = [dash_auth.ticket(folder, AT + number) for number in range(3 * dash_auth.MOST_TICKETS)]
-    path = pathlib.Path(folder) / dash_auth.TICKETS
+    tickets = [access.ticket(folder, AT + number) for number in range(3 * access.MOST_TICKETS)]
+    path = pathlib.Path(folder) / access.TICKETS
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     held = json.loads(path.read_bytes())
-    assert len(held) == dash_auth.MOST_TICKETS
+    assert len(held) == access.MOST_TICKETS
     assert not any(ticket in path.read_text() for ticket in tickets)
-    assert not dash_auth.redeemed(folder, tickets[0], AT + 200)
-    assert dash_auth.redeemed(folder, tickets[-1], AT + 200)
+    assert not access.redeemed(folder, tickets[0], AT + 200)
+    assert access.redeemed(folder, tickets[-1], AT + 200)
     path.write_bytes(b"[not json")
-    assert not dash_auth.redeemed(folder, tickets[-2], AT + 200)
-    assert dash_auth.redeemed(folder, dash_auth.ticket(folder, AT), AT)
+    assert not access.redeemed(folder, tickets[-2], AT + 200)
+    assert access.redeemed(folder, access.ticket(folder, AT), AT)
 
 
 # The token's file.
@@ -311,9 +311,9 @@ def test_the_file_of_tickets_holds_none_and_does_not_grow(folder: str, environme
 
 def test_the_token_is_made_once_and_only_for_its_owner(tmp_path: pathlib.Path) -> None:
     folder = str(tmp_path / "log")
-    token = dash_auth.token(folder)
-    path = pathlib.Path(folder) / dash_auth.TOKEN
-    assert len(token) == 43 and dash_auth.token(folder) == token
+    token = access.token(folder)
+    path = pathlib.Path(folder) / access.TOKEN
+    assert len(token) == 43 and access.token(folder) == token
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert path.read_text() == f"{token}\n"
 
@@ -321,34 +321,34 @@ def test_the_token_is_made_once_and_only_for_its_owner(tmp_path: pathlib.Path) -
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o666, 0o620, 0o601])
 def test_a_token_that_others_could_read_is_a_secret_no_more(tmp_path: pathlib.Path, mode: int) -> None:
     folder = str(tmp_path)
-    token = dash_auth.token(folder)
-    path = tmp_path / dash_auth.TOKEN
+    token = access.token(folder)
+    path = tmp_path / access.TOKEN
     path.chmod(mode)
-    fresh = dash_auth.token(folder)
+    fresh = access.token(folder)
     assert fresh != token and stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("content", [b"", b"short", b"x" * 44, b"\xff" * 43, b"a" * 42 + b"="])
 def test_a_file_without_a_token_gets_one(tmp_path: pathlib.Path, content: bytes) -> None:
-    path = tmp_path / dash_auth.TOKEN
+    path = tmp_path / access.TOKEN
     path.write_bytes(content)
     path.chmod(0o600)
-    assert len(dash_auth.token(str(tmp_path))) == 43
+    assert len(access.token(str(tmp_path))) == 43
 
 
 def test_a_token_is_not_read_through_a_link_or_from_a_folder(tmp_path: pathlib.Path) -> None:
     elsewhere = tmp_path / "elsewhere"
-    dash_auth.token(str(elsewhere))
-    for number, make in enumerate((lambda path: path.symlink_to(elsewhere / dash_auth.TOKEN), lambda path: path.mkdir())):
+    access.token(str(elsewhere))
+    for number, make in enumerate((lambda path: path.symlink_to(elsewhere / access.TOKEN), lambda path: path.mkdir())):
         folder = tmp_path / str(number)
         folder.mkdir()
-        make(folder / dash_auth.TOKEN)
-        with pytest.raises(dash_auth.Wrong, match="remove it"):
-            dash_auth.token(str(folder))
+        make(folder / access.TOKEN)
+        with pytest.raises(access.Wrong, match="remove it"):
+            access.token(str(folder))
 
 
 def test_a_server_says_what_is_wrong_with_the_file(made: dash.Site, folder: str) -> None:
-    path = pathlib.Path(folder) / dash_auth.TOKEN
+    path = pathlib.Path(folder) / access.TOKEN
     path.mkdir()
     said = ask(made, "/api/budget", authorization="Bearer x")
     assert said.status == 503 and "remove it" in json.loads(said.body)["error"]
@@ -359,16 +359,16 @@ def test_a_token_of_the_configuration(environment: dict[str, str], folder: str, 
     chosen = "a-token-of-somebodys-own"
     (tmp_path / "secret").write_text(chosen)
     (tmp_path / "secret").chmod(0o600)
-    assert dash_auth.configured("env:DASH", {"DASH": chosen}, base) == chosen
-    assert dash_auth.configured("file:secret", {}, base) == chosen
-    assert dash_auth.configured(None, {}, base) == ""
+    assert access.configured("env:DASH", {"DASH": chosen}, base) == chosen
+    assert access.configured("file:secret", {}, base) == chosen
+    assert access.configured(None, {}, base) == ""
     for value in ("short", "env:DASH", "file:none"):
-        with pytest.raises(dash_auth.Wrong, match=r"dashboard\.admin_token"):
-            dash_auth.configured(value, {}, base)
+        with pytest.raises(access.Wrong, match=r"dashboard\.admin_token"):
+            access.configured(value, {}, base)
     made = site(folder, environment)
     made.edge = dash.Edge(token=lambda: chosen)
     assert ask(made, "/api/budget", authorization=f"Bearer {chosen}").status == 200
-    assert ask(made, "/api/budget", authorization=f"Bearer {dash_auth.token(folder)}").status == 401
+    assert ask(made, "/api/budget", authorization=f"Bearer {access.token(folder)}").status == 401
     assert config.KNOWN["dashboard"] == {"admin_token": None}
 
 
@@ -381,7 +381,7 @@ def test_guesses_wait_longer_and_longer_and_who_has_the_token_never(
     clock = Clock()
     made = site(folder, environment, clock)
     waits = [ask(made, "/dashboard?token=wrong").wait_ms for _ in range(30)]
-    assert waits[: dash_auth.Throttle.FREE] == [0] * dash_auth.Throttle.FREE
+    assert waits[: access.Throttle.FREE] == [0] * access.Throttle.FREE
     assert waits == sorted(waits) and 1000 < waits[-1] <= 30_000
     assert ask(made, "/api/budget", authorization=f"Bearer {token}").wait_ms == 0
     assert ask(made, "/api/budget").wait_ms == 0  # nothing was guessed
@@ -392,7 +392,7 @@ def test_guesses_wait_longer_and_longer_and_who_has_the_token_never(
 
 
 def test_guesses_cost_no_memory(folder: str, environment: dict[str, str]) -> None:
-    throttle = dash_auth.Throttle()
+    throttle = access.Throttle()
     for number in range(10_000):
         throttle.wait_ms(AT + number)
     assert set(vars(throttle)) == {"failures", "last", "free_at"}
@@ -404,22 +404,20 @@ def test_guesses_cost_no_memory(folder: str, environment: dict[str, str]) -> Non
 
 def test_a_dashboard_is_found_while_it_runs(tmp_path: pathlib.Path) -> None:
     folder = str(tmp_path)
-    assert dash_auth.running(folder) == []
+    assert access.running(folder) == []
     with (
-        dash_auth.announced(folder, "http://127.0.0.1:7879", 7879),
-        dash_auth.announced(folder, "http://127.0.0.1:7878", 7878),
+        access.announced(folder, "http://127.0.0.1:7879", 7879),
+        access.announced(folder, "http://127.0.0.1:7878", 7878),
     ):
-        assert [one.url for one in dash_auth.running(folder)] == ["http://127.0.0.1:7878", "http://127.0.0.1:7879"]
-        place = dash_auth.running(folder)[0].path
+        assert [one.url for one in access.running(folder)] == ["http://127.0.0.1:7878", "http://127.0.0.1:7879"]
+        place = access.running(folder)[0].path
         assert stat.S_IMODE(os.stat(place).st_mode) == 0o600
-    assert dash_auth.running(folder) == []
-    pathlib.Path(folder, dash_auth.RUNNING, "7.json").write_text(
-        json.dumps({"url": "http://127.0.0.1:7"})
-    )  # left by a crash
-    assert dash_auth.running(folder) == []
+    assert access.running(folder) == []
+    pathlib.Path(folder, access.RUNNING, "7.json").write_text(json.dumps({"url": "http://127.0.0.1:7"}))  # left by a crash
+    assert access.running(folder) == []
 
 
 def test_a_link_says_until_when(folder: str) -> None:
-    url, until = dash_auth.link(folder, "http://127.0.0.1:7879", AT)
-    assert url.startswith("http://127.0.0.1:7879/dashboard?ticket=") and dash_auth.token(folder) not in url
-    assert when.moment(until) == AT + dash_auth.TICKET_MS
+    url, until = access.link(folder, "http://127.0.0.1:7879", AT)
+    assert url.startswith("http://127.0.0.1:7879/dashboard?ticket=") and access.token(folder) not in url
+    assert when.moment(until) == AT + access.TICKET_MS

@@ -18,7 +18,7 @@ import pytest
 from dashboards import AT, NOW, Dash, log, meter, running, turn
 
 from conftest import ROOT, SHARED, Json, Run, needs_shared, objects
-from tokenops import dash_auth, events
+from tokenops import access, events
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
@@ -76,7 +76,7 @@ def opened(browser: Any) -> Iterator[tuple[Open, Seen]]:
             stack.callback(context.close)
             page = context.new_page()
             seen.watch(page)
-            link, _ = dash_auth.link(str(server.folder), f"http://127.0.0.1:{server.port}", time.time_ns() // 1_000_000)
+            link, _ = access.link(str(server.folder), f"http://127.0.0.1:{server.port}", time.time_ns() // 1_000_000)
             page.goto(f"{link}&{query}" if query else link)
             return page
 
@@ -355,7 +355,7 @@ def test_who_has_no_session_is_told_how_to_get_one(browser: Any, made: Dash) -> 
 
 
 def test_a_link_opens_it_once_and_the_address_is_clean(browser: Any, made: Dash) -> None:
-    link, _ = dash_auth.link(str(made.folder), f"http://127.0.0.1:{made.port}", time.time_ns() // 1_000_000)
+    link, _ = access.link(str(made.folder), f"http://127.0.0.1:{made.port}", time.time_ns() // 1_000_000)
     first, second = browser.new_context(), browser.new_context()
     page = first.new_page()
     page.goto(link)
@@ -372,9 +372,9 @@ def test_a_link_opens_it_once_and_the_address_is_clean(browser: Any, made: Dash)
 def test_an_expired_cookie(opened: tuple[Open, Seen], made: Dash) -> None:
     open_, seen = opened
     page = open_(made)
-    old = dash_auth.cookie(made.token, time.time_ns() // 1_000_000 - 25 * 3_600_000)
+    old = access.cookie(made.token, time.time_ns() // 1_000_000 - 25 * 3_600_000)
     page.context.clear_cookies()
-    page.context.add_cookies([{"name": dash_auth.COOKIE, "value": old, "url": f"http://127.0.0.1:{made.port}/dashboard"}])
+    page.context.add_cookies([{"name": access.COOKIE, "value": old, "url": f"http://127.0.0.1:{made.port}/dashboard"}])
     turns = data(page, "[data-key=turns]")
     refresh(page)
     assert "session is over" in page.inner_text("#message") and "tok-dash url" in page.inner_text("#message")
@@ -386,7 +386,7 @@ def test_an_expired_cookie(opened: tuple[Open, Seen], made: Dash) -> None:
 def test_a_link_on_another_site_leads_to_the_page(browser: Any, made: Dash) -> None:
     context = browser.new_context()
     page = context.new_page()
-    link, _ = dash_auth.link(str(made.folder), f"http://127.0.0.1:{made.port}", time.time_ns() // 1_000_000)
+    link, _ = access.link(str(made.folder), f"http://127.0.0.1:{made.port}", time.time_ns() // 1_000_000)
     context.route(
         "http://chat.example/", lambda route: route.fulfill(body=f'<a href="{link}">open</a>', content_type="text/html")
     )

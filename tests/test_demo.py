@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from conftest import Run, claude, objects, put
-from tokenops import demo, events, when
+from tokenops import events, setup_demo, when
 
 NOW = "2026-11-22T08:00:00Z"
 ENV = {"TOKENOPS_NOW": NOW}
@@ -31,8 +31,8 @@ def log(environment: dict[str, str]) -> pathlib.Path:
 
 def test_it_is_the_same_at_the_same_moment_and_holds_what_reports_need() -> None:
     now = when.moment(NOW)
-    made = list(demo.made_up(now))
-    assert made == list(demo.made_up(now))
+    made = list(setup_demo.made_up(now))
+    assert made == list(setup_demo.made_up(now))
     assert {event["source"] for event in made} == {"demo"}
     turns = [event for event in made if event["kind"] == "turn"]
     assert len({event["id"] for event in turns}) == len(turns) > 1000

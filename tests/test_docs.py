@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from conftest import ROOT
-from tokenops import clients
+from tokenops import read_clients
 
 SAMPLE = ROOT / "docs/examples/home"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -97,8 +97,8 @@ def test_every_command_is_in_the_readme() -> None:
 def matrix() -> str:
     """The table of docs/clients.md, out of the table of clients."""
     lines = ["| client | `tok-read` | where | variable | gives | what its logs do not tell |", "|---|---|---|---|---|---|"]
-    for client in clients.CLIENTS:
-        if client in clients.STREAMS:
+    for client in read_clients.CLIENTS:
+        if client in read_clients.STREAMS:
             continue
         homes = [f"`{home if home.startswith('$') else f'~/{home}'}`" for home in client.homes]
         shown = homes if len(homes) < 5 else [*homes[:3], f"and {len(homes) - 3} more"]
@@ -111,7 +111,7 @@ def matrix() -> str:
 def test_the_page_of_clients_is_the_table() -> None:
     page = (ROOT / "docs/clients.md").read_text()
     assert matrix() in page, f"write this into docs/clients.md:\n{matrix()}"
-    for one in clients.UNCOUNTED:
+    for one in read_clients.UNCOUNTED:
         assert f"| {one.name} |" in page
 
 

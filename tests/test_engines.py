@@ -21,7 +21,7 @@ from engines import Chdb, Engine, Receiver, needs_server, server
 from test_ship import killed_again_and_again, turn
 
 from conftest import ROOT, Json, Run, lines, objects
-from tokenops import catalog, events, ship_clickhouse, shipment
+from tokenops import catalog, events, ship_clickhouse, ship_rows
 
 LARGE = "TOKENOPS_ENGINES" in os.environ
 COUNT = 1_000_000 if LARGE else 20_000
@@ -285,7 +285,7 @@ def test_duckdb_over_a_folder_of_two_machines(
 
 DUCK = {"text": "VARCHAR", "flag": "BOOLEAN", "count": "BIGINT", "money": "DECIMAL(38,18)", "real": "DOUBLE"}
 JSON_LAKE = "read_json('lake/*/*.jsonl.gz', format='newline_delimited', columns={COLUMNS})".replace(
-    "COLUMNS", str({name: DUCK[kind] for name, kind in shipment.COLUMNS.items()}).strip("{}")
+    "COLUMNS", str({name: DUCK[kind] for name, kind in ship_rows.COLUMNS.items()}).strip("{}")
 )
 
 

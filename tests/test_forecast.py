@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from users import START, until, user
 
-from tokenops import events, forecast, when, windows
-from tokenops.forecast import Forecast, History
-from tokenops.windows import MINUTE, Key, Reading, Series, Window
+from tokenops import events, limit_forecast, limit_windows, when
+from tokenops.limit_forecast import Forecast, History
+from tokenops.limit_windows import MINUTE, Key, Reading, Series, Window
 
 HOUR = 60 * MINUTE
 KEY = Key("openai", "", "five_hour", "")
 
 
 def of(series: Series, now: int, cap: float = 100.0) -> Forecast:
-    found = forecast.forecast(History(series), now, cap=cap)
+    found = limit_forecast.forecast(History(series), now, cap=cap)
     assert found is not None
     return found
 
@@ -31,19 +31,19 @@ def single(*readings: tuple[float, float]) -> Series:
 
 
 def test_where_nothing_is_known_nothing_is_said() -> None:
-    assert forecast.forecast(History(Series(KEY, (), False)), START) is None
+    assert limit_forecast.forecast(History(Series(KEY, (), False)), START) is None
     history = History(single((10, 5), (20, 9)))
-    assert forecast.forecast(history, START) is None  # before the first reading
-    assert forecast.forecast(history, START + 5 * HOUR) is None  # reset, and the next window is unread
-    assert forecast.forecast(history, START + HOUR) is not None
+    assert limit_forecast.forecast(history, START) is None  # before the first reading
+    assert limit_forecast.forecast(history, START + 5 * HOUR) is None  # reset, and the next window is unread
+    assert limit_forecast.forecast(history, START + HOUR) is not None
     stopped = History(single((10, 5), (20, 9)), [(START + 15 * MINUTE, START + 90 * MINUTE)])
-    assert forecast.forecast(stopped, START + HOUR) is None  # the weekly window is used up: this one cannot move
-    assert forecast.forecast(stopped, START + 2 * HOUR) is not None
+    assert limit_forecast.forecast(stopped, START + HOUR) is None  # the weekly window is used up: this one cannot move
+    assert limit_forecast.forecast(stopped, START + 2 * HOUR) is not None
 
 
 def test_the_formula_alone_is_the_published_one() -> None:
     # v = log2(0.5 + 16 + 0.3 x 16 + 0.1 x 16), e = log2(15 + 60), k = 50, s = 60
-    assert forecast.formula(4.517, 6.229, 60, 50) == pytest.approx(0.0760, abs=0.0002)
+    assert limit_forecast.formula(4.517, 6.229, 60, 50) == pytest.approx(0.0760, abs=0.0002)
     found = of(single((45, 8), (60, 16)), START + HOUR)
     assert found.few_data and found.weight < 1 and found.method == "analog"
 
@@ -84,19 +84,19 @@ def test_laws(drawn: tuple[int, int, int, float]) -> None:
     seed, number, minute, cap = drawn
     one = user(seed, 42)
     now = START + (number * 300 + minute) * MINUTE
-    found = forecast.forecast(History(one), now, cap=cap)
+    found = limit_forecast.forecast(History(one), now, cap=cap)
     # Nothing later than the moment is used.
-    assert forecast.forecast(History(until(one, now)), now, cap=cap) == found
+    assert limit_forecast.forecast(History(until(one, now)), now, cap=cap) == found
     if found is None:
         return
-    chances = [found.p_within[minutes] for minutes in forecast.HORIZONS]
+    chances = [found.p_within[minutes] for minutes in limit_forecast.HORIZONS]
     assert chances == sorted(chances) and chances[-1] <= found.p_cutoff <= 1
     known = [at for at in found.cutoff_at if at is not None]
     assert known == sorted(known) and all(now <= at <= found.resets_at for at in known)
     assert [found.p_cutoff >= q for q in (0.1, 0.5, 0.9)] == [at is not None for at in found.cutoff_at]
     hour = [used for used in found.used_in_an_hour if used is not None]
     assert hour == sorted(hour) and hour[0] >= found.used
-    assert found.few_data == (found.weight < forecast.FEW)
+    assert found.few_data == (found.weight < limit_forecast.FEW)
 
 
 @settings(max_examples=20, deadline=None)
@@ -104,7 +104,7 @@ def test_laws(drawn: tuple[int, int, int, float]) -> None:
 def test_a_nearer_cap_is_no_less_likely(drawn: tuple[int, int, int, float]) -> None:
     seed, number, minute, _ = drawn
     one, now = user(seed, 42), START + (number * 300 + minute) * MINUTE
-    found = [forecast.forecast(History(one), now, cap=cap) for cap in (30.0, 60.0, 100.0)]
+    found = [limit_forecast.forecast(History(one), now, cap=cap) for cap in (30.0, 60.0, 100.0)]
     chances = [each.p_cutoff for each in found if each is not None]
     assert chances == sorted(chances, reverse=True)
 
@@ -136,14 +136,16 @@ def test_readings_to_records() -> None:
         meter(1, 0.5, "five_hour", 300, 5),
         meter(1, 0.1, "weekly", 10_080, 100),
     ]
-    found = forecast.forecasts(windows.seen(readings), START + HOUR)
+    found = limit_forecast.forecasts(limit_windows.seen(readings), START + HOUR)
     assert [key.window for key in found] == ["five_hour", "weekly"]
     record = found[Key("openai", "", "five_hour", "")]
     assert list(record)[:2] == ["p_cutoff", "p_within_minutes"] and record["as_of"] == when.stamp(START + HOUR)
     assert record["few_data"] is True and 0.5 <= record["used_in_an_hour"]["p10"] <= record["used_in_an_hour"]["p90"] <= 1
     used_up = [*readings, meter(0.9, 1.0, "weekly", 10_080, 100)]
-    assert [key.window for key in forecast.forecasts(windows.seen(used_up), START + HOUR)] == ["weekly"]
-    assert forecast.forecasts(windows.seen(readings), START + 5 * HOUR).keys() == {Key("openai", "", "weekly", "")}
+    assert [key.window for key in limit_forecast.forecasts(limit_windows.seen(used_up), START + HOUR)] == ["weekly"]
+    assert limit_forecast.forecasts(limit_windows.seen(readings), START + 5 * HOUR).keys() == {
+        Key("openai", "", "weekly", "")
+    }
 
 
 def test_it_is_quick() -> None:
@@ -163,8 +165,8 @@ def test_windows_and_forecasts_agree_on_what_is_open() -> None:
     one = user(4, count=3)
     for minute in range(0, 1000, 37):
         now = START + minute * MINUTE
-        opened = windows.opened(one, now)
-        found = forecast.forecast(History(one), now)
+        opened = limit_windows.opened(one, now)
+        found = limit_forecast.forecast(History(one), now)
         assert (opened is None) == (found is None)
         if opened is not None and found is not None:
             assert opened.resets_at == found.resets_at

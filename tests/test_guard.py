@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import Json, Run, claude, lines, objects, put
-from tokenops import guard, hooks
+from tokenops import guard, guard_install
 
 NOW = 1_795_253_400_000
 SALT = b"salt"
@@ -264,11 +264,11 @@ SETTINGS: list[tuple[str, str]] = [
 
 @pytest.mark.parametrize(("what", "text"), SETTINGS, ids=[case[0] for case in SETTINGS])
 def test_install_and_uninstall(what: str, text: str) -> None:
-    once = hooks.installed(text, "tok-guard hook")
-    assert hooks.installed(once, "tok-guard hook") == once, "a second time changes nothing"
-    assert hooks.status(once)["installed"] and hooks.status(once)["commands"] == ["tok-guard hook"]
-    gone = hooks.uninstalled(once)
-    assert "tok-guard" not in gone and hooks.uninstalled(gone) == gone
+    once = guard_install.installed(text, "tok-guard hook")
+    assert guard_install.installed(once, "tok-guard hook") == once, "a second time changes nothing"
+    assert guard_install.status(once)["installed"] and guard_install.status(once)["commands"] == ["tok-guard hook"]
+    gone = guard_install.uninstalled(once)
+    assert "tok-guard" not in gone and guard_install.uninstalled(gone) == gone
     if "tok-guard" not in text:
         from tokenops import jsonc
 
@@ -300,4 +300,4 @@ def test_the_command_line(run: Run, environment: dict[str, str], tmp_path: pathl
     assert json.loads(target.read_text()) == {"model": "opus"}
     project = tmp_path / "here/settings.json"
     run(f"tok-guard install --settings {project}")
-    assert hooks.status(project.read_text())["installed"]
+    assert guard_install.status(project.read_text())["installed"]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, SHARED, Json, Run, claude, needs_shared, objects, put
-from tokenops import config, hints, hosts, setup, when
+from tokenops import config, setup, setup_hosts, setup_plans, when
 
 NOW = when.moment("2026-11-22T08:00:00Z")
 ENV = {"TOKENOPS_NOW": "2026-11-22T08:00:00Z"}
@@ -27,8 +27,10 @@ def home(environment: dict[str, str]) -> pathlib.Path:
     return pathlib.Path(environment["HOME"])
 
 
-def system(home: pathlib.Path, platform: str = "linux", windows: tuple[str, ...] = (), **environment: str) -> hosts.System:
-    return hosts.System(str(home), environment, platform, windows, "/opt/tok/bin")
+def system(
+    home: pathlib.Path, platform: str = "linux", windows: tuple[str, ...] = (), **environment: str
+) -> setup_hosts.System:
+    return setup_hosts.System(str(home), environment, platform, windows, "/opt/tok/bin")
 
 
 def about(rows: list[Json], what: str) -> list[Json]:
@@ -97,7 +99,7 @@ def test_the_shared_home(run: Run, tmp_path: pathlib.Path) -> None:
     assert {row["provider"]: row["set"] for row in about(detected(run, **env), "plan")}["openai"] == "gpt-pro"
 
 
-@pytest.mark.parametrize("name", list(hosts.BY_NAME))
+@pytest.mark.parametrize("name", list(setup_hosts.BY_NAME))
 def test_every_host_on_request(name: str, run: Run) -> None:
     rows = detected(run, f"--host {name}")
     given = about(rows, "mcp")
@@ -117,7 +119,10 @@ def test_every_host_on_request(name: str, run: Run) -> None:
 def test_the_manual_names_every_host(run: Run) -> None:
     manual = run("tok-init --help").stdout.decode()
     listed = re.search(r"--host NAME +(.*?):", manual, re.DOTALL)
-    assert listed and listed[1].replace("\n", " ").split() == [*(f"{name}," for name in list(hosts.BY_NAME)[:-1]), "vscode"]
+    assert listed and listed[1].replace("\n", " ").split() == [
+        *(f"{name}," for name in list(setup_hosts.BY_NAME)[:-1]),
+        "vscode",
+    ]
     assert b"invalid choice" in run("tok-init --host emacs", status=2).stderr
 
 
@@ -137,8 +142,8 @@ def test_where_things_lie_on_each_system(home: pathlib.Path, tmp_path: pathlib.P
     folders(linux, ".config/Claude", ".config/Code - Insiders/User/globalStorage/github.copilot-chat", ".gemini/antigravity")
     folders(windows, "AppData/Roaming/Claude")
 
-    def files(this: hosts.System) -> dict[str, str]:
-        return {host.name: hosts.config_file(host, this) for host in setup.chosen(this, ())}
+    def files(this: setup_hosts.System) -> dict[str, str]:
+        return {host.name: setup_hosts.config_file(host, this) for host in setup.chosen(this, ())}
 
     support = f"{mac}/Library/Application Support"
     assert files(system(mac, "darwin")) == {
@@ -153,15 +158,15 @@ def test_where_things_lie_on_each_system(home: pathlib.Path, tmp_path: pathlib.P
     here = system(home, "linux", (str(windows),), WSL_DISTRO_NAME="Debian")
     path = f"{windows}/AppData/Roaming/Claude/claude_desktop_config.json"
     assert files(here) == {"claude-desktop": path}
-    desktop = hosts.BY_NAME["claude-desktop"]
-    assert hosts.entry(desktop, here, path) == {
+    desktop = setup_hosts.BY_NAME["claude-desktop"]
+    assert setup_hosts.entry(desktop, here, path) == {
         "command": "wsl.exe", "args": ["-d", "Debian", "--exec", "/opt/tok/bin/tok-mcp"]
     }  # fmt: skip
     assert (
-        hosts.config_file(desktop, system(home, "darwin"))
+        setup_hosts.config_file(desktop, system(home, "darwin"))
         == f"{home}/Library/Application Support/Claude/claude_desktop_config.json"
     )
-    assert hosts.config_file(desktop, system(home)) == f"{home}/.config/Claude/claude_desktop_config.json"
+    assert setup_hosts.config_file(desktop, system(home)) == f"{home}/.config/Claude/claude_desktop_config.json"
 
 
 def test_variables_name_other_places(home: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -171,8 +176,8 @@ def test_variables_name_other_places(home: pathlib.Path, tmp_path: pathlib.Path)
         CLAUDE_CONFIG_DIR=f"{tmp_path}/claude",
     )  # fmt: skip
     assert [host.name for host in setup.chosen(this, ())] == ["claude-code", "codex", "opencode", "gemini-cli"]
-    assert hosts.config_file(hosts.BY_NAME["codex"], this) == f"{tmp_path}/codex/config.toml"
-    assert hosts.config_file(hosts.BY_NAME["gemini-cli"], this) == f"{tmp_path}/gem/.gemini/settings.json"
+    assert setup_hosts.config_file(setup_hosts.BY_NAME["codex"], this) == f"{tmp_path}/codex/config.toml"
+    assert setup_hosts.config_file(setup_hosts.BY_NAME["gemini-cli"], this) == f"{tmp_path}/gem/.gemini/settings.json"
     assert setup.status_line(this)[0]["file"] == f"{tmp_path}/claude/settings.json"
 
 
@@ -311,7 +316,7 @@ def test_the_newest_rollout_counts_whatever_its_file_is_called(home: pathlib.Pat
         rollout("pro", "2026-11-21T10:00:00Z"),
         b'{"plan_type":"torn',
     )
-    assert [hint.plan for hint in hints.codex(system(home), NOW)] == ["gpt-pro"]
+    assert [hint.plan for hint in setup_plans.codex(system(home), NOW)] == ["gpt-pro"]
 
 
 # Names of keys, never their values.
@@ -455,7 +460,7 @@ def test_the_status_line(content: Json | bytes | None, state: str, value: object
 
 def test_odd_paths_are_quoted(home: pathlib.Path) -> None:
     (home / ".claude").mkdir()
-    this = hosts.System(str(home), {}, "linux", (), "/opt/my 100% tools")
+    this = setup_hosts.System(str(home), {}, "linux", (), "/opt/my 100% tools")
     row = setup.schedule(this, config.Config({"vendor_usage": {"codex": {"enabled": True}}}, "", []))
     assert row["text"].splitlines() == [
         "*/10 * * * *  '/opt/my 100\\% tools/tok-sync' >/dev/null",

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from conftest import ROOT
-from tokenops import catalog, clients, hosts, plans, providers
+from tokenops import catalog, plans, proxy_routes, read_clients, setup_hosts
 
 PAGE = ROOT / "docs/integrations.md"
 _PROXY = re.compile(r"[A-Z]{3,}[A-Z_]*_URL|\w+_base_url|baseURL")
@@ -24,7 +24,7 @@ def table(titles: list[str], rows: list[list[str]]) -> str:
 
 def logs_of(client: str) -> str:
     """What tok-sync reads of a client."""
-    given = [f"`{one.name}`: {one.gives}" for one in clients.CLIENTS if one.client == client and one.homes]
+    given = [f"`{one.name}`: {one.gives}" for one in read_clients.CLIENTS if one.client == client and one.homes]
     return "; ".join(given) or "none"
 
 
@@ -39,7 +39,7 @@ def meters_of(client: str) -> str:
 def matrix() -> str:
     """Client by plane."""
     rows, shown = [], set()
-    for host in hosts.HOSTS:
+    for host in setup_hosts.HOSTS:
         proxied = dict.fromkeys(f"`{name}`" for line in host.proxy for name in _PROXY.findall(line))
         server = (
             f"`{host.config.rpartition('/')[2]}`"
@@ -58,10 +58,10 @@ def matrix() -> str:
             ]
         )
         shown.add(host.client)
-    for name in dict.fromkeys(one.client for one in clients.CLIENTS if one.homes and one.client not in shown):
+    for name in dict.fromkeys(one.client for one in read_clients.CLIENTS if one.homes and one.client not in shown):
         rows.append([name, logs_of(name), "where it takes a base URL", "none", meters_of(name), "by its own settings"])
-    for one in clients.UNCOUNTED:
-        if one.name not in {host.client for host in hosts.HOSTS}:
+    for one in read_clients.UNCOUNTED:
+        if one.name not in {host.client for host in setup_hosts.HOSTS}:
             rows.append([one.name, "none", "where it takes a base URL", "none", meters_of(one.name), "by its own settings"])
     return table(
         ["client", "logs (`tok-sync`)", "proxy", "status line", "vendor's meters (`tok-poll`)", "MCP (`tok-mcp`)"], rows
@@ -72,7 +72,7 @@ def programs() -> str:
     """Provider by plane, for programs that use an SDK."""
     asked = catalog.load("pollers")["pollers"].items()
     rows = []
-    for name, about in providers.presets().items():
+    for name, about in proxy_routes.presets().items():
         meters = [
             f"`{source}`{'*' if one['consent'] else ''}"
             for source, one in asked
@@ -90,7 +90,7 @@ def test_the_tables_are_the_registries(made: object) -> None:
 
 
 def test_every_host_that_has_a_note_says_it_here() -> None:
-    for host in hosts.HOSTS:
+    for host in setup_hosts.HOSTS:
         assert not host.note or host.note in PAGE.read_text().replace("\n  ", " "), host.name
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokenops import edits, jsonc
+from tokenops import jsonc, setup_edits
 
 OURS = {"command": "/b/tok-mcp"}
 PLACE = ("mcpServers", "tokenops")
@@ -84,7 +84,7 @@ def test_what_cannot_hold_an_entry_is_refused(text: str) -> None:
 def test_an_entry_is_cut_out(text: str, left: str) -> None:
     assert jsonc.without(text, ("a", "b"), 0) == left
     assert (
-        edits.data("json", left) == {key: value for key, value in edits.data("json", text).items() if key != "a"}
+        setup_edits.data("json", left) == {key: value for key, value in setup_edits.data("json", text).items() if key != "a"}
         or "c" in left
     )
 

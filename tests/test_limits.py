@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import SHARED, needs_shared
-from tokenops import events, limits, when
+from tokenops import events, when, wire_limits
 
 NOW = "2026-11-21T09:30:00.000Z"
 RESET = "2026-11-21T12:00:00.000Z"
@@ -118,7 +118,7 @@ CASES: list[tuple[str, dict[str, str], list[dict[str, Any]]]] = [
 
 @pytest.mark.parametrize(("provider", "headers", "expected"), CASES)
 def test_headers(provider: str, headers: dict[str, str], expected: list[dict[str, Any]]) -> None:
-    found = list(limits.readings(provider, headers, NOW))
+    found = list(wire_limits.readings(provider, headers, NOW))
     assert [{key: meter.get(key) for key in wanted} for meter, wanted in zip(found, expected, strict=True)] == expected
     for meter in found:
         assert not events.fault(meter), events.fault(meter)
@@ -136,23 +136,23 @@ def test_an_event_in_the_stream() -> None:
             "secondary": None,
         },
     }
-    [meter] = limits.quota_event(event, NOW)
+    [meter] = wire_limits.quota_event(event, NOW)
     assert (meter["window"], meter["used"], meter["resets_at"], meter["plan"]) == ("five_hour", 0.12, RESET, "pro")
     assert "status" not in meter
 
 
 def test_a_refusal_says_when_it_ends() -> None:
-    [meter] = limits.refusal(
+    [meter] = wire_limits.refusal(
         "openai", 429, {"type": "usage_limit_reached", "plan_type": "plus", "resets_in_seconds": 9000}, NOW
     )
     assert (meter["status"], meter["resets_at"], meter["plan"]) == ("rejected", RESET, "plus")
-    assert not list(limits.refusal("openai", 429, {"type": "rate_limit_exceeded"}, NOW))
-    assert not list(limits.refusal("openai", 200, {"type": "usage_limit_reached"}, NOW))
+    assert not list(wire_limits.refusal("openai", 429, {"type": "rate_limit_exceeded"}, NOW))
+    assert not list(wire_limits.refusal("openai", 200, {"type": "usage_limit_reached"}, NOW))
 
 
 @given(st.dictionaries(st.sampled_from(sorted({name for _, headers, _ in CASES for name in headers})), st.text(max_size=12)))
 def test_any_values(headers: dict[str, str]) -> None:
-    for meter in limits.readings("anthropic", headers, NOW):
+    for meter in wire_limits.readings("anthropic", headers, NOW):
         assert not events.fault(meter)
 
 
@@ -162,7 +162,7 @@ def test_recorded_headers() -> None:
     for path in (SHARED / "wire").glob("*/*.meta.json"):
         given_ = json.loads(path.read_text())
         headers = {name.lower(): values[-1] for name, values in (given_["response"].get("headers") or {}).items() if values}
-        for meter in limits.readings(given_["provider"], headers, NOW):
+        for meter in wire_limits.readings(given_["provider"], headers, NOW):
             assert not events.fault(meter)
             assert 0 <= meter["used"] <= 1
             seen.add((given_["provider"], meter["window"]))

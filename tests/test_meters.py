@@ -10,7 +10,7 @@ import random
 import orjson
 import pytest
 
-from tokenops import events, jsonl, meters, store, upkeep, when, windows
+from tokenops import events, jsonl, limit_meters, limit_windows, store, store_upkeep, when
 
 NOW = when.moment("2026-11-21T09:30:00.000Z")
 SPAN = (NOW - 9 * when.DAY, NOW)
@@ -26,14 +26,14 @@ def line(draw: random.Random) -> bytes:
     return jsonl.line_of(made)
 
 
-def said(folder: str) -> set[windows.Seen]:
+def said(folder: str) -> set[limit_windows.Seen]:
     """Every reading that stands in the log, found by reading all of it."""
     found = []
     for day in store.days(folder):
         for _, content in store.day_lines(day, lambda place, why: None):
             with contextlib.suppress(ValueError):  # torn
                 found.append(orjson.loads(content))
-    return set(windows.seen(found))
+    return set(limit_windows.seen(found))
 
 
 def kept(folder: str) -> list[pathlib.Path]:
@@ -45,13 +45,13 @@ def test_whatever_happens_they_say_what_the_log_says(
     seed: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw, folder = random.Random(seed), str(tmp_path)
-    monkeypatch.setattr(meters, "_SLACK", draw.choice([0, 500, 1 << 17]))
+    monkeypatch.setattr(limit_meters, "_SLACK", draw.choice([0, 500, 1 << 17]))
     for _ in range(30):
         done = draw.random()
         if done < 0.5:
             store.append(folder, [line(draw) for _ in range(draw.randrange(1, 9))], durable=False)
         elif done < 0.6:
-            list(upkeep.compact(folder, when.stamp(NOW)[:10], pack=draw.random() < 0.5))
+            list(store_upkeep.compact(folder, when.stamp(NOW)[:10], pack=draw.random() < 0.5))
         elif done < 0.7 and (found := kept(folder)):
             path = draw.choice(found)
             path.write_bytes(draw.choice([b"", b"{", b"[]", b'{"files":{"x":[1,2]}}', path.read_bytes()[:-9]]))
@@ -61,38 +61,38 @@ def test_whatever_happens_they_say_what_the_log_says(
             for path in pathlib.Path(folder, "events").glob("*.jsonl"):
                 with path.open("ab") as file:  # a line that is still being written
                     file.write(line(draw)[: draw.randrange(1, 60)])
-        assert set(meters.readings(folder, *SPAN)) == said(folder)
+        assert set(limit_meters.readings(folder, *SPAN)) == said(folder)
 
 
 def test_what_is_kept_is_not_read_again(tmp_path: pathlib.Path) -> None:
     folder, draw = str(tmp_path), random.Random(1)
     store.append(folder, [line(draw) for _ in range(99)], durable=False)
-    first = meters.readings(folder, *SPAN)
+    first = limit_meters.readings(folder, *SPAN)
     stamps = [path.stat().st_mtime_ns for path in kept(folder)]
-    assert stamps and meters.readings(folder, *SPAN) == first
+    assert stamps and limit_meters.readings(folder, *SPAN) == first
     assert [path.stat().st_mtime_ns for path in kept(folder)] == stamps
     for path in kept(folder):
         path.chmod(0o400)
         path.write_bytes(path.read_bytes().replace(b'"rows":[[', b'"rows":[[0,0,0.123,null],['))
-    meters._days.clear()  # as another process
-    assert 0.123 not in {one.used for one in meters.readings(folder, *SPAN)}  # outside of the span
-    assert 0.123 in {one.used for one in meters.readings(folder, 0, NOW)}  # it is what was kept that is read
+    limit_meters._days.clear()  # as another process
+    assert 0.123 not in {one.used for one in limit_meters.readings(folder, *SPAN)}  # outside of the span
+    assert 0.123 in {one.used for one in limit_meters.readings(folder, 0, NOW)}  # it is what was kept that is read
 
 
 def test_a_file_that_was_replaced_is_read_anew(tmp_path: pathlib.Path) -> None:
     folder, draw = str(tmp_path), random.Random(2)
     store.append(folder, [line(draw) for _ in range(50)], durable=False)
-    meters.readings(folder, *SPAN)
+    limit_meters.readings(folder, *SPAN)
     for path in list(pathlib.Path(folder, "events").iterdir()):
         content = path.read_bytes()
         (beside := path.with_suffix(".new")).write_bytes(content.replace(b'"used":0.', b'"used":1.') + content)
         os.replace(beside, path)
-    assert set(meters.readings(folder, *SPAN)) == said(folder)
+    assert set(limit_meters.readings(folder, *SPAN)) == said(folder)
 
 
 def test_what_is_kept_is_private_and_small(tmp_path: pathlib.Path) -> None:
     folder, draw = str(tmp_path), random.Random(3)
     store.append(folder, [line(draw) for _ in range(200)] * 3, durable=False)
-    meters.readings(folder, *SPAN)
+    limit_meters.readings(folder, *SPAN)
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in kept(folder))
     assert sum(path.stat().st_size for path in kept(folder)) < 15_000

@@ -13,7 +13,7 @@ from proxies import EVENTS, USAGE, Proxy, Start, ask, post
 from upstream import Upstream, plain, stream
 
 from conftest import Json
-from tokenops import http1, optimise
+from tokenops import http1, proxy_savings
 
 ZERO = b'{"model":"gpt-5.4","temperature":0,"messages":[]}'
 
@@ -118,7 +118,7 @@ def test_another_model_where_little_is_left(start: Start, vendor: Upstream) -> N
     ],
 )
 def test_only_the_models_name_changes(body: bytes, used: bytes | None) -> None:
-    found = optimise.rerouted(body, json.loads(body), (optimise.Rule("a-*", "b", None),), None)
+    found = proxy_savings.rerouted(body, json.loads(body), (proxy_savings.Rule("a-*", "b", None),), None)
     assert (found[0] if found else None) == used
 
 
@@ -155,7 +155,7 @@ def test_the_filter_gives_the_same_at_any_split(sizes: list[int]) -> None:
     data = b"".join(
         [EVENTS[0], b": wait\r\n\r\n", EVENTS[1], b'data: {"choices":[],"usage":null}\n\n', EVENTS[2], b"data: tail"]
     )
-    without, got, rest = optimise.WithoutUsage(), b"", data
+    without, got, rest = proxy_savings.WithoutUsage(), b"", data
     for size in [*sizes, len(data)]:
         got += without.feed(rest[:size])
         rest = rest[size:]
@@ -177,7 +177,7 @@ def test_the_filter_gives_the_same_at_any_split(sizes: list[int]) -> None:
     ],
 )
 def test_what_is_deterministic(path: bytes, body: Json, same: bool) -> None:
-    assert optimise.deterministic(path, body) is same
+    assert proxy_savings.deterministic(path, body) is same
 
 
 @pytest.mark.parametrize(
@@ -191,5 +191,5 @@ def test_what_is_deterministic(path: bytes, body: Json, same: bool) -> None:
     ],
 )
 def test_settings_that_make_no_sense(given: Any, says: str) -> None:
-    with pytest.raises(optimise.Wrong, match=says):
-        optimise.options(given)
+    with pytest.raises(proxy_savings.Wrong, match=says):
+        proxy_savings.options(given)

@@ -40,12 +40,25 @@ from vendors import (
 )
 
 from conftest import ROOT, Run, objects, put
-from tokenops import catalog, config, headroom, home, meters, pollers, polling, polls, projects, readers, when, windows
+from tokenops import (
+    catalog,
+    config,
+    datadir,
+    etiquette,
+    headroom,
+    limit_meters,
+    limit_windows,
+    poll_sources,
+    polling,
+    projects,
+    readers,
+    when,
+)
 
 SENTINEL = "sk-sentinel-5f0e"
 STAMP = "2026-11-21T09:30:00.000Z"
-HTTP = [name for name, poller in pollers.known().items() if poller.url]
-MINUTE = polls.MINUTE
+HTTP = [name for name, poller in poll_sources.known().items() if poller.url]
+MINUTE = etiquette.MINUTE
 
 
 class Machine:
@@ -55,7 +68,7 @@ class Machine:
         self.folder, self.api, self.name, self.now = folder, api, name, NOW
         self.home, self.log = folder / "home", folder / "log"
         self.environment = {"HOME": str(self.home), "PATH": "/usr/bin:/bin", "XDG_CONFIG_HOME": str(self.home / ".config")}
-        self.poller = pollers.known()[name]
+        self.poller = poll_sources.known()[name]
         about = {"enabled": True, "consented": "2026-11-21", "url": api.url, **more}
         if self.poller.secret and self.poller.secret not in more:
             secret = put(folder / "secret", SENTINEL.encode())
@@ -81,8 +94,10 @@ class Machine:
     def poll(self, **wanted: Any) -> Json:
         """One run."""
         given = config.load(self.environment, str(self.home))
-        edge = pollers.Edge(lambda: self.now, lambda s: None, lambda: 0.5, 1.0, 0, self.environment, str(self.home), "1")
-        return polling.run(str(self.log), pollers.settings(given, self.poller), edge, pollers.Wanted(**wanted))
+        edge = poll_sources.Edge(
+            lambda: self.now, lambda s: None, lambda: 0.5, 1.0, 0, self.environment, str(self.home), "1"
+        )
+        return polling.run(str(self.log), poll_sources.settings(given, self.poller), edge, poll_sources.Wanted(**wanted))
 
     def readings(self) -> list[Json]:
         """What the log holds."""
@@ -91,7 +106,7 @@ class Machine:
 
     def state(self) -> Json:
         """What is remembered."""
-        found = json.loads((self.log / "polls.json").read_bytes())["sources"][self.name]
+        found = json.loads((self.log / "etiquette.json").read_bytes())["sources"][self.name]
         assert isinstance(found, dict)
         return found
 
@@ -123,7 +138,7 @@ def test_a_healthy_vendor(name: str, machine: Callable[..., Machine]) -> None:
         assert asked.headers["user-agent"] == "tokenops/1"
         assert any(SENTINEL in value for value in asked.headers.values()) and SENTINEL not in asked.path + str(asked.query)
     assert not leaks(one.folder)
-    assert stat.S_IMODE((one.log / "polls.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE((one.log / "etiquette.json").stat().st_mode) == 0o600
     assert one.poll()["status"] == "not_due" and one.poll(force=True)["status"] == "ok"
 
 
@@ -332,7 +347,7 @@ def test_a_later_page_that_fails_loses_nothing(machine: Callable[..., Machine]) 
 
 def test_oauth_asks_only_while_nothing_else_says_it(machine: Callable[..., Machine]) -> None:
     one = machine("anthropic-oauth")
-    salt = home.salt(str(one.log), make=True)
+    salt = datadir.salt(str(one.log), make=True)
     account = projects.hashed(ORG, salt)
     one.poll()
     assert {event["account"] for event in one.readings()} == {account}
@@ -434,7 +449,7 @@ def test_a_secret_in_clear_works_is_warned_of_and_copied_nowhere(
     one = machine("openrouter", api_key=SENTINEL)
     assert one.poll()["status"] == "ok"
     given = config.load(one.environment, str(one.home))
-    (warning,) = pollers.settings(given, one.poller).warnings
+    (warning,) = poll_sources.settings(given, one.poller).warnings
     assert "in clear" in warning and SENTINEL not in warning
     assert leaks(one.folder) == [str(one.config)]
     catalog.load.cache_clear()
@@ -455,8 +470,8 @@ def test_a_secret_in_clear_works_is_warned_of_and_copied_nowhere(
 )
 def test_settings_that_cannot_be_used(about: Json, says: str) -> None:
     given = config.Config({"vendor_usage": {"anthropic": about}}, "config.yaml", [])
-    with pytest.raises(pollers.Wrong, match=says):
-        pollers.settings(given, pollers.known()["anthropic-admin"])
+    with pytest.raises(poll_sources.Wrong, match=says):
+        poll_sources.settings(given, poll_sources.known()["anthropic-admin"])
 
 
 @pytest.mark.parametrize(
@@ -473,15 +488,15 @@ def test_settings_that_cannot_be_used(about: Json, says: str) -> None:
     ],
 )
 def test_no_faster_than_is_polite(name: str, interval: object, seconds: int, warned: bool) -> None:
-    poller = pollers.known()[name]
+    poller = poll_sources.known()[name]
     given = config.Config({"vendor_usage": {poller.section: {"interval": interval}}}, "config.yaml", [])
-    found = pollers.settings(given, poller)
+    found = poll_sources.settings(given, poller)
     assert (found.interval_ms, bool(found.warnings)) == (seconds * 1000, warned)
 
 
 def test_the_catalogue() -> None:
     page = (ROOT / "docs/pollers.md").read_text()
-    for poller in pollers.known().values():
+    for poller in poll_sources.known().values():
         assert poller.least <= poller.interval and poller.source.startswith("vendor-")
         assert poller.consent == (poller.rank >= 6) and poller.section in config.KNOWN["vendor_usage"]
         assert set(filter(None, (*poller.settable(), poller.secret))) <= set(config.KNOWN["vendor_usage"][poller.section])
@@ -490,7 +505,7 @@ def test_the_catalogue() -> None:
         row = next(line for line in page.splitlines() if line.startswith(f"| {poller.name} |"))
         assert row.endswith(f"| {poller.interval // 60} min | {poller.least // 60} min |")
     assert set(readers.SECTIONS.values()) == set(config.READERS)
-    signals = {name: headroom._SIGNALS.get(one.source, "vendor_usage_api") for name, one in pollers.known().items()}
+    signals = {name: headroom._SIGNALS.get(one.source, "vendor_usage_api") for name, one in poll_sources.known().items()}
     assert signals == dict.fromkeys(signals, "vendor_usage_api") | {
         "codex": "vendor_client",
         "anthropic-cookie": "vendor_web",
@@ -501,7 +516,7 @@ def test_the_catalogue() -> None:
 def test_what_is_asked_counts_in_the_headroom(machine: Callable[..., Machine]) -> None:
     one = machine("anthropic-cookie")
     one.poll()
-    found = headroom.windows(meters.readings(str(one.log), NOW - MINUTE, NOW), NOW)
+    found = headroom.windows(limit_meters.readings(str(one.log), NOW - MINUTE, NOW), NOW)
     bound = headroom.binding(found)
     assert bound is not None and (bound.window, bound.headroom) == ("five_hour", pytest.approx(0.58))
     assert headroom.signal(bound, NOW, headroom.thresholds(config.Config({}, "", []))["freshness"])["source"] == "vendor_web"
@@ -581,11 +596,11 @@ def test_enable_checks_first(run: Run, environment: dict[str, str], settings: Ca
         (row,) = objects(done.stdout)
         assert (row["status"], row["todo"]) == (status, "it is not enabled; try again when that is mended")
         assert path.read_text() == "" and SENTINEL.encode() not in done.stdout + done.stderr
-        (pathlib.Path(environment["TOKENOPS_HOME"]) / "polls.json").unlink()
+        (pathlib.Path(environment["TOKENOPS_HOME"]) / "etiquette.json").unlink()
     api.gives(Reply(b"", 429))
     run(line, status=1, env={"MINE": SENTINEL})
     assert objects(run(line, status=1, env={"MINE": SENTINEL}).stdout)[0]["status"] == "waiting"  # whoever asks
-    (pathlib.Path(environment["TOKENOPS_HOME"]) / "polls.json").unlink()
+    (pathlib.Path(environment["TOKENOPS_HOME"]) / "etiquette.json").unlink()
     api.gives(Reply(openrouter()))
     done = run(line, env={"MINE": SENTINEL})
     assert b"cron does not see env:MINE" in done.stderr
@@ -866,7 +881,7 @@ def test_codex(
             ("five_hour", 0.42, "vendor-client-codex"),
             ("weekly", 0.05, "vendor-client-codex"),
         ]
-        assert windows.seen(log_of(environment))[0].key.account == ""  # as Codex's own rollouts tell it
+        assert limit_windows.seen(log_of(environment))[0].key.account == ""  # as Codex's own rollouts tell it
     left = subprocess.run(["pgrep", "-f", f"{seen.parent}/apps/codex"], capture_output=True, check=False).stdout
     assert left == b"", "the process was left behind"
 
@@ -879,7 +894,7 @@ def test_codex_that_is_not_there_and_enabling_it(
     assert row["why"] == "/nowhere/codex: No such file or directory; set vendor_usage.codex.command"
     path, without = settings(""), environment["PATH"]
     seen = codex("", says({"result": {"rateLimits": snapshot()}}))
-    (pathlib.Path(environment["TOKENOPS_HOME"]) / "polls.json").unlink()
+    (pathlib.Path(environment["TOKENOPS_HOME"]) / "etiquette.json").unlink()
     run("tok-poll enable codex")
     script = str(seen.parent / "apps/codex")
     assert yaml.safe_load(path.read_text())["vendor_usage"]["codex"] == {"enabled": True, "command": script}

@@ -29,20 +29,20 @@ from vendors import (
 from vendors import copilot as copilot_body
 
 from tokenops import (
+    etiquette,
     events,
     headroom,
+    limit_windows,
     poll_anthropic,
     poll_codex,
     poll_copilot,
     poll_cursor,
     poll_openai,
     poll_openrouter,
-    polls,
     projects,
     when,
-    windows,
 )
-from tokenops.polls import Answer, Ask, Found, Request, Trouble
+from tokenops.etiquette import Answer, Ask, Found, Request, Trouble
 
 RULES = {"settle_minutes": 60, "first_hours": 24, "cost_minutes": 60, "passive_minutes": 30}
 STAMP = when.stamp(NOW)
@@ -68,7 +68,7 @@ def told(steps: Any, *bodies: Any, headers: dict[str, str] | None = None, **give
             return body
         return Answer(200, headers or {}, body if isinstance(body, bytes) else json.dumps(body).encode())
 
-    polls.driven(steps(ask(**given), found), answer)
+    etiquette.driven(steps(ask(**given), found), answer)
     for event in found.events:
         assert not events.fault(event), events.fault(event)
         assert "sentinel" not in json.dumps(event)
@@ -116,15 +116,19 @@ def test_codex_reached() -> None:
 @pytest.mark.parametrize(
     ("error", "kind", "why"),
     [
-        ({"code": -32600, "message": "chatgpt authentication required to read rate limits"}, polls.REFUSED, "an API key"),
+        (
+            {"code": -32600, "message": "chatgpt authentication required to read rate limits"},
+            etiquette.REFUSED,
+            "an API key",
+        ),
         (
             {"code": -32600, "message": "codex account authentication required to read rate limits"},
-            polls.REFUSED,
+            etiquette.REFUSED,
             "codex login",
         ),
-        ({"code": -32601, "message": "Method not found"}, polls.CHANGED, "update it"),
-        ({"code": -32603, "message": "sentinel-words"}, polls.FAILING, "offline"),
-        ("sentinel-words", polls.FAILING, "offline"),
+        ({"code": -32601, "message": "Method not found"}, etiquette.CHANGED, "update it"),
+        ({"code": -32603, "message": "sentinel-words"}, etiquette.FAILING, "offline"),
+        ("sentinel-words", etiquette.FAILING, "offline"),
     ],
 )
 def test_codex_errors(error: Any, kind: str, why: str) -> None:
@@ -219,7 +223,7 @@ def test_copilot_of_a_usual_account() -> None:
     (one,) = found.events
     assert one["observed_at"] == "2026-11-21T09:29:58.229Z"  # when GitHub says that it was
     assert one["plan"] == "individual_pro" and one["account"] == projects.hashed("ada", b"salt")
-    (bound,) = headroom.windows(windows.seen(found.events), NOW)
+    (bound,) = headroom.windows(limit_windows.seen(found.events), NOW)
     assert headroom.binding([bound]) == bound  # it counts for every model
     assert bound.headroom == pytest.approx(0.755)
 
@@ -287,13 +291,13 @@ def test_cursor_cookies() -> None:
         assert asked[0].headers["cookie"] == f"WorkosCursorSessionToken={sent}"
     with pytest.raises(Trouble, match="expired") as caught:
         told(poll_cursor.summary, cursor(), secret=token(NOW // 1000 - 1))
-    assert caught.value.kind == polls.REFUSED
+    assert caught.value.kind == etiquette.REFUSED
 
 
 def test_a_short_month_is_a_month() -> None:
     body = cursor({"totalPercentUsed": 5}, billingCycleStart="2026-02-01T00:00:00Z", billingCycleEnd="2026-03-01T00:00:00Z")
     found, _ = told(poll_cursor.summary, body, secret="x")
-    assert [(one.key.window, one.minutes) for one in windows.seen(found.events)] == [("monthly", 43_200)]
+    assert [(one.key.window, one.minutes) for one in limit_windows.seen(found.events)] == [("monthly", 43_200)]
 
 
 # OpenRouter: dollars; the reset is a period's name.
@@ -336,7 +340,7 @@ SHAPES = [
 def test_a_changed_shape_is_said(steps: Any, before: tuple[Any, ...], body: Json) -> None:
     with pytest.raises(Trouble) as caught:
         told(steps, *before, body)
-    assert caught.value.kind == polls.CHANGED
+    assert caught.value.kind == etiquette.CHANGED
     assert "another shape" in caught.value.why and "sentinel" not in caught.value.why
 
 
@@ -385,7 +389,7 @@ def test_any_json_is_read_or_refused(steps: Any, before: tuple[Any, ...], body: 
 
     left = [*before, *given_]
     with contextlib.suppress(Trouble):
-        polls.driven(steps(ask(), found), answer)
+        etiquette.driven(steps(ask(), found), answer)
     for event in found.events:
         assert not events.fault(event), (event, events.fault(event))
 
@@ -458,8 +462,8 @@ def test_a_page_that_fails_loses_nothing_of_those_before() -> None:
     found = Found()
     left = [Answer(200, {}, json.dumps(first).encode()), Answer(429, {"retry-after": "7"}, b"")]
     with pytest.raises(Trouble) as caught:
-        polls.driven(poll_anthropic.admin(ask(marks=NO_COSTS), found), lambda request: left.pop(0))
-    assert caught.value.kind == polls.LIMITED and caught.value.retry_ms == 7000
+        etiquette.driven(poll_anthropic.admin(ask(marks=NO_COSTS), found), lambda request: left.pop(0))
+    assert caught.value.kind == etiquette.LIMITED and caught.value.retry_ms == 7000
     assert len(found.events) == 1 and found.marks == {"settled_1h": when.moment("2026-11-20T11:00:00Z")}
 
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vendors import NOW
 
-from tokenops import polls
-from tokenops.polls import Answer, State, Trouble
+from tokenops import etiquette
+from tokenops.etiquette import Answer, State, Trouble
 
-MINUTE, HOUR = polls.MINUTE, polls.HOUR
-LIMITED = Trouble(polls.LIMITED, "429")
+MINUTE, HOUR = etiquette.MINUTE, etiquette.HOUR
+LIMITED = Trouble(etiquette.LIMITED, "429")
 
 
 @pytest.mark.parametrize(
@@ -33,52 +33,52 @@ LIMITED = Trouble(polls.LIMITED, "429")
     ],
 )
 def test_retry_after(text: str, seconds: float) -> None:
-    assert polls.retry_ms({"retry-after": text}, NOW) == seconds * 1000
+    assert etiquette.retry_ms({"retry-after": text}, NOW) == seconds * 1000
 
 
 def test_github_says_403_and_a_moment() -> None:
     headers = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(NOW // 1000 + 1200)}
     with pytest.raises(Trouble) as caught:
-        polls.object_of(Answer(403, headers, b"{}"), NOW)
-    assert (caught.value.kind, caught.value.retry_ms) == (polls.LIMITED, 1_200_000)
+        etiquette.object_of(Answer(403, headers, b"{}"), NOW)
+    assert (caught.value.kind, caught.value.retry_ms) == (etiquette.LIMITED, 1_200_000)
     for left in ({"x-ratelimit-remaining": "59"}, {"x-ratelimit-reset": "soon"}):
         with pytest.raises(Trouble) as caught:
-            polls.object_of(Answer(403, headers | left, b"{}"), NOW)
-        assert caught.value.kind == polls.REFUSED
+            etiquette.object_of(Answer(403, headers | left, b"{}"), NOW)
+        assert caught.value.kind == etiquette.REFUSED
 
 
 STATUSES = [
-    (401, b"{}", polls.REFUSED, "refused the credential"),
-    (403, b'{"error": "sentinel-words"}', polls.REFUSED, "refused the credential"),
-    (403, b"<html>Just a moment... sentinel-words", polls.REFUSED, "wants a browser"),
-    (429, b"", polls.LIMITED, "too often"),
-    (500, b"<html>sentinel-words", polls.FAILING, "in trouble (500)"),
-    (503, b"", polls.FAILING, "in trouble (503)"),
-    (408, b"", polls.FAILING, "in trouble (408)"),
-    (302, b"", polls.CHANGED, "redirected (302)"),
-    (404, b"", polls.CHANGED, "status 404"),
-    (400, b"sentinel-words", polls.CHANGED, "status 400"),
-    (200, b" \n<!doctype html>sentinel-words", polls.CHANGED, "a web page"),
-    (200, b'{"a": "sentinel-wor', polls.FAILING, "19 bytes came that are no whole JSON"),
-    (200, b"", polls.FAILING, "0 bytes came"),
-    (200, b"[1]", polls.CHANGED, "no object"),
+    (401, b"{}", etiquette.REFUSED, "refused the credential"),
+    (403, b'{"error": "sentinel-words"}', etiquette.REFUSED, "refused the credential"),
+    (403, b"<html>Just a moment... sentinel-words", etiquette.REFUSED, "wants a browser"),
+    (429, b"", etiquette.LIMITED, "too often"),
+    (500, b"<html>sentinel-words", etiquette.FAILING, "in trouble (500)"),
+    (503, b"", etiquette.FAILING, "in trouble (503)"),
+    (408, b"", etiquette.FAILING, "in trouble (408)"),
+    (302, b"", etiquette.CHANGED, "redirected (302)"),
+    (404, b"", etiquette.CHANGED, "status 404"),
+    (400, b"sentinel-words", etiquette.CHANGED, "status 400"),
+    (200, b" \n<!doctype html>sentinel-words", etiquette.CHANGED, "a web page"),
+    (200, b'{"a": "sentinel-wor', etiquette.FAILING, "19 bytes came that are no whole JSON"),
+    (200, b"", etiquette.FAILING, "0 bytes came"),
+    (200, b"[1]", etiquette.CHANGED, "no object"),
 ]
 
 
 @pytest.mark.parametrize(("status", "body", "kind", "why"), STATUSES)
 def test_what_an_answer_means(status: int, body: bytes, kind: str, why: str) -> None:
     with pytest.raises(Trouble) as caught:
-        polls.object_of(Answer(status, {}, body), NOW)
+        etiquette.object_of(Answer(status, {}, body), NOW)
     assert caught.value.kind == kind and why in caught.value.why
     assert "sentinel" not in str(caught.value)
 
 
 def test_an_object() -> None:
-    assert polls.object_of(Answer(200, {}, b'{"a": 1}'), NOW) == {"a": 1}
+    assert etiquette.object_of(Answer(200, {}, b'{"a": 1}'), NOW) == {"a": 1}
 
 
 def limited(state: State, now: int, retry_s: int = 0) -> State:
-    return polls.troubled(state, now, Trouble(polls.LIMITED, "429", retry_s * 1000), "f", {})
+    return etiquette.troubled(state, now, Trouble(etiquette.LIMITED, "429", retry_s * 1000), "f", {})
 
 
 def test_429_doubles_from_a_quarter_of_an_hour_to_two_hours() -> None:
@@ -99,31 +99,31 @@ def test_retry_after_is_honoured_and_0_is_no_permission(retry_s: int, minutes: f
 def test_failures_double_from_a_minute_to_an_hour() -> None:
     state, waits = State(), []
     for _ in range(9):
-        state = polls.troubled(state, NOW, Trouble(polls.FAILING, "500"), "f", {})
+        state = etiquette.troubled(state, NOW, Trouble(etiquette.FAILING, "500"), "f", {})
         waits.append((state.wait_until - NOW) // MINUTE)
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
 def test_success_forgets_what_went_wrong_but_says_when() -> None:
-    state = polls.answered(limited(polls.asked(State(marks={"m": 1}), NOW), NOW), NOW + 1, {"n": 2})
+    state = etiquette.answered(limited(etiquette.asked(State(marks={"m": 1}), NOW), NOW), NOW + 1, {"n": 2})
     assert (state.limited, state.failures, state.wait_until, state.status) == (0, 0, 0, "ok")
     assert (state.why, state.why_at, state.ok_at, state.marks) == ("429", NOW, NOW + 1, {"m": 1, "n": 2})
 
 
 INTERVAL = 5 * MINUTE
 ASKED = State(at=NOW)
-REFUSED = polls.troubled(ASKED, NOW, Trouble(polls.REFUSED, "401"), "f1", {})
+REFUSED = etiquette.troubled(ASKED, NOW, Trouble(etiquette.REFUSED, "401"), "f1", {})
 DUE = [
     ("never asked", State(), NOW, "f1", False, ("", 7_500)),
-    ("just asked", ASKED, NOW + MINUTE, "f1", False, (polls.NOT_DUE, 0)),
+    ("just asked", ASKED, NOW + MINUTE, "f1", False, (etiquette.NOT_DUE, 0)),
     ("just asked, forced", ASKED, NOW + MINUTE, "f1", True, ("", 0)),
     ("due", ASKED, NOW + INTERVAL, "f1", False, ("", 7_500)),
     ("a little early: it waits for its second", ASKED, NOW + INTERVAL - 4_000, "f1", False, ("", 4_000)),
-    ("too early", ASKED, NOW + INTERVAL - 16_000, "f1", False, (polls.NOT_DUE, 0)),
-    ("told to wait", limited(ASKED, NOW), NOW + 14 * MINUTE, "f1", False, (polls.WAITING, 0)),
-    ("told to wait, forced", limited(ASKED, NOW), NOW + 14 * MINUTE, "f1", True, (polls.WAITING, 0)),
+    ("too early", ASKED, NOW + INTERVAL - 16_000, "f1", False, (etiquette.NOT_DUE, 0)),
+    ("told to wait", limited(ASKED, NOW), NOW + 14 * MINUTE, "f1", False, (etiquette.WAITING, 0)),
+    ("told to wait, forced", limited(ASKED, NOW), NOW + 14 * MINUTE, "f1", True, (etiquette.WAITING, 0)),
     ("waited", limited(ASKED, NOW), NOW + 15 * MINUTE, "f1", False, ("", 7_500)),
-    ("refused", REFUSED, NOW + 99 * HOUR, "f1", True, (polls.STOPPED, 0)),
+    ("refused", REFUSED, NOW + 99 * HOUR, "f1", True, (etiquette.STOPPED, 0)),
     ("refused, another credential", REFUSED, NOW + HOUR, "f2", False, ("", 7_500)),
     ("a wait of a year, made up", State(at=NOW, wait_until=NOW * 2), NOW + 25 * HOUR, "f1", False, ("", 7_500)),
 ]
@@ -131,7 +131,7 @@ DUE = [
 
 @pytest.mark.parametrize(("what", "state", "now", "fingerprint", "force", "expected"), DUE, ids=[case[0] for case in DUE])
 def test_due(what: str, state: State, now: int, fingerprint: str, force: bool, expected: tuple[str, int]) -> None:
-    assert tuple(polls.due(state, now, INTERVAL, fingerprint, 15_000, 0.5, force)) == expected
+    assert tuple(etiquette.due(state, now, INTERVAL, fingerprint, 15_000, 0.5, force)) == expected
 
 
 def test_cron_keeps_its_second() -> None:
@@ -139,9 +139,9 @@ def test_cron_keeps_its_second() -> None:
     state, at = State(), []
     for run in range(20):
         now = NOW + run * INTERVAL
-        found = polls.due(state, now, INTERVAL, "f", 15_000, (run * 7 % 10) / 10)
+        found = etiquette.due(state, now, INTERVAL, "f", 15_000, (run * 7 % 10) / 10)
         assert not found.status
-        state = polls.answered(polls.asked(state, now + found.pause_ms), now + found.pause_ms, {})
+        state = etiquette.answered(etiquette.asked(state, now + found.pause_ms), now + found.pause_ms, {})
         at.append(state.at)
     gaps = {later - earlier for earlier, later in itertools.pairwise(at)}
     assert min(gaps) >= INTERVAL and max(gaps) <= INTERVAL + 15_000
@@ -150,14 +150,14 @@ def test_cron_keeps_its_second() -> None:
 def test_a_clock_that_was_set_back_does_not_block_for_ever() -> None:
     state = limited(State(at=NOW, ok_at=NOW - HOUR), NOW)
     year = 365 * 24 * HOUR
-    back = polls.rebased(state, NOW - year)
+    back = etiquette.rebased(state, NOW - year)
     assert (back.at, back.wait_until) == (NOW - year, NOW - year + 15 * MINUTE)
-    assert polls.due(back, NOW - year + 16 * MINUTE, INTERVAL, "f", 0, 0.0).status == ""
-    assert polls.rebased(back, NOW - year + HOUR) == back
-    assert polls.rebased(state, NOW - 1000) == state  # clocks step
+    assert etiquette.due(back, NOW - year + 16 * MINUTE, INTERVAL, "f", 0, 0.0).status == ""
+    assert etiquette.rebased(back, NOW - year + HOUR) == back
+    assert etiquette.rebased(state, NOW - 1000) == state  # clocks step
 
 
-TROUBLES = st.sampled_from((polls.LIMITED, polls.FAILING, polls.CHANGED))
+TROUBLES = st.sampled_from((etiquette.LIMITED, etiquette.FAILING, etiquette.CHANGED))
 
 
 @given(st.lists(st.tuples(TROUBLES, st.integers(0, 10**9), st.integers(0, 10**8)), max_size=20))
@@ -165,21 +165,21 @@ def test_every_wait_ends_within_a_day_and_is_at_least_a_minute(met: list[tuple[s
     state, now = State(), NOW
     for kind, retry, step in met:
         now += step
-        state = polls.troubled(polls.asked(state, now), now, Trouble(kind, "x", min(retry, 24 * HOUR)), "f", {})
+        state = etiquette.troubled(etiquette.asked(state, now), now, Trouble(kind, "x", min(retry, 24 * HOUR)), "f", {})
         assert MINUTE <= state.wait_until - now <= 24 * HOUR
-        assert polls.due(state, now, INTERVAL, "f", 0, 0.0, force=True).status == polls.WAITING
-        assert polls.due(state, now + 24 * HOUR, INTERVAL, "f", 0, 0.0).status == ""
+        assert etiquette.due(state, now, INTERVAL, "f", 0, 0.0, force=True).status == etiquette.WAITING
+        assert etiquette.due(state, now + 24 * HOUR, INTERVAL, "f", 0, 0.0).status == ""
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.dictionaries(st.text(), inner)))
 def test_a_state_of_any_json_is_a_state(value: object) -> None:
-    assert isinstance(polls.restored(value), State)
-    assert isinstance(polls.restored(dict.fromkeys(State._fields, value)), State)
+    assert isinstance(etiquette.restored(value), State)
+    assert isinstance(etiquette.restored(dict.fromkeys(State._fields, value)), State)
 
 
 def test_a_state_survives_its_file() -> None:
-    state = limited(polls.asked(State(marks={"m": 1}), NOW), NOW)
-    assert polls.restored(state._asdict()) == state
+    state = limited(etiquette.asked(State(marks={"m": 1}), NOW), NOW)
+    assert etiquette.restored(state._asdict()) == state
 
 
 @pytest.mark.parametrize(
@@ -187,10 +187,10 @@ def test_a_state_survives_its_file() -> None:
     [("5m", 300), ("300s", 300), ("300", 300), ("1h30m", 5400), ("5m0s", 300), ("", 0), ("0", 0), ("0s", 0)],
 )
 def test_lengths_of_time(text: str, seconds: int) -> None:
-    assert polls.written(text) == seconds * 1000
+    assert etiquette.written(text) == seconds * 1000
 
 
 @pytest.mark.parametrize("text", ["5 minutes", "m5", "1.5h", "-5m", "5M"])
 def test_what_is_no_length_of_time(text: str) -> None:
     with pytest.raises(ValueError, match="no length of time"):
-        polls.written(text)
+        etiquette.written(text)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import ROOT, SHARED, Json, Run, lines, needs_shared, objects
-from tokenops import cards, catalog, names, pricing, rollup, when
+from tokenops import catalog, price_cards, price_names, pricing, rollup, when
 
 sys.path.insert(0, str(ROOT / "bench"))
 import compare_prices
@@ -139,7 +139,7 @@ def test_no_cached_token_costs_more_than_a_fresh_one() -> None:
                         *({**tier["rates"], **s["rates"]} for s in (*tier["above"], *tier["windows"])),
                     ):
                         read = block.get("cache_read")
-                        if read not in (None, cards.SAME) and block["input"] is not None:
+                        if read not in (None, price_cards.SAME) and block["input"] is not None:
                             assert Decimal(read) <= Decimal(block["input"]), model
 
 
@@ -370,9 +370,9 @@ def test_no_vendor_prices_another_vendors_model() -> None:
 
 @given(st.text(max_size=40))
 def test_any_name_is_read_without_a_crash(text: str) -> None:
-    readings = list(names.readings(text))
+    readings = list(price_names.readings(text))
     assert readings[0].model == text.strip().lower()
-    assert names.provider_of(text) is not None
+    assert price_names.provider_of(text) is not None
 
 
 # ---- overrides

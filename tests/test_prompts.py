@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import ROOT, SHARED, Json, needs_shared
-from tokenops import catalog, language, prompts
+from tokenops import catalog, work_language, work_prompts
 
 LABELS = ROOT / "tests/labels.csv"
 # What no mark in the record tells from a prompt: a program that talks through the client, and a custom prompt that the
@@ -35,7 +35,7 @@ def labelled() -> list[tuple[str, int, str, str | None]]:
         name, _, size = row["file"].partition(":")  # two files of one name are told by their sizes
         (path,) = [one for one in places[name] if not size or one.stat().st_size == int(size)]
         raw = json.loads(path.read_bytes().split(b"\n")[int(row["line"]) - 1])
-        said = prompts.codex(raw) if ".codex" in path.parts else prompts.claude(raw)
+        said = work_prompts.codex(raw) if ".codex" in path.parts else work_prompts.claude(raw)
         found.append((row["file"], int(row["line"]), row["class"], said.kind if said else None))
     return found
 
@@ -104,7 +104,7 @@ CLAUDE = [
 
 @pytest.mark.parametrize(("raw", "kind", "text"), CLAUDE)
 def test_claude(raw: Json, kind: str | None, text: str) -> None:
-    said = prompts.claude(raw)
+    said = work_prompts.claude(raw)
     assert (said.kind if said else None) == kind
     if said and kind == "human":
         assert said.text == text
@@ -141,11 +141,11 @@ CODEX = [
 
 @pytest.mark.parametrize(("raw", "kind", "text"), CODEX)
 def test_codex(raw: Json, kind: str | None, text: str) -> None:
-    said = prompts.codex(raw)
+    said = work_prompts.codex(raw)
     assert (said.kind if said else None) == kind
     if said and kind == "human":
         assert said.text == text
-        assert prompts.codex(raw, subagent=True) == prompts.Said("subagent")
+        assert work_prompts.codex(raw, subagent=True) == work_prompts.Said("subagent")
 
 
 JSON = st.recursive(
@@ -158,8 +158,8 @@ JSON = st.recursive(
 @given(JSON)
 def test_any_record(value: Any) -> None:
     if isinstance(value, dict):
-        prompts.claude(value)
-        prompts.codex(value)
+        work_prompts.claude(value)
+        work_prompts.codex(value)
 
 
 # What a prompt is like. The traits that hold whatever the words are (short, unreferenced, question) are left out.
@@ -191,16 +191,16 @@ PLAIN = [
 
 @pytest.mark.parametrize(("trait", "text"), [(trait, text) for trait, texts in TRAITS for text in texts])
 def test_traits(trait: str, text: str) -> None:
-    found = set(language.traits(text))
+    found = set(work_language.traits(text))
     assert trait in found
-    assert found & set(language.WORDED) <= ({trait} if trait != "continuation" else {"continuation", "acknowledgement"}) | {
-        "continuation"
-    }
+    assert found & set(work_language.WORDED) <= (
+        {trait} if trait != "continuation" else {"continuation", "acknowledgement"}
+    ) | {"continuation"}
 
 
 @pytest.mark.parametrize("text", PLAIN)
 def test_prompts_that_are_none_of_these(text: str) -> None:
-    assert not set(language.traits(text)) & set(language.WORDED), language.traits(text)
+    assert not set(work_language.traits(text)) & set(work_language.WORDED), work_language.traits(text)
 
 
 def test_what_a_prompt_points_at() -> None:
@@ -212,9 +212,9 @@ def test_what_a_prompt_points_at() -> None:
         "call loadUser twice",
         "fix TypeError: 3",
     ):
-        assert "unreferenced" not in language.traits(text), text
+        assert "unreferenced" not in work_language.traits(text), text
     for text in ("please fix all of the tests", "make the colors green and yellow", "テストを全部直してください"):
-        assert "unreferenced" in language.traits(text), text
+        assert "unreferenced" in work_language.traits(text), text
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_what_a_prompt_points_at() -> None:
     ],
 )
 def test_languages(text: str, name: str) -> None:
-    assert language.known(text) == name
+    assert work_language.known(text) == name
 
 
 def test_the_word_lists_are_as_they_are_looked_up() -> None:
@@ -253,15 +253,15 @@ def test_the_word_lists_are_as_they_are_looked_up() -> None:
             "filler",
         ):
             for word in about.get(key, ()):
-                assert isinstance(word, str) and word == language.normal(word), (name, key, word)
+                assert isinstance(word, str) and word == work_language.normal(word), (name, key, word)
         for pattern in (*about.get("reject", ()), *about.get("again", ())):
             re.compile(pattern)
         for word in about.get("continue", ()):
-            assert {"acknowledgement", "continuation"} <= set(language.traits(word)), (name, word)
+            assert {"acknowledgement", "continuation"} <= set(work_language.traits(word)), (name, word)
 
 
 @given(st.text(max_size=300))
 def test_any_text(text: str) -> None:
-    language.traits(text)
-    language.known(text)
-    assert prompts.written(text).kind
+    work_language.traits(text)
+    work_language.known(text)
+    assert work_prompts.written(text).kind

@@ -13,22 +13,22 @@ from test_http1 import BAD, GOOD, ROUNDS
 from upstream import chunk, head
 
 from conftest import Json
-from tokenops import events, exchange, http1, optimise, proxy
+from tokenops import events, http1, proxy, proxy_exchange, proxy_savings
 
 UPSTREAM = proxy.upstream_of("openai", "http://127.0.0.1:9/base")
 
 
-NOTHING = optimise.Options()
+NOTHING = proxy_savings.Options()
 
 
 class Recorder:
     """An `Out` that keeps what it is told, and checks the order in which it is told."""
 
-    def __init__(self, options: optimise.Options = NOTHING) -> None:
+    def __init__(self, options: proxy_savings.Options = NOTHING) -> None:
         self.sent, self.asked = b"", b""
         self.closed = self.connected = self.wanted = False
         self.found: list[Json] = []
-        cache = optimise.Cache(options) if options.cache else None
+        cache = proxy_savings.Cache(options) if options.cache else None
         hosts = frozenset(("h", "127.0.0.1", "localhost"))
         numbers = itertools.count().__next__
         self.connection = proxy.Connection(
@@ -59,7 +59,7 @@ class Recorder:
     def events(self, found: list[Json]) -> None:
         self.found += found
 
-    def ended(self, one: exchange.Exchange, now: int, error: str) -> None:
+    def ended(self, one: proxy_exchange.Exchange, now: int, error: str) -> None:
         self.found += one.finish(now, error)
 
     def now(self) -> int:
@@ -95,7 +95,7 @@ def test_anything_from_either_side(chance: random.Random, noise: bytes) -> None:
         at = chance.randrange(len(data) + 1)
         return chance.choice([data, data[:at], data[at:], data[:at] + noise + data[at:], noise])
 
-    out = Recorder(optimise.Options(cache=chance.random() < 0.3, include_usage=chance.random() < 0.3))
+    out = Recorder(proxy_savings.Options(cache=chance.random() < 0.3, include_usage=chance.random() < 0.3))
     for _ in range(chance.randint(1, 25)):
         what = chance.random()
         if what < 0.4 and not out.closed:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import Json, Run, objects, put
-from tokenops import events, raw, read_amp, scan
+from tokenops import events, read_amp, read_lines, untrusted
 from tokenops.projects import Places
 
 THREAD = "T-019b9d03-62e3-772f-9780-3e637f90eaec"
@@ -71,7 +71,7 @@ def steps(home: pathlib.Path) -> Iterator[None]:
 
 def read(home: pathlib.Path, content: bytes) -> tuple[list[events.Event], list[str]]:
     path, rejected = put(place(home), content), list[str]()
-    found = read_amp.read(str(path), scan.Cursor(), Places(b""), lambda place, why: rejected.append(f"{place}: {why}"))
+    found = read_amp.read(str(path), read_lines.Cursor(), Places(b""), lambda place, why: rejected.append(f"{place}: {why}"))
     return list(found), rejected
 
 
@@ -201,4 +201,4 @@ def test_the_place_can_be_named(below: str, run: Run, tmp_path: pathlib.Path) ->
 
 def test_one_content_several_times_is_numbered() -> None:
     seen: dict[str, int] = {}
-    assert [raw.numbered(seen, name) for name in ("a", "b", "a", "a")] == ["a", "b", "a:2", "a:3"]
+    assert [untrusted.numbered(seen, name) for name in ("a", "b", "a", "a")] == ["a", "b", "a:2", "a:3"]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import Json, Run, claude, lines, objects, put, totals
-from tokenops import events, read_claude, scan
+from tokenops import events, read_claude, read_lines
 
 FOLDER = ".claude/projects/-home-ada-app"
 
@@ -23,7 +23,7 @@ def read(*files: bytes, folder: str = "/x/projects/-home-ada-app") -> tuple[list
     transcripts = read_claude.Transcripts(lambda place, why: said.append(f"{place}: {why}"))
     for number, data in enumerate(files):
         path = pathlib.Path(scratch(data, number, folder))
-        transcripts.read(str(path), scan.Cursor())
+        transcripts.read(str(path), read_lines.Cursor())
     found = [read_claude.expanded(turn) for turn in transcripts.turns()] + list(transcripts.others())
     return sorted(found, key=lambda e: (e["ts"], e["id"])), said
 

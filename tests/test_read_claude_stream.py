@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from conftest import Json, Run, claude, lines, objects, put
-from tokenops import clients, events, gather, read_claude_stream
+from tokenops import events, read_claude_stream, read_clients, sync_gather
 
 SONNET, HAIKU = "claude-sonnet-4-6", "claude-haiku-4-5-20251001"
 OLD, NEW = "2.1.195", "2.1.283"  # a resumed process begins at zero; goes on from the totals before it
@@ -89,9 +89,9 @@ def steps(home: pathlib.Path) -> Iterator[None]:
 def read(tmp_path: pathlib.Path, *parts: Json | bytes, name: str = "run.jsonl") -> list[events.Event]:
     """All events of one file."""
     path = put(tmp_path / name, *parts)
-    batch = gather.gather(clients.BY_NAME["claude-stream"], [str(path)], 1)
+    batch = sync_gather.gather(read_clients.BY_NAME["claude-stream"], [str(path)], 1)
     assert not batch.rejected and not batch.unread
-    return list(gather.ordered([batch]))
+    return list(sync_gather.ordered([batch]))
 
 
 def counts(found: list[events.Event]) -> list[tuple[Any, ...]]:
@@ -183,18 +183,18 @@ def test_parts_make_the_total(tmp_path: pathlib.Path) -> None:
 def test_a_resumed_process_of_a_newer_version_goes_on(tmp_path: pathlib.Path) -> None:
     first = put(tmp_path / "1.jsonl", init(version=NEW), said("m1"), result())
     second = put(tmp_path / "2.jsonl", init(version=NEW), said("m2"), result({SONNET: used(4, 12708, 31868, 9)}, name="r2"))
-    batch = gather.gather(clients.BY_NAME["claude-stream"], [str(second), str(first)], 1)
-    (event,) = gather.ordered([batch])
+    batch = sync_gather.gather(read_clients.BY_NAME["claude-stream"], [str(second), str(first)], 1)
+    (event,) = sync_gather.ordered([batch])
     assert (event["id"], event["output_tokens"]) == (f"usage:claude-code:s1:{SONNET}", 9)
     for path in (first, second):
         path.write_text(path.read_text().replace(NEW, OLD))
-    batch = gather.gather(clients.BY_NAME["claude-stream"], [str(second), str(first)], 1)
-    assert sorted(event["output_tokens"] for event in gather.ordered([batch])) == [4, 9]
+    batch = sync_gather.gather(read_clients.BY_NAME["claude-stream"], [str(second), str(first)], 1)
+    assert sorted(event["output_tokens"] for event in sync_gather.ordered([batch])) == [4, 9]
     # Without the line that says the version, what the results hold tells.
     put(first, result({SONNET: used(costBasis="list")}))
     put(second, result({SONNET: used(4, 12708, 31868, 9, costBasis="list")}, name="r2"))
-    batch = gather.gather(clients.BY_NAME["claude-stream"], [str(first), str(second)], 1)
-    assert [event["output_tokens"] for event in gather.ordered([batch])] == [9]
+    batch = sync_gather.gather(read_clients.BY_NAME["claude-stream"], [str(first), str(second)], 1)
+    assert [event["output_tokens"] for event in sync_gather.ordered([batch])] == [9]
 
 
 def test_a_resumed_process_whose_messages_say_all_has_turns(tmp_path: pathlib.Path) -> None:
@@ -204,8 +204,8 @@ def test_a_resumed_process_whose_messages_say_all_has_turns(tmp_path: pathlib.Pa
         put(tmp_path / "1.jsonl", init(version=NEW), *streamed("m1", 4), result()),
         put(tmp_path / "2.jsonl", init(version=NEW), *streamed("m2", 5), result(second, name="r2")),
     ]
-    batch = gather.gather(clients.BY_NAME["claude-stream"], list(map(str, paths)), 1)
-    assert [(event["id"], event["output_tokens"]) for event in gather.ordered([batch])] == [("m1", 4), ("m2", 5)]
+    batch = sync_gather.gather(read_clients.BY_NAME["claude-stream"], list(map(str, paths)), 1)
+    assert [(event["id"], event["output_tokens"]) for event in sync_gather.ordered([batch])] == [("m1", 4), ("m2", 5)]
     # A message whose end is not known, or a helper of another model in a first process: the totals.
     found = read(tmp_path, init(version=NEW), *streamed("m2", 5), said("m3"), result(second))
     assert {event["kind"] for event in found} == {"usage"}
@@ -272,8 +272,8 @@ def test_times(tmp_path: pathlib.Path) -> None:
     """A line's own, else when the file was written: constant however often it is read."""
     path = put(tmp_path / "run.jsonl", init(), said("m1", at=None), said("m2"))
     os.utime(path, (1_790_000_000, 1_790_000_000))
-    batch = gather.gather(clients.BY_NAME["claude-stream"], [str(path)], 1)
-    assert [event["ts"] for event in gather.ordered([batch])] == [AT, "2026-09-21T14:13:20.000Z"]
+    batch = sync_gather.gather(read_clients.BY_NAME["claude-stream"], [str(path)], 1)
+    assert [event["ts"] for event in sync_gather.ordered([batch])] == [AT, "2026-09-21T14:13:20.000Z"]
 
 
 def test_subagents_are_side_chains(tmp_path: pathlib.Path) -> None:

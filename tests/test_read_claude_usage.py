@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import Json, Run, objects, put
-from tokenops import limits
+from tokenops import wire_limits
 
 FETCHED = 1_795_253_400_000  # 2026-11-21T09:30:00Z
 NOW = "2026-11-21T09:30:00.000Z"
@@ -86,7 +86,7 @@ CASES: list[tuple[Json, list[tuple[str, float, str | None]]]] = [
 
 @pytest.mark.parametrize(("body", "expected"), CASES)
 def test_shapes(body: Json, expected: list[tuple[str, float, str | None]]) -> None:
-    found = list(limits.anthropic_usage(body, "x", NOW))
+    found = list(wire_limits.anthropic_usage(body, "x", NOW))
     assert [(meter["window"], meter["used"], meter.get("status")) for meter in found] == expected
 
 
@@ -103,7 +103,11 @@ def test_what_the_status_line_is_given() -> None:
             "seven_day": {"used_percentage": 105, "resets_at": "2026-11-25T04:00:00Z"},
         }
     }
-    found = list(limits.status_line(said, NOW))
+    found = list(wire_limits.status_line(said, NOW))
     assert [(meter["window"], meter["used"], meter["resets_at"]) for meter in found] == [
         ("five_hour", 0.235, "2026-11-21T12:00:00.000Z"), ("weekly", 1.05, "2026-11-25T04:00:00.000Z")]  # fmt: skip
-    assert list(limits.status_line({"rate_limits": {"five_hour": {}}}, NOW)) == list(limits.status_line({}, NOW)) == []
+    assert (
+        list(wire_limits.status_line({"rate_limits": {"five_hour": {}}}, NOW))
+        == list(wire_limits.status_line({}, NOW))
+        == []
+    )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from conftest import Json, Run, lines, objects, put
-from tokenops import copilot_otel, events
+from tokenops import events, read_copilot_otel
 
 S1, S2, S3, S4 = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "1234")
 SCHEMA = """
@@ -158,12 +158,12 @@ def counted(event: Json) -> tuple[int, ...]:
     ],
 )
 def test_counts(given: tuple[int, ...], counts: tuple[int, ...]) -> None:
-    assert counted(copilot_otel.counts_of(*given)) == counts
+    assert counted(read_copilot_otel.counts_of(*given)) == counts
 
 
 def test_a_total_alone_is_no_count() -> None:
     with pytest.raises(events.Bad):
-        copilot_otel.counts_of(0, 0, 0, 0, 0, 900)
+        read_copilot_otel.counts_of(0, 0, 0, 0, 0, 900)
 
 
 def test_a_row_is_a_turn_that_the_vendor_billed(run: Run, environment: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conftest import Run, objects, put
-from tokenops import events, read_cursor, scan
+from tokenops import events, read_cursor, read_lines
 from tokenops.projects import Places
 
 COLUMNS = "Input (w/ Cache Write),Input (w/o Cache Write),Cache Read,Output Tokens,Total Tokens"
@@ -51,7 +51,9 @@ def steps(home: pathlib.Path) -> Iterator[None]:
 
 def read(home: pathlib.Path, content: bytes) -> tuple[list[events.Event], list[str]]:
     path, rejected = put(place(home), content), list[str]()
-    found = read_cursor.read(str(path), scan.Cursor(), Places(b""), lambda place, why: rejected.append(f"{place}: {why}"))
+    found = read_cursor.read(
+        str(path), read_lines.Cursor(), Places(b""), lambda place, why: rejected.append(f"{place}: {why}")
+    )
     return list(found), [line.partition(".csv:")[2] for line in rejected]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from conftest import Json, Run, objects
-from tokenops import events, read_goose, scan
+from tokenops import events, read_goose, read_lines
 from tokenops.projects import Places
 
 TOKENS = ", ".join(f"{kind}_tokens INTEGER" for kind in ("total", "input", "output"))
@@ -91,11 +91,11 @@ def steps(home: pathlib.Path) -> Iterator[None]:
     yield
 
 
-def read(home: pathlib.Path, cursor: scan.Cursor | None = None) -> tuple[list[events.Event], list[str]]:
+def read(home: pathlib.Path, cursor: read_lines.Cursor | None = None) -> tuple[list[events.Event], list[str]]:
     rejected: list[str] = []
     path = home / ".local/share/goose/sessions/sessions.db"
     take = lambda place, why: rejected.append(f"{place.rpartition('/')[2]}: {why}")  # noqa: E731
-    return list(read_goose.read(str(path), cursor or scan.Cursor(), Places(b""), take)), rejected
+    return list(read_goose.read(str(path), cursor or read_lines.Cursor(), Places(b""), take)), rejected
 
 
 COUNTS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
@@ -218,7 +218,7 @@ def test_when(created: Any, ts: str, tmp_path: pathlib.Path) -> None:
 
 
 def test_only_what_changed_is_read_again(tmp_path: pathlib.Path) -> None:
-    cursor = scan.Cursor()
+    cursor = read_lines.Cursor()
     with base(tmp_path, *NEW) as connection:
         insert(connection, "sessions", **session("20260304_9", updated_at="2026-03-04 09:00:00"))
         insert(connection, "sessions", **session(updated_at="2026-03-04 10:00:00"))
@@ -227,12 +227,12 @@ def test_only_what_changed_is_read_again(tmp_path: pathlib.Path) -> None:
     with base(tmp_path) as connection:
         insert(connection, "sessions", **session(sent=1000, output=100, updated_at="2026-03-04 11:00:00"))
         insert(connection, "usage_ledger", **request(100, 10))
-    [turn], _ = read(tmp_path, scan.Cursor(state=json.loads(json.dumps(cursor.state))))
+    [turn], _ = read(tmp_path, read_lines.Cursor(state=json.loads(json.dumps(cursor.state))))
     assert turn["id"].endswith(":2")
     with base(tmp_path) as connection:  # a database that was put back is read from its beginning
         connection.execute("DELETE FROM usage_ledger WHERE id = 2")
         insert(connection, "sessions", **session(updated_at="2026-03-04 10:00:00"))
-    assert len(read(tmp_path, scan.Cursor(state={"updated": "2026-03-04 11:00:00", "request": 2}))[0]) == 2
+    assert len(read(tmp_path, read_lines.Cursor(state={"updated": "2026-03-04 11:00:00", "request": 2}))[0]) == 2
 
 
 def test_another_database_is_refused(run: Run, tmp_path: pathlib.Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from conftest import Json, Run, objects
-from tokenops import events, read_hermes, scan
+from tokenops import events, read_hermes, read_lines
 from tokenops.projects import Places
 
 KINDS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "api_call_count")
@@ -88,11 +88,11 @@ def steps(home: pathlib.Path) -> Iterator[None]:
     yield
 
 
-def read(home: pathlib.Path, cursor: scan.Cursor | None = None) -> tuple[dict[str, events.Event], list[str]]:
+def read(home: pathlib.Path, cursor: read_lines.Cursor | None = None) -> tuple[dict[str, events.Event], list[str]]:
     rejected: list[str] = []
     path = home / ".hermes/state.db"
     take = lambda place, why: rejected.append(f"{place.rpartition('/')[2]}: {why}")  # noqa: E731
-    found = read_hermes.read(str(path), cursor or scan.Cursor(), Places(b""), take)
+    found = read_hermes.read(str(path), cursor or read_lines.Cursor(), Places(b""), take)
     return {event["id"].removeprefix("usage:hermes:"): event for event in found}, rejected
 
 
@@ -239,7 +239,7 @@ def test_what_is_no_total(row: Json, why: str, tmp_path: pathlib.Path) -> None:
 
 
 def test_only_what_changed_is_read_again(tmp_path: pathlib.Path) -> None:
-    cursor = scan.Cursor()
+    cursor = read_lines.Cursor()
     with base(tmp_path, *NEW) as connection:
         insert(connection, "sessions", **session("old", ended_at=BEGAN + 9))
         insert(connection, "sessions", **session("titled", ended_at=BEGAN + 9))
@@ -250,12 +250,12 @@ def test_only_what_changed_is_read_again(tmp_path: pathlib.Path) -> None:
     with base(tmp_path) as connection:
         title = share("t", (2, 1, 0, 0, 0, 1), session_id="titled", task="title_generation", last_seen=BEGAN + 90001)
         insert(connection, "session_model_usage", **title)
-    found = read(tmp_path, scan.Cursor(state=state))[0]
+    found = read(tmp_path, read_lines.Cursor(state=state))[0]
     assert set(found) == {"titled", "titled:t@anthropic+title_generation", "open", "s1"}
     with base(tmp_path) as connection:  # a database that was put back is read from its beginning
         connection.execute("DELETE FROM sessions WHERE id = 's1'")
         connection.execute("DELETE FROM session_model_usage")
-    assert set(read(tmp_path, scan.Cursor(state=state))[0]) == {"old", "titled", "open"}
+    assert set(read(tmp_path, read_lines.Cursor(state=state))[0]) == {"old", "titled", "open"}
 
 
 def test_every_profile_is_read(run: Run, environment: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from test_read_opencode import BEGUN, V1, answer, message, opened, session
 
 from conftest import SHARED, Json, Run, needs_shared, objects, put
-from tokenops import clients, events, projects, read_kilo, readers, scan
+from tokenops import events, projects, read_clients, read_kilo, read_lines, readers
 
 T4118, T4119 = 1_762_000_000_000, 1_763_000_000_000  # before and after the input began to hold the cache
 EXTENSION = ".config/Code/User/globalStorage/kilocode.kilo-code"
@@ -99,7 +99,7 @@ def events_of(path: pathlib.Path, told: list[tuple[str, str]] | None = None) -> 
         assert told is not None, (place, why)
         told.append((place, why))
 
-    return list(read_kilo.read(str(path), scan.Cursor(), projects.Places(b"salt"), reject))
+    return list(read_kilo.read(str(path), read_lines.Cursor(), projects.Places(b"salt"), reject))
 
 
 def test_a_task(tmp_path: pathlib.Path) -> None:
@@ -204,7 +204,7 @@ def test_where_tasks_are(place: str, environment: dict[str, str], run: Run) -> N
 
 def test_a_folder_of_another_client_is_not_taken(tmp_path: pathlib.Path) -> None:
     put(tmp_path / "tasks/list.json", b"[]")
-    assert not readers.below(clients.BY_NAME["kilo"], str(tmp_path))
+    assert not readers.below(read_clients.BY_NAME["kilo"], str(tmp_path))
 
 
 @needs_shared

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, SHARED, Json, Run, needs_shared, objects, put
-from tokenops import clients, events, projects, read_opencode, readers, scan, store, sync
+from tokenops import events, projects, read_clients, read_lines, read_opencode, readers, store, sync
 
-OPENCODE = clients.BY_NAME["opencode"]
+OPENCODE = read_clients.BY_NAME["opencode"]
 T0 = 1_777_000_000_000
 # Ids of sessions fall with time: the child was begun last, the original first.
 ORIGINAL, FORK, CHILD = "ses_3f", "ses_3e", "ses_3d"
@@ -271,7 +271,7 @@ def test_whose_reasoning_is_inside_where_no_total_tells(model: str, data: Any, o
 
 
 def events_of(
-    path: pathlib.Path, cursor: scan.Cursor | None = None, told: list[tuple[str, str]] | None = None
+    path: pathlib.Path, cursor: read_lines.Cursor | None = None, told: list[tuple[str, str]] | None = None
 ) -> list[Json]:
     """The events of a file; a rejected record fails, unless it is asked for."""
 
@@ -279,7 +279,7 @@ def events_of(
         assert told is not None, (place, why)
         told.append((place, why))
 
-    return list(read_opencode.read(str(path), cursor or scan.Cursor(), projects.Places(b"salt"), reject))
+    return list(read_opencode.read(str(path), cursor or read_lines.Cursor(), projects.Places(b"salt"), reject))
 
 
 NOTHING = {"input": 0, "output": 0, "reasoning": 0, "cache": {"read": 0, "write": 0}}
@@ -434,7 +434,7 @@ def test_an_unfinished_answer_waits(home: pathlib.Path, tmp_path: pathlib.Path) 
 
 
 def test_only_what_is_new_is_read(tmp_path: pathlib.Path) -> None:
-    path, cursor = tmp_path / "opencode.db", scan.Cursor()
+    path, cursor = tmp_path / "opencode.db", read_lines.Cursor()
     with opened(path, V1) as connection:
         for at in range(0, 1_000_000, 100_000):
             message(connection, f"msg_{at}", answer(at), at=at)
@@ -447,7 +447,7 @@ def test_only_what_is_new_is_read(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_database_that_was_written_over_is_read_again(tmp_path: pathlib.Path) -> None:
-    path, cursor = tmp_path / "opencode.db", scan.Cursor()
+    path, cursor = tmp_path / "opencode.db", read_lines.Cursor()
     with opened(path, V1) as connection:
         message(connection, "msg_1", answer(500_000), at=500_000)
     events_of(path, cursor)
@@ -460,7 +460,7 @@ def test_a_database_that_was_written_over_is_read_again(tmp_path: pathlib.Path) 
 
 
 def test_a_version_without_times_is_read_whole(tmp_path: pathlib.Path) -> None:
-    path, cursor = tmp_path / "opencode.db", scan.Cursor()
+    path, cursor = tmp_path / "opencode.db", read_lines.Cursor()
     with opened(path, "CREATE TABLE message (id, session_id, data)") as connection:
         connection.execute("INSERT INTO message VALUES ('msg_1', 'ses_1', ?)", (json.dumps(answer()),))
     assert len(events_of(path, cursor)) == len(events_of(path, cursor)) == 1

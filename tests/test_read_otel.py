@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import Json, Run, claude, codex_count, codex_meta, codex_model, lines, objects, put
-from tokenops import clients, events, gather, read_otel
+from tokenops import events, read_clients, read_otel, sync_gather
 
 AT = "2026-09-04T03:22:16.818Z"
 NANO = "1788492136818000000"  # the same
@@ -119,9 +119,9 @@ def steps(home: pathlib.Path) -> Iterator[None]:
 
 def read(tmp_path: pathlib.Path, *parts: Json | bytes, name: str = "otel.jsonl") -> list[events.Event]:
     path = put(tmp_path / name, *parts)
-    batch = gather.gather(clients.BY_NAME["otel"], [str(path)], 1)
+    batch = sync_gather.gather(read_clients.BY_NAME["otel"], [str(path)], 1)
     assert not batch.rejected and not batch.unread
-    return list(gather.ordered([batch]))
+    return list(sync_gather.ordered([batch]))
 
 
 NAMES = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")

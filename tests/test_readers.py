@@ -22,27 +22,29 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import Json, Run, objects
-from tokenops import clients, database, events, gather, projects, readers, scan, store, sync
+from tokenops import events, projects, read_clients, read_lines, read_sqlite, readers, store, sync, sync_gather
 
-CLIENTS = [client for client in clients.CLIENTS if client.name not in ("claude", "codex")]  # those have tests of this kind
+CLIENTS = [
+    client for client in read_clients.CLIENTS if client.name not in ("claude", "codex")
+]  # those have tests of this kind
 
 each = pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-def steps(client: clients.Client, home: pathlib.Path) -> Iterator[None]:
+def steps(client: read_clients.Client, home: pathlib.Path) -> Iterator[None]:
     """The sample of a client, step by step."""
     found: Iterator[None] = importlib.import_module(f"test_{client.module}").steps(home)
     return found
 
 
-def sample(client: clients.Client, home: pathlib.Path) -> None:
+def sample(client: read_clients.Client, home: pathlib.Path) -> None:
     """The whole sample of a client."""
     for _ in steps(client, home):
         pass
 
 
-def located(client: clients.Client, home: pathlib.Path) -> list[str]:
+def located(client: read_clients.Client, home: pathlib.Path) -> list[str]:
     """The client's files in a sample home; a client without a place of its own gets all files there are."""
     if client.homes:
         return readers.files(client, readers.below(client, str(home)))
@@ -54,15 +56,15 @@ def shown(found: list[events.Event]) -> dict[str, Json]:
     return {event["id"]: {k: v for k, v in event.items() if k != "project_id"} for event in found}
 
 
-def read(client: clients.Client, home: pathlib.Path) -> tuple[dict[str, Json], list[tuple[str, str]]]:
+def read(client: read_clients.Client, home: pathlib.Path) -> tuple[dict[str, Json], list[tuple[str, str]]]:
     """All events of a home at once, and what was rejected."""
-    batch = gather.gather(client, located(client, home), 1)
+    batch = sync_gather.gather(client, located(client, home), 1)
     assert not batch.unread
-    return shown(list(gather.ordered([batch]))), batch.rejected
+    return shown(list(sync_gather.ordered([batch]))), batch.rejected
 
 
 @each
-def test_a_sample_is_read(client: clients.Client, tmp_path: pathlib.Path) -> None:
+def test_a_sample_is_read(client: read_clients.Client, tmp_path: pathlib.Path) -> None:
     sample(client, tmp_path)
     found, rejected = read(client, tmp_path)
     assert found and not rejected
@@ -76,7 +78,7 @@ def test_a_sample_is_read(client: clients.Client, tmp_path: pathlib.Path) -> Non
 
 
 @each
-def test_reading_what_is_new_gives_what_reading_all_gives(client: clients.Client, tmp_path: pathlib.Path) -> None:
+def test_reading_what_is_new_gives_what_reading_all_gives(client: read_clients.Client, tmp_path: pathlib.Path) -> None:
     home, log = tmp_path / "home", str(tmp_path / "log")
     home.mkdir()
     for _ in steps(client, home):
@@ -92,7 +94,7 @@ def test_reading_what_is_new_gives_what_reading_all_gives(client: clients.Client
 
 
 @each
-def test_a_second_run_adds_nothing(client: clients.Client, tmp_path: pathlib.Path) -> None:
+def test_a_second_run_adds_nothing(client: read_clients.Client, tmp_path: pathlib.Path) -> None:
     home, log = tmp_path / "home", str(tmp_path / "log")
     home.mkdir()
     sample(client, home)
@@ -104,17 +106,17 @@ def test_a_second_run_adds_nothing(client: clients.Client, tmp_path: pathlib.Pat
 
 
 @each
-def test_any_order_of_files_and_any_number_of_workers(client: clients.Client, tmp_path: pathlib.Path) -> None:
+def test_any_order_of_files_and_any_number_of_workers(client: read_clients.Client, tmp_path: pathlib.Path) -> None:
     sample(client, tmp_path)
     paths = located(client, tmp_path)
-    wanted = shown(list(gather.ordered([gather.gather(client, paths, 1)])))
+    wanted = shown(list(sync_gather.ordered([sync_gather.gather(client, paths, 1)])))
     for seed in range(4):
         random.Random(seed).shuffle(paths)
-        assert shown(list(gather.ordered([gather.gather(client, paths, 1 + seed)]))) == wanted
+        assert shown(list(sync_gather.ordered([sync_gather.gather(client, paths, 1 + seed)]))) == wanted
 
 
 @each
-def test_a_file_is_known_by_its_look(client: clients.Client, tmp_path: pathlib.Path) -> None:
+def test_a_file_is_known_by_its_look(client: read_clients.Client, tmp_path: pathlib.Path) -> None:
     sample(client, tmp_path)
     for path in located(client, tmp_path):
         [(owner, _)] = readers.located([], [path], {}, str(tmp_path))
@@ -128,12 +130,12 @@ JSON = st.recursive(
 )
 
 
-def survive(client: clients.Client, path: pathlib.Path, cursor: scan.Cursor | None = None) -> list[events.Event]:
+def survive(client: read_clients.Client, path: pathlib.Path, cursor: read_lines.Cursor | None = None) -> list[events.Event]:
     """Read one file; only the two errors that readers may raise are allowed, and only records that the log takes."""
     found: list[events.Event] = []
     with contextlib.suppress(OSError, events.Bad):
         reject: Callable[[str, str], None] = lambda place, why: None  # noqa: E731
-        for event in client.reader().read(str(path), cursor or scan.Cursor(), projects.Places(b"salt"), reject):
+        for event in client.reader().read(str(path), cursor or read_lines.Cursor(), projects.Places(b"salt"), reject):
             assert not events.fault(event), events.fault(event)
             found.append(event)
     return found
@@ -148,10 +150,10 @@ def copied(path: str, home: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 @pytest.fixture(scope="module")
-def homes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[clients.Client], pathlib.Path]:
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[read_clients.Client], pathlib.Path]:
     made: dict[str, pathlib.Path] = {}
 
-    def home(client: clients.Client) -> pathlib.Path:
+    def home(client: read_clients.Client) -> pathlib.Path:
         if client.name not in made:
             made[client.name] = tmp_path_factory.mktemp(client.name)
             sample(client, made[client.name])
@@ -160,13 +162,13 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[clients.Client]
     return home
 
 
-Homes = Callable[[clients.Client], pathlib.Path]
+Homes = Callable[[read_clients.Client], pathlib.Path]
 
 
 @each
 @QUICK
 @given(data=st.binary(max_size=200), random_=st.randoms(use_true_random=False))
-def test_any_bytes(client: clients.Client, homes: Homes, data: bytes, random_: random.Random) -> None:
+def test_any_bytes(client: read_clients.Client, homes: Homes, data: bytes, random_: random.Random) -> None:
     home = homes(client)
     with copied(random_.choice(located(client, home)), home) as path:
         whole = path.read_bytes()
@@ -192,9 +194,9 @@ def changed(value: Any, random_: random.Random, other: Any) -> Any:
 @each
 @QUICK
 @given(other=JSON, random_=st.randoms(use_true_random=False))
-def test_any_json(client: clients.Client, homes: Homes, other: Any, random_: random.Random) -> None:
+def test_any_json(client: read_clients.Client, homes: Homes, other: Any, random_: random.Random) -> None:
     home = homes(client)
-    paths = [path for path in located(client, home) if not database.is_one(path)]
+    paths = [path for path in located(client, home) if not read_sqlite.is_one(path)]
     if not paths:
         return
     with copied(random_.choice(paths), home) as path:
@@ -213,7 +215,7 @@ def test_any_json(client: clients.Client, homes: Homes, other: Any, random_: ran
 @each
 @QUICK
 @given(data=st.binary(max_size=60).filter(lambda data: b"\n" not in data), random_=st.randoms(use_true_random=False))
-def test_a_bad_line_changes_no_other(client: clients.Client, homes: Homes, data: bytes, random_: random.Random) -> None:
+def test_a_bad_line_changes_no_other(client: read_clients.Client, homes: Homes, data: bytes, random_: random.Random) -> None:
     home = homes(client)
     paths = [path for path in located(client, home) if path.endswith((".jsonl", ".csv"))]
     if not paths:
@@ -229,19 +231,19 @@ def test_a_bad_line_changes_no_other(client: clients.Client, homes: Homes, data:
 @each
 @QUICK
 @given(random_=st.randoms(use_true_random=False))
-def test_any_split_of_lines(client: clients.Client, homes: Homes, random_: random.Random) -> None:
+def test_any_split_of_lines(client: read_clients.Client, homes: Homes, random_: random.Random) -> None:
     home = homes(client)
     paths = [path for path in located(client, home) if path.endswith(".jsonl")]
     if not paths:
         return
     with copied(random_.choice(paths), home) as path:
-        whole, cursor, found = path.read_bytes(), scan.Cursor(), {}
+        whole, cursor, found = path.read_bytes(), read_lines.Cursor(), {}
         wanted: dict[str, events.Event] = {}
         for event in survive(client, path):
             wanted[event["id"]] = events.join(wanted[event["id"]], event) if event["id"] in wanted else event
         for cut in (*sorted(random_.sample(range(len(whole)), min(4, len(whole)))), len(whole)):
             path.write_bytes(whole[:cut])
-            cursor = scan.Cursor(cursor.offset, cursor.number, json.loads(json.dumps(cursor.state)))
+            cursor = read_lines.Cursor(cursor.offset, cursor.number, json.loads(json.dumps(cursor.state)))
             for event in survive(client, path, cursor):
                 found[event["id"]] = events.join(found[event["id"]], event) if event["id"] in found else event
         assert shown(list(found.values())) == shown(list(wanted.values()))
@@ -251,9 +253,11 @@ def test_any_split_of_lines(client: clients.Client, homes: Homes, random_: rando
 @QUICK
 @given(value=st.none() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text(max_size=20) | st.binary(max_size=20),
        random_=st.randoms(use_true_random=False))  # fmt: skip
-def test_a_database_of_another_version(client: clients.Client, homes: Homes, value: Any, random_: random.Random) -> None:
+def test_a_database_of_another_version(
+    client: read_clients.Client, homes: Homes, value: Any, random_: random.Random
+) -> None:
     home = homes(client)
-    paths = [path for path in located(client, home) if database.is_one(path)]
+    paths = [path for path in located(client, home) if read_sqlite.is_one(path)]
     if not paths:
         return
     with copied(random_.choice(paths), home) as path:

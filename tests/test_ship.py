@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import ROOT, Json, Run, lines, objects, put
-from tokenops import catalog, events, pricing, rollup, ship_clickhouse, shipment, when
+from tokenops import catalog, events, pricing, rollup, ship_clickhouse, ship_rows, when
 
-NOBODY = shipment.Who("m", "u")
+NOBODY = ship_rows.Who("m", "u")
 
 
 def turn(number: int, **given: object) -> Json:
@@ -48,7 +48,7 @@ def append(run: Run, *records: Json) -> None:
 def joined(rows: list[Json]) -> list[Json]:
     """What some rows come to: the join that the engines do, done with ours."""
     gone = {row["id"] for row in rows if row["kind"] == "same"}
-    return list(events.joined(shipment.event_of(row) for row in rows if row["kind"] != "same" and row["id"] not in gone))
+    return list(events.joined(ship_rows.event_of(row) for row in rows if row["kind"] != "same" and row["id"] not in gone))
 
 
 COST = "tok-rollup --by month,model,project | tok-cost --json"
@@ -326,7 +326,7 @@ def test_nothing_leaves_that_says_who_it_is(
         assert word not in sent
     rows = target.rows()
     assert {row["field"]: row["rows"] for row in dry} == {
-        name: sum(name in row for row in rows) for name in shipment.COLUMNS if any(name in row for row in rows)
+        name: sum(name in row for row in rows) for name in ship_rows.COLUMNS if any(name in row for row in rows)
     }
     for row in dry:
         if row["field"] not in ("price_rank", "priced_usd"):
@@ -424,10 +424,10 @@ def event(given: Json, number: int = 1) -> Json:
 @settings(max_examples=300, deadline=None)
 @given(TURNS, TURNS)
 def test_ranks_as_text_decide_as_the_join_does(one: Json, other: Json) -> None:
-    a, b = (shipment.row_of(event(given), CATALOGUE, NOBODY, 1) for given in (one, other))
+    a, b = (ship_rows.row_of(event(given), CATALOGUE, NOBODY, 1) for given in (one, other))
     both = events.join(event(one), event(other))
-    won = shipment.event_of(max(a, b, key=lambda row: str(row["usage_rank"])))
-    named = shipment.event_of(max(a, b, key=lambda row: str(row["attribution_rank"])))
+    won = ship_rows.event_of(max(a, b, key=lambda row: str(row["usage_rank"])))
+    named = ship_rows.event_of(max(a, b, key=lambda row: str(row["attribution_rank"])))
     assert {k: won.get(k) for k in events.USAGE} == {k: both.get(k) for k in events.USAGE}
     assert {k: named.get(k) for k in events.ATTRIBUTION} == {k: both.get(k) for k in events.ATTRIBUTION}
     assert min(a["ts"], b["ts"]) == both["ts"]
@@ -436,12 +436,12 @@ def test_ranks_as_text_decide_as_the_join_does(one: Json, other: Json) -> None:
 @settings(max_examples=300, deadline=None)
 @given(TURNS)
 def test_a_row_gives_its_record_back(given: Json) -> None:
-    row = shipment.row_of(event(given), CATALOGUE, NOBODY, 1)
-    assert shipment.event_of(row) == event(given)
-    assert shipment.event_of(json.loads(shipment.line_of(row))) == event(given)
-    bare = json.loads(shipment.line_of(row, bare=True), parse_float=Decimal)
+    row = ship_rows.row_of(event(given), CATALOGUE, NOBODY, 1)
+    assert ship_rows.event_of(row) == event(given)
+    assert ship_rows.event_of(json.loads(ship_rows.line_of(row))) == event(given)
+    bare = json.loads(ship_rows.line_of(row, bare=True), parse_float=Decimal)
     assert bare.get("priced_usd", 0) == row.get("priced_usd", 0)
-    assert set(row) <= set(shipment.COLUMNS)
+    assert set(row) <= set(ship_rows.COLUMNS)
 
 
 @settings(max_examples=100, deadline=None)
@@ -450,7 +450,7 @@ def test_prices_of_rows_add_up_to_tok_cost(given: list[Json]) -> None:
     made = [event(one, number) for number, one in enumerate(given)]
     plan = rollup.Plan((), when.zone("UTC"), CATALOGUE)
     rows = list(rollup.merged(rollup.rolled(made, plan, pytest.fail), CATALOGUE))
-    shipped = [shipment.row_of(one, CATALOGUE, NOBODY, 1) for one in made]
+    shipped = [ship_rows.row_of(one, CATALOGUE, NOBODY, 1) for one in made]
     total = sum((row["priced_usd"] for row in shipped if "priced_usd" in row), Decimal(0))
     assert pricing.plain(total) == pricing.plain(sum((Decimal(row.get("cost_usd", "0")) for row in rows), Decimal(0)))
     unpriced = sum(item["turns"] for row in rows for item in row.get("unpriced", ()))
@@ -458,8 +458,8 @@ def test_prices_of_rows_add_up_to_tok_cost(given: list[Json]) -> None:
 
 
 def test_a_price_with_too_many_digits_is_no_row() -> None:
-    with pytest.raises(shipment.Unshippable, match="more digits"):
-        shipment.row_of(event({"ts": "2026-11-01T00:00:00.000Z", "cost_usd": "1e-19"}), CATALOGUE, NOBODY, 1)
+    with pytest.raises(ship_rows.Unshippable, match="more digits"):
+        ship_rows.row_of(event({"ts": "2026-11-01T00:00:00.000Z", "cost_usd": "1e-19"}), CATALOGUE, NOBODY, 1)
 
 
 def test_the_tables_have_the_rows_columns() -> None:
@@ -470,7 +470,7 @@ def test_the_tables_have_the_rows_columns() -> None:
         part.split(None, 1) for part in table.replace("(38, 18)", "(38 18)").replace("\n", " ").split(",") if part.strip()
     )
     assert {name: kind.strip().replace("(38 18)", "(38, 18)") for name, kind in found.items()} == {
-        name: kinds[kind] for name, kind in shipment.COLUMNS.items()
+        name: kinds[kind] for name, kind in ship_rows.COLUMNS.items()
     }
 
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Json, Run, objects, put
-from tokenops import config, jsonl, spend, store, when
-from tokenops.spend import Hour, Limit
+from tokenops import budgets, config, jsonl, store, when
+from tokenops.budgets import Hour, Limit
 
 UTC = when.zone("UTC")
 NOW = when.moment("2026-11-18T12:30:00.000Z")  # a Wednesday
@@ -27,7 +27,7 @@ def settings(*budgets: Json, **more: Any) -> config.Config:
 
 
 def limit(**given: Any) -> Limit:
-    (made,) = spend.limits(
+    (made,) = budgets.limits(
         settings({"name": "b", "window": "daily", **({"limit_usd": 10} if "limit_tokens" not in given else {}), **given})
     )
     return made
@@ -40,7 +40,7 @@ def hour(days: float, usd: float = 1, tokens: int = 1000, unpriced: int = 0, **f
 
 
 def row(one: Limit, found: list[Hour], **more: Any) -> Json:
-    (made,) = spend.rows([one], found, settings(**more), NOW, UTC)
+    (made,) = budgets.rows([one], found, settings(**more), NOW, UTC)
     return made
 
 
@@ -55,14 +55,14 @@ PERIODS = [
 @pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles", "Asia/Kathmandu"])
 def test_periods(window: str, since: str, until: str, zone: str) -> None:
     tz = when.zone(zone)
-    assert spend.begin(window, NOW, tz) == when.since(since, NOW, tz)
-    assert spend.end(window, NOW, tz) == when.since(until, NOW, tz)
+    assert budgets.begin(window, NOW, tz) == when.since(since, NOW, tz)
+    assert budgets.end(window, NOW, tz) == when.since(until, NOW, tz)
 
 
 def test_a_month_of_31_days_and_a_change_of_clocks() -> None:
     berlin, at = when.zone("Europe/Berlin"), when.moment("2026-10-25T10:00:00Z")
-    assert spend.end("daily", at, berlin) - spend.begin("daily", at, berlin) == 25 * 3_600_000
-    assert spend.end("monthly", at, berlin) == when.since("2026-11-01", at, berlin)
+    assert budgets.end("daily", at, berlin) - budgets.begin("daily", at, berlin) == 25 * 3_600_000
+    assert budgets.end("monthly", at, berlin) == when.since("2026-11-01", at, berlin)
 
 
 COUNTED: list[tuple[str, Json, Json, str]] = [
@@ -176,7 +176,7 @@ def test_what_is_told(what: str, rows: list[Json], expected: list[str]) -> None:
     state: Json = {}
     said = []
     for one in rows:
-        news, state = spend.due(json.loads(json.dumps(state)), [one], {"b": limit()})
+        news, state = budgets.due(json.loads(json.dumps(state)), [one], {"b": limit()})
         said += [new["level"] for new in news]
     assert said == expected
 
@@ -185,7 +185,7 @@ def test_what_is_told(what: str, rows: list[Json], expected: list[str]) -> None:
     "state", [{}, {"b": None}, {"b": {"from": "a", "rank": 99}}, {"b": {"from": "a", "rank": "x"}}, {"b": [1]}]
 )
 def test_a_broken_memory_tells_once_more(state: Json) -> None:
-    assert len(spend.due(state, [told("warn", 0.8)], {"b": limit()})[0]) == 1
+    assert len(budgets.due(state, [told("warn", 0.8)], {"b": limit()})[0]) == 1
 
 
 WRONG = [
@@ -203,8 +203,8 @@ WRONG = [
 
 @pytest.mark.parametrize(("given", "said"), WRONG)
 def test_what_is_wrong_is_said_with_its_place(given: Any, said: str) -> None:
-    with pytest.raises(spend.Wrong) as error:
-        spend.limits(settings({"limit_usd": 1}, given))
+    with pytest.raises(budgets.Wrong) as error:
+        budgets.limits(settings({"limit_usd": 1}, given))
     assert "config.yaml: budgets, the 2nd" in str(error.value) and said in str(error.value)
 
 

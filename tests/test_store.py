@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import ROOT, Json, Run, lines, objects, put
-from tokenops import events, jsonl, store, upkeep, when
+from tokenops import events, jsonl, store, store_upkeep, when
 
 DAY = "2026-11-01"
 NOW = when.moment("2026-11-20T12:00:00Z")
@@ -259,7 +259,7 @@ def test_import_in_any_order_and_any_number_of_times_gives_the_same_log(
             store.append(folder, store.unknown_to(folder, map(jsonl.line_of, part)))
         assert contents(folder) == expected
         assert store.unknown_to(folder, map(jsonl.line_of, shuffled)) == []
-        list(upkeep.compact(folder, "2026-11-02", rng.random() < 0.5))
+        list(store_upkeep.compact(folder, "2026-11-02", rng.random() < 0.5))
         assert contents(folder) == expected
 
 
@@ -428,9 +428,9 @@ def test_readers_and_compaction_at_once_see_everything(tmp_path: pathlib.Path) -
     child = os.fork()
     if child == 0:
         for _ in range(30):
-            list(upkeep.compact(folder, "2026-11-20", True))
+            list(store_upkeep.compact(folder, "2026-11-20", True))
             store.append(folder, [jsonl.line_of(turn(f"t{n}", f"2026-11-{1 + n % 9:02d}T12:00:00.000Z")) for n in range(9)])
-            list(upkeep.compact(folder, "2026-11-20", False))
+            list(store_upkeep.compact(folder, "2026-11-20", False))
         os._exit(0)
     while os.waitpid(child, os.WNOHANG)[0] == 0:
         assert len(list(store.cat(folder))) == 900

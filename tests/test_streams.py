@@ -19,13 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import ROOT, Json, Run, claude, lines, objects, put, totals
-from tokenops import clients, gather, projects, scan
+from tokenops import projects, read_clients, read_lines, sync_gather
 
 
 def values(data: bytes, needle: bytes = b"") -> tuple[list[tuple[str, Json]], list[tuple[str, str]]]:
     """Objects with their places, and what was rejected."""
     rejected: list[tuple[str, str]] = []
-    found = scan.Values("f", scan.having(needle), lambda place, why: rejected.append((place, why)))
+    found = read_lines.Values("f", read_lines.having(needle), lambda place, why: rejected.append((place, why)))
     made = [one for line in data.splitlines(keepends=True) for one in found.take(line)]
     found.close()
     return made, rejected
@@ -95,10 +95,10 @@ def test_a_file_read_in_any_two_parts_gives_the_same(
 ) -> None:
     whole = b'{"a":0}\n{\n  "a": 1\n}\nnoise\n[\n {"a": 2},\n {"a": 3}\n]\n{"a":4}\n{"a":\n}\n'
     path = tmp_path_factory.mktemp("f") / "f.json"
-    cursor, found = scan.Cursor(), {}
+    cursor, found = read_lines.Cursor(), {}
     for end in (min(cut, len(whole)), data.draw(st.integers(0, len(whole))), len(whole)):
         path.write_bytes(whole[: max(end, cursor.offset)])
-        for place, value in scan.values(str(path), cursor, scan.having(b"a"), lambda place, why: None):
+        for place, value in read_lines.values(str(path), cursor, read_lines.having(b"a"), lambda place, why: None):
             found[place] = value["a"]
     assert list(found.values()) == [0, 1, 2, 3, 4]
 
@@ -229,13 +229,13 @@ def test_memory_is_that_of_the_events() -> None:
 
     if not pathlib.Path("/proc/self/statm").exists():
         pytest.skip("this system does not say how much memory is used")
-    batch, known = gather.streamed(given_lines(), clients.STREAMS, b"", lambda: stream.AT)
-    assert known and totals(gather.ordered([batch]))["turns"] == 1
+    batch, known = sync_gather.streamed(given_lines(), read_clients.STREAMS, b"", lambda: stream.AT)
+    assert known and totals(sync_gather.ordered([batch]))["turns"] == 1
     assert (held[-1] - held[1]) * os.sysconf("SC_PAGE_SIZE") < 4 << 20
 
 
 def test_every_stream_format_has_one_shape() -> None:
-    for client in clients.STREAMS:
+    for client in read_clients.STREAMS:
         reader = client.reader()
         stream_of = reader.Stream(projects.Places(b""), lambda place, why: None, lambda: stream.AT)
         assert [list(stream_of.take({"type": "x"}, "f:1")), list(stream_of.rest())] == [[], []]

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import ROOT, SHARED, Json, Run, needs_shared, objects
-from tokenops import costs, events, jsonl, pricing, rollup, store, summaries, when
+from tokenops import costs, events, jsonl, pricing, rollup, store, store_summaries, when
 
 CATALOGUE = pricing.load()
 # +05:45; a change of the clock by an hour and by half an hour; a day that does not exist (Apia, 2011) is too old.
@@ -101,7 +101,7 @@ def test_every_grouping_has_the_same_total_and_summaries_change_nothing(
         plan = rollup.Plan((unit,), when.zone(zone), CATALOGUE)
         expected = rollup.rolled(inside, plan, print)
         for _ in range(2):  # made, then kept
-            assert plain(summaries.rows(folder, plan, NOW, since, until)) == plain(expected)
+            assert plain(store_summaries.rows(folder, plan, NOW, since, until)) == plain(expected)
         found.append(totals(costs.priced(expected, CATALOGUE)))
     assert all(one == found[0] for one in found)
 
@@ -111,7 +111,7 @@ def test_summaries_follow_the_log(tmp_path: pathlib.Path) -> None:
     plan = rollup.Plan((), when.UTC, CATALOGUE)
 
     def turns() -> int:
-        return sum(row["turns"] for row in summaries.rows(folder, plan, NOW))
+        return sum(row["turns"] for row in store_summaries.rows(folder, plan, NOW))
 
     def add(name: str, day: str) -> None:
         one = {"v": 1, "ts": f"{day}T23:59:59.999Z", "kind": "turn", "id": name, "turns": 1, "output_tokens": 1}
@@ -119,14 +119,14 @@ def test_summaries_follow_the_log(tmp_path: pathlib.Path) -> None:
         time.sleep(0.02)  # file times are that coarse
 
     add("a", "2026-03-01")
-    assert (turns(), summaries.refresh(folder, CATALOGUE, NOW), turns()) == (1, 0, 1)
+    assert (turns(), store_summaries.refresh(folder, CATALOGUE, NOW), turns()) == (1, 0, 1)
     add("b", "2026-03-01")
     assert (turns(), turns()) == (2, 2)
     add("a", "2026-03-02")  # a second sighting, after midnight
     assert turns() == 2
     add("c", "2026-03-03")
-    assert summaries.refresh(folder, CATALOGUE, NOW) == 2  # the day, and the one before it
-    assert summaries.refresh(folder, CATALOGUE, NOW) == 0
+    assert store_summaries.refresh(folder, CATALOGUE, NOW) == 2  # the day, and the one before it
+    assert store_summaries.refresh(folder, CATALOGUE, NOW) == 0
     assert turns() == 3
     for path in pathlib.Path(folder, "summaries").rglob("*.json"):
         path.write_bytes(path.read_bytes()[:-9])
@@ -143,7 +143,7 @@ def test_yesterday_is_not_closed(tmp_path: pathlib.Path) -> None:
     for day in ("2026-03-08", "2026-03-09", "2026-03-10"):
         one = {"v": 1, "ts": f"{day}T12:00:00.000Z", "kind": "turn", "id": day, "turns": 1}
         store.append(folder, [jsonl.line_of(one)])
-    assert summaries.refresh(folder, CATALOGUE, when.moment("2026-03-10T13:00:00Z")) == 1
+    assert store_summaries.refresh(folder, CATALOGUE, when.moment("2026-03-10T13:00:00Z")) == 1
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_real_logs_have_one_total_in_every_zone_and_grouping(run: Run, environme
         found = []
         for unit in UNITS:
             plan = rollup.Plan((unit,), when.zone(zone), CATALOGUE)
-            rows = summaries.rows(folder, plan, NOW, since, until)
+            rows = store_summaries.rows(folder, plan, NOW, since, until)
             assert plain(rows) == plain(rollup.rolled(inside, plan, print))
             found.append(totals(costs.priced(rows, CATALOGUE)))
         assert all(one == found[0] for one in found)

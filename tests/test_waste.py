@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import SHARED, Json, Run, needs_shared, objects
-from tokenops import catalog, cheaper, config, headroom, jsonl, pricing, store, trace, waste, when
-from tokenops.steps import steps
+from tokenops import catalog, coach_models, config, headroom, jsonl, pricing, store, trace, trace_waste, when
+from tokenops.trace_steps import steps
 
 AT = when.moment("2026-11-21T09:00:00.000Z")
 NOW = {"TOKENOPS_NOW": "2026-11-21T12:00:00Z"}
@@ -42,7 +42,7 @@ def work(minutes: float, **counts: int) -> Json:
 
 
 def found(turns: list[Json], rounds: list[Json] | None = None, **given: Any) -> dict[str, Json]:
-    made = waste.findings(steps(turns, CATALOGUE), rounds or [], RULES, **given)
+    made = trace_waste.findings(steps(turns, CATALOGUE), rounds or [], RULES, **given)
     return {one["finding"]: one for one in made}
 
 
@@ -70,7 +70,7 @@ def test_a_wasteful_session() -> None:
             largest_result_bytes=400_000,
         )
     ]
-    assert found(turns, rounds).keys() == waste.KINDS.keys()
+    assert found(turns, rounds).keys() == trace_waste.KINDS.keys()
 
 
 def test_what_an_expired_cache_cost() -> None:
@@ -130,7 +130,7 @@ def test_no_finding_costs_more_than_the_session(turns: list[Json]) -> None:
     unique = list({one["id"]: one for one in turns}.values())
     made = steps(unique, CATALOGUE)
     whole = sum((step.usd or Decimal(0) for step in made), Decimal(0))
-    for one in waste.findings(made, [], RULES):
+    for one in trace_waste.findings(made, [], RULES):
         assert one["finding"] == "runaway_growth" or Decimal(one["cost_usd"] or 0) <= whole + Decimal("0.000001")
         assert one["turns"] <= len(made) and (one["tokens"] or 0) >= 0
 
@@ -149,7 +149,7 @@ def test_cheaper_models_of_the_same_provider() -> None:
         turn(50, model="no-such-model"),
         turn(51, cost_usd="1", cost_source="reported"),
     ]
-    rows = {row["class"]: row for row in cheaper.rows(turns, CATALOGUE, RULES, "2026-11-22T00:00:00.000Z")}
+    rows = {row["class"]: row for row in coach_models.rows(turns, CATALOGUE, RULES, "2026-11-22T00:00:00.000Z")}
     assert rows.keys() == {"short", "subagent", "other"} and rows["short"]["turns"] == 10
     for row in rows.values():
         names = [one["model"] for one in row["alternatives"]]
@@ -233,7 +233,7 @@ def test_expired_caches_of_real_sessions_equal_another_count(run: Run, environme
     mine = [
         one
         for turns, _ in trace.sessions(map(orjson.loads, lines)).values()
-        for one in waste.expiries(steps(turns, CATALOGUE))
+        for one in trace_waste.expiries(steps(turns, CATALOGUE))
     ]
     assert count > 10 and (len(mine), sum(lost for _, lost, _ in mine)) == (count, tokens)
     assert float(sum((more or 0 for step, _, more in mine if step.turn["model"] in prices), Decimal(0))) == pytest.approx(

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from users import series_of
 
-from tokenops import events, limits, read_codex, when, windows
-from tokenops.windows import MINUTE, Key, Reading, Series
+from tokenops import events, limit_windows, read_codex, when, wire_limits
+from tokenops.limit_windows import MINUTE, Key, Reading, Series
 
 START = when.moment("2026-11-02T00:00:00Z")
 HOUR = 60 * MINUTE
@@ -92,10 +92,10 @@ def test_what_readings_mean(name: str) -> None:
 
 UNITS = {
     "headers, a fraction": list(
-        limits.readings("anthropic", {"anthropic-ratelimit-unified-5h-utilization": "0.42", "anthropic-ratelimit-unified-5h-reset": str((START + 5 * HOUR) // 1000)}, when.stamp(START + HOUR))
+        wire_limits.readings("anthropic", {"anthropic-ratelimit-unified-5h-utilization": "0.42", "anthropic-ratelimit-unified-5h-reset": str((START + 5 * HOUR) // 1000)}, when.stamp(START + HOUR))
     ),
     "headers, percent": list(
-        limits.readings("openai", {"x-codex-primary-used-percent": "42", "x-codex-primary-window-minutes": "300", "x-codex-primary-reset-after-seconds": "14400"}, when.stamp(START + HOUR))
+        wire_limits.readings("openai", {"x-codex-primary-used-percent": "42", "x-codex-primary-window-minutes": "300", "x-codex-primary-reset-after-seconds": "14400"}, when.stamp(START + HOUR))
     ),
     "a rollout, percent and seconds from now": list(
         read_codex.meters_of({"primary": {"used_percent": 42.0, "window_minutes": 299, "resets_in_seconds": 14_400}}, when.stamp(START + HOUR), "openai")
@@ -104,37 +104,37 @@ UNITS = {
         read_codex.meters_of({"secondary": {"used_percent": 42, "window_minutes": 300, "resets_at": (START + 5 * HOUR) // 1000}}, when.stamp(START + HOUR), "openai")
     ),
     "headers, a fraction and RFC 3339": list(
-        limits.readings("anthropic", {"anthropic-ratelimit-unified-5h-utilization": "0.42", "anthropic-ratelimit-unified-5h-reset": "2026-11-02T05:00:00Z"}, when.stamp(START + HOUR))
+        wire_limits.readings("anthropic", {"anthropic-ratelimit-unified-5h-utilization": "0.42", "anthropic-ratelimit-unified-5h-reset": "2026-11-02T05:00:00Z"}, when.stamp(START + HOUR))
     ),
     "headers, percent and milliseconds": list(
-        limits.readings("openai", {"x-codex-primary-used-percent": "42.0", "x-codex-primary-window-minutes": "300", "x-codex-primary-reset-at": str(START + 5 * HOUR)}, when.stamp(START + HOUR))
+        wire_limits.readings("openai", {"x-codex-primary-used-percent": "42.0", "x-codex-primary-window-minutes": "300", "x-codex-primary-reset-at": str(START + 5 * HOUR)}, when.stamp(START + HOUR))
     ),
     "a status line, percent and seconds": list(
-        limits.status_line({"rate_limits": {"five_hour": {"used_percentage": 42, "resets_at": (START + 5 * HOUR) // 1000}}}, when.stamp(START + HOUR))
+        wire_limits.status_line({"rate_limits": {"five_hour": {"used_percentage": 42, "resets_at": (START + 5 * HOUR) // 1000}}}, when.stamp(START + HOUR))
     ),
     "a status line, percent and ISO": list(
-        limits.status_line({"rate_limits": {"five_hour": {"used_percentage": 42.0, "resets_at": "2026-11-02T05:00:00+00:00"}, "seven_day": None}}, when.stamp(START + HOUR))
+        wire_limits.status_line({"rate_limits": {"five_hour": {"used_percentage": 42.0, "resets_at": "2026-11-02T05:00:00+00:00"}, "seven_day": None}}, when.stamp(START + HOUR))
     ),
     "Anthropic's report, percent and ISO": list(
-        limits.anthropic_usage({"five_hour": {"utilization": 42.0, "resets_at": "2026-11-02T05:00:00.000000+00:00"}, "seven_day": None, "seven_day_opus": {"utilization": None}}, "claude-code-usage-cache", when.stamp(START + HOUR))
+        wire_limits.anthropic_usage({"five_hour": {"utilization": 42.0, "resets_at": "2026-11-02T05:00:00.000000+00:00"}, "seven_day": None, "seven_day_opus": {"utilization": None}}, "claude-code-usage-cache", when.stamp(START + HOUR))
     ),
     "Anthropic's report, a list": list(
-        limits.anthropic_usage({"limits": [{"kind": "session", "percent": 42, "resets_at": "2026-11-02T00:00:00-05:00"}]}, "claude-code-usage-cache", when.stamp(START + HOUR))
+        wire_limits.anthropic_usage({"limits": [{"kind": "session", "percent": 42, "resets_at": "2026-11-02T00:00:00-05:00"}]}, "claude-code-usage-cache", when.stamp(START + HOUR))
     ),
     "an event of a stream": list(
-        limits.quota_event({"type": "codex.rate_limits", "rate_limits": {"primary": {"used_percent": 42, "window_minutes": 300, "reset_after_seconds": 14_400}, "secondary": None}}, when.stamp(START + HOUR))
+        wire_limits.quota_event({"type": "codex.rate_limits", "rate_limits": {"primary": {"used_percent": 42, "window_minutes": 300, "reset_after_seconds": 14_400}, "secondary": None}}, when.stamp(START + HOUR))
     ),
 }  # fmt: skip
 
 
 def seen(
     at: float, account: str, resets: float | None, provider: str = "anthropic", window: str = "five_hour"
-) -> windows.Seen:
+) -> limit_windows.Seen:
     moment = None if resets is None else START + round(resets * HOUR)
-    return windows.Seen(Key(provider, account, window, ""), 300, START + round(at * HOUR), 0.1, moment, "", SOURCE, "")
+    return limit_windows.Seen(Key(provider, account, window, ""), 300, START + round(at * HOUR), 0.1, moment, "", SOURCE, "")
 
 
-WHOSE: list[tuple[str, list[windows.Seen], list[str]]] = [
+WHOSE: list[tuple[str, list[limit_windows.Seen], list[str]]] = [
     ("nobody is named", [seen(1, "", 5), seen(6, "", 10)], ["", ""]),
     ("the same reset is the same account", [seen(1, "a", 5), seen(2, "", 5.01)], ["a", "a"]),
     ("and then all of the only account", [seen(1, "", 4), seen(2, "a", 9), seen(3, "", 9)], ["a", "a", "a"]),
@@ -147,9 +147,9 @@ WHOSE: list[tuple[str, list[windows.Seen], list[str]]] = [
 
 
 @pytest.mark.parametrize(("what", "found", "expected"), WHOSE, ids=[case[0] for case in WHOSE])
-def test_whose_a_reading_is(what: str, found: list[windows.Seen], expected: list[str]) -> None:
-    assert [one.key.account for one in windows.owned(found)] == expected
-    assert [one._replace(key=FIVE) for one in windows.owned(found)] == [one._replace(key=FIVE) for one in found]
+def test_whose_a_reading_is(what: str, found: list[limit_windows.Seen], expected: list[str]) -> None:
+    assert [one.key.account for one in limit_windows.owned(found)] == expected
+    assert [one._replace(key=FIVE) for one in limit_windows.owned(found)] == [one._replace(key=FIVE) for one in found]
 
 
 FIVE = Key("", "", "", "")
@@ -168,10 +168,10 @@ def test_units_of_all_sources_come_to_the_same(name: str) -> None:
 
 def test_which_window_is_open() -> None:
     (one,) = series_of([meter(1, 0.4, 5), meter(6, 0.1, 10)])
-    assert windows.opened(one, START) is None
-    assert windows.opened(one, START + 2 * HOUR) == one.windows[0]
-    assert windows.opened(one, START + 5 * HOUR) is None  # reset, and the next is not read yet: unknown, not 0
-    assert windows.opened(one, START + 7 * HOUR) == one.windows[1]
+    assert limit_windows.opened(one, START) is None
+    assert limit_windows.opened(one, START + 2 * HOUR) == one.windows[0]
+    assert limit_windows.opened(one, START + 5 * HOUR) is None  # reset, and the next is not read yet: unknown, not 0
+    assert limit_windows.opened(one, START + 7 * HOUR) == one.windows[1]
 
 
 def test_a_longer_window_at_its_limit_freezes_a_shorter() -> None:
@@ -185,8 +185,8 @@ def test_a_longer_window_at_its_limit_freezes_a_shorter() -> None:
         ]
     )
     short = next(one for one in found if one.key.window == "five_hour")
-    assert windows.frozen(short, found) == [(START + 2 * HOUR, START + 50 * HOUR)]
-    assert windows.frozen(next(one for one in found if one.key.window == "weekly"), found) == []
+    assert limit_windows.frozen(short, found) == [(START + 2 * HOUR, START + 50 * HOUR)]
+    assert limit_windows.frozen(next(one for one in found if one.key.window == "weekly"), found) == []
 
 
 def test_polls_and_what_comes_with_use() -> None:
@@ -217,7 +217,7 @@ def test_laws(readings: list[events.Event], shuffle: random.Random) -> None:
             times = [reading.at for reading in window.readings]
             used = [reading.used for reading in window.readings]
             assert times == sorted(set(times)) and used == sorted(used)
-            assert times and times[-1] < window.resets_at + windows.JITTER_MS
+            assert times and times[-1] < window.resets_at + limit_windows.JITTER_MS
     given_used = {reading["used"] for reading in readings if "used" in reading}
     assert {reading.used for one in found for window in one.windows for reading in window.readings} <= given_used
     mixed = list(readings)
@@ -230,10 +230,10 @@ def test_laws(readings: list[events.Event], shuffle: random.Random) -> None:
 
 @given(st.lists(st.integers(0, 10**7), max_size=30))
 def test_resets_of_a_group_lie_within_five_minutes(moments: list[int]) -> None:
-    found = windows.resets(moments)
+    found = limit_windows.resets(moments)
     assert found.keys() == set(moments)
     for at, same in found.items():
-        assert abs(at - same) < windows.JITTER_MS
+        assert abs(at - same) < limit_windows.JITTER_MS
         assert found[same] == same
 
 

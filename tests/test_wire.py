@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from test_readers import JSON
 
 from conftest import SHARED, Json, needs_shared
-from tokenops import usage, wire
+from tokenops import wire_body, wire_usage
 
 WIRE = SHARED / "wire"
 PROVIDERS = {"azure-openai": "openai", "huggingface-router": "hf", "local-openai-compat": "vllm"}
@@ -30,12 +30,12 @@ def index() -> list[Json]:
     return found
 
 
-def read(row: Json, sizes: Any) -> tuple[usage.Reading, wire.Body]:
+def read(row: Json, sizes: Any) -> tuple[wire_usage.Reading, wire_body.Body]:
     """One recorded answer, fed in pieces."""
     data = (WIRE / row["file"]).read_bytes()
-    reading = usage.Reading(PROVIDERS.get(row["provider"], row["provider"]))
+    reading = wire_usage.Reading(PROVIDERS.get(row["provider"], row["provider"]))
     encoding = row["content_encoding"] if row["fidelity"].startswith("bytes") else None  # recorders undo it
-    body = wire.Body(row["content_type"] or "", encoding or "", reading)
+    body = wire_body.Body(row["content_type"] or "", encoding or "", reading)
     at = 0
     while at < len(data):
         size = sizes()
@@ -45,7 +45,7 @@ def read(row: Json, sizes: Any) -> tuple[usage.Reading, wire.Body]:
     return reading, body
 
 
-def sums(reading: usage.Reading) -> Json | None:
+def sums(reading: wire_usage.Reading) -> Json | None:
     """The totals of everything found."""
     found = reading.found()
     if not found or all(one.state == "unknown" for one in found):
@@ -145,7 +145,7 @@ REALTIME = {
 @needs_shared
 @pytest.mark.parametrize(("name", "counts"), REALTIME.items())
 def test_realtime_sessions(name: str, counts: tuple[int, int, int]) -> None:
-    reading = usage.Reading(name.split("_")[1])
+    reading = wire_usage.Reading(name.split("_")[1])
     for message in yaml.safe_load((WIRE / "realtime" / f"{name}.yaml").read_text())["interactions"]:
         if message.get("direction") == "received" and isinstance(message.get("data"), dict):
             reading.take(message["data"])
@@ -197,8 +197,8 @@ CASES: list[tuple[str, str, bytes, tuple[int, ...] | None]] = [
 @pytest.mark.parametrize(("provider", "kind", "data", "counts"), CASES)
 def test_built_answers(provider: str, kind: str, data: bytes, counts: tuple[int, ...] | None) -> None:
     for size in (len(data) or 1, 1, 3):
-        reading = usage.Reading(provider)
-        body = wire.Body(kind, "", reading)
+        reading = wire_usage.Reading(provider)
+        body = wire_body.Body(kind, "", reading)
         for at in range(0, len(data), size):
             body.feed(data[at : at + size])
         body.finish()
@@ -222,20 +222,20 @@ def test_encodings(encoding: str, size: int) -> None:
         "br": lambda: brotli.compress(data),
         "undeclared": lambda: gzip.compress(data),
     }[encoding]()
-    reading = usage.Reading("openai")
-    body = wire.Body("text/event-stream", encoding if encoding != "undeclared" else "", reading)
+    reading = wire_usage.Reading("openai")
+    body = wire_body.Body("text/event-stream", encoding if encoding != "undeclared" else "", reading)
     for at in range(0, len(packed), size):
         body.feed(packed[at : at + size])
     body.finish()
     assert reading.found()[0].counts == {"input_tokens": 5, "output_tokens": 2}
-    broken = wire.Body("text/event-stream", encoding if encoding != "undeclared" else "gzip", usage.Reading())
+    broken = wire_body.Body("text/event-stream", encoding if encoding != "undeclared" else "gzip", wire_usage.Reading())
     broken.feed(packed[:50] + b"\0\xff" * 40 + packed[90:])
     broken.finish()
     assert broken.reason
 
 
 def test_an_encoding_that_is_not_known_here() -> None:
-    body = wire.Body("application/json", "zzz", usage.Reading())
+    body = wire_body.Body("application/json", "zzz", wire_usage.Reading())
     body.feed(b"anything")
     body.finish()
     assert body.reason == "encoding zzz"
@@ -251,8 +251,8 @@ def test_a_huge_answer_is_not_held(provider: str) -> None:
     kind = "application/json"
     if provider == "sse":
         head, tail, kind = b"data: " + head, tail + b"\n\n", "text/event-stream"
-    reading = usage.Reading("gemini" if provider == "gemini-array" else "openai")
-    body = wire.Body(kind, "", reading)
+    reading = wire_usage.Reading("gemini" if provider == "gemini-array" else "openai")
+    body = wire_body.Body(kind, "", reading)
     tracemalloc.start()
     body.feed(head)
     for _ in range(640):
@@ -267,10 +267,10 @@ def test_a_huge_answer_is_not_held(provider: str) -> None:
 
 
 def test_errors_inside_an_answer_are_named_and_not_quoted() -> None:
-    reading = usage.Reading("anthropic")
+    reading = wire_usage.Reading("anthropic")
     reading.take({"type": "error", "error": {"type": "overloaded_error", "message": "secret words"}})
     assert reading.error == "overloaded_error"
-    reading = usage.Reading("openrouter")
+    reading = wire_usage.Reading("openrouter")
     reading.take({"id": "g", "error": {"code": 502, "message": "secret words"}, "choices": []})
     assert reading.error == "error"
 
@@ -280,7 +280,7 @@ def test_errors_inside_an_answer_are_named_and_not_quoted() -> None:
 def test_any_json_says_something_or_nothing(value: Any, provider: str) -> None:
     for shape in (value, {"usage": value}, {"type": "message_start", "message": {"usage": value}}, {"usageMetadata": value},
                   {"type": "response.completed", "response": {"usage": value}}, {"usage": {"prompt_tokens_details": value, "cost": value}}):  # fmt: skip
-        reading = usage.Reading(provider)
+        reading = wire_usage.Reading(provider)
         reading.take(shape)
         for found in reading.found():
             assert all(type(count) is int and count > 0 for count in found.counts.values())

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scripts import Claude, Codex
 
 from conftest import SHARED, Json, Run, claude, lines, needs_shared, objects, put
-from tokenops import commands, events, readers, store, sync, work
+from tokenops import events, readers, store, sync, work, work_shell
 
 FOLDER = ".claude/projects/-home-ada-app"
 
@@ -56,28 +56,28 @@ HARMLESS = [
 
 @pytest.mark.parametrize("line", DESTRUCTIVE)
 def test_destructive(line: str) -> None:
-    assert commands.destructive(line)
+    assert work_shell.destructive(line)
 
 
 @pytest.mark.parametrize("line", HARMLESS)
 def test_harmless(line: str) -> None:
-    assert not commands.destructive(line)
+    assert not work_shell.destructive(line)
 
 
 @settings(deadline=None)
 @given(st.text(alphabet="rmgit push-f '\"`$()\\;|&<>\n{}#=EOFsudo", max_size=60))
 def test_any_command_line(line: str) -> None:
-    found = list(commands.simple(line))
+    found = list(work_shell.simple(line))
     assert all(isinstance(word, str) for one in found for word in one.words)
-    commands.destructive(line)
-    commands.destructive(f"rm -rf {line}")
+    work_shell.destructive(line)
+    work_shell.destructive(f"rm -rf {line}")
 
 
 def test_quoting_hides_whatever_it_is_around() -> None:
     for inner in DESTRUCTIVE[:8]:
         quoted = "'" + inner.replace("'", "'\\''") + "'"
-        assert not commands.destructive(f"echo {quoted}")
-        assert commands.destructive(f"bash -c {quoted}")
+        assert not work_shell.destructive(f"echo {quoted}")
+        assert work_shell.destructive(f"bash -c {quoted}")
 
 
 # Rounds -------------------------------------------------------------------------------------------------------------------

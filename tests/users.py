@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
-from tokenops import events, when, windows
-from tokenops.windows import MINUTE, Key, Reading, Series, Window
+from tokenops import events, limit_windows, when
+from tokenops.limit_windows import MINUTE, Key, Reading, Series, Window
 
 START = when.moment("2026-11-02T00:00:00Z")
 
 
 def series_of(meters: Iterable[events.Event]) -> list[Series]:
     """The series of some meters."""
-    return windows.series(windows.seen(meters))
+    return limit_windows.series(limit_windows.seen(meters))
 
 
 def user(seed: int, count: int = 60, pace: float = 0.4, rest: float = 0.5, step: int = 5, polled: bool = False) -> Series:

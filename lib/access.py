@@ -1,0 +1,278 @@
+"""Who may see the dashboard: the token, tickets that are good once, the cookie, and which hosts and origins count.
+
+The token stays in its file and is never part of an address that we print: those hold a ticket, which is good once and
+for ten minutes. What is compared is compared in constant time. No sockets, no clock.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import hashlib
+import hmac
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import orjson
+
+from tokenops import credentials, datadir, when
+
+# A token of somebody's own is at least so long.
+LEAST = 20
+TOKEN, TICKETS, LOCK, RUNNING = "dash.token", "dash.tickets", "dash.lock", "dash.running"
+TICKET_MS = 10 * 60_000
+# Links that were made and never opened; more are somebody's loop.
+MOST_TICKETS = 50
+COOKIE = "tokenops_dash"
+# How long a cookie is good; with less than half of it left, an answer brings a new one.
+COOKIE_S = 24 * 3600
+# The cookie goes nowhere else on this host: other programs' ports would be sent it too.
+PATHS = ("/dashboard", "/api")
+_SECRET = re.compile(r"[A-Za-z0-9_-]{43}\Z")
+
+
+class Wrong(ValueError):
+    """A token file that must not be used: a sentence with what to do."""
+
+
+def secret() -> str:
+    """A new secret of 256 bits, fit for a URL."""
+    return base64.urlsafe_b64encode(os.urandom(32)).rstrip(b"=").decode()
+
+
+def token(folder: str) -> str:
+    """The token; made where there is none, and made anew where others could have read it. Raises Wrong, OSError."""
+    path = os.path.join(folder, TOKEN)
+    found = _read(path)
+    if found is None:
+        with datadir.locked(folder, LOCK):
+            found = _read(path)
+            if found is None:
+                found = rotate(folder)
+    return found
+
+
+def configured(value: object, environment: Mapping[str, str], base: str) -> str:
+    """The token that the configuration gives (dashboard.admin_token), "" for none. Raises Wrong."""
+    if not value:
+        return ""
+    try:
+        found = credentials.given(str(value), environment, base, b"").secret
+    except credentials.Missing as error:
+        raise Wrong(f"dashboard.admin_token: {error}") from None
+    if len(found) < LEAST:
+        raise Wrong(f"dashboard.admin_token: has fewer than {LEAST} characters, and could be guessed; leave it out")
+    return found
+
+
+def rotate(folder: str) -> str:
+    """A new token in the place of the old one; with it all cookies end. Raises OSError."""
+    made = secret()
+    datadir.replace(os.path.join(datadir.made(folder), TOKEN), f"{made}\n".encode())
+    return made
+
+
+def _read(path: str) -> str | None:
+    """The token of a file that only we can read; None where there is no such token. Raises Wrong, OSError."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if os.path.islink(path):
+            raise Wrong(f"{path}: is a link, and a token is never read through one; remove it") from None
+        raise error
+    try:
+        about = os.fstat(fd)
+        if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid():
+            raise Wrong(f"{path}: is not a file of your own; remove it and run tok-dash rotate-token")
+        if stat.S_IMODE(about.st_mode) & 0o077:
+            return None  # others could read it: it is no secret any more
+        found = os.read(fd, 200).decode("ascii", "replace").strip()
+    finally:
+        os.close(fd)
+    return found if _SECRET.match(found) else None
+
+
+def same(given: str, held: str) -> bool:
+    """Whether two secrets are the same, in a time that does not tell where they differ, nor how long they are."""
+    return hmac.compare_digest(hashlib.sha256(given.encode()).digest(), hashlib.sha256(held.encode()).digest())
+
+
+# Tickets.
+
+
+def ticket(folder: str, now: int) -> str:
+    """A new ticket: the bearer gets a cookie, once. Only its hash is kept. Raises OSError."""
+    made = secret()
+    with datadir.locked(datadir.made(folder), LOCK):
+        held = sorted(_tickets(folder, now).items(), key=lambda item: item[1])[1 - MOST_TICKETS :]
+        _keep(folder, dict(held) | {_hash(made): now + TICKET_MS})
+    return made
+
+
+def redeemed(folder: str, given: str, now: int) -> bool:
+    """Use a ticket up: whether it was good. Raises OSError."""
+    if not _SECRET.match(given):
+        return False
+    with datadir.locked(folder, LOCK):
+        held = _tickets(folder, now)
+        good = held.pop(_hash(given), None) is not None
+        if good:
+            _keep(folder, held)
+    return good
+
+
+def _hash(given: str) -> str:
+    return hashlib.sha256(given.encode()).hexdigest()
+
+
+def _tickets(folder: str, now: int) -> dict[str, int]:
+    """The tickets that are still good: hash -> when they end. One that ends too late was made by another clock."""
+    found = datadir.read_json(os.path.join(folder, TICKETS))
+    given = found.items() if isinstance(found, dict) else ()
+    return {name: end for name, end in given if isinstance(end, int) and now < end <= now + TICKET_MS}
+
+
+def _keep(folder: str, held: dict[str, int]) -> None:
+    datadir.replace(os.path.join(folder, TICKETS), orjson.dumps(held))
+
+
+# The cookie.
+
+
+def cookie(held: str, now: int) -> str:
+    """A cookie's value: when it ends, signed with the token. It holds nothing of the token itself."""
+    ends = str(now // 1000 + COOKIE_S)
+    return f"{ends}.{_signature(held, ends)}"
+
+
+def cookie_left(value: str, held: str, now: int) -> int:
+    """How many seconds a cookie is good for; 0 for one that is over, or not ours."""
+    ends, _, signature = value.partition(".")
+    if not ends.isascii() or not ends.isdigit() or len(ends) > 12:
+        return 0
+    return max(int(ends) - now // 1000, 0) if same(signature, _signature(held, ends)) else 0
+
+
+def _signature(held: str, ends: str) -> str:
+    return hmac.new(held.encode(), f"{COOKIE} {ends}".encode(), "sha256").hexdigest()
+
+
+def set_cookie(value: str) -> list[bytes]:
+    """The headers' values that set it, one for each place that it is sent to."""
+    flags = f"Max-Age={COOKIE_S}; HttpOnly; SameSite=Strict"
+    return [f"{COOKIE}={value}; Path={path}; {flags}".encode() for path in PATHS]
+
+
+# Hosts and origins.
+
+
+def hosts(port: int, more: tuple[str, ...] = ()) -> frozenset[str]:
+    """What a Host may say: this machine by its own names, with the port."""
+    names = ("127.0.0.1", "localhost", "[::1]", *more)
+    bare = names if port == 80 else ()
+    return frozenset((*(f"{name}:{port}" for name in names), *bare))
+
+
+def origins(known: frozenset[str]) -> frozenset[str]:
+    """What an Origin may say."""
+    return frozenset(f"http://{host}" for host in known)
+
+
+# Guesses.
+
+
+class Throttle:
+    """How long the answer to a wrong secret waits: the more of them lately, the longer, one after another.
+
+    Of all the guesses that were ever made two numbers are kept. Who has the token never waits.
+    """
+
+    FREE, STEP_MS, MOST_MS, CALM_MS, FULL_MS = 10, 10, 1000, 10_000, 30_000
+
+    def __init__(self) -> None:
+        self.failures = 0.0
+        self.last = 0
+        self.free_at = 0
+
+    def wait_ms(self, now: int) -> int | None:
+        """A guess was wrong: how long its answer waits; None where too many wait already."""
+        if now < self.last:  # the clock was set back
+            self.free_at = now
+        calm = max(now - self.last, 0) / self.CALM_MS
+        self.failures = min(max(self.failures - calm, 0.0), 40.0) + 1
+        self.last = now
+        if self.failures <= self.FREE:
+            return 0
+        if self.free_at - now >= self.FULL_MS:
+            return None
+        step = min(self.STEP_MS * 2.0 ** (self.failures - self.FREE - 1), self.MOST_MS)
+        self.free_at = max(self.free_at, now) + int(step)
+        return self.free_at - now
+
+
+# Dashboards that run.
+
+
+class Running(NamedTuple):
+    """A dashboard that is up, by the file that it holds locked as long as it runs."""
+
+    url: str
+    path: str
+
+
+@contextlib.contextmanager
+def announced(folder: str, url: str, port: int) -> Iterator[None]:
+    """Say that a dashboard runs here, while the block does. Raises OSError."""
+    place = os.path.join(datadir.made(os.path.join(folder, RUNNING)), f"{port}.json")
+    fd = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        os.ftruncate(fd, 0)
+        datadir.write(fd, orjson.dumps({"url": url}), durable=False)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(place)
+        os.close(fd)
+
+
+def running(folder: str) -> list[Running]:
+    """The dashboards that run on this log; what a crash left of others is not one of them."""
+    place = os.path.join(folder, RUNNING)
+    try:
+        names = sorted(name for name in os.listdir(place) if name.endswith(".json"))
+    except OSError:
+        return []
+    found = []
+    for name in names:
+        path = os.path.join(place, name)
+        about = datadir.read_json(path)
+        if isinstance(about, dict) and isinstance(about.get("url"), str) and _held(path):
+            found.append(Running(about["url"], path))
+    return found
+
+
+def _held(path: str) -> bool:
+    """Whether somebody holds a file locked."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def link(folder: str, url: str, now: int) -> tuple[str, str]:
+    """An address that opens a dashboard once, and until when it is good. Raises OSError."""
+    return f"{url}/dashboard?ticket={ticket(folder, now)}", when.stamp(now + TICKET_MS)

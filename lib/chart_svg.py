@@ -1,0 +1,238 @@
+"""What all SVG charts are made of: safe text, the style in light and dark, a gauge and a sparkline.
+
+A chart stands alone: nothing is fetched, nothing runs. Colours come from a small style sheet that a page may take over
+(`css`) when it shows charts without their own; nothing is told by colour only: parts have an order, patterns and labels.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from tokenops import chart_text
+from tokenops.chart_text import Value
+
+# What XML 1.0 cannot hold, not even escaped.
+_FORBIDDEN = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+# Stands for the chart's own name in references to its patterns; no label can hold it.
+OWN = "\0"
+_FONT = 'ui-sans-serif,system-ui,-apple-system,"Segoe UI",Roboto,Inter,"Helvetica Neue",Arial,sans-serif'
+# Class -> property, colour in light, colour in dark. s: an area, l: a line; each differs from the next in lightness too.
+# All areas and lines have a contrast of at least 3 to the background, all text of 4.5.
+_COLOURS = (
+    ("bg", "fill", "#ffffff", "#16181d"),
+    ("ink", "fill", "#1d2129", "#e8eaee"),
+    ("mute", "fill", "#5d6572", "#a0a8b5"),
+    ("grid", "stroke", "#e7e9ee", "#2a2e37"),
+    ("axis", "stroke", "#aab1bd", "#565d6a"),
+    ("track", "fill", "#eceff3", "#2a2e37"),
+    ("stripe", "stroke", "#c9ced8", "#4a505c"),
+    ("s0", "fill", "#6c96cf", "#5b86bf"),
+    ("s1", "fill", "#24508f", "#a9c8f2"),
+    ("s2", "fill", "#0e8f7e", "#2fb8a3"),
+    ("s3", "fill", "#d9622b", "#f08a55"),
+    ("s4", "fill", "#7d4fa8", "#b78be0"),
+    ("s5", "fill", "#7a7f89", "#8d94a1"),
+    ("l0", "stroke", "#24508f", "#8db7f0"),
+    ("l1", "stroke", "#c2521c", "#f08a55"),
+    ("l2", "stroke", "#0b7a6b", "#2fb8a3"),
+    ("l3", "stroke", "#7d4fa8", "#b78be0"),
+    ("band", "fill", "#24508f", "#8db7f0"),
+    ("wash", "fill", "#24508f", "#8db7f0"),
+    ("good", "fill", "#1f8a5b", "#35b57d"),
+    ("warn", "fill", "#b7791f", "#e2a93b"),
+    ("bad", "fill", "#c23b3b", "#f06a6a"),
+    ("weave", "stroke", "#ffffff", "#16181d"),
+)
+_PLAIN = (
+    ("text", f"font:11px {_FONT};font-variant-numeric:tabular-nums"),
+    (".h1", "font-size:15px;font-weight:600"),
+    (".h2", "font-size:12px;font-weight:600"),
+    (".big", "font-size:20px;font-weight:600"),
+    (".end", "text-anchor:end"),
+    (".mid", "text-anchor:middle"),
+    (".grid,.axis,.stripe,.weave,.l0,.l1,.l2,.l3", "fill:none"),
+    (".weave", "stroke-width:.8;opacity:.55"),
+    (".grid,.axis,.s0,.s1,.s2,.s3,.s4,.s5,.bg", "shape-rendering:crispEdges"),
+    (".l0,.l1,.l2,.l3", "stroke-width:1.75;stroke-linejoin:round;stroke-linecap:round"),
+    (".l1", "stroke-dasharray:6 4"),
+    (".l2", "stroke-dasharray:1.5 4"),
+    (".l3", "stroke-dasharray:9 4 1.5 4"),
+    (".dot", "stroke-width:4;stroke-dasharray:none"),
+    (".maybe", "stroke-dasharray:3 4"),
+    (".part", "opacity:.5"),
+    (".band", "opacity:.2"),
+    (".wash", "opacity:.1"),
+    (".hit", "fill:transparent"),
+    (".hit:hover", "fill:#7f8ea333"),
+)
+
+
+def css() -> str:
+    """The style of all charts, for a page that shows them without their own."""
+    plain = "".join(f"{_of(select)}{{{rule}}}" for select, rule in _PLAIN)
+    light, dark = ("".join(f"{_of('.' + row[0])}{{{row[1]}:{row[at]}}}" for row in _COLOURS) for at in (2, 3))
+    return f"{plain}{light}@media(prefers-color-scheme:dark){{{dark}}}"
+
+
+def _of(select: str) -> str:
+    """A selector that holds in charts only."""
+    return ",".join(f".tok {one}" for one in select.split(","))
+
+
+def text(value: object) -> str:
+    """A value as the content of an element or an attribute; what XML cannot hold is replaced."""
+    return html.escape(_FORBIDDEN.sub("\ufffd", str(value)))
+
+
+def clipped(value: object, most: int) -> str:
+    """A label cut to so many characters."""
+    label = " ".join(str(value).split())
+    return label if len(label) <= most else f"{label[: most - 1]}\u2026"
+
+
+def number(value: float) -> str:
+    """A coordinate."""
+    return f"{value:.1f}".rstrip("0").rstrip(".")
+
+
+def word(x: float, y: float, value: object, kind: str = "ink") -> str:
+    """A piece of text; `kind`: its classes."""
+    return f'<text class="{kind}" x="{number(x)}" y="{number(y)}">{text(value)}</text>'
+
+
+def box(x: float, y: float, width: float, height: float, kind: str, more: str = "") -> str:
+    """A rectangle."""
+    place = f'x="{number(x)}" y="{number(y)}" width="{number(max(width, 0))}" height="{number(max(height, 0))}"'
+    return f'<rect class="{kind}" {place}{more}/>'
+
+
+def path(shape: str, kind: str) -> str:
+    """A line or an area; nothing for none."""
+    return f'<path class="{kind}" d="{shape}"/>' if shape else ""
+
+
+def document(width: int, height: int, title: str, desc: str, parts: Iterable[str], style: bool = True) -> str:
+    """A whole chart. `style` False: the page has the style of `css`."""
+    name = f"t{zlib.crc32(f'{title}{desc}{width}'.encode(errors='replace')):08x}"
+    size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
+    labels = f'role="img" aria-labelledby="{name}-t" aria-describedby="{name}-d"'
+    body = "".join(parts).replace(OWN, f"{name}-")
+    sheet = f"<style>{css()}</style>" if style else ""
+    defs = patterns(name) if f"url(#{name}" in body else ""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="tok" {size} {labels}>'
+        f'<title id="{name}-t">{text(title)}</title><desc id="{name}-d">{text(desc)}</desc>'
+        f"{sheet}{defs}{body}</svg>\n"
+    )
+
+
+def patterns(name: str) -> str:
+    """Stripes for what is unknown, and three weaves that tell parts of a stack apart without their colours."""
+    weaves = {
+        "gap": ("stripe", 6, "M0 6L6 0"),
+        "w1": ("weave", 5, "M0 5L5 0"),
+        "w3": ("weave", 4, "M0 2H4"),
+        "w5": ("weave", 4, "M2 0V4"),
+    }
+    made = (
+        f'<pattern id="{name}-{key}" width="{size}" height="{size}" patternUnits="userSpaceOnUse">'
+        f"{path(shape, kind)}</pattern>"
+        for key, (kind, size, shape) in weaves.items()
+    )
+    return f"<defs>{''.join(made)}</defs>"
+
+
+class Gauge(NamedTuple):
+    """What is used of one limit: a fraction, None where it is unknown, and what is said of it.
+
+    `band`: what may be used soon, from and to; `warn`, `bad`: from where on it is a warning, and all but the end.
+    """
+
+    label: str
+    used: Value
+    detail: str = ""
+    action: str = ""
+    band: tuple[float, float] | None = None
+    warn: float = 0.8
+    bad: float = 0.97
+
+
+def gauge(about: Gauge, width: int = 360, style: bool = True) -> str:
+    """A horizontal bar: how much of a limit is used, how much is left, and what may be used soon."""
+    used = about.used if chart_text.known(about.used) else None
+    left = (
+        "unknown" if used is None else f"{int(max(1 - used, 0) * 100 + 1e-9)}% left"
+    )  # as headroom_pct, never more than there is
+    said = [f"{about.label}: {left}" + ("" if used is None else f", {chart_text.percent(used)} used")]
+    parts = [
+        box(0, 0, width, 104, "bg"),
+        word(16, 28, clipped(about.label, (width - 130) // 7), "h2 ink"),
+        word(width - 16, 30, left, "big end ink" if used is not None else "h2 end mute"),
+        *_bar(about, used, width - 32),
+        word(16, 88, clipped(about.detail, (width - 120) // 6), "mute"),
+        word(width - 16, 88, clipped(about.action, 18), "h2 end ink"),
+    ]
+    if about.band and all(map(chart_text.known, about.band)):
+        low, high = map(chart_text.percent, about.band)
+        said.append(f"{low} to {high} used in an hour")
+    said += [part for part in (about.detail, about.action) if part]
+    return document(width, 104, said[0], "; ".join(said), parts, style)
+
+
+def _bar(about: Gauge, used: float | None, width: int) -> list[str]:
+    """A gauge's bar, 14 high: what is used, what may be, and marks where it becomes a warning."""
+    parts = [box(16, 44, width, 14, "track", ' rx="4"')]
+    if used is None:
+        return [*parts, f'<rect fill="url(#{OWN}gap)" x="16" y="44" width="{width}" height="14" rx="4"/>']
+    level = "bad" if used >= about.bad else "warn" if used >= about.warn else "good"
+    if about.band and all(map(chart_text.known, about.band)):
+        start, end = (16 + width * min(max(at, 0), 1) for at in (used, about.band[1]))
+        parts.append(box(start - 4, 44, end - start + 4, 14, f"{level} part", ' rx="4"'))
+        parts.append(
+            f'<rect fill="url(#{OWN}w1)" x="{number(start)}" y="44" width="{number(max(end - start, 0))}" height="14"/>'
+        )
+    if used > 0:
+        parts.append(box(16, 44, max(width * min(used, 1), 4), 14, level, ' rx="4"'))
+    marks = "".join(f"M{round(16 + width * min(max(at, 0), 1)) + 0.5} 61v5" for at in (about.warn, about.bad))
+    return [*parts, path(marks, "axis")]
+
+
+def sparkline(values: Sequence[Value], title: str, width: int = 120, height: int = 28, style: bool = True) -> str:
+    """A line without axes for use in a text; a gap where nothing is known, a dot on the last value."""
+    drawn = [value for value in values if value is not None and chart_text.known(value)]
+    low, high = min([0.0, *drawn]), max([0.0, *drawn])
+    across = (width - 8) / max(len(values) - 1, 1)
+
+    def place(at: int, value: float) -> tuple[float, float]:
+        share = (value / 2 - low / 2) / (high / 2 - low / 2) if high > low else 0.0
+        return 4 + at * across, height - 4 - share * (height - 8)
+
+    points = [None if value is None or not chart_text.known(value) else place(at, value) for at, value in enumerate(values)]
+    last = next((point for point in reversed(points) if point), None)
+    parts = [box(0, 0, width, height, "bg"), *line(points, "l0")]
+    if last:
+        parts.append(f'<circle class="good" cx="{number(last[0])}" cy="{number(last[1])}" r="2.5"/>')
+    shown = ", ".join(
+        "unknown" if value is None or not chart_text.known(value) else chart_text.short(value) for value in values
+    )
+    return document(width, height, title, shown or "no values", parts, style)
+
+
+Point = tuple[float, float] | None
+
+
+def line(points: Iterable[Point], kind: str) -> list[str]:
+    """A line through points, interrupted where one is unknown; a point alone is a dot."""
+    runs: list[list[tuple[float, float]]] = [[]]
+    for point in points:
+        if point is None:
+            runs.append([])
+        else:
+            runs[-1].append(point)
+    shape = "".join("M" + "L".join(f"{number(x)} {number(y)}" for x, y in run) for run in runs if len(run) > 1)
+    alone = "".join(f"M{number(run[0][0])} {number(run[0][1])}h.01" for run in runs if len(run) == 1)
+    return [part for part in (path(shape, kind), path(alone, f"{kind} dot")) if part]

@@ -1,0 +1,190 @@
+"""The process edge of the dashboard, whether tok-dash or tok-proxy serves it: the session, and what is taken in when.
+
+The first reading of the clients' logs may take a minute: tok-sync does it, beside, and the page says so meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from tokenops import access, cli, config, dash, dash_api, dash_query, dash_score, dash_waste, datadir, pricing, when
+from tokenops.dash_view import Gatherer
+from tokenops.tools import Session
+
+# A page that is opened shows nothing older; one that is open is told what came since it was told last.
+OLD_MS = 60_000
+NAME = "tokenops.local"
+
+
+def session(folder: str) -> Session:
+    """What answers are made from. What is wrong with the configuration is an answer too, and the next may do."""
+
+    def settings() -> config.Config:
+        try:
+            return cli.settings()
+        except cli.Fault as fault:
+            raise dash_api.Off(str(fault), "mend it, and ask again") from None
+
+    def catalogue() -> pricing.Catalogue:
+        try:
+            return cli.catalogue(settings())
+        except cli.Fault as fault:
+            raise dash_api.Off(str(fault), "mend it, and ask again") from None
+
+    def as_of() -> str:
+        last = datadir.synced(folder)
+        return "" if last is None else when.stamp(last)
+
+    return Session(folder, os.environ, os.path.expanduser("~"), cli.now, settings, catalogue, as_of)
+
+
+def chosen_token() -> str:
+    """The token that the configuration gives, "" for none. Raises access.Wrong."""
+    try:
+        found = cli.settings()
+    except cli.Fault as fault:
+        raise access.Wrong(str(fault)) from None
+    return access.configured(found.get("dashboard", "admin_token"), os.environ, os.path.dirname(found.path))
+
+
+def gatherer(folder: str) -> Gatherer:
+    """What gathers the page."""
+    made = session(folder)
+
+    def files() -> list[str]:
+        place = config.path_of(os.environ, made.home)
+        with contextlib.suppress(dash_api.Off):
+            return [place, config.pricing_path(made.settings(), os.environ)]
+        return [place]
+
+    return Gatherer(made, files, {dash_score.NAME: dash_score.card, dash_waste.NAME: dash_waste.found})
+
+
+class Intake:
+    """Takes in what is new: as any command does, bounded, and after an answer rather than before it."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.first: subprocess.Popen[bytes] | None = None
+        self.told = ""
+
+    def before(self, opened: bool) -> None:
+        """Before an answer: nothing that an open page waits for."""
+        last = datadir.synced(self.folder)
+        if last is None:
+            self._begin()
+        elif opened and not 0 <= _now() - last <= OLD_MS:  # a clock that was set back: it is still to come
+            self._catch_up()
+
+    @property
+    def tried(self) -> bool:
+        """Whether the first reading is over, however it ended."""
+        return self.first is not None and self.first.poll() is not None
+
+    def after(self) -> None:
+        """After an answer."""
+        if datadir.synced(self.folder) is not None:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        try:
+            cli.caught_up(cli.Notices())
+        except cli.Fault as fault:
+            if str(fault) != self.told:
+                cli.say(str(fault))
+            self.told = str(fault)
+
+    def _begin(self) -> None:
+        """Have tok-sync read everything for the first time."""
+        if self.first is None:
+            command = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), "tok-sync")
+            with contextlib.suppress(OSError):
+                self.first = subprocess.Popen([command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def site(folder: str, alone: bool) -> dash.Site:
+    """The dashboard of a log, with a clock and an intake."""
+    gathering, intake = gatherer(folder), Intake(folder)
+    left: list[Callable[[], object]] = []
+
+    def fresh(opened: bool) -> None:
+        left[:] = [intake.after, *(functools.partial(gathering.renew, name) for name in gathering.parts)]
+        intake.before(opened)
+        gathering.tried = intake.tried
+
+    def first() -> None:
+        """At the start: the page that is asked for most."""
+        fresh(True)
+        gathering.view(dash_query.Ask())
+
+    def rest() -> bool:
+        if left:
+            with contextlib.suppress(dash_api.Off, OSError):
+                left.pop(0)()
+        if not left:
+            # What is kept is walked through once, while nobody waits, and not in the middle of an answer: 70 ms of a year's.
+            gc.collect()
+            gc.freeze()
+        return bool(left)
+
+    left.append(first)
+    return dash.Site(folder, gathering, _now, alone, dash.Edge(fresh, rest, chosen_token))
+
+
+def _now() -> int:
+    """The real time, in milliseconds: what is secret does not depend on what time somebody says it is."""
+    return time.time_ns() // 1_000_000
+
+
+@contextlib.contextmanager
+def serving(shown: dash.Site, port: int, mdns: bool = False, host: str = "127.0.0.1") -> Iterator[str]:
+    """While the block runs, others can find the dashboard; gives its address. Raises OSError, access.Wrong."""
+    shown.hosts = access.hosts(port, (NAME,) if mdns else ())
+    shown.token()
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    with access.announced(shown.folder, url, port), _named(port) if mdns else contextlib.nullcontext():
+        yield url
+
+
+def needs_mdns() -> None:
+    """Raises Fault where the name cannot be announced."""
+    try:
+        import zeroconf  # noqa: F401
+    except ImportError:
+        raise cli.Fault("--mdns needs the package zeroconf; run pip install 'tokenops[mdns]'") from None
+
+
+@contextlib.contextmanager
+def _named(port: int) -> Iterator[None]:
+    """Announce tokenops.local on this machine's own interface: nothing is sent into a network."""
+    import zeroconf
+
+    about = zeroconf.ServiceInfo(
+        "_http._tcp.local.",
+        f"TokenOps {port}._http._tcp.local.",
+        port,
+        server=f"{NAME}.",
+        parsed_addresses=["127.0.0.1"],
+        properties={"path": "/dashboard"},
+    )
+    speaker = zeroconf.Zeroconf(interfaces=["127.0.0.1"], ip_version=zeroconf.IPVersion.V4Only)
+
+    def register() -> None:
+        try:
+            speaker.register_service(about)
+        except zeroconf.Error as error:
+            cli.say(f"{NAME} is not announced: {type(error).__name__}; the dashboard is at http://127.0.0.1:{port}")
+
+    threading.Thread(target=register, daemon=True).start()
+    try:
+        yield
+    finally:
+        speaker.close()

@@ -1,0 +1,155 @@
+"""The page's two charts over time, on one axis: what it cost, with what is likely to come, and the tokens it took."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from tokenops import chart_panels, chart_text, costs, dash_query, dash_tables, events, fluid, when
+from tokenops.chart_panels import Band, Bar, Bars, Line, Lines
+from tokenops.chart_text import Value
+from tokenops.dash_bars import Part
+from tokenops.dash_data import Spent
+from tokenops.dash_query import STACKS
+from tokenops.dash_view import View
+from tokenops.markup import Html, tag
+
+HEIGHT = 168
+# More rows than that nobody reads.
+MOST_HOURS = 50
+
+
+def section(view: View, spent: Spent, live: bool) -> Html:
+    """Both charts, and their numbers as a table. `live`: the reader can choose what bars are stacked of."""
+    unit = spent.span.unit
+    ends = [when.moment(one["until"]) for one in spent.expected]
+    start = max(spent.span.since, spent.bars[0].start) if spent.bars else spent.span.since
+    until = max([*ends, spent.bars[-1].end if spent.bars else spent.span.until])
+    return tag(
+        "section",
+        _cost(view, spent, unit, (start, until)),
+        _tokens(view, spent, unit, (start, until), live),
+        _numbers(view, spent),
+        class_="pair charts",
+        aria_label="Over time",
+        id="charts",
+    )
+
+
+def _money(part: Part) -> Value:
+    """What a bucket cost; unknown where nothing is known of it or nothing in it has a price."""
+    if part.spent is None:
+        return None
+    return float(part.spent["cost_usd"]) if "cost_usd" in part.spent else None
+
+
+def _cost(view: View, spent: Spent, unit: str, span: tuple[int, int]) -> Html:
+    points: list[tuple[int, Value]] = []
+    told = []
+    for part in spent.bars:
+        value, end = _money(part), min(part.end, max(view.now, part.start))
+        # A step for each bucket: what lies between two of them was not spent. What is no whole bucket stands alone.
+        step: list[tuple[int, Value]] = [(part.start, value), (end, value)]
+        points += [(part.start, None), *step, (end, None)] if part.partial else step
+        more = " so far" if part.partial and part.end > view.now else " of a part of it" if part.partial else ""
+        told.append((part.start, part.end, f"{_when(part.start, view, unit)}: {chart_panels.shown(value, 'usd')}{more}"))
+    band = []
+    for one in spent.expected:
+        begin, end, cost = when.moment(one["ts"]), when.moment(one["until"]), one["cost_usd"]
+        low, middle, high = (float(cost[name]) for name in ("p10", "p50", "p90"))
+        band += [Band(begin, low, middle, high), Band(end, low, middle, high)]
+        likely = f"likely {chart_panels.shown(low, 'usd')} to {chart_panels.shown(high, 'usd')}"
+        told.append((begin, end, f"{_when(begin, view, unit)}: {likely}"))
+    panel = Lines(f"Cost per {unit}", [Line("cost", points)], "usd", HEIGHT, band)
+    label = f"Cost per {unit}, {dash_tables.span_name(view)}: {dash_tables.plain_money(spent.total)} in all"
+    said = [spent.basis]
+    if spent.expected:
+        days = min(one["days"] for one in spent.expected)
+        what = "the same hours" if unit == "hour" else "days of the same kind"
+        said.append(f"ahead: four in five of {what} in {days} past days")
+    unknown = [(part.start, part.end) for part in spent.bars if part.spent is None]
+    gaps = [(unknown[0][0], unknown[-1][1])] if unknown else []
+    chart = fluid.chart("chart-cost", panel, span, view.tz, view.now, label, told, gaps)
+    head = tag("header", tag("h2", f"Cost per {unit}"), tag("p", "; ".join(said), class_="sub"))
+    return tag("figure", head, chart, class_="card chart", data_key="cost")
+
+
+def _when(at: int, view: View, unit: str) -> str:
+    """A bucket as it is named."""
+    return fluid.when_of(at, view.tz) if unit == "hour" else chart_text.day_name(at, view.tz)
+
+
+def _tokens(view: View, spent: Spent, unit: str, span: tuple[int, int], live: bool) -> Html:
+    bars = [Bar(part.start, part.end, None if part.spent is None else part.stack, part.partial) for part in spent.bars]
+    panel = Bars(f"Tokens per {unit}", spent.names, bars, "", HEIGHT)
+    sums = [sum(part.stack[at] for part in spent.bars) for at in range(len(spent.names))]
+    label = f"Tokens per {unit} by {view.ask.stack}, {dash_tables.span_name(view)}: {sum(sums):,} in all"
+    told = [
+        (part.start, part.end, f"{_when(part.start, view, unit)}: {_taken(part, spent.names, view)}") for part in spent.bars
+    ]
+    chart = fluid.chart("chart-tokens", panel, span, view.tz, view.now, label, told)
+    legend = fluid.legend("chart-tokens", spent.names, sums)
+    head = tag("header", tag("h2", f"Tokens per {unit}"), _stacks(view) if live else None, legend)
+    return tag("figure", head, chart, class_="card chart", data_key="tokens")
+
+
+def _taken(part: Part, names: Sequence[str], view: View) -> str:
+    """The tokens of a bucket in words."""
+    if part.spent is None:
+        return "unknown"
+    shares = [f"{name} {value:,}" for name, value in zip(names, part.stack, strict=True) if value]
+    more = " so far" if part.partial and part.end > view.now else ""
+    listed = f" ({', '.join(shares)})" if shares else ""
+    return f"{sum(part.stack):,}{more}{listed}"
+
+
+def _stacks(view: View) -> Html:
+    """What bars are stacked of, for the reader to choose."""
+    choices = [
+        tag(
+            "label",
+            tag("input", type="radio", name="stack", value=one, form="filters", checked=one == view.ask.stack),
+            tag("span", f"by {one}"),
+        )
+        for one in STACKS
+    ]
+    return tag("fieldset", tag("legend", "Stacked", class_="away"), *choices, class_="pills")
+
+
+def _numbers(view: View, spent: Spent) -> Html:
+    """The charts as a table: the buckets in which something was spent; of many hours, their days."""
+    unit, bars = spent.span.unit, list(spent.bars)
+    if unit == "hour" and len(bars) > MOST_HOURS:
+        unit, bars = "day", _days(bars, view)
+    names = [name.capitalize() if view.ask.stack == "class" else name for name in spent.names]
+    columns = [(unit.capitalize(), ""), *((name, "n") for name in names), ("Tokens", "n"), ("Cost", "n")]
+    rows = []
+    for part in bars:
+        if part.spent is None or not events.token_sum(part.spent):
+            continue
+        cells = [f"{_when(part.start, view, unit)}{' so far' if part.partial and part.end > view.now else ''}"]
+        counts: Sequence[object] = [dash_tables.count(value) if value else "" for value in part.stack]
+        total = dash_tables.count(events.token_sum(part.spent))
+        rows.append((str(part.start), [*cells, *counts, total, dash_tables.money(part.spent)]))
+    more = []
+    if any(part.spent is None for part in spent.bars):
+        more.append(tag("p", "Striped: the log does not reach back that far.", class_="sub"))
+    if spent.totals:
+        tokens = sum(map(events.token_sum, spent.totals))
+        said = f"Besides: {tokens:,} tokens of {len(spent.totals)} sessions of which no hour is known; they are in no bar."
+        more.append(tag("p", said, class_="sub"))
+    table = dash_tables.table("Tokens and cost over time", columns, rows, "numbers-table")
+    return tag("div", *more, tag("details", tag("summary", "Numbers"), table, id="numbers"), class_="below")
+
+
+def _days(bars: Sequence[Part], view: View) -> list[Part]:
+    """Hours added up by day."""
+    made = []
+    for day, several in itertools.groupby(bars, key=lambda part: dash_query.midnight(part.start, view.tz)):
+        held = list(several)
+        known = [part.spent for part in held if part.spent is not None]
+        spent = costs.total_of(known) | {"unpriced": [one for row in known for one in row.get("unpriced", ())]}
+        stack = [sum(column) for column in zip(*(part.stack for part in held), strict=True)]
+        partial = any(part.partial for part in held)
+        made.append(Part(day, held[-1].end, partial, spent if known else None, stack))
+    return made

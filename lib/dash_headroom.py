@@ -1,0 +1,181 @@
+"""Headroom on the page: a card for each plan, what is left of it before anything else, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from tokenops import chart_text, fluid, headroom, when
+from tokenops.dash_view import View
+from tokenops.events import Event
+from tokenops.markup import Html, tag
+
+# What each action is called, and the shape that goes with it: never a colour alone.
+_ACTIONS = {
+    headroom.CONTINUE: ("go", "M2 6.5l3 3 5-6", "continue"),
+    headroom.SLOW_DOWN: ("slow", "M3.5 2.5v7M8.5 2.5v7", "slow down"),
+    headroom.SWITCH_MODEL: ("slow", "M2 4h7l-2-2M10 8H3l2 2", "switch model"),
+    headroom.WAIT: ("stop", "M3 3l6 6M9 3l-6 6", "wait for reset"),
+}
+_NAMES = {"openai": "OpenAI", "github": "GitHub", "xai": "xAI", "openrouter": "OpenRouter"}
+UNREAD = "unread"  # the pattern of what nobody has read
+
+
+def section(view: View) -> Html:
+    """The cards, or what is needed to have some."""
+    heading = tag("h2", "Headroom", id="headroom-title")
+    if isinstance(view.budgets, Mapping):
+        body = notice(view.budgets)
+    elif not view.budgets:
+        body = tag(
+            "div",
+            tag("p", "No plan is set, and no vendor's reading was found."),
+            steps("tok-init --detect", "tok-plan set anthropic claude-pro"),
+            class_="card blank",
+        )
+    else:
+        body = tag("div", *(card(row, view) for row in view.budgets), class_="plans")
+    return tag("section", heading, body, aria_labelledby="headroom-title", id="headroom")
+
+
+def notice(error: Mapping[str, object]) -> Html:
+    """A part that cannot be told, and what to do about it."""
+    return tag(
+        "div", tag("p", str(error["error"])), tag("p", str(error["hint"]), class_="sub"), class_="card blank", role="note"
+    )
+
+
+def steps(*commands: str) -> Html:
+    """Commands to run, each on its own line."""
+    return tag("ul", *(tag("li", tag("code", command)) for command in commands), class_="steps")
+
+
+def vendor(name: str) -> str:
+    """A provider's name for people."""
+    return _NAMES.get(name, name[:1].upper() + name[1:])
+
+
+def window_name(row: Event) -> str:
+    """A window's name for people."""
+    scope = row.get("scope", "")
+    name = str(row["window"]).removesuffix(f"_{scope}") if scope else str(row["window"])
+    plain = {"five_hour": "5 hours", "weekly": "week", "monthly": "month", "daily": "day", "hourly": "hour"}
+    return f"{plain.get(name, name.replace('_', ' '))}{f', {scope}' if scope else ''}"
+
+
+def card(row: Event, view: View) -> Html:
+    """One plan of one account."""
+    left, name = row["headroom_pct"], f"plan-{row['provider']}-{row.get('account', '')}"
+    plan = view.plans.get(row["provider"], "")
+    about = [plan] if plan else []
+    about += [f"account {row['account'][:8]}"] if row.get("account") else []
+    title = tag("h3", vendor(row["provider"]), " ", tag("small", ", ".join(about)) if about else None, id=f"{name}-title")
+    if left is None:
+        big = tag("p", tag("span", "unknown", class_="number"), " headroom", class_="big")
+    else:
+        bound = next((one for one in row["windows"] if one["window"] == row["binding_window"]), {"window": ""})
+        resets = row["window_resets_in"]
+        big = tag(
+            "p",
+            tag("data", f"{left}%", value=left, class_="number"),
+            tag("span", f" left of the {window_name(bound)}", f", resets in {resets}" if resets else ""),
+            class_="big",
+        )
+    return tag(
+        "article",
+        tag("header", title, badge(row)),
+        big,
+        *(window(one, row, view) for one in row["windows"]),
+        *_said(row, view),
+        class_="card plan",
+        data_key=name,
+        aria_labelledby=f"{name}-title",
+    )
+
+
+def badge(row: Event) -> Html:
+    """What to do, as a shape and a word."""
+    action = row["recommended_action"]
+    kind, shape, said = _ACTIONS[action]
+    if row["headroom_pct"] is None and action == headroom.CONTINUE:
+        kind, shape = "", "M2.5 6h7"  # nothing says that all is well
+    more = f" to {row['switch_to']}" if "switch_to" in row else ""
+    icon = Html(f'<svg class="icon" viewBox="0 0 12 12" width="12" height="12" aria-hidden="true"><path d="{shape}"/></svg>')
+    return tag("span", icon, tag("data", f"{said}{more}", value=action), class_=f"badge {kind}".strip())
+
+
+def window(one: Event, row: Event, view: View) -> Html:
+    """One limit window: how much of it is used, and when it is reset."""
+    used, left = one.get("used"), one.get("headroom")
+    name = tag("span", window_name(one), class_="name")
+    if used is None or left is None:
+        said = "unknown: reset since it was last read"
+        return tag("div", name, tag("span", said, class_="said"), fluid.bar((), unknown=UNREAD), class_="window")
+    likely = one["carried"]["used"]["p50"] if "carried" in one else used
+    level = "bad" if likely >= view.rules["wait_for_reset"] else "warn" if likely >= view.rules["slow_down"] else "good"
+    shares = [(0.0, likely, level)]
+    forecast = row.get("forecast", {}) if _binds(one, row) else {}
+    if band := forecast.get("used_in_an_hour"):
+        shares.append((likely, band["p90"], f"{level} part"))
+    resets: tuple[object, ...] = ()
+    if "resets_in" in one:
+        at = when.local(when.moment(one["resets_at"]), view.tz)
+        resets = (
+            ", ",
+            tag("time", f"resets in {one['resets_in']}", datetime=one["resets_at"], title=f"{at:%Y-%m-%d %H:%M}"),
+        )
+    value = tag("data", f"{chart_text.percent(likely)} used", value=likely)
+    bar = fluid.bar(shares, (view.rules["slow_down"], view.rules["wait_for_reset"]))
+    return tag("div", name, tag("span", value, *resets, class_="said"), bar, class_="window")
+
+
+def _binds(one: Event, row: Event) -> bool:
+    return bool(one["window"] == row["binding_window"] and one.get("headroom") is not None)
+
+
+def _said(row: Event, view: View) -> Iterator[Html]:
+    """What is expected, how far the number can be trusted, and what would make it better."""
+    if forecast := row.get("forecast"):
+        yield tag("p", *expected(forecast, view), class_="sub")
+    signal = row["signal_quality"]
+    level = tag("b", f"{signal['level']} signal", class_=f"level {signal['level']}")
+    yield tag("p", level, f" ({signal['source'].replace('_', ' ')}): {signal['caveat']}", class_="sub")
+    if row["next_actions"]:
+        yield tag("ul", *(tag("li", command(one)) for one in row["next_actions"]), class_="steps")
+
+
+def command(said: str) -> Html:
+    """A command as code, a sentence as a sentence."""
+    return tag("code", said) if said.startswith("tok-") and "," not in said else tag("span", said)
+
+
+def expected(forecast: Event, view: View) -> list[object]:
+    """The forecast in words."""
+    chance = chart_text.percent(forecast["p_cutoff"])
+    band = forecast["used_in_an_hour"]
+    said: list[object] = [
+        "Runs out before its reset: ",
+        tag("data", chance, value=forecast["p_cutoff"]),
+        " likely",
+        "; little is known of this account yet" if forecast["few_data"] else "",
+    ]
+    if "p10" in band and "p90" in band:
+        low, high = chart_text.percent(band["p10"]), chart_text.percent(band["p90"])
+        said.append(f". In an hour {low if low == high else f'{low} to {high}'} used")
+    if "cutoff_at" in forecast and "p50" in forecast["cutoff_at"]:
+        said.append(f". As likely as not by {clock(forecast['cutoff_at']['p50'], view)}")
+    return [*said, "."]
+
+
+def clock(text: str, view: View) -> str:
+    """A moment in the reader's zone, with its day where that is not today."""
+    at = when.moment(text)
+    same = when.local(at, view.tz).date() == when.local(view.now, view.tz).date()
+    return chart_text.clock(at, view.tz) if same else fluid.when_of(at, view.tz)
+
+
+def pattern() -> Html:
+    """The stripes of what nobody has read, once in the page."""
+    return Html(
+        f'<svg class="tok" width="0" height="0" aria-hidden="true"><defs><pattern id="{UNREAD}" width="6" height="6" '
+        'patternUnits="userSpaceOnUse"><path class="stripe" d="M0 6L6 0"/></pattern></defs></svg>'
+    )

@@ -1,0 +1,96 @@
+"""What a reader of the dashboard asks, as the address says it: a span, a filter, and what bars are stacked of."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from tokenops import burn_buckets, events, price_cards, when
+
+STACKS = ("class", "model", "project")
+# Up to how many days a chart has a bar for each hour, day, week; beyond that for each month.
+UNITS = ((8, "hour"), (100, "day"), (750, "week"))
+# No log is older, and a chart of more would only be slow.
+MOST_DAYS = 3660
+
+
+class Bad(ValueError):
+    """A question that cannot be answered: a sentence with what to give instead."""
+
+
+class Ask(NamedTuple):
+    """What a reader wants to see."""
+
+    since: str = "24h"
+    until: str = ""
+    client: str = ""
+    project: str = ""
+    model: str = ""
+    stack: str = "class"
+
+    @property
+    def wanted(self) -> events.Filter:
+        """The records that count."""
+        return events.Filter(None, self.client or None, self.project or None, self.model or None)
+
+
+class Span(NamedTuple):
+    """From when to when, in milliseconds; `open`: until now, and what other clocks wrote beyond it."""
+
+    since: int
+    until: int
+    open: bool
+    unit: str
+
+
+def asked(query: Mapping[str, str]) -> Ask:
+    """The question that an address asks. Raises Bad."""
+    for name in query:
+        if name not in Ask._fields:
+            raise Bad(f"nothing here is called {name[:40]!r}; did you mean {price_cards.nearest(name, Ask._fields)!r}?")
+    ask = Ask(**{name: value for name, value in query.items() if value})
+    if ask.stack not in STACKS:
+        raise Bad(f"stack is {ask.stack[:40]!r}; choose from {', '.join(STACKS)}")
+    return ask
+
+
+def span(ask: Ask, now: int, tz: datetime.tzinfo) -> Span:
+    """The span of a question. Raises Bad."""
+    try:
+        since = when.since(ask.since, now, tz)
+        until = when.until(ask.until, now, tz) if ask.until else now
+    except (ValueError, OverflowError) as error:
+        raise Bad(str(error)) from None
+    if since >= until:
+        raise Bad(
+            "since is not before until; swap them" if ask.until else f"{ask.since!r} is not before now; give 24h or 7d"
+        )
+    days = (until - since) / when.DAY
+    if days > MOST_DAYS:
+        raise Bad(f"{ask.since!r} is more than {MOST_DAYS // 366} years ago; give a later day")
+    return Span(since, until, not ask.until, next((unit for most, unit in UNITS if days <= most), "month"))
+
+
+def edges(since: int, until: int, unit: str, tz: datetime.tzinfo) -> list[int]:
+    """Where the buckets of a span begin, and where the last one ends."""
+    if unit == "hour":
+        return list(burn_buckets.edges(since, until, unit, tz))
+    day = when.local(since, tz).date()
+    day -= datetime.timedelta({"day": 0, "week": day.weekday(), "month": day.day - 1}[unit])
+    found = [begin(day, tz)]
+    while found[-1] < until:
+        day += datetime.timedelta({"day": 1, "week": 7, "month": 32}[unit])
+        day = day.replace(day=1) if unit == "month" else day
+        found.append(begin(day, tz))
+    return found
+
+
+def begin(day: datetime.date, tz: datetime.tzinfo) -> int:
+    """The first moment of a local day."""
+    return when.since(day.isoformat(), 0, tz)
+
+
+def midnight(at: int, tz: datetime.tzinfo) -> int:
+    """The first moment of the local day that holds a moment."""
+    return begin(when.local(at, tz).date(), tz)

@@ -1,0 +1,274 @@
+"""The etiquette of asking vendors: when a source is due, what an answer means, how long to leave it alone after one.
+
+Pure: no socket, no clock. A poller is a generator that yields requests and is sent answers; what it finds before
+something goes wrong is kept. 429: what Retry-After says and at least 15 minutes, doubled each time, up to two hours (a
+Retry-After of 0, or none, is no permission). 5xx and silence: 1, 2, 4 ... minutes, up to an hour. 401 and 403: until the
+credential is another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from tokenops import events, projects, untrusted
+
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+# What goes wrong with an answer.
+REFUSED, LIMITED, FAILING, CHANGED = "refused", "limited", "failing", "changed"
+TROUBLES = (REFUSED, LIMITED, FAILING, CHANGED)
+# Why nothing was asked.
+NOT_DUE, WAITING, STOPPED = "not_due", "waiting", "stopped"
+OK = "ok"
+
+_LIMITED_MS, _LIMITED_MOST_MS = 15 * MINUTE, 2 * HOUR
+_FAILING_MS, _FAILING_MOST_MS = MINUTE, HOUR
+# A vendor that says to stay away for longer is asked again the next day.
+_RETRY_MOST_MS = 24 * HOUR
+# Clocks of one machine step by less than this without having been set back.
+_STEP_MS = MINUTE
+
+
+class Request(NamedTuple):
+    """What to ask by GET."""
+
+    url: str
+    headers: Mapping[str, str]
+
+
+class Answer(NamedTuple):
+    """What came back; names of headers in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Trouble(ValueError):
+    """Why an answer is none: a kind of TROUBLES, a sentence, and how long the vendor asks to be left alone."""
+
+    def __init__(self, kind: str, why: str, retry_ms: int = 0) -> None:
+        super().__init__(why)
+        self.kind, self.why, self.retry_ms = kind, why, retry_ms
+
+
+class Ask(NamedTuple):
+    """What a poller is given. `marks`: what it remembered; `since`: how far back to read instead, for a backfill."""
+
+    source: str
+    url: str
+    secret: str
+    now: int
+    version: str
+    salt: bytes
+    options: Mapping[str, str]
+    rules: Mapping[str, int]
+    marks: Mapping[str, int]
+    owner: str = ""  # the account's identity and plan, where the credential tells them
+    plan: str = ""
+    since: int | None = None
+    checking: bool = False  # only whether the credential is good, with as few requests as can be
+
+    def account(self, name: str) -> str | None:
+        """The account of a vendor's own identity for it."""
+        return projects.hashed(name, self.salt) if name else None
+
+    def headers(self, **more: str) -> dict[str, str]:
+        """The headers of a request: an honest name, and those given (with _ for -)."""
+        named = {name.replace("_", "-"): value for name, value in more.items()}
+        return {"accept": "application/json", "user-agent": f"tokenops/{self.version}", **named}
+
+
+class Found:
+    """What a poller found so far. `marks`: what it will want to remember, once its events are in the log."""
+
+    def __init__(self) -> None:
+        self.events: list[events.Event] = []
+        self.notices: list[str] = []
+        self.marks: dict[str, int] = {}
+
+
+Steps = Generator[Any, Any, None]
+
+
+def driven(steps: Steps, ask: Callable[[Any], Any]) -> int:
+    """Carry a poller's requests out one after the other; how many there were. Raises Trouble."""
+    count = 0
+    try:
+        request = next(steps)
+        while True:
+            count += 1
+            request = steps.send(ask(request))
+    except StopIteration:
+        return count
+
+
+def value_of(answer: Answer, now: int) -> Any:
+    """The JSON of an answer. Raises Trouble, in whose sentence nothing of the answer stands."""
+    status, page = answer.status, _is_page(answer)
+    if status == 429 or (status == 403 and retry_ms(answer.headers, now)):  # GitHub says it with 403, too
+        raise Trouble(LIMITED, f"asked too often, says the vendor ({status})", retry_ms(answer.headers, now))
+    if status in (401, 403):
+        if page:
+            raise Trouble(REFUSED, f"a web page refused it ({status}): the vendor wants a browser here")
+        raise Trouble(REFUSED, f"the vendor refused the credential ({status})")
+    if status == 408 or status >= 500:
+        raise Trouble(FAILING, f"the vendor is in trouble ({status})", retry_ms(answer.headers, now))
+    if 300 <= status < 400:
+        raise Trouble(CHANGED, f"redirected ({status}), which is not followed: logged out, or the address has moved")
+    if not 200 <= status < 300:
+        raise Trouble(CHANGED, f"answered with status {status}: this account has no such report, or the address has moved")
+    if page:
+        raise Trouble(CHANGED, "a web page came instead of data: logged out, or the address has moved")
+    try:
+        return orjson.loads(answer.body)
+    except ValueError:
+        raise Trouble(FAILING, f"{len(answer.body)} bytes came that are no whole JSON") from None
+
+
+def object_of(answer: Answer, now: int) -> untrusted.Raw:
+    """The JSON object of an answer. Raises Trouble."""
+    value = value_of(answer, now)
+    if not isinstance(value, dict):
+        raise Trouble(CHANGED, "the answer has another shape than is known: no object")
+    return value
+
+
+def unknown(expected: str) -> Trouble:
+    """The trouble of an answer without any known field."""
+    return Trouble(CHANGED, f"the answer has another shape than is known: {expected}")
+
+
+def _is_page(answer: Answer) -> bool:
+    return answer.body.lstrip()[:1] == b"<" or "text/html" in answer.headers.get("content-type", "")
+
+
+def retry_ms(headers: Mapping[str, str], now: int) -> int:
+    """How long Retry-After asks to wait, given in seconds or as a date; 0 where it asks nothing.
+
+    GitHub names a moment instead, once x-ratelimit-remaining is 0.
+    """
+    text = headers.get("retry-after", "").strip()
+    try:
+        if not text and headers.get("x-ratelimit-remaining") == "0":
+            wait = float(headers.get("x-ratelimit-reset", "")) * 1000 - now
+        else:
+            wait = float(text) * 1000
+    except ValueError:
+        wait = _until(text) - now
+    return int(min(wait, _RETRY_MOST_MS)) if wait > 0 else 0
+
+
+def _until(text: str) -> int:
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return int(parsedate_to_datetime(text).timestamp() * 1000)
+    except (ValueError, TypeError, OverflowError):
+        return 0
+
+
+class State(NamedTuple):
+    """What is remembered of a source between runs, in milliseconds since 1970."""
+
+    at: int = 0  # when it was asked last
+    ok_at: int = 0  # when it last answered
+    wait_until: int = 0  # not before this, whoever asks
+    limited: int = 0  # answers in a row that said 429
+    failures: int = 0  # and those that were none
+    stopped: str = ""  # the fingerprint of the credential that was refused
+    status: str = ""
+    why: str = ""
+    why_at: int = 0
+    marks: Mapping[str, int] = {}
+
+
+def restored(given: object) -> State:
+    """The state of a JSON object; what is not as it should be counts as never asked."""
+    about = untrusted.mapping(given)
+    kept = {name: about[name] for name, usual in State._field_defaults.items() if _is(about.get(name), usual)}
+    kept["marks"] = {key: value for key, value in untrusted.mapping(about.get("marks")).items() if _is(value, 0)}
+    return State(**kept)
+
+
+def _is(value: object, usual: object) -> bool:
+    """Whether a value is of the usual kind; a time or a count, before the year 2100."""
+    return type(value) is type(usual) and (type(value) is not int or 0 <= value < 1 << 42)
+
+
+def rebased(state: State, now: int) -> State:
+    """The state on a clock that was set back: every wait is as long as it was, from now on. Nothing waits for years."""
+    back = state.at - now
+    if back <= _STEP_MS:
+        return state
+    return state._replace(at=now, ok_at=min(state.ok_at, now), wait_until=max(state.wait_until - back, 0))
+
+
+def due_at(state: State, interval_ms: int) -> int:
+    """When a source may be asked again; 0: it never was."""
+    return max(state.at + interval_ms if state.at else 0, min(state.wait_until, state.at + _RETRY_MOST_MS))
+
+
+class Due(NamedTuple):
+    """Whether to ask: `status` is "" (ask, after a pause), NOT_DUE, WAITING or STOPPED."""
+
+    status: str
+    pause_ms: int = 0
+
+
+def due(state: State, now: int, interval_ms: int, fingerprint: str, jitter_ms: int, draw: float, force: bool = False) -> Due:
+    """Whether a source is due. `draw` is a number from 0 to 1, by chance.
+
+    Somebody who comes a little early waits; who comes late waits by chance, so that not all machines ask in the same
+    second. From then on a run of cron keeps its second. `force` comes before the interval, never before a wait.
+    """
+    if state.stopped and state.stopped == fingerprint:
+        return Due(STOPPED)
+    if min(state.wait_until, state.at + _RETRY_MOST_MS) > now:
+        return Due(WAITING)
+    if force:
+        return Due("")
+    left = state.at + interval_ms - now if state.at else 0
+    if left > jitter_ms:
+        return Due(NOT_DUE)
+    return Due("", left if left > 0 else int(jitter_ms * draw))
+
+
+def asked(state: State, now: int) -> State:
+    """The state when a question is about to go out: a run that is killed has asked too."""
+    return state._replace(at=now)
+
+
+def answered(state: State, now: int, marks: Mapping[str, int]) -> State:
+    """The state after a good answer."""
+    kept = {**state.marks, **marks}
+    return State(at=state.at, ok_at=now, status=OK, why=state.why, why_at=state.why_at, marks=kept)
+
+
+def troubled(state: State, now: int, trouble: Trouble, fingerprint: str, marks: Mapping[str, int]) -> State:
+    """The state after something else, with how long to leave it alone."""
+    kept = state._replace(status=trouble.kind, why=trouble.why, why_at=now, marks={**state.marks, **marks})
+    if trouble.kind == REFUSED:
+        return kept._replace(stopped=fingerprint, wait_until=0)
+    if trouble.kind == LIMITED:
+        wait = min(max(trouble.retry_ms, _LIMITED_MS) << min(state.limited, 10), _LIMITED_MOST_MS)
+        return kept._replace(limited=state.limited + 1, wait_until=now + max(wait, trouble.retry_ms))
+    wait = min(_FAILING_MS << min(state.failures, 10), _FAILING_MOST_MS)
+    return kept._replace(failures=state.failures + 1, wait_until=now + max(wait, trouble.retry_ms))
+
+
+def written(text: str) -> int:
+    """Milliseconds of a length of time such as 5m, 300s, 1h30m or a number of seconds; 0 for "" and 0. Raises ValueError."""
+    import re
+
+    given = text.strip()
+    if re.fullmatch(r"\d{1,9}", given):
+        return int(given) * 1000
+    found = re.fullmatch(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", given)
+    if found is None:
+        raise ValueError(f"{text!r} is no length of time; give 5m, 1h or 300s")
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return ((hours * 60 + minutes) * 60 + seconds) * 1000

@@ -1,0 +1,184 @@
+"""Where a number comes from: every sighting of one record, what the join made of them, and the cost line by line."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from types import ModuleType
+
+import orjson
+
+from tokenops import events, pricing, projects, read_clients, read_lines, rollup, store
+from tokenops.events import Event
+
+
+def of(
+    identity: str, folder: str, found: Iterable[tuple[read_clients.Client, Sequence[str]]], catalogue: pricing.Catalogue
+) -> Event | None:
+    """The explanation of one record, None where nobody knows it.
+
+    Keys: id, record (joined), sightings (place, in: client or log, verdict, counts), cost_lines, cost_usd or unpriced.
+    """
+    clients = list(_in_files(identity, found))
+    seen = [*clients, *_in_log(identity, folder)]
+    if not seen:
+        return None
+    counted = [event for _, event, why in seen if not why]
+    # A copy whose original is gone is all there is.
+    joined = functools.reduce(events.join, counted or [event for _, event, _ in seen])
+    told: Event = {"v": 1, "kind": "explanation", "id": identity, "record": joined}
+    told["sightings"] = list(_judged(seen, joined, len(clients)))
+    if joined["kind"] == "turn":
+        told |= costed(joined, catalogue)
+    return told
+
+
+Seen = tuple[str, Event, str]
+
+
+def _in_files(identity: str, found: Iterable[tuple[read_clients.Client, Sequence[str]]]) -> Iterator[Seen]:
+    places = projects.Places(b"")
+    for client, paths in found:
+        reader = client.reader()
+        sightings = getattr(reader, "sightings", None) or functools.partial(_sightings, reader)
+        for path, event, why in sightings(paths, identity, places):
+            event.pop("project_id", None)  # a hash without the salt
+            yield path, event, why
+
+
+def _sightings(reader: ModuleType, paths: Iterable[str], identity: str, places: projects.Places) -> Iterator[Seen]:
+    for path in paths:
+        places.at = path
+        try:
+            for event in reader.read(path, read_lines.Cursor(), places, lambda place, why: None):
+                if event["id"] == identity:
+                    yield places.at, event, ""
+        except (OSError, events.Bad):
+            continue
+
+
+def _in_log(identity: str, folder: str) -> Iterator[Seen]:
+    needle = orjson.dumps(identity)
+    for day in store.days(folder):
+        for place, line in store.day_lines(day, lambda place, why: None):
+            if needle in line and (known := store.identified(line)) and known[0] == identity:
+                yield place, orjson.loads(line), ""
+
+
+def _judged(seen: list[Seen], joined: Event, clients: int) -> Iterator[Event]:
+    """Each sighting with what became of it; the first so many stand in clients' files, the others in the log."""
+    usage, attribution = events.usage_of(joined), events.attribution_of(joined)
+    taken = False
+    for at, (place, event, why) in enumerate(seen):
+        verdict = why or "as it stands"
+        if not why and event["kind"] == "turn":
+            verdict = "; ".join(_verdict(event, usage, attribution, joined["ts"], taken))
+            taken = taken or _same(events.usage_of(event), usage)
+        yield {
+            "place": place,
+            "in": "client" if at < clients else "log",
+            "source": event.get("source"),
+            "ts": event["ts"],
+            "verdict": verdict,
+        } | {name: event[name] for name in ("model", *events.SUMS) if name in event}
+
+
+def _verdict(event: Event, usage: Event, attribution: Event, began: str, taken: bool) -> Iterator[str]:
+    mine = events.usage_of(event)
+    if _same(mine, usage):
+        yield "a copy with the same counts" if taken else "its counts are taken"
+    else:
+        yield f"its counts are dropped: {_reason(mine, usage)}"
+    ours, theirs = ({**block, "project_id": None} for block in (events.attribution_of(event), attribution))
+    if ours != theirs:
+        ranks = zip(events.attribution_rank(ours), events.attribution_rank(theirs), events.ATTRIBUTION_RANKS, strict=True)
+        yield f"attributed elsewhere: {next((name for a, b, name in ranks if a != b), '')}"
+    if event["ts"] != began:
+        yield f"began earlier elsewhere ({began})"
+
+
+def _same(a: Event, b: Event) -> bool:
+    return {**a, "sidechain": None} == {**b, "sidechain": None}
+
+
+def _reason(lost: Event, won: Event) -> str:
+    for a, b, name in zip(events.usage_rank(lost), events.usage_rank(won), events.USAGE_RANKS, strict=True):
+        if a != b:
+            return name
+    return "the same"
+
+
+def told(event: Event, catalogue: pricing.Catalogue) -> Event:
+    """What one record cost, as a record for programs; of a row its rate counts, of an event its moment and its size."""
+    names = ("id", "ts", "provider", "model", "request_model", "tier", "geo", "search_context")
+    return {"v": 1, "kind": "cost"} | {name: event[name] for name in names if name in event} | costed(event, catalogue)
+
+
+def costed(event: Event, catalogue: pricing.Catalogue) -> Event:
+    """What the record cost: reported, or line by line at the rate in force, or why it has no price."""
+    rate = catalogue.rate_of(event)
+    if "cost_usd" in event and (event.get("cost_source") != rollup.CLIENT or isinstance(rate, pricing.Unpriced)):
+        return {"cost_usd": event["cost_usd"], "cost_source": event.get("cost_source", "reported")}
+    cost = pricing.cost_of(rate, event) if isinstance(rate, pricing.Rate) else rate
+    if isinstance(cost, pricing.Unpriced):
+        return {"unpriced": cost.reason}
+    assert isinstance(rate, pricing.Rate)
+    lines = [
+        {
+            "class": name,
+            "count": count,
+            "rate": price,
+            "per": 1000 if name in _FEES else 1_000_000,
+            "usd": pricing.plain(usd),
+        }
+        for name, count, price, usd in cost.lines
+    ]
+    told: Event = {"rate": rate.name, "rate_sources": list(rate.source), "cost_lines": lines}
+    told |= {name: value for name, value in (("captured", rate.captured), ("confidence", rate.confidence)) if value}
+    told |= {"cost_usd": pricing.plain(cost.usd), "cost_source": "estimated", "catalogue": catalogue.digest}
+    return told | ({"notes": list(cost.notes)} if cost.notes else {})
+
+
+_FEES = ("web_searches", "requests")
+
+
+def text(told: Event) -> str:
+    """The explanation for people."""
+    record = told["record"]
+    shown = ("kind", "ts", "source", "agent_id", "session_id", "provider", "model", "tier", "geo", "usage")
+    parts = [f"{told['id']}", *(f"  {name:<12} {record[name]}" for name in shown if name in record), "", "seen in"]
+    home = os.path.expanduser("~")
+    for one in told["sightings"]:
+        counts = ", ".join(f"{name.removesuffix('_tokens')} {one[name]:,}" for name in events.TOKENS if name in one)
+        place = one["place"]
+        if one["in"] == "log":
+            place = f"the log, {place[place.rindex('/events/') + 1 :]}"
+        elif place.startswith(f"{home}/"):
+            place = f"~{place.removeprefix(home)}"
+        parts += [f"  {place}", f"    {counts or 'no counts'}: {one['verdict']}"]
+    if any(name in told for name in ("cost_lines", "unpriced", "cost_usd")):
+        parts += ["", *cost_lines(told)]
+    return "\n".join(parts)
+
+
+def cost_lines(told: Event) -> Iterator[str]:
+    """What a record cost, class by class, for people."""
+    if "cost_lines" in told:
+        yield f"cost at {told['rate']} (list price)"
+        cells = [
+            [line["class"], f"{line['count']:,}", f"x ${line['rate']}", f"/ {line['per']:,}", f"= ${line['usd']}"]
+            for line in told["cost_lines"]
+        ]
+        widths = [max(len(row[at]) for row in cells) for at in range(5)] if cells else []
+        for row in cells:
+            yield "  " + " ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
+        yield from (f"  total ${told['cost_usd']}", *(f"  source: {url}" for url in told["rate_sources"]))
+        if "captured" in told:
+            yield f"  read last on {told['captured']}, confidence {told.get('confidence', 'unknown')}"
+        yield from (f"  note: {note}" for note in told.get("notes", ()))
+    elif "unpriced" in told:
+        yield f"no cost: {told['unpriced']}"
+    else:
+        who = "the client estimated" if told["cost_source"] == rollup.CLIENT else "the vendor reported"
+        yield f"cost ${told['cost_usd']}, as {who} it"

@@ -1,0 +1,178 @@
+"""The edges of tok-poll: HTTPS requests, and a conversation with a vendor's own client.
+
+Certificates are verified, redirects are not followed, the environment's proxies are not used, an answer has at most 8 MiB,
+and everything ends in time: a cron job must never hang.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from types import FrameType
+from typing import IO, TYPE_CHECKING, Any
+
+import orjson
+
+from tokenops import etiquette
+from tokenops.etiquette import Answer, Request, Trouble
+
+if TYPE_CHECKING:
+    import httpx
+
+MOST_BYTES = 8 << 20
+_GRACE_S = 2.0
+
+
+class Web:
+    """Asks vendors; httpx is only imported when there is something to ask (85 ms)."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout, self.count = timeout, 0
+        self.client: httpx.Client | None = None
+
+    def __call__(self, request: Request) -> Answer:
+        """The answer to a request. Raises Trouble."""
+        import httpx
+
+        self.count += 1
+        if self.client is None:
+            self.client = httpx.Client(trust_env=False, follow_redirects=False, timeout=httpx.Timeout(self.timeout))
+        try:
+            with deadline(2 * self.timeout), self.client.stream("GET", request.url, headers=request.headers) as answer:
+                body = bytearray()
+                for piece in answer.iter_bytes():
+                    body += piece
+                    if len(body) > MOST_BYTES:
+                        raise Trouble(
+                            etiquette.CHANGED, f"the answer is larger than {MOST_BYTES >> 20} MiB; it was left alone"
+                        )
+                headers = {name.lower(): value for name, value in answer.headers.items()}
+                return Answer(answer.status_code, headers, bytes(body))
+        except (httpx.TimeoutException, TimeoutError):
+            raise Trouble(etiquette.FAILING, f"no answer within {self.timeout:g} s") from None
+        except httpx.DecodingError:
+            raise Trouble(etiquette.FAILING, "the answer's compression is broken") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            certificate = "CERTIFICATE" in str(error).upper()
+            why = "its certificate cannot be verified" if certificate else f"it cannot be reached ({type(error).__name__})"
+            raise Trouble(etiquette.FAILING, why) from None
+
+    def close(self) -> None:
+        """Let go of connections."""
+        if self.client is not None:
+            self.client.close()
+
+
+@contextlib.contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """TimeoutError in the block when it takes longer: a server that sends a byte now and then is never done."""
+
+    def over(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class Client:
+    """A vendor's own client, talked to in lines of JSON. It ends with this, whatever it does."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: str, timeout: float) -> None:
+        self.command, self.environment, self.folder, self.timeout = list(command), environment, folder, timeout
+        self.process: subprocess.Popen[bytes] | None = None
+        self.until = 0.0
+        self.rest = b""
+        self.count = self.read = 0
+        self.handlers: dict[int, Any] = {}
+
+    def __call__(self, message: Any) -> Any:
+        """The answer to a message that has an id, nothing for one that has none. Raises Trouble."""
+        self.count += message.id is not None
+        try:
+            with deadline(max(self.until - time.monotonic(), 0.001) if self.process else self.timeout):
+                process = self.process or self._started()
+                process.stdin.write(orjson.dumps(message.object()) + b"\n")  # type: ignore[union-attr]
+                process.stdin.flush()  # type: ignore[union-attr]
+                return {} if message.id is None else self._answer(process.stdout, message.id)  # type: ignore[arg-type]
+        except TimeoutError:
+            raise Trouble(etiquette.FAILING, f"{self.command[0]}: no answer within {self.timeout:g} s") from None
+        except BrokenPipeError:
+            raise self._ended() from None
+        except OSError as error:
+            raise Trouble(
+                etiquette.FAILING, f"{self.command[0]}: {error.strerror}; set vendor_usage.codex.command"
+            ) from None
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        """The process, in a group of its own. Its neighbours (an interpreter) are on its path: cron's is short."""
+        beside = os.path.dirname(os.path.realpath(self.command[0])), os.path.dirname(self.command[0])
+        path = os.pathsep.join([*filter(None, beside), self.environment.get("PATH", os.defpath)])
+        told = {name: value for name, value in self.environment.items() if not name.startswith("TOKENOPS_")}
+        self.until = time.monotonic() + self.timeout
+        self.process = subprocess.Popen(
+            self.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**told, "PATH": path},
+            cwd=self.folder,
+            start_new_session=True,
+        )
+        self.handlers = {number: signal.signal(number, self._killed) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self.process
+
+    def _killed(self, number: int, frame: FrameType | None) -> None:
+        """It does not outlive us."""
+        self.close()
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    def _answer(self, stream: IO[bytes], name: int) -> Any:
+        """The object with an id; notifications and what is no JSON are passed over. Raises Trouble."""
+        while True:
+            *lines, self.rest = self.rest.split(b"\n")
+            for number, line in enumerate(lines):
+                with contextlib.suppress(ValueError):
+                    said = orjson.loads(line)
+                    if isinstance(said, dict) and said.get("id") == name and "method" not in said:
+                        self.rest = b"\n".join([*lines[number + 1 :], self.rest])
+                        return said
+            piece = os.read(stream.fileno(), 1 << 16)
+            self.read += len(piece)
+            if not piece:
+                raise self._ended()
+            if self.read > MOST_BYTES:
+                raise Trouble(etiquette.CHANGED, f"{self.command[0]}: says more than {MOST_BYTES >> 20} MiB; it was ended")
+            self.rest += piece
+
+    def _ended(self) -> Trouble:
+        assert self.process is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_GRACE_S)
+        status = self.process.returncode
+        return Trouble(etiquette.FAILING, f"{self.command[0]}: ended before it answered (status {status}); run it by hand")
+
+    def close(self) -> None:
+        """End it, and all that it began."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        for stream in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):
+                stream.close()  # type: ignore[union-attr]
+        for kill in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, kill)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE_S)
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)

@@ -1,0 +1,358 @@
+"""Will a window run out before it resets, and when? The user's own past answers, not a straight line.
+
+Every past moment at which the user was about as busy, about as far into a window, is an analog: what was used in the same
+span after it is one draw of what will be used now. Where analogs are few, all of the user's past answers, and before
+there is any, a formula. Percent are summed across windows, so that a past span may cross a reset.
+
+Pure: no clock, no files, no third party. docs/forecast.md says what it was measured against.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from tokenops import limit_windows, when
+from tokenops.events import Event
+from tokenops.limit_windows import MINUTE, Key, Seen, Series
+
+HORIZONS = (30, 60, 120)
+# Past moments looked at: a week of one user who never rests, or some months of an ordinary one.
+MOST = 2000
+# Readings laid out for one forecast: 20 ms are spent on so many.
+READINGS = 10_000
+# One moment for each five minutes.
+SLOT_MS = 5 * MINUTE
+# A poll that comes late still tells what was used on time.
+LATE_MS = 150_000
+# How near an analog is: in busyness (doublings of what was used lately) and in doublings of the window's age.
+NEAR_BUSY, NEAR_AGE, WIDE = 0.6, 1.0, 2.0
+# What the formula weighs in moments beside the whole past, and the whole past beside the analogs.
+FORMULA_WEIGHT, PAST_WEIGHT = 10.0, 10.0
+# A busier analog than now is scaled down by the root of the ratio, a calmer one up; at most fourfold.
+SCALED, SCALED_MOST = 0.5, 4.0
+FEW = 10.0
+# Longer windows move too slowly for what was used in the last half hour to tell anything.
+LONGEST = 1440
+
+
+class Quantiles(NamedTuple):
+    """Three points of a distribution; None where it does not get so far before the reset."""
+
+    p10: float | None
+    p50: float | None
+    p90: float | None
+
+
+class Forecast(NamedTuple):
+    """What is to be expected of a window. Percent are of the vendor's limit, moments are in milliseconds.
+
+    `p_within`: minutes -> chance that the cap is reached within them and before the reset. `used_in_an_hour` is an 80 %
+    interval with its middle, at the reset where that comes sooner; `weight` the sum of the analogs' weights: with less
+    than ten there are few data.
+    """
+
+    at: int
+    used: float
+    cap: float
+    resets_at: int
+    p_cutoff: float
+    p_within: dict[int, float]
+    cutoff_at: Quantiles
+    used_in_an_hour: Quantiles
+    weight: float
+    few_data: bool
+    method: str
+
+
+class Now(NamedTuple):
+    """The state of a window at a moment."""
+
+    at: int
+    used: float
+    total: float
+    resets_at: int
+    busy: float
+    age: float
+
+
+class History:
+    """A series laid out for forecasts: readings in order of time, and one moment for each five minutes.
+
+    Nothing later than the moment asked about is ever used, so a whole past can be replayed on one History. `frozen`:
+    spans in which a longer window stood at its limit (windows.frozen): nothing is forecast then, nothing learned.
+    """
+
+    def __init__(self, series: Series, frozen: Sequence[tuple[int, int]] = (), most: int | None = None) -> None:
+        self.frozen = frozen
+        self.minutes = series.windows[0].minutes if series.windows else 0
+        self.polled = series.polled
+        rows = sorted(
+            (reading.at, window.resets_at, 100 * reading.used) for window in series.windows for reading in window[2]
+        )
+        self.times: list[int] = []
+        self.totals: list[float] = []
+        self.used: list[float] = []
+        self.resets: list[int] = []
+        reached: dict[int, float] = {}
+        total = 0.0
+        for at, resets_at, used in rows[-most:] if most else rows:
+            # What the first reading of a window shows was used since it began; of the very first nobody knows when.
+            total += used - reached.get(resets_at, 0.0 if reached else used)
+            reached[resets_at] = used
+            self.times.append(at)
+            self.totals.append(total)
+            self.used.append(used)
+            self.resets.append(resets_at)
+        self.moments = self._moments()
+        self.starts = [self.times[i] for i in self.moments]
+        self._rises: dict[int, list[float]] = {}
+
+    def _moments(self) -> list[int]:
+        """The last reading of each five minutes; in windows of more than a day of as many more as those are longer."""
+        slot = SLOT_MS * (self.minutes // 300 if self.minutes > LONGEST else 1)
+        slots = {at // slot: i for i, at in enumerate(self.times) if not self.stands(at)}
+        return list(slots.values())
+
+    def stands(self, at: int) -> bool:
+        """Whether a longer window at its limit keeps this one from moving."""
+        return any(start <= at < end for start, end in self.frozen)
+
+    @functools.cached_property
+    def states(self) -> list[Now]:
+        """What was known at each moment."""
+        return [self.state(self.times[i], i) for i in self.moments]
+
+    def total(self, at: int) -> float:
+        """Percent used up to a moment, summed over all windows."""
+        i = bisect.bisect_right(self.times, at) - 1
+        return self.totals[i] if i >= 0 else self.totals[0]
+
+    def state(self, at: int, i: int) -> Now:
+        """What is known at a moment, the reading before it being number i."""
+        total = self.totals[i]
+        lately = [total - self.total(at - minutes * MINUTE) for minutes in (30, 60, 120)]
+        busy = math.log2(0.5 + lately[0] + 0.3 * lately[1] + 0.1 * lately[2])
+        age = max(at - (self.resets[i] - self.minutes * MINUTE), 0) / MINUTE
+        return Now(at, self.used[i], total, self.resets[i], busy, math.log2(15 + age))
+
+    def now(self, at: int) -> Now | None:
+        """The state at a moment; None before the first reading, after the reset of the window read last, and frozen."""
+        i = bisect.bisect_right(self.times, at) - 1
+        return self.state(at, i) if i >= 0 and at < self.resets[i] and not self.stands(at) else None
+
+    def rises(self, span: int) -> list[float]:
+        """What was used in the `span` minutes after each moment. Those not over by now are the caller's to leave out."""
+        found = self._rises.get(span)
+        if found is None:
+            later, times, totals, length = span * MINUTE + LATE_MS, self.times, self.totals, len(self.times)
+            found = []
+            for i in self.moments:
+                end = bisect.bisect_right(times, times[i] + later, i, length)
+                found.append(totals[end - 1] - totals[i])
+            self._rises[span] = found
+        return found
+
+    def over(self, at: int, span: int) -> int:
+        """How many moments had their span behind them at a moment."""
+        return bisect.bisect_right(self.starts, at - span * MINUTE - LATE_MS)
+
+
+class Analogs:
+    """The past as seen from one moment: how much each past moment weighs, and by how much its use is scaled."""
+
+    def __init__(self, history: History, now: Now) -> None:
+        self.history, self.now = history, now
+        end = history.over(now.at, 0)
+        self.first = max(end - MOST, 0)
+        self.long = history.minutes > LONGEST
+        if self.long:
+            self.near = self.wide = self.scale = [1.0] * (end - self.first)
+            return
+        exp, busy, age = math.exp, now.busy, now.age
+        self.near, self.wide, self.scale = [], [], []
+        for state in history.states[self.first : end]:
+            more = busy - state.busy
+            far = (more / NEAR_BUSY) ** 2, (age - state.age) ** 2 / NEAR_AGE**2
+            self.near.append(exp(-(far[0] + far[1]) / 2))
+            self.wide.append(exp(-(far[0] * NEAR_BUSY**2 + far[1] * NEAR_AGE**2) / (2 * WIDE**2)))
+            self.scale.append(min(max(2.0 ** (SCALED * more), 1 / SCALED_MOST), SCALED_MOST))
+
+    def weight(self, span: int) -> float:
+        """How much past there is for a span."""
+        count = self._count(span)
+        return self._thin(span, count) * sum(self.near[:count])
+
+    def _count(self, span: int) -> int:
+        """How many of the moments have their span behind them."""
+        return max(self.history.over(self.now.at, span) - self.first, 0)
+
+    def _thin(self, span: int, count: int) -> float:
+        """In long windows the spans of neighbours are nearly the same: all weigh as many as follow one another."""
+        if not self.long or not count:
+            return 1.0
+        starts = self.history.starts
+        return min((starts[self.first + count - 1] - starts[self.first]) / MINUTE / span / count, 1.0)
+
+    def reach(self, span: int, needs: Sequence[float]) -> list[float]:
+        """The chance that so many percent or more are used within `span` minutes, for each of `needs` (ascending)."""
+        count = self._count(span)
+        thin = self._thin(span, count)
+        near, wide = thin * sum(self.near[:count]), thin * sum(self.wide[:count])
+        rises = self.history.rises(span)[self.first : self.first + count]
+        left = [
+            (rise * scale + 0.5, a, b)
+            for rise, a, b, scale in zip(rises, self.near, self.wide, self.scale, strict=False)
+            if rise
+        ]
+        found = []
+        for need in needs:
+            if need <= 0:
+                found.append(1.0)
+                continue
+            left = [one for one in left if one[0] >= need]
+            before = self.formula(span, need)
+            past = (thin * sum(one[2] for one in left) + FORMULA_WEIGHT * before) / (wide + FORMULA_WEIGHT)
+            found.append((thin * sum(one[1] for one in left) + PAST_WEIGHT * past) / (near + PAST_WEIGHT))
+        return found
+
+    def formula(self, span: int, need: float) -> float:
+        """The chance where there is no past at all."""
+        if self.long:
+            return _since_start(self.now, span, need)
+        return formula(self.now.busy, self.now.age, span, need)
+
+
+def formula(busy: float, age: float, span: int, need: float) -> float:
+    """The chance of using `need` percent in `span` minutes: fitted to some twenty users, each left out once (2026-11)."""
+    far = math.log(max(need - 0.5, 0.25))
+    x = 2.035 + 0.367 * busy + 0.758 * math.log(max(span, 1) / 60) - 0.454 * far - 0.211 * far * far - 0.194 * age
+    return 1 / (1 + math.exp(-x))
+
+
+def _since_start(now: Now, span: int, need: float) -> float:
+    """For long windows: the pace since the window began, off by a factor of two or more every third time."""
+    pace = now.used / max(2**now.age - 15, 60)
+    return 0.5 * math.erfc(math.log(need / max(pace * span, 1e-6)) / (math.log(2) * math.sqrt(2)))
+
+
+def quantiles(history: History, analogs: Analogs, span: int) -> Quantiles:
+    """The middle 80 % of what will have been used after `span` minutes, in percent of the vendor's limit."""
+    now = analogs.now
+    most = 1 + max(100 - math.floor(now.used), 0)
+    chances = analogs.reach(span, range(1, most + 1))
+    # The least whole rise with at most 1 - q above it.
+    found = [next((rise for rise, p in enumerate(chances) if p <= 1 - q), most) for q in (0.1, 0.5, 0.9)]
+    return Quantiles(*(min(now.used + rise, max(100.0, now.used)) for rise in found))
+
+
+def forecast(
+    history: History, now_ms: int, horizons: Sequence[int] = HORIZONS, cap: float = 100.0, since: float = 0.0
+) -> Forecast | None:
+    """What is to be expected at a moment; None where no window is open then, or nothing was read in it.
+
+    `cap`: percent of the vendor's limit at which work stops, should somebody wish to stay below it. `since`: percent
+    that were used since the window was read last, where somebody knows.
+    """
+    now = history.now(now_ms)
+    if now is None:
+        return None
+    now = now._replace(used=now.used + since)
+    analogs = Analogs(history, now)
+    left = max((now.resets_at - now_ms) // MINUTE, 1)
+    chance = Chances(analogs, left, cap - now.used)
+    hour = min(60, left)
+    weight = analogs.weight(left if analogs.long else hour)
+    return Forecast(
+        now_ms,
+        now.used,
+        cap,
+        now.resets_at,
+        chance(left),
+        {minutes: chance(min(minutes, left)) for minutes in horizons},
+        _cutoff(chance, now_ms, left),
+        quantiles(history, analogs, hour),
+        weight,
+        weight < FEW,
+        "climatology" if analogs.long else "analog",
+    )
+
+
+def forecasts(readings: Sequence[Seen], now_ms: int, wanted: Mapping[Key, float] | None = None) -> dict[Key, Event]:
+    """The forecast of each window that is open, as a record, out of the readings of the last weeks.
+
+    `wanted`: the keys that are asked for, each with the share of it that was used since it was read last.
+    """
+    accounts = None if wanted is None else {key[:2] for key in wanted}
+    known = limit_windows.series(one for one in readings if accounts is None or one.key[:2] in accounts)
+    found = {}
+    for one in known:
+        if wanted is None or one.key in wanted:
+            since = 100 * wanted[one.key] if wanted else 0.0
+            expected = forecast(History(one, limit_windows.frozen(one, known), READINGS), now_ms, since=since)
+            if expected is not None:
+                found[one.key] = record(expected)
+    return found
+
+
+def record(expected: Forecast) -> Event:
+    """A forecast as JSON shows it: fractions of the vendor's limit, moments as texts, unknown values left out."""
+    found: Event = {
+        "p_cutoff": round(expected.p_cutoff, 4),
+        "p_within_minutes": {str(minutes): round(p, 4) for minutes, p in expected.p_within.items()},
+    }
+    cutoff = {name: when.stamp(int(at)) for name, at in expected.cutoff_at._asdict().items() if at is not None}
+    if cutoff:
+        found["cutoff_at"] = cutoff
+    found["used_in_an_hour"] = {
+        name: round(used / 100, 4) for name, used in expected.used_in_an_hour._asdict().items() if used is not None
+    }
+    return found | {
+        "weight": round(expected.weight, 1),
+        "few_data": expected.few_data,
+        "method": expected.method,
+        "as_of": when.stamp(expected.at),
+    }
+
+
+class Chances:
+    """Minutes -> chance that the cap is reached within them; never less for more."""
+
+    def __init__(self, analogs: Analogs, left: int, need: float) -> None:
+        self.analogs, self.need = analogs, need
+        self.known: dict[int, float] = {}
+        self(left)
+
+    def __call__(self, span: int) -> float:
+        """The chance for so many minutes."""
+        if self.need <= 0:
+            return 1.0
+        if span not in self.known:
+            (p,) = self.analogs.reach(span, (self.need,))
+            lower = [q for at, q in self.known.items() if at < span]
+            upper = [q for at, q in self.known.items() if at > span]
+            self.known[span] = min(max([p, *lower]), *upper, 1.0)
+        return self.known[span]
+
+
+def _cutoff(chance: Chances, now_ms: int, left: int) -> Quantiles:
+    """When the cap is reached in the earliest tenth, in half and in nine tenths of what may come."""
+    spans = sorted({max(left * part // 8, 1) for part in range(1, 9)})
+    if chance(left) < 0.1:
+        return Quantiles(None, None, None)
+    points = [(0, 1.0 if chance.need <= 0 else 0.0), *((span, chance(span)) for span in spans)]
+    return Quantiles(*(_crossed(points, q, now_ms) for q in (0.1, 0.5, 0.9)))
+
+
+def _crossed(points: list[tuple[int, float]], q: float, now_ms: int) -> float | None:
+    """The moment at which a rising curve reaches q, on straight lines between its points."""
+    if points[0][1] >= q:
+        return now_ms
+    for (start, low), (end, high) in itertools.pairwise(points):
+        if high >= q:
+            return now_ms + round((start + (end - start) * (q - low) / (high - low)) * MINUTE)
+    return None

@@ -1,0 +1,258 @@
+"""What a replay comes to: Brier scores and skill, reliability, coverage, alarms; and the tables of them.
+
+Blocks of the bootstrap are windows, since the moments of one window share their fate.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from tokenops import show
+from tokenops.events import Event
+from tokenops.limit_backtest import METHODS, OURS, POINTS, Case, Hour, Result
+from tokenops.limit_windows import MINUTE
+
+# A warning is due where the chance is this much or more: a false one costs a look, a missed one the session.
+ALARM = 0.3
+# A cap counts where somebody could have warned of it: at a reading so many minutes before.
+AHEAD = (10, 60)
+REPEATS = 400
+
+Sums = dict[tuple[int, int], tuple[float, int]]
+
+
+def errors(cases: Iterable[Case], method: str) -> Sums:
+    """Squared errors of a method by block: their sum and number."""
+    found: dict[tuple[int, int], tuple[float, int]] = {}
+    for case in cases:
+        total, count = found.get(case.block, (0.0, 0))
+        total += sum((p - came) ** 2 for p, came in zip(case.p[method], case.reached, strict=True))
+        found[case.block] = total, count + len(case.caps)
+    return found
+
+
+def mean(sums: Sums) -> float | None:
+    """The mean over all blocks."""
+    count = sum(n for _, n in sums.values())
+    return sum(total for total, _ in sums.values()) / count if count else None
+
+
+class Skill(NamedTuple):
+    """The share of a baseline's squared error that is spared, and the middle 90 % of the bootstrap by window."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+def skill(ours: Sums, theirs: Sums, repeats: int = REPEATS) -> Skill:
+    """Brier skill. Always the same for the same input: the draws are seeded."""
+    blocks = sorted(ours)
+    pairs = [(ours[block][0], theirs[block][0]) for block in blocks]
+    whole = _spared(pairs)
+    if whole is None or len(pairs) < 2:
+        return Skill(whole, None, None)
+    draw = random.Random(7)
+    drawn = (_spared(draw.choices(pairs, k=len(pairs))) for _ in range(repeats))
+    found = sorted(one for one in drawn if one is not None)
+    return Skill(whole, found[len(found) // 20], found[-1 - len(found) // 20])
+
+
+def _spared(pairs: Iterable[tuple[float, float]]) -> float | None:
+    ours = theirs = 0.0
+    for a, b in pairs:
+        ours += a
+        theirs += b
+    return 1 - ours / theirs if theirs else None
+
+
+class Bin(NamedTuple):
+    """Forecasts of about one chance: how many, their mean, and how often it came true."""
+
+    low: float
+    number: int
+    said: float
+    came: float
+
+
+def reliability(cases: Iterable[Case], method: str = OURS) -> list[Bin]:
+    """Ten bins of chances; empty ones are left out."""
+    bins: list[list[tuple[float, bool]]] = [[] for _ in range(10)]
+    for case in cases:
+        for p, came in zip(case.p[method], case.reached, strict=True):
+            bins[min(int(p * 10), 9)].append((p, came))
+    return [
+        Bin(n / 10, len(ones), sum(p for p, _ in ones) / len(ones), sum(came for _, came in ones) / len(ones))
+        for n, ones in enumerate(bins)
+        if ones
+    ]
+
+
+def pinball(hours: Sequence[Hour], method: str = OURS) -> float | None:
+    """The mean loss of the 10, 50 and 90 % points of the reading an hour ahead, in percent of the limit."""
+    if not hours:
+        return None
+    loss = 0.0
+    for hour in hours:
+        for q, point in zip((0.1, 0.5, 0.9), hour.points[method], strict=True):
+            loss += max(q * (hour.came - point), (q - 1) * (hour.came - point)) / 3
+    return loss / len(hours)
+
+
+def coverage(hours: Sequence[Hour]) -> tuple[float, float] | None:
+    """The share of outcomes inside the middle 80 %: by randomised PIT, and plainly (too high: outcomes are whole)."""
+    if not hours:
+        return None
+    return sum(hour.inside for hour in hours) / len(hours), sum(hour.plain for hour in hours) / len(hours)
+
+
+class Warned(NamedTuple):
+    """Caps reached after a reading 10 to 60 minutes before, how many were announced, the median lead; false alarms."""
+
+    reached: int
+    announced: int
+    lead_minutes: float | None
+    false_alarms: int
+    false_per_cap_and_day: float | None
+
+
+def warned(result: Result, alarm: float = ALARM, within_hour: bool = True) -> Warned:
+    """How the alarms went that p at or above `alarm` raises: p within an hour, or p before the reset.
+
+    Announced: an alarm stood at one of the readings 10 to 60 minutes before. False: raised, and never reached.
+    """
+    which = 2 if within_hour else 1
+    reached = announced = false = 0
+    leads = []
+    for cap in result.caps:
+        raised = [one[0] for one in cap.given if one[which] >= alarm]
+        if cap.reached_at is None:
+            false += bool(raised)
+            continue
+        earliest, latest = (cap.reached_at - minutes * MINUTE for minutes in (AHEAD[1], AHEAD[0]))
+        if any(earliest <= one[0] <= latest for one in cap.given):
+            reached += 1
+            announced += any(earliest <= at <= latest for at in raised)
+            leads += [(cap.reached_at - min(raised)) / MINUTE] if raised else []
+    caps = len({cap.cap for cap in result.caps})
+    leads.sort()
+    each = false / caps / result.days if caps and result.days else None
+    return Warned(reached, announced, leads[len(leads) // 2] if leads else None, false, each)
+
+
+def of_horizon(result: Result, horizon: int) -> list[Case]:
+    """The cases of a horizon."""
+    return [case for case in result.cases if case.horizon == horizon]
+
+
+def rows(result: Result, about: Event, horizons: Sequence[int]) -> Iterator[Event]:
+    """All tables of a result as records: data, brier, reliability, hour, alarms."""
+    data = {"accounts": len({case.block[0] for case in result.cases}), "windows": len({case.block for case in result.cases})}
+    yield about | {"table": "data"} | data | {"moments": result.moments, "few_data": result.few, "days": result.days}
+    for horizon in horizons:
+        yield from _scores(of_horizon(result, horizon), about | {"table": "brier", "horizon_minutes": horizon})
+    for horizon in horizons:
+        for one in reliability(of_horizon(result, horizon)):
+            row = about | {"table": "reliability", "horizon_minutes": horizon, "from": one.low, "count": one.number}
+            yield row | {"said": round(one.said, 4), "came": round(one.came, 4)}
+    yield from _hour(result.hours, about | {"table": "hour"})
+    for within_hour in (True, False):
+        told = warned(result, within_hour=within_hour)
+        row = about | {"table": "alarms", "alarm": ALARM, "p": "within 60 min" if within_hour else "before reset"}
+        yield row | {name: _rounded(value) for name, value in told._asdict().items()}
+
+
+def _rounded(value: float | None) -> float | None:
+    return value if value is None or isinstance(value, int) else round(value, 5)
+
+
+def _scores(cases: Sequence[Case], about: Event) -> Iterator[Event]:
+    sums = {method: errors(cases, method) for method in METHODS}
+    for method in METHODS:
+        row = about | {"method": method, "moments": len(cases), "brier": _rounded(mean(sums[method]))}
+        if method != OURS:
+            names = ("skill", "skill_low", "skill_high")
+            row |= dict(zip(names, map(_rounded, skill(sums[OURS], sums[method])), strict=True))
+        yield row
+
+
+def _hour(hours: Sequence[Hour], about: Event) -> Iterator[Event]:
+    covered = coverage(hours)
+    for method in POINTS:
+        row = about | {"method": method, "moments": len(hours), "pinball": _rounded(pinball(hours, method))}
+        if method == OURS and covered:
+            row |= {"coverage": _rounded(covered[0]), "coverage_plain": _rounded(covered[1])}
+        yield row
+
+
+# Table -> what it is, and its columns: title, field, digits (None: text or a count).
+_LAYOUT: dict[str, tuple[str, tuple[tuple[str, str, int | None], ...]]] = {
+    "brier": (
+        "Brier score (less is better), and the skill of the forecast over each baseline with its 90 % interval",
+        (
+            ("minutes", "horizon_minutes", None),
+            ("method", "method", None),
+            ("moments", "moments", None),
+            ("Brier", "brier", 4),
+            ("skill", "skill", 2),
+            ("from", "skill_low", 2),
+            ("to", "skill_high", 2),
+        ),
+    ),
+    "reliability": (
+        "Reliability: the chances given, and how often it came true",
+        (
+            ("minutes", "horizon_minutes", None),
+            ("bin from", "from", 1),
+            ("forecasts", "count", None),
+            ("said", "said", 3),
+            ("came", "came", 3),
+        ),
+    ),
+    "hour": (
+        "The reading one hour ahead: pinball loss in percent of the limit, and how much the 80 % interval holds (PIT)",
+        (
+            ("method", "method", None),
+            ("moments", "moments", None),
+            ("pinball", "pinball", 3),
+            ("holds", "coverage", 3),
+            ("plainly", "coverage_plain", 3),
+        ),
+    ),
+    "alarms": (
+        f"Alarms at p >= {ALARM}: of caps reached {AHEAD[0]} to {AHEAD[1]} min after a reading; false ones a cap and day",
+        (
+            ("p", "p", None),
+            ("reached", "reached", None),
+            ("announced", "announced", None),
+            ("median lead, min", "lead_minutes", 0),
+            ("false", "false_alarms", None),
+            ("a cap and day", "false_per_cap_and_day", 2),
+        ),
+    ),
+}
+_TEXT = ("method", "p")
+
+
+def tables(found: Sequence[Event], shape: str, color: bool = False) -> str:
+    """The tables of one result, as text."""
+    data = next(row for row in found if row["table"] == "data")
+    head = f"{data['provider']} {data['window']}: {data['accounts']} accounts, {data['windows']} windows, "
+    parts = [head + f"{data['moments']} moments on {data['days']} days; at {data['few_data']} of them few data\n"]
+    for name, (title, columns) in _LAYOUT.items():
+        chosen = [row for row in found if row["table"] == name]
+        laid = [
+            show.Column(heading, [_cell(row.get(field), digits) for row in chosen], field not in _TEXT)
+            for heading, field, digits in columns
+        ]
+        if chosen:
+            parts.append(f"{title}\n\n{show.table(laid, shape, color=color)}")
+    return "\n".join(parts)
+
+
+def _cell(value: object, digits: int | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.{digits}f}" if digits is not None and isinstance(value, (int, float)) else str(value)

@@ -1,0 +1,189 @@
+"""Calls of Copilot CLI in the telemetry that it exports where the user asked for that.
+
+One JSON object per line: spans and logs with flat `attributes`. Four kinds tell of the same call: a chat span, the log
+of an inference, the log of an agent's turn, and the span of an agent's whole work, which repeats the sums of its chat
+spans. Only the first of them that a trace has is counted (exports of versions 1.0.80 and 1.0.91, as published in August
+and November 2026).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from tokenops import events, projects, read_lines, untrusted, when
+
+SOURCE = "copilot-cli"
+CLIENT = "copilot-cli"
+
+WANTED = b'"gen_ai.usage.'
+_KEPT = 200  # traces and contents remembered: their spans are exported within minutes
+_SLACK_MS = 1000
+_SESSIONS = ("gen_ai.conversation.id", "copilot_chat.session_id", "copilot_chat.chat_session_id", "session.id")
+_OTHERS = ("github.copilot.interaction_id", "gen_ai.response.id")
+_LOGS = {"gen_ai.client.inference.operation.details": 2, "copilot_chat.agent.turn": 3}
+_SPANS = {"chat": 1, "invoke_agent": 4}
+
+
+class Stored(NamedTuple):
+    """What other stores say of a session: when the first call in its database ended, and where it worked."""
+
+    since: int | None = None
+    root: str = ""
+
+
+class Call(NamedTuple):
+    """What one span or log says."""
+
+    rank: int
+    traces: list[str]  # the trace, and the response's id: either may be all that two sightings share
+    span: str
+    session: str
+    models: tuple[str, str]  # that answered, that was asked
+    sent: int  # cached input included
+    answered: int
+    counts: dict[str, int]
+
+
+def turns(
+    line: untrusted.Raw, cursor: read_lines.Cursor, places: projects.Places, stored: Callable[[str], Stored]
+) -> Iterator[events.Event]:
+    """The turn that a line is, if it is one. Raises Bad."""
+    said = untrusted.mapping(line.get("attributes"))
+    rank = rank_of(line, said)
+    call = call_of(line, said, rank) if rank else None
+    if call is None:
+        return
+    traces: dict[str, list[Any]] = cursor.state.setdefault("traces", {})
+    first, model, session = next((traces[name] for name in call.traces if name in traces), (rank, "", ""))
+    session = call.session or session or _first(said, _OTHERS) or "".join(call.traces[:1])
+    answered, asked = call.models
+    model = answered or asked or model
+    traces.update({name: [min(first, rank), model, session] for name in call.traces})
+    _bounded(traces)
+    if first < rank:
+        return
+    told = stored(session)
+    ended = when.moment(_time(line, "endTime", "hrTime", "timestamp", "startTime"))
+    if told.since is not None and ended >= told.since - _SLACK_MS:
+        return  # the database has each call, this file sums up those of subagents
+    attribution = places.attribution(SOURCE, CLIENT, told.root, "", session)
+    if said.get("github.copilot.initiator") == "sub-agent":
+        attribution["sidechain"] = True
+    seen: dict[str, dict[str, list[str]]] = cursor.state.setdefault("seen", {})
+    cost = untrusted.usd(dollars(said.get("github.copilot.nano_aiu")))
+    yield untrusted.turn(
+        _time(line, "startTime", "endTime", "hrTime", "timestamp"),
+        _numbered(seen, call, name_of(session, call.sent, call.answered)),
+        attribution,
+        model,
+        call.counts,
+        "",
+        session,
+        request_model=asked if asked != model else "",
+        cost_usd=cost,
+        cost_source=cost and "reported",
+    )
+
+
+def rank_of(line: untrusted.Raw, said: untrusted.Raw) -> int:
+    """Which of the four kinds a line is, the best being 1; 0 for none."""
+    event = untrusted.text(said.get("event.name"))
+    if event:
+        return _LOGS.get(event, 0)
+    operation = untrusted.text(said.get("gen_ai.operation.name")) or untrusted.text(line.get("name")).partition(" ")[0]
+    return _SPANS.get(operation, 0)
+
+
+def call_of(line: untrusted.Raw, said: untrusted.Raw, rank: int) -> Call | None:
+    """What a line says of a call; None where it has no counts. Raises Bad."""
+    usage = {key.removeprefix("gen_ai.usage."): value for key, value in said.items() if key.startswith("gen_ai.usage.")}
+    sent, answered = untrusted.count(usage, "input_tokens"), untrusted.count(usage, "output_tokens")
+    counts = counts_of(
+        sent,
+        answered,
+        untrusted.count(usage, "cache_read.input_tokens", "cache_read_input_tokens"),
+        untrusted.count(usage, "cache_creation.input_tokens", "cache_write.input_tokens", "cache_creation_input_tokens"),
+        untrusted.count(usage, "reasoning.output_tokens", "reasoning_tokens"),
+        untrusted.count(usage, "total_tokens"),
+    )
+    if not counts:
+        return None
+    return Call(
+        rank,
+        [
+            name
+            for name in (untrusted.identity(line.get("traceId")), untrusted.identity(said.get("gen_ai.response.id")))
+            if name
+        ],
+        untrusted.identity(line.get("spanId")),
+        _first(said, _SESSIONS),
+        (untrusted.text(said.get("gen_ai.response.model")), untrusted.text(said.get("gen_ai.request.model"))),
+        sent,
+        answered,
+        counts,
+    )
+
+
+def counts_of(sent: int, answered: int, read: int, written: int, reasoning: int, total: int = 0) -> dict[str, int]:
+    """The record's disjoint counts; none for a call that used nothing. Raises Bad.
+
+    What the cache gave and took is part of the input, reasoning is part of the output: so do the totals of all three
+    stores add up. A total, or parts larger than the whole, say otherwise.
+    """
+    if not any((sent, answered, read, written, reasoning)) and total:
+        raise events.Bad("only a total is given; unknown which part is input")
+    cached = read + written
+    inside = cached <= sent and (not cached or total != sent + cached + answered)
+    output = answered if reasoning <= answered else answered + reasoning
+    found = {
+        "input_tokens": sent - cached if inside else sent,
+        "cache_read_tokens": read,
+        "cache_write_tokens": written,
+        "output_tokens": output,
+        "reasoning_tokens": reasoning,
+    }
+    return {name: count for name, count in found.items() if count}
+
+
+def name_of(session: str, sent: int, answered: int) -> str:
+    """A call's name, the same in the database and in the telemetry, which share no id of calls."""
+    return f"copilot-cli:{session}:{events.digest(sent, answered)}"
+
+
+def dollars(nano: object) -> object:
+    """Billionths of AI units (credits, of a cent each) as dollars."""
+    return Decimal(str(nano)).scaleb(-11) if type(nano) in (int, float) else ""
+
+
+def _numbered(seen: dict[str, dict[str, list[str]]], call: Call, name: str) -> str:
+    """The name, told apart from equal calls before; a span that is exported again, and its log, keep theirs."""
+    spans = seen.setdefault(name, {}).setdefault(str(call.rank), [])
+    _bounded(seen)
+    if not call.span or call.span not in spans:
+        spans.append(call.span)
+        return _nth(name, len(spans))
+    return _nth(name, spans.index(call.span) + 1)
+
+
+def _nth(name: str, number: int) -> str:
+    return name if number == 1 else f"{name}:{number}"
+
+
+def _bounded(held: dict[str, Any]) -> None:
+    while len(held) > _KEPT:
+        del held[next(iter(held))]
+
+
+def _first(said: untrusted.Raw, keys: tuple[str, ...]) -> str:
+    return next((name for key in keys if (name := untrusted.identity(said.get(key)))), "")
+
+
+def _time(line: untrusted.Raw, *keys: str) -> str:
+    """The first time that a line has, in seconds and nanoseconds or as one value. Raises Bad."""
+    key = next((key for key in keys if line.get(key) is not None), keys[0])
+    value = line.get(key)
+    if isinstance(value, list) and len(value) == 2 and all(type(part) is int for part in value):
+        return untrusted.moment(value[0] * 1000 + value[1] // 1_000_000, key)
+    return untrusted.moment(value, key)

@@ -1,0 +1,195 @@
+"""What of the log has reached a target, and what has not.
+
+    ship/TARGET/state.json       files of each day as they were when all of it had arrived; when to try again
+    ship/TARGET/2026-11-21       a short digest of each row of that day that the target has acknowledged
+    ship/TARGET/refused.jsonl    rows that the target refuses whatever is tried
+
+A place in a file is no cursor here: compaction rewrites days, archives replace them, late events come to old ones. So a
+day whose files are not those that were finished is read again, and of its rows those are sent whose content was not
+acknowledged. A digest is written down after the acknowledgement: a crash between them sends a row twice, which its
+identity makes harmless.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import orjson
+
+from tokenops import datadir, etiquette, events, ship_rows, store, untrusted, when
+from tokenops.ship_rows import Row
+
+FOLDER = "ship"
+REFUSED = "refused.jsonl"
+_STATE = "state.json"
+# Sums that hold days which are pruned by now.
+_KEPT = ("metrics.json",)
+# A million rows of one day share a digest with odds of one to 10^12.
+_DIGEST = 10
+# Raise it when rows are made otherwise: all days are looked at again.
+_FORMAT = "1"
+
+Days = dict[str, str]
+
+
+class Part(NamedTuple):
+    """The records of one day that are to be looked at, as lines, and ids that are other sightings' (id -> whose)."""
+
+    day: str
+    files: str  # what the day's files were when they were read; "" where not all of the day is asked for
+    lines: list[bytes]
+    same: dict[str, str]
+
+
+def digest(row: Row) -> bytes:
+    """What tells a row's content from any other."""
+    return hashlib.blake2b(ship_rows.content_of(row), digest_size=_DIGEST).digest()
+
+
+def files_of(day: store.Day) -> str:
+    """What changes when a day's files do."""
+    found = []
+    for path in day.paths:
+        with contextlib.suppress(OSError):
+            about = os.stat(path)
+            found.append(f"{about.st_ino}:{about.st_size}:{about.st_mtime_ns}")
+    return " ".join(found)
+
+
+def parts(log: str, finished: Days, since: str, refuse: store.Refuse) -> Iterator[Part]:
+    """The days whose files are not those that were finished, in order.
+
+    A record may be told in the files of the day after its own, so the day before a changed one is read, too.
+    """
+    now = {day.name: files_of(day) for day in store.days(log)}
+    changed = {name for name, files in now.items() if files != finished.get(name)}
+    wanted = {name for name in now if name in changed or _after(name) in changed}
+    for first, last in _stretches(sorted(name for name in wanted if name >= since[:10])):
+        for name, pool in store.pools(log, _before(first), _after(last), refuse):
+            if first <= name <= last:
+                whole = not since.startswith(name) or since[10:] in ("", "T00:00:00.000Z")
+                yield _part(name, now.get(name, "") if whole else "", pool, since.encode())
+
+
+def _part(name: str, files: str, pool: store.Pool, since: bytes) -> Part:
+    same, names = _same(pool), {}
+    for other, chosen in same.items():
+        if other in pool.lines:
+            names[other] = chosen
+    lines = []
+    for known, line in pool.lines.items():
+        if since <= line[13:37]:
+            lines.append(_renamed(line, names[known]) if known in names else line)
+    return Part(name, files, sorted(lines), same)
+
+
+def _renamed(line: bytes, name: str) -> bytes:
+    return orjson.dumps({**orjson.loads(line), "id": name}) + b"\n"
+
+
+def _same(pool: store.Pool) -> dict[str, str]:
+    """Of the ids that one turn has on several planes all but one, and that one.
+
+    Always that of the client's own log where it has one, else by name: machines that saw a turn's sightings in another
+    order must not take out each other's.
+    """
+    members: dict[str, list[str]] = {}
+    for other, first in pool.same.items():
+        members.setdefault(first, [first]).append(other)
+    found: dict[str, str] = {}
+    for names in members.values():
+        chosen = min(names, key=lambda name: (events.PLANES.index(pool.planes.get(name, "log")), name))
+        found |= {name: chosen for name in names if name != chosen}
+    return found
+
+
+def _after(day: str) -> str:
+    return when.stamp(when.moment(f"{day}T00:00:00Z") + when.DAY)[:10]
+
+
+def _before(day: str) -> str:
+    return when.stamp(when.moment(f"{day}T00:00:00Z") - when.DAY)[:10]
+
+
+def _stretches(days: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """First and last of each run of days that follow each other."""
+    first = last = ""
+    for day in days:
+        if last and _after(last) == day:
+            last = day
+            continue
+        if first:
+            yield first, last
+        first = last = day
+    if first:
+        yield first, last
+
+
+class Outbox:
+    """The memory of one target."""
+
+    def __init__(self, log: str, name: str, mark: str) -> None:
+        """`mark`: what else decides how rows look (prices, whose they are); where it changed all days are looked at."""
+        self.log, self.folder = log, os.path.join(log, FOLDER, name)
+        found = untrusted.mapping(datadir.read_json(os.path.join(self.folder, _STATE)))
+        self.mark = hashlib.blake2b(f"{_FORMAT} {mark}".encode(), digest_size=9).hexdigest()
+        days = untrusted.mapping(found.get("days")) if found.get("mark") == self.mark else {}
+        self.days: Days = {key: value for key, value in days.items() if isinstance(value, str)}
+        self.state = etiquette.restored(found.get("state"))
+        self._known: tuple[str, set[bytes]] = ("", set())
+
+    def forget(self) -> None:
+        """As if nothing had been sent yet. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.folder) as entries:
+            for one in entries:
+                if one.name not in _KEPT:
+                    os.unlink(one.path)
+        self.days, self.state, self._known = {}, etiquette.State(), ("", set())
+
+    def _made(self) -> str:
+        """The folder, for its owner only, and the one above it too."""
+        datadir.made(os.path.join(datadir.made(self.log), FOLDER))
+        return datadir.made(self.folder)
+
+    def known(self, day: str) -> set[bytes]:
+        """The digests of a day's rows that have arrived."""
+        if self._known[0] != day:
+            data = b""
+            with contextlib.suppress(FileNotFoundError), open(os.path.join(self.folder, day), "rb") as file:
+                data = file.read()
+            whole = len(data) - len(data) % _DIGEST
+            self._known = (day, {data[at : at + _DIGEST] for at in range(0, whole, _DIGEST)})
+        return self._known[1]
+
+    def arrived(self, day: str, digests: list[bytes]) -> None:
+        """Remember that rows of a day have arrived. Raises OSError."""
+        path = os.path.join(self._made(), day)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            torn = os.fstat(fd).st_size % _DIGEST  # by a crash; its row is sent again
+            if torn:
+                os.ftruncate(fd, os.fstat(fd).st_size - torn)
+            datadir.write(fd, b"".join(digests), durable=False)
+        finally:
+            os.close(fd)
+        self.known(day).update(digests)
+
+    def refused(self, rows: list[tuple[Row, str]]) -> None:
+        """Keep rows that the target does not take, each with why. Raises OSError."""
+        path = os.path.join(self._made(), REFUSED)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            lines = (orjson.dumps({"why": why, "row": orjson.loads(ship_rows.line_of(row))}) + b"\n" for row, why in rows)
+            datadir.write(fd, b"".join(lines), durable=False)
+        finally:
+            os.close(fd)
+
+    def save(self) -> None:
+        """Write down which days are finished, and when to try again. Raises OSError."""
+        self._made()
+        content = {"mark": self.mark, "days": self.days, "state": self.state._asdict()}
+        datadir.replace(os.path.join(self.folder, _STATE), orjson.dumps(content), durable=False)

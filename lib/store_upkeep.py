@@ -1,0 +1,248 @@
+"""The log looked after: damage found, sightings joined, old days packed or dropped.
+
+Every function holds the lock while it changes a file; a crash at any point leaves the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import re
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import orjson
+
+from tokenops import datadir, events, projects, store, sync, when
+
+_TEMPORARY = re.compile(r"(.+)\.\d+\Z")
+_SMALL = (sync.CURSORS, "projects.json")
+
+
+class Finding(NamedTuple):
+    """Something wrong: where, what, and what to do."""
+
+    place: str
+    problem: str
+    remedy: str
+
+
+class Compacted(NamedTuple):
+    """A day that was rewritten: its lines before and after, and those that were no records."""
+
+    day: str
+    before: int
+    after: int
+    rejected: int
+
+
+def compact(folder: str, today: str, pack: bool = False) -> Iterator[Compacted]:
+    """Rewrite each day of which anything can be saved, its sightings joined. Raises OSError.
+
+    `pack` gzips the days before `today`. Records of another day go there, lines that are no records to rejected/;
+    nothing is thrown away, and a day with a broken archive is left alone.
+    """
+    for held in store.days(folder):
+        strangers = frozenset(line for _, line in store.sightings(held, _ignored) if store.day_of(line) != held.name)
+        store.append(folder, strangers)
+        with datadir.locked(folder):
+            for day in store.days(folder, held.name, held.name):
+                if (done := _compacted(folder, day, pack and day.name < today, strangers)) is not None:
+                    yield done
+    with datadir.locked(folder):
+        for place in _leftovers(folder):
+            os.unlink(place)
+
+
+def _ignored(place: str, why: str) -> None:
+    """What is no record is dealt with later."""
+
+
+def _compacted(folder: str, day: store.Day, packed: bool, strangers: frozenset[bytes]) -> Compacted | None:
+    pool, count = store.Pool(), 0
+    rejected: list[bytes] = []
+    broken: list[str] = []
+    for _, line in store.day_lines(day, lambda place, why: broken.append(place), tail=True):
+        found = store.identified(line)
+        if found is None:
+            rejected += [line] if line.strip() else []
+            continue
+        count += 1
+        if found[1] not in strangers:
+            pool.add(*found)
+    path = os.path.join(store.folder_of(folder), f"{day.name}.jsonl" + (".gz" if packed else ""))
+    if broken or (count == len(pool.lines) and not rejected and day.paths == (path,)):
+        return None
+    if rejected:
+        kept = os.path.join(datadir.made(os.path.join(folder, "rejected")), f"{day.name}.txt")
+        before = _content(kept)
+        datadir.replace(kept, before + b"".join(line.rstrip(b"\n") + b"\n" for line in rejected))
+    content = b"".join(sorted(pool.lines.values()))
+    datadir.replace(path, gzip.compress(content, 6, mtime=0) if packed else content)
+    for old in day.paths:
+        if old != path:
+            os.unlink(old)
+    store.settle(store.folder_of(folder))
+    return Compacted(day.name, count, len(pool.lines), len(rejected))
+
+
+def _content(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return b""
+
+
+def prune(folder: str, before: str, dry: bool = False) -> list[tuple[str, int]]:
+    """Delete the days before a date, and their summaries; which, with their bytes. Raises OSError."""
+    gone = []
+    with datadir.locked(folder) if not dry else contextlib.nullcontext():
+        for day in store.days(folder):
+            if day.name < before:
+                gone.append((day.name, sum(os.path.getsize(path) for path in day.paths)))
+                for path in () if dry else (*day.paths, *_derived(folder, day.name)):
+                    os.unlink(path)
+    return gone
+
+
+def _derived(folder: str, day: str) -> list[str]:
+    """What was made of a day and would outlive it."""
+    at = os.path.join(folder, "summaries")
+    return [os.path.join(root, name) for root, _, names in os.walk(at) for name in names if name.startswith(day)]
+
+
+def verify(folder: str, now: int) -> Iterator[Finding]:
+    """Everything that is wrong with the log."""
+    if not os.path.isdir(folder):
+        yield Finding(folder, "there is no log", "run tok-sync")
+        return
+    yield from _permissions(folder)
+    yield from _names(folder)
+    yield from _small_files(folder)
+    tomorrow = when.stamp(now + when.DAY)[:10]
+    ids = False
+    for held in store.days(folder):
+        if held.name > tomorrow:
+            yield Finding(
+                held.paths[0],
+                "a day that is still to come",
+                "set this machine's clock, then tok-log prune or move the file away",
+            )
+        with datadir.locked(folder):  # what looks torn while a writer is at work is not
+            for day in store.days(folder, held.name, held.name):
+                yield from _day(day)
+                ids = True
+    if not ids and sync.load(folder):
+        yield Finding(folder, "the log is empty, but the clients' files count as read", "run tok-sync --backfill")
+
+
+def verify_days(folder: str, names: Iterable[str]) -> Iterator[Finding]:
+    """What is wrong with some days. Raises OSError."""
+    for name in names:
+        with datadir.locked(folder):
+            for day in store.days(folder, name, name):
+                yield from _day(day)
+
+
+def _permissions(folder: str) -> Iterator[Finding]:
+    """Directories are for their owner only (0700), files too (0600)."""
+    for root, _, names in os.walk(folder):
+        for path in (root, *(os.path.join(root, name) for name in names)):
+            try:
+                about = os.lstat(path)
+            except OSError:
+                continue
+            if about.st_uid != os.geteuid():
+                yield Finding(path, "belongs to somebody else", f"chown it to user {os.geteuid()}")
+            elif not stat.S_ISLNK(about.st_mode) and stat.S_IMODE(about.st_mode) & 0o077:
+                right = 0o700 if stat.S_ISDIR(about.st_mode) else 0o600
+                yield Finding(path, f"mode {stat.S_IMODE(about.st_mode):04o}: others may read it", f"chmod {right:o} it")
+            elif not os.access(path, os.R_OK):
+                yield Finding(path, "cannot be read", "change its permissions")
+
+
+def _leftovers(folder: str) -> list[str]:
+    """Files that a crash left half-written beside the one they were to replace, more than a minute ago."""
+    found = []
+    for at in (folder, store.folder_of(folder)):
+        with contextlib.suppress(OSError), os.scandir(at) as entries:
+            found += [one.path for one in entries if _TEMPORARY.match(one.name) and time.time() - one.stat().st_mtime > 60]
+    return sorted(found)
+
+
+def _names(folder: str) -> Iterator[Finding]:
+    for place in _leftovers(folder):
+        yield Finding(place, "left half-written by a crash", "run tok-log compact, which removes it")
+    at = store.folder_of(folder)
+    known = {path for day in store.days(folder) for path in day.paths}
+    for name in sorted(os.listdir(at)) if os.path.isdir(at) else ():
+        path = os.path.join(at, name)
+        if path not in known and not _TEMPORARY.match(name):
+            yield Finding(
+                path,
+                "no day of the log: it is not read",
+                "name it like 2026-11-21.jsonl, or tok-log import it and delete it",
+            )
+
+
+def _small_files(folder: str) -> Iterator[Finding]:
+    for name in _SMALL:
+        path = os.path.join(folder, name)
+        if os.path.exists(path) and not isinstance(datadir.read_json(path), dict):
+            yield Finding(path, "not JSON", "delete it; the next tok-sync makes it anew and reads every file again")
+    paths = datadir.read_json(os.path.join(folder, "projects.json"))
+    if not isinstance(paths, dict) or not paths:
+        return
+    salt = datadir.salt(folder)
+    if not salt:
+        yield Finding(os.path.join(folder, "salt"), "missing or empty", _SALT)
+    elif not any(projects.hashed(path, salt) == key for key, path in paths.items()):
+        yield Finding(os.path.join(folder, "salt"), "is not the one that the log's projects were hashed with", _SALT)
+
+
+_SALT = "restore it from a backup; without it the same project gets a second project_id"
+
+
+def _day(day: store.Day) -> Iterator[Finding]:
+    """What is wrong with one day's files."""
+    broken: list[Finding] = []
+    seen: dict[str, str] = {}
+    for place, line in store.day_lines(
+        day, lambda place, why: broken.append(Finding(place, *why.split("; ", 1))), tail=True
+    ):
+        if not line.endswith(b"\n"):
+            yield Finding(
+                place, "a torn line, left by a crash", "nothing is lost but that line; tok-log compact moves it to rejected/"
+            )
+        elif line.strip():
+            yield from _line(place, line, day.name, seen)
+    yield from broken
+
+
+def _line(place: str, line: bytes, day: str, seen: dict[str, str]) -> Iterator[Finding]:
+    move = "it is skipped; tok-log compact moves it to rejected/"
+    try:
+        record: Any = orjson.loads(line)
+    except ValueError:
+        yield Finding(place, "not JSON" if b"\0" not in line else "not JSON, but zeros that a failing disk left", move)
+        return
+    if isinstance(record, dict) and isinstance(record.get("v"), int) and record["v"] > events.VERSION:
+        yield Finding(place, f"version {record['v']} of the record", "it is skipped; upgrade TokenOps")
+        return
+    if store.identified(line) is None:
+        yield Finding(place, events.fault(record) or "no record", move)
+        return
+    if why := events.fault(record):
+        yield Finding(place, why, "it is counted as it stands; restore the file if somebody changed it")
+    if record["ts"][:10] != day:
+        yield Finding(
+            place,
+            f"its time {record['ts'][:24]} is not of that day",
+            f"run tok-log compact, which moves it to {record['ts'][:10]}.jsonl",
+        )
+    if seen.setdefault(record["id"], record["kind"]) != record["kind"]:
+        yield Finding(place, f"another record of kind {seen[record['id']]} has its id", "find out which program writes both")

@@ -1,0 +1,143 @@
+"""Values of foreign JSON, each as what a record may hold; and the records that readers make of them.
+
+A value that is not what its place asks for is a Bad (the whole record is told and skipped) where it is a count or a
+time, and "" where it is only a name: a lost name loses no token.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from tokenops import events, jsonl, price_names, when
+
+Raw = Mapping[str, Any]
+
+# What stands in names that somebody made unreadable: "[redacted]", "<id>", "***", "REDACTED".
+_MASKED = re.compile(r"[\[\]<>*]|REDACTED", re.ASCII)
+_RESPONSE = re.compile(r"(?:msg_|resp_|gen-|chatcmpl-)[\w-]{16,}\Z", re.ASCII)
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_MOST = 1 << 53  # counts above what a double holds exactly are damage
+
+
+def mapping(value: object) -> Raw:
+    """An object, or an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def items(value: object) -> list[Any]:
+    """An array, or an empty one for anything else."""
+    return value if isinstance(value, list) else []
+
+
+def text(value: object, most: int = events.LONGEST) -> str:
+    """A name: a string of a name's length without control characters; "" for anything else."""
+    return value if isinstance(value, str) and len(value) <= most and not _UNPRINTABLE.search(value) else ""
+
+
+def path(value: object) -> str:
+    """An absolute path, "" for anything else and for a masked one."""
+    found = text(value, 4096)
+    return found if found and not found.startswith("[") else ""
+
+
+def identity(value: object) -> str:
+    """A name that may tell records apart: no masked one. A number counts as its digits."""
+    if type(value) is int:
+        return str(value)
+    found = text(value)
+    return "" if _MASKED.search(found) else found
+
+
+def response(value: object) -> str:
+    """A provider's id of a response that no other has; "" for others, such as those that a local server counts up."""
+    found = identity(value)
+    return found if _RESPONSE.match(found) else ""
+
+
+def numbered(seen: dict[str, int], name: str) -> str:
+    """A name made of content, told apart from the same content before it in the same file."""
+    seen[name] = seen.get(name, 0) + 1
+    return name if seen[name] == 1 else f"{name}:{seen[name]}"
+
+
+def count(raw: Raw, *keys: str) -> int:
+    """The first of some keys that is there, as a count; 0 where none is. Raises Bad."""
+    for key in keys:
+        value = raw.get(key)
+        if value is None:
+            continue
+        if type(value) is float and value.is_integer():
+            value = int(value)
+        if type(value) is not int or not 0 <= value < _MOST:
+            raise events.Bad(f"{key} is {_short(value)}; expected a count")
+        return value
+    return 0
+
+
+def moment(value: object, name: str = "timestamp") -> str:
+    """A time as the record writes it: RFC 3339 text, or a number of s, ms, us or ns since 1970. Raises Bad."""
+    try:
+        if type(value) is str and value[:1].isdigit() and not value.isdigit():
+            return when.canonical(value)
+        if type(value) in (int, float) or (type(value) is str and value.isdigit()):
+            return when.stamp(when.epoch(_ms(int(value) if type(value) is str else value)))  # type: ignore[arg-type]
+    except (ValueError, OverflowError):
+        pass
+    raise events.Bad(f"{name} is {_short(value)}; expected a time")
+
+
+def _ms(value: float) -> float:
+    """Microseconds and nanoseconds as whole milliseconds, other units as they are."""
+    return value // 1_000_000 if value >= 1e17 else value // 1000 if value >= 1e14 else value
+
+
+def usd(value: object) -> str:
+    """An amount of dollars as decimal text; "" for none, for 0 (which clients write for "unknown") and for no number."""
+    if type(value) not in (int, float, str, Decimal) or value == "":
+        return ""
+    try:
+        amount = Decimal(str(value))
+    except ArithmeticError:
+        return ""
+    if not amount.is_finite() or amount <= 0 or amount >= 1_000_000:
+        return ""
+    return format(round(amount, 12).normalize(), "f")
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if type(value) in (int, float, bool) or value is None else jsonl.kind_of(value)
+
+
+def turn(
+    ts: str, identity: str, attribution: Raw, model: str, counts: Raw, provider: str = "", session: str = "", **more: Any
+) -> events.Event:
+    """A turn of a client. With its `session`, it gets an alias to meet the wire's sighting by, where no id is shared."""
+    event: events.Event = {"v": events.VERSION, "ts": ts, "kind": "turn", "id": identity, **attribution}
+    if session:
+        event["alias"] = events.alias_of(str(attribution["client"]), session, dict(counts))
+    return events.arranged(event | _billed(model, provider) | {"turns": 1} | _kept(counts) | _kept(more))
+
+
+def aggregate(
+    ts: str, identity: str, attribution: Raw, model: str, counts: Raw, provider: str = "", **more: Any
+) -> events.Event:
+    """What a source adds up for a session and does not say turn by turn. `counts` may hold turns."""
+    event: events.Event = {"v": events.VERSION, "ts": ts, "kind": "usage", "id": identity, **attribution}
+    return events.arranged(event | {"covers": "session"} | _billed(model, provider) | _kept(counts) | _kept(more))
+
+
+def _billed(model: str, provider: str) -> events.Event:
+    found: events.Event = {"model": model or "unknown"}
+    if biller := price_names.biller(provider):
+        found["provider"] = biller
+    elif inferred := price_names.provider_of(model):
+        found |= {"provider": inferred, "provider_inferred": True}
+    return found
+
+
+def _kept(values: Raw) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value}

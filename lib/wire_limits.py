@@ -1,0 +1,375 @@
+"""What a vendor says of its limits on the way: response headers and quota events in a stream -> meter readings.
+
+Only the names below are read; credentials and cookies are never looked at. A value that cannot be read drops only
+itself. Sources: the vendors' API references, their open clients and recorded traffic, as of November 2026.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import parse_qs
+
+from tokenops import events, untrusted, when
+
+SOURCE = "proxy"
+
+Headers = Mapping[str, str]  # names in lower case
+
+_UNIFIED = "anthropic-ratelimit-unified-"
+# Slot -> window, minutes, scope.
+_CLAIMS: dict[str, tuple[str, int | None, str | None]] = {
+    "5h": ("five_hour", 300, None),
+    "7d": ("weekly", 10_080, None),
+    "7d_opus": ("weekly_opus", 10_080, "opus"),
+    "7d_sonnet": ("weekly_sonnet", 10_080, "sonnet"),
+    "7d_oi": ("weekly_fable", 10_080, "fable"),
+    "overage": ("credits", None, None),
+}
+_CLAIMED = {
+    "five_hour": "5h",
+    "seven_day": "7d",
+    "seven_day_opus": "7d_opus",
+    "seven_day_sonnet": "7d_sonnet",
+    "seven_day_overage_included": "7d_oi",
+    "overage": "overage",
+}
+_CODEX = re.compile(r"x-codex-(?:(.+)-)?(primary|secondary)-used-percent\Z")
+_QUOTA = re.compile(r"x-quota-snapshot-([a-z_]+)\Z")
+_USAGE = re.compile(r"x-usage-ratelimit-(session|weekly)\Z")
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?\Z")
+_TOLD = re.compile(r"(?:x-|anthropic-)?rate-?limit|x-codex-|x-quota-|x-usage-|anthropic-priority-").match
+# Vendors whose plain request limit is not per minute.
+_DAILY_REQUESTS = ("groq",)
+
+
+def readings(provider: str, headers: Headers, ts: str, account: str = "") -> Iterator[events.Event]:
+    """The meters of one answer's headers, seen at a time."""
+    if not any(map(_TOLD, headers)):
+        return
+    about = {"account": account or None}
+    yield from _anthropic_plan(headers, ts, about)
+    yield from _codex_plan(headers, ts, about)
+    yield from _copilot(headers, ts, about)
+    yield from _api(provider, headers, ts, about)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text) if text else None
+    except ValueError:
+        return None
+    return value if value is not None and abs(value) < 1e15 else None
+
+
+def _moment(text: str | None) -> str | None:
+    """A reset given in seconds (or milliseconds) since 1970, or as RFC 3339."""
+    if not text:
+        return None
+    number = _number(text)
+    try:
+        return untrusted.moment(text if number is None else number)
+    except events.Bad:
+        return None
+
+
+def fraction(value: float) -> float:
+    """A share as a reading has it: at least 0, and more than 1 where more was used than there is."""
+    return round(max(value, 0.0), 6)
+
+
+def _anthropic_plan(headers: Headers, ts: str, about: dict[str, Any]) -> Iterator[events.Event]:
+    """A subscription's windows. Which of them there are depends on plan, model and moment."""
+    overall = headers.get(f"{_UNIFIED}status")
+    claim = _CLAIMED.get(headers.get(f"{_UNIFIED}representative-claim", ""))
+    told = False
+    for slot, (window, minutes, scope) in _CLAIMS.items():
+        used = _number(headers.get(f"{_UNIFIED}{slot}-utilization"))
+        status = headers.get(f"{_UNIFIED}{slot}-status") or (overall if slot == claim else None)
+        if used is None and (status is None or slot == "overage"):
+            continue
+        told = told or slot == claim
+        resets = headers.get(f"{_UNIFIED}{slot}-reset") or (headers.get(f"{_UNIFIED}reset") if slot == claim else None)
+        yield events.meter(
+            SOURCE,
+            "anthropic",
+            ts,
+            window=window,
+            window_minutes=minutes,
+            scope=scope,
+            used=None if used is None else fraction(used),
+            resets_at=_moment(resets),
+            status=_word(status),
+            **about,
+        )
+    if overall == "rejected" and not told:
+        resets = _moment(headers.get(f"{_UNIFIED}reset"))
+        yield events.meter(SOURCE, "anthropic", ts, status="rejected", resets_at=resets, **about)
+
+
+def _word(text: str | None) -> str | None:
+    return text if text and re.fullmatch(r"[a-z_]{1,40}", text) else None
+
+
+def _codex_plan(headers: Headers, ts: str, about: dict[str, Any]) -> Iterator[events.Event]:
+    """A ChatGPT plan's windows, of each family of limits."""
+    plan = untrusted.text(headers.get("x-codex-plan-type"), 40) or None
+    reached = "rejected" if headers.get("x-codex-rate-limit-reached-type") else None
+    for name in sorted(headers):
+        found = _CODEX.match(name)
+        used = _number(headers[name]) if found else None
+        if found is None or used is None:
+            continue
+        stem = name.removesuffix("-used-percent")
+        window = {
+            "used_percent": used,
+            "window_minutes": _number(headers.get(f"{stem}-window-minutes")),
+            "reset_at": _number(headers.get(f"{stem}-reset-at")),
+            "reset_after_seconds": _number(headers.get(f"{stem}-reset-after-seconds")),
+        }
+        yield from _codex_window(window, ts, found[1], plan, reached, about)
+    yield from _codex_credits(
+        {name: headers.get(f"x-codex-credits-{name.replace('_', '-')}") for name in ("has_credits", "unlimited", "balance")},
+        ts,
+        about,
+    )
+
+
+def _codex_window(
+    window: untrusted.Raw,
+    ts: str,
+    scope: str | None,
+    plan: str | None,
+    status: str | None,
+    about: dict[str, Any],
+    source: str = SOURCE,
+) -> Iterator[events.Event]:
+    used, minutes = real(window.get("used_percent")), real(window.get("window_minutes"))
+    if used is None or not minutes or minutes < 0:
+        return
+    at, after = real(window.get("reset_at")) or real(window.get("resets_at")), real(window.get("reset_after_seconds"))
+    resets = _moment(str(at)) if at else None
+    if resets is None and after is not None and 0 <= after < 1e9:
+        resets = when.stamp(when.moment(ts) + int(after * 1000))
+    yield events.meter(
+        source,
+        "openai",
+        ts,
+        window=when.window(minutes),
+        window_minutes=int(minutes),
+        scope=scope if scope != "codex" else None,
+        used=fraction(used / 100),
+        resets_at=resets,
+        plan=plan,
+        status=status,
+        **about,
+    )
+
+
+def real(value: object) -> float | None:
+    """A number, None for anything else."""
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15 else None
+
+
+def _codex_credits(credits: untrusted.Raw, ts: str, about: dict[str, Any], source: str = SOURCE) -> Iterator[events.Event]:
+    """Paid credits, where there are any."""
+    has, balance = str(credits.get("has_credits")).lower(), str(credits.get("balance") or "")
+    if has in ("true", "1") and _number(balance) is not None:
+        yield events.meter(source, "openai", ts, window="credits", balance=_number(balance), **about)
+
+
+# What Codex's app-server calls the fields of a window and of credits.
+_APP_SERVER = {
+    "used_percent": "usedPercent",
+    "window_minutes": "windowDurationMins",
+    "reset_at": "resetsAt",
+    "has_credits": "hasCredits",
+    "balance": "balance",
+}
+
+
+def app_server(snapshot: untrusted.Raw, source: str, ts: str, **about: Any) -> Iterator[events.Event]:
+    """The meters of one family of limits as Codex's app-server tells it: percent of 100, resets in seconds since 1970."""
+    scope, plan = untrusted.text(snapshot.get("limitId"), 60), untrusted.text(snapshot.get("planType"), 40) or None
+    reached = "rejected" if snapshot.get("rateLimitReachedType") else None
+    for slot in ("primary", "secondary"):
+        window = _renamed(untrusted.mapping(snapshot.get(slot)))
+        yield from _codex_window(window, ts, scope or None, plan, reached, about, source)
+    yield from _codex_credits(_renamed(untrusted.mapping(snapshot.get("credits"))), ts, about, source)
+
+
+def _renamed(given: untrusted.Raw) -> untrusted.Raw:
+    return {name: given.get(key) for name, key in _APP_SERVER.items()}
+
+
+def quota_event(event: untrusted.Raw, ts: str, account: str = "") -> Iterator[events.Event]:
+    """The meters of a `codex.rate_limits` event."""
+    limits = untrusted.mapping(event.get("rate_limits"))
+    name = untrusted.text(event.get("metered_limit_name")) or untrusted.text(event.get("limit_name"))
+    plan = untrusted.text(event.get("plan_type"), 40) or None
+    status = "rejected" if limits.get("limit_reached") is True and limits.get("allowed") is not True else None
+    about = {"account": account or None}
+    for slot in ("primary", "secondary"):
+        yield from _codex_window(untrusted.mapping(limits.get(slot)), ts, name or None, plan, status, about)
+
+
+def refusal(provider: str, status: int, error: untrusted.Raw, ts: str, account: str = "") -> Iterator[events.Event]:
+    """The meter of an answer that says that a plan's limit is reached, in its body."""
+    if status != 429 or error.get("type") != "usage_limit_reached":
+        return
+    at, within = real(error.get("resets_at")), real(error.get("resets_in_seconds"))
+    resets = _moment(str(at)) if at else None
+    if resets is None and within is not None and 0 <= within < 1e9:
+        resets = when.stamp(when.moment(ts) + int(within * 1000))
+    plan = untrusted.text(error.get("plan_type"), 40) or None
+    yield events.meter(SOURCE, provider, ts, status="rejected", resets_at=resets, plan=plan, account=account or None)
+
+
+def _copilot(headers: Headers, ts: str, about: dict[str, Any]) -> Iterator[events.Event]:
+    """A Copilot plan's quotas: percent that remain."""
+    for name in sorted(headers):
+        window: tuple[str, int | None, str | None]
+        if quota := _QUOTA.match(name):
+            window = ("monthly", 43_200, quota[1])
+        elif limit := _USAGE.match(name):
+            window = ("weekly", 10_080, None) if limit[1] == "weekly" else ("session", None, None)
+        else:
+            continue
+        said = {key: values[-1] for key, values in parse_qs(headers[name]).items()}
+        remains, entitled = _number(said.get("rem")), _number(said.get("ent"))
+        if remains is None or entitled == -1 or (entitled == 0 and remains == 0):  # unlimited, and a placeholder
+            continue
+        used = fraction(1 - remains / 100)
+        resets = _moment(said.get("rst"))
+        length = {"window": window[0], "window_minutes": window[1], "scope": window[2]}
+        yield events.meter(SOURCE, "github", ts, used=used, resets_at=resets, **length, **about)
+
+
+_PERIODS = (("month", 43_200), ("day", 1440), ("hour", 60), ("minute", 1), ("10-second", None))
+
+
+def _api(provider: str, headers: Headers, ts: str, about: dict[str, Any]) -> Iterator[events.Event]:
+    """The rate limits of a metered key: what remains of how much, for a minute or a day."""
+    for name in sorted(headers):
+        if "-remaining" not in name or "ratelimit" not in name or name.startswith(_UNIFIED):
+            continue
+        limit = _number(headers.get(name.replace("-remaining", "-limit")))
+        remains = _number(headers[name])
+        if not limit or limit < 0 or remains is None:
+            continue
+        what = name.partition("ratelimit-")[2].replace("remaining", "").strip("-") or "requests"
+        period = next(((word, minutes) for word, minutes in _PERIODS if what.endswith(word)), None)
+        if period is not None:
+            what = what.removesuffix(period[0]).strip("-") or "requests"
+        else:
+            daily = what == "requests" and provider in _DAILY_REQUESTS
+            period = ("day", 1440) if daily else ("minute", 1)
+        what = {"req": "requests"}.get(what, what).replace("-", "_")
+        yield events.meter(
+            SOURCE,
+            provider,
+            ts,
+            window=f"{what}_per_{period[0].replace('-', '_')}",
+            window_minutes=period[1],
+            used=fraction(1 - remains / limit),
+            resets_at=_reset(headers.get(name.replace("-remaining", "-reset")), ts),
+            **about,
+        )
+
+
+def _reset(text: str | None, ts: str) -> str | None:
+    """A reset as a moment: RFC 3339, or a while from now such as 6m0s, 17.39s, 2ms or plain seconds."""
+    if not text:
+        return None
+    if "T" in text:
+        return _moment(text)
+    number = _number(text)
+    if number is None:
+        found = _DURATION.match(text)
+        if found is None or not any(found.groups()):
+            return None
+        days, hours, minutes, seconds, ms = (float(part or 0) for part in found.groups())
+        number = ((days * 24 + hours) * 60 + minutes) * 60 + seconds + ms / 1000
+    elif number > 1e9:
+        return _moment(text)
+    return when.stamp(when.moment(ts) + int(number * 1000)) if 0 <= number < 1e9 else None
+
+
+# Anthropic's own report of a subscription: key -> window, minutes, scope. It goes by /api/oauth/usage, and stands in the
+# client's own cache of it.
+FLAT = {
+    "five_hour": ("five_hour", 300, None),
+    "seven_day": ("weekly", 10_080, None),
+    "seven_day_opus": ("weekly_opus", 10_080, "opus"),
+    "seven_day_sonnet": ("weekly_sonnet", 10_080, "sonnet"),
+    "seven_day_oauth_apps": ("weekly_oauth_apps", 10_080, "oauth_apps"),
+}
+_KINDS = {"session": ("five_hour", 300), "weekly_all": ("weekly", 10_080), "weekly_scoped": ("weekly", 10_080)}
+
+
+def anthropic_usage(body: untrusted.Raw, source: str, observed_at: str, **about: Any) -> Iterator[events.Event]:
+    """The meters of Anthropic's report of a subscription: percent of 100, resets as RFC 3339 (or null: not begun).
+
+    A window that is null or lacks its share says nothing. One window told twice is the one told as fuller.
+    """
+    found: dict[tuple[str, str | None], dict[str, Any]] = {}
+    for key, (window, minutes, scope) in FLAT.items():
+        given = untrusted.mapping(body.get(key))
+        _told(found, window, minutes, scope, given.get("utilization"), given.get("resets_at"), given.get("locked_reason"))
+    for item in map(untrusted.mapping, untrusted.items(body.get("limits"))):
+        kind = _KINDS.get(str(item.get("kind")))
+        if kind is None:
+            continue
+        scope = _family(item) if item.get("kind") == "weekly_scoped" else None
+        if item.get("kind") == "weekly_scoped" and scope is None:
+            continue
+        name = f"{kind[0]}_{scope}" if scope else kind[0]
+        _told(found, name, kind[1], scope, item.get("percent"), item.get("resets_at"), None)
+    for reading in found.values():
+        yield events.meter(source, "anthropic", observed_at, **reading, **about)
+    spend = untrusted.mapping(body.get("spend")) or untrusted.mapping(body.get("extra_usage"))
+    percent = real(spend.get("percent", spend.get("utilization")))
+    if percent is not None and (spend.get("enabled") is True or spend.get("is_enabled") is True):
+        yield events.meter(source, "anthropic", observed_at, window="credits", used=fraction(percent / 100), **about)
+
+
+def _family(item: untrusted.Raw) -> str | None:
+    """The model family that a limit is of, in lower case; None where it is not named."""
+    model = untrusted.mapping(untrusted.mapping(item.get("scope")).get("model"))
+    word = re.sub(r"[^a-z0-9]+", "_", untrusted.text(model.get("display_name"), 40).lower()).strip("_")
+    return word.removeprefix("claude_") or None
+
+
+def _told(
+    found: dict[tuple[str, str | None], dict[str, Any]],
+    window: str,
+    minutes: int,
+    scope: str | None,
+    percent: object,
+    resets: object,
+    locked: object,
+) -> None:
+    share = real(percent)
+    if share is None:
+        return
+    used = fraction(share / 100)
+    known = found.get((window, scope))
+    if known is not None and known["used"] >= used:
+        return
+    at = _moment(resets if isinstance(resets, str) else str(resets)) if resets is not None else None
+    found[window, scope] = {"window": window, "window_minutes": minutes, "scope": scope, "used": used, "resets_at": at}
+    if isinstance(locked, str) and locked:
+        found[window, scope]["status"] = "rejected"
+
+
+def status_line(said: untrusted.Raw, observed_at: str, **about: Any) -> Iterator[events.Event]:
+    """The meters of what Claude Code gives its status line: percent of 100, resets in seconds since 1970 or RFC 3339."""
+    found: dict[tuple[str, str | None], dict[str, Any]] = {}
+    given = untrusted.mapping(said.get("rate_limits"))
+    for key in ("five_hour", "seven_day"):
+        window, minutes, scope = FLAT[key]
+        one = untrusted.mapping(given.get(key))
+        _told(found, window, minutes, scope, one.get("used_percentage"), one.get("resets_at"), None)
+    for reading in found.values():
+        yield events.meter("claude-code-statusline", "anthropic", observed_at, client="claude-code", **reading, **about)

@@ -1,0 +1,424 @@
+"""The JSON objects of one answer -> what it says it used.
+
+One answer is one object, or the many of a stream; whatever the vendor, what counts is told by its shape, and where the
+same names mean different things, by the reported total. Sources: recorded traffic of twenty vendors (2024 to 2026) and
+their API references as of November 2026.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from tokenops import events, read_claude, untrusted
+
+Raw = untrusted.Raw
+
+
+class Found(NamedTuple):
+    """What one answer used. `counts` are the record's, disjoint and without zeros."""
+
+    id: str
+    model: str
+    counts: dict[str, int]
+    tier: str = ""
+    geo: str = ""
+    cost_usd: str = ""
+    cost_source: str = ""
+    search_context: str = ""
+    state: str = ""  # of the counts: "" known, "partial" or "unknown"
+    reason: str = ""  # why they are not known
+
+
+class Reading:
+    """What the objects of one exchange have said so far. A later one of an id replaces an earlier: all are cumulative."""
+
+    def __init__(self, provider: str = "") -> None:
+        self.provider = provider
+        self.id = self.model = self.tier = ""  # as the first objects say, for answers that do not repeat them
+        self.error = ""  # the vendor's own name of an error that came inside an answer
+        self.limits: list[Raw] = []  # quota events in the stream
+        self.refused: Raw = {}  # the numbers of an error that says that a limit is reached
+        self._transcriber = "unknown"
+        self._anthropic: dict[str, Any] = {}
+        self._found: dict[str, list[Found]] = {}
+
+    def take(self, value: object) -> None:
+        """Take in one object (or an array of them). Raises nothing: what has another shape says nothing."""
+        if isinstance(value, list):
+            for item in value:
+                if isinstance(item, dict):
+                    self._take(item)
+        elif isinstance(value, dict):
+            self._take(value)
+
+    def _take(self, given: Raw) -> None:
+        kind = given.get("type") or given.get("event_type") or ""
+        if kind == "codex.rate_limits":
+            self.limits.append(given)
+            return
+        if isinstance(given.get("session"), dict):
+            self._session(given["session"])
+            return
+        holder = _holder(given, str(kind))
+        self._about(holder)
+        if "error" in given or kind in ("error", "response.failed"):
+            self._fault(given, holder)
+        try:
+            self._usage(given, holder, str(kind))
+        except events.Bad as error:
+            self._found[self._name(holder)] = [Found(self._name(holder), self.model, {}, state="unknown", reason=str(error))]
+
+    def _about(self, holder: Raw) -> None:
+        self.id = self.id or self._name(holder)
+        self.model = self.model or _model(holder)
+        self.tier = tier_of(holder.get("service_tier")) or self.tier
+
+    def _session(self, session: Raw) -> None:
+        """A realtime session says which models it uses: one that answers, and one that writes down what was said."""
+        self.model = untrusted.text(session.get("model")) or self.model
+        listening = untrusted.mapping(
+            untrusted.mapping(untrusted.mapping(session.get("audio")).get("input")).get("transcription")
+        )
+        older = untrusted.mapping(session.get("input_audio_transcription"))
+        self._transcriber = untrusted.text(listening.get("model")) or untrusted.text(older.get("model")) or self._transcriber
+
+    def _name(self, holder: Raw) -> str:
+        for key in ("id", "responseId", "generation_id", "response_id"):
+            if name := untrusted.identity(holder.get(key)):
+                return name
+        return ""
+
+    def _fault(self, given: Raw, holder: Raw) -> None:
+        error = holder.get("error") or given.get("error")
+        said = untrusted.mapping(error)
+        name = next(
+            (untrusted.text(said.get(key)) for key in ("type", "code", "status") if untrusted.text(said.get(key))), ""
+        )
+        if error or given.get("type") == "error":
+            self.error = name or "error"
+        if name == "usage_limit_reached":
+            self.refused = {key: said[key] for key in ("type", "plan_type", "resets_at", "resets_in_seconds") if key in said}
+
+    def _usage(self, given: Raw, holder: Raw, kind: str) -> None:
+        if kind == "message_start" or (kind == "message_delta" and isinstance(given.get("usage"), dict)):
+            said = untrusted.mapping((holder if kind == "message_start" else given).get("usage"))
+            self._anthropic |= {key: value for key, value in said.items() if value is not None}
+            self._keep(anthropic(self._anthropic, self.id, self.model))
+            return
+        if kind.startswith("thread.run.step"):
+            return  # the run repeats what its steps used
+        usage = holder.get("usage")
+        if not isinstance(usage, dict):
+            usage = untrusted.mapping(holder.get("x_groq")).get("usage")
+        if not usage and isinstance(given.get("usage"), dict):  # beside the response (xAI's realtime), or an item's
+            usage = given["usage"]
+        name, model = self._name(holder) or self.id, _model(holder) or self.model
+        if kind.endswith("input_audio_transcription.completed"):
+            name, model = untrusted.identity(given.get("item_id")), self._transcriber
+        tier = tier_of(holder.get("service_tier")) or self.tier
+        if isinstance(usage, dict) and usage:
+            if _is_anthropic(holder, usage):
+                found = anthropic(usage, name, model)
+                if isinstance(given.get("result"), dict):
+                    found = [one._replace(tier="batch") for one in found]
+                self._keep(found)
+            else:
+                self._keep([openai(usage, name, model, tier, self.provider, holder)])
+        elif isinstance(holder.get("usageMetadata"), dict):
+            if holder.get("expireTime") is None:  # a stored cache says its size, and generates nothing
+                self._keep([gemini(untrusted.mapping(holder["usageMetadata"]), name, model)])
+        elif isinstance(holder.get("meta"), dict) and ("billed_units" in holder["meta"] or "tokens" in holder["meta"]):
+            self._keep([cohere(holder["meta"], name, model)])
+        elif "eval_count" in holder or "prompt_eval_count" in holder:
+            self._keep([ollama(holder, model)])
+        elif isinstance(holder.get("stats"), dict) and "total_output_tokens" in holder["stats"]:
+            self._keep([lmstudio(untrusted.mapping(holder["stats"]), name, model)])
+
+    def _keep(self, found: list[Found]) -> None:
+        if found[0].id:  # an answer may say its name only after its first counts
+            self._found.pop("", None)
+        self._found[found[0].id] = found
+
+    def found(self) -> list[Found]:
+        """What was used, one item per answer and model; none where nothing was said."""
+        return [one for several in self._found.values() for one in several]
+
+
+def _holder(given: Raw, kind: str) -> Raw:
+    """The object that the id, the model and the usage of an answer stand in."""
+    for key in ("message", "response", "interaction"):
+        inner = given.get(key)
+        if isinstance(inner, dict) and kind:
+            body = inner.get("body")
+            return body if isinstance(body, dict) else inner
+    if kind == "message-end" and isinstance(given.get("delta"), dict):
+        return {"id": given.get("id"), **given["delta"]}
+    if kind == "chat.end" and isinstance(given.get("result"), dict):
+        return untrusted.mapping(given["result"])
+    if "custom_id" in given:  # a line of a batch's results
+        inner = untrusted.mapping(untrusted.mapping(given.get("result")).get("message")) or untrusted.mapping(
+            untrusted.mapping(given.get("response")).get("body")
+        )
+        return inner or given
+    return given
+
+
+def _model(holder: Raw) -> str:
+    named = (
+        untrusted.text(holder.get("model"))
+        or untrusted.text(holder.get("modelVersion"))
+        or untrusted.text(holder.get("model_instance_id"))
+    )
+    return named.removeprefix("models/")
+
+
+def tier_of(value: object) -> str:
+    """A served tier; "" for the ordinary one."""
+    name = str(value).lower() if isinstance(value, str) else ""
+    return "" if name in _ORDINARY else untrusted.text(name, 24)
+
+
+_ORDINARY = ("", "standard", "default", "auto", "on_demand", "ondemand", "unspecified", "not_available", "none")
+
+
+def _is_anthropic(holder: Raw, usage: Raw) -> bool:
+    if "prompt_tokens" in usage or "input_tokens" not in usage:
+        return False
+    return holder.get("type") == "message" or "cache_read_input_tokens" in usage or "cache_creation_input_tokens" in usage
+
+
+def anthropic(usage: Raw, name: str, model: str) -> list[Found]:
+    """A Messages answer: the message's own model first, then what iterations of other models used. Raises Bad."""
+    if usage.get("input_tokens") is None and usage.get("output_tokens") is None:
+        return [Found(name, model, {}, state="unknown", reason="no counts in the answer")]
+    tier = "fast" if usage.get("speed") == "fast" else tier_of(usage.get("service_tier"))
+    geo = read_claude.label_of(usage.get("inference_geo"))
+    first, *others = read_claude.parts_of(usage, model)  # type: ignore[arg-type]
+    found = [Found(name, model, first[1], tier, geo)]
+    for number, (served, counts) in enumerate(others, 1):
+        found.append(Found(f"{name}#{number}" if name else "", served, counts, tier, geo))
+    return found
+
+
+def gemini(usage: Raw, name: str, model: str) -> Found:
+    """Gemini's usageMetadata: cached stands inside the prompt, tool prompts beside it, thoughts beside the candidates."""
+    sent, cached = untrusted.count(usage, "promptTokenCount"), untrusted.count(usage, "cachedContentTokenCount")
+    tool, thoughts = untrusted.count(usage, "toolUsePromptTokenCount"), untrusted.count(usage, "thoughtsTokenCount")
+    got, total = (
+        untrusted.count(usage, "candidatesTokenCount", "responseTokenCount"),
+        untrusted.count(usage, "totalTokenCount"),
+    )
+    inside = thoughts and total == sent + got + tool  # live sessions
+    counts = {
+        "input_tokens": max(sent - cached, 0) + tool,
+        "cache_read_tokens": cached,
+        "output_tokens": got if inside else got + thoughts,
+        "reasoning_tokens": min(thoughts, got) if inside else thoughts,
+        "audio_input_tokens": _modality(usage, "promptTokensDetails", "AUDIO"),
+        "image_input_tokens": _modality(usage, "promptTokensDetails", "IMAGE"),
+        "audio_output_tokens": _modality(usage, "candidatesTokensDetails", "AUDIO")
+        or _modality(usage, "responseTokensDetails", "AUDIO"),
+        "image_output_tokens": _modality(usage, "candidatesTokensDetails", "IMAGE"),
+    }
+    tier = tier_of(usage.get("serviceTier")) or tier_of(_TRAFFIC.get(str(usage.get("trafficType")), ""))
+    return Found(name, model, _counts(counts), tier)
+
+
+_TRAFFIC = {"ON_DEMAND_PRIORITY": "priority", "ON_DEMAND_FLEX": "flex", "PROVISIONED_THROUGHPUT": "provisioned"}
+
+
+def _modality(usage: Raw, key: str, name: str) -> int:
+    return sum(
+        untrusted.count(item, "tokenCount")
+        for item in map(untrusted.mapping, untrusted.items(usage.get(key)))
+        if item.get("modality") == name
+    )
+
+
+def cohere(meta: Raw, name: str, model: str) -> Found:
+    """Cohere's meta (v1) and usage (v2): `tokens` is what the model saw, cached inside; else what was billed."""
+    tokens, billed = untrusted.mapping(meta.get("tokens")), untrusted.mapping(meta.get("billed_units"))
+    given = tokens or billed
+    sent = untrusted.count(given, "input_tokens")
+    cached = min(untrusted.count(meta, "cached_tokens"), sent) if tokens else 0
+    counts = {
+        "input_tokens": sent - cached,
+        "cache_read_tokens": cached,
+        "output_tokens": untrusted.count(given, "output_tokens"),
+        "reasoning_tokens": untrusted.count(given, "reasoning_tokens"),
+        "image_input_tokens": min(untrusted.count(given, "image_tokens"), sent),
+        "requests": untrusted.count(billed, "search_units"),
+    }
+    return Found(name, model, _counts(counts))
+
+
+def ollama(holder: Raw, model: str) -> Found:
+    """Ollama's native answer. It leaves a count of 0 out, and a prompt that was cached whole has one."""
+    counts = {
+        "input_tokens": untrusted.count(holder, "prompt_eval_count"),
+        "output_tokens": untrusted.count(holder, "eval_count"),
+    }
+    missing = [key for key in ("prompt_eval_count", "eval_count") if holder.get(key) is None]
+    reason = f"{' and '.join(missing)} left out" if missing else ""
+    return Found("", model, _counts(counts), state="partial" if missing else "", reason=reason)
+
+
+def lmstudio(stats: Raw, name: str, model: str) -> Found:
+    """LM Studio's native answer."""
+    counts = {
+        "input_tokens": untrusted.count(stats, "input_tokens"),
+        "output_tokens": untrusted.count(stats, "total_output_tokens"),
+        "reasoning_tokens": untrusted.count(stats, "reasoning_output_tokens"),
+    }
+    return Found(name, model, _counts(counts))
+
+
+def openai(usage: Raw, name: str, model: str, tier: str = "", provider: str = "", holder: Raw | None = None) -> Found:
+    """A usage object of OpenAI's names or of one that is like them. Raises Bad."""
+    if "tokens" in usage or "billed_units" in usage:
+        return cohere(usage, name, model)
+    if usage.get("type") == "duration":
+        return Found(name, model, {}, tier, state="partial", reason="billed by the second, not by tokens")
+    inside = untrusted.mapping(
+        _first(usage, "prompt_tokens_details", "input_tokens_details", "input_token_details", "prompt_token_details")
+    )
+    outside = untrusted.mapping(
+        _first(
+            usage, "completion_tokens_details", "output_tokens_details", "output_token_details", "completion_token_details"
+        )
+    )
+    sent = untrusted.count(usage, "prompt_tokens", "input_tokens", "inputTokens", "total_input_tokens")
+    got = untrusted.count(usage, "completion_tokens", "output_tokens", "outputTokens", "total_output_tokens")
+    total = untrusted.count(usage, "total_tokens", "totalTokens")
+    cached = untrusted.count(inside, "cached_tokens") or untrusted.count(
+        usage,
+        "cached_tokens",
+        "prompt_cache_hit_tokens",
+        "num_cached_tokens",
+        "cache_read_input_tokens",
+        "total_cached_tokens",
+        "cacheReadInputTokens",
+    )
+    wrote = untrusted.count(inside, "cache_write_tokens") or untrusted.count(
+        usage, "cache_creation_input_tokens", "cacheWriteInputTokens"
+    )
+    thought = untrusted.count(outside, "reasoning_tokens") or untrusted.count(
+        usage, "reasoning_tokens", "total_thought_tokens"
+    )
+    heard = untrusted.count(inside, "audio_tokens")
+    tool = untrusted.count(usage, "total_tool_use_tokens")
+    if "inputTokens" in usage:  # Bedrock's converse keeps them apart
+        sent += cached + wrote
+    state = reason = ""
+    if not sent and not got and total:  # embeddings and rerankings may say no more
+        sent = total
+    elif gap := max(total - sent - got, 0):
+        if gap in (heard, tool):  # Mistral's audio, Gemini's tool prompts
+            sent += gap
+        elif tool and gap == tool + thought:
+            sent, got = sent + tool, got + thought
+        elif gap == thought:  # xAI's chat, Gemini's interactions
+            got += gap
+        elif not thought and provider in ("gemini", "vertex"):  # its compatible path hides thinking in the total
+            got, thought = got + gap, gap
+        else:
+            state, reason = "partial", f"the reported total is {gap} above its parts"
+    cached = min(cached, sent)
+    wrote = min(wrote, sent - cached)
+    counts = {
+        "input_tokens": sent - cached - wrote,
+        "cache_read_tokens": cached,
+        "cache_write_tokens": wrote,
+        "output_tokens": got,
+        "reasoning_tokens": thought,
+        "audio_input_tokens": min(heard, sent),
+        "image_input_tokens": min(untrusted.count(inside, "image_tokens"), sent),
+        "audio_output_tokens": min(untrusted.count(outside, "audio_tokens"), got),
+        "image_output_tokens": min(untrusted.count(outside, "image_tokens"), got),
+        "citation_tokens": untrusted.count(usage, "citation_tokens"),
+        "web_searches": _searches(usage, holder or {}),
+    }
+    cost, source = _cost(usage)
+    context = untrusted.text(usage.get("search_context_size"), 24)
+    tier = tier or tier_of(usage.get("service_tier"))
+    return Found(name, model, _counts(counts), tier, "", cost, source, context, state, reason)
+
+
+def _details(usage: Raw, *sides: str) -> Raw:
+    names = (f"{side}_{word}_details" for side in sides for word in ("tokens", "token"))
+    return untrusted.mapping(_first(usage, *names))
+
+
+def _first(given: Raw, *keys: str) -> object:
+    return next((given[key] for key in keys if given.get(key) is not None), None)
+
+
+def _searches(usage: Raw, holder: Raw) -> int:
+    """Searches that are billed one by one."""
+    tools = untrusted.mapping(_first(usage, "server_tool_use", "server_tool_use_details", "server_side_tool_usage_details"))
+    counted = sum(untrusted.count(tools, key) for key in ("web_search_requests", "web_search_calls", "x_search_calls"))
+    counted = counted or untrusted.count(usage, "num_search_queries")
+    if counted:
+        return counted
+    # OpenAI says them as items of the answer; opening a page of the results is free.
+    calls = [
+        item
+        for item in map(untrusted.mapping, untrusted.items(holder.get("output")))
+        if item.get("type") == "web_search_call"
+    ]
+    return sum(untrusted.mapping(item.get("action")).get("type", "search") == "search" for item in calls)
+
+
+def _cost(usage: Raw) -> tuple[str, str]:
+    """What the vendor itself says it charged, in dollars."""
+    ticks = usage.get("cost_in_usd_ticks")
+    if type(ticks) is int and ticks > 0:  # xAI: ten thousand million to the dollar
+        return untrusted.usd(Decimal(ticks) / 10**10), "reported"
+    cost = usage.get("cost")
+    if isinstance(cost, dict):
+        paid = untrusted.usd(cost.get("total_cost"))
+    elif usage.get("is_byok") is True:  # with the user's own key, OpenRouter's cost is its fee alone
+        upstream = untrusted.usd(untrusted.mapping(usage.get("cost_details")).get("upstream_inference_cost"))
+        fee = untrusted.usd(cost)
+        paid = untrusted.usd(Decimal(upstream or 0) + Decimal(fee or 0)) if upstream else ""
+    else:
+        paid = untrusted.usd(cost)
+    return (paid, "reported") if paid else ("", "")
+
+
+def _counts(counts: dict[str, int]) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if count}
+
+
+# What a line must hold for it to say anything about usage: the rest of a stream is never parsed.
+TELLING = re.compile(
+    rb'"usage(?:Metadata)?"\s*:\s*\{|eval_count"|"error"|message_start"|"rate_limits"|"stats"\s*:\s*\{|"meta"\s*:\s*\{'
+)
+
+
+def in_part(head: bytes, tail: bytes) -> Iterator[Raw]:
+    """What the two ends of one huge object tell: quotes inside texts are escaped, so a key found there is one."""
+    about: dict[str, Any] = {}
+    for key, value in re.findall(
+        rb'"(id|model|modelVersion|responseId|service_tier|type|object)"\s*:\s*"([^"\\]{1,200})"', head
+    ):
+        about.setdefault(key.decode(), value.decode(errors="replace"))
+    for match in reversed(list(_USAGE_KEY.finditer(tail))):
+        if (value := _object_at(tail, match.end())) is not None:
+            yield {**about, match[1].decode(): value}
+            return
+
+
+_USAGE_KEY = re.compile(rb'"(usage|usageMetadata)"\s*:\s*(?=\{)')
+
+
+def _object_at(data: bytes, at: int) -> Any:
+    import json
+
+    try:
+        return json.JSONDecoder().raw_decode(data[at : at + 20_000].decode(errors="replace"))[0]
+    except ValueError:
+        return None
