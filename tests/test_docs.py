@@ -96,7 +96,7 @@ def test_every_command_is_in_the_readme() -> None:
 
 def matrix() -> str:
     """The table of docs/clients.md, out of the table of clients."""
-    lines = ["| client | `tok-read` | where | variable | gives | what its logs do not tell |", "|---|---|---|---|---|---|"]
+    lines = ["| client | `tok-read` | where | variable | gives | what its logs lack |", "|---|---|---|---|---|---|"]
     for client in read_clients.CLIENTS:
         if client in read_clients.STREAMS:
             continue
