@@ -80,8 +80,7 @@ class Frame(NamedTuple):
 
     def y(self, value: float) -> float:
         """Where a value lies; what is beyond the scale lies at its end."""
-        share = (value / 2 - self.low / 2) / (self.high / 2 - self.low / 2)
-        return self.floor - min(max(share, 0.0), 1.0) * (self.floor - self.ceiling)
+        return self.floor - charts.share(value, self.low, self.high) * (self.floor - self.ceiling)
 
 
 def shown(value: Value, unit: str) -> str:

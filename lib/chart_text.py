@@ -36,10 +36,17 @@ def sparkline(values: Iterable[Value]) -> str:
 
 
 def _block(value: float, low: float, high: float) -> str:
-    if value <= low:
-        return _BLOCKS[0]
-    share = (value / 2 - low / 2) / (high / 2 - low / 2) if high > low else 0.0  # halves: the difference may overflow
-    return _BLOCKS[min(max(math.ceil(share * 7), 1), 7)]
+    return _BLOCKS[0] if value <= low else _BLOCKS[min(max(math.ceil(share(value, low, high) * 7), 1), 7)]
+
+
+def share(value: float, low: float, high: float) -> float:
+    """How far a value lies from `low` to `high`: 0 at or below `low`, and for an empty range; 1 at or above `high`.
+
+    The difference of two known values is finite, and above 0 if they differ at all; halves of them need not differ.
+    """
+    if value <= low or not high > low:
+        return 0.0
+    return 1.0 if value >= high else (value - low) / (high - low)
 
 
 def gauge(fraction: Value, width: int = 20) -> str:
@@ -89,9 +96,15 @@ def step(span: float, count: int) -> float:
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """Round numbers from at or below `low` to at or above `high`, at most about `count` steps."""
+    """Round numbers from at or below `low` to at or above `high`, at most about `count` steps.
+
+    A range that is empty, or too narrow for marks that a float could tell apart, is widened upwards.
+    """
+    alike = 1e-9 * max(abs(low), abs(high))
     if not high > low:
-        high = low + 1
+        high = low + max(1.0, alike)
+    elif high - low < alike:
+        high = low + alike
     width = step(high - low, count)
     first, last = math.floor(low / width + 1e-9), math.ceil(high / width - 1e-9)
     return [at * width for at in range(first, max(last, first + 1) + 1)]

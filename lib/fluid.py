@@ -131,6 +131,6 @@ def bar(
             place = f'x="{100 * first:.2f}%" width="{100 * (last - first):.2f}%"'
             parts.append(f'<rect class="{kind}" {place} height="{height}" rx="{0 if first else height // 3}"/>')
     for mark in marks:
-        parts.append(f'<rect class="mark" x="{100 * min(mark, 1.0):.2f}%" y="{height + 1}" width="1" height="4"/>')
+        parts.append(f'<rect class="mark" x="{100 * min(max(0.0, mark), 1.0):.2f}%" y="{height + 1}" width="1" height="4"/>')
     full = height + (6 if marks or unknown else 0)
     return Html(f'<svg class="tok bar" width="100%" height="{full}" aria-hidden="true">{"".join(parts)}</svg>')

@@ -8,10 +8,10 @@ import xml.etree.ElementTree as ET
 from itertools import pairwise
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tokenops import chart_panels, chart_svg, chart_text, plots, when
+from tokenops import chart_panels, chart_svg, chart_text, fluid, plots, when
 from tokenops.chart_panels import Band, Bar, Bars, Line, Lines
 
 NAN, INF = math.nan, math.inf
@@ -41,6 +41,12 @@ ATTRIBUTES = {
         ([5], "█"),
         ([1e308, -1e308], "··"),
         ([1e299, -1e299, 0], "█▁▅"),
+        # The least and the largest numbers that there are.
+        ([5e-324], "█"),
+        ([0, 5e-324, 1e-323, 5e-324], "▁▅█▅"),
+        ([-5e-324, 0], "▁█"),
+        ([5e-324, 1e300], "▂█"),
+        ([-1e300, 1e300, 5e-324], "▁█▅"),
     ],
 )
 def test_sparklines(values: list[chart_text.Value], expected: str) -> None:
@@ -69,7 +75,8 @@ def test_gauges_in_a_terminal(fraction: chart_text.Value, width: int, expected: 
     assert chart_text.gauge(fraction, width) == expected
 
 
-VALUES = st.none() | st.floats(allow_nan=True, allow_infinity=True) | st.integers(-(10**18), 10**18)
+EDGES = [5e-324, -5e-324, 1e-323, 1e-310, 2.2250738585072014e-308, 1e-300, 1e299, -1e300, 1e300, 1e300 * (1 - 2**-53)]
+VALUES = st.none() | st.floats(allow_nan=True, allow_infinity=True) | st.integers(-(10**18), 10**18) | st.sampled_from(EDGES)
 
 
 @given(st.lists(VALUES, max_size=30))
@@ -113,15 +120,19 @@ def test_ticks_are_round(low: float, high: float, count: int, expected: list[flo
     assert chart_text.ticks(low, high, count) == expected
 
 
+@example(0.0, 5e-324, 4)
+@example(5e-324, 5e-324, 2)
+@example(1e300, 1e300, 5)
+@example(1e300 * (1 - 2**-53), 1e300, 5)
+@example(-1e300, 1e300, 3)
 @given(st.floats(-1e300, 1e300), st.floats(-1e300, 1e300), st.integers(2, 9))
 def test_ticks_hold_the_values_between_them(one: float, other: float, count: int) -> None:
     low, high = sorted((one, other))
-    # Values that are alike to nine digits have no marks between them that a float could tell apart.
-    assume(high - low > 1e-9 * max(abs(low), abs(high)) or max(abs(low), abs(high)) < 1e6)
     marks = chart_text.ticks(low, high, count)
     width = marks[1] - marks[0]
     assert 2 <= len(marks) <= count + 3
     assert marks[0] <= low + width * 1e-6 and marks[-1] >= high - width * 1e-6
+    assert all(later > earlier for earlier, later in pairwise(marks))
 
 
 def test_steps_are_1_2_or_5() -> None:
@@ -234,6 +245,73 @@ def test_any_gauge_is_well_formed(
 @given(st.lists(VALUES, max_size=20), LABELS)
 def test_any_sparkline_is_well_formed(values: list[chart_text.Value], title: str) -> None:
     parsed(chart_svg.sparkline(values, title))
+
+
+# Values of one size: what a float can hardly hold, what it can hardly tell apart, and all of it in one chart.
+RANGES = st.one_of(
+    st.lists(st.integers(0, 9).map(lambda n: n * 5e-324), min_size=1, max_size=12),
+    st.lists(st.floats(0, 2.3e-308), min_size=1, max_size=12),
+    st.lists(st.floats(1e290, 1e300), min_size=1, max_size=12),
+    st.lists(st.integers(0, 9).map(lambda n: 1e300 * (1 - n * 2**-53)), min_size=1, max_size=12),
+    st.builds(lambda value, count: [value] * count, st.floats(-1e300, 1e300), st.integers(1, 12)),
+    st.lists(st.floats(-1e300, 1e300) | st.sampled_from(EDGES) | st.just(0.0), min_size=1, max_size=12),
+).flatmap(lambda values: st.sampled_from([values, [-value for value in values]]))
+
+
+def in_order(values: list[float], heights: list[float]) -> bool:
+    """Whether what is drawn higher is larger, and what is equal is drawn alike."""
+    pairs = sorted(zip(values, heights, strict=True))
+    return all(b >= a if one < other else a == b for (one, a), (other, b) in pairwise(pairs))
+
+
+@given(RANGES)
+def test_a_sparkline_of_any_range_keeps_the_order(values: list[float]) -> None:
+    heights = ["▁▂▃▄▅▆▇█".index(block) for block in chart_text.sparkline(values)]
+    assert in_order(values, heights)
+    low, high = min([0.0, *values]), max([0.0, *values])
+    for value, height in zip(values, heights, strict=True):
+        assert (height == 0) == (value == low) and (height == 7 or value < high or low == high)
+
+
+@given(RANGES)
+def test_an_svg_sparkline_of_any_range_keeps_the_order(values: list[float]) -> None:
+    made = chart_svg.sparkline(values, "x", height=104)
+    parsed(made)
+    points = re.findall(r"[ML]([\d.]+) ([\d.]+)", re.findall(r'class="l0(?: dot)?" d="([^"]*)"', made)[0])
+    assert len(points) == len(values)
+    heights = [100 - float(y) for _, y in points]
+    assert in_order(values, heights) and all(0 <= height <= 96 for height in heights)
+    ends = {min([0.0, *values]): 0, max([0.0, *values]): 96}
+    assert len(ends) == 1 or all(height == ends.get(value, height) for value, height in zip(values, heights, strict=True))
+
+
+@given(RANGES, st.sampled_from(["", "usd", "percent"]))
+def test_a_chart_of_any_range_keeps_the_order_and_stays_in_its_frame(values: list[float], unit: str) -> None:
+    panel = Lines("x", [Line("y", [(START + n * HOUR, value) for n, value in enumerate(values)])], unit)
+    low, high = chart_panels.scale(panel)
+    slack = (high - low) * 1e-6
+    assert low < high and low <= min([0.0, *values]) + slack and high >= max([0.0, *values]) - slack
+    frame = chart_panels.Frame(0, 1000, 10, 160, low, high)
+    heights = [160 - frame.y(value) for value in values]
+    assert in_order(values, heights) and all(0 <= height <= 150 for height in heights)
+    stacks = Bars(
+        "x", ("y",), [Bar(START + n * HOUR, START + (n + 1) * HOUR, (value,)) for n, value in enumerate(values)], unit
+    )
+    parsed(plots.chart("x", (START, START + 12 * HOUR), BERLIN, [panel, stacks]))
+    inline = fluid.chart("a", stacks, (START, START + 12 * HOUR), BERLIN, START, "x")
+    ET.fromstring(str(inline).replace("<svg", f'<svg xmlns="{SVG[1:-1]}"'))
+    for shape in re.findall(r'<path class="s0" d="([^"]*)"', str(inline)):
+        for below, above in re.findall(r"M\d+ (\d+)V(\d+)", shape):
+            assert fluid.TOP <= int(above) < int(below) <= fluid.TOP + stacks.height
+
+
+@given(RANGES)
+def test_a_gauge_of_any_range_is_drawn(values: list[float]) -> None:
+    for value in values:
+        assert len(chart_text.gauge(value, 20)) == 20
+        parsed(chart_svg.gauge(chart_svg.Gauge("x", value, band=(value, max(values)))))
+        shown = str(fluid.bar([(0.0, value, "s1")], [value]))
+        assert not re.search(r"nan|inf|-\d", shown)
 
 
 def bars(*values: tuple[float, ...] | None, partial: bool = False) -> Bars:
