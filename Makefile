@@ -2,7 +2,7 @@
 # make test     lint, types and every test, on Python 3.11 and on 3.13 where it exists
 # make soak     writers killed two hundred times each
 # make soak-day eight hours in ten minutes: all parts at 50 times a heavy user's load, while clocks jump, processes die and disks fill (Linux)
-# make fuzz     made-up input by the ten thousand: HTTP, answers of vendors, logs of clients
+# make fuzz     every property test with new random input, TOKENOPS_ROUNDS (50) times as much of it as make test tries
 # make clients  real SDKs and clients through the proxy (installs them: Python's always, npm's where there is npm)
 # make engines  tok-ship against ClickHouse (chdb, and a clickhouse-server where there is one), DuckDB, Parquet, OTLP: a million events
 # make oldest   every test on Python 3.11 (where it exists) with the least version of each dependency that pyproject.toml allows
@@ -85,7 +85,7 @@ soak-day: $(VENV)/tools
 	$(BIN)/python bench/soak.py --seconds $${SOAK_SECONDS:-600} $(if $(WRITE),--write)
 
 fuzz: $(VENV)/tools
-	TOKENOPS_ROUNDS=$${TOKENOPS_ROUNDS:-50} PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto tests/test_http1.py tests/test_wire.py tests/test_readers.py tests/test_limits.py
+	TOKENOPS_HYPOTHESIS=fuzz TOKENOPS_ROUNDS=$${TOKENOPS_ROUNDS:-50} PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto -m hypothesis
 
 # The SDKs that the proxy's tests use are large, and disagree with each other's needs: they have a place of their own.
 SDKS := openai anthropic google-genai mistralai groq cohere ollama litellm

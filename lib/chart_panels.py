@@ -80,7 +80,7 @@ class Frame(NamedTuple):
 
     def y(self, value: float) -> float:
         """Where a value lies; what is beyond the scale lies at its end."""
-        return self.floor - charts.share(value, self.low, self.high) * (self.floor - self.ceiling)
+        return self.floor - chart_text.share(value, self.low, self.high) * (self.floor - self.ceiling)
 
 
 def shown(value: Value, unit: str) -> str:

@@ -208,7 +208,7 @@ def sparkline(values: Sequence[Value], title: str, width: int = 120, height: int
     across = (width - 8) / max(len(values) - 1, 1)
 
     def place(at: int, value: float) -> tuple[float, float]:
-        return 4 + at * across, height - 4 - charts.share(value, low, high) * (height - 8)
+        return 4 + at * across, height - 4 - chart_text.share(value, low, high) * (height - 8)
 
     points = [None if value is None or not chart_text.known(value) else place(at, value) for at, value in enumerate(values)]
     last = next((point for point in reversed(points) if point), None)

@@ -11,11 +11,20 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["proxies", "vendors"]
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data does not exist here")
+
+# Property tests try the same examples in every run: a test gives the same answer on every machine. `make fuzz` tries
+# other ones each time, TOKENOPS_ROUNDS times as many. No example is judged by how long it took.
+ROUNDS = int(os.environ.get("TOKENOPS_ROUNDS", "1"))
+_UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+settings.register_profile("test", _UNTIMED, derandomize=True, database=None)
+settings.register_profile("fuzz", _UNTIMED, max_examples=100 * ROUNDS, print_blob=True)
+settings.load_profile(os.environ.get("TOKENOPS_HYPOTHESIS", "test"))
 
 Json = dict[str, Any]
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
@@ -64,6 +73,11 @@ def run(environment: dict[str, str], tmp_path: pathlib.Path) -> Run:
         return done
 
     return ran
+
+
+def examples(count: int) -> settings:
+    """How many examples a property test tries, where 100 are too few or too many."""
+    return settings(max_examples=count * ROUNDS)
 
 
 def objects(data: bytes) -> list[Json]:

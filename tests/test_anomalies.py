@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Json, Run, objects
+from conftest import Json, Run, examples, objects
 from tokenops import burn_anomalies, jsonl, store, when
 from tokenops.burn_anomalies import HOUR_MS, Part
 
@@ -91,7 +91,7 @@ def test_too_little_past_is_said() -> None:
     assert burn_anomalies.found([], NOW, UTC, 24)[1]
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(
     st.lists(st.tuples(st.integers(0, 900), st.integers(0, 10**7), st.sampled_from("pq")), max_size=60), st.integers(1, 168)
 )

@@ -11,10 +11,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Json, Run, lines, objects
+from conftest import Json, Run, examples, lines, objects
 from tokenops import burn_buckets, events, limit_pace, limit_windows, store, when
 from tokenops.jsonl import line_of
 from tokenops.limit_windows import Reading, Series, Window
@@ -392,7 +392,7 @@ def test_no_rise_is_below_nothing_and_none_is_made_up(readings: list[Json]) -> N
         json.dumps(limit.state, allow_nan=False)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.integers(when.moment("2026-01-01T00:00:00Z"), when.moment("2027-01-01T00:00:00Z")),
     st.integers(1, 168),

@@ -8,9 +8,10 @@ import xml.etree.ElementTree as ET
 from itertools import pairwise
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from conftest import examples
 from tokenops import chart_panels, chart_svg, chart_text, fluid, plots, when
 from tokenops.chart_panels import Band, Bar, Bars, Line, Lines
 
@@ -223,7 +224,7 @@ PANELS = st.one_of(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(LABELS, st.lists(PANELS, max_size=3), LABELS, st.integers(0, 20 * HOUR), st.integers(320, 1600))
 def test_any_chart_is_well_formed(
     title: str, shows: list[chart_panels.Panel], subtitle: str, length: int, width: int

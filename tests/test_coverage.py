@@ -9,10 +9,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Json, Run, lines, objects
+from conftest import Json, Run, examples, lines, objects
 from tokenops import costs, coverage, jsonl, plans, pricing, rollup, store, store_summaries, when
 
 CATALOGUE = pricing.load()
@@ -107,7 +107,7 @@ def money(total: Json) -> list[Decimal]:
     return [Decimal(total.get(name, "0")) for name in MONEY]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(TURNS, st.sampled_from(ZONES))
 def test_however_it_is_added_up_the_parts_make_the_total(found: list[Json], zone: str) -> None:
     tz = when.zone(zone)

@@ -21,10 +21,10 @@ from typing import Any
 import orjson
 import pytest
 from dashboards import AT, NOW, Page, ask, log, meter, running, site, turn
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import ROOT, SHARED, Json, Run, needs_shared, objects
+from conftest import ROOT, SHARED, Json, Run, examples, needs_shared, objects
 from tokenops import (  # fmt: skip
     access,
     costs,
@@ -533,7 +533,7 @@ def test_a_plan_near_its_limit(environment: dict[str, str]) -> None:
 # Reading the log again and again.
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.data())
 def test_a_log_that_grows_is_read_as_a_whole_one(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = str(tmp_path_factory.mktemp("log"))

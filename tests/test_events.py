@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import examples
 from tokenops import events
 
 SIGHTING = st.fixed_dictionaries(
@@ -44,7 +45,7 @@ METER = st.builds(
 )
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(st.one_of(st.lists(SIGHTING, min_size=3, max_size=3), st.lists(METER, min_size=3, max_size=3)))
 def test_laws(three: list[events.Event]) -> None:
     a, b, c = three

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from users import START, until, user
 
+from conftest import examples
 from tokenops import events, limit_forecast, limit_windows, when
 from tokenops.limit_forecast import Forecast, History
 from tokenops.limit_windows import MINUTE, Key, Reading, Series, Window
@@ -78,7 +79,7 @@ def test_when_it_runs_out() -> None:
 MOMENTS = st.tuples(st.integers(0, 5), st.integers(5, 40), st.integers(1, 299), st.sampled_from([20.0, 50.0, 100.0]))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(MOMENTS)
 def test_laws(drawn: tuple[int, int, int, float]) -> None:
     seed, number, minute, cap = drawn
@@ -99,7 +100,7 @@ def test_laws(drawn: tuple[int, int, int, float]) -> None:
     assert found.few_data == (found.weight < limit_forecast.FEW)
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(MOMENTS)
 def test_a_nearer_cap_is_no_less_likely(drawn: tuple[int, int, int, float]) -> None:
     seed, number, minute, _ = drawn

@@ -10,10 +10,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Json, Run, claude, lines, objects, put
+from conftest import Json, Run, claude, examples, lines, objects, put
 from tokenops import guard, guard_install
 
 NOW = 1_795_253_400_000
@@ -148,7 +148,7 @@ def test_a_range_is_covered_if_each_of_its_lines_was_given(known: list[list[int]
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["session_id", "hook_event_name", "tool_name", "tool_input", "file_path", "offset", "limit", "reads", "ranges", "stat", "counts", "spared", "said", "at"]), inner, max_size=6), max_leaves=20)  # fmt: skip
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(JSON, JSON)
 def test_any_event_and_any_state(one: Any, state: Any) -> None:
     """A state that is none is begun anew; an event that says nothing is answered with nothing."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 
 import h11
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import examples
 from tokenops import http1
 
-ROUNDS = int(os.environ.get("TOKENOPS_ROUNDS", "1"))
 Read = tuple[bytes, bytes, list[tuple[bytes, bytes]], bytes]  # method, target, headers, body
 
 
@@ -172,7 +171,7 @@ def meant(data: bytes) -> bool:
     )
 
 
-@settings(max_examples=400 * ROUNDS, deadline=None)
+@examples(400)
 @given(chance=st.randoms(use_true_random=False), noise=st.binary(max_size=8))
 def test_h11_agrees_on_what_is_made_up(chance: random.Random, noise: bytes) -> None:
     data = bytearray(chance.choice(GOOD + [one for one, _, _ in BAD if len(one) < 1000]))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import examples
 from tokenops import jsonc, setup_edits
 
 OURS = {"command": "/b/tok-mcp"}
@@ -132,7 +133,7 @@ def is_within(short: str, long: str) -> bool:
     return all(char in rest for char in short)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(documents())
 def test_nothing_else_ever_changes(text: str) -> None:
     before = jsonc.document(text).data
@@ -156,7 +157,7 @@ def test_nothing_else_ever_changes(text: str) -> None:
     assert jsonc.changed(made, PLACE, OURS) == made
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.text(alphabet='{}[]",:/*1\\ \nax', max_size=20))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Json, Run, objects
+from conftest import Json, Run, examples, objects
 from tokenops import budget, config, events, headroom, plan_headroom, plans, pricing, store, when
 from tokenops.jsonl import line_of
 
@@ -372,7 +372,7 @@ READINGS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60)
 @given(READINGS)
 def test_it_never_disagrees_with_tok_budget(tmp_path: pathlib.Path, readings: list[Json]) -> None:
     folder = str(tmp_path / "log")

@@ -6,13 +6,13 @@ import itertools
 import random
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from proxies import EVENTS, USAGE, post
-from test_http1 import BAD, GOOD, ROUNDS
+from test_http1 import BAD, GOOD
 from upstream import chunk, head
 
-from conftest import Json
+from conftest import Json, examples
 from tokenops import events, http1, proxy, proxy_exchange, proxy_savings
 
 UPSTREAM = proxy.upstream_of("openai", "http://127.0.0.1:9/base")
@@ -87,7 +87,7 @@ ANSWERS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=300 * ROUNDS, deadline=None)
+@examples(300)
 @given(chance=st.randoms(use_true_random=False), noise=st.binary(max_size=6))
 def test_anything_from_either_side(chance: random.Random, noise: bytes) -> None:
     def piece(choices: list[bytes]) -> bytes:
@@ -118,7 +118,7 @@ def test_anything_from_either_side(chance: random.Random, noise: bytes) -> None:
         assert not events.fault(event), events.fault(event)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(up=st.lists(st.integers(1, 90), max_size=12), down=st.lists(st.integers(1, 90), max_size=12))
 def test_any_split_gives_the_same(up: list[int], down: list[int]) -> None:
     request, answer = post("/openai/v1/chat/completions", b'{"model":"gpt-5.4"}', "X-Tokenops-Session-Id: s"), ANSWERS[1]

@@ -8,10 +8,10 @@ import pathlib
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Json, Run, claude, lines, objects, put, totals
+from conftest import Json, Run, claude, examples, lines, objects, put, totals
 from tokenops import events, read_claude, read_lines
 
 FOLDER = ".claude/projects/-home-ada-app"
@@ -487,7 +487,7 @@ SMALL = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(SMALL, min_size=1, max_size=7), st.integers(1, 3), st.randoms(use_true_random=False))
 def test_reading_together_equals_the_join_of_single_lines(given_lines: list[Json], count: int, rng: Any) -> None:
     single = [event for line in given_lines for event in read(lines([line]))[0]]
@@ -498,7 +498,7 @@ def test_reading_together_equals_the_join_of_single_lines(given_lines: list[Json
     assert found == expected
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.lists(st.one_of(st.binary(max_size=80), SMALL.map(lambda line: lines([line]).rstrip())), max_size=6))
 def test_any_bytes_never_crash_and_never_change_another_line(parts: list[bytes]) -> None:
     data = b"\n".join([*parts, lines([claude("msg_last", 77)]).rstrip(), b""])

@@ -7,10 +7,10 @@ import pathlib
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Json, Run, codex_count, codex_meta, codex_model, lines, objects, put, totals
+from conftest import Json, Run, codex_count, codex_meta, codex_model, examples, lines, objects, put, totals
 
 A = (9000, 6000, 400, 150)
 B = (21_500, 15_200, 1320, 610)
@@ -375,7 +375,7 @@ def test_bad_rows_are_rejected_alone(run: Run, sessions: pathlib.Path) -> None:
 ROW = st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.integers(0, 3))
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.lists(st.tuples(st.none() | ROW, st.none() | ROW), max_size=8), st.lists(st.binary(max_size=30), max_size=3))
 def test_any_rows_never_crash_and_never_count_below_zero(tmp_path_factory: Any, rows: list[Any], noise: list[bytes]) -> None:
     from tokenops import read_codex, read_lines

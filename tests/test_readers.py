@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Json, Run, objects
+from conftest import Json, Run, examples, objects
 from tokenops import events, projects, read_clients, read_lines, read_sqlite, readers, store, sync, sync_gather
 
 CLIENTS = [
@@ -29,7 +29,7 @@ CLIENTS = [
 ]  # those have tests of this kind
 
 each = pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = examples(40)
 
 
 def steps(client: read_clients.Client, home: pathlib.Path) -> Iterator[None]:

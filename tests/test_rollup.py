@@ -6,10 +6,10 @@ import datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Json, Run, lines, objects
+from conftest import Json, Run, examples, lines, objects
 from tokenops import events, pricing, rollup, when
 
 CATALOGUE = pricing.load()
@@ -112,14 +112,14 @@ CHAINS = [
 ]
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(turns(), st.sampled_from(CHAINS), st.sampled_from(ZONES))
 def test_rolling_up_twice_equals_rolling_up_once(made: list[Json], chain: tuple[str, str], tz: datetime.tzinfo) -> None:
     fine, coarse = chain
     assert rolled(rolled(made, fine, tz), coarse, tz) == rolled(made, coarse, tz)
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(turns(), st.sampled_from(ZONES))
 def test_pricing_commutes_with_rolling_up(made: list[Json], tz: datetime.tzinfo) -> None:
     one_by_one = pricing.ZERO
@@ -134,7 +134,7 @@ def test_pricing_commutes_with_rolling_up(made: list[Json], tz: datetime.tzinfo)
                 assert sum(row.get(field, 0) for row in rows) == sum(turn.get(field, 0) for turn in made)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(turns(), st.randoms(use_true_random=False))
 def test_the_order_of_events_does_not_matter(made: list[Json], rng: Any) -> None:
     shuffled = rng.sample(made, len(made))

@@ -15,10 +15,10 @@ from decimal import Decimal
 
 import pytest
 from engines import Asked, Engine, Receiver, Reply
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import ROOT, Json, Run, lines, objects, put
+from conftest import ROOT, Json, Run, examples, lines, objects, put
 from tokenops import catalog, events, pricing, rollup, ship_clickhouse, ship_rows, when
 
 NOBODY = ship_rows.Who("m", "u")
@@ -421,7 +421,7 @@ def event(given: Json, number: int = 1) -> Json:
     return events.arranged(made)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(TURNS, TURNS)
 def test_ranks_as_text_decide_as_the_join_does(one: Json, other: Json) -> None:
     a, b = (ship_rows.row_of(event(given), CATALOGUE, NOBODY, 1) for given in (one, other))
@@ -433,7 +433,7 @@ def test_ranks_as_text_decide_as_the_join_does(one: Json, other: Json) -> None:
     assert min(a["ts"], b["ts"]) == both["ts"]
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(TURNS)
 def test_a_row_gives_its_record_back(given: Json) -> None:
     row = ship_rows.row_of(event(given), CATALOGUE, NOBODY, 1)
@@ -444,7 +444,7 @@ def test_a_row_gives_its_record_back(given: Json) -> None:
     assert set(row) <= set(ship_rows.COLUMNS)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.lists(TURNS, max_size=12))
 def test_prices_of_rows_add_up_to_tok_cost(given: list[Json]) -> None:
     made = [event(one, number) for number, one in enumerate(given)]

@@ -16,10 +16,10 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import ROOT, Json, Run, lines, objects, put
+from conftest import ROOT, Json, Run, examples, lines, objects, put
 from tokenops import events, jsonl, store, store_upkeep, when
 
 DAY = "2026-11-01"
@@ -243,7 +243,7 @@ def contents(folder: str) -> list[bytes]:
     return sorted(store.cat(folder))
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(120)
 @given(st.lists(SIGHTING, min_size=1, max_size=9), st.randoms(use_true_random=False))
 def test_import_in_any_order_and_any_number_of_times_gives_the_same_log(
     tmp_path: pathlib.Path, made: list[Json], rng: random.Random

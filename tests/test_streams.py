@@ -15,10 +15,10 @@ import pytest
 import test_read_claude_stream as stream
 import test_read_codex_exec as thread
 import test_read_otel as export
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import ROOT, Json, Run, claude, lines, objects, put, totals
+from conftest import ROOT, Json, Run, claude, examples, lines, objects, put, totals
 from tokenops import projects, read_clients, read_lines, sync_gather
 
 
@@ -75,7 +75,7 @@ VALUE = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     st.lists(
         st.tuples(st.dictionaries(st.text(max_size=5), VALUE, max_size=3), st.sampled_from([None, 1, "\t"]), st.booleans())
@@ -88,7 +88,7 @@ def test_any_layout_gives_the_same(given_values: list[tuple[Json, Any, bool]]) -
     assert ([value for _, value in made], rejected) == (wanted, [])
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(cut=st.integers(0, 2000), data=st.data())
 def test_a_file_read_in_any_two_parts_gives_the_same(
     tmp_path_factory: pytest.TempPathFactory, cut: int, data: st.DataObject

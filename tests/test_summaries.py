@@ -11,10 +11,10 @@ from decimal import Decimal
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import ROOT, SHARED, Json, Run, needs_shared, objects
+from conftest import ROOT, SHARED, Json, Run, examples, needs_shared, objects
 from tokenops import costs, events, jsonl, pricing, rollup, store, store_summaries, when
 
 CATALOGUE = pricing.load()
@@ -82,7 +82,7 @@ def plain(rows: list[Json]) -> list[bytes]:
     return [orjson.dumps(row, option=orjson.OPT_SORT_KEYS) for row in rows]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60)
 @given(sightings(), st.sampled_from(ZONES), st.lists(st.sampled_from(TIMES), max_size=2))
 def test_every_grouping_has_the_same_total_and_summaries_change_nothing(
     tmp_path: pathlib.Path, made: list[Json], zone: str, bounds: list[str]

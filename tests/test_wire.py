@@ -13,11 +13,11 @@ from typing import Any
 import brotli
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_readers import JSON
 
-from conftest import SHARED, Json, needs_shared
+from conftest import SHARED, Json, examples, needs_shared
 from tokenops import wire_body, wire_usage
 
 WIRE = SHARED / "wire"
@@ -275,7 +275,7 @@ def test_errors_inside_an_answer_are_named_and_not_quoted() -> None:
     assert reading.error == "error"
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(value=JSON, provider=st.sampled_from(["openai", "anthropic", "gemini", "cohere", "xai"]))
 def test_any_json_says_something_or_nothing(value: Any, provider: str) -> None:
     for shape in (value, {"usage": value}, {"type": "message_start", "message": {"usage": value}}, {"usageMetadata": value},

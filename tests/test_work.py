@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import pathlib
 import random
 import shutil
@@ -14,11 +13,11 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scripts import Claude, Codex
 
-from conftest import SHARED, Json, Run, claude, lines, needs_shared, objects, put
+from conftest import SHARED, Json, Run, claude, examples, lines, needs_shared, objects, put
 from tokenops import events, readers, store, sync, work, work_shell
 
 FOLDER = ".claude/projects/-home-ada-app"
@@ -64,7 +63,6 @@ def test_harmless(line: str) -> None:
     assert not work_shell.destructive(line)
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="rmgit push-f '\"`$()\\;|&<>\n{}#=EOFsudo", max_size=60))
 def test_any_command_line(line: str) -> None:
     found = list(work_shell.simple(line))
@@ -553,9 +551,7 @@ def changed(value: Any, rng: random.Random, other: Any) -> Any:
     return other
 
 
-@settings(
-    max_examples=int(os.environ.get("TOKENOPS_ROUNDS", "1")) * 60, deadline=None, suppress_health_check=list(HealthCheck)
-)
+@examples(60)
 @given(other=JSON | st.binary(max_size=30), rng=st.randoms(use_true_random=False))
 def test_whatever_stands_in_a_file(other: Any, rng: random.Random, tmp_path_factory: pytest.TempPathFactory) -> None:
     tmp_path = tmp_path_factory.mktemp("fuzz")
