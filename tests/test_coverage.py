@@ -129,16 +129,14 @@ def test_however_it_is_added_up_the_parts_make_the_total(found: list[Json], zone
 @pytest.mark.parametrize("zone", ZONES)
 def test_the_summaries_of_the_log_say_the_same(zone: str, tmp_path: pathlib.Path) -> None:
     """Closed days answer from sums, also where a plan begins in mid-day of UTC."""
-    random.seed(7)
+    draw = random.Random(7)
     made = [
         turn(
             n,
-            when.stamp(
-                when.moment("2026-11-06T00:00:00Z") + random.randrange(10 * 96) * 900_000 + random.randrange(900_000)
-            ),
-            client=random.choice(["claude-code", "codex", "opencode"]),
-            credential=random.choice([None, None, "oauth", "api_key"]),
-            provider=random.choice(["anthropic", "openai"]),
+            when.stamp(when.moment("2026-11-06T00:00:00Z") + draw.randrange(10 * 96) * 900_000 + draw.randrange(900_000)),
+            client=draw.choice(["claude-code", "codex", "opencode"]),
+            credential=draw.choice([None, None, "oauth", "api_key"]),
+            provider=draw.choice(["anthropic", "openai"]),
         )
         for n in range(300)
     ]
