@@ -1,14 +1,15 @@
-"""Measure what docs/performance.md states, and write it there.
+"""Measure the figures of docs/performance.md and write them there.
 
     python bench/run.py [--mib 1024] [--runs 7] [SECTION...]
 
-Generates the logs it reads (below bench/out, which is not committed), fetches the rival it is measured against with
-npm, and replaces the tables between the markers in docs/performance.md. Without npm the rival is left out and said so.
+Generates the logs it reads (below bench/out, which is not committed), installs the rival with npm, and replaces the tables
+between the markers in docs/performance.md. Without npm the rival is left out, and the page says so.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import collections
 import contextlib
 import datetime
@@ -85,9 +86,10 @@ def read(chosen: argparse.Namespace) -> str:
         )
     figures = timing.compared(commands, environment(home), chosen.runs)
     rows = [[name, f"{f.wall:.2f} s", f"{f.cpu:.2f} s", f"{f.memory:.0f} MB"] for name, f in figures.items()]
-    size = (home / "done").read_text()
-    said = "" if binary else "\nThe rival is missing: npm could not bring it.\n"
-    return f"Logs: {size}.\n\n" + timing.table(["command", "wall", "processors", "memory"], rows) + said
+    said = "" if binary else "\nNot compared with ccusage: npm could not install it.\n"
+    size = ast.literal_eval((home / "done").read_text())
+    intro = f"Logs: {size['files']:,} files, {size['lines']:,} lines, {size['bytes'] / 1e9:.2f} GB.\n\n"
+    return intro + timing.table(["command", "wall", "CPU", "memory"], rows) + said
 
 
 def start(chosen: argparse.Namespace) -> str:
@@ -130,9 +132,9 @@ def price(chosen: argparse.Namespace) -> str:
     gc.disable()
     rows = []
     for name, work in (
-        ("the rate of each", lambda: [catalogue.rate_of(event) for event in events]),
+        ("the rate of each turn", lambda: [catalogue.rate_of(event) for event in events]),
         (
-            "summed by month and model, and every row's cost",
+            "sums by month and model, each row priced",
             lambda: list(
                 rollup.merged(rollup.rolled(events, rollup.Plan(("month", "model"), when.UTC, catalogue), print), catalogue)
             ),
@@ -141,7 +143,7 @@ def price(chosen: argparse.Namespace) -> str:
         begun = time.perf_counter()
         work()
         rows.append([name, f"{time.perf_counter() - begun:.2f} us"])
-    return timing.table(["a million turns", "per turn"], rows)
+    return timing.table(["pricing a million turns", "per turn"], rows)
 
 
 def sync(chosen: argparse.Namespace) -> str:
@@ -155,7 +157,7 @@ def sync(chosen: argparse.Namespace) -> str:
     if binary := rival():
         commands[f"`ccusage claude daily --offline --json` ({RIVAL}, native)"] = f"{binary} claude daily --offline --json"
     figures = timing.compared(commands, env, chosen.runs)
-    rows = [["`tok-sync`, the first (once)", f"{first[0]:.2f} s", f"{first[2]:.0f} MB"]]
+    rows = [["`tok-sync`, first run (once)", f"{first[0]:.2f} s", f"{first[2]:.0f} MB"]]
     rows += [[name, f"{f.wall:.3f} s", f"{f.memory:.0f} MB"] for name, f in figures.items()]
     path = max((home / ".claude/projects").rglob("*.jsonl"), key=lambda path: path.stat().st_size)
     size = path.stat().st_size
@@ -171,8 +173,8 @@ def sync(chosen: argparse.Namespace) -> str:
         read = -1
     finally:
         os.truncate(path, size)
-    how = f"{read:,} bytes (strace)" if read >= 0 else "not measured: strace is missing"
-    note = f"After one appended line of {len(line):,} bytes, `tok-sync` read of that file, {size:,} bytes long: {how}.\n"
+    how = f"{read:,} bytes (strace)" if read >= 0 else "(not measured, strace is missing)"
+    note = f"One line of {len(line):,} bytes was appended to a file of {size:,} bytes. `tok-sync` then read {how} of that file.\n"
     return timing.table(["command", "wall", "memory"], rows) + f"\n{note}"
 
 
@@ -211,12 +213,12 @@ def clients(chosen: argparse.Namespace) -> str:
         rows.append(
             [f"`{name}`", f"{files:,}", f"{size / 1e6:,.1f} MB", says, f"{f.wall:.2f} s", *rates, f"{f.memory:.0f} MB"]
         )
-    columns = ["client", "files", "logs", "found", "wall", "speed", "processors, per record", "memory"]
+    columns = ["client", "files", "logs", "records", "wall", "speed", "CPU per record", "memory"]
     first = timing.once("tok-sync", env, watched=True)
     whole = timing.compared({"`tok-read all`": "tok-read all", "`tok-sync`, nothing new": "tok-sync"}, env, chosen.runs)
-    last = [["`tok-sync`, the first (once)", f"{first[0]:.2f} s", f"{first[1]:.2f} s", f"{first[2]:.0f} MB"]]
+    last = [["`tok-sync`, first run (once)", f"{first[0]:.2f} s", f"{first[1]:.2f} s", f"{first[2]:.0f} MB"]]
     last += [[name, f"{f.wall:.2f} s", f"{f.cpu:.2f} s", f"{f.memory:.0f} MB"] for name, f in whole.items()]
-    together = timing.table(["all of them", "wall", "processors", "memory"], last)
+    together = timing.table(["all clients", "wall", "CPU", "memory"], last)
     return f"{timing.table(columns, rows)}\n{together}"
 
 
@@ -251,12 +253,8 @@ def year(chosen: argparse.Namespace) -> str:
         for line in (pipe, short)
     ]
     rows = [[name, f"{f.wall:.2f} s", f"{f.memory:.0f} MB"] for name, f in figures.items()]
-    rows.append(["`tok-sync`, making all summaries (once)", f"{make[0]:.2f} s", f"{make[2]:.0f} MB"])
-    same = (
-        "The first two answers are equal to the last digit"
-        if answers[0] == answers[1] and answers[0]
-        else "THE ANSWERS DIFFER"
-    )
+    rows.append(["`tok-sync`, writing all summaries (once)", f"{make[0]:.2f} s", f"{make[2]:.0f} MB"])
+    same = "The first two results are identical" if answers[0] == answers[1] and answers[0] else "THE RESULTS DIFFER"
     return timing.table(["command", "wall", "memory"], rows) + f"\n{same}.\n"
 
 
@@ -294,14 +292,14 @@ def budget(chosen: argparse.Namespace) -> str:
 
     rows = []
     for name, line, before in (
-        ("`tok-budget`, the log synced within two seconds", "tok-budget --json", just_synced),
-        ("`tok-budget`, looking for news first", "tok-budget --json", long_ago),
-        ("`tok-burn`, the log synced within two seconds", "tok-burn --log --json", just_synced),
-        ("`tok-burn`, looking for news first", "tok-burn --log --json", long_ago),
-        ("`tok-burn --hours 168`, likewise", "tok-burn --log --json --hours 168", long_ago),
+        ("`tok-budget`, log synced in the last two seconds", "tok-budget --json", just_synced),
+        ("`tok-budget`, importing first", "tok-budget --json", long_ago),
+        ("`tok-burn`, log synced in the last two seconds", "tok-burn --log --json", just_synced),
+        ("`tok-burn`, importing first", "tok-burn --log --json", long_ago),
+        ("`tok-burn --hours 168`, importing first", "tok-burn --log --json --hours 168", long_ago),
         ("`tok-statusline`, warm", status, just_synced),
-        ("`tok-statusline`, working today out anew", status, stale),
-        ("twenty `tok-statusline` at once, all of them", at_once, stale),
+        ("`tok-statusline`, cold", status, stale),
+        ("20 `tok-statusline` at once, total", at_once, stale),
         ("`tok-guard hook`, a Read", f"tok-guard hook <<<'{json.dumps(HOOK)}'", just_synced),
         ("`python -c pass`", "python -c pass", just_synced),
     ):
@@ -325,14 +323,14 @@ def _agent(env: dict[str, str], runs: int) -> str:
             found[name].append(value)
     told = {name: statistics.median(values) for name, values in found.items()}
     rows = [
-        ["the first answer, the start included", f"{told['first']:,.0f} ms"],
-        ["500 answers, one after another: median", f"{told['p50']:.1f} ms"],
-        ["the 99th of a hundred", f"{told['p99']:.1f} ms"],
-        ["the slowest", f"{told['slowest']:.0f} ms"],
-        ["an answer two seconds after the last", f"{told['apart']:.0f} ms"],
-        ["200 at once, all of them", f"{told['at_once']:,.0f} ms"],
+        ["first answer, including start", f"{told['first']:,.0f} ms"],
+        ["median of 500 consecutive answers", f"{told['p50']:.1f} ms"],
+        ["99th percentile", f"{told['p99']:.1f} ms"],
+        ["slowest", f"{told['slowest']:.0f} ms"],
+        ["answer after two idle seconds", f"{told['apart']:.0f} ms"],
+        ["200 at once, total", f"{told['at_once']:,.0f} ms"],
     ]
-    return timing.table(["`tok-mcp`, session_budget", "took"], rows)
+    return timing.table(["`tok-mcp`, session_budget", "time"], rows)
 
 
 class Running:
@@ -378,12 +376,12 @@ def dash(chosen: argparse.Namespace) -> str:
         paints = [dash_load.painted(server, env, grows) or "no chromium here" for grows in (False, True)]
         size = dash_load.weight(server)
     told = [
-        ["from the start to the first page gathered", f"{server.ready_s:.1f} s"],
-        ["first paint, after a link is followed", paints[0]],
-        ["the same, a turn was written just before", paints[1]],
+        ["start until the first page is ready", f"{server.ready_s:.1f} s"],
+        ["first paint after following a link", paints[0]],
+        ["the same, just after a new turn", paints[1]],
     ]
-    told.append(["what is sent for it: page, style and script", size])
-    columns = ["answer", "the log has grown", "unchanged", "bytes sent"]
+    told.append(["sent for it: page, style, script", size])
+    columns = ["answer", "after a new turn", "unchanged", "bytes sent"]
     return timing.table(columns, rows) + "\n" + timing.table(["in Chromium", ""], told)
 
 
@@ -436,7 +434,7 @@ def peers(vendor: int, running: Running) -> dict[str, tuple[int, str]]:
             'proxy_set_header Connection ""; proxy_buffering off; keepalive_requests 1000000; } } }\n' % (vendor, port)
         )
         running.start(1, [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf")])
-        made["nginx (passes, does not meter)"] = (port, "/v1/chat/completions")
+        made["nginx (no metering)"] = (port, "/v1/chat/completions")
     if mitmdump := installed("mitmproxy", "mitmdump"):
         port = free_port()
         line = [mitmdump, "-q", "--mode", f"reverse:http://127.0.0.1:{vendor}", "-p", str(port)]
@@ -509,7 +507,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], str]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="measure docs/performance.md anew")
+    parser = argparse.ArgumentParser(description="measure the figures of docs/performance.md")
     parser.add_argument("sections", nargs="*", choices=[[], *SECTIONS])
     parser.add_argument("--mib", type=int, default=1024)
     parser.add_argument("--runs", type=int, default=7)
@@ -517,7 +515,7 @@ def main() -> None:
     page = PAGE.read_text()
     machine = f"{platform.system()}, {os.cpu_count()} processors, Python {platform.python_version()}"
     for name in chosen.sections or SECTIONS:
-        found = f"Measured {datetime.date.today()} on {machine}; medians of {chosen.runs} runs in turn.\n\n{SECTIONS[name](chosen)}"
+        found = f"{datetime.date.today()}, {machine}, median of {chosen.runs} runs.\n\n{SECTIONS[name](chosen)}"
         print(f"## {name}\n\n{found}")
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         page = pattern.sub(lambda match, text=found: f"{match[1]}{text}{match[2]}", page)

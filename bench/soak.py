@@ -132,21 +132,21 @@ class Soak:
         every = tuple(self.servers)
         return [
             (0.03, "tok-proxy suspended", lambda: self.suspend(2, "tok-proxy")),
-            (0.05, "the clock is set forward an hour", lambda: self.jump(1)),
+            (0.05, "clock set forward one hour", lambda: self.jump(1)),
             (0.07, "tok-proxy killed", lambda: self.again("tok-proxy", signal.SIGKILL)),
             (0.10, "tok-dash killed", lambda: self.again("tok-dash", signal.SIGKILL)),
             (0.12, "tok-proxy killed", lambda: self.again("tok-proxy", signal.SIGKILL)),
-            (0.14, "tok-proxy ended and started anew", lambda: self.again("tok-proxy", signal.SIGTERM)),
-            (0.16, "tok-dash ended and started anew", lambda: self.again("tok-dash", signal.SIGTERM)),
+            (0.14, "tok-proxy restarted", lambda: self.again("tok-proxy", signal.SIGTERM)),
+            (0.16, "tok-dash restarted", lambda: self.again("tok-dash", signal.SIGTERM)),
             (0.18, "tok-proxy killed", lambda: self.again("tok-proxy", signal.SIGKILL)),
             (0.30, "tok-dash suspended", lambda: self.suspend(3, "tok-dash")),
             (0.36, "tok-mcp suspended", lambda: self.suspend(3, "tok-mcp")),
-            (0.42, "the clock is set back two hours, to before midnight", lambda: self.jump(-2)),
-            (0.48, "the disk is full", self.full),
+            (0.42, "clock set back two hours, to before midnight", lambda: self.jump(-2)),
+            (0.48, "disk full", self.full),
             (0.72, "all three suspended", lambda: self.suspend(2, *every)),
-            (0.76, "the clock is set back two hours, over Berlin's change", lambda: self.jump(-2)),
+            (0.76, "clock set back two hours, over Berlin's change", lambda: self.jump(-2)),
             (0.84, "tok-proxy suspended", lambda: self.suspend(2, "tok-proxy")),
-            (0.88, "the clock is set forward an hour", lambda: self.jump(1)),
+            (0.88, "clock set forward one hour", lambda: self.jump(1)),
         ]
 
     async def faults_in_turn(self) -> None:
@@ -197,7 +197,7 @@ class Soak:
             self.wrong.append("the disk never was full")
         ballast.unlink()
         self.filled.append((begun, time.monotonic()))
-        self.faults.append(f"{time.monotonic() - self.begun:5.0f} s there is room again")
+        self.faults.append(f"{time.monotonic() - self.begun:5.0f} s disk has space again")
         await asyncio.sleep(1)  # for commands that began before
         self.commands.excused = ""
 

@@ -8,7 +8,6 @@ import os
 import platform
 import signal
 import sys
-import textwrap
 import time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -66,11 +65,11 @@ async def read_back(soak: Soak, load: Load) -> list[Check]:
     turns = [one for one in records if one["kind"] == "turn"]
     book = soak_checks.compared(load.ledger, turns, kills)
     checks = [
-        check("every turn that was spent is in the log", book.missing, f"{len(book.found):,} of {len(load.ledger.turns):,}{_excuses(book, load)}"),
-        check("each once", book.doubled + _twice(records), f"{len(records):,} records, as many ids"),
-        check("with the exact counts, model, state and time", book.changed, f"{len(book.found):,} compared"),
-        check("and nothing else", book.strangers, "no turn that nobody made"),
-        check("what the proxy passed on arrived byte for byte", load.wire.wrong + load.vendor.wrong, f"{load.wire.asked:,} requests, {load.wire.compared:,} bytes of answers"),
+        check("no turn is missing", book.missing, f"{len(book.found):,} of {len(load.ledger.turns):,}{_excuses(book, load)}"),
+        check("no turn is stored twice", book.doubled + _twice(records), f"{len(records):,} records and ids"),
+        check("counts, model, state and time are exact", book.changed, f"{len(book.found):,} compared"),
+        check("no turn is invented", book.strangers, "0"),
+        check("the proxy passed every byte unchanged", load.wire.wrong + load.vendor.wrong, f"{load.wire.asked:,} requests, {load.wire.compared:,} bytes of answers"),
     ]  # fmt: skip
     checks += await totals(soak, load, book)
     checks += await lived(soak, load)
@@ -78,15 +77,15 @@ async def read_back(soak: Soak, load: Load) -> list[Check]:
     wrong = soak.commands.wrong + load.wrong + soak.wrong + [w for b in load.browsers for w in b.wrong]
     wrong += [f"tok-mcp: {why}" for at, why in load.agent.failed if not any(a <= at <= b + 2 for a, b in soak.filled)]
     ran = sum(n.total() for n in soak.commands.statuses.values())
-    checks.append(check("no traceback, no exit status that is not documented, no failed answer", wrong, f"{ran:,} commands"))
+    checks.append(check("no traceback, undocumented status or failed answer", wrong, f"{ran:,} commands"))
     return checks
 
 
 def _excuses(book: Book, load: Load) -> str:
     """Those of which nobody can know."""
     maybe = sum(turn.state == "maybe" for turn in load.ledger.turns)
-    said = f"; {maybe} were cut by the kill of the proxy" if maybe else ""
-    return said + (f"; {book.excused} ended within a second before it and stand in no client's log" if book.excused else "")
+    said = f"; {maybe} were cut off when the proxy was killed" if maybe else ""
+    return said + (f"; {book.excused} ended in the second before and are in no client's log" if book.excused else "")
 
 
 def _twice(records: list[Json]) -> list[str]:
@@ -113,18 +112,16 @@ async def totals(soak: Soak, load: Load, book: Book) -> list[Check]:
         wrong = soak_checks.differences(counts, have[0]) + soak_checks.differences(dollars, have[1])
         checks.append(
             check(
-                f"`{name}`: per model and class, and in dollars",
+                f"`{name}`: tokens and dollars per model",
                 wrong,
-                f"${sum(dollars.values(), Decimal(0)):,.2f}, to the last digit",
+                f"${sum(dollars.values(), Decimal(0)):,.2f}, exact",
             )
         )
     for unit in ("hour", "day"):
         said = objects((await run("tok-cost", "--log", "--by", unit, *SINCE, "--json", allowed=(0, 1))).out)
         want, have = soak_checks.by_time(book.found, unit, soak.env["TZ"]), soak_checks.rows(said, "bucket")
         wrong = soak_checks.differences(want[0], have[0]) + soak_checks.differences(want[1], have[1])
-        checks.append(
-            check(f"the same by {unit} of {soak.env['TZ']}, whose clocks were set back", wrong, f"{len(want[0])} {unit}s")
-        )
+        checks.append(check(f"the same by {unit} in {soak.env['TZ']}, end of summer time", wrong, f"{len(want[0])} {unit}s"))
     return checks
 
 
@@ -141,7 +138,7 @@ async def lived(soak: Soak, load: Load) -> list[Check]:
         wrong = soak_checks.differences(counts, have[0]) + soak_checks.differences(dollars, have[1])
         checks.append(
             check(
-                f"{name}, which lived through it, says what a new process says",
+                f"{name} agrees with a new process",
                 wrong,
                 f"{sum(c[0] for c in counts.values()):,} turns",
             )
@@ -166,9 +163,7 @@ async def verified(soak: Soak) -> Check:
     after = objects((await soak.commands.run("tok-log", "verify", "--json", allowed=(0, 1))).out)
     wrong = [f"{one['place']}: {one['problem']}" for one in [*(one for one in before if one not in torn), *after]]
     wrong = [one for one in wrong if "half-written" not in one]  # younger than a minute: the next run removes it
-    return check(
-        "tok-log verify finds nothing after tok-log compact", wrong, f"before: {len(torn)} lines or files that kills tore"
-    )
+    return check("tok-log verify is clean after compact", wrong, f"before: {len(torn)} damaged lines or files")
 
 
 def flat(soak: Soak) -> list[Check]:
@@ -182,10 +177,10 @@ def flat(soak: Soak) -> list[Check]:
                 wrong.append(f"{name}: too few looks at it")
                 continue
             word = "descriptors" if what == "descriptors" else "MB"
-            seen.append(f"{name} {found.first:.0f} to {found.last:.0f} {word} ({found.slope:+.2f} a minute)")
+            seen.append(f"{name} {found.first:.0f} to {found.last:.0f} {word}")
             if found.last > found.first + most:
                 wrong.append(seen[-1])
-    return [check("descriptors and memory are flat after the first minute", wrong, "; ".join(seen))]
+    return [check("descriptors and memory are flat after a minute", wrong, "; ".join(seen))]
 
 
 async def healthy(soak: Soak) -> Check:
@@ -196,7 +191,7 @@ async def healthy(soak: Soak) -> Check:
         ran = time.monotonic() - soak.servers[name].began
         if said["status"] != "ok" or abs(said["uptime_s"] - ran) > 5:
             wrong.append(f"{name}: {said} after {ran:.0f} s")
-    return check("tok-proxy and tok-dash are well, and know how long they run", wrong, "/healthz")
+    return check("health and uptime are right", wrong, "/healthz")
 
 
 async def settled(soak: Soak, until: float) -> Check:
@@ -212,7 +207,7 @@ async def settled(soak: Soak, until: float) -> Check:
             break
         await asyncio.sleep(1)
     said = "; ".join(f"{name} {a} before, {b} after" for name, (a, b) in seen.items())
-    return check("and when all have left, no more descriptors are open than before", more, said)
+    return check("descriptors are closed after all clients left", more, said)
 
 
 async def ended(soak: Soak) -> list[Check]:
@@ -227,53 +222,53 @@ async def ended(soak: Soak) -> list[Check]:
         said = server.errors.read_text(errors="replace")
         if status != 0 or traced(said):
             wrong.append(f"{name}: status {status}: {said[-400:]}")
-    return [check("the servers end with status 0 and printed no traceback", wrong, "three servers")]
+    return [check("servers exit with status 0, no traceback", wrong, "three servers")]
 
 
 def happened(soak: Soak, load: Load) -> Check:
     """That what was to go wrong did: or the rest would say nothing."""
     said = soak.servers["tok-proxy"].errors.read_text(errors="replace")
     wrong = (
-        [] if "events are kept in memory" in said and "can be written again" in said else ["the proxy never missed the disk"]
+        []
+        if "events are kept in memory" in said and "can be written again" in said
+        else ["the proxy never found the disk full"]
     )
     statuses = soak.commands.statuses["tok-sync"]
     if not statuses[-signal.SIGKILL]:
         wrong.append("no tok-sync was killed")
     kept = sum(turn.wired and any(a < turn.until_s < b for a, b in soak.filled) for turn in load.ledger.turns)
-    seen = f"{len(soak.faults)} faults; {statuses[-signal.SIGKILL]} runs of tok-sync killed; {kept} turns passed while the disk was full"
-    return check("what was to go wrong did", wrong, f"{seen}; {load.deleted} files deleted once read")
+    seen = (
+        f"{len(soak.faults)} faults; tok-sync killed {statuses[-signal.SIGKILL]} times; {kept} turns while the disk was full"
+    )
+    return check("every planned fault happened", wrong, f"{seen}; {load.deleted} files deleted after reading")
 
 
 def page(soak: Soak, load: Load, ran: float, checks: list[Check]) -> str:
-    """What docs/performance.md says."""
+    """The section of docs/performance.md."""
     machine = f"{platform.system()}, {os.cpu_count()} processors, Python {platform.python_version()}"
-    lines = [
-        f"Measured {time.strftime('%Y-%m-%d')} on {machine}: {ran:.0f} s, in which {soak.clock.rate * ran / 3600:.1f} hours passed.\n"
-    ]
+    lines = [f"{time.strftime('%Y-%m-%d')}, {machine}: {soak.clock.rate * ran / 3600:.1f} hours in {ran:.0f} s.\n"]
     rows = []
     for name, hourly in HOURLY.items():
         done = load.done.get(name, 0)
         rows.append(
             [name, f"{hourly:,.0f}", f"{hourly * soak.times / 3600:.2f}", f"{done:,}", f"{done / ran * 3600 / hourly:.0f}"]
         )
-    lines.append(timing.table(["asked", "a heavy user, an hour", "wanted, a second", "done", "times a heavy user"], rows))
+    lines.append(timing.table(["request", "per hour, heavy user", "target per second", "done", "times a heavy user"], rows))
     still = {name: server.still for name, server in soak.servers.items()}
     pages, same = (
         undisturbed([took for browser in load.browsers for took in browser.times.get(status, [])], still["tok-dash"])
         for status in (200, 304)
     )
-    rows = [["what tok-proxy adds to an answer's first byte", quantiles(undisturbed(load.wire.added, still["tok-proxy"]))]]
+    rows = [["added by tok-proxy to the first byte", quantiles(undisturbed(load.wire.added, still["tok-proxy"]))]]
     rows += [[f"`{name}`", quantiles(soak.commands.times[name])] for name in ("tok-statusline", "tok-budget", "tok-sync")]
     rows += [
         ["tok-mcp", quantiles(undisturbed(load.agent.times, still["tok-mcp"]))],
-        ["tok-dash, something new", quantiles(pages)],
+        ["tok-dash, after a new turn", quantiles(pages)],
         ["tok-dash, unchanged", quantiles(same)],
     ]
-    lines.append(timing.table(["under this load", "p50 / p99"], rows))
+    lines.append(timing.table(["latency under this load", "p50 / p99"], rows))
     held = [[one.what.replace("|", "\\|"), "yes" if one.holds else "NO", one.seen.replace("|", "\\|")] for one in checks]
-    lines.append(timing.table(["must hold", "", "seen"], held))
-    faults = "; ".join(" ".join(one.split()) for one in soak.faults)
-    lines.append(textwrap.fill(f"What went wrong, by the run's own clock and the injected one: {faults}.", 118) + "\n")
+    lines.append(timing.table(["check", "holds", "details"], held))
     said = [f"    {count:5d}  {text}" for text, count in soak.commands.said.most_common(12)]
     print("\n".join(["soak: said by commands:", *said]), file=sys.stderr)
     return "\n".join(lines)
