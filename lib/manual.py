@@ -14,7 +14,10 @@ from typing import NamedTuple
 # An option in the ways to call a command, and the value that it takes: NAME, FIELD[,FIELD...] or one|two|three.
 _OPTION = re.compile(r"(?<![\w-])(--?[a-z][a-z-]*)(?: (?!\|)([A-Z][A-Z]*[^\s\]]*\]*|[a-z0-9][\w:-]*(?:\|[\w:-]+)+))?")
 _TERM = re.compile(r"  (\S(?:.*?\S)?)(?:   *(\S.*))?\Z")
-_OPTION_TERM = re.compile(r"  ((?:--?[a-z][a-z-]*(?:, )?)+(?: (?:[A-Z]\S*|[a-z][\w:-]*\|\S+))?) +(\S.*)\Z")
+# An option as a list's term, with the value that it takes. Its meaning may begin on the next line.
+_OPTION_VALUE = r"[A-Z]\S*|[a-z0-9][\w:-]*\|\S+"
+_OPTION_TERM = re.compile(rf"  ((?:--?[a-z][a-z-]*(?:, )?)+(?: (?:{_OPTION_VALUE}))?) +(\S.*)\Z")
+_OPTION_TERM_ALONE = re.compile(rf"  (--?[a-z][a-z-]* (?:{_OPTION_VALUE}))()\Z")
 # What installers put above a script where #! cannot name the interpreter: its path has a blank, or is too long.
 _LAUNCHER = re.compile(r"#!/bin/sh\n'''exec' [^\n]*\n' '''\n")
 # A meaning that begins with the words that an option takes: "turn, usage, meter (default: all)".
@@ -108,7 +111,9 @@ def _items(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
     term = ""
     told: list[str] = []
     for line in lines:
-        found = (_OPTION_TERM.match(line) or _TERM.match(line)) if line[2:3] != " " else None
+        found = None
+        if line[2:3] != " ":
+            found = _OPTION_TERM_ALONE.match(line) or _OPTION_TERM.match(line) or _TERM.match(line)
         if found:
             if term:
                 yield term, " ".join(told)
@@ -130,7 +135,7 @@ def _ways(name: str, synopsis: Sequence[str]) -> tuple[Way, ...]:
     found = []
     for line in joined:
         words = _OPTION.sub(" ", line.rpartition(f"{name} ")[2] if f"{name} " in line else "")
-        actions = re.match(r"\s*\[?([a-z]+(?:\|[a-z]+)*)\]?(?=\s|\Z)", words)
+        actions = re.match(r"\s*\[?([a-z][a-z-]*(?:\|[a-z][a-z-]*)*)\]?(?=\s|\Z)", words)
         operands = tuple(dict.fromkeys(re.findall(r"(?<![\w-])[A-Z]{2,}(?![\w-])", words)))
         found += [Way(action, operands) for action in (actions[1].split("|") if actions else [""])]
     return tuple(found)
