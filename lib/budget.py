@@ -17,7 +17,7 @@ SPAN_MS = 35 * when.DAY
 LEARNED_MS = 14 * when.DAY
 
 
-def rows(
+def budget_rows(
     folder: str,
     now: int,
     rules: Mapping[str, Any],

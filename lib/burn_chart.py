@@ -51,7 +51,7 @@ def _title(asked: Span) -> str:
 def _subtitle(asked: Span, total: Event) -> str:
     said = [f"{burn_table.amount(total['tokens'])} tokens{burn_table.dollars(total['cost_usd'])}"]
     if total["now"]:
-        said.append(f"now {burn_table.rate(total['now'])}")
+        said.append(f"now {burn_table.rate_text(total['now'])}")
     return "; ".join([*said, f"{when.local(asked.now, asked.tz):%Y-%m-%d %H:%M}, {when.zone_name(asked.tz)}"])
 
 

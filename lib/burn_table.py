@@ -56,10 +56,10 @@ def said(burn: Burn) -> Iterator[str]:
     made, total, limits = burn.buckets, burn.total, burn.limits
     yield f"tokens  {total['sparkline']}  {amount(total['tokens'])} in all{dollars(total['cost_usd'])}"
     if now := total["now"]:
-        yield f"now     {rate(now)} (last {now['minutes']} minutes)"
+        yield f"now     {rate_text(now)} (last {now['minutes']} minutes)"
     if mean := total["mean_active"]:
         hours = mean["active_hours"]
-        yield f"mean    {rate(mean)} in {hours} active hour{'s' * (hours != 1)}"
+        yield f"mean    {rate_text(mean)} in {hours} active hour{'s' * (hours != 1)}"
     if trend := total["trend"]:
         yield f"trend   {trend['ratio']:.2f} times the 24 hours before"
     for one in limits:
@@ -107,7 +107,7 @@ def dollars(cost: str | None) -> str:
     return f", {show.money(cost)}" if cost is not None else ""
 
 
-def rate(found: Event) -> str:
+def rate_text(found: Event) -> str:
     """How fast something goes, for people."""
     cost = found["cost_usd_per_hour"]
     return f"{found['tokens_per_hour']:,} tokens an hour" + (f", {show.money(cost)} an hour" if cost is not None else "")

@@ -115,7 +115,7 @@ def day_of(ts: str, tz: datetime.tzinfo) -> str:
     return when.bucket(when.moment(ts), "day", tz)
 
 
-def cost(event: Event, catalogue: pricing.Catalogue) -> Decimal | None:
+def list_price(event: Event, catalogue: pricing.Catalogue) -> Decimal | None:
     """What an event costs at our prices, whatever it says itself; None where it has none."""
     rate = catalogue.rate_of(event)
     found = pricing.cost_of(rate, counted(event, rate)) if isinstance(rate, pricing.Rate) else rate
@@ -133,7 +133,7 @@ def total(turns: Iterable[Event], catalogue: pricing.Catalogue) -> tuple[Decimal
     """What some turns cost at our prices, and how many of them have none."""
     usd, missing = pricing.ZERO, 0
     for turn in turns:
-        found = cost(turn, catalogue)
+        found = list_price(turn, catalogue)
         usd, missing = (usd, missing + 1) if found is None else (pricing.add(usd, found), missing)
     return usd, missing
 

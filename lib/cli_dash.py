@@ -65,7 +65,9 @@ def gatherer(folder: str) -> Gatherer:
             return [place, config.pricing_path(made.settings(), os.environ)]
         return [place]
 
-    return Gatherer(made, files, {dash_score.NAME: dash_score.card, dash_waste.NAME: dash_waste.found})
+    return Gatherer(
+        made, files, {dash_score.SCORECARD: dash_score.latest_card, dash_waste.FINDINGS: dash_waste.latest_findings}
+    )
 
 
 class Intake:

@@ -52,7 +52,7 @@ def logged(folder: str, since: str, until: str, wanted: Filter) -> Iterator[Even
             yield record
 
 
-def prompts(
+def prompt_report(
     folder: str,
     talk: Talk,
     span: Span,
@@ -67,7 +67,7 @@ def prompts(
     return coach.report(talk, records, span, by, rules, catalogue, samples)
 
 
-def answers(folder: str, talk: Talk, span: Span, wanted: Filter, rules: Rules) -> Event:
+def reply_report(folder: str, talk: Talk, span: Span, wanted: Filter, rules: Rules) -> Event:
     """The report on what was answered."""
     turns = [record for record in logged(folder, span.since, span.until, wanted) if record["kind"] == "turn"]
     made: Event = {"v": 1, "kind": "coach", "report": "replies", "span": span._asdict() | {"days": span.days}}

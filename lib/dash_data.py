@@ -122,7 +122,7 @@ class Reader:
         if since >= until:
             return dash_sums.NONE._replace(since=about.since, until=about.since)
         begin, end = when.stamp(since), when.stamp(until)
-        days = [(day, dash_log.about(day, sizes)) for day in sizes if begin <= f"{day}T00:00:00.000Z" < end]
+        days = [(day, dash_log.day_state(day, sizes)) for day in sizes if begin <= f"{day}T00:00:00.000Z" < end]
         bound = self.past.cover.bound if self.past.cover else []
         key = (str(days), self.past.names(), plan.by, plan.catalogue.digest, bound)
         name = (wanted, begin, end, timed, str(plan.tz))
@@ -156,7 +156,7 @@ class Reader:
             return [], None
         spent = self._hours(cut, ask, now, plan, sizes)
         known = when.moment(f"{min(sizes)}T00:00:00Z") + when.DAY  # of the first day there may be a part only
-        at_midnight = outlook.at_midnight(spent, now, tz, Decimal(today.get("cost_usd", "0")))
+        at_midnight = outlook.spent_at_midnight(spent, now, tz, Decimal(today.get("cost_usd", "0")))
         if about.unit == "day":
             spent = _by_day(spent, tz)
         length = when.DAY if about.unit == "day" else HOUR_MS
@@ -172,7 +172,7 @@ class Reader:
             self.hours.clear()
         since, last = when.stamp(now - (7 * outlook.WEEKS + 1) * when.DAY)[:10], when.stamp(opens - 1)[:10]
         for day in (day for day in sizes if since <= day <= last):
-            key = (day, str(dash_log.about(day, sizes)), ask.wanted, str(plan.tz), plan.catalogue.digest)
+            key = (day, str(dash_log.day_state(day, sizes)), ask.wanted, str(plan.tz), plan.catalogue.digest)
             if key not in self.hours:
                 rows = (row for row in self.past.summed(day, hourly, sizes) if ask.wanted.takes(row))
                 self.hours[key] = _by_hour(rows, hourly)

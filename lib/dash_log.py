@@ -44,7 +44,7 @@ def open_since(now: int) -> str:
     return store_summaries.closed_before(now)
 
 
-def about(day: str, sizes: Sizes) -> list[list[int] | None]:
+def day_state(day: str, sizes: Sizes) -> list[list[int] | None]:
     """What a day's sums were made from: its files, and those of its neighbours."""
     return [sizes.get(name) for name in store_summaries.near(day)]
 
@@ -162,7 +162,7 @@ class Past:
             if day >= closed:
                 tail.append(day)
                 continue
-            key = [about(day, sizes), names, plan.catalogue.digest, bound]
+            key = [day_state(day, sizes), names, plan.catalogue.digest, bound]
             if since <= begins and ends <= until:
                 fresh = map(mark, self.summed(day, plan, sizes))
                 yield from self._held((day, plan.unit, str(plan.tz)), key, fresh)

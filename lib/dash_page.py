@@ -180,8 +180,8 @@ def _sections(view: View, live: bool) -> list[Html | None]:
         dash_tables.breakdown(view, spent, live),
         dash_tables.sessions(view, spent),
         dash_tables.tasks(view),
-        dash_score.section(view),
-        dash_waste.section(view),
+        dash_score.scorecard_section(view),
+        dash_waste.findings_section(view),
         tag("section", *dash_tables.notes(spent), class_="notes", aria_label="Notes"),
     ]
 

@@ -8,11 +8,11 @@ from tokenops.events import Event
 from tokenops.markup import Html, tag
 from tokenops.tools import Failed, Session
 
-NAME, SPAN = "scorecard", "last 7 days"
+SCORECARD, SCORECARD_SPAN = "scorecard", "last 7 days"
 _GOOD = {"A": "go", "B": "go", "C": "slow", "D": "stop", "F": "stop"}
 
 
-def card(session: Session) -> Event:
+def latest_card(session: Session) -> Event:
     """The card of the last seven days. Raises tools.Failed, OSError."""
     from tokenops import tools
 
@@ -23,12 +23,12 @@ def card(session: Session) -> Event:
     return found
 
 
-def section(view: View) -> Html | None:
+def scorecard_section(view: View) -> Html | None:
     """The scorecard; nothing where none was asked for."""
-    found = view.parts.get(NAME)
+    found = view.parts.get(SCORECARD)
     if found is None:
         return None
-    title = tag("h2", "Scorecard", " ", tag("small", SPAN))
+    title = tag("h2", "Scorecard", " ", tag("small", SCORECARD_SPAN))
     if "error" in found:
         body: Html = dash_headroom.notice(found)
     else:
@@ -36,7 +36,7 @@ def section(view: View) -> Html | None:
         overall = found["overall_grade"]
         said = _grade(overall) if overall else tag("small", "no overall grade: too little is measurable yet")
         title = tag("header", title, said)
-    return tag("section", tag("div", title, body, class_="card"), id=NAME, aria_label="Scorecard")
+    return tag("section", tag("div", title, body, class_="card"), id=SCORECARD, aria_label="Scorecard")
 
 
 def _grade(letter: str) -> Html:

@@ -53,7 +53,7 @@ class Tasks:
         until = one.ended or when.stamp(now)
         # A task that is open may grow by the second: it is looked at once a minute.
         last_day = until[:10] if one.ended else dash_log.open_since(now)
-        about = [dash_log.about(day, sizes) for day in sizes if one.started[:10] <= day <= last_day]
+        about = [dash_log.day_state(day, sizes) for day in sizes if one.started[:10] <= day <= last_day]
         open_for = "" if one.ended else until[:16]
         others = [
             (other.name, other.started, other.ended) for other in found if not other.ended or other.ended > one.started

@@ -137,7 +137,7 @@ class Gatherer:
         today = when.bucket(now, "day", tz)
         try:
             rules, bound = headroom.thresholds(settings), plans.bindings(settings)
-            rows = budget.rows(self.session.folder, now, rules, {one.provider for one in bound}, lambda: catalogue)
+            rows = budget.budget_rows(self.session.folder, now, rules, {one.provider for one in bound}, lambda: catalogue)
         except (headroom.Wrong, plans.Wrong) as error:
             wrong: Any = {"error": str(error), "hint": f"mend it in {settings.path}"}
             return [], {}, wrong, {}

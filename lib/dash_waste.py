@@ -8,19 +8,19 @@ from tokenops.events import Event
 from tokenops.markup import Html, tag
 from tokenops.tools import Session
 
-NAME, SPAN = "findings", "last 7 days"
+FINDINGS, FINDINGS_SPAN = "findings", "last 7 days"
 
 
-def found(session: Session) -> Event:
+def latest_findings(session: Session) -> Event:
     """The kinds of waste with their sums. Raises tools.Failed, OSError."""
     from tokenops import tools
 
     return {"waste": tools.TOOLS["tokenops_waste"].answer(session, {}).found["waste"]}
 
 
-def section(view: View) -> Html | None:
+def findings_section(view: View) -> Html | None:
     """What was found, each with what helps; nothing where nothing was."""
-    told = view.parts.get(NAME)
+    told = view.parts.get(FINDINGS)
     if told is None or ("error" not in told and not told["waste"]):
         return None
     if "error" in told:
@@ -29,8 +29,8 @@ def section(view: View) -> Html | None:
         columns = (("Finding", ""), ("Sessions", "n some"), ("Turns", "n"), ("Tokens", "n"), ("Cost", "n"))
         rows = [(row["finding"], _cells(row)) for row in told["waste"]]
         body = dash_tables.table("Where tokens went to waste", columns, rows, "waste-table")
-    title = tag("h2", "Findings", " ", tag("small", f"{SPAN}; each session: ", tag("code", "tok-coach waste")))
-    return tag("section", tag("div", title, body, class_="card"), id=NAME, aria_label="Findings")
+    title = tag("h2", "Findings", " ", tag("small", f"{FINDINGS_SPAN}; each session: ", tag("code", "tok-coach waste")))
+    return tag("section", tag("div", title, body, class_="card"), id=FINDINGS, aria_label="Findings")
 
 
 def _cells(row: Event) -> tuple[object, ...]:

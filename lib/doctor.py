@@ -99,7 +99,7 @@ def _signals(folder: str, now: int, settings: config.Config, catalogue: Callable
     try:
         rules = headroom.thresholds(settings)
         bound = {one.provider for one in plans.bindings(settings)}
-        rows = budget.rows(folder, now, rules, bound, catalogue)
+        rows = budget.budget_rows(folder, now, rules, bound, catalogue)
     except (headroom.Wrong, plans.Wrong, catalog.Malformed, OSError) as error:
         return {"error": str(error), "hint": "mend it, and run tok-status again"}
     if not rows:

@@ -15,7 +15,7 @@ from tokenops import budgets, pricing, when
 from tokenops.events import Event
 
 WEEKS, LEAST_DAYS = 4, 7
-HOUR_MS = 3_600_000
+
 METHOD = "climatology"
 
 # The moment at which an hour or a day begins -> what it cost.
@@ -50,7 +50,7 @@ def _alike(start: int, end: int, now: int, known: int, tz: datetime.tzinfo) -> l
     return found
 
 
-def at_midnight(costs: Costs, now: int, tz: datetime.tzinfo, spent: Decimal) -> Event | None:
+def spent_at_midnight(costs: Costs, now: int, tz: datetime.tzinfo, spent: Decimal) -> Event | None:
     """What today is likely to have cost at its end, as tok-budget --spend says it of a daily budget."""
     limit = budgets.Limit("today", "daily", Decimal(1), None, 1.0, 1.0, {}, "equivalent")
     hours = [budgets.Hour(at, "", {}, usd, 0, 0) for at, usd in costs.items()]

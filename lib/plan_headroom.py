@@ -45,7 +45,7 @@ class Longest(NamedTuple):
     lasts: bool | None
 
 
-def rows(
+def plan_rows(
     folder: str,
     bound: Sequence[Binding],
     now: int,
@@ -58,7 +58,7 @@ def rows(
     today = when.bucket(now, "day", tz)
     providers = sorted({one.provider for one in bound if provider in ("", one.provider)})
     held = {name: plans.in_force(list(bound), name, today) for name in providers}
-    told = budget.rows(folder, now, rules, [name for name in providers if held[name]], lambda: catalogue, provider)
+    told = budget.budget_rows(folder, now, rules, [name for name in providers if held[name]], lambda: catalogue, provider)
     paces = limit_pace.paces(limit_meters.readings(folder, now - budget.SPAN_MS, now), now)
     made = []
     for name in providers:

@@ -13,11 +13,11 @@ from typing import Any
 from tokenops import when
 from tokenops.price_tables import Data, Unusable
 
-PACKAGE, FILE = "genai-prices", "genai_prices/data.py"
-PROVIDERS = {name: name for name in ("anthropic", "openai", "mistral", "groq", "deepseek", "perplexity", "cerebras")}
-PROVIDERS |= {"google": "gemini", "x-ai": "xai", "cohere": "cohere"}
+GENAI_PACKAGE, GENAI_FILE = "genai-prices", "genai_prices/data.py"
+GENAI_PROVIDERS = {name: name for name in ("anthropic", "openai", "mistral", "groq", "deepseek", "perplexity", "cerebras")}
+GENAI_PROVIDERS |= {"google": "gemini", "x-ai": "xai", "cohere": "cohere"}
 
-_CLASSES = {
+_GENAI_CLASSES = {
     "input_mtok": "input",
     "output_mtok": "output",
     "output_reasoning_mtok": "reasoning",
@@ -44,21 +44,21 @@ _CLAUSES = {
 }
 
 
-def models(data: bytes) -> tuple[dict[str, list[Data]], dict[str, int]]:
+def genai_models(data: bytes) -> tuple[dict[str, list[Data]], dict[str, int]]:
     """Provider -> models, and how many were left out, by reason. Raises Unusable."""
     found: dict[str, list[Data]] = {}
     left: dict[str, int] = {}
     try:
         for provider in _providers(data):
-            name = PROVIDERS.get(provider["id"])
+            name = GENAI_PROVIDERS.get(provider["id"])
             for model in provider["models"] if name else ():
-                made = _model(model)
+                made = _genai_model(model)
                 if any("input" in one["rates"] for one in made["prices"]):
                     found.setdefault(str(name), []).append(made)
                 else:
                     left["no price per token"] = left.get("no price per token", 0) + 1
     except (SyntaxError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Unusable(f"{FILE}: {type(error).__name__}: {error}; the package has another shape now") from None
+        raise Unusable(f"{GENAI_FILE}: {type(error).__name__}: {error}; the package has another shape now") from None
     return found, left
 
 
@@ -91,7 +91,7 @@ def _plain(node: ast.expr) -> Any:
     raise ValueError(f"line {node.lineno} holds something else than data")
 
 
-def _model(given: Data) -> Data:
+def _genai_model(given: Data) -> Data:
     prices = given.get("prices") or []
     entries = [{"prices": prices}] if isinstance(prices, dict) else prices
     made: Data = {"id": given["id"].lower(), "match": _clause(given["match"])}
@@ -110,7 +110,7 @@ def _clause(given: Data) -> Data:
 
 
 def _entry(given: Data, tier: str = "") -> Data:
-    made: Data = {"rates": dict(_rates(given["prices"], tier))}
+    made: Data = {"rates": dict(_genai_rates(given["prices"], tier))}
     constraint = given.get("constraint")
     if constraint and constraint[""] == "StartDateConstraint":
         return {"from": constraint["start_date"]} | made
@@ -129,9 +129,9 @@ def _tiers(variants: Iterable[Data]) -> Iterator[Data]:
             yield _entry(variant, f"{asked[0][1]}/")
 
 
-def _rates(given: Data, tier: str) -> Iterator[tuple[str, str]]:
+def _genai_rates(given: Data, tier: str) -> Iterator[tuple[str, str]]:
     for key, value in given.items():
-        name = _CLASSES.get(key)
+        name = _GENAI_CLASSES.get(key)
         if name is None or value is None:
             continue
         if isinstance(value, dict):

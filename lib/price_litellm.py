@@ -14,12 +14,19 @@ from typing import Any
 
 from tokenops.price_tables import Data, Unusable
 
-PACKAGE, FILE = "litellm", "litellm/model_prices_and_context_window_backup.json"
+LITELLM_PACKAGE, LITELLM_FILE = "litellm", "litellm/model_prices_and_context_window_backup.json"
 # Its providers -> ours. A name may stand there with its provider before it.
-PROVIDERS = {name: name for name in ("anthropic", "openai", "gemini", "mistral", "groq", "deepseek", "xai", "perplexity")}
-PROVIDERS |= {"cerebras": "cerebras", "cohere": "cohere", "cohere_chat": "cohere", "text-completion-openai": "openai"}
+LITELLM_PROVIDERS = {
+    name: name for name in ("anthropic", "openai", "gemini", "mistral", "groq", "deepseek", "xai", "perplexity")
+}
+LITELLM_PROVIDERS |= {
+    "cerebras": "cerebras",
+    "cohere": "cohere",
+    "cohere_chat": "cohere",
+    "text-completion-openai": "openai",
+}
 
-_CLASSES = {
+_LITELLM_CLASSES = {
     "input_cost_per_token": "input",
     "output_cost_per_token": "output",
     "output_cost_per_reasoning_token": "reasoning",
@@ -34,7 +41,7 @@ _CLASSES = {
     "citation_cost_per_token": "citation",
 }
 _KEY = re.compile(
-    rf"({'|'.join(sorted(_CLASSES, key=len, reverse=True))})"
+    rf"({'|'.join(sorted(_LITELLM_CLASSES, key=len, reverse=True))})"
     r"(?:_above_(\d+)k_tokens)?(?:_(batches|flex|priority|ultrafast))?\Z"
 )
 _GEO = re.compile(r"regional_processing_uplift_multiplier_(us|eu)\Z")
@@ -42,20 +49,20 @@ _GEO = re.compile(r"regional_processing_uplift_multiplier_(us|eu)\Z")
 _DIGITS = decimal.Context(prec=12)
 
 
-def models(data: bytes) -> tuple[dict[str, list[Data]], dict[str, int]]:
+def litellm_models(data: bytes) -> tuple[dict[str, list[Data]], dict[str, int]]:
     """Provider -> models, and how many rows were left out, by reason. Raises Unusable."""
     try:
         given = json.loads(data, parse_float=Decimal)
     except ValueError as error:
-        raise Unusable(f"{FILE}: {error}; the package has another shape now") from None
+        raise Unusable(f"{LITELLM_FILE}: {error}; the package has another shape now") from None
     found: dict[str, dict[str, Data]] = {}
     left: dict[str, int] = {}
     for key, row in given.items() if isinstance(given, dict) else ():
         about = row if isinstance(row, dict) else {}
-        provider = PROVIDERS.get(about.get("litellm_provider", ""))
+        provider = LITELLM_PROVIDERS.get(about.get("litellm_provider", ""))
         if provider is None:
             continue
-        made = _model(key.removeprefix(f"{provider}/").lower(), provider, about)
+        made = _litellm_model(key.removeprefix(f"{provider}/").lower(), provider, about)
         if made is None:
             left["no price per token"] = left.get("no price per token", 0) + 1
         elif made["id"] not in found.setdefault(provider, {}) or key.startswith(f"{provider}/"):
@@ -63,8 +70,8 @@ def models(data: bytes) -> tuple[dict[str, list[Data]], dict[str, int]]:
     return {provider: [rows[name] for name in sorted(rows)] for provider, rows in found.items()}, left
 
 
-def _model(name: str, provider: str, about: Mapping[str, Any]) -> Data | None:
-    rates = dict(_rates(about))
+def _litellm_model(name: str, provider: str, about: Mapping[str, Any]) -> Data | None:
+    rates = dict(_litellm_rates(about))
     if not any(key.rpartition("/")[2].partition(">")[0] in ("input", "output") for key in rates):
         return None
     rates |= dict(_fees(about, provider))
@@ -73,25 +80,27 @@ def _model(name: str, provider: str, about: Mapping[str, Any]) -> Data | None:
         made["retires"] = day
     prices: list[Data] = [{"rates": rates}]
     if quiet := about.get("off_peak_pricing"):
-        cheaper = {**rates, **dict(_rates(quiet))}
+        cheaper = {**rates, **dict(_litellm_rates(quiet))}
         prices.append({"windows": [_window(one) for one in quiet["windows"]], "rates": cheaper})
     return made | {"prices": prices}
 
 
-def _rates(about: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _litellm_rates(about: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Class, tier and step of each price of a token."""
     for key, value in about.items():
         if match := _KEY.match(key):
             tier = {"batches": "batch"}.get(match[3], match[3])
             step = f">{int(match[2]) * 1000}" if match[2] else ""
-            yield f"{tier + '/' if tier else ''}{_CLASSES[match[1]]}{step}", _text(value, 6)
+            yield f"{tier + '/' if tier else ''}{_LITELLM_CLASSES[match[1]]}{step}", _text(value, 6)
         elif (match := _GEO.match(key)) is not None:
             yield f"geo.{match[1]}", _text(value, 0)
     for name, factor in (about.get("provider_specific_entry") or {}).items():
         if name in ("us", "eu"):
             yield f"geo.{name}", _text(factor, 0)
         elif name == "fast":
-            yield from ((f"fast/{_CLASSES[key]}", _text(about[key] * factor, 6)) for key in about if key in _CLASSES)
+            yield from (
+                (f"fast/{_LITELLM_CLASSES[key]}", _text(about[key] * factor, 6)) for key in about if key in _LITELLM_CLASSES
+            )
 
 
 def _fees(about: Mapping[str, Any], provider: str) -> Iterator[tuple[str, str]]:
@@ -116,5 +125,5 @@ def _text(value: Decimal | int, shift: int) -> str:
     try:
         amount = _DIGITS.create_decimal(Decimal(value).scaleb(shift)).normalize()
     except (ArithmeticError, TypeError, ValueError):
-        raise Unusable(f"{FILE}: {value!r} is no price; the package has another shape now") from None
+        raise Unusable(f"{LITELLM_FILE}: {value!r} is no price; the package has another shape now") from None
     return format(amount, "f")

@@ -5,14 +5,12 @@ from __future__ import annotations
 import itertools
 import re
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
 
 from tokenops import price_cards, price_causes
 from tokenops.price_files import HELD, REFUSED, Book, Data, Fault
 
-Rules = Mapping[str, Any]
 _CONFIDENCE = ("high", "medium", "low")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d\Z")
 

@@ -33,8 +33,8 @@ class Engine(NamedTuple):
 
 
 ENGINES = (
-    Engine("litellm", price_litellm.PACKAGE, price_litellm.FILE, price_litellm.models),
-    Engine("genai", price_genai.PACKAGE, price_genai.FILE, price_genai.models),
+    Engine("litellm", price_litellm.LITELLM_PACKAGE, price_litellm.LITELLM_FILE, price_litellm.litellm_models),
+    Engine("genai", price_genai.GENAI_PACKAGE, price_genai.GENAI_FILE, price_genai.genai_models),
 )
 # pip gives up by itself; this is for one that hangs.
 _PATIENCE_S = 600

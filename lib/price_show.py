@@ -126,7 +126,7 @@ def _price(rates: Data, name: str) -> str:
     return str(rates["input"] if value == price_cards.SAME else value or "")
 
 
-def text(told: Data) -> str:
+def text_of_price(told: Data) -> str:
     """One price for people."""
     head = f"{told['asked']}" + (f", billed by {told['provider']}" if "provider" in told else "")
     lines = [f"{head}, at {told['at'][:16].replace('T', ' ')} UTC"]

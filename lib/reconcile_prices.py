@@ -22,7 +22,7 @@ def compared(records: Sequence[Event], catalogue: pricing.Catalogue) -> tuple[De
     for event in records:
         claim = Decimal(event["cost_usd"])
         theirs = pricing.add(theirs, claim)
-        usd = claims.cost(event, catalogue)
+        usd = claims.list_price(event, catalogue)
         if usd is not None:
             ours, priced = pricing.add(ours, usd), True
         if cause := why(event, usd, claim, catalogue):
@@ -91,7 +91,7 @@ def _variants(event: Event, catalogue: pricing.Catalogue) -> Iterator[tuple[str,
     if event.get("web_searches"):
         others.append(("fees", "they leave out the fees of searches", {**event, "web_searches": 0}))
     for name, told, other in others:
-        if (usd := claims.cost(other, catalogue)) is not None:
+        if (usd := claims.list_price(other, catalogue)) is not None:
             yield name, told, usd
     yield from _dated(event, catalogue)
 
@@ -101,7 +101,7 @@ def _dated(event: Event, catalogue: pricing.Catalogue) -> Iterator[tuple[str, st
     found = catalogue.find(event.get("provider", ""), event.get("model", ""), event.get("request_model", ""))
     for row in found.rows if isinstance(found, pricing.Found) else ():
         begins = row.get("from", "") or "2020-01-01T00:00:00.000Z"
-        usd = claims.cost({**event, "ts": begins}, catalogue)
+        usd = claims.list_price({**event, "ts": begins}, catalogue)
         if usd is not None:
             yield "dated", f"they bill the price {_span(row)}", usd
         for window in row["tiers"][""]["windows"] if usd is not None else ():

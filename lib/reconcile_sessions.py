@@ -44,7 +44,7 @@ def _beside_turns(
     """A total beside the session's own turns: what the counts differ by, and what the prices do."""
     ours, missing = claims.total(mine, ask.catalogue)
     causes: list[Cause] = []
-    at_ours = claims.cost(total, ask.catalogue)
+    at_ours = claims.list_price(total, ask.catalogue)
     if at_ours is not None:
         if (more := at_ours - ours) and events.token_sum(total) != sum(map(events.token_sum, mine)):
             causes.append(Cause("counts", more, "the client's total has other counts than the turns of the log"))

@@ -24,7 +24,7 @@ def rows(
     since, until = span
     found = _cards(folder, catalogue, rules, now, (since, until), tz, by, wanted)
     if by == "none" and not found:
-        found = {"": scorecard.card(scorecard.measures([], [], []), rules)}
+        found = {"": scorecard.graded_card(scorecard.measures([], [], []), rules)}
     before = _cards(folder, catalogue, rules, now, (2 * since - until, since), tz, by, wanted) if compare else {}
     made = []
     for name, card in found.items():

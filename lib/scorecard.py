@@ -148,7 +148,7 @@ def grade(kpi: Kpi, value: float, rules: Mapping[str, float]) -> str:
     return GRADES[-1]
 
 
-def card(found: Mapping[str, Measure], rules: Mapping[str, float]) -> Event:
+def graded_card(found: Mapping[str, Measure], rules: Mapping[str, float]) -> Event:
     """The eight KPIs and the overall grade, as a record."""
     made: Event = {}
     for kpi in KPIS:
@@ -208,7 +208,7 @@ def cards(
     for at, found in enumerate((rows, rounds, savings)):
         for one in found:
             groups.setdefault(key(one), ([], [], []))[at].append(one)
-    return {name: card(measures(*groups[name]), rules) for name in sorted(groups)}
+    return {name: graded_card(measures(*groups[name]), rules) for name in sorted(groups)}
 
 
 def compared(now: Event, before: Event | None) -> Event:

@@ -142,7 +142,7 @@ def _budget(session: Session, given: Json) -> Answer:
     except (headroom.Wrong, plans.Wrong) as error:
         raise Failed(str(error)) from None
     asked = given.get("provider", ""), given.get("model", "")
-    rows = budget.rows(session.folder, session.now(), rules, bound, session.catalogue, *asked)
+    rows = budget.budget_rows(session.folder, session.now(), rules, bound, session.catalogue, *asked)
     rows = [{**row, "as_of": as_of or row["as_of"]} for row in rows]
     return Answer({"budgets": rows, "next_actions": [] if rows else ["tok-init --detect"]}, _gauges(rows))
 
@@ -202,7 +202,7 @@ def _plan_headroom(session: Session, given: Json) -> Answer:
     try:
         rules, bound = headroom.thresholds(settings), plans.bindings(settings)
         tz = when.zone(None)
-        rows = plan_headroom.rows(
+        rows = plan_headroom.plan_rows(
             session.folder, bound, session.now(), tz, rules, session.catalogue(), given.get("provider", "")
         )
     except (headroom.Wrong, plans.Wrong) as error:
@@ -325,7 +325,7 @@ def _pricing_show(session: Session, given: Json) -> Answer:
     except (ValueError, OverflowError) as error:
         raise Failed(str(error)) from None
     told = price_show.one(session.catalogue(), given.get("provider", ""), given["model"], at)
-    return Answer({"prices": [told]}, price_show.text(told))
+    return Answer({"prices": [told]}, price_show.text_of_price(told))
 
 
 def _status(session: Session, given: Json) -> Answer:
@@ -447,9 +447,9 @@ def _coach(session: Session, given: Json, kind: str) -> Answer:
     except readers.NotFound as error:
         raise Failed(str(error)) from None
     if kind == "prompts":
-        made = coach_log.prompts(session.folder, talk, span, wanted, rules["coaching"], session.catalogue())
+        made = coach_log.prompt_report(session.folder, talk, span, wanted, rules["coaching"], session.catalogue())
         return Answer(made, coach_table.prompts(made, "markdown", False))
-    made = coach_log.answers(session.folder, talk, span, wanted, rules["coaching"])
+    made = coach_log.reply_report(session.folder, talk, span, wanted, rules["coaching"])
     return Answer(made, coach_table.replies(made, "markdown", False))
 
 

@@ -383,9 +383,9 @@ def test_it_never_disagrees_with_tok_budget(tmp_path: pathlib.Path, readings: li
     prices = pricing.load()
     told = {
         (row["provider"], row.get("account")): row
-        for row in budget.rows(folder, AT, rules, ["anthropic", "openai"], lambda: prices)
+        for row in budget.budget_rows(folder, AT, rules, ["anthropic", "openai"], lambda: prices)
     }
-    made = plan_headroom.rows(folder, bound, AT, when.UTC, rules, prices)
+    made = plan_headroom.plan_rows(folder, bound, AT, when.UTC, rules, prices)
     assert {(row["provider"], row.get("account")) for row in made} == set(told)
     for row in made:
         json.dumps(row, allow_nan=False)

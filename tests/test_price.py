@@ -413,8 +413,8 @@ def registry(tmp_path: pathlib.Path) -> Any:
 
     def offer(litellm: Any = MAP, genai: str = DATA, version: str = "9.9.9", **odd: Any) -> dict[str, str]:
         data = litellm if isinstance(litellm, bytes) else json.dumps(litellm).encode()
-        wheel(folder, "litellm", version, price_litellm.FILE, data, **odd)
-        wheel(folder, "genai-prices", version, price_genai.FILE, genai.encode())
+        wheel(folder, "litellm", version, price_litellm.LITELLM_FILE, data, **odd)
+        wheel(folder, "genai-prices", version, price_genai.GENAI_FILE, genai.encode())
         return env
 
     return offer

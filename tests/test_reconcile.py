@@ -27,7 +27,7 @@ def turn(number: int, at: str = f"{DAY}T12:00:00.000Z", **more: Any) -> Json:
 
 def usd(event: Json) -> Decimal:
     """What an event costs at our prices."""
-    found = claims.cost(event, CATALOGUE)
+    found = claims.list_price(event, CATALOGUE)
     assert found is not None
     return found
 
@@ -325,7 +325,9 @@ def test_real_logs_and_the_reports_that_they_would_give(run: Run) -> None:
     """The vendor's report of the very same turns agrees to the last digit; without a model's turns it is another machine."""
     real = {"HOME": str(SHARED / "home"), "TOKENOPS_NOW": "2026-11-18T21:00:00Z"}
     run("tok-sync claude codex", env=real, status=None)
-    turns = [one for one in objects(run("tok-cat --kind turn", env=real).stdout) if claims.cost(one, CATALOGUE) is not None]
+    turns = [
+        one for one in objects(run("tok-cat --kind turn", env=real).stdout) if claims.list_price(one, CATALOGUE) is not None
+    ]
     anthropic = [one for one in turns if one.get("provider") == "anthropic"]
     assert len(anthropic) > 2000
     found = compared([*turns, *reports(anthropic)], since="2025-01-01")

@@ -103,13 +103,13 @@ def test_the_overall_grade(grades: str, expected: str | None) -> None:
 
 
 def test_few_observations_make_no_grade() -> None:
-    found = scorecard.card(scorecard.measures([row(turns=19, cache_read_tokens=900)], [], []), RULES)["kpis"]
+    found = scorecard.graded_card(scorecard.measures([row(turns=19, cache_read_tokens=900)], [], []), RULES)["kpis"]
     assert (found["chr"]["value"], found["chr"]["grade"]) == (90.0, None) and "a grade needs 20" in found["chr"]["why"]
     assert found["teu"]["value"] is None and "tok-guard install" in found["teu"]["why"]
 
 
 def test_nothing_at_all_is_eight_times_unknown() -> None:
-    card = scorecard.card(scorecard.measures([], [], []), RULES)
+    card = scorecard.graded_card(scorecard.measures([], [], []), RULES)
     assert card["overall_grade"] is None and len(card["kpis"]) == 8
     assert all(kpi["value"] is None and kpi["grade"] is None and kpi["why"] for kpi in card["kpis"].values())
 
