@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from tokenops import access, cli, config, dash, dash_api, dash_query, dash_score, dash_waste, datadir, pricing, when
+from tokenops import access, cli, config, dash, dash_api, dash_findings, dash_query, datadir, pricing, when
 from tokenops.dash_view import Gatherer
 from tokenops.tools import Session
 
@@ -66,7 +66,9 @@ def gatherer(folder: str) -> Gatherer:
         return [place]
 
     return Gatherer(
-        made, files, {dash_score.SCORECARD: dash_score.latest_card, dash_waste.FINDINGS: dash_waste.latest_findings}
+        made,
+        files,
+        {dash_findings.SCORECARD: dash_findings.latest_card, dash_findings.FINDINGS: dash_findings.latest_findings},
     )
 
 

@@ -1,4 +1,4 @@
-"""Habits in prompts, and what they cost: findings, ranked, with the numbers they are made of.
+"""Finds habits in prompts and what they cost: repeated texts, and findings ranked with the numbers behind them.
 
 No text comes out of here unless samples are asked for, and those without secrets.
 """
@@ -7,15 +7,76 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from tokenops import events, pricing, redaction, repeats, when, work
+from tokenops import events, pricing, redaction, when, work, work_language
 from tokenops.coach_averages import Asked, Rules, Span, money, projection, turn_stats
 from tokenops.coach_transcripts import Talk
 from tokenops.events import Event
 from tokenops.work import Heard
+
+# Of each text so many of its rarest shingles are looked up, each in so many texts at most.
+_RARE, _MOST = 6, 40
+# Texts with fewer shingles are told by being equal: half of so few says nothing.
+_LEAST = 3
+
+
+def groups(texts: Sequence[str], share: float) -> list[list[int]]:
+    """Numbers of the texts that are equal, or have at least this share of their shingles in common; two and more."""
+    above = list(range(len(texts)))
+
+    def root(at: int) -> int:
+        while above[at] != at:
+            above[at] = above[above[at]]
+            at = above[at]
+        return at
+
+    plain = [work_language.normal(text) for text in texts]
+    first: dict[str, int] = {}
+    for at, text in enumerate(plain):
+        above[at] = first.setdefault(text, at)
+    several = sorted(set(first.values()))
+    shingled = {at: shingles(plain[at]) for at in several}
+    for one, other in _candidates(shingled):
+        if root(one) != root(other) and _alike(shingled[one], shingled[other]) >= share:
+            above[max(root(one), root(other))] = min(root(one), root(other))
+    found: dict[int, list[int]] = {}
+    for at in range(len(texts)):
+        if plain[at]:
+            found.setdefault(root(at), []).append(at)
+    return [members for members in found.values() if len(members) > 1]
+
+
+def shingles(text: str) -> frozenset[str]:
+    """The runs of three words in a text, or of four characters where there are few words to its length."""
+    parts = text.split()
+    if len(parts) * 12 < len(text):
+        return frozenset(text[at : at + 4] for at in range(max(len(text) - 3, 0)))
+    return frozenset(" ".join(parts[at : at + 3]) for at in range(max(len(parts) - 2, 0)))
+
+
+def _candidates(shingled: dict[int, frozenset[str]]) -> Iterator[tuple[int, int]]:
+    """Pairs of texts that share a rare shingle."""
+    often = Counter(shingle for found in shingled.values() for shingle in found)
+    where: dict[str, list[int]] = {}
+    for at, found in shingled.items():
+        if len(found) < _LEAST:
+            continue
+        met: set[int] = set()
+        shared = (shingle for shingle in found if often[shingle] > 1)
+        for shingle in sorted(shared, key=lambda one: (often[one], one))[:_RARE]:
+            held = where.setdefault(shingle, [])
+            met.update(held)
+            if len(held) < _MOST:
+                held.append(at)
+        yield from ((other, at) for other in sorted(met))
+
+
+def _alike(one: frozenset[str], other: frozenset[str]) -> float:
+    return len(one & other) / len(one | other)
+
 
 # A habit -> how one speaks of it, and what helps. `units` says what one occurrence is projected at.
 ADVICE = {
@@ -158,7 +219,7 @@ def _repeated(typed: Sequence[Asked], rules: Rules) -> list[Found]:
     plain = [one.heard for one in typed if {"acknowledgement", "choice"}.isdisjoint(one.heard.traits)]
     again: list[Heard] = []
     inside = 0
-    for members in repeats.groups([one.text for one in plain], rules["near_share"]):
+    for members in groups([one.text for one in plain], rules["near_share"]):
         if len(members) >= rules["repeated_times"]:
             again += [plain[at] for at in members[1:]]
             # A word such as "commit" is said again because there is something new to commit.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from tokenops import events, headroom, outlook, projects, store, tools
+from tokenops import dash_spend, events, headroom, projects, store, tools
 from tokenops.dash_query import Ask
 from tokenops.dash_view import Gatherer
 from tokenops.tools import Json, Session
@@ -40,7 +40,7 @@ class Route(NamedTuple):
 def _outlook(gatherer: Gatherer) -> Json:
     """What the coming hours are likely to cost; no command says it."""
     spent = gatherer.view(Ask()).spent
-    return {"spend": {"method": outlook.METHOD, "hours": list(spent.expected), "today": spent.at_midnight}}
+    return {"spend": {"method": dash_spend.METHOD, "hours": list(spent.expected), "today": spent.at_midnight}}
 
 
 ROUTES = {

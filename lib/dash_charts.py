@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from tokenops import chart_panels, chart_text, costs, dash_query, dash_tables, events, fluid, when
+from tokenops import chart_panels, chart_text, costs, dash_html, dash_query, dash_tables, events, when
 from tokenops.chart_panels import Band, Bar, Bars, Line, Lines
 from tokenops.chart_text import Value
-from tokenops.dash_bars import Part
-from tokenops.dash_data import Spent
+from tokenops.dash_html import Html, tag
 from tokenops.dash_query import STACKS
+from tokenops.dash_spend import Spent
+from tokenops.dash_sums import Part
 from tokenops.dash_view import View
-from tokenops.markup import Html, tag
 
 HEIGHT = 168
 # More rows than that nobody reads.
@@ -69,14 +69,14 @@ def _cost(view: View, spent: Spent, unit: str, span: tuple[int, int]) -> Html:
         said.append(f"ahead: four in five of {what} in {days} past days")
     unknown = [(part.start, part.end) for part in spent.bars if part.spent is None]
     gaps = [(unknown[0][0], unknown[-1][1])] if unknown else []
-    chart = fluid.chart("chart-cost", panel, span, view.tz, view.now, label, told, gaps)
+    chart = dash_html.chart("chart-cost", panel, span, view.tz, view.now, label, told, gaps)
     head = tag("header", tag("h2", f"Cost per {unit}"), tag("p", "; ".join(said), class_="sub"))
     return tag("figure", head, chart, class_="card chart", data_key="cost")
 
 
 def _when(at: int, view: View, unit: str) -> str:
     """A bucket as it is named."""
-    return fluid.when_of(at, view.tz) if unit == "hour" else chart_text.day_name(at, view.tz)
+    return dash_html.when_of(at, view.tz) if unit == "hour" else chart_text.day_name(at, view.tz)
 
 
 def _tokens(view: View, spent: Spent, unit: str, span: tuple[int, int], live: bool) -> Html:
@@ -87,8 +87,8 @@ def _tokens(view: View, spent: Spent, unit: str, span: tuple[int, int], live: bo
     told = [
         (part.start, part.end, f"{_when(part.start, view, unit)}: {_taken(part, spent.names, view)}") for part in spent.bars
     ]
-    chart = fluid.chart("chart-tokens", panel, span, view.tz, view.now, label, told)
-    legend = fluid.legend("chart-tokens", spent.names, sums)
+    chart = dash_html.chart("chart-tokens", panel, span, view.tz, view.now, label, told)
+    legend = dash_html.legend("chart-tokens", spent.names, sums)
     head = tag("header", tag("h2", f"Tokens per {unit}"), _stacks(view) if live else None, legend)
     return tag("figure", head, chart, class_="card chart", data_key="tokens")
 

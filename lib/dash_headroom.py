@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from tokenops import chart_text, fluid, headroom, when
+from tokenops import chart_text, dash_html, headroom, when
+from tokenops.dash_html import Html, tag
 from tokenops.dash_view import View
 from tokenops.events import Event
-from tokenops.markup import Html, tag
 
 # What each action is called, and the shape that goes with it: never a colour alone.
 _ACTIONS = {
@@ -109,7 +109,7 @@ def window(one: Event, row: Event, view: View) -> Html:
     name = tag("span", window_name(one), class_="name")
     if used is None or left is None:
         said = "unknown: reset since it was last read"
-        return tag("div", name, tag("span", said, class_="said"), fluid.bar((), unknown=UNREAD), class_="window")
+        return tag("div", name, tag("span", said, class_="said"), dash_html.bar((), unknown=UNREAD), class_="window")
     likely = one["carried"]["used"]["p50"] if "carried" in one else used
     level = "bad" if likely >= view.rules["wait_for_reset"] else "warn" if likely >= view.rules["slow_down"] else "good"
     shares = [(0.0, likely, level)]
@@ -124,7 +124,7 @@ def window(one: Event, row: Event, view: View) -> Html:
             tag("time", f"resets in {one['resets_in']}", datetime=one["resets_at"], title=f"{at:%Y-%m-%d %H:%M}"),
         )
     value = tag("data", f"{chart_text.percent(likely)} used", value=likely)
-    bar = fluid.bar(shares, (view.rules["slow_down"], view.rules["wait_for_reset"]))
+    bar = dash_html.bar(shares, (view.rules["slow_down"], view.rules["wait_for_reset"]))
     return tag("div", name, tag("span", value, *resets, class_="said"), bar, class_="window")
 
 
@@ -170,7 +170,7 @@ def clock(text: str, view: View) -> str:
     """A moment in the reader's zone, with its day where that is not today."""
     at = when.moment(text)
     same = when.local(at, view.tz).date() == when.local(view.now, view.tz).date()
-    return chart_text.clock(at, view.tz) if same else fluid.when_of(at, view.tz)
+    return chart_text.clock(at, view.tz) if same else dash_html.when_of(at, view.tz)
 
 
 def pattern() -> Html:

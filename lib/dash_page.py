@@ -10,9 +10,9 @@ import functools
 import hashlib
 import os
 
-from tokenops import chart_svg, dash_charts, dash_headroom, dash_score, dash_tables, dash_waste, when
+from tokenops import chart_svg, dash_charts, dash_findings, dash_headroom, dash_tables, when
+from tokenops.dash_html import Html, join, tag
 from tokenops.dash_view import EMPTY, LOADING, View
-from tokenops.markup import Html, join, tag
 
 SPANS = {"today": "Today", "24h": "24 h", "7d": "7 d", "30d": "30 d", "90d": "90 d", "365d": "1 y"}
 _FOLDER = os.path.join(os.path.dirname(__file__), "page")
@@ -180,8 +180,8 @@ def _sections(view: View, live: bool) -> list[Html | None]:
         dash_tables.breakdown(view, spent, live),
         dash_tables.sessions(view, spent),
         dash_tables.tasks(view),
-        dash_score.scorecard_section(view),
-        dash_waste.findings_section(view),
+        dash_findings.scorecard_section(view),
+        dash_findings.findings_section(view),
         tag("section", *dash_tables.notes(spent), class_="notes", aria_label="Notes"),
     ]
 

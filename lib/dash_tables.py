@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from urllib.parse import urlencode
 
-from tokenops import chart_text, costs, coverage, dash_query, events, fluid, show, when
-from tokenops.dash_data import Spent
+from tokenops import chart_text, costs, coverage, dash_html, dash_query, events, show, when
+from tokenops.dash_html import Html, tag
+from tokenops.dash_spend import Spent
 from tokenops.dash_view import View
 from tokenops.events import Event
-from tokenops.markup import Html, tag
 
 MOST_ROWS, MOST_SESSIONS = 6, 10
 UNKNOWN = "unknown"
@@ -186,7 +186,7 @@ def _dearest(view: View, spent: Spent, name: str, linked: bool) -> Html:
         share = float(Decimal(row.get("cost_usd", "0")) / most) if most else 0.0
         known = name in row and linked
         shown: object = tag("a", label, href=address(view, **{name: label}), title=f"only {label}") if known else label
-        cell = (tag("span", shown, class_="cut"), fluid.bar([(0.0, share, "s1")], height=6))
+        cell = (tag("span", shown, class_="cut"), dash_html.bar([(0.0, share, "s1")], height=6))
         made.append((label, (Html("".join(map(str, cell))), count(row.get("turns", 0)), ratio(row), money(row))))
     columns = ((name.capitalize(), "bars"), ("Turns", "n"), ("Cache hit", "n some"), (_basis(spent), "n"))
     left = len(rows) - MOST_ROWS

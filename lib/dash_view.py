@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from tokenops import __version__, budget, config, dash_log, datadir, headroom, plans, pricing, store_summaries, when
-from tokenops.dash_data import Reader, Spent
+from tokenops import __version__, config, dash_cache, datadir, headroom, limit_plans, plans, pricing, store_summaries, when
+from tokenops.dash_cache import Tasks
 from tokenops.dash_query import Ask
-from tokenops.dash_tasks import Tasks
+from tokenops.dash_spend import Reader, Spent
 from tokenops.events import Event
 from tokenops.store_summaries import Sizes
 from tokenops.tools import Failed, Session
@@ -103,14 +103,14 @@ class Gatherer:
 
     def renew(self, name: str) -> None:
         """Work a slow part out anew, where that is due."""
-        key = dash_log.state(self.session.folder, store_summaries.sizes_of(self.session.folder), self.files())
+        key = dash_cache.state(self.session.folder, store_summaries.sizes_of(self.session.folder), self.files())
         self.parts[name].renew(self.session, key)
 
     def state(self, sizes: Sizes) -> str:
         """A name for all that answers are made of. Where time matters, a minute later it is another."""
         minute = self.session.now() // 60_000
         turns = [part.turn for part in self.parts.values()]
-        said = f"{dash_log.state(self.session.folder, sizes, self.files())} {minute} {turns} {self.tried} {__version__}"
+        said = f"{dash_cache.state(self.session.folder, sizes, self.files())} {minute} {turns} {self.tried} {__version__}"
         return hashlib.blake2b(said.encode(), digest_size=12).hexdigest()
 
     def view(self, ask: Ask, sizes: Sizes | None = None) -> View:
@@ -124,7 +124,7 @@ class Gatherer:
         bound, names, budgets, rules = self._plans(settings, catalogue, now, tz, as_of)
         spent = self.reader.spent(ask, now, tz, catalogue, bound, sizes)
         tasks = self.tasks.rows(now, catalogue, sizes) if sizes else []
-        key = dash_log.state(session.folder, sizes, self.files())
+        key = dash_cache.state(session.folder, sizes, self.files())
         more = {name: part.value(session, key) for name, part in self.parts.items()} if sizes else {}
         last = max(sizes, default="")
         demo = datadir.is_demo(session.folder)
@@ -137,7 +137,9 @@ class Gatherer:
         today = when.bucket(now, "day", tz)
         try:
             rules, bound = headroom.thresholds(settings), plans.bindings(settings)
-            rows = budget.budget_rows(self.session.folder, now, rules, {one.provider for one in bound}, lambda: catalogue)
+            rows = limit_plans.budget_rows(
+                self.session.folder, now, rules, {one.provider for one in bound}, lambda: catalogue
+            )
         except (headroom.Wrong, plans.Wrong) as error:
             wrong: Any = {"error": str(error), "hint": f"mend it in {settings.path}"}
             return [], {}, wrong, {}

@@ -15,12 +15,12 @@ from typing import Any
 
 from tokenops import (
     __version__,
-    budget,
     catalog,
     config,
     costs,
     datadir,
     headroom,
+    limit_plans,
     plans,
     pricing,
     status,
@@ -28,7 +28,6 @@ from tokenops import (
     store_summaries,
     store_upkeep,
     when,
-    wiring,
 )
 from tokenops import rollup as rollups
 from tokenops.events import Event
@@ -62,9 +61,9 @@ def report(
         "log": _log(folder, now),
         "prices": _prices(now),
         "wiring": {
-            "cron": wiring.cron(),
-            "statusline": wiring.statusline(environment, home_dir),
-            "proxy": wiring.proxy(environment),
+            "cron": status.cron(),
+            "statusline": status.statusline(environment, home_dir),
+            "proxy": status.proxy(environment),
         },
     }
     blockers = list(_blockers(parts, settings, folder))
@@ -99,7 +98,7 @@ def _signals(folder: str, now: int, settings: config.Config, catalogue: Callable
     try:
         rules = headroom.thresholds(settings)
         bound = {one.provider for one in plans.bindings(settings)}
-        rows = budget.budget_rows(folder, now, rules, bound, catalogue)
+        rows = limit_plans.budget_rows(folder, now, rules, bound, catalogue)
     except (headroom.Wrong, plans.Wrong, catalog.Malformed, OSError) as error:
         return {"error": str(error), "hint": "mend it, and run tok-status again"}
     if not rows:

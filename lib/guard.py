@@ -1,4 +1,4 @@
-"""What Claude Code's hooks are told -> what to answer: re-reads of what was read already, sessions past their budget.
+"""Answers Claude Code's hooks: repeated reads of unchanged files, and sessions over their budget.
 
 A re-read is redundant where every line asked for was given before, to the same agent of the same session, since it was
 last compacted, and the file has not changed. Only reads that succeeded count. Whatever goes wrong, the agent goes on.
@@ -6,16 +6,20 @@ last compacted, and the file has not changed. Only reads that succeeded count. W
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from tokenops import datadir, events, untrusted, when
 from tokenops.events import Event
+
+if TYPE_CHECKING:
+    from tokenops.pricing import Catalogue
 
 OBSERVE, ACTIVE = "observe", "active"
 MODES = (OBSERVE, ACTIVE)
@@ -280,3 +284,31 @@ def stats(folder: str) -> Event:
                 counts[key] = counts.get(key, 0) + (value if isinstance(value, int) else 0)
     names = ("reads", "redundant", "insisted", "other_lines", "changed", "spared")
     return {"v": 1, "kind": "guard", "sessions": sessions} | {name: counts.get(name, 0) for name in names}
+
+
+# No session is older.
+_SPAN_MS = 30 * when.DAY
+
+
+def session_cost(folder: str, said: Mapping[str, Any], catalogue: Catalogue, now: int) -> Decimal:
+    """Dollars at list price that a session cost so far, of what has a price. Raises OSError.
+
+    Its own transcript and its subagents' are imported first. The imports are lazy: most calls of the hook need none.
+    """
+    from tokenops import costs, read_clients, rollup, store, sync
+
+    session, transcript = str(said.get("session_id")), str(said.get("transcript_path") or "")
+    paths = [path for path in (transcript, *_subagents(transcript)) if path and os.path.isfile(path)]
+    if paths:
+        sync.run(folder, [(read_clients.BY_NAME["claude"], paths)], jobs=1, partial=True)
+    sums = rollup.Rollup(rollup.Plan((), when.UTC, catalogue))
+    for record in store.holding(folder, f'"session_id":"{session}"', when.stamp(now - _SPAN_MS)):
+        if record["kind"] == "turn":
+            sums.add(record)
+    rows = costs.priced(sums.rows(), catalogue)
+    return Decimal(costs.total_of(rows).get("cost_usd", "0"))
+
+
+def _subagents(transcript: str) -> list[str]:
+    """The transcripts of a session's subagents, which lie in a folder of its name."""
+    return sorted(glob.glob(os.path.join(glob.escape(transcript.removesuffix(".jsonl")), "subagents", "*.jsonl")))

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from tokenops import price_cards, price_causes, price_check, price_edit, price_history, price_lint, price_tables, pricing
+from tokenops import price_cards, price_causes, price_check, price_files, price_history, price_lint, price_tables, pricing
 from tokenops.price_check import DIFFERS, MISSING, Finding
 from tokenops.price_files import HELD, REFUSED, Texts
 from tokenops.price_tables import Data, Table
@@ -175,7 +175,7 @@ def patched(
         url = (vouched or {}).get(f"{change.provider}/{change.model}", "")
         try:
             name, text = _edited(made, change, today, begins, url)
-        except price_edit.ByHand as error:
+        except price_files.ByHand as error:
             verdicts.append(Verdict(HELD, change, str(error)))
             continue
         verdict = _judged(change, made, {**made, name: text}, today, url)
@@ -205,24 +205,24 @@ def _edited(texts: Texts, change: Change, today: str, begins: str, url: str) -> 
     """A provider's file with one change. Raises price_edit.ByHand."""
     name = next((one for one in texts if one == f"pricing/{change.provider}.yaml"), "")
     if not name:
-        raise price_edit.ByHand(f"there is no file of {change.provider}; write one")
+        raise price_files.ByHand(f"there is no file of {change.provider}; write one")
     text = texts[name].decode()
     src = []
     for table in change.tables:
         key = f"{table.source}-{table.about['captured']}"
         kind = f"prices of {table.name}"
-        text = price_edit.with_source(text, key, _URLS[table.source], table.about["captured"], kind)
+        text = price_files.with_source(text, key, _URLS[table.source], table.about["captured"], kind)
         src.append(key)
     if url:
-        text = price_edit.with_source(text, f"vendor-{today}", url, today, "vendor page")
+        text = price_files.with_source(text, f"vendor-{today}", url, today, "vendor page")
         src.append(f"vendor-{today}")
     confidence = "high" if len(src) > 1 else "medium"
     if change.to:
-        return name, price_edit.with_alias(texts[name].decode(), change.model, change.to).encode()
+        return name, price_files.with_alias(texts[name].decode(), change.model, change.to).encode()
     if not change.new:
         note = f"as the vendor says: {url}" if url else ""
         first = f"{begins or max(table.about['captured'] for table in change.tables)}T00:00:00Z"
-        return name, price_edit.appended(text, change.model, first, change.prices, src, confidence, note).encode()
+        return name, price_files.appended(text, change.model, first, change.prices, src, confidence, note).encode()
     rates = {key: value for key, value in change.prices.items() if ">" not in key}
     rates.setdefault("cache_read", price_cards.SAME)
     steps: dict[int, dict[str, str]] = {}
@@ -231,7 +231,7 @@ def _edited(texts: Texts, change: Change, today: str, begins: str, url: str) -> 
         if ">" in key:
             tokens = int(key.partition(">")[2])
             steps.setdefault(tokens + (op == "ge" and tokens % 1000 == 999), {})[key.partition(">")[0]] = value
-    return name, price_edit.with_model(text, change.model, rates, steps, src, confidence, change.more, op).encode()
+    return name, price_files.with_model(text, change.model, rates, steps, src, confidence, change.more, op).encode()
 
 
 _URLS = {

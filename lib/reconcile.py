@@ -1,21 +1,131 @@
-"""Our figures beside those of others: what clients estimate, what routers bill, what vendors report."""
+"""Compares our figures with those of clients, routers and vendors, per day and model, and prints the differences with causes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
 
-from tokenops import claims, reconcile_prices, reconcile_sessions, reconcile_vendors, when
-from tokenops.claims import Ask, Books, Pair
+from tokenops import events, pricing, reconcile_pairs, reconcile_vendors, show, when
 from tokenops.events import Event
+from tokenops.reconcile_pairs import Ask, Books, Cause, Pair
+
+_UNLOGGED = "Claude Code's total counts requests that its transcripts leave out (titles, summaries), and final output counts"
+
+
+def of_totals(books: Books, ask: Ask) -> Iterator[Pair]:
+    """A session's total per model: beside its turns where there are some, else beside its own counts at our prices."""
+    turns = _by_session(books.turns)
+    for total in books.totals:
+        if not ask.since <= total["ts"] < ask.until:
+            continue
+        session, model = str(total.get("session_id", "")), str(total.get("model", ""))
+        about = {name: str(total.get(name, "")) for name in ("client", "provider", "model", "session_id")}
+        head = (str(total.get("source")), reconcile_pairs.day_of(total["ts"], ask.tz), when.zone_name(ask.tz), about)
+        mine = [turn for turn in turns.get(session, ()) if turn.get("model") == model]
+        theirs = Decimal(total["cost_usd"])
+        if session in turns:
+            yield _beside_turns(head, mine, total, theirs, ask)
+        else:
+            ours, theirs, causes = reconcile_pairs.compared([total], ask.catalogue)
+            yield Pair(*head, ours, theirs, causes, reconcile_pairs.counts_of([total]))
+
+
+def _by_session(turns: Iterable[Event]) -> dict[str, list[Event]]:
+    found: dict[str, list[Event]] = {}
+    for turn in turns:
+        if turn.get("session_id"):
+            found.setdefault(str(turn["session_id"]), []).append(turn)
+    return found
+
+
+def _beside_turns(
+    head: tuple[str, str, str, dict[str, str]], mine: Sequence[Event], total: Event, theirs: Decimal, ask: Ask
+) -> Pair:
+    """A total beside the session's own turns: what the counts differ by, and what the prices do."""
+    ours, missing = reconcile_pairs.total(mine, ask.catalogue)
+    causes: list[Cause] = []
+    at_ours = reconcile_pairs.list_price(total, ask.catalogue)
+    if at_ours is not None:
+        if (more := at_ours - ours) and events.token_sum(total) != sum(map(events.token_sum, mine)):
+            causes.append(Cause("counts", more, "the client's total has other counts than the turns of the log"))
+        elif more:
+            told = "a session's total does not say how long each prompt was, nor in which tier it was served"
+            causes.append(Cause("aggregate_only", more, told))
+        if cause := reconcile_pairs.why(total, at_ours, theirs, ask.catalogue):
+            causes.append(cause)
+    elif missing or not mine:
+        causes.append(Cause("unpriced", theirs - ours, "the model has no price here"))
+    return Pair(*head, ours if len(mine) > missing else None, theirs, tuple(causes), reconcile_pairs.counts_of(mine))
+
+
+def of_estimates(books: Books, ask: Ask) -> Iterator[Pair]:
+    """What a session's cost rose by from reading to reading, a day apart at most, beside the turns in between."""
+    turns = _by_session(books.turns)
+    readings: dict[tuple[str, str], list[Event]] = {}
+    for one in books.estimates:
+        run = str(one["id"]).rsplit(":", 2)[-2]
+        readings.setdefault((str(one.get("session_id")), run), []).append(one)
+    for session, run in sorted(readings):
+        before, since = pricing.ZERO, _began(session, run, readings)
+        for one in sorted(readings[session, run], key=lambda event: str(event["observed_at"])):
+            now, seen = Decimal(one["cost_usd"]), str(one["observed_at"])
+            begun = [turn for turn in turns.get(session, ()) if since < turn["ts"] <= seen]
+            rose = now - before if now >= before else now
+            before, since = now, seen
+            if ask.since <= seen < ask.until:
+                yield _session(one, begun, rose, session in turns, ask)
+
+
+def _began(session: str, run: str, readings: dict[tuple[str, str], list[Event]]) -> str:
+    """When a run of the total began: with the session, or where the one before it was read last."""
+    earlier = [
+        str(one["observed_at"]) for (name, other), held in readings.items() if name == session for one in held if other < run
+    ]
+    return max(earlier, default="")
+
+
+def _session(one: Event, turns: Sequence[Event], theirs: Decimal, known: bool, ask: Ask) -> Pair:
+    ours, missing = reconcile_pairs.total(turns, ask.catalogue)
+    difference = theirs - ours
+    causes: list[Cause] = []
+    if not known and theirs:
+        causes.append(
+            Cause("deleted_log", theirs, "the log has no turn of this session: its transcript was deleted or not read")
+        )
+    elif missing:
+        causes.append(Cause("unpriced", difference, f"{missing} of its turns have no price here"))
+    elif difference and reconcile_pairs.same(ours, theirs):
+        causes.append(Cause("rounding", difference, "binary noise in the other's sum"))
+    elif difference > 0:
+        causes.append(Cause("not_in_transcripts", difference, _UNLOGGED, certain=False))
+    elif difference < 0:
+        told = (
+            "its total began anew with a process (until 2.1.277 a resumed session starts at zero), or leaves out subagents"
+        )
+        causes.append(Cause("resumed", difference, told, certain=False))
+    about = {"client": str(one.get("client", "")), "session_id": str(one.get("session_id", ""))}
+    day = reconcile_pairs.day_of(str(one["observed_at"]), ask.tz)
+    priced = len(turns) > missing
+    zone = when.zone_name(ask.tz)
+    return Pair(
+        str(one["source"]),
+        day,
+        zone,
+        about,
+        ours if priced or not turns else None,
+        theirs,
+        tuple(causes),
+        reconcile_pairs.counts_of(turns),
+    )
 
 
 def pairs(records: Iterable[Event], ask: Ask) -> list[Pair]:
     """Every comparison of a span, in order of source, day and model. Events from before the span count towards sessions."""
-    books = claims.opened(records)
+    books = reconcile_pairs.opened(records)
     found = [
         *of_turns(books, ask),
-        *reconcile_sessions.of_totals(books, ask),
-        *reconcile_sessions.of_estimates(books, ask),
+        *of_totals(books, ask),
+        *of_estimates(books, ask),
         *reconcile_vendors.of_reports(books, ask),
     ]
     return sorted(found, key=lambda one: (one.source, one.day, sorted(one.about.items())))
@@ -29,10 +139,49 @@ def of_turns(books: Books, ask: Ask) -> Iterator[Pair]:
         if "cost_usd" in turn and ask.since <= turn["ts"] < ask.until:
             whose = turn.get("client") or "unknown"
             source = str(turn.get("provider")) if turn.get("cost_source") == "reported" else whose
-            key = (source, claims.day_of(turn["ts"], ask.tz), *(str(turn.get(name, "")) for name in names))
+            key = (source, reconcile_pairs.day_of(turn["ts"], ask.tz), *(str(turn.get(name, "")) for name in names))
             groups.setdefault(key, []).append(turn)
     for (source, day, *about), turns in groups.items():
-        ours, theirs, causes = reconcile_prices.compared(turns, ask.catalogue)
+        ours, theirs, causes = reconcile_pairs.compared(turns, ask.catalogue)
         known: dict[str, str] = dict(zip(names, about, strict=True))
         counts = {"turns": sum(turn.get("turns", 0) for turn in turns)}
         yield Pair(source, day, when.zone_name(ask.tz), known, ours, theirs, causes, counts)
+
+
+def table(pairs: Sequence[Pair], shape: str, color: bool) -> str:
+    """The comparisons, and a total for each source that is compared with."""
+    rows = [_cells(one) for one in pairs]
+    titles = ("with", "day", "model or session", "ours", "theirs", "difference", "unexplained", "because")
+    numbers = {"ours", "theirs", "difference", "unexplained"}
+    columns = [show.Column(title, [row[at] for row in rows], number=title in numbers) for at, title in enumerate(titles)]
+    text = show.table(columns, shape, color=color)
+    return text if shape == "csv" else text + "".join(f"{line}\n" for line in (*_totals(pairs), *_reasons(pairs)))
+
+
+def _cells(one: Pair) -> tuple[str, ...]:
+    name = one.about.get("model") or one.about.get("session_id") or "all"
+    ours, theirs = (None if value is None else pricing.plain(value) for value in (one.ours, one.theirs))
+    money = [ours, theirs, *map(pricing.plain, (one.difference, one.unexplained))]
+    causes = ", ".join(dict.fromkeys(cause.name for cause in one.causes))
+    shown = [show.money(value) or "unpriced" for value in money]
+    return (one.source, one.day, name, *shown, causes if one.difference else "equal")
+
+
+def _totals(pairs: Sequence[Pair]) -> Iterator[str]:
+    for source in dict.fromkeys(one.source for one in pairs):
+        mine = [one for one in pairs if one.source == source]
+        ours = sum((one.ours or pricing.ZERO for one in mine), pricing.ZERO)
+        theirs = sum((one.theirs or pricing.ZERO for one in mine), pricing.ZERO)
+        left = sum((one.unexplained for one in mine), pricing.ZERO)
+        shown = (show.money(pricing.plain(value)) for value in (ours, theirs, left))
+        yield "{}: ours {}, theirs {}, unexplained {}".format(source, *shown)
+
+
+def _reasons(pairs: Sequence[Pair]) -> Iterator[str]:
+    """Each reason once, with how often it was met."""
+    counted: dict[tuple[str, str, bool], int] = {}
+    for cause in (cause for one in pairs for cause in one.causes):
+        key = (cause.name, cause.why, cause.certain)
+        counted[key] = counted.get(key, 0) + 1
+    for (name, why, certain), times in counted.items():
+        yield f"{name}{'' if certain else ' (likely)'}: {why} ({times})"

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
-from tokenops import claims, coverage, events, pricing, reconcile_prices, when
-from tokenops.claims import VENDORS, Ask, Books, Cause, Pair
+from tokenops import coverage, events, pricing, reconcile_pairs, when
 from tokenops.events import Event
+from tokenops.reconcile_pairs import VENDORS, Ask, Books, Cause, Pair
 
 # Vendors bill in cents and report parts of them.
 _CENT = Decimal("0.01")
@@ -100,8 +100,8 @@ class Part(NamedTuple):
 
 
 def _counts_part(side: Side, ask: Ask) -> Part:
-    ours, missing = claims.total(side.turns, ask.catalogue)
-    priced, unpriced = claims.total(side.usage, ask.catalogue)
+    ours, missing = reconcile_pairs.total(side.turns, ask.catalogue)
+    priced, unpriced = reconcile_pairs.total(side.usage, ask.catalogue)
     return Part(ours, missing, priced if side.usage and not unpriced else None)
 
 
@@ -164,12 +164,12 @@ def _prices(side: Side, at_ours: Decimal, stated: Decimal, ask: Ask) -> Iterator
     if abs(difference) <= _CENT:
         yield Cause("rounding", difference, "less than a cent")
         return
-    dearer, _ = claims.total(_long(side.usage), ask.catalogue)
+    dearer, _ = reconcile_pairs.total(_long(side.usage), ask.catalogue)
     if any(ask.catalogue.card(one).sized for one in side.usage) and at_ours < stated <= dearer:
         told = "a report does not say how long each prompt was: its counts are priced at the base rate"
         yield Cause("aggregate_only", difference, told, certain=False)
         return
-    plain, _ = claims.total(({**one, "tier": "", "geo": ""} for one in side.usage), ask.catalogue)
+    plain, _ = reconcile_pairs.total(({**one, "tier": "", "geo": ""} for one in side.usage), ask.catalogue)
     if abs(plain - stated) <= _CENT:
         yield Cause("tier", difference, "the vendor's amount is that of the standard tier")
     elif difference < 0:
@@ -194,7 +194,7 @@ def _counts(
         return
     if part.missing:
         yield Cause("unpriced", difference, f"{part.missing} of our turns have no price")
-    elif reconcile_prices.same(part.ours, part.at_ours):
+    elif reconcile_pairs.same(part.ours, part.at_ours):
         yield Cause("rounding", difference, "binary noise in a sum")
     elif _same_tokens(side):
         name = (
@@ -226,8 +226,8 @@ def _same_tokens(side: Side) -> bool:
 
 def _plan(side: Side, difference: Decimal, ask: Ask) -> Cause | None:
     """Turns that we take for a plan's, and that the vendor bills."""
-    covered, _ = claims.total(side.covered, ask.catalogue)
-    if covered and reconcile_prices.same(covered, difference):
+    covered, _ = reconcile_pairs.total(side.covered, ask.catalogue)
+    if covered and reconcile_pairs.same(covered, difference):
         return Cause(
             "plan", difference, "turns that the plan you set would cover are in the vendor's bill: they ran on a key"
         )
@@ -240,7 +240,7 @@ def _neighbour(key: tuple[str, str, str], parts: Mapping[tuple[str, str, str], P
     for step in (-1, 1):
         other = when.stamp(when.moment(f"{day}T00:00:00Z") + step * when.DAY)[:10]
         part = parts.get((source, other, model))
-        if part and part.at_ours is not None and reconcile_prices.same(part.at_ours - part.ours, -difference):
+        if part and part.at_ours is not None and reconcile_pairs.same(part.at_ours - part.ours, -difference):
             return other
     return ""
 

@@ -1,4 +1,4 @@
-"""Eight numbers about how agents are used, each with what it was counted from, graded where there is enough of it.
+"""Eight KPIs of a span of the log, each with what it was counted from, graded where there is enough data.
 
 Nothing is made up: what cannot be measured is null, and says what would make it measurable. The overall grade is the
 middle one of those given, the worse of two middles, and there is none of fewer than three. docs/score.md has the
@@ -7,11 +7,12 @@ definitions.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import events, show, when
+from tokenops import costs, events, pricing, projects, rollup, show, store, store_summaries, when
 from tokenops.events import Event
 
 GRADES = "ABCDF"
@@ -258,3 +259,52 @@ def _shown(kpi: Mapping[str, Any]) -> str:
 def _before(kpi: Mapping[str, Any]) -> str:
     value = kpi["before"]["value"]
     return _shown({**kpi, "value": value})
+
+
+def rows(
+    folder: str,
+    catalogue: pricing.Catalogue,
+    rules: Mapping[str, float],
+    now: int,
+    span: tuple[int, int],
+    tz: datetime.tzinfo,
+    by: str = "none",
+    compare: bool = False,
+    wanted: events.Filter = events.EVERY,
+) -> list[Event]:
+    """A card per group; with `compare` beside the span of the same length before. Raises OSError."""
+    since, until = span
+    found = _cards(folder, catalogue, rules, now, (since, until), tz, by, wanted)
+    if by == "none" and not found:
+        found = {"": graded_card(measures([], [], []), rules)}
+    before = _cards(folder, catalogue, rules, now, (2 * since - until, since), tz, by, wanted) if compare else {}
+    made = []
+    for name, card in found.items():
+        row: Event = {"v": 1, "kind": "score", "by": by, "group": name or None}
+        row |= {"from": when.stamp(since), "to": when.stamp(until)}
+        made.append(row | (compared(card, before.get(name)) if compare else card))
+    return made
+
+
+def _cards(
+    folder: str,
+    catalogue: pricing.Catalogue,
+    rules: Mapping[str, float],
+    now: int,
+    span: tuple[int, int],
+    tz: datetime.tzinfo,
+    by: str,
+    wanted: events.Filter,
+) -> dict[str, Event]:
+    since, until = map(when.stamp, span)
+    buckets = when.Buckets("week", tz)
+    fields = ("week",) if by == "week" else (by,) if by != "none" else ()
+    plan = rollup.Plan(tuple(dict.fromkeys((*fields, "project", "session"))), tz, catalogue)
+    turns = costs.priced(store_summaries.rows(folder, plan, now, since, until, wanted), catalogue)
+    names = store.labels(folder)
+
+    def of(kind: str) -> list[Event]:
+        found = (projects.relabelled(one, names) for one in store.of_kind(folder, kind, since) if one["ts"] < until)
+        return [one for one in found if wanted.takes(one)]
+
+    return cards(turns, of("work"), of("saving"), rules, key_of(by, buckets.of))

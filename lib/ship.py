@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import orjson
 
 from tokenops import (
-    courier,
     etiquette,
     events,
     jsonl,
@@ -25,13 +24,14 @@ from tokenops import (
     ship_otlp,
     ship_outbox,
     ship_rows,
+    ship_targets,
     store,
 )
 from tokenops.etiquette import Trouble
 from tokenops.events import Event
 from tokenops.ship_outbox import Outbox, Part
 from tokenops.ship_rows import Row, Who
-from tokenops.targets import Target
+from tokenops.ship_targets import Target
 
 Reject = Callable[[str, str], None]
 _STAY = frozenset(events.KINDS) - frozenset(ship_rows.KINDS)
@@ -47,7 +47,7 @@ class Edge(NamedTuple):
     clock: Callable[[], int]
     pause: Callable[[float], None]
     draw: Callable[[], float]
-    send: courier.Send
+    send: ship_targets.Send
     patience_ms: int
 
 
@@ -209,10 +209,10 @@ def sent(rows: list[Row], deliver: Deliver, edge: Edge, done: Outcome) -> list[t
     try:
         persistently(lambda: deliver(rows), edge, done)
     except Trouble as trouble:
-        if trouble.kind == courier.PARTIAL:
+        if trouble.kind == ship_targets.PARTIAL:
             done.refused += len(rows)
             return [(row, trouble.why) for row in rows]
-        if trouble.kind != courier.BAD:
+        if trouble.kind != ship_targets.BAD:
             raise
         if len(rows) == 1:
             done.refused += 1
@@ -237,9 +237,9 @@ def persistently(send: Callable[[], None], edge: Edge, done: Outcome) -> None:
             send()
             return
         except Trouble as trouble:
-            wait = courier.pause_ms(tries, trouble, edge.draw())
+            wait = ship_targets.pause_ms(tries, trouble, edge.draw())
             waited += wait
-            if courier.hopeless(trouble) or waited > edge.patience_ms:
+            if ship_targets.hopeless(trouble) or waited > edge.patience_ms:
                 raise
             edge.pause(wait / 1000)
 

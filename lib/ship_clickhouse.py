@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from tokenops import catalog, courier, etiquette, ship_rows
+from tokenops import catalog, etiquette, ship_rows, ship_targets
 from tokenops.etiquette import Answer, Trouble
 from tokenops.ship_rows import Row
-from tokenops.targets import Target
+from tokenops.ship_targets import Target
 
 TABLE = "tokenops_events"
 _CODE = re.compile(rb"Code: (\d+)")
@@ -46,13 +46,13 @@ def address(target: Target, query: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, parts.path or "/", urlencode(asked), ""))
 
 
-def insert(target: Target, send: courier.Send, body: bytes, now: int) -> None:
+def insert(target: Target, send: ship_targets.Send, body: bytes, now: int) -> None:
     """Send rows; when this returns they are acknowledged. Raises Trouble."""
     query = f"INSERT INTO {TABLE} ({', '.join(ship_rows.COLUMNS)}) FORMAT JSONEachRow"
     checked(send(address(target, query), target.headers, body), now)
 
 
-def setup(target: Target, send: courier.Send, now: int) -> int:
+def setup(target: Target, send: ship_targets.Send, now: int) -> int:
     """Make the tables and views that are missing; how many statements that took. Raises Trouble."""
     count = 0
     for statement in statements(_schema()):
@@ -65,9 +65,9 @@ def checked(answer: Answer, now: int) -> Answer:
     """An answer that acknowledges; an error may come with status 200 once sending has begun. Raises Trouble."""
     code = _code(answer.headers, answer.body)
     if not code:
-        return courier.checked(answer, now)
+        return ship_targets.checked(answer, now)
     if code in _BAD:
-        raise Trouble(courier.BAD, f"ClickHouse does not take it (code {code})")
+        raise Trouble(ship_targets.BAD, f"ClickHouse does not take it (code {code})")
     if code in _REMEDIES:
         raise Trouble(etiquette.REFUSED if code in (192, 193, 194, 497, 516) else etiquette.CHANGED, _REMEDIES[code])
     if code in _MEMORY:

@@ -20,10 +20,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import orjson
 
-from tokenops import courier, datadir, pricing, untrusted, when
+from tokenops import datadir, pricing, ship_targets, untrusted, when
 from tokenops.etiquette import Trouble
 from tokenops.ship_rows import Row, Who
-from tokenops.targets import Target
+from tokenops.ship_targets import Target
 
 TOTALS = "metrics.json"
 # The conventions' bucket boundaries of gen_ai.client.token.usage.
@@ -144,20 +144,20 @@ def address(target: Target, signal: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, f"{base}/v1/{signal}", parts.query, ""))
 
 
-def post(target: Target, send: courier.Send, signal: str, export: Json, now: int) -> None:
+def post(target: Target, send: ship_targets.Send, signal: str, export: Json, now: int) -> None:
     """Send an export; when this returns it is acknowledged. Raises Trouble."""
     headers = {"content-type": "application/json", **target.headers}
-    answer = courier.checked(send(address(target, signal), headers, orjson.dumps(export)), now)
+    answer = ship_targets.checked(send(address(target, signal), headers, orjson.dumps(export)), now)
     try:
         said = untrusted.mapping(untrusted.mapping(orjson.loads(answer.body or b"{}")).get("partialSuccess"))
     except ValueError:
         return
     counts = [int(said[name]) for name in said if name.startswith("rejected") and str(said[name]).isdigit()]
     if any(counts):
-        raise Trouble(courier.PARTIAL, f"it rejected {sum(counts)} of these and does not say which")
+        raise Trouble(ship_targets.PARTIAL, f"it rejected {sum(counts)} of these and does not say which")
 
 
-def logs(target: Target, send: courier.Send, who: Who, rows: list[Row], now: int) -> None:
+def logs(target: Target, send: ship_targets.Send, who: Who, rows: list[Row], now: int) -> None:
     """Send rows as log records. Raises Trouble."""
     post(target, send, "logs", logs_of(rows, who, now), now)
 
@@ -267,7 +267,7 @@ def _observed(span: Json, found: Found) -> Iterator[Json]:
             }
 
 
-def metrics(target: Target, send: courier.Send, totals: Totals, who: Who, now: int) -> None:
+def metrics(target: Target, send: ship_targets.Send, totals: Totals, who: Who, now: int) -> None:
     """Send the sums. Raises Trouble."""
     export = metrics_of(totals, who, now)
     if export is not None:

@@ -1,4 +1,4 @@
-"""Tasks: what was asked for, from a start to an end, and the turns that it took.
+"""Tasks: pieces of work from a start to an end, the turns they took, and the git branch they belong to.
 
 A task is two records, its start and its end; everything else is worked out from the turns and rounds in between. A turn
 belongs to the task of its project or session that was opened last.
@@ -8,14 +8,31 @@ from __future__ import annotations
 
 import bisect
 import os
+import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import costs, datadir, events, git, jsonl, pricing, projects, rollup, show, store, when
+from tokenops import costs, datadir, events, jsonl, pricing, projects, rollup, show, store, when
 from tokenops.events import Event
+
+
+def head(path: str) -> tuple[str, str]:
+    """Branch and commit of the work tree around a directory; "" each where there is none (or no git)."""
+    return _said(path, "symbolic-ref", "--quiet", "--short", "HEAD"), _said(path, "rev-parse", "--quiet", "--verify", "HEAD")
+
+
+def _said(path: str, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", path, *arguments], stdin=subprocess.DEVNULL, capture_output=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""
+
 
 SOURCE = "tok-task"
 
@@ -44,7 +61,7 @@ def start(folder: str, directory: str, now: int, title: str, session: str = "") 
         raise Wrong(f"the title has {len(title)} characters; {events.LONGEST} are kept: give a shorter one")
     about = _here(folder, directory, session)
     name = f"{when.stamp(now)[:10].replace('-', '')}-{os.urandom(3).hex()}"
-    store.append(folder, [jsonl.line_of(begun(name, title, when.stamp(now), about, git.head(directory)))])
+    store.append(folder, [jsonl.line_of(begun(name, title, when.stamp(now), about, head(directory)))])
     return name
 
 

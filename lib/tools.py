@@ -132,7 +132,7 @@ def ping(tool: str, now: int, number: int) -> events.Event:
 
 
 def _budget(session: Session, given: Json) -> Answer:
-    from tokenops import budget
+    from tokenops import limit_plans
 
     as_of = session.catch_up()
     settings = session.settings()
@@ -142,7 +142,7 @@ def _budget(session: Session, given: Json) -> Answer:
     except (headroom.Wrong, plans.Wrong) as error:
         raise Failed(str(error)) from None
     asked = given.get("provider", ""), given.get("model", "")
-    rows = budget.budget_rows(session.folder, session.now(), rules, bound, session.catalogue, *asked)
+    rows = limit_plans.budget_rows(session.folder, session.now(), rules, bound, session.catalogue, *asked)
     rows = [{**row, "as_of": as_of or row["as_of"]} for row in rows]
     return Answer({"budgets": rows, "next_actions": [] if rows else ["tok-init --detect"]}, _gauges(rows))
 
@@ -196,13 +196,13 @@ def _chance(forecast: events.Event | None) -> str:
 
 
 def _plan_headroom(session: Session, given: Json) -> Answer:
-    from tokenops import plan_headroom
+    from tokenops import limit_plans
 
     as_of, settings = session.catch_up(), session.settings()
     try:
         rules, bound = headroom.thresholds(settings), plans.bindings(settings)
         tz = when.zone(None)
-        rows = plan_headroom.plan_rows(
+        rows = limit_plans.plan_rows(
             session.folder, bound, session.now(), tz, rules, session.catalogue(), given.get("provider", "")
         )
     except (headroom.Wrong, plans.Wrong) as error:
@@ -212,11 +212,11 @@ def _plan_headroom(session: Session, given: Json) -> Answer:
         return Answer(
             {"reports": [], "error": "no plan is set", "hint": "tok-init --detect"}, "No plan is set: `tok-init --detect`.\n"
         )
-    return Answer({"reports": rows}, plan_headroom.table(rows, "markdown", False))
+    return Answer({"reports": rows}, limit_plans.table(rows, "markdown", False))
 
 
 def _burn_rate(session: Session, given: Json) -> Answer:
-    from tokenops import burn, burn_buckets, burn_table
+    from tokenops import burn, burn_buckets
 
     as_of, now, tz = session.catch_up(), session.now(), when.zone(None)
     try:
@@ -227,7 +227,7 @@ def _burn_rate(session: Session, given: Json) -> Answer:
     ask = burn.Ask(span, events.EVERY, given.get("provider", ""), covered)
     found = burn.of_log(session.folder, ask, session.catalogue(), now, lambda place, why: None)
     found.total["as_of"] = as_of
-    text = [f"`{found.total['sparkline']}` tokens per hour, {span.by}", *burn_table.said(found)]
+    text = [f"`{found.total['sparkline']}` tokens per hour, {span.by}", *burn.said(found)]
     return Answer({"buckets": found.records(), "summary": found.total}, "  \n".join(text) + "\n")
 
 
@@ -317,15 +317,15 @@ def _named(row: events.Event) -> list[str]:
 
 
 def _pricing_show(session: Session, given: Json) -> Answer:
-    from tokenops import price_show
+    from tokenops import price_report
 
     now, tz = session.now(), when.zone(None)
     try:
         at = when.stamp(when.since(given["at"], now, tz) if "at" in given else now)
     except (ValueError, OverflowError) as error:
         raise Failed(str(error)) from None
-    told = price_show.one(session.catalogue(), given.get("provider", ""), given["model"], at)
-    return Answer({"prices": [told]}, price_show.text_of_price(told))
+    told = price_report.one(session.catalogue(), given.get("provider", ""), given["model"], at)
+    return Answer({"prices": [told]}, price_report.text_of_price(told))
 
 
 def _status(session: Session, given: Json) -> Answer:
@@ -407,7 +407,7 @@ def _task_list(session: Session, given: Json) -> Answer:
 
 
 def _scorecard(session: Session, given: Json) -> Answer:
-    from tokenops import score_log, scorecard
+    from tokenops import scorecard
 
     session.catch_up()
     now, tz = session.now(), when.zone(None)
@@ -417,13 +417,13 @@ def _scorecard(session: Session, given: Json) -> Answer:
     except (headroom.Wrong, ValueError, OverflowError) as error:
         raise Failed(str(error)) from None
     by = given.get("by", "none")
-    rows = score_log.rows(session.folder, session.catalogue(), rules, now, (since, now), tz, by)
+    rows = scorecard.rows(session.folder, session.catalogue(), rules, now, (since, now), tz, by)
     return Answer({"cards": rows}, scorecard.table(rows, "markdown", False) if rows else "Nothing in this span.\n")
 
 
 def _coached(session: Session, given: Json) -> tuple[Any, events.Filter, dict[str, dict[str, float]]]:
     """Span, filter and thresholds of a report by tok-coach. Raises Failed."""
-    from tokenops import coach_averages, coach_log
+    from tokenops import coach_averages, coach_report
 
     session.catch_up()
     now, tz = session.now(), when.zone(None)
@@ -433,24 +433,24 @@ def _coached(session: Session, given: Json) -> tuple[Any, events.Filter, dict[st
         until = when.stamp(when.until(given["until"], now, tz)) if "until" in given else when.stamp(now)
     except (headroom.Wrong, ValueError, OverflowError) as error:
         raise Failed(str(error)) from None
-    return coach_averages.Span(since, until), coach_log.asked(given), rules
+    return coach_averages.Span(since, until), coach_report.asked(given), rules
 
 
 def _coach(session: Session, given: Json, kind: str) -> Answer:
-    from tokenops import coach_log, coach_table, coach_transcripts, readers
+    from tokenops import coach_report, coach_transcripts, readers
 
     span, wanted, rules = _coached(session, given)
     place = session.environment, session.home
     said = coach_transcripts.PROMPT if kind == "prompts" else coach_transcripts.REPLY
     try:
-        talk = coach_log.heard(session.folder, place, said, span, wanted)
+        talk = coach_report.heard(session.folder, place, said, span, wanted)
     except readers.NotFound as error:
         raise Failed(str(error)) from None
     if kind == "prompts":
-        made = coach_log.prompt_report(session.folder, talk, span, wanted, rules["coaching"], session.catalogue())
-        return Answer(made, coach_table.prompts(made, "markdown", False))
-    made = coach_log.reply_report(session.folder, talk, span, wanted, rules["coaching"])
-    return Answer(made, coach_table.replies(made, "markdown", False))
+        made = coach_report.prompt_report(session.folder, talk, span, wanted, rules["coaching"], session.catalogue())
+        return Answer(made, coach_report.prompts(made, "markdown", False))
+    made = coach_report.reply_report(session.folder, talk, span, wanted, rules["coaching"])
+    return Answer(made, coach_report.replies(made, "markdown", False))
 
 
 def _coach_prompts(session: Session, given: Json) -> Answer:
@@ -462,11 +462,11 @@ def _coach_replies(session: Session, given: Json) -> Answer:
 
 
 def _waste(session: Session, given: Json) -> Answer:
-    from tokenops import coach_log, trace_waste
+    from tokenops import coach_report, trace_waste
 
     span, wanted, rules = _coached(session, given)
     limits = session.settings().get("coaching", "context_limits") or ()
-    sums, found = coach_log.wasted(session.folder, span, wanted, rules["waste"], session.catalogue(), limits)
+    sums, found = coach_report.wasted(session.folder, span, wanted, rules["waste"], session.catalogue(), limits)
     text = trace_waste.table(sums, "markdown", False) if sums else "Nothing was found in the sessions of this span.\n"
     return Answer({"waste": sums, "findings": found[: given.get("limit", 10)]}, text)
 

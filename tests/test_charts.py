@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from conftest import examples
-from tokenops import chart_panels, chart_svg, chart_text, fluid, plots, when
+from tokenops import burn_chart, chart_panels, chart_svg, chart_text, dash_html, when
 from tokenops.chart_panels import Band, Bar, Bars, Line, Lines
 
 NAN, INF = math.nan, math.inf
@@ -229,7 +229,7 @@ PANELS = st.one_of(
 def test_any_chart_is_well_formed(
     title: str, shows: list[chart_panels.Panel], subtitle: str, length: int, width: int
 ) -> None:
-    parsed(plots.chart(title, (START, START + length), BERLIN, shows, subtitle, width))
+    parsed(burn_chart.chart(title, (START, START + length), BERLIN, shows, subtitle, width))
 
 
 @given(LABELS, VALUES, LABELS, LABELS, st.none() | st.tuples(NUMBERS, NUMBERS), st.integers(200, 900))
@@ -298,12 +298,12 @@ def test_a_chart_of_any_range_keeps_the_order_and_stays_in_its_frame(values: lis
     stacks = Bars(
         "x", ("y",), [Bar(START + n * HOUR, START + (n + 1) * HOUR, (value,)) for n, value in enumerate(values)], unit
     )
-    parsed(plots.chart("x", (START, START + 12 * HOUR), BERLIN, [panel, stacks]))
-    inline = fluid.chart("a", stacks, (START, START + 12 * HOUR), BERLIN, START, "x")
+    parsed(burn_chart.chart("x", (START, START + 12 * HOUR), BERLIN, [panel, stacks]))
+    inline = dash_html.chart("a", stacks, (START, START + 12 * HOUR), BERLIN, START, "x")
     ET.fromstring(str(inline).replace("<svg", f'<svg xmlns="{SVG[1:-1]}"'))
     for shape in re.findall(r'<path class="s0" d="([^"]*)"', str(inline)):
         for below, above in re.findall(r"M\d+ (\d+)V(\d+)", shape):
-            assert fluid.TOP <= int(above) < int(below) <= fluid.TOP + stacks.height
+            assert dash_html.TOP <= int(above) < int(below) <= dash_html.TOP + stacks.height
 
 
 @given(RANGES)
@@ -311,7 +311,7 @@ def test_a_gauge_of_any_range_is_drawn(values: list[float]) -> None:
     for value in values:
         assert len(chart_text.gauge(value, 20)) == 20
         parsed(chart_svg.gauge(chart_svg.Gauge("x", value, band=(value, max(values)))))
-        shown = str(fluid.bar([(0.0, value, "s1")], [value]))
+        shown = str(dash_html.bar([(0.0, value, "s1")], [value]))
         assert not re.search(r"nan|inf|-\d", shown)
 
 
@@ -324,7 +324,7 @@ def bars(*values: tuple[float, ...] | None, partial: bool = False) -> Bars:
 
 
 def chart(*shows: chart_panels.Panel, hours: int = 4, **given: object) -> str:
-    return plots.chart("A chart", (START, START + hours * HOUR), BERLIN, shows, **given)  # type: ignore[arg-type]
+    return burn_chart.chart("A chart", (START, START + hours * HOUR), BERLIN, shows, **given)  # type: ignore[arg-type]
 
 
 def test_the_description_tells_the_numbers() -> None:

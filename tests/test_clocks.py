@@ -22,7 +22,7 @@ from proxies import USAGE, Start, ask, post
 from upstream import Asked, Upstream, Writer, plain
 
 from conftest import ROOT, Run, claude, lines, objects, put
-from tokenops import access, cli_dash, dash_log, events, jsonl, proxy_server, read_clients, store, sync, when
+from tokenops import access, cli_dash, dash_cache, events, jsonl, proxy_server, read_clients, store, sync, when
 
 sys.path.append(str(ROOT / "bench"))
 from soak_clock import HOUR, Clock
@@ -155,7 +155,7 @@ def test_lines_of_a_write_that_failed_are_not_taken_for_those_that_came_after(tm
     folder, first = str(tmp_path), when.stamp(AT - when.DAY)[:10]
     made = [jsonl.line_of(events.arranged(turn_at(number, 5))) for number in range(30)]
     store.append(folder, made[:3])
-    tail = dash_log.Tail(folder)
+    tail = dash_cache.Tail(folder)
     assert len(tail.events(first, [])) == 3
     path = store.days(folder)[-1].paths[-1]
     size = os.path.getsize(path)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scripts import Claude, Codex
 
 from conftest import SHARED, Json, Run, needs_shared, objects, put
-from tokenops import catalog, coach_averages, coach_replies, coach_transcripts, events, readers, redaction, repeats, work
+from tokenops import catalog, coach, coach_averages, coach_replies, coach_transcripts, events, readers, redaction, work
 
 FOLDER = ".claude/projects/-home-ada-app"
 NOW = {"TOKENOPS_NOW": "2026-03-08T09:00:00Z"}
@@ -353,14 +353,14 @@ def test_near_repeats() -> None:
     texts = ["Please run the whole test suite and fix what fails", "please run the whole test suite and fix what fails!",
         "Please run the whole test suite again and fix what fails", "Write a migration for the table of pages", "ok", "OK.",
         "テストを実行して失敗を直してください", "テストを実行して失敗を直してくださいね", ""]  # fmt: skip
-    assert repeats.groups(texts, 0.5) == [[0, 1, 2], [4, 5], [6, 7]]
-    assert repeats.groups(texts, 0.99) == [[0, 1], [4, 5]]
-    assert repeats.groups([], 0.5) == []
+    assert coach.groups(texts, 0.5) == [[0, 1, 2], [4, 5], [6, 7]]
+    assert coach.groups(texts, 0.99) == [[0, 1], [4, 5]]
+    assert coach.groups([], 0.5) == []
 
 
 @given(st.lists(st.text(alphabet="ab c", max_size=12), max_size=12), st.sampled_from([0.3, 0.7, 1.0]))
 def test_equal_texts_are_always_one_group(texts: list[str], share: float) -> None:
-    found = repeats.groups(texts, share)
+    found = coach.groups(texts, share)
     where = {at: number for number, members in enumerate(found) for at in members}
     assert sum(map(len, found)) == len(where)
     for at, one in enumerate(texts):
@@ -381,7 +381,7 @@ def test_repeats_in_time_that_grows_with_their_number() -> None:
         best = 9.0
         for _ in range(2):
             begun = time.perf_counter()
-            repeats.groups(made, 0.7)
+            coach.groups(made, 0.7)
             best = min(best, time.perf_counter() - begun)
         return best
 

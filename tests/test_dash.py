@@ -31,14 +31,13 @@ from tokenops import (  # fmt: skip
     coverage,
     dash,
     dash_api,
-    dash_data,
-    dash_log,
+    dash_cache,
+    dash_html,
     dash_page,
     dash_query,
+    dash_spend,
     dash_sums,
     events,
-    markup,
-    outlook,
     plans,
     pricing,
     rollup,
@@ -438,7 +437,7 @@ def test_no_style_and_no_script_is_inline(made: dash.Site, bearer: dict[str, str
 
 @given(st.text(), st.text())
 def test_whatever_a_name_is_it_is_text(name: str, other: str) -> None:
-    made = markup.tag("p", name, title=other)
+    made = dash_html.tag("p", name, title=other)
     found: list[tuple[str, Any]] = []
 
     class Reader(html.parser.HTMLParser):
@@ -452,7 +451,7 @@ def test_whatever_a_name_is_it_is_text(name: str, other: str) -> None:
     reader.feed(made)
     reader.close()
     assert [tag for tag, _ in found if tag] == ["p"] and list(found[0][1]) == ["title"]
-    assert "".join(data for tag, data in found if not tag) == str(html.unescape(markup.text(name)))
+    assert "".join(data for tag, data in found if not tag) == str(html.unescape(dash_html.text(name)))
 
 
 # States.
@@ -537,7 +536,7 @@ def test_a_plan_near_its_limit(environment: dict[str, str]) -> None:
 @given(st.data())
 def test_a_log_that_grows_is_read_as_a_whole_one(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = str(tmp_path_factory.mktemp("log"))
-    tail = dash_log.Tail(folder)
+    tail = dash_cache.Tail(folder)
     first = when.stamp(AT - when.DAY)[:10]
     for _ in range(data.draw(st.integers(1, 5))):
         some = data.draw(
@@ -570,7 +569,7 @@ def _line(event: Json) -> bytes:
 
 
 def test_only_new_bytes_are_read_again(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    tail = dash_log.Tail(folder)
+    tail = dash_cache.Tail(folder)
     first = when.stamp(AT - when.DAY)[:10]
     count = len(tail.events(first, []))
     asked: list[str] = []
@@ -592,7 +591,7 @@ ZONES = ["UTC", "Europe/Berlin", "Asia/Kathmandu", "America/St_Johns", "Pacific/
 def test_sums_are_those_of_the_whole_log_in_any_zone(folder: str, zone: str, since: str) -> None:
     tz = zoneinfo.ZoneInfo(zone) if zone != "UTC" else datetime.UTC
     catalogue = pricing.load()
-    reader = dash_data.Reader(folder)
+    reader = dash_spend.Reader(folder)
     for bound in ([], [], PLANS, PLANS, PLANS[:1]):  # what is kept gives the same; a plan that is set anew counts at once
         spent = reader.spent(dash_query.Ask(since), AT, tz, catalogue, bound, store_summaries.sizes_of(folder))
         plan = rollup.Plan((), tz, catalogue)
@@ -619,7 +618,7 @@ def test_what_is_kept_of_closed_days_changes_no_number(environment: dict[str, st
     log(
         folder, turn(1003, 300, **about, id="u3", session_id="twice", source="b"), turn(1004, 9100, **about, session_id="s3")
     )
-    kept, plain = dash_data.Reader(folder), dash_data.Reader(folder)
+    kept, plain = dash_spend.Reader(folder), dash_spend.Reader(folder)
     plain._closed = lambda about, *rest: dash_sums.NONE._replace(since=about.since, until=about.since)  # type: ignore[method-assign]
     asks = [
         dash_query.Ask(since, until, stack=stack, **only)
@@ -645,7 +644,7 @@ def test_what_is_kept_of_hours_changes_no_number(environment: dict[str, str], zo
     folder, tz, catalogue = environment["TOKENOPS_HOME"], zoneinfo.ZoneInfo(zone), pricing.load()
     log(folder, *(turn(number, 1.7 * number, session_id=f"s{number % 9}") for number in range(1, 1200)))
     log(folder, turn(5000, 31, kind="usage", covers="session", id="u1", session_id="alone"))
-    kept, plain = dash_data.Reader(folder), dash_data.Reader(folder)
+    kept, plain = dash_spend.Reader(folder), dash_spend.Reader(folder)
     plain.open.FEW = 10**9  # type: ignore[misc]
     for grown in range(6):
         bound = PLANS if grown > 2 else []
@@ -663,7 +662,7 @@ def test_what_is_kept_of_hours_changes_no_number(environment: dict[str, str], zo
 
 
 def test_a_span_that_ends_in_a_closed_day(folder: str) -> None:
-    catalogue, reader = pricing.load(), dash_data.Reader(folder)
+    catalogue, reader = pricing.load(), dash_spend.Reader(folder)
     for until in ("2026-11-18", "2026-11-18T11:22:33Z", "2026-11-21T09:00:00Z", "2h"):
         spent = reader.spent(
             dash_query.Ask("2026-11-17T05:00:00Z", until), AT, when.UTC, catalogue, [], store_summaries.sizes_of(folder)
@@ -680,7 +679,7 @@ def test_a_session_that_tells_only_its_total_is_in_the_sum_and_in_no_bar(environ
     total = {**turn(1, 100, kind="usage", id="u1", covers="session", session_id="alone", output_tokens=1000), "turns": 3}
     shadow = {**turn(2, 90, kind="usage", id="u2", covers="session", output_tokens=5000), "turns": 3}
     log(folder, total, shadow, turn(2, 95))
-    spent = dash_data.Reader(folder).spent(
+    spent = dash_spend.Reader(folder).spent(
         dash_query.Ask(), AT, when.UTC, pricing.load(), [], store_summaries.sizes_of(folder)
     )
     assert spent.total["turns"] == 4 and [one["id"] for one in spent.totals] == ["u1"]
@@ -698,13 +697,13 @@ def hourly(days: int, cost: int) -> dict[int, Decimal]:
 def test_the_same_hours_of_the_last_weeks() -> None:
     start = AT - AT % 3_600_000 + 3_600_000
     ahead = [(start + hour * 3_600_000, start + (hour + 1) * 3_600_000) for hour in range(3)]
-    found = outlook.expected(hourly(28, 5), AT, 0, ahead, when.UTC)
+    found = dash_spend.expected(hourly(28, 5), AT, 0, ahead, when.UTC)
     assert [one["days"] for one in found] == [28, 28, 28]
     for one, (begin, _) in zip(found, ahead, strict=True):
         hour = (AT - AT % 3_600_000 - begin) // 3_600_000 % 24
         assert one["cost_usd"]["p50"] == str(5 + hour)
-    assert outlook.expected(hourly(6, 5), AT, AT - 6 * when.DAY, ahead, when.UTC) == []  # less than a week says nothing
-    week = outlook.expected(hourly(28, 5), AT, 0, [(AT + when.DAY, AT + 2 * when.DAY)], when.UTC)
+    assert dash_spend.expected(hourly(6, 5), AT, AT - 6 * when.DAY, ahead, when.UTC) == []  # less than a week says nothing
+    week = dash_spend.expected(hourly(28, 5), AT, 0, [(AT + when.DAY, AT + 2 * when.DAY)], when.UTC)
     assert week[0]["days"] == 7  # tomorrow is a Sunday: four weeks have eight days of its kind, and today is not over
 
 

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from conftest import ROOT, Run
-from tokenops import completions, manual
+from tokenops import manual
 
 COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("tok-*"))
 SAMPLE = """tok-x - does a thing, and says "so"
@@ -295,7 +295,7 @@ def test_bash(run: Run, tmp_path: pathlib.Path) -> None:
 
 def test_what_may_follow_depends_on_the_action(run: Run, tmp_path: pathlib.Path) -> None:
     (tmp_path / "events.jsonl").write_text("")
-    (tmp_path / "x.bash").write_text(completions.script("bash", [manual.parsed(SAMPLE)]))
+    (tmp_path / "x.bash").write_text(manual.script("bash", [manual.parsed(SAMPLE)]))
     for words, found in (("tok-x ev", "events.jsonl"), ("tok-x set ev", ""), ("tok-x --by ho", "hour"), ("tok-x l", "list")):
         asked = f"source x.bash; COMP_WORDS=({words}); COMP_CWORD={words.count(' ')}; _tokenops; echo ${{COMPREPLY[@]}}"
         assert run(f"bash -c {_quoted(asked)}").stdout.decode().strip() == found, words
@@ -328,5 +328,5 @@ def test_zsh(run: Run, tmp_path: pathlib.Path) -> None:
 
 def test_commands_without_a_manual_are_left_out(tmp_path: pathlib.Path) -> None:
     (tmp_path / "tok-odd").write_bytes(b"#!/bin/sh\necho \xff\n")
-    assert completions.manuals(str(tmp_path)) == []
-    assert [one.name for one in completions.manuals(str(ROOT / "bin"))] == COMMANDS
+    assert manual.manuals(str(tmp_path)) == []
+    assert [one.name for one in manual.manuals(str(ROOT / "bin"))] == COMMANDS

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Json, Run, examples, objects
-from tokenops import budget, config, events, headroom, plan_headroom, plans, pricing, store, when
+from tokenops import config, events, headroom, limit_plans, plans, pricing, store, when
 from tokenops.jsonl import line_of
 
 NAMES = (
@@ -353,7 +353,7 @@ def test_the_forecast_decides_where_there_is_one(used: float, expected: Json | N
     window = {"window": "weekly", "window_minutes": 10_080, "used": used, "headroom": 1 - used}
     budget = {"provider": "anthropic", "windows": [window], "binding_window": "weekly", "recommended_action": advised}
     rules = headroom.thresholds(config.Config({}, "", []))["plan"]
-    assert plan_headroom.risk(budget | ({"forecast": expected} if expected else {}), window, None, rules) == told
+    assert limit_plans.risk(budget | ({"forecast": expected} if expected else {}), window, None, rules) == told
 
 
 READINGS = st.lists(
@@ -383,9 +383,9 @@ def test_it_never_disagrees_with_tok_budget(tmp_path: pathlib.Path, readings: li
     prices = pricing.load()
     told = {
         (row["provider"], row.get("account")): row
-        for row in budget.budget_rows(folder, AT, rules, ["anthropic", "openai"], lambda: prices)
+        for row in limit_plans.budget_rows(folder, AT, rules, ["anthropic", "openai"], lambda: prices)
     }
-    made = plan_headroom.plan_rows(folder, bound, AT, when.UTC, rules, prices)
+    made = limit_plans.plan_rows(folder, bound, AT, when.UTC, rules, prices)
     assert {(row["provider"], row.get("account")) for row in made} == set(told)
     for row in made:
         json.dumps(row, allow_nan=False)

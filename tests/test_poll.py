@@ -48,8 +48,8 @@ from tokenops import (
     headroom,
     limit_meters,
     limit_windows,
+    poll,
     poll_sources,
-    polling,
     projects,
     readers,
     when,
@@ -97,7 +97,7 @@ class Machine:
         edge = poll_sources.Edge(
             lambda: self.now, lambda s: None, lambda: 0.5, 1.0, 0, self.environment, str(self.home), "1"
         )
-        return polling.run(str(self.log), poll_sources.settings(given, self.poller), edge, poll_sources.Wanted(**wanted))
+        return poll.run(str(self.log), poll_sources.settings(given, self.poller), edge, poll_sources.Wanted(**wanted))
 
     def readings(self) -> list[Json]:
         """What the log holds."""

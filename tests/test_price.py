@@ -21,12 +21,9 @@ from tokenops import (
     catalog,
     price_causes,
     price_check,
-    price_edit,
     price_files,
-    price_genai,
-    price_litellm,
-    price_packages,
     price_report,
+    price_snapshot,
     price_tables,
     pricing,
 )
@@ -346,7 +343,7 @@ def test_what_lint_refuses_goes_in_never(run: Run, copy: pathlib.Path) -> None:
 
 def test_an_interval_is_appended_line_by_line() -> None:
     text = (ROOT / "catalog/pricing/openai.yaml").read_text()
-    made = price_edit.appended(
+    made = price_files.appended(
         text, "gpt-5.5", "2026-12-01T00:00:00Z", {"input": "4", "input>272000": "8"}, ["page"], "high", 'a "note"'
     )
     gone, new = set(text.splitlines()) - set(made.splitlines()), [line for line in made.splitlines() if line not in text]
@@ -354,10 +351,10 @@ def test_an_interval_is_appended_line_by_line() -> None:
     assert '          - {op: gt, tokens: 272000, input: "8", output: "45", cache_read: "1"}' in new
     assert '        note: "a \\"note\\""' in new
     for change in ({"input>128000": "8"},):
-        with pytest.raises(price_edit.ByHand):
-            price_edit.appended(text, "gpt-5.5", "2026-12-01T00:00:00Z", change, ["page"], "high")
-    with pytest.raises(price_edit.ByHand):
-        price_edit.appended(text, "gpt-none", "2026-12-01T00:00:00Z", {}, ["page"], "high")
+        with pytest.raises(price_files.ByHand):
+            price_files.appended(text, "gpt-5.5", "2026-12-01T00:00:00Z", change, ["page"], "high")
+    with pytest.raises(price_files.ByHand):
+        price_files.appended(text, "gpt-none", "2026-12-01T00:00:00Z", {}, ["page"], "high")
 
 
 # snapshot.
@@ -413,8 +410,8 @@ def registry(tmp_path: pathlib.Path) -> Any:
 
     def offer(litellm: Any = MAP, genai: str = DATA, version: str = "9.9.9", **odd: Any) -> dict[str, str]:
         data = litellm if isinstance(litellm, bytes) else json.dumps(litellm).encode()
-        wheel(folder, "litellm", version, price_litellm.LITELLM_FILE, data, **odd)
-        wheel(folder, "genai-prices", version, price_genai.GENAI_FILE, genai.encode())
+        wheel(folder, "litellm", version, price_snapshot.LITELLM_FILE, data, **odd)
+        wheel(folder, "genai-prices", version, price_snapshot.GENAI_FILE, genai.encode())
         return env
 
     return offer
@@ -473,9 +470,9 @@ def test_what_cannot_become_a_snapshot(odd: dict[str, Any], why: str, registry: 
     wheels = registry(**odd)["PIP_FIND_LINKS"]
     with pytest.raises(price_tables.Unusable, match=re.escape(why)):
         given = []
-        for engine in price_packages.ENGINES:
+        for engine in price_snapshot.ENGINES:
             (path,) = pathlib.Path(wheels).glob(f"{engine.package.replace('-', '_')}-*.whl")
-            given.append((engine.source, price_packages.reduced(engine, str(path), "2026-11-22")))
+            given.append((engine.source, price_snapshot.reduced(engine, str(path), "2026-11-22")))
         for source, (about, models) in given:
             price_report.renewed(source, price_tables.load(str(copy), source), about, models)
 

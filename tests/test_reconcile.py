@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from conftest import SHARED, Json, Run, lines, needs_shared, objects
-from tokenops import claims, coverage, events, plans, pricing, reconcile, when
+from tokenops import coverage, events, plans, pricing, reconcile, reconcile_pairs, when
 
 CATALOGUE = pricing.load()
 M = 1_000_000
@@ -27,7 +27,7 @@ def turn(number: int, at: str = f"{DAY}T12:00:00.000Z", **more: Any) -> Json:
 
 def usd(event: Json) -> Decimal:
     """What an event costs at our prices."""
-    found = claims.list_price(event, CATALOGUE)
+    found = reconcile_pairs.list_price(event, CATALOGUE)
     assert found is not None
     return found
 
@@ -64,17 +64,17 @@ def reports(turns: Iterable[Json], source: str = "anthropic") -> list[Json]:
 
 def compared(
     records: Sequence[Json], bound: Sequence[plans.Binding] = (), since: str = "2026-11-01", tz: Any = when.UTC
-) -> list[claims.Pair]:
+) -> list[reconcile_pairs.Pair]:
     """The comparisons of some events, each of which adds up."""
     cover = coverage.Coverage(bound, tz) if bound else None
-    ask = claims.Ask(f"{since}T00:00:00.000Z", "2026-12-01T00:00:00.000Z", tz, CATALOGUE, cover)
+    ask = reconcile_pairs.Ask(f"{since}T00:00:00.000Z", "2026-12-01T00:00:00.000Z", tz, CATALOGUE, cover)
     found = reconcile.pairs(records, ask)
     for one in found:
         assert one.difference == sum((cause.usd for cause in one.causes), Decimal(0)) + one.unexplained
     return found
 
 
-def causes(pair: claims.Pair) -> list[str]:
+def causes(pair: reconcile_pairs.Pair) -> list[str]:
     return [cause.name for cause in pair.causes]
 
 
@@ -326,7 +326,9 @@ def test_real_logs_and_the_reports_that_they_would_give(run: Run) -> None:
     real = {"HOME": str(SHARED / "home"), "TOKENOPS_NOW": "2026-11-18T21:00:00Z"}
     run("tok-sync claude codex", env=real, status=None)
     turns = [
-        one for one in objects(run("tok-cat --kind turn", env=real).stdout) if claims.list_price(one, CATALOGUE) is not None
+        one
+        for one in objects(run("tok-cat --kind turn", env=real).stdout)
+        if reconcile_pairs.list_price(one, CATALOGUE) is not None
     ]
     anthropic = [one for one in turns if one.get("provider") == "anthropic"]
     assert len(anthropic) > 2000

@@ -18,21 +18,21 @@ from version import ROOT, moment
 
 sys.path.insert(0, str(ROOT / "bin"))
 
-from tokenops import __version__, completions, manual
+from tokenops import __version__, manual
 
 
 def files() -> dict[str, str]:
     """Every file, by its path below share/."""
-    manuals = completions.manuals(str(ROOT / "bin"))
+    manuals = manual.manuals(str(ROOT / "bin"))
     names = [one.name for one in manuals]
     date = datetime.datetime.fromtimestamp(moment(), datetime.UTC).date().isoformat()
-    made = {"zsh/site-functions/_tokenops": completions.script("zsh", manuals)}
+    made = {"zsh/site-functions/_tokenops": manual.script("zsh", manuals)}
     for one in manuals:
         # bash reads a file when its command is completed first, so each has a function of its own.
-        bash = completions.script("bash", [one]).replace("_tokenops", f"_{one.name.replace('-', '_')}")
+        bash = manual.script("bash", [one]).replace("_tokenops", f"_{one.name.replace('-', '_')}")
         made[f"man/man1/{one.name}.1"] = manual.page(one, names, __version__, date)
         made[f"bash-completion/completions/{one.name}"] = bash
-        made[f"fish/vendor_completions.d/{one.name}.fish"] = completions.script("fish", [one])
+        made[f"fish/vendor_completions.d/{one.name}.fish"] = manual.script("fish", [one])
     return made
 
 

@@ -1,4 +1,4 @@
-"""What is left of each plan that the user has: the vendors' own numbers, and what the log says was used this month.
+"""What is left of each plan: budget rows for agents, and a report per plan for people.
 
 No vendor says how many tokens a plan holds, so none is said here. What no meter tells is null, and `note` says what would
 tell it. The window that binds, its share and its reset are those of tok-budget: both ask `budget`.
@@ -7,14 +7,15 @@ tell it. The window that binds, its share and its reset are those of tok-budget:
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tokenops import (
-    budget,
     costs,
     events,
     headroom,
+    limit_carry,
+    limit_forecast,
     limit_meters,
     limit_pace,
     limit_windows,
@@ -27,8 +28,53 @@ from tokenops import (
     when,
 )
 from tokenops.events import Event
-from tokenops.limit_windows import Key
+from tokenops.headroom import Window
+from tokenops.limit_windows import Key, Seen
 from tokenops.plans import Binding, Plan
+from tokenops.pricing import Catalogue
+
+# No window is longer than a month.
+SPAN_MS = 35 * when.DAY
+# How much of the past a forecast is learned from; more costs time, and tells little more.
+LEARNED_MS = 14 * when.DAY
+
+
+def budget_rows(
+    folder: str,
+    now: int,
+    rules: Mapping[str, Any],
+    plans: Iterable[str],
+    catalogue: Callable[[], Catalogue],
+    provider: str = "",
+    model: str = "",
+) -> list[Event]:
+    """An answer per provider and account that has a plan (`plans`) or a reading, or of one provider only.
+
+    Raises OSError, and what `catalogue` raises: it is asked only where turns followed a reading.
+    """
+    readings = limit_meters.readings(folder, now - SPAN_MS, now)
+    if provider:
+        readings, plans = [one for one in readings if one.key.provider == provider], [provider]
+    found = carried(folder, headroom.windows(readings, now), catalogue, now)
+    return headroom.budgets(found, now, rules, model, forecasts(readings, found, now, model), plans)
+
+
+def carried(folder: str, found: list[Window], catalogue: Callable[[], Catalogue], now: int) -> list[Window]:
+    """Windows with what local turns added since they were read. Raises OSError."""
+    read = [one.observed_at for one in found if one.used is not None and one.observed_at > now - limit_carry.OLDEST_MS]
+    turns = list(limit_carry.turns_since(folder, min(read), now)) if read else []
+    if not turns:
+        return found
+    prices = catalogue()
+    spent = limit_carry.spent_between(turns, prices, [one.observed_at for one in found])
+    return limit_carry.carried(found, spent, limit_carry.learned(folder, prices, now), now)
+
+
+def forecasts(readings: Iterable[Seen], found: Iterable[Window], now: int, model: str = "") -> dict[Any, Event]:
+    """The forecast of the window that binds, of each account."""
+    binding = headroom.binding_keys(found, model)
+    return limit_forecast.forecasts([one for one in readings if one.at >= now - LEARNED_MS], now, binding) if binding else {}
+
 
 LOW, MEDIUM, HIGH, UNKNOWN = "low", "medium", "high", "unknown"
 _RISKS = (LOW, MEDIUM, HIGH)
@@ -58,8 +104,8 @@ def plan_rows(
     today = when.bucket(now, "day", tz)
     providers = sorted({one.provider for one in bound if provider in ("", one.provider)})
     held = {name: plans.in_force(list(bound), name, today) for name in providers}
-    told = budget.budget_rows(folder, now, rules, [name for name in providers if held[name]], lambda: catalogue, provider)
-    paces = limit_pace.paces(limit_meters.readings(folder, now - budget.SPAN_MS, now), now)
+    told = budget_rows(folder, now, rules, [name for name in providers if held[name]], lambda: catalogue, provider)
+    paces = limit_pace.paces(limit_meters.readings(folder, now - SPAN_MS, now), now)
     made = []
     for name in providers:
         pairs = list(_accounts(held[name], [row for row in told if row["provider"] == name], now, rules))

@@ -1,4 +1,4 @@
-"""Charts for a page: shapes that stretch with it, and text that does not.
+"""HTML that escapes by default, and charts that stretch with the page.
 
 Bars and lines are drawn 1000 units wide and stretched by the browser; numbers and times stand beside them in type of its
 own size, so that a chart is read as well at 380 pixels as at 1600. Nothing needs a script, and nothing an inline style.
@@ -7,12 +7,49 @@ own size, so that a chart is read as well at 380 pixels as at 1600. Nothing need
 from __future__ import annotations
 
 import datetime
+import html
+import re
 from collections.abc import Sequence
 
 from tokenops import chart_panels, chart_svg, chart_text
 from tokenops.chart_panels import Bars, Frame, Panel
 from tokenops.chart_svg import path
-from tokenops.markup import Html, tag
+
+# What HTML must not hold, and what would turn the direction of the text around it.
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]")
+_VOID = frozenset(("meta", "link", "input", "br", "hr", "img"))
+
+Value = str | float | bool | None
+
+
+class Html(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+def text(value: object) -> Html:
+    """A value as HTML: as it is where it is that already, escaped otherwise."""
+    return value if isinstance(value, Html) else Html(html.escape(_FORBIDDEN.sub("\ufffd", str(value))))
+
+
+def join(*parts: object) -> Html:
+    """Parts, one after another; None is nothing."""
+    return Html("".join(text(part) for part in parts if part is not None))
+
+
+def tag(element: str, /, *inner: object, **about: Value) -> Html:
+    """An element. `class_` is class, `data_x` is data-x; True is an attribute without a value, None and False are none."""
+    given = "".join(_attribute(key, value) for key, value in about.items() if value is not None and value is not False)
+    if element in _VOID:
+        return Html(f"<{element}{given}>")
+    return Html(f"<{element}{given}>{join(*inner)}</{element}>")
+
+
+def _attribute(key: str, value: Value) -> str:
+    shown = key.rstrip("_").replace("_", "-")
+    return f" {shown}" if value is True else f' {shown}="{text(str(value))}"'
+
 
 WIDTH, TOP, LEFT = 1000, 8, 46
 # How many times of the clock have room below a narrow, a middling and a wide chart; and how near to its edges, in percent,

@@ -1,4 +1,4 @@
-"""What was spent, in every shape that the dashboard shows: the rows of tok-cost and tok-burn, added up in one go.
+"""Spending in every shape the dashboard shows, added up in one pass, and what the coming hours will likely cost.
 
 Each record is summed once, in stretches between the moments that matter (the span's bounds, midnight, an hour ago, now);
 what is shown is rolled up from those, and a rollup of rollups is exact.
@@ -12,13 +12,70 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import burn, coverage, dash_bars, dash_log, dash_query, dash_sums, events, outlook, pricing, rollup, when
-from tokenops.dash_bars import Part, priced
+from tokenops import budgets, burn, coverage, dash_cache, dash_query, dash_sums, events, pricing, rollup, when
 from tokenops.dash_query import Ask, Span
-from tokenops.dash_sums import Closed, Cut, choices, dearest, total_of
+from tokenops.dash_sums import Closed, Cut, Part, choices, dearest, priced, total_of
 from tokenops.events import Event
 from tokenops.plans import Binding
 from tokenops.store_summaries import Sizes
+
+WEEKS, LEAST_DAYS = 4, 7
+
+METHOD = "climatology"
+
+# The moment at which an hour or a day begins -> what it cost.
+Costs = Mapping[int, Decimal]
+
+
+def expected(costs: Costs, now: int, known: int, ahead: Sequence[tuple[int, int]], tz: datetime.tzinfo) -> list[Event]:
+    """What each of some spans to come is likely to cost, as `{ts, until, cost_usd: {p10, p50, p90}, days}`.
+
+    `costs` holds what is not 0, whole spans only; `known`: since when. A span of an hour is compared to the same hours, a
+    longer one to days of its kind, working days or the others. Those with too little past are left out.
+    """
+    made = []
+    for start, end in ahead:
+        past = [costs.get(at, pricing.ZERO) for at in _alike(start, end, now, known, tz)]
+        if len(past) >= LEAST_DAYS:
+            made.append({"ts": when.stamp(start), "until": when.stamp(end), "cost_usd": quantiles(past), "days": len(past)})
+    return made
+
+
+def _alike(start: int, end: int, now: int, known: int, tz: datetime.tzinfo) -> list[int]:
+    """When the spans of the past began that one to come is compared to."""
+    found = []
+    clock = when.local(start, tz)
+    for days in range(1, 7 * WEEKS + 1):
+        # The same time of the clock, whatever the clock was changed by in between.
+        wall = clock.replace(tzinfo=None) - datetime.timedelta(days)
+        at = when.moment(wall.replace(tzinfo=tz).astimezone(when.UTC).isoformat())
+        alike = end - start <= HOUR_MS or (wall.weekday() < 5) == (clock.weekday() < 5)
+        if alike and at >= known and at + (end - start) <= now:
+            found.append(at)
+    return found
+
+
+def spent_at_midnight(costs: Costs, now: int, tz: datetime.tzinfo, spent: Decimal) -> Event | None:
+    """What today is likely to have cost at its end, as tok-budget --spend says it of a daily budget."""
+    limit = budgets.Limit("today", "daily", Decimal(1), None, 1.0, 1.0, {}, "equivalent")
+    hours = [budgets.Hour(at, "", {}, usd, 0, 0) for at, usd in costs.items()]
+    found = budgets.forecast(limit, hours, float(spent), 1.0, now, tz)
+    if found is None:
+        return None
+    cost = {name: pricing.plain(Decimal(str(found[name])).quantize(Decimal("0.000001"))) for name in ("p10", "p50", "p90")}
+    return {"until": when.stamp(budgets.end("daily", now, tz)), "cost_usd": cost, "days": found["learned_days"]}
+
+
+def quantiles(past: Sequence[Decimal]) -> dict[str, Any]:
+    """The points below which a tenth, half and nine tenths of some amounts lie, as decimal texts."""
+    ordered = sorted(past)
+
+    def point(share: Decimal) -> str:
+        at = ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+        return pricing.plain(at.quantize(Decimal("0.000001")))
+
+    return {"p10": point(Decimal("0.1")), "p50": point(Decimal("0.5")), "p90": point(Decimal("0.9"))}
+
 
 HOUR_MS = 3_600_000
 # How far ahead a chart looks, in its buckets.
@@ -52,7 +109,7 @@ class Reader:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.past = dash_log.Past(folder)
+        self.past = dash_cache.Past(folder)
         self.hours: dict[tuple[Any, ...], dict[int, Decimal]] = {}
         self.open = dash_sums.Hours()
         self.done: dict[tuple[Any, ...], tuple[Any, Closed]] = {}
@@ -78,7 +135,7 @@ class Reader:
         sums = dash_sums.summed(done, rows, cut.usage_of(about.since, until, wanted), daily, timed)
         today = self._today(cut, midnight, wanted, plan)
         known = _known(min(filter(None, (done.first, cut.first)), default=""), first, sizes)
-        names, bars = dash_bars.parts(sums.timed, about, plan, known, now, ask.stack)
+        names, bars = dash_sums.parts(sums.timed, about, plan, known, now, ask.stack)
         expected, at_midnight = self._outlook(cut, ask, now, plan, about, sizes, today)
         total = total_of(sums.small, plan)
         besides = [*cut.rows_of(about.since, until), *cut.usage_of(about.since, until)]
@@ -122,7 +179,7 @@ class Reader:
         if since >= until:
             return dash_sums.NONE._replace(since=about.since, until=about.since)
         begin, end = when.stamp(since), when.stamp(until)
-        days = [(day, dash_log.day_state(day, sizes)) for day in sizes if begin <= f"{day}T00:00:00.000Z" < end]
+        days = [(day, dash_cache.day_state(day, sizes)) for day in sizes if begin <= f"{day}T00:00:00.000Z" < end]
         bound = self.past.cover.bound if self.past.cover else []
         key = (str(days), self.past.names(), plan.by, plan.catalogue.digest, bound)
         name = (wanted, begin, end, timed, str(plan.tz))
@@ -156,13 +213,13 @@ class Reader:
             return [], None
         spent = self._hours(cut, ask, now, plan, sizes)
         known = when.moment(f"{min(sizes)}T00:00:00Z") + when.DAY  # of the first day there may be a part only
-        at_midnight = outlook.spent_at_midnight(spent, now, tz, Decimal(today.get("cost_usd", "0")))
+        at_midnight = spent_at_midnight(spent, now, tz, Decimal(today.get("cost_usd", "0")))
         if about.unit == "day":
             spent = _by_day(spent, tz)
         length = when.DAY if about.unit == "day" else HOUR_MS
         edges = dash_query.edges(now, now + (AHEAD[about.unit] + 1) * length, about.unit, tz)
         ahead = [pair for pair in itertools.pairwise(edges) if pair[0] >= now][: AHEAD[about.unit]]
-        return outlook.expected(spent, now, known, ahead, tz), at_midnight
+        return expected(spent, now, known, ahead, tz), at_midnight
 
     def _hours(self, cut: Cut, ask: Ask, now: int, plan: rollup.Plan, sizes: Sizes) -> dict[int, Decimal]:
         """What each hour of the last weeks cost, where that is not 0."""
@@ -170,9 +227,9 @@ class Reader:
         found = _by_hour(cut.rows_of(opens, now, ask.wanted), hourly)
         if len(self.hours) > _MOST_DAYS:
             self.hours.clear()
-        since, last = when.stamp(now - (7 * outlook.WEEKS + 1) * when.DAY)[:10], when.stamp(opens - 1)[:10]
+        since, last = when.stamp(now - (7 * WEEKS + 1) * when.DAY)[:10], when.stamp(opens - 1)[:10]
         for day in (day for day in sizes if since <= day <= last):
-            key = (day, str(dash_log.day_state(day, sizes)), ask.wanted, str(plan.tz), plan.catalogue.digest)
+            key = (day, str(dash_cache.day_state(day, sizes)), ask.wanted, str(plan.tz), plan.catalogue.digest)
             if key not in self.hours:
                 rows = (row for row in self.past.summed(day, hourly, sizes) if ask.wanted.takes(row))
                 self.hours[key] = _by_hour(rows, hourly)
@@ -190,7 +247,7 @@ def _known(first: str, since: int, sizes: Sizes) -> int:
 
 def _opens(now: int) -> int:
     """When the days begin of which no sums are kept."""
-    return when.moment(f"{dash_log.open_since(now)}T00:00:00Z")
+    return when.moment(f"{dash_cache.open_since(now)}T00:00:00Z")
 
 
 def _by_hour(rows: Iterable[Event], plan: rollup.Plan) -> dict[int, Decimal]:

@@ -1,0 +1,358 @@
+"""Reads other engines' prices (genai-prices, LiteLLM) out of their packages into tables of `price_tables`; their code is never run.
+
+Source: genai_prices/data.py of the package genai-prices 0.2.3 (2026-11), MIT. Prices are per million (`_mtok`) or per
+thousand (`_kcount`); of several prices the last counts whose constraint holds.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import csv
+import decimal
+import glob
+import hashlib
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from tokenops import when
+from tokenops.price_tables import Data, Unusable
+
+GENAI_PACKAGE, GENAI_FILE = "genai-prices", "genai_prices/data.py"
+GENAI_PROVIDERS = {name: name for name in ("anthropic", "openai", "mistral", "groq", "deepseek", "perplexity", "cerebras")}
+GENAI_PROVIDERS |= {"google": "gemini", "x-ai": "xai", "cohere": "cohere"}
+
+_GENAI_CLASSES = {
+    "input_mtok": "input",
+    "output_mtok": "output",
+    "output_reasoning_mtok": "reasoning",
+    "output_citation_mtok": "citation",
+    "cache_read_mtok": "cache_read",
+    "cache_write_mtok": "cache_write",
+    "cache_write_1h_mtok": "cache_write_1h",
+    "input_audio_mtok": "audio_input",
+    "output_audio_mtok": "audio_output",
+    "input_image_mtok": "image_input",
+    "output_image_mtok": "image_output",
+    "web_searches_kcount": "web_search",
+    "requests_kcount": "request",
+}
+_TIERS = {"processing": ("batch",), "service_tier": ("flex", "priority", "fast"), "speed": ("fast",)}
+_CLAUSES = {
+    "ClauseEquals": "equals",
+    "ClauseStartsWith": "starts_with",
+    "ClauseEndsWith": "ends_with",
+    "ClauseContains": "contains",
+    "ClauseRegex": "regex",
+    "ClauseOr": "or_",
+    "ClauseAnd": "and_",
+}
+
+
+def genai_models(data: bytes) -> tuple[dict[str, list[Data]], dict[str, int]]:
+    """Provider -> models, and how many were left out, by reason. Raises Unusable."""
+    found: dict[str, list[Data]] = {}
+    left: dict[str, int] = {}
+    try:
+        for provider in _providers(data):
+            name = GENAI_PROVIDERS.get(provider["id"])
+            for model in provider["models"] if name else ():
+                made = _genai_model(model)
+                if any("input" in one["rates"] for one in made["prices"]):
+                    found.setdefault(str(name), []).append(made)
+                else:
+                    left["no price per token"] = left.get("no price per token", 0) + 1
+    except (SyntaxError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Unusable(f"{GENAI_FILE}: {type(error).__name__}: {error}; the package has another shape now") from None
+    return found, left
+
+
+def _providers(data: bytes) -> list[Data]:
+    for statement in ast.parse(data).body:
+        if isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target) == "providers" and statement.value:
+            given: list[Data] = _plain(statement.value)
+            return given
+    raise ValueError("it defines no `providers`")
+
+
+def _plain(node: ast.expr) -> Any:
+    """The value that an expression writes down: constants, lists, and constructors as what they are given."""
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.List):
+        return [_plain(one) for one in node.elts]
+    if isinstance(node, ast.Dict):
+        return {_plain(key): _plain(value) for key, value in zip(node.keys, node.values, strict=True) if key}
+    if isinstance(node, ast.Call):
+        name = ast.unparse(node.func)
+        given = [_plain(one) for one in node.args]
+        if name == "Decimal":
+            return str(given[0])
+        if name == "datetime.date":
+            return when.stamp(when.moment("{:04d}-{:02d}-{:02d}T00:00:00Z".format(*given)))
+        if name == "datetime.time":
+            return "{:02d}:{:02d}".format(*given)
+        return {"": name} | {str(one.arg): _plain(one.value) for one in node.keywords}
+    raise ValueError(f"line {node.lineno} holds something else than data")
+
+
+def _genai_model(given: Data) -> Data:
+    prices = given.get("prices") or []
+    entries = [{"prices": prices}] if isinstance(prices, dict) else prices
+    made: Data = {"id": given["id"].lower(), "match": _clause(given["match"])}
+    if given.get("deprecated"):
+        made["deprecated"] = True
+    made["prices"] = [_entry(one) for one in entries] or [{"rates": {}}]
+    if tiers := list(_tiers(given.get("price_variants") or ())):
+        made["tiers"] = tiers
+    return made
+
+
+def _clause(given: Data) -> Data:
+    field = _CLAUSES[given[""]]
+    value = given[field]
+    return {field.rstrip("_"): [_clause(one) for one in value] if isinstance(value, list) else value}
+
+
+def _entry(given: Data, tier: str = "") -> Data:
+    made: Data = {"rates": dict(_genai_rates(given["prices"], tier))}
+    constraint = given.get("constraint")
+    if constraint and constraint[""] == "StartDateConstraint":
+        return {"from": constraint["start_date"]} | made
+    if constraint and constraint[""] == "TimeOfDateConstraint":
+        return {"windows": [{"hours": [[constraint["start_time"], constraint["end_time"]]]}]} | made
+    if constraint:
+        raise ValueError(f"a price holds under {constraint['']}, which is not known")
+    return made
+
+
+def _tiers(variants: Iterable[Data]) -> Iterator[Data]:
+    """The prices of a tier, where it alone decides."""
+    for variant in variants:
+        asked = list(variant["when"].items())
+        if len(asked) == 1 and asked[0][1] in _TIERS.get(asked[0][0], ()):
+            yield _entry(variant, f"{asked[0][1]}/")
+
+
+def _genai_rates(given: Data, tier: str) -> Iterator[tuple[str, str]]:
+    for key, value in given.items():
+        name = _GENAI_CLASSES.get(key)
+        if name is None or value is None:
+            continue
+        if isinstance(value, dict):
+            yield f"{tier}{name}", value["base"]
+            yield from ((f"{tier}{name}>{step['start']}", step["price"]) for step in value["tiers"])
+        else:
+            yield f"{tier}{name}", value
+
+
+LITELLM_PACKAGE, LITELLM_FILE = "litellm", "litellm/model_prices_and_context_window_backup.json"
+# Its providers -> ours. A name may stand there with its provider before it.
+LITELLM_PROVIDERS = {
+    name: name for name in ("anthropic", "openai", "gemini", "mistral", "groq", "deepseek", "xai", "perplexity")
+}
+LITELLM_PROVIDERS |= {
+    "cerebras": "cerebras",
+    "cohere": "cohere",
+    "cohere_chat": "cohere",
+    "text-completion-openai": "openai",
+}
+
+_LITELLM_CLASSES = {
+    "input_cost_per_token": "input",
+    "output_cost_per_token": "output",
+    "output_cost_per_reasoning_token": "reasoning",
+    "cache_read_input_token_cost": "cache_read",
+    "cache_creation_input_token_cost": "cache_write",
+    "cache_creation_input_token_cost_above_1hr": "cache_write_1h",
+    "cache_creation_input_token_cost_above_12hr": "cache_write_12h",
+    "input_cost_per_audio_token": "audio_input",
+    "output_cost_per_audio_token": "audio_output",
+    "input_cost_per_image_token": "image_input",
+    "output_cost_per_image_token": "image_output",
+    "citation_cost_per_token": "citation",
+}
+_KEY = re.compile(
+    rf"({'|'.join(sorted(_LITELLM_CLASSES, key=len, reverse=True))})"
+    r"(?:_above_(\d+)k_tokens)?(?:_(batches|flex|priority|ultrafast))?\Z"
+)
+_GEO = re.compile(r"regional_processing_uplift_multiplier_(us|eu)\Z")
+# Binary noise such as 12.137931034482756 or 0.19999999999999998: no price has so many digits.
+_DIGITS = decimal.Context(prec=12)
+
+
+def litellm_models(data: bytes) -> tuple[dict[str, list[Data]], dict[str, int]]:
+    """Provider -> models, and how many rows were left out, by reason. Raises Unusable."""
+    try:
+        given = json.loads(data, parse_float=Decimal)
+    except ValueError as error:
+        raise Unusable(f"{LITELLM_FILE}: {error}; the package has another shape now") from None
+    found: dict[str, dict[str, Data]] = {}
+    left: dict[str, int] = {}
+    for key, row in given.items() if isinstance(given, dict) else ():
+        about = row if isinstance(row, dict) else {}
+        provider = LITELLM_PROVIDERS.get(about.get("litellm_provider", ""))
+        if provider is None:
+            continue
+        made = _litellm_model(key.removeprefix(f"{provider}/").lower(), provider, about)
+        if made is None:
+            left["no price per token"] = left.get("no price per token", 0) + 1
+        elif made["id"] not in found.setdefault(provider, {}) or key.startswith(f"{provider}/"):
+            found[provider][made["id"]] = made
+    return {provider: [rows[name] for name in sorted(rows)] for provider, rows in found.items()}, left
+
+
+def _litellm_model(name: str, provider: str, about: Mapping[str, Any]) -> Data | None:
+    rates = dict(_litellm_rates(about))
+    if not any(key.rpartition("/")[2].partition(">")[0] in ("input", "output") for key in rates):
+        return None
+    rates |= dict(_fees(about, provider))
+    made: Data = {"id": name, "mode": about.get("mode", "")}
+    if day := about.get("deprecation_date"):
+        made["retires"] = day
+    prices: list[Data] = [{"rates": rates}]
+    if quiet := about.get("off_peak_pricing"):
+        cheaper = {**rates, **dict(_litellm_rates(quiet))}
+        prices.append({"windows": [_window(one) for one in quiet["windows"]], "rates": cheaper})
+    return made | {"prices": prices}
+
+
+def _litellm_rates(about: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Class, tier and step of each price of a token."""
+    for key, value in about.items():
+        if match := _KEY.match(key):
+            tier = {"batches": "batch"}.get(match[3], match[3])
+            step = f">{int(match[2]) * 1000}" if match[2] else ""
+            yield f"{tier + '/' if tier else ''}{_LITELLM_CLASSES[match[1]]}{step}", _text(value, 6)
+        elif (match := _GEO.match(key)) is not None:
+            yield f"geo.{match[1]}", _text(value, 0)
+    for name, factor in (about.get("provider_specific_entry") or {}).items():
+        if name in ("us", "eu"):
+            yield f"geo.{name}", _text(factor, 0)
+        elif name == "fast":
+            yield from (
+                (f"fast/{_LITELLM_CLASSES[key]}", _text(about[key] * factor, 6)) for key in about if key in _LITELLM_CLASSES
+            )
+
+
+def _fees(about: Mapping[str, Any], provider: str) -> Iterator[tuple[str, str]]:
+    """What a search costs, per thousand; Perplexity's own models bill it with every request."""
+    sizes = about.get("search_context_cost_per_query") or {}
+    costs = {key.removeprefix("search_context_size_"): _text(value, 3) for key, value in sizes.items()}
+    fee = "request" if provider == "perplexity" else "web_search"
+    if len(set(costs.values())) == 1:
+        yield fee, next(iter(costs.values()))
+    else:
+        yield from ((f"{fee}.{size}", cost) for size, cost in costs.items())
+
+
+def _window(given: Mapping[str, Any]) -> Data:
+    hours = given["hours_utc"]
+    spans = [span.split("-") for span in (hours if isinstance(hours, list) else [hours])]
+    return {"hours": [[first, "24:00" if last == "00:00" else last] for first, last in spans], "days": given["weekdays"]}
+
+
+def _text(value: Decimal | int, shift: int) -> str:
+    """A number as a price, moved by so many places. Raises Unusable."""
+    try:
+        amount = _DIGITS.create_decimal(Decimal(value).scaleb(shift)).normalize()
+    except (ArithmeticError, TypeError, ValueError):
+        raise Unusable(f"{LITELLM_FILE}: {value!r} is no price; the package has another shape now") from None
+    return format(amount, "f")
+
+
+class Engine(NamedTuple):
+    """Where an engine's prices stand, and how they are read."""
+
+    source: str
+    package: str
+    file: str
+    models: Callable[[bytes], tuple[dict[str, list[Data]], dict[str, int]]]
+
+
+ENGINES = (
+    Engine("litellm", LITELLM_PACKAGE, LITELLM_FILE, litellm_models),
+    Engine("genai", GENAI_PACKAGE, GENAI_FILE, genai_models),
+)
+# pip gives up by itself; this is for one that hangs.
+_PATIENCE_S = 600
+
+
+def downloaded(engine: Engine, folder: str) -> str:
+    """The newest wheel of an engine's package, in a folder. Raises Unusable."""
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--dest",
+        folder,
+        engine.package,
+    ]
+    try:
+        done = subprocess.run(
+            [*command, "--quiet", "--disable-pip-version-check"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PATIENCE_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unusable(f"pip download {engine.package}: {error}; check Python's pip and the network") from None
+    found = glob.glob(os.path.join(glob.escape(folder), f"{engine.package.replace('-', '_')}-*.whl"))
+    if done.returncode or not found:
+        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no wheel came"]
+        raise Unusable(f"pip download {engine.package}: {said[0]}; check the network and pip's settings")
+    return found[0]
+
+
+def reduced(engine: Engine, wheel: str, captured: str) -> tuple[Data, dict[str, list[Data]]]:
+    """What a snapshot says of a wheel, and its models. Raises Unusable."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            data = _recorded(archive, engine.file)
+            license_ = _license(archive)
+    except (OSError, zipfile.BadZipFile, KeyError) as error:
+        raise Unusable(f"{os.path.basename(wheel)}: {error}; it is no wheel of {engine.package}") from None
+    models, left_out = engine.models(data)
+    about: Data = {"package": engine.package, "version": os.path.basename(wheel).split("-")[1], "captured": captured}
+    about |= {"file": engine.file, "file_sha256": hashlib.sha256(data).hexdigest(), "license": license_}
+    return about | {"left_out": left_out}, models
+
+
+def _recorded(archive: zipfile.ZipFile, name: str) -> bytes:
+    """A file of a wheel, if its checksum is the one that the wheel records. Raises Unusable, KeyError."""
+    data = archive.read(name)
+    listed = next((one for one in archive.namelist() if one.endswith(".dist-info/RECORD")), "")
+    rows = csv.reader(io.StringIO(archive.read(listed).decode()))
+    recorded = next((row[1] for row in rows if row and row[0] == name), "")
+    known = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
+    if recorded != f"sha256={known}":
+        raise Unusable(f"{name}: its checksum is not the one in the wheel's RECORD; download it again")
+    return data
+
+
+def _license(archive: zipfile.ZipFile) -> str:
+    """MIT, as the wheel's own licence says. Raises Unusable: another licence would have to be looked at first."""
+    names = [name for name in archive.namelist() if ".dist-info/" in name and "LICENSE" in name.upper()]
+    if any("Permission is hereby granted, free of charge" in archive.read(name).decode(errors="replace") for name in names):
+        return "MIT"
+    raise Unusable("the package's licence is not MIT any more; look at it before its data is kept here")
+
+
+def fetched(captured: str) -> list[tuple[Engine, Data, dict[str, list[Data]]]]:
+    """All engines' newest prices, downloaded into a folder that is gone afterwards. Raises Unusable."""
+    with tempfile.TemporaryDirectory(prefix="tok-price-") as folder:
+        return [(engine, *reduced(engine, downloaded(engine, folder), captured)) for engine in ENGINES]
