@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tokenops import catalog, datadir, price_cards
+from tokenops import catalog, config, datadir, show
 
 Data = dict[str, Any]
 
@@ -101,7 +101,7 @@ def unknown(data: Mapping[str, Any], known: Data, place: tuple[str, ...]) -> Ite
     """The keys nobody knows, with their places and a sentence."""
     for key, value in data.items():
         if key not in known:
-            nearest = price_cards.nearest(str(key), known)
+            nearest = show.nearest(str(key), known)
             yield (*place, str(key)), f"unknown key {key!r} is ignored; the nearest known is {nearest!r}"
         elif known[key] and isinstance(value, dict):
             yield from unknown(value, known[key], (*place, key))
@@ -263,3 +263,23 @@ def _replaced(line: str, value: Any) -> str:
     found = re.match(r"(\s*[^\s:]+\s*:)[^\"'\n]*?(\s#[^\n]*)?\n", line)
     head, comment = (found[1], found[2] or "") if found else (line[: line.index(":") + 1], "")
     return f"{head} {json.dumps(value)}{comment}\n"
+
+
+class Unusable(ValueError):
+    """A threshold of the configuration that cannot be used."""
+
+
+def thresholds(settings: config.Config) -> dict[str, dict[str, float]]:
+    """The catalogue's thresholds with the user's own above them. Raises Wrong."""
+    found = {
+        section: {key: float(value) for key, value in about.items()}
+        for section, about in catalog.load("thresholds").items()
+        if isinstance(about, Mapping)
+    }
+    for section, about in (settings.get("thresholds") or {}).items():
+        for key, value in about.items() if isinstance(about, Mapping) and section in found else ():
+            try:
+                found[section][key] = float(str(value))
+            except ValueError:
+                raise Unusable(f"{settings.path}: thresholds.{section}.{key} is {value!r}; expected a number") from None
+    return found

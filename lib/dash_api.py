@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from tokenops import dash_spend, events, headroom, projects, store, tools
+from tokenops import config, dash_spend, events, projects, store, tools
 from tokenops.dash_query import Ask
 from tokenops.dash_view import Gatherer
 from tokenops.tools import Json, Session
@@ -92,8 +92,8 @@ def workflow(session: Session, name: str) -> Json:
 
     as_of, settings = session.catch_up(), session.settings()
     try:
-        rules = headroom.thresholds(settings)["waste"]
-    except headroom.Wrong as error:
+        rules = config.thresholds(settings)["waste"]
+    except config.Unusable as error:
         raise Off(str(error), f"mend it in {settings.path}") from None
     try:
         full, records = trace.session(session.folder, name.rpartition(":")[2])

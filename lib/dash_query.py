@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from tokenops import burn_buckets, events, price_cards, when
+from tokenops import burn_buckets, events, show, when
 
 STACKS = ("class", "model", "project")
 # Up to how many days a chart has a bar for each hour, day, week; beyond that for each month.
@@ -48,7 +48,7 @@ def asked(query: Mapping[str, str]) -> Ask:
     """The question that an address asks. Raises Bad."""
     for name in query:
         if name not in Ask._fields:
-            raise Bad(f"nothing here is called {name[:40]!r}; did you mean {price_cards.nearest(name, Ask._fields)!r}?")
+            raise Bad(f"nothing here is called {name[:40]!r}; did you mean {show.nearest(name, Ask._fields)!r}?")
     ask = Ask(**{name: value for name, value in query.items() if value})
     if ask.stack not in STACKS:
         raise Bad(f"stack is {ask.stack[:40]!r}; choose from {', '.join(STACKS)}")

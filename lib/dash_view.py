@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from tokenops import __version__, config, dash_cache, datadir, headroom, limit_plans, plans, pricing, store_summaries, when
+from tokenops import __version__, config, dash_cache, datadir, limit_plans, plans, pricing, store_summaries, when
 from tokenops.dash_cache import Tasks
 from tokenops.dash_query import Ask
 from tokenops.dash_spend import Reader, Spent
@@ -136,11 +136,11 @@ class Gatherer:
         """The plans that are bound, how they are called, what is left of them, and the thresholds."""
         today = when.bucket(now, "day", tz)
         try:
-            rules, bound = headroom.thresholds(settings), plans.bindings(settings)
+            rules, bound = config.thresholds(settings), plans.bindings(settings)
             rows = limit_plans.budget_rows(
                 self.session.folder, now, rules, {one.provider for one in bound}, lambda: catalogue
             )
-        except (headroom.Wrong, plans.Wrong) as error:
+        except (config.Unusable, plans.Wrong) as error:
             wrong: Any = {"error": str(error), "hint": f"mend it in {settings.path}"}
             return [], {}, wrong, {}
         known = plans.known()

@@ -19,7 +19,6 @@ from tokenops import (
     config,
     costs,
     datadir,
-    headroom,
     limit_plans,
     plans,
     pricing,
@@ -96,10 +95,10 @@ def _field(line: bytes, name: bytes) -> str:
 def _signals(folder: str, now: int, settings: config.Config, catalogue: Callable[[], pricing.Catalogue]) -> Any:
     """How far each provider's headroom can be trusted."""
     try:
-        rules = headroom.thresholds(settings)
+        rules = config.thresholds(settings)
         bound = {one.provider for one in plans.bindings(settings)}
         rows = limit_plans.budget_rows(folder, now, rules, bound, catalogue)
-    except (headroom.Wrong, plans.Wrong, catalog.Malformed, OSError) as error:
+    except (config.Unusable, plans.Wrong, catalog.Malformed, OSError) as error:
         return {"error": str(error), "hint": "mend it, and run tok-status again"}
     if not rows:
         return {"error": "no plan is set and no vendor's reading was found", "hint": "tok-plan catalog"}

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tokenops import catalog, config, show, when
+from tokenops import show, when
 from tokenops.events import Event
 from tokenops.limit_windows import Key, Seen
 from tokenops.limit_windows import applies as limits
@@ -30,10 +30,6 @@ _SIGNALS = {
     "vendor-usage-anthropic-cookie": "vendor_web",
     "vendor-usage-cursor": "vendor_web",
 }
-
-
-class Wrong(ValueError):
-    """A threshold of the configuration that cannot be used."""
 
 
 class Carried(NamedTuple):
@@ -314,22 +310,6 @@ def next_actions(provider: str, bound: Window | None, now: int, freshness: Mappi
     if (now - bound.observed_at) / 60_000 > freshness["stale"]:
         return ["tok-sync", _UPGRADES.get(provider, "send its requests through tok-proxy")]
     return []
-
-
-def thresholds(settings: config.Config) -> dict[str, dict[str, float]]:
-    """The catalogue's thresholds with the user's own above them. Raises Wrong."""
-    found = {
-        section: {key: float(value) for key, value in about.items()}
-        for section, about in catalog.load("thresholds").items()
-        if isinstance(about, Mapping)
-    }
-    for section, about in (settings.get("thresholds") or {}).items():
-        for key, value in about.items() if isinstance(about, Mapping) and section in found else ():
-            try:
-                found[section][key] = float(str(value))
-            except ValueError:
-                raise Wrong(f"{settings.path}: thresholds.{section}.{key} is {value!r}; expected a number") from None
-    return found
 
 
 def table(rows: Sequence[Event], shape: str, color: bool) -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from tokenops import catalog, config, price_cards, show
+from tokenops import catalog, config, show
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
 
@@ -65,7 +65,7 @@ def named(name: str) -> Plan:
     plans = known()
     found = plans.get(name) or plans.get(catalog.load("plans")["aliases"].get(name, ""))
     if found is None:
-        nearest = price_cards.nearest(name, {**plans, **catalog.load("plans")["aliases"]})
+        nearest = show.nearest(name, {**plans, **catalog.load("plans")["aliases"]})
         raise Wrong(f"no plan {name!r}; the nearest known is {nearest!r} (tok-plan catalog lists all)")
     return found
 

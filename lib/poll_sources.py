@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from tokenops import catalog, config, credentials, datadir, etiquette, price_cards, readers, untrusted
+from tokenops import catalog, config, credentials, datadir, etiquette, readers, show, untrusted
 from tokenops.etiquette import Ask, Found, State, Steps
 
 STATES = "etiquette.json"
@@ -91,7 +91,7 @@ def named(name: str) -> Poller:
         return table[name]
     if name in readers.SECTIONS:
         raise Wrong(f"{name} is read by tok-sync and not asked; tok-poll enable and disable switch it on and off")
-    nearest = price_cards.nearest(name, [*table, *readers.SECTIONS])
+    nearest = show.nearest(name, [*table, *readers.SECTIONS])
     raise Wrong(f"no source {name!r}; the nearest known is {nearest!r} (tok-poll status lists all)")
 
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tokenops import when
+from tokenops import show, when
 
 Data = dict[str, Any]
 Place = tuple[str | int, ...]  # the keys that lead to an entry of the file
@@ -293,7 +293,7 @@ def _mapping(given: object, place: Place, keys: Iterable[str] | None = None) -> 
         known = list(keys)
         for key in given:
             if key not in known:
-                raise Wrong((*place, key), f"unknown key {key!r}; the nearest known is {nearest(str(key), known)!r}")
+                raise Wrong((*place, key), f"unknown key {key!r}; the nearest known is {show.nearest(str(key), known)!r}")
     return given
 
 
@@ -303,14 +303,6 @@ def _listed(given: object, place: Place) -> list[Any]:
     if not isinstance(given, list):
         raise Wrong(place, f"expected a list, found {given!r}")
     return given
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known word most like another."""
-    import difflib  # 3 ms that only a mistake pays
-
-    found = difflib.get_close_matches(word, sorted(known), 1, 0)
-    return found[0] if found else ""
 
 
 def every_price(card: list[Data]) -> Iterator[tuple[str, str]]:

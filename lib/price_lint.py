@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from tokenops import catalog, price_cards, price_causes
+from tokenops import catalog, price_cards, price_causes, show
 from tokenops.price_files import HELD, REFUSED, Book, Data, Fault, Texts, books
 
 _CONFIDENCE = ("high", "medium", "low")
@@ -75,7 +75,7 @@ def _alias(body: Data, alias: str, targets: list[Data]) -> Iterator[str]:
         if target["to"] in body["aliases"]:
             yield f"{target['to']} is an alias itself; name the model that it means"
         elif target["to"] not in body["models"]:
-            yield f"there is no model {target['to']!r}; the nearest is {price_cards.nearest(target['to'], body['models'])!r}"
+            yield f"there is no model {target['to']!r}; the nearest is {show.nearest(target['to'], body['models'])!r}"
     for before, after in itertools.pairwise(targets):
         if before.get("until") != after.get("from"):
             ends, begins = before.get("until", "never")[:10], after.get("from", "the beginning")[:10]

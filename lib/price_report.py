@@ -156,7 +156,7 @@ def matched(catalogue: pricing.Catalogue, found: pricing.Found, provider: str, m
 def _nearest(catalogue: pricing.Catalogue, provider: str, model: str) -> Data:
     """A hint, never a price."""
     body = catalogue.providers.get(provider)
-    found = price_cards.nearest(model.lower(), (*body["models"], *body["aliases"])) if body else ""
+    found = show.nearest(model.lower(), (*body["models"], *body["aliases"])) if body else ""
     return {"nearest_known": found} if found else {}
 
 

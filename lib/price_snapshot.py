@@ -1,4 +1,4 @@
-"""Reads other engines' prices (genai-prices, LiteLLM) out of their packages into tables of `price_tables`; their code is never run.
+"""Reads the prices of genai-prices and LiteLLM out of their packages into `price_tables`; their code is never run.
 
 Source: genai_prices/data.py of the package genai-prices 0.2.3 (2026-11), MIT. Prices are per million (`_mtok`) or per
 thousand (`_kcount`); of several prices the last counts whose constraint holds.

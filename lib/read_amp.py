@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tokenops import events, jsonl, projects, read_lines, untrusted
+from tokenops import events, jsonl, projects, read_lines, read_records, untrusted
 
 SOURCE = "amp"
 CLIENT = "amp"
@@ -72,7 +72,7 @@ def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: 
         known = any(part.get(key) is not None for part in (one.tokens, one.cache) for key in _CACHE)
         unknown = {} if known else {"usage": "partial", "usage_reason": "the cache counts are not recorded"}
         places.at = one.place
-        yield untrusted.turn(ts, f"amp:{session}:{name}", attribution, model, counts, "amp", session, **unknown)
+        yield read_records.turn(ts, f"amp:{session}:{name}", attribution, model, counts, "amp", session, **unknown)
 
 
 def _first(values: tuple[Any, ...]) -> Any:

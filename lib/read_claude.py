@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, jsonl, price_names, projects, read_lines, when
+from tokenops import events, jsonl, price_names, projects, read_lines, when, wire_claude
 
 SOURCE = "claude-code-jsonl"
 CLIENT = "claude-code"
@@ -29,19 +29,8 @@ fromisoformat = datetime.fromisoformat
 
 # Written where a log was anonymised; joining on it would merge turns that have nothing in common.
 _MASKED = re.compile(r"REDACTED|[\s\[\]<>*]")
-_NOT_SERVED = (None, "standard", "not_available", "", "global", "default", "auto")
 # The id says which cloud served a response: msg_bdrk_... Amazon Bedrock, msg_vrtx_... Google Vertex AI.
 _CLOUDS = {"msg_bdrk_": "bedrock", "msg_vrtx_": "vertex", "gen-": "openrouter"}
-
-_COUNTS = (
-    ("input_tokens", "input_tokens"),
-    ("cache_read_input_tokens", "cache_read_tokens"),
-    ("output_tokens", "output_tokens"),
-)
-_WRITES = (("ephemeral_5m_input_tokens", "cache_write_tokens"), ("ephemeral_1h_input_tokens", "cache_write_1h_tokens"))
-_FLAT_WRITES = (("cache_creation_input_tokens", "cache_write_tokens"),)
-_THINKING = (("thinking_tokens", "reasoning_tokens"),)
-_SEARCHES = (("web_search_requests", "web_searches"),)
 
 
 def files(config: str) -> Iterator[str]:
@@ -91,38 +80,6 @@ def without_content(line: bytearray) -> bytearray:
     return line[:start] + line[stop:]
 
 
-def _take(found: dict[str, int], given: object, names: tuple[tuple[str, str], ...]) -> None:
-    """Add the counts of an object that are not 0. Raises Bad."""
-    if type(given) is dict:
-        for theirs, ours in names:
-            if value := given.get(theirs):
-                found[ours] = value if type(value) is int and value > 0 else _count(value, theirs)
-
-
-def _count(value: object, name: str) -> int:
-    if type(value) is float and value > 0 and value.is_integer():
-        return int(value)
-    shown = value if isinstance(value, (int, float)) else jsonl.kind_of(value)
-    raise events.Bad(f"usage.{name} is {shown}; expected a count")
-
-
-def counts_of(usage: Raw) -> dict[str, int]:
-    """The record's counts of one usage object, without zeros. Raises Bad."""
-    found: dict[str, int] = {}
-    _take(found, usage, _COUNTS)
-    _take(found, usage, _FLAT_WRITES)
-    if flat := found.pop(_FLAT_WRITES[0][1], 0):
-        _take(found, usage.get("cache_creation"), _WRITES)
-        # The split comes when a message starts, the sum at its end: what tools wrote between is of the base class.
-        if more := flat - sum(found.get(ours, 0) for _, ours in _WRITES):
-            found["cache_write_tokens"] = found.get("cache_write_tokens", 0) + max(more, 0)
-    else:
-        _take(found, usage.get("cache_creation"), _WRITES)
-    _take(found, usage.get("output_tokens_details"), _THINKING)
-    _take(found, usage.get("server_tool_use"), _SEARCHES)
-    return found
-
-
 def plain(usage: Raw, model: str) -> tuple[int, ...] | None:
     """The counts of a usage object of the usual shape: five, and nothing else that would be counted apart.
 
@@ -159,48 +116,12 @@ PLAIN = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write
 _FOUR = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
-def parts_of(usage: Raw, model: str) -> list[tuple[str, dict[str, int]]]:
-    """Models and counts of one usage object: the message's own first, then each iteration that another one served.
-
-    The top level leaves compaction out, advisors too, and after a fallback it is the last attempt only; `iterations`
-    has them all (recorded traffic, 2026). Raises Bad.
-    """
-    top = counts_of(usage)
-    listed = usage.get("iterations")
-    if not listed or type(listed) is not list:
-        return [(model, top)]
-    own: dict[str, int] = {}
-    parts = [(model, own)]
-    for item in listed:
-        if type(item) is not dict:
-            raise events.Bad(f"usage.iterations holds {jsonl.kind_of(item)}; expected objects")
-        counts = counts_of(item)
-        served = item.get("model") or model
-        if served != model and type(served) is str:
-            parts.append((served, counts))
-        else:
-            for name, count in counts.items():
-                own[name] = own.get(name, 0) + count
-    if sum(events.token_sum(counts) for _, counts in parts) < events.token_sum(top):
-        parts[0] = (model, top)
-    else:  # searches and thinking stand at the top level only
-        parts[0] = (model, {**{k: v for k, v in top.items() if k not in events.TOKENS}, **own})
-    return parts
-
-
 def identity(raw: Raw, message: Raw) -> str:
     """The first of message id, request id and line uuid that is there and not masked, or ""."""
     for value in (message.get("id"), raw.get("requestId"), raw.get("uuid")):
         if type(value) is str and value and not _MASKED.search(value):
             return value
     return ""
-
-
-def label_of(value: object) -> str:
-    """A served tier or geo as recorded; "" for the ordinary one and for what is no label."""
-    if value in _NOT_SERVED or type(value) is not str or len(value) > 24 or not value.isascii():
-        return ""
-    return value if value.replace("-", "").replace("_", "").isalnum() else ""
 
 
 def cloud_head(identifier: str) -> str:
@@ -231,9 +152,9 @@ def frame(usage: Raw, model: str, head: str = "") -> Frame:
     if found is None:
         *_, speed, tier, geo = key
         after: Raw = {}
-        if served := "fast" if speed == "fast" else label_of(tier):
+        if served := "fast" if speed == "fast" else wire_claude.label_of(tier):
             after["tier"] = served
-        if place := label_of(geo):
+        if place := wire_claude.label_of(geo):
             after["geo"] = place
         found = _frames[key] = ({**provider_of(model, head), "model": model, "turns": 1}, after)
     return found
@@ -396,7 +317,7 @@ class Transcripts:
         if type(model) is not str or not model:
             model = "unknown"
         name = identity(raw, message) or session.content_id(line)
-        parts = parts_of(usage, model)
+        parts = wire_claude.parts_of(usage, model)
         attribution = session.attribution(raw)
         arrived = [
             turn(ts, f"{name}#{n}" if n else name, attribution, usage_block(usage, served, counts, name))

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tokenops import events, jsonl, projects, read_claude, read_lines, untrusted, when
+from tokenops import events, jsonl, projects, read_claude, read_lines, read_records, untrusted, when, wire_claude
 
 SOURCE = "claude-stream"
 CLIENT = "claude-code"
@@ -184,7 +184,7 @@ class Stream:
         usage, model = message.get("usage"), untrusted.text(message.get("model")) or "unknown"
         if not isinstance(usage, dict) or model == "<synthetic>":
             return ""
-        parts = read_claude.parts_of(usage, model)
+        parts = wire_claude.parts_of(usage, model)
         for _, counts in parts:
             for key in counts:
                 untrusted.count(counts, key)
@@ -214,7 +214,7 @@ class Stream:
         if mark in session.results:
             return  # the same line again, of a stream that was kept twice
         usage = dict(untrusted.mapping(line.get("usage")))
-        stated = _plain(read_claude.counts_of(usage))
+        stated = _plain(wire_claude.counts_of(usage))
         totals, more = totals_of(untrusted.mapping(line.get("modelUsage")))
         session.results.add(mark)
         session.ended = True
@@ -275,7 +275,7 @@ class Stream:
         name = ":".join(filter(None, ("usage", CLIENT, session.name, run.name, model)))
         attribution = self.places.attribution(SOURCE, CLIENT, session.cwd, "", session.name)
         # No observed_at: of two readings of running totals the larger is the later, and a copied file's time says nothing.
-        return untrusted.aggregate(session.began, name, attribution, model, counts, provider, **more)
+        return read_records.aggregate(session.began, name, attribution, model, counts, provider, **more)
 
 
 _WAITS = (

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tokenops import events, jsonl, projects, read_codex, read_lines, untrusted, when
+from tokenops import events, jsonl, projects, read_codex, read_lines, read_records, untrusted, when
 
 SOURCE = "codex-exec"
 CLIENT = "codex"
@@ -134,7 +134,7 @@ class Stream:
         name = state.setdefault("name", thread or events.digest(*used))
         attribution = self.places.attribution(SOURCE, CLIENT, state.get("cwd", ""), "", thread)
         # No observed_at: of two readings of running totals the larger is the later.
-        return untrusted.aggregate(
+        return read_records.aggregate(
             state.setdefault("began", ts),
             f"usage:{CLIENT}:{name}:{model or 'unknown'}",
             attribution,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from tokenops import events, jsonl, projects, read_copilot_otel, read_lines, read_sqlite, untrusted, when
+from tokenops import events, jsonl, projects, read_copilot_otel, read_lines, read_records, read_sqlite, untrusted, when
 from tokenops.read_copilot_otel import CLIENT, SOURCE, Stored
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def _call(
     if row.get("parent_tool_call_id") or row.get("initiator") == "sub-agent":
         attribution["sidechain"] = True
     cost = untrusted.usd(read_copilot_otel.dollars(row.get("total_nano_aiu")))
-    return untrusted.turn(
+    return read_records.turn(
         when.stamp(begun),
         name,
         attribution,
@@ -269,7 +269,7 @@ def _aggregates(path: str, line: untrusted.Raw, state: dict[str, Any], places: p
         if not counts:
             continue
         cost = untrusted.usd(read_copilot_otel.dollars(nano))
-        yield untrusted.aggregate(
+        yield read_records.aggregate(
             state["start"],
             f"usage:copilot-cli:{session}:{model}",
             attribution,

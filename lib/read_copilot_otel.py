@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import events, projects, read_lines, untrusted, when
+from tokenops import events, projects, read_lines, read_records, untrusted, when
 
 SOURCE = "copilot-cli"
 CLIENT = "copilot-cli"
@@ -73,7 +73,7 @@ def turns(
         attribution["sidechain"] = True
     seen: dict[str, dict[str, list[str]]] = cursor.state.setdefault("seen", {})
     cost = untrusted.usd(dollars(said.get("github.copilot.nano_aiu")))
-    yield untrusted.turn(
+    yield read_records.turn(
         _time(line, "startTime", "endTime", "hrTime", "timestamp"),
         _numbered(seen, call, name_of(session, call.sent, call.answered)),
         attribution,

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from tokenops import events, jsonl, projects, read_lines, untrusted, when
+from tokenops import events, jsonl, projects, read_lines, read_records, untrusted, when
 
 SOURCE = "cursor-csv"
 CLIENT = "cursor"
@@ -77,7 +77,7 @@ def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: 
         model = untrusted.text(row["model"])
         name = untrusted.numbered(seen, events.digest(ts, model, counts))
         places.at = place
-        yield untrusted.turn(ts, f"cursor:{name}", attribution, model, counts, "cursor", **cost_of(row))
+        yield read_records.turn(ts, f"cursor:{name}", attribution, model, counts, "cursor", **cost_of(row))
 
 
 def rows(path: str, data: bytes, reject: jsonl.Reject) -> Iterator[tuple[str, Row]]:

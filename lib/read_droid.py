@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tokenops import events, jsonl, price_names, projects, read_lines, untrusted, when
+from tokenops import events, jsonl, price_names, projects, read_lines, read_records, untrusted, when
 
 SOURCE = "droid"
 CLIENT = "droid"
@@ -58,7 +58,7 @@ def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: 
     if is_subagent(settings):
         attribution["sidechain"] = True
     places.at = path
-    yield untrusted.aggregate(
+    yield read_records.aggregate(
         began or changed,
         f"usage:droid:{session}",
         attribution,

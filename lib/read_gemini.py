@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tokenops import events, jsonl, projects, read_lines, untrusted
+from tokenops import events, jsonl, projects, read_lines, read_records, untrusted
 
 SOURCE = "gemini-cli"
 CLIENT = "gemini-cli"
@@ -92,7 +92,7 @@ class Chat:
             return
         name = untrusted.identity(message.get("id")) or events.digest(ts, message.get("model"), counts)
         self.places.at = place
-        yield untrusted.turn(
+        yield read_records.turn(
             ts,
             f"gemini:{self.session}:{name}",
             self.places.attribution(SOURCE, CLIENT, self.root, self.folder, self.session),

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tokenops import events, jsonl, price_names, projects, read_lines, read_sqlite, untrusted
+from tokenops import events, jsonl, price_names, projects, read_lines, read_records, read_sqlite, untrusted
 
 if TYPE_CHECKING:
     import sqlite3
@@ -154,7 +154,7 @@ class _Session:
                 continue
             vendor = request["cost_source"] == "provider_reported"
             self.places.at = at
-            yield untrusted.turn(
+            yield read_records.turn(
                 ts,
                 f"goose:{self.key}:{untrusted.identity(request['id'])}",
                 self.attribution,
@@ -184,7 +184,7 @@ class _Session:
         elif row["accumulated_cache_read_tokens"] is None and row["accumulated_cache_write_tokens"] is None:
             found = found._replace(unsure=found.unsure or "cached input is not told apart from other input")
         self.places.at = place
-        yield untrusted.aggregate(
+        yield read_records.aggregate(
             self.began,
             f"usage:goose:{self.key}",
             self.attribution,

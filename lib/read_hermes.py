@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tokenops import events, jsonl, projects, read_lines, read_sqlite, untrusted
+from tokenops import events, jsonl, projects, read_lines, read_records, read_sqlite, untrusted
 
 if TYPE_CHECKING:
     import sqlite3
@@ -135,7 +135,7 @@ def totals(session: untrusted.Raw, rows: list[untrusted.Raw], places: projects.P
         counts = counts_of(share)
         ending = f":{route.model}@{route.provider}" + (f"+{route.task}" if route.task else "") if number else ""
         if counts.keys() - {"turns"}:
-            yield untrusted.aggregate(
+            yield read_records.aggregate(
                 began,
                 f"usage:hermes:{name}{ending}",
                 attribution,

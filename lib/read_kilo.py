@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, jsonl, projects, read_lines, read_opencode, read_sqlite, untrusted
+from tokenops import events, jsonl, projects, read_lines, read_opencode, read_records, read_sqlite, untrusted
 
 SOURCE = "kilo"
 CLIENT = "kilo"
@@ -79,7 +79,7 @@ def _task(path: str, cursor: read_lines.Cursor, places: projects.Places, reject:
         cost = untrusted.usd(request.get("cost"))
         # What a request sent is known from its first count on, and is the same in a copy of the task.
         asked = (untrusted.count(request, name) for name in ("tokensIn", "cacheReads", "cacheWrites"))
-        yield untrusted.turn(
+        yield read_records.turn(
             ts,
             f"{CLIENT}:{events.digest(ts, *asked)}",
             places.attribution(SOURCE, CLIENT, sent.directory, "", session),

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import events, jsonl, projects, read_lines, read_sqlite, untrusted
+from tokenops import events, jsonl, projects, read_lines, read_records, read_sqlite, untrusted
 
 SOURCE = "kimi-cli"
 CLIENT = "kimi-cli"
@@ -97,7 +97,7 @@ def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: 
         if turn.sidechain or at.sidechain:
             attribution["sidechain"] = True
         places.at = place
-        yield untrusted.turn(turn.ts, turn.name, attribution, turn.model, turn.counts, "", at.session)
+        yield read_records.turn(turn.ts, turn.name, attribution, turn.model, turn.counts, "", at.session)
 
 
 class Turn(NamedTuple):

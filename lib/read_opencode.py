@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from tokenops import events, jsonl, price_names, projects, read_lines, read_sqlite, untrusted
+from tokenops import events, jsonl, price_names, projects, read_lines, read_records, read_sqlite, untrusted
 
 if TYPE_CHECKING:
     import sqlite3
@@ -117,7 +117,7 @@ class Teller:
             if not counts:
                 continue
             cost = untrusted.usd(step.get("cost"))
-            yield untrusted.turn(
+            yield read_records.turn(
                 ts,
                 f"{self.product.client}:{events.digest(ts, provider, model, *recorded, agent)}",
                 self._attribution(

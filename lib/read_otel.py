@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tokenops import events, jsonl, projects, read_claude, read_codex, read_gemini, read_lines, untrusted, when
+from tokenops import events, jsonl, projects, read_claude, read_codex, read_gemini, read_lines, read_records, untrusted, when
 
 SOURCE = "otel"
 METRICS = "otel-metrics"
@@ -139,7 +139,7 @@ class Stream:
         model = untrusted.text(said.get("model"))
         request = request or events.digest(ts, model, counts, untrusted.text(said.get("event.sequence")) or "")
         cost = untrusted.usd(said.get("cost_usd"))
-        return untrusted.aggregate(
+        return read_records.aggregate(
             ts,
             f"usage:{read_claude.CLIENT}:{session}:{request}",
             self.places.attribution(SOURCE, read_claude.CLIENT, "", "", session),
@@ -186,7 +186,7 @@ class Stream:
         ts, model = _began(said, record), untrusted.text(said.get("model"))
         name = f"{SOURCE}:{client}:{session}:{events.digest(ts, model, counts, untrusted.text(said.get('prompt_id')))}"
         attribution = self.places.attribution(SOURCE, client, "", "", session)
-        return untrusted.turn(ts, name, attribution, model, counts, provider, session, **more)
+        return read_records.turn(ts, name, attribution, model, counts, provider, session, **more)
 
     def _point(self, said: Attributes, point: untrusted.Raw, delta: bool) -> events.Event | None:
         """One series of the token counter: a span's own tokens, or all since the process began."""
@@ -199,7 +199,7 @@ class Stream:
         begun = point.get("startTimeUnixNano") or point.get("timeUnixNano")
         # Whatever tells a series apart is in its attributes; the name of the point is a hash of them.
         series = events.digest(repr(sorted(said.items())), str(begun), str(point.get("timeUnixNano")) if delta else "")
-        return untrusted.aggregate(
+        return read_records.aggregate(
             untrusted.moment(begun, "startTimeUnixNano"),
             f"usage:{read_claude.CLIENT}:{session}:{series}",
             self.places.attribution(METRICS, read_claude.CLIENT, "", "", session),

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tokenops import events, jsonl, projects, read_lines, untrusted
+from tokenops import events, jsonl, projects, read_lines, read_records, untrusted
 
 SOURCE = "pi"
 CLIENT = "pi"
@@ -107,7 +107,7 @@ def turns(
     at = state["parent"] if copied else state.get("session") or session
     cost = untrusted.usd(untrusted.mapping(usage.get("cost")).get("total"))
     places.at = place
-    yield untrusted.turn(
+    yield read_records.turn(
         ts,
         _name(message, product, ts, untrusted.text(provider), untrusted.text(asked), counts),
         places.attribution(product.source, product.client, state.get("root", ""), folder, at),

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tokenops import events, jsonl, projects, read_lines, untrusted, when
+from tokenops import events, jsonl, projects, read_lines, read_records, untrusted, when
 
 SOURCE = "qwen-code"
 CLIENT = "qwen-code"
@@ -67,7 +67,7 @@ def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: 
         if answer.subagent:
             attribution["sidechain"] = True
         places.at = place
-        yield untrusted.turn(
+        yield read_records.turn(
             answer.ts,
             answer.name or f"qwen:{name}",
             attribution,

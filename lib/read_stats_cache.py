@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from tokenops import events, jsonl, projects, read_lines, untrusted, when
+from tokenops import events, jsonl, projects, read_lines, read_records, untrusted, when
 
 SOURCE = "claude-code-stats-cache"
 CLIENT = "claude-code"
@@ -87,7 +87,7 @@ def of_day(date: object, model: str, sums: untrusted.Raw, attribution: untrusted
     ends = when.stamp(when.moment(begins) + when.DAY)
     if not tokens:
         return None
-    return untrusted.aggregate(
+    return read_records.aggregate(
         begins,
         f"usage:claude-code:stats-cache:{date}:{model}",
         attribution,
@@ -111,7 +111,7 @@ def of_model(stats: untrusted.Raw, model: str, sums: untrusted.Raw, attribution:
     ends = when.stamp(when.moment(untrusted.moment(f"{last}T00:00:00Z", "lastComputedDate")) + when.DAY) if known else ""
     if not any(found.values()):
         return None
-    return untrusted.aggregate(
+    return read_records.aggregate(
         begins,
         f"usage:claude-code:stats-cache:{model}",
         attribution,

@@ -1,4 +1,4 @@
-"""Compares our figures with those of clients, routers and vendors, per day and model, and prints the differences with causes."""
+"""Compares our figures with those of clients, routers and vendors, per day and model, each difference with its causes."""
 
 from __future__ import annotations
 

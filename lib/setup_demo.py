@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tokenops import datadir, events, jsonl, store, untrusted, when
+from tokenops import datadir, events, jsonl, read_records, store, when
 from tokenops.events import Event
 
 SOURCE = "demo"
@@ -103,7 +103,7 @@ def _session(persona: Persona, draw: random.Random, session: str, begun: int, no
             counts["cache_write_tokens"] = fresh if number else context
         else:
             counts["input_tokens"] += fresh
-        yield untrusted.turn(when.stamp(at), f"{SOURCE}:{session}:{number}", attribution, model, counts, persona.provider)
+        yield read_records.turn(when.stamp(at), f"{SOURCE}:{session}:{number}", attribution, model, counts, persona.provider)
         context += fresh + output
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
-from tokenops import config, credentials, etiquette, https, price_cards, ship_rows
+from tokenops import config, credentials, etiquette, https, ship_rows, show
 from tokenops.etiquette import Answer, Trouble
 
 KINDS = ("clickhouse", "otlp", "folder")
@@ -58,7 +58,7 @@ def named(given: str, kind: str, form: str, settings: config.Config, environment
             raise Wrong(f"{settings.path}: ship.targets: a name is made of letters, digits, _ and -")
         return _made(given, {**about, **_options(kind, form)}, settings, environment, salt)
     if "://" not in given and "/" not in given and not os.path.isdir(given):
-        nearest = f"; the nearest known is {price_cards.nearest(given, known)!r}" if known else ""
+        nearest = f"; the nearest known is {show.nearest(given, known)!r}" if known else ""
         raise Wrong(f"no target {given!r} in ship.targets{nearest}; give a name, an address or a path with a / in it")
     return _made("", {"url": given, **_options(kind, form)}, settings, environment, salt)
 
@@ -72,7 +72,7 @@ def _made(
 ) -> Target:
     place = f"{settings.path}: ship.targets.{name}" if name else "the address"
     if wrong := [key for key in about if key not in _KEYS]:
-        raise Wrong(f"{place}: unknown key {wrong[0]!r}; the nearest known is {price_cards.nearest(str(wrong[0]), _KEYS)!r}")
+        raise Wrong(f"{place}: unknown key {wrong[0]!r}; the nearest known is {show.nearest(str(wrong[0]), _KEYS)!r}")
     base = os.path.dirname(settings.path)
     url = str(about["url"])
     if url.startswith(("env:", "file:")):

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import datadir, events, projects, store, sync, when
+from tokenops import datadir, events, projects, store, store_cursors, when
 
 _TEMPORARY = re.compile(r"(.+)\.\d+\Z")
-_SMALL = (sync.CURSORS, "projects.json")
+_SMALL = (store_cursors.CURSORS, "projects.json")
 
 
 class Finding(NamedTuple):
@@ -136,7 +136,7 @@ def verify(folder: str, now: int) -> Iterator[Finding]:
             for day in store.days(folder, held.name, held.name):
                 yield from _day(day)
                 ids = True
-    if not ids and sync.load(folder):
+    if not ids and store_cursors.load(folder):
         yield Finding(folder, "the log is empty, but the clients' files count as read", "run tok-sync --backfill")
 
 

@@ -29,28 +29,14 @@ from tokenops import (
     read_sqlite,
     show,
     store,
+    store_cursors,
     sync_gather,
     workers,
 )
 
-CURSORS = "cursors.json"
 LOCK = "sync.lock"
 _HEAD, _TAIL = 256, 64
-_VERSION = 1
 _ROUND = b'"kind":"work"'
-
-
-class Held(NamedTuple):
-    """What is remembered of a file: as it was when it was last read, and how far."""
-
-    inode: int
-    size: int
-    mtime: int
-    offset: int
-    number: int
-    head: str  # hashes of the first bytes and of those before the offset: is it still the same file?
-    tail: str
-    state: str  # as JSON: that of thousands of files is kept, and that of a few is looked at
 
 
 class Outcome(NamedTuple):
@@ -78,7 +64,7 @@ class Found(NamedTuple):
     """What is new in one client's files: events, the cursors after them, and how many files and bytes were read."""
 
     batch: sync_gather.Batch
-    after: dict[str, Held]
+    after: dict[str, store_cursors.Held]
     files: int = 0
     bytes: int = 0
     left: int = 0
@@ -96,10 +82,10 @@ class Todo(NamedTuple):
 Told = Callable[[int], None]
 
 
-def changed(paths: Iterable[str], held: Mapping[str, Held]) -> list[Todo]:
+def changed(paths: Iterable[str], held: Mapping[str, store_cursors.Held]) -> list[Todo]:
     """The files that are not as they were. One that was replaced, cut or rotated is read from its beginning."""
     found = []
-    moved: dict[int, Held] | None = None
+    moved: dict[int, store_cursors.Held] | None = None
     for path in paths:
         try:
             stamp = read_sqlite.stamp(path)
@@ -119,7 +105,7 @@ def changed(paths: Iterable[str], held: Mapping[str, Held]) -> list[Todo]:
     return found
 
 
-def _grown(path: str, stamp: read_sqlite.Stamp, known: Held) -> bool:
+def _grown(path: str, stamp: read_sqlite.Stamp, known: store_cursors.Held) -> bool:
     """Whether a file is what it was, and more. One that changed without growing was written over."""
     if read_sqlite.is_one(path):
         return True  # its pages change anywhere; the reader tells by the rows
@@ -144,38 +130,10 @@ def _hash(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
-def load(folder: str) -> dict[str, dict[str, Held]]:
-    """All cursors, by source and path. What cannot be read counts as none: then everything is read again."""
-    data = datadir.read_json(os.path.join(folder, CURSORS))
-    try:
-        if data["v"] == _VERSION:
-            return {
-                source: {path: _held(fields) for path, fields in files.items()} for source, files in data["sources"].items()
-            }
-    except (TypeError, KeyError, AttributeError):
-        pass
-    return {}
-
-
-def _held(fields: list[Any]) -> Held:
-    fields[-1] = _text(fields[-1])
-    return Held(*fields)
-
-
-def _text(state: Any) -> str:
-    """A parser's state as it is kept. Older versions kept it as it was."""
-    return state if type(state) is str else orjson.dumps(state).decode()
-
-
-def save(folder: str, cursors: Mapping[str, Mapping[str, Held]]) -> None:
-    """Keep all cursors. Raises OSError."""
-    datadir.replace(os.path.join(folder, CURSORS), orjson.dumps({"v": _VERSION, "sources": cursors}, default=list))
-
-
 def source(
     client: read_clients.Client,
     paths: list[str],
-    held: dict[str, Held],
+    held: dict[str, store_cursors.Held],
     salt: bytes,
     jobs: int | None,
     told: Told,
@@ -201,7 +159,7 @@ def source(
     for answer in answers:
         batch.take(answer)
         for path, (offset, number, state, head, tail) in answer["cursors"].items():
-            after[path] = Held(*todo[path].stamp, offset, number, head, tail, _text(state))
+            after[path] = store_cursors.Held(*todo[path].stamp, offset, number, head, tail, store_cursors.state_text(state))
             read += max(offset - todo[path].begun, 0)
     if client.name == "codex":
         whole = {path for path, one in todo.items() if not one.begun}
@@ -314,7 +272,7 @@ _SPECIAL: dict[str, Callable[..., dict[str, Any]]] = {"claude": _claude, "codex"
 def _settle_threads(
     batch: sync_gather.Batch,
     answers: list[dict[str, Any]],
-    after: dict[str, Held],
+    after: dict[str, store_cursors.Held],
     paths: list[str],
     salt: bytes,
     whole: set[str],
@@ -343,7 +301,9 @@ def _settle_threads(
         # Rows without a model wait: once it is named they are written again, with it.
         thread.rows = [row for row in thread.rows if not row.model]
         thread.waiting = len(thread.rows)
-        after[path] = after[path]._replace(state=_text(states[path] | {"thread": read_codex.packed(thread)}))
+        after[path] = after[path]._replace(
+            state=store_cursors.state_text(states[path] | {"thread": read_codex.packed(thread)})
+        )
     batch.paths |= places.paths
     for answer in answers:
         sync_gather.keep(found, (event for _, _, event in answer["entries"]))
@@ -394,7 +354,7 @@ def run(
         if not mine:
             return None
         salt = datadir.salt(folder, make=not dry)
-        cursors = load(folder)
+        cursors = store_cursors.load(folder)
         outcomes = []
         whole = not partial
         for client, paths in found:
@@ -411,7 +371,7 @@ def run(
                 store.append(folder, lines)
                 if new.after != held or backfill:
                     cursors[client.source] = new.after
-                    save(folder, cursors)
+                    store_cursors.save(folder, cursors)
             batch, rounds = new.batch, sum(line.find(_ROUND, 37, 60) > 0 for line in lines)
             counts = (len(paths), new.files, new.bytes, new.left, len(lines) - rounds, rounds)
             # Clients move and delete files between our listing and our reading; one that was moved is read the next time.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from tokenops import events, read_clients, sync, sync_gather
+from tokenops import events, read_clients, store_cursors, sync, sync_gather
 from tokenops.events import Event
 
 QUIET_MS = 10_000
@@ -21,7 +21,7 @@ class Follower:
 
     def __init__(self, found: Found, salt: bytes) -> None:
         self.found, self.salt = found, salt
-        self.cursors: dict[str, dict[str, sync.Held]] = {}
+        self.cursors: dict[str, dict[str, store_cursors.Held]] = {}
         self.paths: dict[str, str] = {}
         self.waiting: dict[str, tuple[Event, int]] = {}  # id -> turn, and when it last grew
         self.given: set[int] = set()

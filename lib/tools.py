@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import config, coverage, events, headroom, plans, price_cards, pricing, rollup, show, when
+from tokenops import config, coverage, events, headroom, plans, pricing, rollup, show, when
 
 Json = dict[str, Any]
 # An answer is given again for as long as the log counts as synced.
@@ -76,7 +76,7 @@ def checked(tool: Tool, given: Mapping[str, Any]) -> Json:
     made: Json = {}
     for name, value in given.items():
         if name not in tool.takes:
-            known = f"; did you mean {price_cards.nearest(name, tool.takes)!r}?" if tool.takes else "; it takes none"
+            known = f"; did you mean {show.nearest(name, tool.takes)!r}?" if tool.takes else "; it takes none"
             raise Failed(f"{tool.name} takes no argument {name!r}{known}")
         if value is not None:
             made[name] = _checked(tool.takes[name], name, value)
@@ -137,9 +137,9 @@ def _budget(session: Session, given: Json) -> Answer:
     as_of = session.catch_up()
     settings = session.settings()
     try:
-        rules = headroom.thresholds(settings)
+        rules = config.thresholds(settings)
         bound = {one.provider for one in plans.bindings(settings)}
-    except (headroom.Wrong, plans.Wrong) as error:
+    except (config.Unusable, plans.Wrong) as error:
         raise Failed(str(error)) from None
     asked = given.get("provider", ""), given.get("model", "")
     rows = limit_plans.budget_rows(session.folder, session.now(), rules, bound, session.catalogue, *asked)
@@ -200,12 +200,12 @@ def _plan_headroom(session: Session, given: Json) -> Answer:
 
     as_of, settings = session.catch_up(), session.settings()
     try:
-        rules, bound = headroom.thresholds(settings), plans.bindings(settings)
+        rules, bound = config.thresholds(settings), plans.bindings(settings)
         tz = when.zone(None)
         rows = limit_plans.plan_rows(
             session.folder, bound, session.now(), tz, rules, session.catalogue(), given.get("provider", "")
         )
-    except (headroom.Wrong, plans.Wrong) as error:
+    except (config.Unusable, plans.Wrong) as error:
         raise Failed(str(error)) from None
     rows = [row | {"as_of": as_of} for row in rows]
     if not rows:
@@ -412,9 +412,9 @@ def _scorecard(session: Session, given: Json) -> Answer:
     session.catch_up()
     now, tz = session.now(), when.zone(None)
     try:
-        rules = headroom.thresholds(session.settings())["score"]
+        rules = config.thresholds(session.settings())["score"]
         since = when.since(given.get("since", "7d"), now, tz)
-    except (headroom.Wrong, ValueError, OverflowError) as error:
+    except (config.Unusable, ValueError, OverflowError) as error:
         raise Failed(str(error)) from None
     by = given.get("by", "none")
     rows = scorecard.rows(session.folder, session.catalogue(), rules, now, (since, now), tz, by)
@@ -428,10 +428,10 @@ def _coached(session: Session, given: Json) -> tuple[Any, events.Filter, dict[st
     session.catch_up()
     now, tz = session.now(), when.zone(None)
     try:
-        rules = headroom.thresholds(session.settings())
+        rules = config.thresholds(session.settings())
         since = when.stamp(when.since(given.get("since", "7d"), now, tz))
         until = when.stamp(when.until(given["until"], now, tz)) if "until" in given else when.stamp(now)
-    except (headroom.Wrong, ValueError, OverflowError) as error:
+    except (config.Unusable, ValueError, OverflowError) as error:
         raise Failed(str(error)) from None
     return coach_averages.Span(since, until), coach_report.asked(given), rules
 
@@ -476,9 +476,9 @@ def _trace(session: Session, given: Json) -> Answer:
 
     session.catch_up()
     try:
-        rules = headroom.thresholds(session.settings())["waste"]
+        rules = config.thresholds(session.settings())["waste"]
         name, records = trace.session(session.folder, given["session"])
-    except (headroom.Wrong, trace.Unknown) as error:
+    except (config.Unusable, trace.Unknown) as error:
         raise Failed(str(error)) from None
     limits = session.settings().get("coaching", "context_limits") or ()
     told, found = trace.rows(records, session.catalogue(), rules, limits)
@@ -768,7 +768,7 @@ def chosen(text: str) -> list[Tool]:
     for name in DEFAULT if text == "default" else filter(None, (part.strip() for part in text.split(","))):
         tool = TOOLS.get(f"tokenops_{name.removeprefix('tokenops_')}")
         if tool is None:
-            raise Failed(f"there is no tool {name!r}; the nearest is {price_cards.nearest(f'tokenops_{name}', TOOLS)!r}")
+            raise Failed(f"there is no tool {name!r}; the nearest is {show.nearest(f'tokenops_{name}', TOOLS)!r}")
         found.append(tool)
     if not found:
         raise Failed("name at least one tool, or give default or all")

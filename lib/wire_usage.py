@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import events, read_claude, untrusted
+from tokenops import events, untrusted, wire_claude
 
 Raw = untrusted.Raw
 
@@ -195,8 +195,8 @@ def anthropic(usage: Raw, name: str, model: str) -> list[Found]:
     if usage.get("input_tokens") is None and usage.get("output_tokens") is None:
         return [Found(name, model, {}, state="unknown", reason="no counts in the answer")]
     tier = "fast" if usage.get("speed") == "fast" else tier_of(usage.get("service_tier"))
-    geo = read_claude.label_of(usage.get("inference_geo"))
-    first, *others = read_claude.parts_of(usage, model)  # type: ignore[arg-type]
+    geo = wire_claude.label_of(usage.get("inference_geo"))
+    first, *others = wire_claude.parts_of(usage, model)  # type: ignore[arg-type]
     found = [Found(name, model, first[1], tier, geo)]
     for number, (served, counts) in enumerate(others, 1):
         found.append(Found(f"{name}#{number}" if name else "", served, counts, tier, geo))

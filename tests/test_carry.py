@@ -21,7 +21,7 @@ from tokenops.limit_windows import MINUTE, Key, Reading, Seen, Series, Window
 
 AT = when.moment("2026-11-21T09:30:00.000Z")
 FIVE = Key("anthropic", "", "five_hour", "")
-RULES = headroom.thresholds(config.Config({}, "", []))
+RULES = config.thresholds(config.Config({}, "", []))
 
 
 def piece(rise: float, usd: float, family: str = "", resets: int = 1, key: Key = FIVE) -> Piece:

@@ -15,7 +15,7 @@ from tokenops import config, events, headroom, limit_windows, when
 
 NOW = "2026-11-21T09:30:00.000Z"
 AT = when.moment(NOW)
-RULES = headroom.thresholds(config.Config({}, "", []))
+RULES = config.thresholds(config.Config({}, "", []))
 
 
 def meter(used: float | None = 0.4, seen: int = -5, resets: int | None = 120, source: str = "proxy", **given: Any) -> Json:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Json, Run, examples, objects
-from tokenops import config, events, headroom, limit_plans, plans, pricing, store, when
+from tokenops import config, events, limit_plans, plans, pricing, store, when
 from tokenops.jsonl import line_of
 
 NAMES = (
@@ -352,7 +352,7 @@ def forecast(p: float, few: bool = False) -> Json:
 def test_the_forecast_decides_where_there_is_one(used: float, expected: Json | None, advised: str, told: str) -> None:
     window = {"window": "weekly", "window_minutes": 10_080, "used": used, "headroom": 1 - used}
     budget = {"provider": "anthropic", "windows": [window], "binding_window": "weekly", "recommended_action": advised}
-    rules = headroom.thresholds(config.Config({}, "", []))["plan"]
+    rules = config.thresholds(config.Config({}, "", []))["plan"]
     assert limit_plans.risk(budget | ({"forecast": expected} if expected else {}), window, None, rules) == told
 
 
@@ -378,7 +378,7 @@ def test_it_never_disagrees_with_tok_budget(tmp_path: pathlib.Path, readings: li
     folder = str(tmp_path / "log")
     shutil.rmtree(folder, ignore_errors=True)
     store.append(folder, map(line_of, readings))
-    rules = headroom.thresholds(config.Config({}, "", []))
+    rules = config.thresholds(config.Config({}, "", []))
     bound = [plans.Binding("anthropic", "claude-max-5x", "", ""), plans.Binding("openai", "gpt-plus", "", "")]
     prices = pricing.load()
     told = {

@@ -519,7 +519,7 @@ def test_what_is_asked_counts_in_the_headroom(machine: Callable[..., Machine]) -
     found = headroom.windows(limit_meters.readings(str(one.log), NOW - MINUTE, NOW), NOW)
     bound = headroom.binding(found)
     assert bound is not None and (bound.window, bound.headroom) == ("five_hour", pytest.approx(0.58))
-    assert headroom.signal(bound, NOW, headroom.thresholds(config.Config({}, "", []))["freshness"])["source"] == "vendor_web"
+    assert headroom.signal(bound, NOW, config.thresholds(config.Config({}, "", []))["freshness"])["source"] == "vendor_web"
 
 
 # Real processes from here on.

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Json, Run, objects, put
-from tokenops import config, headroom, jsonl, scorecard, store, when
+from tokenops import config, jsonl, scorecard, store, when
 
 AT = when.moment("2026-11-21T09:00:00.000Z")
 NOW = {"TOKENOPS_NOW": "2026-11-21T12:00:00Z"}
-RULES = headroom.thresholds(config.Config({}, "", []))["score"]
+RULES = config.thresholds(config.Config({}, "", []))["score"]
 
 
 def stamp(minutes: float) -> str:

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import SHARED, Json, Run, needs_shared, objects
-from tokenops import catalog, coach_models, config, headroom, jsonl, pricing, store, trace, trace_waste, when
+from tokenops import catalog, coach_models, config, jsonl, pricing, store, trace, trace_waste, when
 from tokenops.trace_steps import steps
 
 AT = when.moment("2026-11-21T09:00:00.000Z")
 NOW = {"TOKENOPS_NOW": "2026-11-21T12:00:00Z"}
-RULES = headroom.thresholds(config.Config({}, "", []))["waste"]
+RULES = config.thresholds(config.Config({}, "", []))["waste"]
 CATALOGUE = pricing.load()
 
 

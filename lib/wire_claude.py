@@ -1,0 +1,94 @@
+"""Usage objects of Anthropic's Messages API -> token counts; the same in transcripts and on the wire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tokenops import events, jsonl
+
+_NOT_SERVED = (None, "standard", "not_available", "", "global", "default", "auto")
+Raw = dict[str, Any]
+
+
+_COUNTS = (
+    ("input_tokens", "input_tokens"),
+    ("cache_read_input_tokens", "cache_read_tokens"),
+    ("output_tokens", "output_tokens"),
+)
+
+
+_WRITES = (("ephemeral_5m_input_tokens", "cache_write_tokens"), ("ephemeral_1h_input_tokens", "cache_write_1h_tokens"))
+
+_FLAT_WRITES = (("cache_creation_input_tokens", "cache_write_tokens"),)
+
+_THINKING = (("thinking_tokens", "reasoning_tokens"),)
+
+_SEARCHES = (("web_search_requests", "web_searches"),)
+
+
+def _take(found: dict[str, int], given: object, names: tuple[tuple[str, str], ...]) -> None:
+    """Add the counts of an object that are not 0. Raises Bad."""
+    if type(given) is dict:
+        for theirs, ours in names:
+            if value := given.get(theirs):
+                found[ours] = value if type(value) is int and value > 0 else _count(value, theirs)
+
+
+def _count(value: object, name: str) -> int:
+    if type(value) is float and value > 0 and value.is_integer():
+        return int(value)
+    shown = value if isinstance(value, (int, float)) else jsonl.kind_of(value)
+    raise events.Bad(f"usage.{name} is {shown}; expected a count")
+
+
+def counts_of(usage: Raw) -> dict[str, int]:
+    """The record's counts of one usage object, without zeros. Raises Bad."""
+    found: dict[str, int] = {}
+    _take(found, usage, _COUNTS)
+    _take(found, usage, _FLAT_WRITES)
+    if flat := found.pop(_FLAT_WRITES[0][1], 0):
+        _take(found, usage.get("cache_creation"), _WRITES)
+        # The split comes when a message starts, the sum at its end: what tools wrote between is of the base class.
+        if more := flat - sum(found.get(ours, 0) for _, ours in _WRITES):
+            found["cache_write_tokens"] = found.get("cache_write_tokens", 0) + max(more, 0)
+    else:
+        _take(found, usage.get("cache_creation"), _WRITES)
+    _take(found, usage.get("output_tokens_details"), _THINKING)
+    _take(found, usage.get("server_tool_use"), _SEARCHES)
+    return found
+
+
+def parts_of(usage: Raw, model: str) -> list[tuple[str, dict[str, int]]]:
+    """Models and counts of one usage object: the message's own first, then each iteration that another one served.
+
+    The top level leaves compaction out, advisors too, and after a fallback it is the last attempt only; `iterations`
+    has them all (recorded traffic, 2026). Raises Bad.
+    """
+    top = counts_of(usage)
+    listed = usage.get("iterations")
+    if not listed or type(listed) is not list:
+        return [(model, top)]
+    own: dict[str, int] = {}
+    parts = [(model, own)]
+    for item in listed:
+        if type(item) is not dict:
+            raise events.Bad(f"usage.iterations holds {jsonl.kind_of(item)}; expected objects")
+        counts = counts_of(item)
+        served = item.get("model") or model
+        if served != model and type(served) is str:
+            parts.append((served, counts))
+        else:
+            for name, count in counts.items():
+                own[name] = own.get(name, 0) + count
+    if sum(events.token_sum(counts) for _, counts in parts) < events.token_sum(top):
+        parts[0] = (model, top)
+    else:  # searches and thinking stand at the top level only
+        parts[0] = (model, {**{k: v for k, v in top.items() if k not in events.TOKENS}, **own})
+    return parts
+
+
+def label_of(value: object) -> str:
+    """A served tier or geo as recorded; "" for the ordinary one and for what is no label."""
+    if value in _NOT_SERVED or type(value) is not str or len(value) > 24 or not value.isascii():
+        return ""
+    return value if value.replace("-", "").replace("_", "").isalnum() else ""
