@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tokenops import catalog, config, datadir, show
+from tokenops import catalog, datadir, show
 
 Data = dict[str, Any]
 
@@ -269,7 +269,7 @@ class Unusable(ValueError):
     """A threshold of the configuration that cannot be used."""
 
 
-def thresholds(settings: config.Config) -> dict[str, dict[str, float]]:
+def thresholds(settings: Config) -> dict[str, dict[str, float]]:
     """The catalogue's thresholds with the user's own above them. Raises Wrong."""
     found = {
         section: {key: float(value) for key, value in about.items()}

@@ -1,0 +1,213 @@
+"""The map of lib/: its families from the ground up, and the part of docs/architecture.md that is made from it.
+
+    python tools/house.py           write that part anew
+    python tools/house.py --print   print it
+
+tests/test_house.py holds the tree to this map.
+"""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs/architecture.md"
+BEGIN, END = "<!-- made by tools/house.py: begin -->\n", "<!-- made by tools/house.py: end -->\n"
+
+
+class Family(NamedTuple):
+    """A group of modules on one floor of the house.
+
+    `faces` are the modules without the prefix: every family above may import them. `prefixes` name the rooms behind them.
+    `doors` are the rooms that other families, or commands, may import as well; the list may only shrink.
+    """
+
+    name: str
+    about: str
+    faces: tuple[str, ...]
+    prefixes: tuple[str, ...] = ()
+    doors: tuple[str, ...] = ()
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+# From the ground up: a module imports from its own family and from those before it.
+FAMILIES = (
+    Family(
+        "base",
+        "time, JSON lines, the record, configuration, and other things that every family needs",
+        _words(
+            "when jsonl events datadir catalog config show workers projects untrusted credentials etiquette https http1 "
+            "jsonc redaction"
+        ),
+    ),
+    Family(
+        "wire",
+        "what the bytes of vendors' answers mean",
+        (),
+        ("wire_",),
+        _words("wire_body wire_claude wire_limits wire_usage"),
+    ),
+    Family(
+        "price",
+        "the catalogue of prices: reading, checking and editing it",
+        ("pricing",),
+        ("price_",),
+        _words(
+            "price_causes price_files price_history price_names price_override price_propose price_report "
+            "price_snapshot price_tables"
+        ),
+    ),
+    Family("sum", "adding up, pricing and comparing with plans", _words("rollup costs plans coverage")),
+    Family("store", "the log on disk", ("store",), ("store_",), _words("store_cursors store_summaries store_upkeep")),
+    Family(
+        "read",
+        "one reader per client: its files to events",
+        ("readers",),
+        ("read_",),
+        _words("read_claude read_clients read_codex read_lines read_records read_sqlite"),
+    ),
+    Family(
+        "work",
+        "what agents did, as counts per prompt",
+        ("work",),
+        ("work_",),
+        _words("work_claude work_codex work_language"),
+    ),
+    Family(
+        "sync", "what is new in the clients' files, into the log", ("sync",), ("sync_",), _words("sync_follow sync_gather")
+    ),
+    Family(
+        "limit",
+        "how much of a limit is left, and what to do",
+        _words("headroom budgets statusline"),
+        ("limit_",),
+        _words("limit_backtest limit_carry limit_forecast limit_meters limit_pace limit_plans limit_scores limit_windows"),
+    ),
+    Family("chart", "charts as text and as SVG", (), ("chart_",), _words("chart_panels chart_svg chart_text")),
+    Family(
+        "report",
+        "spending per hour, and our figures beside others'",
+        _words("burn reconcile"),
+        ("burn_", "reconcile_"),
+        _words("burn_anomalies burn_buckets burn_chart reconcile_pairs"),
+    ),
+    Family(
+        "coach",
+        "sessions turn by turn, waste, habits, tasks, scores and hooks",
+        _words("coach trace scorecard tasks guard"),
+        ("coach_", "trace_", "guard_"),
+        _words("coach_averages coach_models coach_report coach_transcripts guard_install trace_waste"),
+    ),
+    Family("poll", "asking vendors for their own meters", ("poll",), ("poll_",), _words("poll_sources")),
+    Family(
+        "proxy",
+        "the passthrough proxy",
+        ("proxy",),
+        ("proxy_",),
+        _words("proxy_routes proxy_savings proxy_server"),
+    ),
+    Family(
+        "ship",
+        "sending events to other engines",
+        ("ship",),
+        ("ship_",),
+        _words("ship_folder ship_outbox ship_rows ship_targets"),
+    ),
+    Family(
+        "setup",
+        "what is on this machine, and setting it up",
+        ("setup",),
+        ("setup_",),
+        _words("setup_changes setup_demo setup_edits setup_hosts setup_text"),
+    ),
+    Family(
+        "serve",
+        "one answer per question, for commands, agents and pages",
+        _words("tools agent doctor status explain access"),
+    ),
+    Family("dash", "the dashboard", ("dash",), ("dash_",), _words("dash_api dash_findings dash_page dash_query dash_view")),
+    Family(
+        "edge", "the process: arguments, exit status, signals, manuals", _words("cli manual"), ("cli_",), _words("cli_dash")
+    ),
+)
+FLOOR = {family.name: at for at, family in enumerate(FAMILIES)}
+
+
+def family_of(module: str) -> Family | None:
+    """The family of a module: by face, else by prefix. None where it has none."""
+    for family in FAMILIES:
+        if module in family.faces:
+            return family
+    for family in FAMILIES:
+        if any(module.startswith(prefix) for prefix in family.prefixes):
+            return family
+    return None
+
+
+def modules() -> list[str]:
+    """The modules of lib/, in order of name."""
+    return sorted(path.stem for path in (ROOT / "lib").glob("*.py") if path.stem != "__init__")
+
+
+def imports(path: pathlib.Path) -> Iterator[tuple[str, int]]:
+    """The modules of lib/ that a file imports anywhere in it, each with its line."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "tokenops":
+            for alias in node.names:
+                if not alias.name.startswith("__"):
+                    yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tokenops."):
+            yield str(node.module).split(".")[1], node.lineno
+
+
+def first_sentence(module: str) -> str:
+    """The first sentence of a module's docstring, without its full stop."""
+    text = ast.get_docstring(ast.parse((ROOT / f"lib/{module}.py").read_text(encoding="utf-8"))) or ""
+    return " ".join(text.split("\n\n", maxsplit=1)[0].split()).split(". ")[0].rstrip(".")
+
+
+def picture() -> str:
+    """The families as floors, the highest first."""
+    width = max(len(family.name) for family in FAMILIES)
+    lines = []
+    for family in reversed(FAMILIES):
+        rooms = [module for module in modules() if family_of(module) is family and module not in family.faces]
+        faces = " ".join(family.faces) or "-"
+        lines.append(f"    {family.name:{width}}  {faces}" + (f"  + {len(rooms)} behind" if rooms else ""))
+    return "\n".join(lines) + "\n"
+
+
+def page() -> str:
+    """The generated part of docs/architecture.md."""
+    parts = [BEGIN, "\n", picture(), "\n"]
+    for family in FAMILIES:
+        own = [module for module in modules() if family_of(module) is family]
+        parts += [f"### {family.name}: {family.about}\n\n", "| module | what it does |\n|---|---|\n"]
+        for module in [*(name for name in family.faces if name in own), *(name for name in own if name not in family.faces)]:
+            mark, sentence = "**" if module in family.faces else "", first_sentence(module).replace("|", "\\|")
+            parts.append(f"| {mark}`{module}`{mark} | {sentence} |\n")
+        parts.append("\n")
+    return "".join(parts) + END
+
+
+def main() -> int:
+    """Write the part, or print it."""
+    if "--print" in sys.argv[1:]:
+        sys.stdout.write(page())
+        return 0
+    text = PAGE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(before + page() + after, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
