@@ -10,16 +10,14 @@ import signal
 import sys
 import time
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import soak_checks
 import timing
 from soak_checks import Book, Check, check
+from soak_clock import Clock
 from soak_load import HOURLY, Load
-from soak_parts import Browser, quantiles, traced, undisturbed
-
-if TYPE_CHECKING:
-    from soak import Soak
+from soak_parts import Browser, Commands, Server, quantiles, traced, undisturbed
 
 Json = dict[str, Any]
 SINCE = ("--since", "2026-10-01")
@@ -29,6 +27,22 @@ MORE_DESCRIPTORS = 12
 # Python's heap has its high-water mark: over a log that does not change tok-mcp goes from 71 to 86 MB in the first 600 calls
 # and to 87 MB in the next 3,000; the dashboard holds the records of the days that are open, at a few kilobytes each.
 MORE_MB = {"tok-proxy": 6.0, "tok-mcp": 10.0, "tok-dash": 16.0}
+
+
+class Soak(Protocol):
+    """What of a run the report looks at."""
+
+    clock: Clock
+    commands: Commands
+    env: dict[str, str]
+    faults: list[str]
+    filled: list[tuple[float, float]]
+    ports: dict[str, int]
+    seconds: float
+    servers: dict[str, Server]
+    times: float
+    told: str
+    wrong: list[str]
 
 
 def objects(data: bytes) -> list[Json]:
