@@ -2,8 +2,8 @@
 
     python bench/compare_prices.py [GOLDEN.csv]
 
-Installs genai-prices and litellm into an environment of its own (below bench/out, not committed), lets each engine price
-every case as its own documentation says, and writes the table into docs/pricing.md.
+Installs genai-prices and litellm into an environment of its own (below bench/out, not committed) and lets each engine price
+every case as its own documentation says. Writes the table into docs/pricing.md and prints every case that is not exact.
 """
 
 from __future__ import annotations
@@ -218,16 +218,9 @@ def main() -> None:
                 details.append(
                     f"| {name.split()[0]} | {case['model']} | {tier} | {case['date'][:16]} | {case['usd']} | {shown} |"
                 )
-    lines += [
-        "",
-        "What each gets wrong:",
-        "",
-        "| engine | model | tier | when | right | said |",
-        "|---|---|---|---|---|---|",
-        *details,
-    ]
     text = "\n".join(lines) + "\n"
     print(text)
+    print("\n".join(["| engine | model | tier | when | right | said |", "|---|---|---|---|---|---|", *details]))
     page = PAGE.read_text()
     PAGE.write_text(
         re.sub(r"(<!-- engines -->\n).*?(<!-- end -->)", lambda match: f"{match[1]}{text}{match[2]}", page, flags=re.DOTALL)
