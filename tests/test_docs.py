@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from conftest import ROOT
-from tokenops import read_clients
+from tokenops import manual, read_clients
 
 SAMPLE = ROOT / "docs/examples/home"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -64,9 +64,9 @@ def test_there_are_examples() -> None:
 def manual_examples() -> list[tuple[str, str]]:
     found = []
     for path in sorted((ROOT / "bin").glob("tok-*")):
-        manual = path.read_text().split('"""')[1]
-        body = manual.split("\n\n", 2)[2]
-        found += [(path.name, line.strip()) for line in body.splitlines() if re.match(r"    tok-", line)]
+        text = path.read_text().split('"""')[1]
+        body = text.split("\n\n", 2)[2]
+        found += [(path.name, line.strip()) for line in body.splitlines() if re.match(r"    (?:tok-|echo )", line)]
     return found
 
 
@@ -88,10 +88,12 @@ def test_examples_in_manuals_run(command: str, line: str, environment: dict[str,
     assert done.stdout or ">" in line
 
 
-def test_every_command_is_in_the_readme() -> None:
+def test_the_readme_lists_every_command_with_the_purpose_that_its_manual_states() -> None:
     text = (ROOT / "README.md").read_text()
     for path in (ROOT / "bin").glob("tok-*"):
-        assert f"`{path.name}`" in text
+        page = manual.of_source(path.read_text())
+        assert page is not None
+        assert f"\n| `{path.name}` | {page.purpose}" in text, f"write this into README.md: {page.purpose}"
 
 
 def matrix() -> str:
