@@ -19,8 +19,8 @@ import orjson
 from tokenops import catalog, config, credentials, datadir, etiquette, readers, show, untrusted
 from tokenops.etiquette import Ask, Found, State, Steps
 
-STATES = "etiquette.json"
-_LOCK = "etiquette.lock"
+STATES = "polls.json"
+_LOCK = "polls.lock"
 UNCONSENTED = "unconsented"
 _STEPS = {
     "codex": "poll_codex.app_server",

@@ -106,7 +106,7 @@ class Machine:
 
     def state(self) -> Json:
         """What is remembered."""
-        found = json.loads((self.log / "etiquette.json").read_bytes())["sources"][self.name]
+        found = json.loads((self.log / "polls.json").read_bytes())["sources"][self.name]
         assert isinstance(found, dict)
         return found
 
@@ -138,7 +138,7 @@ def test_a_healthy_vendor(name: str, machine: Callable[..., Machine]) -> None:
         assert asked.headers["user-agent"] == "tokenops/1"
         assert any(SENTINEL in value for value in asked.headers.values()) and SENTINEL not in asked.path + str(asked.query)
     assert not leaks(one.folder)
-    assert stat.S_IMODE((one.log / "etiquette.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE((one.log / "polls.json").stat().st_mode) == 0o600
     assert one.poll()["status"] == "not_due" and one.poll(force=True)["status"] == "ok"
 
 
@@ -596,11 +596,11 @@ def test_enable_checks_first(run: Run, environment: dict[str, str], settings: Ca
         (row,) = objects(done.stdout)
         assert (row["status"], row["todo"]) == (status, "it is not enabled; try again when that is mended")
         assert path.read_text() == "" and SENTINEL.encode() not in done.stdout + done.stderr
-        (pathlib.Path(environment["TOKENOPS_HOME"]) / "etiquette.json").unlink()
+        (pathlib.Path(environment["TOKENOPS_HOME"]) / "polls.json").unlink()
     api.gives(Reply(b"", 429))
     run(line, status=1, env={"MINE": SENTINEL})
     assert objects(run(line, status=1, env={"MINE": SENTINEL}).stdout)[0]["status"] == "waiting"  # whoever asks
-    (pathlib.Path(environment["TOKENOPS_HOME"]) / "etiquette.json").unlink()
+    (pathlib.Path(environment["TOKENOPS_HOME"]) / "polls.json").unlink()
     api.gives(Reply(openrouter()))
     done = run(line, env={"MINE": SENTINEL})
     assert b"cron does not see env:MINE" in done.stderr
@@ -894,7 +894,7 @@ def test_codex_that_is_not_there_and_enabling_it(
     assert row["why"] == "/nowhere/codex: No such file or directory; set vendor_usage.codex.command"
     path, without = settings(""), environment["PATH"]
     seen = codex("", says({"result": {"rateLimits": snapshot()}}))
-    (pathlib.Path(environment["TOKENOPS_HOME"]) / "etiquette.json").unlink()
+    (pathlib.Path(environment["TOKENOPS_HOME"]) / "polls.json").unlink()
     run("tok-poll enable codex")
     script = str(seen.parent / "apps/codex")
     assert yaml.safe_load(path.read_text())["vendor_usage"]["codex"] == {"enabled": True, "command": script}
