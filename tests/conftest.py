@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -26,6 +29,11 @@ settings.register_profile("test", _UNTIMED, derandomize=True, database=None)
 settings.register_profile("fuzz", _UNTIMED, max_examples=100 * ROUNDS, print_blob=True)
 settings.load_profile(os.environ.get("TOKENOPS_HYPOTHESIS", "test"))
 
+# How many seconds anything that must come may take: long, for a machine that is busy with other things. A test waits for
+# what it needs and never for a time; only what must not come is given up earlier, by a limit of its own.
+MOST = 120.0
+
+T = TypeVar("T")
 Json = dict[str, Any]
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
@@ -65,7 +73,7 @@ def run(environment: dict[str, str], tmp_path: pathlib.Path) -> Run:
             capture_output=True,
             cwd=tmp_path,
             env=environment | (env or {}),
-            timeout=120,
+            timeout=5 * MOST,
             check=False,
         )
         if status is not None:
@@ -78,6 +86,20 @@ def run(environment: dict[str, str], tmp_path: pathlib.Path) -> Run:
 def examples(count: int) -> settings:
     """How many examples a property test tries, where 100 are too few or too many."""
     return settings(max_examples=count * ROUNDS)
+
+
+def eventually(condition: Callable[[], T]) -> T:
+    """What a condition gives once that is true; it is asked again and again."""
+    until = time.monotonic() + MOST
+    while not (found := condition()):
+        assert time.monotonic() < until, "it did not come"
+        time.sleep(0.005)
+    return found
+
+
+def unread(pipe: int) -> int:
+    """How many bytes of a pipe nobody has read yet."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def objects(data: bytes) -> list[Json]:
