@@ -10,14 +10,16 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
+from soak_clock import Clock
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 pytest_plugins = ["proxies", "vendors"]
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data does not exist here")
 
@@ -58,6 +60,15 @@ def environment(tmp_path: pathlib.Path) -> dict[str, str]:
         "TOKENOPS_HOME": str(tmp_path / "log"),
         "LC_ALL": "C.UTF-8",
     }
+
+
+@pytest.fixture
+def still(environment: dict[str, str], tmp_path: pathlib.Path) -> Iterator[Clock]:
+    """A wall clock that stands at 2026-11-21T09:30 until the test sets it; every command of the test sees it."""
+    made = Clock(tmp_path / "clock", 1_795_253_400_000, 0)
+    environment |= made.environment()
+    yield made
+    made.held.close()
 
 
 @pytest.fixture

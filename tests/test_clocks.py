@@ -9,7 +9,6 @@ import os
 import pathlib
 import select
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -19,13 +18,11 @@ from dashboards import AT, site
 from dashboards import ask as asked_of
 from dashboards import turn as turn_at
 from proxies import USAGE, Start, ask, post
+from soak_clock import HOUR, Clock
 from upstream import Asked, Upstream, Writer, plain
 
-from conftest import MOST, ROOT, Run, claude, lines, objects, put
+from conftest import MOST, Run, claude, lines, objects, put
 from tokenops import access, cli_dash, dash_cache, events, jsonl, proxy_server, read_clients, store, sync, when
-
-sys.path.append(str(ROOT / "bench"))
-from soak_clock import HOUR, Clock
 
 FOLDER = ".claude/projects/-home-ada-app"
 LATER = 7200
