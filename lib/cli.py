@@ -353,7 +353,7 @@ def coverage(settings: config.Config, tz: datetime.tzinfo) -> cover.Coverage | N
 
     try:
         bound = plans.bindings(settings)
-    except plans.Wrong as error:
+    except config.Unusable as error:
         say(str(error))
         return None
     from tokenops import coverage as cover

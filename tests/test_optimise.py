@@ -12,7 +12,7 @@ from proxies import EVENTS, USAGE, Proxy, Start, ask, post
 from upstream import Upstream, plain, stream
 
 from conftest import Json
-from tokenops import http1, proxy_savings
+from tokenops import config, http1, proxy_savings
 
 RESET = "4070908800"  # in 2099: later than any clock on which this runs
 ZERO = b'{"model":"gpt-5.4","temperature":0,"messages":[]}'
@@ -196,11 +196,11 @@ def test_what_is_deterministic(path: bytes, body: Json, same: bool) -> None:
     [
         ([], "expected keys and values"),
         ({"cache": 7}, "proxy.cache: expected"),
-        ({"cache": {"ttl_s": 0}}, "proxy.cache.ttl_s: 0 is no whole number"),
+        ({"cache": {"ttl_s": 0}}, "proxy.cache.ttl_s: 0 is not a whole number"),
         ({"routes": [{"model": "a"}]}, "each needs `model`"),
         ({"routes": [{"model": "a", "use": "b", "headroom_below": 20}]}, "expected a fraction"),
     ],
 )
 def test_settings_that_make_no_sense(given: Any, says: str) -> None:
-    with pytest.raises(proxy_savings.Wrong, match=says):
+    with pytest.raises(config.Unusable, match=says):
         proxy_savings.options(given)

@@ -470,7 +470,7 @@ def test_a_secret_in_clear_works_is_warned_of_and_copied_nowhere(
 )
 def test_settings_that_cannot_be_used(about: Json, says: str) -> None:
     given = config.Config({"vendor_usage": {"anthropic": about}}, "config.yaml", [])
-    with pytest.raises(poll_sources.Wrong, match=says):
+    with pytest.raises(config.Unusable, match=says):
         poll_sources.settings(given, poll_sources.known()["anthropic-admin"])
 
 
