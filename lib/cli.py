@@ -13,7 +13,10 @@ import signal
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from types import CodeType
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Protocol
+
+from tokenops import session
 
 if TYPE_CHECKING:
     import argparse
@@ -23,103 +26,111 @@ if TYPE_CHECKING:
     from tokenops import coverage as cover
 
 
+Fault = session.Fault
 # Pieces in which the streams are read and written.
 BLOCK = 1 << 17
-# What was taken in so recently is new enough.
-RECENT_MS = 2000
 
 
-class Fault(Exception):
-    """An expected failure, in one sentence with its remedy. Ends the command with status 2."""
+class Main(Protocol):
+    """A command's main: its exit status, of its arguments alone."""
+
+    __code__: CodeType
+
+    def __call__(self, argv: list[str], /) -> int:
+        """Do what the arguments say."""
 
 
-def program() -> str:
-    """The command's name."""
-    return os.path.basename(sys.argv[0])
+class Command:
+    """The command that this process runs at the moment: the name on its messages, and its file."""
+
+    name = "tokenops"
+    path = ""
 
 
 def say(text: str) -> None:
     """One line on stderr, under the command's name."""
     with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(f"{program()}: {text}\n")
+        sys.stderr.write(f"{Command.name}: {text}\n")
         sys.stderr.flush()
 
 
-def run(main: Callable[[list[str]], int], filter_: bool = True) -> NoReturn:
-    """Run a command and leave the process with its status."""
+def run(main: Main, filter_: bool = True) -> NoReturn:
+    """Run a command with the process's arguments, and end the process with its status."""
     if filter_:
         gc.disable()  # records refer in no circles, and a collection walks through every one that is kept
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    status = 2
-    try:
-        os.fstat(1)
-        status = main(sys.argv[1:])
-        sys.stdout.flush()
-    except Fault as fault:
-        say(str(fault))
-        status = _flushed(2)
-    except SystemExit as left:
-        status = _flushed(left.code if isinstance(left.code, int) else 2)
-    except MemoryError:
-        say("out of memory; read a smaller span")
-    except OSError as error:
-        say(f"{error.filename or 'cannot write'}: {error.strerror}; {_remedy(error)}")
-        status = 2
+    status = status_of(main, sys.argv[1:])
     # Not sys.exit: after a failed flush Python flushes again, and says so; and a gigabyte of events needs no freeing.
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()
     os._exit(status)
 
 
-def _flushed(status: int) -> int:
+def status_of(main: Main, argv: list[str]) -> int:
+    """The exit status of a command that is called with these arguments. Its failures are printed on stderr."""
+    Command.path = main.__code__.co_filename
+    Command.name = os.path.basename(Command.path)
     try:
+        os.fstat(1)  # Python discards what is printed to a closed stdout
+        status = main(argv)
         sys.stdout.flush()
+    except Fault as fault:
+        say(str(fault))
+        return _flush(2)
+    except SystemExit as end:
+        return _flush(end.code if isinstance(end.code, int) else 2)
+    except MemoryError:
+        say("out of memory; read a smaller span")
+        return 2
     except OSError as error:
-        say(f"cannot write: {error.strerror}; {_remedy(error)}")
+        say(f"{error.filename or 'cannot write'}: {error.strerror}; {session.remedy(error)}")
         return 2
     return status
 
 
-def _remedy(error: OSError) -> str:
-    import errno
-
-    return {
-        errno.ENOSPC: "make room and run it again",
-        errno.EACCES: "change its permissions, or run as its owner",
-        errno.EPERM: "change its permissions, or run as its owner",
-        errno.ENOENT: "check the path",
-        errno.EBADF: "give it an open output",
-        errno.EISDIR: "give it a file",
-    }.get(error.errno or 0, "see the path and the disk")
+def _flush(status: int) -> int:
+    """Flush stdout; the status, or 2 if that fails."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        say(f"cannot write: {error.strerror}; {session.remedy(error)}")
+        return 2
+    return status
 
 
-def parser(doc: str | None) -> argparse.ArgumentParser:
-    """A parser whose help is the command's own docstring, and whose errors are one line."""
+def parser(doc: str | None, argv: list[str]) -> argparse.ArgumentParser:
+    """A parser of a command's arguments. `doc`: its docstring, which is its manual and begins with its name.
+
+    Answers --help and --version itself and raises SystemExit: argparse costs more time than either may take.
+    """
     manual = (doc or "").strip()
-    if any(word in ("-h", "--help") for word in sys.argv[1:]):
-        if manual.startswith("exec' "):  # what an installer put above the docstring took its place
+    replaced = manual.startswith("exec' ")  # an installer put a line above the docstring, which took its place
+    if not replaced:
+        Command.name = manual.partition(" ")[0]
+    if "-h" in argv or "--help" in argv:
+        if replaced:
             from tokenops.manual import text_of
 
-            with open(sys.argv[0], encoding="utf-8") as file:
+            with open(Command.path, encoding="utf-8") as file:
                 manual = text_of(file.read()).strip()
         sys.stdout.write(manual + "\n")
         raise SystemExit(0)
-    if "--version" in sys.argv[1:]:
+    if "--version" in argv:
         from tokenops import __version__
 
-        sys.stdout.write(f"{program()} {__version__}\n")
+        sys.stdout.write(f"{Command.name} {__version__}\n")
         raise SystemExit(0)
     import argparse
 
     class Parser(argparse.ArgumentParser):
-        def parse_args(self, *given: Any, **named: Any) -> Any:
-            return self.parse_intermixed_args(*given, **named)  # options may stand between operands
+        def parse_args(self, *args: Any, **options: Any) -> Any:
+            return self.parse_intermixed_args(*args, **options)  # options may stand between operands
 
         def error(self, message: str) -> NoReturn:
-            raise Fault(f"{message}; see {program()} --help")
+            raise Fault(f"{message}; see {Command.name} --help")
 
-    return Parser(prog=program(), add_help=False, allow_abbrev=False)
+    return Parser(prog=Command.name, add_help=False, allow_abbrev=False)
 
 
 def add_span(to: argparse.ArgumentParser) -> None:
@@ -180,7 +191,7 @@ def progress(what: str) -> Iterator[Callable[[int], None]]:
         done += size
         if done - shown >= 1 << 24:
             shown = done
-            sys.stderr.write(f"\r{program()}: {what}: {done >> 20:,} MiB ")
+            sys.stderr.write(f"\r{Command.name}: {what}: {done >> 20:,} MiB ")
             sys.stderr.flush()
 
     yield told
@@ -188,56 +199,62 @@ def progress(what: str) -> Iterator[Callable[[int], None]]:
         sys.stderr.write("\r\x1b[K")
 
 
-def shape(chosen: argparse.Namespace) -> str:
+def shape(args: argparse.Namespace) -> str:
     """json, table, csv or markdown: as asked for, else a table on a terminal and JSON Lines in a pipe."""
-    return chosen.format or ("table" if sys.stdout.isatty() else "json")
+    return args.format or ("table" if sys.stdout.isatty() else "json")
 
 
-def color(chosen: argparse.Namespace) -> bool:
+def color(args: argparse.Namespace) -> bool:
     """Whether to colour: --color, then NO_COLOR and TERM=dumb, then whether stdout is a terminal."""
-    if chosen.color != "auto":
-        return bool(chosen.color == "always")
+    if args.color != "auto":
+        return bool(args.color == "always")
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and sys.stdout.isatty()
 
 
-def zone(chosen: argparse.Namespace) -> datetime.tzinfo:
+def zone(args: argparse.Namespace) -> datetime.tzinfo:
     """The zone asked for, else the machine's. Raises Fault."""
     from tokenops import when
 
     try:
-        return when.zone(chosen.tz)
+        return when.zone(args.tz)
     except ValueError as error:
         raise Fault(f"--tz: {error}") from None
 
 
 def settings() -> config.Config:
     """The user's configuration. Raises Fault."""
-    from tokenops import catalog, config
-
-    try:
-        return config.load(os.environ, os.path.expanduser("~"))
-    except catalog.Malformed as error:
-        raise Fault(str(error)) from None
+    return session.settings(os.environ, os.path.expanduser("~"))
 
 
 def configuration() -> config.Config:
     """The user's configuration. Says what in it is not understood. Raises Fault."""
-    found = settings()
-    for warning in found.warnings:
+    config = settings()
+    for warning in config.warnings:
         say(warning)
-    return found
+    return config
 
 
 def catalogue(settings: config.Config | None = None) -> pricing.Catalogue:
     """The prices: built in, with the user's own (of `settings`, where they were read before). Raises Fault."""
-    from tokenops import catalog, config, pricing
+    return session.catalogue(settings or configuration(), os.environ)
 
+
+def catch_up(diagnostics: Diagnostics) -> tuple[str, str]:
+    """The log's directory, after what is new was imported, and as of when that is ("" if nobody knows). Raises Fault."""
+    from tokenops import datadir
+
+    folder = datadir.data()
+    as_of = session.catch_up(folder, os.environ, os.path.expanduser("~"), settings, now, diagnostics, progress)
+    return folder, as_of
+
+
+def coverage(settings: config.Config, tz: datetime.tzinfo) -> cover.Coverage | None:
+    """What the user's plans cover; None where none is set, or where one is not understood, which is said."""
     try:
-        return pricing.load(config.pricing_path(settings or configuration(), os.environ))
-    except catalog.Malformed as error:
-        raise Fault(str(error)) from None
-    except OSError as error:
-        raise Fault(f"{error.filename}: {error.strerror}; {_remedy(error)} (pricing.path, TOKENOPS_PRICING_PATH)") from None
+        return session.cover(settings, tz)
+    except Fault as fault:
+        say(str(fault))
+        return None
 
 
 def now() -> int:
@@ -262,13 +279,13 @@ def today() -> str:
     return when.bucket(now(), "day", when.zone(None))
 
 
-def span(chosen: argparse.Namespace, tz: datetime.tzinfo) -> tuple[str, str]:
+def span(args: argparse.Namespace, tz: datetime.tzinfo) -> tuple[str, str]:
     """First and last bound of --since and --until as canonical times, "" and "9" where open. Raises Fault."""
     from tokenops import when
 
     bounds = ["", "9"]
     for at, (name, bound) in enumerate((("since", when.since), ("until", when.until))):
-        given = getattr(chosen, name)
+        given = getattr(args, name)
         if given is not None:
             try:
                 bounds[at] = when.stamp(bound(given, now(), tz))
@@ -297,110 +314,51 @@ def add_filter(to: argparse.ArgumentParser) -> None:
         to.add_argument(f"--{name}", metavar="NAME")
 
 
-def own_log(chosen: argparse.Namespace) -> bool:
+def own_log(args: argparse.Namespace) -> bool:
     """Whether a reporter is asked about the log: --log, or no operands at a terminal."""
-    return bool(chosen.log) or (not chosen.files and sys.stdin is not None and sys.stdin.isatty())
-
-
-def caught_up(notices: Notices) -> tuple[str, str]:
-    """The log's directory, with what is new taken in, and as of when that is ("" if nobody knows).
-
-    Skipped when somebody did so within two seconds, and bounded by 50 ms; only the first time all is read, however
-    long it takes, since there would be no answer otherwise.
-    """
-    import time
-
-    from tokenops import datadir, when
-
-    folder = datadir.data()
-    last = datadir.synced(folder)
-    # Where the clock was set back, the last time is still to come.
-    if last is not None and 0 <= time.time_ns() // 1_000_000 - last < RECENT_MS:
-        return folder, when.stamp(last)
-    from tokenops import readers, sync, workers
-
-    # 8 MiB are parsed in 20 ms on one processor.
-    budget = None if last is None else sync.Budget(8 << 20, time.monotonic() + 0.03)
-    try:
-        switched = settings().get("vendor_usage")
-        found = readers.found((), (), os.environ, os.path.expanduser("~"), notices.note, switched)
-        with progress("reading the clients' logs for the first time") as told:
-            outcomes = sync.run(folder, found, jobs=1 if budget else None, told=lambda name: told, budget=budget)
-    except (readers.NotFound, workers.Died) as error:
-        raise Fault(str(error)) from None
-    except OSError as error:
-        say(f"{error.filename or folder}: {error.strerror}; {_remedy(error)}; showing what the log holds")
-        outcomes = None
-    for outcome in outcomes or ():
-        for place, why in outcome.rejected:
-            notices.reject(place, why)
-        for path, number, reason in outcome.unread:
-            notices.unread(path, OSError(number, reason))
-    left = sum(outcome.left for outcome in outcomes or ())
-    if left:
-        say(f"{left / 2**20:,.0f} MiB of the clients' logs are not taken in yet; run tok-sync")
-    last_now = datadir.synced(folder)
-    if last_now is not None and last_now != last:
-        return folder, when.stamp(now())
-    return folder, "" if last_now is None else when.stamp(last_now)
-
-
-def coverage(settings: config.Config, tz: datetime.tzinfo) -> cover.Coverage | None:
-    """What the user's plans cover; None where none is set, or none that is known, which is said."""
-    if not settings.get("plans"):
-        return None
-    from tokenops import plans
-
-    try:
-        bound = plans.bindings(settings)
-    except config.Unusable as error:
-        say(str(error))
-        return None
-    from tokenops import coverage as cover
-
-    return cover.Coverage(bound, tz)
+    return bool(args.log) or (not args.files and sys.stdin is not None and sys.stdin.isatty())
 
 
 def from_log(
-    chosen: argparse.Namespace,
+    args: argparse.Namespace,
     plan: rollup.Plan,
     wanted: events.Filter,
-    notices: Notices,
+    diagnostics: Diagnostics,
     covered: cover.Coverage | None = None,
 ) -> tuple[list[dict[str, Any]], str]:
     """The priced rows of a span of the log (default: this month), and a line that says span and moment."""
     from tokenops import costs, store_summaries, when
 
-    folder, as_of = caught_up(notices)
+    folder, as_of = catch_up(diagnostics)
     at = now()
-    if chosen.since is None:
-        chosen.since = f"{when.bucket(at, 'month', plan.tz)}-01"
-    since, until = span(chosen, plan.tz)
+    if args.since is None:
+        args.since = f"{when.bucket(at, 'month', plan.tz)}-01"
+    since, until = span(args, plan.tz)
     skipped: list[str] = []
     rolled = store_summaries.rows(folder, plan, at, since, until, wanted, lambda place, why: skipped.append(place), covered)
     if skipped:
-        notices.reject(skipped[0], f"{len(skipped)} lines of the log could not be read; tok-log verify says why")
+        diagnostics.on_bad_line(skipped[0], f"{len(skipped)} lines of the log could not be read; tok-log verify says why")
     rows = costs.priced(rolled, plan.catalogue)
     for row in rows:
         row["as_of"] = as_of
     first = when.local(when.moment(since), plan.tz)
-    ends = f"to {chosen.until}" if chosen.until else "to now"
+    ends = f"to {args.until}" if args.until else "to now"
     seen = f"as of {when.local(when.moment(as_of), plan.tz):%H:%M:%S}" if as_of else "never synced"
     return rows, f"{first:%Y-%m-%d %H:%M} {ends}, {when.zone_name(plan.tz)}, {seen}\n\n"
 
 
 def log_before(
-    chosen: argparse.Namespace, tz: datetime.tzinfo, before: int, notices: Notices
+    args: argparse.Namespace, tz: datetime.tzinfo, before: int, diagnostics: Diagnostics
 ) -> tuple[Iterator[events.Event], str, str]:
     """The events of a span of the log (default: this month) and of so many milliseconds before it, and the span."""
     import orjson
 
     from tokenops import store, when
 
-    folder, _ = caught_up(notices)
-    if chosen.since is None:
-        chosen.since = f"{when.bucket(now(), 'month', tz)}-01"
-    since, until = span(chosen, tz)
+    folder, _ = catch_up(diagnostics)
+    if args.since is None:
+        args.since = f"{when.bucket(now(), 'month', tz)}-01"
+    since, until = span(args, tz)
     first = when.stamp(when.moment(since) - before)
     last = until if until == "9" else when.stamp(when.moment(until) + when.DAY)
     skipped: list[str] = []
@@ -423,39 +381,42 @@ def spent_today(folder: str) -> str:
     return show.money(total).removeprefix("$")
 
 
-class Notices:
-    """Bad lines: said one by one, counted, and remembered for the exit status."""
+class Diagnostics:
+    """Prints what is not the answer on stderr, line by line, and remembers it for the exit status."""
 
     def __init__(self) -> None:
-        self.rejected = 0
+        self.warnings = 0
         self.unreadable = 0
         self.reading: jsonl.Records | None = None
 
-    def reject(self, place: str, why: str) -> None:
-        """A line that was skipped."""
-        self.rejected += 1
-        say(f"{place}: {why}")
-
-    def note(self, text: str) -> None:
-        """Something else to notice."""
-        self.rejected += 1
+    def say(self, text: str) -> None:
+        """Something to know, which changes no exit status."""
         say(text)
 
-    def refuse(self, why: str) -> None:
-        """The record given last was no use."""
-        self.reject(self.reading.place if self.reading else "input", why)
+    def warn(self, text: str) -> None:
+        """Something that makes the answer less than it could be."""
+        self.warnings += 1
+        say(text)
 
-    def unread(self, place: str, error: OSError) -> None:
+    def on_bad_line(self, place: str, why: str) -> None:
+        """A line that was skipped."""
+        self.warn(f"{place}: {why}")
+
+    def on_bad_record(self, why: str) -> None:
+        """The record that was read last is not used."""
+        self.on_bad_line(self.reading.place if self.reading else "input", why)
+
+    def on_unreadable(self, path: str, error: OSError) -> None:
         """A file that could not be read."""
         self.unreadable += 1
-        say(f"{place}: {error.strerror}; {_remedy(error)}")
+        say(f"{path}: {error.strerror}; {session.remedy(error)}")
 
-    def status(self, noticed: bool = False) -> int:
+    def status(self, warned: bool = False) -> int:
         """The exit status that all this comes to."""
-        return 2 if self.unreadable else 1 if self.rejected or noticed else 0
+        return 2 if self.unreadable else 1 if self.warnings or warned else 0
 
 
-def inputs(files: list[str], notices: Notices) -> Iterator[tuple[str, BinaryIO]]:
+def inputs(files: list[str], diagnostics: Diagnostics) -> Iterator[tuple[str, BinaryIO]]:
     """Name and stream of each FILE operand, or of stdin (`-`, or none given). An unreadable one is noted and skipped."""
     for name in files or ["-"]:
         if name == "-":
@@ -470,12 +431,12 @@ def inputs(files: list[str], notices: Notices) -> Iterator[tuple[str, BinaryIO]]
                     raise IsADirectoryError(21, os.strerror(21), name)
                 yield name, file
         except OSError as error:
-            notices.unread(name, error)
+            diagnostics.on_unreadable(name, error)
 
 
-def batches(files: list[str], notices: Notices) -> Iterator[list[tuple[str, bytes]]]:
+def batches(files: list[str], diagnostics: Diagnostics) -> Iterator[list[tuple[str, bytes]]]:
     """Places and whole lines of all inputs, as many at a time as are there; nobody waits for a full buffer."""
-    for name, stream in inputs(files, notices):
+    for name, stream in inputs(files, diagnostics):
         number, rest = 0, b""
         while piece := os.read(stream.fileno(), BLOCK):
             *lines, rest = (rest + piece).split(b"\n")
@@ -486,13 +447,13 @@ def batches(files: list[str], notices: Notices) -> Iterator[list[tuple[str, byte
             yield [(f"{name}:{number + 1}", rest)]
 
 
-def records(files: list[str], notices: Notices) -> Iterator[dict[str, Any]]:
+def records(files: list[str], diagnostics: Diagnostics) -> Iterator[dict[str, Any]]:
     """The JSON objects of all inputs."""
     from tokenops import jsonl
 
-    for name, stream in inputs(files, notices):
+    for name, stream in inputs(files, diagnostics):
         try:
-            notices.reading = jsonl.Records(stream, name, notices.reject)
-            yield from notices.reading
+            diagnostics.reading = jsonl.Records(stream, name, diagnostics.on_bad_line)
+            yield from diagnostics.reading
         except OSError as error:
-            notices.unread(name, error)
+            diagnostics.on_unreadable(name, error)

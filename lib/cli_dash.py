@@ -10,7 +10,6 @@ import functools
 import gc
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -47,11 +46,11 @@ def session(folder: str) -> Session:
 
 
 def chosen_token() -> str:
-    """The token that the configuration gives, "" for none. Raises config.Unusable."""
+    """The token that the configuration gives, "" for none. Raises access.Wrong."""
     try:
         found = cli.settings()
     except cli.Fault as fault:
-        raise config.Unusable("", str(fault)) from None
+        raise access.Wrong(str(fault)) from None
     return access.configured(found.get("dashboard", "admin_token"), os.environ, os.path.dirname(found.path))
 
 
@@ -75,8 +74,8 @@ def gatherer(folder: str) -> Gatherer:
 class Intake:
     """Takes in what is new: as any command does, bounded, and after an answer rather than before it."""
 
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
+    def __init__(self, folder: str, commands: str) -> None:
+        self.folder, self.commands = folder, commands
         self.first: subprocess.Popen[bytes] | None = None
         self.told = ""
 
@@ -100,7 +99,7 @@ class Intake:
 
     def _catch_up(self) -> None:
         try:
-            cli.caught_up(cli.Notices())
+            cli.catch_up(cli.Diagnostics())
         except cli.Fault as fault:
             if str(fault) != self.told:
                 cli.say(str(fault))
@@ -109,14 +108,14 @@ class Intake:
     def _begin(self) -> None:
         """Have tok-sync read everything for the first time."""
         if self.first is None:
-            command = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), "tok-sync")
+            command = os.path.join(self.commands, "tok-sync")
             with contextlib.suppress(OSError):
                 self.first = subprocess.Popen([command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
-def site(folder: str, alone: bool) -> dash.Site:
-    """The dashboard of a log, with a clock and an intake."""
-    gathering, intake = gatherer(folder), Intake(folder)
+def site(folder: str, alone: bool, commands: str) -> dash.Site:
+    """The dashboard of a log, with a clock and an intake. `commands`: the directory of our commands."""
+    gathering, intake = gatherer(folder), Intake(folder, commands)
     left: list[Callable[[], object]] = []
 
     def fresh(opened: bool) -> None:
@@ -150,7 +149,7 @@ def _now() -> int:
 
 @contextlib.contextmanager
 def serving(shown: dash.Site, port: int, mdns: bool = False, host: str = "127.0.0.1") -> Iterator[str]:
-    """While the block runs, others can find the dashboard; gives its address. Raises OSError, config.Unusable."""
+    """While the block runs, others can find the dashboard; gives its address. Raises OSError, access.Wrong."""
     shown.hosts = access.hosts(port, (NAME,) if mdns else ())
     shown.token()
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -10,7 +10,6 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from tokenops import catalog, price_cards
-from tokenops.config import Unusable
 
 Data = dict[str, Any]
 Texts = Mapping[str, bytes]
@@ -118,9 +117,10 @@ def books(given: Texts) -> tuple[list[Book], list[Fault]]:
         except catalog.Malformed as error:
             place, _, why = str(error).partition(": ")
             faults.append(Fault(REFUSED, place, "", "", why))
-        except Unusable as error:
-            line = catalog.line_of(text, error.keys)
-            faults.append(Fault(REFUSED, f"{name}:{line}", "", "", f"{error}"))
+        except price_cards.Wrong as wrong:
+            line = catalog.line_of(text, wrong.place)
+            where = ".".join(map(str, wrong.place))
+            faults.append(Fault(REFUSED, f"{name}:{line}", "", "", f"{where + ': ' if where else ''}{wrong.why}"))
     return made, faults
 
 

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from tokenops import catalog, config, proxy, show
-from tokenops.config import Unusable
 from tokenops.proxy_exchange import Upstream
+
+
+class Wrong(ValueError):
+    """A provider of the configuration that cannot be used."""
 
 
 def presets() -> dict[str, Any]:
@@ -17,23 +20,23 @@ def presets() -> dict[str, Any]:
 
 
 def table(settings: config.Config) -> dict[str, Upstream]:
-    """Every provider by name. Raises Unusable."""
+    """Every provider by name. Raises Wrong."""
     found = {name: proxy.upstream_of(name, about["url"], about.get("bills")) for name, about in presets().items()}
     given = settings.get("providers") or {}
     if not isinstance(given, Mapping):
-        raise Unusable(f"{settings.path}: providers", "expected names with URLs")
+        raise Wrong(f"{settings.path}: providers: expected names with URLs")
     for name, value in given.items():
         url = value.get("url", value.get("base_url")) if isinstance(value, Mapping) else value
         known = presets().get(name)
         try:
             found[str(name)] = proxy.upstream_of(checked(str(name)), str(url), known.get("bills") if known else None)
         except ValueError as error:
-            raise Unusable(f"{settings.path}: providers", str(error)) from None
+            raise Wrong(f"{settings.path}: providers: {error}") from None
     return found
 
 
 def rows(settings: config.Config) -> list[dict[str, Any]]:
-    """A row for each provider, for `tok-provider list`. Raises Unusable."""
+    """A row for each provider, for `tok-provider list`. Raises Wrong."""
     given = settings.get("providers") or {}
     found = []
     for name, upstream in sorted(table(settings).items()):
@@ -56,7 +59,7 @@ def shown(rows: list[dict[str, Any]], shape: str, color: bool) -> str:
 
 
 def environment(settings: config.Config, base: str) -> str:
-    """Lines for a shell, and for clients that read no variable. Raises Unusable."""
+    """Lines for a shell, and for clients that read no variable. Raises Wrong."""
     known = table(settings)
     lines = ['# The variables that SDKs and clients read; eval "$(tok-provider env)" sets them.\n']
     for name, about in presets().items():

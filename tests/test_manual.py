@@ -183,7 +183,6 @@ def parse(parser, *args, **named):
 argparse.ArgumentParser.parse_known_args = parse
 options = {}
 for path in sys.argv[1:]:
-    sys.argv = [path]
     loader = importlib.machinery.SourceFileLoader("command", path)
     command = importlib.util.module_from_spec(importlib.util.spec_from_loader("command", loader))
     loader.exec_module(command)

@@ -301,7 +301,7 @@ def test_reporters_read_no_more_than_their_budget_allows(run: Run, home: pathlib
     done = run("tok-cost --log", env=NOW)
     assert objects(done.stdout)[0]["turns"] == 6
     assert objects(done.stdout)[0]["as_of"] < "2026-11-22" or objects(done.stdout)[0]["as_of"] != NOW["TOKENOPS_NOW"]
-    assert done.stderr == b"tok-cost: 5 MiB of the clients' logs are not taken in yet; run tok-sync\n"
+    assert done.stderr == b"tok-cost: 5 MiB of the clients' logs are not imported yet; run tok-sync\n"
     run("tok-sync")
     assert objects(run("tok-cost --log", env=NOW).stdout)[0]["turns"] == 11
 

@@ -130,7 +130,7 @@ FAMILIES = (
     Family(
         "serve",
         "one answer per question, for commands, agents and pages",
-        _words("tools agent doctor status explain access"),
+        _words("session tools agent doctor status explain access"),
     ),
     Family("dash", "the dashboard", ("dash",), ("dash_",), _words("dash_api dash_findings dash_page dash_query dash_view")),
     Family(

@@ -1,0 +1,169 @@
+"""Reads what every answer is made from: what is new in the clients' logs, the settings, the prices, the plans' coverage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import datetime
+
+    from tokenops import config, coverage, pricing
+
+# A log that was synced so recently is new enough.
+RECENT_MS = 2000
+
+
+class Fault(Exception):
+    """An expected failure, in one sentence with its remedy. A command prints it and ends with status 2."""
+
+
+class Diagnostics(Protocol):
+    """Where the lines go that are not the answer."""
+
+    def say(self, text: str) -> None:
+        """Something to know, which changes no exit status."""
+
+    def warn(self, text: str) -> None:
+        """Something that makes the answer less than it could be."""
+
+    def on_bad_line(self, place: str, why: str) -> None:
+        """A line that was skipped."""
+
+    def on_unreadable(self, path: str, error: OSError) -> None:
+        """A file that could not be read."""
+
+
+# Called with a title, gives a function to call with the size of each stretch that is done.
+Progress = Callable[[str], AbstractContextManager[Callable[[int], None]]]
+
+
+class Session(NamedTuple):
+    """What a server answers from. Each function reads anew, so that a change counts at the next call; they raise Fault."""
+
+    folder: str
+    environment: Mapping[str, str]
+    home: str
+    now: Callable[[], int]
+    settings: Callable[[], config.Config]
+    catalogue: Callable[[], pricing.Catalogue]
+    catch_up: Callable[[], str]  # imports what is new; as of when the log is known, "" if nobody knows
+
+
+def settings(environment: Mapping[str, str], home: str) -> config.Config:
+    """The user's configuration. Raises Fault."""
+    from tokenops import catalog, config
+
+    try:
+        return config.load(environment, home)
+    except catalog.Malformed as error:
+        raise Fault(str(error)) from None
+
+
+def catalogue(settings: config.Config, environment: Mapping[str, str]) -> pricing.Catalogue:
+    """The prices: built in, with the user's own. Raises Fault."""
+    from tokenops import catalog, config, pricing
+
+    try:
+        return pricing.load(config.pricing_path(settings, environment))
+    except catalog.Malformed as error:
+        raise Fault(str(error)) from None
+    except OSError as error:
+        raise Fault(f"{error.filename}: {error.strerror}; {remedy(error)} (pricing.path, TOKENOPS_PRICING_PATH)") from None
+
+
+def cover(settings: config.Config, tz: datetime.tzinfo) -> coverage.Coverage | None:
+    """What the user's plans cover; None where none is set. Raises Fault where one is not understood."""
+    if not settings.get("plans"):
+        return None
+    from tokenops import plans
+
+    try:
+        bound = plans.bindings(settings)
+    except plans.Wrong as error:
+        raise Fault(str(error)) from None
+    from tokenops import coverage
+
+    return coverage.Coverage(bound, tz)
+
+
+def catch_up(
+    folder: str,
+    environment: Mapping[str, str],
+    home: str,
+    settings: Callable[[], config.Config],
+    now: Callable[[], int],
+    diagnostics: Diagnostics,
+    progress: Progress,
+) -> str:
+    """Import what is new in the clients' logs; as of when the log is known, "" if nobody knows. Raises Fault.
+
+    Skipped when somebody did so within two seconds, and bounded by 50 ms; only the first time all is read, however
+    long it takes, since there would be no answer otherwise.
+    """
+    import time
+
+    from tokenops import datadir, when
+
+    last = datadir.synced(folder)
+    # Where the clock was set back, the last time is still to come.
+    if last is not None and 0 <= time.time_ns() // 1_000_000 - last < RECENT_MS:
+        return when.stamp(last)
+    from tokenops import readers, sync, workers
+
+    # 8 MiB are parsed in 20 ms on one processor.
+    budget = None if last is None else sync.Budget(8 << 20, time.monotonic() + 0.03)
+    outcomes = None
+    try:
+        switches = settings().get("vendor_usage")
+        sources = readers.found((), (), environment, home, diagnostics.warn, switches)
+        with progress("reading the clients' logs for the first time") as on_bytes:
+            outcomes = sync.run(folder, sources, jobs=1 if budget else None, told=lambda name: on_bytes, budget=budget)
+    except (readers.NotFound, workers.Died) as error:
+        raise Fault(str(error)) from None
+    except OSError as error:
+        diagnostics.say(f"{error.filename or folder}: {error.strerror}; {remedy(error)}; showing what the log holds")
+    report(outcomes or (), diagnostics)
+    left = sum(outcome.left for outcome in outcomes or ())
+    if left:
+        diagnostics.say(f"{left / 2**20:,.0f} MiB of the clients' logs are not imported yet; run tok-sync")
+    synced = datadir.synced(folder)
+    if synced is not None and synced != last:
+        return when.stamp(now())
+    return "" if synced is None else when.stamp(synced)
+
+
+class Problems(Protocol):
+    """What went wrong where files were read: lines that were rejected, and files that were not read."""
+
+    @property
+    def rejected(self) -> list[tuple[str, str]]:
+        """Place and reason of each line."""
+
+    @property
+    def unread(self) -> list[tuple[str, int, str]]:
+        """Path, error number and reason of each file."""
+
+
+def report(problems: Iterable[Problems], diagnostics: Diagnostics) -> None:
+    """Report what went wrong where files were read."""
+    for each in problems:
+        for place, why in each.rejected:
+            diagnostics.on_bad_line(place, why)
+        for path, number, reason in each.unread:
+            diagnostics.on_unreadable(path, OSError(number, reason))
+
+
+def remedy(error: OSError) -> str:
+    """What to do about an error of the operating system."""
+    import errno
+
+    return {
+        errno.ENOSPC: "make room and run it again",
+        errno.EACCES: "change its permissions, or run as its owner",
+        errno.EPERM: "change its permissions, or run as its owner",
+        errno.ENOENT: "check the path",
+        errno.EBADF: "give it an open output",
+        errno.EISDIR: "give it a file",
+    }.get(error.errno or 0, "see the path and the disk")
