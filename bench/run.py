@@ -100,11 +100,11 @@ def start(chosen: argparse.Namespace) -> str:
         '{"v":1,"ts":"2026-11-01T12:00:00.000Z","kind":"turn","id":"x","provider":"anthropic","model":"claude-opus-5","turns":1,"output_tokens":9}\n'
     )
     names = sorted(path.name for path in (ROOT / "bin").glob("tok-*"))
-    commands = {"`python3 -c pass`": "python3 -c pass"} | {f"`{name} --help`": f"{name} --help" for name in names}
+    commands = {"`python3 -c pass`": "python3 -c pass"} | {f"`{name}`": f"{name} --help" for name in names}
     commands |= {"`tok-rollup` on one line": f"tok-rollup {one}", "`tok-cost` on one line": f"tok-cost {one}"}
     (OUT / "empty").mkdir(exist_ok=True)
     figures = timing.compared(commands, environment(OUT / "empty"), chosen.runs * 3)
-    return timing.table(["command", "wall"], [[name, f"{f.wall * 1000:.0f} ms"] for name, f in figures.items()])
+    return timing.table(["`--help`, or as written", "ms"], [[name, f"{f.wall * 1000:.0f}"] for name, f in figures.items()])
 
 
 def price(chosen: argparse.Namespace) -> str:
@@ -143,7 +143,7 @@ def price(chosen: argparse.Namespace) -> str:
         begun = time.perf_counter()
         work()
         rows.append([name, f"{time.perf_counter() - begun:.2f} us"])
-    return timing.table(["pricing a million turns", "per turn"], rows)
+    return timing.table(["pricing a million turns (once)", "per turn"], rows)
 
 
 def sync(chosen: argparse.Namespace) -> str:
@@ -206,14 +206,11 @@ def clients(chosen: argparse.Namespace) -> str:
     figures = timing.compared({name: f"tok-read {name}" for name in sizes}, env, chosen.runs)
     rows = []
     for name, f in figures.items():
-        (files, size), found = sizes[name], kinds_of(f"tok-read {name}", env)
+        size, found = sizes[name][1], kinds_of(f"tok-read {name}", env)
         says = ", ".join(f"{found[kind]:,} {word}" for kind, word in KINDS.items() if found[kind])
         cost = f"{f.cpu / found.total() * 1e6:,.0f} us" if found.total() > 100 else "-"
-        rates = [f"{size / f.wall / 1e6:,.0f} MB/s", cost]
-        rows.append(
-            [f"`{name}`", f"{files:,}", f"{size / 1e6:,.1f} MB", says, f"{f.wall:.2f} s", *rates, f"{f.memory:.0f} MB"]
-        )
-    columns = ["client", "files", "logs", "records", "wall", "speed", "CPU per record", "memory"]
+        rows.append([f"`{name}`", f"{size / 1e6:,.1f} MB", says, f"{f.wall:.2f} s", cost, f"{f.memory:.0f} MB"])
+    columns = ["client", "logs", "records", "wall", "CPU per record", "memory"]
     first = timing.once("tok-sync", env, watched=True)
     whole = timing.compared({"`tok-read all`": "tok-read all", "`tok-sync`, nothing new": "tok-sync"}, env, chosen.runs)
     last = [["`tok-sync`, first run (once)", f"{first[0]:.2f} s", f"{first[1]:.2f} s", f"{first[2]:.0f} MB"]]
@@ -515,7 +512,7 @@ def main() -> None:
     page = PAGE.read_text()
     machine = f"{platform.system()}, {os.cpu_count()} processors, Python {platform.python_version()}"
     for name in chosen.sections or SECTIONS:
-        found = f"{datetime.date.today()}, {machine}, median of {chosen.runs} runs.\n\n{SECTIONS[name](chosen)}"
+        found = f"{datetime.date.today()}, {machine}.\n\n{SECTIONS[name](chosen)}"
         print(f"## {name}\n\n{found}")
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         page = pattern.sub(lambda match, text=found: f"{match[1]}{text}{match[2]}", page)

@@ -59,10 +59,10 @@ def matrix() -> str:
         )
         shown.add(host.client)
     for name in dict.fromkeys(one.client for one in read_clients.CLIENTS if one.homes and one.client not in shown):
-        rows.append([name, logs_of(name), "by base URL, if it has one", "none", meters_of(name), "its settings"])
+        rows.append([name, logs_of(name), "base URL", "none", meters_of(name), "its settings"])
     for one in read_clients.UNCOUNTED:
         if one.name not in {host.client for host in setup_hosts.HOSTS}:
-            rows.append([one.name, "none", "by base URL, if it has one", "none", meters_of(one.name), "its settings"])
+            rows.append([one.name, "none", "base URL", "none", meters_of(one.name), "its settings"])
     return table(
         ["client", "logs (`tok-sync`)", "proxy", "status line", "vendor's meters (`tok-poll`)", "MCP (`tok-mcp`)"], rows
     )
