@@ -20,6 +20,7 @@ from typing import NamedTuple
 import orjson
 
 from tokenops import credentials, datadir, when
+from tokenops.config import Unusable
 
 # A token of somebody's own is at least so long.
 LEAST = 20
@@ -35,17 +36,13 @@ PATHS = ("/dashboard", "/api")
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 
 
-class Wrong(ValueError):
-    """A token file that must not be used: a sentence with what to do."""
-
-
 def secret() -> str:
     """A new secret of 256 bits, fit for a URL."""
     return base64.urlsafe_b64encode(os.urandom(32)).rstrip(b"=").decode()
 
 
 def token(folder: str) -> str:
-    """The token; made where there is none, and made anew where others could have read it. Raises Wrong, OSError."""
+    """The token; made where there is none, and made anew where others could have read it. Raises Unusable, OSError."""
     path = os.path.join(folder, TOKEN)
     found = _read(path)
     if found is None:
@@ -57,15 +54,15 @@ def token(folder: str) -> str:
 
 
 def configured(value: object, environment: Mapping[str, str], base: str) -> str:
-    """The token that the configuration gives (dashboard.admin_token), "" for none. Raises Wrong."""
+    """The token that the configuration gives (dashboard.admin_token), "" for none. Raises Unusable."""
     if not value:
         return ""
     try:
         found = credentials.given(str(value), environment, base, b"").secret
     except credentials.Missing as error:
-        raise Wrong(f"dashboard.admin_token: {error}") from None
+        raise Unusable("dashboard.admin_token", str(error)) from None
     if len(found) < LEAST:
-        raise Wrong(f"dashboard.admin_token: has fewer than {LEAST} characters, and could be guessed; leave it out")
+        raise Unusable("dashboard.admin_token", f"has fewer than {LEAST} characters, and could be guessed", "leave it out")
     return found
 
 
@@ -77,19 +74,19 @@ def rotate(folder: str) -> str:
 
 
 def _read(path: str) -> str | None:
-    """The token of a file that only we can read; None where there is no such token. Raises Wrong, OSError."""
+    """The token of a file that only we can read; None where there is no such token. Raises Unusable, OSError."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     except OSError as error:
         if os.path.islink(path):
-            raise Wrong(f"{path}: is a link, and a token is never read through one; remove it") from None
+            raise Unusable(path, "is a link, and a token is never read through one", "remove it") from None
         raise error
     try:
         about = os.fstat(fd)
         if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid():
-            raise Wrong(f"{path}: is not a file of your own; remove it and run tok-dash rotate-token")
+            raise Unusable(path, "is not a file of your own", "remove it and run tok-dash rotate-token")
         if stat.S_IMODE(about.st_mode) & 0o077:
             return None  # others could read it: it is no secret any more
         found = os.read(fd, 200).decode("ascii", "replace").strip()

@@ -13,6 +13,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
 from tokenops import config, costs, events, plans, pricing, rollup, show, store_summaries, when
+from tokenops.config import Unusable
 from tokenops.events import Event
 
 WINDOWS = ("daily", "weekly", "monthly")
@@ -26,10 +27,6 @@ LIKELY = 0.5
 LEARNED_DAYS, FEWEST_DAYS, DRAWS = 28, 7, 500
 _NAMED = ("project", "provider", "agent_id", "workflow_id")
 _KEYS = ("name", "window", "limit_usd", "limit_tokens", "warn_at", "crit_at", "basis", *_NAMED)
-
-
-class Wrong(ValueError):
-    """A budget of the configuration that cannot be used."""
 
 
 class Limit(NamedTuple):
@@ -57,33 +54,33 @@ class Hour(NamedTuple):
 
 
 def limits(settings: config.Config) -> list[Limit]:
-    """The budgets of the configuration. Raises Wrong."""
+    """The budgets of the configuration. Raises Unusable."""
     given = settings.get("budgets") or []
     if not isinstance(given, list):
-        raise Wrong(f"{settings.path}: budgets: expected a list of {{name, window, limit_usd}}")
+        raise Unusable(f"{settings.path}: budgets", "expected a list of {name, window, limit_usd}")
     return [_limit(one, number, settings.path) for number, one in enumerate(given, 1)]
 
 
 def _limit(given: Any, number: int, path: str) -> Limit:
     place = f"{path}: budgets, the {number}{['st', 'nd', 'rd'][number - 1] if number < 4 else 'th'}"
     if not isinstance(given, Mapping):
-        raise Wrong(f"{place}: expected {{name, window, limit_usd}}")
+        raise Unusable(place, "expected {name, window, limit_usd}")
     if unknown := [key for key in given if key not in _KEYS]:
-        raise Wrong(f"{place}: unknown key {unknown[0]!r}; choose from {', '.join(_KEYS)}")
+        raise Unusable(place, f"unknown key {unknown[0]!r}", f"choose from {', '.join(_KEYS)}")
     window, basis = given.get("window", "monthly"), given.get("basis", "spend")
     if window not in WINDOWS or basis not in ("spend", "equivalent"):
-        raise Wrong(f"{place}: window is one of {', '.join(WINDOWS)}, basis one of spend, equivalent")
+        raise Unusable(place, f"window is one of {', '.join(WINDOWS)}, basis one of spend, equivalent")
     usd, tokens = (
         _number(given.get("limit_usd"), place, "limit_usd"),
         _number(given.get("limit_tokens"), place, "limit_tokens"),
     )
     if (usd is None) == (tokens is None):
-        raise Wrong(f"{place}: give limit_usd or limit_tokens")
+        raise Unusable(place, "give limit_usd or limit_tokens")
     warn, critical = (
         _number(given.get(key, value), place, key) for key, value in (("warn_at", WARN), ("crit_at", CRITICAL))
     )
     if warn is None or critical is None or not 0 < warn <= critical:
-        raise Wrong(f"{place}: warn_at and crit_at are shares, the first not above the second")
+        raise Unusable(place, "warn_at and crit_at are shares, the first not above the second")
     only = {key: str(given[key]) for key in _NAMED if given.get(key)}
     whole = None if tokens is None else int(tokens)
     return Limit(str(given.get("name") or f"budget {number}"), window, usd, whole, float(warn), float(critical), only, basis)
@@ -97,7 +94,7 @@ def _number(given: Any, place: str, key: str) -> Decimal | None:
     except InvalidOperation:
         value = Decimal(-1)
     if not 0 < value < Decimal(10) ** 15:
-        raise Wrong(f"{place}: {key} is {given!r}; expected a number above 0")
+        raise Unusable(place, f"{key} is {given!r}", "expected a number above 0")
     return value
 
 
@@ -142,7 +139,7 @@ def end(window: str, now: int, tz: datetime.tzinfo) -> int:
 def rows(
     wanted: Iterable[Limit], found: Sequence[Hour], settings: config.Config, now: int, tz: datetime.tzinfo
 ) -> list[Event]:
-    """A record per budget. Raises plans.Wrong."""
+    """A record per budget. Raises Unusable."""
     return [_row(one, _mine(one, found, settings, tz), now, tz) for one in wanted]
 
 

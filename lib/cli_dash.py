@@ -46,11 +46,11 @@ def session(folder: str) -> Session:
 
 
 def chosen_token() -> str:
-    """The token that the configuration gives, "" for none. Raises access.Wrong."""
+    """The token that the configuration gives, "" for none. Raises config.Unusable."""
     try:
         found = cli.settings()
     except cli.Fault as fault:
-        raise access.Wrong(str(fault)) from None
+        raise config.Unusable("", str(fault)) from None
     return access.configured(found.get("dashboard", "admin_token"), os.environ, os.path.dirname(found.path))
 
 
@@ -149,7 +149,7 @@ def _now() -> int:
 
 @contextlib.contextmanager
 def serving(shown: dash.Site, port: int, mdns: bool = False, host: str = "127.0.0.1") -> Iterator[str]:
-    """While the block runs, others can find the dashboard; gives its address. Raises OSError, access.Wrong."""
+    """While the block runs, others can find the dashboard; gives its address. Raises OSError, config.Unusable."""
     shown.hosts = access.hosts(port, (NAME,) if mdns else ())
     shown.token()
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -266,11 +266,21 @@ def _replaced(line: str, value: Any) -> str:
 
 
 class Unusable(ValueError):
-    """A threshold of the configuration that cannot be used."""
+    """A setting, or a value that somebody gave, that cannot be used: where it stands, why, and what to do instead.
+
+    As text `location: why; remedy`, without the parts that are empty. `keys` is the path of keys of an entry in a YAML
+    document, if the location was given as one (catalog.line_of finds its line).
+    """
+
+    def __init__(self, location: str | Sequence[str | int], why: str, remedy: str = "") -> None:
+        self.keys = () if isinstance(location, str) else tuple(location)
+        self.location = location if isinstance(location, str) else ".".join(map(str, location))
+        self.why, self.remedy = why, remedy
+        super().__init__(f"{self.location + ': ' if self.location else ''}{why}{'; ' + remedy if remedy else ''}")
 
 
 def thresholds(settings: Config) -> dict[str, dict[str, float]]:
-    """The catalogue's thresholds with the user's own above them. Raises Wrong."""
+    """The catalogue's thresholds with the user's own above them. Raises Unusable."""
     found = {
         section: {key: float(value) for key, value in about.items()}
         for section, about in catalog.load("thresholds").items()
@@ -281,5 +291,6 @@ def thresholds(settings: Config) -> dict[str, dict[str, float]]:
             try:
                 found[section][key] = float(str(value))
             except ValueError:
-                raise Unusable(f"{settings.path}: thresholds.{section}.{key} is {value!r}; expected a number") from None
+                location = f"{settings.path}: thresholds.{section}.{key}"
+                raise Unusable(location, f"{value!r} is not a number", "write a number") from None
     return found

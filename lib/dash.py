@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import orjson
 
-from tokenops import access, dash_api, dash_page, dash_query, http1, store_summaries, tools
+from tokenops import access, config, dash_api, dash_page, dash_query, http1, store_summaries, tools
 from tokenops.dash_view import Gatherer
 from tokenops.http1 import Headers, Request, field
 from tokenops.proxy import Reply
@@ -103,7 +103,7 @@ class Site:
         self.kept: dict[tuple[str, str], tuple[str, Headers, bytes, bytes]] = {}
 
     def token(self) -> str:
-        """The token that counts. Raises access.Wrong, OSError."""
+        """The token that counts. Raises config.Unusable, OSError."""
         return self.edge.token() or access.token(self.folder)
 
     def rest(self) -> bool:
@@ -125,7 +125,7 @@ class Site:
         trusted = self._trusted(request)
         try:
             cookie = self._allowed(request, trusted)
-        except access.Wrong as error:
+        except config.Unusable as error:
             return self._refused(request, 503, str(error), "then ask again")
         if cookie is None:
             wait = self.throttle.wait_ms(self.clock()) if self._guessed(request) else 0
@@ -154,7 +154,7 @@ class Site:
         return True
 
     def _allowed(self, request: Asked, trusted: bool) -> str | None:
-        """None for who may not see it; else a new cookie for who should have one, or "". Raises access.Wrong, OSError."""
+        """None for who may not see it; else a new cookie for who should have one, or "". Raises config.Unusable, OSError."""
         held, now = self.token(), self.clock()
         bearer = request.first(b"authorization").partition(" ")
         if bearer[0].lower() == "bearer" and access.same(bearer[2].strip(), held):

@@ -140,7 +140,7 @@ class Gatherer:
             rows = limit_plans.budget_rows(
                 self.session.folder, now, rules, {one.provider for one in bound}, lambda: catalogue
             )
-        except (config.Unusable, plans.Wrong) as error:
+        except config.Unusable as error:
             wrong: Any = {"error": str(error), "hint": f"mend it in {settings.path}"}
             return [], {}, wrong, {}
         known = plans.known()

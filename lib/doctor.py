@@ -98,7 +98,7 @@ def _signals(folder: str, now: int, settings: config.Config, catalogue: Callable
         rules = config.thresholds(settings)
         bound = {one.provider for one in plans.bindings(settings)}
         rows = limit_plans.budget_rows(folder, now, rules, bound, catalogue)
-    except (config.Unusable, plans.Wrong, catalog.Malformed, OSError) as error:
+    except (config.Unusable, catalog.Malformed, OSError) as error:
         return {"error": str(error), "hint": "mend it, and run tok-status again"}
     if not rows:
         return {"error": "no plan is set and no vendor's reading was found", "hint": "tok-plan catalog"}

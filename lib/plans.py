@@ -11,12 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tokenops import catalog, config, show
+from tokenops.config import Unusable
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
-
-
-class Wrong(ValueError):
-    """A plan or binding that cannot be used."""
 
 
 class Plan(NamedTuple):
@@ -61,39 +58,40 @@ def known() -> dict[str, Plan]:
 
 
 def named(name: str) -> Plan:
-    """A plan by its name of today or an earlier one. Raises Wrong."""
+    """A plan by its name of today or an earlier one. Raises Unusable."""
     plans = known()
     found = plans.get(name) or plans.get(catalog.load("plans")["aliases"].get(name, ""))
     if found is None:
         nearest = show.nearest(name, {**plans, **catalog.load("plans")["aliases"]})
-        raise Wrong(f"no plan {name!r}; the nearest known is {nearest!r} (tok-plan catalog lists all)")
+        raise Unusable("", f"no plan {name!r}", f"the nearest known is {nearest!r} (tok-plan catalog lists all)")
     return found
 
 
 def bindings(settings: config.Config) -> list[Binding]:
-    """What the configuration binds, in order of provider, account and date. Raises Wrong.
+    """What the configuration binds, in order of provider, account and date. Raises Unusable.
 
     `plans: {anthropic: claude-max-20x}`, or a list of {plan, from, account} per provider.
     """
     given = settings.get("plans") or {}
     if not isinstance(given, Mapping):
-        raise Wrong(f"{settings.path}: plans: expected providers with plans")
+        raise Unusable(f"{settings.path}: plans", "expected providers with plans")
     return sorted(_bindings(given, settings.path), key=_order)
 
 
 def _bindings(given: Mapping[str, Any], path: str) -> Iterator[Binding]:
     for provider, value in given.items():
+        location = f"{path}: plans.{provider}"
         for item in value if isinstance(value, list) else [value]:
             about = item if isinstance(item, Mapping) else {"plan": item}
             since = str(about.get("from") or "")
             if since and not _DATE.match(since):
-                raise Wrong(f"{path}: plans.{provider}: from is {since!r}; expected a day such as 2026-11-01")
+                raise Unusable(location, f"from is {since!r}", "expected a day such as 2026-11-01")
             try:
                 plan = named(str(about.get("plan")))
-            except Wrong as error:
-                raise Wrong(f"{path}: plans.{provider}: {error}") from None
+            except Unusable as error:
+                raise Unusable(location, error.why, error.remedy) from None
             if plan.provider != provider:
-                raise Wrong(f"{path}: plans.{provider}: {plan.name} is a plan of {plan.provider}")
+                raise Unusable(location, f"{plan.name} is a plan of {plan.provider}")
             yield Binding(str(provider), plan.name, since, str(about.get("account") or ""))
 
 
@@ -111,7 +109,7 @@ def in_force(bound: list[Binding], provider: str, day: str, account: str = "") -
 
 
 def covering(settings: config.Config, day: str) -> dict[str, str]:
-    """Provider -> the plans that cover its turns on a day. Raises Wrong."""
+    """Provider -> the plans that cover its turns on a day. Raises Unusable."""
     bound = bindings(settings)
     return {
         one.provider: ", ".join(held.plan for held in in_force(bound, one.provider, day))
@@ -130,18 +128,18 @@ def bound_anew(bound: list[Binding], new: Binding) -> list[dict[str, str]]:
 
 
 def beginning(bound: list[Binding], plan: Plan, since: str | None, account: str, today: str) -> Binding:
-    """A new binding: for all time if it is the provider's and account's first, else from a day on. Raises Wrong."""
+    """A new binding: for all time if it is the provider's and account's first, else from a day on. Raises Unusable."""
     if since is not None and not _DATE.match(since):
-        raise Wrong(f"--from is {since!r}; expected a day such as 2026-11-01")
+        raise Unusable("", f"--from is {since!r}", "expected a day such as 2026-11-01")
     first = not any(one.provider == plan.provider and one.account == account for one in bound)
     return Binding(plan.provider, plan.name, since or ("" if first else today), account)
 
 
 def bind(settings: config.Config, provider: str, name: str, today: str, since: str | None = None, account: str = "") -> None:
-    """Write to the configuration that a provider's plan is this one. Raises Wrong, config.Unchangeable, OSError."""
+    """Write to the configuration that a provider's plan is this one. Raises Unusable, config.Unchangeable, OSError."""
     plan = named(name)
     if plan.provider != provider:
-        raise Wrong(f"{plan.name} is a plan of {plan.provider}: tok-plan set {plan.provider} {plan.name}")
+        raise Unusable("", f"{plan.name} is a plan of {plan.provider}", f"run tok-plan set {plan.provider} {plan.name}")
     bound = bindings(settings)
     config.change(settings, "plans", provider, bound_anew(bound, beginning(bound, plan, since, account, today)))
 

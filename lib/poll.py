@@ -193,7 +193,7 @@ def _said(folder: str, key: credentials.Credential, salt: bytes, now: int) -> bo
 
 
 def statuses(folder: str, given: config.Config, names: Iterable[str], edge: Edge) -> Iterator[events.Event]:
-    """What is set, found and remembered of sources. Raises Wrong.
+    """What is set, found and remembered of sources. Raises config.Unusable.
 
     Files that hold credentials are opened only where a source is enabled.
     """

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from tokenops import catalog, config, credentials, datadir, etiquette, readers, show, untrusted
+from tokenops.config import Unusable
 from tokenops.etiquette import Ask, Found, State, Steps
 
 STATES = "polls.json"
@@ -32,10 +33,6 @@ _STEPS = {
     "github-copilot": "poll_copilot.user",
     "cursor": "poll_cursor.summary",
 }
-
-
-class Wrong(ValueError):
-    """A setting or a name that cannot be used."""
 
 
 class Poller(NamedTuple):
@@ -85,14 +82,14 @@ def rules() -> dict[str, int]:
 
 
 def named(name: str) -> Poller:
-    """The source of a name. Raises Wrong."""
+    """The source of a name. Raises Unusable."""
     table = known()
     if name in table:
         return table[name]
     if name in readers.SECTIONS:
-        raise Wrong(f"{name} is read by tok-sync and not asked; tok-poll enable and disable switch it on and off")
+        raise Unusable("", f"{name} is read by tok-sync and not asked", "tok-poll enable and disable switch it on and off")
     nearest = show.nearest(name, [*table, *readers.SECTIONS])
-    raise Wrong(f"no source {name!r}; the nearest known is {nearest!r} (tok-poll status lists all)")
+    raise Unusable("", f"no source {name!r}", f"the nearest known is {nearest!r} (tok-poll status lists all)")
 
 
 class Settings(NamedTuple):
@@ -110,22 +107,22 @@ class Settings(NamedTuple):
 
 
 def settings(given: config.Config, poller: Poller, more: Mapping[str, str] | None = None) -> Settings:
-    """The user's settings of a source, with others before them. Raises Wrong."""
+    """The user's settings of a source, with others before them. Raises Unusable."""
     place = f"{given.path}: vendor_usage.{poller.section}"
     about = given.get("vendor_usage", poller.section) or {}
     if not isinstance(about, Mapping):
-        raise Wrong(f"{place}: expected keys and values")
+        raise Unusable(place, "expected keys and values")
     if about.get("enabled") not in (None, True, False):
-        raise Wrong(f"{place}.enabled is neither true nor false")
+        raise Unusable(f"{place}.enabled", "is neither true nor false")
     keys = [*poller.settable(), *filter(None, [poller.secret])]
     told = {key: str(about[key]) for key in keys if about.get(key) not in (None, "")} | dict(more or {})
     for key, allowed in poller.options.items():
         if isinstance(allowed, list) and told.get(key, allowed[0]) not in allowed:
-            raise Wrong(f"{place}.{key} is {told[key]!r}; choose from {', '.join(allowed)}")
+            raise Unusable(f"{place}.{key}", f"is {told[key]!r}", f"choose from {', '.join(allowed)}")
     try:
         shlex.split(told.get("command", ""))
     except ValueError as error:
-        raise Wrong(f"{place}.command: {error}") from None
+        raise Unusable(f"{place}.command", str(error)) from None
     interval, warnings = _interval(told, poller, place)
     secret = told.get(poller.secret, "")
     if secret and not secret.startswith(("env:", "file:")):
@@ -145,18 +142,18 @@ def settings(given: config.Config, poller: Poller, more: Mapping[str, str] | Non
 
 
 def _interval(told: Mapping[str, str], poller: Poller, place: str) -> tuple[int, list[str]]:
-    """How often a source is asked, in milliseconds, and what is to be said of that. Raises Wrong."""
+    """How often a source is asked, in milliseconds, and what is to be said of that. Raises Unusable."""
     try:
         interval = etiquette.written(told.get("interval", "")) or poller.interval * 1000
     except ValueError as error:
-        raise Wrong(f"{place}.interval: {error}") from None
+        raise Unusable(f"{place}.interval", str(error)) from None
     if interval >= poller.least * 1000:
         return interval, []
     return poller.least * 1000, [f"{place}.interval is shorter than is polite; it is asked every {poller.least // 60} min"]
 
 
 def _url(text: str, place: str) -> str:
-    """An address that a secret may be sent to: https, or this machine's own. Raises Wrong."""
+    """An address that a secret may be sent to: https, or this machine's own. Raises Unusable."""
     try:
         parts = urlsplit(text)
         local = parts.hostname in ("127.0.0.1", "::1", "localhost")
@@ -165,7 +162,7 @@ def _url(text: str, place: str) -> str:
     except ValueError:
         good = False
     if not good:
-        raise Wrong(f"{place}.url: expected an https address of a host (http only on this machine)")
+        raise Unusable(f"{place}.url", "expected an https address of a host (http only on this machine)")
     return text.rstrip("/")
 
 
@@ -213,19 +210,20 @@ def credential(set_: Settings, edge: Edge, salt: bytes, now: int, wanted: Wanted
 
 
 def assignment(poller: Poller, text: str) -> tuple[str, str]:
-    """Key and value of KEY=VALUE. Raises Wrong, also for a secret: arguments can be read by others."""
+    """Key and value of KEY=VALUE. Raises Unusable, also for a secret: arguments can be read by others."""
     key, found, value = text.partition("=")
     if not found or not value or key not in poller.settable():
-        raise Wrong(f"--set takes KEY=VALUE with KEY one of {', '.join(poller.settable())}; a secret is given by --key")
+        keys = ", ".join(poller.settable())
+        raise Unusable("", f"--set takes KEY=VALUE with KEY one of {keys}", "a secret is given by --key")
     return key, value
 
 
 def reference(text: str) -> str:
-    """Where a secret is, as --key says it. Raises Wrong."""
+    """Where a secret is, as --key says it. Raises Unusable."""
     try:
         return credentials.reference(text)
     except ValueError as error:
-        raise Wrong(str(error)) from None
+        raise Unusable("--key", str(error)) from None
 
 
 def enable(

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tokenops import show, when
+from tokenops.config import Unusable
 
 Data = dict[str, Any]
 Place = tuple[str | int, ...]  # the keys that lead to an entry of the file
@@ -52,26 +53,18 @@ _PRICE = re.compile(r"\d{1,7}(?:\.\d{1,12})?\Z")
 _EXACT = decimal.Context(prec=60, traps=[decimal.Inexact, decimal.InvalidOperation])
 
 
-class Wrong(ValueError):
-    """An entry that cannot be used: where it stands, and a sentence with the remedy."""
-
-    def __init__(self, place: Place, why: str) -> None:
-        super().__init__(why)
-        self.place, self.why = place, why
-
-
 def compile_file(data: object) -> Data:
-    """A file of the catalogue: one provider's cards. Raises Wrong."""
+    """A file of the catalogue: one provider's cards. Raises Unusable."""
     given = _mapping(data, (), _FILE)
     provider = given.get("provider")
     if not isinstance(provider, str) or not provider:
-        raise Wrong((), "`provider` is missing; name who bills")
+        raise Unusable((), "`provider` is missing", "name who bills")
     _unit(given)
     return {"provider": provider, **_body(given, (), removable=False)}
 
 
 def compile_override(data: object) -> dict[str, Data]:
-    """A file of overrides: provider -> its cards; a model that was removed has none. Raises Wrong."""
+    """A file of overrides: provider -> its cards; a model that was removed has none. Raises Unusable."""
     given = _mapping(data, (), _OVERRIDE)
     _unit(given)
     providers = _mapping({} if given.get("providers") is None else given["providers"], ("providers",))
@@ -84,7 +77,7 @@ def compile_override(data: object) -> dict[str, Data]:
 def _unit(given: Data) -> None:
     for key, only in (("currency", "USD"), ("unit", "per_million_tokens")):
         if given.get(key, only) != only:
-            raise Wrong((key,), f"{given[key]!r} is not supported; give prices in USD per million tokens")
+            raise Unusable((key,), f"{given[key]!r} is not supported", "give prices in USD per million tokens")
 
 
 def _body(given: Data, place: Place, removable: bool) -> Data:
@@ -121,7 +114,7 @@ def _body(given: Data, place: Place, removable: bool) -> Data:
 def _target(given: object, place: Place) -> Data:
     target = _mapping(given, place, ("to", "from", "until", "note", "src"))
     if not isinstance(target.get("to"), str):
-        raise Wrong(place, "`to` is missing; name the model that the alias means")
+        raise Unusable(place, "`to` is missing", "name the model that the alias means")
     return {key: instant(value, (*place, key)) if key in ("from", "until") else value for key, value in target.items()} | {
         "to": target["to"].lower()
     }
@@ -131,7 +124,7 @@ def _card(given: Data, defaults: Data, place: Place) -> list[Data]:
     """One model's intervals, in order of time."""
     listed = _listed(given.get("prices"), (*place, "prices"))
     if not listed:
-        raise Wrong(place, "`prices` is missing; give a list with at least one interval")
+        raise Unusable(place, "`prices` is missing", "give a list with at least one interval")
     intervals = []
     for n, one in enumerate(listed):
         at = (*place, "prices", n)
@@ -139,7 +132,7 @@ def _card(given: Data, defaults: Data, place: Place) -> list[Data]:
     intervals.sort(key=lambda one: one.get("from", ""))
     for earlier, later in itertools.pairwise(intervals):
         if earlier.get("until", "9") > later.get("from", ""):
-            raise Wrong(
+            raise Unusable(
                 (*place, "prices"),
                 f"two intervals overlap at {later.get('from', 'the beginning')}; give the earlier an `until`",
             )
@@ -149,10 +142,10 @@ def _card(given: Data, defaults: Data, place: Place) -> list[Data]:
 def _interval(given: Data, model: Data, defaults: Data, place: Place) -> Data:
     made: Data = {key: instant(given[key], (*place, key)) for key in ("from", "until") if given.get(key)}
     if made.get("from", "") >= made.get("until", "9"):
-        raise Wrong((*place, "until"), "`until` is not after `from`; swap them")
+        raise Unusable((*place, "until"), "`until` is not after `from`", "swap them")
     base: Data = {"rates": _rates(given, place), "above": _above(given, place), "windows": _windows(given, place)}
     if not isinstance(base["rates"].get("input"), str):
-        raise Wrong(place, "`input` is missing; every interval needs a price for it")
+        raise Unusable(place, "`input` is missing", "every interval needs a price for it")
     made["tiers"] = {"": base}
     for tier, spec in _together("tiers", defaults, model, given, place).items():
         at = (*place, "tiers", tier)
@@ -168,7 +161,7 @@ def _interval(given: Data, model: Data, defaults: Data, place: Place) -> Data:
         if isinstance(value, dict):
             made[fee] = {size: price(cost, (*at, size)) for size, cost in _mapping(value, at, CONTEXTS).items()}
             if "low" not in made[fee]:
-                raise Wrong(at, "`low` is missing; it is what a request without a recorded search context costs")
+                raise Unusable(at, "`low` is missing", "it is what a request without a recorded search context costs")
         elif value is not None:
             made[fee] = price(value, at)
     return made | {key: given[key] for key in _SAID if key in given}
@@ -193,10 +186,10 @@ def _above(given: Data, place: Place) -> list[Data]:
         at = (*place, "above", n)
         step = _mapping(one, at, (*CLASSES, "op", "tokens"))
         if step.get("op") not in ("gt", "ge") or not isinstance(step.get("tokens"), int):
-            raise Wrong(at, "`above` needs `op: gt` or `op: ge`, and `tokens`, a whole number")
+            raise Unusable(at, "`above` needs `op: gt` or `op: ge`, and `tokens`, a whole number")
         made.append({"op": step["op"], "tokens": step["tokens"], "rates": _rates(step, at)})
     if [step["tokens"] for step in made] != sorted({step["tokens"] for step in made}):
-        raise Wrong((*place, "above"), "the steps of `above` are not ascending; sort them by `tokens`")
+        raise Unusable((*place, "above"), "the steps of `above` are not ascending", "sort them by `tokens`")
     return made
 
 
@@ -208,10 +201,10 @@ def _windows(given: Data, place: Place) -> list[Data]:
         try:
             when.zone(window.get("tz", "UTC"))
         except ValueError as error:
-            raise Wrong((*at, "tz"), str(error)) from None
+            raise Unusable((*at, "tz"), str(error)) from None
         days = _listed(window.get("days"), (*at, "days")) or [1, 2, 3, 4, 5, 6, 7]
         if not set(days) <= {1, 2, 3, 4, 5, 6, 7}:
-            raise Wrong((*at, "days"), "days are numbers from 1 (Monday) to 7")
+            raise Unusable((*at, "days"), "days are numbers from 1 (Monday) to 7")
         made.append(
             {
                 "name": window.get("name", f"window{n}"),
@@ -233,7 +226,7 @@ def _hours(span: object, place: Place) -> list[int]:
         a, b, c, d = map(int, found.groups())
         if 0 <= a * 60 + b < c * 60 + d <= 24 * 60:
             return [a * 60 + b, c * 60 + d]
-    raise Wrong(place, f'{span!r} is no span of hours; write "09:00-12:00"')
+    raise Unusable(place, f"{span!r} is no span of hours", 'write "09:00-12:00"')
 
 
 def _scaled(base: Data, spec: Data, place: Place) -> Data:
@@ -265,10 +258,10 @@ def _scaled(base: Data, spec: Data, place: Place) -> Data:
 
 
 def price(value: object, place: Place) -> str:
-    """A price or factor as exact text. Raises Wrong."""
+    """A price or factor as exact text. Raises Unusable."""
     text = str(value)
     if isinstance(value, bool) or not _PRICE.match(text):
-        raise Wrong(place, f'{value!r} is no price; write a decimal number of USD such as "2.50"')
+        raise Unusable(place, f"{value!r} is no price", 'write a decimal number of USD such as "2.50"')
     return text
 
 
@@ -278,22 +271,23 @@ def times(a: str, b: str) -> str:
 
 
 def instant(value: object, place: Place = ()) -> str:
-    """A time as the catalogue compares it. Raises Wrong."""
+    """A time as the catalogue compares it. Raises Unusable."""
     try:
         return when.canonical(str(value))
     except ValueError:
-        raise Wrong(place, f"{value!r} is no time; write 2026-10-07T00:00:00Z") from None
+        raise Unusable(place, f"{value!r} is no time", "write 2026-10-07T00:00:00Z") from None
 
 
 def _mapping(given: object, place: Place, keys: Iterable[str] | None = None) -> Data:
-    """A mapping, whose keys are all known. Raises Wrong."""
+    """A mapping, whose keys are all known. Raises Unusable."""
     if not isinstance(given, dict):
-        raise Wrong(place, f"expected keys and values, found {given!r}")
+        raise Unusable(place, f"expected keys and values, found {given!r}")
     if keys is not None:
         known = list(keys)
         for key in given:
             if key not in known:
-                raise Wrong((*place, key), f"unknown key {key!r}; the nearest known is {show.nearest(str(key), known)!r}")
+                nearest = show.nearest(str(key), known)
+                raise Unusable((*place, key), f"unknown key {key!r}", f"the nearest known is {nearest!r}")
     return given
 
 
@@ -301,7 +295,7 @@ def _listed(given: object, place: Place) -> list[Any]:
     if given is None:
         return []
     if not isinstance(given, list):
-        raise Wrong(place, f"expected a list, found {given!r}")
+        raise Unusable(place, f"expected a list, found {given!r}")
     return given
 
 

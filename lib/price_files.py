@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from tokenops import catalog, price_cards
+from tokenops.config import Unusable
 
 Data = dict[str, Any]
 Texts = Mapping[str, bytes]
@@ -117,10 +118,9 @@ def books(given: Texts) -> tuple[list[Book], list[Fault]]:
         except catalog.Malformed as error:
             place, _, why = str(error).partition(": ")
             faults.append(Fault(REFUSED, place, "", "", why))
-        except price_cards.Wrong as wrong:
-            line = catalog.line_of(text, wrong.place)
-            where = ".".join(map(str, wrong.place))
-            faults.append(Fault(REFUSED, f"{name}:{line}", "", "", f"{where + ': ' if where else ''}{wrong.why}"))
+        except Unusable as error:
+            line = catalog.line_of(text, error.keys)
+            faults.append(Fault(REFUSED, f"{name}:{line}", "", "", f"{error}"))
     return made, faults
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from tokenops import price_cards, price_causes, price_check, price_files, price_names, price_tables, pricing, show
 from tokenops.price_check import DIFFERS, MISSING, ONLY_OURS, Finding
 from tokenops.price_files import Fault
-from tokenops.price_tables import Data, Table, Unusable
+from tokenops.price_tables import Data, SnapshotError, Table
 
 
 def rows(folder: str, tables: Sequence[Table]) -> tuple[list[Data], list[Data]]:
@@ -84,15 +84,17 @@ def faults_text(faults: Sequence[Fault], files: int) -> str:
 
 
 def renewed(source: str, before: Table | None, about: Data, models: dict[str, list[Data]]) -> list[Data]:
-    """What a new snapshot changes. Raises Unusable where it cannot be one."""
+    """What a new snapshot changes. Raises SnapshotError where it cannot be one."""
     head: Data = {"v": 1, "kind": "price_snapshot", "source": source, "package": about["package"]}
     head |= {"version": about["version"], "models": sum(map(len, models.values()))}
     if before is not None:
         was = head["version_before"] = before.about["version"]
         if _numbers(about["version"]) < _numbers(was):
-            raise Unusable(f"{about['package']} {about['version']} is older than the snapshot's {was}; the snapshot stays")
+            raise SnapshotError(
+                f"{about['package']} {about['version']} is older than the snapshot's {was}; the snapshot stays"
+            )
     for why in price_tables.faults(models, before):
-        raise Unusable(f"{about['package']} {about['version']}: {why}; the snapshot stays as it is")
+        raise SnapshotError(f"{about['package']} {about['version']}: {why}; the snapshot stays as it is")
     return [head, *(_changes(head, before, models) if before else ())]
 
 

@@ -25,7 +25,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from tokenops import when
-from tokenops.price_tables import Data, Unusable
+from tokenops.price_tables import Data, SnapshotError
 
 GENAI_PACKAGE, GENAI_FILE = "genai-prices", "genai_prices/data.py"
 GENAI_PROVIDERS = {name: name for name in ("anthropic", "openai", "mistral", "groq", "deepseek", "perplexity", "cerebras")}
@@ -59,7 +59,7 @@ _CLAUSES = {
 
 
 def genai_models(data: bytes) -> tuple[dict[str, list[Data]], dict[str, int]]:
-    """Provider -> models, and how many were left out, by reason. Raises Unusable."""
+    """Provider -> models, and how many were left out, by reason. Raises SnapshotError."""
     found: dict[str, list[Data]] = {}
     left: dict[str, int] = {}
     try:
@@ -72,7 +72,7 @@ def genai_models(data: bytes) -> tuple[dict[str, list[Data]], dict[str, int]]:
                 else:
                     left["no price per token"] = left.get("no price per token", 0) + 1
     except (SyntaxError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Unusable(f"{GENAI_FILE}: {type(error).__name__}: {error}; the package has another shape now") from None
+        raise SnapshotError(f"{GENAI_FILE}: {type(error).__name__}: {error}; the package has another shape now") from None
     return found, left
 
 
@@ -191,11 +191,11 @@ _DIGITS = decimal.Context(prec=12)
 
 
 def litellm_models(data: bytes) -> tuple[dict[str, list[Data]], dict[str, int]]:
-    """Provider -> models, and how many rows were left out, by reason. Raises Unusable."""
+    """Provider -> models, and how many rows were left out, by reason. Raises SnapshotError."""
     try:
         given = json.loads(data, parse_float=Decimal)
     except ValueError as error:
-        raise Unusable(f"{LITELLM_FILE}: {error}; the package has another shape now") from None
+        raise SnapshotError(f"{LITELLM_FILE}: {error}; the package has another shape now") from None
     found: dict[str, dict[str, Data]] = {}
     left: dict[str, int] = {}
     for key, row in given.items() if isinstance(given, dict) else ():
@@ -262,11 +262,11 @@ def _window(given: Mapping[str, Any]) -> Data:
 
 
 def _text(value: Decimal | int, shift: int) -> str:
-    """A number as a price, moved by so many places. Raises Unusable."""
+    """A number as a price, moved by so many places. Raises SnapshotError."""
     try:
         amount = _DIGITS.create_decimal(Decimal(value).scaleb(shift)).normalize()
     except (ArithmeticError, TypeError, ValueError):
-        raise Unusable(f"{LITELLM_FILE}: {value!r} is no price; the package has another shape now") from None
+        raise SnapshotError(f"{LITELLM_FILE}: {value!r} is no price; the package has another shape now") from None
     return format(amount, "f")
 
 
@@ -288,7 +288,7 @@ _PATIENCE_S = 600
 
 
 def downloaded(engine: Engine, folder: str) -> str:
-    """The newest wheel of an engine's package, in a folder. Raises Unusable."""
+    """The newest wheel of an engine's package, in a folder. Raises SnapshotError."""
     command = [
         sys.executable,
         "-m",
@@ -310,22 +310,22 @@ def downloaded(engine: Engine, folder: str) -> str:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unusable(f"pip download {engine.package}: {error}; check Python's pip and the network") from None
+        raise SnapshotError(f"pip download {engine.package}: {error}; check Python's pip and the network") from None
     found = glob.glob(os.path.join(glob.escape(folder), f"{engine.package.replace('-', '_')}-*.whl"))
     if done.returncode or not found:
         said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no wheel came"]
-        raise Unusable(f"pip download {engine.package}: {said[0]}; check the network and pip's settings")
+        raise SnapshotError(f"pip download {engine.package}: {said[0]}; check the network and pip's settings")
     return found[0]
 
 
 def reduced(engine: Engine, wheel: str, captured: str) -> tuple[Data, dict[str, list[Data]]]:
-    """What a snapshot says of a wheel, and its models. Raises Unusable."""
+    """What a snapshot says of a wheel, and its models. Raises SnapshotError."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             data = _recorded(archive, engine.file)
             license_ = _license(archive)
     except (OSError, zipfile.BadZipFile, KeyError) as error:
-        raise Unusable(f"{os.path.basename(wheel)}: {error}; it is no wheel of {engine.package}") from None
+        raise SnapshotError(f"{os.path.basename(wheel)}: {error}; it is no wheel of {engine.package}") from None
     models, left_out = engine.models(data)
     about: Data = {"package": engine.package, "version": os.path.basename(wheel).split("-")[1], "captured": captured}
     about |= {"file": engine.file, "file_sha256": hashlib.sha256(data).hexdigest(), "license": license_}
@@ -333,26 +333,26 @@ def reduced(engine: Engine, wheel: str, captured: str) -> tuple[Data, dict[str, 
 
 
 def _recorded(archive: zipfile.ZipFile, name: str) -> bytes:
-    """A file of a wheel, if its checksum is the one that the wheel records. Raises Unusable, KeyError."""
+    """A file of a wheel, if its checksum is the one that the wheel records. Raises SnapshotError, KeyError."""
     data = archive.read(name)
     listed = next((one for one in archive.namelist() if one.endswith(".dist-info/RECORD")), "")
     rows = csv.reader(io.StringIO(archive.read(listed).decode()))
     recorded = next((row[1] for row in rows if row and row[0] == name), "")
     known = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
     if recorded != f"sha256={known}":
-        raise Unusable(f"{name}: its checksum is not the one in the wheel's RECORD; download it again")
+        raise SnapshotError(f"{name}: its checksum is not the one in the wheel's RECORD; download it again")
     return data
 
 
 def _license(archive: zipfile.ZipFile) -> str:
-    """MIT, as the wheel's own licence says. Raises Unusable: another licence would have to be looked at first."""
+    """MIT, as the wheel's own licence says. Raises SnapshotError: another licence would have to be looked at first."""
     names = [name for name in archive.namelist() if ".dist-info/" in name and "LICENSE" in name.upper()]
     if any("Permission is hereby granted, free of charge" in archive.read(name).decode(errors="replace") for name in names):
         return "MIT"
-    raise Unusable("the package's licence is not MIT any more; look at it before its data is kept here")
+    raise SnapshotError("the package's licence is not MIT any more; look at it before its data is kept here")
 
 
 def fetched(captured: str) -> list[tuple[Engine, Data, dict[str, list[Data]]]]:
-    """All engines' newest prices, downloaded into a folder that is gone afterwards. Raises Unusable."""
+    """All engines' newest prices, downloaded into a folder that is gone afterwards. Raises SnapshotError."""
     with tempfile.TemporaryDirectory(prefix="tok-price-") as folder:
         return [(engine, *reduced(engine, downloaded(engine, folder), captured)) for engine in ENGINES]

@@ -31,7 +31,7 @@ _PRICE = re.compile(r"\d{1,9}(\.\d{1,15})?\Z")
 _HEAD = ("package", "version", "captured", "file", "file_sha256", "license", "models_sha256", "left_out")
 
 
-class Unusable(ValueError):
+class SnapshotError(ValueError):
     """A snapshot that is not what it says: a sentence with the remedy."""
 
 
@@ -54,14 +54,14 @@ def path_of(folder: str, source: str) -> str:
 
 
 def load(folder: str, source: str) -> Table:
-    """A snapshot of a catalogue. Raises Unusable, OSError."""
+    """A snapshot of a catalogue. Raises SnapshotError, OSError."""
     path = path_of(folder, source)
     with open(path, "rb") as file:
         return read(file.read(), source, path)
 
 
 def read(text: bytes, source: str, path: str) -> Table:
-    """A snapshot's text. Raises Unusable."""
+    """A snapshot's text. Raises SnapshotError."""
     about: Data = {}
     models: dict[str, list[Data]] = {}
     try:
@@ -72,7 +72,7 @@ def read(text: bytes, source: str, path: str) -> Table:
     except (ValueError, KeyError, TypeError) as error:
         why = f"it is no snapshot ({type(error).__name__})"
     if why:
-        raise Unusable(f"{path}: {why}; restore it, or make it anew with tok-price snapshot")
+        raise SnapshotError(f"{path}: {why}; restore it, or make it anew with tok-price snapshot")
     return Table(source, about, models)
 
 
@@ -194,5 +194,5 @@ def moments(row: Data) -> Iterator[str]:
 
 
 def tables(folder: str = catalog.FOLDER) -> list[Table]:
-    """All snapshots of a catalogue. Raises Unusable, OSError."""
+    """All snapshots of a catalogue. Raises SnapshotError, OSError."""
     return [load(folder, source) for source in SOURCES]

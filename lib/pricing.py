@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from tokenops import catalog, price_cards, price_names, when
+from tokenops.config import Unusable
 
 Data = dict[str, Any]
 
@@ -453,10 +454,8 @@ def _compiled(parsed: Data, sources: Mapping[str, bytes], override: str) -> Data
                 made[name] = price_cards.compile_override(data)
             elif name != "providers.yaml":
                 made[name] = price_cards.compile_file(data)
-        except price_cards.Wrong as wrong:
-            line = catalog.line_of(sources[name], wrong.place)
-            where = ".".join(map(str, wrong.place))
-            raise catalog.Malformed(f"{name}:{line}: {where + ': ' if where else ''}{wrong.why}") from None
+        except Unusable as error:
+            raise catalog.Malformed(f"{name}:{catalog.line_of(sources[name], error.keys)}: {error}") from None
     overrides = made.pop(override, {})
     providers = parsed["providers.yaml"]
     return {

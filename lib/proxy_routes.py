@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tokenops import catalog, config, proxy, show
+from tokenops.config import Unusable
 from tokenops.proxy_exchange import Upstream
-
-
-class Wrong(ValueError):
-    """A provider of the configuration that cannot be used."""
 
 
 def presets() -> dict[str, Any]:
@@ -20,23 +17,23 @@ def presets() -> dict[str, Any]:
 
 
 def table(settings: config.Config) -> dict[str, Upstream]:
-    """Every provider by name. Raises Wrong."""
+    """Every provider by name. Raises Unusable."""
     found = {name: proxy.upstream_of(name, about["url"], about.get("bills")) for name, about in presets().items()}
     given = settings.get("providers") or {}
     if not isinstance(given, Mapping):
-        raise Wrong(f"{settings.path}: providers: expected names with URLs")
+        raise Unusable(f"{settings.path}: providers", "expected names with URLs")
     for name, value in given.items():
         url = value.get("url", value.get("base_url")) if isinstance(value, Mapping) else value
         known = presets().get(name)
         try:
             found[str(name)] = proxy.upstream_of(checked(str(name)), str(url), known.get("bills") if known else None)
         except ValueError as error:
-            raise Wrong(f"{settings.path}: providers: {error}") from None
+            raise Unusable(f"{settings.path}: providers", str(error)) from None
     return found
 
 
 def rows(settings: config.Config) -> list[dict[str, Any]]:
-    """A row for each provider, for `tok-provider list`. Raises Wrong."""
+    """A row for each provider, for `tok-provider list`. Raises Unusable."""
     given = settings.get("providers") or {}
     found = []
     for name, upstream in sorted(table(settings).items()):
@@ -59,7 +56,7 @@ def shown(rows: list[dict[str, Any]], shape: str, color: bool) -> str:
 
 
 def environment(settings: config.Config, base: str) -> str:
-    """Lines for a shell, and for clients that read no variable. Raises Wrong."""
+    """Lines for a shell, and for clients that read no variable. Raises Unusable."""
     known = table(settings)
     lines = ['# The variables that SDKs and clients read; eval "$(tok-provider env)" sets them.\n']
     for name, about in presets().items():

@@ -16,10 +16,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from tokenops import http1, untrusted
-
-
-class Wrong(ValueError):
-    """A setting that cannot be used."""
+from tokenops.config import Unusable
 
 
 class Rule(NamedTuple):
@@ -48,21 +45,21 @@ class Options(NamedTuple):
 
 
 def options(given: object) -> Options:
-    """The settings under `proxy:` of the configuration. Raises Wrong."""
+    """The settings under `proxy:` of the configuration. Raises Unusable."""
     if given is None:
         return Options()
     if not isinstance(given, Mapping):
-        raise Wrong("proxy: expected keys and values")
+        raise Unusable("proxy", "expected keys and values")
     cache = given.get("cache") or {}
     if cache is True:
         cache = {"enabled": True}
     if not isinstance(cache, Mapping):
-        raise Wrong("proxy.cache: expected `enabled: true`, and bounds")
+        raise Unusable("proxy.cache", "expected `enabled: true`, and bounds")
     found: dict[str, Any] = {"cache": cache.get("enabled") is True, "include_usage": given.get("include_usage") is True}
     for key in ("ttl_s", "entries", "entry_bytes", "bytes"):
         if (value := cache.get(key)) is not None:
             if type(value) is not int or value < 1:
-                raise Wrong(f"proxy.cache.{key}: {value!r} is no whole number of at least 1")
+                raise Unusable(f"proxy.cache.{key}", f"{value!r} is not a whole number of 1 or more")
             found[key] = value
     return Options(**found, rules=tuple(map(_rule, untrusted.items(given.get("routes")))))
 
@@ -71,13 +68,13 @@ def _rule(given: object) -> Rule:
     said = given if isinstance(given, Mapping) else {}
     model, use, below = said.get("model"), said.get("use"), said.get("headroom_below")
     if not isinstance(model, str) or not isinstance(use, str) or not model or not use:
-        raise Wrong("proxy.routes: each needs `model` (a pattern) and `use` (a model)")
+        raise Unusable("proxy.routes", "each needs `model` (a pattern) and `use` (a model)")
     try:
         share = None if below is None else float(str(below))
     except ValueError:
         share = -1.0
     if share is not None and not 0 < share <= 1:
-        raise Wrong(f"proxy.routes: headroom_below is {below!r}; expected a fraction such as 0.2")
+        raise Unusable("proxy.routes", f"headroom_below is {below!r}", "expected a fraction such as 0.2")
     return Rule(model, use, share)
 
 

@@ -77,11 +77,11 @@ def cover(settings: config.Config, tz: datetime.tzinfo) -> coverage.Coverage | N
     """What the user's plans cover; None where none is set. Raises Fault where one is not understood."""
     if not settings.get("plans"):
         return None
-    from tokenops import plans
+    from tokenops import config, plans
 
     try:
         bound = plans.bindings(settings)
-    except plans.Wrong as error:
+    except config.Unusable as error:
         raise Fault(str(error)) from None
     from tokenops import coverage
 

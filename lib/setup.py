@@ -45,7 +45,7 @@ def everything(
 ) -> tuple[list[Event], list[Change]]:
     """What is on this machine, and the changes that would be made. `names`: of hosts, or none for those here.
 
-    Raises plans.Wrong.
+    Raises config.Unusable.
     """
     rows = [*clients_here(system), *keys_here(system.environment)]
     rows += plans_here(system, settings, rows, now)
@@ -113,7 +113,7 @@ def keys_here(environment: Mapping[str, str]) -> Iterator[Event]:
 
 
 def plans_here(system: System, settings: config.Config, found: Iterable[Event], now: int) -> Iterator[Event]:
-    """A row for each provider whose plan somebody here may have. Raises plans.Wrong."""
+    """A row for each provider whose plan somebody here may have. Raises config.Unusable."""
     here = {row["client"] for row in found if row["about"] == "client"}
     here |= {host.plans for host in setup_hosts.HOSTS if host.plans and host.client in here}
     said: dict[str, list[setup_plans.Hint]] = {}
@@ -233,7 +233,7 @@ def status_line(system: System) -> tuple[Event, Change | None]:
 
 
 def plan_changes(rows: Iterable[Event], settings: config.Config, today: str) -> Iterator[Change]:
-    """A change for each plan that is known exactly, of providers that have none set. Raises plans.Wrong."""
+    """A change for each plan that is known exactly, of providers that have none set. Raises config.Unusable."""
     for row in rows:
         if row["about"] == "plan" and row["confidence"] == setup_plans.EXACT and row["plans"] and "set" not in row:
             plan = plans.named(row["plans"][0])

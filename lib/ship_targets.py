@@ -21,16 +21,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from tokenops import config, credentials, etiquette, https, ship_rows, show
+from tokenops.config import Unusable
 from tokenops.etiquette import Answer, Trouble
 
 KINDS = ("clickhouse", "otlp", "folder")
 FORMATS = ("jsonl", "parquet")
 _KEYS = ("url", "kind", "format", "user", "password", "token", "headers")
 _NAME = re.compile(r"[\w-]{1,40}\Z")
-
-
-class Wrong(ValueError):
-    """A target that cannot be used: names key and remedy."""
 
 
 class Target(NamedTuple):
@@ -46,20 +43,21 @@ class Target(NamedTuple):
 
 
 def named(given: str, kind: str, form: str, settings: config.Config, environment: Mapping[str, str], salt: bytes) -> Target:
-    """The target of a name, an address or a path. Raises Wrong, credentials.Missing."""
+    """The target of a name, an address or a path. Raises Unusable, credentials.Missing."""
     known = settings.get("ship", "targets") or {}
     if not isinstance(known, Mapping):
-        raise Wrong(f"{settings.path}: ship.targets: expected names with keys and values")
+        raise Unusable(f"{settings.path}: ship.targets", "expected names with keys and values")
     if given in known:
         about = known[given]
         if not isinstance(about, Mapping) or not about.get("url"):
-            raise Wrong(f"{settings.path}: ship.targets.{given}: expected keys and values, url among them")
+            raise Unusable(f"{settings.path}: ship.targets.{given}", "expected keys and values, url among them")
         if not _NAME.match(given):
-            raise Wrong(f"{settings.path}: ship.targets: a name is made of letters, digits, _ and -")
+            raise Unusable(f"{settings.path}: ship.targets", "a name is made of letters, digits, _ and -")
         return _made(given, {**about, **_options(kind, form)}, settings, environment, salt)
     if "://" not in given and "/" not in given and not os.path.isdir(given):
         nearest = f"; the nearest known is {show.nearest(given, known)!r}" if known else ""
-        raise Wrong(f"no target {given!r} in ship.targets{nearest}; give a name, an address or a path with a / in it")
+        why = f"no target {given!r} in ship.targets{nearest}"
+        raise Unusable("", why, "give a name, an address or a path with a / in it")
     return _made("", {"url": given, **_options(kind, form)}, settings, environment, salt)
 
 
@@ -72,7 +70,8 @@ def _made(
 ) -> Target:
     place = f"{settings.path}: ship.targets.{name}" if name else "the address"
     if wrong := [key for key in about if key not in _KEYS]:
-        raise Wrong(f"{place}: unknown key {wrong[0]!r}; the nearest known is {show.nearest(str(wrong[0]), _KEYS)!r}")
+        nearest = show.nearest(str(wrong[0]), _KEYS)
+        raise Unusable(place, f"unknown key {wrong[0]!r}", f"the nearest known is {nearest!r}")
     base = os.path.dirname(settings.path)
     url = str(about["url"])
     if url.startswith(("env:", "file:")):
@@ -81,15 +80,16 @@ def _made(
     form = about.get("format", "jsonl")
     for key, value, choices in (("kind", kind, KINDS), ("format", form, FORMATS)):
         if value not in choices:
-            raise Wrong(f"{place}: {key} is {value!r}; choose from {', '.join(choices)}")
+            raise Unusable(place, f"{key} is {value!r}", f"choose from {', '.join(choices)}")
     if kind == "folder":
         path = os.path.abspath(os.path.join(base if name else "", os.path.expanduser(url)))
         return Target(name or _slug(kind, path), kind, path, form, shown=path)
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Wrong(f"{place}: no address of http or https; give one, or --kind folder for a path")
+        raise Unusable(place, "no address of http or https", "give one, or --kind folder for a path")
     if parts.username or parts.password:
-        raise Wrong(f"{place}: holds a user or a password; put them into ship.targets (user, password: env:NAME)")
+        remedy = "put them into ship.targets (user, password: env:NAME)"
+        raise Unusable(place, "holds a user or a password", remedy)
     headers = _headers(place, kind, about, environment, base, salt)
     # Whatever stands behind the ? may be a secret of its own.
     shown = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
@@ -112,17 +112,17 @@ def _slug(kind: str, url: str) -> str:
 def _headers(
     place: str, kind: str, about: Mapping[str, Any], environment: Mapping[str, str], base: str, salt: bytes
 ) -> dict[str, str]:
-    """The headers that let us in. Raises Wrong, credentials.Missing."""
+    """The headers that let us in. Raises Unusable, credentials.Missing."""
 
     def secret(key: str, value: object) -> str:
         text = str(value)
         if not text.startswith(("env:", "file:")):
-            raise Wrong(f"{place}.{key}: a secret in clear; give env:NAME or file:PATH")
+            raise Unusable(f"{place}.{key}", "a secret in clear", "give env:NAME or file:PATH")
         return credentials.given(text, environment, base, salt).secret
 
     more = about.get("headers") or {}
     if not isinstance(more, Mapping):
-        raise Wrong(f"{place}.headers: expected names and values")
+        raise Unusable(f"{place}.headers", "expected names and values")
     found = {str(name).lower(): secret(f"headers.{name}", value) for name, value in more.items()}
     if about.get("token"):
         found["authorization"] = f"Bearer {secret('token', about['token'])}"

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from tokenops import datadir, headroom, jsonl, limit_windows, store, untrusted, when, wire_limits
+from tokenops.config import Unusable
 from tokenops.events import Event
 from tokenops.limit_windows import Seen
 
@@ -27,10 +28,6 @@ SOURCE = "claude-code-statusline"
 _KEPT_MS = 2 * when.DAY  # of sessions
 FORMAT = "{model} | ${session} session | ${today} today | {window} {left} left, resets in {resets_in} | {action}"
 _FIELD = re.compile(r"\{([a-z_]+)\}")
-
-
-class Wrong(ValueError):
-    """A template that cannot be filled."""
 
 
 def cached(folder: str) -> dict[str, Any]:
@@ -127,9 +124,9 @@ def _shared(found: Mapping[str, Any]) -> list[Seen]:
 
 
 def line(template: str, values: Mapping[str, str]) -> str:
-    """A template with its fields filled. Raises Wrong for a field that is none."""
+    """A template with its fields filled. Raises Unusable for a field that is none."""
     if wrong := [name for name in _FIELD.findall(template) if name not in values]:
-        raise Wrong(f"{{{wrong[0]}}} is no field; there are {', '.join(values)}")
+        raise Unusable("", f"{{{wrong[0]}}} is no field", f"there are {', '.join(values)}")
     return _FIELD.sub(lambda found: values[found[1]], template)
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from tokenops import costs, datadir, events, jsonl, pricing, projects, rollup, show, store, when
+from tokenops.config import Unusable
 from tokenops.events import Event
 
 
@@ -37,10 +38,6 @@ def _said(path: str, *arguments: str) -> str:
 SOURCE = "tok-task"
 
 
-class Wrong(ValueError):
-    """A task that is not there, or not open."""
-
-
 class Task(NamedTuple):
     """A task. Moments are canonical times; `ended` "" while it is open; `session` "": any of its project."""
 
@@ -56,9 +53,9 @@ class Task(NamedTuple):
 
 
 def start(folder: str, directory: str, now: int, title: str, session: str = "") -> str:
-    """Open a task of the project around a directory; its name. Raises Wrong, OSError."""
+    """Open a task of the project around a directory; its name. Raises Unusable, OSError."""
     if len(title) > events.LONGEST:
-        raise Wrong(f"the title has {len(title)} characters; {events.LONGEST} are kept: give a shorter one")
+        raise Unusable("", f"the title has {len(title)} characters", f"{events.LONGEST} are kept: give a shorter one")
     about = _here(folder, directory, session)
     name = f"{when.stamp(now)[:10].replace('-', '')}-{os.urandom(3).hex()}"
     store.append(folder, [jsonl.line_of(begun(name, title, when.stamp(now), about, head(directory)))])
@@ -66,7 +63,7 @@ def start(folder: str, directory: str, now: int, title: str, session: str = "") 
 
 
 def finish(folder: str, directory: str, now: int, name: str = "") -> str:
-    """End the task of that name, or the project's that was opened last; its name. Raises Wrong, OSError."""
+    """End the task of that name, or the project's that was opened last; its name. Raises Unusable, OSError."""
     found = tasks(store.of_kind(folder, "task"))
     task = open_task(found, name, "" if name else _here(folder, directory)["project_id"])
     store.append(folder, [jsonl.line_of(ended(task, when.stamp(now)))])
@@ -76,10 +73,10 @@ def finish(folder: str, directory: str, now: int, name: str = "") -> str:
 def listed(
     folder: str, now: int, catalogue: Callable[[], pricing.Catalogue] | None = None, name: str = "", since: str = ""
 ) -> list[Event]:
-    """Tasks opened since a moment, or the one of that name; with a catalogue what they took. Raises Wrong, OSError."""
+    """Tasks opened since a moment, or the one of that name; with a catalogue what they took. Raises Unusable, OSError."""
     found = tasks(store.of_kind(folder, "task"))
     if name and name not in {one.name for one in found}:
-        raise Wrong(f"there is no task {name!r}; tok-task list shows them")
+        raise Unusable("", f"there is no task {name!r}", "tok-task list shows them")
     wanted = [one for one in found if one.started >= since and name in ("", one.name)]
     took: dict[str, Event] = {}
     if catalogue is not None and wanted:
@@ -138,19 +135,19 @@ def tasks(records: Iterable[Event]) -> list[Task]:
 
 
 def open_task(found: Sequence[Task], name: str, project_id: str) -> Task:
-    """The open task of that name, or the one of the project that was opened last. Raises Wrong."""
+    """The open task of that name, or the one of the project that was opened last. Raises Unusable."""
     mine = [one for one in found if not one.ended]
     if name:
         wanted = [one for one in found if one.name == name]
         if not wanted:
-            raise Wrong(f"there is no task {name!r}; tok-task list shows them")
+            raise Unusable("", f"there is no task {name!r}", "tok-task list shows them")
         if wanted[0].ended:
-            raise Wrong(f"the task {name} ended at {wanted[0].ended}; tok-task list shows the open ones")
+            raise Unusable("", f"the task {name} ended at {wanted[0].ended}", "tok-task list shows the open ones")
         return wanted[0]
     here = [one for one in mine if one.project_id == project_id]
     if not here:
         others = f"; open elsewhere: {', '.join(one.name for one in mine)}" if mine else ""
-        raise Wrong(f"no task of this project is open{others}; tok-task start TITLE opens one")
+        raise Unusable("", f"no task of this project is open{others}", "tok-task start TITLE opens one")
     return here[-1]
 
 

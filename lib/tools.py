@@ -139,7 +139,7 @@ def _budget(session: Session, given: Json) -> Answer:
     try:
         rules = config.thresholds(settings)
         bound = {one.provider for one in plans.bindings(settings)}
-    except (config.Unusable, plans.Wrong) as error:
+    except config.Unusable as error:
         raise Failed(str(error)) from None
     asked = given.get("provider", ""), given.get("model", "")
     rows = limit_plans.budget_rows(session.folder, session.now(), rules, bound, session.catalogue, *asked)
@@ -205,7 +205,7 @@ def _plan_headroom(session: Session, given: Json) -> Answer:
         rows = limit_plans.plan_rows(
             session.folder, bound, session.now(), tz, rules, session.catalogue(), given.get("provider", "")
         )
-    except (config.Unusable, plans.Wrong) as error:
+    except config.Unusable as error:
         raise Failed(str(error)) from None
     rows = [row | {"as_of": as_of} for row in rows]
     if not rows:
@@ -221,7 +221,7 @@ def _burn_rate(session: Session, given: Json) -> Answer:
     as_of, now, tz = session.catch_up(), session.now(), when.zone(None)
     try:
         covered = plans.covering(session.settings(), when.bucket(now, "day", tz))
-    except plans.Wrong as error:
+    except config.Unusable as error:
         raise Failed(str(error)) from None
     span = burn_buckets.span(now, given.get("hours", 24), "hour", tz)
     ask = burn.Ask(span, events.EVERY, given.get("provider", ""), covered)
@@ -268,7 +268,7 @@ def _cover(session: Session, tz: datetime.tzinfo) -> coverage.Coverage | None:
     """What the user's plans cover; None where none is set. Raises Failed."""
     try:
         bound = plans.bindings(session.settings())
-    except plans.Wrong as error:
+    except config.Unusable as error:
         raise Failed(str(error)) from None
     return coverage.Coverage(bound, tz) if bound else None
 
@@ -354,7 +354,7 @@ def _data_sources(session: Session, given: Json) -> Answer:
 def _plan_list(session: Session, given: Json) -> Answer:
     try:
         rows = [plans.bound_row(one) for one in plans.bindings(session.settings())]
-    except plans.Wrong as error:
+    except config.Unusable as error:
         raise Failed(str(error)) from None
     text = (
         "  \n".join(f"{row['provider']}: {row['plan']}" for row in rows) or "No plan is set: `tok-plan set PROVIDER PLAN`."
@@ -366,7 +366,7 @@ def _plan_set(session: Session, given: Json) -> Answer:
     settings = session.settings()
     try:
         plans.bind(settings, given["provider"], given["plan"], when.bucket(session.now(), "day", when.zone(None)))
-    except (plans.Wrong, config.Unchangeable) as error:
+    except (config.Unusable, config.Unchangeable) as error:
         raise Failed(str(error)) from None
     return _plan_list(session, {})
 
@@ -376,7 +376,7 @@ def _task_start(session: Session, given: Json) -> Answer:
 
     try:
         name = tasks.start(session.folder, os.getcwd(), session.now(), given.get("title", ""), given.get("session", ""))
-    except tasks.Wrong as error:
+    except config.Unusable as error:
         raise Failed(str(error)) from None
     return Answer({"task": name}, f"Task {name} is open; end it with tokenops_task_done.\n")
 
@@ -386,7 +386,7 @@ def _task_done(session: Session, given: Json) -> Answer:
 
     try:
         name = tasks.finish(session.folder, os.getcwd(), session.now(), given.get("task", ""))
-    except tasks.Wrong as error:
+    except config.Unusable as error:
         raise Failed(str(error)) from None
     session.catch_up()
     (row,) = tasks.listed(session.folder, session.now(), session.catalogue, name)
@@ -503,7 +503,7 @@ def _provider_list(session: Session, given: Json) -> Answer:
 
     try:
         rows = proxy_routes.rows(session.settings())
-    except proxy_routes.Wrong as error:
+    except config.Unusable as error:
         raise Failed(str(error)) from None
     return Answer({"providers": rows}, "  \n".join(f"{row['path']} {row['url']}" for row in rows) + "\n")
 

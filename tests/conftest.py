@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pathlib
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
-from typing import Any
+import termios
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
+from soak_clock import Clock
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 pytest_plugins = ["proxies", "vendors"]
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data does not exist here")
 
@@ -26,6 +31,11 @@ settings.register_profile("test", _UNTIMED, derandomize=True, database=None)
 settings.register_profile("fuzz", _UNTIMED, max_examples=100 * ROUNDS, print_blob=True)
 settings.load_profile(os.environ.get("TOKENOPS_HYPOTHESIS", "test"))
 
+# How many seconds anything that must come may take: long, for a machine that is busy with other things. A test waits for
+# what it needs and never for a time; only what must not come is given up earlier, by a limit of its own.
+MOST = 120.0
+
+T = TypeVar("T")
 Json = dict[str, Any]
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
@@ -53,6 +63,15 @@ def environment(tmp_path: pathlib.Path) -> dict[str, str]:
 
 
 @pytest.fixture
+def still(environment: dict[str, str], tmp_path: pathlib.Path) -> Iterator[Clock]:
+    """A wall clock that stands at 2026-11-21T09:30 until the test sets it; every command of the test sees it."""
+    made = Clock(tmp_path / "clock", 1_795_253_400_000, 0)
+    environment |= made.environment()
+    yield made
+    made.held.close()
+
+
+@pytest.fixture
 def run(environment: dict[str, str], tmp_path: pathlib.Path) -> Run:
     """Run a line of shell with our commands on the path, in an empty directory."""
 
@@ -65,7 +84,7 @@ def run(environment: dict[str, str], tmp_path: pathlib.Path) -> Run:
             capture_output=True,
             cwd=tmp_path,
             env=environment | (env or {}),
-            timeout=120,
+            timeout=5 * MOST,
             check=False,
         )
         if status is not None:
@@ -78,6 +97,20 @@ def run(environment: dict[str, str], tmp_path: pathlib.Path) -> Run:
 def examples(count: int) -> settings:
     """How many examples a property test tries, where 100 are too few or too many."""
     return settings(max_examples=count * ROUNDS)
+
+
+def eventually(condition: Callable[[], T]) -> T:
+    """What a condition gives once that is true; it is asked again and again."""
+    until = time.monotonic() + MOST
+    while not (found := condition()):
+        assert time.monotonic() < until, "it did not come"
+        time.sleep(0.005)
+    return found
+
+
+def unread(pipe: int) -> int:
+    """How many bytes of a pipe nobody has read yet."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def objects(data: bytes) -> list[Json]:

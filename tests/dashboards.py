@@ -7,11 +7,13 @@ import html.parser
 import http.client
 import os
 import pathlib
+import random
+import socket
 import subprocess
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from conftest import ROOT, Json
+from conftest import MOST, ROOT, Json
 from tokenops import access, config, dash, dash_view, events, http1, jsonl, pricing, store, tools, when
 
 NOW = "2026-11-21T09:30:00.000Z"
@@ -47,9 +49,10 @@ def meter(used: float, minutes: int = 5, resets: int = 60, **more: Any) -> Json:
 
 
 def log(folder: str, *records: Json) -> None:
-    """Write records into a log that counts as synced."""
+    """Write records into a log that was synced at that moment."""
     store.append(folder, map(jsonl.line_of, records))
     (pathlib.Path(folder) / "synced").touch()
+    os.utime(pathlib.Path(folder) / "synced", (AT / 1000, AT / 1000))
 
 
 class Clock:
@@ -142,7 +145,7 @@ class Dash:
     """A running tok-dash (or tok-proxy --dash)."""
 
     def __init__(self, port: int, process: subprocess.Popen[bytes], folder: pathlib.Path) -> None:
-        self.port, self.process, self.folder = port, process, folder
+        self.port, self.process, self.folder, self.now = port, process, folder, AT
 
     @property
     def token(self) -> str:
@@ -151,7 +154,7 @@ class Dash:
 
     def get(self, path: str, method: str = "GET", bearer: bool = True, **headers: str) -> tuple[int, dict[str, str], bytes]:
         """Ask it."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=MOST)
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         if bearer:
             given["Authorization"] = f"Bearer {self.token}"
@@ -160,6 +163,17 @@ class Dash:
         body = answer.read()
         connection.close()
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, body
+
+
+def quiet_port() -> int:
+    """A port that is free, and stays so while nobody listens there: below those that a system gives by itself."""
+    draw = random.Random(os.getpid())
+    while True:
+        port = draw.randrange(20_000, 30_000)
+        with contextlib.suppress(OSError), socket.socket() as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager
@@ -179,7 +193,7 @@ def running(environment: dict[str, str], *options: str, command: str = "tok-dash
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(MOST)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -8,14 +8,13 @@ import os
 import pathlib
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from upstream import Upstream
 
-from conftest import ROOT, Json, objects
+from conftest import MOST, ROOT, Json, eventually, objects
 
 
 class Proxy:
@@ -26,17 +25,16 @@ class Proxy:
 
     def events(self, count: int | None = None, kind: str = "turn") -> list[Json]:
         """The events written so far; waits for so many."""
-        until = time.monotonic() + 5
-        while True:
+
+        def found() -> list[Json]:
             data = b"".join(path.read_bytes() for path in sorted(self.log.glob("events/*.jsonl")))
-            found = [event for event in objects(data) if event["kind"] == kind]
-            if count is None or len(found) >= count or time.monotonic() > until:
-                return found
-            time.sleep(0.02)
+            return [event for event in objects(data[: data.rfind(b"\n") + 1]) if event["kind"] == kind]
+
+        return eventually(lambda: events if len(events := found()) >= count else None) if count else found()
 
     def connect(self) -> socket.socket:
         """A connection to it."""
-        made = socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        made = socket.create_connection(("127.0.0.1", self.port), timeout=MOST)
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return made
 
@@ -77,7 +75,7 @@ def start(environment: dict[str, str], tmp_path: pathlib.Path) -> Iterator[Start
         if process.poll() is None:
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(5)
+                process.wait(MOST)
             process.kill()
         process.wait()
 
@@ -87,7 +85,7 @@ def proxy(start: Start, vendor: Upstream) -> Proxy:
     return start(dict.fromkeys(("openai", "anthropic", "gemini", "ollama"), f"http://127.0.0.1:{vendor.port}"))
 
 
-def received(connection: socket.socket, until: bytes = b"", most: float = 5.0) -> bytes:
+def received(connection: socket.socket, until: bytes = b"", most: float = MOST) -> bytes:
     """What comes until the other side closes, or until these bytes stand at its end."""
     connection.settimeout(most)
     found = bytearray()
@@ -101,7 +99,7 @@ def received(connection: socket.socket, until: bytes = b"", most: float = 5.0) -
 
 def ask(port: int, data: bytes, until: bytes = b"") -> bytes:
     """Send bytes on a new connection, and what comes back."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=MOST) as connection:
         connection.sendall(data)
         return received(connection, until)
 

@@ -7,9 +7,8 @@ import fcntl
 import json
 import os
 import pathlib
+import select
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -19,13 +18,11 @@ from dashboards import AT, site
 from dashboards import ask as asked_of
 from dashboards import turn as turn_at
 from proxies import USAGE, Start, ask, post
+from soak_clock import HOUR, Clock
 from upstream import Asked, Upstream, Writer, plain
 
-from conftest import ROOT, Run, claude, lines, objects, put
+from conftest import MOST, Run, claude, lines, objects, put
 from tokenops import access, cli_dash, dash_cache, events, jsonl, proxy_server, read_clients, store, sync, when
-
-sys.path.append(str(ROOT / "bench"))
-from soak_clock import HOUR, Clock
 
 FOLDER = ".claude/projects/-home-ada-app"
 LATER = 7200
@@ -55,21 +52,24 @@ def test_what_an_answer_took_is_true_whatever_the_clock_does(
     for _ in range(2):
         ask(proxy.port, post("/openai/v1/chat/completions", b"{}", "Connection: close"))
     found = proxy.events(2)
-    assert all(40 < one["ttft_ms"] <= one["latency_ms"] < 5000 for one in found), found
+    assert all(40 < one["ttft_ms"] <= one["latency_ms"] < HOUR / 2 for one in found), found
     health = json.loads(ask(proxy.port, b"GET /healthz HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").partition(b"\r\n\r\n")[2])
-    assert 0 <= health["uptime_s"] < 60
+    assert 0 <= health["uptime_s"] < 1800
     times = [when.moment(one["ts"]) for one in found]
-    assert abs(times[1] - times[0] - hours * HOUR) < 60_000  # the second began after the clock was set
+    assert abs(times[1] - times[0] - hours * HOUR) < HOUR / 2  # the second began after the clock was set
 
 
-def test_after_the_clock_was_set_back_reporters_still_take_in_what_is_new(run: Run, environment: dict[str, str]) -> None:
+def test_after_the_clock_was_set_back_reporters_still_take_in_what_is_new(
+    run: Run, environment: dict[str, str], clock: Clock
+) -> None:
     path = put(pathlib.Path(environment["HOME"]) / FOLDER / "s1.jsonl", claude("msg_1"))
     run("tok-sync")
     with path.open("ab") as file:
         file.write(lines([claude("msg_2")]))
-    os.utime(pathlib.Path(environment["TOKENOPS_HOME"]) / "synced", (time.time() + LATER,) * 2)
+    clock.jump(-2 * HOUR)
     assert objects(run("tok-cost --log --since 2026-01-01").stdout)[0]["turns"] == 2
-    assert (pathlib.Path(environment["TOKENOPS_HOME"]) / "synced").stat().st_mtime < time.time() + 60
+    synced = (pathlib.Path(environment["TOKENOPS_HOME"]) / "synced").stat().st_mtime * 1000
+    assert synced <= clock.now() < synced + HOUR
 
 
 def test_after_the_clock_was_set_back_the_status_line_is_worked_out_anew(run: Run, environment: dict[str, str]) -> None:
@@ -128,7 +128,7 @@ def test_whoever_holds_the_log_does_not_hold_up_the_protocol(folder: str, enviro
             process.stdin.flush()
 
         def heard() -> Any:
-            assert process.stdout
+            assert process.stdout and select.select([process.stdout], [], [], MOST)[0]
             return json.loads(process.stdout.readline()).get("id")
 
         send(id=1, method="initialize", params=about)
@@ -140,14 +140,12 @@ def test_whoever_holds_the_log_does_not_hold_up_the_protocol(folder: str, enviro
         with (pathlib.Path(folder) / "lock").open("rb+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             send(id=3, method="tools/call", params=call)
-            time.sleep(0.3)
             send(id=4, method="ping")
-            released = threading.Timer(3, fcntl.flock, (lock, fcntl.LOCK_UN))
-            released.start()
-            assert [heard(), heard()] == [4, 3]
-            released.join()
+            assert heard() == 4
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert heard() == 3
         process.stdin.close()
-        assert process.wait(10) == 0
+        assert process.wait(MOST) == 0
 
 
 def test_lines_of_a_write_that_failed_are_not_taken_for_those_that_came_after(tmp_path: pathlib.Path) -> None:
@@ -190,7 +188,7 @@ def test_what_does_not_fit_into_memory_is_counted_as_lost(tmp_path: pathlib.Path
             await asyncio.sleep(0.01)
         await writer.close()
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    asyncio.run(asyncio.wait_for(main(), MOST))
     assert "events are kept in memory" in said[0]
     assert said[1] == "the log can be written again; the oldest 15 events did not fit into memory and are lost"
     assert len(list(store.scan(str(log)))) == 10

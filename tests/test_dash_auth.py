@@ -343,7 +343,7 @@ def test_a_token_is_not_read_through_a_link_or_from_a_folder(tmp_path: pathlib.P
         folder = tmp_path / str(number)
         folder.mkdir()
         make(folder / access.TOKEN)
-        with pytest.raises(access.Wrong, match="remove it"):
+        with pytest.raises(config.Unusable, match="remove it"):
             access.token(str(folder))
 
 
@@ -363,7 +363,7 @@ def test_a_token_of_the_configuration(environment: dict[str, str], folder: str, 
     assert access.configured("file:secret", {}, base) == chosen
     assert access.configured(None, {}, base) == ""
     for value in ("short", "env:DASH", "file:none"):
-        with pytest.raises(access.Wrong, match=r"dashboard\.admin_token"):
+        with pytest.raises(config.Unusable, match=r"dashboard\.admin_token"):
             access.configured(value, {}, base)
     made = site(folder, environment)
     made.edge = dash.Edge(token=lambda: chosen)

@@ -254,7 +254,7 @@ def test_the_users_own_thresholds(run: Run, environment: dict[str, str]) -> None
     put(path, json.dumps({"thresholds": {"budget": {"slow_down": 0.5}}}).encode())
     run("tok-budget -q", env={"TOKENOPS_NOW": NOW}, status=3)
     put(path, json.dumps({"thresholds": {"budget": {"slow_down": "much"}}}).encode())
-    assert b"expected a number" in run("tok-budget -q", status=2).stderr
+    assert b"is not a number" in run("tok-budget -q", status=2).stderr
 
 
 def test_asking_changes_nothing(run: Run, environment: dict[str, str]) -> None:

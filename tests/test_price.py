@@ -468,7 +468,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("odd", "why"), REFUSED)
 def test_what_cannot_become_a_snapshot(odd: dict[str, Any], why: str, registry: Any, copy: pathlib.Path) -> None:
     wheels = registry(**odd)["PIP_FIND_LINKS"]
-    with pytest.raises(price_tables.Unusable, match=re.escape(why)):
+    with pytest.raises(price_tables.SnapshotError, match=re.escape(why)):
         given = []
         for engine in price_snapshot.ENGINES:
             (path,) = pathlib.Path(wheels).glob(f"{engine.package.replace('-', '_')}-*.whl")

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import csv
 import pathlib
-import sys
 from decimal import Decimal
 from typing import Any
 
+import compare_prices
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import ROOT, SHARED, Json, Run, lines, needs_shared, objects
 from tokenops import catalog, price_cards, price_names, pricing, rollup, when
-
-sys.path.insert(0, str(ROOT / "bench"))
-import compare_prices
 
 CATALOGUE = pricing.load()
 M = 1_000_000

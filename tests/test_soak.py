@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import random
-import sys
 from decimal import Decimal
 from typing import Any
 
 import pytest
-
-from conftest import ROOT
-
-sys.path.append(str(ROOT / "bench"))
 import soak_checks
 from soak_ledger import Ledger
 from soak_parts import Sample

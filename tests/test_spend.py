@@ -203,7 +203,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("given", "said"), WRONG)
 def test_what_is_wrong_is_said_with_its_place(given: Any, said: str) -> None:
-    with pytest.raises(budgets.Wrong) as error:
+    with pytest.raises(config.Unusable) as error:
         budgets.limits(settings({"limit_usd": 1}, given))
     assert "config.yaml: budgets, the 2nd" in str(error.value) and said in str(error.value)
 

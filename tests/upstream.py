@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from conftest import MOST
 from tokenops import http1
 
 
@@ -41,6 +42,19 @@ async def body_of(head: http1.Request, reader: asyncio.StreamReader) -> bytes:
         assert rest, "the request ended early"
         found += body.feed(rest).data
     return b"".join(found)
+
+
+class Gate:
+    """What an answer waits for until the test opens it."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self.open = self._open.set
+
+    async def passed(self) -> None:
+        """Return once it is open."""
+        while not self._open.is_set():
+            await asyncio.sleep(0.002)
 
 
 class Upstream:
@@ -112,7 +126,7 @@ class Upstream:
             yield self
         finally:
             self.loop.call_soon_threadsafe(self.stop.set)
-            thread.join(5)
+            thread.join(MOST)
 
 
 def head(status: int = 200, *headers: tuple[str, str]) -> bytes:
@@ -139,9 +153,13 @@ def plain(body: bytes, *headers: tuple[str, str], status: int = 200) -> Script:
 
 
 def stream(
-    *events: bytes, pause: float = 0.002, kind: str = "text/event-stream", headers: tuple[tuple[str, str], ...] = ()
+    *events: bytes,
+    pause: float = 0.002,
+    kind: str = "text/event-stream",
+    headers: tuple[tuple[str, str], ...] = (),
+    gate: Gate | None = None,
 ) -> Script:
-    """An answer in chunks, one event each."""
+    """An answer in chunks, one event each; all after the first behind a gate."""
 
     async def script(asked: Asked, writer: Writer) -> None:
         writer.write(head(200, ("Content-Type", kind), ("Transfer-Encoding", "chunked"), *headers))
@@ -149,9 +167,16 @@ def stream(
             writer.write(chunk(event))
             await writer.drain()
             await asyncio.sleep(pause)
+            if gate is not None:
+                await gate.passed()
         writer.write(b"0\r\n\r\n")
 
     return script
+
+
+async def silence(asked: Asked, writer: Writer) -> None:
+    """No answer, ever."""
+    await asyncio.Event().wait()
 
 
 def raw(data: bytes, close: bool = True) -> Script:

@@ -7,7 +7,6 @@ import gzip
 import json
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
@@ -34,8 +33,8 @@ class Reply(NamedTuple):
     body: Any = b""
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
-    delay: float = 0.0
-    drip: float = 0.0  # seconds between bytes
+    held: bool = False  # not before the test lets go
+    endless: bool = False  # byte by byte, and never done
 
 
 class Api:
@@ -43,6 +42,7 @@ class Api:
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.asked: list[Asked] = []
+        self.let_go = threading.Event()
         self.answer: Callable[[Asked], Reply] = lambda asked: Reply(b"", 404)
         outer = self
 
@@ -52,17 +52,16 @@ class Api:
                 asked = Asked(parts.path, parse_qsl(parts.query), {k.lower(): v for k, v in self.headers.items()})
                 outer.asked.append(asked)
                 reply = outer.answer(asked)
-                time.sleep(reply.delay)
+                if reply.held:
+                    outer.let_go.wait()
                 body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
                 self.send_response(reply.status)
-                for name, value in (*reply.headers, ("Content-Length", str(len(body)))):
+                for name, value in (*reply.headers, ("Content-Length", str(1 << 20 if reply.endless else len(body)))):
                     self.send_header(name, value)
                 self.end_headers()
-                if not reply.drip:
-                    self.wfile.write(body)
-                for at in range(len(body) if reply.drip else 0):
-                    time.sleep(reply.drip)
-                    self.wfile.write(body[at : at + 1])
+                self.wfile.write(body)
+                while reply.endless and not outer.let_go.wait(0.2):
+                    self.wfile.write(b" ")
                     self.wfile.flush()
 
             def log_message(self, format: str, *args: Any) -> None:
@@ -89,6 +88,7 @@ class Api:
 
     def close(self) -> None:
         """Stop."""
+        self.let_go.set()
         self.server.shutdown()
         self.server.server_close()
 
