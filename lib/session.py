@@ -112,8 +112,9 @@ def catch_up(
         return when.stamp(last)
     from tokenops import readers, sync, workers
 
-    # 8 MiB are parsed in 20 ms on one processor.
-    budget = None if last is None else sync.Budget(8 << 20, time.monotonic() + 0.03)
+    # 8 MiB are parsed in 20 ms on one processor. While the clock stands still, no time is too long.
+    until = float("inf") if environment.get("TOKENOPS_NOW") else time.monotonic() + 0.03
+    budget = None if last is None else sync.Budget(8 << 20, until)
     outcomes = None
     try:
         switches = settings().get("vendor_usage")

@@ -20,6 +20,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from conftest import MOST
+
 SERVER = shutil.which("clickhouse-server", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin")
 needs_server = pytest.mark.skipif(SERVER is None, reason="no clickhouse-server on the path (Debian: apt-get install it)")
 
@@ -86,7 +88,7 @@ def server(folder: pathlib.Path) -> Iterator[Engine]:
         finally:
             process.terminate()
             try:
-                process.wait(20)
+                process.wait(MOST)
             except subprocess.TimeoutExpired:
                 process.kill()
 
@@ -104,12 +106,16 @@ class Asked(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What to answer; a status of 0 hangs up instead, and `after` waits before that."""
+    """What to answer; a status of 0 hangs up instead.
+
+    `taken`: what came is taken, whatever the answer (None: if that is 2xx). `held`: no answer before the test lets go.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
-    after: float = 0.0
+    taken: bool | None = None
+    held: bool = False
 
 
 class Receiver:
@@ -120,6 +126,7 @@ class Receiver:
         self.taken: list[Asked] = []
         self.answer = answer or (lambda asked: Reply())
         self.lock = threading.Lock()
+        self.let_go = threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -135,9 +142,10 @@ class Receiver:
                 with outer.lock:
                     outer.asked.append(asked)
                     reply = outer.answer(asked)
-                    if 200 <= reply.status < 300 or reply.after:
-                        outer.taken.append(asked)  # what is acknowledged too late has arrived all the same
-                time.sleep(reply.after)
+                    if 200 <= reply.status < 300 if reply.taken is None else reply.taken:
+                        outer.taken.append(asked)
+                if reply.held:
+                    outer.let_go.wait()
                 if not reply.status:
                     self.close_connection = True
                     return
@@ -165,6 +173,7 @@ class Receiver:
         return [row for asked in self.taken for row in asked.rows()]
 
     def close(self) -> None:
+        self.let_go.set()
         self.server.shutdown()
         self.server.server_close()
 

@@ -17,7 +17,7 @@ import pytest
 from proxies import Proxy, Start
 from upstream import Asked, Upstream, Writer, plain, stream
 
-from conftest import ROOT, Json, lines, objects, put
+from conftest import MOST, ROOT, Json, lines, objects, put
 
 PYTHON = ROOT / ".venv-clients/bin/python"
 COMMANDS = ROOT / ".venv-clients/node_modules/.bin"
@@ -251,7 +251,7 @@ def show(*values):
 def ran(code: str, base: str, environment: dict[str, str]) -> str:
     """What a script prints."""
     text = f"import json\nBASE = {base!r}\n{SHOW}\n{textwrap.dedent(code)}"
-    done = subprocess.run([str(PYTHON), "-c", text], env=environment, capture_output=True, timeout=120, check=False)
+    done = subprocess.run([str(PYTHON), "-c", text], env=environment, capture_output=True, timeout=5 * MOST, check=False)
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     return done.stdout.decode()
 
@@ -288,7 +288,7 @@ def command(name: str, arguments: list[str], environment: dict[str, str], cwd: p
     """What a command-line client prints."""
     path = os.pathsep.join((str(COMMANDS), environment["PATH"], os.path.dirname(os.popen("command -v node").read().strip())))
     done = subprocess.run(
-        [str(COMMANDS / name), *arguments], env=environment | {"PATH": path} | more, cwd=cwd, capture_output=True, timeout=120, check=False,
+        [str(COMMANDS / name), *arguments], env=environment | {"PATH": path} | more, cwd=cwd, capture_output=True, timeout=5 * MOST, check=False,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 0, (done.stderr.decode()[-1500:], done.stdout.decode()[-1500:])
@@ -301,7 +301,7 @@ def once(proxy: Proxy, client: str, environment: dict[str, str]) -> list[Json]:
     proxy.process.wait(10)
     assert proxy.events(), "the proxy saw nothing"
     for arguments in (["tok-sync", client], ["tok-cat"]):
-        done = subprocess.run(arguments, env=environment, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(arguments, env=environment, capture_output=True, timeout=MOST, check=False)
         assert done.returncode == 0, done.stderr.decode()
     found = [event for event in objects(done.stdout) if event["kind"] == "turn" and "errors" not in event]
     sources = {event["source"] for path in proxy.log.glob("events/*.jsonl") for event in objects(path.read_bytes())}

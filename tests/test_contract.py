@@ -7,11 +7,10 @@ import pathlib
 import pty
 import signal
 import subprocess
-import time
 
 import pytest
 
-from conftest import ROOT, Json, Run, claude, lines, objects, put
+from conftest import MOST, ROOT, Json, Run, claude, eventually, lines, objects, put, unread
 
 COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("tok-*"))
 FOLDER = ".claude/projects/-home-ada-app"
@@ -77,20 +76,21 @@ def test_a_reader_that_leaves(run: Run, environment: dict[str, str]) -> None:
 
 
 def test_ctrl_c_is_silent(environment: dict[str, str], tmp_path: pathlib.Path) -> None:
+    end, given = os.pipe()
     process = subprocess.Popen(
         ["tok-rollup"],
         env=environment,
-        stdin=subprocess.PIPE,
+        stdin=end,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         executable=ROOT / "bin/tok-rollup",
     )
-    assert process.stdin is not None
-    process.stdin.write(lines([turn(1)]))
-    process.stdin.flush()
-    time.sleep(0.3)
+    os.write(given, lines([turn(1)]))
+    eventually(lambda: not unread(end))
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=MOST)
+    os.close(end)
+    os.close(given)
     assert (process.returncode, out, err) == (-signal.SIGINT, b"", b"")
 
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 
-from conftest import ROOT, Json, claude, lines, objects
+from conftest import MOST, ROOT, Json, claude, lines, objects
 
 ROUNDS = int(os.environ.get("TOKENOPS_ROUNDS", "12"))
 FOLDER = ".claude/projects/-home-ada-app"
@@ -59,10 +59,10 @@ def test_one_of_four_writers_is_killed(environment: dict[str, str], tmp_path: pa
         time.sleep(0.05 + rng.random() * 0.12)
         writers[victim][0].send_signal(signal.SIGKILL)
         for process, feed in writers:
-            process.wait(60)
+            process.wait(MOST)
             assert feed.stdout
             feed.stdout.close()
-            feed.wait(60)
+            feed.wait(MOST)
         for writer in range(4):
             text = (tmp_path / f"acks-{writer}").read_text()
             whole = text[: text.rfind("\n") + 1].split()
@@ -82,7 +82,6 @@ def written(path: pathlib.Path, session: str, rounds: int) -> int:
     if child:
         return child
     rng = random.Random(session)
-    at = time.time()
     with path.open("ab", buffering=0) as file:
         for n in range(rounds):
             made = lines(
@@ -97,8 +96,6 @@ def written(path: pathlib.Path, session: str, rounds: int) -> int:
                 made = made[cut:]
             if n % 10 == 0:
                 time.sleep(0.002)
-            if time.time() - at > 120:
-                break
     os._exit(0)
 
 
@@ -111,7 +108,7 @@ def test_sync_is_killed_while_a_client_writes(environment: dict[str, str]) -> No
         process = start(["tok-sync"], environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(rng.random() * 0.13)
         process.send_signal(signal.SIGKILL)
-        process.wait(60)
+        process.wait(MOST)
     for client in clients:
         os.waitpid(client, 0)
     output(["tok-sync"], environment)
@@ -140,11 +137,11 @@ def test_two_syncs_a_fast_writer_and_compaction_at_once(environment: dict[str, s
         running = [start(["tok-sync"], environment, **quiet), start(["tok-sync"], environment, **quiet)]
         running.append(start(["tok-log", "compact", *(["--gzip"] if number % 2 else [])], environment, **quiet))
         for process in running:
-            assert process.wait(60) == 0
+            assert process.wait(MOST) == 0
     os.waitpid(client, 0)
-    assert writer.wait(60) == 0
+    assert writer.wait(MOST) == 0
     feed.stdout.close()
-    feed.wait(10)
+    feed.wait(MOST)
     output(["tok-sync"], environment)
     held = [event["id"] for event in output(["tok-cat"], environment)]
     assert sorted(held) == sorted([*(f"fast-{n}" for n in range(2000)), *(f"msg_s1_{n}" for n in range(60 * ROUNDS))])

@@ -150,14 +150,14 @@ def test_readings_to_records() -> None:
 
 
 def test_it_is_quick() -> None:
-    """2,000 past moments, laid out and asked: within 60 ms on a machine that is busy with other things."""
+    """2,000 past moments, laid out and asked: within 60 ms of a processor, however many others want it."""
     one = user(3, count=36, rest=0.1, polled=True)
     now = one.windows[-1].starts_at + 150 * MINUTE
     best = 9.0
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         of(one, now)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     assert len(History(one).moments) >= 2000
     assert best < 0.06
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Json, Run, claude, examples, lines, objects, put
+from conftest import MOST, Json, Run, claude, examples, lines, objects, put
 from tokenops import guard, guard_install
 
 NOW = 1_795_253_400_000
@@ -171,7 +171,7 @@ def test_each_step_of_a_budget_is_said_once(spent: float, before: float, after: 
 
 def ask(environment: dict[str, str], one: object) -> subprocess.CompletedProcess[bytes]:
     given = one if isinstance(one, bytes) else json.dumps(one).encode()
-    return subprocess.run(["tok-guard", "hook"], input=given, env=environment, capture_output=True, check=True, timeout=30)
+    return subprocess.run(["tok-guard", "hook"], input=given, env=environment, capture_output=True, check=True, timeout=MOST)
 
 
 def test_the_real_hook(file: pathlib.Path, environment: dict[str, str], run: Run) -> None:

@@ -18,7 +18,7 @@ from proxies import Start
 from test_clients import COMMANDS, command, named, needs
 from upstream import Asked, Upstream, Writer, plain, stream
 
-from conftest import Json, Run, objects, put
+from conftest import MOST, Json, Run, objects, put
 from tokenops import events, jsonl, tools, when
 
 NAME = "mcp__tokenops__tokenops_session_budget"
@@ -99,7 +99,7 @@ def inspected(environment: dict[str, str], *arguments: str) -> Any:
         env=environment | {"PATH": path},
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=60,
+        timeout=MOST,
         check=False,
     )
     assert done.returncode == 0, (done.stdout.decode()[-1500:], done.stderr.decode()[-1500:])

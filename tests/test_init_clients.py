@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from test_clients import COMMANDS, needs
 
-from conftest import ROOT, Run, objects, put
+from conftest import MOST, ROOT, Run, objects, put
 
 MCP = f"{ROOT}/bin/tok-mcp"
 
@@ -24,7 +24,7 @@ def command(name: str, arguments: list[str], environment: dict[str, str], cwd: p
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
-        timeout=120,
+        timeout=5 * MOST,
         check=False,
     )
     assert done.returncode == 0, done.stdout.decode()[-1500:]

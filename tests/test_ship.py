@@ -18,7 +18,7 @@ from engines import Asked, Engine, Receiver, Reply
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import ROOT, Json, Run, examples, lines, objects, put
+from conftest import MOST, ROOT, Json, Run, eventually, examples, lines, objects, put
 from tokenops import catalog, events, pricing, rollup, ship_clickhouse, ship_rows, when
 
 NOBODY = ship_rows.Who("m", "u")
@@ -160,7 +160,7 @@ def flaky(*replies: Reply) -> Receiver:
 def test_trouble_on_the_way(run: Run) -> None:
     append(run, *(turn(n) for n in range(60)))
     late = ("Retry-After", "0")
-    receiver = flaky(Reply(503, headers=(late,)), Reply(200, after=1.3), Reply(0, after=0.1))
+    receiver = flaky(Reply(503, headers=(late,)), Reply(200, held=True), Reply(0, taken=True))
     (told,) = objects(run(f"tok-ship {receiver.url} --timeout 1 --batch 25").stdout)
     assert (told["status"], told["rows"]) == ("ok", 60)
     assert len(receiver.rows()) > 60  # what was in doubt came twice
@@ -248,13 +248,14 @@ def test_a_credential_is_never_shown_and_a_refused_one_is_not_tried_again(
 
 def test_only_one_process_ships_to_a_target(run: Run, environment: dict[str, str]) -> None:
     append(run, turn(1))
-    receiver = Receiver(lambda asked: Reply(after=1.5))
-    first = subprocess.Popen([ROOT / "bin/tok-ship", receiver.url], env=environment, stdout=subprocess.PIPE)
-    while not receiver.asked:
-        time.sleep(0.02)
+    receiver = Receiver(lambda asked: Reply(held=True))
+    line = [ROOT / "bin/tok-ship", receiver.url, "--timeout", str(MOST)]
+    first = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE)
+    eventually(lambda: receiver.asked)
     done = run(f"tok-ship {receiver.url}")
     assert b"another tok-ship sends to" in done.stderr
-    assert first.communicate(timeout=20)[0]
+    receiver.let_go.set()
+    assert first.communicate(timeout=MOST)[0]
     assert len(receiver.asked) == 1
     receiver.close()
 
@@ -269,7 +270,7 @@ def killed_again_and_again(
     for _ in range(kills):
         before = len(asked)
         with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            until = time.monotonic() + 5
+            until = time.monotonic() + MOST
             while (
                 isinstance(receiver, Receiver)
                 and len(asked) == before

@@ -8,7 +8,6 @@ import pathlib
 import pty
 import signal
 import subprocess
-import time
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ import test_read_otel as export
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import ROOT, Json, Run, claude, examples, lines, objects, put, totals
+from conftest import MOST, ROOT, Json, Run, claude, eventually, examples, lines, objects, put, totals, unread
 from tokenops import projects, read_clients, read_lines, sync_gather
 
 
@@ -192,13 +191,14 @@ def started(environment: dict[str, str], **given_streams: Any) -> subprocess.Pop
 
 
 def test_ctrl_c_is_silent(environment: dict[str, str]) -> None:
-    process = started(environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdin is not None
-    process.stdin.write(lines([stream.init(), stream.said("m")]))
-    process.stdin.flush()
-    time.sleep(0.3)
+    end, given = os.pipe()
+    process = started(environment, stdin=end, stderr=subprocess.PIPE)
+    os.write(given, lines([stream.init(), stream.said("m")]))
+    eventually(lambda: not unread(end))
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=MOST)
+    os.close(end)
+    os.close(given)
     assert (process.returncode, out, err) == (-signal.SIGINT, b"", b"")
 
 
@@ -207,7 +207,7 @@ def test_a_terminal_is_read_until_its_end(environment: dict[str, str]) -> None:
     process = started(environment, stdin=follower, stderr=subprocess.DEVNULL)
     os.close(follower)
     os.write(leader, lines([stream.said("m")]) + b"\x04")
-    out, _ = process.communicate(timeout=10)
+    out, _ = process.communicate(timeout=MOST)
     os.close(leader)
     assert (process.returncode, [event["id"] for event in objects(out)]) == (0, ["m"])
 

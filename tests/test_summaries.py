@@ -6,7 +6,6 @@ import itertools
 import pathlib
 import random
 import shutil
-import time
 from decimal import Decimal
 
 import orjson
@@ -14,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import ROOT, SHARED, Json, Run, examples, needs_shared, objects
+from conftest import ROOT, SHARED, Json, Run, eventually, examples, needs_shared, objects
 from tokenops import costs, events, jsonl, pricing, rollup, store, store_summaries, when
 
 CATALOGUE = pricing.load()
@@ -109,6 +108,10 @@ def test_every_grouping_has_the_same_total_and_summaries_change_nothing(
 def test_summaries_follow_the_log(tmp_path: pathlib.Path) -> None:
     folder = str(tmp_path / "log")
     plan = rollup.Plan((), when.UTC, CATALOGUE)
+    probe = tmp_path / "probe"
+
+    def day_of(day: str) -> pathlib.Path:
+        return pathlib.Path(folder, "events", f"{day}.jsonl")
 
     def turns() -> int:
         return sum(row["turns"] for row in store_summaries.rows(folder, plan, NOW))
@@ -116,7 +119,7 @@ def test_summaries_follow_the_log(tmp_path: pathlib.Path) -> None:
     def add(name: str, day: str) -> None:
         one = {"v": 1, "ts": f"{day}T23:59:59.999Z", "kind": "turn", "id": name, "turns": 1, "output_tokens": 1}
         store.append(folder, [jsonl.line_of(one)])
-        time.sleep(0.02)  # file times are that coarse
+        eventually(lambda: (probe.touch(), probe.stat().st_mtime_ns > day_of(day).stat().st_mtime_ns)[1])  # times are coarse
 
     add("a", "2026-03-01")
     assert (turns(), store_summaries.refresh(folder, CATALOGUE, NOW), turns()) == (1, 0, 1)

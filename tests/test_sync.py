@@ -8,9 +8,9 @@ import pathlib
 import random
 import shutil
 import subprocess
-import time
 
 import pytest
+from soak_clock import Clock
 
 from conftest import ROOT, SHARED, Json, Run, claude, codex_count, codex_meta, codex_model, lines, needs_shared, objects, put
 
@@ -281,26 +281,27 @@ def test_reading_shows_two_projects_of_one_name_apart(run: Run, home: pathlib.Pa
 NOW = {"TOKENOPS_NOW": "2026-03-20T12:00:00Z"}
 
 
-def test_reporters_take_in_what_is_new_first(run: Run, home: pathlib.Path, log: pathlib.Path) -> None:
+def test_reporters_take_in_what_is_new_first(run: Run, home: pathlib.Path, still: Clock) -> None:
     path = put(home / FOLDER / "s1.jsonl", claude("msg_1"))
     (row,) = objects(run("tok-cost --log", env=NOW).stdout)
     assert (row["turns"], row["as_of"]) == (1, "2026-03-20T12:00:00.000Z")
     with path.open("ab") as file:
         file.write(lines([claude("msg_2")]))
+    still.jump(1999)
     assert objects(run("tok-cost --log", env=NOW).stdout)[0]["turns"] == 1  # somebody looked within two seconds
-    os.utime(log / "synced", (time.time() - 3,) * 2)
+    still.jump(1)
     assert objects(run("tok-cost --log", env=NOW).stdout)[0]["turns"] == 2
 
 
-def test_reporters_read_no_more_than_their_budget_allows(run: Run, home: pathlib.Path, log: pathlib.Path) -> None:
+def test_reporters_read_no_more_than_their_budget_allows(run: Run, home: pathlib.Path, still: Clock) -> None:
     put(home / FOLDER / "s1.jsonl", claude("msg_1"))
     run("tok-cost --log", env=NOW)
     for n in (2, 3):
         put(home / FOLDER / f"s{n}.jsonl", *(claude(f"msg_{n}_{k}", m_content="x" * 2**20) for k in range(5)))
-    os.utime(log / "synced", (time.time() - 3,) * 2)
+    still.jump(3000)
     done = run("tok-cost --log", env=NOW)
     assert objects(done.stdout)[0]["turns"] == 6
-    assert objects(done.stdout)[0]["as_of"] < "2026-11-22" or objects(done.stdout)[0]["as_of"] != NOW["TOKENOPS_NOW"]
+    assert objects(done.stdout)[0]["as_of"] == "2026-11-21T09:30:00.000Z"  # when all was read last
     assert done.stderr == b"tok-cost: 5 MiB of the clients' logs are not imported yet; run tok-sync\n"
     run("tok-sync")
     assert objects(run("tok-cost --log", env=NOW).stdout)[0]["turns"] == 11
