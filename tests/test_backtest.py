@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import pathlib
 import subprocess
 import sys
+from typing import NamedTuple
 
 import pytest
 from users import START, series_of, user
@@ -21,33 +21,23 @@ def replayed(*series: Series, every: int = 1) -> Result:
     return limit_backtest.replay(limit_backtest.pasts(series), every=every)
 
 
-@pytest.fixture(scope="module")
-def users() -> Result:
-    """Four made-up users of different paces."""
-    return replayed(
-        *(user(seed, 24, pace, rest) for seed, pace, rest in ((1, 0.2, 0.5), (2, 0.5, 0.6), (3, 0.4, 0.3), (4, 0.9, 0.8)))
-    )
-
-
 def skill_over(result: Result, horizon: int, method: str) -> float:
     cases = limit_scores.of_horizon(result, horizon)
-    found = limit_scores.skill(limit_scores.errors(cases, limit_backtest.OURS), limit_scores.errors(cases, method)).value
+    found = limit_scores.skill(limit_scores.errors(cases, limit_backtest.OURS), limit_scores.errors(cases, method), 2).value
     assert found is not None
     return found
 
 
-@pytest.mark.parametrize("horizon", [30, 60, 120])
-def test_made_up_users_are_forecast_better_than_by_a_line(users: Result, horizon: int) -> None:
-    """Their pace is steadier than anybody's: a line is at its best, and who is busy now says little of the next hour."""
-    assert skill_over(users, horizon, limit_backtest.LINE) >= 0.15
-    assert skill_over(users, horizon, limit_backtest.START) >= 0.15
-    for method in limit_backtest.FAIR:
-        assert skill_over(users, horizon, method) >= -0.05, method
-
-
-def test_made_up_users_chances_are_what_they_say(users: Result) -> None:
+def test_made_up_users_are_forecast_better_than_by_a_line() -> None:
+    """Four of different paces, steadier than anybody's: a line is at its best, and who is busy now says little of later."""
+    paces = ((1, 0.2, 0.5), (2, 0.5, 0.6), (3, 0.4, 0.3), (4, 0.9, 0.8))
+    users = replayed(*(user(seed, 24, pace, rest) for seed, pace, rest in paces))
     for horizon in (30, 60, 120):
-        for one in limit_scores.reliability(limit_scores.of_horizon(users, horizon)):
+        assert skill_over(users, horizon, limit_backtest.LINE) >= 0.15
+        assert skill_over(users, horizon, limit_backtest.START) >= 0.15
+        for method in limit_backtest.FAIR:
+            assert skill_over(users, horizon, method) >= -0.05, method
+        for one in limit_scores.reliability(limit_scores.of_horizon(users, horizon)):  # chances are what they say
             assert one.number < 50 or abs(one.said - one.came) <= 0.12, (horizon, one)
     covered = limit_scores.coverage(users.hours)
     assert covered is not None and 0.72 <= covered[0] <= 0.88
@@ -193,64 +183,51 @@ def test_command_on_the_log(run: Run) -> None:
     assert rows[0]["table"] == "data" and rows[0]["windows"] == 3
 
 
-@pytest.fixture(scope="module")
-def shared() -> dict[str, Result]:
-    """Provider -> the replay of the five-hour windows of the shared data: all moments, 15 s on one core."""
-    folder = SHARED / "limits"
-    tool = ROOT / "bench/meters.py"
-    paths = [str(path) for path in sorted(folder.glob("*.csv"))]
-    made = subprocess.run([sys.executable, str(tool), *paths], capture_output=True, check=True).stdout
-    series = series_of(json.loads(line) for line in made.splitlines())
-    found = {}
-    for (provider, _), group in limit_backtest.groups(series, None, "five_hour").items():
-        found[provider] = limit_backtest.replay(group)
-    return found
+class Limits(NamedTuple):
+    """What the forecasts of some users must reach, and what there is of them to score."""
+
+    files: tuple[str, ...]
+    window: str
+    size: tuple[int, int, int]  # users, windows, readings that are kept
+    horizons: tuple[int, ...]  # minutes
+    line: float  # skill over a straight line and over the line since the window began
+    fair: tuple[float, ...]  # skill over the best of the baselines that give chances, per horizon
+    covered: tuple[float, float]  # share of the readings an hour ahead that lie within the middle 80 %
+    off: float  # by how much the chances of fifty forecasts or more may miss what came
+    announced: float  # share of the reached caps that were announced in time
+    false: float  # false alarms per cap and day
 
 
-def best_fair(result: Result, horizon: int) -> float:
-    """The skill over the best of the baselines that give chances."""
-    return min(skill_over(result, horizon, method) for method in limit_backtest.FAIR)
-
-
-@needs_shared
-@pytest.mark.parametrize(("provider", "horizon", "fair"), [
-    ("anthropic", 30, 0.08), ("anthropic", 60, 0.12), ("anthropic", 120, 0.10),
-    ("openai", 30, 0.08), ("openai", 60, 0.08), ("openai", 120, 0.08),
-])  # fmt: skip
-def test_real_users_skill(shared: dict[str, Result], provider: str, horizon: int, fair: float) -> None:
-    result = shared[provider]
-    assert skill_over(result, horizon, limit_backtest.LINE) >= 0.30
-    assert skill_over(result, horizon, limit_backtest.START) >= 0.30
-    assert best_fair(result, horizon) >= fair
+CLAUDE = ("claude_oauth_usage.csv", "claude_rolling_tokens.csv")
+REAL = {
+    "claude": Limits(CLAUDE, "five_hour", (1, 169, 2879), (30, 60, 120), 0.30, (0.08, 0.12, 0.10), (0.75, 0.85), 0.10, 0.85, 0.25),
+    # One bin misses 0.1: 76 forecasts of 0.345 at 120 minutes, of which 0.237 came true.
+    "codex": Limits(("codex_rate_limits.csv",), "five_hour", (7, 40, 3956), (30, 60, 120), 0.30, (0.08, 0.08, 0.08), (0.75, 0.85), 0.11, 0.85, 0.2),
+    # REGRESSION LIMITS, no aims: what is reached today for three users who came later. Forecasts may only get better than
+    # this: of five hours they hardly beat how often it came before, and of a week they are worse and far too sure.
+    "codex-later": Limits(("codex_rate_limits_2.csv",), "five_hour", (3, 83, 7881), (30, 60, 120), 0.42, (0.02, 0.035, 0.025), (0.75, 0.85), 0.055, 0.88, 0.40),
+    "codex-later-week": Limits(("codex_rate_limits_2.csv",), "weekly", (3, 43, 14313), (1440, 2880), 0.53, (-0.17, -0.335), (0.75, 0.85), 0.405, 0.25, 0.01),
+}  # fmt: skip
 
 
 @needs_shared
-@pytest.mark.parametrize("provider", ["anthropic", "openai"])
-def test_real_users_chances_are_what_they_say(shared: dict[str, Result], provider: str) -> None:
-    result = shared[provider]
-    covered = limit_scores.coverage(result.hours)
-    assert covered is not None and 0.75 <= covered[0] <= 0.85
-    # One bin of the Codex users misses 0.1: 76 forecasts of 0.345 at 120 minutes, of which 0.237 came true.
-    most = {"anthropic": 0.10, "openai": 0.11}[provider]
-    for horizon in (30, 60, 120):
-        for one in limit_scores.reliability(limit_scores.of_horizon(result, horizon)):
-            assert one.number < 50 or abs(one.said - one.came) <= most, (horizon, one)
-
-
-@needs_shared
-@pytest.mark.parametrize(("provider", "false"), [("anthropic", 0.25), ("openai", 0.2)])
-def test_real_users_are_warned(shared: dict[str, Result], provider: str, false: float) -> None:
-    told = limit_scores.warned(shared[provider])
-    assert told.reached >= 14 and told.announced / told.reached >= 0.85
-    assert told.false_per_cap_and_day is not None and told.false_per_cap_and_day <= false
-
-
-@needs_shared
-def test_real_readings_become_clean_windows() -> None:
-    paths = sorted(str(path) for path in pathlib.Path(SHARED / "limits").glob("claude*.csv"))
+@pytest.mark.parametrize("name", REAL)
+def test_real_users(name: str) -> None:
+    limits = REAL[name]
+    paths = [str(SHARED / "limits" / file) for file in limits.files]
     made = subprocess.run([sys.executable, str(ROOT / "bench/meters.py"), *paths], capture_output=True, check=True).stdout
-    given = [json.loads(line) for line in made.splitlines()]
-    (five,) = (one for one in series_of(given) if one.key.window == "five_hour")
-    kept = sum(len(window.readings) for window in five.windows)
-    assert len(five.windows) == 169 and five.polled
-    assert kept == 2879 and len([one for one in given if one["window"] == "five_hour"]) == 3421
+    (group,) = limit_backtest.groups(series_of(map(json.loads, made.splitlines())), None, limits.window).values()
+    spans = [window for past in group for window in past.series.windows]
+    assert (len(group), len(spans), sum(len(window.readings) for window in spans)) == limits.size
+    result = limit_backtest.replay(group, limits.horizons)
+    for horizon, fair in zip(limits.horizons, limits.fair, strict=True):
+        assert skill_over(result, horizon, limit_backtest.LINE) >= limits.line
+        assert skill_over(result, horizon, limit_backtest.START) >= limits.line
+        assert min(skill_over(result, horizon, method) for method in limit_backtest.FAIR) >= fair
+        for one in limit_scores.reliability(limit_scores.of_horizon(result, horizon)):
+            assert one.number < 50 or abs(one.said - one.came) <= limits.off, (horizon, one)
+    covered = limit_scores.coverage(result.hours)
+    assert covered is not None and limits.covered[0] <= covered[0] <= limits.covered[1]
+    told = limit_scores.warned(result)
+    assert told.reached >= 14 and told.announced / told.reached >= limits.announced
+    assert told.false_per_cap_and_day is not None and told.false_per_cap_and_day <= limits.false
