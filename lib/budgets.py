@@ -18,8 +18,6 @@ from tokenops.events import Event
 
 WINDOWS = ("daily", "weekly", "monthly")
 LEVELS = ("ok", "warn", "critical", "over")
-# The original's, July 2026.
-WARN, CRITICAL = 0.75, 0.95
 # A threshold that was told is told again only after use fell this far below it.
 HYSTERESIS = 0.05
 # A budget that is more likely to be exceeded than not is a warning.
@@ -58,10 +56,11 @@ def limits(settings: config.Config) -> list[Limit]:
     given = settings.get("budgets") or []
     if not isinstance(given, list):
         raise Unusable(f"{settings.path}: budgets", "expected a list of {name, window, limit_usd}")
-    return [_limit(one, number, settings.path) for number, one in enumerate(given, 1)]
+    rules = config.thresholds(settings)["spend"] if given else {}
+    return [_limit(one, number, settings.path, rules) for number, one in enumerate(given, 1)]
 
 
-def _limit(given: Any, number: int, path: str) -> Limit:
+def _limit(given: Any, number: int, path: str, rules: Mapping[str, float]) -> Limit:
     place = f"{path}: budgets, the {number}{['st', 'nd', 'rd'][number - 1] if number < 4 else 'th'}"
     if not isinstance(given, Mapping):
         raise Unusable(place, "expected {name, window, limit_usd}")
@@ -76,9 +75,7 @@ def _limit(given: Any, number: int, path: str) -> Limit:
     )
     if (usd is None) == (tokens is None):
         raise Unusable(place, "give limit_usd or limit_tokens")
-    warn, critical = (
-        _number(given.get(key, value), place, key) for key, value in (("warn_at", WARN), ("crit_at", CRITICAL))
-    )
+    warn, critical = (_number(given.get(key, rules[key]), place, key) for key in ("warn_at", "crit_at"))
     if warn is None or critical is None or not 0 < warn <= critical:
         raise Unusable(place, "warn_at and crit_at are shares, the first not above the second")
     only = {key: str(given[key]) for key in _NAMED if given.get(key)}

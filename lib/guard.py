@@ -193,15 +193,15 @@ def _spared(said: Mapping[str, Any], state: dict[str, Any], now: int) -> Told:
     return Told({}, state, (made,))
 
 
-# What a session may cost before it is said: at each of these shares of its budget, then at each further whole one.
-STEPS = (0.5, 0.75, 1.0)
+def nudge(spent: float, rules: Mapping[str, float], said: float) -> tuple[str, float]:
+    """A sentence for the user once a further share of the budget is used ("" otherwise), and the share said last.
 
-
-def nudge(spent: float, budget: float, said: float) -> tuple[str, float]:
-    """A sentence for the user once a further step of the budget is passed ("" otherwise), and the step said last."""
+    Shares are those of the thresholds, then each further whole budget.
+    """
+    budget = rules["session_usd"]
     share = spent / budget if budget > 0 else 0.0
-    steps = [step for step in STEPS if step <= share]
-    reached = float(int(share)) if share >= 1 else max(steps, default=0.0)
+    notices = (notice for notice in (rules["first_notice"], rules["second_notice"]) if notice <= share)
+    reached = float(int(share)) if share >= 1 else max(notices, default=0.0)
     if reached <= said:
         return "", said
     told = f"This session has used ${spent:.2f} at list price, {share:.0%} of its ${budget:.0f}"
@@ -242,12 +242,12 @@ def act(
     return told.answer
 
 
-def told(folder: str, session: str, spent: Decimal, budget: float, now: int) -> str:
+def told(folder: str, session: str, spent: Decimal, rules: Mapping[str, float], now: int) -> str:
     """What is to be said of a session's budget, once for each step; "" where nothing is. Raises OSError."""
     path = place(folder, session)
     with datadir.locked(os.path.dirname(path), f"{os.path.basename(path)}.lock"):
         state = load(path, now)
-        text, reached = nudge(float(spent), budget, float(state["said"]))
+        text, reached = nudge(float(spent), rules, float(state["said"]))
         if text:
             datadir.replace(path, orjson.dumps({**state, "said": reached}), durable=False)
     return text

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tokenops import show, when
+from tokenops import catalog, show, when
 from tokenops.events import Event
 from tokenops.limit_windows import Key, Seen
 from tokenops.limit_windows import applies as limits
@@ -18,18 +18,6 @@ from tokenops.limit_windows import applies as limits
 CONTINUE, SLOW_DOWN, SWITCH_MODEL, WAIT = "continue", "slow_down", "switch_model", "wait_for_reset"
 # Resets of one window jitter by seconds; those of two lie hours apart.
 SAME_MS = 5 * 60_000
-
-# Where a reading came from -> the source of the signal, as agents are told it.
-_SIGNALS = {
-    "proxy": "proxy_traffic",
-    "codex-jsonl": "client_files",
-    "claude-code-jsonl": "client_logs",
-    "claude-code-usage-cache": "client_files",
-    "claude-code-statusline": "statusline",
-    "vendor-client-codex": "vendor_client",
-    "vendor-usage-anthropic-cookie": "vendor_web",
-    "vendor-usage-cursor": "vendor_web",
-}
 
 
 class Carried(NamedTuple):
@@ -167,15 +155,22 @@ def signal(bound: Window | None, now: int, freshness: Mapping[str, float]) -> di
         caveat = "nothing has said how much of the plan is used; without a meter there is no headroom to report"
         return {"level": "low", "source": "mcp_tool_pings", "caveat": caveat}
     age = (now - bound.observed_at) / 60_000
-    source = _SIGNALS.get(bound.source, "vendor_usage_api" if bound.source.startswith("vendor-") else "client_files")
+    source, delayed = signal_source(bound.source), catalog.load("limits")["delayed"]
     level = "high" if age <= freshness["recent"] else "medium" if age <= freshness["stale"] else "low"
     caveat = f"read {_ago(age)} ago; what was used since, or elsewhere on the account, is not in it"
     if bound.carried:
         turns = f"{bound.carried.turns} local turn{'s' * (bound.carried.turns > 1)}"
         caveat = f"read {_ago(age)} ago and carried forward by {turns} since; what was used elsewhere is not in it"
-    if source == "client_files" and bound.source == "codex-jsonl":
-        caveat += "; Codex writes it one turn late"
+    if bound.source in delayed:
+        caveat += f"; {delayed[bound.source]}"
     return {"level": level, "source": source, "caveat": caveat}
+
+
+def signal_source(source: str) -> str:
+    """The source of a reading, as agents are told it."""
+    usual = "vendor_usage_api" if source.startswith("vendor-") else "client_files"
+    name: str = catalog.load("limits")["signals"].get(source, usual)
+    return name
 
 
 def _ago(minutes: float) -> str:
@@ -263,7 +258,7 @@ def _budget(
     rules = thresholds["budget"]
     bound = binding(group, model)
     forecast = forecasts.get(bound.key) if bound else None
-    families = sorted({one.scope for one in group if one.scope} | set(_FAMILIES.get(key[0], ())))
+    families = sorted({one.scope for one in group if one.scope} | set(catalog.load("limits")["families"].get(key[0], ())))
     other = roomier_model(group, bound, families, rules["switch_model_headroom"]) if bound else ""
     made: Event = {"v": 1, "kind": "budget", "provider": key[0]}
     if key[1]:
@@ -293,22 +288,14 @@ def _soon(forecast: Event | None) -> float | None:
     return None if found is None else float(found)
 
 
-_FAMILIES = {"anthropic": ("fable", "haiku", "opus", "sonnet")}
-_UPGRADES = {
-    "anthropic": "run Claude Code through tok-proxy, or set tok-statusline as its status line",
-    "openai": "run Codex once (its rollouts hold the plan's meters), tok-poll enable codex, or send it through tok-proxy",
-    "github": "send Copilot through tok-proxy, or see tok-poll enable github-copilot",
-    "cursor": "see tok-poll enable cursor: nothing that Cursor writes or sends says it",
-    "openrouter": "tok-poll enable openrouter --key -",
-}
-
-
 def next_actions(provider: str, bound: Window | None, now: int, freshness: Mapping[str, float]) -> list[str]:
     """What would make the answer better."""
+    actions = catalog.load("limits")["next_actions"]
+    reading = actions.get(provider, actions["other"])
     if bound is None:
-        return [_UPGRADES.get(provider, "send its requests through tok-proxy"), "tok-sync"]
+        return [reading, "tok-sync"]
     if (now - bound.observed_at) / 60_000 > freshness["stale"]:
-        return ["tok-sync", _UPGRADES.get(provider, "send its requests through tok-proxy")]
+        return ["tok-sync", reading]
     return []
 
 

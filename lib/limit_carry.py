@@ -34,7 +34,6 @@ OLDEST_MS = when.DAY
 # Days that are learned from.
 DAYS = 14
 _FORMAT = 1
-_FAMILIES = ("fable", "opus", "sonnet", "haiku")
 
 
 class Spent(NamedTuple):
@@ -69,11 +68,6 @@ class Rate(NamedTuple):
 
 
 Rates = Mapping[tuple[Key, str], Rate]
-
-
-def family(model: str) -> str:
-    """The models that are weighed alike: Claude's by their family, others each by itself."""
-    return next((name for name in _FAMILIES if name in model), model)
 
 
 def spent(turns: Iterable[Event], catalogue: pricing.Catalogue) -> list[Spent]:
@@ -166,7 +160,8 @@ def _rises(readings: Sequence[Reading]) -> Iterator[tuple[Reading, Reading]]:
 def _mostly(turns: Iterable[Spent], usd: float) -> str:
     sums: dict[str, float] = {}
     for turn in turns:
-        sums[family(turn.model)] = sums.get(family(turn.model), 0.0) + float(turn.usd or 0)
+        name = limit_windows.family(turn.model)
+        sums[name] = sums.get(name, 0.0) + float(turn.usd or 0)
     return next((name for name, cost in sums.items() if usd and cost >= MOSTLY * usd), "")
 
 
@@ -229,7 +224,7 @@ def _added(one: Window, turns: Sequence[Spent], known: Rates, accounts: int) -> 
     low = middle = high = 0.0
     fewest = MOST
     for turn in since:
-        rate = known.get((one.key, family(turn.model))) or known.get((one.key, ""))
+        rate = known.get((one.key, limit_windows.family(turn.model))) or known.get((one.key, ""))
         if rate is None or turn.usd is None:
             return None
         usd = float(turn.usd)

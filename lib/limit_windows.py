@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from tokenops import when
+from tokenops import catalog, when
 from tokenops.events import Event
 
 MINUTE = 60_000
@@ -25,8 +25,6 @@ JITTER_MS = 5 * MINUTE
 _MINUTES = {"hourly": 60, "five_hour": 300, "daily": 1440, "weekly": 10_080, "monthly": 43_200}
 # A month of 31 days is called one of 30.
 _LONGEST = 1.04
-# GitHub's quotas of an agent's requests are named where others name a family of models.
-EVERY_MODEL = ("premium_interactions", "premium_models", "chat")
 # What is shorter is a metered key's rate, and no plan's window.
 _SHORTEST = 60
 
@@ -42,9 +40,14 @@ class Key(NamedTuple):
 
 def applies(scope: str, model: str) -> bool:
     """Whether a limit of a scope counts for a model: one without a scope does, and that of the model's own family."""
-    if not scope or scope in EVERY_MODEL:
+    if not scope or scope in catalog.load("limits")["every_model"]:
         return True
     return scope.lower().replace("_", "-") in model.lower().replace("_", "-")
+
+
+def family(model: str) -> str:
+    """The models that are weighed alike: those of a family of the catalogue, others each by itself."""
+    return next((name for names in catalog.load("limits")["families"].values() for name in names if name in model), model)
 
 
 class Reading(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import pricing, show
+from tokenops import catalog, pricing, show
 from tokenops.events import Event
 from tokenops.trace_steps import WRITES, Step, price, spent
 
@@ -132,21 +132,19 @@ def _contexts(steps: Sequence[Step], bounds: Limits) -> Iterator[Event]:
         yield _finding("runaway_growth", rose, excess_tokens, usd, grown_tokens=sum(grown), limit_tokens=int(bounds.growth))
 
 
-# How long a vendor keeps a prompt that was written to its cache, in minutes (pricing pages, November 2026).
-TTL = {"anthropic": 5, "openai": 30}
-# Nobody's is shorter.
-DEFAULT_TTL = 5
-HOUR = 60
+_HOUR = 60
 
 
 def ttl(steps: Sequence[Step], at: int) -> int:
     """The longest time for which what a session wrote to a cache by a step is kept, in minutes."""
     for step in steps[: at + 1]:
         if step.turn.get("cache_write_12h_tokens"):
-            return 12 * HOUR
+            return 12 * _HOUR
         if step.turn.get("cache_write_1h_tokens"):
-            return HOUR
-    return TTL.get(steps[at].turn.get("provider", ""), DEFAULT_TTL)
+            return _HOUR
+    kept = catalog.load("caches")
+    minutes: int = kept["minutes"].get(steps[at].turn.get("provider", ""), kept["least"])
+    return minutes
 
 
 def expiries(steps: Sequence[Step]) -> list[tuple[Step, int, Decimal | None]]:
@@ -155,9 +153,10 @@ def expiries(steps: Sequence[Step]) -> list[tuple[Step, int, Decimal | None]]:
     Only the main chain: of several subagents nobody knows which turn follows which.
     """
     main = [step for step in steps if not step.side]
+    least = catalog.load("caches")["least"] * 60_000
     found = []
     for at, (before, after) in enumerate(itertools.pairwise(main)):
-        if after.gap is None or after.gap <= DEFAULT_TTL * 60_000 or after.gap <= ttl(main, at) * 60_000:
+        if after.gap is None or after.gap <= least or after.gap <= ttl(main, at) * 60_000:
             continue
         lost = min(before.context, after.context) - after.read
         if after.read < before.context / 2 and lost > 0 and after.fresh:

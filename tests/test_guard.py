@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import MOST, Json, Run, claude, examples, lines, objects, put
-from tokenops import guard, guard_install
+from tokenops import config, guard, guard_install
 
 NOW = 1_795_253_400_000
 SALT = b"salt"
@@ -157,16 +157,17 @@ def test_any_event_and_any_state(one: Any, state: Any) -> None:
     assert guard.usable(told.state)
 
 
+RULES = config.thresholds(config.Config({}, "", []))["guard"]
 NUDGES = [(10, 0.0, 0.0), (25, 0.0, 0.5), (26, 0.5, 0.5), (40, 0.5, 0.75), (50, 0.75, 1.0), (74, 1.0, 1.0), (99, 1.0, 1.0), (100, 1.0, 2.0), (260, 2.0, 5.0), (10, 5.0, 5.0)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("spent", "before", "after"), NUDGES)
 def test_each_step_of_a_budget_is_said_once(spent: float, before: float, after: float) -> None:
-    text, reached = guard.nudge(spent, 50.0, before)
+    text, reached = guard.nudge(spent, RULES, before)
     assert reached == after and bool(text) == (after > before)
     if text:
         assert f"${spent:.2f}" in text and "list price" in text
-    assert guard.nudge(spent, 0.0, 0.0) == ("", 0.0)
+    assert guard.nudge(spent, RULES | {"session_usd": 0.0}, 0.0) == ("", 0.0)
 
 
 def ask(environment: dict[str, str], one: object) -> subprocess.CompletedProcess[bytes]:

@@ -505,7 +505,7 @@ def test_the_catalogue() -> None:
         row = next(line for line in page.splitlines() if line.startswith(f"| {poller.name} |"))
         assert row.endswith(f"| {poller.interval // 60} min | {poller.least // 60} min |")
     assert set(readers.SECTIONS.values()) == set(config.READERS)
-    signals = {name: headroom._SIGNALS.get(one.source, "vendor_usage_api") for name, one in poll_sources.known().items()}
+    signals = {name: headroom.signal_source(one.source) for name, one in poll_sources.known().items()}
     assert signals == dict.fromkeys(signals, "vendor_usage_api") | {
         "codex": "vendor_client",
         "anthropic-cookie": "vendor_web",
