@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import pathlib
+from collections.abc import Iterable
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import compare_prices
@@ -12,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import ROOT, SHARED, Json, Run, lines, needs_shared, objects
+from conftest import DATA, ROOT, SHARED, Json, Run, lines, needs_shared, objects
 from tokenops import catalog, price_cards, price_names, pricing, rollup, when
 
 CATALOGUE = pricing.load()
@@ -37,19 +40,79 @@ def cost(
     return row["unpriced"][0]["reason"] if "unpriced" in row else row["cost_usd"]
 
 
+GOLDEN = compare_prices.cases(DATA / "golden_costs.csv")
+_BY_OTHERS = SHARED / "golden_costs.csv"
+
+
+def worked_out(how: str) -> Fraction:
+    """Arithmetic as it stands in the tables: products added up, a division, and no rounding."""
+
+    def value(node: ast.AST) -> Fraction:
+        if isinstance(node, ast.BinOp):
+            left, right = value(node.left), value(node.right)
+            return (
+                left + right
+                if isinstance(node.op, ast.Add)
+                else left * right
+                if isinstance(node.op, ast.Mult)
+                else left / right
+            )
+        assert isinstance(node, ast.Constant)
+        return Fraction(ast.get_source_segment(how, node) or "")
+
+    return value(ast.parse(how, mode="eval").body)
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: f"{case['model']}-{case['date']}")
+def test_golden_costs(case: Json) -> None:
+    """Worked out by hand: the arithmetic stands in the table, and is checked too."""
+    check_cost(case)
+    how = case["how"].partition(";")[0].strip()
+    assert not how or Fraction(case["usd"]) == worked_out(how)
+
+
 @needs_shared
 @pytest.mark.parametrize(
     "case",
-    compare_prices.cases(SHARED / "golden_costs.csv") if SHARED.is_dir() else [],
-    ids=lambda c: f"{c['model']}-{c['date']}",
+    compare_prices.cases(_BY_OTHERS) if SHARED.is_dir() else [],
+    ids=lambda case: f"{case['model']}-{case['date']}",
 )
-def test_golden_costs(case: Json) -> None:
+def test_golden_costs_of_others(case: Json) -> None:
+    check_cost(case)
+
+
+def check_cost(case: Json) -> None:
+    """A case costs what its table says, or has no price."""
     event = compare_prices.event_of(case, 1)
     (row,) = rollup.merged(rollup.rolled([event], rollup.Plan((), when.UTC, CATALOGUE), print), CATALOGUE)
     if case["usd"].replace(".", "").isdigit():
         assert Decimal(row["cost_usd"]) == Decimal(case["usd"]), case["how"]
     else:
         assert "unpriced" in row
+
+
+def check_rates(provider: str, model: str, day: str, rates: Iterable[tuple[str, str, int]]) -> int:
+    """So many tokens of a class cost what a list says; how many prices that were."""
+    checked = 0
+    for field, rate, count in rates:
+        if rate:
+            said = cost(provider, model, f"{day}T12:00:00.000Z", requests=0, **{field: count})
+            assert Decimal(said) == Decimal(rate) * count / M, (provider, model, field)
+            checked += 1
+    return checked
+
+
+def test_list_prices() -> None:
+    checked = 0
+    for row in csv.DictReader((DATA / "prices.csv").open(newline="")):
+        names = ("input", "cache_read", "cache_write", "cache_write_1h", "output")
+        rates = [(f"{name}_tokens", row[name], 1000) for name in names]
+        long = int(row["long_from"] or 0)
+        rates += [("input_tokens", row["long_input"], long), ("cache_read_tokens", row["long_cache_read"], long)]
+        if long:
+            rates.append(("input_tokens", row["input"], long - 1))
+        checked += check_rates(row["provider"], row["model"], row["day"], rates)
+    assert checked > 180
 
 
 @needs_shared
@@ -60,24 +123,18 @@ def test_every_listed_price_of_high_confidence() -> None:
             if row["source"] != "agreed" or "confidence=high" not in row["other"]:
                 continue
             # The long-context rate of Sonnet 4.5 is a dated record.
-            at = "2026-02-01T12:00:00.000Z" if row["model"].startswith("claude-sonnet-4-5") else "2026-11-21T12:00:00.000Z"
+            day = "2026-02-01" if row["model"].startswith("claude-sonnet-4-5") else "2026-11-21"
             listed = [
                 ("input_tokens", row["input"], 1000),
-                ("output_tokens", row["output"], 1000),
+                ("output_tokens", row["output"] if Decimal(row["output"] or 0) else "", 1000),
                 ("cache_read_tokens", row["cache_read"], 1000),
-            ]
-            listed += [
                 ("cache_write_tokens", row["cache_write_5m"], 1000),
                 ("cache_write_1h_tokens", row["cache_write_1h"], 1000),
             ]
             if row["context_tier_threshold"]:
                 step = int(row["context_tier_threshold"].lstrip(">=")) + (row["provider"] != "xai")
                 listed += [("input_tokens", row["input_above"], step), ("cache_read_tokens", row["cache_read_above"], step)]
-            for field, value, count in listed:
-                if value and not (field == "output_tokens" and Decimal(value) == 0):
-                    said = cost(row["provider"], row["model"], at, requests=0, **{field: count})
-                    assert Decimal(said) == Decimal(value) * count / M, (row["provider"], row["model"], field)
-                    checked += 1
+            checked += check_rates(row["provider"], row["model"], day, listed)
     assert checked > 500
 
 
