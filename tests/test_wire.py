@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
+import itertools
 import json
 import random
 import tracemalloc
 import zlib
+from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import brotli
 import pytest
 import yaml
+from answers import ANSWERS, Answer
 from hypothesis import given
 from hypothesis import strategies as st
 from test_readers import JSON
 
 from conftest import SHARED, Json, examples, needs_shared
-from tokenops import wire_body, wire_usage
+from tokenops import events, wire_body, wire_limits, wire_usage
 
 WIRE = SHARED / "wire"
 PROVIDERS = {"azure-openai": "openai", "huggingface-router": "hf", "local-openai-compat": "vllm"}
+Sizes = Callable[[], int]
 
 
-@functools.cache
-def index() -> list[Json]:
-    found: list[Json] = json.loads((WIRE / "INDEX.json").read_text()) if WIRE.is_dir() else []
-    return found
-
-
-def read(row: Json, sizes: Any) -> tuple[wire_usage.Reading, wire_body.Body]:
-    """One recorded answer, fed in pieces."""
-    data = (WIRE / row["file"]).read_bytes()
-    reading = wire_usage.Reading(PROVIDERS.get(row["provider"], row["provider"]))
-    encoding = row["content_encoding"] if row["fidelity"].startswith("bytes") else None  # recorders undo it
-    body = wire_body.Body(row["content_type"] or "", encoding or "", reading)
+def fed(provider: str, kind: str, encoding: str, data: bytes, sizes: Sizes) -> tuple[wire_usage.Reading, wire_body.Body]:
+    """An answer, fed in pieces."""
+    reading = wire_usage.Reading(PROVIDERS.get(provider, provider))
+    body = wire_body.Body(kind, encoding, reading)
     at = 0
     while at < len(data):
         size = sizes()
@@ -67,8 +63,36 @@ def sums(reading: wire_usage.Reading) -> Json | None:
     }
 
 
+def found_in(reading: wire_usage.Reading) -> tuple[int, ...] | None:
+    """The same as tests/data/wire.yaml has it."""
+    found = sums(reading)
+    names = ("input_total", "cache_read", "cache_write", "output_total", "reasoning")
+    return None if found is None else tuple(found[name] for name in names)
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {"": bytes, "gzip": gzip.compress, "br": brotli.compress}
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: f"{answer.provider}-{answer.kind or 'messages'}")
+def test_answers(answer: Answer) -> None:
+    """Whole, byte by byte and at random splits, packed and not."""
+    if answer.messages:
+        reading = wire_usage.Reading(answer.provider)
+        for message in answer.messages:
+            reading.take(message)
+        assert found_in(reading) == answer.usage
+        return
+    chance = random.Random(7)
+    splits: list[Sizes] = [lambda: 1 << 30, lambda: 1, *[lambda: chance.choice((1, 2, 3, 7, 64, 1000))] * 5]
+    for (encoding, pack), sizes in itertools.product(PACKED.items(), splits):
+        reading, body = fed(answer.provider, answer.kind, encoding, pack(answer.body), sizes)
+        assert found_in(reading) == answer.usage, (answer.body, body.reason)
+        if answer.cost:
+            assert Decimal(reading.found()[0].cost_usd) == Decimal(answer.cost)
+
+
 def expected(row: Json) -> Json | None:
-    """What a row says, in our words."""
+    """What a row of the recordings' index says, in our words."""
     given = row["usage"]
     if given is None:
         return None
@@ -97,39 +121,14 @@ def expected(row: Json) -> Json | None:
     return wanted
 
 
-def check(row: Json, sizes: Any) -> None:
-    reading, _ = read(row, sizes)
-    found, wanted = sums(reading), expected(row)
-    if not wanted:
-        assert row["usage"] is not None or found is None, (row["file"], found)
-        return
-    assert found is not None, row["file"]
-    assert {name: found[name] for name in wanted} == wanted, row["file"]
-    cost = row["usage"].get("cost_usd")
-    if cost and not row["usage"].get("is_byok"):
-        assert float(reading.found()[0].cost_usd) == pytest.approx(cost, rel=1e-12)
-
-
-@needs_shared
-@pytest.mark.parametrize("provider", sorted({row["provider"] for row in index()}))
-def test_recorded_answers(provider: str) -> None:
-    for row in index():
-        if row["provider"] == provider:
-            check(row, lambda: 1 << 30)
-
-
-@needs_shared
-def test_recorded_answers_at_random_splits() -> None:
-    chance = random.Random(7)
-    for row in index():
-        check(row, lambda: chance.choice((1, 2, 3, 7, 64, 1000, 9000)))
-
-
-@needs_shared
-def test_recorded_answers_byte_by_byte() -> None:
-    for row in index():
-        if (WIRE / row["file"]).stat().st_size < 60_000:
-            check(row, lambda: 1)
+def recordings() -> dict[str, list[Json]]:
+    """The rows of the index by provider, and of the realtime sessions their totals."""
+    if not WIRE.is_dir():
+        return {}
+    found: dict[str, list[Json]] = {}
+    for row in json.loads((WIRE / "INDEX.json").read_text()):
+        found.setdefault(row["provider"], []).append(row)
+    return found | {name: [] for name in REALTIME}
 
 
 REALTIME = {
@@ -142,16 +141,60 @@ REALTIME = {
 }
 
 
+# A window that the headers of some vendors name.
+LIMITED = {
+    "anthropic": "input_tokens_per_minute",
+    "openai": "tokens_per_minute",
+    "mistral": "tokens_per_month",
+    "groq": "requests_per_day",
+    "xai": "requests_per_minute",
+}
+
+
 @needs_shared
-@pytest.mark.parametrize(("name", "counts"), REALTIME.items())
-def test_realtime_sessions(name: str, counts: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("name", sorted(recordings()))
+def test_recorded_answers(name: str) -> None:
+    """What 20 vendors really sent, whole and at random splits, with what their headers say of limits."""
+    chance, windows = random.Random(name), set()
+    if name in REALTIME:
+        check_session(name)
+    for row in recordings()[name]:
+        data = (WIRE / row["file"]).read_bytes()
+        encoding = row["content_encoding"] if row["fidelity"].startswith("bytes") else None  # recorders undo it
+        for sizes in (lambda: 1 << 30, lambda: chance.choice((1, 2, 3, 7, 64, 1000, 9000))):
+            reading, _ = fed(row["provider"], row["content_type"] or "", encoding or "", data, sizes)
+            check(row, reading)
+    for path in (WIRE / name).glob("*.meta.json"):
+        about = json.loads(path.read_text())
+        headers = {key.lower(): values[-1] for key, values in (about["response"].get("headers") or {}).items() if values}
+        for meter in wire_limits.readings(about["provider"], headers, "2026-11-21T09:30:00.000Z"):
+            assert not events.fault(meter) and 0 <= meter["used"] <= 1
+            windows.add(meter["window"])
+    assert LIMITED.get(name, "") in windows | {""}
+
+
+def check(row: Json, reading: wire_usage.Reading) -> None:
+    """A recorded answer says what its index says."""
+    found, wanted = sums(reading), expected(row)
+    if not wanted:
+        assert row["usage"] is not None or found is None, (row["file"], found)
+        return
+    assert found is not None, row["file"]
+    assert {name: found[name] for name in wanted} == wanted, row["file"]
+    cost = row["usage"].get("cost_usd")
+    if cost and not row["usage"].get("is_byok"):
+        assert float(reading.found()[0].cost_usd) == pytest.approx(cost, rel=1e-12)
+
+
+def check_session(name: str) -> None:
+    """A recorded realtime session adds up."""
     reading = wire_usage.Reading(name.split("_")[1])
     for message in yaml.safe_load((WIRE / "realtime" / f"{name}.yaml").read_text())["interactions"]:
         if message.get("direction") == "received" and isinstance(message.get("data"), dict):
             reading.take(message["data"])
     found = sums(reading)
     assert found is not None
-    assert (found["input_total"], found["cache_read"], found["output_total"]) == counts
+    assert (found["input_total"], found["cache_read"], found["output_total"]) == REALTIME[name]
     assert all(one.model for one in reading.found()) or "google" in name  # there only the client names it
 
 
