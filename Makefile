@@ -1,5 +1,6 @@
 # make demo     what your own agents used, per project, at list price (or, where there are no logs, the sample logs')
 # make test     lint, types and every test, on Python 3.11 and on 3.13 where it exists
+# make cases    inputs that once gave a wrong answer, where they are beside the project: right or wrong, a line for each
 # make soak     writers killed two hundred times each
 # make soak-day eight hours in ten minutes: all parts at 50 times a heavy user's load, while clocks jump, processes die and disks fill (Linux)
 # make fuzz     every property test with new random input, TOKENOPS_ROUNDS (50) times as much of it as make test tries
@@ -21,7 +22,7 @@ python = $(firstword $(foreach p,$(shell command -v python$(1) 2>/dev/null) $(wi
 SECOND := $(call python,3.13)
 COMMANDS := $(sort $(wildcard bin/tok-*))
 
-.PHONY: demo test lint types check oldest latest man bench soak soak-day fuzz clients engines release release-check installs clean
+.PHONY: demo test lint types check cases oldest latest man bench soak soak-day fuzz clients engines release release-check installs clean
 
 demo: $(VENV)/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh bench/demo.sh
@@ -58,6 +59,9 @@ ifneq ($(SECOND),)
 	@.venv-second/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
 	PATH="$(CURDIR)/.venv-second/bin:$$PATH" .venv-second/bin/python -m pytest -n auto
 endif
+
+cases: $(VENV)/installed
+	$(BIN)/python tests/cases.py
 
 oldest:
 	$(or $(call python,3.11),$(PYTHON)) -m venv --clear .venv-oldest
