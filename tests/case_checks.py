@@ -116,7 +116,7 @@ def length_twice(room: Room) -> None:
     home = rig.Home(rig.providers(rig.Vendor(answer).port, "openai"))
     with rig.proxy(home) as port:
         back = rig.send(port, rig.post("/openai/v1/x", {}), 0.5)
-    lengths = back.lower().count(b"content-length")
+    lengths = back.partition(b"\r\n\r\n")[0].lower().count(b"content-length")  # an error may name the field in its text
     room.check(
         back[9:12] == b"502" or lengths == 1, f"an answer with two lengths reaches the client with {lengths}: {back[:60]!r}"
     )
