@@ -1,4 +1,4 @@
-"""Tokens, money and percent of each limit per hour: now, on average, and beside the day before, with tables."""
+"""Computes tokens, money and percent of each limit per hour: now, on average, and against the day before."""
 
 from __future__ import annotations
 
@@ -21,91 +21,93 @@ from tokenops import (
     store_summaries,
     when,
 )
-from tokenops.burn_buckets import DAY_HOURS, HOUR_MS, Bucket, Span, Taken
+from tokenops.burn_buckets import DAY_HOURS, HOUR_MS, Bucket, Span, Sums
 from tokenops.events import Event
 from tokenops.limit_pace import Limit
 
-# With less than this behind it a rate per hour is a guess.
+# A rate per hour from fewer minutes would be a guess.
 FEWEST_MINUTES = 15
-# Longer than any week that is asked for, and than any month.
+# Longer than any week that can be reported, and than any month.
 WEEK_MS, MONTH_MS = 9 * when.DAY, 35 * when.DAY
 WEEK_MINUTES = 10_080
-# Which window a reading is of.
+# The fields that say which window a reading is of.
 WHICH = ("provider", "account", "window", "scope")
 
 
 class Ask(NamedTuple):
-    """The span, the records that are wanted, and what plans cover (provider -> plan)."""
+    """What to report: a span, a filter of records, a provider ("": all), and what plans cover (provider -> plan)."""
 
     span: Span
-    wanted: events.Filter
+    only: events.Filter
     provider: str
     covered: Mapping[str, str]
 
     @property
     def takes(self) -> Callable[[Event], bool] | None:
-        """Whether a record is wanted; None where all are."""
-        if self.wanted == events.EVERY and not self.provider:
+        """Whether a record counts; None if all do."""
+        if self.only == events.EVERY and not self.provider:
             return None
-        return lambda record: self.wanted.takes(record) and self.provider in ("", record.get("provider"))
+        return lambda record: self.only.takes(record) and self.provider in ("", record.get("provider"))
 
 
 class Burn(NamedTuple):
-    """All that was found."""
+    """The report: sums, buckets, limits, and the summary (`total`)."""
 
     ask: Ask
     catalogue: pricing.Catalogue
-    found: Taken
+    sums: Sums
     buckets: list[Bucket]
     limits: list[Limit]
     total: Event
 
     def records(self) -> list[Event]:
         """A record for each bucket."""
-        return [record(one, number, self.limits) for number, one in enumerate(self.buckets)]
+        return [record(bucket, number, self.limits) for number, bucket in enumerate(self.buckets)]
 
 
-def of_log(folder: str, ask: Ask, catalogue: pricing.Catalogue, until: int, refuse: Callable[[str, str], None]) -> Burn:
-    """What the log says, which knows all until a moment. Raises OSError."""
+def of_log(folder: str, ask: Ask, catalogue: pricing.Catalogue, until: int, on_bad_line: Callable[[str, str], None]) -> Burn:
+    """The report on the log, which is complete until a moment. Raises OSError."""
     plan = rollup.Plan((ask.span.unit,), ask.span.tz, catalogue)
-    since, now = ask.span.since, ask.span.now
+    since, now = ask.span.log_since, ask.span.now
     days = store.days(folder)
-    records = store_summaries.records(folder, plan, now, since, when.stamp(now), refuse)
-    found = burn_buckets.taken(records, ask.span, catalogue, ask.takes, lambda why: refuse(folder, why))
-    known = 0 if days and days[0].name < since[:10] else when.moment(found.first) if found.first else now
-    return _burn(ask, catalogue, found, (known, until), _readings(folder, now))
+    records = store_summaries.records(folder, plan, now, since, when.stamp(now), on_bad_line)
+    sums = burn_buckets.sums_of(records, ask.span, catalogue, ask.takes, lambda why: on_bad_line(folder, why))
+    complete_since = 0 if days and days[0].name < since[:10] else when.moment(sums.first) if sums.first else now
+    return _burn(ask, catalogue, sums, (complete_since, until), _readings(folder, now))
 
 
 def _readings(folder: str, now: int) -> list[limit_windows.Seen]:
-    """All readings of the windows that were read lately; only those of a month make it worth reading one."""
-    found = limit_meters.readings(folder, now - WEEK_MS, now)
-    if any(one.minutes > WEEK_MINUTES for one in found):
+    """The latest readings of each window: of nine days, or of 35 if a window is longer than a week."""
+    readings = limit_meters.readings(folder, now - WEEK_MS, now)
+    if any(reading.minutes > WEEK_MINUTES for reading in readings):
         return limit_meters.readings(folder, now - MONTH_MS, now)
-    return found
+    return readings
 
 
-def of_stream(records: Iterable[Event], ask: Ask, catalogue: pricing.Catalogue, refuse: Callable[[str], None]) -> Burn:
-    """What some events say; before the first of them nothing is known. Raises rollup.Usage for rows."""
-    found = burn_buckets.taken(_events(records), ask.span, catalogue, ask.takes, refuse)
-    known = when.moment(found.first) if found.first else ask.span.now
-    return _burn(ask, catalogue, found, (known, ask.span.now), limit_windows.seen(found.meters))
+def of_stream(
+    records: Iterable[Event], ask: Ask, catalogue: pricing.Catalogue, on_bad_record: Callable[[str], None]
+) -> Burn:
+    """The report on some events; before the first of them all is unknown. Raises rollup.Usage for rows."""
+    sums = burn_buckets.sums_of(_events(records), ask.span, catalogue, ask.takes, on_bad_record)
+    complete_since = when.moment(sums.first) if sums.first else ask.span.now
+    return _burn(ask, catalogue, sums, (complete_since, ask.span.now), limit_windows.seen(sums.meters))
 
 
 def _events(records: Iterable[Event]) -> Iterator[Event]:
-    for one in records:
-        if one.get("kind") == "row":
+    for record in records:
+        if record.get("kind") == "row":
             raise rollup.Usage("rows have no time of day; give tok-burn events, as tok-read and tok-cat write them")
-        yield one
+        yield record
 
 
 def _burn(
-    ask: Ask, catalogue: pricing.Catalogue, found: Taken, known: tuple[int, int], readings: Sequence[limit_windows.Seen]
+    ask: Ask, catalogue: pricing.Catalogue, sums: Sums, complete: tuple[int, int], readings: Sequence[limit_windows.Seen]
 ) -> Burn:
-    made = burn_buckets.buckets(ask.span, found, catalogue, known)
-    limits = limit_pace.limits(readings, ask.span.edges, ask.span.now, ask.provider, ask.wanted.model or "")
-    total = summary(ask, found, made, catalogue, known[0])
-    total["windows"] = [one.state for one in limits]
-    return Burn(ask, catalogue, found, made, limits, total)
+    buckets = burn_buckets.buckets(ask.span, sums, catalogue, complete)
+    limits = limit_pace.limits(readings, ask.span.edges, ask.span.now, ask.provider, ask.only.model or "")
+    total = summary(ask, sums, buckets, catalogue, complete[0])
+    total["windows"] = [limit.state for limit in limits]
+    return Burn(ask, catalogue, sums, buckets, limits, total)
 
 
 def tokens(spent: Event | None) -> int | None:
@@ -114,50 +116,51 @@ def tokens(spent: Event | None) -> int | None:
 
 
 def record(bucket: Bucket, number: int, limits: Sequence[Limit]) -> Event:
-    """A bucket as a record for programs: 0 is spelled out, and null is unknown. A limit nobody read is left out."""
-    made: Event = {"v": 1, "kind": "burn", "ts": when.stamp(bucket.start), "until": when.stamp(bucket.end)}
+    """A bucket as a record for programs: 0 is written out, null is unknown. A limit without a reading is left out."""
+    row: Event = {"v": 1, "kind": "burn", "ts": when.stamp(bucket.start), "until": when.stamp(bucket.end)}
     if bucket.partial:
-        made["partial"] = True
-    read = [one for one in limits if number in one.rises]
+        row["partial"] = True
+    read = [limit for limit in limits if number in limit.rises]
     if read:
-        made["windows"] = [
-            {name: one.state[name] for name in WHICH if name in one.state} | {"used_rise": one.rises[number]} for one in read
+        row["windows"] = [
+            {name: limit.state[name] for name in WHICH if name in limit.state} | {"used_rise": limit.rises[number]}
+            for limit in read
         ]
     if bucket.spent is None:
-        return made | {"turns": None, "tokens": None, "cost_usd": None}
-    made |= {"turns": bucket.spent.get("turns", 0), "tokens": tokens(bucket.spent)}
-    made |= {name: bucket.spent.get(name, 0) for name in events.TOKENS}
-    made["cost_usd"] = bucket.spent.get("cost_usd")
-    return made | {name: bucket.spent[name] for name in ("cost_source", "unpriced") if name in bucket.spent}
+        return row | {"turns": None, "tokens": None, "cost_usd": None}
+    row |= {"turns": bucket.spent.get("turns", 0), "tokens": tokens(bucket.spent)}
+    row |= {name: bucket.spent.get(name, 0) for name in events.TOKENS}
+    row["cost_usd"] = bucket.spent.get("cost_usd")
+    return row | {name: bucket.spent[name] for name in ("cost_source", "unpriced") if name in bucket.spent}
 
 
-def summary(ask: Ask, found: Taken, made: Sequence[Bucket], catalogue: pricing.Catalogue, known: int) -> Event:
-    """All of the span, how fast it goes now and went on average, and how that compares to the day before."""
-    asked = ask.span
-    spent = [bucket.spent for bucket in made if bucket.spent is not None]
+def summary(ask: Ask, sums: Sums, buckets: Sequence[Bucket], catalogue: pricing.Catalogue, complete_since: int) -> Event:
+    """The sums of the span, the rate now and on average, and how the last day compares with the one before."""
+    span = ask.span
+    spent = [bucket.spent for bucket in buckets if bucket.spent is not None]
     total = costs.total_of(spent) if spent else {}
-    row: Event = {"v": 1, "kind": "burn_summary", "from": when.stamp(asked.edges[0]), "to": when.stamp(asked.now)}
-    row |= {"tz": when.zone_name(asked.tz), "by": asked.by, "turns": total.get("turns", 0) if spent else None}
+    row: Event = {"v": 1, "kind": "burn_summary", "from": when.stamp(span.edges[0]), "to": when.stamp(span.now)}
+    row |= {"tz": when.zone_name(span.tz), "by": span.by, "turns": total.get("turns", 0) if spent else None}
     row |= {"tokens": events.token_sum(total) if spent else None}
     row |= {name: total.get(name, 0) for name in events.TOKENS if spent}
     row["cost_usd"] = total.get("cost_usd")
-    row["now"] = _now(asked, found, catalogue, known)
-    row["mean_active"] = _mean(asked, found, made)
-    row["trend"] = _trend(asked, found, known)
-    row["cost_basis"] = basis([one for one in found.rows if burn_buckets.number(one, asked) >= 0], ask.covered)
-    row["sparkline"] = chart_text.sparkline(tokens(bucket.spent) for bucket in made)
-    if found.totals:
-        row["session_totals"] = _totals(found.totals, catalogue)
+    row["now"] = _now(span, sums, catalogue, complete_since)
+    row["mean_active"] = _mean(span, sums, buckets)
+    row["trend"] = _trend(span, sums, complete_since)
+    row["cost_basis"] = basis([unit for unit in sums.rows if burn_buckets.number(unit, span) >= 0], ask.covered)
+    row["sparkline"] = chart_text.sparkline(tokens(bucket.spent) for bucket in buckets)
+    if sums.totals:
+        row["session_totals"] = _totals(sums.totals, catalogue)
     return row
 
 
-def _now(asked: Span, found: Taken, catalogue: pricing.Catalogue, known: int) -> Event | None:
-    """The last hour; where the log is younger, what there is of it."""
-    return rate(found.recent, catalogue, min((asked.now - known) // 60_000, 60))
+def _now(span: Span, sums: Sums, catalogue: pricing.Catalogue, complete_since: int) -> Event | None:
+    """The rate of the last hour, or since the log begins if that is later."""
+    return rate(sums.recent, catalogue, min((span.now - complete_since) // 60_000, 60))
 
 
 def rate(recent: Sequence[Event], catalogue: pricing.Catalogue, minutes: int) -> Event | None:
-    """How fast it goes, out of the rows of the last so many minutes; None where those are too few."""
+    """Tokens and money per hour, from the rows of the last `minutes`; None if those are too few."""
     if minutes < FEWEST_MINUTES:
         return None
     total = costs.total_of(costs.priced(recent, catalogue))
@@ -166,23 +169,23 @@ def rate(recent: Sequence[Event], catalogue: pricing.Catalogue, minutes: int) ->
     )
 
 
-def _mean(asked: Span, found: Taken, made: Sequence[Bucket]) -> Event | None:
-    """Over the hours that had turns, of the buckets that are whole."""
-    whole = [bucket for bucket in made if bucket.spent is not None and not bucket.partial]
+def _mean(span: Span, sums: Sums, buckets: Sequence[Bucket]) -> Event | None:
+    """The mean of the hours that had turns, in complete buckets."""
+    whole = [bucket for bucket in buckets if bucket.spent is not None and not bucket.partial]
     spans = [(bucket.start, bucket.end) for bucket in whole]
-    hours = {at // HOUR_MS for at in _active(asked, found) if any(start <= at < end for start, end in spans)}
+    hours = {at // HOUR_MS for at in _active(span, sums) if any(start <= at < end for start, end in spans)}
     if not hours:
         return None
     total = costs.total_of([bucket.spent for bucket in whole if bucket.spent])
     return {"active_hours": len(hours)} | _per_hour(events.token_sum(total), _money(total, True), Decimal(len(hours)))
 
 
-def _active(asked: Span, found: Taken) -> Iterator[int]:
-    return (burn_buckets.moment(row, asked) for row in found.rows if row.get("turns"))
+def _active(span: Span, sums: Sums) -> Iterator[int]:
+    return (burn_buckets.moment(row, span) for row in sums.rows if row.get("turns"))
 
 
 def _money(total: Event, spent: bool) -> Decimal | None:
-    """What was spent, None where it has no price."""
+    """What was spent, None if it has no price."""
     return Decimal(total["cost_usd"]) if "cost_usd" in total else None if spent else Decimal(0)
 
 
@@ -191,41 +194,42 @@ def _per_hour(count: int, money: Decimal | None, hours: Decimal) -> Event:
     return {"tokens_per_hour": round(count / hours), "cost_usd_per_hour": rate}
 
 
-def _trend(asked: Span, found: Taken, known: int) -> Event | None:
-    """The tokens of the last 24 whole hours over those of the 24 before; None where those are not known, or none."""
-    end = asked.hour
+def _trend(span: Span, sums: Sums, complete_since: int) -> Event | None:
+    """The tokens of the last 24 whole hours over those of the 24 before; None if those are unknown, or 0."""
+    end = span.hour
     middle, start = end - DAY_HOURS * HOUR_MS, end - 2 * DAY_HOURS * HOUR_MS
-    if known > start:
+    if complete_since > start:
         return None
-    sums = [0, 0]
-    for row in found.rows:
-        at = burn_buckets.moment(row, asked)
+    halves = [0, 0]
+    for row in sums.rows:
+        at = burn_buckets.moment(row, span)
         if start <= at < end:
-            sums[at >= middle] += events.token_sum(row)
-    return {"ratio": round(sums[1] / sums[0], 4), "tokens": sums[1], "tokens_before": sums[0]} if sums[0] else None
+            halves[at >= middle] += events.token_sum(row)
+    before, after = halves
+    return {"ratio": round(after / before, 4), "tokens": after, "tokens_before": before} if before else None
 
 
-def _totals(found: list[Event], catalogue: pricing.Catalogue) -> Event:
-    """What sessions reported as a whole: it has no hour, so it is in no bucket."""
+def _totals(totals: list[Event], catalogue: pricing.Catalogue) -> Event:
+    """What sessions reported as a whole. It has no hour, so it is in no bucket."""
     plan = rollup.Plan((), when.UTC, catalogue)
-    total = costs.total_of(costs.priced(rollup.rolled(found, plan, lambda why: None), catalogue))
-    made: dict[str, Any] = {"sessions": len({event.get("session_id") for event in found}), "tokens": events.token_sum(total)}
-    return made | {"cost_usd": total.get("cost_usd"), "note": "no hour is known of these: they are in no bucket"}
+    total = costs.total_of(costs.priced(rollup.rolled(totals, plan, lambda why: None), catalogue))
+    row: dict[str, Any] = {"sessions": len({event.get("session_id") for event in totals}), "tokens": events.token_sum(total)}
+    return row | {"cost_usd": total.get("cost_usd"), "note": "their hours are unknown, so they are in no bucket"}
 
 
 def basis(rows: Sequence[Event], covered: Mapping[str, str]) -> str:
-    """What the amounts are: what plans cover costs nothing more, and is shown as what it would have cost on the API."""
+    """What the amounts mean: usage that a plan covers is shown at what the API would have charged."""
     providers = {str(row.get("provider")) for row in rows}
     return "list price (API-equivalent)" if providers & covered.keys() else "list price"
 
 
 def table(burn: Burn, shape: str, color: bool) -> str:
-    """Buckets for people: on a terminal those in which something was spent, in CSV all."""
-    made, limits, asked = burn.records(), burn.limits, burn.ask.span
+    """Buckets for people: those with use, or all of them in CSV."""
+    rows, limits, span = burn.records(), burn.limits, burn.ask.span
     shown = [
         (at, row)
-        for at, row in enumerate(made)
-        if shape == "csv" or row["tokens"] or any(one.rises.get(at) for one in limits)
+        for at, row in enumerate(rows)
+        if shape == "csv" or row["tokens"] or any(limit.rises.get(at) for limit in limits)
     ]
     plain = shape == "csv"
 
@@ -233,7 +237,7 @@ def table(burn: Burn, shape: str, color: bool) -> str:
         sums = [None if row["tokens"] is None else sum(row[name] for name in names) for _, row in shown]
         return show.Column(title, ["" if value is None else str(value) if plain else show.count(value) for value in sums])
 
-    moments = [row["ts"] if plain else f"{when.local(when.moment(row['ts']), asked.tz):%Y-%m-%d %H:%M}" for _, row in shown]
+    moments = [row["ts"] if plain else f"{when.local(when.moment(row['ts']), span.tz):%Y-%m-%d %H:%M}" for _, row in shown]
     marks = [
         f"{moment}{' *' if row.get('partial') and not plain else ''}"
         for moment, (_, row) in zip(moments, shown, strict=True)
@@ -247,9 +251,9 @@ def table(burn: Burn, shape: str, color: bool) -> str:
         counts("output", "output_tokens"),
         show.Column("list price", [_price(row, plain) for _, row in shown]),
     ]
-    for one in limits:
-        rises = [one.rises.get(at) for at, _ in shown]
-        columns.append(show.Column(f"{one.name} used", ["" if rise is None else _rise(rise, plain) for rise in rises]))
+    for limit in limits:
+        rises = [limit.rises.get(at) for at, _ in shown]
+        columns.append(show.Column(f"{limit.name} used", ["" if rise is None else _rise(rise, plain) for rise in rises]))
     return show.table(columns, shape, color=color)
 
 
@@ -261,9 +265,9 @@ def _rise(rise: float, plain: bool) -> str:
     return str(rise) if plain else f"+{chart_text.percent(rise)}"
 
 
-def said(burn: Burn) -> Iterator[str]:
-    """What a table cannot show, a line each."""
-    made, total, limits = burn.buckets, burn.total, burn.limits
+def notes(burn: Burn) -> Iterator[str]:
+    """What the table cannot show, one line each."""
+    buckets, total, limits = burn.buckets, burn.total, burn.limits
     yield f"tokens  {total['sparkline']}  {amount(total['tokens'])} in all{dollars(total['cost_usd'])}"
     if now := total["now"]:
         yield f"now     {rate_text(now)} (last {now['minutes']} minutes)"
@@ -272,38 +276,40 @@ def said(burn: Burn) -> Iterator[str]:
         yield f"mean    {rate_text(mean)} in {hours} active hour{'s' * (hours != 1)}"
     if trend := total["trend"]:
         yield f"trend   {trend['ratio']:.2f} times the 24 hours before"
-    for one in limits:
-        yield f"limit   {one.name}: {_limit(one.state)}"
-    if any("at_this_pace" in one.state for one in limits):
+    for limit in limits:
+        yield f"limit   {limit.name}: {_limit(limit.state)}"
+    if any("at_this_pace" in limit.state for limit in limits):
         yield f"at this pace: {limit_pace.STRAIGHT}"
-    if any(bucket.partial for bucket in made):
-        yield "* not all of it: it is not over yet, or the log begins or ends in it"
-    if unknown := sum(bucket.spent is None for bucket in made):
-        yield f"{unknown} of {len(made)} are unknown: the log does not know of them"
-    yield from unpriced(burn)
+    if any(bucket.partial for bucket in buckets):
+        yield "* incomplete: not over yet, or the log begins or ends in it"
+    if unknown := sum(bucket.spent is None for bucket in buckets):
+        yield f"{unknown} of {len(buckets)} are unknown: the log has no data for them"
+    yield from unpriced_notes(burn)
     if "session_totals" in total:
         more = total["session_totals"]
         what = f"{amount(more['tokens'])} tokens{dollars(more['cost_usd'])} of {more['sessions']} sessions"
-        yield f"besides {what}: {more['note']}"
+        yield f"also {what}: {more['note']}"
     yield f"prices: {total['cost_basis']}"
 
 
-def unpriced(burn: Burn) -> Iterator[str]:
+def unpriced_notes(burn: Burn) -> Iterator[str]:
     """A sentence for each model without a price."""
     return costs.unpriced([bucket.spent for bucket in burn.buckets if bucket.spent is not None])
 
 
-def _limit(one: Event) -> str:
-    """How a window stands, for people."""
-    parts = ["reset since it was last read" if one.get("used") is None else f"{chart_text.percent(one['used'])} used"]
-    if one.get("used_per_hour") is not None:
-        parts.append(f"{chart_text.percent(one['used_per_hour'])} an hour lately")
-    straight = one.get("at_this_pace")
+def _limit(state: Event) -> str:
+    """A window's state for people."""
+    parts = ["reset since it was last read" if state.get("used") is None else f"{chart_text.percent(state['used'])} used"]
+    if state.get("used_per_hour") is not None:
+        parts.append(f"{chart_text.percent(state['used_per_hour'])} an hour lately")
+    straight = state.get("at_this_pace")
     if straight:
-        out = f"gone in {straight['runs_out_in']}" if straight["runs_out_before_reset"] else "it lasts until its reset"
+        out = (
+            f"it runs out in {straight['runs_out_in']}" if straight["runs_out_before_reset"] else "it lasts until the reset"
+        )
         parts.append(f"at this pace {out}")
-    if "resets_in" in one and one.get("used") is not None:
-        parts.append(f"resets in {one['resets_in']}")
+    if "resets_in" in state and state.get("used") is not None:
+        parts.append(f"resets in {state['resets_in']}")
     return ", ".join(parts)
 
 
@@ -313,11 +319,11 @@ def amount(count: int | None) -> str:
 
 
 def dollars(cost: str | None) -> str:
-    """What it cost, after a comma; nothing where that is unknown."""
+    """The cost after a comma; "" if it is unknown."""
     return f", {show.money(cost)}" if cost is not None else ""
 
 
-def rate_text(found: Event) -> str:
-    """How fast something goes, for people."""
-    cost = found["cost_usd_per_hour"]
-    return f"{found['tokens_per_hour']:,} tokens an hour" + (f", {show.money(cost)} an hour" if cost is not None else "")
+def rate_text(rate: Event) -> str:
+    """A rate for people."""
+    cost = rate["cost_usd_per_hour"]
+    return f"{rate['tokens_per_hour']:,} tokens an hour" + (f", {show.money(cost)} an hour" if cost is not None else "")

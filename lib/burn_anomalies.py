@@ -1,8 +1,8 @@
-"""Hours in which far more was spent than is usual for that hour of that weekday, and by what.
+"""Finds hours with far more use than usual for that hour of that weekday, and what caused most of it.
 
-Usual is the middle of the same hours of the weeks before, give or take an hour, and the spread is the middle distance from
-it: neither a holiday nor an earlier anomaly moves them. Below a floor nothing is unusual, and with less than two weeks of
-past nothing is judged.
+Usual is the median of the same hours of the weeks before and the hours beside them, and the spread is the median distance
+from it: neither a holiday nor an earlier anomaly moves them. Below a floor nothing is unusual, and with less than two weeks
+of history no hour is judged.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from tokenops.events import Event
 
 HOUR_MS = 3_600_000
 WEEKS, FEWEST_DAYS = 4, 14
-# So many spreads above the middle are an anomaly (a normal distribution reaches four in 1 of 30,000).
+# An hour this many spreads above the median is an anomaly (a normal distribution exceeds four in 1 of 30,000).
 SCORE = 4.0
 # The median distance from the median is this many standard deviations of a normal distribution.
 MAD = 1.4826
-# No spread is taken to be smaller than this share of the middle, and than this share of a usual working hour: hours that
-# are always alike would make every other hour an anomaly.
+# The spread is at least this share of the median, and at least this share of a usual working hour: if past hours are all
+# alike, any other hour would be an anomaly.
 LEAST_SHARE, LEAST_OF_HOUR = 0.25, 0.25
 WHICH = ("project", "model", "session_id")
 
 
 class Part(NamedTuple):
-    """What one group of turns spent within an hour."""
+    """What one project, model and session used in an hour."""
 
     at: int
     fields: dict[str, str]
@@ -37,31 +37,31 @@ class Part(NamedTuple):
 
 
 def parts(folder: str, catalogue: pricing.Catalogue, now: int, tz: datetime.tzinfo, hours: int) -> list[Part]:
-    """What was spent in the hours asked about and the weeks before, by project, model and session. Raises OSError."""
+    """The use of the last `hours` and of the weeks before them, by project, model and session. Raises OSError."""
     since = now - hours * HOUR_MS - (WEEKS * 7 + 1) * when.DAY
     plan = rollup.Plan(("hour", "project", "model", "session"), tz, catalogue)
-    found = []
+    parts = []
     for row in costs.priced(store_summaries.rows(folder, plan, now, when.stamp(since)), catalogue):
         named = {name: str(row.get(name, "unknown")) for name in WHICH}
         usd = None if row.get("unpriced") else float(row.get("cost_usd", "0"))
-        found.append(Part(when.moment(row["from"]) // HOUR_MS * HOUR_MS, named, events.token_sum(row), usd))
-    return found
+        parts.append(Part(when.moment(row["from"]) // HOUR_MS * HOUR_MS, named, events.token_sum(row), usd))
+    return parts
 
 
-def found(given: Iterable[Part], now: int, tz: datetime.tzinfo, hours: int) -> tuple[list[Event], str]:
-    """The anomalies of the last hours, oldest first, and why none could be looked for ("" if they were)."""
-    held: dict[int, list[Part]] = {}
-    for one in given:
-        held.setdefault(one.at, []).append(one)
+def anomalies(parts: Iterable[Part], now: int, tz: datetime.tzinfo, hours: int) -> tuple[list[Event], str]:
+    """The anomalies of the last hours, oldest first, and why none could be judged ("" if they were)."""
+    by_hour: dict[int, list[Part]] = {}
+    for part in parts:
+        by_hour.setdefault(part.at, []).append(part)
     last = now // HOUR_MS * HOUR_MS
     begins = last - hours * HOUR_MS
-    first = min(held, default=last)
+    first = min(by_hour, default=last)
     if begins - first < FEWEST_DAYS * when.DAY:
-        return [], f"the log goes back less than {FEWEST_DAYS} days before the hours asked about"
-    spent = {at: sum(one.tokens for one in ones) for at, ones in held.items()}
+        return [], f"the log begins less than {FEWEST_DAYS} days before these hours"
+    spent = {at: sum(part.tokens for part in parts_of_hour) for at, parts_of_hour in by_hour.items()}
     working = [value for at, value in spent.items() if at < begins and value]
     usual_hour = statistics.median(working) if working else 0.0
-    made = []
+    rows = []
     for at in range(begins, last, HOUR_MS):
         past = [spent.get(other, 0) for other in alike(at, first, begins)]
         if len(past) < 2:
@@ -72,52 +72,52 @@ def found(given: Iterable[Part], now: int, tz: datetime.tzinfo, hours: int) -> t
         spread = max(spread, LEAST_SHARE * middle, LEAST_OF_HOUR * usual_hour)
         score = (spent.get(at, 0) - middle) / spread if spread else 0.0
         if score >= SCORE:
-            made.append(_row(at, held, spent[at], middle, score, len(past), past_of(at, first, begins, held)))
-    return made, ""
+            rows.append(_row(at, by_hour, spent[at], middle, score, len(past), past_of(at, first, begins, by_hour)))
+    return rows, ""
 
 
 def alike(at: int, first: int, before: int) -> list[int]:
-    """The same hour of the same weekday in the weeks before, and the hours beside it, as far as the log goes back."""
-    ones = [at - week * 7 * when.DAY + step * HOUR_MS for week in range(1, WEEKS + 1) for step in (-1, 0, 1)]
-    return [one for one in ones if first <= one < before]
+    """The same hour of the same weekday in the weeks before, and the hours beside it, as far back as the log reaches."""
+    hours = [at - week * 7 * when.DAY + step * HOUR_MS for week in range(1, WEEKS + 1) for step in (-1, 0, 1)]
+    return [hour for hour in hours if first <= hour < before]
 
 
-def past_of(at: int, first: int, before: int, held: Mapping[int, Sequence[Part]]) -> dict[tuple[str, str], float]:
-    """What each project and model usually spent in such an hour."""
+def past_of(at: int, first: int, before: int, by_hour: Mapping[int, Sequence[Part]]) -> dict[tuple[str, str], float]:
+    """What each project and model used on average in such an hour."""
     hours = alike(at, first, before)
     sums: dict[tuple[str, str], float] = {}
     for hour in hours:
-        for one in held.get(hour, ()):
+        for part in by_hour.get(hour, ()):
             for name in WHICH[:2]:
-                key = (name, one.fields[name])
-                sums[key] = sums.get(key, 0.0) + one.tokens / len(hours)
+                key = (name, part.fields[name])
+                sums[key] = sums.get(key, 0.0) + part.tokens / len(hours)
     return sums
 
 
 def _row(
     at: int,
-    held: Mapping[int, Sequence[Part]],
+    by_hour: Mapping[int, Sequence[Part]],
     tokens: int,
     middle: float,
     score: float,
     hours: int,
     usual: Mapping[tuple[str, str], float],
 ) -> Event:
-    ones = held[at]
-    costs = [one.usd for one in ones]
-    made: Event = {"v": 1, "kind": "anomaly", "ts": when.stamp(at), "tokens": tokens, "usual_tokens": round(middle)}
-    made |= {"score": round(score, 1), "judged_by_hours": hours}
-    known = [cost for cost in costs if cost is not None]
-    made["cost_usd"] = None if len(known) < len(costs) else f"{sum(known):.6f}".rstrip("0").rstrip(".")
-    made["because"] = [reason for name in WHICH if (reason := _reason(name, ones, tokens - middle, usual))]
-    return made
+    parts = by_hour[at]
+    costs = [part.usd for part in parts]
+    row: Event = {"v": 1, "kind": "anomaly", "ts": when.stamp(at), "tokens": tokens, "usual_tokens": round(middle)}
+    row |= {"score": round(score, 1), "judged_by_hours": hours}
+    known_costs = [cost for cost in costs if cost is not None]
+    row["cost_usd"] = None if len(known_costs) < len(costs) else f"{sum(known_costs):.6f}".rstrip("0").rstrip(".")
+    row["because"] = [reason for name in WHICH if (reason := _reason(name, parts, tokens - middle, usual))]
+    return row
 
 
-def _reason(name: str, ones: Sequence[Part], excess: float, usual: Mapping[tuple[str, str], float]) -> Event | None:
-    """The project, model or session that made most of what was more than usual; None where none made half."""
+def _reason(name: str, parts: Sequence[Part], excess: float, usual: Mapping[tuple[str, str], float]) -> Event | None:
+    """The project, model or session that caused most of the excess; None if none caused half of it."""
     sums: dict[str, int] = {}
-    for one in ones:
-        sums[one.fields[name]] = sums.get(one.fields[name], 0) + one.tokens
+    for part in parts:
+        sums[part.fields[name]] = sums.get(part.fields[name], 0) + part.tokens
     more = {value: tokens - usual.get((name, value), 0.0) for value, tokens in sums.items()}
     most = max(more, key=lambda value: (more[value], value))
     if excess <= 0 or more[most] < excess / 2:
@@ -127,7 +127,7 @@ def _reason(name: str, ones: Sequence[Part], excess: float, usual: Mapping[tuple
 
 def table(rows: Sequence[Event], tz: datetime.tzinfo, shape: str, color: bool) -> str:
     """Anomalies for people."""
-    because = [", ".join(map(_said, row["because"])) for row in rows]
+    because = [", ".join(map(_reason_text, row["because"])) for row in rows]
     columns = [
         show.Column("hour", [f"{when.local(when.moment(row['ts']), tz):%a %Y-%m-%d %H:00}" for row in rows], number=False),
         show.Column("tokens", [show.count(row["tokens"]) for row in rows]),
@@ -138,5 +138,5 @@ def table(rows: Sequence[Event], tz: datetime.tzinfo, shape: str, color: bool) -
     return show.table(columns, shape, color=color)
 
 
-def _said(reason: Event) -> str:
+def _reason_text(reason: Event) -> str:
     return f"{reason['field'].removesuffix('_id')} {reason['value'][:30]}"

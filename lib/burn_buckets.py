@@ -1,6 +1,6 @@
-"""Buckets of time, and what was spent in each.
+"""Divides a span into buckets of time and adds up what was spent in each.
 
-A bucket in which nothing was spent is 0 only where the log goes back that far; before that it is unknown.
+A bucket without use is 0 if the log reaches back that far, and unknown if not.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import NamedTuple
 from tokenops import costs, pricing, rollup, when
 from tokenops.events import Event
 
-# What --by takes -> the unit of time.
+# The values of --by -> the unit of time.
 BY = {"15min": when.QUARTER, "hour": "hour", "day": "day"}
 MOST_HOURS = 168
 HOUR_MS, QUARTER_MS = 3_600_000, 900_000
 _LENGTH = len("2026-11-21T09:30:00.120Z")
-# What "the day before" is compared by.
+# The length of the two days that the trend compares.
 DAY_HOURS = 24
 
 
 class Span(NamedTuple):
-    """What is asked: buckets from edge to edge, the last of which may not be over."""
+    """The buckets of a report, from edge to edge; the last may not be over."""
 
     edges: tuple[int, ...]
     now: int
@@ -38,19 +38,19 @@ class Span(NamedTuple):
         return begin(self.now, when.Buckets("hour", self.tz))
 
     @property
-    def since(self) -> str:
-        """From when on the log is needed: two whole days, and whole days of UTC, which summaries hold."""
+    def log_since(self) -> str:
+        """Where the log is read from: two whole days back at least, at a midnight of UTC, as summaries are kept."""
         first = min(self.edges[0], self.hour - 2 * DAY_HOURS * HOUR_MS)
         return when.stamp(first // when.DAY * when.DAY)
 
     @property
     def unit(self) -> str:
-        """What is added up by: the hour, or less where less is asked for."""
+        """The unit that is added up: an hour, or a quarter of one if the buckets are that small."""
         return when.QUARTER if self.by == "15min" else "hour"
 
 
 def span(now: int, hours: int, by: str, tz: datetime.tzinfo) -> Span:
-    """The buckets of the last so many hours, whole ones, and of what has begun since."""
+    """The buckets of the last `hours`: the complete ones, and the one that has begun since."""
     return Span(edges(now - hours * HOUR_MS, now, BY[by], tz), now, by, tz)
 
 
@@ -58,13 +58,13 @@ def edges(since: int, until: int, unit: str, tz: datetime.tzinfo) -> tuple[int, 
     """Where the buckets that hold a span begin, and where the last one ends."""
     buckets = when.Buckets(unit, tz)
     at = begin(since, buckets)
-    found = [at]
-    while found[-1] < until:
+    moments = [at]
+    while moments[-1] < until:
         label = buckets.of(when.stamp(at))
         while buckets.of(when.stamp(at)) == label:
             at += QUARTER_MS
-        found.append(at)
-    return tuple(found)
+        moments.append(at)
+    return tuple(moments)
 
 
 def begin(at: int, buckets: when.Buckets) -> int:
@@ -76,8 +76,8 @@ def begin(at: int, buckets: when.Buckets) -> int:
     return at
 
 
-class Taken(NamedTuple):
-    """What was spent: rows by the unit, those of the last hour, session totals, readings, and the first time ("": none)."""
+class Sums(NamedTuple):
+    """What was spent: rows by unit, rows of the last hour, session totals, readings, and the first time ("": none)."""
 
     rows: list[Event]
     recent: list[Event]
@@ -86,20 +86,20 @@ class Taken(NamedTuple):
     meters: list[Event]
 
 
-def taken(
+def sums_of(
     records: Iterable[Event],
-    asked: Span,
+    span: Span,
     catalogue: pricing.Catalogue,
-    wanted: Callable[[Event], bool] | None,
-    refuse: Callable[[str], None],
-) -> Taken:
-    """Add up events and the rows of summaries, those that are `wanted` (None: all).
+    takes: Callable[[Event], bool] | None,
+    on_bad_record: Callable[[str], None],
+) -> Sums:
+    """The sums of events and of summaries' rows, of those that `takes` accepts (None: all).
 
-    Pings and what an account's reports sum up count nowhere.
+    Pings and an account's own reports do not count.
     """
-    sums = rollup.Rollup(rollup.Plan((asked.unit,), asked.tz, catalogue))
-    lately = rollup.Rollup(rollup.Plan((), asked.tz, catalogue))
-    hour_ago, since, now = (when.stamp(at) for at in (asked.now - HOUR_MS, asked.edges[0], asked.now))
+    sums = rollup.Rollup(rollup.Plan((span.unit,), span.tz, catalogue))
+    lately = rollup.Rollup(rollup.Plan((), span.tz, catalogue))
+    hour_ago, since, now = (when.stamp(at) for at in (span.now - HOUR_MS, span.edges[0], span.now))
     first, meters = "", []
     for record in records:
         kind = record.get("kind")
@@ -109,21 +109,21 @@ def taken(
             continue
         ts = _time(record, "from" if kind == "row" else "ts")
         if not ts:
-            refuse(f"not a record of kind {kind}: its time is none; skipped")
+            on_bad_record(f"not a record of kind {kind}: its time is not valid; skipped")
             continue
         if record.get("ts") != ts and kind != "row":
-            record = {**record, "ts": ts}  # noqa: PLW2901 (what is not canonical would lie in another hour)
+            record = {**record, "ts": ts}  # noqa: PLW2901 (another form of the time would fall in another hour)
         first = min(first or ts, ts)
-        if ts < now and (kind != "usage" or ts >= since) and (wanted is None or wanted(record)):
-            sums.take(record, refuse)
+        if ts < now and (kind != "usage" or ts >= since) and (takes is None or takes(record)):
+            sums.take(record, on_bad_record)
             if ts >= hour_ago and kind == "turn":
                 lately.take(record, lambda why: None)
     totals = sums.totals()
-    return Taken(list(sums.rows()), list(lately.rows()), totals, first, meters)
+    return Sums(list(sums.rows()), list(lately.rows()), totals, first, meters)
 
 
 def _time(record: Event, name: str) -> str:
-    """A record's time in its canonical form; "" where it has none."""
+    """A record's time in its canonical form; "" if it has none."""
     ts = str(record.get(name, ""))
     if len(ts) == _LENGTH and ts[-1] == "Z":
         return ts
@@ -134,7 +134,7 @@ def _time(record: Event, name: str) -> str:
 
 
 class Bucket(NamedTuple):
-    """What was spent from a moment to another; `spent` None where nothing is known of it."""
+    """What was spent in a span of time; `spent` None: unknown."""
 
     start: int
     end: int
@@ -142,28 +142,28 @@ class Bucket(NamedTuple):
     spent: Event | None
 
 
-def buckets(asked: Span, found: Taken, catalogue: pricing.Catalogue, known: tuple[int, int]) -> list[Bucket]:
-    """What was spent in each bucket. `known`: from when to when the log knows all."""
-    numbered = ({**row, "bucket": number(row, asked)} for row in found.rows)
+def buckets(span: Span, sums: Sums, catalogue: pricing.Catalogue, complete: tuple[int, int]) -> list[Bucket]:
+    """What was spent in each bucket. `complete`: from when to when the log holds everything."""
+    numbered = ({**row, "bucket": number(row, span)} for row in sums.rows)
     priced = {row["bucket"]: row for row in costs.priced(numbered, catalogue)}
-    made = []
-    for at, (start, end) in enumerate(itertools.pairwise(asked.edges)):
+    result = []
+    for at, (start, end) in enumerate(itertools.pairwise(span.edges)):
         spent = priced.get(at)
-        if spent is None and known[0] < min(end, asked.now) and known[1] > start:
+        if spent is None and complete[0] < min(end, span.now) and complete[1] > start:
             spent = {"by": [], "cost_usd": "0"}
-        partial = spent is not None and (end > asked.now or start < known[0] or end > known[1])
-        made.append(Bucket(start, end, partial, spent))
-    return made
+        partial = spent is not None and (end > span.now or start < complete[0] or end > complete[1])
+        result.append(Bucket(start, end, partial, spent))
+    return result
 
 
-def number(row: Event, asked: Span) -> int:
-    """In which bucket a row lies; -1: before the first."""
-    return bisect.bisect_right(asked.edges, moment(row, asked)) - 1
+def number(row: Event, span: Span) -> int:
+    """The number of the bucket in which a row lies; -1: before the first."""
+    return bisect.bisect_right(span.edges, moment(row, span)) - 1
 
 
-def moment(row: Event, asked: Span) -> int:
+def moment(row: Event, span: Span) -> int:
     """When a row's unit of time begins."""
-    return _moment(f"{row['bucket']}:00Z" if asked.unit == when.QUARTER else row["bucket"])
+    return _moment(f"{row['bucket']}:00Z" if span.unit == when.QUARTER else row["bucket"])
 
 
 @functools.lru_cache(4096)

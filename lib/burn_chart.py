@@ -8,14 +8,14 @@ from decimal import Decimal
 
 from tokenops import burn, burn_buckets, chart_panels, chart_svg, chart_text, costs, pricing, when
 from tokenops.burn import Burn
-from tokenops.burn_buckets import HOUR_MS, Span, Taken
-from tokenops.chart_panels import Across, Bar, Bars, Frame, Line, Lines, Panel, shown
-from tokenops.chart_svg import box, clipped, path, word
+from tokenops.burn_buckets import HOUR_MS, Span, Sums
+from tokenops.chart_panels import Across, Bar, Bars, Frame, Line, Lines, Panel, value_text
+from tokenops.chart_svg import box, path, short_label, word
 from tokenops.events import Event
 
 LEFT, RIGHT = 52, 58
-# Points of a line that the description tells; nobody listens to a thousand.
-MOST_TOLD = 48
+# Points of a line that the description has at most; nobody listens to a thousand.
+MOST_POINTS = 48
 
 
 def chart(
@@ -34,9 +34,9 @@ def chart(
     def x(at: int) -> float:
         return left + (right - left) * (min(max(at, start), end) - start) / (end - start)
 
-    parts = [word(16, 28, clipped(title, width // 9), "h1 ink")]
+    parts = [word(16, 28, short_label(title, width // 9), "h1 ink")]
     if subtitle:
-        parts.append(word(16, 46, clipped(subtitle, width // 6), "mute"))
+        parts.append(word(16, 46, short_label(subtitle, width // 6), "mute"))
     top = 60 if subtitle else 44
     moments = chart_text.times(start, end, tz, max((right - left) // 64, 2))
     for panel in shows:
@@ -45,19 +45,19 @@ def chart(
         low, high = chart_panels.scale(panel)
         frame = Frame(left, right, ceiling, ceiling + panel.height, low, high)
         parts += [
-            word(16, top + 14, clipped(panel.heading, width // 7), "h2 ink"),
+            word(16, top + 14, short_label(panel.heading, width // 7), "h2 ink"),
             *legend,
             *_grid(frame, panel, x, moments),
         ]
         if isinstance(panel, Bars):
-            parts += chart_panels.bars(frame, panel, x, _saying(panel, tz))
+            parts += chart_panels.bars(frame, panel, x, _tooltips(panel, tz))
         else:
             parts += chart_panels.lines(frame, panel, x)
         top = frame.floor + 14
     parts += _axis(moments, x, top + 4, tz)
-    said = ". ".join(filter(None, [subtitle, *(one for panel in shows for one in _numbers(panel, tz))]))
+    sentences = ". ".join(filter(None, [subtitle, *(text for panel in shows for text in _numbers(panel, tz))]))
     height = top + (20 if _days_only(moments) else 34)
-    return chart_svg.document(width, height, title, said, [box(0, 0, width, height, "bg"), *parts], style)
+    return chart_svg.document(width, height, title, sentences, [box(0, 0, width, height, "bg"), *parts], style)
 
 
 def _grid(frame: Frame, panel: Panel, x: Across, moments: list[tuple[int, bool]]) -> Iterator[str]:
@@ -82,7 +82,7 @@ def _axis(moments: list[tuple[int, bool]], x: Across, top: int, tz: datetime.tzi
             yield word(x(at), top, chart_text.day_name(at, tz), "mid mute")
             continue
         yield word(x(at), top, chart_text.clock(at, tz), "mid mute")
-        if day or (n == 0 and not any(one for _, one in moments)):
+        if day or (n == 0 and not any(midnight for _, midnight in moments)):
             yield word(x(at), top + 14, chart_text.day_name(at, tz), "mid ink")
 
 
@@ -93,34 +93,38 @@ def _days_only(moments: list[tuple[int, bool]]) -> bool:
 def _numbers(panel: Panel, tz: datetime.tzinfo) -> Iterator[str]:
     """A panel in words."""
     if isinstance(panel, Bars):
-        said = [_total(bar, panel, tz) for bar in panel.bars if any(chart_panels.heights(bar))]
-        said += [f"{_when(start, tz)} to {_when(end, tz)} unknown" for start, end in chart_panels.unknown(panel.bars)]
-        yield f"{panel.heading}: " + "; ".join([*said, "all others 0" if said else "all 0" if panel.bars else "no values"])
+        values = [_total(bar, panel, tz) for bar in panel.bars if any(chart_panels.heights(bar))]
+        values += [f"{_when(start, tz)} to {_when(end, tz)} unknown" for start, end in chart_panels.gaps(panel.bars)]
+        yield f"{panel.heading}: " + "; ".join(
+            [*values, "all others 0" if values else "all 0" if panel.bars else "no values"]
+        )
         return
-    for one in panel.lines:
-        told = [(at, value) for at, value in one.points if value is not None]
-        told = [*told[:: len(told) // MOST_TOLD + 1], *told[-1:]]
-        said = [f"{_when(at, tz)} {shown(value, panel.unit)}" for at, value in dict.fromkeys(told)]
-        yield f"{panel.heading}, {one.name}: " + ("; ".join(said) or "no values")
+    for line in panel.lines:
+        points = [(at, value) for at, value in line.points if value is not None]
+        points = [*points[:: len(points) // MOST_POINTS + 1], *points[-1:]]
+        values = [f"{_when(at, tz)} {value_text(value, panel.unit)}" for at, value in dict.fromkeys(points)]
+        yield f"{panel.heading}, {line.name}: " + ("; ".join(values) or "no values")
     for band in panel.band:
-        low, middle, high = (shown(value, panel.unit) for value in band[1:])
+        low, middle, high = (value_text(value, panel.unit) for value in band[1:])
         yield f"{panel.heading}, expected {_when(band.at, tz)}: {low} to {high}, middle {middle}"
 
 
-def _saying(panel: Bars, tz: datetime.tzinfo) -> Callable[[Bar], str]:
-    return lambda bar: _said(bar, panel, tz)
+def _tooltips(panel: Bars, tz: datetime.tzinfo) -> Callable[[Bar], str]:
+    return lambda bar: _bar_text(bar, panel, tz)
 
 
-def _said(bar: Bar, panel: Bars, tz: datetime.tzinfo) -> str:
+def _bar_text(bar: Bar, panel: Bars, tz: datetime.tzinfo) -> str:
     """A bar in words."""
     if bar.values is None:
         return f"{_when(bar.start, tz)}: unknown"
-    said = [f"{name} {shown(value, panel.unit)}" for name, value in zip(panel.names, bar.values, strict=False) if value != 0]
-    return f"{_total(bar, panel, tz)}" + (f" ({', '.join(said)})" if len(said) > 1 else "")
+    parts = [
+        f"{name} {value_text(value, panel.unit)}" for name, value in zip(panel.names, bar.values, strict=False) if value != 0
+    ]
+    return f"{_total(bar, panel, tz)}" + (f" ({', '.join(parts)})" if len(parts) > 1 else "")
 
 
 def _total(bar: Bar, panel: Bars, tz: datetime.tzinfo) -> str:
-    return f"{_when(bar.start, tz)}: {shown(sum(chart_panels.heights(bar)), panel.unit)}" + (
+    return f"{_when(bar.start, tz)}: {value_text(sum(chart_panels.heights(bar)), panel.unit)}" + (
         " so far" if bar.partial else ""
     )
 
@@ -129,8 +133,7 @@ def _when(at: int, tz: datetime.tzinfo) -> str:
     return f"{chart_text.day_name(at, tz)} {chart_text.clock(at, tz)}"
 
 
-# What a bar is made of, from below, and the fields of each part.
-# What a bar is made of, from below, and the fields of each part.
+# The parts of a bar, from below, and the fields that add up to each.
 PARTS = {
     "cache read": ("cache_read_tokens",),
     "cache write": costs.WRITES,
@@ -139,14 +142,14 @@ PARTS = {
 }
 
 
-def picture(found: Burn) -> str:
+def picture(burned: Burn) -> str:
     """The chart as SVG."""
-    asked, total = found.ask.span, found.total
-    per = {"15min": "quarter of an hour"}.get(asked.by, asked.by)
-    money = _by_class(asked, found.found, found.catalogue)
-    names = [*PARTS, *(["other"] if any("other" in one for one in money.values()) else [])]
+    span, total = burned.ask.span, burned.total
+    per = {"15min": "quarter of an hour"}.get(span.by, span.by)
+    money = _by_class(span, burned.sums, burned.catalogue)
+    names = [*PARTS, *(["other"] if any("other" in amounts for amounts in money.values()) else [])]
     spent, priced = [], []
-    for at, (start, end, partial, sums) in enumerate(found.buckets):
+    for at, (start, end, partial, sums) in enumerate(burned.buckets):
         parts = None if sums is None else [sum(sums.get(field, 0) for field in fields) for fields in PARTS.values()]
         spent.append(Bar(start, end, parts, partial))
         costing = (
@@ -157,32 +160,34 @@ def picture(found: Burn) -> str:
         Bars(f"Tokens per {per}", tuple(PARTS), spent),
         Bars(f"L{total['cost_basis'][1:]} per {per}", names, priced, "usd", 120),
     ]
-    panels += [Lines(f"{one.name}, used", [Line(one.name, one.points)], "percent", 72, top=1.0) for one in found.limits]
-    return chart(_title(asked), (asked.edges[0], asked.edges[-1]), asked.tz, panels, _subtitle(asked, total))
+    panels += [
+        Lines(f"{limit.name}, used", [Line(limit.name, limit.points)], "percent", 72, top=1.0) for limit in burned.limits
+    ]
+    return chart(_title(span), (span.edges[0], span.edges[-1]), span.tz, panels, _subtitle(span, total))
 
 
-def _title(asked: Span) -> str:
-    hours = round((asked.now - asked.edges[0]) / HOUR_MS)
+def _title(span: Span) -> str:
+    hours = round((span.now - span.edges[0]) / HOUR_MS)
     return f"Spent in the last {hours} hours" if hours <= 48 else f"Spent in the last {round(hours / 24)} days"
 
 
-def _subtitle(asked: Span, total: Event) -> str:
-    said = [f"{burn.amount(total['tokens'])} tokens{burn.dollars(total['cost_usd'])}"]
+def _subtitle(span: Span, total: Event) -> str:
+    parts = [f"{burn.amount(total['tokens'])} tokens{burn.dollars(total['cost_usd'])}"]
     if total["now"]:
-        said.append(f"now {burn.rate_text(total['now'])}")
-    return "; ".join([*said, f"{when.local(asked.now, asked.tz):%Y-%m-%d %H:%M}, {when.zone_name(asked.tz)}"])
+        parts.append(f"now {burn.rate_text(total['now'])}")
+    return "; ".join([*parts, f"{when.local(span.now, span.tz):%Y-%m-%d %H:%M}, {when.zone_name(span.tz)}"])
 
 
-def _by_class(asked: Span, found: Taken, catalogue: pricing.Catalogue) -> dict[int, dict[str, Decimal]]:
-    """Number of a bucket -> what its parts cost; "other": billed per request, or stated by the vendor as a whole."""
-    sums: dict[int, dict[str, Decimal]] = {}
-    for row in found.rows:
-        if (number := burn_buckets.number(row, asked)) < 0:
+def _by_class(span: Span, sums: Sums, catalogue: pricing.Catalogue) -> dict[int, dict[str, Decimal]]:
+    """Number of a bucket -> what its parts cost; "other": billed per request, or reported by the vendor as one amount."""
+    by_bucket: dict[int, dict[str, Decimal]] = {}
+    for row in sums.rows:
+        if (number := burn_buckets.number(row, span)) < 0:
             continue
-        held = sums.setdefault(number, {})
+        amounts = by_bucket.setdefault(number, {})
         for name, amount in _amounts(row, catalogue):
-            held[name] = held.get(name, pricing.ZERO) + amount
-    return sums
+            amounts[name] = amounts.get(name, pricing.ZERO) + amount
+    return by_bucket
 
 
 def _amounts(row: Event, catalogue: pricing.Catalogue) -> Iterator[tuple[str, Decimal]]:
@@ -196,5 +201,5 @@ def _amounts(row: Event, catalogue: pricing.Catalogue) -> Iterator[tuple[str, De
 
 
 def _part(field: str) -> str:
-    """The class that a part of it, billed at its own price, belongs to."""
+    """The class of tokens that a field with a price of its own belongs to."""
     return "output" if "output" in field or field == "reasoning_tokens" else "input" if "input" in field else "other"

@@ -1,6 +1,6 @@
-"""What a chart over time shows: stacked bars or lines on one scale, as shapes.
+"""Draws the panels of a chart over time: stacked bars or lines on one scale.
 
-What is unknown is striped or a gap, never 0; what is not over yet is pale. Each bar says its numbers when pointed at.
+An unknown span is striped or a gap, never 0. An unfinished bar is pale. Each bar shows its numbers as a tooltip.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from tokenops import chart_svg, chart_text
-from tokenops.chart_svg import box, clipped, line, number, path, text, word
+from tokenops.chart_svg import box, line, number, path, short_label, text, word
 from tokenops.chart_text import Value
 
 # Parts of a stack and lines of a panel that can be told apart.
@@ -69,7 +69,7 @@ Say = Callable[[Bar], str]
 
 
 class Frame(NamedTuple):
-    """Where a panel lies, and what its scale ends at."""
+    """Where a panel lies, and where its scale begins and ends."""
 
     left: int
     right: int
@@ -83,9 +83,9 @@ class Frame(NamedTuple):
         return self.floor - chart_text.share(value, self.low, self.high) * (self.floor - self.ceiling)
 
 
-def shown(value: Value, unit: str) -> str:
+def value_text(value: Value, unit: str) -> str:
     """A value with its unit, for people."""
-    if value is None or not chart_text.known(value):
+    if value is None or not chart_text.is_drawable(value):
         return "unknown"
     if unit == "usd":
         return f"${value:,.2f}" if abs(value) >= 0.01 or not value else f"${value:.2g}"
@@ -104,9 +104,11 @@ def scale(panel: Panel) -> tuple[float, float]:
     if isinstance(panel, Bars):
         values = [sum(heights(bar)) for bar in panel.bars]
     else:
-        values = [value for one in panel.lines for _, value in one.points if value is not None and chart_text.known(value)]
-        values += [value for band in panel.band for value in band[1:] if chart_text.known(value)]
-        values.append(panel.top if chart_text.known(panel.top) else 0.0)
+        values = [
+            value for line in panel.lines for _, value in line.points if value is not None and chart_text.is_drawable(value)
+        ]
+        values += [value for band in panel.band for value in band[1:] if chart_text.is_drawable(value)]
+        values.append(panel.top if chart_text.is_drawable(panel.top) else 0.0)
     low, high = min([0.0, *values]), max([0.0, *values])
     marks = chart_text.ticks(low, high, steps(panel))
     # A limit is a round number of its own: a little more than 100 % must not halve the picture.
@@ -121,11 +123,11 @@ def steps(panel: Panel) -> int:
 def heights(bar: Bar) -> list[float]:
     """What can be drawn of a bar: an amount below 0 or unknown has no height."""
     values = bar.values or ()
-    return [value if value is not None and chart_text.known(value) and value > 0 else 0.0 for value in values]
+    return [value if value is not None and chart_text.is_drawable(value) and value > 0 else 0.0 for value in values]
 
 
 def bars(frame: Frame, panel: Bars, x: Across, say: Say | None = None) -> Iterator[str]:
-    """One shape for each part of whole bars and of those not over yet; then what each bar says when pointed at, if any."""
+    """One shape for each part, of finished and of unfinished bars; then the tooltips, if `say` makes any."""
     shapes: dict[tuple[int, bool], list[str]] = {}
     narrow = False
     for bar in panel.bars:
@@ -145,58 +147,58 @@ def bars(frame: Frame, panel: Bars, x: Across, say: Say | None = None) -> Iterat
         yield path(shape, f"s{at} part" if partial else f"s{at}")
         if at % 2 and not narrow:
             yield f'<path fill="url(#{chart_svg.OWN}w{at})" d="{shape}"/>'
-    for start, end in unknown(panel.bars):
-        place = f'x="{round(x(start))}" y="{frame.ceiling}" width="{max(round(x(end)) - round(x(start)), 1)}"'
-        yield f'<rect fill="url(#{chart_svg.OWN}gap)" {place} height="{panel.height}"/>'
+    for start, end in gaps(panel.bars):
+        attributes = f'x="{round(x(start))}" y="{frame.ceiling}" width="{max(round(x(end)) - round(x(start)), 1)}"'
+        yield f'<rect fill="url(#{chart_svg.OWN}gap)" {attributes} height="{panel.height}"/>'
     for bar in panel.bars if say else ():
         if say and (bar.values is None or any(heights(bar))):
-            place = box(x(bar.start), frame.ceiling, x(bar.end) - x(bar.start), panel.height, "hit")
-            yield place.replace("/>", f"><title>{text(say(bar))}</title></rect>")
+            rectangle = box(x(bar.start), frame.ceiling, x(bar.end) - x(bar.start), panel.height, "hit")
+            yield rectangle.replace("/>", f"><title>{text(say(bar))}</title></rect>")
 
 
-def unknown(bars: Sequence[Bar]) -> list[tuple[int, int]]:
-    """The spans of which nothing is known."""
-    found: list[tuple[int, int]] = []
+def gaps(bars: Sequence[Bar]) -> list[tuple[int, int]]:
+    """The spans without known values."""
+    spans: list[tuple[int, int]] = []
     for bar in bars:
         if bar.values is None:
-            if found and found[-1][1] == bar.start:
-                found[-1] = (found[-1][0], bar.end)
+            if spans and spans[-1][1] == bar.start:
+                spans[-1] = (spans[-1][0], bar.end)
             else:
-                found.append((bar.start, bar.end))
-    return found
+                spans.append((bar.start, bar.end))
+    return spans
 
 
 def lines(frame: Frame, panel: Lines, x: Across, labels: bool = True) -> Iterator[str]:
-    """The expected below, the lines above it, and with `labels` the last value of each at its right."""
-    band = [one for one in panel.band if all(map(chart_text.known, one[1:]))]
+    """The expected range, the lines above it, and with `labels` the last value of each at its right."""
+    band = [expected for expected in panel.band if all(map(chart_text.is_drawable, expected[1:]))]
     if len(band) > 1:
-        upper = [(x(one.at), frame.y(one.high)) for one in band]
-        lower = [(x(one.at), frame.y(one.low)) for one in reversed(band)]
+        upper = [(x(expected.at), frame.y(expected.high)) for expected in band]
+        lower = [(x(expected.at), frame.y(expected.low)) for expected in reversed(band)]
         yield path("M" + "L".join(f"{number(a)} {number(b)}" for a, b in (*upper, *lower)) + "z", "band")
-        yield from line(((x(one.at), frame.y(one.middle)) for one in band), "l0 maybe")
+        yield from line(((x(expected.at), frame.y(expected.middle)) for expected in band), "l0 maybe")
     ends: list[tuple[float, str]] = []
-    for at, one in enumerate(panel.lines[:MOST_LINES]):
-        known = [value is not None and chart_text.known(value) for _, value in one.points]
+    for at, series in enumerate(panel.lines[:MOST_LINES]):
+        drawable = [value is not None and chart_text.is_drawable(value) for _, value in series.points]
         points = [
             (x(moment), frame.y(value or 0.0)) if good else None
-            for (moment, value), good in zip(one.points, known, strict=True)
+            for (moment, value), good in zip(series.points, drawable, strict=True)
         ]
         if len(panel.lines) == 1:
             yield from _wash(points, frame.floor)
         yield from line(points, f"l{at}")
         if last := next((n for n in reversed(range(len(points))) if points[n]), None):
-            ends.append((points[last][1], shown(one.points[last][1], panel.unit)))  # type: ignore[index]
+            ends.append((points[last][1], value_text(series.points[last][1], panel.unit)))  # type: ignore[index]
     taken = -99.0
     for y, label in sorted(ends) if labels else ():
         taken = max(y + 3.5, taken + 12)
-        yield word(frame.right + 6, taken, clipped(label, 9), "h2 ink")
+        yield word(frame.right + 6, taken, short_label(label, 9), "h2 ink")
 
 
 def _wash(points: Sequence[chart_svg.Point], floor: int) -> Iterator[str]:
-    """The area below a line that is alone."""
-    for known, run in itertools.groupby(points, key=lambda point: point is not None):
+    """The area below the only line of a panel."""
+    for drawable, run in itertools.groupby(points, key=lambda point: point is not None):
         area = [point for point in run if point]
-        if known and len(area) > 1:
+        if drawable and len(area) > 1:
             yield path(
                 f"M{number(area[0][0])} {floor}L" + "L".join(f"{number(a)} {number(b)}" for a, b in area) + f"V{floor}z",
                 "wash",
@@ -204,34 +206,34 @@ def _wash(points: Sequence[chart_svg.Point], floor: int) -> Iterator[str]:
 
 
 def legend(panel: Panel, y: int, width: int) -> tuple[int, list[str]]:
-    """How many lines more than the heading's a panel's legend takes, and the legend: none for a single name."""
+    """How many rows the legend takes below the heading's, and the legend; a single name has none."""
     if isinstance(panel, Bars):
         sums = [
             sum(heights(bar)[at : at + 1][0] for bar in panel.bars if bar.values and at < len(bar.values))
             for at in range(len(panel.names))
         ]
         names = [
-            f"{clipped(name, 24)} {shown(sum_, panel.unit) if panel.unit else chart_text.short(sum_)}"
+            f"{short_label(name, 24)} {value_text(sum_, panel.unit) if panel.unit else chart_text.short(sum_)}"
             for name, sum_ in zip(panel.names, sums, strict=True)
         ]
     else:
-        names = [clipped(one.name, 24) for one in panel.lines[:MOST_LINES]]
+        names = [short_label(line.name, 24) for line in panel.lines[:MOST_LINES]]
     if len(names) < 2:
         return 0, []
-    left = 16 + 7 * len(clipped(panel.heading, width // 7)) + 20
+    left = 16 + 7 * len(short_label(panel.heading, width // 7)) + 20
     rows, left = (0, left) if left + sum(map(_wide, names)) <= width else (1, 16)
-    made = []
+    parts = []
     for at, name in enumerate(names):
         if left > 16 and left + _wide(name) > width:
             rows, left = rows + 1, 16
         top = y + 17 * rows
-        made += [*_swatch(panel, at, left, top), word(left + 15, top, name, "mute")]
+        parts += [*_swatch(panel, at, left, top), word(left + 15, top, name, "mute")]
         left += _wide(name)
-    return rows, made
+    return rows, parts
 
 
 def _wide(name: str) -> int:
-    """What a name of the legend takes; nobody knows the font, and 6.5 is wide."""
+    """The width of a name in the legend. The font is unknown; 6.5 pixels a character is wide."""
     return 34 + round(6.5 * len(name))
 
 

@@ -1,7 +1,7 @@
-"""What all SVG charts are made of: safe text, the style in light and dark, a gauge and a sparkline.
+"""Draws the parts that all SVG charts share: safe text, the style in light and dark, a gauge and a sparkline.
 
-A chart stands alone: nothing is fetched, nothing runs. Colours come from a small style sheet that a page may take over
-(`css`) when it shows charts without their own; nothing is told by colour only: parts have an order, patterns and labels.
+A chart stands alone: it fetches nothing and runs no script. Colours come from a small style sheet (`css`), which a page can
+include once for all its charts. Colour is never the only sign: parts also have an order, patterns and labels.
 """
 
 from __future__ import annotations
@@ -72,15 +72,15 @@ _PLAIN = (
 
 
 def css() -> str:
-    """The style of all charts, for a page that shows them without their own."""
-    plain = "".join(f"{_of(select)}{{{rule}}}" for select, rule in _PLAIN)
-    light, dark = ("".join(f"{_of('.' + row[0])}{{{row[1]}:{row[at]}}}" for row in _COLOURS) for at in (2, 3))
+    """The style of all charts, for a page that includes it once."""
+    plain = "".join(f"{_selector(select)}{{{rule}}}" for select, rule in _PLAIN)
+    light, dark = ("".join(f"{_selector('.' + row[0])}{{{row[1]}:{row[at]}}}" for row in _COLOURS) for at in (2, 3))
     return f"{plain}{light}@media(prefers-color-scheme:dark){{{dark}}}"
 
 
-def _of(select: str) -> str:
-    """A selector that holds in charts only."""
-    return ",".join(f".tok {one}" for one in select.split(","))
+def _selector(select: str) -> str:
+    """A selector that applies in charts only."""
+    return ",".join(f".tok {part}" for part in select.split(","))
 
 
 def text(value: object) -> str:
@@ -88,14 +88,14 @@ def text(value: object) -> str:
     return html.escape(_FORBIDDEN.sub("\ufffd", str(value)))
 
 
-def clipped(value: object, most: int) -> str:
+def short_label(value: object, most: int) -> str:
     """A label cut to so many characters."""
     label = " ".join(str(value).split())
     return label if len(label) <= most else f"{label[: most - 1]}\u2026"
 
 
 def number(value: float) -> str:
-    """A coordinate."""
+    """A coordinate as text."""
     return f"{value:.1f}".rstrip("0").rstrip(".")
 
 
@@ -106,17 +106,17 @@ def word(x: float, y: float, value: object, kind: str = "ink") -> str:
 
 def box(x: float, y: float, width: float, height: float, kind: str, more: str = "") -> str:
     """A rectangle."""
-    place = f'x="{number(x)}" y="{number(y)}" width="{number(max(width, 0))}" height="{number(max(height, 0))}"'
-    return f'<rect class="{kind}" {place}{more}/>'
+    attributes = f'x="{number(x)}" y="{number(y)}" width="{number(max(width, 0))}" height="{number(max(height, 0))}"'
+    return f'<rect class="{kind}" {attributes}{more}/>'
 
 
 def path(shape: str, kind: str) -> str:
-    """A line or an area; nothing for none."""
+    """A line or an area; "" without a shape."""
     return f'<path class="{kind}" d="{shape}"/>' if shape else ""
 
 
 def document(width: int, height: int, title: str, desc: str, parts: Iterable[str], style: bool = True) -> str:
-    """A whole chart. `style` False: the page has the style of `css`."""
+    """A whole chart. `style` False: the page includes `css` itself."""
     name = f"t{zlib.crc32(f'{title}{desc}{width}'.encode(errors='replace')):08x}"
     size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     labels = f'role="img" aria-labelledby="{name}-t" aria-describedby="{name}-d"'
@@ -138,18 +138,18 @@ def patterns(name: str) -> str:
         "w3": ("weave", 4, "M0 2H4"),
         "w5": ("weave", 4, "M2 0V4"),
     }
-    made = (
+    elements = (
         f'<pattern id="{name}-{key}" width="{size}" height="{size}" patternUnits="userSpaceOnUse">'
         f"{path(shape, kind)}</pattern>"
         for key, (kind, size, shape) in weaves.items()
     )
-    return f"<defs>{''.join(made)}</defs>"
+    return f"<defs>{''.join(elements)}</defs>"
 
 
 class Gauge(NamedTuple):
-    """What is used of one limit: a fraction, None where it is unknown, and what is said of it.
+    """How much of one limit is used, as a fraction (None: unknown), with its labels.
 
-    `band`: what may be used soon, from and to; `warn`, `bad`: from where on it is a warning, and all but the end.
+    `band`: how much may be used soon, from and to. `warn` and `critical`: the fractions at which the colour changes.
     """
 
     label: str
@@ -158,65 +158,68 @@ class Gauge(NamedTuple):
     action: str = ""
     band: tuple[float, float] | None = None
     warn: float = 0.8
-    bad: float = 0.97
+    critical: float = 0.97
 
 
-def gauge(about: Gauge, width: int = 360, style: bool = True) -> str:
+def gauge(spec: Gauge, width: int = 360, style: bool = True) -> str:
     """A horizontal bar: how much of a limit is used, how much is left, and what may be used soon."""
-    used = about.used if chart_text.known(about.used) else None
+    used = spec.used if chart_text.is_drawable(spec.used) else None
     left = (
         "unknown" if used is None else f"{int(max(1 - used, 0) * 100 + 1e-9)}% left"
     )  # as headroom_pct, never more than there is
-    said = [f"{about.label}: {left}" + ("" if used is None else f", {chart_text.percent(used)} used")]
+    sentences = [f"{spec.label}: {left}" + ("" if used is None else f", {chart_text.percent(used)} used")]
     parts = [
         box(0, 0, width, 104, "bg"),
-        word(16, 28, clipped(about.label, (width - 130) // 7), "h2 ink"),
+        word(16, 28, short_label(spec.label, (width - 130) // 7), "h2 ink"),
         word(width - 16, 30, left, "big end ink" if used is not None else "h2 end mute"),
-        *_bar(about, used, width - 32),
-        word(16, 88, clipped(about.detail, (width - 120) // 6), "mute"),
-        word(width - 16, 88, clipped(about.action, 18), "h2 end ink"),
+        *_bar(spec, used, width - 32),
+        word(16, 88, short_label(spec.detail, (width - 120) // 6), "mute"),
+        word(width - 16, 88, short_label(spec.action, 18), "h2 end ink"),
     ]
-    if about.band and all(map(chart_text.known, about.band)):
-        low, high = map(chart_text.percent, about.band)
-        said.append(f"{low} to {high} used in an hour")
-    said += [part for part in (about.detail, about.action) if part]
-    return document(width, 104, said[0], "; ".join(said), parts, style)
+    if spec.band and all(map(chart_text.is_drawable, spec.band)):
+        low, high = map(chart_text.percent, spec.band)
+        sentences.append(f"{low} to {high} used in an hour")
+    sentences += [part for part in (spec.detail, spec.action) if part]
+    return document(width, 104, sentences[0], "; ".join(sentences), parts, style)
 
 
-def _bar(about: Gauge, used: float | None, width: int) -> list[str]:
-    """A gauge's bar, 14 high: what is used, what may be, and marks where it becomes a warning."""
+def _bar(spec: Gauge, used: float | None, width: int) -> list[str]:
+    """A gauge's bar, 14 high: what is used, what may be used soon, and marks at `warn` and `critical`."""
     parts = [box(16, 44, width, 14, "track", ' rx="4"')]
     if used is None:
         return [*parts, f'<rect fill="url(#{OWN}gap)" x="16" y="44" width="{width}" height="14" rx="4"/>']
-    level = "bad" if used >= about.bad else "warn" if used >= about.warn else "good"
-    if about.band and all(map(chart_text.known, about.band)):
-        start, end = (16 + width * min(max(at, 0), 1) for at in (used, about.band[1]))
+    level = "bad" if used >= spec.critical else "warn" if used >= spec.warn else "good"
+    if spec.band and all(map(chart_text.is_drawable, spec.band)):
+        start, end = (16 + width * min(max(at, 0), 1) for at in (used, spec.band[1]))
         parts.append(box(start - 4, 44, end - start + 4, 14, f"{level} part", ' rx="4"'))
         parts.append(
             f'<rect fill="url(#{OWN}w1)" x="{number(start)}" y="44" width="{number(max(end - start, 0))}" height="14"/>'
         )
     if used > 0:
         parts.append(box(16, 44, max(width * min(used, 1), 4), 14, level, ' rx="4"'))
-    marks = "".join(f"M{round(16 + width * min(max(at, 0), 1)) + 0.5} 61v5" for at in (about.warn, about.bad))
+    marks = "".join(f"M{round(16 + width * min(max(at, 0), 1)) + 0.5} 61v5" for at in (spec.warn, spec.critical))
     return [*parts, path(marks, "axis")]
 
 
 def sparkline(values: Sequence[Value], title: str, width: int = 120, height: int = 28, style: bool = True) -> str:
-    """A line without axes for use in a text; a gap where nothing is known, a dot on the last value."""
-    drawn = [value for value in values if value is not None and chart_text.known(value)]
+    """A line without axes, to stand in a text; a gap where the value is unknown, a dot on the last value."""
+    drawn = [value for value in values if value is not None and chart_text.is_drawable(value)]
     low, high = min([0.0, *drawn]), max([0.0, *drawn])
     across = (width - 8) / max(len(values) - 1, 1)
 
-    def place(at: int, value: float) -> tuple[float, float]:
+    def point_of(at: int, value: float) -> tuple[float, float]:
         return 4 + at * across, height - 4 - chart_text.share(value, low, high) * (height - 8)
 
-    points = [None if value is None or not chart_text.known(value) else place(at, value) for at, value in enumerate(values)]
+    points = [
+        None if value is None or not chart_text.is_drawable(value) else point_of(at, value)
+        for at, value in enumerate(values)
+    ]
     last = next((point for point in reversed(points) if point), None)
     parts = [box(0, 0, width, height, "bg"), *line(points, "l0")]
     if last:
         parts.append(f'<circle class="good" cx="{number(last[0])}" cy="{number(last[1])}" r="2.5"/>')
     shown = ", ".join(
-        "unknown" if value is None or not chart_text.known(value) else chart_text.short(value) for value in values
+        "unknown" if value is None or not chart_text.is_drawable(value) else chart_text.short(value) for value in values
     )
     return document(width, height, title, shown or "no values", parts, style)
 
@@ -225,7 +228,7 @@ Point = tuple[float, float] | None
 
 
 def line(points: Iterable[Point], kind: str) -> list[str]:
-    """A line through points, interrupted where one is unknown; a point alone is a dot."""
+    """A line through points, with a gap where one is unknown; a point alone is a dot."""
     runs: list[list[tuple[float, float]]] = [[]]
     for point in points:
         if point is None:

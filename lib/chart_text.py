@@ -1,6 +1,6 @@
-"""Charts for a terminal, and the scales that all charts share: nice steps, short numbers, ticks of time.
+"""Draws charts for a terminal, and computes the scales that all charts share: round steps, short numbers, times.
 
-An unknown value (None, and what is no finite number) is a dot or a gap, never 0.
+An unknown value (None, or a number that is not finite) is a dot or a gap, never 0.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ UNKNOWN = "\u00b7"  # a dot in the middle of the line
 _BLOCKS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"  # one eighth to a whole, from below
 _EIGHTHS = " \u258f\u258e\u258d\u258c\u258b\u258a\u2589"  # none to seven eighths, from the left
 _FULL, _TRACK = "\u2588", "\u2591"
-# What is larger is no amount of anything here, and sums of it would not be finite.
+# Nothing that is measured here is larger, and sums of larger values would not be finite.
 _MOST = 1e300
 
 Value = float | None
 
 
-def known(value: Value) -> bool:
+def is_drawable(value: Value) -> bool:
     """Whether a value can be drawn."""
     return value is not None and math.isfinite(value) and abs(value) <= _MOST
 
 
 def sparkline(values: Iterable[Value]) -> str:
     """One character per value, from the least (or 0) to the largest; 0 is the lowest block, and nothing else is."""
-    given = list(values)
-    drawn = [value for value in given if value is not None and known(value)]
+    every = list(values)
+    drawn = [value for value in every if value is not None and is_drawable(value)]
     low, high = min([0.0, *drawn]), max([0.0, *drawn])
-    return "".join(_block(value, low, high) if value is not None and known(value) else UNKNOWN for value in given)
+    return "".join(_block(value, low, high) if value is not None and is_drawable(value) else UNKNOWN for value in every)
 
 
 def _block(value: float, low: float, high: float) -> str:
@@ -50,11 +50,11 @@ def share(value: float, low: float, high: float) -> float:
 
 
 def gauge(fraction: Value, width: int = 20) -> str:
-    """A bar that is filled to a fraction, to the eighth of a character; dots where that is unknown.
+    """A bar that is filled to a fraction, to the eighth of a character; dots if the fraction is unknown.
 
-    Something is never shown as nothing, nor less than all as all.
+    A fraction above 0 never shows as empty, nor one below 1 as full.
     """
-    if fraction is None or not known(fraction):
+    if fraction is None or not is_drawable(fraction):
         return UNKNOWN * width
     eighths = round(min(max(fraction, 0.0), 1.0) * width * 8)
     if 0 < fraction < 1 and width:
@@ -74,15 +74,15 @@ def short(value: float) -> str:
 
 
 def _digits(value: float) -> str:
-    """As many digits as say something: 0.012, 0.25, 1.2, 34.2, 950."""
+    """A number with about three significant digits: 0.012, 0.25, 1.2, 34.2, 950."""
     size = abs(value)
-    places = 0 if size >= 99.95 or not size else 1 if size >= 0.995 else min(1 - math.floor(math.log10(size)), 12)
-    text = f"{value:.{places}f}"
+    decimals = 0 if size >= 99.95 or not size else 1 if size >= 0.995 else min(1 - math.floor(math.log10(size)), 12)
+    text = f"{value:.{decimals}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def percent(fraction: float) -> str:
-    """A share for people: 42%, and of little two digits: 0.4%, 0.042%."""
+    """A share for people: 42%; below 1 % with two digits: 0.4%, 0.042%."""
     share = 100 * fraction
     return f"{_digits(share)}%" if 0 < abs(share) < 0.995 else f"{share:.0f}%"
 
@@ -129,7 +129,7 @@ def times(start: int, end: int, tz: datetime.tzinfo, count: int = 8) -> list[tup
 
 
 def _clock(start: int, end: int, tz: datetime.tzinfo, minutes: int) -> Iterator[tuple[int, bool]]:
-    """Each so many minutes of the local clock; an hour that a change of the clock skips is left out."""
+    """Moments of the local clock, `minutes` apart; an hour that a change of the clock skips is left out."""
     first, last = when.local(start, tz).date(), when.local(end, tz).date()
     seen = start - 1
     for number in range((last - first).days + 1):
@@ -143,7 +143,7 @@ def _clock(start: int, end: int, tz: datetime.tzinfo, minutes: int) -> Iterator[
 
 
 def _days(start: int, end: int, tz: datetime.tzinfo, days: int) -> Iterator[int]:
-    """Midnights, each so many days; weeks begin on Monday."""
+    """Midnights, `days` apart; weeks begin on Monday."""
     first, last = when.local(start, tz).date(), when.local(end, tz).date()
     for number in range((last - first).days + 1):
         day = first + datetime.timedelta(number)

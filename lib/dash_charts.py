@@ -52,13 +52,15 @@ def _cost(view: View, spent: Spent, unit: str, span: tuple[int, int]) -> Html:
         step: list[tuple[int, Value]] = [(part.start, value), (end, value)]
         points += [(part.start, None), *step, (end, None)] if part.partial else step
         more = " so far" if part.partial and part.end > view.now else " of a part of it" if part.partial else ""
-        told.append((part.start, part.end, f"{_when(part.start, view, unit)}: {chart_panels.shown(value, 'usd')}{more}"))
+        told.append(
+            (part.start, part.end, f"{_when(part.start, view, unit)}: {chart_panels.value_text(value, 'usd')}{more}")
+        )
     band = []
     for one in spent.expected:
         begin, end, cost = when.moment(one["ts"]), when.moment(one["until"]), one["cost_usd"]
         low, middle, high = (float(cost[name]) for name in ("p10", "p50", "p90"))
         band += [Band(begin, low, middle, high), Band(end, low, middle, high)]
-        likely = f"likely {chart_panels.shown(low, 'usd')} to {chart_panels.shown(high, 'usd')}"
+        likely = f"likely {chart_panels.value_text(low, 'usd')} to {chart_panels.value_text(high, 'usd')}"
         told.append((begin, end, f"{_when(begin, view, unit)}: {likely}"))
     panel = Lines(f"Cost per {unit}", [Line("cost", points)], "usd", HEIGHT, band)
     label = f"Cost per {unit}, {dash_tables.span_name(view)}: {dash_tables.plain_money(spent.total)} in all"

@@ -227,7 +227,7 @@ def _burn_rate(session: Session, given: Json) -> Answer:
     ask = burn.Ask(span, events.EVERY, given.get("provider", ""), covered)
     found = burn.of_log(session.folder, ask, session.catalogue(), now, lambda place, why: None)
     found.total["as_of"] = as_of
-    text = [f"`{found.total['sparkline']}` tokens per hour, {span.by}", *burn.said(found)]
+    text = [f"`{found.total['sparkline']}` tokens per hour, {span.by}", *burn.notes(found)]
     return Answer({"buckets": found.records(), "summary": found.total}, "  \n".join(text) + "\n")
 
 

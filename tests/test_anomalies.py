@@ -35,7 +35,7 @@ def rhythm(seed: int, days: int = 40, weekend: bool = False) -> list[Part]:
 
 
 def hours_of(parts: list[Part], hours: int = 24) -> list[str]:
-    rows, why = burn_anomalies.found(parts, NOW, UTC, hours)
+    rows, why = burn_anomalies.anomalies(parts, NOW, UTC, hours)
     assert not why
     return [row["ts"] for row in rows]
 
@@ -49,7 +49,7 @@ def test_a_rhythm_is_nothing_unusual(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_a_night_at_full_speed_is(seed: int) -> None:
     parts = [*rhythm(seed), part(9, 400_000, "runaway", session="loop")]
-    (row,) = burn_anomalies.found(parts, NOW, UTC, 24)[0]
+    (row,) = burn_anomalies.anomalies(parts, NOW, UTC, 24)[0]
     assert row["ts"] == when.stamp(LAST - 9 * HOUR_MS) and row["usual_tokens"] == 0 and row["tokens"] == 400_000
     assert {(one["field"], one["value"]) for one in row["because"]} >= {("project", "runaway"), ("session_id", "loop")}
     assert row["cost_usd"] == "1" and row["judged_by_hours"] == 12
@@ -60,7 +60,7 @@ def test_ten_times_the_usual_in_working_hours_is() -> None:
         part(2, 50_000),
         part(2, 1_500_000, model="other", usd=None),
     ]
-    (row,) = burn_anomalies.found(parts, NOW, UTC, 24)[0]
+    (row,) = burn_anomalies.anomalies(parts, NOW, UTC, 24)[0]
     assert (
         row["because"][0]["share_of_excess"] >= 0.9
         and {"field": "model", "value": "other"}.items() <= row["because"][1].items()
@@ -86,9 +86,9 @@ def test_the_hour_that_is_not_over_is_not_judged() -> None:
 
 
 def test_too_little_past_is_said() -> None:
-    rows, why = burn_anomalies.found(rhythm(1, days=14), NOW, UTC, 24)
+    rows, why = burn_anomalies.anomalies(rhythm(1, days=14), NOW, UTC, 24)
     assert rows == [] and "less than 14 days" in why
-    assert burn_anomalies.found([], NOW, UTC, 24)[1]
+    assert burn_anomalies.anomalies([], NOW, UTC, 24)[1]
 
 
 @examples(50)
@@ -97,7 +97,7 @@ def test_too_little_past_is_said() -> None:
 )
 def test_whatever_was_spent(given: list[tuple[int, int, str]], hours: int) -> None:
     parts = [part(hours, tokens, project) for hours, tokens, project in given]
-    rows, _ = burn_anomalies.found(parts, NOW, UTC, hours)
+    rows, _ = burn_anomalies.anomalies(parts, NOW, UTC, hours)
     for row in rows:
         assert row["tokens"] > row["usual_tokens"] >= 0 and row["score"] >= burn_anomalies.SCORE
         assert LAST - hours * HOUR_MS <= when.moment(row["ts"]) < LAST
@@ -112,7 +112,7 @@ def test_from_the_log(run: Run, environment: dict[str, str]) -> None:
 
     parts = [*rhythm(4), part(9, 400_000, "runaway")]
     env = {"TOKENOPS_NOW": when.stamp(NOW)}
-    assert b"not judged: the log goes back less than 14 days" in run("tok-burn --anomalies", env=env).stderr
+    assert b"not judged: the log begins less than 14 days" in run("tok-burn --anomalies", env=env).stderr
     store.append(environment["TOKENOPS_HOME"], [jsonl.line_of(turn(number, one)) for number, one in enumerate(parts)])
     (row,) = objects(run("tok-burn --anomalies --json", env=env).stdout)
     assert row["tokens"] == 400_000 and row["cost_usd"] == "10" and row["because"][0]["value"] == "runaway"

@@ -85,8 +85,8 @@ def test_one_character_for_each_value_and_unknown_is_never_a_block(values: list[
     line = chart_text.sparkline(values)
     assert len(line) == len(values)
     for character, value in zip(line, values, strict=True):
-        assert (character == chart_text.UNKNOWN) == (value is None or not chart_text.known(value))
-        if value == 0 and not any(other is not None and chart_text.known(other) and other < 0 for other in values):
+        assert (character == chart_text.UNKNOWN) == (value is None or not chart_text.is_drawable(value))
+        if value == 0 and not any(other is not None and chart_text.is_drawable(other) and other < 0 for other in values):
             assert character == "▁"
 
 
@@ -237,7 +237,7 @@ def test_any_gauge_is_well_formed(
     label: str, used: chart_text.Value, detail: str, action: str, band: tuple[float, float] | None, width: int
 ) -> None:
     root = parsed(chart_svg.gauge(chart_svg.Gauge(label, used, detail, action, band), width))
-    known = used is not None and chart_text.known(used)
+    known = used is not None and chart_text.is_drawable(used)
     assert ("unknown" in [text.text for text in root.iter(f"{SVG}text")]) == (
         not known or "unknown" in (label, detail, action)
     )
