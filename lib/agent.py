@@ -1,4 +1,4 @@
-"""The tools as an MCP server: protocol, schemas and errors are the SDK's; what is said is tools.py's.
+"""Serves the table of tools over MCP: the SDK brings protocol, schemas and errors; tools brings the answers.
 
 Importing this takes most of a second, so only bin/tok-mcp does. Answers are worked out one after another on a thread of
 their own, so that the protocol goes on meanwhile.
@@ -17,11 +17,13 @@ import orjson
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.resources import FunctionResource
-from mcp.server.mcpserver.tools import Tool as Served
+from mcp.server.mcpserver.tools import Tool as SdkTool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
-from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from mcp.types import CallToolResult, ContentBlock, TextContent, ToolAnnotations
 
 from tokenops import __version__, tools
+from tokenops.session import Fault
+from tokenops.tools_answers import Answer
 
 INSTRUCTIONS = (
     "TokenOps counts what AI coding agents spend and says how much of a plan is left. Call tokenops_session_budget before "
@@ -30,42 +32,44 @@ INSTRUCTIONS = (
 
 
 class Arguments(FuncMetadata):
-    """Arguments as they were given: tools.checked judges them, in sentences that name the nearest known argument."""
+    """Arguments as they came: tools.arguments checks them, in sentences that name the nearest argument that it takes."""
 
     def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
         """All of them, under one name."""
-        return {"given": arguments_to_validate}
+        return {"args": arguments_to_validate}
 
 
-def served(tool: tools.Tool, desk: tools.Desk, called: Callable[[str], None], limiter: anyio.CapacityLimiter) -> Served:
+def sdk_tool(
+    tool: tools.Tool, cache: tools.ToolCache, on_call: Callable[[str], None], limiter: anyio.CapacityLimiter
+) -> SdkTool:
     """One of our tools as the SDK serves it."""
 
-    def asked(given: dict[str, Any]) -> tools.Answer:
+    def call(args: dict[str, Any]) -> Answer:
         try:
-            return desk.ask(tool, given)
+            return cache.call(tool, args)
         finally:
-            called(tool.name)  # it may have to wait for whoever writes to the log; the protocol does not
+            on_call(tool.name)  # it may have to wait for whoever writes to the log; the protocol does not
 
-    async def answer(given: dict[str, Any]) -> CallToolResult:
+    async def answer(args: dict[str, Any]) -> CallToolResult:
         try:
-            found = await anyio.to_thread.run_sync(functools.partial(asked, given), limiter=limiter)
-        except tools.Failed as error:
-            raise ToolError(str(error)) from None
+            value, text = await anyio.to_thread.run_sync(functools.partial(call, args), limiter=limiter)
+        except Fault as fault:
+            raise ToolError(str(fault)) from None
         except OSError as error:
-            place = f"{error.filename}: " if error.filename else ""
-            raise ToolError(f"{place}{error.strerror}; run tok-status to see what is wrong") from None
-        said = [found.text, orjson.dumps(found.found).decode()]
-        return CallToolResult(content=[TextContent(type="text", text=one) for one in said], structured_content=found.found)
+            path = f"{error.filename}: " if error.filename else ""
+            raise ToolError(f"{path}{error.strerror}; run tok-status to see what is wrong") from None
+        content: list[ContentBlock] = [TextContent(type="text", text=part) for part in (text, orjson.dumps(value).decode())]
+        return CallToolResult(content=content, structured_content=value)
 
     hints = ToolAnnotations(
         read_only_hint=not tool.changes, destructive_hint=False, idempotent_hint=True, open_world_hint=False
     )
-    return Served(
+    return SdkTool(
         fn=answer,
         name=tool.name,
         title=None,
         context_kwarg=None,
-        description=tool.about,
+        description=tool.purpose,
         parameters=tool.input_schema,
         fn_metadata=Arguments(arg_model=ArgModelBase, output_schema=tool.output_schema),
         is_async=True,
@@ -73,25 +77,23 @@ def served(tool: tools.Tool, desk: tools.Desk, called: Callable[[str], None], li
     )
 
 
-def server(chosen: Iterable[tools.Tool], desk: tools.Desk, called: Callable[[str], None]) -> MCPServer[Any]:
-    """A server of some tools; `called` is told each tool's name once it was answered."""
+def server(selection: Iterable[tools.Tool], cache: tools.ToolCache, on_call: Callable[[str], None]) -> MCPServer[Any]:
+    """A server of some tools; `on_call` is called with each tool's name after its answer."""
     limiter = anyio.CapacityLimiter(1)
-    made = [served(tool, desk, called, limiter) for tool in chosen]
     return MCPServer(
         "tokenops",
         instructions=INSTRUCTIONS,
         version=__version__,
-        tools=made,
+        tools=[sdk_tool(tool, cache, on_call, limiter) for tool in selection],
         resources=list(_resources()),
         log_level="ERROR",
     )
 
 
 def _resources() -> Iterable[FunctionResource]:
-    for address, (about, content) in tools.resources().items():
-        yield FunctionResource(
-            uri=address, name=address, description=about, mime_type="application/json", fn=functools.partial(_text, content)
-        )
+    for address, (description, content) in tools.resources().items():
+        text = functools.partial(_text, content)
+        yield FunctionResource(uri=address, name=address, description=description, mime_type="application/json", fn=text)
 
 
 def _text(content: Callable[[], Mapping[str, Any]]) -> str:

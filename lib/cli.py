@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import argparse
     import datetime
 
-    from tokenops import config, events, jsonl, pricing, rollup
+    from tokenops import config, jsonl, pricing
     from tokenops import coverage as cover
 
 
@@ -248,10 +248,22 @@ def catch_up(diagnostics: Diagnostics) -> tuple[str, str]:
     return folder, as_of
 
 
+def log(
+    settings: config.Config, diagnostics: Diagnostics, tz: datetime.tzinfo | None = None, fresh: bool = True
+) -> session.Log:
+    """The log as it is now, after what is new was imported, unless that is not needed. Raises Fault."""
+    import functools
+
+    from tokenops import datadir, when
+
+    folder, as_of = catch_up(diagnostics) if fresh else (datadir.data(), "")
+    return session.Log(folder, now(), settings, functools.partial(catalogue, settings), tz or when.zone(None), as_of)
+
+
 def coverage(settings: config.Config, tz: datetime.tzinfo) -> cover.Coverage | None:
     """What the user's plans cover; None where none is set, or where one is not understood, which is said."""
     try:
-        return session.cover(settings, tz)
+        return session.plan_coverage(settings, tz)
     except Fault as fault:
         say(str(fault))
         return None
@@ -280,20 +292,10 @@ def today() -> str:
 
 
 def span(args: argparse.Namespace, tz: datetime.tzinfo) -> tuple[str, str]:
-    """First and last bound of --since and --until as canonical times, "" and "9" where open. Raises Fault."""
-    from tokenops import when
+    """First and last bound of --since and --until as canonical times, "" and answers.OPEN where open. Raises Fault."""
+    from tokenops import answers
 
-    bounds = ["", "9"]
-    for at, (name, bound) in enumerate((("since", when.since), ("until", when.until))):
-        given = getattr(args, name)
-        if given is not None:
-            try:
-                bounds[at] = when.stamp(bound(given, now(), tz))
-            except (ValueError, OverflowError) as error:
-                raise Fault(f"--{name}: {error}") from None
-    if bounds[0] >= bounds[1]:
-        raise Fault("--since is not before --until; swap them")
-    return bounds[0], bounds[1]
+    return answers.bounds(args.since, args.until, now(), tz, "--")
 
 
 def write(lines: Iterable[bytes]) -> None:
@@ -308,77 +310,29 @@ def write(lines: Iterable[bytes]) -> None:
     out.write(b"".join(held))
 
 
+def write_rows(
+    args: argparse.Namespace,
+    rows: list[dict[str, Any]],
+    table: Callable[[list[dict[str, Any]], str, bool], str] | None = None,
+) -> None:
+    """Records as JSON Lines, or as a table if one is given and that is the output format; no table of nothing."""
+    from tokenops import show
+
+    if table is None or shape(args) == "json":
+        show.lines(rows, sys.stdout.buffer)
+    elif rows:
+        sys.stdout.write(table(rows, shape(args), color(args)))
+
+
 def add_filter(to: argparse.ArgumentParser) -> None:
     """The options that choose records and mean the same in every command: --client, --project, --model."""
     for name in ("client", "project", "model"):
         to.add_argument(f"--{name}", metavar="NAME")
 
 
-def own_log(args: argparse.Namespace) -> bool:
-    """Whether a reporter is asked about the log: --log, or no operands at a terminal."""
+def reads_log(args: argparse.Namespace) -> bool:
+    """Whether a report command reads the log: with --log, or without operands at a terminal."""
     return bool(args.log) or (not args.files and sys.stdin is not None and sys.stdin.isatty())
-
-
-def from_log(
-    args: argparse.Namespace,
-    plan: rollup.Plan,
-    wanted: events.Filter,
-    diagnostics: Diagnostics,
-    covered: cover.Coverage | None = None,
-) -> tuple[list[dict[str, Any]], str]:
-    """The priced rows of a span of the log (default: this month), and a line that says span and moment."""
-    from tokenops import costs, store_summaries, when
-
-    folder, as_of = catch_up(diagnostics)
-    at = now()
-    if args.since is None:
-        args.since = f"{when.bucket(at, 'month', plan.tz)}-01"
-    since, until = span(args, plan.tz)
-    skipped: list[str] = []
-    rolled = store_summaries.rows(folder, plan, at, since, until, wanted, lambda place, why: skipped.append(place), covered)
-    if skipped:
-        diagnostics.on_bad_line(skipped[0], f"{len(skipped)} lines of the log could not be read; tok-log verify says why")
-    rows = costs.priced(rolled, plan.catalogue)
-    for row in rows:
-        row["as_of"] = as_of
-    first = when.local(when.moment(since), plan.tz)
-    ends = f"to {args.until}" if args.until else "to now"
-    seen = f"as of {when.local(when.moment(as_of), plan.tz):%H:%M:%S}" if as_of else "never synced"
-    return rows, f"{first:%Y-%m-%d %H:%M} {ends}, {when.zone_name(plan.tz)}, {seen}\n\n"
-
-
-def log_before(
-    args: argparse.Namespace, tz: datetime.tzinfo, before: int, diagnostics: Diagnostics
-) -> tuple[Iterator[events.Event], str, str]:
-    """The events of a span of the log (default: this month) and of so many milliseconds before it, and the span."""
-    import orjson
-
-    from tokenops import store, when
-
-    folder, _ = catch_up(diagnostics)
-    if args.since is None:
-        args.since = f"{when.bucket(now(), 'month', tz)}-01"
-    since, until = span(args, tz)
-    first = when.stamp(when.moment(since) - before)
-    last = until if until == "9" else when.stamp(when.moment(until) + when.DAY)
-    skipped: list[str] = []
-    lines = store.scan(folder, first, last, lambda place, why: skipped.append(place))
-    return map(orjson.loads, lines), since, until
-
-
-def spent_today(folder: str) -> str:
-    """What the log says of today, in dollars at list price; "?" where something has no price."""
-    from tokenops import costs, rollup, show, store_summaries, when
-
-    tz = when.zone(None)
-    plan = rollup.Plan((), tz, catalogue())
-    at = now()
-    since = when.stamp(when.since("today", at, tz))
-    rows = costs.priced(store_summaries.rows(folder, plan, at, since, when.stamp(at)), plan.catalogue)
-    total = costs.total_of(rows).get("cost_usd", "" if rows else "0")
-    if not total or any(row.get("unpriced") for row in rows):
-        return "?"
-    return show.money(total).removeprefix("$")
 
 
 class Diagnostics:
@@ -387,6 +341,7 @@ class Diagnostics:
     def __init__(self) -> None:
         self.warnings = 0
         self.unreadable = 0
+        self.bad_log_lines: list[str] = []
         self.reading: jsonl.Records | None = None
 
     def say(self, text: str) -> None:
@@ -401,6 +356,16 @@ class Diagnostics:
     def on_bad_line(self, place: str, why: str) -> None:
         """A line that was skipped."""
         self.warn(f"{place}: {why}")
+
+    def on_bad_log_line(self, place: str, why: str) -> None:
+        """A line of our own log that was skipped; report_bad_log_lines counts them."""
+        self.bad_log_lines.append(place)
+
+    def report_bad_log_lines(self) -> None:
+        """Warn of lines of the log that were skipped."""
+        if self.bad_log_lines:
+            count = len(self.bad_log_lines)
+            self.on_bad_line(self.bad_log_lines[0], f"{count} lines of the log could not be read; tok-log verify says why")
 
     def on_bad_record(self, why: str) -> None:
         """The record that was read last is not used."""

@@ -14,9 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from tokenops import access, cli, config, dash, dash_api, dash_findings, dash_query, datadir, pricing, when
-from tokenops.dash_view import Gatherer
-from tokenops.tools import Session
+from tokenops import access, cli, config, dash, datadir, pricing, when
+from tokenops.session import Session
 
 # A page that is opened shows nothing older; one that is open is told what came since it was told last.
 OLD_MS = 60_000
@@ -26,23 +25,14 @@ NAME = "tokenops.local"
 def session(folder: str) -> Session:
     """What answers are made from. What is wrong with the configuration is an answer too, and the next may do."""
 
-    def settings() -> config.Config:
-        try:
-            return cli.settings()
-        except cli.Fault as fault:
-            raise dash_api.Off(str(fault), "mend it, and ask again") from None
-
     def catalogue() -> pricing.Catalogue:
-        try:
-            return cli.catalogue(settings())
-        except cli.Fault as fault:
-            raise dash_api.Off(str(fault), "mend it, and ask again") from None
+        return cli.catalogue(cli.settings())
 
     def as_of() -> str:
         last = datadir.synced(folder)
         return "" if last is None else when.stamp(last)
 
-    return Session(folder, os.environ, os.path.expanduser("~"), cli.now, settings, catalogue, as_of)
+    return Session(folder, os.environ, os.path.expanduser("~"), cli.now, cli.settings, catalogue, as_of)
 
 
 def chosen_token() -> str:
@@ -54,21 +44,17 @@ def chosen_token() -> str:
     return access.configured(found.get("dashboard", "admin_token"), os.environ, os.path.dirname(found.path))
 
 
-def gatherer(folder: str) -> Gatherer:
+def gatherer(folder: str) -> dash.Gatherer:
     """What gathers the page."""
-    made = session(folder)
+    source = session(folder)
 
     def files() -> list[str]:
-        place = config.path_of(os.environ, made.home)
-        with contextlib.suppress(dash_api.Off):
-            return [place, config.pricing_path(made.settings(), os.environ)]
-        return [place]
+        path = config.path_of(os.environ, source.home)
+        with contextlib.suppress(cli.Fault):
+            return [path, config.pricing_path(source.settings(), os.environ)]
+        return [path]
 
-    return Gatherer(
-        made,
-        files,
-        {dash_findings.SCORECARD: dash_findings.latest_card, dash_findings.FINDINGS: dash_findings.latest_findings},
-    )
+    return dash.gatherer(source, files)
 
 
 class Intake:
@@ -126,11 +112,11 @@ def site(folder: str, alone: bool, commands: str) -> dash.Site:
     def first() -> None:
         """At the start: the page that is asked for most."""
         fresh(True)
-        gathering.view(dash_query.Ask())
+        page.warm()
 
     def rest() -> bool:
         if left:
-            with contextlib.suppress(dash_api.Off, OSError):
+            with contextlib.suppress(cli.Fault, OSError):
                 left.pop(0)()
         if not left:
             # What is kept is walked through once, while nobody waits, and not in the middle of an answer: 70 ms of a year's.
@@ -139,7 +125,8 @@ def site(folder: str, alone: bool, commands: str) -> dash.Site:
         return bool(left)
 
     left.append(first)
-    return dash.Site(folder, gathering, _now, alone, dash.Edge(fresh, rest, chosen_token))
+    page = dash.Site(folder, gathering, _now, alone, dash.Edge(fresh, rest, chosen_token))
+    return page
 
 
 def _now() -> int:

@@ -15,11 +15,12 @@ from urllib.parse import parse_qsl, urlencode
 
 import orjson
 
-from tokenops import access, config, dash_api, dash_page, dash_query, http1, store_summaries, tools
-from tokenops.dash_view import Gatherer
+from tokenops import access, config, dash_api, dash_findings, dash_page, dash_query, dash_view, http1, store_summaries
 from tokenops.http1 import Headers, Request, field
 from tokenops.proxy import Reply
+from tokenops.session import BadRequest, Fault, NotFound, Session
 
+Gatherer = dash_view.Gatherer
 PAGE = "/dashboard"
 ASSETS = {"/dashboard/page.css": "text/css", "/dashboard/page.js": "text/javascript"}
 PUBLIC = (b"/healthz", b"/readyz", b"/version")
@@ -88,6 +89,21 @@ class Edge(NamedTuple):
 NO_EDGE = Edge()
 
 
+def gatherer(session: Session, files: Callable[[], list[str]]) -> Gatherer:
+    """What gathers the page of a log. `files`: what the answers are made from, beside the log."""
+    parts = {
+        dash_findings.SCORECARD: dash_findings.latest_card,
+        dash_findings.FINDINGS: dash_findings.latest_findings,
+    }
+    return Gatherer(session, files, parts)
+
+
+def standalone(gatherer: Gatherer, query: Mapping[str, str]) -> tuple[bytes, bool]:
+    """The page as a file of its own, and whether something in it has no price. Raises session.Fault, OSError."""
+    view = gatherer.view(dash_query.asked(query))
+    return dash_page.standalone(view), bool(view.spent.total.get("unpriced"))
+
+
 class Site:
     """The dashboard of one log. `hosts`: what a Host may say; `clock`: milliseconds of the real time, for secrets.
 
@@ -105,6 +121,10 @@ class Site:
     def token(self) -> str:
         """The token that counts. Raises config.Unusable, OSError."""
         return self.edge.token() or access.token(self.folder)
+
+    def warm(self) -> None:
+        """Work out the page that is asked for most, before somebody asks. Raises session.Fault, OSError."""
+        self.gatherer.view(dash_query.Ask())
 
     def rest(self) -> bool:
         """Do one thing that there is time for while nobody asks; whether there is more."""
@@ -199,17 +219,19 @@ class Site:
     def _data(self, request: Asked, path: str, query: dict[str, str]) -> Reply:
         if path in ASSETS:
             return self._asset(request, path)
-        if path != PAGE and not (path.startswith(dash_api.ROOT) and dash_api.known(path[len(dash_api.ROOT) :])):
+        if path != PAGE and not (path.startswith(dash_api.ROOT) and dash_api.exists(path[len(dash_api.ROOT) :])):
             return self._refused(request, 404, *_NOTHING)
         try:
             self.edge.fresh(path == PAGE and not request.first(b"if-none-match"))
             return self._fresh(request, path, query)
-        except (tools.Failed, dash_query.Bad) as error:
-            return self._refused(request, 400, str(error), "docs/dashboard.md says what can be asked")
-        except dash_api.Missing as error:
-            return self._refused(request, 404, str(error), "see /api/workflows")
-        except dash_api.Off as error:
-            return self._refused(request, 503, str(error), error.hint)
+        except NotFound as fault:
+            return self._refused(request, 404, str(fault), "see /api/workflows")
+        except BadRequest as fault:
+            return self._refused(request, 400, str(fault), "docs/dashboard.md lists the parameters")
+        except dash_api.Unavailable as fault:
+            return self._refused(request, 503, str(fault), fault.hint)
+        except Fault as fault:
+            return self._refused(request, 503, str(fault), "correct it, then ask again")
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             return self._refused(request, 503, f"{place}{error.strerror}", "run tok-status to see what is wrong")
@@ -276,7 +298,7 @@ def _packed_asset(name: str) -> bytes:
 
 def _known(path: str) -> bool:
     """Whether there is something at a path."""
-    api = path.startswith(dash_api.ROOT) and dash_api.known(path[len(dash_api.ROOT) :])
+    api = path.startswith(dash_api.ROOT) and dash_api.exists(path[len(dash_api.ROOT) :])
     return path in (PAGE, "/", "/dashboard/") or path in ASSETS or api
 
 

@@ -1,44 +1,41 @@
-"""The dashboard's API: each address is a tool, with its parameters, and gives the JSON of the command that the tool is.
+"""Answers the dashboard's API: each address is a tool, with its parameters, and returns the JSON of that tool.
 
-A part that cannot be told is `Off`: {error, hint} with status 503. A new one is a line of ROUTES.
+A part that is not available is {error, hint} with status 503. A new address is a line of ROUTES.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from tokenops import config, dash_spend, events, projects, store, tools
+from tokenops import answers_work, dash_spend, tools
 from tokenops.dash_query import Ask
 from tokenops.dash_view import Gatherer
-from tokenops.tools import Json, Session
+from tokenops.session import BadRequest, Fault, NotFound, Session
 
+Json = dict[str, Any]
 ROOT = "/api/"
 
 
-class Off(Exception):
-    """A part that cannot be told: a sentence, and what to do."""
+class Unavailable(Fault):
+    """A part that is not available: a sentence, and what to do."""
 
     def __init__(self, error: str, hint: str) -> None:
         super().__init__(error)
         self.hint = hint
 
 
-class Missing(ValueError):
-    """Something that is asked for by name and is not in the log."""
-
-
 class Route(NamedTuple):
-    """An address: the tool that it is, what is asked where nothing else is, and what is added to its answer."""
+    """An address: its tool, the arguments where the address gives none, and what is added to the tool's answer."""
 
     tool: str
-    usual: Json
+    defaults: Json
     more: Callable[[Gatherer], Json] | None = None
 
 
 def _outlook(gatherer: Gatherer) -> Json:
-    """What the coming hours are likely to cost; no command says it."""
+    """What the coming hours are likely to cost; no command prints it."""
     spent = gatherer.view(Ask()).spent
     return {"spend": {"method": dash_spend.METHOD, "hours": list(spent.expected), "today": spent.at_midnight}}
 
@@ -61,47 +58,35 @@ ROUTES = {
 _WORKFLOW = "workflows/"
 
 
-def known(path: str) -> bool:
+def exists(path: str) -> bool:
     """Whether there is something at a path below /api/."""
     return path in ROUTES or (path.startswith(_WORKFLOW) and len(path) > len(_WORKFLOW))
 
 
 def answer(gatherer: Gatherer, path: str, query: Mapping[str, str]) -> Json:
-    """What a path below /api/ gives. Raises tools.Failed (a bad parameter), Missing, Off, OSError."""
+    """The JSON of a path below /api/. Raises BadRequest, NotFound, Unavailable, OSError."""
     if path.startswith(_WORKFLOW):
         if query:
-            raise tools.Failed(f"a workflow takes no parameter, such as {next(iter(query))[:40]!r}")
+            raise BadRequest(f"a workflow takes no parameter, such as {next(iter(query))[:40]!r}")
         return workflow(gatherer.session, unquote(path[len(_WORKFLOW) :]))
     route = ROUTES[path]
     tool = tools.TOOLS[route.tool]
-    given = {name: value for name, value in query.items() if value}
-    checked = tools.checked(tool, {**route.usual, **given})
     try:
-        found = tool.answer(gatherer.session, checked).found
-    except tools.Failed as error:
-        if given:
-            raise
-        # Nothing was asked that could be wrong: it is the part that cannot be told.
-        raise Off(str(error), f"run {tool.command} to see the same") from None
-    return found | route.more(gatherer) if route.more else found
+        args = tools.arguments(tool, {**route.defaults, **{name: value for name, value in query.items() if value}})
+        value = tool.answer(gatherer.session, args).value
+    except BadRequest:
+        raise
+    except Fault as fault:
+        raise Unavailable(str(fault), f"run {tool.command} to see the same") from None
+    return value | route.more(gatherer) if route.more else value
 
 
-def workflow(session: Session, name: str) -> Json:
-    """One workflow turn by turn, as tok-trace tells it. Raises Missing, tools.Failed."""
-    from tokenops import trace
-
-    as_of, settings = session.catch_up(), session.settings()
+def workflow(session: Session, workflow_id: str) -> Json:
+    """One workflow turn by turn, as tok-trace prints it. Raises NotFound, Fault."""
+    log = session.log()
     try:
-        rules = config.thresholds(settings)["waste"]
-    except config.Unusable as error:
-        raise Off(str(error), f"mend it in {settings.path}") from None
-    try:
-        full, records = trace.session(session.folder, name.rpartition(":")[2])
-    except trace.Unknown:
-        full, records = "", []
-    names = store.labels(session.folder)
-    mine = [one for one in records if projects.relabelled(one, names).get("workflow_id") == name]
-    if not mine:
-        raise Missing(f"no workflow {name[: events.LONGEST]!r}; /api/workflows lists them")
-    steps, findings = trace.rows(mine, session.catalogue(), rules, settings.get("coaching", "context_limits") or ())
-    return {"workflow_id": name, "session": full, "steps": steps, "findings": findings, "as_of": as_of or None}
+        name, steps, findings = answers_work.workflow(log, workflow_id)
+    except NotFound as fault:
+        raise NotFound(f"{fault}; /api/workflows lists them") from None
+    value = {"workflow_id": workflow_id, "session": name, "steps": steps, "findings": findings}
+    return value | {"as_of": log.as_of or None}

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from tokenops import dash_headroom, dash_tables
+from tokenops import answers, answers_work, dash_headroom, dash_tables
 from tokenops.dash_html import Html, tag
 from tokenops.dash_view import View
 from tokenops.events import Event
-from tokenops.tools import Failed, Session
+from tokenops.session import Fault, Session
 
 SCORECARD, SCORECARD_SPAN = "scorecard", "last 7 days"
 _GOOD = {"A": "go", "B": "go", "C": "slow", "D": "stop", "F": "stop"}
 
 
 def latest_card(session: Session) -> Event:
-    """The card of the last seven days. Raises tools.Failed, OSError."""
-    from tokenops import tools
-
-    cards = tools.TOOLS["tokenops_scorecard"].answer(session, {}).found["cards"]
+    """The card of the last seven days. Raises Fault, OSError."""
+    log = session.log()
+    cards = answers_work.score(log, answers.bounds(answers_work.WEEK, None, log.now, log.tz)[0])
     if not cards:
-        raise Failed("nothing was done in the last seven days")
-    found: Event = cards[0]
-    return found
+        raise Fault("there was no activity in the last seven days")
+    return cards[0]
 
 
 def scorecard_section(view: View) -> Html | None:
@@ -63,10 +61,9 @@ FINDINGS, FINDINGS_SPAN = "findings", "last 7 days"
 
 
 def latest_findings(session: Session) -> Event:
-    """The kinds of waste with their sums. Raises tools.Failed, OSError."""
-    from tokenops import tools
-
-    return {"waste": tools.TOOLS["tokenops_waste"].answer(session, {}).found["waste"]}
+    """The kinds of waste with their sums. Raises Fault, OSError."""
+    log = session.log()
+    return {"waste": answers_work.waste(log, answers.bounds(answers_work.WEEK, None, log.now, log.tz)[0]).sums}
 
 
 def findings_section(view: View) -> Html | None:

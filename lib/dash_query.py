@@ -7,16 +7,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tokenops import burn_buckets, events, show, when
+from tokenops.session import BadRequest
 
 STACKS = ("class", "model", "project")
 # Up to how many days a chart has a bar for each hour, day, week; beyond that for each month.
 UNITS = ((8, "hour"), (100, "day"), (750, "week"))
 # No log is older, and a chart of more would only be slow.
 MOST_DAYS = 3660
-
-
-class Bad(ValueError):
-    """A question that cannot be answered: a sentence with what to give instead."""
 
 
 class Ask(NamedTuple):
@@ -45,30 +42,30 @@ class Span(NamedTuple):
 
 
 def asked(query: Mapping[str, str]) -> Ask:
-    """The question that an address asks. Raises Bad."""
+    """The question that an address asks. Raises BadRequest."""
     for name in query:
         if name not in Ask._fields:
-            raise Bad(f"nothing here is called {name[:40]!r}; did you mean {show.nearest(name, Ask._fields)!r}?")
+            raise BadRequest(f"nothing here is called {name[:40]!r}; did you mean {show.nearest(name, Ask._fields)!r}?")
     ask = Ask(**{name: value for name, value in query.items() if value})
     if ask.stack not in STACKS:
-        raise Bad(f"stack is {ask.stack[:40]!r}; choose from {', '.join(STACKS)}")
+        raise BadRequest(f"stack is {ask.stack[:40]!r}; choose from {', '.join(STACKS)}")
     return ask
 
 
 def span(ask: Ask, now: int, tz: datetime.tzinfo) -> Span:
-    """The span of a question. Raises Bad."""
+    """The span of a question. Raises BadRequest."""
     try:
         since = when.since(ask.since, now, tz)
         until = when.until(ask.until, now, tz) if ask.until else now
     except (ValueError, OverflowError) as error:
-        raise Bad(str(error)) from None
+        raise BadRequest(str(error)) from None
     if since >= until:
-        raise Bad(
+        raise BadRequest(
             "since is not before until; swap them" if ask.until else f"{ask.since!r} is not before now; give 24h or 7d"
         )
     days = (until - since) / when.DAY
     if days > MOST_DAYS:
-        raise Bad(f"{ask.since!r} is more than {MOST_DAYS // 366} years ago; give a later day")
+        raise BadRequest(f"{ask.since!r} is more than {MOST_DAYS // 366} years ago; give a later day")
     return Span(since, until, not ask.until, next((unit for most, unit in UNITS if days <= most), "month"))
 
 

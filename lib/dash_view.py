@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from tokenops import __version__, config, dash_cache, datadir, limit_plans, plans, pricing, store_summaries, when
+from tokenops import __version__, answers, dash_cache, datadir, plans, store_summaries, when
 from tokenops.dash_cache import Tasks
 from tokenops.dash_query import Ask
 from tokenops.dash_spend import Reader, Spent
 from tokenops.events import Event
+from tokenops.session import Fault, Log, Session
 from tokenops.store_summaries import Sizes
-from tokenops.tools import Failed, Session
 
 # A log that nobody synced for so long is behind.
 STALE_MS = 15 * 60_000
@@ -79,8 +79,8 @@ class Slow:
         begun = self.clock()
         try:
             self.known = self.tell(session)
-        except Failed as error:
-            self.known = {"error": str(error), "hint": "run tok-status to see what is wrong"}
+        except Fault as fault:
+            self.known = {"error": str(fault), "hint": "run tok-status to see what is wrong"}
         ended = self.clock()
         self.key, self.after = key, ended + SELDOM * (ended - begun)
 
@@ -114,14 +114,14 @@ class Gatherer:
         return hashlib.blake2b(said.encode(), digest_size=12).hexdigest()
 
     def view(self, ask: Ask, sizes: Sizes | None = None) -> View:
-        """What is to be shown. Raises dash_query.Bad, tools.Failed, OSError."""
+        """What is to be shown. Raises session.Fault, OSError."""
         session, now, tz = self.session, self.session.now(), when.zone(None)
         sizes = store_summaries.sizes_of(session.folder) if sizes is None else sizes
         synced = datadir.synced(session.folder)
         as_of = "" if synced is None else when.stamp(synced)
         state = READY if sizes else EMPTY if synced is not None or self.tried else LOADING
         settings, catalogue = session.settings(), session.catalogue()
-        bound, names, budgets, rules = self._plans(settings, catalogue, now, tz, as_of)
+        bound, names, budgets, rules = self._plans(Log(session.folder, now, settings, lambda: catalogue, tz, as_of))
         spent = self.reader.spent(ask, now, tz, catalogue, bound, sizes)
         tasks = self.tasks.rows(now, catalogue, sizes) if sizes else []
         key = dash_cache.state(session.folder, sizes, self.files())
@@ -130,22 +130,17 @@ class Gatherer:
         demo = datadir.is_demo(session.folder)
         return View(ask, now, tz, as_of, state, demo, spent, budgets, names, rules, tasks, last, more)
 
-    def _plans(
-        self, settings: config.Config, catalogue: pricing.Catalogue, now: int, tz: datetime.tzinfo, as_of: str
-    ) -> tuple[list[plans.Binding], dict[str, str], list[Event] | Event, Mapping[str, float]]:
-        """The plans that are bound, how they are called, what is left of them, and the thresholds."""
-        today = when.bucket(now, "day", tz)
+    def _plans(self, log: Log) -> tuple[list[plans.Binding], dict[str, str], list[Event] | Event, Mapping[str, float]]:
+        """The plans that are bound, their names for people, what is left of them, and the thresholds."""
         try:
-            rules, bound = config.thresholds(settings), plans.bindings(settings)
-            rows = limit_plans.budget_rows(
-                self.session.folder, now, rules, {one.provider for one in bound}, lambda: catalogue
-            )
-        except config.Unusable as error:
-            wrong: Any = {"error": str(error), "hint": f"mend it in {settings.path}"}
-            return [], {}, wrong, {}
-        known = plans.known()
-        names = {
-            provider: ", ".join(dict.fromkeys(known[one.plan].display for one in plans.in_force(bound, provider, today)))
-            for provider in dict.fromkeys(one.provider for one in bound if one.since <= today)
-        }
-        return bound, names, [{**row, "as_of": as_of or row["as_of"]} for row in rows], rules["budget"]
+            budget = answers.budget(log)
+        except Fault as fault:
+            unusable: Any = {"error": str(fault), "hint": f"correct it in {log.settings.path}"}
+            return [], {}, unusable, {}
+        today, known = when.bucket(log.now, "day", log.tz), plans.known()
+        providers = dict.fromkeys(binding.provider for binding in budget.bound if binding.since <= today)
+        names = {}
+        for provider in providers:
+            in_force = plans.in_force(budget.bound, provider, today)
+            names[provider] = ", ".join(dict.fromkeys(known[binding.plan].display for binding in in_force))
+        return budget.bound, names, budget.rows, budget.thresholds["budget"]

@@ -10,26 +10,12 @@ import itertools
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tokenops import (
-    __version__,
-    catalog,
-    config,
-    costs,
-    datadir,
-    limit_plans,
-    plans,
-    pricing,
-    status,
-    store,
-    store_summaries,
-    store_upkeep,
-    when,
-)
-from tokenops import rollup as rollups
+from tokenops import __version__, answers, config, datadir, pricing, status, store, store_upkeep, when
 from tokenops.events import Event
+from tokenops.session import Fault, Log
 
 # How far back sources and unpriced models are looked for.
 SPAN_MS = 30 * when.DAY
@@ -39,29 +25,23 @@ STALE_MS = 2 * when.DAY
 OLD_PRICES_MS = 30 * when.DAY
 
 
-def report(
-    folder: str,
-    now: int,
-    environment: Mapping[str, str],
-    home_dir: str,
-    settings: config.Config,
-    catalogue: Callable[[], pricing.Catalogue],
-) -> Event:
+def report(log: Log, environment: Mapping[str, str], home: str) -> Event:
     """The whole report: state, blockers, next_actions, and the parts: clients, sources, signals, proxy, unpriced, ..."""
-    clients = list(status.passive(environment, home_dir, settings.get("vendor_usage")))
+    folder, now, settings = log.folder, log.now, log.settings
+    clients = list(status.passive(environment, home, settings.get("vendor_usage")))
     passed = list(status.proxied(folder, now))
     told: Event = {"v": 1, "kind": "status", "version": __version__, "as_of": when.stamp(now)}
     parts: Event = {
         "clients": clients,
         "sources": sources(folder, now) or {"error": "the log is empty", "hint": "tok-sync"},
-        "signals": _signals(folder, now, settings, catalogue),
+        "signals": _signals(log),
         "proxy": passed or _no_proxy(),
-        "unpriced": _unpriced(folder, now, catalogue),
+        "unpriced": _unpriced(log),
         "log": _log(folder, now),
         "prices": _prices(now),
         "wiring": {
             "cron": status.cron(),
-            "statusline": status.statusline(environment, home_dir),
+            "statusline": status.statusline(environment, home),
             "proxy": status.proxy(environment),
         },
     }
@@ -92,13 +72,11 @@ def _field(line: bytes, name: bytes) -> str:
     return line[start : line.find(b'"', start)].decode(errors="replace") if start >= len(name) else "unknown"
 
 
-def _signals(folder: str, now: int, settings: config.Config, catalogue: Callable[[], pricing.Catalogue]) -> Any:
+def _signals(log: Log) -> Any:
     """How far each provider's headroom can be trusted."""
     try:
-        rules = config.thresholds(settings)
-        bound = {one.provider for one in plans.bindings(settings)}
-        rows = limit_plans.budget_rows(folder, now, rules, bound, catalogue)
-    except (config.Unusable, catalog.Malformed, OSError) as error:
+        rows = answers.budget(log).rows
+    except (Fault, OSError) as error:
         return {"error": str(error), "hint": "mend it, and run tok-status again"}
     if not rows:
         return {"error": "no plan is set and no vendor's reading was found", "hint": "tok-plan catalog"}
@@ -110,13 +88,12 @@ def _no_proxy() -> Event:
     return {"error": "nothing passed tok-proxy in seven days", "hint": 'tok-proxy & eval "$(tok-provider env)"'}
 
 
-def _unpriced(folder: str, now: int, catalogue: Callable[[], pricing.Catalogue]) -> Any:
+def _unpriced(log: Log) -> Any:
     """The models of the last thirty days that have no price, with the reason."""
     try:
-        plan = rollups.Plan((), when.UTC, catalogue())
-        rolled = store_summaries.rows(folder, plan, now, when.stamp(now - SPAN_MS), when.stamp(now))
-        return [one for row in costs.priced(rolled, plan.catalogue) for one in row.get("unpriced", ())]
-    except (catalog.Malformed, OSError) as error:
+        spent = answers.spend(log, (), when.stamp(log.now - SPAN_MS), when.stamp(log.now))
+        return [model for row in spent.rows for model in row.get("unpriced", ())]
+    except (Fault, OSError) as error:
         return {"error": str(error), "hint": "mend the prices named there (pricing.path)"}
 
 

@@ -19,6 +19,14 @@ class Fault(Exception):
     """An expected failure, in one sentence with its remedy. A command prints it and ends with status 2."""
 
 
+class BadRequest(Fault):
+    """A question that must be put differently: a value that is not understood, or not a choice."""
+
+
+class NotFound(BadRequest):
+    """Something that was asked for by name and is not in the log."""
+
+
 class Diagnostics(Protocol):
     """Where the lines go that are not the answer."""
 
@@ -39,6 +47,17 @@ class Diagnostics(Protocol):
 Progress = Callable[[str], AbstractContextManager[Callable[[int], None]]]
 
 
+class Log(NamedTuple):
+    """The log as it is known at a moment, with all that answers from it depend on."""
+
+    folder: str
+    now: int
+    settings: config.Config
+    catalogue: Callable[[], pricing.Catalogue]  # reads the prices, and raises Fault
+    tz: datetime.tzinfo
+    as_of: str = ""  # when it was synced last, "" if nobody knows
+
+
 class Session(NamedTuple):
     """What a server answers from. Each function reads anew, so that a change counts at the next call; they raise Fault."""
 
@@ -49,6 +68,13 @@ class Session(NamedTuple):
     settings: Callable[[], config.Config]
     catalogue: Callable[[], pricing.Catalogue]
     catch_up: Callable[[], str]  # imports what is new; as of when the log is known, "" if nobody knows
+
+    def log(self, fresh: bool = True) -> Log:
+        """The log now; with what is new imported, unless that is not needed. Raises Fault."""
+        from tokenops import when
+
+        as_of = self.catch_up() if fresh else ""
+        return Log(self.folder, self.now(), self.settings(), self.catalogue, when.zone(None), as_of)
 
 
 def settings(environment: Mapping[str, str], home: str) -> config.Config:
@@ -73,7 +99,7 @@ def catalogue(settings: config.Config, environment: Mapping[str, str]) -> pricin
         raise Fault(f"{error.filename}: {error.strerror}; {remedy(error)} (pricing.path, TOKENOPS_PRICING_PATH)") from None
 
 
-def cover(settings: config.Config, tz: datetime.tzinfo) -> coverage.Coverage | None:
+def plan_coverage(settings: config.Config, tz: datetime.tzinfo) -> coverage.Coverage | None:
     """What the user's plans cover; None where none is set. Raises Fault where one is not understood."""
     if not settings.get("plans"):
         return None

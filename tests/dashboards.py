@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from conftest import MOST, ROOT, Json
-from tokenops import access, config, dash, dash_view, events, http1, jsonl, pricing, store, tools, when
+from tokenops import access, config, dash, dash_view, events, http1, jsonl, pricing, session, store, when
 
 NOW = "2026-11-21T09:30:00.000Z"
 AT = when.moment(NOW)
@@ -70,8 +70,8 @@ def site(folder: str, environment: dict[str, str], clock: Clock | None = None, a
     os.makedirs(folder, exist_ok=True)
     clock = clock or Clock()
     given = config.load(environment, environment["HOME"])
-    session = tools.Session(folder, environment, environment["HOME"], lambda: AT, lambda: given, pricing.load, lambda: "")
-    made = dash.Site(folder, dash_view.Gatherer(session, list), clock, alone)
+    source = session.Session(folder, environment, environment["HOME"], lambda: AT, lambda: given, pricing.load, lambda: "")
+    made = dash.Site(folder, dash_view.Gatherer(source, list), clock, alone)
     made.hosts = HOSTS
     return made
 

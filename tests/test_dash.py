@@ -42,6 +42,7 @@ from tokenops import (  # fmt: skip
     plans,
     pricing,
     rollup,
+    session,
     show,
     store,
     store_summaries,
@@ -160,14 +161,19 @@ def test_what_cannot_be_told_is_503(folder: str, environment: dict[str, str], be
     made = site(folder, environment)
 
     def broken() -> Any:
-        raise dash_api.Off("config.yaml:1: is not understood", "mend it, and ask again")
+        raise session.Fault("config.yaml:1: is not understood")
 
     made.gatherer.session = made.gatherer.session._replace(settings=broken)
-    for path in ("/api/budget", "/api/scorecard", "/api/coach", "/api/status", "/api/workflows/claude-code:p1:s1"):
+    for path, hint in (
+        ("/api/budget", "run tok-budget to see the same"),
+        ("/api/coach", "run tok-coach prompts to see the same"),
+        ("/api/status", "run tok-status to see the same"),
+        ("/api/workflows/claude-code:p1:s1", "correct it, then ask again"),
+    ):
         said = ask(made, path, **bearer)
         assert (said.status, json.loads(said.body)) == (
             503,
-            {"error": "config.yaml:1: is not understood", "hint": "mend it, and ask again"},
+            {"error": "config.yaml:1: is not understood", "hint": hint},
         )
     page = ask(made, "/dashboard", accept="text/html", **bearer)
     assert page.status == 503 and b"config.yaml:1: is not understood" in page.body
@@ -184,7 +190,7 @@ def test_every_tool_of_a_route_is_there() -> None:
     wanted = ("spend/summary", "spend/series", "spend/forecast", "spend/cache_stats", "budget", "workflows", "sessions", "tasks", "scorecard", "coach", "status")  # fmt: skip
     assert set(wanted) <= set(dash_api.ROUTES)
     for route in dash_api.ROUTES.values():
-        assert not tools.TOOLS[route.tool].changes and set(route.usual) <= set(tools.TOOLS[route.tool].takes)
+        assert not tools.TOOLS[route.tool].changes and set(route.defaults) <= set(tools.TOOLS[route.tool].takes)
 
 
 # What has not changed.
@@ -872,13 +878,13 @@ def test_the_agents_tool_gives_a_link_that_opens_it_once(
     environment: dict[str, str], folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "time_ns", lambda: AT * 1_000_000)  # the clock of the commands
-    session = site(folder, environment).gatherer.session
+    source = site(folder, environment).gatherer.session
     tool = tools.TOOLS["tokenops_dashboard"]
-    nothing = tools.Desk(session).ask(tool, {})
-    assert nothing.found["url"] is None and "tok-dash" in nothing.found["hint"]
+    nothing = tools.ToolCache(source).call(tool, {})
+    assert nothing.value["url"] is None and "tok-dash" in nothing.value["hint"]
     with running(environment, TOKENOPS_NOW=NOW) as server:
-        desk = tools.Desk(session)
-        links = [desk.ask(tool, {}).found["url"] for _ in range(2)]
+        desk = tools.ToolCache(source)
+        links = [desk.call(tool, {}).value["url"] for _ in range(2)]
         assert links[0] != links[1] and server.token not in json.dumps(links)
         path = links[0].removeprefix(f"http://127.0.0.1:{server.port}")
         assert [server.get(path, bearer=False)[0] for _ in range(2)] == [303, 401]

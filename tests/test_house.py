@@ -17,17 +17,15 @@ sys.path.insert(0, str(ROOT / "tools"))
 import house
 
 # Lists that only shrink: an entry that is no longer needed fails the test, and so does one that has grown.
-DOORS_AT_MOST = 67
+DOORS_AT_MOST = 63
 FACES_AT_MOST = 50
 MODULES_AT_MOST = 170
 FILE_LINES, FUNCTION_LINES, SMALL_LINES = 450, 45, 80
 LONG_FILES = {
-    "cli": 500,
     "pricing": 470,
     "proxy": 645,
     "proxy_server": 565,
     "read_codex": 495,
-    "tools": 795,
 }
 LONG_FUNCTIONS = {
     "pricing._interval": 48,

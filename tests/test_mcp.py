@@ -17,7 +17,7 @@ from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
 from conftest import MOST, SHARED, Json, Run, needs_shared, objects
-from tokenops import agent, config, events, jsonl, pricing, store, tools, when
+from tokenops import agent, config, events, jsonl, pricing, session, store, tools, when
 
 NOW = "2026-11-21T09:30:00.000Z"
 AT = when.moment(NOW)
@@ -60,10 +60,10 @@ def log(folder: str, *records: Json) -> None:
     store.append(folder, map(jsonl.line_of, records))
 
 
-def desk(folder: str, environment: dict[str, str], settings: config.Config | None = None) -> tools.Desk:
+def desk(folder: str, environment: dict[str, str], settings: config.Config | None = None) -> tools.ToolCache:
     given = settings or config.load(environment, environment["HOME"])
-    session = tools.Session(folder, environment, environment["HOME"], lambda: AT, lambda: given, pricing.load, lambda: "")
-    return tools.Desk(session)
+    source = session.Session(folder, environment, environment["HOME"], lambda: AT, lambda: given, pricing.load, lambda: "")
+    return tools.ToolCache(source)
 
 
 def in_memory(
@@ -73,7 +73,9 @@ def in_memory(
     called: list[str] = []
 
     async def talk() -> None:
-        async with Client(agent.server(tools.chosen(which), desk(folder, environment), called.append), mode=mode) as client:
+        async with Client(
+            agent.server(tools.selection(which), desk(folder, environment), called.append), mode=mode
+        ) as client:
             await calls(client)
 
     anyio.run(talk)
@@ -177,28 +179,28 @@ def test_the_coach_says_what_its_command_says(environment: dict[str, str], run: 
     folder = environment["TOKENOPS_HOME"]
     given = config.load(environment, environment["HOME"])
     at = when.moment(real["TOKENOPS_NOW"])
-    session = tools.Session(folder, environment | real, real["HOME"], lambda: at, lambda: given, pricing.load, lambda: "")
-    asked = tools.Desk(session)
+    source = session.Session(folder, environment | real, real["HOME"], lambda: at, lambda: given, pricing.load, lambda: "")
+    asked = tools.ToolCache(source)
     for name, command in (("coach_prompts", "prompts"), ("coach_replies", "replies")):
         (told,) = objects(run(f"tok-coach {command} --since 2026-03-01 --json", env=real, status=None).stdout)
-        found = asked.ask(tools.TOOLS[f"tokenops_{name}"], since).found
+        found = asked.call(tools.TOOLS[f"tokenops_{name}"], since).value
         assert json.loads(json.dumps(found)) == told and (found["turn_stats"] if command == "prompts" else found["sessions"])
     told = objects(run("tok-coach waste --since 2026-03-01 --json", env=real).stdout)
-    found = asked.ask(tools.TOOLS["tokenops_waste"], since).found
+    found = asked.call(tools.TOOLS["tokenops_waste"], since).value
     assert found["waste"] == [row for row in told if row["kind"] == "waste"] and found["waste"]
     assert found["findings"] == [row for row in told if row["kind"] == "finding"][:10]
     name = found["findings"][0]["session_id"]
     told = objects(run(f"tok-trace {name} --json", env=real, status=None).stdout)
-    found = asked.ask(tools.TOOLS["tokenops_workflow_trace"], {"session": name}).found
+    found = asked.call(tools.TOOLS["tokenops_workflow_trace"], {"session": name}).value
     assert [*found["steps"], *found["findings"]] == told
 
 
 def test_status_says_what_the_doctor_says(folder: str, environment: dict[str, str], run: Run) -> None:
     log(folder, turn(1, 5))
     (told,) = objects(run("tok-status --json", env={"TOKENOPS_NOW": NOW}, status=None).stdout)
-    found = desk(folder, environment).ask(tools.TOOLS["tokenops_status"], {}).found
+    found = desk(folder, environment).call(tools.TOOLS["tokenops_status"], {}).value
     assert {**found, "as_of": ""} == {**told, "as_of": ""}
-    assert desk(folder, environment).ask(tools.TOOLS["tokenops_data_sources"], {}).found["sources"] == told["sources"]
+    assert desk(folder, environment).call(tools.TOOLS["tokenops_data_sources"], {}).value["sources"] == told["sources"]
 
 
 # What an agent sees of its budget in each state of the world: percent left, reset, action, level, source.
@@ -227,7 +229,7 @@ def test_session_budget(
     log(folder, *records)
     if plan:
         run(f"tok-plan set anthropic {plan}")
-    answer = desk(folder, environment).ask(tools.TOOLS[SESSION], {})
+    answer = desk(folder, environment).call(tools.TOOLS[SESSION], {})
     told = [
         (
             row["headroom_pct"],
@@ -236,10 +238,10 @@ def test_session_budget(
             row["signal_quality"]["level"],
             row["signal_quality"]["source"],
         )
-        for row in answer.found["budgets"]
+        for row in answer.value["budgets"]
     ]
     assert told == expected
-    assert all(row["signal_quality"]["caveat"] for row in answer.found["budgets"])
+    assert all(row["signal_quality"]["caveat"] for row in answer.value["budgets"])
     # A coloured gauge leads; unknown is no empty gauge.
     first = answer.text.split(" ")[0]
     colours = {"continue": "\U0001f7e9", "slow_down": "\U0001f7e8", "wait_for_reset": "\U0001f7e5"}
@@ -248,7 +250,7 @@ def test_session_budget(
     elif expected:
         assert first.count(colours[expected[0][2]]) == round(expected[0][0] / 10) and len(first) == 10
     else:
-        assert "tok-init --detect" in answer.text and answer.found["next_actions"] == ["tok-init --detect"]
+        assert "tok-init --detect" in answer.text and answer.value["next_actions"] == ["tok-init --detect"]
 
 
 WRONG = [
@@ -279,14 +281,14 @@ def test_what_is_wrong_is_said_in_a_sentence(mode: str, folder: str, environment
 
 def test_a_whole_number_as_text_is_taken(folder: str, environment: dict[str, str]) -> None:
     log(folder, *(turn(number, number) for number in range(1, 9)))
-    assert len(desk(folder, environment).ask(tools.TOOLS["tokenops_top_consumers"], {"limit": "2"}).found["rows"]) == 2
+    assert len(desk(folder, environment).call(tools.TOOLS["tokenops_top_consumers"], {"limit": "2"}).value["rows"]) == 2
 
 
 def test_what_is_broken_is_no_crash(folder: str, environment: dict[str, str]) -> None:
     broken = config.Config({"thresholds": {"budget": {"slow_down": "often"}}, "plans": {"anthropic": 7}}, "here.yaml", [])
     for name in (SESSION, "tokenops_plan_list"):
-        with pytest.raises(tools.Failed, match=r"here\.yaml"):
-            desk(folder, environment, broken).ask(tools.TOOLS[name], {})
+        with pytest.raises(session.Fault, match=r"here\.yaml"):
+            desk(folder, environment, broken).call(tools.TOOLS[name], {})
 
 
 def test_setting_a_plan_is_seen_at_once(folder: str, environment: dict[str, str]) -> None:
@@ -329,12 +331,12 @@ def test_a_thousand_calls_change_no_number(folder: str, environment: dict[str, s
     asked.clock = lambda: next(ticks)
     ticks = iter(range(0, 10**6, 3))  # no answer is given twice
     names = [SESSION, "tokenops_spend_summary", "tokenops_data_sources"]
-    first = {name: json.dumps(asked.ask(tools.TOOLS[name], {}).found["rows" if name.endswith("summary") else "budgets" if name == SESSION else "sources"]) for name in names}  # fmt: skip
+    first = {name: json.dumps(asked.call(tools.TOOLS[name], {}).value["rows" if name.endswith("summary") else "budgets" if name == SESSION else "sources"]) for name in names}  # fmt: skip
     cost = run("tok-cost --log --since 30d --json | jq -c 'del(.as_of)'", env={"TOKENOPS_NOW": NOW}).stdout
     for number in range(1000):
         name = names[number % 3]
         store.append(folder, [jsonl.line_of(tools.ping(name, AT + number, number))], durable=False)
-        found = asked.ask(tools.TOOLS[name], {}).found
+        found = asked.call(tools.TOOLS[name], {}).value
         if name != "tokenops_data_sources":
             assert json.dumps(found["rows" if name.endswith("summary") else "budgets"]) == first[name]
         else:
@@ -377,7 +379,7 @@ def test_a_log_that_cannot_be_written_still_answers(environment: dict[str, str])
 
 
 def test_which_tools(run: Run) -> None:
-    assert [tool.name for tool in tools.chosen("tokenops_status, session_budget")] == ["tokenops_status", SESSION]
+    assert [tool.name for tool in tools.selection("tokenops_status, session_budget")] == ["tokenops_status", SESSION]
     assert b"there is no tool 'statis'; the nearest is 'tokenops_status'" in run("tok-mcp --tools statis", status=2).stderr
     assert b"name at least one tool" in run("tok-mcp --tools ,", status=2).stderr
 

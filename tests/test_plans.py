@@ -94,7 +94,7 @@ def test_bindings_are_dated(run: Run, environment: dict[str, str]) -> None:
     ("line", "says"),
     [
         ("set anthropic claude-max-21x", "the nearest known is 'claude-max-20x'"),
-        ("set openai claude-pro", "claude-pro is a plan of anthropic: tok-plan set anthropic claude-pro"),
+        ("set openai claude-pro", "claude-pro is a plan of anthropic; run tok-plan set anthropic claude-pro"),
         ("set anthropic", "name what to set: tok-plan set PROVIDER PLAN"),
         ("set", "name what to set: tok-plan set PROVIDER PLAN"),
         ("set anthropic claude-pro --from soon", "expected a day such as"),

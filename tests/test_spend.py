@@ -246,7 +246,7 @@ def test_from_the_log(run: Run, environment: dict[str, str], tmp_path: pathlib.P
     failing = "tok-budget --spend -q --notify 'echo tried >> tries.txt; false'"
     configured(environment, {"name": "other", "window": "daily", "limit_usd": 5})
     for _ in range(2):
-        assert b"is told again the next time" in run(failing, env=env, status=5).stderr
+        assert b"it runs again for other the next time" in run(failing, env=env, status=5).stderr
     assert (tmp_path / "tries.txt").read_text() == "tried\ntried\n"
     assert b"over" in run("tok-budget --spend --table", env=env, status=5).stdout
     run("tok-plan set anthropic claude-max-20x")

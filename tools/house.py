@@ -130,9 +130,11 @@ FAMILIES = (
     Family(
         "serve",
         "one answer per question, for commands, agents and pages",
-        _words("session tools agent doctor status explain access"),
+        _words("session answers tools agent doctor status explain access"),
+        ("answers_", "tools_"),
+        _words("answers_work"),
     ),
-    Family("dash", "the dashboard", ("dash",), ("dash_",), _words("dash_api dash_findings dash_page dash_query dash_view")),
+    Family("dash", "the dashboard", ("dash",), ("dash_",), ()),
     Family(
         "edge", "the process: arguments, exit status, signals, manuals", _words("cli manual"), ("cli_",), _words("cli_dash")
     ),

@@ -1,0 +1,361 @@
+"""Answers each question about the log once; commands, agents' tools and pages only render what these functions return.
+
+Inputs are plain values, foremost session.Log. What is expected to go wrong is raised as session.Fault, beside OSError.
+Imports are lazy: a command pays only for its own question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tokenops import config, events
+from tokenops.session import BadRequest, Fault, Log
+
+if TYPE_CHECKING:
+    import datetime
+
+    from tokenops import budgets, burn, burn_buckets, plans, reconcile_pairs
+    from tokenops.coverage import Coverage
+    from tokenops.events import Event, Filter
+    from tokenops.pricing import Catalogue
+
+    Thresholds = dict[str, dict[str, float]]
+
+# The end of a span that goes on: later than any time.
+OPEN = "9"
+
+
+def ignore(*what: object) -> None:
+    """What is done with bad lines, if nobody says."""
+
+
+# Spans.
+
+
+def bounds(since: str | None, until: str | None, now: int, tz: datetime.tzinfo, prefix: str = "") -> tuple[str, str]:
+    """Two texts, such as 7d and 2026-11-01, as canonical times; "" and OPEN for None. `prefix`: of the names in errors.
+
+    Raises BadRequest.
+    """
+    from tokenops import when
+
+    found = ["", OPEN]
+    for at, (name, text, parse) in enumerate((("since", since, when.since), ("until", until, when.until))):
+        try:
+            found[at] = found[at] if text is None else when.stamp(parse(text, now, tz))
+        except (ValueError, OverflowError) as error:
+            raise BadRequest(f"{prefix}{name}: {error}") from None
+    if found[0] >= found[1]:
+        raise BadRequest(f"{prefix}since is not before {prefix}until; swap them")
+    return found[0], found[1]
+
+
+def month_start(now: int, tz: datetime.tzinfo) -> str:
+    """The first day of the month, as YYYY-MM-DD: where a span of spending begins, if nobody says."""
+    from tokenops import when
+
+    return f"{when.bucket(now, 'month', tz)}-01"
+
+
+def end(until: str, now: int) -> str:
+    """Where a span ends: now, if it goes on."""
+    from tokenops import when
+
+    return when.stamp(now) if until == OPEN else until
+
+
+def thresholds(settings: config.Config) -> Thresholds:
+    """What decides about advice and grades, by section."""
+    try:
+        return config.thresholds(settings)
+    except config.Unusable as error:
+        raise Fault(str(error)) from None
+
+
+def _bindings(settings: config.Config) -> list[plans.Binding]:
+    from tokenops import plans
+
+    try:
+        return plans.bindings(settings)
+    except config.Unusable as error:
+        raise Fault(str(error)) from None
+
+
+def _as_of(rows: list[Event], log: Log) -> list[Event]:
+    """Rows, each with the moment as of which the log is known, where it is known."""
+    return [{**row, "as_of": log.as_of} for row in rows] if log.as_of else rows
+
+
+# What is left.
+
+
+class Budget(NamedTuple):
+    """What is left of each provider's limits: a row per provider and account, the plans that are set, the thresholds."""
+
+    rows: list[Event]
+    bound: list[plans.Binding]
+    thresholds: Thresholds
+
+    @property
+    def forecasts(self) -> list[Event]:
+        """The chance that each row's binding window runs out before its reset."""
+        names = ("account", "headroom_pct", "recommended_action", "forecast")
+        return [
+            {"provider": row["provider"], "window": row["binding_window"]}
+            | {name: row[name] for name in names if name in row}
+            for row in self.rows
+        ]
+
+
+def budget(log: Log, provider: str = "", model: str = "") -> Budget:
+    """What is left of each limit, and what to do, of one provider or of all. `model`: about to be called."""
+    from tokenops import limit_plans
+
+    rules, bound = thresholds(log.settings), _bindings(log.settings)
+    providers = {binding.provider for binding in bound}
+    rows = limit_plans.budget_rows(log.folder, log.now, rules, providers, log.catalogue, provider, model)
+    return Budget(_as_of(rows, log), bound, rules)
+
+
+def plan_headroom(log: Log, provider: str = "") -> list[Event]:
+    """What is left of each plan in force, and whether it will last; a row per plan."""
+    from tokenops import limit_plans
+
+    rules, bound = thresholds(log.settings), _bindings(log.settings)
+    rows = limit_plans.plan_rows(log.folder, bound, log.now, log.tz, rules, log.catalogue(), provider)
+    return [row | {"as_of": log.as_of} for row in rows]
+
+
+def plans_set(settings: config.Config) -> list[dict[str, Any]]:
+    """The plans that the user has set, a row each."""
+    from tokenops import plans
+
+    return [plans.bound_row(binding) for binding in _bindings(settings)]
+
+
+def set_plan(
+    settings: config.Config, provider: str, plan: str, today: str, since: str | None = None, account: str = ""
+) -> None:
+    """Write to the configuration which plan the user has."""
+    from tokenops import plans
+
+    try:
+        plans.bind(settings, provider, plan, today, since, account)
+    except (config.Unusable, config.Unchangeable) as error:
+        raise Fault(str(error)) from None
+
+
+def unset_plan(settings: config.Config, provider: str) -> None:
+    """Remove a provider's plans from the configuration."""
+    try:
+        config.change(settings, "plans", provider, None)
+    except config.Unchangeable as error:
+        raise Fault(str(error)) from None
+
+
+class Budgets(NamedTuple):
+    """The user's own budgets, and how much of each is spent, a row each."""
+
+    limits: list[budgets.Limit]
+    rows: list[Event]
+
+
+def own_budgets(log: Log, provider: str = "") -> Budgets:
+    """How much of the user's own budgets is spent, of one provider or of all."""
+    from tokenops import budgets
+
+    try:
+        limits = [limit for limit in budgets.limits(log.settings) if provider in ("", limit.only.get("provider"))]
+        hours = budgets.hours(log.folder, limits, log.catalogue(), log.now, log.tz)
+        rows = budgets.rows(limits, hours, log.settings, log.now, log.tz)
+    except config.Unusable as error:
+        raise Fault(str(error)) from None
+    return Budgets(limits, _as_of(rows, log))
+
+
+# What was spent.
+
+
+class Spend(NamedTuple):
+    """What was spent: rows with their cost, their total, what plans covered of it, and the span."""
+
+    rows: list[Event]
+    total: Event
+    plan_value: list[Event]
+    since: str
+    until: str
+
+    def latest(self, count: int) -> list[Event]:
+        """The rows that went on last."""
+        return sorted(self.rows, key=lambda row: str(row["to"]), reverse=True)[:count]
+
+    def dearest(self, count: int) -> list[Event]:
+        """The rows that cost most."""
+        from decimal import Decimal
+
+        def rank(row: Event) -> tuple[Decimal, int]:
+            return Decimal(row.get("cost_usd", "0")), events.token_sum(row)
+
+        return sorted(self.rows, key=rank, reverse=True)[:count]
+
+    @property
+    def cache_stats(self) -> list[Event]:
+        """How much of the prompts was read from caches: of each row its groups and the counts of its prompts."""
+        counts = ("from", "to", "turns", "input_tokens", "cache_read_tokens", *events.CONTEXT[2:], "cache_hit_ratio")
+        return [{name: value for name, value in row.items() if name in (*counts, *groups(row))} for row in self.rows]
+
+
+def groups(row: Event) -> list[str]:
+    """The fields that a row is the sum of."""
+    from tokenops import rollup
+
+    return [rollup.FIELDS.get(name, "bucket") for name in row["by"]]
+
+
+def fields(by: str) -> tuple[str, ...]:
+    """The fields of a text such as project,day; none of "none". Raises BadRequest."""
+    from tokenops import rollup
+
+    try:
+        return rollup.fields(by)
+    except rollup.Usage as error:
+        raise BadRequest(str(error)) from None
+
+
+def spend(
+    log: Log,
+    by: tuple[str, ...] = (),
+    since: str = "",
+    until: str = OPEN,
+    only: Filter = events.EVERY,
+    cover: Coverage | None = None,
+    on_bad_line: Callable[[str, str], None] = ignore,
+) -> Spend:
+    """What the log says was spent in a span, by some fields. `cover`: what the user's plans cover."""
+    from tokenops import costs, rollup, store_summaries
+
+    plan = rollup.Plan(by, log.tz, log.catalogue())
+    rolled = store_summaries.rows(log.folder, plan, log.now, since, until, only, on_bad_line, cover)
+    return _spend(costs.priced(rolled, plan.catalogue), since, end(until, log.now), log.tz, cover)
+
+
+def spend_of_records(
+    records: Iterable[Event],
+    catalogue: Catalogue,
+    tz: datetime.tzinfo,
+    by: tuple[str, ...],
+    regroup: bool = True,
+    since: str = "",
+    until: str = OPEN,
+    only: Filter = events.EVERY,
+    cover: Coverage | None = None,
+    on_bad_record: Callable[[str], None] = ignore,
+) -> Spend:
+    """What some records say was spent, by some fields. `regroup`: also the rows among them, which have groups already."""
+    from tokenops import costs, rollup
+
+    plan = rollup.Plan(by, tz, catalogue)
+    try:
+        inside = costs.within(records, since, until, only)
+        rows = costs.rows(inside, plan, regroup, on_bad_record, cover.marked if cover else None)
+    except rollup.Usage as error:
+        raise BadRequest(str(error)) from None
+    first = since or min((row["from"] for row in rows), default="")
+    last = until if until != OPEN else max((row["to"] for row in rows), default="")
+    return _spend(rows, first, last, tz, cover)
+
+
+def _spend(rows: list[Event], since: str, until: str, tz: datetime.tzinfo, cover: Coverage | None) -> Spend:
+    from tokenops import costs
+
+    total, value = costs.total_of(rows), []
+    if cover and since and until:
+        from tokenops import coverage
+
+        value = coverage.beside(total, cover, since, until, tz)
+    return Spend(rows, total, value, since, until)
+
+
+def spent_today(log: Log) -> str:
+    """What today cost so far at list price, in dollars; "?" if something has no price."""
+    from tokenops import show, when
+
+    spent = spend(log, (), when.stamp(when.since("today", log.now, log.tz)), when.stamp(log.now))
+    usd = spent.total.get("cost_usd", "" if spent.rows else "0")
+    if not usd or any(row.get("unpriced") for row in spent.rows):
+        return "?"
+    return show.money(usd).removeprefix("$")
+
+
+def burn_rate(
+    log: Log,
+    span: burn_buckets.Span,
+    only: Filter = events.EVERY,
+    provider: str = "",
+    complete_until: int | None = None,
+    on_bad_line: Callable[[str, str], None] = ignore,
+) -> burn.Burn:
+    """How fast tokens, money and limits were used. `complete_until`: the log lacks nothing before it (default: now)."""
+    from tokenops import burn
+
+    ask = burn.Ask(span, only, provider, _covered_today(log))
+    until = log.now if complete_until is None else complete_until
+    rate = burn.of_log(log.folder, ask, log.catalogue(), until, on_bad_line)
+    rate.total["as_of"] = log.as_of
+    return rate
+
+
+def burn_rate_of_records(
+    records: Iterable[Event],
+    log: Log,
+    span: burn_buckets.Span,
+    only: Filter = events.EVERY,
+    provider: str = "",
+    on_bad_record: Callable[[str], None] = ignore,
+) -> burn.Burn:
+    """The same of some events, which are all that is known: nothing of the log is read."""
+    from tokenops import burn, rollup
+
+    try:
+        ask = burn.Ask(span, only, provider, _covered_today(log))
+        return burn.of_stream(records, ask, log.catalogue(), on_bad_record)
+    except rollup.Usage as error:
+        raise BadRequest(str(error)) from None
+
+
+def _covered_today(log: Log) -> dict[str, str]:
+    """Provider -> the plans that cover its turns today."""
+    from tokenops import plans, when
+
+    try:
+        return plans.covering(log.settings, when.bucket(log.now, "day", when.zone(None)))
+    except config.Unusable as error:
+        raise Fault(str(error)) from None
+
+
+def comparison(
+    records: Iterable[Event],
+    since: str,
+    until: str,
+    tz: datetime.tzinfo,
+    catalogue: Catalogue,
+    cover: Coverage | None = None,
+) -> list[reconcile_pairs.Pair]:
+    """Our figures beside those of clients and vendors, by day and model."""
+    from tokenops import reconcile, reconcile_pairs
+
+    return reconcile.pairs(records, reconcile_pairs.Ask(since, until, tz, catalogue, cover))
+
+
+def records_to_compare(
+    folder: str, since: str, until: str, on_bad_line: Callable[[str, str], None] = ignore
+) -> Iterator[Event]:
+    """The records of the log that a comparison of a span needs: some that lie before it, and a day after it."""
+    import orjson
+
+    from tokenops import reconcile_pairs, store, when
+
+    first = when.stamp(when.moment(since) - reconcile_pairs.BEFORE_MS)
+    last = until if until == OPEN else when.stamp(when.moment(until) + when.DAY)
+    return map(orjson.loads, store.scan(folder, first, last, on_bad_line))

@@ -1,0 +1,194 @@
+"""Answers questions about how agents worked: the scorecard, tasks, sessions turn by turn, waste, prompts and replies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tokenops import config, events
+from tokenops.answers import OPEN, end, ignore, thresholds
+from tokenops.session import BadRequest, Fault, Log, NotFound
+
+if TYPE_CHECKING:
+    from tokenops import coach_averages, coach_transcripts
+    from tokenops.events import Event, Filter
+
+# Where the span of the scorecard and of the coach's reports begins, if nobody says.
+WEEK = "7d"
+
+
+def score(
+    log: Log,
+    since: str,
+    until: str = OPEN,
+    by: str = "none",
+    compare: bool = False,
+    only: Filter = events.EVERY,
+) -> list[Event]:
+    """The KPIs of a span, graded; a card per group. `compare`: beside the span of the same length before."""
+    from tokenops import scorecard, when
+
+    rules = thresholds(log.settings)["score"]
+    span = when.moment(since), log.now if until == OPEN else when.moment(until)
+    return scorecard.rows(log.folder, log.catalogue(), rules, log.now, span, log.tz, by, compare, only)
+
+
+def tasks(log: Log, name: str = "", since: str = "", metrics: bool = True) -> list[Event]:
+    """Tasks opened since a moment, or the one of that name; with what they took, unless that is not needed."""
+    from tokenops import tasks
+
+    try:
+        return tasks.listed(log.folder, log.now, log.catalogue if metrics else None, name, since)
+    except config.Unusable as error:
+        raise Fault(str(error)) from None
+
+
+def start_task(folder: str, directory: str, now: int, title: str, session: str = "") -> str:
+    """Open a task of the project around a directory; its name."""
+    from tokenops import tasks
+
+    try:
+        return tasks.start(folder, directory, now, title, session)
+    except config.Unusable as error:
+        raise Fault(str(error)) from None
+
+
+def finish_task(folder: str, directory: str, now: int, name: str = "") -> str:
+    """End a task, or the one of the project around a directory that was opened last; its name."""
+    from tokenops import tasks
+
+    try:
+        return tasks.finish(folder, directory, now, name)
+    except config.Unusable as error:
+        raise Fault(str(error)) from None
+
+
+class Trace(NamedTuple):
+    """A session turn by turn, and what it wasted."""
+
+    session: str
+    steps: list[Event]
+    findings: list[Event]
+
+
+def trace(log: Log, session: str) -> Trace:
+    """The one session whose id begins so, turn by turn."""
+    from tokenops import trace
+
+    try:
+        name, records = trace.session(log.folder, session)
+    except trace.Unknown as error:
+        raise BadRequest(str(error)) from None
+    return _trace(log, name, records)
+
+
+def workflow(log: Log, workflow_id: str) -> Trace:
+    """One workflow of a session, turn by turn. Raises NotFound."""
+    from tokenops import projects, store, trace
+
+    try:
+        name, records = trace.session(log.folder, workflow_id.rpartition(":")[2])
+    except trace.Unknown:
+        name, records = "", []
+    labels = store.labels(log.folder)
+    own = [record for record in records if projects.relabelled(record, labels).get("workflow_id") == workflow_id]
+    if not own:
+        raise NotFound(f"no workflow {workflow_id[: events.LONGEST]!r}")
+    return _trace(log, name, own)
+
+
+def _trace(log: Log, name: str, records: list[Event]) -> Trace:
+    from tokenops import trace
+
+    return Trace(name, *trace.rows(records, log.catalogue(), thresholds(log.settings)["waste"], _context_limits(log)))
+
+
+def _context_limits(log: Log) -> Sequence[Mapping[str, Any]]:
+    return log.settings.get("coaching", "context_limits") or ()
+
+
+class Waste(NamedTuple):
+    """Where tokens went to waste: sums by kind, and each finding, the dearest first."""
+
+    sums: list[Event]
+    findings: list[Event]
+
+
+def _coached(log: Log, since: str, until: str) -> coach_averages.Span:
+    from tokenops import coach_averages
+
+    return coach_averages.Span(since, end(until, log.now))
+
+
+def waste(log: Log, since: str, until: str = OPEN, only: Filter = events.EVERY) -> Waste:
+    """Where tokens of a span's sessions went to waste."""
+    from tokenops import coach_report
+
+    rules, span = thresholds(log.settings)["waste"], _coached(log, since, until)
+    return Waste(*coach_report.wasted(log.folder, span, only, rules, log.catalogue(), _context_limits(log)))
+
+
+def cheaper_models(log: Log, since: str, until: str = OPEN, only: Filter = events.EVERY) -> list[Event]:
+    """What a cheaper model of the same provider would have cost, the greatest difference first."""
+    from tokenops import coach_report, when
+
+    rules, span = thresholds(log.settings)["waste"], _coached(log, since, until)
+    return coach_report.models(log.folder, span, only, rules, log.catalogue(), when.stamp(log.now))
+
+
+class Transcripts(NamedTuple):
+    """Where transcripts are found, and whom to tell of what goes wrong and of each stretch of bytes that is read."""
+
+    environment: Mapping[str, str]
+    home: str
+    warn: Callable[[str], None] = ignore
+    on_unreadable: Callable[[str, OSError], None] = ignore
+    on_bytes: Callable[[int], None] = ignore
+
+
+class Coaching(NamedTuple):
+    """A report on prompts or replies, how many of them it is made of, and how many transcripts were read."""
+
+    report: Event
+    messages: int
+    files: int
+
+
+def prompts(
+    log: Log,
+    since: str,
+    until: str,
+    only: Filter,
+    transcripts: Transcripts,
+    by: str = "project",
+    latest: int | None = None,
+    samples: int = 0,
+) -> Coaching:
+    """Habits in the user's prompts, what they cost, and what would help; of the `latest` ones or of all."""
+    from tokenops import coach_report, coach_transcripts
+
+    rules, span = thresholds(log.settings)["coaching"], _coached(log, since, until)
+    talk = _talk(log, transcripts, coach_transcripts.PROMPT, span, only)
+    if latest:
+        talk = talk._replace(said=talk.said[-latest:])
+    report = coach_report.prompt_report(log.folder, talk, span, only, rules, log.catalogue(), by, samples)
+    return Coaching(report, len(talk.said), talk.files)
+
+
+def replies(log: Log, since: str, until: str, only: Filter, transcripts: Transcripts) -> Coaching:
+    """How agents' replies read."""
+    from tokenops import coach_report, coach_transcripts
+
+    rules, span = thresholds(log.settings)["coaching"], _coached(log, since, until)
+    talk = _talk(log, transcripts, coach_transcripts.REPLY, span, only)
+    return Coaching(coach_report.reply_report(log.folder, talk, span, only, rules), len(talk.said), talk.files)
+
+
+def _talk(log: Log, transcripts: Transcripts, kind: str, span: coach_averages.Span, only: Filter) -> coach_transcripts.Talk:
+    from tokenops import coach_report, readers
+
+    where = transcripts.environment, transcripts.home
+    try:
+        return coach_report.heard(log.folder, where, kind, span, only, *transcripts[2:])
+    except readers.NotFound as error:
+        raise Fault(str(error)) from None

@@ -1,0 +1,341 @@
+"""Renders each answer as a tool gives it: an object that fits the tool's schema, and the same for people in Markdown."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, NamedTuple
+
+from tokenops import answers, answers_work, config, events, headroom, show, when
+from tokenops.session import BadRequest, Fault, Log, Session, plan_coverage
+
+Json = dict[str, Any]
+
+
+class Answer(NamedTuple):
+    """What a tool gives: an object that fits the tool's schema, and the same for people in Markdown."""
+
+    value: Json
+    text: str
+
+
+def _lines(lines: list[str]) -> str:
+    return "  \n".join(lines) + "\n"
+
+
+# What is left.
+
+
+def budget(session: Session, args: Json) -> Answer:
+    """What is left of each limit, with one action to branch on."""
+    rows = answers.budget(session.log(), args.get("provider", ""), args.get("model", "")).rows
+    return Answer({"budgets": rows, "next_actions": [] if rows else ["tok-init --detect"]}, _gauges(rows))
+
+
+_COLOURS = {headroom.CONTINUE: "\U0001f7e9", headroom.SLOW_DOWN: "\U0001f7e8"}
+_RED, _EMPTY = "\U0001f7e5", "⬜"
+
+
+def gauge(percent: int | None, action: str, width: int = 10) -> str:
+    """Squares, coloured by what to do: what is left of a window. Unknown is a row of question marks."""
+    if percent is None:
+        return "❔" * width
+    full = round(percent * width / 100)
+    return _COLOURS.get(action, _RED) * full + _EMPTY * (width - full)
+
+
+def _gauges(rows: list[events.Event]) -> str:
+    if not rows:
+        return "No plan is set and no vendor's reading was found. Run `tok-init --detect` to see what is here.\n"
+    lines = []
+    for row in rows:
+        left, action = row["headroom_pct"], row["recommended_action"]
+        share = "headroom unknown" if left is None else f"{left} % of {row['binding_window']} left"
+        resets = f", resets in {row['window_resets_in']}" if row["window_resets_in"] else ""
+        switch = f" to {row['switch_to']}" if "switch_to" in row else ""
+        signal = row["signal_quality"]
+        lines += [
+            f"{gauge(left, action)} **{row['provider']}**: {share}{resets}. **{action}**{switch}",
+            f"signal {signal['level']} ({signal['source']}): {signal['caveat']}",
+        ]
+        lines += [f"next: `{text}`" if text.startswith("tok-") else f"next: {text}" for text in row["next_actions"]]
+    return _lines(lines)
+
+
+def forecast(session: Session, args: Json) -> Answer:
+    """The chance that each plan's binding window runs out before its reset."""
+    rows = answers.budget(session.log(), args.get("provider", ""), args.get("model", "")).forecasts
+    lines = [f"**{row['provider']}** {row['window'] or ''}: {_chance(row.get('forecast'))}" for row in rows]
+    return Answer({"forecasts": rows}, _lines(lines))
+
+
+def _chance(forecast: events.Event | None) -> str:
+    if not forecast:
+        return "no forecast: no open window was read"
+    doubt = " (little is known of this account yet)" if forecast["few_data"] else ""
+    return f"runs out before its reset with a chance of {forecast['p_cutoff']:.0%}{doubt}"
+
+
+def plan_headroom(session: Session, args: Json) -> Answer:
+    """What is left of each plan, and whether it will last."""
+    from tokenops import limit_plans
+
+    rows = answers.plan_headroom(session.log(), args.get("provider", ""))
+    if not rows:
+        hint = {"reports": [], "error": "no plan is set", "hint": "tok-init --detect"}
+        return Answer(hint, "No plan is set: `tok-init --detect`.\n")
+    return Answer({"reports": rows}, limit_plans.table(rows, "markdown", False))
+
+
+def burn_rate(session: Session, args: Json) -> Answer:
+    """How fast tokens, money and limits were used, hour by hour."""
+    from tokenops import burn, burn_buckets
+
+    log = session.log()
+    span = burn_buckets.span(log.now, args.get("hours", 24), "hour", log.tz)
+    rate = answers.burn_rate(log, span, provider=args.get("provider", ""))
+    lines = [f"`{rate.total['sparkline']}` tokens per hour, {span.by}", *burn.notes(rate)]
+    return Answer({"buckets": rate.records(), "summary": rate.total}, _lines(lines))
+
+
+def plan_list(session: Session, args: Json) -> Answer:
+    """The plans that are set."""
+    rows = answers.plans_set(session.settings())
+    lines = [f"{row['provider']}: {row['plan']}" for row in rows] or ["No plan is set: `tok-plan set PROVIDER PLAN`."]
+    return Answer({"plans": rows}, _lines(lines))
+
+
+def plan_set(session: Session, args: Json) -> Answer:
+    """Set a plan; the plans that are set then."""
+    today = when.bucket(session.now(), "day", when.zone(None))
+    answers.set_plan(session.settings(), args["provider"], args["plan"], today)
+    return plan_list(session, {})
+
+
+# What was spent.
+
+
+def _spend(session: Session, args: Json, by: str) -> tuple[answers.Spend, str]:
+    """What was spent in the span of the arguments, and as of when that is known."""
+    log = session.log()
+    since, until = answers.bounds(args.get("since"), args.get("until"), log.now, log.tz)
+    only = events.Filter(None, args.get("client"), args.get("project"), args.get("model"))
+    cover = plan_coverage(log.settings, log.tz)
+    first = since or answers.month_start(log.now, log.tz)
+    return answers.spend(log, answers.fields(args.get("by", by)), first, until, only, cover), log.as_of
+
+
+def _rows(rows: list[events.Event], as_of: str, text: str) -> Answer:
+    return Answer({"rows": rows, "as_of": as_of or None}, text)
+
+
+def spend_summary(session: Session, args: Json, by: str = "none") -> Answer:
+    """Turns, tokens and cost at list price, what plans covered and what caches saved."""
+    from tokenops import costs, coverage
+
+    spent, as_of = _spend(session, args, by)
+    value: Json = {"rows": spent.rows, "total": spent.total, "plan_value": spent.plan_value}
+    value |= {"from": spent.since, "to": spent.until, "as_of": as_of or None}
+    if not spent.rows:
+        return Answer(value, "Nothing was spent in this span.\n")
+    notes = _lines(list(coverage.notes(spent.total, spent.plan_value)))
+    return Answer(value, f"{costs.table(spent.rows, 'markdown', False)}\n{notes}")
+
+
+def spend_by(session: Session, args: Json) -> Answer:
+    """What was spent, by project unless other fields are given."""
+    return spend_summary(session, args, "project")
+
+
+def sessions(session: Session, args: Json) -> Answer:
+    """The latest sessions with their cost."""
+    from tokenops import costs
+
+    spent, as_of = _spend(session, args, "session,project")
+    rows = spent.latest(args.get("limit", 20))
+    return _rows(rows, as_of, costs.table(rows, "markdown", False) if rows else "No session in this span.\n")
+
+
+def top_consumers(session: Session, args: Json) -> Answer:
+    """What cost most."""
+    from tokenops import costs
+
+    spent, as_of = _spend(session, args, "project")
+    rows = spent.dearest(args.get("limit", 5))
+    return _rows(rows, as_of, costs.table(rows, "markdown", False) if rows else "Nothing.\n")
+
+
+def cache_stats(session: Session, args: Json) -> Answer:
+    """How much of the prompts was read from caches."""
+    spent, as_of = _spend(session, args, "model")
+    lines = []
+    for row in spent.rows:
+        name = " ".join(str(row.get(field, "unknown")) for field in answers.groups(row)) or "all"
+        ratio = show.percent(row.get("cache_read_tokens", 0), events.context_size(row))
+        lines.append(f"{name}: cache hit {ratio or 'unknown'}")
+    return _rows(spent.cache_stats, as_of, _lines(lines))
+
+
+def pricing_show(session: Session, args: Json) -> Answer:
+    """What a model costs, since when, and who says so."""
+    from tokenops import price_report
+
+    now = session.now()
+    at = now
+    if "at" in args:
+        try:
+            at = when.since(args["at"], now, when.zone(None))
+        except (ValueError, OverflowError) as error:
+            raise BadRequest(f"at: {error}") from None
+    price = price_report.one(session.catalogue(), args.get("provider", ""), args["model"], when.stamp(at))
+    return Answer({"prices": [price]}, price_report.text_of_price(price))
+
+
+# How agents were used.
+
+Span = tuple[Log, str, str, events.Filter]
+
+
+def _span(session: Session, args: Json) -> Span:
+    """The log, and the span and filter that arguments name: the last week, if they name none."""
+    log = session.log()
+    since, until = answers.bounds(args.get("since", answers_work.WEEK), args.get("until"), log.now, log.tz)
+    only = events.Filter(None, args.get("client"), args.get("project"), session=args.get("session"))
+    return log, since, until, only
+
+
+def scorecard(session: Session, args: Json) -> Answer:
+    """The KPIs, graded."""
+    from tokenops import scorecard
+
+    log, since, until, _ = _span(session, args)
+    rows = answers_work.score(log, since, until, args.get("by", "none"))
+    return Answer({"cards": rows}, scorecard.table(rows, "markdown", False) if rows else "Nothing in this span.\n")
+
+
+def waste(session: Session, args: Json) -> Answer:
+    """Where tokens went to waste."""
+    from tokenops import trace_waste
+
+    found = answers_work.waste(*_span(session, args))
+    text = (
+        trace_waste.table(found.sums, "markdown", False)
+        if found.sums
+        else "Nothing was found in the sessions of this span.\n"
+    )
+    return Answer({"waste": found.sums, "findings": found.findings[: args.get("limit", 10)]}, text)
+
+
+def coach_prompts(session: Session, args: Json) -> Answer:
+    """Habits in the user's prompts."""
+    from tokenops import coach_report
+
+    transcripts = answers_work.Transcripts(session.environment, session.home)
+    report = answers_work.prompts(*_span(session, args), transcripts).report
+    return Answer(report, coach_report.prompts(report, "markdown", False))
+
+
+def coach_replies(session: Session, args: Json) -> Answer:
+    """How agents' replies read."""
+    from tokenops import coach_report
+
+    transcripts = answers_work.Transcripts(session.environment, session.home)
+    report = answers_work.replies(*_span(session, args), transcripts).report
+    return Answer(report, coach_report.replies(report, "markdown", False))
+
+
+def workflow_trace(session: Session, args: Json) -> Answer:
+    """One session turn by turn."""
+    from tokenops import trace
+
+    name, steps, findings = answers_work.trace(session.log(), args["session"])
+    text = trace.table(name, steps, findings, "markdown", False)
+    return Answer({"session": name, "steps": steps, "findings": findings}, text)
+
+
+def task_start(session: Session, args: Json) -> Answer:
+    """Open a task."""
+    name = answers_work.start_task(
+        session.folder, os.getcwd(), session.now(), args.get("title", ""), args.get("session", "")
+    )
+    return Answer({"task": name}, f"Task {name} is open; end it with tokenops_task_done.\n")
+
+
+def task_done(session: Session, args: Json) -> Answer:
+    """End a task; what it took."""
+    from tokenops import tasks
+
+    name = answers_work.finish_task(session.folder, os.getcwd(), session.now(), args.get("task", ""))
+    (row,) = answers_work.tasks(session.log(), name)
+    return Answer({"task": name, "metrics": row["metrics"]}, tasks.table([row], "markdown", False))
+
+
+def task_list(session: Session, args: Json) -> Answer:
+    """Tasks and what they took."""
+    from tokenops import tasks
+
+    log = session.log()
+    since, _ = answers.bounds(args.get("since", "30d"), None, log.now, log.tz)
+    rows = answers_work.tasks(log, since=since)
+    return Answer({"tasks": rows}, tasks.table(rows, "markdown", False) if rows else "No task in this span.\n")
+
+
+# Where the numbers come from.
+
+
+def status(session: Session, args: Json) -> Answer:
+    """What is read, how far to trust it, and what blocks."""
+    from tokenops import doctor
+
+    report = doctor.report(session.log(fresh=False), session.environment, session.home)
+    lines = [f"**{report['state']}**"]
+    lines += [f"{each['what']}: `{each['do']}`" for each in (*report["blockers"], *report["next_actions"])]
+    return Answer(report, _lines(lines))
+
+
+def data_sources(session: Session, args: Json) -> Answer:
+    """Which sources the numbers come from."""
+    from tokenops import doctor, status
+
+    session.catch_up()
+    rows = doctor.sources(session.folder, session.now())
+    clients = [row for row in status.passive(session.environment, session.home) if row["files"] or "blocker" in row]
+    lines = [f"{row['source']}: {row.get('turn', 0):,} turns, newest {row['newest']}" for row in rows]
+    return Answer({"sources": rows, "clients": clients}, _lines(lines or ["The log is empty: run `tok-sync`."]))
+
+
+def provider_list(session: Session, args: Json) -> Answer:
+    """Where the proxy sends requests."""
+    from tokenops import proxy_routes
+
+    try:
+        rows = proxy_routes.rows(session.settings())
+    except config.Unusable as error:
+        raise Fault(str(error)) from None
+    return Answer({"providers": rows}, _lines([f"{row['path']} {row['url']}" for row in rows]))
+
+
+def provider_set(session: Session, args: Json) -> Answer:
+    """Set where the proxy sends a provider's requests; where it sends all of them then."""
+    from tokenops import proxy_routes
+
+    try:
+        proxy_routes.upstream(args["provider"], args["url"])
+        config.change(session.settings(), "providers", args["provider"], args["url"])
+    except (ValueError, config.Unchangeable) as error:
+        raise Fault(str(error)) from None
+    return provider_list(session, {})
+
+
+def dashboard(session: Session, args: Json) -> Answer:
+    """A link that opens the dashboard once."""
+    from tokenops import access
+
+    running = access.running(session.folder)
+    if not running:
+        hint = "ask your user to run tok-dash, or tok-proxy --dash, then call this again"
+        return Answer({"url": None, "until": None, "hint": hint}, f"No dashboard runs: {hint}.\n")
+    # The clock of the process that will redeem it: a ticket is not good at any other time.
+    url, until = access.link(session.folder, running[0].url, time.time_ns() // 1_000_000)
+    hint = "opens the page once; give it to your user as it is"
+    return Answer({"url": url, "until": until, "hint": hint}, f"{url}\nIt opens the dashboard once, until {until}.\n")
