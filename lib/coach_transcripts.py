@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from tokenops import events, projects, read_claude, read_codex, read_lines, when, work, work_claude, work_codex
+from tokenops import events, projects, read_claude_turns, read_codex_threads, read_lines, when, work, read_claude_work, read_codex_work
 from tokenops.events import Event
 from tokenops.read_clients import Client
 from tokenops.work import Heard
@@ -72,14 +72,14 @@ def talk(
 
 
 def _claude(path: str, salt: bytes, listen: work.Listener) -> Iterable[Event]:
-    transcripts = read_claude.Transcripts(lambda place, why: None, salt)
-    return work_claude.read(transcripts, path, read_lines.Cursor(), listen)
+    transcripts = read_claude_turns.Transcripts(lambda place, why: None, salt)
+    return read_claude_work.read(transcripts, path, read_lines.Cursor(), listen)
 
 
 def _codex(path: str, salt: bytes, listen: work.Listener) -> Iterable[Event]:
     buffer = bytearray(read_lines.BLOCK)
-    reader = work_codex.read(
-        path, read_codex.thread_of(path), read_lines.Cursor(), buffer, lambda place, why: None, salt, listen
+    reader = read_codex_work.read(
+        path, read_codex_threads.thread_of(path), read_lines.Cursor(), buffer, lambda place, why: None, salt, listen
     )
     return reader.records(projects.Places(salt))
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tokenops import events, jsonl, projects, read_claude, read_lines, read_records, untrusted, when, wire_claude
+from tokenops import events, jsonl, projects, read_claude_turns, read_lines, read_records, untrusted, when, wire_claude
 
 SOURCE = "claude-stream"
 CLIENT = "claude-code"
@@ -109,7 +109,7 @@ class Run:
             self.long[wrote[0]] = self.long.get(wrote[0], 0) + long
         if len(self.totals) == 1:
             (model,) = self.totals
-            block = read_claude.usage_block(usage, model, {}, "")
+            block = read_claude_turns.usage_block(usage, model, {}, "")
             self.more[model] |= {name: block[name] for name in ("tier", "geo") if name in block}
 
 
@@ -188,7 +188,7 @@ class Stream:
         for _, counts in parts:
             for key in counts:
                 untrusted.count(counts, key)
-        name = read_claude.identity({"requestId": line.get("request_id"), "uuid": line.get("uuid")}, dict(message))
+        name = read_claude_turns.identity({"requestId": line.get("request_id"), "uuid": line.get("uuid")}, dict(message))
         if not untrusted.identity(name):
             name = untrusted.numbered(session.copies, f"{CLIENT}:{events.digest(session.name, model, repr(parts))}")
         attribution = self.places.attribution(SOURCE, CLIENT, session.cwd, "", session.name)
@@ -196,8 +196,8 @@ class Stream:
             attribution["sidechain"] = True
         arrived = []
         for number, (served, counts) in enumerate(parts):
-            block = read_claude.usage_block(usage, untrusted.text(served) or "unknown", counts, name)
-            arrived.append(read_claude.turn(ts, f"{name}#{number}" if number else name, attribution, block))
+            block = read_claude_turns.usage_block(usage, untrusted.text(served) or "unknown", counts, name)
+            arrived.append(read_claude_turns.turn(ts, f"{name}#{number}" if number else name, attribution, block))
         held = next((run.messages[name] for run in session.runs if name in run.messages), session.open.get(name))
         if held is None:
             session.open[name] = Message(arrived, place)
@@ -247,7 +247,7 @@ class Stream:
                 for messages in (*(run.messages for run in session.runs), session.open):
                     for message in messages.values():
                         self.places.at = message.place
-                        yield from filter(read_claude.counted, message.turns)
+                        yield from filter(read_claude_turns.counted, message.turns)
             else:
                 yield from self._aggregates(session)
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tokenops import events, jsonl, projects, read_codex, read_lines, read_records, untrusted, when
+from tokenops import events, jsonl, projects, read_codex_threads, read_lines, read_records, untrusted, when
 
 SOURCE = "codex-exec"
 CLIENT = "codex"
@@ -111,7 +111,7 @@ class Stream:
         name = untrusted.identity(line.get("thread_id", line.get("session_id")))
         if name and name == self.state.get("thread"):
             return  # resumed: the totals go on
-        born = read_codex.uuid_ms(name)
+        born = read_codex_threads.uuid_ms(name)
         began = when.stamp(born) if born and born < 1 << 42 else ts
         self.state.clear()
         self.state |= {"thread": name, "began": began, "cwd": untrusted.path(line.get("cwd"))}
@@ -121,7 +121,7 @@ class Stream:
         given = next((line[key] for key in ("timestamp", "created_at", "createdAt") if line.get(key) is not None), None)
         return self.now() if given is None else untrusted.moment(given)
 
-    def _total(self, used: read_codex.Totals, ts: str) -> events.Event | None:
+    def _total(self, used: read_codex_threads.Totals, ts: str) -> events.Event | None:
         """A thread's totals; those that began anew stand beside the ones before."""
         if not any(used):
             return None
@@ -139,19 +139,19 @@ class Stream:
             f"usage:{CLIENT}:{name}:{model or 'unknown'}",
             attribution,
             model,
-            read_codex.counts_of(used),
+            read_codex_threads.counts_of(used),
             state.get("provider", ""),
         )
 
 
-def totals_of(usage: untrusted.Raw) -> read_codex.Totals:
+def totals_of(usage: untrusted.Raw) -> read_codex_threads.Totals:
     """Input, cached, output, reasoning and written of a usage object. Raises Bad."""
     sent, cached, output, reasoning, wrote = (untrusted.count(usage, *names) for names in _NAMES)
     return sent, cached, output, reasoning, wrote
 
 
-def _added(before: list[int] | None, more: read_codex.Totals) -> read_codex.Totals:
+def _added(before: list[int] | None, more: read_codex_threads.Totals) -> read_codex_threads.Totals:
     if not before:
         return more
     a, b, c, d, e = before
-    return read_codex.add((a, b, c, d, e), more)
+    return read_codex_threads.add((a, b, c, d, e), more)

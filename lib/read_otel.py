@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tokenops import events, jsonl, projects, read_claude, read_codex, read_gemini, read_lines, read_records, untrusted, when
+from tokenops import events, jsonl, projects, read_claude_turns, read_codex_threads, read_gemini, read_lines, read_records, untrusted, when
 
 SOURCE = "otel"
 METRICS = "otel-metrics"
@@ -141,8 +141,8 @@ class Stream:
         cost = untrusted.usd(said.get("cost_usd"))
         return read_records.aggregate(
             ts,
-            f"usage:{read_claude.CLIENT}:{session}:{request}",
-            self.places.attribution(SOURCE, read_claude.CLIENT, "", "", session),
+            f"usage:{read_claude_turns.CLIENT}:{session}:{request}",
+            self.places.attribution(SOURCE, read_claude_turns.CLIENT, "", "", session),
             model,
             {"turns": 1, **counts},
             "anthropic" if model.startswith("claude-") else "",
@@ -154,14 +154,14 @@ class Stream:
     def _codex(self, said: Attributes, record: untrusted.Raw) -> events.Event | None:
         names = ("input_token_count", "cached_token_count", "output_token_count", "reasoning_token_count")
         sent, cached, output, reasoning = (_count(said, name) for name in names)
-        counts = read_codex.counts_of((sent, cached, output, reasoning, 0))
+        counts = read_codex_threads.counts_of((sent, cached, output, reasoning, 0))
         return self._turn(
-            read_codex.CLIENT,
+            read_codex_threads.CLIENT,
             _session(said, "conversation.id"),
             counts,
             said,
             record,
-            tier=read_codex.tier_of(said.get("service_tier")),
+            tier=read_codex_threads.tier_of(said.get("service_tier")),
         )
 
     def _gemini(self, said: Attributes, record: untrusted.Raw) -> events.Event | None:
@@ -201,8 +201,8 @@ class Stream:
         series = events.digest(repr(sorted(said.items())), str(begun), str(point.get("timeUnixNano")) if delta else "")
         return read_records.aggregate(
             untrusted.moment(begun, "startTimeUnixNano"),
-            f"usage:{read_claude.CLIENT}:{session}:{series}",
-            self.places.attribution(METRICS, read_claude.CLIENT, "", "", session),
+            f"usage:{read_claude_turns.CLIENT}:{session}:{series}",
+            self.places.attribution(METRICS, read_claude_turns.CLIENT, "", "", session),
             model,
             {kind: count},
             "anthropic" if model.startswith("claude-") else "",

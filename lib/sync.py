@@ -22,9 +22,9 @@ from tokenops import (
     events,
     jsonl,
     projects,
-    read_claude,
+    read_claude_turns,
     read_clients,
-    read_codex,
+    read_codex_threads,
     read_lines,
     read_sqlite,
     show,
@@ -188,13 +188,13 @@ def affordable(new: list[Todo], most: int) -> list[Todo]:
 
 def _claude(rounds: bool, share: Iterable[str], todo: Mapping[str, Todo], salt: bytes, told: Told) -> dict[str, Any]:
     answer: dict[str, Any] = {"rejected": [], "unread": [], "cursors": {}}
-    transcripts = read_claude.Transcripts(lambda place, why: answer["rejected"].append((place, why)), salt)
+    transcripts = read_claude_turns.Transcripts(lambda place, why: answer["rejected"].append((place, why)), salt)
     done: dict[str, events.Event] = {}
 
     def read(path: str, cursor: read_lines.Cursor) -> None:
-        from tokenops import work_claude  # 7 ms that a run with nothing to read need not wait for
+        from tokenops import read_claude_work  # 7 ms that a run with nothing to read need not wait for
 
-        sync_gather.keep(done, work_claude.read(transcripts, path, cursor))
+        sync_gather.keep(done, read_claude_work.read(transcripts, path, cursor))
 
     for path in share:
         _read(path, todo[path].cursor, read if rounds else transcripts.read, answer, told)
@@ -249,18 +249,18 @@ def _codex(rounds: bool, share: Iterable[str], todo: Mapping[str, Todo], salt: b
 
     for path in share:
         cursor = todo[path].cursor
-        thread = read_codex.unpacked(cursor.state["thread"]) if "thread" in cursor.state else read_codex.thread_of(path)
+        thread = read_codex_threads.unpacked(cursor.state["thread"]) if "thread" in cursor.state else read_codex_threads.thread_of(path)
 
-        def read(path: str, cursor: read_lines.Cursor, thread: read_codex.Thread = thread) -> None:
+        def read(path: str, cursor: read_lines.Cursor, thread: read_codex_threads.Thread = thread) -> None:
             if rounds:
-                from tokenops import work_codex
+                from tokenops import read_codex_work
 
-                sync_gather.keep(done, work_codex.read(path, thread, cursor, buffer, reject, salt).records(places))
+                sync_gather.keep(done, read_codex_work.read(path, thread, cursor, buffer, reject, salt).records(places))
             else:
-                read_codex.read(path, thread, cursor, buffer, reject)
+                read_codex_threads.read(path, thread, cursor, buffer, reject)
 
         if _read(path, cursor, read, answer, told):
-            answer["threads"][path] = read_codex.packed(thread)
+            answer["threads"][path] = read_codex_threads.packed(thread)
     answer["paths"] = places.paths
     answer["entries"] = [(event["ts"], event["id"], event) for event in done.values()]
     return answer
@@ -281,18 +281,18 @@ def _settle_threads(
 
     Of a rollout that was not read `whole` only the new rows are known, so as an ancestor it is read again.
     """
-    read = {path: read_codex.unpacked(data) for answer in answers for path, data in answer["threads"].items()}
+    read = {path: read_codex_threads.unpacked(data) for answer in answers for path, data in answer["threads"].items()}
     states = {path: orjson.loads(one.state) for path, one in after.items()}
     named = {path: state["thread"]["id"] for path, state in states.items() if "thread" in state}
-    by_id = {named.get(path) or read_codex.thread_of(path).id: path for path in paths}
+    by_id = {named.get(path) or read_codex_threads.thread_of(path).id: path for path in paths}
     kin = _ancestors([thread for thread in read.values() if not thread.settled()], by_id, whole)
     places = projects.Places(salt)
     found: dict[str, events.Event] = {}
     fresh = {id(thread) for thread in read.values()}
-    for thread, rows in read_codex.owned([*read.values(), *kin]):
+    for thread, rows in read_codex_threads.owned([*read.values(), *kin]):
         if id(thread) in fresh:
             old = {id(row) for row in thread.rows[: thread.waiting] if not row.model}
-            for event in read_codex.events_of(thread, [one for one in rows if id(one[0]) not in old], places):
+            for event in read_codex_threads.events_of(thread, [one for one in rows if id(one[0]) not in old], places):
                 seen = found.get(event["id"])
                 found[event["id"]] = events.join(seen, event) if seen else event
             if any(key.split(":", 2)[1] == thread.id for _, key in rows):
@@ -302,7 +302,7 @@ def _settle_threads(
         thread.rows = [row for row in thread.rows if not row.model]
         thread.waiting = len(thread.rows)
         after[path] = after[path]._replace(
-            state=store_cursors.state_text(states[path] | {"thread": read_codex.packed(thread)})
+            state=store_cursors.state_text(states[path] | {"thread": read_codex_threads.packed(thread)})
         )
     batch.paths |= places.paths
     for answer in answers:
@@ -310,11 +310,11 @@ def _settle_threads(
     batch.entries = sorted((event["ts"], event["id"], event) for event in found.values())
 
 
-def _ancestors(threads: list[read_codex.Thread], by_id: Mapping[str, str], known: set[str]) -> list[read_codex.Thread]:
+def _ancestors(threads: list[read_codex_threads.Thread], by_id: Mapping[str, str], known: set[str]) -> list[read_codex_threads.Thread]:
     """The rollouts of the parents, grandparents, ... of some threads, read whole."""
-    found: dict[str, read_codex.Thread] = {}
+    found: dict[str, read_codex_threads.Thread] = {}
 
-    def nearest(thread: read_codex.Thread) -> list[str]:
+    def nearest(thread: read_codex_threads.Thread) -> list[str]:
         return [name for name in thread.ancestors() if name in by_id][:1]
 
     waiting = [name for thread in threads for name in nearest(thread)]
@@ -324,9 +324,9 @@ def _ancestors(threads: list[read_codex.Thread], by_id: Mapping[str, str], known
         path = by_id[name]
         if name in found or path in known:
             continue
-        thread = found[name] = read_codex.thread_of(path)
+        thread = found[name] = read_codex_threads.thread_of(path)
         try:
-            read_codex.read(path, thread, read_lines.Cursor(), buffer, lambda place, why: None)
+            read_codex_threads.read(path, thread, read_lines.Cursor(), buffer, lambda place, why: None)
         except OSError:
             continue
         waiting += nearest(thread)

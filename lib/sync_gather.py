@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, jsonl, projects, read_claude, read_clients, read_codex, read_lines, workers
+from tokenops import events, jsonl, projects, read_claude_turns, read_clients, read_codex_threads, read_lines, workers
 
 # (time, id, record or its line), or a turn of the usual shape as its reader keeps it; in order of time when sorted.
 Entry = tuple[Any, ...]
@@ -40,7 +40,7 @@ def record(entry: Entry) -> events.Event:
     if len(entry) == 3:
         event: events.Event = entry[2] if type(entry[2]) is dict else orjson.loads(entry[2])
         return event
-    return read_claude.expanded(entry)
+    return read_claude_turns.expanded(entry)
 
 
 def line(entry: Entry) -> bytes:
@@ -78,7 +78,7 @@ def gather(
 def _claude(share: Iterable[str], salt: bytes, told: Callable[[int], None]) -> dict[str, Any]:
     rejected: list[tuple[str, str]] = []
     unread: list[tuple[str, int, str]] = []
-    transcripts = read_claude.Transcripts(lambda place, why: rejected.append((place, why)), salt)
+    transcripts = read_claude_turns.Transcripts(lambda place, why: rejected.append((place, why)), salt)
     for path in share:
         cursor = read_lines.Cursor()
         try:
@@ -97,14 +97,14 @@ def _codex(share: Iterable[str], salt: bytes, told: Callable[[int], None]) -> di
     threads = []
     buffer = bytearray(read_lines.BLOCK)
     for path in share:
-        thread, cursor = read_codex.thread_of(path), read_lines.Cursor()
+        thread, cursor = read_codex_threads.thread_of(path), read_lines.Cursor()
         try:
-            read_codex.read(path, thread, cursor, buffer, lambda place, why: rejected.append((place, why)))
+            read_codex_threads.read(path, thread, cursor, buffer, lambda place, why: rejected.append((place, why)))
         except OSError as error:
             unread.append((path, error.errno or 0, error.strerror or ""))
         told(cursor.offset)
         if thread.rows:
-            threads.append(read_codex.packed(thread))
+            threads.append(read_codex_threads.packed(thread))
     return {"threads": threads, "paths": {}, "rejected": rejected, "unread": unread}
 
 
@@ -191,8 +191,8 @@ def _threads(batch: Batch, packed: list[dict[str, Any]], salt: bytes) -> None:
     """The events of all threads: forks are told from their parents only when all are known."""
     places = projects.Places(salt)
     found: dict[str, events.Event] = {}
-    for thread, rows in read_codex.owned([read_codex.unpacked(one) for one in packed]):
-        for event in read_codex.events_of(thread, rows, places):
+    for thread, rows in read_codex_threads.owned([read_codex_threads.unpacked(one) for one in packed]):
+        for event in read_codex_threads.events_of(thread, rows, places):
             seen = found.get(event["id"])
             found[event["id"]] = events.join(seen, event) if seen else event
     batch.paths = places.paths
@@ -271,4 +271,4 @@ def ordered(
         if found is None:
             found = changed[id(block)] = named(block)
         if found[1] or project is None:
-            yield read_claude.expanded((*entry[:4], found[0]))
+            yield read_claude_turns.expanded((*entry[:4], found[0]))

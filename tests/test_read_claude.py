@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Json, Run, claude, examples, lines, objects, put, totals
-from tokenops import events, read_claude, read_lines
+from tokenops import events, read_claude_turns, read_lines
 
 FOLDER = ".claude/projects/-home-ada-app"
 
@@ -20,11 +20,11 @@ FOLDER = ".claude/projects/-home-ada-app"
 def read(*files: bytes, folder: str = "/x/projects/-home-ada-app") -> tuple[list[Json], list[str]]:
     """Events and rejections of some transcripts, read in this order."""
     said: list[str] = []
-    transcripts = read_claude.Transcripts(lambda place, why: said.append(f"{place}: {why}"))
+    transcripts = read_claude_turns.Transcripts(lambda place, why: said.append(f"{place}: {why}"))
     for number, data in enumerate(files):
         path = pathlib.Path(scratch(data, number, folder))
         transcripts.read(str(path), read_lines.Cursor())
-    found = [read_claude.expanded(turn) for turn in transcripts.turns()] + list(transcripts.others())
+    found = [read_claude_turns.expanded(turn) for turn in transcripts.turns()] + list(transcripts.others())
     return sorted(found, key=lambda e: (e["ts"], e["id"])), said
 
 

@@ -378,7 +378,7 @@ ROW = st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.inte
 @examples(40)
 @given(st.lists(st.tuples(st.none() | ROW, st.none() | ROW), max_size=8), st.lists(st.binary(max_size=30), max_size=3))
 def test_any_rows_never_crash_and_never_count_below_zero(tmp_path_factory: Any, rows: list[Any], noise: list[bytes]) -> None:
-    from tokenops import read_codex, read_lines
+    from tokenops import read_codex_threads, read_lines
 
     path = put(
         tmp_path_factory.mktemp("r") / "rollout-x.jsonl",
@@ -386,9 +386,9 @@ def test_any_rows_never_crash_and_never_count_below_zero(tmp_path_factory: Any, 
         *(codex_count(*row) for row in rows),
         *(n + b"\n" for n in noise),
     )
-    thread = read_codex.thread_of(str(path))
-    read_codex.read(str(path), thread, read_lines.Cursor(), bytearray(64), lambda place, why: None)
-    assert read_codex.unpacked(read_codex.packed(thread)) == thread
+    thread = read_codex_threads.thread_of(str(path))
+    read_codex_threads.read(str(path), thread, read_lines.Cursor(), bytearray(64), lambda place, why: None)
+    assert read_codex_threads.unpacked(read_codex_threads.packed(thread)) == thread
     for row in thread.rows:
         assert all(value > 0 for value in row.counts.values())
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, jsonl, projects, read_claude, read_lines, when, work, work_language, work_prompts
+from tokenops import events, jsonl, projects, read_claude_turns, read_lines, when, work, work_language, work_prompts
 from tokenops.events import Event
 
 Raw = dict[str, Any]
@@ -33,12 +33,12 @@ _KINDS = (b"assistant", b"user", b"queue-operation", b"attachment", b"system", b
 
 
 def read(
-    transcripts: read_claude.Transcripts, path: str, cursor: read_lines.Cursor, listen: work.Listener | None = None
+    transcripts: read_claude_turns.Transcripts, path: str, cursor: read_lines.Cursor, listen: work.Listener | None = None
 ) -> Iterator[Event]:
     """Take in one file from its cursor on: its turns into `transcripts`, its rounds as events at the end. Raises OSError."""
-    session = read_claude.Session(path, cursor, transcripts.places)
+    session = read_claude_turns.Session(path, cursor, transcripts.places)
     midway = bool(cursor.offset) and "work" not in cursor.state
-    rounds = work.Rounds(read_claude.CLIENT, cursor.state, transcripts.places.salt, midway, listen)
+    rounds = work.Rounds(read_claude_turns.CLIENT, cursor.state, transcripts.places.salt, midway, listen)
     reader = Reader(rounds, session, transcripts.buffer)
     loads, ordinary, take = orjson.loads, transcripts.ordinary, reader.take
     with open(path, "rb", buffering=0) as file:
@@ -63,13 +63,13 @@ def _may_be_turn(raw: object, line: bytearray) -> bool:
     """Whether a line that is no ordinary turn is to be looked at closely: what can hold none is none to complain of."""
     if type(raw) is dict and raw.get("type") == "assistant":
         return True
-    return read_claude.wanted(line, 0, len(line)) or line[:1] != b"{" or line[-1:] != b"}"
+    return read_claude_turns.wanted(line, 0, len(line)) or line[:1] != b"{" or line[-1:] != b"}"
 
 
 class Reader:
     """What the lines of one transcript say of its rounds."""
 
-    def __init__(self, rounds: work.Rounds, session: read_claude.Session, buffer: bytearray) -> None:
+    def __init__(self, rounds: work.Rounds, session: read_claude_turns.Session, buffer: bytearray) -> None:
         self.rounds, self.session, self.buffer = rounds, session, buffer
         self.state = rounds.state
         self.open: dict[str, Raw] = self.state["open"]
@@ -85,7 +85,7 @@ class Reader:
         found = self.known.get((session, side))
         if found is None:
             place, root = self.session, self.roots.get(session, "")
-            found = place.places.attribution(read_claude.SOURCE, read_claude.CLIENT, root, place.folder, session)
+            found = place.places.attribution(read_claude_turns.SOURCE, read_claude_turns.CLIENT, root, place.folder, session)
             if side:
                 found["sidechain"] = True
             self.known[session, side] = found

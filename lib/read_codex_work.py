@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, jsonl, projects, read_codex, read_lines, when, work, work_prompts
+from tokenops import events, jsonl, projects, read_codex_threads, read_lines, when, work, work_prompts
 
 Raw = dict[str, Any]
 
@@ -27,7 +27,7 @@ _HEAD = 400  # of a result: whether it failed stands at its beginning
 
 def wanted(line: bytearray, at: int, stop: int) -> bool:
     """Whether a line could hold a turn or work: its types, where they stand, say so."""
-    if read_codex.wanted(line, at, stop):
+    if read_codex_threads.wanted(line, at, stop):
         return True
     brace = line.find(b"{", at + 1, stop)
     kind = _type_in(line, at, brace)
@@ -47,7 +47,7 @@ def _type_in(line: bytearray, at: int, stop: int) -> bytes:
 
 def read(
     path: str,
-    thread: read_codex.Thread,
+    thread: read_codex_threads.Thread,
     cursor: read_lines.Cursor,
     buffer: bytearray,
     reject: jsonl.Reject,
@@ -59,7 +59,7 @@ def read(
     with open(path, "rb", buffering=0) as file:
         for number, line in read_lines.lines(file, wanted, cursor, buffer):
             # A line that can hold no turn is none to complain of.
-            turns = read_codex.wanted(line, 0, len(line)) or line[:1] != b"{" or line[-1:] != b"}"
+            turns = read_codex_threads.wanted(line, 0, len(line)) or line[:1] != b"{" or line[-1:] != b"}"
 
             def say(why: str, number: int = number, turns: bool = turns) -> None:
                 if turns:
@@ -80,15 +80,15 @@ class Reader:
     """What the lines of one rollout say of its rounds."""
 
     def __init__(
-        self, thread: read_codex.Thread, state: Raw, salt: bytes, midway: bool, listen: work.Listener | None = None
+        self, thread: read_codex_threads.Thread, state: Raw, salt: bytes, midway: bool, listen: work.Listener | None = None
     ) -> None:
         self.thread = thread
-        self.rounds = work.Rounds(read_codex.CLIENT, state, salt, midway, listen)
+        self.rounds = work.Rounds(read_codex_threads.CLIENT, state, salt, midway, listen)
         self.state = self.rounds.state
 
     def records(self, places: projects.Places) -> Iterator[events.Event]:
         """The events of the rounds that this reading added to."""
-        found = places.attribution(read_codex.SOURCE, read_codex.CLIENT, self.thread.cwd, "", self.thread.id)
+        found = places.attribution(read_codex_threads.SOURCE, read_codex_threads.CLIENT, self.thread.cwd, "", self.thread.id)
         if self.thread.sidechain:
             found["sidechain"] = True
         return self.rounds.records(lambda session, side: found)
@@ -125,12 +125,12 @@ class Reader:
         if self.thread.own or self.state.get("own"):
             self.state["own"] = True
             return False
-        return self.thread.told or when.moment(ts) - self.thread.began < read_codex.BURST_MS
+        return self.thread.told or when.moment(ts) - self.thread.began < read_codex_threads.BURST_MS
 
     def _held(self, ts: str, line: int, opens: bool = False) -> Raw | None:
         """The round of the turn that is going on. It began when its id was made, which is the same in every copy."""
         turn = self.state.get("turn")
-        born = read_codex.uuid_ms(turn)
+        born = read_codex_threads.uuid_ms(turn)
         side = self.thread.sidechain
         if born is not None:
             return self.rounds.open(side, turn, when.stamp(born), self.thread.id)
