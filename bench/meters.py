@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "bin"))
 
-from tokenops import events, jsonl, read_codex_threads, when
+from tokenops import events, jsonl, read_codex, when
 
 Row = dict[str, str]
 _MST = datetime.timezone(datetime.timedelta(hours=-7))
@@ -86,7 +86,7 @@ def codex(row: Row) -> Iterator[events.Event]:
         ts = when.canonical(row["ts"])
     except ValueError:
         return
-    for meter in read_codex_threads.meters_of(limits | slots, ts, "openai"):
+    for meter in read_codex.meters_of(limits | slots, ts, "openai"):
         yield meter | {"account": row["user"]}
 
 

@@ -7,16 +7,18 @@ are opened.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from tokenops import events, projects, read_claude_turns, read_codex_threads, read_lines, when, work, read_claude_work, read_codex_work
+from tokenops import events, projects, read_clients, read_records, when
 from tokenops.events import Event
 from tokenops.read_clients import Client
+from tokenops.read_contract import Intake, Options, Reader
+from tokenops.read_lines import Cursor
 from tokenops.work import Heard
 
 # Clients whose transcripts tell what a person wrote from what the client wrote in the person's name.
-CLIENTS = ("claude", "codex")
+CLIENTS = tuple(client.name for client in read_clients.CLIENTS if client.prompts)
 PROMPT, REPLY = "prompt", "reply"
 
 
@@ -56,7 +58,7 @@ def talk(
     for client, paths in found:
         if client.name not in CLIENTS or wanted.client not in (None, client.client):
             continue
-        read = _claude if client.name == "claude" else _codex
+        reader, options = client.reader(), Options(salt, work=True, listen=listen)
         for path in paths:
             try:
                 about = os.stat(path)
@@ -64,24 +66,20 @@ def talk(
                     continue
                 count += 1
                 told(about.st_size)
-                for event in read(path, salt, listen):
+                for event in _work_in(reader, path, options):
                     rounds[event["id"].split(":", 2)[2]] = projects.relabelled(event, names)
             except OSError as error:
                 unread(path, error)
     return Talk(_once(heard, rounds, wanted), rounds, count)
 
 
-def _claude(path: str, salt: bytes, listen: work.Listener) -> Iterable[Event]:
-    transcripts = read_claude_turns.Transcripts(lambda place, why: None, salt)
-    return read_claude_work.read(transcripts, path, read_lines.Cursor(), listen)
-
-
-def _codex(path: str, salt: bytes, listen: work.Listener) -> Iterable[Event]:
-    buffer = bytearray(read_lines.BLOCK)
-    reader = read_codex_work.read(
-        path, read_codex_threads.thread_of(path), read_lines.Cursor(), buffer, lambda place, why: None, salt, listen
-    )
-    return reader.records(projects.Places(salt))
+def _work_in(reader: Reader, path: str, options: Options) -> Iterator[Event]:
+    """The rounds of one transcript; its prompts and replies go to the listener of the options. Raises OSError."""
+    parser = reader.parser(Intake(options))
+    parser.read(path, Cursor())
+    for entry in parser.entries():
+        if len(entry) == 3 and (event := read_records.record(entry))["kind"] == "work":
+            yield event
 
 
 def _once(heard: list[Heard], rounds: dict[str, Event], wanted: events.Filter) -> list[Heard]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from types import ModuleType
 
 import orjson
 
-from tokenops import events, pricing, projects, read_clients, read_lines, rollup, store
+from tokenops import events, pricing, read_clients, read_contract, rollup, store
 from tokenops.events import Event
 
 
@@ -38,24 +37,11 @@ Seen = tuple[str, Event, str]
 
 
 def _in_files(identity: str, found: Iterable[tuple[read_clients.Client, Sequence[str]]]) -> Iterator[Seen]:
-    places = projects.Places(b"")
+    intake = read_contract.Intake()
     for client, paths in found:
-        reader = client.reader()
-        sightings = getattr(reader, "sightings", None) or functools.partial(_sightings, reader)
-        for path, event, why in sightings(paths, identity, places):
+        for path, event, why in client.reader().sightings(paths, identity, intake):
             event.pop("project_id", None)  # a hash without the salt
             yield path, event, why
-
-
-def _sightings(reader: ModuleType, paths: Iterable[str], identity: str, places: projects.Places) -> Iterator[Seen]:
-    for path in paths:
-        places.at = path
-        try:
-            for event in reader.read(path, read_lines.Cursor(), places, lambda place, why: None):
-                if event["id"] == identity:
-                    yield places.at, event, ""
-        except (OSError, events.Bad):
-            continue
 
 
 def _in_log(identity: str, folder: str) -> Iterator[Seen]:

@@ -12,7 +12,8 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tokenops import events, jsonl, projects, read_lines, read_records, untrusted
+from tokenops import events, read_lines, read_records, untrusted
+from tokenops.read_contract import FileReader, Intake
 
 SOURCE = "amp"
 CLIENT = "amp"
@@ -23,7 +24,7 @@ _CACHE = ("cacheCreationInputTokens", "cacheReadInputTokens")
 class Request(NamedTuple):
     """One request as its thread tells of it."""
 
-    place: str
+    location: str
     name: str  # of the answer it ended in; "" where none is named
     times: tuple[Any, ...]  # when it was, the best first
     models: tuple[Any, ...]
@@ -49,14 +50,14 @@ def claims(path: str, head: bytes) -> bool:
     return b'"usageLedger"' in head or (_named(path) and b'"messages"' in head)
 
 
-def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns of one thread. Raises OSError, Bad."""
     thread = read_lines.document(path, cursor)
     if not thread.keys() & {"messages", "usageLedger"}:
         raise events.Bad("no Amp thread: it has neither messages nor a usage ledger; skipped")
     session = untrusted.identity(thread.get("id")) or os.path.basename(path).removesuffix(".json")
     root, folder = root_of(thread)
-    attribution = places.attribution(SOURCE, CLIENT, root, folder, session)
+    attribution = intake.attribution(SOURCE, CLIENT, root, folder, session)
     seen: dict[str, int] = {}
     for one in requests(thread, path):
         try:
@@ -65,13 +66,13 @@ def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: 
                 continue
             ts = untrusted.moment(_first(one.times))
         except events.Bad as error:
-            reject(one.place, f"{error}; skipped")
+            intake.on_bad_line(one.location, f"{error}; skipped")
             continue
         model = untrusted.text(_first(one.models))
         name = one.name or untrusted.numbered(seen, events.digest(ts, model, counts))
         known = any(part.get(key) is not None for part in (one.tokens, one.cache) for key in _CACHE)
         unknown = {} if known else {"usage": "partial", "usage_reason": "the cache counts are not recorded"}
-        places.at = one.place
+        intake.location = one.location
         yield read_records.turn(ts, f"amp:{session}:{name}", attribution, model, counts, "amp", session, **unknown)
 
 
@@ -83,12 +84,12 @@ def root_of(thread: untrusted.Raw) -> tuple[str, str]:
     """The directory that a thread was begun in, and its name for people."""
     initial = untrusted.mapping(untrusted.mapping(thread.get("env")).get("initial"))
     tree = untrusted.mapping(next(iter(untrusted.items(initial.get("trees"))), None))
-    place = untrusted.path(tree.get("uri"))
-    if not place.startswith("file:///"):
+    location = untrusted.path(tree.get("uri"))
+    if not location.startswith("file:///"):
         return "", untrusted.text(tree.get("displayName"))
     from urllib.parse import unquote
 
-    return untrusted.path(unquote(place.removeprefix("file://"))), ""
+    return untrusted.path(unquote(location.removeprefix("file://"))), ""
 
 
 def requests(thread: untrusted.Raw, path: str) -> Iterator[Request]:
@@ -117,7 +118,7 @@ def requests(thread: untrusted.Raw, path: str) -> Iterator[Request]:
         yield from rest
 
 
-def _answered(place: str, name: str, message: untrusted.Raw, sent: Any, entries: list[Request]) -> Iterator[Request]:
+def _answered(location: str, name: str, message: untrusted.Raw, sent: Any, entries: list[Request]) -> Iterator[Request]:
     """The request that an answer came from, and others that the ledger gives to the same answer.
 
     One without a time of its own was made when the message before it was sent.
@@ -127,7 +128,7 @@ def _answered(place: str, name: str, message: untrusted.Raw, sent: Any, entries:
     mine = max(entries, key=lambda one: _likeness(usage, one.tokens), default=None)
     if own:
         times = (usage.get("timestamp"), *(mine.times if mine else ()), sent)
-        yield Request(place, name, times, (usage.get("model"), *(mine.models if mine else ())), usage, {})
+        yield Request(location, name, times, (usage.get("model"), *(mine.models if mine else ())), usage, {})
     elif mine:
         yield mine._replace(name=name, times=(*mine.times, sent), cache=usage)
     for one in entries:
@@ -155,3 +156,6 @@ def counts_of(tokens: untrusted.Raw, cache: untrusted.Raw) -> dict[str, int]:
         sent -= written + read
     found = {"input_tokens": sent, "cache_read_tokens": read, "cache_write_tokens": written, "output_tokens": output}
     return {name: count for name, count in found.items() if count}
+
+
+READER = FileReader(SOURCE, CLIENT, files, claims, read)

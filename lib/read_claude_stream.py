@@ -18,12 +18,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tokenops import events, jsonl, projects, read_claude_turns, read_lines, read_records, untrusted, when, wire_claude
+from tokenops import events, read_claude_turns, read_lines, read_records, untrusted, when, wire_claude
+from tokenops.read_contract import FileReader, Intake, StreamFormat
 
 SOURCE = "claude-stream"
 CLIENT = "claude-code"
 
-WANTED = read_lines.having(b'"usage"', b'"modelUsage"', b'"init"')
+RELEVANT = read_lines.having(b'"usage"', b'"modelUsage"', b'"init"')
 _KINDS = ("system", "assistant", "user", "result", "stream_event", "rate_limit_event")
 _VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
 # Since then a resumed process takes the totals of those before it up.
@@ -58,16 +59,16 @@ def files(folder: str) -> Iterator[str]:
     yield from read_lines.claimed(folder, claims)
 
 
-def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns of a stream that was kept in a file, or the aggregates that stand for them. Raises OSError.
 
     A result decides on the lines before it, so that a file which grew is read from its beginning.
     """
     cursor.offset = cursor.number = 0
     written = when.stamp(os.stat(path).st_mtime_ns // 1_000_000)
-    stream = Stream(places, reject, lambda: written)
-    for place, line in read_lines.values(path, cursor, WANTED, reject):
-        yield from stream.take(line, place)
+    stream = Stream(intake, lambda: written)
+    for location, line in read_lines.values(path, cursor, RELEVANT, intake.on_bad_line):
+        yield from stream.take(line, location)
     yield from stream.rest()
 
 
@@ -75,7 +76,7 @@ class Message(NamedTuple):
     """One answer: its turn, and those of the other models that had a part in it; and where it was seen first."""
 
     turns: list[events.Event]
-    place: str
+    location: str
 
 
 @dataclass
@@ -83,7 +84,7 @@ class Run:
     """A process: what its last result says that it used, and the messages up to it."""
 
     name: str  # "" where the session's later processes go on from its totals
-    place: str = ""
+    location: str = ""
     totals: dict[str, Counts] = field(default_factory=dict)
     more: dict[str, dict[str, Any]] = field(default_factory=dict)  # per model: searches, reasoning, cost, who bills
     long: Counts = field(default_factory=dict)  # per model: writes to the long cache, where no message tells
@@ -131,22 +132,22 @@ class Session:
 class Stream:
     """The lines so far. `now` says the time of a line that says none itself."""
 
-    def __init__(self, places: projects.Places, reject: jsonl.Reject, now: Callable[[], str]) -> None:
-        self.places, self.reject, self.now = places, reject, now
+    def __init__(self, intake: Intake, now: Callable[[], str]) -> None:
+        self.intake, self.now = intake, now
         self.sessions: dict[str, Session] = {}
         self.last = ""
         self.partial: dict[tuple[str, str], tuple[untrusted.Raw, dict[str, Any]]] = {}  # the message that is being streamed
 
-    def take(self, line: untrusted.Raw, place: str) -> Iterator[events.Event]:
+    def take(self, line: untrusted.Raw, location: str) -> Iterator[events.Event]:
         """Take in a line. Gives nothing before the end."""
         try:
             if line.get("type") in _KINDS and "sessionId" not in line:  # else it is a transcript's
-                self._take(line, place)
+                self._take(line, location)
         except events.Bad as error:
-            self.reject(place, f"{error}; skipped")
+            self.intake.on_bad_line(location, f"{error}; skipped")
         return iter(())
 
-    def _take(self, line: untrusted.Raw, place: str) -> None:
+    def _take(self, line: untrusted.Raw, location: str) -> None:
         name = self.last = untrusted.identity(line.get("session_id")) or self.last
         ts = untrusted.moment(line["timestamp"]) if line.get("timestamp") is not None else self.now()
         session = self.sessions.setdefault(name, Session(name, ts))
@@ -158,13 +159,13 @@ class Stream:
             if found := _VERSION.match(untrusted.text(line.get("claude_code_version"))):
                 session.version = tuple(map(int, found.groups()))
         elif kind == "assistant":
-            self._message(session, line, untrusted.mapping(line.get("message")), ts, place)
+            self._message(session, line, untrusted.mapping(line.get("message")), ts, location)
         elif kind == "stream_event":
-            self._streamed(session, line, untrusted.mapping(line.get("event")), ts, place)
+            self._streamed(session, line, untrusted.mapping(line.get("event")), ts, location)
         elif kind == "result":
-            self._result(session, line, place)
+            self._result(session, line, location)
 
-    def _streamed(self, session: Session, line: untrusted.Raw, event: untrusted.Raw, ts: str, place: str) -> None:
+    def _streamed(self, session: Session, line: untrusted.Raw, event: untrusted.Raw, ts: str, location: str) -> None:
         """A message's beginning, and its later counts, which are all cumulative; of the cache's only the sum comes again."""
         key = (session.name, repr(line.get("parent_tool_use_id")))
         if event.get("type") == "message_start":
@@ -175,11 +176,11 @@ class Stream:
         else:
             return
         message, usage = self.partial[key]
-        name = self._message(session, line, {**message, "usage": usage}, ts, place)
+        name = self._message(session, line, {**message, "usage": usage}, ts, location)
         if event.get("type") == "message_delta":
             session.final.add(name)
 
-    def _message(self, session: Session, line: untrusted.Raw, message: untrusted.Raw, ts: str, place: str) -> str:
+    def _message(self, session: Session, line: untrusted.Raw, message: untrusted.Raw, ts: str, location: str) -> str:
         """Take in what is known of a message now; its identity."""
         usage, model = message.get("usage"), untrusted.text(message.get("model")) or "unknown"
         if not isinstance(usage, dict) or model == "<synthetic>":
@@ -191,7 +192,7 @@ class Stream:
         name = read_claude_turns.identity({"requestId": line.get("request_id"), "uuid": line.get("uuid")}, dict(message))
         if not untrusted.identity(name):
             name = untrusted.numbered(session.copies, f"{CLIENT}:{events.digest(session.name, model, repr(parts))}")
-        attribution = self.places.attribution(SOURCE, CLIENT, session.cwd, "", session.name)
+        attribution = self.intake.attribution(SOURCE, CLIENT, session.cwd, "", session.name)
         if line.get("parent_tool_use_id") is not None:
             attribution["sidechain"] = True
         arrived = []
@@ -200,15 +201,13 @@ class Stream:
             arrived.append(read_claude_turns.turn(ts, f"{name}#{number}" if number else name, attribution, block))
         held = next((run.messages[name] for run in session.runs if name in run.messages), session.open.get(name))
         if held is None:
-            session.open[name] = Message(arrived, place)
+            session.open[name] = Message(arrived, location)
             session.ended = False
             return name
-        both = [events.join(a, b) for a, b in zip(held.turns, arrived, strict=False)]
-        longer = held.turns if len(held.turns) > len(arrived) else arrived
-        held.turns[:] = both + longer[len(both) :]
+        held.turns[:] = read_claude_turns.joined(held.turns, arrived)
         return name
 
-    def _result(self, session: Session, line: untrusted.Raw, place: str) -> None:
+    def _result(self, session: Session, line: untrusted.Raw, location: str) -> None:
         """Take in what a process says that it used so far."""
         mark = untrusted.identity(line.get("uuid")) or events.digest(repr(sorted(line.items(), key=lambda item: item[0])))
         if mark in session.results:
@@ -223,7 +222,7 @@ class Stream:
             if not session.open and any(untrusted.count(stated, name) for name in stated):
                 model = session.model or "unknown"
                 cost = _cost(line.get("total_cost_usd")) if last is None else {}
-                session.runs.append(Run(events.digest(mark), place, {model: stated}, {model: {**cost}}))
+                session.runs.append(Run(events.digest(mark), location, {model: stated}, {model: {**cost}}))
                 session.runs[-1].told_by(usage)
             return
         between = _sum(map(_plain, sums(session.open).values())) if session.open else stated
@@ -231,7 +230,7 @@ class Stream:
             again = last is None and session.name and _carried_on(session, line)
             last = Run("" if again else events.digest(next(iter(session.open), mark)))
             session.runs.append(last)
-        last.place, last.totals, last.more = place, totals, more
+        last.location, last.totals, last.more = location, totals, more
         if session.open:
             last.messages |= session.open
             session.open = {}
@@ -241,13 +240,13 @@ class Stream:
     def rest(self) -> Iterator[events.Event]:
         """What the whole stream comes to."""
         for session in self.sessions.values():
-            if session.open and not session.ended and self.places.growing:
-                self.reject(next(iter(session.open.values())).place, _WAITS)
+            if session.open and not session.ended and self.intake.options.resumable:
+                self.intake.on_bad_line(next(iter(session.open.values())).location, _WAITS)
             elif all(run.agrees(session.final) for run in session.runs):
                 for messages in (*(run.messages for run in session.runs), session.open):
                     for message in messages.values():
-                        self.places.at = message.place
-                        yield from filter(read_claude_turns.counted, message.turns)
+                        self.intake.location = message.location
+                        yield from filter(read_claude_turns.has_usage, message.turns)
             else:
                 yield from self._aggregates(session)
 
@@ -259,7 +258,7 @@ class Stream:
             for model in sorted(run.totals.keys() | after.keys()):
                 turns = [t for m in (run.messages | late).values() for t in m.turns if t["model"] == model]
                 counts = _sum((run.totals.get(model, {}), _plain(after.get(model, {}))))
-                self.places.at = run.place
+                self.intake.location = run.location
                 yield self._aggregate(session, run, model, counts, turns)
 
     def _aggregate(self, session: Session, run: Run, model: str, counts: Counts, turns: list[events.Event]) -> events.Event:
@@ -273,7 +272,7 @@ class Stream:
             more[name] = served.pop() if len(served) == 1 else ""
         provider = more.pop("provider", "") or ("anthropic" if model.startswith("claude-") else "")
         name = ":".join(filter(None, ("usage", CLIENT, session.name, run.name, model)))
-        attribution = self.places.attribution(SOURCE, CLIENT, session.cwd, "", session.name)
+        attribution = self.intake.attribution(SOURCE, CLIENT, session.cwd, "", session.name)
         # No observed_at: of two readings of running totals the larger is the later, and a copied file's time says nothing.
         return read_records.aggregate(session.began, name, attribution, model, counts, provider, **more)
 
@@ -357,3 +356,6 @@ def _sum(several: Iterable[Counts]) -> Counts:
         for name, count in counts.items():
             found[name] = found.get(name, 0) + count
     return found
+
+
+READER = FileReader(SOURCE, CLIENT, files, claims, read, stream=StreamFormat(RELEVANT, takes, Stream))

@@ -1,4 +1,4 @@
-"""Claude Code's transcripts -> events.
+"""Turns lines of Claude Code's transcripts into turns and meter readings, copies joined.
 
 A transcript holds one line per content block of a response, each with the usage known so far, and copies of lines of
 other sessions (resumed, forked, side questions). One turn is one `message.id`, wherever its copies stand; the join of
@@ -13,13 +13,15 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import orjson
 
-from tokenops import events, jsonl, price_names, projects, read_lines, when, wire_claude
+from tokenops import events, jsonl, price_names, projects, read_lines, read_records, when, wire_claude
+from tokenops.read_contract import Intake
+from tokenops.read_records import Frame, Light
 
 SOURCE = "claude-code-jsonl"
 CLIENT = "claude-code"
@@ -31,23 +33,10 @@ fromisoformat = datetime.fromisoformat
 _MASKED = re.compile(r"REDACTED|[\s\[\]<>*]")
 # The id says which cloud served a response: msg_bdrk_... Amazon Bedrock, msg_vrtx_... Google Vertex AI.
 _CLOUDS = {"msg_bdrk_": "bedrock", "msg_vrtx_": "vertex", "gen-": "openrouter"}
+_FOUR = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
-def files(config: str) -> Iterator[str]:
-    """The transcripts of a configuration directory, or of its `projects` directory."""
-    nested = os.path.join(config, "projects")
-    for path in read_lines.walk(nested if os.path.isdir(nested) else config):
-        # The journal of a workflow's subagents is no transcript.
-        if path.endswith(".jsonl") and not (path.endswith("/journal.jsonl") and "/subagents/" in path):
-            yield path
-
-
-def claims(path: str, head: bytes) -> bool:
-    """Whether a file is a transcript."""
-    return b'"sessionId"' in head and b'"uuid"' in head and b'"usageMetadata":{' not in head  # which Qwen Code has
-
-
-def wanted(line: bytearray, at: int, stop: int) -> bool:
+def relevant(line: bytearray, at: int, stop: int) -> bool:
     """Whether a line could hold a turn.
 
     What comes before the first nested brace is at the top level, and quotes inside strings are escaped, so a type or
@@ -65,8 +54,8 @@ def wanted(line: bytearray, at: int, stop: int) -> bool:
 def without_content(line: bytearray) -> bytearray:
     """The line without its message's content, which is most of it and holds nothing that is counted.
 
-    Cut from `"content":[` to the last `"usage":{`. What is left parses only if both stood in the same object; where
-    another `"usage"` lies between, or the message's id does not stand before, nothing is cut.
+    Cut from `"content":[` to the last `"usage":{`. What is left parses only if both stood in the same object. If another
+    `"usage"` lies between, or the message's id does not stand before, nothing is cut.
     """
     start = line.find(b'"content":[')
     stop = line.rfind(b'"usage":{')
@@ -80,10 +69,10 @@ def without_content(line: bytearray) -> bytearray:
     return line[:start] + line[stop:]
 
 
-def plain(usage: Raw, model: str) -> tuple[int, ...] | None:
-    """The counts of a usage object of the usual shape: five, and nothing else that would be counted apart.
+def light_counts(usage: Raw, model: str) -> tuple[int, ...] | None:
+    """The counts of a usage object of the usual shape, in the order of a light turn's: nothing else would be counted.
 
-    The order is that of PLAIN. None, KeyError, TypeError or AttributeError where it has another shape.
+    None, KeyError, TypeError or AttributeError if it has another shape.
     """
     sent, got = usage["input_tokens"], usage["output_tokens"]
     read, wrote = usage["cache_read_input_tokens"], usage["cache_creation_input_tokens"]
@@ -102,18 +91,14 @@ def plain(usage: Raw, model: str) -> tuple[int, ...] | None:
     tools = usage.get("server_tool_use")
     if tools is not None and tools.get("web_search_requests"):
         return None
-    listed = usage.get("iterations")
-    if listed and not (
-        len(listed) == 1
-        and listed[0].get("model", model) == model
-        and all(listed[0].get(name) == usage[name] for name in _FOUR)
+    iterations = usage.get("iterations")
+    if iterations and not (
+        len(iterations) == 1
+        and iterations[0].get("model", model) == model
+        and all(iterations[0].get(name) == usage[name] for name in _FOUR)
     ):
         return None
     return sent, read, wrote, long, got
-
-
-PLAIN = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "output_tokens")
-_FOUR = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
 def identity(raw: Raw, message: Raw) -> str:
@@ -124,40 +109,39 @@ def identity(raw: Raw, message: Raw) -> str:
     return ""
 
 
-def cloud_head(identifier: str) -> str:
+def cloud_prefix(identifier: str) -> str:
     """The part of an id that says which cloud served it, or ""."""
     return next((prefix for prefix in _CLOUDS if identifier.startswith(prefix)), "")
 
 
 @functools.cache
-def provider_of(model: str, head: str) -> dict[str, Any]:
-    """Who bills, from the head of the identity or else from the model's name, which is then said."""
-    if head:
-        return {"provider": _CLOUDS[head]}
+def provider_of(model: str, prefix: str) -> dict[str, Any]:
+    """Who bills, from the prefix of the identity or else from the model's name, which is then said."""
+    if prefix:
+        return {"provider": _CLOUDS[prefix]}
     if model.startswith("claude-"):
         return {"provider": "anthropic"}
     provider = price_names.provider_of(model)
     return {"provider": provider, "provider_inferred": True} if provider else {}
 
 
-Frame = tuple[Raw, Raw]
 _frames: dict[tuple[object, ...], Frame] = {}
 _last_frames: dict[str, tuple[object, object, object, Frame]] = {}
 
 
-def frame(usage: Raw, model: str, head: str = "") -> Frame:
-    """What a usage block says before its counts (who, what) and after them (tier, geo); one object for each sort."""
-    key = (model, head, usage.get("speed"), usage.get("service_tier"), usage.get("inference_geo"))
-    found = _frames.get(key)
-    if found is None:
+def frame(usage: Raw, model: str, prefix: str = "") -> Frame:
+    """What a usage block says beside its counts; one object for each sort."""
+    key = (model, prefix, usage.get("speed"), usage.get("service_tier"), usage.get("inference_geo"))
+    cached = _frames.get(key)
+    if cached is None:
         *_, speed, tier, geo = key
         after: Raw = {}
         if served := "fast" if speed == "fast" else wire_claude.label_of(tier):
             after["tier"] = served
-        if place := wire_claude.label_of(geo):
-            after["geo"] = place
-        found = _frames[key] = ({**provider_of(model, head), "model": model, "turns": 1}, after)
-    return found
+        if region := wire_claude.label_of(geo):
+            after["geo"] = region
+        cached = _frames[key] = ({**provider_of(model, prefix), "model": model, "turns": 1}, after)
+    return cached
 
 
 def usual_frame(usage: Raw, model: str) -> Frame:
@@ -166,15 +150,15 @@ def usual_frame(usage: Raw, model: str) -> Frame:
     last = _last_frames.get(model)
     if last is not None and last[0] == speed and last[1] == tier and last[2] == geo:
         return last[3]
-    found = frame(usage, model)
-    _last_frames[model] = (speed, tier, geo, found)
-    return found
+    current = frame(usage, model)
+    _last_frames[model] = (speed, tier, geo, current)
+    return current
 
 
 def usage_block(usage: Raw, model: str, counts: dict[str, int], identifier: str) -> events.Event:
     """What a record says of tokens and their price."""
     try:
-        before, after = frame(usage, model, cloud_head(identifier))
+        before, after = frame(usage, model, cloud_prefix(identifier))
     except TypeError:
         raise events.Bad("usage.speed, service_tier or inference_geo is no text") from None
     return {**before, **counts, **after}
@@ -191,7 +175,7 @@ _HIT = re.compile(r"\b(?:hit your|reached your|5-hour|weekly|session|usage|opus|
 
 
 def limit_of(raw: Raw, message: Raw, ts: str) -> events.Event | None:
-    """A meter reading, where a `<synthetic>` line says that a limit was reached."""
+    """A meter reading, if a `<synthetic>` line says that a limit was reached."""
     content = message.get("content")
     text = content if type(content) is str else ""
     if type(content) is list:
@@ -207,29 +191,7 @@ def limit_of(raw: Raw, message: Raw, ts: str) -> events.Event | None:
     return events.meter(SOURCE, "anthropic", ts, client=CLIENT, resets_at=at, status="rejected")
 
 
-# A turn of the usual shape: time, id, counts in the order of PLAIN, the frame around them, its attribution block.
-Light = tuple[str, str, tuple[int, ...], Frame, Raw]
-
-
-def expanded(light: Light) -> events.Event:
-    """The record of a light turn."""
-    ts, name, (sent, read, short, long, got), (before, after), attribution = light
-    event: events.Event = {"v": events.VERSION, "ts": ts, "kind": "turn", "id": name, **attribution, **before}
-    if sent:
-        event["input_tokens"] = sent
-    if read:
-        event["cache_read_tokens"] = read
-    if short:
-        event["cache_write_tokens"] = short
-    if long:
-        event["cache_write_1h_tokens"] = long
-    if got:
-        event["output_tokens"] = got
-    event |= after
-    return event
-
-
-class Transcripts:
+class Turns:
     """The turns of many transcripts, joined as they come.
 
     `light` keeps a turn as its line had it: nearly all copies are other lines of the same message in the same session,
@@ -237,9 +199,8 @@ class Transcripts:
     `events.join`, with the same result (property test).
     """
 
-    def __init__(self, reject: jsonl.Reject, salt: bytes = b"") -> None:
-        self.reject = reject
-        self.places = projects.Places(salt)
+    def __init__(self, intake: Intake) -> None:
+        self.intake = intake
         self.light: dict[str, Light] = {}
         self.full: dict[str, list[events.Event]] = {}  # id -> the turn, and those of its other models
         self.meters: dict[str, events.Event] = {}
@@ -247,53 +208,53 @@ class Transcripts:
 
     def read(self, path: str, cursor: read_lines.Cursor) -> None:
         """Take in one file from its cursor on. Raises OSError."""
-        session = Session(path, cursor, self.places)
-        ordinary, loads = self.ordinary, orjson.loads
+        session = Session(path, cursor, self.intake)
+        take_usual, loads = self.take_usual, orjson.loads
         with open(path, "rb", buffering=0) as file:
-            for number, line in read_lines.lines(file, wanted, cursor, self.buffer):
+            for number, line in read_lines.lines(file, relevant, cursor, self.buffer):
                 try:
-                    if ordinary(loads(without_content(line)), session):
+                    if take_usual(loads(without_content(line)), session):
                         continue
                 except (ValueError, LookupError, TypeError, AttributeError):
                     pass
-                self.take_in(line, f"{path}:{number}", session)
+                self.take(line, f"{path}:{number}", session)
 
-    def ordinary(self, raw: Raw, session: Session) -> bool:
+    def take_usual(self, raw: Raw, session: Session) -> bool:
         """Take in a line of the usual shape, if it is one; 99 in 100 are. LookupError and its like mean that it is not."""
         message = raw["message"]
         usage, name, model, ts = message["usage"], message["id"], message["model"], raw["timestamp"]
-        if raw["type"] != "assistant" or (counts := plain(usage, model)) is None:
+        if raw["type"] != "assistant" or (counts := light_counts(usage, model)) is None:
             return False
         if len(ts) != 24 or ts[23] != "Z" or ts[10] != "T" or ts[19] != "." or ts[7] != "-" or not fromisoformat(ts):
             return False
         attribution = session.attribution(raw)
-        known = self.light.get(name)
-        if known is None:
+        seen = self.light.get(name)
+        if seen is None:
             # An id such as msg_01AbC; others may be masked, or name a cloud.
             if name in self.full or not name.isidentifier() or name[8:9] == "_" or "REDACTED" in name or model[0] == "<":
                 return False
             self.light[name] = (ts, name, counts, usual_frame(usage, model), attribution)
             return True
-        before, _, most, around, whose = known
-        if whose is not attribution:
+        before, _, most, around, owner = seen
+        if owner is not attribution:
             return False
         if counts[-1] < most[-1]:
             if ts < before:
-                self.light[name] = (ts, name, most, around, whose)
+                self.light[name] = (ts, name, most, around, owner)
             return True
         if usual_frame(usage, model) is not around or (counts[-1] == most[-1] and counts != most):
             return False
         if counts[-1] > most[-1] or ts < before:
-            self.light[name] = (min(ts, before), name, counts, around, whose)
+            self.light[name] = (min(ts, before), name, counts, around, owner)
         return True
 
-    def take_in(self, line: bytearray, place: str, session: Session) -> None:
+    def take(self, line: bytearray, place: str, session: Session) -> None:
         """Take in a line of any shape."""
 
-        def say(why: str) -> None:
-            self.reject(place, why)
+        def on_bad_line(why: str) -> None:
+            self.intake.on_bad_line(place, why)
 
-        for raw in jsonl.parsed(line, say):
+        for raw in jsonl.parsed(line, on_bad_line):
             message = raw.get("message")
             if type(message) is not dict or type(message.get("usage")) is not dict:
                 continue
@@ -301,7 +262,7 @@ class Transcripts:
                 try:
                     self._take_turn(raw, message, session, line)
                 except events.Bad as error:
-                    say(f"{error}; skipped")
+                    on_bad_line(f"{error}; skipped")
 
     def _take_turn(self, raw: Raw, message: Raw, session: Session, line: bytearray) -> None:
         try:
@@ -311,55 +272,59 @@ class Transcripts:
         usage, model = message["usage"], message.get("model")
         if model == "<synthetic>":
             if (reading := limit_of(raw, message, ts)) is not None:
-                known_reading = self.meters.get(reading["id"], reading)
-                self.meters[reading["id"]] = events.join(known_reading, reading)
+                self.meters[reading["id"]] = events.join(self.meters.get(reading["id"], reading), reading)
             return
         if type(model) is not str or not model:
             model = "unknown"
         name = identity(raw, message) or session.content_id(line)
         parts = wire_claude.parts_of(usage, model)
         attribution = session.attribution(raw)
-        arrived = [
+        arriving = [
             turn(ts, f"{name}#{n}" if n else name, attribution, usage_block(usage, served, counts, name))
             for n, (served, counts) in enumerate(parts)
         ]
-        held = self.full.get(name, [])
-        if (known := self.light.pop(name, None)) is not None:
-            held = [expanded(known)]
-        both = [events.join(a, b) for a, b in zip(held, arrived, strict=False)]
-        longer = held if len(held) > len(arrived) else arrived
-        self.full[name] = both + longer[len(both) :]
+        seen = self.full.get(name, [])
+        if (light := self.light.pop(name, None)) is not None:
+            seen = [read_records.expanded(light)]
+        self.full[name] = joined(seen, arriving)
 
-    def turns(self) -> list[Light]:
+    def light_turns(self) -> list[Light]:
         """The turns of the usual shape. One that counted nothing is none."""
-        return [known for known in self.light.values() if any(known[2])]
+        return [light for light in self.light.values() if any(light[2])]
 
-    def others(self) -> Iterator[events.Event]:
+    def other_events(self) -> Iterator[events.Event]:
         """The other turns, and the meter readings."""
         for several in self.full.values():
-            yield from filter(counted, several)
+            yield from filter(has_usage, several)
         yield from self.meters.values()
 
 
-def counted(event: events.Event) -> bool:
-    """Whether anything was spent."""
-    return any(name in event for name in _SPENT)
+def joined(seen: list[events.Event], arriving: list[events.Event]) -> list[events.Event]:
+    """The turns of one message, its own model's first, from two sightings of it."""
+    both = [events.join(a, b) for a, b in zip(seen, arriving, strict=False)]
+    longer = seen if len(seen) > len(arriving) else arriving
+    return both + longer[len(both) :]
 
 
-_SPENT = (*events.TOKENS, "web_searches")
+def has_usage(event: events.Event) -> bool:
+    """Whether anything was used."""
+    return any(name in event for name in _USED)
+
+
+_USED = (*events.TOKENS, "web_searches")
 
 
 class Session:
     """One transcript: what its lines say of the session they belong to."""
 
-    def __init__(self, path: str, cursor: read_lines.Cursor, places: projects.Places) -> None:
+    def __init__(self, path: str, cursor: read_lines.Cursor, intake: Intake) -> None:
         self.folder = project_folder(path)
         self.stem = os.path.basename(path).removesuffix(".jsonl")
-        self.places = places
+        self.intake = intake
         # Kept with the cursor: the first working directory of each session, and copies seen of lines without any id.
         self.roots: dict[str, str] = cursor.state.setdefault("roots", {})
         self.copies: dict[str, int] = cursor.state.setdefault("copies", {})
-        self.known: dict[tuple[str, bool], Raw] = {}
+        self.blocks: dict[tuple[str, bool], Raw] = {}
         self.last: tuple[object, object, Raw] = (self, None, {})
 
     def attribution(self, raw: Raw) -> Raw:
@@ -374,20 +339,20 @@ class Session:
         if type(session) is not str or not session:
             session = self.stem
         key = (session, raw.get("isSidechain") is True)
-        found = self.known.get(key)
-        if found is None:
+        block = self.blocks.get(key)
+        if block is None:
             root = self.roots.get(session, "")
             if not root and type(cwd) is str and cwd:
                 # The folder's name is the first working directory with all punctuation made "-".
                 root = self.roots[session] = projects.ancestor_encoded(cwd, self.folder) or cwd
-            found = self.places.attribution(SOURCE, CLIENT, root, self.folder, session)
+            block = self.intake.attribution(SOURCE, CLIENT, root, self.folder, session)
             if key[1]:
-                found["sidechain"] = True
+                block["sidechain"] = True
             if root:  # else a later line may name it
-                self.known[key] = found
-        if key in self.known:
-            self.last = (raw.get("sessionId"), raw.get("isSidechain"), found)
-        return found
+                self.blocks[key] = block
+        if key in self.blocks:
+            self.last = (raw.get("sessionId"), raw.get("isSidechain"), block)
+        return block
 
     def content_id(self, line: bytearray) -> str:
         """An identity for a line without any: its content, and which occurrence of it in this file."""
@@ -396,24 +361,19 @@ class Session:
         return f"{name}:{self.copies[name]}"
 
 
-def sightings(paths: Iterable[str], identity: str, places: projects.Places) -> Iterator[tuple[str, events.Event, str]]:
-    """Place and event of each line that saw a turn. Raises OSError."""
-    needle = identity.partition("#")[0].encode()
-    for path in paths:
-        with open(path, "rb") as file:
-            if not identity.startswith(f"{CLIENT}:") and needle not in file.read():
-                continue
-        cursor = read_lines.Cursor()
-        session = Session(path, cursor, places)
-        alone = Transcripts(lambda place, why: None)
-        with open(path, "rb", buffering=0) as raw:
-            for number, line in read_lines.lines(raw, wanted, cursor, alone.buffer):
-                alone.take_in(line, "", session)
-                yield from ((f"{path}:{number}", event, "") for event in alone.others() if event["id"] == identity)
-                alone.full.clear()
+def line_by_line(path: str, intake: Intake) -> Iterator[tuple[str, events.Event]]:
+    """Place and event of each line that tells of a turn or a limit, copies apart. Raises OSError."""
+    cursor, turns = read_lines.Cursor(), Turns(Intake(intake.options))
+    session = Session(path, cursor, intake)
+    with open(path, "rb", buffering=0) as file:
+        for number, line in read_lines.lines(file, relevant, cursor, turns.buffer):
+            turns.take(line, "", session)
+            yield from ((f"{path}:{number}", event) for event in turns.other_events())
+            turns.full.clear()
+            turns.meters.clear()
 
 
 def project_folder(path: str) -> str:
     """The name of a transcript's folder below `projects`, or "" where it does not lie there."""
-    _, found, rest = path.rpartition("/projects/")
-    return rest.partition("/")[0] if found and "/" in rest else ""
+    _, marker, rest = path.rpartition("/projects/")
+    return rest.partition("/")[0] if marker and "/" in rest else ""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from tokenops import events, jsonl, projects, read_lines, untrusted, wire_limits
+from tokenops import events, projects, read_lines, untrusted, wire_limits
+from tokenops.read_contract import FileReader, Intake
 
 SOURCE = "claude-code-usage-cache"
 CLIENT = "claude-code"
@@ -27,7 +28,7 @@ def claims(path: str, head: bytes) -> bool:
     return os.path.basename(path) == ".claude.json"
 
 
-def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The readings of the cache. Raises OSError, Bad."""
     document = read_lines.document(path, cursor)
     cache = untrusted.mapping(document.get("cachedUsageUtilization"))
@@ -40,9 +41,12 @@ def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: 
     )
     about = {
         "client": CLIENT,
-        "account": projects.hashed(name, places.salt) if name and places.salt else None,
+        "account": projects.hashed(name, intake.options.salt) if name and intake.options.salt else None,
         "plan": untrusted.text(owner.get("organizationRateLimitTier"), 60) or None,
     }
-    places.at = path
+    intake.location = path
     observed = untrusted.moment(fetched, "cachedUsageUtilization.fetchedAtMs")
     yield from wire_limits.anthropic_usage(untrusted.mapping(cache.get("utilization")), SOURCE, observed, **about)
+
+
+READER = FileReader(SOURCE, CLIENT, files, claims, read)

@@ -1,7 +1,7 @@
-"""Claude Code's transcripts -> rounds, in the same pass over a file in which its turns are read.
+"""Counts the work in Claude Code's transcripts, in the same pass over a file in which its turns are read.
 
-Every line that a turn is not told by is looked at as bytes first: most of a transcript is results of tools, of which only
-the call's id, the size and the word `is_error` matter.
+A line that is no turn is looked at as bytes first: most of a transcript is results of tools, of which only the call's id,
+the size and the word `is_error` matter.
 """
 
 from __future__ import annotations
@@ -32,41 +32,40 @@ _MASKED = re.compile(r"REDACTED|[\s\[\]<>*]")
 _KINDS = (b"assistant", b"user", b"queue-operation", b"attachment", b"system", b"tool_result")
 
 
-def read(
-    transcripts: read_claude_turns.Transcripts, path: str, cursor: read_lines.Cursor, listen: work.Listener | None = None
-) -> Iterator[Event]:
-    """Take in one file from its cursor on: its turns into `transcripts`, its rounds as events at the end. Raises OSError."""
-    session = read_claude_turns.Session(path, cursor, transcripts.places)
+def read(turns: read_claude_turns.Turns, path: str, cursor: read_lines.Cursor) -> Iterator[Event]:
+    """Take in one file from its cursor on: its turns into `turns`, its rounds as events at the end. Raises OSError."""
+    intake = turns.intake
+    session = read_claude_turns.Session(path, cursor, intake)
     midway = bool(cursor.offset) and "work" not in cursor.state
-    rounds = work.Rounds(read_claude_turns.CLIENT, cursor.state, transcripts.places.salt, midway, listen)
-    reader = Reader(rounds, session, transcripts.buffer)
-    loads, ordinary, take = orjson.loads, transcripts.ordinary, reader.take
+    rounds = work.Rounds(read_claude_turns.CLIENT, cursor.state, intake.options.salt, midway, intake.options.listen)
+    transcript = Transcript(rounds, session, turns.buffer)
+    loads, take_usual, take = orjson.loads, turns.take_usual, transcript.take
     with open(path, "rb", buffering=0) as file:
-        for number, line in read_lines.lines(file, reader.wanted, cursor, transcripts.buffer):
+        for number, line in read_lines.lines(file, transcript.relevant, cursor, turns.buffer):
             raw = None
             try:
                 raw = loads(line)
-                taken = raw["type"] != "assistant" or ordinary(raw, session)
+                done = raw["type"] != "assistant" or take_usual(raw, session)
             except (ValueError, LookupError, TypeError, AttributeError):
-                taken = False
-            if not taken and _may_be_turn(raw, line):
-                transcripts.take_in(line, f"{path}:{number}", session)
+                done = False
+            if not done and _may_be_turn(raw, line):
+                turns.take(line, f"{path}:{number}", session)
             if type(raw) is dict:
                 take(raw, number, line)
             else:
-                for one in jsonl.parsed(line, lambda why: None):
-                    take(one, number, line)
-    yield from rounds.records(reader.attribution)
+                for part in jsonl.parsed(line, lambda why: None):
+                    take(part, number, line)
+    yield from rounds.records(transcript.attribution)
 
 
 def _may_be_turn(raw: object, line: bytearray) -> bool:
-    """Whether a line that is no ordinary turn is to be looked at closely: what can hold none is none to complain of."""
+    """Whether a line that is no usual turn is to be looked at closely: what cannot be one is nothing to complain of."""
     if type(raw) is dict and raw.get("type") == "assistant":
         return True
-    return read_claude_turns.wanted(line, 0, len(line)) or line[:1] != b"{" or line[-1:] != b"}"
+    return read_claude_turns.relevant(line, 0, len(line)) or line[:1] != b"{" or line[-1:] != b"}"
 
 
-class Reader:
+class Transcript:
     """What the lines of one transcript say of its rounds."""
 
     def __init__(self, rounds: work.Rounds, session: read_claude_turns.Session, buffer: bytearray) -> None:
@@ -75,23 +74,24 @@ class Reader:
         self.open: dict[str, Raw] = self.state["open"]
         self.calls: dict[str, list[Any]] = self.state["calls"]
         self.texts: dict[str, str] = {}  # of what waits in the queue, for a listener
-        self.known: dict[tuple[str, bool], Raw] = {}
+        self.blocks: dict[tuple[str, bool], Raw] = {}
         # The first working directory of each session, of lines that hold no turn too.
         self.roots: dict[str, str] = self.state.setdefault("roots", {})
         self.last: object = self  # the session of the line before, if its directory is known
 
     def attribution(self, session: str, side: bool) -> Raw:
         """The attribution block of a round."""
-        found = self.known.get((session, side))
-        if found is None:
-            place, root = self.session, self.roots.get(session, "")
-            found = place.places.attribution(read_claude_turns.SOURCE, read_claude_turns.CLIENT, root, place.folder, session)
+        block = self.blocks.get((session, side))
+        if block is None:
+            root, folder = self.roots.get(session, ""), self.session.folder
+            source, client = read_claude_turns.SOURCE, read_claude_turns.CLIENT
+            block = self.session.intake.attribution(source, client, root, folder, session)
             if side:
-                found["sidechain"] = True
-            self.known[session, side] = found
-        return found
+                block["sidechain"] = True
+            self.blocks[session, side] = block
+        return block
 
-    def wanted(self, line: bytearray, at: int, stop: int) -> bool:
+    def relevant(self, line: bytearray, at: int, stop: int) -> bool:
         """Whether a line could hold a turn or work. Good results of tools are taken in here, without a copy of the line.
 
         What stands before the first nested brace is at the top level. What does not lie in the buffer may be half a line.

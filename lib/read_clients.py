@@ -1,16 +1,24 @@
-"""The table of clients: where each keeps its logs, what it gives, and what its logs do not tell.
+"""Lists the clients: where each keeps its logs, what it gives, what its logs do not tell, and which module reads it.
 
-A client's module `read_*` has SOURCE, CLIENT, `files(home)`, which gives the files of one of its directories, and
-`read(path, cursor, places, reject)`, which gives the events that a file holds from the cursor on. It may have
-`claims(path, head)`: whether a file is one of this client's, by its name and first bytes, and `hints(home)`: sentences
-about files that hold no counts. A new client is such a module and a row in CLIENTS.
+A new client is a module `read_<client>` that ends with READER (see `read_contract`), a row in CLIENTS, and its name in the
+import below it.
 """
 
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+
+if TYPE_CHECKING:
+    from tokenops.read_contract import Reader
+
+
+class Module(Protocol):
+    """A module of a client."""
+
+    @property
+    def READER(self) -> Reader:  # noqa: N802
+        """The reader of the client."""
 
 
 class Client(NamedTuple):
@@ -27,10 +35,11 @@ class Client(NamedTuple):
     marks: tuple[str, ...]  # what a directory of this client holds; * stands for any characters
     gives: str = "turns"  # or what it adds up instead
     caveat: str = ""
+    prompts: bool = False  # whether its logs tell what a person wrote from what the client wrote in the person's name
 
-    def reader(self) -> ModuleType:
-        """The module that reads this client."""
-        return importlib.import_module(f"tokenops.{self.module}")
+    def reader(self) -> Reader:
+        """The reader of this client."""
+        return cast("Module", importlib.import_module(f"tokenops.{self.module}")).READER
 
 
 def _extension(name: str) -> list[str]:
@@ -53,6 +62,7 @@ CLIENTS = (
         caveat="in many versions it writes placeholders for input and output tokens (0, 1, or the count when the answer "
         "began), so both can be far too low; its cache counts are right. They are shown as recorded: only the wire has "
         "the true ones.",
+        prompts=True,
     ),
     Client(
         "codex",
@@ -62,6 +72,7 @@ CLIENTS = (
         (("CODEX_HOME", ""),),
         (".codex",),
         ("sessions", "archived_sessions"),
+        prompts=True,
     ),
     Client(
         "opencode",
@@ -236,6 +247,20 @@ CLIENTS = (
     Client("codex-exec", "codex", "codex-exec", "read_codex_exec", (), (), (), gives="a total per thread"),
     Client("otel", "", "otel", "read_otel", (), (), (), gives="turns; of Claude Code a total per request"),
 )
+if TYPE_CHECKING:  # mypy holds each module of the table to the contract; at run time it is imported when it is needed
+    # fmt: off
+    from tokenops import (  # isort: skip
+        read_amp, read_claude, read_claude_stream, read_claude_usage, read_codex, read_codex_exec, read_copilot,
+        read_cursor, read_droid, read_gemini, read_goose, read_hermes, read_kilo, read_kimi, read_openclaw,
+        read_opencode, read_otel, read_pi, read_qwen, read_stats_cache,
+    )
+    MODULES: tuple[Module, ...] = (
+        read_claude, read_codex, read_opencode, read_gemini, read_copilot, read_qwen, read_kimi, read_kilo, read_amp,
+        read_droid, read_goose, read_hermes, read_pi, read_openclaw, read_cursor, read_stats_cache, read_claude_usage,
+        read_claude_stream, read_codex_exec, read_otel,
+    )
+    # fmt: on
+
 BY_NAME = {client.name: client for client in CLIENTS}
 STREAMS = tuple(client for client in CLIENTS if not client.homes and not client.variables)
 

@@ -11,12 +11,13 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tokenops import events, jsonl, projects, read_codex_threads, read_lines, read_records, untrusted, when
+from tokenops import events, read_codex_threads, read_lines, read_records, untrusted, when
+from tokenops.read_contract import FileReader, Intake, StreamFormat
 
 SOURCE = "codex-exec"
 CLIENT = "codex"
 
-WANTED = read_lines.having(b'"thread.started"', b'"turn.completed"', b'"token_count"', b'"session_configured"')
+RELEVANT = read_lines.having(b'"thread.started"', b'"turn.completed"', b'"token_count"', b'"session_configured"')
 _KINDS = (
     "thread.started",
     "turn.started",
@@ -51,13 +52,13 @@ def files(folder: str) -> Iterator[str]:
     yield from read_lines.claimed(folder, claims)
 
 
-def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The threads' totals in a stream that was kept in a file, from the cursor on. Raises OSError."""
     written = when.stamp(os.stat(path).st_mtime_ns // 1_000_000)
-    stream = Stream(places, reject, lambda: written, cursor.state)
-    for place, line in read_lines.values(path, cursor, WANTED, reject):
+    stream = Stream(intake, lambda: written, cursor.state)
+    for location, line in read_lines.values(path, cursor, RELEVANT, intake.on_bad_line):
         stream.state = cursor.state
-        yield from stream.take(line, place)
+        yield from stream.take(line, location)
 
 
 class Stream:
@@ -65,24 +66,23 @@ class Stream:
 
     def __init__(
         self,
-        places: projects.Places,
-        reject: jsonl.Reject,
+        intake: Intake,
         now: Callable[[], str],
         state: dict[str, Any] | None = None,
     ) -> None:
-        self.places, self.reject, self.now = places, reject, now
+        self.intake, self.now = intake, now
         # thread, began, cwd, model, provider; used: its totals; name: of these totals
         self.state: dict[str, Any] = {} if state is None else state
 
-    def take(self, line: untrusted.Raw, place: str) -> Iterator[events.Event]:
+    def take(self, line: untrusted.Raw, location: str) -> Iterator[events.Event]:
         """The totals that a line states."""
         try:
             found = self._taken(line)
         except events.Bad as error:
-            self.reject(place, f"{error}; skipped")
+            self.intake.on_bad_line(location, f"{error}; skipped")
             return
         if found is not None:
-            self.places.at = place
+            self.intake.location = location
             yield found
 
     def rest(self) -> Iterator[events.Event]:
@@ -132,7 +132,7 @@ class Stream:
         state["used"] = list(used)
         thread, model = state.get("thread", ""), state.get("model", "")
         name = state.setdefault("name", thread or events.digest(*used))
-        attribution = self.places.attribution(SOURCE, CLIENT, state.get("cwd", ""), "", thread)
+        attribution = self.intake.attribution(SOURCE, CLIENT, state.get("cwd", ""), "", thread)
         # No observed_at: of two readings of running totals the larger is the later.
         return read_records.aggregate(
             state.setdefault("began", ts),
@@ -155,3 +155,6 @@ def _added(before: list[int] | None, more: read_codex_threads.Totals) -> read_co
         return more
     a, b, c, d, e = before
     return read_codex_threads.add((a, b, c, d, e), more)
+
+
+READER = FileReader(SOURCE, CLIENT, files, claims, read, stream=StreamFormat(RELEVANT, takes, Stream))

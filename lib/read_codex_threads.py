@@ -1,4 +1,4 @@
-"""Codex rollouts -> events.
+"""Reads Codex's rollouts into threads, and tells whose each counted row is.
 
 A rollout's `token_count` lines carry the thread's cumulative totals. A line whose totals moved is a turn; one whose
 totals did not is a repetition. A fork or a spawned child begins with a copy of its parent's lines under new times:
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tokenops import events, jsonl, price_names, projects, read_lines, when
+from tokenops import events, jsonl, read_lines, when
+from tokenops.read_contract import Intake
 
 SOURCE = "codex-jsonl"
 CLIENT = "codex"
@@ -29,23 +30,7 @@ _FILE_UUID = re.compile(r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a
 BURST_MS = 1000
 
 
-def files(home: str) -> Iterator[str]:
-    """The rollouts of a Codex home: active sessions first, then archived ones; or of one of these folders."""
-    folders = ("sessions", "archived_sessions")
-    inside = os.path.basename(os.path.normpath(home)) in folders
-    for folder in ("",) if inside else folders:
-        for path in read_lines.walk(os.path.join(home, folder)):
-            if path.endswith(".jsonl"):
-                yield path
-
-
-def claims(path: str, head: bytes) -> bool:
-    """Whether a file is a rollout."""
-    kinds = (b'"session_meta"', b'"turn_context"', b'"event_msg"', b'"response_item"')
-    return b'"payload"' in head and b'"timestamp"' in head and any(kind in head for kind in kinds)
-
-
-def wanted(line: bytearray, at: int, stop: int) -> bool:
+def relevant(line: bytearray, at: int, stop: int) -> bool:
     """Whether a line could matter: its type, where it stands before the first nested brace, says so at once."""
     brace = line.find(b"{", at + 1, stop)
     if brace < 0:
@@ -99,27 +84,35 @@ class Thread:
     epoch: int = 0
     named: bool = False  # the first session_meta was read
     own: bool = True  # what is read now is this thread's own, and no copy
-    told: bool = False  # turn ids told copies and own turns apart
+    separated: bool = False  # turn ids, or a row of its own, showed where the copies end
     started: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     line: int = 0  # the one being read
     waiting: int = 0  # of the rows, how many were given out without a model before
     lineage: list[tuple[str, bool]] = field(default_factory=list)  # from the parent on, and whether a person began it
     owner: str = ""  # of the turn that is read now, if it is a copy
+    burst: bool = False  # of an unsettled thread: rows that were written with the file were given out
 
-    def settled(self) -> bool:
+    def is_settled(self) -> bool:
         """Whether all further rows are known to be this thread's own."""
-        return self.own and (self.told or not self.parent)
+        return self.own and (self.separated or not self.parent)
 
     def settle(self) -> None:
         """A row of its own was found: copies come first, so all further rows are its own."""
-        self.own = self.told = True
+        self.own = self.separated = True
+
+    def give_out(self) -> None:
+        """Forget the rows, which became events. Those without a model wait: once it is named they are given out again."""
+        if not self.is_settled():
+            self.burst = self.burst or any(_in_burst(self, row) for row in self.rows[:1])
+        self.rows = [row for row in self.rows if not row.model]
+        self.waiting = len(self.rows)
 
     def ancestors(self) -> list[str]:
         """The threads that this one goes back to, as far as its file says, the nearest first."""
         return [self.parent, *(name for name, _ in self.lineage if name != self.parent)] if self.parent else []
 
-    def take_in(self, raw: Raw) -> None:
+    def take(self, raw: Raw) -> None:
         """Take in one line. Raises Bad."""
         payload = raw.get("payload")
         if type(payload) is not dict:
@@ -172,7 +165,7 @@ class Thread:
             turn = payload.get("turn_id")
             late = self._began_in(turn, self.id, self.human)
             if late is not None:
-                self.told = True
+                self.separated = True
                 self.own = late
             self.owner = next((name for name, human in self.lineage if self._began_in(turn, name, human)), "")
         model = payload.get("model")
@@ -210,7 +203,7 @@ class Thread:
             self._turn({"model": given})
         limits = payload.get("rate_limits")
         assert self.last is not None
-        replayed = False if self.settled() else (True if self.told else None)
+        replayed = False if self.is_settled() else (True if self.separated else None)
         counts = counts_of(counted)
         kept = limits if type(limits) is dict else None
         owner = self.owner if replayed else ""
@@ -302,33 +295,36 @@ def thread_of(path: str) -> Thread:
     return Thread(found[1] if found else os.path.basename(path).removesuffix(".jsonl"))
 
 
-def read(
-    path: str, thread: Thread, cursor: read_lines.Cursor, buffer: bytearray, reject: Callable[[str, str], None]
-) -> None:
+def read(path: str, thread: Thread, cursor: read_lines.Cursor, buffer: bytearray, intake: Intake) -> None:
     """Take in one rollout from the cursor on. Raises OSError."""
     with open(path, "rb", buffering=0) as file:
-        for number, line in read_lines.lines(file, wanted, cursor, buffer):
+        for number, line in read_lines.lines(file, relevant, cursor, buffer):
 
-            def say(why: str, number: int = number) -> None:
-                reject(f"{path}:{number}", why)
+            def on_bad_line(why: str, number: int = number) -> None:
+                intake.on_bad_line(f"{path}:{number}", why)
 
             thread.line = number
-            for raw in jsonl.parsed(line, say):
+            for raw in jsonl.parsed(line, on_bad_line):
                 try:
-                    thread.take_in(raw)
+                    thread.take(raw)
                 except events.Bad as error:
-                    say(f"{error}; skipped")
+                    on_bad_line(f"{error}; skipped")
 
 
-def packed(thread: Thread) -> dict[str, Any]:
+def as_data(thread: Thread) -> dict[str, Any]:
     """A thread as plain data: parser state for a cursor, or a worker's answer."""
-    return {**vars(thread), "rows": [tuple(vars(row).values()) for row in thread.rows]}
+    data = {**vars(thread), "rows": [tuple(vars(row).values()) for row in thread.rows]}
+    data["told"] = data.pop("separated")  # the name of 0.1.0, whose cursors are in use
+    if not thread.burst:
+        del data["burst"]
+    return data
 
 
-def unpacked(data: dict[str, Any]) -> Thread:
-    """The thread that `packed` made this of."""
+def from_data(data: dict[str, Any]) -> Thread:
+    """The thread that `as_data` made this of."""
     rows = [Row(ts, epoch, _five(totals), *rest) for ts, epoch, totals, *rest in data["rows"]]
-    return Thread(**{**data, "rows": rows, "last": _five(data["last"]) if data["last"] else None})
+    fields = {**data, "rows": rows, "last": _five(data["last"]) if data["last"] else None}
+    return Thread(separated=fields.pop("told"), **fields)
 
 
 def _five(totals: list[int]) -> Totals:
@@ -340,7 +336,7 @@ def _five(totals: list[int]) -> Totals:
 Owned = list[tuple[Row, str, bool]]  # a row, its identity, and whether it is to be counted from this file
 
 
-def owned(threads: Iterable[Thread]) -> Iterator[tuple[Thread, list[tuple[Row, str]]]]:
+def counted(threads: Iterable[Thread]) -> Iterator[tuple[Thread, list[tuple[Row, str]]]]:
     """Each rollout with its rows and their identities, copies of another known thread's rows left out."""
     for thread, rows in resolved(threads):
         yield thread, [(row, key) for row, key, counted in rows if counted]
@@ -378,7 +374,7 @@ def identified(thread: Thread, above: Owned | None, nearest: str) -> Owned:
         return [(row, name_of(thread.id, row), True) for row in thread.rows]
     # A copy of what no known file holds has the name of who produced it, else of the parent: so siblings agree.
     alone = above is None or nearest != thread.parent
-    orphaned = _orphaned(thread) if alone else [row.replayed is True for row in thread.rows]
+    orphaned = _orphans(thread) if alone else [row.replayed is True for row in thread.rows]
     above, found = above or [], []
     at, copying = 0, True
     for row, orphan in zip(thread.rows, orphaned, strict=True):
@@ -396,96 +392,19 @@ def identified(thread: Thread, above: Owned | None, nearest: str) -> Owned:
     return found
 
 
-def _orphaned(thread: Thread) -> list[bool]:
-    """Which rows of a child whose parent left no file are copies."""
-    burst = [when.moment(row.ts) - thread.began < BURST_MS for row in thread.rows]
-    lead = next((n for n, early in enumerate(burst) if not early), len(burst))
+def _orphans(thread: Thread) -> list[bool]:
+    """Which rows of a child are copies, if its parent left no file."""
+    lead = next((n for n, row in enumerate(thread.rows) if not _in_burst(thread, row)), len(thread.rows))
     # Without a burst a fork does not show where its copy ends, a spawned child copied nothing.
-    unsaid = [n < lead if lead else not thread.spawned for n in range(len(burst))]
-    return [early if row.replayed is None else row.replayed for row, early in zip(thread.rows, unsaid, strict=True)]
+    copies = [n < lead if lead or thread.burst else not thread.spawned for n in range(len(thread.rows))]
+    return [copy if row.replayed is None else row.replayed for row, copy in zip(thread.rows, copies, strict=True)]
+
+
+def _in_burst(thread: Thread, row: Row) -> bool:
+    """Whether a row was written with the file, as copies are."""
+    return when.moment(row.ts) - thread.began < BURST_MS
 
 
 def name_of(owner: str, row: Row) -> str:
     """The identity of a turn."""
     return f"codex:{owner}:{row.epoch}:{'-'.join(map(str, row.totals[:4]))}"
-
-
-def events_of(thread: Thread, rows: Iterable[tuple[Row, str]], places: projects.Places) -> Iterator[events.Event]:
-    """The turns and meter readings of a thread."""
-    for row, key in rows:
-        owner = key.split(":", 2)[1]
-        attribution = places.attribution(SOURCE, CLIENT, thread.cwd, "", owner)
-        if thread.sidechain:
-            attribution["sidechain"] = True
-        event: events.Event = {"v": events.VERSION, "ts": row.ts, "kind": "turn", "id": key}
-        event["alias"] = events.alias_of(CLIENT, owner, row.counts)
-        event |= attribution
-        provider = thread.provider or price_names.provider_of(row.model)
-        if provider:
-            event["provider"] = provider
-            if not thread.provider:
-                event["provider_inferred"] = True
-        event["model"] = row.model or "unknown"
-        event["turns"] = 1
-        event |= row.counts
-        if row.tier:
-            event["tier"] = row.tier
-        yield events.arranged(event)
-        if row.limits and owner == thread.id:
-            yield from meters_of(row.limits, row.ts, thread.provider or "openai")
-
-
-def sightings(paths: Iterable[str], identity: str, places: projects.Places) -> Iterator[tuple[str, events.Event, str]]:
-    """Place and event of each row that is a turn, and why it does not count ("" if it does). Raises OSError."""
-    threads: list[tuple[str, Thread]] = []
-    buffer = bytearray(read_lines.BLOCK)
-    for path in paths:
-        threads.append((path, thread_of(path)))
-        read(path, threads[-1][1], read_lines.Cursor(), buffer, lambda place, why: None)
-    path_of = {id(thread): path for path, thread in threads}
-    for thread, rows in resolved(thread for _, thread in threads):
-        for row, key, counted in rows:
-            if key == identity:
-                event = next(events_of(thread, [(row, key)], places))
-                yield f"{path_of[id(thread)]}:{row.line}", event, "" if counted else COPIED
-
-
-COPIED = "a fork's copy of its parent's row; the parent's counts"
-
-
-def meters_of(limits: Raw, ts: str, provider: str) -> Iterator[events.Event]:
-    """The windows of one `rate_limits` object, of today's shape or of the flat one of 2025."""
-    scope = limits.get("limit_id")
-    for slot in ("primary", "secondary"):
-        window = limits.get(slot)
-        if type(window) is not dict:
-            window = {
-                name: limits.get(f"{slot}_{name}")
-                for name in ("used_percent", "window_minutes", "resets_at", "resets_in_seconds")
-            }
-        used, minutes = number(window.get("used_percent")), number(window.get("window_minutes"))
-        if used is None or not minutes or minutes < 0:
-            continue
-        at, within = number(window.get("resets_at")), number(window.get("resets_in_seconds"))
-        resets = None
-        if at:
-            resets = when.stamp(when.epoch(at))
-        elif within is not None:
-            resets = when.stamp(when.moment(ts) + int(within * 1000))
-        yield events.meter(
-            SOURCE,
-            provider,
-            ts,
-            client=CLIENT,
-            window=when.window(minutes),
-            window_minutes=minutes,
-            scope=scope if type(scope) is str and scope != "codex" else None,
-            used=round(used / 100, 6),
-            resets_at=resets,
-            plan=limits.get("plan_type") if type(limits.get("plan_type")) is str else None,
-        )
-
-
-def number(value: object) -> int | float | None:
-    """A number, or None for anything else."""
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -1,4 +1,4 @@
-"""Codex rollouts -> rounds, in the same pass over a file in which its turns are read.
+"""Counts the work in Codex's rollouts, in the same pass over a file in which its turns are read.
 
 A round is a turn of Codex's own, named by its id. A fork's copy of its parent's lines is the parent's work and counts
 nothing here. A prompt stands in a rollout twice, as an item of the conversation and as an event, in either order; newer
@@ -13,7 +13,8 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, jsonl, projects, read_codex_threads, read_lines, when, work, work_prompts
+from tokenops import events, jsonl, read_codex_threads, read_lines, when, work, work_prompts
+from tokenops.read_contract import Intake
 
 Raw = dict[str, Any]
 
@@ -25,9 +26,9 @@ _EVENTS = frozenset(("user_message", "item_completed", "turn_aborted"))
 _HEAD = 400  # of a result: whether it failed stands at its beginning
 
 
-def wanted(line: bytearray, at: int, stop: int) -> bool:
+def relevant(line: bytearray, at: int, stop: int) -> bool:
     """Whether a line could hold a turn or work: its types, where they stand, say so."""
-    if read_codex_threads.wanted(line, at, stop):
+    if read_codex_threads.relevant(line, at, stop):
         return True
     brace = line.find(b"{", at + 1, stop)
     kind = _type_in(line, at, brace)
@@ -46,52 +47,43 @@ def _type_in(line: bytearray, at: int, stop: int) -> bytes:
 
 
 def read(
-    path: str,
-    thread: read_codex_threads.Thread,
-    cursor: read_lines.Cursor,
-    buffer: bytearray,
-    reject: jsonl.Reject,
-    salt: bytes,
-    listen: work.Listener | None = None,
-) -> Reader:
-    """Take in one rollout from the cursor on: its turns into `thread`, its rounds into what is given. Raises OSError."""
-    reader = Reader(thread, cursor.state, salt, bool(cursor.offset) and "work" not in cursor.state, listen)
+    path: str, thread: read_codex_threads.Thread, cursor: read_lines.Cursor, buffer: bytearray, intake: Intake
+) -> Iterator[events.Event]:
+    """Take in one rollout from the cursor on: its turns into `thread`, its rounds as events at the end. Raises OSError."""
+    rollout = Rollout(thread, cursor, intake)
     with open(path, "rb", buffering=0) as file:
-        for number, line in read_lines.lines(file, wanted, cursor, buffer):
+        for number, line in read_lines.lines(file, relevant, cursor, buffer):
             # A line that can hold no turn is none to complain of.
-            turns = read_codex_threads.wanted(line, 0, len(line)) or line[:1] != b"{" or line[-1:] != b"}"
+            turns = read_codex_threads.relevant(line, 0, len(line)) or line[:1] != b"{" or line[-1:] != b"}"
 
-            def say(why: str, number: int = number, turns: bool = turns) -> None:
+            def on_bad_line(why: str, number: int = number, turns: bool = turns) -> None:
                 if turns:
-                    reject(f"{path}:{number}", why)
+                    intake.on_bad_line(f"{path}:{number}", why)
 
             thread.line = number
-            for raw in jsonl.parsed(line, say):
+            for raw in jsonl.parsed(line, on_bad_line):
                 if turns:
                     try:
-                        thread.take_in(raw)
+                        thread.take(raw)
                     except events.Bad as error:
-                        say(f"{error}; skipped")
-                reader.take(raw, number)
-    return reader
+                        on_bad_line(f"{error}; skipped")
+                rollout.take(raw, number)
+    attribution = intake.attribution(read_codex_threads.SOURCE, read_codex_threads.CLIENT, thread.cwd, "", thread.id)
+    if thread.sidechain:
+        attribution["sidechain"] = True
+    yield from rollout.rounds.records(lambda session, side: attribution)
 
 
-class Reader:
+class Rollout:
     """What the lines of one rollout say of its rounds."""
 
-    def __init__(
-        self, thread: read_codex_threads.Thread, state: Raw, salt: bytes, midway: bool, listen: work.Listener | None = None
-    ) -> None:
+    def __init__(self, thread: read_codex_threads.Thread, cursor: read_lines.Cursor, intake: Intake) -> None:
         self.thread = thread
-        self.rounds = work.Rounds(read_codex_threads.CLIENT, state, salt, midway, listen)
+        midway = bool(cursor.offset) and "work" not in cursor.state
+        self.rounds = work.Rounds(
+            read_codex_threads.CLIENT, cursor.state, intake.options.salt, midway, intake.options.listen
+        )
         self.state = self.rounds.state
-
-    def records(self, places: projects.Places) -> Iterator[events.Event]:
-        """The events of the rounds that this reading added to."""
-        found = places.attribution(read_codex_threads.SOURCE, read_codex_threads.CLIENT, self.thread.cwd, "", self.thread.id)
-        if self.thread.sidechain:
-            found["sidechain"] = True
-        return self.rounds.records(lambda session, side: found)
 
     def take(self, raw: Raw, line: int) -> None:
         """Take in one line, after the thread did."""
@@ -125,7 +117,7 @@ class Reader:
         if self.thread.own or self.state.get("own"):
             self.state["own"] = True
             return False
-        return self.thread.told or when.moment(ts) - self.thread.began < read_codex_threads.BURST_MS
+        return self.thread.separated or when.moment(ts) - self.thread.began < read_codex_threads.BURST_MS
 
     def _held(self, ts: str, line: int, opens: bool = False) -> Raw | None:
         """The round of the turn that is going on. It began when its id was made, which is the same in every copy."""

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from tokenops import events, jsonl, projects, read_copilot_otel, read_lines, read_records, read_sqlite, untrusted, when
+from tokenops import events, read_copilot_otel, read_lines, read_records, read_sqlite, untrusted, when
+from tokenops.read_contract import FileReader, Intake
 from tokenops.read_copilot_otel import CLIENT, SOURCE, Stored
 
 if TYPE_CHECKING:
@@ -115,24 +116,24 @@ def wanted(line: bytearray, at: int, stop: int) -> bool:
     return _SOUGHT(line, at, stop)
 
 
-def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns and sums of one file from the cursor on. Raises OSError, Bad."""
     if read_sqlite.is_one(path):
-        yield from _rows(path, cursor, places, reject)
+        yield from _rows(path, cursor, intake)
         return
     stored = _stored(_home_of(path))
-    for place, line in read_lines.records(path, cursor, wanted, reject):
-        places.at = place
+    for location, line in read_lines.records(path, cursor, wanted, intake.on_bad_line):
+        intake.location = location
         try:
             if "attributes" in line:
-                yield from read_copilot_otel.turns(line, cursor, places, stored)
+                yield from read_copilot_otel.turns(line, cursor, intake, stored)
             else:
-                yield from _sums(path, line, cursor.state, places)
+                yield from _sums(path, line, cursor.state, intake)
         except events.Bad as error:
-            reject(place, f"{error}; skipped")
+            intake.on_bad_line(location, f"{error}; skipped")
 
 
-def _rows(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def _rows(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The calls that a database holds from the watermark on."""
     with read_sqlite.opened(path) as connection:
         there = read_sqlite.columns(connection, _CALLS)
@@ -149,21 +150,19 @@ def _rows(path: str, cursor: read_lines.Cursor, places: projects.Places, reject:
         rows = connection.execute(f'SELECT rowid AS "row", * FROM "{_CALLS}" WHERE {changed} ORDER BY rowid', (since, since))
         seen: dict[str, int] = {}
         for row in rows:
-            places.at = f"{path}:{_CALLS}[{row['row']}]"
+            intake.location = f"{path}:{_CALLS}[{row['row']}]"
             try:
-                event = _call(dict(row), roots, seen, places)
+                event = _call(dict(row), roots, seen, intake)
             except events.Bad as error:
                 if row["row"] >= since:
-                    reject(places.at, f"{error}; skipped")
+                    intake.on_bad_line(intake.location, f"{error}; skipped")
                 continue
             if event and row["row"] >= since:
                 yield event
         cursor.state = {"row": newest}
 
 
-def _call(
-    row: untrusted.Raw, roots: Mapping[Any, str], seen: dict[str, int], places: projects.Places
-) -> events.Event | None:
+def _call(row: untrusted.Raw, roots: Mapping[Any, str], seen: dict[str, int], intake: Intake) -> events.Event | None:
     """The turn that a row is; none where nothing was used. Raises Bad."""
     sent, answered, read, written, reasoning = (untrusted.count(row, name) for name in _TOKENS)
     counts = read_copilot_otel.counts_of(sent, answered, read, written, reasoning)
@@ -174,7 +173,7 @@ def _call(
     begun, took = when.moment(untrusted.moment(row["created_at"], "created_at")), row.get("duration_ms")
     if isinstance(took, (int, float)) and 0 <= took < _DAY_MS:  # it is created when the answer has ended
         begun -= int(took)
-    attribution = places.attribution(SOURCE, CLIENT, roots.get(row["session_id"], ""), "", session)
+    attribution = intake.attribution(SOURCE, CLIENT, roots.get(row["session_id"], ""), "", session)
     if row.get("parent_tool_call_id") or row.get("initiator") == "sub-agent":
         attribution["sidechain"] = True
     cost = untrusted.usd(read_copilot_otel.dollars(row.get("total_nano_aiu")))
@@ -191,7 +190,7 @@ def _call(
     )
 
 
-def _sums(path: str, line: untrusted.Raw, state: dict[str, Any], places: projects.Places) -> Iterator[events.Event]:
+def _sums(path: str, line: untrusted.Raw, state: dict[str, Any], intake: Intake) -> Iterator[events.Event]:
     """What a session has used by now, where a line says so. `state` is the session's. Raises Bad."""
     data = untrusted.mapping(line.get("data"))
     match line.get("type"):
@@ -210,7 +209,7 @@ def _sums(path: str, line: untrusted.Raw, state: dict[str, Any], places: project
                 "start", untrusted.moment(data.get("sessionStartTime") or line.get("timestamp"), "sessionStartTime")
             )
             _add(state, _sums_in(data))
-            yield from _aggregates(path, line, state, places)
+            yield from _aggregates(path, line, state, intake)
             if any("usage" not in untrusted.mapping(said) for said in untrusted.mapping(data.get("modelMetrics")).values()):
                 raise events.Bad("modelMetrics without token counts")
 
@@ -257,12 +256,12 @@ def _plus(some: list[int] | None, more: list[int]) -> list[int]:
     return [a + b for a, b in zip(some or [0] * len(more), more, strict=True)]
 
 
-def _aggregates(path: str, line: untrusted.Raw, state: dict[str, Any], places: projects.Places) -> Iterator[events.Event]:
+def _aggregates(path: str, line: untrusted.Raw, state: dict[str, Any], intake: Intake) -> Iterator[events.Event]:
     """All that a session has used, per model. Raises Bad."""
     at = untrusted.moment(line.get("timestamp"))
     above, name = os.path.split(path)
     session = state.get("session") or (os.path.basename(above) if name == "events.jsonl" else name.removesuffix(".jsonl"))
-    attribution = places.attribution(SOURCE, CLIENT, state.get("root", ""), "", session)
+    attribution = intake.attribution(SOURCE, CLIENT, state.get("root", ""), "", session)
     for model in {**state["base"], **state["last"]}:
         requests, *used, nano = _plus(state["base"].get(model), state["last"].get(model) or [0] * 7)
         counts = read_copilot_otel.counts_of(*used)
@@ -337,3 +336,6 @@ def _begun_in(home: str, session: str) -> str:
     return untrusted.path(
         untrusted.mapping(untrusted.mapping(untrusted.mapping(line).get("data")).get("context")).get("cwd")
     )
+
+
+READER = FileReader(SOURCE, CLIENT, files, claims, read, hints)

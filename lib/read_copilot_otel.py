@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import events, projects, read_lines, read_records, untrusted, when
+from tokenops import events, read_lines, read_records, untrusted, when
+from tokenops.read_contract import Intake
 
 SOURCE = "copilot-cli"
 CLIENT = "copilot-cli"
@@ -47,7 +48,7 @@ class Call(NamedTuple):
 
 
 def turns(
-    line: untrusted.Raw, cursor: read_lines.Cursor, places: projects.Places, stored: Callable[[str], Stored]
+    line: untrusted.Raw, cursor: read_lines.Cursor, intake: Intake, stored: Callable[[str], Stored]
 ) -> Iterator[events.Event]:
     """The turn that a line is, if it is one. Raises Bad."""
     said = untrusted.mapping(line.get("attributes"))
@@ -68,7 +69,7 @@ def turns(
     ended = when.moment(_time(line, "endTime", "hrTime", "timestamp", "startTime"))
     if told.since is not None and ended >= told.since - _SLACK_MS:
         return  # the database has each call, this file sums up those of subagents
-    attribution = places.attribution(SOURCE, CLIENT, told.root, "", session)
+    attribution = intake.attribution(SOURCE, CLIENT, told.root, "", session)
     if said.get("github.copilot.initiator") == "sub-agent":
         attribution["sidechain"] = True
     seen: dict[str, dict[str, list[str]]] = cursor.state.setdefault("seen", {})

@@ -13,7 +13,8 @@ import os
 import re
 from collections.abc import Iterator
 
-from tokenops import events, jsonl, projects, read_lines, read_records, untrusted, when
+from tokenops import events, jsonl, read_lines, read_records, untrusted, when
+from tokenops.read_contract import FileReader, Intake
 
 SOURCE = "cursor-csv"
 CLIENT = "cursor"
@@ -58,29 +59,29 @@ def claims(path: str, head: bytes) -> bool:
     return b"input (w/o cache write)" in header and b"date" in header
 
 
-def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns of one export. Raises OSError, Bad."""
     with open(path, "rb") as file:
         data = file.read()
     cursor.offset = len(data)
-    attribution = places.attribution(SOURCE, CLIENT, "", "", "")
+    attribution = intake.attribution(SOURCE, CLIENT, "", "", "")
     seen: dict[str, int] = {}
-    for place, row in rows(path, data, reject):
+    for location, row in rows(path, data, intake):
         try:
             counts = counts_of(row)
             if not counts:
                 continue
             ts = time_of(row["date"])
         except events.Bad as error:
-            reject(place, f"{error}; skipped")
+            intake.on_bad_line(location, f"{error}; skipped")
             continue
         model = untrusted.text(row["model"])
         name = untrusted.numbered(seen, events.digest(ts, model, counts))
-        places.at = place
+        intake.location = location
         yield read_records.turn(ts, f"cursor:{name}", attribution, model, counts, "cursor", **cost_of(row))
 
 
-def rows(path: str, data: bytes, reject: jsonl.Reject) -> Iterator[tuple[str, Row]]:
+def rows(path: str, data: bytes, intake: Intake) -> Iterator[tuple[str, Row]]:
     """Place and cells of each row. Raises Bad.
 
     Line by line: no cell of an export has a line break, and a lost quote must not swallow the lines after it.
@@ -102,7 +103,7 @@ def rows(path: str, data: bytes, reject: jsonl.Reject) -> Iterator[tuple[str, Ro
                 raise events.Bad(f"no usage export of Cursor with token counts: no column {missing[0]!r}; skipped")
         elif len(cells) != len(header):
             why = f"{len(cells)} cells where {len(header)} were expected" if cells else "a quote where none can be"
-            reject(f"{path}:{number}", f"{why}; skipped")
+            intake.on_bad_line(f"{path}:{number}", f"{why}; skipped")
         else:
             yield f"{path}:{number}", dict(zip(header, cells, strict=True))
     if not header:
@@ -155,3 +156,6 @@ def time_of(cell: str) -> str:
             except (ValueError, OverflowError):
                 continue
         raise
+
+
+READER = FileReader(SOURCE, CLIENT, files, claims, read)

@@ -15,7 +15,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tokenops import events, jsonl, price_names, projects, read_lines, read_records, untrusted, when
+from tokenops import events, jsonl, price_names, read_lines, read_records, untrusted, when
+from tokenops.read_contract import FileReader, Intake
 
 SOURCE = "droid"
 CLIENT = "droid"
@@ -41,7 +42,7 @@ def claims(path: str, head: bytes) -> bool:
     return path.endswith(_ENDING) and (b'"tokenUsage"' in head or b'"providerLock"' in head)
 
 
-def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The total of one session. Raises OSError, Bad."""
     changed = when.stamp(max(os.stat(path).st_mtime_ns // 1_000_000, 0))
     settings = read_lines.document(path, cursor)
@@ -54,10 +55,10 @@ def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: 
     told = transcript(talk)
     began = min(filter(None, (_moment(settings.get("providerLockTimestamp")), told.began)), default="")
     folder = os.path.basename(os.path.dirname(path))
-    attribution = places.attribution(SOURCE, CLIENT, told.root, "" if folder == "sessions" else folder, session)
+    attribution = intake.attribution(SOURCE, CLIENT, told.root, "" if folder == "sessions" else folder, session)
     if is_subagent(settings):
         attribution["sidechain"] = True
-    places.at = path
+    intake.location = path
     yield read_records.aggregate(
         began or changed,
         f"usage:droid:{session}",
@@ -168,3 +169,6 @@ def _moment(value: Any) -> str:
         return untrusted.moment(value)
     except events.Bad:
         return ""
+
+
+READER = FileReader(SOURCE, CLIENT, files, claims, read)

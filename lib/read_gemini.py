@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tokenops import events, jsonl, projects, read_lines, read_records, untrusted
+from tokenops import events, read_lines, read_records, untrusted
+from tokenops.read_contract import FileReader, Intake
 
 SOURCE = "gemini-cli"
 CLIENT = "gemini-cli"
@@ -45,29 +46,29 @@ def hints(home: str) -> Iterator[str]:
         )
 
 
-def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns of one chat. Raises OSError, Bad."""
-    chat = Chat(path, places)
+    chat = Chat(path, intake)
     if path.endswith(".jsonl"):
         chat.named(cursor.state)
-        for place, line in read_lines.records(path, cursor, _WANTED, reject):
+        for location, line in read_lines.records(path, cursor, _WANTED, intake.on_bad_line):
             if "sessionId" in line and "id" not in line:
                 chat.named(line)
                 cursor.state = {key: line[key] for key in ("sessionId", "projectHash") if untrusted.identity(line.get(key))}
             else:
-                yield from chat.turns(line, place, reject)
+                yield from chat.turns(line, location)
     else:
         document = read_lines.document(path, cursor)
         chat.named(document)
         for number, message in enumerate(untrusted.items(document.get("messages"))):
-            yield from chat.turns(untrusted.mapping(message), f"{path}:messages[{number}]", reject)
+            yield from chat.turns(untrusted.mapping(message), f"{path}:messages[{number}]")
 
 
 class Chat:
     """One session, and how its messages become turns."""
 
-    def __init__(self, path: str, places: projects.Places) -> None:
-        self.places = places
+    def __init__(self, path: str, intake: Intake) -> None:
+        self.intake = intake
         self.session = os.path.basename(path).partition(".")[0]
         above = os.path.dirname(os.path.dirname(path))
         self.root = root_of(above)
@@ -78,7 +79,7 @@ class Chat:
         """Take in what a chat says of itself."""
         self.session = untrusted.identity(head.get("sessionId")) or self.session
 
-    def turns(self, message: untrusted.Raw, place: str, reject: jsonl.Reject) -> Iterator[events.Event]:
+    def turns(self, message: untrusted.Raw, location: str) -> Iterator[events.Event]:
         """The turn that a message is, if it is one."""
         if type(message.get("tokens")) is not dict:
             return
@@ -88,14 +89,14 @@ class Chat:
                 return
             ts = untrusted.moment(message.get("timestamp"))
         except events.Bad as error:
-            reject(place, f"{error}; skipped")
+            self.intake.on_bad_line(location, f"{error}; skipped")
             return
         name = untrusted.identity(message.get("id")) or events.digest(ts, message.get("model"), counts)
-        self.places.at = place
+        self.intake.location = location
         yield read_records.turn(
             ts,
             f"gemini:{self.session}:{name}",
-            self.places.attribution(SOURCE, CLIENT, self.root, self.folder, self.session),
+            self.intake.attribution(SOURCE, CLIENT, self.root, self.folder, self.session),
             untrusted.text(message.get("model")),
             counts,
             "gemini",
@@ -148,3 +149,6 @@ def counts_of(tokens: untrusted.Raw) -> dict[str, Any]:
         "reasoning_tokens": thoughts,
     }
     return {name: count for name, count in found.items() if count}
+
+
+READER = FileReader(SOURCE, CLIENT, files, claims, read, hints)

@@ -13,7 +13,8 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tokenops import events, jsonl, price_names, projects, read_lines, read_records, read_sqlite, untrusted
+from tokenops import events, jsonl, price_names, read_lines, read_records, read_sqlite, untrusted
+from tokenops.read_contract import FileReader, Intake
 
 if TYPE_CHECKING:
     import sqlite3
@@ -60,7 +61,7 @@ def claims(path: str, head: bytes) -> bool:
     return named and head.startswith(b"SQLite format 3\0")
 
 
-def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns and totals that are new in a database. Raises OSError, Bad."""
     with read_sqlite.opened(path) as connection:
         columns = read_sqlite.columns(connection, "sessions")
@@ -73,11 +74,11 @@ def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: 
             connection, "sessions", *_SESSION, where=where, given=(since[0],) if since[0] else ()
         ).fetchall():
             row = dict(found)
-            place = f"{path}:{untrusted.identity(row['id']) or 'a session'}"
+            location = f"{path}:{untrusted.identity(row['id']) or 'a session'}"
             try:
-                session = _Session(row, places)
+                session = _Session(row, intake)
             except events.Bad as error:
-                reject(place, f"{error}; skipped")
+                intake.on_bad_line(location, f"{error}; skipped")
                 continue
             if untrusted.text(row["provider_name"]) in _DRIVEN:
                 continue
@@ -86,9 +87,9 @@ def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: 
                 requests = read_sqlite.select(
                     connection, "usage_ledger", *_REQUEST, where="session_id = ? AND id > ? ORDER BY id", given=given
                 )
-                yield from session.turns(map(dict, requests), place, reject)
+                yield from session.turns(map(dict, requests), location)
             else:
-                yield from session.total(place, reject)
+                yield from session.total(location)
 
 
 def _resumed(connection: sqlite3.Connection, cursor: read_lines.Cursor, dated: bool) -> tuple[str, int]:
@@ -126,8 +127,8 @@ def _spent(row: untrusted.Raw) -> float:
 class _Session:
     """One session, and how its rows become records."""
 
-    def __init__(self, row: untrusted.Raw, places: projects.Places) -> None:
-        self.row, self.places = row, places
+    def __init__(self, row: untrusted.Raw, intake: Intake) -> None:
+        self.row, self.intake = row, intake
         self.name = untrusted.identity(row["id"])
         if not self.name:
             raise events.Bad("a session without a name")
@@ -135,14 +136,14 @@ class _Session:
         # A session's name is its date and a counter of its database: the second of its start tells it from others.
         self.key = f"{self.name}@{self.began[:19]}"
         self.provider = untrusted.text(row["provider_name"])
-        self.attribution = places.attribution(SOURCE, CLIENT, untrusted.path(row["working_dir"]), "", self.name)
+        self.attribution = intake.attribution(SOURCE, CLIENT, untrusted.path(row["working_dir"]), "", self.name)
         if row["session_type"] == "sub_agent":
             self.attribution["sidechain"] = True
 
-    def turns(self, requests: Iterator[untrusted.Raw], place: str, reject: jsonl.Reject) -> Iterator[events.Event]:
+    def turns(self, requests: Iterator[untrusted.Raw], location: str) -> Iterator[events.Event]:
         """Its requests."""
         for request in requests:
-            at = f"{place}:usage_ledger:{untrusted.identity(request['id'])}"
+            at = f"{location}:usage_ledger:{untrusted.identity(request['id'])}"
             try:
                 model = untrusted.text(request["model"])
                 found = counts_of(request, "", model)
@@ -150,10 +151,10 @@ class _Session:
                     continue
                 ts = untrusted.moment(request["created_timestamp"], "created_timestamp")
             except events.Bad as error:
-                reject(at, f"{error}; skipped")
+                self.intake.on_bad_line(at, f"{error}; skipped")
                 continue
             vendor = request["cost_source"] == "provider_reported"
-            self.places.at = at
+            self.intake.location = at
             yield read_records.turn(
                 ts,
                 f"goose:{self.key}:{untrusted.identity(request['id'])}",
@@ -166,7 +167,7 @@ class _Session:
                 **_cost(request["cost"], "reported" if vendor else "client"),
             )
 
-    def total(self, place: str, reject: jsonl.Reject) -> Iterator[events.Event]:
+    def total(self, location: str) -> Iterator[events.Event]:
         """Its sum; nothing where nothing was spent."""
         row = self.row
         model = model_of(row["model_config_json"])
@@ -175,7 +176,7 @@ class _Session:
             found = counts_of(row, prefix, model)
             changed = untrusted.moment(row["updated_at"], "updated_at") if row["updated_at"] is not None else self.began
         except events.Bad as error:
-            reject(place, f"{error}; skipped")
+            self.intake.on_bad_line(location, f"{error}; skipped")
             return
         if not found.counts:
             return
@@ -183,7 +184,7 @@ class _Session:
             found = found._replace(unsure="only the last request's counts are recorded")
         elif row["accumulated_cache_read_tokens"] is None and row["accumulated_cache_write_tokens"] is None:
             found = found._replace(unsure=found.unsure or "cached input is not told apart from other input")
-        self.places.at = place
+        self.intake.location = location
         yield read_records.aggregate(
             self.began,
             f"usage:goose:{self.key}",
@@ -234,3 +235,6 @@ def counts_of(row: untrusted.Raw, prefix: str, model: str) -> Counts:
         "reasoning_tokens": thoughts,
     }
     return Counts({name: count for name, count in found.items() if count}, unsure)
+
+
+READER = FileReader(SOURCE, CLIENT, files, claims, read)

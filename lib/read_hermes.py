@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tokenops import events, jsonl, projects, read_lines, read_records, read_sqlite, untrusted
+from tokenops import events, jsonl, read_lines, read_records, read_sqlite, untrusted
+from tokenops.read_contract import FileReader, Intake
 
 if TYPE_CHECKING:
     import sqlite3
@@ -64,20 +65,20 @@ def claims(path: str, head: bytes) -> bool:
     return named and head.startswith(b"SQLite format 3\0")
 
 
-def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The totals of the sessions that changed. Raises OSError, Bad."""
     with read_sqlite.opened(path) as connection:
         if not {"id", "started_at", "input_tokens", "output_tokens"} <= read_sqlite.columns(connection, "sessions"):
             raise events.Bad("no Hermes Agent database: it has no table of sessions with token counts; skipped")
         where, given = _changed(connection, cursor)
         for row in read_sqlite.select(connection, "sessions", *_SESSION, where=where, given=given).fetchall():
-            place = f"{path}:{untrusted.identity(row['id']) or 'a session'}"
+            location = f"{path}:{untrusted.identity(row['id']) or 'a session'}"
             try:
-                found = list(totals(dict(row), _shares(connection, row["id"]), places))
+                found = list(totals(dict(row), _shares(connection, row["id"]), intake))
             except events.Bad as error:
-                reject(place, f"{error}; skipped")
+                intake.on_bad_line(location, f"{error}; skipped")
                 continue
-            places.at = place
+            intake.location = location
             yield from found
 
 
@@ -115,7 +116,7 @@ def _shares(connection: sqlite3.Connection, session: object) -> list[untrusted.R
     ]
 
 
-def totals(session: untrusted.Raw, rows: list[untrusted.Raw], places: projects.Places) -> Iterator[events.Event]:
+def totals(session: untrusted.Raw, rows: list[untrusted.Raw], intake: Intake) -> Iterator[events.Event]:
     """The totals of one session. Raises Bad.
 
     The first has no model in its identity: a session that does not say what each model took is one record, whatever
@@ -126,7 +127,7 @@ def totals(session: untrusted.Raw, rows: list[untrusted.Raw], places: projects.P
         raise events.Bad("a session without a name")
     began = untrusted.moment(session["started_at"], "started_at")
     root = untrusted.path(session["cwd"]) or untrusted.path(session["git_repo_root"])
-    attribution = places.attribution(SOURCE, CLIENT, root, "", name)
+    attribution = intake.attribution(SOURCE, CLIENT, root, "", name)
     if is_subagent(session):
         attribution["sidechain"] = True
     times = (session["last_activity_at"], session["ended_at"], *(row["last_seen"] for row in rows))
@@ -213,3 +214,6 @@ def _moment(value: object) -> str:
         return untrusted.moment(value)
     except events.Bad:
         return ""
+
+
+READER = FileReader(SOURCE, CLIENT, files, claims, read)

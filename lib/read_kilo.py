@@ -16,7 +16,8 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, jsonl, projects, read_lines, read_opencode, read_records, read_sqlite, untrusted
+from tokenops import events, jsonl, read_lines, read_opencode, read_records, read_sqlite, untrusted
+from tokenops.read_contract import FileReader, Intake
 
 SOURCE = "kilo"
 CLIENT = "kilo"
@@ -46,14 +47,14 @@ def claims(path: str, head: bytes) -> bool:
     return os.path.basename(path) == _TASK and head.lstrip().startswith(b"[")
 
 
-def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns of a database from the cursor on, or those of one task. Raises OSError, Bad."""
     if read_sqlite.is_one(path):
-        return read_opencode.rows(path, cursor, places, reject, PRODUCT)
-    return _task(path, cursor, places, reject)
+        return read_opencode.rows(path, cursor, intake, PRODUCT)
+    return _task(path, cursor, intake)
 
 
-def _task(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def _task(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns of one task. Raises OSError, Bad."""
     folder = os.path.dirname(path)
     sent = Sent(os.path.join(folder, _SENT))  # first: what it keeps is small, and both files are large
@@ -65,24 +66,24 @@ def _task(path: str, cursor: read_lines.Cursor, places: projects.Places, reject:
     for number, message in enumerate(said):
         if untrusted.mapping(message).get("say") != "api_req_started":
             continue
-        place = f"{path}:[{number}]"
+        location = f"{path}:[{number}]"
         try:
             request = _object(message.get("text"))
             ts = untrusted.moment(message.get("ts"), "ts")
             counts = counts_of(request, ts)
         except events.Bad as error:
-            reject(place, f"{error}; skipped")
+            intake.on_bad_line(location, f"{error}; skipped")
             continue
         if not counts:  # not yet answered, or never
             continue
-        places.at = place
+        intake.location = location
         cost = untrusted.usd(request.get("cost"))
         # What a request sent is known from its first count on, and is the same in a copy of the task.
         asked = (untrusted.count(request, name) for name in ("tokensIn", "cacheReads", "cacheWrites"))
         yield read_records.turn(
             ts,
             f"{CLIENT}:{events.digest(ts, *asked)}",
-            places.attribution(SOURCE, CLIENT, sent.directory, "", session),
+            intake.attribution(SOURCE, CLIENT, sent.directory, "", session),
             sent.model(message["ts"]),
             counts,
             "",
@@ -168,3 +169,6 @@ def _json(data: bytes) -> Any:
         return jsonl.DECODER.decode(data.removeprefix(jsonl.BOM).decode(errors="replace"))
     except (ValueError, RecursionError):
         raise events.Bad("not JSON") from None
+
+
+READER = FileReader(SOURCE, CLIENT, files, claims, read)

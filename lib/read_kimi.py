@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import events, jsonl, projects, read_lines, read_records, read_sqlite, untrusted
+from tokenops import events, read_lines, read_records, read_sqlite, untrusted
+from tokenops.read_contract import FileReader, Intake
 
 SOURCE = "kimi-cli"
 CLIENT = "kimi-cli"
@@ -76,12 +77,12 @@ def place_of(path: str) -> Place:
     return Place(home, parts[0], os.path.join(home, "sessions", *parts[:2]), agent != "main")
 
 
-def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns of one session or subagent. Raises OSError."""
     at = place_of(path)
     root, model = root_of(at), ""
     folder = at.group[:12] if _HASH.search(at.group) else at.group
-    for place, line in read_lines.records(path, cursor, _WANTED, reject):
+    for location, line in read_lines.records(path, cursor, _WANTED, intake.on_bad_line):
         try:
             if "message" in line:
                 model = model or configured(at.home, os.path.dirname(path))
@@ -89,14 +90,14 @@ def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: 
             else:
                 turn = _record(line, cursor.state)
         except events.Bad as error:
-            reject(place, f"{error}; skipped")
+            intake.on_bad_line(location, f"{error}; skipped")
             continue
         if turn is None:
             continue
-        attribution = places.attribution(SOURCE, CLIENT, root, folder, at.session)
+        attribution = intake.attribution(SOURCE, CLIENT, root, folder, at.session)
         if turn.sidechain or at.sidechain:
             attribution["sidechain"] = True
-        places.at = place
+        intake.location = location
         yield read_records.turn(turn.ts, turn.name, attribution, turn.model, turn.counts, "", at.session)
 
 
@@ -225,7 +226,12 @@ def _hashed(path: str, stamp: read_sqlite.Stamp) -> dict[str, str]:
 def _indexed(path: str, stamp: read_sqlite.Stamp) -> dict[str, str]:
     """The working directories in kimi-code's index, by session. Raises OSError."""
     found = {}
-    for _, line in read_lines.records(path, read_lines.Cursor(), read_lines.having(b'"workDir"'), lambda place, why: None):
+    for _, line in read_lines.records(
+        path, read_lines.Cursor(), read_lines.having(b'"workDir"'), lambda location, why: None
+    ):
         if root := untrusted.path(line.get("workDir")):
             found[untrusted.text(line.get("sessionId"))] = root
     return found
+
+
+READER = FileReader(SOURCE, CLIENT, files, claims, read)

@@ -10,6 +10,7 @@ What its Codex harness answers is only mirrored here, the last answer of several
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -17,7 +18,8 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
-from tokenops import events, jsonl, projects, read_lines, read_pi, read_sqlite, untrusted
+from tokenops import events, jsonl, read_lines, read_pi, read_sqlite, untrusted
+from tokenops.read_contract import FileReader, Intake
 
 SOURCE = "openclaw"
 CLIENT = "openclaw"
@@ -73,25 +75,25 @@ def hints(home: str) -> Iterator[str]:
         )
 
 
-def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns of one session, or those of an agent's database from the cursor on. Raises OSError, Bad."""
     if read_sqlite.is_one(path):
-        return _rows(path, cursor, places, reject)
-    return _file(path, cursor, places, reject)
+        return _rows(path, cursor, intake)
+    return _file(path, cursor, intake)
 
 
-def _file(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def _file(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     named = _SESSION.match(os.path.basename(path))
     session = named[1] if named else os.path.basename(path)
     folder = agent_of(path)
     lines = (
-        _unpacked(path, cursor, reject)
+        _unpacked(path, cursor, intake)
         if path.endswith(_PACKED)
-        else read_lines.records(path, cursor, read_pi.WANTED, reject)
+        else read_lines.records(path, cursor, read_pi.WANTED, intake.on_bad_line)
     )
-    for place, line in lines:
+    for location, line in lines:
         if not mirrored(line):
-            yield from read_pi.turns(line, place, cursor.state, session, folder, PRODUCT, places, reject)
+            yield from read_pi.turns(line, location, cursor.state, session, folder, PRODUCT, intake)
 
 
 def agent_of(path: str) -> str:
@@ -106,7 +108,7 @@ def mirrored(line: untrusted.Raw) -> bool:
     return isinstance(key, str) and key.startswith("codex-app-server:")
 
 
-def _rows(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def _rows(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns in the sessions with rows from the watermark on.
 
     A session is read from its beginning, which says where it works and with which model. A row that is written over
@@ -129,25 +131,26 @@ def _rows(path: str, cursor: read_lines.Cursor, places: projects.Places, reject:
             f"WHERE session_id IN (SELECT session_id FROM {_LINES} WHERE {new}) AND ({wanted}) ORDER BY session_id, seq",
             (*since, *since),
         )
-        yield from _told(path, rows, places, reject)
+        yield from _new_turns(path, rows, intake)
         cursor.state = {"row": row, "at": at - _OVERLAP_MS}
 
 
-def _told(path: str, rows: Any, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
-    """The new turns among rows that are in order of session and place."""
+def _new_turns(path: str, rows: Any, intake: Intake) -> Iterator[events.Event]:
+    """The new turns among rows that are in order of session and position."""
     folder, state, last = agent_of(path), dict[str, Any](), None
+    quiet = Intake(intake.options)  # of the rows that were read before
     for session, seq, line, new in rows:
         state = state if session == last else {}
         last = session
-        place = f"{path}:{untrusted.identity(session)}[{seq if type(seq) is int else ''}]"
-        told: jsonl.Reject = reject if new else lambda place, why: None
+        location = f"{path}:{untrusted.identity(session)}[{seq if type(seq) is int else ''}]"
+        current = intake if new else quiet
         if not isinstance(line, str):
-            told(place, "no text; skipped")
+            current.on_bad_line(location, "no text; skipped")
             continue
-        for entry in jsonl.parsed(line.encode(errors="replace"), lambda why, place=place, told=told: told(place, why)):  # type: ignore[misc]
+        for entry in jsonl.parsed(line.encode(errors="replace"), functools.partial(current.on_bad_line, location)):
             if not mirrored(entry):
-                found = read_pi.turns(entry, place, state, untrusted.identity(session), folder, PRODUCT, places, told)
-                yield from (event for event in found if new)
+                turns = read_pi.turns(entry, location, state, untrusted.identity(session), folder, PRODUCT, current)
+                yield from (event for event in turns if new)
 
 
 def _unpacker() -> bool:
@@ -159,7 +162,7 @@ def _unpacker() -> bool:
     return True
 
 
-def _unpacked(path: str, cursor: read_lines.Cursor, reject: jsonl.Reject) -> Iterator[tuple[str, dict[str, Any]]]:
+def _unpacked(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[tuple[str, dict[str, Any]]]:
     """Place and object of each line of a compressed file, which never grows. Raises OSError, Bad.
 
     No line is given before all are known to be sound; only those that matter are kept until then.
@@ -167,9 +170,9 @@ def _unpacked(path: str, cursor: read_lines.Cursor, reject: jsonl.Reject) -> Ite
     cursor.offset, cursor.state = os.path.getsize(path), {}
     lines = enumerate(_decompressed(path), 1)
     for number, line in [one for one in lines if read_pi.WANTED(bytearray(one[1]), 0, len(one[1]))]:
-        place = f"{path}:{number}"
-        for entry in jsonl.parsed(line, lambda why, place=place: reject(place, why)):  # type: ignore[misc]
-            yield place, entry
+        location = f"{path}:{number}"
+        for entry in jsonl.parsed(line, functools.partial(intake.on_bad_line, location)):
+            yield location, entry
 
 
 def _decompressed(path: str) -> Iterator[bytes]:
@@ -191,3 +194,6 @@ def _decompressed(path: str) -> Iterator[bytes]:
             yield from file
     except (zstd.ZstdError, EOFError):
         raise events.Bad(damaged) from None
+
+
+READER = FileReader(SOURCE, CLIENT, files, claims, read, hints)

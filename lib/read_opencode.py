@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from tokenops import events, jsonl, price_names, projects, read_lines, read_records, read_sqlite, untrusted
+from tokenops import events, jsonl, price_names, read_lines, read_records, read_sqlite, untrusted
+from tokenops.read_contract import FileReader, Intake
 
 if TYPE_CHECKING:
     import sqlite3
@@ -76,11 +77,11 @@ def claims(path: str, head: bytes) -> bool:
     return os.path.basename(os.path.dirname(os.path.dirname(path))) == "message" and b'"sessionID"' in head
 
 
-def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns of a database from the cursor on, or those of one message. Raises OSError, Bad."""
     if read_sqlite.is_one(path):
-        return rows(path, cursor, places, reject, PRODUCT)
-    return _document(path, cursor, places, reject)
+        return rows(path, cursor, intake, PRODUCT)
+    return _document(path, cursor, intake)
 
 
 class Session(NamedTuple):
@@ -94,8 +95,8 @@ class Session(NamedTuple):
 class Teller:
     """How answers become turns, whichever store they stand in."""
 
-    def __init__(self, product: Product, places: projects.Places) -> None:
-        self.product, self.places = product, places
+    def __init__(self, product: Product, intake: Intake) -> None:
+        self.product, self.intake = product, intake
         self._attributions: dict[tuple[Session, str], dict[str, Any]] = {}
 
     def turns(self, said: untrusted.Raw, steps: list[Any], session: Session, created: object) -> Iterator[events.Event]:
@@ -134,7 +135,7 @@ class Teller:
     def _attribution(self, session: Session, root: str) -> dict[str, Any]:
         known = self._attributions.get((session, root))
         if known is None:
-            known = self.places.attribution(self.product.source, self.product.client, root, "", session.id)
+            known = self.intake.attribution(self.product.source, self.product.client, root, "", session.id)
             if session.child:
                 known["sidechain"] = True
             self._attributions[session, root] = known
@@ -201,16 +202,14 @@ def _many_steps(said: untrusted.Raw) -> bool:
 # Databases.
 
 
-def rows(
-    path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject, product: Product
-) -> Iterator[events.Event]:
+def rows(path: str, cursor: read_lines.Cursor, intake: Intake, product: Product) -> Iterator[events.Event]:
     """The turns in a database of opencode's kind that changed since the cursor. Raises OSError, Bad."""
     with read_sqlite.opened(path) as connection:
-        store, teller = _Store(connection), Teller(product, places)
+        store, teller = _Store(connection), Teller(product, intake)
         for table in store.tables:
             where, given, mark = store.changed(table, cursor.state.get(table))
             for row in store.answers(table, where, given):
-                place = f"{path}:{table}[{untrusted.text(row['id'])}]"
+                location = f"{path}:{table}[{untrusted.text(row['id'])}]"
                 try:
                     said = _parsed(row["data"])
                     if not finished(said) or (table == "message" and said.get("role") != "assistant"):
@@ -218,9 +217,9 @@ def rows(
                     steps = store.steps(row["id"]) if table == "message" and _many_steps(said) else []
                     found = list(teller.turns(said, steps, store.session(row["session_id"]), row["time_created"]))
                 except events.Bad as error:
-                    reject(place, f"{error}; skipped")
+                    intake.on_bad_line(location, f"{error}; skipped")
                     continue
-                places.at = place
+                intake.location = location
                 yield from found
             cursor.state[table] = mark
 
@@ -322,7 +321,7 @@ def _parsed(data: object) -> untrusted.Raw:
 # Files.
 
 
-def _document(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def _document(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns of one message. Raises OSError, Bad."""
     said = read_lines.document(path, cursor)
     if said.get("role") != "assistant" or not finished(said):
@@ -332,11 +331,11 @@ def _document(path: str, cursor: read_lines.Cursor, places: projects.Places, rej
     storage = os.path.dirname(above)
     try:
         steps = _step_files(os.path.join(storage, "part", name.removesuffix(".json"))) if _many_steps(said) else []
-        found = list(Teller(PRODUCT, places).turns(said, steps, _session_file(storage, session), None))
+        found = list(Teller(PRODUCT, intake).turns(said, steps, _session_file(storage, session), None))
     except events.Bad as error:
-        reject(path, f"{error}; skipped")
+        intake.on_bad_line(path, f"{error}; skipped")
         return
-    places.at = path
+    intake.location = path
     yield from found
 
 
@@ -366,3 +365,6 @@ def _session_file(storage: str, session: str) -> Session:
             continue
         return Session(untrusted.identity(session), untrusted.path(said.get("directory")), bool(said.get("parentID")))
     return Session(untrusted.identity(session))
+
+
+READER = FileReader(SOURCE, CLIENT, files, claims, read)

@@ -20,13 +20,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tokenops import events, jsonl, projects, read_claude_turns, read_codex_threads, read_gemini, read_lines, read_records, untrusted, when
+from tokenops import (
+    events,
+    read_claude_turns,
+    read_codex_threads,
+    read_gemini,
+    read_lines,
+    read_records,
+    untrusted,
+    when,
+)
+from tokenops.read_contract import FileReader, Intake, StreamFormat
 
 SOURCE = "otel"
 METRICS = "otel-metrics"
 CLIENT = ""  # each record says its own
 
-WANTED = read_lines.having(b"api_request", b"response.completed", b"gemini_cli.api_response", b"claude_code.token.usage")
+RELEVANT = read_lines.having(b"api_request", b"response.completed", b"gemini_cli.api_response", b"claude_code.token.usage")
 _OURS = (b"claude_code.", b"codex.", b"gemini_cli.")
 _SIGNALS = ("resourceLogs", "resourceMetrics", "resourceSpans")
 _CLAUDE = (
@@ -64,11 +74,11 @@ def files(folder: str) -> Iterator[str]:
     yield from read_lines.claimed(folder, claims)
 
 
-def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The requests that a file tells of, from the cursor on. Raises OSError."""
-    stream = Stream(places, reject, lambda: "")
-    for place, line in read_lines.values(path, cursor, WANTED, reject):
-        yield from stream.take(line, place)
+    stream = Stream(intake, lambda: "")
+    for location, line in read_lines.values(path, cursor, RELEVANT, intake.on_bad_line):
+        yield from stream.take(line, location)
 
 
 class Nameless(events.Bad):
@@ -78,25 +88,25 @@ class Nameless(events.Bad):
 class Stream:
     """Exports, one after another. Every record says its own time."""
 
-    def __init__(self, places: projects.Places, reject: jsonl.Reject, now: Callable[[], str]) -> None:
-        self.places, self.reject = places, reject
+    def __init__(self, intake: Intake, now: Callable[[], str]) -> None:
+        self.intake = intake
         self.nameless = False
 
-    def take(self, line: untrusted.Raw, place: str) -> Iterator[events.Event]:
+    def take(self, line: untrusted.Raw, location: str) -> Iterator[events.Event]:
         """What one export, or one record, tells."""
         for make in self._records(line):
             try:
                 event = make()
             except Nameless as error:
                 if not self.nameless:  # where one lacks it, all do
-                    self.reject(place, f"{error}; skipped, with all like it")
+                    self.intake.on_bad_line(location, f"{error}; skipped, with all like it")
                 self.nameless = True
                 continue
             except events.Bad as error:
-                self.reject(place, f"{error}; skipped")
+                self.intake.on_bad_line(location, f"{error}; skipped")
                 continue
             if event is not None:
-                self.places.at = place
+                self.intake.location = location
                 yield event
 
     def rest(self) -> Iterator[events.Event]:
@@ -142,7 +152,7 @@ class Stream:
         return read_records.aggregate(
             ts,
             f"usage:{read_claude_turns.CLIENT}:{session}:{request}",
-            self.places.attribution(SOURCE, read_claude_turns.CLIENT, "", "", session),
+            self.intake.attribution(SOURCE, read_claude_turns.CLIENT, "", "", session),
             model,
             {"turns": 1, **counts},
             "anthropic" if model.startswith("claude-") else "",
@@ -185,7 +195,7 @@ class Stream:
             return None
         ts, model = _began(said, record), untrusted.text(said.get("model"))
         name = f"{SOURCE}:{client}:{session}:{events.digest(ts, model, counts, untrusted.text(said.get('prompt_id')))}"
-        attribution = self.places.attribution(SOURCE, client, "", "", session)
+        attribution = self.intake.attribution(SOURCE, client, "", "", session)
         return read_records.turn(ts, name, attribution, model, counts, provider, session, **more)
 
     def _point(self, said: Attributes, point: untrusted.Raw, delta: bool) -> events.Event | None:
@@ -202,7 +212,7 @@ class Stream:
         return read_records.aggregate(
             untrusted.moment(begun, "startTimeUnixNano"),
             f"usage:{read_claude_turns.CLIENT}:{session}:{series}",
-            self.places.attribution(METRICS, read_claude_turns.CLIENT, "", "", session),
+            self.intake.attribution(METRICS, read_claude_turns.CLIENT, "", "", session),
             model,
             {kind: count},
             "anthropic" if model.startswith("claude-") else "",
@@ -262,3 +272,6 @@ def _began(said: Attributes, record: untrusted.Raw) -> str:
     except (ValueError, TypeError, OverflowError):
         took = 0
     return when.stamp(ended - int(took)) if 0 < took < when.DAY and took < ended else when.stamp(ended)
+
+
+READER = FileReader(SOURCE, CLIENT, files, claims, read, stream=StreamFormat(RELEVANT, takes, Stream))

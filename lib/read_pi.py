@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tokenops import events, jsonl, projects, read_lines, read_records, untrusted
+from tokenops import events, jsonl, read_lines, read_records, untrusted
+from tokenops.read_contract import FileReader, Intake
 
 SOURCE = "pi"
 CLIENT = "pi"
@@ -67,23 +68,22 @@ def is_openclaw(path: str, head: bytes) -> bool:
     return bool(_OPENCLAW_PATH.search(path) or _OPENCLAW.search(head))
 
 
-def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns of one session. Raises OSError."""
     stem = os.path.basename(path).removesuffix(".jsonl")
     folder = os.path.basename(os.path.dirname(path)).strip("-")
-    for place, line in read_lines.records(path, cursor, WANTED, reject):
-        yield from turns(line, place, cursor.state, stem.partition("_")[2] or stem, folder, PRODUCT, places, reject)
+    for location, line in read_lines.records(path, cursor, WANTED, intake.on_bad_line):
+        yield from turns(line, location, cursor.state, stem.partition("_")[2] or stem, folder, PRODUCT, intake)
 
 
 def turns(
     line: untrusted.Raw,
-    place: str,
+    location: str,
     state: dict[str, Any],
     session: str,
     folder: str,
     product: Product,
-    places: projects.Places,
-    reject: jsonl.Reject,
+    intake: Intake,
 ) -> Iterator[events.Event]:
     """The turn that a line is, if it is one. `session` and `folder` are what the file's path says."""
     try:
@@ -97,7 +97,7 @@ def turns(
         ts = untrusted.moment(line.get("timestamp") if begun is None else begun)
         written = untrusted.moment(line.get("timestamp") or begun)
     except events.Bad as error:
-        reject(place, f"{error}; skipped")
+        intake.on_bad_line(location, f"{error}; skipped")
         return
     provider, asked = (message.get(key) for key in ("provider", "model"))
     if not message:  # what condensed the history: done by the model of the time
@@ -106,11 +106,11 @@ def turns(
     copied = state.get("parent") and written < state.get("begun", "")
     at = state["parent"] if copied else state.get("session") or session
     cost = untrusted.usd(untrusted.mapping(usage.get("cost")).get("total"))
-    places.at = place
+    intake.location = location
     yield read_records.turn(
         ts,
         _name(message, product, ts, untrusted.text(provider), untrusted.text(asked), counts),
-        places.attribution(product.source, product.client, state.get("root", ""), folder, at),
+        intake.attribution(product.source, product.client, state.get("root", ""), folder, at),
         answered,
         counts,
         untrusted.text(provider),
@@ -171,3 +171,6 @@ def counts_of(usage: untrusted.Raw) -> dict[str, int]:
     if reasoning > found["output_tokens"] or total == sum(found.values()):
         found["output_tokens"] += reasoning
     return {name: count for name, count in found.items() if count}
+
+
+READER = FileReader(SOURCE, CLIENT, files, claims, read)

@@ -14,7 +14,8 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tokenops import events, jsonl, projects, read_lines, read_records, untrusted, when
+from tokenops import events, read_lines, read_records, untrusted, when
+from tokenops.read_contract import FileReader, Intake
 
 SOURCE = "qwen-code"
 CLIENT = "qwen-code"
@@ -48,25 +49,25 @@ class Answer(NamedTuple):
     counts: dict[str, int]
 
 
-def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns of one chat. Raises OSError."""
     above, _, _ = path.rpartition("/chats/")
     folder = os.path.basename(above)
-    for place, line in read_lines.records(path, cursor, _WANTED, reject):
+    for location, line in read_lines.records(path, cursor, _WANTED, intake.on_bad_line):
         try:
             answer = told(line)
             if answer is None or _known(answer, line, cursor.state.setdefault("waiting", [])):
                 continue
         except events.Bad as error:
-            reject(place, f"{error}; skipped")
+            intake.on_bad_line(location, f"{error}; skipped")
             continue
         session = untrusted.identity(untrusted.mapping(line.get("forkedFrom")).get("sessionId") or line.get("sessionId"))
         session = session or os.path.basename(path).removesuffix(".jsonl")
         name = untrusted.identity(line.get("uuid")) or events.digest(answer.ts, answer.model, answer.counts)
-        attribution = places.attribution(SOURCE, CLIENT, untrusted.path(line.get("cwd")), folder, session)
+        attribution = intake.attribution(SOURCE, CLIENT, untrusted.path(line.get("cwd")), folder, session)
         if answer.subagent:
             attribution["sidechain"] = True
-        places.at = place
+        intake.location = location
         yield read_records.turn(
             answer.ts,
             answer.name or f"qwen:{name}",
@@ -151,3 +152,6 @@ def counts_of(prompt: int, output: int, total: int, cached: int = 0, thoughts: i
         "reasoning_tokens": thoughts,
     }
     return {name: count for name, count in found.items() if count}
+
+
+READER = FileReader(SOURCE, CLIENT, files, claims, read)

@@ -1,11 +1,29 @@
-"""Turns and aggregates as readers make them from foreign JSON."""
+"""Makes turns and totals out of clients' values, and joins what several files or workers saw of them.
+
+A reader gives what it read as entries. An entry is a record with its time and id in front, or a light turn: most turns
+have the same few parts, so they travel as a tuple of these and become records on their way out, while the next command in
+the pipe is already at work.
+"""
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterable
 from typing import Any
 
-from tokenops import events, price_names
+import orjson
+
+from tokenops import events, jsonl, price_names
 from tokenops.untrusted import Raw
+
+# (time, id, record or its line), or a light turn; in order of time when sorted.
+Entry = tuple[Any, ...]
+# What a usage block says before its counts (who, what) and after them (tier, geo).
+Frame = tuple[dict[str, Any], dict[str, Any]]
+# Time, id, counts in the order of LIGHT_COUNTS, the frame around them, the attribution block. Turns share the last two.
+Light = tuple[str, str, tuple[int, ...], Frame, dict[str, Any]]
+BY_TIME = operator.itemgetter(0, 1)  # the order of entries
+LIGHT_COUNTS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "output_tokens")
 
 
 def turn(
@@ -37,3 +55,65 @@ def _billed(model: str, provider: str) -> events.Event:
 
 def _kept(values: Raw) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}
+
+
+def expanded(light: Light) -> events.Event:
+    """The record of a light turn."""
+    ts, name, (sent, read, short, long, got), (before, after), attribution = light
+    event: events.Event = {"v": events.VERSION, "ts": ts, "kind": "turn", "id": name, **attribution, **before}
+    if sent:
+        event["input_tokens"] = sent
+    if read:
+        event["cache_read_tokens"] = read
+    if short:
+        event["cache_write_tokens"] = short
+    if long:
+        event["cache_write_1h_tokens"] = long
+    if got:
+        event["output_tokens"] = got
+    event |= after
+    return event
+
+
+def record(entry: Entry) -> events.Event:
+    """The record of an entry."""
+    if len(entry) == 3:
+        event: events.Event = entry[2] if type(entry[2]) is dict else orjson.loads(entry[2])
+        return event
+    return expanded(entry)
+
+
+def line(entry: Entry) -> bytes:
+    """The line of an entry."""
+    if len(entry) == 3 and type(entry[2]) is bytes:
+        return entry[2]
+    return jsonl.line_of(record(entry))
+
+
+def keep(seen: dict[str, events.Event], arriving: Iterable[events.Event]) -> None:
+    """Add sightings to those seen before, each thing once."""
+    for event in arriving:
+        before = seen.get(event["id"])
+        seen[event["id"]] = events.join(before, event) if before else event
+
+
+def merged(several: Iterable[list[Entry]]) -> list[Entry]:
+    """One list of several sorted ones, things that two of them saw joined."""
+    first, *others = several
+    if not others:
+        return first
+    seen: dict[str, Entry] = {entry[1]: entry for entry in first}
+    for entries in others:
+        for entry in entries:
+            before = seen.get(entry[1])
+            if before is None:
+                seen[entry[1]] = entry
+            else:
+                event = events.join(record(before), record(entry))
+                seen[event["id"]] = (event["ts"], event["id"], event)
+    return sorted(seen.values(), key=BY_TIME)
+
+
+def by_time(several: Iterable[events.Event]) -> list[Entry]:
+    """The entries of some events, in order."""
+    return sorted(((event["ts"], event["id"], event) for event in several), key=BY_TIME)

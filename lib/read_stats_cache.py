@@ -11,7 +11,8 @@ import os
 import re
 from collections.abc import Iterator
 
-from tokenops import events, jsonl, projects, read_lines, read_records, untrusted, when
+from tokenops import events, read_lines, read_records, untrusted, when
+from tokenops.read_contract import FileReader, Intake
 
 SOURCE = "claude-code-stats-cache"
 CLIENT = "claude-code"
@@ -46,23 +47,23 @@ def claims(path: str, head: bytes) -> bool:
     return os.path.basename(path) == _NAME or (b'"dailyModelTokens"' in head and b'"lastComputedDate"' in head)
 
 
-def read(path: str, cursor: read_lines.Cursor, places: projects.Places, reject: jsonl.Reject) -> Iterator[events.Event]:
+def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The totals of each day and model, or of each model where no days are given. Raises OSError, Bad."""
     stats = read_lines.document(path, cursor)
     if not stats.keys() & {"dailyModelTokens", "modelUsage"}:
         raise events.Bad("no stats cache of Claude Code: neither dailyModelTokens nor modelUsage; skipped")
-    attribution = places.attribution(SOURCE, CLIENT, "", "", "")
-    for place, date, model, sums in _sums(path, stats):
+    attribution = intake.attribution(SOURCE, CLIENT, "", "", "")
+    for location, date, model, sums in _sums(path, stats):
         try:
             name = untrusted.text(model)
             if not name:
                 raise events.Bad("a model without a name")
             event = of_day(date, name, sums, attribution) if date is not None else of_model(stats, name, sums, attribution)
         except events.Bad as error:
-            reject(place, f"{error}; skipped")
+            intake.on_bad_line(location, f"{error}; skipped")
             continue
         if event:
-            places.at = place
+            intake.location = location
             yield event
 
 
@@ -122,3 +123,6 @@ def of_model(stats: untrusted.Raw, model: str, sums: untrusted.Raw, attribution:
         observed_at=ends,
         caveat=_CAVEAT,
     )
+
+
+READER = FileReader(SOURCE, CLIENT, files, claims, read)

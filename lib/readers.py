@@ -131,11 +131,9 @@ def files(client: Client, folders: Iterable[str]) -> list[str]:
 
 def hints(client: Client, folders: Iterable[str]) -> Iterator[str]:
     """What the user should know of a client's files that hold no counts."""
-    tell = getattr(client.reader(), "hints", None)
-    if tell is not None:
-        for folder in folders:
-            if os.path.isdir(folder):
-                yield from tell(folder)
+    for folder in folders:
+        if os.path.isdir(folder):
+            yield from client.reader().hints(folder)
 
 
 Tell = Callable[[str], None]
@@ -219,7 +217,6 @@ def _owner(clients: Iterable[Client], path: str) -> list[Client]:
     with open(path, "rb") as file:
         head = file.read(_HEAD)
     for client in clients:
-        claims = getattr(client.reader(), "claims", None)
-        if claims is not None and claims(path, head):
+        if client.reader().claims(path, head):
             return [client]
     return []

@@ -207,7 +207,7 @@ def test_a_file_that_is_gone_before_it_is_read_is_nothing_to_notice(environment:
         environment["TOKENOPS_HOME"],
         [(read_clients.BY_NAME["claude"], list(map(str, paths)))],
         jobs=1,
-        told=lambda name: told,
+        progress=lambda name: told,
     ) or [None]
     assert outcome is not None and outcome.unread == [] and outcome.events == 1
     assert [json.loads(line)["id"] for line in store.scan(environment["TOKENOPS_HOME"])] == ["msg_0"]

@@ -25,12 +25,10 @@ LONG_FILES = {
     "pricing": 470,
     "proxy": 645,
     "proxy_server": 565,
-    "read_codex": 495,
 }
 LONG_FUNCTIONS = {
     "pricing._interval": 48,
     "readers.located": 49,
-    "sync.run": 47,
     "tok-proxy.main": 53,
     "wire_usage.openai": 69,
 }

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import Json, Run, objects, put
 from tokenops import events, read_amp, read_lines, untrusted
-from tokenops.projects import Places
+from tokenops.read_contract import Intake
 
 THREAD = "T-019b9d03-62e3-772f-9780-3e637f90eaec"
 
@@ -71,7 +71,9 @@ def steps(home: pathlib.Path) -> Iterator[None]:
 
 def read(home: pathlib.Path, content: bytes) -> tuple[list[events.Event], list[str]]:
     path, rejected = put(place(home), content), list[str]()
-    found = read_amp.read(str(path), read_lines.Cursor(), Places(b""), lambda place, why: rejected.append(f"{place}: {why}"))
+    found = read_amp.read(
+        str(path), read_lines.Cursor(), Intake(on_bad_line=lambda place, why: rejected.append(f"{place}: {why}"))
+    )
     return list(found), rejected
 
 

@@ -5,26 +5,76 @@ from __future__ import annotations
 import itertools
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import scripts
 from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Json, Run, claude, examples, lines, objects, put, totals
-from tokenops import events, read_claude_turns, read_lines
+from tokenops import events, read_claude_turns, read_lines, read_records
+from tokenops.read_contract import Intake
 
 FOLDER = ".claude/projects/-home-ada-app"
+
+
+def steps(home: pathlib.Path) -> Iterator[None]:
+    """A session that works, and copies of it: resumed, in a subagent, masked; a limit that was reached."""
+    script = scripts.Claude(start="2026-03-01T09:00:00")
+    script.human("Why does the parser drop the last line? See src/parser.py")
+    script.says("I will look.", "msg_1")
+    script.does("Read", file_path="/home/ada/app/src/parser.py")
+    first = put(home / FOLDER / "s1.jsonl", script.bytes())
+    yield
+    begun = len(script.lines)
+    script.does("Bash", command="pytest -q", text="Exit code 1\n1 failed", error=True)
+    script.does("Edit", file_path="/home/ada/app/src/parser.py", old_string="a", new_string="b")
+    script.says("Done.", "msg_9")
+    script.says("Done. Shall I commit it?", "msg_9")["message"]["usage"]["output_tokens"] = 812
+    more = lines(script.lines[begun:])
+    with first.open("ab") as file:
+        file.write(more[:-500])
+        file.flush()
+        yield
+        file.write(more[-500:])
+    yield
+    resumed = [{**line, "sessionId": "s2"} for line in script.lines]
+    own = claude("msg_r", 41, "2026-03-01T10:00:00.000Z", sessionId="s2", uuid="u_r", u_speed="fast")
+    put(home / FOLDER / "s2.jsonl", *resumed, own)
+    side = claude(
+        "msg_s",
+        42,
+        "2026-03-01T09:00:20.000Z",
+        isSidechain=True,
+        uuid="u_s",
+        u_iterations=[item("advisor", 8, 2, model="claude-opus-5")],
+    )
+    put(home / FOLDER / "s1/subagents/agent-x.jsonl", claude("msg_9", 900, isSidechain=True, uuid="u_9"), side)
+    yield
+    limit = claude(
+        None,
+        0,
+        "2026-03-01T11:00:00.000Z",
+        m_model="<synthetic>",
+        m_content="Claude AI usage limit reached|1772366400",
+        uuid="u_l",
+    )
+    bare = claude(None, 5, "2026-03-01T11:00:01.000Z", requestId=..., uuid=...)
+    with (home / FOLDER / "s2.jsonl").open("ab") as file:
+        file.write(lines([limit, bare, bare]).rstrip(b"\n"))
+    yield
 
 
 def read(*files: bytes, folder: str = "/x/projects/-home-ada-app") -> tuple[list[Json], list[str]]:
     """Events and rejections of some transcripts, read in this order."""
     said: list[str] = []
-    transcripts = read_claude_turns.Transcripts(lambda place, why: said.append(f"{place}: {why}"))
+    turns = read_claude_turns.Turns(Intake(on_bad_line=lambda place, why: said.append(f"{place}: {why}")))
     for number, data in enumerate(files):
         path = pathlib.Path(scratch(data, number, folder))
-        transcripts.read(str(path), read_lines.Cursor())
-    found = [read_claude_turns.expanded(turn) for turn in transcripts.turns()] + list(transcripts.others())
+        turns.read(str(path), read_lines.Cursor())
+    found = [read_records.expanded(turn) for turn in turns.light_turns()] + list(turns.other_events())
     return sorted(found, key=lambda e: (e["ts"], e["id"])), said
 
 

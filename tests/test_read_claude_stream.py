@@ -91,7 +91,7 @@ def read(tmp_path: pathlib.Path, *parts: Json | bytes, name: str = "run.jsonl") 
     path = put(tmp_path / name, *parts)
     batch = sync_gather.gather(read_clients.BY_NAME["claude-stream"], [str(path)], 1)
     assert not batch.rejected and not batch.unread
-    return list(sync_gather.ordered([batch]))
+    return list(sync_gather.in_order([batch]))
 
 
 def counts(found: list[events.Event]) -> list[tuple[Any, ...]]:
@@ -184,17 +184,17 @@ def test_a_resumed_process_of_a_newer_version_goes_on(tmp_path: pathlib.Path) ->
     first = put(tmp_path / "1.jsonl", init(version=NEW), said("m1"), result())
     second = put(tmp_path / "2.jsonl", init(version=NEW), said("m2"), result({SONNET: used(4, 12708, 31868, 9)}, name="r2"))
     batch = sync_gather.gather(read_clients.BY_NAME["claude-stream"], [str(second), str(first)], 1)
-    (event,) = sync_gather.ordered([batch])
+    (event,) = sync_gather.in_order([batch])
     assert (event["id"], event["output_tokens"]) == (f"usage:claude-code:s1:{SONNET}", 9)
     for path in (first, second):
         path.write_text(path.read_text().replace(NEW, OLD))
     batch = sync_gather.gather(read_clients.BY_NAME["claude-stream"], [str(second), str(first)], 1)
-    assert sorted(event["output_tokens"] for event in sync_gather.ordered([batch])) == [4, 9]
+    assert sorted(event["output_tokens"] for event in sync_gather.in_order([batch])) == [4, 9]
     # Without the line that says the version, what the results hold tells.
     put(first, result({SONNET: used(costBasis="list")}))
     put(second, result({SONNET: used(4, 12708, 31868, 9, costBasis="list")}, name="r2"))
     batch = sync_gather.gather(read_clients.BY_NAME["claude-stream"], [str(first), str(second)], 1)
-    assert [event["output_tokens"] for event in sync_gather.ordered([batch])] == [9]
+    assert [event["output_tokens"] for event in sync_gather.in_order([batch])] == [9]
 
 
 def test_a_resumed_process_whose_messages_say_all_has_turns(tmp_path: pathlib.Path) -> None:
@@ -205,7 +205,7 @@ def test_a_resumed_process_whose_messages_say_all_has_turns(tmp_path: pathlib.Pa
         put(tmp_path / "2.jsonl", init(version=NEW), *streamed("m2", 5), result(second, name="r2")),
     ]
     batch = sync_gather.gather(read_clients.BY_NAME["claude-stream"], list(map(str, paths)), 1)
-    assert [(event["id"], event["output_tokens"]) for event in sync_gather.ordered([batch])] == [("m1", 4), ("m2", 5)]
+    assert [(event["id"], event["output_tokens"]) for event in sync_gather.in_order([batch])] == [("m1", 4), ("m2", 5)]
     # A message whose end is not known, or a helper of another model in a first process: the totals.
     found = read(tmp_path, init(version=NEW), *streamed("m2", 5), said("m3"), result(second))
     assert {event["kind"] for event in found} == {"usage"}
@@ -273,7 +273,7 @@ def test_times(tmp_path: pathlib.Path) -> None:
     path = put(tmp_path / "run.jsonl", init(), said("m1", at=None), said("m2"))
     os.utime(path, (1_790_000_000, 1_790_000_000))
     batch = sync_gather.gather(read_clients.BY_NAME["claude-stream"], [str(path)], 1)
-    assert [event["ts"] for event in sync_gather.ordered([batch])] == [AT, "2026-09-21T14:13:20.000Z"]
+    assert [event["ts"] for event in sync_gather.in_order([batch])] == [AT, "2026-09-21T14:13:20.000Z"]
 
 
 def test_subagents_are_side_chains(tmp_path: pathlib.Path) -> None:

@@ -59,7 +59,7 @@ def read(tmp_path: pathlib.Path, *parts: Json | bytes, name: str = "run.jsonl") 
     path = put(tmp_path / name, *parts)
     batch = sync_gather.gather(read_clients.BY_NAME["codex-exec"], [str(path)], 1)
     assert not batch.rejected and not batch.unread
-    return list(sync_gather.ordered([batch]))
+    return list(sync_gather.in_order([batch]))
 
 
 NAMES = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
@@ -124,7 +124,7 @@ def test_who_when_and_which(tmp_path: pathlib.Path) -> None:
     assert "provider" not in event and "turns" not in event
     path = put(tmp_path / "run.jsonl", started(OTHER), completed())
     os.utime(path, (1_790_000_000, 1_790_000_000))
-    (event,) = sync_gather.ordered([sync_gather.gather(read_clients.BY_NAME["codex-exec"], [str(path)], 1)])
+    (event,) = sync_gather.in_order([sync_gather.gather(read_clients.BY_NAME["codex-exec"], [str(path)], 1)])
     assert event["ts"] == "2026-09-21T14:13:20.000Z"  # when the file was written, where nothing else tells
     (event,) = read(tmp_path, started(OTHER), completed(timestamp="2026-05-02T10:00:09Z"))
     assert event["ts"] != "2026-05-02T10:00:09.000Z"  # the thread's beginning, as far as it is known
@@ -136,7 +136,7 @@ def test_who_when_and_which(tmp_path: pathlib.Path) -> None:
 def test_streams_of_one_thread_are_one(tmp_path: pathlib.Path) -> None:
     """Whatever the order of the files: the larger totals are the later."""
     paths = [str(put(tmp_path / f"{n}.jsonl", started(), completed(1200 * n, 200 * n, 50 * n))) for n in (3, 1, 2)]
-    (event,) = sync_gather.ordered([sync_gather.gather(read_clients.BY_NAME["codex-exec"], paths, 1)])
+    (event,) = sync_gather.in_order([sync_gather.gather(read_clients.BY_NAME["codex-exec"], paths, 1)])
     assert counts(event) == (3000, 600, 0, 150, 10)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from conftest import Run, objects, put
 from tokenops import events, read_cursor, read_lines
-from tokenops.projects import Places
+from tokenops.read_contract import Intake
 
 COLUMNS = "Input (w/ Cache Write),Input (w/o Cache Write),Cache Read,Output Tokens,Total Tokens"
 NEW = f"Date,Cloud Agent ID,Automation ID,Kind,Model,Max Mode,{COLUMNS},Cost"
@@ -52,7 +52,7 @@ def steps(home: pathlib.Path) -> Iterator[None]:
 def read(home: pathlib.Path, content: bytes) -> tuple[list[events.Event], list[str]]:
     path, rejected = put(place(home), content), list[str]()
     found = read_cursor.read(
-        str(path), read_lines.Cursor(), Places(b""), lambda place, why: rejected.append(f"{place}: {why}")
+        str(path), read_lines.Cursor(), Intake(on_bad_line=lambda place, why: rejected.append(f"{place}: {why}"))
     )
     return list(found), [line.partition(".csv:")[2] for line in rejected]
 

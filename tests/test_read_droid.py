@@ -12,7 +12,7 @@ import pytest
 
 from conftest import Json, Run, lines, objects, put
 from tokenops import events, read_droid, read_lines
-from tokenops.projects import Places
+from tokenops.read_contract import Intake
 
 SESSION = "550e8400-e29b-41d4-a716-446655440000"
 FOLDER = "-home-ada-orchard"
@@ -62,7 +62,7 @@ def steps(home: pathlib.Path) -> Iterator[None]:
 
 def read(path: pathlib.Path) -> tuple[list[events.Event], list[str]]:
     rejected: list[str] = []
-    found = read_droid.read(str(path), read_lines.Cursor(), Places(b""), lambda place, why: rejected.append(why))
+    found = read_droid.read(str(path), read_lines.Cursor(), Intake(on_bad_line=lambda place, why: rejected.append(why)))
     return list(found), rejected
 
 

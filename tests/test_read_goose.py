@@ -13,7 +13,7 @@ import pytest
 
 from conftest import Json, Run, objects
 from tokenops import events, read_goose, read_lines
-from tokenops.projects import Places
+from tokenops.read_contract import Intake
 
 TOKENS = ", ".join(f"{kind}_tokens INTEGER" for kind in ("total", "input", "output"))
 CACHE = ", ".join(f"{kind}_tokens INTEGER" for kind in ("cache_read", "cache_write"))
@@ -95,7 +95,7 @@ def read(home: pathlib.Path, cursor: read_lines.Cursor | None = None) -> tuple[l
     rejected: list[str] = []
     path = home / ".local/share/goose/sessions/sessions.db"
     take = lambda place, why: rejected.append(f"{place.rpartition('/')[2]}: {why}")  # noqa: E731
-    return list(read_goose.read(str(path), cursor or read_lines.Cursor(), Places(b""), take)), rejected
+    return list(read_goose.read(str(path), cursor or read_lines.Cursor(), Intake(on_bad_line=take))), rejected
 
 
 COUNTS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")

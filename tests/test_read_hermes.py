@@ -13,7 +13,7 @@ import pytest
 
 from conftest import Json, Run, objects
 from tokenops import events, read_hermes, read_lines
-from tokenops.projects import Places
+from tokenops.read_contract import Intake
 
 KINDS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "api_call_count")
 SUMS = ", ".join(f"{kind} INTEGER DEFAULT 0" for kind in KINDS)
@@ -92,7 +92,7 @@ def read(home: pathlib.Path, cursor: read_lines.Cursor | None = None) -> tuple[d
     rejected: list[str] = []
     path = home / ".hermes/state.db"
     take = lambda place, why: rejected.append(f"{place.rpartition('/')[2]}: {why}")  # noqa: E731
-    found = read_hermes.read(str(path), cursor or read_lines.Cursor(), Places(b""), take)
+    found = read_hermes.read(str(path), cursor or read_lines.Cursor(), Intake(on_bad_line=take))
     return {event["id"].removeprefix("usage:hermes:"): event for event in found}, rejected
 
 

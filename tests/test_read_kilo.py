@@ -11,7 +11,8 @@ import pytest
 from test_read_opencode import BEGUN, V1, answer, message, opened, session
 
 from conftest import SHARED, Json, Run, needs_shared, objects, put
-from tokenops import events, projects, read_clients, read_kilo, read_lines, readers
+from tokenops import events, read_clients, read_kilo, read_lines, readers
+from tokenops.read_contract import Intake, Options
 
 T4118, T4119 = 1_762_000_000_000, 1_763_000_000_000  # before and after the input began to hold the cache
 EXTENSION = ".config/Code/User/globalStorage/kilocode.kilo-code"
@@ -99,7 +100,7 @@ def events_of(path: pathlib.Path, told: list[tuple[str, str]] | None = None) -> 
         assert told is not None, (place, why)
         told.append((place, why))
 
-    return list(read_kilo.read(str(path), read_lines.Cursor(), projects.Places(b"salt"), reject))
+    return list(read_kilo.read(str(path), read_lines.Cursor(), Intake(Options(b"salt"), reject)))
 
 
 def test_a_task(tmp_path: pathlib.Path) -> None:

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from conftest import ROOT, SHARED, Json, Run, needs_shared, objects, put
-from tokenops import events, projects, read_clients, read_lines, read_opencode, readers, store, sync
+from tokenops import events, read_clients, read_lines, read_opencode, readers, store, sync
+from tokenops.read_contract import Intake, Options
 
 OPENCODE = read_clients.BY_NAME["opencode"]
 T0 = 1_777_000_000_000
@@ -279,7 +280,7 @@ def events_of(
         assert told is not None, (place, why)
         told.append((place, why))
 
-    return list(read_opencode.read(str(path), cursor or read_lines.Cursor(), projects.Places(b"salt"), reject))
+    return list(read_opencode.read(str(path), cursor or read_lines.Cursor(), Intake(Options(b"salt"), reject)))
 
 
 NOTHING = {"input": 0, "output": 0, "reasoning": 0, "cache": {"read": 0, "write": 0}}
@@ -564,9 +565,9 @@ def test_a_locked_database_is_read_the_next_time(home: pathlib.Path, run: Run) -
 
 READER = """
 import os, sqlite3, sys
-from tokenops import projects, read_opencode, scan
+from tokenops import read_contract, read_lines, read_opencode
 def count(path):
-    return len(list(read_opencode.read(path, scan.Cursor(), projects.Places(b""), print)))
+    return len(list(read_opencode.read(path, read_lines.Cursor(), read_contract.Intake(on_bad_line=print))))
 count(sys.argv[1])
 if os.geteuid() == 0:
     os.setgroups([])

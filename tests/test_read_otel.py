@@ -121,7 +121,7 @@ def read(tmp_path: pathlib.Path, *parts: Json | bytes, name: str = "otel.jsonl")
     path = put(tmp_path / name, *parts)
     batch = sync_gather.gather(read_clients.BY_NAME["otel"], [str(path)], 1)
     assert not batch.rejected and not batch.unread
-    return list(sync_gather.ordered([batch]))
+    return list(sync_gather.in_order([batch]))
 
 
 NAMES = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")

@@ -11,7 +11,7 @@ import pytest
 
 from conftest import Json, Run, claude, objects, put
 from tokenops import events, read_lines, read_stats_cache
-from tokenops.projects import Places
+from tokenops.read_contract import Intake
 
 OPUS, HAIKU = "claude-opus-4-6", "claude-haiku-4-5-20251001"
 DAYS = [
@@ -48,7 +48,7 @@ def steps(home: pathlib.Path) -> Iterator[None]:
 def read(home: pathlib.Path, content: bytes) -> tuple[list[events.Event], list[str]]:
     path, rejected = put(place(home), content), list[str]()
     take = lambda place, why: rejected.append(f"{place.partition('.json:')[2]}: {why}")  # noqa: E731
-    return list(read_stats_cache.read(str(path), read_lines.Cursor(), Places(b""), take)), rejected
+    return list(read_stats_cache.read(str(path), read_lines.Cursor(), Intake(on_bad_line=take))), rejected
 
 
 def test_a_record_per_day_and_model(tmp_path: pathlib.Path) -> None:

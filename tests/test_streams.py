@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import MOST, ROOT, Json, Run, claude, eventually, examples, lines, objects, put, totals, unread
-from tokenops import projects, read_clients, read_lines, sync_gather
+from tokenops import read_clients, read_lines, sync_gather
+from tokenops.read_contract import Intake
 
 
 def values(data: bytes, needle: bytes = b"") -> tuple[list[tuple[str, Json]], list[tuple[str, str]]]:
@@ -229,14 +230,15 @@ def test_memory_is_that_of_the_events() -> None:
 
     if not pathlib.Path("/proc/self/statm").exists():
         pytest.skip("this system does not say how much memory is used")
-    batch, known = sync_gather.streamed(given_lines(), read_clients.STREAMS, b"", lambda: stream.AT)
-    assert known and totals(sync_gather.ordered([batch]))["turns"] == 1
+    batch, known = sync_gather.read_stream(given_lines(), read_clients.STREAMS, b"", lambda: stream.AT)
+    assert known and totals(sync_gather.in_order([batch]))["turns"] == 1
     assert (held[-1] - held[1]) * os.sysconf("SC_PAGE_SIZE") < 4 << 20
 
 
 def test_every_stream_format_has_one_shape() -> None:
     for client in read_clients.STREAMS:
-        reader = client.reader()
-        stream_of = reader.Stream(projects.Places(b""), lambda place, why: None, lambda: stream.AT)
-        assert [list(stream_of.take({"type": "x"}, "f:1")), list(stream_of.rest())] == [[], []]
-        assert reader.takes({}) is False
+        form = client.reader().stream
+        assert form is not None
+        opened = form.open(Intake(), lambda: stream.AT)
+        assert [list(opened.take({"type": "x"}, "f:1")), list(opened.rest())] == [[], []]
+        assert form.takes({}) is False

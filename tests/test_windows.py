@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from users import series_of
 
-from tokenops import events, limit_windows, read_codex_threads, when, wire_limits
+from tokenops import events, limit_windows, read_codex, when, wire_limits
 from tokenops.limit_windows import MINUTE, Key, Reading, Series
 
 START = when.moment("2026-11-02T00:00:00Z")
@@ -98,10 +98,10 @@ UNITS = {
         wire_limits.readings("openai", {"x-codex-primary-used-percent": "42", "x-codex-primary-window-minutes": "300", "x-codex-primary-reset-after-seconds": "14400"}, when.stamp(START + HOUR))
     ),
     "a rollout, percent and seconds from now": list(
-        read_codex_threads.meters_of({"primary": {"used_percent": 42.0, "window_minutes": 299, "resets_in_seconds": 14_400}}, when.stamp(START + HOUR), "openai")
+        read_codex.meters_of({"primary": {"used_percent": 42.0, "window_minutes": 299, "resets_in_seconds": 14_400}}, when.stamp(START + HOUR), "openai")
     ),
     "a rollout, renamed slot and a moment": list(
-        read_codex_threads.meters_of({"secondary": {"used_percent": 42, "window_minutes": 300, "resets_at": (START + 5 * HOUR) // 1000}}, when.stamp(START + HOUR), "openai")
+        read_codex.meters_of({"secondary": {"used_percent": 42, "window_minutes": 300, "resets_at": (START + 5 * HOUR) // 1000}}, when.stamp(START + HOUR), "openai")
     ),
     "headers, a fraction and RFC 3339": list(
         wire_limits.readings("anthropic", {"anthropic-ratelimit-unified-5h-utilization": "0.42", "anthropic-ratelimit-unified-5h-reset": "2026-11-02T05:00:00Z"}, when.stamp(START + HOUR))

@@ -67,18 +67,18 @@ FAMILIES = (
     Family("sum", "adding up, pricing and comparing with plans", _words("rollup costs plans coverage")),
     Family("store", "the log on disk", ("store",), ("store_",), _words("store_cursors store_summaries store_upkeep")),
     Family(
-        "read",
-        "one reader per client: its files to events",
-        ("readers",),
-        ("read_",),
-        _words("read_claude read_clients read_codex read_lines read_records read_sqlite"),
-    ),
-    Family(
         "work",
         "what agents did, as counts per prompt",
         ("work",),
         ("work_",),
-        _words("work_claude work_codex work_language"),
+        _words("work_language work_prompts"),
+    ),
+    Family(
+        "read",
+        "one reader per client: its files to events",
+        ("readers",),
+        ("read_",),
+        _words("read_clients read_contract read_lines read_records read_sqlite"),
     ),
     Family(
         "sync", "what is new in the clients' files, into the log", ("sync",), ("sync_",), _words("sync_follow sync_gather")

@@ -1,0 +1,74 @@
+"""Reads Claude Code's transcripts: turns and meter readings, and counts of work in the same pass."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+from tokenops import jsonl, read_claude_turns, read_contract, read_lines, read_records
+from tokenops.events import Event
+from tokenops.read_lines import Cursor
+
+
+class Transcripts(read_contract.Reader):
+    """Transcripts only grow, and several of them may hold copies of one turn."""
+
+    source, client = read_claude_turns.SOURCE, read_claude_turns.CLIENT
+    append_only = True
+
+    def files(self, folder: str, /) -> Iterator[str]:
+        """The transcripts of a configuration directory, or of its `projects` directory."""
+        nested = os.path.join(folder, "projects")
+        for path in read_lines.walk(nested if os.path.isdir(nested) else folder):
+            # The journal of a workflow's subagents is no transcript.
+            if path.endswith(".jsonl") and not (path.endswith("/journal.jsonl") and "/subagents/" in path):
+                yield path
+
+    def claims(self, path: str, head: bytes, /) -> bool:
+        """Whether a file is a transcript; Qwen Code's chats look alike but for their counts."""
+        return b'"sessionId"' in head and b'"uuid"' in head and b'"usageMetadata":{' not in head
+
+    def parser(self, intake: read_contract.Intake, /) -> read_contract.Parser:
+        """A parser for one worker."""
+        return Parser(intake)
+
+    def sightings(
+        self, paths: Iterable[str], identity: str, intake: read_contract.Intake, /
+    ) -> Iterator[read_contract.Sighting]:
+        """Each line that holds a turn. Raises OSError."""
+        needle = identity.partition("#")[0].encode()
+        for path in paths:
+            with open(path, "rb") as file:
+                if not identity.startswith(f"{self.client}:") and needle not in file.read():
+                    continue
+            for place, event in read_claude_turns.line_by_line(path, intake):
+                if event["id"] == identity:
+                    yield place, event, ""
+
+
+class Parser(read_contract.Parser):
+    """Reads transcripts into one set of turns, because nearly all copies of a turn are of the same session."""
+
+    def __init__(self, intake: read_contract.Intake) -> None:
+        self.intake = intake
+        self.turns = read_claude_turns.Turns(intake)
+        self.work: dict[str, Event] = {}
+
+    def read(self, path: str, cursor: Cursor, /) -> None:
+        """Take in one transcript from its cursor on. Raises OSError."""
+        if not self.intake.options.work:
+            self.turns.read(path, cursor)
+            return
+        from tokenops import read_claude_work  # 7 ms that a run with nothing to read need not wait for
+
+        read_records.keep(self.work, read_claude_work.read(self.turns, path, cursor))
+
+    def entries(self) -> Iterator[read_records.Entry]:
+        """The turns, the meter readings and the work."""
+        yield from self.turns.light_turns()
+        yield from ((event["ts"], event["id"], event) for event in self.turns.other_events())
+        # As lines: another process takes them over twenty times faster than records.
+        yield from ((event["ts"], event["id"], jsonl.line_of(event)) for event in self.work.values())
+
+
+READER: read_contract.Reader = Transcripts()

@@ -1,0 +1,208 @@
+"""Reads Codex's rollouts: turns and meter readings, and counts of work in the same pass.
+
+A fork or a spawned child begins with a copy of its parent's lines, so which rows are a thread's own is known only when all
+threads are: parsers answer with threads, and `settle` makes the events.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tokenops import events, price_names, read_codex_threads, read_contract, read_lines, read_records, when
+from tokenops.events import Event
+from tokenops.read_codex_threads import CLIENT, SOURCE, Raw, Row, Thread
+from tokenops.read_contract import Intake
+from tokenops.read_lines import Cursor
+
+COPY = "a fork's copy of its parent's row; the parent's counts"
+
+
+class Rollouts(read_contract.Reader):
+    """Rollouts only grow, and the events of one depend on others."""
+
+    source, client = SOURCE, CLIENT
+    append_only = True
+
+    def files(self, folder: str, /) -> Iterator[str]:
+        """The rollouts of a Codex home: active sessions first, then archived ones; or of one of these folders."""
+        names = ("sessions", "archived_sessions")
+        inside = os.path.basename(os.path.normpath(folder)) in names
+        for name in ("",) if inside else names:
+            for path in read_lines.walk(os.path.join(folder, name)):
+                if path.endswith(".jsonl"):
+                    yield path
+
+    def claims(self, path: str, head: bytes, /) -> bool:
+        """Whether a file is a rollout."""
+        kinds = (b'"session_meta"', b'"turn_context"', b'"event_msg"', b'"response_item"')
+        return b'"payload"' in head and b'"timestamp"' in head and any(kind in head for kind in kinds)
+
+    def parser(self, intake: Intake, /) -> read_contract.Parser:
+        """A parser for one worker."""
+        return Parser(intake)
+
+    def settle(
+        self, shares: list[read_contract.Share], files: read_contract.Files, intake: Intake, /
+    ) -> read_contract.Settled:
+        """The events of new rows, told from copies of their ancestors' rows; and the threads to go on from."""
+        threads = {path: read_codex_threads.from_data(data) for share in shares for path, data in share["parts"].items()}
+        seen: dict[str, Event] = {}
+        new = {id(thread) for thread in threads.values()}
+        for thread, rows in read_codex_threads.counted([*threads.values(), *_ancestors(threads, files)]):
+            if id(thread) in new:
+                before = {id(row) for row in thread.rows[: thread.waiting] if not row.model}
+                read_records.keep(seen, events_of(thread, [one for one in rows if id(one[0]) not in before], intake))
+                if any(key.split(":", 2)[1] == thread.id for _, key in rows):
+                    thread.settle()
+        for thread in threads.values():
+            thread.give_out()
+        for share in shares:
+            read_records.keep(seen, map(read_records.record, share["entries"]))
+        states = {path: {"thread": read_codex_threads.as_data(thread)} for path, thread in threads.items()}
+        return read_contract.Settled(read_records.by_time(seen.values()), states)
+
+    def sightings(self, paths: Iterable[str], identity: str, intake: Intake, /) -> Iterator[read_contract.Sighting]:
+        """Each row that is a turn, a fork's copies marked as such. Raises OSError."""
+        buffer = bytearray(read_lines.BLOCK)
+        path_of: dict[int, str] = {}
+        threads: list[Thread] = []
+        for path in paths:
+            threads.append(read_codex_threads.thread_of(path))
+            path_of[id(threads[-1])] = path
+            read_codex_threads.read(path, threads[-1], Cursor(), buffer, intake)
+        for thread, rows in read_codex_threads.resolved(threads):
+            for row, key, counts in rows:
+                for event in events_of(thread, [(row, key)], intake):
+                    if event["id"] == identity:
+                        yield f"{path_of[id(thread)]}:{row.line}", event, "" if counts else COPY
+
+
+class Parser(read_contract.Parser):
+    """Reads rollouts into threads, and counts their work."""
+
+    def __init__(self, intake: Intake) -> None:
+        self.intake = intake
+        self.buffer = bytearray(read_lines.BLOCK)
+        self.threads: dict[str, Raw] = {}
+        self.work: dict[str, Event] = {}
+
+    def read(self, path: str, cursor: Cursor, /) -> None:
+        """Take in one rollout from its cursor on. Raises OSError."""
+        data = cursor.state.pop("thread", None)  # it comes back from `settle`
+        thread = read_codex_threads.from_data(data) if data else read_codex_threads.thread_of(path)
+        if self.intake.options.work:
+            from tokenops import read_codex_work
+
+            read_records.keep(self.work, read_codex_work.read(path, thread, cursor, self.buffer, self.intake))
+        else:
+            read_codex_threads.read(path, thread, cursor, self.buffer, self.intake)
+        self.threads[path] = read_codex_threads.as_data(thread)
+
+    def entries(self) -> Iterator[read_records.Entry]:
+        """The work."""
+        return ((event["ts"], event["id"], event) for event in self.work.values())
+
+    def parts(self) -> dict[str, Any]:
+        """The threads."""
+        return self.threads
+
+
+def _ancestors(threads: dict[str, Thread], files: read_contract.Files) -> list[Thread]:
+    """The rollouts of the ancestors of threads that may still hold copies, read whole.
+
+    Those that this run read from their first byte are left out. Of others it knows only the new rows.
+    """
+    waiting = [thread for thread in threads.values() if not thread.is_settled()]
+    if not waiting:
+        return []
+    by_id = {_id_of(path, threads, files): path for path in files.paths}
+    ancestors: dict[str, Thread] = {}
+    buffer, intake = bytearray(read_lines.BLOCK), Intake()
+    while waiting:
+        name = next((name for name in waiting.pop().ancestors() if name in by_id), None)
+        if name is None or name in ancestors or by_id[name] in files.whole:
+            continue
+        thread = read_codex_threads.thread_of(by_id[name])
+        try:
+            read_codex_threads.read(by_id[name], thread, Cursor(), buffer, intake)
+        except OSError:
+            continue
+        ancestors[name] = thread
+        waiting.append(thread)
+    return list(ancestors.values())
+
+
+def _id_of(path: str, threads: dict[str, Thread], files: read_contract.Files) -> str:
+    """The id of a rollout's thread; the one in its file's name if it was never read."""
+    if path in threads:
+        return threads[path].id
+    kept = files.state(path).get("thread")
+    return str(kept["id"]) if kept else read_codex_threads.thread_of(path).id
+
+
+def events_of(thread: Thread, rows: Iterable[tuple[Row, str]], intake: Intake) -> Iterator[Event]:
+    """The turns and meter readings of a thread."""
+    for row, key in rows:
+        owner = key.split(":", 2)[1]
+        attribution = intake.attribution(SOURCE, CLIENT, thread.cwd, "", owner)
+        if thread.sidechain:
+            attribution["sidechain"] = True
+        event: Event = {"v": events.VERSION, "ts": row.ts, "kind": "turn", "id": key}
+        event["alias"] = events.alias_of(CLIENT, owner, row.counts)
+        event |= attribution
+        provider = thread.provider or price_names.provider_of(row.model)
+        if provider:
+            event["provider"] = provider
+            if not thread.provider:
+                event["provider_inferred"] = True
+        event["model"] = row.model or "unknown"
+        event["turns"] = 1
+        event |= row.counts
+        if row.tier:
+            event["tier"] = row.tier
+        yield events.arranged(event)
+        if row.limits and owner == thread.id:
+            yield from meters_of(row.limits, row.ts, thread.provider or "openai")
+
+
+def meters_of(limits: Raw, ts: str, provider: str) -> Iterator[Event]:
+    """The windows of one `rate_limits` object, of today's shape or of the flat one of 2025."""
+    scope = limits.get("limit_id")
+    for slot in ("primary", "secondary"):
+        window = limits.get(slot)
+        if type(window) is not dict:
+            window = {
+                name: limits.get(f"{slot}_{name}")
+                for name in ("used_percent", "window_minutes", "resets_at", "resets_in_seconds")
+            }
+        used, minutes = number(window.get("used_percent")), number(window.get("window_minutes"))
+        if used is None or not minutes or minutes < 0:
+            continue
+        at, in_seconds = number(window.get("resets_at")), number(window.get("resets_in_seconds"))
+        resets = None
+        if at:
+            resets = when.stamp(when.epoch(at))
+        elif in_seconds is not None:
+            resets = when.stamp(when.moment(ts) + int(in_seconds * 1000))
+        yield events.meter(
+            SOURCE,
+            provider,
+            ts,
+            client=CLIENT,
+            window=when.window(minutes),
+            window_minutes=minutes,
+            scope=scope if type(scope) is str and scope != "codex" else None,
+            used=round(used / 100, 6),
+            resets_at=resets,
+            plan=limits.get("plan_type") if type(limits.get("plan_type")) is str else None,
+        )
+
+
+def number(value: object) -> int | float | None:
+    """A number, or None for anything else."""
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+READER: read_contract.Reader = Rollouts()
