@@ -15,7 +15,7 @@ from tokenops import events, pricing, redaction, when, work, work_language
 from tokenops.coach_averages import Asked, Rules, Span, money, projection, turn_stats
 from tokenops.coach_transcripts import Talk
 from tokenops.events import Event
-from tokenops.work import Heard
+from tokenops.work import Utterance
 
 # Of each text so many of its rarest shingles are looked up, each in so many texts at most.
 _RARE, _MOST = 6, 40
@@ -122,7 +122,7 @@ _TRAITS = {"corrections": "correction", "regenerations": "regeneration", "vague"
 
 def asked(talk: Talk, rules: Rules) -> list[Asked]:
     """The prompts of a talk, each with what came after it."""
-    sessions: dict[str, list[Heard]] = {}
+    sessions: dict[str, list[Utterance]] = {}
     for one in talk.said:
         sessions.setdefault(one.session, []).append(one)
     found = []
@@ -133,7 +133,7 @@ def asked(talk: Talk, rules: Rules) -> list[Asked]:
     return sorted(found, key=lambda one: (one.heard.ts, one.heard.session))
 
 
-def _pauses(one: Heard, then: Heard | None, talk: Talk, rules: Rules) -> tuple[float | None, float | None]:
+def _pauses(one: Utterance, then: Utterance | None, talk: Talk, rules: Rules) -> tuple[float | None, float | None]:
     """How long a prompt lasted until the next, and how long the next waited for its writer; None where nobody was there."""
     held = talk.rounds.get(one.round)
     last = held.get("times", {}).get("last") if held else None
@@ -153,7 +153,7 @@ def loops(found: Iterable[Asked], rules: Rules) -> set[tuple[str, str]]:
     return {key for key, times in often.items() if times > rules["loop_times"]}
 
 
-Found = tuple[str, list[Heard], int, "int | None", str]  # habit, its prompts, out of how many, units, why there are none
+Found = tuple[str, list[Utterance], int, "int | None", str]  # habit, its prompts, out of how many, units, why there are none
 
 
 def habits(found: Sequence[Asked], talk: Talk, turns: Sequence[Event], rules: Rules) -> list[Found]:
@@ -165,7 +165,7 @@ def habits(found: Sequence[Asked], talk: Talk, turns: Sequence[Event], rules: Ru
         return []
     made: list[Found] = []
 
-    def share(habit: str, met: list[Heard], out_of: int, units: int | None, why: str = "") -> None:
+    def share(habit: str, met: list[Utterance], out_of: int, units: int | None, why: str = "") -> None:
         if len(met) >= rules["least_count"] and len(met) / max(out_of, 1) >= rules[f"{habit}_share"]:
             made.append((habit, met, out_of, units, why))
 
@@ -189,10 +189,10 @@ def _followed_up(one: Asked) -> bool:
     return one.then is not None and not {"asked", "correction", "regeneration"}.isdisjoint(one.then.traits)
 
 
-def _search(first: list[Heard], bare: list[Heard], talk: Talk, rules: Rules) -> tuple[int | None, str]:
+def _search(first: list[Utterance], bare: list[Utterance], talk: Talk, rules: Rules) -> tuple[int | None, str]:
     """How many calls longer the search took in all where nothing was named, against where something was; measured."""
 
-    def searched(ones: Iterable[Heard]) -> list[int]:
+    def searched(ones: Iterable[Utterance]) -> list[int]:
         counts = [talk.rounds[one.round]["counts"] for one in ones if one.round in talk.rounds]
         return [held.get("read_calls", 0) + held.get("search_calls", 0) for held in counts]
 
@@ -206,7 +206,7 @@ def _search(first: list[Heard], bare: list[Heard], talk: Talk, rules: Rules) -> 
     )
 
 
-def _carried(one: Heard, turns: Sequence[Event], rules: Rules) -> int:
+def _carried(one: Utterance, turns: Sequence[Event], rules: Rules) -> int:
     """The tokens of a pasted text, times the later turns of its session that sent it again."""
     later = sum(
         1 for turn in turns if turn.get("session_id") == one.session and turn["ts"] > one.ts and not turn.get("sidechain")
@@ -217,7 +217,7 @@ def _carried(one: Heard, turns: Sequence[Event], rules: Rules) -> int:
 def _repeated(typed: Sequence[Asked], rules: Rules) -> list[Found]:
     """Prompts that were written several times, but for nods and answers out of a list."""
     plain = [one.heard for one in typed if {"acknowledgement", "choice"}.isdisjoint(one.heard.traits)]
-    again: list[Heard] = []
+    again: list[Utterance] = []
     inside = 0
     for members in groups([one.text for one in plain], rules["near_share"]):
         if len(members) >= rules["repeated_times"]:
@@ -306,7 +306,7 @@ def report(
             rounds.append(record)
     found = asked(talk, rules)
     stats = turn_stats(turns, found, span, rules, catalogue)
-    before = work.summed(rounds, lambda event: "").get("", {})
+    before = work.totals_by(rounds, lambda event: "").get("", {})
     made = findings(habits(found, talk, turns, rules), stats, trend(before), samples)
     return {
         "v": 1,

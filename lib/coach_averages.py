@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from tokenops import events, pricing, when
 from tokenops.events import Event
-from tokenops.work import Heard
+from tokenops.work import Utterance
 
 Rules = Mapping[str, float]
 
@@ -21,8 +21,8 @@ Rules = Mapping[str, float]
 class Asked(NamedTuple):
     """A prompt, the one after it in its session, and the seconds between them and before the next was written."""
 
-    heard: Heard
-    then: Heard | None
+    heard: Utterance
+    then: Utterance | None
     lasted: float | None
     waited: float | None
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from tokenops import work_language
 from tokenops.coach_transcripts import Talk
 from tokenops.events import Event
-from tokenops.work import Heard
+from tokenops.work import Utterance
 
 Rules = Mapping[str, float]
 
@@ -35,9 +35,9 @@ class Reply(NamedTuple):
     side: bool
 
 
-def replies(said: Iterable[Heard]) -> list[Reply]:
+def replies(said: Iterable[Utterance]) -> list[Reply]:
     """Messages out of the lines that they stand in."""
-    parts: dict[tuple[str, str], list[Heard]] = {}
+    parts: dict[tuple[str, str], list[Utterance]] = {}
     for one in said:
         parts.setdefault((one.round, one.message), []).append(one)
     made = []
@@ -66,7 +66,7 @@ def prose(text: str) -> list[str]:
 def stats(given: Sequence[Reply], rules: Rules) -> Event:
     """Counts, densities and the verdict of some replies."""
     sentences = [sentence for one in given for sentence in one.sentences]
-    told = work_language.known("\n".join(sentences))
+    told = work_language.language_of("\n".join(sentences))
     known = next((one for one in work_language.lists() if one.name == told), None)
     words = [work_language.words(sentence) for sentence in sentences]
     whole = [said for said in words if len(said) >= rules["least_sentence"]]

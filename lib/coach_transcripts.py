@@ -15,7 +15,7 @@ from tokenops.events import Event
 from tokenops.read_clients import Client
 from tokenops.read_contract import Intake, Options, Reader
 from tokenops.read_lines import Cursor
-from tokenops.work import Heard
+from tokenops.work import Utterance
 
 # Clients whose transcripts tell what a person wrote from what the client wrote in the person's name.
 CLIENTS = tuple(client.name for client in read_clients.CLIENTS if client.prompts)
@@ -25,11 +25,11 @@ PROMPT, REPLY = "prompt", "reply"
 class Talk(NamedTuple):
     """What was said in a span, in order of time, and the rounds it belongs to, by their names."""
 
-    said: list[Heard]
+    said: list[Utterance]
     rounds: dict[str, Event]
     files: int
 
-    def project(self, heard: Heard) -> str:
+    def project(self, heard: Utterance) -> str:
         """The project that something was said in."""
         held = self.rounds.get(heard.round)
         return str(held.get("project", "unknown")) if held else "unknown"
@@ -46,12 +46,12 @@ def talk(
     told: Callable[[int], None] = lambda size: None,
 ) -> Talk:
     """The prompts or the replies of a span. `names`: projects whose basename is not enough, as the log has them."""
-    heard: list[Heard] = []
+    heard: list[Utterance] = []
     rounds: dict[str, Event] = {}
     count = 0
     since = when.moment(span[0]) if span[0] else 0
 
-    def listen(one: Heard) -> None:
+    def listen(one: Utterance) -> None:
         if one.kind == kind and span[0] <= one.ts < span[1]:
             heard.append(one)
 
@@ -82,9 +82,9 @@ def _work_in(reader: Reader, path: str, options: Options) -> Iterator[Event]:
             yield event
 
 
-def _once(heard: list[Heard], rounds: dict[str, Event], wanted: events.Filter) -> list[Heard]:
+def _once(heard: list[Utterance], rounds: dict[str, Event], wanted: events.Filter) -> list[Utterance]:
     """What was heard, each once, of the sessions and projects that are wanted."""
-    kept: dict[tuple[Any, ...], Heard] = {}
+    kept: dict[tuple[Any, ...], Utterance] = {}
     for one in heard:
         held = rounds.get(one.round, {})
         if wanted.session in (None, one.session) and wanted.project in (None, *_names(held)):

@@ -108,7 +108,7 @@ class Exchange:
         self.status = 0
         self.first: int | None = None
         self.error = ""
-        self.reading = wire_usage.Reading(upstream.bills or upstream.name)
+        self.reading = wire_usage.Answer(upstream.bills or upstream.name)
         self.body: wire_body.Body | None = None
         self.answered: dict[str, str] = {}
         self._asked: bytearray | None = bytearray() if self.readable(0) else None
@@ -151,7 +151,7 @@ class Exchange:
         """How many tokens the answer says it cost, once it is whole."""
         if self.body is not None:
             self.body.finish()
-        return sum(events.token_sum(one.counts) for one in self.reading.found())
+        return sum(events.token_sum(one.counts) for one in self.reading.usages())
 
     def saving(self, by: str, tokens: int) -> Event:
         """The event of an answer that cost nothing."""
@@ -301,11 +301,11 @@ class Exchange:
 
     def _turns(self, now: int) -> Iterator[Event]:
         """The turns that were not given yet."""
-        found = self.reading.found()
+        found = self.reading.usages()
         if not found and self.kind == "made":
             reason = self.body.reason if self.body is not None else ""
             found = [
-                wire_usage.Found(self.reading.id, self.reading.model, {}, self.reading.tier, state="unknown", reason=reason)
+                wire_usage.Usage(self.reading.id, self.reading.model, {}, self.reading.tier, state="unknown", reason=reason)
             ]
         for number, one in enumerate(found):
             if one.id in self._given and one.id:
@@ -314,7 +314,7 @@ class Exchange:
             if one.id or self.kind == "made":
                 yield self._turn(one, number, now)
 
-    def _turn(self, one: wire_usage.Found, number: int, now: int) -> Event:
+    def _turn(self, one: wire_usage.Usage, number: int, now: int) -> Event:
         unique = one.id and self.upstream.name not in catalog.load("providers")["repeated_ids"]
         event = self._common(one.id if unique else f"{self._made_up()}{f'#{number}' if number else ''}", now)
         model = one.model or self.model or "unknown"

@@ -130,7 +130,7 @@ class Transcript:
         waiting = self.calls.get(name)
         if waiting is None:
             return True  # a copy, or of a call that is not known
-        if self._failed(line, at, role, call, end):
+        if self._is_failure(line, at, role, call, end):
             return False
         ts = ""
         if waiting[0] == "edit":  # when it was made matters; of the keys behind the message that is the line's own
@@ -138,13 +138,13 @@ class Transcript:
             ts = line[stamp : stamp + 24].decode(errors="replace")
             if stamp < len(_STAMP) or not _is_time(ts):
                 return False
-        held = self.open.get("side" if waiting[1] else "main")
-        if held is not None:
-            self.rounds.touched[held["id"]] = held
-            self.rounds.answered(held, ts, name, end - at)
-        return held is not None
+        current = self.open.get("side" if waiting[1] else "main")
+        if current is not None:
+            self.rounds.touched[current["id"]] = current
+            self.rounds.add_result(current, ts, name, end - at)
+        return current is not None
 
-    def _failed(self, line: bytearray, at: int, role: int, call: int, end: int) -> bool:
+    def _is_failure(self, line: bytearray, at: int, role: int, call: int, end: int) -> bool:
         """Whether a result says that its call failed, which stands near its beginning or near its end.
 
         Where its block is seen to end, behind the only brace that is near, little is looked through.
@@ -171,18 +171,18 @@ class Transcript:
             session = self._session(raw, session)
         side = raw.get("isSidechain") is True
         if kind == "assistant":
-            held = self._held(raw, ts, session, side)
-            if held is not None and message.get("model") != "<synthetic>" and raw.get("isApiErrorMessage") is not True:
-                self._answer(held, ts, message.get("id"), texts, calls, line)
+            current = self._ongoing(raw, ts, session, side)
+            if current is not None and message.get("model") != "<synthetic>" and raw.get("isApiErrorMessage") is not True:
+                self._answer(current, ts, message.get("id"), texts, calls, line)
         elif kind == "queue-operation":
             self._queue(raw, ts, line)
         elif kind == "system":
-            if raw.get("subtype") == "compact_boundary" and (held := self._held(raw, ts, session, side)):
-                self.rounds.compacted(held)
+            if raw.get("subtype") == "compact_boundary" and (current := self._ongoing(raw, ts, session, side)):
+                self.rounds.add_compaction(current)
         else:
-            said = work_prompts.claude(raw)
-            if said is not None:
-                self._user(raw, said, ts, session, side, line, data)
+            sent = work_prompts.claude_message(raw)
+            if sent is not None:
+                self._user(raw, sent, ts, session, side, line, data)
 
     def _session(self, raw: Raw, session: Any) -> str:
         """The session that a line belongs to, whose first working directory is noted."""
@@ -194,57 +194,63 @@ class Transcript:
             self.last = session
         return str(session)
 
-    def _held(self, raw: Raw, ts: str, session: str, side: bool) -> Raw | None:
-        held = self.open.get("side" if side else "main")
-        if held is None:
-            return self.rounds.at(side, name_of(raw, ts, session), ts, session)
-        self.rounds.touched[held["id"]] = held
-        return held
+    def _ongoing(self, raw: Raw, ts: str, session: str, side: bool) -> Raw | None:
+        current = self.open.get("side" if side else "main")
+        if current is None:
+            return self.rounds.ongoing(side, name_of(raw, ts, session), ts, session)
+        self.rounds.touched[current["id"]] = current
+        return current
 
     def _user(
-        self, raw: Raw, said: work_prompts.Said, ts: str, session: str, side: bool, line: int, data: bytearray
+        self, raw: Raw, message: work_prompts.Message, ts: str, session: str, side: bool, line: int, data: bytearray
     ) -> None:
         """A line that has the shape of a user's."""
         rounds = self.rounds
-        if said.kind == work_prompts.TOOL_RESULT:
+        if message.kind == work_prompts.TOOL_RESULT:
             self._results(raw, ts, session, size_of(data))
         elif raw.get("type") == "attachment":
-            if said.kind == work_prompts.HUMAN and (held := self._held(raw, ts, session, side)) and self._new(said.text):
-                work.count(held, "queued")
-                rounds.prompt(held, ts, said.text, line)
-        elif said.kind in _OPENING or raw.get("planContent"):
-            self._opens(raw, said, ts, session, side and said.kind != work_prompts.HUMAN, line)
-        elif (count := _COUNTED.get(said.kind)) and (held := self._held(raw, ts, session, side)):
-            work.count(held, count)
+            if (
+                message.kind == work_prompts.HUMAN
+                and (current := self._ongoing(raw, ts, session, side))
+                and self._is_new(message.text)
+            ):
+                work.add(current, "queued")
+                rounds.add_prompt(current, ts, message.text, line)
+        elif message.kind in _OPENING or raw.get("planContent"):
+            self._opens(raw, message, ts, session, side and message.kind != work_prompts.HUMAN, line)
+        elif (count := _COUNTED.get(message.kind)) and (current := self._ongoing(raw, ts, session, side)):
+            work.add(current, count)
 
-    def _opens(self, raw: Raw, said: work_prompts.Said, ts: str, session: str, side: bool, line: int) -> None:
+    def _opens(self, raw: Raw, message: work_prompts.Message, ts: str, session: str, side: bool, line: int) -> None:
         """A line that begins a round: a prompt, a slash command, an accepted plan, what a loop or another agent sends."""
-        if said.kind == work_prompts.COMMAND_ECHO and "<bash-input>" in work_prompts.text_of(_content(raw))[:40]:
+        if message.kind == work_prompts.COMMAND_ECHO and "<bash-input>" in work_prompts.text_of(_content(raw))[:40]:
             return  # a command of the user's own, which asks the agent nothing
         name = name_of(raw, ts, session)
-        known = self.open.get("side" if side else "main")
-        if known is not None and known["id"] == name:
+        before = self.open.get("side" if side else "main")
+        if before is not None and before["id"] == name:
             return  # the line stands there twice
-        held = self.rounds.open(side, name, ts, session)
-        if said.kind != work_prompts.HUMAN:
-            work.count(held, _OPENING.get(said.kind, "plans_accepted"))
+        current = self.rounds.open_round(side, name, ts, session)
+        if message.kind != work_prompts.HUMAN:
+            work.add(current, _OPENING.get(message.kind, "plans_accepted"))
             return
         above = raw.get("parentUuid")
         if above and above == self.state.get("parent"):
-            work.count(held, "rewinds")  # of two prompts after the same line the first was taken back
+            work.add(current, "rewinds")  # of two prompts after the same line the first was taken back
         self.state["parent"] = above if type(above) is str and len(above) < 100 else ""
-        self.rounds.prompt(held, ts, said.text, line)
+        self.rounds.add_prompt(current, ts, message.text, line)
 
-    def _answer(self, held: Raw, ts: str, message: object, texts: list[str], calls: list[Raw], line: int) -> None:
+    def _answer(self, current: Raw, ts: str, message: object, texts: list[str], calls: list[Raw], line: int) -> None:
         """What the agent wrote and did in one line."""
         if texts:
-            said = texts[0] if len(texts) == 1 else "\n".join(texts)
-            self.rounds.reply(held, ts, said, message if type(message) is str else "", line, bool(calls))
+            text = texts[0] if len(texts) == 1 else "\n".join(texts)
+            self.rounds.add_reply(current, ts, text, message if type(message) is str else "", line, bool(calls))
         for part in calls:
-            tool, call, given = part.get("name"), part.get("id"), part.get("input")
+            tool, call, arguments = part.get("name"), part.get("id"), part.get("input")
             if type(tool) is str:
-                self.rounds.called(held, ts, tool, call if type(call) is str else "", given if type(given) is dict else {})
-        times = held["times"]
+                self.rounds.add_call(
+                    current, ts, tool, call if type(call) is str else "", arguments if type(arguments) is dict else {}
+                )
+        times = current["times"]
         if ts > times.get("last", ""):
             times["last"] = ts
 
@@ -255,46 +261,46 @@ class Transcript:
         for part in results:
             call = part["tool_use_id"]
             waiting = self.calls.get(call) if type(call) is str else None
-            held = self._held(raw, ts, session, waiting[1]) if waiting else None
-            if held is not None:
-                self.rounds.answered(held, ts, call, size // len(results), _outcome(raw, part))
+            current = self._ongoing(raw, ts, session, waiting[1]) if waiting else None
+            if current is not None:
+                self.rounds.add_result(current, ts, call, size // len(results), _outcome(raw, part))
 
     def _queue(self, raw: Raw, ts: str, line: int) -> None:
         """What waits while the agent is at work: what is removed was given to it there and then, and stands nowhere else."""
         queue = self.state.setdefault("queue", [])
         operation = raw.get("operation")
         if operation == "enqueue":
-            said = work_prompts.claude(raw) or work_prompts.Said(work_prompts.EMPTY)
-            human = said.kind == work_prompts.HUMAN
-            name = self.rounds.hashed(said.text) if human else ""
-            queue.append([name, len(said.text), list(work_language.traits(said.text)) if human else [], ts, line])
+            message = work_prompts.claude_message(raw) or work_prompts.Message(work_prompts.EMPTY)
+            human = message.kind == work_prompts.HUMAN
+            name = self.rounds.hash_of(message.text) if human else ""
+            queue.append([name, len(message.text), list(work_language.traits(message.text)) if human else [], ts, line])
             if human and self.rounds.listen:
-                self.texts[name] = said.text
+                self.texts[name] = message.text
             if len(queue) > 64:
                 del queue[0]
         elif operation == "popAll":
-            queue[:] = [one for one in queue if not one[0]]  # back into the editor
+            queue[:] = [item for item in queue if not item[0]]  # back into the editor
         elif operation == "dequeue" and queue:
             del queue[0]  # it becomes a line of its own
         elif operation == "remove" and queue:
-            name, size, traits, asked, began = queue.pop(0)
-            held = self.open.get("main")
-            if name and held and self._first(name):
-                self.rounds.touched[held["id"]] = held
-                work.count(held, "queued")
-                self.rounds.prompt(held, asked, self.texts.pop(name, ""), began, (size, traits))
+            name, size, traits, queued_at, began = queue.pop(0)
+            current = self.open.get("main")
+            if name and current and self._is_first(name):
+                self.rounds.touched[current["id"]] = current
+                work.add(current, "queued")
+                self.rounds.add_prompt(current, queued_at, self.texts.pop(name, ""), began, (size, traits))
 
-    def _new(self, text: str) -> bool:
-        return self._first(self.rounds.hashed(text))
+    def _is_new(self, text: str) -> bool:
+        return self._is_first(self.rounds.hash_of(text))
 
-    def _first(self, name: str) -> bool:
+    def _is_first(self, name: str) -> bool:
         """Whether a prompt was not met in its other form yet: removed from the queue, and attached to the conversation."""
-        given = self.state["given"]
-        if name in given:
-            given.remove(name)
+        seen = self.state["given"]
+        if name in seen:
+            seen.remove(name)
             return False
-        given.append(name)
-        del given[:-16]
+        seen.append(name)
+        del seen[:-16]
         return True
 
 

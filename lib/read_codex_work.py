@@ -42,8 +42,8 @@ def relevant(line: bytearray, at: int, stop: int) -> bool:
 
 
 def _type_in(line: bytearray, at: int, stop: int) -> bytes:
-    found = line.find(b'"type":"', at, stop)
-    return bytes(line[found + 8 : line.find(b'"', found + 8, stop)]) if found >= 0 else b""
+    start = line.find(b'"type":"', at, stop)
+    return bytes(line[start + 8 : line.find(b'"', start + 8, stop)]) if start >= 0 else b""
 
 
 def read(
@@ -96,11 +96,11 @@ class Rollout:
         kind = payload.get("type")
         if raw.get("type") == "turn_context" or kind == "task_started":
             self.state["turn"] = payload.get("turn_id") or self.state.get("turn", "")
-        if raw.get("type") in ("session_meta", "turn_context") or self._copied(ts):
+        if raw.get("type") in ("session_meta", "turn_context") or self._is_copy(ts):
             return
         if raw.get("type") == "compacted":
-            if held := self._held(ts, line):
-                self.rounds.compacted(held)
+            if current := self._ongoing(ts, line):
+                self.rounds.add_compaction(current)
         elif kind in _CALLS:
             self._call(payload, ts, line)
         elif kind in ("function_call_output", "custom_tool_call_output"):
@@ -109,71 +109,75 @@ class Rollout:
             self._reply(payload, ts, line)
         elif kind == "item_completed":
             self._item(raw, payload, ts, line)
-        elif (said := work_prompts.codex(raw, self.thread.sidechain)) is not None:
-            self._user(said, kind or "message", ts, line)
+        elif (message := work_prompts.codex_message(raw, self.thread.sidechain)) is not None:
+            self._user(message, kind or "message", ts, line)
 
-    def _copied(self, ts: str) -> bool:
+    def _is_copy(self, ts: str) -> bool:
         """Whether a line is a copy of one of an ancestor's."""
         if self.thread.own or self.state.get("own"):
             self.state["own"] = True
             return False
         return self.thread.separated or when.moment(ts) - self.thread.began < read_codex_threads.BURST_MS
 
-    def _held(self, ts: str, line: int, opens: bool = False) -> Raw | None:
+    def _ongoing(self, ts: str, line: int, opens: bool = False) -> Raw | None:
         """The round of the turn that is going on. It began when its id was made, which is the same in every copy."""
         turn = self.state.get("turn")
         born = read_codex_threads.uuid_ms(turn)
         side = self.thread.sidechain
         if born is not None:
-            return self.rounds.open(side, turn, when.stamp(born), self.thread.id)
+            return self.rounds.open_round(side, turn, when.stamp(born), self.thread.id)
         name = f"{self.thread.id}:{line}"
-        return self.rounds.open(side, name, ts, self.thread.id) if opens else self.rounds.at(side, name, ts, self.thread.id)
+        return (
+            self.rounds.open_round(side, name, ts, self.thread.id)
+            if opens
+            else self.rounds.ongoing(side, name, ts, self.thread.id)
+        )
 
-    def _user(self, said: work_prompts.Said, form: str, ts: str, line: int) -> None:
-        if said.kind == work_prompts.INTERRUPTION:
-            if held := self._held(ts, line):
-                work.count(held, "interruptions")
-        elif said.kind in (work_prompts.HUMAN, work_prompts.SUBAGENT, work_prompts.SENTINEL) and self._first(
-            said.text, form
+    def _user(self, message: work_prompts.Message, form: str, ts: str, line: int) -> None:
+        if message.kind == work_prompts.INTERRUPTION:
+            if current := self._ongoing(ts, line):
+                work.add(current, "interruptions")
+        elif message.kind in (work_prompts.HUMAN, work_prompts.SUBAGENT, work_prompts.SENTINEL) and self._is_first(
+            message.text, form
         ):
-            held = self._held(ts, line, opens=True)
-            if held is None:
+            current = self._ongoing(ts, line, opens=True)
+            if current is None:
                 return
-            if said.kind == work_prompts.HUMAN:
-                self.rounds.prompt(held, ts, said.text, line)
+            if message.kind == work_prompts.HUMAN:
+                self.rounds.add_prompt(current, ts, message.text, line)
             else:
-                work.count(held, "subagents" if said.kind == work_prompts.SUBAGENT else "sentinels")
+                work.add(current, "subagents" if message.kind == work_prompts.SUBAGENT else "sentinels")
 
-    def _first(self, text: str, form: str) -> bool:
+    def _is_first(self, text: str, form: str) -> bool:
         """Whether a prompt was not met in its other form yet."""
         event = form != "message"
-        name = self.rounds.hashed(text)
-        given = self.state["given"]
-        if [name, not event] in given:
-            given.remove([name, not event])
+        name = self.rounds.hash_of(text)
+        seen = self.state["given"]
+        if [name, not event] in seen:
+            seen.remove([name, not event])
             return False
-        given.append([name, event])
-        del given[:-16]
+        seen.append([name, event])
+        del seen[:-16]
         return True
 
     def _reply(self, payload: Raw, ts: str, line: int) -> None:
         text = work_prompts.text_of(payload.get("content"))
-        held = self._held(ts, line)
-        if held is not None and text.strip():
+        current = self._ongoing(ts, line)
+        if current is not None and text.strip():
             name = payload.get("id")
             # What is said before the last word of a turn accompanies work.
             calls = payload.get("phase") == "commentary"
-            self.rounds.reply(held, ts, text, name if type(name) is str and name else f"{line}", line, calls)
-            work.latest(held["times"], "last", ts)
+            self.rounds.add_reply(current, ts, text, name if type(name) is str and name else f"{line}", line, calls)
+            work.latest(current["times"], "last", ts)
 
     def _call(self, payload: Raw, ts: str, line: int) -> None:
-        held = self._held(ts, line)
-        if held is None:
+        current = self._ongoing(ts, line)
+        if current is None:
             return
         name, kind = payload.get("name"), payload.get("type")
-        given: Any = payload.get("arguments", payload.get("input"))
+        arguments: Any = payload.get("arguments", payload.get("input"))
         if kind == "local_shell_call":
-            name, given = "local_shell", payload.get("action")
+            name, arguments = "local_shell", payload.get("action")
         elif kind in ("web_search_call", "tool_search_call"):
             name = str(kind).removesuffix("_call")
         if type(name) is not str:
@@ -181,25 +185,25 @@ class Rollout:
         space = payload.get("namespace")
         if type(space) is str and space.startswith("mcp__"):
             name = f"{space}__{name}"
-        if type(given) is str and given[:1] == "{":
+        if type(arguments) is str and arguments[:1] == "{":
             try:
-                given = orjson.loads(given)
+                arguments = orjson.loads(arguments)
             except ValueError:
-                given = ""
+                arguments = ""
         call = payload.get("call_id")
-        given = given if type(given) in (dict, str) else {}
+        arguments = arguments if type(arguments) in (dict, str) else {}
         if name == "write_stdin":  # into a command that goes on: its end is told by the result of this
-            waiting, session = self.state["calls"], given.get("session_id") if type(given) is dict else None
+            waiting, session = self.state["calls"], arguments.get("session_id") if type(arguments) is dict else None
             if type(call) is str and (ran := waiting.pop(f"session {session}", None)):
                 waiting[call] = ran
             return
-        self.rounds.called(held, ts, name, call if type(call) is str and kind != "web_search_call" else "", given)
-        work.latest(held["times"], "last", ts)
+        self.rounds.add_call(current, ts, name, call if type(call) is str and kind != "web_search_call" else "", arguments)
+        work.latest(current["times"], "last", ts)
 
     def _result(self, payload: Raw, ts: str, line: int) -> None:
         call = payload.get("call_id")
-        held = self._held(ts, line)
-        if held is None or type(call) is not str:
+        current = self._ongoing(ts, line)
+        if current is None or type(call) is not str:
             return
         text = output_of(payload.get("output"))
         waiting = self.state["calls"]
@@ -208,24 +212,28 @@ class Rollout:
         if running := _RUNNING.search(text[:_HEAD]):
             waiting[f"session {running[1]}"] = waiting.pop(call)
             return
-        self.rounds.answered(held, ts, call, len(text.encode(errors="replace")), how(text[:_HEAD]))
+        self.rounds.add_result(current, ts, call, len(text.encode(errors="replace")), failure_in(text[:_HEAD]))
 
     def _item(self, raw: Raw, payload: Raw, ts: str, line: int) -> None:
         item = payload.get("item")
         kind = item.get("type") if type(item) is dict else None
         if type(item) is not dict or (
-            kind == "UserMessage" and (said := work_prompts.codex(raw, self.thread.sidechain)) is None
+            kind == "UserMessage" and (message := work_prompts.codex_message(raw, self.thread.sidechain)) is None
         ):
             return
         if kind == "UserMessage":
-            self._user(said, "item_completed", ts, line)  # type: ignore[arg-type]
-        elif kind == "CommandExecution" and not str(item.get("id")).startswith("call_") and (held := self._held(ts, line)):
+            self._user(message, "item_completed", ts, line)  # type: ignore[arg-type]
+        elif (
+            kind == "CommandExecution"
+            and not str(item.get("id")).startswith("call_")
+            and (current := self._ongoing(ts, line))
+        ):
             # A script ran it: its call is the script's, this is the command's.
             name = str(item.get("id"))
-            self.rounds.called(held, ts, "exec_command", name, item)
-            bad = item.get("exit_code") not in (0, None) or item.get("status") == "failed"
+            self.rounds.add_call(current, ts, "exec_command", name, item)
+            failed = item.get("exit_code") not in (0, None) or item.get("status") == "failed"
             refused = item.get("status") == "declined"
-            self.rounds.answered(held, ts, name, 0, "tool_denials" if refused else "tool_failures" if bad else "")
+            self.rounds.add_result(current, ts, name, 0, "tool_denials" if refused else "tool_failures" if failed else "")
 
 
 def output_of(output: object) -> str:
@@ -233,22 +241,22 @@ def output_of(output: object) -> str:
     if type(output) is str:
         if output[:1] == "{":
             try:
-                held = orjson.loads(output)
+                document = orjson.loads(output)
             except ValueError:
                 return output
-            if type(held) is dict and "output" in held:
-                code = held.get("metadata", {}).get("exit_code") if type(held.get("metadata")) is dict else None
-                return f"Exit code: {code}\n{held['output']}" if type(code) is int else str(held["output"])
+            if type(document) is dict and "output" in document:
+                code = document.get("metadata", {}).get("exit_code") if type(document.get("metadata")) is dict else None
+                return f"Exit code: {code}\n{document['output']}" if type(code) is int else str(document["output"])
         return output
     return work_prompts.text_of([output] if type(output) is dict else output)
 
 
-def how(text: str) -> str:
+def failure_in(text: str) -> str:
     """What became of a call, from how its result begins; "" where it is good."""
     bare = text.strip()
-    if (found := work.outcome(bare)) != "tool_failures":
-        return found
+    if (failure := work.outcome(bare)) != "tool_failures":
+        return failure
     code = _EXIT.search(text)
     if code is not None:
         return "tool_failures" if code[1] != "0" else ""
-    return "tool_failures" if work.fails(bare) else ""
+    return "tool_failures" if work.is_failure(bare) else ""

@@ -1,4 +1,4 @@
-"""The bytes of an HTTP answer -> the objects in it. No sockets, no clock; any split of the bytes gives the same.
+"""Splits the bytes of an HTTP answer into the objects in it, without sockets or a clock; any split gives the same.
 
 Bodies are looked at as they pass and are never held whole: of a stream one line, of a document up to LIMIT, of a longer
 one its two ends.
@@ -81,8 +81,8 @@ class Lines:
             if self.rest.data.endswith(b"\r"):
                 del self.rest.data[-1:]
                 data = b"\r" + data
-            held = b"\r" if data.endswith(b"\r") else b""
-            data = data[: len(data) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n") + held
+            half = b"\r" if data.endswith(b"\r") else b""
+            data = data[: len(data) - len(half)].replace(b"\r\n", b"\n").replace(b"\r", b"\n") + half
         *whole, rest = data.split(b"\n")
         for part in whole:
             line, self.rest = self.rest, Kept()
@@ -132,16 +132,16 @@ class Sse:
         elif all(line.whole for line in data):
             text = b"\n".join(bytes(line.data[5:]).strip() for line in data)
         else:
-            for found in wire_usage.in_part(first.head, bytes(data[-1].data)):
-                self.take(found)
+            for value in wire_usage.in_part(first.head, bytes(data[-1].data)):
+                self.take(value)
             return
         if self.events > 1 and not wire_usage.TELLING.search(text):
             return
         try:
             self.take(orjson.loads(text))
         except ValueError:
-            for found in jsonl.objects(text)[0]:
-                self.take(found)
+            for value in jsonl.objects(text)[0]:
+                self.take(value)
 
 
 class Ndjson:
@@ -165,8 +165,8 @@ class Ndjson:
     def _line(self, line: Kept) -> None:
         if line.data and (not self.seen or not line.whole or wire_usage.TELLING.search(line.data)):
             self.seen += 1
-            for found in line.objects():
-                self.take(found)
+            for value in line.objects():
+                self.take(value)
 
 
 class Document:
@@ -182,8 +182,8 @@ class Document:
 
     def finish(self) -> None:
         """Take in the end."""
-        for found in self.kept.objects():
-            self.take(found)
+        for value in self.kept.objects():
+            self.take(value)
         self.kept = Kept()
 
 
@@ -339,7 +339,7 @@ def _zstd() -> Decoder:
 class Body:
     """The body of one answer as it passes. `reading` is what it says; `reason` why it may say nothing."""
 
-    def __init__(self, content_type: str, encoding: str, reading: wire_usage.Reading) -> None:
+    def __init__(self, content_type: str, encoding: str, reading: wire_usage.Answer) -> None:
         self.content_type, self.reading = content_type, reading
         self.reason = ""
         self.size = 0
@@ -382,5 +382,5 @@ class Body:
             self._begin()
         if self.framing is not None:
             self.framing.finish()
-        if not self.reason and not self.reading.found():
+        if not self.reason and not self.reading.usages():
             self.reason = "binary" if isinstance(self.framing, Nothing) else "no usage in the answer"

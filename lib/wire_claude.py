@@ -1,4 +1,4 @@
-"""Usage objects of Anthropic's Messages API -> token counts; the same in transcripts and on the wire."""
+"""Turns usage objects of Anthropic's Messages API, as in transcripts and on the wire, into token counts."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _THINKING = (("thinking_tokens", "reasoning_tokens"),)
 _SEARCHES = (("web_search_requests", "web_searches"),)
 
 
-def _take(found: dict[str, int], given: object, names: tuple[tuple[str, str], ...]) -> None:
+def _add_counts(counts: dict[str, int], holder: object, names: tuple[tuple[str, str], ...]) -> None:
     """Add the counts of an object that are not 0. Raises Bad."""
-    if type(given) is dict:
+    if type(holder) is dict:
         for theirs, ours in names:
-            if value := given.get(theirs):
-                found[ours] = value if type(value) is int and value > 0 else _count(value, theirs)
+            if value := holder.get(theirs):
+                counts[ours] = value if type(value) is int and value > 0 else _count(value, theirs)
 
 
 def _count(value: object, name: str) -> int:
@@ -43,19 +43,19 @@ def _count(value: object, name: str) -> int:
 
 def counts_of(usage: Raw) -> dict[str, int]:
     """The record's counts of one usage object, without zeros. Raises Bad."""
-    found: dict[str, int] = {}
-    _take(found, usage, _COUNTS)
-    _take(found, usage, _FLAT_WRITES)
-    if flat := found.pop(_FLAT_WRITES[0][1], 0):
-        _take(found, usage.get("cache_creation"), _WRITES)
+    counts: dict[str, int] = {}
+    _add_counts(counts, usage, _COUNTS)
+    _add_counts(counts, usage, _FLAT_WRITES)
+    if flat := counts.pop(_FLAT_WRITES[0][1], 0):
+        _add_counts(counts, usage.get("cache_creation"), _WRITES)
         # The split comes when a message starts, the sum at its end: what tools wrote between is of the base class.
-        if more := flat - sum(found.get(ours, 0) for _, ours in _WRITES):
-            found["cache_write_tokens"] = found.get("cache_write_tokens", 0) + max(more, 0)
+        if more := flat - sum(counts.get(ours, 0) for _, ours in _WRITES):
+            counts["cache_write_tokens"] = counts.get("cache_write_tokens", 0) + max(more, 0)
     else:
-        _take(found, usage.get("cache_creation"), _WRITES)
-    _take(found, usage.get("output_tokens_details"), _THINKING)
-    _take(found, usage.get("server_tool_use"), _SEARCHES)
-    return found
+        _add_counts(counts, usage.get("cache_creation"), _WRITES)
+    _add_counts(counts, usage.get("output_tokens_details"), _THINKING)
+    _add_counts(counts, usage.get("server_tool_use"), _SEARCHES)
+    return counts
 
 
 def parts_of(usage: Raw, model: str) -> list[tuple[str, dict[str, int]]]:

@@ -1,4 +1,4 @@
-"""What a vendor says of its limits on the way: response headers and quota events in a stream -> meter readings.
+"""Turns what a vendor says of its limits, in response headers and in quota events of a stream, into meter readings.
 
 Only the names below are read; credentials and cookies are never looked at. A value that cannot be read drops only
 itself. Sources: the vendors' API references, their open clients and recorded traffic, as of November 2026.
@@ -48,11 +48,11 @@ def readings(provider: str, headers: Headers, ts: str, account: str = "") -> Ite
     """The meters of one answer's headers, seen at a time."""
     if not any(map(_TOLD, headers)):
         return
-    about = {"account": account or None}
-    yield from _anthropic_plan(headers, ts, about)
-    yield from _codex_plan(headers, ts, about)
-    yield from _copilot(headers, ts, about)
-    yield from _api(provider, headers, ts, about)
+    fields = {"account": account or None}
+    yield from _anthropic_plan(headers, ts, fields)
+    yield from _codex_plan(headers, ts, fields)
+    yield from _copilot(headers, ts, fields)
+    yield from _api(provider, headers, ts, fields)
 
 
 def _number(text: str | None) -> float | None:
@@ -79,17 +79,17 @@ def fraction(value: float) -> float:
     return round(max(value, 0.0), 6)
 
 
-def _anthropic_plan(headers: Headers, ts: str, about: dict[str, Any]) -> Iterator[events.Event]:
+def _anthropic_plan(headers: Headers, ts: str, fields: dict[str, Any]) -> Iterator[events.Event]:
     """A subscription's windows. Which of them there are depends on plan, model and moment."""
     overall = headers.get(f"{_UNIFIED}status")
     claim = _CLAIMED.get(headers.get(f"{_UNIFIED}representative-claim", ""))
-    told = False
+    claimed = False
     for slot, (window, minutes, scope) in _CLAIMS.items():
         used = _number(headers.get(f"{_UNIFIED}{slot}-utilization"))
         status = headers.get(f"{_UNIFIED}{slot}-status") or (overall if slot == claim else None)
         if used is None and (status is None or slot == "overage"):
             continue
-        told = told or slot == claim
+        claimed = claimed or slot == claim
         resets = headers.get(f"{_UNIFIED}{slot}-reset") or (headers.get(f"{_UNIFIED}reset") if slot == claim else None)
         yield events.meter(
             SOURCE,
@@ -101,25 +101,25 @@ def _anthropic_plan(headers: Headers, ts: str, about: dict[str, Any]) -> Iterato
             used=None if used is None else fraction(used),
             resets_at=_moment(resets),
             status=_word(status),
-            **about,
+            **fields,
         )
-    if overall == "rejected" and not told:
+    if overall == "rejected" and not claimed:
         resets = _moment(headers.get(f"{_UNIFIED}reset"))
-        yield events.meter(SOURCE, "anthropic", ts, status="rejected", resets_at=resets, **about)
+        yield events.meter(SOURCE, "anthropic", ts, status="rejected", resets_at=resets, **fields)
 
 
 def _word(text: str | None) -> str | None:
     return text if text and re.fullmatch(r"[a-z_]{1,40}", text) else None
 
 
-def _codex_plan(headers: Headers, ts: str, about: dict[str, Any]) -> Iterator[events.Event]:
+def _codex_plan(headers: Headers, ts: str, fields: dict[str, Any]) -> Iterator[events.Event]:
     """A ChatGPT plan's windows, of each family of limits."""
     plan = untrusted.text(headers.get("x-codex-plan-type"), 40) or None
     reached = "rejected" if headers.get("x-codex-rate-limit-reached-type") else None
     for name in sorted(headers):
-        found = _CODEX.match(name)
-        used = _number(headers[name]) if found else None
-        if found is None or used is None:
+        match = _CODEX.match(name)
+        used = _number(headers[name]) if match else None
+        if match is None or used is None:
             continue
         stem = name.removesuffix("-used-percent")
         window = {
@@ -128,11 +128,11 @@ def _codex_plan(headers: Headers, ts: str, about: dict[str, Any]) -> Iterator[ev
             "reset_at": _number(headers.get(f"{stem}-reset-at")),
             "reset_after_seconds": _number(headers.get(f"{stem}-reset-after-seconds")),
         }
-        yield from _codex_window(window, ts, found[1], plan, reached, about)
+        yield from _codex_window(window, ts, match[1], plan, reached, fields)
     yield from _codex_credits(
         {name: headers.get(f"x-codex-credits-{name.replace('_', '-')}") for name in ("has_credits", "unlimited", "balance")},
         ts,
-        about,
+        fields,
     )
 
 
@@ -142,7 +142,7 @@ def _codex_window(
     scope: str | None,
     plan: str | None,
     status: str | None,
-    about: dict[str, Any],
+    fields: dict[str, Any],
     source: str = SOURCE,
 ) -> Iterator[events.Event]:
     used, minutes = real(window.get("used_percent")), real(window.get("window_minutes"))
@@ -163,7 +163,7 @@ def _codex_window(
         resets_at=resets,
         plan=plan,
         status=status,
-        **about,
+        **fields,
     )
 
 
@@ -172,11 +172,11 @@ def real(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15 else None
 
 
-def _codex_credits(credits: untrusted.Raw, ts: str, about: dict[str, Any], source: str = SOURCE) -> Iterator[events.Event]:
+def _codex_credits(credits: untrusted.Raw, ts: str, fields: dict[str, Any], source: str = SOURCE) -> Iterator[events.Event]:
     """Paid credits, where there are any."""
     has, balance = str(credits.get("has_credits")).lower(), str(credits.get("balance") or "")
     if has in ("true", "1") and _number(balance) is not None:
-        yield events.meter(source, "openai", ts, window="credits", balance=_number(balance), **about)
+        yield events.meter(source, "openai", ts, window="credits", balance=_number(balance), **fields)
 
 
 # What Codex's app-server calls the fields of a window and of credits.
@@ -189,18 +189,18 @@ _APP_SERVER = {
 }
 
 
-def app_server(snapshot: untrusted.Raw, source: str, ts: str, **about: Any) -> Iterator[events.Event]:
+def app_server(snapshot: untrusted.Raw, source: str, ts: str, **fields: Any) -> Iterator[events.Event]:
     """The meters of one family of limits as Codex's app-server tells it: percent of 100, resets in seconds since 1970."""
     scope, plan = untrusted.text(snapshot.get("limitId"), 60), untrusted.text(snapshot.get("planType"), 40) or None
     reached = "rejected" if snapshot.get("rateLimitReachedType") else None
     for slot in ("primary", "secondary"):
-        window = _renamed(untrusted.mapping(snapshot.get(slot)))
-        yield from _codex_window(window, ts, scope or None, plan, reached, about, source)
-    yield from _codex_credits(_renamed(untrusted.mapping(snapshot.get("credits"))), ts, about, source)
+        window = _in_our_names(untrusted.mapping(snapshot.get(slot)))
+        yield from _codex_window(window, ts, scope or None, plan, reached, fields, source)
+    yield from _codex_credits(_in_our_names(untrusted.mapping(snapshot.get("credits"))), ts, fields, source)
 
 
-def _renamed(given: untrusted.Raw) -> untrusted.Raw:
-    return {name: given.get(key) for name, key in _APP_SERVER.items()}
+def _in_our_names(payload: untrusted.Raw) -> untrusted.Raw:
+    return {name: payload.get(key) for name, key in _APP_SERVER.items()}
 
 
 def quota_event(event: untrusted.Raw, ts: str, account: str = "") -> Iterator[events.Event]:
@@ -209,9 +209,9 @@ def quota_event(event: untrusted.Raw, ts: str, account: str = "") -> Iterator[ev
     name = untrusted.text(event.get("metered_limit_name")) or untrusted.text(event.get("limit_name"))
     plan = untrusted.text(event.get("plan_type"), 40) or None
     status = "rejected" if limits.get("limit_reached") is True and limits.get("allowed") is not True else None
-    about = {"account": account or None}
+    fields = {"account": account or None}
     for slot in ("primary", "secondary"):
-        yield from _codex_window(untrusted.mapping(limits.get(slot)), ts, name or None, plan, status, about)
+        yield from _codex_window(untrusted.mapping(limits.get(slot)), ts, name or None, plan, status, fields)
 
 
 def refusal(provider: str, status: int, error: untrusted.Raw, ts: str, account: str = "") -> Iterator[events.Event]:
@@ -226,7 +226,7 @@ def refusal(provider: str, status: int, error: untrusted.Raw, ts: str, account: 
     yield events.meter(SOURCE, provider, ts, status="rejected", resets_at=resets, plan=plan, account=account or None)
 
 
-def _copilot(headers: Headers, ts: str, about: dict[str, Any]) -> Iterator[events.Event]:
+def _copilot(headers: Headers, ts: str, fields: dict[str, Any]) -> Iterator[events.Event]:
     """A Copilot plan's quotas: percent that remain."""
     for name in sorted(headers):
         window: tuple[str, int | None, str | None]
@@ -236,20 +236,20 @@ def _copilot(headers: Headers, ts: str, about: dict[str, Any]) -> Iterator[event
             window = ("weekly", 10_080, None) if limit[1] == "weekly" else ("session", None, None)
         else:
             continue
-        said = {key: values[-1] for key, values in parse_qs(headers[name]).items()}
-        remains, entitled = _number(said.get("rem")), _number(said.get("ent"))
+        quotas = {key: values[-1] for key, values in parse_qs(headers[name]).items()}
+        remains, entitled = _number(quotas.get("rem")), _number(quotas.get("ent"))
         if remains is None or entitled == -1 or (entitled == 0 and remains == 0):  # unlimited, and a placeholder
             continue
         used = fraction(1 - remains / 100)
-        resets = _moment(said.get("rst"))
+        resets = _moment(quotas.get("rst"))
         length = {"window": window[0], "window_minutes": window[1], "scope": window[2]}
-        yield events.meter(SOURCE, "github", ts, used=used, resets_at=resets, **length, **about)
+        yield events.meter(SOURCE, "github", ts, used=used, resets_at=resets, **length, **fields)
 
 
 _PERIODS = (("month", 43_200), ("day", 1440), ("hour", 60), ("minute", 1), ("10-second", None))
 
 
-def _api(provider: str, headers: Headers, ts: str, about: dict[str, Any]) -> Iterator[events.Event]:
+def _api(provider: str, headers: Headers, ts: str, fields: dict[str, Any]) -> Iterator[events.Event]:
     """The rate limits of a metered key: what remains of how much, for a minute or a day."""
     for name in sorted(headers):
         if "-remaining" not in name or "ratelimit" not in name or name.startswith(_UNIFIED):
@@ -274,7 +274,7 @@ def _api(provider: str, headers: Headers, ts: str, about: dict[str, Any]) -> Ite
             window_minutes=period[1],
             used=fraction(1 - remains / limit),
             resets_at=_reset(headers.get(name.replace("-remaining", "-reset")), ts),
-            **about,
+            **fields,
         )
 
 
@@ -286,10 +286,10 @@ def _reset(text: str | None, ts: str) -> str | None:
         return _moment(text)
     number = _number(text)
     if number is None:
-        found = _DURATION.match(text)
-        if found is None or not any(found.groups()):
+        match = _DURATION.match(text)
+        if match is None or not any(match.groups()):
             return None
-        days, hours, minutes, seconds, ms = (float(part or 0) for part in found.groups())
+        days, hours, minutes, seconds, ms = (float(part or 0) for part in match.groups())
         number = ((days * 24 + hours) * 60 + minutes) * 60 + seconds + ms / 1000
     elif number > 1e9:
         return _moment(text)
@@ -308,15 +308,17 @@ FLAT = {
 _KINDS = {"session": ("five_hour", 300), "weekly_all": ("weekly", 10_080), "weekly_scoped": ("weekly", 10_080)}
 
 
-def anthropic_usage(body: untrusted.Raw, source: str, observed_at: str, **about: Any) -> Iterator[events.Event]:
+def anthropic_usage(body: untrusted.Raw, source: str, observed_at: str, **fields: Any) -> Iterator[events.Event]:
     """The meters of Anthropic's report of a subscription: percent of 100, resets as RFC 3339 (or null: not begun).
 
     A window that is null or lacks its share says nothing. One window told twice is the one told as fuller.
     """
-    found: dict[tuple[str, str | None], dict[str, Any]] = {}
+    meters: dict[tuple[str, str | None], dict[str, Any]] = {}
     for key, (window, minutes, scope) in FLAT.items():
-        given = untrusted.mapping(body.get(key))
-        _told(found, window, minutes, scope, given.get("utilization"), given.get("resets_at"), given.get("locked_reason"))
+        report = untrusted.mapping(body.get(key))
+        _keep_fuller(
+            meters, window, minutes, scope, report.get("utilization"), report.get("resets_at"), report.get("locked_reason")
+        )
     for item in map(untrusted.mapping, untrusted.items(body.get("limits"))):
         kind = _KINDS.get(str(item.get("kind")))
         if kind is None:
@@ -325,13 +327,13 @@ def anthropic_usage(body: untrusted.Raw, source: str, observed_at: str, **about:
         if item.get("kind") == "weekly_scoped" and scope is None:
             continue
         name = f"{kind[0]}_{scope}" if scope else kind[0]
-        _told(found, name, kind[1], scope, item.get("percent"), item.get("resets_at"), None)
-    for reading in found.values():
-        yield events.meter(source, "anthropic", observed_at, **reading, **about)
+        _keep_fuller(meters, name, kind[1], scope, item.get("percent"), item.get("resets_at"), None)
+    for reading in meters.values():
+        yield events.meter(source, "anthropic", observed_at, **reading, **fields)
     spend = untrusted.mapping(body.get("spend")) or untrusted.mapping(body.get("extra_usage"))
     percent = real(spend.get("percent", spend.get("utilization")))
     if percent is not None and (spend.get("enabled") is True or spend.get("is_enabled") is True):
-        yield events.meter(source, "anthropic", observed_at, window="credits", used=fraction(percent / 100), **about)
+        yield events.meter(source, "anthropic", observed_at, window="credits", used=fraction(percent / 100), **fields)
 
 
 def _family(item: untrusted.Raw) -> str | None:
@@ -341,8 +343,8 @@ def _family(item: untrusted.Raw) -> str | None:
     return word.removeprefix("claude_") or None
 
 
-def _told(
-    found: dict[tuple[str, str | None], dict[str, Any]],
+def _keep_fuller(
+    meters: dict[tuple[str, str | None], dict[str, Any]],
     window: str,
     minutes: int,
     scope: str | None,
@@ -354,22 +356,22 @@ def _told(
     if share is None:
         return
     used = fraction(share / 100)
-    known = found.get((window, scope))
-    if known is not None and known["used"] >= used:
+    before = meters.get((window, scope))
+    if before is not None and before["used"] >= used:
         return
     at = _moment(resets if isinstance(resets, str) else str(resets)) if resets is not None else None
-    found[window, scope] = {"window": window, "window_minutes": minutes, "scope": scope, "used": used, "resets_at": at}
+    meters[window, scope] = {"window": window, "window_minutes": minutes, "scope": scope, "used": used, "resets_at": at}
     if isinstance(locked, str) and locked:
-        found[window, scope]["status"] = "rejected"
+        meters[window, scope]["status"] = "rejected"
 
 
-def status_line(said: untrusted.Raw, observed_at: str, **about: Any) -> Iterator[events.Event]:
+def status_line(payload: untrusted.Raw, observed_at: str, **fields: Any) -> Iterator[events.Event]:
     """The meters of what Claude Code gives its status line: percent of 100, resets in seconds since 1970 or RFC 3339."""
-    found: dict[tuple[str, str | None], dict[str, Any]] = {}
-    given = untrusted.mapping(said.get("rate_limits"))
+    meters: dict[tuple[str, str | None], dict[str, Any]] = {}
+    limits = untrusted.mapping(payload.get("rate_limits"))
     for key in ("five_hour", "seven_day"):
         window, minutes, scope = FLAT[key]
-        one = untrusted.mapping(given.get(key))
-        _told(found, window, minutes, scope, one.get("used_percentage"), one.get("resets_at"), None)
-    for reading in found.values():
-        yield events.meter("claude-code-statusline", "anthropic", observed_at, client="claude-code", **reading, **about)
+        report = untrusted.mapping(limits.get(key))
+        _keep_fuller(meters, window, minutes, scope, report.get("used_percentage"), report.get("resets_at"), None)
+    for reading in meters.values():
+        yield events.meter("claude-code-statusline", "anthropic", observed_at, client="claude-code", **reading, **fields)

@@ -1,8 +1,8 @@
-"""The JSON objects of one answer -> what it says it used.
+"""Finds in the JSON objects of one answer what it says it used.
 
-One answer is one object, or the many of a stream; whatever the vendor, what counts is told by its shape, and where the
-same names mean different things, by the reported total. Sources: recorded traffic of twenty vendors (2024 to 2026) and
-their API references as of November 2026.
+One answer is one object, or the many of a stream. The shape of a usage object tells what its counts mean, whatever the
+vendor; if the same names mean different things, the reported total decides. Sources: recorded traffic of twenty vendors
+(2024 to 2026) and their API references as of November 2026.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tokenops import events, untrusted, wire_claude
 Raw = untrusted.Raw
 
 
-class Found(NamedTuple):
+class Usage(NamedTuple):
     """What one answer used. `counts` are the record's, disjoint and without zeros."""
 
     id: str
@@ -32,8 +32,8 @@ class Found(NamedTuple):
     reason: str = ""  # why they are not known
 
 
-class Reading:
-    """What the objects of one exchange have said so far. A later one of an id replaces an earlier: all are cumulative."""
+class Answer:
+    """What the objects of one exchange say that it used. A later one of an id replaces an earlier: all are cumulative."""
 
     def __init__(self, provider: str = "") -> None:
         self.provider = provider
@@ -43,7 +43,7 @@ class Reading:
         self.refused: Raw = {}  # the numbers of an error that says that a limit is reached
         self._transcriber = "unknown"
         self._anthropic: dict[str, Any] = {}
-        self._found: dict[str, list[Found]] = {}
+        self._usages: dict[str, list[Usage]] = {}
 
     def take(self, value: object) -> None:
         """Take in one object (or an array of them). Raises nothing: what has another shape says nothing."""
@@ -54,24 +54,26 @@ class Reading:
         elif isinstance(value, dict):
             self._take(value)
 
-    def _take(self, given: Raw) -> None:
-        kind = given.get("type") or given.get("event_type") or ""
+    def _take(self, payload: Raw) -> None:
+        kind = payload.get("type") or payload.get("event_type") or ""
         if kind == "codex.rate_limits":
-            self.limits.append(given)
+            self.limits.append(payload)
             return
-        if isinstance(given.get("session"), dict):
-            self._session(given["session"])
+        if isinstance(payload.get("session"), dict):
+            self._session(payload["session"])
             return
-        holder = _holder(given, str(kind))
-        self._about(holder)
-        if "error" in given or kind in ("error", "response.failed"):
-            self._fault(given, holder)
+        holder = _holder(payload, str(kind))
+        self._note(holder)
+        if "error" in payload or kind in ("error", "response.failed"):
+            self._fault(payload, holder)
         try:
-            self._usage(given, holder, str(kind))
+            self._usage(payload, holder, str(kind))
         except events.Bad as error:
-            self._found[self._name(holder)] = [Found(self._name(holder), self.model, {}, state="unknown", reason=str(error))]
+            self._usages[self._name(holder)] = [
+                Usage(self._name(holder), self.model, {}, state="unknown", reason=str(error))
+            ]
 
-    def _about(self, holder: Raw) -> None:
+    def _note(self, holder: Raw) -> None:
         self.id = self.id or self._name(holder)
         self.model = self.model or _model(holder)
         self.tier = tier_of(holder.get("service_tier")) or self.tier
@@ -91,21 +93,23 @@ class Reading:
                 return name
         return ""
 
-    def _fault(self, given: Raw, holder: Raw) -> None:
-        error = holder.get("error") or given.get("error")
-        said = untrusted.mapping(error)
+    def _fault(self, payload: Raw, holder: Raw) -> None:
+        error = holder.get("error") or payload.get("error")
+        details = untrusted.mapping(error)
         name = next(
-            (untrusted.text(said.get(key)) for key in ("type", "code", "status") if untrusted.text(said.get(key))), ""
+            (untrusted.text(details.get(key)) for key in ("type", "code", "status") if untrusted.text(details.get(key))), ""
         )
-        if error or given.get("type") == "error":
+        if error or payload.get("type") == "error":
             self.error = name or "error"
         if name == "usage_limit_reached":
-            self.refused = {key: said[key] for key in ("type", "plan_type", "resets_at", "resets_in_seconds") if key in said}
+            self.refused = {
+                key: details[key] for key in ("type", "plan_type", "resets_at", "resets_in_seconds") if key in details
+            }
 
-    def _usage(self, given: Raw, holder: Raw, kind: str) -> None:
-        if kind == "message_start" or (kind == "message_delta" and isinstance(given.get("usage"), dict)):
-            said = untrusted.mapping((holder if kind == "message_start" else given).get("usage"))
-            self._anthropic |= {key: value for key, value in said.items() if value is not None}
+    def _usage(self, payload: Raw, holder: Raw, kind: str) -> None:
+        if kind == "message_start" or (kind == "message_delta" and isinstance(payload.get("usage"), dict)):
+            update = untrusted.mapping((holder if kind == "message_start" else payload).get("usage"))
+            self._anthropic |= {key: value for key, value in update.items() if value is not None}
             self._keep(anthropic(self._anthropic, self.id, self.model))
             return
         if kind.startswith("thread.run.step"):
@@ -113,18 +117,18 @@ class Reading:
         usage = holder.get("usage")
         if not isinstance(usage, dict):
             usage = untrusted.mapping(holder.get("x_groq")).get("usage")
-        if not usage and isinstance(given.get("usage"), dict):  # beside the response (xAI's realtime), or an item's
-            usage = given["usage"]
+        if not usage and isinstance(payload.get("usage"), dict):  # beside the response (xAI's realtime), or an item's
+            usage = payload["usage"]
         name, model = self._name(holder) or self.id, _model(holder) or self.model
         if kind.endswith("input_audio_transcription.completed"):
-            name, model = untrusted.identity(given.get("item_id")), self._transcriber
+            name, model = untrusted.identity(payload.get("item_id")), self._transcriber
         tier = tier_of(holder.get("service_tier")) or self.tier
         if isinstance(usage, dict) and usage:
             if _is_anthropic(holder, usage):
-                found = anthropic(usage, name, model)
-                if isinstance(given.get("result"), dict):
-                    found = [one._replace(tier="batch") for one in found]
-                self._keep(found)
+                usages = anthropic(usage, name, model)
+                if isinstance(payload.get("result"), dict):
+                    usages = [each._replace(tier="batch") for each in usages]
+                self._keep(usages)
             else:
                 self._keep([openai(usage, name, model, tier, self.provider, holder)])
         elif isinstance(holder.get("usageMetadata"), dict):
@@ -137,33 +141,33 @@ class Reading:
         elif isinstance(holder.get("stats"), dict) and "total_output_tokens" in holder["stats"]:
             self._keep([lmstudio(untrusted.mapping(holder["stats"]), name, model)])
 
-    def _keep(self, found: list[Found]) -> None:
-        if found[0].id:  # an answer may say its name only after its first counts
-            self._found.pop("", None)
-        self._found[found[0].id] = found
+    def _keep(self, usages: list[Usage]) -> None:
+        if usages[0].id:  # an answer may say its name only after its first counts
+            self._usages.pop("", None)
+        self._usages[usages[0].id] = usages
 
-    def found(self) -> list[Found]:
+    def usages(self) -> list[Usage]:
         """What was used, one item per answer and model; none where nothing was said."""
-        return [one for several in self._found.values() for one in several]
+        return [one for several in self._usages.values() for one in several]
 
 
-def _holder(given: Raw, kind: str) -> Raw:
+def _holder(payload: Raw, kind: str) -> Raw:
     """The object that the id, the model and the usage of an answer stand in."""
     for key in ("message", "response", "interaction"):
-        inner = given.get(key)
+        inner = payload.get(key)
         if isinstance(inner, dict) and kind:
             body = inner.get("body")
             return body if isinstance(body, dict) else inner
-    if kind == "message-end" and isinstance(given.get("delta"), dict):
-        return {"id": given.get("id"), **given["delta"]}
-    if kind == "chat.end" and isinstance(given.get("result"), dict):
-        return untrusted.mapping(given["result"])
-    if "custom_id" in given:  # a line of a batch's results
-        inner = untrusted.mapping(untrusted.mapping(given.get("result")).get("message")) or untrusted.mapping(
-            untrusted.mapping(given.get("response")).get("body")
+    if kind == "message-end" and isinstance(payload.get("delta"), dict):
+        return {"id": payload.get("id"), **payload["delta"]}
+    if kind == "chat.end" and isinstance(payload.get("result"), dict):
+        return untrusted.mapping(payload["result"])
+    if "custom_id" in payload:  # a line of a batch's results
+        inner = untrusted.mapping(untrusted.mapping(payload.get("result")).get("message")) or untrusted.mapping(
+            untrusted.mapping(payload.get("response")).get("body")
         )
-        return inner or given
-    return given
+        return inner or payload
+    return payload
 
 
 def _model(holder: Raw) -> str:
@@ -190,20 +194,20 @@ def _is_anthropic(holder: Raw, usage: Raw) -> bool:
     return holder.get("type") == "message" or "cache_read_input_tokens" in usage or "cache_creation_input_tokens" in usage
 
 
-def anthropic(usage: Raw, name: str, model: str) -> list[Found]:
+def anthropic(usage: Raw, name: str, model: str) -> list[Usage]:
     """A Messages answer: the message's own model first, then what iterations of other models used. Raises Bad."""
     if usage.get("input_tokens") is None and usage.get("output_tokens") is None:
-        return [Found(name, model, {}, state="unknown", reason="no counts in the answer")]
+        return [Usage(name, model, {}, state="unknown", reason="no counts in the answer")]
     tier = "fast" if usage.get("speed") == "fast" else tier_of(usage.get("service_tier"))
     geo = wire_claude.label_of(usage.get("inference_geo"))
     first, *others = wire_claude.parts_of(usage, model)  # type: ignore[arg-type]
-    found = [Found(name, model, first[1], tier, geo)]
+    usages = [Usage(name, model, first[1], tier, geo)]
     for number, (served, counts) in enumerate(others, 1):
-        found.append(Found(f"{name}#{number}" if name else "", served, counts, tier, geo))
-    return found
+        usages.append(Usage(f"{name}#{number}" if name else "", served, counts, tier, geo))
+    return usages
 
 
-def gemini(usage: Raw, name: str, model: str) -> Found:
+def gemini(usage: Raw, name: str, model: str) -> Usage:
     """Gemini's usageMetadata: cached stands inside the prompt, tool prompts beside it, thoughts beside the candidates."""
     sent, cached = untrusted.count(usage, "promptTokenCount"), untrusted.count(usage, "cachedContentTokenCount")
     tool, thoughts = untrusted.count(usage, "toolUsePromptTokenCount"), untrusted.count(usage, "thoughtsTokenCount")
@@ -224,7 +228,7 @@ def gemini(usage: Raw, name: str, model: str) -> Found:
         "image_output_tokens": _modality(usage, "candidatesTokensDetails", "IMAGE"),
     }
     tier = tier_of(usage.get("serviceTier")) or tier_of(_TRAFFIC.get(str(usage.get("trafficType")), ""))
-    return Found(name, model, _counts(counts), tier)
+    return Usage(name, model, _counts(counts), tier)
 
 
 _TRAFFIC = {"ON_DEMAND_PRIORITY": "priority", "ON_DEMAND_FLEX": "flex", "PROVISIONED_THROUGHPUT": "provisioned"}
@@ -238,24 +242,24 @@ def _modality(usage: Raw, key: str, name: str) -> int:
     )
 
 
-def cohere(meta: Raw, name: str, model: str) -> Found:
+def cohere(meta: Raw, name: str, model: str) -> Usage:
     """Cohere's meta (v1) and usage (v2): `tokens` is what the model saw, cached inside; else what was billed."""
     tokens, billed = untrusted.mapping(meta.get("tokens")), untrusted.mapping(meta.get("billed_units"))
-    given = tokens or billed
-    sent = untrusted.count(given, "input_tokens")
+    source = tokens or billed
+    sent = untrusted.count(source, "input_tokens")
     cached = min(untrusted.count(meta, "cached_tokens"), sent) if tokens else 0
     counts = {
         "input_tokens": sent - cached,
         "cache_read_tokens": cached,
-        "output_tokens": untrusted.count(given, "output_tokens"),
-        "reasoning_tokens": untrusted.count(given, "reasoning_tokens"),
-        "image_input_tokens": min(untrusted.count(given, "image_tokens"), sent),
+        "output_tokens": untrusted.count(source, "output_tokens"),
+        "reasoning_tokens": untrusted.count(source, "reasoning_tokens"),
+        "image_input_tokens": min(untrusted.count(source, "image_tokens"), sent),
         "requests": untrusted.count(billed, "search_units"),
     }
-    return Found(name, model, _counts(counts))
+    return Usage(name, model, _counts(counts))
 
 
-def ollama(holder: Raw, model: str) -> Found:
+def ollama(holder: Raw, model: str) -> Usage:
     """Ollama's native answer. It leaves a count of 0 out, and a prompt that was cached whole has one."""
     counts = {
         "input_tokens": untrusted.count(holder, "prompt_eval_count"),
@@ -263,78 +267,57 @@ def ollama(holder: Raw, model: str) -> Found:
     }
     missing = [key for key in ("prompt_eval_count", "eval_count") if holder.get(key) is None]
     reason = f"{' and '.join(missing)} left out" if missing else ""
-    return Found("", model, _counts(counts), state="partial" if missing else "", reason=reason)
+    return Usage("", model, _counts(counts), state="partial" if missing else "", reason=reason)
 
 
-def lmstudio(stats: Raw, name: str, model: str) -> Found:
+def lmstudio(stats: Raw, name: str, model: str) -> Usage:
     """LM Studio's native answer."""
     counts = {
         "input_tokens": untrusted.count(stats, "input_tokens"),
         "output_tokens": untrusted.count(stats, "total_output_tokens"),
         "reasoning_tokens": untrusted.count(stats, "reasoning_output_tokens"),
     }
-    return Found(name, model, _counts(counts))
+    return Usage(name, model, _counts(counts))
 
 
-def openai(usage: Raw, name: str, model: str, tier: str = "", provider: str = "", holder: Raw | None = None) -> Found:
+_INSIDE = ("prompt_tokens_details", "input_tokens_details", "input_token_details", "prompt_token_details")
+_OUTSIDE = ("completion_tokens_details", "output_tokens_details", "output_token_details", "completion_token_details")
+_INPUT = ("prompt_tokens", "input_tokens", "inputTokens", "total_input_tokens")
+_OUTPUT = ("completion_tokens", "output_tokens", "outputTokens", "total_output_tokens")
+_CACHED = (
+    *("cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens", "cache_read_input_tokens"),
+    *("total_cached_tokens", "cacheReadInputTokens"),
+)
+_WRITTEN = ("cache_creation_input_tokens", "cacheWriteInputTokens")
+_REASONING = ("reasoning_tokens", "total_thought_tokens")
+
+
+def openai(usage: Raw, name: str, model: str, tier: str = "", provider: str = "", holder: Raw | None = None) -> Usage:
     """A usage object of OpenAI's names or of one that is like them. Raises Bad."""
     if "tokens" in usage or "billed_units" in usage:
         return cohere(usage, name, model)
     if usage.get("type") == "duration":
-        return Found(name, model, {}, tier, state="partial", reason="billed by the second, not by tokens")
-    inside = untrusted.mapping(
-        _first(usage, "prompt_tokens_details", "input_tokens_details", "input_token_details", "prompt_token_details")
+        return Usage(name, model, {}, tier, state="partial", reason="billed by the second, not by tokens")
+    inside, outside = (untrusted.mapping(_first(usage, *keys)) for keys in (_INSIDE, _OUTSIDE))
+    cached = untrusted.count(inside, "cached_tokens") or untrusted.count(usage, *_CACHED)
+    written = untrusted.count(inside, "cache_write_tokens") or untrusted.count(usage, *_WRITTEN)
+    parts = _Parts(
+        untrusted.count(usage, *_INPUT) + (cached + written if "inputTokens" in usage else 0),  # Bedrock's converse
+        untrusted.count(usage, *_OUTPUT),
+        untrusted.count(outside, "reasoning_tokens") or untrusted.count(usage, *_REASONING),
     )
-    outside = untrusted.mapping(
-        _first(
-            usage, "completion_tokens_details", "output_tokens_details", "output_token_details", "completion_token_details"
-        )
-    )
-    sent = untrusted.count(usage, "prompt_tokens", "input_tokens", "inputTokens", "total_input_tokens")
-    got = untrusted.count(usage, "completion_tokens", "output_tokens", "outputTokens", "total_output_tokens")
+    audio, tool = untrusted.count(inside, "audio_tokens"), untrusted.count(usage, "total_tool_use_tokens")
     total = untrusted.count(usage, "total_tokens", "totalTokens")
-    cached = untrusted.count(inside, "cached_tokens") or untrusted.count(
-        usage,
-        "cached_tokens",
-        "prompt_cache_hit_tokens",
-        "num_cached_tokens",
-        "cache_read_input_tokens",
-        "total_cached_tokens",
-        "cacheReadInputTokens",
-    )
-    wrote = untrusted.count(inside, "cache_write_tokens") or untrusted.count(
-        usage, "cache_creation_input_tokens", "cacheWriteInputTokens"
-    )
-    thought = untrusted.count(outside, "reasoning_tokens") or untrusted.count(
-        usage, "reasoning_tokens", "total_thought_tokens"
-    )
-    heard = untrusted.count(inside, "audio_tokens")
-    tool = untrusted.count(usage, "total_tool_use_tokens")
-    if "inputTokens" in usage:  # Bedrock's converse keeps them apart
-        sent += cached + wrote
-    state = reason = ""
-    if not sent and not got and total:  # embeddings and rerankings may say no more
-        sent = total
-    elif gap := max(total - sent - got, 0):
-        if gap in (heard, tool):  # Mistral's audio, Gemini's tool prompts
-            sent += gap
-        elif tool and gap == tool + thought:
-            sent, got = sent + tool, got + thought
-        elif gap == thought:  # xAI's chat, Gemini's interactions
-            got += gap
-        elif not thought and provider in ("gemini", "vertex"):  # its compatible path hides thinking in the total
-            got, thought = got + gap, gap
-        else:
-            state, reason = "partial", f"the reported total is {gap} above its parts"
+    (sent, got, thought), reason = _completed(parts, total, audio, tool, provider)
     cached = min(cached, sent)
-    wrote = min(wrote, sent - cached)
+    written = min(written, sent - cached)
     counts = {
-        "input_tokens": sent - cached - wrote,
+        "input_tokens": sent - cached - written,
         "cache_read_tokens": cached,
-        "cache_write_tokens": wrote,
+        "cache_write_tokens": written,
         "output_tokens": got,
         "reasoning_tokens": thought,
-        "audio_input_tokens": min(heard, sent),
+        "audio_input_tokens": min(audio, sent),
         "image_input_tokens": min(untrusted.count(inside, "image_tokens"), sent),
         "audio_output_tokens": min(untrusted.count(outside, "audio_tokens"), got),
         "image_output_tokens": min(untrusted.count(outside, "image_tokens"), got),
@@ -344,16 +327,41 @@ def openai(usage: Raw, name: str, model: str, tier: str = "", provider: str = ""
     cost, source = _cost(usage)
     context = untrusted.text(usage.get("search_context_size"), 24)
     tier = tier or tier_of(usage.get("service_tier"))
-    return Found(name, model, _counts(counts), tier, "", cost, source, context, state, reason)
+    return Usage(name, model, _counts(counts), tier, "", cost, source, context, "partial" if reason else "", reason)
 
 
-def _details(usage: Raw, *sides: str) -> Raw:
-    names = (f"{side}_{word}_details" for side in sides for word in ("tokens", "token"))
-    return untrusted.mapping(_first(usage, *names))
+class _Parts(NamedTuple):
+    """Input, output and reasoning, as they are reported."""
+
+    sent: int
+    got: int
+    thought: int
 
 
-def _first(given: Raw, *keys: str) -> object:
-    return next((given[key] for key in keys if given.get(key) is not None), None)
+def _completed(parts: _Parts, total: int, audio: int, tool: int, provider: str) -> tuple[_Parts, str]:
+    """The parts with what the reported total has beyond them, and why they are only part of it ("" if they are not).
+
+    Vendors leave different things out of the parts; the size of the gap tells which.
+    """
+    sent, got, thought = parts
+    if not sent and not got and total:  # embeddings and rerankings may say no more
+        return _Parts(total, got, thought), ""
+    gap = max(total - sent - got, 0)
+    if not gap:
+        return parts, ""
+    if gap in (audio, tool):  # Mistral's audio, Gemini's tool prompts
+        return _Parts(sent + gap, got, thought), ""
+    if tool and gap == tool + thought:
+        return _Parts(sent + tool, got + thought, thought), ""
+    if gap == thought:  # xAI's chat, Gemini's interactions
+        return _Parts(sent, got + gap, thought), ""
+    if not thought and provider in ("gemini", "vertex"):  # its compatible path hides thinking in the total
+        return _Parts(sent, got + gap, gap), ""
+    return parts, f"the reported total is {gap} above its parts"
+
+
+def _first(payload: Raw, *keys: str) -> object:
+    return next((payload[key] for key in keys if payload.get(key) is not None), None)
 
 
 def _searches(usage: Raw, holder: Raw) -> int:
@@ -401,14 +409,14 @@ TELLING = re.compile(
 
 def in_part(head: bytes, tail: bytes) -> Iterator[Raw]:
     """What the two ends of one huge object tell: quotes inside texts are escaped, so a key found there is one."""
-    about: dict[str, Any] = {}
+    head_fields: dict[str, Any] = {}
     for key, value in re.findall(
         rb'"(id|model|modelVersion|responseId|service_tier|type|object)"\s*:\s*"([^"\\]{1,200})"', head
     ):
-        about.setdefault(key.decode(), value.decode(errors="replace"))
+        head_fields.setdefault(key.decode(), value.decode(errors="replace"))
     for match in reversed(list(_USAGE_KEY.finditer(tail))):
         if (value := _object_at(tail, match.end())) is not None:
-            yield {**about, match[1].decode(): value}
+            yield {**head_fields, match[1].decode(): value}
             return
 
 

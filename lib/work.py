@@ -1,4 +1,4 @@
-"""What agents did, counted and never quoted: `work` events.
+"""Counts what agents did, without quoting it: `work` events.
 
 A round is what one prompt set off, until the next one: its tool calls, failures, edits, commands, replies. It is the atom,
 as a turn is of usage: a resumed or forked session repeats the prompt under the same identity, so its copies join into one
@@ -40,7 +40,7 @@ _WAITING = 256
 _SEEN = 4096
 
 
-class Heard(NamedTuple):
+class Utterance(NamedTuple):
     """A prompt, or a reply, as a listener gets it: the only place where a text leaves a transcript."""
 
     kind: str  # prompt, reply
@@ -56,14 +56,14 @@ class Heard(NamedTuple):
     calls: bool = False  # of a reply: it goes on to call tools
 
 
-Listener = Callable[[Heard], None]
+Listener = Callable[[Utterance], None]
 
 
 @functools.cache
 def tools(client: str) -> dict[str, str]:
     """Name of a tool -> the class of its work."""
-    known = catalog.load("tools").get(client, {})
-    return {name: kind for kind, names in known.items() for name in names}
+    by_class = catalog.load("tools").get(client, {})
+    return {name: kind for kind, names in by_class.items() for name in names}
 
 
 @functools.cache
@@ -80,7 +80,7 @@ def outcome(text: str) -> str:
     return "tool_cancels" if text.startswith(cancelled) else "tool_failures"
 
 
-def fails(text: str) -> bool:
+def is_failure(text: str) -> bool:
     """Whether a result that says no exit code is none."""
     return text.startswith(_outcomes()[2])
 
@@ -97,81 +97,85 @@ class Rounds:
         self.touched: dict[str, Raw] = {}
         self.kinds: dict[str, str] = {}  # of the tools that were called
 
-    def open(self, side: bool, name: str, ts: str, session: str) -> Raw:
+    def open_round(self, side: bool, name: str, ts: str, session: str) -> Raw:
         """The round that a prompt begins; the one that is open already, if it is the same."""
-        held: Raw | None = self.state["open"].get(_chain(side))
-        if held is None or held["id"] != name:
-            held = {"id": name, "ts": ts, "session": session, "side": side, "counts": {}, "times": {}}
-            self.state["open"][_chain(side)] = held
-        self.touched[name] = held
-        return held
+        current: Raw | None = self.state["open"].get(_chain(side))
+        if current is None or current["id"] != name:
+            current = {"id": name, "ts": ts, "session": session, "side": side, "counts": {}, "times": {}}
+            self.state["open"][_chain(side)] = current
+        self.touched[name] = current
+        return current
 
-    def at(self, side: bool, name: str = "", ts: str = "", session: str = "") -> Raw | None:
+    def ongoing(self, side: bool, name: str = "", ts: str = "", session: str = "") -> Raw | None:
         """The open round, or one that begins with this record; None where what began it was not read, or is not given."""
-        held: Raw | None = self.state["open"].get(_chain(side))
-        if held is None:
-            return self.open(side, name, ts, session) if name and not self.state["midway"] else None
-        self.touched[held["id"]] = held
-        return held
+        current: Raw | None = self.state["open"].get(_chain(side))
+        if current is None:
+            return self.open_round(side, name, ts, session) if name and not self.state["midway"] else None
+        self.touched[current["id"]] = current
+        return current
 
-    def prompt(self, held: Raw, ts: str, text: str, line: int = 0, about: tuple[int, Iterable[str]] | None = None) -> None:
-        """A prompt that a person wrote. `about`: its length and traits, where the text itself is known no more."""
-        counts = held["counts"]
-        size, traits = about or (len(text), work_language.traits(text))
-        told = list(traits)
-        first = self.state.get("prompted") != held["session"]
-        asked = self.state.pop("asked", False)
-        self.state["prompted"] = held["session"]
+    def add_prompt(
+        self, current: Raw, ts: str, text: str, line: int = 0, summary: tuple[int, Iterable[str]] | None = None
+    ) -> None:
+        """A prompt that a person wrote. `summary`: its length and traits, where the text itself is known no more."""
+        counts = current["counts"]
+        size, traits = summary or (len(text), work_language.traits(text))
+        names = list(traits)
+        first = self.state.get("prompted") != current["session"]
+        after_question = self.state.pop("asked", False)
+        self.state["prompted"] = current["session"]
         _add(counts, "prompts")
         _add(counts, "prompt_chars", size)
-        for trait in told:
+        for trait in names:
             if trait in TRAITS:
                 _add(counts, TRAITS[trait])
-        if first and "unreferenced" in told:
+        if first and "unreferenced" in names:
             _add(counts, "missing_context")
-        if asked and "acknowledgement" in told:
+        if after_question and "acknowledgement" in names:
             _add(counts, "confirmations")
-        earliest(held["times"], "prompt", ts)
+        earliest(current["times"], "prompt", ts)
         if self.listen:
-            told += ["first"] * first + ["asked"] * asked
-            heard = Heard("prompt", self.client, held["session"], held["side"], ts, line, held["id"], text, tuple(told))
-            self.listen(heard)
+            names += ["first"] * first + ["asked"] * after_question
+            utterance = Utterance(
+                "prompt", self.client, current["session"], current["side"], ts, line, current["id"], text, tuple(names)
+            )
+            self.listen(utterance)
 
-    def reply(self, held: Raw, ts: str, text: str, message: str, line: int = 0, calls: bool = False) -> None:
+    def add_reply(self, current: Raw, ts: str, text: str, message: str, line: int = 0, calls: bool = False) -> None:
         """Text that the agent wrote."""
         if self.state.get("message") != message[:100] or not message:
-            _add(held["counts"], "replies")
+            _add(current["counts"], "replies")
             self.state["message"] = message[:100]
-        earliest(held["times"], "reply", ts)
-        if not held["side"]:
+        earliest(current["times"], "reply", ts)
+        if not current["side"]:
             self.state["asked"] = text.rstrip(" \n*_`'\")").endswith(("?", "？"))
         if self.listen:
-            heard = (self.client, held["session"], held["side"], ts, line, held["id"], text, (), message, calls)
-            self.listen(Heard("reply", *heard))
+            fields = (self.client, current["session"], current["side"], ts, line, current["id"], text, (), message, calls)
+            self.listen(Utterance("reply", *fields))
 
-    def called(self, held: Raw, ts: str, name: str, call: str, given: Mapping[str, Any] | str) -> None:
+    def add_call(self, current: Raw, ts: str, name: str, call: str, arguments: Mapping[str, Any] | str) -> None:
         """A tool that the agent called."""
         kind = self.kinds.get(name) or self._kind(name)
-        counts = held["counts"]
+        counts = current["counts"]
         ran = ""
         if kind == "command":
-            line = command_line(given)
+            line = command_line(arguments)
             if line.lstrip().startswith("apply_patch"):
                 kind = "edit"
             elif line:
-                ran = self._ran(held, line)
-        elif kind == "read" and not isinstance(given, str):
-            self._read(held, given)
+                ran = self._add_command(current, line)
+        elif kind == "read" and not isinstance(arguments, str):
+            self._add_read(current, arguments)
         elif kind == "ask":
             self.state["asked"] = True
         kinds = f"{kind}_calls"
         counts[kinds] = counts.get(kinds, 0) + 1
-        if kind == "command" and "command" not in held["times"]:
-            held["times"]["command"] = ts
+        if kind == "command" and "command" not in current["times"]:
+            current["times"]["command"] = ts
         waiting = self.state["calls"]
         if 0 < len(call) < 100:
-            path = self._path(given) if kind == "edit" and not isinstance(given, str) else ""
-            waiting[call] = [kind, held["side"], path or ran]
+            path = self._path(arguments) if kind == "edit" and not isinstance(arguments, str) else ""
+            waiting[call] = [kind, current["side"], path or ran]
             if len(waiting) > _WAITING:
                 del waiting[next(iter(waiting))]
 
@@ -180,85 +184,85 @@ class Rounds:
         kind = self.kinds[name] = "mcp" if name.startswith("mcp__") else tools(self.client).get(name, "other")
         return kind
 
-    def answered(self, held: Raw, ts: str, call: str, size: int, how: str = "") -> None:
-        """A tool's result, of so many bytes. `how`: tool_denials, tool_cancels or tool_failures; "" where it is good."""
-        counts = held["counts"]
-        kind, _, about = self.state["calls"].pop(call, ("", False, ""))
+    def add_result(self, current: Raw, ts: str, call: str, size: int, failure: str = "") -> None:
+        """A tool's result, of so many bytes. `failure`: tool_denials, tool_cancels or tool_failures; "" where it is good."""
+        counts = current["counts"]
+        kind, _, detail = self.state["calls"].pop(call, ("", False, ""))
         counts["tool_results"] = counts.get("tool_results", 0) + 1
         counts["result_bytes"] = counts.get("result_bytes", 0) + size
         if size > counts.get("largest_result_bytes", 0):
             counts["largest_result_bytes"] = size
-        if how:
-            _add(counts, how)
-            if kind == "command" and how == "tool_failures":
-                self.state["failed"] = about
+        if failure:
+            _add(counts, failure)
+            if kind == "command" and failure == "tool_failures":
+                self.state["failed"] = detail
         elif kind == "edit":
             _add(counts, "edits")
-            earliest(held["times"], "edit", ts)
+            earliest(current["times"], "edit", ts)
             self.state["ran"] = {}
-            self.state["reads"].pop(about, None)
+            self.state["reads"].pop(detail, None)
 
-    def compacted(self, held: Raw) -> None:
+    def add_compaction(self, current: Raw) -> None:
         """The context was summed up: what was read before has to be read again."""
-        _add(held["counts"], "compactions")
+        _add(current["counts"], "compactions")
         self.state["reads"] = {}
 
-    def _ran(self, held: Raw, line: str) -> str:
+    def _add_command(self, current: Raw, line: str) -> str:
         """A command line; whether it destroys, repeats another since the last edit, or retries the one that failed."""
-        counts = held["counts"]
+        counts = current["counts"]
         if work_shell.destructive(line):
             _add(counts, "destructive")
-        name = self.hashed(line)
-        known = self.state["ran"]
-        if name in known:
+        name = self.hash_of(line)
+        seen = self.state["ran"]
+        if name in seen:
             _add(counts, "repeated_commands")
             if self.state.get("failed") == name:
                 _add(counts, "retries")
-        elif len(known) < _SEEN:
-            known[name] = 1
+        elif len(seen) < _SEEN:
+            seen[name] = 1
         self.state.pop("failed", None)
         return name
 
-    def _read(self, held: Raw, given: Mapping[str, Any]) -> None:
+    def _add_read(self, current: Raw, arguments: Mapping[str, Any]) -> None:
         """A file; whether the same part of it was read before, and not edited since."""
-        path = self._path(given)
+        path = self._path(arguments)
         if not path:
             return
-        part = ":".join(str(given.get(name))[:20] for name in ("offset", "limit", "pages"))
+        part = ":".join(str(arguments.get(name))[:20] for name in ("offset", "limit", "pages"))
         parts = self.state["reads"].setdefault(path, [])
         if part in parts:
-            _add(held["counts"], "repeated_reads")
+            _add(current["counts"], "repeated_reads")
         elif len(self.state["reads"]) < _SEEN:
             parts.append(part)
 
-    def _path(self, given: Mapping[str, Any]) -> str:
-        path = given.get("file_path") or given.get("notebook_path") or given.get("path")
-        return self.hashed(path) if type(path) is str and path else ""
+    def _path(self, arguments: Mapping[str, Any]) -> str:
+        path = arguments.get("file_path") or arguments.get("notebook_path") or arguments.get("path")
+        return self.hash_of(path) if type(path) is str and path else ""
 
-    def hashed(self, text: str) -> str:
+    def hash_of(self, text: str) -> str:
         """A short name for a text, which cannot be looked up without the salt."""
         return hashlib.blake2b(text.encode(errors="replace"), key=self.salt[:64], digest_size=4).hexdigest()
 
     def records(self, attribution: Callable[[str, bool], Raw]) -> Iterator[Event]:
         """The events of the rounds that this reading added to. Replies that nothing asked for are no round."""
-        for held in self.touched.values():
-            if held["counts"].keys() - {"replies"}:
-                yield event_of(self.client, held, attribution(held["session"], held["side"]))
+        for current in self.touched.values():
+            if current["counts"].keys() - {"replies"}:
+                yield event_of(self.client, current, attribution(current["session"], current["side"]))
 
 
-def event_of(client: str, held: Raw, attribution: Raw) -> Event:
+def event_of(client: str, current: Raw, attribution: Raw) -> Event:
     """The record of a round."""
-    event: Event = {"v": events.VERSION, "ts": held["ts"], "kind": "work", "id": f"work:{client}:{held['id']}"}
-    counts = dict(sorted(held["counts"].items()))
+    event: Event = {"v": events.VERSION, "ts": current["ts"], "kind": "work", "id": f"work:{client}:{current['id']}"}
+    counts = dict(sorted(current["counts"].items()))
     if calls := sum(value for name, value in counts.items() if name.endswith("_calls")):
         counts["tool_calls"] = calls
     # The attribution has the order of the record already, as `events.arranged` would give it.
-    return event | attribution | {"counts": counts, "times": dict(sorted(held["times"].items()))}
+    return event | attribution | {"counts": counts, "times": dict(sorted(current["times"].items()))}
 
 
-def count(held: Raw, name: str, more: int = 1) -> None:
+def add(current: Raw, name: str, more: int = 1) -> None:
     """Add to a count of a round."""
-    _add(held["counts"], name, more)
+    _add(current["counts"], name, more)
 
 
 def _add(counts: dict[str, int], name: str, more: int = 1) -> None:
@@ -281,13 +285,13 @@ def _chain(side: bool) -> str:
     return "side" if side else "main"
 
 
-def command_line(given: Mapping[str, Any] | str) -> str:
+def command_line(arguments: Mapping[str, Any] | str) -> str:
     """The command line that a shell tool was given: a text, or the words of one."""
-    if isinstance(given, str):
-        return given
-    if type(line := given.get("command")) is str:
+    if isinstance(arguments, str):
+        return arguments
+    if type(line := arguments.get("command")) is str:
         return line
-    value = next((given[key] for key in ("command", "cmd") if key in given), None)
+    value = next((arguments[key] for key in ("command", "cmd") if key in arguments), None)
     if isinstance(value, list) and all(isinstance(word, str) for word in value):
         if len(value) == 3 and value[1].startswith("-") and value[1].endswith(("c", "Command")):
             return str(value[2])  # bash -lc "..."
@@ -297,11 +301,11 @@ def command_line(given: Mapping[str, Any] | str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def summed(found: Iterable[Event], by: Callable[[Event], Any]) -> dict[Any, dict[str, int]]:
+def totals_by(rounds: Iterable[Event], by: Callable[[Event], Any]) -> dict[Any, dict[str, int]]:
     """The counts of rounds, added up by what `by` gives."""
     sums: dict[Any, dict[str, int]] = {}
-    for event in found:
-        held = sums.setdefault(by(event), {})
+    for event in rounds:
+        counts = sums.setdefault(by(event), {})
         for name, value in event["counts"].items():
-            held[name] = max(held.get(name, 0), value) if name.startswith("largest_") else held.get(name, 0) + value
+            counts[name] = max(counts.get(name, 0), value) if name.startswith("largest_") else counts.get(name, 0) + value
     return sums

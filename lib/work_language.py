@@ -1,7 +1,7 @@
-"""What words tell of a text: its language, and whether a prompt is no more than "go on", rejects, or names nothing.
+"""Tells by its words a text's language, and whether a prompt says no more than "go on", rejects, or names nothing.
 
-The lists are in catalog/words.yaml. What no list can tell is not told: a prompt in a language without one is `unjudged`,
-never taken for a good one. Lengths are in characters, and signals that need no words hold in every language.
+The lists are in catalog/words.yaml. Nothing is guessed beyond them: a prompt in a language without a list is `unjudged`,
+never counted as a good one. Lengths are in characters, and signals that need no words hold in every language.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Lists(NamedTuple):
     goes_on: frozenset[str]
     vague: frozenset[str]
     cues: frozenset[str]
-    reject: tuple[str, ...]
+    rejections: tuple[str, ...]
     again: tuple[str, ...]
     articles: frozenset[str]
     filler: frozenset[str]
@@ -59,20 +59,20 @@ class Lists(NamedTuple):
 @functools.cache
 def lists() -> tuple[Lists, ...]:
     """The lists of every language."""
-    return tuple(_lists(name, one) for name, one in catalog.load("words")["languages"].items())
+    return tuple(_lists(name, data) for name, data in catalog.load("words")["languages"].items())
 
 
 @functools.cache
 def _interjection() -> re.Pattern[str]:
-    found = sorted(map(re.escape, catalog.load("words")["interjections"]), key=len, reverse=True)
-    return re.compile(rf"(?:{'|'.join(found)})(?:[\s,.:;、，…-]+|(?<=[^\x00-\x7f]))", re.IGNORECASE)
+    words = sorted(map(re.escape, catalog.load("words")["interjections"]), key=len, reverse=True)
+    return re.compile(rf"(?:{'|'.join(words)})(?:[\s,.:;、，…-]+|(?<=[^\x00-\x7f]))", re.IGNORECASE)
 
 
 def _lists(name: str, data: dict[str, Any]) -> Lists:
     def words(key: str) -> frozenset[str]:
         return frozenset(data.get(key, ()))
 
-    cut = data.get("compressed")
+    limits = data.get("compressed")
     return Lists(
         name,
         data.get("script", ""),
@@ -89,29 +89,29 @@ def _lists(name: str, data: dict[str, Any]) -> Lists:
         words("filler"),
         tuple(data.get("narration", ())),
         words("auxiliary"),
-        (float(cut["articles"]), float(cut["auxiliary"])) if cut else None,
+        (float(limits["articles"]), float(limits["auxiliary"])) if limits else None,
     )
 
 
 @functools.cache
-def _pattern(given: tuple[str, ...]) -> re.Pattern[str]:
+def _pattern(phrases: tuple[str, ...]) -> re.Pattern[str]:
     """One pattern of several. Compiling takes milliseconds, so only what is needed is."""
-    return re.compile("|".join(f"(?:{one})" for one in given), re.IGNORECASE)
+    return re.compile("|".join(f"(?:{phrase})" for phrase in phrases), re.IGNORECASE)
 
 
 def _clauses(text: str) -> list[str]:
     """What the first clauses of a text are without the interjections before them; before an "and no" they are two."""
-    found = []
+    clauses = []
     for clause in _CLAUSES.split(text, _FIRST)[:_FIRST]:
         bare = clause.lstrip(_LEAD)
-        found.append(bare)
+        clauses.append(bare)
         for _ in range(_INTERJECTIONS):
             lead = _interjection().match(bare)
             if lead is None or lead.end() == len(bare):
                 break
             bare = bare[lead.end() :].lstrip(_LEAD)
-            found.append(bare)
-    return found
+            clauses.append(bare)
+    return clauses
 
 
 def normal(text: str) -> str:
@@ -129,12 +129,12 @@ def weight(text: str) -> int:
     return len(text) + 2 * len(_UNSPACED.findall(text)) if _UNSPACED.search(text) else len(text)
 
 
-def known(text: str) -> str:
+def language_of(text: str) -> str:
     """The language of a text, "" where it is none of those that there are lists for, or too little to tell."""
-    if not text.isascii() and (found := _of_script(text)):
-        return found[0].name
+    if not text.isascii() and (languages := _of_script(text)):
+        return languages[0].name
     count = Counter(words(text))
-    signs = {one.name: sum(count[word] for word in one.function) for one in lists() if one.function}
+    signs = {language.name: sum(count[word] for word in language.function) for language in lists() if language.function}
     best = max(signs, key=lambda name: signs[name])
     # A third of running text are function words; a tenth is a sign, and two languages of one sign tell nothing.
     if signs[best] * 10 < count.total() or not signs[best]:
@@ -144,31 +144,33 @@ def known(text: str) -> str:
 
 def traits(text: str) -> Traits:
     """What a prompt is like: the names of WORDED and of UNWORDED that hold, and `unjudged` where no list knows it."""
-    given = text.strip()
-    found = _unworded(given)
-    plain = normal(given) if len(given) <= BRIEF else ""
+    bare = text.strip()
+    names = _unworded_traits(bare)
+    plain = normal(bare) if len(bare) <= BRIEF else ""
     every = _every()
     if plain in every.acknowledge or (plain and _acknowledges(plain)):
-        found.append("acknowledgement")
+        names.append("acknowledgement")
         if plain in every.goes_on:
-            found.append("continuation")
-        return tuple(found)
+            names.append("continuation")
+        return tuple(names)
     if plain in every.vague:
-        found.append("vague")
-        return tuple(found)
-    head = given[: 4 * BRIEF].replace("’", "'")
-    said = frozenset(_WORD.findall(head.casefold()))
+        names.append("vague")
+        return tuple(names)
+    head = bare[: 4 * BRIEF].replace("’", "'")
+    spoken = frozenset(_WORD.findall(head.casefold()))
     script = _of_script(head)
-    asked = [] if every.cues.isdisjoint(said) else [one for one in lists() if not one.cues.isdisjoint(said)]
-    asked += script
-    clauses = _clauses(head) if asked else []
-    if any(_pattern(one.reject).match(clause) for one in asked for clause in clauses):
-        found.append("correction")
-    elif any(_pattern(one.again).match(clause) for one in asked for clause in clauses):
-        found.append("regeneration")
-    elif every.function.isdisjoint(said) and len(said) >= _SURE and not script:
-        found.append("unjudged")
-    return tuple(found)
+    candidates = (
+        [] if every.cues.isdisjoint(spoken) else [language for language in lists() if not language.cues.isdisjoint(spoken)]
+    )
+    candidates += script
+    clauses = _clauses(head) if candidates else []
+    if any(_pattern(language.rejections).match(clause) for language in candidates for clause in clauses):
+        names.append("correction")
+    elif any(_pattern(language.again).match(clause) for language in candidates for clause in clauses):
+        names.append("regeneration")
+    elif every.function.isdisjoint(spoken) and len(spoken) >= _SURE and not script:
+        names.append("unjudged")
+    return tuple(names)
 
 
 class Every(NamedTuple):
@@ -184,7 +186,7 @@ class Every(NamedTuple):
 @functools.cache
 def _every() -> Every:
     def union(*names: str) -> frozenset[str]:
-        return frozenset(word for one in lists() for name in names for word in getattr(one, name))
+        return frozenset(word for language in lists() for name in names for word in getattr(language, name))
 
     return Every(union("acknowledge", "phrases"), union("goes_on"), union("vague"), union("cues"), union("function"))
 
@@ -195,10 +197,10 @@ def _of_script(text: str) -> list[Lists]:
         return []
     letters = 0
     for script, pattern in _SCRIPTS:
-        if found := len(pattern.findall(text)):
+        if count := len(pattern.findall(text)):
             letters = letters or sum(map(len, _WORD.findall(text))) or 1
-            if found / letters > (0.05 if script == "kana" else 0.2):
-                return [one for one in lists() if one.script == script]
+            if count / letters > (0.05 if script == "kana" else 0.2):
+                return [language for language in lists() if language.script == script]
     return []
 
 
@@ -215,31 +217,31 @@ def _reference() -> re.Pattern[str]:
     )
 
 
-def _unworded(text: str) -> list[str]:
+def _unworded_traits(text: str) -> list[str]:
     """Signals that hold in every language."""
     size = len(text) if text.isascii() or len(text) > BRIEF else weight(text)
-    found = []
+    names = []
     if 0 < size <= 2:
-        found.append("choice")  # an answer out of a list that the agent gave
+        names.append("choice")  # an answer out of a list that the agent gave
     elif 2 < size <= SHORT:
-        found.append("short")
+        names.append("short")
     elif SHORT < size <= BRIEF and "\n" not in text and _reference().search(text) is None:
-        found.append("unreferenced")
+        names.append("unreferenced")
     elif len(text) > WALL:
-        found.append("wall")
+        names.append("wall")
     if text.endswith(("?", "？")):
-        found.append("question")
-    return found
+        names.append("question")
+    return names
 
 
 def _acknowledges(plain: str) -> bool:
     """Whether the words of a whole prompt say no more than "go on" together, in one language."""
-    given = plain.split()
-    if not 1 < len(given) <= 6:
+    parts = plain.split()
+    if not 1 < len(parts) <= 6:
         return False
-    bare = [_EDGES.sub("", word) for word in given]
+    bare = [_EDGES.sub("", word) for word in parts]
     return any(
-        any(word in one.acknowledge for word in bare)
-        and all(word in one.acknowledge or word in one.beside for word in bare if word)
-        for one in lists()
+        any(word in language.acknowledge for word in bare)
+        and all(word in language.acknowledge or word in language.beside for word in bare if word)
+        for language in lists()
     )

@@ -1,8 +1,8 @@
-"""Who wrote a record that has the shape of a user's: a person, or the client in the user's name.
+"""Tells who wrote a record that has the shape of a user's: a person, or the client in the user's name.
 
 A client sends much as the user: results of tools, reminders, echoes of slash commands, summaries after a compaction,
-prompts of subagents, instructions out of files. `claude` and `codex` tell the class of one record, and give the text of
-those that a person wrote, without what the client wrapped around it. Nothing here keeps or writes a text.
+prompts of subagents, instructions from files. `claude_message` and `codex_message` return the class of one record, and the
+text of those that a person wrote, without what the client wrapped around it. Nothing here keeps or writes a text.
 
 Newer clients say it themselves (isMeta, isSidechain, isCompactSummary, origin, planContent; Claude Code 2.1, seen in
 transcripts of 2026); the tags at the head of a text decide for older ones.
@@ -21,7 +21,7 @@ COMMAND_ECHO, COMMAND_OUTPUT = "command_echo", "command_output"
 COMPACTION, INTERRUPTION, NOTIFICATION, EMPTY = "compaction", "interruption", "notification", "empty"
 
 
-class Said(NamedTuple):
+class Message(NamedTuple):
     """A record's class, and of what a person wrote the text."""
 
     kind: str
@@ -88,73 +88,80 @@ def text_of(content: object) -> str:
     return "\n".join(text for text in texts if type(text) is str)
 
 
-def written(text: str) -> Said:
+def message_of(text: str) -> Message:
     """The class of a text that was sent as the user's, by how it begins."""
     bare = _REMINDER.sub("", text).strip()
     if not bare:
-        return Said(REMINDER if text.strip() else EMPTY)
+        return Message(REMINDER if text.strip() else EMPTY)
     for head, kind in _HEADS:
         if bare.startswith(head):
-            return Said(kind)
+            return Message(kind)
     if bare.startswith("<"):
         if _SENTINEL.match(bare):
-            return Said(SENTINEL)
+            return Message(SENTINEL)
         tag = _TAG.match(bare) or re.match(r"<(INSTRUCTIONS)", bare)
         if tag and tag[1] in _TAGS:
-            return Said(_TAGS[tag[1]])
+            return Message(_TAGS[tag[1]])
     if bare.startswith(_IDE_HEAD):
-        _, found, asked = bare.partition(_IDE_REQUEST)
-        return Said(HUMAN, asked.strip()) if found else Said(INJECTED)
-    return Said(HUMAN, bare)
+        _, marker, request = bare.partition(_IDE_REQUEST)
+        return Message(HUMAN, request.strip()) if marker else Message(INJECTED)
+    return Message(HUMAN, bare)
 
 
-def claude(raw: Raw) -> Said | None:
+def claude_message(raw: Raw) -> Message | None:
     """The class of a line of a Claude Code transcript; None for one that does not have the shape of a user's."""
     kind = raw.get("type")
     if kind == "queue-operation":
-        return _queued(raw.get("content")) if raw.get("operation") == "enqueue" else None
+        return _queued_message(raw.get("content")) if raw.get("operation") == "enqueue" else None
     if kind == "attachment":
-        held = raw.get("attachment")
-        return _attached(held) if type(held) is dict and held.get("type") == "queued_command" else None
-    message = raw.get("message")
-    if type(message) is not dict or (kind not in ("user", "tool_result") and message.get("role") != "user"):
+        return _attached_message(raw.get("attachment"))
+    payload = raw.get("message")
+    if type(payload) is not dict or (kind not in ("user", "tool_result") and payload.get("role") != "user"):
         return None
-    content = message.get("content")
-    if kind == "tool_result" or _answers_tool(content) or raw.get("toolUseResult") is not None:
-        return Said(TOOL_RESULT)
+    return _user_message(raw, payload.get("content"))
+
+
+def _user_message(raw: Raw, content: object) -> Message:
+    """The class of a line that has the role of a user."""
+    if raw.get("type") == "tool_result" or _answers_tool(content) or raw.get("toolUseResult") is not None:
+        return Message(TOOL_RESULT)
     if raw.get("isCompactSummary") is True or raw.get("isVisibleInTranscriptOnly") is True:
-        return Said(COMPACTION)
+        return Message(COMPACTION)
     origin = raw.get("origin")
-    if _another(origin):
-        return Said(NOTIFICATION)
-    said = written(text_of(content))
-    if said.kind == EMPTY and _pictures(content):
-        said = Said(HUMAN)
+    if _is_from_another(origin):
+        return Message(NOTIFICATION)
+    message = message_of(text_of(content))
+    if message.kind == EMPTY and _has_picture(content):
+        message = Message(HUMAN)
     if type(origin) is not dict or origin.get("kind") != "human":
         if raw.get("isMeta") is True:
-            return said if said.kind not in (HUMAN, EMPTY) else Said(INJECTED)
-        if said.kind == HUMAN and raw.get("isSidechain") is True:
-            return Said(SUBAGENT)
+            return message if message.kind not in (HUMAN, EMPTY) else Message(INJECTED)
+        if message.kind == HUMAN and raw.get("isSidechain") is True:
+            return Message(SUBAGENT)
     # The plan that a person accepted: the client sends it as the first prompt of a new context.
-    return Said(INJECTED) if said.kind == HUMAN and raw.get("planContent") else said
+    return Message(INJECTED) if message.kind == HUMAN and raw.get("planContent") else message
 
 
-def _queued(content: object) -> Said:
+def _queued_message(content: object) -> Message:
     """What was put into the queue while the agent was at work: a person's words, or news of a task in the background."""
     if type(content) is not str or not content.strip():
-        return Said(EMPTY)
-    return Said(NOTIFICATION) if content.startswith('{"task_id"') else written(content)
+        return Message(EMPTY)
+    return Message(NOTIFICATION) if content.startswith('{"task_id"') else message_of(content)
 
 
-def _attached(held: Raw) -> Said:
-    """What was given to the agent in the middle of its work."""
-    if held.get("commandMode") == "task-notification" or held.get("isMeta") is True or _another(held.get("origin")):
-        return Said(NOTIFICATION)
-    said = written(text_of(held.get("prompt")))
-    return Said(HUMAN) if said.kind == EMPTY and _pictures(held.get("prompt")) else said
+def _attached_message(attachment: object) -> Message | None:
+    """What was given to the agent in the middle of its work; None if it is of another kind."""
+    if type(attachment) is not dict or attachment.get("type") != "queued_command":
+        return None
+    notifies = attachment.get("commandMode") == "task-notification" or attachment.get("isMeta") is True
+    if notifies or _is_from_another(attachment.get("origin")):
+        return Message(NOTIFICATION)
+    prompt = attachment.get("prompt")
+    message = message_of(text_of(prompt))
+    return Message(HUMAN) if message.kind == EMPTY and _has_picture(prompt) else message
 
 
-def _another(origin: object) -> bool:
+def _is_from_another(origin: object) -> bool:
     """Whether somebody else than a person sent it: an agent, a task, a hook, a schedule."""
     if type(origin) is not dict:
         return False
@@ -165,11 +172,11 @@ def _answers_tool(content: object) -> bool:
     return type(content) is list and any(type(part) is dict and part.get("type") == "tool_result" for part in content)
 
 
-def _pictures(content: object) -> bool:
+def _has_picture(content: object) -> bool:
     return type(content) is list and any(type(part) is dict and part.get("type") == "image" for part in content)
 
 
-def codex(raw: Raw, subagent: bool = False) -> Said | None:
+def codex_message(raw: Raw, subagent: bool = False) -> Message | None:
     """The class of a line of a Codex rollout; None for one that does not have the shape of a user's.
 
     A prompt stands there twice, as an item of the conversation and as an event. `subagent`: of a thread that an agent
@@ -180,26 +187,26 @@ def codex(raw: Raw, subagent: bool = False) -> Said | None:
         payload = raw  # the flat shape of 2025
     kind = payload.get("type")
     if payload.get("role") == "developer":
-        return Said(INJECTED)
+        return Message(INJECTED)
     if payload.get("role") == "user" and kind in ("message", None):
-        said = written(text_of(payload.get("content")))
+        message = message_of(text_of(payload.get("content")))
         content = payload.get("content")
         if (
-            said.kind == EMPTY
+            message.kind == EMPTY
             and type(content) is list
             and any("image" in str(part.get("type")) for part in map(_dict, content))
         ):
-            said = Said(HUMAN)
+            message = Message(HUMAN)
     elif kind == "user_message":
         injected = payload.get("kind") in ("environment_context", "user_instructions")
-        said = Said(INJECTED) if injected else written(text_of(payload.get("message")))
-        if said.kind == EMPTY and (payload.get("images") or payload.get("local_images")):
-            said = Said(HUMAN)
+        message = Message(INJECTED) if injected else message_of(text_of(payload.get("message")))
+        if message.kind == EMPTY and (payload.get("images") or payload.get("local_images")):
+            message = Message(HUMAN)
     elif kind == "item_completed" and _dict(payload.get("item")).get("type") == "UserMessage":
-        said = written(text_of(_dict(payload.get("item")).get("content")))
+        message = message_of(text_of(_dict(payload.get("item")).get("content")))
     else:
         return None
-    return Said(SUBAGENT) if subagent and said.kind == HUMAN else said
+    return Message(SUBAGENT) if subagent and message.kind == HUMAN else message
 
 
 def _dict(value: object) -> Raw:

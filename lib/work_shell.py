@@ -1,4 +1,4 @@
-"""A shell's command line -> its simple commands, and which of them destroy something.
+"""Splits a shell's command line into its simple commands, and finds those that destroy something.
 
 Quoting is honoured, so what is only printed, searched for or committed as a message is no command. Commands inside
 `bash -c`, `$(...)` and backticks are; what runs on another machine by ssh is, too. The rules are in
@@ -27,11 +27,11 @@ _KEYWORDS = frozenset(("if", "then", "else", "elif", "do", "while", "until", "!"
 
 
 class Command(NamedTuple):
-    """One simple command: its words without quotes, the programs that run it, and the text it is given to read."""
+    """One simple command: its words without quotes, the programs that run it, and the here-document it reads."""
 
     words: tuple[str, ...]
     wrapped: tuple[str, ...] = ()
-    given: str = ""
+    document: str = ""
 
 
 class Rules(NamedTuple):
@@ -65,37 +65,37 @@ def rules() -> Rules:
 
 def destructive(line: str) -> str:
     """Why a command line is destructive: the name of the first rule that one of its commands meets; "" if none does."""
-    known = rules()
-    if known.names.isdisjoint(line.encode(errors="replace").translate(_APART).split()) and "mkfs" not in line:
+    table = rules()
+    if table.names.isdisjoint(line.encode(errors="replace").translate(_APART).split()) and "mkfs" not in line:
         return ""
-    return next((name for command in simple(line) if (name := reason(command))), "")
+    return next((name for command in simple_commands(line) if (name := reason(command))), "")
 
 
 def reason(command: Command) -> str:
     """The rule that a simple command meets, or ""."""
     if not command.words:
         return ""
-    known, program = rules(), _program(command.words[0])
-    found = known.exact.get(program, []) + [rule for glob, rule in known.globs if fnmatch.fnmatchcase(program, glob)]
-    return next((str(rule["name"]) for rule in found if _meets(command, rule)), "")
+    table, program = rules(), _program(command.words[0])
+    candidates = table.exact.get(program, []) + [rule for glob, rule in table.globs if fnmatch.fnmatchcase(program, glob)]
+    return next((str(rule["name"]) for rule in candidates if _meets(command, rule)), "")
 
 
 def _meets(command: Command, rule: dict[str, Any]) -> bool:
     words = command.words[1:]
-    if "wrapped" in rule and not any(_program(one) in rule["wrapped"] for one in command.wrapped):
+    if "wrapped" in rule and not any(_program(program) in rule["wrapped"] for program in command.wrapped):
         return False
     if "sub" in rule:
         plain = [word for word in _without_values(words) if not word.startswith("-")]
         if plain[: len(rule["sub"])] != rule["sub"]:
             return False
         words = words[words.index(rule["sub"][-1]) + 1 :]
-    if "any" in rule and not any(_among(pattern, words) for pattern in rule["any"]):
+    if "any" in rule and not any(_matches(pattern, words) for pattern in rule["any"]):
         return False
-    if "all" in rule and not all(_among(pattern, words) for pattern in rule["all"]):
+    if "all" in rule and not all(_matches(pattern, words) for pattern in rule["all"]):
         return False
     if "text" in rule:
-        said = " ".join((*words, command.given)).casefold()
-        return any(text in said for text in rule["text"])
+        whole = " ".join((*words, command.document)).casefold()
+        return any(text in whole for text in rule["text"])
     return True
 
 
@@ -108,7 +108,7 @@ def _without_values(words: Sequence[str]) -> Iterator[str]:
         skip = not skip and word in ("-C", "-c", "--git-dir", "--work-tree", "--context", "--namespace", "-n", "--profile")
 
 
-def _among(pattern: str, words: Sequence[str]) -> bool:
+def _matches(pattern: str, words: Sequence[str]) -> bool:
     if len(pattern) == 2 and pattern[0] == "-" and pattern[1] != "-":
         return any(word[0] == "-" and word[1:2] != "-" and pattern[1] in word[1:] for word in words if len(word) > 1)
     return any(fnmatch.fnmatchcase(word, pattern) for word in words)
@@ -119,113 +119,113 @@ def _program(word: str) -> str:
     return word.rpartition("/")[2] if "/" in word else word
 
 
-def simple(line: str, depth: int = 0) -> Iterator[Command]:
+def simple_commands(line: str, depth: int = 0) -> Iterator[Command]:
     """The simple commands of a command line, those inside of `sh -c`, `$(...)` and backticks after their own."""
-    known = rules()
-    for words, inner, given in _parsed(line):
-        command = _unwrapped(Command(tuple(words), (), given), known)
-        if command.words and _program(command.words[0]) not in known.shells:
+    table = rules()
+    for words, inner, document in _parse(line):
+        command = _without_wrappers(Command(tuple(words), (), document), table)
+        if command.words and _program(command.words[0]) not in table.shells:
             yield command
         if depth < _DEPTH:
-            for text in (*inner, *_scripts(command, known)):
-                yield from simple(text, depth + 1)
+            for text in (*inner, *_scripts(command, table)):
+                yield from simple_commands(text, depth + 1)
 
 
-def _scripts(command: Command, known: Rules) -> Iterator[str]:
+def _scripts(command: Command, table: Rules) -> Iterator[str]:
     """The texts that a command runs as another command line."""
     if not command.words:
         return
     program, words = _program(command.words[0]), command.words
-    if program in known.shells:
+    if program in table.shells:
         for at, word in enumerate(words[1:-1], 1):
             if re.fullmatch(r"-[a-z]*c|-Command|/c|/C|-EncodedCommand", word):
                 yield " ".join(words[at + 1 :]) if word.startswith(("/", "-C")) else words[at + 1]
                 return
-        yield command.given
+        yield command.document
     elif program == "eval":
         yield " ".join(words[1:])
     elif program == "ssh":
-        rest = list(_plain_words(words[1:], known))
+        rest = list(_plain_words(words[1:], table))
         yield " ".join(rest[1:])
     elif program in ("find", "gfind", "fd", "fdfind") and any(word in ("-exec", "-execdir", "-x", "-X") for word in words):
         at = next(n for n, word in enumerate(words) if word in ("-exec", "-execdir", "-x", "-X"))
         yield " ".join(words[at + 1 :])
 
 
-def _plain_words(words: Sequence[str], known: Rules) -> Iterator[str]:
+def _plain_words(words: Sequence[str], table: Rules) -> Iterator[str]:
     """Words from the first on that is no option, nor an option's value."""
     at = 0
     while at < len(words) and words[at].startswith("-"):
-        at += 2 if words[at] in known.valued or words[at] in ("-i", "-o", "-l") else 1
+        at += 2 if words[at] in table.valued or words[at] in ("-i", "-o", "-l") else 1
     yield from words[at:]
 
 
-def _unwrapped(command: Command, known: Rules) -> Command:
+def _without_wrappers(command: Command, table: Rules) -> Command:
     """A command without what runs it: assignments, sudo, env, timeout 5, xargs -n 1, ..."""
     words, wrapped = list(command.words), []
     while words:
         name = _program(words[0])
         if _ASSIGNMENT.match(words[0]) or words[0] in _KEYWORDS:
             words = words[1:]
-        elif name in known.wrappers:
+        elif name in table.wrappers:
             wrapped.append(name)
-            words = list(_plain_words(words[1:], known))
+            words = list(_plain_words(words[1:], table))
             if name == "timeout" and words:
                 words = words[1:]
-        elif len(words) > 2 and words[1] == "git" and name not in known.speakers and name not in known.exact:
+        elif len(words) > 2 and words[1] == "git" and name not in table.speakers and name not in table.exact:
             words = words[1:]  # a program of the user's own that runs git
         else:
             break
-    return Command(tuple(words), tuple(wrapped), command.given)
+    return Command(tuple(words), tuple(wrapped), command.document)
 
 
-def _parsed(line: str) -> Iterator[tuple[list[str], list[str], str]]:
+def _parse(line: str) -> Iterator[tuple[list[str], list[str], str]]:
     """The words of each simple command, the command lines inside of it, and the document it is given.
 
     Unquoted operators end a command. What is not understood (an open quote) is taken as it stands.
     """
     words: list[str] = []
     inner: list[str] = []
-    held: list[str] | None = None  # the word being read
-    given, documents, at = "", [], 0
+    word: list[str] | None = None  # the word being read
+    document, documents, at = "", [], 0
     while at < len(line):
         char = line[at]
         part: str | None = None
         if char == "\\" and at + 1 < len(line):
             part, at = (None if line[at + 1] == "\n" else line[at + 1]), at + 2
         elif char in "'\"":
-            part, at = _quoted(line, at, inner)
+            part, at = _read_quoted(line, at, inner)
         elif char == "`" or line.startswith("$(", at):
-            text, at = _substituted(line, at)
+            text, at = _read_substitution(line, at)
             inner.append(text)
             part = "$"
-        elif found := _HEREDOC.match(line, at):
-            documents.append(found[2])
-            at = found.end()
-        elif char == "#" and held is None:
+        elif heredoc := _HEREDOC.match(line, at):
+            documents.append(heredoc[2])
+            at = heredoc.end()
+        elif char == "#" and word is None:
             at = _end_of_line(line, at)
         elif char in _APART_CHARS:
-            if held is not None:
-                words.append("".join(held))
-                held = None
+            if word is not None:
+                words.append("".join(word))
+                word = None
             at = _past_target(line, at + 1) if char in "<>" else at + 1
             if char == "\n" and documents:
-                given, at = _documents(line, at, documents)
+                document, at = _documents(line, at, documents)
                 documents = []
             if char in _END and (words or inner):
-                yield words, inner, given
-                words, inner, given = [], [], ""
+                yield words, inner, document
+                words, inner, document = [], [], ""
         else:
             part, at = char, at + 1
         if part is not None:
-            held = [*(held or []), part]
-    if held is not None:
-        words.append("".join(held))
+            word = [*(word or []), part]
+    if word is not None:
+        words.append("".join(word))
     if words or inner:
-        yield words, inner, given
+        yield words, inner, document
 
 
-def _quoted(line: str, at: int, inner: list[str]) -> tuple[str, int]:
+def _read_quoted(line: str, at: int, inner: list[str]) -> tuple[str, int]:
     """What stands between quotes, and where it goes on. Substitutions inside double quotes are put into `inner`."""
     quote, out = line[at], []
     at += 1
@@ -234,7 +234,7 @@ def _quoted(line: str, at: int, inner: list[str]) -> tuple[str, int]:
             out.append(line[at + 1])
             at += 2
         elif quote == '"' and (line[at] == "`" or line.startswith("$(", at)):
-            text, at = _substituted(line, at)
+            text, at = _read_substitution(line, at)
             inner.append(text)
             out.append("$")
         else:
@@ -243,7 +243,7 @@ def _quoted(line: str, at: int, inner: list[str]) -> tuple[str, int]:
     return "".join(out), at + 1
 
 
-def _substituted(line: str, at: int) -> tuple[str, int]:
+def _read_substitution(line: str, at: int) -> tuple[str, int]:
     """The command line of a substitution, and where what surrounds it goes on."""
     if line[at] == "`":
         end = line.find("`", at + 1)
@@ -256,11 +256,11 @@ def _substituted(line: str, at: int) -> tuple[str, int]:
             at += 2
             continue
         if char in "'\"":
-            _, at = _quoted(line, at, [])
+            _, at = _read_quoted(line, at, [])
             continue
-        if found := _HEREDOC.match(line, at):
-            body = line.find("\n", found.end())
-            _, at = _documents(line, body + 1, [found[2]]) if body >= 0 else ("", len(line))
+        if heredoc := _HEREDOC.match(line, at):
+            body = line.find("\n", heredoc.end())
+            _, at = _documents(line, body + 1, [heredoc[2]]) if body >= 0 else ("", len(line))
             continue
         level += (char == "(") - (char == ")")
         at += 1
@@ -273,12 +273,12 @@ def _documents(line: str, at: int, names: Sequence[str]) -> tuple[str, int]:
     """The here-documents that begin at a line, and where the commands go on."""
     texts = []
     for name in names:
-        found = re.compile(rf"^\t*{re.escape(name)}[ \t]*$", re.MULTILINE).search(line, at)
-        if found is None:
+        end = re.compile(rf"^\t*{re.escape(name)}[ \t]*$", re.MULTILINE).search(line, at)
+        if end is None:
             texts.append(line[at:])
             return "\n".join(texts), len(line)
-        texts.append(line[at : found.start()])
-        at = min(found.end() + 1, len(line)) if line[found.end() : found.end() + 1] == "\n" else found.end()
+        texts.append(line[at : end.start()])
+        at = min(end.end() + 1, len(line)) if line[end.end() : end.end() + 1] == "\n" else end.end()
     return "\n".join(texts), at
 
 

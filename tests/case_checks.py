@@ -476,11 +476,11 @@ def read_body(room: Room, provider: str, content_type: str, name: str) -> list[A
     sys.path.insert(0, str(room.root / "bin"))
     from tokenops import wire_body, wire_usage  # this checkout's
 
-    reading = wire_usage.Reading(provider)
+    reading = wire_usage.Answer(provider)
     body = wire_body.Body(content_type, "", reading)
     body.feed((room.folder / name).read_bytes())
     body.finish()
-    return list(reading.found())
+    return list(reading.usages())
 
 
 @check_of("truth/wire-perplexity-deep-research")

@@ -230,7 +230,9 @@ def test_what_the_log_knows_of_the_span_before(run: Run, home: pathlib.Path) -> 
 def test_the_log_counts_what_the_transcripts_say(run: Run, home: pathlib.Path) -> None:
     wrote(home, [*wasteful(), *clean()])
     made = report(run)
-    sums = work.summed([event for event in objects(run("tok-cat").stdout) if event["kind"] == "work"], lambda event: "")[""]
+    sums = work.totals_by([event for event in objects(run("tok-cat").stdout) if event["kind"] == "work"], lambda event: "")[
+        ""
+    ]
     found = {row["finding"]: row["count"] for row in made["findings"]}
     assert sums["prompts"] == made["prompt_stats"]["prompts"]
     assert {
@@ -301,7 +303,7 @@ def test_real_prompts(run: Run) -> None:
     assert made["prompt_stats"]["kinds"]["unjudged"] < 10
     lengths = made["prompt_stats"]["lengths"]
     assert sum(row["prompts"] for row in lengths) == made["prompt_stats"]["prompts"]
-    sums = work.summed(
+    sums = work.totals_by(
         [event for event in objects(run("tok-cat --since 700d", env=env).stdout) if event["kind"] == "work"],
         lambda event: "",
     )[""]

@@ -30,7 +30,6 @@ LONG_FUNCTIONS = {
     "pricing._interval": 48,
     "readers.located": 49,
     "tok-proxy.main": 53,
-    "wire_usage.openai": 69,
 }
 # Small modules with a single importer, each with the reason why it is a file of its own.
 SMALL_ALONE = {

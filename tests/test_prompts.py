@@ -35,7 +35,7 @@ def labelled() -> list[tuple[str, int, str, str | None]]:
         name, _, size = row["file"].partition(":")  # two files of one name are told by their sizes
         (path,) = [one for one in places[name] if not size or one.stat().st_size == int(size)]
         raw = json.loads(path.read_bytes().split(b"\n")[int(row["line"]) - 1])
-        said = work_prompts.codex(raw) if ".codex" in path.parts else work_prompts.claude(raw)
+        said = work_prompts.codex_message(raw) if ".codex" in path.parts else work_prompts.claude_message(raw)
         found.append((row["file"], int(row["line"]), row["class"], said.kind if said else None))
     return found
 
@@ -104,7 +104,7 @@ CLAUDE = [
 
 @pytest.mark.parametrize(("raw", "kind", "text"), CLAUDE)
 def test_claude(raw: Json, kind: str | None, text: str) -> None:
-    said = work_prompts.claude(raw)
+    said = work_prompts.claude_message(raw)
     assert (said.kind if said else None) == kind
     if said and kind == "human":
         assert said.text == text
@@ -141,11 +141,11 @@ CODEX = [
 
 @pytest.mark.parametrize(("raw", "kind", "text"), CODEX)
 def test_codex(raw: Json, kind: str | None, text: str) -> None:
-    said = work_prompts.codex(raw)
+    said = work_prompts.codex_message(raw)
     assert (said.kind if said else None) == kind
     if said and kind == "human":
         assert said.text == text
-        assert work_prompts.codex(raw, subagent=True) == work_prompts.Said("subagent")
+        assert work_prompts.codex_message(raw, subagent=True) == work_prompts.Message("subagent")
 
 
 JSON = st.recursive(
@@ -158,8 +158,8 @@ JSON = st.recursive(
 @given(JSON)
 def test_any_record(value: Any) -> None:
     if isinstance(value, dict):
-        work_prompts.claude(value)
-        work_prompts.codex(value)
+        work_prompts.claude_message(value)
+        work_prompts.codex_message(value)
 
 
 # What a prompt is like. The traits that hold whatever the words are (short, unreferenced, question) are left out.
@@ -233,7 +233,7 @@ def test_what_a_prompt_points_at() -> None:
     ],
 )
 def test_languages(text: str, name: str) -> None:
-    assert work_language.known(text) == name
+    assert work_language.language_of(text) == name
 
 
 def test_the_word_lists_are_as_they_are_looked_up() -> None:
@@ -263,5 +263,5 @@ def test_the_word_lists_are_as_they_are_looked_up() -> None:
 @given(st.text(max_size=300))
 def test_any_text(text: str) -> None:
     work_language.traits(text)
-    work_language.known(text)
-    assert work_prompts.written(text).kind
+    work_language.language_of(text)
+    assert work_prompts.message_of(text).kind

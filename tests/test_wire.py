@@ -28,9 +28,9 @@ PROVIDERS = {"azure-openai": "openai", "huggingface-router": "hf", "local-openai
 Sizes = Callable[[], int]
 
 
-def fed(provider: str, kind: str, encoding: str, data: bytes, sizes: Sizes) -> tuple[wire_usage.Reading, wire_body.Body]:
+def fed(provider: str, kind: str, encoding: str, data: bytes, sizes: Sizes) -> tuple[wire_usage.Answer, wire_body.Body]:
     """An answer, fed in pieces."""
-    reading = wire_usage.Reading(PROVIDERS.get(provider, provider))
+    reading = wire_usage.Answer(PROVIDERS.get(provider, provider))
     body = wire_body.Body(kind, encoding, reading)
     at = 0
     while at < len(data):
@@ -41,9 +41,9 @@ def fed(provider: str, kind: str, encoding: str, data: bytes, sizes: Sizes) -> t
     return reading, body
 
 
-def sums(reading: wire_usage.Reading) -> Json | None:
+def sums(reading: wire_usage.Answer) -> Json | None:
     """The totals of everything found."""
-    found = reading.found()
+    found = reading.usages()
     if not found or all(one.state == "unknown" for one in found):
         return None
 
@@ -63,7 +63,7 @@ def sums(reading: wire_usage.Reading) -> Json | None:
     }
 
 
-def found_in(reading: wire_usage.Reading) -> tuple[int, ...] | None:
+def found_in(reading: wire_usage.Answer) -> tuple[int, ...] | None:
     """The same as tests/data/wire.yaml has it."""
     found = sums(reading)
     names = ("input_total", "cache_read", "cache_write", "output_total", "reasoning")
@@ -77,7 +77,7 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {"": bytes, "gzip": gzip.compress,
 def test_answers(answer: Answer) -> None:
     """Whole, byte by byte and at random splits, packed and not."""
     if answer.messages:
-        reading = wire_usage.Reading(answer.provider)
+        reading = wire_usage.Answer(answer.provider)
         for message in answer.messages:
             reading.take(message)
         assert found_in(reading) == answer.usage
@@ -88,7 +88,7 @@ def test_answers(answer: Answer) -> None:
         reading, body = fed(answer.provider, answer.kind, encoding, pack(answer.body), sizes)
         assert found_in(reading) == answer.usage, (answer.body, body.reason)
         if answer.cost:
-            assert Decimal(reading.found()[0].cost_usd) == Decimal(answer.cost)
+            assert Decimal(reading.usages()[0].cost_usd) == Decimal(answer.cost)
 
 
 def expected(row: Json) -> Json | None:
@@ -173,7 +173,7 @@ def test_recorded_answers(name: str) -> None:
     assert LIMITED.get(name, "") in windows | {""}
 
 
-def check(row: Json, reading: wire_usage.Reading) -> None:
+def check(row: Json, reading: wire_usage.Answer) -> None:
     """A recorded answer says what its index says."""
     found, wanted = sums(reading), expected(row)
     if not wanted:
@@ -183,19 +183,19 @@ def check(row: Json, reading: wire_usage.Reading) -> None:
     assert {name: found[name] for name in wanted} == wanted, row["file"]
     cost = row["usage"].get("cost_usd")
     if cost and not row["usage"].get("is_byok"):
-        assert float(reading.found()[0].cost_usd) == pytest.approx(cost, rel=1e-12)
+        assert float(reading.usages()[0].cost_usd) == pytest.approx(cost, rel=1e-12)
 
 
 def check_session(name: str) -> None:
     """A recorded realtime session adds up."""
-    reading = wire_usage.Reading(name.split("_")[1])
+    reading = wire_usage.Answer(name.split("_")[1])
     for message in yaml.safe_load((WIRE / "realtime" / f"{name}.yaml").read_text())["interactions"]:
         if message.get("direction") == "received" and isinstance(message.get("data"), dict):
             reading.take(message["data"])
     found = sums(reading)
     assert found is not None
     assert (found["input_total"], found["cache_read"], found["output_total"]) == REALTIME[name]
-    assert all(one.model for one in reading.found()) or "google" in name  # there only the client names it
+    assert all(one.model for one in reading.usages()) or "google" in name  # there only the client names it
 
 
 # What no recording has, or only one of some vendor's: (vendor, content type, body, counts in the order of COUNTS)
@@ -240,12 +240,12 @@ CASES: list[tuple[str, str, bytes, tuple[int, ...] | None]] = [
 @pytest.mark.parametrize(("provider", "kind", "data", "counts"), CASES)
 def test_built_answers(provider: str, kind: str, data: bytes, counts: tuple[int, ...] | None) -> None:
     for size in (len(data) or 1, 1, 3):
-        reading = wire_usage.Reading(provider)
+        reading = wire_usage.Answer(provider)
         body = wire_body.Body(kind, "", reading)
         for at in range(0, len(data), size):
             body.feed(data[at : at + size])
         body.finish()
-        found = reading.found()
+        found = reading.usages()
         if counts is None:
             assert all(one.state == "unknown" for one in found)
             assert found or body.reason
@@ -265,20 +265,20 @@ def test_encodings(encoding: str, size: int) -> None:
         "br": lambda: brotli.compress(data),
         "undeclared": lambda: gzip.compress(data),
     }[encoding]()
-    reading = wire_usage.Reading("openai")
+    reading = wire_usage.Answer("openai")
     body = wire_body.Body("text/event-stream", encoding if encoding != "undeclared" else "", reading)
     for at in range(0, len(packed), size):
         body.feed(packed[at : at + size])
     body.finish()
-    assert reading.found()[0].counts == {"input_tokens": 5, "output_tokens": 2}
-    broken = wire_body.Body("text/event-stream", encoding if encoding != "undeclared" else "gzip", wire_usage.Reading())
+    assert reading.usages()[0].counts == {"input_tokens": 5, "output_tokens": 2}
+    broken = wire_body.Body("text/event-stream", encoding if encoding != "undeclared" else "gzip", wire_usage.Answer())
     broken.feed(packed[:50] + b"\0\xff" * 40 + packed[90:])
     broken.finish()
     assert broken.reason
 
 
 def test_an_encoding_that_is_not_known_here() -> None:
-    body = wire_body.Body("application/json", "zzz", wire_usage.Reading())
+    body = wire_body.Body("application/json", "zzz", wire_usage.Answer())
     body.feed(b"anything")
     body.finish()
     assert body.reason == "encoding zzz"
@@ -294,7 +294,7 @@ def test_a_huge_answer_is_not_held(provider: str) -> None:
     kind = "application/json"
     if provider == "sse":
         head, tail, kind = b"data: " + head, tail + b"\n\n", "text/event-stream"
-    reading = wire_usage.Reading("gemini" if provider == "gemini-array" else "openai")
+    reading = wire_usage.Answer("gemini" if provider == "gemini-array" else "openai")
     body = wire_body.Body(kind, "", reading)
     tracemalloc.start()
     body.feed(head)
@@ -305,15 +305,15 @@ def test_a_huge_answer_is_not_held(provider: str) -> None:
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 30 << 20
-    [found] = reading.found()
+    [found] = reading.usages()
     assert (found.model, found.counts) == ("gpt-image-2", {"input_tokens": 50, "output_tokens": 4160})
 
 
 def test_errors_inside_an_answer_are_named_and_not_quoted() -> None:
-    reading = wire_usage.Reading("anthropic")
+    reading = wire_usage.Answer("anthropic")
     reading.take({"type": "error", "error": {"type": "overloaded_error", "message": "secret words"}})
     assert reading.error == "overloaded_error"
-    reading = wire_usage.Reading("openrouter")
+    reading = wire_usage.Answer("openrouter")
     reading.take({"id": "g", "error": {"code": 502, "message": "secret words"}, "choices": []})
     assert reading.error == "error"
 
@@ -323,7 +323,7 @@ def test_errors_inside_an_answer_are_named_and_not_quoted() -> None:
 def test_any_json_says_something_or_nothing(value: Any, provider: str) -> None:
     for shape in (value, {"usage": value}, {"type": "message_start", "message": {"usage": value}}, {"usageMetadata": value},
                   {"type": "response.completed", "response": {"usage": value}}, {"usage": {"prompt_tokens_details": value, "cost": value}}):  # fmt: skip
-        reading = wire_usage.Reading(provider)
+        reading = wire_usage.Answer(provider)
         reading.take(shape)
-        for found in reading.found():
+        for found in reading.usages():
             assert all(type(count) is int and count > 0 for count in found.counts.values())

@@ -65,7 +65,7 @@ def test_harmless(line: str) -> None:
 
 @given(st.text(alphabet="rmgit push-f '\"`$()\\;|&<>\n{}#=EOFsudo", max_size=60))
 def test_any_command_line(line: str) -> None:
-    found = list(work_shell.simple(line))
+    found = list(work_shell.simple_commands(line))
     assert all(isinstance(word, str) for one in found for word in one.words)
     work_shell.destructive(line)
     work_shell.destructive(f"rm -rf {line}")
@@ -802,4 +802,4 @@ def test_summed() -> None:
         {"counts": {"prompts": 1, "largest_result_bytes": 5}, "session_id": "a"},
         {"counts": {"prompts": 2, "largest_result_bytes": 3}, "session_id": "a"},
     ]
-    assert work.summed(made, lambda event: event["session_id"]) == {"a": {"prompts": 3, "largest_result_bytes": 5}}
+    assert work.totals_by(made, lambda event: event["session_id"]) == {"a": {"prompts": 3, "largest_result_bytes": 5}}
