@@ -114,7 +114,7 @@ def budget(log: Log, provider: str = "", model: str = "") -> Budget:
 
     rules, bound = thresholds(log.settings), _bindings(log.settings)
     providers = {binding.provider for binding in bound}
-    rows = limit_plans.budget_rows(log.folder, log.now, rules, providers, log.catalogue, provider, model)
+    rows = limit_plans.budget_rows(log.folder, log.now, rules, providers, log.catalogue, provider, model, log.memory)
     return Budget(_as_of(rows, log), bound, rules)
 
 
@@ -123,7 +123,7 @@ def plan_headroom(log: Log, provider: str = "") -> list[Event]:
     from tokenops import limit_plans
 
     rules, bound = thresholds(log.settings), _bindings(log.settings)
-    rows = limit_plans.plan_rows(log.folder, bound, log.now, log.tz, rules, log.catalogue(), provider)
+    rows = limit_plans.plan_rows(log.folder, bound, log.now, log.tz, rules, log.catalogue(), provider, log.memory)
     return [row | {"as_of": log.as_of} for row in rows]
 
 

@@ -72,15 +72,16 @@ def of_log(folder: str, ask: Ask, catalogue: pricing.Catalogue, until: int, on_b
     days = store.days(folder)
     records = store_summaries.records(folder, plan, now, since, when.stamp(now), on_bad_line)
     sums = burn_buckets.sums_of(records, ask.span, catalogue, ask.takes, lambda why: on_bad_line(folder, why))
-    complete_since = 0 if days and days[0].name < since[:10] else when.moment(sums.first) if sums.first else now
+    complete_since = 0 if days and days[0] < since[:10] else when.moment(sums.first) if sums.first else now
     return _burn(ask, catalogue, sums, (complete_since, until), _readings(folder, now))
 
 
 def _readings(folder: str, now: int) -> list[limit_windows.Seen]:
     """The latest readings of each window: of nine days, or of 35 if a window is longer than a week."""
-    readings = limit_meters.readings(folder, now - WEEK_MS, now)
+    memory = limit_meters.memory()
+    readings = limit_meters.readings(folder, now - WEEK_MS, now, memory)
     if any(reading.minutes > WEEK_MINUTES for reading in readings):
-        return limit_meters.readings(folder, now - MONTH_MS, now)
+        return limit_meters.readings(folder, now - MONTH_MS, now, memory)
     return readings
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from tokenops import events, pricing, redaction, when, work, work_language
+from tokenops import credentials, events, pricing, when, work, work_language
 from tokenops.coach_averages import Asked, Rules, Span, money, projection, turn_stats
 from tokenops.coach_transcripts import Talk
 from tokenops.events import Event
@@ -241,7 +241,7 @@ def findings(made: Iterable[Found], stats: Event, trend: Callable[[str], Event |
             row["after_a_question"] = sum("asked" in one.traits for one in met)
         row["evidence"] = [{"session_id": one.session, "ts": one.ts} for one in met[-5:]]
         if samples:
-            row["samples"] = list(dict.fromkeys(redaction.sample(one.text) for one in reversed(met)))[:samples]
+            row["samples"] = list(dict.fromkeys(credentials.sample(one.text) for one in reversed(met)))[:samples]
         rows.append(row)
     return sorted(rows, key=_weight)
 

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import orjson
 
-from tokenops import access, config, dash_api, dash_findings, dash_page, dash_query, dash_view, http1, store_summaries
+from tokenops import access, config, dash_api, dash_findings, dash_page, dash_query, dash_view, http1, store_days
 from tokenops.http1 import Headers, Request, field
 from tokenops.proxy import Reply
 from tokenops.session import BadRequest, Fault, NotFound, Session
@@ -238,8 +238,8 @@ class Site:
 
     def _fresh(self, request: Asked, path: str, query: dict[str, str]) -> Reply:
         """Data; where nothing has changed since it was asked for last, only that."""
-        sizes = store_summaries.sizes_of(self.folder)
-        state = self.gatherer.state(sizes)
+        files = store_days.files_of(self.folder)
+        state = self.gatherer.state(files)
         name = (path, urlencode(sorted(query.items())))
         etag = _etag(state, *name)
         if _matches(request, etag):
@@ -247,11 +247,11 @@ class Site:
         held = self.kept.pop(name, None)
         if held is None or held[0] != etag:
             if path == PAGE:
-                kind, body = "text/html", dash_page.page(self.gatherer.view(dash_query.asked(query), sizes), etag)
+                kind, body = "text/html", dash_page.page(self.gatherer.view(dash_query.asked(query), files), etag)
             else:
                 found = dash_api.answer(self.gatherer, path[len(dash_api.ROOT) :], query)
                 kind, body = _JSON, orjson.dumps(found) + b"\n"
-            etag = _etag(self.gatherer.state(sizes), *name)  # what is worked out along the way may be newer
+            etag = _etag(self.gatherer.state(files), *name)  # what is worked out along the way may be newer
             headers = [*_ALWAYS, *_typed(kind), field(b"Cache-Control", b"no-store"), field(b"ETag", etag.encode())]
             held = (etag, headers, body, gzip.compress(body, 4, mtime=0))
         self.kept[name] = held

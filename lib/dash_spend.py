@@ -7,17 +7,18 @@ what is shown is rolled up from those, and a rollup of rollups is exact.
 from __future__ import annotations
 
 import datetime
+import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import budgets, burn, coverage, dash_cache, dash_query, dash_sums, events, pricing, rollup, when
+from tokenops import budgets, burn, coverage, dash_cache, dash_query, dash_sums, events, pricing, rollup, store_days, when
 from tokenops.dash_query import Ask, Span
 from tokenops.dash_sums import Closed, Cut, Part, choices, dearest, priced, total_of
 from tokenops.events import Event
 from tokenops.plans import Binding
-from tokenops.store_summaries import Sizes
+from tokenops.store_days import Files, Recent
 
 WEEKS, LEAST_DAYS = 4, 7
 
@@ -110,12 +111,12 @@ class Reader:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.past = dash_cache.Past(folder)
-        self.hours: dict[tuple[Any, ...], dict[int, Decimal]] = {}
+        self.hours = Recent(_MOST_DAYS)
         self.open = dash_sums.Hours()
-        self.done: dict[tuple[Any, ...], tuple[Any, Closed]] = {}
+        self.spans = Recent(_MOST_SPANS)
 
     def spent(
-        self, ask: Ask, now: int, tz: datetime.tzinfo, catalogue: pricing.Catalogue, bound: Sequence[Binding], sizes: Sizes
+        self, ask: Ask, now: int, tz: datetime.tzinfo, catalogue: pricing.Catalogue, bound: Sequence[Binding], files: Files
     ) -> Spent:
         """What was spent, under the plans that are bound. Raises dash_query.Bad, OSError."""
         about, wanted = dash_query.span(ask, now, tz), ask.wanted
@@ -127,16 +128,16 @@ class Reader:
         daily = plan if about.unit == "hour" else plan._replace(by=("day", *by))
         first = min(about.since, midnight, hour, opens)
         timed = (about.unit, "project") if ask.stack == "project" else (about.unit,)
-        done = self._closed(about, daily, timed, wanted, now, min(midnight, hour, opens), sizes)
+        done = self._closed(about, daily, timed, wanted, now, min(midnight, hour, opens), files)
         bounds = (about.since, done.since, done.until, about.until, midnight, hour, opens, now)
-        records = self._records(about, plan, now, first, opens, done, sizes)
+        records = self._records(about, plan, now, first, opens, done, files)
         cut = Cut(self.open.rolled(records, plan, bounds), plan, bounds)
         rows = cut.rows_of(about.since, until, wanted)
         sums = dash_sums.summed(done, rows, cut.usage_of(about.since, until, wanted), daily, timed)
         today = self._today(cut, midnight, wanted, plan)
-        known = _known(min(filter(None, (done.first, cut.first)), default=""), first, sizes)
+        known = _known(min(filter(None, (done.first, cut.first)), default=""), first, files)
         names, bars = dash_sums.parts(sums.timed, about, plan, known, now, ask.stack)
-        expected, at_midnight = self._outlook(cut, ask, now, plan, about, sizes, today)
+        expected, at_midnight = self._outlook(cut, ask, now, plan, about, files, today)
         total = total_of(sums.small, plan)
         besides = [*cut.rows_of(about.since, until), *cut.usage_of(about.since, until)]
         return Spent(
@@ -171,7 +172,7 @@ class Reader:
         wanted: events.Filter,
         now: int,
         last: int,
-        sizes: Sizes,
+        files: Files,
     ) -> Closed:
         """The whole closed days of a span, up to a moment: kept as long as their files stay."""
         since = -(-about.since // when.DAY) * when.DAY
@@ -179,21 +180,19 @@ class Reader:
         if since >= until:
             return dash_sums.NONE._replace(since=about.since, until=about.since)
         begin, end = when.stamp(since), when.stamp(until)
-        days = [(day, dash_cache.day_state(day, sizes)) for day in sizes if begin <= f"{day}T00:00:00.000Z" < end]
+        days = [(day, store_days.key_of(day, files)) for day in files if begin <= f"{day}T00:00:00.000Z" < end]
         bound = self.past.cover.bound if self.past.cover else []
-        key = (str(days), self.past.names(), plan.by, plan.catalogue.digest, bound)
-        name = (wanted, begin, end, timed, str(plan.tz))
-        held = self.done.pop(name, None)
-        if held is None or held[0] != key:
-            records = self.past.records(plan, now, begin, end, sizes)
-            held = (key, dash_sums.closed(records, plan, timed, wanted, (since, until)))
-        self.done[name] = held  # what was asked for last stands last
-        if len(self.done) > _MOST_SPANS:
-            del self.done[next(iter(self.done))]
-        return held[1]
+        key = (days, store_days.projects_stamp(self.folder), plan.by, plan.catalogue.digest, bound)
+        self.spans.begin()
+
+        def add_up() -> Closed:
+            records = self.past.records(plan, now, begin, end, files)
+            return dash_sums.closed(records, plan, timed, wanted, (since, until))
+
+        return self.spans.get((wanted, begin, end, timed, str(plan.tz)), key, add_up)
 
     def _records(
-        self, about: Span, plan: rollup.Plan, now: int, first: int, opens: int, done: Closed, sizes: Sizes
+        self, about: Span, plan: rollup.Plan, now: int, first: int, opens: int, done: Closed, files: Files
     ) -> Iterator[Event]:
         """The records beside the closed days; where the span ends in a closed day, no sum of that day reaches beyond it."""
         pieces: list[tuple[int, int | None]] = [(first, done.since), (done.until, None)]
@@ -202,17 +201,17 @@ class Reader:
         for since, until in pieces:
             if until is None or since < until:
                 last = "9" if until is None else when.stamp(until)
-                yield from self.past.records(plan, now, when.stamp(since), last, sizes)
+                yield from self.past.records(plan, now, when.stamp(since), last, files)
 
     def _outlook(
-        self, cut: Cut, ask: Ask, now: int, plan: rollup.Plan, about: Span, sizes: Sizes, today: Event
+        self, cut: Cut, ask: Ask, now: int, plan: rollup.Plan, about: Span, files: Files, today: Event
     ) -> tuple[list[Event], Event | None]:
         """What is likely to come in the next buckets and until midnight, for a span that ends now."""
         tz = plan.tz
-        if not about.open or about.unit not in AHEAD or not sizes:
+        if not about.open or about.unit not in AHEAD or not files:
             return [], None
-        spent = self._hours(cut, ask, now, plan, sizes)
-        known = when.moment(f"{min(sizes)}T00:00:00Z") + when.DAY  # of the first day there may be a part only
+        spent = self._hours(cut, ask, now, plan, files)
+        known = when.moment(f"{min(files)}T00:00:00Z") + when.DAY  # of the first day there may be a part only
         at_midnight = spent_at_midnight(spent, now, tz, Decimal(today.get("cost_usd", "0")))
         if about.unit == "day":
             spent = _by_day(spent, tz)
@@ -221,33 +220,34 @@ class Reader:
         ahead = [pair for pair in itertools.pairwise(edges) if pair[0] >= now][: AHEAD[about.unit]]
         return expected(spent, now, known, ahead, tz), at_midnight
 
-    def _hours(self, cut: Cut, ask: Ask, now: int, plan: rollup.Plan, sizes: Sizes) -> dict[int, Decimal]:
+    def _hours(self, cut: Cut, ask: Ask, now: int, plan: rollup.Plan, files: Files) -> dict[int, Decimal]:
         """What each hour of the last weeks cost, where that is not 0."""
         hourly, opens = plan._replace(by=("hour",)), _opens(now)
         found = _by_hour(cut.rows_of(opens, now, ask.wanted), hourly)
-        if len(self.hours) > _MOST_DAYS:
-            self.hours.clear()
+        self.hours.begin()
         since, last = when.stamp(now - (7 * WEEKS + 1) * when.DAY)[:10], when.stamp(opens - 1)[:10]
-        for day in (day for day in sizes if since <= day <= last):
-            key = (day, str(dash_cache.day_state(day, sizes)), ask.wanted, str(plan.tz), plan.catalogue.digest)
-            if key not in self.hours:
-                rows = (row for row in self.past.summed(day, hourly, sizes) if ask.wanted.takes(row))
-                self.hours[key] = _by_hour(rows, hourly)
-            for at, cost in self.hours[key].items():  # an hour of a zone may lie in two days
+        for day in (day for day in files if since <= day <= last):
+            key = (store_days.key_of(day, files), plan.catalogue.digest)
+            by_hour = functools.partial(self._day_by_hour, day, ask.wanted, hourly, files)
+            # An hour of a zone may lie in two days.
+            for at, cost in self.hours.get((day, ask.wanted, str(plan.tz)), key, by_hour).items():
                 found[at] = pricing.add(found.get(at, pricing.ZERO), cost)
         return found
 
+    def _day_by_hour(self, day: str, wanted: events.Filter, hourly: rollup.Plan, files: Files) -> dict[int, Decimal]:
+        return _by_hour((row for row in self.past.rows(day, hourly, files) if wanted.takes(row)), hourly)
 
-def _known(first: str, since: int, sizes: Sizes) -> int:
+
+def _known(first: str, since: int, files: Files) -> int:
     """From when on the log knows all; after every moment where it holds nothing."""
-    if sizes and min(sizes) < when.stamp(since)[:10]:
+    if files and min(files) < when.stamp(since)[:10]:
         return 0
     return when.moment(first) if first else when.moment("9999-01-01T00:00:00Z")
 
 
 def _opens(now: int) -> int:
     """When the days begin of which no sums are kept."""
-    return when.moment(f"{dash_cache.open_since(now)}T00:00:00Z")
+    return when.moment(f"{store_days.first_open(now)}T00:00:00Z")
 
 
 def _by_hour(rows: Iterable[Event], plan: rollup.Plan) -> dict[int, Decimal]:

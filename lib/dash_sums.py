@@ -6,6 +6,7 @@ A rollup of rollups is exact: what does not change is rolled up as far as it can
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import NamedTuple
 from tokenops import costs, dash_query, events, rollup, when
 from tokenops.dash_query import Span
 from tokenops.events import Event
+from tokenops.store_days import Recent
 
 CLASSES = {
     "cache read": ("cache_read_tokens",),
@@ -133,9 +135,11 @@ class Hours:
 
     # Fewer events are as soon summed as rows.
     FEW = 20
+    # Two days are open, and a span may begin and end in closed ones.
+    MOST = 4 * 24
 
     def __init__(self) -> None:
-        self.kept: dict[str, tuple[object, list[Event], list[Event]]] = {}
+        self.recent = Recent(self.MOST)
 
     def rolled(self, records: Iterable[Event], plan: rollup.Plan, bounds: Iterable[int]) -> Iterator[Event]:
         """The records, with the turns of an hour of UTC as rows where none of the moments lies in it."""
@@ -147,17 +151,13 @@ class Hours:
                 hours.setdefault(record["ts"][:13], []).append(record)
             else:
                 yield record
-        kept = {}
-        for hour, found in hours.items():
-            if hour in whole or len(found) < self.FEW:
-                yield from found
-                continue
-            held = self.kept.get(hour)
-            if held is None or held[0] != key or held[1] != found:
-                held = (key, found, rollup.rolled(found, plan, lambda why: None))
-            kept[hour] = held
-            yield from held[2]
-        self.kept = kept
+        self.recent.begin()
+        for hour, turns in hours.items():
+            if hour in whole or len(turns) < self.FEW:
+                yield from turns
+            else:
+                roll_up = functools.partial(rollup.rolled, turns, plan, lambda why: None)
+                yield from self.recent.get(hour, (key, turns), roll_up)
 
 
 class Closed(NamedTuple):

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from tokenops import __version__, answers, dash_cache, datadir, plans, store_summaries, when
+from tokenops import __version__, answers, dash_cache, datadir, plans, store_days, when
 from tokenops.dash_cache import Tasks
 from tokenops.dash_query import Ask
 from tokenops.dash_spend import Reader, Spent
 from tokenops.events import Event
 from tokenops.session import Fault, Log, Session
-from tokenops.store_summaries import Sizes
+from tokenops.store_days import Files
 
 # A log that nobody synced for so long is behind.
 STALE_MS = 15 * 60_000
@@ -103,30 +103,32 @@ class Gatherer:
 
     def renew(self, name: str) -> None:
         """Work a slow part out anew, where that is due."""
-        key = dash_cache.state(self.session.folder, store_summaries.sizes_of(self.session.folder), self.files())
+        key = dash_cache.state(self.session.folder, store_days.files_of(self.session.folder), self.files())
         self.parts[name].renew(self.session, key)
 
-    def state(self, sizes: Sizes) -> str:
+    def state(self, files: Files) -> str:
         """A name for all that answers are made of. Where time matters, a minute later it is another."""
         minute = self.session.now() // 60_000
         turns = [part.turn for part in self.parts.values()]
-        said = f"{dash_cache.state(self.session.folder, sizes, self.files())} {minute} {turns} {self.tried} {__version__}"
+        said = f"{dash_cache.state(self.session.folder, files, self.files())} {minute} {turns} {self.tried} {__version__}"
         return hashlib.blake2b(said.encode(), digest_size=12).hexdigest()
 
-    def view(self, ask: Ask, sizes: Sizes | None = None) -> View:
+    def view(self, ask: Ask, files: Files | None = None) -> View:
         """What is to be shown. Raises session.Fault, OSError."""
         session, now, tz = self.session, self.session.now(), when.zone(None)
-        sizes = store_summaries.sizes_of(session.folder) if sizes is None else sizes
+        files = store_days.files_of(session.folder) if files is None else files
         synced = datadir.synced(session.folder)
         as_of = "" if synced is None else when.stamp(synced)
-        state = READY if sizes else EMPTY if synced is not None or self.tried else LOADING
+        state = READY if files else EMPTY if synced is not None or self.tried else LOADING
         settings, catalogue = session.settings(), session.catalogue()
-        bound, names, budgets, rules = self._plans(Log(session.folder, now, settings, lambda: catalogue, tz, as_of))
-        spent = self.reader.spent(ask, now, tz, catalogue, bound, sizes)
-        tasks = self.tasks.rows(now, catalogue, sizes) if sizes else []
-        key = dash_cache.state(session.folder, sizes, self.files())
-        more = {name: part.value(session, key) for name, part in self.parts.items()} if sizes else {}
-        last = max(sizes, default="")
+        bound, names, budgets, rules = self._plans(
+            Log(session.folder, now, settings, lambda: catalogue, tz, as_of, session.memory)
+        )
+        spent = self.reader.spent(ask, now, tz, catalogue, bound, files)
+        tasks = self.tasks.rows(now, catalogue, files) if files else []
+        key = dash_cache.state(session.folder, files, self.files())
+        more = {name: part.value(session, key) for name, part in self.parts.items()} if files else {}
+        last = max(files, default="")
         demo = datadir.is_demo(session.folder)
         return View(ask, now, tz, as_of, state, demo, spent, budgets, names, rules, tasks, last, more)
 

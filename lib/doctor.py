@@ -56,20 +56,14 @@ def sources(folder: str, now: int) -> list[Event]:
     found: dict[str, Event] = {}
     for day in store.days(folder, when.stamp(now - SPAN_MS)[:10], when.stamp(now)[:10]):
         seen: set[tuple[str, str, str]] = set()
-        for name, line in store.sightings(day, lambda place, why: None):
-            kind, source = _field(line, b'"kind":"'), _field(line, b'"source":"')
-            row = found.setdefault(source, {"source": source, "newest": ""})
-            row["newest"] = max(row["newest"], line[13:37].decode(errors="replace"))
-            if (kind, source, name) not in seen:
-                seen.add((kind, source, name))
+        for identity, line in store.sightings(folder, day):
+            ts, kind, source = store.header(line)
+            row = found.setdefault(source or "unknown", {"source": source or "unknown", "newest": ""})
+            row["newest"] = max(row["newest"], ts)
+            if (kind, source, identity) not in seen:
+                seen.add((kind, source, identity))
                 row[kind] = row.get(kind, 0) + 1
     return [found[name] for name in sorted(found)]
-
-
-def _field(line: bytes, name: bytes) -> str:
-    """A short text of a record, without parsing all of it."""
-    start = line.find(name) + len(name)
-    return line[start : line.find(b'"', start)].decode(errors="replace") if start >= len(name) else "unknown"
 
 
 def _signals(log: Log) -> Any:
@@ -102,15 +96,14 @@ def _log(folder: str, now: int) -> Event:
     if not os.path.isdir(folder):
         return {"error": "there is no log yet", "hint": "tok-sync"}
     days = store.days(folder)
-    size = sum(os.path.getsize(path) for day in days for path in day.paths)
-    told: Event = {"folder": folder, "days": len(days), "bytes": size, "writable": os.access(folder, os.W_OK)}
+    told: Event = {"folder": folder, "days": len(days), "bytes": store.size(folder), "writable": os.access(folder, os.W_OK)}
     synced = datadir.synced(folder)
     if synced is not None:
         told["synced_at"] = when.stamp(synced)
     if days:
-        told |= {"first_day": days[0].name, "last_day": days[-1].name}
+        told |= {"first_day": days[0], "last_day": days[-1]}
     try:
-        problems = list(store_upkeep.verify_days(folder, [day.name for day in days[-2:]]))
+        problems = list(store_upkeep.verify_days(folder, days[-2:]))
     except OSError as error:
         problems = [
             store_upkeep.Finding(error.filename or folder, f"cannot be looked through: {error.strerror}", "tok-log verify")

@@ -6,8 +6,6 @@ import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
-import orjson
-
 from tokenops import events, pricing, read_clients, read_contract, rollup, store
 from tokenops.events import Event
 
@@ -45,11 +43,8 @@ def _in_files(identity: str, found: Iterable[tuple[read_clients.Client, Sequence
 
 
 def _in_log(identity: str, folder: str) -> Iterator[Seen]:
-    needle = orjson.dumps(identity)
-    for day in store.days(folder):
-        for place, line in store.day_lines(day, lambda place, why: None):
-            if needle in line and (known := store.identified(line)) and known[0] == identity:
-                yield place, orjson.loads(line), ""
+    for place, event in store.sightings_of(folder, identity):
+        yield place, event, ""
 
 
 def _judged(seen: list[Seen], joined: Event, clients: int) -> Iterator[Event]:
@@ -139,7 +134,7 @@ def text(told: Event) -> str:
         counts = ", ".join(f"{name.removesuffix('_tokens')} {one[name]:,}" for name in events.TOKENS if name in one)
         place = one["place"]
         if one["in"] == "log":
-            place = f"the log, {place[place.rindex('/events/') + 1 :]}"
+            place = f"the log, {store.place_in_log(place)}"
         elif place.startswith(f"{home}/"):
             place = f"~{place.removeprefix(home)}"
         parts += [f"  {place}", f"    {counts or 'no counts'}: {one['verdict']}"]

@@ -302,7 +302,7 @@ def session_cost(folder: str, said: Mapping[str, Any], catalogue: Catalogue, now
     if paths:
         sync.run(folder, [(read_clients.BY_NAME["claude"], paths)], jobs=1, partial=True)
     sums = rollup.Rollup(rollup.Plan((), when.UTC, catalogue))
-    for record in store.holding(folder, f'"session_id":"{session}"', when.stamp(now - _SPAN_MS)):
+    for record in store.with_value(folder, "session_id", session, when.stamp(now - _SPAN_MS)):
         if record["kind"] == "turn":
             sums.add(record)
     rows = costs.priced(sums.rows(), catalogue)

@@ -1,6 +1,6 @@
 """Lines of JSON in and out.
 
-A bad line is given to `reject(place, why)` and skipped; nothing else is lost.
+A bad line is reported to `on_bad_line(place, why)` and skipped; nothing else is lost.
 """
 
 from __future__ import annotations
@@ -12,17 +12,22 @@ from typing import Any, BinaryIO
 import orjson
 
 Record = dict[str, Any]
-Reject = Callable[[str, str], None]
+# Called with the place (file:line) of a line that was skipped, and with the reason.
+OnBadLine = Callable[[str, str], None]
 BOM = b"\xef\xbb\xbf"
 
 _SPACE = " \t\r\n"
 
 
+def ignore_line(place: str, why: str) -> None:
+    """Report nothing of a bad line: for who reads what somebody else reports."""
+
+
 class Records:
     """The JSON objects of a stream of lines; `place` is the file and line of the one given last."""
 
-    def __init__(self, stream: Iterable[bytes], name: str, reject: Reject) -> None:
-        self.stream, self.name, self.reject = stream, name, reject
+    def __init__(self, stream: Iterable[bytes], name: str, on_bad_line: OnBadLine) -> None:
+        self.stream, self.name, self.on_bad_line = stream, name, on_bad_line
         self.number = 0
 
     @property
@@ -44,7 +49,7 @@ class Records:
             found, why = objects(line)
             yield from found
             if why:
-                self.reject(self.place, why)
+                self.on_bad_line(self.place, why)
 
 
 def parsed(line: bytes | bytearray, say: Callable[[str], None]) -> list[Record]:

@@ -8,18 +8,17 @@ makes those shares scatter, and the scatter is told. Where there are few, or a t
 from __future__ import annotations
 
 import bisect
-import contextlib
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import datadir, events, limit_meters, limit_windows, pricing, rollup, store, store_summaries, when
+from tokenops import events, limit_meters, limit_windows, pricing, rollup, store, store_days, when
 from tokenops.events import Event
 from tokenops.headroom import Carried, Window
 from tokenops.limit_windows import Key, Reading, Series
+from tokenops.store_days import Derived, Files
 
 # A reading is a whole percent, so that a rise of less than two says little.
 STEP = 0.02
@@ -33,7 +32,7 @@ ELSEWHERE = 0.5
 OLDEST_MS = when.DAY
 # Days that are learned from.
 DAYS = 14
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Spent(NamedTuple):
@@ -237,37 +236,29 @@ def _added(one: Window, turns: Sequence[Spent], known: Rates, accounts: int) -> 
 
 def turns_since(folder: str, since: int, now: int) -> Iterator[Event]:
     """The turns of the log that began after a moment. Raises OSError."""
-    begin = when.stamp(since).encode()
-    for day in store.days(folder, when.stamp(since)[:10], when.stamp(now)[:10]):
-        pool = store.Pool()
-        for name, line in store.sightings(day, lambda place, why: None, begin):
-            if line[13:37] > begin and b'"kind":"turn"' in line:
-                pool.add(name, line)
-        yield from map(orjson.loads, pool.lines.values())
+    return store.records_after(folder, "turn", when.stamp(since), when.stamp(now)[:10])
 
 
 def learned(folder: str, catalogue: pricing.Catalogue, now: int) -> Rates:
     """What the last closed days tell, as far as it was worked out (refresh)."""
-    sizes = store_summaries.sizes_of(folder)
-    kept = (_kept(folder, catalogue, day, sizes) for day in _closed(folder, now))
-    return rates(piece for found in kept for piece in found or ())
+    derived, files = _derived(folder, catalogue), store_days.files_of(folder)
+    pieces_by_day = (_load(derived, day, files) for day in _closed(files, now))
+    return rates(piece for pieces in pieces_by_day for piece in pieces or ())
 
 
 def refresh(folder: str, catalogue: pricing.Catalogue, now: int) -> int:
     """Work out what the last closed days tell, where that is not done; of how many."""
-    sizes = store_summaries.sizes_of(folder)
-    done = 0
-    for day in _closed(folder, now):
-        if _kept(folder, catalogue, day, sizes) is None:
-            _keep(folder, catalogue, day, sizes, _of_day(folder, catalogue, day))
-            done += 1
-    return done
+    derived, files = _derived(folder, catalogue), store_days.files_of(folder)
+    missing = [day for day in _closed(files, now) if _load(derived, day, files) is None]
+    for day in missing:
+        packed = [[list(key), *rest] for key, *rest in _of_day(folder, catalogue, day)]
+        derived.save(day, store_days.key_of(day, files), packed)
+    return len(missing)
 
 
-def _closed(folder: str, now: int) -> list[str]:
-    last = store_summaries.closed_before(now)
-    first = when.stamp(now - DAYS * when.DAY)[:10]
-    return [day.name for day in store.days(folder, first, last) if day.name < last]
+def _closed(files: Files, now: int) -> list[str]:
+    first, last = when.stamp(now - DAYS * when.DAY)[:10], store_days.first_open(now)
+    return [day for day in files if first <= day < last]
 
 
 def _of_day(folder: str, catalogue: pricing.Catalogue, day: str) -> list[Piece]:
@@ -280,24 +271,14 @@ def _of_day(folder: str, catalogue: pricing.Catalogue, day: str) -> list[Piece]:
     return list(pieces(known, spent(turns, catalogue)))
 
 
-def _place(folder: str, catalogue: pricing.Catalogue, day: str) -> str:
-    return os.path.join(folder, "summaries", f"carry.{_FORMAT}.{events.VERSION}.{catalogue.digest}", f"{day}.json")
+def _derived(folder: str, catalogue: pricing.Catalogue) -> Derived:
+    return Derived(folder, "carry", f"{_FORMAT}-{events.VERSION}", catalogue.digest)
 
 
-def _kept(folder: str, catalogue: pricing.Catalogue, day: str, sizes: store_summaries.Sizes) -> list[Piece] | None:
-    found: Any = datadir.read_json(_place(folder, catalogue, day))
+def _load(derived: Derived, day: str, files: Files) -> list[Piece] | None:
+    key = store_days.key_of(day, files)
+    entry = derived.load(day, lambda other: other == key)
     try:
-        if found["key"] == sizes.get(day):
-            return [Piece(Key(*key), *rest) for key, *rest in found["pieces"]]
+        return [Piece(Key(*key), *rest) for key, *rest in entry[1]] if entry else None
     except (TypeError, LookupError, ValueError):
-        pass
-    return None
-
-
-def _keep(folder: str, catalogue: pricing.Catalogue, day: str, sizes: store_summaries.Sizes, found: Sequence[Piece]) -> None:
-    place = _place(folder, catalogue, day)
-    made = {"key": sizes.get(day), "pieces": [[list(key), *rest] for key, *rest in found]}
-    with contextlib.suppress(OSError):
-        datadir.made(os.path.dirname(os.path.dirname(place)))
-        datadir.made(os.path.dirname(place))
-        datadir.replace(place, orjson.dumps(made), durable=False)
+        return None

@@ -32,6 +32,7 @@ from tokenops.headroom import Window
 from tokenops.limit_windows import Key, Seen
 from tokenops.plans import Binding, Plan
 from tokenops.pricing import Catalogue
+from tokenops.store_days import Recent
 
 # No window is longer than a month.
 SPAN_MS = 35 * when.DAY
@@ -47,12 +48,13 @@ def budget_rows(
     catalogue: Callable[[], Catalogue],
     provider: str = "",
     model: str = "",
+    memory: Recent | None = None,
 ) -> list[Event]:
     """An answer per provider and account that has a plan (`plans`) or a reading, or of one provider only.
 
     Raises OSError, and what `catalogue` raises: it is asked only where turns followed a reading.
     """
-    readings = limit_meters.readings(folder, now - SPAN_MS, now)
+    readings = limit_meters.readings(folder, now - SPAN_MS, now, memory)
     if provider:
         readings, plans = [one for one in readings if one.key.provider == provider], [provider]
     found = carried(folder, headroom.windows(readings, now), catalogue, now)
@@ -99,13 +101,15 @@ def plan_rows(
     rules: Mapping[str, Any],
     catalogue: pricing.Catalogue,
     provider: str = "",
+    memory: Recent | None = None,
 ) -> list[Event]:
     """A report for each plan in force now and account of it, of one provider or of all. Raises OSError."""
     today = when.bucket(now, "day", tz)
     providers = sorted({one.provider for one in bound if provider in ("", one.provider)})
     held = {name: plans.in_force(list(bound), name, today) for name in providers}
-    told = budget_rows(folder, now, rules, [name for name in providers if held[name]], lambda: catalogue, provider)
-    paces = limit_pace.paces(limit_meters.readings(folder, now - SPAN_MS, now), now)
+    names, memory = [name for name in providers if held[name]], memory or limit_meters.memory()
+    told = budget_rows(folder, now, rules, names, lambda: catalogue, provider, memory=memory)
+    paces = limit_pace.paces(limit_meters.readings(folder, now - SPAN_MS, now, memory), now)
     made = []
     for name in providers:
         pairs = list(_accounts(held[name], [row for row in told if row["provider"] == name], now, rules))
@@ -136,7 +140,7 @@ def _spent(folder: str, held: Binding, now: int, tz: datetime.tzinfo, catalogue:
     """What the log says of a plan's provider since the month began, or the plan, or the log."""
     asked = when.stamp(when.since(max(f"{when.bucket(now, 'month', tz)}-01", held.since), now, tz))
     days = store.days(folder)
-    since = max(asked, f"{days[0].name}T00:00:00.000Z") if days else asked
+    since = max(asked, f"{days[0]}T00:00:00.000Z") if days else asked
     rolled = store_summaries.rows(folder, rollup.Plan(("provider",), tz, catalogue), now, since, when.stamp(now))
     row = next((row for row in costs.priced(rolled, catalogue) if row.get("provider") == held.provider), {})
     return row | {"since": since, "young": since > asked}

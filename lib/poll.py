@@ -171,7 +171,7 @@ def news(folder: str, found: Iterable[events.Event]) -> list[events.Event]:
     days = [event["ts"] for event in wanted.values() if event["kind"] == "usage"]
     if days:
         for line in store.scan(folder, min(days), when.stamp(when.moment(max(days)) + 1)):
-            if b'"kind":"usage"' in line[:60]:
+            if store.kind_of(line) == b"usage":
                 known = orjson.loads(line)
                 if known["id"] in wanted and _same(known, wanted[known["id"]]):
                     del wanted[known["id"]]
@@ -240,7 +240,7 @@ def _readings(folder: str, now: int) -> dict[str, int]:
     """How many readings of each polled source the log holds that were taken in the last 24 hours."""
     since, found = when.stamp(now - when.DAY), dict[str, int]()
     for line in store.scan(folder, when.stamp(now - 3 * when.DAY), when.stamp(now + when.DAY)):
-        if b'"source":"vendor-' in line[:400]:
+        if store.header(line).source.startswith("vendor-"):
             event = orjson.loads(line)
             if str(event.get("observed_at", event["ts"])) >= since:
                 found[event["source"]] = found.get(event["source"], 0) + 1

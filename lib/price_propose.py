@@ -49,10 +49,9 @@ class Verdict(NamedTuple):
         return made | ({"why": self.why} if self.why else {})
 
 
-def changes(
-    catalogue: pricing.Catalogue, tables: Sequence[Table], known: Sequence[Mapping[str, object]]
-) -> Iterator[Change]:
+def changes(catalogue: pricing.Catalogue, tables: Sequence[Table]) -> Iterator[Change]:
     """What the tables say of today that nobody has explained, by model."""
+    known = price_causes.known()
     held: dict[tuple[str, str], dict[str, dict[str, list[Table]]]] = {}
     missing: dict[tuple[str, str], None] = {}
     for table in tables:

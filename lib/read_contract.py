@@ -22,7 +22,7 @@ from tokenops.untrusted import Raw
 if TYPE_CHECKING:
     from tokenops import work
 
-OnBadLine = jsonl.Reject  # (location, sentence): a line, a row or a file that was skipped, and why
+OnBadLine = jsonl.OnBadLine  # (location, sentence): a line, a row or a file that was skipped, and why
 Sighting = tuple[str, Event, str]  # location, event, and why it does not count ("" if it does)
 
 

@@ -89,7 +89,7 @@ def _odd(line: bytearray, wanted: Wanted) -> bytearray | None:
     return line
 
 
-def records(path: str, cursor: Cursor, wanted: Wanted, reject: jsonl.Reject) -> Iterator[tuple[str, dict[str, Any]]]:
+def records(path: str, cursor: Cursor, wanted: Wanted, reject: jsonl.OnBadLine) -> Iterator[tuple[str, dict[str, Any]]]:
     """Place (file:line) and object of each wanted line of a file from the cursor on. Raises OSError."""
     with open(path, "rb", buffering=0) as file:
         for number, line in lines(file, wanted, cursor, bytearray(BLOCK)):
@@ -116,7 +116,7 @@ class Values:
 
     MOST = 64 << 20  # of a value over several lines
 
-    def __init__(self, name: str, wanted: Wanted, reject: jsonl.Reject, number: int = 0) -> None:
+    def __init__(self, name: str, wanted: Wanted, reject: jsonl.OnBadLine, number: int = 0) -> None:
         self.name, self.wanted, self.reject = name, wanted, reject
         self.number = self.begun = number  # the line read last, and the one that the value in it began with
         self.size = 0
@@ -174,7 +174,7 @@ class Values:
         self.reject(f"{self.name}:{self.begun}", why)
 
 
-def values(path: str, cursor: Cursor, wanted: Wanted, reject: jsonl.Reject) -> Iterator[tuple[str, dict[str, Any]]]:
+def values(path: str, cursor: Cursor, wanted: Wanted, reject: jsonl.OnBadLine) -> Iterator[tuple[str, dict[str, Any]]]:
     """Place and object of each JSON object in a file from the cursor on, however it is laid out. Raises OSError.
 
     A value that is not whole yet is left for the next time; the unterminated last line counts if it looks whole.

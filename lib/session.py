@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     import datetime
 
-    from tokenops import config, coverage, pricing
+    from tokenops import config, coverage, pricing, store_days
 
 # A log that was synced so recently is new enough.
 RECENT_MS = 2000
@@ -56,6 +56,7 @@ class Log(NamedTuple):
     catalogue: Callable[[], pricing.Catalogue]  # reads the prices, and raises Fault
     tz: datetime.tzinfo
     as_of: str = ""  # when it was synced last, "" if nobody knows
+    memory: store_days.Recent | None = None  # the session's
 
 
 class Session(NamedTuple):
@@ -68,13 +69,14 @@ class Session(NamedTuple):
     settings: Callable[[], config.Config]
     catalogue: Callable[[], pricing.Catalogue]
     catch_up: Callable[[], str]  # imports what is new; as of when the log is known, "" if nobody knows
+    memory: store_days.Recent | None = None  # the readings of days that have not changed (limit_meters.memory)
 
     def log(self, fresh: bool = True) -> Log:
         """The log now; with what is new imported, unless that is not needed. Raises Fault."""
         from tokenops import when
 
         as_of = self.catch_up() if fresh else ""
-        return Log(self.folder, self.now(), self.settings(), self.catalogue, when.zone(None), as_of)
+        return Log(self.folder, self.now(), self.settings(), self.catalogue, when.zone(None), as_of, self.memory)
 
 
 def settings(environment: Mapping[str, str], home: str) -> config.Config:

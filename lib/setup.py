@@ -14,10 +14,10 @@ from typing import Any
 from tokenops import (
     catalog,
     config,
+    credentials,
     plans,
     read_clients,
     readers,
-    redaction,
     setup_changes,
     setup_edits,
     setup_hosts,
@@ -220,7 +220,7 @@ def status_line(system: System) -> tuple[Event, Change | None]:
             row |= {"state": REFUSED, "note": "it has a statusLine of another form; set it by hand"}
     except (setup_edits.Refused, OSError) as error:
         row |= {"state": REFUSED, "note": _why(error)}
-    if redaction.redacted(wanted["command"]) == wanted["command"]:
+    if credentials.redacted(wanted["command"]) == wanted["command"]:
         row["text"] = setup_edits.snippet("json", ("statusLine",), wanted)
     else:
         row["note"] = (

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import datadir, redaction, setup_edits
+from tokenops import credentials, datadir, setup_edits
 from tokenops.setup_edits import Refused
 
 MANIFEST, LOCK = "init.json", "init.lock"
@@ -102,7 +102,7 @@ def diff(made: Proposal) -> str:
         new = jsonc.masked(new.removeprefix(setup_edits.BOM), change.place)
     names = (change.path if made.before is not None else os.devnull, change.path)
     lines = difflib.unified_diff(old.splitlines(), new.splitlines(), *names, n=around, lineterm="")
-    return redaction.redacted("".join(f"{line}\n" for line in lines))
+    return credentials.redacted("".join(f"{line}\n" for line in lines))
 
 
 def _digest(data: bytes | None) -> str | None:

@@ -25,7 +25,6 @@ from tokenops import (
     ship_outbox,
     ship_rows,
     ship_targets,
-    store,
 )
 from tokenops.etiquette import Trouble
 from tokenops.events import Event
@@ -113,7 +112,7 @@ def deliver_to(job: Job, edge: Edge) -> Deliver:
     return lambda rows: ship_otlp.logs(target, edge.send, job.who, rows, edge.clock())
 
 
-def run(job: Job, box: Outbox, edge: Edge, refuse: store.Refuse, reject: Reject, told: Callable[[int], None]) -> Outcome:
+def run(job: Job, box: Outbox, edge: Edge, refuse: jsonl.OnBadLine, reject: Reject, told: Callable[[int], None]) -> Outcome:
     """Ship what of the log has not arrived yet. Raises OSError, ship_folder.NoEngine."""
     done = Outcome()
     box.state = etiquette.asked(box.state, edge.clock())

@@ -36,14 +36,13 @@ def path_of(folder: str, day: str, machine: str, form: str) -> str:
 
 def joined(lines: Iterable[bytes], same: Mapping[str, str], known: Iterable[Row]) -> Iterator[bytes]:
     """The records of a day: those that were shipped before and those of the log, each once, in order of time."""
-    pool = store.Pool()
+    records = store.DayRecords()
     for row in known:
         name = same.get(row["id"], row["id"])
-        pool.add(name, jsonl.line_of(ship_rows.event_of(row) | {"id": name}))
+        records.add(name, jsonl.line_of(ship_rows.event_of(row) | {"id": name}))
     for line in lines:
-        if (found := store.identified(line)) is not None:
-            pool.add(*found)
-    yield from sorted(pool.lines.values())
+        records.add_line(line)
+    yield from sorted(records.lines.values())
 
 
 def read(path: str) -> list[Row]:

@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 import orjson
 
-from tokenops import datadir, etiquette, events, ship_rows, store, untrusted, when
+from tokenops import datadir, etiquette, events, ship_rows, store, store_days, untrusted
+from tokenops.jsonl import OnBadLine
 from tokenops.ship_rows import Row
 
 FOLDER = "ship"
@@ -50,40 +51,24 @@ def digest(row: Row) -> bytes:
     return hashlib.blake2b(ship_rows.content_of(row), digest_size=_DIGEST).digest()
 
 
-def files_of(day: store.Day) -> str:
-    """What changes when a day's files do."""
-    found = []
-    for path in day.paths:
-        with contextlib.suppress(OSError):
-            about = os.stat(path)
-            found.append(f"{about.st_ino}:{about.st_size}:{about.st_mtime_ns}")
-    return " ".join(found)
-
-
-def parts(log: str, finished: Days, since: str, refuse: store.Refuse) -> Iterator[Part]:
+def parts(log: str, finished: Days, since: str, on_bad_line: OnBadLine) -> Iterator[Part]:
     """The days whose files are not those that were finished, in order.
 
     A record may be told in the files of the day after its own, so the day before a changed one is read, too.
     """
-    now = {day.name: files_of(day) for day in store.days(log)}
+    now = store_days.stamps_of(log)
     changed = {name for name, files in now.items() if files != finished.get(name)}
-    wanted = {name for name in now if name in changed or _after(name) in changed}
+    wanted = {name for name in now if name in changed or store.day_after(name) in changed}
     for first, last in _stretches(sorted(name for name in wanted if name >= since[:10])):
-        for name, pool in store.pools(log, _before(first), _after(last), refuse):
+        for name, records in store.records_by_day(log, store.day_before(first), store.day_after(last), on_bad_line):
             if first <= name <= last:
                 whole = not since.startswith(name) or since[10:] in ("", "T00:00:00.000Z")
-                yield _part(name, now.get(name, "") if whole else "", pool, since.encode())
+                yield _part(name, now.get(name, "") if whole else "", records, since)
 
 
-def _part(name: str, files: str, pool: store.Pool, since: bytes) -> Part:
-    same, names = _same(pool), {}
-    for other, chosen in same.items():
-        if other in pool.lines:
-            names[other] = chosen
-    lines = []
-    for known, line in pool.lines.items():
-        if since <= line[13:37]:
-            lines.append(_renamed(line, names[known]) if known in names else line)
+def _part(name: str, files: str, records: store.DayRecords, since: str) -> Part:
+    same = _same(records)
+    lines = [_renamed(line, same[id_]) if id_ in same else line for id_, line in records.items_from(since)]
     return Part(name, files, sorted(lines), same)
 
 
@@ -91,35 +76,27 @@ def _renamed(line: bytes, name: str) -> bytes:
     return orjson.dumps({**orjson.loads(line), "id": name}) + b"\n"
 
 
-def _same(pool: store.Pool) -> dict[str, str]:
+def _same(records: store.DayRecords) -> dict[str, str]:
     """Of the ids that one turn has on several planes all but one, and that one.
 
     Always that of the client's own log where it has one, else by name: machines that saw a turn's sightings in another
     order must not take out each other's.
     """
     members: dict[str, list[str]] = {}
-    for other, first in pool.same.items():
+    for other, first in records.same.items():
         members.setdefault(first, [first]).append(other)
     found: dict[str, str] = {}
     for names in members.values():
-        chosen = min(names, key=lambda name: (events.PLANES.index(pool.planes.get(name, "log")), name))
+        chosen = min(names, key=lambda name: (events.PLANES.index(records.planes.get(name, "log")), name))
         found |= {name: chosen for name in names if name != chosen}
     return found
-
-
-def _after(day: str) -> str:
-    return when.stamp(when.moment(f"{day}T00:00:00Z") + when.DAY)[:10]
-
-
-def _before(day: str) -> str:
-    return when.stamp(when.moment(f"{day}T00:00:00Z") - when.DAY)[:10]
 
 
 def _stretches(days: Iterable[str]) -> Iterator[tuple[str, str]]:
     """First and last of each run of days that follow each other."""
     first = last = ""
     for day in days:
-        if last and _after(last) == day:
+        if last and store.follows(last, day):
             last = day
             continue
         if first:

@@ -61,7 +61,7 @@ def proxied(folder: str, now: int) -> Iterator[Event]:
     found: dict[str, Event] = {}
     unknown: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for line in store.scan(folder, when.stamp(now - SPAN_MS), when.stamp(now)):
-        if b'"status":' not in line or b'"kind":"turn"' not in line:
+        if not store.has_field(line, "status") or store.kind_of(line) != b"turn":
             continue  # only what passed the proxy has a status
         event = orjson.loads(line)
         provider = event.get("provider", "unknown")

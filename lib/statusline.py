@@ -118,7 +118,7 @@ def _shared(found: Mapping[str, Any]) -> list[Seen]:
     from tokenops import limit_meters
 
     try:
-        return limit_meters.seen_of(found["rows"], found["keys"])
+        return limit_meters.seen_of(found["keys"], found["rows"])
     except (TypeError, LookupError, ValueError):
         return []
 

@@ -1,4 +1,4 @@
-"""How far each source was read, and the state of its parser there: the file cursors.json of the log."""
+"""Reads and writes how far each source was read, and its parser's state there: the file cursors.json of the log."""
 
 from __future__ import annotations
 
@@ -8,18 +8,14 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import (
-    datadir,
-)
+from tokenops import datadir
 
 CURSORS = "cursors.json"
-
-
 _VERSION = 1
 
 
-class Held(NamedTuple):
-    """What is remembered of a file: as it was when it was last read, and how far."""
+class FileState(NamedTuple):
+    """How far a file of a source was read, and how it looked then."""
 
     inode: int
     size: int
@@ -31,22 +27,23 @@ class Held(NamedTuple):
     state: str  # as JSON: that of thousands of files is kept, and that of a few is looked at
 
 
-def load(folder: str) -> dict[str, dict[str, Held]]:
-    """All cursors, by source and path. What cannot be read counts as none: then everything is read again."""
+def load(folder: str) -> dict[str, dict[str, FileState]]:
+    """All cursors, by source and path. If they cannot be read there are none, and every file is read again."""
     data = datadir.read_json(os.path.join(folder, CURSORS))
     try:
         if data["v"] == _VERSION:
             return {
-                source: {path: _held(fields) for path, fields in files.items()} for source, files in data["sources"].items()
+                source: {path: _file_state(fields) for path, fields in files.items()}
+                for source, files in data["sources"].items()
             }
     except (TypeError, KeyError, AttributeError):
         pass
     return {}
 
 
-def _held(fields: list[Any]) -> Held:
+def _file_state(fields: list[Any]) -> FileState:
     fields[-1] = state_text(fields[-1])
-    return Held(*fields)
+    return FileState(*fields)
 
 
 def state_text(state: Any) -> str:
@@ -54,6 +51,6 @@ def state_text(state: Any) -> str:
     return state if type(state) is str else orjson.dumps(state).decode()
 
 
-def save(folder: str, cursors: Mapping[str, Mapping[str, Held]]) -> None:
+def save(folder: str, cursors: Mapping[str, Mapping[str, FileState]]) -> None:
     """Keep all cursors. Raises OSError."""
     datadir.replace(os.path.join(folder, CURSORS), orjson.dumps({"v": _VERSION, "sources": cursors}, default=list))

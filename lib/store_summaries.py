@@ -1,33 +1,29 @@
-"""Sums of closed days, so that a year of a million turns answers in a third of a second.
+"""Adds up closed days once and keeps the sums, so that a year of a million turns answers in a third of a second.
 
-A summary holds what rolling up the day's turns gives: by session, and by session and quarter of an hour. It is keyed by
-the sizes of the files it was made from and by the catalogue, so it is never stale; it may be deleted at any time.
+A summary holds what rolling up the day's turns gives: by session, and by session and quarter of an hour. It is kept for as
+long as the day's files and the prices stay the same (store_days).
 """
 
 from __future__ import annotations
 
-import contextlib
-import datetime
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 import orjson
 
-from tokenops import coverage, datadir, events, projects, rollup, store, when, workers
+from tokenops import coverage, events, pricing, projects, rollup, store, store_days, store_files, when, workers
 from tokenops.events import Event
+from tokenops.jsonl import OnBadLine, ignore_line
+from tokenops.store_days import Derived, Files
 
 # What decides whether a plan covers a turn is among them (coverage).
 BY = ("client", "project", "project_id", "agent", "workflow", "session", "account", "credential")
-FORMAT = 3
+FORMAT = 4
 # Days that are added up in one go: one more is read on either side.
 _AT_ONCE = 32
-_ROUND = b'"kind":"work"'
-Refuse = Callable[[str, str], None]
-Sizes = dict[str, list[int]]
-# What a day is asked for: its totals, or its quarters where it lies in several buckets.
-TOTALS, QUARTERS = "totals", "quarters"
+_WORK = b'work"'
+# What a day is asked for: its totals, or its quarters if it lies in several buckets.
+_TOTALS, _QUARTERS = 0, 1
+_EMPTY: tuple[Event, Event] = ({"rows": [], "usage": []}, {"rows": [], "usage": []})
 
 
 def rows(
@@ -36,16 +32,16 @@ def rows(
     now: int,
     since: str = "",
     until: str = "9",
-    wanted: events.Filter = events.EVERY,
-    refuse: Refuse = lambda place, why: None,
+    only: events.Filter = events.EVERY,
+    on_bad_line: OnBadLine = ignore_line,
     cover: coverage.Coverage | None = None,
 ) -> list[Event]:
     """The rows of a span of the log, exactly as rolling up its events gives them; with what covers them, if asked for."""
     if cover is not None:
         plan = plan._replace(by=(*plan.by, coverage.GROUP))
     sums = rollup.Rollup(plan)
-    for record in records(folder, plan, now, since, until, refuse, cover.edges if cover else ()):
-        if wanted.takes(record):
+    for record in records(folder, plan, now, since, until, on_bad_line, cover.edges if cover else ()):
+        if only.takes(record):
             sums.add(cover.marked(record) if cover else record)
     return list(sums.rows())
 
@@ -56,7 +52,7 @@ def records(
     now: int,
     since: str = "",
     until: str = "9",
-    refuse: Refuse = lambda place, why: None,
+    on_bad_line: OnBadLine = ignore_line,
     edges: Sequence[str] = (),
 ) -> Iterator[Event]:
     """What a span of the log adds up from: rows of the closed days, in the plan's unit, and the events of the others.
@@ -64,73 +60,93 @@ def records(
     A closed day that one of the `edges` divides is given in quarters.
     """
     names = store.labels(folder)
-    closed = closed_before(now)
-    sizes = sizes_of(folder)
+    first_open = store_days.first_open(now)
+    files = store_days.files_of(folder)
     spans: list[tuple[str, str]] = []  # what has no summary, in stretches
-    for day in store.days(folder):
-        begins, ends = f"{day.name}T00:00:00.000Z", midnight_after(day.name)
+    for day in files:
+        begins, ends = f"{day}T00:00:00.000Z", store_days.midnight_after(day)
         if ends <= since or begins >= until:
             continue
-        if day.name < closed and since <= begins and ends <= until:
-            for record in summed(folder, day.name, plan, sizes, refuse, any(begins < edge < ends for edge in edges)):
+        if day < first_open and since <= begins and ends <= until:
+            is_divided = any(begins < edge < ends for edge in edges)
+            for record in day_rows(folder, day, plan, files, on_bad_line, is_divided):
                 yield projects.relabelled(record, names)
         elif spans and spans[-1][1] == begins:
             spans[-1] = (spans[-1][0], min(until, ends))
         else:
             spans.append((max(since, begins), min(until, ends)))
     for first, last in spans:
-        for line in store.scan(folder, first, last, refuse):
+        for line in store.scan(folder, first, last, on_bad_line):
             yield projects.relabelled(orjson.loads(line), names)
 
 
-def closed_before(now: int) -> str:
-    """The first day that is not closed: yesterday, whose last turns may still be sighted again today."""
-    return when.stamp(now - when.DAY)[:10]
-
-
-def midnight_after(day: str) -> str:
-    """The moment at which a day of UTC ends."""
-    return when.stamp(when.moment(f"{day}T00:00:00Z") + when.DAY)
-
-
-def summed(folder: str, day: str, plan: rollup.Plan, sizes: Sizes, refuse: Refuse, divided: bool = False) -> Iterator[Event]:
+def day_rows(
+    folder: str, day: str, plan: rollup.Plan, files: Files, on_bad_line: OnBadLine = ignore_line, is_divided: bool = False
+) -> Iterator[Event]:
     """A closed day's rows in the unit that was asked for, and its session totals that stand for turns."""
     unit = plan.unit
-    kind, label = QUARTERS if divided else TOTALS, ""
+    part, label = _QUARTERS if is_divided else _TOTALS, ""
     if unit:
         buckets = when.Buckets(unit, plan.tz)
         label, last = buckets.of(f"{day}T00:00:00.000Z"), buckets.of(f"{day}T23:59:59.999Z")
-        kind = TOTALS if label == last and not divided else QUARTERS
-    made = kept(folder, day, kind, plan.catalogue, sizes)
-    if made is None:
-        both = make(folder, [day], plan.catalogue, sizes, refuse).get(day, _EMPTY)
-        made = both[(TOTALS, QUARTERS).index(kind)]
-    for row in made["rows"]:
-        if kind == TOTALS and unit:
+        part = _TOTALS if label == last and not is_divided else _QUARTERS
+    key = store_days.key_of(day, files)
+    entry = _derived(folder, plan.catalogue).load(day, lambda other: other == key, part)
+    summary = entry[1] if entry else make(folder, [day], plan.catalogue, files, on_bad_line).get(day, _EMPTY)[part]
+    for row in summary["rows"]:
+        if part == _TOTALS and unit:
             row |= {"by": [*row["by"], unit], "bucket": label, "tz": when.zone_name(plan.tz)}
         yield row
-    yield from made["usage"]
+    yield from summary["usage"]
 
 
-def of_days(folder: str, names: Sequence[str], catalogue: Any, refuse: Refuse) -> Iterator[tuple[str, Event, Event]]:
+def make(
+    folder: str,
+    days: Sequence[str],
+    catalogue: pricing.Catalogue,
+    files: Files,
+    on_bad_line: OnBadLine = ignore_line,
+    progress: Callable[[int], None] = lambda size: None,
+) -> dict[str, tuple[Event, Event]]:
+    """Keep the summaries of closed days that follow one another, if there is room; the last of them is given."""
+    derived = _derived(folder, catalogue)
+    last: dict[str, tuple[Event, Event]] = {}
+    empty = dict.fromkeys(days)
+    for day, totals, quarters in _summaries(folder, days, catalogue, on_bad_line):
+        derived.save(day, store_days.key_of(day, files), totals, quarters)
+        progress(sum(files.get(day, ())[::2]))
+        empty.pop(day, None)
+        last = {day: (totals, quarters)}
+    for day in empty:
+        derived.save(day, store_days.key_of(day, files), *_EMPTY)
+    return last
+
+
+def _derived(folder: str, catalogue: pricing.Catalogue) -> Derived:
+    return Derived(folder, "sums", f"{FORMAT}-{events.VERSION}", catalogue.digest)
+
+
+def _summaries(
+    folder: str, days: Sequence[str], catalogue: pricing.Catalogue, on_bad_line: OnBadLine
+) -> Iterator[tuple[str, Event, Event]]:
     """The totals and the quarters of each of some days that follow one another, read in one go."""
     day = ""
-    held: list[bytes] = []
-    for line in store.scan(folder, f"{names[0]}T00:00:00.000Z", midnight_after(names[-1]), refuse):
-        if (begun := store.day_of(line)) != day:
+    lines: list[bytes] = []
+    for line in store.scan(folder, f"{days[0]}T00:00:00.000Z", store_days.midnight_after(days[-1]), on_bad_line):
+        if (line_day := store_files.day_of(line)) != day:
             if day:
-                yield day, *_summary(held, catalogue)
-            day, held = begun, []
-        held.append(line)
+                yield day, *_summary(lines, catalogue)
+            day, lines = line_day, []
+        lines.append(line)
     if day:
-        yield day, *_summary(held, catalogue)
+        yield day, *_summary(lines, catalogue)
 
 
-def _summary(lines: list[bytes], catalogue: Any) -> tuple[Event, Event]:
+def _summary(lines: list[bytes], catalogue: pricing.Catalogue) -> tuple[Event, Event]:
     quarters = rollup.Rollup(rollup.Plan((*BY, when.QUARTER), when.UTC, catalogue))
     usage = []
     for line in lines:
-        if line.startswith(_ROUND, store.KIND):
+        if line.startswith(_WORK, store_files.KIND):
             continue  # of which nothing is added up here
         event = orjson.loads(line)
         if event["kind"] == "turn":
@@ -142,80 +158,26 @@ def _summary(lines: list[bytes], catalogue: Any) -> tuple[Event, Event]:
     return {"rows": totals, "usage": usage}, {"rows": rows, "usage": usage}
 
 
-def make(
-    folder: str,
-    names: Sequence[str],
-    catalogue: Any,
-    sizes: Sizes,
-    refuse: Refuse,
-    told: Callable[[int], None] = lambda size: None,
-) -> dict[str, tuple[Event, Event]]:
-    """Keep the summaries of closed days that follow one another, where there is room; the last of them is given."""
-    last: dict[str, tuple[Event, Event]] = {}
-    made = dict.fromkeys(names, _EMPTY)
-    for name, *both in of_days(folder, names, catalogue, refuse):
-        made[name] = (both[0], both[1])
-        _keep(folder, name, made[name], catalogue, sizes)
-        told(sum(sizes.get(name, ())[::2]))
-        last = {name: made.pop(name)}
-    for name, empty in made.items():
-        _keep(folder, name, empty, catalogue, sizes)
-    return last
-
-
-_EMPTY: tuple[Event, Event] = ({"rows": [], "usage": []}, {"rows": [], "usage": []})
-
-
-def _keep(folder: str, day: str, both: tuple[Event, Event], catalogue: Any, sizes: Sizes) -> None:
-    at = _folder(folder, catalogue)
-    with contextlib.suppress(OSError):
-        datadir.made(os.path.dirname(at))
-        datadir.made(at)
-        key = {"key": _key(day, sizes)}
-        # Both in one file, the totals in its first line: making a file costs more than adding up a day.
-        datadir.replace(os.path.join(at, f"{day}.json"), b"\n".join(orjson.dumps(key | one) for one in both), durable=False)
-
-
-def _folder(folder: str, catalogue: Any) -> str:
-    """A catalogue's own: where prices change, all summaries are made anew."""
-    return os.path.join(folder, "summaries", f"{FORMAT}.{events.VERSION}.{catalogue.digest}")
-
-
-def kept(folder: str, day: str, kind: str, catalogue: Any, sizes: Sizes) -> Event | None:
-    """A summary that was kept, if it still says what the log says."""
-    try:
-        with open(os.path.join(_folder(folder, catalogue), f"{day}.json"), "rb") as file:
-            totals = file.readline()
-            found = orjson.loads(totals if kind == TOTALS else file.read())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and found.get("key") == _key(day, sizes) else None
-
-
-def refresh(folder: str, catalogue: Any, now: int, told: Callable[[int], None] = lambda size: None) -> int:
+def refresh(folder: str, catalogue: pricing.Catalogue, now: int, progress: Callable[[int], None] = lambda size: None) -> int:
     """Make the summaries of closed days that are missing or older than the day's files; how many."""
-    at, closed = _folder(folder, catalogue), closed_before(now)
-    try:
-        held = {entry.name[:10]: entry.stat().st_mtime_ns for entry in os.scandir(at) if entry.name.endswith(".json")}
-    except FileNotFoundError:
-        held = {}
-    sizes = sizes_of(folder)
-    changed = {day.name: max(_mtime(path) for path in day.paths) for day in store.days(folder)}
+    derived, first_open = _derived(folder, catalogue), store_days.first_open(now)
+    saved, changed = derived.saved_at(), store_days.changed_at(folder)
     stale = [
-        name for name in changed if name < closed and held.get(name, 0) <= max(changed.get(other, 0) for other in near(name))
+        day
+        for day in changed
+        if day < first_open and saved.get(day, 0) <= max(changed.get(other, 0) for other in store_days.near(day))
     ]
+    files = store_days.files_of(folder)
     runs = {run[at]: run[at : at + _AT_ONCE] for run in _runs(stale) for at in range(0, len(run), _AT_ONCE)}
 
-    def work(share: Iterable[str], say: Callable[[int], None]) -> None:
+    def work(share: Iterable[str], on_bytes: Callable[[int], None]) -> None:
         for first in share:
-            make(folder, runs[first], catalogue, sizes, lambda place, why: None, say)
+            make(folder, runs[first], catalogue, files, ignore_line, on_bytes)
 
-    size = sum(sum(sizes[name][::2]) for name in stale)
-    workers.answers(work, list(runs), workers.processors() if size >= workers.WORTHWHILE else 1, told)
-    if stale and not held:
-        for old in os.listdir(os.path.dirname(at)):
-            if old != os.path.basename(at):
-                shutil.rmtree(os.path.join(os.path.dirname(at), old), ignore_errors=True)
+    size = sum(sum(files[day][::2]) for day in stale)
+    workers.answers(work, list(runs), workers.processors() if size >= workers.WORTHWHILE else 1, progress)
+    if stale and not saved:
+        derived.remove_others()
     return len(stale)
 
 
@@ -229,34 +191,3 @@ def _runs(days: Iterable[str]) -> Iterator[list[str]]:
         run.append(day)
     if run:
         yield run
-
-
-def sizes_of(folder: str) -> Sizes:
-    """Day -> sizes and inodes of its files."""
-    return {day.name: [number for path in day.paths for number in _about(path)] for day in store.days(folder)}
-
-
-def _about(path: str) -> tuple[int, int]:
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return 0, 0
-    return stat.st_size, stat.st_ino
-
-
-def _mtime(path: str) -> int:
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return 0
-
-
-def near(day: str) -> list[str]:
-    """A day and its neighbours: a turn near midnight may have a sighting in the file before or after."""
-    at, step = datetime.date.fromisoformat(day), datetime.timedelta(1)
-    return [(at - step).isoformat(), day, (at + step).isoformat()]
-
-
-def _key(day: str, sizes: Sizes) -> list[list[int]]:
-    """What a summary was made from."""
-    return [sizes.get(name, []) for name in near(day)]

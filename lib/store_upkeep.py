@@ -1,4 +1,4 @@
-"""The log looked after: damage found, sightings joined, old days packed or dropped.
+"""Verifies the log, rewrites its days with sightings joined, and packs or drops old days.
 
 Every function holds the lock while it changes a file; a crash at any point leaves the old file or the new one.
 """
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import datadir, events, projects, store, store_cursors, when
+from tokenops import datadir, events, projects, store, store_cursors, store_days, store_files, when
 
 _TEMPORARY = re.compile(r"(.+)\.\d+\Z")
 _SMALL = (store_cursors.CURSORS, "projects.json")
@@ -45,48 +45,45 @@ def compact(folder: str, today: str, pack: bool = False) -> Iterator[Compacted]:
     `pack` gzips the days before `today`. Records of another day go there, lines that are no records to rejected/;
     nothing is thrown away, and a day with a broken archive is left alone.
     """
-    for held in store.days(folder):
-        strangers = frozenset(line for _, line in store.sightings(held, _ignored) if store.day_of(line) != held.name)
+    for name in store.days(folder):
+        strangers = frozenset(line for _, line in store.sightings(folder, name) if store_files.day_of(line) != name)
         store.append(folder, strangers)
         with datadir.locked(folder):
-            for day in store.days(folder, held.name, held.name):
-                if (done := _compacted(folder, day, pack and day.name < today, strangers)) is not None:
-                    yield done
+            for day in store_files.days(folder, name, name):
+                compacted = _compacted(folder, day, pack and name < today, strangers)
+                if compacted is not None:
+                    yield compacted
     with datadir.locked(folder):
-        for place in _leftovers(folder):
-            os.unlink(place)
+        for path in _leftovers(folder):
+            os.unlink(path)
 
 
-def _ignored(place: str, why: str) -> None:
-    """What is no record is dealt with later."""
-
-
-def _compacted(folder: str, day: store.Day, packed: bool, strangers: frozenset[bytes]) -> Compacted | None:
-    pool, count = store.Pool(), 0
+def _compacted(folder: str, day: store_files.Day, packed: bool, strangers: frozenset[bytes]) -> Compacted | None:
+    records, count = store.DayRecords(), 0
     rejected: list[bytes] = []
     broken: list[str] = []
-    for _, line in store.day_lines(day, lambda place, why: broken.append(place), tail=True):
-        found = store.identified(line)
-        if found is None:
+    for _, line in store_files.lines(day, lambda place, why: broken.append(place), tail=True):
+        pair = store_files.identify(line)
+        if pair is None:
             rejected += [line] if line.strip() else []
             continue
         count += 1
-        if found[1] not in strangers:
-            pool.add(*found)
-    path = os.path.join(store.folder_of(folder), f"{day.name}.jsonl" + (".gz" if packed else ""))
-    if broken or (count == len(pool.lines) and not rejected and day.paths == (path,)):
+        if pair[1] not in strangers:
+            records.add(*pair)
+    path = store_files.path_of(folder, day.name, packed)
+    if broken or (count == len(records.lines) and not rejected and day.paths == (path,)):
         return None
     if rejected:
-        kept = os.path.join(datadir.made(os.path.join(folder, "rejected")), f"{day.name}.txt")
-        before = _content(kept)
-        datadir.replace(kept, before + b"".join(line.rstrip(b"\n") + b"\n" for line in rejected))
-    content = b"".join(sorted(pool.lines.values()))
+        reject_file = os.path.join(datadir.made(os.path.join(folder, "rejected")), f"{day.name}.txt")
+        before = _content(reject_file)
+        datadir.replace(reject_file, before + b"".join(line.rstrip(b"\n") + b"\n" for line in rejected))
+    content = b"".join(sorted(records.lines.values()))
     datadir.replace(path, gzip.compress(content, 6, mtime=0) if packed else content)
     for old in day.paths:
         if old != path:
             os.unlink(old)
-    store.settle(store.folder_of(folder))
-    return Compacted(day.name, count, len(pool.lines), len(rejected))
+    store_files.flush(os.path.dirname(path))
+    return Compacted(day.name, count, len(records.lines), len(rejected))
 
 
 def _content(path: str) -> bytes:
@@ -99,20 +96,14 @@ def _content(path: str) -> bytes:
 
 def prune(folder: str, before: str, dry: bool = False) -> list[tuple[str, int]]:
     """Delete the days before a date, and their summaries; which, with their bytes. Raises OSError."""
-    gone = []
+    pruned = []
     with datadir.locked(folder) if not dry else contextlib.nullcontext():
-        for day in store.days(folder):
+        for day in store_files.days(folder):
             if day.name < before:
-                gone.append((day.name, sum(os.path.getsize(path) for path in day.paths)))
-                for path in () if dry else (*day.paths, *_derived(folder, day.name)):
+                pruned.append((day.name, sum(os.path.getsize(path) for path in day.paths)))
+                for path in () if dry else (*day.paths, *store_days.paths_of(folder, day.name)):
                     os.unlink(path)
-    return gone
-
-
-def _derived(folder: str, day: str) -> list[str]:
-    """What was made of a day and would outlive it."""
-    at = os.path.join(folder, "summaries")
-    return [os.path.join(root, name) for root, _, names in os.walk(at) for name in names if name.startswith(day)]
+    return pruned
 
 
 def verify(folder: str, now: int) -> Iterator[Finding]:
@@ -125,15 +116,15 @@ def verify(folder: str, now: int) -> Iterator[Finding]:
     yield from _small_files(folder)
     tomorrow = when.stamp(now + when.DAY)[:10]
     ids = False
-    for held in store.days(folder):
-        if held.name > tomorrow:
+    for listed in store_files.days(folder):
+        if listed.name > tomorrow:
             yield Finding(
-                held.paths[0],
+                listed.paths[0],
                 "a day that is still to come",
                 "set this machine's clock, then tok-log prune or move the file away",
             )
         with datadir.locked(folder):  # what looks torn while a writer is at work is not
-            for day in store.days(folder, held.name, held.name):
+            for day in store_files.days(folder, listed.name, listed.name):
                 yield from _day(day)
                 ids = True
     if not ids and store_cursors.load(folder):
@@ -144,7 +135,7 @@ def verify_days(folder: str, names: Iterable[str]) -> Iterator[Finding]:
     """What is wrong with some days. Raises OSError."""
     for name in names:
         with datadir.locked(folder):
-            for day in store.days(folder, name, name):
+            for day in store_files.days(folder, name, name):
                 yield from _day(day)
 
 
@@ -168,7 +159,7 @@ def _permissions(folder: str) -> Iterator[Finding]:
 def _leftovers(folder: str) -> list[str]:
     """Files that a crash left half-written beside the one they were to replace, more than a minute ago."""
     found = []
-    for at in (folder, store.folder_of(folder)):
+    for at in (folder, store_files.folder_of(folder)):
         with contextlib.suppress(OSError), os.scandir(at) as entries:
             found += [one.path for one in entries if _TEMPORARY.match(one.name) and time.time() - one.stat().st_mtime > 60]
     return sorted(found)
@@ -177,8 +168,8 @@ def _leftovers(folder: str) -> list[str]:
 def _names(folder: str) -> Iterator[Finding]:
     for place in _leftovers(folder):
         yield Finding(place, "left half-written by a crash", "run tok-log compact, which removes it")
-    at = store.folder_of(folder)
-    known = {path for day in store.days(folder) for path in day.paths}
+    at = store_files.folder_of(folder)
+    known = {path for day in store_files.days(folder) for path in day.paths}
     for name in sorted(os.listdir(at)) if os.path.isdir(at) else ():
         path = os.path.join(at, name)
         if path not in known and not _TEMPORARY.match(name):
@@ -207,11 +198,11 @@ def _small_files(folder: str) -> Iterator[Finding]:
 _SALT = "restore it from a backup; without it the same project gets a second project_id"
 
 
-def _day(day: store.Day) -> Iterator[Finding]:
+def _day(day: store_files.Day) -> Iterator[Finding]:
     """What is wrong with one day's files."""
     broken: list[Finding] = []
     seen: dict[str, str] = {}
-    for place, line in store.day_lines(
+    for place, line in store_files.lines(
         day, lambda place, why: broken.append(Finding(place, *why.split("; ", 1))), tail=True
     ):
         if not line.endswith(b"\n"):
@@ -233,7 +224,7 @@ def _line(place: str, line: bytes, day: str, seen: dict[str, str]) -> Iterator[F
     if isinstance(record, dict) and isinstance(record.get("v"), int) and record["v"] > events.VERSION:
         yield Finding(place, f"version {record['v']} of the record", "it is skipped; upgrade TokenOps")
         return
-    if store.identified(line) is None:
+    if store_files.identify(line) is None:
         yield Finding(place, events.fault(record) or "no record", move)
         return
     if why := events.fault(record):

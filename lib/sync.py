@@ -21,7 +21,6 @@ from tokenops.read_lines import Cursor
 from tokenops.sync_gather import Progress
 
 LOCK = "sync.lock"
-_WORK = b'"kind":"work"'
 
 
 class Outcome(NamedTuple):
@@ -49,7 +48,7 @@ class News(NamedTuple):
     """What is new in one client's files: events, the cursors after them, and how many files and bytes were read."""
 
     batch: sync_gather.Batch
-    after: dict[str, store_cursors.Held]
+    after: dict[str, store_cursors.FileState]
     files: int = 0
     bytes: int = 0
     left: int = 0
@@ -68,10 +67,10 @@ class Todo(NamedTuple):
         return max(self.stamp.size - self.begin, 0)
 
 
-def changed_files(paths: Iterable[str], cursors: Mapping[str, store_cursors.Held]) -> list[Todo]:
+def changed_files(paths: Iterable[str], cursors: Mapping[str, store_cursors.FileState]) -> list[Todo]:
     """The files that are not as they were. One that was replaced, cut or rotated is read from its beginning."""
     todo = []
-    by_inode: dict[int, store_cursors.Held] | None = None
+    by_inode: dict[int, store_cursors.FileState] | None = None
     for path in paths:
         try:
             stamp = read_sqlite.stamp(path)
@@ -91,7 +90,7 @@ def changed_files(paths: Iterable[str], cursors: Mapping[str, store_cursors.Held
     return todo
 
 
-def _has_grown(path: str, stamp: read_sqlite.Stamp, before: store_cursors.Held) -> bool:
+def _has_grown(path: str, stamp: read_sqlite.Stamp, before: store_cursors.FileState) -> bool:
     """Whether a file is what it was, and more. One that changed without growing was written over."""
     if read_sqlite.is_one(path):
         return True  # its pages change anywhere; the reader tells by the rows
@@ -106,7 +105,7 @@ def _has_grown(path: str, stamp: read_sqlite.Stamp, before: store_cursors.Held) 
 def news(
     client: Client,
     paths: list[str],
-    cursors: dict[str, store_cursors.Held],
+    cursors: dict[str, store_cursors.FileState],
     options: Options,
     jobs: int | None = None,
     progress: Progress = lambda size: None,
@@ -127,7 +126,7 @@ def news(
     for path, end in batch.positions.items():
         stamp, state = todo[path].stamp, store_cursors.state_text(end.state)
         offset = stamp.size if read_sqlite.is_one(path) else end.offset
-        after[path] = store_cursors.Held(*stamp, offset, end.number, end.head, end.tail, state)
+        after[path] = store_cursors.FileState(*stamp, offset, end.number, end.head, end.tail, state)
         size += max(offset - todo[path].begin, 0)
     return News(batch, after, len(todo), size, left)
 
@@ -175,9 +174,9 @@ def run(
             new = news(client, paths, before, options, jobs, progress(client.name), budget)
             lines = [read_records.line(entry) for entry in new.batch.entries]
             if lines and (backfill or not client.reader().append_only):  # documents are read as a whole whenever they change
-                lines = store.unknown_to(folder, lines)
+                lines = store.new_lines(folder, lines)
             if not dry:
-                store.remember(folder, new.batch.paths)
+                store.remember_projects(folder, new.batch.paths)
                 store.append(folder, lines)
                 if new.after != before or backfill:
                     cursors[client.source] = new.after
@@ -190,7 +189,7 @@ def run(
 
 def _outcome(client: Client, files: int, new: News, lines: list[bytes]) -> Outcome:
     """What a run did at one source: the lines are those that the log did not have."""
-    rounds = sum(line.find(_WORK, 37, 60) > 0 for line in lines)
+    rounds = sum(store.kind_of(line) == b"work" for line in lines)
     # Clients move and delete files between our listing and our reading; one that was moved is read the next time.
     unread = [file for file in new.batch.unread if file[1] != errno.ENOENT]
     counts = (files, new.files, new.bytes, new.left, len(lines) - rounds, rounds)

@@ -23,7 +23,7 @@ class Follower:
 
     def __init__(self, sources: Sources, salt: bytes) -> None:
         self.sources, self.salt = sources, salt
-        self.cursors: dict[str, dict[str, store_cursors.Held]] = {}
+        self.cursors: dict[str, dict[str, store_cursors.FileState]] = {}
         self.paths: dict[str, str] = {}
         self.waiting: dict[str, tuple[Event, int]] = {}  # id -> turn, and when it last grew
         self.printed: set[int] = set()  # hashes of ids

@@ -89,7 +89,7 @@ def _here(folder: str, directory: str, session: str = "") -> dict[str, Any]:
     """The project around a directory."""
     places = projects.Places(datadir.salt(folder, make=True))
     about = places.attribution(SOURCE, "", directory, "", session)
-    store.remember(folder, places.paths)
+    store.remember_projects(folder, places.paths)
     return about
 
 

@@ -19,7 +19,7 @@ class Unknown(ValueError):
 def session(folder: str, name: str) -> tuple[str, list[Event]]:
     """The one session whose id begins so, and its records. Raises Unknown, OSError."""
     found: dict[str, list[Event]] = {}
-    for record in store.holding(folder, f'"session_id":"{name}'):
+    for record in store.with_value(folder, "session_id", name, is_prefix=True):
         if record.get("session_id", "").startswith(name):
             found.setdefault(record["session_id"], []).append(record)
     if not found:

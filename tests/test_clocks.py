@@ -22,7 +22,7 @@ from soak_clock import HOUR, Clock
 from upstream import Asked, Upstream, Writer, plain
 
 from conftest import MOST, Run, claude, lines, objects, put
-from tokenops import access, cli_dash, dash_cache, events, jsonl, proxy_server, read_clients, store, sync, when
+from tokenops import access, cli_dash, events, jsonl, proxy_server, read_clients, store, store_days, sync, when
 
 FOLDER = ".claude/projects/-home-ada-app"
 LATER = 7200
@@ -153,16 +153,16 @@ def test_lines_of_a_write_that_failed_are_not_taken_for_those_that_came_after(tm
     folder, first = str(tmp_path), when.stamp(AT - when.DAY)[:10]
     made = [jsonl.line_of(events.arranged(turn_at(number, 5))) for number in range(30)]
     store.append(folder, made[:3])
-    tail = dash_cache.Tail(folder)
-    assert len(tail.events(first, [])) == 3
-    path = store.days(folder)[-1].paths[-1]
+    open_days = store_days.OpenDays(folder)
+    assert len(open_days.events(first)) == 3
+    path = os.path.join(folder, "events", f"{store.days(folder)[-1]}.jsonl")
     size = os.path.getsize(path)
     with open(path, "ab") as file:
         file.write(b"".join(made[3:9]))
-    tail.events(first, [])
+    open_days.events(first)
     os.truncate(path, size)
     store.append(folder, made[9:])
-    found = {one["id"] for one in tail.events(first, [])}
+    found = {one["id"] for one in open_days.events(first)}
     assert found == {json.loads(line)["id"] for line in store.scan(folder)}
 
 

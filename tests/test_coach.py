@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scripts import Claude, Codex
 
 from conftest import SHARED, Json, Run, needs_shared, objects, put
-from tokenops import catalog, coach, coach_averages, coach_replies, coach_transcripts, events, readers, redaction, work
+from tokenops import catalog, coach, coach_averages, coach_replies, coach_transcripts, credentials, events, readers, work
 
 FOLDER = ".claude/projects/-home-ada-app"
 NOW = {"TOKENOPS_NOW": "2026-03-08T09:00:00Z"}
@@ -324,7 +324,7 @@ SECRETS = [
 @pytest.mark.parametrize("secret", SECRETS)
 def test_secrets_are_masked_wherever_they_stand(secret: str) -> None:
     for text in (secret, f"use {secret} please, {secret}", f'key: "{secret}"', f"\n{secret}\n", f"({secret})"):
-        assert secret not in redaction.redacted(text), text
+        assert secret not in credentials.redacted(text), text
 
 
 @pytest.mark.parametrize(
@@ -342,12 +342,12 @@ def test_secrets_are_masked_wherever_they_stand(secret: str) -> None:
     ],
 )
 def test_redaction(text: str, shown: str) -> None:
-    assert redaction.redacted(text) == shown
+    assert credentials.redacted(text) == shown
 
 
 @given(st.text(max_size=200))
 def test_a_sample_is_one_short_line(text: str) -> None:
-    shown = redaction.sample(text)
+    shown = credentials.sample(text)
     assert (len(shown) <= 100 and shown.isprintable()) or shown == ""
 
 

@@ -32,7 +32,6 @@ from tokenops import (  # fmt: skip
     coverage,
     dash,
     dash_api,
-    dash_cache,
     dash_html,
     dash_page,
     dash_query,
@@ -45,6 +44,7 @@ from tokenops import (  # fmt: skip
     session,
     show,
     store,
+    store_days,
     store_summaries,
     tools,
     when,
@@ -544,7 +544,7 @@ def test_a_plan_near_its_limit(environment: dict[str, str]) -> None:
 @given(st.data())
 def test_a_log_that_grows_is_read_as_a_whole_one(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = str(tmp_path_factory.mktemp("log"))
-    tail = dash_cache.Tail(folder)
+    open_days = store_days.OpenDays(folder)
     first = when.stamp(AT - when.DAY)[:10]
     for _ in range(data.draw(st.integers(1, 5))):
         some = data.draw(
@@ -563,11 +563,11 @@ def test_a_log_that_grows_is_read_as_a_whole_one(tmp_path_factory: pytest.TempPa
             records.append(turn(number, minutes, **more))
         store.append(folder, map(_line, records), durable=False)
         if data.draw(st.booleans()):
-            with open(store.days(folder)[-1].paths[-1], "ab") as file:
+            with open(f"{folder}/events/{store.days(folder)[-1]}.jsonl", "ab") as file:
                 file.write(b'{"v":1,"ts":"2026')  # torn, for now
-        if first > store.days(folder)[-1].name:
+        if first > store.days(folder)[-1]:
             continue
-        mine = sorted(_line(event) for event in tail.events(first, []))
+        mine = sorted(_line(event) for event in open_days.events(first))
         theirs = sorted(store.scan(folder, f"{first}T00:00:00.000Z"))
         assert mine == theirs
 
@@ -577,16 +577,16 @@ def _line(event: Json) -> bytes:
 
 
 def test_only_new_bytes_are_read_again(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    tail = dash_cache.Tail(folder)
+    open_days = store_days.OpenDays(folder)
     first = when.stamp(AT - when.DAY)[:10]
-    count = len(tail.events(first, []))
+    count = len(open_days.events(first))
     asked: list[str] = []
-    real = store.sightings
-    monkeypatch.setattr(store, "sightings", lambda day, refuse: (asked.append(day.name), real(day, refuse))[1])
+    real = store.day_sightings
+    monkeypatch.setattr(store, "day_sightings", lambda day, on_bad_line: (asked.append(day.name), real(day, on_bad_line))[1])
     log(folder, turn(7000, 1))
-    assert len(tail.events(first, [])) == count + 1 and not asked
+    assert len(open_days.events(first)) == count + 1 and not asked
     log(folder, turn(7001, 60 * 30))  # a late turn of yesterday
-    assert len(tail.events(first, [])) == count + 2 and asked
+    assert len(open_days.events(first)) == count + 2 and asked
 
 
 # A plan from the middle of a day of the log's on, as its zone has it.
@@ -601,7 +601,7 @@ def test_sums_are_those_of_the_whole_log_in_any_zone(folder: str, zone: str, sin
     catalogue = pricing.load()
     reader = dash_spend.Reader(folder)
     for bound in ([], [], PLANS, PLANS, PLANS[:1]):  # what is kept gives the same; a plan that is set anew counts at once
-        spent = reader.spent(dash_query.Ask(since), AT, tz, catalogue, bound, store_summaries.sizes_of(folder))
+        spent = reader.spent(dash_query.Ask(since), AT, tz, catalogue, bound, store_days.files_of(folder))
         plan = rollup.Plan((), tz, catalogue)
         start = when.stamp(when.since(since, AT, tz))
         cover = coverage.Coverage(bound, tz) if bound else None
@@ -636,12 +636,12 @@ def test_what_is_kept_of_closed_days_changes_no_number(environment: dict[str, st
     for grown in range(3):
         for ask_ in asks:
             bound = PLANS[: 1 + grown] if grown else []
-            sizes, now = store_summaries.sizes_of(folder), AT + grown * 61_000
+            sizes, now = store_days.files_of(folder), AT + grown * 61_000
             both = [one.spent(ask_, now, tz, catalogue, bound, sizes) for one in (kept, plain)]
             mine, theirs = ({**one._asdict(), "sessions": sorted(one.sessions, key=str)} for one in both)
             assert mine == theirs
             assert both[0].total["turns"] == sum(row["turns"] for row in both[0].sessions)
-        assert kept.done and not plain.done
+        assert kept.spans.values and not plain.spans.values
         # Today; a session of closed days that goes on; a turn of a closed day that was found only now.
         log(folder, turn(2000 + grown, -1 - grown), turn(3000 + grown, 3, session_id="s3"), turn(4000 + grown, 8000))
         log(folder, turn(5000 + grown, 2, session_id="alone"))
@@ -662,9 +662,9 @@ def test_what_is_kept_of_hours_changes_no_number(environment: dict[str, str], zo
             dash_query.Ask("20h", "3h"),
             dash_query.Ask("7d"),
         ):
-            sizes, now = store_summaries.sizes_of(folder), AT + grown * 61_000
+            sizes, now = store_days.files_of(folder), AT + grown * 61_000
             mine, theirs = (one.spent(ask_, now, tz, catalogue, bound, sizes) for one in (kept, plain))
-            assert mine == theirs and len(kept.open.kept) > 20 and not plain.open.kept
+            assert mine == theirs and len(kept.open.recent.values) > 20 and not plain.open.recent.values
         log(folder, turn(6000 + grown, -1 - grown), turn(7000 + grown, 200.3))
         log(folder, turn(3 + grown, 1.7 * (3 + grown), output_tokens=9999))
 
@@ -673,7 +673,7 @@ def test_a_span_that_ends_in_a_closed_day(folder: str) -> None:
     catalogue, reader = pricing.load(), dash_spend.Reader(folder)
     for until in ("2026-11-18", "2026-11-18T11:22:33Z", "2026-11-21T09:00:00Z", "2h"):
         spent = reader.spent(
-            dash_query.Ask("2026-11-17T05:00:00Z", until), AT, when.UTC, catalogue, [], store_summaries.sizes_of(folder)
+            dash_query.Ask("2026-11-17T05:00:00Z", until), AT, when.UTC, catalogue, [], store_days.files_of(folder)
         )
         end = when.stamp(when.until(until, AT, when.UTC))
         plan = rollup.Plan((), when.UTC, catalogue)
@@ -687,9 +687,7 @@ def test_a_session_that_tells_only_its_total_is_in_the_sum_and_in_no_bar(environ
     total = {**turn(1, 100, kind="usage", id="u1", covers="session", session_id="alone", output_tokens=1000), "turns": 3}
     shadow = {**turn(2, 90, kind="usage", id="u2", covers="session", output_tokens=5000), "turns": 3}
     log(folder, total, shadow, turn(2, 95))
-    spent = dash_spend.Reader(folder).spent(
-        dash_query.Ask(), AT, when.UTC, pricing.load(), [], store_summaries.sizes_of(folder)
-    )
+    spent = dash_spend.Reader(folder).spent(dash_query.Ask(), AT, when.UTC, pricing.load(), [], store_days.files_of(folder))
     assert spent.total["turns"] == 4 and [one["id"] for one in spent.totals] == ["u1"]
     assert sum(part.spent.get("turns", 0) for part in spent.bars if part.spent) == 1
 

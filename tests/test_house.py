@@ -175,6 +175,72 @@ def test_the_architecture_page_is_made_from_the_map() -> None:
     assert {name: text for name, text in sentences.items() if not text or "\n" in text or len(text) > 130} == {}
 
 
+# Of a line of the log, and of its files, only the store family knows how they look.
+LOG_FILES = re.compile(r"(^|/)(events|summaries)/|cursors\.json|projects\.json")
+LOG_FOLDERS = ("events", "summaries")
+LINE_FIELDS = re.compile(rb'"(v|ts|kind|id|alias|source)":')
+# "projects.json" is a file of Gemini's, too.
+NAMESAKES = {"read_gemini: 'projects.json'"}
+
+
+def knowledge_of_the_log(name: str, tree: ast.Module, handles_lines: bool) -> Iterator[str]:
+    """Paths into the log's folders in a module and, if it may hold a line of the log, slices of one and bytes of its keys."""
+    docs = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            parts = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
+            joins = isinstance(node.func, ast.Attribute) and node.func.attr in ("join", "joinpath", "Path")
+            yield from (f"{name}: join {part!r}" for part in parts if joins and part in LOG_FOLDERS)
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant):
+            if node.right.value in LOG_FOLDERS:
+                yield f"{name}: / {node.right.value!r}"
+        elif isinstance(node, ast.Constant) and id(node) not in docs:
+            if isinstance(node.value, str) and LOG_FILES.search(node.value):
+                yield f"{name}: {node.value!r}"
+            if handles_lines and isinstance(node.value, bytes) and LINE_FIELDS.search(node.value):
+                yield f"{name}: {node.value!r}"
+        elif handles_lines and isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
+            bounds = [bound for bound in (node.slice.lower, node.slice.upper) if isinstance(bound, ast.Constant)]
+            if isinstance(node.value, ast.Name) and re.search(r"(^|_)line$", node.value.id) and bounds:
+                yield f"{name}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize(
+    ("code", "is_breach"),
+    [
+        ("os.path.join(folder, 'events')", True),
+        ("pathlib.Path(folder) / 'summaries' / name", True),
+        ("open(f'{folder}/events/{day}.jsonl')", True),
+        ("datadir.read_json(os.path.join(folder, 'cursors.json'))", True),
+        ("line[13:37] > begin", True),
+        ("line[:60]", True),
+        ('b\'"kind":"turn"\' in line', True),
+        ("row = {'events': 3}", False),
+        ("lines[3:]", False),
+        ("text[13:37]", False),
+        ("def f():\n    'A path such as events/2026-11-21.jsonl.'", False),
+    ],
+)
+def test_knowledge_of_the_log_is_recognised(code: str, is_breach: bool) -> None:
+    assert bool(list(knowledge_of_the_log("a", ast.parse(code), True))) is is_breach
+
+
+def test_only_the_store_family_knows_the_files_and_the_lines_of_the_log() -> None:
+    breaches = []
+    for name in (*LIB, *COMMANDS):
+        family = house.family_of(name) if name in LIB else None
+        if family is None or family.name != "store":
+            handles_lines = any(target.startswith("store") for target in imported((LIB | COMMANDS)[name]))
+            breaches += knowledge_of_the_log(name, TREES[name], handles_lines)
+    assert set(breaches) == NAMESAKES
+
+
 # The words. A name says what a value is, never what happened to it (docs/architecture.md, CONTRIBUTING.md).
 DIALECT = frozenset(
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 import pathlib
 import random
@@ -10,7 +11,7 @@ import random
 import orjson
 import pytest
 
-from tokenops import events, jsonl, limit_meters, limit_windows, store, store_upkeep, when
+from tokenops import events, jsonl, limit_meters, limit_windows, store, store_days, store_upkeep, when
 
 NOW = when.moment("2026-11-21T09:30:00.000Z")
 SPAN = (NOW - 9 * when.DAY, NOW)
@@ -29,10 +30,11 @@ def line(draw: random.Random) -> bytes:
 def said(folder: str) -> set[limit_windows.Seen]:
     """Every reading that stands in the log, found by reading all of it."""
     found = []
-    for day in store.days(folder):
-        for _, content in store.day_lines(day, lambda place, why: None):
+    for path in pathlib.Path(folder, "events").glob("*"):
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        for line in content[: content.rfind(b"\n") + 1].splitlines():
             with contextlib.suppress(ValueError):  # torn
-                found.append(orjson.loads(content))
+                found.append(orjson.loads(line))
     return set(limit_windows.seen(found))
 
 
@@ -45,7 +47,7 @@ def test_whatever_happens_they_say_what_the_log_says(
     seed: int, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw, folder = random.Random(seed), str(tmp_path)
-    monkeypatch.setattr(limit_meters, "_SLACK", draw.choice([0, 500, 1 << 17]))
+    monkeypatch.setattr(store_days, "SLACK", draw.choice([0, 500, 1 << 17]))
     for _ in range(30):
         done = draw.random()
         if done < 0.5:
@@ -54,7 +56,7 @@ def test_whatever_happens_they_say_what_the_log_says(
             list(store_upkeep.compact(folder, when.stamp(NOW)[:10], pack=draw.random() < 0.5))
         elif done < 0.7 and (found := kept(folder)):
             path = draw.choice(found)
-            path.write_bytes(draw.choice([b"", b"{", b"[]", b'{"files":{"x":[1,2]}}', path.read_bytes()[:-9]]))
+            path.write_bytes(draw.choice([b"", b"{", b"[]", b'{"x":[1,2]}\n[]', path.read_bytes()[:-9]]))
         elif done < 0.75 and (found := kept(folder)):
             draw.choice(found).unlink()
         elif done < 0.8:
@@ -73,8 +75,9 @@ def test_what_is_kept_is_not_read_again(tmp_path: pathlib.Path) -> None:
     assert [path.stat().st_mtime_ns for path in kept(folder)] == stamps
     for path in kept(folder):
         path.chmod(0o400)
-        path.write_bytes(path.read_bytes().replace(b'"rows":[[', b'"rows":[[0,0,0.123,null],['))
-    limit_meters._days.clear()  # as another process
+        key, packed = path.read_bytes().split(b"\n")
+        keys, rows = orjson.loads(packed)
+        path.write_bytes(key + b"\n" + orjson.dumps([keys, [[0, 0, 0.123, None], *rows]]))
     assert 0.123 not in {one.used for one in limit_meters.readings(folder, *SPAN)}  # outside of the span
     assert 0.123 in {one.used for one in limit_meters.readings(folder, 0, NOW)}  # it is what was kept that is read
 
@@ -96,3 +99,16 @@ def test_what_is_kept_is_private_and_small(tmp_path: pathlib.Path) -> None:
     limit_meters.readings(folder, *SPAN)
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in kept(folder))
     assert sum(path.stat().st_size for path in kept(folder)) < 15_000
+
+
+def test_a_server_reads_a_day_again_only_when_it_changed(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, draw, memory = str(tmp_path), random.Random(4), limit_meters.memory()
+    store.append(folder, [line(draw) for _ in range(99)], durable=False)
+    first = limit_meters.readings(folder, *SPAN, memory)
+    opened: list[str] = []
+    real = store_days.lines_after
+    monkeypatch.setattr(store_days, "lines_after", lambda path, position: (opened.append(path), real(path, position))[1])
+    assert limit_meters.readings(folder, *SPAN, memory) == first and not opened
+    store.append(folder, [line(draw)] * 2, durable=False)
+    assert set(limit_meters.readings(folder, *SPAN, memory)) == said(folder)
+    assert len(opened) == 1

@@ -107,7 +107,7 @@ def test_a_torn_line_is_set_apart_and_skipped(run: Run, log: pathlib.Path) -> No
     run("tok-log append", lines([turn("b")]))
     done = run("tok-cat", status=1)
     assert ids(done.stdout) == ["a", "b"]
-    assert b"1 lines of the log were skipped" in done.stderr
+    assert b"1 lines of the log could not be read" in done.stderr
     (finding,) = objects(run("tok-log verify", status=1).stdout)
     assert (finding["place"], finding["problem"]) == (f"{log}/events/{DAY}.jsonl:2", "not JSON")
     run("tok-log compact")
@@ -192,13 +192,13 @@ def test_one_sighting_of_each_plane_is_a_turn() -> None:
         for n in range(2)
     ]
     for order in itertools.permutations(made):
-        pool = store.Pool()
+        records = store.DayRecords()
         for event in order:
-            pool.add(event["id"], jsonl.line_of(events.arranged(event)))
-        found = [orjson.loads(line) for line in pool.lines.values()]
+            records.add(event["id"], jsonl.line_of(events.arranged(event)))
+        found = [orjson.loads(line) for line in records.lines.values()]
         assert [event["source"] for event in found] == ["codex-jsonl"] * 2
         assert [event["ts"] for event in found].count(f"{DAY}T12:00:00.000Z") > 0
-        assert all(event["id"] in pool for event in made)
+        assert all(event["id"] in records for event in made)
 
 
 def test_files_outside_the_span_are_not_opened(run: Run, log: pathlib.Path) -> None:
@@ -256,9 +256,9 @@ def test_import_in_any_order_and_any_number_of_times_gives_the_same_log(
         rng.shuffle(shuffled)
         cut = rng.randrange(len(shuffled) + 1)
         for part in (shuffled[:cut], shuffled[cut:], shuffled):
-            store.append(folder, store.unknown_to(folder, map(jsonl.line_of, part)))
+            store.append(folder, store.new_lines(folder, map(jsonl.line_of, part)))
         assert contents(folder) == expected
-        assert store.unknown_to(folder, map(jsonl.line_of, shuffled)) == []
+        assert store.new_lines(folder, map(jsonl.line_of, shuffled)) == []
         list(store_upkeep.compact(folder, "2026-11-02", rng.random() < 0.5))
         assert contents(folder) == expected
 

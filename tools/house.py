@@ -44,7 +44,7 @@ FAMILIES = (
         "time, JSON lines, the record, configuration, and other things that every family needs",
         _words(
             "when jsonl events datadir catalog config show workers projects untrusted credentials etiquette https http1 "
-            "jsonc redaction"
+            "jsonc"
         ),
     ),
     Family(
@@ -60,12 +60,13 @@ FAMILIES = (
         ("pricing",),
         ("price_",),
         _words(
-            "price_causes price_files price_history price_names price_override price_propose price_report "
-            "price_snapshot price_tables"
+            "price_files price_history price_names price_override price_propose price_report price_snapshot price_tables"
         ),
     ),
     Family("sum", "adding up, pricing and comparing with plans", _words("rollup costs plans coverage")),
-    Family("store", "the log on disk", ("store",), ("store_",), _words("store_cursors store_summaries store_upkeep")),
+    Family(
+        "store", "the log on disk", ("store",), ("store_",), _words("store_cursors store_days store_summaries store_upkeep")
+    ),
     Family(
         "work",
         "what agents did, as counts per prompt",

@@ -1,0 +1,362 @@
+"""Keeps what is derived from single days of the log, on disk and in memory, for as long as it is still true.
+
+    summaries/KIND.FORMAT/DAY.json      a key in the first line, then one line for each part; may be deleted at any time
+
+A kind names what is derived and whatever it depends on beside the log, such as the digest of the prices. The key says which
+files of the log a day's data was made from, and how far they were read. Data under another key counts as absent, as does
+what cannot be read; data that cannot be written is made again the next time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import functools
+import gzip
+import os
+import shutil
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import orjson
+
+from tokenops import datadir, projects, store, store_files, when
+from tokenops.events import Event
+from tokenops.jsonl import ignore_line
+
+V = TypeVar("V")
+FOLDER = "summaries"
+# So many bytes before where reading stopped, a whole record, tell whether a file has only grown.
+_TAIL = 512
+# New lines of a kind are kept once they are so many bytes: until then reading them again takes less than 3 ms.
+SLACK = 1 << 17
+
+Files = dict[str, list[int]]  # day -> size and inode of each of its files
+
+
+def files_of(folder: str) -> Files:
+    """What tells the files of each day from others."""
+    return {day.name: [number for path in day.paths for number in _identity(path)] for day in store_files.days(folder)}
+
+
+def _identity(path: str) -> tuple[int, int]:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return 0, 0
+    return stat.st_size, stat.st_ino
+
+
+def stamps_of(folder: str) -> dict[str, str]:
+    """The same for each day as a text, with the times of the files."""
+    return {day.name: " ".join(filter(None, map(_stamp, day.paths))) for day in store_files.days(folder)}
+
+
+def _stamp(path: str) -> str:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return ""
+    return f"{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}"
+
+
+def projects_stamp(folder: str) -> str:
+    """What changes when the names of projects may have changed."""
+    return _stamp(store.projects_file(folder))
+
+
+def changed_at(folder: str) -> dict[str, int]:
+    """When the files of each day were last written, in nanoseconds."""
+    return {day.name: max(map(_written_at, day.paths)) for day in store_files.days(folder)}
+
+
+def _written_at(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def key_of(day: str, files: Files) -> list[list[int]]:
+    """What the records of a day are made from: its files and its neighbours'."""
+    return [files.get(name, []) for name in near(day)]
+
+
+def near(day: str) -> list[str]:
+    """A day and its neighbours: a turn near midnight may have a sighting in the file before or after."""
+    at, step = datetime.date.fromisoformat(day), datetime.timedelta(1)
+    return [(at - step).isoformat(), day, (at + step).isoformat()]
+
+
+def first_open(now: int) -> str:
+    """The first day that is not closed: yesterday, whose last turns may still be sighted again today."""
+    return when.stamp(now - when.DAY)[:10]
+
+
+def midnight_after(day: str) -> str:
+    """The moment at which a day of UTC ends."""
+    return when.stamp(when.moment(f"{day}T00:00:00Z") + when.DAY)
+
+
+def paths_of(folder: str, day: str) -> list[str]:
+    """The files of all that is derived from a day."""
+    root = os.path.join(folder, FOLDER)
+    return [os.path.join(at, name) for at, _, names in os.walk(root) for name in names if name.startswith(day)]
+
+
+class Derived:
+    """Data of one kind, a file for each day. `format` changes with its shape; `depends` names what else it is made from."""
+
+    def __init__(self, folder: str, kind: str, format_: str, depends: str = "") -> None:
+        self.root, self.kind, self.format = os.path.join(folder, FOLDER), kind, format_
+        self.folder = os.path.join(self.root, ".".join(filter(None, (kind, format_, depends))))
+
+    def load(self, day: str, is_valid: Callable[[Any], bool], part: int = 0) -> tuple[Any, Any] | None:
+        """Key and part of a day's data, if the key is still valid; None if it is not, or nothing can be read."""
+        try:
+            with open(os.path.join(self.folder, f"{day}.json"), "rb") as file:
+                key = orjson.loads(file.readline())
+                if not is_valid(key):
+                    return None
+                for _ in range(part):
+                    file.readline()
+                return key, orjson.loads(file.readline())
+        except (OSError, ValueError):
+            return None
+
+    def save(self, day: str, key: Any, *parts: Any) -> None:
+        """Keep a day's data, if there is room."""
+        with contextlib.suppress(OSError):
+            if not os.path.isdir(self.folder):
+                datadir.made(os.path.dirname(self.root))
+                datadir.made(self.root)
+                datadir.made(self.folder)
+                self._remove(lambda name: name.split(".")[1:2] != [self.format])
+            # All parts in one file, since making a file costs more than adding up a day.
+            content = b"\n".join(map(orjson.dumps, (key, *parts)))
+            datadir.replace(os.path.join(self.folder, f"{day}.json"), content, durable=False)
+
+    def saved_at(self) -> dict[str, int]:
+        """When each day's data was kept, in nanoseconds."""
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.folder) as entries:
+            return {entry.name[:10]: entry.stat().st_mtime_ns for entry in entries if entry.name.endswith(".json")}
+        return {}
+
+    def remove_others(self) -> None:
+        """Remove data of this kind that was made with something else, such as yesterday's prices."""
+        with contextlib.suppress(OSError):
+            self._remove(lambda name: name != os.path.basename(self.folder))
+
+    def _remove(self, is_old: Callable[[str], bool]) -> None:
+        for name in os.listdir(self.root):
+            # Before there were kinds, a name began with a number.
+            if (name.split(".")[0] == self.kind and is_old(name)) or name[:1].isdigit():
+                shutil.rmtree(os.path.join(self.root, name), ignore_errors=True)
+
+
+class Recent:
+    """Values made lately, by name, each for as long as its key stays the same. Whoever asks again and again owns one.
+
+    Together they weigh at most `most`. Those used least recently go first, but none that the present pass over a log used:
+    a pass that needs more than there is room for keeps its first values, instead of dropping each before it comes again.
+    """
+
+    def __init__(self, most: int, weight: Callable[[Any], int] = lambda value: 1) -> None:
+        self.most, self.weight = most, weight
+        self.size, self.number = 0, 0
+        self.values: dict[Hashable, tuple[object, Any, int]] = {}  # name -> key, value and the pass that used it
+
+    def begin(self) -> None:
+        """A new pass begins."""
+        self.number += 1
+
+    def get(self, name: Hashable, key: object, make: Callable[[], V]) -> V:
+        """The value of a name, if it was made under the same key; else what `make` gives, which is kept if there is room."""
+        entry = self.values.pop(name, None)
+        if entry is not None and entry[0] == key:
+            value: V = entry[1]
+            self.values[name] = (key, value, self.number)  # what was used last stands last
+            return value
+        if entry is not None:
+            self.size -= self.weight(entry[1])
+        value = make()
+        weight = self.weight(value)
+        while self.values and self.size + weight > self.most:
+            oldest, (_, other, number) = next(iter(self.values.items()))
+            if number == self.number:
+                break
+            self.size -= self.weight(other)
+            del self.values[oldest]
+        if self.size + weight <= self.most:
+            self.values[name] = (key, value, self.number)
+            self.size += weight
+        return value
+
+
+class Position(NamedTuple):
+    """How far a file of the log was read, and what stood before that place."""
+
+    inode: int = 0
+    offset: int = 0
+    tail: str = ""
+
+
+def lines_after(path: str, position: Position) -> tuple[Position, bytes] | None:
+    """The whole lines of a file after a position, and the new position; None if the file has not only grown since.
+
+    Raises OSError.
+    """
+    with open(path, "rb", buffering=0) as file:
+        stat = os.fstat(file.fileno())
+        if position.offset and (stat.st_ino != position.inode or stat.st_size < position.offset):
+            return None
+        begin = max(position.offset - _TAIL, 0)
+        file.seek(begin)
+        data = file.read()
+    tail, data = data[: position.offset - begin], data[position.offset - begin :]
+    if tail.hex() != position.tail:
+        return None
+    if not path.endswith(".gz"):
+        data = data[: data.rfind(b"\n") + 1]  # the last line may still be being written
+    position = Position(stat.st_ino, position.offset + len(data), (tail + data)[-_TAIL:].hex())
+    if path.endswith(".gz"):
+        try:
+            data = gzip.decompress(data) if data else data
+        except store_files.DAMAGED:
+            data = b""  # tok-log verify reports it
+    return position, data
+
+
+class OfKind(Generic[V]):
+    """Values of the records of one kind, day by day, as the lines say that have been appended: not joined.
+
+    A day is read once, and after that only what was appended to it. `values` makes them of records; `pack` and `unpack`
+    turn them into JSON and back.
+    """
+
+    def __init__(
+        self,
+        derived: Derived,
+        record_kind: str,
+        values: Callable[[Iterable[Event]], list[V]],
+        pack: Callable[[list[V]], Any],
+        unpack: Callable[[Any], list[V]],
+    ) -> None:
+        self.derived, self.record_kind = derived, record_kind
+        self.values, self.pack, self.unpack = values, pack, unpack
+
+    def between(self, folder: str, first: str, last: str, memory: Recent | None = None) -> Iterator[V]:
+        """The values of the days from `first` to `last`. `memory` keeps those of days that do not change. Raises OSError."""
+        if memory is not None:
+            memory.begin()
+        for day in store_files.days(folder, first, last):
+            if memory is None:
+                yield from self._of_day(day)
+            else:
+                stamps = [_stamp(path) for path in day.paths]
+                yield from memory.get((self.derived.folder, day.name), stamps, functools.partial(self._of_day, day))
+
+    def _of_day(self, day: store_files.Day) -> list[V]:
+        """A day's values: those that were kept, and those of the lines since; all anew if its files have not only grown."""
+        kept = self._load(day)
+        grown = self._add(day, *kept) if kept is not None else None
+        if grown is None:
+            grown = self._add(day, {}, [])
+        positions, values, size = grown or ({}, [], 0)
+        if size > SLACK or (size and kept is None):
+            key = {name: tuple(position) for name, position in positions.items()}
+            self.derived.save(day.name, key, self.pack(values))
+        return values
+
+    def _add(
+        self, day: store_files.Day, positions: dict[str, Position], values: list[V]
+    ) -> tuple[dict[str, Position], list[V], int] | None:
+        """The positions and values of a day with what its files hold since, and of how many bytes that is."""
+        size = 0
+        for path in day.paths:
+            name = os.path.basename(path)
+            read = lines_after(path, positions.get(name, Position()))
+            if read is None:
+                return None
+            positions[name], data = read
+            values += self.values(store_files.records_of_kind(data, self.record_kind))
+            size += len(data)
+        return positions, values, size
+
+    def _load(self, day: store_files.Day) -> tuple[dict[str, Position], list[V]] | None:
+        """What was kept of a day, if none of the files that it was made from is gone."""
+        names = {os.path.basename(path) for path in day.paths}
+        try:
+            entry = self.derived.load(day.name, lambda key: key.keys() <= names)
+            return entry and ({name: Position(*position) for name, position in entry[0].items()}, self.unpack(entry[1]))
+        except (TypeError, LookupError, ValueError, AttributeError):
+            return None
+
+
+class OpenDays:
+    """The records of the days that still grow, each once: as store.scan gives them, but read only as far as they are new.
+
+    If nothing but the last day's file has grown, its new lines are added after all others, as a scan would add them.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.key: object = None
+        self.position = Position()
+        self.records: list[store.DayRecords] = []
+        self.parsed: list[dict[str, tuple[bytes, Event]]] = []
+
+    def events(self, first: str) -> list[Event]:
+        """The records from a day on. Raises OSError."""
+        days = store_files.days(self.folder, store.day_before(first))
+        if not days:
+            return []
+        names = store.labels(self.folder)
+        *others, growing = [path for day in days for path in day.paths]
+        key = (first, names, growing, [(path, _stamp(path)) for path in others])
+        grown = lines_after(growing, self.position) if key == self.key else None
+        if grown is None:
+            self._read(days, growing)
+            self.key = key
+        else:
+            self.position, data = grown
+            for line in data.splitlines(keepends=True):
+                if (pair := store_files.identify(line)) is not None:
+                    self._add(*pair)
+        skipped = 1 if days[0].name < first else 0
+        return [event for number in range(skipped, len(self.records)) for event in self._events(number, names)]
+
+    def _read(self, days: Sequence[store_files.Day], growing: str) -> None:
+        """Read all; the position is that before reading, since what is read twice changes nothing."""
+        position = lines_after(growing, Position())
+        self.position = position[0] if position else Position()
+        self.records, self.parsed = [], []
+        previous = ""
+        for day in days:
+            if previous and not store.follows(previous, day.name):
+                self._open()
+            self._open()
+            for identity, line in store.day_sightings(day, ignore_line):
+                self._add(identity, line)
+            previous = day.name
+
+    def _open(self) -> None:
+        self.records.append(store.DayRecords())
+        self.parsed.append({})
+
+    def _add(self, identity: str, line: bytes) -> None:
+        """Add a sighting of the last day; one of a record of the day before is that day's."""
+        records = self.records[-1]
+        before = self.records[-2] if len(self.records) > 1 else None
+        if before is not None and (identity in before or (identity not in records and before.awaits(line))):
+            records = before
+        records.add(identity, line)
+
+    def _events(self, number: int, names: dict[str, str]) -> list[Event]:
+        """The records of a day as events. Only those are parsed that are new or have changed."""
+        parsed = self.parsed[number]
+        for identity, line in self.records[number].lines.items():
+            entry = parsed.get(identity)
+            if entry is None or entry[0] is not line:
+                parsed[identity] = (line, projects.relabelled(orjson.loads(line), names))
+        return [event for _, event in parsed.values()]

@@ -1,0 +1,224 @@
+"""Finds and reads the files of the log's days, and reads what stands first in a line from its bytes.
+
+A day has one file that grows, a gzipped one after it was packed, or both. Every line that `store.append` writes begins
+with version, time and kind in this order, each of a fixed length up to the kind. Lines that somebody else wrote are
+rearranged when they are read (`identify`). No other family knows a path or an offset.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+import orjson
+
+from tokenops import events, jsonl, when
+from tokenops.events import Event
+from tokenops.jsonl import OnBadLine
+
+_NAME = re.compile(r"(\d{4}-\d\d-\d\d)\.jsonl(\.gz)?\Z")
+DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
+
+HEAD = b'{"v":1,"ts":"'
+DAY = slice(13, 23)
+TS = slice(13, 37)
+_TO_KIND, KIND = b'Z","kind":"', 47  # what stands between the time and the text of the kind, and where that begins
+_ID = b'"id":"'
+_SOURCE = b'"source":"'
+_ALIAS = b'","alias":"'
+# An identity and an alias before it are shorter than this.
+_FIRST_KEYS = 400
+
+
+class Header(NamedTuple):
+    """What stands first in a record's line: its time, its kind and the source that it was read from."""
+
+    ts: str
+    kind: str
+    source: str
+
+
+def header(line: bytes) -> Header:
+    """The header of a line in the usual order, without parsing all of it. A record without a source has source ""."""
+    at = line.find(_SOURCE, KIND) + len(_SOURCE)
+    source = line[at : line.find(b'"', at)] if at > KIND else b""
+    return Header(line[TS].decode(errors="replace"), kind_of(line).decode(errors="replace"), source.decode(errors="replace"))
+
+
+def kind_of(line: bytes) -> bytes:
+    """The kind of a record, from its line in the usual order."""
+    return line[KIND : line.find(b'"', KIND)]
+
+
+def day_of(line: bytes) -> str:
+    """The day of a record's line."""
+    return line[DAY].decode(errors="replace")
+
+
+def has_field(line: bytes, name: str) -> bool:
+    """Whether a record may have a field: a line of which this is false does not, and need not be parsed."""
+    return f'"{name}":'.encode() in line
+
+
+def has_alias(line: bytes) -> bool:
+    """Whether a record has a second identity."""
+    return line.find(_ALIAS, 0, _FIRST_KEYS) >= 0
+
+
+def identify(line: bytes) -> tuple[str, bytes] | None:
+    """A record's identity, and its line with the keys in the usual order; None for what is no record."""
+    start = line.find(_ID, KIND, 80)
+    if start > 0 and line.startswith(HEAD) and line[23:24] == b"T" and line[36:47] == _TO_KIND and line.endswith(b"}\n"):
+        name = line[start + 6 : line.find(b'"', start + 6)]
+        if b"\\" not in name:
+            return name.decode(errors="replace"), line
+    record = record_of(line)
+    return None if record is None else (record["id"], jsonl.line_of(events.arranged(record)))
+
+
+def record_of(line: bytes) -> Event | None:
+    """The record of a line, None for what is no record."""
+    try:
+        record = orjson.loads(line)
+        if type(record) is dict and record.get("v") == 1 and when.canonical(record["ts"]) == record["ts"]:
+            return record if type(record["id"]) is str and type(record["kind"]) is str else None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        pass
+    return None
+
+
+def needle_of(kind: str) -> str:
+    """The text that stands in every line of a kind, in whatever order its keys are."""
+    return f'"kind":"{kind}"'
+
+
+def with_text(data: bytes, needle: bytes) -> Iterator[bytes]:
+    """The whole lines in which some bytes stand."""
+    at = data.find(needle)
+    while at >= 0:
+        stop = data.find(b"\n", at)
+        if stop < 0:
+            return
+        yield data[data.rfind(b"\n", 0, at) + 1 : stop + 1]
+        at = data.find(needle, stop)
+
+
+def records_of_kind(data: bytes, kind: str) -> Iterator[Event]:
+    """The records of a kind among some whole lines, without parsing the others. A torn line is left out."""
+    for line in with_text(data, needle_of(kind).encode()):
+        with contextlib.suppress(ValueError):
+            yield orjson.loads(line)
+
+
+class Day(NamedTuple):
+    """One day's files, the gzipped one first."""
+
+    name: str
+    paths: tuple[str, ...]
+
+
+def folder_of(folder: str) -> str:
+    """Where the days of a log lie."""
+    return os.path.join(folder, "events")
+
+
+def path_of(folder: str, day: str, packed: bool = False) -> str:
+    """The file of a day. Raises ValueError for what is no day."""
+    name = f"{day}.jsonl.gz" if packed else f"{day}.jsonl"
+    if not _NAME.match(name):
+        raise ValueError(f"{day!r} is not a day")
+    return os.path.join(folder_of(folder), name)
+
+
+def days(folder: str, first: str = "", last: str = "9") -> list[Day]:
+    """The days of the log from `first` to `last` (as texts), in order."""
+    paths: dict[str, list[str]] = {}
+    for name in _listing(folder_of(folder)):
+        match = _NAME.match(name)
+        if match and first <= match[1] <= last:
+            paths.setdefault(match[1], []).append(os.path.join(folder_of(folder), name))
+    return [Day(name, tuple(paths[name])) for name in sorted(paths)]
+
+
+def _listing(folder: str) -> list[str]:
+    """The names in a folder, last first. A file that is renamed while a folder is listed may be missed, so list again."""
+    names: list[str] = []
+    for _ in range(9):
+        before, names = names, _names(folder)
+        if names == before:
+            break
+    return names
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder), reverse=True)
+    except FileNotFoundError:
+        return []
+
+
+def lines(day: Day, on_bad_line: OnBadLine, tail: bool = False) -> Iterator[tuple[str, bytes]]:
+    """Place and content of each whole line of a day. A broken archive is reported, not fatal.
+
+    A last line without its newline is being written, or was left by a crash: it is no line yet, and is given only if
+    `tail` asks for it (then the caller holds the lock).
+    """
+    for path, raw in open_files(day):
+        number = 0
+        try:
+            with raw, gzip.GzipFile(fileobj=raw) if path.endswith(".gz") else raw as file:
+                for line in file:
+                    number += 1
+                    if tail or line.endswith(b"\n"):
+                        yield f"{path}:{number}", line
+        except DAMAGED as error:
+            on_bad_line(f"{path}:{number + 1}", f"a broken archive ({error}); restore it, or run tok-sync --backfill")
+
+
+def open_files(day: Day) -> list[tuple[str, BinaryIO]]:
+    """The files of a day as they were at one moment; compaction may be moving lines from one to the other. Raises OSError.
+
+    The caller closes them.
+    """
+    plain = day.paths[0].removesuffix(".gz")
+    for _ in range(99):
+        files: list[tuple[str, BinaryIO]] = []
+        for path in (f"{plain}.gz", plain):
+            with contextlib.suppress(FileNotFoundError):
+                files.append((path, open(path, "rb", buffering=1 << 17)))  # noqa: SIM115
+        inodes = {path: os.fstat(file.fileno()).st_ino for path, file in files}
+        if all(_inode(path) == inodes.get(path, 0) for path in (f"{plain}.gz", plain)):
+            return files
+        for _, file in files:
+            file.close()
+    raise BlockingIOError(11, "is being rewritten again and again", plain)
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def lines_with(day: Day, needle: bytes) -> Iterator[bytes]:
+    """The lines of a day in which some bytes stand. A broken archive has none: tok-log verify reports it."""
+    for path, raw in open_files(day):
+        with raw:
+            data = raw.read()
+        with contextlib.suppress(*DAMAGED):
+            yield from with_text(gzip.decompress(data) if path.endswith(".gz") else data, needle)
+
+
+def flush(folder: str) -> None:
+    """Make new and renamed files of a folder durable. Raises OSError."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
