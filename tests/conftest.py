@@ -19,7 +19,7 @@ from soak_clock import Clock
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-pytest_plugins = ["proxies", "vendors"]
+pytest_plugins = ["homes", "proxies", "vendors"]
 DATA = ROOT / "tests/data"  # small tables of our own
 SHARED = ROOT.parent / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data does not exist here")

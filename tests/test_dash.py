@@ -22,6 +22,7 @@ from typing import Any
 import orjson
 import pytest
 from dashboards import AT, NOW, Page, ask, log, meter, running, site, turn
+from homes import Home
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -905,14 +906,19 @@ def test_a_name_on_this_machine_only(environment: dict[str, str], folder: str) -
         assert server.get("/api/budget", Host=f"tokenops.local:{server.port}")[0] == 403
 
 
-# Real logs.
+# Weeks of logs.
+
+LATER = "2026-07-07T12:00:00.000Z"
 
 
-@needs_shared
-@pytest.mark.parametrize(("since", "options"), [("365d", ""), ("90d", " --client codex")])
-def test_real_logs(run: Run, environment: dict[str, str], since: str, options: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    env = {"HOME": str(SHARED / "home"), "TOKENOPS_NOW": "2026-07-07T12:00:00.000Z"}
-    run("tok-sync", status=None, env=env)
-    done = run(f"tok-dash --html - --since {since}{options}", status=None, env=env)
-    given = lambda line, given=b"", status=0, env=env: run(line, given, status, env | {"HOME": str(SHARED / "home"), "TOKENOPS_NOW": "2026-07-07T12:00:00.000Z"})  # noqa: E731  # fmt: skip
-    check(Page(done.stdout), given, since, options)
+@pytest.mark.parametrize("whose", ["ours", pytest.param("real", marks=needs_shared)])
+def test_the_page_of_weeks_is_the_commands(whose: str, weeks: Home, run: Run) -> None:
+    home = {"HOME": str(weeks.root if whose == "ours" else SHARED / "home"), "TOKENOPS_NOW": LATER}
+    run("tok-sync", status=None, env=home)
+
+    def later(line: str, given: bytes = b"", status: int | None = 0, env: dict[str, str] | None = None) -> Any:
+        return run(line, given, status, (env or {}) | home)
+
+    for since, options in (("365d", ""), ("90d", " --client codex")):
+        done = later(f"tok-dash --html - --since {since}{options}", status=None)
+        check(Page(done.stdout), later, since, options)

@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 from dashboards import NOW, Dash, log, meter, quiet_port, running, turn
+from homes import Home
 from soak_clock import Clock
 
-from conftest import MOST, ROOT, SHARED, Json, Run, needs_shared, objects
+from conftest import MOST, ROOT, Json, Run, objects
 from tokenops import access, events, when
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
@@ -112,17 +113,15 @@ def made(environment: dict[str, str]) -> Iterator[Dash]:
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Dash, dict[str, str]]]:
-    """A dashboard of logs that nobody here wrote."""
-    if not SHARED.is_dir():
-        pytest.skip("../shared/data does not exist here")
+def real(tmp_path_factory: pytest.TempPathFactory, weeks: Home) -> Iterator[tuple[Dash, dict[str, str]]]:
+    """A dashboard of some weeks of logs."""
     folder = tmp_path_factory.mktemp("real")
     settings = folder / "tokenops/config.yaml"
     settings.parent.mkdir()
     settings.write_text("plans:\n  anthropic: [{plan: claude-max-20x, from: 2026-02-20}]\n  openai: chatgpt-pro\n")
     environment = {
         "PATH": f"{ROOT / 'bin'}:{os.environ['PATH']}",
-        "HOME": str(SHARED / "home"),
+        "HOME": str(weeks.root),
         "TZ": "UTC",
         "LC_ALL": "C.UTF-8",
         "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"],
@@ -189,7 +188,6 @@ def dearest(row: Json) -> tuple[float, int]:
     return float(row.get("cost_usd", 0)), events.token_sum(row)
 
 
-@needs_shared
 def test_every_number_is_the_commands(opened: tuple[Open, Seen], real: tuple[Dash, dict[str, str]]) -> None:
     (open_, seen), (server, environment) = opened, real
     page = open_(server, "since=30d")

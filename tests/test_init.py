@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from homes import Home
 
-from conftest import ROOT, SHARED, Json, Run, claude, needs_shared, objects, put
+from conftest import ROOT, Json, Run, claude, objects, put
 from tokenops import config, setup, setup_hosts, setup_plans, when
 
 NOW = when.moment("2026-11-22T08:00:00Z")
@@ -68,10 +69,9 @@ def test_an_empty_home(run: Run, home: pathlib.Path, environment: dict[str, str]
     assert not list(home.iterdir()) and not pathlib.Path(environment["TOKENOPS_HOME"]).exists()
 
 
-@needs_shared
-def test_the_shared_home(run: Run, tmp_path: pathlib.Path) -> None:
+def test_a_home_that_was_worked_in(run: Run, tmp_path: pathlib.Path, weeks: Home) -> None:
     env = {
-        "HOME": str(SHARED / "home"),
+        "HOME": str(weeks.root),
         "XDG_CONFIG_HOME": str(tmp_path / "config"),
         "XDG_DATA_HOME": str(tmp_path / "data"),
     }

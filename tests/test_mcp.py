@@ -13,10 +13,11 @@ from typing import Any
 import anyio
 import jsonschema
 import pytest
+from homes import Home
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
-from conftest import MOST, SHARED, Json, Run, needs_shared, objects
+from conftest import MOST, Json, Run, objects
 from tokenops import agent, config, events, jsonl, pricing, session, store, tools, when
 
 NOW = "2026-11-21T09:30:00.000Z"
@@ -170,10 +171,9 @@ def test_a_tool_says_what_its_command_says(
     assert made == [{key: value for key, value in row.items() if key != "as_of"} for row in told]
 
 
-@needs_shared
-def test_the_coach_says_what_its_command_says(environment: dict[str, str], run: Run) -> None:
-    """On real transcripts: the reports whole, the findings of waste, and a session turn by turn."""
-    real = {"HOME": str(SHARED / "home"), "TOKENOPS_NOW": "2026-07-20T12:00:00Z"}
+def test_the_coach_says_what_its_command_says(environment: dict[str, str], run: Run, weeks: Home) -> None:
+    """On weeks of transcripts: the reports whole, the findings of waste, and a session turn by turn."""
+    real = {"HOME": str(weeks.root), "TOKENOPS_NOW": "2026-07-20T12:00:00Z"}
     since = {"since": "2026-03-01"}
     run("tok-sync claude codex", env=real, status=None)
     folder = environment["TOKENOPS_HOME"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from test_read_opencode import BEGUN, V1, answer, message, opened, session
 
-from conftest import SHARED, Json, Run, needs_shared, objects, put
+from conftest import Json, Run, objects, put
 from tokenops import events, read_clients, read_kilo, read_lines, readers
 from tokenops.read_contract import Intake, Options
 
@@ -206,9 +206,3 @@ def test_where_tasks_are(place: str, environment: dict[str, str], run: Run) -> N
 def test_a_folder_of_another_client_is_not_taken(tmp_path: pathlib.Path) -> None:
     put(tmp_path / "tasks/list.json", b"[]")
     assert not readers.below(read_clients.BY_NAME["kilo"], str(tmp_path))
-
-
-@needs_shared
-def test_a_real_database(run: Run) -> None:
-    [event] = objects(run(f"tok-read kilo --root {SHARED}/opencode/kilo").stdout)
-    assert (event["input_tokens"], event["output_tokens"], event["project"]) == (10, 20, "project")

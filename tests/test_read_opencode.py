@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from conftest import ROOT, SHARED, Json, Run, needs_shared, objects, put
+from conftest import ROOT, Json, Run, objects, put
 from tokenops import events, read_clients, read_lines, read_opencode, readers, store, sync
 from tokenops.read_contract import Intake, Options
 
@@ -641,11 +641,3 @@ def test_who_bills(provider: str, model: str, billed: str, tmp_path: pathlib.Pat
     [event] = events_of(path)
     assert (event["provider"], event["model"]) == (billed, model)
     assert event.get("provider_inferred", False) == (provider in ("opencode", "github-copilot"))
-
-
-@needs_shared
-@pytest.mark.parametrize(("folder", "status", "tokens"), [("", 0, [(10, 20)]), ("empty", 0, []), ("legacy", 1, [])])
-def test_real_databases(folder: str, status: int, tokens: list[tuple[int, int]], run: Run) -> None:
-    done = run(f"tok-read opencode --root {SHARED / 'opencode' / folder}", status=status)
-    assert [(event["input_tokens"], event["output_tokens"]) for event in objects(done.stdout)] == tokens
-    assert len(done.stderr.splitlines()) == status

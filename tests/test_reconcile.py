@@ -9,8 +9,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from homes import Home
 
-from conftest import SHARED, Json, Run, lines, needs_shared, objects
+from conftest import Json, Run, lines, objects
 from tokenops import coverage, events, plans, pricing, reconcile, reconcile_pairs, when
 
 CATALOGUE = pricing.load()
@@ -320,10 +321,9 @@ def test_a_day_that_was_asked_for_in_two_widths_counts_once() -> None:
     assert all(one.difference == 0 for one in compared([*MINE, *reports(MINE), *hours]))
 
 
-@needs_shared
-def test_real_logs_and_the_reports_that_they_would_give(run: Run) -> None:
+def test_weeks_of_logs_and_the_reports_that_they_would_give(run: Run, weeks: Home) -> None:
     """The vendor's report of the very same turns agrees to the last digit; without a model's turns it is another machine."""
-    real = {"HOME": str(SHARED / "home"), "TOKENOPS_NOW": "2026-11-18T21:00:00Z"}
+    real = {"HOME": str(weeks.root), "TOKENOPS_NOW": "2026-07-18T21:00:00Z"}
     run("tok-sync claude codex", env=real, status=None)
     turns = [
         one
@@ -331,7 +331,7 @@ def test_real_logs_and_the_reports_that_they_would_give(run: Run) -> None:
         if reconcile_pairs.list_price(one, CATALOGUE) is not None
     ]
     anthropic = [one for one in turns if one.get("provider") == "anthropic"]
-    assert len(anthropic) > 2000
+    assert len(anthropic) > 300
     found = compared([*turns, *reports(anthropic)], since="2025-01-01")
     assert len(found) > 20
     assert sum((one.ours or 0 for one in found), Decimal(0)) == sum(map(usd, anthropic))
@@ -343,10 +343,10 @@ def test_real_logs_and_the_reports_that_they_would_give(run: Run) -> None:
     assert missing == sum((usd(one) for one in anthropic if one["model"] == "claude-opus-4-6"), Decimal(0)) > 0
     # Through the real command, with the reports in the log.
     run("tok-log append", lines(reports(anthropic)))
-    done = run("tok-cost --reconcile --log --since 2025-01-01", env=real)
+    done = run("tok-cost --reconcile --log --since 2025-01-01", env=real, status=None)  # some lines are torn
     rows = objects(done.stdout)
     assert {row["difference_usd"] for row in rows} == {"0"} and len(rows) == len(found)
-    table = run("tok-cost --reconcile --log --since 2025-01-01 --table", env=real).stdout.decode()
+    table = run("tok-cost --reconcile --log --since 2025-01-01 --table", env=real, status=None).stdout.decode()
     assert "vendor-usage-anthropic: ours $" in table and "unexplained $0.00" in table
 
 

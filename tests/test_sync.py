@@ -184,23 +184,17 @@ def test_growing_logs_give_what_one_reading_gives(seed: int, run: Run, home: pat
 
 @needs_shared
 @pytest.mark.parametrize(
-    "family", ["archived-fork-33ce-3869", "harness-smoke", "live-fork-4d90-52bf", "missing-parent-siblings"]
+    "name", ["home", "archived-fork-33ce-3869", "harness-smoke", "live-fork-4d90-52bf", "missing-parent-siblings"]
 )
-def test_growing_real_rollouts(family: str, run: Run, home: pathlib.Path) -> None:
-    root = SHARED / "codex-forks" / family / "codex-home"
-    files = {f".codex/{path.relative_to(root)}": path.read_bytes() for path in sorted(root.rglob("*.jsonl"))}
-    grown(home, files, random.Random(family), 4, run)
-    assert not differing(in_log(run), objects(run("tok-read", status=None).stdout))
-
-
-@needs_shared
-def test_growing_the_real_home(run: Run, home: pathlib.Path) -> None:
-    root = SHARED / "home"
-    clients = (".claude/projects", ".codex/sessions")
-    paths = [path for client in clients for path in sorted((root / client).rglob("*.jsonl"))]
+def test_growing_real_logs(name: str, run: Run, home: pathlib.Path) -> None:
+    root, client = (SHARED / name, "claude codex") if name == "home" else (SHARED / "codex-forks" / name / "codex-home", "")
+    folders = (".claude/projects", ".codex/sessions") if name == "home" else ("",)
+    paths = [path for folder in folders for path in sorted((root / folder).rglob("*.jsonl"))]
     assert paths
-    grown(home, {str(path.relative_to(root)): path.read_bytes() for path in paths}, random.Random(1), 5, run)
-    assert not differing(in_log(run), objects(run("tok-read claude codex", status=None).stdout))
+    below = "" if name == "home" else ".codex/"
+    files = {f"{below}{path.relative_to(root)}": path.read_bytes() for path in paths}
+    grown(home, files, random.Random(name), 4, run)
+    assert not differing(in_log(run), objects(run(f"tok-read {client}", status=None).stdout))
 
 
 def test_a_model_named_late_is_filled_in(run: Run, home: pathlib.Path) -> None:

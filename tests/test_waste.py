@@ -9,10 +9,11 @@ from typing import Any
 
 import orjson
 import pytest
+from homes import Home
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import SHARED, Json, Run, needs_shared, objects
+from conftest import Json, Run, objects
 from tokenops import catalog, coach_models, config, jsonl, pricing, store, trace, trace_waste, when
 from tokenops.trace_steps import steps
 
@@ -192,11 +193,10 @@ def test_a_session_turn_by_turn(run: Run, environment: dict[str, str]) -> None:
     assert b"no session of the log begins with 'q'" in run("tok-trace q", env=NOW, status=2).stderr
 
 
-@needs_shared
-def test_expired_caches_of_real_sessions_equal_another_count(run: Run, environment: dict[str, str]) -> None:
+def test_expired_caches_of_weeks_equal_another_count(run: Run, environment: dict[str, str], weeks: Home) -> None:
     """The same by other means: plain dictionaries, floats, and the prices of the models that occur, written down here."""
     prices = {"claude-opus-4-6": (5, 0.5, 6.25, 10), "claude-sonnet-4-6": (3, 0.3, 3.75, 6), "claude-opus-4-5-20251101": (5, 0.5, 6.25, 10), "claude-haiku-4-5-20251001": (1, 0.1, 1.25, 2), "claude-sonnet-4-5-20250929": (3, 0.3, 3.75, 6)}  # fmt: skip
-    run("tok-sync claude", env={"HOME": str(SHARED / "home")}, status=None)
+    run("tok-sync claude", env={"HOME": str(weeks.root)}, status=None)
     lines = list(store.scan(environment["TOKENOPS_HOME"]))
     sessions: dict[str, list[Json]] = collections.defaultdict(list)
     for event in map(orjson.loads, lines):

@@ -10,9 +10,10 @@ import random
 import shutil
 import subprocess
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+from homes import Home
 from hypothesis import given
 from hypothesis import strategies as st
 from scripts import Claude, Codex
@@ -492,18 +493,14 @@ def test_reading_what_is_new_gives_what_reading_all_gives(seed: int, tmp_path: p
     assert kept(tmp_path / "grown") == kept(whole) != {}
 
 
-@needs_shared
-def test_growing_the_real_home(tmp_path: pathlib.Path) -> None:
-    source = SHARED / "home"
-    paths = [
-        path for client in (".claude/projects", ".codex/sessions") for path in sorted((source / client).rglob("*.jsonl"))
-    ]
-    files = {str(path.relative_to(source)): path.read_bytes() for path in paths}
+def test_growing_weeks_of_logs(weeks: Home, tmp_path: pathlib.Path) -> None:
+    paths = [path for client in (".claude/projects", ".codex/sessions") for path in (weeks.root / client).rglob("*.jsonl")]
+    files = {str(path.relative_to(weeks.root)): path.read_bytes() for path in sorted(paths)}
     grown(tmp_path / "home", files, random.Random(5), 3, logs(tmp_path, "grown"))
     whole = logs(tmp_path, "whole")
-    sync.run(str(whole), found(source))
-    assert kept(tmp_path / "grown") == kept(whole)
-    again = sync.run(str(whole), found(source), backfill=True)
+    sync.run(str(whole), found(weeks.root))
+    assert kept(tmp_path / "grown") == kept(whole) != {}
+    again = sync.run(str(whole), found(weeks.root), backfill=True)
     assert again and not any(outcome.rounds for outcome in again)
 
 
@@ -609,25 +606,23 @@ def test_a_model_that_is_no_name(model: Any, run: Run, home: pathlib.Path) -> No
 # Real logs, counted by others ---------------------------------------------------------------------------------------------
 
 
-def jq(program: str, *folders: str) -> list[Any]:
-    """What jq makes of the lines of the real home's files, broken ones left out."""
-    paths = [path for folder in folders for path in sorted((SHARED / "home" / folder).rglob("*.jsonl"))]
+class Counted(NamedTuple):
+    """A home, and what tok-sync makes of it."""
+
+    root: pathlib.Path
+    rounds: dict[str, Json]
+
+    def of(self, client: str) -> Counter[str]:
+        """The sums of a client."""
+        return total([event for event in self.rounds.values() if event["client"] == client])
+
+
+def jq(root: pathlib.Path, program: str, folder: str) -> list[Any]:
+    """What jq makes of the lines of a home's files, broken ones left out."""
+    paths = sorted((root / folder).rglob("*.jsonl"))
     data = b"".join(path.read_bytes() + b"\n" for path in paths)
     done = subprocess.run(["jq", "-cR", f"fromjson? | {program}"], input=data, capture_output=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Json]:
-    if not SHARED.is_dir() or shutil.which("jq") is None:
-        pytest.skip("needs ../shared/data and jq")
-    log = tmp_path_factory.mktemp("log")
-    sync.run(str(log), found(SHARED / "home"))
-    return kept(log)
-
-
-def of(real: dict[str, Json], client: str) -> Counter[str]:
-    return total([event for event in real.values() if event["client"] == client])
 
 
 TIMED = 'select(.timestamp | type == "string" and startswith("20"))'
@@ -635,18 +630,20 @@ REFUSED = ("The user doesn't want", "Permission prompt was aborted", "Claude req
 CUT = ("[Request interrupted", "<tool_use_error>Sibling")
 
 
-def test_tools_of_claude_code_and_their_failures(real: dict[str, Json]) -> None:
+def tools_of_claude_code(home: Counted) -> None:
     calls = jq(
+        home.root,
         f'{TIMED} | select(.type == "assistant") | .message.content[]? | select(.type == "tool_use" and .id != null) | [.id, .name]',
         ".claude",
     )
     names = dict(calls)
-    results = jq(f'{TIMED} | select(.type == "user") | .message.content | arrays | .[] | select(.type == "tool_result" and .tool_use_id != null) | [.tool_use_id, .is_error // false, (.content | if type == "array" then map(.text? // "") | add else . end)]', ".claude")  # fmt: skip
+    results = jq(home.root, f'{TIMED} | select(.type == "user") | .message.content | arrays | .[] | select(.type == "tool_result" and .tool_use_id != null) | [.tool_use_id, .is_error // false, (.content | if type == "array" then map(.text? // "") | add else . end)]', ".claude")  # fmt: skip
     answered = {call: (bad, text or "") for call, bad, text in results if call in names}
     bad = [text.strip() for failed, text in answered.values() if failed]
     refused, cut = sum(text.startswith(REFUSED) for text in bad), sum(text.startswith(CUT) for text in bad)
-    sums = of(real, "claude-code")
+    sums = home.of("claude-code")
     nameless = jq(
+        home.root,
         f'{TIMED} | select(.type == "assistant") | .message.content[]? | select(.type == "tool_use" and .id == null)',
         ".claude",
     )
@@ -658,10 +655,10 @@ def test_tools_of_claude_code_and_their_failures(real: dict[str, Json]) -> None:
     assert sums["read_calls"] == sum(name in ("Read", "BashOutput", "TaskOutput") for name in names.values())
 
 
-def test_commands_of_codex_and_their_failures(real: dict[str, Json]) -> None:
+def commands_of_codex(home: Counted) -> None:
     program = f'{TIMED} | select(.type == "response_item") | .payload | select(.type == "function_call" or .type == "custom_tool_call") | [.name, .call_id]'
-    names = Counter(name for name, call in jq(program, ".codex") if call)
-    outputs = jq(f'{TIMED} | select(.type == "response_item") | .payload | select(.type == "function_call_output" or .type == "custom_tool_call_output") | .output | if type == "string" then . else "" end', ".codex")  # fmt: skip
+    names = Counter(name for name, call in jq(home.root, program, ".codex") if call)
+    outputs = jq(home.root, f'{TIMED} | select(.type == "response_item") | .payload | select(.type == "function_call_output" or .type == "custom_tool_call_output") | .output | if type == "string" then . else "" end', ".codex")  # fmt: skip
     exited = 0
     for text in outputs:
         if text.startswith('{"output"'):
@@ -671,7 +668,7 @@ def test_commands_of_codex_and_their_failures(real: dict[str, Json]) -> None:
             said = [line.rsplit(" ", 1)[1] for line in head if line.startswith(("Process exited with code", "Exit code:"))]
             exited += bool(said) and said[0] != "0"
     plain = sum(text.startswith(("apply_patch verification failed", "failed to parse", "unsupported call", "err", "Err", "exec_command failed", "patch rejected", "execution error")) for text in outputs)  # fmt: skip
-    sums = of(real, "codex")
+    sums = home.of("codex")
     assert sums["command_calls"] + sums["edit_calls"] == sum(
         names[name] for name in ("exec_command", "shell", "apply_patch")
     )
@@ -689,25 +686,26 @@ BAD = (
 )  # fmt: skip
 
 
-def test_destructive_commands(real: dict[str, Json]) -> None:
+def destructive_commands(home: Counted) -> None:
     import re
 
     shells = jq(
+        home.root,
         f'{TIMED} | select(.type == "assistant") | .message.content[]? | select(.type == "tool_use" and .name == "Bash") | .input.command',
         ".claude",
     )
-    codex = jq(f'{TIMED} | .payload | objects | select(.type == "function_call" and (.name == "exec_command" or .name == "shell")) | .arguments | fromjson | .cmd // .command', ".codex")  # fmt: skip
+    codex = jq(home.root, f'{TIMED} | .payload | objects | select(.type == "function_call" and (.name == "exec_command" or .name == "shell")) | .arguments | fromjson | .cmd // .command', ".codex")  # fmt: skip
     shells += [
         " ".join(line[2:]) if isinstance(line, list) and line[1:2] in (["-lc"], ["-Command"]) else line for line in codex
     ]
     plain = [str(line) for line in shells if line]
     counted = sum(re.search(BAD, re.sub(QUIET, " ", line)) is not None for line in plain)
-    assert of(real, "claude-code")["destructive"] + of(real, "codex")["destructive"] == counted > 20
+    assert home.of("claude-code")["destructive"] + home.of("codex")["destructive"] == counted > 20
 
 
-def test_repeated_reads_and_commands_of_claude_code(real: dict[str, Json]) -> None:
+def repeated_reads_and_commands(home: Counted) -> None:
     reads = runs = 0
-    for path in sorted((SHARED / "home/.claude/projects").rglob("*.jsonl")):
+    for path in sorted((home.root / ".claude/projects").rglob("*.jsonl")):
         seen: dict[str, set[Any]] = {}
         ran: set[str] = set()
         open_edits: dict[str, str] = {}
@@ -745,18 +743,43 @@ def test_repeated_reads_and_commands_of_claude_code(real: dict[str, Json]) -> No
                 ):
                     seen.pop(open_edits.pop(part["tool_use_id"]), None)
                     ran.clear()
-    sums = of(real, "claude-code")
+    sums = home.of("claude-code")
     assert (sums["repeated_reads"], sums["repeated_commands"]) == (reads, runs)
     assert reads > 5 and runs > 5
 
 
-def test_prompts_are_those_that_a_reader_of_the_files_finds(real: dict[str, Json]) -> None:
+def prompts_of_codex(home: Counted) -> None:
     typed = jq(
+        home.root,
         'select(.type == "event_msg" and .payload.type == "user_message" and (.timestamp | startswith("20"))) | .payload | .message',
         ".codex",
     )
-    # One file, made for tests by others, has prompts that stand there as items only.
-    assert of(real, "codex")["prompts"] == len(typed) + 5
+    # One file of the real ones, made for tests by others, has prompts that stand there as items only.
+    assert home.of("codex")["prompts"] == len(typed) + (5 if home.root.is_relative_to(SHARED) else 0)
+
+
+CHECKS = [tools_of_claude_code, commands_of_codex, destructive_commands, repeated_reads_and_commands, prompts_of_codex]
+with_jq = pytest.mark.skipif(shutil.which("jq") is None, reason="it needs jq")
+
+
+@with_jq
+def test_weeks_of_logs_are_counted_as_others_count_them(tmp_path: pathlib.Path) -> None:
+    """Without forks: jq counts their lines again."""
+    counted_as_by_others(Home(tmp_path / "home", forks=False).root, tmp_path / "log")
+
+
+@needs_shared
+@with_jq
+def test_real_logs_are_counted_as_others_count_them(tmp_path: pathlib.Path) -> None:
+    counted_as_by_others(SHARED / "home", tmp_path)
+
+
+def counted_as_by_others(root: pathlib.Path, log: pathlib.Path) -> None:
+    log.mkdir(mode=0o700, exist_ok=True)
+    sync.run(str(log), found(root))
+    home = Counted(root, kept(log))
+    for check in CHECKS:
+        check(home)
 
 
 # Nothing of what anybody said -----------------------------------------------------------------------------------------------
