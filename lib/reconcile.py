@@ -13,35 +13,35 @@ _UNLOGGED = "Claude Code's total counts requests that its transcripts leave out 
 
 
 def of_totals(books: Books, ask: Ask) -> Iterator[Pair]:
-    """A session's total per model: beside its turns where there are some, else beside its own counts at our prices."""
+    """A session's total per model, against its turns, or against its own counts at our prices if it has no turns."""
     turns = _by_session(books.turns)
     for total in books.totals:
         if not ask.since <= total["ts"] < ask.until:
             continue
         session, model = str(total.get("session_id", "")), str(total.get("model", ""))
-        about = {name: str(total.get(name, "")) for name in ("client", "provider", "model", "session_id")}
-        head = (str(total.get("source")), reconcile_pairs.day_of(total["ts"], ask.tz), when.zone_name(ask.tz), about)
+        labels = {name: str(total.get(name, "")) for name in ("client", "provider", "model", "session_id")}
+        head = (str(total.get("source")), reconcile_pairs.day_of(total["ts"], ask.tz), when.zone_name(ask.tz), labels)
         mine = [turn for turn in turns.get(session, ()) if turn.get("model") == model]
         theirs = Decimal(total["cost_usd"])
         if session in turns:
             yield _beside_turns(head, mine, total, theirs, ask)
         else:
-            ours, theirs, causes = reconcile_pairs.compared([total], ask.catalogue)
+            ours, theirs, causes = reconcile_pairs.comparison([total], ask.catalogue)
             yield Pair(*head, ours, theirs, causes, reconcile_pairs.counts_of([total]))
 
 
 def _by_session(turns: Iterable[Event]) -> dict[str, list[Event]]:
-    found: dict[str, list[Event]] = {}
+    by_session: dict[str, list[Event]] = {}
     for turn in turns:
         if turn.get("session_id"):
-            found.setdefault(str(turn["session_id"]), []).append(turn)
-    return found
+            by_session.setdefault(str(turn["session_id"]), []).append(turn)
+    return by_session
 
 
 def _beside_turns(
     head: tuple[str, str, str, dict[str, str]], mine: Sequence[Event], total: Event, theirs: Decimal, ask: Ask
 ) -> Pair:
-    """A total beside the session's own turns: what the counts differ by, and what the prices do."""
+    """A total against the session's own turns: how much comes from counts, and how much from prices."""
     ours, missing = reconcile_pairs.total(mine, ask.catalogue)
     causes: list[Cause] = []
     at_ours = reconcile_pairs.list_price(total, ask.catalogue)
@@ -49,8 +49,8 @@ def _beside_turns(
         if (more := at_ours - ours) and events.token_sum(total) != sum(map(events.token_sum, mine)):
             causes.append(Cause("counts", more, "the client's total has other counts than the turns of the log"))
         elif more:
-            told = "a session's total does not say how long each prompt was, nor in which tier it was served"
-            causes.append(Cause("aggregate_only", more, told))
+            reason = "a session's total does not say how long each prompt was, nor in which tier it was served"
+            causes.append(Cause("aggregate_only", more, reason))
         if cause := reconcile_pairs.why(total, at_ours, theirs, ask.catalogue):
             causes.append(cause)
     elif missing or not mine:
@@ -59,36 +59,40 @@ def _beside_turns(
 
 
 def of_estimates(books: Books, ask: Ask) -> Iterator[Pair]:
-    """What a session's cost rose by from reading to reading, a day apart at most, beside the turns in between."""
+    """The rise of a session's cost between two readings, a day apart at most, against the turns in between."""
     turns = _by_session(books.turns)
     readings: dict[tuple[str, str], list[Event]] = {}
-    for one in books.estimates:
-        run = str(one["id"]).rsplit(":", 2)[-2]
-        readings.setdefault((str(one.get("session_id")), run), []).append(one)
+    for reading in books.estimates:
+        run = str(reading["id"]).rsplit(":", 2)[-2]
+        readings.setdefault((str(reading.get("session_id")), run), []).append(reading)
     for session, run in sorted(readings):
         before, since = pricing.ZERO, _began(session, run, readings)
-        for one in sorted(readings[session, run], key=lambda event: str(event["observed_at"])):
-            now, seen = Decimal(one["cost_usd"]), str(one["observed_at"])
+        for reading in sorted(readings[session, run], key=lambda event: str(event["observed_at"])):
+            now, seen = Decimal(reading["cost_usd"]), str(reading["observed_at"])
             begun = [turn for turn in turns.get(session, ()) if since < turn["ts"] <= seen]
             rose = now - before if now >= before else now
             before, since = now, seen
             if ask.since <= seen < ask.until:
-                yield _session(one, begun, rose, session in turns, ask)
+                yield _session(reading, begun, rose, session in turns, ask)
 
 
 def _began(session: str, run: str, readings: dict[tuple[str, str], list[Event]]) -> str:
-    """When a run of the total began: with the session, or where the one before it was read last."""
+    """When a run of the total began: with the session, or with the last reading of the run before."""
     earlier = [
-        str(one["observed_at"]) for (name, other), held in readings.items() if name == session for one in held if other < run
+        str(reading["observed_at"])
+        for (name, other), group in readings.items()
+        if name == session
+        for reading in group
+        if other < run
     ]
     return max(earlier, default="")
 
 
-def _session(one: Event, turns: Sequence[Event], theirs: Decimal, known: bool, ask: Ask) -> Pair:
+def _session(reading: Event, turns: Sequence[Event], theirs: Decimal, is_logged: bool, ask: Ask) -> Pair:
     ours, missing = reconcile_pairs.total(turns, ask.catalogue)
     difference = theirs - ours
     causes: list[Cause] = []
-    if not known and theirs:
+    if not is_logged and theirs:
         causes.append(
             Cause("deleted_log", theirs, "the log has no turn of this session: its transcript was deleted or not read")
         )
@@ -99,19 +103,19 @@ def _session(one: Event, turns: Sequence[Event], theirs: Decimal, known: bool, a
     elif difference > 0:
         causes.append(Cause("not_in_transcripts", difference, _UNLOGGED, certain=False))
     elif difference < 0:
-        told = (
+        reason = (
             "its total began anew with a process (until 2.1.277 a resumed session starts at zero), or leaves out subagents"
         )
-        causes.append(Cause("resumed", difference, told, certain=False))
-    about = {"client": str(one.get("client", "")), "session_id": str(one.get("session_id", ""))}
-    day = reconcile_pairs.day_of(str(one["observed_at"]), ask.tz)
+        causes.append(Cause("resumed", difference, reason, certain=False))
+    labels = {"client": str(reading.get("client", "")), "session_id": str(reading.get("session_id", ""))}
+    day = reconcile_pairs.day_of(str(reading["observed_at"]), ask.tz)
     priced = len(turns) > missing
     zone = when.zone_name(ask.tz)
     return Pair(
-        str(one["source"]),
+        str(reading["source"]),
         day,
         zone,
-        about,
+        labels,
         ours if priced or not turns else None,
         theirs,
         tuple(causes),
@@ -120,15 +124,15 @@ def _session(one: Event, turns: Sequence[Event], theirs: Decimal, known: bool, a
 
 
 def pairs(records: Iterable[Event], ask: Ask) -> list[Pair]:
-    """Every comparison of a span, in order of source, day and model. Events from before the span count towards sessions."""
-    books = reconcile_pairs.opened(records)
-    found = [
+    """Every comparison of a span, in order of source, day and model. Earlier events count towards sessions."""
+    books = reconcile_pairs.books(records)
+    comparisons = [
         *of_turns(books, ask),
         *of_totals(books, ask),
         *of_estimates(books, ask),
         *reconcile_vendors.of_reports(books, ask),
     ]
-    return sorted(found, key=lambda one: (one.source, one.day, sorted(one.about.items())))
+    return sorted(comparisons, key=lambda pair: (pair.source, pair.day, sorted(pair.labels.items())))
 
 
 def of_turns(books: Books, ask: Ask) -> Iterator[Pair]:
@@ -137,20 +141,20 @@ def of_turns(books: Books, ask: Ask) -> Iterator[Pair]:
     names = ("client", "provider", "model")
     for turn in books.turns:
         if "cost_usd" in turn and ask.since <= turn["ts"] < ask.until:
-            whose = turn.get("client") or "unknown"
-            source = str(turn.get("provider")) if turn.get("cost_source") == "reported" else whose
+            client = turn.get("client") or "unknown"
+            source = str(turn.get("provider")) if turn.get("cost_source") == "reported" else client
             key = (source, reconcile_pairs.day_of(turn["ts"], ask.tz), *(str(turn.get(name, "")) for name in names))
             groups.setdefault(key, []).append(turn)
-    for (source, day, *about), turns in groups.items():
-        ours, theirs, causes = reconcile_pairs.compared(turns, ask.catalogue)
-        known: dict[str, str] = dict(zip(names, about, strict=True))
+    for (source, day, *values), turns in groups.items():
+        ours, theirs, causes = reconcile_pairs.comparison(turns, ask.catalogue)
+        labels: dict[str, str] = dict(zip(names, values, strict=True))
         counts = {"turns": sum(turn.get("turns", 0) for turn in turns)}
-        yield Pair(source, day, when.zone_name(ask.tz), known, ours, theirs, causes, counts)
+        yield Pair(source, day, when.zone_name(ask.tz), labels, ours, theirs, causes, counts)
 
 
 def table(pairs: Sequence[Pair], shape: str, color: bool) -> str:
-    """The comparisons, and a total for each source that is compared with."""
-    rows = [_cells(one) for one in pairs]
+    """The comparisons, and a total for each source."""
+    rows = [_cells(pair) for pair in pairs]
     titles = ("with", "day", "model or session", "ours", "theirs", "difference", "unexplained", "because")
     numbers = {"ours", "theirs", "difference", "unexplained"}
     columns = [show.Column(title, [row[at] for row in rows], number=title in numbers) for at, title in enumerate(titles)]
@@ -158,29 +162,29 @@ def table(pairs: Sequence[Pair], shape: str, color: bool) -> str:
     return text if shape == "csv" else text + "".join(f"{line}\n" for line in (*_totals(pairs), *_reasons(pairs)))
 
 
-def _cells(one: Pair) -> tuple[str, ...]:
-    name = one.about.get("model") or one.about.get("session_id") or "all"
-    ours, theirs = (None if value is None else pricing.plain(value) for value in (one.ours, one.theirs))
-    money = [ours, theirs, *map(pricing.plain, (one.difference, one.unexplained))]
-    causes = ", ".join(dict.fromkeys(cause.name for cause in one.causes))
+def _cells(pair: Pair) -> tuple[str, ...]:
+    name = pair.labels.get("model") or pair.labels.get("session_id") or "all"
+    ours, theirs = (None if value is None else pricing.plain(value) for value in (pair.ours, pair.theirs))
+    money = [ours, theirs, *map(pricing.plain, (pair.difference, pair.unexplained))]
+    causes = ", ".join(dict.fromkeys(cause.name for cause in pair.causes))
     shown = [show.money(value) or "unpriced" for value in money]
-    return (one.source, one.day, name, *shown, causes if one.difference else "equal")
+    return (pair.source, pair.day, name, *shown, causes if pair.difference else "equal")
 
 
 def _totals(pairs: Sequence[Pair]) -> Iterator[str]:
-    for source in dict.fromkeys(one.source for one in pairs):
-        mine = [one for one in pairs if one.source == source]
-        ours = sum((one.ours or pricing.ZERO for one in mine), pricing.ZERO)
-        theirs = sum((one.theirs or pricing.ZERO for one in mine), pricing.ZERO)
-        left = sum((one.unexplained for one in mine), pricing.ZERO)
+    for source in dict.fromkeys(pair.source for pair in pairs):
+        mine = [pair for pair in pairs if pair.source == source]
+        ours = sum((pair.ours or pricing.ZERO for pair in mine), pricing.ZERO)
+        theirs = sum((pair.theirs or pricing.ZERO for pair in mine), pricing.ZERO)
+        left = sum((pair.unexplained for pair in mine), pricing.ZERO)
         shown = (show.money(pricing.plain(value)) for value in (ours, theirs, left))
         yield "{}: ours {}, theirs {}, unexplained {}".format(source, *shown)
 
 
 def _reasons(pairs: Sequence[Pair]) -> Iterator[str]:
-    """Each reason once, with how often it was met."""
+    """Each reason once, with the number of times."""
     counted: dict[tuple[str, str, bool], int] = {}
-    for cause in (cause for one in pairs for cause in one.causes):
+    for cause in (cause for pair in pairs for cause in pair.causes):
         key = (cause.name, cause.why, cause.certain)
         counted[key] = counted.get(key, 0) + 1
     for (name, why, certain), times in counted.items():

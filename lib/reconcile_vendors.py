@@ -1,7 +1,7 @@
-"""A vendor's reports of usage and cost beside our log, per UTC day and model.
+"""Compares a vendor's reports of usage and cost with our log, per UTC day and model.
 
-The vendor's counts at our prices stand between the two amounts: from them to the vendor's amount it is prices that differ,
-from ours to them it is counts. What plans cover is in no such report, and is left out here too.
+The vendor's counts at our prices stand between the two amounts: between our amount and this one the counts differ, between
+this one and the vendor's amount the prices. Usage that a plan covers is in no such report, and is left out here too.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from tokenops import coverage, events, pricing, reconcile_pairs, when
 from tokenops.events import Event
-from tokenops.reconcile_pairs import VENDORS, Ask, Books, Cause, Pair
+from tokenops.reconcile_pairs import Ask, Books, Cause, Pair
 
-# Vendors bill in cents and report parts of them.
+# Vendors bill in cents and report fractions of them.
 _CENT = Decimal("0.01")
 # A day's report may still grow for so long after its end.
 _SETTLES_MS = 6 * 3_600_000
@@ -34,7 +34,7 @@ Sides = dict[tuple[str, str, str], Side]  # source, day, model
 
 def of_reports(books: Books, ask: Ask) -> Iterator[Pair]:
     """A comparison for each day and model of a vendor that reports."""
-    reporting = {str(one["source"]) for one in books.reports}
+    reporting = {str(report["source"]) for report in books.reports}
     for source in sorted(reporting):
         sides = _sides(books, ask, source)
         parts = {key: _counts_part(side, ask) for key, side in sides.items()}
@@ -44,45 +44,51 @@ def of_reports(books: Books, ask: Ask) -> Iterator[Pair]:
 
 
 def _sides(books: Books, ask: Ask, source: str) -> Sides:
-    provider = VENDORS[source]
-    found: Sides = {}
-    named = {_day(one) for one in books.reports if one["source"] == source and "cost_usd" in one and not one.get("model")}
+    provider = reconcile_pairs.vendors()[source]
+    sides: Sides = {}
+    named = {
+        _day(report)
+        for report in books.reports
+        if report["source"] == source and "cost_usd" in report and not report.get("model")
+    }
 
     def side(day: str, model: str) -> Side:
-        return found.setdefault((source, day, "" if day in named else model), Side([], [], [], []))
+        return sides.setdefault((source, day, "" if day in named else model), Side([], [], [], []))
 
-    for one in _widest(one for one in books.reports if one["source"] == source and ask.since <= one["ts"] < ask.until):
-        place = side(_day(one), _model(one, provider, ask.catalogue))
-        (place.costs if "cost_usd" in one else place.usage).append(one)
-    days = {day for _, day, _ in found}
+    for report in _widest(
+        report for report in books.reports if report["source"] == source and ask.since <= report["ts"] < ask.until
+    ):
+        target = side(_day(report), _model(report, provider, ask.catalogue))
+        (target.costs if "cost_usd" in report else target.usage).append(report)
+    days = {day for _, day, _ in sides}
     for turn in books.turns:
         if turn.get("provider") == provider and turn["ts"][:10] in days and ask.since <= turn["ts"] < ask.until:
-            place = side(turn["ts"][:10], _model(turn, provider, ask.catalogue))
-            (place.covered if _is_covered(turn, ask) else place.turns).append(turn)
-    return found
+            target = side(turn["ts"][:10], _model(turn, provider, ask.catalogue))
+            (target.covered if _is_covered(turn, ask) else target.turns).append(turn)
+    return sides
 
 
-def _day(one: Event) -> str:
-    return str(one["ts"])[:10]
+def _day(event: Event) -> str:
+    return str(event["ts"])[:10]
 
 
 def _widest(reports: Iterable[Event]) -> Iterator[Event]:
-    """The reports of each day in the width that says most: a day that was asked for in two widths counts once."""
+    """The reports of each day in the bucket width with most data: a day that was reported in two widths counts once."""
     widths: dict[str, dict[str, list[Event]]] = {}
-    for one in reports:
-        if "cost_usd" in one:
-            yield one
+    for report in reports:
+        if "cost_usd" in report:
+            yield report
         else:
-            widths.setdefault(_day(one), {}).setdefault(str(one.get("bucket")), []).append(one)
-    for held in widths.values():
-        yield from max(held.values(), key=lambda rows: (sum(map(events.token_sum, rows)), len(rows)))
+            widths.setdefault(_day(report), {}).setdefault(str(report.get("bucket")), []).append(report)
+    for by_width in widths.values():
+        yield from max(by_width.values(), key=lambda rows: (sum(map(events.token_sum, rows)), len(rows)))
 
 
-def _model(one: Event, provider: str, catalogue: pricing.Catalogue) -> str:
-    """A model under the name that both sides share: the row of the catalogue, where there is one."""
-    name = str(one.get("model", ""))
-    found = catalogue.find(provider, name) if name else None
-    return found.name.partition("/")[2] if isinstance(found, pricing.Found) else name
+def _model(event: Event, provider: str, catalogue: pricing.Catalogue) -> str:
+    """A model under the name that both sides share: that of the catalogue, if it has one."""
+    name = str(event.get("model", ""))
+    match = catalogue.find(provider, name) if name else None
+    return match.name.partition("/")[2] if isinstance(match, pricing.Found) else name
 
 
 def _is_covered(turn: Event, ask: Ask) -> bool:
@@ -92,7 +98,7 @@ def _is_covered(turn: Event, ask: Ask) -> bool:
 
 
 class Part(NamedTuple):
-    """What our turns cost, what the vendor's counts would at our prices (None: unknown), and how many have no price."""
+    """The cost of our turns, how many of them have no price, and the vendor's counts at our prices (None: unknown)."""
 
     ours: Decimal
     missing: int
@@ -110,7 +116,7 @@ def _pair(
 ) -> Pair:
     source, day, model = key
     side, part = sides[key], parts[key]
-    stated = sum((Decimal(one["cost_usd"]) for one in side.costs), pricing.ZERO) if side.costs else None
+    stated = sum((Decimal(report["cost_usd"]) for report in side.costs), pricing.ZERO) if side.costs else None
     theirs = part.at_ours if stated is None else stated
     causes: list[Cause] = []
     if part.at_ours is not None:
@@ -121,7 +127,7 @@ def _pair(
         causes.append(Cause("unpriced", pricing.ZERO, "the vendor counts usage of a model that has no price here"))
     elif difference := theirs - part.ours:
         causes += _unknown(side, part, difference)
-    about = {"provider": VENDORS[source], "model": model}
+    labels = {"provider": reconcile_pairs.vendors()[source], "model": model}
     counts = {f"ours_{name}": value for name, value in _tokens(side.turns).items()}
     counts |= {f"theirs_{name}": value for name, value in _tokens(side.usage).items()}
     priced = len(side.turns) > part.missing or not side.turns
@@ -129,7 +135,7 @@ def _pair(
         source,
         day,
         "UTC",
-        about,
+        labels,
         part.ours if priced else None,
         theirs,
         tuple(causes),
@@ -144,7 +150,7 @@ def _tokens(rows: Iterable[Event]) -> dict[str, int]:
 
 
 def _unknown(side: Side, part: Part, difference: Decimal) -> Iterator[Cause]:
-    """Where the vendor's amount is known, and its counts are not, or have no price here."""
+    """The cause if the vendor's amount is known, but its counts are not or have no price here."""
     if part.missing:
         yield Cause("unpriced", difference, f"{part.missing} of our turns have no price")
     elif side.usage:
@@ -152,8 +158,8 @@ def _unknown(side: Side, part: Part, difference: Decimal) -> Iterator[Cause]:
     elif abs(difference) <= _CENT:
         yield Cause("rounding", difference, "less than a cent")
     elif not side.turns and not side.covered:
-        told = "the log has no turn of this day and model: another machine or key"
-        yield Cause("other_machine", difference, told, certain=False)
+        reason = "the log has no turn of this day and model: another machine or key"
+        yield Cause("other_machine", difference, reason, certain=False)
 
 
 def _prices(side: Side, at_ours: Decimal, stated: Decimal, ask: Ask) -> Iterator[Cause]:
@@ -165,11 +171,11 @@ def _prices(side: Side, at_ours: Decimal, stated: Decimal, ask: Ask) -> Iterator
         yield Cause("rounding", difference, "less than a cent")
         return
     dearer, _ = reconcile_pairs.total(_long(side.usage), ask.catalogue)
-    if any(ask.catalogue.card(one).sized for one in side.usage) and at_ours < stated <= dearer:
-        told = "a report does not say how long each prompt was: its counts are priced at the base rate"
-        yield Cause("aggregate_only", difference, told, certain=False)
+    if any(ask.catalogue.card(report).sized for report in side.usage) and at_ours < stated <= dearer:
+        reason = "a report does not say how long each prompt was: its counts are priced at the base rate"
+        yield Cause("aggregate_only", difference, reason, certain=False)
         return
-    plain, _ = reconcile_pairs.total(({**one, "tier": "", "geo": ""} for one in side.usage), ask.catalogue)
+    plain, _ = reconcile_pairs.total(({**report, "tier": "", "geo": ""} for report in side.usage), ask.catalogue)
     if abs(plain - stated) <= _CENT:
         yield Cause("tier", difference, "the vendor's amount is that of the standard tier")
     elif difference < 0:
@@ -179,8 +185,8 @@ def _prices(side: Side, at_ours: Decimal, stated: Decimal, ask: Ask) -> Iterator
 
 
 def _long(usage: Iterable[Event]) -> Iterator[Event]:
-    """Aggregates as if each were one prompt: the most that they may have cost."""
-    return ({**one, "kind": "turn"} for one in usage)
+    """Aggregates as if each were one prompt, which gives the highest possible cost."""
+    return ({**report, "kind": "turn"} for report in usage)
 
 
 def _counts(
@@ -199,33 +205,36 @@ def _counts(
     elif _same_tokens(side):
         name = (
             "aggregate_only"
-            if all(one.get("tier") == two.get("tier") for one in side.turns for two in side.usage)
+            if all(turn.get("tier") == report.get("tier") for turn in side.turns for report in side.usage)
             else "tier"
         )
-        told = {
+        reasons = {
             "tier": "the same counts, of which the vendor says that they were served in another tier",
             "aggregate_only": "the same counts; a report does not say how long each prompt was, nor at what hour",
         }
-        yield Cause(name, difference, told[name])
+        yield Cause(name, difference, reasons[name])
     elif plan := _plan(side, difference, ask):
         yield plan
     elif neighbour := _neighbour(key, parts, difference):
         yield Cause(
-            "zone", difference, f"about as much is there the other way round on {neighbour}: requests near midnight UTC"
+            "zone",
+            difference,
+            f"{neighbour} differs by about the same amount in the other direction: requests near midnight UTC",
         )
     else:
         yield _elsewhere(key[1], side, difference, books)
 
 
 def _same_tokens(side: Side) -> bool:
-    """Whether both count the same, class by class."""
+    """Whether both sides have the same counts, class by class."""
     return all(
-        sum(one.get(name, 0) for one in side.turns) == sum(one.get(name, 0) for one in side.usage) for name in events.TOKENS
+        sum(turn.get(name, 0) for turn in side.turns) == sum(turn.get(name, 0) for turn in side.usage)
+        for name in events.TOKENS
     )
 
 
 def _plan(side: Side, difference: Decimal, ask: Ask) -> Cause | None:
-    """Turns that we take for a plan's, and that the vendor bills."""
+    """The cause if the vendor bills turns that we take for a plan's."""
     covered, _ = reconcile_pairs.total(side.covered, ask.catalogue)
     if covered and reconcile_pairs.same(covered, difference):
         return Cause(
@@ -235,7 +244,7 @@ def _plan(side: Side, difference: Decimal, ask: Ask) -> Cause | None:
 
 
 def _neighbour(key: tuple[str, str, str], parts: Mapping[tuple[str, str, str], Part], difference: Decimal) -> str:
-    """The day before or after, where the vendor's counts differ by as much the other way round."""
+    """The day before or after, if the vendor's counts differ there by the same amount in the other direction; else ""."""
     source, day, model = key
     for step in (-1, 1):
         other = when.stamp(when.moment(f"{day}T00:00:00Z") + step * when.DAY)[:10]
@@ -246,9 +255,9 @@ def _neighbour(key: tuple[str, str, str], parts: Mapping[tuple[str, str, str], P
 
 
 def _elsewhere(day: str, side: Side, difference: Decimal, books: Books) -> Cause:
-    """Requests that only one side knows of."""
-    seen = max((str(one.get("observed_at", "")) for one in side.usage), default="")
-    ends = max((str(one.get("until", "")) for one in side.usage), default="")
+    """The cause if one side has requests that the other lacks."""
+    seen = max((str(report.get("observed_at", "")) for report in side.usage), default="")
+    ends = max((str(report.get("until", "")) for report in side.usage), default="")
     if difference < 0:
         if seen and ends and when.moment(seen) < when.moment(ends) + _SETTLES_MS:
             return Cause(
@@ -257,7 +266,7 @@ def _elsewhere(day: str, side: Side, difference: Decimal, books: Books) -> Cause
         return Cause("other_account", difference, "turns of another account, or of a plan that is not set", certain=False)
     if books.first[:10] > day:
         return Cause(
-            "deleted_log", difference, f"the log begins on {books.first[:10]}: what was before was deleted or never read"
+            "deleted_log", difference, f"the log begins on {books.first[:10]}: earlier turns were deleted or never read"
         )
     if any(turn.get("usage") in ("unknown", "partial") for turn in side.turns):
         return Cause("unknown_usage", difference, "the counts of some of our turns were never seen", certain=False)

@@ -117,12 +117,12 @@ def test_claims_add_up_by_day_and_model() -> None:
     mine += [turn(n, model=SONNET, output_tokens=211 * n) for n in range(20, 27)]
     found = compared([claimed(one, usd(one) + Decimal("0.25") * (one["model"] == SONNET)) for one in mine])
     assert sum((one.ours or 0 for one in found), Decimal(0)) == sum(map(usd, mine))
-    assert [(one.day, one.about["model"], one.counts["turns"]) for one in found] == [
+    assert [(one.day, one.labels["model"], one.counts["turns"]) for one in found] == [
         (DAY, OPUS, 4), (DAY, SONNET, 7), ("2026-11-11", OPUS, 5), ("2026-11-12", OPUS, 4),
     ]  # fmt: skip
     assert [one.unexplained for one in found] == [0, Decimal("1.75"), 0, 0]
     berlin = compared([claimed(one, usd(one)) for one in mine], tz=when.zone("Europe/Berlin"))
-    assert {one.day for one in berlin if one.about["model"] == OPUS} == {"2026-11-11", "2026-11-12", "2026-11-13"}
+    assert {one.day for one in berlin if one.labels["model"] == OPUS} == {"2026-11-11", "2026-11-12", "2026-11-13"}
 
 
 def test_what_a_router_bills_is_compared_with_the_list() -> None:
@@ -143,7 +143,7 @@ def total(session: str = "s9", amount: Decimal | str = "1", **more: Any) -> Json
 
 def test_a_sessions_total_beside_its_own_counts() -> None:
     (pair,) = compared([total(amount=usd(total()))])
-    assert (causes(pair), pair.unexplained, pair.about["session_id"]) == ([], 0, "s9")
+    assert (causes(pair), pair.unexplained, pair.labels["session_id"]) == ([], 0, "s9")
     long = total(model="gpt-5.5", provider="openai", input_tokens=900_001)
     (pair,) = compared([claimed(long, usd({**long, "kind": "turn"}))])
     assert causes(pair) == ["aggregate_only"] and not pair.causes[0].certain
@@ -313,7 +313,7 @@ def test_amounts_without_a_model_are_compared_by_the_day() -> None:
     day = [one for one in mine if one["ts"].startswith(DAY)]
     stated = report("", cost_usd=pricing.plain(sum(map(usd, day), Decimal(0))), cost_source="reported") | {"model": ""}
     (pair,) = compared([*mine, stated])
-    assert (pair.about["model"], pair.difference) == ("", 0)
+    assert (pair.labels["model"], pair.difference) == ("", 0)
 
 
 def test_a_day_that_was_asked_for_in_two_widths_counts_once() -> None:
