@@ -38,7 +38,7 @@ def tasks(log: Log, name: str = "", since: str = "", metrics: bool = True) -> li
     from tokenops import tasks
 
     try:
-        return tasks.listed(log.folder, log.now, log.catalogue if metrics else None, name, since)
+        return tasks.rows(log.folder, log.now, log.catalogue if metrics else None, name, since)
     except config.Unusable as error:
         raise Fault(str(error)) from None
 
@@ -125,7 +125,7 @@ def waste(log: Log, since: str, until: str = OPEN, only: Filter = events.EVERY) 
     from tokenops import coach_report
 
     rules, span = thresholds(log.settings)["waste"], _coached(log, since, until)
-    return Waste(*coach_report.wasted(log.folder, span, only, rules, log.catalogue(), _context_limits(log)))
+    return Waste(*coach_report.waste(log.folder, span, only, rules, log.catalogue(), _context_limits(log)))
 
 
 def cheaper_models(log: Log, since: str, until: str = OPEN, only: Filter = events.EVERY) -> list[Event]:
@@ -189,6 +189,6 @@ def _talk(log: Log, transcripts: Transcripts, kind: str, span: coach_averages.Sp
 
     where = transcripts.environment, transcripts.home
     try:
-        return coach_report.heard(log.folder, where, kind, span, only, *transcripts[2:])
+        return coach_report.talk(log.folder, where, kind, span, only, *transcripts[2:])
     except readers.NotFound as error:
         raise Fault(str(error)) from None

@@ -64,7 +64,7 @@ def _grid(frame: Frame, panel: Panel, x: Across, moments: list[tuple[int, bool]]
     """Lines at round values with their labels, and at midnights."""
     marks = [
         mark
-        for mark in chart_text.ticks(frame.low, frame.high, chart_panels.steps(panel))
+        for mark in chart_text.ticks(frame.low, frame.high, chart_panels.tick_count(panel))
         if mark <= frame.high * (1 + 1e-9)
     ]
     rows = [round(frame.y(mark)) + 0.5 for mark in marks]

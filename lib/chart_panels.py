@@ -110,12 +110,12 @@ def scale(panel: Panel) -> tuple[float, float]:
         values += [value for band in panel.band for value in band[1:] if chart_text.is_drawable(value)]
         values.append(panel.top if chart_text.is_drawable(panel.top) else 0.0)
     low, high = min([0.0, *values]), max([0.0, *values])
-    marks = chart_text.ticks(low, high, steps(panel))
+    marks = chart_text.ticks(low, high, tick_count(panel))
     # A limit is a round number of its own: a little more than 100 % must not halve the picture.
     return marks[0], max(high, 1.0) if panel.unit == "percent" and 1 <= high < 1.5 else marks[-1]
 
 
-def steps(panel: Panel) -> int:
+def tick_count(panel: Panel) -> int:
     """How many steps a panel's axis has room for."""
     return max(min(panel.height // 34, 5), 2)
 

@@ -1,7 +1,8 @@
-"""The user's own averages, and what comes of them: tokens, list price and time of a turn, a prompt, a token of context.
+"""Computes the user's own averages: tokens, list price and time of a turn, of a prompt and of a token of context.
 
-A projection is units times such an average. Both stand in the same output, rounded as they are used, so that every one can
-be recomputed; what was not measured is null, never a constant. A month is the span's share of one, as `month_factor` says.
+A projection is a number of units times such an average. The output holds both, rounded as they are used, so that every
+projection can be recomputed; what was not measured is null, never a constant. `month_factor` is the length of a month over
+that of the span.
 """
 
 from __future__ import annotations
@@ -18,35 +19,40 @@ from tokenops.work import Utterance
 Rules = Mapping[str, float]
 
 
-class Asked(NamedTuple):
-    """A prompt, the one after it in its session, and the seconds between them and before the next was written."""
+class Prompt(NamedTuple):
+    """A prompt and the one after it in its session. Seconds between the two, and from the last reply to the second."""
 
-    heard: Utterance
-    then: Utterance | None
-    lasted: float | None
-    waited: float | None
+    utterance: Utterance
+    following: Utterance | None
+    lasted_s: float | None
+    waited_s: float | None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Session and text, by which the prompts of a loop are recognised."""
+        return self.utterance.session, self.utterance.text.strip().casefold()
 
 
 class Span(NamedTuple):
-    """From when to when, in canonical times."""
+    """A span of time, as canonical times."""
 
     since: str
     until: str
 
     @property
     def days(self) -> float:
-        """Its length, to four digits."""
+        """Its length in days, to four digits."""
         return round((when.moment(self.until) - when.moment(self.since)) / when.DAY, 4)
 
     @property
-    def before(self) -> Span:
+    def previous(self) -> Span:
         """The span of the same length before it."""
         length = when.moment(self.until) - when.moment(self.since)
         return Span(when.stamp(when.moment(self.since) - length), self.since)
 
 
 def money(turn: Event, catalogue: pricing.Catalogue) -> tuple[Decimal, Decimal] | None:
-    """What a turn cost, and what of that its context did; None where it has no price."""
+    """What a turn cost, and how much of that its context cost; None if it has no price."""
     rate = catalogue.rate_of(turn)
     cost = pricing.cost_of(rate, turn) if isinstance(rate, pricing.Rate) else rate
     if isinstance(cost, pricing.Unpriced):
@@ -56,38 +62,42 @@ def money(turn: Event, catalogue: pricing.Catalogue) -> tuple[Decimal, Decimal] 
 
 
 def turn_stats(
-    turns: Sequence[Event], found: Sequence[Asked], span: Span, rules: Rules, catalogue: pricing.Catalogue
+    turns: Sequence[Event], prompts: Sequence[Prompt], span: Span, rules: Rules, catalogue: pricing.Catalogue
 ) -> Event:
-    """The user's own averages, and the sums that they are made of."""
+    """The user's own averages, and the sums that they are computed from."""
     paid = [money(turn, catalogue) for turn in turns]
-    known = [one for one in paid if one is not None]
-    total = sum((usd for usd, _ in known), pricing.ZERO)
-    context = sum((part for _, part in known), pricing.ZERO)
+    costs = [cost for cost in paid if cost is not None]
+    total = sum((usd for usd, _ in costs), pricing.ZERO)
+    context = sum((part for _, part in costs), pricing.ZERO)
     tokens = sum(map(events.token_sum, turns))
-    sent = sum(events.context_size(turn) for turn, one in zip(turns, paid, strict=True) if one is not None)
-    lasted = sorted(one.lasted for one in found if one.lasted is not None)
-    waited = sorted(one.waited for one in found if one.waited is not None)
+    sent = sum(events.context_size(turn) for turn, cost in zip(turns, paid, strict=True) if cost is not None)
+    lasted = sorted(prompt.lasted_s for prompt in prompts if prompt.lasted_s is not None)
+    waited = sorted(prompt.waited_s for prompt in prompts if prompt.waited_s is not None)
     enough = len(lasted) >= rules["least_measured"]
-    priced = total if turns and len(known) == len(turns) else None
-    made: Event = {"prompts": len(found), "turns": len(turns), "sessions": len({one.heard.session for one in found})}
-    made |= {
+    priced = total if turns and len(costs) == len(turns) else None
+    row: Event = {
+        "prompts": len(prompts),
+        "turns": len(turns),
+        "sessions": len({prompt.utterance.session for prompt in prompts}),
+    }
+    row |= {
         "tokens": tokens,
         "cost_usd": None if priced is None else pricing.plain(total),
-        "unpriced_turns": len(turns) - len(known),
+        "unpriced_turns": len(turns) - len(costs),
     }
-    made["measured_pauses"] = len(lasted)
-    made["per"] = {
+    row["measured_pauses"] = len(lasted)
+    row["per"] = {
         "turn": _per(tokens, priced, len(turns), statistics.median(waited) if enough else None),
-        "prompt": _per(tokens, priced, len(found), statistics.median(lasted) if enough else None),
+        "prompt": _per(tokens, priced, len(prompts), statistics.median(lasted) if enough else None),
         "context_token": {
             "tokens": 1,
             "cost_usd": _share(context, sent, 12) if priced is not None and sent else None,
             "seconds": 0,
         },
     }
-    made["span"] = {"since": span.since, "until": span.until, "days": span.days}
-    made["month_factor"] = round(rules["month_days"] / span.days, 4) if span.days else None
-    return made
+    row["span"] = {"since": span.since, "until": span.until, "days": span.days}
+    row["month_factor"] = round(rules["month_days"] / span.days, 4) if span.days else None
+    return row
 
 
 def _per(tokens: int, usd: Decimal | None, count: int, seconds: float | None) -> Event:
@@ -105,23 +115,23 @@ def _share(amount: Decimal, count: int, digits: int) -> str:
 
 
 def projection(units: int | None, basis: str, stats: Event, why: str = "") -> Event:
-    """Units times the user's own average of what one is, in the span and in a month."""
+    """Units times the user's own average of one unit, in the span and in a month. `why`: the reason for no units."""
     per = stats["per"][basis]
-    made: Event = {"basis": basis, "units": units}
+    row: Event = {"basis": basis, "units": units}
     if units is None:
-        return made | {"tokens": None, "cost_usd": None, "hours": None, "per_month": None, "unknown": why}
-    made["tokens"] = None if per["tokens"] is None else units * per["tokens"]
-    made["cost_usd"] = None if per["cost_usd"] is None else pricing.plain(Decimal(per["cost_usd"]) * units)
-    made["hours"] = None if per["seconds"] is None else round(units * per["seconds"] / 3600, 2)
+        return row | {"tokens": None, "cost_usd": None, "hours": None, "per_month": None, "unknown": why}
+    row["tokens"] = None if per["tokens"] is None else units * per["tokens"]
+    row["cost_usd"] = None if per["cost_usd"] is None else pricing.plain(Decimal(per["cost_usd"]) * units)
+    row["hours"] = None if per["seconds"] is None else round(units * per["seconds"] / 3600, 2)
     factor = stats["month_factor"]
-    made["per_month"] = None
+    row["per_month"] = None
     if factor is not None:
-        made["per_month"] = {
-            "tokens": None if made["tokens"] is None else round(made["tokens"] * factor),
-            "cost_usd": None if made["cost_usd"] is None else _cents(Decimal(made["cost_usd"]) * Decimal(str(factor))),
-            "hours": None if made["hours"] is None else round(made["hours"] * factor, 2),
+        row["per_month"] = {
+            "tokens": None if row["tokens"] is None else round(row["tokens"] * factor),
+            "cost_usd": None if row["cost_usd"] is None else _cents(Decimal(row["cost_usd"]) * Decimal(str(factor))),
+            "hours": None if row["hours"] is None else round(row["hours"] * factor, 2),
         }
-    return made
+    return row
 
 
 def _cents(amount: Decimal) -> str:

@@ -1,7 +1,7 @@
-"""Which turns a cheaper model of the same provider would have cost less: the same tokens at other prices.
+"""Prices the same turns at the provider's cheaper models: the same tokens at other prices.
 
-Models are chosen from the catalogue as it is now, by what the user's own mix of tokens would have cost. Whether such a
-model would have done as well is not judged here; turns are told apart by how plain they look.
+The cheaper models are the catalogue's current ones, ordered by what the user's own mix of tokens would have cost. Whether
+such a model would have done as well is not judged; turns are only divided by how simple they look.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from decimal import Decimal
 from tokenops import catalog, events, pricing, show
 from tokenops.events import Event
 
-# What a turn is, and why a cheaper model may do for it.
+# Class of turns -> why a cheaper model may do for them.
 CLASSES = {
     "short": "little context and a short answer",
     "subagent": "a subagent's turn",
@@ -23,7 +23,7 @@ _CENT = Decimal("0.000001")
 
 
 def class_of(turn: Event, rules: Mapping[str, float]) -> str:
-    """How plain a turn looks."""
+    """The class of a turn: how simple it looks."""
     output, context = turn.get("output_tokens", 0), events.context_size(turn)
     if output <= rules["short_output"] and context <= rules["short_context"]:
         return "short"
@@ -33,82 +33,84 @@ def class_of(turn: Event, rules: Mapping[str, float]) -> str:
 def rows(
     turns: Iterable[Event], catalogue: pricing.Catalogue, rules: Mapping[str, float], now: str, most: int = MOST
 ) -> list[Event]:
-    """A record per model and class that a cheaper model exists for, what would have been saved most first."""
+    """A record per model and class with a cheaper model, the largest saving first."""
     sums: dict[tuple[str, str, str], Event] = {}
     for turn in turns:
         if not turn.get("turns") or turn.get("cost_source") == "reported":
             continue
         key = (turn.get("provider", ""), turn.get("model", ""), class_of(turn, rules))
-        held = sums.setdefault(key, {"cost": Decimal(0), "unpriced": False})
+        sums_of_class = sums.setdefault(key, {"cost": Decimal(0), "unpriced": False})
         rate = catalogue.rate_of(turn)
         cost = pricing.cost_of(rate, turn) if isinstance(rate, pricing.Rate) else None
         if not isinstance(cost, pricing.Cost):
-            held["unpriced"] = True
+            sums_of_class["unpriced"] = True
             continue
-        held["cost"] += cost.usd
+        sums_of_class["cost"] += cost.usd
         for name in events.SUMS:
             if turn.get(name):
-                held[name] = held.get(name, 0) + turn[name]
-    found = []
-    for (provider, model, kind), held in sums.items():
-        if not held["unpriced"] and held["cost"]:
-            others = cheaper(provider, model, held, catalogue, now)[:most]
+                sums_of_class[name] = sums_of_class.get(name, 0) + turn[name]
+    result = []
+    for (provider, model, kind), sums_of_class in sums.items():
+        if not sums_of_class["unpriced"] and sums_of_class["cost"]:
+            others = cheaper(provider, model, sums_of_class, catalogue, now)[:most]
             if others:
-                found.append(_row(provider, model, kind, held, others))
-    return sorted(found, key=lambda row: -Decimal(row["alternatives"][0]["saved_usd"]))
+                result.append(_row(provider, model, kind, sums_of_class, others))
+    return sorted(result, key=lambda row: -Decimal(row["alternatives"][0]["saved_usd"]))
 
 
 def cheaper(provider: str, model: str, counts: Event, catalogue: pricing.Catalogue, now: str) -> list[tuple[str, Decimal]]:
-    """The provider's current models that would have cost less for these tokens, with what; the dearest of them first.
+    """The provider's current models that would have cost less for these tokens, and their costs; the highest first.
 
-    The nearest in price is the likeliest to be able to do the same.
+    The model nearest in price is the most likely to do the same work.
     """
     sums = {name: counts.get(name, 0) for name in events.SUMS}
-    found = []
-    for name in current(provider, catalogue):
+    cheaper_models = []
+    for name in current_models(provider, catalogue):
         rate = catalogue.rate_of({"provider": provider, "model": name, "ts": now, "turns": 1})
         cost = pricing.cost_of(rate, sums) if name != model and isinstance(rate, pricing.Rate) else None
         if isinstance(cost, pricing.Cost) and cost.usd < counts["cost"]:
-            found.append((name, cost.usd))
-    return sorted(found, key=lambda one: (-one[1], one[0]))
+            cheaper_models.append((name, cost.usd))
+    return sorted(cheaper_models, key=lambda model: (-model[1], model[0]))
 
 
-def current(provider: str, catalogue: pricing.Catalogue) -> Sequence[str]:
-    """The models of a provider that one may switch to."""
+def current_models(provider: str, catalogue: pricing.Catalogue) -> Sequence[str]:
+    """The provider's models that can replace another."""
     listed = catalog.load("current")["current"].get(provider)
     owner = catalogue.providers.get(provider)
-    known: Sequence[str] = listed if listed is not None else list(owner["models"]) if owner else ()
-    return known
+    models: Sequence[str] = listed if listed is not None else list(owner["models"]) if owner else ()
+    return models
 
 
-def _row(provider: str, model: str, kind: str, held: Event, others: Sequence[tuple[str, Decimal]]) -> Event:
-    made: Event = {"v": 1, "kind": "model", "provider": provider, "model": model, "class": kind, "why": CLASSES[kind]}
-    made |= {name: held[name] for name in ("turns", *events.TOKENS) if name in held}
-    made["cost_usd"] = _plain(held["cost"])
-    made["alternatives"] = [
-        {"model": name, "cost_usd": _plain(usd), "saved_usd": _plain(held["cost"] - usd)} for name, usd in others
+def _row(provider: str, model: str, kind: str, sums: Event, others: Sequence[tuple[str, Decimal]]) -> Event:
+    row: Event = {"v": 1, "kind": "model", "provider": provider, "model": model, "class": kind, "why": CLASSES[kind]}
+    row |= {name: sums[name] for name in ("turns", *events.TOKENS) if name in sums}
+    row["cost_usd"] = _plain(sums["cost"])
+    row["alternatives"] = [
+        {"model": name, "cost_usd": _plain(usd), "saved_usd": _plain(sums["cost"] - usd)} for name, usd in others
     ]
-    return made
+    return row
 
 
 def _plain(amount: Decimal) -> str:
     return pricing.plain(amount.quantize(_CENT))
 
 
-def table(found: Sequence[Event], shape: str, color: bool) -> str:
+def table(rows: Sequence[Event], shape: str, color: bool) -> str:
     """The rows for people: the nearest and the cheapest alternative."""
 
-    def told(row: Event, at: int) -> str:
-        one = row["alternatives"][at]
-        return f"{one['model']} {show.money(one['cost_usd'])}"
+    def alternative(row: Event, at: int) -> str:
+        model = row["alternatives"][at]
+        return f"{model['model']} {show.money(model['cost_usd'])}"
 
     columns = [
-        show.Column("model", [row["model"] for row in found], number=False),
-        show.Column("turns that are", [row["class"] for row in found], number=False),
-        show.Column("turns", [show.count(row["turns"]) for row in found]),
-        show.Column("list price", [show.money(row["cost_usd"]) for row in found]),
-        show.Column("the next cheaper", [told(row, 0) for row in found], number=False),
-        show.Column("a cheaper one", [told(row, -1) if len(row["alternatives"]) > 1 else "" for row in found], number=False),
+        show.Column("model", [row["model"] for row in rows], number=False),
+        show.Column("turns that are", [row["class"] for row in rows], number=False),
+        show.Column("turns", [show.count(row["turns"]) for row in rows]),
+        show.Column("list price", [show.money(row["cost_usd"]) for row in rows]),
+        show.Column("the next cheaper", [alternative(row, 0) for row in rows], number=False),
+        show.Column(
+            "a cheaper one", [alternative(row, -1) if len(row["alternatives"]) > 1 else "" for row in rows], number=False
+        ),
     ]
     note = "The same tokens at other prices; whether such a model would have done as well is not judged here.\n"
     return show.table(columns, shape, color=color) + note

@@ -1,7 +1,7 @@
-"""What an agent's replies are like: how dense in articles and filler, how much is narration, what is said twice.
+"""Measures an agent's replies: how many articles and filler words, how much narration, how many repeated sentences.
 
-Prose only: code, lists, tables, headings, paths and URLs are left out, since they have no articles to leave out. A verdict
-needs evidence, and a language whose prose is known: what is short, or in another language, is not judged.
+Only prose counts: code, lists, tables, headings, paths and URLs have no articles to drop. A verdict needs enough text in a
+language that has word lists; shorter texts and other languages are not judged.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|\n+")
 
 
 class Reply(NamedTuple):
-    """One message: its text, the sentences of it that are prose, and whether the agent went on to work."""
+    """One message: its text, its sentences of prose, and whether the agent then called tools (`calls`)."""
 
     session: str
     text: str
@@ -35,27 +35,27 @@ class Reply(NamedTuple):
     side: bool
 
 
-def replies(said: Iterable[Utterance]) -> list[Reply]:
-    """Messages out of the lines that they stand in."""
+def replies(utterances: Iterable[Utterance]) -> list[Reply]:
+    """The messages that lines of a transcript add up to."""
     parts: dict[tuple[str, str], list[Utterance]] = {}
-    for one in said:
-        parts.setdefault((one.round, one.message), []).append(one)
-    made = []
+    for line in utterances:
+        parts.setdefault((line.round, line.message), []).append(line)
+    messages = []
     for several in parts.values():
-        made.append(
-            reply(several[0].session, [one.text for one in several], any(one.calls for one in several), several[0].side)
+        messages.append(
+            reply(several[0].session, [line.text for line in several], any(line.calls for line in several), several[0].side)
         )
-    return made
+    return messages
 
 
 def reply(session: str, texts: Iterable[str], calls: bool = False, side: bool = False) -> Reply:
-    """A message of these parts."""
+    """A message from its parts."""
     text = "\n".join(dict.fromkeys(texts))
     return Reply(session, text, tuple(prose(text)), calls, side)
 
 
 def prose(text: str) -> list[str]:
-    """The sentences of a reply that are prose, without what is code in them."""
+    """The sentences of prose in a reply, without the code in them."""
     kept = []
     for line in _FENCE.sub("\n", text).splitlines():
         if not _NO_PROSE.match(line):
@@ -63,64 +63,68 @@ def prose(text: str) -> list[str]:
     return [sentence for sentence in kept if sentence]
 
 
-def stats(given: Sequence[Reply], rules: Rules) -> Event:
+def stats(replies: Sequence[Reply], rules: Rules) -> Event:
     """Counts, densities and the verdict of some replies."""
-    sentences = [sentence for one in given for sentence in one.sentences]
-    told = work_language.language_of("\n".join(sentences))
-    known = next((one for one in work_language.lists() if one.name == told), None)
+    sentences = [sentence for reply in replies for sentence in reply.sentences]
+    language = work_language.language_of("\n".join(sentences))
+    lists = next((other for other in work_language.lists() if other.name == language), None)
     words = [work_language.words(sentence) for sentence in sentences]
-    whole = [said for said in words if len(said) >= rules["least_sentence"]]
-    count = Counter(word for said in whole for word in said)
+    whole = [sentence_words for sentence_words in words if len(sentence_words) >= rules["least_sentence"]]
+    count = Counter(word for sentence_words in whole for word in sentence_words)
     total = count.total()
-    made: Event = {"replies": len(given), "characters": sum(len(one.text) for one in given), "language": told or None}
-    made |= {"prose_words": sum(map(len, words)), "sentence_words": total}
+    row: Event = {
+        "replies": len(replies),
+        "characters": sum(len(reply.text) for reply in replies),
+        "language": language or None,
+    }
+    row |= {"prose_words": sum(map(len, words)), "sentence_words": total}
     for name in ("articles", "auxiliary", "filler"):
-        listed: frozenset[str] = getattr(known, name) if known else frozenset()
-        made[name] = sum(count[word] for word in listed) if listed else None
-        made[f"{name}_share"] = round(made[name] / total, 4) if listed and total else None
-    made["code_replies"] = sum(_FENCE.search(one.text) is not None for one in given)
-    made["median_words"] = statistics.median(len(work_language.words(one.text)) for one in given) if given else None
-    made |= _narration(given, known)
-    return made | dict(zip(("style", "style_reason"), _verdict(made, known, rules), strict=True))
+        listed: frozenset[str] = getattr(lists, name) if lists else frozenset()
+        row[name] = sum(count[word] for word in listed) if listed else None
+        row[f"{name}_share"] = round(row[name] / total, 4) if listed and total else None
+    row["code_replies"] = sum(_FENCE.search(reply.text) is not None for reply in replies)
+    row["median_words"] = statistics.median(len(work_language.words(reply.text)) for reply in replies) if replies else None
+    row |= _narration(replies, lists)
+    return row | dict(zip(("style", "style_reason"), _verdict(row, lists, rules), strict=True))
 
 
-def _narration(given: Sequence[Reply], known: work_language.Lists | None) -> Event:
-    """How much of what was written only accompanies work, and how much was written before."""
-    working = [one for one in given if one.calls]
-    made: Event = {"narrating": len(working), "narration_characters": sum(len(one.text) for one in working)}
-    openings = known.narration if known else ()
-    made["announcing"] = (
-        sum(one.text.lstrip().casefold().replace("’", "'").startswith(openings) for one in given) if openings else None
+def _narration(replies: Sequence[Reply], lists: work_language.Lists | None) -> Event:
+    """How much of the text only accompanies work, and how many sentences stand in several replies."""
+    working = [reply for reply in replies if reply.calls]
+    row: Event = {"narrating": len(working), "narration_characters": sum(len(reply.text) for reply in working)}
+    openings = lists.narration if lists else ()
+    row["announcing"] = (
+        sum(reply.text.lstrip().casefold().replace("’", "'").startswith(openings) for reply in replies) if openings else None
     )
-    often = Counter(sentence.casefold() for one in given for sentence in set(one.sentences) if len(sentence) > 20)
-    made["repeated_sentences"] = sum(times - 1 for times in often.values() if times > 1)
-    return made
+    often = Counter(sentence.casefold() for reply in replies for sentence in set(reply.sentences) if len(sentence) > 20)
+    row["repeated_sentences"] = sum(times - 1 for times in often.values() if times > 1)
+    return row
 
 
-def _verdict(made: Event, known: work_language.Lists | None, rules: Rules) -> tuple[str | None, str]:
-    """`compressed`, `plain`, or None where it cannot be told; and why."""
-    if made["replies"] < rules["least_replies"] or made["sentence_words"] < rules["least_words"]:
+def _verdict(counts: Event, lists: work_language.Lists | None, rules: Rules) -> tuple[str | None, str]:
+    """`compressed`, `plain`, or None if it cannot be judged; and why."""
+    if counts["replies"] < rules["least_replies"] or counts["sentence_words"] < rules["least_words"]:
         return None, f"less than {rules['least_replies']:.0f} replies or {rules['least_words']:.0f} words in sentences"
-    if known is None:
-        return None, "a language that there are no lists for"
-    if known.compressed is None:
-        return None, f"no measure of compressed prose for {known.name}"
-    articles, auxiliary = known.compressed
-    if made["articles_share"] < articles and made["auxiliary_share"] < auxiliary:
+    if lists is None:
+        return None, "there are no word lists for the language"
+    if lists.compressed is None:
+        return None, f"no measure of compressed prose for {lists.name}"
+    articles, auxiliary = lists.compressed
+    if counts["articles_share"] < articles and counts["auxiliary_share"] < auxiliary:
         return "compressed", f"articles below {articles:.1%} and auxiliaries below {auxiliary:.1%} of the words"
     return "plain", ""
 
 
 def report(talk: Talk, turns: Sequence[Event], rules: Rules) -> Event:
-    """The replies of a span: all of them, by session, and what they are of all that was used."""
-    made = [one for one in replies(talk.said) if not one.side]
+    """The replies of a span: all together, by session, and their share of all tokens."""
+    messages = [message for message in replies(talk.said) if not message.side]
     sessions: dict[str, list[Reply]] = {}
-    for one in made:
-        sessions.setdefault(one.session, []).append(one)
+    for message in messages:
+        sessions.setdefault(message.session, []).append(message)
     rows: list[Event] = [{"session_id": name, **stats(several, rules)} for name, several in sessions.items()]
     rows.sort(key=lambda row: (row["style"] != "compressed", -row["replies"], row["session_id"]))
     return {
-        "all": stats(made, rules),
+        "all": stats(messages, rules),
         "sessions": rows,
         "compressed_sessions": sum(row["style"] == "compressed" for row in rows),
         "usage": usage(turns),
@@ -128,7 +132,7 @@ def report(talk: Talk, turns: Sequence[Event], rules: Rules) -> Event:
 
 
 def usage(turns: Sequence[Event]) -> Event:
-    """What was written, beside what was read: how much shorter replies could save at all."""
+    """Output beside all tokens: the most that shorter replies could save."""
     from tokenops import events
 
     output = sum(turn.get("output_tokens", 0) for turn in turns)

@@ -13,7 +13,6 @@ from tokenops import (
     coach_replies,
     coach_transcripts,
     datadir,
-    events,
     pricing,
     readers,
     show,
@@ -27,55 +26,55 @@ from tokenops.events import Event, Filter
 from tokenops.show import Column
 
 
-def prompts(made: Event, shape: str, color: bool) -> str:
-    """Findings, the costliest first, with what helps; then the same per project or session."""
-    stats = made["turn_stats"]
-    rows = made["findings"]
+def prompts(report: Event, shape: str, color: bool) -> str:
+    """The findings, the most expensive first, with remedies; then the numbers per project or session."""
+    stats = report["turn_stats"]
+    rows = report["findings"]
     projected = [row["projection"] for row in rows]
     columns = [
         Column("finding", [row["finding"] for row in rows], number=False),
         Column("prompts", [f"{row['count']:,} of {row['of']:,}" for row in rows]),
         Column("before", [_share(row["previous"]) for row in rows]),
-        Column("tokens", [_count(one["tokens"]) for one in projected]),
-        Column("list price", [_money(one["cost_usd"]) for one in projected]),
-        Column("hours", [_hours(one["hours"]) for one in projected]),
-        Column("a month", [_money((one["per_month"] or {}).get("cost_usd")) for one in projected]),
+        Column("tokens", [_count(projection["tokens"]) for projection in projected]),
+        Column("list price", [_money(projection["cost_usd"]) for projection in projected]),
+        Column("hours", [_hours(projection["hours"]) for projection in projected]),
+        Column("a month", [_money((projection["per_month"] or {}).get("cost_usd")) for projection in projected]),
     ]
     if shape == "csv":
         return show.table(columns, shape)
-    parts = [_heading(made)]
-    parts.append(show.table(columns, shape, color=color) if rows else "No habit that stands out.\n")
+    parts = [_heading(report)]
+    parts.append(show.table(columns, shape, color=color) if rows else "No costly habit was found.\n")
     parts += _advice(rows, stats)
-    parts.append(show.table(_grouped(made["groups"]), shape, color=color))
+    parts.append(show.table(_group_columns(report["groups"]), shape, color=color))
     return "\n".join(parts)
 
 
-def _heading(made: Event) -> str:
-    stats, told = made["turn_stats"], made["prompt_stats"]
+def _heading(report: Event) -> str:
+    stats, prompts = report["turn_stats"], report["prompt_stats"]
     per = stats["per"]["prompt"]
-    said = f"{told['prompts']:,} prompts in {stats['sessions']:,} sessions, {stats['turns']:,} turns"
+    counts = f"{prompts['prompts']:,} prompts in {stats['sessions']:,} sessions, {stats['turns']:,} turns"
     spent = f"; {_count(per['tokens'])} tokens, {_money(per['cost_usd'])} a prompt" if per["tokens"] is not None else ""
     lasted = f", {per['seconds'] / 60:.1f} minutes to the next" if per["seconds"] else ""
     span = stats["span"]
     when = f"{span['since'][:16]} to {span['until'][:16]} UTC ({span['days']:g} days)"
-    return f"{when}: {said}{spent}{lasted}\n"
+    return f"{when}: {counts}{spent}{lasted}\n"
 
 
 def _advice(rows: Iterable[Event], stats: Event) -> Iterable[str]:
     for row in rows:
-        one = row["projection"]
-        per = stats["per"][one["basis"]]
-        if one["units"] is None:
-            sum_ = f"not projected: {one['unknown']}"
+        projection = row["projection"]
+        per = stats["per"][projection["basis"]]
+        if projection["units"] is None:
+            sum_ = f"not projected: {projection['unknown']}"
         else:
-            what = one["basis"].replace("_", " ")
-            sum_ = f"{one['units']:,} x {_count(per['tokens'])} tokens, {_money(per['cost_usd'])} per {what}"
+            what = projection["basis"].replace("_", " ")
+            sum_ = f"{projection['units']:,} x {_count(per['tokens'])} tokens, {_money(per['cost_usd'])} per {what}"
         yield f"{row['finding']}: {row['why']}.\n  {sum_}\n  Try: {row['remedy']}.\n" + "".join(
             f"    > {text}\n" for text in row.get("samples", ())
         )
 
 
-def _grouped(rows: Sequence[Event]) -> list[Column]:
+def _group_columns(rows: Sequence[Event]) -> list[Column]:
     name = "project" if not rows or "project" in rows[0] else "session_id"
     columns = [Column(name.removesuffix("_id"), [str(row[name]) for row in rows], number=False)]
     for field in ("prompts", "acknowledgements", "corrections", "regenerations", "vague", "walls", "turns"):
@@ -84,9 +83,9 @@ def _grouped(rows: Sequence[Event]) -> list[Column]:
     return columns
 
 
-def replies(made: Event, shape: str, color: bool) -> str:
-    """All replies in a sentence, then a line per session."""
-    rows = made["sessions"]
+def replies(report: Event, shape: str, color: bool) -> str:
+    """A sentence on all replies, then a line per session."""
+    rows = report["sessions"]
 
     def percent(value: float | None) -> str:
         return "" if value is None else f"{value:.1%}"
@@ -99,12 +98,12 @@ def replies(made: Event, shape: str, color: bool) -> str:
         Column("articles", [percent(row["articles_share"]) for row in rows]),
         Column("filler", [percent(row["filler_share"]) for row in rows]),
         Column("narrating", [show.percent(row["narrating"], row["replies"]) for row in rows]),
-        Column("said twice", [show.count(row["repeated_sentences"]) for row in rows]),
-        Column("style", [row["style"] or "not told" for row in rows], number=False),
+        Column("repeated", [show.count(row["repeated_sentences"]) for row in rows]),
+        Column("style", [row["style"] or "not judged" for row in rows], number=False),
     ]
     if shape == "csv":
         return show.table(columns, shape)
-    used, every = made["usage"], made["all"]
+    used, every = report["usage"], report["all"]
     written = "" if used["output_share"] is None else f"; output is {used['output_share']:.2%} of {used['tokens']:,} tokens"
     heading = f"{every['replies']:,} replies in {len(rows):,} sessions, {every['prose_words']:,} words of prose{written}\n"
     return heading + "\n" + show.table(columns, shape, color=color)
@@ -126,29 +125,29 @@ def _hours(value: float | None) -> str:
     return "?" if value is None else f"{value:.1f}"
 
 
-# The clients whose transcripts tell who wrote what.
+# The clients whose transcripts show who wrote what.
 CLIENTS = ("claude-code", "codex")
 Unread = Callable[[str, OSError], None]
 
 
-def heard(
+def talk(
     folder: str,
-    place: tuple[Mapping[str, str], str],
+    home: tuple[Mapping[str, str], str],
     kind: str,
     span: Span,
-    wanted: Filter,
+    only: Filter,
     note: Callable[[str], None] = lambda text: None,
     unread: Unread = lambda path, error: None,
-    told: Callable[[int], None] = lambda size: None,
+    progress: Callable[[int], None] = lambda size: None,
 ) -> Talk:
-    """What was said in a span; `place`: the environment and the home directory. Raises readers.NotFound."""
-    found = list(readers.found(coach_transcripts.CLIENTS, (), *place, note))
-    return coach_transcripts.talk(found, kind, span, wanted, datadir.salt(folder), store.labels(folder), unread, told)
+    """The prompts or replies of a span. `home`: the environment and the home directory. Raises readers.NotFound."""
+    sources = list(readers.found(coach_transcripts.CLIENTS, (), *home, note))
+    return coach_transcripts.talk(sources, kind, span, only, datadir.salt(folder), store.labels(folder), unread, progress)
 
 
-def logged(folder: str, since: str, until: str, wanted: Filter) -> Iterator[Event]:
+def turns_and_rounds(folder: str, since: str, until: str, only: Filter) -> Iterator[Event]:
     """Turns and rounds of the clients whose transcripts are read."""
-    for line in store.cat(folder, since, until, wanted._replace(kinds=("turn", "work"))):
+    for line in store.cat(folder, since, until, only._replace(kinds=("turn", "work"))):
         record = orjson.loads(line)
         if record.get("client") in CLIENTS:
             yield record
@@ -158,46 +157,41 @@ def prompt_report(
     folder: str,
     talk: Talk,
     span: Span,
-    wanted: Filter,
+    only: Filter,
     rules: Rules,
     catalogue: pricing.Catalogue,
     by: str = "project",
     samples: int = 0,
 ) -> Event:
-    """The report on what was asked."""
-    records = logged(folder, span.before.since, span.until, wanted)
+    """The report on prompts."""
+    records = turns_and_rounds(folder, span.previous.since, span.until, only)
     return coach.report(talk, records, span, by, rules, catalogue, samples)
 
 
-def reply_report(folder: str, talk: Talk, span: Span, wanted: Filter, rules: Rules) -> Event:
-    """The report on what was answered."""
-    turns = [record for record in logged(folder, span.since, span.until, wanted) if record["kind"] == "turn"]
-    made: Event = {"v": 1, "kind": "coach", "report": "replies", "span": span._asdict() | {"days": span.days}}
-    return made | coach_replies.report(talk, turns, rules)
+def reply_report(folder: str, talk: Talk, span: Span, only: Filter, rules: Rules) -> Event:
+    """The report on replies."""
+    turns = [record for record in turns_and_rounds(folder, span.since, span.until, only) if record["kind"] == "turn"]
+    report: Event = {"v": 1, "kind": "coach", "report": "replies", "span": span._asdict() | {"days": span.days}}
+    return report | coach_replies.report(talk, turns, rules)
 
 
-def wasted(
+def waste(
     folder: str,
     span: Span,
-    wanted: Filter,
+    only: Filter,
     rules: Mapping[str, float],
     catalogue: pricing.Catalogue,
-    given: Sequence[Mapping[str, Any]] = (),
+    limits: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[list[Event], list[Event]]:
-    """The findings of a span's sessions added up by what they are, and each of them, dearest first."""
-    lines = store.cat(folder, span.since, span.until, wanted._replace(kinds=("turn", "work")))
-    found = trace.wasted(map(orjson.loads, lines), catalogue, rules, given)
-    return trace_waste.summary(found), found
+    """The findings of a span's sessions: their sums by name, and each of them, the most expensive first."""
+    lines = store.cat(folder, span.since, span.until, only._replace(kinds=("turn", "work")))
+    findings = trace.waste(map(orjson.loads, lines), catalogue, rules, limits)
+    return trace_waste.summary(findings), findings
 
 
 def models(
-    folder: str, span: Span, wanted: Filter, rules: Mapping[str, float], catalogue: pricing.Catalogue, now: str
+    folder: str, span: Span, only: Filter, rules: Mapping[str, float], catalogue: pricing.Catalogue, now: str
 ) -> list[Event]:
-    """What a cheaper model of the same provider would have cost."""
-    turns: Iterable[Event] = map(orjson.loads, store.cat(folder, span.since, span.until, wanted._replace(kinds=("turn",))))
+    """What cheaper models of the same provider would have cost."""
+    turns: Iterable[Event] = map(orjson.loads, store.cat(folder, span.since, span.until, only._replace(kinds=("turn",))))
     return coach_models.rows(turns, catalogue, rules, now)
-
-
-def asked(given: Mapping[str, Any]) -> Filter:
-    """The filter that arguments of these names mean."""
-    return events.Filter(None, given.get("client"), given.get("project"), session=given.get("session"))

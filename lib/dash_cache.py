@@ -115,7 +115,7 @@ class Tasks:
 
     def rows(self, now: int, catalogue: pricing.Catalogue, files: Files) -> list[Event]:
         """The newest tasks that were opened in the last thirty days, with what they took, the newest first."""
-        found = tasks.tasks(self._records(files))
+        found = tasks.tasks_of(self._records(files))
         shown = [one for one in found if one.started >= when.stamp(now - SINCE_MS)][-MOST:]
         self.took.begin()
         return [tasks.row(one, self._took(one, found, now, catalogue, files)) for one in reversed(shown)]
@@ -148,4 +148,4 @@ class Tasks:
 
     def _measured(self, one: Task, found: list[Task], now: int, catalogue: pricing.Catalogue) -> Event:
         records = map(orjson.loads, store.scan(self.folder, one.started, one.ended or "9"))
-        return tasks.measured(found, records, catalogue, when.stamp(now))[one.name]
+        return tasks.metrics(found, records, catalogue, when.stamp(now))[one.name]

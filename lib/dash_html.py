@@ -78,7 +78,7 @@ def chart(
 
     low, high = chart_panels.scale(panel)
     frame = Frame(0, WIDTH, TOP, TOP + panel.height, low, high)
-    marks = [mark for mark in chart_text.ticks(low, high, chart_panels.steps(panel)) if mark <= high * (1 + 1e-9)]
+    marks = [mark for mark in chart_text.ticks(low, high, chart_panels.tick_count(panel)) if mark <= high * (1 + 1e-9)]
     rows = [(round(frame.y(mark)) + 0.5, mark) for mark in marks]
     shapes = [path("".join(f"M0 {y}H{WIDTH}" for y, mark in rows if mark), "grid")]
     shapes.append(path(f"M0 {round(frame.y(max(low, 0.0))) + 0.5}H{WIDTH}", "axis"))

@@ -1,7 +1,7 @@
 """Answers Claude Code's hooks: repeated reads of unchanged files, and sessions over their budget.
 
-A re-read is redundant where every line asked for was given before, to the same agent of the same session, since it was
-last compacted, and the file has not changed. Only reads that succeeded count. Whatever goes wrong, the agent goes on.
+A read is a repeat if the same agent of the same session has read all its lines since it was last compacted, and the file
+has not changed. Only reads that succeeded count. If anything here fails, the agent goes on.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 OBSERVE, ACTIVE = "observe", "active"
 MODES = (OBSERVE, ACTIVE)
 SOURCE = "tok-guard"
-# Lines that Claude Code's Read gives where no limit is asked for (its tool's description, 2.1.197).
+# Lines that Claude Code's Read returns without a limit (the description of its tool, 2.1.197).
 LINES = 2000
-# Characters per token of code and prose: only for how much was spared, and said to be estimated.
+# Characters per token of code and prose: only for saved tokens, which are marked as estimated.
 CHARACTERS = 4
 _KEPT_MS = 3 * when.DAY
 _MOST_PATHS = 5000
@@ -35,7 +35,7 @@ Ranges = list[list[int]]
 
 
 class Stat(NamedTuple):
-    """A file as it is: enough to tell that it changed."""
+    """What of a file changes when the file changes."""
 
     mtime: int
     size: int
@@ -43,218 +43,218 @@ class Stat(NamedTuple):
 
 
 def stat(path: str) -> Stat | None:
-    """A file's marks, None where there is none."""
+    """A file's size, time and inode; None if there is no file."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return Stat(found.st_mtime_ns, found.st_size, found.st_ino)
+    return Stat(status.st_mtime_ns, status.st_size, status.st_ino)
 
 
-def lines_of(given: Mapping[str, Any]) -> list[int] | None:
-    """First and last line that a Read asks for; None for pages of a document, which are no lines."""
-    if given.get("pages") is not None:
+def lines_of(read: Mapping[str, Any]) -> list[int] | None:
+    """First and last line that a Read requests; None for pages of a document."""
+    if read.get("pages") is not None:
         return None
-    first, count = given.get("offset"), given.get("limit")
+    first, count = read.get("offset"), read.get("limit")
     start = first if type(first) is int and first > 0 else 1
     return [start, start + (count if type(count) is int and count > 0 else LINES) - 1]
 
 
-def merged(ranges: Ranges) -> Ranges:
-    """Ranges of lines in order, those that touch as one."""
-    made: Ranges = []
+def joined_ranges(ranges: Ranges) -> Ranges:
+    """Ranges of lines in order, adjacent ones joined."""
+    joined: Ranges = []
     for start, end in sorted(ranges):
-        if made and start <= made[-1][1] + 1:
-            made[-1][1] = max(made[-1][1], end)
+        if joined and start <= joined[-1][1] + 1:
+            joined[-1][1] = max(joined[-1][1], end)
         else:
-            made.append([start, end])
-    return made
+            joined.append([start, end])
+    return joined
 
 
-def covered(asked: Sequence[int], known: Ranges) -> bool:
-    """Whether every line was given before."""
-    return any(start <= asked[0] and asked[1] <= end for start, end in merged(known))
+def is_covered(lines: Sequence[int], ranges: Ranges) -> bool:
+    """Whether every line was read before."""
+    return any(start <= lines[0] and lines[1] <= end for start, end in joined_ranges(ranges))
 
 
-class Told(NamedTuple):
-    """A hook's answer for Claude Code (empty: nothing to say), what is remembered, and what happened."""
+class Response(NamedTuple):
+    """A hook's answer for Claude Code (empty: none), the session's new state, and records for the log."""
 
     answer: dict[str, Any]
     state: dict[str, Any]
-    happened: tuple[Event, ...] = ()
+    records: tuple[Event, ...] = ()
 
 
 def fresh(now: int) -> dict[str, Any]:
-    """The state of a session that nothing is known of."""
+    """The state of a new session."""
     return {"at": now, "reads": {}, "counts": {}, "spared": [], "said": 0.0}
 
 
 def usable(state: object) -> bool:
-    """Whether a state is one, whatever became of its file."""
+    """Whether a value read from a file is a complete state."""
     if not isinstance(state, dict):
         return False
     kinds: dict[str, tuple[type, ...]] = {"at": (int,), "reads": (dict,), "counts": (dict,), "spared": (list,)}
     kinds["said"] = (int, float)
     return all(isinstance(state.get(name), kind) for name, kind in kinds.items()) and all(
-        isinstance(one, dict) and isinstance(one.get("ranges"), list) for one in state["reads"].values()
+        isinstance(entry, dict) and isinstance(entry.get("ranges"), list) for entry in state["reads"].values()
     )
 
 
-def key_of(said: Mapping[str, Any], salt: bytes) -> str:
-    """A file as this agent of this session knows it: a hash, since paths are nobody's business."""
-    path = untrusted.text(untrusted.mapping(said.get("tool_input")).get("file_path"), 4096)
-    agent = untrusted.text(said.get("agent_id"), 200)
-    text = f"{agent}\0{os.path.realpath(os.path.join(untrusted.text(said.get('cwd'), 4096), path))}"
+def key_of(payload: Mapping[str, Any], salt: bytes) -> str:
+    """The name of a file for one agent of a session: a salted hash, so that no path is stored."""
+    path = untrusted.text(untrusted.mapping(payload.get("tool_input")).get("file_path"), 4096)
+    agent = untrusted.text(payload.get("agent_id"), 200)
+    text = f"{agent}\0{os.path.realpath(os.path.join(untrusted.text(payload.get('cwd'), 4096), path))}"
     return hashlib.blake2b(text.encode(errors="replace"), key=salt[:64], digest_size=8).hexdigest() if path else ""
 
 
-def heard(said: Mapping[str, Any], state: dict[str, Any], mode: str, salt: bytes, now: int) -> Told:
+def response(payload: Mapping[str, Any], state: dict[str, Any], mode: str, salt: bytes, now: int) -> Response:
     """The answer to one hook."""
-    event, tool = said.get("hook_event_name"), said.get("tool_name")
+    event, tool = payload.get("hook_event_name"), payload.get("tool_name")
     state = {**state, "at": now}
     if event == "PreToolUse" and tool == "Read":
-        return _asked(said, state, mode, salt)
+        return _before_read(payload, state, mode, salt)
     if event == "PostToolUse" and tool == "Read":
-        return Told({}, _given(said, state, salt))
-    if event == "PreCompact" or (event == "SessionStart" and said.get("source") != "startup"):
-        return Told({}, {**state, "reads": {}})  # what was read is no longer there to be seen
+        return Response({}, _after_read(payload, state, salt))
+    if event == "PreCompact" or (event == "SessionStart" and payload.get("source") != "startup"):
+        return Response({}, {**state, "reads": {}})  # the agent no longer sees what it read
     if event in ("Stop", "SubagentStop", "SessionEnd"):
-        return _spared(said, state, now)
-    return Told({}, state)
+        return _saving(payload, state, now)
+    return Response({}, state)
 
 
-def _file(said: Mapping[str, Any]) -> str:
-    path = untrusted.text(untrusted.mapping(said.get("tool_input")).get("file_path"), 4096)
-    return os.path.join(untrusted.text(said.get("cwd"), 4096), path)
+def _file(payload: Mapping[str, Any]) -> str:
+    path = untrusted.text(untrusted.mapping(payload.get("tool_input")).get("file_path"), 4096)
+    return os.path.join(untrusted.text(payload.get("cwd"), 4096), path)
 
 
-def _asked(said: Mapping[str, Any], state: dict[str, Any], mode: str, salt: bytes) -> Told:
-    """Whether to let a Read happen. One that is asked for again after it was denied is let through."""
-    key, asked = key_of(said, salt), lines_of(untrusted.mapping(said.get("tool_input")))
-    state = _counted(state, "reads")
-    known = state["reads"].get(key)
-    if not key or known is None:
-        return Told({}, state)
-    if asked is None or known.get("stat") != list(stat(_file(said)) or ()):
-        return Told({}, _counted(state, "changed"))
-    if not covered(asked, known["ranges"]):
-        return Told({}, _counted(state, "other_lines"))
-    if known.get("denied") == asked:
-        state = _counted(state, "insisted")
-        spared = [one for one in state["spared"] if one != [key, *asked, known.get("size", 0)]]
-        return Told({}, _with(state, key, {**known, "denied": None}) | {"spared": spared})
-    state = _counted(state, "redundant")
+def _before_read(payload: Mapping[str, Any], state: dict[str, Any], mode: str, salt: bytes) -> Response:
+    """Allow or deny a Read. A Read that was denied is allowed if the agent requests it again."""
+    key, lines = key_of(payload, salt), lines_of(untrusted.mapping(payload.get("tool_input")))
+    state = _with_count(state, "reads")
+    entry = state["reads"].get(key)
+    if not key or entry is None:
+        return Response({}, state)
+    if lines is None or entry.get("stat") != list(stat(_file(payload)) or ()):
+        return Response({}, _with_count(state, "changed"))
+    if not is_covered(lines, entry["ranges"]):
+        return Response({}, _with_count(state, "other_lines"))
+    if entry.get("denied") == lines:
+        state = _with_count(state, "insisted")
+        spared = [denied for denied in state["spared"] if denied != [key, *lines, entry.get("size", 0)]]
+        return Response({}, _with_read(state, key, {**entry, "denied": None}) | {"spared": spared})
+    state = _with_count(state, "redundant")
     if mode != ACTIVE:
-        return Told({}, state)
-    size = known.get("size", 0)
-    state = _with(state, key, {**known, "denied": asked})
-    return Told(_denial(asked), {**state, "spared": [*state["spared"], [key, *asked, size]]})
+        return Response({}, state)
+    size = entry.get("size", 0)
+    state = _with_read(state, key, {**entry, "denied": lines})
+    return Response(_denial(lines), {**state, "spared": [*state["spared"], [key, *lines, size]]})
 
 
-def _denial(asked: Sequence[int]) -> dict[str, Any]:
+def _denial(lines: Sequence[int]) -> dict[str, Any]:
     reason = (
-        f"Lines {asked[0]} to {asked[1]} of this file were read before in this session, and it has not changed since: "
-        "use what you have. Ask again if you cannot see it any more."
+        f"Lines {lines[0]} to {lines[1]} of this file were read before in this session, and it has not changed since: "
+        "use what you have. Read it again if you no longer see it."
     )
-    told = {"hookEventName": "PreToolUse", "permissionDecision": "deny", "permissionDecisionReason": reason}
-    return {"hookSpecificOutput": told}
+    output = {"hookEventName": "PreToolUse", "permissionDecision": "deny", "permissionDecisionReason": reason}
+    return {"hookSpecificOutput": output}
 
 
-def _given(said: Mapping[str, Any], state: dict[str, Any], salt: bytes) -> dict[str, Any]:
-    """Remember what a Read gave."""
-    key, asked, now = key_of(said, salt), lines_of(untrusted.mapping(said.get("tool_input"))), stat(_file(said))
-    if not key or asked is None or now is None or len(state["reads"]) >= _MOST_PATHS:
+def _after_read(payload: Mapping[str, Any], state: dict[str, Any], salt: bytes) -> dict[str, Any]:
+    """The state with the lines that a Read returned."""
+    key, lines, now = key_of(payload, salt), lines_of(untrusted.mapping(payload.get("tool_input"))), stat(_file(payload))
+    if not key or lines is None or now is None or len(state["reads"]) >= _MOST_PATHS:
         return state
-    known = state["reads"].get(key, {})
-    ranges = known.get("ranges", []) if known.get("stat") == list(now) else []
-    size = len(orjson.dumps(said.get("tool_response"), default=str)) if "tool_response" in said else now.size
-    return _with(state, key, {"stat": list(now), "ranges": merged([*ranges, asked]), "size": size})
+    entry = state["reads"].get(key, {})
+    ranges = entry.get("ranges", []) if entry.get("stat") == list(now) else []
+    size = len(orjson.dumps(payload.get("tool_response"), default=str)) if "tool_response" in payload else now.size
+    return _with_read(state, key, {"stat": list(now), "ranges": joined_ranges([*ranges, lines]), "size": size})
 
 
-def _with(state: dict[str, Any], key: str, about: dict[str, Any]) -> dict[str, Any]:
-    return {**state, "reads": {**state["reads"], key: {name: value for name, value in about.items() if value is not None}}}
+def _with_read(state: dict[str, Any], key: str, entry: dict[str, Any]) -> dict[str, Any]:
+    return {**state, "reads": {**state["reads"], key: {name: value for name, value in entry.items() if value is not None}}}
 
 
-def _counted(state: dict[str, Any], name: str) -> dict[str, Any]:
+def _with_count(state: dict[str, Any], name: str) -> dict[str, Any]:
     return {**state, "counts": {**state["counts"], name: state["counts"].get(name, 0) + 1}}
 
 
-def _spared(said: Mapping[str, Any], state: dict[str, Any], now: int) -> Told:
-    """The agent went on without what it was denied: that much was spared."""
-    session = untrusted.text(said.get("session_id"), 200)
-    sizes = [one[-1] for one in state["spared"] if isinstance(one, list) and one and isinstance(one[-1], int)]
+def _saving(payload: Mapping[str, Any], state: dict[str, Any], now: int) -> Response:
+    """At the end of a turn: the agent went on without the lines that it was denied, so those are saved."""
+    session = untrusted.text(payload.get("session_id"), 200)
+    sizes = [denied[-1] for denied in state["spared"] if isinstance(denied, list) and denied and isinstance(denied[-1], int)]
     if not sizes:
-        return Told({}, {**state, "spared": []})
-    made: Event = {"v": events.VERSION, "ts": when.stamp(now), "kind": "saving"}
-    made["id"] = f"saving:{events.digest(SOURCE, session, now, sizes)}"
-    made |= {"source": SOURCE, "client": "claude-code"} | ({"session_id": session} if session else {})
-    made |= {"saved_tokens": sum(sizes) // CHARACTERS, "by": "read_guard"}
+        return Response({}, {**state, "spared": []})
+    record: Event = {"v": events.VERSION, "ts": when.stamp(now), "kind": "saving"}
+    record["id"] = f"saving:{events.digest(SOURCE, session, now, sizes)}"
+    record |= {"source": SOURCE, "client": "claude-code"} | ({"session_id": session} if session else {})
+    record |= {"saved_tokens": sum(sizes) // CHARACTERS, "by": "read_guard"}
     state = {**state, "spared": [], "counts": {**state["counts"], "spared": state["counts"].get("spared", 0) + len(sizes)}}
-    return Told({}, state, (made,))
+    return Response({}, state, (record,))
 
 
-def nudge(spent: float, rules: Mapping[str, float], said: float) -> tuple[str, float]:
-    """A sentence for the user once a further share of the budget is used ("" otherwise), and the share said last.
+def notice(spent: float, rules: Mapping[str, float], last: float) -> tuple[str, float]:
+    """A sentence for the user when the session passes a further share of its budget (else ""), and the last such share.
 
-    Shares are those of the thresholds, then each further whole budget.
+    The shares are those of the thresholds, then each further whole budget.
     """
     budget = rules["session_usd"]
     share = spent / budget if budget > 0 else 0.0
-    notices = (notice for notice in (rules["first_notice"], rules["second_notice"]) if notice <= share)
-    reached = float(int(share)) if share >= 1 else max(notices, default=0.0)
-    if reached <= said:
-        return "", said
-    told = f"This session has used ${spent:.2f} at list price, {share:.0%} of its ${budget:.0f}"
+    shares = (notice for notice in (rules["first_notice"], rules["second_notice"]) if notice <= share)
+    reached = float(int(share)) if share >= 1 else max(shares, default=0.0)
+    if reached <= last:
+        return "", last
+    sentence = f"This session has used ${spent:.2f} at list price, {share:.0%} of its ${budget:.0f}"
     advice = (
-        "its context is read anew with every turn: /compact, or begin a fresh one"
+        "every turn reads its context again: run /compact, or start a new session"
         if reached < 1
-        else ("begin a fresh session for what comes next; /compact keeps this one cheaper")
+        else ("start a new session for the next task, or run /compact to make this one cheaper")
     )
-    return f"{told}; {advice}. (tok-guard)", reached
+    return f"{sentence}; {advice}. (tok-guard)", reached
 
 
-# What is remembered of each session, in a file of its own.
+# The state of each session, in a file of its own.
 
 
-def place(folder: str, session: str) -> str:
-    """Where a session's state lies."""
+def state_path(folder: str, session: str) -> str:
+    """The path of a session's state."""
     name = hashlib.blake2b(session.encode(errors="replace"), digest_size=8).hexdigest()
     return os.path.join(folder, "guard", f"{name}.json")
 
 
 def load(path: str, now: int) -> dict[str, Any]:
-    """A session's state; a fresh one where it cannot be read."""
-    found = datadir.read_json(path)
-    return found if usable(found) else fresh(now)
+    """A session's state; a new one if it cannot be read."""
+    state = datadir.read_json(path)
+    return state if usable(state) else fresh(now)
 
 
 def act(
-    folder: str, said: Mapping[str, Any], mode: str, now: int, salt: bytes, save: Callable[[Sequence[Event]], None]
+    folder: str, payload: Mapping[str, Any], mode: str, now: int, salt: bytes, save: Callable[[Sequence[Event]], None]
 ) -> dict[str, Any]:
-    """Answer one hook and remember what it told; one of a session at a time. Raises OSError."""
-    path = place(folder, untrusted.text(said.get("session_id"), 200))
+    """Answer one hook and store the new state; one hook of a session at a time. Raises OSError."""
+    path = state_path(folder, untrusted.text(payload.get("session_id"), 200))
     datadir.made(os.path.dirname(path))
     with datadir.locked(os.path.dirname(path), f"{os.path.basename(path)}.lock"):
-        told = heard(said, load(path, now), mode, salt, now)
-        datadir.replace(path, orjson.dumps(told.state), durable=False)
-    if told.happened:
-        save(told.happened)
-    return told.answer
+        answered = response(payload, load(path, now), mode, salt, now)
+        datadir.replace(path, orjson.dumps(answered.state), durable=False)
+    if answered.records:
+        save(answered.records)
+    return answered.answer
 
 
-def told(folder: str, session: str, spent: Decimal, rules: Mapping[str, float], now: int) -> str:
-    """What is to be said of a session's budget, once for each step; "" where nothing is. Raises OSError."""
-    path = place(folder, session)
+def budget_notice(folder: str, session: str, spent: Decimal, rules: Mapping[str, float], now: int) -> str:
+    """The notice about a session's budget, once for each share; "" if there is none. Raises OSError."""
+    path = state_path(folder, session)
     with datadir.locked(os.path.dirname(path), f"{os.path.basename(path)}.lock"):
         state = load(path, now)
-        text, reached = nudge(float(spent), rules, float(state["said"]))
+        text, reached = notice(float(spent), rules, float(state["said"]))
         if text:
             datadir.replace(path, orjson.dumps({**state, "said": reached}), durable=False)
     return text
 
 
-def tidied(folder: str, now: int) -> int:
-    """Forget the sessions that were heard of last some days ago; how many."""
+def forget_old(folder: str, now: int) -> int:
+    """Delete the state of sessions without a hook in the last days, and return how many."""
     at, gone = os.path.join(folder, "guard"), 0
     try:
         names = os.listdir(at)
@@ -272,15 +272,15 @@ def tidied(folder: str, now: int) -> int:
 
 
 def stats(folder: str) -> Event:
-    """What was counted in all sessions that are remembered."""
+    """The counts of all sessions that still have a state."""
     counts: dict[str, int] = {}
     sessions = 0
     at = os.path.join(folder, "guard")
     for name in sorted(os.listdir(at)) if os.path.isdir(at) else ():
-        found = datadir.read_json(os.path.join(at, name)) if name.endswith(".json") else None
-        if isinstance(found, dict) and usable(found):
+        state = datadir.read_json(os.path.join(at, name)) if name.endswith(".json") else None
+        if isinstance(state, dict) and usable(state):
             sessions += 1
-            for key, value in found["counts"].items():
+            for key, value in state["counts"].items():
                 counts[key] = counts.get(key, 0) + (value if isinstance(value, int) else 0)
     names = ("reads", "redundant", "insisted", "other_lines", "changed", "spared")
     return {"v": 1, "kind": "guard", "sessions": sessions} | {name: counts.get(name, 0) for name in names}
@@ -290,14 +290,14 @@ def stats(folder: str) -> Event:
 _SPAN_MS = 30 * when.DAY
 
 
-def session_cost(folder: str, said: Mapping[str, Any], catalogue: Catalogue, now: int) -> Decimal:
-    """Dollars at list price that a session cost so far, of what has a price. Raises OSError.
+def session_cost(folder: str, payload: Mapping[str, Any], catalogue: Catalogue, now: int) -> Decimal:
+    """A session's cost so far in dollars at list price, without turns that have no price. Raises OSError.
 
-    Its own transcript and its subagents' are imported first. The imports are lazy: most calls of the hook need none.
+    The transcripts of the session and its subagents are imported first. Python imports are lazy: most hooks need none.
     """
     from tokenops import costs, read_clients, rollup, store, sync
 
-    session, transcript = str(said.get("session_id")), str(said.get("transcript_path") or "")
+    session, transcript = str(payload.get("session_id")), str(payload.get("transcript_path") or "")
     paths = [path for path in (transcript, *_subagents(transcript)) if path and os.path.isfile(path)]
     if paths:
         sync.run(folder, [(read_clients.BY_NAME["claude"], paths)], jobs=1, partial=True)

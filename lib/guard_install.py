@@ -1,4 +1,4 @@
-"""Claude Code's hooks in its settings.json: ours put in and taken out, everybody else's left as they are."""
+"""Adds our hooks to Claude Code's settings.json and removes them; all other hooks stay as they are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tokenops import datadir, jsonc
 
 Json = dict[str, Any]
 
-# Event -> what of it is wanted ("" all): documented at code.claude.com/docs/en/hooks, November 2026.
+# Event -> its matcher ("": all), as documented at code.claude.com/docs/en/hooks, November 2026.
 WANTED = {
     "PreToolUse": "Read",
     "PostToolUse": "Read",
@@ -24,11 +24,11 @@ _OURS = re.compile(r"(?:^|[/\s\"'])tok-guard[\"']?\s+hook\b")
 
 
 class Refused(ValueError):
-    """Settings that cannot be changed without losing something."""
+    """Settings that cannot be changed without losing something in them."""
 
 
 def settings_path(environment: Mapping[str, str], home_dir: str) -> str:
-    """Claude Code's settings of the user."""
+    """The path of the user's settings of Claude Code."""
     folder = next((name for name in environment.get("CLAUDE_CONFIG_DIR", "").split(",") if name), "")
     return os.path.join(os.path.expanduser(folder) if folder else os.path.join(home_dir, ".claude"), "settings.json")
 
@@ -38,15 +38,15 @@ def ours(hook: object) -> bool:
     return isinstance(hook, dict) and bool(_OURS.search(str(hook.get("command", ""))))
 
 
-def groups(found: object) -> list[Any]:
-    """The groups of an event; anything else than a list is nobody's."""
-    return found if isinstance(found, list) else []
+def groups(value: object) -> list[Any]:
+    """The groups of an event; none if the value is not a list."""
+    return value if isinstance(value, list) else []
 
 
-def without(found: object) -> list[Any]:
-    """The groups of an event without our hooks; groups that held nothing else are gone."""
+def others(value: object) -> list[Any]:
+    """The groups of an event without our hooks, and without groups that held only ours."""
     kept = []
-    for group in groups(found):
+    for group in groups(value):
         hooks = group.get("hooks") if isinstance(group, dict) else None
         if isinstance(hooks, list) and any(map(ours, hooks)):
             rest = [hook for hook in hooks if not ours(hook)]
@@ -63,27 +63,27 @@ def group_of(event: str, command: str) -> Json:
     return matcher | {"hooks": [{"type": "command", "command": command, "timeout": SECONDS}]}
 
 
-def installed(text: str, command: str) -> str:
-    """Settings with our hooks in, once each. Raises Refused."""
-    return _changed(text, {event: [group_of(event, command)] for event in WANTED})
+def with_hooks(text: str, command: str) -> str:
+    """Settings with each of our hooks once. Raises Refused."""
+    return _with_groups(text, {event: [group_of(event, command)] for event in WANTED})
 
 
-def uninstalled(text: str) -> str:
+def without_hooks(text: str) -> str:
     """Settings without our hooks. Raises Refused."""
-    return _changed(text, {})
+    return _with_groups(text, {})
 
 
-def _changed(text: str, mine: Mapping[str, list[Json]]) -> str:
+def _with_groups(text: str, mine: Mapping[str, list[Json]]) -> str:
     try:
         data = jsonc.document(text).data if text.strip() else {}
-        held = data.get("hooks", {}) if isinstance(data, dict) else None
-        if not isinstance(held, dict):
-            raise Refused("hooks is no object; mend it first")
-        for event in dict.fromkeys((*WANTED, *held)):
-            before = held.get(event)
-            if event in held and not isinstance(before, list):
-                raise Refused(f"hooks.{event} is no list; mend it first")
-            after = [*without(before), *mine.get(event, ())]
+        hooks = data.get("hooks", {}) if isinstance(data, dict) else None
+        if not isinstance(hooks, dict):
+            raise Refused("hooks is not an object; correct it first")
+        for event in dict.fromkeys((*WANTED, *hooks)):
+            before = hooks.get(event)
+            if event in hooks and not isinstance(before, list):
+                raise Refused(f"hooks.{event} is not a list; correct it first")
+            after = [*others(before), *mine.get(event, ())]
             if after == (before or []):
                 continue
             if after:
@@ -96,18 +96,18 @@ def _changed(text: str, mine: Mapping[str, list[Json]]) -> str:
 
 
 def read(path: str) -> str:
-    """The text of the settings, "" where there are none. Raises Refused, OSError."""
+    """The text of the settings, "" if there is no file. Raises Refused, OSError."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             return file.read()
     except FileNotFoundError:
         return ""
     except UnicodeDecodeError:
-        raise Refused("is no UTF-8 text") from None
+        raise Refused("is not UTF-8 text; save it as UTF-8") from None
 
 
 def write(path: str, text: str) -> None:
-    """Write the settings whole, through a link, keeping their mode. Raises OSError."""
+    """Write the settings in one step, through a symbolic link, keeping the file's mode. Raises OSError."""
     target = os.path.realpath(path)
     os.makedirs(os.path.dirname(target), exist_ok=True)
     mode = os.stat(target).st_mode & 0o777 if os.path.exists(target) else 0o600
@@ -116,19 +116,19 @@ def write(path: str, text: str) -> None:
 
 
 def status(text: str) -> Json:
-    """Which of our hooks are in, and by which commands. Raises Refused."""
+    """Which of our hooks are installed, and their commands. Raises Refused."""
     try:
         data = jsonc.document(text).data if text.strip() else {}
     except jsonc.Malformed as error:
         raise Refused(str(error)) from None
-    held = data.get("hooks") if isinstance(data, dict) else None
-    found: dict[str, list[str]] = {}
-    for event, those in held.items() if isinstance(held, dict) else ():
-        for group in groups(those):
+    hooks_by_event = data.get("hooks") if isinstance(data, dict) else None
+    commands_by_event: dict[str, list[str]] = {}
+    for event, value in hooks_by_event.items() if isinstance(hooks_by_event, dict) else ():
+        for group in groups(value):
             hooks = group.get("hooks") if isinstance(group, dict) else None
             for hook in hooks if isinstance(hooks, list) else ():
                 if ours(hook):
-                    found.setdefault(event, []).append(str(hook["command"]))
-    missing = [event for event in WANTED if event not in found]
-    commands = sorted({command for those in found.values() for command in those})
-    return {"installed": not missing, "events": sorted(found), "missing": missing, "commands": commands}
+                    commands_by_event.setdefault(event, []).append(str(hook["command"]))
+    missing = [event for event in WANTED if event not in commands_by_event]
+    names = sorted({command for commands in commands_by_event.values() for command in commands})
+    return {"installed": not missing, "events": sorted(commands_by_event), "missing": missing, "commands": names}

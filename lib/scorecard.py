@@ -1,8 +1,7 @@
-"""Eight KPIs of a span of the log, each with what it was counted from, graded where there is enough data.
+"""Computes eight KPIs of a span of the log, each with its numerator and denominator, and grades them.
 
-Nothing is made up: what cannot be measured is null, and says what would make it measurable. The overall grade is the
-middle one of those given, the worse of two middles, and there is none of fewer than three. docs/score.md has the
-definitions.
+What cannot be measured is null and names what would make it measurable. A grade needs enough observations. The overall
+grade is the median, the worse of two medians, and needs at least three. docs/score.md has the definitions.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ from tokenops import costs, events, pricing, projects, rollup, show, store, stor
 from tokenops.events import Event
 
 GRADES = "ABCDF"
-# Grades that are needed for an overall one.
+# How many grades an overall grade needs.
 FEWEST = 3
 
 
 class Kpi(NamedTuple):
-    """One of the eight: its name in the thresholds, what it is of, and which way is better."""
+    """One KPI: its name in the thresholds, its title and unit, and which direction is better."""
 
     name: str
     title: str
     unit: str
     lower: bool
-    least: str  # the threshold of how many observations make a grade
+    least: str  # the threshold that says how many observations a grade needs
     missing: str  # what would make it measurable
 
 
@@ -44,7 +43,7 @@ KPIS = (
 
 
 class Measure(NamedTuple):
-    """A number and what it came from; `value` None: it cannot be told."""
+    """A number and what it was computed from; `value` None: not measurable."""
 
     value: float | None
     numerator: float
@@ -59,21 +58,23 @@ def _percent(part: float, whole: float, observations: int) -> Measure:
     return Measure(100 * part / whole, part, whole, observations) if whole else UNKNOWN
 
 
-def measures(rows: Sequence[Event], rounds: Sequence[Event], savings: Iterable[Event]) -> dict[str, Measure]:
-    """Each KPI's number. `rows`: priced sums of turns by session; `rounds`: work events; `savings`: what was spared."""
-    counts = _summed(rounds)
+def measures(
+    rows: Sequence[Event], rounds: Sequence[Event], savings: Iterable[Event], rules: Mapping[str, float]
+) -> dict[str, Measure]:
+    """Each KPI's number. `rows`: priced sums of turns by session; `rounds`: work events; `savings`: saving events."""
+    counts = _count_sums(rounds)
     turns = sum(row.get("turns", 0) for row in rows)
     context = sum(events.context_size(row) for row in rows)
-    saved = [one.get("saved_tokens", 0) for one in savings]
+    saved = [saving.get("saved_tokens", 0) for saving in savings]
     judged = counts.get("tool_results", 0) - counts.get("tool_denials", 0) - counts.get("tool_cancels", 0)
     failed = counts.get("tool_failures", 0)
-    prompts = counts.get("prompts", 0) - _loops(rounds)
+    prompts = counts.get("prompts", 0) - _loops(rounds, rules["loop_times"])
     again = counts.get("corrections", 0) + counts.get("regenerations", 0)
     ran = counts.get("command_calls", 0)
     return {
         "fvt": first_value(rounds),
         "teu": _percent(sum(saved), context + sum(saved), turns) if saved else UNKNOWN,
-        "sac": _attributed(rows),
+        "sac": _attribution(rows),
         "chr": _percent(sum(row.get("cache_read_tokens", 0) for row in rows), context, turns),
         "cgr": _percent(counts.get("acknowledgements", 0), prompts, prompts),
         "rgr": _percent(again, prompts, prompts),
@@ -82,35 +83,31 @@ def measures(rows: Sequence[Event], rounds: Sequence[Event], savings: Iterable[E
     }
 
 
-def _summed(rounds: Iterable[Event]) -> dict[str, int]:
+def _count_sums(rounds: Iterable[Event]) -> dict[str, int]:
     sums: dict[str, int] = {}
-    for one in rounds:
-        for name, value in one["counts"].items():
+    for round_ in rounds:
+        for name, value in round_["counts"].items():
             sums[name] = sums.get(name, 0) + value
     return sums
 
 
-# So many prompts that only say "go on" in one session are a loop at work, not somebody at a gate.
-LOOP = 5
-
-
-def _loops(rounds: Iterable[Event]) -> int:
-    """The prompts of loops that run by themselves."""
+def _loops(rounds: Iterable[Event], most: float) -> int:
+    """The number of prompts that loops sent: in sessions with more than `most` that only say "go on"."""
     sessions: dict[str, int] = {}
-    for one in rounds:
-        if told := one["counts"].get("continuations", 0):
-            sessions[one.get("session_id", "")] = sessions.get(one.get("session_id", ""), 0) + told
-    return sum(count for count in sessions.values() if count > LOOP)
+    for round_ in rounds:
+        if count := round_["counts"].get("continuations", 0):
+            sessions[round_.get("session_id", "")] = sessions.get(round_.get("session_id", ""), 0) + count
+    return sum(count for count in sessions.values() if count > most)
 
 
 def first_value(rounds: Iterable[Event]) -> Measure:
-    """The middle of the seconds from a session's first prompt to its first edit, command or answer."""
+    """The median of the seconds from a session's first prompt to its first edit, command or answer."""
     prompts: dict[str, str] = {}
     values: dict[str, list[str]] = {}
-    for one in rounds:
-        if one.get("sidechain"):
+    for round_ in rounds:
+        if round_.get("sidechain"):
             continue
-        session, times = one.get("session_id", ""), one.get("times", {})
+        session, times = round_.get("session_id", ""), round_.get("times", {})
         if "prompt" in times:
             prompts[session] = min(prompts.get(session, "9"), times["prompt"])
         values.setdefault(session, []).extend(times[name] for name in ("reply", "edit", "command") if name in times)
@@ -127,21 +124,21 @@ def first_value(rounds: Iterable[Event]) -> Measure:
     return Measure(value, sum(waits), len(waits), len(waits))
 
 
-def _attributed(rows: Iterable[Event]) -> Measure:
-    """The share of the cost that a project and a session are known for. Unpriced turns weigh nothing."""
-    known = whole = Decimal(0)
+def _attribution(rows: Iterable[Event]) -> Measure:
+    """The share of the cost with a known project and session. Unpriced turns weigh nothing."""
+    attributed = whole = Decimal(0)
     turns = 0
     for row in rows:
         cost = Decimal(row.get("cost_usd", "0"))
         whole += cost
         turns += row.get("turns", 0)
         if row.get("project") and row.get("session_id"):
-            known += cost
-    return _percent(float(known), float(whole), turns)
+            attributed += cost
+    return _percent(float(attributed), float(whole), turns)
 
 
 def grade(kpi: Kpi, value: float, rules: Mapping[str, float]) -> str:
-    """The grade of a value: the best whose threshold it reaches."""
+    """The grade of a value: the best one whose threshold it reaches."""
     for letter in GRADES[:-1]:
         cut = rules.get(f"{kpi.name}_{letter.lower()}")
         if cut is not None and (value <= cut if kpi.lower else value >= cut):
@@ -149,11 +146,11 @@ def grade(kpi: Kpi, value: float, rules: Mapping[str, float]) -> str:
     return GRADES[-1]
 
 
-def graded_card(found: Mapping[str, Measure], rules: Mapping[str, float]) -> Event:
+def graded_card(measures: Mapping[str, Measure], rules: Mapping[str, float]) -> Event:
     """The eight KPIs and the overall grade, as a record."""
-    made: Event = {}
+    kpis: Event = {}
     for kpi in KPIS:
-        measure = found[kpi.name]
+        measure = measures[kpi.name]
         row: Event = {"title": kpi.title, "unit": kpi.unit, "value": None, "grade": None}
         row |= {"numerator": _plain(measure.numerator), "denominator": _plain(measure.denominator)}
         row["observations"] = measure.observations
@@ -170,14 +167,14 @@ def graded_card(found: Mapping[str, Measure], rules: Mapping[str, float]) -> Eve
                 row["grade"] = grade(kpi, measure.value, rules)
             else:
                 row["why"] = f"{measure.observations} observations; a grade needs {least}"
-        made[kpi.name] = row
-    return {"overall_grade": overall(row["grade"] for row in made.values()), "kpis": made}
+        kpis[kpi.name] = row
+    return {"overall_grade": overall(row["grade"] for row in kpis.values()), "kpis": kpis}
 
 
 def overall(grades: Iterable[str | None]) -> str | None:
-    """The middle grade, the worse of two middles; None of fewer than three."""
-    given = sorted((one for one in grades if one), key=GRADES.index)
-    return given[len(given) // 2] if len(given) >= FEWEST else None
+    """The median grade, the worse of two medians; None if there are fewer than three."""
+    ordered = sorted((grade for grade in grades if grade), key=GRADES.index)
+    return ordered[len(ordered) // 2] if len(ordered) >= FEWEST else None
 
 
 def _plain(value: float) -> float | int:
@@ -206,14 +203,14 @@ def cards(
 ) -> dict[str, Event]:
     """Group -> its card, in order of the groups."""
     groups: dict[str, tuple[list[Event], list[Event], list[Event]]] = {}
-    for at, found in enumerate((rows, rounds, savings)):
-        for one in found:
-            groups.setdefault(key(one), ([], [], []))[at].append(one)
-    return {name: graded_card(measures(*groups[name]), rules) for name in sorted(groups)}
+    for at, records in enumerate((rows, rounds, savings)):
+        for record in records:
+            groups.setdefault(key(record), ([], [], []))[at].append(record)
+    return {name: graded_card(measures(*groups[name], rules), rules) for name in sorted(groups)}
 
 
-def compared(now: Event, before: Event | None) -> Event:
-    """A card with, of each KPI, its value in the span before and whether it got better; unknown where either is."""
+def comparison(now: Event, before: Event | None) -> Event:
+    """A card with each KPI's value in the span before and whether it got better; unknown if either value is."""
     for name, row in now["kpis"].items():
         old = before["kpis"][name] if before else {"value": None, "grade": None}
         row["before"] = {"value": old["value"], "grade": old["grade"]}
@@ -227,38 +224,38 @@ def compared(now: Event, before: Event | None) -> Event:
 def table(rows: Sequence[Event], shape: str, color: bool) -> str:
     """Cards for people: a line for each KPI."""
     lines = [(row, name, kpi) for row in rows for name, kpi in row["kpis"].items()]
-    whose = [str(row.get("group") or "") for row, _, _ in lines]
-    columns = [show.Column(rows[0]["by"], whose, number=False)] if any(whose) else []
+    groups = [str(row.get("group") or "") for row, _, _ in lines]
+    columns = [show.Column(rows[0]["by"], groups, number=False)] if any(groups) else []
     columns += [
         show.Column("", [name.upper() for _, name, _ in lines], number=False),
         show.Column("", [kpi["title"] for _, _, kpi in lines], number=False),
-        show.Column("value", [_shown(kpi) for _, _, kpi in lines]),
+        show.Column("value", [_value_text(kpi) for _, _, kpi in lines]),
         show.Column("grade", [kpi["grade"] or "n/a" for _, _, kpi in lines], number=False),
-        show.Column(
-            "from", [f"{kpi['numerator']:,} / {kpi['denominator']:,}" if kpi["denominator"] else "" for _, _, kpi in lines]
-        ),
+        show.Column("from", [_ratio_text(kpi) for _, _, kpi in lines]),
     ]
     if any("before" in kpi for _, _, kpi in lines):
-        columns.append(show.Column("before", [_before(kpi) for _, _, kpi in lines]))
+        columns.append(show.Column("before", [_before_text(kpi) for _, _, kpi in lines]))
     columns.append(show.Column("", [kpi.get("why", "") for _, _, kpi in lines], number=False))
-    told = [f"{row.get('group') or 'overall'}: {row['overall_grade'] or 'n/a, too little is measurable'}\n" for row in rows]
-    return show.table(columns, shape, color=color) + "".join(told)
+    grades = [
+        f"{row.get('group') or 'overall'}: {row['overall_grade'] or 'n/a, too little is measurable'}\n" for row in rows
+    ]
+    return show.table(columns, shape, color=color) + "".join(grades)
 
 
-def _counted(kpi: Mapping[str, Any]) -> str:
+def _ratio_text(kpi: Mapping[str, Any]) -> str:
     return f"{kpi['numerator']:,} / {kpi['denominator']:,}" if kpi["denominator"] else ""
 
 
-def _shown(kpi: Mapping[str, Any]) -> str:
+def _value_text(kpi: Mapping[str, Any]) -> str:
     value = kpi["value"]
     if value is None:
         return "n/a"
     return f"{value:,.0f} s" if kpi["unit"] == "s" else f"{value:,.2f}%"
 
 
-def _before(kpi: Mapping[str, Any]) -> str:
+def _before_text(kpi: Mapping[str, Any]) -> str:
     value = kpi["before"]["value"]
-    return _shown({**kpi, "value": value})
+    return _value_text({**kpi, "value": value})
 
 
 def rows(
@@ -270,20 +267,20 @@ def rows(
     tz: datetime.tzinfo,
     by: str = "none",
     compare: bool = False,
-    wanted: events.Filter = events.EVERY,
+    only: events.Filter = events.EVERY,
 ) -> list[Event]:
-    """A card per group; with `compare` beside the span of the same length before. Raises OSError."""
+    """A card per group; with `compare` also the values of the span of the same length before. Raises OSError."""
     since, until = span
-    found = _cards(folder, catalogue, rules, now, (since, until), tz, by, wanted)
-    if by == "none" and not found:
-        found = {"": graded_card(measures([], [], []), rules)}
-    before = _cards(folder, catalogue, rules, now, (2 * since - until, since), tz, by, wanted) if compare else {}
-    made = []
-    for name, card in found.items():
+    cards = _cards(folder, catalogue, rules, now, (since, until), tz, by, only)
+    if by == "none" and not cards:
+        cards = {"": graded_card(measures([], [], [], rules), rules)}
+    previous = _cards(folder, catalogue, rules, now, (2 * since - until, since), tz, by, only) if compare else {}
+    result = []
+    for name, card in cards.items():
         row: Event = {"v": 1, "kind": "score", "by": by, "group": name or None}
         row |= {"from": when.stamp(since), "to": when.stamp(until)}
-        made.append(row | (compared(card, before.get(name)) if compare else card))
-    return made
+        result.append(row | (comparison(card, previous.get(name)) if compare else card))
+    return result
 
 
 def _cards(
@@ -294,17 +291,19 @@ def _cards(
     span: tuple[int, int],
     tz: datetime.tzinfo,
     by: str,
-    wanted: events.Filter,
+    only: events.Filter,
 ) -> dict[str, Event]:
     since, until = map(when.stamp, span)
     buckets = when.Buckets("week", tz)
     fields = ("week",) if by == "week" else (by,) if by != "none" else ()
     plan = rollup.Plan(tuple(dict.fromkeys((*fields, "project", "session"))), tz, catalogue)
-    turns = costs.priced(store_summaries.rows(folder, plan, now, since, until, wanted), catalogue)
+    turns = costs.priced(store_summaries.rows(folder, plan, now, since, until, only), catalogue)
     names = store.labels(folder)
 
-    def of(kind: str) -> list[Event]:
-        found = (projects.relabelled(one, names) for one in store.of_kind(folder, kind, since) if one["ts"] < until)
-        return [one for one in found if wanted.takes(one)]
+    def of_kind(kind: str) -> list[Event]:
+        records = (
+            projects.relabelled(record, names) for record in store.of_kind(folder, kind, since) if record["ts"] < until
+        )
+        return [record for record in records if only.takes(record)]
 
-    return cards(turns, of("work"), of("saving"), rules, key_of(by, buckets.of))
+    return cards(turns, of_kind("work"), of_kind("saving"), rules, key_of(by, buckets.of))

@@ -1,4 +1,4 @@
-"""One session turn by turn: context, cache, cost, gap and what was done, with the findings in place."""
+"""Shows one session turn by turn: context, cache, cost, gap and what was done, with the findings at their turns."""
 
 from __future__ import annotations
 
@@ -13,48 +13,46 @@ from tokenops.trace_steps import WRITES, Step, steps
 
 
 class Unknown(ValueError):
-    """No session, or several, of that name."""
+    """No session, or more than one, matches a name."""
 
 
 def session(folder: str, name: str) -> tuple[str, list[Event]]:
-    """The one session whose id begins so, and its records. Raises Unknown, OSError."""
-    found: dict[str, list[Event]] = {}
+    """The only session whose id begins with `name`, and its records. Raises Unknown, OSError."""
+    by_session: dict[str, list[Event]] = {}
     for record in store.with_value(folder, "session_id", name, is_prefix=True):
         if record.get("session_id", "").startswith(name):
-            found.setdefault(record["session_id"], []).append(record)
-    if not found:
-        raise Unknown(f"no session of the log begins with {name!r}; tok-cost --by session lists them")
-    if len(found) > 1 and name not in found:
-        some = ", ".join(sorted(found)[:4])
-        raise Unknown(
-            f"{len(found)} sessions begin with {name!r}: {some}{', ...' if len(found) > 4 else ''}; give more of it"
-        )
-    chosen = name if name in found else next(iter(found))
-    return chosen, found[chosen]
+            by_session.setdefault(record["session_id"], []).append(record)
+    if not by_session:
+        raise Unknown(f"no session id begins with {name!r}; tok-cost --by session lists them")
+    if len(by_session) > 1 and name not in by_session:
+        some = ", ".join([*sorted(by_session)[:4], *(["..."] if len(by_session) > 4 else [])])
+        raise Unknown(f"{len(by_session)} sessions begin with {name!r}: {some}; give more of it")
+    chosen = name if name in by_session else next(iter(by_session))
+    return chosen, by_session[chosen]
 
 
 def rows(
     records: Iterable[Event],
     catalogue: pricing.Catalogue,
     rules: Mapping[str, float],
-    given: Sequence[Mapping[str, Any]] = (),
+    limits: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[list[Event], list[Event]]:
     """A record per turn, and the session's findings."""
-    held = list(records)
-    made = steps((one for one in held if one["kind"] == "turn"), catalogue)
-    rounds = sorted((one for one in held if one["kind"] == "work"), key=lambda one: one["ts"])
-    found = trace_waste.findings(made, rounds, rules, given)
-    expired = {step.turn["id"]: (lost, more) for step, lost, more in trace_waste.expiries(made)}
+    events = list(records)
+    turns = steps((event for event in events if event["kind"] == "turn"), catalogue)
+    rounds = sorted((event for event in events if event["kind"] == "work"), key=lambda event: event["ts"])
+    findings = trace_waste.findings(turns, rounds, rules, limits)
+    expired = {step.turn["id"]: (lost, more) for step, lost, more in trace_waste.expiries(turns)}
     limit = (
-        trace_waste.limits(made[0].turn.get("client", ""), made[0].turn.get("workflow_id", ""), rules, given)
-        if made
+        trace_waste.context_limits(turns[0].turn.get("client", ""), turns[0].turn.get("workflow_id", ""), rules, limits)
+        if turns
         else None
     )
-    places = _placed(made, rounds)
-    told = []
-    for number, step in enumerate(made, 1):
+    rounds_by_turn = _rounds_by_turn(turns, rounds)
+    result = []
+    for number, step in enumerate(turns, 1):
         row = _row(number, step)
-        if (done := places.get(step.turn["id"])) is not None:
+        if (done := rounds_by_turn.get(step.turn["id"])) is not None:
             row["round"] = done
         notes = []
         if step.turn["id"] in expired:
@@ -62,8 +60,8 @@ def rows(
             notes.append({"finding": "cache_expiry", "tokens": lost, "cost_usd": None if more is None else _plain(more)})
         if limit is not None and step.context > limit.peak:
             notes.append({"finding": "oversized_context", "tokens": int(step.context - limit.peak)})
-        told.append(row | ({"findings": notes} if notes else {}))
-    return told, found
+        result.append(row | ({"findings": notes} if notes else {}))
+    return result, findings
 
 
 def _plain(amount: Decimal) -> str:
@@ -85,19 +83,19 @@ def _row(number: int, step: Step) -> Event:
     return row
 
 
-def _placed(made: Sequence[Step], rounds: Sequence[Event]) -> dict[str, Event]:
-    """Turn -> the counts of the round that its chain was in; of several turns of a round the first has them."""
-    found: dict[str, Event] = {}
+def _rounds_by_turn(steps: Sequence[Step], rounds: Sequence[Event]) -> dict[str, Event]:
+    """Turn id -> the counts of its round, at the first turn of each round."""
+    result: dict[str, Event] = {}
     for side in (False, True):
-        mine = [one for one in rounds if bool(one.get("sidechain")) == side]
-        starts = [when.moment(one["ts"]) for one in mine]
+        mine = [round_ for round_ in rounds if bool(round_.get("sidechain")) == side]
+        starts = [when.moment(round_["ts"]) for round_ in mine]
         seen = set()
-        for step in made:
+        for step in steps:
             at = bisect.bisect_right(starts, step.at) - 1
             if step.side == side and at >= 0 and at not in seen:
                 seen.add(at)
-                found[step.turn["id"]] = {name: value for name, value in mine[at]["counts"].items() if name in _SHOWN}
-    return found
+                result[step.turn["id"]] = {name: value for name, value in mine[at]["counts"].items() if name in _SHOWN}
+    return result
 
 
 _SHOWN = (
@@ -115,25 +113,25 @@ _SHOWN = (
 )
 
 
-def table(name: str, told: Sequence[Event], found: Sequence[Event], shape: str, color: bool) -> str:
-    """A session for people: its turns, their sum, and its findings."""
-    sums = costs.total_of([{**row, "by": [], "turns": 1} for row in told if row["cost_usd"] is not None])
+def table(name: str, rows: Sequence[Event], findings: Sequence[Event], shape: str, color: bool) -> str:
+    """A session for people: its turns, their total, and its findings."""
+    sums = costs.total_of([{**row, "by": [], "turns": 1} for row in rows if row["cost_usd"] is not None])
     columns = [
-        show.Column("", [str(row["n"]) for row in told]),
-        show.Column("began", [row["ts"][5:19].replace("T", " ") for row in told], number=False),
-        show.Column("after", [_gap(row["gap_s"]) for row in told]),
-        show.Column("model", [_model(row) for row in told], number=False),
-        show.Column("context", [show.count(row["context_tokens"]) for row in told]),
-        show.Column("cache hit", [show.percent(row.get("cache_read_tokens", 0), row["context_tokens"]) for row in told]),
-        show.Column("output", [show.count(row.get("output_tokens", 0)) for row in told]),
-        show.Column("list price", [show.money(row["cost_usd"]) or "unknown" for row in told]),
-        show.Column("", [_said(row) for row in told], number=False),
+        show.Column("", [str(row["n"]) for row in rows]),
+        show.Column("began", [row["ts"][5:19].replace("T", " ") for row in rows], number=False),
+        show.Column("after", [_gap(row["gap_s"]) for row in rows]),
+        show.Column("model", [_model(row) for row in rows], number=False),
+        show.Column("context", [show.count(row["context_tokens"]) for row in rows]),
+        show.Column("cache hit", [show.percent(row.get("cache_read_tokens", 0), row["context_tokens"]) for row in rows]),
+        show.Column("output", [show.count(row.get("output_tokens", 0)) for row in rows]),
+        show.Column("list price", [show.money(row["cost_usd"]) or "unknown" for row in rows]),
+        show.Column("", [_notes_text(row) for row in rows], number=False),
     ]
-    unpriced = sum(row["cost_usd"] is None for row in told)
-    lines = [f"{name}: {len(told)} turns, {show.money(sums.get('cost_usd', '0'))} at list price"]
+    unpriced = sum(row["cost_usd"] is None for row in rows)
+    lines = [f"{name}: {len(rows)} turns, {show.money(sums.get('cost_usd', '0'))} at list price"]
     lines[0] += f", {unpriced} without a price" if unpriced else ""
     body = show.table(columns, shape, color=color) + "\n".join(lines) + "\n"
-    return body + ("\n" + trace_waste.table(found, shape, color) if found else "")
+    return body + ("\n" + trace_waste.table(findings, shape, color) if findings else "")
 
 
 def _model(row: Event) -> str:
@@ -146,10 +144,10 @@ def _gap(seconds: float | None) -> str:
     return f"{seconds:.0f}s" if seconds < 120 else f"{seconds / 60:.0f}m" if seconds < 7200 else f"{seconds / 3600:.1f}h"
 
 
-def _said(row: Event) -> str:
+def _notes_text(row: Event) -> str:
     done = row.get("round", {})
     words = [f"{done[name]} {text}" for name, text in _WORDS.items() if done.get(name)]
-    words += [trace_waste.KINDS[one["finding"]].title for one in row.get("findings", ())]
+    words += [trace_waste.KINDS[finding["finding"]].title for finding in row.get("findings", ())]
     return ", ".join(words)
 
 
@@ -157,23 +155,23 @@ _WORDS = {"edits": "edits", "command_calls": "commands", "tool_failures": "faile
 
 
 def sessions(records: Iterable[Event]) -> dict[str, tuple[list[Event], list[Event]]]:
-    """Session -> its turns and its rounds; what names no session is left out."""
-    found: dict[str, tuple[list[Event], list[Event]]] = {}
+    """Session -> its turns and its rounds; records without a session are left out."""
+    by_session: dict[str, tuple[list[Event], list[Event]]] = {}
     for record in records:
         name = record.get("session_id")
         if name and record["kind"] in ("turn", "work"):
-            found.setdefault(name, ([], []))[record["kind"] == "work"].append(record)
-    return found
+            by_session.setdefault(name, ([], []))[record["kind"] == "work"].append(record)
+    return by_session
 
 
-def wasted(
+def waste(
     records: Iterable[Event],
     catalogue: pricing.Catalogue,
     rules: Mapping[str, float],
-    given: Sequence[Mapping[str, Any]] = (),
+    limits: Sequence[Mapping[str, Any]] = (),
 ) -> list[Event]:
-    """The findings of all sessions of some records, dearest first."""
-    found = []
+    """The findings of all sessions in some records, the most expensive first."""
+    findings = []
     for turns, rounds in sessions(records).values():
-        found += trace_waste.findings(steps(turns, catalogue), rounds, rules, given)
-    return sorted(found, key=trace_waste.dearest)
+        findings += trace_waste.findings(steps(turns, catalogue), rounds, rules, limits)
+    return sorted(findings, key=trace_waste.dearest)

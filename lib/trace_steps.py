@@ -1,4 +1,4 @@
-"""A session as a sequence: its turns in order, with context, cost and the gap before each."""
+"""Puts the turns of a session in order, with the context, the cost and the gap before each."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Step(NamedTuple):
 
     @property
     def rate(self) -> pricing.Rate | None:
-        """The price in force; looked up only where a cost is asked for."""
-        found = self.catalogue.rate_of(self.turn)
-        return found if isinstance(found, pricing.Rate) else None
+        """The price in force; looked up only if a cost is needed."""
+        rate = self.catalogue.rate_of(self.turn)
+        return rate if isinstance(rate, pricing.Rate) else None
 
     @property
     def usd(self) -> Decimal | None:
-        """What it cost; None where that is not known."""
+        """What it cost; None if that is unknown."""
         if self.turn.get("cost_source") == "reported":
             return Decimal(self.turn["cost_usd"])
         return price(self, **{name: self.turn[name] for name in events.SUMS if name in self.turn})
@@ -44,22 +44,23 @@ class Step(NamedTuple):
 
 def steps(turns: Iterable[Event], catalogue: pricing.Catalogue) -> list[Step]:
     """The turns of one session, in order of time. Failed calls are left out."""
-    made: list[Step] = []
+    steps: list[Step] = []
     last: dict[bool, int] = {}
-    for turn in sorted((one for one in turns if one.get("turns")), key=lambda one: (one["ts"], one["id"])):
+    answered = (turn for turn in turns if turn.get("turns"))
+    for turn in sorted(answered, key=lambda turn: (turn["ts"], turn["id"])):
         at, side = when.moment(turn["ts"]), bool(turn.get("sidechain"))
         context = events.context_size(turn)
         gap = at - last[side] if side in last else None
         last[side] = at
-        made.append(Step(turn, at, side, context, turn.get("cache_read_tokens", 0), gap, catalogue))
-    return made
+        steps.append(Step(turn, at, side, context, turn.get("cache_read_tokens", 0), gap, catalogue))
+    return steps
 
 
-def spent(found: Iterable[Step]) -> Decimal | None:
-    """What some turns cost together; None where one has no price. Turns of one rate are priced together, as all sums are."""
+def total_cost(steps: Iterable[Step]) -> Decimal | None:
+    """The cost of some turns; None if one has no price. Turns of one rate are priced together, as in all other sums."""
     total = Decimal(0)
     groups: dict[int, tuple[Step, dict[str, int]]] = {}
-    for step in found:
+    for step in steps:
         if step.turn.get("cost_source") == "reported":
             total = pricing.add(total, Decimal(step.turn["cost_usd"]))
             continue
@@ -79,7 +80,7 @@ def spent(found: Iterable[Step]) -> Decimal | None:
 
 
 def price(step: Step, **counts: int) -> Decimal | None:
-    """What some counts would have cost in a turn; None where it has no price."""
+    """The cost of some counts at the price of a turn; None if it has no price."""
     rate = step.rate
     cost = pricing.cost_of(rate, counts) if rate is not None else None
     return cost.usd if isinstance(cost, pricing.Cost) else None

@@ -1,7 +1,7 @@
-"""Where a session's tokens go to waste: findings, each with its evidence, its cost where that can be told, and a remedy.
+"""Finds where a session wastes tokens: each finding has evidence, a remedy and, if it can be computed, its cost.
 
-Costs are at list price, worked out turn by turn at the rates in force; tokens that were never counted (of results that
-were too long) are estimated from bytes, and say so. What stays below the thresholds is no finding.
+Costs are at list price, turn by turn at the rates in force. Tokens that no client counted (of results that are too long)
+are estimated from bytes and marked. What stays below the thresholds is not a finding.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from tokenops import catalog, pricing, show
 from tokenops.events import Event
-from tokenops.trace_steps import WRITES, Step, price, spent
+from tokenops.trace_steps import WRITES, Step, price, total_cost
 
 # Bytes of a tool's result per token: an estimate.
 BYTES = 4
@@ -21,7 +21,7 @@ _CENT = Decimal("0.000001")
 
 
 class Kind(NamedTuple):
-    """A way of wasting tokens: how one speaks of it, and what helps."""
+    """A way of wasting tokens: its title and its remedy."""
 
     title: str
     remedy: str
@@ -48,36 +48,38 @@ KINDS = {
 }
 
 
-class Limits(NamedTuple):
-    """What a session may reach before it is said, by its client."""
+class ContextLimits(NamedTuple):
+    """The context size and growth above which a session wastes tokens."""
 
     peak: float
     growth: float
 
 
-def limits(client: str, workflow: str, rules: Mapping[str, float], given: Sequence[Mapping[str, Any]] = ()) -> Limits:
-    """The limits of a client; `given`: coaching.context_limits of the configuration, the first that fits."""
-    for one in given:
-        if workflow.startswith(str(one.get("workflow_prefix", "\0"))):
-            return Limits(
-                float(one.get("max_context_tokens") or rules["peak_tokens"]),
-                float(one.get("context_growth_limit_tokens") or rules["growth_tokens"]),
+def context_limits(
+    client: str, workflow: str, rules: Mapping[str, float], limits: Sequence[Mapping[str, Any]] = ()
+) -> ContextLimits:
+    """The limits of a client's sessions. `limits`: coaching.context_limits of the configuration; the first match counts."""
+    for limit in limits:
+        if workflow.startswith(str(limit.get("workflow_prefix", "\0"))):
+            return ContextLimits(
+                float(limit.get("max_context_tokens") or rules["peak_tokens"]),
+                float(limit.get("context_growth_limit_tokens") or rules["growth_tokens"]),
             )
-    return Limits(*(rules.get(f"{name}_{client}", rules[name]) for name in ("peak_tokens", "growth_tokens")))
+    return ContextLimits(*(rules.get(f"{name}_{client}", rules[name]) for name in ("peak_tokens", "growth_tokens")))
 
 
 def findings(
     steps: Sequence[Step],
     rounds: Sequence[Event],
     rules: Mapping[str, float],
-    given: Sequence[Mapping[str, Any]] = (),
+    limits: Sequence[Mapping[str, Any]] = (),
 ) -> list[Event]:
-    """What a session wasted, dearest first. `rounds`: its work events."""
+    """What a session wasted, the most expensive first. `rounds`: its work events."""
     if not steps:
         return []
-    about = steps[0].turn
-    bounds = limits(about.get("client", ""), about.get("workflow_id", ""), rules, given)
-    made = [
+    turn = steps[0].turn
+    bounds = context_limits(turn.get("client", ""), turn.get("workflow_id", ""), rules, limits)
+    candidates = [
         *_contexts(steps, bounds),
         *_expiries(steps),
         *_subagents(steps, rules),
@@ -85,42 +87,42 @@ def findings(
         *_rounds(rounds, rules),
     ]
     least = Decimal(str(rules["least_usd"]))
-    kept = [one for one in made if one["cost_usd"] is None or Decimal(one["cost_usd"]) >= least]
+    kept = [finding for finding in candidates if finding["cost_usd"] is None or Decimal(finding["cost_usd"]) >= least]
     names = ("client", "project", "session_id", "workflow_id")
-    whose = {name: about[name] for name in names if name in about}
-    return sorted(({"v": 1, "kind": "finding"} | one | whose for one in kept), key=dearest)
+    labels = {name: turn[name] for name in names if name in turn}
+    return sorted(({"v": 1, "kind": "finding"} | finding | labels for finding in kept), key=dearest)
 
 
-def dearest(one: Event) -> tuple[Decimal, int]:
-    """The order of findings: what costs most first, then what has most tokens."""
-    return -Decimal(one["cost_usd"] or 0), -(one["tokens"] or 0)
+def dearest(finding: Event) -> tuple[Decimal, int]:
+    """The order of findings: by cost, then by tokens, the largest first."""
+    return -Decimal(finding["cost_usd"] or 0), -(finding["tokens"] or 0)
 
 
 def _finding(
     name: str, turns: int, tokens: int | None, usd: Decimal | None, estimated: bool = False, **evidence: Any
 ) -> Event:
-    made: Event = {"finding": name, "title": KINDS[name].title, "turns": turns, "tokens": tokens}
-    made["cost_usd"] = None if usd is None else pricing.plain(usd.quantize(_CENT))
+    row: Event = {"finding": name, "title": KINDS[name].title, "turns": turns, "tokens": tokens}
+    row["cost_usd"] = None if usd is None else pricing.plain(usd.quantize(_CENT))
     if estimated:
-        made["tokens_estimated"] = True
-    return made | {"evidence": evidence, "remedy": KINDS[name].remedy}
+        row["tokens_estimated"] = True
+    return row | {"evidence": evidence, "remedy": KINDS[name].remedy}
 
 
-def _added(amounts: Iterable[Decimal | None]) -> Decimal | None:
-    """A sum; None where one is unknown."""
+def _sum(amounts: Iterable[Decimal | None]) -> Decimal | None:
+    """A sum; None if one of the amounts is unknown."""
     total = Decimal(0)
-    for one in amounts:
-        if one is None:
+    for amount in amounts:
+        if amount is None:
             return None
-        total += one
+        total += amount
     return total
 
 
-def _contexts(steps: Sequence[Step], bounds: Limits) -> Iterator[Event]:
+def _contexts(steps: Sequence[Step], bounds: ContextLimits) -> Iterator[Event]:
     over = [step for step in steps if step.context > bounds.peak]
     if over:
         excess = [int(step.context - bounds.peak) for step in over]
-        usd = _added(price(step, cache_read_tokens=tokens) for step, tokens in zip(over, excess, strict=True))
+        usd = _sum(price(step, cache_read_tokens=tokens) for step, tokens in zip(over, excess, strict=True))
         peak = max(step.context for step in over)
         yield _finding("oversized_context", len(over), sum(excess), usd, peak_tokens=peak, limit_tokens=int(bounds.peak))
     main = [step for step in steps if not step.side]
@@ -128,7 +130,7 @@ def _contexts(steps: Sequence[Step], bounds: Limits) -> Iterator[Event]:
     if sum(grown) > bounds.growth:
         excess_tokens = int(sum(grown) - bounds.growth)
         usd = price(main[-1], cache_write_tokens=excess_tokens)
-        rose = sum(1 for one in grown if one)
+        rose = sum(1 for growth in grown if growth)
         yield _finding("runaway_growth", rose, excess_tokens, usd, grown_tokens=sum(grown), limit_tokens=int(bounds.growth))
 
 
@@ -136,7 +138,7 @@ _HOUR = 60
 
 
 def ttl(steps: Sequence[Step], at: int) -> int:
-    """The longest time for which what a session wrote to a cache by a step is kept, in minutes."""
+    """How long the vendor keeps what a session has written to a cache by a step, in minutes; the longest time counts."""
     for step in steps[: at + 1]:
         if step.turn.get("cache_write_12h_tokens"):
             return 12 * _HOUR
@@ -148,24 +150,24 @@ def ttl(steps: Sequence[Step], at: int) -> int:
 
 
 def expiries(steps: Sequence[Step]) -> list[tuple[Step, int, Decimal | None]]:
-    """The turns after a pause that found their cache gone: the turn, how many tokens, and what that cost more than reading.
+    """The turns whose cache had expired in a pause: the turn, the tokens, and the extra cost over reading them.
 
-    Only the main chain: of several subagents nobody knows which turn follows which.
+    Only the main chain counts: among several subagents it is unknown which turn follows which.
     """
     main = [step for step in steps if not step.side]
     least = catalog.load("caches")["least"] * 60_000
-    found = []
+    result = []
     for at, (before, after) in enumerate(itertools.pairwise(main)):
         if after.gap is None or after.gap <= least or after.gap <= ttl(main, at) * 60_000:
             continue
         lost = min(before.context, after.context) - after.read
         if after.read < before.context / 2 and lost > 0 and after.fresh:
-            found.append((after, lost, _more(after, lost)))
-    return found
+            result.append((after, lost, _more(after, lost)))
+    return result
 
 
 def _more(step: Step, lost: int) -> Decimal | None:
-    """What tokens that were paid as they were in a turn cost more than reading them from a cache."""
+    """The extra cost of tokens that were paid at the turn's mix of prices instead of being read from a cache."""
     counts = {name: step.turn.get(name, 0) for name in ("input_tokens", *WRITES)}
     paid, read = price(step, **counts), price(step, cache_read_tokens=lost)
     if paid is None or read is None:
@@ -175,17 +177,17 @@ def _more(step: Step, lost: int) -> Decimal | None:
 
 
 def _expiries(steps: Sequence[Step]) -> Iterator[Event]:
-    found = expiries(steps)
-    if found:
-        usd = _added(more for _, _, more in found)
-        pauses = [(step.gap or 0) // 60_000 for step, _, _ in found]
-        tokens = sum(lost for _, lost, _ in found)
-        yield _finding("cache_expiry", len(found), tokens, usd, pauses_minutes=pauses[:20], longest_minutes=max(pauses))
+    expired = expiries(steps)
+    if expired:
+        usd = _sum(more for _, _, more in expired)
+        pauses = [(step.gap or 0) // 60_000 for step, _, _ in expired]
+        tokens = sum(lost for _, lost, _ in expired)
+        yield _finding("cache_expiry", len(expired), tokens, usd, pauses_minutes=pauses[:20], longest_minutes=max(pauses))
 
 
 def _subagents(steps: Sequence[Step], rules: Mapping[str, float]) -> Iterator[Event]:
     side = [step for step in steps if step.side]
-    part, whole = (spent(side), spent(steps)) if side else (None, None)
+    part, whole = (total_cost(side), total_cost(steps)) if side else (None, None)
     if part is not None and whole and float(part / whole) >= rules["subagent_share"]:
         tokens = sum(step.context for step in side)
         yield _finding("subagent_overhead", len(side), tokens, part, share=round(float(part / whole), 4))
@@ -196,25 +198,25 @@ def _thinking(steps: Sequence[Step], rules: Mapping[str, float]) -> Iterator[Eve
     tokens = sum(step.turn["reasoning_tokens"] for step in thought)
     output = sum(step.turn.get("output_tokens", 0) for step in steps)
     if output and tokens >= rules["thinking_tokens"] and tokens / output >= rules["thinking_share"]:
-        usd = _added(price(step, output_tokens=step.turn["reasoning_tokens"]) for step in thought)
+        usd = _sum(price(step, output_tokens=step.turn["reasoning_tokens"]) for step in thought)
         yield _finding("thinking_share", len(thought), tokens, usd, share=round(tokens / output, 4), output_tokens=output)
 
 
 def _rounds(rounds: Sequence[Event], rules: Mapping[str, float]) -> Iterator[Event]:
-    """What work events tell. Tokens are the number of repetitions times the mean result, in bytes over four."""
+    """Findings from work events. Tokens are the repetitions times the mean result, in bytes over four."""
     counts: dict[str, int] = {}
-    for one in rounds:
-        for name, value in one["counts"].items():
+    for round_ in rounds:
+        for name, value in round_["counts"].items():
             counts[name] = counts.get(name, 0) + value
     results = counts.get("tool_results", 0)
     mean = counts.get("result_bytes", 0) / results if results else 0.0
     for name, count in _REPEATED.items():
         met = counts.get(count, 0)
         if met and met >= rules[count]:
-            where = sum(1 for one in rounds if one["counts"].get(count))
+            where = sum(1 for round_ in rounds if round_["counts"].get(count))
             tokens = round(met * mean / BYTES)
             yield _finding(name, where, tokens, None, True, **{count: met}, mean_result_bytes=round(mean))
-    largest = [one["counts"].get("largest_result_bytes", 0) for one in rounds]
+    largest = [round_["counts"].get("largest_result_bytes", 0) for round_ in rounds]
     floods = [size for size in largest if size >= rules["result_bytes"]]
     if floods:
         yield _finding("tool_result_floods", len(floods), sum(floods) // BYTES, None, True, largest_bytes=max(floods))
@@ -223,35 +225,38 @@ def _rounds(rounds: Sequence[Event], rules: Mapping[str, float]) -> Iterator[Eve
 _REPEATED = {"repeated_reads": "repeated_reads", "repeated_commands": "repeated_commands", "retry_loops": "retries"}
 
 
-def summary(found: Iterable[Event]) -> list[Event]:
-    """Findings added up by what they are, dearest first; a cost that is unknown somewhere is told of the others."""
+def summary(findings: Iterable[Event]) -> list[Event]:
+    """Findings added up by name, the most expensive first; the cost is that of the findings that have one."""
     groups: dict[str, list[Event]] = {}
-    for one in found:
-        groups.setdefault(one["finding"], []).append(one)
-    made = []
-    for name, ones in groups.items():
-        known = [Decimal(one["cost_usd"]) for one in ones if one["cost_usd"] is not None]
-        row: Event = {"v": 1, "kind": "waste", "finding": name, "title": KINDS[name].title, "sessions": len(ones)}
-        row |= {"turns": sum(one["turns"] for one in ones), "tokens": sum(one["tokens"] or 0 for one in ones)}
-        row["cost_usd"] = pricing.plain(sum(known, Decimal(0))) if known else None
-        made.append(row | {"remedy": KINDS[name].remedy})
-    return sorted(made, key=dearest)
+    for finding in findings:
+        groups.setdefault(finding["finding"], []).append(finding)
+    rows = []
+    for name, group in groups.items():
+        costs = [Decimal(finding["cost_usd"]) for finding in group if finding["cost_usd"] is not None]
+        row: Event = {"v": 1, "kind": "waste", "finding": name, "title": KINDS[name].title, "sessions": len(group)}
+        row |= {
+            "turns": sum(finding["turns"] for finding in group),
+            "tokens": sum(finding["tokens"] or 0 for finding in group),
+        }
+        row["cost_usd"] = pricing.plain(sum(costs, Decimal(0))) if costs else None
+        rows.append(row | {"remedy": KINDS[name].remedy})
+    return sorted(rows, key=dearest)
 
 
 def table(rows: Sequence[Event], shape: str, color: bool, remedies: bool = True) -> str:
-    """Findings, or their sums, for people; what helps below."""
+    """Findings, or their sums, for people; the remedies below."""
     sums = bool(rows) and rows[0]["kind"] == "waste"
-    columns = [show.Column("finding", [one["title"] for one in rows], number=False)]
+    columns = [show.Column("finding", [row["title"] for row in rows], number=False)]
     if sums:
-        columns.append(show.Column("sessions", [show.count(one["sessions"]) for one in rows]))
+        columns.append(show.Column("sessions", [show.count(row["sessions"]) for row in rows]))
     else:
-        columns.append(show.Column("session", [one.get("session_id", "")[:13] for one in rows], number=False))
-        columns.append(show.Column("project", [one.get("project", "") for one in rows], number=False))
-    tokens = [("~" if one.get("tokens_estimated") else "") + show.count(one["tokens"] or 0) for one in rows]
+        columns.append(show.Column("session", [row.get("session_id", "")[:13] for row in rows], number=False))
+        columns.append(show.Column("project", [row.get("project", "") for row in rows], number=False))
+    tokens = [("~" if row.get("tokens_estimated") else "") + show.count(row["tokens"] or 0) for row in rows]
     columns += [
-        show.Column("turns", [show.count(one["turns"]) for one in rows]),
+        show.Column("turns", [show.count(row["turns"]) for row in rows]),
         show.Column("tokens", tokens),
-        show.Column("list price", [show.money(one["cost_usd"]) or "unknown" for one in rows]),
+        show.Column("list price", [show.money(row["cost_usd"]) or "unknown" for row in rows]),
     ]
-    said = dict.fromkeys(f"{one['title']}: {one['remedy']}\n" for one in rows) if remedies else {}
-    return show.table(columns, shape, color=color) + ("\n" + "".join(said) if said else "")
+    remedy_lines = dict.fromkeys(f"{row['title']}: {row['remedy']}\n" for row in rows) if remedies else {}
+    return show.table(columns, shape, color=color) + ("\n" + "".join(remedy_lines) if remedy_lines else "")

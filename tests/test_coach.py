@@ -96,7 +96,7 @@ def test_a_clean_history(run: Run, home: pathlib.Path) -> None:
     made = report(run)
     assert made["findings"] == []
     assert made["prompt_stats"]["prompts"] == made["turn_stats"]["prompts"] == len(CLEAN)
-    assert "No habit that stands out." in run("tok-coach prompts --table", env=NOW).stdout.decode()
+    assert "No costly habit was found." in run("tok-coach prompts --table", env=NOW).stdout.decode()
     assert run("tok-coach prompts --csv", env=NOW).stdout.decode().splitlines() == [
         "finding,prompts,before,tokens,list price,hours,a month"
     ]

@@ -40,13 +40,13 @@ class Talk:
     """A session's hooks one after another."""
 
     def __init__(self, mode: str = guard.ACTIVE) -> None:
-        self.mode, self.state, self.happened = mode, guard.fresh(NOW), []
+        self.mode, self.state, self.records = mode, guard.fresh(NOW), []
 
     def tell(self, one: Json) -> bool:
         """Whether it was denied."""
-        told = guard.heard(one, json.loads(json.dumps(self.state)), self.mode, SALT, NOW)
+        told = guard.response(one, json.loads(json.dumps(self.state)), self.mode, SALT, NOW)
         self.state = told.state
-        self.happened += told.happened
+        self.records += told.records
         return told.answer.get("hookSpecificOutput", {}).get("permissionDecision") == "deny"
 
     def read(self, path: object, **given: Any) -> bool:
@@ -113,7 +113,7 @@ def test_observing_denies_nothing_and_counts(file: pathlib.Path) -> None:
     talk = Talk(guard.OBSERVE)
     assert [talk.read(file) for _ in range(3)] == [False] * 3
     talk.tell(said("Stop"))
-    assert talk.state["counts"]["redundant"] == 2 and not talk.happened
+    assert talk.state["counts"]["redundant"] == 2 and not talk.records
 
 
 def test_a_saving_is_what_was_not_asked_for_again(file: pathlib.Path, tmp_path: pathlib.Path) -> None:
@@ -123,11 +123,11 @@ def test_a_saving_is_what_was_not_asked_for_again(file: pathlib.Path, tmp_path: 
         assert talk.read(path)
     talk.read(other)  # insists
     talk.tell(said("Stop"))
-    (made,) = talk.happened
+    (made,) = talk.records
     assert (made["kind"], made["by"], made["session_id"]) == ("saving", "read_guard", "s1")
     assert 900 < made["saved_tokens"] < 1200
     talk.tell(said("Stop"))
-    assert len(talk.happened) == 1
+    assert len(talk.records) == 1
 
 
 def test_no_path_is_kept(file: pathlib.Path) -> None:
@@ -142,7 +142,7 @@ RANGES = st.lists(st.lists(st.integers(1, 40), min_size=2, max_size=2).map(sorte
 @given(RANGES, st.lists(st.integers(1, 40), min_size=2, max_size=2).map(sorted))
 def test_a_range_is_covered_if_each_of_its_lines_was_given(known: list[list[int]], asked: list[int]) -> None:
     given_lines = {line for start, end in known for line in range(start, end + 1)}
-    assert guard.covered(asked, [list(one) for one in known]) == (set(range(asked[0], asked[1] + 1)) <= given_lines)
+    assert guard.is_covered(asked, [list(one) for one in known]) == (set(range(asked[0], asked[1] + 1)) <= given_lines)
 
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["session_id", "hook_event_name", "tool_name", "tool_input", "file_path", "offset", "limit", "reads", "ranges", "stat", "counts", "spared", "said", "at"]), inner, max_size=6), max_leaves=20)  # fmt: skip
@@ -153,7 +153,7 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size
 def test_any_event_and_any_state(one: Any, state: Any) -> None:
     """A state that is none is begun anew; an event that says nothing is answered with nothing."""
     held = state if guard.usable(state) else guard.fresh(NOW)
-    told = guard.heard(one if isinstance(one, dict) else {}, held, guard.ACTIVE, SALT, NOW)
+    told = guard.response(one if isinstance(one, dict) else {}, held, guard.ACTIVE, SALT, NOW)
     assert guard.usable(told.state)
 
 
@@ -163,11 +163,11 @@ NUDGES = [(10, 0.0, 0.0), (25, 0.0, 0.5), (26, 0.5, 0.5), (40, 0.5, 0.75), (50, 
 
 @pytest.mark.parametrize(("spent", "before", "after"), NUDGES)
 def test_each_step_of_a_budget_is_said_once(spent: float, before: float, after: float) -> None:
-    text, reached = guard.nudge(spent, RULES, before)
+    text, reached = guard.notice(spent, RULES, before)
     assert reached == after and bool(text) == (after > before)
     if text:
         assert f"${spent:.2f}" in text and "list price" in text
-    assert guard.nudge(spent, RULES | {"session_usd": 0.0}, 0.0) == ("", 0.0)
+    assert guard.notice(spent, RULES | {"session_usd": 0.0}, 0.0) == ("", 0.0)
 
 
 def ask(environment: dict[str, str], one: object) -> subprocess.CompletedProcess[bytes]:
@@ -265,11 +265,11 @@ SETTINGS: list[tuple[str, str]] = [
 
 @pytest.mark.parametrize(("what", "text"), SETTINGS, ids=[case[0] for case in SETTINGS])
 def test_install_and_uninstall(what: str, text: str) -> None:
-    once = guard_install.installed(text, "tok-guard hook")
-    assert guard_install.installed(once, "tok-guard hook") == once, "a second time changes nothing"
+    once = guard_install.with_hooks(text, "tok-guard hook")
+    assert guard_install.with_hooks(once, "tok-guard hook") == once, "a second time changes nothing"
     assert guard_install.status(once)["installed"] and guard_install.status(once)["commands"] == ["tok-guard hook"]
-    gone = guard_install.uninstalled(once)
-    assert "tok-guard" not in gone and guard_install.uninstalled(gone) == gone
+    gone = guard_install.without_hooks(once)
+    assert "tok-guard" not in gone and guard_install.without_hooks(gone) == gone
     if "tok-guard" not in text:
         from tokenops import jsonc
 

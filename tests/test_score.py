@@ -41,7 +41,7 @@ def row(cost: str = "1", turns: int = 30, **more: Any) -> Json:
 def value(
     name: str, rows: list[Json] | None = None, rounds: list[Json] | None = None, savings: list[Json] | None = None
 ) -> Any:
-    found = scorecard.measures(rows or [], rounds or [], savings or [])[name]
+    found = scorecard.measures(rows or [], rounds or [], savings or [], RULES)[name]
     return None if found.value is None else round(found.value, 3), found.observations
 
 
@@ -103,13 +103,13 @@ def test_the_overall_grade(grades: str, expected: str | None) -> None:
 
 
 def test_few_observations_make_no_grade() -> None:
-    found = scorecard.graded_card(scorecard.measures([row(turns=19, cache_read_tokens=900)], [], []), RULES)["kpis"]
+    found = scorecard.graded_card(scorecard.measures([row(turns=19, cache_read_tokens=900)], [], [], RULES), RULES)["kpis"]
     assert (found["chr"]["value"], found["chr"]["grade"]) == (90.0, None) and "a grade needs 20" in found["chr"]["why"]
     assert found["teu"]["value"] is None and "tok-guard install" in found["teu"]["why"]
 
 
 def test_nothing_at_all_is_eight_times_unknown() -> None:
-    card = scorecard.graded_card(scorecard.measures([], [], []), RULES)
+    card = scorecard.graded_card(scorecard.measures([], [], [], RULES), RULES)
     assert card["overall_grade"] is None and len(card["kpis"]) == 8
     assert all(kpi["value"] is None and kpi["grade"] is None and kpi["why"] for kpi in card["kpis"].values())
 
@@ -122,8 +122,8 @@ COUNTS = st.fixed_dictionaries(
 @given(st.lists(st.tuples(COUNTS, st.sampled_from("abc")), max_size=12))
 def test_numerators_and_denominators_of_groups_add_up(given: list[tuple[dict[str, int], str]]) -> None:
     rounds = [work(n, session=name, **counts) | {"project": name} for n, (counts, name) in enumerate(given)]
-    whole = scorecard.measures([], rounds, [])
-    parts = [scorecard.measures([], [one for one in rounds if one["project"] == name], []) for name in "abc"]
+    whole = scorecard.measures([], rounds, [], RULES)
+    parts = [scorecard.measures([], [one for one in rounds if one["project"] == name], [], RULES) for name in "abc"]
     for name in ("cgr", "rgr"):
         assert whole[name].denominator == sum(part[name].denominator for part in parts)
         assert whole[name].numerator == sum(part[name].numerator for part in parts)
@@ -204,4 +204,4 @@ def test_a_rejected_threshold(run: Run, environment: dict[str, str]) -> None:
         pathlib.Path(environment["HOME"]) / ".config/tokenops/config.yaml",
         json.dumps({"thresholds": {"score": {"chr_a": "high"}}}).encode(),
     )
-    assert b"thresholds.score.chr_a is 'high'; expected a number" in run("tok-score", status=2).stderr
+    assert b"thresholds.score.chr_a: 'high' is not a number" in run("tok-score", status=2).stderr

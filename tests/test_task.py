@@ -57,7 +57,7 @@ OWNERS: list[tuple[str, list[Task], Json, str | None]] = [
 
 @pytest.mark.parametrize(("what", "found", "record", "owner"), OWNERS, ids=[case[0] for case in OWNERS])
 def test_whose_a_turn_is(what: str, found: list[Task], record: Json, owner: str | None) -> None:
-    mine = Owners(found).of(record)
+    mine = Owners(found).owner(record)
     assert (mine and mine.name) == owner
 
 
@@ -72,11 +72,11 @@ def test_no_turn_is_counted_twice_and_none_outside_its_task(spans: Any, given: A
         key=lambda one: (one.started, one.name),
     )  # fmt: skip
     turns = [turn(at, project, session, n) for n, (at, project, session) in enumerate(given)]
-    took = tasks.measured(found, turns, pricing.load(), stamp(999))
-    owned = [one for record in turns if (one := Owners(found).of(record))]
+    took = tasks.metrics(found, turns, pricing.load(), stamp(999))
+    owned = [one for record in turns if (one := Owners(found).owner(record))]
     assert sum(one["turns"] for one in took.values()) == len(owned) <= len(turns)
     for one in found:
-        mine = [record for record in turns if Owners(found).of(record) == one]
+        mine = [record for record in turns if Owners(found).owner(record) == one]
         assert took[one.name]["turns"] == len(mine)
         assert all(record["ts"] >= one.started and (not one.ended or record["ts"] < one.ended) for record in mine)
 
@@ -155,7 +155,7 @@ def test_what_is_wrong(run: Run, environment: dict[str, str]) -> None:
     assert b"there is no task 'x'" in run("tok-task done x", status=2).stderr
     assert b"there is no task 'x'" in run("tok-task show x", status=2).stderr
     assert b"name one task" in run("tok-task show", status=2).stderr
-    assert b"200 are kept" in run(f"tok-task start {'x' * 201}", status=2).stderr
+    assert b"at most 200 characters" in run(f"tok-task start {'x' * 201}", status=2).stderr
     assert b"--since" in run("tok-task list --since soon", status=2).stderr
     assert not pathlib.Path(environment["TOKENOPS_HOME"], "events").exists()
 

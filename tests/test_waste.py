@@ -114,7 +114,7 @@ def test_limits_are_the_clients_and_the_users() -> None:
     assert "oversized_context" in found([{**one, "client": "codex"} for one in long])
     assert "oversized_context" in found([{**one, "client": "pi"} for one in long])
     mine = [{"workflow_prefix": "claude-code:", "max_context_tokens": 200_000}]
-    one = found(long, given=mine)["oversized_context"]
+    one = found(long, limits=mine)["oversized_context"]
     assert (one["turns"], one["tokens"], one["evidence"]) == (
         10,
         1_000_100,
@@ -190,7 +190,7 @@ def test_a_session_turn_by_turn(run: Run, environment: dict[str, str]) -> None:
     shown = run("tok-trace s1 --table", env=NOW).stdout.decode()
     assert "cache expired while idle" in shown and "> claude-opus-4-8" in shown and "4 turns" in shown
     assert b"2 sessions begin with 's': s1, s2" in run("tok-trace s", env=NOW, status=2).stderr
-    assert b"no session of the log begins with 'q'" in run("tok-trace q", env=NOW, status=2).stderr
+    assert b"no session id begins with 'q'" in run("tok-trace q", env=NOW, status=2).stderr
 
 
 def test_expired_caches_of_weeks_equal_another_count(run: Run, environment: dict[str, str], weeks: Home) -> None:
