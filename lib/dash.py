@@ -17,7 +17,7 @@ import orjson
 
 from tokenops import access, config, dash_api, dash_findings, dash_page, dash_query, dash_view, http1, store_days
 from tokenops.http1 import Headers, Request, field
-from tokenops.proxy import Reply
+from tokenops.proxy_routes import Reply
 from tokenops.session import BadRequest, Fault, NotFound, Session
 
 Gatherer = dash_view.Gatherer

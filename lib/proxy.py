@@ -1,192 +1,142 @@
-"""One client's connection to the proxy: what goes where, when. Neither sockets nor a clock: `Out` has both.
+"""Decides what goes where, and when, on one client's connection to the proxy: a state machine without sockets or clock.
 
-Bytes of bodies pass as they came, framing included; beside them an exchange is told what they hold.
+A connection is in one `State` at a time. `TRANSITIONS` holds every way from one state to another and what triggers it; any
+other raises IllegalTransition. Data of one state lives in that state's class in `proxy_phases`; `Effects` there has the
+sockets and the clock. Bytes of bodies pass as they came, framing included, and are counted only after they have passed.
+
+Where a new rule goes: who may ask for what, `proxy_routes.refusal`; when a client has to wait, `Connection.full`; what an
+upstream may answer with, `Connection._response_heads`; what is counted, and how much work that may be, `proxy_exchange`;
+an answer of the proxy's own, `Connection._refuse`; a new phase of a connection, a state and its rows in the table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
-from urllib.parse import urlsplit
+import enum
+from collections.abc import Mapping
 
-import orjson
-
-from tokenops import http1, proxy_exchange, proxy_savings, proxy_websocket, when
-from tokenops.events import Event
-from tokenops.proxy_exchange import Upstream
+from tokenops import http1, proxy_heads, proxy_phases, proxy_routes, proxy_savings
+from tokenops.proxy_exchange import Exchange
+from tokenops.proxy_phases import Answering, AtSite, Call, Calling, Closed, Collecting, Connecting, Idle, Tunnel, Waiting
 
 
-class Out(Protocol):
-    """What a connection may do."""
+class State(enum.Enum):
+    """Where a client's connection stands. A state's value is the class of what is kept in it."""
 
-    def client(self, data: bytes) -> None:
-        """Send to the client."""
+    __hash__ = object.__hash__  # a fifth of what Enum's own takes; two are looked up at each step
 
-    def close_client(self) -> None:
-        """Close once all is sent; go on reading a little, or a reset would destroy the answer (RFC 9112 9.6)."""
-
-    def abort_client(self) -> None:
-        """Cut the connection, so that a truncated answer is seen to be one."""
-
-    def connect(self, upstream: Upstream) -> None:
-        """Find or make a connection; `upstream_ready` or `upstream_failed` follows."""
-
-    def upstream(self, data: bytes) -> None:
-        """Send to the upstream."""
-
-    def release(self, reusable: bool) -> None:
-        """Done with the upstream's connection."""
-
-    def events(self, found: list[Event]) -> None:
-        """Record these."""
-
-    def ask(self, head: http1.Request) -> None:
-        """Have the site answer, elsewhere; `answered` follows."""
-
-    def ended(self, one: proxy_exchange.Exchange, now: int, error: str) -> None:
-        """Record what `one.finish(now, error)` gives, some time soon: the client need not wait for it."""
-
-    def now(self) -> int:
-        """Milliseconds since 1970."""
-        ...
+    IDLE = Idle  # between requests; the next one's head may have begun
+    AT_SITE = AtSite  # the dashboard makes the answer, in a thread of its own
+    COLLECTING = Collecting  # a request's body is read to its end first, because a setting may change it
+    CONNECTING = Connecting  # the request waits for a connection to its upstream
+    WAITING = Waiting  # for the head of the answer; the request's body may still be passing
+    ANSWERING = Answering  # the answer's body passes; the request's may still be passing, too
+    TUNNEL = Tunnel  # bytes pass both ways until one side ends
+    CLOSED = Closed  # nothing more is read or sent
 
 
-class Reply(NamedTuple):
-    """An answer of the site: status, headers but for the connection's, content, and how long it is held back."""
+class Trigger(enum.Enum):
+    """What takes a connection from one state to another."""
 
-    status: int
-    headers: http1.Headers
-    body: bytes
-    wait_ms: int = 0
+    __hash__ = object.__hash__
 
-
-class Site(Protocol):
-    """What is served beside the upstreams: the dashboard."""
-
-    def owns(self, path: bytes) -> bool:
-        """Whether a path is the site's to answer."""
-        ...
-
-    def answer(self, head: http1.Request) -> Reply:
-        """The answer to a request."""
-        ...
-
-    def rest(self) -> bool:
-        """Do one thing that there is time for while nobody asks; whether there is more."""
-        ...
-
-
-class Settings(NamedTuple):
-    """What all connections share. `headroom` is the least that is known to be left at a provider, None if unknown."""
-
-    upstreams: Mapping[bytes, Upstream]
-    hosts: frozenset[str]  # names that a Host header may give
-    salt: bytes
-    local: Callable[[bytes, bytes], tuple[int, bytes, bytes] | None]  # method, path -> status, content type, body
-    number: Callable[[], int]  # the next exchange's number
-    options: proxy_savings.Options = proxy_savings.Options()
-    cache: proxy_savings.Cache | None = None
-    headroom: Callable[[str], float | None] = lambda provider: None
-    site: Site | None = None
+    SITE_REQUEST = "a request for the site came"
+    SITE_ANSWER = "the site's answer was sent"
+    COLLECT = "a request came whose body is read first"
+    REQUEST = "a request came that goes on at once"
+    COLLECTED = "the request's body is whole"
+    CACHE_HIT = "the answer was sent from the cache"
+    CONNECTED = "a connection to the upstream is there"
+    UNREACHABLE = "no connection to the upstream could be made"
+    ANSWER_BEGINS = "the head of the answer came"
+    SWITCHED = "the upstream switched to another protocol (101)"
+    NO_ANSWER = "the upstream left before it answered, or sent no HTTP"
+    ANSWER_ENDS = "the answer is whole"
+    ANSWER_CUT = "the upstream left, or broke the framing, within the answer"
+    TUNNEL_ENDS = "the upstream ended the tunnel"
+    BAD_BODY = "the framing of the request's body is broken"
+    LAST_ANSWER = "an answer was sent after which the connection closes"
+    CLIENT_LEFT = "the client ended its connection"
 
 
-class Local:
-    """The server's own endpoints, which anybody may ask."""
+TRANSITIONS: Mapping[tuple[State, Trigger], State] = {
+    (State.IDLE, Trigger.SITE_REQUEST): State.AT_SITE,
+    (State.IDLE, Trigger.COLLECT): State.COLLECTING,
+    (State.IDLE, Trigger.REQUEST): State.CONNECTING,
+    (State.IDLE, Trigger.LAST_ANSWER): State.CLOSED,
+    (State.IDLE, Trigger.CLIENT_LEFT): State.CLOSED,
+    (State.AT_SITE, Trigger.SITE_ANSWER): State.IDLE,
+    (State.AT_SITE, Trigger.CLIENT_LEFT): State.CLOSED,
+    (State.COLLECTING, Trigger.COLLECTED): State.CONNECTING,
+    (State.COLLECTING, Trigger.CACHE_HIT): State.IDLE,
+    (State.COLLECTING, Trigger.CLIENT_LEFT): State.CLOSED,
+    (State.CONNECTING, Trigger.CONNECTED): State.WAITING,
+    (State.CONNECTING, Trigger.UNREACHABLE): State.CLOSED,
+    (State.CONNECTING, Trigger.BAD_BODY): State.CLOSED,
+    (State.CONNECTING, Trigger.CLIENT_LEFT): State.CLOSED,
+    (State.WAITING, Trigger.ANSWER_BEGINS): State.ANSWERING,
+    (State.WAITING, Trigger.SWITCHED): State.TUNNEL,
+    (State.WAITING, Trigger.NO_ANSWER): State.CLOSED,
+    (State.WAITING, Trigger.BAD_BODY): State.CLOSED,
+    (State.WAITING, Trigger.CLIENT_LEFT): State.CLOSED,
+    (State.ANSWERING, Trigger.ANSWER_ENDS): State.IDLE,
+    (State.ANSWERING, Trigger.ANSWER_CUT): State.CLOSED,
+    (State.ANSWERING, Trigger.BAD_BODY): State.CLOSED,
+    (State.ANSWERING, Trigger.CLIENT_LEFT): State.CLOSED,
+    (State.TUNNEL, Trigger.TUNNEL_ENDS): State.CLOSED,
+    (State.TUNNEL, Trigger.CLIENT_LEFT): State.CLOSED,
+}
 
-    def __init__(self, version: str, clock: Callable[[], float], name: str = "tok-proxy") -> None:
-        self.version, self.clock, self.name = version, clock, name
-        self.began = clock()
-        self.draining = False
 
-    def answer(self, method: bytes, path: bytes) -> tuple[int, bytes, bytes] | None:
-        """Status, content type and body; None for a path that is none of them."""
-        said: dict[str, Any]
-        status = 200
-        if path == b"/healthz":
-            said = {
-                "status": "ok",
-                "started_at": when.stamp(int(self.began * 1000)),
-                "uptime_s": int(self.clock() - self.began),
-            }
-        elif path == b"/readyz":
-            status = 503 if self.draining else 200
-            said = {"status": "draining" if self.draining else "ready"}
-        elif path == b"/version":
-            said = {"name": self.name, "version": self.version}
-        else:
-            return None
-        if method not in (b"GET", b"HEAD"):
-            return 405, b"application/json", orjson.dumps({"error": "only GET is answered here", "hint": "use GET"}) + b"\n"
-        return status, b"application/json", orjson.dumps(said) + b"\n"
+_STATE_OF = {state.value: state for state in State}
+_IDLE, _CLOSED = Idle(), Closed()
 
 
-def upstream_of(name: str, url: str, bills: str | None = None) -> Upstream:
-    """An upstream out of a URL. Raises ValueError with a sentence."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{name}: {url!r} is no http or https URL")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError(f"{name}: an upstream's URL has a host and a path, nothing else")
-    tls = parts.scheme == "https"
-    try:
-        port = parts.port or (443 if tls else 80)
-    except ValueError:
-        raise ValueError(f"{name}: {url!r} has no valid port") from None
-    return Upstream(name, parts.hostname, port, tls, parts.path.rstrip("/").encode(), name if bills is None else bills)
+class IllegalTransition(RuntimeError):
+    """A step that is not in `TRANSITIONS`: a fault of the caller, or of this module."""
+
+    def __init__(self, state: State, what: str) -> None:
+        super().__init__(f"the connection is {state.name}, and {what}")
 
 
 class Connection:
     """One client's connection."""
 
-    def __init__(self, out: Out, settings: Settings) -> None:
-        self.out, self.settings = out, settings
-        self.inbox = bytearray()
-        self.exchange: proxy_exchange.Exchange | None = None
-        self.draining = False  # close after the answer at hand
-        self.closed = False
-        self.waiting = False  # for the site's answer
-        self._reset()
+    def __init__(self, effects: proxy_phases.Effects, settings: proxy_routes.Settings) -> None:
+        self.effects, self.settings = effects, settings
+        self.inbox = bytearray()  # what the client sent and nobody has taken yet
+        self.draining = False  # the answer at hand is the last
+        self.state: State = State.IDLE
+        self.phase: proxy_phases.Phase = _IDLE
 
-    def _reset(self) -> None:
-        self.asking = http1.Body(http1.NONE)
-        self.head: http1.Request | None = None
-        self.keeps = True  # the client's connection
-        self.ready = False  # the upstream's connection stands
-        self.unsent: list[bytes] = []
-        self.answer_head: http1.Response | None = None
-        self.answering = http1.Body(http1.NONE)
-        self.outbox = bytearray()  # of the upstream's head
-        self.plain = False  # an HTTP/1.0 client gets chunks without their framing
-        self.reusable = True  # the upstream's connection
-        self.held: bytearray | None = None  # a request's body that is looked at before it is sent on
-        self.key = b""  # of an answer that may be kept
-        self.storing: bytearray | None = None
-        self.without: proxy_savings.WithoutUsage | None = None
-        self.tunnel: tuple[proxy_websocket.Frames, proxy_websocket.Frames] | None = None
+    def move(self, trigger: Trigger, phase: proxy_phases.Phase) -> None:
+        """The only way from one state to another. Raises IllegalTransition."""
+        state = _STATE_OF[type(phase)]
+        if TRANSITIONS.get((self.state, trigger)) is not state:
+            raise IllegalTransition(self.state, trigger.value)
+        self.state, self.phase = state, phase
 
     @property
     def idle(self) -> bool:
         """Whether nothing is under way."""
-        return self.exchange is None and not self.waiting
+        return isinstance(self.phase, (Idle, Closed))
 
     @property
     def full(self) -> bool:
         """Whether the client should not send more for now: it is ahead by a request."""
-        if self.waiting:
-            return len(self.inbox) > http1.MOST_HEAD
-        return self.exchange is not None and self.tunnel is None and self.asking.done and len(self.inbox) > http1.MOST_HEAD
+        if len(self.inbox) <= http1.MOST_HEAD:
+            return False
+        return isinstance(self.phase, AtSite) or not (self.idle or self.phase.uploading)
 
     # From the client.
 
     def client_data(self, data: bytes) -> None:
         """The client sent something."""
-        if self.closed:
-            return
-        if self.tunnel is not None:
-            self._tunnelled(data, 0)
-            return
-        self.inbox += data
-        self._go_on()
+        match self.phase:
+            case Tunnel() as phase:
+                self._tunnel_up(phase, data)
+            case phase if not isinstance(phase, Closed):
+                self.inbox += data
+                self._go_on()
 
     def timed_out(self) -> None:
         """The head of a request has been coming for too long."""
@@ -194,448 +144,307 @@ class Connection:
 
     def client_gone(self) -> None:
         """The client left: so does its request."""
-        self.closed = True
-        if self.exchange is not None:
-            self._end("client left", False)
+        match self.phase:
+            case Calling(call=call):
+                self._end(Trigger.CLIENT_LEFT, call, "client left")
+            case Idle() | AtSite():
+                self.move(Trigger.CLIENT_LEFT, _CLOSED)
 
     def _go_on(self) -> None:
-        while not self.closed:
-            if self.exchange is not None:
-                if not self.asking.done and self.inbox:
-                    self._ask()
-                return
-            if self.waiting:
-                return
-            try:
-                del self.inbox[: http1.skipped(self.inbox)]
-                end = http1.find_head(self.inbox)
-                if end < 0:
-                    return
-                head = http1.request(bytes(self.inbox[:end]))
-                asking = http1.Body(*http1.request_body(head))
-            except http1.Bad as error:
-                self._refuse(error.status, str(error), "send a plain HTTP/1.1 request")
-                return
-            del self.inbox[:end]
-            self._begin(head, asking)
+        """Take what the client sent, as far as it can be taken now."""
+        while isinstance(self.phase, Idle) and self._next_request():
+            pass
+        phase = self.phase
+        if self.inbox and isinstance(phase, Calling) and not phase.call.body.done:
+            self._request_body(phase)
 
-    def _begin(self, head: http1.Request, asking: http1.Body) -> None:
-        self.head, self.asking = head, asking
-        self.keeps = http1.keeps_open(head.version, head.headers) and not self.draining
-        target = head.target
-        if (site := self.settings.site) is not None and site.owns(path_of(target)):
-            self.waiting = True
-            self.out.ask(head)
-            return
-        if (refusal := self._forbidden(head)) is not None:
-            self._refuse(*refusal)
-            return
-        path = path_of(target)
-        if not target.startswith(b"/"):
-            target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
-        prefix, _, _ = target[1:].partition(b"?")[0].partition(b"/")
-        upstream = self.settings.upstreams.get(prefix)
-        if upstream is None:
-            made = self.settings.local(head.method, path)
-            if made is None:
-                known = ", ".join(sorted(f"/{name.decode()}/" for name in self.settings.upstreams))
-                self._refuse(404, "no provider under this path", f"begin the path with one of {known}")
-            else:
-                self._say(*made)
-            return
-        rest = target[1 + len(prefix) :]
-        rest = rest if rest.startswith(b"/") else b"/" + rest
-        # Some SDKs append the provider's own base path to any base URL that they are given.
-        base = upstream.base if not rest.startswith(upstream.base + b"/") else b""
-        self.exchange = proxy_exchange.Exchange(
-            upstream, head, rest, self.out.now(), self.settings.number(), self.settings.salt
-        )
-        self.plain = head.version < (1, 1)
-        self.target = base + rest
-        if asking.done:
-            self.exchange.asked_all()
-        elif self.settings.options.any and asking.kind == http1.LENGTH and self.exchange.readable(asking.left):
-            self.held = bytearray()
-            return
-        self._connect(head)
-
-    def _connect(self, head: http1.Request) -> None:
-        assert self.exchange is not None
-        upstream = self.exchange.upstream
-        self.out.connect(upstream)
-        if self.exchange is not None:  # it may have failed at once
-            self._send(b"%b %b HTTP/1.1" % (head.method, self.target), upstream, head)
-
-    def _forbidden(self, head: http1.Request) -> tuple[int, str, str] | None:
-        if head.method in (b"CONNECT", b"TRACE"):
-            return 405, f"{head.method.decode()} is not done here", "use the proxy as a base URL, not as an HTTP proxy"
-        hosts = [*http1.values(head.headers, b"host")]
-        if not head.target.startswith((b"/", b"*")):
-            hosts.append(head.target.partition(b"://")[2].partition(b"/")[0])
-        for host in hosts:
-            if _name_of(host) not in self.settings.hosts:
-                return 403, "this Host is not the proxy's", "call it by 127.0.0.1 or localhost, or name the host with --host"
-        for origin in http1.values(head.headers, b"origin"):
-            if _name_of(origin.partition(b"://")[2]) not in self.settings.hosts:
-                return (
-                    403,
-                    "requests of other sites' pages are not passed on",
-                    "call the proxy from a program, not a web page",
-                )
-        return None
-
-    def _send(self, line: bytes, upstream: Upstream, head: http1.Request) -> None:
-        """The request's head to the upstream."""
-        default = 443 if upstream.tls else 80
-        name = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
-        host = name if upstream.port == default else f"{name}:{upstream.port}"
-        headers = [http1.field(b"Host", host.encode())]
-        headers += [
-            one for one in http1.end_to_end(head.headers) if one[0] != b"host" and not one[0].startswith(b"x-tokenops-")
-        ]
-        if b"websocket" in http1.items(head.headers, b"upgrade"):
-            # Without the extension the frames are not compressed, and can be metered.
-            headers = [one for one in headers if one[0] != b"sec-websocket-extensions"]
-            headers += [http1.field(b"Connection", b"Upgrade"), http1.field(b"Upgrade", b"websocket")]
-        self._up(http1.head_of(line, headers))
-
-    def _up(self, data: bytes) -> None:
-        if self.ready:
-            self.out.upstream(data)
-        else:
-            self.unsent.append(data)
-
-    def _ask(self) -> None:
-        """Pass on what is there of the request's body."""
-        assert self.exchange is not None
-        data = bytes(self.inbox)
+    def _next_request(self) -> bool:
+        """Begin the next request; whether its head was whole."""
         try:
-            piece = self.asking.feed(data)
+            del self.inbox[: http1.skipped(self.inbox)]
+            end = http1.find_head(self.inbox)
+            if end < 0:
+                return False
+            head = http1.request(bytes(self.inbox[:end]))
+            body = http1.Body(*http1.request_body(head))
         except http1.Bad as error:
-            self._end("malformed request body", False)
             self._refuse(error.status, str(error), "send a plain HTTP/1.1 request")
+            return False
+        del self.inbox[:end]
+        self._begin(head, body)
+        return True
+
+    def _begin(self, head: http1.Request, body: http1.Body) -> None:
+        settings, path = self.settings, proxy_routes.path_of(head.target)
+        keeps = http1.keeps_open(head.version, head.headers) and not self.draining
+        if settings.site is not None and settings.site.owns(path):
+            self.move(Trigger.SITE_REQUEST, AtSite(head.method, body, keeps))
+            self.effects.ask_site(head)
+        elif (refusal := proxy_routes.refusal(head, settings.hosts)) is not None:
+            self._refuse(*refusal, head.method)
+        elif (route := proxy_routes.route(head.target, settings.upstreams)) is not None:
+            upstream, path, target = route
+            exchange = Exchange(upstream, head, path, self.effects.now(), settings.number(), settings.salt)
+            self._call(Call(exchange, head, body, target, keeps))
+        elif (own := settings.local(head.method, path)) is not None:
+            status, kind, content = own
+            self._answer(status, [http1.field(b"Content-Type", kind)], content, keeps and body.done, head.method)
+        else:
+            self._refuse(*proxy_routes.unknown(settings.upstreams), head.method)
+
+    def _call(self, call: Call) -> None:
+        """Pass a request on, at once or after its body was looked at."""
+        if call.body.done:
+            call.exchange.request_end()
+        elif self.settings.options.any and call.body.kind == http1.LENGTH and call.exchange.readable(call.body.left):
+            self.move(Trigger.COLLECT, Collecting(call))
+            return
+        self._connect(Trigger.REQUEST, call, call.head)
+
+    def _connect(self, trigger: Trigger, call: Call, head: http1.Request, body: bytes = b"") -> None:
+        upstream = call.exchange.upstream
+        first = proxy_heads.to_upstream(head, call.target, upstream)
+        self.move(trigger, Connecting(call, [first, body] if body else [first]))
+        self.effects.connect(upstream)
+
+    def _request_body(self, phase: Calling) -> None:
+        """Pass on what is there of the request's body: first the bytes, then what they say."""
+        call, data = phase.call, bytes(self.inbox)
+        try:
+            piece = call.body.feed(data)
+        except http1.Bad as error:
+            self._end(Trigger.BAD_BODY, call, "malformed request body")
+            self._last_words(error.status, str(error), "send a plain HTTP/1.1 request")
             return
         self.inbox[:] = data[piece.used :]
-        if self.held is None and piece.used:  # first the bytes, then what they say
-            self._up(data[: piece.used])
+        match phase:
+            case Collecting():
+                phase.content += data[: piece.used]
+            case Connecting():
+                phase.unsent.append(data[: piece.used])
+            case _ if piece.used:
+                self.effects.send_to_upstream(data[: piece.used])
         for part in piece.data:
-            self.exchange.asked(part)
+            call.exchange.request_data(part)
         if piece.done:
-            self.exchange.asked_all()
-        if self.held is not None:
-            self.held += data[: piece.used]
-            if piece.done:
-                self._looked_at(bytes(self.held))
+            call.exchange.request_end()
+            if isinstance(phase, Collecting):
+                self._collected(phase)
 
-    def _looked_at(self, body: bytes) -> None:
-        """A held request goes on, as it came or as the user's settings say; or its answer is there already."""
-        assert self.exchange is not None and self.head is not None
-        options, one, head = self.settings.options, self.exchange, self.head
-        self.held = None
-        said = one.said
-        wish = next(iter(http1.values(head.headers, b"x-tokenops-cache")), b"").lower()
-        if self.settings.cache is not None and wish != b"bypass" and proxy_savings.deterministic(one.path, said):
-            self.key = proxy_savings.key_of(one.upstream.name, head, one.path, body)
-            kept = self.settings.cache.get(self.key, self.out.now()) if wish != b"refresh" else None
-            if kept is not None:
-                self._again(kept)
+    def _collected(self, phase: Collecting) -> None:
+        """A request goes on as it came, or as the user's settings change it; or its answer is in the cache."""
+        call, exchange, settings, body = phase.call, phase.call.exchange, self.settings, bytes(phase.content)
+        if settings.cache is not None:
+            call.key, entry = settings.cache.find(exchange, call.head, body, self.effects.now())
+            if entry is not None:
+                self._cache_hit(call, entry)
                 return
-            self.storing = bytearray()
-        sent = body
-        if options.rules and (
-            changed := proxy_savings.rerouted(sent, said, options.rules, self.settings.headroom(one.biller))
-        ):
-            sent, one.routed = changed
-        if options.include_usage and (changed_body := proxy_savings.asking_for_usage(one.path, sent, said)) is not None:
-            sent, self.without = changed_body, proxy_savings.WithoutUsage()
-        if sent is not body:
-            encoded = b"accept-encoding" if self.without is not None else b""
-            headers = [entry for entry in head.headers if entry[0] not in (b"content-length", encoded)]
-            head = head._replace(headers=[*headers, http1.field(b"Content-Length", b"%d" % len(sent))])
-        self._connect(head)
-        if self.exchange is not None:
-            self._up(sent)
+        share = settings.headroom(exchange.biller) if settings.options.rules else None
+        changes = proxy_savings.changes(settings.options, exchange, call.head, body, share)
+        exchange.rerouted_to, call.without_usage = changes.model, changes.without_usage
+        self._connect(Trigger.COLLECTED, call, changes.head, changes.body)
 
-    def _again(self, kept: proxy_savings.Kept) -> None:
-        """An answer that was kept."""
-        assert self.exchange is not None
-        one, self.exchange = self.exchange, None
-        keeps = self.keeps and not self.draining
-        headers = [*kept.head.headers, http1.field(b"Content-Length", b"%d" % len(kept.body))]
-        headers.append(http1.field(b"X-Tokenops-Cache-Status", b"hit"))
-        if not keeps:
-            headers.append(http1.field(b"Connection", b"close"))
-        self.out.client(http1.head_of(b"HTTP/1.1 200 " + kept.head.reason, headers) + kept.body)
-        self.out.events([one.saving("cache", kept.tokens)])
-        self._reset()
+    def _cache_hit(self, call: Call, entry: proxy_savings.Entry) -> None:
+        keeps = call.keeps and not self.draining
+        self.effects.send_to_client(proxy_heads.from_cache(entry.head, len(entry.body), keeps) + entry.body)
+        self.move(Trigger.CACHE_HIT, _IDLE)
+        self.effects.record([call.exchange.saving("cache", entry.tokens)])
         if not keeps:
             self._close()
 
     # From the upstream.
 
     def upstream_ready(self) -> None:
-        """The upstream's connection stands."""
-        self.ready = True
-        for data in self.unsent:
-            self.out.upstream(data)
-        self.unsent.clear()
+        """A connection to the upstream is there."""
+        match self.phase:
+            case Connecting(call=call, unsent=unsent):
+                self.move(Trigger.CONNECTED, Waiting(call))
+                for data in unsent:
+                    self.effects.send_to_upstream(data)
+            case _:
+                raise IllegalTransition(self.state, Trigger.CONNECTED.value)
 
     def upstream_failed(self, status: int, why: str) -> None:
-        """No connection could be made."""
-        self._broken(status, why)
+        """No connection to the upstream could be made."""
+        match self.phase:
+            case Connecting(call=call):
+                self._no_answer(Trigger.UNREACHABLE, call, "timeout" if status == 504 else "unreachable", status, why)
+            case _:
+                raise IllegalTransition(self.state, Trigger.UNREACHABLE.value)
 
     def upstream_data(self, data: bytes) -> None:
         """The upstream sent something."""
-        if self.exchange is None:
-            return
-        if self.tunnel is not None:
-            self._tunnelled(data, 1)
-        elif self.answer_head is not None:
-            self._answer(data)
-        else:
-            self.outbox += data
-            self._heads()
+        match self.phase:
+            case Answering() as phase:
+                self._response_body(phase, data)
+            case Waiting() as phase:
+                phase.buffer += data
+                self._response_heads(phase)
+            case Tunnel() as phase:
+                self._tunnel_down(phase, data)
+            case _:
+                raise IllegalTransition(self.state, "its upstream sent something")
 
-    def upstream_gone(self, why: str = "the provider closed the connection") -> None:
+    def upstream_gone(self) -> None:
         """The upstream's connection ended."""
-        if self.exchange is None:
-            return
-        self.reusable = False
-        if self.tunnel is not None:
-            self._end("", True)
-        elif self.answer_head is None:
-            self._broken(502, why)
-        elif self.answering.end():
-            self._done()
-        else:
-            self._end("truncated", True)
+        match self.phase:
+            case Waiting(call=call):
+                self._no_answer(Trigger.NO_ANSWER, call, "no answer", 502, "the provider closed the connection")
+            case Answering() as phase:
+                phase.reusable = False
+                if phase.body.end():
+                    self._answered(phase)
+                else:
+                    self._end(Trigger.ANSWER_CUT, phase.call, "truncated")
+                    self.effects.abort_client()
+            case Tunnel(call=call):
+                self._end(Trigger.TUNNEL_ENDS, call, "")
+                self.effects.close_client()
+            case _:
+                raise IllegalTransition(self.state, "its upstream left")
 
-    def _heads(self) -> None:
+    def _response_heads(self, phase: Waiting) -> None:
         """Pass on the heads that are whole: provisional ones, then the answer's own."""
-        while self.exchange is not None and self.answer_head is None and self.tunnel is None:
+        call = phase.call
+        while self.phase is phase:
             try:
-                end = http1.find_head(self.outbox)
+                end = http1.find_head(phase.buffer)
                 if end < 0:
                     return
-                head = http1.response(bytes(self.outbox[:end]))
-                assert self.head is not None
-                kind = http1.response_body(self.head.method, head)
+                raw = bytes(phase.buffer[:end])
+                head = http1.response(raw)
+                body = http1.Body(*http1.response_body(call.head.method, head))
             except http1.Bad as error:
-                self._broken(502, f"the provider's answer is no HTTP/1.1: {error}")
+                self._no_answer(Trigger.NO_ANSWER, call, "no answer", 502, f"the provider's answer is no HTTP/1.1: {error}")
                 return
-            raw = bytes(self.outbox[:end])
-            del self.outbox[:end]
+            del phase.buffer[:end]
             if head.status == 101:
-                self._upgrade(raw, head)
-            elif head.status < 200:
-                if self.head.version >= (1, 1):
-                    self.out.client(raw)
-            else:
-                self._begin_answer(head, *kind)
-                rest, self.outbox = bytes(self.outbox), bytearray()
-                if self.exchange is not None and (rest or self.answering.done):
-                    self._answer(rest)
+                self._switch(phase, raw, head)
+            elif head.status >= 200:
+                self._begin_answer(phase, head, body)
+            elif call.head.version >= (1, 1):
+                self.effects.send_to_client(raw)
 
-    def _begin_answer(self, head: http1.Response, kind: str, length: int) -> None:
-        assert self.exchange is not None
-        self.answer_head, self.answering = head, http1.Body(kind, length)
-        self.exchange.answers(head)
-        self.reusable = http1.keeps_open(head.version, head.headers) and kind != http1.CLOSE
-        if self.without is not None and (head.status != 200 or not _is_stream(head)):
-            self.without = None
-        if head.status != 200 or kind == http1.CLOSE:
-            self.storing = None
-        self.plain = (self.plain and kind == http1.CHUNKED) or (self.plain and self.without is not None)
-        self.keeps = self.keeps and kind != http1.CLOSE and not self.plain and self.asking.done and not self.draining
-        headers = http1.end_to_end(head.headers)
-        if self.plain:
-            headers = [one for one in headers if one[0] not in (b"transfer-encoding", b"content-length")]
-        elif self.without is not None:
-            headers = [one for one in headers if one[0] not in (b"transfer-encoding", b"content-length")]
-            headers.append(http1.field(b"Transfer-Encoding", b"chunked"))
-        if not self.keeps:
-            headers.append(http1.field(b"Connection", b"close"))
-        elif self.head is not None and self.head.version < (1, 1):
-            headers.append(http1.field(b"Connection", b"keep-alive"))
-        self.out.client(http1.head_of(b"HTTP/1.1 %d %b" % (head.status, head.reason), headers))
+    def _begin_answer(self, phase: Waiting, head: http1.Response, body: http1.Body) -> None:
+        call, ends = phase.call, body.kind != http1.CLOSE
+        call.exchange.response_head(head)
+        changed = call.without_usage and head.status == 200 and proxy_heads.is_stream(head)
+        filtered = proxy_savings.WithoutUsage() if changed else None
+        passage = proxy_heads.passage(call.head.version, body.kind, changed)
+        call.keeps &= ends and passage != proxy_heads.CONTENT and call.body.done and not self.draining
+        reusable = ends and http1.keeps_open(head.version, head.headers)
+        copy = bytearray() if call.key and head.status == 200 and ends else None
+        answering = Answering(call, head, body, passage, reusable, filtered, copy)
+        self.move(Trigger.ANSWER_BEGINS, answering)
+        self.effects.send_to_client(proxy_heads.to_client(head, passage, call.keeps, call.head.version))
+        if phase.buffer or body.done:
+            self._response_body(answering, bytes(phase.buffer))
 
-    def _answer(self, data: bytes) -> None:
-        """Pass on what is there of the answer's body."""
-        assert self.exchange is not None
+    def _response_body(self, phase: Answering, data: bytes) -> None:
+        """Pass on what is there of the answer's body: first the bytes, then what they say."""
         try:
-            piece = self.answering.feed(data)
+            piece = phase.body.feed(data)
         except http1.Bad:
-            self.reusable = False
-            self._end("malformed answer", True)
+            self._end(Trigger.ANSWER_CUT, phase.call, "malformed answer")
+            self.effects.abort_client()  # only a cut connection can say that the answer is not whole
             return
-        # First the client's bytes, then what they say.
-        if self.without is not None:
-            self._filtered(self.without.feed(b"".join(piece.data)))
-            if piece.done:
-                self._filtered(self.without.finish())
-                if not self.plain:
-                    self.out.client(b"0\r\n\r\n")
-        elif piece.used:
-            self.out.client(b"".join(piece.data) if self.plain else data[: piece.used])
-        now = self.out.now()
+        if passed := data[: piece.used] if phase.passage == proxy_heads.UNTOUCHED else phase.changed(piece):
+            self.effects.send_to_client(passed)
+        now = self.effects.now()
         for part in piece.data:
-            self.exchange.answer(part, now)
-        if self.storing is not None:
-            self.storing += b"".join(piece.data)
-            if len(self.storing) > self.settings.options.entry_bytes:
-                self.storing = None
+            phase.call.exchange.response_data(part, now)
+        if phase.copy is not None:
+            phase.copy += b"".join(piece.data)
+            if len(phase.copy) > self.settings.options.entry_bytes:
+                phase.copy = None
         if piece.done:
-            if piece.used < len(data):
-                self.reusable = False  # it says more than it should
-            self._done()
+            phase.reusable &= piece.used == len(data)  # else it says more than it should
+            self._answered(phase)
 
-    def _filtered(self, data: bytes) -> None:
-        if data:
-            self.out.client(data if self.plain else b"%x\r\n%b\r\n" % (len(data), data))
-
-    def _done(self) -> None:
+    def _answered(self, phase: Answering) -> None:
         """The answer is whole."""
-        assert self.exchange is not None
-        if self.storing is not None and self.settings.cache is not None and self.answer_head is not None:
-            tokens = self.exchange.tokens_so_far()
-            self.settings.cache.put(self.key, self.answer_head, bytes(self.storing), tokens, self.out.now())
-        keeps, now = self.keeps and self.asking.done and not self.draining, self.out.now()
-        ended, self.exchange = self.exchange, None
-        self.out.release(self.reusable and self.asking.done)
-        self.out.ended(ended, now, "")
-        self._reset()
-        if keeps:
+        call, now = phase.call, self.effects.now()
+        if phase.copy is not None and self.settings.cache is not None:
+            self.settings.cache.put(call.key, phase.head, bytes(phase.copy), call.exchange.tokens_so_far(), now)
+        self.move(Trigger.ANSWER_ENDS, _IDLE)
+        self.effects.release(phase.reusable and call.body.done)
+        self.effects.finish(call.exchange, now, "")
+        if call.keeps and call.body.done and not self.draining:
             self._go_on()
         else:
             self._close()
 
-    def _end(self, error: str, tell: bool) -> None:
-        """The exchange ends before its answer does; where the answer has begun, only a cut connection can tell."""
-        assert self.exchange is not None
-        begun = self.answer_head is not None or self.tunnel is not None
-        plain, now = self.tunnel is not None and not error, self.out.now()
-        ended, self.exchange = self.exchange, None
-        self.out.release(False)
-        self.out.ended(ended, now, error)
-        self._reset()
-        if tell and begun:
-            self.closed = True
-            if plain:
-                self.out.close_client()
-            else:
-                self.out.abort_client()
-
-    def _broken(self, status: int, why: str) -> None:
+    def _no_answer(self, trigger: Trigger, call: Call, error: str, status: int, why: str) -> None:
         """There is no answer to pass on."""
-        if self.exchange is None:
-            return
-        name = self.exchange.upstream.name
-        self.reusable = False
-        self._end("timeout" if status == 504 else "unreachable" if not self.ready else "no answer", False)
-        if not self.closed:
-            hint = f"see whether {name} is up, and what tok-provider list says of its address"
-            self._refuse(status, f"{name}: {why}", hint)
+        name = call.exchange.upstream.name
+        self._end(trigger, call, error)
+        self._last_words(
+            status, f"{name}: {why}", f"see whether {name} is up, and what tok-provider list says of its address"
+        )
+
+    def _end(self, trigger: Trigger, call: Call, error: str) -> None:
+        """A call ends before its answer does."""
+        now = self.effects.now()
+        self.move(trigger, _CLOSED)
+        self.effects.release(False)
+        self.effects.finish(call.exchange, now, error)
 
     # A tunnel.
 
-    def _upgrade(self, raw: bytes, head: http1.Response) -> None:
-        assert self.exchange is not None
-        self.exchange.answers(head)
-        self.exchange.body = None
-        self.tunnel = (proxy_websocket.Frames(), proxy_websocket.Frames())
-        self.out.client(raw)
-        rest, self.outbox = bytes(self.outbox), bytearray()
-        if rest:
-            self._tunnelled(rest, 1)
+    def _switch(self, phase: Waiting, raw: bytes, head: http1.Response) -> None:
+        phase.call.exchange.tunnel_head(head)
+        tunnel = Tunnel(phase.call)
+        self.move(Trigger.SWITCHED, tunnel)
+        self.effects.send_to_client(raw)
+        if phase.buffer:
+            self._tunnel_down(tunnel, bytes(phase.buffer))
         if self.inbox:
             rest, self.inbox = bytes(self.inbox), bytearray()
-            self._tunnelled(rest, 0)
+            self._tunnel_up(tunnel, rest)
 
-    def _tunnelled(self, data: bytes, side: int) -> None:
-        assert self.exchange is not None and self.tunnel is not None
-        now = self.out.now()
-        if side:
-            self.out.client(data)
-            for value in self.tunnel[1].feed(data):
-                if found := list(self.exchange.message(value, now)):
-                    self.out.events(found)
-        else:
-            self.out.upstream(data)
-            for value in self.tunnel[0].feed(data):
-                self.exchange.asked_message(value, now)
+    def _tunnel_up(self, phase: Tunnel, data: bytes) -> None:
+        self.effects.send_to_upstream(data)
+        for value in phase.from_client.feed(data):
+            phase.call.exchange.client_message(value, self.effects.now())
+
+    def _tunnel_down(self, phase: Tunnel, data: bytes) -> None:
+        self.effects.send_to_client(data)
+        for value in phase.from_upstream.feed(data):
+            if events := list(phase.call.exchange.vendor_message(value, self.effects.now())):
+                self.effects.record(events)
 
     # The proxy's own answers.
 
-    def _refuse(self, status: int, error: str, hint: str) -> None:
-        self.keeps = False
-        self._say(status, b"application/json", orjson.dumps({"error": error, "hint": hint}) + b"\n")
+    def site_answered(self, reply: proxy_routes.Reply) -> None:
+        """The site's answer is there; a client that has left does not get it."""
+        match self.phase:
+            case AtSite(method, body, keeps):
+                self.move(Trigger.SITE_ANSWER, _IDLE)
+                self._answer(reply.status, reply.headers, reply.body, keeps and body.done, method)
+                self._go_on()
+            case Closed():
+                return
+            case _:
+                raise IllegalTransition(self.state, Trigger.SITE_ANSWER.value)
 
-    def answered(self, reply: Reply) -> None:
-        """The site's answer is there."""
-        self.waiting = False
-        if not self.closed:
-            self._send_own(reply.status, reply.headers, reply.body)
-            self._go_on()
-
-    def _say(self, status: int, kind: bytes, content: bytes) -> None:
-        self._send_own(status, [http1.field(b"Content-Type", kind)], content)
-
-    def _send_own(self, status: int, given: http1.Headers, content: bytes) -> None:
-        keeps = self.keeps and self.asking.done and not self.draining
-        headers = [*given]
-        if status != 304:  # the length of what is not sent would be a guess
-            headers.append(http1.field(b"Content-Length", b"%d" % len(content)))
-        headers += [] if keeps else [http1.field(b"Connection", b"close")]
-        head = http1.head_of(b"HTTP/1.1 %d %b" % (status, _REASONS.get(status, b"")), headers)
-        bare = status == 304 or (self.head is not None and self.head.method == b"HEAD")
-        self.out.client(head if bare else head + content)
-        self._reset()
+    def _answer(self, status: int, fields: http1.Headers, content: bytes, keeps: bool, method: bytes) -> None:
+        keeps = keeps and not self.draining
+        self.effects.send_to_client(proxy_heads.own(status, fields, content, keeps, method))
         if not keeps:
             self._close()
 
+    def _refuse(self, status: int, error: str, hint: str, method: bytes = b"") -> None:
+        """Answer a request that goes nowhere, and close."""
+        self.move(Trigger.LAST_ANSWER, _CLOSED)
+        self._last_words(status, error, hint, method)
+
     def _close(self) -> None:
-        self.closed = True
+        """Close after an answer."""
+        self.move(Trigger.LAST_ANSWER, _CLOSED)
         self.inbox.clear()
-        self.out.close_client()
+        self.effects.close_client()
 
-
-def path_of(target: bytes) -> bytes:
-    """The path that a request names, as it stands; that of a whole address too."""
-    if not target.startswith(b"/") and b"://" in target:
-        target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
-    return target.partition(b"?")[0]
-
-
-def _is_stream(head: http1.Response) -> bool:
-    """Whether an answer is a stream of events that is not compressed."""
-    kind = next(iter(http1.values(head.headers, b"content-type")), b"")
-    return kind.startswith(b"text/event-stream") and not http1.values(head.headers, b"content-encoding")
-
-
-def _name_of(host: bytes) -> str:
-    """The name in a Host: without its port and brackets, in lower case."""
-    text = host.decode("latin-1").lower()
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    return text.rpartition(":")[0] if text.count(":") == 1 else text
-
-
-_REASONS: dict[int, Any] = {
-    200: b"OK",
-    303: b"See Other",
-    304: b"Not Modified",
-    400: b"Bad Request",
-    401: b"Unauthorized",
-    403: b"Forbidden",
-    404: b"Not Found",
-    405: b"Method Not Allowed",
-    408: b"Request Timeout",
-    429: b"Too Many Requests",
-    431: b"Request Header Fields Too Large",
-    500: b"Internal Server Error",
-    501: b"Not Implemented",
-    502: b"Bad Gateway",
-    503: b"Service Unavailable",
-    504: b"Gateway Timeout",
-    505: b"HTTP Version Not Supported",
-}
+    def _last_words(self, status: int, error: str, hint: str, method: bytes = b"") -> None:
+        """Tell the client what is wrong; the connection is closed already, but for this."""
+        self.effects.send_to_client(proxy_heads.refusal(status, error, hint, method))
+        self.effects.close_client()

@@ -1,6 +1,7 @@
-"""One request and its answer, as they pass -> the events of the log. No sockets, no clock: times are arguments.
+"""Counts one request and its answer as they pass, and returns the events for the log. No sockets; times are arguments.
 
-Nothing of a prompt or an answer is kept; of the headers only those named here are looked at.
+Nothing of a prompt or an answer is kept; of the headers only those named here are looked at. The proxy calls these methods
+after it has passed the bytes on: what counting may cost, and what becomes of an answer that costs too much, is decided here.
 """
 
 from __future__ import annotations
@@ -41,27 +42,28 @@ class Upstream(NamedTuple):
     port: int
     tls: bool
     base: bytes  # path before the request's own
-    bills: str  # provider in the record; "" where the model tells
+    bills: str  # provider in the record; "" if only the model says
 
 
-# What costs nothing, repeats what was said, or is no request to a model. (Vendors' API references, November 2026.)
+# Paths that cost nothing, repeat an answer, or are no request to a model. (Vendors' API references, November 2026.)
 _FREE = re.compile(
     rb"count_tokens|:countTokens|/input_tokens\b|/tokenize|/detokenize|/messages/batches|/batches\b|/batch/|:batchGenerate|"
     rb"/cachedContents|/files\b|/fileSearchStores|/vector_stores|/models?(?:/[^/:]*)?\Z|/tcp_warming|:predictLongRunning|"
     rb"/assistants\b|/threads(?:/[^/]+)?(?:/messages.*)?\Z|/conversations(?:/[^/]+)?\Z|/fine[_-]tuning|/uploads?\b|/oauth|/cancel\Z|"
     rb"/responses/[^/]+/(?:cancel|input_items)|/api/(?:tags|show|pull|push|ps|version|create|copy|delete|blobs)|telemetry|/wham/"
 )
-# What fetches an answer made before: the answer's own id says which, so it is the same turn.
+# Paths that fetch an earlier answer: its own id says which, so it is the same turn.
 _FETCHED = re.compile(rb"/responses/(?:resp_|[^/]+\Z)|/batches/[^/]+/results\Z|/files/[^/]+/content\Z")
 
 
-def metered(method: bytes, path: bytes) -> str:
-    """Whether an answer is counted: "made" here, "fetched" (it counts once, by its id), or "" not at all."""
+@functools.lru_cache(maxsize=64)  # a client asks for few paths, and the search costs as much as parsing a head
+def kind_of(method: bytes, path: bytes) -> str:
+    """Whether an answer is counted: "new", "fetched" (it counts once, by its id), or "" not at all."""
     if method == b"GET" and _FETCHED.search(path):
         return "fetched"
     if method != b"POST" or _FREE.search(path):
         return ""
-    return "made"
+    return "new"
 
 
 _SESSIONS = (
@@ -76,22 +78,39 @@ _SESSIONS = (
     "x-session-affinity",
 )
 _ALIASED = ("codex", "opencode")
+_KEYS = ("x-api-key", "api-key", "x-goog-api-key")
+# The only headers of a request that are looked at.
+_READ = frozenset(
+    name.encode()
+    for name in (
+        *_SESSIONS,
+        *_KEYS,
+        "authorization",
+        "chatgpt-account-id",
+        "content-encoding",
+        "content-type",
+        "user-agent",
+        "x-tokenops-agent-id",
+        "x-tokenops-project",
+        "x-tokenops-workflow-id",
+    )
+)
 
 
 @functools.cache
 def caller(agent: str) -> str:
-    """The client that a User-Agent names; "" where there is none."""
+    """The client that a User-Agent names; "" for none."""
     word = re.split(r"[/ (]", agent.strip(), maxsplit=1)[0].lower()
-    known = catalog.load("providers")["callers"]
-    return str(known.get(word) or untrusted.text(re.sub(r"[^a-z0-9._-]+", "-", word).strip("-"), 40))
+    callers = catalog.load("providers")["callers"]
+    return str(callers.get(word) or untrusted.text(re.sub(r"[^a-z0-9._-]+", "-", word).strip("-"), 40))
 
 
 def credential(headers: dict[str, str]) -> str:
-    """Which sort of key a request carries, told by its form alone: a plan's login, or a metered key."""
+    """The sort of key a request carries, by its form alone: a plan's login, or a metered key."""
     token = headers.get("authorization", "").removeprefix("Bearer ").strip()
     if token.startswith(("sk-ant-oat", "eyJ", "gho_", "ghu_", "ya29.")):
         return "oauth"
-    if token or any(name in headers for name in ("x-api-key", "api-key", "x-goog-api-key")):
+    if token or any(name in headers for name in _KEYS):
         return "api_key"
     return ""
 
@@ -100,106 +119,113 @@ class Exchange:
     """One request and its answer."""
 
     def __init__(self, upstream: Upstream, head: http1.Request, path: bytes, now: int, number: int, salt: bytes) -> None:
-        self.upstream, self.path, self.began, self.number, self.salt = upstream, path, now, number, salt
+        self.upstream, self.path, self.started, self.number, self.salt = upstream, path, now, number, salt
         self.method = head.method
-        self.kind = metered(head.method, path.partition(b"?")[0])
-        self.headers = {low.decode("latin-1"): value.decode("latin-1") for low, _, value in head.headers}
+        self.kind = kind_of(head.method, path.partition(b"?")[0])
+        self.headers = {low.decode(): value.decode("latin-1") for low, _, value in head.headers if low in _READ}
         self.model = _model_in(path)
         self.status = 0
-        self.first: int | None = None
+        self.first_at: int | None = None  # when the answer's first byte came
         self.error = ""
-        self.reading = wire_usage.Answer(upstream.bills or upstream.name)
+        self.reading = wire_usage.Answer(self.biller)
         self.body: wire_body.Body | None = None
-        self.answered: dict[str, str] = {}
-        self._asked: bytearray | None = bytearray() if self.readable(0) else None
-        self.said: untrusted.Raw = {}  # the request's body, for as long as it is needed
-        self.routed = ""  # the model that a rule put in the place of the one asked for
-        self._named = ""  # the session, as the request's body says
-        self._given: set[str] = set()
+        self.response_headers: dict[str, str] = {}
+        self._content: bytearray | None = bytearray() if self.readable(0) else None
+        self.payload: untrusted.Raw = {}  # the request's body, for as long as it is needed
+        self.rerouted_to = ""  # the model that a rule put in the place of the client's
+        self._body_session = ""  # the session that the request's body names
+        self._recorded: set[str] = set()  # ids of turns
 
     @property
     def biller(self) -> str:
-        """Whose meters count."""
+        """The provider whose limits count."""
         return self.upstream.bills or self.upstream.name
 
     def readable(self, length: int) -> bool:
         """Whether the request's body may be looked into."""
         kind = self.headers.get("content-type", "")
         plain = "json" in kind and self.headers.get("content-encoding", "identity") == "identity"
-        return self.kind == "made" and plain and length <= MOST_BODY
+        return self.kind == "new" and plain and length <= MOST_BODY
 
-    def asked(self, data: bytes) -> None:
+    def request_data(self, data: bytes) -> None:
         """Take in a piece of the request's content."""
-        if self._asked is not None:
-            self._asked += data
-            if len(self._asked) > MOST_BODY:
-                self._asked = None
+        if self._content is not None:
+            self._content += data
+            if len(self._content) > MOST_BODY:
+                self._content = None
 
-    def asked_all(self) -> None:
+    def request_end(self) -> None:
         """The request is whole."""
-        if self._asked:
+        if self._content:
             try:
-                said = orjson.loads(self._asked)
+                payload = orjson.loads(self._content)
             except ValueError:
-                said = None
-            self.said = untrusted.mapping(said)
-            self.model = self.model or untrusted.text(self.said.get("model")).removeprefix("models/")
-            self._named = _session_in(self.said)
-        self._asked = None
+                payload = None
+            self.payload = untrusted.mapping(payload)
+            self.model = self.model or untrusted.text(self.payload.get("model")).removeprefix("models/")
+            self._body_session = _session_in(self.payload)
+        self._content = None
 
     def tokens_so_far(self) -> int:
         """How many tokens the answer says it cost, once it is whole."""
         if self.body is not None:
             self.body.finish()
-        return sum(events.token_sum(one.counts) for one in self.reading.usages())
+        return sum(events.token_sum(usage.counts) for usage in self.reading.usages())
 
     def saving(self, by: str, tokens: int) -> Event:
-        """The event of an answer that cost nothing."""
+        """The event of what was saved, and by what."""
         event: Event = {
             "v": events.VERSION,
-            "ts": when.stamp(self.began),
+            "ts": when.stamp(self.started),
             "kind": "saving",
-            "id": f"saving:{self.began}:{self.number}",
+            "id": f"saving:{self.started}:{self.number}",
         }
         event |= self._attribution() | self._biller(self.model) | {"model": self.model or "unknown", "by": by}
         event["path"] = self.path.partition(b"?")[0].decode("latin-1")[:200]
         return event | ({"saved_tokens": tokens} if tokens else {})
 
-    def answers(self, head: http1.Response) -> None:
-        """The head of the answer."""
-        self.said = {}
+    def response_head(self, head: http1.Response) -> None:
+        """Take in the head of the answer."""
+        self.payload = {}
         self.status = head.status
-        self.answered = {low.decode("latin-1"): value.decode("latin-1") for low, _, value in head.headers}
+        self.response_headers = {low.decode("latin-1"): value.decode("latin-1") for low, _, value in head.headers}
         if self.kind or head.status >= 400:
             self.body = wire_body.Body(
-                self.answered.get("content-type", ""), self.answered.get("content-encoding", ""), self.reading
+                self.response_headers.get("content-type", ""),
+                self.response_headers.get("content-encoding", ""),
+                self.reading,
             )
 
-    def answer(self, data: bytes, now: int) -> None:
+    def tunnel_head(self, head: http1.Response) -> None:
+        """Take in the head of an answer that opens a tunnel: messages follow, and no body."""
+        self.response_head(head)
+        self.body = None
+
+    def response_data(self, data: bytes, now: int) -> None:
         """Take in a piece of the answer's content."""
-        if self.first is None:
-            self.first = now
+        if self.first_at is None:
+            self.first_at = now
         if self.body is not None:
             self.body.feed(data)
 
-    def message(self, value: Any, now: int) -> Iterator[Event]:
-        """Take in a WebSocket message from the vendor; the turns that it ends."""
-        if self.first is None:
-            self.first = now
+    def vendor_message(self, value: Any, now: int) -> Iterator[Event]:
+        """Take in a WebSocket message from the vendor; yields the turns that it ends."""
+        if self.first_at is None:
+            self.first_at = now
         self.reading.take(value)
         if self.reading.limits:
             yield from self._quota(now)
         if isinstance(value, dict) and value.get("type") in _ENDS:
             yield from self._turns(now)
-            self.began, self.first = now, None
+            self.started, self.first_at = now, None
 
-    def asked_message(self, value: Any, now: int) -> None:
+    def client_message(self, value: Any, now: int) -> None:
         """Take in a WebSocket message from the client: it may name the model, and begins a turn."""
-        said = untrusted.mapping(value)
-        if said.get("type") == "response.create":
-            self.began, self.first = now, None
-            self.model = untrusted.text(said.get("model")) or self.model
-        if setup := untrusted.mapping(said.get("setup")):
+        message = untrusted.mapping(value)
+        if message.get("type") == "response.create":
+            self.started, self.first_at = now, None
+            self.model = untrusted.text(message.get("model")) or self.model
+        if setup := untrusted.mapping(message.get("setup")):
             self.model = untrusted.text(setup.get("model")).removeprefix("models/") or self.model
 
     def finish(self, now: int, error: str = "") -> list[Event]:
@@ -207,31 +233,28 @@ class Exchange:
         self.error = error
         if self.body is not None:
             self.body.finish()
-        ts = when.stamp(now)
-        account = self._account()
-        found: list[Event] = []
+        ts, account, biller = when.stamp(now), self._account(), self.biller
+        rows: list[Event] = []
         if self.status >= 400 or (error and not self.status):
-            found += self._failed(now)
+            rows += self._failure(now)
         elif self.kind:
-            found += self._turns(now)
-            if self.routed:
-                found += [self._cheaper(turn) for turn in found if turn["kind"] == "turn"]
-        found += wire_limits.readings(self.upstream.bills or self.upstream.name, self.answered, ts, account)
-        found += self._quota(now)
+            rows += self._turns(now)
+            if self.rerouted_to:
+                rows += [self._cheaper(turn) for turn in rows if turn["kind"] == "turn"]
+        rows += wire_limits.readings(biller, self.response_headers, ts, account)
+        rows += self._quota(now)
         if self.reading.refused:
-            found += wire_limits.refusal(
-                self.upstream.bills or self.upstream.name, self.status, self.reading.refused, ts, account
-            )
-        return found
+            rows += wire_limits.refusal(biller, self.status, self.reading.refused, ts, account)
+        return rows
 
     def _quota(self, now: int) -> Iterator[Event]:
         """The meters of the quota events that came in the stream."""
-        said, self.reading.limits = self.reading.limits, []
-        for event in said:
+        limits, self.reading.limits = self.reading.limits, []
+        for event in limits:
             yield from wire_limits.quota_event(event, when.stamp(now), self._account())
 
     def _account(self) -> str:
-        name = self.answered.get("anthropic-organization-id") or self.answered.get("openai-organization")
+        name = self.response_headers.get("anthropic-organization-id") or self.response_headers.get("openai-organization")
         name = name or self.headers.get("chatgpt-account-id", "")
         return projects.hashed(name, self.salt) if name else ""
 
@@ -239,57 +262,57 @@ class Exchange:
         session = next(
             (name for key in _SESSIONS if key in self.headers and (name := untrusted.identity(self.headers[key]))), ""
         )
-        session = session or self._named
+        session = session or self._body_session
         # opencode leaves its name out of requests to some vendors; its sessions' names are of a form of their own.
         client = "opencode" if _OPENCODE.match(session) else caller(self.headers.get("user-agent", "")) or "unknown"
         project = untrusted.text(self.headers.get("x-tokenops-project"), 100)
         agent = f"{client}:{project}" if project else client
-        found: Event = {"source": SOURCE, "client": client}
+        event: Event = {"source": SOURCE, "client": client}
         if project:
-            found["project"] = project
+            event["project"] = project
         if account := self._account():
-            found["account"] = account
-        found["agent_id"] = untrusted.identity(self.headers.get("x-tokenops-agent-id")) or agent
+            event["account"] = account
+        event["agent_id"] = untrusted.identity(self.headers.get("x-tokenops-agent-id")) or agent
         workflow = untrusted.identity(self.headers.get("x-tokenops-workflow-id"))
         if workflow or session:
-            found["workflow_id"] = workflow or f"{found['agent_id']}:{session}"
+            event["workflow_id"] = workflow or f"{event['agent_id']}:{session}"
         if session:
-            found["session_id"] = session
-        return found
+            event["session_id"] = session
+        return event
 
     def _cheaper(self, turn: Event) -> Event:
-        """What the user's rule saved on a turn: the price of the model that was asked for, less that of the one used."""
-        saved = self.saving("routing", 0) | {
+        """What the user's rule saved on a turn: the price of the model that the client named, less that of the one used."""
+        event = self.saving("routing", 0) | {
             "id": f"saving:{turn['id']}",
             "model": turn["model"],
             "request_model": self.model,
         }
         catalogue = pricing.load("")
-        then = catalogue.rate_of({**turn, "model": self.model, "request_model": ""})
-        now = catalogue.rate_of(turn)
-        if isinstance(then, pricing.Rate) and isinstance(now, pricing.Rate):
-            before, after = pricing.cost_of(then, turn), pricing.cost_of(now, turn)
+        instead = catalogue.rate_of({**turn, "model": self.model, "request_model": ""})
+        used = catalogue.rate_of(turn)
+        if isinstance(instead, pricing.Rate) and isinstance(used, pricing.Rate):
+            before, after = pricing.cost_of(instead, turn), pricing.cost_of(used, turn)
             if isinstance(before, pricing.Cost) and isinstance(after, pricing.Cost):
-                saved["saved_usd"] = pricing.plain(before.usd - after.usd)
-        return saved
+                event["saved_usd"] = pricing.plain(before.usd - after.usd)
+        return event
 
     def _common(self, identity: str, now: int) -> Event:
-        event: Event = {"v": events.VERSION, "ts": when.stamp(self.began), "kind": "turn", "id": identity}
-        event |= self._attribution() | {"status": self.status, "latency_ms": now - self.began}
-        if self.first is not None:
-            event["ttft_ms"] = self.first - self.began
+        event: Event = {"v": events.VERSION, "ts": when.stamp(self.started), "kind": "turn", "id": identity}
+        event |= self._attribution() | {"status": self.status, "latency_ms": now - self.started}
+        if self.first_at is not None:
+            event["ttft_ms"] = self.first_at - self.started
         event["path"] = self.path.partition(b"?")[0].decode("latin-1")[:200]
         if sort := credential(self.headers):
             event["credential"] = sort
         return event
 
-    def _made_up(self) -> str:
-        return f"proxy:{self.began}:{self.number}"
+    def _own_id(self) -> str:
+        return f"proxy:{self.started}:{self.number}"
 
-    def _failed(self, now: int) -> Iterator[Event]:
-        if self.kind != "made":
+    def _failure(self, now: int) -> Iterator[Event]:
+        if self.kind != "new":
             return
-        event = self._common(self._made_up(), now) | {
+        event = self._common(self._own_id(), now) | {
             "errors": 1,
             **self._biller(self.model),
             "model": self.model or "unknown",
@@ -300,35 +323,34 @@ class Exchange:
         yield events.arranged(event)
 
     def _turns(self, now: int) -> Iterator[Event]:
-        """The turns that were not given yet."""
-        found = self.reading.usages()
-        if not found and self.kind == "made":
+        """The turns that were not recorded yet."""
+        usages = self.reading.usages()
+        if not usages and self.kind == "new":
             reason = self.body.reason if self.body is not None else ""
-            found = [
-                wire_usage.Usage(self.reading.id, self.reading.model, {}, self.reading.tier, state="unknown", reason=reason)
-            ]
-        for number, one in enumerate(found):
-            if one.id in self._given and one.id:
+            identity, model, tier = self.reading.id, self.reading.model, self.reading.tier
+            usages = [wire_usage.Usage(identity, model, {}, tier, state="unknown", reason=reason)]
+        for number, usage in enumerate(usages):
+            if usage.id in self._recorded and usage.id:
                 continue
-            self._given.add(one.id)
-            if one.id or self.kind == "made":
-                yield self._turn(one, number, now)
+            self._recorded.add(usage.id)
+            if usage.id or self.kind == "new":
+                yield self._turn(usage, number, now)
 
-    def _turn(self, one: wire_usage.Usage, number: int, now: int) -> Event:
-        unique = one.id and self.upstream.name not in catalog.load("providers")["repeated_ids"]
-        event = self._common(one.id if unique else f"{self._made_up()}{f'#{number}' if number else ''}", now)
-        model = one.model or self.model or "unknown"
-        event |= self._biller(model) | {"model": model, "turns": 1, **one.counts}
+    def _turn(self, usage: wire_usage.Usage, number: int, now: int) -> Event:
+        unique = usage.id and self.upstream.name not in catalog.load("providers")["repeated_ids"]
+        event = self._common(usage.id if unique else f"{self._own_id()}{f'#{number}' if number else ''}", now)
+        model = usage.model or self.model or "unknown"
+        event |= self._biller(model) | {"model": model, "turns": 1, **usage.counts}
         if self.model and self.model != model:
             event["request_model"] = self.model
         for name in ("tier", "geo", "search_context"):
-            if said := getattr(one, name):
-                event[name] = said
-        if "tier" not in event and (tier := wire_usage.tier_of(self.answered.get("x-gemini-service-tier"))):
+            if value := getattr(usage, name):
+                event[name] = value
+        if "tier" not in event and (tier := wire_usage.tier_of(self.response_headers.get("x-gemini-service-tier"))):
             event["tier"] = tier
-        if one.cost_usd:
-            event |= {"cost_usd": one.cost_usd, "cost_source": one.cost_source}
-        state, reason = one.state, one.reason
+        if usage.cost_usd:
+            event |= {"cost_usd": usage.cost_usd, "cost_source": usage.cost_source}
+        state, reason = usage.state, usage.reason
         if self.error and not state:
             state, reason = "partial", "the answer was cut short"
         if state:
@@ -337,8 +359,8 @@ class Exchange:
         if self.error or self.reading.error:
             event["error"] = self.error or self.reading.error
         session = event.get("session_id", "")
-        if one.counts and (event["client"] == "gemini-cli" or (session and event["client"] in _ALIASED)):
-            event["alias"] = events.alias_of(event["client"], session, one.counts)
+        if usage.counts and (event["client"] == "gemini-cli" or (session and event["client"] in _ALIASED)):
+            event["alias"] = events.alias_of(event["client"], session, usage.counts)
         return events.arranged(event)
 
     def _biller(self, model: str) -> Event:
@@ -352,12 +374,12 @@ _OPENCODE = re.compile(r"ses_[0-9a-f]{12}[0-9A-Za-z]{14}\Z")
 _CLAUDE = re.compile(r"_session_([0-9a-f-]{36})\Z")
 
 
-def _session_in(said: untrusted.Raw) -> str:
+def _session_in(payload: untrusted.Raw) -> str:
     """The session that a request's body names, as Codex, opencode and Claude Code do for the vendor's cache."""
-    if name := untrusted.identity(said.get("prompt_cache_key")):
+    if name := untrusted.identity(payload.get("prompt_cache_key")):
         return name
-    found = _CLAUDE.search(untrusted.text(untrusted.mapping(said.get("metadata")).get("user_id"), 400))
-    return found[1] if found else ""
+    match = _CLAUDE.search(untrusted.text(untrusted.mapping(payload.get("metadata")).get("user_id"), 400))
+    return match[1] if match else ""
 
 
 _ENDS = frozenset(
@@ -373,6 +395,6 @@ _IN_PATH = re.compile(rb"/models/([^/:?]+):|/deployments/([^/?]+)/|/model/([^/?]
 
 
 def _model_in(path: bytes) -> str:
-    """The model that a path names (Gemini, Azure, Bedrock); "" where it names none."""
-    found = _IN_PATH.search(path)
-    return untrusted.text(next(filter(None, found.groups())).decode("latin-1")) if found else ""
+    """The model that a path names (Gemini, Azure, Bedrock); "" if it names none."""
+    match = _IN_PATH.search(path)
+    return untrusted.text(next(filter(None, match.groups())).decode("latin-1")) if match else ""

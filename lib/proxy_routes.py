@@ -1,13 +1,160 @@
-"""Where the proxy sends requests: the catalogue's table, changed and extended by the user's configuration."""
+"""Says where requests go: to a provider, to the dashboard's site, to the proxy's own endpoints, or nowhere.
+
+The providers are the catalogue's, changed and extended by the user's configuration.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import urlsplit
 
-from tokenops import catalog, config, proxy, show
-from tokenops.config import Unusable
+import orjson
+
+from tokenops import catalog, config, http1, proxy_savings, show, when
 from tokenops.proxy_exchange import Upstream
+
+
+class Reply(NamedTuple):
+    """An answer of the site: status, headers but for the connection's, content, and how long it is delayed."""
+
+    status: int
+    headers: http1.Headers
+    body: bytes
+    wait_ms: int = 0
+
+
+class Site(Protocol):
+    """What is served beside the providers: the dashboard."""
+
+    def owns(self, path: bytes) -> bool:
+        """Whether a path is the site's to answer."""
+        ...
+
+    def answer(self, head: http1.Request) -> Reply:
+        """The answer to a request."""
+        ...
+
+    def rest(self) -> bool:
+        """Do one thing that there is time for while nobody asks; whether there is more."""
+        ...
+
+
+class Local:
+    """The server's own endpoints, which anybody may ask."""
+
+    def __init__(self, version: str, clock: Callable[[], float], name: str = "tok-proxy") -> None:
+        self.version, self.clock, self.name = version, clock, name
+        self.started = clock()
+        self.draining = False
+
+    def answer(self, method: bytes, path: bytes) -> tuple[int, bytes, bytes] | None:
+        """Status, content type and body; None for a path that is none of them."""
+        payload: dict[str, Any]
+        status = 200
+        if path == b"/healthz":
+            payload = {
+                "status": "ok",
+                "started_at": when.stamp(int(self.started * 1000)),
+                "uptime_s": int(self.clock() - self.started),
+            }
+        elif path == b"/readyz":
+            status = 503 if self.draining else 200
+            payload = {"status": "draining" if self.draining else "ready"}
+        elif path == b"/version":
+            payload = {"name": self.name, "version": self.version}
+        else:
+            return None
+        if method not in (b"GET", b"HEAD"):
+            status, payload = 405, {"error": "only GET is answered here", "hint": "use GET"}
+        return status, b"application/json", orjson.dumps(payload) + b"\n"
+
+
+class Settings(NamedTuple):
+    """What all connections share. `headroom` is the least that is known to be left at a provider, None if unknown."""
+
+    upstreams: Mapping[bytes, Upstream]
+    hosts: frozenset[str]  # names that a Host header may give
+    salt: bytes
+    local: Callable[[bytes, bytes], tuple[int, bytes, bytes] | None]  # method, path -> status, content type, body
+    number: Callable[[], int]  # the next exchange's number
+    options: proxy_savings.Options = proxy_savings.Options()
+    cache: proxy_savings.Cache | None = None
+    headroom: Callable[[str], float | None] = lambda provider: None
+    site: Site | None = None
+
+
+def route(target: bytes, upstreams: Mapping[bytes, Upstream]) -> tuple[Upstream, bytes, bytes] | None:
+    """The provider that a request's first segment names, the path without it, and what to ask the provider for.
+
+    None if it names no provider.
+    """
+    if not target.startswith(b"/"):
+        target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
+    prefix, _, _ = target[1:].partition(b"?")[0].partition(b"/")
+    upstream = upstreams.get(prefix)
+    if upstream is None:
+        return None
+    path = target[1 + len(prefix) :]
+    path = path if path.startswith(b"/") else b"/" + path
+    # Some SDKs append the provider's own base path to any base URL that they are given.
+    base = upstream.base if not path.startswith(upstream.base + b"/") else b""
+    return upstream, path, base + path
+
+
+def path_of(target: bytes) -> bytes:
+    """The path that a request names, as it stands; that of a whole address too."""
+    if not target.startswith(b"/") and b"://" in target:
+        target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
+    return target.partition(b"?")[0]
+
+
+def refusal(head: http1.Request, hosts: frozenset[str]) -> tuple[int, str, str] | None:
+    """Status, error and hint for a request that nobody may make; None for one that may go on."""
+    if head.method in (b"CONNECT", b"TRACE"):
+        return 405, f"{head.method.decode()} is not done here", "use the proxy as a base URL, not as an HTTP proxy"
+    names = [*http1.values(head.headers, b"host")]
+    if not head.target.startswith((b"/", b"*")):
+        names.append(head.target.partition(b"://")[2].partition(b"/")[0])
+    for host in names:
+        if _host_name(host) not in hosts:
+            return 403, "this Host is not the proxy's", "call it by 127.0.0.1 or localhost, or name the host with --host"
+    for origin in http1.values(head.headers, b"origin"):
+        if _host_name(origin.partition(b"://")[2]) not in hosts:
+            return 403, "requests of other sites' pages are not passed on", "call the proxy from a program, not a web page"
+    return None
+
+
+def unknown(upstreams: Mapping[bytes, Upstream]) -> tuple[int, str, str]:
+    """Status, error and hint for a request that names no provider."""
+    names = ", ".join(sorted(f"/{name.decode()}/" for name in upstreams))
+    return 404, "no provider under this path", f"begin the path with one of {names}"
+
+
+def _host_name(host: bytes) -> str:
+    """The name in a Host: without its port and brackets, in lower case."""
+    text = host.decode("latin-1").lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.rpartition(":")[0] if text.count(":") == 1 else text
+
+
+# The table of providers.
+
+
+def upstream_of(name: str, url: str, bills: str | None = None) -> Upstream:
+    """An upstream out of a URL. Raises ValueError with a sentence."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{name}: {url!r} is no http or https URL")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError(f"{name}: an upstream's URL has a host and a path, nothing else")
+    tls = parts.scheme == "https"
+    try:
+        port = parts.port or (443 if tls else 80)
+    except ValueError:
+        raise ValueError(f"{name}: {url!r} has no valid port") from None
+    return Upstream(name, parts.hostname, port, tls, parts.path.rstrip("/").encode(), name if bills is None else bills)
 
 
 def presets() -> dict[str, Any]:
@@ -17,23 +164,23 @@ def presets() -> dict[str, Any]:
 
 
 def table(settings: config.Config) -> dict[str, Upstream]:
-    """Every provider by name. Raises Unusable."""
-    found = {name: proxy.upstream_of(name, about["url"], about.get("bills")) for name, about in presets().items()}
+    """Every provider by name. Raises config.Unusable."""
+    found = {name: upstream_of(name, about["url"], about.get("bills")) for name, about in presets().items()}
     given = settings.get("providers") or {}
     if not isinstance(given, Mapping):
-        raise Unusable(f"{settings.path}: providers", "expected names with URLs")
+        raise config.Unusable(f"{settings.path}: providers", "expected names with URLs")
     for name, value in given.items():
         url = value.get("url", value.get("base_url")) if isinstance(value, Mapping) else value
         known = presets().get(name)
         try:
-            found[str(name)] = proxy.upstream_of(checked(str(name)), str(url), known.get("bills") if known else None)
+            found[str(name)] = upstream_of(checked(str(name)), str(url), known.get("bills") if known else None)
         except ValueError as error:
-            raise Unusable(f"{settings.path}: providers", str(error)) from None
+            raise config.Unusable(f"{settings.path}: providers", str(error)) from None
     return found
 
 
 def rows(settings: config.Config) -> list[dict[str, Any]]:
-    """A row for each provider, for `tok-provider list`. Raises Unusable."""
+    """A row for each provider, for `tok-provider list`. Raises config.Unusable."""
     given = settings.get("providers") or {}
     found = []
     for name, upstream in sorted(table(settings).items()):
@@ -56,7 +203,7 @@ def shown(rows: list[dict[str, Any]], shape: str, color: bool) -> str:
 
 
 def environment(settings: config.Config, base: str) -> str:
-    """Lines for a shell, and for clients that read no variable. Raises Unusable."""
+    """Lines for a shell, and for clients that read no variable. Raises config.Unusable."""
     known = table(settings)
     lines = ['# The variables that SDKs and clients read; eval "$(tok-provider env)" sets them.\n']
     for name, about in presets().items():
@@ -84,7 +231,7 @@ _CLIENTS = """
 
 def upstream(name: str, url: str) -> Upstream:
     """One provider. Raises ValueError."""
-    return proxy.upstream_of(checked(name), url)
+    return upstream_of(checked(name), url)
 
 
 def checked(name: str) -> str:

@@ -1,7 +1,7 @@
-"""What the proxy may save, where the user asked for it: nothing here is on by default, and nothing changes a meaning.
+"""Saves requests and tokens, if the user has switched it on: a cache, other models by rule, usage in streams.
 
-An answer that was given before, to the same caller, for the same bytes; another model by the user's own rules; usage
-asked for on behalf of a client that would not.
+Nothing here is on by default, and nothing changes a meaning: an answer that was given before, to the same caller, for the
+same bytes; another model by the user's own rules; usage asked for on behalf of a client that would not.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import http1, untrusted
-from tokenops.config import Unusable
+from tokenops import config, http1, untrusted
+from tokenops.proxy_exchange import Exchange
 
 
 class Rule(NamedTuple):
-    """Use another model where little headroom is left (or always, where no bound is given)."""
+    """Use another model while little headroom is left (or always, if no bound is given)."""
 
     model: str  # a pattern: * and ?
     use: str
@@ -44,41 +44,46 @@ class Options(NamedTuple):
         return self.cache or self.include_usage or bool(self.rules)
 
 
-def options(given: object) -> Options:
-    """The settings under `proxy:` of the configuration. Raises Unusable."""
-    if given is None:
+def options(section: object) -> Options:
+    """The settings under `proxy:` of the configuration. Raises config.Unusable."""
+    if section is None:
         return Options()
-    if not isinstance(given, Mapping):
-        raise Unusable("proxy", "expected keys and values")
-    cache = given.get("cache") or {}
+    if not isinstance(section, Mapping):
+        raise config.Unusable("proxy", "expected keys and values")
+    cache = section.get("cache") or {}
     if cache is True:
         cache = {"enabled": True}
     if not isinstance(cache, Mapping):
-        raise Unusable("proxy.cache", "expected `enabled: true`, and bounds")
-    found: dict[str, Any] = {"cache": cache.get("enabled") is True, "include_usage": given.get("include_usage") is True}
-    for key in ("ttl_s", "entries", "entry_bytes", "bytes"):
-        if (value := cache.get(key)) is not None:
-            if type(value) is not int or value < 1:
-                raise Unusable(f"proxy.cache.{key}", f"{value!r} is not a whole number of 1 or more")
-            found[key] = value
-    return Options(**found, rules=tuple(map(_rule, untrusted.items(given.get("routes")))))
+        raise config.Unusable("proxy.cache", "expected `enabled: true`, and bounds")
+    values: dict[str, Any] = {"cache": cache.get("enabled") is True, "include_usage": section.get("include_usage") is True}
+    values |= {key: _bound(key, value) for key in _BOUNDS if (value := cache.get(key)) is not None}
+    return Options(**values, rules=tuple(map(_rule, untrusted.items(section.get("routes")))))
 
 
-def _rule(given: object) -> Rule:
-    said = given if isinstance(given, Mapping) else {}
-    model, use, below = said.get("model"), said.get("use"), said.get("headroom_below")
+_BOUNDS = ("ttl_s", "entries", "entry_bytes", "bytes")
+
+
+def _bound(key: str, value: object) -> int:
+    if type(value) is not int or value < 1:
+        raise config.Unusable(f"proxy.cache.{key}", f"{value!r} is not a whole number of 1 or more")
+    return value
+
+
+def _rule(entry: object) -> Rule:
+    rule = entry if isinstance(entry, Mapping) else {}
+    model, use, below = rule.get("model"), rule.get("use"), rule.get("headroom_below")
     if not isinstance(model, str) or not isinstance(use, str) or not model or not use:
-        raise Unusable("proxy.routes", "each needs `model` (a pattern) and `use` (a model)")
+        raise config.Unusable("proxy.routes", "each needs `model` (a pattern) and `use` (a model)")
     try:
         share = None if below is None else float(str(below))
     except ValueError:
         share = -1.0
     if share is not None and not 0 < share <= 1:
-        raise Unusable("proxy.routes", f"headroom_below is {below!r}", "expected a fraction such as 0.2")
+        raise config.Unusable("proxy.routes", f"headroom_below is {below!r}", "expected a fraction such as 0.2")
     return Rule(model, use, share)
 
 
-# Which headers say who asks. A cached answer never leaves its caller.
+# Headers that say who asks. A cached answer never leaves its caller.
 _IDENTITY = (
     b"authorization",
     b"x-api-key",
@@ -88,42 +93,51 @@ _IDENTITY = (
     b"openai-organization",
     b"openai-project",
 )
-# Which headers besides may change an answer.
+# Headers that may change an answer besides.
 _SHAPING = (b"accept", b"accept-encoding", b"anthropic-version", b"anthropic-beta", b"openai-beta", b"content-type")
+# Headers of an answer that are of no use to the next caller, or not for it.
+_NOT_CACHED = (
+    b"date",
+    b"age",
+    b"set-cookie",
+    b"content-length",
+    b"transfer-encoding",
+    b"connection",
+    b"trailer",
+)
 
 
 def key_of(upstream: str, head: http1.Request, path: bytes, body: bytes) -> bytes:
     """What must be the same for two requests to be the same."""
-    made = hashlib.blake2b(digest_size=32)
+    digest = hashlib.blake2b(digest_size=32)
     parts = [upstream.encode(), head.method, path]
     for low, _, value in head.headers:
         if low in _IDENTITY or low in _SHAPING:
             parts += [low, value]
     for part in (*parts, body):
-        made.update(len(part).to_bytes(8, "big"))
-        made.update(part)
-    return made.digest()
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.digest()
 
 
-def deterministic(path: bytes, said: untrusted.Raw) -> bool:
+def deterministic(path: bytes, payload: untrusted.Raw) -> bool:
     """Whether the same request may be expected to have the same answer: vectors, and temperature 0; no tools that look
     at the world, nothing that is stored at the vendor."""
     plain = path.partition(b"?")[0]
     if plain.endswith((b"/embeddings", b"/embed", b":embedContent", b":batchEmbedContents")):
         return True
-    if said.get("store") is True or said.get("previous_response_id") or said.get("conversation") or said.get("background"):
+    stored = ("previous_response_id", "conversation", "background")
+    if payload.get("store") is True or any(payload.get(name) for name in stored):
         return False
-    if any(
-        "type" in tool and tool["type"] not in ("function", "custom")
-        for tool in map(untrusted.mapping, untrusted.items(said.get("tools")))
-    ):
+    tools = map(untrusted.mapping, untrusted.items(payload.get("tools")))
+    if any("type" in tool and tool["type"] not in ("function", "custom") for tool in tools):
         return False
-    config = untrusted.mapping(said.get("generationConfig"))
-    temperature = config.get("temperature", said.get("temperature"))
+    settings = untrusted.mapping(payload.get("generationConfig"))
+    temperature = settings.get("temperature", payload.get("temperature"))
     return type(temperature) in (int, float) and temperature == 0
 
 
-class Kept(NamedTuple):
+class Entry(NamedTuple):
     """An answer that may be given again."""
 
     until: int
@@ -133,70 +147,104 @@ class Kept(NamedTuple):
 
 
 class Cache:
-    """Answers, the one used longest ago given up first."""
+    """Answers; the one used longest ago is dropped first."""
 
     def __init__(self, bounds: Options) -> None:
         self.bounds = bounds
-        self.kept: collections.OrderedDict[bytes, Kept] = collections.OrderedDict()
+        self.entries: collections.OrderedDict[bytes, Entry] = collections.OrderedDict()
         self.size = 0
 
-    def get(self, key: bytes, now: int) -> Kept | None:
+    def find(self, exchange: Exchange, head: http1.Request, body: bytes, now: int) -> tuple[bytes, Entry | None]:
+        """The key under which to keep a request's answer ("": nowhere), and the answer that is there.
+
+        The client's own `X-Tokenops-Cache: bypass` or `refresh` comes first.
+        """
+        wish = next(iter(http1.values(head.headers, b"x-tokenops-cache")), b"").lower()
+        if wish == b"bypass" or not deterministic(exchange.path, exchange.payload):
+            return b"", None
+        key = key_of(exchange.upstream.name, head, exchange.path, body)
+        return key, self.get(key, now) if wish != b"refresh" else None
+
+    def get(self, key: bytes, now: int) -> Entry | None:
         """The answer to a request that was asked before."""
-        found = self.kept.get(key)
-        if found is None:
+        entry = self.entries.get(key)
+        if entry is None:
             return None
-        if now >= found.until:
+        if now >= entry.until:
             self._drop(key)
             return None
-        self.kept.move_to_end(key)
-        return found
+        self.entries.move_to_end(key)
+        return entry
 
     def put(self, key: bytes, head: http1.Response, body: bytes, tokens: int, now: int) -> None:
         """Keep an answer. Cookies are the first caller's, and not kept."""
         if head.status != 200 or len(body) > self.bounds.entry_bytes:
             return
         self._drop(key)
-        named = (*_PER_ANSWER, b"set-cookie", b"content-length", b"transfer-encoding", b"connection", b"trailer")
-        headers = [one for one in http1.end_to_end(head.headers) if one[0] not in named]
-        self.kept[key] = Kept(now + self.bounds.ttl_s * 1000, head._replace(headers=headers), body, tokens)
+        headers = [entry for entry in http1.end_to_end(head.headers) if entry[0] not in _NOT_CACHED]
+        self.entries[key] = Entry(now + self.bounds.ttl_s * 1000, head._replace(headers=headers), body, tokens)
         self.size += len(body)
-        while self.size > self.bounds.bytes or len(self.kept) > self.bounds.entries:
-            self._drop(next(iter(self.kept)))
+        while self.size > self.bounds.bytes or len(self.entries) > self.bounds.entries:
+            self._drop(next(iter(self.entries)))
 
     def _drop(self, key: bytes) -> None:
-        if (gone := self.kept.pop(key, None)) is not None:
-            self.size -= len(gone.body)
+        if (entry := self.entries.pop(key, None)) is not None:
+            self.size -= len(entry.body)
 
 
-_PER_ANSWER = (b"date", b"age")
+class Changes(NamedTuple):
+    """A request as the user's settings change it, and what of the answer has to be undone."""
+
+    head: http1.Request
+    body: bytes
+    model: str = ""  # the one put in the place of the client's
+    without_usage: bool = False  # take out of the answer the usage that the client did not ask for
+
+
+def changes(settings: Options, exchange: Exchange, head: http1.Request, body: bytes, headroom: float | None) -> Changes:
+    """What becomes of a request. `headroom`: the least that is known to be left at its provider."""
+    changed, model, without_usage, payload = body, "", False, exchange.payload
+    if settings.rules and (route := rerouted(changed, payload, settings.rules, headroom)):
+        changed, model = route
+    if settings.include_usage and (extended := with_usage(exchange.path, changed, payload)) is not None:
+        changed, without_usage = extended, True
+    if changed is not body:
+        dropped = (b"content-length", b"accept-encoding") if without_usage else (b"content-length",)
+        headers = [entry for entry in head.headers if entry[0] not in dropped]
+        head = head._replace(headers=[*headers, http1.field(b"Content-Length", b"%d" % len(changed))])
+    return Changes(head, changed, model, without_usage)
+
 
 _MODEL = re.compile(rb'"model"\s*:\s*"((?:[^"\\]|\\.)*)"')
 
 
-def rerouted(body: bytes, said: untrusted.Raw, rules: tuple[Rule, ...], headroom: float | None) -> tuple[bytes, str] | None:
-    """The body with another model's name and nothing else changed, and that name; None where no rule applies."""
-    model = said.get("model")
+def rerouted(
+    body: bytes, payload: untrusted.Raw, rules: tuple[Rule, ...], headroom: float | None
+) -> tuple[bytes, str] | None:
+    """The body with another model's name and nothing else changed, and that name; None if no rule applies."""
+    model = payload.get("model")
     if not isinstance(model, str):
         return None
     for rule in rules:
         if fnmatch.fnmatchcase(model, rule.model) and rule.use != model:
             if rule.headroom_below is not None and (headroom is None or headroom >= rule.headroom_below):
                 continue
-            for found in _MODEL.finditer(body):
-                made = body[: found.start(1)] + orjson.dumps(rule.use)[1:-1] + body[found.end(1) :]
+            for match in _MODEL.finditer(body):
+                changed = body[: match.start(1)] + orjson.dumps(rule.use)[1:-1] + body[match.end(1) :]
                 try:
-                    changed = orjson.loads(made)
+                    meaning = orjson.loads(changed)
                 except ValueError:
                     continue
-                if changed == {**said, "model": rule.use}:  # and not a "model" further in
-                    return made, rule.use
+                if meaning == {**payload, "model": rule.use}:  # and not a "model" further in
+                    return changed, rule.use
             return None
     return None
 
 
-def asking_for_usage(path: bytes, body: bytes, said: untrusted.Raw) -> bytes | None:
-    """The body of a stream's request with usage asked for; None where that is no use or was decided by the client."""
-    if not path.partition(b"?")[0].endswith(b"/completions") or said.get("stream") is not True or "stream_options" in said:
+def with_usage(path: bytes, body: bytes, payload: untrusted.Raw) -> bytes | None:
+    """The body of a stream's request with usage asked for; None if that is no use or the client has decided itself."""
+    plain = path.partition(b"?")[0]
+    if not plain.endswith(b"/completions") or payload.get("stream") is not True or "stream_options" in payload:
         return None
     at = body.rstrip().rfind(b"}")
     return body[:at] + b',"stream_options":{"include_usage":true}' + body[at:]
@@ -211,12 +259,12 @@ class WithoutUsage:
     def feed(self, data: bytes) -> bytes:
         """The events that are whole by now."""
         self.rest += data
-        kept = []
-        while (found := _EVENT_END.search(self.rest)) is not None:
-            event, self.rest = self.rest[: found.end()], self.rest[found.end() :]
+        passed = []
+        while (end := _EVENT_END.search(self.rest)) is not None:
+            event, self.rest = self.rest[: end.end()], self.rest[end.end() :]
             if not _only_usage(event):
-                kept.append(event)
-        return b"".join(kept)
+                passed.append(event)
+        return b"".join(passed)
 
     def finish(self) -> bytes:
         """What is left."""
@@ -232,7 +280,7 @@ def _only_usage(event: bytes) -> bool:
         return False
     data = b"\n".join(line[5:].strip() for line in event.splitlines() if line.startswith(b"data:"))
     try:
-        said = orjson.loads(data)
+        payload = orjson.loads(data)
     except ValueError:
         return False
-    return isinstance(said, dict) and said.get("choices") == [] and isinstance(said.get("usage"), dict)
+    return isinstance(payload, dict) and payload.get("choices") == [] and isinstance(payload.get("usage"), dict)

@@ -22,7 +22,7 @@ from soak_clock import HOUR, Clock
 from upstream import Asked, Upstream, Writer, plain
 
 from conftest import MOST, Run, claude, lines, objects, put
-from tokenops import access, cli_dash, events, jsonl, proxy_server, read_clients, store, store_days, sync, when
+from tokenops import access, cli_dash, events, jsonl, proxy_writer, read_clients, store, store_days, sync, when
 
 FOLDER = ".claude/projects/-home-ada-app"
 LATER = 7200
@@ -167,14 +167,14 @@ def test_lines_of_a_write_that_failed_are_not_taken_for_those_that_came_after(tm
 
 
 def test_what_does_not_fit_into_memory_is_counted_as_lost(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proxy_server, "_MOST_WAITING", 10)
-    monkeypatch.setattr(proxy_server, "FLUSH_S", 0.01)
+    monkeypatch.setattr(proxy_writer, "_MOST_WAITING", 10)
+    monkeypatch.setattr(proxy_writer, "FLUSH_S", 0.01)
     said: list[str] = []
     log = tmp_path / "log"
     log.write_text("in the way")
 
     async def main() -> None:
-        writer = proxy_server.Writer(str(log), said.append)
+        writer = proxy_writer.Writer(str(log), said.append)
         writer.add([turn_at(number, 5) for number in range(25)])
         while not said:
             await asyncio.sleep(0.01)

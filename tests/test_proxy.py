@@ -25,7 +25,7 @@ from proxies import EVENTS, USAGE, Proxy, Start, ask, post, received
 from upstream import Asked, Gate, Upstream, Writer, chunk, head, plain, raw, silence, stream
 
 from conftest import MOST, eventually, objects
-from tokenops import proxy_server
+from tokenops import proxy_writer
 
 
 def test_a_turn_is_written_down(proxy: Proxy, vendor: Upstream) -> None:
@@ -521,7 +521,7 @@ def test_the_end_waits_for_what_is_under_way(proxy: Proxy, vendor: Upstream) -> 
 def test_kill_loses_at_most_the_last_second(proxy: Proxy, vendor: Upstream) -> None:
     vendor.script = plain(USAGE.replace(b"chatcmpl-1", b"ID"))
     """What is written is written by itself, and no end of the process is needed for it."""
-    assert proxy_server.FLUSH_S < 1
+    assert proxy_writer.FLUSH_S < 1
     for _ in range(50):
         ask(proxy.port, post("/openai/v1/chat/completions", b"{}", "Connection: close"))
     eventually(lambda: sum(turn["turns"] for turn in proxy.events()) == 50)
