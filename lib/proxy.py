@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-from tokenops import http1, proxy_heads, proxy_phases, proxy_routes, proxy_savings
+from tokenops import http1, proxy_phases, proxy_routes, proxy_savings
 from tokenops.proxy_exchange import Exchange
 from tokenops.proxy_phases import Answering, AtSite, Call, Calling, Closed, Collecting, Connecting, Idle, Tunnel, Waiting
 
@@ -203,7 +203,7 @@ class Connection:
 
     def _connect(self, trigger: Trigger, call: Call, head: http1.Request, body: bytes = b"") -> None:
         upstream = call.exchange.upstream
-        first = proxy_heads.to_upstream(head, call.target, upstream)
+        first = proxy_routes.to_upstream(head, call.target, upstream)
         self.move(trigger, Connecting(call, [first, body] if body else [first]))
         self.effects.connect(upstream)
 
@@ -246,7 +246,7 @@ class Connection:
 
     def _cache_hit(self, call: Call, entry: proxy_savings.Entry) -> None:
         keeps = call.keeps and not self.draining
-        self.effects.send_to_client(proxy_heads.from_cache(entry.head, len(entry.body), keeps) + entry.body)
+        self.effects.send_to_client(proxy_routes.from_cache(entry.head, len(entry.body), keeps) + entry.body)
         self.move(Trigger.CACHE_HIT, _IDLE)
         self.effects.record([call.exchange.saving("cache", entry.tokens)])
         if not keeps:
@@ -328,15 +328,15 @@ class Connection:
     def _begin_answer(self, phase: Waiting, head: http1.Response, body: http1.Body) -> None:
         call, ends = phase.call, body.kind != http1.CLOSE
         call.exchange.response_head(head)
-        changed = call.without_usage and head.status == 200 and proxy_heads.is_stream(head)
+        changed = call.without_usage and head.status == 200 and proxy_routes.is_stream(head)
         filtered = proxy_savings.WithoutUsage() if changed else None
-        passage = proxy_heads.passage(call.head.version, body.kind, changed)
-        call.keeps &= ends and passage != proxy_heads.CONTENT and call.body.done and not self.draining
+        passage = proxy_routes.passage_of(call.head.version, body.kind, changed)
+        call.keeps &= ends and passage != proxy_routes.CONTENT and call.body.done and not self.draining
         reusable = ends and http1.keeps_open(head.version, head.headers)
         copy = bytearray() if call.key and head.status == 200 and ends else None
         answering = Answering(call, head, body, passage, reusable, filtered, copy)
         self.move(Trigger.ANSWER_BEGINS, answering)
-        self.effects.send_to_client(proxy_heads.to_client(head, passage, call.keeps, call.head.version))
+        self.effects.send_to_client(proxy_routes.to_client(head, passage, call.keeps, call.head.version))
         if phase.buffer or body.done:
             self._response_body(answering, bytes(phase.buffer))
 
@@ -348,7 +348,7 @@ class Connection:
             self._end(Trigger.ANSWER_CUT, phase.call, "malformed answer")
             self.effects.abort_client()  # only a cut connection can say that the answer is not whole
             return
-        if passed := data[: piece.used] if phase.passage == proxy_heads.UNTOUCHED else phase.changed(piece):
+        if passed := data[: piece.used] if phase.passage == proxy_routes.UNTOUCHED else phase.changed(piece):
             self.effects.send_to_client(passed)
         now = self.effects.now()
         for part in piece.data:
@@ -429,7 +429,7 @@ class Connection:
 
     def _answer(self, status: int, fields: http1.Headers, content: bytes, keeps: bool, method: bytes) -> None:
         keeps = keeps and not self.draining
-        self.effects.send_to_client(proxy_heads.own(status, fields, content, keeps, method))
+        self.effects.send_to_client(proxy_routes.own_answer(status, fields, content, keeps, method))
         if not keeps:
             self._close()
 
@@ -446,5 +446,5 @@ class Connection:
 
     def _last_words(self, status: int, error: str, hint: str, method: bytes = b"") -> None:
         """Tell the client what is wrong; the connection is closed already, but for this."""
-        self.effects.send_to_client(proxy_heads.refusal(status, error, hint, method))
+        self.effects.send_to_client(proxy_routes.error_answer(status, error, hint, method))
         self.effects.close_client()

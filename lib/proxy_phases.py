@@ -1,16 +1,107 @@
 """Holds what a client's connection keeps in each of its states, and says what it may have done.
 
-Only data, and what follows from it; which state comes when is the table's business, in `proxy`.
+Only data, and what follows from it; the table in `proxy` says which state comes when.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
-from tokenops import http1, proxy_heads, proxy_savings, proxy_websocket
+import orjson
+
+from tokenops import http1, proxy_routes, proxy_savings
 from tokenops.events import Event
 from tokenops.proxy_exchange import Exchange, Upstream
+
+_MOST_MESSAGE = 8 << 20
+_TEXT, _CONTINUED = 1, 0
+
+
+class Frames:
+    """The WebSocket frames of one direction of a tunnel (RFC 6455), and the JSON messages in them.
+
+    Bytes are only looked at: nothing is changed or held back.
+    """
+
+    def __init__(self) -> None:
+        self.buffer = bytearray()
+        self.message = bytearray()
+        self.reading = False  # inside a text message
+        self.skip = 0  # bytes of a frame that is not looked at
+        self.lost = False  # a frame made no sense: nothing more is looked at
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """The messages that are whole by now. Raises nothing."""
+        if self.lost:
+            return
+        self.buffer += data
+        while True:
+            if self.skip:
+                count = min(self.skip, len(self.buffer))
+                del self.buffer[:count]
+                self.skip -= count
+                if self.skip:
+                    return
+            frame = self._head()
+            if frame is None:
+                return
+            yield from self._frame(*frame)
+
+    def _head(self) -> tuple[int, bool, bool, int, bytes, int] | None:
+        """Opcode, last, plain, size of the head, mask and length of the frame at hand; None where it is not whole yet."""
+        buffer = self.buffer
+        if len(buffer) < 2:
+            return None
+        first, second = buffer[0], buffer[1]
+        length, at = second & 127, 2
+        if length >= 126:
+            wide = 2 if length == 126 else 8
+            if len(buffer) < at + wide:
+                return None
+            length = int.from_bytes(buffer[at : at + wide], "big")
+            at += wide
+        mask = b""
+        if second & 128:
+            if len(buffer) < at + 4:
+                return None
+            mask = bytes(buffer[at : at + 4])
+            at += 4
+        if length >> 62:
+            self.lost = True
+            self.buffer.clear()
+            return None
+        opcode = first & 15
+        if opcode <= _TEXT and length + len(self.message) <= _MOST_MESSAGE and len(buffer) < at + length:
+            return None  # a text is looked at as a whole
+        return opcode, bool(first & 128), not first & 64, at, mask, length
+
+    def _frame(self, opcode: int, last: bool, plain: bool, at: int, mask: bytes, length: int) -> Iterator[Any]:
+        is_text = opcode == _TEXT or (opcode == _CONTINUED and self.reading)
+        if not is_text or length + len(self.message) > _MOST_MESSAGE or not plain:
+            del self.buffer[:at]
+            self.skip = length
+            if opcode <= 2:
+                self.message.clear()
+                self.reading = False
+            return
+        content = bytes(self.buffer[at : at + length])
+        del self.buffer[: at + length]
+        if mask and content:
+            # One operation on two long numbers, instead of one for each byte.
+            key = (mask * (len(content) // 4 + 1))[: len(content)]
+            content = (int.from_bytes(content, "big") ^ int.from_bytes(key, "big")).to_bytes(len(content), "big")
+        self.message += content
+        self.reading = not last
+        if last:
+            try:
+                value = orjson.loads(self.message)
+            except ValueError:
+                value = None
+            self.message.clear()
+            if value is not None:
+                yield value
 
 
 class Effects(Protocol):
@@ -133,7 +224,7 @@ class Answering(Calling):
             parts = [self.filter.feed(b"".join(parts))]
             if piece.done:
                 parts.append(self.filter.finish())
-        if self.passage == proxy_heads.CONTENT:
+        if self.passage == proxy_routes.CONTENT:
             return b"".join(parts)
         chunks = [b"%x\r\n%b\r\n" % (len(part), part) for part in parts if part]
         return b"".join([*chunks, b"0\r\n\r\n"] if piece.done else chunks)
@@ -143,8 +234,8 @@ class Answering(Calling):
 class Tunnel(Calling):
     """The frames of both directions, so that their messages can be counted."""
 
-    from_client: proxy_websocket.Frames = field(default_factory=proxy_websocket.Frames)
-    from_upstream: proxy_websocket.Frames = field(default_factory=proxy_websocket.Frames)
+    from_client: Frames = field(default_factory=Frames)
+    from_upstream: Frames = field(default_factory=Frames)
 
 
 @dataclass(slots=True, eq=False)

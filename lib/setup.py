@@ -19,7 +19,6 @@ from tokenops import (
     read_clients,
     readers,
     setup_changes,
-    setup_edits,
     setup_hosts,
     setup_plans,
 )
@@ -166,7 +165,7 @@ def _claude_code(system: System) -> Iterator[tuple[Event, Change | None]]:
     line = f"claude mcp add --scope user {setup_hosts.SERVER} -- {shlex.quote(command)}\n"
     note = "its own command has to add it: it rewrites .claude.json, where it stands, all the time"
     yield _row("mcp", host="claude-code", format="shell", state=state, text=line, note=note), None
-    shown = setup_edits.snippet(
+    shown = setup_changes.snippet(
         "json", ("mcpServers", setup_hosts.SERVER), {"command": "tok-mcp"}
     )  # a path of ours is nobody else's
     note = "instead, for one project and all who work on it"
@@ -178,14 +177,14 @@ def _server(host: Host, system: System, path: str) -> tuple[Event, Change | None
     section: tuple[str, ...] = (host.section,)
     row = _row("mcp", host=host.name, file=path, format=host.form, state=MISSING)
     try:
-        given = setup_edits.data(host.form, setup_changes.text_of(setup_changes.content(path)))
+        given = setup_changes.data(host.form, setup_changes.text_of(setup_changes.content(path)))
         section = setup_hosts.section(host, given)
-        name, there = setup_hosts.registered(setup_edits.value_at(given, section))
+        name, there = setup_hosts.registered(setup_changes.value_at(given, section))
         if name:
             row["state"] = PRESENT if there == wanted or name != setup_hosts.SERVER else OTHER
-    except (setup_edits.Refused, OSError) as error:
+    except (setup_changes.Refused, OSError) as error:
         row |= {"state": REFUSED, "note": _why(error)}
-    row["text"] = setup_edits.snippet(host.form, (*section, setup_hosts.SERVER), wanted)
+    row["text"] = setup_changes.snippet(host.form, (*section, setup_hosts.SERVER), wanted)
     if row["state"] == OTHER:
         row["note"] = f"{'.'.join((*section, setup_hosts.SERVER))} is there already and is another one; it is left alone"
     title = f"{host.display}: the MCP server {setup_hosts.SERVER}"
@@ -194,7 +193,7 @@ def _server(host: Host, system: System, path: str) -> tuple[Event, Change | None
 
 
 def _why(error: Exception) -> str:
-    reason = error if isinstance(error, setup_edits.Refused) else f"cannot be read: {error}"
+    reason = error if isinstance(error, setup_changes.Refused) else f"cannot be read: {error}"
     return f"it {reason}; mend it, or paste this by hand"
 
 
@@ -209,7 +208,7 @@ def status_line(system: System) -> tuple[Event, Change | None]:
     place: tuple[str, ...] = ("statusLine",)
     value: Any = wanted
     try:
-        there = setup_edits.value_at(setup_edits.data("json", setup_changes.text_of(setup_changes.content(path))), place)
+        there = setup_changes.value_at(setup_changes.data("json", setup_changes.text_of(setup_changes.content(path))), place)
         command = there.get("command") if isinstance(there, dict) else None
         if isinstance(command, str) and "tok-statusline" in command:
             row["state"] = PRESENT
@@ -218,10 +217,10 @@ def status_line(system: System) -> tuple[Event, Change | None]:
             wanted = {**wanted, "command": value}
         elif there is not None:
             row |= {"state": REFUSED, "note": "it has a statusLine of another form; set it by hand"}
-    except (setup_edits.Refused, OSError) as error:
+    except (setup_changes.Refused, OSError) as error:
         row |= {"state": REFUSED, "note": _why(error)}
     if credentials.redacted(wanted["command"]) == wanted["command"]:
-        row["text"] = setup_edits.snippet("json", ("statusLine",), wanted)
+        row["text"] = setup_changes.snippet("json", ("statusLine",), wanted)
     else:
         row["note"] = (
             "its command holds what looks like a secret, so it is not shown; tok-init wraps it where you let it write"

@@ -1,6 +1,7 @@
-"""Changes to other programs' files: shown before, kept a copy of, and taken back.
+"""Changes one entry of another program's settings file, after showing it, and takes the change back.
 
-A change is one entry in one file. Before it is written the old file is copied beside itself, and what was done is written
+Every other byte of the text stays: JSON (with comments), TOML and YAML; a text that cannot be changed so is refused, with
+the reason. Before it is written the old file is copied beside itself, and what was done is written
 down in init.json in the log's directory; `undo` puts back the very bytes, or, where somebody changed the file since, takes
 out only our own entry. Links are written through; a file's mode stays.
 """
@@ -10,15 +11,175 @@ from __future__ import annotations
 import contextlib
 import difflib
 import hashlib
+import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import credentials, datadir, setup_edits
-from tokenops.setup_edits import Refused
+from tokenops import config, credentials, datadir, jsonc
+
+BOM = "\ufeff"
+FORMATS = ("json", "toml", "yaml")
+Place = Sequence[str]
+
+
+class Refused(ValueError):
+    """A text that only a person can change: the reason, as the end of a sentence about the file."""
+
+
+def data(form: str, text: str) -> Any:
+    """What a text says; {} for an empty one. Raises Refused."""
+    text = text.removeprefix(BOM)
+    if not text.strip():
+        return {}
+    if form == "json":
+        try:
+            return jsonc.document(text).data
+        except jsonc.Malformed as error:
+            raise Refused(f"is no JSON ({error})") from None
+    return _toml(text) if form == "toml" else _yaml(text)
+
+
+def _toml(text: str) -> Any:
+    import tomllib
+
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        # The message ends with the place; what it says before never repeats a value.
+        raise Refused(f"is no TOML ({str(error) or 'nested too deep'})") from None
+
+
+def _yaml(text: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise Refused(f"is no YAML{f' (line {mark.line + 1})' if mark else ''}") from None
+
+
+def value_at(given: Any, place: Place) -> Any:
+    """The value at a place; None where there is none."""
+    for key in place:
+        given = given.get(key) if isinstance(given, dict) else None
+    return given
+
+
+def depth(given: Any, place: Place) -> int:
+    """How many keys of a place are there already."""
+    for number, key in enumerate(place):
+        if not isinstance(given, dict) or key not in given:
+            return number
+        given = given[key]
+    return len(place)
+
+
+def with_entry(form: str, text: str, place: Place, value: Any) -> str:
+    """The text with the entry. Raises Refused."""
+    data(form, text)
+    if text.startswith(BOM):
+        return BOM + with_entry(form, text[1:], place, value)
+    if form == "toml":
+        return _with_table(text, place, value)
+    try:
+        return jsonc.changed(text, place, value) if form == "json" else _lines(text, place, value)
+    except (jsonc.Unchangeable, config.Unchangeable) as error:
+        raise Refused(str(error)) from None
+
+
+def without_entry(form: str, text: str, place: Place, keep: int) -> str:
+    """The text without the entry, and without what held only it, down to `keep` keys. Raises Refused."""
+    given = data(form, text)
+    if text.startswith(BOM):
+        return BOM + without_entry(form, text[1:], place, keep)
+    if form == "toml":
+        return _without_table(text, place, value_at(given, place))
+    try:
+        return jsonc.without(text, place, keep) if form == "json" else _bare(_lines(text, place, None), place, keep)
+    except (jsonc.Unchangeable, config.Unchangeable) as error:
+        raise Refused(str(error)) from None
+
+
+def snippet(form: str, place: Place, value: Any) -> str:
+    """An entry as a whole small file, to be pasted."""
+    if form == "toml":
+        return table(place, value)
+    for key in reversed(place):
+        value = {key: value}
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def table(place: Place, value: Any) -> str:
+    """A table of TOML with strings and lists of strings, whose JSON is TOML too."""
+    rows = "".join(f"{key} = {json.dumps(one, ensure_ascii=False)}\n" for key, one in value.items())
+    return f"[{'.'.join(place)}]\n{rows}"
+
+
+def _newline(text: str) -> str:
+    return "\r\n" if "\r\n" in text else "\n"
+
+
+def _with_table(text: str, place: Place, value: Any) -> str:
+    """A table goes to the end: that is right wherever it could be, and disturbs nothing."""
+    given = data("toml", text)
+    made = text + _gap(text) + table(place, value).replace("\n", _newline(text))
+    wanted = _set(given, place, value)
+    try:
+        agrees = data("toml", made) == wanted
+    except Refused:
+        agrees = False
+    if not agrees:
+        raise Refused(f"has {place[0]} in a form that a table cannot be added to")
+    return made
+
+
+def _gap(text: str) -> str:
+    """What stands between the end of a file and a new table."""
+    if not text:
+        return ""
+    return _newline(text) if text.endswith("\n") else _newline(text) * 2
+
+
+def _set(given: Any, place: Place, value: Any) -> Any:
+    if not place:
+        return value
+    below = given.get(place[0], {}) if isinstance(given, dict) else {}
+    return {**given, place[0]: _set(below, place[1:], value)} if isinstance(given, dict) else given
+
+
+def _without_table(text: str, place: Place, value: Any) -> str:
+    if not isinstance(value, dict):
+        return text
+    block = table(place, value).replace("\n", _newline(text))
+    if text.count(block) != 1:
+        raise Refused(f"has [{'.'.join(place)}] in other words than were written")
+    before, _, after = text.partition(block)
+    made = before.removesuffix(_newline(text)) + after if before.endswith(_newline(text) * 2) else before + after
+    if value_at(data("toml", made), place) is not None:
+        raise Refused(f"has more of [{'.'.join(place)}]")
+    return made
+
+
+def _lines(text: str, place: Place, value: Any) -> str:
+    """YAML is changed by whole lines; those that end as on Windows go on to do so."""
+    if "\r\n" in text and text.count("\r\n") == text.count("\n"):
+        return config.edited_at(text.replace("\r\n", "\n"), place, value).replace("\n", "\r\n")
+    return config.edited_at(text, place, value)
+
+
+def _bare(text: str, place: Place, keep: int) -> str:
+    """The text without a section that the entry's end leaves empty."""
+    for size in range(len(place) - 1, keep, -1):
+        if value_at(data("yaml", text), place[:size]):
+            break
+        text = _lines(text, place[:size], None)
+    return text
+
 
 MANIFEST, LOCK = "init.json", "init.lock"
 _MOST = 16 << 20  # no file of settings is larger
@@ -83,10 +244,8 @@ def proposal(change: Change) -> Proposal:
     if before is not None and not (os.stat(target).st_mode & stat.S_IWUSR and os.access(target, os.W_OK)):
         raise Refused("is read-only")
     text = text_of(before)
-    keep = setup_edits.depth(setup_edits.data(change.form, text), change.place)
-    return Proposal(
-        change, target, before, setup_edits.with_entry(change.form, text, change.place, change.value).encode(), keep
-    )
+    keep = depth(data(change.form, text), change.place)
+    return Proposal(change, target, before, with_entry(change.form, text, change.place, change.value).encode(), keep)
 
 
 def diff(made: Proposal) -> str:
@@ -98,8 +257,8 @@ def diff(made: Proposal) -> str:
         from tokenops import jsonc
 
         around = 3
-        old = jsonc.masked(old.removeprefix(setup_edits.BOM), change.place) if old.strip(setup_edits.BOM + " \t\r\n") else ""
-        new = jsonc.masked(new.removeprefix(setup_edits.BOM), change.place)
+        old = jsonc.masked(old.removeprefix(BOM), change.place) if old.strip(BOM + " \t\r\n") else ""
+        new = jsonc.masked(new.removeprefix(BOM), change.place)
     names = (change.path if made.before is not None else os.devnull, change.path)
     lines = difflib.unified_diff(old.splitlines(), new.splitlines(), *names, n=around, lineterm="")
     return credentials.redacted("".join(f"{line}\n" for line in lines))
@@ -253,7 +412,7 @@ def _restored(entry: dict[str, Any], target: str) -> str:
 def _cut_out(entry: dict[str, Any], target: str, now: bytes) -> str:
     """Take only our own entry out of a file that somebody changed since."""
     form, place, text = entry["form"], entry["place"], text_of(now)
-    found = setup_edits.value_at(setup_edits.data(form, text), place)
+    found = value_at(data(form, text), place)
     if found is None:
         return "does not have the entry any more"
     if _value_digest(found) != entry["value"]:
@@ -261,11 +420,11 @@ def _cut_out(entry: dict[str, Any], target: str, now: bytes) -> str:
     if entry["keep"] == len(place):
         if not _is_whole(entry):
             raise Refused("was changed since, and its backup is gone")
-        old = setup_edits.value_at(setup_edits.data(form, text_of(content(entry["backup"]))), place)
-        made = setup_edits.with_entry(form, text, place, old)
+        old = value_at(data(form, text_of(content(entry["backup"]))), place)
+        made = with_entry(form, text, place, old)
     else:
-        made = setup_edits.without_entry(form, text, place, entry["keep"])
-    if entry["before"] is None and made.strip(f"{setup_edits.BOM}{{}} \t\r\n") == "":
+        made = without_entry(form, text, place, entry["keep"])
+    if entry["before"] is None and made.strip(f"{BOM}{{}} \t\r\n") == "":
         os.unlink(target)
         return "removed: it held nothing else"
     datadir.replace(target, made.encode(), mode=_mode(target))

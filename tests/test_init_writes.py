@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from conftest import ROOT, Json, Run, objects, put
-from tokenops import setup_changes, setup_edits
+from tokenops import setup_changes
 
 ENV = {"TOKENOPS_NOW": "2026-11-22T08:00:00Z"}
 MCP = f"{ROOT}/bin/tok-mcp"
@@ -76,11 +76,11 @@ def test_one_entry_is_added_and_taken_back(
         (home / ".gemini/tmp").mkdir()
     path.chmod(0o640)
     form = "toml" if name.endswith("toml") else "json"
-    before, old = tree(home), setup_edits.data(form, content.decode())
+    before, old = tree(home), setup_changes.data(form, content.decode())
     rows = init(run, "--yes")
     assert states(rows) == {path.name: "written"}
     made = path.read_bytes()
-    new = setup_edits.data(form, made.decode())
+    new = setup_changes.data(form, made.decode())
     for key in ("mcpServers", "mcp", "servers", "mcp_servers"):
         if key in new:
             entry = new[key].pop("tokenops")
@@ -244,7 +244,7 @@ def test_only_our_entry_goes_where_somebody_changed_the_file(
     path.write_text(change(path.read_text()))  # type: ignore[operator]
     [row] = init(run, "--undo")
     assert row["done"] and "only the entry was taken out" in row["note"]
-    assert setup_edits.data("toml" if name.endswith("toml") else "json", path.read_text()) == left
+    assert setup_changes.data("toml" if name.endswith("toml") else "json", path.read_text()) == left
     assert [one.name for one in path.parent.iterdir()] == [path.name]
 
 
@@ -341,7 +341,7 @@ def test_somebody_writes_at_the_same_moment(tmp_path: pathlib.Path) -> None:
     change = setup_changes.Change("mcp", "cursor", "", str(path), "json", ("mcpServers", "tokenops"), {"command": "x"})
     made = setup_changes.proposal(change)
     path.write_bytes(b'{"theirs": 1}')
-    with pytest.raises(setup_edits.Refused, match="somebody else"):
+    with pytest.raises(setup_changes.Refused, match="somebody else"):
         setup_changes.write(str(tmp_path / "log"), made)
     assert path.read_bytes() == b'{"theirs": 1}' and sorted(one.name for one in tmp_path.iterdir()) == ["log", "mcp.json"]
 

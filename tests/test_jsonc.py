@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import examples
-from tokenops import jsonc, setup_edits
+from tokenops import jsonc, setup_changes
 
 OURS = {"command": "/b/tok-mcp"}
 PLACE = ("mcpServers", "tokenops")
@@ -85,7 +85,8 @@ def test_what_cannot_hold_an_entry_is_refused(text: str) -> None:
 def test_an_entry_is_cut_out(text: str, left: str) -> None:
     assert jsonc.without(text, ("a", "b"), 0) == left
     assert (
-        setup_edits.data("json", left) == {key: value for key, value in setup_edits.data("json", text).items() if key != "a"}
+        setup_changes.data("json", left)
+        == {key: value for key, value in setup_changes.data("json", text).items() if key != "a"}
         or "c" in left
     )
 
