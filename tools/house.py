@@ -126,7 +126,7 @@ FAMILIES = (
         "what is on this machine, and setting it up",
         ("setup",),
         ("setup_",),
-        _words("setup_changes setup_demo setup_hosts setup_text"),
+        _words("setup_changes setup_demo setup_hosts"),
     ),
     Family(
         "serve",
