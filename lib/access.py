@@ -44,33 +44,33 @@ def secret() -> str:
 def token(folder: str) -> str:
     """The token; made where there is none, and made anew where others could have read it. Raises Unusable, OSError."""
     path = os.path.join(folder, TOKEN)
-    found = _read(path)
-    if found is None:
+    stored = _read(path)
+    if stored is None:
         with datadir.locked(folder, LOCK):
-            found = _read(path)
-            if found is None:
-                found = rotate(folder)
-    return found
+            stored = _read(path)
+            if stored is None:
+                stored = rotate(folder)
+    return stored
 
 
-def configured(value: object, environment: Mapping[str, str], base: str) -> str:
+def configured_token(value: object, environment: Mapping[str, str], base: str) -> str:
     """The token that the configuration gives (dashboard.admin_token), "" for none. Raises Unusable."""
     if not value:
         return ""
     try:
-        found = credentials.given(str(value), environment, base, b"").secret
+        text = credentials.given(str(value), environment, base, b"").secret
     except credentials.Missing as error:
         raise Unusable("dashboard.admin_token", str(error)) from None
-    if len(found) < LEAST:
+    if len(text) < LEAST:
         raise Unusable("dashboard.admin_token", f"has fewer than {LEAST} characters, and could be guessed", "leave it out")
-    return found
+    return text
 
 
 def rotate(folder: str) -> str:
     """A new token in the place of the old one; with it all cookies end. Raises OSError."""
-    made = secret()
-    datadir.replace(os.path.join(datadir.made(folder), TOKEN), f"{made}\n".encode())
-    return made
+    fresh = secret()
+    datadir.replace(os.path.join(datadir.made(folder), TOKEN), f"{fresh}\n".encode())
+    return fresh
 
 
 def _read(path: str) -> str | None:
@@ -84,20 +84,20 @@ def _read(path: str) -> str | None:
             raise Unusable(path, "is a link, and a token is never read through one", "remove it") from None
         raise error
     try:
-        about = os.fstat(fd)
-        if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid():
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
             raise Unusable(path, "is not a file of your own", "remove it and run tok-dash rotate-token")
-        if stat.S_IMODE(about.st_mode) & 0o077:
+        if stat.S_IMODE(status.st_mode) & 0o077:
             return None  # others could read it: it is no secret any more
-        found = os.read(fd, 200).decode("ascii", "replace").strip()
+        text = os.read(fd, 200).decode("ascii", "replace").strip()
     finally:
         os.close(fd)
-    return found if _SECRET.match(found) else None
+    return text if _SECRET.match(text) else None
 
 
-def same(given: str, held: str) -> bool:
+def same(offered: str, secret: str) -> bool:
     """Whether two secrets are the same, in a time that does not tell where they differ, nor how long they are."""
-    return hmac.compare_digest(hashlib.sha256(given.encode()).digest(), hashlib.sha256(held.encode()).digest())
+    return hmac.compare_digest(hashlib.sha256(offered.encode()).digest(), hashlib.sha256(secret.encode()).digest())
 
 
 # Tickets.
@@ -105,59 +105,59 @@ def same(given: str, held: str) -> bool:
 
 def ticket(folder: str, now: int) -> str:
     """A new ticket: the bearer gets a cookie, once. Only its hash is kept. Raises OSError."""
-    made = secret()
+    fresh = secret()
     with datadir.locked(datadir.made(folder), LOCK):
-        held = sorted(_tickets(folder, now).items(), key=lambda item: item[1])[1 - MOST_TICKETS :]
-        _keep(folder, dict(held) | {_hash(made): now + TICKET_MS})
-    return made
+        tickets = sorted(_tickets(folder, now).items(), key=lambda item: item[1])[1 - MOST_TICKETS :]
+        _keep(folder, dict(tickets) | {_hash(fresh): now + TICKET_MS})
+    return fresh
 
 
-def redeemed(folder: str, given: str, now: int) -> bool:
+def redeem(folder: str, ticket: str, now: int) -> bool:
     """Use a ticket up: whether it was good. Raises OSError."""
-    if not _SECRET.match(given):
+    if not _SECRET.match(ticket):
         return False
     with datadir.locked(folder, LOCK):
-        held = _tickets(folder, now)
-        good = held.pop(_hash(given), None) is not None
+        tickets = _tickets(folder, now)
+        good = tickets.pop(_hash(ticket), None) is not None
         if good:
-            _keep(folder, held)
+            _keep(folder, tickets)
     return good
 
 
-def _hash(given: str) -> str:
-    return hashlib.sha256(given.encode()).hexdigest()
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def _tickets(folder: str, now: int) -> dict[str, int]:
     """The tickets that are still good: hash -> when they end. One that ends too late was made by another clock."""
-    found = datadir.read_json(os.path.join(folder, TICKETS))
-    given = found.items() if isinstance(found, dict) else ()
-    return {name: end for name, end in given if isinstance(end, int) and now < end <= now + TICKET_MS}
+    content = datadir.read_json(os.path.join(folder, TICKETS))
+    items = content.items() if isinstance(content, dict) else ()
+    return {name: end for name, end in items if isinstance(end, int) and now < end <= now + TICKET_MS}
 
 
-def _keep(folder: str, held: dict[str, int]) -> None:
-    datadir.replace(os.path.join(folder, TICKETS), orjson.dumps(held))
+def _keep(folder: str, tickets: dict[str, int]) -> None:
+    datadir.replace(os.path.join(folder, TICKETS), orjson.dumps(tickets))
 
 
 # The cookie.
 
 
-def cookie(held: str, now: int) -> str:
+def cookie(token: str, now: int) -> str:
     """A cookie's value: when it ends, signed with the token. It holds nothing of the token itself."""
     ends = str(now // 1000 + COOKIE_S)
-    return f"{ends}.{_signature(held, ends)}"
+    return f"{ends}.{_signature(token, ends)}"
 
 
-def cookie_left(value: str, held: str, now: int) -> int:
+def cookie_left(value: str, token: str, now: int) -> int:
     """How many seconds a cookie is good for; 0 for one that is over, or not ours."""
     ends, _, signature = value.partition(".")
     if not ends.isascii() or not ends.isdigit() or len(ends) > 12:
         return 0
-    return max(int(ends) - now // 1000, 0) if same(signature, _signature(held, ends)) else 0
+    return max(int(ends) - now // 1000, 0) if same(signature, _signature(token, ends)) else 0
 
 
-def _signature(held: str, ends: str) -> str:
-    return hmac.new(held.encode(), f"{COOKIE} {ends}".encode(), "sha256").hexdigest()
+def _signature(token: str, ends: str) -> str:
+    return hmac.new(token.encode(), f"{COOKIE} {ends}".encode(), "sha256").hexdigest()
 
 
 def set_cookie(value: str) -> list[bytes]:
@@ -176,9 +176,9 @@ def hosts(port: int, more: tuple[str, ...] = ()) -> frozenset[str]:
     return frozenset((*(f"{name}:{port}" for name in names), *bare))
 
 
-def origins(known: frozenset[str]) -> frozenset[str]:
+def origins(hosts: frozenset[str]) -> frozenset[str]:
     """What an Origin may say."""
-    return frozenset(f"http://{host}" for host in known)
+    return frozenset(f"http://{host}" for host in hosts)
 
 
 # Guesses.
@@ -224,10 +224,10 @@ class Running(NamedTuple):
 
 
 @contextlib.contextmanager
-def announced(folder: str, url: str, port: int) -> Iterator[None]:
+def announce(folder: str, url: str, port: int) -> Iterator[None]:
     """Say that a dashboard runs here, while the block does. Raises OSError."""
-    place = os.path.join(datadir.made(os.path.join(folder, RUNNING)), f"{port}.json")
-    fd = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = os.path.join(datadir.made(os.path.join(folder, RUNNING)), f"{port}.json")
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         os.ftruncate(fd, 0)
@@ -235,27 +235,27 @@ def announced(folder: str, url: str, port: int) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):
-            os.unlink(place)
+            os.unlink(path)
         os.close(fd)
 
 
 def running(folder: str) -> list[Running]:
     """The dashboards that run on this log; what a crash left of others is not one of them."""
-    place = os.path.join(folder, RUNNING)
+    directory = os.path.join(folder, RUNNING)
     try:
-        names = sorted(name for name in os.listdir(place) if name.endswith(".json"))
+        names = sorted(name for name in os.listdir(directory) if name.endswith(".json"))
     except OSError:
         return []
-    found = []
+    dashboards = []
     for name in names:
-        path = os.path.join(place, name)
-        about = datadir.read_json(path)
-        if isinstance(about, dict) and isinstance(about.get("url"), str) and _held(path):
-            found.append(Running(about["url"], path))
-    return found
+        path = os.path.join(directory, name)
+        content = datadir.read_json(path)
+        if isinstance(content, dict) and isinstance(content.get("url"), str) and _is_locked(path):
+            dashboards.append(Running(content["url"], path))
+    return dashboards
 
 
-def _held(path: str) -> bool:
+def _is_locked(path: str) -> bool:
     """Whether somebody holds a file locked."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)

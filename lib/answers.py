@@ -40,15 +40,15 @@ def bounds(since: str | None, until: str | None, now: int, tz: datetime.tzinfo, 
     """
     from tokenops import when
 
-    found = ["", OPEN]
+    times = ["", OPEN]
     for at, (name, text, parse) in enumerate((("since", since, when.since), ("until", until, when.until))):
         try:
-            found[at] = found[at] if text is None else when.stamp(parse(text, now, tz))
+            times[at] = times[at] if text is None else when.stamp(parse(text, now, tz))
         except (ValueError, OverflowError) as error:
             raise BadRequest(f"{prefix}{name}: {error}") from None
-    if found[0] >= found[1]:
+    if times[0] >= times[1]:
         raise BadRequest(f"{prefix}since is not before {prefix}until; swap them")
-    return found[0], found[1]
+    return times[0], times[1]
 
 
 def month_start(now: int, tz: datetime.tzinfo) -> str:

@@ -114,7 +114,7 @@ class Waste(NamedTuple):
     findings: list[Event]
 
 
-def _coached(log: Log, since: str, until: str) -> coach_averages.Span:
+def _coach_span(log: Log, since: str, until: str) -> coach_averages.Span:
     from tokenops import coach_averages
 
     return coach_averages.Span(since, end(until, log.now))
@@ -124,7 +124,7 @@ def waste(log: Log, since: str, until: str = OPEN, only: Filter = events.EVERY) 
     """Where tokens of a span's sessions went to waste."""
     from tokenops import coach_report
 
-    rules, span = thresholds(log.settings)["waste"], _coached(log, since, until)
+    rules, span = thresholds(log.settings)["waste"], _coach_span(log, since, until)
     return Waste(*coach_report.waste(log.folder, span, only, rules, log.catalogue(), _context_limits(log)))
 
 
@@ -132,7 +132,7 @@ def cheaper_models(log: Log, since: str, until: str = OPEN, only: Filter = event
     """What a cheaper model of the same provider would have cost, the greatest difference first."""
     from tokenops import coach_report, when
 
-    rules, span = thresholds(log.settings)["waste"], _coached(log, since, until)
+    rules, span = thresholds(log.settings)["waste"], _coach_span(log, since, until)
     return coach_report.models(log.folder, span, only, rules, log.catalogue(), when.stamp(log.now))
 
 
@@ -167,7 +167,7 @@ def prompts(
     """Habits in the user's prompts, what they cost, and what would help; of the `latest` ones or of all."""
     from tokenops import coach_report, coach_transcripts
 
-    rules, span = thresholds(log.settings)["coaching"], _coached(log, since, until)
+    rules, span = thresholds(log.settings)["coaching"], _coach_span(log, since, until)
     talk = _talk(log, transcripts, coach_transcripts.PROMPT, span, only)
     if latest:
         talk = talk._replace(said=talk.said[-latest:])
@@ -179,7 +179,7 @@ def replies(log: Log, since: str, until: str, only: Filter, transcripts: Transcr
     """How agents' replies read."""
     from tokenops import coach_report, coach_transcripts
 
-    rules, span = thresholds(log.settings)["coaching"], _coached(log, since, until)
+    rules, span = thresholds(log.settings)["coaching"], _coach_span(log, since, until)
     talk = _talk(log, transcripts, coach_transcripts.REPLY, span, only)
     return Coaching(coach_report.reply_report(log.folder, talk, span, only, rules), len(talk.said), talk.files)
 

@@ -186,7 +186,7 @@ def progress(what: str) -> Iterator[Callable[[int], None]]:
         return
     done = shown = 0
 
-    def told(size: int) -> None:
+    def on_bytes(size: int) -> None:
         nonlocal done, shown
         done += size
         if done - shown >= 1 << 24:
@@ -194,7 +194,7 @@ def progress(what: str) -> Iterator[Callable[[int], None]]:
             sys.stderr.write(f"\r{Command.name}: {what}: {done >> 20:,} MiB ")
             sys.stderr.flush()
 
-    yield told
+    yield on_bytes
     if shown:
         sys.stderr.write("\r\x1b[K")
 
@@ -271,14 +271,14 @@ def coverage(settings: config.Config, tz: datetime.tzinfo) -> cover.Coverage | N
 
 def now() -> int:
     """The present moment, in milliseconds. TOKENOPS_NOW (an RFC 3339 time) sets it, for tests and examples."""
-    given = os.environ.get("TOKENOPS_NOW")
-    if given:
+    text = os.environ.get("TOKENOPS_NOW")
+    if text:
         from tokenops import when
 
         try:
-            return when.moment(given)
+            return when.moment(text)
         except ValueError:
-            raise Fault(f"TOKENOPS_NOW: {given!r} is no time; unset it") from None
+            raise Fault(f"TOKENOPS_NOW: {text!r} is no time; unset it") from None
     import time
 
     return time.time_ns() // 1_000_000
@@ -300,14 +300,14 @@ def span(args: argparse.Namespace, tz: datetime.tzinfo) -> tuple[str, str]:
 
 def write(lines: Iterable[bytes]) -> None:
     """Finished lines to stdout, in large pieces whatever Python thinks of buffering."""
-    out, held, size = sys.stdout.buffer, [], 0
+    out, pending, size = sys.stdout.buffer, [], 0
     for line in lines:
-        held.append(line)
+        pending.append(line)
         size += len(line)
         if size >= BLOCK:
-            out.write(b"".join(held))
-            held, size = [], 0
-    out.write(b"".join(held))
+            out.write(b"".join(pending))
+            pending, size = [], 0
+    out.write(b"".join(pending))
 
 
 def write_rows(
@@ -353,13 +353,13 @@ class Diagnostics:
         self.warnings += 1
         say(text)
 
-    def on_bad_line(self, place: str, why: str) -> None:
+    def on_bad_line(self, location: str, why: str) -> None:
         """A line that was skipped."""
-        self.warn(f"{place}: {why}")
+        self.warn(f"{location}: {why}")
 
-    def on_bad_log_line(self, place: str, why: str) -> None:
+    def on_bad_log_line(self, location: str, why: str) -> None:
         """A line of our own log that was skipped; report_bad_log_lines counts them."""
-        self.bad_log_lines.append(place)
+        self.bad_log_lines.append(location)
 
     def report_bad_log_lines(self) -> None:
         """Warn of lines of the log that were skipped."""

@@ -40,10 +40,10 @@ def session(folder: str) -> Session:
 def chosen_token() -> str:
     """The token that the configuration gives, "" for none. Raises config.Unusable."""
     try:
-        found = cli.settings()
+        settings = cli.settings()
     except cli.Fault as fault:
         raise config.Unusable("", str(fault)) from None
-    return access.configured(found.get("dashboard", "admin_token"), os.environ, os.path.dirname(found.path))
+    return access.configured_token(settings.get("dashboard", "admin_token"), os.environ, os.path.dirname(settings.path))
 
 
 def gatherer(folder: str) -> dash.Gatherer:
@@ -67,7 +67,7 @@ class Intake:
         self.first: subprocess.Popen[bytes] | None = None
         self.told = ""
 
-    def before(self, opened: bool) -> None:
+    def before_answer(self, opened: bool) -> None:
         """Before an answer: nothing that an open page waits for."""
         last = datadir.synced(self.folder)
         if last is None:
@@ -76,11 +76,11 @@ class Intake:
             self._catch_up()
 
     @property
-    def tried(self) -> bool:
+    def first_is_over(self) -> bool:
         """Whether the first reading is over, however it ended."""
         return self.first is not None and self.first.poll() is not None
 
-    def after(self) -> None:
+    def after_answer(self) -> None:
         """After an answer."""
         if datadir.synced(self.folder) is not None:
             self._catch_up()
@@ -107,9 +107,9 @@ def site(folder: str, alone: bool, commands: str) -> dash.Site:
     left: list[Callable[[], object]] = []
 
     def fresh(opened: bool) -> None:
-        left[:] = [intake.after, *(functools.partial(gathering.renew, name) for name in gathering.parts)]
-        intake.before(opened)
-        gathering.tried = intake.tried
+        left[:] = [intake.after_answer, *(functools.partial(gathering.renew, name) for name in gathering.parts)]
+        intake.before_answer(opened)
+        gathering.tried = intake.first_is_over
 
     def first() -> None:
         """At the start: the page that is asked for most."""
@@ -127,7 +127,7 @@ def site(folder: str, alone: bool, commands: str) -> dash.Site:
         return bool(left)
 
     left.append(first)
-    page = dash.Site(folder, gathering, _now, alone, dash.Edge(fresh, rest, chosen_token))
+    page = dash.Site(folder, gathering, _now, alone, dash.Runtime(fresh, rest, chosen_token))
     return page
 
 
@@ -142,7 +142,7 @@ def serving(shown: dash.Site, port: int, mdns: bool = False, host: str = "127.0.
     shown.hosts = access.hosts(port, (NAME,) if mdns else ())
     shown.token()
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    with access.announced(shown.folder, url, port), _named(port) if mdns else contextlib.nullcontext():
+    with access.announce(shown.folder, url, port), _mdns_name(port) if mdns else contextlib.nullcontext():
         yield url
 
 
@@ -155,11 +155,11 @@ def needs_mdns() -> None:
 
 
 @contextlib.contextmanager
-def _named(port: int) -> Iterator[None]:
+def _mdns_name(port: int) -> Iterator[None]:
     """Announce tokenops.local on this machine's own interface: nothing is sent into a network."""
     import zeroconf
 
-    about = zeroconf.ServiceInfo(
+    service = zeroconf.ServiceInfo(
         "_http._tcp.local.",
         f"TokenOps {port}._http._tcp.local.",
         port,
@@ -171,7 +171,7 @@ def _named(port: int) -> Iterator[None]:
 
     def register() -> None:
         try:
-            speaker.register_service(about)
+            speaker.register_service(service)
         except zeroconf.Error as error:
             cli.say(f"{NAME} is not announced: {type(error).__name__}; the dashboard is at http://127.0.0.1:{port}")
 

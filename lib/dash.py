@@ -42,7 +42,7 @@ _LEAST_PACKED = 1400
 MOST_KEPT = 32
 
 
-class Asked(NamedTuple):
+class PageRequest(NamedTuple):
     """A request, taken apart: what the dashboard looks at of it."""
 
     method: bytes
@@ -55,7 +55,7 @@ class Asked(NamedTuple):
         """The first value of a header, "" for none."""
         return next(iter(http1.values(self.headers, name)), b"").decode("latin-1")
 
-    def given(self, name: str) -> str:
+    def parameter(self, name: str) -> str:
         """The first value of a parameter, "" for none."""
         return next((value for key, value in self.query if key == name), "")
 
@@ -65,17 +65,19 @@ class Asked(NamedTuple):
         return "text/html" in self.first(b"accept")
 
 
-def asked(head: Request) -> Asked:
+def page_request(head: Request) -> PageRequest:
     """A request's head, taken apart."""
     target, authority = head.target.decode("latin-1"), ""
     if not target.startswith("/") and "://" in target:
         authority, slash, rest = target.partition("://")[2].partition("/")
         target = f"{slash}{rest}"
     path, _, query = target.partition("?")
-    return Asked(head.method, path, parse_qsl(query, keep_blank_values=True, max_num_fields=None), head.headers, authority)
+    return PageRequest(
+        head.method, path, parse_qsl(query, keep_blank_values=True, max_num_fields=None), head.headers, authority
+    )
 
 
-class Edge(NamedTuple):
+class Runtime(NamedTuple):
     """What the process lends a site: it takes in what is new, before an answer and after one, and knows the user's token.
 
     `fresh` is told whether a page is opened, `token` gives "" where that of the file counts.
@@ -86,7 +88,7 @@ class Edge(NamedTuple):
     token: Callable[[], str] = lambda: ""
 
 
-NO_EDGE = Edge()
+NO_RUNTIME = Runtime()
 
 
 def gatherer(session: Session, files: Callable[[], list[str]]) -> Gatherer:
@@ -100,7 +102,7 @@ def gatherer(session: Session, files: Callable[[], list[str]]) -> Gatherer:
 
 def standalone(gatherer: Gatherer, query: Mapping[str, str]) -> tuple[bytes, bool]:
     """The page as a file of its own, and whether something in it has no price. Raises session.Fault, OSError."""
-    view = gatherer.view(dash_query.asked(query))
+    view = gatherer.view(dash_query.parse(query))
     return dash_page.standalone(view), bool(view.spent.total.get("unpriced"))
 
 
@@ -111,16 +113,16 @@ class Site:
     """
 
     def __init__(
-        self, folder: str, gatherer: Gatherer, clock: Callable[[], int], alone: bool = True, edge: Edge = NO_EDGE
+        self, folder: str, gatherer: Gatherer, clock: Callable[[], int], alone: bool = True, runtime: Runtime = NO_RUNTIME
     ) -> None:
-        self.folder, self.gatherer, self.clock, self.alone, self.edge = folder, gatherer, clock, alone, edge
+        self.folder, self.gatherer, self.clock, self.alone, self.runtime = folder, gatherer, clock, alone, runtime
         self.hosts: frozenset[str] = frozenset()
         self.throttle = access.Throttle()
         self.kept: dict[tuple[str, str], tuple[str, Headers, bytes, bytes]] = {}
 
     def token(self) -> str:
         """The token that counts. Raises config.Unusable, OSError."""
-        return self.edge.token() or access.token(self.folder)
+        return self.runtime.token() or access.token(self.folder)
 
     def warm(self) -> None:
         """Work out the page that is asked for most, before somebody asks. Raises session.Fault, OSError."""
@@ -128,7 +130,7 @@ class Site:
 
     def rest(self) -> bool:
         """Do one thing that there is time for while nobody asks; whether there is more."""
-        return self.edge.rest()
+        return self.runtime.rest()
 
     def owns(self, path: bytes) -> bool:
         """Whether a path is the dashboard's to answer."""
@@ -139,104 +141,104 @@ class Site:
     def answer(self, head: Request) -> Reply:
         """The answer to a request. Raises OSError."""
         try:
-            request = asked(head)
+            request = page_request(head)
         except ValueError:
-            return self._refused(Asked(head.method, "", [], head.headers, ""), 401, *_WHO)
-        trusted = self._trusted(request)
+            return self._refusal(PageRequest(head.method, "", [], head.headers, ""), 401, *_WHO)
+        trusted = self._is_trusted(request)
         try:
-            cookie = self._allowed(request, trusted)
+            cookie = self._new_cookie(request, trusted)
         except config.Unusable as error:
-            return self._refused(request, 503, str(error), "then ask again")
+            return self._refusal(request, 503, str(error), "then ask again")
         if cookie is None:
-            wait = self.throttle.wait_ms(self.clock()) if self._guessed(request) else 0
+            wait = self.throttle.wait_ms(self.clock()) if self._is_guess(request) else 0
             if wait is None:
-                return self._refused(request, 429, "too many wrong tokens at once", "wait a minute")
-            return self._refused(request, 401, *_WHO)._replace(wait_ms=wait)
+                return self._refusal(request, 429, "too many wrong tokens at once", "wait a minute")
+            return self._refusal(request, 401, *_WHO)._replace(wait_ms=wait)
         if not trusted:
-            return self._refused(
+            return self._refusal(
                 request, 403, "this Host or Origin is not the dashboard's", "open it by 127.0.0.1, with its port"
             )
         return self._for_bearer(request, cookie)
 
     # Who asks.
 
-    def _trusted(self, request: Asked) -> bool:
+    def _is_trusted(self, request: PageRequest) -> bool:
         """Whether a request was meant for here: no other site's page sends it, and no other name leads to it."""
         hosts = [value.decode("latin-1").lower() for value in http1.values(request.headers, b"host")]
         hosts += [request.authority.lower()] if request.authority else []
-        known = access.origins(self.hosts)
+        allowed = access.origins(self.hosts)
         origins = [value.decode("latin-1").lower() for value in http1.values(request.headers, b"origin")]
-        if not hosts or not all(host in self.hosts for host in hosts) or not all(one in known for one in origins):
+        if not hosts or not all(host in self.hosts for host in hosts) or not all(origin in allowed for origin in origins):
             return False
         if request.first(b"sec-fetch-site") in ("cross-site", "same-site"):
             # A link that somebody follows is fine; what another page fetches, frames or sends is not.
             return request.first(b"sec-fetch-mode") == "navigate" and request.first(b"sec-fetch-dest") == "document"
         return True
 
-    def _allowed(self, request: Asked, trusted: bool) -> str | None:
+    def _new_cookie(self, request: PageRequest, trusted: bool) -> str | None:
         """None for who may not see it; else a new cookie for who should have one, or "". Raises config.Unusable, OSError."""
-        held, now = self.token(), self.clock()
+        token, now = self.token(), self.clock()
         bearer = request.first(b"authorization").partition(" ")
-        if bearer[0].lower() == "bearer" and access.same(bearer[2].strip(), held):
+        if bearer[0].lower() == "bearer" and access.same(bearer[2].strip(), token):
             return ""
-        if (given := request.given("token")) and access.same(given, held):
-            return access.cookie(held, now)
-        left = max((access.cookie_left(value, held, now) for value in _cookies(request)), default=0)
+        if (secret := request.parameter("token")) and access.same(secret, token):
+            return access.cookie(token, now)
+        left = max((access.cookie_left(value, token, now) for value in _cookies(request)), default=0)
         if left:
-            return access.cookie(held, now) if left < access.COOKIE_S // 2 else ""
-        if (given := request.given("ticket")) and trusted and self._opens(request):
-            return access.cookie(held, now) if access.redeemed(self.folder, given, now) else None
+            return access.cookie(token, now) if left < access.COOKIE_S // 2 else ""
+        if (secret := request.parameter("ticket")) and trusted and self._opens(request):
+            return access.cookie(token, now) if access.redeem(self.folder, secret, now) else None
         return None
 
-    def _opens(self, request: Asked) -> bool:
+    def _opens(self, request: PageRequest) -> bool:
         """Whether a ticket is used by somebody who opens the page, and not by a program that looks at links first."""
         looks = "prefetch" in (request.first(b"sec-purpose") + request.first(b"purpose")).lower()
         return request.method == b"GET" and request.path == PAGE and not looks
 
-    def _guessed(self, request: Asked) -> bool:
+    def _is_guess(self, request: PageRequest) -> bool:
         """Whether a secret was given that is none; a cookie that is over is no guess."""
-        return bool(request.first(b"authorization") or request.given("token") or request.given("ticket"))
+        return bool(request.first(b"authorization") or request.parameter("token") or request.parameter("ticket"))
 
     # What is answered.
 
-    def _for_bearer(self, request: Asked, cookie: str) -> Reply:
+    def _for_bearer(self, request: PageRequest, cookie: str) -> Reply:
         """The answer to who may see it."""
         if request.method not in (b"GET", b"HEAD"):
-            reply = self._refused(request, 405, "only GET and HEAD are answered here", "nothing is changed by this address")
+            reply = self._refusal(request, 405, "only GET and HEAD are answered here", "nothing is changed by this address")
             return reply._replace(headers=[*reply.headers, field(b"Allow", b"GET, HEAD")])
         path, query = request.path, [(name, value) for name, value in request.query if name not in ("token", "ticket")]
         cookies = [field(b"Set-Cookie", value) for value in access.set_cookie(cookie)] if cookie else []
         if len(query) != len(request.query) or path in ("/", "/dashboard/"):
-            if not _known(path):
-                return self._refused(request, 404, *_NOTHING)
-            place = PAGE if path in ("/", "/dashboard/") else path
-            clean = f"{place}?{urlencode(query)}" if query else place
+            if not _exists(path):
+                return self._refusal(request, 404, *_NOTHING)
+            target = PAGE if path in ("/", "/dashboard/") else path
+            clean = f"{target}?{urlencode(query)}" if query else target
             location = field(b"Location", clean.encode())
             return Reply(303, [*_ALWAYS, field(b"Cache-Control", b"no-store"), location, *cookies], b"")
         reply = self._data(request, path, dict(query))
         return reply._replace(headers=[*reply.headers, *cookies]) if cookies else reply
 
-    def _data(self, request: Asked, path: str, query: dict[str, str]) -> Reply:
+    def _data(self, request: PageRequest, path: str, query: dict[str, str]) -> Reply:
         if path in ASSETS:
             return self._asset(request, path)
         if path != PAGE and not (path.startswith(dash_api.ROOT) and dash_api.exists(path[len(dash_api.ROOT) :])):
-            return self._refused(request, 404, *_NOTHING)
+            return self._refusal(request, 404, *_NOTHING)
         try:
-            self.edge.fresh(path == PAGE and not request.first(b"if-none-match"))
+            self.runtime.fresh(path == PAGE and not request.first(b"if-none-match"))
             return self._fresh(request, path, query)
         except NotFound as fault:
-            return self._refused(request, 404, str(fault), "see /api/workflows")
+            return self._refusal(request, 404, str(fault), "see /api/workflows")
         except BadRequest as fault:
-            return self._refused(request, 400, str(fault), "docs/dashboard.md lists the parameters")
+            return self._refusal(request, 400, str(fault), "docs/dashboard.md lists the parameters")
         except dash_api.Unavailable as fault:
-            return self._refused(request, 503, str(fault), fault.hint)
+            return self._refusal(request, 503, str(fault), fault.hint)
         except Fault as fault:
-            return self._refused(request, 503, str(fault), "correct it, then ask again")
+            return self._refusal(request, 503, str(fault), "correct it, then ask again")
         except OSError as error:
-            place = f"{error.filename}: " if error.filename else ""
-            return self._refused(request, 503, f"{place}{error.strerror}", "run tok-status to see what is wrong")
+            prefix = f"{error.filename}: " if error.filename else ""
+            return self._refusal(request, 503, f"{prefix}{error.strerror}", "run tok-status to see what is wrong")
 
-    def _fresh(self, request: Asked, path: str, query: dict[str, str]) -> Reply:
+    def _fresh(self, request: PageRequest, path: str, query: dict[str, str]) -> Reply:
         """Data; where nothing has changed since it was asked for last, only that."""
         files = store_days.files_of(self.folder)
         state = self.gatherer.state(files)
@@ -244,44 +246,44 @@ class Site:
         etag = _etag(state, *name)
         if _matches(request, etag):
             return Reply(304, [*_ALWAYS, field(b"ETag", etag.encode()), field(b"Cache-Control", b"no-store")], b"")
-        held = self.kept.pop(name, None)
-        if held is None or held[0] != etag:
+        cached = self.kept.pop(name, None)
+        if cached is None or cached[0] != etag:
             if path == PAGE:
-                kind, body = "text/html", dash_page.page(self.gatherer.view(dash_query.asked(query), files), etag)
+                kind, body = "text/html", dash_page.page(self.gatherer.view(dash_query.parse(query), files), etag)
             else:
-                found = dash_api.answer(self.gatherer, path[len(dash_api.ROOT) :], query)
-                kind, body = _JSON, orjson.dumps(found) + b"\n"
+                value = dash_api.answer(self.gatherer, path[len(dash_api.ROOT) :], query)
+                kind, body = _JSON, orjson.dumps(value) + b"\n"
             etag = _etag(self.gatherer.state(files), *name)  # what is worked out along the way may be newer
-            headers = [*_ALWAYS, *_typed(kind), field(b"Cache-Control", b"no-store"), field(b"ETag", etag.encode())]
-            held = (etag, headers, body, gzip.compress(body, 4, mtime=0))
-        self.kept[name] = held
+            headers = [*_ALWAYS, *_content_type(kind), field(b"Cache-Control", b"no-store"), field(b"ETag", etag.encode())]
+            cached = (etag, headers, body, gzip.compress(body, 4, mtime=0))
+        self.kept[name] = cached
         while len(self.kept) > MOST_KEPT:
             del self.kept[next(iter(self.kept))]
-        return _packed(request, 200, *held[1:])
+        return _reply(request, 200, *cached[1:])
 
-    def _asset(self, request: Asked, path: str) -> Reply:
+    def _asset(self, request: PageRequest, path: str) -> Reply:
         name = path.rpartition("/")[2]
         body, version = dash_page.asset(name), dash_page.version(name)
         etag = _etag(version, path)
-        keep = b"private, max-age=31536000, immutable" if request.given("v") == version else b"private, no-cache"
+        keep = b"private, max-age=31536000, immutable" if request.parameter("v") == version else b"private, no-cache"
         headers = [*_ALWAYS, field(b"ETag", etag.encode()), field(b"Cache-Control", keep)]
         if _matches(request, etag):
             return Reply(304, headers, b"")
-        return _packed(request, 200, [*headers, *_typed(ASSETS[path])], body, _packed_asset(name))
+        return _reply(request, 200, [*headers, *_content_type(ASSETS[path])], body, _gzip_asset(name))
 
-    def _refused(self, request: Asked, status: int, error: str, hint: str) -> Reply:
+    def _refusal(self, request: PageRequest, status: int, error: str, hint: str) -> Reply:
         """Why there is no answer, for a person or a program."""
         again = False
         if status == 401 and request.first(b"sec-fetch-site") == "cross-site":
             # Browsers leave a strict cookie out where a link of another site led here; asking once more brings it.
             again = (
-                request.first(b"sec-fetch-mode") == "navigate" and request.method == b"GET" and not self._guessed(request)
+                request.first(b"sec-fetch-mode") == "navigate" and request.method == b"GET" and not self._is_guess(request)
             )
         if request.html:
             kind, body = "text/html", dash_page.refusal(status, error, hint, again)
         else:
             kind, body = _JSON, orjson.dumps({"error": error, "hint": hint}) + b"\n"
-        headers = [*_ALWAYS, *_typed(kind), field(b"Cache-Control", b"no-store")]
+        headers = [*_ALWAYS, *_content_type(kind), field(b"Cache-Control", b"no-store")]
         if status == 401:
             headers.append(field(b"WWW-Authenticate", b'Bearer realm="tokenops"'))
         return Reply(status, headers, body)
@@ -292,49 +294,49 @@ _NOTHING = ("there is nothing at this address", "the page is /dashboard; docs/da
 
 
 @functools.cache
-def _packed_asset(name: str) -> bytes:
+def _gzip_asset(name: str) -> bytes:
     return gzip.compress(dash_page.asset(name), 9, mtime=0)
 
 
-def _known(path: str) -> bool:
+def _exists(path: str) -> bool:
     """Whether there is something at a path."""
     api = path.startswith(dash_api.ROOT) and dash_api.exists(path[len(dash_api.ROOT) :])
     return path in (PAGE, "/", "/dashboard/") or path in ASSETS or api
 
 
-def _cookies(request: Asked) -> list[str]:
+def _cookies(request: PageRequest) -> list[str]:
     """The values of our cookie; a browser may send several of one name."""
-    found = []
+    cookies = []
     for header in http1.values(request.headers, b"cookie"):
         for part in header.decode("latin-1").split(";"):
             name, _, value = part.strip().partition("=")
             if name == access.COOKIE:
-                found.append(value.strip('"'))
-    return found
+                cookies.append(value.strip('"'))
+    return cookies
 
 
 def _etag(*parts: str) -> str:
     return f'W/"{hashlib.blake2b(orjson.dumps(parts), digest_size=12).hexdigest()}"'
 
 
-def _matches(request: Asked, etag: str) -> bool:
-    given = [
-        one.strip()
+def _matches(request: PageRequest, etag: str) -> bool:
+    etags = [
+        tag.strip()
         for value in http1.values(request.headers, b"if-none-match")
-        for one in value.decode("latin-1").split(",")
+        for tag in value.decode("latin-1").split(",")
     ]
-    return any(one.removeprefix("W/") == etag.removeprefix("W/") for one in given)
+    return any(tag.removeprefix("W/") == etag.removeprefix("W/") for tag in etags)
 
 
-def _typed(kind: str) -> Headers:
+def _content_type(kind: str) -> Headers:
     return [field(b"Content-Type", f"{kind}; charset=utf-8".encode() if kind != _JSON else kind.encode())]
 
 
-def _packed(request: Asked, status: int, headers: Headers, body: bytes, packed: bytes) -> Reply:
+def _reply(request: PageRequest, status: int, headers: Headers, body: bytes, packed: bytes) -> Reply:
     """The answer, packed for who can unpack it."""
     codings: Mapping[str, str] = {
         name.strip(): rest.replace(" ", "")
-        for name, _, rest in (one.partition(";") for one in request.first(b"accept-encoding").split(","))
+        for name, _, rest in (part.partition(";") for part in request.first(b"accept-encoding").split(","))
     }
     takes = "gzip" in codings and codings["gzip"] not in ("q=0", "q=0.0")
     vary = field(b"Vary", b"Accept-Encoding")

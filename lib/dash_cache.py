@@ -23,18 +23,18 @@ MOST_KEPT = 60_000
 
 def state(folder: str, days: Files, files: Iterable[str]) -> str:
     """A name for all that answers are made of: the log's days, its small files, and `files` such as the configuration."""
-    about = [[path, _stamp(path)] for path in (os.path.join(folder, datadir.DEMO), *filter(None, files))]
+    stamps = [[path, _stamp(path)] for path in (os.path.join(folder, datadir.DEMO), *filter(None, files))]
     is_known = datadir.synced(folder) is not None
-    content = orjson.dumps([days, store_days.projects_stamp(folder), about, is_known])
+    content = orjson.dumps([days, store_days.projects_stamp(folder), stamps, is_known])
     return hashlib.blake2b(content, digest_size=12).hexdigest()
 
 
 def _stamp(path: str) -> list[int]:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return []
-    return [found.st_mtime_ns, found.st_size, found.st_ino]
+    return [status.st_mtime_ns, status.st_size, status.st_ino]
 
 
 class Past:
@@ -53,7 +53,7 @@ class Past:
     def records(self, plan: rollup.Plan, now: int, since: str, until: str, files: Files) -> Iterator[Event]:
         """What a span adds up from: rows of closed days in the plan's unit, and the events of others."""
         first_open, projects_stamp = store_days.first_open(now), store_days.projects_stamp(self.folder)
-        mark, bound = (self.cover.marked, self.cover.bound) if self.cover else (_unmarked, [])
+        mark, bound = (self.cover.marked, self.cover.bound) if self.cover else (_as_is, [])
         still_open: list[str] = []
         self.recent.begin()
         for day in files:
@@ -67,13 +67,13 @@ class Past:
                 continue
             key = (store_days.key_of(day, files), projects_stamp, plan.catalogue.digest, bound)
             if since <= begins and ends <= until:
-                read = functools.partial(_marked, mark, self.rows, day, plan, files)
+                read = functools.partial(_read_marked, mark, self.rows, day, plan, files)
                 yield from self.recent.get((day, plan.unit, str(plan.tz)), key, read)
             else:
-                read = functools.partial(_marked, mark, self._events, day)
-                yield from _between(self.recent.get((day, ""), key, read), since, until)
+                read = functools.partial(_read_marked, mark, self._events, day)
+                yield from _in_span(self.recent.get((day, ""), key, read), since, until)
         if still_open:
-            yield from map(mark, _between(self.open_days.events(still_open[0]), since, until))
+            yield from map(mark, _in_span(self.open_days.events(still_open[0]), since, until))
 
     def rows(self, day: str, plan: rollup.Plan, files: Files) -> Iterator[Event]:
         """The rows of a closed day, in the plan's unit or quarters of an hour, and its session totals."""
@@ -88,17 +88,17 @@ class Past:
             yield projects.relabelled(orjson.loads(line), names)
 
 
-def _unmarked(record: Event) -> Event:
+def _as_is(record: Event) -> Event:
     return record
 
 
-def _marked(mark: Callable[[Event], Event], read: Callable[..., Iterable[Event]], *args: object) -> list[Event]:
+def _read_marked(mark: Callable[[Event], Event], read: Callable[..., Iterable[Event]], *args: object) -> list[Event]:
     """What a function reads, each record marked with what covers it."""
     return list(map(mark, read(*args)))
 
 
-def _between(found: Iterable[Event], since: str, until: str) -> Iterator[Event]:
-    return (event for event in found if since <= event["ts"] < until)
+def _in_span(records: Iterable[Event], since: str, until: str) -> Iterator[Event]:
+    return (event for event in records if since <= event["ts"] < until)
 
 
 SINCE_MS = 30 * when.DAY
@@ -115,10 +115,10 @@ class Tasks:
 
     def rows(self, now: int, catalogue: pricing.Catalogue, files: Files) -> list[Event]:
         """The newest tasks that were opened in the last thirty days, with what they took, the newest first."""
-        found = tasks.tasks_of(self._records(files))
-        shown = [one for one in found if one.started >= when.stamp(now - SINCE_MS)][-MOST:]
+        every = tasks.tasks_of(self._records(files))
+        shown = [task for task in every if task.started >= when.stamp(now - SINCE_MS)][-MOST:]
         self.took.begin()
-        return [tasks.row(one, self._took(one, found, now, catalogue, files)) for one in reversed(shown)]
+        return [tasks.row(task, self._took(task, every, now, catalogue, files)) for task in reversed(shown)]
 
     def _records(self, files: Files) -> Iterator[Event]:
         """The records of tasks, each once."""
@@ -133,19 +133,19 @@ class Tasks:
     def _of_day(self, day: str) -> list[Event]:
         return list(store.of_kind(self.folder, "task", f"{day}T00:00:00.000Z", day))
 
-    def _took(self, one: Task, found: list[Task], now: int, catalogue: pricing.Catalogue, files: Files) -> Event:
+    def _took(self, task: Task, all_tasks: list[Task], now: int, catalogue: pricing.Catalogue, files: Files) -> Event:
         """What a task took."""
-        until = one.ended or when.stamp(now)
+        until = task.ended or when.stamp(now)
         # A task that is open may grow by the second: it is looked at once a minute.
-        last_day = until[:10] if one.ended else store_days.first_open(now)
-        about = [store_days.key_of(day, files) for day in files if one.started[:10] <= day <= last_day]
-        open_for = "" if one.ended else until[:16]
+        last_day = until[:10] if task.ended else store_days.first_open(now)
+        states = [store_days.key_of(day, files) for day in files if task.started[:10] <= day <= last_day]
+        open_for = "" if task.ended else until[:16]
         others = [
-            (other.name, other.started, other.ended) for other in found if not other.ended or other.ended > one.started
+            (other.name, other.started, other.ended) for other in all_tasks if not other.ended or other.ended > task.started
         ]
-        key = (about, open_for, others, catalogue.digest)
-        return self.took.get(one.name, key, functools.partial(self._measured, one, found, now, catalogue))
+        key = (states, open_for, others, catalogue.digest)
+        return self.took.get(task.name, key, functools.partial(self._metrics, task, all_tasks, now, catalogue))
 
-    def _measured(self, one: Task, found: list[Task], now: int, catalogue: pricing.Catalogue) -> Event:
-        records = map(orjson.loads, store.scan(self.folder, one.started, one.ended or "9"))
-        return tasks.metrics(found, records, catalogue, when.stamp(now))[one.name]
+    def _metrics(self, task: Task, all_tasks: list[Task], now: int, catalogue: pricing.Catalogue) -> Event:
+        records = map(orjson.loads, store.scan(self.folder, task.started, task.ended or "9"))
+        return tasks.metrics(all_tasks, records, catalogue, when.stamp(now))[task.name]

@@ -22,7 +22,7 @@ MOST_HOURS = 50
 def section(view: View, spent: Spent, live: bool) -> Html:
     """Both charts, and their numbers as a table. `live`: the reader can choose what bars are stacked of."""
     unit = spent.span.unit
-    ends = [when.moment(one["until"]) for one in spent.expected]
+    ends = [when.moment(span["until"]) for span in spent.expected]
     start = max(spent.span.since, spent.bars[0].start) if spent.bars else spent.span.since
     until = max([*ends, spent.bars[-1].end if spent.bars else spent.span.until])
     return tag(
@@ -45,34 +45,34 @@ def _money(part: Part) -> Value:
 
 def _cost(view: View, spent: Spent, unit: str, span: tuple[int, int]) -> Html:
     points: list[tuple[int, Value]] = []
-    told = []
+    hints = []
     for part in spent.bars:
         value, end = _money(part), min(part.end, max(view.now, part.start))
         # A step for each bucket: what lies between two of them was not spent. What is no whole bucket stands alone.
         step: list[tuple[int, Value]] = [(part.start, value), (end, value)]
         points += [(part.start, None), *step, (end, None)] if part.partial else step
         more = " so far" if part.partial and part.end > view.now else " of a part of it" if part.partial else ""
-        told.append(
+        hints.append(
             (part.start, part.end, f"{_when(part.start, view, unit)}: {chart_panels.value_text(value, 'usd')}{more}")
         )
     band = []
-    for one in spent.expected:
-        begin, end, cost = when.moment(one["ts"]), when.moment(one["until"]), one["cost_usd"]
+    for hour in spent.expected:
+        begin, end, cost = when.moment(hour["ts"]), when.moment(hour["until"]), hour["cost_usd"]
         low, middle, high = (float(cost[name]) for name in ("p10", "p50", "p90"))
         band += [Band(begin, low, middle, high), Band(end, low, middle, high)]
         likely = f"likely {chart_panels.value_text(low, 'usd')} to {chart_panels.value_text(high, 'usd')}"
-        told.append((begin, end, f"{_when(begin, view, unit)}: {likely}"))
+        hints.append((begin, end, f"{_when(begin, view, unit)}: {likely}"))
     panel = Lines(f"Cost per {unit}", [Line("cost", points)], "usd", HEIGHT, band)
     label = f"Cost per {unit}, {dash_tables.span_name(view)}: {dash_tables.plain_money(spent.total)} in all"
-    said = [spent.basis]
+    notes = [spent.basis]
     if spent.expected:
-        days = min(one["days"] for one in spent.expected)
+        days = min(hour["days"] for hour in spent.expected)
         what = "the same hours" if unit == "hour" else "days of the same kind"
-        said.append(f"ahead: four in five of {what} in {days} past days")
+        notes.append(f"ahead: four in five of {what} in {days} past days")
     unknown = [(part.start, part.end) for part in spent.bars if part.spent is None]
     gaps = [(unknown[0][0], unknown[-1][1])] if unknown else []
-    chart = dash_html.chart("chart-cost", panel, span, view.tz, view.now, label, told, gaps)
-    head = tag("header", tag("h2", f"Cost per {unit}"), tag("p", "; ".join(said), class_="sub"))
+    chart = dash_html.chart("chart-cost", panel, span, view.tz, view.now, label, hints, gaps)
+    head = tag("header", tag("h2", f"Cost per {unit}"), tag("p", "; ".join(notes), class_="sub"))
     return tag("figure", head, chart, class_="card chart", data_key="cost")
 
 
@@ -86,16 +86,17 @@ def _tokens(view: View, spent: Spent, unit: str, span: tuple[int, int], live: bo
     panel = Bars(f"Tokens per {unit}", spent.names, bars, "", HEIGHT)
     sums = [sum(part.stack[at] for part in spent.bars) for at in range(len(spent.names))]
     label = f"Tokens per {unit} by {view.ask.stack}, {dash_tables.span_name(view)}: {sum(sums):,} in all"
-    told = [
-        (part.start, part.end, f"{_when(part.start, view, unit)}: {_taken(part, spent.names, view)}") for part in spent.bars
+    hints = [
+        (part.start, part.end, f"{_when(part.start, view, unit)}: {_token_text(part, spent.names, view)}")
+        for part in spent.bars
     ]
-    chart = dash_html.chart("chart-tokens", panel, span, view.tz, view.now, label, told)
+    chart = dash_html.chart("chart-tokens", panel, span, view.tz, view.now, label, hints)
     legend = dash_html.legend("chart-tokens", spent.names, sums)
     head = tag("header", tag("h2", f"Tokens per {unit}"), _stacks(view) if live else None, legend)
     return tag("figure", head, chart, class_="card chart", data_key="tokens")
 
 
-def _taken(part: Part, names: Sequence[str], view: View) -> str:
+def _token_text(part: Part, names: Sequence[str], view: View) -> str:
     """The tokens of a bucket in words."""
     if part.spent is None:
         return "unknown"
@@ -110,10 +111,10 @@ def _stacks(view: View) -> Html:
     choices = [
         tag(
             "label",
-            tag("input", type="radio", name="stack", value=one, form="filters", checked=one == view.ask.stack),
-            tag("span", f"by {one}"),
+            tag("input", type="radio", name="stack", value=stack, form="filters", checked=stack == view.ask.stack),
+            tag("span", f"by {stack}"),
         )
-        for one in STACKS
+        for stack in STACKS
     ]
     return tag("fieldset", tag("legend", "Stacked", class_="away"), *choices, class_="pills")
 
@@ -138,20 +139,20 @@ def _numbers(view: View, spent: Spent) -> Html:
         more.append(tag("p", "Striped: the log does not reach back that far.", class_="sub"))
     if spent.totals:
         tokens = sum(map(events.token_sum, spent.totals))
-        said = f"Besides: {tokens:,} tokens of {len(spent.totals)} sessions of which no hour is known; they are in no bar."
-        more.append(tag("p", said, class_="sub"))
+        text = f"Besides: {tokens:,} tokens of {len(spent.totals)} sessions of which no hour is known; they are in no bar."
+        more.append(tag("p", text, class_="sub"))
     table = dash_tables.table("Tokens and cost over time", columns, rows, "numbers-table")
     return tag("div", *more, tag("details", tag("summary", "Numbers"), table, id="numbers"), class_="below")
 
 
 def _days(bars: Sequence[Part], view: View) -> list[Part]:
     """Hours added up by day."""
-    made = []
+    days = []
     for day, several in itertools.groupby(bars, key=lambda part: dash_query.midnight(part.start, view.tz)):
-        held = list(several)
-        known = [part.spent for part in held if part.spent is not None]
-        spent = costs.total_of(known) | {"unpriced": [one for row in known for one in row.get("unpriced", ())]}
-        stack = [sum(column) for column in zip(*(part.stack for part in held), strict=True)]
-        partial = any(part.partial for part in held)
-        made.append(Part(day, held[-1].end, partial, spent if known else None, stack))
-    return made
+        parts = list(several)
+        known_rows = [part.spent for part in parts if part.spent is not None]
+        spent = costs.total_of(known_rows) | {"unpriced": [part for row in known_rows for part in row.get("unpriced", ())]}
+        stack = [sum(column) for column in zip(*(part.stack for part in parts), strict=True)]
+        partial = any(part.partial for part in parts)
+        days.append(Part(day, parts[-1].end, partial, spent if known_rows else None, stack))
+    return days

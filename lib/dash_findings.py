@@ -23,17 +23,17 @@ def latest_card(session: Session) -> Event:
 
 def scorecard_section(view: View) -> Html | None:
     """The scorecard; nothing where none was asked for."""
-    found = view.parts.get(SCORECARD)
-    if found is None:
+    card = view.parts.get(SCORECARD)
+    if card is None:
         return None
     title = tag("h2", "Scorecard", " ", tag("small", SCORECARD_SPAN))
-    if "error" in found:
-        body: Html = dash_headroom.notice(found)
+    if "error" in card:
+        body: Html = dash_headroom.notice(card)
     else:
-        body = tag("ul", *(_kpi(name, kpi) for name, kpi in found["kpis"].items()), class_="kpis")
-        overall = found["overall_grade"]
-        said = _grade(overall) if overall else tag("small", "no overall grade: too little is measurable yet")
-        title = tag("header", title, said)
+        body = tag("ul", *(_kpi(name, kpi) for name, kpi in card["kpis"].items()), class_="kpis")
+        overall = card["overall_grade"]
+        grade = _grade(overall) if overall else tag("small", "no overall grade: too little is measurable yet")
+        title = tag("header", title, grade)
     return tag("section", tag("div", title, body, class_="card"), id=SCORECARD, aria_label="Scorecard")
 
 
@@ -68,14 +68,14 @@ def latest_findings(session: Session) -> Event:
 
 def findings_section(view: View) -> Html | None:
     """What was found, each with what helps; nothing where nothing was."""
-    told = view.parts.get(FINDINGS)
-    if told is None or ("error" not in told and not told["waste"]):
+    part = view.parts.get(FINDINGS)
+    if part is None or ("error" not in part and not part["waste"]):
         return None
-    if "error" in told:
-        body: Html = dash_headroom.notice(told)
+    if "error" in part:
+        body: Html = dash_headroom.notice(part)
     else:
         columns = (("Finding", ""), ("Sessions", "n some"), ("Turns", "n"), ("Tokens", "n"), ("Cost", "n"))
-        rows = [(row["finding"], _cells(row)) for row in told["waste"]]
+        rows = [(row["finding"], _cells(row)) for row in part["waste"]]
         body = dash_tables.table("Where tokens went to waste", columns, rows, "waste-table")
     title = tag("h2", "Findings", " ", tag("small", f"{FINDINGS_SPAN}; each session: ", tag("code", "tok-coach waste")))
     return tag("section", tag("div", title, body, class_="card"), id=FINDINGS, aria_label="Findings")

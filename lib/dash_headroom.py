@@ -66,13 +66,15 @@ def card(row: Event, view: View) -> Html:
     """One plan of one account."""
     left, name = row["headroom_pct"], f"plan-{row['provider']}-{row.get('account', '')}"
     plan = view.plans.get(row["provider"], "")
-    about = [plan] if plan else []
-    about += [f"account {row['account'][:8]}"] if row.get("account") else []
-    title = tag("h3", vendor(row["provider"]), " ", tag("small", ", ".join(about)) if about else None, id=f"{name}-title")
+    details = [plan] if plan else []
+    details += [f"account {row['account'][:8]}"] if row.get("account") else []
+    title = tag(
+        "h3", vendor(row["provider"]), " ", tag("small", ", ".join(details)) if details else None, id=f"{name}-title"
+    )
     if left is None:
         big = tag("p", tag("span", "unknown", class_="number"), " headroom", class_="big")
     else:
-        bound = next((one for one in row["windows"] if one["window"] == row["binding_window"]), {"window": ""})
+        bound = next((reading for reading in row["windows"] if reading["window"] == row["binding_window"]), {"window": ""})
         resets = row["window_resets_in"]
         big = tag(
             "p",
@@ -84,8 +86,8 @@ def card(row: Event, view: View) -> Html:
         "article",
         tag("header", title, badge(row)),
         big,
-        *(window(one, row, view) for one in row["windows"]),
-        *_said(row, view),
+        *(window(reading, row, view) for reading in row["windows"]),
+        *_notes(row, view),
         class_="card plan",
         data_key=name,
         aria_labelledby=f"{name}-title",
@@ -95,64 +97,64 @@ def card(row: Event, view: View) -> Html:
 def badge(row: Event) -> Html:
     """What to do, as a shape and a word."""
     action = row["recommended_action"]
-    kind, shape, said = _ACTIONS[action]
+    kind, shape, word = _ACTIONS[action]
     if row["headroom_pct"] is None and action == headroom.CONTINUE:
         kind, shape = "", "M2.5 6h7"  # nothing says that all is well
     more = f" to {row['switch_to']}" if "switch_to" in row else ""
     icon = Html(f'<svg class="icon" viewBox="0 0 12 12" width="12" height="12" aria-hidden="true"><path d="{shape}"/></svg>')
-    return tag("span", icon, tag("data", f"{said}{more}", value=action), class_=f"badge {kind}".strip())
+    return tag("span", icon, tag("data", f"{word}{more}", value=action), class_=f"badge {kind}".strip())
 
 
-def window(one: Event, row: Event, view: View) -> Html:
+def window(reading: Event, row: Event, view: View) -> Html:
     """One limit window: how much of it is used, and when it is reset."""
-    used, left = one.get("used"), one.get("headroom")
-    name = tag("span", window_name(one), class_="name")
+    used, left = reading.get("used"), reading.get("headroom")
+    name = tag("span", window_name(reading), class_="name")
     if used is None or left is None:
-        said = "unknown: reset since it was last read"
-        return tag("div", name, tag("span", said, class_="said"), dash_html.bar((), unknown=UNREAD), class_="window")
-    likely = one["carried"]["used"]["p50"] if "carried" in one else used
+        text = "unknown: reset since it was last read"
+        return tag("div", name, tag("span", text, class_="said"), dash_html.bar((), unknown=UNREAD), class_="window")
+    likely = reading["carried"]["used"]["p50"] if "carried" in reading else used
     level = "bad" if likely >= view.rules["wait_for_reset"] else "warn" if likely >= view.rules["slow_down"] else "good"
     shares = [(0.0, likely, level)]
-    forecast = row.get("forecast", {}) if _binds(one, row) else {}
+    forecast = row.get("forecast", {}) if _binds(reading, row) else {}
     if band := forecast.get("used_in_an_hour"):
         shares.append((likely, band["p90"], f"{level} part"))
     resets: tuple[object, ...] = ()
-    if "resets_in" in one:
-        at = when.local(when.moment(one["resets_at"]), view.tz)
+    if "resets_in" in reading:
+        at = when.local(when.moment(reading["resets_at"]), view.tz)
         resets = (
             ", ",
-            tag("time", f"resets in {one['resets_in']}", datetime=one["resets_at"], title=f"{at:%Y-%m-%d %H:%M}"),
+            tag("time", f"resets in {reading['resets_in']}", datetime=reading["resets_at"], title=f"{at:%Y-%m-%d %H:%M}"),
         )
     value = tag("data", f"{chart_text.percent(likely)} used", value=likely)
     bar = dash_html.bar(shares, (view.rules["slow_down"], view.rules["wait_for_reset"]))
     return tag("div", name, tag("span", value, *resets, class_="said"), bar, class_="window")
 
 
-def _binds(one: Event, row: Event) -> bool:
-    return bool(one["window"] == row["binding_window"] and one.get("headroom") is not None)
+def _binds(reading: Event, row: Event) -> bool:
+    return bool(reading["window"] == row["binding_window"] and reading.get("headroom") is not None)
 
 
-def _said(row: Event, view: View) -> Iterator[Html]:
+def _notes(row: Event, view: View) -> Iterator[Html]:
     """What is expected, how far the number can be trusted, and what would make it better."""
     if forecast := row.get("forecast"):
-        yield tag("p", *expected(forecast, view), class_="sub")
+        yield tag("p", *forecast_text(forecast, view), class_="sub")
     signal = row["signal_quality"]
     level = tag("b", f"{signal['level']} signal", class_=f"level {signal['level']}")
     yield tag("p", level, f" ({signal['source'].replace('_', ' ')}): {signal['caveat']}", class_="sub")
     if row["next_actions"]:
-        yield tag("ul", *(tag("li", command(one)) for one in row["next_actions"]), class_="steps")
+        yield tag("ul", *(tag("li", command(action)) for action in row["next_actions"]), class_="steps")
 
 
-def command(said: str) -> Html:
+def command(text: str) -> Html:
     """A command as code, a sentence as a sentence."""
-    return tag("code", said) if said.startswith("tok-") and "," not in said else tag("span", said)
+    return tag("code", text) if text.startswith("tok-") and "," not in text else tag("span", text)
 
 
-def expected(forecast: Event, view: View) -> list[object]:
+def forecast_text(forecast: Event, view: View) -> list[object]:
     """The forecast in words."""
     chance = chart_text.percent(forecast["p_cutoff"])
     band = forecast["used_in_an_hour"]
-    said: list[object] = [
+    parts: list[object] = [
         "Runs out before its reset: ",
         tag("data", chance, value=forecast["p_cutoff"]),
         " likely",
@@ -160,10 +162,10 @@ def expected(forecast: Event, view: View) -> list[object]:
     ]
     if "p10" in band and "p90" in band:
         low, high = chart_text.percent(band["p10"]), chart_text.percent(band["p90"])
-        said.append(f". In an hour {low if low == high else f'{low} to {high}'} used")
+        parts.append(f". In an hour {low if low == high else f'{low} to {high}'} used")
     if "cutoff_at" in forecast and "p50" in forecast["cutoff_at"]:
-        said.append(f". As likely as not by {clock(forecast['cutoff_at']['p50'], view)}")
-    return [*said, "."]
+        parts.append(f". As likely as not by {clock(forecast['cutoff_at']['p50'], view)}")
+    return [*parts, "."]
 
 
 def clock(text: str, view: View) -> str:

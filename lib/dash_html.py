@@ -38,12 +38,12 @@ def join(*parts: object) -> Html:
     return Html("".join(text(part) for part in parts if part is not None))
 
 
-def tag(element: str, /, *inner: object, **about: Value) -> Html:
+def tag(element: str, /, *inner: object, **attributes: Value) -> Html:
     """An element. `class_` is class, `data_x` is data-x; True is an attribute without a value, None and False are none."""
-    given = "".join(_attribute(key, value) for key, value in about.items() if value is not None and value is not False)
+    shown = "".join(_attribute(key, value) for key, value in attributes.items() if value is not None and value is not False)
     if element in _VOID:
-        return Html(f"<{element}{given}>")
-    return Html(f"<{element}{given}>{join(*inner)}</{element}>")
+        return Html(f"<{element}{shown}>")
+    return Html(f"<{element}{shown}>{join(*inner)}</{element}>")
 
 
 def _attribute(key: str, value: Value) -> str:
@@ -64,12 +64,12 @@ def chart(
     tz: datetime.tzinfo,
     now: int,
     label: str,
-    told: Sequence[tuple[int, int, str]] = (),
+    hints: Sequence[tuple[int, int, str]] = (),
     unknown: Sequence[tuple[int, int]] = (),
 ) -> Html:
     """A chart without its heading. `name`: unique in the page; `label`: what it shows, for who cannot see it.
 
-    `told`: what it says where it is pointed at, from a moment to another; `unknown`: spans of which lines know nothing.
+    `hints`: what it says where it is pointed at, from a moment to another; `unknown`: spans of which lines know nothing.
     """
     start, end = span[0], max(span[1], span[0] + 1)
 
@@ -86,10 +86,10 @@ def chart(
         shapes += chart_panels.bars(frame, panel, x)
     else:
         for first, last in unknown:
-            place = f'x="{round(x(first))}" width="{max(round(x(last)) - round(x(first)), 1)}"'
-            shapes.append(f'<rect fill="url(#{chart_svg.OWN}gap)" {place} y="{TOP}" height="{panel.height}"/>')
+            position = f'x="{round(x(first))}" width="{max(round(x(last)) - round(x(first)), 1)}"'
+            shapes.append(f'<rect fill="url(#{chart_svg.OWN}gap)" {position} y="{TOP}" height="{panel.height}"/>')
         shapes += chart_panels.lines(frame, panel, x, labels=False)
-    shapes += [_hit(frame, x(first), x(last), said) for first, last, said in told]
+    shapes += [_hit(frame, x(first), x(last), hint) for first, last, hint in hints]
     if start < now < end:
         shapes.append(path(f"M{chart_svg.number(x(now))} {TOP}V{frame.floor}", "axis now"))
     size = f'viewBox="0 0 {WIDTH} {frame.floor + 2}" preserveAspectRatio="none" height="{frame.floor + 2}"'
@@ -110,17 +110,17 @@ def _ys(panel: Panel, rows: Sequence[tuple[float, float]], height: int) -> Html:
 def _xs(start: int, end: int, tz: datetime.tzinfo, x: chart_panels.Across) -> Html:
     """Times below a chart: three sets, of which the page shows the one that has room."""
     groups = []
-    for room, count, edge in ROOM:
+    for room, count, margin in ROOM:
         moments = chart_text.times(start, end, tz, count)
         days_only = len(moments) > 1 and all(day for _, day in moments)
         words = []
         for at, day in moments:
             share = x(at) / WIDTH * 100
-            where = "mid" if edge < share < 100 - edge else "end" if share > 50 else "start"
+            where = "mid" if margin < share < 100 - margin else "end" if share > 50 else "start"
             name = chart_text.day_name(at, tz) if room != "narrow" else chart_text.day_name(at, tz).partition(" ")[2]
             first, second = (name, "") if days_only else (chart_text.clock(at, tz), name)
             words.append(f'<text class="{where} mute" x="{chart_svg.number(share)}%" y="13">{chart_svg.text(first)}</text>')
-            if second and (day or ((at, day) == moments[0] and not any(one for _, one in moments))):
+            if second and (day or ((at, day) == moments[0] and not any(is_day for _, is_day in moments))):
                 words.append(
                     f'<text class="{where} ink" x="{chart_svg.number(share)}%" y="27">{chart_svg.text(second)}</text>'
                 )
@@ -128,9 +128,9 @@ def _xs(start: int, end: int, tz: datetime.tzinfo, x: chart_panels.Across) -> Ht
     return Html(f'<svg class="tok xs" width="100%" height="32" aria-hidden="true">{"".join(groups)}</svg>')
 
 
-def _hit(frame: Frame, left: float, right: float, said: str) -> str:
-    place = chart_svg.box(left, frame.ceiling, right - left, frame.floor - frame.ceiling, "hit")
-    return place.replace("/>", f"><title>{chart_svg.text(said)}</title></rect>")
+def _hit(frame: Frame, left: float, right: float, hint: str) -> str:
+    box = chart_svg.box(left, frame.ceiling, right - left, frame.floor - frame.ceiling, "hit")
+    return box.replace("/>", f"><title>{chart_svg.text(hint)}</title></rect>")
 
 
 def when_of(at: int, tz: datetime.tzinfo) -> str:
@@ -165,8 +165,8 @@ def bar(
     for begin, end, kind in shares:
         first, last = min(max(begin, 0.0), 1.0), min(max(end, 0.0), 1.0)
         if last > first:
-            place = f'x="{100 * first:.2f}%" width="{100 * (last - first):.2f}%"'
-            parts.append(f'<rect class="{kind}" {place} height="{height}" rx="{0 if first else height // 3}"/>')
+            position = f'x="{100 * first:.2f}%" width="{100 * (last - first):.2f}%"'
+            parts.append(f'<rect class="{kind}" {position} height="{height}" rx="{0 if first else height // 3}"/>')
     for mark in marks:
         parts.append(f'<rect class="mark" x="{100 * min(max(0.0, mark), 1.0):.2f}%" y="{height + 1}" width="1" height="4"/>')
     full = height + (6 if marks or unknown else 0)

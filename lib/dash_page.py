@@ -77,12 +77,12 @@ def _document(view: View, head: tuple[Html | None, ...], live: bool, etag: str) 
 
 
 def _title(view: View) -> str:
-    known = (
+    percents = (
         [row["headroom_pct"] for row in view.budgets if row["headroom_pct"] is not None]
         if isinstance(view.budgets, list)
         else []
     )
-    return f"{min(known)}% left - TokenOps" if known else "TokenOps"
+    return f"{min(percents)}% left - TokenOps" if percents else "TokenOps"
 
 
 # Above.
@@ -92,8 +92,8 @@ def _header(view: View, live: bool) -> Html:
     brand = tag("h1", Html(asset("icon.svg").decode()), "TokenOps")
     if live:
         return tag("header", tag("div", brand, _status(view, live), class_="brand"), _filters(view), class_="top")
-    said = [dash_tables.span_name(view), *(f"{name} {value}" for name, value in _filtered(view))]
-    return tag("header", tag("div", brand, _status(view, live), class_="brand"), tag("p", "; ".join(said)), class_="top")
+    parts = [dash_tables.span_name(view), *(f"{name} {value}" for name, value in _active_filters(view))]
+    return tag("header", tag("div", brand, _status(view, live), class_="brand"), tag("p", "; ".join(parts)), class_="top")
 
 
 def _status(view: View, live: bool) -> Html:
@@ -101,14 +101,14 @@ def _status(view: View, live: bool) -> Html:
     seen = view.as_of if view.as_of else when.stamp(view.now)
     local = when.local(when.moment(seen), view.tz)
     day = "" if live and local.date() == when.local(view.now, view.tz).date() else f"{local:%Y-%m-%d} "
-    said = tag("time", f"{day}{local:%H:%M:%S}", datetime=seen)
+    time = tag("time", f"{day}{local:%H:%M:%S}", datetime=seen)
     zone = f" {when.zone_name(view.tz)}"
-    text = join("as of ", said, zone) if view.as_of else join("never synced; ", said, zone)
+    text = join("as of ", time, zone) if view.as_of else join("never synced; ", time, zone)
     message = tag("span", id="message", role="status") if live else None
     return tag("p", tag("span", class_="lamp"), tag("span", text, id="as-of"), message, id="status")
 
 
-def _filtered(view: View) -> list[tuple[str, str]]:
+def _active_filters(view: View) -> list[tuple[str, str]]:
     ask = view.ask
     return [
         (name, value) for name, value in (("client", ask.client), ("project", ask.project), ("model", ask.model)) if value
@@ -127,7 +127,7 @@ def _filters(view: View) -> Html:
     selects = [_select(name, getattr(ask, name), list(choices.get(name, ()))) for name in ("client", "project", "model")]
     until = tag("input", type="hidden", name="until", value=ask.until) if ask.until else None
     clear = None
-    if _filtered(view) or ask.until:
+    if _active_filters(view) or ask.until:
         clear = tag("a", "Clear", href=dash_tables.address(view, client="", project="", model="", until=""), class_="clear")
     return tag(
         "form",
@@ -144,11 +144,11 @@ def _filters(view: View) -> Html:
 
 
 def _select(name: str, chosen: str, values: list[str]) -> Html:
-    known = sorted({*values, chosen} - {""})
+    choices = sorted({*values, chosen} - {""})
     options = [tag("option", f"All {name}s", value="", selected=not chosen)]
-    options += [tag("option", value, value=value, selected=value == chosen) for value in known]
-    about = tag("span", name.capitalize(), class_="away")
-    return tag("label", about, tag("select", *options, name=name), class_="set" if chosen else None)
+    options += [tag("option", value, value=value, selected=value == chosen) for value in choices]
+    label = tag("span", name.capitalize(), class_="away")
+    return tag("label", label, tag("select", *options, name=name), class_="set" if chosen else None)
 
 
 # Between.
@@ -164,18 +164,18 @@ def _sections(view: View, live: bool) -> list[Html | None]:
         ]
     if view.state in (LOADING, EMPTY):
         return [
-            _notices(view),
+            _warnings(view),
             _blank("The log is empty", "If agents have run on this machine, these say what is missing:", *_FIRST),
             dash_headroom.section(view),
         ]
-    made = [_notices(view), dash_headroom.section(view)]
+    sections = [_warnings(view), dash_headroom.section(view)]
     if spent.empty:
-        return [*made, _nothing(view, live), dash_tables.tasks(view)]
-    made.append(dash_tables.tiles(view, spent))
+        return [*sections, _nothing(view, live), dash_tables.tasks(view)]
+    sections.append(dash_tables.tiles(view, spent))
     if not spent.total:
-        return [*made, _blank("Nothing matches", "No turn of this span has this client, project and model together.")]
+        return [*sections, _blank("Nothing matches", "No turn of this span has this client, project and model together.")]
     return [
-        *made,
+        *sections,
         dash_charts.section(view, spent, live),
         dash_tables.breakdown(view, spent, live),
         dash_tables.sessions(view, spent),
@@ -197,28 +197,32 @@ def _blank(title: str, text: str, *commands: str, busy: bool = False) -> Html:
 
 def _nothing(view: View, live: bool) -> Html:
     """No record in the span: when the last one was."""
-    said = f"The log's last day is {view.last_day}."
+    text = f"The log's last day is {view.last_day}."
     link = tag("a", "Show the last 12 months", href=dash_tables.address(view, since="365d", until="")) if live else None
     return tag(
         "section",
         tag("h2", f"Nothing in this span ({dash_tables.span_name(view)})"),
-        tag("p", said, " ", link),
+        tag("p", text, " ", link),
         class_="card blank",
     )
 
 
-def _notices(view: View) -> Html | None:
+def _warnings(view: View) -> Html | None:
     """What has to be known before anything is believed."""
-    said = []
+    paragraphs = []
     if view.demo:
-        said.append(tag("p", "This log is made up (tok-init --demo). ", tag("code", "tok-init --no-demo"), " removes it."))
+        paragraphs.append(
+            tag("p", "This log is made up (tok-init --demo). ", tag("code", "tok-init --no-demo"), " removes it.")
+        )
     if not view.as_of and view.state != LOADING:
-        said.append(tag("p", "The log was never synced. ", tag("code", "tok-sync"), " does it, and says what is wrong."))
+        paragraphs.append(
+            tag("p", "The log was never synced. ", tag("code", "tok-sync"), " does it, and says what is wrong.")
+        )
     if view.stale:
-        said.append(
+        paragraphs.append(
             tag("p", "The log is behind: it was last synced at ", _when(view), ". ", tag("code", "tok-sync"), " says why.")
         )
-    return tag("div", *said, class_="notices", role="note") if said else None
+    return tag("div", *paragraphs, class_="notices", role="note") if paragraphs else None
 
 
 def _when(view: View) -> Html:
@@ -230,7 +234,7 @@ def _when(view: View) -> Html:
 
 
 def _footer(view: View, live: bool) -> Html:
-    said = [
+    parts = [
         "Costs are list prices; what a plan covers is shown at what the API would have charged, not at what you pay. "
         "Unknown is said as unknown, and is in no sum. ",
         "A number looks wrong? ",
@@ -242,7 +246,7 @@ def _footer(view: View, live: bool) -> Html:
         if live
         else None
     )
-    return tag("footer", tag("p", *said), keys, tag("p", f"TokenOps {view.version}"))
+    return tag("footer", tag("p", *parts), keys, tag("p", f"TokenOps {view.version}"))
 
 
 def refusal(status: int, error: str, hint: str, again: bool = False) -> bytes:

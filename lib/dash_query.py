@@ -27,7 +27,7 @@ class Ask(NamedTuple):
     stack: str = "class"
 
     @property
-    def wanted(self) -> events.Filter:
+    def only(self) -> events.Filter:
         """The records that count."""
         return events.Filter(None, self.client or None, self.project or None, self.model or None)
 
@@ -41,7 +41,7 @@ class Span(NamedTuple):
     unit: str
 
 
-def asked(query: Mapping[str, str]) -> Ask:
+def parse(query: Mapping[str, str]) -> Ask:
     """The question that an address asks. Raises BadRequest."""
     for name in query:
         if name not in Ask._fields:
@@ -75,12 +75,12 @@ def edges(since: int, until: int, unit: str, tz: datetime.tzinfo) -> list[int]:
         return list(burn_buckets.edges(since, until, unit, tz))
     day = when.local(since, tz).date()
     day -= datetime.timedelta({"day": 0, "week": day.weekday(), "month": day.day - 1}[unit])
-    found = [begin(day, tz)]
-    while found[-1] < until:
+    begins = [begin(day, tz)]
+    while begins[-1] < until:
         day += datetime.timedelta({"day": 1, "week": 7, "month": 32}[unit])
         day = day.replace(day=1) if unit == "month" else day
-        found.append(begin(day, tz))
-    return found
+        begins.append(begin(day, tz))
+    return begins
 
 
 def begin(day: datetime.date, tz: datetime.tzinfo) -> int:

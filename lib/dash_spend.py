@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from tokenops import budgets, burn, coverage, dash_cache, dash_query, dash_sums, events, pricing, rollup, store_days, when
 from tokenops.dash_query import Ask, Span
-from tokenops.dash_sums import Closed, Cut, Part, choices, dearest, priced, total_of
+from tokenops.dash_sums import Closed, Cut, Part, choices, dearest, price_by, total_of
 from tokenops.events import Event
 from tokenops.plans import Binding
 from tokenops.store_days import Files, Recent
@@ -28,43 +28,48 @@ METHOD = "climatology"
 Costs = Mapping[int, Decimal]
 
 
-def expected(costs: Costs, now: int, known: int, ahead: Sequence[tuple[int, int]], tz: datetime.tzinfo) -> list[Event]:
+def outlook(
+    costs: Costs, now: int, complete_since: int, ahead: Sequence[tuple[int, int]], tz: datetime.tzinfo
+) -> list[Event]:
     """What each of some spans to come is likely to cost, as `{ts, until, cost_usd: {p10, p50, p90}, days}`.
 
-    `costs` holds what is not 0, whole spans only; `known`: since when. A span of an hour is compared to the same hours, a
-    longer one to days of its kind, working days or the others. Those with too little past are left out.
+    `costs` holds what is not 0, of whole spans only, and is complete from `complete_since` on. A span of an hour is compared
+    to the same hours of other days, a longer one to days of its kind: working days or the others. Spans with too little past
+    are left out.
     """
-    made = []
+    rows = []
     for start, end in ahead:
-        past = [costs.get(at, pricing.ZERO) for at in _alike(start, end, now, known, tz)]
+        past = [costs.get(at, pricing.ZERO) for at in _alike(start, end, now, complete_since, tz)]
         if len(past) >= LEAST_DAYS:
-            made.append({"ts": when.stamp(start), "until": when.stamp(end), "cost_usd": quantiles(past), "days": len(past)})
-    return made
+            rows.append({"ts": when.stamp(start), "until": when.stamp(end), "cost_usd": quantiles(past), "days": len(past)})
+    return rows
 
 
-def _alike(start: int, end: int, now: int, known: int, tz: datetime.tzinfo) -> list[int]:
+def _alike(start: int, end: int, now: int, complete_since: int, tz: datetime.tzinfo) -> list[int]:
     """When the spans of the past began that one to come is compared to."""
-    found = []
+    begins = []
     clock = when.local(start, tz)
     for days in range(1, 7 * WEEKS + 1):
         # The same time of the clock, whatever the clock was changed by in between.
         wall = clock.replace(tzinfo=None) - datetime.timedelta(days)
         at = when.moment(wall.replace(tzinfo=tz).astimezone(when.UTC).isoformat())
         alike = end - start <= HOUR_MS or (wall.weekday() < 5) == (clock.weekday() < 5)
-        if alike and at >= known and at + (end - start) <= now:
-            found.append(at)
-    return found
+        if alike and at >= complete_since and at + (end - start) <= now:
+            begins.append(at)
+    return begins
 
 
 def spent_at_midnight(costs: Costs, now: int, tz: datetime.tzinfo, spent: Decimal) -> Event | None:
     """What today is likely to have cost at its end, as tok-budget --spend says it of a daily budget."""
     limit = budgets.Limit("today", "daily", Decimal(1), None, 1.0, 1.0, {}, "equivalent")
     hours = [budgets.Hour(at, "", {}, usd, 0, 0) for at, usd in costs.items()]
-    found = budgets.forecast(limit, hours, float(spent), 1.0, now, tz)
-    if found is None:
+    forecast = budgets.forecast(limit, hours, float(spent), 1.0, now, tz)
+    if forecast is None:
         return None
-    cost = {name: pricing.plain(Decimal(str(found[name])).quantize(Decimal("0.000001"))) for name in ("p10", "p50", "p90")}
-    return {"until": when.stamp(budgets.end("daily", now, tz)), "cost_usd": cost, "days": found["learned_days"]}
+    cost = {
+        name: pricing.plain(Decimal(str(forecast[name])).quantize(Decimal("0.000001"))) for name in ("p10", "p50", "p90")
+    }
+    return {"until": when.stamp(budgets.end("daily", now, tz)), "cost_usd": cost, "days": forecast["learned_days"]}
 
 
 def quantiles(past: Sequence[Decimal]) -> dict[str, Any]:
@@ -115,33 +120,33 @@ class Reader:
         self.open = dash_sums.Hours()
         self.spans = Recent(_MOST_SPANS)
 
-    def spent(
+    def read(
         self, ask: Ask, now: int, tz: datetime.tzinfo, catalogue: pricing.Catalogue, bound: Sequence[Binding], files: Files
     ) -> Spent:
         """What was spent, under the plans that are bound. Raises dash_query.Bad, OSError."""
-        about, wanted = dash_query.span(ask, now, tz), ask.wanted
+        span, only = dash_query.span(ask, now, tz), ask.only
         midnight, hour, opens = dash_query.midnight(now, tz), now - HOUR_MS, _opens(now)
-        until = None if about.open else about.until
+        until = None if span.open else span.until
         cover = self.past.cover = coverage.Coverage(bound, tz) if bound else None
         by = (*dash_sums.BY, coverage.GROUP) if cover else dash_sums.BY
         plan = rollup.Plan(("hour", *by), tz, catalogue)
-        daily = plan if about.unit == "hour" else plan._replace(by=("day", *by))
-        first = min(about.since, midnight, hour, opens)
-        timed = (about.unit, "project") if ask.stack == "project" else (about.unit,)
-        done = self._closed(about, daily, timed, wanted, now, min(midnight, hour, opens), files)
-        bounds = (about.since, done.since, done.until, about.until, midnight, hour, opens, now)
-        records = self._records(about, plan, now, first, opens, done, files)
-        cut = Cut(self.open.rolled(records, plan, bounds), plan, bounds)
-        rows = cut.rows_of(about.since, until, wanted)
-        sums = dash_sums.summed(done, rows, cut.usage_of(about.since, until, wanted), daily, timed)
-        today = self._today(cut, midnight, wanted, plan)
-        known = _known(min(filter(None, (done.first, cut.first)), default=""), first, files)
-        names, bars = dash_sums.parts(sums.timed, about, plan, known, now, ask.stack)
-        expected, at_midnight = self._outlook(cut, ask, now, plan, about, files, today)
+        daily = plan if span.unit == "hour" else plan._replace(by=("day", *by))
+        first = min(span.since, midnight, hour, opens)
+        timed = (span.unit, "project") if ask.stack == "project" else (span.unit,)
+        done = self._closed_days(span, daily, timed, only, now, min(midnight, hour, opens), files)
+        bounds = (span.since, done.since, done.until, span.until, midnight, hour, opens, now)
+        records = self._records(span, plan, now, first, opens, done, files)
+        cut = Cut(self.open.rows(records, plan, bounds), plan, bounds)
+        rows = cut.rows_of(span.since, until, only)
+        sums = dash_sums.span_sums(done, rows, cut.usage_of(span.since, until, only), daily, timed)
+        today = self._today(cut, midnight, only, plan)
+        complete_since = _complete_since(min(filter(None, (done.first, cut.first)), default=""), first, files)
+        names, bars = dash_sums.parts(sums.timed, span, plan, complete_since, now, ask.stack)
+        expected, at_midnight = self._outlook(cut, ask, now, plan, span, files, today)
         total = total_of(sums.small, plan)
-        besides = [*cut.rows_of(about.since, until), *cut.usage_of(about.since, until)]
+        besides = [*cut.rows_of(span.since, until), *cut.usage_of(span.since, until)]
         return Spent(
-            about,
+            span,
             total,
             today,
             {name: dearest(sums.small, (name,), plan) for name in ("model", "project", "client")},
@@ -149,36 +154,39 @@ class Reader:
             names,
             bars,
             sums.totals,
-            burn.rate(cut.rows_of(hour, now, wanted), catalogue, min((now - known) // 60_000, 60)),
+            burn.rate(cut.rows_of(hour, now, only), catalogue, min((now - complete_since) // 60_000, 60)),
             expected,
             at_midnight,
             {name: sorted(values | done.choices.get(name, frozenset())) for name, values in choices(besides).items()},
-            burn.basis(sums.small, {one.provider: one.plan for one in bound if one.since <= when.bucket(now, "day", tz)}),
-            coverage.beside(total, cover, when.stamp(about.since), when.stamp(about.until), tz) if cover else [],
+            burn.basis(
+                sums.small,
+                {binding.provider: binding.plan for binding in bound if binding.since <= when.bucket(now, "day", tz)},
+            ),
+            coverage.beside(total, cover, when.stamp(span.since), when.stamp(span.until), tz) if cover else [],
             done.empty and not besides,
         )
 
-    def _today(self, cut: Cut, midnight: int, wanted: events.Filter, plan: rollup.Plan) -> Event:
+    def _today(self, cut: Cut, midnight: int, only: events.Filter, plan: rollup.Plan) -> Event:
         """What today cost, session totals included."""
-        rows, usage = cut.rows_of(midnight, None, wanted), cut.usage_of(midnight, None, wanted)
+        rows, usage = cut.rows_of(midnight, None, only), cut.usage_of(midnight, None, only)
         totals = dash_sums.standing(dash_sums.NONE, rows, usage, plan)
         return total_of([*rows, *rollup.rolled(totals, plan, lambda why: None)], plan)
 
-    def _closed(
+    def _closed_days(
         self,
-        about: Span,
+        span: Span,
         plan: rollup.Plan,
         timed: tuple[str, ...],
-        wanted: events.Filter,
+        only: events.Filter,
         now: int,
         last: int,
         files: Files,
     ) -> Closed:
         """The whole closed days of a span, up to a moment: kept as long as their files stay."""
-        since = -(-about.since // when.DAY) * when.DAY
-        until = min(about.until, last) // when.DAY * when.DAY
+        since = -(-span.since // when.DAY) * when.DAY
+        until = min(span.until, last) // when.DAY * when.DAY
         if since >= until:
-            return dash_sums.NONE._replace(since=about.since, until=about.since)
+            return dash_sums.NONE._replace(since=span.since, until=span.since)
         begin, end = when.stamp(since), when.stamp(until)
         days = [(day, store_days.key_of(day, files)) for day in files if begin <= f"{day}T00:00:00.000Z" < end]
         bound = self.past.cover.bound if self.past.cover else []
@@ -187,58 +195,58 @@ class Reader:
 
         def add_up() -> Closed:
             records = self.past.records(plan, now, begin, end, files)
-            return dash_sums.closed(records, plan, timed, wanted, (since, until))
+            return dash_sums.closed_days(records, plan, timed, only, (since, until))
 
-        return self.spans.get((wanted, begin, end, timed, str(plan.tz)), key, add_up)
+        return self.spans.get((only, begin, end, timed, str(plan.tz)), key, add_up)
 
     def _records(
-        self, about: Span, plan: rollup.Plan, now: int, first: int, opens: int, done: Closed, files: Files
+        self, span: Span, plan: rollup.Plan, now: int, first: int, opens: int, done: Closed, files: Files
     ) -> Iterator[Event]:
         """The records beside the closed days; where the span ends in a closed day, no sum of that day reaches beyond it."""
         pieces: list[tuple[int, int | None]] = [(first, done.since), (done.until, None)]
-        if about.until <= opens:
-            pieces[1:] = [(done.until, about.until), (opens, None)]
+        if span.until <= opens:
+            pieces[1:] = [(done.until, span.until), (opens, None)]
         for since, until in pieces:
             if until is None or since < until:
                 last = "9" if until is None else when.stamp(until)
                 yield from self.past.records(plan, now, when.stamp(since), last, files)
 
     def _outlook(
-        self, cut: Cut, ask: Ask, now: int, plan: rollup.Plan, about: Span, files: Files, today: Event
+        self, cut: Cut, ask: Ask, now: int, plan: rollup.Plan, span: Span, files: Files, today: Event
     ) -> tuple[list[Event], Event | None]:
         """What is likely to come in the next buckets and until midnight, for a span that ends now."""
         tz = plan.tz
-        if not about.open or about.unit not in AHEAD or not files:
+        if not span.open or span.unit not in AHEAD or not files:
             return [], None
         spent = self._hours(cut, ask, now, plan, files)
-        known = when.moment(f"{min(files)}T00:00:00Z") + when.DAY  # of the first day there may be a part only
+        complete_since = when.moment(f"{min(files)}T00:00:00Z") + when.DAY  # of the first day there may be a part only
         at_midnight = spent_at_midnight(spent, now, tz, Decimal(today.get("cost_usd", "0")))
-        if about.unit == "day":
+        if span.unit == "day":
             spent = _by_day(spent, tz)
-        length = when.DAY if about.unit == "day" else HOUR_MS
-        edges = dash_query.edges(now, now + (AHEAD[about.unit] + 1) * length, about.unit, tz)
-        ahead = [pair for pair in itertools.pairwise(edges) if pair[0] >= now][: AHEAD[about.unit]]
-        return expected(spent, now, known, ahead, tz), at_midnight
+        length = when.DAY if span.unit == "day" else HOUR_MS
+        edges = dash_query.edges(now, now + (AHEAD[span.unit] + 1) * length, span.unit, tz)
+        ahead = [pair for pair in itertools.pairwise(edges) if pair[0] >= now][: AHEAD[span.unit]]
+        return outlook(spent, now, complete_since, ahead, tz), at_midnight
 
     def _hours(self, cut: Cut, ask: Ask, now: int, plan: rollup.Plan, files: Files) -> dict[int, Decimal]:
         """What each hour of the last weeks cost, where that is not 0."""
         hourly, opens = plan._replace(by=("hour",)), _opens(now)
-        found = _by_hour(cut.rows_of(opens, now, ask.wanted), hourly)
+        costs = _by_hour(cut.rows_of(opens, now, ask.only), hourly)
         self.hours.begin()
         since, last = when.stamp(now - (7 * WEEKS + 1) * when.DAY)[:10], when.stamp(opens - 1)[:10]
         for day in (day for day in files if since <= day <= last):
             key = (store_days.key_of(day, files), plan.catalogue.digest)
-            by_hour = functools.partial(self._day_by_hour, day, ask.wanted, hourly, files)
+            by_hour = functools.partial(self._day_by_hour, day, ask.only, hourly, files)
             # An hour of a zone may lie in two days.
-            for at, cost in self.hours.get((day, ask.wanted, str(plan.tz)), key, by_hour).items():
-                found[at] = pricing.add(found.get(at, pricing.ZERO), cost)
-        return found
+            for at, cost in self.hours.get((day, ask.only, str(plan.tz)), key, by_hour).items():
+                costs[at] = pricing.add(costs.get(at, pricing.ZERO), cost)
+        return costs
 
-    def _day_by_hour(self, day: str, wanted: events.Filter, hourly: rollup.Plan, files: Files) -> dict[int, Decimal]:
-        return _by_hour((row for row in self.past.rows(day, hourly, files) if wanted.takes(row)), hourly)
+    def _day_by_hour(self, day: str, only: events.Filter, hourly: rollup.Plan, files: Files) -> dict[int, Decimal]:
+        return _by_hour((row for row in self.past.rows(day, hourly, files) if only.takes(row)), hourly)
 
 
-def _known(first: str, since: int, files: Files) -> int:
+def _complete_since(first: str, since: int, files: Files) -> int:
     """From when on the log knows all; after every moment where it holds nothing."""
     if files and min(files) < when.stamp(since)[:10]:
         return 0
@@ -253,7 +261,7 @@ def _opens(now: int) -> int:
 def _by_hour(rows: Iterable[Event], plan: rollup.Plan) -> dict[int, Decimal]:
     turns = (row for row in rows if row["kind"] == "row")
     return {
-        when.moment(row["bucket"]): Decimal(row["cost_usd"]) for row in priced(turns, ("hour",), plan) if "cost_usd" in row
+        when.moment(row["bucket"]): Decimal(row["cost_usd"]) for row in price_by(turns, ("hour",), plan) if "cost_usd" in row
     }
 
 

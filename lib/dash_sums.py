@@ -38,53 +38,53 @@ class Part(NamedTuple):
     stack: Sequence[int]
 
 
-def priced(rows: Iterable[Event], by: tuple[str, ...], plan: rollup.Plan) -> list[Event]:
+def price_by(rows: Iterable[Event], by: tuple[str, ...], plan: rollup.Plan) -> list[Event]:
     """The rows of tok-cost by some fields, out of finer ones."""
-    return costs.priced(rollup.rolled(rows, plan._replace(by=covered(by, plan)), lambda why: None), plan.catalogue)
+    return costs.priced(rollup.rolled(rows, plan._replace(by=with_coverage(by, plan)), lambda why: None), plan.catalogue)
 
 
-def covered(by: tuple[str, ...], plan: rollup.Plan) -> tuple[str, ...]:
+def with_coverage(by: tuple[str, ...], plan: rollup.Plan) -> tuple[str, ...]:
     """Fields to sum by, and what covers a turn, where that is known."""
     return (*by, rollup.COVERED) if rollup.COVERED in plan.by else by
 
 
 def parts(
-    rows: Sequence[Event], about: Span, plan: rollup.Plan, known: int, now: int, stack: str
+    rows: Sequence[Event], span: Span, plan: rollup.Plan, complete_since: int, now: int, stack: str
 ) -> tuple[list[str], list[Part]]:
-    """The names of what bars are stacked of, and the bars. `known`: since when the log knows all."""
-    spent = {row["bucket"]: row for row in priced(rows, (about.unit,), plan)}
+    """The names of what bars are stacked of, and the bars. `complete_since`: since when the log knows all."""
+    spent = {row["bucket"]: row for row in price_by(rows, (span.unit,), plan)}
     if stack == "class":
         names, shares = list(CLASSES), {label: _classes(row) for label, row in spent.items()}
     else:
-        names, shares = named(rollup.rolled(rows, plan._replace(by=(about.unit, stack)), lambda why: None), stack)
-    found = []
-    for start, end in itertools.pairwise(dash_query.edges(about.since, about.until, about.unit, plan.tz)):
-        label = when.bucket(start, about.unit, plan.tz)
+        names, shares = largest(rollup.rolled(rows, plan._replace(by=(span.unit, stack)), lambda why: None), stack)
+    bars = []
+    for start, end in itertools.pairwise(dash_query.edges(span.since, span.until, span.unit, plan.tz)):
+        label = when.bucket(start, span.unit, plan.tz)
         row = spent.get(label)
-        if row is None and end > known:
-            row = {"by": [about.unit], "bucket": label, "cost_usd": "0"}
-        partial = row is not None and (start < max(about.since, known) or end > min(about.until, now))
-        found.append(Part(start, end, partial, row, shares.get(label, [0] * len(names))))
-    return names, found
+        if row is None and end > complete_since:
+            row = {"by": [span.unit], "bucket": label, "cost_usd": "0"}
+        partial = row is not None and (start < max(span.since, complete_since) or end > min(span.until, now))
+        bars.append(Part(start, end, partial, row, shares.get(label, [0] * len(names))))
+    return names, bars
 
 
 def _classes(row: Event) -> list[int]:
     return [sum(row.get(name, 0) for name in names) for names in CLASSES.values()]
 
 
-def named(rolled: Sequence[Event], stack: str) -> tuple[list[str], dict[str, list[int]]]:
+def largest(rows: Sequence[Event], stack: str) -> tuple[list[str], dict[str, list[int]]]:
     """The names that took most tokens, the others as one; and what each took in each bucket."""
     sums: dict[str, int] = {}
-    for row in rolled:
+    for row in rows:
         name = str(row.get(stack, "unknown"))
         sums[name] = sums.get(name, 0) + events.token_sum(row)
     order = sorted(sums, key=lambda name: (-sums[name], name))
     names = order if len(order) <= MOST_NAMES + 1 else [*order[:MOST_NAMES], f"{len(order) - MOST_NAMES} others"]
-    places = {name: min(at, len(names) - 1) for at, name in enumerate(order)}
+    positions = {name: min(at, len(names) - 1) for at, name in enumerate(order)}
     shares: dict[str, list[int]] = {}
-    for row in rolled:
-        held = shares.setdefault(row["bucket"], [0] * len(names))
-        held[places[str(row.get(stack, "unknown"))]] += events.token_sum(row)
+    for row in rows:
+        share = shares.setdefault(row["bucket"], [0] * len(names))
+        share[positions[str(row.get(stack, "unknown"))]] += events.token_sum(row)
     return names, shares
 
 
@@ -113,18 +113,18 @@ class Cut:
                 self.usage.append(record)
             else:
                 sums[bisect.bisect_right(self.bounds, ts)].take(record, lambda why: None)
-        self.rows = [list(one.rows()) for one in sums]
+        self.rows = [list(part.rows()) for part in sums]
 
-    def rows_of(self, since: int, until: int | None = None, wanted: events.Filter = events.EVERY) -> list[Event]:
+    def rows_of(self, since: int, until: int | None = None, only: events.Filter = events.EVERY) -> list[Event]:
         """The rows of a stretch from one of the moments to another (None: to the end)."""
         first = bisect.bisect_right(self.bounds, when.stamp(since))
         last = len(self.rows) if until is None else bisect.bisect_left(self.bounds, when.stamp(until)) + 1
-        return [row for stretch in self.rows[first:last] for row in stretch if wanted.takes(row)]
+        return [row for stretch in self.rows[first:last] for row in stretch if only.takes(row)]
 
-    def usage_of(self, since: int, until: int | None = None, wanted: events.Filter = events.EVERY) -> list[Event]:
+    def usage_of(self, since: int, until: int | None = None, only: events.Filter = events.EVERY) -> list[Event]:
         """What sources report of whole sessions instead of turns, in a stretch."""
         begin, end = when.stamp(since), "9" if until is None else when.stamp(until)
-        return [one for one in self.usage if begin <= one["ts"] < end and wanted.takes(one)]
+        return [total for total in self.usage if begin <= total["ts"] < end and only.takes(total)]
 
 
 Rank = tuple[Decimal, int]  # cost and tokens
@@ -141,7 +141,7 @@ class Hours:
     def __init__(self) -> None:
         self.recent = Recent(self.MOST)
 
-    def rolled(self, records: Iterable[Event], plan: rollup.Plan, bounds: Iterable[int]) -> Iterator[Event]:
+    def rows(self, records: Iterable[Event], plan: rollup.Plan, bounds: Iterable[int]) -> Iterator[Event]:
         """The records, with the turns of an hour of UTC as rows where none of the moments lies in it."""
         key = (plan.by, str(plan.tz), plan.catalogue.digest)
         whole = {when.stamp(at)[:13] for at in bounds}
@@ -183,17 +183,17 @@ class Closed(NamedTuple):
 NONE = Closed(0, 0)
 
 
-def closed(
-    records: Iterable[Event], plan: rollup.Plan, timed: tuple[str, ...], wanted: events.Filter, span: tuple[int, int]
+def closed_days(
+    records: Iterable[Event], plan: rollup.Plan, timed: tuple[str, ...], only: events.Filter, span: tuple[int, int]
 ) -> Closed:
     """What the records of some whole closed days add up to."""
     cut = Cut(records, plan, ())
     every = [*cut.rows[0], *cut.usage]
-    rows = [row for row in cut.rows[0] if wanted.takes(row)]
+    rows = [row for row in cut.rows[0] if only.takes(row)]
     sessions: dict[object, list[Event]] = {}
     for row in rows:
         sessions.setdefault(row.get("session_id"), []).append(row)
-    usage = [one for one in cut.usage if wanted.takes(one)]
+    usage = [record for record in cut.usage if only.takes(record)]
     ranked, small = [(_rank(row), row) for row in dearest(rows, _RANKED, plan)], coarser(rows, _SMALL, plan)
     of_bars = coarser(rows, timed, plan)
     return Closed(*span, cut.first, sessions, ranked, of_bars, small, usage, choices(every), not every)
@@ -208,12 +208,14 @@ class Sums(NamedTuple):
     totals: Sequence[Event]
 
 
-def summed(done: Closed, rows: Sequence[Event], usage: Sequence[Event], plan: rollup.Plan, timed: tuple[str, ...]) -> Sums:
+def span_sums(
+    done: Closed, rows: Sequence[Event], usage: Sequence[Event], plan: rollup.Plan, timed: tuple[str, ...]
+) -> Sums:
     """The sums of a span: those of its closed days, and the rows and session totals of the rest of it."""
     totals = standing(done, rows, usage, plan)
     besides = rollup.rolled(totals, plan, lambda why: None)
     small = coarser([*done.small, *rows, *besides], _SMALL, plan)
-    return Sums(coarser([*done.timed, *rows], timed, plan), small, _ranked(done, [*rows, *besides], plan), totals)
+    return Sums(coarser([*done.timed, *rows], timed, plan), small, _ranked_sessions(done, [*rows, *besides], plan), totals)
 
 
 def standing(done: Closed, rows: Sequence[Event], usage: Sequence[Event], plan: rollup.Plan) -> list[Event]:
@@ -221,19 +223,19 @@ def standing(done: Closed, rows: Sequence[Event], usage: Sequence[Event], plan: 
     reported = [*done.usage, *usage]
     if not reported:
         return []
-    asked = {one.get("session_id") for one in reported}
+    names = {total.get("session_id") for total in reported}
     sums = rollup.Rollup(plan)
-    for record in itertools.chain((row for name in asked for row in done.sessions.get(name, ())), rows, reported):
+    for record in itertools.chain((row for name in names for row in done.sessions.get(name, ())), rows, reported):
         sums.take(record, lambda why: None)
     return sums.totals()
 
 
-def _ranked(done: Closed, rows: Sequence[Event], plan: rollup.Plan) -> list[Event]:
+def _ranked_sessions(done: Closed, rows: Sequence[Event], plan: rollup.Plan) -> list[Event]:
     """The sessions, the dearest first. Of the closed days' only those are priced again that went on."""
     again = {row.get("session_id") for row in rows}
-    held = [row for name in again for row in done.sessions.get(name, ())]
-    fresh = [(_rank(row), row) for row in priced([*held, *rows], _RANKED, plan)]
-    others = [one for one in done.ranked if one[1].get("session_id") not in again]
+    earlier = [row for name in again for row in done.sessions.get(name, ())]
+    fresh = [(_rank(row), row) for row in price_by([*earlier, *rows], _RANKED, plan)]
+    others = [item for item in done.ranked if item[1].get("session_id") not in again]
     return [row for _, row in sorted([*fresh, *others], key=operator.itemgetter(0), reverse=True)]
 
 
@@ -243,18 +245,18 @@ def _rank(row: Event) -> Rank:
 
 def coarser(rows: Sequence[Event], by: tuple[str, ...], plan: rollup.Plan) -> list[Event]:
     """Rows summed by less."""
-    return rollup.rolled(rows, plan._replace(by=covered(by, plan)), lambda why: None)
+    return rollup.rolled(rows, plan._replace(by=with_coverage(by, plan)), lambda why: None)
 
 
 def total_of(rows: Sequence[Event], plan: rollup.Plan) -> Event:
     """The one row of `tok-cost --by none`; an empty one where nothing was spent."""
-    found = priced(rows, (), plan)
-    return found[0] if found else {}
+    totals = price_by(rows, (), plan)
+    return totals[0] if totals else {}
 
 
 def dearest(rows: Sequence[Event], by: tuple[str, ...], plan: rollup.Plan) -> list[Event]:
     """The rows of tok-cost by some fields, the dearest first."""
-    return sorted(priced(rows, by, plan), key=_rank, reverse=True)
+    return sorted(price_by(rows, by, plan), key=_rank, reverse=True)
 
 
 def choices(rows: Iterable[Event]) -> dict[str, frozenset[str]]:

@@ -21,9 +21,9 @@ UNKNOWN = "unknown"
 
 def address(view: View, **changed: str) -> str:
     """The page's address with something else asked; what is not asked is left out."""
-    given = view.ask._asdict() | changed
+    asked_for = view.ask._asdict() | changed
     usual = dash_query.Ask()._asdict()
-    query = urlencode({name: value for name, value in given.items() if value != usual[name]})
+    query = urlencode({name: value for name, value in asked_for.items() if value != usual[name]})
     return f"/dashboard?{query}" if query else "/dashboard"
 
 
@@ -71,30 +71,30 @@ def span_name(view: View) -> str:
 def tiles(view: View, spent: Spent) -> Html:
     """The numbers to look at first."""
     total = spent.total
-    made = [
+    all_tiles = [
         _tile("today", "Cost today", money(spent.today), *_midnight(spent)),
         _tile("span", f"Cost, {span_name(view)}", money(total), spent.basis),
         _burn(spent.lately),
         _tile("cache", "Prompt cache", Html(f"<small>Cache hit:</small> {ratio(total)}"), *_prompt(total)),
         _tile("turns", "Turns", count(total.get("turns", 0)), short(events.token_sum(total)), " tokens"),
-        _unpriced(total),
-        *(_worth(one, spent) for one in spent.worth),
+        _unpriced_tile(total),
+        *(_worth(value, spent) for value in spent.worth),
     ]
-    return tag("section", tag("dl", *made, class_="tiles"), aria_label="Key numbers", id="tiles")
+    return tag("section", tag("dl", *all_tiles, class_="tiles"), aria_label="Key numbers", id="tiles")
 
 
-def _tile(key: str, name: str, value: Html, *said: object, kind: str = "") -> Html:
-    sub = tag("dd", *said, class_="sub") if said else None
+def _tile(key: str, name: str, value: Html, *notes: object, kind: str = "") -> Html:
+    sub = tag("dd", *notes, class_="sub") if notes else None
     return tag(
         "div", tag("dt", name), tag("dd", value, class_="value"), sub, class_=f"card tile {kind}".strip(), data_key=key
     )
 
 
 def _midnight(spent: Spent) -> tuple[object, ...]:
-    found = spent.at_midnight
-    if found is None:
+    forecast = spent.at_midnight
+    if forecast is None:
         return ("at list price",)
-    low, high = found["cost_usd"]["p10"], found["cost_usd"]["p90"]
+    low, high = forecast["cost_usd"]["p10"], forecast["cost_usd"]["p90"]
     begin = (tag("data", show.money(low), value=low), " to ") if show.money(low) != show.money(high) else ()
     return (*begin, tag("data", show.money(high), value=high), " likely by midnight")
 
@@ -104,8 +104,8 @@ def _burn(lately: Event | None) -> Html:
         return _tile("burn", "Burn", tag("data", UNKNOWN, value=""), "the log is younger than 15 minutes")
     cost = lately["cost_usd_per_hour"]
     value = tag("data", UNKNOWN if cost is None else show.money(cost), value="" if cost is None else cost)
-    said = (short(lately["tokens_per_hour"]), f" tokens an hour, last {lately['minutes']} minutes")
-    return _tile("burn", "Burn", Html(f"{value}<small>/h</small>"), *said)
+    notes = (short(lately["tokens_per_hour"]), f" tokens an hour, last {lately['minutes']} minutes")
+    return _tile("burn", "Burn", Html(f"{value}<small>/h</small>"), *notes)
 
 
 def _prompt(total: Event) -> tuple[object, ...]:
@@ -113,23 +113,23 @@ def _prompt(total: Event) -> tuple[object, ...]:
     return ("of ", short(size), " prompt tokens") if size else ("no prompt was sent",)
 
 
-def _worth(one: Event, spent: Spent) -> Html:
+def _worth(value: Event, spent: Spent) -> Html:
     """What a plan covered, beside what it costs; and what it did not cover."""
-    name = "Covered by a login" if one["plan"] == coverage.UNNAMED else f"Covered by {one['plan']}"
-    usd, monthly, metered = one["covered_usd"], one.get("plan_usd_per_month"), spent.total.get("metered_usd", "0")
-    said: list[object] = ["at list price"]
+    name = "Covered by a login" if value["plan"] == coverage.UNNAMED else f"Covered by {value['plan']}"
+    usd, monthly, metered = value["covered_usd"], value.get("plan_usd_per_month"), spent.total.get("metered_usd", "0")
+    notes: list[object] = ["at list price"]
     if monthly:
-        said += ["; the plan costs ", tag("data", show.money(monthly), value=monthly), " a month"]
-    said += ["; metered: ", tag("data", show.money(metered), value=metered)]
-    return _tile(f"worth {one['plan']}", name, tag("data", show.money(usd), value=usd), *said)
+        notes += ["; the plan costs ", tag("data", show.money(monthly), value=monthly), " a month"]
+    notes += ["; metered: ", tag("data", show.money(metered), value=metered)]
+    return _tile(f"worth {value['plan']}", name, tag("data", show.money(usd), value=usd), *notes)
 
 
-def _unpriced(total: Event) -> Html:
+def _unpriced_tile(total: Event) -> Html:
     missing = total.get("unpriced", ())
     if not missing:
         return _tile("unpriced", "Unpriced", tag("data", "none", value=0), "every turn has a price")
-    turns = sum(one["turns"] for one in missing)
-    names = ", ".join(sorted({str(one.get("model", UNKNOWN)) for one in missing}))
+    turns = sum(model["turns"] for model in missing)
+    names = ", ".join(sorted({str(model.get("model", UNKNOWN)) for model in missing}))
     value = Html(f"{count(turns)} <small>turns</small>")
     return _tile("unpriced", "Unpriced", value, f"no price is known of {names}: in no cost here", kind="warned")
 
@@ -180,19 +180,19 @@ def breakdown(view: View, spent: Spent, linked: bool) -> Html:
 def _dearest(view: View, spent: Spent, name: str, linked: bool) -> Html:
     rows = spent.by[name]
     most = max((Decimal(row.get("cost_usd", "0")) for row in rows), default=Decimal(0))
-    made = []
+    table_rows = []
     for row in rows[:MOST_ROWS]:
         label = str(row.get(name, UNKNOWN))
         share = float(Decimal(row.get("cost_usd", "0")) / most) if most else 0.0
-        known = name in row and linked
-        shown: object = tag("a", label, href=address(view, **{name: label}), title=f"only {label}") if known else label
+        is_named = name in row and linked
+        shown: object = tag("a", label, href=address(view, **{name: label}), title=f"only {label}") if is_named else label
         cell = (tag("span", shown, class_="cut"), dash_html.bar([(0.0, share, "s1")], height=6))
-        made.append((label, (Html("".join(map(str, cell))), count(row.get("turns", 0)), ratio(row), money(row))))
+        table_rows.append((label, (Html("".join(map(str, cell))), count(row.get("turns", 0)), ratio(row), money(row))))
     columns = ((name.capitalize(), "bars"), ("Turns", "n"), ("Cache hit", "n some"), (_basis(spent), "n"))
     left = len(rows) - MOST_ROWS
     more = tag("p", f"and {left} more: ", tag("code", f"tok-cost --log --by {name}"), class_="sub") if left > 0 else None
     title = tag("h2", f"By {name}")
-    return tag("div", title, table(f"What cost most, by {name}", columns, made, f"by-{name}"), more, class_="card")
+    return tag("div", title, table(f"What cost most, by {name}", columns, table_rows, f"by-{name}"), more, class_="card")
 
 
 def sessions(view: View, spent: Spent) -> Html:
@@ -207,7 +207,7 @@ def sessions(view: View, spent: Spent) -> Html:
         ("Cache hit", "n some"),
         (_basis(spent), "n"),
     )
-    made = []
+    rows = []
     for row in spent.sessions[:MOST_SESSIONS]:
         name = str(row.get("session_id", UNKNOWN))
         cells = (
@@ -220,9 +220,9 @@ def sessions(view: View, spent: Spent) -> Html:
             ratio(row),
             money(row),
         )
-        made.append((f"{row.get('client')} {name} {row.get('project')}", cells))
+        rows.append((f"{row.get('client')} {name} {row.get('project')}", cells))
     title = tag("h2", "Top sessions", " ", tag("small", f"{len(spent.sessions):,} in all"))
-    body = table("The sessions that cost most", columns, made, "top-sessions")
+    body = table("The sessions that cost most", columns, rows, "top-sessions")
     return tag("section", tag("div", title, body, class_="card"), id="sessions", aria_label="Top sessions")
 
 
@@ -239,7 +239,7 @@ def tasks(view: View) -> Html | None:
         ("Tokens", "n some"),
         ("Cost", "n"),
     )
-    made = []
+    rows = []
     for row in view.tasks:
         took: Event = row["metrics"]
         open_mark = "" if row["ended_at"] else tag("span", "open", class_="badge go")
@@ -252,9 +252,9 @@ def tasks(view: View) -> Html | None:
             short(events.token_sum(took)),
             money(took),
         )
-        made.append((row["task"], cells))
+        rows.append((row["task"], cells))
     title = tag("h2", "Tasks", " ", tag("small", "opened in the last 30 days"))
-    body = table("The newest tasks", columns, made, "newest-tasks")
+    body = table("The newest tasks", columns, rows, "newest-tasks")
     return tag("section", tag("div", title, body, class_="card"), id="tasks", aria_label="Tasks")
 
 

@@ -110,8 +110,8 @@ class Gatherer:
         """A name for all that answers are made of. Where time matters, a minute later it is another."""
         minute = self.session.now() // 60_000
         turns = [part.turn for part in self.parts.values()]
-        said = f"{dash_cache.state(self.session.folder, files, self.files())} {minute} {turns} {self.tried} {__version__}"
-        return hashlib.blake2b(said.encode(), digest_size=12).hexdigest()
+        text = f"{dash_cache.state(self.session.folder, files, self.files())} {minute} {turns} {self.tried} {__version__}"
+        return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
     def view(self, ask: Ask, files: Files | None = None) -> View:
         """What is to be shown. Raises session.Fault, OSError."""
@@ -124,7 +124,7 @@ class Gatherer:
         bound, names, budgets, rules = self._plans(
             Log(session.folder, now, settings, lambda: catalogue, tz, as_of, session.memory)
         )
-        spent = self.reader.spent(ask, now, tz, catalogue, bound, files)
+        spent = self.reader.read(ask, now, tz, catalogue, bound, files)
         tasks = self.tasks.rows(now, catalogue, files) if files else []
         key = dash_cache.state(session.folder, files, self.files())
         more = {name: part.value(session, key) for name, part in self.parts.items()} if files else {}
@@ -139,10 +139,10 @@ class Gatherer:
         except Fault as fault:
             unusable: Any = {"error": str(fault), "hint": f"correct it in {log.settings.path}"}
             return [], {}, unusable, {}
-        today, known = when.bucket(log.now, "day", log.tz), plans.known()
+        today, catalogue = when.bucket(log.now, "day", log.tz), plans.known()
         providers = dict.fromkeys(binding.provider for binding in budget.bound if binding.since <= today)
         names = {}
         for provider in providers:
             in_force = plans.in_force(budget.bound, provider, today)
-            names[provider] = ", ".join(dict.fromkeys(known[binding.plan].display for binding in in_force))
+            names[provider] = ", ".join(dict.fromkeys(catalogue[binding.plan].display for binding in in_force))
         return budget.bound, names, budget.rows, budget.thresholds["budget"]

@@ -29,14 +29,14 @@ def report(log: Log, environment: Mapping[str, str], home: str) -> Event:
     """The whole report: state, blockers, next_actions, and the parts: clients, sources, signals, proxy, unpriced, ..."""
     folder, now, settings = log.folder, log.now, log.settings
     clients = list(status.passive(environment, home, settings.get("vendor_usage")))
-    passed = list(status.proxied(folder, now))
-    told: Event = {"v": 1, "kind": "status", "version": __version__, "as_of": when.stamp(now)}
+    proxied = list(status.proxy_rows(folder, now))
+    summary: Event = {"v": 1, "kind": "status", "version": __version__, "as_of": when.stamp(now)}
     parts: Event = {
         "clients": clients,
         "sources": sources(folder, now) or {"error": "the log is empty", "hint": "tok-sync"},
         "signals": _signals(log),
-        "proxy": passed or _no_proxy(),
-        "unpriced": _unpriced(log),
+        "proxy": proxied or _no_proxy(),
+        "unpriced": _unpriced_models(log),
         "log": _log(folder, now),
         "prices": _prices(now),
         "wiring": {
@@ -47,23 +47,23 @@ def report(log: Log, environment: Mapping[str, str], home: str) -> Event:
     }
     blockers = list(_blockers(parts, settings, folder))
     actions = list(_next_actions(parts, settings))
-    told["state"] = _state(parts, blockers, actions)
-    return told | {"blockers": blockers, "next_actions": actions} | parts
+    summary["state"] = _state(parts, blockers, actions)
+    return summary | {"blockers": blockers, "next_actions": actions} | parts
 
 
 def sources(folder: str, now: int) -> list[Event]:
     """What each source gave in the last thirty days: how many records of each kind, and when the newest began."""
-    found: dict[str, Event] = {}
+    rows: dict[str, Event] = {}
     for day in store.days(folder, when.stamp(now - SPAN_MS)[:10], when.stamp(now)[:10]):
         seen: set[tuple[str, str, str]] = set()
         for identity, line in store.sightings(folder, day):
             ts, kind, source = store.header(line)
-            row = found.setdefault(source or "unknown", {"source": source or "unknown", "newest": ""})
+            row = rows.setdefault(source or "unknown", {"source": source or "unknown", "newest": ""})
             row["newest"] = max(row["newest"], ts)
             if (kind, source, identity) not in seen:
                 seen.add((kind, source, identity))
                 row[kind] = row.get(kind, 0) + 1
-    return [found[name] for name in sorted(found)]
+    return [rows[name] for name in sorted(rows)]
 
 
 def _signals(log: Log) -> Any:
@@ -82,7 +82,7 @@ def _no_proxy() -> Event:
     return {"error": "nothing passed tok-proxy in seven days", "hint": 'tok-proxy & eval "$(tok-provider env)"'}
 
 
-def _unpriced(log: Log) -> Any:
+def _unpriced_models(log: Log) -> Any:
     """The models of the last thirty days that have no price, with the reason."""
     try:
         spent = answers.spend(log, (), when.stamp(log.now - SPAN_MS), when.stamp(log.now))
@@ -96,12 +96,12 @@ def _log(folder: str, now: int) -> Event:
     if not os.path.isdir(folder):
         return {"error": "there is no log yet", "hint": "tok-sync"}
     days = store.days(folder)
-    told: Event = {"folder": folder, "days": len(days), "bytes": store.size(folder), "writable": os.access(folder, os.W_OK)}
+    part: Event = {"folder": folder, "days": len(days), "bytes": store.size(folder), "writable": os.access(folder, os.W_OK)}
     synced = datadir.synced(folder)
     if synced is not None:
-        told["synced_at"] = when.stamp(synced)
+        part["synced_at"] = when.stamp(synced)
     if days:
-        told |= {"first_day": days[0], "last_day": days[-1]}
+        part |= {"first_day": days[0], "last_day": days[-1]}
     try:
         problems = list(store_upkeep.verify_days(folder, days[-2:]))
     except OSError as error:
@@ -109,8 +109,10 @@ def _log(folder: str, now: int) -> Event:
             store_upkeep.Finding(error.filename or folder, f"cannot be looked through: {error.strerror}", "tok-log verify")
         ]
     if problems:
-        told["problems"] = [{"place": one.place, "error": one.problem, "hint": one.remedy} for one in problems]
-    return told
+        part["problems"] = [
+            {"place": problem.place, "error": problem.problem, "hint": problem.remedy} for problem in problems
+        ]
+    return part
 
 
 def _prices(now: int) -> Event:
@@ -118,66 +120,66 @@ def _prices(now: int) -> Event:
     captured: dict[str, str] = {}
     catalogue = pricing.load()
     for provider, owner in catalogue.providers.items():
-        captured[provider] = max((str(about.get("captured", "")) for about in owner["sources"].values()), default="")
-    known = {provider: day for provider, day in captured.items() if day}
-    oldest = min(known.values(), default="")
-    old = sorted(name for name, day in known.items() if when.moment(f"{day}T00:00:00Z") < now - OLD_PRICES_MS)
+        captured[provider] = max((str(source.get("captured", "")) for source in owner["sources"].values()), default="")
+    captures = {provider: day for provider, day in captured.items() if day}
+    oldest = min(captures.values(), default="")
+    old = sorted(name for name, day in captures.items() if when.moment(f"{day}T00:00:00Z") < now - OLD_PRICES_MS)
     due = [{"provider": name, "model": model, "from": day} for name, model, day in pricing.due(catalogue, when.stamp(now))]
-    found: Event = {"oldest_capture": oldest, "newest_capture": max(known.values(), default="")}
-    return found | {"older_than_30_days": old, "scheduled_due": due}
+    part: Event = {"oldest_capture": oldest, "newest_capture": max(captures.values(), default="")}
+    return part | {"older_than_30_days": old, "scheduled_due": due}
 
 
 def _blockers(parts: Event, settings: config.Config, folder: str) -> Iterable[Event]:
     """What stands in the way of any right number."""
     log = parts["log"]
     if "error" not in log and not log["writable"]:
-        yield _told("log_unwritable", f"{folder} cannot be written", f"chmod u+rwx {folder}")
-    for one in parts["clients"]:
-        if one["files"] == 0 and one["source"] != "none" and "blocker" in one:
-            yield _told("client_not_found", f"{one['client']}: {one['blocker']}", "tok-status --table")
+        yield _action("log_unwritable", f"{folder} cannot be written", f"chmod u+rwx {folder}")
+    for client in parts["clients"]:
+        if client["files"] == 0 and client["source"] != "none" and "blocker" in client:
+            yield _action("client_not_found", f"{client['client']}: {client['blocker']}", "tok-status --table")
     if _nothing(parts):
-        yield _told("nothing_found", "no client has written logs here, and the log is empty", "tok-init --detect")
+        yield _action("nothing_found", "no client has written logs here, and the log is empty", "tok-init --detect")
 
 
 def _nothing(parts: Event) -> bool:
-    return not any(one["files"] for one in parts["clients"]) and isinstance(parts["sources"], dict)
+    return not any(client["files"] for client in parts["clients"]) and isinstance(parts["sources"], dict)
 
 
 def _next_actions(parts: Event, settings: config.Config) -> Iterable[Event]:
     """What would make the numbers better, most useful first."""
-    log, found = parts["log"], [one for one in parts["clients"] if one["files"]]
-    if "error" in log and found:
-        yield _told("run_sync", "the clients' logs were never taken in", "tok-sync")
-    elif found and _behind(found, log):
-        yield _told("run_sync", "clients wrote logs since the log was last synced", "tok-sync")
+    log, clients = parts["log"], [item for item in parts["clients"] if item["files"]]
+    if "error" in log and clients:
+        yield _action("run_sync", "the clients' logs were never taken in", "tok-sync")
+    elif clients and _behind(clients, log):
+        yield _action("run_sync", "clients wrote logs since the log was last synced", "tok-sync")
     if log.get("problems"):
-        yield _told("verify_log", log["problems"][0]["error"], "tok-log verify")
+        yield _action("verify_log", log["problems"][0]["error"], "tok-log verify")
     yield from _about_signals(parts)
     if isinstance(parts["unpriced"], list) and parts["unpriced"]:
-        names = sorted({str(one.get("model", "unknown")) for one in parts["unpriced"]})
-        yield _told(
+        names = sorted({str(item.get("model", "unknown")) for item in parts["unpriced"]})
+        yield _action(
             "price_models", f"{len(names)} models have no price: {', '.join(names[:5])}", "tok-cost --since 30d --by model"
         )
     elif isinstance(parts["unpriced"], dict):
-        yield _told("mend_prices", parts["unpriced"]["error"], parts["unpriced"]["hint"])
+        yield _action("mend_prices", parts["unpriced"]["error"], parts["unpriced"]["hint"])
     for row in parts["proxy"] if isinstance(parts["proxy"], list) else ():
         for advice in row.get("advice", ()):
-            yield _told("read_usage", f"{row['provider']}: the usage of some answers is unknown", advice)
+            yield _action("read_usage", f"{row['provider']}: the usage of some answers is unknown", advice)
     cron = parts["wiring"]["cron"]
-    if found and not cron.get("tok-sync") and "error" not in cron:
+    if clients and not cron.get("tok-sync") and "error" not in cron:
         line = "(crontab -l; echo '*/5 * * * * tok-sync >/dev/null 2>&1') | crontab -"
-        yield _told(
+        yield _action(
             "schedule_sync", "clients delete their logs after some weeks, and nothing runs tok-sync at intervals", line
         )
     if parts["prices"]["older_than_30_days"]:
         old = ", ".join(parts["prices"]["older_than_30_days"][:5])
-        yield _told("update_prices", f"prices older than 30 days: {old}", upgrade(sys.prefix))
+        yield _action("update_prices", f"prices older than 30 days: {old}", upgrade(sys.prefix))
     if due := parts["prices"]["scheduled_due"]:
-        models = ", ".join(sorted({one["model"] for one in due})[:5])
+        models = ", ".join(sorted({item["model"] for item in due})[:5])
         what = f"prices that changed as announced, and that nobody has looked at since: {models}"
-        yield _told("look_at_prices", what, f"tok-price show {due[0]['model']} --provider {due[0]['provider']}")
+        yield _action("look_at_prices", what, f"tok-price show {due[0]['model']} --provider {due[0]['provider']}")
     if settings.warnings:
-        yield _told("mend_config", settings.warnings[0], f"edit {settings.path}")
+        yield _action("mend_config", settings.warnings[0], f"edit {settings.path}")
 
 
 def upgrade(prefix: str) -> str:
@@ -191,26 +193,26 @@ def upgrade(prefix: str) -> str:
 
 
 def _about_signals(parts: Event) -> Iterable[Event]:
-    found = {one["client"] for one in parts["clients"] if one["files"]}
+    clients = {item["client"] for item in parts["clients"] if item["files"]}
     signals = parts["signals"]
-    known = {one["provider"] for one in signals if "headroom_pct" in one} if isinstance(signals, list) else set()
+    providers = {item["provider"] for item in signals if "headroom_pct" in item} if isinstance(signals, list) else set()
     if isinstance(signals, dict):
-        yield _told("set_plan", signals["error"], "tok-init --detect")
-    elif silent := sorted({one["provider"] for one in signals} - known):
-        yield _told("read_meters", f"no reading of {', '.join(silent)}: headroom is unknown", "tok-init --detect")
-    line = parts["wiring"]["statusline"]
-    if "claude-code" in found and not line["ours"]:
-        how = "tok-init --yes" if not line["set"] else "tok-init"
-        yield _told("record_statusline", "Claude Code's status line could record its plan's limits", how)
+        yield _action("set_plan", signals["error"], "tok-init --detect")
+    elif silent := sorted({item["provider"] for item in signals} - providers):
+        yield _action("read_meters", f"no reading of {', '.join(silent)}: headroom is unknown", "tok-init --detect")
+    statusline = parts["wiring"]["statusline"]
+    if "claude-code" in clients and not statusline["ours"]:
+        how = "tok-init --yes" if not statusline["set"] else "tok-init"
+        yield _action("record_statusline", "Claude Code's status line could record its plan's limits", how)
 
 
-def _behind(found: Sequence[Event], log: Event) -> bool:
-    newest = max((one.get("newest", "") for one in found), default="")
+def _behind(clients: Sequence[Event], log: Event) -> bool:
+    newest = max((client.get("newest", "") for client in clients), default="")
     synced = log.get("synced_at", "")
     return not synced or (newest > synced and when.moment(newest) - when.moment(synced) > STALE_MS)
 
 
-def _told(name: str, what: str, do: str) -> Event:
+def _action(name: str, what: str, do: str) -> Event:
     return {"id": name, "what": what, "do": do}
 
 
@@ -223,23 +225,23 @@ def _state(parts: Event, blockers: Sequence[Event], actions: Sequence[Event]) ->
         return "not_configured"
     if blockers:
         return "not_ready"
-    return "degraded" if any(one["id"] in _WEIGHTY for one in actions) else "ready"
+    return "degraded" if any(action["id"] in _WEIGHTY for action in actions) else "ready"
 
 
-def table(told: Event, shape: str, color: bool) -> str:
+def table(report: Event, shape: str, color: bool) -> str:
     """The report for people: what blocks and what to do first, then the parts."""
-    lines = [f"{told['state'].replace('_', ' ')}, as of {told['as_of']}\n"]
+    lines = [f"{report['state'].replace('_', ' ')}, as of {report['as_of']}\n"]
     for key, title in (("blockers", "blocks"), ("next_actions", "to do")):
-        lines += [f"{title}: {one['what']}\n    {one['do']}\n" for one in told[key]]
-    made = ["".join(lines), status.table(told["clients"], shape, color)]
-    if isinstance(told["proxy"], list):
-        made.append(status.proxied_table(told["proxy"], shape, color))
-    if isinstance(told["sources"], list):
-        made.append(status.sources_table(told["sources"], shape, color))
-    if isinstance(told["signals"], list):
-        made.append(status.signals_table(told["signals"], shape, color))
-    log, prices = told["log"], told["prices"]
+        lines += [f"{title}: {item['what']}\n    {item['do']}\n" for item in report[key]]
+    texts = ["".join(lines), status.table(report["clients"], shape, color)]
+    if isinstance(report["proxy"], list):
+        texts.append(status.proxied_table(report["proxy"], shape, color))
+    if isinstance(report["sources"], list):
+        texts.append(status.sources_table(report["sources"], shape, color))
+    if isinstance(report["signals"], list):
+        texts.append(status.signals_table(report["signals"], shape, color))
+    log, prices = report["log"], report["prices"]
     if "error" not in log:
-        made.append(f"log: {log['folder']}, {log['days']} days, {log['bytes'] / 1e6:,.1f} MB\n")
-    made.append(f"prices: captured {prices['oldest_capture']} to {prices['newest_capture']}\n")
-    return "\n".join(made)
+        texts.append(f"log: {log['folder']}, {log['days']} days, {log['bytes'] / 1e6:,.1f} MB\n")
+    texts.append(f"prices: captured {prices['oldest_capture']} to {prices['newest_capture']}\n")
+    return "\n".join(texts)

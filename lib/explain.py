@@ -10,54 +10,54 @@ from tokenops import events, pricing, read_clients, read_contract, rollup, store
 from tokenops.events import Event
 
 
-def of(
-    identity: str, folder: str, found: Iterable[tuple[read_clients.Client, Sequence[str]]], catalogue: pricing.Catalogue
+def explanation(
+    identity: str, folder: str, sources: Iterable[tuple[read_clients.Client, Sequence[str]]], catalogue: pricing.Catalogue
 ) -> Event | None:
     """The explanation of one record, None where nobody knows it.
 
     Keys: id, record (joined), sightings (place, in: client or log, verdict, counts), cost_lines, cost_usd or unpriced.
     """
-    clients = list(_in_files(identity, found))
-    seen = [*clients, *_in_log(identity, folder)]
-    if not seen:
+    clients = list(_in_files(identity, sources))
+    sightings = [*clients, *_in_log(identity, folder)]
+    if not sightings:
         return None
-    counted = [event for _, event, why in seen if not why]
+    counted = [event for _, event, why in sightings if not why]
     # A copy whose original is gone is all there is.
-    joined = functools.reduce(events.join, counted or [event for _, event, _ in seen])
-    told: Event = {"v": 1, "kind": "explanation", "id": identity, "record": joined}
-    told["sightings"] = list(_judged(seen, joined, len(clients)))
+    joined = functools.reduce(events.join, counted or [event for _, event, _ in sightings])
+    result: Event = {"v": 1, "kind": "explanation", "id": identity, "record": joined}
+    result["sightings"] = list(_verdicts(sightings, joined, len(clients)))
     if joined["kind"] == "turn":
-        told |= costed(joined, catalogue)
-    return told
+        result |= cost_fields(joined, catalogue)
+    return result
 
 
 Seen = tuple[str, Event, str]
 
 
-def _in_files(identity: str, found: Iterable[tuple[read_clients.Client, Sequence[str]]]) -> Iterator[Seen]:
+def _in_files(identity: str, sources: Iterable[tuple[read_clients.Client, Sequence[str]]]) -> Iterator[Seen]:
     intake = read_contract.Intake()
-    for client, paths in found:
+    for client, paths in sources:
         for path, event, why in client.reader().sightings(paths, identity, intake):
             event.pop("project_id", None)  # a hash without the salt
             yield path, event, why
 
 
 def _in_log(identity: str, folder: str) -> Iterator[Seen]:
-    for place, event in store.sightings_of(folder, identity):
-        yield place, event, ""
+    for location, event in store.sightings_of(folder, identity):
+        yield location, event, ""
 
 
-def _judged(seen: list[Seen], joined: Event, clients: int) -> Iterator[Event]:
+def _verdicts(sightings: list[Seen], joined: Event, clients: int) -> Iterator[Event]:
     """Each sighting with what became of it; the first so many stand in clients' files, the others in the log."""
     usage, attribution = events.usage_of(joined), events.attribution_of(joined)
     taken = False
-    for at, (place, event, why) in enumerate(seen):
+    for at, (location, event, why) in enumerate(sightings):
         verdict = why or "as it stands"
         if not why and event["kind"] == "turn":
             verdict = "; ".join(_verdict(event, usage, attribution, joined["ts"], taken))
             taken = taken or _same(events.usage_of(event), usage)
         yield {
-            "place": place,
+            "place": location,
             "in": "client" if at < clients else "log",
             "source": event.get("source"),
             "ts": event["ts"],
@@ -90,13 +90,13 @@ def _reason(lost: Event, won: Event) -> str:
     return "the same"
 
 
-def told(event: Event, catalogue: pricing.Catalogue) -> Event:
+def cost_record(event: Event, catalogue: pricing.Catalogue) -> Event:
     """What one record cost, as a record for programs; of a row its rate counts, of an event its moment and its size."""
     names = ("id", "ts", "provider", "model", "request_model", "tier", "geo", "search_context")
-    return {"v": 1, "kind": "cost"} | {name: event[name] for name in names if name in event} | costed(event, catalogue)
+    return {"v": 1, "kind": "cost"} | {name: event[name] for name in names if name in event} | cost_fields(event, catalogue)
 
 
-def costed(event: Event, catalogue: pricing.Catalogue) -> Event:
+def cost_fields(event: Event, catalogue: pricing.Catalogue) -> Event:
     """What the record cost: reported, or line by line at the rate in force, or why it has no price."""
     rate = catalogue.rate_of(event)
     if "cost_usd" in event and (event.get("cost_source") != rollup.CLIENT or isinstance(rate, pricing.Unpriced)):
@@ -115,51 +115,53 @@ def costed(event: Event, catalogue: pricing.Catalogue) -> Event:
         }
         for name, count, price, usd in cost.lines
     ]
-    told: Event = {"rate": rate.name, "rate_sources": list(rate.source), "cost_lines": lines}
-    told |= {name: value for name, value in (("captured", rate.captured), ("confidence", rate.confidence)) if value}
-    told |= {"cost_usd": pricing.plain(cost.usd), "cost_source": "estimated", "catalogue": catalogue.digest}
-    return told | ({"notes": list(cost.notes)} if cost.notes else {})
+    fields: Event = {"rate": rate.name, "rate_sources": list(rate.source), "cost_lines": lines}
+    fields |= {name: value for name, value in (("captured", rate.captured), ("confidence", rate.confidence)) if value}
+    fields |= {"cost_usd": pricing.plain(cost.usd), "cost_source": "estimated", "catalogue": catalogue.digest}
+    return fields | ({"notes": list(cost.notes)} if cost.notes else {})
 
 
 _FEES = ("web_searches", "requests")
 
 
-def text(told: Event) -> str:
+def text(explanation: Event) -> str:
     """The explanation for people."""
-    record = told["record"]
+    record = explanation["record"]
     shown = ("kind", "ts", "source", "agent_id", "session_id", "provider", "model", "tier", "geo", "usage")
-    parts = [f"{told['id']}", *(f"  {name:<12} {record[name]}" for name in shown if name in record), "", "seen in"]
+    parts = [f"{explanation['id']}", *(f"  {name:<12} {record[name]}" for name in shown if name in record), "", "seen in"]
     home = os.path.expanduser("~")
-    for one in told["sightings"]:
-        counts = ", ".join(f"{name.removesuffix('_tokens')} {one[name]:,}" for name in events.TOKENS if name in one)
-        place = one["place"]
-        if one["in"] == "log":
-            place = f"the log, {store.place_in_log(place)}"
-        elif place.startswith(f"{home}/"):
-            place = f"~{place.removeprefix(home)}"
-        parts += [f"  {place}", f"    {counts or 'no counts'}: {one['verdict']}"]
-    if any(name in told for name in ("cost_lines", "unpriced", "cost_usd")):
-        parts += ["", *cost_lines(told)]
+    for sighting in explanation["sightings"]:
+        counts = ", ".join(
+            f"{name.removesuffix('_tokens')} {sighting[name]:,}" for name in events.TOKENS if name in sighting
+        )
+        location = sighting["place"]
+        if sighting["in"] == "log":
+            location = f"the log, {store.place_in_log(location)}"
+        elif location.startswith(f"{home}/"):
+            location = f"~{location.removeprefix(home)}"
+        parts += [f"  {location}", f"    {counts or 'no counts'}: {sighting['verdict']}"]
+    if any(name in explanation for name in ("cost_lines", "unpriced", "cost_usd")):
+        parts += ["", *cost_lines(explanation)]
     return "\n".join(parts)
 
 
-def cost_lines(told: Event) -> Iterator[str]:
+def cost_lines(cost: Event) -> Iterator[str]:
     """What a record cost, class by class, for people."""
-    if "cost_lines" in told:
-        yield f"cost at {told['rate']} (list price)"
+    if "cost_lines" in cost:
+        yield f"cost at {cost['rate']} (list price)"
         cells = [
             [line["class"], f"{line['count']:,}", f"x ${line['rate']}", f"/ {line['per']:,}", f"= ${line['usd']}"]
-            for line in told["cost_lines"]
+            for line in cost["cost_lines"]
         ]
         widths = [max(len(row[at]) for row in cells) for at in range(5)] if cells else []
         for row in cells:
             yield "  " + " ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True))
-        yield from (f"  total ${told['cost_usd']}", *(f"  source: {url}" for url in told["rate_sources"]))
-        if "captured" in told:
-            yield f"  read last on {told['captured']}, confidence {told.get('confidence', 'unknown')}"
-        yield from (f"  note: {note}" for note in told.get("notes", ()))
-    elif "unpriced" in told:
-        yield f"no cost: {told['unpriced']}"
+        yield from (f"  total ${cost['cost_usd']}", *(f"  source: {url}" for url in cost["rate_sources"]))
+        if "captured" in cost:
+            yield f"  read last on {cost['captured']}, confidence {cost.get('confidence', 'unknown')}"
+        yield from (f"  note: {note}" for note in cost.get("notes", ()))
+    elif "unpriced" in cost:
+        yield f"no cost: {cost['unpriced']}"
     else:
-        who = "the client estimated" if told["cost_source"] == rollup.CLIENT else "the vendor reported"
-        yield f"cost ${told['cost_usd']}, as {who} it"
+        who = "the client estimated" if cost["cost_source"] == rollup.CLIENT else "the vendor reported"
+        yield f"cost ${cost['cost_usd']}, as {who} it"

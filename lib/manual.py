@@ -65,10 +65,10 @@ class Manual(NamedTuple):
     status: str
 
 
-def of_source(source: str) -> Manual | None:
+def manual_of(source: str) -> Manual | None:
     """The manual of a command's source; None where there is none."""
     text = text_of(source)
-    return parsed(text) if " - " in text.partition("\n")[0] else None
+    return parse(text) if " - " in text.partition("\n")[0] else None
 
 
 def text_of(source: str) -> str:
@@ -79,7 +79,7 @@ def text_of(source: str) -> str:
         return ""
 
 
-def parsed(text: str) -> Manual:
+def parse(text: str) -> Manual:
     """A manual's text, taken apart."""
     head, _, rest = text.strip().partition("\n")
     name, _, purpose = head.partition(" - ")
@@ -114,19 +114,19 @@ def _parts(block: Sequence[str]) -> Iterator[Part]:
 def _items(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Term and meaning. A line that is further in goes on with the meaning above it."""
     term = ""
-    told: list[str] = []
+    meaning: list[str] = []
     for line in lines:
-        found = None
+        match = None
         if line[2:3] != " ":
-            found = _OPTION_TERM_ALONE.match(line) or _OPTION_TERM.match(line) or _TERM.match(line)
-        if found:
+            match = _OPTION_TERM_ALONE.match(line) or _OPTION_TERM.match(line) or _TERM.match(line)
+        if match:
             if term:
-                yield term, " ".join(told)
-            term, told = found[1], [found[2]] if found[2] else []
+                yield term, " ".join(meaning)
+            term, meaning = match[1], [match[2]] if match[2] else []
         else:
-            told.append(line.strip())
+            meaning.append(line.strip())
     if term:
-        yield term, " ".join(told)
+        yield term, " ".join(meaning)
 
 
 def _ways(name: str, synopsis: Sequence[str]) -> tuple[Way, ...]:
@@ -137,32 +137,32 @@ def _ways(name: str, synopsis: Sequence[str]) -> tuple[Way, ...]:
             joined[-1] += f" {line.strip()}"
         else:
             joined.append(line)
-    found = []
+    ways = []
     for line in joined:
         words = _OPTION.sub(" ", line.rpartition(f"{name} ")[2] if f"{name} " in line else "")
         actions = re.match(r"\s*\[?([a-z][a-z-]*(?:\|[a-z][a-z-]*)*)\]?(?=\s|\Z)", words)
         operands = tuple(dict.fromkeys(re.findall(r"(?<![\w-])[A-Z]{2,}(?![\w-])", words)))
-        found += [Way(action, operands) for action in (actions[1].split("|") if actions else [""])]
-    return tuple(found)
+        ways += [Way(action, operands) for action in (actions[1].split("|") if actions else [""])]
+    return tuple(ways)
 
 
 def _options(synopsis: Sequence[str], parts: Sequence[Part]) -> tuple[Option, ...]:
     """Every option that the manual names in the ways to call it, or at the head of a list's item."""
-    found: dict[str, Option] = {}
+    options: dict[str, Option] = {}
     items = [item for part in parts for item in part.items if item[0].startswith("-")]
-    for text, told in [(" ".join(synopsis), ""), *items]:
+    for text, meaning in [(" ".join(synopsis), ""), *items]:
         for name, taken in _OPTION.findall(text):
-            known = found.get(name, Option(name, "", (), ""))
-            value = known.value or taken.removesuffix("]" * (taken.count("]") - taken.count("[")))
-            found[name] = Option(name, value, known.choices or _choices(value, told), known.text or told)
-    return tuple(found.values())
+            option = options.get(name, Option(name, "", (), ""))
+            value = option.value or taken.removesuffix("]" * (taken.count("]") - taken.count("[")))
+            options[name] = Option(name, value, option.choices or _choices(value, meaning), option.text or meaning)
+    return tuple(options.values())
 
 
-def _choices(value: str, told: str) -> tuple[str, ...]:
+def _choices(value: str, meaning: str) -> tuple[str, ...]:
     """The words that an option takes, where its value or its meaning names them."""
     if "|" in value:
         return tuple(word for word in value.split("|") if re.fullmatch(r"[a-z0-9-]+", word) and word != "-")
-    words = _WORDS.match(told) if value else None
+    words = _WORDS.match(meaning) if value else None
     return tuple(words[1].split(", ")) if words else ()
 
 
@@ -172,19 +172,22 @@ def page(manual: Manual, others: Sequence[str], version: str, date: str) -> str:
     lines += [rf"{_roff(manual.name)} \- {_roff(manual.purpose)}", ".SH SYNOPSIS", ".nf"]
     lines += [*map(_verbatim, manual.synopsis), ".fi", ".SH DESCRIPTION"]
     options = [part for part in manual.parts if any(term.startswith("-") for term, _ in part.items)]
-    told = [part for part in manual.parts if part not in options]
-    examples = [part for at, part in enumerate(told) if part.kind == "example" and not _belongs(told, at)]
-    for part in told:
+    rest = [part for part in manual.parts if part not in options]
+    examples = [part for at, part in enumerate(rest) if part.kind == "example" and not _belongs(rest, at)]
+    for part in rest:
         if part not in examples:
             lines += _lines(part)
-    for title, given in (("OPTIONS", options), ("EXAMPLES", examples)):
-        if given:
+    for title, parts in (("OPTIONS", options), ("EXAMPLES", examples)):
+        if parts:
             lines.append(f".SH {title}")
-            lines += [line for part in given for line in _lines(part)]
+            lines += [line for part in parts for line in _lines(part)]
     if manual.status:
         lines += [".SH EXIT STATUS", _roff(manual.status.removeprefix("Exit status:").strip())]
-    beside = [name for name in others if name != manual.name]
-    lines += [".SH SEE ALSO", *(f".BR {_roff(name)} (1){'' if name == beside[-1] else ','}" for name in beside)]
+    others_beside = [name for name in others if name != manual.name]
+    lines += [
+        ".SH SEE ALSO",
+        *(f".BR {_roff(name)} (1){'' if name == others_beside[-1] else ','}" for name in others_beside),
+    ]
     kept = [line for at, line in enumerate(lines) if line != ".PP" or not lines[at - 1].startswith(".SH")]
     return "".join(f"{line}\n" for line in kept)
 
@@ -200,14 +203,14 @@ def _lines(part: Part) -> Iterator[str]:
     elif part.kind == "example":
         yield from (".PP", ".RS 4", ".nf", *(_verbatim(line.strip()) for line in part.lines), ".fi", ".RE")
     else:
-        for term, told in part.items:
-            yield from (".TP", rf"\fB{_roff(term)}\fR", _roff(told) or r"\&")
+        for term, meaning in part.items:
+            yield from (".TP", rf"\fB{_roff(term)}\fR", _roff(meaning) or r"\&")
 
 
 def _roff(text: str) -> str:
     r"""A text as roff takes it: \, - and ' mean something there, and so does a dot at the beginning of a line."""
-    made = text.replace("\\", "\\e").replace("-", r"\-").replace("'", r"\(aq").replace("^", r"\(ha").replace("~", r"\(ti")
-    return rf"\&{made}" if made.startswith(".") else made.replace("`", r"\(ga")
+    escaped = text.replace("\\", "\\e").replace("-", r"\-").replace("'", r"\(aq").replace("^", r"\(ha").replace("~", r"\(ti")
+    return rf"\&{escaped}" if escaped.startswith(".") else escaped.replace("`", r"\(ga")
 
 
 def _verbatim(line: str) -> str:
@@ -220,64 +223,64 @@ _FILES = re.compile(r"FILE|PATH|DIR")
 
 def manuals(folder: str) -> list[Manual]:
     """The manuals of the commands in a directory. Raises OSError."""
-    found = []
+    result = []
     for path in sorted(glob.glob(os.path.join(glob.escape(folder), "tok-*"))):
         with open(path, encoding="utf-8", errors="replace") as file:
             source = file.read()
-        if one := of_source(source):
-            found.append(one)
-    return found
+        if manual := manual_of(source):
+            result.append(manual)
+    return result
 
 
 def words() -> dict[str, list[str]]:
     """What stands for the operands that name something we know all of."""
-    known = plans.known().values()
+    catalogue = plans.known().values()
     return {
-        "CLIENT": [*(one.name for one in read_clients.CLIENTS if one.homes), "all"],
-        "FORMAT": [one.name for one in read_clients.STREAMS],
+        "CLIENT": [*(item.name for item in read_clients.CLIENTS if item.homes), "all"],
+        "FORMAT": [item.name for item in read_clients.STREAMS],
         "SOURCE": list(catalog.load("pollers")["pollers"]),
-        "PROVIDER": list(dict.fromkeys(one.provider for one in known)),
-        "PLAN": [one.name for one in known],
+        "PROVIDER": list(dict.fromkeys(item.provider for item in catalogue)),
+        "PLAN": [item.name for item in catalogue],
     }
 
 
-def script(shell: str, given: Sequence[Manual]) -> str:
+def script(shell: str, manuals: Sequence[Manual]) -> str:
     """The whole script for a shell."""
-    known = words()
+    vocabulary = words()
     if shell == "fish":
-        return "".join(line for one in given for line in _fish(one, known))
-    cases = "".join(_case(one, known) for one in given)
-    names = " ".join(one.name for one in given)
+        return "".join(line for manual in manuals for line in _fish(manual, vocabulary))
+    cases = "".join(_case(manual, vocabulary) for manual in manuals)
+    names = " ".join(manual.name for manual in manuals)
     return (_BASH if shell == "bash" else _ZSH).replace("CASES", cases).replace("NAMES", names)
 
 
-def _operands(one: Manual, known: dict[str, list[str]]) -> Iterable[tuple[str, list[str], bool]]:
+def _operands(manual: Manual, vocabulary: dict[str, list[str]]) -> Iterable[tuple[str, list[str], bool]]:
     """For each action (and "" for none): the words that may follow, and whether files may."""
-    for action in sorted({way.action for way in one.ways}, reverse=True):  # "", which stands for any, comes last
-        operands = [name for way in one.ways if way.action == action for name in way.operands]
-        found = [word for name in operands for word in known.get(name, [])]
-        yield action, list(dict.fromkeys(found)), any(_FILES.search(name) for name in operands)
+    for action in sorted({way.action for way in manual.ways}, reverse=True):  # "", which stands for any, comes last
+        operands = [name for way in manual.ways if way.action == action for name in way.operands]
+        words = [word for name in operands for word in vocabulary.get(name, [])]
+        yield action, list(dict.fromkeys(words)), any(_FILES.search(name) for name in operands)
 
 
-def _case(one: Manual, known: dict[str, list[str]]) -> str:
+def _case(manual: Manual, vocabulary: dict[str, list[str]]) -> str:
     """A command's branch of `case`, which bash and zsh read alike."""
-    lines = [f"    {one.name})\n        options={_quoted(option.name for option in one.options)}\n"]
-    actions = [way.action for way in one.ways if way.action]
-    lines.append(f"        actions={_quoted(dict.fromkeys(actions))}\n")
+    lines = [f"    {manual.name})\n        options={_quote(option.name for option in manual.options)}\n"]
+    actions = [way.action for way in manual.ways if way.action]
+    lines.append(f"        actions={_quote(dict.fromkeys(actions))}\n")
     lines.append('        case "$action" in\n')
-    for action, following, files in _operands(one, known):
+    for action, following, files in _operands(manual, vocabulary):
         pattern = action or "*"
-        lines.append(f"            {pattern}) operands={_quoted(following)} files={'yes' if files else ''} ;;\n")
+        lines.append(f"            {pattern}) operands={_quote(following)} files={'yes' if files else ''} ;;\n")
     lines.append('        esac\n        case "$previous" in\n')
-    for option in one.options:
+    for option in manual.options:
         if option.value:
             named = "yes" if _FILES.search(option.value) and not option.choices else ""
-            lines.append(f"            {option.name}) taken=yes values={_quoted(option.choices)} files={named} ;;\n")
+            lines.append(f"            {option.name}) taken=yes values={_quote(option.choices)} files={named} ;;\n")
     return "".join([*lines, "        esac\n        ;;\n"])
 
 
-def _quoted(given: Iterable[str]) -> str:
-    return f"'{' '.join(given)}'"
+def _quote(words: Iterable[str]) -> str:
+    return f"'{' '.join(words)}'"
 
 
 _BASH = """\
@@ -336,29 +339,29 @@ fi
 """
 
 
-def _fish(one: Manual, known: dict[str, list[str]]) -> Iterable[str]:
+def _fish(manual: Manual, vocabulary: dict[str, list[str]]) -> Iterable[str]:
     """Lines for fish: nothing of the folder unless a file may stand there."""
-    yield f"complete -c {one.name} -f -d {_told(one.purpose)}\n"
-    for option in one.options:
-        yield f"complete -c {one.name} {_flag(option)} -d {_told(option.text)}\n"
-    actions = list(dict.fromkeys(way.action for way in one.ways if way.action))
+    yield f"complete -c {manual.name} -f -d {_fish_quote(manual.purpose)}\n"
+    for option in manual.options:
+        yield f"complete -c {manual.name} {_flag(option)} -d {_fish_quote(option.text)}\n"
+    actions = list(dict.fromkeys(way.action for way in manual.ways if way.action))
     if actions:
-        yield f"complete -c {one.name} -n __fish_use_subcommand -a {_told(' '.join(actions))}\n"
-    for action, following, files in _operands(one, known):
+        yield f"complete -c {manual.name} -n __fish_use_subcommand -a {_fish_quote(' '.join(actions))}\n"
+    for action, following, files in _operands(manual, vocabulary):
         when = f" -n '__fish_seen_subcommand_from {action}'" if action else ""
         if following:
-            yield f"complete -c {one.name}{when} -a {_told(' '.join(following))}\n"
+            yield f"complete -c {manual.name}{when} -a {_fish_quote(' '.join(following))}\n"
         if files:
-            yield f"complete -c {one.name}{when} -F\n"
+            yield f"complete -c {manual.name}{when} -F\n"
 
 
 def _flag(option: Option) -> str:
     name = f"-l {option.name[2:]}" if option.name.startswith("--") else f"-s {option.name[1:]}"
     if option.choices:
-        return f"{name} -x -a {_told(' '.join(option.choices))}"
+        return f"{name} -x -a {_fish_quote(' '.join(option.choices))}"
     return name if not option.value else f"{name} -r{' -F' if _FILES.search(option.value) else ''}"
 
 
-def _told(text: str) -> str:
+def _fish_quote(text: str) -> str:
     """A text for fish, in quotes; only the first sentence of it."""
     return shlex.quote(re.split(r"[.;:] ", text)[0].replace("'", "")) if text else "''"

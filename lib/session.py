@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     import datetime
 
-    from tokenops import config, coverage, pricing, store_days
+    from tokenops import config, coverage, pricing, store_days, sync, sync_gather
 
 # A log that was synced so recently is new enough.
 RECENT_MS = 2000
@@ -36,7 +36,7 @@ class Diagnostics(Protocol):
     def warn(self, text: str) -> None:
         """Something that makes the answer less than it could be."""
 
-    def on_bad_line(self, place: str, why: str) -> None:
+    def on_bad_line(self, location: str, why: str) -> None:
         """A line that was skipped."""
 
     def on_unreadable(self, path: str, error: OSError) -> None:
@@ -163,24 +163,12 @@ def catch_up(
     return "" if synced is None else when.stamp(synced)
 
 
-class Problems(Protocol):
-    """What went wrong where files were read: lines that were rejected, and files that were not read."""
-
-    @property
-    def rejected(self) -> list[tuple[str, str]]:
-        """Place and reason of each line."""
-
-    @property
-    def unread(self) -> list[tuple[str, int, str]]:
-        """Path, error number and reason of each file."""
-
-
-def report(problems: Iterable[Problems], diagnostics: Diagnostics) -> None:
-    """Report what went wrong where files were read."""
-    for each in problems:
-        for place, why in each.rejected:
-            diagnostics.on_bad_line(place, why)
-        for path, number, reason in each.unread:
+def report(batches: Iterable[sync.Outcome | sync_gather.Batch], diagnostics: Diagnostics) -> None:
+    """Report the lines that were rejected, and the files that could not be read."""
+    for batch in batches:
+        for location, why in batch.rejected:
+            diagnostics.on_bad_line(location, why)
+        for path, number, reason in batch.unread:
             diagnostics.on_unreadable(path, OSError(number, reason))
 
 

@@ -24,26 +24,34 @@ def passive(environment: Mapping[str, str], home: str, vendor_usage: object = No
             continue  # read only where somebody names it
         row: Event = {"v": 1, "kind": "status", "plane": "passive", "client": client.client, "source": client.source}
         try:
-            places = readers.places(client, environment, home)
+            locations = readers.places(client, environment, home)
         except readers.NotFound as error:
             yield row | {"places": [], "files": 0, "blocker": str(error)}
             continue
-        files = readers.files(client, places)
-        row |= {"places": places, "files": len(files)}
+        files = readers.files(client, locations)
+        row |= {"places": locations, "files": len(files)}
         if files:
             newest = max(os.stat(path).st_mtime for path in files)
             row["newest"] = when.stamp(int(newest * 1000))
             if client.caveat:
                 row["caveat"] = client.caveat
-        told = list(readers.hints(client, places))
-        if places and not readers.enabled(client.source, vendor_usage):
-            told.append(f"tok-sync leaves it out: tok-poll enable {client.source} switches it on")
-        if told:
-            row["hints"] = told
+        hints = list(readers.hints(client, locations))
+        if locations and not readers.enabled(client.source, vendor_usage):
+            hints.append(f"tok-sync leaves it out: tok-poll enable {client.source} switches it on")
+        if hints:
+            row["hints"] = hints
         yield row
-    for one in readers.uncounted(environment, home):
-        row = {"v": 1, "kind": "status", "plane": "passive", "client": one.name, "source": "none", "places": [], "files": 0}
-        yield row | {"blocker": one.instead}
+    for other in readers.uncounted(environment, home):
+        row = {
+            "v": 1,
+            "kind": "status",
+            "plane": "passive",
+            "client": other.name,
+            "source": "none",
+            "places": [],
+            "files": 0,
+        }
+        yield row | {"blocker": other.instead}
 
 
 # What to do where an answer's usage was not known, by what the proxy wrote down as the reason.
@@ -56,16 +64,16 @@ _ADVICE = {
 SPAN_MS = 7 * when.DAY
 
 
-def proxied(folder: str, now: int) -> Iterator[Event]:
+def proxy_rows(folder: str, now: int) -> Iterator[Event]:
     """A row for each provider whose answers passed the proxy in the last seven days, with what is unknown of them."""
-    found: dict[str, Event] = {}
+    rows: dict[str, Event] = {}
     unknown: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for line in store.scan(folder, when.stamp(now - SPAN_MS), when.stamp(now)):
         if not store.has_field(line, "status") or store.kind_of(line) != b"turn":
             continue  # only what passed the proxy has a status
         event = orjson.loads(line)
         provider = event.get("provider", "unknown")
-        row = found.setdefault(
+        row = rows.setdefault(
             provider, {"v": 1, "kind": "status", "plane": "proxy", "provider": provider, "turns": 0, "errors": 0}
         )
         row["turns"] += event.get("turns", 0)
@@ -73,7 +81,7 @@ def proxied(folder: str, now: int) -> Iterator[Event]:
         row["newest"] = max(row.get("newest", ""), event["ts"])
         if "usage" in event:
             unknown[provider][event.get("usage_reason", "unknown")] += 1
-    for provider, row in sorted(found.items()):
+    for provider, row in sorted(rows.items()):
         if unknown[provider]:
             row["unknown"] = dict(unknown[provider].most_common())
             row["advice"] = [_ADVICE[reason] for reason in row["unknown"] if reason in _ADVICE]
@@ -87,11 +95,11 @@ def proxied_table(rows: list[Event], shape: str, color: bool) -> str:
     columns += [show.Column(name, [show.count(row[name]) for row in rows]) for name in names]
     columns.append(show.Column("usage unknown", [show.count(sum(row.get("unknown", {}).values())) for row in rows]))
     columns.append(show.Column("newest", [row["newest"] for row in rows], number=False))
-    said = [
+    unknown = [
         f"{row['provider']}: {count} answers, {reason}\n" for row in rows for reason, count in row.get("unknown", {}).items()
     ]
     advice = dict.fromkeys(f"{text}\n" for row in rows for text in row.get("advice", ()))
-    return show.table(columns, shape, color=color) + "".join([*said, *advice])
+    return show.table(columns, shape, color=color) + "".join([*unknown, *advice])
 
 
 def sources_table(rows: list[Event], shape: str, color: bool) -> str:
@@ -105,34 +113,34 @@ def sources_table(rows: list[Event], shape: str, color: bool) -> str:
 
 def signals_table(rows: list[Event], shape: str, color: bool) -> str:
     """How far headroom can be trusted, for people."""
-    told = [row["signal_quality"] for row in rows]
+    signals = [row["signal_quality"] for row in rows]
     left = [row.get("headroom_pct") for row in rows]
     columns = [
         show.Column("plan of", [row["provider"] for row in rows], number=False),
-        show.Column("left", ["unknown" if one is None else f"{one}%" for one in left]),
+        show.Column("left", ["unknown" if percent is None else f"{percent}%" for percent in left]),
         show.Column("action", [row["recommended_action"].replace("_", " ") for row in rows], number=False),
-        show.Column("signal", [one["level"] for one in told], number=False),
-        show.Column("from", [one["source"] for one in told], number=False),
+        show.Column("signal", [signal["level"] for signal in signals], number=False),
+        show.Column("from", [signal["source"] for signal in signals], number=False),
     ]
     return show.table(columns, shape, color=color)
 
 
 def table(rows: list[Event], shape: str, color: bool) -> str:
     """The rows for people, what is found or stands in the way; the caveats below."""
-    found = [row for row in rows if row["places"] or "blocker" in row]
-    if not found:
+    listed = [row for row in rows if row["places"] or "blocker" in row]
+    if not listed:
         names = ", ".join(dict.fromkeys(row["client"] for row in rows))
         return f"no client's logs were found; looked for those of {names}\n"
-    rows = found
+    rows = listed
     columns = [
         show.Column("client", [row["client"] for row in rows], number=False),
         show.Column("logs", [", ".join(row["places"]) or "none found" for row in rows], number=False),
         show.Column("files", [show.count(row["files"]) for row in rows]),
         show.Column("newest", [row.get("newest", "") for row in rows], number=False),
     ]
-    said = [(row["client"], row[key]) for key in ("blocker", "caveat") for row in rows if key in row]
-    said += [(row["client"], hint) for row in rows for hint in row.get("hints", ())]
-    return show.table(columns, shape, color=color) + "".join(f"{client}: {text}\n" for client, text in said)
+    notes = [(row["client"], row[key]) for key in ("blocker", "caveat") for row in rows if key in row]
+    notes += [(row["client"], hint) for row in rows for hint in row.get("hints", ())]
+    return show.table(columns, shape, color=color) + "".join(f"{client}: {text}\n" for client, text in notes)
 
 
 PROXY_PORT = 7878
@@ -157,8 +165,8 @@ def statusline(environment: Mapping[str, str], home_dir: str) -> Event:
     """What Claude Code runs for its status line: ours, another's, or none."""
     folders = [name for name in environment.get("CLAUDE_CONFIG_DIR", "").split(",") if name]
     for folder in folders or [os.path.join(home_dir, ".claude")]:
-        found = untrusted.mapping(datadir.read_json(os.path.join(os.path.expanduser(folder), "settings.json")))
-        command = untrusted.text(untrusted.mapping(found.get("statusLine")).get("command"), 4000)
+        settings = untrusted.mapping(datadir.read_json(os.path.join(os.path.expanduser(folder), "settings.json")))
+        command = untrusted.text(untrusted.mapping(settings.get("statusLine")).get("command"), 4000)
         if command:
             return {"set": True, "ours": "tok-statusline" in command}
     return {"set": False, "ours": False}
@@ -166,14 +174,14 @@ def statusline(environment: Mapping[str, str], home_dir: str) -> Event:
 
 def base_urls(environment: Mapping[str, str]) -> list[str]:
     """The names of environment variables by which clients are led to a proxy on this machine."""
-    found = []
+    names = []
     for name, value in environment.items():
         if name.endswith(("_BASE_URL", "_API_BASE", "_ENDPOINT", "_HOST")):
             with contextlib.suppress(ValueError):
                 parts = urlsplit(value if "//" in value else f"//{value}")
                 if parts.hostname in _LOOPBACK and parts.port == PROXY_PORT:
-                    found.append(name)
-    return sorted(found)
+                    names.append(name)
+    return sorted(names)
 
 
 def answers(port: int = PROXY_PORT, seconds: float = 0.2) -> bool:

@@ -217,13 +217,13 @@ def waste(session: Session, args: Json) -> Answer:
     """Where tokens went to waste."""
     from tokenops import trace_waste
 
-    found = answers_work.waste(*_span(session, args))
+    result = answers_work.waste(*_span(session, args))
     text = (
-        trace_waste.table(found.sums, "markdown", False)
-        if found.sums
+        trace_waste.table(result.sums, "markdown", False)
+        if result.sums
         else "Nothing was found in the sessions of this span.\n"
     )
-    return Answer({"waste": found.sums, "findings": found.findings[: args.get("limit", 10)]}, text)
+    return Answer({"waste": result.sums, "findings": result.findings[: args.get("limit", 10)]}, text)
 
 
 def coach_prompts(session: Session, args: Json) -> Answer:

@@ -93,7 +93,7 @@ def test_after_the_clock_was_set_back_a_page_that_is_opened_shows_what_is_new(
     run("tok-sync", status=1)
     os.utime(pathlib.Path(folder) / "synced", (time.time() + LATER,) * 2)
     put(pathlib.Path(environment["HOME"]) / FOLDER / "s1.jsonl", claude("msg_1"))
-    cli_dash.Intake(folder, "").before(True)
+    cli_dash.Intake(folder, "").before_answer(True)
     assert [json.loads(line)["id"] for line in store.scan(folder)] == ["msg_1"]
 
 

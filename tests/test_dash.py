@@ -602,7 +602,7 @@ def test_sums_are_those_of_the_whole_log_in_any_zone(folder: str, zone: str, sin
     catalogue = pricing.load()
     reader = dash_spend.Reader(folder)
     for bound in ([], [], PLANS, PLANS, PLANS[:1]):  # what is kept gives the same; a plan that is set anew counts at once
-        spent = reader.spent(dash_query.Ask(since), AT, tz, catalogue, bound, store_days.files_of(folder))
+        spent = reader.read(dash_query.Ask(since), AT, tz, catalogue, bound, store_days.files_of(folder))
         plan = rollup.Plan((), tz, catalogue)
         start = when.stamp(when.since(since, AT, tz))
         cover = coverage.Coverage(bound, tz) if bound else None
@@ -628,7 +628,7 @@ def test_what_is_kept_of_closed_days_changes_no_number(environment: dict[str, st
         folder, turn(1003, 300, **about, id="u3", session_id="twice", source="b"), turn(1004, 9100, **about, session_id="s3")
     )
     kept, plain = dash_spend.Reader(folder), dash_spend.Reader(folder)
-    plain._closed = lambda about, *rest: dash_sums.NONE._replace(since=about.since, until=about.since)  # type: ignore[method-assign]
+    plain._closed_days = lambda about, *rest: dash_sums.NONE._replace(since=about.since, until=about.since)  # type: ignore[method-assign]
     asks = [
         dash_query.Ask(since, until, stack=stack, **only)
         for since, until in (("7d", ""), ("13d", ""), ("40d", ""), ("12d", "3d"), ("2026-11-10", "2026-11-13T05:00:00Z"))
@@ -638,7 +638,7 @@ def test_what_is_kept_of_closed_days_changes_no_number(environment: dict[str, st
         for ask_ in asks:
             bound = PLANS[: 1 + grown] if grown else []
             sizes, now = store_days.files_of(folder), AT + grown * 61_000
-            both = [one.spent(ask_, now, tz, catalogue, bound, sizes) for one in (kept, plain)]
+            both = [one.read(ask_, now, tz, catalogue, bound, sizes) for one in (kept, plain)]
             mine, theirs = ({**one._asdict(), "sessions": sorted(one.sessions, key=str)} for one in both)
             assert mine == theirs
             assert both[0].total["turns"] == sum(row["turns"] for row in both[0].sessions)
@@ -664,7 +664,7 @@ def test_what_is_kept_of_hours_changes_no_number(environment: dict[str, str], zo
             dash_query.Ask("7d"),
         ):
             sizes, now = store_days.files_of(folder), AT + grown * 61_000
-            mine, theirs = (one.spent(ask_, now, tz, catalogue, bound, sizes) for one in (kept, plain))
+            mine, theirs = (one.read(ask_, now, tz, catalogue, bound, sizes) for one in (kept, plain))
             assert mine == theirs and len(kept.open.recent.values) > 20 and not plain.open.recent.values
         log(folder, turn(6000 + grown, -1 - grown), turn(7000 + grown, 200.3))
         log(folder, turn(3 + grown, 1.7 * (3 + grown), output_tokens=9999))
@@ -673,7 +673,7 @@ def test_what_is_kept_of_hours_changes_no_number(environment: dict[str, str], zo
 def test_a_span_that_ends_in_a_closed_day(folder: str) -> None:
     catalogue, reader = pricing.load(), dash_spend.Reader(folder)
     for until in ("2026-11-18", "2026-11-18T11:22:33Z", "2026-11-21T09:00:00Z", "2h"):
-        spent = reader.spent(
+        spent = reader.read(
             dash_query.Ask("2026-11-17T05:00:00Z", until), AT, when.UTC, catalogue, [], store_days.files_of(folder)
         )
         end = when.stamp(when.until(until, AT, when.UTC))
@@ -688,7 +688,7 @@ def test_a_session_that_tells_only_its_total_is_in_the_sum_and_in_no_bar(environ
     total = {**turn(1, 100, kind="usage", id="u1", covers="session", session_id="alone", output_tokens=1000), "turns": 3}
     shadow = {**turn(2, 90, kind="usage", id="u2", covers="session", output_tokens=5000), "turns": 3}
     log(folder, total, shadow, turn(2, 95))
-    spent = dash_spend.Reader(folder).spent(dash_query.Ask(), AT, when.UTC, pricing.load(), [], store_days.files_of(folder))
+    spent = dash_spend.Reader(folder).read(dash_query.Ask(), AT, when.UTC, pricing.load(), [], store_days.files_of(folder))
     assert spent.total["turns"] == 4 and [one["id"] for one in spent.totals] == ["u1"]
     assert sum(part.spent.get("turns", 0) for part in spent.bars if part.spent) == 1
 
@@ -704,13 +704,13 @@ def hourly(days: int, cost: int) -> dict[int, Decimal]:
 def test_the_same_hours_of_the_last_weeks() -> None:
     start = AT - AT % 3_600_000 + 3_600_000
     ahead = [(start + hour * 3_600_000, start + (hour + 1) * 3_600_000) for hour in range(3)]
-    found = dash_spend.expected(hourly(28, 5), AT, 0, ahead, when.UTC)
+    found = dash_spend.outlook(hourly(28, 5), AT, 0, ahead, when.UTC)
     assert [one["days"] for one in found] == [28, 28, 28]
     for one, (begin, _) in zip(found, ahead, strict=True):
         hour = (AT - AT % 3_600_000 - begin) // 3_600_000 % 24
         assert one["cost_usd"]["p50"] == str(5 + hour)
-    assert dash_spend.expected(hourly(6, 5), AT, AT - 6 * when.DAY, ahead, when.UTC) == []  # less than a week says nothing
-    week = dash_spend.expected(hourly(28, 5), AT, 0, [(AT + when.DAY, AT + 2 * when.DAY)], when.UTC)
+    assert dash_spend.outlook(hourly(6, 5), AT, AT - 6 * when.DAY, ahead, when.UTC) == []  # less than a week says nothing
+    week = dash_spend.outlook(hourly(28, 5), AT, 0, [(AT + when.DAY, AT + 2 * when.DAY)], when.UTC)
     assert week[0]["days"] == 7  # tomorrow is a Sunday: four weeks have eight days of its kind, and today is not over
 
 

@@ -299,11 +299,11 @@ def test_the_file_of_tickets_holds_none_and_does_not_grow(folder: str, environme
     held = json.loads(path.read_bytes())
     assert len(held) == access.MOST_TICKETS
     assert not any(ticket in path.read_text() for ticket in tickets)
-    assert not access.redeemed(folder, tickets[0], AT + 200)
-    assert access.redeemed(folder, tickets[-1], AT + 200)
+    assert not access.redeem(folder, tickets[0], AT + 200)
+    assert access.redeem(folder, tickets[-1], AT + 200)
     path.write_bytes(b"[not json")
-    assert not access.redeemed(folder, tickets[-2], AT + 200)
-    assert access.redeemed(folder, access.ticket(folder, AT), AT)
+    assert not access.redeem(folder, tickets[-2], AT + 200)
+    assert access.redeem(folder, access.ticket(folder, AT), AT)
 
 
 # The token's file.
@@ -359,14 +359,14 @@ def test_a_token_of_the_configuration(environment: dict[str, str], folder: str, 
     chosen = "a-token-of-somebodys-own"
     (tmp_path / "secret").write_text(chosen)
     (tmp_path / "secret").chmod(0o600)
-    assert access.configured("env:DASH", {"DASH": chosen}, base) == chosen
-    assert access.configured("file:secret", {}, base) == chosen
-    assert access.configured(None, {}, base) == ""
+    assert access.configured_token("env:DASH", {"DASH": chosen}, base) == chosen
+    assert access.configured_token("file:secret", {}, base) == chosen
+    assert access.configured_token(None, {}, base) == ""
     for value in ("short", "env:DASH", "file:none"):
         with pytest.raises(config.Unusable, match=r"dashboard\.admin_token"):
-            access.configured(value, {}, base)
+            access.configured_token(value, {}, base)
     made = site(folder, environment)
-    made.edge = dash.Edge(token=lambda: chosen)
+    made.runtime = dash.Runtime(token=lambda: chosen)
     assert ask(made, "/api/budget", authorization=f"Bearer {chosen}").status == 200
     assert ask(made, "/api/budget", authorization=f"Bearer {access.token(folder)}").status == 401
     assert config.KNOWN["dashboard"] == {"admin_token": None}
@@ -406,8 +406,8 @@ def test_a_dashboard_is_found_while_it_runs(tmp_path: pathlib.Path) -> None:
     folder = str(tmp_path)
     assert access.running(folder) == []
     with (
-        access.announced(folder, "http://127.0.0.1:7879", 7879),
-        access.announced(folder, "http://127.0.0.1:7878", 7878),
+        access.announce(folder, "http://127.0.0.1:7879", 7879),
+        access.announce(folder, "http://127.0.0.1:7878", 7878),
     ):
         assert [one.url for one in access.running(folder)] == ["http://127.0.0.1:7878", "http://127.0.0.1:7879"]
         place = access.running(folder)[0].path

@@ -91,7 +91,7 @@ def test_examples_in_manuals_run(command: str, line: str, environment: dict[str,
 def test_the_readme_lists_every_command_with_the_purpose_that_its_manual_states() -> None:
     text = (ROOT / "README.md").read_text()
     for path in (ROOT / "bin").glob("tok-*"):
-        page = manual.of_source(path.read_text())
+        page = manual.manual_of(path.read_text())
         assert page is not None
         assert f"\n| `{path.name}` | {page.purpose}" in text, f"write this into README.md: {page.purpose}"
 

@@ -52,7 +52,7 @@ something.
 
 
 def test_a_manual_taken_apart() -> None:
-    found = manual.parsed(SAMPLE)
+    found = manual.parse(SAMPLE)
     assert (found.name, found.purpose) == ("tok-x", 'does a thing, and says "so"')
     assert found.ways == (
         manual.Way("list", ()),
@@ -87,7 +87,7 @@ def test_a_manual_taken_apart() -> None:
 
 
 def test_a_page_in_roff() -> None:
-    text = manual.page(manual.parsed(SAMPLE), ["tok-x", "tok-y"], "1.0", "2026-11-22")
+    text = manual.page(manual.parse(SAMPLE), ["tok-x", "tok-y"], "1.0", "2026-11-22")
     assert text.startswith('.TH TOK-X 1 "2026-11-22" "TokenOps 1.0" "TokenOps"\n.SH NAME\ntok\\-x \\- does a thing')
     assert r"\&.beginning with a dot, a \ebackslash and an \(aqapostrophe\(aq" in text
     sections = re.findall(r"^\.SH (.*)", text, re.MULTILINE)
@@ -95,9 +95,9 @@ def test_a_page_in_roff() -> None:
     assert text.index("not an example") < text.index(".SH OPTIONS") < text.index("tok\\-x list\n.fi")
     assert text.endswith(".BR tok\\-y (1)\n")
     assert (
-        manual.of_source("print(1)") is None
-        and manual.of_source('"""no manual"""') is None
-        and manual.of_source("(") is None
+        manual.manual_of("print(1)") is None
+        and manual.manual_of('"""no manual"""') is None
+        and manual.manual_of("(") is None
     )
 
 
@@ -107,7 +107,7 @@ def test_what_an_installer_puts_above_a_command_is_no_manual(run: Run, tmp_path:
     for program in (sys.executable, f"'{sys.executable}'"):
         above = f"""#!/bin/sh\n'''exec' {program} "$0" "$@"\n' '''\n"""
         launched = source.replace("#!/usr/bin/env python3\n", above)
-        assert manual.of_source(launched) == manual.of_source(source)
+        assert manual.manual_of(launched) == manual.manual_of(source)
         command = tmp_path / "tok-cost"
         command.write_text(launched)
         command.chmod(0o755)
@@ -156,7 +156,7 @@ def test_a_page_says_what_the_manual_says(pages: pathlib.Path) -> None:
             check=True,
         )
         shown = set(done.stdout.decode().replace("\u2010", "-").replace("\u2212", "-").split())
-        said = manual.of_source((ROOT / "bin" / name).read_text())
+        said = manual.manual_of((ROOT / "bin" / name).read_text())
         assert said is not None
         words = {
             word
@@ -204,7 +204,7 @@ def test_the_manual_names_the_options_of_the_parser(environment: dict[str, str])
     )
     parsers = json.loads(done.stdout)
     for name, path in paths.items():
-        page = manual.of_source((ROOT / "bin" / name).read_text())
+        page = manual.manual_of((ROOT / "bin" / name).read_text())
         assert page is not None
         named, accepted = {option.name for option in page.options}, set(parsers[path])
         assert accepted - named == set(), f"{name}: its manual does not name these options"
@@ -294,7 +294,7 @@ def test_bash(run: Run, tmp_path: pathlib.Path) -> None:
 
 def test_what_may_follow_depends_on_the_action(run: Run, tmp_path: pathlib.Path) -> None:
     (tmp_path / "events.jsonl").write_text("")
-    (tmp_path / "x.bash").write_text(manual.script("bash", [manual.parsed(SAMPLE)]))
+    (tmp_path / "x.bash").write_text(manual.script("bash", [manual.parse(SAMPLE)]))
     for words, found in (("tok-x ev", "events.jsonl"), ("tok-x set ev", ""), ("tok-x --by ho", "hour"), ("tok-x l", "list")):
         asked = f"source x.bash; COMP_WORDS=({words}); COMP_CWORD={words.count(' ')}; _tokenops; echo ${{COMPREPLY[@]}}"
         assert run(f"bash -c {_quoted(asked)}").stdout.decode().strip() == found, words
