@@ -125,34 +125,19 @@ def provider_of(model: str, prefix: str) -> dict[str, Any]:
     return {"provider": provider, "provider_inferred": True} if provider else {}
 
 
-_frames: dict[tuple[object, ...], Frame] = {}
-_last_frames: dict[str, tuple[object, object, object, Frame]] = {}
-
-
 def frame(usage: Raw, model: str, prefix: str = "") -> Frame:
-    """What a usage block says beside its counts; one object for each sort."""
-    key = (model, prefix, usage.get("speed"), usage.get("service_tier"), usage.get("inference_geo"))
-    cached = _frames.get(key)
-    if cached is None:
-        *_, speed, tier, geo = key
-        after: Raw = {}
-        if served := "fast" if speed == "fast" else wire_claude.label_of(tier):
-            after["tier"] = served
-        if region := wire_claude.label_of(geo):
-            after["geo"] = region
-        cached = _frames[key] = ({**provider_of(model, prefix), "model": model, "turns": 1}, after)
-    return cached
+    """What a usage block says beside its counts; one object for each sort. Raises TypeError."""
+    return _frame(model, prefix, usage.get("speed"), usage.get("service_tier"), usage.get("inference_geo"))
 
 
-def usual_frame(usage: Raw, model: str) -> Frame:
-    """The frame of a turn that no cloud served; nearly always that of the model's turn before it."""
-    speed, tier, geo = usage.get("speed"), usage.get("service_tier"), usage.get("inference_geo")
-    last = _last_frames.get(model)
-    if last is not None and last[0] == speed and last[1] == tier and last[2] == geo:
-        return last[3]
-    current = frame(usage, model)
-    _last_frames[model] = (speed, tier, geo, current)
-    return current
+@functools.lru_cache(1024)
+def _frame(model: str, prefix: str, speed: object, tier: object, geo: object) -> Frame:
+    after: Raw = {}
+    if served := "fast" if speed == "fast" else wire_claude.label_of(tier):
+        after["tier"] = served
+    if region := wire_claude.label_of(geo):
+        after["geo"] = region
+    return {**provider_of(model, prefix), "model": model, "turns": 1}, after
 
 
 def usage_block(usage: Raw, model: str, counts: dict[str, int], identifier: str) -> events.Event:
@@ -233,7 +218,7 @@ class Turns:
             # An id such as msg_01AbC; others may be masked, or name a cloud.
             if name in self.full or not name.isidentifier() or name[8:9] == "_" or "REDACTED" in name or model[0] == "<":
                 return False
-            self.light[name] = (ts, name, counts, usual_frame(usage, model), attribution)
+            self.light[name] = (ts, name, counts, frame(usage, model), attribution)
             return True
         before, _, most, around, owner = seen
         if owner is not attribution:
@@ -242,7 +227,7 @@ class Turns:
             if ts < before:
                 self.light[name] = (ts, name, most, around, owner)
             return True
-        if usual_frame(usage, model) is not around or (counts[-1] == most[-1] and counts != most):
+        if frame(usage, model) is not around or (counts[-1] == most[-1] and counts != most):
             return False
         if counts[-1] > most[-1] or ts < before:
             self.light[name] = (min(ts, before), name, counts, around, owner)
