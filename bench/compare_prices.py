@@ -133,8 +133,8 @@ def ours(given: list[Case]) -> list[tuple[str | None, str]]:
     found: list[tuple[str | None, str]] = []
     for number, case in enumerate(given):
         event = event_of(case, number)
-        plan = rollup.Plan((), when.UTC, catalogue)
-        (row,) = rollup.merged(rollup.rolled([event], plan, print), catalogue)
+        plan = rollup.Grouping((), when.UTC, catalogue)
+        (row,) = rollup.merge_rows(rollup.roll_up([event], plan, print), catalogue)
         found.append((row.get("cost_usd"), row["unpriced"][0]["reason"] if "unpriced" in row else ""))
     return found
 

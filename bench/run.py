@@ -136,7 +136,9 @@ def price(chosen: argparse.Namespace) -> str:
         (
             "sums by month and model, each row priced",
             lambda: list(
-                rollup.merged(rollup.rolled(events, rollup.Plan(("month", "model"), when.UTC, catalogue), print), catalogue)
+                rollup.merge_rows(
+                    rollup.roll_up(events, rollup.Grouping(("month", "model"), when.UTC, catalogue), print), catalogue
+                )
             ),
         ),
     ):

@@ -46,7 +46,7 @@ def token(folder: str) -> str:
     path = os.path.join(folder, TOKEN)
     stored = _read(path)
     if stored is None:
-        with datadir.locked(folder, LOCK):
+        with datadir.lock(folder, LOCK):
             stored = _read(path)
             if stored is None:
                 stored = rotate(folder)
@@ -58,7 +58,7 @@ def configured_token(value: object, environment: Mapping[str, str], base: str) -
     if not value:
         return ""
     try:
-        text = credentials.given(str(value), environment, base, b"").secret
+        text = credentials.resolve(str(value), environment, base, b"").secret
     except credentials.Missing as error:
         raise Unusable("dashboard.admin_token", str(error)) from None
     if len(text) < LEAST:
@@ -69,7 +69,7 @@ def configured_token(value: object, environment: Mapping[str, str], base: str) -
 def rotate(folder: str) -> str:
     """A new token in the place of the old one; with it all cookies end. Raises OSError."""
     fresh = secret()
-    datadir.replace(os.path.join(datadir.made(folder), TOKEN), f"{fresh}\n".encode())
+    datadir.replace(os.path.join(datadir.ensure_folder(folder), TOKEN), f"{fresh}\n".encode())
     return fresh
 
 
@@ -106,7 +106,7 @@ def same(offered: str, secret: str) -> bool:
 def ticket(folder: str, now: int) -> str:
     """A new ticket: the bearer gets a cookie, once. Only its hash is kept. Raises OSError."""
     fresh = secret()
-    with datadir.locked(datadir.made(folder), LOCK):
+    with datadir.lock(datadir.ensure_folder(folder), LOCK):
         tickets = sorted(_tickets(folder, now).items(), key=lambda item: item[1])[1 - MOST_TICKETS :]
         _keep(folder, dict(tickets) | {_hash(fresh): now + TICKET_MS})
     return fresh
@@ -116,7 +116,7 @@ def redeem(folder: str, ticket: str, now: int) -> bool:
     """Use a ticket up: whether it was good. Raises OSError."""
     if not _SECRET.match(ticket):
         return False
-    with datadir.locked(folder, LOCK):
+    with datadir.lock(folder, LOCK):
         tickets = _tickets(folder, now)
         good = tickets.pop(_hash(ticket), None) is not None
         if good:
@@ -226,7 +226,7 @@ class Running(NamedTuple):
 @contextlib.contextmanager
 def announce(folder: str, url: str, port: int) -> Iterator[None]:
     """Say that a dashboard runs here, while the block does. Raises OSError."""
-    path = os.path.join(datadir.made(os.path.join(folder, RUNNING)), f"{port}.json")
+    path = os.path.join(datadir.ensure_folder(os.path.join(folder, RUNNING)), f"{port}.json")
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

@@ -41,7 +41,7 @@ def bounds(since: str | None, until: str | None, now: int, tz: datetime.tzinfo, 
     from tokenops import when
 
     times = ["", OPEN]
-    for at, (name, text, parse) in enumerate((("since", since, when.since), ("until", until, when.until))):
+    for at, (name, text, parse) in enumerate((("since", since, when.parse_since), ("until", until, when.parse_until))):
         try:
             times[at] = times[at] if text is None else when.stamp(parse(text, now, tz))
         except (ValueError, OverflowError) as error:
@@ -131,7 +131,7 @@ def plans_set(settings: config.Config) -> list[dict[str, Any]]:
     """The plans that the user has set, a row each."""
     from tokenops import plans
 
-    return [plans.bound_row(binding) for binding in _bindings(settings)]
+    return [plans.binding_row(binding) for binding in _bindings(settings)]
 
 
 def set_plan(
@@ -149,7 +149,7 @@ def set_plan(
 def unset_plan(settings: config.Config, provider: str) -> None:
     """Remove a provider's plans from the configuration."""
     try:
-        config.change(settings, "plans", provider, None)
+        config.set_key(settings, "plans", provider, None)
     except config.Unchangeable as error:
         raise Fault(str(error)) from None
 
@@ -219,7 +219,7 @@ def fields(by: str) -> tuple[str, ...]:
 
     try:
         return rollup.fields(by)
-    except rollup.Usage as error:
+    except rollup.UsageError as error:
         raise BadRequest(str(error)) from None
 
 
@@ -235,9 +235,9 @@ def spend(
     """What the log says was spent in a span, by some fields. `cover`: what the user's plans cover."""
     from tokenops import costs, rollup, store_summaries
 
-    plan = rollup.Plan(by, log.tz, log.catalogue())
+    plan = rollup.Grouping(by, log.tz, log.catalogue())
     rolled = store_summaries.rows(log.folder, plan, log.now, since, until, only, on_bad_line, cover)
-    return _spend(costs.priced(rolled, plan.catalogue), since, end(until, log.now), log.tz, cover)
+    return _spend(costs.price_rows(rolled, plan.catalogue), since, end(until, log.now), log.tz, cover)
 
 
 def spend_of_records(
@@ -255,11 +255,11 @@ def spend_of_records(
     """What some records say was spent, by some fields. `regroup`: also the rows among them, which have groups already."""
     from tokenops import costs, rollup
 
-    plan = rollup.Plan(by, tz, catalogue)
+    plan = rollup.Grouping(by, tz, catalogue)
     try:
-        inside = costs.within(records, since, until, only)
-        rows = costs.rows(inside, plan, regroup, on_bad_record, cover.marked if cover else None)
-    except rollup.Usage as error:
+        inside = costs.select(records, since, until, only)
+        rows = costs.rows(inside, plan, regroup, on_bad_record, cover.mark if cover else None)
+    except rollup.UsageError as error:
         raise BadRequest(str(error)) from None
     first = since or min((row["from"] for row in rows), default="")
     last = until if until != OPEN else max((row["to"] for row in rows), default="")
@@ -273,7 +273,7 @@ def _spend(rows: list[Event], since: str, until: str, tz: datetime.tzinfo, cover
     if cover and since and until:
         from tokenops import coverage
 
-        value = coverage.beside(total, cover, since, until, tz)
+        value = coverage.plan_worth(total, cover, since, until, tz)
     return Spend(rows, total, value, since, until)
 
 
@@ -281,7 +281,7 @@ def spent_today(log: Log) -> str:
     """What today cost so far at list price, in dollars; "?" if something has no price."""
     from tokenops import show, when
 
-    spent = spend(log, (), when.stamp(when.since("today", log.now, log.tz)), when.stamp(log.now))
+    spent = spend(log, (), when.stamp(when.parse_since("today", log.now, log.tz)), when.stamp(log.now))
     usd = spent.total.get("cost_usd", "" if spent.rows else "0")
     if not usd or any(row.get("unpriced") for row in spent.rows):
         return "?"
@@ -320,7 +320,7 @@ def burn_rate_of_records(
     try:
         ask = burn.Ask(span, only, provider, _covered_today(log))
         return burn.of_stream(records, ask, log.catalogue(), on_bad_record)
-    except rollup.Usage as error:
+    except rollup.UsageError as error:
         raise BadRequest(str(error)) from None
 
 
@@ -329,7 +329,7 @@ def _covered_today(log: Log) -> dict[str, str]:
     from tokenops import plans, when
 
     try:
-        return plans.covering(log.settings, when.bucket(log.now, "day", when.zone(None)))
+        return plans.covering_plans(log.settings, when.bucket(log.now, "day", when.zone(None)))
     except config.Unusable as error:
         raise Fault(str(error)) from None
 

@@ -91,7 +91,7 @@ def workflow(log: Log, workflow_id: str) -> Trace:
     except trace.Unknown:
         name, records = "", []
     labels = store.labels(log.folder)
-    own = [record for record in records if projects.relabelled(record, labels).get("workflow_id") == workflow_id]
+    own = [record for record in records if projects.relabel(record, labels).get("workflow_id") == workflow_id]
     if not own:
         raise NotFound(f"no workflow {workflow_id[: events.LONGEST]!r}")
     return _trace(log, name, own)

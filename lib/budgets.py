@@ -103,9 +103,9 @@ def hours(folder: str, wanted: Sequence[Limit], catalogue: pricing.Catalogue, no
     first = min((begin(one.window, now, tz) for one in wanted), default=now)
     since = min(first, now - (LEARNED_DAYS + 1) * when.DAY)
     fields = ["hour", "provider", *(_FIELDS[key] for key in _FIELDS if any(key in one.only for one in wanted))]
-    plan = rollup.Plan(tuple(fields), tz, catalogue)
+    plan = rollup.Grouping(tuple(fields), tz, catalogue)
     found = []
-    for row in costs.priced(store_summaries.rows(folder, plan, now, when.stamp(since)), catalogue):
+    for row in costs.price_rows(store_summaries.rows(folder, plan, now, when.stamp(since)), catalogue):
         named = {key: str(row.get(key, "")) for key in _NAMED}
         usd, unpriced = Decimal(row.get("cost_usd", "0")), sum(one.get("turns", 0) for one in row.get("unpriced", ()))
         at = when.moment(row["from"])
@@ -120,7 +120,7 @@ def begin(window: str, now: int, tz: datetime.tzinfo) -> int:
         day -= datetime.timedelta(day.weekday())
     elif window == "monthly":
         day = day.replace(day=1)
-    return when.since(day.isoformat(), now, tz)
+    return when.parse_since(day.isoformat(), now, tz)
 
 
 def end(window: str, now: int, tz: datetime.tzinfo) -> int:
@@ -130,7 +130,7 @@ def end(window: str, now: int, tz: datetime.tzinfo) -> int:
         following = (day.replace(day=28) + datetime.timedelta(4)).replace(day=1)
     else:
         following = day + datetime.timedelta(7 if window == "weekly" else 1)
-    return when.since(following.isoformat(), now, tz)
+    return when.parse_since(following.isoformat(), now, tz)
 
 
 def rows(
@@ -150,7 +150,7 @@ def _mine(limit: Limit, found: Sequence[Hour], settings: config.Config, tz: date
     for one in kept:
         day = when.bucket(one.at, "day", tz)
         if day not in covered:
-            covered[day] = plans.covering(settings, day)
+            covered[day] = plans.covering_plans(settings, day)
         if one.provider not in covered[day]:
             made.append(one)
     return made

@@ -67,7 +67,7 @@ class Burn(NamedTuple):
 
 def of_log(folder: str, ask: Ask, catalogue: pricing.Catalogue, until: int, on_bad_line: Callable[[str, str], None]) -> Burn:
     """The report on the log, which is complete until a moment. Raises OSError."""
-    plan = rollup.Plan((ask.span.unit,), ask.span.tz, catalogue)
+    plan = rollup.Grouping((ask.span.unit,), ask.span.tz, catalogue)
     since, now = ask.span.log_since, ask.span.now
     days = store.days(folder)
     records = store_summaries.records(folder, plan, now, since, when.stamp(now), on_bad_line)
@@ -88,7 +88,7 @@ def _readings(folder: str, now: int) -> list[limit_windows.Seen]:
 def of_stream(
     records: Iterable[Event], ask: Ask, catalogue: pricing.Catalogue, on_bad_record: Callable[[str], None]
 ) -> Burn:
-    """The report on some events; before the first of them all is unknown. Raises rollup.Usage for rows."""
+    """The report on some events; before the first of them all is unknown. Raises rollup.UsageError for rows."""
     sums = burn_buckets.sums_of(_events(records), ask.span, catalogue, ask.takes, on_bad_record)
     complete_since = when.moment(sums.first) if sums.first else ask.span.now
     return _burn(ask, catalogue, sums, (complete_since, ask.span.now), limit_windows.seen(sums.meters))
@@ -97,7 +97,7 @@ def of_stream(
 def _events(records: Iterable[Event]) -> Iterator[Event]:
     for record in records:
         if record.get("kind") == "row":
-            raise rollup.Usage("rows have no time of day; give tok-burn events, as tok-read and tok-cat write them")
+            raise rollup.UsageError("rows have no time of day; give tok-burn events, as tok-read and tok-cat write them")
         yield record
 
 
@@ -164,7 +164,7 @@ def rate(recent: Sequence[Event], catalogue: pricing.Catalogue, minutes: int) ->
     """Tokens and money per hour, from the rows of the last `minutes`; None if those are too few."""
     if minutes < FEWEST_MINUTES:
         return None
-    total = costs.total_of(costs.priced(recent, catalogue))
+    total = costs.total_of(costs.price_rows(recent, catalogue))
     return {"minutes": minutes, "turns": total.get("turns", 0)} | _per_hour(
         events.token_sum(total), _money(total, bool(recent)), Decimal(minutes) / 60
     )
@@ -212,8 +212,8 @@ def _trend(span: Span, sums: Sums, complete_since: int) -> Event | None:
 
 def _totals(totals: list[Event], catalogue: pricing.Catalogue) -> Event:
     """What sessions reported as a whole. It has no hour, so it is in no bucket."""
-    plan = rollup.Plan((), when.UTC, catalogue)
-    total = costs.total_of(costs.priced(rollup.rolled(totals, plan, lambda why: None), catalogue))
+    plan = rollup.Grouping((), when.UTC, catalogue)
+    total = costs.total_of(costs.price_rows(rollup.roll_up(totals, plan, lambda why: None), catalogue))
     row: dict[str, Any] = {"sessions": len({event.get("session_id") for event in totals}), "tokens": events.token_sum(total)}
     return row | {"cost_usd": total.get("cost_usd"), "note": "their hours are unknown, so they are in no bucket"}
 
@@ -295,7 +295,7 @@ def notes(burn: Burn) -> Iterator[str]:
 
 def unpriced_notes(burn: Burn) -> Iterator[str]:
     """A sentence for each model without a price."""
-    return costs.unpriced([bucket.spent for bucket in burn.buckets if bucket.spent is not None])
+    return costs.unpriced_notes([bucket.spent for bucket in burn.buckets if bucket.spent is not None])
 
 
 def _limit(state: Event) -> str:

@@ -60,8 +60,8 @@ def edges(since: int, until: int, unit: str, tz: datetime.tzinfo) -> tuple[int, 
     at = begin(since, buckets)
     moments = [at]
     while moments[-1] < until:
-        label = buckets.of(when.stamp(at))
-        while buckets.of(when.stamp(at)) == label:
+        label = buckets.label_of(when.stamp(at))
+        while buckets.label_of(when.stamp(at)) == label:
             at += QUARTER_MS
         moments.append(at)
     return tuple(moments)
@@ -70,8 +70,8 @@ def edges(since: int, until: int, unit: str, tz: datetime.tzinfo) -> tuple[int, 
 def begin(at: int, buckets: when.Buckets) -> int:
     """The first moment of the bucket that holds a moment; all begin on a quarter of an hour."""
     at -= at % QUARTER_MS
-    label = buckets.of(when.stamp(at))
-    while buckets.of(when.stamp(at - QUARTER_MS)) == label:
+    label = buckets.label_of(when.stamp(at))
+    while buckets.label_of(when.stamp(at - QUARTER_MS)) == label:
         at -= QUARTER_MS
     return at
 
@@ -97,8 +97,8 @@ def sums_of(
 
     Pings and an account's own reports do not count.
     """
-    sums = rollup.Rollup(rollup.Plan((span.unit,), span.tz, catalogue))
-    lately = rollup.Rollup(rollup.Plan((), span.tz, catalogue))
+    sums = rollup.Rollup(rollup.Grouping((span.unit,), span.tz, catalogue))
+    lately = rollup.Rollup(rollup.Grouping((), span.tz, catalogue))
     hour_ago, since, now = (when.stamp(at) for at in (span.now - HOUR_MS, span.edges[0], span.now))
     first, meters = "", []
     for record in records:
@@ -145,7 +145,7 @@ class Bucket(NamedTuple):
 def buckets(span: Span, sums: Sums, catalogue: pricing.Catalogue, complete: tuple[int, int]) -> list[Bucket]:
     """What was spent in each bucket. `complete`: from when to when the log holds everything."""
     numbered = ({**row, "bucket": number(row, span)} for row in sums.rows)
-    priced = {row["bucket"]: row for row in costs.priced(numbered, catalogue)}
+    priced = {row["bucket"]: row for row in costs.price_rows(numbered, catalogue)}
     result = []
     for at, (start, end) in enumerate(itertools.pairwise(span.edges)):
         spent = priced.get(at)

@@ -90,7 +90,9 @@ def line_of(text: bytes, place: tuple[str | int, ...]) -> int:
     return line
 
 
-def compiled(subject: str, sources: Mapping[str, bytes], compile_: Callable[[dict[str, Any]], Any]) -> tuple[Any, str]:
+def compile_sources(
+    subject: str, sources: Mapping[str, bytes], compile_: Callable[[dict[str, Any]], Any]
+) -> tuple[Any, str]:
     """What `compile_` makes of the parsed sources (name -> text), and their digest; from the cache where it is there."""
     hasher = hashlib.blake2b(FORMAT.encode(), digest_size=8)
     for name in sorted(sources):
@@ -135,5 +137,5 @@ def sources(pattern: str, folder: str = FOLDER) -> dict[str, bytes]:
 def load(subject: str) -> Any:
     """One small file of the catalogue, `catalog/<subject>.yaml`."""
     name = f"{subject}.yaml"
-    data, _ = compiled(subject, sources(name), lambda parsed: parsed[name])
+    data, _ = compile_sources(subject, sources(name), lambda parsed: parsed[name])
     return data

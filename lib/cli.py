@@ -243,7 +243,7 @@ def catch_up(diagnostics: Diagnostics) -> tuple[str, str]:
     """The log's directory, after what is new was imported, and as of when that is ("" if nobody knows). Raises Fault."""
     from tokenops import datadir
 
-    folder = datadir.data()
+    folder = datadir.log_folder()
     as_of = session.catch_up(folder, os.environ, os.path.expanduser("~"), settings, now, diagnostics, progress)
     return folder, as_of
 
@@ -256,7 +256,7 @@ def log(
 
     from tokenops import datadir, when
 
-    folder, as_of = catch_up(diagnostics) if fresh else (datadir.data(), "")
+    folder, as_of = catch_up(diagnostics) if fresh else (datadir.log_folder(), "")
     return session.Log(folder, now(), settings, functools.partial(catalogue, settings), tz or when.zone(None), as_of)
 
 

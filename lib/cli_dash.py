@@ -29,7 +29,7 @@ def session(folder: str) -> Session:
         return cli.catalogue(cli.settings())
 
     def as_of() -> str:
-        last = datadir.synced(folder)
+        last = datadir.last_sync(folder)
         return "" if last is None else when.stamp(last)
 
     return Session(
@@ -69,7 +69,7 @@ class Intake:
 
     def before_answer(self, opened: bool) -> None:
         """Before an answer: nothing that an open page waits for."""
-        last = datadir.synced(self.folder)
+        last = datadir.last_sync(self.folder)
         if last is None:
             self._begin()
         elif opened and not 0 <= _now() - last <= OLD_MS:  # a clock that was set back: it is still to come
@@ -82,7 +82,7 @@ class Intake:
 
     def after_answer(self) -> None:
         """After an answer."""
-        if datadir.synced(self.folder) is not None:
+        if datadir.last_sync(self.folder) is not None:
             self._catch_up()
 
     def _catch_up(self) -> None:

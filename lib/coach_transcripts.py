@@ -67,7 +67,7 @@ def talk(
                 count += 1
                 told(about.st_size)
                 for event in _work_in(reader, path, options):
-                    rounds[event["id"].split(":", 2)[2]] = projects.relabelled(event, names)
+                    rounds[event["id"].split(":", 2)[2]] = projects.relabel(event, names)
             except OSError as error:
                 unread(path, error)
     return Talk(_once(heard, rounds, wanted), rounds, count)

@@ -89,22 +89,24 @@ def load(environment: Mapping[str, str], home: str) -> Config:
     if _IN_CLEAR.search(text):
         data = catalog.parse(text, path)
     else:
-        data, _ = catalog.compiled("config", {path: text}, lambda parsed: parsed[path])
+        data, _ = catalog.compile_sources("config", {path: text}, lambda parsed: parsed[path])
     if data is None:
         data = {}
     if not isinstance(data, dict):
         raise catalog.Malformed(f"{path}:1: expected keys and values; see docs/config.md")
-    return Config(data, path, [f"{path}:{catalog.line_of(text, place)}: {why}" for place, why in unknown(data, KNOWN, ())])
+    return Config(
+        data, path, [f"{path}:{catalog.line_of(text, place)}: {why}" for place, why in unknown_keys(data, KNOWN, ())]
+    )
 
 
-def unknown(data: Mapping[str, Any], known: Data, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+def unknown_keys(data: Mapping[str, Any], known: Data, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
     """The keys nobody knows, with their places and a sentence."""
     for key, value in data.items():
         if key not in known:
             nearest = show.nearest(str(key), known)
             yield (*place, str(key)), f"unknown key {key!r} is ignored; the nearest known is {nearest!r}"
         elif known[key] and isinstance(value, dict):
-            yield from unknown(value, known[key], (*place, key))
+            yield from unknown_keys(value, known[key], (*place, key))
 
 
 def pricing_path(config: Config, environment: Mapping[str, str]) -> str:
@@ -120,15 +122,15 @@ class Unchangeable(ValueError):
     """A file that only a person can change without losing what else is in it."""
 
 
-def change(config: Config, section: str, key: str, value: Any) -> None:
+def set_key(config: Config, section: str, key: str, value: Any) -> None:
     """Set a key of a section in the file, or (None) take it out; what else is there stays as it is, comments too.
 
     Raises Unchangeable, OSError.
     """
-    changes(config, {(section, key): value})
+    set_keys(config, {(section, key): value})
 
 
-def changes(config: Config, wanted: Mapping[tuple[str, ...], Any]) -> None:
+def set_keys(config: Config, wanted: Mapping[tuple[str, ...], Any]) -> None:
     """Set several keys, each named by those above it; all of them or none. Raises Unchangeable, OSError."""
     try:
         with open(config.path, encoding="utf-8") as file:
@@ -138,7 +140,7 @@ def changes(config: Config, wanted: Mapping[tuple[str, ...], Any]) -> None:
     made = text
     try:
         for place, value in wanted.items():
-            made = edited_at(made, place, value)
+            made = edit_at(made, place, value)
     except Unchangeable as error:
         raise Unchangeable(f"{config.path}: {error}") from None
     if made != text:
@@ -146,12 +148,12 @@ def changes(config: Config, wanted: Mapping[tuple[str, ...], Any]) -> None:
         datadir.replace(os.path.realpath(config.path), made.encode())
 
 
-def edited(text: str, section: str, key: str, value: Any) -> str:
+def edit(text: str, section: str, key: str, value: Any) -> str:
     """A file's text with a key of a section set, or (None) taken out. Raises Unchangeable."""
-    return edited_at(text, (section, key), value)
+    return edit_at(text, (section, key), value)
 
 
-def edited_at(text: str, place: Sequence[str], value: Any) -> str:
+def edit_at(text: str, place: Sequence[str], value: Any) -> str:
     """A file's text with the key set that stands below others, or (None) taken out.
 
     Only lines are changed, so that comments stay; YAML then has to agree that just this key changed. Raises Unchangeable.

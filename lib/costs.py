@@ -14,8 +14,8 @@ from tokenops.events import Event
 WRITES = ("cache_write_tokens", "cache_write_1h_tokens", "cache_write_12h_tokens")
 
 
-def within(records: Iterable[Event], since: str, until: str, wanted: events.Filter = events.EVERY) -> Iterator[Event]:
-    """The records that began in a span and that a filter takes. Raises rollup.Usage for rows, which cannot be cut."""
+def select(records: Iterable[Event], since: str, until: str, wanted: events.Filter = events.EVERY) -> Iterator[Event]:
+    """The records that began in a span and that a filter takes. Raises rollup.UsageError for rows, which cannot be cut."""
     if (since, until, wanted) == ("", "9", events.EVERY):
         yield from records
         return
@@ -23,9 +23,9 @@ def within(records: Iterable[Event], since: str, until: str, wanted: events.Filt
     for record in records:
         if record.get("kind") == "row":
             if since or until != "9":
-                raise rollup.Usage("--since and --until cut events, not rows; give them to tok-read or tok-cat")
+                raise rollup.UsageError("--since and --until cut events, not rows; give them to tok-read or tok-cat")
             if missing := [name for name in fields if name not in (*record["by"], "model")]:
-                raise rollup.Usage(f"these rows are not by {missing[0]}; give --{missing[0]} to tok-read or tok-cat")
+                raise rollup.UsageError(f"these rows are not by {missing[0]}; give --{missing[0]} to tok-read or tok-cat")
         elif not since <= str(record.get("ts", "")) < until:
             continue
         if wanted.takes(record):
@@ -34,12 +34,12 @@ def within(records: Iterable[Event], since: str, until: str, wanted: events.Filt
 
 def rows(
     records: Iterable[Event],
-    plan: rollup.Plan,
+    plan: rollup.Grouping,
     asked: bool,
     refuse: Callable[[str], None],
     mark: Callable[[Event], Event] | None = None,
 ) -> list[Event]:
-    """One row per group with its cost. Rows keep their own groups unless others were asked for. Raises rollup.Usage.
+    """One row per group with its cost. Rows keep their own groups unless others were asked for. Raises rollup.UsageError.
 
     `mark` says what covers an event; rows from elsewhere do not tell, so that a stream that begins with one stays as it is.
     """
@@ -54,12 +54,12 @@ def rows(
         if mark is not None and first.get("kind") != "row":
             plan = plan._replace(by=(*plan.by, rollup.COVERED))
             stream = map(mark, stream)
-    return priced(rollup.rolled(stream, plan, refuse), plan.catalogue)
+    return price_rows(rollup.roll_up(stream, plan, refuse), plan.catalogue)
 
 
-def priced(rolled: Iterable[Event], catalogue: pricing.Catalogue) -> list[Event]:
+def price_rows(rolled: Iterable[Event], catalogue: pricing.Catalogue) -> list[Event]:
     """One row per group, with its cost and its cache hit ratio."""
-    return [_with_ratio(row) for row in rollup.merged(rolled, catalogue)]
+    return [_with_ratio(row) for row in rollup.merge_rows(rolled, catalogue)]
 
 
 def _with_ratio(row: Event) -> Event:
@@ -151,7 +151,7 @@ def notes(rows: list[Event]) -> Iterator[str]:
         yield f"note: {note}"
 
 
-def unpriced(rows: list[Event]) -> Iterator[str]:
+def unpriced_notes(rows: list[Event]) -> Iterator[str]:
     """A sentence for each model without a price, over all rows."""
     sums: dict[tuple[str, str, str], list[int]] = {}
     for row in rows:

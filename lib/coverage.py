@@ -31,20 +31,20 @@ class Coverage:
     def __init__(self, bound: Sequence[Binding], tz: datetime.tzinfo) -> None:
         self.bound = list(bound)
         days = sorted({one.since for one in bound if one.since})
-        self.edges = [when.stamp(when.since(day, 0, tz)) for day in days]
+        self.edges = [when.stamp(when.parse_since(day, 0, tz)) for day in days]
         # Between two edges nothing changes: any day there tells which plans are in force.
         self._days = ["0000-00-00", *days]
-        self._known = plans.known()
+        self._known = plans.all_plans()
         self._charged = frozenset(catalog.load("plans")["charged"])
         self._found: dict[tuple[object, ...], str] = {}
 
-    def marked(self, record: Event) -> Event:
+    def mark(self, record: Event) -> Event:
         """An event or a row with `covered_by`: the plan, "" where it is metered; without it where nobody can tell."""
         if record.get("kind") == "row":
             given = {"by": [*record["by"], GROUP]}
             found = self._of_row(record)
             return record | given | ({} if found is None else {FIELD: found})
-        return {**record, FIELD: self.of(record, str(record.get("ts", "")))}
+        return {**record, FIELD: self.plan_of(record, str(record.get("ts", "")))}
 
     def _of_row(self, row: Event) -> str | None:
         """What covers all turns of a row; None where some may differ from others."""
@@ -54,9 +54,9 @@ class Coverage:
         last = first if when.QUARTER in row["by"] else str(row["to"])
         if bisect.bisect_right(self.edges, first) != bisect.bisect_right(self.edges, last):
             return None
-        return self.of(row, first)
+        return self.plan_of(row, first)
 
-    def of(self, record: Event, ts: str) -> str:
+    def plan_of(self, record: Event, ts: str) -> str:
         """The plan that covers a turn of that moment; "" where it is metered."""
         get = record.get
         at = bisect.bisect_right(self.edges, ts)
@@ -91,7 +91,7 @@ class Coverage:
         return client in plan.clients or (sold and (login or client == "unknown" or not plan.clients))
 
 
-def beside(total: Event, cover: Coverage, since: str, until: str, tz: datetime.tzinfo) -> list[Event]:
+def plan_worth(total: Event, cover: Coverage, since: str, until: str, tz: datetime.tzinfo) -> list[Event]:
     """Each plan that covered something: what that would have cost, what the plan costs, and on how many days it held.
 
     `total` is that of rows with `covered_by`; the days are those of the span, begun ones included.
@@ -99,7 +99,7 @@ def beside(total: Event, cover: Coverage, since: str, until: str, tz: datetime.t
     found = []
     for name, usd in sorted((total.get(FIELD) or {}).items()):
         row: Event = {"plan": name, "covered_usd": usd}
-        known = [plan for part in name.split(", ") if (plan := plans.known().get(part))]
+        known = [plan for part in name.split(", ") if (plan := plans.all_plans().get(part))]
         if known and all(plan.usd for plan in known):
             row["plan_usd_per_month"] = pricing.plain(sum((Decimal(plan.usd) for plan in known), Decimal(0)))
         days = [day for day in _days(since, until, tz) if _held(cover, known, day)]

@@ -44,17 +44,17 @@ def fingerprint(secret: str, salt: bytes) -> str:
     return hashlib.blake2b(secret.encode(), key=salt[:64], digest_size=9, person=b"poll").hexdigest()
 
 
-def given(value: str, environment: Mapping[str, str], base: str, salt: bytes, cookie: str = "") -> Credential:
+def resolve(value: str, environment: Mapping[str, str], base: str, salt: bytes, cookie: str = "") -> Credential:
     """The credential that a value of the configuration leads to. Relative files are relative to `base`. Raises Missing."""
     kind, _, rest = value.partition(":")
     if kind == "env":
         if not environment.get(rest):
             raise Missing(f"the environment variable {rest} is not set; in cron, set it in the crontab or use file:")
-        return checked(environment[rest], f"env:{rest}", salt, cookie)
+        return check(environment[rest], f"env:{rest}", salt, cookie)
     if kind == "file":
         path = os.path.join(base, os.path.expanduser(rest))
-        return checked(content(path), f"file:{path}", salt, cookie)
-    return checked(value, "config.yaml", salt, cookie)
+        return check(content(path), f"file:{path}", salt, cookie)
+    return check(value, "config.yaml", salt, cookie)
 
 
 def content(path: str) -> str:
@@ -68,15 +68,15 @@ def content(path: str) -> str:
         raise Missing(f"{path}: {getattr(error, 'strerror', None) or 'is no text'}; store the credential there") from None
 
 
-def checked(secret: str, where: str, salt: bytes, cookie: str = "") -> Credential:
+def check(secret: str, where: str, salt: bytes, cookie: str = "") -> Credential:
     """A secret that can be one. Raises Missing."""
-    kept = of_cookie(secret.strip(), cookie)
+    kept = cookie_value(secret.strip(), cookie)
     if not _PRINTABLE.match(kept):
         raise Missing(f"{where}: is empty, or holds spaces or characters that no credential has; store it anew")
     return Credential(kept, where, fingerprint(kept, salt))
 
 
-def of_cookie(text: str, name: str) -> str:
+def cookie_value(text: str, name: str) -> str:
     """The value of a cookie from what a browser shows: the value, name=value, or a whole line of them."""
     for part in text.split(";") if name else ():
         key, found, value = part.strip().partition("=")
@@ -85,7 +85,7 @@ def of_cookie(text: str, name: str) -> str:
     return text
 
 
-def first(
+def first_available(
     value: str,
     variables: Sequence[str],
     fallbacks: Sequence[str],
@@ -97,12 +97,12 @@ def first(
     """Our variable, else the configuration's value, else the vendor's usual variable. Raises Missing."""
     for name in variables:
         if environment.get(name):
-            return checked(environment[name], f"env:{name}", salt, cookie)
+            return check(environment[name], f"env:{name}", salt, cookie)
     if value:
-        return given(value, environment, base, salt, cookie)
+        return resolve(value, environment, base, salt, cookie)
     for name in fallbacks:
         if environment.get(name):
-            return checked(environment[name], f"env:{name}", salt, cookie)
+            return check(environment[name], f"env:{name}", salt, cookie)
     raise Missing(f"no credential; give one with --key -, or set {' or '.join((*variables, *fallbacks))}")
 
 
@@ -117,7 +117,7 @@ def copilot(environment: Mapping[str, str], user: str, salt: bytes) -> Credentia
                 entry = untrusted.mapping(entries[key])
                 token = untrusted.text(entry.get("oauth_token"), 8192)
                 if token:
-                    return checked(token, path, salt)._replace(owner=untrusted.identity(entry.get("user")))
+                    return check(token, path, salt)._replace(owner=untrusted.identity(entry.get("user")))
     raise Missing(f"no token of a Copilot plugin in {' or '.join(folders)}; sign in to one, or give --key -")
 
 
@@ -148,7 +148,7 @@ def claude(environment: Mapping[str, str], user: str, salt: bytes, now: int) -> 
             raise Missing(f"{path}: this login may not read usage (a token made by setup-token); log in with Claude Code")
         owner = untrusted.identity(document.get("organizationUuid")) or _organization(environment, user)
         plan = untrusted.text(login.get("rateLimitTier"), 60) or untrusted.text(login.get("subscriptionType"), 60)
-        return checked(token, path, salt)._replace(owner=owner, plan=plan)
+        return check(token, path, salt)._replace(owner=owner, plan=plan)
     raise Missing(why)
 
 
@@ -176,15 +176,15 @@ def codex(environment: Mapping[str, str], user: str) -> Credential:
     return Credential("", "Codex's own login", mark)
 
 
-def place(folder: str, source: str) -> str:
+def secret_path(folder: str, source: str) -> str:
     """Where the secret of a source is kept, in the log's directory."""
     return os.path.join(folder, FOLDER, source)
 
 
-def keep(folder: str, source: str, secret: str) -> None:
+def keep_secret(folder: str, source: str, secret: str) -> None:
     """Keep a secret in a private file. Raises OSError."""
-    datadir.made(os.path.join(datadir.made(folder), FOLDER))
-    datadir.replace(place(folder, source), f"{secret}\n".encode())
+    datadir.ensure_folder(os.path.join(datadir.ensure_folder(folder), FOLDER))
+    datadir.replace(secret_path(folder, source), f"{secret}\n".encode())
 
 
 def reference(text: str) -> str:
@@ -225,7 +225,7 @@ _RUN = re.compile(r"(?<![\w/.-])(?=[A-Za-z0-9+_=-]*\d)(?=[A-Za-z0-9+_=-]*[A-Za-z
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 
 
-def redacted(text: str) -> str:
+def redact(text: str) -> str:
     """The text with every key, password, mail address and the like replaced by a mask."""
     text = _WHOLE.sub(MASK, text)
     text = _USER.sub(rf"\1{MASK}@", text)
@@ -237,6 +237,6 @@ def redacted(text: str) -> str:
 
 def sample(text: str, most: int = 100) -> str:
     """The beginning of a text on one line, without secrets and without characters that a terminal would obey."""
-    line = "".join(char if char.isprintable() else " " for char in redacted(text))
+    line = "".join(char if char.isprintable() else " " for char in redact(text))
     line = " ".join(line.split())
     return line if len(line) <= most else f"{line[: most - 3].rstrip()}..."

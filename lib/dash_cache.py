@@ -24,7 +24,7 @@ MOST_KEPT = 60_000
 def state(folder: str, days: Files, files: Iterable[str]) -> str:
     """A name for all that answers are made of: the log's days, its small files, and `files` such as the configuration."""
     stamps = [[path, _stamp(path)] for path in (os.path.join(folder, datadir.DEMO), *filter(None, files))]
-    is_known = datadir.synced(folder) is not None
+    is_known = datadir.last_sync(folder) is not None
     content = orjson.dumps([days, store_days.projects_stamp(folder), stamps, is_known])
     return hashlib.blake2b(content, digest_size=12).hexdigest()
 
@@ -50,10 +50,10 @@ class Past:
         self.recent = Recent(MOST_KEPT, len)
         self.open_days = store_days.OpenDays(folder)
 
-    def records(self, plan: rollup.Plan, now: int, since: str, until: str, files: Files) -> Iterator[Event]:
+    def records(self, plan: rollup.Grouping, now: int, since: str, until: str, files: Files) -> Iterator[Event]:
         """What a span adds up from: rows of closed days in the plan's unit, and the events of others."""
         first_open, projects_stamp = store_days.first_open(now), store_days.projects_stamp(self.folder)
-        mark, bound = (self.cover.marked, self.cover.bound) if self.cover else (_as_is, [])
+        mark, bound = (self.cover.mark, self.cover.bound) if self.cover else (_as_is, [])
         still_open: list[str] = []
         self.recent.begin()
         for day in files:
@@ -75,17 +75,17 @@ class Past:
         if still_open:
             yield from map(mark, _in_span(self.open_days.events(still_open[0]), since, until))
 
-    def rows(self, day: str, plan: rollup.Plan, files: Files) -> Iterator[Event]:
+    def rows(self, day: str, plan: rollup.Grouping, files: Files) -> Iterator[Event]:
         """The rows of a closed day, in the plan's unit or quarters of an hour, and its session totals."""
         names = store.labels(self.folder)
         for record in store_summaries.day_rows(self.folder, day, plan, files):
-            yield projects.relabelled(record, names)
+            yield projects.relabel(record, names)
 
     def _events(self, day: str) -> Iterator[Event]:
         """The events of a day."""
         names = store.labels(self.folder)
         for line in store.scan(self.folder, f"{day}T00:00:00.000Z", store_days.midnight_after(day)):
-            yield projects.relabelled(orjson.loads(line), names)
+            yield projects.relabel(orjson.loads(line), names)
 
 
 def _as_is(record: Event) -> Event:

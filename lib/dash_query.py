@@ -55,8 +55,8 @@ def parse(query: Mapping[str, str]) -> Ask:
 def span(ask: Ask, now: int, tz: datetime.tzinfo) -> Span:
     """The span of a question. Raises BadRequest."""
     try:
-        since = when.since(ask.since, now, tz)
-        until = when.until(ask.until, now, tz) if ask.until else now
+        since = when.parse_since(ask.since, now, tz)
+        until = when.parse_until(ask.until, now, tz) if ask.until else now
     except (ValueError, OverflowError) as error:
         raise BadRequest(str(error)) from None
     if since >= until:
@@ -85,7 +85,7 @@ def edges(since: int, until: int, unit: str, tz: datetime.tzinfo) -> list[int]:
 
 def begin(day: datetime.date, tz: datetime.tzinfo) -> int:
     """The first moment of a local day."""
-    return when.since(day.isoformat(), 0, tz)
+    return when.parse_since(day.isoformat(), 0, tz)
 
 
 def midnight(at: int, tz: datetime.tzinfo) -> int:

@@ -129,7 +129,7 @@ class Reader:
         until = None if span.open else span.until
         cover = self.past.cover = coverage.Coverage(bound, tz) if bound else None
         by = (*dash_sums.BY, coverage.GROUP) if cover else dash_sums.BY
-        plan = rollup.Plan(("hour", *by), tz, catalogue)
+        plan = rollup.Grouping(("hour", *by), tz, catalogue)
         daily = plan if span.unit == "hour" else plan._replace(by=("day", *by))
         first = min(span.since, midnight, hour, opens)
         timed = (span.unit, "project") if ask.stack == "project" else (span.unit,)
@@ -162,20 +162,20 @@ class Reader:
                 sums.small,
                 {binding.provider: binding.plan for binding in bound if binding.since <= when.bucket(now, "day", tz)},
             ),
-            coverage.beside(total, cover, when.stamp(span.since), when.stamp(span.until), tz) if cover else [],
+            coverage.plan_worth(total, cover, when.stamp(span.since), when.stamp(span.until), tz) if cover else [],
             done.empty and not besides,
         )
 
-    def _today(self, cut: Cut, midnight: int, only: events.Filter, plan: rollup.Plan) -> Event:
+    def _today(self, cut: Cut, midnight: int, only: events.Filter, plan: rollup.Grouping) -> Event:
         """What today cost, session totals included."""
         rows, usage = cut.rows_of(midnight, None, only), cut.usage_of(midnight, None, only)
         totals = dash_sums.standing(dash_sums.NONE, rows, usage, plan)
-        return total_of([*rows, *rollup.rolled(totals, plan, lambda why: None)], plan)
+        return total_of([*rows, *rollup.roll_up(totals, plan, lambda why: None)], plan)
 
     def _closed_days(
         self,
         span: Span,
-        plan: rollup.Plan,
+        plan: rollup.Grouping,
         timed: tuple[str, ...],
         only: events.Filter,
         now: int,
@@ -200,7 +200,7 @@ class Reader:
         return self.spans.get((only, begin, end, timed, str(plan.tz)), key, add_up)
 
     def _records(
-        self, span: Span, plan: rollup.Plan, now: int, first: int, opens: int, done: Closed, files: Files
+        self, span: Span, plan: rollup.Grouping, now: int, first: int, opens: int, done: Closed, files: Files
     ) -> Iterator[Event]:
         """The records beside the closed days; where the span ends in a closed day, no sum of that day reaches beyond it."""
         pieces: list[tuple[int, int | None]] = [(first, done.since), (done.until, None)]
@@ -212,7 +212,7 @@ class Reader:
                 yield from self.past.records(plan, now, when.stamp(since), last, files)
 
     def _outlook(
-        self, cut: Cut, ask: Ask, now: int, plan: rollup.Plan, span: Span, files: Files, today: Event
+        self, cut: Cut, ask: Ask, now: int, plan: rollup.Grouping, span: Span, files: Files, today: Event
     ) -> tuple[list[Event], Event | None]:
         """What is likely to come in the next buckets and until midnight, for a span that ends now."""
         tz = plan.tz
@@ -228,7 +228,7 @@ class Reader:
         ahead = [pair for pair in itertools.pairwise(edges) if pair[0] >= now][: AHEAD[span.unit]]
         return outlook(spent, now, complete_since, ahead, tz), at_midnight
 
-    def _hours(self, cut: Cut, ask: Ask, now: int, plan: rollup.Plan, files: Files) -> dict[int, Decimal]:
+    def _hours(self, cut: Cut, ask: Ask, now: int, plan: rollup.Grouping, files: Files) -> dict[int, Decimal]:
         """What each hour of the last weeks cost, where that is not 0."""
         hourly, opens = plan._replace(by=("hour",)), _opens(now)
         costs = _by_hour(cut.rows_of(opens, now, ask.only), hourly)
@@ -242,7 +242,7 @@ class Reader:
                 costs[at] = pricing.add(costs.get(at, pricing.ZERO), cost)
         return costs
 
-    def _day_by_hour(self, day: str, only: events.Filter, hourly: rollup.Plan, files: Files) -> dict[int, Decimal]:
+    def _day_by_hour(self, day: str, only: events.Filter, hourly: rollup.Grouping, files: Files) -> dict[int, Decimal]:
         return _by_hour((row for row in self.past.rows(day, hourly, files) if only.takes(row)), hourly)
 
 
@@ -258,7 +258,7 @@ def _opens(now: int) -> int:
     return when.moment(f"{store_days.first_open(now)}T00:00:00Z")
 
 
-def _by_hour(rows: Iterable[Event], plan: rollup.Plan) -> dict[int, Decimal]:
+def _by_hour(rows: Iterable[Event], plan: rollup.Grouping) -> dict[int, Decimal]:
     turns = (row for row in rows if row["kind"] == "row")
     return {
         when.moment(row["bucket"]): Decimal(row["cost_usd"]) for row in price_by(turns, ("hour",), plan) if "cost_usd" in row

@@ -38,25 +38,27 @@ class Part(NamedTuple):
     stack: Sequence[int]
 
 
-def price_by(rows: Iterable[Event], by: tuple[str, ...], plan: rollup.Plan) -> list[Event]:
+def price_by(rows: Iterable[Event], by: tuple[str, ...], plan: rollup.Grouping) -> list[Event]:
     """The rows of tok-cost by some fields, out of finer ones."""
-    return costs.priced(rollup.rolled(rows, plan._replace(by=with_coverage(by, plan)), lambda why: None), plan.catalogue)
+    return costs.price_rows(
+        rollup.roll_up(rows, plan._replace(by=with_coverage(by, plan)), lambda why: None), plan.catalogue
+    )
 
 
-def with_coverage(by: tuple[str, ...], plan: rollup.Plan) -> tuple[str, ...]:
+def with_coverage(by: tuple[str, ...], plan: rollup.Grouping) -> tuple[str, ...]:
     """Fields to sum by, and what covers a turn, where that is known."""
     return (*by, rollup.COVERED) if rollup.COVERED in plan.by else by
 
 
 def parts(
-    rows: Sequence[Event], span: Span, plan: rollup.Plan, complete_since: int, now: int, stack: str
+    rows: Sequence[Event], span: Span, plan: rollup.Grouping, complete_since: int, now: int, stack: str
 ) -> tuple[list[str], list[Part]]:
     """The names of what bars are stacked of, and the bars. `complete_since`: since when the log knows all."""
     spent = {row["bucket"]: row for row in price_by(rows, (span.unit,), plan)}
     if stack == "class":
         names, shares = list(CLASSES), {label: _classes(row) for label, row in spent.items()}
     else:
-        names, shares = largest(rollup.rolled(rows, plan._replace(by=(span.unit, stack)), lambda why: None), stack)
+        names, shares = largest(rollup.roll_up(rows, plan._replace(by=(span.unit, stack)), lambda why: None), stack)
     bars = []
     for start, end in itertools.pairwise(dash_query.edges(span.since, span.until, span.unit, plan.tz)):
         label = when.bucket(start, span.unit, plan.tz)
@@ -96,7 +98,7 @@ _RANKED, _SMALL = ("session", "project", "client"), ("client", "project")
 class Cut:
     """What some records add up to, by hour or day, client, project, session and price, cut at some moments."""
 
-    def __init__(self, records: Iterable[Event], plan: rollup.Plan, bounds: Iterable[int]) -> None:
+    def __init__(self, records: Iterable[Event], plan: rollup.Grouping, bounds: Iterable[int]) -> None:
         self.plan = plan
         self.bounds = [when.stamp(at) for at in sorted(set(bounds))]
         self.first = ""
@@ -141,7 +143,7 @@ class Hours:
     def __init__(self) -> None:
         self.recent = Recent(self.MOST)
 
-    def rows(self, records: Iterable[Event], plan: rollup.Plan, bounds: Iterable[int]) -> Iterator[Event]:
+    def rows(self, records: Iterable[Event], plan: rollup.Grouping, bounds: Iterable[int]) -> Iterator[Event]:
         """The records, with the turns of an hour of UTC as rows where none of the moments lies in it."""
         key = (plan.by, str(plan.tz), plan.catalogue.digest)
         whole = {when.stamp(at)[:13] for at in bounds}
@@ -156,7 +158,7 @@ class Hours:
             if hour in whole or len(turns) < self.FEW:
                 yield from turns
             else:
-                roll_up = functools.partial(rollup.rolled, turns, plan, lambda why: None)
+                roll_up = functools.partial(rollup.roll_up, turns, plan, lambda why: None)
                 yield from self.recent.get(hour, (key, turns), roll_up)
 
 
@@ -184,7 +186,7 @@ NONE = Closed(0, 0)
 
 
 def closed_days(
-    records: Iterable[Event], plan: rollup.Plan, timed: tuple[str, ...], only: events.Filter, span: tuple[int, int]
+    records: Iterable[Event], plan: rollup.Grouping, timed: tuple[str, ...], only: events.Filter, span: tuple[int, int]
 ) -> Closed:
     """What the records of some whole closed days add up to."""
     cut = Cut(records, plan, ())
@@ -209,16 +211,16 @@ class Sums(NamedTuple):
 
 
 def span_sums(
-    done: Closed, rows: Sequence[Event], usage: Sequence[Event], plan: rollup.Plan, timed: tuple[str, ...]
+    done: Closed, rows: Sequence[Event], usage: Sequence[Event], plan: rollup.Grouping, timed: tuple[str, ...]
 ) -> Sums:
     """The sums of a span: those of its closed days, and the rows and session totals of the rest of it."""
     totals = standing(done, rows, usage, plan)
-    besides = rollup.rolled(totals, plan, lambda why: None)
+    besides = rollup.roll_up(totals, plan, lambda why: None)
     small = coarser([*done.small, *rows, *besides], _SMALL, plan)
     return Sums(coarser([*done.timed, *rows], timed, plan), small, _ranked_sessions(done, [*rows, *besides], plan), totals)
 
 
-def standing(done: Closed, rows: Sequence[Event], usage: Sequence[Event], plan: rollup.Plan) -> list[Event]:
+def standing(done: Closed, rows: Sequence[Event], usage: Sequence[Event], plan: rollup.Grouping) -> list[Event]:
     """The session totals that stand for turns: those of sessions of which no turn is known."""
     reported = [*done.usage, *usage]
     if not reported:
@@ -230,7 +232,7 @@ def standing(done: Closed, rows: Sequence[Event], usage: Sequence[Event], plan: 
     return sums.totals()
 
 
-def _ranked_sessions(done: Closed, rows: Sequence[Event], plan: rollup.Plan) -> list[Event]:
+def _ranked_sessions(done: Closed, rows: Sequence[Event], plan: rollup.Grouping) -> list[Event]:
     """The sessions, the dearest first. Of the closed days' only those are priced again that went on."""
     again = {row.get("session_id") for row in rows}
     earlier = [row for name in again for row in done.sessions.get(name, ())]
@@ -243,18 +245,18 @@ def _rank(row: Event) -> Rank:
     return Decimal(row.get("cost_usd", "0")), events.token_sum(row)
 
 
-def coarser(rows: Sequence[Event], by: tuple[str, ...], plan: rollup.Plan) -> list[Event]:
+def coarser(rows: Sequence[Event], by: tuple[str, ...], plan: rollup.Grouping) -> list[Event]:
     """Rows summed by less."""
-    return rollup.rolled(rows, plan._replace(by=with_coverage(by, plan)), lambda why: None)
+    return rollup.roll_up(rows, plan._replace(by=with_coverage(by, plan)), lambda why: None)
 
 
-def total_of(rows: Sequence[Event], plan: rollup.Plan) -> Event:
+def total_of(rows: Sequence[Event], plan: rollup.Grouping) -> Event:
     """The one row of `tok-cost --by none`; an empty one where nothing was spent."""
     totals = price_by(rows, (), plan)
     return totals[0] if totals else {}
 
 
-def dearest(rows: Sequence[Event], by: tuple[str, ...], plan: rollup.Plan) -> list[Event]:
+def dearest(rows: Sequence[Event], by: tuple[str, ...], plan: rollup.Grouping) -> list[Event]:
     """The rows of tok-cost by some fields, the dearest first."""
     return sorted(price_by(rows, by, plan), key=_rank, reverse=True)
 

@@ -274,5 +274,5 @@ def duration(seconds: int) -> str:
 
 def notes(spent: Spent) -> Iterator[Html]:
     """What a table cannot show."""
-    for line in (*costs.unpriced([spent.total]), *costs.notes([spent.total]), *coverage.notes(spent.total, ())):
+    for line in (*costs.unpriced_notes([spent.total]), *costs.notes([spent.total]), *coverage.notes(spent.total, ())):
         yield tag("p", line, class_="sub note")

@@ -117,7 +117,7 @@ class Gatherer:
         """What is to be shown. Raises session.Fault, OSError."""
         session, now, tz = self.session, self.session.now(), when.zone(None)
         files = store_days.files_of(session.folder) if files is None else files
-        synced = datadir.synced(session.folder)
+        synced = datadir.last_sync(session.folder)
         as_of = "" if synced is None else when.stamp(synced)
         state = READY if files else EMPTY if synced is not None or self.tried else LOADING
         settings, catalogue = session.settings(), session.catalogue()
@@ -139,7 +139,7 @@ class Gatherer:
         except Fault as fault:
             unusable: Any = {"error": str(fault), "hint": f"correct it in {log.settings.path}"}
             return [], {}, unusable, {}
-        today, catalogue = when.bucket(log.now, "day", log.tz), plans.known()
+        today, catalogue = when.bucket(log.now, "day", log.tz), plans.all_plans()
         providers = dict.fromkeys(binding.provider for binding in budget.bound if binding.since <= today)
         names = {}
         for provider in providers:

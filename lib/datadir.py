@@ -16,7 +16,7 @@ SYNCED = "synced"
 DEMO = "made-up"
 
 
-def data() -> str:
+def log_folder() -> str:
     """The directory of the log: $TOKENOPS_HOME, else $XDG_DATA_HOME/tokenops."""
     given = os.environ.get("TOKENOPS_HOME")
     if given:
@@ -25,7 +25,7 @@ def data() -> str:
     return os.path.join(base, "tokenops")
 
 
-def made(folder: str) -> str:
+def ensure_folder(folder: str) -> str:
     """The folder, made for its owner only where it was missing. Raises OSError."""
     os.makedirs(folder, mode=0o700, exist_ok=True)
     return folder
@@ -40,19 +40,19 @@ def salt(folder: str, make: bool = False) -> bytes:
     except FileNotFoundError:
         if not make:
             return b""
-    with locked(folder):
+    with lock(folder):
         if not os.path.exists(path):
             replace(path, os.urandom(24).hex().encode())
     return salt(folder)
 
 
 @contextlib.contextmanager
-def locked(folder: str, name: str = "lock", wait: bool = True) -> Iterator[bool]:
+def lock(folder: str, name: str = "lock", wait: bool = True) -> Iterator[bool]:
     """Hold a lock file of the log while the block runs; gives False where somebody else does and we shall not wait.
 
     The file is never renamed or removed, so all writers lock the same one. Raises OSError.
     """
-    fd = os.open(os.path.join(made(folder), name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(os.path.join(ensure_folder(folder), name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,7 +105,7 @@ def read_json(path: str) -> Any:
         return None
 
 
-def synced(folder: str) -> int | None:
+def last_sync(folder: str) -> int | None:
     """When the last whole run ended, in milliseconds; None if there was none."""
     try:
         return os.stat(os.path.join(folder, SYNCED)).st_mtime_ns // 1_000_000

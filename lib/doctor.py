@@ -97,7 +97,7 @@ def _log(folder: str, now: int) -> Event:
         return {"error": "there is no log yet", "hint": "tok-sync"}
     days = store.days(folder)
     part: Event = {"folder": folder, "days": len(days), "bytes": store.size(folder), "writable": os.access(folder, os.W_OK)}
-    synced = datadir.synced(folder)
+    synced = datadir.last_sync(folder)
     if synced is not None:
         part["synced_at"] = when.stamp(synced)
     if days:
@@ -124,7 +124,10 @@ def _prices(now: int) -> Event:
     captures = {provider: day for provider, day in captured.items() if day}
     oldest = min(captures.values(), default="")
     old = sorted(name for name, day in captures.items() if when.moment(f"{day}T00:00:00Z") < now - OLD_PRICES_MS)
-    due = [{"provider": name, "model": model, "from": day} for name, model, day in pricing.due(catalogue, when.stamp(now))]
+    due = [
+        {"provider": name, "model": model, "from": day}
+        for name, model, day in pricing.due_changes(catalogue, when.stamp(now))
+    ]
     part: Event = {"oldest_capture": oldest, "newest_capture": max(captures.values(), default="")}
     return part | {"older_than_30_days": old, "scheduled_due": due}
 

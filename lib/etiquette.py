@@ -74,7 +74,7 @@ class Ask(NamedTuple):
 
     def account(self, name: str) -> str | None:
         """The account of a vendor's own identity for it."""
-        return projects.hashed(name, self.salt) if name else None
+        return projects.hash_path(name, self.salt) if name else None
 
     def headers(self, **more: str) -> dict[str, str]:
         """The headers of a request: an honest name, and those given (with _ for -)."""
@@ -82,7 +82,7 @@ class Ask(NamedTuple):
         return {"accept": "application/json", "user-agent": f"tokenops/{self.version}", **named}
 
 
-class Found:
+class Results:
     """What a poller found so far. `marks`: what it will want to remember, once its events are in the log."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class Found:
 Steps = Generator[Any, Any, None]
 
 
-def driven(steps: Steps, ask: Callable[[Any], Any]) -> int:
+def run_steps(steps: Steps, ask: Callable[[Any], Any]) -> int:
     """Carry a poller's requests out one after the other; how many there were. Raises Trouble."""
     count = 0
     try:
@@ -137,7 +137,7 @@ def object_of(answer: Answer, now: int) -> untrusted.Raw:
     return value
 
 
-def unknown(expected: str) -> Trouble:
+def unknown_shape(expected: str) -> Trouble:
     """The trouble of an answer without any known field."""
     return Trouble(CHANGED, f"the answer has another shape than is known: {expected}")
 
@@ -186,7 +186,7 @@ class State(NamedTuple):
     marks: Mapping[str, int] = {}
 
 
-def restored(given: object) -> State:
+def state_of(given: object) -> State:
     """The state of a JSON object; what is not as it should be counts as never asked."""
     about = untrusted.mapping(given)
     kept = {name: about[name] for name, usual in State._field_defaults.items() if _is(about.get(name), usual)}
@@ -199,7 +199,7 @@ def _is(value: object, usual: object) -> bool:
     return type(value) is type(usual) and (type(value) is not int or 0 <= value < 1 << 42)
 
 
-def rebased(state: State, now: int) -> State:
+def with_clock_set_back(state: State, now: int) -> State:
     """The state on a clock that was set back: every wait is as long as it was, from now on. Nothing waits for years."""
     back = state.at - now
     if back <= _STEP_MS:
@@ -237,18 +237,18 @@ def due(state: State, now: int, interval_ms: int, fingerprint: str, jitter_ms: i
     return Due("", left if left > 0 else int(jitter_ms * draw))
 
 
-def asked(state: State, now: int) -> State:
+def after_request(state: State, now: int) -> State:
     """The state when a question is about to go out: a run that is killed has asked too."""
     return state._replace(at=now)
 
 
-def answered(state: State, now: int, marks: Mapping[str, int]) -> State:
+def after_answer(state: State, now: int, marks: Mapping[str, int]) -> State:
     """The state after a good answer."""
     kept = {**state.marks, **marks}
     return State(at=state.at, ok_at=now, status=OK, why=state.why, why_at=state.why_at, marks=kept)
 
 
-def troubled(state: State, now: int, trouble: Trouble, fingerprint: str, marks: Mapping[str, int]) -> State:
+def after_trouble(state: State, now: int, trouble: Trouble, fingerprint: str, marks: Mapping[str, int]) -> State:
     """The state after something else, with how long to leave it alone."""
     kept = state._replace(status=trouble.kind, why=trouble.why, why_at=now, marks={**state.marks, **marks})
     if trouble.kind == REFUSED:
@@ -260,7 +260,7 @@ def troubled(state: State, now: int, trouble: Trouble, fingerprint: str, marks: 
     return kept._replace(failures=state.failures + 1, wait_until=now + max(wait, trouble.retry_ms))
 
 
-def written(text: str) -> int:
+def parse_duration(text: str) -> int:
     """Milliseconds of a length of time such as 5m, 300s, 1h30m or a number of seconds; 0 for "" and 0. Raises ValueError."""
     import re
 

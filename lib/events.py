@@ -20,7 +20,7 @@ Event = dict[str, Any]
 VERSION = 1
 
 
-class Bad(ValueError):
+class BadRecord(ValueError):
     """A record of a client that has the shape of a turn and cannot be counted."""
 
 
@@ -116,10 +116,10 @@ def join(a: Event, b: Event) -> Event:
         joined[USAGE_SIDECHAIN] = True
     for key in (a.keys() | b.keys()) - _DECIDED:
         joined[key] = _one(a, b, key)
-    return arranged(joined)
+    return arrange(joined)
 
 
-def arranged(event: Event) -> Event:
+def arrange(event: Event) -> Event:
     """The event with its keys in the one order that all records show them in."""
     last = len(_RANK)
     return {key: event[key] for key in sorted(event, key=lambda key: (_RANK.get(key, last), key))}
@@ -199,10 +199,10 @@ def _more(a: Event, b: Event) -> Event:
         name: (max if name == "last" else min)(one[name] for one in times if name in one)
         for name in sorted(times[0].keys() | times[1].keys())
     }
-    return arranged(made)
+    return arrange(made)
 
 
-def joined(events: Iterable[Event]) -> Iterator[Event]:
+def join_all(events: Iterable[Event]) -> Iterator[Event]:
     """Each thing once, however often it was sighted, in order of time. Gathers."""
     known: dict[str, Event] = {}
     for event in events:
@@ -361,7 +361,7 @@ def fault(record: object) -> str:
     Only known fields and short texts: prompts must not get in by this door.
     """
     if not isinstance(record, dict):
-        return f"expected a JSON object, found {jsonl.kind_of(record)}"
+        return f"expected a JSON object, found {jsonl.type_name(record)}"
     kind = record.get("kind")
     if kind not in KINDS:
         return f"kind is {_short(kind)}; expected one of {', '.join(KINDS)}"
@@ -384,7 +384,7 @@ _LABEL = re.compile(r"['\"\[\]{}\w.:+/-]{1,40}\Z")
 def _short(value: object) -> str:
     """A value for a message; of what may be somebody's words only the length."""
     text = repr(value)
-    return text if _LABEL.match(text) else f"{jsonl.kind_of(value)} of {len(text)} characters"
+    return text if _LABEL.match(text) else f"{jsonl.type_name(value)} of {len(text)} characters"
 
 
 def _wrong(key: str, value: Any) -> str:

@@ -233,8 +233,8 @@ def act(
 ) -> dict[str, Any]:
     """Answer one hook and store the new state; one hook of a session at a time. Raises OSError."""
     path = state_path(folder, untrusted.text(payload.get("session_id"), 200))
-    datadir.made(os.path.dirname(path))
-    with datadir.locked(os.path.dirname(path), f"{os.path.basename(path)}.lock"):
+    datadir.ensure_folder(os.path.dirname(path))
+    with datadir.lock(os.path.dirname(path), f"{os.path.basename(path)}.lock"):
         answered = response(payload, load(path, now), mode, salt, now)
         datadir.replace(path, orjson.dumps(answered.state), durable=False)
     if answered.records:
@@ -245,7 +245,7 @@ def act(
 def budget_notice(folder: str, session: str, spent: Decimal, rules: Mapping[str, float], now: int) -> str:
     """The notice about a session's budget, once for each share; "" if there is none. Raises OSError."""
     path = state_path(folder, session)
-    with datadir.locked(os.path.dirname(path), f"{os.path.basename(path)}.lock"):
+    with datadir.lock(os.path.dirname(path), f"{os.path.basename(path)}.lock"):
         state = load(path, now)
         text, reached = notice(float(spent), rules, float(state["said"]))
         if text:
@@ -301,11 +301,11 @@ def session_cost(folder: str, payload: Mapping[str, Any], catalogue: Catalogue, 
     paths = [path for path in (transcript, *_subagents(transcript)) if path and os.path.isfile(path)]
     if paths:
         sync.run(folder, [(read_clients.BY_NAME["claude"], paths)], jobs=1, partial=True)
-    sums = rollup.Rollup(rollup.Plan((), when.UTC, catalogue))
+    sums = rollup.Rollup(rollup.Grouping((), when.UTC, catalogue))
     for record in store.with_value(folder, "session_id", session, when.stamp(now - _SPAN_MS)):
         if record["kind"] == "turn":
             sums.add(record)
-    rows = costs.priced(sums.rows(), catalogue)
+    rows = costs.price_rows(sums.rows(), catalogue)
     return Decimal(costs.total_of(rows).get("cost_usd", "0"))
 
 

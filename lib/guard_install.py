@@ -87,9 +87,9 @@ def _with_groups(text: str, mine: Mapping[str, list[Json]]) -> str:
             if after == (before or []):
                 continue
             if after:
-                text = jsonc.changed(text, ("hooks", event), after)
+                text = jsonc.set_value(text, ("hooks", event), after)
             else:
-                text = jsonc.without(text, ("hooks", event), 0)
+                text = jsonc.remove_value(text, ("hooks", event), 0)
     except (jsonc.Malformed, jsonc.Unchangeable) as error:
         raise Refused(str(error)) from None
     return text

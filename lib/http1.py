@@ -28,7 +28,7 @@ _NOT_A_LINE = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
 NONE, LENGTH, CHUNKED, CLOSE = "none", "length", "chunked", "close"
 
 
-class Bad(ValueError):
+class BadMessage(ValueError):
     """A message that is refused. `status` is what a server answers to one; a gateway answers 502 to a bad response."""
 
     def __init__(self, status: int, why: str) -> None:
@@ -77,13 +77,13 @@ def find_head(buffer: bytearray, start: int = 0) -> int:
     """
     end = buffer.find(b"\r\n\r\n", start)
     if (len(buffer) if end < 0 else end) > MOST_HEAD:
-        raise Bad(431, f"a head of more than {MOST_HEAD >> 10} KiB")
+        raise BadMessage(431, f"a head of more than {MOST_HEAD >> 10} KiB")
     if end < 0 and _NOT_A_LINE.search(buffer, 0, len(buffer) - buffer.endswith(b"\r")):  # a last CR awaits its LF
-        raise Bad(400, "a line of the head does not end with CR LF")
+        raise BadMessage(400, "a line of the head does not end with CR LF")
     return end + 4 if end >= 0 else -1
 
 
-def skipped(buffer: bytearray) -> int:
+def leading_blank(buffer: bytearray) -> int:
     """How many bytes of empty lines stand before a request (RFC 9112 2.2 asks to ignore at least one)."""
     at = 0
     while at < 4 and buffer[at : at + 2] == b"\r\n":
@@ -96,16 +96,16 @@ def request(head: bytes) -> Request:
     first = _REQUEST.match(head)
     if first is None:
         if head.startswith(b"PRI * HTTP/2.0\r\n"):
-            raise Bad(505, "HTTP/2 is not spoken here; use HTTP/1.1")
-        raise Bad(400, "no request line of HTTP/1.1")
+            raise BadMessage(505, "HTTP/2 is not spoken here; use HTTP/1.1")
+        raise BadMessage(400, "no request line of HTTP/1.1")
     method, target, major, minor = first.groups()
     if major != b"1":
-        raise Bad(505, "only HTTP/1.1 and 1.0 are spoken here")
+        raise BadMessage(505, "only HTTP/1.1 and 1.0 are spoken here")
     version = (1, 0) if minor == b"0" else (1, 1)
     found = Request(method, target, version, _headers(head, first.end()))
     hosts = values(found.headers, b"host")
     if len(hosts) > 1 or (not hosts and version == (1, 1)):
-        raise Bad(400, "not exactly one Host header")
+        raise BadMessage(400, "not exactly one Host header")
     return found
 
 
@@ -113,10 +113,10 @@ def response(head: bytes) -> Response:
     """The response that a head is. Raises Bad."""
     first = _STATUS.match(head)
     if first is None:
-        raise Bad(502, "no status line of HTTP/1.1")
+        raise BadMessage(502, "no status line of HTTP/1.1")
     major, minor, status, reason = first.groups()
     if major != b"1" or not 100 <= int(status) <= 999:
-        raise Bad(502, "no status line of HTTP/1.1")
+        raise BadMessage(502, "no status line of HTTP/1.1")
     return Response(int(status), reason or b"", (1, 0) if minor == b"0" else (1, 1), _headers(head, first.end()))
 
 
@@ -130,12 +130,12 @@ def _headers(head: bytes, at: int) -> Headers:
         if found_field is None:
             line = head[at : head.find(b"\r\n", at)]
             why = "a folded line" if line[:1] in (b" ", b"\t") else "a line that is no `name: value`"
-            raise Bad(400, f"header field {len(found) + 1}: {why}")
+            raise BadMessage(400, f"header field {len(found) + 1}: {why}")
         name, value = found_field.groups()
         found.append((name.lower(), name, value))
         at = found_field.end()
         if len(found) > MOST_HEADERS:
-            raise Bad(431, f"more than {MOST_HEADERS} header fields")
+            raise BadMessage(431, f"more than {MOST_HEADERS} header fields")
     return found
 
 
@@ -146,15 +146,15 @@ def _coding(headers: Headers, version: tuple[int, int]) -> bool:
         return False
     codings = [coding.strip(b" \t").lower() for value in given for coding in value.split(b",")]
     if b"" in codings:
-        raise Bad(400, "an empty Transfer-Encoding")
+        raise BadMessage(400, "an empty Transfer-Encoding")
     if version < (1, 1):
-        raise Bad(400, "Transfer-Encoding in HTTP/1.0")
+        raise BadMessage(400, "Transfer-Encoding in HTTP/1.0")
     if values(headers, b"content-length"):
-        raise Bad(400, "both Transfer-Encoding and Content-Length")
+        raise BadMessage(400, "both Transfer-Encoding and Content-Length")
     if codings != [b"chunked"]:
         if codings[-1] != b"chunked" or codings.count(b"chunked") > 1:
-            raise Bad(400, "chunked is not the last transfer coding, once")
-        raise Bad(501, "a transfer coding besides chunked")
+            raise BadMessage(400, "chunked is not the last transfer coding, once")
+        raise BadMessage(501, "a transfer coding besides chunked")
     return True
 
 
@@ -164,7 +164,7 @@ def _length(headers: Headers) -> int | None:
     if not given:
         return None
     if len(given) > 1 or not _LENGTH.match(found := given.pop()):
-        raise Bad(400, "Content-Length is no single number")
+        raise BadMessage(400, "Content-Length is no single number")
     return int(found)
 
 
@@ -184,8 +184,8 @@ def response_body(method: bytes, head: Response) -> tuple[str, int]:
         if _coding(head.headers, head.version):
             return CHUNKED, 0
         length = _length(head.headers)
-    except Bad as error:
-        raise Bad(502, str(error)) from None
+    except BadMessage as error:
+        raise BadMessage(502, str(error)) from None
     if length is None:
         return CLOSE, 0
     return (LENGTH, length) if length else (NONE, 0)
@@ -260,7 +260,7 @@ class Body:
         part = data[at : stop or len(data)]
         line = self._line + part
         if len(line) > _MOST_SIZE_LINE:
-            raise Bad(400, "a chunk's head is too long")
+            raise BadMessage(400, "a chunk's head is too long")
         if not stop:
             self._line = line
             self._expected(line)
@@ -271,21 +271,21 @@ class Body:
     def _expected(self, line: bytes) -> None:
         """What is there of a line must be able to become one."""
         if (self._state == "after" and not b"\r\n".startswith(line)) or _NOT_A_LINE.search(line[:-1]):
-            raise Bad(400, "chunk framing is broken")
+            raise BadMessage(400, "chunk framing is broken")
         if self._state == "size" and not re.match(rb"[0-9A-Fa-f]{1,16}(?:[ \t]*(?:;[^\r\n]*)?)?\r?\Z", line):
-            raise Bad(400, "no chunk size")
+            raise BadMessage(400, "no chunk size")
 
     def _take(self, line: bytes) -> None:
         if not line.endswith(b"\r\n") or _NOT_A_LINE.search(line):
-            raise Bad(400, "a line of the chunk framing does not end with CR LF")
+            raise BadMessage(400, "a line of the chunk framing does not end with CR LF")
         if self._state == "after":
             if line != b"\r\n":
-                raise Bad(400, "a chunk is longer than it says")
+                raise BadMessage(400, "a chunk is longer than it says")
             self._state = "size"
         elif self._state == "size":
             size = _CHUNK.match(line)
             if size is None or size.end() != len(line):
-                raise Bad(400, "no chunk size")
+                raise BadMessage(400, "no chunk size")
             self.left = int(size[1], 16)
             self._state = "data" if self.left else "trailer"
         elif line == b"\r\n":
@@ -293,9 +293,9 @@ class Body:
         else:
             self._trailer += len(line)
             if self._trailer > MOST_TRAILER:
-                raise Bad(431, "trailers are too long")
+                raise BadMessage(431, "trailers are too long")
             if _HEADER.fullmatch(line) is None:
-                raise Bad(400, "a trailer that is no `name: value`")
+                raise BadMessage(400, "a trailer that is no `name: value`")
 
 
 def head_of(first: bytes, headers: Headers) -> bytes:

@@ -122,7 +122,7 @@ def _separated(text: str, at: int, closing: str) -> int:
     return at
 
 
-def found_at(node: Node, place: Sequence[str]) -> tuple[Node, int]:
+def locate(node: Node, place: Sequence[str]) -> tuple[Node, int]:
     """The value at a place, or the last object on the way to it, and how many keys of the place lead there.
 
     Raises Unchangeable where the way leads through something that is no object, or a key stands twice.
@@ -139,13 +139,13 @@ def found_at(node: Node, place: Sequence[str]) -> tuple[Node, int]:
     return node, len(place)
 
 
-def changed(text: str, place: Sequence[str], value: Any) -> str:
+def set_value(text: str, place: Sequence[str], value: Any) -> str:
     """The text with the value set at a place, and nothing else changed. Raises Malformed, Unchangeable."""
     if not text.strip():
         newline = "\r\n" if "\r\n" in text else "\n"
         return json.dumps(_nested(place, value), indent=2, ensure_ascii=False).replace("\n", newline) + newline
     root = document(text)
-    node, depth = found_at(root, place)
+    node, depth = locate(root, place)
     if depth == len(place) and node.data == value:
         return text
     if depth == len(place):
@@ -238,21 +238,21 @@ def _has_comma(between: str) -> bool:
     return "," in _COMMENT.sub("", between)
 
 
-def without(text: str, place: Sequence[str], keep: int) -> str:
+def remove_value(text: str, place: Sequence[str], keep: int) -> str:
     """The text without the member at a place, and without the objects above it that this leaves empty, down to `keep` keys.
 
     Raises Malformed, Unchangeable.
     """
     root = document(text)
-    _, depth = found_at(root, place)
+    _, depth = locate(root, place)
     if depth < len(place):
         return text
     wanted, cut = root.data, tuple(place)
     for size in range(len(place), keep, -1):
-        if size < len(place) and len(found_at(root, place[:size])[0].data) > 1:
+        if size < len(place) and len(locate(root, place[:size])[0].data) > 1:
             break
         cut = tuple(place[:size])
-    parent, _ = found_at(root, cut[:-1])
+    parent, _ = locate(root, cut[:-1])
     made = _removed(text, parent, cut[-1])
     _agree(made, _taken(wanted, cut))
     return made
@@ -291,11 +291,11 @@ def _comma_at(between: str) -> int:
     return next(found.start() for found in re.finditer(rf"{_COMMENT.pattern}|,", between, re.DOTALL) if found[0] == ",")
 
 
-def masked(text: str, place: Sequence[str], mask: str = "***") -> str:
+def mask_strings(text: str, place: Sequence[str], mask: str = "***") -> str:
     """The text with comments and all strings that are values hidden, but those at a place. For showing; raises Malformed."""
     root = document(text)
     try:
-        node, depth = found_at(root, place)
+        node, depth = locate(root, place)
     except Unchangeable:
         node, depth = root, 0
     shown = range(node.start, node.end) if depth == len(place) else range(0)

@@ -52,7 +52,7 @@ class Records:
                 self.on_bad_line(self.place, why)
 
 
-def parsed(line: bytes | bytearray, say: Callable[[str], None]) -> list[Record]:
+def parse(line: bytes | bytearray, say: Callable[[str], None]) -> list[Record]:
     """The JSON objects of a line: one, or several that were glued together. What is skipped is told to `say`."""
     try:
         value = orjson.loads(line)
@@ -84,7 +84,7 @@ def objects(line: bytes | bytearray | memoryview) -> tuple[list[Record], str]:
         except (ValueError, RecursionError) as error:
             return found, f"not JSON ({_reason(error)}, at byte {at} of {len(text)}); skipped"
         if not isinstance(value, dict):
-            return found, f"expected a JSON object, found {kind_of(value)}; skipped"
+            return found, f"expected a JSON object, found {type_name(value)}; skipped"
         found.append(value)
         at = end
         while at < len(chars) and chars[at] in _SPACE:
@@ -103,7 +103,7 @@ def _reason(error: Exception) -> str:
     return "nested too deeply" if isinstance(error, RecursionError) else str(error).partition(":")[0]
 
 
-def kind_of(value: object) -> str:
+def type_name(value: object) -> str:
     """A JSON value's kind in words."""
     if value is None:
         return "null"

@@ -138,11 +138,11 @@ def _account(told: Event) -> str:
 
 def _spent(folder: str, held: Binding, now: int, tz: datetime.tzinfo, catalogue: pricing.Catalogue) -> Event:
     """What the log says of a plan's provider since the month began, or the plan, or the log."""
-    asked = when.stamp(when.since(max(f"{when.bucket(now, 'month', tz)}-01", held.since), now, tz))
+    asked = when.stamp(when.parse_since(max(f"{when.bucket(now, 'month', tz)}-01", held.since), now, tz))
     days = store.days(folder)
     since = max(asked, f"{days[0]}T00:00:00.000Z") if days else asked
-    rolled = store_summaries.rows(folder, rollup.Plan(("provider",), tz, catalogue), now, since, when.stamp(now))
-    row = next((row for row in costs.priced(rolled, catalogue) if row.get("provider") == held.provider), {})
+    rolled = store_summaries.rows(folder, rollup.Grouping(("provider",), tz, catalogue), now, since, when.stamp(now))
+    row = next((row for row in costs.price_rows(rolled, catalogue) if row.get("provider") == held.provider), {})
     return row | {"since": since, "young": since > asked}
 
 
@@ -155,7 +155,7 @@ def report(
     rules: Mapping[str, float],
 ) -> Event:
     """One plan of one account. `told`: its budget; `spent`: what the log says of it, None where accounts share it."""
-    plan = plans.known()[one.plan]
+    plan = plans.all_plans()[one.plan]
     binding, longest = _binding(told), _longest(told, paces, now)
     made: Event = {
         "v": 1,

@@ -188,7 +188,7 @@ def _named(named: str, given: object) -> tuple[str, int] | None:
         return named, 0
     if minutes < _SHORTEST:
         return None
-    length = when.window(minutes)
+    length = when.window_name(minutes)
     return named if named.startswith(f"{length}_") else length, _MINUTES.get(length, round(minutes))
 
 

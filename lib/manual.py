@@ -234,7 +234,7 @@ def manuals(folder: str) -> list[Manual]:
 
 def words() -> dict[str, list[str]]:
     """What stands for the operands that name something we know all of."""
-    catalogue = plans.known().values()
+    catalogue = plans.all_plans().values()
     return {
         "CLIENT": [*(item.name for item in read_clients.CLIENTS if item.homes), "all"],
         "FORMAT": [item.name for item in read_clients.STREAMS],

@@ -38,7 +38,7 @@ class Binding(NamedTuple):
     account: str
 
 
-def known() -> dict[str, Plan]:
+def all_plans() -> dict[str, Plan]:
     """The catalogue, by name."""
     given = catalog.load("plans")["plans"]
     found = {}
@@ -57,9 +57,9 @@ def known() -> dict[str, Plan]:
     return found
 
 
-def named(name: str) -> Plan:
+def find(name: str) -> Plan:
     """A plan by its name of today or an earlier one. Raises Unusable."""
-    plans = known()
+    plans = all_plans()
     found = plans.get(name) or plans.get(catalog.load("plans")["aliases"].get(name, ""))
     if found is None:
         nearest = show.nearest(name, {**plans, **catalog.load("plans")["aliases"]})
@@ -87,7 +87,7 @@ def _bindings(given: Mapping[str, Any], path: str) -> Iterator[Binding]:
             if since and not _DATE.match(since):
                 raise Unusable(location, f"from is {since!r}", "expected a day such as 2026-11-01")
             try:
-                plan = named(str(about.get("plan")))
+                plan = find(str(about.get("plan")))
             except Unusable as error:
                 raise Unusable(location, error.why, error.remedy) from None
             if plan.provider != provider:
@@ -108,7 +108,7 @@ def in_force(bound: list[Binding], provider: str, day: str, account: str = "") -
     return list(latest.values())
 
 
-def covering(settings: config.Config, day: str) -> dict[str, str]:
+def covering_plans(settings: config.Config, day: str) -> dict[str, str]:
     """Provider -> the plans that cover its turns on a day. Raises Unusable."""
     bound = bindings(settings)
     return {
@@ -118,7 +118,7 @@ def covering(settings: config.Config, day: str) -> dict[str, str]:
     }
 
 
-def bound_anew(bound: list[Binding], new: Binding) -> list[dict[str, str]]:
+def with_binding(bound: list[Binding], new: Binding) -> list[dict[str, str]]:
     """The bindings of a provider with one more, as the configuration writes them; one of the same day is replaced."""
     mine = [one for one in bound if one.provider == new.provider and (one.account, one.since) != (new.account, new.since)]
     return [
@@ -127,7 +127,7 @@ def bound_anew(bound: list[Binding], new: Binding) -> list[dict[str, str]]:
     ]
 
 
-def beginning(bound: list[Binding], plan: Plan, since: str | None, account: str, today: str) -> Binding:
+def new_binding(bound: list[Binding], plan: Plan, since: str | None, account: str, today: str) -> Binding:
     """A new binding: for all time if it is the provider's and account's first, else from a day on. Raises Unusable."""
     if since is not None and not _DATE.match(since):
         raise Unusable("", f"--from is {since!r}", "expected a day such as 2026-11-01")
@@ -137,11 +137,11 @@ def beginning(bound: list[Binding], plan: Plan, since: str | None, account: str,
 
 def bind(settings: config.Config, provider: str, name: str, today: str, since: str | None = None, account: str = "") -> None:
     """Write to the configuration that a provider's plan is this one. Raises Unusable, config.Unchangeable, OSError."""
-    plan = named(name)
+    plan = find(name)
     if plan.provider != provider:
         raise Unusable("", f"{plan.name} is a plan of {plan.provider}", f"run tok-plan set {plan.provider} {plan.name}")
     bound = bindings(settings)
-    config.change(settings, "plans", provider, bound_anew(bound, beginning(bound, plan, since, account, today)))
+    config.set_key(settings, "plans", provider, with_binding(bound, new_binding(bound, plan, since, account, today)))
 
 
 def row(plan: Plan) -> dict[str, Any]:
@@ -151,9 +151,9 @@ def row(plan: Plan) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value or key == "windows"}
 
 
-def bound_row(one: Binding) -> dict[str, Any]:
+def binding_row(one: Binding) -> dict[str, Any]:
     """A binding as a record for programs."""
-    plan = known()[one.plan]
+    plan = all_plans()[one.plan]
     found = row(plan) | {"kind": "binding", "from": one.since, "account": one.account}
     return {key: value for key, value in found.items() if value or key == "windows"}
 

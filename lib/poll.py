@@ -29,7 +29,7 @@ from tokenops import (
     store,
     when,
 )
-from tokenops.etiquette import Ask, Found, State, Trouble
+from tokenops.etiquette import Ask, Results, State, Trouble
 from tokenops.poll_sources import Edge, Settings, Wanted
 
 # Nothing was asked because ...
@@ -47,7 +47,7 @@ def run(folder: str, set_: Settings, edge: Edge, wanted: Wanted) -> events.Event
         return _row(set_, OFF, "it is not enabled", f"tok-poll enable {name}")
     if not wanted.checking and set_.poller.consent and not set_.consented:
         return _row(set_, poll_sources.UNCONSENTED, "nobody has agreed to what it does", f"tok-poll enable {name} says what")
-    with datadir.locked(folder, f"poll.{name}.lock", wait=False) as mine:
+    with datadir.lock(folder, f"poll.{name}.lock", wait=False) as mine:
         if not mine:
             return _row(set_, BUSY, "another tok-poll is asking it")
         return _run(folder, set_, edge, wanted)
@@ -58,7 +58,7 @@ def _run(folder: str, set_: Settings, edge: Edge, wanted: Wanted) -> events.Even
     name, now = set_.poller.name, edge.clock()
     salt = datadir.salt(folder, make=True)
     known = poll_sources.states(folder).get(name, State())
-    state = etiquette.rebased(known, now)
+    state = etiquette.with_clock_set_back(known, now)
     if state != known:
         poll_sources.remember(folder, name, state)
     try:
@@ -81,19 +81,19 @@ def _asked(
     folder: str, set_: Settings, edge: Edge, wanted: Wanted, state: State, key: credentials.Credential, salt: bytes
 ) -> events.Event:
     """Ask, write what was found to the log, remember what came of it."""
-    poller, now, found = set_.poller, edge.clock(), Found()
+    poller, now, found = set_.poller, edge.clock(), Results()
     about = (poller.source, set_.url, key.secret, now, edge.version, salt, set_.options, poll_sources.rules(), state.marks)
     ask = Ask(*about, key.owner, key.plan, wanted.since, wanted.checking)
-    before, state = state.status, etiquette.asked(state, now)
+    before, state = state.status, etiquette.after_request(state, now)
     poll_sources.remember(folder, poller.name, state)
     trouble, count = _carried(set_, edge, ask, found)
     fresh = news(folder, found.events)
     store.append(folder, map(jsonl.line_of, fresh))
     now = edge.clock()
     if trouble is None:
-        state = etiquette.answered(state, now, found.marks)
+        state = etiquette.after_answer(state, now, found.marks)
     else:
-        state = etiquette.troubled(state, now, trouble, key.fingerprint, found.marks)
+        state = etiquette.after_trouble(state, now, trouble, key.fingerprint, found.marks)
     poll_sources.remember(folder, poller.name, state)
     made = _row(set_, state.status, state.why if trouble else "", _todo(set_, trouble), _next(set_, state, key))
     made |= {"asked": count, "readings": len(found.events), "new": len(fresh)}
@@ -104,7 +104,7 @@ def _asked(
     return made
 
 
-def _carried(set_: Settings, edge: Edge, ask: Ask, found: Found) -> tuple[Trouble | None, int]:
+def _carried(set_: Settings, edge: Edge, ask: Ask, found: Results) -> tuple[Trouble | None, int]:
     """Carry a poller's requests out; what went wrong, and how many requests there were."""
     asker: https.Web | https.Client
     if set_.url:
@@ -112,7 +112,7 @@ def _carried(set_: Settings, edge: Edge, ask: Ask, found: Found) -> tuple[Troubl
     else:
         asker = https.Client(command(set_, edge), edge.environment, edge.home, edge.timeout)
     try:
-        etiquette.driven(set_.poller.steps()(ask, found), asker)
+        etiquette.run_steps(set_.poller.steps()(ask, found), asker)
         return None, asker.count
     except Trouble as trouble:
         return trouble, asker.count
@@ -184,7 +184,7 @@ def _same(known: events.Event, found: events.Event) -> bool:
 
 def _said(folder: str, key: credentials.Credential, salt: bytes, now: int) -> bool:
     """Whether a source that needs no token has told of this account's plan lately."""
-    mine = projects.hashed(key.owner, salt) if key.owner else ""
+    mine = projects.hash_path(key.owner, salt) if key.owner else ""
     since = now - poll_sources.rules()["passive_minutes"] * etiquette.MINUTE
     return any(
         one.key.provider == "anthropic" and one.source in _PASSIVE and one.key.account in ("", mine or one.key.account)

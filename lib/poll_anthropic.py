@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from tokenops import etiquette, events, poll_reports, untrusted, when, wire_limits
-from tokenops.etiquette import Ask, Found, Request, Steps, Trouble
+from tokenops.etiquette import Ask, Request, Results, Steps, Trouble
 from tokenops.poll_reports import Bucket, Report
 
 PROVIDER = "anthropic"
@@ -18,7 +18,7 @@ _TIERS = {"standard": "", "priority_on_demand": "priority", "flex_discount": "fl
 _KNOWN = {"uncached_input_tokens", "cache_read_input_tokens", "cache_creation", "output_tokens", "server_tool_use"}
 
 
-def admin(ask: Ask, found: Found) -> Steps:
+def admin(ask: Ask, found: Results) -> Steps:
     """The reports of an organisation's API keys. Raises Trouble."""
     headers = ask.headers(x_api_key=ask.secret, anthropic_version="2023-06-01")
     yield from poll_reports.both(ask, found, _usage(ask, headers), _costs(ask, headers))
@@ -43,9 +43,9 @@ def _usage(ask: Ask, headers: dict[str, str]) -> Report:
 
 
 def usage_event(ask: Ask, row: untrusted.Raw, bucket: Bucket, width: str) -> events.Event | None:
-    """A row of the usage report; None where nothing was used. Raises events.Bad."""
+    """A row of the usage report; None where nothing was used. Raises events.BadRecord."""
     if not row.keys() & _KNOWN:
-        raise events.Bad("a row has no count that is known")
+        raise events.BadRecord("a row has no count that is known")
     wrote = untrusted.mapping(row.get("cache_creation"))
     counts = {
         "input_tokens": untrusted.count(row, "uncached_input_tokens"),
@@ -86,11 +86,11 @@ def _costs(ask: Ask, headers: dict[str, str]) -> Report:
 
 
 def cost_event(ask: Ask, row: untrusted.Raw, bucket: Bucket) -> events.Event | None:
-    """A row of the cost report, which is of one workspace and description. Raises events.Bad."""
+    """A row of the cost report, which is of one workspace and description. Raises events.BadRecord."""
     if "amount" not in row:
-        raise events.Bad("a row has no amount")
+        raise events.BadRecord("a row has no amount")
     if untrusted.text(row.get("currency")) not in ("", "USD"):
-        raise events.Bad("an amount is not in USD")
+        raise events.BadRecord("an amount is not in USD")
     group, more = _group(row)
     group["description"] = untrusted.text(row.get("description")) or untrusted.text(row.get("cost_type"))
     return poll_reports.aggregate(
@@ -103,7 +103,7 @@ _WINDOWS = {*wire_limits.FLAT, "limits", "spend", "extra_usage"}
 _CAPABILITIES = ("claude_max", "claude_pro", "chat")
 
 
-def oauth(ask: Ask, found: Found) -> Steps:
+def oauth(ask: Ask, found: Results) -> Steps:
     """The windows of a plan, with the token of Claude Code. Raises Trouble."""
     headers = ask.headers(authorization=f"Bearer {ask.secret}", anthropic_beta="oauth-2025-04-20")
     answer = yield Request(f"{ask.url}/api/oauth/usage", headers)
@@ -111,7 +111,7 @@ def oauth(ask: Ask, found: Found) -> Steps:
     windows(ask, found, etiquette.object_of(answer, ask.now), owner, ask.plan)
 
 
-def cookie(ask: Ask, found: Found) -> Steps:
+def cookie(ask: Ask, found: Results) -> Steps:
     """The windows of a plan, with the cookie of a browser. Raises Trouble."""
     headers = ask.headers(cookie=f"sessionKey={ask.secret}")
     name, plan = ask.options.get("org_id", ""), ""
@@ -124,11 +124,11 @@ def cookie(ask: Ask, found: Found) -> Steps:
     windows(ask, found, etiquette.object_of(answer, ask.now), name, plan)
 
 
-def organization(body: object, found: Found) -> tuple[str, str]:
+def organization(body: object, found: Results) -> tuple[str, str]:
     """Id and plan of the organisation whose limits are meant. Raises Trouble."""
     given = [one for one in map(untrusted.mapping, untrusted.items(body)) if untrusted.identity(one.get("uuid"))]
     if not given:
-        raise etiquette.unknown("no organisation with an id")
+        raise etiquette.unknown_shape("no organisation with an id")
     ranked = []
     for one in given:
         can = set(map(str, untrusted.items(one.get("capabilities"))))
@@ -141,10 +141,10 @@ def organization(body: object, found: Found) -> tuple[str, str]:
     return uuid, untrusted.text(best.get("rate_limit_tier"), 60)
 
 
-def windows(ask: Ask, found: Found, body: untrusted.Raw, owner: str, plan: str) -> None:
+def windows(ask: Ask, found: Results, body: untrusted.Raw, owner: str, plan: str) -> None:
     """The readings of a plan's report. Raises Trouble where none of its fields is known."""
     if not body.keys() & _WINDOWS:
-        raise etiquette.unknown("no window that is known")
+        raise etiquette.unknown_shape("no window that is known")
     about = {"account": ask.account(owner), "plan": plan or None}
     found.events += wire_limits.anthropic_usage(body, ask.source, when.stamp(ask.now), **about)
     if not found.events:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tokenops import etiquette, untrusted, when, wire_limits
-from tokenops.etiquette import Ask, Found, Steps, Trouble
+from tokenops.etiquette import Ask, Results, Steps, Trouble
 
 CLIENT = "codex"
 
@@ -28,7 +28,7 @@ class Message(NamedTuple):
         return {key: value for key, value in given.items() if value is not None}
 
 
-def app_server(ask: Ask, found: Found) -> Steps:
+def app_server(ask: Ask, found: Results) -> Steps:
     """The windows of the plan that Codex is logged in to. Raises Trouble."""
     me = {"clientInfo": {"name": "tokenops", "title": "TokenOps", "version": ask.version}}
     _result((yield Message("initialize", me, 1)))
@@ -37,7 +37,7 @@ def app_server(ask: Ask, found: Found) -> Steps:
     families = [untrusted.mapping(one) for one in untrusted.mapping(result.get("rateLimitsByLimitId")).values()]
     shown = untrusted.mapping(result.get("rateLimits"))
     if not families and not shown:
-        raise etiquette.unknown("neither rateLimits nor rateLimitsByLimitId")
+        raise etiquette.unknown_shape("neither rateLimits nor rateLimitsByLimitId")
     named = {untrusted.text(one.get("limitId")) for one in families}
     for one in [*families, *([] if untrusted.text(shown.get("limitId")) in named else [shown])]:
         found.events += wire_limits.app_server(one, ask.source, when.stamp(ask.now), client=CLIENT)

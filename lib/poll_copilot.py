@@ -11,18 +11,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from tokenops import etiquette, events, untrusted, when, wire_limits
-from tokenops.etiquette import Ask, Found, Request, Steps
+from tokenops.etiquette import Ask, Request, Results, Steps
 
 _KNOWN = {"quota_snapshots", "limited_user_quotas", "copilot_plan", "access_type_sku"}
 _MONTH = {"window": "monthly", "window_minutes": 43_200}
 
 
-def user(ask: Ask, found: Found) -> Steps:
+def user(ask: Ask, found: Results) -> Steps:
     """The quotas of the account. Raises Trouble."""
     headers = ask.headers(authorization=f"token {ask.secret}", x_github_api_version="2025-04-01")
     body = etiquette.object_of((yield Request(f"{ask.url}/copilot_internal/user", headers)), ask.now)
     if not body.keys() & _KNOWN:
-        raise etiquette.unknown("no quota that is known")
+        raise etiquette.unknown_shape("no quota that is known")
     owner = untrusted.identity(body.get("login")) or ask.owner
     about = {"plan": untrusted.text(body.get("copilot_plan"), 60) or None, "account": ask.account(owner)}
     found.events += _snapshots(ask, body, about)
@@ -76,7 +76,7 @@ def _reset(*given: object) -> str | None:
     for value in given:
         try:
             return untrusted.moment(value)
-        except events.Bad:
+        except events.BadRecord:
             continue
     return None
 

@@ -16,14 +16,14 @@ from urllib.parse import quote, unquote
 import orjson
 
 from tokenops import etiquette, events, untrusted, when, wire_limits
-from tokenops.etiquette import Ask, Found, Request, Steps, Trouble
+from tokenops.etiquette import Ask, Request, Results, Steps, Trouble
 
 _KNOWN = {"individualUsage", "teamUsage", "billingCycleEnd", "membershipType"}
 # Pool -> its field. The total binds; the pools are shown beside it.
 _POOLS = (("", "totalPercentUsed"), ("auto", "autoPercentUsed"), ("api", "apiPercentUsed"))
 
 
-def summary(ask: Ask, found: Found) -> Steps:
+def summary(ask: Ask, found: Results) -> Steps:
     """The windows of the account. Raises Trouble."""
     owner, token, value = session(ask.secret, ask.options.get("user_id", ""))
     claims = _claims(token)
@@ -32,7 +32,7 @@ def summary(ask: Ask, found: Found) -> Steps:
     headers = ask.headers(cookie=f"WorkosCursorSessionToken={value}")
     body = etiquette.object_of((yield Request(f"{ask.url}/api/usage-summary", headers)), ask.now)
     if not body.keys() & _KNOWN:
-        raise etiquette.unknown("no usage that is known")
+        raise etiquette.unknown_shape("no usage that is known")
     about = {
         "account": ask.account(owner or untrusted.identity(claims.get("sub")).rpartition("|")[2]),
         "plan": untrusted.text(body.get("membershipType"), 60) or None,
@@ -98,16 +98,16 @@ def _cycle(body: untrusted.Raw) -> tuple[str, int | None, str | None]:
     """Name, minutes and end of the billing cycle: a month is one, whether it has 28 days or 31."""
     try:
         begins, ends = (when.moment(untrusted.moment(body.get(f"billingCycle{name}"))) for name in ("Start", "End"))
-    except events.Bad:
+    except events.BadRecord:
         return "monthly", 43_200, _end(body)
     days = (ends - begins) / when.DAY
     if 27 < days < 32:
         return "monthly", 43_200, when.stamp(ends)
-    return (when.window(days * 1440), int(days * 1440), when.stamp(ends)) if days > 0 else ("monthly", 43_200, None)
+    return (when.window_name(days * 1440), int(days * 1440), when.stamp(ends)) if days > 0 else ("monthly", 43_200, None)
 
 
 def _end(body: untrusted.Raw) -> str | None:
     try:
         return untrusted.moment(body.get("billingCycleEnd"))
-    except events.Bad:
+    except events.BadRecord:
         return None

@@ -7,7 +7,7 @@ to a cache too, and audio and images; times are seconds since 1970, costs are do
 from __future__ import annotations
 
 from tokenops import events, poll_reports, untrusted
-from tokenops.etiquette import Ask, Found, Steps
+from tokenops.etiquette import Ask, Results, Steps
 from tokenops.poll_reports import Bucket, Report
 
 PROVIDER = "openai"
@@ -15,7 +15,7 @@ _GROUPS = ("model", "project_id", "api_key_id", "batch", "service_tier")
 _KNOWN = {"input_tokens", "output_tokens", "input_cached_tokens", "num_model_requests"}
 
 
-def admin(ask: Ask, found: Found) -> Steps:
+def admin(ask: Ask, found: Results) -> Steps:
     """The reports of an organisation's API keys. Raises Trouble."""
     headers = ask.headers(authorization=f"Bearer {ask.secret}")
     yield from poll_reports.both(ask, found, _usage(ask, headers), _costs(ask, headers))
@@ -40,16 +40,16 @@ def _usage(ask: Ask, headers: dict[str, str]) -> Report:
 
 
 def usage_event(ask: Ask, row: untrusted.Raw, bucket: Bucket, width: str) -> events.Event | None:
-    """A row of the usage report; None where nothing was used. Raises events.Bad."""
+    """A row of the usage report; None where nothing was used. Raises events.BadRecord."""
     if not row.keys() & _KNOWN:
-        raise events.Bad("a row has no count that is known")
+        raise events.BadRecord("a row has no count that is known")
     sent, read = untrusted.count(row, "input_tokens"), untrusted.count(row, "input_cached_tokens")
     wrote, wrote_12h = untrusted.count(row, "input_cache_write_tokens"), untrusted.count(row, "input_cache_write_12h_tokens")
     fresh = untrusted.count(row, "input_uncached_tokens") if row.get("input_uncached_tokens") is not None else None
     if fresh is None:
         fresh = sent - read - wrote - wrote_12h
     if fresh < 0:
-        raise events.Bad("input_cached_tokens is more than input_tokens")
+        raise events.BadRecord("input_cached_tokens is more than input_tokens")
     counts = {
         "turns": untrusted.count(row, "num_model_requests"),
         "input_tokens": fresh,
@@ -99,12 +99,12 @@ def _costs(ask: Ask, headers: dict[str, str]) -> Report:
 
 
 def cost_event(ask: Ask, row: untrusted.Raw, bucket: Bucket) -> events.Event | None:
-    """A row of the cost report, which is of one project and line of the bill. Raises events.Bad."""
+    """A row of the cost report, which is of one project and line of the bill. Raises events.BadRecord."""
     amount = untrusted.mapping(row.get("amount"))
     if "value" not in amount:
-        raise events.Bad("a row has no amount")
+        raise events.BadRecord("a row has no amount")
     if untrusted.text(amount.get("currency")).lower() not in ("", "usd"):
-        raise events.Bad("an amount is not in USD")
+        raise events.BadRecord("an amount is not in USD")
     line = untrusted.text(row.get("line_item"))
     group = _group(row) | {"description": line}
     cost = poll_reports.usd(amount["value"])

@@ -11,17 +11,17 @@ from decimal import Decimal
 from typing import Any
 
 from tokenops import etiquette, events, poll_reports, untrusted, when, wire_limits
-from tokenops.etiquette import Ask, Found, Request, Steps
+from tokenops.etiquette import Ask, Request, Results, Steps
 
 _PERIODS = {"daily": ("daily", 1440), "weekly": ("weekly", 10_080), "monthly": ("monthly", 43_200)}
 
 
-def key(ask: Ask, found: Found) -> Steps:
+def key(ask: Ask, found: Results) -> Steps:
     """The readings of a key. Raises Trouble."""
     headers = ask.headers(authorization=f"Bearer {ask.secret}")
     data = untrusted.mapping(etiquette.object_of((yield Request(f"{ask.url}/api/v1/key", headers)), ask.now).get("data"))
     if not data.keys() & {"limit", "limit_remaining", "usage", "free_model_daily_requests"}:
-        raise etiquette.unknown("no budget that is known")
+        raise etiquette.unknown_shape("no budget that is known")
     about = {"account": ask.account(untrusted.text(data.get("label")) or untrusted.identity(data.get("creator_user_id")))}
     found.events += [*_budget(ask, data, about), *_free(ask, data, about)]
     if not found.events:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from tokenops import etiquette, events, untrusted, when
-from tokenops.etiquette import Ask, Found, Request, Steps, Trouble
+from tokenops.etiquette import Ask, Request, Results, Steps, Trouble
 
 # Width -> its length, and how many buckets a page may hold (the same at Anthropic and OpenAI).
 WIDTHS = {"1m": (60_000, 1440), "1h": (3_600_000, 168), "1d": (when.DAY, 31)}
@@ -29,7 +29,7 @@ class Bucket(NamedTuple):
 
 
 class Report(NamedTuple):
-    """How one report is asked for and read. Functions raise events.Bad for what cannot be read."""
+    """How one report is asked for and read. Functions raise events.BadRecord for what cannot be read."""
 
     path: str
     query: tuple[tuple[str, str], ...]
@@ -61,7 +61,7 @@ def floor(moment: int, length: int) -> int:
     return moment - moment % length
 
 
-def both(ask: Ask, found: Found, usage: Report, costs: Report) -> Steps:
+def both(ask: Ask, found: Results, usage: Report, costs: Report) -> Steps:
     """Read what was used, and now and then what it cost, which is told by the day. Raises Trouble."""
     yield from pages(ask, found, usage)
     recent = 0 <= ask.now - ask.marks.get("cost_at", 0) < ask.rules["cost_minutes"] * etiquette.MINUTE
@@ -82,17 +82,17 @@ def cost_begins(ask: Ask) -> int:
 
 
 def usd(amount: object, units: int = 1) -> str:
-    """An amount given in so many units of a dollar, as decimal text; "" for nothing. Raises events.Bad."""
+    """An amount given in so many units of a dollar, as decimal text; "" for nothing. Raises events.BadRecord."""
     try:
         value = Decimal(str(amount)) / units
     except ArithmeticError:
-        raise events.Bad("an amount is no number") from None
+        raise events.BadRecord("an amount is no number") from None
     if not value.is_finite() or abs(value) >= 1_000_000_000:
-        raise events.Bad("an amount is no number")
+        raise events.BadRecord("an amount is no number")
     return format(round(value, 12).normalize(), "f") if value else ""
 
 
-def pages(ask: Ask, found: Found, report: Report) -> Steps:
+def pages(ask: Ask, found: Results, report: Report) -> Steps:
     """Read a report. What was read stays, whatever becomes of the next page. Raises Trouble."""
     page, seen = "", {""}
     for _ in range(_MOST_PAGES):
@@ -100,7 +100,7 @@ def pages(ask: Ask, found: Found, report: Report) -> Steps:
         answer = yield Request(f"{ask.url}{report.path}?{urlencode(query)}", report.headers)
         body = etiquette.object_of(answer, ask.now)
         if not isinstance(body.get("data"), list):
-            raise etiquette.unknown("it has no `data`")
+            raise etiquette.unknown_shape("it has no `data`")
         account = ask.account(untrusted.identity(answer.headers.get(report.account)))
         end = _take(ask, found, report, [untrusted.mapping(item) for item in body["data"]], account)
         if ask.checking:
@@ -111,19 +111,19 @@ def pages(ask: Ask, found: Found, report: Report) -> Steps:
         _remember(ask, found, report, min(end, settled(ask, report.length or 1)))
         page = untrusted.text(body.get("next_page"), 4096)
         if page in seen:
-            raise etiquette.unknown("it says that there are more pages, and names none")
+            raise etiquette.unknown_shape("it says that there are more pages, and names none")
         seen.add(page)
     found.notices.append(f"{_MOST_PAGES} pages were read and there are more; the next run goes on")
 
 
-def _take(ask: Ask, found: Found, report: Report, buckets: list[untrusted.Raw], account: str | None) -> int:
+def _take(ask: Ask, found: Results, report: Report, buckets: list[untrusted.Raw], account: str | None) -> int:
     """The events of a page's buckets; the end of the last bucket. Raises Trouble where no row at all can be read."""
     bad: list[str] = []
     rows = end = 0
     for item in buckets:
         try:
             first, last = (untrusted.moment(value, "a bucket's time") for value in report.times(item))
-        except events.Bad as error:
+        except events.BadRecord as error:
             rows += 1
             bad.append(str(error))
             continue
@@ -132,19 +132,19 @@ def _take(ask: Ask, found: Found, report: Report, buckets: list[untrusted.Raw], 
             rows += 1
             try:
                 event = report.event(ask, row, Bucket(first, last, account))
-            except events.Bad as error:
+            except events.BadRecord as error:
                 bad.append(str(error))
                 continue
             if event is not None:
                 found.events.append(event)
     if bad and len(bad) == rows:
-        raise etiquette.unknown(bad[0])
+        raise etiquette.unknown_shape(bad[0])
     if bad:
         found.notices.append(f"{len(bad)} of {rows} rows could not be read: {bad[0]}")
     return end
 
 
-def _remember(ask: Ask, found: Found, report: Report, end: int) -> None:
+def _remember(ask: Ask, found: Results, report: Report, end: int) -> None:
     """Note that the buckets before a moment are settled and were read."""
     if report.mark and ask.since is None:
         known = ask.marks.get(report.mark, 0)
@@ -180,4 +180,4 @@ def aggregate(
         event["account"] = bucket.account
     if group.get("model"):
         event["model"] = group["model"]
-    return events.arranged(event | held)
+    return events.arrange(event | held)

@@ -18,7 +18,7 @@ import orjson
 
 from tokenops import catalog, config, credentials, datadir, etiquette, readers, show, untrusted
 from tokenops.config import Unusable
-from tokenops.etiquette import Ask, Found, State, Steps
+from tokenops.etiquette import Ask, Results, State, Steps
 
 STATES = "polls.json"
 _LOCK = "polls.lock"
@@ -55,10 +55,10 @@ class Poller(NamedTuple):
     fallbacks: tuple[str, ...] = ()
     options: Mapping[str, Any] = {}
 
-    def steps(self) -> Callable[[Ask, Found], Steps]:
+    def steps(self) -> Callable[[Ask, Results], Steps]:
         """The generator that asks it."""
         module, _, name = _STEPS[self.name].partition(".")
-        found: Callable[[Ask, Found], Steps] = getattr(importlib.import_module(f"tokenops.{module}"), name)
+        found: Callable[[Ask, Results], Steps] = getattr(importlib.import_module(f"tokenops.{module}"), name)
         return found
 
     def settable(self) -> tuple[str, ...]:
@@ -144,7 +144,7 @@ def settings(given: config.Config, poller: Poller, more: Mapping[str, str] | Non
 def _interval(told: Mapping[str, str], poller: Poller, place: str) -> tuple[int, list[str]]:
     """How often a source is asked, in milliseconds, and what is to be said of that. Raises Unusable."""
     try:
-        interval = etiquette.written(told.get("interval", "")) or poller.interval * 1000
+        interval = etiquette.parse_duration(told.get("interval", "")) or poller.interval * 1000
     except ValueError as error:
         raise Unusable(f"{place}.interval", str(error)) from None
     if interval >= poller.least * 1000:
@@ -201,12 +201,14 @@ def credential(set_: Settings, edge: Edge, salt: bytes, now: int, wanted: Wanted
     if poller.name == "anthropic-oauth":
         return credentials.claude(environment, edge.home, salt, now)
     if wanted.key:
-        return credentials.checked(wanted.key, "what was given", salt, poller.cookie)
+        return credentials.check(wanted.key, "what was given", salt, poller.cookie)
     if wanted.reference:
-        return credentials.given(wanted.reference, environment, base, salt, poller.cookie)
+        return credentials.resolve(wanted.reference, environment, base, salt, poller.cookie)
     if poller.name == "github-copilot" and not set_.secret and not any(map(environment.get, poller.variables)):
         return credentials.copilot(environment, edge.home, salt)
-    return credentials.first(set_.secret, poller.variables, poller.fallbacks, environment, base, salt, poller.cookie)
+    return credentials.first_available(
+        set_.secret, poller.variables, poller.fallbacks, environment, base, salt, poller.cookie
+    )
 
 
 def assignment(poller: Poller, text: str) -> tuple[str, str]:
@@ -237,12 +239,12 @@ def enable(
     if wanted.reference:
         changes[poller.secret] = wanted.reference
     if wanted.key:
-        changes[poller.secret] = f"file:{credentials.place(folder, poller.name)}"
+        changes[poller.secret] = f"file:{credentials.secret_path(folder, poller.name)}"
     if poller.name == "codex" and not set_.command and (found := shutil.which("codex", path=edge.environment.get("PATH"))):
         changes["command"] = shlex.quote(os.path.abspath(found))  # cron's path is short
-    config.changes(given, {("vendor_usage", poller.section, key): value for key, value in changes.items()})
+    config.set_keys(given, {("vendor_usage", poller.section, key): value for key, value in changes.items()})
     if wanted.key:
-        credentials.keep(folder, poller.name, credentials.of_cookie(wanted.key, poller.cookie))
+        credentials.keep_secret(folder, poller.name, credentials.cookie_value(wanted.key, poller.cookie))
         return str(changes[poller.secret])
     try:
         return credential(set_, edge, datadir.salt(folder), edge.clock(), wanted).where
@@ -253,11 +255,11 @@ def enable(
 def states(folder: str) -> dict[str, State]:
     """What is remembered of all sources."""
     found = untrusted.mapping(untrusted.mapping(datadir.read_json(os.path.join(folder, STATES))).get("sources"))
-    return {str(name): etiquette.restored(given) for name, given in found.items()}
+    return {str(name): etiquette.state_of(given) for name, given in found.items()}
 
 
 def remember(folder: str, name: str, state: State) -> None:
     """Keep what is known of a source. Raises OSError."""
-    with datadir.locked(folder, _LOCK):
+    with datadir.lock(folder, _LOCK):
         found = {key: one._asdict() for key, one in states(folder).items()} | {name: state._asdict()}
         datadir.replace(os.path.join(folder, STATES), orjson.dumps({"v": 1, "sources": found}, option=orjson.OPT_SORT_KEYS))

@@ -28,7 +28,7 @@ class Cause(NamedTuple):
     url: str = ""
 
 
-def of(one: Finding, tables: Sequence[Table], known: Sequence[Mapping[str, Any]]) -> Cause | None:
+def cause_of(one: Finding, tables: Sequence[Table], known: Sequence[Mapping[str, Any]]) -> Cause | None:
     """Why a finding is not agreement; None where nobody knows."""
     if found := _written(one, known):
         return found
@@ -43,7 +43,7 @@ def of(one: Finding, tables: Sequence[Table], known: Sequence[Mapping[str, Any]]
     return next(filter(None, (told(one, engine) for told in _TOLD)), None)
 
 
-def known() -> list[Mapping[str, Any]]:
+def known_causes() -> list[Mapping[str, Any]]:
     """The differences that are understood, as data."""
     found: list[Mapping[str, Any]] = catalog.load("price_causes")["known"]
     return found
@@ -147,7 +147,7 @@ def _dated(one: Finding, engine: Engine) -> Cause | None:
 def _dated_step(one: Finding, engine: Engine) -> Cause | None:
     """The table's steps are those that we have for another time."""
     for begins, ends, ts in _spans(one):
-        if price_check.rounded(engine.steps(ts)) == one.theirs and not begins <= one.at < ends:
+        if price_check.round_steps(engine.steps(ts)) == one.theirs and not begins <= one.at < ends:
             return Cause("dated", f"that is our price {_span(begins, ends)}; the table does not date it so")
     return None
 
@@ -192,12 +192,12 @@ def _tier(one: Finding, engine: Engine) -> Cause | None:
 def _unit(one: Finding, engine: Engine) -> Cause | None:
     if one.verdict != DIFFERS or one.field == STEP or not Decimal(one.ours) or not Decimal(one.theirs):
         return None
-    if power := slipped(Decimal(one.theirs) / Decimal(one.ours)):
+    if power := power_of_ten(Decimal(one.theirs) / Decimal(one.ours)):
         return Cause("unit_slip", f"it is off by a factor of 10^{power}")
     return None
 
 
-def slipped(ratio: Decimal) -> int:
+def power_of_ten(ratio: Decimal) -> int:
     """The power of ten that a ratio is within 5 % of, where it is one that units are mistaken by; else 0."""
     for power in (3, 5, 6):
         for exponent in (power, -power):

@@ -32,10 +32,10 @@ class Finding(NamedTuple):
     ours: str
     theirs: str
     row: Data | None  # theirs
-    found: pricing.Found | None  # ours
+    found: pricing.Lookup | None  # ours
 
 
-class Compared(NamedTuple):
+class Comparison(NamedTuple):
     """All that came of comparing with one table: what is not agreed, and how many prices are."""
 
     table: Table
@@ -44,7 +44,7 @@ class Compared(NamedTuple):
     models: int
 
 
-def compared(catalogue: pricing.Catalogue, table: Table) -> Compared:
+def compare(catalogue: pricing.Catalogue, table: Table) -> Comparison:
     """The catalogue beside a table."""
     findings: list[Finding] = []
     agreed = models = 0
@@ -53,7 +53,7 @@ def compared(catalogue: pricing.Catalogue, table: Table) -> Compared:
         listed = [row["id"] for row in table.models.get(provider, ())]
         for name in dict.fromkeys((*known, *listed)):
             row, found = price_tables.find(table, provider, name), catalogue.find(provider, name)
-            ours = found if isinstance(found, pricing.Found) else None
+            ours = found if isinstance(found, pricing.Lookup) else None
             if row is None or ours is None:
                 verdict = ONLY_OURS if row is None else MISSING
                 findings.append(Finding(verdict, table, provider, name, "", table.about["captured"], "", "", row, ours))
@@ -62,7 +62,7 @@ def compared(catalogue: pricing.Catalogue, table: Table) -> Compared:
             count, differing = _beside(Finding(DIFFERS, table, provider, name, "", "", "", "", row, ours))
             agreed += count
             findings += differing
-    return Compared(table, findings, agreed, models)
+    return Comparison(table, findings, agreed, models)
 
 
 def _names(catalogue: pricing.Catalogue, provider: str) -> list[str]:
@@ -85,7 +85,7 @@ def _beside(blank: Finding) -> tuple[int, list[Finding]]:
                 continue
             one = blank._replace(verdict=DIFFERS if ours else MISSING, field=field, at=at, ours=ours, theirs=theirs)
             seen.setdefault((field, ours, theirs), one)
-        ours, theirs = rounded(engine.steps(at)), rounded(_steps(rates))
+        ours, theirs = round_steps(engine.steps(at)), round_steps(_steps(rates))
         if ours and ours != theirs:
             seen.setdefault((STEP, ours, theirs), blank._replace(field=STEP, at=at, ours=ours, theirs=theirs))
         for field, ours in engine.apart(at) if number == 0 else ():
@@ -98,7 +98,7 @@ def _steps(rates: Mapping[str, str]) -> str:
     return ",".join(sorted({key.partition(">")[2] for key in rates if ">" in key and "/" not in key}))
 
 
-def rounded(steps: str) -> str:
+def round_steps(steps: str) -> str:
     """Steps in whole thousands: from 200,000 tokens on is the same as above 199,999."""
     return ",".join(dict.fromkeys(str(round(int(step), -3)) for step in steps.split(",") if step))
 
@@ -154,7 +154,7 @@ def _weekday(day: str, number: int) -> str:
 class Engine:
     """What our engine says of one model."""
 
-    def __init__(self, found: pricing.Found) -> None:
+    def __init__(self, found: pricing.Lookup) -> None:
         self.found = found
         self._cards: dict[tuple[str, str, str], pricing.Card] = {}
 

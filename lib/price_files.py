@@ -139,7 +139,7 @@ class ByHand(ValueError):
     """An edit that only a person can make: a sentence."""
 
 
-def appended(
+def append_interval(
     text: str, model: str, begins: str, changes: Mapping[str, str], src: Sequence[str], confidence: str, note: str = ""
 ) -> str:
     """A file's text with a model's last interval closed and another one after it. Raises ByHand.
@@ -156,7 +156,7 @@ def appended(
         kept = _set(kept, field, value, inner)
     new = [f"{indent}- from: {begins}\n", *kept, f"{inner}src: [{', '.join(src)}]\n", f"{inner}confidence: {confidence}\n"]
     if note:
-        new.append(f"{inner}note: {quoted(note)}\n")
+        new.append(f"{inner}note: {quote(note)}\n")
     return "".join([*lines[:first], *_closed(old, begins, indent), *new, *lines[last:]])
 
 
@@ -185,7 +185,7 @@ def _written(name: str) -> str:
     return name if re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) else f'"{name}"'
 
 
-def quoted(text: str) -> str:
+def quote(text: str) -> str:
     """A text as YAML, in quotes."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
@@ -268,7 +268,7 @@ def with_source(text: str, key: str, url: str, captured: str, kind: str) -> str:
     if any(line.startswith(f"  {key}:") for line in lines):
         return text
     end = next(n for n in range(start + 1, len(lines)) if re.match(r"[^\s#]", lines[n]))
-    line = f"  {key}: {{url: {quoted(url)}, captured: {captured}, kind: {quoted(kind)}}}\n"
+    line = f"  {key}: {{url: {quote(url)}, captured: {captured}, kind: {quote(kind)}}}\n"
     return "".join([*lines[:end], line, *lines[end:]])
 
 

@@ -102,7 +102,7 @@ def siblings(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
             ratio = value / statistics.median(others) if len(others) > 1 else Decimal(1)
             if not 1 / factor < ratio < factor:
                 what = f"{name} is {ratio:.4g} times that of its family"
-                slip = f", a slip of 10^{power}" if (power := price_causes.slipped(ratio)) else ""
+                slip = f", a slip of 10^{power}" if (power := price_causes.power_of_ten(ratio)) else ""
                 yield book.fault(REFUSED, model, interval.get("from", ""), what + slip)
 
 

@@ -14,7 +14,7 @@ from tokenops.events import Event
 Data = dict[str, Any]
 
 
-class Recorded(NamedTuple):
+class RecordedName(NamedTuple):
     """What a price is looked up by, as turns recorded it."""
 
     provider: str
@@ -40,24 +40,24 @@ def _quoted(name: str) -> str:
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def recorded(lines: Iterable[bytes]) -> dict[Recorded, int]:
+def recorded_names(lines: Iterable[bytes]) -> dict[RecordedName, int]:
     """Under which names turns were recorded, and how many."""
-    found: dict[Recorded, int] = {}
+    found: dict[RecordedName, int] = {}
     for line in lines:
         event = orjson.loads(line)
         if event.get("kind") == "turn" or event.get("covers") == "session":
-            key = Recorded(event.get("provider", ""), event.get("model", ""), event.get("request_model", ""))
+            key = RecordedName(event.get("provider", ""), event.get("model", ""), event.get("request_model", ""))
             found[key] = found.get(key, 0) + event.get("turns", 0)
     return found
 
 
-def unpriced(catalogue: pricing.Catalogue, known: Iterable[Recorded]) -> set[tuple[str, str]]:
+def unpriced_models(catalogue: pricing.Catalogue, known: Iterable[RecordedName]) -> set[tuple[str, str]]:
     """Provider and model of what has no price."""
     missing = (one for one in known if one.model and isinstance(catalogue.find(*one), pricing.Unpriced))
     return {(one.provider, one.model) for one in missing if one.model != "unknown"}
 
 
-def rows(catalogue: pricing.Catalogue, known: Mapping[Recorded, int]) -> Iterator[Data]:
+def rows(catalogue: pricing.Catalogue, known: Mapping[RecordedName, int]) -> Iterator[Data]:
     """A row for each entry of an override: what it replaces or adds, and the recorded models that it prices."""
     plain = pricing.load()
     priced = dict(_priced(catalogue, plain, known))
@@ -90,11 +90,11 @@ def _interval(given: Data) -> Data:
 def _built_in(plain: pricing.Catalogue, provider: str, model: str) -> str:
     """The built-in row that an entry stands in front of; "" where there is none, or many may be meant."""
     found = plain.find(provider, model) if provider != "*" and "*" not in model else None
-    return found.name if isinstance(found, pricing.Found) else ""
+    return found.name if isinstance(found, pricing.Lookup) else ""
 
 
 def _priced(
-    catalogue: pricing.Catalogue, plain: pricing.Catalogue, known: Mapping[Recorded, int]
+    catalogue: pricing.Catalogue, plain: pricing.Catalogue, known: Mapping[RecordedName, int]
 ) -> Iterator[tuple[tuple[str, str], list[Event]]]:
     """Provider and name of each entry that is used, and the recorded models that it prices."""
     used: dict[tuple[str, str], list[Event]] = {}
@@ -108,10 +108,10 @@ def _priced(
     yield from used.items()
 
 
-def entry_of(catalogue: pricing.Catalogue, one: Recorded) -> tuple[str, str] | None:
+def entry_of(catalogue: pricing.Catalogue, one: RecordedName) -> tuple[str, str] | None:
     """Which entry of the overrides a recorded name uses; None for none."""
     found = catalogue.find(*one)
-    if isinstance(found, pricing.Found):
+    if isinstance(found, pricing.Lookup):
         kind, _, rest = found.name.partition("/")
         owner, _, name = rest.partition("/")
         return (owner, name) if kind == "override" else None

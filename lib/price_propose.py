@@ -51,16 +51,16 @@ class Verdict(NamedTuple):
 
 def changes(catalogue: pricing.Catalogue, tables: Sequence[Table]) -> Iterator[Change]:
     """What the tables say of today that nobody has explained, by model."""
-    known = price_causes.known()
+    known = price_causes.known_causes()
     held: dict[tuple[str, str], dict[str, dict[str, list[Table]]]] = {}
     missing: dict[tuple[str, str], None] = {}
     for table in tables:
-        for one in price_check.compared(catalogue, table).findings:
-            if one.at[:10] != table.about["captured"] or price_causes.of(one, tables, known):
+        for one in price_check.compare(catalogue, table).findings:
+            if one.at[:10] != table.about["captured"] or price_causes.cause_of(one, tables, known):
                 continue
             if one.verdict == MISSING and not one.field:
                 missing[one.provider, one.model] = None
-            elif one.verdict in (DIFFERS, MISSING) and one.found is not None and plain(one.field):
+            elif one.verdict in (DIFFERS, MISSING) and one.found is not None and is_standard_price(one.field):
                 row = _current(catalogue, one)
                 held.setdefault((one.provider, row), {}).setdefault(one.field, {}).setdefault(one.theirs, []).append(table)
     for (provider, model), fields in held.items():
@@ -70,7 +70,7 @@ def changes(catalogue: pricing.Catalogue, tables: Sequence[Table]) -> Iterator[C
             yield change
 
 
-def plain(field: str) -> bool:
+def is_standard_price(field: str) -> bool:
     """Whether a key is a price of the standard tier, which can be patched."""
     return "/" not in field and price_check.class_of(field) in price_cards.CLASSES
 
@@ -110,13 +110,20 @@ def _listed(catalogue: pricing.Catalogue, provider: str, model: str, tables: Seq
                 return None
     rates = {key: value for key, value in rates.items() if rates.get(_whole(key)) != value}
     if target := _same(catalogue, provider, model, rows, rates, f"{said[0].about['captured']}T12:00:00.000Z"):
-        return Change(provider, model, {key: value for key, value in rates.items() if plain(key)}, tuple(said), True, target)
+        return Change(
+            provider,
+            model,
+            {key: value for key, value in rates.items() if is_standard_price(key)},
+            tuple(said),
+            True,
+            target,
+        )
     more = _tiers(rates)
     if retires:
         more = (f"retired: {retires}", *more)
-    if (fee := rates.get("web_search")) and plain_fee(fee):
+    if (fee := rates.get("web_search")) and is_fee(fee):
         more = (*more, f'web_search: "{fee}"')
-    prices = {key: value for key, value in rates.items() if plain(key)}
+    prices = {key: value for key, value in rates.items() if is_standard_price(key)}
     return Change(provider, model, prices, tuple(said), True, "", more)
 
 
@@ -132,17 +139,17 @@ def _same(
     """The model of ours that a table takes the name for, where our price of it is the one that the tables state."""
     for row in rows:
         found = catalogue.find(provider, row) if row != model else None
-        if not isinstance(found, pricing.Found):
+        if not isinstance(found, pricing.Lookup):
             continue
         engine = price_check.Engine(found)
-        if all(engine.price(key, at) == value for key, value in rates.items() if plain(key)):
+        if all(engine.price(key, at) == value for key, value in rates.items() if is_standard_price(key)):
             name = found.name.partition("/")[2]
             targets = catalogue.providers[provider]["aliases"].get(name)
             return str(targets[-1]["to"]) if targets else name
     return ""
 
 
-def plain_fee(text: str) -> bool:
+def is_fee(text: str) -> bool:
     """Whether a fee is one of searches, not 0."""
     return text not in ("", "0")
 
@@ -165,7 +172,7 @@ def _tiers(rates: Mapping[str, str]) -> tuple[str, ...]:
     return ("tiers:", *lines)
 
 
-def patched(
+def patch(
     texts: Texts, wanted: Iterable[Change], today: str, begins: str = "", vouched: Mapping[str, str] | None = None
 ) -> tuple[dict[str, bytes], list[Verdict]]:
     """The files with every change that may go in, and what became of each. `vouched`: PROVIDER/MODEL -> a page."""
@@ -221,7 +228,7 @@ def _edited(texts: Texts, change: Change, today: str, begins: str, url: str) -> 
     if not change.new:
         note = f"as the vendor says: {url}" if url else ""
         first = f"{begins or max(table.about['captured'] for table in change.tables)}T00:00:00Z"
-        return name, price_files.appended(text, change.model, first, change.prices, src, confidence, note).encode()
+        return name, price_files.append_interval(text, change.model, first, change.prices, src, confidence, note).encode()
     rates = {key: value for key, value in change.prices.items() if ">" not in key}
     rates.setdefault("cache_read", price_cards.SAME)
     steps: dict[int, dict[str, str]] = {}

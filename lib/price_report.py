@@ -13,13 +13,13 @@ from tokenops.price_tables import Data, SnapshotError, Table
 
 def rows(folder: str, tables: Sequence[Table]) -> tuple[list[Data], list[Data]]:
     """Each finding of a catalogue beside the tables, with its cause; and each table's sums. Raises catalog.Malformed."""
-    catalogue = pricing.of_texts(price_files.texts(folder))
-    known = price_causes.known()
+    catalogue = pricing.from_texts(price_files.texts(folder))
+    known = price_causes.known_causes()
     found: list[Data] = []
     totals = []
     for table in tables:
-        compared = price_check.compared(catalogue, table)
-        mine = [row(one, price_causes.of(one, tables, known)) for one in compared.findings]
+        compared = price_check.compare(catalogue, table)
+        mine = [row(one, price_causes.cause_of(one, tables, known)) for one in compared.findings]
         total: Data = {"v": 1, "kind": "price_check_total", "table": table.name, "captured": table.about["captured"]}
         total |= {"models": compared.models, "agreed": compared.agreed} | price_check.counts(compared.findings)
         total["unexplained"] = sum("cause" not in one for one in mine)
@@ -83,7 +83,7 @@ def faults_text(faults: Sequence[Fault], files: int) -> str:
     return "".join(f"{one.place}: {one.level}: {one.model + ': ' if one.model else ''}{one.what}\n" for one in faults)
 
 
-def renewed(source: str, before: Table | None, about: Data, models: dict[str, list[Data]]) -> list[Data]:
+def snapshot_changes(source: str, before: Table | None, about: Data, models: dict[str, list[Data]]) -> list[Data]:
     """What a new snapshot changes. Raises SnapshotError where it cannot be one."""
     head: Data = {"v": 1, "kind": "price_snapshot", "source": source, "package": about["package"]}
     head |= {"version": about["version"], "models": sum(map(len, models.values()))}
@@ -110,7 +110,7 @@ def _numbers(version: str) -> list[int]:
     return [int(part) for part in version.split(".") if part.isdecimal()]
 
 
-def renewed_text(rows: Sequence[Data], dry_run: bool) -> str:
+def snapshot_text(rows: Sequence[Data], dry_run: bool) -> str:
     """What a new snapshot changes, for people."""
     lines = []
     for one in rows:
@@ -125,7 +125,7 @@ def renewed_text(rows: Sequence[Data], dry_run: bool) -> str:
 _RATES = ("input", "cache_read", "cache_write", "cache_write_1h", "cache_write_12h", "output")
 
 
-def one(catalogue: pricing.Catalogue, provider: str, model: str, ts: str) -> Data:
+def price_record(catalogue: pricing.Catalogue, provider: str, model: str, ts: str) -> Data:
     """The price of a model's name at a moment, where it is from and how the name led there; or why there is none."""
     told: Data = {"v": 1, "kind": "price", "asked": model, "at": ts}
     provider = provider or price_names.provider_of(model)
@@ -134,14 +134,14 @@ def one(catalogue: pricing.Catalogue, provider: str, model: str, ts: str) -> Dat
     found = catalogue.find(provider, model)
     if isinstance(found, pricing.Unpriced):
         return told | {"unpriced": found.reason} | _nearest(catalogue, provider, model)
-    told |= {"row": found.name, "matched_by": " ".join(matched(catalogue, found, provider, model))}
+    told |= {"row": found.name, "matched_by": " ".join(match_reason(catalogue, found, provider, model))}
     row = next((row for row in found.rows if row.get("from", "") <= ts < row.get("until", "9")), None)
     if row is None:
         return told | {"unpriced": f"no price of {found.name} is known for {ts[:10]}"} | _history(found)
     return told | interval(row, found, ts) | _retired(catalogue, found) | _history(found)
 
 
-def matched(catalogue: pricing.Catalogue, found: pricing.Found, provider: str, model: str) -> Iterator[str]:
+def match_reason(catalogue: pricing.Catalogue, found: pricing.Lookup, provider: str, model: str) -> Iterator[str]:
     """How a name led to its rows, in a few words."""
     name, owner = found.reading.model, found.name.partition("/")[0]
     if found.name.startswith("override/"):
@@ -162,20 +162,20 @@ def _nearest(catalogue: pricing.Catalogue, provider: str, model: str) -> Data:
     return {"nearest_known": found} if found else {}
 
 
-def _retired(catalogue: pricing.Catalogue, found: pricing.Found) -> Data:
+def _retired(catalogue: pricing.Catalogue, found: pricing.Lookup) -> Data:
     owner, _, name = found.name.partition("/")
     day = catalogue.providers.get(owner, {}).get("retired", {}).get(name)
     return {"retired": day} if day else {}
 
 
-def _history(found: pricing.Found) -> Data:
+def _history(found: pricing.Lookup) -> Data:
     """Since when each price of the model holds."""
     if len(found.rows) < 2:
         return {}
     return {"intervals": [{name: row[name] for name in ("from", "until", "scheduled") if name in row} for row in found.rows]}
 
 
-def interval(row: Data, found: pricing.Found, ts: str) -> Data:
+def interval(row: Data, found: pricing.Lookup, ts: str) -> Data:
     """One interval as a record: everything that can decide a price, as of a moment."""
     told: Data = {name: row[name] for name in ("from", "until", "scheduled") if row.get(name)}
     base = row["tiers"][""]
@@ -196,7 +196,7 @@ def source(about: Data) -> Data:
     return {name: str(about[name]) for name in ("url", "captured", "kind") if name in about}
 
 
-def listed(catalogue: pricing.Catalogue, provider: str, ts: str) -> Iterator[Data]:
+def price_list(catalogue: pricing.Catalogue, provider: str, ts: str) -> Iterator[Data]:
     """Every model with a price at a moment, by provider, and each alias with what it means then."""
     for owner in sorted(catalogue.providers):
         body = catalogue.providers[owner]
@@ -204,9 +204,9 @@ def listed(catalogue: pricing.Catalogue, provider: str, ts: str) -> Iterator[Dat
             continue
         for model in (*body["models"], *body["aliases"]):
             found = catalogue.find(owner, model)
-            rows = found.rows if isinstance(found, pricing.Found) else []
+            rows = found.rows if isinstance(found, pricing.Lookup) else []
             row = next((row for row in rows if row.get("from", "") <= ts < row.get("until", "9")), None)
-            if row is None or not isinstance(found, pricing.Found):
+            if row is None or not isinstance(found, pricing.Lookup):
                 continue
             told: Data = {"v": 1, "kind": "price", "provider": owner, "model": model}
             told |= {name: row[name] for name in ("from", "until") if row.get(name)}

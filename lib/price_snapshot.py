@@ -287,7 +287,7 @@ ENGINES = (
 _PATIENCE_S = 600
 
 
-def downloaded(engine: Engine, folder: str) -> str:
+def download(engine: Engine, folder: str) -> str:
     """The newest wheel of an engine's package, in a folder. Raises SnapshotError."""
     command = [
         sys.executable,
@@ -318,7 +318,7 @@ def downloaded(engine: Engine, folder: str) -> str:
     return found[0]
 
 
-def reduced(engine: Engine, wheel: str, captured: str) -> tuple[Data, dict[str, list[Data]]]:
+def reduce(engine: Engine, wheel: str, captured: str) -> tuple[Data, dict[str, list[Data]]]:
     """What a snapshot says of a wheel, and its models. Raises SnapshotError."""
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -352,7 +352,7 @@ def _license(archive: zipfile.ZipFile) -> str:
     raise SnapshotError("the package's licence is not MIT any more; look at it before its data is kept here")
 
 
-def fetched(captured: str) -> list[tuple[Engine, Data, dict[str, list[Data]]]]:
+def fetch(captured: str) -> list[tuple[Engine, Data, dict[str, list[Data]]]]:
     """All engines' newest prices, downloaded into a folder that is gone afterwards. Raises SnapshotError."""
     with tempfile.TemporaryDirectory(prefix="tok-price-") as folder:
-        return [(engine, *reduced(engine, downloaded(engine, folder), captured)) for engine in ENGINES]
+        return [(engine, *reduce(engine, download(engine, folder), captured)) for engine in ENGINES]

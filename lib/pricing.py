@@ -138,7 +138,7 @@ class Catalogue:
             return _fixed(found)
         return card_of(found, asked["tier"] or "", asked["geo"] or "", asked["search_context"] or "")
 
-    def find(self, provider: str, model: str, request_model: str = "") -> Found | Unpriced:
+    def find(self, provider: str, model: str, request_model: str = "") -> Lookup | Unpriced:
         """The price rows that a model's name means, or why there are none. Overrides come first."""
         for name in filter(None, (request_model, model)):
             if (found := self._overridden(provider, name)) is not None:
@@ -150,7 +150,7 @@ class Catalogue:
         for reading in price_names.readings(model):
             if reading.free:
                 if provider in self.multiplexers:
-                    return Found(f"{provider}/{model}", [_FREE], reading, {}, {})
+                    return Lookup(f"{provider}/{model}", [_FREE], reading, {}, {})
                 continue
             for name in self.clouds.get(provider, [provider]):
                 owner = self.providers.get(name)
@@ -159,7 +159,7 @@ class Catalogue:
                 if (rows := _rows(owner, reading.model)) is not None:
                     if provider in self.clouds and not reading.region:
                         reading = reading._replace(notes=(*reading.notes, _NO_REGION))  # noqa: PLW2901
-                    return Found(f"{name}/{reading.model}", rows, reading, owner["sources"], owner["holidays"])
+                    return Lookup(f"{name}/{reading.model}", rows, reading, owner["sources"], owner["holidays"])
                 if reason := owner["unpriced"].get(reading.model):
                     return Unpriced(reason)
         if provider in self.multiplexers:
@@ -168,7 +168,7 @@ class Catalogue:
             return Unpriced(f"no prices of {provider} are known; add an override")
         return Unpriced(f"no price of {model!r} by {provider} is known")
 
-    def _overridden(self, provider: str, name: str) -> Found | Unpriced | None:
+    def _overridden(self, provider: str, name: str) -> Lookup | Unpriced | None:
         """The user's own row: the name verbatim, then the longest prefix that ends in `*`, then what the name means."""
         given = name.strip().lower()
         for owner in (provider, "*"):
@@ -183,7 +183,7 @@ class Catalogue:
                 if (rows := _rows(body, key)) is None:
                     rows = self._alias(owner, body["aliases"].get(key, ()))
                 if rows is not None:
-                    return Found(
+                    return Lookup(
                         f"override/{owner}/{key}", rows, price_names.Reading(given), body["sources"], body["holidays"]
                     )
         return None
@@ -222,7 +222,7 @@ _NO_REGION = "the region was not recorded: global processing assumed"
 _NOBODY: Data = {"models": {}, "aliases": {}}
 
 
-class Found(NamedTuple):
+class Lookup(NamedTuple):
     """A model's price rows, and how its name led to them."""
 
     name: str
@@ -239,7 +239,7 @@ def _fixed(rate: Rate | Unpriced) -> Card:
     return Card(lambda ts, size: rate, rate, False, {})
 
 
-def card_of(found: Found, tier: str, geo: str, search_context: str) -> Card:
+def card_of(found: Lookup, tier: str, geo: str, search_context: str) -> Card:
     """All rates of a model for one tier, geo and search context."""
     tier = tier or found.reading.tier
     # A cloud's name says where the request stayed; unless it may go anywhere, that has a price of its own.
@@ -275,7 +275,7 @@ class Interval(NamedTuple):
     rates: tuple[Rate, ...] = ()
 
 
-def _interval(found: Found, row: Data, tier: str, geo: str, search_context: str) -> Interval:
+def _interval(found: Lookup, row: Data, tier: str, geo: str, search_context: str) -> Interval:
     """How to choose within one interval, and everything there is to choose from."""
     span = (row.get("from", ""), row.get("until", "9"))
     if tier not in row["tiers"]:
@@ -423,7 +423,7 @@ def add(a: Decimal, b: Decimal) -> Decimal:
     return _EXACT.add(a, b)
 
 
-def due(catalogue: Catalogue, now: str) -> Iterator[tuple[str, str, str]]:
+def due_changes(catalogue: Catalogue, now: str) -> Iterator[tuple[str, str, str]]:
     """Provider, model and day of each scheduled change that has begun, and that nobody has looked at since."""
     for provider, body in sorted(catalogue.providers.items()):
         for model, rows in body["models"].items():
@@ -436,10 +436,10 @@ def load(override: str = "") -> Catalogue:
     if override:
         with open(override, "rb") as file:
             sources[override] = file.read()
-    return Catalogue(*catalog.compiled("pricing", sources, lambda parsed: _compiled(parsed, sources, override)))
+    return Catalogue(*catalog.compile_sources("pricing", sources, lambda parsed: _compiled(parsed, sources, override)))
 
 
-def of_texts(sources: Mapping[str, bytes]) -> Catalogue:
+def from_texts(sources: Mapping[str, bytes]) -> Catalogue:
     """A catalogue of some files' texts (name -> text), of which one is providers.yaml. Raises catalog.Malformed."""
     parsed = {name: catalog.parse(text, name) for name, text in sources.items()}
     return Catalogue(_compiled(parsed, sources, ""), "")

@@ -17,7 +17,7 @@ _PUNCTUATION = re.compile(r"[^A-Za-z0-9]")
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
-def split(path: str) -> list[str]:
+def split_path(path: str) -> list[str]:
     """The parts of an absolute path of this or another system, root left out."""
     return [part for part in re.split(r"[\\/]" if _WINDOWS.match(path) else "/", path) if part]
 
@@ -62,14 +62,14 @@ def _main_worktree(marker: str) -> str:
     return root if found and os.path.isabs(root) else ""
 
 
-def hashed(path: str, salt: bytes) -> str:
+def hash_path(path: str, salt: bytes) -> str:
     """A short hash of a path that cannot be looked up without the salt."""
     return hashlib.blake2b(path.encode(errors="replace"), key=salt[:64], digest_size=6).hexdigest()
 
 
 def label(path: str, depth: int = 1) -> str:
     """The last `depth` parts of a path."""
-    return "/".join(split(path)[-depth:]) or path
+    return "/".join(split_path(path)[-depth:]) or path
 
 
 def labels(paths: Mapping[str, str]) -> dict[str, str]:
@@ -88,7 +88,7 @@ def _shared(names: Iterable[str]) -> set[str]:
     return {name for name in names if name in seen or seen.add(name)}  # type: ignore[func-returns-value]
 
 
-class Places:
+class ProjectResolver:
     """The projects met in one run, and the attribution fields of their sessions."""
 
     def __init__(self, salt: bytes) -> None:
@@ -103,7 +103,7 @@ class Places:
         path = repository(root) if root else folder
         agent = client
         if path:
-            key = hashed(path, self.salt)
+            key = hash_path(path, self.salt)
             self.paths[key] = path
             found["project"] = label(path)
             found["project_id"] = key
@@ -115,7 +115,7 @@ class Places:
         return found
 
 
-def relabelled(event: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+def relabel(event: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """The event with its project's name as in `names` (by project_id), in the ids made of it too."""
     name = names.get(event.get("project_id", ""))
     if name is None or name == event.get("project"):

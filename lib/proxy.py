@@ -161,13 +161,13 @@ class Connection:
     def _next_request(self) -> bool:
         """Begin the next request; whether its head was whole."""
         try:
-            del self.inbox[: http1.skipped(self.inbox)]
+            del self.inbox[: http1.leading_blank(self.inbox)]
             end = http1.find_head(self.inbox)
             if end < 0:
                 return False
             head = http1.request(bytes(self.inbox[:end]))
             body = http1.Body(*http1.request_body(head))
-        except http1.Bad as error:
+        except http1.BadMessage as error:
             self._refuse(error.status, str(error), "send a plain HTTP/1.1 request")
             return False
         del self.inbox[:end]
@@ -212,7 +212,7 @@ class Connection:
         call, data = phase.call, bytes(self.inbox)
         try:
             piece = call.body.feed(data)
-        except http1.Bad as error:
+        except http1.BadMessage as error:
             self._end(Trigger.BAD_BODY, call, "malformed request body")
             self._last_words(error.status, str(error), "send a plain HTTP/1.1 request")
             return
@@ -314,7 +314,7 @@ class Connection:
                 raw = bytes(phase.buffer[:end])
                 head = http1.response(raw)
                 body = http1.Body(*http1.response_body(call.head.method, head))
-            except http1.Bad as error:
+            except http1.BadMessage as error:
                 self._no_answer(Trigger.NO_ANSWER, call, "no answer", 502, f"the provider's answer is no HTTP/1.1: {error}")
                 return
             del phase.buffer[:end]
@@ -344,7 +344,7 @@ class Connection:
         """Pass on what is there of the answer's body: first the bytes, then what they say."""
         try:
             piece = phase.body.feed(data)
-        except http1.Bad:
+        except http1.BadMessage:
             self._end(Trigger.ANSWER_CUT, phase.call, "malformed answer")
             self.effects.abort_client()  # only a cut connection can say that the answer is not whole
             return

@@ -256,7 +256,7 @@ class Exchange:
     def _account(self) -> str:
         name = self.response_headers.get("anthropic-organization-id") or self.response_headers.get("openai-organization")
         name = name or self.headers.get("chatgpt-account-id", "")
-        return projects.hashed(name, self.salt) if name else ""
+        return projects.hash_path(name, self.salt) if name else ""
 
     def _attribution(self) -> Event:
         session = next(
@@ -320,7 +320,7 @@ class Exchange:
         event["error"] = self.error or self.reading.error or f"status {self.status}"
         if not self.status:
             del event["status"]
-        yield events.arranged(event)
+        yield events.arrange(event)
 
     def _turns(self, now: int) -> Iterator[Event]:
         """The turns that were not recorded yet."""
@@ -361,7 +361,7 @@ class Exchange:
         session = event.get("session_id", "")
         if usage.counts and (event["client"] == "gemini-cli" or (session and event["client"] in _ALIASED)):
             event["alias"] = events.alias_of(event["client"], session, usage.counts)
-        return events.arranged(event)
+        return events.arrange(event)
 
     def _biller(self, model: str) -> Event:
         if self.upstream.bills:

@@ -54,7 +54,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
     """The turns of one thread. Raises OSError, Bad."""
     thread = read_lines.document(path, cursor)
     if not thread.keys() & {"messages", "usageLedger"}:
-        raise events.Bad("no Amp thread: it has neither messages nor a usage ledger; skipped")
+        raise events.BadRecord("no Amp thread: it has neither messages nor a usage ledger; skipped")
     session = untrusted.identity(thread.get("id")) or os.path.basename(path).removesuffix(".json")
     root, folder = root_of(thread)
     attribution = intake.attribution(SOURCE, CLIENT, root, folder, session)
@@ -65,11 +65,11 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
             if not counts:
                 continue
             ts = untrusted.moment(_first(one.times))
-        except events.Bad as error:
+        except events.BadRecord as error:
             intake.on_bad_line(one.location, f"{error}; skipped")
             continue
         model = untrusted.text(_first(one.models))
-        name = one.name or untrusted.numbered(seen, events.digest(ts, model, counts))
+        name = one.name or untrusted.occurrence_name(seen, events.digest(ts, model, counts))
         known = any(part.get(key) is not None for part in (one.tokens, one.cache) for key in _CACHE)
         unknown = {} if known else {"usage": "partial", "usage_reason": "the cache counts are not recorded"}
         intake.location = one.location
@@ -150,7 +150,7 @@ def counts_of(tokens: untrusted.Raw, cache: untrusted.Raw) -> dict[str, int]:
     whole = untrusted.count(tokens, "totalInputTokens")
     if not any((sent, output, written, read)):
         if whole or untrusted.count(tokens, "totalTokens", "total"):
-            raise events.Bad("only a total is given; unknown which part is input")
+            raise events.BadRecord("only a total is given; unknown which part is input")
         return {}
     if whole == sent >= written + read:  # then the cached part is inside
         sent -= written + read

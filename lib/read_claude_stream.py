@@ -143,7 +143,7 @@ class Stream:
         try:
             if line.get("type") in _KINDS and "sessionId" not in line:  # else it is a transcript's
                 self._take(line, location)
-        except events.Bad as error:
+        except events.BadRecord as error:
             self.intake.on_bad_line(location, f"{error}; skipped")
         return iter(())
 
@@ -191,7 +191,7 @@ class Stream:
                 untrusted.count(counts, key)
         name = read_claude_turns.identity({"requestId": line.get("request_id"), "uuid": line.get("uuid")}, dict(message))
         if not untrusted.identity(name):
-            name = untrusted.numbered(session.copies, f"{CLIENT}:{events.digest(session.name, model, repr(parts))}")
+            name = untrusted.occurrence_name(session.copies, f"{CLIENT}:{events.digest(session.name, model, repr(parts))}")
         attribution = self.intake.attribution(SOURCE, CLIENT, session.cwd, "", session.name)
         if line.get("parent_tool_use_id") is not None:
             attribution["sidechain"] = True

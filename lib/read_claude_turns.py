@@ -145,13 +145,13 @@ def usage_block(usage: Raw, model: str, counts: dict[str, int], identifier: str)
     try:
         before, after = frame(usage, model, cloud_prefix(identifier))
     except TypeError:
-        raise events.Bad("usage.speed, service_tier or inference_geo is no text") from None
+        raise events.BadRecord("usage.speed, service_tier or inference_geo is no text") from None
     return {**before, **counts, **after}
 
 
 def turn(ts: str, identifier: str, attribution: Raw, block: events.Event) -> events.Event:
     """A record of kind turn."""
-    return events.arranged({"v": events.VERSION, "ts": ts, "kind": "turn", "id": identifier, **attribution, **block})
+    return events.arrange({"v": events.VERSION, "ts": ts, "kind": "turn", "id": identifier, **attribution, **block})
 
 
 # "Claude AI usage limit reached|1752345600" (2025), "You've hit your limit · resets Jul 23 at 6pm (Europe/Berlin)" (2026).
@@ -239,21 +239,21 @@ class Turns:
         def on_bad_line(why: str) -> None:
             self.intake.on_bad_line(place, why)
 
-        for raw in jsonl.parsed(line, on_bad_line):
+        for raw in jsonl.parse(line, on_bad_line):
             message = raw.get("message")
             if type(message) is not dict or type(message.get("usage")) is not dict:
                 continue
             if raw.get("type", "assistant") == "assistant":
                 try:
                     self._take_turn(raw, message, session, line)
-                except events.Bad as error:
+                except events.BadRecord as error:
                     on_bad_line(f"{error}; skipped")
 
     def _take_turn(self, raw: Raw, message: Raw, session: Session, line: bytearray) -> None:
         try:
             ts = when.canonical(raw["timestamp"])
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
-            raise events.Bad(f"timestamp {str(raw.get('timestamp'))[:40]!r} is no time") from None
+            raise events.BadRecord(f"timestamp {str(raw.get('timestamp'))[:40]!r} is no time") from None
         usage, model = message["usage"], message.get("model")
         if model == "<synthetic>":
             if (reading := limit_of(raw, message, ts)) is not None:

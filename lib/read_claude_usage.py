@@ -41,7 +41,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
     )
     about = {
         "client": CLIENT,
-        "account": projects.hashed(name, intake.options.salt) if name and intake.options.salt else None,
+        "account": projects.hash_path(name, intake.options.salt) if name and intake.options.salt else None,
         "plan": untrusted.text(owner.get("organizationRateLimitTier"), 60) or None,
     }
     intake.location = path

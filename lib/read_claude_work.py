@@ -53,7 +53,7 @@ def read(turns: read_claude_turns.Turns, path: str, cursor: read_lines.Cursor) -
             if type(raw) is dict:
                 take(raw, number, line)
             else:
-                for part in jsonl.parsed(line, lambda why: None):
+                for part in jsonl.parse(line, lambda why: None):
                     take(part, number, line)
     yield from rounds.records(transcript.attribution)
 

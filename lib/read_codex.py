@@ -162,7 +162,7 @@ def events_of(thread: Thread, rows: Iterable[tuple[Row, str]], intake: Intake) -
         event |= row.counts
         if row.tier:
             event["tier"] = row.tier
-        yield events.arranged(event)
+        yield events.arrange(event)
         if row.limits and owner == thread.id:
             yield from meters_of(row.limits, row.ts, thread.provider or "openai")
 
@@ -191,7 +191,7 @@ def meters_of(limits: Raw, ts: str, provider: str) -> Iterator[Event]:
             provider,
             ts,
             client=CLIENT,
-            window=when.window(minutes),
+            window=when.window_name(minutes),
             window_minutes=minutes,
             scope=scope if type(scope) is str and scope != "codex" else None,
             used=round(used / 100, 6),

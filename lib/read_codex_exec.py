@@ -78,7 +78,7 @@ class Stream:
         """The totals that a line states."""
         try:
             found = self._taken(line)
-        except events.Bad as error:
+        except events.BadRecord as error:
             self.intake.on_bad_line(location, f"{error}; skipped")
             return
         if found is not None:

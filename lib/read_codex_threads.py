@@ -197,7 +197,7 @@ class Thread:
             ts = when.canonical(raw["timestamp"])
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
             self.last, self.epoch = before
-            raise events.Bad(f"timestamp {str(raw.get('timestamp'))[:40]!r} is no time") from None
+            raise events.BadRecord(f"timestamp {str(raw.get('timestamp'))[:40]!r} is no time") from None
         given = info.get("model")
         if type(given) is str and given and not self.model:
             self._turn({"model": given})
@@ -264,7 +264,7 @@ def totals_of(usage: object) -> Totals | None:
         return None
     for value in given:
         if value is not None and (type(value) is not int or value < 0):
-            raise events.Bad(f"token usage holds {str(value)[:20]!r}; expected counts")
+            raise events.BadRecord(f"token usage holds {str(value)[:20]!r}; expected counts")
     a, b, c, d, e = (value or 0 for value in given)
     return a, b, c, d, e
 
@@ -304,10 +304,10 @@ def read(path: str, thread: Thread, cursor: read_lines.Cursor, buffer: bytearray
                 intake.on_bad_line(f"{path}:{number}", why)
 
             thread.line = number
-            for raw in jsonl.parsed(line, on_bad_line):
+            for raw in jsonl.parse(line, on_bad_line):
                 try:
                     thread.take(raw)
-                except events.Bad as error:
+                except events.BadRecord as error:
                     on_bad_line(f"{error}; skipped")
 
 

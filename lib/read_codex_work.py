@@ -61,11 +61,11 @@ def read(
                     intake.on_bad_line(f"{path}:{number}", why)
 
             thread.line = number
-            for raw in jsonl.parsed(line, on_bad_line):
+            for raw in jsonl.parse(line, on_bad_line):
                 if turns:
                     try:
                         thread.take(raw)
-                    except events.Bad as error:
+                    except events.BadRecord as error:
                         on_bad_line(f"{error}; skipped")
                 rollout.take(raw, number)
     attribution = intake.attribution(read_codex_threads.SOURCE, read_codex_threads.CLIENT, thread.cwd, "", thread.id)

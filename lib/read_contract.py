@@ -40,7 +40,7 @@ class Intake:
 
     def __init__(self, options: Options | None = None, on_bad_line: OnBadLine = lambda location, why: None) -> None:
         self.options, self.on_bad_line = options or Options(), on_bad_line
-        self.projects = projects.Places(self.options.salt)
+        self.projects = projects.ProjectResolver(self.options.salt)
         self.attribution = self.projects.attribution
         self.location = ""  # of the event given last, for `sightings`
 
@@ -178,7 +178,7 @@ class FileReader(Reader):
                 for event in self._read(path, Cursor(), intake):
                     if event["id"] == identity:
                         yield intake.location, event, ""
-            except (OSError, events.Bad):
+            except (OSError, events.BadRecord):
                 continue
 
 

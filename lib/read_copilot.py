@@ -129,7 +129,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
                 yield from read_copilot_otel.turns(line, cursor, intake, stored)
             else:
                 yield from _sums(path, line, cursor.state, intake)
-        except events.Bad as error:
+        except events.BadRecord as error:
             intake.on_bad_line(location, f"{error}; skipped")
 
 
@@ -140,7 +140,7 @@ def _rows(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[even
         if not there and read_sqlite.columns(connection, "sessions"):
             return  # of a version that kept no counts here
         if not there >= _NEEDED:
-            raise events.Bad(f"no session store of Copilot CLI: no table {_CALLS} with the columns we know; skipped")
+            raise events.BadRecord(f"no session store of Copilot CLI: no table {_CALLS} with the columns we know; skipped")
         roots = _roots(connection)
         since = cursor.state.get("row", 0)
         newest = connection.execute(f'SELECT max(rowid) FROM "{_CALLS}"').fetchone()[0] or 0
@@ -153,7 +153,7 @@ def _rows(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[even
             intake.location = f"{path}:{_CALLS}[{row['row']}]"
             try:
                 event = _call(dict(row), roots, seen, intake)
-            except events.Bad as error:
+            except events.BadRecord as error:
                 if row["row"] >= since:
                     intake.on_bad_line(intake.location, f"{error}; skipped")
                 continue
@@ -169,7 +169,7 @@ def _call(row: untrusted.Raw, roots: Mapping[Any, str], seen: dict[str, int], in
     if not counts:
         return None
     session = untrusted.identity(row["session_id"])
-    name = untrusted.numbered(seen, read_copilot_otel.name_of(session, sent, answered))
+    name = untrusted.occurrence_name(seen, read_copilot_otel.name_of(session, sent, answered))
     begun, took = when.moment(untrusted.moment(row["created_at"], "created_at")), row.get("duration_ms")
     if isinstance(took, (int, float)) and 0 <= took < _DAY_MS:  # it is created when the answer has ended
         begun -= int(took)
@@ -211,7 +211,7 @@ def _sums(path: str, line: untrusted.Raw, state: dict[str, Any], intake: Intake)
             _add(state, _sums_in(data))
             yield from _aggregates(path, line, state, intake)
             if any("usage" not in untrusted.mapping(said) for said in untrusted.mapping(data.get("modelMetrics")).values()):
-                raise events.Bad("modelMetrics without token counts")
+                raise events.BadRecord("modelMetrics without token counts")
 
 
 def _again(seen: list[str], name: str) -> bool:
@@ -294,7 +294,7 @@ def _stored(home: str) -> Callable[[str], Stored]:
         path = os.path.join(home, _STORE)
         try:
             return _known(path, read_sqlite.stamp(path))
-        except (OSError, events.Bad):
+        except (OSError, events.BadRecord):
             return {}
 
     @functools.cache

@@ -134,7 +134,7 @@ def counts_of(sent: int, answered: int, read: int, written: int, reasoning: int,
     stores add up. A total, or parts larger than the whole, say otherwise.
     """
     if not any((sent, answered, read, written, reasoning)) and total:
-        raise events.Bad("only a total is given; unknown which part is input")
+        raise events.BadRecord("only a total is given; unknown which part is input")
     cached = read + written
     inside = cached <= sent and (not cached or total != sent + cached + answered)
     output = answered if reasoning <= answered else answered + reasoning

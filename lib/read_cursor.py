@@ -72,11 +72,11 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
             if not counts:
                 continue
             ts = time_of(row["date"])
-        except events.Bad as error:
+        except events.BadRecord as error:
             intake.on_bad_line(location, f"{error}; skipped")
             continue
         model = untrusted.text(row["model"])
-        name = untrusted.numbered(seen, events.digest(ts, model, counts))
+        name = untrusted.occurrence_name(seen, events.digest(ts, model, counts))
         intake.location = location
         yield read_records.turn(ts, f"cursor:{name}", attribution, model, counts, "cursor", **cost_of(row))
 
@@ -100,14 +100,14 @@ def rows(path: str, data: bytes, intake: Intake) -> Iterator[tuple[str, Row]]:
         if not header:
             header = [cell.lower() for cell in cells]
             if missing := [name for name in _NEEDED if name not in header]:
-                raise events.Bad(f"no usage export of Cursor with token counts: no column {missing[0]!r}; skipped")
+                raise events.BadRecord(f"no usage export of Cursor with token counts: no column {missing[0]!r}; skipped")
         elif len(cells) != len(header):
             why = f"{len(cells)} cells where {len(header)} were expected" if cells else "a quote where none can be"
             intake.on_bad_line(f"{path}:{number}", f"{why}; skipped")
         else:
             yield f"{path}:{number}", dict(zip(header, cells, strict=True))
     if not header:
-        raise events.Bad("empty; skipped")
+        raise events.BadRecord("empty; skipped")
 
 
 def counts_of(row: Row) -> dict[str, int]:
@@ -119,10 +119,10 @@ def counts_of(row: Row) -> dict[str, int]:
     total = _count(row[_TOTAL], _TOTAL)
     if not total and not any(found.values()):
         if cost_of(row):
-            raise events.Bad("a request that was charged for, without token counts")
+            raise events.BadRecord("a request that was charged for, without token counts")
         return {}
     if sum(found.values()) != total:
-        raise events.Bad(f"the token columns add up to {sum(found.values())}, the total says {total}")
+        raise events.BadRecord(f"the token columns add up to {sum(found.values())}, the total says {total}")
     return {name: count for name, count in found.items() if count}
 
 
@@ -130,7 +130,7 @@ def _count(cell: str, column: str) -> int:
     if cell in ("", "-"):
         return 0
     if not _COUNT.match(cell):
-        raise events.Bad(f"{column!r} is no count")
+        raise events.BadRecord(f"{column!r} is no count")
     return int(cell.replace(",", ""))
 
 
@@ -148,7 +148,7 @@ def time_of(cell: str) -> str:
         cell += "T00:00:00Z"
     try:
         return untrusted.moment(cell, "date")
-    except events.Bad:
+    except events.BadRecord:
         for form in _LOCAL:
             try:
                 found = datetime.datetime.strptime(cell, form).replace(tzinfo=when.zone(None))

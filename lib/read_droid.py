@@ -77,7 +77,7 @@ def usage_of(settings: untrusted.Raw) -> untrusted.Raw:
     if type(settings.get("tokenUsage")) is dict or type(settings.get("inclusiveTokenUsage")) is not dict:
         return untrusted.mapping(settings.get("tokenUsage"))
     if untrusted.mapping(settings.get("childInclusiveTokenUsageBySessionId")):
-        raise events.Bad("only the sum with its subagents is given, and they are counted themselves; skipped")
+        raise events.BadRecord("only the sum with its subagents is given, and they are counted themselves; skipped")
     return untrusted.mapping(settings["inclusiveTokenUsage"])
 
 
@@ -92,7 +92,7 @@ def counts_of(usage: untrusted.Raw) -> dict[str, int]:
     total = untrusted.count(usage, "totalTokens")
     if not any((sent, output, thinking, written, read)):
         if total:
-            raise events.Bad("only a total is given; unknown which part is input")
+            raise events.BadRecord("only a total is given; unknown which part is input")
         return {}
     kept = written + read
     for inside, beside in itertools.product((False, True), (thinking > output, True)):
@@ -143,7 +143,7 @@ def transcript(path: str) -> Transcript:
     """The beginning of a transcript; nothing where there is none."""
     root = began = ""
     for line in itertools.islice(beginning(path), 500):
-        for record in jsonl.parsed(line, lambda why: None):
+        for record in jsonl.parse(line, lambda why: None):
             root = root or untrusted.path(record.get("cwd"))
             began = began or _moment(record.get("timestamp"))
         if root and began:
@@ -167,7 +167,7 @@ def model_in(head: bytes) -> str:
 def _moment(value: Any) -> str:
     try:
         return untrusted.moment(value)
-    except events.Bad:
+    except events.BadRecord:
         return ""
 
 

@@ -88,7 +88,7 @@ class Chat:
             if not counts:
                 return
             ts = untrusted.moment(message.get("timestamp"))
-        except events.Bad as error:
+        except events.BadRecord as error:
             self.intake.on_bad_line(location, f"{error}; skipped")
             return
         name = untrusted.identity(message.get("id")) or events.digest(ts, message.get("model"), counts)
@@ -124,7 +124,7 @@ def root_of(folder: str) -> str:
     for register in ("projects.json", "trustedFolders.json"):
         try:
             said = read_lines.document(os.path.join(home, register), read_lines.Cursor())
-        except (OSError, events.Bad):
+        except (OSError, events.BadRecord):
             continue
         known += untrusted.mapping(said.get("projects", said))
     return next((path for path in known if hashlib.sha256(path.encode(errors="replace")).hexdigest() == name), "")
@@ -140,7 +140,7 @@ def counts_of(tokens: untrusted.Raw) -> dict[str, Any]:
     output, thoughts, tool = (untrusted.count(tokens, name) for name in ("output", "thoughts", "tool"))
     total = untrusted.count(tokens, "total")
     if not any((sent, cached, output, thoughts, tool)) and total:
-        raise events.Bad("only a total is given; unknown which part is input")
+        raise events.BadRecord("only a total is given; unknown which part is input")
     apart = cached > sent or (total == sent + cached + output + thoughts + tool and cached > 0)
     found = {
         "input_tokens": (sent if apart else sent - cached) + tool,

@@ -66,7 +66,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
     with read_sqlite.opened(path) as connection:
         columns = read_sqlite.columns(connection, "sessions")
         if not {"id", "created_at"} <= columns or "total_tokens" not in columns:
-            raise events.Bad("no goose database: it has no table of sessions with token counts; skipped")
+            raise events.BadRecord("no goose database: it has no table of sessions with token counts; skipped")
         since = _resumed(connection, cursor, "updated_at" in columns)
         where = 'datetime("updated_at") IS NULL OR datetime("updated_at") >= ?' if since[0] else "1"
         complete = _complete(connection)
@@ -77,7 +77,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
             location = f"{path}:{untrusted.identity(row['id']) or 'a session'}"
             try:
                 session = _Session(row, intake)
-            except events.Bad as error:
+            except events.BadRecord as error:
                 intake.on_bad_line(location, f"{error}; skipped")
                 continue
             if untrusted.text(row["provider_name"]) in _DRIVEN:
@@ -131,7 +131,7 @@ class _Session:
         self.row, self.intake = row, intake
         self.name = untrusted.identity(row["id"])
         if not self.name:
-            raise events.Bad("a session without a name")
+            raise events.BadRecord("a session without a name")
         self.began = untrusted.moment(row["created_at"], "created_at")
         # A session's name is its date and a counter of its database: the second of its start tells it from others.
         self.key = f"{self.name}@{self.began[:19]}"
@@ -150,7 +150,7 @@ class _Session:
                 if not found.counts:
                     continue
                 ts = untrusted.moment(request["created_timestamp"], "created_timestamp")
-            except events.Bad as error:
+            except events.BadRecord as error:
                 self.intake.on_bad_line(at, f"{error}; skipped")
                 continue
             vendor = request["cost_source"] == "provider_reported"
@@ -175,7 +175,7 @@ class _Session:
         try:
             found = counts_of(row, prefix, model)
             changed = untrusted.moment(row["updated_at"], "updated_at") if row["updated_at"] is not None else self.began
-        except events.Bad as error:
+        except events.BadRecord as error:
             self.intake.on_bad_line(location, f"{error}; skipped")
             return
         if not found.counts:
@@ -216,7 +216,7 @@ def counts_of(row: untrusted.Raw, prefix: str, model: str) -> Counts:
     sent, output, total, read, written = (untrusted.count(row, f"{prefix}{kind}_tokens") for kind in _KINDS)
     if not sent and not output:
         if total:
-            raise events.Bad("only a total is given; unknown which part is input")
+            raise events.BadRecord("only a total is given; unknown which part is input")
         return Counts({})
     kept, rest, thoughts, unsure = read + written, total - sent - output, 0, ""
     if kept > sent or 0 < kept == rest:

@@ -69,13 +69,13 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
     """The totals of the sessions that changed. Raises OSError, Bad."""
     with read_sqlite.opened(path) as connection:
         if not {"id", "started_at", "input_tokens", "output_tokens"} <= read_sqlite.columns(connection, "sessions"):
-            raise events.Bad("no Hermes Agent database: it has no table of sessions with token counts; skipped")
+            raise events.BadRecord("no Hermes Agent database: it has no table of sessions with token counts; skipped")
         where, given = _changed(connection, cursor)
         for row in read_sqlite.select(connection, "sessions", *_SESSION, where=where, given=given).fetchall():
             location = f"{path}:{untrusted.identity(row['id']) or 'a session'}"
             try:
                 found = list(totals(dict(row), _shares(connection, row["id"]), intake))
-            except events.Bad as error:
+            except events.BadRecord as error:
                 intake.on_bad_line(location, f"{error}; skipped")
                 continue
             intake.location = location
@@ -124,7 +124,7 @@ def totals(session: untrusted.Raw, rows: list[untrusted.Raw], intake: Intake) ->
     """
     name = untrusted.identity(session["id"])
     if not name:
-        raise events.Bad("a session without a name")
+        raise events.BadRecord("a session without a name")
     began = untrusted.moment(session["started_at"], "started_at")
     root = untrusted.path(session["cwd"]) or untrusted.path(session["git_repo_root"])
     attribution = intake.attribution(SOURCE, CLIENT, root, "", name)
@@ -212,7 +212,7 @@ def is_subagent(session: untrusted.Raw) -> bool:
 def _moment(value: object) -> str:
     try:
         return untrusted.moment(value)
-    except events.Bad:
+    except events.BadRecord:
         return ""
 
 

@@ -60,8 +60,8 @@ def _task(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[even
     sent = Sent(os.path.join(folder, _SENT))  # first: what it keeps is small, and both files are large
     try:
         said = _array(path, cursor)
-    except events.Bad as error:
-        raise events.Bad(f"{error}; skipped") from None
+    except events.BadRecord as error:
+        raise events.BadRecord(f"{error}; skipped") from None
     session = untrusted.identity(os.path.basename(folder))
     for number, message in enumerate(said):
         if untrusted.mapping(message).get("say") != "api_req_started":
@@ -71,7 +71,7 @@ def _task(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[even
             request = _object(message.get("text"))
             ts = untrusted.moment(message.get("ts"), "ts")
             counts = counts_of(request, ts)
-        except events.Bad as error:
+        except events.BadRecord as error:
             intake.on_bad_line(location, f"{error}; skipped")
             continue
         if not counts:  # not yet answered, or never
@@ -118,7 +118,7 @@ class Sent:
         self.models: list[tuple[float, str]] = []
         try:
             said = _array(path, read_lines.Cursor())
-        except (OSError, events.Bad):
+        except (OSError, events.BadRecord):
             return
         for entry in map(untrusted.mapping, said):
             if entry.get("role") == "user":
@@ -151,7 +151,7 @@ def _array(path: str, cursor: read_lines.Cursor) -> list[Any]:
     cursor.offset = len(data)
     value = _json(data)
     if not isinstance(value, list):
-        raise events.Bad(f"expected a JSON array, found {jsonl.kind_of(value)}")
+        raise events.BadRecord(f"expected a JSON array, found {jsonl.type_name(value)}")
     return value
 
 
@@ -168,7 +168,7 @@ def _json(data: bytes) -> Any:
     try:
         return jsonl.DECODER.decode(data.removeprefix(jsonl.BOM).decode(errors="replace"))
     except (ValueError, RecursionError):
-        raise events.Bad("not JSON") from None
+        raise events.BadRecord("not JSON") from None
 
 
 READER = FileReader(SOURCE, CLIENT, files, claims, read)

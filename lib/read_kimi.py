@@ -89,7 +89,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
                 turn = _step(line, cursor.state, at, model)
             else:
                 turn = _record(line, cursor.state)
-        except events.Bad as error:
+        except events.BadRecord as error:
             intake.on_bad_line(location, f"{error}; skipped")
             continue
         if turn is None:
@@ -138,7 +138,7 @@ def _step(line: untrusted.Raw, state: dict[str, Any], at: Place, model: str) -> 
             if counts:
                 written, answer = untrusted.moment(line.get("timestamp")), said.get("message_id")
                 known = untrusted.identity(answer)
-                name = untrusted.response(answer) or f"kimi:{known or events.digest(written)}:{events.digest(counts)}"
+                name = untrusted.response_id(answer) or f"kimi:{known or events.digest(written)}:{events.digest(counts)}"
                 return Turn(begun.get(agent, written), name, model, counts, bool(agent))
     return None
 

@@ -94,7 +94,7 @@ def records(path: str, cursor: Cursor, wanted: Wanted, reject: jsonl.OnBadLine) 
     with open(path, "rb", buffering=0) as file:
         for number, line in lines(file, wanted, cursor, bytearray(BLOCK)):
             place = f"{path}:{number}"
-            for raw in jsonl.parsed(line, lambda why, place=place: reject(place, why)):  # type: ignore[misc]
+            for raw in jsonl.parse(line, lambda why, place=place: reject(place, why)):  # type: ignore[misc]
                 yield place, raw
 
 
@@ -164,8 +164,8 @@ class Values:
             return []
         place = f"{self.name}:{self.begun}"
         if data[:1] == b"{":
-            return [(place, found) for found in jsonl.parsed(data, self._say)]
-        found = jsonl.parsed(b'{"":' + data + b"}", self._say)
+            return [(place, found) for found in jsonl.parse(data, self._say)]
+        found = jsonl.parse(b'{"":' + data + b"}", self._say)
         items = found[0].get("") if found else None
         given = items if isinstance(items, list) else []
         return [(f"{place}[{n}]", item) for n, item in enumerate(given) if isinstance(item, dict)]
@@ -201,16 +201,16 @@ def document(path: str, cursor: Cursor) -> dict[str, Any]:
         data = file.read()
     cursor.offset = len(data)
     if not data.strip(_BLANK + b"\n"):
-        raise events.Bad("empty; skipped")
+        raise events.BadRecord("empty; skipped")
     try:
         value = orjson.loads(data)
     except ValueError:
         found, why = jsonl.objects(data)
         if len(found) != 1 or why:
-            raise events.Bad(why or f"{len(found)} objects where one was expected; skipped") from None
+            raise events.BadRecord(why or f"{len(found)} objects where one was expected; skipped") from None
         value = found[0]
     if not isinstance(value, dict):
-        raise events.Bad(f"expected a JSON object, found {jsonl.kind_of(value)}; skipped")
+        raise events.BadRecord(f"expected a JSON object, found {jsonl.type_name(value)}; skipped")
     return value
 
 

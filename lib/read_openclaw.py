@@ -119,7 +119,7 @@ def _rows(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[even
         if not there and read_sqlite.columns(connection, "auth_profile_store"):
             return  # of a version that kept its sessions in files
         if not there >= {"session_id", "seq", "event_json", "created_at"}:
-            raise events.Bad(f"no agent's database of OpenClaw: no table {_LINES} with the columns we know; skipped")
+            raise events.BadRecord(f"no agent's database of OpenClaw: no table {_LINES} with the columns we know; skipped")
         newest = connection.execute(f'SELECT max(rowid), max(created_at) FROM "{_LINES}"').fetchone()
         row, at = (value if type(value) is int else 0 for value in newest)
         since = cursor.state.get("row", 0), cursor.state.get("at", 0)
@@ -147,7 +147,7 @@ def _new_turns(path: str, rows: Any, intake: Intake) -> Iterator[events.Event]:
         if not isinstance(line, str):
             current.on_bad_line(location, "no text; skipped")
             continue
-        for entry in jsonl.parsed(line.encode(errors="replace"), functools.partial(current.on_bad_line, location)):
+        for entry in jsonl.parse(line.encode(errors="replace"), functools.partial(current.on_bad_line, location)):
             if not mirrored(entry):
                 turns = read_pi.turns(entry, location, state, untrusted.identity(session), folder, PRODUCT, current)
                 yield from (event for event in turns if new)
@@ -171,7 +171,7 @@ def _unpacked(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[
     lines = enumerate(_decompressed(path), 1)
     for number, line in [one for one in lines if read_pi.WANTED(bytearray(one[1]), 0, len(one[1]))]:
         location = f"{path}:{number}"
-        for entry in jsonl.parsed(line, functools.partial(intake.on_bad_line, location)):
+        for entry in jsonl.parse(line, functools.partial(intake.on_bad_line, location)):
             yield location, entry
 
 
@@ -187,13 +187,13 @@ def _decompressed(path: str) -> Iterator[bytes]:
         ):
             yield from process.stdout or ()
         if process.returncode:
-            raise events.Bad(damaged) from None
+            raise events.BadRecord(damaged) from None
         return
     try:
         with zstd.open(path) as file:
             yield from file
     except (zstd.ZstdError, EOFError):
-        raise events.Bad(damaged) from None
+        raise events.BadRecord(damaged) from None
 
 
 READER = FileReader(SOURCE, CLIENT, files, claims, read, hints)

@@ -180,7 +180,7 @@ def _disjoint(recorded: Recorded, total: int, inside: bool) -> dict[str, int]:
     sent, output, reasoning, read, written = recorded
     if not any(recorded):
         if total:
-            raise events.Bad("only a total is given; unknown which part is input")
+            raise events.BadRecord("only a total is given; unknown which part is input")
         return {}
     if total:
         inside = total == sent + output + read + written
@@ -216,7 +216,7 @@ def rows(path: str, cursor: read_lines.Cursor, intake: Intake, product: Product)
                         continue
                     steps = store.steps(row["id"]) if table == "message" and _many_steps(said) else []
                     found = list(teller.turns(said, steps, store.session(row["session_id"]), row["time_created"]))
-                except events.Bad as error:
+                except events.BadRecord as error:
                     intake.on_bad_line(location, f"{error}; skipped")
                     continue
                 intake.location = location
@@ -244,12 +244,12 @@ class _Store:
         """Nothing is said of a database without tables: its client has only just made it."""
         there = {row["name"] for row in self.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if {"sessions", "messages"} <= there:
-            raise events.Bad(
+            raise events.BadRecord(
                 "the database of another product, which had the same name (tables sessions, messages); "
                 "it holds no counts per request; skipped"
             )
         if there:
-            raise events.Bad("no table message or session_message with data: a version that is not known; skipped")
+            raise events.BadRecord("no table message or session_message with data: a version that is not known; skipped")
 
     def changed(self, table: str, held: Any) -> tuple[str, tuple[int, ...], list[int]]:
         """What to select of a table, and the mark to hold until the next time: its newest update and last row."""
@@ -311,10 +311,10 @@ def _parsed(data: object) -> untrusted.Raw:
     except ValueError:
         found, why = jsonl.objects(data if isinstance(data, bytes) else str(data).encode())
         if len(found) != 1 or why:
-            raise events.Bad("data is no JSON object") from None
+            raise events.BadRecord("data is no JSON object") from None
         value = found[0]
     if not isinstance(value, dict):
-        raise events.Bad(f"data is {jsonl.kind_of(value)}; expected a JSON object")
+        raise events.BadRecord(f"data is {jsonl.type_name(value)}; expected a JSON object")
     return value
 
 
@@ -332,7 +332,7 @@ def _document(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[
     try:
         steps = _step_files(os.path.join(storage, "part", name.removesuffix(".json"))) if _many_steps(said) else []
         found = list(Teller(PRODUCT, intake).turns(said, steps, _session_file(storage, session), None))
-    except events.Bad as error:
+    except events.BadRecord as error:
         intake.on_bad_line(path, f"{error}; skipped")
         return
     intake.location = path
@@ -349,7 +349,7 @@ def _step_files(folder: str) -> list[Any]:
                 part = read_lines.document(path, read_lines.Cursor())
                 if part.get("type") == _STEP:
                     found.append(part)
-        except (OSError, events.Bad):
+        except (OSError, events.BadRecord):
             continue
     return found
 
@@ -361,7 +361,7 @@ def _session_file(storage: str, session: str) -> Session:
     for project in _listed(folder):
         try:
             said = read_lines.document(os.path.join(folder, project, f"{session}.json"), read_lines.Cursor())
-        except (OSError, events.Bad):
+        except (OSError, events.BadRecord):
             continue
         return Session(untrusted.identity(session), untrusted.path(said.get("directory")), bool(said.get("parentID")))
     return Session(untrusted.identity(session))

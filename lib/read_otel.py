@@ -81,7 +81,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
         yield from stream.take(line, location)
 
 
-class Nameless(events.Bad):
+class Nameless(events.BadRecord):
     """A record that does not say its session."""
 
 
@@ -102,7 +102,7 @@ class Stream:
                     self.intake.on_bad_line(location, f"{error}; skipped, with all like it")
                 self.nameless = True
                 continue
-            except events.Bad as error:
+            except events.BadRecord as error:
                 self.intake.on_bad_line(location, f"{error}; skipped")
                 continue
             if event is not None:

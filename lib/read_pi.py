@@ -96,7 +96,7 @@ def turns(
         begun = message.get("timestamp")
         ts = untrusted.moment(line.get("timestamp") if begun is None else begun)
         written = untrusted.moment(line.get("timestamp") or begun)
-    except events.Bad as error:
+    except events.BadRecord as error:
         intake.on_bad_line(location, f"{error}; skipped")
         return
     provider, asked = (message.get(key) for key in ("provider", "model"))
@@ -145,7 +145,7 @@ def _note(line: untrusted.Raw, state: dict[str, Any]) -> None:
 def _name(message: untrusted.Raw, product: Product, ts: str, provider: str, model: str, counts: dict[str, int]) -> str:
     """A turn's name: its response's, where no other has that; else made of its content."""
     response = message.get("responseId")
-    if name := untrusted.response(response):
+    if name := untrusted.response_id(response):
         return name
     if name := untrusted.identity(response):
         return f"{product.client}:{name}:{events.digest(ts, counts)}"
@@ -164,7 +164,7 @@ def counts_of(usage: untrusted.Raw) -> dict[str, int]:
     found["cache_read_tokens"] = max(found["cache_read_tokens"] - over, 0)
     total = untrusted.count(usage, *_TOTAL)
     if total and not any(found.values()):
-        raise events.Bad("only a total is given; unknown which part is input")
+        raise events.BadRecord("only a total is given; unknown which part is input")
     kept = min(found["cache_write_1h_tokens"], found["cache_write_tokens"])
     found["cache_write_1h_tokens"], found["cache_write_tokens"] = kept, found["cache_write_tokens"] - kept
     reasoning = found["reasoning_tokens"]

@@ -58,7 +58,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
             answer = told(line)
             if answer is None or _known(answer, line, cursor.state.setdefault("waiting", [])):
                 continue
-        except events.Bad as error:
+        except events.BadRecord as error:
             intake.on_bad_line(location, f"{error}; skipped")
             continue
         session = untrusted.identity(untrusted.mapping(line.get("forkedFrom")).get("sessionId") or line.get("sessionId"))
@@ -111,7 +111,7 @@ def _response(said: untrusted.Raw, line: untrusted.Raw) -> Answer | None:
         ended -= int(took)
     return Answer(
         when.stamp(ended),
-        untrusted.response(said.get("response_id")),
+        untrusted.response_id(said.get("response_id")),
         untrusted.text(said.get("model")),
         "alibaba" if said.get("auth_type") == "qwen-oauth" else "",
         any(said.get(name) for name in ("subagent_name", "subagent_id")),
@@ -139,7 +139,7 @@ def counts_of(prompt: int, output: int, total: int, cached: int = 0, thoughts: i
     Gemini's does), prompts of tools likewise: the first combination that makes the total, else the first.
     """
     if not any((prompt, output, cached, thoughts, tool)) and total:
-        raise events.Bad("only a total is given; unknown which part is input")
+        raise events.BadRecord("only a total is given; unknown which part is input")
     inputs = [prompt - cached + tool, prompt - cached] if cached <= prompt else []
     inputs += [prompt + tool, prompt]
     outputs = [output, output + thoughts] if thoughts <= output else [output + thoughts]

@@ -33,7 +33,7 @@ def turn(
     event: events.Event = {"v": events.VERSION, "ts": ts, "kind": "turn", "id": identity, **attribution}
     if session:
         event["alias"] = events.alias_of(str(attribution["client"]), session, dict(counts))
-    return events.arranged(event | _billed(model, provider) | {"turns": 1} | _kept(counts) | _kept(more))
+    return events.arrange(event | _billed(model, provider) | {"turns": 1} | _kept(counts) | _kept(more))
 
 
 def aggregate(
@@ -41,7 +41,7 @@ def aggregate(
 ) -> events.Event:
     """What a source adds up for a session and does not say turn by turn. `counts` may hold turns."""
     event: events.Event = {"v": events.VERSION, "ts": ts, "kind": "usage", "id": identity, **attribution}
-    return events.arranged(event | {"covers": "session"} | _billed(model, provider) | _kept(counts) | _kept(more))
+    return events.arrange(event | {"covers": "session"} | _billed(model, provider) | _kept(counts) | _kept(more))
 
 
 def _billed(model: str, provider: str) -> events.Event:

@@ -60,9 +60,9 @@ def opened(path: str) -> Iterator[sqlite3.Connection]:
         except sqlite3.Error as error:
             if "locked" in str(error) or "busy" in str(error):
                 raise OSError(errno.EBUSY, "locked by another program; run again when that has finished") from None
-            raise events.Bad(_reason(error)) from None
+            raise events.BadRecord(_reason(error)) from None
         except UnicodeDecodeError:  # SQLite names the damage in its message, in the damaged bytes themselves
-            raise events.Bad(_DAMAGED) from None
+            raise events.BadRecord(_DAMAGED) from None
 
 
 def _reason(error: Exception) -> str:

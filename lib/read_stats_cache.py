@@ -51,15 +51,15 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
     """The totals of each day and model, or of each model where no days are given. Raises OSError, Bad."""
     stats = read_lines.document(path, cursor)
     if not stats.keys() & {"dailyModelTokens", "modelUsage"}:
-        raise events.Bad("no stats cache of Claude Code: neither dailyModelTokens nor modelUsage; skipped")
+        raise events.BadRecord("no stats cache of Claude Code: neither dailyModelTokens nor modelUsage; skipped")
     attribution = intake.attribution(SOURCE, CLIENT, "", "", "")
     for location, date, model, sums in _sums(path, stats):
         try:
             name = untrusted.text(model)
             if not name:
-                raise events.Bad("a model without a name")
+                raise events.BadRecord("a model without a name")
             event = of_day(date, name, sums, attribution) if date is not None else of_model(stats, name, sums, attribution)
-        except events.Bad as error:
+        except events.BadRecord as error:
             intake.on_bad_line(location, f"{error}; skipped")
             continue
         if event:
@@ -83,7 +83,7 @@ def of_day(date: object, model: str, sums: untrusted.Raw, attribution: untrusted
     """A day's record: input and output are given as one number, and how much of it is which is unknown. Raises Bad."""
     tokens = untrusted.count(sums, "tokens")
     if type(date) is not str or not _DAY.match(date):
-        raise events.Bad("date is no day")
+        raise events.BadRecord("date is no day")
     begins = untrusted.moment(f"{date}T00:00:00Z", "date")
     ends = when.stamp(when.moment(begins) + when.DAY)
     if not tokens:

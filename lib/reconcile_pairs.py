@@ -243,7 +243,7 @@ def _variants(event: Event, catalogue: pricing.Catalogue) -> Iterator[tuple[str,
 def _other_dates(event: Event, catalogue: pricing.Catalogue) -> Iterator[tuple[str, str, Decimal]]:
     """The prices of other dates, and of other times of day."""
     match = catalogue.find(event.get("provider", ""), event.get("model", ""), event.get("request_model", ""))
-    for row in match.rows if isinstance(match, pricing.Found) else ():
+    for row in match.rows if isinstance(match, pricing.Lookup) else ():
         begins = row.get("from", "") or "2020-01-01T00:00:00.000Z"
         usd = list_price({**event, "ts": begins}, catalogue)
         if usd is not None:

@@ -88,12 +88,12 @@ def _model(event: Event, provider: str, catalogue: pricing.Catalogue) -> str:
     """A model under the name that both sides share: that of the catalogue, if it has one."""
     name = str(event.get("model", ""))
     match = catalogue.find(provider, name) if name else None
-    return match.name.partition("/")[2] if isinstance(match, pricing.Found) else name
+    return match.name.partition("/")[2] if isinstance(match, pricing.Lookup) else name
 
 
 def _is_covered(turn: Event, ask: Ask) -> bool:
     if ask.cover is not None:
-        return ask.cover.of(turn, turn["ts"]) != coverage.METERED
+        return ask.cover.plan_of(turn, turn["ts"]) != coverage.METERED
     return turn.get("credential") == coverage.LOGIN
 
 

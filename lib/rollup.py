@@ -36,11 +36,11 @@ _FIELDS[COVERED] = "covered_by"
 _UNITS = (when.QUARTER, *when.UNITS)
 
 
-class Usage(ValueError):
+class UsageError(ValueError):
     """A question that cannot be answered: names the remedy."""
 
 
-class Plan(NamedTuple):
+class Grouping(NamedTuple):
     """What to group by, in which zone, at which prices."""
 
     by: tuple[str, ...]
@@ -58,9 +58,9 @@ def fields(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     for name in names:
         if name not in BY:
-            raise Usage(f"--by {name}: no such field; choose from {', '.join(BY)}")
+            raise UsageError(f"--by {name}: no such field; choose from {', '.join(BY)}")
     if sum(name in when.UNITS for name in names) > 1:
-        raise Usage(f"--by {text}: give one unit of time, the finest; roll the result up again for the others")
+        raise UsageError(f"--by {text}: give one unit of time, the finest; roll the result up again for the others")
     return tuple(name for name in names if name != "none")
 
 
@@ -124,7 +124,7 @@ def _getter(keys: list[str]) -> Callable[[Event], tuple[Any, ...]]:
 class Rollup:
     """Sums of the events seen so far."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Grouping) -> None:
         self.plan = plan
         self.groups: dict[tuple[Any, ...], Group] = {}
         self._seen: set[int] = set()
@@ -174,7 +174,7 @@ class Rollup:
             return
         ts = event["ts"]
         buckets = self._buckets
-        bucket = "" if buckets is None else buckets[ts[:13]] or buckets.of(ts)
+        bucket = "" if buckets is None else buckets[ts[:13]] or buckets.label_of(ts)
         # Where only the time decides, the bucket alone leads to the cell.
         choice = None if card.only is not None or shape.reported else card.rate_of(event)
         place = bucket if choice is None else (bucket, choice.name)
@@ -203,7 +203,7 @@ class Rollup:
             self._sum({key: value for key, value in event.items() if key not in ("cost_usd", "cost_source")})
             return
         ts, buckets = event["ts"], self._buckets
-        group = self._group(event, "" if buckets is None else buckets[ts[:13]] or buckets.of(ts), None)
+        group = self._group(event, "" if buckets is None else buckets[ts[:13]] or buckets.label_of(ts), None)
         group.span(ts, ts)
         group.pay(event["cost_usd"])
         for field in _SUMMED & event.keys():
@@ -234,7 +234,7 @@ class Rollup:
         bucket = self._row_bucket(row)
         for name in self.plan.by:
             if name in _FIELDS and name not in row["by"] and _FIELDS[name] not in self._kept:
-                raise Usage(f"these rows are by {','.join(row['by']) or 'none'}: they cannot be rolled up by {name}")
+                raise UsageError(f"these rows are by {','.join(row['by']) or 'none'}: they cannot be rolled up by {name}")
         name = row.get("rate") or (_stated(row) if "cost_usd" in row else f"{pricing.NO_RATE}{row.get('unpriced', '')}")
         key = (bucket, *[row.get(field) for field in self._by], tuple(row.get(field) for field in self._kept), name)
         group = self.groups.get(key)
@@ -254,24 +254,24 @@ class Rollup:
             return ""
         theirs = next((name for name in row["by"] if name in _UNITS), "")
         if not theirs:
-            raise Usage(f"these rows are by {','.join(row['by']) or 'none'}: they cannot be rolled up by {unit}")
+            raise UsageError(f"these rows are by {','.join(row['by']) or 'none'}: they cannot be rolled up by {unit}")
         if theirs == when.QUARTER and self._buckets is not None:
-            return self._buckets.of(f"{row['bucket']}:00.000Z")
+            return self._buckets.label_of(f"{row['bucket']}:00.000Z")
         if row.get("tz") != when.zone_name(self.plan.tz):
-            raise Usage(
+            raise UsageError(
                 f"these rows are in the zone {row.get('tz')}: give --tz {row.get('tz')}, or roll the events up again"
             )
         try:
-            return when.coarser(row["bucket"], theirs, unit)
+            return when.coarser_label(row["bucket"], theirs, unit)
         except ValueError as error:
-            raise Usage(str(error)) from None
+            raise UsageError(str(error)) from None
 
     def take(self, record: Event, refuse: Callable[[str], None]) -> None:
         """Take in one event or row; one that is neither is refused. Raises Usage."""
         try:
             why = self.add(record)
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-            if isinstance(error, Usage):
+            if isinstance(error, UsageError):
                 raise
             why = f"not a record of kind {record.get('kind')}: {error}; skipped"
         if why:
@@ -321,7 +321,7 @@ def _standing(aggregates: Iterable[Event]) -> Iterator[Event]:
         yield from sources[min(sources, key=lambda name: (-sum(map(events.token_sum, sources[name])), name))]
 
 
-def rolled(records: Iterable[Event], plan: Plan, refuse: Callable[[str], None]) -> list[Event]:
+def roll_up(records: Iterable[Event], plan: Grouping, refuse: Callable[[str], None]) -> list[Event]:
     """The rows of a stream of events and rows. A record that is neither is rejected. Raises Usage."""
     sums = Rollup(plan)
     for record in records:
@@ -345,7 +345,7 @@ def _order(key: tuple[Any, ...]) -> tuple[Any, ...]:
     return (bucket, *((value is None, str(value)) for value in (*group, *priced, name)))
 
 
-def merged(rows: Iterable[Event], catalogue: pricing.Catalogue) -> Iterator[Event]:
+def merge_rows(rows: Iterable[Event], catalogue: pricing.Catalogue) -> Iterator[Event]:
     """One row per group, with its cost. What has no price stands in `unpriced`, what needs saying in `notes`."""
     groups: dict[tuple[Any, ...], Event] = {}
     for row in rows:

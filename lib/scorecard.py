@@ -296,14 +296,12 @@ def _cards(
     since, until = map(when.stamp, span)
     buckets = when.Buckets("week", tz)
     fields = ("week",) if by == "week" else (by,) if by != "none" else ()
-    plan = rollup.Plan(tuple(dict.fromkeys((*fields, "project", "session"))), tz, catalogue)
-    turns = costs.priced(store_summaries.rows(folder, plan, now, since, until, only), catalogue)
+    plan = rollup.Grouping(tuple(dict.fromkeys((*fields, "project", "session"))), tz, catalogue)
+    turns = costs.price_rows(store_summaries.rows(folder, plan, now, since, until, only), catalogue)
     names = store.labels(folder)
 
     def of_kind(kind: str) -> list[Event]:
-        records = (
-            projects.relabelled(record, names) for record in store.of_kind(folder, kind, since) if record["ts"] < until
-        )
+        records = (projects.relabel(record, names) for record in store.of_kind(folder, kind, since) if record["ts"] < until)
         return [record for record in records if only.takes(record)]
 
-    return cards(turns, of_kind("work"), of_kind("saving"), rules, key_of(by, buckets.of))
+    return cards(turns, of_kind("work"), of_kind("saving"), rules, key_of(by, buckets.label_of))

@@ -134,7 +134,7 @@ def catch_up(
 
     from tokenops import datadir, when
 
-    last = datadir.synced(folder)
+    last = datadir.last_sync(folder)
     # Where the clock was set back, the last time is still to come.
     if last is not None and 0 <= time.time_ns() // 1_000_000 - last < RECENT_MS:
         return when.stamp(last)
@@ -149,7 +149,7 @@ def catch_up(
         sources = readers.found((), (), environment, home, diagnostics.warn, switches)
         with progress("reading the clients' logs for the first time") as on_bytes:
             outcomes = sync.run(folder, sources, jobs=1 if budget else None, progress=lambda name: on_bytes, budget=budget)
-    except (readers.NotFound, workers.Died) as error:
+    except (readers.NotFound, workers.WorkerDied) as error:
         raise Fault(str(error)) from None
     except OSError as error:
         diagnostics.say(f"{error.filename or folder}: {error.strerror}; {remedy(error)}; showing what the log holds")
@@ -157,7 +157,7 @@ def catch_up(
     left = sum(outcome.left for outcome in outcomes or ())
     if left:
         diagnostics.say(f"{left / 2**20:,.0f} MiB of the clients' logs are not imported yet; run tok-sync")
-    synced = datadir.synced(folder)
+    synced = datadir.last_sync(folder)
     if synced is not None and synced != last:
         return when.stamp(now())
     return "" if synced is None else when.stamp(synced)

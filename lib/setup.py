@@ -121,7 +121,7 @@ def plans_here(system: System, settings: config.Config, found: Iterable[Event], 
         said.setdefault(hint.provider, []).append(hint)
     bound = plans.bindings(settings)
     aliases = {name for name, about in catalog.load("plans")["plans"].items() if "same_as" in about}
-    known = [plan for plan in plans.known().values() if plan.name not in aliases]
+    known = [plan for plan in plans.all_plans().values() if plan.name not in aliases]
     for provider in dict.fromkeys(plan.provider for plan in known):
         mine = [plan.name for plan in known if plan.provider == provider]
         choices = [plan.name for plan in known if plan.provider == provider and here.intersection(plan.clients)]
@@ -220,7 +220,7 @@ def status_line(system: System) -> tuple[Event, Change | None]:
             row |= {"state": REFUSED, "note": "it has a statusLine of another form; set it by hand"}
     except (setup_changes.Refused, OSError) as error:
         row |= {"state": REFUSED, "note": _why(error)}
-    if credentials.redacted(wanted["command"]) == wanted["command"]:
+    if credentials.redact(wanted["command"]) == wanted["command"]:
         row["text"] = setup_changes.snippet("json", ("statusLine",), wanted)
     else:
         row["note"] = (
@@ -236,8 +236,8 @@ def plan_changes(rows: Iterable[Event], settings: config.Config, today: str) -> 
     """A change for each plan that is known exactly, of providers that have none set. Raises config.Unusable."""
     for row in rows:
         if row["about"] == "plan" and row["confidence"] == setup_plans.EXACT and row["plans"] and "set" not in row:
-            plan = plans.named(row["plans"][0])
-            value = plans.bound_anew([], plans.beginning([], plan, None, "", today))
+            plan = plans.find(row["plans"][0])
+            value = plans.with_binding([], plans.new_binding([], plan, None, "", today))
             title = f"the plan of {row['provider']}: {plan.name}"
             yield Change("plan", "", title, settings.path, "yaml", ("plans", plan.provider), value)
 

@@ -87,7 +87,7 @@ def with_entry(form: str, text: str, place: Place, value: Any) -> str:
     if form == "toml":
         return _with_table(text, place, value)
     try:
-        return jsonc.changed(text, place, value) if form == "json" else _lines(text, place, value)
+        return jsonc.set_value(text, place, value) if form == "json" else _lines(text, place, value)
     except (jsonc.Unchangeable, config.Unchangeable) as error:
         raise Refused(str(error)) from None
 
@@ -100,7 +100,7 @@ def without_entry(form: str, text: str, place: Place, keep: int) -> str:
     if form == "toml":
         return _without_table(text, place, value_at(given, place))
     try:
-        return jsonc.without(text, place, keep) if form == "json" else _bare(_lines(text, place, None), place, keep)
+        return jsonc.remove_value(text, place, keep) if form == "json" else _bare(_lines(text, place, None), place, keep)
     except (jsonc.Unchangeable, config.Unchangeable) as error:
         raise Refused(str(error)) from None
 
@@ -168,8 +168,8 @@ def _without_table(text: str, place: Place, value: Any) -> str:
 def _lines(text: str, place: Place, value: Any) -> str:
     """YAML is changed by whole lines; those that end as on Windows go on to do so."""
     if "\r\n" in text and text.count("\r\n") == text.count("\n"):
-        return config.edited_at(text.replace("\r\n", "\n"), place, value).replace("\n", "\r\n")
-    return config.edited_at(text, place, value)
+        return config.edit_at(text.replace("\r\n", "\n"), place, value).replace("\n", "\r\n")
+    return config.edit_at(text, place, value)
 
 
 def _bare(text: str, place: Place, keep: int) -> str:
@@ -257,11 +257,11 @@ def diff(made: Proposal) -> str:
         from tokenops import jsonc
 
         around = 3
-        old = jsonc.masked(old.removeprefix(BOM), change.place) if old.strip(BOM + " \t\r\n") else ""
-        new = jsonc.masked(new.removeprefix(BOM), change.place)
+        old = jsonc.mask_strings(old.removeprefix(BOM), change.place) if old.strip(BOM + " \t\r\n") else ""
+        new = jsonc.mask_strings(new.removeprefix(BOM), change.place)
     names = (change.path if made.before is not None else os.devnull, change.path)
     lines = difflib.unified_diff(old.splitlines(), new.splitlines(), *names, n=around, lineterm="")
-    return credentials.redacted("".join(f"{line}\n" for line in lines))
+    return credentials.redact("".join(f"{line}\n" for line in lines))
 
 
 def _digest(data: bytes | None) -> str | None:
@@ -288,7 +288,7 @@ def entries(folder: str) -> list[dict[str, Any]]:
 
 
 def _keep_entries(folder: str, given: list[dict[str, Any]]) -> None:
-    path = os.path.join(datadir.made(folder), MANIFEST)
+    path = os.path.join(datadir.ensure_folder(folder), MANIFEST)
     if given:
         datadir.replace(path, orjson.dumps({"v": 1, "changes": given}, option=orjson.OPT_INDENT_2))
     else:
@@ -299,7 +299,7 @@ def _keep_entries(folder: str, given: list[dict[str, Any]]) -> None:
 def write(folder: str, made: Proposal) -> str:
     """Make a change; the path of the copy of the old file, or "". Raises Refused, OSError."""
     change = made.change
-    with datadir.locked(folder, LOCK):
+    with datadir.lock(folder, LOCK):
         if content(made.target) != made.before:
             raise Refused("was changed by somebody else at this moment")
         folders = _missing(os.path.dirname(made.target))
@@ -357,7 +357,7 @@ def _backed_up(made: Proposal) -> str:
 
 def undo(folder: str) -> Iterator[Outcome]:
     """Take back every change, the newest first. What cannot be taken back stays written down. Raises OSError."""
-    with datadir.locked(folder, LOCK):
+    with datadir.lock(folder, LOCK):
         left = entries(folder)
         for entry in reversed(list(left)):
             path = str(entry.get("path"))

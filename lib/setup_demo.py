@@ -138,10 +138,10 @@ def write(folder: str, now: int) -> tuple[str, int]:
     """Make the data anew; where it lies, and how many records there are. Raises Refused, OSError."""
     remove(folder)
     place = folder_of(folder)
-    datadir.made(datadir.made(folder))
+    datadir.ensure_folder(datadir.ensure_folder(folder))
     os.mkdir(place, mode=0o700)
     datadir.mark_demo(place)
-    count = store.append(place, map(jsonl.line_of, events.joined(made_up(now))))
+    count = store.append(place, map(jsonl.line_of, events.join_all(made_up(now))))
     datadir.replace(os.path.join(place, datadir.SYNCED), b"")
     os.utime(os.path.join(place, datadir.SYNCED), (now / 1000, now / 1000))
     return place, count

@@ -170,7 +170,7 @@ def cursor(system: setup_hosts.System) -> Iterator[Hint]:
         if not os.path.isfile(path):
             continue
         name = ""
-        with contextlib.suppress(OSError, events.Bad), read_sqlite.opened(path) as connection:
+        with contextlib.suppress(OSError, events.BadRecord), read_sqlite.opened(path) as connection:
             rows = read_sqlite.select(connection, "ItemTable", "value", where="key = ?", given=(_MEMBERSHIP,)).fetchall()
             name = _text(rows[0]["value"]) if rows else ""
         words = _words("cursor")

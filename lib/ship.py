@@ -115,7 +115,7 @@ def deliver_to(job: Job, edge: Edge) -> Deliver:
 def run(job: Job, box: Outbox, edge: Edge, refuse: jsonl.OnBadLine, reject: Reject, told: Callable[[int], None]) -> Outcome:
     """Ship what of the log has not arrived yet. Raises OSError, ship_folder.NoEngine."""
     done = Outcome()
-    box.state = etiquette.asked(box.state, edge.clock())
+    box.state = etiquette.after_request(box.state, edge.clock())
     totals = ship_otlp.Totals(box.folder)
     try:
         for part in ship_outbox.parts(job.log, box.days, job.since, refuse):
@@ -131,10 +131,10 @@ def run(job: Job, box: Outbox, edge: Edge, refuse: jsonl.OnBadLine, reject: Reje
         if job.target.kind == "otlp":
             totals.save()
             persistently(lambda: ship_otlp.metrics(job.target, edge.send, totals, job.who, edge.clock()), edge, done)
-        box.state = etiquette.answered(box.state, edge.clock(), {})
+        box.state = etiquette.after_answer(box.state, edge.clock(), {})
     except Trouble as trouble:
         done.trouble = trouble
-        box.state = etiquette.troubled(box.state, edge.clock(), trouble, job.target.fingerprint, {})
+        box.state = etiquette.after_trouble(box.state, edge.clock(), trouble, job.target.fingerprint, {})
     finally:
         box.save()
     return done
@@ -258,7 +258,7 @@ def leaving(job: Job, box: Outbox, records: Iterable[Event] | None, again: bool,
 
 def left_alone(box: Outbox, target: Target, edge: Edge) -> str:
     """Why a target is not asked now, or ""."""
-    state = box.state = etiquette.rebased(box.state, edge.clock())
+    state = box.state = etiquette.with_clock_set_back(box.state, edge.clock())
     due = etiquette.due(state, edge.clock(), 0, target.fingerprint, 0, 0.0, force=True)
     if due.status == etiquette.STOPPED:
         return "it refused this credential; give it another one"

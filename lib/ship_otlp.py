@@ -191,8 +191,8 @@ class Totals:
 
     def save(self) -> None:
         """Write them down. Raises OSError."""
-        datadir.made(os.path.dirname(os.path.dirname(self.path)))
-        datadir.made(os.path.dirname(self.path))
+        datadir.ensure_folder(os.path.dirname(os.path.dirname(self.path)))
+        datadir.ensure_folder(os.path.dirname(self.path))
         datadir.replace(self.path, orjson.dumps(self.days), durable=False)
 
     def series(self) -> dict[str, Json]:

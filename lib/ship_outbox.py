@@ -116,7 +116,7 @@ class Outbox:
         self.mark = hashlib.blake2b(f"{_FORMAT} {mark}".encode(), digest_size=9).hexdigest()
         days = untrusted.mapping(found.get("days")) if found.get("mark") == self.mark else {}
         self.days: Days = {key: value for key, value in days.items() if isinstance(value, str)}
-        self.state = etiquette.restored(found.get("state"))
+        self.state = etiquette.state_of(found.get("state"))
         self._known: tuple[str, set[bytes]] = ("", set())
 
     def forget(self) -> None:
@@ -129,8 +129,8 @@ class Outbox:
 
     def _made(self) -> str:
         """The folder, for its owner only, and the one above it too."""
-        datadir.made(os.path.join(datadir.made(self.log), FOLDER))
-        return datadir.made(self.folder)
+        datadir.ensure_folder(os.path.join(datadir.ensure_folder(self.log), FOLDER))
+        return datadir.ensure_folder(self.folder)
 
     def known(self, day: str) -> set[bytes]:
         """The digests of a day's rows that have arrived."""

@@ -94,7 +94,7 @@ class Who(NamedTuple):
 
 def identity(name: str, salt: bytes) -> str:
     """A name that tells machines or users apart and does not say which they are."""
-    return f"h:{projects.hashed(name, salt)}"
+    return f"h:{projects.hash_path(name, salt)}"
 
 
 class Priced(NamedTuple):
@@ -202,7 +202,7 @@ def event_of(row: Mapping[str, Any]) -> Event:
         event["used"] = row["used"]  # nothing used is a reading
     if row.get("rest"):
         event |= orjson.loads(row["rest"])
-    return events.arranged(event)
+    return events.arrange(event)
 
 
 def line_of(row: Row, bare: bool = False) -> bytes:

@@ -75,7 +75,7 @@ def _made(
     base = os.path.dirname(settings.path)
     url = str(about["url"])
     if url.startswith(("env:", "file:")):
-        url = credentials.given(url, environment, base, salt).secret
+        url = credentials.resolve(url, environment, base, salt).secret
     kind = about.get("kind") or _kind(url)
     form = about.get("format", "jsonl")
     for key, value, choices in (("kind", kind, KINDS), ("format", form, FORMATS)):
@@ -118,7 +118,7 @@ def _headers(
         text = str(value)
         if not text.startswith(("env:", "file:")):
             raise Unusable(f"{place}.{key}", "a secret in clear", "give env:NAME or file:PATH")
-        return credentials.given(text, environment, base, salt).secret
+        return credentials.resolve(text, environment, base, salt).secret
 
     more = about.get("headers") or {}
     if not isinstance(more, Mapping):

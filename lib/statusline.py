@@ -38,7 +38,7 @@ def cached(folder: str) -> dict[str, Any]:
 
 def keep(folder: str, found: Mapping[str, Any]) -> None:
     """Keep what was worked out. Raises OSError."""
-    datadir.replace(os.path.join(datadir.made(folder), CACHE), orjson.dumps(found), durable=False)
+    datadir.replace(os.path.join(datadir.ensure_folder(folder), CACHE), orjson.dumps(found), durable=False)
 
 
 def news(said: untrusted.Raw, known: Mapping[str, Any], now: int) -> tuple[list[Event], dict[str, Any]]:
@@ -82,7 +82,7 @@ def record(folder: str, said: untrusted.Raw, now: int) -> None:
     place = os.path.join(folder, SESSIONS)
     if not news(said, untrusted.mapping(datadir.read_json(place)), now)[0]:
         return
-    with datadir.locked(folder, SESSIONS_LOCK):
+    with datadir.lock(folder, SESSIONS_LOCK):
         readings, sessions = news(said, untrusted.mapping(datadir.read_json(place)), now)
         store.append(folder, map(jsonl.line_of, readings), durable=False)
         datadir.replace(place, orjson.dumps(sessions), durable=False)

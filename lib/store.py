@@ -42,8 +42,8 @@ def append(folder: str, lines: Iterable[bytes], durable: bool = True) -> int:
     if not count:
         return 0
     contents = {store_files.path_of(folder, day): lines_by_day[day] for day in sorted(lines_by_day)}
-    events_folder = datadir.made(store_files.folder_of(datadir.made(folder)))
-    with datadir.locked(folder):
+    events_folder = datadir.ensure_folder(store_files.folder_of(datadir.ensure_folder(folder)))
+    with datadir.lock(folder):
         _write_days(contents, durable)
         if durable:
             store_files.flush(events_folder)
@@ -259,7 +259,7 @@ def project_paths(folder: str) -> dict[str, str]:
 def remember_projects(folder: str, paths: dict[str, str]) -> None:
     """Keep the paths of projects (by project_id), so that two of one name can be told apart. Raises OSError."""
     if not paths.items() <= project_paths(folder).items():
-        with datadir.locked(folder):
+        with datadir.lock(folder):
             content = orjson.dumps(project_paths(folder) | paths, option=orjson.OPT_SORT_KEYS)
             datadir.replace(projects_file(folder), content)
 
@@ -310,7 +310,7 @@ def cat(
         if every and not any(key in line for key in keys):
             yield line
             continue
-        event = projects.relabelled(orjson.loads(line), names)
+        event = projects.relabel(orjson.loads(line), names)
         if only.takes(event):
             yield jsonl.line_of(event)
 

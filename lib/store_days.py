@@ -128,9 +128,9 @@ class Derived:
         """Keep a day's data, if there is room."""
         with contextlib.suppress(OSError):
             if not os.path.isdir(self.folder):
-                datadir.made(os.path.dirname(self.root))
-                datadir.made(self.root)
-                datadir.made(self.folder)
+                datadir.ensure_folder(os.path.dirname(self.root))
+                datadir.ensure_folder(self.root)
+                datadir.ensure_folder(self.folder)
                 self._remove(lambda name: name.split(".")[1:2] != [self.format])
             # All parts in one file, since making a file costs more than adding up a day.
             content = b"\n".join(map(orjson.dumps, (key, *parts)))
@@ -358,5 +358,5 @@ class OpenDays:
         for identity, line in self.records[number].lines.items():
             entry = parsed.get(identity)
             if entry is None or entry[0] is not line:
-                parsed[identity] = (line, projects.relabelled(orjson.loads(line), names))
+                parsed[identity] = (line, projects.relabel(orjson.loads(line), names))
         return [event for _, event in parsed.values()]

@@ -78,7 +78,7 @@ def identify(line: bytes) -> tuple[str, bytes] | None:
         if b"\\" not in name:
             return name.decode(errors="replace"), line
     record = record_of(line)
-    return None if record is None else (record["id"], jsonl.line_of(events.arranged(record)))
+    return None if record is None else (record["id"], jsonl.line_of(events.arrange(record)))
 
 
 def record_of(line: bytes) -> Event | None:

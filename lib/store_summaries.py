@@ -28,7 +28,7 @@ _EMPTY: tuple[Event, Event] = ({"rows": [], "usage": []}, {"rows": [], "usage": 
 
 def rows(
     folder: str,
-    plan: rollup.Plan,
+    plan: rollup.Grouping,
     now: int,
     since: str = "",
     until: str = "9",
@@ -42,13 +42,13 @@ def rows(
     sums = rollup.Rollup(plan)
     for record in records(folder, plan, now, since, until, on_bad_line, cover.edges if cover else ()):
         if only.takes(record):
-            sums.add(cover.marked(record) if cover else record)
+            sums.add(cover.mark(record) if cover else record)
     return list(sums.rows())
 
 
 def records(
     folder: str,
-    plan: rollup.Plan,
+    plan: rollup.Grouping,
     now: int,
     since: str = "",
     until: str = "9",
@@ -70,25 +70,30 @@ def records(
         if day < first_open and since <= begins and ends <= until:
             is_divided = any(begins < edge < ends for edge in edges)
             for record in day_rows(folder, day, plan, files, on_bad_line, is_divided):
-                yield projects.relabelled(record, names)
+                yield projects.relabel(record, names)
         elif spans and spans[-1][1] == begins:
             spans[-1] = (spans[-1][0], min(until, ends))
         else:
             spans.append((max(since, begins), min(until, ends)))
     for first, last in spans:
         for line in store.scan(folder, first, last, on_bad_line):
-            yield projects.relabelled(orjson.loads(line), names)
+            yield projects.relabel(orjson.loads(line), names)
 
 
 def day_rows(
-    folder: str, day: str, plan: rollup.Plan, files: Files, on_bad_line: OnBadLine = ignore_line, is_divided: bool = False
+    folder: str,
+    day: str,
+    plan: rollup.Grouping,
+    files: Files,
+    on_bad_line: OnBadLine = ignore_line,
+    is_divided: bool = False,
 ) -> Iterator[Event]:
     """A closed day's rows in the unit that was asked for, and its session totals that stand for turns."""
     unit = plan.unit
     part, label = _QUARTERS if is_divided else _TOTALS, ""
     if unit:
         buckets = when.Buckets(unit, plan.tz)
-        label, last = buckets.of(f"{day}T00:00:00.000Z"), buckets.of(f"{day}T23:59:59.999Z")
+        label, last = buckets.label_of(f"{day}T00:00:00.000Z"), buckets.label_of(f"{day}T23:59:59.999Z")
         part = _TOTALS if label == last and not is_divided else _QUARTERS
     key = store_days.key_of(day, files)
     entry = _derived(folder, plan.catalogue).load(day, lambda other: other == key, part)
@@ -143,7 +148,7 @@ def _summaries(
 
 
 def _summary(lines: list[bytes], catalogue: pricing.Catalogue) -> tuple[Event, Event]:
-    quarters = rollup.Rollup(rollup.Plan((*BY, when.QUARTER), when.UTC, catalogue))
+    quarters = rollup.Rollup(rollup.Grouping((*BY, when.QUARTER), when.UTC, catalogue))
     usage = []
     for line in lines:
         if line.startswith(_WORK, store_files.KIND):
@@ -154,7 +159,7 @@ def _summary(lines: list[bytes], catalogue: pricing.Catalogue) -> tuple[Event, E
         elif event["kind"] == "usage":
             usage.append(event)
     rows = list(quarters.rows())
-    totals = rollup.rolled(rows, rollup.Plan(BY, when.UTC, catalogue), lambda why: None)
+    totals = rollup.roll_up(rows, rollup.Grouping(BY, when.UTC, catalogue), lambda why: None)
     return {"rows": totals, "usage": usage}, {"rows": rows, "usage": usage}
 
 

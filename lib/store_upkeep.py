@@ -48,12 +48,12 @@ def compact(folder: str, today: str, pack: bool = False) -> Iterator[Compacted]:
     for name in store.days(folder):
         strangers = frozenset(line for _, line in store.sightings(folder, name) if store_files.day_of(line) != name)
         store.append(folder, strangers)
-        with datadir.locked(folder):
+        with datadir.lock(folder):
             for day in store_files.days(folder, name, name):
                 compacted = _compacted(folder, day, pack and name < today, strangers)
                 if compacted is not None:
                     yield compacted
-    with datadir.locked(folder):
+    with datadir.lock(folder):
         for path in _leftovers(folder):
             os.unlink(path)
 
@@ -74,7 +74,7 @@ def _compacted(folder: str, day: store_files.Day, packed: bool, strangers: froze
     if broken or (count == len(records.lines) and not rejected and day.paths == (path,)):
         return None
     if rejected:
-        reject_file = os.path.join(datadir.made(os.path.join(folder, "rejected")), f"{day.name}.txt")
+        reject_file = os.path.join(datadir.ensure_folder(os.path.join(folder, "rejected")), f"{day.name}.txt")
         before = _content(reject_file)
         datadir.replace(reject_file, before + b"".join(line.rstrip(b"\n") + b"\n" for line in rejected))
     content = b"".join(sorted(records.lines.values()))
@@ -97,7 +97,7 @@ def _content(path: str) -> bytes:
 def prune(folder: str, before: str, dry: bool = False) -> list[tuple[str, int]]:
     """Delete the days before a date, and their summaries; which, with their bytes. Raises OSError."""
     pruned = []
-    with datadir.locked(folder) if not dry else contextlib.nullcontext():
+    with datadir.lock(folder) if not dry else contextlib.nullcontext():
         for day in store_files.days(folder):
             if day.name < before:
                 pruned.append((day.name, sum(os.path.getsize(path) for path in day.paths)))
@@ -123,7 +123,7 @@ def verify(folder: str, now: int) -> Iterator[Finding]:
                 "a day that is still to come",
                 "set this machine's clock, then tok-log prune or move the file away",
             )
-        with datadir.locked(folder):  # what looks torn while a writer is at work is not
+        with datadir.lock(folder):  # what looks torn while a writer is at work is not
             for day in store_files.days(folder, listed.name, listed.name):
                 yield from _day(day)
                 ids = True
@@ -134,7 +134,7 @@ def verify(folder: str, now: int) -> Iterator[Finding]:
 def verify_days(folder: str, names: Iterable[str]) -> Iterator[Finding]:
     """What is wrong with some days. Raises OSError."""
     for name in names:
-        with datadir.locked(folder):
+        with datadir.lock(folder):
             for day in store_files.days(folder, name, name):
                 yield from _day(day)
 
@@ -191,7 +191,7 @@ def _small_files(folder: str) -> Iterator[Finding]:
     salt = datadir.salt(folder)
     if not salt:
         yield Finding(os.path.join(folder, "salt"), "missing or empty", _SALT)
-    elif not any(projects.hashed(path, salt) == key for key, path in paths.items()):
+    elif not any(projects.hash_path(path, salt) == key for key, path in paths.items()):
         yield Finding(os.path.join(folder, "salt"), "is not the one that the log's projects were hashed with", _SALT)
 
 

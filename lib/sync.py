@@ -111,7 +111,7 @@ def news(
     progress: Progress = lambda size: None,
     budget: Budget | None = None,
 ) -> News:
-    """What is new in one client's files; with a budget, in the newest of them. Raises workers.Died."""
+    """What is new in one client's files; with a budget, in the newest of them. Raises workers.WorkerDied."""
     new = changed_files(paths, cursors)
     todo = {file.path: file for file in (affordable(new, budget.bytes) if budget else new)}
     here = set(paths)
@@ -152,14 +152,14 @@ def run(
     budget: Budget | None = None,
     partial: bool = False,
 ) -> list[Outcome] | None:
-    """Import what is new at every source; None if another run is at work. Raises OSError, workers.Died.
+    """Import what is new at every source; None if another run is at work. Raises OSError, workers.WorkerDied.
 
     `sources`: clients and their files; of a `partial` run only some of these, so it does not count as a whole one. A log
     of made-up data imports nothing.
     """
     if datadir.is_demo(folder):
         return []
-    with datadir.locked(folder, LOCK, wait=False) as mine:
+    with datadir.lock(folder, LOCK, wait=False) as mine:
         if not mine:
             return None
         options = Options(datadir.salt(folder, make=not dry), work=True)

@@ -31,7 +31,7 @@ class Follower:
         self.reported: set[tuple[str, str]] = set()
 
     def poll(self, now: int) -> list[Event]:
-        """The events that are finished by now, in order of time. Raises OSError, readers.NotFound, workers.Died."""
+        """The events that are finished by now, in order of time. Raises OSError, readers.NotFound, workers.WorkerDied."""
         newest: dict[str, str] = {}
         for client, paths in self.sources():
             new = sync.news(client, paths, self.cursors.get(client.source, {}), Options(self.salt))

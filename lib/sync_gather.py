@@ -45,7 +45,7 @@ class Batch:
 def gather(
     client: Client, paths: Iterable[str], jobs: int | None = None, salt: bytes = b"", progress: Progress = lambda size: None
 ) -> Batch:
-    """All events of some files of a client. Raises workers.Died."""
+    """All events of some files of a client. Raises workers.WorkerDied."""
     return read(client.reader(), {path: Cursor() for path in paths}, Options(salt), jobs, progress)
 
 
@@ -57,7 +57,7 @@ def read(
     progress: Progress = lambda size: None,
     files: Files | None = None,
 ) -> Batch:
-    """What some files of a client hold from their cursors on. `files`: all of the client's. Raises workers.Died."""
+    """What some files of a client hold from their cursors on. `files`: all of the client's. Raises workers.WorkerDied."""
     files = files or Files(list(cursors), lambda path: {})
     files = files._replace(whole=frozenset(path for path, cursor in cursors.items() if not cursor.offset))
     shares = workers.answers(functools.partial(_share, reader, cursors, options), list(cursors), jobs, progress)
@@ -90,7 +90,7 @@ def _share(
         try:
             try:
                 parser.read(path, cursor)
-            except events.Bad as error:
+            except events.BadRecord as error:
                 rejected.append((path, str(error)))  # once; again when the file has changed
             if options.resumable:
                 positions[path] = (cursor.offset, cursor.number, cursor.state, *marks(path, cursor.offset))
@@ -199,7 +199,7 @@ def in_order(
 
     def labelled(block: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         key = block.get("project_id", "")
-        changed = projects.relabelled(block, names)
+        changed = projects.relabel(block, names)
         return (changed if salted else {k: v for k, v in changed.items() if k != "project_id"}), key in chosen
 
     for entry in entries:

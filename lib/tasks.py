@@ -87,7 +87,7 @@ def rows(
 
 def _attribution(folder: str, directory: str, session: str = "") -> dict[str, Any]:
     """The project around a directory."""
-    resolver = projects.Places(datadir.salt(folder, make=True))
+    resolver = projects.ProjectResolver(datadir.salt(folder, make=True))
     attribution = resolver.attribution(SOURCE, "", directory, "", session)
     store.remember_projects(folder, resolver.paths)
     return attribution
@@ -193,10 +193,10 @@ def metrics(tasks: Sequence[Task], records: Iterable[Event], catalogue: pricing.
         if record["kind"] == "work":
             rounds.setdefault(task.name, []).append(record)
         else:
-            sums.setdefault(task.name, rollup.Rollup(rollup.Plan((), when.UTC, catalogue))).add(record)
+            sums.setdefault(task.name, rollup.Rollup(rollup.Grouping((), when.UTC, catalogue))).add(record)
     result = {}
     for task in tasks:
-        rows = costs.priced(sums[task.name].rows(), catalogue) if task.name in sums else []
+        rows = costs.price_rows(sums[task.name].rows(), catalogue) if task.name in sums else []
         result[task.name] = _metrics(task, rows, rounds.get(task.name, []), now)
     return result
 

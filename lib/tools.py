@@ -377,4 +377,4 @@ def resources() -> dict[str, tuple[str, Callable[[], Json]]]:
 
 
 def _catalogue_of_plans() -> Json:
-    return {"plans": [plans.row(plan) for plan in plans.known().values()]}
+    return {"plans": [plans.row(plan) for plan in plans.all_plans().values()]}

@@ -184,10 +184,10 @@ def pricing_show(session: Session, args: Json) -> Answer:
     at = now
     if "at" in args:
         try:
-            at = when.since(args["at"], now, when.zone(None))
+            at = when.parse_since(args["at"], now, when.zone(None))
         except (ValueError, OverflowError) as error:
             raise BadRequest(f"at: {error}") from None
-    price = price_report.one(session.catalogue(), args.get("provider", ""), args["model"], when.stamp(at))
+    price = price_report.price_record(session.catalogue(), args.get("provider", ""), args["model"], when.stamp(at))
     return Answer({"prices": [price]}, price_report.text_of_price(price))
 
 
@@ -321,7 +321,7 @@ def provider_set(session: Session, args: Json) -> Answer:
 
     try:
         proxy_routes.upstream(args["provider"], args["url"])
-        config.change(session.settings(), "providers", args["provider"], args["url"])
+        config.set_key(session.settings(), "providers", args["provider"], args["url"])
     except (ValueError, config.Unchangeable) as error:
         raise Fault(str(error)) from None
     return provider_list(session, {})

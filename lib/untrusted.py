@@ -51,13 +51,13 @@ def identity(value: object) -> str:
     return "" if _MASKED.search(found) else found
 
 
-def response(value: object) -> str:
+def response_id(value: object) -> str:
     """A provider's id of a response that no other has; "" for others, such as those that a local server counts up."""
     found = identity(value)
     return found if _RESPONSE.match(found) else ""
 
 
-def numbered(seen: dict[str, int], name: str) -> str:
+def occurrence_name(seen: dict[str, int], name: str) -> str:
     """A name made of content, told apart from the same content before it in the same file."""
     seen[name] = seen.get(name, 0) + 1
     return name if seen[name] == 1 else f"{name}:{seen[name]}"
@@ -72,7 +72,7 @@ def count(raw: Raw, *keys: str) -> int:
         if type(value) is float and value.is_integer():
             value = int(value)
         if type(value) is not int or not 0 <= value < _MOST:
-            raise events.Bad(f"{key} is {_short(value)}; expected a count")
+            raise events.BadRecord(f"{key} is {_short(value)}; expected a count")
         return value
     return 0
 
@@ -86,7 +86,7 @@ def moment(value: object, name: str = "timestamp") -> str:
             return when.stamp(when.epoch(_ms(int(value) if type(value) is str else value)))  # type: ignore[arg-type]
     except (ValueError, OverflowError):
         pass
-    raise events.Bad(f"{name} is {_short(value)}; expected a time")
+    raise events.BadRecord(f"{name} is {_short(value)}; expected a time")
 
 
 def _ms(value: float) -> float:
@@ -109,4 +109,4 @@ def usd(value: object) -> str:
 
 def _short(value: object) -> str:
     shown = repr(value)
-    return shown if type(value) in (int, float, bool) or value is None else jsonl.kind_of(value)
+    return shown if type(value) in (int, float, bool) or value is None else jsonl.type_name(value)

@@ -172,7 +172,7 @@ def bucket(ms: int, unit: str, tz: datetime.tzinfo) -> str:
 class Buckets(dict[str, str]):
     """Hour of a canonical time (its first 13 characters) -> bucket, or "" where the hour lies in two of them.
 
-    Then `of` says which: in +05:45 an hour of UTC is part of two local ones.
+    Then `label_of` says which: in +05:45 an hour of UTC is part of two local ones.
     """
 
     def __init__(self, unit: str, tz: datetime.tzinfo) -> None:
@@ -187,14 +187,14 @@ class Buckets(dict[str, str]):
         self[hour] = begins if begins == ends else ""
         return self[hour]
 
-    def of(self, text: str) -> str:
+    def label_of(self, text: str) -> str:
         """The bucket of a canonical time."""
         if self.unit == QUARTER:
             return f"{text[:14]}{int(text[14:16]) // 15 * 15:02d}"
         return self[text[:13]] or bucket(moment(text), self.unit, self.tz)
 
 
-def coarser(label: str, unit: str, to: str) -> str:
+def coarser_label(label: str, unit: str, to: str) -> str:
     """The bucket of unit `to` that holds the whole bucket `label`. Raises ValueError where none does."""
     if to not in COARSER[unit]:
         raise ValueError(f"rows by {unit} cannot be rolled up by {to}")
@@ -208,12 +208,12 @@ def coarser(label: str, unit: str, to: str) -> str:
     return f"{year}-W{week:02d}"
 
 
-def since(text: str, now: int, tz: datetime.tzinfo) -> int:
+def parse_since(text: str, now: int, tz: datetime.tzinfo) -> int:
     """The first moment of a span given as `7d`, `24h`, `today`, a date or a time. Raises ValueError."""
     return _bound(text, now, tz, 0)
 
 
-def until(text: str, now: int, tz: datetime.tzinfo) -> int:
+def parse_until(text: str, now: int, tz: datetime.tzinfo) -> int:
     """The moment after a span that ends with `2026-11-01` (all of that day is inside), `2h` ago, or at a time.
 
     Raises ValueError.
@@ -225,7 +225,7 @@ def until(text: str, now: int, tz: datetime.tzinfo) -> int:
 _WINDOWS = ((60, "hourly"), (300, "five_hour"), (1440, "daily"), (10_080, "weekly"), (43_200, "monthly"))
 
 
-def window(minutes: float) -> str:
+def window_name(minutes: float) -> str:
     """The name of a limit window of that length: five_hour, weekly, ..., or `<n>_minutes`."""
     for length, name in _WINDOWS:
         if abs(minutes - length) <= length * 0.04:

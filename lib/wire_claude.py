@@ -37,8 +37,8 @@ def _add_counts(counts: dict[str, int], holder: object, names: tuple[tuple[str, 
 def _count(value: object, name: str) -> int:
     if type(value) is float and value > 0 and value.is_integer():
         return int(value)
-    shown = value if isinstance(value, (int, float)) else jsonl.kind_of(value)
-    raise events.Bad(f"usage.{name} is {shown}; expected a count")
+    shown = value if isinstance(value, (int, float)) else jsonl.type_name(value)
+    raise events.BadRecord(f"usage.{name} is {shown}; expected a count")
 
 
 def counts_of(usage: Raw) -> dict[str, int]:
@@ -72,7 +72,7 @@ def parts_of(usage: Raw, model: str) -> list[tuple[str, dict[str, int]]]:
     parts = [(model, own)]
     for item in listed:
         if type(item) is not dict:
-            raise events.Bad(f"usage.iterations holds {jsonl.kind_of(item)}; expected objects")
+            raise events.BadRecord(f"usage.iterations holds {jsonl.type_name(item)}; expected objects")
         counts = counts_of(item)
         served = item.get("model") or model
         if served != model and type(served) is str:

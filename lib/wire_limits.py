@@ -70,7 +70,7 @@ def _moment(text: str | None) -> str | None:
     number = _number(text)
     try:
         return untrusted.moment(text if number is None else number)
-    except events.Bad:
+    except events.BadRecord:
         return None
 
 
@@ -156,7 +156,7 @@ def _codex_window(
         source,
         "openai",
         ts,
-        window=when.window(minutes),
+        window=when.window_name(minutes),
         window_minutes=int(minutes),
         scope=scope if scope != "codex" else None,
         used=fraction(used / 100),

@@ -68,7 +68,7 @@ class Answer:
             self._fault(payload, holder)
         try:
             self._usage(payload, holder, str(kind))
-        except events.Bad as error:
+        except events.BadRecord as error:
             self._usages[self._name(holder)] = [
                 Usage(self._name(holder), self.model, {}, state="unknown", reason=str(error))
             ]

@@ -256,7 +256,7 @@ def event_of(client: str, current: Raw, attribution: Raw) -> Event:
     counts = dict(sorted(current["counts"].items()))
     if calls := sum(value for name, value in counts.items() if name.endswith("_calls")):
         counts["tool_calls"] = calls
-    # The attribution has the order of the record already, as `events.arranged` would give it.
+    # The attribution has the order of the record already, as `events.arrange` would give it.
     return event | attribution | {"counts": counts, "times": dict(sorted(current["times"].items()))}
 
 

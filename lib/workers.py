@@ -21,7 +21,7 @@ _AT_ONCE = 4096
 Work = Callable[[Iterable[str], Callable[[int], None]], Any]
 
 
-class Died(RuntimeError):
+class WorkerDied(RuntimeError):
     """A worker ended without its answer."""
 
 
@@ -96,7 +96,7 @@ def _forked(work: Work, paths: list[str], count: int, progress: Callable[[int], 
     for child in children:
         _, status = os.waitpid(child, 0)
         if status:
-            raise Died("a worker process died; run again with --jobs 1 to see why")
+            raise WorkerDied("a worker process died; run again with --jobs 1 to see why")
     return [marshal.loads(b"".join(parts)) for parts in received]
 
 

@@ -50,7 +50,7 @@ def turn(number: int, ago: float, **given: Any) -> Json:
         "cache_write_1h_tokens": 19,
         "output_tokens": 7,
     }
-    return events.arranged(made | given)
+    return events.arrange(made | given)
 
 
 def meter(
@@ -404,10 +404,10 @@ def test_buckets_are_those_of_the_local_clock(now: int, hours: int, by: str, zon
     edges = burn_buckets.span(now, hours, by, tz).edges
     assert edges[0] <= now - hours * HOUR and edges[-2] < now <= edges[-1]
     named = when.Buckets(burn_buckets.BY[by], tz)
-    labels = [named.of(when.stamp(edge)) for edge in edges]
+    labels = [named.label_of(when.stamp(edge)) for edge in edges]
     assert len(set(labels)) == len(labels)
     for (edge, end), label in zip(pairwise(edges), labels, strict=False):
-        assert named.of(when.stamp(end - 1)) == label != named.of(when.stamp(edge - 1))
+        assert named.label_of(when.stamp(end - 1)) == label != named.label_of(when.stamp(edge - 1))
 
 
 @pytest.mark.parametrize(("now", "hours"), [("2026-03-29T22:00:00Z", 23), ("2026-10-25T23:00:00Z", 25)])

@@ -151,7 +151,7 @@ def test_whoever_holds_the_log_does_not_hold_up_the_protocol(folder: str, enviro
 def test_lines_of_a_write_that_failed_are_not_taken_for_those_that_came_after(tmp_path: pathlib.Path) -> None:
     """A full disk: a batch is half written, read, taken back; then another one is longer."""
     folder, first = str(tmp_path), when.stamp(AT - when.DAY)[:10]
-    made = [jsonl.line_of(events.arranged(turn_at(number, 5))) for number in range(30)]
+    made = [jsonl.line_of(events.arrange(turn_at(number, 5))) for number in range(30)]
     store.append(folder, made[:3])
     open_days = store_days.OpenDays(folder)
     assert len(open_days.events(first)) == 3

@@ -22,7 +22,7 @@ MAX, PLUS = "claude-max-20x", "gpt-plus"
 
 
 def binding(plan: str, since: str = "", account: str = "") -> plans.Binding:
-    return plans.Binding(plans.named(plan).provider, plan, since, account)
+    return plans.Binding(plans.find(plan).provider, plan, since, account)
 
 
 def turn(number: int, ts: str = "2026-11-10T12:00:00.000Z", **more: Any) -> Json:
@@ -33,7 +33,7 @@ def turn(number: int, ts: str = "2026-11-10T12:00:00.000Z", **more: Any) -> Json
 
 
 def covers(bound: list[plans.Binding], one: Json, zone: str = "UTC") -> str:
-    return str(coverage.Coverage(bound, when.zone(zone)).marked(one)["covered_by"])
+    return str(coverage.Coverage(bound, when.zone(zone)).mark(one)["covered_by"])
 
 
 CASES: list[tuple[str, list[plans.Binding], Json, str]] = [
@@ -78,9 +78,9 @@ def test_rows_are_told_only_where_all_their_turns_are_covered_alike() -> None:
     cover = coverage.Coverage([binding(MAX, "2026-11-10")], when.UTC)
     row = {"kind": "row", "by": ["client", "account", "credential"], "from": "2026-11-09T23:59:00.000Z"}
     row |= {"to": "2026-11-10T00:01:00.000Z", "client": "claude-code", "provider": "anthropic"}
-    assert "covered_by" not in cover.marked(row)
-    assert cover.marked(row | {"from": "2026-11-10T00:00:00.000Z"})["covered_by"] == MAX
-    assert "covered_by" not in cover.marked(row | {"from": "2026-11-10T00:00:00.000Z", "by": ["client"]})
+    assert "covered_by" not in cover.mark(row)
+    assert cover.mark(row | {"from": "2026-11-10T00:00:00.000Z"})["covered_by"] == MAX
+    assert "covered_by" not in cover.mark(row | {"from": "2026-11-10T00:00:00.000Z", "by": ["client"]})
 
 
 TURNS = st.lists(
@@ -112,17 +112,17 @@ def money(total: Json) -> list[Decimal]:
 def test_however_it_is_added_up_the_parts_make_the_total(found: list[Json], zone: str) -> None:
     tz = when.zone(zone)
     cover = coverage.Coverage(BOUND, tz)
-    each = [costs.rows([one], rollup.Plan((), tz, CATALOGUE), True, print, cover.marked)[0] for one in found]
+    each = [costs.rows([one], rollup.Grouping((), tz, CATALOGUE), True, print, cover.mark)[0] for one in found]
     wanted = [sum((Decimal(row.get(name, "0")) for row in each), Decimal(0)) for name in MONEY]
     for by in ((), ("project",), ("session", "model"), ("day",), ("hour", "client"), ("month", "provider")):
-        rows = costs.rows(found, rollup.Plan(by, tz, CATALOGUE), True, print, cover.marked)
+        rows = costs.rows(found, rollup.Grouping(by, tz, CATALOGUE), True, print, cover.mark)
         for row in rows:
             if "cost_usd" in row:
                 assert Decimal(row["plan_covered_usd"]) + Decimal(row["metered_usd"]) == Decimal(row["cost_usd"])
                 assert sum(map(Decimal, row.get("covered_by", {}).values())) == Decimal(row["plan_covered_usd"])
                 assert coverage.GROUP not in row["by"]
         assert money(costs.total_of(rows)) == wanted
-    plain = costs.rows(found, rollup.Plan(("day",), tz, CATALOGUE), True, print)
+    plain = costs.rows(found, rollup.Grouping(("day",), tz, CATALOGUE), True, print)
     assert money(costs.total_of(plain))[0] == wanted[0] and money(costs.total_of(plain))[3] == wanted[3]
 
 
@@ -145,10 +145,10 @@ def test_the_summaries_of_the_log_say_the_same(zone: str, tmp_path: pathlib.Path
     tz = when.zone(zone)
     cover = coverage.Coverage(BOUND, tz)
     for by in ((), ("day",), ("month", "model"), ("project",)):
-        plan = rollup.Plan(by, tz, CATALOGUE)
-        wanted = costs.total_of(costs.rows(made, plan, True, print, cover.marked))
+        plan = rollup.Grouping(by, tz, CATALOGUE)
+        wanted = costs.total_of(costs.rows(made, plan, True, print, cover.mark))
         for _ in range(2):  # made, and kept
-            rows = costs.priced(store_summaries.rows(folder, plan, NOW, cover=cover), CATALOGUE)
+            rows = costs.price_rows(store_summaries.rows(folder, plan, NOW, cover=cover), CATALOGUE)
             assert costs.total_of(rows) == wanted | {"by": rows[0]["by"]}
     assert {"cost_usd", "plan_covered_usd", "metered_usd", "covered_by", "cache_saved_usd", "prices_read"} <= wanted.keys()
 
@@ -156,7 +156,7 @@ def test_the_summaries_of_the_log_say_the_same(zone: str, tmp_path: pathlib.Path
 def test_what_a_cache_saved_is_the_price_of_uncached_input_less_what_was_paid() -> None:
     def saved(**counts: int) -> str | None:
         one = turn(1, input_tokens=0, cache_read_tokens=0, cache_write_tokens=0) | counts
-        (row,) = costs.rows([one], rollup.Plan((), when.UTC, CATALOGUE), True, print)
+        (row,) = costs.rows([one], rollup.Grouping((), when.UTC, CATALOGUE), True, print)
         return row.get("cache_saved_usd")
 
     million = 1_000_000
@@ -200,14 +200,14 @@ def test_the_table_says_what_plans_are_worth(run: Run) -> None:
 def test_beside_its_price() -> None:
     cover = coverage.Coverage([binding("claude-pro"), binding(MAX, "2026-11-09")], when.UTC)
     found = [turn(n, f"2026-11-{6 + n:02d}T12:00:00.000Z") for n in range(6)]
-    total = costs.total_of(costs.rows(found, rollup.Plan((), when.UTC, CATALOGUE), True, print, cover.marked))
-    told = coverage.beside(total, cover, "2026-11-06T00:00:00.000Z", "2026-11-12T00:00:00.000Z", when.UTC)
+    total = costs.total_of(costs.rows(found, rollup.Grouping((), when.UTC, CATALOGUE), True, print, cover.mark))
+    told = coverage.plan_worth(total, cover, "2026-11-06T00:00:00.000Z", "2026-11-12T00:00:00.000Z", when.UTC)
     assert [(one["plan"], one["plan_usd_per_month"], one["days"]) for one in told] == [
         (MAX, "200", 3),
         ("claude-pro", "20", 3),
     ]
     assert sum(Decimal(one["covered_usd"]) for one in told) == Decimal(total["plan_covered_usd"])
-    unpriced = coverage.beside(
+    unpriced = coverage.plan_worth(
         {"covered_by": {"login": "1"}}, cover, "2026-11-06T00:00:00.000Z", "2026-11-07T00:00:00.000Z", when.UTC
     )
     assert unpriced == [{"plan": "login", "covered_usd": "1"}]

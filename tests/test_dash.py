@@ -574,7 +574,7 @@ def test_a_log_that_grows_is_read_as_a_whole_one(tmp_path_factory: pytest.TempPa
 
 
 def _line(event: Json) -> bytes:
-    return orjson.dumps(events.arranged(event)) + b"\n"
+    return orjson.dumps(events.arrange(event)) + b"\n"
 
 
 def test_only_new_bytes_are_read_again(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -603,10 +603,10 @@ def test_sums_are_those_of_the_whole_log_in_any_zone(folder: str, zone: str, sin
     reader = dash_spend.Reader(folder)
     for bound in ([], [], PLANS, PLANS, PLANS[:1]):  # what is kept gives the same; a plan that is set anew counts at once
         spent = reader.read(dash_query.Ask(since), AT, tz, catalogue, bound, store_days.files_of(folder))
-        plan = rollup.Plan((), tz, catalogue)
-        start = when.stamp(when.since(since, AT, tz))
+        plan = rollup.Grouping((), tz, catalogue)
+        start = when.stamp(when.parse_since(since, AT, tz))
         cover = coverage.Coverage(bound, tz) if bound else None
-        whole = costs.priced(store_summaries.rows(folder, plan, AT, start, cover=cover), catalogue)
+        whole = costs.price_rows(store_summaries.rows(folder, plan, AT, start, cover=cover), catalogue)
         assert {**spent.total, "by": []} == {**whole[0], "by": []}
         assert [one["plan"] for one in spent.worth] == sorted(whole[0].get("covered_by", {}))
         bars = [part.spent for part in spent.bars if part.spent is not None and "turns" in part.spent]
@@ -676,9 +676,9 @@ def test_a_span_that_ends_in_a_closed_day(folder: str) -> None:
         spent = reader.read(
             dash_query.Ask("2026-11-17T05:00:00Z", until), AT, when.UTC, catalogue, [], store_days.files_of(folder)
         )
-        end = when.stamp(when.until(until, AT, when.UTC))
-        plan = rollup.Plan((), when.UTC, catalogue)
-        (whole,) = costs.priced(store_summaries.rows(folder, plan, AT, "2026-11-17T05:00:00.000Z", end), catalogue)
+        end = when.stamp(when.parse_until(until, AT, when.UTC))
+        plan = rollup.Grouping((), when.UTC, catalogue)
+        (whole,) = costs.price_rows(store_summaries.rows(folder, plan, AT, "2026-11-17T05:00:00.000Z", end), catalogue)
         assert {**spent.total, "by": []} == {**whole, "by": []}
         assert not spent.expected and spent.at_midnight is None
 

@@ -52,13 +52,13 @@ def test_laws(three: list[events.Event]) -> None:
     join = events.join
     assert join(a, b) == join(b, a)
     assert join(join(a, b), c) == join(a, join(b, c))
-    assert join(a, a) == events.arranged(a) or a["kind"] != "turn"
+    assert join(a, a) == events.arrange(a) or a["kind"] != "turn"
     assert join(join(a, b), b) == join(a, b)
 
 
 @given(st.lists(SIGHTING, min_size=2, max_size=4))
 def test_any_order_gives_the_same(sightings: list[events.Event]) -> None:
-    results = [list(events.joined(order)) for order in itertools.permutations(sightings)]
+    results = [list(events.join_all(order)) for order in itertools.permutations(sightings)]
     assert all(result == results[0] for result in results)
     assert len(results[0]) == 1
 

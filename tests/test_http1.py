@@ -30,7 +30,7 @@ def read(data: bytes, sizes: list[int] | None = None) -> tuple[Read | None, str]
         for piece in pieces:
             buffer += piece
             if head is None:
-                del buffer[: http1.skipped(buffer)]
+                del buffer[: http1.leading_blank(buffer)]
                 end = http1.find_head(buffer)
                 if end < 0:
                     continue
@@ -40,7 +40,7 @@ def read(data: bytes, sizes: list[int] | None = None) -> tuple[Read | None, str]
             used, content, _ = body.feed(bytes(buffer))
             del buffer[:used]
             got += b"".join(content)
-    except http1.Bad as error:
+    except http1.BadMessage as error:
         return None, str(error)
     if head is None or not body.done:
         return None, ""
@@ -144,7 +144,7 @@ BAD = [
 
 @pytest.mark.parametrize(("data", "status", "both"), BAD)
 def test_what_is_refused(data: bytes, status: int, both: bool) -> None:
-    with pytest.raises(http1.Bad) as raised:
+    with pytest.raises(http1.BadMessage) as raised:
         buffer = bytearray(data)
         end = http1.find_head(buffer)
         assert end > 0
@@ -237,7 +237,7 @@ def test_how_a_response_ends(data: bytes, method: bytes, body: tuple[str, int]) 
     ],
 )
 def test_a_response_that_is_refused(data: bytes) -> None:
-    with pytest.raises(http1.Bad) as raised:
+    with pytest.raises(http1.BadMessage) as raised:
         http1.response_body(b"GET", http1.response(data))
     assert raised.value.status == 502
 

@@ -30,7 +30,7 @@ def logs_of(client: str) -> str:
 
 def meters_of(client: str) -> str:
     """What tok-poll can ask about the plans that a client uses up; a star where it asks for consent first."""
-    vendors = {plan.provider for plan in plans.known().values() if client in plan.clients}
+    vendors = {plan.provider for plan in plans.all_plans().values() if client in plan.clients}
     asked = catalog.load("pollers")["pollers"].items()
     found = [f"`{name}`{'*' if about['consent'] else ''}" for name, about in asked if about["provider"] in vendors]
     return ", ".join(found) or "none"

@@ -36,7 +36,7 @@ PLACE = ("mcpServers", "tokenops")
     ],
 )  # fmt: skip
 def test_an_entry_goes_where_a_person_would_put_it(text: str, made: str) -> None:
-    assert jsonc.changed(text, ("a", "b"), 1) == made
+    assert jsonc.set_value(text, ("a", "b"), 1) == made
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_an_entry_goes_where_a_person_would_put_it(text: str, made: str) -> None
 )
 def test_what_is_no_json_is_told_by_its_place(text: str, where: str) -> None:
     with pytest.raises(jsonc.Malformed, match=where.replace("}", "\\}")):
-        jsonc.changed(text, ("a", "b"), 1)
+        jsonc.set_value(text, ("a", "b"), 1)
 
 
 @pytest.mark.parametrize("text", ['{"a": null}', '{"a": [1]}', "[1]", '"x"', '{"a": 1, "a": {}}', '{"a": {"b": 1, "b": 2}}'])
 def test_what_cannot_hold_an_entry_is_refused(text: str) -> None:
     with pytest.raises(jsonc.Unchangeable):
-        jsonc.changed(text, ("a", "b"), 1)
+        jsonc.set_value(text, ("a", "b"), 1)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_what_cannot_hold_an_entry_is_refused(text: str) -> None:
     ],
 )
 def test_an_entry_is_cut_out(text: str, left: str) -> None:
-    assert jsonc.without(text, ("a", "b"), 0) == left
+    assert jsonc.remove_value(text, ("a", "b"), 0) == left
     assert (
         setup_changes.data("json", left)
         == {key: value for key, value in setup_changes.data("json", text).items() if key != "a"}
@@ -92,14 +92,14 @@ def test_an_entry_is_cut_out(text: str, left: str) -> None:
 
 
 def test_what_held_only_the_entry_stays_where_it_was_there_before() -> None:
-    assert jsonc.without('{"a": {"b": 1}}', ("a", "b"), 1) == '{"a": {}}'
+    assert jsonc.remove_value('{"a": {"b": 1}}', ("a", "b"), 1) == '{"a": {}}'
 
 
 def test_only_our_own_place_is_shown() -> None:
     text = '{"k": "SENTINEL", /* SENTINEL */ "l": ["SENTINEL", 1], // SENTINEL\n "a": {"b": "shown \\" too"}}'
-    shown = jsonc.masked(text, ("a", "b"))
+    shown = jsonc.mask_strings(text, ("a", "b"))
     assert "SENTINEL" not in shown and '"b": "shown \\" too"' in shown and '"k": "***"' in shown
-    assert json.loads(jsonc.masked('{"a": {"b": "SENTINEL"}}', ("a", "c"))) == {"a": {"b": "***"}}
+    assert json.loads(jsonc.mask_strings('{"a": {"b": "SENTINEL"}}', ("a", "c"))) == {"a": {"b": "***"}}
 
 
 KEYS = st.sampled_from(["mcpServers", "tokenops", "a", "b c", "\u00e9", "//", "/*", ""])
@@ -139,7 +139,7 @@ def is_within(short: str, long: str) -> bool:
 def test_nothing_else_ever_changes(text: str) -> None:
     before = jsonc.document(text).data
     try:
-        made = jsonc.changed(text, PLACE, OURS)
+        made = jsonc.set_value(text, PLACE, OURS)
     except jsonc.Unchangeable:
         assert "mcpServers" in before and not isinstance(before["mcpServers"], dict)
         return
@@ -151,11 +151,11 @@ def test_nothing_else_ever_changes(text: str) -> None:
     if was == "none":  # nothing was replaced: every character but blanks before a bracket is still there, in its order
         assert is_within("".join(text.split()), made)
         try:
-            gone = jsonc.without(made, PLACE, 1 if "mcpServers" in before else 0)
+            gone = jsonc.remove_value(made, PLACE, 1 if "mcpServers" in before else 0)
         except jsonc.Unchangeable:  # a comment of a line would swallow what follows
             return
         assert jsonc.document(gone).data == before
-    assert jsonc.changed(made, PLACE, OURS) == made
+    assert jsonc.set_value(made, PLACE, OURS) == made
 
 
 @examples(300)

@@ -30,11 +30,11 @@ def written(environment: dict[str, str]) -> Any:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_name_of_old_is_known(name: str) -> None:
-    assert plans.named(name).display
+    assert plans.find(name).display
 
 
 def test_the_catalogue_is_sourced_and_makes_no_number_up() -> None:
-    for plan in plans.known().values():
+    for plan in plans.all_plans().values():
         assert plan.source and all(url.startswith("https://") for url in plan.source), plan.name
         assert re.fullmatch(r"(\d+(\.\d+)?)?", plan.usd)
         for window in plan.windows:
@@ -42,9 +42,9 @@ def test_the_catalogue_is_sourced_and_makes_no_number_up() -> None:
             assert ("limit" in window) == ("unit" in window)
     # Anthropic publishes no amounts, and its largest plan has no five-hour window.
     assert not any(
-        "limit" in window for plan in plans.known().values() if plan.provider == "anthropic" for window in plan.windows
+        "limit" in window for plan in plans.all_plans().values() if plan.provider == "anthropic" for window in plan.windows
     )
-    assert [window["window"] for window in plans.named("claude-max-20x").windows] == ["weekly", "weekly_fable"]
+    assert [window["window"] for window in plans.find("claude-max-20x").windows] == ["weekly", "weekly_fable"]
 
 
 def test_the_four_lines_of_old(run: Run, environment: dict[str, str]) -> None:

@@ -348,7 +348,7 @@ def test_a_later_page_that_fails_loses_nothing(machine: Callable[..., Machine]) 
 def test_oauth_asks_only_while_nothing_else_says_it(machine: Callable[..., Machine]) -> None:
     one = machine("anthropic-oauth")
     salt = datadir.salt(str(one.log), make=True)
-    account = projects.hashed(ORG, salt)
+    account = projects.hash_path(ORG, salt)
     one.poll()
     assert {event["account"] for event in one.readings()} == {account}
     for source, about, age, status in (
@@ -928,7 +928,7 @@ def test_a_key_is_set_or_the_file_is_left_alone(tree: Json, place: list[str], va
     commented = "".join(f"{line}\n# after {line.strip()[:3]}\n\n" for line in text.splitlines())
     for given_ in (text, commented):
         try:
-            made = config.edited_at(given_, place, value)
+            made = config.edit_at(given_, place, value)
         except config.Unchangeable as error:
             assert "by hand" in str(error) or "mend it" in str(error)
             continue
@@ -960,12 +960,12 @@ EDITS = [
 
 @pytest.mark.parametrize(("text", "place", "value", "expected"), EDITS)
 def test_edits_below_edits(text: str, place: tuple[str, ...], value: Any, expected: str) -> None:
-    assert config.edited_at(text, place, value) == expected
+    assert config.edit_at(text, place, value) == expected
 
 
 def test_what_only_a_person_can_change() -> None:
     for text in ("a: {b: {c: 1}}\n", "a: &x\n  b: {c: 1}\n", "a: 5\n", "- 1\n", "a: [1\n"):
         with pytest.raises(config.Unchangeable):
-            config.edited_at(text, ("a", "b", "d"), 1)
+            config.edit_at(text, ("a", "b", "d"), 1)
     with pytest.raises(config.Unchangeable, match=r"write a: \{b: \{d: 1\}\} by hand"):
-        config.edited_at("a: {b: {c: 1}}\n", ("a", "b", "d"), 1)
+        config.edit_at("a: {b: {c: 1}}\n", ("a", "b", "d"), 1)

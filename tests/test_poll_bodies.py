@@ -42,7 +42,7 @@ from tokenops import (
     projects,
     when,
 )
-from tokenops.etiquette import Answer, Ask, Found, Request, Trouble
+from tokenops.etiquette import Answer, Ask, Request, Results, Trouble
 
 RULES = {"settle_minutes": 60, "first_hours": 24, "cost_minutes": 60, "passive_minutes": 30}
 STAMP = when.stamp(NOW)
@@ -55,9 +55,9 @@ def ask(**given: Any) -> Ask:
     return Ask(**usual | given)
 
 
-def told(steps: Any, *bodies: Any, headers: dict[str, str] | None = None, **given: Any) -> tuple[Found, list[Any]]:
+def told(steps: Any, *bodies: Any, headers: dict[str, str] | None = None, **given: Any) -> tuple[Results, list[Any]]:
     """What a poller makes of answers given one after the other, and what it asked for."""
-    left, asked, found = list(bodies), [], Found()
+    left, asked, found = list(bodies), [], Results()
 
     def answer(request: Any) -> Any:
         asked.append(request)
@@ -68,14 +68,14 @@ def told(steps: Any, *bodies: Any, headers: dict[str, str] | None = None, **give
             return body
         return Answer(200, headers or {}, body if isinstance(body, bytes) else json.dumps(body).encode())
 
-    etiquette.driven(steps(ask(**given), found), answer)
+    etiquette.run_steps(steps(ask(**given), found), answer)
     for event in found.events:
         assert not events.fault(event), events.fault(event)
         assert "sentinel" not in json.dumps(event)
     return found, asked
 
 
-def meters(found: Found) -> list[tuple[Any, ...]]:
+def meters(found: Results) -> list[tuple[Any, ...]]:
     return [(one["window"], one.get("scope"), one.get("used"), one.get("resets_at", "")[:16]) for one in found.events]
 
 
@@ -162,7 +162,7 @@ def test_a_claude_plan(what: str, body: Json, expected: list[tuple[Any, ...]]) -
 
 
 def test_an_account_is_the_same_whoever_tells_of_it() -> None:
-    account = projects.hashed(ORG, b"salt")  # as tok-proxy makes it of the header anthropic-organization-id
+    account = projects.hash_path(ORG, b"salt")  # as tok-proxy makes it of the header anthropic-organization-id
     for found in (
         told(poll_anthropic.oauth, plan(), owner=ORG)[0],
         told(poll_anthropic.oauth, plan(), headers={"anthropic-organization-id": ORG}, owner="another")[0],
@@ -222,7 +222,7 @@ def test_copilot_of_a_usual_account() -> None:
     assert meters(found) == [("monthly", "premium_interactions", 0.245, "2026-12-01T00:00")]
     (one,) = found.events
     assert one["observed_at"] == "2026-11-21T09:29:58.229Z"  # when GitHub says that it was
-    assert one["plan"] == "individual_pro" and one["account"] == projects.hashed("ada", b"salt")
+    assert one["plan"] == "individual_pro" and one["account"] == projects.hash_path("ada", b"salt")
     (bound,) = headroom.windows(limit_windows.seen(found.events), NOW)
     assert headroom.binding([bound]) == bound  # it counts for every model
     assert bound.headroom == pytest.approx(0.755)
@@ -275,7 +275,7 @@ CURSOR: list[tuple[str, Json, list[tuple[Any, ...]]]] = [
 def test_cursor(what: str, body: Json, expected: list[tuple[Any, ...]]) -> None:
     found, asked = told(poll_cursor.summary, body, secret=f"user_01%3A%3A{token(NOW // 1000 + 60)}")
     assert meters(found) == expected
-    assert {one["account"] for one in found.events} <= {projects.hashed("user_01", b"salt")}
+    assert {one["account"] for one in found.events} <= {projects.hash_path("user_01", b"salt")}
     assert asked[0].headers["cookie"].startswith("WorkosCursorSessionToken=user_01%3A%3AeyJ")
 
 
@@ -380,7 +380,7 @@ DEEP = st.recursive(
 def test_any_json_is_read_or_refused(steps: Any, before: tuple[Any, ...], body: Json) -> None:
     """No answer makes a poller fall, and what it gives the log takes."""
     given_ = [{"result": body}] if steps is poll_codex.app_server else [body] * 5
-    found = Found()
+    found = Results()
 
     def answer(request: Any) -> Any:
         if isinstance(request, Request):
@@ -389,7 +389,7 @@ def test_any_json_is_read_or_refused(steps: Any, before: tuple[Any, ...], body: 
 
     left = [*before, *given_]
     with contextlib.suppress(Trouble):
-        etiquette.driven(steps(ask(), found), answer)
+        etiquette.run_steps(steps(ask(), found), answer)
     for event in found.events:
         assert not events.fault(event), (event, events.fault(event))
 
@@ -425,7 +425,7 @@ def test_a_row_of_anthropics_report() -> None:
         "until": "2026-11-21T09:00:00.000Z",
         "observed_at": STAMP,
     }
-    assert one["account"] == projects.hashed(ORG, b"salt")
+    assert one["account"] == projects.hash_path(ORG, b"salt")
     assert "model" not in other and other["cache_write_tokens"] == 307  # only writes to a cache: still usage
     assert ("limit", "168") in [tuple(part.split("=")) for part in asked[0].url.split("?")[1].split("&")]
     assert asked[0].headers["x-api-key"] == "sentinel-secret" and asked[0].headers["anthropic-version"] == "2023-06-01"
@@ -459,10 +459,10 @@ def test_three_pages_are_three_requests_and_no_more() -> None:
 
 def test_a_page_that_fails_loses_nothing_of_those_before() -> None:
     first = usage_page(("2026-11-20T10:00:00Z", "2026-11-20T11:00:00Z", [usage_row()]), next_page="p2")
-    found = Found()
+    found = Results()
     left = [Answer(200, {}, json.dumps(first).encode()), Answer(429, {"retry-after": "7"}, b"")]
     with pytest.raises(Trouble) as caught:
-        etiquette.driven(poll_anthropic.admin(ask(marks=NO_COSTS), found), lambda request: left.pop(0))
+        etiquette.run_steps(poll_anthropic.admin(ask(marks=NO_COSTS), found), lambda request: left.pop(0))
     assert caught.value.kind == etiquette.LIMITED and caught.value.retry_ms == 7000
     assert len(found.events) == 1 and found.marks == {"settled_1h": when.moment("2026-11-20T11:00:00Z")}
 
@@ -552,7 +552,7 @@ def test_openai(what: str, row: Json, expected: Json) -> None:
     assert {key: one[key] for key in (*events.SUMS,) if key in one} == expected
     assert (one["ts"], one["until"]) == ("2026-11-21T08:00:00.000Z", "2026-11-21T09:00:00.000Z")
     assert one["workflow_id"] == "vendor-usage-x:k=key_abc:w=proj_abc" and "tier" not in one
-    assert one["account"] == projects.hashed("org-abc", b"salt")
+    assert one["account"] == projects.hash_path("org-abc", b"salt")
     assert asked[0].headers["authorization"] == "Bearer sentinel-secret"
 
 

@@ -78,7 +78,7 @@ def test_an_object() -> None:
 
 
 def limited(state: State, now: int, retry_s: int = 0) -> State:
-    return etiquette.troubled(state, now, Trouble(etiquette.LIMITED, "429", retry_s * 1000), "f", {})
+    return etiquette.after_trouble(state, now, Trouble(etiquette.LIMITED, "429", retry_s * 1000), "f", {})
 
 
 def test_429_doubles_from_a_quarter_of_an_hour_to_two_hours() -> None:
@@ -99,20 +99,20 @@ def test_retry_after_is_honoured_and_0_is_no_permission(retry_s: int, minutes: f
 def test_failures_double_from_a_minute_to_an_hour() -> None:
     state, waits = State(), []
     for _ in range(9):
-        state = etiquette.troubled(state, NOW, Trouble(etiquette.FAILING, "500"), "f", {})
+        state = etiquette.after_trouble(state, NOW, Trouble(etiquette.FAILING, "500"), "f", {})
         waits.append((state.wait_until - NOW) // MINUTE)
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
 def test_success_forgets_what_went_wrong_but_says_when() -> None:
-    state = etiquette.answered(limited(etiquette.asked(State(marks={"m": 1}), NOW), NOW), NOW + 1, {"n": 2})
+    state = etiquette.after_answer(limited(etiquette.after_request(State(marks={"m": 1}), NOW), NOW), NOW + 1, {"n": 2})
     assert (state.limited, state.failures, state.wait_until, state.status) == (0, 0, 0, "ok")
     assert (state.why, state.why_at, state.ok_at, state.marks) == ("429", NOW, NOW + 1, {"m": 1, "n": 2})
 
 
 INTERVAL = 5 * MINUTE
 ASKED = State(at=NOW)
-REFUSED = etiquette.troubled(ASKED, NOW, Trouble(etiquette.REFUSED, "401"), "f1", {})
+REFUSED = etiquette.after_trouble(ASKED, NOW, Trouble(etiquette.REFUSED, "401"), "f1", {})
 DUE = [
     ("never asked", State(), NOW, "f1", False, ("", 7_500)),
     ("just asked", ASKED, NOW + MINUTE, "f1", False, (etiquette.NOT_DUE, 0)),
@@ -141,7 +141,7 @@ def test_cron_keeps_its_second() -> None:
         now = NOW + run * INTERVAL
         found = etiquette.due(state, now, INTERVAL, "f", 15_000, (run * 7 % 10) / 10)
         assert not found.status
-        state = etiquette.answered(etiquette.asked(state, now + found.pause_ms), now + found.pause_ms, {})
+        state = etiquette.after_answer(etiquette.after_request(state, now + found.pause_ms), now + found.pause_ms, {})
         at.append(state.at)
     gaps = {later - earlier for earlier, later in itertools.pairwise(at)}
     assert min(gaps) >= INTERVAL and max(gaps) <= INTERVAL + 15_000
@@ -150,11 +150,11 @@ def test_cron_keeps_its_second() -> None:
 def test_a_clock_that_was_set_back_does_not_block_for_ever() -> None:
     state = limited(State(at=NOW, ok_at=NOW - HOUR), NOW)
     year = 365 * 24 * HOUR
-    back = etiquette.rebased(state, NOW - year)
+    back = etiquette.with_clock_set_back(state, NOW - year)
     assert (back.at, back.wait_until) == (NOW - year, NOW - year + 15 * MINUTE)
     assert etiquette.due(back, NOW - year + 16 * MINUTE, INTERVAL, "f", 0, 0.0).status == ""
-    assert etiquette.rebased(back, NOW - year + HOUR) == back
-    assert etiquette.rebased(state, NOW - 1000) == state  # clocks step
+    assert etiquette.with_clock_set_back(back, NOW - year + HOUR) == back
+    assert etiquette.with_clock_set_back(state, NOW - 1000) == state  # clocks step
 
 
 TROUBLES = st.sampled_from((etiquette.LIMITED, etiquette.FAILING, etiquette.CHANGED))
@@ -165,7 +165,9 @@ def test_every_wait_ends_within_a_day_and_is_at_least_a_minute(met: list[tuple[s
     state, now = State(), NOW
     for kind, retry, step in met:
         now += step
-        state = etiquette.troubled(etiquette.asked(state, now), now, Trouble(kind, "x", min(retry, 24 * HOUR)), "f", {})
+        state = etiquette.after_trouble(
+            etiquette.after_request(state, now), now, Trouble(kind, "x", min(retry, 24 * HOUR)), "f", {}
+        )
         assert MINUTE <= state.wait_until - now <= 24 * HOUR
         assert etiquette.due(state, now, INTERVAL, "f", 0, 0.0, force=True).status == etiquette.WAITING
         assert etiquette.due(state, now + 24 * HOUR, INTERVAL, "f", 0, 0.0).status == ""
@@ -173,13 +175,13 @@ def test_every_wait_ends_within_a_day_and_is_at_least_a_minute(met: list[tuple[s
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.dictionaries(st.text(), inner)))
 def test_a_state_of_any_json_is_a_state(value: object) -> None:
-    assert isinstance(etiquette.restored(value), State)
-    assert isinstance(etiquette.restored(dict.fromkeys(State._fields, value)), State)
+    assert isinstance(etiquette.state_of(value), State)
+    assert isinstance(etiquette.state_of(dict.fromkeys(State._fields, value)), State)
 
 
 def test_a_state_survives_its_file() -> None:
-    state = limited(etiquette.asked(State(marks={"m": 1}), NOW), NOW)
-    assert etiquette.restored(state._asdict()) == state
+    state = limited(etiquette.after_request(State(marks={"m": 1}), NOW), NOW)
+    assert etiquette.state_of(state._asdict()) == state
 
 
 @pytest.mark.parametrize(
@@ -187,10 +189,10 @@ def test_a_state_survives_its_file() -> None:
     [("5m", 300), ("300s", 300), ("300", 300), ("1h30m", 5400), ("5m0s", 300), ("", 0), ("0", 0), ("0s", 0)],
 )
 def test_lengths_of_time(text: str, seconds: int) -> None:
-    assert etiquette.written(text) == seconds * 1000
+    assert etiquette.parse_duration(text) == seconds * 1000
 
 
 @pytest.mark.parametrize("text", ["5 minutes", "m5", "1.5h", "-5m", "5M"])
 def test_what_is_no_length_of_time(text: str) -> None:
     with pytest.raises(ValueError, match="no length of time"):
-        etiquette.written(text)
+        etiquette.parse_duration(text)

@@ -177,15 +177,15 @@ CAUSES = [
 
 @pytest.mark.parametrize(("source", "provider", "model", "field", "wanted"), CAUSES)
 def test_the_cause_of_a_known_difference(source: str, provider: str, model: str, field: str, wanted: str) -> None:
-    tables, known = price_tables.tables(), price_causes.known()
+    tables, known = price_tables.tables(), price_causes.known_causes()
     table = next(one for one in tables if one.source == source)
     found = [
         one
-        for one in price_check.compared(pricing.load(), table).findings
+        for one in price_check.compare(pricing.load(), table).findings
         if (one.provider, one.model, one.field) == (provider, model, field)
     ]
     assert found
-    assert wanted in {cause.name for one in found if (cause := price_causes.of(one, tables, known))}
+    assert wanted in {cause.name for one in found if (cause := price_causes.cause_of(one, tables, known))}
 
 
 def test_where_both_tables_are_against_us_nothing_explains_it_by_itself(run: Run, copy: pathlib.Path) -> None:
@@ -198,12 +198,12 @@ def test_where_both_tables_are_against_us_nothing_explains_it_by_itself(run: Run
 
 
 def test_an_entry_of_known_causes_holds_only_for_its_values(copy: pathlib.Path) -> None:
-    known = price_causes.known()
+    known = price_causes.known_causes()
     edit(copy, "mistral", "  open-mistral-nemo:", 'input: "0.15"', 'input: "0.16"')
-    catalogue = pricing.of_texts(price_files.texts(str(copy)))
+    catalogue = pricing.from_texts(price_files.texts(str(copy)))
     tables = price_tables.tables()
-    found = [one for one in price_check.compared(catalogue, tables[0]).findings if one.model == "open-mistral-nemo"]
-    assert any(one.field == "input" and price_causes.of(one, tables, known) is None for one in found)
+    found = [one for one in price_check.compare(catalogue, tables[0]).findings if one.model == "open-mistral-nemo"]
+    assert any(one.field == "input" and price_causes.cause_of(one, tables, known) is None for one in found)
     for entry in known:
         assert entry["url"].startswith("https://") and entry["why"] and entry["date"] >= "2026-11"
 
@@ -211,10 +211,10 @@ def test_an_entry_of_known_causes_holds_only_for_its_values(copy: pathlib.Path) 
 def test_every_known_cause_is_still_needed() -> None:
     """An entry that explains nothing any more is to be deleted."""
     tables, catalogue = price_tables.tables(), pricing.load()
-    found = [one for table in tables for one in price_check.compared(catalogue, table).findings]
-    for entry in price_causes.known():
+    found = [one for table in tables for one in price_check.compare(catalogue, table).findings]
+    for entry in price_causes.known_causes():
         assert any(
-            price_causes.of(one, tables, [entry]) and price_causes.of(one, tables, [entry]).url == entry["url"]
+            price_causes.cause_of(one, tables, [entry]) and price_causes.cause_of(one, tables, [entry]).url == entry["url"]
             for one in found
         ), entry  # type: ignore[union-attr]
 
@@ -343,7 +343,7 @@ def test_what_lint_refuses_goes_in_never(run: Run, copy: pathlib.Path) -> None:
 
 def test_an_interval_is_appended_line_by_line() -> None:
     text = (ROOT / "catalog/pricing/openai.yaml").read_text()
-    made = price_files.appended(
+    made = price_files.append_interval(
         text, "gpt-5.5", "2026-12-01T00:00:00Z", {"input": "4", "input>272000": "8"}, ["page"], "high", 'a "note"'
     )
     gone, new = set(text.splitlines()) - set(made.splitlines()), [line for line in made.splitlines() if line not in text]
@@ -352,9 +352,9 @@ def test_an_interval_is_appended_line_by_line() -> None:
     assert '        note: "a \\"note\\""' in new
     for change in ({"input>128000": "8"},):
         with pytest.raises(price_files.ByHand):
-            price_files.appended(text, "gpt-5.5", "2026-12-01T00:00:00Z", change, ["page"], "high")
+            price_files.append_interval(text, "gpt-5.5", "2026-12-01T00:00:00Z", change, ["page"], "high")
     with pytest.raises(price_files.ByHand):
-        price_files.appended(text, "gpt-none", "2026-12-01T00:00:00Z", {}, ["page"], "high")
+        price_files.append_interval(text, "gpt-none", "2026-12-01T00:00:00Z", {}, ["page"], "high")
 
 
 # snapshot.
@@ -472,9 +472,9 @@ def test_what_cannot_become_a_snapshot(odd: dict[str, Any], why: str, registry: 
         given = []
         for engine in price_snapshot.ENGINES:
             (path,) = pathlib.Path(wheels).glob(f"{engine.package.replace('-', '_')}-*.whl")
-            given.append((engine.source, price_snapshot.reduced(engine, str(path), "2026-11-22")))
+            given.append((engine.source, price_snapshot.reduce(engine, str(path), "2026-11-22")))
         for source, (about, models) in given:
-            price_report.renewed(source, price_tables.load(str(copy), source), about, models)
+            price_report.snapshot_changes(source, price_tables.load(str(copy), source), about, models)
 
 
 def test_a_refused_snapshot_changes_nothing(run: Run, registry: Any, copy: pathlib.Path) -> None:

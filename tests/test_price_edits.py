@@ -53,12 +53,12 @@ def tables() -> list[price_tables.Table]:
 
 def unexplained(one: Edit) -> list[str]:
     """What check says of an edit and cannot explain."""
-    catalogue, known = pricing.of_texts(edited(one)), price_causes.known()
+    catalogue, known = pricing.from_texts(edited(one)), price_causes.known_causes()
     return [
         f"{table.source} {found.model} {found.field}: {found.ours} against {found.theirs}"
         for table in tables()
-        for found in price_check.compared(catalogue, table).findings
-        if price_causes.of(found, tables(), known) is None
+        for found in price_check.compare(catalogue, table).findings
+        if price_causes.cause_of(found, tables(), known) is None
     ]
 
 

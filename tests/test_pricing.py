@@ -36,7 +36,7 @@ def cost(
         "provider": provider,
     } | given_keys
     event = {key: value for key, value in event.items() if value is not None}
-    (row,) = rollup.merged(rollup.rolled([event], rollup.Plan((), when.UTC, catalogue), print), catalogue)
+    (row,) = rollup.merge_rows(rollup.roll_up([event], rollup.Grouping((), when.UTC, catalogue), print), catalogue)
     return row["unpriced"][0]["reason"] if "unpriced" in row else row["cost_usd"]
 
 
@@ -84,7 +84,7 @@ def test_golden_costs_of_others(case: Json) -> None:
 def check_cost(case: Json) -> None:
     """A case costs what its table says, or has no price."""
     event = compare_prices.event_of(case, 1)
-    (row,) = rollup.merged(rollup.rolled([event], rollup.Plan((), when.UTC, CATALOGUE), print), CATALOGUE)
+    (row,) = rollup.merge_rows(rollup.roll_up([event], rollup.Grouping((), when.UTC, CATALOGUE), print), CATALOGUE)
     if case["usd"].replace(".", "").isdigit():
         assert Decimal(row["cost_usd"]) == Decimal(case["usd"]), case["how"]
     else:
@@ -176,7 +176,7 @@ def test_no_name_means_two_rows_and_no_pattern_is_built_in() -> None:
         for name in (*body["models"], *body["aliases"]):
             assert "*" not in name
             found = CATALOGUE.find(provider, name)
-            assert isinstance(found, pricing.Found)
+            assert isinstance(found, pricing.Lookup)
             assert found.name == f"{provider}/{name}"
         for alias, targets in body["aliases"].items():
             for target in targets:

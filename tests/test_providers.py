@@ -75,9 +75,9 @@ def test_a_file_that_only_a_person_can_change(run: Run, environment: dict[str, s
     "text", ["", "a: 1", "providers:\n", "providers:\n    x: http://1\nb: 2\n", "providers: # c\n\n\n  x: http://1\n"]
 )
 def test_edits(text: str) -> None:
-    made = config.edited(text, "providers", "openai", "http://o")
+    made = config.edit(text, "providers", "openai", "http://o")
     assert yaml.safe_load(made)["providers"]["openai"] == "http://o"
-    gone = config.edited(made, "providers", "openai", None)
+    gone = config.edit(made, "providers", "openai", None)
     assert "openai" not in (yaml.safe_load(gone).get("providers") or {})
 
 

@@ -103,7 +103,7 @@ def test_counts(tokens: Json, cache: Json, counts: Json) -> None:
 
 @pytest.mark.parametrize("tokens", [{"total": 345}, {"totalTokens": 345}, {"input": "12"}, {"output": -1}, {"input": 1.5}])
 def test_what_is_no_count(tokens: Json) -> None:
-    with pytest.raises(events.Bad):
+    with pytest.raises(events.BadRecord):
         read_amp.counts_of(tokens, {})
 
 
@@ -203,4 +203,4 @@ def test_the_place_can_be_named(below: str, run: Run, tmp_path: pathlib.Path) ->
 
 def test_one_content_several_times_is_numbered() -> None:
     seen: dict[str, int] = {}
-    assert [untrusted.numbered(seen, name) for name in ("a", "b", "a", "a")] == ["a", "b", "a:2", "a:3"]
+    assert [untrusted.occurrence_name(seen, name) for name in ("a", "b", "a", "a")] == ["a", "b", "a:2", "a:3"]

@@ -101,7 +101,7 @@ def test_counts(usage: Json, counts: tuple[int, ...], unsure: bool) -> None:
     "usage", [{"totalTokens": 9}, {"inputTokens": "9"}, {"outputTokens": -9}, {"thinkingTokens": 1e300}]
 )
 def test_what_is_no_count(usage: Json) -> None:
-    with pytest.raises(events.Bad):
+    with pytest.raises(events.BadRecord):
         read_droid.counts_of(usage)
 
 
@@ -201,7 +201,7 @@ SUM = {"inputTokens": 900, "outputTokens": 90}
 def test_the_sum_with_subagents_is_not_the_sessions(more: Json, sent: int, why: str, tmp_path: pathlib.Path) -> None:
     path = put(place(tmp_path), json.loads(settings()) | more)
     if why:
-        with pytest.raises(events.Bad, match=why):
+        with pytest.raises(events.BadRecord, match=why):
             read(path)
     else:
         assert sum(event["input_tokens"] for event in read(path)[0]) == sent

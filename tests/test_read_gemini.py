@@ -93,7 +93,7 @@ def test_counts(tokens: Any, counts: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("tokens", [{"input": -1}, {"output": "12"}, {"cached": 1.5}, {"total": 900}, {"input": 1 << 60}])
 def test_what_is_no_count(tokens: Any) -> None:
-    with pytest.raises(events.Bad):
+    with pytest.raises(events.BadRecord):
         read_gemini.counts_of(tokens)
 
 

@@ -129,7 +129,7 @@ def test_counts(model: str, given: tuple[int, ...], counts: tuple[int, ...], uns
 
 @pytest.mark.parametrize("given", [(None, None, 9, None, None), ("9", 1, 10, 0, 0), (9, -1, 8, 0, 0), (b"x", 1, 1, 1, 1)])
 def test_what_is_no_count(given: tuple[Any, ...]) -> None:
-    with pytest.raises(events.Bad):
+    with pytest.raises(events.BadRecord):
         read_goose.counts_of({f"{kind}_tokens": value for kind, value in zip(KINDS, given, strict=True)}, "", "m")
 
 

@@ -161,7 +161,7 @@ def test_a_bad_request_is_told_and_skipped(bad: Json, why: str, tmp_path: pathli
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[{", b"\xff\xfe", b"[" * 100_000])
 def test_a_file_that_is_no_task(data: bytes, tmp_path: pathlib.Path) -> None:
-    with pytest.raises(events.Bad, match="skipped"):
+    with pytest.raises(events.BadRecord, match="skipped"):
         events_of(put(tmp_path / "ui_messages.json", data))
 
 

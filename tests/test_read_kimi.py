@@ -99,7 +99,7 @@ def test_counts_are_apart(usage: Json) -> None:
 
 @pytest.mark.parametrize("usage", [{"output": -1}, {"inputOther": "12"}, {"input_other": 1.5}])
 def test_what_is_no_count(usage: Json) -> None:
-    with pytest.raises(events.Bad):
+    with pytest.raises(events.BadRecord):
         read_kimi.counts_of(usage)
 
 

@@ -246,7 +246,7 @@ def test_counts(tokens: Json, inside: bool, counts: tuple[int, ...]) -> None:
     "tokens", [{"input": -1}, {"output": "12"}, {"cache": {"read": 1.5}}, {"reasoning": True}, {"total": 900}]
 )
 def test_what_is_no_count(tokens: Json) -> None:
-    with pytest.raises(events.Bad):
+    with pytest.raises(events.BadRecord):
         read_opencode.counts_of(tokens)
 
 

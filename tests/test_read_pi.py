@@ -106,7 +106,7 @@ def test_counts(given: Json, counts: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("given", [{"input": "12"}, {"output": -1}, {"cacheRead": 1.5}, {"totalTokens": 900}])
 def test_what_is_no_count(given: Json) -> None:
-    with pytest.raises(events.Bad):
+    with pytest.raises(events.BadRecord):
         read_pi.counts_of(given)
 
 

@@ -111,7 +111,7 @@ def test_counts(given: tuple[int, ...], counts: tuple[int, ...]) -> None:
 
 
 def test_a_total_alone_is_no_count() -> None:
-    with pytest.raises(events.Bad):
+    with pytest.raises(events.BadRecord):
         read_qwen.counts_of(0, 0, 900)
 
 

@@ -82,13 +82,13 @@ def turns(draw: st.DrawFn) -> list[Json]:
 
 def rolled(records: list[Json], by: str, tz: datetime.tzinfo) -> list[Json]:
     refused: list[str] = []
-    rows = rollup.rolled(records, rollup.Plan(rollup.fields(by), tz, CATALOGUE), refused.append)
+    rows = rollup.roll_up(records, rollup.Grouping(rollup.fields(by), tz, CATALOGUE), refused.append)
     assert not refused
     return rows
 
 
 def priced(rows: list[Json]) -> list[Json]:
-    return list(rollup.merged(rows, CATALOGUE))
+    return list(rollup.merge_rows(rows, CATALOGUE))
 
 
 def money(rows: list[Json]) -> Any:

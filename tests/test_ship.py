@@ -48,7 +48,7 @@ def append(run: Run, *records: Json) -> None:
 def joined(rows: list[Json]) -> list[Json]:
     """What some rows come to: the join that the engines do, done with ours."""
     gone = {row["id"] for row in rows if row["kind"] == "same"}
-    return list(events.joined(ship_rows.event_of(row) for row in rows if row["kind"] != "same" and row["id"] not in gone))
+    return list(events.join_all(ship_rows.event_of(row) for row in rows if row["kind"] != "same" and row["id"] not in gone))
 
 
 COST = "tok-rollup --by month,model,project | tok-cost --json"
@@ -419,7 +419,7 @@ def event(given: Json, number: int = 1) -> Json:
     made = {"v": 1, "kind": "turn", "id": f"m{number}", "turns": 1} | {key: value for key, value in given.items() if value}
     if "cost_usd" not in made:
         made.pop("cost_source", None)
-    return events.arranged(made)
+    return events.arrange(made)
 
 
 @examples(300)
@@ -449,8 +449,8 @@ def test_a_row_gives_its_record_back(given: Json) -> None:
 @given(st.lists(TURNS, max_size=12))
 def test_prices_of_rows_add_up_to_tok_cost(given: list[Json]) -> None:
     made = [event(one, number) for number, one in enumerate(given)]
-    plan = rollup.Plan((), when.zone("UTC"), CATALOGUE)
-    rows = list(rollup.merged(rollup.rolled(made, plan, pytest.fail), CATALOGUE))
+    plan = rollup.Grouping((), when.zone("UTC"), CATALOGUE)
+    rows = list(rollup.merge_rows(rollup.roll_up(made, plan, pytest.fail), CATALOGUE))
     shipped = [ship_rows.row_of(one, CATALOGUE, NOBODY, 1) for one in made]
     total = sum((row["priced_usd"] for row in shipped if "priced_usd" in row), Decimal(0))
     assert pricing.plain(total) == pricing.plain(sum((Decimal(row.get("cost_usd", "0")) for row in rows), Decimal(0)))

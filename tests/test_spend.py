@@ -55,14 +55,14 @@ PERIODS = [
 @pytest.mark.parametrize("zone", ["UTC", "America/Los_Angeles", "Asia/Kathmandu"])
 def test_periods(window: str, since: str, until: str, zone: str) -> None:
     tz = when.zone(zone)
-    assert budgets.begin(window, NOW, tz) == when.since(since, NOW, tz)
-    assert budgets.end(window, NOW, tz) == when.since(until, NOW, tz)
+    assert budgets.begin(window, NOW, tz) == when.parse_since(since, NOW, tz)
+    assert budgets.end(window, NOW, tz) == when.parse_since(until, NOW, tz)
 
 
 def test_a_month_of_31_days_and_a_change_of_clocks() -> None:
     berlin, at = when.zone("Europe/Berlin"), when.moment("2026-10-25T10:00:00Z")
     assert budgets.end("daily", at, berlin) - budgets.begin("daily", at, berlin) == 25 * 3_600_000
-    assert budgets.end("monthly", at, berlin) == when.since("2026-11-01", at, berlin)
+    assert budgets.end("monthly", at, berlin) == when.parse_since("2026-11-01", at, berlin)
 
 
 COUNTED: list[tuple[str, Json, Json, str]] = [

@@ -29,7 +29,7 @@ NOW = when.moment("2026-11-20T12:00:00Z")
 def turn(name: str, ts: str = f"{DAY}T12:00:00.000Z", **given_: Any) -> Json:
     base: Json = {"v": 1, "ts": ts, "kind": "turn", "id": name, "source": "claude-code-jsonl", "client": "claude-code"}
     base |= {"provider": "anthropic", "model": "claude-opus-4-6", "turns": 1, "output_tokens": 7}
-    return events.arranged(base | given_)
+    return events.arrange(base | given_)
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_one_sighting_of_each_plane_is_a_turn() -> None:
     for order in itertools.permutations(made):
         records = store.DayRecords()
         for event in order:
-            records.add(event["id"], jsonl.line_of(events.arranged(event)))
+            records.add(event["id"], jsonl.line_of(events.arrange(event)))
         found = [orjson.loads(line) for line in records.lines.values()]
         assert [event["source"] for event in found] == ["codex-jsonl"] * 2
         assert [event["ts"] for event in found].count(f"{DAY}T12:00:00.000Z") > 0
@@ -248,7 +248,7 @@ def contents(folder: str) -> list[bytes]:
 def test_import_in_any_order_and_any_number_of_times_gives_the_same_log(
     tmp_path: pathlib.Path, made: list[Json], rng: random.Random
 ) -> None:
-    expected = sorted(map(jsonl.line_of, functools.reduce(lambda a, _: a, [list(events.joined(made))])))
+    expected = sorted(map(jsonl.line_of, functools.reduce(lambda a, _: a, [list(events.join_all(made))])))
     for attempt in ("1", "2"):
         folder = str(tmp_path / attempt)
         shutil.rmtree(folder, ignore_errors=True)

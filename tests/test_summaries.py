@@ -58,7 +58,7 @@ def sightings(draw: st.DrawFn) -> list[Json]:
             "client": "c",
         }
         made.append(usage | {"covers": "session", "session_id": draw(st.sampled_from(["s3", "s9"])), "output_tokens": 5})
-    return [events.arranged(one) for one in made]
+    return [events.arrange(one) for one in made]
 
 
 def same_day(made: list[Json]) -> list[Json]:
@@ -93,21 +93,21 @@ def test_every_grouping_has_the_same_total_and_summaries_change_nothing(
     since, until = sorted(bounds) if len(bounds) == 2 else ("", "9")
     if since == until:
         until = "9"
-    inside = [event for event in events.joined(made) if since <= event["ts"] < until]
+    inside = [event for event in events.join_all(made) if since <= event["ts"] < until]
     assert [orjson.loads(line) for line in store.cat(folder, since, until)] == inside
     found = []
     for unit in UNITS:
-        plan = rollup.Plan((unit,), when.zone(zone), CATALOGUE)
-        expected = rollup.rolled(inside, plan, print)
+        plan = rollup.Grouping((unit,), when.zone(zone), CATALOGUE)
+        expected = rollup.roll_up(inside, plan, print)
         for _ in range(2):  # made, then kept
             assert plain(store_summaries.rows(folder, plan, NOW, since, until)) == plain(expected)
-        found.append(totals(costs.priced(expected, CATALOGUE)))
+        found.append(totals(costs.price_rows(expected, CATALOGUE)))
     assert all(one == found[0] for one in found)
 
 
 def test_summaries_follow_the_log(tmp_path: pathlib.Path) -> None:
     folder = str(tmp_path / "log")
-    plan = rollup.Plan((), when.UTC, CATALOGUE)
+    plan = rollup.Grouping((), when.UTC, CATALOGUE)
     probe = tmp_path / "probe"
 
     def day_of(day: str) -> pathlib.Path:
@@ -161,10 +161,10 @@ def test_weeks_of_logs_have_one_total_in_every_zone_and_grouping(run: Run, weeks
         inside = [event for event in every if since <= event["ts"] < until]
         found = []
         for unit in UNITS:
-            plan = rollup.Plan((unit,), when.zone(zone), CATALOGUE)
+            plan = rollup.Grouping((unit,), when.zone(zone), CATALOGUE)
             rows = store_summaries.rows(folder, plan, NOW, since, until)
-            assert plain(rows) == plain(rollup.rolled(inside, plan, print))
-            found.append(totals(costs.priced(rows, CATALOGUE)))
+            assert plain(rows) == plain(rollup.roll_up(inside, plan, print))
+            found.append(totals(costs.price_rows(rows, CATALOGUE)))
         assert all(one == found[0] for one in found)
 
 

@@ -67,7 +67,7 @@ BUCKETS = [
 @pytest.mark.parametrize(("text", "tz", "unit", "expected"), BUCKETS)
 def test_buckets(text: str, tz: datetime.tzinfo, unit: str, expected: str) -> None:
     assert when.bucket(when.moment(text), unit, tz) == expected
-    assert when.Buckets(unit, tz).of(text) == expected
+    assert when.Buckets(unit, tz).label_of(text) == expected
 
 
 @given(
@@ -78,7 +78,7 @@ def test_buckets(text: str, tz: datetime.tzinfo, unit: str, expected: str) -> No
 def test_remembered_hours_change_nothing(ms: int, unit: str, tz: datetime.tzinfo) -> None:
     buckets = when.Buckets(unit, tz)
     for near in (ms, ms + 60_000, ms - 3_000_000, ms):
-        assert buckets.of(when.stamp(near)) == when.bucket(near, unit, tz)
+        assert buckets.label_of(when.stamp(near)) == when.bucket(near, unit, tz)
 
 
 @given(st.integers(1_760_000_000_000, 1_800_000_000_000), st.sampled_from([BERLIN, KATHMANDU, when.UTC]))
@@ -91,13 +91,13 @@ def test_a_coarser_bucket_holds_the_finer_one(ms: int, tz: datetime.tzinfo) -> N
         ("day", "month"),
         ("week", "week"),
     ):
-        assert when.coarser(when.bucket(ms, fine, tz), fine, coarse) == when.bucket(ms, coarse, tz)
+        assert when.coarser_label(when.bucket(ms, fine, tz), fine, coarse) == when.bucket(ms, coarse, tz)
 
 
 def test_a_week_is_no_part_of_a_month() -> None:
     for fine, coarse in (("week", "month"), ("month", "week"), ("day", "hour"), ("month", "day")):
         with pytest.raises(ValueError, match="cannot be rolled up"):
-            when.coarser("2026-W47", fine, coarse)
+            when.coarser_label("2026-W47", fine, coarse)
 
 
 NOW = when.moment("2026-11-22T10:00:00.000Z")
@@ -118,13 +118,13 @@ SPANS = [
 
 @pytest.mark.parametrize(("bound", "text", "expected"), SPANS)
 def test_spans(bound: str, text: str, expected: str) -> None:
-    assert when.stamp(getattr(when, bound)(text, NOW, BERLIN)) == expected
+    assert when.stamp(getattr(when, f"parse_{bound}")(text, NOW, BERLIN)) == expected
 
 
 @pytest.mark.parametrize("text", ["", "7", "d7", "2026-13-01", "soon", "7y", "-7d"])
 def test_what_is_no_span(text: str) -> None:
     with pytest.raises(ValueError, match="is no time: give 7d"):
-        when.since(text, NOW, BERLIN)
+        when.parse_since(text, NOW, BERLIN)
 
 
 def test_zones() -> None:
@@ -146,7 +146,7 @@ def test_windows_are_told_by_their_length() -> None:
         1440: "daily",
         200: "200_minutes",
     }
-    assert {minutes: when.window(minutes) for minutes in named} == named
+    assert {minutes: when.window_name(minutes) for minutes in named} == named
 
 
 def test_unix_times_in_seconds_and_milliseconds() -> None:
