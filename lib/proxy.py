@@ -152,11 +152,12 @@ class Connection:
 
     def _go_on(self) -> None:
         """Take what the client sent, as far as it can be taken now."""
-        while isinstance(self.phase, Idle) and self._next_request():
-            pass
-        phase = self.phase
-        if self.inbox and isinstance(phase, Calling) and not phase.call.body.done:
-            self._request_body(phase)
+        while self.inbox:
+            phase = self.phase
+            if isinstance(phase, Calling) and phase.uploading:
+                self._request_body(phase)
+            elif not isinstance(phase, Idle) or not self._next_request():
+                return
 
     def _next_request(self) -> bool:
         """Begin the next request; whether its head was whole."""
@@ -214,7 +215,10 @@ class Connection:
             piece = call.body.feed(data)
         except http1.BadMessage as error:
             self._end(Trigger.BAD_BODY, call, "malformed request body")
-            self._last_words(error.status, str(error), "send a plain HTTP/1.1 request")
+            if isinstance(phase, Answering):
+                self.effects.abort_client()  # a refusal would be taken for a part of the answer
+            else:
+                self._last_words(error.status, str(error), "send a plain HTTP/1.1 request")
             return
         self.inbox[:] = data[piece.used :]
         match phase:
@@ -350,9 +354,8 @@ class Connection:
             return
         if passed := data[: piece.used] if phase.passage == proxy_routes.UNTOUCHED else phase.changed(piece):
             self.effects.send_to_client(passed)
-        now = self.effects.now()
         for part in piece.data:
-            phase.call.exchange.response_data(part, now)
+            phase.call.exchange.response_data(part, self.effects.now())
         if phase.copy is not None:
             phase.copy += b"".join(piece.data)
             if len(phase.copy) > self.settings.options.entry_bytes:
@@ -362,7 +365,6 @@ class Connection:
             self._answered(phase)
 
     def _answered(self, phase: Answering) -> None:
-        """The answer is whole."""
         call, now = phase.call, self.effects.now()
         if phase.copy is not None and self.settings.cache is not None:
             self.settings.cache.put(call.key, phase.head, bytes(phase.copy), call.exchange.tokens_so_far(), now)
@@ -375,7 +377,6 @@ class Connection:
             self._close()
 
     def _no_answer(self, trigger: Trigger, call: Call, error: str, status: int, why: str) -> None:
-        """There is no answer to pass on."""
         name = call.exchange.upstream.name
         self._end(trigger, call, error)
         self._last_words(
@@ -439,7 +440,6 @@ class Connection:
         self._last_words(status, error, hint, method)
 
     def _close(self) -> None:
-        """Close after an answer."""
         self.move(Trigger.LAST_ANSWER, _CLOSED)
         self.inbox.clear()
         self.effects.close_client()

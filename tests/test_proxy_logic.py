@@ -382,3 +382,27 @@ def test_bytes_for_the_upstream_wait_for_its_connection() -> None:
     out = Recorder().client(b"POST /openai/x HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n12345").client(b"67890")
     assert out.asked == b"" and out.connection.state is State.CONNECTING
     assert out.ready().asked.endswith(b"\r\n\r\n1234567890")
+
+
+def test_a_request_behind_an_answer_from_the_cache_is_answered_too() -> None:
+    out = Recorder(CACHE).client(EMBED).ready().upstream(ANSWER)
+    out.sent = b""
+    out.client(EMBED + b"GET /version HTTP/1.1\r\nHost: h\r\n\r\n")
+    assert out.sent.count(b"HTTP/1.1 200 ") == 2 and b'"version"' in out.sent
+
+
+def test_a_bad_body_within_the_answer_cuts_it_and_puts_nothing_into_it() -> None:
+    out = Recorder().client(CHUNKED).ready().upstream(ANSWER[:-9])
+    before = out.sent
+    out.client(b"no size\r\n")
+    assert out.cut and out.sent == before
+    assert [event["error"] for event in out.events] == ["malformed request body"]
+
+
+@pytest.mark.parametrize("state", [State.CONNECTING, State.WAITING], ids=lambda value: value.name)
+def test_a_bad_body_before_the_answer_is_refused(state: State) -> None:
+    out = Recorder().client(CHUNKED)
+    if state is State.WAITING:
+        out.ready()
+    out.client(b"no size\r\n")
+    assert out.sent.startswith(b"HTTP/1.1 400 ") and out.closed and not out.cut
