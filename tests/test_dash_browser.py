@@ -75,9 +75,16 @@ class Seen:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=1000 * MOST)
         yield found
         found.close()
+
+
+def fresh(browser: Any, **options: Any) -> Any:
+    """A context of its own, in which nothing is given up soon."""
+    context = browser.new_context(**options)
+    context.set_default_timeout(1000 * MOST)
+    return context
 
 
 Open = Callable[..., Page]
@@ -90,8 +97,7 @@ def opened(browser: Any) -> Iterator[tuple[Open, Seen]]:
     with contextlib.ExitStack() as stack:
 
         def open_(server: Dash, query: str = "", width: int = 1280, **options: Any) -> Page:
-            context = browser.new_context(viewport={"width": width, "height": 900}, **options)
-            context.set_default_timeout(1000 * MOST)
+            context = fresh(browser, viewport={"width": width, "height": 900}, **options)
             context.add_init_script(COUNTED)
             stack.callback(context.close)
             page = context.new_page()
@@ -365,7 +371,7 @@ def test_a_server_that_is_gone_and_comes_back(opened: tuple[Open, Seen], environ
 
 
 def test_who_has_no_session_is_told_how_to_get_one(browser: Any, made: Dash) -> None:
-    context = browser.new_context()
+    context = fresh(browser)
     page = context.new_page()
     answer = page.goto(f"http://127.0.0.1:{made.port}/dashboard")
     assert answer.status == 401 and "tok-dash url" in page.inner_text("main")
@@ -374,7 +380,7 @@ def test_who_has_no_session_is_told_how_to_get_one(browser: Any, made: Dash) -> 
 
 def test_a_link_opens_it_once_and_the_address_is_clean(browser: Any, made: Dash) -> None:
     link, _ = access.link(str(made.folder), f"http://127.0.0.1:{made.port}", made.now)
-    first, second = browser.new_context(), browser.new_context()
+    first, second = fresh(browser), fresh(browser)
     page = first.new_page()
     page.goto(link)
     assert page.url == f"http://127.0.0.1:{made.port}/dashboard" and page.locator("#tiles").count() == 1
@@ -402,7 +408,7 @@ def test_an_expired_cookie(opened: tuple[Open, Seen], made: Dash) -> None:
 
 
 def test_a_link_on_another_site_leads_to_the_page(browser: Any, made: Dash) -> None:
-    context = browser.new_context()
+    context = fresh(browser)
     page = context.new_page()
     link, _ = access.link(str(made.folder), f"http://127.0.0.1:{made.port}", made.now)
     context.route(
@@ -410,7 +416,7 @@ def test_a_link_on_another_site_leads_to_the_page(browser: Any, made: Dash) -> N
     )
     page.goto("http://chat.example/")
     page.click("a")
-    page.wait_for_selector("#tiles", timeout=1000 * MOST)
+    page.wait_for_selector("#tiles")
     assert page.url == f"http://127.0.0.1:{made.port}/dashboard"
     context.close()
 
@@ -499,7 +505,7 @@ def test_on_paper(opened: tuple[Open, Seen], made: Dash) -> None:
 def test_the_file_opens_from_disk_without_a_network(browser: Any, run: Run, made: Dash, tmp_path: pathlib.Path) -> None:
     run("tok-dash --html page.html --since 7d", env={"TOKENOPS_NOW": NOW})
     for scripts in (True, False):
-        context = browser.new_context(offline=True, java_script_enabled=scripts)
+        context = fresh(browser, offline=True, java_script_enabled=scripts)
         page, seen = context.new_page(), Seen()
         seen.watch(page)
         page.goto((tmp_path / "page.html").as_uri())

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from conftest import ROOT
+from conftest import MOST, ROOT
 from tokenops import cli
 
 COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("tok-*"))
@@ -115,7 +115,7 @@ def test_the_function_and_the_process_give_the_same(
     command: str, argv: list[str], clean: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = subprocess.run(
-        [ROOT / "bin" / command, *argv], stdin=subprocess.DEVNULL, capture_output=True, env=clean, timeout=60, check=False
+        [ROOT / "bin" / command, *argv], stdin=subprocess.DEVNULL, capture_output=True, env=clean, timeout=MOST, check=False
     )
     assert called(command, argv, monkeypatch) == (done.returncode, done.stdout, done.stderr)
     expected = (
