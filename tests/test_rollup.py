@@ -76,6 +76,9 @@ def turns(draw: st.DrawFn) -> list[Json]:
         }
         for name in (*events.TOKENS, "reasoning_tokens", "audio_input_tokens", "web_searches", "requests"):
             optional[name] = draw(COUNT) if name in events.TOKENS else draw(st.sampled_from([0, 0, 3]))
+        # A part is never more than what it is a part of.
+        for part, whole in (("reasoning_tokens", "output_tokens"), ("audio_input_tokens", "input_tokens")):
+            optional[part] = min(optional[part], optional[whole])
         made.append(turn | {key: value for key, value in optional.items() if value})
     return made
 
