@@ -141,7 +141,7 @@ def talk(
     progress: Callable[[int], None] = lambda size: None,
 ) -> Talk:
     """The prompts or replies of a span. `home`: the environment and the home directory. Raises readers.NotFound."""
-    sources = list(readers.found(coach_transcripts.CLIENTS, (), *home, note))
+    sources = list(readers.with_files(coach_transcripts.CLIENTS, (), *home, note))
     return coach_transcripts.talk(sources, kind, span, only, datadir.salt(folder), store.labels(folder), unread, progress)
 
 

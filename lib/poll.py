@@ -201,7 +201,7 @@ def statuses(folder: str, given: config.Config, names: Iterable[str], edge: Edge
     count = _readings(folder, edge.clock())
     for name in names:
         if name in readers.SECTIONS:
-            switched = readers.enabled(name, given.get("vendor_usage"))
+            switched = readers.is_enabled(name, given.get("vendor_usage"))
             yield {"v": 1, "kind": "poller", "source": name, "enabled": switched, "read_by": "tok-sync"}
             continue
         set_, state = (

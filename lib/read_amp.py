@@ -36,18 +36,18 @@ def files(home: str) -> Iterator[str]:
     """The threads of an Amp data directory, or of its `threads` directory."""
     nested = os.path.join(home, "threads")
     for path in read_lines.walk(nested if os.path.isdir(nested) else home):
-        if _named(path):
+        if _has_thread_name(path):
             yield path
 
 
-def _named(path: str) -> bool:
+def _has_thread_name(path: str) -> bool:
     name = os.path.basename(path)
     return name.startswith("T-") and name.endswith(".json")
 
 
 def claims(path: str, head: bytes) -> bool:
     """Whether a file is a thread."""
-    return b'"usageLedger"' in head or (_named(path) and b'"messages"' in head)
+    return b'"usageLedger"' in head or (_has_thread_name(path) and b'"messages"' in head)
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
@@ -59,20 +59,20 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
     root, folder = root_of(thread)
     attribution = intake.attribution(SOURCE, CLIENT, root, folder, session)
     seen: dict[str, int] = {}
-    for one in requests(thread, path):
+    for request in requests(thread, path):
         try:
-            counts = counts_of(one.tokens, one.cache)
+            counts = counts_of(request.tokens, request.cache)
             if not counts:
                 continue
-            ts = untrusted.moment(_first(one.times))
+            ts = untrusted.moment(_first(request.times))
         except events.BadRecord as error:
-            intake.on_bad_line(one.location, f"{error}; skipped")
+            intake.on_bad_line(request.location, f"{error}; skipped")
             continue
-        model = untrusted.text(_first(one.models))
-        name = one.name or untrusted.occurrence_name(seen, events.digest(ts, model, counts))
-        known = any(part.get(key) is not None for part in (one.tokens, one.cache) for key in _CACHE)
-        unknown = {} if known else {"usage": "partial", "usage_reason": "the cache counts are not recorded"}
-        intake.location = one.location
+        model = untrusted.text(_first(request.models))
+        name = request.name or untrusted.occurrence_name(seen, events.digest(ts, model, counts))
+        has_cache_counts = any(part.get(key) is not None for part in (request.tokens, request.cache) for key in _CACHE)
+        unknown = {} if has_cache_counts else {"usage": "partial", "usage_reason": "the cache counts are not recorded"}
+        intake.location = request.location
         yield read_records.turn(ts, f"amp:{session}:{name}", attribution, model, counts, "amp", session, **unknown)
 
 
@@ -84,12 +84,12 @@ def root_of(thread: untrusted.Raw) -> tuple[str, str]:
     """The directory that a thread was begun in, and its name for people."""
     initial = untrusted.mapping(untrusted.mapping(thread.get("env")).get("initial"))
     tree = untrusted.mapping(next(iter(untrusted.items(initial.get("trees"))), None))
-    location = untrusted.path(tree.get("uri"))
-    if not location.startswith("file:///"):
+    uri = untrusted.path(tree.get("uri"))
+    if not uri.startswith("file:///"):
         return "", untrusted.text(tree.get("displayName"))
     from urllib.parse import unquote
 
-    return untrusted.path(unquote(location.removeprefix("file://"))), ""
+    return untrusted.path(unquote(uri.removeprefix("file://"))), ""
 
 
 def requests(thread: untrusted.Raw, path: str) -> Iterator[Request]:
@@ -113,27 +113,27 @@ def requests(thread: untrusted.Raw, path: str) -> Iterator[Request]:
         message = untrusted.mapping(item)
         sent = _first((untrusted.mapping(message.get("meta")).get("sentAt"), sent))
         name = untrusted.identity(message.get("messageId"))
-        yield from _answered(f"{path}:messages[{number}]", name, message, sent, ledger.pop(name, []) if name else [])
+        yield from _requests_of(f"{path}:messages[{number}]", name, message, sent, ledger.pop(name, []) if name else [])
     for rest in ledger.values():
         yield from rest
 
 
-def _answered(location: str, name: str, message: untrusted.Raw, sent: Any, entries: list[Request]) -> Iterator[Request]:
+def _requests_of(location: str, name: str, message: untrusted.Raw, sent: Any, entries: list[Request]) -> Iterator[Request]:
     """The request that an answer came from, and others that the ledger gives to the same answer.
 
     One without a time of its own was made when the message before it was sent.
     """
     usage = untrusted.mapping(message.get("usage"))
     own = any(usage.get(key) is not None for key in ("inputTokens", "outputTokens", "totalTokens"))
-    mine = max(entries, key=lambda one: _likeness(usage, one.tokens), default=None)
+    mine = max(entries, key=lambda entry: _likeness(usage, entry.tokens), default=None)
     if own:
         times = (usage.get("timestamp"), *(mine.times if mine else ()), sent)
         yield Request(location, name, times, (usage.get("model"), *(mine.models if mine else ())), usage, {})
     elif mine:
         yield mine._replace(name=name, times=(*mine.times, sent), cache=usage)
-    for one in entries:
-        if one is not mine:
-            yield one
+    for entry in entries:
+        if entry is not mine:
+            yield entry
 
 
 def _likeness(usage: untrusted.Raw, tokens: untrusted.Raw) -> tuple[bool, bool, int]:
@@ -154,8 +154,8 @@ def counts_of(tokens: untrusted.Raw, cache: untrusted.Raw) -> dict[str, int]:
         return {}
     if whole == sent >= written + read:  # then the cached part is inside
         sent -= written + read
-    found = {"input_tokens": sent, "cache_read_tokens": read, "cache_write_tokens": written, "output_tokens": output}
-    return {name: count for name, count in found.items() if count}
+    counts = {"input_tokens": sent, "cache_read_tokens": read, "cache_write_tokens": written, "output_tokens": output}
+    return {name: count for name, count in counts.items() if count}
 
 
 READER = FileReader(SOURCE, CLIENT, files, claims, read)

@@ -41,9 +41,9 @@ class Transcripts(read_contract.Reader):
             with open(path, "rb") as file:
                 if not identity.startswith(f"{self.client}:") and needle not in file.read():
                     continue
-            for place, event in read_claude_turns.line_by_line(path, intake):
+            for location, event in read_claude_turns.line_by_line(path, intake):
                 if event["id"] == identity:
-                    yield place, event, ""
+                    yield location, event, ""
 
 
 class Parser(read_contract.Parser):

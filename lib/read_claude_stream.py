@@ -24,7 +24,7 @@ from tokenops.read_contract import FileReader, Intake, StreamFormat
 SOURCE = "claude-stream"
 CLIENT = "claude-code"
 
-RELEVANT = read_lines.having(b'"usage"', b'"modelUsage"', b'"init"')
+RELEVANT = read_lines.containing(b'"usage"', b'"modelUsage"', b'"init"')
 _KINDS = ("system", "assistant", "user", "result", "stream_event", "rate_limit_event")
 _VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
 # Since then a resumed process takes the totals of those before it up.
@@ -56,7 +56,7 @@ def claims(path: str, head: bytes) -> bool:
 
 def files(folder: str) -> Iterator[str]:
     """The streams below a folder."""
-    yield from read_lines.claimed(folder, claims)
+    yield from read_lines.files_claimed(folder, claims)
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
@@ -95,14 +95,14 @@ class Run:
 
         That is so where the end of each message is known, and its model's totals are those of a session that goes on.
         """
-        found = {model: _plain(counts) for model, counts in sums(self.messages).items()}
-        if not self.messages or found == self.totals:
+        by_model = {model: _plain(counts) for model, counts in sums(self.messages).items()}
+        if not self.messages or by_model == self.totals:
             return bool(self.messages)
         if self.name or not self.messages.keys() <= ended:
             return False
-        return all(model in self.totals and _exceeds(self.totals[model], counts) for model, counts in found.items())
+        return all(model in self.totals and _exceeds(self.totals[model], counts) for model, counts in by_model.items())
 
-    def told_by(self, usage: dict[str, Any]) -> None:
+    def add_details(self, usage: dict[str, Any]) -> None:
         """Take in a result's `usage`, where it is clear which model it is of: the cache's classes, tier and place."""
         wrote = [model for model, counts in self.totals.items() if counts["cache_write_tokens"]]
         if len(wrote) == 1:
@@ -156,16 +156,16 @@ class Stream:
         if kind == "system":
             session.cwd = session.cwd or untrusted.path(line.get("cwd"))
             session.model = untrusted.text(line.get("model")) or session.model
-            if found := _VERSION.match(untrusted.text(line.get("claude_code_version"))):
-                session.version = tuple(map(int, found.groups()))
+            if version := _VERSION.match(untrusted.text(line.get("claude_code_version"))):
+                session.version = tuple(map(int, version.groups()))
         elif kind == "assistant":
             self._message(session, line, untrusted.mapping(line.get("message")), ts, location)
         elif kind == "stream_event":
-            self._streamed(session, line, untrusted.mapping(line.get("event")), ts, location)
+            self._take_partial(session, line, untrusted.mapping(line.get("event")), ts, location)
         elif kind == "result":
             self._result(session, line, location)
 
-    def _streamed(self, session: Session, line: untrusted.Raw, event: untrusted.Raw, ts: str, location: str) -> None:
+    def _take_partial(self, session: Session, line: untrusted.Raw, event: untrusted.Raw, ts: str, location: str) -> None:
         """A message's beginning, and its later counts, which are all cumulative; of the cache's only the sum comes again."""
         key = (session.name, repr(line.get("parent_tool_use_id")))
         if event.get("type") == "message_start":
@@ -195,16 +195,16 @@ class Stream:
         attribution = self.intake.attribution(SOURCE, CLIENT, session.cwd, "", session.name)
         if line.get("parent_tool_use_id") is not None:
             attribution["sidechain"] = True
-        arrived = []
+        arriving = []
         for number, (served, counts) in enumerate(parts):
             block = read_claude_turns.usage_block(usage, untrusted.text(served) or "unknown", counts, name)
-            arrived.append(read_claude_turns.turn(ts, f"{name}#{number}" if number else name, attribution, block))
-        held = next((run.messages[name] for run in session.runs if name in run.messages), session.open.get(name))
-        if held is None:
-            session.open[name] = Message(arrived, location)
+            arriving.append(read_claude_turns.turn(ts, f"{name}#{number}" if number else name, attribution, block))
+        seen = next((run.messages[name] for run in session.runs if name in run.messages), session.open.get(name))
+        if seen is None:
+            session.open[name] = Message(arriving, location)
             session.ended = False
             return name
-        held.turns[:] = read_claude_turns.joined(held.turns, arrived)
+        seen.turns[:] = read_claude_turns.join_turns(seen.turns, arriving)
         return name
 
     def _result(self, session: Session, line: untrusted.Raw, location: str) -> None:
@@ -223,7 +223,7 @@ class Stream:
                 model = session.model or "unknown"
                 cost = _cost(line.get("total_cost_usd")) if last is None else {}
                 session.runs.append(Run(events.digest(mark), location, {model: stated}, {model: {**cost}}))
-                session.runs[-1].told_by(usage)
+                session.runs[-1].add_details(usage)
             return
         between = _sum(map(_plain, sums(session.open).values())) if session.open else stated
         if last is None or not goes_on(last.totals, totals, between):
@@ -235,7 +235,7 @@ class Stream:
             last.messages |= session.open
             session.open = {}
         else:
-            last.told_by(usage)
+            last.add_details(usage)
 
     def rest(self) -> Iterator[events.Event]:
         """What the whole stream comes to."""
@@ -288,15 +288,15 @@ def _carried_on(session: Session, line: untrusted.Raw) -> bool:
     if session.version:
         return session.version >= _GOES_ON
     used = untrusted.mapping(line.get("modelUsage")).values()
-    return any("costBasis" in one for one in used if isinstance(one, dict))  # since 2.1.246
+    return any("costBasis" in usage for usage in used if isinstance(usage, dict))  # since 2.1.246
 
 
 def totals_of(used: untrusted.Raw) -> tuple[dict[str, Counts], dict[str, dict[str, Any]]]:
     """What a result's `modelUsage` says: counts per model, and the rest. None for zeros. Raises Bad."""
     totals: dict[str, Counts] = {}
     more: dict[str, dict[str, Any]] = {}
-    for key, given in used.items():
-        entry = untrusted.mapping(given)
+    for key, value in used.items():
+        entry = untrusted.mapping(value)
         counts = {ours: untrusted.count(entry, theirs) for ours, theirs in _TOTALS}
         if not any(counts.values()):
             continue
@@ -317,8 +317,8 @@ def totals_of(used: untrusted.Raw) -> tuple[dict[str, Counts], dict[str, dict[st
 
 
 def _cost(value: object) -> dict[str, str]:
-    found = untrusted.usd(value)
-    return {"cost_usd": found, "cost_source": "client"} if found else {}
+    cost = untrusted.usd(value)
+    return {"cost_usd": cost, "cost_source": "client"} if cost else {}
 
 
 def goes_on(before: dict[str, Counts], after: dict[str, Counts], between: Counts) -> bool:
@@ -335,13 +335,13 @@ def _exceeds(more: Counts, less: Counts) -> bool:
 
 def sums(messages: dict[str, Message]) -> dict[str, Counts]:
     """What messages add up to, per model, each class of cache writes apart."""
-    found: dict[str, Counts] = {}
+    by_model: dict[str, Counts] = {}
     for message in messages.values():
         for turn in message.turns:
             counts = {name: turn[name] for name in events.TOKENS if name in turn}
             if counts:
-                found[turn["model"]] = _sum((found.get(turn["model"], {}), counts))
-    return found
+                by_model[turn["model"]] = _sum((by_model.get(turn["model"], {}), counts))
+    return by_model
 
 
 def _plain(counts: Counts) -> Counts:
@@ -351,11 +351,11 @@ def _plain(counts: Counts) -> Counts:
 
 
 def _sum(several: Iterable[Counts]) -> Counts:
-    found: Counts = {}
+    sums: Counts = {}
     for counts in several:
         for name, count in counts.items():
-            found[name] = found.get(name, 0) + count
-    return found
+            sums[name] = sums.get(name, 0) + count
+    return sums
 
 
 READER = FileReader(SOURCE, CLIENT, files, claims, read, stream=StreamFormat(RELEVANT, takes, Stream))

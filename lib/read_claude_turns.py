@@ -233,11 +233,11 @@ class Turns:
             self.light[name] = (min(ts, before), name, counts, around, owner)
         return True
 
-    def take(self, line: bytearray, place: str, session: Session) -> None:
+    def take(self, line: bytearray, location: str, session: Session) -> None:
         """Take in a line of any shape."""
 
         def on_bad_line(why: str) -> None:
-            self.intake.on_bad_line(place, why)
+            self.intake.on_bad_line(location, why)
 
         for raw in jsonl.parse(line, on_bad_line):
             message = raw.get("message")
@@ -270,8 +270,8 @@ class Turns:
         ]
         seen = self.full.get(name, [])
         if (light := self.light.pop(name, None)) is not None:
-            seen = [read_records.expanded(light)]
-        self.full[name] = joined(seen, arriving)
+            seen = [read_records.turn_of(light)]
+        self.full[name] = join_turns(seen, arriving)
 
     def light_turns(self) -> list[Light]:
         """The turns of the usual shape. One that counted nothing is none."""
@@ -284,7 +284,7 @@ class Turns:
         yield from self.meters.values()
 
 
-def joined(seen: list[events.Event], arriving: list[events.Event]) -> list[events.Event]:
+def join_turns(seen: list[events.Event], arriving: list[events.Event]) -> list[events.Event]:
     """The turns of one message, its own model's first, from two sightings of it."""
     both = [events.join(a, b) for a, b in zip(seen, arriving, strict=False)]
     longer = seen if len(seen) > len(arriving) else arriving

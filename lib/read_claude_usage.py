@@ -39,14 +39,14 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
     name = untrusted.identity(owner.get("organizationUuid")) or untrusted.identity(
         cache.get("accountUuid") or owner.get("accountUuid")
     )
-    about = {
+    fields = {
         "client": CLIENT,
         "account": projects.hash_path(name, intake.options.salt) if name and intake.options.salt else None,
         "plan": untrusted.text(owner.get("organizationRateLimitTier"), 60) or None,
     }
     intake.location = path
     observed = untrusted.moment(fetched, "cachedUsageUtilization.fetchedAtMs")
-    yield from wire_limits.anthropic_usage(untrusted.mapping(cache.get("utilization")), SOURCE, observed, **about)
+    yield from wire_limits.anthropic_usage(untrusted.mapping(cache.get("utilization")), SOURCE, observed, **fields)
 
 
 READER = FileReader(SOURCE, CLIENT, files, claims, read)

@@ -46,8 +46,8 @@ def _extension(name: str) -> list[str]:
     """Where the editors that are made of one source keep an extension's files, here and on the far side of a remote."""
     here = ("Code", "Code - Insiders", "VSCodium", "Cursor", "Windsurf")
     far = (".vscode-server", ".vscode-server-insiders", ".cursor-server", ".windsurf-server")
-    places = [f"{config}/{editor}" for config in ("$XDG_CONFIG_HOME", "Library/Application Support") for editor in here]
-    return [f"{place}/User/globalStorage/{name}" for place in (*places, *(f"{home}/data" for home in far))]
+    folders = [f"{config}/{editor}" for config in ("$XDG_CONFIG_HOME", "Library/Application Support") for editor in here]
+    return [f"{folder}/User/globalStorage/{name}" for folder in (*folders, *(f"{home}/data" for home in far))]
 
 
 CLIENTS = (

@@ -50,10 +50,10 @@ class Rollouts(read_contract.Reader):
         threads = {path: read_codex_threads.from_data(data) for share in shares for path, data in share["parts"].items()}
         seen: dict[str, Event] = {}
         new = {id(thread) for thread in threads.values()}
-        for thread, rows in read_codex_threads.counted([*threads.values(), *_ancestors(threads, files)]):
+        for thread, rows in read_codex_threads.own_rows([*threads.values(), *_ancestors(threads, files)]):
             if id(thread) in new:
                 before = {id(row) for row in thread.rows[: thread.waiting] if not row.model}
-                read_records.keep(seen, events_of(thread, [one for one in rows if id(one[0]) not in before], intake))
+                read_records.keep(seen, events_of(thread, [row for row in rows if id(row[0]) not in before], intake))
                 if any(key.split(":", 2)[1] == thread.id for _, key in rows):
                     thread.settle()
         for thread in threads.values():
@@ -72,7 +72,7 @@ class Rollouts(read_contract.Reader):
             threads.append(read_codex_threads.thread_of(path))
             path_of[id(threads[-1])] = path
             read_codex_threads.read(path, threads[-1], Cursor(), buffer, intake)
-        for thread, rows in read_codex_threads.resolved(threads):
+        for thread, rows in read_codex_threads.rows_with_owners(threads):
             for row, key, counts in rows:
                 for event in events_of(thread, [(row, key)], intake):
                     if event["id"] == identity:

@@ -17,7 +17,7 @@ from tokenops.read_contract import FileReader, Intake, StreamFormat
 SOURCE = "codex-exec"
 CLIENT = "codex"
 
-RELEVANT = read_lines.having(b'"thread.started"', b'"turn.completed"', b'"token_count"', b'"session_configured"')
+RELEVANT = read_lines.containing(b'"thread.started"', b'"turn.completed"', b'"token_count"', b'"session_configured"')
 _KINDS = (
     "thread.started",
     "turn.started",
@@ -49,7 +49,7 @@ def claims(path: str, head: bytes) -> bool:
 
 def files(folder: str) -> Iterator[str]:
     """The streams below a folder."""
-    yield from read_lines.claimed(folder, claims)
+    yield from read_lines.files_claimed(folder, claims)
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
@@ -77,19 +77,19 @@ class Stream:
     def take(self, line: untrusted.Raw, location: str) -> Iterator[events.Event]:
         """The totals that a line states."""
         try:
-            found = self._taken(line)
+            total = self._event(line)
         except events.BadRecord as error:
             self.intake.on_bad_line(location, f"{error}; skipped")
             return
-        if found is not None:
+        if total is not None:
             self.intake.location = location
-            yield found
+            yield total
 
     def rest(self) -> Iterator[events.Event]:
         """Nothing: each line said all it had to say."""
         return iter(())
 
-    def _taken(self, line: untrusted.Raw) -> events.Event | None:
+    def _event(self, line: untrusted.Raw) -> events.Event | None:
         message = untrusted.mapping(line.get("msg"))  # versions of 2025 wrapped each event
         kind = message.get("type") or line.get("type")
         if kind in ("thread.started", "session_configured"):
@@ -98,11 +98,11 @@ class Stream:
             if "info" in message:
                 used = totals_of(untrusted.mapping(untrusted.mapping(message["info"]).get("total_token_usage")))
             else:  # until September 2025 one request's own counts
-                used = _added(self.state.get("used"), totals_of(message))
+                used = _sum(self.state.get("used"), totals_of(message))
             return self._total(used, self._ts(line))
         elif kind == "turn.completed":
             holders = (line, *(untrusted.mapping(line.get(key)) for key in ("data", "result", "response")))
-            usage = next((one["usage"] for one in holders if isinstance(one.get("usage"), dict)), None)
+            usage = next((holder["usage"] for holder in holders if isinstance(holder.get("usage"), dict)), None)
             if usage is not None:
                 return self._total(totals_of(usage), self._ts(line))
         return None
@@ -118,8 +118,8 @@ class Stream:
         self.state |= {"model": untrusted.text(line.get("model")), "provider": untrusted.text(line.get("model_provider_id"))}
 
     def _ts(self, line: untrusted.Raw) -> str:
-        given = next((line[key] for key in ("timestamp", "created_at", "createdAt") if line.get(key) is not None), None)
-        return self.now() if given is None else untrusted.moment(given)
+        value = next((line[key] for key in ("timestamp", "created_at", "createdAt") if line.get(key) is not None), None)
+        return self.now() if value is None else untrusted.moment(value)
 
     def _total(self, used: read_codex_threads.Totals, ts: str) -> events.Event | None:
         """A thread's totals; those that began anew stand beside the ones before."""
@@ -150,7 +150,7 @@ def totals_of(usage: untrusted.Raw) -> read_codex_threads.Totals:
     return sent, cached, output, reasoning, wrote
 
 
-def _added(before: list[int] | None, more: read_codex_threads.Totals) -> read_codex_threads.Totals:
+def _sum(before: list[int] | None, more: read_codex_threads.Totals) -> read_codex_threads.Totals:
     if not before:
         return more
     a, b, c, d, e = before

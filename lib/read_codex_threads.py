@@ -46,8 +46,8 @@ def relevant(line: bytearray, at: int, stop: int) -> bool:
 
 
 def _type_in(head: bytearray) -> bytes | None:
-    found = head.find(b'"type":"')
-    return bytes(head[found + 8 : head.find(b'"', found + 8)]) if found >= 0 else None
+    start = head.find(b'"type":"')
+    return bytes(head[start + 8 : head.find(b'"', start + 8)]) if start >= 0 else None
 
 
 @dataclass
@@ -134,16 +134,16 @@ class Thread:
                 self.started.append(payload["turn_id"])
 
     def _meta(self, payload: Raw, raw: Raw) -> None:
-        given, source, role = payload.get("id"), payload.get("source"), payload.get("thread_source")
-        known = given if type(given) is str and not _MASKED.search(given) else ""
+        thread_id, source, role = payload.get("id"), payload.get("source"), payload.get("thread_source")
+        valid_id = thread_id if type(thread_id) is str and not _MASKED.search(thread_id) else ""
         sidechain = (type(source) is dict and "subagent" in source) or role in ("subagent", "guardian_review")
         human = role == "user" and not sidechain
         if self.named:
-            if not self.own and known and known not in (self.id, *(name for name, _ in self.lineage)):
-                self.lineage.append((known, human))  # the copy of an ancestor's first line
+            if not self.own and valid_id and valid_id not in (self.id, *(name for name, _ in self.lineage)):
+                self.lineage.append((valid_id, human))  # the copy of an ancestor's first line
             return
         self.named = True
-        self.id = known or self.id
+        self.id = valid_id or self.id
         spawn: Any = source.get("subagent") if type(source) is dict else None
         spawn = spawn.get("thread_spawn") if type(spawn) is dict else None
         candidates = [payload.get("forked_from_id"), payload.get("parent_thread_id")]
@@ -190,7 +190,7 @@ class Thread:
             return
         total, last = totals_of(info.get("total_token_usage")), totals_of(info.get("last_token_usage"))
         before = self.last, self.epoch
-        counted = self._moved(total, last)
+        counted = self._new_usage(total, last)
         if counted is None:
             return
         try:
@@ -198,9 +198,9 @@ class Thread:
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
             self.last, self.epoch = before
             raise events.BadRecord(f"timestamp {str(raw.get('timestamp'))[:40]!r} is no time") from None
-        given = info.get("model")
-        if type(given) is str and given and not self.model:
-            self._turn({"model": given})
+        model = info.get("model")
+        if type(model) is str and model and not self.model:
+            self._turn({"model": model})
         limits = payload.get("rate_limits")
         assert self.last is not None
         replayed = False if self.is_settled() else (True if self.separated else None)
@@ -209,7 +209,7 @@ class Thread:
         owner = self.owner if replayed else ""
         self.rows.append(Row(ts, self.epoch, self.last, counts, self.model, self.tier, kept, replayed, self.line, owner))
 
-    def _moved(self, total: Totals | None, last: Totals | None) -> Totals | None:
+    def _new_usage(self, total: Totals | None, last: Totals | None) -> Totals | None:
         """What a token_count adds, or None; moves the totals."""
         before = self.last
         if total is None:
@@ -248,7 +248,7 @@ def tier_of(value: object) -> str:
 
 def uuid_ms(value: object) -> int | None:
     """The time in a version 7 UUID, in milliseconds; None for anything else."""
-    if type(value) is str and (found := _UUID.match(value)) and found[1] == "7":
+    if type(value) is str and (match := _UUID.match(value)) and match[1] == "7":
         return int(value[:8] + value[9:13], 16)
     return None
 
@@ -259,13 +259,13 @@ def totals_of(usage: object) -> Totals | None:
         return None
     read = usage.get("cached_input_tokens", usage.get("cache_read_input_tokens"))
     wrote = usage.get("cache_write_input_tokens")
-    given = (usage.get("input_tokens"), read, usage.get("output_tokens"), usage.get("reasoning_output_tokens"), wrote)
-    if all(value is None for value in given):
+    values = (usage.get("input_tokens"), read, usage.get("output_tokens"), usage.get("reasoning_output_tokens"), wrote)
+    if all(value is None for value in values):
         return None
-    for value in given:
+    for value in values:
         if value is not None and (type(value) is not int or value < 0):
             raise events.BadRecord(f"token usage holds {str(value)[:20]!r}; expected counts")
-    a, b, c, d, e = (value or 0 for value in given)
+    a, b, c, d, e = (value or 0 for value in values)
     return a, b, c, d, e
 
 
@@ -279,20 +279,20 @@ def counts_of(used: Totals) -> Raw:
     sent, cached, output, reasoning, wrote = used
     cached, reasoning = min(cached, sent), min(reasoning, output)
     wrote = min(wrote, sent - cached)
-    found = {
+    counts = {
         "input_tokens": sent - cached - wrote,
         "cache_read_tokens": cached,
         "cache_write_tokens": wrote,
         "output_tokens": output,
         "reasoning_tokens": reasoning,
     }
-    return {name: count for name, count in found.items() if count}
+    return {name: count for name, count in counts.items() if count}
 
 
 def thread_of(path: str) -> Thread:
     """An unread rollout, named after its file until its first line names it."""
-    found = _FILE_UUID.search(path)
-    return Thread(found[1] if found else os.path.basename(path).removesuffix(".jsonl"))
+    match = _FILE_UUID.search(path)
+    return Thread(match[1] if match else os.path.basename(path).removesuffix(".jsonl"))
 
 
 def read(path: str, thread: Thread, cursor: read_lines.Cursor, buffer: bytearray, intake: Intake) -> None:
@@ -336,46 +336,46 @@ def _five(totals: list[int]) -> Totals:
 Owned = list[tuple[Row, str, bool]]  # a row, its identity, and whether it is to be counted from this file
 
 
-def counted(threads: Iterable[Thread]) -> Iterator[tuple[Thread, list[tuple[Row, str]]]]:
+def own_rows(threads: Iterable[Thread]) -> Iterator[tuple[Thread, list[tuple[Row, str]]]]:
     """Each rollout with its rows and their identities, copies of another known thread's rows left out."""
-    for thread, rows in resolved(threads):
+    for thread, rows in rows_with_owners(threads):
         yield thread, [(row, key) for row, key, counted in rows if counted]
 
 
-def resolved(threads: Iterable[Thread]) -> Iterator[tuple[Thread, Owned]]:
+def rows_with_owners(threads: Iterable[Thread]) -> Iterator[tuple[Thread, Owned]]:
     """Each rollout with all of its rows, told whose they are."""
     family: dict[str, list[Thread]] = {}
     for thread in threads:
         family.setdefault(thread.id, []).append(thread)
-    known: dict[int, Owned] = {}
+    cached: dict[int, Owned] = {}
 
-    def of_parent(name: str, below: frozenset[str]) -> Owned | None:
+    def parent_rows(name: str, below: frozenset[str]) -> Owned | None:
         """The rows of all files of the parent, its own parents' copies among them; None if it has no file."""
         if name not in family or name in below:
             return None
-        return [row for thread in family[name] for row in of(thread, below)]
+        return [row for thread in family[name] for row in rows_of(thread, below)]
 
-    def of(thread: Thread, below: frozenset[str]) -> Owned:
-        found = known.get(id(thread))
-        if found is None:
+    def rows_of(thread: Thread, below: frozenset[str]) -> Owned:
+        rows = cached.get(id(thread))
+        if rows is None:
             nearest = next((name for name in thread.ancestors() if name in family), "")
-            above = of_parent(nearest, below | {thread.id}) if nearest else None
-            found = known[id(thread)] = identified(thread, above, nearest)
-        return found
+            above = parent_rows(nearest, below | {thread.id}) if nearest else None
+            rows = cached[id(thread)] = name_rows(thread, above, nearest)
+        return rows
 
     for several in family.values():
         for thread in several:
-            yield thread, of(thread, frozenset())
+            yield thread, rows_of(thread, frozenset())
 
 
-def identified(thread: Thread, above: Owned | None, nearest: str) -> Owned:
+def name_rows(thread: Thread, above: Owned | None, nearest: str) -> Owned:
     """A thread's rows with their identities, given those of its `nearest` ancestor that has a file (None: none has)."""
     if not thread.parent:
         return [(row, name_of(thread.id, row), True) for row in thread.rows]
     # A copy of what no known file holds has the name of who produced it, else of the parent: so siblings agree.
     alone = above is None or nearest != thread.parent
     orphaned = _orphans(thread) if alone else [row.replayed is True for row in thread.rows]
-    above, found = above or [], []
+    above, rows = above or [], []
     at, copying = 0, True
     for row, orphan in zip(thread.rows, orphaned, strict=True):
         match = None
@@ -383,13 +383,13 @@ def identified(thread: Thread, above: Owned | None, nearest: str) -> Owned:
             match = next((n for n in range(at, len(above)) if above[n][0].totals == row.totals), None)
         if match is not None:
             at = match + 1
-            found.append((row, above[match][1], False))
+            rows.append((row, above[match][1], False))
         elif orphan:
-            found.append((row, name_of(row.owner or thread.parent, row), True))
+            rows.append((row, name_of(row.owner or thread.parent, row), True))
         else:
             copying = False
-            found.append((row, name_of(thread.id, row), True))
-    return found
+            rows.append((row, name_of(thread.id, row), True))
+    return rows
 
 
 def _orphans(thread: Thread) -> list[bool]:

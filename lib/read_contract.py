@@ -98,7 +98,7 @@ class Stream(Protocol):
 class StreamFormat(NamedTuple):
     """How the objects of a format are recognised and read."""
 
-    relevant: read_lines.Wanted  # could a line matter?
+    relevant: read_lines.Relevant  # could a line matter?
     takes: Callable[[Raw], bool]  # is an object one of this format?
     open: Callable[[Intake, Callable[[], str]], Stream]  # the second: the time of an object that has none
 
@@ -129,7 +129,7 @@ class Reader(Protocol):
 
     def settle(self, shares: list[Share], files: Files, intake: Intake, /) -> Settled:
         """All events, from what the workers answered."""
-        return Settled(read_records.merged(share["entries"] for share in shares), {})
+        return Settled(read_records.merge(share["entries"] for share in shares), {})
 
     def sightings(self, paths: Iterable[str], identity: str, intake: Intake, /) -> Iterator[Sighting]:
         """Where some files hold an event. Raises OSError."""

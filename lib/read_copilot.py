@@ -21,7 +21,7 @@ import orjson
 
 from tokenops import events, read_copilot_otel, read_lines, read_records, read_sqlite, untrusted, when
 from tokenops.read_contract import FileReader, Intake
-from tokenops.read_copilot_otel import CLIENT, SOURCE, Stored
+from tokenops.read_copilot_otel import CLIENT, SOURCE, Elsewhere
 
 if TYPE_CHECKING:
     import sqlite3
@@ -32,7 +32,7 @@ _NEEDED = {"session_id", "input_tokens", "output_tokens", "created_at"}
 _TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 _USED = ("inputTokens", "outputTokens", "cacheReadTokens", "cacheWriteTokens", "reasoningTokens")
 _EVENTS = (b"session.start", b"session.resume", b"session.shutdown", b"assistant.message")
-_SOUGHT = read_lines.having(read_copilot_otel.WANTED, *(b'"%s"' % name for name in _EVENTS))
+_RELEVANT = read_lines.containing(read_copilot_otel.RELEVANT, *(b'"%s"' % name for name in _EVENTS))
 _QUICK = 1 << 18
 _DAY_MS = 86_400_000
 _SIMPLE = re.compile(r"[\w-]{1,100}\Z")
@@ -76,9 +76,9 @@ def _sessions(state: str) -> Iterator[str]:
 
 def claims(path: str, head: bytes) -> bool:
     """Whether a file is the database, a session's events or telemetry."""
-    if read_sqlite.is_one(path):
+    if read_sqlite.is_database(path):
         return os.path.basename(path) == _STORE or _CALLS.encode() in head
-    if read_copilot_otel.WANTED in head:
+    if read_copilot_otel.RELEVANT in head:
         return b"copilot" in head  # others export such telemetry too
     return b'"session.start"' in head or b'"session.shutdown"' in head
 
@@ -87,14 +87,14 @@ def hints(home: str) -> Iterator[str]:
     """What the user should know of sessions that hold no counts."""
     state = os.path.join(home, "session-state")
     sessions = list(_sessions(state))
-    if sessions and not any(path not in sessions for path in files(home)) and not any(map(_summed, sessions)):
+    if sessions and not any(path not in sessions for path in files(home)) and not any(map(_ends_with_counts, sessions)):
         yield (
             f"{state}: these sessions hold no token counts; end them with /exit, update Copilot CLI (it keeps the counts "
             "of each call since 1.0.69), or send its requests through tok-proxy"
         )
 
 
-def _summed(path: str) -> bool:
+def _ends_with_counts(path: str) -> bool:
     """Whether a session's events end with counts, as far as a quick look can tell."""
     try:
         with open(path, "rb") as file:
@@ -104,7 +104,7 @@ def _summed(path: str) -> bool:
         return False
 
 
-def wanted(line: bytearray, at: int, stop: int) -> bool:
+def relevant(line: bytearray, at: int, stop: int) -> bool:
     """Whether a line could matter: the type of an event, with which its line begins, says so at once.
 
     Looking for a word instead reads through what the tools gave, most of the file, once for each word.
@@ -113,20 +113,20 @@ def wanted(line: bytearray, at: int, stop: int) -> bool:
         kind = line[at + 9 : line.find(b'"', at + 9, stop)]
         if b"." in kind:  # those of telemetry have none
             return kind in _EVENTS
-    return _SOUGHT(line, at, stop)
+    return _RELEVANT(line, at, stop)
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns and sums of one file from the cursor on. Raises OSError, Bad."""
-    if read_sqlite.is_one(path):
+    if read_sqlite.is_database(path):
         yield from _rows(path, cursor, intake)
         return
-    stored = _stored(_home_of(path))
-    for location, line in read_lines.records(path, cursor, wanted, intake.on_bad_line):
+    lookup = _lookup(_home_of(path))
+    for location, line in read_lines.records(path, cursor, relevant, intake.on_bad_line):
         intake.location = location
         try:
             if "attributes" in line:
-                yield from read_copilot_otel.turns(line, cursor, intake, stored)
+                yield from read_copilot_otel.turns(line, cursor, intake, lookup)
             else:
                 yield from _sums(path, line, cursor.state, intake)
         except events.BadRecord as error:
@@ -135,7 +135,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
 
 def _rows(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The calls that a database holds from the watermark on."""
-    with read_sqlite.opened(path) as connection:
+    with read_sqlite.open_database(path) as connection:
         there = read_sqlite.columns(connection, _CALLS)
         if not there and read_sqlite.columns(connection, "sessions"):
             return  # of a version that kept no counts here
@@ -203,18 +203,20 @@ def _sums(path: str, line: untrusted.Raw, state: dict[str, Any], intake: Intake)
         case "assistant.message":
             state["spoken"] = state.get("spoken", 0) + untrusted.count(data, "outputTokens")
         case "session.shutdown":
-            if _again(state.setdefault("shutdowns", []), untrusted.identity(line.get("id"))):
+            if _is_repeated(state.setdefault("shutdowns", []), untrusted.identity(line.get("id"))):
                 return
             state.setdefault(
                 "start", untrusted.moment(data.get("sessionStartTime") or line.get("timestamp"), "sessionStartTime")
             )
             _add(state, _sums_in(data))
             yield from _aggregates(path, line, state, intake)
-            if any("usage" not in untrusted.mapping(said) for said in untrusted.mapping(data.get("modelMetrics")).values()):
+            if any(
+                "usage" not in untrusted.mapping(metrics) for metrics in untrusted.mapping(data.get("modelMetrics")).values()
+            ):
                 raise events.BadRecord("modelMetrics without token counts")
 
 
-def _again(seen: list[str], name: str) -> bool:
+def _is_repeated(seen: list[str], name: str) -> bool:
     """Whether a shutdown was seen before; remembers it."""
     if name in seen:
         return True
@@ -226,14 +228,14 @@ def _again(seen: list[str], name: str) -> bool:
 
 def _sums_in(data: untrusted.Raw) -> Sums:
     """A shutdown's sums. Raises Bad."""
-    found = {}
+    sums = {}
     for model, value in untrusted.mapping(data.get("modelMetrics")).items():
-        said = untrusted.mapping(value)
-        usage = untrusted.mapping(said.get("usage"))
-        requests, nano = untrusted.count(untrusted.mapping(said.get("requests")), "count"), said.get("totalNanoAiu")
+        metrics = untrusted.mapping(value)
+        usage = untrusted.mapping(metrics.get("usage"))
+        requests, nano = untrusted.count(untrusted.mapping(metrics.get("requests")), "count"), metrics.get("totalNanoAiu")
         billed = int(nano) if isinstance(nano, (int, float)) and 0 < nano < 1 << 62 else 0
-        found[untrusted.text(model)] = [requests, *(untrusted.count(usage, name) for name in _USED), billed]
-    return found
+        sums[untrusted.text(model)] = [requests, *(untrusted.count(usage, name) for name in _USED), billed]
+    return sums
 
 
 def _add(state: dict[str, Any], new: Sums) -> None:
@@ -286,35 +288,35 @@ def _home_of(path: str) -> str:
     return above if inner else os.environ.get("COPILOT_HOME") or os.path.expanduser("~/.copilot")
 
 
-def _stored(home: str) -> Callable[[str], Stored]:
+def _lookup(home: str) -> Callable[[str], Elsewhere]:
     """What the database and its events say of a session. The database is opened when that is first asked."""
 
     @functools.cache
-    def known() -> dict[str, Stored]:
+    def sessions() -> dict[str, Elsewhere]:
         path = os.path.join(home, _STORE)
         try:
-            return _known(path, read_sqlite.stamp(path))
+            return _sessions_in(path, read_sqlite.stamp(path))
         except (OSError, events.BadRecord):
             return {}
 
     @functools.cache
-    def told(session: str) -> Stored:
-        found = known().get(session, Stored())
-        return found if found.root else found._replace(root=_begun_in(home, session))
+    def lookup(session: str) -> Elsewhere:
+        entry = sessions().get(session, Elsewhere())
+        return entry if entry.root else entry._replace(root=_first_directory(home, session))
 
-    return told
+    return lookup
 
 
 @functools.lru_cache(4)
-def _known(path: str, stamp: read_sqlite.Stamp) -> dict[str, Stored]:
+def _sessions_in(path: str, stamp: read_sqlite.Stamp) -> dict[str, Elsewhere]:
     """The sessions of a database, asked once for all files of telemetry. Raises OSError, Bad."""
-    with read_sqlite.opened(path) as connection:
-        found = {session: Stored(None, root) for session, root in _roots(connection).items()}
+    with read_sqlite.open_database(path) as connection:
+        sessions = {session: Elsewhere(None, root) for session, root in _roots(connection).items()}
         first = f'rowid IN (SELECT min(rowid) FROM "{_CALLS}" GROUP BY session_id)'
         for row in read_sqlite.select(connection, _CALLS, "session_id", "created_at", where=first):
             since = when.moment(untrusted.moment(row["created_at"], "created_at"))
-            found[row["session_id"]] = found.get(row["session_id"], Stored())._replace(since=since)
-        return found
+            sessions[row["session_id"]] = sessions.get(row["session_id"], Elsewhere())._replace(since=since)
+        return sessions
 
 
 def _roots(connection: sqlite3.Connection) -> dict[Any, str]:
@@ -324,7 +326,7 @@ def _roots(connection: sqlite3.Connection) -> dict[Any, str]:
     return {row["id"]: untrusted.path(row["cwd"]) for row in read_sqlite.select(connection, "sessions", "id", "cwd")}
 
 
-def _begun_in(home: str, session: str) -> str:
+def _first_directory(home: str, session: str) -> str:
     """The directory that a session's events say it began in."""
     if not _SIMPLE.match(session):
         return ""

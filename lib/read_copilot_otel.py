@@ -18,7 +18,7 @@ from tokenops.read_contract import Intake
 SOURCE = "copilot-cli"
 CLIENT = "copilot-cli"
 
-WANTED = b'"gen_ai.usage.'
+RELEVANT = b'"gen_ai.usage.'
 _KEPT = 200  # traces and contents remembered: their spans are exported within minutes
 _SLACK_MS = 1000
 _SESSIONS = ("gen_ai.conversation.id", "copilot_chat.session_id", "copilot_chat.chat_session_id", "session.id")
@@ -27,7 +27,7 @@ _LOGS = {"gen_ai.client.inference.operation.details": 2, "copilot_chat.agent.tur
 _SPANS = {"chat": 1, "invoke_agent": 4}
 
 
-class Stored(NamedTuple):
+class Elsewhere(NamedTuple):
     """What other stores say of a session: when the first call in its database ended, and where it worked."""
 
     since: int | None = None
@@ -48,58 +48,60 @@ class Call(NamedTuple):
 
 
 def turns(
-    line: untrusted.Raw, cursor: read_lines.Cursor, intake: Intake, stored: Callable[[str], Stored]
+    line: untrusted.Raw, cursor: read_lines.Cursor, intake: Intake, lookup: Callable[[str], Elsewhere]
 ) -> Iterator[events.Event]:
     """The turn that a line is, if it is one. Raises Bad."""
-    said = untrusted.mapping(line.get("attributes"))
-    rank = rank_of(line, said)
-    call = call_of(line, said, rank) if rank else None
+    attributes = untrusted.mapping(line.get("attributes"))
+    rank = rank_of(line, attributes)
+    call = call_of(line, attributes, rank) if rank else None
     if call is None:
         return
     traces: dict[str, list[Any]] = cursor.state.setdefault("traces", {})
     first, model, session = next((traces[name] for name in call.traces if name in traces), (rank, "", ""))
-    session = call.session or session or _first(said, _OTHERS) or "".join(call.traces[:1])
-    answered, asked = call.models
-    model = answered or asked or model
+    session = call.session or session or _first(attributes, _OTHERS) or "".join(call.traces[:1])
+    answered, requested = call.models
+    model = answered or requested or model
     traces.update({name: [min(first, rank), model, session] for name in call.traces})
-    _bounded(traces)
+    _drop_oldest(traces)
     if first < rank:
         return
-    told = stored(session)
+    elsewhere = lookup(session)
     ended = when.moment(_time(line, "endTime", "hrTime", "timestamp", "startTime"))
-    if told.since is not None and ended >= told.since - _SLACK_MS:
+    if elsewhere.since is not None and ended >= elsewhere.since - _SLACK_MS:
         return  # the database has each call, this file sums up those of subagents
-    attribution = intake.attribution(SOURCE, CLIENT, told.root, "", session)
-    if said.get("github.copilot.initiator") == "sub-agent":
+    attribution = intake.attribution(SOURCE, CLIENT, elsewhere.root, "", session)
+    if attributes.get("github.copilot.initiator") == "sub-agent":
         attribution["sidechain"] = True
     seen: dict[str, dict[str, list[str]]] = cursor.state.setdefault("seen", {})
-    cost = untrusted.usd(dollars(said.get("github.copilot.nano_aiu")))
+    cost = untrusted.usd(dollars(attributes.get("github.copilot.nano_aiu")))
     yield read_records.turn(
         _time(line, "startTime", "endTime", "hrTime", "timestamp"),
-        _numbered(seen, call, name_of(session, call.sent, call.answered)),
+        _numbered_name(seen, call, name_of(session, call.sent, call.answered)),
         attribution,
         model,
         call.counts,
         "",
         session,
-        request_model=asked if asked != model else "",
+        request_model=requested if requested != model else "",
         cost_usd=cost,
         cost_source=cost and "reported",
     )
 
 
-def rank_of(line: untrusted.Raw, said: untrusted.Raw) -> int:
+def rank_of(line: untrusted.Raw, attributes: untrusted.Raw) -> int:
     """Which of the four kinds a line is, the best being 1; 0 for none."""
-    event = untrusted.text(said.get("event.name"))
+    event = untrusted.text(attributes.get("event.name"))
     if event:
         return _LOGS.get(event, 0)
-    operation = untrusted.text(said.get("gen_ai.operation.name")) or untrusted.text(line.get("name")).partition(" ")[0]
+    operation = untrusted.text(attributes.get("gen_ai.operation.name")) or untrusted.text(line.get("name")).partition(" ")[0]
     return _SPANS.get(operation, 0)
 
 
-def call_of(line: untrusted.Raw, said: untrusted.Raw, rank: int) -> Call | None:
+def call_of(line: untrusted.Raw, attributes: untrusted.Raw, rank: int) -> Call | None:
     """What a line says of a call; None where it has no counts. Raises Bad."""
-    usage = {key.removeprefix("gen_ai.usage."): value for key, value in said.items() if key.startswith("gen_ai.usage.")}
+    usage = {
+        key.removeprefix("gen_ai.usage."): value for key, value in attributes.items() if key.startswith("gen_ai.usage.")
+    }
     sent, answered = untrusted.count(usage, "input_tokens"), untrusted.count(usage, "output_tokens")
     counts = counts_of(
         sent,
@@ -115,12 +117,12 @@ def call_of(line: untrusted.Raw, said: untrusted.Raw, rank: int) -> Call | None:
         rank,
         [
             name
-            for name in (untrusted.identity(line.get("traceId")), untrusted.identity(said.get("gen_ai.response.id")))
+            for name in (untrusted.identity(line.get("traceId")), untrusted.identity(attributes.get("gen_ai.response.id")))
             if name
         ],
         untrusted.identity(line.get("spanId")),
-        _first(said, _SESSIONS),
-        (untrusted.text(said.get("gen_ai.response.model")), untrusted.text(said.get("gen_ai.request.model"))),
+        _first(attributes, _SESSIONS),
+        (untrusted.text(attributes.get("gen_ai.response.model")), untrusted.text(attributes.get("gen_ai.request.model"))),
         sent,
         answered,
         counts,
@@ -138,14 +140,14 @@ def counts_of(sent: int, answered: int, read: int, written: int, reasoning: int,
     cached = read + written
     inside = cached <= sent and (not cached or total != sent + cached + answered)
     output = answered if reasoning <= answered else answered + reasoning
-    found = {
+    counts = {
         "input_tokens": sent - cached if inside else sent,
         "cache_read_tokens": read,
         "cache_write_tokens": written,
         "output_tokens": output,
         "reasoning_tokens": reasoning,
     }
-    return {name: count for name, count in found.items() if count}
+    return {name: count for name, count in counts.items() if count}
 
 
 def name_of(session: str, sent: int, answered: int) -> str:
@@ -158,10 +160,10 @@ def dollars(nano: object) -> object:
     return Decimal(str(nano)).scaleb(-11) if type(nano) in (int, float) else ""
 
 
-def _numbered(seen: dict[str, dict[str, list[str]]], call: Call, name: str) -> str:
+def _numbered_name(seen: dict[str, dict[str, list[str]]], call: Call, name: str) -> str:
     """The name, told apart from equal calls before; a span that is exported again, and its log, keep theirs."""
     spans = seen.setdefault(name, {}).setdefault(str(call.rank), [])
-    _bounded(seen)
+    _drop_oldest(seen)
     if not call.span or call.span not in spans:
         spans.append(call.span)
         return _nth(name, len(spans))
@@ -172,13 +174,13 @@ def _nth(name: str, number: int) -> str:
     return name if number == 1 else f"{name}:{number}"
 
 
-def _bounded(held: dict[str, Any]) -> None:
-    while len(held) > _KEPT:
-        del held[next(iter(held))]
+def _drop_oldest(entries: dict[str, Any]) -> None:
+    while len(entries) > _KEPT:
+        del entries[next(iter(entries))]
 
 
-def _first(said: untrusted.Raw, keys: tuple[str, ...]) -> str:
-    return next((name for key in keys if (name := untrusted.identity(said.get(key)))), "")
+def _first(attributes: untrusted.Raw, keys: tuple[str, ...]) -> str:
+    return next((name for key in keys if (name := untrusted.identity(attributes.get(key)))), "")
 
 
 def _time(line: untrusted.Raw, *keys: str) -> str:

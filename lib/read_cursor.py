@@ -115,15 +115,15 @@ def counts_of(row: Row) -> dict[str, int]:
     kind = row.get("kind", "").lower()
     if any(word in kind for word in _FREE):
         return {}
-    found = {name: _count(row[column], column) for name, column in _TOKENS.items()}
+    counts = {name: _count(row[column], column) for name, column in _TOKENS.items()}
     total = _count(row[_TOTAL], _TOTAL)
-    if not total and not any(found.values()):
+    if not total and not any(counts.values()):
         if cost_of(row):
             raise events.BadRecord("a request that was charged for, without token counts")
         return {}
-    if sum(found.values()) != total:
-        raise events.BadRecord(f"the token columns add up to {sum(found.values())}, the total says {total}")
-    return {name: count for name, count in found.items() if count}
+    if sum(counts.values()) != total:
+        raise events.BadRecord(f"the token columns add up to {sum(counts.values())}, the total says {total}")
+    return {name: count for name, count in counts.items() if count}
 
 
 def _count(cell: str, column: str) -> int:
@@ -151,8 +151,8 @@ def time_of(cell: str) -> str:
     except events.BadRecord:
         for form in _LOCAL:
             try:
-                found = datetime.datetime.strptime(cell, form).replace(tzinfo=when.zone(None))
-                return when.stamp(when.moment(found.isoformat()))
+                local = datetime.datetime.strptime(cell, form).replace(tzinfo=when.zone(None))
+                return when.stamp(when.moment(local.isoformat()))
             except (ValueError, OverflowError):
                 continue
         raise

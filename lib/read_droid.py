@@ -52,10 +52,10 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
     if not counts:
         return
     talk = path.removesuffix(_ENDING) + ".jsonl"
-    told = transcript(talk)
-    began = min(filter(None, (_moment(settings.get("providerLockTimestamp")), told.began)), default="")
+    opening = transcript(talk)
+    began = min(filter(None, (_moment(settings.get("providerLockTimestamp")), opening.began)), default="")
     folder = os.path.basename(os.path.dirname(path))
-    attribution = intake.attribution(SOURCE, CLIENT, told.root, "" if folder == "sessions" else folder, session)
+    attribution = intake.attribution(SOURCE, CLIENT, opening.root, "" if folder == "sessions" else folder, session)
     if is_subagent(settings):
         attribution["sidechain"] = True
     intake.location = path
@@ -100,14 +100,14 @@ def counts_of(usage: untrusted.Raw) -> dict[str, int]:
             break
     else:
         inside, beside = False, thinking > output
-    found = {
+    counts = {
         "input_tokens": sent - inside * kept,
         "cache_read_tokens": read,
         "cache_write_tokens": written,
         "output_tokens": output + beside * thinking,
         "reasoning_tokens": thinking,
     }
-    return {name: count for name, count in found.items() if count}
+    return {name: count for name, count in counts.items() if count}
 
 
 def unsure(usage: untrusted.Raw, counts: untrusted.Raw) -> dict[str, str]:
@@ -160,8 +160,8 @@ def beginning(path: str) -> Iterator[bytes]:
 
 def model_in(head: bytes) -> str:
     """The model that the client's own instructions name. Only names of known families: a prompt may say "Model:" too."""
-    found = (match[1].decode() for match in _MODEL.finditer(head))
-    return next((name for name in found if price_names.provider_of(name)), "")
+    names = (match[1].decode() for match in _MODEL.finditer(head))
+    return next((name for name in names if price_names.provider_of(name)), "")
 
 
 def _moment(value: Any) -> str:

@@ -20,7 +20,7 @@ SOURCE = "gemini-cli"
 CLIENT = "gemini-cli"
 
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
-_WANTED = read_lines.having(b'"tokens"', b'"sessionId"')
+_RELEVANT = read_lines.containing(b'"tokens"', b'"sessionId"')
 
 
 def files(home: str) -> Iterator[str]:
@@ -50,16 +50,16 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
     """The turns of one chat. Raises OSError, Bad."""
     chat = Chat(path, intake)
     if path.endswith(".jsonl"):
-        chat.named(cursor.state)
-        for location, line in read_lines.records(path, cursor, _WANTED, intake.on_bad_line):
+        chat.take_head(cursor.state)
+        for location, line in read_lines.records(path, cursor, _RELEVANT, intake.on_bad_line):
             if "sessionId" in line and "id" not in line:
-                chat.named(line)
+                chat.take_head(line)
                 cursor.state = {key: line[key] for key in ("sessionId", "projectHash") if untrusted.identity(line.get(key))}
             else:
                 yield from chat.turns(line, location)
     else:
         document = read_lines.document(path, cursor)
-        chat.named(document)
+        chat.take_head(document)
         for number, message in enumerate(untrusted.items(document.get("messages"))):
             yield from chat.turns(untrusted.mapping(message), f"{path}:messages[{number}]")
 
@@ -75,7 +75,7 @@ class Chat:
         folder = os.path.basename(above)
         self.folder = folder[:12] if _HASH.match(folder) else folder
 
-    def named(self, head: untrusted.Raw) -> None:
+    def take_head(self, head: untrusted.Raw) -> None:
         """Take in what a chat says of itself."""
         self.session = untrusted.identity(head.get("sessionId")) or self.session
 
@@ -120,14 +120,14 @@ def root_of(folder: str) -> str:
     if not _HASH.match(name):
         return ""
     home = os.path.dirname(os.path.dirname(folder))
-    known: list[str] = []
+    paths: list[str] = []
     for register in ("projects.json", "trustedFolders.json"):
         try:
-            said = read_lines.document(os.path.join(home, register), read_lines.Cursor())
+            document = read_lines.document(os.path.join(home, register), read_lines.Cursor())
         except (OSError, events.BadRecord):
             continue
-        known += untrusted.mapping(said.get("projects", said))
-    return next((path for path in known if hashlib.sha256(path.encode(errors="replace")).hexdigest() == name), "")
+        paths += untrusted.mapping(document.get("projects", document))
+    return next((path for path in paths if hashlib.sha256(path.encode(errors="replace")).hexdigest() == name), "")
 
 
 def counts_of(tokens: untrusted.Raw) -> dict[str, Any]:
@@ -142,13 +142,13 @@ def counts_of(tokens: untrusted.Raw) -> dict[str, Any]:
     if not any((sent, cached, output, thoughts, tool)) and total:
         raise events.BadRecord("only a total is given; unknown which part is input")
     apart = cached > sent or (total == sent + cached + output + thoughts + tool and cached > 0)
-    found = {
+    counts = {
         "input_tokens": (sent if apart else sent - cached) + tool,
         "cache_read_tokens": cached,
         "output_tokens": output + thoughts,
         "reasoning_tokens": thoughts,
     }
-    return {name: count for name, count in found.items() if count}
+    return {name: count for name, count in counts.items() if count}
 
 
 READER = FileReader(SOURCE, CLIENT, files, claims, read, hints)

@@ -63,17 +63,17 @@ def claims(path: str, head: bytes) -> bool:
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns and totals that are new in a database. Raises OSError, Bad."""
-    with read_sqlite.opened(path) as connection:
+    with read_sqlite.open_database(path) as connection:
         columns = read_sqlite.columns(connection, "sessions")
         if not {"id", "created_at"} <= columns or "total_tokens" not in columns:
             raise events.BadRecord("no goose database: it has no table of sessions with token counts; skipped")
-        since = _resumed(connection, cursor, "updated_at" in columns)
+        since = _resume(connection, cursor, "updated_at" in columns)
         where = 'datetime("updated_at") IS NULL OR datetime("updated_at") >= ?' if since[0] else "1"
         complete = _complete(connection)
-        for found in read_sqlite.select(
-            connection, "sessions", *_SESSION, where=where, given=(since[0],) if since[0] else ()
+        for record in read_sqlite.select(
+            connection, "sessions", *_SESSION, where=where, values=(since[0],) if since[0] else ()
         ).fetchall():
-            row = dict(found)
+            row = dict(record)
             location = f"{path}:{untrusted.identity(row['id']) or 'a session'}"
             try:
                 session = _Session(row, intake)
@@ -82,17 +82,21 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
                 continue
             if untrusted.text(row["provider_name"]) in _DRIVEN:
                 continue
-            if _spent(row) <= complete.get(row["id"], -1):
-                given = (row["id"], since[1])
+            if _total_of(row) <= complete.get(row["id"], -1):
+                request_since = (row["id"], since[1])
                 requests = read_sqlite.select(
-                    connection, "usage_ledger", *_REQUEST, where="session_id = ? AND id > ? ORDER BY id", given=given
+                    connection,
+                    "usage_ledger",
+                    *_REQUEST,
+                    where="session_id = ? AND id > ? ORDER BY id",
+                    values=request_since,
                 )
                 yield from session.turns(map(dict, requests), location)
             else:
                 yield from session.total(location)
 
 
-def _resumed(connection: sqlite3.Connection, cursor: read_lines.Cursor, dated: bool) -> tuple[str, int]:
+def _resume(connection: sqlite3.Connection, cursor: read_lines.Cursor, dated: bool) -> tuple[str, int]:
     """From what time of change and after which request to read; the cursor is moved to the latest there are."""
     time, request = cursor.state.get("updated", ""), cursor.state.get("request", 0)
     latest = connection.execute("SELECT MAX(datetime(updated_at)) FROM sessions").fetchone()[0] if dated else None
@@ -118,7 +122,7 @@ def _complete(connection: sqlite3.Connection) -> dict[Any, float]:
     return {session: total for session, total, before in rows if not before}
 
 
-def _spent(row: untrusted.Raw) -> float:
+def _total_of(row: untrusted.Raw) -> float:
     """A session's sum, for comparing; it may be damaged."""
     total = row["accumulated_total_tokens"]
     return total if type(total) in (int, float) else 0
@@ -146,8 +150,8 @@ class _Session:
             at = f"{location}:usage_ledger:{untrusted.identity(request['id'])}"
             try:
                 model = untrusted.text(request["model"])
-                found = counts_of(request, "", model)
-                if not found.counts:
+                usage = counts_of(request, "", model)
+                if not usage.counts:
                     continue
                 ts = untrusted.moment(request["created_timestamp"], "created_timestamp")
             except events.BadRecord as error:
@@ -160,10 +164,10 @@ class _Session:
                 f"goose:{self.key}:{untrusted.identity(request['id'])}",
                 self.attribution,
                 model,
-                found.counts,
+                usage.counts,
                 self.provider,
                 self.name,
-                **found.more(),
+                **usage.more(),
                 **_cost(request["cost"], "reported" if vendor else "client"),
             )
 
@@ -173,27 +177,27 @@ class _Session:
         model = model_of(row["model_config_json"])
         prefix = _ACCUMULATED if any(row[f"{_ACCUMULATED}{kind}_tokens"] for kind in _KINDS[:3]) else _LAST
         try:
-            found = counts_of(row, prefix, model)
+            usage = counts_of(row, prefix, model)
             changed = untrusted.moment(row["updated_at"], "updated_at") if row["updated_at"] is not None else self.began
         except events.BadRecord as error:
             self.intake.on_bad_line(location, f"{error}; skipped")
             return
-        if not found.counts:
+        if not usage.counts:
             return
         if prefix == _LAST:
-            found = found._replace(unsure="only the last request's counts are recorded")
+            usage = usage._replace(unsure="only the last request's counts are recorded")
         elif row["accumulated_cache_read_tokens"] is None and row["accumulated_cache_write_tokens"] is None:
-            found = found._replace(unsure=found.unsure or "cached input is not told apart from other input")
+            usage = usage._replace(unsure=usage.unsure or "cached input is not told apart from other input")
         self.intake.location = location
         yield read_records.aggregate(
             self.began,
             f"usage:goose:{self.key}",
             self.attribution,
             model,
-            found.counts,
+            usage.counts,
             self.provider,
             observed_at=changed,
-            **found.more(),
+            **usage.more(),
             **_cost(row["accumulated_cost"], "client"),
         )
 
@@ -207,8 +211,8 @@ def model_of(config: object) -> str:
     """The model in a session's configuration; "" where none is."""
     if type(config) is not str:
         return ""
-    found, _ = jsonl.objects(config.encode(errors="replace"))
-    return untrusted.text(found[0].get("model_name")) if found else ""
+    documents, _ = jsonl.objects(config.encode(errors="replace"))
+    return untrusted.text(documents[0].get("model_name")) if documents else ""
 
 
 def counts_of(row: untrusted.Raw, prefix: str, model: str) -> Counts:
@@ -227,14 +231,14 @@ def counts_of(row: untrusted.Raw, prefix: str, model: str) -> Counts:
         thoughts = rest
     elif rest > 0:
         unsure = "a part of the reported total is neither input nor output"
-    found = {
+    counts = {
         "input_tokens": sent,
         "cache_read_tokens": read,
         "cache_write_tokens": written,
         "output_tokens": output + thoughts,
         "reasoning_tokens": thoughts,
     }
-    return Counts({name: count for name, count in found.items() if count}, unsure)
+    return Counts({name: count for name, count in counts.items() if count}, unsure)
 
 
 READER = FileReader(SOURCE, CLIENT, files, claims, read)

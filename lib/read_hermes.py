@@ -67,22 +67,22 @@ def claims(path: str, head: bytes) -> bool:
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The totals of the sessions that changed. Raises OSError, Bad."""
-    with read_sqlite.opened(path) as connection:
+    with read_sqlite.open_database(path) as connection:
         if not {"id", "started_at", "input_tokens", "output_tokens"} <= read_sqlite.columns(connection, "sessions"):
             raise events.BadRecord("no Hermes Agent database: it has no table of sessions with token counts; skipped")
-        where, given = _changed(connection, cursor)
-        for row in read_sqlite.select(connection, "sessions", *_SESSION, where=where, given=given).fetchall():
+        where, values = _query_changed(connection, cursor)
+        for row in read_sqlite.select(connection, "sessions", *_SESSION, where=where, values=values).fetchall():
             location = f"{path}:{untrusted.identity(row['id']) or 'a session'}"
             try:
-                found = list(totals(dict(row), _shares(connection, row["id"]), intake))
+                several = list(totals(dict(row), _shares(connection, row["id"]), intake))
             except events.BadRecord as error:
                 intake.on_bad_line(location, f"{error}; skipped")
                 continue
             intake.location = location
-            yield from found
+            yield from several
 
 
-def _changed(connection: sqlite3.Connection, cursor: read_lines.Cursor) -> tuple[str, tuple[Any, ...]]:
+def _query_changed(connection: sqlite3.Connection, cursor: read_lines.Cursor) -> tuple[str, tuple[Any, ...]]:
     """Which sessions to read; the cursor is moved to the latest change there is."""
     there = read_sqlite.columns(connection, "sessions")
     times = [name for name in ("last_activity_at", "ended_at") if name in there]
@@ -112,7 +112,7 @@ def _shares(connection: sqlite3.Connection, session: object) -> list[untrusted.R
         return []
     where = "session_id = ? ORDER BY first_seen, model, billing_provider"
     return [
-        dict(row) for row in read_sqlite.select(connection, "session_model_usage", *_SHARE, where=where, given=(session,))
+        dict(row) for row in read_sqlite.select(connection, "session_model_usage", *_SHARE, where=where, values=(session,))
     ]
 
 
@@ -153,17 +153,17 @@ def shares_of(session: untrusted.Raw, rows: list[untrusted.Raw]) -> dict[Route, 
 
     The session's sums may be ahead of its routes': what those leave over is the first one's.
     """
-    whole, found = _share(session), dict[Route, Share]()
+    whole, shares = _share(session), dict[Route, Share]()
     for row in rows:
         task = untrusted.text(row["task"])
         route, share = _route(row)._replace(task="" if task in _IN_SUMS else task), _share(row)
-        known = found.get(route)
-        found[route] = {key: known[key] + share[key] for key in share} if known else share
-    talks = [route for route in found if not route.task]
+        before = shares.get(route)
+        shares[route] = {key: before[key] + share[key] for key in share} if before else share
+    talks = [route for route in shares if not route.task]
     first = talks[0] if talks else _route(session)
-    least = found.pop(first, dict.fromkeys(whole, 0))
-    rest = {key: max(whole[key] - sum(found[route][key] for route in talks[1:]), least[key]) for key in whole}
-    return {first: rest, **found}
+    least = shares.pop(first, dict.fromkeys(whole, 0))
+    rest = {key: max(whole[key] - sum(shares[route][key] for route in talks[1:]), least[key]) for key in whole}
+    return {first: rest, **shares}
 
 
 def _route(row: untrusted.Raw) -> Route:
@@ -179,7 +179,7 @@ def _share(row: untrusted.Raw) -> Share:
 def counts_of(share: Share) -> dict[str, int]:
     """The record's disjoint counts."""
     output, reasoning = share["output_tokens"], share["reasoning_tokens"]
-    found = {
+    counts = {
         "turns": share["api_call_count"],
         "input_tokens": share["input_tokens"],
         "cache_read_tokens": share["cache_read_tokens"],
@@ -187,7 +187,7 @@ def counts_of(share: Share) -> dict[str, int]:
         "output_tokens": output if reasoning <= output else output + reasoning,  # more than the whole cannot be inside
         "reasoning_tokens": reasoning,
     }
-    return {name: count for name, count in found.items() if count}
+    return {name: count for name, count in counts.items() if count}
 
 
 def cost_of(share: Share) -> dict[str, str]:
@@ -205,8 +205,8 @@ def is_subagent(session: untrusted.Raw) -> bool:
         return True
     if type(config) is not str or "_delegate_from" not in config:
         return False
-    found, _ = jsonl.objects(config.encode(errors="replace"))
-    return bool(found and found[0].get("_delegate_from"))
+    documents, _ = jsonl.objects(config.encode(errors="replace"))
+    return bool(documents and documents[0].get("_delegate_from"))
 
 
 def _moment(value: object) -> str:

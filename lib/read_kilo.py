@@ -42,14 +42,14 @@ def files(home: str) -> Iterator[str]:
 
 def claims(path: str, head: bytes) -> bool:
     """Whether a file is one of Kilo's databases or tasks."""
-    if read_sqlite.is_one(path):
+    if read_sqlite.is_database(path):
         return os.path.basename(path).startswith("kilo") and head.startswith(b"SQLite format 3\0")
     return os.path.basename(path) == _TASK and head.lstrip().startswith(b"[")
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns of a database from the cursor on, or those of one task. Raises OSError, Bad."""
-    if read_sqlite.is_one(path):
+    if read_sqlite.is_database(path):
         return read_opencode.rows(path, cursor, intake, PRODUCT)
     return _task(path, cursor, intake)
 
@@ -59,11 +59,11 @@ def _task(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[even
     folder = os.path.dirname(path)
     sent = Sent(os.path.join(folder, _SENT))  # first: what it keeps is small, and both files are large
     try:
-        said = _array(path, cursor)
+        messages = _array(path, cursor)
     except events.BadRecord as error:
         raise events.BadRecord(f"{error}; skipped") from None
     session = untrusted.identity(os.path.basename(folder))
-    for number, message in enumerate(said):
+    for number, message in enumerate(messages):
         if untrusted.mapping(message).get("say") != "api_req_started":
             continue
         location = f"{path}:[{number}]"
@@ -79,10 +79,10 @@ def _task(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[even
         intake.location = location
         cost = untrusted.usd(request.get("cost"))
         # What a request sent is known from its first count on, and is the same in a copy of the task.
-        asked = (untrusted.count(request, name) for name in ("tokensIn", "cacheReads", "cacheWrites"))
+        prompt_counts = (untrusted.count(request, name) for name in ("tokensIn", "cacheReads", "cacheWrites"))
         yield read_records.turn(
             ts,
-            f"{CLIENT}:{events.digest(ts, *asked)}",
+            f"{CLIENT}:{events.digest(ts, *prompt_counts)}",
             intake.attribution(SOURCE, CLIENT, sent.directory, "", session),
             sent.model(message["ts"]),
             counts,
@@ -101,13 +101,13 @@ def counts_of(request: untrusted.Raw, ts: str) -> dict[str, int]:
     sent, output = untrusted.count(request, "tokensIn"), untrusted.count(request, "tokensOut")
     written, read_ = untrusted.count(request, "cacheWrites"), untrusted.count(request, "cacheReads")
     apart = sent < written + read_ or (request.get("apiProtocol") == "anthropic" and ts < _WHOLE_SINCE)
-    found = {
+    counts = {
         "input_tokens": sent if apart else sent - written - read_,
         "cache_read_tokens": read_,
         "cache_write_tokens": written,
         "output_tokens": output,
     }
-    return {name: count for name, count in found.items() if count}
+    return {name: count for name, count in counts.items() if count}
 
 
 class Sent:
@@ -117,10 +117,10 @@ class Sent:
         self.directory = ""
         self.models: list[tuple[float, str]] = []
         try:
-            said = _array(path, read_lines.Cursor())
+            entries = _array(path, read_lines.Cursor())
         except (OSError, events.BadRecord):
             return
-        for entry in map(untrusted.mapping, said):
+        for entry in map(untrusted.mapping, entries):
             if entry.get("role") == "user":
                 self._take(entry)
         self.models.sort()
@@ -131,8 +131,8 @@ class Sent:
             text = block.get("text")
             if not isinstance(text, str):
                 continue
-            if not self.directory and (found := _DIRECTORY.search(text)):
-                self.directory = untrusted.path(found[1])
+            if not self.directory and (directory := _DIRECTORY.search(text)):
+                self.directory = untrusted.path(directory[1])
             if (models := _MODEL.findall(text)) and type(entry.get("ts")) in (int, float):
                 self.models.append((entry["ts"], models[-1]))
 

@@ -28,7 +28,7 @@ from tokenops.read_contract import FileReader, Intake
 SOURCE = "kimi-cli"
 CLIENT = "kimi-cli"
 
-_WANTED = read_lines.having(b'"StatusUpdate"', b'"StepBegin"', b'"usage.record"', b'"llm.request"')
+_RELEVANT = read_lines.containing(b'"StatusUpdate"', b'"StepBegin"', b'"usage.record"', b'"llm.request"')
 _HASH = re.compile(r"[0-9a-f]{32}\Z")
 _AGENTS = 50  # subagents at work at the same time
 _NAMES = {
@@ -53,7 +53,7 @@ def claims(path: str, head: bytes) -> bool:
     )
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where a file lies among the sessions."""
 
     home: str
@@ -67,25 +67,25 @@ class Place(NamedTuple):
         return os.path.basename(self.folder)
 
 
-def place_of(path: str) -> Place:
+def location_of(path: str) -> Location:
     """Where a file lies, as its path says."""
     home, _, below = path.rpartition("/sessions/")
     parts = below.split("/")
     if not home or len(parts) < 3:
-        return Place("", "", os.path.dirname(path), False)
+        return Location("", "", os.path.dirname(path), False)
     agent = parts[3] if len(parts) > 4 and parts[2] in ("agents", "subagents") else "main"
-    return Place(home, parts[0], os.path.join(home, "sessions", *parts[:2]), agent != "main")
+    return Location(home, parts[0], os.path.join(home, "sessions", *parts[:2]), agent != "main")
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns of one session or subagent. Raises OSError."""
-    at = place_of(path)
+    at = location_of(path)
     root, model = root_of(at), ""
     folder = at.group[:12] if _HASH.search(at.group) else at.group
-    for location, line in read_lines.records(path, cursor, _WANTED, intake.on_bad_line):
+    for location, line in read_lines.records(path, cursor, _RELEVANT, intake.on_bad_line):
         try:
             if "message" in line:
-                model = model or configured(at.home, os.path.dirname(path))
+                model = model or model_of(at.home, os.path.dirname(path))
                 turn = _step(line, cursor.state, at, model)
             else:
                 turn = _record(line, cursor.state)
@@ -113,20 +113,20 @@ class Turn(NamedTuple):
 
 def counts_of(usage: untrusted.Raw) -> dict[str, int]:
     """The record's counts, which are apart in the source too. Raises Bad."""
-    found = {name: untrusted.count(usage, *keys) for name, keys in _NAMES.items()}
-    return {name: count for name, count in found.items() if count}
+    counts = {name: untrusted.count(usage, *keys) for name, keys in _NAMES.items()}
+    return {name: count for name, count in counts.items() if count}
 
 
-def _step(line: untrusted.Raw, state: dict[str, Any], at: Place, model: str) -> Turn | None:
+def _step(line: untrusted.Raw, state: dict[str, Any], at: Location, model: str) -> Turn | None:
     """kimi-cli: the step that a status ends; notes when a step begins. Raises Bad."""
     message, agent = untrusted.mapping(line.get("message")), ""
-    said = untrusted.mapping(message.get("payload"))
+    payload = untrusted.mapping(message.get("payload"))
     if message.get("type") == "SubagentEvent":
-        agent = untrusted.identity(said.get("agent_id")) or untrusted.identity(said.get("task_tool_call_id")) or "?"
+        agent = untrusted.identity(payload.get("agent_id")) or untrusted.identity(payload.get("task_tool_call_id")) or "?"
         if os.path.exists(os.path.join(at.folder, "subagents", agent, "wire.jsonl")):
             return None  # which has it too
-        message = untrusted.mapping(said.get("event"))
-        said = untrusted.mapping(message.get("payload"))
+        message = untrusted.mapping(payload.get("event"))
+        payload = untrusted.mapping(message.get("payload"))
     begun: dict[str, str] = state.setdefault("begun", {})
     match message.get("type"):
         case "StepBegin":
@@ -134,11 +134,11 @@ def _step(line: untrusted.Raw, state: dict[str, Any], at: Place, model: str) -> 
             while len(begun) > _AGENTS:
                 del begun[next(iter(begun))]
         case "StatusUpdate":
-            counts = counts_of(untrusted.mapping(said.get("token_usage")))
+            counts = counts_of(untrusted.mapping(payload.get("token_usage")))
             if counts:
-                written, answer = untrusted.moment(line.get("timestamp")), said.get("message_id")
-                known = untrusted.identity(answer)
-                name = untrusted.response_id(answer) or f"kimi:{known or events.digest(written)}:{events.digest(counts)}"
+                written, answer = untrusted.moment(line.get("timestamp")), payload.get("message_id")
+                answer_id = untrusted.identity(answer)
+                name = untrusted.response_id(answer) or f"kimi:{answer_id or events.digest(written)}:{events.digest(counts)}"
                 return Turn(begun.get(agent, written), name, model, counts, bool(agent))
     return None
 
@@ -167,29 +167,29 @@ def _record(line: untrusted.Raw, state: dict[str, Any]) -> Turn | None:
     return None
 
 
-def configured(home: str, folder: str) -> str:
+def model_of(home: str, folder: str) -> str:
     """The model of kimi-cli's default, or of a subagent by what it was started with; "" where nobody says."""
-    said = _document(os.path.join(home, "config.toml")) or _document(os.path.join(home, "config.json"))
+    config = _document(os.path.join(home, "config.toml")) or _document(os.path.join(home, "config.json"))
     started = untrusted.mapping(_document(os.path.join(folder, "meta.json")).get("launch_spec")).get("effective_model")
-    name = untrusted.text(started) or untrusted.text(said.get("default_model"))
-    found = untrusted.text(untrusted.mapping(untrusted.mapping(said.get("models")).get(name)).get("model")) or name
-    return found.removeprefix("kimi-code/")
+    name = untrusted.text(started) or untrusted.text(config.get("default_model"))
+    model = untrusted.text(untrusted.mapping(untrusted.mapping(config.get("models")).get(name)).get("model")) or name
+    return model.removeprefix("kimi-code/")
 
 
-def root_of(at: Place) -> str:
+def root_of(at: Location) -> str:
     """The working directory of a session; "" where nothing tells."""
     state = _document(os.path.join(at.folder, "state.json"))
-    said = (state.get("workDir"), state.get("cwd"), untrusted.mapping(state.get("custom")).get("cwd"))
-    if found := next(filter(None, map(untrusted.path, said)), ""):
-        return found
-    hashed: dict[str, str] = _current(_hashed, os.path.join(at.home, "kimi.json"))
-    indexed: dict[str, str] = _current(_indexed, os.path.join(at.home, "session_index.jsonl"))
+    candidates = (state.get("workDir"), state.get("cwd"), untrusted.mapping(state.get("custom")).get("cwd"))
+    if root := next(filter(None, map(untrusted.path, candidates)), ""):
+        return root
+    hashed: dict[str, str] = _current(_roots_by_hash, os.path.join(at.home, "kimi.json"))
+    indexed: dict[str, str] = _current(_roots_by_session, os.path.join(at.home, "session_index.jsonl"))
     return hashed.get(at.group.rpartition("_")[2]) or indexed.get(at.session, "")
 
 
 def _document(path: str) -> dict[str, Any]:
     """The object in a small file; an empty one where there is none."""
-    return _current(_parsed, path)
+    return _current(_parse, path)
 
 
 def _current(read: Callable[[str, read_sqlite.Stamp], dict[str, Any]], path: str) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def _current(read: Callable[[str, read_sqlite.Stamp], dict[str, Any]], path: str
 
 
 @functools.lru_cache(16)
-def _parsed(path: str, stamp: read_sqlite.Stamp) -> dict[str, Any]:
+def _parse(path: str, stamp: read_sqlite.Stamp) -> dict[str, Any]:
     """The object in a file. Raises OSError, ValueError."""
     with open(path, "rb") as file:
         data = file.read()
@@ -216,22 +216,24 @@ def _parsed(path: str, stamp: read_sqlite.Stamp) -> dict[str, Any]:
 
 
 @functools.lru_cache(4)
-def _hashed(path: str, stamp: read_sqlite.Stamp) -> dict[str, str]:
+def _roots_by_hash(path: str, stamp: read_sqlite.Stamp) -> dict[str, str]:
     """The working directories that kimi-cli knows, by the hash that names their sessions' folder."""
-    known = (untrusted.path(untrusted.mapping(one).get("path")) for one in untrusted.items(_document(path).get("work_dirs")))
-    return {hashlib.md5(root.encode(errors="replace"), usedforsecurity=False).hexdigest(): root for root in known if root}
+    roots = (
+        untrusted.path(untrusted.mapping(entry).get("path")) for entry in untrusted.items(_document(path).get("work_dirs"))
+    )
+    return {hashlib.md5(root.encode(errors="replace"), usedforsecurity=False).hexdigest(): root for root in roots if root}
 
 
 @functools.lru_cache(4)
-def _indexed(path: str, stamp: read_sqlite.Stamp) -> dict[str, str]:
+def _roots_by_session(path: str, stamp: read_sqlite.Stamp) -> dict[str, str]:
     """The working directories in kimi-code's index, by session. Raises OSError."""
-    found = {}
+    roots = {}
     for _, line in read_lines.records(
-        path, read_lines.Cursor(), read_lines.having(b'"workDir"'), lambda location, why: None
+        path, read_lines.Cursor(), read_lines.containing(b'"workDir"'), lambda location, why: None
     ):
         if root := untrusted.path(line.get("workDir")):
-            found[untrusted.text(line.get("sessionId"))] = root
-    return found
+            roots[untrusted.text(line.get("sessionId"))] = root
+    return roots
 
 
 READER = FileReader(SOURCE, CLIENT, files, claims, read)

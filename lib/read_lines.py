@@ -1,12 +1,13 @@
-"""Whole lines of files that other programs are still writing.
+"""Reads whole lines and JSON values from files that other programs are still writing.
 
-One growing buffer, no copy of the lines nobody wants: over real logs four bytes in five belong to such lines.
+One growing buffer, and no copy of lines that cannot matter: over real logs four bytes in five belong to such lines.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import io
 import os
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ BLOCK = 1 << 20
 _BLANK = b" \t\r\0"
 
 # (buffer, start, stop) -> could this line matter? It starts with { and ends with }; saying yes costs only time.
-Wanted = Callable[[bytearray, int, int], bool]
+Relevant = Callable[[bytearray, int, int], bool]
 
 
 class Cursor:
@@ -31,8 +32,8 @@ class Cursor:
         self.state: dict[str, Any] = {} if state is None else state
 
 
-def lines(file: io.RawIOBase, wanted: Wanted, cursor: Cursor, buffer: bytearray) -> Iterator[tuple[int, bytearray]]:
-    """Number and bytes of each line from the cursor on that `wanted` takes, or that is no `{...}` at all.
+def lines(file: io.RawIOBase, relevant: Relevant, cursor: Cursor, buffer: bytearray) -> Iterator[tuple[int, bytearray]]:
+    """Number and bytes of each line from the cursor on that is `relevant`, or that is no `{...}` at all.
 
     The unterminated tail comes last, if it looks whole; the cursor stays before it, in the state it had there. `buffer`
     is scratch space that may be used again for the next file.
@@ -56,9 +57,9 @@ def lines(file: io.RawIOBase, wanted: Wanted, cursor: Cursor, buffer: bytearray)
             stop = find(b"\n", at, last)
             number += 1
             if buffer[at] == 123 and buffer[stop - 1] == 125:
-                if wanted(buffer, at, stop):
+                if relevant(buffer, at, stop):
                     yield number, buffer[at:stop]
-            elif stop > at and (odd := _odd(buffer[at:stop], wanted)):
+            elif stop > at and (odd := _odd(buffer[at:stop], relevant)):
                 yield number, odd
             at = stop + 1
         if last:
@@ -66,7 +67,7 @@ def lines(file: io.RawIOBase, wanted: Wanted, cursor: Cursor, buffer: bytearray)
             cursor.number = number
             start = last
     tail = buffer[start:filled].strip(_BLANK)
-    if tail.startswith(b"{") and tail.endswith(b"}") and wanted(tail, 0, len(tail)):
+    if tail.startswith(b"{") and tail.endswith(b"}") and relevant(tail, 0, len(tail)):
         state = copy.deepcopy(cursor.state)
         yield cursor.number + 1, tail
         cursor.state = state
@@ -81,117 +82,124 @@ def _make_room(buffer: bytearray, start: int, filled: int) -> int:
     return filled - start
 
 
-def _odd(line: bytearray, wanted: Wanted) -> bytearray | None:
+def _odd(line: bytearray, relevant: Relevant) -> bytearray | None:
     """A line with blanks around it, or one that is no `{...}`; None where it cannot matter."""
     line = line.strip(_BLANK)
-    if not line or (line.startswith(b"{") and line.endswith(b"}") and not wanted(line, 0, len(line))):
+    if not line or (line.startswith(b"{") and line.endswith(b"}") and not relevant(line, 0, len(line))):
         return None
     return line
 
 
-def records(path: str, cursor: Cursor, wanted: Wanted, reject: jsonl.OnBadLine) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Place (file:line) and object of each wanted line of a file from the cursor on. Raises OSError."""
+def records(
+    path: str, cursor: Cursor, relevant: Relevant, on_bad_line: jsonl.OnBadLine
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Location (file:line) and object of each relevant line of a file from the cursor on. Raises OSError."""
     with open(path, "rb", buffering=0) as file:
-        for number, line in lines(file, wanted, cursor, bytearray(BLOCK)):
-            place = f"{path}:{number}"
-            for raw in jsonl.parse(line, lambda why, place=place: reject(place, why)):  # type: ignore[misc]
-                yield place, raw
+        for number, line in lines(file, relevant, cursor, bytearray(BLOCK)):
+            location = f"{path}:{number}"
+            for raw in jsonl.parse(line, functools.partial(on_bad_line, location)):
+                yield location, raw
 
 
-def having(*needles: bytes) -> Wanted:
+def containing(*needles: bytes) -> Relevant:
     """Lines in which one of some texts stands."""
 
-    def wanted(line: bytearray, at: int, stop: int) -> bool:
+    def relevant(line: bytearray, at: int, stop: int) -> bool:
         return any(line.find(needle, at, stop) >= 0 for needle in needles)
 
-    return wanted
+    return relevant
 
 
 class Values:
     """JSON objects out of lines: one to a line, one over several lines, or several in an array of either kind.
 
-    A value over several lines opens and closes in the first column, as pretty printers write it. Lines that are no JSON
-    are told once for each run of them: what a program prints beside its stream is often a page long.
+    A value over several lines opens and closes in the first column, as pretty printers write it. Lines that are not JSON
+    are reported once for each run of them: what a program prints beside its stream is often a page long.
     """
 
     MOST = 64 << 20  # of a value over several lines
 
-    def __init__(self, name: str, wanted: Wanted, reject: jsonl.OnBadLine, number: int = 0) -> None:
-        self.name, self.wanted, self.reject = name, wanted, reject
-        self.number = self.begun = number  # the line read last, and the one that the value in it began with
+    def __init__(self, name: str, relevant: Relevant, on_bad_line: jsonl.OnBadLine, number: int = 0) -> None:
+        self.name, self.relevant, self.on_bad_line = name, relevant, on_bad_line
+        self.number = self.first = number  # the line read last, and the one that the value in it began with
         self.size = 0
-        self.held: list[bytes] = []
-        self.told = False
+        self.open_lines: list[bytes] = []  # of a value that is not whole yet
+        self.reported = False
 
     def take(self, line: bytes) -> list[tuple[str, dict[str, Any]]]:
-        """Place and object of each that a line completes."""
+        """Location and object of each that a line completes."""
         self.number += 1
         bare = line.strip(_BLANK + b"\n").removeprefix(jsonl.BOM)
-        if self.held and line[:1] not in (b"{", b"["):
-            return self._more(line, bare)
+        if self.open_lines and line[:1] not in (b"{", b"["):
+            return self._continue(line, bare)
         self.close()
-        self.begun = self.number
+        self.first = self.number
         if bare in (b"{", b"[") and line.removeprefix(jsonl.BOM)[:1] == bare:
-            self.held, self.size = [bare], 0
+            self.open_lines, self.size = [bare], 0
             return []
         if bare[:1] + bare[-1:] in (b"{}", b"[]"):
-            self.told = False
-            return self._parsed(bytearray(bare))
-        if bare and not self.told:
-            self.told = True
-            self._say("not JSON; skipped, with the lines like it that follow")
+            self.reported = False
+            return self._objects_in(bytearray(bare))
+        if bare and not self.reported:
+            self.reported = True
+            self._report("not JSON; skipped, with the lines like it that follow")
         return []
 
     def close(self) -> None:
         """What was open when the next value began, or the end came, is none."""
-        if self.held:
-            self.held = []
-            self._say("a value that was never closed; skipped")
+        if self.open_lines:
+            self.open_lines = []
+            self._report("a value that was never closed; skipped")
 
-    def _more(self, line: bytes, bare: bytes) -> list[tuple[str, dict[str, Any]]]:
-        self.held.append(line)
+    def _continue(self, line: bytes, bare: bytes) -> list[tuple[str, dict[str, Any]]]:
+        self.open_lines.append(line)
         self.size += len(line)
         if self.size > self.MOST:
             self.close()
         elif line[:1] in (b"}", b"]") and bare in (b"}", b"]"):
-            data, self.held = bytearray(b"".join(self.held)), []
-            self.told = False
-            return self._parsed(data)
+            data, self.open_lines = bytearray(b"".join(self.open_lines)), []
+            self.reported = False
+            return self._objects_in(data)
         return []
 
-    def _parsed(self, data: bytearray) -> list[tuple[str, dict[str, Any]]]:
-        if not self.wanted(data, 0, len(data)):
+    def _objects_in(self, data: bytearray) -> list[tuple[str, dict[str, Any]]]:
+        if not self.relevant(data, 0, len(data)):
             return []
-        place = f"{self.name}:{self.begun}"
+        location = f"{self.name}:{self.first}"
         if data[:1] == b"{":
-            return [(place, found) for found in jsonl.parse(data, self._say)]
-        found = jsonl.parse(b'{"":' + data + b"}", self._say)
-        items = found[0].get("") if found else None
-        given = items if isinstance(items, list) else []
-        return [(f"{place}[{n}]", item) for n, item in enumerate(given) if isinstance(item, dict)]
+            return [(location, value) for value in jsonl.parse(data, self._report)]
+        wrapped = jsonl.parse(b'{"":' + data + b"}", self._report)
+        items = wrapped[0].get("") if wrapped else None
+        return [
+            (f"{location}[{n}]", item)
+            for n, item in enumerate(items if isinstance(items, list) else ())
+            if isinstance(item, dict)
+        ]
 
-    def _say(self, why: str) -> None:
-        self.reject(f"{self.name}:{self.begun}", why)
+    def _report(self, why: str) -> None:
+        self.on_bad_line(f"{self.name}:{self.first}", why)
 
 
-def values(path: str, cursor: Cursor, wanted: Wanted, reject: jsonl.OnBadLine) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Place and object of each JSON object in a file from the cursor on, however it is laid out. Raises OSError.
+def values(
+    path: str, cursor: Cursor, relevant: Relevant, on_bad_line: jsonl.OnBadLine
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Location and object of each JSON object in a file from the cursor on, however it is laid out. Raises OSError.
 
     A value that is not whole yet is left for the next time; the unterminated last line counts if it looks whole.
     """
-    found = Values(path, wanted, reject, cursor.number)
+    reader = Values(path, relevant, on_bad_line, cursor.number)
     at = cursor.offset
     with open(path, "rb") as file:
         file.seek(at)
         for line in file:
             at += len(line)
             if line.endswith(b"\n"):
-                yield from found.take(line)
-                if not found.held:
-                    cursor.offset, cursor.number = at, found.number
-            elif line.rstrip(_BLANK)[-1:] in (b"}", b"]") and (found.held or line.lstrip(_BLANK)[:1] in (b"{", b"[")):
+                yield from reader.take(line)
+                if not reader.open_lines:
+                    cursor.offset, cursor.number = at, reader.number
+            elif line.rstrip(_BLANK)[-1:] in (b"}", b"]") and (reader.open_lines or line.lstrip(_BLANK)[:1] in (b"{", b"[")):
                 state = copy.deepcopy(cursor.state)
-                yield from found.take(line)
+                yield from reader.take(line)
                 cursor.state = state
 
 
@@ -205,10 +213,10 @@ def document(path: str, cursor: Cursor) -> dict[str, Any]:
     try:
         value = orjson.loads(data)
     except ValueError:
-        found, why = jsonl.objects(data)
-        if len(found) != 1 or why:
-            raise events.BadRecord(why or f"{len(found)} objects where one was expected; skipped") from None
-        value = found[0]
+        objects, why = jsonl.objects(data)
+        if len(objects) != 1 or why:
+            raise events.BadRecord(why or f"{len(objects)} objects where one was expected; skipped") from None
+        value = objects[0]
     if not isinstance(value, dict):
         raise events.BadRecord(f"expected a JSON object, found {jsonl.type_name(value)}; skipped")
     return value
@@ -217,7 +225,7 @@ def document(path: str, cursor: Cursor) -> dict[str, Any]:
 HEAD = 1 << 18  # of a file, by which it is known
 
 
-def claimed(folder: str, claims: Callable[[str, bytes], bool]) -> Iterator[str]:
+def files_claimed(folder: str, claims: Callable[[str, bytes], bool]) -> Iterator[str]:
     """The files below a folder that a reader knows by their look. Raises nothing."""
     for path in walk(folder):
         head = b""
@@ -232,18 +240,18 @@ def walk(folder: str) -> Iterator[str]:
     seen: set[tuple[int, int]] = set()
     waiting = [folder]
     while waiting:
-        at = waiting.pop()
+        current = waiting.pop()
         try:
-            about = os.stat(at)
-            if (about.st_dev, about.st_ino) in seen:
+            status = os.stat(current)
+            if (status.st_dev, status.st_ino) in seen:
                 continue
-            seen.add((about.st_dev, about.st_ino))
-            with os.scandir(at) as entries:
-                found = sorted(entries, key=lambda entry: entry.name)
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(current) as entries:
+                inside = sorted(entries, key=lambda entry: entry.name)
         except OSError:
             continue
-        folders = [entry.path for entry in found if entry.is_dir()]
+        folders = [entry.path for entry in inside if entry.is_dir()]
         waiting += reversed(folders)
-        for entry in found:
+        for entry in inside:
             if entry.is_file():
                 yield entry.path

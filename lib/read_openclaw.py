@@ -58,7 +58,7 @@ def _all(home: str) -> Iterator[str]:
 
 def claims(path: str, head: bytes) -> bool:
     """Whether a file is an agent's database or a session."""
-    if read_sqlite.is_one(path):
+    if read_sqlite.is_database(path):
         return os.path.basename(path) == _STORE or (_LINES.encode() in head and b"session_windows" in head)
     if path.endswith(_PACKED):
         return bool(_SESSION.match(path))
@@ -77,7 +77,7 @@ def hints(home: str) -> Iterator[str]:
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns of one session, or those of an agent's database from the cursor on. Raises OSError, Bad."""
-    if read_sqlite.is_one(path):
+    if read_sqlite.is_database(path):
         return _rows(path, cursor, intake)
     return _file(path, cursor, intake)
 
@@ -87,22 +87,22 @@ def _file(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[even
     session = named[1] if named else os.path.basename(path)
     folder = agent_of(path)
     lines = (
-        _unpacked(path, cursor, intake)
+        _packed_lines(path, cursor, intake)
         if path.endswith(_PACKED)
-        else read_lines.records(path, cursor, read_pi.WANTED, intake.on_bad_line)
+        else read_lines.records(path, cursor, read_pi.RELEVANT, intake.on_bad_line)
     )
     for location, line in lines:
-        if not mirrored(line):
+        if not is_mirror(line):
             yield from read_pi.turns(line, location, cursor.state, session, folder, PRODUCT, intake)
 
 
 def agent_of(path: str) -> str:
     """The agent that a file belongs to."""
-    found = re.search(r"/agents/([^/]+)/[^/]+/[^/]+\Z", path)
-    return found[1] if found else ""
+    match = re.search(r"/agents/([^/]+)/[^/]+/[^/]+\Z", path)
+    return match[1] if match else ""
 
 
-def mirrored(line: untrusted.Raw) -> bool:
+def is_mirror(line: untrusted.Raw) -> bool:
     """Whether a line repeats an answer that Codex keeps itself."""
     key = untrusted.mapping(line.get("message")).get("idempotencyKey")
     return isinstance(key, str) and key.startswith("codex-app-server:")
@@ -114,7 +114,7 @@ def _rows(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[even
     A session is read from its beginning, which says where it works and with which model. A row that is written over
     keeps its place, and gets a new time.
     """
-    with read_sqlite.opened(path) as connection:
+    with read_sqlite.open_database(path) as connection:
         there = read_sqlite.columns(connection, _LINES)
         if not there and read_sqlite.columns(connection, "auth_profile_store"):
             return  # of a version that kept its sessions in files
@@ -125,10 +125,10 @@ def _rows(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[even
         since = cursor.state.get("row", 0), cursor.state.get("at", 0)
         since = since if since[0] <= row else (0, 0)
         new = "(rowid >= ? OR created_at >= ?)"
-        wanted = " OR ".join(f"instr(event_json, '{mark}')" for mark in ('"usage"', '"session"', '"model'))
+        marks = " OR ".join(f"instr(event_json, '{mark}')" for mark in ('"usage"', '"session"', '"model'))
         rows = connection.execute(
             f"SELECT session_id, seq, event_json, {new} AS new FROM {_LINES} "
-            f"WHERE session_id IN (SELECT session_id FROM {_LINES} WHERE {new}) AND ({wanted}) ORDER BY session_id, seq",
+            f"WHERE session_id IN (SELECT session_id FROM {_LINES} WHERE {new}) AND ({marks}) ORDER BY session_id, seq",
             (*since, *since),
         )
         yield from _new_turns(path, rows, intake)
@@ -148,7 +148,7 @@ def _new_turns(path: str, rows: Any, intake: Intake) -> Iterator[events.Event]:
             current.on_bad_line(location, "no text; skipped")
             continue
         for entry in jsonl.parse(line.encode(errors="replace"), functools.partial(current.on_bad_line, location)):
-            if not mirrored(entry):
+            if not is_mirror(entry):
                 turns = read_pi.turns(entry, location, state, untrusted.identity(session), folder, PRODUCT, current)
                 yield from (event for event in turns if new)
 
@@ -162,20 +162,20 @@ def _unpacker() -> bool:
     return True
 
 
-def _unpacked(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[tuple[str, dict[str, Any]]]:
+def _packed_lines(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[tuple[str, dict[str, Any]]]:
     """Place and object of each line of a compressed file, which never grows. Raises OSError, Bad.
 
     No line is given before all are known to be sound; only those that matter are kept until then.
     """
     cursor.offset, cursor.state = os.path.getsize(path), {}
-    lines = enumerate(_decompressed(path), 1)
-    for number, line in [one for one in lines if read_pi.WANTED(bytearray(one[1]), 0, len(one[1]))]:
+    lines = enumerate(_decompress(path), 1)
+    for number, line in [item for item in lines if read_pi.RELEVANT(bytearray(item[1]), 0, len(item[1]))]:
         location = f"{path}:{number}"
         for entry in jsonl.parse(line, functools.partial(intake.on_bad_line, location)):
             yield location, entry
 
 
-def _decompressed(path: str) -> Iterator[bytes]:
+def _decompress(path: str) -> Iterator[bytes]:
     """The lines in a zstd file. Raises OSError, and Bad where it is damaged, at the latest after the last line."""
     damaged = "cannot be unpacked (damaged, or no zstd file); skipped"
     try:

@@ -48,21 +48,21 @@ def files(home: str) -> Iterator[str]:
     """The databases and the messages of a data directory."""
     yield from databases(home, "opencode")
     folder = os.path.join(home, "storage", "message")
-    for session in _listed(folder):
+    for session in _names_in(folder):
         at = os.path.join(folder, session)
-        for name in _listed(at):
+        for name in _names_in(at):
             if name.endswith(".json"):
                 yield os.path.join(at, name)
 
 
 def databases(home: str, name: str) -> Iterator[str]:
     """The databases of a data directory: the main one, and those of release channels."""
-    for entry in _listed(home):
+    for entry in _names_in(home):
         if entry.startswith(name) and entry.endswith(".db"):
             yield os.path.join(home, entry)
 
 
-def _listed(folder: str) -> list[str]:
+def _names_in(folder: str) -> list[str]:
     """The names in a directory, in order; none where there is no such directory."""
     try:
         return sorted(os.listdir(folder))
@@ -72,14 +72,14 @@ def _listed(folder: str) -> list[str]:
 
 def claims(path: str, head: bytes) -> bool:
     """Whether a file is one of opencode's databases or messages."""
-    if read_sqlite.is_one(path):
+    if read_sqlite.is_database(path):
         return os.path.basename(path).startswith("opencode") and head.startswith(b"SQLite format 3\0")
     return os.path.basename(os.path.dirname(os.path.dirname(path))) == "message" and b'"sessionID"' in head
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns of a database from the cursor on, or those of one message. Raises OSError, Bad."""
-    if read_sqlite.is_one(path):
+    if read_sqlite.is_database(path):
         return rows(path, cursor, intake, PRODUCT)
     return _document(path, cursor, intake)
 
@@ -92,28 +92,28 @@ class Session(NamedTuple):
     child: bool = False  # of another session, which started it as a subagent
 
 
-class Teller:
+class TurnMaker:
     """How answers become turns, whichever store they stand in."""
 
     def __init__(self, product: Product, intake: Intake) -> None:
         self.product, self.intake = product, intake
         self._attributions: dict[tuple[Session, str], dict[str, Any]] = {}
 
-    def turns(self, said: untrusted.Raw, steps: list[Any], session: Session, created: object) -> Iterator[events.Event]:
+    def turns(self, answer: untrusted.Raw, steps: list[Any], session: Session, created: object) -> Iterator[events.Event]:
         """The turns that an answer is: one, or its `steps`, of which older versions keep only the last in the answer.
 
         Raises Bad.
         """
-        of = untrusted.mapping(said.get("model"))
-        model = untrusted.text(said.get("modelID") or of.get("id"))
-        provider = untrusted.text(said.get("providerID") or of.get("providerID"))
-        agent = untrusted.text(said.get("agent")) or untrusted.text(said.get("mode"))
-        begun = untrusted.mapping(said.get("time")).get("created")
+        model_object = untrusted.mapping(answer.get("model"))
+        model = untrusted.text(answer.get("modelID") or model_object.get("id"))
+        provider = untrusted.text(answer.get("providerID") or model_object.get("providerID"))
+        agent = untrusted.text(answer.get("agent")) or untrusted.text(answer.get("mode"))
+        begun = untrusted.mapping(answer.get("time")).get("created")
         ts = untrusted.moment(created if begun is None else begun, "time.created")
-        inside = "role" in said and price_names.provider_of(model) == "openai"
-        for step in steps or (said,):
+        inside = "role" in answer and price_names.provider_of(model) == "openai"
+        for step in steps or (answer,):
             tokens = untrusted.mapping(step.get("tokens"))
-            recorded = _recorded(tokens)
+            recorded = _counts_in(tokens)
             counts = _disjoint(recorded, untrusted.count(tokens, "total"), inside)
             if not counts:
                 continue
@@ -122,7 +122,7 @@ class Teller:
                 ts,
                 f"{self.product.client}:{events.digest(ts, provider, model, *recorded, agent)}",
                 self._attribution(
-                    session, session.directory or untrusted.path(untrusted.mapping(said.get("path")).get("cwd"))
+                    session, session.directory or untrusted.path(untrusted.mapping(answer.get("path")).get("cwd"))
                 ),
                 model,
                 counts,
@@ -133,28 +133,28 @@ class Teller:
             )
 
     def _attribution(self, session: Session, root: str) -> dict[str, Any]:
-        known = self._attributions.get((session, root))
-        if known is None:
-            known = self.intake.attribution(self.product.source, self.product.client, root, "", session.id)
+        cached = self._attributions.get((session, root))
+        if cached is None:
+            cached = self.intake.attribution(self.product.source, self.product.client, root, "", session.id)
             if session.child:
-                known["sidechain"] = True
-            self._attributions[session, root] = known
-        return known
+                cached["sidechain"] = True
+            self._attributions[session, root] = cached
+        return cached
 
 
-def finished(said: untrusted.Raw) -> bool:
+def is_finished(answer: untrusted.Raw) -> bool:
     """Whether an answer will not change any more, or only in when it ended."""
-    if said.get("status") in ("completed", "failed"):  # of a compaction
+    if answer.get("status") in ("completed", "failed"):  # of a compaction
         return True
-    return any(said.get(key) is not None for key in ("finish", "error")) or bool(
-        untrusted.mapping(said.get("time")).get("completed")
+    return any(answer.get(key) is not None for key in ("finish", "error")) or bool(
+        untrusted.mapping(answer.get("time")).get("completed")
     )
 
 
 Recorded = tuple[int, int, int, int, int]  # input, output, reasoning, cache reads, cache writes
 
 
-def _recorded(tokens: untrusted.Raw) -> Recorded:
+def _counts_in(tokens: untrusted.Raw) -> Recorded:
     """The counts as they stand in the record. Raises Bad."""
     cache = untrusted.mapping(tokens.get("cache"))
     return (
@@ -173,7 +173,7 @@ def counts_of(tokens: untrusted.Raw, inside: bool = False) -> dict[str, int]:
     before that, both were kept as the provider gave them. A total tells which it is; `inside` decides where none is
     given.
     """
-    return _disjoint(_recorded(tokens), untrusted.count(tokens, "total"), inside)
+    return _disjoint(_counts_in(tokens), untrusted.count(tokens, "total"), inside)
 
 
 def _disjoint(recorded: Recorded, total: int, inside: bool) -> dict[str, int]:
@@ -184,19 +184,19 @@ def _disjoint(recorded: Recorded, total: int, inside: bool) -> dict[str, int]:
         return {}
     if total:
         inside = total == sent + output + read + written
-    found = {
+    counts = {
         "input_tokens": sent,
         "cache_read_tokens": read,
         "cache_write_tokens": written,
         "output_tokens": output if inside and reasoning <= output else output + reasoning,
         "reasoning_tokens": reasoning,
     }
-    return {name: count for name, count in found.items() if count}
+    return {name: count for name, count in counts.items() if count}
 
 
-def _many_steps(said: untrusted.Raw) -> bool:
+def _many_steps(answer: untrusted.Raw) -> bool:
     """Whether an answer may have taken several requests and tell only of the last: so did versions without `finish`."""
-    return said.get("finish") is None and any(_recorded(untrusted.mapping(said.get("tokens"))))
+    return answer.get("finish") is None and any(_counts_in(untrusted.mapping(answer.get("tokens"))))
 
 
 # Databases.
@@ -204,23 +204,23 @@ def _many_steps(said: untrusted.Raw) -> bool:
 
 def rows(path: str, cursor: read_lines.Cursor, intake: Intake, product: Product) -> Iterator[events.Event]:
     """The turns in a database of opencode's kind that changed since the cursor. Raises OSError, Bad."""
-    with read_sqlite.opened(path) as connection:
-        store, teller = _Store(connection), Teller(product, intake)
+    with read_sqlite.open_database(path) as connection:
+        store, maker = _Store(connection), TurnMaker(product, intake)
         for table in store.tables:
-            where, given, mark = store.changed(table, cursor.state.get(table))
-            for row in store.answers(table, where, given):
+            where, values, mark = store.query_changed(table, cursor.state.get(table))
+            for row in store.answers(table, where, values):
                 location = f"{path}:{table}[{untrusted.text(row['id'])}]"
                 try:
-                    said = _parsed(row["data"])
-                    if not finished(said) or (table == "message" and said.get("role") != "assistant"):
+                    answer = _parse(row["data"])
+                    if not is_finished(answer) or (table == "message" and answer.get("role") != "assistant"):
                         continue
-                    steps = store.steps(row["id"]) if table == "message" and _many_steps(said) else []
-                    found = list(teller.turns(said, steps, store.session(row["session_id"]), row["time_created"]))
+                    steps = store.steps(row["id"]) if table == "message" and _many_steps(answer) else []
+                    turns = list(maker.turns(answer, steps, store.session(row["session_id"]), row["time_created"]))
                 except events.BadRecord as error:
                     intake.on_bad_line(location, f"{error}; skipped")
                     continue
                 intake.location = location
-                yield from found
+                yield from turns
             cursor.state[table] = mark
 
 
@@ -235,12 +235,12 @@ class _Store:
         }
         self.tables = [name for name in ("message", "session_message") if "data" in self.columns[name]]
         if not self.tables:
-            self._refuse()
+            self._raise_unknown()
         self._sessions: dict[object, Session] = {}
         self._homes = [name for name in ("session", "session_v2") if {"id", "directory"} <= self.columns[name]]
-        self._stepped = {"id", "message_id", "data"} <= self.columns["part"] and self._indexed()
+        self._stepped = {"id", "message_id", "data"} <= self.columns["part"] and self._has_index()
 
-    def _refuse(self) -> None:
+    def _raise_unknown(self) -> None:
         """Nothing is said of a database without tables: its client has only just made it."""
         there = {row["name"] for row in self.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if {"sessions", "messages"} <= there:
@@ -251,17 +251,17 @@ class _Store:
         if there:
             raise events.BadRecord("no table message or session_message with data: a version that is not known; skipped")
 
-    def changed(self, table: str, held: Any) -> tuple[str, tuple[int, ...], list[int]]:
-        """What to select of a table, and the mark to hold until the next time: its newest update and last row."""
+    def query_changed(self, table: str, before: Any) -> tuple[str, tuple[int, ...], list[int]]:
+        """What to select of a table, and the mark to keep until the next time: its newest update and last row."""
         if "time_updated" not in self.columns[table]:
             return "1", (), []
         [newest, last] = self.connection.execute(f'SELECT max(time_updated), max(rowid) FROM "{table}"').fetchone()
         mark = [value if type(value) is int else 0 for value in (newest, last)]
-        if not held or held[0] > mark[0]:  # nothing was held, or the database is not the one it was
+        if not before or before[0] > mark[0]:  # there is no mark, or the database is not the one it was
             return "1", (), mark
-        return "(time_updated >= ? OR rowid > ?)", (held[0] - _OVERLAP_MS, held[1]), mark
+        return "(time_updated >= ? OR rowid > ?)", (before[0] - _OVERLAP_MS, before[1]), mark
 
-    def answers(self, table: str, where: str, given: tuple[int, ...]) -> Any:
+    def answers(self, table: str, where: str, values: tuple[int, ...]) -> Any:
         """The rows of a table that may be answers."""
         if table == "message":
             where = f"""instr(data, '"assistant"') AND {where}"""
@@ -272,7 +272,7 @@ class _Store:
                 same = " AND ".join(f'old.{name} = "{table}".{name}' for name in ("id", "session_id", "time_created"))
                 where += f" AND NOT EXISTS (SELECT 1 FROM message AS old WHERE {same})"
         return read_sqlite.select(
-            self.connection, table, "id", "session_id", "time_created", "data", where=where, given=given
+            self.connection, table, "id", "session_id", "time_created", "data", where=where, values=values
         )
 
     def session(self, name: object) -> Session:
@@ -283,14 +283,14 @@ class _Store:
 
     def _session(self, name: object) -> Session:
         for table in self._homes:
-            found = read_sqlite.select(
-                self.connection, table, "directory", "parent_id", where="id = ?", given=(name,)
+            row = read_sqlite.select(
+                self.connection, table, "directory", "parent_id", where="id = ?", values=(name,)
             ).fetchone()
-            if found is not None:
-                return Session(untrusted.identity(name), untrusted.path(found["directory"]), bool(found["parent_id"]))
+            if row is not None:
+                return Session(untrusted.identity(name), untrusted.path(row["directory"]), bool(row["parent_id"]))
         return Session(untrusted.identity(name))
 
-    def _indexed(self) -> bool:
+    def _has_index(self) -> bool:
         """Whether the parts of a message are found without reading all parts, which may be gigabytes."""
         plan = self.connection.execute("EXPLAIN QUERY PLAN SELECT data FROM part WHERE message_id = ''").fetchall()
         return any(str(row["detail"]).startswith("SEARCH") for row in plan)
@@ -299,20 +299,20 @@ class _Store:
         """The requests that an answer took, where its parts tell."""
         if not self._stepped:
             return []
-        wanted = "SELECT data FROM part WHERE message_id = ? AND instr(data, ?) ORDER BY id"
-        found = self.connection.execute(wanted, (message, f'"{_STEP}"'))
-        return [part for part in (_parsed(row["data"]) for row in found) if part.get("type") == _STEP]
+        query = "SELECT data FROM part WHERE message_id = ? AND instr(data, ?) ORDER BY id"
+        rows = self.connection.execute(query, (message, f'"{_STEP}"'))
+        return [part for part in (_parse(row["data"]) for row in rows) if part.get("type") == _STEP]
 
 
-def _parsed(data: object) -> untrusted.Raw:
+def _parse(data: object) -> untrusted.Raw:
     """The object in a column. Raises Bad."""
     try:
         value = orjson.loads(data)  # type: ignore[arg-type]
     except ValueError:
-        found, why = jsonl.objects(data if isinstance(data, bytes) else str(data).encode())
-        if len(found) != 1 or why:
+        values, why = jsonl.objects(data if isinstance(data, bytes) else str(data).encode())
+        if len(values) != 1 or why:
             raise events.BadRecord("data is no JSON object") from None
-        value = found[0]
+        value = values[0]
     if not isinstance(value, dict):
         raise events.BadRecord(f"data is {jsonl.type_name(value)}; expected a JSON object")
     return value
@@ -323,47 +323,49 @@ def _parsed(data: object) -> untrusted.Raw:
 
 def _document(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns of one message. Raises OSError, Bad."""
-    said = read_lines.document(path, cursor)
-    if said.get("role") != "assistant" or not finished(said):
+    answer = read_lines.document(path, cursor)
+    if answer.get("role") != "assistant" or not is_finished(answer):
         return
     folder, name = os.path.split(path)
     above, session = os.path.split(folder)
     storage = os.path.dirname(above)
     try:
-        steps = _step_files(os.path.join(storage, "part", name.removesuffix(".json"))) if _many_steps(said) else []
-        found = list(Teller(PRODUCT, intake).turns(said, steps, _session_file(storage, session), None))
+        steps = _step_files(os.path.join(storage, "part", name.removesuffix(".json"))) if _many_steps(answer) else []
+        turns = list(TurnMaker(PRODUCT, intake).turns(answer, steps, _session_file(storage, session), None))
     except events.BadRecord as error:
         intake.on_bad_line(path, f"{error}; skipped")
         return
     intake.location = path
-    yield from found
+    yield from turns
 
 
 def _step_files(folder: str) -> list[Any]:
     """The requests that an answer took, where its parts tell."""
-    found = []
-    for name in _listed(folder):
+    steps = []
+    for name in _names_in(folder):
         path = os.path.join(folder, name)
         try:
             if os.stat(path).st_size < _STEP_BYTES:
                 part = read_lines.document(path, read_lines.Cursor())
                 if part.get("type") == _STEP:
-                    found.append(part)
+                    steps.append(part)
         except (OSError, events.BadRecord):
             continue
-    return found
+    return steps
 
 
 @functools.cache
 def _session_file(storage: str, session: str) -> Session:
     """A session by the name of the folder of its messages; its file lies in the folder of its project."""
     folder = os.path.join(storage, "session")
-    for project in _listed(folder):
+    for project in _names_in(folder):
         try:
-            said = read_lines.document(os.path.join(folder, project, f"{session}.json"), read_lines.Cursor())
+            document = read_lines.document(os.path.join(folder, project, f"{session}.json"), read_lines.Cursor())
         except (OSError, events.BadRecord):
             continue
-        return Session(untrusted.identity(session), untrusted.path(said.get("directory")), bool(said.get("parentID")))
+        return Session(
+            untrusted.identity(session), untrusted.path(document.get("directory")), bool(document.get("parentID"))
+        )
     return Session(untrusted.identity(session))
 
 

@@ -36,7 +36,9 @@ SOURCE = "otel"
 METRICS = "otel-metrics"
 CLIENT = ""  # each record says its own
 
-RELEVANT = read_lines.having(b"api_request", b"response.completed", b"gemini_cli.api_response", b"claude_code.token.usage")
+RELEVANT = read_lines.containing(
+    b"api_request", b"response.completed", b"gemini_cli.api_response", b"claude_code.token.usage"
+)
 _OURS = (b"claude_code.", b"codex.", b"gemini_cli.")
 _SIGNALS = ("resourceLogs", "resourceMetrics", "resourceSpans")
 _CLAUDE = (
@@ -71,7 +73,7 @@ def claims(path: str, head: bytes) -> bool:
 
 def files(folder: str) -> Iterator[str]:
     """The exports below a folder."""
-    yield from read_lines.claimed(folder, claims)
+    yield from read_lines.files_claimed(folder, claims)
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
@@ -114,41 +116,49 @@ class Stream:
         return iter(())
 
     def _records(self, line: untrusted.Raw) -> Iterator[Callable[[], events.Event | None]]:
-        for about, record in _inner(line, "resourceLogs", "scopeLogs", "logRecords"):
-            yield lambda about=about, record=record: self._log(about | attributes(record), record)  # type: ignore[misc]
-        for about, metric in _inner(line, "resourceMetrics", "scopeMetrics", "metrics"):
+        for shared, record in _inner(line, "resourceLogs", "scopeLogs", "logRecords"):
+            yield lambda shared=shared, record=record: self._log(shared | attributes(record), record)  # type: ignore[misc]
+        for shared, metric in _inner(line, "resourceMetrics", "scopeMetrics", "metrics"):
             if metric.get("name") == "claude_code.token.usage":
                 total = untrusted.mapping(metric.get("sum"))
                 delta = total.get("aggregationTemporality") in _DELTA
                 for point in map(untrusted.mapping, untrusted.items(total.get("dataPoints"))):
-                    yield lambda about=about, point=point, delta=delta: self._point(  # type: ignore[misc]
-                        about | attributes(point), point, delta
+                    yield lambda shared=shared, point=point, delta=delta: self._point(  # type: ignore[misc]
+                        shared | attributes(point), point, delta
                     )
         if isinstance(line.get("attributes"), dict):
             yield lambda: self._log(dict(line["attributes"]), line)
 
-    def _log(self, said: Attributes, record: untrusted.Raw) -> events.Event | None:
+    def _log(self, attributes: Attributes, record: untrusted.Raw) -> events.Event | None:
         """What a log record tells of a request, if it tells of one."""
-        names = (said.get("event.name"), record.get("eventName"), untrusted.mapping(record.get("body")).get("stringValue"))
+        names = (
+            attributes.get("event.name"),
+            record.get("eventName"),
+            untrusted.mapping(record.get("body")).get("stringValue"),
+        )
         if "claude_code.api_request" in names or (
-            said.get("event.name") == "api_request" and said.get("service.name") == "claude-code"
+            attributes.get("event.name") == "api_request" and attributes.get("service.name") == "claude-code"
         ):
-            return self._claude(said, record)
-        if "codex.sse_event" in names and said.get("event.kind") == "response.completed" and "input_token_count" in said:
-            return self._codex(said, record)
+            return self._claude(attributes, record)
+        if (
+            "codex.sse_event" in names
+            and attributes.get("event.kind") == "response.completed"
+            and "input_token_count" in attributes
+        ):
+            return self._codex(attributes, record)
         if "gemini_cli.api_response" in names:
-            return self._gemini(said, record)
+            return self._gemini(attributes, record)
         return None
 
-    def _claude(self, said: Attributes, record: untrusted.Raw) -> events.Event | None:
-        counts = {ours: _count(said, theirs) for theirs, ours in _CLAUDE}
+    def _claude(self, attributes: Attributes, record: untrusted.Raw) -> events.Event | None:
+        counts = {ours: _count(attributes, theirs) for theirs, ours in _CLAUDE}
         if not any(counts.values()):
             return None
-        session, ts = _session(said, "session.id"), _began(said, record)
-        request = untrusted.identity(said.get("request_id")) or untrusted.identity(said.get("client_request_id"))
-        model = untrusted.text(said.get("model"))
-        request = request or events.digest(ts, model, counts, untrusted.text(said.get("event.sequence")) or "")
-        cost = untrusted.usd(said.get("cost_usd"))
+        session, ts = _session(attributes, "session.id"), _began(attributes, record)
+        request = untrusted.identity(attributes.get("request_id")) or untrusted.identity(attributes.get("client_request_id"))
+        model = untrusted.text(attributes.get("model"))
+        request = request or events.digest(ts, model, counts, untrusted.text(attributes.get("event.sequence")) or "")
+        cost = untrusted.usd(attributes.get("cost_usd"))
         return read_records.aggregate(
             ts,
             f"usage:{read_claude_turns.CLIENT}:{session}:{request}",
@@ -156,59 +166,59 @@ class Stream:
             model,
             {"turns": 1, **counts},
             "anthropic" if model.startswith("claude-") else "",
-            tier="fast" if said.get("speed") == "fast" else "",
+            tier="fast" if attributes.get("speed") == "fast" else "",
             cost_usd=cost,
             cost_source="client" if cost else "",
         )
 
-    def _codex(self, said: Attributes, record: untrusted.Raw) -> events.Event | None:
+    def _codex(self, attributes: Attributes, record: untrusted.Raw) -> events.Event | None:
         names = ("input_token_count", "cached_token_count", "output_token_count", "reasoning_token_count")
-        sent, cached, output, reasoning = (_count(said, name) for name in names)
+        sent, cached, output, reasoning = (_count(attributes, name) for name in names)
         counts = read_codex_threads.counts_of((sent, cached, output, reasoning, 0))
         return self._turn(
             read_codex_threads.CLIENT,
-            _session(said, "conversation.id"),
+            _session(attributes, "conversation.id"),
             counts,
-            said,
+            attributes,
             record,
-            tier=read_codex_threads.tier_of(said.get("service_tier")),
+            tier=read_codex_threads.tier_of(attributes.get("service_tier")),
         )
 
-    def _gemini(self, said: Attributes, record: untrusted.Raw) -> events.Event | None:
+    def _gemini(self, attributes: Attributes, record: untrusted.Raw) -> events.Event | None:
         names = ("input", "output", "thoughts", "tool", "total")
-        tokens = {name: _count(said, f"{name}_token_count") for name in names}
-        counts = read_gemini.counts_of(tokens | {"cached": _count(said, "cached_content_token_count")})
-        provider = "vertex" if said.get("auth_type") == "vertex-ai" else "gemini"
-        return self._turn(read_gemini.CLIENT, _session(said, "session.id"), counts, said, record, provider)
+        tokens = {name: _count(attributes, f"{name}_token_count") for name in names}
+        counts = read_gemini.counts_of(tokens | {"cached": _count(attributes, "cached_content_token_count")})
+        provider = "vertex" if attributes.get("auth_type") == "vertex-ai" else "gemini"
+        return self._turn(read_gemini.CLIENT, _session(attributes, "session.id"), counts, attributes, record, provider)
 
     def _turn(
         self,
         client: str,
         session: str,
         counts: untrusted.Raw,
-        said: Attributes,
+        attributes: Attributes,
         record: untrusted.Raw,
         provider: str = "",
         **more: str,
     ) -> events.Event | None:
         if not counts:
             return None
-        ts, model = _began(said, record), untrusted.text(said.get("model"))
-        name = f"{SOURCE}:{client}:{session}:{events.digest(ts, model, counts, untrusted.text(said.get('prompt_id')))}"
+        ts, model = _began(attributes, record), untrusted.text(attributes.get("model"))
+        name = f"{SOURCE}:{client}:{session}:{events.digest(ts, model, counts, untrusted.text(attributes.get('prompt_id')))}"
         attribution = self.intake.attribution(SOURCE, client, "", "", session)
         return read_records.turn(ts, name, attribution, model, counts, provider, session, **more)
 
-    def _point(self, said: Attributes, point: untrusted.Raw, delta: bool) -> events.Event | None:
+    def _point(self, attributes: Attributes, point: untrusted.Raw, delta: bool) -> events.Event | None:
         """One series of the token counter: a span's own tokens, or all since the process began."""
         value = point.get("asInt", point.get("asDouble"))
-        kind = _TYPES.get(str(said.get("type")))
+        kind = _TYPES.get(str(attributes.get("type")))
         count = _count({"value": value}, "value")
         if kind is None or not count:
             return None
-        session, model = _session(said, "session.id"), untrusted.text(said.get("model"))
+        session, model = _session(attributes, "session.id"), untrusted.text(attributes.get("model"))
         begun = point.get("startTimeUnixNano") or point.get("timeUnixNano")
         # Whatever tells a series apart is in its attributes; the name of the point is a hash of them.
-        series = events.digest(repr(sorted(said.items())), str(begun), str(point.get("timeUnixNano")) if delta else "")
+        series = events.digest(repr(sorted(attributes.items())), str(begun), str(point.get("timeUnixNano")) if delta else "")
         return read_records.aggregate(
             untrusted.moment(begun, "startTimeUnixNano"),
             f"usage:{read_claude_turns.CLIENT}:{session}:{series}",
@@ -216,7 +226,7 @@ class Stream:
             model,
             {kind: count},
             "anthropic" if model.startswith("claude-") else "",
-            tier="fast" if said.get("speed") == "fast" else "",
+            tier="fast" if attributes.get("speed") == "fast" else "",
         )
 
 
@@ -224,51 +234,51 @@ def _inner(line: untrusted.Raw, *names: str) -> Iterator[tuple[Attributes, untru
     """Each record of an export, with its resource's attributes."""
     outer, middle, inner = names
     for resource in map(untrusted.mapping, untrusted.items(line.get(outer))):
-        about = attributes(untrusted.mapping(resource.get("resource")))
+        shared = attributes(untrusted.mapping(resource.get("resource")))
         for scope in map(untrusted.mapping, untrusted.items(resource.get(middle))):
             for record in map(untrusted.mapping, untrusted.items(scope.get(inner))):
-                yield about, record
+                yield shared, record
 
 
 def attributes(record: untrusted.Raw) -> Attributes:
     """An OTLP record's attributes of a simple kind."""
-    found: Attributes = {}
+    values: Attributes = {}
     for item in map(untrusted.mapping, untrusted.items(record.get("attributes"))):
         value = untrusted.mapping(item.get("value"))
         for kind in ("stringValue", "intValue", "doubleValue", "boolValue"):
             if kind in value and isinstance(item.get("key"), str):
-                found[item["key"]] = value[kind]
-    return found
+                values[item["key"]] = value[kind]
+    return values
 
 
-def _count(said: Attributes, name: str) -> int:
+def _count(attributes: Attributes, name: str) -> int:
     """A count that may be written as digits, as OTLP writes whole numbers. Raises Bad."""
-    value = said.get(name)
+    value = attributes.get(name)
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
     return untrusted.count({name: value}, name)
 
 
-def _session(said: Attributes, name: str) -> str:
+def _session(attributes: Attributes, name: str) -> str:
     """The session, without which nobody could tell whether its own log counted it already. Raises Bad."""
-    if found := untrusted.identity(said.get(name)):
-        return found
+    if session := untrusted.identity(attributes.get(name)):
+        return session
     raise Nameless(
         f"no {name}, so its session's own log cannot be told from it; export it (OTEL_METRICS_INCLUDE_SESSION_ID)"
     )
 
 
-def _began(said: Attributes, record: untrusted.Raw) -> str:
+def _began(attributes: Attributes, record: untrusted.Raw) -> str:
     """When a request began: a record is written when it ended, and may say how long it took. Raises Bad."""
-    given = said.get("event.timestamp") or next(
+    value = attributes.get("event.timestamp") or next(
         (record[key] for key in ("timeUnixNano", "observedTimeUnixNano") if record.get(key) not in (None, "0", 0)), None
     )
     pair = record.get("hrTime")
-    if given is None and isinstance(pair, list) and len(pair) == 2:
-        given = untrusted.count({"s": pair[0]}, "s") * 1000 + untrusted.count({"ns": pair[1]}, "ns") // 1_000_000
-    ended = when.moment(untrusted.moment(given, "event.timestamp"))
+    if value is None and isinstance(pair, list) and len(pair) == 2:
+        value = untrusted.count({"s": pair[0]}, "s") * 1000 + untrusted.count({"ns": pair[1]}, "ns") // 1_000_000
+    ended = when.moment(untrusted.moment(value, "event.timestamp"))
     try:
-        took = float(said.get("duration_ms", 0))
+        took = float(attributes.get("duration_ms", 0))
     except (ValueError, TypeError, OverflowError):
         took = 0
     return when.stamp(ended - int(took)) if 0 < took < when.DAY and took < ended else when.stamp(ended)

@@ -18,7 +18,7 @@ from tokenops.read_contract import FileReader, Intake
 SOURCE = "pi"
 CLIENT = "pi"
 
-WANTED = read_lines.having(b'"usage"', b'"session"', b'"model_change"', b'"model-snapshot"')
+RELEVANT = read_lines.containing(b'"usage"', b'"session"', b'"model_change"', b'"model-snapshot"')
 _HEADER = re.compile(rb'"type":\s*"session"\s*[,}]')
 # OpenClaw's places, and entries that pi has not.
 _OPENCLAW_PATH = re.compile(r"/agents/[^/]+/sessions/|\.jsonl\.(?:deleted|reset)\.")
@@ -72,7 +72,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
     """The turns of one session. Raises OSError."""
     stem = os.path.basename(path).removesuffix(".jsonl")
     folder = os.path.basename(os.path.dirname(path)).strip("-")
-    for location, line in read_lines.records(path, cursor, WANTED, intake.on_bad_line):
+    for location, line in read_lines.records(path, cursor, RELEVANT, intake.on_bad_line):
         yield from turns(line, location, cursor.state, stem.partition("_")[2] or stem, folder, PRODUCT, intake)
 
 
@@ -99,23 +99,23 @@ def turns(
     except events.BadRecord as error:
         intake.on_bad_line(location, f"{error}; skipped")
         return
-    provider, asked = (message.get(key) for key in ("provider", "model"))
+    provider, requested = (message.get(key) for key in ("provider", "model"))
     if not message:  # what condensed the history: done by the model of the time
-        provider, asked = state.get("model", ("", ""))
-    answered = untrusted.text(message.get("responseModel")) or untrusted.text(asked)
+        provider, requested = state.get("model", ("", ""))
+    answered = untrusted.text(message.get("responseModel")) or untrusted.text(requested)
     copied = state.get("parent") and written < state.get("begun", "")
     at = state["parent"] if copied else state.get("session") or session
     cost = untrusted.usd(untrusted.mapping(usage.get("cost")).get("total"))
     intake.location = location
     yield read_records.turn(
         ts,
-        _name(message, product, ts, untrusted.text(provider), untrusted.text(asked), counts),
+        _name(message, product, ts, untrusted.text(provider), untrusted.text(requested), counts),
         intake.attribution(product.source, product.client, state.get("root", ""), folder, at),
         answered,
         counts,
         untrusted.text(provider),
         at,
-        request_model=untrusted.text(asked) if untrusted.text(asked) != answered else "",
+        request_model=untrusted.text(requested) if untrusted.text(requested) != answered else "",
         cost_usd=cost,
         cost_source=cost and "client",
     )
@@ -134,12 +134,12 @@ def _note(line: untrusted.Raw, state: dict[str, Any]) -> None:
         case "model_change":
             state["model"] = [untrusted.text(line.get("provider")), untrusted.text(line.get("modelId"))]
         case "custom" if line.get("customType") == "model-snapshot":
-            said = untrusted.mapping(line.get("data"))
-            state["model"] = [untrusted.text(said.get("provider")), untrusted.text(said.get("modelId"))]
+            source = untrusted.mapping(line.get("data"))
+            state["model"] = [untrusted.text(source.get("provider")), untrusted.text(source.get("modelId"))]
         case "message":
-            said = untrusted.mapping(line.get("message"))
-            if said.get("role") == "assistant" and untrusted.text(said.get("model")):
-                state["model"] = [untrusted.text(said.get("provider")), untrusted.text(said.get("model"))]
+            source = untrusted.mapping(line.get("message"))
+            if source.get("role") == "assistant" and untrusted.text(source.get("model")):
+                state["model"] = [untrusted.text(source.get("provider")), untrusted.text(source.get("model"))]
 
 
 def _name(message: untrusted.Raw, product: Product, ts: str, provider: str, model: str, counts: dict[str, int]) -> str:
@@ -160,17 +160,17 @@ def counts_of(usage: untrusted.Raw) -> dict[str, int]:
     """
     sent = usage.get("input")
     over = -sent if type(sent) is int and sent < 0 else 0
-    found = {name: untrusted.count({**usage, "input": 0} if over else usage, *keys) for name, keys in _COUNTS.items()}
-    found["cache_read_tokens"] = max(found["cache_read_tokens"] - over, 0)
+    counts = {name: untrusted.count({**usage, "input": 0} if over else usage, *keys) for name, keys in _COUNTS.items()}
+    counts["cache_read_tokens"] = max(counts["cache_read_tokens"] - over, 0)
     total = untrusted.count(usage, *_TOTAL)
-    if total and not any(found.values()):
+    if total and not any(counts.values()):
         raise events.BadRecord("only a total is given; unknown which part is input")
-    kept = min(found["cache_write_1h_tokens"], found["cache_write_tokens"])
-    found["cache_write_1h_tokens"], found["cache_write_tokens"] = kept, found["cache_write_tokens"] - kept
-    reasoning = found["reasoning_tokens"]
-    if reasoning > found["output_tokens"] or total == sum(found.values()):
-        found["output_tokens"] += reasoning
-    return {name: count for name, count in found.items() if count}
+    kept = min(counts["cache_write_1h_tokens"], counts["cache_write_tokens"])
+    counts["cache_write_1h_tokens"], counts["cache_write_tokens"] = kept, counts["cache_write_tokens"] - kept
+    reasoning = counts["reasoning_tokens"]
+    if reasoning > counts["output_tokens"] or total == sum(counts.values()):
+        counts["output_tokens"] += reasoning
+    return {name: count for name, count in counts.items() if count}
 
 
 READER = FileReader(SOURCE, CLIENT, files, claims, read)

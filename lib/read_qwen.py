@@ -20,7 +20,7 @@ from tokenops.read_contract import FileReader, Intake
 SOURCE = "qwen-code"
 CLIENT = "qwen-code"
 
-_WANTED = read_lines.having(b'"usageMetadata"', b"qwen-code.api_response")
+_RELEVANT = read_lines.containing(b'"usageMetadata"', b"qwen-code.api_response")
 _WAITING = 50  # answers whose message may still follow
 _DAY_MS = 86_400_000
 
@@ -53,10 +53,10 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
     """The turns of one chat. Raises OSError."""
     above, _, _ = path.rpartition("/chats/")
     folder = os.path.basename(above)
-    for location, line in read_lines.records(path, cursor, _WANTED, intake.on_bad_line):
+    for location, line in read_lines.records(path, cursor, _RELEVANT, intake.on_bad_line):
         try:
-            answer = told(line)
-            if answer is None or _known(answer, line, cursor.state.setdefault("waiting", [])):
+            answer = answer_of(line)
+            if answer is None or _is_repetition(answer, line, cursor.state.setdefault("waiting", [])):
                 continue
         except events.BadRecord as error:
             intake.on_bad_line(location, f"{error}; skipped")
@@ -79,11 +79,11 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
         )
 
 
-def told(line: untrusted.Raw) -> Answer | None:
+def answer_of(line: untrusted.Raw) -> Answer | None:
     """The answer that a line tells of; None where it tells of none, or has no counts. Raises Bad."""
     if line.get("type") == "system":
-        said = untrusted.mapping(untrusted.mapping(line.get("systemPayload")).get("uiEvent"))
-        return _response(said, line) if said.get("event.name") == "qwen-code.api_response" else None
+        event = untrusted.mapping(untrusted.mapping(line.get("systemPayload")).get("uiEvent"))
+        return _response(event, line) if event.get("event.name") == "qwen-code.api_response" else None
     usage = untrusted.mapping(line.get("usageMetadata"))
     names = ("promptTokenCount", "candidatesTokenCount", "totalTokenCount")
     reported = [untrusted.count(usage, name) for name in names]
@@ -95,32 +95,32 @@ def told(line: untrusted.Raw) -> Answer | None:
     return Answer(untrusted.moment(line.get("timestamp")), "", untrusted.text(line.get("model")), "", side, reported, counts)
 
 
-def _response(said: untrusted.Raw, line: untrusted.Raw) -> Answer | None:
+def _response(event: untrusted.Raw, line: untrusted.Raw) -> Answer | None:
     """What the telemetry of an answer tells. It is written when the answer has ended. Raises Bad."""
-    reported = [untrusted.count(said, f"{name}_token_count") for name in ("input", "output", "total")]
+    reported = [untrusted.count(event, f"{name}_token_count") for name in ("input", "output", "total")]
     counts = counts_of(
-        *reported, *(untrusted.count(said, f"{name}_token_count") for name in ("cached_content", "thoughts", "tool"))
+        *reported, *(untrusted.count(event, f"{name}_token_count") for name in ("cached_content", "thoughts", "tool"))
     )
     if not counts:
         return None
     ended, took = (
-        when.moment(untrusted.moment(said.get("event.timestamp") or line.get("timestamp"))),
-        said.get("duration_ms"),
+        when.moment(untrusted.moment(event.get("event.timestamp") or line.get("timestamp"))),
+        event.get("duration_ms"),
     )
     if isinstance(took, (int, float)) and 0 <= took < _DAY_MS:
         ended -= int(took)
     return Answer(
         when.stamp(ended),
-        untrusted.response_id(said.get("response_id")),
-        untrusted.text(said.get("model")),
-        "alibaba" if said.get("auth_type") == "qwen-oauth" else "",
-        any(said.get(name) for name in ("subagent_name", "subagent_id")),
+        untrusted.response_id(event.get("response_id")),
+        untrusted.text(event.get("model")),
+        "alibaba" if event.get("auth_type") == "qwen-oauth" else "",
+        any(event.get(name) for name in ("subagent_name", "subagent_id")),
         reported,
         counts,
     )
 
 
-def _known(answer: Answer, line: untrusted.Raw, waiting: list[list[int]]) -> bool:
+def _is_repetition(answer: Answer, line: untrusted.Raw, waiting: list[list[int]]) -> bool:
     """Whether a message is the one that an answer before it gave; remembers the answers that wait for theirs."""
     if line.get("type") == "system":
         waiting.append(answer.reported)
@@ -145,13 +145,13 @@ def counts_of(prompt: int, output: int, total: int, cached: int = 0, thoughts: i
     outputs = [output, output + thoughts] if thoughts <= output else [output + thoughts]
     pairs = [(sent, answered) for sent in inputs for answered in outputs]
     sent, answered = next((pair for pair in pairs if sum(pair) + cached == total), pairs[0])
-    found = {
+    counts = {
         "input_tokens": sent,
         "cache_read_tokens": cached,
         "output_tokens": answered,
         "reasoning_tokens": thoughts,
     }
-    return {name: count for name, count in found.items() if count}
+    return {name: count for name, count in counts.items() if count}
 
 
 READER = FileReader(SOURCE, CLIENT, files, claims, read)

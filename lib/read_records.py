@@ -33,7 +33,7 @@ def turn(
     event: events.Event = {"v": events.VERSION, "ts": ts, "kind": "turn", "id": identity, **attribution}
     if session:
         event["alias"] = events.alias_of(str(attribution["client"]), session, dict(counts))
-    return events.arrange(event | _billed(model, provider) | {"turns": 1} | _kept(counts) | _kept(more))
+    return events.arrange(event | _billing(model, provider) | {"turns": 1} | _without_zeros(counts) | _without_zeros(more))
 
 
 def aggregate(
@@ -41,23 +41,25 @@ def aggregate(
 ) -> events.Event:
     """What a source adds up for a session and does not say turn by turn. `counts` may hold turns."""
     event: events.Event = {"v": events.VERSION, "ts": ts, "kind": "usage", "id": identity, **attribution}
-    return events.arrange(event | {"covers": "session"} | _billed(model, provider) | _kept(counts) | _kept(more))
+    return events.arrange(
+        event | {"covers": "session"} | _billing(model, provider) | _without_zeros(counts) | _without_zeros(more)
+    )
 
 
-def _billed(model: str, provider: str) -> events.Event:
-    found: events.Event = {"model": model or "unknown"}
+def _billing(model: str, provider: str) -> events.Event:
+    fields: events.Event = {"model": model or "unknown"}
     if biller := price_names.biller(provider):
-        found["provider"] = biller
+        fields["provider"] = biller
     elif inferred := price_names.provider_of(model):
-        found |= {"provider": inferred, "provider_inferred": True}
-    return found
+        fields |= {"provider": inferred, "provider_inferred": True}
+    return fields
 
 
-def _kept(values: Raw) -> dict[str, Any]:
+def _without_zeros(values: Raw) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}
 
 
-def expanded(light: Light) -> events.Event:
+def turn_of(light: Light) -> events.Event:
     """The record of a light turn."""
     ts, name, (sent, read, short, long, got), (before, after), attribution = light
     event: events.Event = {"v": events.VERSION, "ts": ts, "kind": "turn", "id": name, **attribution, **before}
@@ -80,7 +82,7 @@ def record(entry: Entry) -> events.Event:
     if len(entry) == 3:
         event: events.Event = entry[2] if type(entry[2]) is dict else orjson.loads(entry[2])
         return event
-    return expanded(entry)
+    return turn_of(entry)
 
 
 def line(entry: Entry) -> bytes:
@@ -97,7 +99,7 @@ def keep(seen: dict[str, events.Event], arriving: Iterable[events.Event]) -> Non
         seen[event["id"]] = events.join(before, event) if before else event
 
 
-def merged(several: Iterable[list[Entry]]) -> list[Entry]:
+def merge(several: Iterable[list[Entry]]) -> list[Entry]:
     """One list of several sorted ones, things that two of them saw joined."""
     first, *others = several
     if not others:

@@ -32,31 +32,31 @@ class Stamp(NamedTuple):
     mtime: int
 
 
-def is_one(path: str) -> bool:
+def is_database(path: str) -> bool:
     """Whether a file is read as a database."""
     return path.endswith(_ENDINGS)
 
 
 def stamp(path: str) -> Stamp:
     """A file's stamp; a database's says also what waits beside it. Raises OSError."""
-    about = os.stat(path)
-    size, changed = about.st_size, about.st_mtime_ns
-    if is_one(path):
+    status = os.stat(path)
+    size, changed = status.st_size, status.st_mtime_ns
+    if is_database(path):
         with contextlib.suppress(OSError):
             beside = os.stat(f"{path}-wal")
             size, changed = size + beside.st_size, max(changed, beside.st_mtime_ns)
-    return Stamp(about.st_ino, size, changed)
+    return Stamp(status.st_ino, size, changed)
 
 
 @contextlib.contextmanager
-def opened(path: str) -> Iterator[sqlite3.Connection]:
+def open_database(path: str) -> Iterator[sqlite3.Connection]:
     """A database for reading, its rows as mappings. Raises OSError, and Bad where it cannot be read."""
     import sqlite3
 
     os.stat(path)
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         try:
-            yield held.enter_context(_connected(path))
+            yield stack.enter_context(_connect(path))
         except sqlite3.Error as error:
             if "locked" in str(error) or "busy" in str(error):
                 raise OSError(errno.EBUSY, "locked by another program; run again when that has finished") from None
@@ -67,30 +67,30 @@ def opened(path: str) -> Iterator[sqlite3.Connection]:
 
 def _reason(error: Exception) -> str:
     """What SQLite says, in words that say what to do; never what stands in a row."""
-    said = str(error)
-    if "not a database" in said or "malformed" in said or "encrypted" in said:
+    message = str(error)
+    if "not a database" in message or "malformed" in message or "encrypted" in message:
         return _DAMAGED
     return f"cannot be read as a database ({type(error).__name__}); skipped"
 
 
 @contextlib.contextmanager
-def _connected(path: str) -> Iterator[sqlite3.Connection]:
+def _connect(path: str) -> Iterator[sqlite3.Connection]:
     import sqlite3
 
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         # Opening a write-ahead log makes files beside the database: where none waits, the file alone is the whole.
         options = "mode=ro&immutable=1" if _whole(path) else "mode=ro"
         try:
-            connection = held.enter_context(_connection(path, options))
+            connection = stack.enter_context(_connection(path, options))
         except sqlite3.OperationalError as error:
             if "unable to open" not in str(error) or not os.access(path, os.R_OK):
                 raise
             # A folder that we may not write to, and a write-ahead log in it: read a private copy of both.
-            folder = held.enter_context(tempfile.TemporaryDirectory())
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
             copy = os.path.join(folder, "copy.db")
             for ending in ("", "-wal"):
                 shutil.copyfile(path + ending, copy + ending)
-            connection = held.enter_context(_connection(copy, "mode=rw"))
+            connection = stack.enter_context(_connection(copy, "mode=rw"))
         yield connection
 
 
@@ -123,8 +123,8 @@ def columns(connection: sqlite3.Connection, table: str) -> frozenset[str]:
     return frozenset(row["name"] for row in connection.execute("SELECT name FROM pragma_table_info(?)", (table,)))
 
 
-def select(connection: sqlite3.Connection, table: str, *names: str, where: str = "1", given: tuple[Any, ...] = ()) -> Any:
+def select(connection: sqlite3.Connection, table: str, *names: str, where: str = "1", values: tuple[Any, ...] = ()) -> Any:
     """Rows with the named columns, in order of row id; NULL for a column that this version of the table lacks."""
     there = columns(connection, table)
-    wanted = ", ".join(f'"{name}"' if name in there else f'NULL AS "{name}"' for name in names)
-    return connection.execute(f'SELECT {wanted} FROM "{table}" WHERE {where}', given)
+    columns_ = ", ".join(f'"{name}"' if name in there else f'NULL AS "{name}"' for name in names)
+    return connection.execute(f'SELECT {columns_} FROM "{table}" WHERE {where}', values)

@@ -105,19 +105,19 @@ def of_day(date: object, model: str, sums: untrusted.Raw, attribution: untrusted
 
 def of_model(stats: untrusted.Raw, model: str, sums: untrusted.Raw, attribution: untrusted.Raw) -> events.Event | None:
     """A model's record since the first session. Raises Bad."""
-    found = {name: untrusted.count(sums, key) for name, key in _KINDS.items()}
+    counts = {name: untrusted.count(sums, key) for name, key in _KINDS.items()}
     begins = untrusted.moment(stats.get("firstSessionDate"), "firstSessionDate")
     last = stats.get("lastComputedDate")
-    known = type(last) is str and _DAY.match(last)
-    ends = when.stamp(when.moment(untrusted.moment(f"{last}T00:00:00Z", "lastComputedDate")) + when.DAY) if known else ""
-    if not any(found.values()):
+    is_day = type(last) is str and _DAY.match(last)
+    ends = when.stamp(when.moment(untrusted.moment(f"{last}T00:00:00Z", "lastComputedDate")) + when.DAY) if is_day else ""
+    if not any(counts.values()):
         return None
     return read_records.aggregate(
         begins,
         f"usage:claude-code:stats-cache:{model}",
         attribution,
         model,
-        found,
+        counts,
         covers="account",
         until=ends,
         observed_at=ends,

@@ -1,4 +1,4 @@
-"""Where the clients' files lie on this machine, and whose file a file is."""
+"""Finds the clients' directories and files on this machine, and tells whose file a file is."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from typing import Any
 
 from tokenops.read_clients import BY_NAME, CLIENTS, STREAMS, UNCOUNTED, Client, Uncounted
 
-_HEAD = 1 << 18  # of a file that is known by its look
+_HEAD = 1 << 18  # bytes by which a file is recognised
 # Source -> its section of `vendor_usage` in config.yaml. The original's name for the stats cache was claude_code.
 SECTIONS = {
     client.source: {"claude-code-stats-cache": "claude_code"}.get(client.source, client.source.replace("-", "_"))
     for client in CLIENTS
     if client not in STREAMS
 }
+OnProblem = Callable[[str], None]
 
 
 class NotFound(ValueError):
-    """A place that was named and is not there, or holds no logs."""
+    """A directory or file that the user named does not exist, or holds no logs."""
 
 
-def uncounted(environment: Mapping[str, str], home: str) -> Iterator[Uncounted]:
+def clients_without_counts(environment: Mapping[str, str], home: str) -> Iterator[Uncounted]:
     """The clients here that keep no counts."""
     for client in UNCOUNTED:
-        if any(map(os.path.isdir, _expanded(client.homes, environment, home))):
+        if any(map(os.path.isdir, _expand(client.homes, environment, home))):
             yield client
 
 
-def _expanded(homes: Iterable[str], environment: Mapping[str, str], home: str) -> Iterator[str]:
+def _expand(homes: Iterable[str], environment: Mapping[str, str], home: str) -> Iterator[str]:
     config = environment.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
     data = environment.get("XDG_DATA_HOME") or os.path.join(home, ".local/share")
     for part in homes:
@@ -41,75 +42,74 @@ def _expanded(homes: Iterable[str], environment: Mapping[str, str], home: str) -
 
 def settings(source: str, vendor_usage: object) -> Mapping[str, Any]:
     """What `vendor_usage` of the configuration says of a source that is read."""
-    about = vendor_usage.get(SECTIONS.get(source, ""), {}) if isinstance(vendor_usage, Mapping) else {}
-    return about if isinstance(about, Mapping) else {}
+    section = vendor_usage.get(SECTIONS.get(source, ""), {}) if isinstance(vendor_usage, Mapping) else {}
+    return section if isinstance(section, Mapping) else {}
 
 
-def enabled(source: str, vendor_usage: object) -> bool:
-    """Whether a source is read by those who read all: unless it was switched off."""
+def is_enabled(source: str, vendor_usage: object) -> bool:
+    """Whether commands that read all sources read this one: unless it was switched off."""
     return settings(source, vendor_usage).get("enabled") is not False
 
 
-def places(client: Client, environment: Mapping[str, str], home: str) -> list[str]:
+def directories(client: Client, environment: Mapping[str, str], home: str) -> list[str]:
     """The client's directories that exist: those its variables list, else the usual ones. Raises NotFound."""
     named: dict[str | None, list[str]] = {}  # by the home they stand for; None: for all of them
     for variable, inner, *instead in client.variables:
-        found = [_within(os.path.expanduser(part), inner) for part in _listed(environment, variable)]
-        there = list(filter(os.path.exists, found))
-        if found and not there and instead != [""]:
-            listed = ",".join(_listed(environment, variable))
-            raise NotFound(f"{variable}={listed}: no such directory; mend or unset the variable")
-        if there:
-            named.setdefault(instead[0] if instead else None, there)
+        listed = [_client_directory(os.path.expanduser(part), inner) for part in _listed_paths(environment, variable)]
+        existing = list(filter(os.path.exists, listed))
+        if listed and not existing and instead != [""]:
+            value = ",".join(_listed_paths(environment, variable))
+            raise NotFound(f"{variable}={value}: no such directory; correct or unset the variable")
+        if existing:
+            named.setdefault(instead[0] if instead else None, existing)
     usual: list[str] = []
-    for part, place in zip(client.homes, _expanded(client.homes, environment, home), strict=True):
-        usual += named.get(part) or ([place] if _holds(client, place) else [])
-    return list(_once([*named.get(None, usual), *named.get("", [])]))
+    for part, folder in zip(client.homes, _expand(client.homes, environment, home), strict=True):
+        usual += named.get(part) or ([folder] if _holds(client, folder) else [])
+    return list(_distinct([*named.get(None, usual), *named.get("", [])]))
 
 
-def _listed(environment: Mapping[str, str], variable: str) -> list[str]:
+def _listed_paths(environment: Mapping[str, str], variable: str) -> list[str]:
     return [part.strip() for part in environment.get(variable, "").split(",") if part.strip()]
 
 
-def _within(place: str, inner: str) -> str:
-    """The client's directory below a place that a variable names, or the place where it is that directory itself."""
-    below = os.path.join(place, inner) if inner else place
-    return below if os.path.exists(below) else place
+def _client_directory(folder: str, inner: str) -> str:
+    """The client's directory below one that a variable names, or that one itself if there is none below it."""
+    below = os.path.join(folder, inner) if inner else folder
+    return below if os.path.exists(below) else folder
 
 
-def configured(client: Client, environment: Mapping[str, str], vendor_usage: object) -> list[str]:
-    """The client's directories at the root that the configuration names, where no variable names one. Raises NotFound."""
-    about = settings(client.source, vendor_usage)
-    root = os.path.expanduser(str(about.get("root") or about.get("path") or ""))
-    if not root or any(_listed(environment, variable) for variable, *_ in client.variables):
+def configured_directories(client: Client, environment: Mapping[str, str], vendor_usage: object) -> list[str]:
+    """The client's directories at the root that the configuration names; none if a variable is set. Raises NotFound."""
+    section = settings(client.source, vendor_usage)
+    root = os.path.expanduser(str(section.get("root") or section.get("path") or ""))
+    if not root or any(_listed_paths(environment, variable) for variable, *_ in client.variables):
         return []
     if not os.path.exists(root):
-        raise NotFound(f"vendor_usage.{SECTIONS[client.source]}: {root}: no such file or directory; mend or remove it")
-    return below(client, root)
+        raise NotFound(f"vendor_usage.{SECTIONS[client.source]}: {root}: no such file or directory; correct or remove it")
+    return directories_below(client, root)
 
 
-def below(client: Client, root: str) -> list[str]:
+def directories_below(client: Client, root: str) -> list[str]:
     """The client's directories at a root that the user named: a home directory, or a directory of the client."""
     if os.path.isfile(root) or not client.homes:
         return [root]
-    found = [place for place in _expanded(client.homes, {}, root) if _holds(client, place)]
-    if found:
-        return list(_once(found))
+    if inside := [folder for folder in _expand(client.homes, {}, root) if _holds(client, folder)]:
+        return list(_distinct(inside))
     name = os.path.basename(os.path.normpath(root))
     if _holds(client, root) or any(name == mark for mark in client.marks if "*" not in mark):
         return [root]
     return []
 
 
-def _holds(client: Client, place: str) -> bool:
+def _holds(client: Client, folder: str) -> bool:
     for mark in client.marks:
-        inner = os.path.join(glob.escape(place), mark) if "*" in mark else os.path.join(place, mark)
+        inner = os.path.join(glob.escape(folder), mark) if "*" in mark else os.path.join(folder, mark)
         if glob.glob(inner) if "*" in mark else os.path.exists(inner):
             return True
     return False
 
 
-def _once(paths: Iterable[str]) -> Iterator[str]:
+def _distinct(paths: Iterable[str]) -> Iterator[str]:
     seen: set[str] = set()
     for path in paths:
         real = os.path.realpath(path)
@@ -120,13 +120,13 @@ def _once(paths: Iterable[str]) -> Iterator[str]:
 
 def files(client: Client, folders: Iterable[str]) -> list[str]:
     """The client's log files, each once."""
-    found: dict[str, None] = {}
+    paths: dict[str, None] = {}
     for folder in folders:
         if os.path.isfile(folder):
-            found[folder] = None
+            paths[folder] = None
         else:
-            found.update(dict.fromkeys(client.reader().files(folder)))
-    return list(found)
+            paths.update(dict.fromkeys(client.reader().files(folder)))
+    return list(paths)
 
 
 def hints(client: Client, folders: Iterable[str]) -> Iterator[str]:
@@ -136,87 +136,90 @@ def hints(client: Client, folders: Iterable[str]) -> Iterator[str]:
             yield from client.reader().hints(folder)
 
 
-Tell = Callable[[str], None]
-
-
-def found(
+def with_files(
     names: Iterable[str],
     roots: Iterable[str],
     environment: Mapping[str, str],
     home: str,
-    tell: Tell = lambda why: None,
+    on_problem: OnProblem = lambda why: None,
     vendor_usage: object = None,
 ) -> Iterator[tuple[Client, list[str]]]:
-    """The clients asked for (none: all) that have a place, and their log files. Raises NotFound."""
-    for client, folders in located(names, roots, environment, home, tell, vendor_usage):
+    """The chosen clients (no names: all) that have a directory, and their log files. Raises NotFound."""
+    for client, folders in with_directories(names, roots, environment, home, on_problem, vendor_usage):
         yield client, files(client, folders)
 
 
-def located(
+def with_directories(
     names: Iterable[str],
     roots: Iterable[str],
     environment: Mapping[str, str],
     home: str,
-    tell: Tell = lambda why: None,
+    on_problem: OnProblem = lambda why: None,
     vendor_usage: object = None,
 ) -> Iterator[tuple[Client, list[str]]]:
-    """The clients asked for (none: all) that have a place, and their directories. Raises NotFound.
+    """The chosen clients (no names: all) that have a directory, and their directories. Raises NotFound.
 
-    Where all are asked for, a place of one that is wrong does not stop the others: `tell` is told of it; and those that
+    If all are chosen, a wrong directory of one does not stop the others: `on_problem` gets it as a sentence. Those that
     the configuration's `vendor_usage` switches off are left out, or looked for at the root that it names.
     """
     chosen = list(dict.fromkeys(names))
     for name in chosen:
         if name != "all" and name not in BY_NAME:
-            instead = next((f"{name}: {one.instead}" for one in UNCOUNTED if one.name == name), "")
+            instead = next((f"{name}: {client.instead}" for client in UNCOUNTED if client.name == name), "")
             raise NotFound(instead or f"no client {name!r}; choose from {', '.join(BY_NAME)}, all")
     roots = list(roots)
     every = not chosen or "all" in chosen
-    clients = [one for one in CLIENTS if roots or enabled(one.source, vendor_usage)]
+    clients = [client for client in CLIENTS if roots or is_enabled(client.source, vendor_usage)]
     clients = clients if every else [BY_NAME[name] for name in chosen]
+    if roots:
+        yield from _at_roots(clients, roots, every)
+        return
+    for client in clients:
+        try:
+            folders = configured_directories(client, environment, vendor_usage) or directories(client, environment, home)
+        except NotFound as error:
+            if not every:
+                raise
+            on_problem(str(error))
+            continue
+        if folders:
+            yield client, folders
+
+
+def _at_roots(clients: list[Client], roots: list[str], every: bool) -> Iterator[tuple[Client, list[str]]]:
+    """The clients with directories or files at roots that the user named. Raises NotFound."""
     missing = {root for root in roots if not os.path.exists(root)}
     if missing:
         raise NotFound(f"{sorted(missing)[0]}: no such file or directory; check --root")
-    placed = [one for one in clients if one.homes or not every]
-    held = {root: [one for one in placed if below(one, root)] for root in roots if not os.path.isfile(root)}
-    held |= {root: clients if len(clients) == 1 else _owner(clients, root) for root in roots if os.path.isfile(root)}
-    for client in clients:
-        if roots:
-            folders = [place for root in roots if client in held[root] for place in below(client, root)]
+    candidates = [client for client in clients if client.homes or not every]  # the others only if they are named
+    owners = {}
+    for root in roots:
+        if os.path.isfile(root):
+            owners[root] = clients if len(clients) == 1 else _owner(clients, root)
         else:
-            try:
-                folders = configured(client, environment, vendor_usage) or places(client, environment, home)
-            except NotFound as error:
-                if not every:
-                    raise
-                tell(str(error))
-                continue
-        if folders:
+            owners[root] = [client for client in candidates if directories_below(client, root)]
+    for client in clients:
+        if folders := [folder for root in roots if client in owners[root] for folder in directories_below(client, root)]:
             yield client, folders
     for root in roots:
-        if not held[root] and os.path.isfile(root):
-            raise NotFound(
-                f"{root}: no client's log that is known by its look; name the client: tok-read CLIENT --root {root}"
-            )
-        if not held[root]:
-            looked = ", ".join(sorted({mark for client in clients for mark in (*client.marks, *client.homes)}))
-            raise NotFound(f"{root}: holds no client's logs (looked for {looked}); check --root")
+        if not owners[root] and os.path.isfile(root):
+            raise NotFound(f"{root}: not recognised as any client's log; name the client: tok-read CLIENT --root {root}")
+        if not owners[root]:
+            marks = ", ".join(sorted({mark for client in clients for mark in (*client.marks, *client.homes)}))
+            raise NotFound(f"{root}: holds no client's logs (looked for {marks}); check --root")
 
 
 def streams(names: Iterable[str]) -> list[Client]:
     """The formats of those names (none: all) that can be read from standard input. Raises NotFound."""
-    known = {client.name: client for client in STREAMS}
+    by_name = {client.name: client for client in STREAMS}
     chosen = [name for name in dict.fromkeys(names) if name != "all"]
-    if wrong := [name for name in chosen if name not in known]:
-        raise NotFound(f"{wrong[0]} -: standard input is read as {', '.join(known)}; leave - out to read files")
-    return [known[name] for name in chosen] or list(STREAMS)
+    if wrong := [name for name in chosen if name not in by_name]:
+        raise NotFound(f"{wrong[0]} -: standard input is read as {', '.join(by_name)}; to read files, leave - out")
+    return [by_name[name] for name in chosen] or list(STREAMS)
 
 
 def _owner(clients: Iterable[Client], path: str) -> list[Client]:
     """The client whose file this is, by its look."""
     with open(path, "rb") as file:
         head = file.read(_HEAD)
-    for client in clients:
-        if client.reader().claims(path, head):
-            return [client]
-    return []
+    return next(([client] for client in clients if client.reader().claims(path, head)), [])

@@ -146,7 +146,7 @@ def catch_up(
     outcomes = None
     try:
         switches = settings().get("vendor_usage")
-        sources = readers.found((), (), environment, home, diagnostics.warn, switches)
+        sources = readers.with_files((), (), environment, home, diagnostics.warn, switches)
         with progress("reading the clients' logs for the first time") as on_bytes:
             outcomes = sync.run(folder, sources, jobs=1 if budget else None, progress=lambda name: on_bytes, budget=budget)
     except (readers.NotFound, workers.WorkerDied) as error:

@@ -81,10 +81,10 @@ def clients_here(system: System) -> Iterator[Event]:
     for client in read_clients.CLIENTS:
         if client not in read_clients.STREAMS and client.name not in ("stats-cache", "claude-usage"):
             try:
-                logs.setdefault(client.client, []).extend(readers.places(client, system.environment, system.home))
+                logs.setdefault(client.client, []).extend(readers.directories(client, system.environment, system.home))
             except readers.NotFound as error:
                 yield _row("client", client=client.client, display=client.client, logs=[], note=str(error))
-    instead = {one.name: one.instead for one in readers.uncounted(system.environment, system.home)}
+    instead = {one.name: one.instead for one in readers.clients_without_counts(system.environment, system.home)}
     for host in chosen(system, ()):
         where = setup_hosts.found(host, system) or [setup_hosts.program(host, system)]
         note = instead.pop(host.client, "") or host.note

@@ -170,8 +170,8 @@ def cursor(system: setup_hosts.System) -> Iterator[Hint]:
         if not os.path.isfile(path):
             continue
         name = ""
-        with contextlib.suppress(OSError, events.BadRecord), read_sqlite.opened(path) as connection:
-            rows = read_sqlite.select(connection, "ItemTable", "value", where="key = ?", given=(_MEMBERSHIP,)).fetchall()
+        with contextlib.suppress(OSError, events.BadRecord), read_sqlite.open_database(path) as connection:
+            rows = read_sqlite.select(connection, "ItemTable", "value", where="key = ?", values=(_MEMBERSHIP,)).fetchall()
             name = _text(rows[0]["value"]) if rows else ""
         words = _words("cursor")
         source = f"{_short(path, system)}, {_MEMBERSHIP}"

@@ -24,7 +24,7 @@ def passive(environment: Mapping[str, str], home: str, vendor_usage: object = No
             continue  # read only where somebody names it
         row: Event = {"v": 1, "kind": "status", "plane": "passive", "client": client.client, "source": client.source}
         try:
-            locations = readers.places(client, environment, home)
+            locations = readers.directories(client, environment, home)
         except readers.NotFound as error:
             yield row | {"places": [], "files": 0, "blocker": str(error)}
             continue
@@ -36,12 +36,12 @@ def passive(environment: Mapping[str, str], home: str, vendor_usage: object = No
             if client.caveat:
                 row["caveat"] = client.caveat
         hints = list(readers.hints(client, locations))
-        if locations and not readers.enabled(client.source, vendor_usage):
+        if locations and not readers.is_enabled(client.source, vendor_usage):
             hints.append(f"tok-sync leaves it out: tok-poll enable {client.source} switches it on")
         if hints:
             row["hints"] = hints
         yield row
-    for other in readers.uncounted(environment, home):
+    for other in readers.clients_without_counts(environment, home):
         row = {
             "v": 1,
             "kind": "status",

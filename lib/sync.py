@@ -92,7 +92,7 @@ def changed_files(paths: Iterable[str], cursors: Mapping[str, store_cursors.File
 
 def _has_grown(path: str, stamp: read_sqlite.Stamp, before: store_cursors.FileState) -> bool:
     """Whether a file is what it was, and more. One that changed without growing was written over."""
-    if read_sqlite.is_one(path):
+    if read_sqlite.is_database(path):
         return True  # its pages change anywhere; the reader tells by the rows
     if stamp.size < before.offset or (stamp.size == before.size and stamp.mtime != before.mtime):
         return False
@@ -125,7 +125,7 @@ def news(
     size = 0
     for path, end in batch.positions.items():
         stamp, state = todo[path].stamp, store_cursors.state_text(end.state)
-        offset = stamp.size if read_sqlite.is_one(path) else end.offset
+        offset = stamp.size if read_sqlite.is_database(path) else end.offset
         after[path] = store_cursors.FileState(*stamp, offset, end.number, end.head, end.tail, state)
         size += max(offset - todo[path].begin, 0)
     return News(batch, after, len(todo), size, left)

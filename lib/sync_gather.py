@@ -111,7 +111,7 @@ def _share(
 
 def marks(path: str, offset: int) -> tuple[str, str]:
     """Hashes of the first bytes of a file and of those before an offset. A database changes anywhere and has none."""
-    if read_sqlite.is_one(path):
+    if read_sqlite.is_database(path):
         return "", ""
     with open(path, "rb", buffering=0) as file:
         head = file.read(min(_HEAD, offset))
@@ -155,7 +155,7 @@ def read_stream(
     return batch, recognised
 
 
-def _joined(batches: list[list[Entry]]) -> list[list[Entry]]:
+def _join_sources(batches: list[list[Entry]]) -> list[list[Entry]]:
     """The entries of several batches, each turn once: its client's log, stream and telemetry may all hold it."""
     if len(batches) < 2 or not any(_is_second_source(entry) for entries in batches for entry in entries):
         return batches
@@ -193,23 +193,23 @@ def in_order(
         paths |= batch.paths
     names = projects.labels(paths)
     chosen = {key for key, name in names.items() if project in (None, name, projects.label(paths[key]))}
-    entries = [entry for several in _joined([batch.entries for batch in batches]) for entry in several]
+    entries = [entry for several in _join_sources([batch.entries for batch in batches]) for entry in several]
     entries = sorted((entry for entry in entries if since <= entry[0] < until), key=BY_TIME)
     blocks: dict[int, tuple[dict[str, Any], bool]] = {}
 
-    def labelled(block: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    def with_label(block: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         key = block.get("project_id", "")
         changed = projects.relabel(block, names)
         return (changed if salted else {k: v for k, v in changed.items() if k != "project_id"}), key in chosen
 
     for entry in entries:
         if len(entry) == 3:
-            event, is_chosen = labelled(read_records.record(entry))
+            event, is_chosen = with_label(read_records.record(entry))
             if is_chosen or project is None:
                 yield event
             continue
         shared = blocks.get(id(entry[4]))  # one attribution block serves all turns of its session
         if shared is None:
-            shared = blocks[id(entry[4])] = labelled(entry[4])
+            shared = blocks[id(entry[4])] = with_label(entry[4])
         if shared[1] or project is None:
-            yield read_records.expanded((*entry[:4], shared[0]))
+            yield read_records.turn_of((*entry[:4], shared[0]))

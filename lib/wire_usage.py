@@ -148,7 +148,7 @@ class Answer:
 
     def usages(self) -> list[Usage]:
         """What was used, one item per answer and model; none where nothing was said."""
-        return [one for several in self._usages.values() for one in several]
+        return [usage for several in self._usages.values() for usage in several]
 
 
 def _holder(payload: Raw, kind: str) -> Raw:
@@ -308,7 +308,7 @@ def openai(usage: Raw, name: str, model: str, tier: str = "", provider: str = ""
     )
     audio, tool = untrusted.count(inside, "audio_tokens"), untrusted.count(usage, "total_tool_use_tokens")
     total = untrusted.count(usage, "total_tokens", "totalTokens")
-    (sent, got, thought), reason = _completed(parts, total, audio, tool, provider)
+    (sent, got, thought), reason = _complete(parts, total, audio, tool, provider)
     cached = min(cached, sent)
     written = min(written, sent - cached)
     counts = {
@@ -338,7 +338,7 @@ class _Parts(NamedTuple):
     thought: int
 
 
-def _completed(parts: _Parts, total: int, audio: int, tool: int, provider: str) -> tuple[_Parts, str]:
+def _complete(parts: _Parts, total: int, audio: int, tool: int, provider: str) -> tuple[_Parts, str]:
     """The parts with what the reported total has beyond them, and why they are only part of it ("" if they are not).
 
     Vendors leave different things out of the parts; the size of the gap tells which.

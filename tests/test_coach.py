@@ -479,7 +479,7 @@ def test_plain_english_is_not_called_compressed(home: pathlib.Path) -> None:
         scripts[number % 3].human("Go on.")
         scripts[number % 3].says(text)
     wrote(home, scripts)
-    found = readers.found(["claude"], [str(home)], {}, str(home))
+    found = readers.with_files(["claude"], [str(home)], {}, str(home))
     talk = coach_transcripts.talk(found, "reply", ("", "9"), events.EVERY, b"salt", {}, lambda path, error: None)
     made = coach_replies.report(talk, [], RULES)
     assert made["all"]["replies"] > 50 and made["compressed_sessions"] == 0

@@ -26,7 +26,6 @@ LONG_FILES = {
 }
 LONG_FUNCTIONS = {
     "pricing._interval": 48,
-    "readers.located": 49,
 }
 # Small modules with a single importer, each with the reason why it is a file of its own.
 SMALL_ALONE = {

@@ -74,7 +74,7 @@ def read(*files: bytes, folder: str = "/x/projects/-home-ada-app") -> tuple[list
     for number, data in enumerate(files):
         path = pathlib.Path(scratch(data, number, folder))
         turns.read(str(path), read_lines.Cursor())
-    found = [read_records.expanded(turn) for turn in turns.light_turns()] + list(turns.other_events())
+    found = [read_records.turn_of(turn) for turn in turns.light_turns()] + list(turns.other_events())
     return sorted(found, key=lambda e: (e["ts"], e["id"])), said
 
 

@@ -205,4 +205,4 @@ def test_where_tasks_are(place: str, environment: dict[str, str], run: Run) -> N
 
 def test_a_folder_of_another_client_is_not_taken(tmp_path: pathlib.Path) -> None:
     put(tmp_path / "tasks/list.json", b"[]")
-    assert not readers.below(read_clients.BY_NAME["kilo"], str(tmp_path))
+    assert not readers.directories_below(read_clients.BY_NAME["kilo"], str(tmp_path))

@@ -223,4 +223,4 @@ def test_the_places_can_be_named(run: Run, environment: dict[str, str], tmp_path
     for variable, count in (("KIMI_DATA_DIR", 1), ("KIMI_SHARE_DIR", 2), ("KIMI_CODE_HOME", 1)):
         assert len(objects(run("tok-read kimi", env={variable: str(away / ".kimi")}).stdout)) == count
     done = run("tok-read kimi", env={"KIMI_SHARE_DIR": str(tmp_path / "none")}, status=None)
-    assert b"no such directory; mend or unset the variable" in done.stderr
+    assert b"no such directory; correct or unset the variable" in done.stderr

@@ -56,7 +56,7 @@ def sample(client: read_clients.Client, home: pathlib.Path) -> None:
 def located(client: read_clients.Client, home: pathlib.Path) -> list[str]:
     """The client's files in a sample home; a client without a place of its own gets all files there are."""
     if client.homes:
-        return readers.files(client, readers.below(client, str(home)))
+        return readers.files(client, readers.directories_below(client, str(home)))
     return sorted(str(path) for path in home.rglob("*") if path.is_file())
 
 
@@ -135,7 +135,7 @@ def test_any_order_of_files_and_any_number_of_workers(client: read_clients.Clien
 def test_a_file_is_known_by_its_look(client: read_clients.Client, tmp_path: pathlib.Path) -> None:
     sample(client, tmp_path)
     for path in located(client, tmp_path):
-        [(owner, _)] = readers.located([], [path], {}, str(tmp_path))
+        [(owner, _)] = readers.with_directories([], [path], {}, str(tmp_path))
         assert owner == client, path
 
 
@@ -213,7 +213,7 @@ def changed(value: Any, random_: random.Random, other: Any) -> Any:
 @given(other=JSON, random_=st.randoms(use_true_random=False))
 def test_any_json(client: read_clients.Client, homes: Homes, other: Any, random_: random.Random) -> None:
     home = homes(client)
-    paths = [path for path in located(client, home) if not read_sqlite.is_one(path)]
+    paths = [path for path in located(client, home) if not read_sqlite.is_database(path)]
     if not paths:
         return
     with copied(random_.choice(paths), home) as path:
@@ -274,7 +274,7 @@ def test_a_database_of_another_version(
     client: read_clients.Client, homes: Homes, value: Any, random_: random.Random
 ) -> None:
     home = homes(client)
-    paths = [path for path in located(client, home) if read_sqlite.is_one(path)]
+    paths = [path for path in located(client, home) if read_sqlite.is_database(path)]
     if not paths:
         return
     with copied(random_.choice(paths), home) as path:

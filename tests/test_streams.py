@@ -25,7 +25,7 @@ from tokenops.read_contract import Intake
 def values(data: bytes, needle: bytes = b"") -> tuple[list[tuple[str, Json]], list[tuple[str, str]]]:
     """Objects with their places, and what was rejected."""
     rejected: list[tuple[str, str]] = []
-    found = read_lines.Values("f", read_lines.having(needle), lambda place, why: rejected.append((place, why)))
+    found = read_lines.Values("f", read_lines.containing(needle), lambda place, why: rejected.append((place, why)))
     made = [one for line in data.splitlines(keepends=True) for one in found.take(line)]
     found.close()
     return made, rejected
@@ -98,7 +98,7 @@ def test_a_file_read_in_any_two_parts_gives_the_same(
     cursor, found = read_lines.Cursor(), {}
     for end in (min(cut, len(whole)), data.draw(st.integers(0, len(whole))), len(whole)):
         path.write_bytes(whole[: max(end, cursor.offset)])
-        for place, value in read_lines.values(str(path), cursor, read_lines.having(b"a"), lambda place, why: None):
+        for place, value in read_lines.values(str(path), cursor, read_lines.containing(b"a"), lambda place, why: None):
             found[place] = value["a"]
     assert list(found.values()) == [0, 1, 2, 3, 4]
 
@@ -169,7 +169,7 @@ def test_what_is_told(run: Run) -> None:
     [
         (
             "tok-read codex -",
-            "codex -: standard input is read as claude-stream, codex-exec, otel; leave - out to read files",
+            "codex -: standard input is read as claude-stream, codex-exec, otel; to read files, leave - out",
         ),
         ("tok-read - --root x", "- is standard input; leave --root and --follow out"),
         ("tok-read - --follow", "- is standard input; leave --root and --follow out"),

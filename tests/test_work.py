@@ -457,7 +457,7 @@ def grown(root: pathlib.Path, files: dict[str, bytes], rng: random.Random, steps
 
 
 def found(root: pathlib.Path) -> list[Any]:
-    return list(readers.found(["claude", "codex"], [str(root)], {}, str(root)))
+    return list(readers.with_files(["claude", "codex"], [str(root)], {}, str(root)))
 
 
 def kept(log: pathlib.Path) -> dict[str, Json]:
