@@ -70,22 +70,22 @@ def _loader() -> Any:
     return Loader
 
 
-def line_of(text: bytes, place: tuple[str | int, ...]) -> int:
+def line_of(text: bytes, keys: tuple[str | int, ...]) -> int:
     """The line of a YAML document where the entry stands that these keys lead to, or the last of them that exists."""
     import yaml
 
     node = yaml.compose(text, Loader=_loader())
     line = 1
-    for key in place:
+    for key in keys:
         if isinstance(node, yaml.MappingNode):
-            found = [(k, v) for k, v in node.value if k.value == str(key)]
+            entries = [(k, v) for k, v in node.value if k.value == str(key)]
         elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
-            found = [(node.value[key], node.value[key])]
+            entries = [(node.value[key], node.value[key])]
         else:
-            found = []
-        if not found:
+            entries = []
+        if not entries:
             break
-        at, node = found[0]
+        at, node = entries[0]
         line = at.start_mark.line + 1
     return line
 
@@ -105,9 +105,9 @@ def compile_sources(
             return orjson.loads(file.read()), digest
     except (OSError, ValueError):
         pass
-    made = compile_({name: parse(text, name) for name, text in sources.items()})
-    _keep(folder, path, subject, orjson.dumps(made))
-    return made, digest
+    compiled = compile_({name: parse(text, name) for name, text in sources.items()})
+    _keep(folder, path, subject, orjson.dumps(compiled))
+    return compiled, digest
 
 
 def _keep(folder: str, path: str, subject: str, data: bytes) -> None:
@@ -126,11 +126,11 @@ def _keep(folder: str, path: str, subject: str, data: bytes) -> None:
 
 def sources(pattern: str, folder: str = FOLDER) -> dict[str, bytes]:
     """The catalogue's files that match a pattern, by name below catalog/."""
-    found = {}
+    texts = {}
     for path in sorted(glob.glob(os.path.join(glob.escape(folder), pattern))):
         with open(path, "rb") as file:
-            found[os.path.relpath(path, folder)] = file.read()
-    return found
+            texts[os.path.relpath(path, folder)] = file.read()
+    return texts
 
 
 @functools.cache

@@ -369,7 +369,7 @@ class Diagnostics:
 
     def on_bad_record(self, why: str) -> None:
         """The record that was read last is not used."""
-        self.on_bad_line(self.reading.place if self.reading else "input", why)
+        self.on_bad_line(self.reading.location if self.reading else "input", why)
 
     def on_unreadable(self, path: str, error: OSError) -> None:
         """A file that could not be read."""

@@ -66,10 +66,10 @@ class Config(NamedTuple):
 
     def get(self, *keys: str) -> Any:
         """The value below these keys, or None."""
-        found: Any = self.data
+        value: Any = self.data
         for key in keys:
-            found = found.get(key) if isinstance(found, dict) else None
-        return found
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
 
 
 def path_of(environment: Mapping[str, str], home: str) -> str:
@@ -95,27 +95,27 @@ def load(environment: Mapping[str, str], home: str) -> Config:
     if not isinstance(data, dict):
         raise catalog.Malformed(f"{path}:1: expected keys and values; see docs/config.md")
     return Config(
-        data, path, [f"{path}:{catalog.line_of(text, place)}: {why}" for place, why in unknown_keys(data, KNOWN, ())]
+        data, path, [f"{path}:{catalog.line_of(text, keys)}: {why}" for keys, why in unknown_keys(data, KNOWN, ())]
     )
 
 
-def unknown_keys(data: Mapping[str, Any], known: Data, place: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+def unknown_keys(data: Mapping[str, Any], expected: Data, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
     """The keys nobody knows, with their places and a sentence."""
     for key, value in data.items():
-        if key not in known:
-            nearest = show.nearest(str(key), known)
-            yield (*place, str(key)), f"unknown key {key!r} is ignored; the nearest known is {nearest!r}"
-        elif known[key] and isinstance(value, dict):
-            yield from unknown_keys(value, known[key], (*place, key))
+        if key not in expected:
+            nearest = show.nearest(str(key), expected)
+            yield (*path, str(key)), f"unknown key {key!r} is ignored; the nearest known is {nearest!r}"
+        elif expected[key] and isinstance(value, dict):
+            yield from unknown_keys(value, expected[key], (*path, key))
 
 
 def pricing_path(config: Config, environment: Mapping[str, str]) -> str:
     """The file of the user's own prices, or ""; a path in the file is relative to it."""
-    given = environment.get("TOKENOPS_PRICING_PATH")
-    if given:
-        return os.path.expanduser(given)
-    given = config.get("pricing", "path")
-    return os.path.join(os.path.dirname(config.path), os.path.expanduser(str(given))) if given else ""
+    path = environment.get("TOKENOPS_PRICING_PATH")
+    if path:
+        return os.path.expanduser(path)
+    path = config.get("pricing", "path")
+    return os.path.join(os.path.dirname(config.path), os.path.expanduser(str(path))) if path else ""
 
 
 class Unchangeable(ValueError):
@@ -130,22 +130,22 @@ def set_key(config: Config, section: str, key: str, value: Any) -> None:
     set_keys(config, {(section, key): value})
 
 
-def set_keys(config: Config, wanted: Mapping[tuple[str, ...], Any]) -> None:
+def set_keys(config: Config, values: Mapping[tuple[str, ...], Any]) -> None:
     """Set several keys, each named by those above it; all of them or none. Raises Unchangeable, OSError."""
     try:
         with open(config.path, encoding="utf-8") as file:
             text = file.read()
     except FileNotFoundError:
         text = ""
-    made = text
+    edited = text
     try:
-        for place, value in wanted.items():
-            made = edit_at(made, place, value)
+        for keys, value in values.items():
+            edited = edit_at(edited, keys, value)
     except Unchangeable as error:
         raise Unchangeable(f"{config.path}: {error}") from None
-    if made != text:
+    if edited != text:
         os.makedirs(os.path.dirname(config.path), exist_ok=True)
-        datadir.replace(os.path.realpath(config.path), made.encode())
+        datadir.replace(os.path.realpath(config.path), edited.encode())
 
 
 def edit(text: str, section: str, key: str, value: Any) -> str:
@@ -153,7 +153,7 @@ def edit(text: str, section: str, key: str, value: Any) -> str:
     return edit_at(text, (section, key), value)
 
 
-def edit_at(text: str, place: Sequence[str], value: Any) -> str:
+def edit_at(text: str, keys: Sequence[str], value: Any) -> str:
     """A file's text with the key set that stands below others, or (None) taken out.
 
     Only lines are changed, so that comments stay; YAML then has to agree that just this key changed. Raises Unchangeable.
@@ -161,36 +161,36 @@ def edit_at(text: str, place: Sequence[str], value: Any) -> str:
     import yaml
 
     try:
-        given = yaml.safe_load(text) or {}
-        wanted = _with(given, place, value)
+        data = yaml.safe_load(text) or {}
+        expected = _with(data, keys, value)
     except (yaml.YAMLError, AttributeError, TypeError, ValueError):
         raise Unchangeable("is not understood; mend it first") from None
     lines = text.splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines[-1] += "\n"
-    made = "".join(_changed(lines, place, value))
+    edited = "".join(_with_change(lines, keys, value))
     try:
-        agrees = _bare(yaml.safe_load(made) or {}) == _bare(wanted)
+        agrees = _bare(yaml.safe_load(edited) or {}) == _bare(expected)
     except yaml.YAMLError:
         agrees = False
     if not agrees:
-        shown = f"{'.'.join(place)} away" if value is None else _written(place, value)
+        shown = f"{'.'.join(keys)} away" if value is None else _yaml_line(keys, value)
         raise Unchangeable(f"cannot be changed without losing what else is in it; write {shown} by hand")
-    return made
+    return edited
 
 
-def _with(given: Data, place: Sequence[str], value: Any) -> Data:
+def _with(data: Data, keys: Sequence[str], value: Any) -> Data:
     """The data with one key set or taken out."""
-    made = copy.deepcopy(given)
-    at = made
-    for key in place[:-1]:
+    copied = copy.deepcopy(data)
+    at = copied
+    for key in keys[:-1]:
         if at.get(key) is None:
             at[key] = {}
         at = at[key]
-    at.pop(place[-1], None)
+    at.pop(keys[-1], None)
     if value is not None:
-        at[place[-1]] = value
-    return made
+        at[keys[-1]] = value
+    return copied
 
 
 def _bare(data: Any) -> Any:
@@ -201,25 +201,25 @@ def _bare(data: Any) -> Any:
     return {key: value for key, value in kept.items() if value is not None and value != {}}
 
 
-def _written(place: Sequence[str], value: Any) -> str:
+def _yaml_line(keys: Sequence[str], value: Any) -> str:
     """A key and its value in one line of YAML."""
     shown = json.dumps(value)
-    for key in reversed(place[1:]):
+    for key in reversed(keys[1:]):
         shown = f"{{{key}: {shown}}}"
-    return f"{place[0]}: {shown}"
+    return f"{keys[0]}: {shown}"
 
 
-def _changed(lines: list[str], place: Sequence[str], value: Any) -> list[str]:
+def _with_change(lines: list[str], keys: Sequence[str], value: Any) -> list[str]:
     """The lines with one key set or taken out."""
     start, end, indent = 0, len(lines), ""
-    for depth, key in enumerate(place):
+    for depth, key in enumerate(keys):
         at = _line_of(lines, start, end, indent, key)
-        last = depth == len(place) - 1
+        last = depth == len(keys) - 1
         if at is None:
-            return lines if value is None else _inserted(lines, start, end, indent, place[depth:], value)
+            return lines if value is None else _with_insertion(lines, start, end, indent, keys[depth:], value)
         if last:
             stop = _end(lines, at, end, indent)
-            return [*lines[:at], *([_replaced(lines[at], value)] if value is not None else []), *lines[stop:]]
+            return [*lines[:at], *([_with_value(lines[at], value)] if value is not None else []), *lines[stop:]]
         start, end = at + 1, _end(lines, at, end, indent)
         indent = _indent(lines[start:end], indent)
     return lines
@@ -235,9 +235,9 @@ def _end(lines: list[str], at: int, end: int, indent: str) -> int:
     """The line after the last that belongs to a key: the blanks and comments below it belong to the next."""
     last = at
     for n in range(at + 1, end):
-        found = re.match(r"([ ]*)([^\s#]?)", lines[n])
-        if found and found[2]:
-            if len(found[1]) <= len(indent):
+        match = re.match(r"([ ]*)([^\s#]?)", lines[n])
+        if match and match[2]:
+            if len(match[1]) <= len(indent):
                 break
             last = n
     return last + 1
@@ -245,14 +245,14 @@ def _end(lines: list[str], at: int, end: int, indent: str) -> int:
 
 def _indent(block: list[str], outer: str) -> str:
     """How far the keys of a block are indented."""
-    found = (re.match(r"([ ]+)[^\s#]", line) for line in block)
-    return next((one[1] for one in found if one), outer + "  ")
+    matches = (re.match(r"([ ]+)[^\s#]", line) for line in block)
+    return next((match[1] for match in matches if match), outer + "  ")
 
 
-def _inserted(lines: list[str], start: int, end: int, indent: str, place: Sequence[str], value: Any) -> list[str]:
+def _with_insertion(lines: list[str], start: int, end: int, indent: str, keys: Sequence[str], value: Any) -> list[str]:
     """The lines with a key, and those above it that are missing, at the end of a block."""
-    new = [f"{indent}{'  ' * depth}{key}:\n" for depth, key in enumerate(place[:-1])]
-    new.append(f"{indent}{'  ' * (len(place) - 1)}{place[-1]}: {json.dumps(value)}\n")
+    new = [f"{indent}{'  ' * depth}{key}:\n" for depth, key in enumerate(keys[:-1])]
+    new.append(f"{indent}{'  ' * (len(keys) - 1)}{keys[-1]}: {json.dumps(value)}\n")
     while end > start and not re.match(r"\s*[^\s#]", lines[end - 1]):
         end -= 1
     if not indent:  # a new section goes below everything, comments too
@@ -260,10 +260,10 @@ def _inserted(lines: list[str], start: int, end: int, indent: str, place: Sequen
     return [*lines[:end], *new, *lines[end:]]
 
 
-def _replaced(line: str, value: Any) -> str:
+def _with_value(line: str, value: Any) -> str:
     """A key's line with another value. Its comment stays, unless a quote makes it hard to tell where one begins."""
-    found = re.match(r"(\s*[^\s:]+\s*:)[^\"'\n]*?(\s#[^\n]*)?\n", line)
-    head, comment = (found[1], found[2] or "") if found else (line[: line.index(":") + 1], "")
+    match = re.match(r"(\s*[^\s:]+\s*:)[^\"'\n]*?(\s#[^\n]*)?\n", line)
+    head, comment = (match[1], match[2] or "") if match else (line[: line.index(":") + 1], "")
     return f"{head} {json.dumps(value)}{comment}\n"
 
 
@@ -283,16 +283,16 @@ class Unusable(ValueError):
 
 def thresholds(settings: Config) -> dict[str, dict[str, float]]:
     """The catalogue's thresholds with the user's own above them. Raises Unusable."""
-    found = {
-        section: {key: float(value) for key, value in about.items()}
-        for section, about in catalog.load("thresholds").items()
-        if isinstance(about, Mapping)
+    numbers = {
+        section: {key: float(value) for key, value in values.items()}
+        for section, values in catalog.load("thresholds").items()
+        if isinstance(values, Mapping)
     }
-    for section, about in (settings.get("thresholds") or {}).items():
-        for key, value in about.items() if isinstance(about, Mapping) and section in found else ():
+    for section, values in (settings.get("thresholds") or {}).items():
+        for key, value in values.items() if isinstance(values, Mapping) and section in numbers else ():
             try:
-                found[section][key] = float(str(value))
+                numbers[section][key] = float(str(value))
             except ValueError:
                 location = f"{settings.path}: thresholds.{section}.{key}"
                 raise Unusable(location, f"{value!r} is not a number", "write a number") from None
-    return found
+    return numbers

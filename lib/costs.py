@@ -14,12 +14,12 @@ from tokenops.events import Event
 WRITES = ("cache_write_tokens", "cache_write_1h_tokens", "cache_write_12h_tokens")
 
 
-def select(records: Iterable[Event], since: str, until: str, wanted: events.Filter = events.EVERY) -> Iterator[Event]:
+def select(records: Iterable[Event], since: str, until: str, only: events.Filter = events.EVERY) -> Iterator[Event]:
     """The records that began in a span and that a filter takes. Raises rollup.UsageError for rows, which cannot be cut."""
-    if (since, until, wanted) == ("", "9", events.EVERY):
+    if (since, until, only) == ("", "9", events.EVERY):
         yield from records
         return
-    fields = [name for name in ("client", "project", "model") if getattr(wanted, name)]
+    fields = [name for name in ("client", "project", "model") if getattr(only, name)]
     for record in records:
         if record.get("kind") == "row":
             if since or until != "9":
@@ -28,15 +28,15 @@ def select(records: Iterable[Event], since: str, until: str, wanted: events.Filt
                 raise rollup.UsageError(f"these rows are not by {missing[0]}; give --{missing[0]} to tok-read or tok-cat")
         elif not since <= str(record.get("ts", "")) < until:
             continue
-        if wanted.takes(record):
+        if only.takes(record):
             yield record
 
 
 def rows(
     records: Iterable[Event],
     plan: rollup.Grouping,
-    asked: bool,
-    refuse: Callable[[str], None],
+    is_regrouped: bool,
+    on_bad_record: Callable[[str], None],
     mark: Callable[[Event], Event] | None = None,
 ) -> list[Event]:
     """One row per group with its cost. Rows keep their own groups unless others were asked for. Raises rollup.UsageError.
@@ -47,14 +47,14 @@ def rows(
     first = next(stream, None)
     if first is not None:
         stream = itertools.chain((first,), stream)
-        if first.get("kind") == "row" and not asked:
+        if first.get("kind") == "row" and not is_regrouped:
             unit = next((name for name in first["by"] if name in when.UNITS), "")
             tz = when.zone(first["tz"]) if unit else plan.tz
             plan = plan._replace(by=tuple(first["by"]), tz=tz)
         if mark is not None and first.get("kind") != "row":
             plan = plan._replace(by=(*plan.by, rollup.COVERED))
             stream = map(mark, stream)
-    return price_rows(rollup.roll_up(stream, plan, refuse), plan.catalogue)
+    return price_rows(rollup.roll_up(stream, plan, on_bad_record), plan.catalogue)
 
 
 def price_rows(rolled: Iterable[Event], catalogue: pricing.Catalogue) -> list[Event]:
@@ -130,19 +130,19 @@ _BESIDE = ("cache_saved_usd", "plan_covered_usd", "metered_usd")
 
 def _worth(rows: Sequence[Event]) -> Event:
     """What plans covered and caches saved in all rows, and the day on which the oldest of their prices was read."""
-    told: Event = {}
+    worth: Event = {}
     for name in _BESIDE:
-        found = [Decimal(row[name]) for row in rows if name in row]
-        if found and (name == "cache_saved_usd" or all(name in row for row in rows if "cost_usd" in row)):
-            told[name] = pricing.plain(functools.reduce(pricing.add, found, pricing.ZERO))
+        amounts = [Decimal(row[name]) for row in rows if name in row]
+        if amounts and (name == "cache_saved_usd" or all(name in row for row in rows if "cost_usd" in row)):
+            worth[name] = pricing.plain(functools.reduce(pricing.add, amounts, pricing.ZERO))
     covered: dict[str, Decimal] = {}
     for row in rows:
         for plan, usd in row.get("covered_by", {}).items():
             covered[plan] = pricing.add(covered.get(plan, pricing.ZERO), Decimal(usd))
-    if covered and "plan_covered_usd" in told:
-        told["covered_by"] = {plan: pricing.plain(usd) for plan, usd in sorted(covered.items())}
+    if covered and "plan_covered_usd" in worth:
+        worth["covered_by"] = {plan: pricing.plain(usd) for plan, usd in sorted(covered.items())}
     read = min((row["prices_read"] for row in rows if "prices_read" in row), default="")
-    return told | ({"prices_read": read} if read else {})
+    return worth | ({"prices_read": read} if read else {})
 
 
 def notes(rows: list[Event]) -> Iterator[str]:
@@ -157,8 +157,8 @@ def unpriced_notes(rows: list[Event]) -> Iterator[str]:
     for row in rows:
         for item in row.get("unpriced", ()):
             key = (item.get("provider", "unknown provider"), item.get("model", "unknown"), item["reason"])
-            held = sums.setdefault(key, [0, 0])
-            held[0] += item["turns"]
-            held[1] += item["tokens"]
+            counts = sums.setdefault(key, [0, 0])
+            counts[0] += item["turns"]
+            counts[1] += item["tokens"]
     for (provider, model, reason), (turns, tokens) in sorted(sums.items()):
         yield f"unpriced: {provider} {model}: {turns:,} turns, {tokens:,} tokens: {reason}"

@@ -30,7 +30,7 @@ class Coverage:
 
     def __init__(self, bound: Sequence[Binding], tz: datetime.tzinfo) -> None:
         self.bound = list(bound)
-        days = sorted({one.since for one in bound if one.since})
+        days = sorted({binding.since for binding in bound if binding.since})
         self.edges = [when.stamp(when.parse_since(day, 0, tz)) for day in days]
         # Between two edges nothing changes: any day there tells which plans are in force.
         self._days = ["0000-00-00", *days]
@@ -41,9 +41,9 @@ class Coverage:
     def mark(self, record: Event) -> Event:
         """An event or a row with `covered_by`: the plan, "" where it is metered; without it where nobody can tell."""
         if record.get("kind") == "row":
-            given = {"by": [*record["by"], GROUP]}
-            found = self._of_row(record)
-            return record | given | ({} if found is None else {FIELD: found})
+            by = {"by": [*record["by"], GROUP]}
+            plan = self._of_row(record)
+            return record | by | ({} if plan is None else {FIELD: plan})
         return {**record, FIELD: self.plan_of(record, str(record.get("ts", "")))}
 
     def _of_row(self, row: Event) -> str | None:
@@ -62,28 +62,28 @@ class Coverage:
         at = bisect.bisect_right(self.edges, ts)
         charged = get("cost_source") == "reported" and get("client") in self._charged
         key = (at, get("provider"), get("client"), get("account"), get("credential"), charged)
-        found = self._found.get(key)
-        if found is None:
-            found = self._found[key] = METERED if charged else self._decide(record, self._days[at])
-        return found
+        plan = self._found.get(key)
+        if plan is None:
+            plan = self._found[key] = METERED if charged else self._decide(record, self._days[at])
+        return plan
 
     def _decide(self, record: Event, day: str) -> str:
         credential = record.get("credential")
         if credential == KEY:
             return METERED
-        for provider in dict.fromkeys(one.provider for one in self.bound):
-            held = [
-                one
-                for one in plans.in_force(self.bound, provider, day, record.get("account") or "")
-                if self._takes(one, record, credential == LOGIN)
+        for provider in dict.fromkeys(binding.provider for binding in self.bound):
+            covering = [
+                binding
+                for binding in plans.in_force(self.bound, provider, day, record.get("account") or "")
+                if self._takes(binding, record, credential == LOGIN)
             ]
-            if held:
-                return ", ".join(sorted({one.plan for one in held}))
+            if covering:
+                return ", ".join(sorted({binding.plan for binding in covering}))
         return UNNAMED if credential == LOGIN else METERED
 
-    def _takes(self, one: Binding, record: Event, login: bool) -> bool:
+    def _takes(self, binding: Binding, record: Event, login: bool) -> bool:
         """Whether a turn is of the sort that a plan covers."""
-        plan = self._known[one.plan]
+        plan = self._known[binding.plan]
         client = record.get("client") or "unknown"
         sold = plan.provider in catalog.load("providers")["families"]  # else it is a client's own plan, for any model
         if sold and record.get("provider") != plan.provider:
@@ -96,15 +96,15 @@ def plan_worth(total: Event, cover: Coverage, since: str, until: str, tz: dateti
 
     `total` is that of rows with `covered_by`; the days are those of the span, begun ones included.
     """
-    found = []
+    rows = []
     for name, usd in sorted((total.get(FIELD) or {}).items()):
         row: Event = {"plan": name, "covered_usd": usd}
-        known = [plan for part in name.split(", ") if (plan := plans.all_plans().get(part))]
-        if known and all(plan.usd for plan in known):
-            row["plan_usd_per_month"] = pricing.plain(sum((Decimal(plan.usd) for plan in known), Decimal(0)))
-        days = [day for day in _days(since, until, tz) if _held(cover, known, day)]
-        found.append(row | ({"days": len(days)} if known else {}))
-    return found
+        parts = [plan for part in name.split(", ") if (plan := plans.all_plans().get(part))]
+        if parts and all(plan.usd for plan in parts):
+            row["plan_usd_per_month"] = pricing.plain(sum((Decimal(plan.usd) for plan in parts), Decimal(0)))
+        days = [day for day in _days(since, until, tz) if _is_bound(cover, parts, day)]
+        rows.append(row | ({"days": len(days)} if parts else {}))
+    return rows
 
 
 def _days(since: str, until: str, tz: datetime.tzinfo) -> Iterator[str]:
@@ -116,16 +116,16 @@ def _days(since: str, until: str, tz: datetime.tzinfo) -> Iterator[str]:
         day += datetime.timedelta(1)
 
 
-def _held(cover: Coverage, known: Sequence[plans.Plan], day: str) -> bool:
-    return any(one.plan == plan.name for plan in known for one in plans.in_force(cover.bound, plan.provider, day))
+def _is_bound(cover: Coverage, bound: Sequence[plans.Plan], day: str) -> bool:
+    return any(binding.plan == plan.name for plan in bound for binding in plans.in_force(cover.bound, plan.provider, day))
 
 
 def notes(total: Event, worth: Sequence[Event]) -> Iterator[str]:
     """What plans covered, what was metered, what caches saved, and how old the prices are: a sentence each."""
-    for one in worth:
-        costs = f", the plan costs {show.money(one['plan_usd_per_month'])} a month" if "plan_usd_per_month" in one else ""
-        name = "a login whose plan is not set" if one["plan"] == UNNAMED else one["plan"]
-        yield f"covered by {name}: {show.money(one['covered_usd'])} at list price{costs}"
+    for plan in worth:
+        costs = f", the plan costs {show.money(plan['plan_usd_per_month'])} a month" if "plan_usd_per_month" in plan else ""
+        name = "a login whose plan is not set" if plan["plan"] == UNNAMED else plan["plan"]
+        yield f"covered by {name}: {show.money(plan['covered_usd'])} at list price{costs}"
     if worth:
         yield f"metered: {show.money(total.get('metered_usd', '0'))}"
     if "cache_saved_usd" in total:

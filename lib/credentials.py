@@ -70,17 +70,17 @@ def content(path: str) -> str:
 
 def check(secret: str, where: str, salt: bytes, cookie: str = "") -> Credential:
     """A secret that can be one. Raises Missing."""
-    kept = cookie_value(secret.strip(), cookie)
-    if not _PRINTABLE.match(kept):
+    checked = cookie_value(secret.strip(), cookie)
+    if not _PRINTABLE.match(checked):
         raise Missing(f"{where}: is empty, or holds spaces or characters that no credential has; store it anew")
-    return Credential(kept, where, fingerprint(kept, salt))
+    return Credential(checked, where, fingerprint(checked, salt))
 
 
 def cookie_value(text: str, name: str) -> str:
     """The value of a cookie from what a browser shows: the value, name=value, or a whole line of them."""
     for part in text.split(";") if name else ():
-        key, found, value = part.strip().partition("=")
-        if found and key == name:
+        key, equals, value = part.strip().partition("=")
+        if equals and key == name:
             return value
     return text
 
@@ -169,8 +169,8 @@ def codex(environment: Mapping[str, str], user: str) -> Credential:
     """Codex's own login: nothing of it is read, only whether its file is another one than before."""
     path = os.path.join(os.path.expanduser(environment.get("CODEX_HOME") or os.path.join(user, ".codex")), "auth.json")
     try:
-        about = os.stat(path)
-        mark = f"{about.st_mtime_ns}:{about.st_size}"
+        status = os.stat(path)
+        mark = f"{status.st_mtime_ns}:{status.st_size}"
     except OSError:
         mark = "none"
     return Credential("", "Codex's own login", mark)
@@ -232,7 +232,7 @@ def redact(text: str) -> str:
     text = _BEARER.sub(rf"\1 {MASK}", text)
     text = _NAMED.sub(rf"\1{MASK}", text)
     text = _MAIL.sub(MASK, text)
-    return _RUN.sub(lambda found: found[0] if _UUID.match(found[0]) else MASK, text)
+    return _RUN.sub(lambda match: match[0] if _UUID.match(match[0]) else MASK, text)
 
 
 def sample(text: str, most: int = 100) -> str:

@@ -18,9 +18,9 @@ DEMO = "made-up"
 
 def log_folder() -> str:
     """The directory of the log: $TOKENOPS_HOME, else $XDG_DATA_HOME/tokenops."""
-    given = os.environ.get("TOKENOPS_HOME")
-    if given:
-        return given
+    folder = os.environ.get("TOKENOPS_HOME")
+    if folder:
+        return folder
     base = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     return os.path.join(base, "tokenops")
 

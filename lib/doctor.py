@@ -110,7 +110,7 @@ def _log(folder: str, now: int) -> Event:
         ]
     if problems:
         part["problems"] = [
-            {"place": problem.place, "error": problem.problem, "hint": problem.remedy} for problem in problems
+            {"place": problem.location, "error": problem.problem, "hint": problem.remedy} for problem in problems
         ]
     return part
 

@@ -158,11 +158,11 @@ def retry_ms(headers: Mapping[str, str], now: int) -> int:
         else:
             wait = float(text) * 1000
     except ValueError:
-        wait = _until(text) - now
+        wait = _http_date_ms(text) - now
     return int(min(wait, _RETRY_MOST_MS)) if wait > 0 else 0
 
 
-def _until(text: str) -> int:
+def _http_date_ms(text: str) -> int:
     from email.utils import parsedate_to_datetime
 
     try:
@@ -186,11 +186,11 @@ class State(NamedTuple):
     marks: Mapping[str, int] = {}
 
 
-def state_of(given: object) -> State:
+def state_of(value: object) -> State:
     """The state of a JSON object; what is not as it should be counts as never asked."""
-    about = untrusted.mapping(given)
-    kept = {name: about[name] for name, usual in State._field_defaults.items() if _is(about.get(name), usual)}
-    kept["marks"] = {key: value for key, value in untrusted.mapping(about.get("marks")).items() if _is(value, 0)}
+    fields = untrusted.mapping(value)
+    kept = {name: fields[name] for name, usual in State._field_defaults.items() if _is(fields.get(name), usual)}
+    kept["marks"] = {key: value for key, value in untrusted.mapping(fields.get("marks")).items() if _is(value, 0)}
     return State(**kept)
 
 
@@ -264,11 +264,11 @@ def parse_duration(text: str) -> int:
     """Milliseconds of a length of time such as 5m, 300s, 1h30m or a number of seconds; 0 for "" and 0. Raises ValueError."""
     import re
 
-    given = text.strip()
-    if re.fullmatch(r"\d{1,9}", given):
-        return int(given) * 1000
-    found = re.fullmatch(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", given)
-    if found is None:
+    stripped = text.strip()
+    if re.fullmatch(r"\d{1,9}", stripped):
+        return int(stripped) * 1000
+    match = re.fullmatch(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", stripped)
+    if match is None:
         raise ValueError(f"{text!r} is no length of time; give 5m, 1h or 300s")
-    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return ((hours * 60 + minutes) * 60 + seconds) * 1000

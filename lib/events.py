@@ -109,13 +109,13 @@ def join(a: Event, b: Event) -> Event:
         return _more(a, b) if kind == "work" else _later(a, b)
     usage = max(usage_of(a), usage_of(b), key=usage_rank)
     attribution = max(attribution_of(a), attribution_of(b), key=attribution_rank)
-    joined: Event = {"v": max(a["v"], b["v"]), "ts": min(a["ts"], b["ts"]), "kind": "turn", "id": _one(a, b, "id")}
+    joined: Event = {"v": max(a["v"], b["v"]), "ts": min(a["ts"], b["ts"]), "kind": "turn", "id": _largest(a, b, "id")}
     sidechain = usage.pop("sidechain", False)
     joined |= attribution | usage
     if sidechain and not joined.get("sidechain"):
         joined[USAGE_SIDECHAIN] = True
     for key in (a.keys() | b.keys()) - _DECIDED:
-        joined[key] = _one(a, b, key)
+        joined[key] = _largest(a, b, key)
     return arrange(joined)
 
 
@@ -125,7 +125,7 @@ def arrange(event: Event) -> Event:
     return {key: event[key] for key in sorted(event, key=lambda key: (_RANK.get(key, last), key))}
 
 
-def _one(a: Event, b: Event, key: str) -> Any:
+def _largest(a: Event, b: Event, key: str) -> Any:
     """The value of a key that no block owns: the maximum by bytes of those present."""
     return max((event[key] for event in (a, b) if key in event), key=order_of)
 
@@ -140,9 +140,9 @@ def usage_of(event: Event) -> Event:
 
 def usage_rank(block: Event) -> tuple[int, bool, bool, int, bool, int, bytes]:
     """The total order of usage blocks: the largest wins. USAGE_RANKS says what decided."""
-    known = {"unknown": 0, "partial": 1}.get(block.get("usage", ""), 2)
+    certainty = {"unknown": 0, "partial": 1}.get(block.get("usage", ""), 2)
     return (
-        known,
+        certainty,
         block.get("model", "unknown") != "unknown",
         not block.get("sidechain"),
         block.get("output_tokens", 0),
@@ -190,25 +190,27 @@ def _later(a: Event, b: Event) -> Event:
 
 def _more(a: Event, b: Event) -> Event:
     """Of two readings of one round the more of each count; the earlier of each time, of the last the later."""
-    made: Event = {"v": max(a["v"], b["v"]), "ts": min(a["ts"], b["ts"]), "kind": "work", "id": _one(a, b, "id")}
+    joined: Event = {"v": max(a["v"], b["v"]), "ts": min(a["ts"], b["ts"]), "kind": "work", "id": _largest(a, b, "id")}
     attribution = max(attribution_of(a), attribution_of(b), key=attribution_rank)
-    made |= attribution
+    joined |= attribution
     counts, times = (a.get("counts", {}), b.get("counts", {})), (a.get("times", {}), b.get("times", {}))
-    made["counts"] = {name: max(one.get(name, 0) for one in counts) for name in sorted(counts[0].keys() | counts[1].keys())}
-    made["times"] = {
-        name: (max if name == "last" else min)(one[name] for one in times if name in one)
+    joined["counts"] = {
+        name: max(block.get(name, 0) for block in counts) for name in sorted(counts[0].keys() | counts[1].keys())
+    }
+    joined["times"] = {
+        name: (max if name == "last" else min)(block[name] for block in times if name in block)
         for name in sorted(times[0].keys() | times[1].keys())
     }
-    return arrange(made)
+    return arrange(joined)
 
 
 def join_all(events: Iterable[Event]) -> Iterator[Event]:
     """Each thing once, however often it was sighted, in order of time. Gathers."""
-    known: dict[str, Event] = {}
+    joined: dict[str, Event] = {}
     for event in events:
-        seen = known.get(event["id"])
-        known[event["id"]] = event if seen is None else join(seen, event)
-    return iter(sorted(known.values(), key=lambda e: (e["ts"], e["id"])))
+        other = joined.get(event["id"])
+        joined[event["id"]] = event if other is None else join(other, event)
+    return iter(sorted(joined.values(), key=lambda e: (e["ts"], e["id"])))
 
 
 def meter(source: str, provider: str, observed_at: str, **reading: Any) -> Event:
@@ -217,11 +219,11 @@ def meter(source: str, provider: str, observed_at: str, **reading: Any) -> Event
     `reading`: window, window_minutes, scope, used (a fraction), resets_at, status, account, plan, client. Readings
     equal in source, account, window, used and five-minute slot share an id, and the latest of them stays.
     """
-    known = {key: value for key, value in reading.items() if value is not None}
+    fields = {key: value for key, value in reading.items() if value is not None}
     slot = observed_at[:15] + ("0" if observed_at[15] < "5" else "5")
-    same = (source, provider, *(known.get(key) for key in ("account", "window", "scope", "used", "status")), slot)
+    same = (source, provider, *(fields.get(key) for key in ("account", "window", "scope", "used", "status")), slot)
     event: Event = {"v": VERSION, "ts": observed_at, "kind": "meter", "id": f"meter:{digest(*same)}", "source": source}
-    return event | {"provider": provider} | known | {"observed_at": observed_at}
+    return event | {"provider": provider} | fields | {"observed_at": observed_at}
 
 
 def alias_of(client: str, session: str, event: Event) -> str:
@@ -254,8 +256,8 @@ class Pairs:
         """The identity of the turn that a sighting is of: that of its first sighting."""
         plane, name = plane_of(event), str(event["id"])
         waiting = self.waiting.setdefault(event["alias"], {})
-        if found := waiting.get(plane):
-            return found.pop(0)
+        if names := waiting.get(plane):
+            return names.pop(0)
         for other in PLANES:
             if other != plane:
                 waiting.setdefault(other, []).append(name)

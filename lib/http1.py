@@ -66,8 +66,8 @@ def values(headers: Headers, name: bytes) -> list[bytes]:
 
 def items(headers: Headers, name: bytes) -> list[bytes]:
     """The members of a header that is a comma list, in lower case."""
-    given = values(headers, name)
-    return [item for value in given for part in value.split(b",") if (item := part.strip().lower())] if given else []
+    lines = values(headers, name)
+    return [item for value in lines for part in value.split(b",") if (item := part.strip().lower())] if lines else []
 
 
 def find_head(buffer: bytearray, start: int = 0) -> int:
@@ -102,11 +102,11 @@ def request(head: bytes) -> Request:
     if major != b"1":
         raise BadMessage(505, "only HTTP/1.1 and 1.0 are spoken here")
     version = (1, 0) if minor == b"0" else (1, 1)
-    found = Request(method, target, version, _headers(head, first.end()))
-    hosts = values(found.headers, b"host")
+    parsed = Request(method, target, version, _headers(head, first.end()))
+    hosts = values(parsed.headers, b"host")
     if len(hosts) > 1 or (not hosts and version == (1, 1)):
         raise BadMessage(400, "not exactly one Host header")
-    return found
+    return parsed
 
 
 def response(head: bytes) -> Response:
@@ -122,29 +122,29 @@ def response(head: bytes) -> Response:
 
 def _headers(head: bytes, at: int) -> Headers:
     """The header fields from a place in a head on, to its blank line. Raises Bad."""
-    found: Headers = []
+    fields: Headers = []
     last = len(head) - 2
     match = _HEADER.match
     while at < last:
-        found_field = match(head, at)
-        if found_field is None:
+        line_match = match(head, at)
+        if line_match is None:
             line = head[at : head.find(b"\r\n", at)]
             why = "a folded line" if line[:1] in (b" ", b"\t") else "a line that is no `name: value`"
-            raise BadMessage(400, f"header field {len(found) + 1}: {why}")
-        name, value = found_field.groups()
-        found.append((name.lower(), name, value))
-        at = found_field.end()
-        if len(found) > MOST_HEADERS:
+            raise BadMessage(400, f"header field {len(fields) + 1}: {why}")
+        name, value = line_match.groups()
+        fields.append((name.lower(), name, value))
+        at = line_match.end()
+        if len(fields) > MOST_HEADERS:
             raise BadMessage(431, f"more than {MOST_HEADERS} header fields")
-    return found
+    return fields
 
 
 def _coding(headers: Headers, version: tuple[int, int]) -> bool:
     """Whether a body is chunked. Raises Bad for any other transfer coding, and for one beside a length."""
-    given = values(headers, b"transfer-encoding")
-    if not given:
+    lines = values(headers, b"transfer-encoding")
+    if not lines:
         return False
-    codings = [coding.strip(b" \t").lower() for value in given for coding in value.split(b",")]
+    codings = [coding.strip(b" \t").lower() for value in lines for coding in value.split(b",")]
     if b"" in codings:
         raise BadMessage(400, "an empty Transfer-Encoding")
     if version < (1, 1):
@@ -160,12 +160,12 @@ def _coding(headers: Headers, version: tuple[int, int]) -> bool:
 
 def _length(headers: Headers) -> int | None:
     """The declared length; None where there is none. Raises Bad."""
-    given = {item.strip() for value in values(headers, b"content-length") for item in value.split(b",")}
-    if not given:
+    lengths = {item.strip() for value in values(headers, b"content-length") for item in value.split(b",")}
+    if not lengths:
         return None
-    if len(given) > 1 or not _LENGTH.match(found := given.pop()):
+    if len(lengths) > 1 or not _LENGTH.match(length := lengths.pop()):
         raise BadMessage(400, "Content-Length is no single number")
-    return int(found)
+    return int(length)
 
 
 def request_body(head: Request) -> tuple[str, int]:
@@ -237,12 +237,12 @@ class Body:
         return self.done
 
     def _chunks(self, data: bytes) -> Piece:
-        found: list[bytes] = []
+        pieces: list[bytes] = []
         at = 0
         while at < len(data) and not self.done:
             if self._state == "data":
                 part = data[at : at + self.left]
-                found.append(part)
+                pieces.append(part)
                 self.left -= len(part)
                 at += len(part)
                 if not self.left:
@@ -252,7 +252,7 @@ class Body:
             if line is None:
                 break
             self._take(line)
-        return Piece(at, found, self.done)
+        return Piece(at, pieces, self.done)
 
     def _to_line(self, data: bytes, at: int) -> tuple[bytes | None, int]:
         """A line of the framing with its end, and the place after it; None where it is not whole yet."""
@@ -263,12 +263,12 @@ class Body:
             raise BadMessage(400, "a chunk's head is too long")
         if not stop:
             self._line = line
-            self._expected(line)
+            self._check_line(line)
             return None, len(data)
         self._line = b""
         return line, stop
 
-    def _expected(self, line: bytes) -> None:
+    def _check_line(self, line: bytes) -> None:
         """What is there of a line must be able to become one."""
         if (self._state == "after" and not b"\r\n".startswith(line)) or _NOT_A_LINE.search(line[:-1]):
             raise BadMessage(400, "chunk framing is broken")
@@ -323,4 +323,4 @@ _KEPT = frozenset((b"host", b"authorization", b"content-length", b"content-type"
 def end_to_end(headers: Headers) -> Headers:
     """The fields that are passed on, as they came. Transfer-Encoding stays: bodies pass with their framing."""
     dropped = HOP_BY_HOP.union(items(headers, b"connection")) - _KEPT
-    return [one for one in headers if one[0] not in dropped]
+    return [header for header in headers if header[0] not in dropped]

@@ -99,38 +99,38 @@ class Client:
         self.count += message.id is not None
         try:
             with deadline(max(self.until - time.monotonic(), 0.001) if self.process else self.timeout):
-                process = self.process or self._started()
+                process = self.process or self._start()
                 process.stdin.write(orjson.dumps(message.object()) + b"\n")  # type: ignore[union-attr]
                 process.stdin.flush()  # type: ignore[union-attr]
                 return {} if message.id is None else self._answer(process.stdout, message.id)  # type: ignore[arg-type]
         except TimeoutError:
             raise Trouble(etiquette.FAILING, f"{self.command[0]}: no answer within {self.timeout:g} s") from None
         except BrokenPipeError:
-            raise self._ended() from None
+            raise self._early_end() from None
         except OSError as error:
             raise Trouble(
                 etiquette.FAILING, f"{self.command[0]}: {error.strerror}; set vendor_usage.codex.command"
             ) from None
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> subprocess.Popen[bytes]:
         """The process, in a group of its own. Its neighbours (an interpreter) are on its path: cron's is short."""
         beside = os.path.dirname(os.path.realpath(self.command[0])), os.path.dirname(self.command[0])
         path = os.pathsep.join([*filter(None, beside), self.environment.get("PATH", os.defpath)])
-        told = {name: value for name, value in self.environment.items() if not name.startswith("TOKENOPS_")}
+        inherited = {name: value for name, value in self.environment.items() if not name.startswith("TOKENOPS_")}
         self.until = time.monotonic() + self.timeout
         self.process = subprocess.Popen(
             self.command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**told, "PATH": path},
+            env={**inherited, "PATH": path},
             cwd=self.folder,
             start_new_session=True,
         )
-        self.handlers = {number: signal.signal(number, self._killed) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.handlers = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         return self.process
 
-    def _killed(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         """It does not outlive us."""
         self.close()
         signal.signal(number, signal.SIG_DFL)
@@ -142,19 +142,19 @@ class Client:
             *lines, self.rest = self.rest.split(b"\n")
             for number, line in enumerate(lines):
                 with contextlib.suppress(ValueError):
-                    said = orjson.loads(line)
-                    if isinstance(said, dict) and said.get("id") == name and "method" not in said:
+                    message = orjson.loads(line)
+                    if isinstance(message, dict) and message.get("id") == name and "method" not in message:
                         self.rest = b"\n".join([*lines[number + 1 :], self.rest])
-                        return said
+                        return message
             piece = os.read(stream.fileno(), 1 << 16)
             self.read += len(piece)
             if not piece:
-                raise self._ended()
+                raise self._early_end()
             if self.read > MOST_BYTES:
                 raise Trouble(etiquette.CHANGED, f"{self.command[0]}: says more than {MOST_BYTES >> 20} MiB; it was ended")
             self.rest += piece
 
-    def _ended(self) -> Trouble:
+    def _early_end(self) -> Trouble:
         assert self.process is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(_GRACE_S)

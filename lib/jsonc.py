@@ -47,133 +47,135 @@ class Node(NamedTuple):
 
 def document(text: str) -> Node:
     """The value that a text holds. Raises Malformed."""
-    start = _skipped(text, 0)
+    start = _skip_blanks(text, 0)
     node = _value(text, start, 0)
-    end = _skipped(text, node.end)
+    end = _skip_blanks(text, node.end)
     if end < len(text):
-        raise _malformed(text, end, "something follows the value")
+        raise _error_at(text, end, "something follows the value")
     return node
 
 
-def _skipped(text: str, at: int) -> int:
-    found = _BETWEEN.match(text, at)
-    return found.end() if found else at
+def _skip_blanks(text: str, at: int) -> int:
+    match = _BETWEEN.match(text, at)
+    return match.end() if match else at
 
 
-def _malformed(text: str, at: int, why: str) -> Malformed:
+def _error_at(text: str, at: int, why: str) -> Malformed:
     line = text.count("\n", 0, at) + 1
     return Malformed(f"line {line}, column {at - text.rfind(chr(10), 0, at)}: {why}")
 
 
 def _value(text: str, at: int, depth: int) -> Node:
     if depth > _DEPTH:
-        raise _malformed(text, at, f"nested more than {_DEPTH} deep")
+        raise _error_at(text, at, f"nested more than {_DEPTH} deep")
     first = text[at : at + 1]
     if first == "{":
         return _object(text, at, depth)
     if first == "[":
         return _array(text, at, depth)
-    found = (_STRING if first == '"' else _OTHER).match(text, at)
-    if not found:
-        raise _malformed(text, at, "expected a value" if first else "the text ends in the middle of a value")
-    return Node(at, found.end(), _plain(text, found))
+    match = (_STRING if first == '"' else _OTHER).match(text, at)
+    if not match:
+        raise _error_at(text, at, "expected a value" if first else "the text ends in the middle of a value")
+    return Node(at, match.end(), _plain(text, match))
 
 
-def _plain(text: str, found: re.Match[str]) -> Any:
+def _plain(text: str, match: re.Match[str]) -> Any:
     try:
-        return json.loads(found[0])
+        return json.loads(match[0])
     except ValueError:
-        raise _malformed(text, found.start(), "a string with an escape that JSON does not have") from None
+        raise _error_at(text, match.start(), "a string with an escape that JSON does not have") from None
 
 
 def _object(text: str, start: int, depth: int) -> Node:
     members = []
-    at = _skipped(text, start + 1)
+    at = _skip_blanks(text, start + 1)
     while text[at : at + 1] != "}":
-        found = _STRING.match(text, at)
-        if not found:
-            raise _malformed(text, at, "expected a key in double quotes, or }")
-        colon = _skipped(text, found.end())
+        match = _STRING.match(text, at)
+        if not match:
+            raise _error_at(text, at, "expected a key in double quotes, or }")
+        colon = _skip_blanks(text, match.end())
         if text[colon : colon + 1] != ":":
-            raise _malformed(text, colon, "expected a colon")
-        value = _value(text, _skipped(text, colon + 1), depth + 1)
-        members.append(Member(str(_plain(text, found)), at, value))
-        at = _separated(text, value.end, "}")
-    return Node(start, at + 1, {one.key: one.value.data for one in members}, tuple(members))
+            raise _error_at(text, colon, "expected a colon")
+        value = _value(text, _skip_blanks(text, colon + 1), depth + 1)
+        members.append(Member(str(_plain(text, match)), at, value))
+        at = _next_element(text, value.end, "}")
+    return Node(start, at + 1, {member.key: member.value.data for member in members}, tuple(members))
 
 
 def _array(text: str, start: int, depth: int) -> Node:
     items = []
-    at = _skipped(text, start + 1)
+    at = _skip_blanks(text, start + 1)
     while text[at : at + 1] != "]":
         value = _value(text, at, depth + 1)
         items.append(value.data)
-        at = _separated(text, value.end, "]")
+        at = _next_element(text, value.end, "]")
     return Node(start, at + 1, items)
 
 
-def _separated(text: str, at: int, closing: str) -> int:
+def _next_element(text: str, at: int, closing: str) -> int:
     """Where the next element or the closing bracket begins."""
-    at = _skipped(text, at)
+    at = _skip_blanks(text, at)
     if text[at : at + 1] == ",":
-        return _skipped(text, at + 1)
+        return _skip_blanks(text, at + 1)
     if text[at : at + 1] != closing:
-        raise _malformed(text, at, f"expected a comma or {closing}")
+        raise _error_at(text, at, f"expected a comma or {closing}")
     return at
 
 
-def locate(node: Node, place: Sequence[str]) -> tuple[Node, int]:
+def locate(node: Node, keys: Sequence[str]) -> tuple[Node, int]:
     """The value at a place, or the last object on the way to it, and how many keys of the place lead there.
 
     Raises Unchangeable where the way leads through something that is no object, or a key stands twice.
     """
-    for depth, key in enumerate(place):
+    for depth, key in enumerate(keys):
         if node.members is None:
-            raise Unchangeable(f"holds no object{' at ' if depth else ''}{'.'.join(place[:depth])}")
-        same = [one for one in node.members if one.key == key]
+            raise Unchangeable(f"holds no object{' at ' if depth else ''}{'.'.join(keys[:depth])}")
+        same = [member for member in node.members if member.key == key]
         if len(same) > 1:
-            raise Unchangeable(f"has {'.'.join(place[: depth + 1])} twice")
+            raise Unchangeable(f"has {'.'.join(keys[: depth + 1])} twice")
         if not same:
             return node, depth
         node = same[0].value
-    return node, len(place)
+    return node, len(keys)
 
 
-def set_value(text: str, place: Sequence[str], value: Any) -> str:
+def set_value(text: str, keys: Sequence[str], value: Any) -> str:
     """The text with the value set at a place, and nothing else changed. Raises Malformed, Unchangeable."""
     if not text.strip():
         newline = "\r\n" if "\r\n" in text else "\n"
-        return json.dumps(_nested(place, value), indent=2, ensure_ascii=False).replace("\n", newline) + newline
+        return json.dumps(_nest(keys, value), indent=2, ensure_ascii=False).replace("\n", newline) + newline
     root = document(text)
-    node, depth = locate(root, place)
-    if depth == len(place) and node.data == value:
+    node, depth = locate(root, keys)
+    if depth == len(keys) and node.data == value:
         return text
-    if depth == len(place):
-        made = text[: node.start] + _written(text, value, _margin(text, node.start), _unit(text, root)) + text[node.end :]
+    if depth == len(keys):
+        edited = (
+            text[: node.start] + _format_value(text, value, _margin(text, node.start), _unit(text, root)) + text[node.end :]
+        )
     elif node.members is None:
-        raise Unchangeable(f"holds no object{' at ' if depth else ''}{'.'.join(place[:depth])}")
+        raise Unchangeable(f"holds no object{' at ' if depth else ''}{'.'.join(keys[:depth])}")
     else:
-        made = _inserted(text, root, node, place[depth], _nested(place[depth + 1 :], value))
-    _agree(made, _with(root.data, place, value))
-    return made
+        edited = _insert(text, root, node, keys[depth], _nest(keys[depth + 1 :], value))
+    _agree(edited, _with(root.data, keys, value))
+    return edited
 
 
-def _nested(place: Sequence[str], value: Any) -> Any:
-    for key in reversed(place):
+def _nest(keys: Sequence[str], value: Any) -> Any:
+    for key in reversed(keys):
         value = {key: value}
     return value
 
 
-def _with(data: Any, place: Sequence[str], value: Any) -> Any:
-    if not place:
+def _with(data: Any, keys: Sequence[str], value: Any) -> Any:
+    if not keys:
         return value
-    return {**data, place[0]: _with(data.get(place[0], {}), place[1:], value)}
+    return {**data, keys[0]: _with(data.get(keys[0], {}), keys[1:], value)}
 
 
-def _agree(made: str, wanted: Any) -> None:
+def _agree(edited: str, expected: Any) -> None:
     """Raises Unchangeable unless a text says what it should."""
     try:
-        agrees = document(made).data == wanted
+        agrees = document(edited).data == expected
     except Malformed:
         agrees = False
     if not agrees:
@@ -182,8 +184,8 @@ def _agree(made: str, wanted: Any) -> None:
 
 def _margin(text: str, at: int) -> str:
     """The blanks at the beginning of a position's line."""
-    found = re.compile(r"[ \t]*").match(text, text.rfind("\n", 0, at) + 1)
-    return found[0] if found else ""
+    blanks = re.compile(r"[ \t]*").match(text, text.rfind("\n", 0, at) + 1)
+    return blanks[0] if blanks else ""
 
 
 def _unit(text: str, root: Node) -> str:
@@ -196,7 +198,7 @@ def _unit(text: str, root: Node) -> str:
     return "  "
 
 
-def _written(text: str, value: Any, margin: str, unit: str) -> str:
+def _format_value(text: str, value: Any, margin: str, unit: str) -> str:
     """A value as text in the manner of the file."""
     if not unit:
         return json.dumps(value, ensure_ascii=False)
@@ -204,33 +206,33 @@ def _written(text: str, value: Any, margin: str, unit: str) -> str:
     return json.dumps(value, indent=unit, ensure_ascii=False).replace("\n", newline + margin)
 
 
-def _inserted(text: str, root: Node, node: Node, key: str, value: Any) -> str:
+def _insert(text: str, root: Node, node: Node, key: str, value: Any) -> str:
     """The text with a member at the end of an object."""
     unit = _unit(text, root)
     last = node.members[-1].value.end if node.members else node.start + 1
     closing = node.end - 1
     between = text[last:closing]
-    after = last + _told(between)  # behind the comments and the comma that follow the last member
+    after = last + _end_of_comments(between)  # behind the comments and the comma that follow the last member
     comma = "," if node.members and not _has_comma(between) else ""
     if not unit or (node.members and "\n" not in text[node.start : node.end]):
         blank = " " if node.members else ""
-        member = f"{json.dumps(key, ensure_ascii=False)}: {_written(text, value, '', '')}"
+        member = f"{json.dumps(key, ensure_ascii=False)}: {_format_value(text, value, '', '')}"
         return f"{text[:last]}{comma}{text[last:after]}{blank}{member}{text[after:]}"
     newline = "\r\n" if "\r\n" in text else "\n"
     base = _margin(text, closing if "\n" in between else node.start)
     margin = base + unit
     if node.members and text[: node.members[-1].start].rpartition("\n")[2].strip() == "":
         margin = _margin(text, node.members[-1].start)
-    member = f"{json.dumps(key, ensure_ascii=False)}: {_written(text, value, margin, unit)}"
+    member = f"{json.dumps(key, ensure_ascii=False)}: {_format_value(text, value, margin, unit)}"
     rest = text[after:closing] if "\n" in text[after:closing] else newline + base
     return f"{text[:last]}{comma}{text[last:after]}{newline}{margin}{member}{rest}{text[closing:]}"
 
 
-def _told(between: str) -> int:
+def _end_of_comments(between: str) -> int:
     """Where the last comment or comma of a stretch ends."""
     end = 0
-    for found in re.finditer(rf"{_COMMENT.pattern}|,", between, re.DOTALL):
-        end = found.end()
+    for match in re.finditer(rf"{_COMMENT.pattern}|,", between, re.DOTALL):
+        end = match.end()
     return end
 
 
@@ -238,37 +240,37 @@ def _has_comma(between: str) -> bool:
     return "," in _COMMENT.sub("", between)
 
 
-def remove_value(text: str, place: Sequence[str], keep: int) -> str:
+def remove_value(text: str, keys: Sequence[str], keep: int) -> str:
     """The text without the member at a place, and without the objects above it that this leaves empty, down to `keep` keys.
 
     Raises Malformed, Unchangeable.
     """
     root = document(text)
-    _, depth = locate(root, place)
-    if depth < len(place):
+    _, depth = locate(root, keys)
+    if depth < len(keys):
         return text
-    wanted, cut = root.data, tuple(place)
-    for size in range(len(place), keep, -1):
-        if size < len(place) and len(locate(root, place[:size])[0].data) > 1:
+    data, cut = root.data, tuple(keys)
+    for size in range(len(keys), keep, -1):
+        if size < len(keys) and len(locate(root, keys[:size])[0].data) > 1:
             break
-        cut = tuple(place[:size])
+        cut = tuple(keys[:size])
     parent, _ = locate(root, cut[:-1])
-    made = _removed(text, parent, cut[-1])
-    _agree(made, _taken(wanted, cut))
-    return made
+    edited = _cut_out(text, parent, cut[-1])
+    _agree(edited, _remove_key(data, cut))
+    return edited
 
 
-def _taken(data: Any, place: Sequence[str]) -> Any:
-    if len(place) == 1:
-        return {key: value for key, value in data.items() if key != place[0]}
-    return {key: _taken(value, place[1:]) if key == place[0] else value for key, value in data.items()}
+def _remove_key(data: Any, keys: Sequence[str]) -> Any:
+    if len(keys) == 1:
+        return {key: value for key, value in data.items() if key != keys[0]}
+    return {key: _remove_key(value, keys[1:]) if key == keys[0] else value for key, value in data.items()}
 
 
-def _removed(text: str, parent: Node, key: str) -> str:
+def _cut_out(text: str, parent: Node, key: str) -> str:
     members = parent.members or ()
-    number = next(n for n, one in enumerate(members) if one.key == key)
+    number = next(n for n, other in enumerate(members) if other.key == key)
     member = members[number]
-    end = _skipped(text, member.value.end)
+    end = _skip_blanks(text, member.value.end)
     if text[end : end + 1] == ",":  # its own comma goes with it
         end += 1
     else:
@@ -288,26 +290,26 @@ def _removed(text: str, parent: Node, key: str) -> str:
 
 def _comma_at(between: str) -> int:
     """Where the comma of a stretch stands, outside of comments."""
-    return next(found.start() for found in re.finditer(rf"{_COMMENT.pattern}|,", between, re.DOTALL) if found[0] == ",")
+    return next(match.start() for match in re.finditer(rf"{_COMMENT.pattern}|,", between, re.DOTALL) if match[0] == ",")
 
 
-def mask_strings(text: str, place: Sequence[str], mask: str = "***") -> str:
+def mask_strings(text: str, keys: Sequence[str], mask: str = "***") -> str:
     """The text with comments and all strings that are values hidden, but those at a place. For showing; raises Malformed."""
     root = document(text)
     try:
-        node, depth = locate(root, place)
+        node, depth = locate(root, keys)
     except Unchangeable:
         node, depth = root, 0
-    shown = range(node.start, node.end) if depth == len(place) else range(0)
+    shown = range(node.start, node.end) if depth == len(keys) else range(0)
     pieces, at = [], 0
-    for found in re.finditer(rf"{_COMMENT.pattern}|{_STRING.pattern}", text, re.DOTALL):
-        hidden = found[0]
-        if found.start() in shown:
+    for match in re.finditer(rf"{_COMMENT.pattern}|{_STRING.pattern}", text, re.DOTALL):
+        hidden = match[0]
+        if match.start() in shown:
             continue
         if not hidden.startswith('"'):
             hidden = f"// {mask}" if hidden.startswith("//") else f"/* {mask} */"
-        elif text[_skipped(text, found.end()) :][:1] != ":":
+        elif text[_skip_blanks(text, match.end()) :][:1] != ":":
             hidden = f'"{mask}"'
-        pieces += [text[at : found.start()], hidden]
-        at = found.end()
+        pieces += [text[at : match.start()], hidden]
+        at = match.end()
     return "".join([*pieces, text[at:]])

@@ -19,19 +19,19 @@ BOM = b"\xef\xbb\xbf"
 _SPACE = " \t\r\n"
 
 
-def ignore_line(place: str, why: str) -> None:
+def ignore_line(location: str, why: str) -> None:
     """Report nothing of a bad line: for who reads what somebody else reports."""
 
 
 class Records:
-    """The JSON objects of a stream of lines; `place` is the file and line of the one given last."""
+    """The JSON objects of a stream of lines; `location` is the file and line of the one given last."""
 
     def __init__(self, stream: Iterable[bytes], name: str, on_bad_line: OnBadLine) -> None:
         self.stream, self.name, self.on_bad_line = stream, name, on_bad_line
         self.number = 0
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """File and line, for messages."""
         return f"{self.name}:{self.number}"
 
@@ -46,10 +46,10 @@ class Records:
                     continue
             except ValueError:
                 pass
-            found, why = objects(line)
-            yield from found
+            records, why = objects(line)
+            yield from records
             if why:
-                self.on_bad_line(self.place, why)
+                self.on_bad_line(self.location, why)
 
 
 def parse(line: bytes | bytearray, say: Callable[[str], None]) -> list[Record]:
@@ -60,10 +60,10 @@ def parse(line: bytes | bytearray, say: Callable[[str], None]) -> list[Record]:
             return [value]
     except ValueError:
         pass
-    found, why = objects(line)
+    records, why = objects(line)
     if why:
         say(why)
-    return found
+    return records
 
 
 def objects(line: bytes | bytearray | memoryview) -> tuple[list[Record], str]:
@@ -76,20 +76,20 @@ def objects(line: bytes | bytearray | memoryview) -> tuple[list[Record], str]:
     if not text:
         return [], ""
     chars = text.decode(errors="replace")
-    found: list[Record] = []
+    records: list[Record] = []
     at = 0
     while at < len(chars):
         try:
             value, end = DECODER.raw_decode(chars, at)
         except (ValueError, RecursionError) as error:
-            return found, f"not JSON ({_reason(error)}, at byte {at} of {len(text)}); skipped"
+            return records, f"not JSON ({_reason(error)}, at byte {at} of {len(text)}); skipped"
         if not isinstance(value, dict):
-            return found, f"expected a JSON object, found {type_name(value)}; skipped"
-        found.append(value)
+            return records, f"expected a JSON object, found {type_name(value)}; skipped"
+        records.append(value)
         at = end
         while at < len(chars) and chars[at] in _SPACE:
             at += 1
-    return found, ""
+    return records, ""
 
 
 def _no_constant(name: str) -> None:

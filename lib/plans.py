@@ -40,31 +40,31 @@ class Binding(NamedTuple):
 
 def all_plans() -> dict[str, Plan]:
     """The catalogue, by name."""
-    given = catalog.load("plans")["plans"]
-    found = {}
-    for name, about in given.items():
-        full = {**given[about["same_as"]], **about} if "same_as" in about else about
-        found[name] = Plan(
+    entries = catalog.load("plans")["plans"]
+    plans = {}
+    for name, entry in entries.items():
+        fields = {**entries[entry["same_as"]], **entry} if "same_as" in entry else entry
+        plans[name] = Plan(
             name,
-            full["provider"],
-            full["display"],
-            full.get("usd", ""),
-            tuple(full["windows"]),
-            tuple(full["clients"]),
-            full.get("note", ""),
-            tuple(full["source"]),
+            fields["provider"],
+            fields["display"],
+            fields.get("usd", ""),
+            tuple(fields["windows"]),
+            tuple(fields["clients"]),
+            fields.get("note", ""),
+            tuple(fields["source"]),
         )
-    return found
+    return plans
 
 
 def find(name: str) -> Plan:
     """A plan by its name of today or an earlier one. Raises Unusable."""
-    plans = all_plans()
-    found = plans.get(name) or plans.get(catalog.load("plans")["aliases"].get(name, ""))
-    if found is None:
-        nearest = show.nearest(name, {**plans, **catalog.load("plans")["aliases"]})
+    listed = all_plans()
+    plan = listed.get(name) or listed.get(catalog.load("plans")["aliases"].get(name, ""))
+    if plan is None:
+        nearest = show.nearest(name, {**listed, **catalog.load("plans")["aliases"]})
         raise Unusable("", f"no plan {name!r}", f"the nearest known is {nearest!r} (tok-plan catalog lists all)")
-    return found
+    return plan
 
 
 def bindings(settings: config.Config) -> list[Binding]:
@@ -72,39 +72,39 @@ def bindings(settings: config.Config) -> list[Binding]:
 
     `plans: {anthropic: claude-max-20x}`, or a list of {plan, from, account} per provider.
     """
-    given = settings.get("plans") or {}
-    if not isinstance(given, Mapping):
+    entries = settings.get("plans") or {}
+    if not isinstance(entries, Mapping):
         raise Unusable(f"{settings.path}: plans", "expected providers with plans")
-    return sorted(_bindings(given, settings.path), key=_order)
+    return sorted(_bindings(entries, settings.path), key=_order)
 
 
-def _bindings(given: Mapping[str, Any], path: str) -> Iterator[Binding]:
-    for provider, value in given.items():
+def _bindings(entries: Mapping[str, Any], path: str) -> Iterator[Binding]:
+    for provider, value in entries.items():
         location = f"{path}: plans.{provider}"
         for item in value if isinstance(value, list) else [value]:
-            about = item if isinstance(item, Mapping) else {"plan": item}
-            since = str(about.get("from") or "")
+            entry = item if isinstance(item, Mapping) else {"plan": item}
+            since = str(entry.get("from") or "")
             if since and not _DATE.match(since):
                 raise Unusable(location, f"from is {since!r}", "expected a day such as 2026-11-01")
             try:
-                plan = find(str(about.get("plan")))
+                plan = find(str(entry.get("plan")))
             except Unusable as error:
                 raise Unusable(location, error.why, error.remedy) from None
             if plan.provider != provider:
                 raise Unusable(location, f"{plan.name} is a plan of {plan.provider}")
-            yield Binding(str(provider), plan.name, since, str(about.get("account") or ""))
+            yield Binding(str(provider), plan.name, since, str(entry.get("account") or ""))
 
 
-def _order(one: Binding) -> tuple[str, str, str]:
-    return one.provider, one.account, one.since
+def _order(binding: Binding) -> tuple[str, str, str]:
+    return binding.provider, binding.account, binding.since
 
 
 def in_force(bound: list[Binding], provider: str, day: str, account: str = "") -> list[Binding]:
     """The plans of a provider in force on a day (YYYY-MM-DD): of each account the one that began last."""
     latest: dict[str, Binding] = {}
-    for one in bound:
-        if one.provider == provider and one.since <= day and one.account in ("", account or one.account):
-            latest[one.account] = one
+    for binding in bound:
+        if binding.provider == provider and binding.since <= day and binding.account in ("", account or binding.account):
+            latest[binding.account] = binding
     return list(latest.values())
 
 
@@ -112,18 +112,26 @@ def covering_plans(settings: config.Config, day: str) -> dict[str, str]:
     """Provider -> the plans that cover its turns on a day. Raises Unusable."""
     bound = bindings(settings)
     return {
-        one.provider: ", ".join(held.plan for held in in_force(bound, one.provider, day))
-        for one in bound
-        if one.since <= day
+        binding.provider: ", ".join(binding_in_force.plan for binding_in_force in in_force(bound, binding.provider, day))
+        for binding in bound
+        if binding.since <= day
     }
 
 
 def with_binding(bound: list[Binding], new: Binding) -> list[dict[str, str]]:
     """The bindings of a provider with one more, as the configuration writes them; one of the same day is replaced."""
-    mine = [one for one in bound if one.provider == new.provider and (one.account, one.since) != (new.account, new.since)]
+    others = [
+        binding
+        for binding in bound
+        if binding.provider == new.provider and (binding.account, binding.since) != (new.account, new.since)
+    ]
     return [
-        {key: value for key, value in (("plan", one.plan), ("from", one.since), ("account", one.account)) if value}
-        for one in sorted([*mine, new], key=_order)
+        {
+            key: value
+            for key, value in (("plan", binding.plan), ("from", binding.since), ("account", binding.account))
+            if value
+        }
+        for binding in sorted([*others, new], key=_order)
     ]
 
 
@@ -131,7 +139,7 @@ def new_binding(bound: list[Binding], plan: Plan, since: str | None, account: st
     """A new binding: for all time if it is the provider's and account's first, else from a day on. Raises Unusable."""
     if since is not None and not _DATE.match(since):
         raise Unusable("", f"--from is {since!r}", "expected a day such as 2026-11-01")
-    first = not any(one.provider == plan.provider and one.account == account for one in bound)
+    first = not any(binding.provider == plan.provider and binding.account == account for binding in bound)
     return Binding(plan.provider, plan.name, since or ("" if first else today), account)
 
 
@@ -146,16 +154,16 @@ def bind(settings: config.Config, provider: str, name: str, today: str, since: s
 
 def row(plan: Plan) -> dict[str, Any]:
     """A plan as a record for programs."""
-    found = {"v": 1, "kind": "plan", "plan": plan.name, "provider": plan.provider, "display": plan.display, "usd": plan.usd}
-    found |= {"windows": [dict(window) for window in plan.windows], "note": plan.note, "source": list(plan.source)}
-    return {key: value for key, value in found.items() if value or key == "windows"}
+    record = {"v": 1, "kind": "plan", "plan": plan.name, "provider": plan.provider, "display": plan.display, "usd": plan.usd}
+    record |= {"windows": [dict(window) for window in plan.windows], "note": plan.note, "source": list(plan.source)}
+    return {key: value for key, value in record.items() if value or key == "windows"}
 
 
-def binding_row(one: Binding) -> dict[str, Any]:
+def binding_row(binding: Binding) -> dict[str, Any]:
     """A binding as a record for programs."""
-    plan = all_plans()[one.plan]
-    found = row(plan) | {"kind": "binding", "from": one.since, "account": one.account}
-    return {key: value for key, value in found.items() if value or key == "windows"}
+    plan = all_plans()[binding.plan]
+    record = row(plan) | {"kind": "binding", "from": binding.since, "account": binding.account}
+    return {key: value for key, value in record.items() if value or key == "windows"}
 
 
 def table(rows: list[dict[str, Any]], shape: str, color: bool) -> str:

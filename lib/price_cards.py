@@ -12,10 +12,10 @@ from __future__ import annotations
 import decimal
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from tokenops import show, when
+from tokenops import catalog, show, when
 from tokenops.config import Unusable
 
 Data = dict[str, Any]
@@ -53,215 +53,245 @@ _PRICE = re.compile(r"\d{1,7}(?:\.\d{1,12})?\Z")
 _EXACT = decimal.Context(prec=60, traps=[decimal.Inexact, decimal.InvalidOperation])
 
 
+def compile_catalogue(parsed: Data, sources: Mapping[str, bytes], override: str) -> Data:
+    """The catalogue as plain data, from files (name -> data) of which one is providers.yaml. Raises catalog.Malformed."""
+    compiled = {}
+    for name, data in parsed.items():
+        try:
+            if name == override:
+                compiled[name] = compile_override(data)
+            elif name != "providers.yaml":
+                compiled[name] = compile_file(data)
+        except Unusable as error:
+            raise catalog.Malformed(f"{name}:{catalog.line_of(sources[name], error.keys)}: {error}") from None
+    overrides = compiled.pop(override, {})
+    providers = parsed["providers.yaml"]
+    return {
+        "providers": {data["provider"]: data for data in compiled.values()},
+        "clouds": providers["clouds"],
+        "multiplexers": providers["multiplexers"],
+        "overrides": overrides,
+    }
+
+
 def compile_file(data: object) -> Data:
     """A file of the catalogue: one provider's cards. Raises Unusable."""
-    given = _mapping(data, (), _FILE)
-    provider = given.get("provider")
+    document = _mapping(data, (), _FILE)
+    provider = document.get("provider")
     if not isinstance(provider, str) or not provider:
         raise Unusable((), "`provider` is missing", "name who bills")
-    _unit(given)
-    return {"provider": provider, **_body(given, (), removable=False)}
+    _unit(document)
+    return {"provider": provider, **_body(document, (), removable=False)}
 
 
 def compile_override(data: object) -> dict[str, Data]:
     """A file of overrides: provider -> its cards; a model that was removed has none. Raises Unusable."""
-    given = _mapping(data, (), _OVERRIDE)
-    _unit(given)
-    providers = _mapping({} if given.get("providers") is None else given["providers"], ("providers",))
+    document = _mapping(data, (), _OVERRIDE)
+    _unit(document)
+    providers = _mapping({} if document.get("providers") is None else document["providers"], ("providers",))
     return {
         str(name).lower(): _body(_mapping(body, ("providers", name), _BODY), ("providers", name), removable=True)
         for name, body in providers.items()
     }
 
 
-def _unit(given: Data) -> None:
+def _unit(document: Data) -> None:
     for key, only in (("currency", "USD"), ("unit", "per_million_tokens")):
-        if given.get(key, only) != only:
-            raise Unusable((key,), f"{given[key]!r} is not supported", "give prices in USD per million tokens")
+        if document.get(key, only) != only:
+            raise Unusable((key,), f"{document[key]!r} is not supported", "give prices in USD per million tokens")
 
 
-def _body(given: Data, place: Place, removable: bool) -> Data:
-    defaults = _mapping(given.get("defaults") or {}, (*place, "defaults"), _DEFAULTS)
+def _body(body: Data, path: Place, removable: bool) -> Data:
+    defaults = _mapping(body.get("defaults") or {}, (*path, "defaults"), _DEFAULTS)
     models: Data = {}
     aliases: Data = {}
     retired: Data = {}
-    for model, card in _mapping(given.get("models") or {}, (*place, "models")).items():
-        at = (*place, "models", model)
+    for model, card in _mapping(body.get("models") or {}, (*path, "models")).items():
+        entry_path = (*path, "models", model)
         name = str(model).lower()
         if removable and isinstance(card, dict) and card.get("remove") is True:
-            _mapping(card, at, ("remove", "note"))
+            _mapping(card, entry_path, ("remove", "note"))
             models[name] = None
             continue
-        models[name] = _card(_mapping(card, at, _MODEL), defaults, at)
+        models[name] = _card(_mapping(card, entry_path, _MODEL), defaults, entry_path)
         if "retired" in card:
             retired[name] = str(card["retired"])
-        for alias in _listed(card.get("aliases"), (*at, "aliases")):
+        for alias in _list(card.get("aliases"), (*entry_path, "aliases")):
             aliases[str(alias).lower()] = [{"to": name}]
-    for alias, targets in _mapping(given.get("aliases") or {}, (*place, "aliases")).items():
-        at = (*place, "aliases", alias)
-        aliases[str(alias).lower()] = [_target(one, (*at, n)) for n, one in enumerate(_listed(targets, at))]
+    for alias, targets in _mapping(body.get("aliases") or {}, (*path, "aliases")).items():
+        entry_path = (*path, "aliases", alias)
+        aliases[str(alias).lower()] = [
+            _target(target, (*entry_path, n)) for n, target in enumerate(_list(targets, entry_path))
+        ]
     return {
         "models": models,
         "aliases": aliases,
-        "unpriced": {str(k).lower(): str(v) for k, v in _mapping(given.get("unpriced") or {}, (*place, "unpriced")).items()},
-        "sources": given.get("sources") or {},
-        "holidays": given.get("holidays") or {},
-        "page": str(given.get("page") or ""),
+        "unpriced": {str(k).lower(): str(v) for k, v in _mapping(body.get("unpriced") or {}, (*path, "unpriced")).items()},
+        "sources": body.get("sources") or {},
+        "holidays": body.get("holidays") or {},
+        "page": str(body.get("page") or ""),
         "retired": retired,
     }
 
 
-def _target(given: object, place: Place) -> Data:
-    target = _mapping(given, place, ("to", "from", "until", "note", "src"))
+def _target(entry: object, path: Place) -> Data:
+    target = _mapping(entry, path, ("to", "from", "until", "note", "src"))
     if not isinstance(target.get("to"), str):
-        raise Unusable(place, "`to` is missing", "name the model that the alias means")
-    return {key: instant(value, (*place, key)) if key in ("from", "until") else value for key, value in target.items()} | {
+        raise Unusable(path, "`to` is missing", "name the model that the alias means")
+    return {key: instant(value, (*path, key)) if key in ("from", "until") else value for key, value in target.items()} | {
         "to": target["to"].lower()
     }
 
 
-def _card(given: Data, defaults: Data, place: Place) -> list[Data]:
+def _card(card: Data, defaults: Data, path: Place) -> list[Data]:
     """One model's intervals, in order of time."""
-    listed = _listed(given.get("prices"), (*place, "prices"))
+    listed = _list(card.get("prices"), (*path, "prices"))
     if not listed:
-        raise Unusable(place, "`prices` is missing", "give a list with at least one interval")
+        raise Unusable(path, "`prices` is missing", "give a list with at least one interval")
     intervals = []
-    for n, one in enumerate(listed):
-        at = (*place, "prices", n)
-        intervals.append(_interval(_mapping(one, at, _INTERVAL), given, defaults, at))
-    intervals.sort(key=lambda one: one.get("from", ""))
+    for n, interval in enumerate(listed):
+        interval_path = (*path, "prices", n)
+        intervals.append(_interval(_mapping(interval, interval_path, _INTERVAL), card, defaults, interval_path))
+    intervals.sort(key=lambda interval: interval.get("from", ""))
     for earlier, later in itertools.pairwise(intervals):
         if earlier.get("until", "9") > later.get("from", ""):
             raise Unusable(
-                (*place, "prices"),
+                (*path, "prices"),
                 f"two intervals overlap at {later.get('from', 'the beginning')}; give the earlier an `until`",
             )
     return intervals
 
 
-def _interval(given: Data, model: Data, defaults: Data, place: Place) -> Data:
-    made: Data = {key: instant(given[key], (*place, key)) for key in ("from", "until") if given.get(key)}
-    if made.get("from", "") >= made.get("until", "9"):
-        raise Unusable((*place, "until"), "`until` is not after `from`", "swap them")
-    base: Data = {"rates": _rates(given, place), "above": _above(given, place), "windows": _windows(given, place)}
+def _interval(row: Data, model: Data, defaults: Data, path: Place) -> Data:
+    interval: Data = {key: instant(row[key], (*path, key)) for key in ("from", "until") if row.get(key)}
+    if interval.get("from", "") >= interval.get("until", "9"):
+        raise Unusable((*path, "until"), "`until` is not after `from`", "swap them")
+    base: Data = {"rates": _rates(row, path), "above": _above(row, path), "windows": _windows(row, path)}
     if not isinstance(base["rates"].get("input"), str):
-        raise Unusable(place, "`input` is missing", "every interval needs a price for it")
-    made["tiers"] = {"": base}
-    for tier, spec in _together("tiers", defaults, model, given, place).items():
-        at = (*place, "tiers", tier)
-        scaled = _scaled(base, _mapping(spec, at, (*CLASSES, "factor", "aliases", "above")), at)
-        for name in (tier, *_listed(spec.get("aliases"), (*at, "aliases"))):
-            made["tiers"][name] = scaled
-    made["geo"] = {
-        key: price(value, (*place, "geo", key)) for key, value in _together("geo", defaults, model, given, place).items()
+        raise Unusable(path, "`input` is missing", "every interval needs a price for it")
+    interval["tiers"] = {"": base}
+    for tier, spec in _together("tiers", defaults, model, row, path).items():
+        entry_path = (*path, "tiers", tier)
+        scaled = _scale(base, _mapping(spec, entry_path, (*CLASSES, "factor", "aliases", "above")), entry_path)
+        for name in (tier, *_list(spec.get("aliases"), (*entry_path, "aliases"))):
+            interval["tiers"][name] = scaled
+    interval["geo"] = {
+        key: price(value, (*path, "geo", key)) for key, value in _together("geo", defaults, model, row, path).items()
     }
     for fee in FEES:
-        value = given.get(fee, model.get(fee, defaults.get(fee)))
-        at = (*place, fee)
+        value = row.get(fee, model.get(fee, defaults.get(fee)))
+        entry_path = (*path, fee)
         if isinstance(value, dict):
-            made[fee] = {size: price(cost, (*at, size)) for size, cost in _mapping(value, at, CONTEXTS).items()}
-            if "low" not in made[fee]:
-                raise Unusable(at, "`low` is missing", "it is what a request without a recorded search context costs")
+            interval[fee] = {
+                size: price(cost, (*entry_path, size)) for size, cost in _mapping(value, entry_path, CONTEXTS).items()
+            }
+            if "low" not in interval[fee]:
+                raise Unusable(
+                    entry_path, "`low` is missing", "it is what a request without a recorded search context costs"
+                )
         elif value is not None:
-            made[fee] = price(value, at)
-    return made | {key: given[key] for key in _SAID if key in given}
+            interval[fee] = price(value, entry_path)
+    return interval | {key: row[key] for key in _SAID if key in row}
 
 
-def _together(key: str, defaults: Data, model: Data, interval: Data, place: Place) -> Data:
+def _together(key: str, defaults: Data, model: Data, interval: Data, path: Place) -> Data:
     """A provider's defaults, then the model's, then the interval's own; null takes one away."""
-    found: Data = {}
-    for given in (defaults, model, interval):
-        found |= _mapping(given.get(key) or {}, (*place, key))
-    return {name: value for name, value in found.items() if value is not None}
+    merged: Data = {}
+    for block in (defaults, model, interval):
+        merged |= _mapping(block.get(key) or {}, (*path, key))
+    return {name: value for name, value in merged.items() if value is not None}
 
 
-def _rates(given: Data, place: Place) -> Data:
-    listed = {name: given[name] for name in CLASSES if name in given}
-    return {name: value if value in (None, SAME) else price(value, (*place, name)) for name, value in listed.items()}
+def _rates(row: Data, path: Place) -> Data:
+    listed = {name: row[name] for name in CLASSES if name in row}
+    return {name: value if value in (None, SAME) else price(value, (*path, name)) for name, value in listed.items()}
 
 
-def _above(given: Data, place: Place) -> list[Data]:
-    made = []
-    for n, one in enumerate(_listed(given.get("above"), (*place, "above"))):
-        at = (*place, "above", n)
-        step = _mapping(one, at, (*CLASSES, "op", "tokens"))
+def _above(row: Data, path: Place) -> list[Data]:
+    steps = []
+    for n, entry in enumerate(_list(row.get("above"), (*path, "above"))):
+        step_path = (*path, "above", n)
+        step = _mapping(entry, step_path, (*CLASSES, "op", "tokens"))
         if step.get("op") not in ("gt", "ge") or not isinstance(step.get("tokens"), int):
-            raise Unusable(at, "`above` needs `op: gt` or `op: ge`, and `tokens`, a whole number")
-        made.append({"op": step["op"], "tokens": step["tokens"], "rates": _rates(step, at)})
-    if [step["tokens"] for step in made] != sorted({step["tokens"] for step in made}):
-        raise Unusable((*place, "above"), "the steps of `above` are not ascending", "sort them by `tokens`")
-    return made
+            raise Unusable(step_path, "`above` needs `op: gt` or `op: ge`, and `tokens`, a whole number")
+        steps.append({"op": step["op"], "tokens": step["tokens"], "rates": _rates(step, step_path)})
+    if [step["tokens"] for step in steps] != sorted({step["tokens"] for step in steps}):
+        raise Unusable((*path, "above"), "the steps of `above` are not ascending", "sort them by `tokens`")
+    return steps
 
 
-def _windows(given: Data, place: Place) -> list[Data]:
-    made = []
-    for n, one in enumerate(_listed(given.get("windows"), (*place, "windows"))):
-        at = (*place, "windows", n)
-        window = _mapping(one, at, (*CLASSES, "name", "tz", "days", "hours", "except", "from", "until"))
+def _windows(row: Data, path: Place) -> list[Data]:
+    windows = []
+    for n, entry in enumerate(_list(row.get("windows"), (*path, "windows"))):
+        window_path = (*path, "windows", n)
+        window = _mapping(entry, window_path, (*CLASSES, "name", "tz", "days", "hours", "except", "from", "until"))
         try:
             when.zone(window.get("tz", "UTC"))
         except ValueError as error:
-            raise Unusable((*at, "tz"), str(error)) from None
-        days = _listed(window.get("days"), (*at, "days")) or [1, 2, 3, 4, 5, 6, 7]
+            raise Unusable((*window_path, "tz"), str(error)) from None
+        days = _list(window.get("days"), (*window_path, "days")) or [1, 2, 3, 4, 5, 6, 7]
         if not set(days) <= {1, 2, 3, 4, 5, 6, 7}:
-            raise Unusable((*at, "days"), "days are numbers from 1 (Monday) to 7")
-        made.append(
+            raise Unusable((*window_path, "days"), "days are numbers from 1 (Monday) to 7")
+        windows.append(
             {
                 "name": window.get("name", f"window{n}"),
                 "tz": window.get("tz", "UTC"),
                 "days": days,
-                "hours": [_hours(span, (*at, "hours")) for span in _listed(window.get("hours"), at) or ["00:00-24:00"]],
+                "hours": [
+                    _hours(span, (*window_path, "hours"))
+                    for span in _list(window.get("hours"), window_path) or ["00:00-24:00"]
+                ],
                 "except": window.get("except", ""),
-                "rates": _rates(window, at),
+                "rates": _rates(window, window_path),
             }
-            | {key: instant(window[key], (*at, key)) for key in ("from", "until") if window.get(key)}
+            | {key: instant(window[key], (*window_path, key)) for key in ("from", "until") if window.get(key)}
         )
-    return made
+    return windows
 
 
-def _hours(span: object, place: Place) -> list[int]:
+def _hours(span: object, path: Place) -> list[int]:
     """First and last minute of the day, of `09:00-12:00`."""
-    found = re.fullmatch(r"(\d\d):(\d\d)-(\d\d):(\d\d)", str(span))
-    if found:
-        a, b, c, d = map(int, found.groups())
+    match = re.fullmatch(r"(\d\d):(\d\d)-(\d\d):(\d\d)", str(span))
+    if match:
+        a, b, c, d = map(int, match.groups())
         if 0 <= a * 60 + b < c * 60 + d <= 24 * 60:
             return [a * 60 + b, c * 60 + d]
-    raise Unusable(place, f"{span!r} is no span of hours", 'write "09:00-12:00"')
+    raise Unusable(path, f"{span!r} is no span of hours", 'write "09:00-12:00"')
 
 
-def _scaled(base: Data, spec: Data, place: Place) -> Data:
+def _scale(base: Data, spec: Data, path: Place) -> Data:
     """A tier's rates: the base's by a factor, but a class with a price of its own has that, or keeps the `standard` one."""
-    factor = None if spec.get("factor") is None else price(spec["factor"], (*place, "factor"))
+    factor = None if spec.get("factor") is None else price(spec["factor"], (*path, "factor"))
 
-    def scaled(rates: Data, own: bool) -> Data:
-        made: Data = {}
+    def scale_rates(rates: Data, own: bool) -> Data:
+        scaled_rates: Data = {}
         for name in CLASSES:
             if own and name in spec and spec[name] != "standard":
-                made[name] = spec[name] if spec[name] in (None, SAME) else price(spec[name], (*place, name))
+                scaled_rates[name] = spec[name] if spec[name] in (None, SAME) else price(spec[name], (*path, name))
             elif name in rates:
                 value = rates[name]
                 if value in (None, SAME) or spec.get(name) == "standard":
-                    made[name] = value
+                    scaled_rates[name] = value
                 else:
-                    made[name] = None if factor is None else times(value, factor)
-        return made
+                    scaled_rates[name] = None if factor is None else times(value, factor)
+        return scaled_rates
 
     steps = spec.get("above")
     if steps == "standard":
         above = base["above"]
     elif isinstance(steps, list):
-        above = _above(spec, place)
+        above = _above(spec, path)
     else:
-        above = [{**step, "rates": scaled(step["rates"], own=False)} for step in base["above"]]
-    windows = [{**window, "rates": scaled(window["rates"], own=False)} for window in base["windows"]]
-    return {"rates": scaled(base["rates"], own=True), "above": above, "windows": windows}
+        above = [{**step, "rates": scale_rates(step["rates"], own=False)} for step in base["above"]]
+    windows = [{**window, "rates": scale_rates(window["rates"], own=False)} for window in base["windows"]]
+    return {"rates": scale_rates(base["rates"], own=True), "above": above, "windows": windows}
 
 
-def price(value: object, place: Place) -> str:
+def price(value: object, path: Place) -> str:
     """A price or factor as exact text. Raises Unusable."""
     text = str(value)
     if isinstance(value, bool) or not _PRICE.match(text):
-        raise Unusable(place, f"{value!r} is no price", 'write a decimal number of USD such as "2.50"')
+        raise Unusable(path, f"{value!r} is no price", 'write a decimal number of USD such as "2.50"')
     return text
 
 
@@ -270,33 +300,33 @@ def times(a: str, b: str) -> str:
     return format(_EXACT.multiply(decimal.Decimal(a), decimal.Decimal(b)).normalize(_EXACT), "f")
 
 
-def instant(value: object, place: Place = ()) -> str:
+def instant(value: object, path: Place = ()) -> str:
     """A time as the catalogue compares it. Raises Unusable."""
     try:
         return when.canonical(str(value))
     except ValueError:
-        raise Unusable(place, f"{value!r} is no time", "write 2026-10-07T00:00:00Z") from None
+        raise Unusable(path, f"{value!r} is no time", "write 2026-10-07T00:00:00Z") from None
 
 
-def _mapping(given: object, place: Place, keys: Iterable[str] | None = None) -> Data:
+def _mapping(value: object, path: Place, keys: Iterable[str] | None = None) -> Data:
     """A mapping, whose keys are all known. Raises Unusable."""
-    if not isinstance(given, dict):
-        raise Unusable(place, f"expected keys and values, found {given!r}")
+    if not isinstance(value, dict):
+        raise Unusable(path, f"expected keys and values, found {value!r}")
     if keys is not None:
-        known = list(keys)
-        for key in given:
-            if key not in known:
-                nearest = show.nearest(str(key), known)
-                raise Unusable((*place, key), f"unknown key {key!r}", f"the nearest known is {nearest!r}")
-    return given
+        expected = list(keys)
+        for key in value:
+            if key not in expected:
+                nearest = show.nearest(str(key), expected)
+                raise Unusable((*path, key), f"unknown key {key!r}", f"the nearest known is {nearest!r}")
+    return value
 
 
-def _listed(given: object, place: Place) -> list[Any]:
-    if given is None:
+def _list(value: object, path: Place) -> list[Any]:
+    if value is None:
         return []
-    if not isinstance(given, list):
-        raise Unusable(place, f"expected a list, found {given!r}")
-    return given
+    if not isinstance(value, list):
+        raise Unusable(path, f"expected a list, found {value!r}")
+    return value
 
 
 def every_price(card: list[Data]) -> Iterator[tuple[str, str]]:

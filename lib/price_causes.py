@@ -28,35 +28,35 @@ class Cause(NamedTuple):
     url: str = ""
 
 
-def cause_of(one: Finding, tables: Sequence[Table], known: Sequence[Mapping[str, Any]]) -> Cause | None:
+def cause_of(finding: Finding, tables: Sequence[Table], entries: Sequence[Mapping[str, Any]]) -> Cause | None:
     """Why a finding is not agreement; None where nobody knows."""
-    if found := _written(one, known):
-        return found
-    if one.verdict == ONLY_OURS:
-        return _only_ours(one, tables)
-    if not one.field:
-        return _unlisted(one, tables)
-    assert one.found is not None
-    engine = Engine(one.found)
-    if one.verdict == DIFFERS and _against_us(one, tables):
-        return _ahead(one)
-    return next(filter(None, (told(one, engine) for told in _TOLD)), None)
+    if written := _known_cause(finding, entries):
+        return written
+    if finding.verdict == ONLY_OURS:
+        return _only_ours(finding, tables)
+    if not finding.field:
+        return _why_unlisted(finding, tables)
+    assert finding.lookup is not None
+    engine = Engine(finding.lookup)
+    if finding.verdict == DIFFERS and _against_us(finding, tables):
+        return _ahead(finding)
+    return next(filter(None, (explain(finding, engine) for explain in _TOLD)), None)
 
 
 def known_causes() -> list[Mapping[str, Any]]:
     """The differences that are understood, as data."""
-    found: list[Mapping[str, Any]] = catalog.load("price_causes")["known"]
-    return found
+    entries: list[Mapping[str, Any]] = catalog.load("price_causes")["known"]
+    return entries
 
 
-def _written(one: Finding, known: Sequence[Mapping[str, Any]]) -> Cause | None:
+def _known_cause(finding: Finding, entries: Sequence[Mapping[str, Any]]) -> Cause | None:
     """What is written down of just this difference."""
-    for entry in known:
+    for entry in entries:
         if (
-            one.table.source in entry["tables"]
-            and entry["provider"] in (one.provider, "*")
-            and _matches(one.model, entry.get("models", ["*"]))
-            and _pinned(one, entry)
+            finding.table.source in entry["tables"]
+            and entry["provider"] in (finding.provider, "*")
+            and _matches(finding.model, entry.get("models", ["*"]))
+            and _matches_values(finding, entry)
         ):
             return Cause(entry["cause"], entry["why"], entry["url"])
     return None
@@ -66,32 +66,34 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _pinned(one: Finding, entry: Mapping[str, Any]) -> bool:
+def _matches_values(finding: Finding, entry: Mapping[str, Any]) -> bool:
     """Whether the values are those that an entry is about; one of models as a whole may be about some modes only."""
     fields = entry.get("fields")
     if not fields:
         modes = entry.get("modes")
-        return one.verdict == MISSING and not one.field and (not modes or (one.row or {}).get("mode") in modes)
+        return finding.verdict == MISSING and not finding.field and (not modes or (finding.row or {}).get("mode") in modes)
     for pattern, (ours, theirs) in fields.items():
-        if one.field and fnmatch.fnmatchcase(one.field, pattern) and theirs in ("*", one.theirs):
-            return one.ours == (_standard(one) if ours == "standard" else ours)
+        if finding.field and fnmatch.fnmatchcase(finding.field, pattern) and theirs in ("*", finding.theirs):
+            return finding.ours == (_standard(finding) if ours == "standard" else ours)
     return False
 
 
-def _standard(one: Finding) -> str:
+def _standard(finding: Finding) -> str:
     """Our price of the same without its tier."""
-    assert one.found is not None
-    return Engine(one.found).price(one.field.rpartition("/")[2], one.at)
+    assert finding.lookup is not None
+    return Engine(finding.lookup).price(finding.field.rpartition("/")[2], finding.at)
 
 
-def _against_us(one: Finding, tables: Sequence[Table]) -> bool:
+def _against_us(finding: Finding, tables: Sequence[Table]) -> bool:
     """Whether another table that knows the price says the same as this one."""
     for other in tables:
-        if other.source == one.table.source or (other.source == "litellm" and one.at[:10] != other.about["captured"]):
+        if other.source == finding.table.source or (
+            other.source == "litellm" and finding.at[:10] != other.details["captured"]
+        ):
             continue
-        row = price_tables.find(other, one.provider, one.model)
-        said = price_tables.rates_at(row, one.at).get(one.field) if row else None
-        if said is not None and price_check.plain(said) == one.theirs:
+        row = price_tables.find(other, finding.provider, finding.model)
+        price = price_tables.rates_at(row, finding.at).get(finding.field) if row else None
+        if price is not None and price_check.plain(price) == finding.theirs:
             return True
     return False
 
@@ -99,100 +101,100 @@ def _against_us(one: Finding, tables: Sequence[Table]) -> bool:
 # What the numbers tell of one price.
 
 
-def _ahead(one: Finding, engine: Engine | None = None) -> Cause | None:
+def _ahead(finding: Finding, engine: Engine | None = None) -> Cause | None:
     """We know a change that the table cannot know, or does not yet."""
-    captured = str(one.table.about["captured"])
-    if one.at[:10] > captured:
-        return Cause("newer", f"it is about {one.at[:10]}; the table was read on {captured}")
-    row = _row_at(one, one.at)
+    captured = str(finding.table.details["captured"])
+    if finding.at[:10] > captured:
+        return Cause("newer", f"it is about {finding.at[:10]}; the table was read on {captured}")
+    row = _row_at(finding, finding.at)
     began = str(row.get("from", ""))[:10] if row else ""
     if row is None or not began or when.moment(f"{captured}T00:00:00Z") - when.moment(f"{began}T00:00:00Z") > _LAG_MS:
         return None
     for key in row.get("src", ()):
-        about = (one.found.sources if one.found else {}).get(key, {})
-        if str(about.get("kind", "")).startswith("vendor") and str(about.get("captured", "")) >= began:
+        source = (finding.lookup.sources if finding.lookup else {}).get(key, {})
+        if str(source.get("kind", "")).startswith("vendor") and str(source.get("captured", "")) >= began:
             return Cause(
-                "newer", f"the vendor changed it on {began}, as read on {about['captured']}", str(about.get("url", ""))
+                "newer", f"the vendor changed it on {began}, as read on {source['captured']}", str(source.get("url", ""))
             )
     return None
 
 
-def _row_at(one: Finding, ts: str) -> dict[str, Any] | None:
-    rows = one.found.rows if one.found else []
+def _row_at(finding: Finding, ts: str) -> dict[str, Any] | None:
+    rows = finding.lookup.rows if finding.lookup else []
     return next((row for row in rows if row.get("from", "") <= ts < row.get("until", "9")), None)
 
 
-def _outside(one: Finding, engine: Engine) -> Cause | None:
+def _outside(finding: Finding, engine: Engine) -> Cause | None:
     """We hold no price of that day at all."""
-    assert one.found is not None
-    if one.field == STEP or _row_at(one, one.at) is not None:
+    assert finding.lookup is not None
+    if finding.field == STEP or _row_at(finding, finding.at) is not None:
         return None
-    begins = min(row.get("from", "") for row in one.found.rows)
-    if one.at < begins:
+    begins = min(row.get("from", "") for row in finding.lookup.rows)
+    if finding.at < begins:
         return Cause("not_yet", f"our record begins on {begins[:10]}; the table does not date its price")
-    ends = max(row.get("until", "9") for row in one.found.rows)
+    ends = max(row.get("until", "9") for row in finding.lookup.rows)
     return Cause("retired", f"it could not be called after {ends[:10]}; the table keeps its last price")
 
 
-def _dated(one: Finding, engine: Engine) -> Cause | None:
+def _other_date(finding: Finding, engine: Engine) -> Cause | None:
     """The table holds what we hold for another time."""
-    if one.field == STEP:
-        return _dated_step(one, engine)
-    for begins, ends, ts in _spans(one):
-        if engine.price(one.field, ts) == one.theirs and not begins <= one.at < ends:
+    if finding.field == STEP:
+        return _other_date_of_step(finding, engine)
+    for begins, ends, ts in _spans(finding):
+        if engine.price(finding.field, ts) == finding.theirs and not begins <= finding.at < ends:
             return Cause("dated", f"that is our price {_span(begins, ends)}; the table does not date it so")
     return None
 
 
-def _dated_step(one: Finding, engine: Engine) -> Cause | None:
+def _other_date_of_step(finding: Finding, engine: Engine) -> Cause | None:
     """The table's steps are those that we have for another time."""
-    for begins, ends, ts in _spans(one):
-        if price_check.round_steps(engine.steps(ts)) == one.theirs and not begins <= one.at < ends:
+    for begins, ends, ts in _spans(finding):
+        if price_check.round_steps(engine.steps(ts)) == finding.theirs and not begins <= finding.at < ends:
             return Cause("dated", f"that is our price {_span(begins, ends)}; the table does not date it so")
     return None
 
 
-def _spans(one: Finding) -> Iterator[tuple[str, str, str]]:
+def _spans(finding: Finding) -> Iterator[tuple[str, str, str]]:
     """Each interval, and a moment in it."""
-    for row in one.found.rows if one.found else ():
+    for row in finding.lookup.rows if finding.lookup else ():
         begins, ends = row.get("from", ""), row.get("until", "9")
-        yield begins, ends, begins or (when.stamp(when.moment(ends) - 1) if ends != "9" else one.at)
+        yield begins, ends, begins or (when.stamp(when.moment(ends) - 1) if ends != "9" else finding.at)
 
 
 def _span(begins: str, ends: str) -> str:
     return " ".join(filter(None, (f"from {begins[:10]}" if begins else "", f"until {ends[:10]}" if ends != "9" else "")))
 
 
-def _time_of_day(one: Finding, engine: Engine) -> Cause | None:
+def _time_of_day(finding: Finding, engine: Engine) -> Cause | None:
     """The table holds what we bill at another time of the same day or week."""
-    row = _row_at(one, one.at)
+    row = _row_at(finding, finding.at)
     if row is None or not row["tiers"][""]["windows"]:
         return None
-    day = when.moment(one.at[:10] + "T00:00:00Z")
+    day = when.moment(finding.at[:10] + "T00:00:00Z")
     for hour in range(-7 * 24, 24):
         ts = when.stamp(day + hour * 3_600_000)
-        if _row_at(one, ts) is row and engine.price(one.field, ts) == one.theirs:
+        if _row_at(finding, ts) is row and engine.price(finding.field, ts) == finding.theirs:
             return Cause(
                 "time_of_day", "that is our price at another time of day; the table's hours, weekdays or holidays differ"
             )
     return None
 
 
-def _tier(one: Finding, engine: Engine) -> Cause | None:
+def _tier(finding: Finding, engine: Engine) -> Cause | None:
     """The table holds what we bill in another tier, or for a prompt of another length."""
-    tier, _, rest = one.field.rpartition("/")
+    tier, _, rest = finding.field.rpartition("/")
     name, _, step = rest.partition(">")
-    if tier and engine.price(rest, one.at) == one.theirs:
+    if tier and engine.price(rest, finding.at) == finding.theirs:
         return Cause("tier", f"that is our standard price; the table does not know the {tier} rate")
-    if step and engine.price(f"{tier}/{name}" if tier else name, one.at) == one.theirs:
+    if step and engine.price(f"{tier}/{name}" if tier else name, finding.at) == finding.theirs:
         return Cause("tier", "that is our price of a short prompt; the table has no step there")
     return None
 
 
-def _unit(one: Finding, engine: Engine) -> Cause | None:
-    if one.verdict != DIFFERS or one.field == STEP or not Decimal(one.ours) or not Decimal(one.theirs):
+def _unit(finding: Finding, engine: Engine) -> Cause | None:
+    if finding.verdict != DIFFERS or finding.field == STEP or not Decimal(finding.ours) or not Decimal(finding.theirs):
         return None
-    if power := power_of_ten(Decimal(one.theirs) / Decimal(one.ours)):
+    if power := power_of_ten(Decimal(finding.theirs) / Decimal(finding.ours)):
         return Cause("unit_slip", f"it is off by a factor of 10^{power}")
     return None
 
@@ -206,42 +208,42 @@ def power_of_ten(ratio: Decimal) -> int:
     return 0
 
 
-def _rounded(one: Finding, engine: Engine) -> Cause | None:
-    if one.verdict != DIFFERS or one.field == STEP:
+def _rounding(finding: Finding, engine: Engine) -> Cause | None:
+    if finding.verdict != DIFFERS or finding.field == STEP:
         return None
-    ours, theirs = Decimal(one.ours), Decimal(one.theirs)
+    ours, theirs = Decimal(finding.ours), Decimal(finding.theirs)
     short = theirs.as_tuple().exponent
     if abs(ours - theirs) * 50 <= ours and isinstance(short, int) and abs(ours - theirs) < Decimal(1).scaleb(short):
-        return Cause("rounding", f"it is {one.ours}, shown with fewer digits")
+        return Cause("rounding", f"it is {finding.ours}, shown with fewer digits")
     return None
 
 
 _MODALITIES = {"output": ("image_output", "audio_output"), "input": ("image_input", "audio_input")}
 
 
-def _modality(one: Finding, engine: Engine) -> Cause | None:
+def _modality(finding: Finding, engine: Engine) -> Cause | None:
     """The price of images or sound in the place of that of text, or the other way round."""
-    name = price_check.class_of(one.field)
+    name = price_check.class_of(finding.field)
     whole = name.partition("_")[2]
     for other in (*_MODALITIES.get(name, ()), *((whole,) if whole in _MODALITIES else ())):
-        if engine.price(one.field.replace(name, other), one.at) == one.theirs:
+        if engine.price(finding.field.replace(name, other), finding.at) == finding.theirs:
             return Cause("modality", f"that is our price of {other}")
     return None
 
 
-def _cache_class(one: Finding, engine: Engine) -> Cause | None:
+def _cache_class(finding: Finding, engine: Engine) -> Cause | None:
     """The price of one class of the cache under another's name."""
-    name = price_check.class_of(one.field)
+    name = price_check.class_of(finding.field)
     if not name.startswith("cache_"):
         return None
     for other in ("cache_read", "cache_write", "cache_write_1h", "cache_write_12h"):
-        if other != name and engine.price(one.field.replace(name, other), one.at) == one.theirs:
+        if other != name and engine.price(finding.field.replace(name, other), finding.at) == finding.theirs:
             return Cause("cache_class", f"that is our price of {other}, under the name of another class")
     return None
 
 
-def _placeholder(one: Finding, engine: Engine) -> Cause | None:
-    if one.verdict == MISSING and one.theirs == "0":
+def _placeholder(finding: Finding, engine: Engine) -> Cause | None:
+    if finding.verdict == MISSING and finding.theirs == "0":
         return Cause("placeholder", "a 0 where nothing is billed: the vendor has no such price")
     return None
 
@@ -250,11 +252,11 @@ _TOLD: tuple[Callable[[Finding, Engine], Cause | None], ...] = (
     _ahead,
     _outside,
     _placeholder,
-    _dated,
+    _other_date,
     _time_of_day,
     _tier,
     _unit,
-    _rounded,
+    _rounding,
     _modality,
     _cache_class,
 )
@@ -263,26 +265,28 @@ _TOLD: tuple[Callable[[Finding, Engine], Cause | None], ...] = (
 # Whole models.
 
 
-def _unlisted(one: Finding, tables: Sequence[Table]) -> Cause | None:
+def _why_unlisted(finding: Finding, tables: Sequence[Table]) -> Cause | None:
     """Why we do not list a model that a table does."""
-    row = one.row or {}
-    captured = str(one.table.about["captured"])
+    row = finding.row or {}
+    captured = str(finding.table.details["captured"])
     if row.get("retires", "9") <= captured:
         return Cause("retired", f"retired on {row['retires']}, before anything here was recorded")
     rates = price_tables.rates_at(row, captured)
     if all(Decimal(rates.get(name, "0")) == 0 for name in ("input", "output")):
         return Cause("free", "listed at 0: free, or not sold by the token")
-    if not any(price_tables.find(other, one.provider, one.model) for other in tables if other.source != one.table.source):
+    if not any(
+        price_tables.find(other, finding.provider, finding.model) for other in tables if other.source != finding.table.source
+    ):
         return Cause("one_source", "only this table lists it; a row needs two sources, or the vendor's own page")
     return None
 
 
-def _only_ours(one: Finding, tables: Sequence[Table]) -> Cause | None:
+def _only_ours(finding: Finding, tables: Sequence[Table]) -> Cause | None:
     """Why we state what a table does not. Of a price that no table states, though two list the model, nobody knows."""
-    if not one.field:
+    if not finding.field:
         return Cause("not_listed", "the table has no such model (tables drop what is retired, and lag behind what is new)")
-    others = [(table, price_tables.find(table, one.provider, one.model)) for table in tables]
-    rows = [(table, row) for table, row in others if table.source != one.table.source and row is not None]
-    if rows and not any(one.field in price_tables.rates_at(row, one.at) for _, row in rows):
+    others = [(table, price_tables.find(table, finding.provider, finding.model)) for table in tables]
+    rows = [(table, row) for table, row in others if table.source != finding.table.source and row is not None]
+    if rows and not any(finding.field in price_tables.rates_at(row, finding.at) for _, row in rows):
         return None
     return Cause("not_stated", "the table lists the model without this price" + ("; another states it" if rows else ""))

@@ -32,7 +32,7 @@ class Finding(NamedTuple):
     ours: str
     theirs: str
     row: Data | None  # theirs
-    found: pricing.Lookup | None  # ours
+    lookup: pricing.Lookup | None  # ours
 
 
 class Comparison(NamedTuple):
@@ -49,17 +49,17 @@ def compare(catalogue: pricing.Catalogue, table: Table) -> Comparison:
     findings: list[Finding] = []
     agreed = models = 0
     for provider in sorted(catalogue.providers):
-        known = _names(catalogue, provider)
+        listed_by_us = _names(catalogue, provider)
         listed = [row["id"] for row in table.models.get(provider, ())]
-        for name in dict.fromkeys((*known, *listed)):
-            row, found = price_tables.find(table, provider, name), catalogue.find(provider, name)
-            ours = found if isinstance(found, pricing.Lookup) else None
+        for name in dict.fromkeys((*listed_by_us, *listed)):
+            row, answer = price_tables.find(table, provider, name), catalogue.find(provider, name)
+            ours = answer if isinstance(answer, pricing.Lookup) else None
             if row is None or ours is None:
                 verdict = ONLY_OURS if row is None else MISSING
-                findings.append(Finding(verdict, table, provider, name, "", table.about["captured"], "", "", row, ours))
+                findings.append(Finding(verdict, table, provider, name, "", table.details["captured"], "", "", row, ours))
                 continue
             models += 1
-            count, differing = _beside(Finding(DIFFERS, table, provider, name, "", "", "", "", row, ours))
+            count, differing = _compare_model(Finding(DIFFERS, table, provider, name, "", "", "", "", row, ours))
             agreed += count
             findings += differing
     return Comparison(table, findings, agreed, models)
@@ -70,12 +70,12 @@ def _names(catalogue: pricing.Catalogue, provider: str) -> list[str]:
     return [name for name in (*body["models"], *body["aliases"]) if not name.startswith("<")]
 
 
-def _beside(blank: Finding) -> tuple[int, list[Finding]]:
+def _compare_model(blank: Finding) -> tuple[int, list[Finding]]:
     """How many prices of one model agree, and those that do not: each pair of values once."""
-    assert blank.row is not None and blank.found is not None
+    assert blank.row is not None and blank.lookup is not None
     seen: dict[tuple[str, str, str], Finding] = {}
     agreed: set[str] = set()
-    engine = Engine(blank.found)
+    engine = Engine(blank.lookup)
     for number, at in enumerate(_moments(blank)):
         rates = price_tables.rates_at(blank.row, at)
         for field, theirs in rates.items():
@@ -83,8 +83,8 @@ def _beside(blank: Finding) -> tuple[int, list[Finding]]:
             if _same(engine, field, ours, theirs, at):
                 agreed.add(field)
                 continue
-            one = blank._replace(verdict=DIFFERS if ours else MISSING, field=field, at=at, ours=ours, theirs=theirs)
-            seen.setdefault((field, ours, theirs), one)
+            finding = blank._replace(verdict=DIFFERS if ours else MISSING, field=field, at=at, ours=ours, theirs=theirs)
+            seen.setdefault((field, ours, theirs), finding)
         ours, theirs = round_steps(engine.steps(at)), round_steps(_steps(rates))
         if ours and ours != theirs:
             seen.setdefault((STEP, ours, theirs), blank._replace(field=STEP, at=at, ours=ours, theirs=theirs))
@@ -128,19 +128,23 @@ def class_of(field: str) -> str:
     return field.rpartition("/")[2].partition(">")[0]
 
 
-def _moments(one: Finding) -> Iterator[str]:
+def _moments(finding: Finding) -> Iterator[str]:
     """When the two are compared: the day of the table first."""
-    assert one.row is not None and one.found is not None
-    captured = str(one.table.about["captured"])
+    assert finding.row is not None and finding.lookup is not None
+    captured = str(finding.table.details["captured"])
     yield captured + _NOON
-    if any(row["tiers"][""]["windows"] for row in one.found.rows) or any("windows" in price for price in one.row["prices"]):
+    if any(row["tiers"][""]["windows"] for row in finding.lookup.rows) or any(
+        "windows" in price for price in finding.row["prices"]
+    ):
         for day in (3, 6):
             yield _weekday(captured, day) + _PEAK
-    if one.table.source == "litellm":
+    if finding.table.source == "litellm":
         return  # it says nothing of other days
-    for edge in sorted({*price_tables.moments(one.row), *(row["from"] for row in one.found.rows if row.get("from"))}):
+    for change in sorted(
+        {*price_tables.moments(finding.row), *(row["from"] for row in finding.lookup.rows if row.get("from"))}
+    ):
         for step in (-_HALF, _HALF):
-            yield when.stamp(when.moment(edge) + step)[_DAY] + _NOON
+            yield when.stamp(when.moment(change) + step)[_DAY] + _NOON
 
 
 def _weekday(day: str, number: int) -> str:
@@ -154,15 +158,15 @@ def _weekday(day: str, number: int) -> str:
 class Engine:
     """What our engine says of one model."""
 
-    def __init__(self, found: pricing.Lookup) -> None:
-        self.found = found
+    def __init__(self, lookup: pricing.Lookup) -> None:
+        self.lookup = lookup
         self._cards: dict[tuple[str, str, str], pricing.Card] = {}
 
     def rate(self, tier: str, geo: str, size: int, at: str, context: str = "") -> pricing.Rate | None:
         """The rate of a request; None where there is none."""
         key = (tier, geo, context)
         if key not in self._cards:
-            self._cards[key] = pricing.card_of(self.found, tier, geo, context)
+            self._cards[key] = pricing.card_of(self.lookup, tier, geo, context)
         card = self._cards[key]
         chosen = card.choose(at, size) if card.only is None else card.only
         return chosen if isinstance(chosen, pricing.Rate) else None
@@ -179,8 +183,8 @@ class Engine:
             return rate.factor
         if kind in price_cards.FEES:
             return (rate.web_search if kind == "web_search" else rate.request) or ""
-        given = rate.rates.get(name)
-        return plain((rate.rates["input"] if given == price_cards.SAME else given) or "")
+        value = rate.rates.get(name)
+        return plain((rate.rates["input"] if value == price_cards.SAME else value) or "")
 
     def apart(self, at: str) -> Iterator[tuple[str, str]]:
         """The classes that we bill at a price of their own, and those prices."""
@@ -192,7 +196,7 @@ class Engine:
 
     def steps(self, at: str) -> str:
         """Where the steps of the prompt's length begin."""
-        for row in self.found.rows:
+        for row in self.lookup.rows:
             if row.get("from", "") <= at < row.get("until", "9"):
                 return ",".join(str(step["tokens"]) for step in row["tiers"][""]["above"])
         return ""
@@ -204,9 +208,9 @@ def plain(text: str) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def counts(found: Iterable[Finding]) -> dict[str, Any]:
+def counts(findings: Iterable[Finding]) -> dict[str, Any]:
     """How many findings there are of each verdict."""
-    made = {DIFFERS: 0, MISSING: 0, ONLY_OURS: 0}
-    for one in found:
-        made[one.verdict] += 1
-    return made
+    totals = {DIFFERS: 0, MISSING: 0, ONLY_OURS: 0}
+    for finding in findings:
+        totals[finding.verdict] += 1
+    return totals

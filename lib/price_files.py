@@ -21,14 +21,15 @@ class Fault(NamedTuple):
     """What is wrong with a row: refused (no price is like that), or held until a person has said why (`note:`)."""
 
     level: str
-    place: str  # file:line
+    location: str  # file:line
     provider: str
     model: str
     what: str
 
     def row(self) -> Data:
         """The same as a record for programs."""
-        return {"v": 1, "kind": "price_fault"} | {name: value for name, value in self._asdict().items() if value}
+        names = ("level", "place", "provider", "model", "what")
+        return {"v": 1, "kind": "price_fault"} | {name: value for name, value in zip(names, self, strict=True) if value}
 
 
 class Book(NamedTuple):
@@ -44,17 +45,17 @@ class Book(NamedTuple):
         """Who bills."""
         return str(self.body["provider"])
 
-    def place(self, *keys: str | int) -> str:
+    def location(self, *keys: str | int) -> str:
         """Where an entry stands, as file:line."""
         return f"{self.name}:{catalog.line_of(self.text, keys)}"
 
     def interval(self, model: str, begins: str) -> str:
         """Where the interval of a model stands that begins then."""
-        given = next((name for name in self.raw.get("models") or {} if str(name).lower() == model), model)
-        listed = (self.raw["models"].get(given) or {}).get("prices") or []
-        starts = [price_cards.instant(one["from"]) if one.get("from") else "" for one in listed]
+        spelling = next((name for name in self.raw.get("models") or {} if str(name).lower() == model), model)
+        listed = (self.raw["models"].get(spelling) or {}).get("prices") or []
+        starts = [price_cards.instant(row["from"]) if row.get("from") else "" for row in listed]
         at = starts.index(begins) if begins in starts else 0
-        return self.place("models", given, "prices", at)
+        return self.location("models", spelling, "prices", at)
 
     def fault(self, level: str, model: str, begins: str, what: str) -> Fault:
         """A fault of one interval."""
@@ -79,8 +80,8 @@ def rates_of(interval: Data) -> dict[str, Decimal]:
 
 def texts(folder: str = catalog.FOLDER) -> dict[str, bytes]:
     """The files that prices are made of, by name; the built-in providers.yaml where the folder has none of its own."""
-    found = catalog.sources("pricing/*.yaml", folder)
-    return found | (catalog.sources("providers.yaml", folder) or catalog.sources("providers.yaml"))
+    prices = catalog.sources("pricing/*.yaml", folder)
+    return prices | (catalog.sources("providers.yaml", folder) or catalog.sources("providers.yaml"))
 
 
 def texts_at(folder: str, revision: str) -> dict[str, bytes] | None:
@@ -105,23 +106,23 @@ def _git(folder: str, *arguments: str) -> bytes | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def books(given: Texts) -> tuple[list[Book], list[Fault]]:
+def books(texts: Texts) -> tuple[list[Book], list[Fault]]:
     """The files that can be compiled, and why the others cannot."""
-    made: list[Book] = []
+    compiled: list[Book] = []
     faults: list[Fault] = []
-    for name, text in given.items():
+    for name, text in texts.items():
         if not name.startswith("pricing"):
             continue
         try:
             raw = catalog.parse(text, name)
-            made.append(Book(name, text, raw, price_cards.compile_file(raw)))
+            compiled.append(Book(name, text, raw, price_cards.compile_file(raw)))
         except catalog.Malformed as error:
-            place, _, why = str(error).partition(": ")
-            faults.append(Fault(REFUSED, place, "", "", why))
+            location, _, why = str(error).partition(": ")
+            faults.append(Fault(REFUSED, location, "", "", why))
         except Unusable as error:
             line = catalog.line_of(text, error.keys)
             faults.append(Fault(REFUSED, f"{name}:{line}", "", "", f"{error}"))
-    return made, faults
+    return compiled, faults
 
 
 def is_catalogue(folder: str) -> bool:
@@ -157,12 +158,12 @@ def append_interval(
     new = [f"{indent}- from: {begins}\n", *kept, f"{inner}src: [{', '.join(src)}]\n", f"{inner}confidence: {confidence}\n"]
     if note:
         new.append(f"{inner}note: {quote(note)}\n")
-    return "".join([*lines[:first], *_closed(old, begins, indent), *new, *lines[last:]])
+    return "".join([*lines[:first], *_close_interval(old, begins, indent), *new, *lines[last:]])
 
 
 def _last_interval(lines: list[str], model: str) -> tuple[int, int]:
     """From which line to which a model's last interval stands."""
-    at = _line_of(lines, f"  {_written(model)}:")
+    at = _line_of(lines, f"  {_yaml_name(model)}:")
     end = next((n for n in range(at + 1, len(lines)) if re.match(r" {0,2}[^\s#]", lines[n])), len(lines))
     prices = next((n for n in range(at + 1, end) if lines[n].rstrip() == "    prices:"), end)
     items = [n for n in range(prices + 1, end) if _ITEM.match(lines[n]) and _ITEM.match(lines[n])[1] == "      "]  # type: ignore[index]
@@ -174,13 +175,13 @@ def _last_interval(lines: list[str], model: str) -> tuple[int, int]:
 
 
 def _line_of(lines: list[str], start: str) -> int:
-    found = [n for n, line in enumerate(lines) if line.rstrip() == start]
-    if len(found) != 1:
-        raise ByHand(f"{start.strip(' :')}: it stands {len(found)} times in the file; edit it by hand")
-    return found[0]
+    numbers = [n for n, line in enumerate(lines) if line.rstrip() == start]
+    if len(numbers) != 1:
+        raise ByHand(f"{start.strip(' :')}: it stands {len(numbers)} times in the file; edit it by hand")
+    return numbers[0]
 
 
-def _written(name: str) -> str:
+def _yaml_name(name: str) -> str:
     """A name as the files write it."""
     return name if re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) else f'"{name}"'
 
@@ -196,17 +197,17 @@ def _flat(item: list[str]) -> list[str]:
 
 
 def _key(line: str) -> str:
-    found = _KEY.match(line)
-    return found[1] if found else ""
+    match = _KEY.match(line)
+    return match[1] if match else ""
 
 
-def _closed(old: list[str], until: str, indent: str) -> list[str]:
+def _close_interval(old: list[str], until: str, indent: str) -> list[str]:
     """An interval's lines with an end."""
     flat = [line for line in _flat(old) if _key(line) != "until"]
     at = 1 if _key(flat[0]) == "from" else 0
-    made = [*flat[:at], f"{indent}  until: {until}\n", *flat[at:]]
-    made[0] = f"{indent}- {made[0].lstrip()}"
-    return made
+    lines = [*flat[:at], f"{indent}  until: {until}\n", *flat[at:]]
+    lines[0] = f"{indent}- {lines[0].lstrip()}"
+    return lines
 
 
 def _set(lines: list[str], field: str, value: str, inner: str) -> list[str]:
@@ -217,18 +218,18 @@ def _set(lines: list[str], field: str, value: str, inner: str) -> list[str]:
         new = f'{inner}{name}: "{value}"\n'
         if at is not None:
             return [*lines[:at], new, *lines[at + 1 :]]
-        ranks = {one: n for n, one in enumerate(price_cards.CLASSES)}
+        ranks = {class_: n for n, class_ in enumerate(price_cards.CLASSES)}
         later = (
             n for n, line in enumerate(lines) if ranks.get(_key(line), 99) > ranks[name] and line.startswith(f"{inner}")
         )
-        place = next(later, len(lines))
-        return [*lines[:place], new, *lines[place:]]
+        end = next(later, len(lines))
+        return [*lines[:end], new, *lines[end:]]
     at = next((n for n, line in enumerate(lines) if f"tokens: {step}," in line and "{op:" in line), None)
     if at is None:
         raise ByHand(f"a step at {step} tokens is new here; add it by hand")
-    found = re.search(rf'\b{name}: "[^"]*"', lines[at])
+    match = re.search(rf'\b{name}: "[^"]*"', lines[at])
     line = (
-        lines[at].replace(found[0], f'{name}: "{value}"') if found else lines[at].replace("}", f', {name}: "{value}"}}', 1)
+        lines[at].replace(match[0], f'{name}: "{value}"') if match else lines[at].replace("}", f', {name}: "{value}"}}', 1)
     )
     return [*lines[:at], line, *lines[at + 1 :]]
 
@@ -247,18 +248,18 @@ def with_model(
     lines = text.splitlines(keepends=True)
     start = _line_of(lines, "models:")
     end = next((n for n in range(start + 1, len(lines)) if re.match(r"[^\s#]", lines[n])), len(lines))
-    made = [f"  {_written(model)}:\n", *(f"    {line}\n" for line in more), "    prices:\n"]
+    new = [f"  {_yaml_name(model)}:\n", *(f"    {line}\n" for line in more), "    prices:\n"]
     classes = [name for name in price_cards.CLASSES if name in rates]
     for at, name in enumerate(classes):
         value = rates[name] if rates[name] == price_cards.SAME else f'"{rates[name]}"'
-        made.append(f"      {'-' if at == 0 else ' '} {name}: {value}\n")
+        new.append(f"      {'-' if at == 0 else ' '} {name}: {value}\n")
     if steps:
-        made.append("        above:\n")
+        new.append("        above:\n")
     for tokens, prices in sorted(steps.items()):
         shown = "".join(f', {name}: "{prices[name]}"' for name in price_cards.CLASSES if name in prices)
-        made.append(f"          - {{op: {op}, tokens: {tokens}{shown}}}\n")
-    made += [f"        src: [{', '.join(src)}]\n", f"        confidence: {confidence}\n"]
-    return "".join([*lines[:end], *made, *lines[end:]])
+        new.append(f"          - {{op: {op}, tokens: {tokens}{shown}}}\n")
+    new += [f"        src: [{', '.join(src)}]\n", f"        confidence: {confidence}\n"]
+    return "".join([*lines[:end], *new, *lines[end:]])
 
 
 def with_source(text: str, key: str, url: str, captured: str, kind: str) -> str:
@@ -277,4 +278,4 @@ def with_alias(text: str, alias: str, model: str) -> str:
     lines = text.splitlines(keepends=True)
     start = _line_of(lines, "aliases:")
     end = next((n for n in range(start + 1, len(lines)) if re.match(r"[^\s#]", lines[n])), len(lines))
-    return "".join([*lines[:end], f"  {_written(alias)}:\n", f"    - {{to: {_written(model)}}}\n", *lines[end:]])
+    return "".join([*lines[:end], f"  {_yaml_name(alias)}:\n", f"    - {{to: {_yaml_name(model)}}}\n", *lines[end:]])

@@ -22,16 +22,16 @@ def faults(texts: Texts, older: Texts, rules: Rules, today: str) -> list[Fault]:
     """What is wrong with some price files as an edit of older ones, on a day (YYYY-MM-DD)."""
     before = {book.provider: book for book in books(older)[0]}
     now = {book.provider: book for book in books(texts)[0]}
-    found: list[Fault] = []
+    problems: list[Fault] = []
     for provider, was in before.items():
         book = now.get(provider)
         if book is None:
             if not any(book_name == was.name for book_name in texts):
-                found.append(Fault(HELD, was.name, provider, "", "the provider is gone; its turns would have no price"))
+                problems.append(Fault(HELD, was.name, provider, "", "the provider is gone; its turns would have no price"))
             continue
         for check in (_models, _aliases, _sources, _rest):
-            found += check(book, was, rules, today)
-    return found
+            problems += check(book, was, rules, today)
+    return problems
 
 
 def _models(book: Book, was: Book, rules: Rules, today: str) -> Iterator[Fault]:
@@ -43,19 +43,19 @@ def _models(book: Book, was: Book, rules: Rules, today: str) -> Iterator[Fault]:
 
 
 def _card(book: Book, was: Book, model: str, card: list[Data], rules: Rules, today: str) -> Iterator[Fault]:
-    new = {one.get("from", ""): one for one in book.body["models"][model]}
-    old = {one.get("from", ""): one for one in card}
-    for begins, one in old.items():
+    new = {interval.get("from", ""): interval for interval in book.body["models"][model]}
+    old = {interval.get("from", ""): interval for interval in card}
+    for begins, interval in old.items():
         if begins[:10] <= today:
-            yield from _past(book, was, model, one, new.get(begins), today)
+            yield from _past(book, was, model, interval, new.get(begins), today)
         elif begins not in new and not any("note" in other for other in new.values()):
             what = f"the change scheduled for {begins[:10]} is gone; say in a row's `note:` who cancelled it or put it off"
             yield book.fault(HELD, model, "", what)
     before: Data | None = None
-    for begins, one in sorted(new.items()):
+    for begins, interval in sorted(new.items()):
         if begins not in old:
-            yield from _appended(book, model, one, before, max(old), rules)
-        before = one
+            yield from _new_interval(book, model, interval, before, max(old), rules)
+        before = interval
 
 
 def _past(book: Book, was: Book, model: str, old: Data, new: Data | None, today: str) -> Iterator[Fault]:
@@ -87,28 +87,28 @@ def _past(book: Book, was: Book, model: str, old: Data, new: Data | None, today:
 def _same_free(value: Any) -> Any:
     """Prices without zeros that say nothing, so that 2.50 is 2.5."""
     if isinstance(value, dict):
-        return {key: _same_free(one) for key, one in value.items()}
+        return {key: _same_free(interval) for key, interval in value.items()}
     if isinstance(value, list):
-        return [_same_free(one) for one in value]
+        return [_same_free(interval) for interval in value]
     return value.rstrip("0").rstrip(".") if isinstance(value, str) and "." in value and value[:1].isdigit() else value
 
 
-def _appended(book: Book, model: str, one: Data, before: Data | None, last: str, rules: Rules) -> Iterator[Fault]:
+def _new_interval(book: Book, model: str, interval: Data, before: Data | None, last: str, rules: Rules) -> Iterator[Fault]:
     """A new interval: after all others, told by a source that was read since, and no leap without a note."""
-    begins = one.get("from", "")
-    if begins < last and not one.get("correction"):
+    begins = interval.get("from", "")
+    if begins < last and not interval.get("correction"):
         yield book.fault(REFUSED, model, begins, f"begins before an interval that was there; history stays ({last[:10]})")
     sources = book.body["sources"]
-    read = max((str(sources.get(key, {}).get("captured", "")) for key in one.get("src", ())), default="")
-    if read < begins[:10] and not one.get("scheduled"):
+    read = max((str(sources.get(key, {}).get("captured", "")) for key in interval.get("src", ())), default="")
+    if read < begins[:10] and not interval.get("scheduled"):
         what = (
             f"none of its sources was read since {begins[:10]}; add one under `sources:` with the day on which it was read"
         )
         yield book.fault(HELD, model, begins, what)
-    if before is None or "note" in one:
+    if before is None or "note" in interval:
         return
     most = Decimal(rules["change"])
-    old, new = rates_of(before), rates_of(one)
+    old, new = rates_of(before), rates_of(interval)
     for name in sorted(old.keys() & new.keys()):
         if not new[name] and old[name]:
             yield book.fault(HELD, model, begins, f"{name} became 0; say in `note:` where that stands")
@@ -123,21 +123,31 @@ def _aliases(book: Book, was: Book, rules: Rules, today: str) -> Iterator[Fault]
         new = book.body["aliases"].get(alias, [])
         if new == old:
             continue
-        place = book.place("aliases", alias)
+        location = book.location("aliases", alias)
         if not new:
             if alias not in book.body["models"]:
-                yield Fault(HELD, place, book.provider, alias, "the alias is gone; turns of that name would have no price")
+                yield Fault(
+                    HELD, location, book.provider, alias, "the alias is gone; turns of that name would have no price"
+                )
             continue
-        kept = [_meaning(one) for one in new[: len(old)]]
-        ends = [_meaning(one) for one in old]
+        kept = [_meaning(target) for target in new[: len(old)]]
+        ends = [_meaning(target) for target in old]
         ends[-1]["until"] = kept[-1]["until"] if len(kept) == len(ends) else ""
         if kept != ends:
             yield Fault(
-                REFUSED, place, book.provider, alias, "what the alias meant before was changed; append a target `from` a day"
+                REFUSED,
+                location,
+                book.provider,
+                alias,
+                "what the alias meant before was changed; append a target `from` a day",
             )
-        elif any("note" not in one for one in new[len(old) :]):
+        elif any("note" not in target for target in new[len(old) :]):
             yield Fault(
-                HELD, place, book.provider, alias, "the alias leads elsewhere; say in the target's `note:` where that stands"
+                HELD,
+                location,
+                book.provider,
+                alias,
+                "the alias leads elsewhere; say in the target's `note:` where that stands",
             )
 
 
@@ -146,11 +156,11 @@ def _meaning(target: Data) -> Data:
 
 
 def _sources(book: Book, was: Book, rules: Rules, today: str) -> Iterator[Fault]:
-    for name, about in was.body["sources"].items():
+    for name, source in was.body["sources"].items():
         now = book.body["sources"].get(name)
-        if now is not None and str(now.get("captured", "")) < str(about.get("captured", "")):
-            what = f"the source {name} was read on {about['captured']}, and is now said to be older"
-            yield Fault(REFUSED, book.place("sources", name), book.provider, "", what)
+        if now is not None and str(now.get("captured", "")) < str(source.get("captured", "")):
+            what = f"the source {name} was read on {source['captured']}, and is now said to be older"
+            yield Fault(REFUSED, book.location("sources", name), book.provider, "", what)
 
 
 def _rest(book: Book, was: Book, rules: Rules, today: str) -> Iterator[Fault]:
@@ -164,7 +174,7 @@ def _rest(book: Book, was: Book, rules: Rules, today: str) -> Iterator[Fault]:
         gone = {str(day) for day in days} - {str(day) for day in book.body["holidays"].get(name, ())}
         added = {str(day) for day in book.body["holidays"].get(name, ())} - {str(day) for day in days}
         if past := sorted(day for day in gone | added if day <= today):
-            yield Fault(HELD, book.place("holidays"), book.provider, "", f"past holidays were changed: {', '.join(past)}")
+            yield Fault(HELD, book.location("holidays"), book.provider, "", f"past holidays were changed: {', '.join(past)}")
     for model in book.body["models"].keys() - was.body["models"].keys():
         if model in was.body["aliases"]:
             yield book.fault(HELD, model, "", "it was an alias, and has prices of its own now")
@@ -173,5 +183,5 @@ def _rest(book: Book, was: Book, rules: Rules, today: str) -> Iterator[Fault]:
 def all_faults(texts: Texts, older: Texts | None, today: str) -> list[Fault]:
     """Everything that is wrong with some price files, also as an edit of older ones where there are such."""
     rules = price_lint.rules()
-    found = price_lint.faults(texts, rules, today)
-    return found + (faults(texts, older, rules, today) if older is not None else [])
+    problems = price_lint.faults(texts, rules, today)
+    return problems + (faults(texts, older, rules, today) if older is not None else [])

@@ -23,25 +23,25 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d\Z")
 def origins(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
     """Each row says where it is from, and each source where it stands and when it was read."""
     sources = book.body["sources"]
-    for name, about in sources.items():
-        captured = str(about.get("captured", ""))
-        if not str(about.get("url", "")).startswith("https://") or not _DAY.match(captured) or not about.get("kind"):
+    for name, source in sources.items():
+        captured = str(source.get("captured", ""))
+        if not str(source.get("url", "")).startswith("https://") or not _DAY.match(captured) or not source.get("kind"):
             yield Fault(
-                REFUSED, book.place("sources", name), book.provider, "", f"the source {name} needs url, captured and kind"
+                REFUSED, book.location("sources", name), book.provider, "", f"the source {name} needs url, captured and kind"
             )
         elif captured > today:
             what = f"the source {name} was read on {captured}, which has not come yet"
-            yield Fault(REFUSED, book.place("sources", name), book.provider, "", what)
+            yield Fault(REFUSED, book.location("sources", name), book.provider, "", what)
     for model, interval, _ in book.rows():
-        begins, given = interval.get("from", ""), interval.get("src") or []
-        if unknown := [key for key in given if key not in sources]:
+        begins, keys = interval.get("from", ""), interval.get("src") or []
+        if unknown := [key for key in keys if key not in sources]:
             yield book.fault(REFUSED, model, begins, f"no source {unknown[0]!r} stands under `sources:`")
-        if not given:
+        if not keys:
             yield book.fault(REFUSED, model, begins, "`src` is missing; name the sources that say so")
         sure = interval.get("confidence")
         if sure not in _CONFIDENCE:
             yield book.fault(REFUSED, model, begins, f"confidence is {sure!r}; write {', '.join(_CONFIDENCE)}")
-        if sure == "high" and len(given) < 2 and not _by_vendor(sources, given):
+        if sure == "high" and len(keys) < 2 and not _by_vendor(sources, keys):
             what = "confidence is high with one source that is not the vendor's; write medium, or name a second"
             yield book.fault(HELD, model, begins, what)
 
@@ -61,11 +61,12 @@ def names(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
             yield book.fault(REFUSED, model, "", "the name is also an alias, or stands under `unpriced`")
     for alias, targets in body["aliases"].items():
         yield from (
-            Fault(REFUSED, book.place("aliases", alias), book.provider, alias, why) for why in _alias(body, alias, targets)
+            Fault(REFUSED, book.location("aliases", alias), book.provider, alias, why)
+            for why in _alias(body, alias, targets)
         )
     for name in set(map(str, book.raw.get("models") or {})) | set(map(str, book.raw.get("aliases") or {})):
         if name != name.lower():
-            yield Fault(REFUSED, book.place("models", name), book.provider, name, "names stand in lower case")
+            yield Fault(REFUSED, book.location("models", name), book.provider, name, "names stand in lower case")
 
 
 def _alias(body: Data, alias: str, targets: list[Data]) -> Iterator[str]:
@@ -112,17 +113,17 @@ Check = Callable[[Book, Rules, str], Iterator[Fault]]
 
 def rules() -> Rules:
     """What prices may be, as data."""
-    found: Rules = catalog.load("price_rules")
-    return found
+    limits: Rules = catalog.load("price_rules")
+    return limits
 
 
 def faults(texts: Texts, rules: Rules, today: str) -> list[Fault]:
     """Everything that is wrong with some price files on a day (YYYY-MM-DD)."""
-    made, found = books(texts)
-    for book in made:
+    compiled, problems = books(texts)
+    for book in compiled:
         for check in _CHECKS:
-            found += check(book, rules, today)
-    return list(dict.fromkeys(found))
+            problems += check(book, rules, today)
+    return list(dict.fromkeys(problems))
 
 
 def _limits(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
@@ -137,16 +138,16 @@ def _limits(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
             least, most = map(Decimal, rules["limits"][name])
             if Decimal(fee) and not least <= Decimal(fee) <= most:
                 yield book.fault(REFUSED, model, begins, f"{name} is {fee} per thousand; fees are {least} to {most}")
-        yield from _places(book, rules, model, interval)
+        yield from _geos(book, rules, model, interval)
 
 
 def _fees(interval: Data) -> Iterator[tuple[str, str]]:
     for name in price_cards.FEES:
         value = interval.get(name)
-        yield from ((name, one) for one in (value.values() if isinstance(value, dict) else [value] if value else []))
+        yield from ((name, fee) for fee in (value.values() if isinstance(value, dict) else [value] if value else []))
 
 
-def _places(book: Book, rules: Rules, model: str, interval: Data) -> Iterator[Fault]:
+def _geos(book: Book, rules: Rules, model: str, interval: Data) -> Iterator[Fault]:
     least, most = map(Decimal, rules["limits"]["geo"])
     for name, factor in interval["geo"].items():
         if name not in rules["geos"]:
@@ -161,9 +162,9 @@ def _places(book: Book, rules: Rules, model: str, interval: Data) -> Iterator[Fa
 def _order(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
     """Classes whose prices stand in one order at every vendor."""
     for model, interval, rates in book.rows():
-        given, begins = interval["tiers"][""]["rates"], interval.get("from", "")
+        listed, begins = interval["tiers"][""]["rates"], interval.get("from", "")
         base, output = rates["input"], rates.get("output", Decimal(0))
-        if given.get("cache_read") not in (None, price_cards.SAME) and base and rates["cache_read"] >= base:
+        if listed.get("cache_read") not in (None, price_cards.SAME) and base and rates["cache_read"] >= base:
             what = f"cache_read is {rates['cache_read']}, input {base}; write same_as_input if there is no discount"
             yield book.fault(REFUSED, model, begins, what)
         if output and output < base:
@@ -186,16 +187,16 @@ def _family_ratios(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
         if "note" in interval or not base:
             continue
         begins = interval.get("from", "")
-        given = interval["tiers"][""]["rates"]
+        listed = interval["tiers"][""]["rates"]
         for name in rules["requires"].get(book.provider, ()):
-            if name not in given:
+            if name not in listed:
                 yield book.fault(HELD, model, begins, f"{name} is missing; every model of this provider has one")
-        for name, known in expected.items():
-            if name not in rates or given[name] == price_cards.SAME:
+        for name, usual in expected.items():
+            if name not in rates or listed[name] == price_cards.SAME:
                 continue
             ratio = rates[name] / base
-            if not any(abs(ratio - Decimal(one)) <= Decimal("0.0005") for one in known):
-                what = f"{name} is {ratio:.4g} times input; at {book.provider} it was {', '.join(known)} so far"
+            if not any(abs(ratio - Decimal(value)) <= Decimal("0.0005") for value in usual):
+                what = f"{name} is {ratio:.4g} times input; at {book.provider} it was {', '.join(usual)} so far"
                 yield book.fault(HELD, model, begins, f"{what}; say in `note:` where that stands")
 
 
@@ -270,12 +271,12 @@ def _times(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
         if "until" in last and model not in book.body["retired"]:
             what = f"the last interval ends {_day(last)}: append the price from then on, or say `retired:`"
             yield book.fault(REFUSED, model, last.get("from", ""), what)
-        for one in card:
-            begins = one.get("from", "")
-            if one.get("scheduled") and begins[:10] <= today:
+        for interval in card:
+            begins = interval.get("from", "")
+            if interval.get("scheduled") and begins[:10] <= today:
                 what = f"scheduled for {begins[:10]}, which has come: look whether it is so, and take `scheduled` out"
                 yield book.fault(HELD, model, begins, what)
-            if begins[:10] > today and not one.get("scheduled"):
+            if begins[:10] > today and not interval.get("scheduled"):
                 yield book.fault(HELD, model, begins, f"begins on {begins[:10]}, in the future, without `scheduled: true`")
 
 

@@ -46,74 +46,74 @@ _CLAUDE_DOTS = re.compile(r"(?<=\d)\.(?=\d)")
 def readings(name: str) -> Iterator[Reading]:
     """What a model's name may mean, the most literal reading first."""
     text = name.strip().lower()
-    found = Reading(text)
-    yield found
+    latest = Reading(text)
+    yield latest
     if text.endswith(":free"):
-        yield found._replace(model=text.removesuffix(":free"), free=True)
+        yield latest._replace(model=text.removesuffix(":free"), free=True)
         return
     for step in (_without_path, _without_prefixes, _without_route, _without_cloud, _without_marks):
-        for reading in step(found):
-            found = reading
-            yield found
-    yield from _shortened(found)
+        for reading in step(latest):
+            latest = reading
+            yield latest
+    yield from _without_suffixes(latest)
 
 
-def _without_path(found: Reading) -> Iterator[Reading]:
-    if arn := _ARN.match(found.model):
-        yield found._replace(model=found.model[arn.end() :], provider="bedrock")
-    elif path := _PATH.search(found.model):
-        yield found._replace(model=found.model[path.end() :], provider="vertex" if path[1] else found.provider)
+def _without_path(before: Reading) -> Iterator[Reading]:
+    if arn := _ARN.match(before.model):
+        yield before._replace(model=before.model[arn.end() :], provider="bedrock")
+    elif path := _PATH.search(before.model):
+        yield before._replace(model=before.model[path.end() :], provider="vertex" if path[1] else before.provider)
 
 
-def _without_prefixes(found: Reading) -> Iterator[Reading]:
+def _without_prefixes(before: Reading) -> Iterator[Reading]:
     """Each router's prefix in turn: `openrouter/anthropic/claude...` is billed by openrouter."""
-    known = catalog.load("providers")["prefixes"]
-    while "/" in found.model:
-        head, _, rest = found.model.partition("/")
-        if head not in known or not rest:
+    prefixes = catalog.load("providers")["prefixes"]
+    while "/" in before.model:
+        head, _, rest = before.model.partition("/")
+        if head not in prefixes or not rest:
             return
-        found = found._replace(model=rest, provider=found.provider or known[head])
-        if found.provider == "azure" and (zone := _AZURE_ZONE.match(rest)):
+        before = before._replace(model=rest, provider=before.provider or prefixes[head])
+        if before.provider == "azure" and (zone := _AZURE_ZONE.match(rest)):
             region = "global" if zone[1].startswith("global") else zone[1]
-            found = found._replace(model=rest[zone.end() :], region=region)
-        yield found
+            before = before._replace(model=rest[zone.end() :], region=region)
+        yield before
 
 
-def _without_route(found: Reading) -> Iterator[Reading]:
-    if route := _ROUTE.search(found.model):
-        notes = (*found.notes, f"the variant {route[0]} is priced as its model")
-        yield found._replace(model=found.model[: route.start()], notes=notes)
+def _without_route(before: Reading) -> Iterator[Reading]:
+    if route := _ROUTE.search(before.model):
+        notes = (*before.notes, f"the variant {route[0]} is priced as its model")
+        yield before._replace(model=before.model[: route.start()], notes=notes)
 
 
-def _without_cloud(found: Reading) -> Iterator[Reading]:
-    if cloud := _BEDROCK.match(found.model):
-        bare = _BEDROCK_VERSION.sub("", found.model[cloud.end() :])
-        yield found._replace(model=bare, provider="bedrock", region=cloud[1] or "in-region")
+def _without_cloud(before: Reading) -> Iterator[Reading]:
+    if cloud := _BEDROCK.match(before.model):
+        bare = _BEDROCK_VERSION.sub("", before.model[cloud.end() :])
+        yield before._replace(model=bare, provider="bedrock", region=cloud[1] or "in-region")
 
 
-def _without_marks(found: Reading) -> Iterator[Reading]:
-    if found.model.startswith("ft:"):  # ft:base:organisation:name:id has a price of its own, never its base's
-        yield found._replace(model=":".join(found.model.split(":")[:2]))
+def _without_marks(before: Reading) -> Iterator[Reading]:
+    if before.model.startswith("ft:"):  # ft:base:organisation:name:id has a price of its own, never its base's
+        yield before._replace(model=":".join(before.model.split(":")[:2]))
         return
-    model = found.model.removesuffix("[1m]")
+    model = before.model.removesuffix("[1m]")
     if model.startswith("claude-"):
         model = _CLAUDE_DOTS.sub("-", model)
-    if model != found.model:
-        yield found._replace(model=model)
+    if model != before.model:
+        yield before._replace(model=model)
     if model.startswith("claude-") and model.endswith("-fast"):
-        yield found._replace(model=model.removesuffix("-fast"), tier="fast")
+        yield before._replace(model=model.removesuffix("-fast"), tier="fast")
 
 
-def _shortened(found: Reading) -> Iterator[Reading]:
+def _without_suffixes(before: Reading) -> Iterator[Reading]:
     """Without a snapshot's date, without a reasoning effort, without both."""
     for _ in range(2):
-        if mark := _SNAPSHOT.search(found.model):
-            found = found._replace(model=found.model[: mark.start()])
-        elif (mark := _EFFORT.fullmatch(found.model)) and not found.model.endswith("-codex-max"):  # a product, no effort
-            found = found._replace(model=found.model.removesuffix(mark[1]))
+        if mark := _SNAPSHOT.search(before.model):
+            before = before._replace(model=before.model[: mark.start()])
+        elif (mark := _EFFORT.fullmatch(before.model)) and not before.model.endswith("-codex-max"):  # a product, no effort
+            before = before._replace(model=before.model.removesuffix(mark[1]))
         else:
             return
-        yield found
+        yield before
 
 
 @functools.cache
@@ -134,8 +134,8 @@ def provider_of(name: str) -> str:
 
 def biller(name: str) -> str:
     """The provider that a client's own word for one means; "" for a gateway, which says nothing about the model's."""
-    known = catalog.load("providers")
+    providers = catalog.load("providers")
     word = name.lower()
-    if word in known["gateways"]:
+    if word in providers["gateways"]:
         return ""
-    return str(known["billers"].get(word) or known["prefixes"].get(word) or name)
+    return str(providers["billers"].get(word) or providers["prefixes"].get(word) or name)

@@ -42,31 +42,39 @@ class Verdict(NamedTuple):
 
     def row(self) -> Data:
         """The same as a record for programs."""
-        one = self.change
-        made: Data = {"v": 1, "kind": "price_change", "verdict": self.verdict, "provider": one.provider, "model": one.model}
-        made |= {"prices": dict(one.prices), "tables": [table.name for table in one.tables], "new_model": one.new}
-        made |= {"alias_of": one.to} if one.to else {}
-        return made | ({"why": self.why} if self.why else {})
+        change = self.change
+        record: Data = {
+            "v": 1,
+            "kind": "price_change",
+            "verdict": self.verdict,
+            "provider": change.provider,
+            "model": change.model,
+        }
+        record |= {"prices": dict(change.prices), "tables": [table.name for table in change.tables], "new_model": change.new}
+        record |= {"alias_of": change.to} if change.to else {}
+        return record | ({"why": self.why} if self.why else {})
 
 
 def changes(catalogue: pricing.Catalogue, tables: Sequence[Table]) -> Iterator[Change]:
     """What the tables say of today that nobody has explained, by model."""
-    known = price_causes.known_causes()
-    held: dict[tuple[str, str], dict[str, dict[str, list[Table]]]] = {}
+    causes = price_causes.known_causes()
+    differing: dict[tuple[str, str], dict[str, dict[str, list[Table]]]] = {}
     missing: dict[tuple[str, str], None] = {}
     for table in tables:
-        for one in price_check.compare(catalogue, table).findings:
-            if one.at[:10] != table.about["captured"] or price_causes.cause_of(one, tables, known):
+        for finding in price_check.compare(catalogue, table).findings:
+            if finding.at[:10] != table.details["captured"] or price_causes.cause_of(finding, tables, causes):
                 continue
-            if one.verdict == MISSING and not one.field:
-                missing[one.provider, one.model] = None
-            elif one.verdict in (DIFFERS, MISSING) and one.found is not None and is_standard_price(one.field):
-                row = _current(catalogue, one)
-                held.setdefault((one.provider, row), {}).setdefault(one.field, {}).setdefault(one.theirs, []).append(table)
-    for (provider, model), fields in held.items():
-        yield from _changed(provider, model, fields)
+            if finding.verdict == MISSING and not finding.field:
+                missing[finding.provider, finding.model] = None
+            elif finding.verdict in (DIFFERS, MISSING) and finding.lookup is not None and is_standard_price(finding.field):
+                row = _current(catalogue, finding)
+                differing.setdefault((finding.provider, row), {}).setdefault(finding.field, {}).setdefault(
+                    finding.theirs, []
+                ).append(table)
+    for (provider, model), fields in differing.items():
+        yield from _price_changes(provider, model, fields)
     for provider, model in missing:
-        if change := _listed(catalogue, provider, model, tables):
+        if change := _new_model(catalogue, provider, model, tables):
             yield change
 
 
@@ -75,46 +83,46 @@ def is_standard_price(field: str) -> bool:
     return "/" not in field and price_check.class_of(field) in price_cards.CLASSES
 
 
-def _current(catalogue: pricing.Catalogue, one: Finding) -> str:
+def _current(catalogue: pricing.Catalogue, finding: Finding) -> str:
     """The model whose interval is in force: of an alias its target."""
-    assert one.found is not None
-    owner, _, name = one.found.name.partition("/")
+    assert finding.lookup is not None
+    owner, _, name = finding.lookup.name.partition("/")
     targets = catalogue.providers[owner]["aliases"].get(name, ())
-    return next((to["to"] for to in targets if to.get("from", "") <= one.at < to.get("until", "9")), name)
+    return next((to["to"] for to in targets if to.get("from", "") <= finding.at < to.get("until", "9")), name)
 
 
-def _changed(provider: str, model: str, fields: Mapping[str, Mapping[str, list[Table]]]) -> Iterator[Change]:
+def _price_changes(provider: str, model: str, fields: Mapping[str, Mapping[str, list[Table]]]) -> Iterator[Change]:
     """One change of a model, of the prices on which the most tables agree."""
     by_table: dict[tuple[str, ...], dict[str, str]] = {}
     for field, values in fields.items():
-        value, said = max(values.items(), key=lambda item: len({table.source for table in item[1]}))
-        by_table.setdefault(tuple(sorted({table.source for table in said})), {})[field] = value
-    found = {table.source: table for values in fields.values() for said in values.values() for table in said}
+        value, agreeing = max(values.items(), key=lambda item: len({table.source for table in item[1]}))
+        by_table.setdefault(tuple(sorted({table.source for table in agreeing})), {})[field] = value
+    by_source = {table.source: table for values in fields.values() for agreeing in values.values() for table in agreeing}
     for sources, prices in by_table.items():
-        yield Change(provider, model, prices, tuple(found[name] for name in sources), False)
+        yield Change(provider, model, prices, tuple(by_source[name] for name in sources), False)
 
 
-def _listed(catalogue: pricing.Catalogue, provider: str, model: str, tables: Sequence[Table]) -> Change | None:
+def _new_model(catalogue: pricing.Catalogue, provider: str, model: str, tables: Sequence[Table]) -> Change | None:
     """A model that we do not list: what the tables that know it agree on."""
     rates: dict[str, str] = {}
-    said, rows, retires = [], [], ""
+    listing, rows, retires = [], [], ""
     for table in tables:
         row = price_tables.find(table, provider, model)
         if row is None:
             continue
-        said.append(table)
+        listing.append(table)
         rows.append(str(row["id"]))
         retires = retires or row.get("retires", "")
-        for key, value in price_tables.rates_at(row, f"{table.about['captured']}T12:00:00.000Z").items():
+        for key, value in price_tables.rates_at(row, f"{table.details['captured']}T12:00:00.000Z").items():
             if rates.setdefault(key, value) != value and key in ("input", "output"):
                 return None
     rates = {key: value for key, value in rates.items() if rates.get(_whole(key)) != value}
-    if target := _same(catalogue, provider, model, rows, rates, f"{said[0].about['captured']}T12:00:00.000Z"):
+    if target := _same(catalogue, provider, model, rows, rates, f"{listing[0].details['captured']}T12:00:00.000Z"):
         return Change(
             provider,
             model,
             {key: value for key, value in rates.items() if is_standard_price(key)},
-            tuple(said),
+            tuple(listing),
             True,
             target,
         )
@@ -124,7 +132,7 @@ def _listed(catalogue: pricing.Catalogue, provider: str, model: str, tables: Seq
     if (fee := rates.get("web_search")) and is_fee(fee):
         more = (*more, f'web_search: "{fee}"')
     prices = {key: value for key, value in rates.items() if is_standard_price(key)}
-    return Change(provider, model, prices, tuple(said), True, "", more)
+    return Change(provider, model, prices, tuple(listing), True, "", more)
 
 
 def _whole(key: str) -> str:
@@ -138,12 +146,12 @@ def _same(
 ) -> str:
     """The model of ours that a table takes the name for, where our price of it is the one that the tables state."""
     for row in rows:
-        found = catalogue.find(provider, row) if row != model else None
-        if not isinstance(found, pricing.Lookup):
+        lookup = catalogue.find(provider, row) if row != model else None
+        if not isinstance(lookup, pricing.Lookup):
             continue
-        engine = price_check.Engine(found)
+        engine = price_check.Engine(lookup)
         if all(engine.price(key, at) == value for key, value in rates.items() if is_standard_price(key)):
-            name = found.name.partition("/")[2]
+            name = lookup.name.partition("/")[2]
             targets = catalogue.providers[provider]["aliases"].get(name)
             return str(targets[-1]["to"]) if targets else name
     return ""
@@ -156,49 +164,49 @@ def is_fee(text: str) -> bool:
 
 def _tiers(rates: Mapping[str, str]) -> tuple[str, ...]:
     """The tiers that tables list, as lines of YAML."""
-    found: dict[str, dict[str, str]] = {}
+    tiers: dict[str, dict[str, str]] = {}
     for key, value in rates.items():
         tier, _, name = key.rpartition("/")
         if tier and ">" not in name and name in price_cards.CLASSES:
-            found.setdefault(tier, {})[name] = value
-    if "priority" in found:
-        found.pop("fast", None)  # its name since autumn 2026
-    if not found:
+            tiers.setdefault(tier, {})[name] = value
+    if "priority" in tiers:
+        tiers.pop("fast", None)  # its name since autumn 2026
+    if not tiers:
         return ()
     lines = []
-    for tier in sorted(found):
-        prices = ", ".join(f'{name}: "{found[tier][name]}"' for name in price_cards.CLASSES if name in found[tier])
+    for tier in sorted(tiers):
+        prices = ", ".join(f'{name}: "{tiers[tier][name]}"' for name in price_cards.CLASSES if name in tiers[tier])
         lines.append(f"  {tier}: {{{prices}{', aliases: [fast]' if tier == 'priority' else ''}}}")
     return ("tiers:", *lines)
 
 
 def patch(
-    texts: Texts, wanted: Iterable[Change], today: str, begins: str = "", vouched: Mapping[str, str] | None = None
+    texts: Texts, proposals: Iterable[Change], today: str, begins: str = "", vouched: Mapping[str, str] | None = None
 ) -> tuple[dict[str, bytes], list[Verdict]]:
     """The files with every change that may go in, and what became of each. `vouched`: PROVIDER/MODEL -> a page."""
-    made, verdicts = dict(texts), []
-    for change in wanted:
+    patched, verdicts = dict(texts), []
+    for change in proposals:
         url = (vouched or {}).get(f"{change.provider}/{change.model}", "")
         try:
-            name, text = _edited(made, change, today, begins, url)
+            name, text = _edit(patched, change, today, begins, url)
         except price_files.ByHand as error:
             verdicts.append(Verdict(HELD, change, str(error)))
             continue
-        verdict = _judged(change, made, {**made, name: text}, today, url)
+        verdict = _judge(change, patched, {**patched, name: text}, today, url)
         verdicts.append(verdict)
         if verdict.verdict == IN:
-            made[name] = text
-    return made, verdicts
+            patched[name] = text
+    return patched, verdicts
 
 
-def _judged(change: Change, before: Texts, after: Texts, today: str, url: str) -> Verdict:
+def _judge(change: Change, before: Texts, after: Texts, today: str, url: str) -> Verdict:
     """Whether a change may go in."""
     rules = price_lint.rules()
-    known = {(one.model, one.what) for one in price_lint.faults(before, rules, today)}
-    found = price_lint.faults(after, rules, today) + price_history.faults(after, before, rules, today)
-    faults = [one for one in found if (one.model, one.what) not in known]
+    before_faults = {(fault.model, fault.what) for fault in price_lint.faults(before, rules, today)}
+    after_faults = price_lint.faults(after, rules, today) + price_history.faults(after, before, rules, today)
+    faults = [fault for fault in after_faults if (fault.model, fault.what) not in before_faults]
     for level in (REFUSED, HELD):
-        if why := "; ".join(dict.fromkeys(one.what for one in faults if one.level == level)):
+        if why := "; ".join(dict.fromkeys(fault.what for fault in faults if fault.level == level)):
             if level == HELD and url:
                 continue
             return Verdict(OUT if level == REFUSED else HELD, change, why)
@@ -207,17 +215,17 @@ def _judged(change: Change, before: Texts, after: Texts, today: str, url: str) -
     return Verdict(IN, change, "")
 
 
-def _edited(texts: Texts, change: Change, today: str, begins: str, url: str) -> tuple[str, bytes]:
+def _edit(texts: Texts, change: Change, today: str, begins: str, url: str) -> tuple[str, bytes]:
     """A provider's file with one change. Raises price_edit.ByHand."""
-    name = next((one for one in texts if one == f"pricing/{change.provider}.yaml"), "")
+    name = next((candidate for candidate in texts if candidate == f"pricing/{change.provider}.yaml"), "")
     if not name:
         raise price_files.ByHand(f"there is no file of {change.provider}; write one")
     text = texts[name].decode()
     src = []
     for table in change.tables:
-        key = f"{table.source}-{table.about['captured']}"
+        key = f"{table.source}-{table.details['captured']}"
         kind = f"prices of {table.name}"
-        text = price_files.with_source(text, key, _URLS[table.source], table.about["captured"], kind)
+        text = price_files.with_source(text, key, _URLS[table.source], table.details["captured"], kind)
         src.append(key)
     if url:
         text = price_files.with_source(text, f"vendor-{today}", url, today, "vendor page")
@@ -227,7 +235,7 @@ def _edited(texts: Texts, change: Change, today: str, begins: str, url: str) -> 
         return name, price_files.with_alias(texts[name].decode(), change.model, change.to).encode()
     if not change.new:
         note = f"as the vendor says: {url}" if url else ""
-        first = f"{begins or max(table.about['captured'] for table in change.tables)}T00:00:00Z"
+        first = f"{begins or max(table.details['captured'] for table in change.tables)}T00:00:00Z"
         return name, price_files.append_interval(text, change.model, first, change.prices, src, confidence, note).encode()
     rates = {key: value for key, value in change.prices.items() if ">" not in key}
     rates.setdefault("cache_read", price_cards.SAME)
@@ -248,8 +256,8 @@ _URLS = {
 
 def diff(before: Texts, after: Texts) -> str:
     """The patch, to be applied at the top of the project."""
-    found: list[str] = []
+    lines: list[str] = []
     for name in sorted(after):
         old, new = (texts.get(name, b"").decode().splitlines(keepends=True) for texts in (before, after))
-        found += difflib.unified_diff(old, new, f"a/catalog/{name}", f"b/catalog/{name}")
-    return "".join(found)
+        lines += difflib.unified_diff(old, new, f"a/catalog/{name}", f"b/catalog/{name}")
+    return "".join(lines)

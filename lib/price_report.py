@@ -14,44 +14,44 @@ from tokenops.price_tables import Data, SnapshotError, Table
 def rows(folder: str, tables: Sequence[Table]) -> tuple[list[Data], list[Data]]:
     """Each finding of a catalogue beside the tables, with its cause; and each table's sums. Raises catalog.Malformed."""
     catalogue = pricing.from_texts(price_files.texts(folder))
-    known = price_causes.known_causes()
-    found: list[Data] = []
+    causes = price_causes.known_causes()
+    records: list[Data] = []
     totals = []
     for table in tables:
         compared = price_check.compare(catalogue, table)
-        mine = [row(one, price_causes.cause_of(one, tables, known)) for one in compared.findings]
-        total: Data = {"v": 1, "kind": "price_check_total", "table": table.name, "captured": table.about["captured"]}
+        mine = [row(finding, price_causes.cause_of(finding, tables, causes)) for finding in compared.findings]
+        total: Data = {"v": 1, "kind": "price_check_total", "table": table.name, "captured": table.details["captured"]}
         total |= {"models": compared.models, "agreed": compared.agreed} | price_check.counts(compared.findings)
-        total["unexplained"] = sum("cause" not in one for one in mine)
+        total["unexplained"] = sum("cause" not in finding for finding in mine)
         totals.append(total)
-        found += mine
-    return found, totals
+        records += mine
+    return records, totals
 
 
-def row(one: Finding, cause: price_causes.Cause | None) -> Data:
+def row(finding: Finding, cause: price_causes.Cause | None) -> Data:
     """A finding as a record for programs."""
-    made: Data = {"v": 1, "kind": "price_check", "table": one.table.name, "verdict": one.verdict}
-    made |= {"provider": one.provider, "model": one.model}
-    if one.field:
-        made |= {"field": one.field, "at": one.at, "ours": one.ours or None, "theirs": one.theirs or None}
+    record: Data = {"v": 1, "kind": "price_check", "table": finding.table.name, "verdict": finding.verdict}
+    record |= {"provider": finding.provider, "model": finding.model}
+    if finding.field:
+        record |= {"field": finding.field, "at": finding.at, "ours": finding.ours or None, "theirs": finding.theirs or None}
     if cause is not None:
-        made |= {"cause": cause.name, "why": cause.why} | ({"url": cause.url} if cause.url else {})
-    return made
+        record |= {"cause": cause.name, "why": cause.why} | ({"url": cause.url} if cause.url else {})
+    return record
 
 
 def text(rows: Sequence[Data], totals: Sequence[Data], every: bool, shape: str, color: bool) -> str:
     """The check for people: what is not explained, all of it if asked for, and the sums."""
-    told = [one for one in rows if every or "cause" not in one]
-    parts = [_findings(told, shape, color)] if told else []
+    shown = [record for record in rows if every or "cause" not in record]
+    parts = [_findings(shown, shape, color)] if shown else []
     if shape != "csv":
         parts.append(_causes(rows, shape, color))
-        parts += [_total(one) for one in totals]
+        parts += [_total(record) for record in totals]
     return "\n".join(parts)
 
 
 def _findings(rows: Sequence[Data], shape: str, color: bool) -> str:
     names = ("table", "verdict", "provider", "model", "field", "ours", "theirs", "cause", "why")
-    cells = {name: [str(one.get(name) or "") for one in rows] for name in names}
+    cells = {name: [str(record.get(name) or "") for record in rows] for name in names}
     return show.table(
         [show.Column(name, cells[name], number=name in ("ours", "theirs")) for name in names], shape, color=color
     )
@@ -59,7 +59,7 @@ def _findings(rows: Sequence[Data], shape: str, color: bool) -> str:
 
 def _causes(rows: Iterable[Data], shape: str, color: bool) -> str:
     """How many findings of each verdict have each cause."""
-    counted = collections.Counter((one.get("cause", "unexplained"), one["verdict"]) for one in rows)
+    counted = collections.Counter((record.get("cause", "unexplained"), record["verdict"]) for record in rows)
     causes = sorted({cause for cause, _ in counted})
     columns = [show.Column("cause", causes, number=False)]
     columns += [
@@ -69,10 +69,10 @@ def _causes(rows: Iterable[Data], shape: str, color: bool) -> str:
     return show.table(columns, shape, color=color)
 
 
-def _total(one: Mapping[str, object]) -> str:
+def _total(total: Mapping[str, object]) -> str:
     return (
-        f"{one['table']} of {one['captured']}: {one['agreed']:,} prices of {one['models']:,} models agree, "
-        f"{one['unexplained']:,} differences are not explained\n"
+        f"{total['table']} of {total['captured']}: {total['agreed']:,} prices of {total['models']:,} models agree, "
+        f"{total['unexplained']:,} differences are not explained\n"
     )
 
 
@@ -80,21 +80,23 @@ def faults_text(faults: Sequence[Fault], files: int) -> str:
     """What lint found, for people."""
     if not faults:
         return f"nothing is wrong with {files} files\n"
-    return "".join(f"{one.place}: {one.level}: {one.model + ': ' if one.model else ''}{one.what}\n" for one in faults)
+    return "".join(
+        f"{fault.location}: {fault.level}: {fault.model + ': ' if fault.model else ''}{fault.what}\n" for fault in faults
+    )
 
 
-def snapshot_changes(source: str, before: Table | None, about: Data, models: dict[str, list[Data]]) -> list[Data]:
+def snapshot_changes(source: str, before: Table | None, details: Data, models: dict[str, list[Data]]) -> list[Data]:
     """What a new snapshot changes. Raises SnapshotError where it cannot be one."""
-    head: Data = {"v": 1, "kind": "price_snapshot", "source": source, "package": about["package"]}
-    head |= {"version": about["version"], "models": sum(map(len, models.values()))}
+    head: Data = {"v": 1, "kind": "price_snapshot", "source": source, "package": details["package"]}
+    head |= {"version": details["version"], "models": sum(map(len, models.values()))}
     if before is not None:
-        was = head["version_before"] = before.about["version"]
-        if _numbers(about["version"]) < _numbers(was):
+        was = head["version_before"] = before.details["version"]
+        if _numbers(details["version"]) < _numbers(was):
             raise SnapshotError(
-                f"{about['package']} {about['version']} is older than the snapshot's {was}; the snapshot stays"
+                f"{details['package']} {details['version']} is older than the snapshot's {was}; the snapshot stays"
             )
     for why in price_tables.faults(models, before):
-        raise SnapshotError(f"{about['package']} {about['version']}: {why}; the snapshot stays as it is")
+        raise SnapshotError(f"{details['package']} {details['version']}: {why}; the snapshot stays as it is")
     return [head, *(_changes(head, before, models) if before else ())]
 
 
@@ -113,12 +115,12 @@ def _numbers(version: str) -> list[int]:
 def snapshot_text(rows: Sequence[Data], dry_run: bool) -> str:
     """What a new snapshot changes, for people."""
     lines = []
-    for one in rows:
-        if one["kind"] == "price_snapshot":
-            was = f", was {one['version_before']}" if "version_before" in one else ""
-            lines.append(f"{one['package']} {one['version']}{was}: {one['models']:,} models")
+    for record in rows:
+        if record["kind"] == "price_snapshot":
+            was = f", was {record['version_before']}" if "version_before" in record else ""
+            lines.append(f"{record['package']} {record['version']}{was}: {record['models']:,} models")
         else:
-            lines.append(f"  {one['provider']} {one['model']}: {one['change']}")
+            lines.append(f"  {record['provider']} {record['model']}: {record['change']}")
     return "\n".join([*lines, *(["nothing was written"] if dry_run else [])]) + "\n"
 
 
@@ -127,26 +129,26 @@ _RATES = ("input", "cache_read", "cache_write", "cache_write_1h", "cache_write_1
 
 def price_record(catalogue: pricing.Catalogue, provider: str, model: str, ts: str) -> Data:
     """The price of a model's name at a moment, where it is from and how the name led there; or why there is none."""
-    told: Data = {"v": 1, "kind": "price", "asked": model, "at": ts}
+    record: Data = {"v": 1, "kind": "price", "asked": model, "at": ts}
     provider = provider or price_names.provider_of(model)
     if provider:
-        told["provider"] = provider
-    found = catalogue.find(provider, model)
-    if isinstance(found, pricing.Unpriced):
-        return told | {"unpriced": found.reason} | _nearest(catalogue, provider, model)
-    told |= {"row": found.name, "matched_by": " ".join(match_reason(catalogue, found, provider, model))}
-    row = next((row for row in found.rows if row.get("from", "") <= ts < row.get("until", "9")), None)
+        record["provider"] = provider
+    lookup = catalogue.find(provider, model)
+    if isinstance(lookup, pricing.Unpriced):
+        return record | {"unpriced": lookup.reason} | _nearest(catalogue, provider, model)
+    record |= {"row": lookup.name, "matched_by": " ".join(match_reason(catalogue, lookup, provider, model))}
+    row = next((row for row in lookup.rows if row.get("from", "") <= ts < row.get("until", "9")), None)
     if row is None:
-        return told | {"unpriced": f"no price of {found.name} is known for {ts[:10]}"} | _history(found)
-    return told | interval(row, found, ts) | _retired(catalogue, found) | _history(found)
+        return record | {"unpriced": f"no price of {lookup.name} is known for {ts[:10]}"} | _history(lookup)
+    return record | interval(row, lookup, ts) | _retirement(catalogue, lookup) | _history(lookup)
 
 
-def match_reason(catalogue: pricing.Catalogue, found: pricing.Lookup, provider: str, model: str) -> Iterator[str]:
+def match_reason(catalogue: pricing.Catalogue, lookup: pricing.Lookup, provider: str, model: str) -> Iterator[str]:
     """How a name led to its rows, in a few words."""
-    name, owner = found.reading.model, found.name.partition("/")[0]
-    if found.name.startswith("override/"):
+    name, owner = lookup.reading.model, lookup.name.partition("/")[0]
+    if lookup.name.startswith("override/"):
         yield "an override:"
-        name = found.name.split("/", 2)[2]
+        name = lookup.name.split("/", 2)[2]
     yield "the name itself" if name == model.strip().lower() else f"read as {name}"
     targets = catalogue.providers.get(owner, {}).get("aliases", {}).get(name)
     if targets:
@@ -158,42 +160,44 @@ def match_reason(catalogue: pricing.Catalogue, found: pricing.Lookup, provider: 
 def _nearest(catalogue: pricing.Catalogue, provider: str, model: str) -> Data:
     """A hint, never a price."""
     body = catalogue.providers.get(provider)
-    found = show.nearest(model.lower(), (*body["models"], *body["aliases"])) if body else ""
-    return {"nearest_known": found} if found else {}
+    nearest = show.nearest(model.lower(), (*body["models"], *body["aliases"])) if body else ""
+    return {"nearest_known": nearest} if nearest else {}
 
 
-def _retired(catalogue: pricing.Catalogue, found: pricing.Lookup) -> Data:
-    owner, _, name = found.name.partition("/")
+def _retirement(catalogue: pricing.Catalogue, lookup: pricing.Lookup) -> Data:
+    owner, _, name = lookup.name.partition("/")
     day = catalogue.providers.get(owner, {}).get("retired", {}).get(name)
     return {"retired": day} if day else {}
 
 
-def _history(found: pricing.Lookup) -> Data:
+def _history(lookup: pricing.Lookup) -> Data:
     """Since when each price of the model holds."""
-    if len(found.rows) < 2:
+    if len(lookup.rows) < 2:
         return {}
-    return {"intervals": [{name: row[name] for name in ("from", "until", "scheduled") if name in row} for row in found.rows]}
+    return {
+        "intervals": [{name: row[name] for name in ("from", "until", "scheduled") if name in row} for row in lookup.rows]
+    }
 
 
-def interval(row: Data, found: pricing.Lookup, ts: str) -> Data:
+def interval(row: Data, lookup: pricing.Lookup, ts: str) -> Data:
     """One interval as a record: everything that can decide a price, as of a moment."""
-    told: Data = {name: row[name] for name in ("from", "until", "scheduled") if row.get(name)}
+    record: Data = {name: row[name] for name in ("from", "until", "scheduled") if row.get(name)}
     base = row["tiers"][""]
-    told["rates"] = base["rates"]
+    record["rates"] = base["rates"]
     if base["above"]:
-        told["above"] = base["above"]
-    if windows := [one for one in base["windows"] if one.get("from", "") <= ts < one.get("until", "9")]:
-        told["windows"] = windows
+        record["above"] = base["above"]
+    if windows := [window for window in base["windows"] if window.get("from", "") <= ts < window.get("until", "9")]:
+        record["windows"] = windows
     tiers = {tier: block["rates"] for tier, block in row["tiers"].items() if tier}
-    told |= {"tiers": tiers} if tiers else {}
-    told |= {name: row[name] for name in ("geo", *price_cards.FEES, "confidence", "note") if row.get(name)}
-    told["sources"] = [{"id": key} | source(found.sources.get(key, {})) for key in row.get("src", ())]
-    return told
+    record |= {"tiers": tiers} if tiers else {}
+    record |= {name: row[name] for name in ("geo", *price_cards.FEES, "confidence", "note") if row.get(name)}
+    record["sources"] = [{"id": key} | source(lookup.sources.get(key, {})) for key in row.get("src", ())]
+    return record
 
 
-def source(about: Data) -> Data:
+def source(details: Data) -> Data:
     """What a source says of itself."""
-    return {name: str(about[name]) for name in ("url", "captured", "kind") if name in about}
+    return {name: str(details[name]) for name in ("url", "captured", "kind") if name in details}
 
 
 def price_list(catalogue: pricing.Catalogue, provider: str, ts: str) -> Iterator[Data]:
@@ -203,20 +207,20 @@ def price_list(catalogue: pricing.Catalogue, provider: str, ts: str) -> Iterator
         if provider not in ("", owner):
             continue
         for model in (*body["models"], *body["aliases"]):
-            found = catalogue.find(owner, model)
-            rows = found.rows if isinstance(found, pricing.Lookup) else []
+            lookup = catalogue.find(owner, model)
+            rows = lookup.rows if isinstance(lookup, pricing.Lookup) else []
             row = next((row for row in rows if row.get("from", "") <= ts < row.get("until", "9")), None)
-            if row is None or not isinstance(found, pricing.Lookup):
+            if row is None or not isinstance(lookup, pricing.Lookup):
                 continue
-            told: Data = {"v": 1, "kind": "price", "provider": owner, "model": model}
-            told |= {name: row[name] for name in ("from", "until") if row.get(name)}
-            told["rates"] = row["tiers"][""]["rates"]
-            told["confidence"] = row.get("confidence", "")
+            record: Data = {"v": 1, "kind": "price", "provider": owner, "model": model}
+            record |= {name: row[name] for name in ("from", "until") if row.get(name)}
+            record["rates"] = row["tiers"][""]["rates"]
+            record["confidence"] = row.get("confidence", "")
             captured = [str(body["sources"].get(key, {}).get("captured", "")) for key in row.get("src", ())]
-            told["captured"] = max(captured, default="")
+            record["captured"] = max(captured, default="")
             if model in body["aliases"]:
-                told["alias_of"] = [target["to"] for target in body["aliases"][model]]
-            yield told | ({"retired": body["retired"][model]} if model in body["retired"] else {})
+                record["alias_of"] = [target["to"] for target in body["aliases"][model]]
+            yield record | ({"retired": body["retired"][model]} if model in body["retired"] else {})
 
 
 def table(rows: Iterable[Data], shape: str, color: bool) -> str:
@@ -240,44 +244,44 @@ def _price(rates: Data, name: str) -> str:
     return str(rates["input"] if value == price_cards.SAME else value or "")
 
 
-def text_of_price(told: Data) -> str:
+def text_of_price(record: Data) -> str:
     """One price for people."""
-    head = f"{told['asked']}" + (f", billed by {told['provider']}" if "provider" in told else "")
-    lines = [f"{head}, at {told['at'][:16].replace('T', ' ')} UTC"]
-    if "matched_by" in told:
-        lines.append(f"  row         {told['row']}: {told['matched_by']}")
-    if "unpriced" in told:
-        lines.append(f"  no price    {told['unpriced']}")
-        if "nearest_known" in told:
-            lines.append(f"  nearest     {told['nearest_known']} (a hint; nothing is priced by it)")
+    head = f"{record['asked']}" + (f", billed by {record['provider']}" if "provider" in record else "")
+    lines = [f"{head}, at {record['at'][:16].replace('T', ' ')} UTC"]
+    if "matched_by" in record:
+        lines.append(f"  row         {record['row']}: {record['matched_by']}")
+    if "unpriced" in record:
+        lines.append(f"  no price    {record['unpriced']}")
+        if "nearest_known" in record:
+            lines.append(f"  nearest     {record['nearest_known']} (a hint; nothing is priced by it)")
         return "\n".join(lines) + "\n"
-    ends = told.get("until", "")[:10] or "further notice"
-    lines.append(f"  in force    {told.get('from', '')[:10] or 'from the beginning'} to {ends}")
-    lines += _rate_lines("per million", told["rates"], told["rates"])
-    for step in told.get("above", ()):
+    ends = record.get("until", "")[:10] or "further notice"
+    lines.append(f"  in force    {record.get('from', '')[:10] or 'from the beginning'} to {ends}")
+    lines += _rate_lines("per million", record["rates"], record["rates"])
+    for step in record.get("above", ()):
         sign = ">" if step["op"] == "gt" else ">="
-        lines += _rate_lines(f"{sign} {step['tokens']:,}", step["rates"], told["rates"])
-    for window in told.get("windows", ()):
-        lines += _rate_lines(window["name"], window["rates"], told["rates"])
+        lines += _rate_lines(f"{sign} {step['tokens']:,}", step["rates"], record["rates"])
+    for window in record.get("windows", ()):
+        lines += _rate_lines(window["name"], window["rates"], record["rates"])
         lines.append(f"              {_hours(window)}")
-    for tier, rates in told.get("tiers", {}).items():
+    for tier, rates in record.get("tiers", {}).items():
         lines += _rate_lines(tier, rates, rates)
-    lines += [f"  {name:<11} x {factor}" for name, factor in told.get("geo", {}).items()]
-    lines += [f"  {name:<11} {told[name]} per thousand" for name in price_cards.FEES if name in told]
-    for one in told["sources"]:
-        lines.append(f"  source      {one.get('url', one['id'])}, read {one.get('captured', 'at no known time')}")
-    lines += [f"  {name:<11} {told[name]}" for name in ("confidence", "retired", "note") if name in told]
-    spans = [f"{one.get('from', '')[:10] or 'beginning'}" for one in told.get("intervals", ())]
+    lines += [f"  {name:<11} x {factor}" for name, factor in record.get("geo", {}).items()]
+    lines += [f"  {name:<11} {record[name]} per thousand" for name in price_cards.FEES if name in record]
+    for source in record["sources"]:
+        lines.append(f"  source      {source.get('url', source['id'])}, read {source.get('captured', 'at no known time')}")
+    lines += [f"  {name:<11} {record[name]}" for name in ("confidence", "retired", "note") if name in record]
+    spans = [f"{source.get('from', '')[:10] or 'beginning'}" for source in record.get("intervals", ())]
     return "\n".join([*lines, *([f"  changes     {', '.join(spans)}"] if spans else [])]) + "\n"
 
 
 def _rate_lines(title: str, rates: Data, base: Data) -> list[str]:
     shown = []
     for name, value in rates.items():
-        known = (
+        price_text = (
             "not published (billed as input)" if value is None else "as input" if value == price_cards.SAME else f"${value}"
         )
-        shown.append(f"{name} {known}")
+        shown.append(f"{name} {price_text}")
     return [f"  {title:<11} {', '.join(shown)}"]
 
 

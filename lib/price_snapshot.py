@@ -60,27 +60,27 @@ _CLAUSES = {
 
 def genai_models(data: bytes) -> tuple[dict[str, list[Data]], dict[str, int]]:
     """Provider -> models, and how many were left out, by reason. Raises SnapshotError."""
-    found: dict[str, list[Data]] = {}
+    models: dict[str, list[Data]] = {}
     left: dict[str, int] = {}
     try:
         for provider in _providers(data):
             name = GENAI_PROVIDERS.get(provider["id"])
             for model in provider["models"] if name else ():
-                made = _genai_model(model)
-                if any("input" in one["rates"] for one in made["prices"]):
-                    found.setdefault(str(name), []).append(made)
+                row = _genai_model(model)
+                if any("input" in price["rates"] for price in row["prices"]):
+                    models.setdefault(str(name), []).append(row)
                 else:
                     left["no price per token"] = left.get("no price per token", 0) + 1
     except (SyntaxError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise SnapshotError(f"{GENAI_FILE}: {type(error).__name__}: {error}; the package has another shape now") from None
-    return found, left
+    return models, left
 
 
 def _providers(data: bytes) -> list[Data]:
     for statement in ast.parse(data).body:
         if isinstance(statement, ast.AnnAssign) and ast.unparse(statement.target) == "providers" and statement.value:
-            given: list[Data] = _plain(statement.value)
-            return given
+            providers: list[Data] = _plain(statement.value)
+            return providers
     raise ValueError("it defines no `providers`")
 
 
@@ -89,62 +89,62 @@ def _plain(node: ast.expr) -> Any:
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.List):
-        return [_plain(one) for one in node.elts]
+        return [_plain(element) for element in node.elts]
     if isinstance(node, ast.Dict):
         return {_plain(key): _plain(value) for key, value in zip(node.keys, node.values, strict=True) if key}
     if isinstance(node, ast.Call):
         name = ast.unparse(node.func)
-        given = [_plain(one) for one in node.args]
+        args = [_plain(element) for element in node.args]
         if name == "Decimal":
-            return str(given[0])
+            return str(args[0])
         if name == "datetime.date":
-            return when.stamp(when.moment("{:04d}-{:02d}-{:02d}T00:00:00Z".format(*given)))
+            return when.stamp(when.moment("{:04d}-{:02d}-{:02d}T00:00:00Z".format(*args)))
         if name == "datetime.time":
-            return "{:02d}:{:02d}".format(*given)
-        return {"": name} | {str(one.arg): _plain(one.value) for one in node.keywords}
+            return "{:02d}:{:02d}".format(*args)
+        return {"": name} | {str(element.arg): _plain(element.value) for element in node.keywords}
     raise ValueError(f"line {node.lineno} holds something else than data")
 
 
-def _genai_model(given: Data) -> Data:
-    prices = given.get("prices") or []
+def _genai_model(model: Data) -> Data:
+    prices = model.get("prices") or []
     entries = [{"prices": prices}] if isinstance(prices, dict) else prices
-    made: Data = {"id": given["id"].lower(), "match": _clause(given["match"])}
-    if given.get("deprecated"):
-        made["deprecated"] = True
-    made["prices"] = [_entry(one) for one in entries] or [{"rates": {}}]
-    if tiers := list(_tiers(given.get("price_variants") or ())):
-        made["tiers"] = tiers
-    return made
+    row: Data = {"id": model["id"].lower(), "match": _clause(model["match"])}
+    if model.get("deprecated"):
+        row["deprecated"] = True
+    row["prices"] = [_entry(entry) for entry in entries] or [{"rates": {}}]
+    if tiers := list(_tiers(model.get("price_variants") or ())):
+        row["tiers"] = tiers
+    return row
 
 
-def _clause(given: Data) -> Data:
-    field = _CLAUSES[given[""]]
-    value = given[field]
-    return {field.rstrip("_"): [_clause(one) for one in value] if isinstance(value, list) else value}
+def _clause(clause: Data) -> Data:
+    field = _CLAUSES[clause[""]]
+    value = clause[field]
+    return {field.rstrip("_"): [_clause(part) for part in value] if isinstance(value, list) else value}
 
 
-def _entry(given: Data, tier: str = "") -> Data:
-    made: Data = {"rates": dict(_genai_rates(given["prices"], tier))}
-    constraint = given.get("constraint")
+def _entry(entry: Data, tier: str = "") -> Data:
+    price: Data = {"rates": dict(_genai_rates(entry["prices"], tier))}
+    constraint = entry.get("constraint")
     if constraint and constraint[""] == "StartDateConstraint":
-        return {"from": constraint["start_date"]} | made
+        return {"from": constraint["start_date"]} | price
     if constraint and constraint[""] == "TimeOfDateConstraint":
-        return {"windows": [{"hours": [[constraint["start_time"], constraint["end_time"]]]}]} | made
+        return {"windows": [{"hours": [[constraint["start_time"], constraint["end_time"]]]}]} | price
     if constraint:
         raise ValueError(f"a price holds under {constraint['']}, which is not known")
-    return made
+    return price
 
 
 def _tiers(variants: Iterable[Data]) -> Iterator[Data]:
     """The prices of a tier, where it alone decides."""
     for variant in variants:
-        asked = list(variant["when"].items())
-        if len(asked) == 1 and asked[0][1] in _TIERS.get(asked[0][0], ()):
-            yield _entry(variant, f"{asked[0][1]}/")
+        conditions = list(variant["when"].items())
+        if len(conditions) == 1 and conditions[0][1] in _TIERS.get(conditions[0][0], ()):
+            yield _entry(variant, f"{conditions[0][1]}/")
 
 
-def _genai_rates(given: Data, tier: str) -> Iterator[tuple[str, str]]:
-    for key, value in given.items():
+def _genai_rates(prices: Data, tier: str) -> Iterator[tuple[str, str]]:
+    for key, value in prices.items():
         name = _GENAI_CLASSES.get(key)
         if name is None or value is None:
             continue
@@ -193,60 +193,62 @@ _DIGITS = decimal.Context(prec=12)
 def litellm_models(data: bytes) -> tuple[dict[str, list[Data]], dict[str, int]]:
     """Provider -> models, and how many rows were left out, by reason. Raises SnapshotError."""
     try:
-        given = json.loads(data, parse_float=Decimal)
+        table = json.loads(data, parse_float=Decimal)
     except ValueError as error:
         raise SnapshotError(f"{LITELLM_FILE}: {error}; the package has another shape now") from None
-    found: dict[str, dict[str, Data]] = {}
+    models: dict[str, dict[str, Data]] = {}
     left: dict[str, int] = {}
-    for key, row in given.items() if isinstance(given, dict) else ():
-        about = row if isinstance(row, dict) else {}
-        provider = LITELLM_PROVIDERS.get(about.get("litellm_provider", ""))
+    for key, row in table.items() if isinstance(table, dict) else ():
+        details = row if isinstance(row, dict) else {}
+        provider = LITELLM_PROVIDERS.get(details.get("litellm_provider", ""))
         if provider is None:
             continue
-        made = _litellm_model(key.removeprefix(f"{provider}/").lower(), provider, about)
-        if made is None:
+        compiled = _litellm_model(key.removeprefix(f"{provider}/").lower(), provider, details)
+        if compiled is None:
             left["no price per token"] = left.get("no price per token", 0) + 1
-        elif made["id"] not in found.setdefault(provider, {}) or key.startswith(f"{provider}/"):
-            found[provider][made["id"]] = made
-    return {provider: [rows[name] for name in sorted(rows)] for provider, rows in found.items()}, left
+        elif compiled["id"] not in models.setdefault(provider, {}) or key.startswith(f"{provider}/"):
+            models[provider][compiled["id"]] = compiled
+    return {provider: [rows[name] for name in sorted(rows)] for provider, rows in models.items()}, left
 
 
-def _litellm_model(name: str, provider: str, about: Mapping[str, Any]) -> Data | None:
-    rates = dict(_litellm_rates(about))
+def _litellm_model(name: str, provider: str, details: Mapping[str, Any]) -> Data | None:
+    rates = dict(_litellm_rates(details))
     if not any(key.rpartition("/")[2].partition(">")[0] in ("input", "output") for key in rates):
         return None
-    rates |= dict(_fees(about, provider))
-    made: Data = {"id": name, "mode": about.get("mode", "")}
-    if day := about.get("deprecation_date"):
-        made["retires"] = day
+    rates |= dict(_fees(details, provider))
+    row: Data = {"id": name, "mode": details.get("mode", "")}
+    if day := details.get("deprecation_date"):
+        row["retires"] = day
     prices: list[Data] = [{"rates": rates}]
-    if quiet := about.get("off_peak_pricing"):
+    if quiet := details.get("off_peak_pricing"):
         cheaper = {**rates, **dict(_litellm_rates(quiet))}
-        prices.append({"windows": [_window(one) for one in quiet["windows"]], "rates": cheaper})
-    return made | {"prices": prices}
+        prices.append({"windows": [_window(window) for window in quiet["windows"]], "rates": cheaper})
+    return row | {"prices": prices}
 
 
-def _litellm_rates(about: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _litellm_rates(details: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Class, tier and step of each price of a token."""
-    for key, value in about.items():
+    for key, value in details.items():
         if match := _KEY.match(key):
             tier = {"batches": "batch"}.get(match[3], match[3])
             step = f">{int(match[2]) * 1000}" if match[2] else ""
             yield f"{tier + '/' if tier else ''}{_LITELLM_CLASSES[match[1]]}{step}", _text(value, 6)
         elif (match := _GEO.match(key)) is not None:
             yield f"geo.{match[1]}", _text(value, 0)
-    for name, factor in (about.get("provider_specific_entry") or {}).items():
+    for name, factor in (details.get("provider_specific_entry") or {}).items():
         if name in ("us", "eu"):
             yield f"geo.{name}", _text(factor, 0)
         elif name == "fast":
             yield from (
-                (f"fast/{_LITELLM_CLASSES[key]}", _text(about[key] * factor, 6)) for key in about if key in _LITELLM_CLASSES
+                (f"fast/{_LITELLM_CLASSES[key]}", _text(details[key] * factor, 6))
+                for key in details
+                if key in _LITELLM_CLASSES
             )
 
 
-def _fees(about: Mapping[str, Any], provider: str) -> Iterator[tuple[str, str]]:
+def _fees(details: Mapping[str, Any], provider: str) -> Iterator[tuple[str, str]]:
     """What a search costs, per thousand; Perplexity's own models bill it with every request."""
-    sizes = about.get("search_context_cost_per_query") or {}
+    sizes = details.get("search_context_cost_per_query") or {}
     costs = {key.removeprefix("search_context_size_"): _text(value, 3) for key, value in sizes.items()}
     fee = "request" if provider == "perplexity" else "web_search"
     if len(set(costs.values())) == 1:
@@ -255,10 +257,10 @@ def _fees(about: Mapping[str, Any], provider: str) -> Iterator[tuple[str, str]]:
         yield from ((f"{fee}.{size}", cost) for size, cost in costs.items())
 
 
-def _window(given: Mapping[str, Any]) -> Data:
-    hours = given["hours_utc"]
+def _window(window: Mapping[str, Any]) -> Data:
+    hours = window["hours_utc"]
     spans = [span.split("-") for span in (hours if isinstance(hours, list) else [hours])]
-    return {"hours": [[first, "24:00" if last == "00:00" else last] for first, last in spans], "days": given["weekdays"]}
+    return {"hours": [[first, "24:00" if last == "00:00" else last] for first, last in spans], "days": window["weekdays"]}
 
 
 def _text(value: Decimal | int, shift: int) -> str:
@@ -311,35 +313,35 @@ def download(engine: Engine, folder: str) -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SnapshotError(f"pip download {engine.package}: {error}; check Python's pip and the network") from None
-    found = glob.glob(os.path.join(glob.escape(folder), f"{engine.package.replace('-', '_')}-*.whl"))
-    if done.returncode or not found:
-        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no wheel came"]
-        raise SnapshotError(f"pip download {engine.package}: {said[0]}; check the network and pip's settings")
-    return found[0]
+    wheels = glob.glob(os.path.join(glob.escape(folder), f"{engine.package.replace('-', '_')}-*.whl"))
+    if done.returncode or not wheels:
+        reasons = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no wheel came"]
+        raise SnapshotError(f"pip download {engine.package}: {reasons[0]}; check the network and pip's settings")
+    return wheels[0]
 
 
 def reduce(engine: Engine, wheel: str, captured: str) -> tuple[Data, dict[str, list[Data]]]:
     """What a snapshot says of a wheel, and its models. Raises SnapshotError."""
     try:
         with zipfile.ZipFile(wheel) as archive:
-            data = _recorded(archive, engine.file)
+            data = _verified_file(archive, engine.file)
             license_ = _license(archive)
     except (OSError, zipfile.BadZipFile, KeyError) as error:
         raise SnapshotError(f"{os.path.basename(wheel)}: {error}; it is no wheel of {engine.package}") from None
     models, left_out = engine.models(data)
-    about: Data = {"package": engine.package, "version": os.path.basename(wheel).split("-")[1], "captured": captured}
-    about |= {"file": engine.file, "file_sha256": hashlib.sha256(data).hexdigest(), "license": license_}
-    return about | {"left_out": left_out}, models
+    details: Data = {"package": engine.package, "version": os.path.basename(wheel).split("-")[1], "captured": captured}
+    details |= {"file": engine.file, "file_sha256": hashlib.sha256(data).hexdigest(), "license": license_}
+    return details | {"left_out": left_out}, models
 
 
-def _recorded(archive: zipfile.ZipFile, name: str) -> bytes:
+def _verified_file(archive: zipfile.ZipFile, name: str) -> bytes:
     """A file of a wheel, if its checksum is the one that the wheel records. Raises SnapshotError, KeyError."""
     data = archive.read(name)
-    listed = next((one for one in archive.namelist() if one.endswith(".dist-info/RECORD")), "")
+    listed = next((member for member in archive.namelist() if member.endswith(".dist-info/RECORD")), "")
     rows = csv.reader(io.StringIO(archive.read(listed).decode()))
     recorded = next((row[1] for row in rows if row and row[0] == name), "")
-    known = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
-    if recorded != f"sha256={known}":
+    checksum = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
+    if recorded != f"sha256={checksum}":
         raise SnapshotError(f"{name}: its checksum is not the one in the wheel's RECORD; download it again")
     return data
 

@@ -39,13 +39,13 @@ class Table(NamedTuple):
     """One engine's prices. `models`: provider -> models in the engine's own order, which decides what a name means."""
 
     source: str
-    about: Data
+    details: Data
     models: dict[str, list[Data]]
 
     @property
     def name(self) -> str:
         """Package and version."""
-        return f"{self.about['package']} {self.about['version']}"
+        return f"{self.details['package']} {self.details['version']}"
 
 
 def path_of(folder: str, source: str) -> str:
@@ -62,18 +62,18 @@ def load(folder: str, source: str) -> Table:
 
 def read(text: bytes, source: str, path: str) -> Table:
     """A snapshot's text. Raises SnapshotError."""
-    about: Data = {}
+    details: Data = {}
     models: dict[str, list[Data]] = {}
     try:
         data = orjson.loads(text)
-        about, models = {name: data[name] for name in _HEAD}, data["models"]
-        known = digest(models)
-        why = "" if known == about["models_sha256"] else "its models are not those it has the checksum of"
+        details, models = {name: data[name] for name in _HEAD}, data["models"]
+        checksum = digest(models)
+        why = "" if checksum == details["models_sha256"] else "its models are not those it has the checksum of"
     except (ValueError, KeyError, TypeError) as error:
         why = f"it is no snapshot ({type(error).__name__})"
     if why:
         raise SnapshotError(f"{path}: {why}; restore it, or make it anew with tok-price snapshot")
-    return Table(source, about, models)
+    return Table(source, details, models)
 
 
 def digest(models: Mapping[str, Any]) -> str:
@@ -81,9 +81,9 @@ def digest(models: Mapping[str, Any]) -> str:
     return hashlib.sha256(orjson.dumps(models, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def text_of(about: Data, models: Mapping[str, list[Data]]) -> bytes:
+def text_of(details: Data, models: Mapping[str, list[Data]]) -> bytes:
     """A snapshot as a file, a model on each line, so that a change is a line of a diff."""
-    head = {name: about[name] for name in _HEAD if name in about} | {"models_sha256": digest(models)}
+    head = {name: details[name] for name in _HEAD if name in details} | {"models_sha256": digest(models)}
     lines = [orjson.dumps({name: head[name]})[1:-1] for name in _HEAD if name in head]
     parts = []
     for provider in sorted(models):
@@ -101,16 +101,16 @@ def faults(models: Mapping[str, list[Data]], before: Table | None) -> Iterator[s
                     yield f"{provider} {row['id']}: {key} is {value!r}, no price"
         if before is None:
             continue
-        known = {row["id"] for row in before.models.get(provider, ())}
-        if known and len(known & {row["id"] for row in rows}) < _LEAST_SHARE * len(known):
+        names = {row["id"] for row in before.models.get(provider, ())}
+        if names and len(names & {row["id"] for row in rows}) < _LEAST_SHARE * len(names):
             yield f"{provider}: most of the models that it had are gone"
     if before is not None and (gone := before.models.keys() - models.keys()):
         yield f"nothing is left of {', '.join(sorted(gone))}"
 
 
 def _values(row: Data) -> Iterator[tuple[str, str]]:
-    for one in (*row["prices"], *row.get("tiers", ())):
-        yield from one["rates"].items()
+    for price in (*row["prices"], *row.get("tiers", ())):
+        yield from price["rates"].items()
 
 
 def changes(before: Table, models: Mapping[str, list[Data]]) -> Iterator[tuple[str, str, str]]:
@@ -124,10 +124,14 @@ def changes(before: Table, models: Mapping[str, list[Data]]) -> Iterator[tuple[s
             elif name not in old:
                 yield provider, name, "new"
             elif old[name] != new[name]:
-                yield provider, name, ", ".join(_changed(dict(_values(old[name])), dict(_values(new[name])))) or "otherwise"
+                yield (
+                    provider,
+                    name,
+                    ", ".join(_price_differences(dict(_values(old[name])), dict(_values(new[name])))) or "otherwise",
+                )
 
 
-def _changed(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
+def _price_differences(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
             yield f"{key} {old.get(key, 'none')} -> {new.get(key, 'none')}"
@@ -143,39 +147,39 @@ def find(table: Table, provider: str, name: str) -> Data | None:
 
 def matches(clause: Mapping[str, Any], name: str) -> bool:
     """Whether a name fulfils a clause of genai-prices."""
-    ((kind, given),) = clause.items()
+    ((kind, expected),) = clause.items()
     if kind in ("or", "and"):
-        return (any if kind == "or" else all)(matches(one, name) for one in given)
+        return (any if kind == "or" else all)(matches(part, name) for part in expected)
     if kind == "regex":
-        return bool(_compiled(given).search(name))
+        return bool(_compile(expected).search(name))
     if kind == "equals":
-        return bool(name == given)
+        return bool(name == expected)
     if kind in ("starts_with", "ends_with"):
-        return name.startswith(given) if kind == "starts_with" else name.endswith(given)
-    return kind == "contains" and given in name
+        return name.startswith(expected) if kind == "starts_with" else name.endswith(expected)
+    return kind == "contains" and expected in name
 
 
 @functools.cache
-def _compiled(pattern: str) -> re.Pattern[str]:
+def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
 def rates_at(row: Data, ts: str) -> dict[str, str]:
     """What a model costs at a moment, as its engine would say."""
     chosen: dict[str, str] = row["prices"][0]["rates"]
-    for one in row["prices"]:
-        if one.get("from", "") <= ts and _within(one, ts):
-            chosen = one["rates"]
-    found = dict(chosen)
-    for one in row.get("tiers", ()):
-        if one.get("from", "") <= ts:
-            found = one["rates"] | found
-    return found
+    for price in row["prices"]:
+        if price.get("from", "") <= ts and _is_within(price, ts):
+            chosen = price["rates"]
+    rates = dict(chosen)
+    for price in row.get("tiers", ()):
+        if price.get("from", "") <= ts:
+            rates = price["rates"] | rates
+    return rates
 
 
-def _within(one: Data, ts: str) -> bool:
+def _is_within(price: Data, ts: str) -> bool:
     """Whether a moment lies in the hours of a price; one that names none holds always."""
-    spans = one.get("windows")
+    spans = price.get("windows")
     if not spans:
         return True
     at = when.local(when.moment(ts), when.UTC)
@@ -188,9 +192,9 @@ def _within(one: Data, ts: str) -> bool:
 
 def moments(row: Data) -> Iterator[str]:
     """The days on which a model's price changes, as the engine dates it."""
-    for one in row["prices"]:
-        if "from" in one:
-            yield one["from"]
+    for price in row["prices"]:
+        if "from" in price:
+            yield price["from"]
 
 
 def tables(folder: str = catalog.FOLDER) -> list[Table]:

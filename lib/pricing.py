@@ -1,7 +1,7 @@
-"""Model name -> rate; tokens x rate -> exact money.
+"""Finds the rate of a turn by provider, model and time, and works out exact money from counts and a rate.
 
-Unknown is unpriced with a reason, never $0 and never the price of a neighbour. A rate is a straight line through zero
-in every count, so pricing a sum equals summing prices, to the last digit.
+What has no price is unpriced with a reason, never $0 and never the price of another model. Cost is proportional to every
+count, so pricing a sum equals summing prices, to the last digit.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from tokenops import catalog, price_cards, price_names, when
-from tokenops.config import Unusable
 
 Data = dict[str, Any]
 
@@ -91,8 +90,8 @@ class Card(NamedTuple):
         kind = get("kind")
         if kind == "row":
             name = get("rate", "")
-            found = self.by_name.get(name)
-            return found or Unpriced(get("unpriced", f"the rate {name!r} is not in this catalogue; roll up again"))
+            rate = self.by_name.get(name)
+            return rate or Unpriced(get("unpriced", f"the rate {name!r} is not in this catalogue; roll up again"))
         if self.only is not None:
             return self.only
         if not self.sized or kind == "usage":  # an aggregate does not say how long each prompt was: the base rate
@@ -123,26 +122,26 @@ class Catalogue:
     def card(self, event: Data) -> Card:
         """The prices of an event's model, tier, geo and search context."""
         priced = tuple([event.get(name) for name in self.kept])
-        found = self._cards.get(priced)
-        if found is None:
-            found = self._cards[priced] = self._card(dict(zip(self.kept, priced, strict=True)))
-        return found
+        card = self._cards.get(priced)
+        if card is None:
+            card = self._cards[priced] = self._card(dict(zip(self.kept, priced, strict=True)))
+        return card
 
     def rate_of(self, event: Data) -> Rate | Unpriced:
         """The rate of one event or row."""
         return self.card(event).rate_of(event)
 
-    def _card(self, asked: Mapping[str, str | None]) -> Card:
-        found = self.find(asked["provider"] or "", asked["model"] or "", asked.get("request_model") or "")
-        if isinstance(found, Unpriced):
-            return _fixed(found)
-        return card_of(found, asked["tier"] or "", asked["geo"] or "", asked["search_context"] or "")
+    def _card(self, wanted: Mapping[str, str | None]) -> Card:
+        lookup = self.find(wanted["provider"] or "", wanted["model"] or "", wanted.get("request_model") or "")
+        if isinstance(lookup, Unpriced):
+            return _fixed_card(lookup)
+        return card_of(lookup, wanted["tier"] or "", wanted["geo"] or "", wanted["search_context"] or "")
 
     def find(self, provider: str, model: str, request_model: str = "") -> Lookup | Unpriced:
         """The price rows that a model's name means, or why there are none. Overrides come first."""
         for name in filter(None, (request_model, model)):
-            if (found := self._overridden(provider, name)) is not None:
-                return found
+            if (lookup := self._overridden(provider, name)) is not None:
+                return lookup
         if not model or model == "unknown":
             return Unpriced("the client recorded no model")
         if not provider:
@@ -170,32 +169,32 @@ class Catalogue:
 
     def _overridden(self, provider: str, name: str) -> Lookup | Unpriced | None:
         """The user's own row: the name verbatim, then the longest prefix that ends in `*`, then what the name means."""
-        given = name.strip().lower()
+        spelling = name.strip().lower()
         for owner in (provider, "*"):
             body = self.overrides.get(owner)
             if body is None:
                 continue
-            prefixes = (key for key in body["models"] if key.endswith("*") and given.startswith(key[:-1]))
+            prefixes = (key for key in body["models"] if key.endswith("*") and spelling.startswith(key[:-1]))
             meant = (reading.model for reading in price_names.readings(name))
-            for key in (given, *sorted(prefixes, key=len, reverse=True), *meant):
+            for key in (spelling, *sorted(prefixes, key=len, reverse=True), *meant):
                 if key in body["models"] and body["models"][key] is None:
                     return Unpriced(f"{owner} {key} is removed by your override")
                 if (rows := _rows(body, key)) is None:
                     rows = self._alias(owner, body["aliases"].get(key, ()))
                 if rows is not None:
                     return Lookup(
-                        f"override/{owner}/{key}", rows, price_names.Reading(given), body["sources"], body["holidays"]
+                        f"override/{owner}/{key}", rows, price_names.Reading(spelling), body["sources"], body["holidays"]
                     )
         return None
 
     def _alias(self, provider: str, targets: Iterable[Data]) -> list[Data] | None:
         """The built-in rows that an override's alias leads to, of the same provider or of those that a cloud resells."""
-        found: list[Data] = []
+        intervals: list[Data] = []
         for target in targets:
             for name in self.clouds.get(provider, [provider]):
                 rows = _rows(self.providers.get(name, _NOBODY), target["to"]) or ()
-                found += _within_span(rows, target)
-        return found or None
+                intervals += _within_span(rows, target)
+        return intervals or None
 
 
 def _rows(owner: Data, model: str) -> list[Data] | None:
@@ -235,31 +234,31 @@ class Lookup(NamedTuple):
 _FREE: Data = {"tiers": {"": {"rates": dict.fromkeys(price_cards.CLASSES, "0"), "above": [], "windows": []}}, "geo": {}}
 
 
-def _fixed(rate: Rate | Unpriced) -> Card:
+def _fixed_card(rate: Rate | Unpriced) -> Card:
     return Card(lambda ts, size: rate, rate, False, {})
 
 
-def card_of(found: Lookup, tier: str, geo: str, search_context: str) -> Card:
+def card_of(lookup: Lookup, tier: str, geo: str, search_context: str) -> Card:
     """All rates of a model for one tier, geo and search context."""
-    tier = tier or found.reading.tier
+    tier = tier or lookup.reading.tier
     # A cloud's name says where the request stayed; unless it may go anywhere, that has a price of its own.
-    geo = geo or (price_cards.REGIONAL if found.reading.region not in ("", "global") else "")
+    geo = geo or (price_cards.REGIONAL if lookup.reading.region not in ("", "global") else "")
     intervals: list[Interval] = []
     by_name: dict[str, Rate] = {}
     sized = False
-    for row in found.rows:
-        made = _interval(found, row, tier, geo, search_context)
-        intervals.append(made)
-        by_name |= {rate.name: rate for rate in made.rates}
-        sized = sized or made.sized
+    for row in lookup.rows:
+        interval = _interval(lookup, row, tier, geo, search_context)
+        intervals.append(interval)
+        by_name |= {rate.name: rate for rate in interval.rates}
+        sized = sized or interval.sized
     if len(intervals) == 1 and intervals[0].choose is None and (intervals[0].begins, intervals[0].ends) == ("", "9"):
-        return _fixed(intervals[0].base)._replace(by_name=by_name)
+        return _fixed_card(intervals[0].base)._replace(by_name=by_name)
 
     def choose(ts: str, size: int) -> Rate | Unpriced:
         for begins, ends, base, inner, *_ in intervals:
             if begins <= ts < ends:
                 return base if inner is None else inner(ts, size)
-        return Unpriced(f"no price of {found.name} is known for {ts[:10]}")
+        return Unpriced(f"no price of {lookup.name} is known for {ts[:10]}")
 
     return Card(choose, None, sized, by_name)
 
@@ -275,72 +274,72 @@ class Interval(NamedTuple):
     rates: tuple[Rate, ...] = ()
 
 
-def _interval(found: Lookup, row: Data, tier: str, geo: str, search_context: str) -> Interval:
+def _interval(lookup: Lookup, row: Data, tier: str, geo: str, search_context: str) -> Interval:
     """How to choose within one interval, and everything there is to choose from."""
     span = (row.get("from", ""), row.get("until", "9"))
     if tier not in row["tiers"]:
-        return Interval(*span, Unpriced(f"{found.name} has no published price in tier {tier}"))
-    factor = "1"
-    if geo:
-        if geo not in row["geo"]:
-            return Interval(*span, Unpriced(f"{found.name} has no published price for {geo} processing"))
-        factor = row["geo"][geo]
+        return Interval(*span, Unpriced(f"{lookup.name} has no published price in tier {tier}"))
+    if geo and geo not in row["geo"]:
+        return Interval(*span, Unpriced(f"{lookup.name} has no published price for {geo} processing"))
     block = row["tiers"][tier]
-    request = row.get("request")
-    notes = found.reading.notes
-    if isinstance(request, dict):
-        if search_context not in request:
-            notes += ("the search context was not recorded: low assumed",)
-        request = request.get(search_context, request["low"])
-    stem = found.name + (f"@{row['from'][:16]}" if row.get("from") else "")
+    base = _base_rate(lookup, row, row["geo"][geo] if geo else "1", search_context)._replace(rates=block["rates"])
 
-    def rate(suffix: str, rates: Data) -> Rate:
-        about = [found.sources.get(key, {}) for key in row.get("src", ())]
-        source = tuple(str(one.get("url", key)) for key, one in zip(row.get("src", ()), about, strict=True))
-        captured = max((str(one.get("captured", "")) for one in about), default="")
-        sure = row.get("confidence", "")
-        return Rate(stem + suffix, rates, factor, row.get("web_search"), request, notes, source, sure, captured)
+    def variant(suffix: str, rates: Data) -> Rate:
+        return base._replace(name=base.name + suffix, rates={**block["rates"], **rates})
 
-    base = rate("", block["rates"])
     steps = [
-        (step["tokens"] + (step["op"] == "gt"), rate(f">{step['tokens']}", {**block["rates"], **step["rates"]}))
-        for step in block["above"]
+        (step["tokens"] + (step["op"] == "gt"), variant(f">{step['tokens']}", step["rates"])) for step in block["above"]
     ]
     windows = [
-        (_within(window, found.holidays), rate(f"~{window['name']}", {**block["rates"], **window["rates"]}))
+        (_window_test(window, lookup.holidays), variant(f"~{window['name']}", window["rates"]))
         for window in block["windows"]
     ]
 
     def choose(ts: str, size: int) -> Rate:
-        for inside, one in windows:
-            if inside(ts):
-                return one
+        for is_inside, rate in windows:
+            if is_inside(ts):
+                return rate
         chosen = base
-        for least, one in steps:
+        for least, rate in steps:
             if size >= least:
-                chosen = one
+                chosen = rate
         return chosen
 
-    rates = (base, *(one for _, one in steps), *(one for _, one in windows))
+    rates = (base, *(rate for _, rate in steps), *(rate for _, rate in windows))
     return Interval(*span, base, choose if len(rates) > 1 else None, bool(steps), rates)
 
 
-def _within(window: Data, holidays: Data) -> Callable[[str], bool]:
+def _base_rate(lookup: Lookup, row: Data, factor: str, search_context: str) -> Rate:
+    """What all rates of an interval share, without a price of tokens."""
+    request, notes = row.get("request"), lookup.reading.notes
+    if isinstance(request, dict):
+        if search_context not in request:
+            notes += ("the search context was not recorded: low assumed",)
+        request = request.get(search_context, request["low"])
+    keys = row.get("src", ())
+    sources = [lookup.sources.get(key, {}) for key in keys]
+    urls = tuple(str(source.get("url", key)) for key, source in zip(keys, sources, strict=True))
+    captured = max((str(source.get("captured", "")) for source in sources), default="")
+    name = lookup.name + (f"@{row['from'][:16]}" if row.get("from") else "")
+    return Rate(name, {}, factor, row.get("web_search"), request, notes, urls, row.get("confidence", ""), captured)
+
+
+def _window_test(window: Data, holidays: Data) -> Callable[[str], bool]:
     """Whether a time lies in a weekly window, in the window's own zone."""
     tz = when.zone(window["tz"])
     free = {str(day) for day in holidays.get(window["except"], ())}
     begins, ends = window.get("from", ""), window.get("until", "9")
-    known: dict[str, bool] = {}
+    answers: dict[str, bool] = {}
 
     def inside(ts: str) -> bool:
         if not begins <= ts < ends:
             return False
         key = ts[:16]
-        answer = known.get(key)
+        answer = answers.get(key)
         if answer is None:
             at = when.local(when.moment(ts), tz)
             minute = at.hour * 60 + at.minute
-            answer = known[key] = (
+            answer = answers[key] = (
                 at.isoweekday() in window["days"]
                 and f"{at:%Y-%m-%d}" not in free
                 and any(first <= minute < last for first, last in window["hours"])
@@ -436,31 +435,12 @@ def load(override: str = "") -> Catalogue:
     if override:
         with open(override, "rb") as file:
             sources[override] = file.read()
-    return Catalogue(*catalog.compile_sources("pricing", sources, lambda parsed: _compiled(parsed, sources, override)))
+    return Catalogue(
+        *catalog.compile_sources("pricing", sources, lambda parsed: price_cards.compile_catalogue(parsed, sources, override))
+    )
 
 
 def from_texts(sources: Mapping[str, bytes]) -> Catalogue:
     """A catalogue of some files' texts (name -> text), of which one is providers.yaml. Raises catalog.Malformed."""
     parsed = {name: catalog.parse(text, name) for name, text in sources.items()}
-    return Catalogue(_compiled(parsed, sources, ""), "")
-
-
-def _compiled(parsed: Data, sources: Mapping[str, bytes], override: str) -> Data:
-    """The catalogue as plain data. Raises catalog.Malformed."""
-    made = {}
-    for name, data in parsed.items():
-        try:
-            if name == override:
-                made[name] = price_cards.compile_override(data)
-            elif name != "providers.yaml":
-                made[name] = price_cards.compile_file(data)
-        except Unusable as error:
-            raise catalog.Malformed(f"{name}:{catalog.line_of(sources[name], error.keys)}: {error}") from None
-    overrides = made.pop(override, {})
-    providers = parsed["providers.yaml"]
-    return {
-        "providers": {data["provider"]: data for data in made.values()},
-        "clouds": providers["clouds"],
-        "multiplexers": providers["multiplexers"],
-        "overrides": overrides,
-    }
+    return Catalogue(price_cards.compile_catalogue(parsed, sources, ""), "")

@@ -58,8 +58,8 @@ def _main_worktree(marker: str) -> str:
             text = file.read(4096)
     except (OSError, UnicodeDecodeError):
         return ""
-    root, found, _ = text.removeprefix("gitdir:").strip().partition("/.git/worktrees/")
-    return root if found and os.path.isabs(root) else ""
+    root, marker_text, _ = text.removeprefix("gitdir:").strip().partition("/.git/worktrees/")
+    return root if marker_text and os.path.isabs(root) else ""
 
 
 def hash_path(path: str, salt: bytes) -> str:
@@ -76,14 +76,14 @@ def labels(paths: Mapping[str, str]) -> dict[str, str]:
     """A name for each project (id -> path): its basename, with as many parents as tell it from the others."""
     names = {key: label(path) for key, path in paths.items()}
     for depth in range(2, 40):
-        shared = _shared(names.values())
+        shared = _shared_names(names.values())
         if not shared:
             break
         names = {key: label(paths[key], depth) if name in shared else name for key, name in names.items()}
     return names
 
 
-def _shared(names: Iterable[str]) -> set[str]:
+def _shared_names(names: Iterable[str]) -> set[str]:
     seen: set[str] = set()
     return {name for name in names if name in seen or seen.add(name)}  # type: ignore[func-returns-value]
 
@@ -99,20 +99,20 @@ class ProjectResolver:
 
     def attribution(self, source: str, client: str, root: str, folder: str, session: str) -> dict[str, Any]:
         """The attribution block of a session. `folder` names the project where no working directory is known."""
-        found: dict[str, Any] = {"source": source, "client": client}
+        block: dict[str, Any] = {"source": source, "client": client}
         path = repository(root) if root else folder
         agent = client
         if path:
             key = hash_path(path, self.salt)
             self.paths[key] = path
-            found["project"] = label(path)
-            found["project_id"] = key
-            agent = f"{client}:{found['project']}"
-        found["agent_id"] = agent
+            block["project"] = label(path)
+            block["project_id"] = key
+            agent = f"{client}:{block['project']}"
+        block["agent_id"] = agent
         if session:
-            found["workflow_id"] = f"{agent}:{session}"
-            found["session_id"] = session
-        return found
+            block["workflow_id"] = f"{agent}:{session}"
+            block["session_id"] = session
+        return block
 
 
 def relabel(event: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

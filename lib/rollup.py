@@ -155,8 +155,8 @@ class Rollup:
             for field in _SUMMED & event.keys():
                 if type(event[field]) is not int:
                     raise TypeError(f"{field} is {event[field]!r}, no count")
-            known = self._aggregates.get(event["id"])
-            self._aggregates[event["id"]] = events.join(known, event) if known else event
+            earlier = self._aggregates.get(event["id"])
+            self._aggregates[event["id"]] = events.join(earlier, event) if earlier else event
         return ""
 
     def _sum(self, event: Event) -> None:
@@ -165,10 +165,10 @@ class Rollup:
         if shape is None:
             shape = self._shapes[keys] = Shape(keys, self._by, self._kept)
         grouping = shape.grouping(event)
-        known = shape.cells.get(grouping)
-        if known is None:
-            known = shape.cells[grouping] = (self.plan.catalogue.card(event), {})
-        card, cells = known
+        entry = shape.cells.get(grouping)
+        if entry is None:
+            entry = shape.cells[grouping] = (self.plan.catalogue.card(event), {})
+        card, cells = entry
         if shape.sourced and event["cost_source"] == CLIENT:
             self._sum_estimated(event, card)
             return
@@ -177,12 +177,12 @@ class Rollup:
         bucket = "" if buckets is None else buckets[ts[:13]] or buckets.label_of(ts)
         # Where only the time decides, the bucket alone leads to the cell.
         choice = None if card.only is not None or shape.reported else card.rate_of(event)
-        place = bucket if choice is None else (bucket, choice.name)
-        cell = cells.get(place)
+        slot = bucket if choice is None else (bucket, choice.name)
+        cell = cells.get(slot)
         if cell is None:
             rate = card.only if choice is None else choice
             fee = isinstance(rate, pricing.Rate) and rate.request is not None and "requests" not in shape.counted
-            cell = cells[place] = Cell(self._group(event, bucket, rate), len(shape.counted), fee and not shape.reported)
+            cell = cells[slot] = Cell(self._group(event, bucket, rate), len(shape.counted), fee and not shape.reported)
         sums = cell.sums
         for at, value in enumerate(shape.counts(event)):
             if type(value) is not int:
@@ -211,7 +211,7 @@ class Rollup:
 
     def _group(self, event: Event, bucket: str, rate: pricing.Rate | pricing.Unpriced | None) -> Group:
         get = event.get
-        name = _stated(event) if "cost_usd" in event or rate is None else rate.name
+        name = _stated_rate(event) if "cost_usd" in event or rate is None else rate.name
         key = (bucket, *[get(field) for field in self._by], tuple([get(field) for field in self._kept]), name)
         group = self.groups.get(key)
         if group is None:
@@ -235,7 +235,7 @@ class Rollup:
         for name in self.plan.by:
             if name in _FIELDS and name not in row["by"] and _FIELDS[name] not in self._kept:
                 raise UsageError(f"these rows are by {','.join(row['by']) or 'none'}: they cannot be rolled up by {name}")
-        name = row.get("rate") or (_stated(row) if "cost_usd" in row else f"{pricing.NO_RATE}{row.get('unpriced', '')}")
+        name = row.get("rate") or (_stated_rate(row) if "cost_usd" in row else f"{pricing.NO_RATE}{row.get('unpriced', '')}")
         key = (bucket, *[row.get(field) for field in self._by], tuple(row.get(field) for field in self._kept), name)
         group = self.groups.get(key)
         if group is None:
@@ -266,7 +266,7 @@ class Rollup:
         except ValueError as error:
             raise UsageError(str(error)) from None
 
-    def take(self, record: Event, refuse: Callable[[str], None]) -> None:
+    def take(self, record: Event, on_bad_record: Callable[[str], None]) -> None:
         """Take in one event or row; one that is neither is refused. Raises Usage."""
         try:
             why = self.add(record)
@@ -275,13 +275,13 @@ class Rollup:
                 raise
             why = f"not a record of kind {record.get('kind')}: {error}; skipped"
         if why:
-            refuse(why)
+            on_bad_record(why)
 
     def totals(self) -> list[Event]:
         """The session totals that stand for turns so far. Those asked for are not in the rows."""
-        found = [event for event in _standing(self._aggregates.values()) if event.get("session_id") not in self._sessions]
+        standing = [event for event in _standing(self._aggregates.values()) if event.get("session_id") not in self._sessions]
         self._aggregates.clear()
-        return found
+        return standing
 
     def rows(self) -> Iterator[Event]:
         """The rows so far, in order of bucket, group, price."""
@@ -321,15 +321,15 @@ def _standing(aggregates: Iterable[Event]) -> Iterator[Event]:
         yield from sources[min(sources, key=lambda name: (-sum(map(events.token_sum, sources[name])), name))]
 
 
-def roll_up(records: Iterable[Event], plan: Grouping, refuse: Callable[[str], None]) -> list[Event]:
+def roll_up(records: Iterable[Event], plan: Grouping, on_bad_record: Callable[[str], None]) -> list[Event]:
     """The rows of a stream of events and rows. A record that is neither is rejected. Raises Usage."""
     sums = Rollup(plan)
     for record in records:
-        sums.take(record, refuse)
+        sums.take(record, on_bad_record)
     return list(sums.rows())
 
 
-def _stated(event: Event) -> str:
+def _stated_rate(event: Event) -> str:
     """What stands for a rate in the key of what has a cost already."""
     return _ESTIMATED if event.get("cost_source") == CLIENT else _REPORTED
 
@@ -364,13 +364,13 @@ def merge_rows(rows: Iterable[Event], catalogue: pricing.Catalogue) -> Iterator[
                 group[field] = group.get(field, 0) + row[field]
         _price(group, row, catalogue)
     for group in groups.values():
-        yield _finished(group, catalogue)
+        yield _finish(group, catalogue)
 
 
 def _price(group: Event, row: Event, catalogue: pricing.Catalogue) -> None:
     """Add a row's cost to its group's."""
     if row.get("cost_source") in ("reported", CLIENT):
-        _paid(group, row, Decimal(row["cost_usd"]))
+        _add_cost(group, row, Decimal(row["cost_usd"]))
         group.setdefault("sources", set()).add(row["cost_source"])
         return
     rate = catalogue.rate_of(row)
@@ -380,7 +380,7 @@ def _price(group: Event, row: Event, catalogue: pricing.Catalogue) -> None:
         missing[0] += row.get("turns", 0)
         missing[1] += events.token_sum(row)
         return
-    _paid(group, row, cost.usd)
+    _add_cost(group, row, cost.usd)
     group.setdefault("sources", set()).add("estimated")
     group.setdefault("notes", {}).update(dict.fromkeys(cost.notes))
     assert isinstance(rate, pricing.Rate)
@@ -391,7 +391,7 @@ def _price(group: Event, row: Event, catalogue: pricing.Catalogue) -> None:
         group["prices_read"] = min(group.get("prices_read", "9"), rate.captured)
 
 
-def _paid(group: Event, row: Event, usd: Decimal) -> None:
+def _add_cost(group: Event, row: Event, usd: Decimal) -> None:
     """Add an amount to a group's cost, and to that of what covers it, where that is known."""
     group["cost"] = pricing.add(group["cost"], usd)
     if COVERED in row["by"]:
@@ -399,37 +399,37 @@ def _paid(group: Event, row: Event, usd: Decimal) -> None:
         split[row.get("covered_by")] = pricing.add(split.get(row.get("covered_by"), pricing.ZERO), usd)
 
 
-def _finished(group: Event, catalogue: pricing.Catalogue) -> Event:
+def _finish(group: Event, catalogue: pricing.Catalogue) -> Event:
     cost = group.pop("cost")
     sources, unpriced, notes = group.pop("sources", set()), group.pop("unpriced", {}), group.pop("notes", {})
     saved, read, split = group.pop("saved", None), group.pop("prices_read", ""), group.pop("split", {})
-    made = {name: value for name, value in group.items() if value or name not in events.SUMS}
-    made["catalogue"] = catalogue.digest
+    row = {name: value for name, value in group.items() if value or name not in events.SUMS}
+    row["catalogue"] = catalogue.digest
     if sources:
-        made["cost_usd"] = pricing.plain(cost)
-        made["cost_source"] = "+".join(sorted(sources))
+        row["cost_usd"] = pricing.plain(cost)
+        row["cost_source"] = "+".join(sorted(sources))
     if split and None not in split:
-        made |= _split(split)
+        row |= _split_amounts(split)
     if saved is not None:
-        made["cache_saved_usd"] = pricing.plain(saved)
+        row["cache_saved_usd"] = pricing.plain(saved)
     if read:
-        made["prices_read"] = read
+        row["prices_read"] = read
     if unpriced:
-        made["unpriced"] = [
+        row["unpriced"] = [
             {name: value for name, value in zip(_UNPRICED, (*key, *sums), strict=True) if value is not None}
             for key, sums in sorted(unpriced.items(), key=lambda item: tuple(map(str, item[0])))
         ]
     if notes:
-        made["notes"] = list(notes)
-    return made
+        row["notes"] = list(notes)
+    return row
 
 
-def _split(split: dict[str, Decimal]) -> Event:
+def _split_amounts(split: dict[str, Decimal]) -> Event:
     """What plans cover and what is metered, which add up to the cost."""
     plans = {name: usd for name, usd in sorted(split.items()) if name}
     covered = functools.reduce(pricing.add, plans.values(), pricing.ZERO)
-    made: Event = {"plan_covered_usd": pricing.plain(covered), "metered_usd": pricing.plain(split.get("", pricing.ZERO))}
-    return made | ({"covered_by": {name: pricing.plain(usd) for name, usd in plans.items()}} if plans else {})
+    amounts: Event = {"plan_covered_usd": pricing.plain(covered), "metered_usd": pricing.plain(split.get("", pricing.ZERO))}
+    return amounts | ({"covered_by": {name: pricing.plain(usd) for name, usd in plans.items()}} if plans else {})
 
 
 _UNPRICED = ("provider", "model", "reason", "turns", "tokens")

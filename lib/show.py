@@ -77,9 +77,9 @@ def percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f}%" if whole else ""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, words: Iterable[str]) -> str:
     """The known word most like another."""
     import difflib  # 3 ms that only a mistake pays
 
-    found = difflib.get_close_matches(word, sorted(known), 1, 0)
-    return found[0] if found else ""
+    matches = difflib.get_close_matches(word, sorted(words), 1, 0)
+    return matches[0] if matches else ""

@@ -62,8 +62,8 @@ def _write_days(lines: Mapping[str, list[bytes]], durable: bool) -> None:
         return
     from concurrent.futures import ThreadPoolExecutor  # 10 ms that a few days are not worth
 
-    with ThreadPoolExecutor(8) as pool:
-        for _ in pool.map(write, lines):
+    with ThreadPoolExecutor(8) as executor:
+        for _ in executor.map(write, lines):
             pass
 
 
@@ -103,28 +103,28 @@ def sightings(folder: str, day: str) -> Iterator[tuple[str, bytes]]:
 
 def day_sightings(day: Day, on_bad_line: OnBadLine, after: bytes = b"") -> Iterator[tuple[str, bytes]]:
     """Identity and line of each record of a day, those `after` a time only if one is given; other lines are reported."""
-    for place, line in store_files.lines(day, on_bad_line):
+    for location, line in store_files.lines(day, on_bad_line):
         if after and line[store_files.TS] <= after and line.startswith(store_files.HEAD):
             continue
         pair = store_files.identify(line)
         if pair is not None:
             yield pair
         elif line.strip():
-            on_bad_line(place, "no record; tok-log verify says more")
+            on_bad_line(location, "no record; tok-log verify says more")
 
 
 def sightings_of(folder: str, identity: str) -> Iterator[tuple[str, Event]]:
     """Place and content of each sighting of one record, by its own id."""
     needle = orjson.dumps(identity)
     for day in store_files.days(folder):
-        for place, line in store_files.lines(day, ignore_line):
+        for location, line in store_files.lines(day, ignore_line):
             if needle in line and (pair := store_files.identify(line)) and pair[0] == identity:
-                yield place, orjson.loads(line)
+                yield location, orjson.loads(line)
 
 
-def place_in_log(place: str) -> str:
+def place_in_log(location: str) -> str:
     """A place as seen from the log's directory."""
-    folder, name = os.path.split(place)
+    folder, name = os.path.split(location)
     return os.path.join(os.path.basename(folder), name)
 
 
@@ -143,7 +143,7 @@ class DayRecords:
         other = self.lines.get(identity)
         if other is None:
             if store_files.has_alias(line):
-                identity = self._paired(identity, line)
+                identity = self._pair(identity, line)
                 other = self.lines.get(identity)
             if other is None:
                 self.lines[identity] = line
@@ -167,7 +167,7 @@ class DayRecords:
         first = begin.encode()
         return [item for item in self.lines.items() if item[1][store_files.TS] >= first]
 
-    def _paired(self, identity: str, line: bytes) -> str:
+    def _pair(self, identity: str, line: bytes) -> str:
         """The identity of the log's record if this is the wire's of the same turn, or the other way round.
 
         Log and wire share no id for some clients; an alias of session and counts pairs one sighting of each plane.
@@ -235,11 +235,11 @@ def records_after(folder: str, kind: str, moment: str, last: str) -> Iterator[Ev
 
     Faster than `scan`, since the lines before the moment are not looked into.
     """
-    begin, wanted = moment.encode(), kind.encode()
+    begin, kind_bytes = moment.encode(), kind.encode()
     for day in store_files.days(folder, moment[:10], last):
         records = DayRecords()
         for identity, line in day_sightings(day, ignore_line, begin):
-            if line[store_files.TS] > begin and store_files.kind_of(line) == wanted:
+            if line[store_files.TS] > begin and store_files.kind_of(line) == kind_bytes:
                 records.add(identity, line)
         yield from map(orjson.loads, records.lines.values())
 

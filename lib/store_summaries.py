@@ -68,7 +68,7 @@ def records(
         if ends <= since or begins >= until:
             continue
         if day < first_open and since <= begins and ends <= until:
-            is_divided = any(begins < edge < ends for edge in edges)
+            is_divided = any(begins < boundary < ends for boundary in edges)
             for record in day_rows(folder, day, plan, files, on_bad_line, is_divided):
                 yield projects.relabel(record, names)
         elif spans and spans[-1][1] == begins:
@@ -96,7 +96,7 @@ def day_rows(
         label, last = buckets.label_of(f"{day}T00:00:00.000Z"), buckets.label_of(f"{day}T23:59:59.999Z")
         part = _TOTALS if label == last and not is_divided else _QUARTERS
     key = store_days.key_of(day, files)
-    entry = _derived(folder, plan.catalogue).load(day, lambda other: other == key, part)
+    entry = _store(folder, plan.catalogue).load(day, lambda other: other == key, part)
     summary = entry[1] if entry else make(folder, [day], plan.catalogue, files, on_bad_line).get(day, _EMPTY)[part]
     for row in summary["rows"]:
         if part == _TOTALS and unit:
@@ -114,7 +114,7 @@ def make(
     progress: Callable[[int], None] = lambda size: None,
 ) -> dict[str, tuple[Event, Event]]:
     """Keep the summaries of closed days that follow one another, if there is room; the last of them is given."""
-    derived = _derived(folder, catalogue)
+    derived = _store(folder, catalogue)
     last: dict[str, tuple[Event, Event]] = {}
     empty = dict.fromkeys(days)
     for day, totals, quarters in _summaries(folder, days, catalogue, on_bad_line):
@@ -127,7 +127,7 @@ def make(
     return last
 
 
-def _derived(folder: str, catalogue: pricing.Catalogue) -> Derived:
+def _store(folder: str, catalogue: pricing.Catalogue) -> Derived:
     return Derived(folder, "sums", f"{FORMAT}-{events.VERSION}", catalogue.digest)
 
 
@@ -165,7 +165,7 @@ def _summary(lines: list[bytes], catalogue: pricing.Catalogue) -> tuple[Event, E
 
 def refresh(folder: str, catalogue: pricing.Catalogue, now: int, progress: Callable[[int], None] = lambda size: None) -> int:
     """Make the summaries of closed days that are missing or older than the day's files; how many."""
-    derived, first_open = _derived(folder, catalogue), store_days.first_open(now)
+    derived, first_open = _store(folder, catalogue), store_days.first_open(now)
     saved, changed = derived.saved_at(), store_days.changed_at(folder)
     stale = [
         day

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from tokenops import datadir, events, projects, store, store_cursors, store_days, store_files, when
+from tokenops.events import Event
 
 _TEMPORARY = re.compile(r"(.+)\.\d+\Z")
 _SMALL = (store_cursors.CURSORS, "projects.json")
@@ -25,9 +26,13 @@ _SMALL = (store_cursors.CURSORS, "projects.json")
 class Finding(NamedTuple):
     """Something wrong: where, what, and what to do."""
 
-    place: str
+    location: str
     problem: str
     remedy: str
+
+    def row(self) -> Event:
+        """The same as a record for programs."""
+        return {"v": 1, "kind": "finding", "place": self.location, "problem": self.problem, "remedy": self.remedy}
 
 
 class Compacted(NamedTuple):
@@ -50,7 +55,7 @@ def compact(folder: str, today: str, pack: bool = False) -> Iterator[Compacted]:
         store.append(folder, strangers)
         with datadir.lock(folder):
             for day in store_files.days(folder, name, name):
-                compacted = _compacted(folder, day, pack and name < today, strangers)
+                compacted = _compact_day(folder, day, pack and name < today, strangers)
                 if compacted is not None:
                     yield compacted
     with datadir.lock(folder):
@@ -58,7 +63,7 @@ def compact(folder: str, today: str, pack: bool = False) -> Iterator[Compacted]:
             os.unlink(path)
 
 
-def _compacted(folder: str, day: store_files.Day, packed: bool, strangers: frozenset[bytes]) -> Compacted | None:
+def _compact_day(folder: str, day: store_files.Day, packed: bool, strangers: frozenset[bytes]) -> Compacted | None:
     records, count = store.DayRecords(), 0
     rejected: list[bytes] = []
     broken: list[str] = []
@@ -144,35 +149,37 @@ def _permissions(folder: str) -> Iterator[Finding]:
     for root, _, names in os.walk(folder):
         for path in (root, *(os.path.join(root, name) for name in names)):
             try:
-                about = os.lstat(path)
+                status = os.lstat(path)
             except OSError:
                 continue
-            if about.st_uid != os.geteuid():
+            if status.st_uid != os.geteuid():
                 yield Finding(path, "belongs to somebody else", f"chown it to user {os.geteuid()}")
-            elif not stat.S_ISLNK(about.st_mode) and stat.S_IMODE(about.st_mode) & 0o077:
-                right = 0o700 if stat.S_ISDIR(about.st_mode) else 0o600
-                yield Finding(path, f"mode {stat.S_IMODE(about.st_mode):04o}: others may read it", f"chmod {right:o} it")
+            elif not stat.S_ISLNK(status.st_mode) and stat.S_IMODE(status.st_mode) & 0o077:
+                right = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
+                yield Finding(path, f"mode {stat.S_IMODE(status.st_mode):04o}: others may read it", f"chmod {right:o} it")
             elif not os.access(path, os.R_OK):
                 yield Finding(path, "cannot be read", "change its permissions")
 
 
 def _leftovers(folder: str) -> list[str]:
     """Files that a crash left half-written beside the one they were to replace, more than a minute ago."""
-    found = []
+    leftovers = []
     for at in (folder, store_files.folder_of(folder)):
         with contextlib.suppress(OSError), os.scandir(at) as entries:
-            found += [one.path for one in entries if _TEMPORARY.match(one.name) and time.time() - one.stat().st_mtime > 60]
-    return sorted(found)
+            leftovers += [
+                entry.path for entry in entries if _TEMPORARY.match(entry.name) and time.time() - entry.stat().st_mtime > 60
+            ]
+    return sorted(leftovers)
 
 
 def _names(folder: str) -> Iterator[Finding]:
-    for place in _leftovers(folder):
-        yield Finding(place, "left half-written by a crash", "run tok-log compact, which removes it")
+    for leftover in _leftovers(folder):
+        yield Finding(leftover, "left half-written by a crash", "run tok-log compact, which removes it")
     at = store_files.folder_of(folder)
-    known = {path for day in store_files.days(folder) for path in day.paths}
+    day_paths = {path for day in store_files.days(folder) for path in day.paths}
     for name in sorted(os.listdir(at)) if os.path.isdir(at) else ():
         path = os.path.join(at, name)
-        if path not in known and not _TEMPORARY.match(name):
+        if path not in day_paths and not _TEMPORARY.match(name):
             yield Finding(
                 path,
                 "no day of the log: it is not read",
@@ -202,38 +209,42 @@ def _day(day: store_files.Day) -> Iterator[Finding]:
     """What is wrong with one day's files."""
     broken: list[Finding] = []
     seen: dict[str, str] = {}
-    for place, line in store_files.lines(
-        day, lambda place, why: broken.append(Finding(place, *why.split("; ", 1))), tail=True
+    for location, line in store_files.lines(
+        day, lambda location, why: broken.append(Finding(location, *why.split("; ", 1))), tail=True
     ):
         if not line.endswith(b"\n"):
             yield Finding(
-                place, "a torn line, left by a crash", "nothing is lost but that line; tok-log compact moves it to rejected/"
+                location,
+                "a torn line, left by a crash",
+                "nothing is lost but that line; tok-log compact moves it to rejected/",
             )
         elif line.strip():
-            yield from _line(place, line, day.name, seen)
+            yield from _line(location, line, day.name, seen)
     yield from broken
 
 
-def _line(place: str, line: bytes, day: str, seen: dict[str, str]) -> Iterator[Finding]:
+def _line(location: str, line: bytes, day: str, seen: dict[str, str]) -> Iterator[Finding]:
     move = "it is skipped; tok-log compact moves it to rejected/"
     try:
         record: Any = orjson.loads(line)
     except ValueError:
-        yield Finding(place, "not JSON" if b"\0" not in line else "not JSON, but zeros that a failing disk left", move)
+        yield Finding(location, "not JSON" if b"\0" not in line else "not JSON, but zeros that a failing disk left", move)
         return
     if isinstance(record, dict) and isinstance(record.get("v"), int) and record["v"] > events.VERSION:
-        yield Finding(place, f"version {record['v']} of the record", "it is skipped; upgrade TokenOps")
+        yield Finding(location, f"version {record['v']} of the record", "it is skipped; upgrade TokenOps")
         return
     if store_files.identify(line) is None:
-        yield Finding(place, events.fault(record) or "no record", move)
+        yield Finding(location, events.fault(record) or "no record", move)
         return
     if why := events.fault(record):
-        yield Finding(place, why, "it is counted as it stands; restore the file if somebody changed it")
+        yield Finding(location, why, "it is counted as it stands; restore the file if somebody changed it")
     if record["ts"][:10] != day:
         yield Finding(
-            place,
+            location,
             f"its time {record['ts'][:24]} is not of that day",
             f"run tok-log compact, which moves it to {record['ts'][:10]}.jsonl",
         )
     if seen.setdefault(record["id"], record["kind"]) != record["kind"]:
-        yield Finding(place, f"another record of kind {seen[record['id']]} has its id", "find out which program writes both")
+        yield Finding(
+            location, f"another record of kind {seen[record['id']]} has its id", "find out which program writes both"
+        )

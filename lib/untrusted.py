@@ -39,22 +39,22 @@ def text(value: object, most: int = events.LONGEST) -> str:
 
 def path(value: object) -> str:
     """An absolute path, "" for anything else and for a masked one."""
-    found = text(value, 4096)
-    return found if found and not found.startswith("[") else ""
+    name = text(value, 4096)
+    return name if name and not name.startswith("[") else ""
 
 
 def identity(value: object) -> str:
     """A name that may tell records apart: no masked one. A number counts as its digits."""
     if type(value) is int:
         return str(value)
-    found = text(value)
-    return "" if _MASKED.search(found) else found
+    name = text(value)
+    return "" if _MASKED.search(name) else name
 
 
 def response_id(value: object) -> str:
     """A provider's id of a response that no other has; "" for others, such as those that a local server counts up."""
-    found = identity(value)
-    return found if _RESPONSE.match(found) else ""
+    name = identity(value)
+    return name if _RESPONSE.match(name) else ""
 
 
 def occurrence_name(seen: dict[str, int], name: str) -> str:

@@ -40,11 +40,11 @@ def moment(text: str) -> int:
 
     A time without an offset is UTC. Raises ValueError.
     """
-    given = text.strip()
-    if found := _FRACTION.search(given):
-        digits = (found[1] + "000000")[:6]
-        given = f"{given[: found.start()]}.{digits}{given[found.end() :]}"
-    parsed = datetime.datetime.fromisoformat(given)
+    whole = text.strip()
+    if fraction := _FRACTION.search(whole):
+        digits = (fraction[1] + "000000")[:6]
+        whole = f"{whole[: fraction.start()]}.{digits}{whole[fraction.end() :]}"
+    parsed = datetime.datetime.fromisoformat(whole)
     if parsed.tzinfo is None:
         parsed = parsed.replace(tzinfo=UTC)
     return int((parsed - _EPOCH) // datetime.timedelta(milliseconds=1))
@@ -84,10 +84,10 @@ def clock_time(text: str, seen: str) -> int | None:
 
     None where the text has no such clause, or names no zone.
     """
-    found = _RESETS.search(text)
-    if not found:
+    match = _RESETS.search(text)
+    if not match:
         return None
-    month, day, hour, minute, half, name = found.groups()
+    month, day, hour, minute, half, name = match.groups()
     try:
         tz = zone(name)
         at = local(moment(seen), tz)
@@ -119,10 +119,10 @@ def zone(name: str | None) -> datetime.tzinfo:
         pass
     from dateutil import tz  # POSIX strings such as EST5EDT4, and machines without a zone database
 
-    found = None if ".." in name else tz.gettz(name)
-    if found is None:
+    posix = None if ".." in name else tz.gettz(name)
+    if posix is None:
         raise ValueError(f"unknown zone {name!r}: give an IANA name such as Europe/Berlin")
-    return found
+    return posix
 
 
 def _machine_zone() -> datetime.tzinfo:
@@ -130,8 +130,8 @@ def _machine_zone() -> datetime.tzinfo:
 
     try:
         target = os.path.realpath("/etc/localtime")
-        _, found, name = target.partition("zoneinfo/")
-        if found and name:
+        _, marker, name = target.partition("zoneinfo/")
+        if marker and name:
             return zoneinfo.ZoneInfo(name)
         with open("/etc/localtime", "rb") as file:
             return zoneinfo.ZoneInfo.from_file(file, key="local")
@@ -241,8 +241,8 @@ def _bound(text: str, now: int, tz: datetime.tzinfo, days: int) -> int:
             return _midnight(local(now, tz).date() - datetime.timedelta(text == "yesterday") + datetime.timedelta(days), tz)
         if _DATE.match(text):
             return _midnight(datetime.date.fromisoformat(text) + datetime.timedelta(days), tz)
-        given = datetime.datetime.fromisoformat(text)
-        return moment(text) if given.tzinfo else moment(given.replace(tzinfo=tz).isoformat())
+        at = datetime.datetime.fromisoformat(text)
+        return moment(text) if at.tzinfo else moment(at.replace(tzinfo=tz).isoformat())
     except (ValueError, OverflowError):
         raise ValueError(f"{text!r} is no time: give 7d, 24h, today, 2026-11-01 or 2026-11-01T09:30:00Z") from None
 

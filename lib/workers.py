@@ -44,7 +44,7 @@ def answers(work: Work, paths: Sequence[str], jobs: int | None, progress: Callab
     if count <= 1:
         return [work(list(sizes), progress)]
     # The largest first, so that the processes end together.
-    return _forked(work, sorted(sizes, key=lambda path: (-sizes[path], path)), count, progress)
+    return _fork(work, sorted(sizes, key=lambda path: (-sizes[path], path)), count, progress)
 
 
 def _size(path: str) -> int:
@@ -54,7 +54,7 @@ def _size(path: str) -> int:
         return 0
 
 
-def _forked(work: Work, paths: list[str], count: int, progress: Callable[[int], None]) -> list[Any]:
+def _fork(work: Work, paths: list[str], count: int, progress: Callable[[int], None]) -> list[Any]:
     selector = selectors.DefaultSelector()
     queue, queue_in = os.pipe()
     step = -(-len(paths) // _AT_ONCE)
@@ -72,7 +72,7 @@ def _forked(work: Work, paths: list[str], count: int, progress: Callable[[int], 
                     os.close(key.fd)
                 os.close(results)
                 os.close(notes)
-                _serve(work, _taken(queue, paths, step), result_in, note_in)
+                _serve(work, _take(queue, paths, step), result_in, note_in)
                 status = 0
             finally:
                 os._exit(status)
@@ -100,7 +100,7 @@ def _forked(work: Work, paths: list[str], count: int, progress: Callable[[int], 
     return [marshal.loads(b"".join(parts)) for parts in received]
 
 
-def _taken(queue: int, paths: list[str], step: int) -> Iterator[str]:
+def _take(queue: int, paths: list[str], step: int) -> Iterator[str]:
     """The files that this process gets to first: each read takes the next number off the common pipe."""
     while number := os.read(queue, 4):
         at = int.from_bytes(number, "big")
@@ -108,10 +108,10 @@ def _taken(queue: int, paths: list[str], step: int) -> Iterator[str]:
 
 
 def _serve(work: Work, share: Iterable[str], result_in: int, note_in: int) -> None:
-    def told(size: int) -> None:
+    def on_bytes(size: int) -> None:
         os.write(note_in, b"%9d\n" % size)
 
-    data = memoryview(marshal.dumps(work(share, told)))
+    data = memoryview(marshal.dumps(work(share, on_bytes)))
     os.close(note_in)
     while data:
         data = data[os.write(result_in, data) :]

@@ -232,7 +232,7 @@ def test_the_notices_are_there_and_snapshots_say_what_they_are() -> None:
     notices = (ROOT / "THIRD_PARTY_NOTICES").read_text()
     assert "Copyright (c) 2023 Berri AI" in notices and "Copyright (c) Pydantic Services Inc." in notices
     for table in price_tables.tables():
-        about = table.about
+        about = table.details
         assert about["license"] == "MIT" and len(about["file_sha256"]) == 64 and about["version"] in notices
         assert os.path.getsize(price_tables.path_of(catalog.FOLDER, table.source)) < 150_000
 
@@ -335,7 +335,7 @@ def test_what_lint_refuses_goes_in_never(run: Run, copy: pathlib.Path) -> None:
         assert row is not None
         for one in row["prices"]:
             one["rates"] = {key: f"{Decimal(value) * 1000:f}" for key, value in one["rates"].items() if "/" not in key}
-        (copy / "snapshots" / f"{source}.json").write_bytes(price_tables.text_of(table.about, table.models))
+        (copy / "snapshots" / f"{source}.json").write_bytes(price_tables.text_of(table.details, table.models))
     vouch = "--vouch anthropic/claude-opus-5=https://example.com/"
     done = run(f"tok-price propose --catalogue {copy} {vouch}", env=ENV, status=1)
     assert done.stdout == b"" and b"refused: anthropic/claude-opus-5: " in done.stderr
@@ -426,7 +426,7 @@ def test_a_snapshot_is_read_out_of_the_packages(run: Run, registry: Any, tmp_pat
         ("genai-prices", "9.9.9", 1),
     ]
     litellm, genai = price_tables.tables(str(tmp_path / "cat"))
-    assert litellm.about["captured"] == "2026-11-22" and litellm.about["left_out"] == {"no price per token": 1}
+    assert litellm.details["captured"] == "2026-11-22" and litellm.details["left_out"] == {"no price per token": 1}
     row = price_tables.find(litellm, "openai", "gpt-new")
     assert row and row["prices"][0]["rates"] == {
         "input": "2",
@@ -446,7 +446,7 @@ def test_a_snapshot_is_read_out_of_the_packages(run: Run, registry: Any, tmp_pat
     rows = objects(run("tok-price snapshot --catalogue cat --dry-run", env=registry(changed, version="9.10.0")).stdout)
     (row,) = [row for row in rows if row["kind"] == "price_snapshot_change"]
     assert (row["model"], row["change"]) == ("claude-new", "input 5 -> 4")
-    assert price_tables.load(str(tmp_path / "cat"), "litellm").about["version"] == "9.9.9"
+    assert price_tables.load(str(tmp_path / "cat"), "litellm").details["version"] == "9.9.9"
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
