@@ -157,7 +157,7 @@ def unset_plan(settings: config.Config, provider: str) -> None:
 class Budgets(NamedTuple):
     """The user's own budgets, and how much of each is spent, a row each."""
 
-    limits: list[budgets.Limit]
+    limits: list[budgets.Budget]
     rows: list[Event]
 
 
@@ -166,7 +166,7 @@ def own_budgets(log: Log, provider: str = "") -> Budgets:
     from tokenops import budgets
 
     try:
-        limits = [limit for limit in budgets.limits(log.settings) if provider in ("", limit.only.get("provider"))]
+        limits = [limit for limit in budgets.from_settings(log.settings) if provider in ("", limit.only.get("provider"))]
         hours = budgets.hours(log.folder, limits, log.catalogue(), log.now, log.tz)
         rows = budgets.rows(limits, hours, log.settings, log.now, log.tz)
     except config.Unusable as error:

@@ -27,7 +27,7 @@ _NAMED = ("project", "provider", "agent_id", "workflow_id")
 _KEYS = ("name", "window", "limit_usd", "limit_tokens", "warn_at", "crit_at", "basis", *_NAMED)
 
 
-class Limit(NamedTuple):
+class Budget(NamedTuple):
     """One budget. One of `usd` and `tokens` is set; `basis` spend: what plans cover is left out; equivalent: all counts."""
 
     name: str
@@ -51,16 +51,16 @@ class Hour(NamedTuple):
     unpriced: int
 
 
-def limits(settings: config.Config) -> list[Limit]:
+def from_settings(settings: config.Config) -> list[Budget]:
     """The budgets of the configuration. Raises Unusable."""
     given = settings.get("budgets") or []
     if not isinstance(given, list):
         raise Unusable(f"{settings.path}: budgets", "expected a list of {name, window, limit_usd}")
     rules = config.thresholds(settings)["spend"] if given else {}
-    return [_limit(one, number, settings.path, rules) for number, one in enumerate(given, 1)]
+    return [_budget(one, number, settings.path, rules) for number, one in enumerate(given, 1)]
 
 
-def _limit(given: Any, number: int, path: str, rules: Mapping[str, float]) -> Limit:
+def _budget(given: Any, number: int, path: str, rules: Mapping[str, float]) -> Budget:
     place = f"{path}: budgets, the {number}{['st', 'nd', 'rd'][number - 1] if number < 4 else 'th'}"
     if not isinstance(given, Mapping):
         raise Unusable(place, "expected {name, window, limit_usd}")
@@ -80,7 +80,9 @@ def _limit(given: Any, number: int, path: str, rules: Mapping[str, float]) -> Li
         raise Unusable(place, "warn_at and crit_at are shares, the first not above the second")
     only = {key: str(given[key]) for key in _NAMED if given.get(key)}
     whole = None if tokens is None else int(tokens)
-    return Limit(str(given.get("name") or f"budget {number}"), window, usd, whole, float(warn), float(critical), only, basis)
+    return Budget(
+        str(given.get("name") or f"budget {number}"), window, usd, whole, float(warn), float(critical), only, basis
+    )
 
 
 def _number(given: Any, place: str, key: str) -> Decimal | None:
@@ -98,7 +100,7 @@ def _number(given: Any, place: str, key: str) -> Decimal | None:
 _FIELDS = {"project": "project", "agent_id": "agent", "workflow_id": "workflow"}
 
 
-def hours(folder: str, wanted: Sequence[Limit], catalogue: pricing.Catalogue, now: int, tz: datetime.tzinfo) -> list[Hour]:
+def hours(folder: str, wanted: Sequence[Budget], catalogue: pricing.Catalogue, now: int, tz: datetime.tzinfo) -> list[Hour]:
     """What the log says was spent, hour by hour, as far back as any budget or forecast needs. Raises OSError."""
     first = min((begin(one.window, now, tz) for one in wanted), default=now)
     since = min(first, now - (LEARNED_DAYS + 1) * when.DAY)
@@ -134,13 +136,13 @@ def end(window: str, now: int, tz: datetime.tzinfo) -> int:
 
 
 def rows(
-    wanted: Iterable[Limit], found: Sequence[Hour], settings: config.Config, now: int, tz: datetime.tzinfo
+    wanted: Iterable[Budget], found: Sequence[Hour], settings: config.Config, now: int, tz: datetime.tzinfo
 ) -> list[Event]:
     """A record per budget. Raises Unusable."""
     return [_row(one, _mine(one, found, settings, tz), now, tz) for one in wanted]
 
 
-def _mine(limit: Limit, found: Sequence[Hour], settings: config.Config, tz: datetime.tzinfo) -> list[Hour]:
+def _mine(limit: Budget, found: Sequence[Hour], settings: config.Config, tz: datetime.tzinfo) -> list[Hour]:
     """The hours that count in a budget."""
     kept = [one for one in found if all(one.fields.get(key) == value for key, value in limit.only.items())]
     if limit.basis == "equivalent" or limit.usd is None:
@@ -156,7 +158,7 @@ def _mine(limit: Limit, found: Sequence[Hour], settings: config.Config, tz: date
     return made
 
 
-def _row(limit: Limit, mine: Sequence[Hour], now: int, tz: datetime.tzinfo) -> Event:
+def _row(limit: Budget, mine: Sequence[Hour], now: int, tz: datetime.tzinfo) -> Event:
     since, until = begin(limit.window, now, tz), end(limit.window, now, tz)
     within = [one for one in mine if since <= one.at < until]
     made: Event = {"v": 1, "kind": "spend_budget", "name": limit.name, "window": limit.window} | limit.only
@@ -177,7 +179,7 @@ def _row(limit: Limit, mine: Sequence[Hour], now: int, tz: datetime.tzinfo) -> E
     return made
 
 
-def level(limit: Limit, share: float, expected: Event | None) -> str:
+def level(limit: Budget, share: float, expected: Event | None) -> str:
     """ok, warn (also where the budget is more likely to be exceeded than not), critical, over."""
     if share >= 1:
         return "over"
@@ -187,7 +189,7 @@ def level(limit: Limit, share: float, expected: Event | None) -> str:
     return "warn" if share >= limit.warn or likely else "ok"
 
 
-def forecast(limit: Limit, mine: Sequence[Hour], used: float, bound: float, now: int, tz: datetime.tzinfo) -> Event | None:
+def forecast(limit: Budget, mine: Sequence[Hour], used: float, bound: float, now: int, tz: datetime.tzinfo) -> Event | None:
     """What the period will have used at its end: the middle 80 % of what the past says; None with too little past."""
     today = when.local(now, tz).date()
     hour = when.local(now, tz).hour
@@ -234,7 +236,7 @@ def _like(same: Days, alike: Days, draw: random.Random) -> datetime.date:
 
 
 def due(
-    told: Mapping[str, Any], found: Sequence[Event], thresholds: Mapping[str, Limit]
+    told: Mapping[str, Any], found: Sequence[Event], thresholds: Mapping[str, Budget]
 ) -> tuple[list[Event], dict[str, Any]]:
     """The budgets whose level is to be told now, and what is remembered: once per level and period, latched.
 
@@ -243,29 +245,29 @@ def due(
     news: list[Event] = []
     kept: dict[str, Any] = {}
     for row in found:
-        rank, before = LEVELS.index(row["level"]), _told(told.get(row["name"]), row["from"])
+        rank, before = LEVELS.index(row["level"]), _last_rank(told.get(row["name"]), row["from"])
         if rank > before:
             news.append(row)
             before = rank
-        elif rank < before and _gone(row, before, thresholds[row["name"]]):
+        elif rank < before and _has_eased(row, before, thresholds[row["name"]]):
             before = rank
         kept[row["name"]] = {"from": row["from"], "rank": before}
     return news, kept
 
 
-def _gone(row: Event, rank: int, limit: Limit) -> bool:
+def _has_eased(row: Event, rank: int, limit: Budget) -> bool:
     """Whether what was told of a budget is clearly over: a forecast that wavers about the middle is not."""
     wavers = rank == 1 and row["forecast"] is not None and row["forecast"]["p_exceed"] >= LIKELY - 3 * HYSTERESIS
-    return not wavers and row["share"] < _bound(limit, rank) - HYSTERESIS
+    return not wavers and row["share"] < _threshold(limit, rank) - HYSTERESIS
 
 
-def _told(held: object, since: str) -> int:
+def _last_rank(held: object, since: str) -> int:
     """The level that was told of a budget in this period."""
     rank = held.get("rank") if isinstance(held, dict) and held.get("from") == since else 0
     return rank if type(rank) is int and 0 <= rank < len(LEVELS) else 0
 
 
-def _bound(limit: Limit, rank: int) -> float:
+def _threshold(limit: Budget, rank: int) -> float:
     return (0.0, limit.warn, limit.critical, 1.0)[rank]
 
 

@@ -11,7 +11,7 @@ from tokenops import (
     chart_text,
     costs,
     events,
-    limit_meters,
+    limit_log,
     limit_pace,
     limit_windows,
     pricing,
@@ -76,12 +76,12 @@ def of_log(folder: str, ask: Ask, catalogue: pricing.Catalogue, until: int, on_b
     return _burn(ask, catalogue, sums, (complete_since, until), _readings(folder, now))
 
 
-def _readings(folder: str, now: int) -> list[limit_windows.Seen]:
+def _readings(folder: str, now: int) -> list[limit_windows.Reading]:
     """The latest readings of each window: of nine days, or of 35 if a window is longer than a week."""
-    memory = limit_meters.memory()
-    readings = limit_meters.readings(folder, now - WEEK_MS, now, memory)
+    memory = limit_log.memory()
+    readings = limit_log.readings(folder, now - WEEK_MS, now, memory)
     if any(reading.minutes > WEEK_MINUTES for reading in readings):
-        return limit_meters.readings(folder, now - MONTH_MS, now, memory)
+        return limit_log.readings(folder, now - MONTH_MS, now, memory)
     return readings
 
 
@@ -91,7 +91,7 @@ def of_stream(
     """The report on some events; before the first of them all is unknown. Raises rollup.UsageError for rows."""
     sums = burn_buckets.sums_of(_events(records), ask.span, catalogue, ask.takes, on_bad_record)
     complete_since = when.moment(sums.first) if sums.first else ask.span.now
-    return _burn(ask, catalogue, sums, (complete_since, ask.span.now), limit_windows.seen(sums.meters))
+    return _burn(ask, catalogue, sums, (complete_since, ask.span.now), limit_windows.readings_of(sums.meters))
 
 
 def _events(records: Iterable[Event]) -> Iterator[Event]:
@@ -102,7 +102,7 @@ def _events(records: Iterable[Event]) -> Iterator[Event]:
 
 
 def _burn(
-    ask: Ask, catalogue: pricing.Catalogue, sums: Sums, complete: tuple[int, int], readings: Sequence[limit_windows.Seen]
+    ask: Ask, catalogue: pricing.Catalogue, sums: Sums, complete: tuple[int, int], readings: Sequence[limit_windows.Reading]
 ) -> Burn:
     buckets = burn_buckets.buckets(ask.span, sums, catalogue, complete)
     limits = limit_pace.limits(readings, ask.span.edges, ask.span.now, ask.provider, ask.only.model or "")

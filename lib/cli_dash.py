@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from tokenops import access, cli, config, dash, datadir, limit_meters, pricing, when
+from tokenops import access, cli, config, dash, datadir, limit_log, pricing, when
 from tokenops.session import Session
 
 # A page that is opened shows nothing older; one that is open is told what came since it was told last.
@@ -32,9 +32,7 @@ def session(folder: str) -> Session:
         last = datadir.last_sync(folder)
         return "" if last is None else when.stamp(last)
 
-    return Session(
-        folder, os.environ, os.path.expanduser("~"), cli.now, cli.settings, catalogue, as_of, limit_meters.memory()
-    )
+    return Session(folder, os.environ, os.path.expanduser("~"), cli.now, cli.settings, catalogue, as_of, limit_log.memory())
 
 
 def chosen_token() -> str:

@@ -61,7 +61,7 @@ def _alike(start: int, end: int, now: int, complete_since: int, tz: datetime.tzi
 
 def spent_at_midnight(costs: Costs, now: int, tz: datetime.tzinfo, spent: Decimal) -> Event | None:
     """What today is likely to have cost at its end, as tok-budget --spend says it of a daily budget."""
-    limit = budgets.Limit("today", "daily", Decimal(1), None, 1.0, 1.0, {}, "equivalent")
+    limit = budgets.Budget("today", "daily", Decimal(1), None, 1.0, 1.0, {}, "equivalent")
     hours = [budgets.Hour(at, "", {}, usd, 0, 0) for at, usd in costs.items()]
     forecast = budgets.forecast(limit, hours, float(spent), 1.0, now, tz)
     if forecast is None:

@@ -77,7 +77,7 @@ class Past(NamedTuple):
 
 def pasts(series: Sequence[Series]) -> list[Past]:
     """The series laid out for the replay."""
-    return [Past(one, History(one, limit_windows.frozen(one, series))) for one in series]
+    return [Past(one, History(one, limit_windows.frozen_spans(one, series))) for one in series]
 
 
 def groups(series: Sequence[Series], provider: str | None, window: str | None) -> dict[tuple[str, str], list[Past]]:
@@ -143,7 +143,7 @@ class _Replay:
 
         A poller sees nothing of the minutes between its last poll and the reset: its span ends with that poll.
         """
-        readings = self.windows[now.resets_at].readings
+        readings = self.windows[now.resets_at].points
         end = now.at + span * MINUTE
         last = bisect.bisect_right(readings, end + LATE_MS, key=lambda one: one.at) - 1
         seen, used = readings[last].at, max(100 * readings[last].used, now.used)
@@ -196,7 +196,7 @@ class _Replay:
         found = quantiles(self.history, analogs, span)
         middle = found.p10 or 0.0, found.p50 or 0.0, found.p90 or 0.0
         straight = min(now.used + self.lines[30].slope(now) * span, 100.0)
-        draws = sorted(_over(self.history, now.at, analogs.first, span)) or [0.0]
+        draws = sorted(_completed(self.history, now.at, analogs.first, span)) or [0.0]
         past = [now.used + draws[min(int(len(draws) * q), len(draws) - 1)] for q in (0.1, 0.5, 0.9)]
         points = {OURS: middle, LINE: (straight,) * 3, "climatology_span": (past[0], past[1], past[2])}
         points["persistence"] = (now.used,) * 3
@@ -213,7 +213,7 @@ class _Replay:
     def ends(self) -> Iterator[Cap]:
         """Each cap of each window that was forecast, with the moment at which it was reached."""
         for (resets_at, cap), given in self.given.items():
-            readings = self.windows[resets_at].readings
+            readings = self.windows[resets_at].points
             at = next((one.at for one in readings if 100 * one.used >= cap), None)
             yield Cap((self.number, resets_at), cap, at, tuple(given))
 
@@ -251,7 +251,7 @@ class Line:
         return found
 
 
-def _over(history: History, at: int, first: int, span: int) -> list[float]:
+def _completed(history: History, at: int, first: int, span: int) -> list[float]:
     """What was used in the spans that were over at a moment, from moment number `first` on."""
     return history.rises(span)[first : max(history.over(at, span), first)]
 
@@ -260,7 +260,7 @@ def climatology(
     history: History, others: Sequence[History], at: int, first: int, span: int, needs: Sequence[float]
 ) -> list[float]:
     """How often so much was used in such a span before, with ten moments' weight of the other users' pasts."""
-    left = _over(history, at, first, span)
+    left = _completed(history, at, first, span)
     count, found = len(left), []
     other = [rise for one in others for rise in one.rises(span)[-MOST:]]
     weight, crowd = (FORMULA_WEIGHT if other else 0.0), len(other)

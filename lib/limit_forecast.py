@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from tokenops import limit_windows, when
 from tokenops.events import Event
-from tokenops.limit_windows import MINUTE, Key, Seen, Series
+from tokenops.limit_windows import MINUTE, Key, Reading, Series
 
 HORIZONS = (30, 60, 120)
 # Past moments looked at: a week of one user who never rests, or some months of an ordinary one.
@@ -282,7 +282,7 @@ def forecast(
     )
 
 
-def forecasts(readings: Sequence[Seen], now_ms: int, wanted: Mapping[Key, float] | None = None) -> dict[Key, Event]:
+def forecasts(readings: Sequence[Reading], now_ms: int, wanted: Mapping[Key, float] | None = None) -> dict[Key, Event]:
     """The forecast of each window that is open, as a record, out of the readings of the last weeks.
 
     `wanted`: the keys that are asked for, each with the share of it that was used since it was read last.
@@ -293,7 +293,7 @@ def forecasts(readings: Sequence[Seen], now_ms: int, wanted: Mapping[Key, float]
     for one in known:
         if wanted is None or one.key in wanted:
             since = 100 * wanted[one.key] if wanted else 0.0
-            expected = forecast(History(one, limit_windows.frozen(one, known), READINGS), now_ms, since=since)
+            expected = forecast(History(one, limit_windows.frozen_spans(one, known), READINGS), now_ms, since=since)
             if expected is not None:
                 found[one.key] = record(expected)
     return found

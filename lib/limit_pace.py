@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from tokenops import headroom, limit_windows, when
 from tokenops.events import Event
-from tokenops.limit_windows import MINUTE, Key, Reading, Seen, Series, Window
+from tokenops.limit_windows import MINUTE, Key, Point, Reading, Series, Window
 
 # A poller that was silent for longer leaves a hole.
 SILENCE_MS = 20 * MINUTE
@@ -35,8 +35,8 @@ def rises(one: Series, edges: Sequence[int]) -> dict[int, float | None]:
     found: dict[int, float | None] = {}
     for number, window in enumerate(one.windows):
         known = bool(number) and not one.polled  # readings come with use, so that the silence before was rest
-        before = Reading(window.starts_at, 0.0)
-        for reading in window.readings:
+        before = Point(window.starts_at, 0.0)
+        for reading in window.points:
             at = bisect.bisect_right(edges, reading.at) - 1
             if 0 <= at < len(edges) - 1:
                 near = before.at >= edges[at] or reading.at - before.at <= SILENCE_MS
@@ -49,11 +49,11 @@ def rises(one: Series, edges: Sequence[int]) -> dict[int, float | None]:
 
 def pace(one: Series, now: int) -> Pace | None:
     """How fast the open window was used lately; None where too little was read to say."""
-    window = limit_windows.opened(one, now)
+    window = limit_windows.open_window(one, now)
     if window is None:
         return None
     span = when.DAY if window.minutes > LONG_MINUTES else HOUR_MS
-    readings = [reading for reading in window.readings if reading.at <= now]
+    readings = [reading for reading in window.points if reading.at <= now]
     last = readings[-1]
     if last.at < now - span:
         return None
@@ -66,15 +66,15 @@ def pace(one: Series, now: int) -> Pace | None:
     return Pace((last.used - base.used) * HOUR_MS / (end - start), (end - start) // MINUTE)
 
 
-def _base(window: Window, readings: Sequence[Reading], since: int) -> Reading:
+def _base(window: Window, readings: Sequence[Point], since: int) -> Point:
     """What was used at a moment: the reading before it, the window's beginning after it, else what was read first."""
     earlier = [reading for reading in readings if reading.at <= since]
     if earlier:
         return earlier[-1]
-    return Reading(window.starts_at, 0.0) if window.starts_at >= since else readings[0]
+    return Point(window.starts_at, 0.0) if window.starts_at >= since else readings[0]
 
 
-def paces(readings: Sequence[Seen], now: int) -> dict[Key, Pace]:
+def paces(readings: Sequence[Reading], now: int) -> dict[Key, Pace]:
     """The pace of each limit that has one."""
     found = {one.key: pace(one, now) for one in limit_windows.series(_since(readings, now - when.DAY - NEAR_MS))}
     return {key: lately for key, lately in found.items() if lately}
@@ -95,12 +95,12 @@ class Limit(NamedTuple):
         return f"{self.state['provider']} {self.state['window']}{more}"
 
 
-def limits(readings: Sequence[Seen], edges: Sequence[int], now: int, provider: str = "", model: str = "") -> list[Limit]:
+def limits(readings: Sequence[Reading], edges: Sequence[int], now: int, provider: str = "", model: str = "") -> list[Limit]:
     """Each window that was read within the edges, of a provider ("": of all) and for a model ("": for any)."""
     wanted = [one for one in readings if provider in ("", one.key.provider)]
     known = {one.key: one for one in limit_windows.series(_since(wanted, min(edges[0], now - when.DAY) - NEAR_MS))}
     found = []
-    for state in headroom.windows(wanted, now):
+    for state in headroom.states(wanted, now):
         series = known.get(Key(state.provider, state.account, state.window, state.scope))
         rise = rises(series, edges) if series and (not model or headroom.applies(state, model)) else {}
         if series and rise:
@@ -110,12 +110,12 @@ def limits(readings: Sequence[Seen], edges: Sequence[int], now: int, provider: s
     return found
 
 
-def _since(readings: Sequence[Seen], since: int) -> list[Seen]:
+def _since(readings: Sequence[Reading], since: int) -> list[Reading]:
     """The readings of a span, and of each limit the last before it, which tells what was used until then.
 
     10,000 readings take 40 ms to put in order, those of a day 3.
     """
-    before: dict[Key, Seen] = {}
+    before: dict[Key, Reading] = {}
     for one in readings:
         held = before.get(one.key)
         if one.at < since and (held is None or one.at > held.at):
@@ -127,13 +127,13 @@ def _points(one: Series, edges: Sequence[int]) -> list[tuple[int, float | None]]
     """The readings within the edges, with a hole between two windows."""
     found: list[tuple[int, float | None]] = []
     for window in one.windows:
-        inside: list[tuple[int, float | None]] = [(at, used) for at, used in window.readings if edges[0] <= at < edges[-1]]
+        inside: list[tuple[int, float | None]] = [(at, used) for at, used in window.points if edges[0] <= at < edges[-1]]
         if inside:
             found += [*([(inside[0][0], None)] if found else []), *inside]
     return found
 
 
-def _lately(state: headroom.Window, lately: Pace | None, now: int) -> dict[str, Any]:
+def _lately(state: headroom.State, lately: Pace | None, now: int) -> dict[str, Any]:
     """The pace, and where it leads where that means something: the window is open, and runs out before its reset."""
     if lately is None or state.used is None:
         return {"used_per_hour": None}

@@ -1,7 +1,8 @@
-"""What is left of each plan: budget rows for agents, and a report per plan for people.
+"""Reports what is left: a budget row per account for agents, and a report per plan for people.
 
-No vendor says how many tokens a plan holds, so none is said here. What no meter tells is null, and `note` says what would
-tell it. The window that binds, its share and its reset are those of tok-budget: both ask `budget`.
+A budget is one descent: the log is read once, readings become states, local turns carry them forward, the forecast of the
+window that binds is added, and headroom.py judges. The plan report is made from the same budget rows, so both agree.
+No vendor publishes how many tokens a plan holds. What no meter reports is null, and `note` says how to get it.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tokenops import (
+    catalog,
     costs,
     events,
     headroom,
     limit_carry,
     limit_forecast,
-    limit_meters,
+    limit_log,
     limit_pace,
     limit_windows,
     plans,
@@ -28,65 +30,172 @@ from tokenops import (
     when,
 )
 from tokenops.events import Event
-from tokenops.headroom import Window
-from tokenops.limit_windows import Key, Seen
+from tokenops.headroom import State
+from tokenops.limit_windows import Key, Reading
 from tokenops.plans import Binding, Plan
 from tokenops.pricing import Catalogue
 from tokenops.store_days import Recent
 
 # No window is longer than a month.
 SPAN_MS = 35 * when.DAY
-# How much of the past a forecast is learned from; more costs time, and tells little more.
+# A forecast learns from so much of the past; more takes longer and hardly improves it.
 LEARNED_MS = 14 * when.DAY
+
+
+class Limits(NamedTuple):
+    """What the log says of limits: the readings, and each window as it is now, with local turns since its reading."""
+
+    readings: list[Reading]
+    states: list[State]
+
+
+def limits(
+    folder: str, now: int, catalogue: Callable[[], Catalogue], provider: str = "", memory: Recent | None = None
+) -> Limits:
+    """The limits of one provider or of all. Everything that a budget takes from the log is read here.
+
+    Raises OSError, and what `catalogue` raises: it is called only if turns followed a reading.
+    """
+    readings = limit_log.readings(folder, now - SPAN_MS, now, memory)
+    if provider:
+        readings = [reading for reading in readings if reading.key.provider == provider]
+    states = headroom.states(readings, now)
+    since = limit_carry.oldest(states, now)
+    if since is None:
+        return Limits(readings, states)
+    cuts = [state.observed_at for state in states]
+    spends, rates = limit_log.spends_since(folder, since, now, catalogue, cuts)
+    return Limits(readings, limit_carry.carried_forward(states, spends, rates, now))
 
 
 def budget_rows(
     folder: str,
     now: int,
-    rules: Mapping[str, Any],
-    plans: Iterable[str],
+    thresholds: Mapping[str, Any],
+    providers: Iterable[str],
     catalogue: Callable[[], Catalogue],
     provider: str = "",
     model: str = "",
     memory: Recent | None = None,
 ) -> list[Event]:
-    """An answer per provider and account that has a plan (`plans`) or a reading, or of one provider only.
+    """What is left and what to do: a row per provider and account, of one `provider` or of all. Raises as `limits` does.
 
-    Raises OSError, and what `catalogue` raises: it is asked only where turns followed a reading.
+    `providers`: those with a plan, which get a row even without a reading; `model`: the one that is called next.
+    `thresholds`: as config.thresholds returns them. Keys of a row: v, kind (budget), provider, account, headroom_pct (0 to
+    100 or null), window_resets_in, recommended_action (continue, slow_down, switch_model, wait_for_reset), switch_to (a
+    family of models), signal_quality {level, source, caveat}, binding_window, windows [{window, scope, used, headroom,
+    resets_at, ...}], forecast, observed_at, as_of, next_actions.
     """
-    readings = limit_meters.readings(folder, now - SPAN_MS, now, memory)
-    if provider:
-        readings, plans = [one for one in readings if one.key.provider == provider], [provider]
-    found = carried(folder, headroom.windows(readings, now), catalogue, now)
-    return headroom.budgets(found, now, rules, model, forecasts(readings, found, now, model), plans)
+    known = limits(folder, now, catalogue, provider, memory)
+    expected = forecasts(known, now, model)
+    return budgets(known.states, now, thresholds, model, expected, [provider] if provider else providers)
 
 
-def carried(folder: str, found: list[Window], catalogue: Callable[[], Catalogue], now: int) -> list[Window]:
-    """Windows with what local turns added since they were read. Raises OSError."""
-    read = [one.observed_at for one in found if one.used is not None and one.observed_at > now - limit_carry.OLDEST_MS]
-    turns = list(limit_carry.turns_since(folder, min(read), now)) if read else []
-    if not turns:
-        return found
-    prices = catalogue()
-    spent = limit_carry.spent_between(turns, prices, [one.observed_at for one in found])
-    return limit_carry.carried(found, spent, limit_carry.learned(folder, prices, now), now)
-
-
-def forecasts(readings: Iterable[Seen], found: Iterable[Window], now: int, model: str = "") -> dict[Any, Event]:
+def forecasts(known: Limits, now: int, model: str = "") -> dict[Key, Event]:
     """The forecast of the window that binds, of each account."""
-    binding = headroom.binding_keys(found, model)
-    return limit_forecast.forecasts([one for one in readings if one.at >= now - LEARNED_MS], now, binding) if binding else {}
+    bound = [headroom.binding(states, model) for states in headroom.by_account(known.states).values()]
+    since = {state.key: (state.likely or 0.0) - (state.used or 0.0) for state in bound if state is not None}
+    if not since:
+        return {}
+    return limit_forecast.forecasts([reading for reading in known.readings if reading.at >= now - LEARNED_MS], now, since)
 
+
+def budgets(
+    states: Sequence[State],
+    now: int,
+    thresholds: Mapping[str, Any],
+    model: str = "",
+    forecasts: Mapping[Key, Event] | None = None,
+    providers: Iterable[str] = (),
+) -> list[Event]:
+    """The rows of budget_rows, from states and forecasts."""
+    accounts = headroom.by_account(states)
+    for provider in providers:
+        if not any(key[0] == provider for key in accounts):
+            accounts[provider, ""] = []
+    return [_budget(key, group, now, thresholds, model, forecasts or {}) for key, group in sorted(accounts.items())]
+
+
+def _budget(
+    account: tuple[str, str],
+    states: Sequence[State],
+    now: int,
+    thresholds: Mapping[str, Any],
+    model: str,
+    forecasts: Mapping[Key, Event],
+) -> Event:
+    judged = headroom.judge(account[0], states, now, thresholds, model, forecasts)
+    bound = judged.bound
+    row: Event = {"v": 1, "kind": "budget", "provider": account[0]}
+    if account[1]:
+        row["account"] = account[1]
+    row["headroom_pct"] = None if bound is None or bound.headroom is None else int(bound.headroom * 100 + 1e-9)
+    row["window_resets_in"] = headroom.duration(bound.resets_at - now) if bound and bound.resets_at else None
+    row["recommended_action"] = judged.action
+    if judged.switch_to:
+        row["switch_to"] = judged.switch_to
+    row["signal_quality"] = judged.signal
+    row["binding_window"] = bound.window if bound else None
+    row["windows"] = [headroom.row(state, now) for state in states]
+    if judged.forecast:
+        row["forecast"] = judged.forecast
+    if bound is not None:
+        row["observed_at"] = when.stamp(bound.observed_at)
+    row["as_of"] = when.stamp(now)
+    row["next_actions"] = next_actions(account[0], bound, now, thresholds["freshness"])
+    return row
+
+
+def next_actions(provider: str, bound: State | None, now: int, freshness: Mapping[str, float]) -> list[str]:
+    """What would make the answer better."""
+    actions = catalog.load("limits")["next_actions"]
+    reading = actions.get(provider, actions["other"])
+    if bound is None:
+        return [reading, "tok-sync"]
+    if (now - bound.observed_at) / 60_000 > freshness["stale"]:
+        return ["tok-sync", reading]
+    return []
+
+
+def budget_table(rows: Sequence[Event], shape: str, color: bool) -> str:
+    """Budgets for people: a line per window, with the action at the window that binds."""
+    lines = [_budget_cells(window, row) for row in rows for window in row["windows"] or [{}]]
+    titles = ("provider", "window", "left", "resets in", "action", "seen")
+    columns = [show.Column(title, [line[at] for line in lines], number=title == "left") for at, title in enumerate(titles)]
+    notes = [f"{row['provider']}: {row['signal_quality']['caveat']}\n" for row in rows]
+    notes += [f"{row['provider']}: {text}\n" for row in rows for text in row["next_actions"]]
+    return show.table(columns, shape, color=color) + "".join(notes)
+
+
+def _budget_cells(window: Event, row: Event) -> tuple[str, ...]:
+    left = window.get("headroom")
+    binds = window.get("window") == row["binding_window"] and left is not None
+    age = ""
+    if "observed_at" in window:
+        minutes = max(when.moment(row["as_of"]) - when.moment(window["observed_at"]), 0) / 60_000
+        turns = f" + {window['carried']['turns']} turns" if "carried" in window else ""
+        age = f"{headroom.age_text(minutes)} ago{turns}, {window.get('source', '')}"
+    return (
+        row["provider"],
+        window.get("window", "unknown") + (f" ({window['scope']})" if window.get("scope") else ""),
+        "unknown" if left is None else f"{left:.0%}",
+        window.get("resets_in", ""),
+        row["recommended_action"].replace("_", " ") if binds or not row["windows"] else "",
+        age,
+    )
+
+
+# Plans.
 
 LOW, MEDIUM, HIGH, UNKNOWN = "low", "medium", "high", "unknown"
 _RISKS = (LOW, MEDIUM, HIGH)
-# What is advised of the window that binds is the least that the risk can be.
+# The risk is never below what the action of the binding window implies.
 _ADVISED = {headroom.CONTINUE: LOW, headroom.SLOW_DOWN: MEDIUM, headroom.SWITCH_MODEL: HIGH, headroom.WAIT: HIGH}
-NO_TOKENS = "its vendor says no number of tokens, only shares of its windows"
+NO_TOKENS = "the vendor publishes shares of its windows, not a number of tokens"
 
 
 class Longest(NamedTuple):
-    """The longest window that was read: its record, how many days it lasts at its pace, and whether that is to its reset."""
+    """The longest window that was read: its record, how many days it lasts at its pace, and whether until its reset."""
 
     row: Event
     days: float | None
@@ -98,82 +207,84 @@ def plan_rows(
     bound: Sequence[Binding],
     now: int,
     tz: datetime.tzinfo,
-    rules: Mapping[str, Any],
+    thresholds: Mapping[str, Any],
     catalogue: pricing.Catalogue,
     provider: str = "",
     memory: Recent | None = None,
 ) -> list[Event]:
-    """A report for each plan in force now and account of it, of one provider or of all. Raises OSError."""
+    """A report per plan in force and account, of one provider or of all. Raises OSError."""
     today = when.bucket(now, "day", tz)
-    providers = sorted({one.provider for one in bound if provider in ("", one.provider)})
-    held = {name: plans.in_force(list(bound), name, today) for name in providers}
-    names, memory = [name for name in providers if held[name]], memory or limit_meters.memory()
-    told = budget_rows(folder, now, rules, names, lambda: catalogue, provider, memory=memory)
-    paces = limit_pace.paces(limit_meters.readings(folder, now - SPAN_MS, now, memory), now)
-    made = []
+    providers = sorted({binding.provider for binding in bound if provider in ("", binding.provider)})
+    in_force = {name: plans.in_force(list(bound), name, today) for name in providers}
+    known = limits(folder, now, lambda: catalogue, provider, memory)
+    with_plan = [provider] if provider else [name for name in providers if in_force[name]]
+    rows = budgets(known.states, now, thresholds, "", forecasts(known, now), with_plan)
+    paces = limit_pace.paces(known.readings, now)
+    reports = []
     for name in providers:
-        pairs = list(_accounts(held[name], [row for row in told if row["provider"] == name], now, rules))
-        spent = _spent(folder, held[name][0], now, tz, catalogue) if len(pairs) == 1 else None
-        made += [report(one, row, spent, paces, now, rules["plan"]) for one, row in pairs]
-    return made
+        mine = [row for row in rows if row["provider"] == name]
+        pairs = list(_budgets_of_plans(in_force[name], mine, now, thresholds))
+        spent = _spent_since(folder, in_force[name][0], now, tz, catalogue) if len(pairs) == 1 else None
+        reports += [report(binding, row, spent, paces, now, thresholds["plan"]) for binding, row in pairs]
+    return reports
 
 
-def _accounts(
-    held: Sequence[Binding], told: Sequence[Event], now: int, rules: Mapping[str, Any]
+def _budgets_of_plans(
+    in_force: Sequence[Binding], rows: Sequence[Event], now: int, thresholds: Mapping[str, Any]
 ) -> Iterator[tuple[Binding, Event]]:
-    """Each plan in force with the budget of each account that it is of: of the one it names, or of those no other names."""
-    others = {one.account for one in held if one.account}
-    for one in held:
-        mine = [row for row in told if _account(row) == one.account or (not one.account and _account(row) not in others)]
-        if not mine:  # of an account that nobody has read yet nothing is known
-            unread = {"account": one.account} if one.account else {}
-            mine = [row | unread for row in headroom.budgets([], now, rules, providers=[one.provider])]
-        for row in mine:
-            yield one, row
+    """Each plan in force with the budget of each of its accounts: the one that it names, or all that no plan names."""
+    others = {binding.account for binding in in_force if binding.account}
+    for binding in in_force:
+        own = [row for row in rows if _is_account_of(binding, str(row.get("account", "")), others)]
+        if not own:  # nothing is known of an account without a reading
+            unread = {"account": binding.account} if binding.account else {}
+            own = [row | unread for row in budgets([], now, thresholds, providers=[binding.provider])]
+        for row in own:
+            yield binding, row
 
 
-def _account(told: Event) -> str:
-    return str(told.get("account", ""))
+def _is_account_of(binding: Binding, account: str, others: set[str]) -> bool:
+    return account == binding.account or (not binding.account and account not in others)
 
 
-def _spent(folder: str, held: Binding, now: int, tz: datetime.tzinfo, catalogue: pricing.Catalogue) -> Event:
-    """What the log says of a plan's provider since the month began, or the plan, or the log."""
-    asked = when.stamp(when.parse_since(max(f"{when.bucket(now, 'month', tz)}-01", held.since), now, tz))
+def _spent_since(folder: str, binding: Binding, now: int, tz: datetime.tzinfo, catalogue: pricing.Catalogue) -> Event:
+    """What the log holds of a plan's provider since the month, the plan or the log began, whichever came last."""
+    wanted = when.stamp(when.parse_since(max(f"{when.bucket(now, 'month', tz)}-01", binding.since), now, tz))
     days = store.days(folder)
-    since = max(asked, f"{days[0]}T00:00:00.000Z") if days else asked
+    since = max(wanted, f"{days[0]}T00:00:00.000Z") if days else wanted
     rolled = store_summaries.rows(folder, rollup.Grouping(("provider",), tz, catalogue), now, since, when.stamp(now))
-    row = next((row for row in costs.price_rows(rolled, catalogue) if row.get("provider") == held.provider), {})
-    return row | {"since": since, "young": since > asked}
+    row = next((row for row in costs.price_rows(rolled, catalogue) if row.get("provider") == binding.provider), {})
+    return row | {"since": since, "young": since > wanted}
 
 
 def report(
-    one: Binding,
-    told: Event,
+    binding: Binding,
+    budget: Event,
     spent: Event | None,
     paces: Mapping[Key, limit_pace.Pace],
     now: int,
     rules: Mapping[str, float],
 ) -> Event:
-    """One plan of one account. `told`: its budget; `spent`: what the log says of it, None where accounts share it."""
-    plan = plans.all_plans()[one.plan]
-    binding, longest = _binding(told), _longest(told, paces, now)
-    made: Event = {
+    """One plan of one account. `budget`: its budget row; `spent`: what the log holds of it, None if accounts share it."""
+    plan = plans.all_plans()[binding.plan]
+    bound, longest = _binding(budget), _longest(budget, paces, now)
+    row: Event = {
         "v": 1,
         "kind": "plan_headroom",
         "provider": plan.provider,
         "plan_name": plan.name,
         "display": plan.display,
     }
-    if "account" in told:
-        made["account"] = told["account"]
-    made |= {"quota_tokens": None, **_consumed(spent), **_days(longest)}
-    made |= {"overage_risk": risk(told, binding, longest, rules), **_window(told, binding, plan)}
-    made |= {"signal_quality": told["signal_quality"], "note": "; ".join(_notes(told, binding, longest, spent))}
-    return made
+    if "account" in budget:
+        row["account"] = budget["account"]
+    row |= {"quota_tokens": None, **_consumed(spent), **_days(longest)}
+    row |= {"overage_risk": risk(budget, bound, longest, rules), **_window(budget, bound, plan)}
+    row |= {"signal_quality": budget["signal_quality"], "note": "; ".join(_notes(budget, bound, longest, spent))}
+    return row
 
 
 def _consumed(spent: Event | None) -> Event:
-    """What was used this month; a log that holds nothing of it does not say that it was nothing."""
+    """What was used this month; null if the log holds no turn, which does not prove that there was none."""
     if not spent or not spent.get("turns"):
         return dict.fromkeys(("consumed_tokens", "consumed_cost_usd", "consumed_since"))
     tokens, cost = events.token_sum(spent), spent.get("cost_usd")
@@ -187,38 +298,40 @@ def _days(longest: Longest | None) -> Event:
     return share | {"headroom_days": longest.days, "lasts_until_reset": longest.lasts}
 
 
-def _window(told: Event, binding: Event | None, plan: Plan) -> Event:
-    """The window that binds; how much of a published size is used its vendor tells as a share only."""
-    published = next((one for one in plan.windows if one["window"] == told["binding_window"] and "limit" in one), {})
-    about = {
-        "window": told["binding_window"],
-        "window_duration": _length(binding.get("window_minutes")) if binding else None,
+def _window(budget: Event, bound: Event | None, plan: Plan) -> Event:
+    """The window that binds. Vendors report its use as a share, also if they publish its size."""
+    published = next(
+        (window for window in plan.windows if window["window"] == budget["binding_window"] and "limit" in window), {}
+    )
+    row = {
+        "window": budget["binding_window"],
+        "window_duration": _length(bound.get("window_minutes")) if bound else None,
     }
-    about |= {"window_cap": published.get("limit"), "window_unit": published.get("unit"), "window_consumed": None}
-    about |= {
-        "window_pct": _percent(binding) if binding else None,
-        "window_resets_at": binding.get("resets_at") if binding else None,
+    row |= {"window_cap": published.get("limit"), "window_unit": published.get("unit"), "window_consumed": None}
+    row |= {
+        "window_pct": _percent(bound) if bound else None,
+        "window_resets_at": bound.get("resets_at") if bound else None,
     }
-    return about | {"window_resets_in": told["window_resets_in"]}
+    return row | {"window_resets_in": budget["window_resets_in"]}
 
 
-def _read(told: Event) -> list[Event]:
-    """The windows that count for every model and were read since they began."""
+def _read_windows(budget: Event) -> list[Event]:
+    """The windows that count for every model and have a reading since they began."""
     return [
         row
-        for row in told["windows"]
+        for row in budget["windows"]
         if row["used"] is not None and row["window"] != "credits" and limit_windows.applies(row.get("scope", ""), "")
     ]
 
 
-def _binding(told: Event) -> Event | None:
-    """The window that tok-budget calls the one that binds."""
-    named = (row for row in _read(told) if row["window"] == told["binding_window"])
+def _binding(budget: Event) -> Event | None:
+    """The record of the budget's binding window."""
+    named = (row for row in _read_windows(budget) if row["window"] == budget["binding_window"])
     return max(named, key=lambda row: (row.get("status") == "rejected", _share(row)), default=None)
 
 
 def _share(row: Event) -> float:
-    """What is used of a window, with what local turns added to the reading: what tok-budget's headroom is made of."""
+    """The share that is used of a window, with local turns since the reading, as in headroom_pct."""
     return float(row["carried"]["used"]["p50"] if "carried" in row else row["used"])
 
 
@@ -227,82 +340,86 @@ def _percent(row: Event) -> float:
 
 
 def _length(minutes: int | None) -> str | None:
-    """How long a window is: 5h, 7d, 30d."""
+    """The length of a window: 5h, 7d, 30d."""
     if not minutes:
         return None
     return f"{minutes // 1440}d" if minutes % 1440 == 0 else f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}m"
 
 
-def _longest(told: Event, paces: Mapping[Key, limit_pace.Pace], now: int) -> Longest | None:
+def _longest(budget: Event, paces: Mapping[Key, limit_pace.Pace], now: int) -> Longest | None:
     """The longest window, and how long it lasts."""
-    row = max((row for row in _read(told) if "window_minutes" in row), key=lambda row: row["window_minutes"], default=None)
+    row = max(
+        (row for row in _read_windows(budget) if "window_minutes" in row),
+        key=lambda row: row["window_minutes"],
+        default=None,
+    )
     if row is None:
         return None
-    lately = paces.get(Key(told["provider"], told.get("account", ""), row["window"], row.get("scope", "")))
+    pace = paces.get(Key(budget["provider"], budget.get("account", ""), row["window"], row.get("scope", "")))
     if row["headroom"] == 0:
         return Longest(row, 0.0, False)
-    if lately is None or lately.per_hour <= 0:
-        return Longest(row, None, None if lately is None else True)
-    hours = row["headroom"] / lately.per_hour
+    if pace is None or pace.per_hour <= 0:
+        return Longest(row, None, None if pace is None else True)
+    hours = row["headroom"] / pace.per_hour
     resets = when.moment(row["resets_at"]) if "resets_at" in row else None
     return Longest(row, round(hours / 24, 1), None if resets is None else now + hours * 3_600_000 >= resets)
 
 
-def risk(told: Event, binding: Event | None, longest: Longest | None, rules: Mapping[str, float]) -> str:
-    """How likely work is stopped before a reset: low, medium, high, or unknown where nothing was read.
+def risk(budget: Event, bound: Event | None, longest: Longest | None, rules: Mapping[str, float]) -> str:
+    """The risk of a cutoff before a reset: low, medium, high, or unknown without a reading.
 
-    The forecast of the window that binds decides, or how much of it is used where there is none. A longest window that
-    does not last until its reset at its pace is at least medium. What tok-budget advises is never below.
+    The forecast of the window that binds decides, or its used share if there is none. If the longest window does not last
+    until its reset at its pace, the risk is at least medium, and it is never below what the action implies.
     """
-    if binding is None:
+    if bound is None:
         return UNKNOWN
-    forecast = told.get("forecast")
+    forecast = budget.get("forecast")
     if forecast and not forecast.get("few_data"):
-        found = _level(forecast["p_cutoff"], rules["p_medium"], rules["p_high"])
+        level = _level(forecast["p_cutoff"], rules["p_medium"], rules["p_high"])
     else:
-        found = _level(_share(binding), rules["medium"], rules["high"])
+        level = _level(_share(bound), rules["medium"], rules["high"])
     straight = MEDIUM if longest and longest.lasts is False else LOW
-    return max(found, straight, _ADVISED[told["recommended_action"]], key=_RISKS.index)
+    return max(level, straight, _ADVISED[budget["recommended_action"]], key=_RISKS.index)
 
 
 def _level(value: float, medium: float, high: float) -> str:
     return HIGH if value >= high else MEDIUM if value >= medium else LOW
 
 
-def _notes(told: Event, binding: Event | None, longest: Longest | None, spent: Event | None) -> Iterator[str]:
-    """Why something is null, and what would tell it; and what else is nearly used up."""
+def _notes(budget: Event, bound: Event | None, longest: Longest | None, spent: Event | None) -> Iterator[str]:
+    """Why a value is null and how to get it, and what is left of windows that do not count for every model."""
     yield f"quota_tokens: {NO_TOKENS}"
     if spent is None:
-        yield "consumed_tokens: several accounts share this provider, and the log does not say whose a turn is"
+        yield "consumed_tokens: several accounts share this provider, and turns do not name theirs"
     elif not spent.get("turns"):
-        yield f"consumed_tokens: the log holds no turn of {told['provider']} this month: no proof that there was none"
+        yield f"consumed_tokens: no turn of {budget['provider']} in the log this month: no proof that there was none"
     elif spent["young"]:
         yield f"consumed_tokens: since {spent['since'][:10]}, when the log begins"
     if spent and spent.get("unpriced"):
-        yield "consumed_cost_usd: some of it has no price (tok-cost says what)"
-    if binding is None:
-        yield "windows: no reading: " + ", then ".join(told["next_actions"])
+        yield "consumed_cost_usd: part of it has no price (see tok-cost)"
+    if bound is None:
+        yield "windows: no reading: " + ", then ".join(budget["next_actions"])
     elif longest:
         yield f"headroom_days: {_lasting(longest)}"
-    for row in told["windows"]:
-        if row["used"] is not None and row not in _read(told):
+    for row in budget["windows"]:
+        if row["used"] is not None and row not in _read_windows(budget):
             yield f"{' '.join(filter(None, (row['window'], row.get('scope'))))}: {int(row['headroom'] * 100 + 1e-9)}% left"
 
 
 def _lasting(longest: Longest) -> str:
     window = longest.row["window"]
     if longest.days is None:
-        return f"{'nothing was used' if longest.lasts else 'too little was read'} of the {window} window lately"
-    until = {True: "which is after its reset", False: "before its reset", None: "its reset is not known"}[longest.lasts]
-    return f"until the {window} window is used up at the pace of late, {until}"
+        return f"{'no recent use' if longest.lasts else 'too few recent readings'} of the {window} window"
+    until = {True: "which is after its reset", False: "before its reset", None: "its reset is unknown"}[longest.lasts]
+    return f"days until the {window} limit runs out at the recent rate, {until}"
 
 
-def table(made: Sequence[Event], shape: str, color: bool) -> str:
-    """Plans for people; that no vendor says a number of tokens is not said again and again."""
+def table(rows: Sequence[Event], shape: str, color: bool) -> str:
+    """Plans for people, without the note on quota_tokens, which is the same for every plan."""
 
-    def cells(title: str, of: Callable[[Event], Any], number: bool = True) -> show.Column:
-        found = [of(row) for row in made]
-        return show.Column(title, ["unknown" if value is None else str(value) for value in found], number)
+    def cells(title: str, value_of: Callable[[Event], Any], number: bool = True) -> show.Column:
+        values = [value_of(row) for row in rows]
+        return show.Column(title, ["unknown" if value is None else str(value) for value in values], number)
 
     columns = [
         cells("provider", lambda row: " ".join(filter(None, (row["provider"], row.get("account")))), False),
@@ -315,5 +432,5 @@ def table(made: Sequence[Event], shape: str, color: bool) -> str:
         cells("tokens this month", lambda row: None if row["consumed_tokens"] is None else f"{row['consumed_tokens']:,}"),
         cells("list price", lambda row: show.money(row["consumed_cost_usd"]) or None),
     ]
-    said = [f"{row['plan_name']}: {note}\n" for row in made for note in row["note"].split("; ")[1:] if shape != "csv"]
-    return show.table(columns, shape, color=color) + "".join(said)
+    notes = [f"{row['plan_name']}: {note}\n" for row in rows for note in row["note"].split("; ")[1:] if shape != "csv"]
+    return show.table(columns, shape, color=color) + "".join(notes)

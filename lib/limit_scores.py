@@ -51,16 +51,16 @@ def skill(ours: Sums, theirs: Sums, repeats: int = REPEATS) -> Skill:
     """Brier skill. Always the same for the same input: the draws are seeded."""
     blocks = sorted(ours)
     pairs = [(ours[block][0], theirs[block][0]) for block in blocks]
-    whole = _spared(pairs)
+    whole = _saved_share(pairs)
     if whole is None or len(pairs) < 2:
         return Skill(whole, None, None)
     draw = random.Random(7)
-    drawn = (_spared(draw.choices(pairs, k=len(pairs))) for _ in range(repeats))
+    drawn = (_saved_share(draw.choices(pairs, k=len(pairs))) for _ in range(repeats))
     found = sorted(one for one in drawn if one is not None)
     return Skill(whole, found[len(found) // 20], found[-1 - len(found) // 20])
 
 
-def _spared(pairs: Iterable[tuple[float, float]]) -> float | None:
+def _saved_share(pairs: Iterable[tuple[float, float]]) -> float | None:
     ours = theirs = 0.0
     for a, b in pairs:
         ours += a
@@ -108,7 +108,7 @@ def coverage(hours: Sequence[Hour]) -> tuple[float, float] | None:
     return sum(hour.inside for hour in hours) / len(hours), sum(hour.plain for hour in hours) / len(hours)
 
 
-class Warned(NamedTuple):
+class Alarms(NamedTuple):
     """Caps reached after a reading 10 to 60 minutes before, how many were announced, the median lead; false alarms."""
 
     reached: int
@@ -118,7 +118,7 @@ class Warned(NamedTuple):
     false_per_cap_and_day: float | None
 
 
-def warned(result: Result, alarm: float = ALARM, within_hour: bool = True) -> Warned:
+def alarms(result: Result, alarm: float = ALARM, within_hour: bool = True) -> Alarms:
     """How the alarms went that p at or above `alarm` raises: p within an hour, or p before the reset.
 
     Announced: an alarm stood at one of the readings 10 to 60 minutes before. False: raised, and never reached.
@@ -139,7 +139,7 @@ def warned(result: Result, alarm: float = ALARM, within_hour: bool = True) -> Wa
     caps = len({cap.cap for cap in result.caps})
     leads.sort()
     each = false / caps / result.days if caps and result.days else None
-    return Warned(reached, announced, leads[len(leads) // 2] if leads else None, false, each)
+    return Alarms(reached, announced, leads[len(leads) // 2] if leads else None, false, each)
 
 
 def of_horizon(result: Result, horizon: int) -> list[Case]:
@@ -159,7 +159,7 @@ def rows(result: Result, about: Event, horizons: Sequence[int]) -> Iterator[Even
             yield row | {"said": round(one.said, 4), "came": round(one.came, 4)}
     yield from _hour(result.hours, about | {"table": "hour"})
     for within_hour in (True, False):
-        told = warned(result, within_hour=within_hour)
+        told = alarms(result, within_hour=within_hour)
         row = about | {"table": "alarms", "alarm": ALARM, "p": "within 60 min" if within_hour else "before reset"}
         yield row | {name: _rounded(value) for name, value in told._asdict().items()}
 

@@ -21,7 +21,7 @@ from tokenops import (
     events,
     https,
     jsonl,
-    limit_meters,
+    limit_log,
     poll_sources,
     projects,
     readers,
@@ -188,7 +188,7 @@ def _said(folder: str, key: credentials.Credential, salt: bytes, now: int) -> bo
     since = now - poll_sources.rules()["passive_minutes"] * etiquette.MINUTE
     return any(
         one.key.provider == "anthropic" and one.source in _PASSIVE and one.key.account in ("", mine or one.key.account)
-        for one in limit_meters.readings(folder, since, now)
+        for one in limit_log.readings(folder, since, now)
     )
 
 

@@ -69,7 +69,7 @@ class Session(NamedTuple):
     settings: Callable[[], config.Config]
     catalogue: Callable[[], pricing.Catalogue]
     catch_up: Callable[[], str]  # imports what is new; as of when the log is known, "" if nobody knows
-    memory: store_days.Recent | None = None  # the readings of days that have not changed (limit_meters.memory)
+    memory: store_days.Recent | None = None  # the readings of days that have not changed (limit_log.memory)
 
     def log(self, fresh: bool = True) -> Log:
         """The log now; with what is new imported, unless that is not needed. Raises Fault."""

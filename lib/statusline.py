@@ -1,7 +1,7 @@
-"""Claude Code's status line: what it is given -> meter readings, and one line.
+"""Turns the JSON that Claude Code gives its status line into meter readings and one line of text.
 
-The costly part (today's cost, the windows of the log) is worked out by one process for all, every few seconds; the
-others print what it found. Nothing here takes in any log but the session's own.
+The costly part (today's cost, the windows of the log) is computed by one process for all sessions, every few seconds; the
+others print its result. Only the session's own transcript is imported.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import orjson
 from tokenops import datadir, headroom, jsonl, limit_windows, store, untrusted, when, wire_limits
 from tokenops.config import Unusable
 from tokenops.events import Event
-from tokenops.limit_windows import Seen
+from tokenops.limit_windows import Reading
 
 CACHE, LOCK = "statusline.json", "statusline.lock"
-# What each session said last, in a file of its own: sessions write it at any time, under its own lock.
+# The last values of each session, in a file and under a lock of their own, because sessions write them at any time.
 SESSIONS, SESSIONS_LOCK = "statusline-sessions.json", "statusline-sessions.lock"
 FRESH_MS = 5_000
 SOURCE = "claude-code-statusline"
@@ -30,45 +30,45 @@ FORMAT = "{model} | ${session} session | ${today} today | {window} {left} left, 
 _FIELD = re.compile(r"\{([a-z_]+)\}")
 
 
-def cached(folder: str) -> dict[str, Any]:
-    """What was worked out last; nothing where there is none."""
-    found = datadir.read_json(os.path.join(folder, CACHE))
-    return found if isinstance(found, dict) else {}
+def shared(folder: str) -> dict[str, Any]:
+    """What was computed last for all sessions; {} if nothing was."""
+    summary = datadir.read_json(os.path.join(folder, CACHE))
+    return summary if isinstance(summary, dict) else {}
 
 
-def keep(folder: str, found: Mapping[str, Any]) -> None:
-    """Keep what was worked out. Raises OSError."""
-    datadir.replace(os.path.join(datadir.ensure_folder(folder), CACHE), orjson.dumps(found), durable=False)
+def write(folder: str, summary: Mapping[str, Any]) -> None:
+    """Write what was computed for all sessions. Raises OSError."""
+    datadir.replace(os.path.join(datadir.ensure_folder(folder), CACHE), orjson.dumps(summary), durable=False)
 
 
-def news(said: untrusted.Raw, known: Mapping[str, Any], now: int) -> tuple[list[Event], dict[str, Any]]:
-    """The readings that this session did not give before, its cost where that changed, and what is known of all sessions.
+def news(payload: untrusted.Raw, sessions: Mapping[str, Any], now: int) -> tuple[list[Event], dict[str, Any]]:
+    """The new readings of a session, its cost if that changed, and the last values of all sessions.
 
-    An idle session's line repeats old numbers, which must not pass for fresh ones.
+    An idle session repeats old numbers, which must not count as fresh ones.
     """
-    session = hashlib.blake2b(str(said.get("session_id")).encode(), digest_size=8).hexdigest()
-    held = untrusted.mapping(known.get(session))
-    readings = list(wire_limits.status_line(said, when.stamp(now)))
-    told = [[one["window"], one["used"], one.get("resets_at")] for one in readings]
-    if told == held.get("told"):
+    session = hashlib.blake2b(str(payload.get("session_id")).encode(), digest_size=8).hexdigest()
+    previous = untrusted.mapping(sessions.get(session))
+    readings = list(wire_limits.status_line(payload, when.stamp(now)))
+    numbers = [[reading["window"], reading["used"], reading.get("resets_at")] for reading in readings]
+    if numbers == previous.get("told"):
         readings = []
-    cost = untrusted.usd(untrusted.mapping(said.get("cost")).get("total_cost_usd"))
-    before = untrusted.usd(held.get("cost"))
-    run = int(held.get("run") or 0) + bool(cost and before and Decimal(cost) < Decimal(before))
-    claims = estimate(said, cost, run, now) if cost != before else []
-    if not readings and not claims:
-        return [], dict(known)
-    old = {name: one for name, one in known.items() if untrusted.mapping(one).get("at", 0) > now - _KEPT_MS}
-    entry = {"at": now, "told": told or held.get("told"), "cost": cost or before, "run": run}
-    return [*readings, *claims], {**old, session: entry}
+    cost = untrusted.usd(untrusted.mapping(payload.get("cost")).get("total_cost_usd"))
+    before = untrusted.usd(previous.get("cost"))
+    run = int(previous.get("run") or 0) + bool(cost and before and Decimal(cost) < Decimal(before))
+    estimates = estimate(payload, cost, run, now) if cost != before else []
+    if not readings and not estimates:
+        return [], dict(sessions)
+    recent = {name: entry for name, entry in sessions.items() if untrusted.mapping(entry).get("at", 0) > now - _KEPT_MS}
+    entry = {"at": now, "told": numbers or previous.get("told"), "cost": cost or before, "run": run}
+    return [*readings, *estimates], {**recent, session: entry}
 
 
-def estimate(said: untrusted.Raw, cost: str, run: int, now: int) -> list[Event]:
-    """What Claude Code says that a session cost so far, as a claim to compare with: it is never added to anything.
+def estimate(payload: untrusted.Raw, cost: str, run: int, now: int) -> list[Event]:
+    """Claude Code's own estimate of a session's cost so far, for tok-cost --reconcile; it is never added to anything.
 
-    One record a day and session; of several readings the last counts. A total that falls begins another run.
+    One record per day and session; the last one counts. A total that falls begins another run.
     """
-    session, at = untrusted.identity(said.get("session_id")), when.stamp(now)
+    session, at = untrusted.identity(payload.get("session_id")), when.stamp(now)
     if not session or not cost:
         return []
     event: Event = {"v": 1, "ts": f"{at[:10]}T00:00:00.000Z", "kind": "usage"}
@@ -77,64 +77,66 @@ def estimate(said: untrusted.Raw, cost: str, run: int, now: int) -> list[Event]:
     return [event]
 
 
-def record(folder: str, said: untrusted.Raw, now: int) -> None:
-    """Write what a session says anew to the log. Raises OSError."""
-    place = os.path.join(folder, SESSIONS)
-    if not news(said, untrusted.mapping(datadir.read_json(place)), now)[0]:
+def record(folder: str, payload: untrusted.Raw, now: int) -> None:
+    """Write a session's new readings to the log. Raises OSError."""
+    path = os.path.join(folder, SESSIONS)
+    if not news(payload, untrusted.mapping(datadir.read_json(path)), now)[0]:
         return
     with datadir.lock(folder, SESSIONS_LOCK):
-        readings, sessions = news(said, untrusted.mapping(datadir.read_json(place)), now)
+        readings, sessions = news(payload, untrusted.mapping(datadir.read_json(path)), now)
         store.append(folder, map(jsonl.line_of, readings), durable=False)
-        datadir.replace(place, orjson.dumps(sessions), durable=False)
+        datadir.replace(path, orjson.dumps(sessions), durable=False)
 
 
-def fields(said: untrusted.Raw, found: Mapping[str, Any], now: int, rules: Mapping[str, Any]) -> dict[str, str]:
-    """What a template may name."""
-    model = untrusted.mapping(said.get("model"))
+def fields(payload: untrusted.Raw, shared: Mapping[str, Any], now: int, rules: Mapping[str, Any]) -> dict[str, str]:
+    """The values of a template's fields."""
+    model = untrusted.mapping(payload.get("model"))
     name = untrusted.text(model.get("display_name")) or untrusted.text(model.get("id")) or "unknown model"
-    cost = untrusted.mapping(said.get("cost")).get("total_cost_usd")
-    context = untrusted.mapping(said.get("context_window")).get("used_percentage")
-    told = [*_shared(found), *limit_windows.seen(wire_limits.status_line(said, when.stamp(now)))]
-    known = headroom.windows((one for one in told if one.key.provider == "anthropic"), now)
-    bound = headroom.binding(known, untrusted.text(model.get("id")))
-    [budget] = headroom.budgets(known, now, rules, untrusted.text(model.get("id")), providers=("anthropic",))[:1]
+    cost = untrusted.mapping(payload.get("cost")).get("total_cost_usd")
+    context = untrusted.mapping(payload.get("context_window")).get("used_percentage")
+    readings = [*_shared_readings(shared), *limit_windows.readings_of(wire_limits.status_line(payload, when.stamp(now)))]
+    states = headroom.states((reading for reading in readings if reading.key.provider == "anthropic"), now)
+    bound = headroom.binding(states, untrusted.text(model.get("id")))
+    accounts = sorted(headroom.by_account(states).items())
+    judged = headroom.judge("anthropic", accounts[0][1] if accounts else [], now, rules, untrusted.text(model.get("id")))
     left = None if bound is None else bound.headroom
     return {
         "model": name,
         "session": f"{cost:.2f}" if isinstance(cost, (int, float)) else "?",
-        "today": str(found.get("today", "?")),
+        "today": str(shared.get("today", "?")),
         "context": f"{context:.0f}%" if isinstance(context, (int, float)) else "?",
         "window": bound.window.replace("_", " ") if bound else "limits",
         "left": "unknown" if left is None else f"{left:.0%}",
         "resets_in": headroom.duration(bound.resets_at - now) if bound and bound.resets_at else "?",
-        "action": budget["recommended_action"].replace("_", " "),
+        "action": judged.action.replace("_", " "),
         "project": os.path.basename(
-            untrusted.path(untrusted.mapping(said.get("workspace")).get("project_dir")) or untrusted.path(said.get("cwd"))
+            untrusted.path(untrusted.mapping(payload.get("workspace")).get("project_dir"))
+            or untrusted.path(payload.get("cwd"))
         ),
     }
 
 
-def _shared(found: Mapping[str, Any]) -> list[Seen]:
-    from tokenops import limit_meters
-
+def _shared_readings(shared: Mapping[str, Any]) -> list[Reading]:
     try:
-        return limit_meters.seen_of(found["keys"], found["rows"])
+        return limit_windows.unpack(shared["keys"], shared["rows"])
     except (TypeError, LookupError, ValueError):
         return []
 
 
 def line(template: str, values: Mapping[str, str]) -> str:
-    """A template with its fields filled. Raises Unusable for a field that is none."""
-    if wrong := [name for name in _FIELD.findall(template) if name not in values]:
-        raise Unusable("", f"{{{wrong[0]}}} is no field", f"there are {', '.join(values)}")
-    return _FIELD.sub(lambda found: values[found[1]], template)
+    """A template with its fields filled. Raises Unusable for an unknown field."""
+    if unknown := [name for name in _FIELD.findall(template) if name not in values]:
+        raise Unusable("", f"{{{unknown[0]}}} is not a field", f"choose from {', '.join(values)}")
+    return _FIELD.sub(lambda match: values[match[1]], template)
 
 
-def computed(folder: str, now: int, today: str) -> dict[str, Any]:
+def summary(folder: str, now: int, today: str) -> dict[str, Any]:
     """What all sessions share: today's cost, and the latest reading of each window."""
-    from tokenops import limit_meters
+    from tokenops import limit_log
 
-    read = [one for one in limit_meters.readings(folder, now - 8 * when.DAY, now) if one.key.provider == "anthropic"]
-    latest = {(one.key, one.observed_at, one.used) for one in headroom.windows(read, now)}
-    keys, rows = limit_meters.rows_of(one for one in read if (one.key, one.at, one.used) in latest)
+    readings = [
+        reading for reading in limit_log.readings(folder, now - 8 * when.DAY, now) if reading.key.provider == "anthropic"
+    ]
+    latest = {(reading.key, reading.observed_at, reading.used) for reading in headroom.states(readings, now)}
+    keys, rows = limit_windows.pack(reading for reading in readings if (reading.key, reading.at, reading.used) in latest)
     return {"at": now, "today": today, "keys": keys, "rows": rows}

@@ -14,7 +14,7 @@ from users import START, series_of, user
 from conftest import ROOT, SHARED, Run, lines, needs_shared
 from tokenops import events, limit_backtest, limit_scores, when
 from tokenops.limit_backtest import Cap, Case, Hour, Result
-from tokenops.limit_windows import MINUTE, Key, Reading, Series, Window
+from tokenops.limit_windows import MINUTE, Key, Point, Series, Window
 
 
 def replayed(*series: Series, every: int = 1) -> Result:
@@ -48,7 +48,7 @@ def test_made_up_users_are_forecast_better_than_by_a_line() -> None:
 def test_what_comes_later_changes_no_forecast_before() -> None:
     one = user(5, 12)
     other = one._replace(windows=(*one.windows[:8], *user(6, 12).windows[8:]))
-    border = one.windows[7].readings[-1].at
+    border = one.windows[7].points[-1].at
     seen = []
     for series in (one, other):
         result = replayed(series)
@@ -58,7 +58,7 @@ def test_what_comes_later_changes_no_forecast_before() -> None:
 
 def window(number: int, *readings: tuple[int, int]) -> Window:
     begins = START + number * 300 * MINUTE
-    return Window(begins + 300 * MINUTE, 300, tuple(Reading(begins + m * MINUTE, u / 100) for m, u in readings))
+    return Window(begins + 300 * MINUTE, 300, tuple(Point(begins + m * MINUTE, u / 100) for m, u in readings))
 
 
 def one_series(*given: Window, polled: bool = False) -> Series:
@@ -86,7 +86,7 @@ def test_a_pollers_silence_is_ignorance() -> None:
 
 def test_no_forecast_while_a_longer_window_stands_at_its_limit() -> None:
     short = one_series(window(0, (10, 5), (30, 12), (95, 35)), window(1, (10, 1), (40, 2)))
-    week = Window(START + 5000 * MINUTE, 10_080, (Reading(START + 20 * MINUTE, 1.0),))
+    week = Window(START + 5000 * MINUTE, 10_080, (Point(START + 20 * MINUTE, 1.0),))
     result = replayed(short, Series(Key("openai", "", "weekly", ""), (week,), False))
     assert {case.at for case in result.cases if case.block[0] == 0} == {START + 10 * MINUTE}
 
@@ -132,7 +132,7 @@ def test_alarms() -> None:
         Cap((0, 4), 50, None, given((50, 0.4))),  # false
         Cap((0, 5), 50, None, given((50, 0.1))),
     ]
-    told = limit_scores.warned(Result([], [], caps, 4, 0, 0))
+    told = limit_scores.alarms(Result([], [], caps, 4, 0, 0))
     assert (told.reached, told.announced, told.false_alarms, told.false_per_cap_and_day) == (2, 1, 1, 0.25)
     assert told.lead_minutes == 50
 
@@ -156,7 +156,7 @@ def meters(series: Series) -> bytes:
             account=series.key.account,
         )
         for window in series.windows
-        for reading in window.readings
+        for reading in window.points
     )
 
 
@@ -218,7 +218,7 @@ def test_real_users(name: str) -> None:
     made = subprocess.run([sys.executable, str(ROOT / "bench/meters.py"), *paths], capture_output=True, check=True).stdout
     (group,) = limit_backtest.groups(series_of(map(json.loads, made.splitlines())), None, limits.window).values()
     spans = [window for past in group for window in past.series.windows]
-    assert (len(group), len(spans), sum(len(window.readings) for window in spans)) == limits.size
+    assert (len(group), len(spans), sum(len(window.points) for window in spans)) == limits.size
     result = limit_backtest.replay(group, limits.horizons)
     for horizon, fair in zip(limits.horizons, limits.fair, strict=True):
         assert skill_over(result, horizon, limit_backtest.LINE) >= limits.line
@@ -228,6 +228,6 @@ def test_real_users(name: str) -> None:
             assert one.number < 50 or abs(one.said - one.came) <= limits.off, (horizon, one)
     covered = limit_scores.coverage(result.hours)
     assert covered is not None and limits.covered[0] <= covered[0] <= limits.covered[1]
-    told = limit_scores.warned(result)
+    told = limit_scores.alarms(result)
     assert told.reached >= 14 and told.announced / told.reached >= limits.announced
     assert told.false_per_cap_and_day is not None and told.false_per_cap_and_day <= limits.false

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from conftest import Json, Run, examples, lines, objects
 from tokenops import burn_buckets, events, limit_pace, limit_windows, store, when
 from tokenops.jsonl import line_of
-from tokenops.limit_windows import Reading, Series, Window
+from tokenops.limit_windows import Point, Series, Window
 
 NOW = "2026-11-20T15:25:00.000Z"
 AT = when.moment(NOW)
@@ -324,7 +324,7 @@ def test_no_pace_where_too_little_was_read(run: Run, environment: dict[str, str]
 def series(polled: bool, *found: tuple[float, list[tuple[float, float]]]) -> Series:
     """Windows of five hours: when each is reset (hours), and its readings."""
     made = [
-        Window(round(end * HOUR), 300, tuple(Reading(round(seen * HOUR), used) for seen, used in readings))
+        Window(round(end * HOUR), 300, tuple(Point(round(seen * HOUR), used) for seen, used in readings))
         for end, readings in found
     ]
     return Series(limit_windows.Key("p", "", "five_hour", ""), tuple(made), polled)
@@ -386,7 +386,7 @@ READINGS = st.lists(
 def test_no_rise_is_below_nothing_and_none_is_made_up(readings: list[Json]) -> None:
     asked = burn_buckets.span(AT, 24, "hour", when.UTC)
     read = {at // HOUR * HOUR for one in readings if (at := when.moment(one["ts"])) is not None}
-    for limit in limit_pace.limits(limit_windows.seen(readings), asked.edges, AT):
+    for limit in limit_pace.limits(limit_windows.readings_of(readings), asked.edges, AT):
         assert all(rise >= 0 and asked.edges[at] in read for at, rise in limit.rises.items())
         assert sum(limit.rises.values()) <= 1.2 * 4 + 1e-9
         json.dumps(limit.state, allow_nan=False)

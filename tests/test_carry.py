@@ -15,9 +15,21 @@ import orjson
 import pytest
 
 from conftest import SHARED, Json, Run, objects
-from tokenops import config, events, headroom, jsonl, limit_carry, limit_windows, pricing, store, when
-from tokenops.limit_carry import Piece, Rate, Spent
-from tokenops.limit_windows import MINUTE, Key, Reading, Seen, Series, Window
+from tokenops import (
+    config,
+    events,
+    headroom,
+    jsonl,
+    limit_carry,
+    limit_log,
+    limit_plans,
+    limit_windows,
+    pricing,
+    store,
+    when,
+)
+from tokenops.limit_carry import Piece, Rate, Spend
+from tokenops.limit_windows import MINUTE, Key, Point, Reading, Series, Window
 
 AT = when.moment("2026-11-21T09:30:00.000Z")
 FIVE = Key("anthropic", "", "five_hour", "")
@@ -30,12 +42,12 @@ def piece(rise: float, usd: float, family: str = "", resets: int = 1, key: Key =
 
 def turn(
     at: int, usd: str | None = "1", model: str = "claude-opus-4-8", account: str = "", provider: str = "anthropic"
-) -> Spent:
-    return Spent(at, provider, account, model, None if usd is None else Decimal(usd))
+) -> Spend:
+    return Spend(at, provider, account, model, None if usd is None else Decimal(usd))
 
 
-def window(used: float | None = 0.4, seen: int = AT - 20 * MINUTE, key: Key = FIVE) -> headroom.Window:
-    return headroom.Window(*key[:3], 300, key.scope, used, AT + 60 * MINUTE, seen, "", "proxy", "")
+def window(used: float | None = 0.4, seen: int = AT - 20 * MINUTE, key: Key = FIVE) -> headroom.State:
+    return headroom.State(*key[:3], 300, key.scope, used, AT + 60 * MINUTE, seen, "", "proxy", "")
 
 
 STEADY = {(FIVE, ""): Rate(0.01, 0.02, 0.04, 9)}
@@ -77,11 +89,11 @@ def test_a_models_own_rate() -> None:
         [piece(0.02, 1, "opus")] * 5 + [piece(0.02, 0.5, "haiku")] * 5 + [piece(0.02, 1, "sonnet")] * 2
     )
     assert {family: round(rate.p50, 3) for (_, family), rate in known.items()} == {"": 0.02, "opus": 0.02, "haiku": 0.04}
-    (made,) = limit_carry.carried([window()], [turn(AT, "1", "claude-haiku-4-5")], known, AT)
-    assert made.carried is not None and made.carried.p50 == pytest.approx(0.44)
+    (made,) = limit_carry.carried_forward([window()], [turn(AT, "1", "claude-haiku-4-5")], known, AT)
+    assert made.carry is not None and made.carry.p50 == pytest.approx(0.44)
 
 
-CASES: list[tuple[str, list[headroom.Window], list[Spent], list[float | None]]] = [
+CASES: list[tuple[str, list[headroom.State], list[Spend], list[float | None]]] = [
     ("turns since the reading", [window()], [turn(AT), turn(AT)], [0.44]),
     ("turns before it are in it", [window()], [turn(AT - 30 * MINUTE)], [None]),
     ("nothing since", [window()], [], [None]),
@@ -98,21 +110,21 @@ CASES: list[tuple[str, list[headroom.Window], list[Spent], list[float | None]]] 
 
 
 @pytest.mark.parametrize(("what", "found", "turns", "expected"), CASES, ids=[case[0] for case in CASES])
-def test_carrying(what: str, found: list[headroom.Window], turns: list[Spent], expected: list[float | None]) -> None:
+def test_carrying(what: str, found: list[headroom.State], turns: list[Spend], expected: list[float | None]) -> None:
     known = {(one.key, ""): STEADY[FIVE, ""] for one in found}
-    made = limit_carry.carried(found, turns, known, AT)
-    assert [one.carried and pytest.approx(one.carried.p50) for one in made] == expected
+    made = limit_carry.carried_forward(found, turns, known, AT)
+    assert [one.carry and pytest.approx(one.carry.p50) for one in made] == expected
     assert [one.used for one in made] == [one.used for one in found]
 
 
 def test_nothing_learned_nothing_carried() -> None:
-    assert limit_carry.carried([window()], [turn(AT)], {}, AT) == [window()]
+    assert limit_carry.carried_forward([window()], [turn(AT)], {}, AT) == [window()]
 
 
 def test_what_is_carried_decides_but_stops_nobody_alone() -> None:
     def action(used: float, dollars: str) -> str:
-        (made,) = limit_carry.carried([window(used)], [turn(AT, dollars)], STEADY, AT)
-        (told,) = headroom.budgets([made], AT, RULES)
+        (made,) = limit_carry.carried_forward([window(used)], [turn(AT, dollars)], STEADY, AT)
+        (told,) = limit_plans.budgets([made], AT, RULES)
         assert told["headroom_pct"] == round(100 * max(0.0, 1 - used - 0.02 * float(dollars)))
         assert "carried forward" in told["signal_quality"]["caveat"] and told["windows"][0]["used"] == used
         return str(told["recommended_action"])
@@ -124,7 +136,7 @@ def test_what_is_carried_decides_but_stops_nobody_alone() -> None:
 
 
 def test_pieces_of_a_window() -> None:
-    readings = tuple(Reading(AT + n * MINUTE, used / 100) for n, used in enumerate((10, 11, 13, 13, 16, 17)))
+    readings = tuple(Point(AT + n * MINUTE, used / 100) for n, used in enumerate((10, 11, 13, 13, 16, 17)))
     known = [Series(FIVE, (Window(AT + 99 * MINUTE, 300, readings),), False)]
     turns = [turn(AT + n * MINUTE, "0.5") for n in range(6)] + [turn(AT + 5 * MINUTE, "9", provider="openai")]
     found = [(round(one.rise, 3), one.usd, one.family) for one in limit_carry.pieces(known, turns)]
@@ -151,11 +163,11 @@ def test_turns_added_up_cost_what_they_cost_one_by_one() -> None:
     turns = [a_turn(AT + draw.randrange(10 * MINUTE), draw.randrange(9999), model=draw.choice(models)) for _ in range(200)]
     turns[7] |= {"cost_usd": "1.5", "cost_source": "reported"}
     cuts = [AT + 3 * MINUTE, AT + 7 * MINUTE]
-    alone = limit_carry.spent(turns, catalogue)
-    together = limit_carry.spent_between([dict(one) for one in turns], catalogue, cuts)
+    alone = limit_carry.spends(turns, catalogue)
+    together = limit_carry.spends_between([dict(one) for one in turns], catalogue, cuts)
     assert len(together) < 20
 
-    def sums(found: list[Spent]) -> Any:
+    def sums(found: list[Spend]) -> Any:
         made: dict[Any, list[Any]] = {}
         for one in found:
             slot = sum(one.at > cut for cut in cuts)
@@ -190,8 +202,8 @@ def test_from_the_log_to_the_answer(tmp_path: pathlib.Path, run: Run) -> None:
     folder = str(tmp_path / "log")
     history(folder)
     env = {"TOKENOPS_HOME": folder, "TOKENOPS_NOW": when.stamp(AT)}
-    assert limit_carry.refresh(folder, pricing.load(), AT) > 0
-    assert limit_carry.refresh(folder, pricing.load(), AT) == 0
+    assert limit_log.learn(folder, pricing.load(), AT) > 0
+    assert limit_log.learn(folder, pricing.load(), AT) == 0
     (told,) = objects(run("tok-budget --json", env=env, status=None).stdout)
     carried = told["windows"][0]["carried"]
     assert carried["turns"] == 2 and carried["cost_usd"] == "1.500125"
@@ -220,33 +232,33 @@ def test_real_accounts_are_carried_nearer_to_the_truth() -> None:
             if row["user"] == user and row["primary_pct"] and row["primary_window_min"] in ("299", "300"):
                 at = int(datetime.datetime.fromisoformat(row["ts"]).timestamp() * 1000)
                 resets = 1000 * int(row["primary_resets_at"] or 0) or at + 1000 * int(row["primary_resets_in_s"])
-                seen.append(Seen(Key("openai", "", "five_hour", ""), 300, at, float(row["primary_pct"]) / 100, resets, "", "codex-jsonl", ""))  # fmt: skip
+                seen.append(Reading(Key("openai", "", "five_hour", ""), 300, at, float(row["primary_pct"]) / 100, resets, "", "codex-jsonl", ""))  # fmt: skip
                 counts = {name: int(float(row[field] or 0)) for name, field in (("input_tokens", "last_input"), ("cache_read_tokens", "last_cached"), ("output_tokens", "last_output"))}  # fmt: skip
                 counts["input_tokens"] -= counts["cache_read_tokens"]
                 model = row["model"].removesuffix("-spark")
                 turns.append(
                     {"id": str(len(turns)), "ts": when.stamp(at), "provider": "openai", "model": model, "turns": 1, **counts}
                 )
-        spent = limit_carry.spent(turns, catalogue)
+        spent = limit_carry.spends(turns, catalogue)
         known = limit_windows.series(seen)
         errors, held, covered = [], [], []
         past = list(limit_carry.pieces(known, spent))
         for one in known:
             for opened in one.windows:
-                for first in opened.readings[::5]:
-                    later = [reading for reading in opened.readings if first.at < reading.at <= first.at + 30 * MINUTE]
+                for first in opened.points[::5]:
+                    later = [reading for reading in opened.points if first.at < reading.at <= first.at + 30 * MINUTE]
                     if not later:
                         continue
                     before = [p for p in past if p.at <= first.at]
                     now = window(first.used, first.at, one.key)._replace(resets_at=opened.resets_at)
-                    (made,) = limit_carry.carried(
+                    (made,) = limit_carry.carried_forward(
                         [now], [s for s in spent if s.at <= later[-1].at], limit_carry.rates(before), later[-1].at
                     )
-                    if made.carried is None:
+                    if made.carry is None:
                         continue
-                    errors.append(abs(later[-1].used - made.carried.p50))
+                    errors.append(abs(later[-1].used - made.carry.p50))
                     held.append(later[-1].used - first.used)
-                    covered.append(made.carried.p10 - 0.01 <= later[-1].used <= made.carried.p90 + 0.01)
+                    covered.append(made.carry.p10 - 0.01 <= later[-1].used <= made.carry.p90 + 0.01)
         assert len(errors) > 50
         assert statistics.mean(errors) <= better * statistics.mean(held)
         assert statistics.mean(covered) >= 0.75

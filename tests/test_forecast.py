@@ -12,7 +12,7 @@ from users import START, until, user
 from conftest import examples
 from tokenops import events, limit_forecast, limit_windows, when
 from tokenops.limit_forecast import Forecast, History
-from tokenops.limit_windows import MINUTE, Key, Reading, Series, Window
+from tokenops.limit_windows import MINUTE, Key, Point, Series, Window
 
 HOUR = 60 * MINUTE
 KEY = Key("openai", "", "five_hour", "")
@@ -27,7 +27,7 @@ def of(series: Series, now: int, cap: float = 100.0) -> Forecast:
 def single(*readings: tuple[float, float]) -> Series:
     """One window from the start on: readings as minutes and percent."""
     return Series(
-        KEY, (Window(START + 5 * HOUR, 300, tuple(Reading(START + round(m * MINUTE), u / 100) for m, u in readings)),), False
+        KEY, (Window(START + 5 * HOUR, 300, tuple(Point(START + round(m * MINUTE), u / 100) for m, u in readings)),), False
     )
 
 
@@ -61,7 +61,7 @@ def test_busy_users_run_out_and_calm_ones_do_not() -> None:
     chances = {}
     for name, one in (("busy", busy), ("calm", calm)):
         window = one.windows[-2]
-        chances[name] = of(one, window.readings[len(window.readings) // 3].at).p_cutoff
+        chances[name] = of(one, window.points[len(window.points) // 3].at).p_cutoff
     assert chances["busy"] > 0.5 and chances["calm"] < 0.05
 
 
@@ -71,7 +71,7 @@ def test_when_it_runs_out() -> None:
     now = window.starts_at + 90 * MINUTE
     found = of(one, now)
     p10, p50, _ = found.cutoff_at
-    reached = next(reading.at for reading in window.readings if reading.used >= 1)
+    reached = next(reading.at for reading in window.points if reading.used >= 1)
     assert p10 is not None and p50 is not None and now < p10 < p50 < window.resets_at
     assert abs(p50 - reached) < 45 * MINUTE
 
@@ -116,14 +116,14 @@ def test_a_long_window_is_told_by_its_pace() -> None:
     week = 7 * 24 * HOUR
     calm = [
         Window(
-            START + (n + 1) * week, 10_080, tuple(Reading(START + n * week + h * HOUR, h * 0.1 / 24) for h in range(1, 168))
+            START + (n + 1) * week, 10_080, tuple(Point(START + n * week + h * HOUR, h * 0.1 / 24) for h in range(1, 168))
         )
         for n in range(3)
     ]
     one = Series(key, tuple(calm), True)
     found = of(one, START + 2 * week + 48 * HOUR)
     assert found.method == "climatology" and found.p_cutoff < 0.2 and found.few_data
-    hasty = Window(START + 4 * week, 10_080, tuple(Reading(START + 3 * week + h * HOUR, h * 0.4 / 24) for h in range(1, 49)))
+    hasty = Window(START + 4 * week, 10_080, tuple(Point(START + 3 * week + h * HOUR, h * 0.4 / 24) for h in range(1, 49)))
     assert of(one._replace(windows=(*calm, hasty)), START + 3 * week + 48 * HOUR).p_cutoff > 0.6
 
 
@@ -137,14 +137,14 @@ def test_readings_to_records() -> None:
         meter(1, 0.5, "five_hour", 300, 5),
         meter(1, 0.1, "weekly", 10_080, 100),
     ]
-    found = limit_forecast.forecasts(limit_windows.seen(readings), START + HOUR)
+    found = limit_forecast.forecasts(limit_windows.readings_of(readings), START + HOUR)
     assert [key.window for key in found] == ["five_hour", "weekly"]
     record = found[Key("openai", "", "five_hour", "")]
     assert list(record)[:2] == ["p_cutoff", "p_within_minutes"] and record["as_of"] == when.stamp(START + HOUR)
     assert record["few_data"] is True and 0.5 <= record["used_in_an_hour"]["p10"] <= record["used_in_an_hour"]["p90"] <= 1
     used_up = [*readings, meter(0.9, 1.0, "weekly", 10_080, 100)]
-    assert [key.window for key in limit_forecast.forecasts(limit_windows.seen(used_up), START + HOUR)] == ["weekly"]
-    assert limit_forecast.forecasts(limit_windows.seen(readings), START + 5 * HOUR).keys() == {
+    assert [key.window for key in limit_forecast.forecasts(limit_windows.readings_of(used_up), START + HOUR)] == ["weekly"]
+    assert limit_forecast.forecasts(limit_windows.readings_of(readings), START + 5 * HOUR).keys() == {
         Key("openai", "", "weekly", "")
     }
 
@@ -166,7 +166,7 @@ def test_windows_and_forecasts_agree_on_what_is_open() -> None:
     one = user(4, count=3)
     for minute in range(0, 1000, 37):
         now = START + minute * MINUTE
-        opened = limit_windows.opened(one, now)
+        opened = limit_windows.open_window(one, now)
         found = limit_forecast.forecast(History(one), now)
         assert (opened is None) == (found is None)
         if opened is not None and found is not None:

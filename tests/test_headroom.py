@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Json, Run, lines, objects, put
-from tokenops import config, events, headroom, limit_windows, when
+from tokenops import config, events, headroom, limit_plans, limit_windows, when
 
 NOW = "2026-11-21T09:30:00.000Z"
 AT = when.moment(NOW)
@@ -30,7 +30,7 @@ WEEK: Json = {"window": "weekly", "window_minutes": 10_080}
 
 
 def state(*readings: Json) -> list[tuple[str, str, float | None]]:
-    return [(one.window, one.scope, one.used) for one in headroom.windows(limit_windows.seen(readings), AT)]
+    return [(one.window, one.scope, one.used) for one in headroom.states(limit_windows.readings_of(readings), AT)]
 
 
 CASES: list[tuple[str, list[Json], list[tuple[str, str, float | None]]]] = [
@@ -81,21 +81,21 @@ READINGS = st.lists(
 def test_the_order_in_which_readings_are_found_changes_nothing(readings: list[Json], chance: Any) -> None:
     mixed = list(readings)
     chance.shuffle(mixed)
-    assert headroom.windows(limit_windows.seen(mixed), AT) == headroom.windows(limit_windows.seen(readings), AT)
+    assert headroom.states(limit_windows.readings_of(mixed), AT) == headroom.states(limit_windows.readings_of(readings), AT)
 
 
 @given(READINGS)
 def test_nothing_is_said_that_was_not_read(readings: list[Json]) -> None:
     told = {(one["account"], one["used"]) for one in readings}
-    for one in headroom.windows(limit_windows.seen(readings), AT):
+    for one in headroom.states(limit_windows.readings_of(readings), AT):
         assert one.used is None or (one.account, one.used) in told
         assert one.resets_at is None or one.used is None or one.resets_at > AT
 
 
 @given(READINGS)
 def test_a_repeated_reading_changes_no_number(readings: list[Json]) -> None:
-    assert [one.used for one in headroom.windows(limit_windows.seen(readings * 2), AT)] == [
-        one.used for one in headroom.windows(limit_windows.seen(readings), AT)
+    assert [one.used for one in headroom.states(limit_windows.readings_of(readings * 2), AT)] == [
+        one.used for one in headroom.states(limit_windows.readings_of(readings), AT)
     ]
 
 
@@ -106,22 +106,24 @@ def test_a_repeated_reading_changes_no_number(readings: list[Json]) -> None:
 def test_missing_is_unknown_never_nothing(readings: list[Json]) -> None:
     kept = [one for one in readings if one["used"] > 0]
     silent = [{key: value for key, value in one.items() if key != "used"} for one in readings]
-    assert all(one.used != 0 for one in headroom.windows(limit_windows.seen(kept), AT))
-    assert headroom.windows(limit_windows.seen(silent), AT) == []
-    (told,) = headroom.budgets([], AT, RULES, providers=["anthropic"])
+    assert all(one.used != 0 for one in headroom.states(limit_windows.readings_of(kept), AT))
+    assert headroom.states(limit_windows.readings_of(silent), AT) == []
+    (told,) = limit_plans.budgets([], AT, RULES, providers=["anthropic"])
     assert (told["headroom_pct"], told["recommended_action"], told["windows"]) == (None, "continue", [])
 
 
 @given(READINGS, st.sampled_from(["primary", "secondary", "five_hour", "weekly", "codex_other"]))
 def test_a_window_is_what_its_length_says_whatever_its_name(readings: list[Json], name: str) -> None:
     renamed = [{**one, "window": name} for one in readings]
-    assert headroom.windows(limit_windows.seen(renamed), AT) == headroom.windows(limit_windows.seen(readings), AT)
+    assert headroom.states(limit_windows.readings_of(renamed), AT) == headroom.states(
+        limit_windows.readings_of(readings), AT
+    )
 
 
 @given(READINGS, st.integers(-600, 600))
 def test_a_reading_holds_until_its_own_reset(readings: list[Json], minutes: int) -> None:
     now = AT + minutes * 60_000
-    for one in headroom.windows(limit_windows.seen(readings), now):
+    for one in headroom.states(limit_windows.readings_of(readings), now):
         assert (one.used is None) or one.resets_at is None or one.resets_at > now
 
 
@@ -135,7 +137,7 @@ def test_the_newest_counts_and_within_a_window_the_highest(readings: list[Json],
         return
     highest = max(one["used"] for one in mine if one["resets_at"] == last)
     added = {**mine[0], "resets_at": last, "used": used, "observed_at": when.stamp(AT + seen * 60_000)}
-    (one,) = headroom.windows(limit_windows.seen([*mine, added]), AT)
+    (one,) = headroom.states(limit_windows.readings_of([*mine, added]), AT)
     assert one.used == max(highest, used)
 
 
@@ -145,7 +147,7 @@ SCOPES = st.sampled_from(["", "opus", "fable"])
 @given(st.lists(st.tuples(st.floats(0, 1.2), SCOPES, st.sampled_from(["", "rejected"])), min_size=1), SCOPES)
 def test_the_most_used_of_those_that_apply_binds(given: list[tuple[float, str, str]], model: str) -> None:
     found = [
-        headroom.Window("anthropic", "", f"w{n}", 300, scope, used, AT + 1, AT, status, "proxy", "")
+        headroom.State("anthropic", "", f"w{n}", 300, scope, used, AT + 1, AT, status, "proxy", "")
         for n, (used, scope, status) in enumerate(given)
     ]
     bound = headroom.binding(found, model and f"claude-{model}-5")
@@ -163,15 +165,15 @@ def test_accounts_are_never_mixed(readings: list[Json]) -> None:
     apart = [
         one
         for name in ("a", "b")
-        for one in headroom.windows(limit_windows.seen(one for one in readings if one["account"] == name), AT)
+        for one in headroom.states(limit_windows.readings_of(one for one in readings if one["account"] == name), AT)
     ]
-    assert headroom.windows(limit_windows.seen(readings), AT) == apart
-    for told in headroom.budgets(apart, AT, RULES):
+    assert headroom.states(limit_windows.readings_of(readings), AT) == apart
+    for told in limit_plans.budgets(apart, AT, RULES):
         assert {one["account"] for one in told["windows"]} == {told["account"]}
 
 
 def budget(*readings: Json, model: str = "", **given: Any) -> Json:
-    [made] = headroom.budgets(headroom.windows(limit_windows.seen(readings), AT), AT, RULES, model, **given)
+    [made] = limit_plans.budgets(headroom.states(limit_windows.readings_of(readings), AT), AT, RULES, model, **given)
     return made
 
 
@@ -214,7 +216,7 @@ def test_the_answer_has_the_shape_that_agents_know() -> None:
     assert made["signal_quality"] == {
         "level": "high",
         "source": "proxy_traffic",
-        "caveat": "read 5 minutes ago; what was used since, or elsewhere on the account, is not in it",
+        "caveat": "read 5 minutes ago; use since then, or elsewhere on the account, is not included",
     }
     assert made["windows"][0]["resets_in"] == "1h41m"
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import house
 
 # Lists that only shrink: an entry that is no longer needed fails the test, and so does one that has grown.
-DOORS_AT_MOST = 63
+DOORS_AT_MOST = 62
 FACES_AT_MOST = 50
 MODULES_AT_MOST = 170
 FILE_LINES, FUNCTION_LINES, SMALL_LINES = 450, 45, 80

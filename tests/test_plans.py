@@ -208,7 +208,7 @@ def test_headroom_of_a_plan(run: Run, environment: dict[str, str]) -> None:
     assert row["overage_risk"] == "low" and row["signal_quality"]["source"] == "proxy_traffic"
     # What no vendor says is not made up.
     assert {row[name] for name in ("quota_tokens", "window_cap", "window_unit", "window_consumed")} == {None}
-    assert "quota_tokens: its vendor says no number of tokens" in row["note"]
+    assert "quota_tokens: the vendor publishes shares of its windows" in row["note"]
     shown = run("tok-plan headroom --table", env=ENV).stdout.decode()
     assert "50%" in shown and "2d12h" in shown and "2.5" in shown and "$0.05" in shown
 
@@ -297,7 +297,7 @@ def test_a_log_younger_than_the_month_says_so(run: Run, environment: dict[str, s
     kept(environment, turn("a", "2026-11-19T12:00:00.000Z"), turn("b", "2026-11-20T12:00:00.000Z", model="claude-opus-99"))
     [row] = left(run)
     assert (row["consumed_tokens"], row["consumed_since"]) == (2000, "2026-11-19T00:00:00.000Z")
-    assert "since 2026-11-19, when the log begins" in row["note"] and "some of it has no price" in row["note"]
+    assert "since 2026-11-19, when the log begins" in row["note"] and "part of it has no price" in row["note"]
 
 
 RISKS: list[tuple[str, list[Json], str]] = [

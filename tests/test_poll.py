@@ -46,7 +46,7 @@ from tokenops import (
     datadir,
     etiquette,
     headroom,
-    limit_meters,
+    limit_log,
     limit_windows,
     poll,
     poll_sources,
@@ -516,7 +516,7 @@ def test_the_catalogue() -> None:
 def test_what_is_asked_counts_in_the_headroom(machine: Callable[..., Machine]) -> None:
     one = machine("anthropic-cookie")
     one.poll()
-    found = headroom.windows(limit_meters.readings(str(one.log), NOW - MINUTE, NOW), NOW)
+    found = headroom.states(limit_log.readings(str(one.log), NOW - MINUTE, NOW), NOW)
     bound = headroom.binding(found)
     assert bound is not None and (bound.window, bound.headroom) == ("five_hour", pytest.approx(0.58))
     assert headroom.signal(bound, NOW, config.thresholds(config.Config({}, "", []))["freshness"])["source"] == "vendor_web"
@@ -880,7 +880,7 @@ def test_codex(
             ("five_hour", 0.42, "vendor-client-codex"),
             ("weekly", 0.05, "vendor-client-codex"),
         ]
-        assert limit_windows.seen(log_of(environment))[0].key.account == ""  # as Codex's own rollouts tell it
+        assert limit_windows.readings_of(log_of(environment))[0].key.account == ""  # as Codex's own rollouts tell it
     left = subprocess.run(["pgrep", "-f", f"{seen.parent}/apps/codex"], capture_output=True, check=False).stdout
     assert left == b"", "the process was left behind"
 

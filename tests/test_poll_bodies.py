@@ -223,7 +223,7 @@ def test_copilot_of_a_usual_account() -> None:
     (one,) = found.events
     assert one["observed_at"] == "2026-11-21T09:29:58.229Z"  # when GitHub says that it was
     assert one["plan"] == "individual_pro" and one["account"] == projects.hash_path("ada", b"salt")
-    (bound,) = headroom.windows(limit_windows.seen(found.events), NOW)
+    (bound,) = headroom.states(limit_windows.readings_of(found.events), NOW)
     assert headroom.binding([bound]) == bound  # it counts for every model
     assert bound.headroom == pytest.approx(0.755)
 
@@ -297,7 +297,7 @@ def test_cursor_cookies() -> None:
 def test_a_short_month_is_a_month() -> None:
     body = cursor({"totalPercentUsed": 5}, billingCycleStart="2026-02-01T00:00:00Z", billingCycleEnd="2026-03-01T00:00:00Z")
     found, _ = told(poll_cursor.summary, body, secret="x")
-    assert [(one.key.window, one.minutes) for one in limit_windows.seen(found.events)] == [("monthly", 43_200)]
+    assert [(one.key.window, one.minutes) for one in limit_windows.readings_of(found.events)] == [("monthly", 43_200)]
 
 
 # OpenRouter: dollars; the reset is a period's name.

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from conftest import Json, Run, objects, put
 from tokenops import budgets, config, jsonl, store, when
-from tokenops.budgets import Hour, Limit
+from tokenops.budgets import Budget, Hour
 
 UTC = when.zone("UTC")
 NOW = when.moment("2026-11-18T12:30:00.000Z")  # a Wednesday
@@ -26,8 +26,8 @@ def settings(*budgets: Json, **more: Any) -> config.Config:
     return config.Config({"budgets": list(budgets), **more}, "config.yaml", [])
 
 
-def limit(**given: Any) -> Limit:
-    (made,) = budgets.limits(
+def limit(**given: Any) -> Budget:
+    (made,) = budgets.from_settings(
         settings({"name": "b", "window": "daily", **({"limit_usd": 10} if "limit_tokens" not in given else {}), **given})
     )
     return made
@@ -39,7 +39,7 @@ def hour(days: float, usd: float = 1, tokens: int = 1000, unpriced: int = 0, **f
     return Hour(NOW + round(days * DAY), named["provider"], named, Decimal(str(usd)), tokens, unpriced)
 
 
-def row(one: Limit, found: list[Hour], **more: Any) -> Json:
+def row(one: Budget, found: list[Hour], **more: Any) -> Json:
     (made,) = budgets.rows([one], found, settings(**more), NOW, UTC)
     return made
 
@@ -204,7 +204,7 @@ WRONG = [
 @pytest.mark.parametrize(("given", "said"), WRONG)
 def test_what_is_wrong_is_said_with_its_place(given: Any, said: str) -> None:
     with pytest.raises(config.Unusable) as error:
-        budgets.limits(settings({"limit_usd": 1}, given))
+        budgets.from_settings(settings({"limit_usd": 1}, given))
     assert "config.yaml: budgets, the 2nd" in str(error.value) and said in str(error.value)
 
 

@@ -78,7 +78,7 @@ def test_a_template(run: Run) -> None:
     shown = run("tok-statusline --format '{project}: {context} of context, {action}'", given(85), env=ENV)
     assert shown.stdout == b"orchard: 42% of context, slow down\n"
     done = run("tok-statusline --format '{nothing}'", given(), env=ENV, status=2)
-    assert "{nothing} is no field; there are model, session" in done.stderr.decode()
+    assert "{nothing} is not a field; choose from model, session" in done.stderr.decode()
 
 
 def test_the_users_own_line_stays(run: Run) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from users import series_of
 
 from tokenops import events, limit_windows, read_codex, when, wire_limits
-from tokenops.limit_windows import MINUTE, Key, Reading, Series
+from tokenops.limit_windows import MINUTE, Key, Point, Series
 
 START = when.moment("2026-11-02T00:00:00Z")
 HOUR = 60 * MINUTE
@@ -30,7 +30,7 @@ def shown(series: list[Series]) -> dict[str, list[list[tuple[float, float]]]]:
     """Window's name and account -> its windows' readings, in hours and percent."""
     return {
         f"{one.key.window}{one.key.scope and ' ' + one.key.scope}{one.key.account and ' ' + one.key.account}": [
-            [(round((reading.at - START) / HOUR, 2), round(100 * reading.used, 2)) for reading in window.readings]
+            [(round((reading.at - START) / HOUR, 2), round(100 * reading.used, 2)) for reading in window.points]
             for window in one.windows
         ]
         for one in series
@@ -129,12 +129,14 @@ UNITS = {
 
 def seen(
     at: float, account: str, resets: float | None, provider: str = "anthropic", window: str = "five_hour"
-) -> limit_windows.Seen:
+) -> limit_windows.Reading:
     moment = None if resets is None else START + round(resets * HOUR)
-    return limit_windows.Seen(Key(provider, account, window, ""), 300, START + round(at * HOUR), 0.1, moment, "", SOURCE, "")
+    return limit_windows.Reading(
+        Key(provider, account, window, ""), 300, START + round(at * HOUR), 0.1, moment, "", SOURCE, ""
+    )
 
 
-WHOSE: list[tuple[str, list[limit_windows.Seen], list[str]]] = [
+WHOSE: list[tuple[str, list[limit_windows.Reading], list[str]]] = [
     ("nobody is named", [seen(1, "", 5), seen(6, "", 10)], ["", ""]),
     ("the same reset is the same account", [seen(1, "a", 5), seen(2, "", 5.01)], ["a", "a"]),
     ("and then all of the only account", [seen(1, "", 4), seen(2, "a", 9), seen(3, "", 9)], ["a", "a", "a"]),
@@ -147,9 +149,11 @@ WHOSE: list[tuple[str, list[limit_windows.Seen], list[str]]] = [
 
 
 @pytest.mark.parametrize(("what", "found", "expected"), WHOSE, ids=[case[0] for case in WHOSE])
-def test_whose_a_reading_is(what: str, found: list[limit_windows.Seen], expected: list[str]) -> None:
-    assert [one.key.account for one in limit_windows.owned(found)] == expected
-    assert [one._replace(key=FIVE) for one in limit_windows.owned(found)] == [one._replace(key=FIVE) for one in found]
+def test_whose_a_reading_is(what: str, found: list[limit_windows.Reading], expected: list[str]) -> None:
+    assert [one.key.account for one in limit_windows.with_accounts(found)] == expected
+    assert [one._replace(key=FIVE) for one in limit_windows.with_accounts(found)] == [
+        one._replace(key=FIVE) for one in found
+    ]
 
 
 FIVE = Key("", "", "", "")
@@ -159,19 +163,19 @@ FIVE = Key("", "", "", "")
 def test_units_of_all_sources_come_to_the_same(name: str) -> None:
     (one,) = series_of(UNITS[name])
     (window,) = one.windows
-    assert (one.key.window, window.resets_at, window.readings) == (
+    assert (one.key.window, window.resets_at, window.points) == (
         "five_hour",
         START + 5 * HOUR,
-        (Reading(START + HOUR, 0.42),),
+        (Point(START + HOUR, 0.42),),
     )
 
 
 def test_which_window_is_open() -> None:
     (one,) = series_of([meter(1, 0.4, 5), meter(6, 0.1, 10)])
-    assert limit_windows.opened(one, START) is None
-    assert limit_windows.opened(one, START + 2 * HOUR) == one.windows[0]
-    assert limit_windows.opened(one, START + 5 * HOUR) is None  # reset, and the next is not read yet: unknown, not 0
-    assert limit_windows.opened(one, START + 7 * HOUR) == one.windows[1]
+    assert limit_windows.open_window(one, START) is None
+    assert limit_windows.open_window(one, START + 2 * HOUR) == one.windows[0]
+    assert limit_windows.open_window(one, START + 5 * HOUR) is None  # reset, and the next is not read yet: unknown, not 0
+    assert limit_windows.open_window(one, START + 7 * HOUR) == one.windows[1]
 
 
 def test_a_longer_window_at_its_limit_freezes_a_shorter() -> None:
@@ -185,8 +189,8 @@ def test_a_longer_window_at_its_limit_freezes_a_shorter() -> None:
         ]
     )
     short = next(one for one in found if one.key.window == "five_hour")
-    assert limit_windows.frozen(short, found) == [(START + 2 * HOUR, START + 50 * HOUR)]
-    assert limit_windows.frozen(next(one for one in found if one.key.window == "weekly"), found) == []
+    assert limit_windows.frozen_spans(short, found) == [(START + 2 * HOUR, START + 50 * HOUR)]
+    assert limit_windows.frozen_spans(next(one for one in found if one.key.window == "weekly"), found) == []
 
 
 def test_polls_and_what_comes_with_use() -> None:
@@ -214,12 +218,12 @@ def test_laws(readings: list[events.Event], shuffle: random.Random) -> None:
         ends = [window.resets_at for window in one.windows]
         assert all(b - a > 0 for a, b in itertools.pairwise(ends))
         for window in one.windows:
-            times = [reading.at for reading in window.readings]
-            used = [reading.used for reading in window.readings]
+            times = [reading.at for reading in window.points]
+            used = [reading.used for reading in window.points]
             assert times == sorted(set(times)) and used == sorted(used)
             assert times and times[-1] < window.resets_at + limit_windows.JITTER_MS
     given_used = {reading["used"] for reading in readings if "used" in reading}
-    assert {reading.used for one in found for window in one.windows for reading in window.readings} <= given_used
+    assert {reading.used for one in found for window in one.windows for reading in window.points} <= given_used
     mixed = list(readings)
     shuffle.shuffle(mixed)
     assert series_of(mixed) == found
@@ -230,7 +234,7 @@ def test_laws(readings: list[events.Event], shuffle: random.Random) -> None:
 
 @given(st.lists(st.integers(0, 10**7), max_size=30))
 def test_resets_of_a_group_lie_within_five_minutes(moments: list[int]) -> None:
-    found = limit_windows.resets(moments)
+    found = limit_windows.canonical_resets(moments)
     assert found.keys() == set(moments)
     for at, same in found.items():
         assert abs(at - same) < limit_windows.JITTER_MS

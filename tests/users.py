@@ -6,14 +6,14 @@ import random
 from collections.abc import Iterable
 
 from tokenops import events, limit_windows, when
-from tokenops.limit_windows import MINUTE, Key, Reading, Series, Window
+from tokenops.limit_windows import MINUTE, Key, Point, Series, Window
 
 START = when.moment("2026-11-02T00:00:00Z")
 
 
 def series_of(meters: Iterable[events.Event]) -> list[Series]:
     """The series of some meters."""
-    return limit_windows.series(limit_windows.seen(meters))
+    return limit_windows.series(limit_windows.readings_of(meters))
 
 
 def user(seed: int, count: int = 60, pace: float = 0.4, rest: float = 0.5, step: int = 5, polled: bool = False) -> Series:
@@ -30,7 +30,7 @@ def user(seed: int, count: int = 60, pace: float = 0.4, rest: float = 0.5, step:
                 busy, mine = draw.random() >= rest, pace * draw.lognormvariate(0, 0.8)
             exact += step * mine * draw.uniform(0.4, 1.6) if busy else 0.0
             if busy or polled:
-                readings.append(Reading(begins + minute * MINUTE, min(int(exact), 100) / 100))
+                readings.append(Point(begins + minute * MINUTE, min(int(exact), 100) / 100))
         if readings:
             made.append(Window(begins + 300 * MINUTE, 300, tuple(readings)))
     return Series(Key("openai", f"user{seed}", "five_hour", ""), tuple(made), polled)
@@ -40,7 +40,7 @@ def until(series: Series, now: int) -> Series:
     """What was known of a series at a moment."""
     known = []
     for window in series.windows:
-        readings = tuple(reading for reading in window.readings if reading.at <= now)
+        readings = tuple(reading for reading in window.points if reading.at <= now)
         if readings:
-            known.append(window._replace(readings=readings))
+            known.append(window._replace(points=readings))
     return series._replace(windows=tuple(known))

@@ -89,7 +89,7 @@ FAMILIES = (
         "how much of a limit is left, and what to do",
         _words("headroom budgets statusline"),
         ("limit_",),
-        _words("limit_backtest limit_carry limit_forecast limit_meters limit_pace limit_plans limit_scores limit_windows"),
+        _words("limit_backtest limit_forecast limit_log limit_pace limit_plans limit_scores limit_windows"),
     ),
     Family("chart", "charts as text and as SVG", (), ("chart_",), _words("chart_panels chart_svg chart_text")),
     Family(

@@ -1,0 +1,110 @@
+"""Reads from the log what limits are judged by: the vendors' readings, turns since them, and what past days taught.
+
+Everything that the limit family takes from the log comes through here. What is derived from a day is kept by store_days.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from tokenops import events, limit_windows, store, store_days, when
+from tokenops.limit_windows import Key, Reading
+from tokenops.store_days import Derived, Files, Recent
+
+if TYPE_CHECKING:  # whoever needs only readings does not pay for prices
+    from tokenops.limit_carry import Piece, Rates, Spend
+    from tokenops.pricing import Catalogue
+
+_READINGS_FORMAT, _PIECES_FORMAT = "3", 2
+# Readings that are kept in memory, at about 200 bytes each.
+_MOST_KEPT = 200_000
+# How many days rates are learned from.
+DAYS = 14
+
+
+def memory() -> Recent:
+    """A memory for `readings`. Whoever asks more than once owns one."""
+    return Recent(_MOST_KEPT, lambda readings: 1 + len(readings))
+
+
+def readings(folder: str, since: int, until: int, memory: Recent | None = None) -> list[Reading]:
+    """The readings of plans' windows in a span of milliseconds. Raises OSError."""
+    derived = Derived(folder, "meters", _READINGS_FORMAT)
+    meters = store_days.OfKind(derived, "meter", limit_windows.readings_of, limit_windows.pack, _unpack)
+    first, last = when.stamp(since)[:10], when.stamp(until)[:10]
+    every = meters.between(folder, first, last, memory)
+    return limit_windows.with_accounts([reading for reading in every if since <= reading.at <= until])
+
+
+def _unpack(packed: Any) -> list[Reading]:
+    return limit_windows.unpack(*packed)
+
+
+def spends_since(
+    folder: str, since: int, now: int, catalogue: Callable[[], Catalogue], cuts: Sequence[int]
+) -> tuple[list[Spend], Rates]:
+    """What turns after a moment cost, and the learned rates. Turns between two `cuts` are added up.
+
+    Raises OSError, and what `catalogue` raises: it is called only if there are such turns.
+    """
+    from tokenops import limit_carry
+
+    turns = list(store.records_after(folder, "turn", when.stamp(since), when.stamp(now)[:10]))
+    if not turns:
+        return [], {}
+    prices = catalogue()
+    return limit_carry.spends_between(turns, prices, cuts), rates(folder, prices, now)
+
+
+def rates(folder: str, catalogue: Catalogue, now: int) -> Rates:
+    """What the last closed days taught, as far as `learn` has read them."""
+    from tokenops import limit_carry
+
+    derived, files = _pieces_of_days(folder, catalogue), store_days.files_of(folder)
+    pieces_by_day = (_load(derived, day, files) for day in _closed(files, now))
+    return limit_carry.rates(piece for pieces in pieces_by_day for piece in pieces or ())
+
+
+def learn(folder: str, catalogue: Catalogue, now: int) -> int:
+    """Learn from the last closed days that have not been read yet, and return how many. Raises OSError."""
+    derived, files = _pieces_of_days(folder, catalogue), store_days.files_of(folder)
+    missing = [day for day in _closed(files, now) if _load(derived, day, files) is None]
+    for day in missing:
+        packed = [[list(key), *rest] for key, *rest in _pieces(folder, catalogue, day)]
+        derived.save(day, store_days.key_of(day, files), packed)
+    return len(missing)
+
+
+def _closed(files: Files, now: int) -> list[str]:
+    first, last = when.stamp(now - DAYS * when.DAY)[:10], store_days.first_open(now)
+    return [day for day in files if first <= day < last]
+
+
+def _pieces(folder: str, catalogue: Catalogue, day: str) -> list[Piece]:
+    from tokenops import limit_carry
+
+    begin = when.moment(f"{day}T00:00:00Z")
+    series = limit_windows.series(readings(folder, begin, begin + when.DAY - 1))
+    if not any(len(window.points) > 1 for one in series for window in one.windows):
+        return []
+    lines = store.scan(folder, when.stamp(begin), when.stamp(begin + when.DAY))
+    turns = (event for event in map(orjson.loads, lines) if event["kind"] == "turn")
+    return list(limit_carry.pieces(series, limit_carry.spends(turns, catalogue)))
+
+
+def _pieces_of_days(folder: str, catalogue: Catalogue) -> Derived:
+    return Derived(folder, "carry", f"{_PIECES_FORMAT}-{events.VERSION}", catalogue.digest)
+
+
+def _load(derived: Derived, day: str, files: Files) -> list[Piece] | None:
+    from tokenops.limit_carry import Piece
+
+    key = store_days.key_of(day, files)
+    entry = derived.load(day, lambda other: other == key)
+    try:
+        return [Piece(Key(*key), *rest) for key, *rest in entry[1]] if entry else None
+    except (TypeError, LookupError, ValueError):
+        return None
