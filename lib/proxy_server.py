@@ -108,7 +108,9 @@ class ClientSide(asyncio.Protocol):
 
     def settle(self) -> None:
         """After each step: hold back a client that is ahead."""
-        self.pause(self.connection.full, AHEAD)
+        full = self.connection.full
+        if full is not (AHEAD in self.pauses):
+            self.pause(full, AHEAD)
 
     # From its upstream.
 
