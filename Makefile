@@ -1,5 +1,5 @@
 # make demo     what your own agents used, per project, at list price (or, where there are no logs, the sample logs')
-# make test     lint, types and every test, on Python 3.11 and on 3.13 where it exists
+# make test     lint, types and every test on Python 3.11; where 3.13 exists, those that an interpreter can change on it, too
 # make cases    inputs that once gave a wrong answer, where they are beside the project: right or wrong, a line for each
 # make soak     writers killed two hundred times each
 # make soak-day eight hours in ten minutes: all parts at 50 times a heavy user's load, while clocks jump, processes die and disks fill (Linux)
@@ -22,7 +22,7 @@ python = $(firstword $(foreach p,$(shell command -v python$(1) 2>/dev/null) $(wi
 SECOND := $(call python,3.13)
 COMMANDS := $(sort $(wildcard bin/tok-*))
 
-.PHONY: demo test lint types check cases oldest latest man bench soak soak-day fuzz clients engines release release-check installs clean
+.PHONY: demo test lint types types-mypy types-pyright check cases oldest latest man bench soak soak-day fuzz clients engines release release-check installs clean
 
 demo: $(VENV)/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh bench/demo.sh
@@ -45,9 +45,14 @@ lint: $(VENV)/tools
 	$(BIN)/ruff check .
 
 types: $(VENV)/tools
+	@$(MAKE) --no-print-directory -j2 types-mypy types-pyright
+
+types-mypy:
 	MYPYPATH=bin $(BIN)/mypy -p tokenops
 	MYPYPATH=bin $(BIN)/mypy --scripts-are-modules $(COMMANDS)
 	MYPYPATH=bin:tools $(BIN)/mypy tools
+
+types-pyright:
 	$(BIN)/pyright --pythonpath $(BIN)/python lib $(COMMANDS)
 
 check: $(VENV)/tools
@@ -57,7 +62,7 @@ test: lint types check
 ifneq ($(SECOND),)
 	@test -x .venv-second/bin/python || $(SECOND) -m venv .venv-second
 	@.venv-second/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
-	PATH="$(CURDIR)/.venv-second/bin:$$PATH" .venv-second/bin/python -m pytest -n auto
+	PATH="$(CURDIR)/.venv-second/bin:$$PATH" .venv-second/bin/python -m pytest -n auto -m 'not once'
 endif
 
 cases: $(VENV)/installed
@@ -81,7 +86,7 @@ bench: $(VENV)/tools
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python bench/run.py
 
 soak: $(VENV)/tools
-	TOKENOPS_CALLS=1000 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_carry.py tests/test_guard.py tests/test_statusline.py
+	TOKENOPS_CALLS=1000 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_carry.py tests/test_guard.py tests/test_mcp.py tests/test_statusline.py
 	TOKENOPS_ROUNDS=200 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_crashes.py
 	TOKENOPS_STREAMS=1000 TOKENOPS_REQUESTS=10000 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_proxy.py
 

@@ -10,7 +10,11 @@ import signal
 import subprocess
 import time
 
+import pytest
+
 from conftest import MOST, ROOT, Json, claude, lines, objects
+
+pytestmark = pytest.mark.once
 
 ROUNDS = int(os.environ.get("TOKENOPS_ROUNDS", "12"))
 FOLDER = ".claude/projects/-home-ada-app"

@@ -311,16 +311,17 @@ def test_one_broken_client_stops_no_other(run: Run, environment: dict[str, str])
     whole = {event["id"] for event in objects(run("tok-read all", status=None).stdout)}
     assert whole == set().union(*expected.values())
     for client in CLIENTS:
-        for path in located(client, home) if client.homes else ():
-            kept = pathlib.Path(path).read_bytes()
+        kept = {path: pathlib.Path(path).read_bytes() for path in (located(client, home) if client.homes else ())}
+        for path in kept:
             pathlib.Path(path).write_bytes(b"\xff{ broken" * 100)
-            done = run("tok-read all", status=None)
-            assert done.returncode in (0, 1) and b"Traceback" not in done.stderr and b"please report" not in done.stderr
-            found = {event["id"] for event in objects(done.stdout)}
-            for other, ids in expected.items():
-                if other != client.name and not shares(other, client.name):
-                    assert ids <= found, (client.name, path, other)
-            pathlib.Path(path).write_bytes(kept)
+        done = run("tok-read all", status=None)
+        assert done.returncode in (0, 1) and b"Traceback" not in done.stderr and b"please report" not in done.stderr
+        found = {event["id"] for event in objects(done.stdout)}
+        for other, ids in expected.items():
+            if other != client.name and not shares(other, client.name):
+                assert ids <= found, (client.name, other)
+        for path, data in kept.items():
+            pathlib.Path(path).write_bytes(data)
     gone = run("tok-read all", status=1, env={"CODEX_HOME": "/nowhere"})
     assert b"CODEX_HOME=/nowhere: no such directory" in gone.stderr
     assert {event["id"] for event in objects(gone.stdout)} == whole - expected["codex"]

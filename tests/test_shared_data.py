@@ -9,6 +9,8 @@ from test_homes import by_model
 
 from conftest import SHARED, Run, needs_shared
 
+pytestmark = pytest.mark.once
+
 FAMILIES = ("archived-fork-33ce-3869", "harness-smoke", "live-fork-4d90-52bf", "missing-parent-siblings")
 
 
