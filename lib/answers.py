@@ -299,9 +299,9 @@ def burn_rate(
     """How fast tokens, money and limits were used. `complete_until`: the log lacks nothing before it (default: now)."""
     from tokenops import burn
 
-    ask = burn.Ask(span, only, provider, _covered_today(log))
+    query = burn.Query(span, only, provider, _covered_today(log))
     until = log.now if complete_until is None else complete_until
-    rate = burn.of_log(log.folder, ask, log.catalogue(), until, on_bad_line)
+    rate = burn.of_log(log.folder, query, log.catalogue(), until, on_bad_line)
     rate.total["as_of"] = log.as_of
     return rate
 
@@ -318,8 +318,8 @@ def burn_rate_of_records(
     from tokenops import burn, rollup
 
     try:
-        ask = burn.Ask(span, only, provider, _covered_today(log))
-        return burn.of_stream(records, ask, log.catalogue(), on_bad_record)
+        query = burn.Query(span, only, provider, _covered_today(log))
+        return burn.of_stream(records, query, log.catalogue(), on_bad_record)
     except rollup.UsageError as error:
         raise BadRequest(str(error)) from None
 
@@ -345,7 +345,7 @@ def comparison(
     """Our figures beside those of clients and vendors, by day and model."""
     from tokenops import reconcile, reconcile_pairs
 
-    return reconcile.pairs(records, reconcile_pairs.Ask(since, until, tz, catalogue, cover))
+    return reconcile.pairs(records, reconcile_pairs.Query(since, until, tz, catalogue, cover))
 
 
 def records_to_compare(

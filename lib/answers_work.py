@@ -170,9 +170,9 @@ def prompts(
     rules, span = thresholds(log.settings)["coaching"], _coach_span(log, since, until)
     talk = _talk(log, transcripts, coach_transcripts.PROMPT, span, only)
     if latest:
-        talk = talk._replace(said=talk.said[-latest:])
+        talk = talk._replace(utterances=talk.utterances[-latest:])
     report = coach_report.prompt_report(log.folder, talk, span, only, rules, log.catalogue(), by, samples)
-    return Coaching(report, len(talk.said), talk.files)
+    return Coaching(report, len(talk.utterances), talk.files)
 
 
 def replies(log: Log, since: str, until: str, only: Filter, transcripts: Transcripts) -> Coaching:
@@ -181,7 +181,7 @@ def replies(log: Log, since: str, until: str, only: Filter, transcripts: Transcr
 
     rules, span = thresholds(log.settings)["coaching"], _coach_span(log, since, until)
     talk = _talk(log, transcripts, coach_transcripts.REPLY, span, only)
-    return Coaching(coach_report.reply_report(log.folder, talk, span, only, rules), len(talk.said), talk.files)
+    return Coaching(coach_report.reply_report(log.folder, talk, span, only, rules), len(talk.utterances), talk.files)
 
 
 def _talk(log: Log, transcripts: Transcripts, kind: str, span: coach_averages.Span, only: Filter) -> coach_transcripts.Talk:

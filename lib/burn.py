@@ -34,7 +34,7 @@ WEEK_MINUTES = 10_080
 WHICH = ("provider", "account", "window", "scope")
 
 
-class Ask(NamedTuple):
+class Query(NamedTuple):
     """What to report: a span, a filter of records, a provider ("": all), and what plans cover (provider -> plan)."""
 
     span: Span
@@ -53,7 +53,7 @@ class Ask(NamedTuple):
 class Burn(NamedTuple):
     """The report: sums, buckets, limits, and the summary (`total`)."""
 
-    ask: Ask
+    query: Query
     catalogue: pricing.Catalogue
     sums: Sums
     buckets: list[Bucket]
@@ -65,15 +65,17 @@ class Burn(NamedTuple):
         return [record(bucket, number, self.limits) for number, bucket in enumerate(self.buckets)]
 
 
-def of_log(folder: str, ask: Ask, catalogue: pricing.Catalogue, until: int, on_bad_line: Callable[[str, str], None]) -> Burn:
+def of_log(
+    folder: str, query: Query, catalogue: pricing.Catalogue, until: int, on_bad_line: Callable[[str, str], None]
+) -> Burn:
     """The report on the log, which is complete until a moment. Raises OSError."""
-    plan = rollup.Grouping((ask.span.unit,), ask.span.tz, catalogue)
-    since, now = ask.span.log_since, ask.span.now
+    plan = rollup.Grouping((query.span.unit,), query.span.tz, catalogue)
+    since, now = query.span.log_since, query.span.now
     days = store.days(folder)
     records = store_summaries.records(folder, plan, now, since, when.stamp(now), on_bad_line)
-    sums = burn_buckets.sums_of(records, ask.span, catalogue, ask.takes, lambda why: on_bad_line(folder, why))
+    sums = burn_buckets.sums_of(records, query.span, catalogue, query.takes, lambda why: on_bad_line(folder, why))
     complete_since = 0 if days and days[0] < since[:10] else when.moment(sums.first) if sums.first else now
-    return _burn(ask, catalogue, sums, (complete_since, until), _readings(folder, now))
+    return _burn(query, catalogue, sums, (complete_since, until), _readings(folder, now))
 
 
 def _readings(folder: str, now: int) -> list[limit_windows.Reading]:
@@ -86,12 +88,12 @@ def _readings(folder: str, now: int) -> list[limit_windows.Reading]:
 
 
 def of_stream(
-    records: Iterable[Event], ask: Ask, catalogue: pricing.Catalogue, on_bad_record: Callable[[str], None]
+    records: Iterable[Event], query: Query, catalogue: pricing.Catalogue, on_bad_record: Callable[[str], None]
 ) -> Burn:
     """The report on some events; before the first of them all is unknown. Raises rollup.UsageError for rows."""
-    sums = burn_buckets.sums_of(_events(records), ask.span, catalogue, ask.takes, on_bad_record)
-    complete_since = when.moment(sums.first) if sums.first else ask.span.now
-    return _burn(ask, catalogue, sums, (complete_since, ask.span.now), limit_windows.readings_of(sums.meters))
+    sums = burn_buckets.sums_of(_events(records), query.span, catalogue, query.takes, on_bad_record)
+    complete_since = when.moment(sums.first) if sums.first else query.span.now
+    return _burn(query, catalogue, sums, (complete_since, query.span.now), limit_windows.readings_of(sums.meters))
 
 
 def _events(records: Iterable[Event]) -> Iterator[Event]:
@@ -102,13 +104,17 @@ def _events(records: Iterable[Event]) -> Iterator[Event]:
 
 
 def _burn(
-    ask: Ask, catalogue: pricing.Catalogue, sums: Sums, complete: tuple[int, int], readings: Sequence[limit_windows.Reading]
+    query: Query,
+    catalogue: pricing.Catalogue,
+    sums: Sums,
+    complete: tuple[int, int],
+    readings: Sequence[limit_windows.Reading],
 ) -> Burn:
-    buckets = burn_buckets.buckets(ask.span, sums, catalogue, complete)
-    limits = limit_pace.limits(readings, ask.span.edges, ask.span.now, ask.provider, ask.only.model or "")
-    total = summary(ask, sums, buckets, catalogue, complete[0])
+    buckets = burn_buckets.buckets(query.span, sums, catalogue, complete)
+    limits = limit_pace.limits(readings, query.span.edges, query.span.now, query.provider, query.only.model or "")
+    total = summary(query, sums, buckets, catalogue, complete[0])
     total["windows"] = [limit.state for limit in limits]
-    return Burn(ask, catalogue, sums, buckets, limits, total)
+    return Burn(query, catalogue, sums, buckets, limits, total)
 
 
 def tokens(spent: Event | None) -> int | None:
@@ -135,9 +141,9 @@ def record(bucket: Bucket, number: int, limits: Sequence[Limit]) -> Event:
     return row | {name: bucket.spent[name] for name in ("cost_source", "unpriced") if name in bucket.spent}
 
 
-def summary(ask: Ask, sums: Sums, buckets: Sequence[Bucket], catalogue: pricing.Catalogue, complete_since: int) -> Event:
+def summary(query: Query, sums: Sums, buckets: Sequence[Bucket], catalogue: pricing.Catalogue, complete_since: int) -> Event:
     """The sums of the span, the rate now and on average, and how the last day compares with the one before."""
-    span = ask.span
+    span = query.span
     spent = [bucket.spent for bucket in buckets if bucket.spent is not None]
     total = costs.total_of(spent) if spent else {}
     row: Event = {"v": 1, "kind": "burn_summary", "from": when.stamp(span.edges[0]), "to": when.stamp(span.now)}
@@ -148,7 +154,7 @@ def summary(ask: Ask, sums: Sums, buckets: Sequence[Bucket], catalogue: pricing.
     row["now"] = _now(span, sums, catalogue, complete_since)
     row["mean_active"] = _mean(span, sums, buckets)
     row["trend"] = _trend(span, sums, complete_since)
-    row["cost_basis"] = basis([unit for unit in sums.rows if burn_buckets.number(unit, span) >= 0], ask.covered)
+    row["cost_basis"] = basis([unit for unit in sums.rows if burn_buckets.number(unit, span) >= 0], query.covered)
     row["sparkline"] = chart_text.sparkline(tokens(bucket.spent) for bucket in buckets)
     if sums.totals:
         row["session_totals"] = _totals(sums.totals, catalogue)
@@ -226,7 +232,7 @@ def basis(rows: Sequence[Event], covered: Mapping[str, str]) -> str:
 
 def table(burn: Burn, shape: str, color: bool) -> str:
     """Buckets for people: those with use, or all of them in CSV."""
-    rows, limits, span = burn.records(), burn.limits, burn.ask.span
+    rows, limits, span = burn.records(), burn.limits, burn.query.span
     shown = [
         (at, row)
         for at, row in enumerate(rows)

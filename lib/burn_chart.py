@@ -144,7 +144,7 @@ PARTS = {
 
 def picture(burned: Burn) -> str:
     """The chart as SVG."""
-    span, total = burned.ask.span, burned.total
+    span, total = burned.query.span, burned.total
     per = {"15min": "quarter of an hour"}.get(span.by, span.by)
     money = _by_class(span, burned.sums, burned.catalogue)
     names = [*PARTS, *(["other"] if any("other" in amounts for amounts in money.values()) else [])]

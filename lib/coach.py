@@ -123,7 +123,7 @@ _TRAITS = {"corrections": "correction", "regenerations": "regeneration", "vague"
 def prompts_of(talk: Talk, rules: Rules) -> list[Prompt]:
     """The prompts of a span, each with the one after it in its session."""
     sessions: dict[str, list[Utterance]] = {}
-    for utterance in talk.said:
+    for utterance in talk.utterances:
         sessions.setdefault(utterance.session, []).append(utterance)
     prompts = []
     for utterances in sessions.values():

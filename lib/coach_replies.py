@@ -117,7 +117,7 @@ def _verdict(counts: Event, lists: work_language.Lists | None, rules: Rules) -> 
 
 def report(talk: Talk, turns: Sequence[Event], rules: Rules) -> Event:
     """The replies of a span: all together, by session, and their share of all tokens."""
-    messages = [message for message in replies(talk.said) if not message.side]
+    messages = [message for message in replies(talk.utterances) if not message.side]
     sessions: dict[str, list[Reply]] = {}
     for message in messages:
         sessions.setdefault(message.session, []).append(message)

@@ -127,7 +127,7 @@ def _hours(value: float | None) -> str:
 
 # The clients whose transcripts show who wrote what.
 CLIENTS = ("claude-code", "codex")
-Unread = Callable[[str, OSError], None]
+OnUnreadable = Callable[[str, OSError], None]
 
 
 def talk(
@@ -136,13 +136,15 @@ def talk(
     kind: str,
     span: Span,
     only: Filter,
-    note: Callable[[str], None] = lambda text: None,
-    unread: Unread = lambda path, error: None,
-    progress: Callable[[int], None] = lambda size: None,
+    warn: Callable[[str], None] = lambda text: None,
+    on_unreadable: OnUnreadable = lambda path, error: None,
+    on_bytes: Callable[[int], None] = lambda size: None,
 ) -> Talk:
     """The prompts or replies of a span. `home`: the environment and the home directory. Raises readers.NotFound."""
-    sources = list(readers.with_files(coach_transcripts.CLIENTS, (), *home, note))
-    return coach_transcripts.talk(sources, kind, span, only, datadir.salt(folder), store.labels(folder), unread, progress)
+    sources = list(readers.with_files(coach_transcripts.CLIENTS, (), *home, warn))
+    return coach_transcripts.talk(
+        sources, kind, span, only, datadir.salt(folder), store.labels(folder), on_unreadable, on_bytes
+    )
 
 
 def turns_and_rounds(folder: str, since: str, until: str, only: Filter) -> Iterator[Event]:

@@ -1,7 +1,7 @@
-"""What people and agents said, read out of the clients' transcripts when somebody asks, and kept nowhere.
+"""Reads prompts and replies from the clients' transcripts while a command runs; they are stored nowhere.
 
-Each prompt and each reply once, whatever files hold its copies. Only files that changed since the beginning of the span
-are opened.
+Each prompt and each reply comes once, even if several files hold copies. Only files that changed since the beginning of
+the span are opened.
 """
 
 from __future__ import annotations
@@ -17,60 +17,60 @@ from tokenops.read_contract import Intake, Options, Reader
 from tokenops.read_lines import Cursor
 from tokenops.work import Utterance
 
-# Clients whose transcripts tell what a person wrote from what the client wrote in the person's name.
+# Clients whose transcripts distinguish what a person wrote from what the client wrote in the person's name.
 CLIENTS = tuple(client.name for client in read_clients.CLIENTS if client.prompts)
 PROMPT, REPLY = "prompt", "reply"
 
 
 class Talk(NamedTuple):
-    """What was said in a span, in order of time, and the rounds it belongs to, by their names."""
+    """The prompts or replies of a span in order of time, and the rounds that they belong to, by name."""
 
-    said: list[Utterance]
+    utterances: list[Utterance]
     rounds: dict[str, Event]
     files: int
 
-    def project(self, heard: Utterance) -> str:
-        """The project that something was said in."""
-        held = self.rounds.get(heard.round)
-        return str(held.get("project", "unknown")) if held else "unknown"
+    def project(self, utterance: Utterance) -> str:
+        """The project of a prompt or reply."""
+        round_ = self.rounds.get(utterance.round)
+        return str(round_.get("project", "unknown")) if round_ else "unknown"
 
 
 def talk(
-    found: Iterable[tuple[Client, list[str]]],
+    sources: Iterable[tuple[Client, list[str]]],
     kind: str,
     span: tuple[str, str],
-    wanted: events.Filter,
+    only: events.Filter,
     salt: bytes,
     names: dict[str, str],
-    unread: Callable[[str, OSError], None],
-    told: Callable[[int], None] = lambda size: None,
+    on_unreadable: Callable[[str, OSError], None],
+    on_bytes: Callable[[int], None] = lambda size: None,
 ) -> Talk:
-    """The prompts or the replies of a span. `names`: projects whose basename is not enough, as the log has them."""
-    heard: list[Utterance] = []
+    """The prompts or the replies of a span. `names`: of projects whose basename is ambiguous, as the log has them."""
+    utterances: list[Utterance] = []
     rounds: dict[str, Event] = {}
     count = 0
     since = when.moment(span[0]) if span[0] else 0
 
-    def listen(one: Utterance) -> None:
-        if one.kind == kind and span[0] <= one.ts < span[1]:
-            heard.append(one)
+    def listen(utterance: Utterance) -> None:
+        if utterance.kind == kind and span[0] <= utterance.ts < span[1]:
+            utterances.append(utterance)
 
-    for client, paths in found:
-        if client.name not in CLIENTS or wanted.client not in (None, client.client):
+    for client, paths in sources:
+        if client.name not in CLIENTS or only.client not in (None, client.client):
             continue
         reader, options = client.reader(), Options(salt, work=True, listen=listen)
         for path in paths:
             try:
-                about = os.stat(path)
-                if about.st_mtime_ns // 1_000_000 < since:
+                status = os.stat(path)
+                if status.st_mtime_ns // 1_000_000 < since:
                     continue
                 count += 1
-                told(about.st_size)
+                on_bytes(status.st_size)
                 for event in _work_in(reader, path, options):
                     rounds[event["id"].split(":", 2)[2]] = projects.relabel(event, names)
             except OSError as error:
-                unread(path, error)
-    return Talk(_once(heard, rounds, wanted), rounds, count)
+                on_unreadable(path, error)
+    return Talk(_distinct(utterances, rounds, only), rounds, count)
 
 
 def _work_in(reader: Reader, path: str, options: Options) -> Iterator[Event]:
@@ -82,16 +82,16 @@ def _work_in(reader: Reader, path: str, options: Options) -> Iterator[Event]:
             yield event
 
 
-def _once(heard: list[Utterance], rounds: dict[str, Event], wanted: events.Filter) -> list[Utterance]:
-    """What was heard, each once, of the sessions and projects that are wanted."""
+def _distinct(utterances: list[Utterance], rounds: dict[str, Event], only: events.Filter) -> list[Utterance]:
+    """Each utterance once, of the sessions and projects that the filter selects."""
     kept: dict[tuple[Any, ...], Utterance] = {}
-    for one in heard:
-        held = rounds.get(one.round, {})
-        if wanted.session in (None, one.session) and wanted.project in (None, *_names(held)):
-            kept.setdefault((one.round, one.ts, one.message, one.text), one)
-    return sorted(kept.values(), key=lambda one: (one.ts, one.session, one.line))
+    for utterance in utterances:
+        round_ = rounds.get(utterance.round, {})
+        if only.session in (None, utterance.session) and only.project in (None, *_names(round_)):
+            kept.setdefault((utterance.round, utterance.ts, utterance.message, utterance.text), utterance)
+    return sorted(kept.values(), key=lambda utterance: (utterance.ts, utterance.session, utterance.line))
 
 
-def _names(held: Event) -> tuple[str, str]:
-    name = str(held.get("project", "unknown"))
+def _names(round_: Event) -> tuple[str, str]:
+    name = str(round_.get("project", "unknown"))
     return name, name.rpartition("/")[2]

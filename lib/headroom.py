@@ -131,8 +131,8 @@ def applies(state: State, model: str) -> bool:
 
 def binding(states: Iterable[State], model: str = "") -> State | None:
     """The window that binds: a rejected one, else the most used, of those that apply; None if nothing is known."""
-    known = [state for state in states if state.used is not None and applies(state, model)]
-    return max(known, key=lambda state: (state.status == "rejected", state.likely, -(state.minutes or 0)), default=None)
+    candidates = [state for state in states if state.used is not None and applies(state, model)]
+    return max(candidates, key=lambda state: (state.status == "rejected", state.likely, -(state.minutes or 0)), default=None)
 
 
 def by_account(states: Iterable[State]) -> dict[tuple[str, str], list[State]]:

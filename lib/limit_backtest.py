@@ -1,7 +1,7 @@
-"""A past replayed: at every moment a forecast from what was known then, beside the baselines', and what came.
+"""Replays past readings: at every moment our forecast and the baselines', from what was known then, and the outcome.
 
-Real cutoffs are few, so virtual caps of 10, 20, ... 100 % of the vendor's limit are forecast as well. Nothing is fitted on
-what it is scored on: neither our method nor the error spreads of the baselines. `scores` makes figures of it.
+Real cutoffs are few, so virtual caps of 10, 20, ... 100 % of the vendor's limit are forecast too. Nothing is fitted on the
+data that it is scored on: neither our method nor the error spreads of the baselines. limit_scores.py scores it.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from tokenops.limit_windows import MINUTE, Series
 
 CAPS = tuple(range(10, 101, 10))
 OURS = "forecast"
-# Yes or no; then with error spreads learned walk-forward.
+# Baselines that say yes or no; then those with error spreads, learned only from earlier moments.
 LINE, START = "line_30", "since_start"
 FAIR = ("line_30_spread", "line_60_spread", "climatology", "climatology_span", "persistence")
 METHODS = (OURS, LINE, START, *FAIR)
-# Whose points of the reading an hour ahead are compared.
+# The methods whose forecasts of the reading an hour ahead are compared.
 POINTS = (OURS, LINE, "climatology_span", "persistence")
-# A poller's silence of more than this is ignorance.
+# After a longer gap between polls the use is unknown.
 GAP_MS = 20 * MINUTE
 
 
 class Case(NamedTuple):
-    """One moment and horizon: what was left to each cap, whether it was reached, and what each method gave for it."""
+    """One moment and horizon: the caps above the reading, whether each was reached, and each method's chances."""
 
     block: tuple[int, int]
     at: int
@@ -39,26 +39,29 @@ class Case(NamedTuple):
 
 
 class Hour(NamedTuple):
-    """The reading one hour ahead: what came, our middle 80 %, and the share of its randomised PIT inside of it."""
+    """The reading one hour ahead (`used`), each method's 10, 50 and 90 % points, and the share of the PIT inside ours.
+
+    The PIT is randomised. `plain`: whether the reading lies in our middle 80 %.
+    """
 
     block: tuple[int, int]
-    came: float
+    used: float
     points: dict[str, tuple[float, float, float]]
     inside: float
     plain: bool
 
 
 class Cap(NamedTuple):
-    """One cap in one window: when it was reached (None: never), and the chances given of it before."""
+    """One cap in one window: when it was reached (None: never), and the chances that were forecast before."""
 
     block: tuple[int, int]
     cap: int
     reached_at: int | None
-    given: tuple[tuple[int, float, float], ...]  # at, p before the reset, p within an hour
+    chances: tuple[tuple[int, float, float], ...]  # at, p before the reset, p within an hour
 
 
 class Result(NamedTuple):
-    """All that was scored of a group of series."""
+    """Everything that was replayed of a group of series. `few`: moments with few data."""
 
     cases: list[Case]
     hours: list[Hour]
@@ -69,37 +72,37 @@ class Result(NamedTuple):
 
 
 class Past(NamedTuple):
-    """A series, and the same laid out for the replay."""
+    """A series and its history, as forecasts need it."""
 
     series: Series
     history: History
 
 
 def pasts(series: Sequence[Series]) -> list[Past]:
-    """The series laid out for the replay."""
-    return [Past(one, History(one, limit_windows.frozen_spans(one, series))) for one in series]
+    """Each series with its history."""
+    return [Past(each, History(each, limit_windows.frozen_spans(each, series))) for each in series]
 
 
 def groups(series: Sequence[Series], provider: str | None, window: str | None) -> dict[tuple[str, str], list[Past]]:
     """Provider and window -> its series. Without a window's name: all windows of a day or less."""
-    found: dict[tuple[str, str], list[Past]] = {}
+    result: dict[tuple[str, str], list[Past]] = {}
     for past in pasts(series):
         key = past.series.key
-        wanted = past.history.minutes <= LONGEST if window is None else key.window == window
-        if wanted and provider in (None, key.provider):
-            found.setdefault((key.provider, key.window), []).append(past)
-    return found
+        is_chosen = past.history.minutes <= LONGEST if window is None else key.window == window
+        if is_chosen and provider in (None, key.provider):
+            result.setdefault((key.provider, key.window), []).append(past)
+    return result
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """`30,60,120` -> its numbers in order; none where one of them is no whole number of at least 1."""
+    """`30,60,120` -> its numbers in order; none if one of them is not a whole number of at least 1."""
     parts = text.split(",")
     valid = all(part.isdecimal() and 0 < int(part) < 1_000_000 for part in parts)
     return tuple(sorted({int(part) for part in parts})) if valid else ()
 
 
 def replay(group: Sequence[Past], horizons: Sequence[int] = HORIZONS, caps: Sequence[int] = CAPS, every: int = 1) -> Result:
-    """Forecast at each moment (or at every n-th) of each series, those of a group being each other's other users."""
+    """Forecasts at each moment (or every n-th) of each series; the series of a group are each other's other users."""
     result = Result([], [], [], 0, 0, 0)
     days = moments = few = 0
     for number, past in enumerate(group):
@@ -113,7 +116,7 @@ def replay(group: Sequence[Past], horizons: Sequence[int] = HORIZONS, caps: Sequ
 
 
 class _Replay:
-    """One series' moments, one after the other."""
+    """Replays the moments of one series in order."""
 
     def __init__(
         self, number: int, past: Past, others: list[History], horizons: tuple[int, ...], caps: tuple[int, ...]
@@ -122,10 +125,10 @@ class _Replay:
         self.history = past.history
         self.lines = {minutes: Line(self.history, minutes) for minutes in (30, 60)}
         self.windows = {window.resets_at: window for window in past.series.windows}
-        self.given: dict[tuple[int, int], list[tuple[int, float, float]]] = {}
+        self.chances: dict[tuple[int, int], list[tuple[int, float, float]]] = {}
 
     def run(self, result: Result, every: int) -> int:
-        """Score the moments; how many of them had few data."""
+        """Add the moments to a result, and return how many of them had few data."""
         few = 0
         for i in self.history.moments[::every]:
             at = self.history.times[i]
@@ -138,10 +141,10 @@ class _Replay:
             self._alarms(analogs, left)
         return few
 
-    def _came(self, now: Now, span: int) -> tuple[int, float] | None:
-        """Percent used `span` minutes later in the same window, with the span; None where nobody saw it.
+    def _outcome(self, now: Now, span: int) -> tuple[int, float] | None:
+        """Percent used `span` minutes later in the same window, with the span; None if no reading shows it.
 
-        A poller sees nothing of the minutes between its last poll and the reset: its span ends with that poll.
+        The minutes between the last poll and the reset are unknown, so the span of a poller ends with that poll.
         """
         readings = self.windows[now.resets_at].points
         end = now.at + span * MINUTE
@@ -161,46 +164,46 @@ class _Replay:
         caps = tuple(cap for cap in self.caps if cap > now.used)
         needs = [cap - now.used for cap in caps]
         for horizon in self.horizons:
-            found = self._came(now, min(horizon, left))
-            if found is None or not caps:
+            outcome = self._outcome(now, min(horizon, left))
+            if outcome is None or not caps:
                 continue
-            span, came = found
-            given = {OURS: analogs.reach(span, needs), **self._baselines(analogs, span, horizon, needs)}
+            span, used = outcome
+            chances = {OURS: analogs.reach(span, needs), **self._baselines(analogs, span, horizon, needs)}
             block = self.number, now.resets_at
-            yield Case(block, now.at, horizon, caps, tuple(came >= cap for cap in caps), given)
+            yield Case(block, now.at, horizon, caps, tuple(used >= cap for cap in caps), chances)
 
     def _baselines(self, analogs: Analogs, span: int, horizon: int, needs: list[float]) -> dict[str, list[float]]:
         now, first = analogs.now, analogs.first
         pace = now.used / max(2**now.age - 15, 1)
-        given = {
+        chances = {
             LINE: [float(self.lines[30].slope(now) * span >= need) for need in needs],
             START: [float(pace * span >= need) for need in needs],
             "persistence": [0.0 for _ in needs],
         }
         for minutes, line in self.lines.items():
-            given[f"line_{minutes}_spread"] = line.chances(now, first, span, needs)
-        given["climatology"] = climatology(self.history, self.others, now.at, first, horizon, needs)
-        given["climatology_span"] = climatology(self.history, self.others, now.at, first, span, needs)
-        return given
+            chances[f"line_{minutes}_spread"] = line.chances(now, first, span, needs)
+        chances["climatology"] = climatology(self.history, self.others, now.at, first, horizon, needs)
+        chances["climatology_span"] = climatology(self.history, self.others, now.at, first, span, needs)
+        return chances
 
     def _hour(self, analogs: Analogs, span: int) -> Iterator[Hour]:
         now = analogs.now
-        seen = self._came(now, span)
-        if seen is None:
+        outcome = self._outcome(now, span)
+        if outcome is None:
             return
-        span, came = seen
-        rise = round(came - now.used)
+        span, used = outcome
+        rise = round(used - now.used)
         above, up = analogs.reach(span, (rise, rise + 1)) if rise else (1.0, analogs.reach(span, (1,))[0])
         low, high = 1 - above, 1 - up
         inside = (min(high, 0.9) - max(low, 0.1)) / (high - low) if high > low else float(0.1 <= low <= 0.9)
-        found = quantiles(self.history, analogs, span)
-        middle = found.p10 or 0.0, found.p50 or 0.0, found.p90 or 0.0
+        middle_80 = quantiles(self.history, analogs, span)
+        middle = middle_80.p10 or 0.0, middle_80.p50 or 0.0, middle_80.p90 or 0.0
         straight = min(now.used + self.lines[30].slope(now) * span, 100.0)
-        draws = sorted(_completed(self.history, now.at, analogs.first, span)) or [0.0]
+        draws = sorted(_past_rises(self.history, now.at, analogs.first, span)) or [0.0]
         past = [now.used + draws[min(int(len(draws) * q), len(draws) - 1)] for q in (0.1, 0.5, 0.9)]
         points = {OURS: middle, LINE: (straight,) * 3, "climatology_span": (past[0], past[1], past[2])}
         points["persistence"] = (now.used,) * 3
-        yield Hour((self.number, now.resets_at), came, points, max(inside, 0.0), middle[0] <= came <= middle[2])
+        yield Hour((self.number, now.resets_at), used, points, max(inside, 0.0), middle[0] <= used <= middle[2])
 
     def _alarms(self, analogs: Analogs, left: int) -> None:
         now = analogs.now
@@ -208,18 +211,18 @@ class _Replay:
         needs = [cap - now.used for cap in caps]
         before, hour = analogs.reach(left, needs), analogs.reach(min(60, left), needs)
         for cap, p, q in zip(caps, before, hour, strict=True):
-            self.given.setdefault((now.resets_at, cap), []).append((now.at, p, q))
+            self.chances.setdefault((now.resets_at, cap), []).append((now.at, p, q))
 
     def ends(self) -> Iterator[Cap]:
         """Each cap of each window that was forecast, with the moment at which it was reached."""
-        for (resets_at, cap), given in self.given.items():
+        for (resets_at, cap), chances in self.chances.items():
             readings = self.windows[resets_at].points
-            at = next((one.at for one in readings if 100 * one.used >= cap), None)
-            yield Cap((self.number, resets_at), cap, at, tuple(given))
+            at = next((point.at for point in readings if 100 * point.used >= cap), None)
+            yield Cap((self.number, resets_at), cap, at, tuple(chances))
 
 
 class Line:
-    """The last minutes in a straight line, with its own past errors for a spread."""
+    """A straight line through the last minutes, with the spread of its own past errors."""
 
     def __init__(self, history: History, minutes: int) -> None:
         self.history, self.minutes = history, minutes
@@ -231,42 +234,42 @@ class Line:
         return (now.total - self.history.total(now.at - self.minutes * MINUTE)) / self.minutes
 
     def errors(self, span: int) -> list[float]:
-        """What came less what the line said, in roots of what it said: at each moment of the past."""
-        found = self._errors.get(span)
-        if found is None:
+        """The outcome minus the line's forecast, in square roots of the forecast, at each past moment."""
+        errors = self._errors.get(span)
+        if errors is None:
             rises = self.history.rises(span)
-            said = [slope * span for slope in self.slopes]
-            found = [(rise - line) / math.sqrt(1 + line) for rise, line in zip(rises, said, strict=True)]
-            self._errors[span] = found
-        return found
+            predicted = [slope * span for slope in self.slopes]
+            errors = [(rise - line) / math.sqrt(1 + line) for rise, line in zip(rises, predicted, strict=True)]
+            self._errors[span] = errors
+        return errors
 
     def chances(self, now: Now, first: int, span: int, needs: Sequence[float]) -> list[float]:
-        """The chance of each rise; ten moments of a normal error of two roots stand in for a past."""
+        """The chance of each rise; a normal error of two roots counts like ten past moments."""
         left = self.errors(span)[first : max(self.history.over(now.at, span), first)]
-        count, said, found = len(left), self.slope(now) * span, []
+        count, predicted, result = len(left), self.slope(now) * span, []
         for need in needs:
-            far = (need - 0.5 - said) / math.sqrt(1 + said)
+            far = (need - 0.5 - predicted) / math.sqrt(1 + predicted)
             left = [error for error in left if error >= far]
-            found.append((len(left) + FORMULA_WEIGHT * 0.5 * math.erfc(far / math.sqrt(8))) / (count + FORMULA_WEIGHT))
-        return found
+            result.append((len(left) + FORMULA_WEIGHT * 0.5 * math.erfc(far / math.sqrt(8))) / (count + FORMULA_WEIGHT))
+        return result
 
 
-def _completed(history: History, at: int, first: int, span: int) -> list[float]:
-    """What was used in the spans that were over at a moment, from moment number `first` on."""
+def _past_rises(history: History, at: int, first: int, span: int) -> list[float]:
+    """The rises of the spans that were over at a moment, from moment number `first` on."""
     return history.rises(span)[first : max(history.over(at, span), first)]
 
 
 def climatology(
     history: History, others: Sequence[History], at: int, first: int, span: int, needs: Sequence[float]
 ) -> list[float]:
-    """How often so much was used in such a span before, with ten moments' weight of the other users' pasts."""
-    left = _completed(history, at, first, span)
-    count, found = len(left), []
-    other = [rise for one in others for rise in one.rises(span)[-MOST:]]
+    """How often a span of this length rose so much before; the other users' pasts count like ten moments."""
+    left = _past_rises(history, at, first, span)
+    count, chances = len(left), []
+    other = [rise for other in others for rise in other.rises(span)[-MOST:]]
     weight, crowd = (FORMULA_WEIGHT if other else 0.0), len(other)
     for need in needs:
         left = [rise for rise in left if rise >= need]
         other = [rise for rise in other if rise >= need]
         theirs = len(other) / crowd if crowd else 0.0
-        found.append((len(left) + weight * theirs) / (count + weight) if count + weight else 0.0)
-    return found
+        chances.append((len(left) + weight * theirs) / (count + weight) if count + weight else 0.0)
+    return chances

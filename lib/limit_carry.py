@@ -139,16 +139,16 @@ def pieces(series: Sequence[Series], spends: Sequence[Spend]) -> Iterator[Piece]
 
     The last piece of a window may be smaller than the step: `joined_pieces` adds it to what comes after.
     """
-    for one in series:
-        counted = _spends_of(spends, one.key, _accounts((other.key for other in series), one.key.provider))
+    for each in series:
+        counted = _spends_of(spends, each.key, _accounts((other.key for other in series), each.key.provider))
         times = [spend.at for spend in counted]
-        for window in one.windows:
+        for window in each.windows:
             for start, end in _rises(window.points):
                 between = counted[bisect.bisect_right(times, start.at) : bisect.bisect_right(times, end.at)]
                 costs = [spend.usd for spend in between if spend.usd is not None]
                 if len(costs) == len(between):
                     usd = float(sum(costs, Decimal(0)))
-                    yield Piece(one.key, window.resets_at, end.at, end.used - start.used, usd, _main_family(between, usd))
+                    yield Piece(each.key, window.resets_at, end.at, end.used - start.used, usd, _main_family(between, usd))
 
 
 def _rises(points: Sequence[Point]) -> Iterator[tuple[Point, Point]]:
@@ -174,14 +174,14 @@ def joined_pieces(pieces: Iterable[Piece]) -> Iterator[Piece]:
     small: dict[tuple[Key, int], Piece] = {}
     for piece in pieces:
         before = small.pop((piece.key, piece.resets_at), None)
-        joined = piece if before is None else _joined(before, piece)
+        joined = piece if before is None else _join(before, piece)
         if joined.rise >= STEP - 1e-9:
             yield joined
         else:
             small[piece.key, piece.resets_at] = joined
 
 
-def _joined(before: Piece, piece: Piece) -> Piece:
+def _join(before: Piece, piece: Piece) -> Piece:
     family = before.family if before.family == piece.family or not piece.usd else "" if before.usd else piece.family
     return piece._replace(rise=before.rise + piece.rise, usd=before.usd + piece.usd, family=family)
 

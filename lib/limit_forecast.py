@@ -1,8 +1,8 @@
-"""Will a window run out before it resets, and when? The user's own past answers, not a straight line.
+"""Forecasts whether a window runs out before it resets, and when, from the user's own past instead of a straight line.
 
 Every past moment at which the user was about as busy, about as far into a window, is an analog: what was used in the same
-span after it is one draw of what will be used now. Where analogs are few, all of the user's past answers, and before
-there is any, a formula. Percent are summed across windows, so that a past span may cross a reset.
+span after it is one draw of what will be used now. With few analogs the user's whole past counts too, and without a past a
+formula. Percent are summed across windows, so that a past span may cross a reset.
 
 Pure: no clock, no files, no third party. docs/forecast.md says what it was measured against.
 """
@@ -21,27 +21,27 @@ from tokenops.events import Event
 from tokenops.limit_windows import MINUTE, Key, Reading, Series
 
 HORIZONS = (30, 60, 120)
-# Past moments looked at: a week of one user who never rests, or some months of an ordinary one.
+# Past moments that count: a week of a user who never rests, or some months of an ordinary one.
 MOST = 2000
-# Readings laid out for one forecast: 20 ms are spent on so many.
+# Readings of one forecast: so many take 20 ms.
 READINGS = 10_000
 # One moment for each five minutes.
 SLOT_MS = 5 * MINUTE
-# A poll that comes late still tells what was used on time.
+# A poll that comes so late still counts as on time.
 LATE_MS = 150_000
-# How near an analog is: in busyness (doublings of what was used lately) and in doublings of the window's age.
+# The width of "similar": in busyness (doublings of recent use) and in doublings of the window's age.
 NEAR_BUSY, NEAR_AGE, WIDE = 0.6, 1.0, 2.0
-# What the formula weighs in moments beside the whole past, and the whole past beside the analogs.
+# The weight of the formula against the whole past, and of the whole past against the analogs, in moments.
 FORMULA_WEIGHT, PAST_WEIGHT = 10.0, 10.0
 # A busier analog than now is scaled down by the root of the ratio, a calmer one up; at most fourfold.
 SCALED, SCALED_MOST = 0.5, 4.0
 FEW = 10.0
-# Longer windows move too slowly for what was used in the last half hour to tell anything.
+# Longer windows move too slowly for the use of the last half hour to matter.
 LONGEST = 1440
 
 
 class Quantiles(NamedTuple):
-    """Three points of a distribution; None where it does not get so far before the reset."""
+    """Three points of a distribution; None if the cap is not reached before the reset in so many cases."""
 
     p10: float | None
     p50: float | None
@@ -49,7 +49,7 @@ class Quantiles(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """What is to be expected of a window. Percent are of the vendor's limit, moments are in milliseconds.
+    """The forecast of a window. Percent are of the vendor's limit, moments are in milliseconds.
 
     `p_within`: minutes -> chance that the cap is reached within them and before the reset. `used_in_an_hour` is an 80 %
     interval with its middle, at the reset where that comes sooner; `weight` the sum of the analogs' weights: with less
@@ -81,10 +81,10 @@ class Now(NamedTuple):
 
 
 class History:
-    """A series laid out for forecasts: readings in order of time, and one moment for each five minutes.
+    """A series as forecasts need it: readings in order of time, and one moment for each five minutes.
 
-    Nothing later than the moment asked about is ever used, so a whole past can be replayed on one History. `frozen`:
-    spans in which a longer window stood at its limit (windows.frozen): nothing is forecast then, nothing learned.
+    Nothing later than the moment of a forecast is used, so a whole past can be replayed on one History. `frozen`: spans in
+    which a longer window was used up (limit_windows.frozen_spans): nothing is forecast or learned in them.
     """
 
     def __init__(self, series: Series, frozen: Sequence[tuple[int, int]] = (), most: int | None = None) -> None:
@@ -101,7 +101,7 @@ class History:
         reached: dict[int, float] = {}
         total = 0.0
         for at, resets_at, used in rows[-most:] if most else rows:
-            # What the first reading of a window shows was used since it began; of the very first nobody knows when.
+            # The first reading of a window shows use since its beginning; when that of the very first one was is unknown.
             total += used - reached.get(resets_at, 0.0 if reached else used)
             reached[resets_at] = used
             self.times.append(at)
@@ -113,13 +113,13 @@ class History:
         self._rises: dict[int, list[float]] = {}
 
     def _moments(self) -> list[int]:
-        """The last reading of each five minutes; in windows of more than a day of as many more as those are longer."""
+        """The last reading of each five minutes; in windows of more than a day, of correspondingly longer slots."""
         slot = SLOT_MS * (self.minutes // 300 if self.minutes > LONGEST else 1)
         slots = {at // slot: i for i, at in enumerate(self.times) if not self.stands(at)}
         return list(slots.values())
 
     def stands(self, at: int) -> bool:
-        """Whether a longer window at its limit keeps this one from moving."""
+        """Whether a longer window is used up, so that this one cannot move."""
         return any(start <= at < end for start, end in self.frozen)
 
     @functools.cached_property
@@ -146,24 +146,24 @@ class History:
         return self.state(at, i) if i >= 0 and at < self.resets[i] and not self.stands(at) else None
 
     def rises(self, span: int) -> list[float]:
-        """What was used in the `span` minutes after each moment. Those not over by now are the caller's to leave out."""
-        found = self._rises.get(span)
-        if found is None:
+        """The rise in the `span` minutes after each moment. The caller leaves out the spans that are not over."""
+        rises = self._rises.get(span)
+        if rises is None:
             later, times, totals, length = span * MINUTE + LATE_MS, self.times, self.totals, len(self.times)
-            found = []
+            rises = []
             for i in self.moments:
                 end = bisect.bisect_right(times, times[i] + later, i, length)
-                found.append(totals[end - 1] - totals[i])
-            self._rises[span] = found
-        return found
+                rises.append(totals[end - 1] - totals[i])
+            self._rises[span] = rises
+        return rises
 
     def over(self, at: int, span: int) -> int:
-        """How many moments had their span behind them at a moment."""
+        """How many moments' spans were over at a moment."""
         return bisect.bisect_right(self.starts, at - span * MINUTE - LATE_MS)
 
 
 class Analogs:
-    """The past as seen from one moment: how much each past moment weighs, and by how much its use is scaled."""
+    """The past as seen from one moment: the weight of each past moment, and the scale of its use."""
 
     def __init__(self, history: History, now: Now) -> None:
         self.history, self.now = history, now
@@ -188,11 +188,11 @@ class Analogs:
         return self._thin(span, count) * sum(self.near[:count])
 
     def _count(self, span: int) -> int:
-        """How many of the moments have their span behind them."""
+        """How many moments' spans are over."""
         return max(self.history.over(self.now.at, span) - self.first, 0)
 
     def _thin(self, span: int, count: int) -> float:
-        """In long windows the spans of neighbours are nearly the same: all weigh as many as follow one another."""
+        """The weight per moment: in long windows neighbouring spans overlap, so together they count as those that do not."""
         if not self.long or not count:
             return 1.0
         starts = self.history.starts
@@ -209,19 +209,19 @@ class Analogs:
             for rise, a, b, scale in zip(rises, self.near, self.wide, self.scale, strict=False)
             if rise
         ]
-        found = []
+        chances = []
         for need in needs:
             if need <= 0:
-                found.append(1.0)
+                chances.append(1.0)
                 continue
-            left = [one for one in left if one[0] >= need]
+            left = [rise for rise in left if rise[0] >= need]
             before = self.formula(span, need)
-            past = (thin * sum(one[2] for one in left) + FORMULA_WEIGHT * before) / (wide + FORMULA_WEIGHT)
-            found.append((thin * sum(one[1] for one in left) + PAST_WEIGHT * past) / (near + PAST_WEIGHT))
-        return found
+            past = (thin * sum(rise[2] for rise in left) + FORMULA_WEIGHT * before) / (wide + FORMULA_WEIGHT)
+            chances.append((thin * sum(rise[1] for rise in left) + PAST_WEIGHT * past) / (near + PAST_WEIGHT))
+        return chances
 
     def formula(self, span: int, need: float) -> float:
-        """The chance where there is no past at all."""
+        """The chance without any past."""
         if self.long:
             return _since_start(self.now, span, need)
         return formula(self.now.busy, self.now.age, span, need)
@@ -235,28 +235,28 @@ def formula(busy: float, age: float, span: int, need: float) -> float:
 
 
 def _since_start(now: Now, span: int, need: float) -> float:
-    """For long windows: the pace since the window began, off by a factor of two or more every third time."""
+    """For long windows: the pace since the window began, wrong by a factor of two or more every third time."""
     pace = now.used / max(2**now.age - 15, 60)
     return 0.5 * math.erfc(math.log(need / max(pace * span, 1e-6)) / (math.log(2) * math.sqrt(2)))
 
 
 def quantiles(history: History, analogs: Analogs, span: int) -> Quantiles:
-    """The middle 80 % of what will have been used after `span` minutes, in percent of the vendor's limit."""
+    """The middle 80 % of the use after `span` minutes, in percent of the vendor's limit."""
     now = analogs.now
     most = 1 + max(100 - math.floor(now.used), 0)
     chances = analogs.reach(span, range(1, most + 1))
     # The least whole rise with at most 1 - q above it.
-    found = [next((rise for rise, p in enumerate(chances) if p <= 1 - q), most) for q in (0.1, 0.5, 0.9)]
-    return Quantiles(*(min(now.used + rise, max(100.0, now.used)) for rise in found))
+    rises = [next((rise for rise, p in enumerate(chances) if p <= 1 - q), most) for q in (0.1, 0.5, 0.9)]
+    return Quantiles(*(min(now.used + rise, max(100.0, now.used)) for rise in rises))
 
 
 def forecast(
     history: History, now_ms: int, horizons: Sequence[int] = HORIZONS, cap: float = 100.0, since: float = 0.0
 ) -> Forecast | None:
-    """What is to be expected at a moment; None where no window is open then, or nothing was read in it.
+    """The forecast at a moment; None if no window is open then, or it has no reading.
 
-    `cap`: percent of the vendor's limit at which work stops, should somebody wish to stay below it. `since`: percent
-    that were used since the window was read last, where somebody knows.
+    `cap`: percent of the vendor's limit at which work stops, which may be below 100. `since`: percent used since the
+    last reading, if that is known.
     """
     now = history.now(now_ms)
     if now is None:
@@ -282,36 +282,38 @@ def forecast(
     )
 
 
-def forecasts(readings: Sequence[Reading], now_ms: int, wanted: Mapping[Key, float] | None = None) -> dict[Key, Event]:
-    """The forecast of each window that is open, as a record, out of the readings of the last weeks.
+def forecasts(
+    readings: Sequence[Reading], now_ms: int, since_reading: Mapping[Key, float] | None = None
+) -> dict[Key, Event]:
+    """The forecast of each open window as a record, from the readings of the last weeks.
 
-    `wanted`: the keys that are asked for, each with the share of it that was used since it was read last.
+    `since_reading`: only these windows, each with the share that was used since its last reading.
     """
-    accounts = None if wanted is None else {key[:2] for key in wanted}
-    known = limit_windows.series(one for one in readings if accounts is None or one.key[:2] in accounts)
-    found = {}
-    for one in known:
-        if wanted is None or one.key in wanted:
-            since = 100 * wanted[one.key] if wanted else 0.0
-            expected = forecast(History(one, limit_windows.frozen_spans(one, known), READINGS), now_ms, since=since)
+    accounts = None if since_reading is None else {key[:2] for key in since_reading}
+    series = limit_windows.series(reading for reading in readings if accounts is None or reading.key[:2] in accounts)
+    result = {}
+    for each in series:
+        if since_reading is None or each.key in since_reading:
+            since = 100 * since_reading[each.key] if since_reading else 0.0
+            expected = forecast(History(each, limit_windows.frozen_spans(each, series), READINGS), now_ms, since=since)
             if expected is not None:
-                found[one.key] = record(expected)
-    return found
+                result[each.key] = record(expected)
+    return result
 
 
 def record(expected: Forecast) -> Event:
     """A forecast as JSON shows it: fractions of the vendor's limit, moments as texts, unknown values left out."""
-    found: Event = {
+    row: Event = {
         "p_cutoff": round(expected.p_cutoff, 4),
         "p_within_minutes": {str(minutes): round(p, 4) for minutes, p in expected.p_within.items()},
     }
     cutoff = {name: when.stamp(int(at)) for name, at in expected.cutoff_at._asdict().items() if at is not None}
     if cutoff:
-        found["cutoff_at"] = cutoff
-    found["used_in_an_hour"] = {
+        row["cutoff_at"] = cutoff
+    row["used_in_an_hour"] = {
         name: round(used / 100, 4) for name, used in expected.used_in_an_hour._asdict().items() if used is not None
     }
-    return found | {
+    return row | {
         "weight": round(expected.weight, 1),
         "few_data": expected.few_data,
         "method": expected.method,
@@ -340,15 +342,15 @@ class Chances:
 
 
 def _cutoff(chance: Chances, now_ms: int, left: int) -> Quantiles:
-    """When the cap is reached in the earliest tenth, in half and in nine tenths of what may come."""
+    """When the cap is reached in the earliest tenth, in half and in nine tenths of the possible outcomes."""
     spans = sorted({max(left * part // 8, 1) for part in range(1, 9)})
     if chance(left) < 0.1:
         return Quantiles(None, None, None)
     points = [(0, 1.0 if chance.need <= 0 else 0.0), *((span, chance(span)) for span in spans)]
-    return Quantiles(*(_crossed(points, q, now_ms) for q in (0.1, 0.5, 0.9)))
+    return Quantiles(*(_crossing(points, q, now_ms) for q in (0.1, 0.5, 0.9)))
 
 
-def _crossed(points: list[tuple[int, float]], q: float, now_ms: int) -> float | None:
+def _crossing(points: list[tuple[int, float]], q: float, now_ms: int) -> float | None:
     """The moment at which a rising curve reaches q, on straight lines between its points."""
     if points[0][1] >= q:
         return now_ms

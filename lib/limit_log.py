@@ -64,21 +64,21 @@ def rates(folder: str, catalogue: Catalogue, now: int) -> Rates:
     from tokenops import limit_carry
 
     derived, files = _pieces_of_days(folder, catalogue), store_days.files_of(folder)
-    pieces_by_day = (_load(derived, day, files) for day in _closed(files, now))
+    pieces_by_day = (_load(derived, day, files) for day in _closed_days(files, now))
     return limit_carry.rates(piece for pieces in pieces_by_day for piece in pieces or ())
 
 
 def learn(folder: str, catalogue: Catalogue, now: int) -> int:
     """Learn from the last closed days that have not been read yet, and return how many. Raises OSError."""
     derived, files = _pieces_of_days(folder, catalogue), store_days.files_of(folder)
-    missing = [day for day in _closed(files, now) if _load(derived, day, files) is None]
+    missing = [day for day in _closed_days(files, now) if _load(derived, day, files) is None]
     for day in missing:
         packed = [[list(key), *rest] for key, *rest in _pieces(folder, catalogue, day)]
         derived.save(day, store_days.key_of(day, files), packed)
     return len(missing)
 
 
-def _closed(files: Files, now: int) -> list[str]:
+def _closed_days(files: Files, now: int) -> list[str]:
     first, last = when.stamp(now - DAYS * when.DAY)[:10], store_days.first_open(now)
     return [day for day in files if first <= day < last]
 
@@ -88,7 +88,7 @@ def _pieces(folder: str, catalogue: Catalogue, day: str) -> list[Piece]:
 
     begin = when.moment(f"{day}T00:00:00Z")
     series = limit_windows.series(readings(folder, begin, begin + when.DAY - 1))
-    if not any(len(window.points) > 1 for one in series for window in one.windows):
+    if not any(len(window.points) > 1 for each in series for window in each.windows):
         return []
     lines = store.scan(folder, when.stamp(begin), when.stamp(begin + when.DAY))
     turns = (event for event in map(orjson.loads, lines) if event["kind"] == "turn")

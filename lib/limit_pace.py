@@ -1,7 +1,7 @@
-"""How fast a limit's window is used up, from the vendor's own readings; nothing is worked out from tokens.
+"""Computes how fast a window is used up, from the vendor's own readings; nothing is estimated from tokens.
 
-A rise belongs to the span in which it was read. Where it may as well have happened before (a poller was silent, or
-nobody had read the window yet) it belongs nowhere, and that span is unknown. A span without a reading is unknown too.
+A rise belongs to the span in which it was read. If it may have happened before (after a gap between polls, or before the
+first reading), it belongs to no span, and that span is unknown. A span without a reading is unknown too.
 """
 
 from __future__ import annotations
@@ -14,42 +14,42 @@ from tokenops import headroom, limit_windows, when
 from tokenops.events import Event
 from tokenops.limit_windows import MINUTE, Key, Point, Reading, Series, Window
 
-# A poller that was silent for longer leaves a hole.
+# After a longer gap between polls the use in it is unknown.
 SILENCE_MS = 20 * MINUTE
-# What is looked at before the span, so that a repeated old number is known for one.
+# Readings from so long before the span are used too, to recognise a repeated old number.
 NEAR_MS = 6 * 60 * MINUTE
-# What is looked back at for a pace: an hour, of windows longer than a day a whole day.
+# The span of a pace: an hour, or a day for windows longer than a day.
 HOUR_MS, LONG_MINUTES = 60 * MINUTE, 1440
-STRAIGHT = "a straight line through what was used lately; tok-budget has a forecast that was tested"
+STRAIGHT = "a straight line through recent use; tok-budget has a tested forecast"
 
 
 class Pace(NamedTuple):
-    """What was used of a window per hour, over so many minutes up to now."""
+    """The share of a window used per hour, over the last `minutes`."""
 
     per_hour: float
     minutes: int
 
 
-def rises(one: Series, edges: Sequence[int]) -> dict[int, float | None]:
-    """Span (from each edge to the next, by number) -> the rise read in it; None where nobody can place it."""
-    found: dict[int, float | None] = {}
-    for number, window in enumerate(one.windows):
-        known = bool(number) and not one.polled  # readings come with use, so that the silence before was rest
+def rises(series: Series, edges: Sequence[int]) -> dict[int, float | None]:
+    """Number of a span (from one edge to the next) -> the rise in it; None if the rise may belong elsewhere."""
+    result: dict[int, float | None] = {}
+    for number, window in enumerate(series.windows):
+        is_continuous = bool(number) and not series.polled  # readings come with use, so a gap before means no use
         before = Point(window.starts_at, 0.0)
         for reading in window.points:
             at = bisect.bisect_right(edges, reading.at) - 1
             if 0 <= at < len(edges) - 1:
                 near = before.at >= edges[at] or reading.at - before.at <= SILENCE_MS
-                placed = known or near or reading.used == before.used
-                held = found.get(at, 0.0)
-                found[at] = None if held is None or not placed else held + reading.used - before.used
-            before, known = reading, not one.polled
-    return found
+                placed = is_continuous or near or reading.used == before.used
+                sum_so_far = result.get(at, 0.0)
+                result[at] = None if sum_so_far is None or not placed else sum_so_far + reading.used - before.used
+            before, is_continuous = reading, not series.polled
+    return result
 
 
-def pace(one: Series, now: int) -> Pace | None:
-    """How fast the open window was used lately; None where too little was read to say."""
-    window = limit_windows.open_window(one, now)
+def pace(series: Series, now: int) -> Pace | None:
+    """How fast the open window was used recently; None with too few readings."""
+    window = limit_windows.open_window(series, now)
     if window is None:
         return None
     span = when.DAY if window.minutes > LONG_MINUTES else HOUR_MS
@@ -60,14 +60,14 @@ def pace(one: Series, now: int) -> Pace | None:
     base = _base(window, readings, now - span)
     if base is last:
         return None
-    end, start = (last.at, base.at) if one.polled else (now, max(base.at, now - span))
+    end, start = (last.at, base.at) if series.polled else (now, max(base.at, now - span))
     if end - start < span // 4:
         return None
     return Pace((last.used - base.used) * HOUR_MS / (end - start), (end - start) // MINUTE)
 
 
 def _base(window: Window, readings: Sequence[Point], since: int) -> Point:
-    """What was used at a moment: the reading before it, the window's beginning after it, else what was read first."""
+    """The use at a moment: the last reading before it, 0 if the window began later, else the first reading."""
     earlier = [reading for reading in readings if reading.at <= since]
     if earlier:
         return earlier[-1]
@@ -76,12 +76,13 @@ def _base(window: Window, readings: Sequence[Point], since: int) -> Point:
 
 def paces(readings: Sequence[Reading], now: int) -> dict[Key, Pace]:
     """The pace of each limit that has one."""
-    found = {one.key: pace(one, now) for one in limit_windows.series(_since(readings, now - when.DAY - NEAR_MS))}
-    return {key: lately for key, lately in found.items() if lately}
+    recent = limit_windows.series(_from_moment(readings, now - when.DAY - NEAR_MS))
+    result = {series.key: pace(series, now) for series in recent}
+    return {key: lately for key, lately in result.items() if lately}
 
 
 class Limit(NamedTuple):
-    """A window that was read: as it is now, what it rose by in each span where that is known, and its readings."""
+    """A window with readings: its state now, its rise in each span as far as known, and its readings."""
 
     state: Event
     rises: dict[int, float]
@@ -96,52 +97,53 @@ class Limit(NamedTuple):
 
 
 def limits(readings: Sequence[Reading], edges: Sequence[int], now: int, provider: str = "", model: str = "") -> list[Limit]:
-    """Each window that was read within the edges, of a provider ("": of all) and for a model ("": for any)."""
-    wanted = [one for one in readings if provider in ("", one.key.provider)]
-    known = {one.key: one for one in limit_windows.series(_since(wanted, min(edges[0], now - when.DAY) - NEAR_MS))}
-    found = []
-    for state in headroom.states(wanted, now):
-        series = known.get(Key(state.provider, state.account, state.window, state.scope))
+    """Each window with a reading within the edges, of a provider ("": all) and for a model ("": any)."""
+    chosen = [reading for reading in readings if provider in ("", reading.key.provider)]
+    recent = _from_moment(chosen, min(edges[0], now - when.DAY) - NEAR_MS)
+    series_by_key = {each.key: each for each in limit_windows.series(recent)}
+    result = []
+    for state in headroom.states(chosen, now):
+        series = series_by_key.get(Key(state.provider, state.account, state.window, state.scope))
         rise = rises(series, edges) if series and (not model or headroom.applies(state, model)) else {}
         if series and rise:
             row = {"provider": state.provider} | headroom.row(state, now) | _lately(state, pace(series, now), now)
             placed = {at: round(value, 6) for at, value in rise.items() if value is not None}
-            found.append(Limit(row, placed, _points(series, edges)))
-    return found
+            result.append(Limit(row, placed, _points(series, edges)))
+    return result
 
 
-def _since(readings: Sequence[Reading], since: int) -> list[Reading]:
-    """The readings of a span, and of each limit the last before it, which tells what was used until then.
+def _from_moment(readings: Sequence[Reading], since: int) -> list[Reading]:
+    """The readings since a moment, and of each limit the last one before it, for the use until then.
 
-    10,000 readings take 40 ms to put in order, those of a day 3.
+    Sorting 10,000 readings takes 40 ms, those of a day 3.
     """
     before: dict[Key, Reading] = {}
-    for one in readings:
-        held = before.get(one.key)
-        if one.at < since and (held is None or one.at > held.at):
-            before[one.key] = one
-    return [*before.values(), *(one for one in readings if one.at >= since)]
+    for reading in readings:
+        previous = before.get(reading.key)
+        if reading.at < since and (previous is None or reading.at > previous.at):
+            before[reading.key] = reading
+    return [*before.values(), *(reading for reading in readings if reading.at >= since)]
 
 
-def _points(one: Series, edges: Sequence[int]) -> list[tuple[int, float | None]]:
-    """The readings within the edges, with a hole between two windows."""
-    found: list[tuple[int, float | None]] = []
-    for window in one.windows:
+def _points(series: Series, edges: Sequence[int]) -> list[tuple[int, float | None]]:
+    """The readings within the edges, with a gap between two windows."""
+    points: list[tuple[int, float | None]] = []
+    for window in series.windows:
         inside: list[tuple[int, float | None]] = [(at, used) for at, used in window.points if edges[0] <= at < edges[-1]]
         if inside:
-            found += [*([(inside[0][0], None)] if found else []), *inside]
-    return found
+            points += [*([(inside[0][0], None)] if points else []), *inside]
+    return points
 
 
 def _lately(state: headroom.State, lately: Pace | None, now: int) -> dict[str, Any]:
-    """The pace, and where it leads where that means something: the window is open, and runs out before its reset."""
+    """The pace, and what follows from it if the window is open: whether and when it runs out before its reset."""
     if lately is None or state.used is None:
         return {"used_per_hour": None}
-    found: dict[str, Any] = {"used_per_hour": round(lately.per_hour, 6), "pace_minutes": lately.minutes}
+    row: dict[str, Any] = {"used_per_hour": round(lately.per_hour, 6), "pace_minutes": lately.minutes}
     if state.used < 1 and state.resets_at is not None and lately.per_hour > 0:
         left = round((1 - state.used) / lately.per_hour * HOUR_MS)
-        told: dict[str, Any] = {"runs_out_before_reset": now + left < state.resets_at}
-        if told["runs_out_before_reset"]:
-            told |= {"runs_out_at": when.stamp(now + left), "runs_out_in": headroom.duration(left)}
-        found["at_this_pace"] = told | {"note": STRAIGHT}
-    return found
+        straight: dict[str, Any] = {"runs_out_before_reset": now + left < state.resets_at}
+        if straight["runs_out_before_reset"]:
+            straight |= {"runs_out_at": when.stamp(now + left), "runs_out_in": headroom.duration(left)}
+        row["at_this_pace"] = straight | {"note": STRAIGHT}
+    return row

@@ -86,18 +86,18 @@ def budget_rows(
     family of models), signal_quality {level, source, caveat}, binding_window, windows [{window, scope, used, headroom,
     resets_at, ...}], forecast, observed_at, as_of, next_actions.
     """
-    known = limits(folder, now, catalogue, provider, memory)
-    expected = forecasts(known, now, model)
-    return budgets(known.states, now, thresholds, model, expected, [provider] if provider else providers)
+    limits_now = limits(folder, now, catalogue, provider, memory)
+    expected = forecasts(limits_now, now, model)
+    return budgets(limits_now.states, now, thresholds, model, expected, [provider] if provider else providers)
 
 
-def forecasts(known: Limits, now: int, model: str = "") -> dict[Key, Event]:
+def forecasts(limits: Limits, now: int, model: str = "") -> dict[Key, Event]:
     """The forecast of the window that binds, of each account."""
-    bound = [headroom.binding(states, model) for states in headroom.by_account(known.states).values()]
+    bound = [headroom.binding(states, model) for states in headroom.by_account(limits.states).values()]
     since = {state.key: (state.likely or 0.0) - (state.used or 0.0) for state in bound if state is not None}
     if not since:
         return {}
-    return limit_forecast.forecasts([reading for reading in known.readings if reading.at >= now - LEARNED_MS], now, since)
+    return limit_forecast.forecasts([reading for reading in limits.readings if reading.at >= now - LEARNED_MS], now, since)
 
 
 def budgets(
@@ -216,15 +216,15 @@ def plan_rows(
     today = when.bucket(now, "day", tz)
     providers = sorted({binding.provider for binding in bound if provider in ("", binding.provider)})
     in_force = {name: plans.in_force(list(bound), name, today) for name in providers}
-    known = limits(folder, now, lambda: catalogue, provider, memory)
+    limits_now = limits(folder, now, lambda: catalogue, provider, memory)
     with_plan = [provider] if provider else [name for name in providers if in_force[name]]
-    rows = budgets(known.states, now, thresholds, "", forecasts(known, now), with_plan)
-    paces = limit_pace.paces(known.readings, now)
+    rows = budgets(limits_now.states, now, thresholds, "", forecasts(limits_now, now), with_plan)
+    paces = limit_pace.paces(limits_now.readings, now)
     reports = []
     for name in providers:
         mine = [row for row in rows if row["provider"] == name]
         pairs = list(_budgets_of_plans(in_force[name], mine, now, thresholds))
-        spent = _spent_since(folder, in_force[name][0], now, tz, catalogue) if len(pairs) == 1 else None
+        spent = _month_spend(folder, in_force[name][0], now, tz, catalogue) if len(pairs) == 1 else None
         reports += [report(binding, row, spent, paces, now, thresholds["plan"]) for binding, row in pairs]
     return reports
 
@@ -247,14 +247,14 @@ def _is_account_of(binding: Binding, account: str, others: set[str]) -> bool:
     return account == binding.account or (not binding.account and account not in others)
 
 
-def _spent_since(folder: str, binding: Binding, now: int, tz: datetime.tzinfo, catalogue: pricing.Catalogue) -> Event:
+def _month_spend(folder: str, binding: Binding, now: int, tz: datetime.tzinfo, catalogue: pricing.Catalogue) -> Event:
     """What the log holds of a plan's provider since the month, the plan or the log began, whichever came last."""
-    wanted = when.stamp(when.parse_since(max(f"{when.bucket(now, 'month', tz)}-01", binding.since), now, tz))
+    begin = when.stamp(when.parse_since(max(f"{when.bucket(now, 'month', tz)}-01", binding.since), now, tz))
     days = store.days(folder)
-    since = max(wanted, f"{days[0]}T00:00:00.000Z") if days else wanted
+    since = max(begin, f"{days[0]}T00:00:00.000Z") if days else begin
     rolled = store_summaries.rows(folder, rollup.Grouping(("provider",), tz, catalogue), now, since, when.stamp(now))
     row = next((row for row in costs.price_rows(rolled, catalogue) if row.get("provider") == binding.provider), {})
-    return row | {"since": since, "young": since > wanted}
+    return row | {"since": since, "young": since > begin}
 
 
 def report(
@@ -277,13 +277,13 @@ def report(
     }
     if "account" in budget:
         row["account"] = budget["account"]
-    row |= {"quota_tokens": None, **_consumed(spent), **_days(longest)}
+    row |= {"quota_tokens": None, **_month_use(spent), **_days(longest)}
     row |= {"overage_risk": risk(budget, bound, longest, rules), **_window(budget, bound, plan)}
     row |= {"signal_quality": budget["signal_quality"], "note": "; ".join(_notes(budget, bound, longest, spent))}
     return row
 
 
-def _consumed(spent: Event | None) -> Event:
+def _month_use(spent: Event | None) -> Event:
     """What was used this month; null if the log holds no turn, which does not prove that there was none."""
     if not spent or not spent.get("turns"):
         return dict.fromkeys(("consumed_tokens", "consumed_cost_usd", "consumed_since"))

@@ -1,6 +1,6 @@
-"""What a replay comes to: Brier scores and skill, reliability, coverage, alarms; and the tables of them.
+"""Scores a replay: Brier score and skill, reliability, coverage and alarms, as records and tables.
 
-Blocks of the bootstrap are windows, since the moments of one window share their fate.
+The bootstrap draws whole windows, because the moments of one window share one outcome.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from tokenops.events import Event
 from tokenops.limit_backtest import METHODS, OURS, POINTS, Case, Hour, Result
 from tokenops.limit_windows import MINUTE
 
-# A warning is due where the chance is this much or more: a false one costs a look, a missed one the session.
+# A chance this high is an alarm: a false alarm costs a look, a missed one the session.
 ALARM = 0.3
-# A cap counts where somebody could have warned of it: at a reading so many minutes before.
+# A cap counts if an alarm was possible: if there was a reading so many minutes before.
 AHEAD = (10, 60)
 REPEATS = 400
 
@@ -25,12 +25,12 @@ Sums = dict[tuple[int, int], tuple[float, int]]
 
 def errors(cases: Iterable[Case], method: str) -> Sums:
     """Squared errors of a method by block: their sum and number."""
-    found: dict[tuple[int, int], tuple[float, int]] = {}
+    sums: dict[tuple[int, int], tuple[float, int]] = {}
     for case in cases:
-        total, count = found.get(case.block, (0.0, 0))
-        total += sum((p - came) ** 2 for p, came in zip(case.p[method], case.reached, strict=True))
-        found[case.block] = total, count + len(case.caps)
-    return found
+        total, count = sums.get(case.block, (0.0, 0))
+        total += sum((p - reached) ** 2 for p, reached in zip(case.p[method], case.reached, strict=True))
+        sums[case.block] = total, count + len(case.caps)
+    return sums
 
 
 def mean(sums: Sums) -> float | None:
@@ -40,7 +40,7 @@ def mean(sums: Sums) -> float | None:
 
 
 class Skill(NamedTuple):
-    """The share of a baseline's squared error that is spared, and the middle 90 % of the bootstrap by window."""
+    """The share of a baseline's squared error that our forecast avoids, and the middle 90 % of the bootstrap."""
 
     value: float | None
     low: float | None
@@ -48,7 +48,7 @@ class Skill(NamedTuple):
 
 
 def skill(ours: Sums, theirs: Sums, repeats: int = REPEATS) -> Skill:
-    """Brier skill. Always the same for the same input: the draws are seeded."""
+    """The Brier skill. The draws are seeded, so equal input gives equal output."""
     blocks = sorted(ours)
     pairs = [(ours[block][0], theirs[block][0]) for block in blocks]
     whole = _saved_share(pairs)
@@ -56,8 +56,8 @@ def skill(ours: Sums, theirs: Sums, repeats: int = REPEATS) -> Skill:
         return Skill(whole, None, None)
     draw = random.Random(7)
     drawn = (_saved_share(draw.choices(pairs, k=len(pairs))) for _ in range(repeats))
-    found = sorted(one for one in drawn if one is not None)
-    return Skill(whole, found[len(found) // 20], found[-1 - len(found) // 20])
+    draws = sorted(draw_ for draw_ in drawn if draw_ is not None)
+    return Skill(whole, draws[len(draws) // 20], draws[-1 - len(draws) // 20])
 
 
 def _saved_share(pairs: Iterable[tuple[float, float]]) -> float | None:
@@ -69,24 +69,29 @@ def _saved_share(pairs: Iterable[tuple[float, float]]) -> float | None:
 
 
 class Bin(NamedTuple):
-    """Forecasts of about one chance: how many, their mean, and how often it came true."""
+    """Forecasts with about the same chance: their number, their mean, and how often they came true."""
 
     low: float
     number: int
-    said: float
-    came: float
+    chance: float
+    frequency: float
 
 
 def reliability(cases: Iterable[Case], method: str = OURS) -> list[Bin]:
     """Ten bins of chances; empty ones are left out."""
     bins: list[list[tuple[float, bool]]] = [[] for _ in range(10)]
     for case in cases:
-        for p, came in zip(case.p[method], case.reached, strict=True):
-            bins[min(int(p * 10), 9)].append((p, came))
+        for p, reached in zip(case.p[method], case.reached, strict=True):
+            bins[min(int(p * 10), 9)].append((p, reached))
     return [
-        Bin(n / 10, len(ones), sum(p for p, _ in ones) / len(ones), sum(came for _, came in ones) / len(ones))
-        for n, ones in enumerate(bins)
-        if ones
+        Bin(
+            n / 10,
+            len(forecasts),
+            sum(p for p, _ in forecasts) / len(forecasts),
+            sum(reached for _, reached in forecasts) / len(forecasts),
+        )
+        for n, forecasts in enumerate(bins)
+        if forecasts
     ]
 
 
@@ -97,19 +102,19 @@ def pinball(hours: Sequence[Hour], method: str = OURS) -> float | None:
     loss = 0.0
     for hour in hours:
         for q, point in zip((0.1, 0.5, 0.9), hour.points[method], strict=True):
-            loss += max(q * (hour.came - point), (q - 1) * (hour.came - point)) / 3
+            loss += max(q * (hour.used - point), (q - 1) * (hour.used - point)) / 3
     return loss / len(hours)
 
 
 def coverage(hours: Sequence[Hour]) -> tuple[float, float] | None:
-    """The share of outcomes inside the middle 80 %: by randomised PIT, and plainly (too high: outcomes are whole)."""
+    """The share of outcomes inside the middle 80 %: by randomised PIT, and plainly (too high, as outcomes are whole)."""
     if not hours:
         return None
     return sum(hour.inside for hour in hours) / len(hours), sum(hour.plain for hour in hours) / len(hours)
 
 
 class Alarms(NamedTuple):
-    """Caps reached after a reading 10 to 60 minutes before, how many were announced, the median lead; false alarms."""
+    """Caps that were reached with a reading 10 to 60 minutes before, how many of them were announced, and false alarms."""
 
     reached: int
     announced: int
@@ -119,20 +124,20 @@ class Alarms(NamedTuple):
 
 
 def alarms(result: Result, alarm: float = ALARM, within_hour: bool = True) -> Alarms:
-    """How the alarms went that p at or above `alarm` raises: p within an hour, or p before the reset.
+    """The alarms that a chance of at least `alarm` raises: the chance within an hour, or before the reset.
 
-    Announced: an alarm stood at one of the readings 10 to 60 minutes before. False: raised, and never reached.
+    Announced: there was an alarm at one of the readings 10 to 60 minutes before. False: raised, but never reached.
     """
     which = 2 if within_hour else 1
     reached = announced = false = 0
     leads = []
     for cap in result.caps:
-        raised = [one[0] for one in cap.given if one[which] >= alarm]
+        raised = [point[0] for point in cap.chances if point[which] >= alarm]
         if cap.reached_at is None:
             false += bool(raised)
             continue
         earliest, latest = (cap.reached_at - minutes * MINUTE for minutes in (AHEAD[1], AHEAD[0]))
-        if any(earliest <= one[0] <= latest for one in cap.given):
+        if any(earliest <= point[0] <= latest for point in cap.chances):
             reached += 1
             announced += any(earliest <= at <= latest for at in raised)
             leads += [(cap.reached_at - min(raised)) / MINUTE] if raised else []
@@ -147,43 +152,43 @@ def of_horizon(result: Result, horizon: int) -> list[Case]:
     return [case for case in result.cases if case.horizon == horizon]
 
 
-def rows(result: Result, about: Event, horizons: Sequence[int]) -> Iterator[Event]:
+def rows(result: Result, labels: Event, horizons: Sequence[int]) -> Iterator[Event]:
     """All tables of a result as records: data, brier, reliability, hour, alarms."""
     data = {"accounts": len({case.block[0] for case in result.cases}), "windows": len({case.block for case in result.cases})}
-    yield about | {"table": "data"} | data | {"moments": result.moments, "few_data": result.few, "days": result.days}
+    yield labels | {"table": "data"} | data | {"moments": result.moments, "few_data": result.few, "days": result.days}
     for horizon in horizons:
-        yield from _scores(of_horizon(result, horizon), about | {"table": "brier", "horizon_minutes": horizon})
+        yield from _scores(of_horizon(result, horizon), labels | {"table": "brier", "horizon_minutes": horizon})
     for horizon in horizons:
-        for one in reliability(of_horizon(result, horizon)):
-            row = about | {"table": "reliability", "horizon_minutes": horizon, "from": one.low, "count": one.number}
-            yield row | {"said": round(one.said, 4), "came": round(one.came, 4)}
-    yield from _hour(result.hours, about | {"table": "hour"})
+        for bin_ in reliability(of_horizon(result, horizon)):
+            row = labels | {"table": "reliability", "horizon_minutes": horizon, "from": bin_.low, "count": bin_.number}
+            yield row | {"said": round(bin_.chance, 4), "came": round(bin_.frequency, 4)}
+    yield from _hour(result.hours, labels | {"table": "hour"})
     for within_hour in (True, False):
-        told = alarms(result, within_hour=within_hour)
-        row = about | {"table": "alarms", "alarm": ALARM, "p": "within 60 min" if within_hour else "before reset"}
-        yield row | {name: _rounded(value) for name, value in told._asdict().items()}
+        alarms_ = alarms(result, within_hour=within_hour)
+        row = labels | {"table": "alarms", "alarm": ALARM, "p": "within 60 min" if within_hour else "before reset"}
+        yield row | {name: _round(value) for name, value in alarms_._asdict().items()}
 
 
-def _rounded(value: float | None) -> float | None:
+def _round(value: float | None) -> float | None:
     return value if value is None or isinstance(value, int) else round(value, 5)
 
 
-def _scores(cases: Sequence[Case], about: Event) -> Iterator[Event]:
+def _scores(cases: Sequence[Case], labels: Event) -> Iterator[Event]:
     sums = {method: errors(cases, method) for method in METHODS}
     for method in METHODS:
-        row = about | {"method": method, "moments": len(cases), "brier": _rounded(mean(sums[method]))}
+        row = labels | {"method": method, "moments": len(cases), "brier": _round(mean(sums[method]))}
         if method != OURS:
             names = ("skill", "skill_low", "skill_high")
-            row |= dict(zip(names, map(_rounded, skill(sums[OURS], sums[method])), strict=True))
+            row |= dict(zip(names, map(_round, skill(sums[OURS], sums[method])), strict=True))
         yield row
 
 
-def _hour(hours: Sequence[Hour], about: Event) -> Iterator[Event]:
+def _hour(hours: Sequence[Hour], labels: Event) -> Iterator[Event]:
     covered = coverage(hours)
     for method in POINTS:
-        row = about | {"method": method, "moments": len(hours), "pinball": _rounded(pinball(hours, method))}
+        row = labels | {"method": method, "moments": len(hours), "pinball": _round(pinball(hours, method))}
         if method == OURS and covered:
-            row |= {"coverage": _rounded(covered[0]), "coverage_plain": _rounded(covered[1])}
+            row |= {"coverage": _round(covered[0]), "coverage_plain": _round(covered[1])}
         yield row
 
 
@@ -202,7 +207,7 @@ _LAYOUT: dict[str, tuple[str, tuple[tuple[str, str, int | None], ...]]] = {
         ),
     ),
     "reliability": (
-        "Reliability: the chances given, and how often it came true",
+        "Reliability: the chances forecast, and how often they came true",
         (
             ("minutes", "horizon_minutes", None),
             ("bin from", "from", 1),
@@ -236,13 +241,13 @@ _LAYOUT: dict[str, tuple[str, tuple[tuple[str, str, int | None], ...]]] = {
 _TEXT = ("method", "p")
 
 
-def tables(found: Sequence[Event], shape: str, color: bool = False) -> str:
+def tables(rows: Sequence[Event], shape: str, color: bool = False) -> str:
     """The tables of one result, as text."""
-    data = next(row for row in found if row["table"] == "data")
+    data = next(row for row in rows if row["table"] == "data")
     head = f"{data['provider']} {data['window']}: {data['accounts']} accounts, {data['windows']} windows, "
     parts = [head + f"{data['moments']} moments on {data['days']} days; at {data['few_data']} of them few data\n"]
     for name, (title, columns) in _LAYOUT.items():
-        chosen = [row for row in found if row["table"] == name]
+        chosen = [row for row in rows if row["table"] == name]
         laid = [
             show.Column(heading, [_cell(row.get(field), digits) for row in chosen], field not in _TEXT)
             for heading, field, digits in columns

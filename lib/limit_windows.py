@@ -75,11 +75,6 @@ class Window(NamedTuple):
         """When the period began."""
         return self.resets_at - self.minutes * MINUTE
 
-    @property
-    def used(self) -> float:
-        """The share that was used at the last reading."""
-        return self.points[-1].used
-
 
 class Series(NamedTuple):
     """All windows of one limit, in order of their resets.
@@ -296,7 +291,7 @@ def frozen_spans(series: Series, others: Sequence[Series]) -> list[tuple[int, in
     for other in others:
         if other.key[:2] == series.key[:2] and other.key.scope in ("", series.key.scope):
             for window in other.windows:
-                if window.minutes > length and window.used >= 1:
+                if window.minutes > length and window.points[-1].used >= 1:
                     spans.append((next(at for at, used in window.points if used >= 1), window.resets_at))
     return sorted(spans)
 

@@ -22,7 +22,7 @@ Key = tuple[str, ...]
 BEFORE_MS = 14 * when.DAY
 
 
-class Ask(NamedTuple):
+class Query(NamedTuple):
     """What to compare: a span, in a zone, at some prices, and what plans cover (None: no plan is set)."""
 
     since: str
@@ -65,7 +65,7 @@ class Pair(NamedTuple):
         return pricing.ZERO if self.theirs is None else self.theirs - (self.ours or pricing.ZERO)
 
     @property
-    def unexplained(self) -> Decimal:
+    def unexplained_usd(self) -> Decimal:
         """The part of the difference without a cause."""
         return self.difference - sum((cause.usd for cause in self.causes), pricing.ZERO)
 
@@ -77,7 +77,7 @@ class Pair(NamedTuple):
             row[name] = None if value is None else pricing.plain(value)
         if self.basis != "reported":
             row["theirs_basis"] = self.basis
-        row |= {"difference_usd": pricing.plain(self.difference), "unexplained_usd": pricing.plain(self.unexplained)}
+        row |= {"difference_usd": pricing.plain(self.difference), "unexplained_usd": pricing.plain(self.unexplained_usd)}
         return row | ({"causes": [cause.row() for cause in self.causes]} if self.causes else {})
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from tokenops import coverage, events, pricing, reconcile_pairs, when
 from tokenops.events import Event
-from tokenops.reconcile_pairs import Ask, Books, Cause, Pair
+from tokenops.reconcile_pairs import Books, Cause, Pair, Query
 
 # Vendors bill in cents and report fractions of them.
 _CENT = Decimal("0.01")
@@ -32,18 +32,18 @@ class Side(NamedTuple):
 Sides = dict[tuple[str, str, str], Side]  # source, day, model
 
 
-def of_reports(books: Books, ask: Ask) -> Iterator[Pair]:
+def of_reports(books: Books, query: Query) -> Iterator[Pair]:
     """A comparison for each day and model of a vendor that reports."""
     reporting = {str(report["source"]) for report in books.reports}
     for source in sorted(reporting):
-        sides = _sides(books, ask, source)
-        parts = {key: _counts_part(side, ask) for key, side in sides.items()}
+        sides = _sides(books, query, source)
+        parts = {key: _counts_part(side, query) for key, side in sides.items()}
         for key in sorted(sides):
             if sides[key].usage or sides[key].costs:
-                yield _pair(key, sides, parts, books, ask)
+                yield _pair(key, sides, parts, books, query)
 
 
-def _sides(books: Books, ask: Ask, source: str) -> Sides:
+def _sides(books: Books, query: Query, source: str) -> Sides:
     provider = reconcile_pairs.vendors()[source]
     sides: Sides = {}
     named = {
@@ -56,15 +56,15 @@ def _sides(books: Books, ask: Ask, source: str) -> Sides:
         return sides.setdefault((source, day, "" if day in named else model), Side([], [], [], []))
 
     for report in _widest(
-        report for report in books.reports if report["source"] == source and ask.since <= report["ts"] < ask.until
+        report for report in books.reports if report["source"] == source and query.since <= report["ts"] < query.until
     ):
-        target = side(_day(report), _model(report, provider, ask.catalogue))
+        target = side(_day(report), _model(report, provider, query.catalogue))
         (target.costs if "cost_usd" in report else target.usage).append(report)
     days = {day for _, day, _ in sides}
     for turn in books.turns:
-        if turn.get("provider") == provider and turn["ts"][:10] in days and ask.since <= turn["ts"] < ask.until:
-            target = side(turn["ts"][:10], _model(turn, provider, ask.catalogue))
-            (target.covered if _is_covered(turn, ask) else target.turns).append(turn)
+        if turn.get("provider") == provider and turn["ts"][:10] in days and query.since <= turn["ts"] < query.until:
+            target = side(turn["ts"][:10], _model(turn, provider, query.catalogue))
+            (target.covered if _is_covered(turn, query) else target.turns).append(turn)
     return sides
 
 
@@ -91,9 +91,9 @@ def _model(event: Event, provider: str, catalogue: pricing.Catalogue) -> str:
     return match.name.partition("/")[2] if isinstance(match, pricing.Lookup) else name
 
 
-def _is_covered(turn: Event, ask: Ask) -> bool:
-    if ask.cover is not None:
-        return ask.cover.plan_of(turn, turn["ts"]) != coverage.METERED
+def _is_covered(turn: Event, query: Query) -> bool:
+    if query.cover is not None:
+        return query.cover.plan_of(turn, turn["ts"]) != coverage.METERED
     return turn.get("credential") == coverage.LOGIN
 
 
@@ -105,14 +105,14 @@ class Part(NamedTuple):
     at_ours: Decimal | None
 
 
-def _counts_part(side: Side, ask: Ask) -> Part:
-    ours, missing = reconcile_pairs.total(side.turns, ask.catalogue)
-    priced, unpriced = reconcile_pairs.total(side.usage, ask.catalogue)
+def _counts_part(side: Side, query: Query) -> Part:
+    ours, missing = reconcile_pairs.total(side.turns, query.catalogue)
+    priced, unpriced = reconcile_pairs.total(side.usage, query.catalogue)
     return Part(ours, missing, priced if side.usage and not unpriced else None)
 
 
 def _pair(
-    key: tuple[str, str, str], sides: Sides, parts: Mapping[tuple[str, str, str], Part], books: Books, ask: Ask
+    key: tuple[str, str, str], sides: Sides, parts: Mapping[tuple[str, str, str], Part], books: Books, query: Query
 ) -> Pair:
     source, day, model = key
     side, part = sides[key], parts[key]
@@ -120,9 +120,9 @@ def _pair(
     theirs = part.at_ours if stated is None else stated
     causes: list[Cause] = []
     if part.at_ours is not None:
-        causes += _counts(key, sides, parts, books, ask)
+        causes += _counts(key, sides, parts, books, query)
         if stated is not None:
-            causes += _prices(side, part.at_ours, stated, ask)
+            causes += _prices(side, part.at_ours, stated, query)
     elif theirs is None:
         causes.append(Cause("unpriced", pricing.ZERO, "the vendor counts usage of a model that has no price here"))
     elif difference := theirs - part.ours:
@@ -162,7 +162,7 @@ def _unknown(side: Side, part: Part, difference: Decimal) -> Iterator[Cause]:
         yield Cause("other_machine", difference, reason, certain=False)
 
 
-def _prices(side: Side, at_ours: Decimal, stated: Decimal, ask: Ask) -> Iterator[Cause]:
+def _prices(side: Side, at_ours: Decimal, stated: Decimal, query: Query) -> Iterator[Cause]:
     """From the vendor's counts at our prices to the vendor's amount."""
     difference = stated - at_ours
     if not difference:
@@ -170,12 +170,12 @@ def _prices(side: Side, at_ours: Decimal, stated: Decimal, ask: Ask) -> Iterator
     if abs(difference) <= _CENT:
         yield Cause("rounding", difference, "less than a cent")
         return
-    dearer, _ = reconcile_pairs.total(_long(side.usage), ask.catalogue)
-    if any(ask.catalogue.card(report).sized for report in side.usage) and at_ours < stated <= dearer:
+    dearer, _ = reconcile_pairs.total(_long(side.usage), query.catalogue)
+    if any(query.catalogue.card(report).sized for report in side.usage) and at_ours < stated <= dearer:
         reason = "a report does not say how long each prompt was: its counts are priced at the base rate"
         yield Cause("aggregate_only", difference, reason, certain=False)
         return
-    plain, _ = reconcile_pairs.total(({**report, "tier": "", "geo": ""} for report in side.usage), ask.catalogue)
+    plain, _ = reconcile_pairs.total(({**report, "tier": "", "geo": ""} for report in side.usage), query.catalogue)
     if abs(plain - stated) <= _CENT:
         yield Cause("tier", difference, "the vendor's amount is that of the standard tier")
     elif difference < 0:
@@ -190,7 +190,7 @@ def _long(usage: Iterable[Event]) -> Iterator[Event]:
 
 
 def _counts(
-    key: tuple[str, str, str], sides: Sides, parts: Mapping[tuple[str, str, str], Part], books: Books, ask: Ask
+    key: tuple[str, str, str], sides: Sides, parts: Mapping[tuple[str, str, str], Part], books: Books, query: Query
 ) -> Iterator[Cause]:
     """From our amount to the vendor's counts at our prices."""
     side, part = sides[key], parts[key]
@@ -213,7 +213,7 @@ def _counts(
             "aggregate_only": "the same counts; a report does not say how long each prompt was, nor at what hour",
         }
         yield Cause(name, difference, reasons[name])
-    elif plan := _plan(side, difference, ask):
+    elif plan := _plan(side, difference, query):
         yield plan
     elif neighbour := _neighbour(key, parts, difference):
         yield Cause(
@@ -233,9 +233,9 @@ def _same_tokens(side: Side) -> bool:
     )
 
 
-def _plan(side: Side, difference: Decimal, ask: Ask) -> Cause | None:
+def _plan(side: Side, difference: Decimal, query: Query) -> Cause | None:
     """The cause if the vendor bills turns that we take for a plan's."""
-    covered, _ = reconcile_pairs.total(side.covered, ask.catalogue)
+    covered, _ = reconcile_pairs.total(side.covered, query.catalogue)
     if covered and reconcile_pairs.same(covered, difference):
         return Cause(
             "plan", difference, "turns that the plan you set would cover are in the vendor's bill: they ran on a key"

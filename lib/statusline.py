@@ -30,7 +30,7 @@ FORMAT = "{model} | ${session} session | ${today} today | {window} {left} left, 
 _FIELD = re.compile(r"\{([a-z_]+)\}")
 
 
-def shared(folder: str) -> dict[str, Any]:
+def last_summary(folder: str) -> dict[str, Any]:
     """What was computed last for all sessions; {} if nothing was."""
     summary = datadir.read_json(os.path.join(folder, CACHE))
     return summary if isinstance(summary, dict) else {}

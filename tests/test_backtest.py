@@ -40,7 +40,7 @@ def test_made_up_users_are_forecast_better_than_by_a_line() -> None:
         for method in limit_backtest.FAIR:
             assert skill_over(users, horizon, method) >= -0.05, method
         for one in limit_scores.reliability(limit_scores.of_horizon(users, horizon)):  # chances are what they say
-            assert one.number < 50 or abs(one.said - one.came) <= 0.12, (horizon, one)
+            assert one.number < 50 or abs(one.chance - one.frequency) <= 0.12, (horizon, one)
     covered = limit_scores.coverage(users.hours)
     assert covered is not None and 0.72 <= covered[0] <= 0.88
     ours, line = limit_scores.pinball(users.hours), limit_scores.pinball(users.hours, limit_backtest.LINE)
@@ -112,8 +112,8 @@ def test_brier_and_skill() -> None:
 
 def test_reliability_pinball_and_coverage() -> None:
     (low, high) = limit_scores.reliability([case(1, 0.12, False), case(1, 0.18, True), case(2, 1.0, True)])
-    assert (low.low, low.number, low.came) == (0.1, 2, 0.5) and low.said == pytest.approx(0.15)
-    assert (high.low, high.said) == (0.9, 1.0)
+    assert (low.low, low.number, low.frequency) == (0.1, 2, 0.5) and low.chance == pytest.approx(0.15)
+    assert (high.low, high.chance) == (0.9, 1.0)
     hours = [
         Hour((0, 1), 30.0, {limit_backtest.OURS: (20.0, 28.0, 32.0)}, 0.75, True),
         Hour((0, 2), 10.0, {limit_backtest.OURS: (10.0, 10.0, 12.0)}, 0.25, False),
@@ -227,7 +227,7 @@ def test_real_users(name: str) -> None:
         assert skill_over(result, horizon, limit_backtest.START) >= limits.line
         assert min(skill_over(result, horizon, method) for method in limit_backtest.FAIR) >= fair
         for one in limit_scores.reliability(limit_scores.of_horizon(result, horizon)):
-            assert one.number < 50 or abs(one.said - one.came) <= limits.off, (horizon, one)
+            assert one.number < 50 or abs(one.chance - one.frequency) <= limits.off, (horizon, one)
     covered = limit_scores.coverage(result.hours)
     assert covered is not None and limits.covered[0] <= covered[0] <= limits.covered[1]
     told = limit_scores.alarms(result)

@@ -295,7 +295,7 @@ def test_limits_as_their_vendors_see_them(run: Run, environment: dict[str, str])
     assert (
         "+17%" in shown and "30% used, 18% an hour lately, at this pace it lasts until the reset, resets in 2h00m" in shown
     )
-    assert "tok-budget has a forecast" in shown
+    assert "tok-budget has a tested forecast" in shown
 
 
 def test_what_is_left_at_this_pace(run: Run, environment: dict[str, str]) -> None:

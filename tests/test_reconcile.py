@@ -68,10 +68,10 @@ def compared(
 ) -> list[reconcile_pairs.Pair]:
     """The comparisons of some events, each of which adds up."""
     cover = coverage.Coverage(bound, tz) if bound else None
-    ask = reconcile_pairs.Ask(f"{since}T00:00:00.000Z", "2026-12-01T00:00:00.000Z", tz, CATALOGUE, cover)
+    ask = reconcile_pairs.Query(f"{since}T00:00:00.000Z", "2026-12-01T00:00:00.000Z", tz, CATALOGUE, cover)
     found = reconcile.pairs(records, ask)
     for one in found:
-        assert one.difference == sum((cause.usd for cause in one.causes), Decimal(0)) + one.unexplained
+        assert one.difference == sum((cause.usd for cause in one.causes), Decimal(0)) + one.unexplained_usd
     return found
 
 
@@ -108,7 +108,7 @@ def test_a_claim_of_a_turn(what: str, one: Json, amount: Any, wanted: list[str])
     (pair,) = compared([claimed(one, amount(one))])
     assert causes(pair) == wanted
     assert pair.source == "opencode" and pair.day == DAY
-    assert (pair.unexplained == 0) is (what != "something else")
+    assert (pair.unexplained_usd == 0) is (what != "something else")
     assert pair.ours is None if what == "no price here" else pair.ours == usd(one)
 
 
@@ -120,7 +120,7 @@ def test_claims_add_up_by_day_and_model() -> None:
     assert [(one.day, one.labels["model"], one.counts["turns"]) for one in found] == [
         (DAY, OPUS, 4), (DAY, SONNET, 7), ("2026-11-11", OPUS, 5), ("2026-11-12", OPUS, 4),
     ]  # fmt: skip
-    assert [one.unexplained for one in found] == [0, Decimal("1.75"), 0, 0]
+    assert [one.unexplained_usd for one in found] == [0, Decimal("1.75"), 0, 0]
     berlin = compared([claimed(one, usd(one)) for one in mine], tz=when.zone("Europe/Berlin"))
     assert {one.day for one in berlin if one.labels["model"] == OPUS} == {"2026-11-11", "2026-11-12", "2026-11-13"}
 
@@ -143,12 +143,12 @@ def total(session: str = "s9", amount: Decimal | str = "1", **more: Any) -> Json
 
 def test_a_sessions_total_beside_its_own_counts() -> None:
     (pair,) = compared([total(amount=usd(total()))])
-    assert (causes(pair), pair.unexplained, pair.labels["session_id"]) == ([], 0, "s9")
+    assert (causes(pair), pair.unexplained_usd, pair.labels["session_id"]) == ([], 0, "s9")
     long = total(model="gpt-5.5", provider="openai", input_tokens=900_001)
     (pair,) = compared([claimed(long, usd({**long, "kind": "turn"}))])
     assert causes(pair) == ["aggregate_only"] and not pair.causes[0].certain
     (pair,) = compared([claimed(total(), usd(total()) * 3)])
-    assert causes(pair) == [] and pair.unexplained == usd(total()) * 2
+    assert causes(pair) == [] and pair.unexplained_usd == usd(total()) * 2
 
 
 def test_a_sessions_total_beside_its_turns() -> None:
@@ -158,9 +158,9 @@ def test_a_sessions_total_beside_its_turns() -> None:
     assert (causes(pair), pair.difference) == ([], 0)
     more = {**both, "output_tokens": 170}
     (pair,) = compared([*mine, claimed(total(**more), usd(total(**more)))])
-    assert causes(pair) == ["counts"] and pair.unexplained == 0 and pair.difference == Decimal(70 * 20) / M
+    assert causes(pair) == ["counts"] and pair.unexplained_usd == 0 and pair.difference == Decimal(70 * 20) / M
     (pair,) = compared([*mine, claimed(total(**more), usd(total(**more)) + Decimal("0.5"))])
-    assert causes(pair) == ["counts"] and pair.unexplained == Decimal("0.5")
+    assert causes(pair) == ["counts"] and pair.unexplained_usd == Decimal("0.5")
 
 
 def said(cost: str, at: str, session: str = "s1", run: int = 0) -> Json:
@@ -196,7 +196,7 @@ def test_the_status_lines_total_of_a_session_day_by_day() -> None:
 )
 def test_what_a_status_line_may_say_otherwise(records: list[Json], wanted: list[str], difference: str) -> None:
     (pair,) = compared(records)
-    assert (causes(pair), pair.difference, pair.unexplained) == (wanted, Decimal(difference), 0)
+    assert (causes(pair), pair.difference, pair.unexplained_usd) == (wanted, Decimal(difference), 0)
 
 
 def test_a_total_that_began_anew_is_another_run() -> None:
@@ -288,7 +288,7 @@ def test_what_a_vendor_may_report_otherwise(
 ) -> None:
     found = compared(records, bound)
     assert {one.day: causes(one) for one in found if one.causes} == wanted
-    assert all(one.unexplained == 0 for one in found)
+    assert all(one.unexplained_usd == 0 for one in found)
 
 
 def test_prices_and_counts_are_told_apart() -> None:
@@ -296,14 +296,14 @@ def test_prices_and_counts_are_told_apart() -> None:
     mine = [turn(1, output_tokens=500_009)]
     twice = [report(OPUS, input_tokens=2018, output_tokens=1_000_018)]
     (pair,) = compared([*mine, *twice, report(OPUS, cost_usd="10", cost_source="reported")])
-    assert causes(pair) == ["other_machine", "discount"] and pair.unexplained == 0
+    assert causes(pair) == ["other_machine", "discount"] and pair.unexplained_usd == 0
     assert pair.causes[0].usd == usd(mine[0]) and pair.difference == 10 - usd(mine[0])
 
 
 def test_a_report_cannot_know_how_long_prompts_were() -> None:
     long = [turn(n, model="gpt-5.5", provider="openai", input_tokens=300_007) for n in (1, 2)]
     (pair,) = compared([*long, *reports(long, "openai")])
-    assert pair.difference == 0 and pair.unexplained == 0
+    assert pair.difference == 0 and pair.unexplained_usd == 0
     assert causes(pair) == ["aggregate_only", "aggregate_only"]  # there and back: our sum is exact, theirs too
     assert pair.causes[0].usd == -pair.causes[1].usd
 
@@ -335,7 +335,7 @@ def test_weeks_of_logs_and_the_reports_that_they_would_give(run: Run, weeks: Hom
     found = compared([*turns, *reports(anthropic)], since="2025-01-01")
     assert len(found) > 20
     assert sum((one.ours or 0 for one in found), Decimal(0)) == sum(map(usd, anthropic))
-    assert all(one.difference == 0 and one.unexplained == 0 for one in found)
+    assert all(one.difference == 0 and one.unexplained_usd == 0 for one in found)
     gone = [one for one in turns if one.get("model") != "claude-opus-4-6"]
     short = compared([*gone, *reports(anthropic)], since="2025-01-01")
     assert {cause for one in short if one.difference for cause in causes(one)} <= {"other_machine", "deleted_log"}
