@@ -9,7 +9,7 @@ credential is another one.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import orjson
 
@@ -45,6 +45,19 @@ class Answer(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+class Message(NamedTuple):
+    """A line of JSON for a vendor's own client; if it has an `id`, the answer of that id is waited for."""
+
+    method: str
+    params: Any = None
+    id: int | None = None
+
+    def object(self) -> dict[str, Any]:
+        """The line's JSON."""
+        fields = {"method": self.method, "id": self.id, "params": self.params}
+        return {key: value for key, value in fields.items() if value is not None}
 
 
 class Trouble(ValueError):
@@ -91,10 +104,30 @@ class Results:
         self.marks: dict[str, int] = {}
 
 
-Steps = Generator[Any, Any, None]
+# What a poller is: a generator that yields questions, is sent their answers, and adds what they say to the results.
+WebSteps = Generator[Request, Answer, None]
+ClientSteps = Generator[Message, untrusted.Raw, None]
+Question = TypeVar("Question")
+Reply = TypeVar("Reply")
 
 
-def run_steps(steps: Steps, ask: Callable[[Any], Any]) -> int:
+class WebPoller(Protocol):
+    """Asks a vendor over HTTPS. Raises Trouble."""
+
+    def __call__(self, ask: Ask, results: Results, /) -> WebSteps:
+        """The requests."""
+        ...
+
+
+class ClientPoller(Protocol):
+    """Asks a vendor's own client on this machine. Raises Trouble."""
+
+    def __call__(self, ask: Ask, results: Results, /) -> ClientSteps:
+        """The messages."""
+        ...
+
+
+def run_steps(steps: Generator[Question, Reply, None], ask: Callable[[Question], Reply]) -> int:
     """Carry a poller's requests out one after the other; how many there were. Raises Trouble."""
     count = 0
     try:

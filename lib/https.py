@@ -17,8 +17,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
-from tokenops import etiquette
-from tokenops.etiquette import Answer, Request, Trouble
+from tokenops import etiquette, untrusted
+from tokenops.etiquette import Answer, Message, Request, Trouble
 
 if TYPE_CHECKING:
     import httpx
@@ -94,7 +94,7 @@ class Client:
         self.count = self.read = 0
         self.handlers: dict[int, Any] = {}
 
-    def __call__(self, message: Any) -> Any:
+    def __call__(self, message: Message) -> untrusted.Raw:
         """The answer to a message that has an id, nothing for one that has none. Raises Trouble."""
         self.count += message.id is not None
         try:
@@ -136,7 +136,7 @@ class Client:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
-    def _answer(self, stream: IO[bytes], name: int) -> Any:
+    def _answer(self, stream: IO[bytes], name: int) -> untrusted.Raw:
         """The object with an id; notifications and what is no JSON are passed over. Raises Trouble."""
         while True:
             *lines, self.rest = self.rest.split(b"\n")

@@ -1,7 +1,7 @@
 """Runs one poll of a source (lock, ask, log, remember) and reports the state of each source.
 
-Events are on the disk before a mark moves, so a crash makes us read again, and identity makes that harmless. Two processes
-never ask one source at once. What goes wrong never takes away what was read before.
+Events are on the disk before a mark moves. After a crash they are read again, and their ids make that harmless. Two
+processes never ask one source at once. A failure never takes away what was read before.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import orjson
 
@@ -30,245 +30,267 @@ from tokenops import (
     when,
 )
 from tokenops.etiquette import Ask, Results, State, Trouble
-from tokenops.poll_sources import Edge, Settings, Wanted
+from tokenops.poll_sources import Purpose, Runtime, Settings
 
-# Nothing was asked because ...
+# Nothing was asked because another run is asking, the source is not enabled, or other sources gave a recent reading.
 BUSY, OFF, FRESH = "busy", "off", "fresh"
-# What is no reason to do anything.
+# No reason to do anything.
 QUIET = (etiquette.OK, etiquette.NOT_DUE, etiquette.WAITING, BUSY, FRESH)
-# Sources that say by themselves what an endpoint of last resort would say.
+# Sources that report without a request what an endpoint of last resort would report.
 _PASSIVE = ("proxy", "claude-code-statusline", "claude-code-usage-cache")
 
 
-def run(folder: str, set_: Settings, edge: Edge, wanted: Wanted) -> events.Event:
-    """One run of one source, as a record; `begun` is true where a trouble is new. Raises OSError."""
-    name = set_.poller.name
-    if not wanted.checking and not set_.enabled:
-        return _row(set_, OFF, "it is not enabled", f"tok-poll enable {name}")
-    if not wanted.checking and set_.poller.consent and not set_.consented:
-        return _row(set_, poll_sources.UNCONSENTED, "nobody has agreed to what it does", f"tok-poll enable {name} says what")
-    with datadir.lock(folder, f"poll.{name}.lock", wait=False) as mine:
-        if not mine:
-            return _row(set_, BUSY, "another tok-poll is asking it")
-        return _run(folder, set_, edge, wanted)
+def run(folder: str, source: Settings, runtime: Runtime, purpose: Purpose) -> events.Event:
+    """Run one poll of a source; returns its record, with `begun` if a failure is new. Raises OSError."""
+    name = source.poller.name
+    if not purpose.checking and not source.enabled:
+        return _row(source, OFF, "it is not enabled", f"tok-poll enable {name}")
+    if not purpose.checking and source.poller.consent and not source.consented:
+        why = "you have not agreed to what it does"
+        return _row(source, poll_sources.UNCONSENTED, why, f"tok-poll enable {name} explains it and asks")
+    with datadir.lock(folder, f"poll.{name}.lock", wait=False) as locked:
+        if not locked:
+            return _row(source, BUSY, "another tok-poll is asking it")
+        return _run_locked(folder, source, runtime, purpose)
 
 
-def _run(folder: str, set_: Settings, edge: Edge, wanted: Wanted) -> events.Event:
-    """The same, while nobody else can."""
-    name, now = set_.poller.name, edge.clock()
+def _run_locked(folder: str, source: Settings, runtime: Runtime, purpose: Purpose) -> events.Event:
+    name, now = source.poller.name, runtime.clock()
     salt = datadir.salt(folder, make=True)
-    known = poll_sources.states(folder).get(name, State())
-    state = etiquette.with_clock_set_back(known, now)
-    if state != known:
+    remembered = poll_sources.states(folder).get(name, State())
+    state = etiquette.with_clock_set_back(remembered, now)
+    if state != remembered:
         poll_sources.remember(folder, name, state)
     try:
-        key = poll_sources.credential(set_, edge, salt, now, wanted)
+        key = poll_sources.credential(source, runtime, salt, now, purpose)
     except credentials.Missing as error:
-        return _without(folder, set_, state, error, now)
-    forced = wanted.force or wanted.checking or wanted.since is not None
-    tried = state._replace(stopped="") if wanted.checking else state
-    due = etiquette.due(tried, now, set_.interval_ms, key.fingerprint, edge.jitter_ms, edge.draw(), forced)
+        return _without_credential(folder, source, state, error, now)
+    forced = purpose.force or purpose.checking or purpose.since is not None
+    tried = state._replace(stopped="") if purpose.checking else state
+    due = etiquette.due(tried, now, source.interval_ms, key.fingerprint, runtime.jitter_ms, runtime.draw(), forced)
     if due.status:
-        return _not_now(set_, state, due.status)
-    if name == "anthropic-oauth" and not forced and _said(folder, key, salt, now):
-        return _row(set_, FRESH, "other sources have said it within half an hour")
+        return _not_due(source, state, due.status)
+    if name == "anthropic-oauth" and not forced and _has_passive_reading(folder, key, salt, now):
+        return _row(source, FRESH, "another source gave a reading within half an hour")
     if due.pause_ms:
-        edge.pause(due.pause_ms / 1000)
-    return _asked(folder, set_, edge, wanted, state, key, salt)
+        runtime.pause(due.pause_ms / 1000)
+    return _poll(folder, source, runtime, purpose, state, key, salt)
 
 
-def _asked(
-    folder: str, set_: Settings, edge: Edge, wanted: Wanted, state: State, key: credentials.Credential, salt: bytes
+def _poll(
+    folder: str,
+    source: Settings,
+    runtime: Runtime,
+    purpose: Purpose,
+    state: State,
+    key: credentials.Credential,
+    salt: bytes,
 ) -> events.Event:
-    """Ask, write what was found to the log, remember what came of it."""
-    poller, now, found = set_.poller, edge.clock(), Results()
-    about = (poller.source, set_.url, key.secret, now, edge.version, salt, set_.options, poll_sources.rules(), state.marks)
-    ask = Ask(*about, key.owner, key.plan, wanted.since, wanted.checking)
+    """Ask, write the results to the log, and remember how it ended."""
+    poller, now, results = source.poller, runtime.clock(), Results()
+    ask = Ask(
+        source=poller.source,
+        url=source.url,
+        secret=key.secret,
+        now=now,
+        version=runtime.version,
+        salt=salt,
+        options=source.options,
+        rules=poll_sources.rules(),
+        marks=state.marks,
+        owner=key.owner,
+        plan=key.plan,
+        since=purpose.since,
+        checking=purpose.checking,
+    )
     before, state = state.status, etiquette.after_request(state, now)
     poll_sources.remember(folder, poller.name, state)
-    trouble, count = _carried(set_, edge, ask, found)
-    fresh = news(folder, found.events)
+    trouble, count = _ask(source, runtime, ask, results)
+    fresh = news(folder, results.events)
     store.append(folder, map(jsonl.line_of, fresh))
-    now = edge.clock()
+    now = runtime.clock()
     if trouble is None:
-        state = etiquette.after_answer(state, now, found.marks)
+        state = etiquette.after_answer(state, now, results.marks)
     else:
-        state = etiquette.after_trouble(state, now, trouble, key.fingerprint, found.marks)
+        state = etiquette.after_trouble(state, now, trouble, key.fingerprint, results.marks)
     poll_sources.remember(folder, poller.name, state)
-    made = _row(set_, state.status, state.why if trouble else "", _todo(set_, trouble), _next(set_, state, key))
-    made |= {"asked": count, "readings": len(found.events), "new": len(fresh)}
-    if found.notices:
-        made["notices"] = found.notices
+    next_due = 0 if state.stopped == key.fingerprint else etiquette.due_at(state, source.interval_ms)
+    row = _row(source, state.status, state.why if trouble else "", _remedy(source, trouble), next_due)
+    row |= {"asked": count, "readings": len(results.events), "new": len(fresh)}
+    if results.notices:
+        row["notices"] = results.notices
     if trouble is not None and before != state.status:
-        made["begun"] = True
-    return made
+        row["begun"] = True
+    return row
 
 
-def _carried(set_: Settings, edge: Edge, ask: Ask, found: Results) -> tuple[Trouble | None, int]:
-    """Carry a poller's requests out; what went wrong, and how many requests there were."""
+def _ask(source: Settings, runtime: Runtime, ask: Ask, results: Results) -> tuple[Trouble | None, int]:
+    """Carry out a poller's requests; what went wrong, and how many requests there were."""
+    name = source.poller.name
     asker: https.Web | https.Client
-    if set_.url:
-        asker = https.Web(edge.timeout)
+    if source.url:
+        asker = https.Web(runtime.timeout)
     else:
-        asker = https.Client(command(set_, edge), edge.environment, edge.home, edge.timeout)
+        asker = https.Client(command(source, runtime), runtime.environment, runtime.home, runtime.timeout)
+    trouble = None
     try:
-        etiquette.run_steps(set_.poller.steps()(ask, found), asker)
-        return None, asker.count
-    except Trouble as trouble:
-        return trouble, asker.count
+        if isinstance(asker, https.Web):
+            etiquette.run_steps(poll_sources.web_poller(name)(ask, results), asker)
+        else:
+            etiquette.run_steps(poll_sources.client_poller(name)(ask, results), asker)
+    except Trouble as error:
+        trouble = error
     finally:
         asker.close()
+    return trouble, asker.count
 
 
-def command(set_: Settings, edge: Edge) -> list[str]:
-    """What starts the app-server of Codex: the configured command, or the one on the path."""
-    if set_.command:
-        return [*map(os.path.expanduser, shlex.split(set_.command)), "app-server"]
-    return [shutil.which("codex", path=edge.environment.get("PATH")) or "codex", "app-server"]
+def command(source: Settings, runtime: Runtime) -> list[str]:
+    """The command that starts the app-server of Codex: the configured one, or the one on the path."""
+    if source.command:
+        return [*map(os.path.expanduser, shlex.split(source.command)), "app-server"]
+    return [shutil.which("codex", path=runtime.environment.get("PATH")) or "codex", "app-server"]
 
 
-def _without(folder: str, set_: Settings, state: State, error: credentials.Missing, now: int) -> events.Event:
-    """The record of a run that had no credential."""
-    made = _row(set_, error.status, str(error))
+def _without_credential(folder: str, source: Settings, state: State, error: credentials.Missing, now: int) -> events.Event:
+    row = _row(source, error.status, str(error))
     if state.status != error.status:
-        made["begun"] = True
-        poll_sources.remember(folder, set_.poller.name, state._replace(status=error.status, why=str(error), why_at=now))
-    return made
+        row["begun"] = True
+        poll_sources.remember(folder, source.poller.name, state._replace(status=error.status, why=str(error), why_at=now))
+    return row
 
 
-def _not_now(set_: Settings, state: State, status: str) -> events.Event:
-    """The record of a run that asked nothing."""
+def _not_due(source: Settings, state: State, status: str) -> events.Event:
     if status == etiquette.STOPPED:
-        return _row(set_, status, state.why, f"tok-poll enable {set_.poller.name} tries again, with another credential")
-    return _row(
-        set_, status, state.why if status == etiquette.WAITING else "", "", etiquette.due_at(state, set_.interval_ms)
-    )
+        remedy = f"tok-poll enable {source.poller.name} tries again, with another credential"
+        return _row(source, status, state.why, remedy)
+    why = state.why if status == etiquette.WAITING else ""
+    return _row(source, status, why, "", etiquette.due_at(state, source.interval_ms))
 
 
-def _next(set_: Settings, state: State, key: credentials.Credential) -> int:
-    return 0 if state.stopped == key.fingerprint else etiquette.due_at(state, set_.interval_ms)
-
-
-def _todo(set_: Settings, trouble: Trouble | None) -> str:
-    """What the user can do about a trouble."""
+def _remedy(source: Settings, trouble: Trouble | None) -> str:
+    """What the user can do."""
     if trouble is None or trouble.kind in (etiquette.LIMITED, etiquette.FAILING):
         return ""
     if trouble.kind == etiquette.CHANGED:
-        return "look for a newer TokenOps; tok-proxy and the clients' own files go on without it"
-    return f"it is left alone until the credential is another one: tok-poll enable {set_.poller.name}"
+        return "look for a newer TokenOps; tok-proxy and the clients' own files work without this source"
+    return f"it is not asked again until you change the credential: tok-poll enable {source.poller.name}"
 
 
-def _row(set_: Settings, status: str, why: str = "", todo: str = "", next_due: int = 0) -> events.Event:
-    """What came of one source, as a record for programs."""
-    told = {"why": why, "todo": todo, "next_due": when.stamp(next_due) if next_due else ""}
-    made: events.Event = {"v": 1, "kind": "poll", "source": set_.poller.name, "status": status}
-    return made | {key: value for key, value in told.items() if value}
+def _row(source: Settings, status: str, why: str = "", todo: str = "", next_due: int = 0) -> events.Event:
+    """The record of a run."""
+    more = {"why": why, "todo": todo, "next_due": when.stamp(next_due) if next_due else ""}
+    row: events.Event = {"v": 1, "kind": "poll", "source": source.poller.name, "status": status}
+    return row | {key: value for key, value in more.items() if value}
 
 
-def news(folder: str, found: Iterable[events.Event]) -> list[events.Event]:
-    """The events that say what the log does not say yet: a bucket that did not change is not written again."""
-    wanted = {event["id"]: event for event in found}
-    days = [event["ts"] for event in wanted.values() if event["kind"] == "usage"]
+def news(folder: str, polled: Iterable[events.Event]) -> list[events.Event]:
+    """The events that the log does not hold yet: a bucket that did not change is not written again."""
+    fresh = {event["id"]: event for event in polled}
+    days = [event["ts"] for event in fresh.values() if event["kind"] == "usage"]
     if days:
         for line in store.scan(folder, min(days), when.stamp(when.moment(max(days)) + 1)):
             if store.kind_of(line) == b"usage":
-                known = orjson.loads(line)
-                if known["id"] in wanted and _same(known, wanted[known["id"]]):
-                    del wanted[known["id"]]
-    return list(wanted.values())
+                stored = orjson.loads(line)
+                if stored["id"] in fresh and _says_the_same(stored, fresh[stored["id"]]):
+                    del fresh[stored["id"]]
+    return list(fresh.values())
 
 
-def _same(known: events.Event, found: events.Event) -> bool:
-    return {**known, "observed_at": ""} == {**found, "observed_at": ""}
+def _says_the_same(first: events.Event, second: events.Event) -> bool:
+    return {**first, "observed_at": ""} == {**second, "observed_at": ""}
 
 
-def _said(folder: str, key: credentials.Credential, salt: bytes, now: int) -> bool:
-    """Whether a source that needs no token has told of this account's plan lately."""
+def _has_passive_reading(folder: str, key: credentials.Credential, salt: bytes, now: int) -> bool:
+    """Whether a source that needs no token gave a reading of this account's plan lately."""
     mine = projects.hash_path(key.owner, salt) if key.owner else ""
     since = now - poll_sources.rules()["passive_minutes"] * etiquette.MINUTE
     return any(
-        one.key.provider == "anthropic" and one.source in _PASSIVE and one.key.account in ("", mine or one.key.account)
-        for one in limit_log.readings(folder, since, now)
+        reading.key.provider == "anthropic"
+        and reading.source in _PASSIVE
+        and reading.key.account in ("", mine or reading.key.account)
+        for reading in limit_log.readings(folder, since, now)
     )
 
 
-def statuses(folder: str, given: config.Config, names: Iterable[str], edge: Edge) -> Iterator[events.Event]:
-    """What is set, found and remembered of sources. Raises config.Unusable.
+def statuses(folder: str, configuration: config.Config, names: Iterable[str], runtime: Runtime) -> Iterator[events.Event]:
+    """A record per source: its settings, its credential and its last run. Raises config.Unusable.
 
-    Files that hold credentials are opened only where a source is enabled.
+    Files that hold credentials are opened only if a source is enabled.
     """
-    remembered, table = poll_sources.states(folder), poll_sources.known()
-    count = _readings(folder, edge.clock())
+    remembered, table = poll_sources.states(folder), poll_sources.pollers()
+    count = _readings(folder, runtime.clock())
     for name in names:
         if name in readers.SECTIONS:
-            switched = readers.is_enabled(name, given.get("vendor_usage"))
-            yield {"v": 1, "kind": "poller", "source": name, "enabled": switched, "read_by": "tok-sync"}
+            enabled = readers.is_enabled(name, configuration.get("vendor_usage"))
+            yield {"v": 1, "kind": "poller", "source": name, "enabled": enabled, "read_by": "tok-sync"}
             continue
-        set_, state = (
-            poll_sources.settings(given, table.get(name) or poll_sources.named(name)),
-            remembered.get(name, State()),
-        )
-        made: events.Event = {"v": 1, "kind": "poller", "source": name, "enabled": set_.enabled}
-        made |= {"interval_s": set_.interval_ms // 1000, "gives": set_.poller.gives}
-        if set_.enabled:
-            made |= _enabled(folder, set_, state, edge)
-        made |= {key: when.stamp(at) for key, at in (("last_success", state.ok_at), ("last_error_at", state.why_at)) if at}
+        poller, state = table.get(name) or poll_sources.poller_of(name), remembered.get(name, State())
+        source = poll_sources.settings(configuration, poller)
+        row: events.Event = {"v": 1, "kind": "poller", "source": name, "enabled": source.enabled}
+        row |= {"interval_s": source.interval_ms // 1000, "gives": poller.gives}
+        if source.enabled:
+            row |= _standing(folder, source, state, runtime)
+        row |= {key: when.stamp(at) for key, at in (("last_success", state.ok_at), ("last_error_at", state.why_at)) if at}
         if state.why:
-            made["last_error"] = state.why
-        yield made | {"readings_24h": count.get(set_.poller.source, 0), "caveat": set_.poller.caveat}
+            row["last_error"] = state.why
+        yield row | {"readings_24h": count.get(poller.source, 0), "caveat": poller.caveat}
 
 
-def _enabled(folder: str, set_: Settings, state: State, edge: Edge) -> events.Event:
-    """How an enabled source stands."""
-    now, made = edge.clock(), events.Event()
-    if set_.warnings:
-        made["warnings"] = list(set_.warnings)
-    if set_.poller.consent and not set_.consented:
-        return made | {"status": poll_sources.UNCONSENTED}
+def _standing(folder: str, source: Settings, state: State, runtime: Runtime) -> events.Event:
+    """Credential, status and next request of an enabled source."""
+    now, row = runtime.clock(), events.Event()
+    if source.warnings:
+        row["warnings"] = list(source.warnings)
+    if source.poller.consent and not source.consented:
+        return row | {"status": poll_sources.UNCONSENTED}
     try:
-        key = poll_sources.credential(set_, edge, datadir.salt(folder), now)
+        key = poll_sources.credential(source, runtime, datadir.salt(folder), now)
     except credentials.Missing as error:
-        return made | {"status": error.status, "why": str(error)}
-    made["credential"] = key.where
+        return row | {"status": error.status, "why": str(error)}
+    row["credential"] = key.where
     if state.stopped and state.stopped == key.fingerprint:
-        return made | {"status": etiquette.STOPPED}
-    made["status"] = state.status or "never_asked"
-    return made | {"next_due": when.stamp(max(etiquette.due_at(state, set_.interval_ms), now))}
+        return row | {"status": etiquette.STOPPED}
+    row["status"] = state.status or "never_asked"
+    return row | {"next_due": when.stamp(max(etiquette.due_at(state, source.interval_ms), now))}
 
 
 def _readings(folder: str, now: int) -> dict[str, int]:
     """How many readings of each polled source the log holds that were taken in the last 24 hours."""
-    since, found = when.stamp(now - when.DAY), dict[str, int]()
+    since, count = when.stamp(now - when.DAY), dict[str, int]()
     for line in store.scan(folder, when.stamp(now - 3 * when.DAY), when.stamp(now + when.DAY)):
         if store.header(line).source.startswith("vendor-"):
             event = orjson.loads(line)
             if str(event.get("observed_at", event["ts"])) >= since:
-                found[event["source"]] = found.get(event["source"], 0) + 1
-    return found
+                count[event["source"]] = count.get(event["source"], 0) + 1
+    return count
 
 
-def table(rows: list[events.Event], shape: str, color: bool) -> str:
-    """Rows of `status` for people."""
-    told = {"never_asked": "never asked", poll_sources.UNCONSENTED: "nobody agreed"}
+_STATUSES = {"never_asked": "never asked", poll_sources.UNCONSENTED: "not agreed to"}
+
+
+def status_table(rows: list[events.Event], shape: str, color: bool) -> str:
+    """The records of `statuses` for people."""
     columns = [
         show.Column("source", [row["source"] for row in rows], number=False),
         show.Column("enabled", ["yes" if row["enabled"] else "no" for row in rows], number=False),
         show.Column("credential", [row.get("credential", "") for row in rows], number=False),
-        show.Column("status", [_status(row, told) for row in rows], number=False),
+        show.Column("status", list(map(_status, rows)), number=False),
         show.Column("last success", [_minute(row.get("last_success", "")) for row in rows], number=False),
         show.Column("next due", [_minute(row.get("next_due", "")) for row in rows], number=False),
         show.Column("readings, 24 h", [show.count(row.get("readings_24h", 0)) for row in rows]),
     ]
-    said = [f"{row['source']}: {text}\n" for row in rows for text in (*row.get("warnings", ()), *_why(row))]
+    notes = [f"{row['source']}: {text}\n" for row in rows for text in (*row.get("warnings", ()), *_why(row))]
     if len(rows) == 1 and "caveat" in rows[0]:
-        said.append(f"{rows[0]['caveat']}\n")
-    return show.table(columns, shape, color=color) + ("" if shape == "csv" else "".join(said))
+        notes.append(f"{rows[0]['caveat']}\n")
+    return show.table(columns, shape, color=color) + ("" if shape == "csv" else "".join(notes))
 
 
-def _status(row: events.Event, told: Mapping[str, str]) -> str:
+def _status(row: events.Event) -> str:
     if "read_by" in row:
         return f"read by {row['read_by']}"
-    return told.get(row.get("status", ""), row.get("status", "").replace("_", " "))
+    status = str(row.get("status", ""))
+    return _STATUSES.get(status, status.replace("_", " "))
 
 
 def _why(row: events.Event) -> Iterator[str]:
@@ -282,8 +304,8 @@ def _minute(stamp: str) -> str:
     return f"{stamp[:16]}Z" if stamp else ""
 
 
-def answers(rows: list[events.Event], shape: str, color: bool) -> str:
-    """Rows of a run for people."""
+def run_table(rows: list[events.Event], shape: str, color: bool) -> str:
+    """The records of a run for people."""
     columns = [
         show.Column("source", [row["source"] for row in rows], number=False),
         show.Column("status", [row["status"].replace("_", " ") for row in rows], number=False),
@@ -292,11 +314,11 @@ def answers(rows: list[events.Event], shape: str, color: bool) -> str:
         show.Column("new", [show.count(row.get("new", 0)) for row in rows]),
         show.Column("next due", [_minute(row.get("next_due", "")) for row in rows], number=False),
     ]
-    said = [f"{row['source']}: {text}\n" for row in rows for text in _told(row)]
-    return show.table(columns, shape, color=color) + ("" if shape == "csv" else "".join(said))
+    notes = [f"{row['source']}: {text}\n" for row in rows for text in _notes(row)]
+    return show.table(columns, shape, color=color) + ("" if shape == "csv" else "".join(notes))
 
 
-def _told(row: events.Event) -> Iterator[str]:
+def _notes(row: events.Event) -> Iterator[str]:
     if "why" in row:
         yield row["why"]
     if "todo" in row:

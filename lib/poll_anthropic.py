@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from tokenops import etiquette, events, poll_reports, untrusted, when, wire_limits
-from tokenops.etiquette import Ask, Request, Results, Steps, Trouble
+from tokenops.etiquette import Ask, Request, Results, Trouble, WebSteps
 from tokenops.poll_reports import Bucket, Report
 
 PROVIDER = "anthropic"
@@ -18,17 +18,17 @@ _TIERS = {"standard": "", "priority_on_demand": "priority", "flex_discount": "fl
 _KNOWN = {"uncached_input_tokens", "cache_read_input_tokens", "cache_creation", "output_tokens", "server_tool_use"}
 
 
-def admin(ask: Ask, found: Results) -> Steps:
+def admin_reports(ask: Ask, found: Results) -> WebSteps:
     """The reports of an organisation's API keys. Raises Trouble."""
     headers = ask.headers(x_api_key=ask.secret, anthropic_version="2023-06-01")
-    yield from poll_reports.both(ask, found, _usage(ask, headers), _costs(ask, headers))
+    yield from poll_reports.usage_and_costs(ask, found, _usage(ask, headers), _costs(ask, headers))
 
 
 def _usage(ask: Ask, headers: dict[str, str]) -> Report:
     width = ask.options.get("bucket_width") or "1h"
     length, most = poll_reports.WIDTHS[width]
     mark = f"settled_{width}"
-    query = [("starting_at", when.stamp(poll_reports.begins(ask, length, mark))), ("bucket_width", width)]
+    query = [("starting_at", when.stamp(poll_reports.start_of(ask, length, mark))), ("bucket_width", width)]
     query += [("limit", "1" if ask.checking else str(most)), *(("group_by[]", name) for name in _GROUPS)]
     return Report(
         "/v1/organizations/usage_report/messages",
@@ -73,7 +73,7 @@ def _group(row: untrusted.Raw) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _costs(ask: Ask, headers: dict[str, str]) -> Report:
-    query = [("starting_at", when.stamp(poll_reports.cost_begins(ask))), ("bucket_width", "1d"), ("limit", "31")]
+    query = [("starting_at", when.stamp(poll_reports.cost_start(ask))), ("bucket_width", "1d"), ("limit", "31")]
     query += [("group_by[]", "workspace_id"), ("group_by[]", "description")]
     return Report(
         "/v1/organizations/cost_report",
@@ -103,28 +103,28 @@ _WINDOWS = {*wire_limits.FLAT, "limits", "spend", "extra_usage"}
 _CAPABILITIES = ("claude_max", "claude_pro", "chat")
 
 
-def oauth(ask: Ask, found: Results) -> Steps:
+def oauth_windows(ask: Ask, found: Results) -> WebSteps:
     """The windows of a plan, with the token of Claude Code. Raises Trouble."""
     headers = ask.headers(authorization=f"Bearer {ask.secret}", anthropic_beta="oauth-2025-04-20")
     answer = yield Request(f"{ask.url}/api/oauth/usage", headers)
     owner = untrusted.identity(answer.headers.get("anthropic-organization-id")) or ask.owner
-    windows(ask, found, etiquette.object_of(answer, ask.now), owner, ask.plan)
+    add_windows(ask, found, etiquette.object_of(answer, ask.now), owner, ask.plan)
 
 
-def cookie(ask: Ask, found: Results) -> Steps:
+def cookie_windows(ask: Ask, found: Results) -> WebSteps:
     """The windows of a plan, with the cookie of a browser. Raises Trouble."""
     headers = ask.headers(cookie=f"sessionKey={ask.secret}")
     name, plan = ask.options.get("org_id", ""), ""
     if not name:
         answer = yield Request(f"{ask.url}/api/organizations", headers)
-        name, plan = organization(etiquette.value_of(answer, ask.now), found)
+        name, plan = organization_of(etiquette.value_of(answer, ask.now), found)
     if not re.fullmatch(r"[\w-]{1,100}", name, re.ASCII):
         raise Trouble(etiquette.CHANGED, "the organisation's id is none; set vendor_usage.anthropic_cookie.org_id")
     answer = yield Request(f"{ask.url}/api/organizations/{name}/usage", headers)
-    windows(ask, found, etiquette.object_of(answer, ask.now), name, plan)
+    add_windows(ask, found, etiquette.object_of(answer, ask.now), name, plan)
 
 
-def organization(body: object, found: Results) -> tuple[str, str]:
+def organization_of(body: object, found: Results) -> tuple[str, str]:
     """Id and plan of the organisation whose limits are meant. Raises Trouble."""
     given = [one for one in map(untrusted.mapping, untrusted.items(body)) if untrusted.identity(one.get("uuid"))]
     if not given:
@@ -141,7 +141,7 @@ def organization(body: object, found: Results) -> tuple[str, str]:
     return uuid, untrusted.text(best.get("rate_limit_tier"), 60)
 
 
-def windows(ask: Ask, found: Results, body: untrusted.Raw, owner: str, plan: str) -> None:
+def add_windows(ask: Ask, found: Results, body: untrusted.Raw, owner: str, plan: str) -> None:
     """The readings of a plan's report. Raises Trouble where none of its fields is known."""
     if not body.keys() & _WINDOWS:
         raise etiquette.unknown_shape("no window that is known")

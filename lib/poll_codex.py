@@ -7,28 +7,13 @@ stands again among `rateLimitsByLimitId`.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from tokenops import etiquette, untrusted, when, wire_limits
-from tokenops.etiquette import Ask, Results, Steps, Trouble
+from tokenops.etiquette import Ask, ClientSteps, Message, Results, Trouble
 
 CLIENT = "codex"
 
 
-class Message(NamedTuple):
-    """A line to send; with an `id`, the answer of that id is waited for."""
-
-    method: str
-    params: Any = None
-    id: int | None = None
-
-    def object(self) -> dict[str, Any]:
-        """The line's JSON."""
-        given = {"method": self.method, "id": self.id, "params": self.params}
-        return {key: value for key, value in given.items() if value is not None}
-
-
-def app_server(ask: Ask, found: Results) -> Steps:
+def app_server(ask: Ask, found: Results) -> ClientSteps:
     """The windows of the plan that Codex is logged in to. Raises Trouble."""
     me = {"clientInfo": {"name": "tokenops", "title": "TokenOps", "version": ask.version}}
     _result((yield Message("initialize", me, 1)))

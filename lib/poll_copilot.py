@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from tokenops import etiquette, events, untrusted, when, wire_limits
-from tokenops.etiquette import Ask, Request, Results, Steps
+from tokenops.etiquette import Ask, Request, Results, WebSteps
 
 _KNOWN = {"quota_snapshots", "limited_user_quotas", "copilot_plan", "access_type_sku"}
 _MONTH = {"window": "monthly", "window_minutes": 43_200}
 
 
-def user(ask: Ask, found: Results) -> Steps:
+def quotas(ask: Ask, found: Results) -> WebSteps:
     """The quotas of the account. Raises Trouble."""
     headers = ask.headers(authorization=f"token {ask.secret}", x_github_api_version="2025-04-01")
     body = etiquette.object_of((yield Request(f"{ask.url}/copilot_internal/user", headers)), ask.now)
@@ -34,7 +34,7 @@ def user(ask: Ask, found: Results) -> Steps:
 def _snapshots(ask: Ask, body: untrusted.Raw, about: dict[str, Any]) -> Iterator[events.Event]:
     for name, given in sorted(untrusted.mapping(body.get("quota_snapshots")).items()):
         quota = untrusted.mapping(given)
-        used = share(quota)
+        used = used_share(quota)
         if used is None or not untrusted.text(name, 60):
             continue
         resets = _reset(quota.get("quota_reset_at"), body.get("quota_reset_date_utc"), body.get("quota_reset_date"))
@@ -45,7 +45,7 @@ def _snapshots(ask: Ask, body: untrusted.Raw, about: dict[str, Any]) -> Iterator
         )
 
 
-def share(quota: untrusted.Raw) -> float | None:
+def used_share(quota: untrusted.Raw) -> float | None:
     """What is used of a quota; None where that is unknown or there is no limit."""
     entitled, left = wire_limits.real(quota.get("entitlement")), wire_limits.real(quota.get("remaining"))
     if left is None:

@@ -16,16 +16,16 @@ from urllib.parse import quote, unquote
 import orjson
 
 from tokenops import etiquette, events, untrusted, when, wire_limits
-from tokenops.etiquette import Ask, Request, Results, Steps, Trouble
+from tokenops.etiquette import Ask, Request, Results, Trouble, WebSteps
 
 _KNOWN = {"individualUsage", "teamUsage", "billingCycleEnd", "membershipType"}
 # Pool -> its field. The total binds; the pools are shown beside it.
 _POOLS = (("", "totalPercentUsed"), ("auto", "autoPercentUsed"), ("api", "apiPercentUsed"))
 
 
-def summary(ask: Ask, found: Results) -> Steps:
+def summary(ask: Ask, found: Results) -> WebSteps:
     """The windows of the account. Raises Trouble."""
-    owner, token, value = session(ask.secret, ask.options.get("user_id", ""))
+    owner, token, value = session_of(ask.secret, ask.options.get("user_id", ""))
     claims = _claims(token)
     if (ends := wire_limits.real(claims.get("exp"))) is not None and ends * 1000 <= ask.now:
         raise Trouble(etiquette.REFUSED, "the cookie has expired; log in to cursor.com and store the new one")
@@ -42,7 +42,7 @@ def summary(ask: Ask, found: Results) -> Steps:
         found.notices.append("Cursor names no limit of this plan: unlimited, or not said; not 0")
 
 
-def session(cookie: str, user_id: str) -> tuple[str, str, str]:
+def session_of(cookie: str, user_id: str) -> tuple[str, str, str]:
     """User and token of a cookie, which may hold the token alone; and the cookie as it is sent."""
     owner, found, token = unquote(cookie).partition("::")
     if found:

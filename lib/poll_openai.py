@@ -7,7 +7,7 @@ to a cache too, and audio and images; times are seconds since 1970, costs are do
 from __future__ import annotations
 
 from tokenops import events, poll_reports, untrusted
-from tokenops.etiquette import Ask, Results, Steps
+from tokenops.etiquette import Ask, Results, WebSteps
 from tokenops.poll_reports import Bucket, Report
 
 PROVIDER = "openai"
@@ -15,17 +15,17 @@ _GROUPS = ("model", "project_id", "api_key_id", "batch", "service_tier")
 _KNOWN = {"input_tokens", "output_tokens", "input_cached_tokens", "num_model_requests"}
 
 
-def admin(ask: Ask, found: Results) -> Steps:
+def admin_reports(ask: Ask, found: Results) -> WebSteps:
     """The reports of an organisation's API keys. Raises Trouble."""
     headers = ask.headers(authorization=f"Bearer {ask.secret}")
-    yield from poll_reports.both(ask, found, _usage(ask, headers), _costs(ask, headers))
+    yield from poll_reports.usage_and_costs(ask, found, _usage(ask, headers), _costs(ask, headers))
 
 
 def _usage(ask: Ask, headers: dict[str, str]) -> Report:
     width = ask.options.get("bucket_width") or "1h"
     length, most = poll_reports.WIDTHS[width]
     mark = f"settled_{width}"
-    query = [("start_time", str(poll_reports.begins(ask, length, mark) // 1000)), ("bucket_width", width)]
+    query = [("start_time", str(poll_reports.start_of(ask, length, mark) // 1000)), ("bucket_width", width)]
     query += [("limit", "1" if ask.checking else str(most)), *(("group_by[]", name) for name in _GROUPS)]
     return Report(
         "/v1/organization/usage/completions",
@@ -86,7 +86,7 @@ def _group(row: untrusted.Raw) -> dict[str, str]:
 
 
 def _costs(ask: Ask, headers: dict[str, str]) -> Report:
-    query = [("start_time", str(poll_reports.cost_begins(ask) // 1000)), ("bucket_width", "1d"), ("limit", "180")]
+    query = [("start_time", str(poll_reports.cost_start(ask) // 1000)), ("bucket_width", "1d"), ("limit", "180")]
     query += [("group_by[]", "line_item"), ("group_by[]", "project_id")]
     return Report(
         "/v1/organization/costs",

@@ -11,12 +11,12 @@ from decimal import Decimal
 from typing import Any
 
 from tokenops import etiquette, events, poll_reports, untrusted, when, wire_limits
-from tokenops.etiquette import Ask, Request, Results, Steps
+from tokenops.etiquette import Ask, Request, Results, WebSteps
 
 _PERIODS = {"daily": ("daily", 1440), "weekly": ("weekly", 10_080), "monthly": ("monthly", 43_200)}
 
 
-def key(ask: Ask, found: Results) -> Steps:
+def key_budget(ask: Ask, found: Results) -> WebSteps:
     """The readings of a key. Raises Trouble."""
     headers = ask.headers(authorization=f"Bearer {ask.secret}")
     data = untrusted.mapping(etiquette.object_of((yield Request(f"{ask.url}/api/v1/key", headers)), ask.now).get("data"))
@@ -42,14 +42,14 @@ def _budget(ask: Ask, data: untrusted.Raw, about: dict[str, Any]) -> Iterator[ev
         window=window,
         window_minutes=minutes,
         used=used,
-        resets_at=ends(window, ask.now),
+        resets_at=next_reset(window, ask.now),
         limit_usd=poll_reports.usd(limit) or "0",
         used_usd=poll_reports.usd(spent) or "0",
         **about,
     )
 
 
-def ends(window: str, now: int) -> str | None:
+def next_reset(window: str, now: int) -> str | None:
     """When a budget of that period begins anew: the next midnight UTC, Monday, first of a month."""
     import datetime
 
@@ -70,5 +70,5 @@ def _free(ask: Ask, data: untrusted.Raw, about: dict[str, Any]) -> Iterator[even
     used, limit = wire_limits.real(given.get("used")), wire_limits.real(given.get("limit"))
     if used is not None and limit and limit > 0:
         reading = {"window": "daily", "window_minutes": 1440, "scope": "free", "used": wire_limits.fraction(used / limit)}
-        resets = ends("daily", ask.now)
+        resets = next_reset("daily", ask.now)
         yield events.meter(ask.source, "openrouter", when.stamp(ask.now), resets_at=resets, **reading, **about)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from tokenops import etiquette, events, untrusted, when
-from tokenops.etiquette import Ask, Request, Results, Steps, Trouble
+from tokenops.etiquette import Ask, Request, Results, Trouble, WebSteps
 
 # Width -> its length, and how many buckets a page may hold (the same at Anthropic and OpenAI).
 WIDTHS = {"1m": (60_000, 1440), "1h": (3_600_000, 168), "1d": (when.DAY, 31)}
@@ -41,17 +41,17 @@ class Report(NamedTuple):
     length: int = 0
 
 
-def begins(ask: Ask, length: int, mark: str) -> int:
+def start_of(ask: Ask, length: int, mark: str) -> int:
     """From when on to read: the first bucket that is not settled, or as far back as is asked for."""
     if ask.checking:
         return floor(ask.now, length)
     if ask.since is not None:
         return floor(ask.since, length)
     first = floor(ask.now - ask.rules["first_hours"] * etiquette.HOUR, length)
-    return min(ask.marks.get(mark) or first, settled(ask, length))
+    return min(ask.marks.get(mark) or first, settled_until(ask, length))
 
 
-def settled(ask: Ask, length: int) -> int:
+def settled_until(ask: Ask, length: int) -> int:
     """The end of the last bucket that will not change any more."""
     return floor(ask.now - ask.rules["settle_minutes"] * etiquette.MINUTE, length)
 
@@ -61,14 +61,14 @@ def floor(moment: int, length: int) -> int:
     return moment - moment % length
 
 
-def both(ask: Ask, found: Results, usage: Report, costs: Report) -> Steps:
+def usage_and_costs(ask: Ask, found: Results, usage: Report, costs: Report) -> WebSteps:
     """Read what was used, and now and then what it cost, which is told by the day. Raises Trouble."""
-    yield from pages(ask, found, usage)
+    yield from read_pages(ask, found, usage)
     recent = 0 <= ask.now - ask.marks.get("cost_at", 0) < ask.rules["cost_minutes"] * etiquette.MINUTE
     if ask.checking or (recent and ask.since is None):
         return
     try:
-        yield from pages(ask, found, costs)
+        yield from read_pages(ask, found, costs)
         found.marks["cost_at"] = ask.now
     except Trouble as trouble:
         if trouble.kind == etiquette.LIMITED:
@@ -76,9 +76,9 @@ def both(ask: Ask, found: Results, usage: Report, costs: Report) -> Steps:
         found.notices.append(f"the cost report was not to be had: {trouble.why}")
 
 
-def cost_begins(ask: Ask) -> int:
+def cost_start(ask: Ask) -> int:
     """From when on to read costs: a day may still change after its end."""
-    return floor(ask.since if ask.since is not None else settled(ask, when.DAY) - when.DAY, when.DAY)
+    return floor(ask.since if ask.since is not None else settled_until(ask, when.DAY) - when.DAY, when.DAY)
 
 
 def usd(amount: object, units: int = 1) -> str:
@@ -92,7 +92,7 @@ def usd(amount: object, units: int = 1) -> str:
     return format(round(value, 12).normalize(), "f") if value else ""
 
 
-def pages(ask: Ask, found: Results, report: Report) -> Steps:
+def read_pages(ask: Ask, found: Results, report: Report) -> WebSteps:
     """Read a report. What was read stays, whatever becomes of the next page. Raises Trouble."""
     page, seen = "", {""}
     for _ in range(_MOST_PAGES):
@@ -106,9 +106,9 @@ def pages(ask: Ask, found: Results, report: Report) -> Steps:
         if ask.checking:
             return
         if body.get("has_more") is not True:
-            _remember(ask, found, report, settled(ask, report.length or 1))
+            _remember(ask, found, report, settled_until(ask, report.length or 1))
             return
-        _remember(ask, found, report, min(end, settled(ask, report.length or 1)))
+        _remember(ask, found, report, min(end, settled_until(ask, report.length or 1)))
         page = untrusted.text(body.get("next_page"), 4096)
         if page in seen:
             raise etiquette.unknown_shape("it says that there are more pages, and names none")

@@ -29,7 +29,7 @@ LONG_FUNCTIONS: dict[str, int] = {}
 SMALL_ALONE = {
     "sync_follow": "tok-read --follow; all else of tok-read starts without it",
 }
-IMPORTLIB = {"read_clients", "poll_sources", "ship_folder"}
+IMPORTLIB = {"read_clients", "ship_folder"}
 
 LIB = {path.stem: path for path in sorted((ROOT / "lib").glob("*.py"))}
 COMMANDS = {path.name: path for path in sorted((ROOT / "bin").iterdir()) if path.is_file()}

@@ -57,7 +57,7 @@ from tokenops import (
 
 SENTINEL = "sk-sentinel-5f0e"
 STAMP = "2026-11-21T09:30:00.000Z"
-HTTP = [name for name, poller in poll_sources.known().items() if poller.url]
+HTTP = [name for name, poller in poll_sources.pollers().items() if poller.url]
 MINUTE = etiquette.MINUTE
 
 
@@ -68,7 +68,7 @@ class Machine:
         self.folder, self.api, self.name, self.now, self.timeout = folder, api, name, NOW, MOST
         self.home, self.log = folder / "home", folder / "log"
         self.environment = {"HOME": str(self.home), "PATH": "/usr/bin:/bin", "XDG_CONFIG_HOME": str(self.home / ".config")}
-        self.poller = poll_sources.known()[name]
+        self.poller = poll_sources.pollers()[name]
         about = {"enabled": True, "consented": "2026-11-21", "url": api.url, **more}
         if self.poller.secret and self.poller.secret not in more:
             secret = put(folder / "secret", SENTINEL.encode())
@@ -94,10 +94,10 @@ class Machine:
     def poll(self, **wanted: Any) -> Json:
         """One run."""
         given = config.load(self.environment, str(self.home))
-        edge = poll_sources.Edge(
+        edge = poll_sources.Runtime(
             lambda: self.now, lambda s: None, lambda: 0.5, self.timeout, 0, self.environment, str(self.home), "1"
         )
-        return poll.run(str(self.log), poll_sources.settings(given, self.poller), edge, poll_sources.Wanted(**wanted))
+        return poll.run(str(self.log), poll_sources.settings(given, self.poller), edge, poll_sources.Purpose(**wanted))
 
     def readings(self) -> list[Json]:
         """What the log holds."""
@@ -471,7 +471,7 @@ def test_a_secret_in_clear_works_is_warned_of_and_copied_nowhere(
 def test_settings_that_cannot_be_used(about: Json, says: str) -> None:
     given = config.Config({"vendor_usage": {"anthropic": about}}, "config.yaml", [])
     with pytest.raises(config.Unusable, match=says):
-        poll_sources.settings(given, poll_sources.known()["anthropic-admin"])
+        poll_sources.settings(given, poll_sources.pollers()["anthropic-admin"])
 
 
 @pytest.mark.parametrize(
@@ -488,7 +488,7 @@ def test_settings_that_cannot_be_used(about: Json, says: str) -> None:
     ],
 )
 def test_no_faster_than_is_polite(name: str, interval: object, seconds: int, warned: bool) -> None:
-    poller = poll_sources.known()[name]
+    poller = poll_sources.pollers()[name]
     given = config.Config({"vendor_usage": {poller.section: {"interval": interval}}}, "config.yaml", [])
     found = poll_sources.settings(given, poller)
     assert (found.interval_ms, bool(found.warnings)) == (seconds * 1000, warned)
@@ -496,16 +496,20 @@ def test_no_faster_than_is_polite(name: str, interval: object, seconds: int, war
 
 def test_the_catalogue() -> None:
     page = (ROOT / "docs/pollers.md").read_text()
-    for poller in poll_sources.known().values():
+    for poller in poll_sources.pollers().values():
         assert poller.least <= poller.interval and poller.source.startswith("vendor-")
         assert poller.consent == (poller.rank >= 6) and poller.section in config.KNOWN["vendor_usage"]
         assert set(filter(None, (*poller.settable(), poller.secret))) <= set(config.KNOWN["vendor_usage"][poller.section])
-        assert callable(poller.steps()) and poller.gives and poller.caveat
+        assert poller.gives and poller.caveat
+        asking = poll_sources.web_poller if poller.url else poll_sources.client_poller
+        assert callable(asking(poller.name))
+        with pytest.raises(ValueError, match=poller.name):
+            (poll_sources.client_poller if poller.url else poll_sources.web_poller)(poller.name)
         assert not poller.secret or poller.secret in config.SECRETS
         row = next(line for line in page.splitlines() if line.startswith(f"| {poller.name} |"))
         assert row.endswith(f"| {poller.interval // 60} min | {poller.least // 60} min |")
     assert set(readers.SECTIONS.values()) == set(config.READERS)
-    signals = {name: headroom.signal_source(one.source) for name, one in poll_sources.known().items()}
+    signals = {name: headroom.signal_source(one.source) for name, one in poll_sources.pollers().items()}
     assert signals == dict.fromkeys(signals, "vendor_usage_api") | {
         "codex": "vendor_client",
         "anthropic-cookie": "vendor_web",
@@ -551,7 +555,7 @@ def test_from_enable_to_the_budget(
     done = run(f"{enable} --key {SENTINEL} --yes", status=2)
     assert b"can be read by others" in done.stderr and SENTINEL.encode() not in done.stderr
     done = run(f"{enable} --set cookie=x --yes", status=2)
-    assert b"a secret is given by --key" in done.stderr
+    assert b"give a secret with --key" in done.stderr
     done = run(f"{enable} --key - --yes </dev/null", status=2)
     assert b"no secret came" in done.stderr
     assert not api.asked
@@ -668,7 +672,7 @@ def test_an_old_configuration_is_not_asked_without_consent(
     (row,) = objects(run("tok-poll", status=1).stdout)
     assert row["status"] == "unconsented" and not api.asked
     done = run("tok-poll status github-copilot --table")
-    assert b"nobody agreed" in done.stdout and b"holds a secret in clear" in done.stdout
+    assert b"not agreed to" in done.stdout and b"holds a secret in clear" in done.stdout
     assert SENTINEL.encode() not in done.stdout + done.stderr
 
 
@@ -719,8 +723,8 @@ def test_a_trouble_is_said_on_stderr_once(
     environment["OPENROUTER_API_KEY"] = SENTINEL
     done = run("tok-poll --jitter 0", status=1)
     assert done.stderr.decode() == (
-        "tok-poll: openrouter: the vendor refused the credential (401); it is left alone until the credential is another "
-        "one: tok-poll enable openrouter\n"
+        "tok-poll: openrouter: the vendor refused the credential (401); it is not asked again until you change "
+        "the credential: tok-poll enable openrouter\n"
     )
     done = run("tok-poll --jitter 0", status=1)
     assert done.stderr == b"" and objects(done.stdout)[0]["status"] == "stopped"
@@ -763,7 +767,7 @@ def test_readers_are_switched(run: Run, environment: dict[str, str], settings: C
     assert "claude-code-jsonl" in {event["source"] for event in log_of(environment)}
     assert "read by tok-sync, not asked" in run("tok-poll enable claude-code-jsonl").stderr.decode()
     done = run("tok-poll claude-code-jsonl", status=2)
-    assert "is read by tok-sync and not asked" in done.stderr.decode()
+    assert "so it is not asked" in done.stderr.decode()
 
 
 def test_readers_at_another_root(

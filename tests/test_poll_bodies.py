@@ -152,41 +152,41 @@ ANTHROPIC: list[tuple[str, Json, list[tuple[Any, ...]]]] = [
 
 @pytest.mark.parametrize(("what", "body", "expected"), ANTHROPIC, ids=[case[0] for case in ANTHROPIC])
 def test_a_claude_plan(what: str, body: Json, expected: list[tuple[Any, ...]]) -> None:
-    found, asked = told(poll_anthropic.oauth, body, owner=ORG, plan="default_claude_max_5x")
+    found, asked = told(poll_anthropic.oauth_windows, body, owner=ORG, plan="default_claude_max_5x")
     assert meters(found) == expected
     assert bool(found.notices) == (not expected)
     assert asked[0].headers["authorization"] == "Bearer sentinel-secret"
     assert asked[0].headers["user-agent"] == "tokenops/1"
-    by_cookie, _ = told(poll_anthropic.cookie, ORGANIZATIONS, body)
+    by_cookie, _ = told(poll_anthropic.cookie_windows, ORGANIZATIONS, body)
     assert meters(by_cookie) == expected
 
 
 def test_an_account_is_the_same_whoever_tells_of_it() -> None:
     account = projects.hash_path(ORG, b"salt")  # as tok-proxy makes it of the header anthropic-organization-id
     for found in (
-        told(poll_anthropic.oauth, plan(), owner=ORG)[0],
-        told(poll_anthropic.oauth, plan(), headers={"anthropic-organization-id": ORG}, owner="another")[0],
-        told(poll_anthropic.cookie, ORGANIZATIONS, plan())[0],
-        told(poll_anthropic.cookie, plan(), options={"org_id": ORG})[0],
+        told(poll_anthropic.oauth_windows, plan(), owner=ORG)[0],
+        told(poll_anthropic.oauth_windows, plan(), headers={"anthropic-organization-id": ORG}, owner="another")[0],
+        told(poll_anthropic.cookie_windows, ORGANIZATIONS, plan())[0],
+        told(poll_anthropic.cookie_windows, plan(), options={"org_id": ORG})[0],
     ):
         assert {one["account"] for one in found.events} == {account}
         assert ORG not in json.dumps(found.events)
 
 
 def test_which_organisation() -> None:
-    found, asked = told(poll_anthropic.cookie, ORGANIZATIONS, plan())
+    found, asked = told(poll_anthropic.cookie_windows, ORGANIZATIONS, plan())
     assert [one.url for one in asked] == ["https://x/api/organizations", f"https://x/api/organizations/{ORG}/usage"]
     assert asked[0].headers["cookie"] == "sessionKey=sentinel-secret"
     assert found.events[0]["plan"] == "default_claude_max_5x" and not found.notices
     chat = {"uuid": "cccc-3", "name": "team", "capabilities": ["chat"]}
-    found, asked = told(poll_anthropic.cookie, [chat, *ORGANIZATIONS], plan())
+    found, asked = told(poll_anthropic.cookie_windows, [chat, *ORGANIZATIONS], plan())
     assert ORG in asked[1].url and "2 organisations have a plan" in found.notices[0] and ORG in found.notices[0]
-    found, asked = told(poll_anthropic.cookie, plan(), options={"org_id": "cccc-3"})
+    found, asked = told(poll_anthropic.cookie_windows, plan(), options={"org_id": "cccc-3"})
     assert [one.url for one in asked] == ["https://x/api/organizations/cccc-3/usage"]
     with pytest.raises(Trouble, match="org_id"):
-        told(poll_anthropic.cookie, plan(), options={"org_id": "../../x"})
+        told(poll_anthropic.cookie_windows, plan(), options={"org_id": "../../x"})
     with pytest.raises(Trouble, match="no organisation"):
-        told(poll_anthropic.cookie, [])
+        told(poll_anthropic.cookie_windows, [])
 
 
 UNLIMITED = {"entitlement": 0, "remaining": 0, "quota_remaining": 0.0, "percent_remaining": 100.0, "unlimited": True}
@@ -210,7 +210,7 @@ COPILOT: list[tuple[str, Json, float | None]] = [
 
 @pytest.mark.parametrize(("what", "given", "used"), COPILOT, ids=[case[0] for case in COPILOT])
 def test_copilot(what: str, given: Json, used: float | None) -> None:
-    found, asked = told(poll_copilot.user, copilot_body(quota("premium_interactions", **given)))
+    found, asked = told(poll_copilot.quotas, copilot_body(quota("premium_interactions", **given)))
     expected = [] if used is None else [("monthly", "premium_interactions", used, "2026-12-01T00:00")]
     assert meters(found) == expected
     assert asked[0].headers["authorization"] == "token sentinel-secret"
@@ -218,7 +218,7 @@ def test_copilot(what: str, given: Json, used: float | None) -> None:
 
 
 def test_copilot_of_a_usual_account() -> None:
-    found, _ = told(poll_copilot.user, copilot_body())
+    found, _ = told(poll_copilot.quotas, copilot_body())
     assert meters(found) == [("monthly", "premium_interactions", 0.245, "2026-12-01T00:00")]
     (one,) = found.events
     assert one["observed_at"] == "2026-11-21T09:29:58.229Z"  # when GitHub says that it was
@@ -237,14 +237,14 @@ def test_copilot_of_a_usual_account() -> None:
     ],
 )
 def test_copilot_resets(body: Json, expected: str) -> None:
-    found, _ = told(poll_copilot.user, copilot_body(quota("chat", quota_reset_at=0), **body))
+    found, _ = told(poll_copilot.quotas, copilot_body(quota("chat", quota_reset_at=0), **body))
     assert [one[3] for one in meters(found)] == [expected]
 
 
 def test_copilot_free_until_june() -> None:
     body = {"login": "ada", "copilot_plan": "free", "limited_user_reset_date": "2026-12-01"}
     body |= {"limited_user_quotas": {"chat": 10, "completions": 1500}, "monthly_quotas": {"chat": 50, "completions": 2000}}
-    found, _ = told(poll_copilot.user, body)
+    found, _ = told(poll_copilot.quotas, body)
     assert meters(found) == [
         ("monthly", "chat", 0.8, "2026-12-01T00:00"),
         ("monthly", "completions", 0.25, "2026-12-01T00:00"),
@@ -315,22 +315,22 @@ OPENROUTER: list[tuple[str, Json, list[tuple[Any, ...]]]] = [
 
 @pytest.mark.parametrize(("what", "data", "expected"), OPENROUTER, ids=[case[0] for case in OPENROUTER])
 def test_openrouter(what: str, data: Json, expected: list[tuple[Any, ...]]) -> None:
-    found, _ = told(poll_openrouter.key, openrouter(**data))
+    found, _ = told(poll_openrouter.key_budget, openrouter(**data))
     assert meters(found) == [*expected, ("daily", "free", 0.01, "2026-11-22T00:00")]
     assert "au7" not in json.dumps(found.events)
     if expected and what == "a month's budget":
         assert (found.events[0]["used_usd"], found.events[0]["limit_usd"]) == ("25.5", "100")
-    (nothing, _) = told(poll_openrouter.key, {"data": {"usage": 0}})
+    (nothing, _) = told(poll_openrouter.key_budget, {"data": {"usage": 0}})
     assert not nothing.events and nothing.notices
 
 
 SHAPES = [
-    (poll_anthropic.oauth, ()),
-    (poll_anthropic.admin, ()),
-    (poll_anthropic.cookie, (ORGANIZATIONS,)),
-    (poll_openai.admin, ()),
-    (poll_openrouter.key, ()),
-    (poll_copilot.user, ()),
+    (poll_anthropic.oauth_windows, ()),
+    (poll_anthropic.admin_reports, ()),
+    (poll_anthropic.cookie_windows, (ORGANIZATIONS,)),
+    (poll_openai.admin_reports, ()),
+    (poll_openrouter.key_budget, ()),
+    (poll_copilot.quotas, ()),
     (poll_cursor.summary, ()),
 ]
 
@@ -403,7 +403,7 @@ def test_a_row_of_anthropics_report() -> None:
     body = usage_page(
         (EIGHT, NINE, [usage_row(), usage_row(None, output_tokens=0, uncached_input_tokens=0)]), (NINE, TEN, [])
     )
-    found, asked = told(poll_anthropic.admin, body, headers={"anthropic-organization-id": ORG}, marks=NO_COSTS)
+    found, asked = told(poll_anthropic.admin_reports, body, headers={"anthropic-organization-id": ORG}, marks=NO_COSTS)
     one, other = found.events
     assert {key: one[key] for key in one if key not in ("id", "account")} == {
         "v": 1,
@@ -441,7 +441,7 @@ def test_a_row_of_anthropics_report() -> None:
     ],
 )
 def test_tiers(row: Json, tier: str | None, geo: str | None) -> None:
-    found, _ = told(poll_anthropic.admin, usage_page((EIGHT, NINE, [usage_row(**row)])), marks=NO_COSTS)
+    found, _ = told(poll_anthropic.admin_reports, usage_page((EIGHT, NINE, [usage_row(**row)])), marks=NO_COSTS)
     assert [(one.get("tier"), one.get("geo")) for one in found.events] == [(tier, geo)]
 
 
@@ -451,7 +451,7 @@ def test_three_pages_are_three_requests_and_no_more() -> None:
         usage_page(("2026-11-20T11:00:00Z", "2026-11-20T12:00:00Z", [usage_row()]), next_page="p3"),
         usage_page((EIGHT, NINE, [usage_row()]), (NINE, TEN, [usage_row(output_tokens=7)])),
     ]
-    found, asked = told(poll_anthropic.admin, *pages, marks=NO_COSTS)
+    found, asked = told(poll_anthropic.admin_reports, *pages, marks=NO_COSTS)
     assert ["page=" + name in one.url for one, name in zip(asked, ("p1", "p2", "p3"), strict=True)] == [False, True, True]
     assert len({one["id"] for one in found.events}) == 4
     assert found.marks == {"settled_1h": when.moment(EIGHT)}  # the hour to nine is not yet an hour over
@@ -462,7 +462,7 @@ def test_a_page_that_fails_loses_nothing_of_those_before() -> None:
     found = Results()
     left = [Answer(200, {}, json.dumps(first).encode()), Answer(429, {"retry-after": "7"}, b"")]
     with pytest.raises(Trouble) as caught:
-        etiquette.run_steps(poll_anthropic.admin(ask(marks=NO_COSTS), found), lambda request: left.pop(0))
+        etiquette.run_steps(poll_anthropic.admin_reports(ask(marks=NO_COSTS), found), lambda request: left.pop(0))
     assert caught.value.kind == etiquette.LIMITED and caught.value.retry_ms == 7000
     assert len(found.events) == 1 and found.marks == {"settled_1h": when.moment("2026-11-20T11:00:00Z")}
 
@@ -471,7 +471,7 @@ def test_pages_that_lead_nowhere_end() -> None:
     for page in ("p1", "", None):
         body = usage_page((EIGHT, NINE, [usage_row()]), next_page="p1") | {"next_page": page}
         with pytest.raises(Trouble, match="names none"):
-            told(poll_anthropic.admin, body, body, body, marks=NO_COSTS)
+            told(poll_anthropic.admin_reports, body, body, body, marks=NO_COSTS)
 
 
 @pytest.mark.parametrize(
@@ -487,7 +487,7 @@ def test_pages_that_lead_nowhere_end() -> None:
 )
 def test_from_when_on_is_read(marks: dict[str, int], since: int | None, checking: bool, expected: str) -> None:
     empty = usage_page()
-    found, asked = told(poll_anthropic.admin, empty, empty, marks=marks, since=since, checking=checking)
+    found, asked = told(poll_anthropic.admin_reports, empty, empty, marks=marks, since=since, checking=checking)
     assert f"starting_at={expected.replace(':', '%3A')}&" in asked[0].url
     assert len(asked) == (1 if checking else 2)
     if since is not None or checking:
@@ -498,16 +498,16 @@ def test_rows_that_cannot_be_read_are_said() -> None:
     body = usage_page(
         (EIGHT, NINE, [usage_row(), usage_row(output_tokens="many"), usage_row(output_tokens=-1)]), ("?", NINE, [])
     )
-    found, _ = told(poll_anthropic.admin, body, marks=NO_COSTS)
+    found, _ = told(poll_anthropic.admin_reports, body, marks=NO_COSTS)
     assert len(found.events) == 1
     assert found.notices == ["3 of 4 rows could not be read: output_tokens is a string; expected a count"]
     with pytest.raises(Trouble, match="another shape"):
-        told(poll_anthropic.admin, usage_page((EIGHT, NINE, [{"tokens_in": 5}])), marks=NO_COSTS)
+        told(poll_anthropic.admin_reports, usage_page((EIGHT, NINE, [{"tokens_in": 5}])), marks=NO_COSTS)
 
 
 def test_costs_are_cents() -> None:
     page = usage_page(("2026-11-20T00:00:00Z", "2026-11-21T00:00:00Z", [cost_row(), cost_row("0.5", model=None, description="Web Search Usage", token_type=None), cost_row("0"), cost_row("9", currency="EUR")]))  # fmt: skip
-    found, asked = told(poll_anthropic.admin, usage_page(), page)
+    found, asked = told(poll_anthropic.admin_reports, usage_page(), page)
     assert [(one["cost_usd"], one["cost_source"], one.get("model"), one["bucket"]) for one in found.events] == [
         ("1.2345", "reported", "claude-opus-5-5", "1d"),
         ("0.005", "reported", None, "1d"),
@@ -518,10 +518,10 @@ def test_costs_are_cents() -> None:
 
 
 def test_costs_are_read_once_an_hour_and_their_failure_is_no_failure() -> None:
-    assert len(told(poll_anthropic.admin, usage_page(), marks={"cost_at": NOW - HOUR + 1})[1]) == 1
-    assert len(told(poll_anthropic.admin, usage_page(), usage_page(), marks={"cost_at": NOW - HOUR})[1]) == 2
-    assert len(told(poll_anthropic.admin, usage_page(), usage_page(), marks={"cost_at": NOW + HOUR})[1]) == 2
-    found, _ = told(poll_anthropic.admin, usage_page(), Answer(403, {}, b"{}"))
+    assert len(told(poll_anthropic.admin_reports, usage_page(), marks={"cost_at": NOW - HOUR + 1})[1]) == 1
+    assert len(told(poll_anthropic.admin_reports, usage_page(), usage_page(), marks={"cost_at": NOW - HOUR})[1]) == 2
+    assert len(told(poll_anthropic.admin_reports, usage_page(), usage_page(), marks={"cost_at": NOW + HOUR})[1]) == 2
+    found, _ = told(poll_anthropic.admin_reports, usage_page(), Answer(403, {}, b"{}"))
     assert "the cost report was not to be had" in found.notices[0] and "cost_at" not in found.marks
 
 
@@ -546,7 +546,10 @@ OPENAI: list[tuple[str, Json, Json]] = [
 @pytest.mark.parametrize(("what", "row", "expected"), OPENAI, ids=[case[0] for case in OPENAI])
 def test_openai(what: str, row: Json, expected: Json) -> None:
     found, asked = told(
-        poll_openai.admin, openai_page([openai_usage_row(**row)]), headers={"openai-organization": "org-abc"}, marks=NO_COSTS
+        poll_openai.admin_reports,
+        openai_page([openai_usage_row(**row)]),
+        headers={"openai-organization": "org-abc"},
+        marks=NO_COSTS,
     )
     (one,) = found.events
     assert {key: one[key] for key in (*events.SUMS,) if key in one} == expected
@@ -559,7 +562,7 @@ def test_openai(what: str, row: Json, expected: Json) -> None:
 def test_openai_tiers_costs_and_contradictions() -> None:
     rows = [openai_usage_row(batch=True), openai_usage_row(service_tier="flex"), openai_usage_row(input_cached_tokens=1001)]
     cost = {"amount": {"value": "0.0612", "currency": "usd"}, "line_item": "gpt-6.1-sol, input", "project_id": "proj_abc"}
-    found, asked = told(poll_openai.admin, openai_page(rows), openai_page([cost], 1_795_132_800, 86_400))
+    found, asked = told(poll_openai.admin_reports, openai_page(rows), openai_page([cost], 1_795_132_800, 86_400))
     assert [one.get("tier") for one in found.events] == ["batch", "flex", None]
     assert found.events[2]["cost_usd"] == "0.0612" and found.events[2]["workflow_id"] == "vendor-usage-x:w=proj_abc"
     assert found.notices == ["1 of 3 rows could not be read: input_cached_tokens is more than input_tokens"]
@@ -567,11 +570,14 @@ def test_openai_tiers_costs_and_contradictions() -> None:
 
 
 def test_a_bucket_read_again_counts_once_and_the_later_reading_wins() -> None:
-    first, _ = told(poll_anthropic.admin, usage_page((NINE, TEN, [usage_row(output_tokens=5)])), marks=NO_COSTS)
+    first, _ = told(poll_anthropic.admin_reports, usage_page((NINE, TEN, [usage_row(output_tokens=5)])), marks=NO_COSTS)
     later, _ = told(
-        poll_anthropic.admin, usage_page((NINE, TEN, [usage_row(output_tokens=9)])), marks=NO_COSTS, now=NOW + 300_000
+        poll_anthropic.admin_reports,
+        usage_page((NINE, TEN, [usage_row(output_tokens=9)])),
+        marks=NO_COSTS,
+        now=NOW + 300_000,
     )
     (a,), (b,) = first.events, later.events
     assert a["id"] == b["id"] and events.join(a, b) == events.join(b, a)
     assert events.join(a, b)["output_tokens"] == 9
-    assert len({one["id"] for one in told(poll_anthropic.admin, usage_page((NINE, TEN, [usage_row(), usage_row(service_tier="batch"), usage_row(workspace_id=None), usage_row(api_key_id=None), usage_row("m2")])), marks=NO_COSTS)[0].events}) == 5  # fmt: skip
+    assert len({one["id"] for one in told(poll_anthropic.admin_reports, usage_page((NINE, TEN, [usage_row(), usage_row(service_tier="batch"), usage_row(workspace_id=None), usage_row(api_key_id=None), usage_row("m2")])), marks=NO_COSTS)[0].events}) == 5  # fmt: skip
