@@ -1,4 +1,4 @@
-"""Amp threads -> events.
+"""Reads Amp's threads and returns turns.
 
 A thread is one JSON document. Until January 2026 its requests stood in `usageLedger.events`, and only their cache counts
 in the answers; since then each answer has its own `usage`, and an older ledger stays beside them (Amp's thread files, as
@@ -22,14 +22,14 @@ _CACHE = ("cacheCreationInputTokens", "cacheReadInputTokens")
 
 
 class Request(NamedTuple):
-    """One request as its thread tells of it."""
+    """One request, as its thread records it."""
 
     location: str
-    name: str  # of the answer it ended in; "" where none is named
+    name: str  # of the answer it ended in; "" if it has no name
     times: tuple[Any, ...]  # when it was, the best first
     models: tuple[Any, ...]
     tokens: untrusted.Raw
-    cache: untrusted.Raw  # where the cache counts stand if not in `tokens`
+    cache: untrusted.Raw  # holds the cache counts if `tokens` does not
 
 
 def files(home: str) -> Iterator[str]:
@@ -51,10 +51,10 @@ def claims(path: str, head: bytes) -> bool:
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
-    """The turns of one thread. Raises OSError, Bad."""
+    """The turns of one thread. Raises OSError, BadRecord."""
     thread = read_lines.document(path, cursor)
     if not thread.keys() & {"messages", "usageLedger"}:
-        raise events.BadRecord("no Amp thread: it has neither messages nor a usage ledger; skipped")
+        raise events.BadRecord("not an Amp thread: it has neither messages nor a usage ledger; skipped")
     session = untrusted.identity(thread.get("id")) or os.path.basename(path).removesuffix(".json")
     root, folder = root_of(thread)
     attribution = intake.attribution(SOURCE, CLIENT, root, folder, session)
@@ -137,20 +137,20 @@ def _requests_of(location: str, name: str, message: untrusted.Raw, sent: Any, en
 
 
 def _likeness(usage: untrusted.Raw, tokens: untrusted.Raw) -> tuple[bool, bool, int]:
-    """How likely an entry of the ledger tells of the same request: equal counts, else the largest answer."""
+    """How likely an entry of the ledger is the same request: equal counts first, else the largest answer."""
     output = tokens.get("output")
     alike = [tokens.get(name) == usage.get(f"{name}Tokens") is not None for name in ("output", "input")]
     return alike[0], alike[1], output if type(output) is int else 0
 
 
 def counts_of(tokens: untrusted.Raw, cache: untrusted.Raw) -> dict[str, int]:
-    """The record's disjoint counts; none for a request that used nothing. Raises Bad."""
+    """The record's disjoint counts; none for a request that used nothing. Raises BadRecord."""
     sent, output = untrusted.count(tokens, "inputTokens", "input"), untrusted.count(tokens, "outputTokens", "output")
     written, read = (untrusted.count(tokens, key) or untrusted.count(cache, key) for key in _CACHE)
     whole = untrusted.count(tokens, "totalInputTokens")
     if not any((sent, output, written, read)):
         if whole or untrusted.count(tokens, "totalTokens", "total"):
-            raise events.BadRecord("only a total is given; unknown which part is input")
+            raise events.BadRecord("only a total is given, so input and output are unknown")
         return {}
     if whole == sent >= written + read:  # then the cached part is inside
         sent -= written + read

@@ -20,7 +20,7 @@ class Transcripts(read_contract.Reader):
         """The transcripts of a configuration directory, or of its `projects` directory."""
         nested = os.path.join(folder, "projects")
         for path in read_lines.walk(nested if os.path.isdir(nested) else folder):
-            # The journal of a workflow's subagents is no transcript.
+            # The journal of a workflow's subagents is not a transcript.
             if path.endswith(".jsonl") and not (path.endswith("/journal.jsonl") and "/subagents/" in path):
                 yield path
 

@@ -1,4 +1,4 @@
-"""What `claude -p --output-format stream-json` (or `json`) prints -> events.
+"""Reads what `claude -p --output-format stream-json` (or `json`) prints and returns turns or totals.
 
 A message's lines carry the output count as it stood when the answer began; only `--include-partial-messages` says the
 final one. The `result` line states what the process used per model, subagents and helpers included. So a session's
@@ -37,7 +37,7 @@ _TOTALS = (
     ("cache_write_tokens", "cacheCreationInputTokens"),
     ("output_tokens", "outputTokens"),
 )
-_AT_ONCE = ("input_tokens", "cache_read_tokens", "cache_write_tokens")  # these stand in a message's first line
+_AT_ONCE = ("input_tokens", "cache_read_tokens", "cache_write_tokens")  # a message's first line has them
 _CLOUDS = ("bedrock", "vertex", "foundry")
 
 
@@ -60,7 +60,7 @@ def files(folder: str) -> Iterator[str]:
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
-    """The turns of a stream that was kept in a file, or the aggregates that stand for them. Raises OSError.
+    """The turns of a stream that was kept in a file, or the totals in their place. Raises OSError.
 
     A result decides on the lines before it, so that a file which grew is read from its beginning.
     """
@@ -73,7 +73,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
 
 
 class Message(NamedTuple):
-    """One answer: its turn, and those of the other models that had a part in it; and where it was seen first."""
+    """One answer: its turn, the turns of other models that took part in it, and where it was seen first."""
 
     turns: list[events.Event]
     location: str
@@ -81,13 +81,13 @@ class Message(NamedTuple):
 
 @dataclass
 class Run:
-    """A process: what its last result says that it used, and the messages up to it."""
+    """A process: the usage in its last result, and the messages before it."""
 
     name: str  # "" where the session's later processes go on from its totals
     location: str = ""
     totals: dict[str, Counts] = field(default_factory=dict)
     more: dict[str, dict[str, Any]] = field(default_factory=dict)  # per model: searches, reasoning, cost, who bills
-    long: Counts = field(default_factory=dict)  # per model: writes to the long cache, where no message tells
+    long: Counts = field(default_factory=dict)  # per model: writes to the long cache, if no message has them
     messages: dict[str, Message] = field(default_factory=dict)
 
     def agrees(self, ended: set[str]) -> bool:
@@ -103,7 +103,7 @@ class Run:
         return all(model in self.totals and _exceeds(self.totals[model], counts) for model, counts in by_model.items())
 
     def add_details(self, usage: dict[str, Any]) -> None:
-        """Take in a result's `usage`, where it is clear which model it is of: the cache's classes, tier and place."""
+        """Take in a result's `usage` if its model is clear: the cache's classes, tier and region."""
         wrote = [model for model, counts in self.totals.items() if counts["cache_write_tokens"]]
         if len(wrote) == 1:
             long = untrusted.count(untrusted.mapping(usage.get("cache_creation")), "ephemeral_1h_input_tokens")
@@ -124,13 +124,13 @@ class Session:
         self.runs: list[Run] = []
         self.open: dict[str, Message] = {}  # the messages since the last result
         self.ended = False  # by a result, whatever it states
-        self.final: set[str] = set()  # the messages whose last counts were streamed
+        self.final: set[str] = set()  # messages with all their counts: the last ones were streamed
         self.results: set[str] = set()
         self.copies: dict[str, int] = {}
 
 
 class Stream:
-    """The lines so far. `now` says the time of a line that says none itself."""
+    """The lines so far. `now` gives the time of a line that has none."""
 
     def __init__(self, intake: Intake, now: Callable[[], str]) -> None:
         self.intake, self.now = intake, now
@@ -208,7 +208,7 @@ class Stream:
         return name
 
     def _result(self, session: Session, line: untrusted.Raw, location: str) -> None:
-        """Take in what a process says that it used so far."""
+        """Take in what a process reports that it used so far."""
         mark = untrusted.identity(line.get("uuid")) or events.digest(repr(sorted(line.items(), key=lambda item: item[0])))
         if mark in session.results:
             return  # the same line again, of a stream that was kept twice
@@ -273,18 +273,18 @@ class Stream:
         provider = more.pop("provider", "") or ("anthropic" if model.startswith("claude-") else "")
         name = ":".join(filter(None, ("usage", CLIENT, session.name, run.name, model)))
         attribution = self.intake.attribution(SOURCE, CLIENT, session.cwd, "", session.name)
-        # No observed_at: of two readings of running totals the larger is the later, and a copied file's time says nothing.
+        # No observed_at: of two running totals the larger is the later one, and a copied file's time means nothing.
         return read_records.aggregate(session.began, name, attribution, model, counts, provider, **more)
 
 
 _WAITS = (
-    "this session has no result yet and waits for it; if it was cut off, "
-    "tok-read claude-stream --root FILE | tok-log append takes it in as it is"
+    "this session has no result line yet, so it is not imported; if it was cut off, import it as it is: "
+    "tok-read claude-stream --root FILE | tok-log append"
 )
 
 
 def _carried_on(session: Session, line: untrusted.Raw) -> bool:
-    """Whether a resumed process would go on from these totals: told by the version, else by what its results hold."""
+    """Whether a resumed process would go on from these totals: by its version, else by the fields of its results."""
     if session.version:
         return session.version >= _GOES_ON
     used = untrusted.mapping(line.get("modelUsage")).values()
@@ -292,7 +292,10 @@ def _carried_on(session: Session, line: untrusted.Raw) -> bool:
 
 
 def totals_of(used: untrusted.Raw) -> tuple[dict[str, Counts], dict[str, dict[str, Any]]]:
-    """What a result's `modelUsage` says: counts per model, and the rest. None for zeros. Raises Bad."""
+    """The counts per model in a result's `modelUsage`, and its other fields. Models with zeros only are left out.
+
+    Raises BadRecord.
+    """
     totals: dict[str, Counts] = {}
     more: dict[str, dict[str, Any]] = {}
     for key, value in used.items():

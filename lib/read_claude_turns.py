@@ -31,7 +31,7 @@ fromisoformat = datetime.fromisoformat
 
 # Written where a log was anonymised; joining on it would merge turns that have nothing in common.
 _MASKED = re.compile(r"REDACTED|[\s\[\]<>*]")
-# The id says which cloud served a response: msg_bdrk_... Amazon Bedrock, msg_vrtx_... Google Vertex AI.
+# The id shows which cloud served a response: msg_bdrk_... Amazon Bedrock, msg_vrtx_... Google Vertex AI.
 _CLOUDS = {"msg_bdrk_": "bedrock", "msg_vrtx_": "vertex", "gen-": "openrouter"}
 _FOUR = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
@@ -55,7 +55,7 @@ def without_content(line: bytearray) -> bytearray:
     """The line without its message's content, which is most of it and holds nothing that is counted.
 
     Cut from `"content":[` to the last `"usage":{`. What is left parses only if both stood in the same object. If another
-    `"usage"` lies between, or the message's id does not stand before, nothing is cut.
+    `"usage"` lies between, or the message's id does not come before it, nothing is cut.
     """
     start = line.find(b'"content":[')
     stop = line.rfind(b'"usage":{')
@@ -110,13 +110,13 @@ def identity(raw: Raw, message: Raw) -> str:
 
 
 def cloud_prefix(identifier: str) -> str:
-    """The part of an id that says which cloud served it, or ""."""
+    """The part of an id that shows which cloud served it, or ""."""
     return next((prefix for prefix in _CLOUDS if identifier.startswith(prefix)), "")
 
 
 @functools.cache
 def provider_of(model: str, prefix: str) -> dict[str, Any]:
-    """Who bills, from the prefix of the identity or else from the model's name, which is then said."""
+    """Who bills, by the prefix of the identity; else by the model's name, and then marked as inferred."""
     if prefix:
         return {"provider": _CLOUDS[prefix]}
     if model.startswith("claude-"):
@@ -126,7 +126,7 @@ def provider_of(model: str, prefix: str) -> dict[str, Any]:
 
 
 def frame(usage: Raw, model: str, prefix: str = "") -> Frame:
-    """What a usage block says beside its counts; one object for each sort. Raises TypeError."""
+    """The fields of a usage block beside its counts; one object for each kind. Raises TypeError."""
     return _frame(model, prefix, usage.get("speed"), usage.get("service_tier"), usage.get("inference_geo"))
 
 
@@ -141,11 +141,11 @@ def _frame(model: str, prefix: str, speed: object, tier: object, geo: object) ->
 
 
 def usage_block(usage: Raw, model: str, counts: dict[str, int], identifier: str) -> events.Event:
-    """What a record says of tokens and their price."""
+    """The fields of a record about tokens and their price."""
     try:
         before, after = frame(usage, model, cloud_prefix(identifier))
     except TypeError:
-        raise events.BadRecord("usage.speed, service_tier or inference_geo is no text") from None
+        raise events.BadRecord("usage.speed, service_tier or inference_geo is not text") from None
     return {**before, **counts, **after}
 
 
@@ -160,7 +160,7 @@ _HIT = re.compile(r"\b(?:hit your|reached your|5-hour|weekly|session|usage|opus|
 
 
 def limit_of(raw: Raw, message: Raw, ts: str) -> events.Event | None:
-    """A meter reading, if a `<synthetic>` line says that a limit was reached."""
+    """A meter reading, if a `<synthetic>` line reports that a limit was reached."""
     content = message.get("content")
     text = content if type(content) is str else ""
     if type(content) is list:
@@ -253,7 +253,7 @@ class Turns:
         try:
             ts = when.canonical(raw["timestamp"])
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
-            raise events.BadRecord(f"timestamp {str(raw.get('timestamp'))[:40]!r} is no time") from None
+            raise events.BadRecord(f"timestamp {str(raw.get('timestamp'))[:40]!r} is not a valid time") from None
         usage, model = message["usage"], message.get("model")
         if model == "<synthetic>":
             if (reading := limit_of(raw, message, ts)) is not None:
@@ -274,7 +274,7 @@ class Turns:
         self.full[name] = join_turns(seen, arriving)
 
     def light_turns(self) -> list[Light]:
-        """The turns of the usual shape. One that counted nothing is none."""
+        """The turns of the usual shape, without those that used nothing."""
         return [light for light in self.light.values() if any(light[2])]
 
     def other_events(self) -> Iterator[events.Event]:
@@ -347,7 +347,7 @@ class Session:
 
 
 def line_by_line(path: str, intake: Intake) -> Iterator[tuple[str, events.Event]]:
-    """Place and event of each line that tells of a turn or a limit, copies apart. Raises OSError."""
+    """Location and event of each line that holds a turn or a limit, without joining copies. Raises OSError."""
     cursor, turns = read_lines.Cursor(), Turns(Intake(intake.options))
     session = Session(path, cursor, intake)
     with open(path, "rb", buffering=0) as file:
@@ -359,6 +359,6 @@ def line_by_line(path: str, intake: Intake) -> Iterator[tuple[str, events.Event]
 
 
 def project_folder(path: str) -> str:
-    """The name of a transcript's folder below `projects`, or "" where it does not lie there."""
+    """The name of a transcript's folder below `projects`, or "" if it is elsewhere."""
     _, marker, rest = path.rpartition("/projects/")
     return rest.partition("/")[0] if marker and "/" in rest else ""

@@ -1,7 +1,8 @@
-"""Claude Code's cache of its subscription's usage (`cachedUsageUtilization` in `.claude.json`) -> meter readings.
+"""Reads Claude Code's cache of its plan's usage and returns meter readings.
 
-The only file that tells the weekly limit of one model. It is refreshed at the client's leisure: `observed_at` is the
-moment that it names itself (several independent tools, 2026; undocumented). Nothing else of the file is looked at.
+The cache is `cachedUsageUtilization` in `.claude.json`, the only file with the weekly limit of one model. Claude Code
+refreshes it irregularly; `observed_at` is the time in the cache itself (several independent tools, 2026; undocumented).
+Nothing else in the file is read.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def claims(path: str, head: bytes) -> bool:
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
-    """The readings of the cache. Raises OSError, Bad."""
+    """The readings of the cache. Raises OSError, BadRecord."""
     document = read_lines.document(path, cursor)
     cache = untrusted.mapping(document.get("cachedUsageUtilization"))
     fetched = cache.get("fetchedAtMs")

@@ -22,7 +22,7 @@ _FAILED = b'"is_error":true'
 _RESULT = b'"toolUseResult":'
 _ROLE = b'"role":"user"'
 _STAMP = b'"timestamp":"'
-# Bytes. All of a result's block is short but its content, and so is what a line says before and behind its message.
+# Bytes. A result's block is short except for its content; so are the parts of a line before and after its message.
 _HEAD, _FOOT, _NEAR = 400, 300, 2000
 _NONE: list[Any] = []
 _USER = b'"message":{"role":"user",'
@@ -59,14 +59,14 @@ def read(turns: read_claude_turns.Turns, path: str, cursor: read_lines.Cursor) -
 
 
 def _may_be_turn(raw: object, line: bytearray) -> bool:
-    """Whether a line that is no usual turn is to be looked at closely: what cannot be one is nothing to complain of."""
+    """Whether a line that is not a usual turn could be a turn; a line that cannot be one is not reported as bad."""
     if type(raw) is dict and raw.get("type") == "assistant":
         return True
     return read_claude_turns.relevant(line, 0, len(line)) or line[:1] != b"{" or line[-1:] != b"}"
 
 
 class Transcript:
-    """What the lines of one transcript say of its rounds."""
+    """Collects the rounds of one transcript, line by line."""
 
     def __init__(self, rounds: work.Rounds, session: read_claude_turns.Session, buffer: bytearray) -> None:
         self.rounds, self.session, self.buffer = rounds, session, buffer
@@ -94,7 +94,7 @@ class Transcript:
     def relevant(self, line: bytearray, at: int, stop: int) -> bool:
         """Whether a line could hold a turn or work. Good results of tools are taken in here, without a copy of the line.
 
-        What stands before the first nested brace is at the top level. What does not lie in the buffer may be half a line.
+        Keys before the first nested brace are at the top level. A line that is not in the buffer may be incomplete.
         """
         find = line.find
         brace = find(b"{", at + 1, stop)
@@ -120,7 +120,7 @@ class Transcript:
         call = find(_CALL, role, stop) if role >= 0 and line is self.buffer else -1
         if call < 0:
             return False
-        # Behind the message stands what the client shows of the result, where there is one result in the line.
+        # If the line holds one result, what the client shows of it follows the message.
         end = line.rfind(_RESULT, call, stop)
         if end < 0:
             end = stop
@@ -145,9 +145,9 @@ class Transcript:
         return current is not None
 
     def _is_failure(self, line: bytearray, at: int, role: int, call: int, end: int) -> bool:
-        """Whether a result says that its call failed, which stands near its beginning or near its end.
+        """Whether a result is marked as failed; the mark is near its beginning or near its end.
 
-        Where its block is seen to end, behind the only brace that is near, little is looked through.
+        If the end of its block is found, at the only brace nearby, only a few bytes are searched.
         """
         head, foot = min(at + _NEAR, end), max(at, end - _NEAR)
         last = line.rfind(b"}]}", call, end)
@@ -165,7 +165,7 @@ class Transcript:
         try:
             ts = when.canonical(raw["timestamp"])
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
-            return  # what has no time belongs to no hour
+            return  # without a time it belongs to no hour
         session: Any = raw.get("sessionId")
         if session != self.last:
             session = self._session(raw, session)
@@ -185,7 +185,7 @@ class Transcript:
                 self._user(raw, sent, ts, session, side, line, data)
 
     def _session(self, raw: Raw, session: Any) -> str:
-        """The session that a line belongs to, whose first working directory is noted."""
+        """The session of a line; its first working directory is remembered."""
         if type(session) is not str or not 0 < len(session) <= events.LONGEST:
             session = self.session.stem
         if session not in self.roots and type(cwd := raw.get("cwd")) is str and cwd:
@@ -204,7 +204,7 @@ class Transcript:
     def _user(
         self, raw: Raw, message: work_prompts.Message, ts: str, session: str, side: bool, line: int, data: bytearray
     ) -> None:
-        """A line that has the shape of a user's."""
+        """A line in the role of the user."""
         rounds = self.rounds
         if message.kind == work_prompts.TOOL_RESULT:
             self._results(raw, ts, session, size_of(data))
@@ -228,7 +228,7 @@ class Transcript:
         name = name_of(raw, ts, session)
         before = self.open.get("side" if side else "main")
         if before is not None and before["id"] == name:
-            return  # the line stands there twice
+            return  # the line is a repetition
         current = self.rounds.open_round(side, name, ts, session)
         if message.kind != work_prompts.HUMAN:
             work.add(current, _OPENING.get(message.kind, "plans_accepted"))
@@ -255,7 +255,7 @@ class Transcript:
             times["last"] = ts
 
     def _results(self, raw: Raw, ts: str, session: str, size: int) -> None:
-        """The results of tools that stand in one line. A result of a call that is not known says nothing."""
+        """The results of tools in one line. A result of an unknown call is ignored."""
         content = _content(raw)
         results = [part for part in content if type(part) is dict and "tool_use_id" in part] if type(content) is list else []
         for part in results:
@@ -266,7 +266,10 @@ class Transcript:
                 self.rounds.add_result(current, ts, call, size // len(results), _outcome(raw, part))
 
     def _queue(self, raw: Raw, ts: str, line: int) -> None:
-        """What waits while the agent is at work: what is removed was given to it there and then, and stands nowhere else."""
+        """Prompts queued while the agent works.
+
+        One that is removed was given to the agent at once, and is recorded nowhere else.
+        """
         queue = self.state.setdefault("queue", [])
         operation = raw.get("operation")
         if operation == "enqueue":
@@ -294,7 +297,7 @@ class Transcript:
         return self._is_first(self.rounds.hash_of(text))
 
     def _is_first(self, name: str) -> bool:
-        """Whether a prompt was not met in its other form yet: removed from the queue, and attached to the conversation."""
+        """Whether this is a prompt's first form: removed from the queue, or attached to the conversation."""
         seen = self.state["given"]
         if name in seen:
             seen.remove(name)
@@ -330,7 +333,7 @@ def _content(raw: Raw) -> object:
 
 
 def _outcome(raw: Raw, part: Raw) -> str:
-    """What became of a call whose result this is; "" where it is good."""
+    """How the call of a result failed; "" if it did not."""
     if part.get("is_error") is not True:
         return ""
     return "tool_denials" if raw.get("toolDenialKind") else work.outcome(work_prompts.text_of(part.get("content")).strip())
@@ -361,7 +364,7 @@ def size_of(line: bytearray) -> int:
 def name_of(raw: Raw, ts: str, session: str) -> str:
     """The identity of the round that a line begins: its uuid, or that of the line that it is a copy of.
 
-    Where it is masked, or there is none, its session and time.
+    If it is masked or missing, its session and time.
     """
     fork = raw.get("forkedFrom")
     for value in (fork.get("messageUuid") if type(fork) is dict else None, raw.get("uuid")):

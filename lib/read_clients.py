@@ -1,4 +1,4 @@
-"""Lists the clients: where each keeps its logs, what it gives, what its logs do not tell, and which module reads it.
+"""Lists the clients: where each keeps its logs, what it gives, what its logs lack, and which module reads it.
 
 A new client is a module `read_<client>` that ends with READER (see `read_contract`), a row in CLIENTS, and its name in the
 import below it.
@@ -28,14 +28,14 @@ class Client(NamedTuple):
     client: str  # as in the record
     source: str
     module: str  # of this package; imported when there is something to read
-    # Environment variable, and where below the directory it names the files lie. A third element is the one of `homes`
-    # that it stands for (else for all of them), or "" for a place beside them, which need not be there.
+    # Environment variable, and the path of the files below the directory that it names. A third element is the one of
+    # `homes` that it replaces (else all of them), or "" for an additional directory, which need not exist.
     variables: tuple[tuple[str, ...], ...]
     homes: tuple[str, ...]  # below the home directory; $XDG_CONFIG_HOME and $XDG_DATA_HOME may begin one
     marks: tuple[str, ...]  # what a directory of this client holds; * stands for any characters
     gives: str = "turns"  # or what it adds up instead
     caveat: str = ""
-    prompts: bool = False  # whether its logs tell what a person wrote from what the client wrote in the person's name
+    prompts: bool = False  # whether its logs separate what a person wrote from what the client wrote in their name
 
     def reader(self) -> Reader:
         """The reader of this client."""
@@ -43,7 +43,7 @@ class Client(NamedTuple):
 
 
 def _extension(name: str) -> list[str]:
-    """Where the editors that are made of one source keep an extension's files, here and on the far side of a remote."""
+    """Where editors made from VS Code keep an extension's files, on this machine and on the far side of a remote."""
     here = ("Code", "Code - Insiders", "VSCodium", "Cursor", "Windsurf")
     far = (".vscode-server", ".vscode-server-insiders", ".cursor-server", ".windsurf-server")
     folders = [f"{config}/{editor}" for config in ("$XDG_CONFIG_HOME", "Library/Application Support") for editor in here]
@@ -82,7 +82,7 @@ CLIENTS = (
         (("OPENCODE_DATA_DIR", ""),),
         ("$XDG_DATA_HOME/opencode", "Library/Application Support/opencode"),
         ("opencode*.db", "storage/message"),
-        caveat="the small requests that name a session are not among its messages, so they are missing.",
+        caveat="the small requests that give a session its title are not recorded, so they are missing.",
     ),
     Client(
         "gemini",
@@ -101,7 +101,7 @@ CLIENTS = (
         (("COPILOT_HOME", ""), ("COPILOT_OTEL_FILE_EXPORTER_PATH", "", "")),
         (".copilot",),
         ("session-state", "session-store.db", "otel/*.jsonl", "otel/*/*.jsonl"),
-        caveat="versions before 1.0.69 say what a session used only when it ends, so one that was killed is missing.",
+        caveat="versions before 1.0.69 record what a session used only when it ends, so killed sessions are missing.",
     ),
     Client(
         "qwen",
@@ -111,7 +111,7 @@ CLIENTS = (
         (("QWEN_DATA_DIR", ""), ("QWEN_RUNTIME_DIR", ""), ("QWEN_HOME", "")),
         (".qwen",),
         ("projects/*/chats",),
-        caveat="what its chats over Anthropic's API wrote to a cache is not told apart from other input.",
+        caveat="cache writes of its chats over Anthropic's API are counted as other input.",
     ),
     Client(
         "kimi",
@@ -121,7 +121,7 @@ CLIENTS = (
         (("KIMI_DATA_DIR", ""), ("KIMI_SHARE_DIR", "", ".kimi"), ("KIMI_CODE_HOME", "", ".kimi-code")),
         (".kimi", ".kimi-code"),
         ("sessions/*/*/wire.jsonl", "sessions/*/*/agents/*/wire.jsonl"),
-        caveat="kimi-cli does not write which model answered: its sessions are shown with the one that is configured now.",
+        caveat="kimi-cli does not record the model, so its sessions are shown with the model that is configured now.",
     ),
     Client(
         "kilo",
@@ -199,7 +199,7 @@ CLIENTS = (
         (("OPENCLAW_STATE_DIR", ""), ("OPENCLAW_DIR", ""), ("CLAWDBOT_STATE_DIR", ""), ("OPENCLAW_HOME", ".openclaw")),
         (".openclaw", ".clawdbot", ".moltbot", ".moldbot"),
         ("agents/*/sessions", "agents/*/agent/openclaw-agent.sqlite", "openclaw.json"),
-        caveat="what its Codex harness answers stands in Codex's own logs.",
+        caveat="answers of its Codex harness are counted from Codex's own logs.",
     ),
     Client(
         "cursor",
@@ -209,7 +209,7 @@ CLIENTS = (
         (("CURSOR_USAGE_DIR", ""),),
         ("$XDG_DATA_HOME/tokenops/cursor",),
         ("*.csv",),
-        caveat="only what was exported from its dashboard; no session and no project.",
+        caveat="only what you exported from its dashboard, without sessions and projects.",
     ),
     Client(
         "stats-cache",
@@ -220,7 +220,7 @@ CLIENTS = (
         ("$XDG_CONFIG_HOME/claude", ".claude"),
         ("stats-cache.json",),
         gives="a total per day and model, to compare with",
-        caveat="Claude Code's own sums, several times too high; nothing is added to them, they are only compared.",
+        caveat="Claude Code's own sums, several times too high; they are compared and never added.",
     ),
     Client(
         "claude-usage",
@@ -231,7 +231,7 @@ CLIENTS = (
         (".",),
         (".claude.json",),
         gives="readings of the plan's limits",
-        caveat="the client refreshes it when it likes; a reading is as old as it says.",
+        caveat="Claude Code decides when to refresh it; each reading has its own time.",
     ),
     # Streams and exports have no place of their own: they are read where they are named, or from standard input.
     Client(
@@ -274,7 +274,7 @@ class Uncounted(NamedTuple):
 
 
 _PROXY = (
-    "point it at tok-proxy where it takes a base URL (tok-provider env), else its vendor's own account page is all there is"
+    "if it accepts a base URL, point it at tok-proxy (tok-provider env); else only its vendor's account page shows usage"
 )
 UNCOUNTED = (
     Uncounted(
@@ -289,6 +289,6 @@ UNCOUNTED = (
     Uncounted(
         "aider",
         (".aider",),
-        "its chat histories hold rounded texts, no counts; set OPENAI_API_BASE or ANTHROPIC_BASE_URL to tok-proxy",
+        "its chat histories hold rounded texts, not counts; set OPENAI_API_BASE or ANTHROPIC_BASE_URL to tok-proxy",
     ),
 )

@@ -46,7 +46,7 @@ class Rollouts(read_contract.Reader):
     def settle(
         self, shares: list[read_contract.Share], files: read_contract.Files, intake: Intake, /
     ) -> read_contract.Settled:
-        """The events of new rows, told from copies of their ancestors' rows; and the threads to go on from."""
+        """The events of new rows, without copies of their ancestors' rows; and the threads to go on from."""
         threads = {path: read_codex_threads.from_data(data) for share in shares for path, data in share["parts"].items()}
         seen: dict[str, Event] = {}
         new = {id(thread) for thread in threads.values()}

@@ -1,4 +1,4 @@
-"""What `codex exec --json` prints -> events.
+"""Reads what `codex exec --json` prints and returns a total per thread.
 
 `turn.completed` says what the thread used since it began, earlier processes included: its totals, not the turn's (Codex
 source, exec/src/event_processor_with_jsonl_output.rs, as of November 2026). A turn is many requests, so these are
@@ -62,7 +62,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
 
 
 class Stream:
-    """The thread that the last lines were of. `now` says the time of a line that says none itself."""
+    """The thread of the last lines. `now` gives the time of a line that has none."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Stream:
             yield total
 
     def rest(self) -> Iterator[events.Event]:
-        """Nothing: each line said all it had to say."""
+        """Nothing: each line is complete in itself."""
         return iter(())
 
     def _event(self, line: untrusted.Raw) -> events.Event | None:
@@ -122,7 +122,7 @@ class Stream:
         return self.now() if value is None else untrusted.moment(value)
 
     def _total(self, used: read_codex_threads.Totals, ts: str) -> events.Event | None:
-        """A thread's totals; those that began anew stand beside the ones before."""
+        """A thread's totals; if they began anew, they are kept beside the earlier ones."""
         if not any(used):
             return None
         state = self.state
@@ -145,7 +145,7 @@ class Stream:
 
 
 def totals_of(usage: untrusted.Raw) -> read_codex_threads.Totals:
-    """Input, cached, output, reasoning and written of a usage object. Raises Bad."""
+    """Input, cached, output, reasoning and written of a usage object. Raises BadRecord."""
     sent, cached, output, reasoning, wrote = (untrusted.count(usage, *names) for names in _NAMES)
     return sent, cached, output, reasoning, wrote
 

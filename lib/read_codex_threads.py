@@ -1,4 +1,4 @@
-"""Reads Codex's rollouts into threads, and tells whose each counted row is.
+"""Reads Codex's rollouts into threads, and decides which thread owns each counted row.
 
 A rollout's `token_count` lines carry the thread's cumulative totals. A line whose totals moved is a turn; one whose
 totals did not is a repetition. A fork or a spawned child begins with a copy of its parent's lines under new times:
@@ -31,7 +31,7 @@ BURST_MS = 1000
 
 
 def relevant(line: bytearray, at: int, stop: int) -> bool:
-    """Whether a line could matter: its type, where it stands before the first nested brace, says so at once."""
+    """Whether a line could matter: its type, if it comes before the first nested brace, decides at once."""
     brace = line.find(b"{", at + 1, stop)
     if brace < 0:
         return False
@@ -63,12 +63,12 @@ class Row:
     limits: Raw | None
     replayed: bool | None  # None: the file alone does not say
     line: int
-    owner: str = ""  # of a copy, the thread that produced it, where turn ids tell
+    owner: str = ""  # of a copy, the thread that produced it, if turn ids show it
 
 
 @dataclass
 class Thread:
-    """One rollout: what its lines said so far. All of it is parser state, kept with the cursor."""
+    """One rollout, as far as it was read. All of it is parser state, kept with the cursor."""
 
     id: str
     parent: str = ""
@@ -109,11 +109,11 @@ class Thread:
         self.waiting = len(self.rows)
 
     def ancestors(self) -> list[str]:
-        """The threads that this one goes back to, as far as its file says, the nearest first."""
+        """The threads that this one was forked from, as far as its file names them, the nearest first."""
         return [self.parent, *(name for name, _ in self.lineage if name != self.parent)] if self.parent else []
 
     def take(self, raw: Raw) -> None:
-        """Take in one line. Raises Bad."""
+        """Take in one line. Raises BadRecord."""
         payload = raw.get("payload")
         if type(payload) is not dict:
             return
@@ -178,7 +178,7 @@ class Thread:
             self.cwd = text_of(payload.get("cwd"))
 
     def _began_in(self, turn: object, thread: str, human: bool) -> bool | None:
-        """Whether a turn began in a thread, or one forked from it, as their ids tell; None where they do not."""
+        """Whether a turn began in a thread, or one forked from it, by their ids; None if the ids hold no time."""
         at, born = uuid_ms(turn), uuid_ms(thread)
         if at is None or born is None:
             return None
@@ -197,7 +197,7 @@ class Thread:
             ts = when.canonical(raw["timestamp"])
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
             self.last, self.epoch = before
-            raise events.BadRecord(f"timestamp {str(raw.get('timestamp'))[:40]!r} is no time") from None
+            raise events.BadRecord(f"timestamp {str(raw.get('timestamp'))[:40]!r} is not a valid time") from None
         model = info.get("model")
         if type(model) is str and model and not self.model:
             self._turn({"model": model})
@@ -254,7 +254,7 @@ def uuid_ms(value: object) -> int | None:
 
 
 def totals_of(usage: object) -> Totals | None:
-    """The totals of a usage object; None where there is none. Raises Bad."""
+    """The totals of a usage object; None if it has none. Raises BadRecord."""
     if type(usage) is not dict:
         return None
     read = usage.get("cached_input_tokens", usage.get("cache_read_input_tokens"))
@@ -343,7 +343,7 @@ def own_rows(threads: Iterable[Thread]) -> Iterator[tuple[Thread, list[tuple[Row
 
 
 def rows_with_owners(threads: Iterable[Thread]) -> Iterator[tuple[Thread, Owned]]:
-    """Each rollout with all of its rows, told whose they are."""
+    """Each rollout with all of its rows and their owners."""
     family: dict[str, list[Thread]] = {}
     for thread in threads:
         family.setdefault(thread.id, []).append(thread)

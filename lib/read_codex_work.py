@@ -23,11 +23,11 @@ _RUNNING = re.compile(r"Process running with session ID (\d+)")
 _CALLS = ("function_call", "custom_tool_call", "local_shell_call", "tool_search_call", "web_search_call")
 _ITEMS = frozenset(("message", "function_call_output", "custom_tool_call_output", *_CALLS))
 _EVENTS = frozenset(("user_message", "item_completed", "turn_aborted"))
-_HEAD = 400  # of a result: whether it failed stands at its beginning
+_HEAD = 400  # of a result: its beginning shows whether it failed
 
 
 def relevant(line: bytearray, at: int, stop: int) -> bool:
-    """Whether a line could hold a turn or work: its types, where they stand, say so."""
+    """Whether a line could hold a turn or work, by its types."""
     if read_codex_threads.relevant(line, at, stop):
         return True
     brace = line.find(b"{", at + 1, stop)
@@ -53,7 +53,7 @@ def read(
     rollout = Rollout(thread, cursor, intake)
     with open(path, "rb", buffering=0) as file:
         for number, line in read_lines.lines(file, relevant, cursor, buffer):
-            # A line that can hold no turn is none to complain of.
+            # A line that cannot be a turn is not reported as bad.
             turns = read_codex_threads.relevant(line, 0, len(line)) or line[:1] != b"{" or line[-1:] != b"}"
 
             def on_bad_line(why: str, number: int = number, turns: bool = turns) -> None:
@@ -75,7 +75,7 @@ def read(
 
 
 class Rollout:
-    """What the lines of one rollout say of its rounds."""
+    """Collects the rounds of one rollout, line by line."""
 
     def __init__(self, thread: read_codex_threads.Thread, cursor: read_lines.Cursor, intake: Intake) -> None:
         self.thread = thread
@@ -149,7 +149,7 @@ class Rollout:
                 work.add(current, "subagents" if message.kind == work_prompts.SUBAGENT else "sentinels")
 
     def _is_first(self, text: str, form: str) -> bool:
-        """Whether a prompt was not met in its other form yet."""
+        """Whether this is a prompt's first form: an item of the conversation, or an event."""
         event = form != "message"
         name = self.rounds.hash_of(text)
         seen = self.state["given"]
@@ -165,7 +165,7 @@ class Rollout:
         current = self._ongoing(ts, line)
         if current is not None and text.strip():
             name = payload.get("id")
-            # What is said before the last word of a turn accompanies work.
+            # A reply before the last one of a turn accompanies work.
             calls = payload.get("phase") == "commentary"
             self.rounds.add_reply(current, ts, text, name if type(name) is str and name else f"{line}", line, calls)
             work.latest(current["times"], "last", ts)
@@ -192,7 +192,7 @@ class Rollout:
                 arguments = ""
         call = payload.get("call_id")
         arguments = arguments if type(arguments) in (dict, str) else {}
-        if name == "write_stdin":  # into a command that goes on: its end is told by the result of this
+        if name == "write_stdin":  # into a running command: its end comes with the result of this call
             waiting, session = self.state["calls"], arguments.get("session_id") if type(arguments) is dict else None
             if type(call) is str and (ran := waiting.pop(f"session {session}", None)):
                 waiting[call] = ran
@@ -252,7 +252,7 @@ def output_of(output: object) -> str:
 
 
 def failure_in(text: str) -> str:
-    """What became of a call, from how its result begins; "" where it is good."""
+    """How a call failed, by the beginning of its result; "" if it did not."""
     bare = text.strip()
     if (failure := work.outcome(bare)) != "tool_failures":
         return failure

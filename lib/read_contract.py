@@ -1,4 +1,4 @@
-"""Defines what the reader of a client offers, and builds a reader from functions if each of a client's files stands alone.
+"""Defines what the reader of a client offers, and builds one from functions if a client's files stand alone.
 
 A reader lists a client's files and gives each worker a parser. The parser takes in whole files, each from its cursor on,
 and makes everything that a file tells in that one pass: turns, totals, meter readings, counts of work. What can only be
@@ -36,7 +36,7 @@ class Options(NamedTuple):
 
 
 class Intake:
-    """What a parser shares with the engine: the options, the callback for bad lines, and the projects met on the way."""
+    """What a parser shares with the engine: the options, the callback for bad lines, and the projects of the files."""
 
     def __init__(self, options: Options | None = None, on_bad_line: OnBadLine = lambda location, why: None) -> None:
         self.options, self.on_bad_line = options or Options(), on_bad_line
@@ -49,7 +49,7 @@ class Parser(Protocol):
     """Reads some of a client's files, in one process."""
 
     def read(self, path: str, cursor: Cursor, /) -> None:
-        """Take in one file from its cursor on, and move the cursor. Raises OSError, and Bad if the file is no log."""
+        """Read one file from its cursor on, and move the cursor. Raises OSError, and BadRecord if it is not a log."""
 
     def entries(self) -> Iterable[Entry]:
         """What was read, each thing once."""
@@ -106,7 +106,7 @@ class StreamFormat(NamedTuple):
 class Reader(Protocol):
     """The reader of one client: what `read_clients.CLIENTS` names, and all that sync knows of a client.
 
-    The methods that have a body here suit clients whose files stand alone.
+    The methods with a body here suit clients with files that stand alone.
     """
 
     source: str  # as in the record
@@ -135,7 +135,7 @@ class Reader(Protocol):
         """Where some files hold an event. Raises OSError."""
 
 
-Read = Callable[[str, Cursor, Intake], Iterable[Event]]  # the events of a file from its cursor on. Raises OSError, Bad
+Read = Callable[[str, Cursor, Intake], Iterable[Event]]  # the events of a file from its cursor on. Raises OSError, BadRecord
 
 
 class FileReader(Reader):
@@ -190,7 +190,7 @@ class FileParser(Parser):
         self._events: dict[str, Event] = {}
 
     def read(self, path: str, cursor: Cursor, /) -> None:
-        """Take in one file from its cursor on. Raises OSError, Bad."""
+        """Take in one file from its cursor on. Raises OSError, BadRecord."""
         read_records.keep(self._events, self._read(path, cursor, self._intake))
 
     def entries(self) -> Iterator[Entry]:

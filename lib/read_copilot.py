@@ -1,6 +1,6 @@
-"""GitHub Copilot CLI -> events.
+"""Reads GitHub Copilot CLI's database, telemetry and session events, and returns turns and totals.
 
-Three stores, which overlap. `session-store.db` has a row per call since 1.0.69 (July 2026): turns. Telemetry that was
+The three overlap. `session-store.db` has a row per call since 1.0.69 (July 2026): turns. Telemetry that was
 exported has a span per call: turns, of what the database does not know. A session's `events.jsonl` sums up per model
 when the program ends: aggregates, which count where a session has no turn.
 
@@ -95,7 +95,7 @@ def hints(home: str) -> Iterator[str]:
 
 
 def _ends_with_counts(path: str) -> bool:
-    """Whether a session's events end with counts, as far as a quick look can tell."""
+    """Whether a session's events end with counts, as far as its last bytes show."""
     try:
         with open(path, "rb") as file:
             file.seek(max(0, os.path.getsize(path) - _QUICK))
@@ -105,7 +105,7 @@ def _ends_with_counts(path: str) -> bool:
 
 
 def relevant(line: bytearray, at: int, stop: int) -> bool:
-    """Whether a line could matter: the type of an event, with which its line begins, says so at once.
+    """Whether a line could matter: the type of an event, at the beginning of its line, decides at once.
 
     Looking for a word instead reads through what the tools gave, most of the file, once for each word.
     """
@@ -117,7 +117,7 @@ def relevant(line: bytearray, at: int, stop: int) -> bool:
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
-    """The turns and sums of one file from the cursor on. Raises OSError, Bad."""
+    """The turns and sums of one file from the cursor on. Raises OSError, BadRecord."""
     if read_sqlite.is_database(path):
         yield from _rows(path, cursor, intake)
         return
@@ -140,11 +140,13 @@ def _rows(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[even
         if not there and read_sqlite.columns(connection, "sessions"):
             return  # of a version that kept no counts here
         if not there >= _NEEDED:
-            raise events.BadRecord(f"no session store of Copilot CLI: no table {_CALLS} with the columns we know; skipped")
+            raise events.BadRecord(
+                f"not a known database of Copilot CLI: no table {_CALLS} with the expected columns; skipped"
+            )
         roots = _roots(connection)
         since = cursor.state.get("row", 0)
         newest = connection.execute(f'SELECT max(rowid) FROM "{_CALLS}"').fetchone()[0] or 0
-        since = since if since <= newest else 0  # else another database stands here now
+        since = since if since <= newest else 0  # else this is another database
         # A call is numbered among its session's equal ones, so those before it are read again.
         changed = f'rowid >= ? OR session_id IN (SELECT session_id FROM "{_CALLS}" WHERE rowid >= ?)'
         rows = connection.execute(f'SELECT rowid AS "row", * FROM "{_CALLS}" WHERE {changed} ORDER BY rowid', (since, since))
@@ -163,7 +165,7 @@ def _rows(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[even
 
 
 def _call(row: untrusted.Raw, roots: Mapping[Any, str], seen: dict[str, int], intake: Intake) -> events.Event | None:
-    """The turn that a row is; none where nothing was used. Raises Bad."""
+    """The turn of a row; None if it used nothing. Raises BadRecord."""
     sent, answered, read, written, reasoning = (untrusted.count(row, name) for name in _TOKENS)
     counts = read_copilot_otel.counts_of(sent, answered, read, written, reasoning)
     if not counts:
@@ -191,7 +193,7 @@ def _call(row: untrusted.Raw, roots: Mapping[Any, str], seen: dict[str, int], in
 
 
 def _sums(path: str, line: untrusted.Raw, state: dict[str, Any], intake: Intake) -> Iterator[events.Event]:
-    """What a session has used by now, where a line says so. `state` is the session's. Raises Bad."""
+    """What a session has used so far, if a line reports it. `state` is the session's. Raises BadRecord."""
     data = untrusted.mapping(line.get("data"))
     match line.get("type"):
         case "session.start":
@@ -227,7 +229,7 @@ def _is_repeated(seen: list[str], name: str) -> bool:
 
 
 def _sums_in(data: untrusted.Raw) -> Sums:
-    """A shutdown's sums. Raises Bad."""
+    """A shutdown's sums. Raises BadRecord."""
     sums = {}
     for model, value in untrusted.mapping(data.get("modelMetrics")).items():
         metrics = untrusted.mapping(value)
@@ -259,7 +261,7 @@ def _plus(some: list[int] | None, more: list[int]) -> list[int]:
 
 
 def _aggregates(path: str, line: untrusted.Raw, state: dict[str, Any], intake: Intake) -> Iterator[events.Event]:
-    """All that a session has used, per model. Raises Bad."""
+    """All that a session has used, per model. Raises BadRecord."""
     at = untrusted.moment(line.get("timestamp"))
     above, name = os.path.split(path)
     session = state.get("session") or (os.path.basename(above) if name == "events.jsonl" else name.removesuffix(".jsonl"))
@@ -283,13 +285,13 @@ def _aggregates(path: str, line: untrusted.Raw, state: dict[str, Any], intake: I
 
 
 def _home_of(path: str) -> str:
-    """The Copilot directory that a file of telemetry belongs to: the one it lies in, else the usual one."""
+    """The Copilot directory that a file of telemetry belongs to: the one around it, else the usual one."""
     above, inner, _ = path.rpartition("/otel/")
     return above if inner else os.environ.get("COPILOT_HOME") or os.path.expanduser("~/.copilot")
 
 
 def _lookup(home: str) -> Callable[[str], Elsewhere]:
-    """What the database and its events say of a session. The database is opened when that is first asked."""
+    """A function that looks a session up in the database and its events. The database is opened at the first call."""
 
     @functools.cache
     def sessions() -> dict[str, Elsewhere]:
@@ -309,7 +311,7 @@ def _lookup(home: str) -> Callable[[str], Elsewhere]:
 
 @functools.lru_cache(4)
 def _sessions_in(path: str, stamp: read_sqlite.Stamp) -> dict[str, Elsewhere]:
-    """The sessions of a database, asked once for all files of telemetry. Raises OSError, Bad."""
+    """The sessions of a database, asked once for all files of telemetry. Raises OSError, BadRecord."""
     with read_sqlite.open_database(path) as connection:
         sessions = {session: Elsewhere(None, root) for session, root in _roots(connection).items()}
         first = f'rowid IN (SELECT min(rowid) FROM "{_CALLS}" GROUP BY session_id)'

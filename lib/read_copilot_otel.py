@@ -1,6 +1,6 @@
-"""Calls of Copilot CLI in the telemetry that it exports where the user asked for that.
+"""Finds the calls of Copilot CLI in the telemetry that it exports if the user switched that on.
 
-One JSON object per line: spans and logs with flat `attributes`. Four kinds tell of the same call: a chat span, the log
+One JSON object per line: spans and logs with flat `attributes`. Four kinds describe the same call: a chat span, the log
 of an inference, the log of an agent's turn, and the span of an agent's whole work, which repeats the sums of its chat
 spans. Only the first of them that a trace has is counted (exports of versions 1.0.80 and 1.0.91, as published in August
 and November 2026).
@@ -28,14 +28,14 @@ _SPANS = {"chat": 1, "invoke_agent": 4}
 
 
 class Elsewhere(NamedTuple):
-    """What other stores say of a session: when the first call in its database ended, and where it worked."""
+    """A session in the other stores: when the first call in the database ended, and its directory."""
 
     since: int | None = None
     root: str = ""
 
 
 class Call(NamedTuple):
-    """What one span or log says."""
+    """One span or log."""
 
     rank: int
     traces: list[str]  # the trace, and the response's id: either may be all that two sightings share
@@ -50,7 +50,7 @@ class Call(NamedTuple):
 def turns(
     line: untrusted.Raw, cursor: read_lines.Cursor, intake: Intake, lookup: Callable[[str], Elsewhere]
 ) -> Iterator[events.Event]:
-    """The turn that a line is, if it is one. Raises Bad."""
+    """The turn that a line is, if it is one. Raises BadRecord."""
     attributes = untrusted.mapping(line.get("attributes"))
     rank = rank_of(line, attributes)
     call = call_of(line, attributes, rank) if rank else None
@@ -98,7 +98,7 @@ def rank_of(line: untrusted.Raw, attributes: untrusted.Raw) -> int:
 
 
 def call_of(line: untrusted.Raw, attributes: untrusted.Raw, rank: int) -> Call | None:
-    """What a line says of a call; None where it has no counts. Raises Bad."""
+    """The call in a line; None if it has no counts. Raises BadRecord."""
     usage = {
         key.removeprefix("gen_ai.usage."): value for key, value in attributes.items() if key.startswith("gen_ai.usage.")
     }
@@ -130,13 +130,13 @@ def call_of(line: untrusted.Raw, attributes: untrusted.Raw, rank: int) -> Call |
 
 
 def counts_of(sent: int, answered: int, read: int, written: int, reasoning: int, total: int = 0) -> dict[str, int]:
-    """The record's disjoint counts; none for a call that used nothing. Raises Bad.
+    """The record's disjoint counts; none for a call that used nothing. Raises BadRecord.
 
     What the cache gave and took is part of the input, reasoning is part of the output: so do the totals of all three
     stores add up. A total, or parts larger than the whole, say otherwise.
     """
     if not any((sent, answered, read, written, reasoning)) and total:
-        raise events.BadRecord("only a total is given; unknown which part is input")
+        raise events.BadRecord("only a total is given, so input and output are unknown")
     cached = read + written
     inside = cached <= sent and (not cached or total != sent + cached + answered)
     output = answered if reasoning <= answered else answered + reasoning
@@ -161,7 +161,7 @@ def dollars(nano: object) -> object:
 
 
 def _numbered_name(seen: dict[str, dict[str, list[str]]], call: Call, name: str) -> str:
-    """The name, told apart from equal calls before; a span that is exported again, and its log, keep theirs."""
+    """The name, numbered after equal calls before; a span that is exported again, and its log, keep their number."""
     spans = seen.setdefault(name, {}).setdefault(str(call.rank), [])
     _drop_oldest(seen)
     if not call.span or call.span not in spans:
@@ -184,7 +184,7 @@ def _first(attributes: untrusted.Raw, keys: tuple[str, ...]) -> str:
 
 
 def _time(line: untrusted.Raw, *keys: str) -> str:
-    """The first time that a line has, in seconds and nanoseconds or as one value. Raises Bad."""
+    """The first time that a line has, in seconds and nanoseconds or as one value. Raises BadRecord."""
     key = next((key for key in keys if line.get(key) is not None), keys[0])
     value = line.get(key)
     if isinstance(value, list) and len(value) == 2 and all(type(part) is int for part in value):

@@ -1,7 +1,7 @@
-"""Cursor's usage export -> turns.
+"""Reads usage exports of Cursor's dashboard and returns turns.
 
-Cursor keeps no counts on disk. Its dashboard exports them as CSV, a row per request, which the user puts in
-$XDG_DATA_HOME/tokenops/cursor or names. By exports of 2026 the four token columns are disjoint, "Input (w/ Cache Write)"
+Cursor keeps no counts on disk. Its dashboard exports them as CSV, a row per request. The user puts the file in
+$XDG_DATA_HOME/tokenops/cursor or names it. In exports of 2026 the four token columns are disjoint, "Input (w/ Cache Write)"
 being what was written to the cache, and add up to "Total Tokens". A row never changes, so the same one in two exports is
 one turn; two equal rows of one export are two.
 """
@@ -28,7 +28,7 @@ _TOKENS = {
 _TOTAL = "total tokens"
 _NEEDED = ("date", "model", *_TOKENS.values(), _TOTAL)
 _FREE = ("errored", "aborted")  # kinds of requests that came to nothing
-_BILLED = ("", "on-demand", "usage-based")  # kinds whose cost is charged; others are covered by the plan or by a key
+_BILLED = ("", "on-demand", "usage-based")  # kinds that are charged; others are covered by the plan or by a key
 _COUNT = re.compile(r"\d{1,3}(,\d{3})+\Z|\d{1,15}\Z")
 _LOCAL = ("%m/%d/%Y, %I:%M:%S %p", "%m/%d/%Y, %I:%M %p", "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M",
           "%b %d, %Y, %I:%M:%S %p", "%b %d, %Y, %I:%M %p")  # fmt: skip
@@ -38,7 +38,7 @@ Row = dict[str, str]
 
 
 def files(home: str) -> Iterator[str]:
-    """The exports in a directory, not below it: people name the one where their downloads lie."""
+    """The exports in a directory, not below it: people may name their downloads folder."""
     try:
         names = sorted(os.listdir(home))
     except OSError:
@@ -60,7 +60,7 @@ def claims(path: str, head: bytes) -> bool:
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
-    """The turns of one export. Raises OSError, Bad."""
+    """The turns of one export. Raises OSError, BadRecord."""
     with open(path, "rb") as file:
         data = file.read()
     cursor.offset = len(data)
@@ -82,7 +82,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
 
 
 def rows(path: str, data: bytes, intake: Intake) -> Iterator[tuple[str, Row]]:
-    """Place and cells of each row. Raises Bad.
+    """Place and cells of each row. Raises BadRecord.
 
     Line by line: no cell of an export has a line break, and a lost quote must not swallow the lines after it.
     """
@@ -100,9 +100,9 @@ def rows(path: str, data: bytes, intake: Intake) -> Iterator[tuple[str, Row]]:
         if not header:
             header = [cell.lower() for cell in cells]
             if missing := [name for name in _NEEDED if name not in header]:
-                raise events.BadRecord(f"no usage export of Cursor with token counts: no column {missing[0]!r}; skipped")
+                raise events.BadRecord(f"not a usage export of Cursor with token counts: no column {missing[0]!r}; skipped")
         elif len(cells) != len(header):
-            why = f"{len(cells)} cells where {len(header)} were expected" if cells else "a quote where none can be"
+            why = f"{len(cells)} cells where {len(header)} were expected" if cells else "a quote in the wrong place"
             intake.on_bad_line(f"{path}:{number}", f"{why}; skipped")
         else:
             yield f"{path}:{number}", dict(zip(header, cells, strict=True))
@@ -111,7 +111,7 @@ def rows(path: str, data: bytes, intake: Intake) -> Iterator[tuple[str, Row]]:
 
 
 def counts_of(row: Row) -> dict[str, int]:
-    """The record's disjoint counts; none for a request that came to nothing. Raises Bad."""
+    """The record's disjoint counts; none for a request that failed. Raises BadRecord."""
     kind = row.get("kind", "").lower()
     if any(word in kind for word in _FREE):
         return {}
@@ -130,12 +130,12 @@ def _count(cell: str, column: str) -> int:
     if cell in ("", "-"):
         return 0
     if not _COUNT.match(cell):
-        raise events.BadRecord(f"{column!r} is no count")
+        raise events.BadRecord(f"{column!r} is not a count")
     return int(cell.replace(",", ""))
 
 
 def cost_of(row: Row) -> dict[str, str]:
-    """The fields of a cost, where Cursor charged one. What a plan covers has a price there too, which nobody paid."""
+    """The fields of a cost, if Cursor charged it. Rows that a plan covers have a price too, which was not charged."""
     if row.get("kind", "").lower() not in _BILLED:
         return {}
     cost = untrusted.usd(re.sub(r"[$,\s]", "", row["cost to you"] if "cost to you" in row else row.get("cost", "")))
@@ -143,7 +143,7 @@ def cost_of(row: Row) -> dict[str, str]:
 
 
 def time_of(cell: str) -> str:
-    """A row's time: in UTC as exported, or as a spreadsheet shows it, then in this machine's zone. Raises Bad."""
+    """A row's time: in UTC as exported, or as a spreadsheet shows it, then in this machine's zone. Raises BadRecord."""
     if _DATE.match(cell):
         cell += "T00:00:00Z"
     try:

@@ -1,4 +1,4 @@
-"""Droid sessions -> totals.
+"""Reads Droid's sessions and returns a total per session.
 
 Droid keeps one `<session>.settings.json` per session, whose `tokenUsage` is the sum of the session so far, beside the
 session's transcript `<session>.jsonl`, which holds the working directory and no counts. Cached input stands beside
@@ -23,7 +23,7 @@ CLIENT = "droid"
 
 _ENDING = ".settings.json"
 _HEAD = 1 << 20  # of a transcript: its first line has the directory, its second the first time
-# The model of a user's own key is shown as custom:<name>-[<whose>]-<slot>.
+# The model of a user's own key is shown as custom:<name>-[<owner>]-<slot>.
 _SLOT = re.compile(r"[-\s]*\[[^\]]*\](?:-\d+)?\Z")
 _MODEL = re.compile(rb"Model:[ \t]*([A-Za-z0-9][\w.:/-]{1,80})")
 _UNDATED = "the session's start is not recorded: dated by the last change of its file"
@@ -43,7 +43,7 @@ def claims(path: str, head: bytes) -> bool:
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
-    """The total of one session. Raises OSError, Bad."""
+    """The total of one session. Raises OSError, BadRecord."""
     changed = when.stamp(max(os.stat(path).st_mtime_ns // 1_000_000, 0))
     settings = read_lines.document(path, cursor)
     session = os.path.basename(path).removesuffix(_ENDING)
@@ -73,26 +73,28 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
 
 
 def usage_of(settings: untrusted.Raw) -> untrusted.Raw:
-    """The session's own sum. Raises Bad where only the sum with its subagents is given."""
+    """The session's own sum. Raises BadRecord where only the sum with its subagents is given."""
     if type(settings.get("tokenUsage")) is dict or type(settings.get("inclusiveTokenUsage")) is not dict:
         return untrusted.mapping(settings.get("tokenUsage"))
     if untrusted.mapping(settings.get("childInclusiveTokenUsageBySessionId")):
-        raise events.BadRecord("only the sum with its subagents is given, and they are counted themselves; skipped")
+        raise events.BadRecord(
+            "only a total that includes subagents is given, and subagents are counted separately; skipped"
+        )
     return untrusted.mapping(settings["inclusiveTokenUsage"])
 
 
 def counts_of(usage: untrusted.Raw) -> dict[str, int]:
-    """The record's disjoint counts. Raises Bad.
+    """The record's disjoint counts. Raises BadRecord.
 
-    A total says what stands inside what. Without one, cached input stands beside the input, and thinking inside the
-    output, as the vendors' own counts have it, unless there is more thinking than output.
+    A total shows which counts include others. Without one, the input does not include cached input, and the output includes
+    thinking, as in the vendors' own counts, unless there is more thinking than output.
     """
     sent, output, thinking = (untrusted.count(usage, name) for name in ("inputTokens", "outputTokens", "thinkingTokens"))
     written, read = untrusted.count(usage, "cacheCreationTokens"), untrusted.count(usage, "cacheReadTokens")
     total = untrusted.count(usage, "totalTokens")
     if not any((sent, output, thinking, written, read)):
         if total:
-            raise events.BadRecord("only a total is given; unknown which part is input")
+            raise events.BadRecord("only a total is given, so input and output are unknown")
         return {}
     kept = written + read
     for inside, beside in itertools.product((False, True), (thinking > output, True)):
@@ -133,14 +135,14 @@ def model_of(value: object) -> str:
 
 
 class Transcript(NamedTuple):
-    """What the beginning of a session's transcript tells."""
+    """What the beginning of a session's transcript holds."""
 
     root: str = ""
     began: str = ""
 
 
 def transcript(path: str) -> Transcript:
-    """The beginning of a transcript; nothing where there is none."""
+    """The beginning of a transcript; empty if there is none."""
     root = began = ""
     for line in itertools.islice(beginning(path), 500):
         for record in jsonl.parse(line, lambda why: None):
@@ -152,7 +154,7 @@ def transcript(path: str) -> Transcript:
 
 
 def beginning(path: str) -> Iterator[bytes]:
-    """The first lines of a file, as they are asked for; none where there is no file."""
+    """The first lines of a file, read as needed; none if there is no file."""
     with contextlib.suppress(OSError), open(path, "rb") as file:
         while file.tell() < _HEAD and (line := file.readline(_HEAD)):
             yield line

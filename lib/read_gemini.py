@@ -1,4 +1,4 @@
-"""Gemini CLI chats -> events.
+"""Reads Gemini CLI's chats and returns turns.
 
 A chat is kept as one JSON document (`chats/session-*.json`, rewritten at each message) or, since 2026, as lines
 (`.jsonl`, where a message comes again with fuller numbers). `logs.json` beside them holds prompts and no counts.
@@ -41,13 +41,13 @@ def hints(home: str) -> Iterator[str]:
     prompts = [path for path in read_lines.walk(os.path.join(home, "tmp")) if os.path.basename(path) == "logs.json"]
     if prompts and not next(files(home), None):
         yield (
-            f"{prompts[0]}: a log of prompts, which holds no token counts, and no chats lie beside it; update Gemini CLI "
+            f"{prompts[0]}: this log of prompts holds no token counts, and there are no chats beside it; update Gemini CLI "
             "(it saves chats since 0.2), or send its requests through tok-proxy"
         )
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
-    """The turns of one chat. Raises OSError, Bad."""
+    """The turns of one chat. Raises OSError, BadRecord."""
     chat = Chat(path, intake)
     if path.endswith(".jsonl"):
         chat.take_head(cursor.state)
@@ -76,7 +76,7 @@ class Chat:
         self.folder = folder[:12] if _HASH.match(folder) else folder
 
     def take_head(self, head: untrusted.Raw) -> None:
-        """Take in what a chat says of itself."""
+        """Take in a chat's head."""
         self.session = untrusted.identity(head.get("sessionId")) or self.session
 
     def turns(self, message: untrusted.Raw, location: str) -> Iterator[events.Event]:
@@ -106,7 +106,7 @@ class Chat:
 
 @functools.cache
 def root_of(folder: str) -> str:
-    """The directory of the project that a folder below `tmp` is kept for; "" where nothing tells.
+    """The directory of the project that a folder below `tmp` is kept for; "" if it is unknown.
 
     Newer versions write it into the folder; older ones name the folder by the hash of its path.
     """
@@ -131,16 +131,16 @@ def root_of(folder: str) -> str:
 
 
 def counts_of(tokens: untrusted.Raw) -> dict[str, Any]:
-    """The record's disjoint counts. Raises Bad.
+    """The record's disjoint counts. Raises BadRecord.
 
-    The API's prompt count includes what came from the cache; `total` tells a version that wrote them apart. Thoughts
-    stand beside the output. Tool-use prompts are billed as input.
+    The API's prompt count includes what came from the cache, except in a version that `total` reveals. The output does not
+    include thoughts. Tool-use prompts are billed as input.
     """
     sent, cached = untrusted.count(tokens, "input"), untrusted.count(tokens, "cached")
     output, thoughts, tool = (untrusted.count(tokens, name) for name in ("output", "thoughts", "tool"))
     total = untrusted.count(tokens, "total")
     if not any((sent, cached, output, thoughts, tool)) and total:
-        raise events.BadRecord("only a total is given; unknown which part is input")
+        raise events.BadRecord("only a total is given, so input and output are unknown")
     apart = cached > sent or (total == sent + cached + output + thoughts + tool and cached > 0)
     counts = {
         "input_tokens": (sent if apart else sent - cached) + tool,

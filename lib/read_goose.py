@@ -1,4 +1,4 @@
-"""goose's session database -> turns and totals.
+"""Reads goose's session database and returns turns, or a total for an old session.
 
 `sessions.db` keeps each session's sums (`accumulated_*`) and, since schema 15 (2026), every request in `usage_ledger`.
 A session whose requests are all there is given turn by turn, an older one as a total. By goose's source (session_manager.rs
@@ -23,7 +23,7 @@ SOURCE = "goose"
 CLIENT = "goose"
 
 _NAME = "sessions.db"
-# These run another client, whose own log has the turns.
+# These run another client, and its own log has the turns.
 _DRIVEN = frozenset(("claude-code", "claude-acp", "codex", "codex-acp", "gemini-cli", "copilot-acp", "amp-acp", "pi-acp"))
 _KINDS = ("input", "output", "total", "cache_read", "cache_write")
 _ACCUMULATED, _LAST = "accumulated_", ""
@@ -62,11 +62,11 @@ def claims(path: str, head: bytes) -> bool:
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
-    """The turns and totals that are new in a database. Raises OSError, Bad."""
+    """The turns and totals that are new in a database. Raises OSError, BadRecord."""
     with read_sqlite.open_database(path) as connection:
         columns = read_sqlite.columns(connection, "sessions")
         if not {"id", "created_at"} <= columns or "total_tokens" not in columns:
-            raise events.BadRecord("no goose database: it has no table of sessions with token counts; skipped")
+            raise events.BadRecord("not a goose database: it has no table of sessions with token counts; skipped")
         since = _resume(connection, cursor, "updated_at" in columns)
         where = 'datetime("updated_at") IS NULL OR datetime("updated_at") >= ?' if since[0] else "1"
         complete = _complete(connection)
@@ -109,9 +109,9 @@ def _resume(connection: sqlite3.Connection, cursor: read_lines.Cursor, dated: bo
 
 
 def _complete(connection: sqlite3.Connection) -> dict[Any, float]:
-    """The sessions whose requests are all known, and their sum.
+    """The sessions with a complete ledger, and their sum.
 
-    `carried_forward` stands for the requests that were made before there was a ledger.
+    `carried_forward` sums up the requests from before there was a ledger.
     """
     columns = read_sqlite.columns(connection, "usage_ledger")
     if not {"id", "session_id", "input_tokens", "output_tokens", "total_tokens", "cost_source"} <= columns:
@@ -137,7 +137,7 @@ class _Session:
         if not self.name:
             raise events.BadRecord("a session without a name")
         self.began = untrusted.moment(row["created_at"], "created_at")
-        # A session's name is its date and a counter of its database: the second of its start tells it from others.
+        # A session's name is its date and a counter of its database; with the second of its start it is unique.
         self.key = f"{self.name}@{self.began[:19]}"
         self.provider = untrusted.text(row["provider_name"])
         self.attribution = intake.attribution(SOURCE, CLIENT, untrusted.path(row["working_dir"]), "", self.name)
@@ -172,7 +172,7 @@ class _Session:
             )
 
     def total(self, location: str) -> Iterator[events.Event]:
-        """Its sum; nothing where nothing was spent."""
+        """Its sum, if it used anything."""
         row = self.row
         model = model_of(row["model_config_json"])
         prefix = _ACCUMULATED if any(row[f"{_ACCUMULATED}{kind}_tokens"] for kind in _KINDS[:3]) else _LAST
@@ -208,7 +208,7 @@ def _cost(amount: object, source: str) -> dict[str, str]:
 
 
 def model_of(config: object) -> str:
-    """The model in a session's configuration; "" where none is."""
+    """The model in a session's configuration; "" if there is none."""
     if type(config) is not str:
         return ""
     documents, _ = jsonl.objects(config.encode(errors="replace"))
@@ -216,11 +216,11 @@ def model_of(config: object) -> str:
 
 
 def counts_of(row: untrusted.Raw, prefix: str, model: str) -> Counts:
-    """The record's disjoint counts. Raises Bad."""
+    """The record's disjoint counts. Raises BadRecord."""
     sent, output, total, read, written = (untrusted.count(row, f"{prefix}{kind}_tokens") for kind in _KINDS)
     if not sent and not output:
         if total:
-            raise events.BadRecord("only a total is given; unknown which part is input")
+            raise events.BadRecord("only a total is given, so input and output are unknown")
         return Counts({})
     kept, rest, thoughts, unsure = read + written, total - sent - output, 0, ""
     if kept > sent or 0 < kept == rest:

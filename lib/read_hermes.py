@@ -1,4 +1,4 @@
-"""Hermes Agent's session database -> totals.
+"""Reads Hermes Agent's session database and returns a total per session and model.
 
 `state.db` keeps each session's sums in `sessions` and, since schema 20 (2026), in `session_model_usage` what each model
 took. Calls beside the conversation (titles, vision, compression) stand only there; those of a voice chat stand in both. By
@@ -31,7 +31,7 @@ _SESSION = (
     *(*_ROUTE, *_COUNTS, *_COSTS),
 )
 _SHARE = (*_ROUTE, "task", *_COUNTS, *_COSTS, "last_seen")
-_IN_SUMS = ("", "voice_chat")  # tasks whose calls the session's sums have too
+_IN_SUMS = ("", "voice_chat")  # tasks with calls that the session's sums include
 _NOBODY = ("custom", "auto", "local", "unknown")
 # Sessions say when they were last active once a minute, and counts are written a little later.
 _MARGIN_S = 3600.0
@@ -66,10 +66,10 @@ def claims(path: str, head: bytes) -> bool:
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
-    """The totals of the sessions that changed. Raises OSError, Bad."""
+    """The totals of the sessions that changed. Raises OSError, BadRecord."""
     with read_sqlite.open_database(path) as connection:
         if not {"id", "started_at", "input_tokens", "output_tokens"} <= read_sqlite.columns(connection, "sessions"):
-            raise events.BadRecord("no Hermes Agent database: it has no table of sessions with token counts; skipped")
+            raise events.BadRecord("not a Hermes Agent database: it has no table of sessions with token counts; skipped")
         where, values = _query_changed(connection, cursor)
         for row in read_sqlite.select(connection, "sessions", *_SESSION, where=where, values=values).fetchall():
             location = f"{path}:{untrusted.identity(row['id']) or 'a session'}"
@@ -117,7 +117,7 @@ def _shares(connection: sqlite3.Connection, session: object) -> list[untrusted.R
 
 
 def totals(session: untrusted.Raw, rows: list[untrusted.Raw], intake: Intake) -> Iterator[events.Event]:
-    """The totals of one session. Raises Bad.
+    """The totals of one session. Raises BadRecord.
 
     The first has no model in its identity: a session that does not say what each model took is one record, whatever
     model it goes on with.
@@ -149,7 +149,7 @@ def totals(session: untrusted.Raw, rows: list[untrusted.Raw], intake: Intake) ->
 
 
 def shares_of(session: untrusted.Raw, rows: list[untrusted.Raw]) -> dict[Route, Share]:
-    """What each route took, the conversation's first one before all others. Raises Bad.
+    """What each route took, the conversation's first one before all others. Raises BadRecord.
 
     The session's sums may be ahead of its routes': what those leave over is the first one's.
     """

@@ -1,4 +1,4 @@
-"""Kilo's sessions -> events.
+"""Reads Kilo's databases and tasks and returns turns.
 
 The CLI, and the extension since 7, keep them in a database of opencode's kind (`kilo.db`). Earlier, the extension and
 the CLI kept a folder per task; of its files `ui_messages.json` has the counts of each request, and
@@ -48,14 +48,14 @@ def claims(path: str, head: bytes) -> bool:
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
-    """The turns of a database from the cursor on, or those of one task. Raises OSError, Bad."""
+    """The turns of a database from the cursor on, or those of one task. Raises OSError, BadRecord."""
     if read_sqlite.is_database(path):
         return read_opencode.rows(path, cursor, intake, PRODUCT)
     return _task(path, cursor, intake)
 
 
 def _task(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
-    """The turns of one task. Raises OSError, Bad."""
+    """The turns of one task. Raises OSError, BadRecord."""
     folder = os.path.dirname(path)
     sent = Sent(os.path.join(folder, _SENT))  # first: what it keeps is small, and both files are large
     try:
@@ -94,7 +94,7 @@ def _task(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[even
 
 
 def counts_of(request: untrusted.Raw, ts: str) -> dict[str, int]:
-    """The record's disjoint counts. Raises Bad.
+    """The record's disjoint counts. Raises BadRecord.
 
     What came from the cache is part of the input since 4.119; before that, not where Anthropic's protocol was spoken.
     """
@@ -111,7 +111,7 @@ def counts_of(request: untrusted.Raw, ts: str) -> dict[str, int]:
 
 
 class Sent:
-    """What stands beside the prompts of a task: the directory, and the model each time."""
+    """What is recorded beside the prompts of a task: the directory, and the model of each prompt."""
 
     def __init__(self, path: str) -> None:
         self.directory = ""
@@ -145,7 +145,7 @@ class Sent:
 
 
 def _array(path: str, cursor: read_lines.Cursor) -> list[Any]:
-    """The array in a file that its client rewrites as a whole. Raises OSError, Bad."""
+    """The array in a file that its client rewrites as a whole. Raises OSError, BadRecord."""
     with open(path, "rb") as file:
         data = file.read()
     cursor.offset = len(data)
@@ -156,7 +156,7 @@ def _array(path: str, cursor: read_lines.Cursor) -> list[Any]:
 
 
 def _object(text: object) -> untrusted.Raw:
-    """The object in a text. Raises Bad."""
+    """The object in a text. Raises BadRecord."""
     return untrusted.mapping(_json(text.encode(errors="replace"))) if isinstance(text, str) else {}
 
 

@@ -1,4 +1,4 @@
-"""Kimi CLI and its successor Kimi Code: the record of what passed between agent and terminal -> events.
+"""Reads sessions of Kimi CLI and its successor Kimi Code and returns turns.
 
 kimi-cli writes `sessions/<md5 of the working directory>/<session>/wire.jsonl`, with a status after each step that holds
 the step's counts, and does not name the model. A subagent's events stand in its parent's file too, wrapped (kimi-cli
@@ -54,7 +54,7 @@ def claims(path: str, head: bytes) -> bool:
 
 
 class Location(NamedTuple):
-    """Where a file lies among the sessions."""
+    """A file's position among the sessions."""
 
     home: str
     group: str  # of the sessions of one working directory
@@ -68,7 +68,7 @@ class Location(NamedTuple):
 
 
 def location_of(path: str) -> Location:
-    """Where a file lies, as its path says."""
+    """A file's position, by its path."""
     home, _, below = path.rpartition("/sessions/")
     parts = below.split("/")
     if not home or len(parts) < 3:
@@ -102,7 +102,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
 
 
 class Turn(NamedTuple):
-    """What a line says of a request."""
+    """A request in a line."""
 
     ts: str
     name: str
@@ -112,13 +112,13 @@ class Turn(NamedTuple):
 
 
 def counts_of(usage: untrusted.Raw) -> dict[str, int]:
-    """The record's counts, which are apart in the source too. Raises Bad."""
+    """The record's counts, which are apart in the source too. Raises BadRecord."""
     counts = {name: untrusted.count(usage, *keys) for name, keys in _NAMES.items()}
     return {name: count for name, count in counts.items() if count}
 
 
 def _step(line: untrusted.Raw, state: dict[str, Any], at: Location, model: str) -> Turn | None:
-    """kimi-cli: the step that a status ends; notes when a step begins. Raises Bad."""
+    """kimi-cli: the step that a status ends; notes when a step begins. Raises BadRecord."""
     message, agent = untrusted.mapping(line.get("message")), ""
     payload = untrusted.mapping(message.get("payload"))
     if message.get("type") == "SubagentEvent":
@@ -144,7 +144,7 @@ def _step(line: untrusted.Raw, state: dict[str, Any], at: Location, model: str) 
 
 
 def _record(line: untrusted.Raw, state: dict[str, Any]) -> Turn | None:
-    """kimi-code: the request that a record tells of; notes when a request is sent, and to which model. Raises Bad."""
+    """kimi-code: the request of a record; notes when a request is sent, and to which model. Raises BadRecord."""
     match line.get("type"):
         case "llm.request":
             model = untrusted.text(line.get("model"))
@@ -160,7 +160,7 @@ def _record(line: untrusted.Raw, state: dict[str, Any]) -> Turn | None:
                 written, request = untrusted.moment(line.get("time"), "time"), state.get("request", {})
                 model = untrusted.text(line.get("model"))
                 model = state.get("models", {}).get(model) or model
-                if not model or model.startswith("__"):  # which stands for the session's model
+                if not model or model.startswith("__"):  # a placeholder for the session's model
                     model = request.get("model", "")
                 begun = request.pop("time", written)
                 return Turn(begun, f"kimi:{events.digest(written, counts)}", model.removeprefix("kimi-code/"), counts)
@@ -168,7 +168,7 @@ def _record(line: untrusted.Raw, state: dict[str, Any]) -> Turn | None:
 
 
 def model_of(home: str, folder: str) -> str:
-    """The model of kimi-cli's default, or of a subagent by what it was started with; "" where nobody says."""
+    """kimi-cli's default model, or the model that a subagent was started with; "" if neither is recorded."""
     config = _document(os.path.join(home, "config.toml")) or _document(os.path.join(home, "config.json"))
     started = untrusted.mapping(_document(os.path.join(folder, "meta.json")).get("launch_spec")).get("effective_model")
     name = untrusted.text(started) or untrusted.text(config.get("default_model"))
@@ -177,7 +177,7 @@ def model_of(home: str, folder: str) -> str:
 
 
 def root_of(at: Location) -> str:
-    """The working directory of a session; "" where nothing tells."""
+    """The working directory of a session; "" if it is unknown."""
     state = _document(os.path.join(at.folder, "state.json"))
     candidates = (state.get("workDir"), state.get("cwd"), untrusted.mapping(state.get("custom")).get("cwd"))
     if root := next(filter(None, map(untrusted.path, candidates)), ""):
@@ -188,12 +188,12 @@ def root_of(at: Location) -> str:
 
 
 def _document(path: str) -> dict[str, Any]:
-    """The object in a small file; an empty one where there is none."""
+    """The object in a small file; empty if there is none."""
     return _current(_parse, path)
 
 
 def _current(read: Callable[[str, read_sqlite.Stamp], dict[str, Any]], path: str) -> dict[str, Any]:
-    """What is read in a file, once for all sessions and again when it has changed; nothing where there is none.
+    """What is read in a file, once for all sessions and again when it has changed; empty if there is no file.
 
     Read for each of 2,000 sessions, the index alone took 2.8 seconds.
     """

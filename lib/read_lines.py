@@ -25,7 +25,7 @@ Relevant = Callable[[bytearray, int, int], bool]
 
 
 class Cursor:
-    """Where a scan stands: the byte after the last whole line, how many lines lie before it, the parser's own state."""
+    """How far a file was read: the byte after the last whole line, the number of lines before it, the parser's state."""
 
     def __init__(self, offset: int = 0, number: int = 0, state: dict[str, Any] | None = None) -> None:
         self.offset, self.number = offset, number
@@ -33,7 +33,7 @@ class Cursor:
 
 
 def lines(file: io.RawIOBase, relevant: Relevant, cursor: Cursor, buffer: bytearray) -> Iterator[tuple[int, bytearray]]:
-    """Number and bytes of each line from the cursor on that is `relevant`, or that is no `{...}` at all.
+    """Number and bytes of each line from the cursor on that is `relevant`, or that is not `{...}` at all.
 
     The unterminated tail comes last, if it looks whole; the cursor stays before it, in the state it had there. `buffer`
     is scratch space that may be used again for the next file.
@@ -83,7 +83,7 @@ def _make_room(buffer: bytearray, start: int, filled: int) -> int:
 
 
 def _odd(line: bytearray, relevant: Relevant) -> bytearray | None:
-    """A line with blanks around it, or one that is no `{...}`; None where it cannot matter."""
+    """A line with blanks around it, or one that is not `{...}`; None if it cannot matter."""
     line = line.strip(_BLANK)
     if not line or (line.startswith(b"{") and line.endswith(b"}") and not relevant(line, 0, len(line))):
         return None
@@ -102,7 +102,7 @@ def records(
 
 
 def containing(*needles: bytes) -> Relevant:
-    """Lines in which one of some texts stands."""
+    """Whether a line contains one of some texts."""
 
     def relevant(line: bytearray, at: int, stop: int) -> bool:
         return any(line.find(needle, at, stop) >= 0 for needle in needles)
@@ -146,7 +146,7 @@ class Values:
         return []
 
     def close(self) -> None:
-        """What was open when the next value began, or the end came, is none."""
+        """A value that is still open when the next one begins, or at the end, is dropped."""
         if self.open_lines:
             self.open_lines = []
             self._report("a value that was never closed; skipped")
@@ -204,7 +204,7 @@ def values(
 
 
 def document(path: str, cursor: Cursor) -> dict[str, Any]:
-    """The object in a file that its client rewrites as a whole. Raises OSError, and Bad where there is none."""
+    """The object in a file that its client rewrites as a whole. Raises OSError, and BadRecord if there is none."""
     with open(path, "rb") as file:
         data = file.read()
     cursor.offset = len(data)

@@ -1,4 +1,4 @@
-"""OpenClaw's sessions -> events.
+"""Reads OpenClaw's session files and databases and returns turns.
 
 Until 2026.7.1 a session was a file of lines like pi's, below the agent it belongs to; since 2026.7.2 it is rows of that
 agent's database, one line each. Sessions that end (every day, by default) become files, named `.jsonl.reset.<time>` or
@@ -76,7 +76,7 @@ def hints(home: str) -> Iterator[str]:
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
-    """The turns of one session, or those of an agent's database from the cursor on. Raises OSError, Bad."""
+    """The turns of one session, or those of an agent's database from the cursor on. Raises OSError, BadRecord."""
     if read_sqlite.is_database(path):
         return _rows(path, cursor, intake)
     return _file(path, cursor, intake)
@@ -111,15 +111,15 @@ def is_mirror(line: untrusted.Raw) -> bool:
 def _rows(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns in the sessions with rows from the watermark on.
 
-    A session is read from its beginning, which says where it works and with which model. A row that is written over
-    keeps its place, and gets a new time.
+    A session is read from its beginning, which has its directory and its model. A row that is written over
+    keeps its position and gets a new time.
     """
     with read_sqlite.open_database(path) as connection:
         there = read_sqlite.columns(connection, _LINES)
         if not there and read_sqlite.columns(connection, "auth_profile_store"):
             return  # of a version that kept its sessions in files
         if not there >= {"session_id", "seq", "event_json", "created_at"}:
-            raise events.BadRecord(f"no agent's database of OpenClaw: no table {_LINES} with the columns we know; skipped")
+            raise events.BadRecord(f"not a known database of OpenClaw: no table {_LINES} with the expected columns; skipped")
         newest = connection.execute(f'SELECT max(rowid), max(created_at) FROM "{_LINES}"').fetchone()
         row, at = (value if type(value) is int else 0 for value in newest)
         since = cursor.state.get("row", 0), cursor.state.get("at", 0)
@@ -163,7 +163,7 @@ def _unpacker() -> bool:
 
 
 def _packed_lines(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Place and object of each line of a compressed file, which never grows. Raises OSError, Bad.
+    """Place and object of each line of a compressed file, which never grows. Raises OSError, BadRecord.
 
     No line is given before all are known to be sound; only those that matter are kept until then.
     """
@@ -176,8 +176,8 @@ def _packed_lines(path: str, cursor: read_lines.Cursor, intake: Intake) -> Itera
 
 
 def _decompress(path: str) -> Iterator[bytes]:
-    """The lines in a zstd file. Raises OSError, and Bad where it is damaged, at the latest after the last line."""
-    damaged = "cannot be unpacked (damaged, or no zstd file); skipped"
+    """The lines in a zstd file. Raises OSError, and BadRecord if it is damaged, at the latest after the last line."""
+    damaged = "cannot be unpacked (damaged, or not a zstd file); skipped"
     try:
         from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # Python 3.14
     except ImportError:

@@ -1,6 +1,6 @@
-"""opencode's sessions -> events.
+"""Reads opencode's databases and message files and returns turns.
 
-They are kept in SQLite since 1.2 (`opencode.db`, one more per release channel): tables message, part and session, and
+Sessions are kept in SQLite since 1.2 (`opencode.db`, one more per release channel): tables message, part and session, and
 since 2.0 session_message and session_v2 beside them. Older versions kept a file per message below `storage/`.
 
 A fork copies its parent's messages under new ids, the move to a newer store copies all of them, and published logs have
@@ -63,7 +63,7 @@ def databases(home: str, name: str) -> Iterator[str]:
 
 
 def _names_in(folder: str) -> list[str]:
-    """The names in a directory, in order; none where there is no such directory."""
+    """The names in a directory, in order; none if there is no such directory."""
     try:
         return sorted(os.listdir(folder))
     except OSError:
@@ -78,7 +78,7 @@ def claims(path: str, head: bytes) -> bool:
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
-    """The turns of a database from the cursor on, or those of one message. Raises OSError, Bad."""
+    """The turns of a database from the cursor on, or those of one message. Raises OSError, BadRecord."""
     if read_sqlite.is_database(path):
         return rows(path, cursor, intake, PRODUCT)
     return _document(path, cursor, intake)
@@ -93,7 +93,7 @@ class Session(NamedTuple):
 
 
 class TurnMaker:
-    """How answers become turns, whichever store they stand in."""
+    """Makes turns from answers, whichever store holds them."""
 
     def __init__(self, product: Product, intake: Intake) -> None:
         self.product, self.intake = product, intake
@@ -102,7 +102,7 @@ class TurnMaker:
     def turns(self, answer: untrusted.Raw, steps: list[Any], session: Session, created: object) -> Iterator[events.Event]:
         """The turns that an answer is: one, or its `steps`, of which older versions keep only the last in the answer.
 
-        Raises Bad.
+        Raises BadRecord.
         """
         model_object = untrusted.mapping(answer.get("model"))
         model = untrusted.text(answer.get("modelID") or model_object.get("id"))
@@ -155,7 +155,7 @@ Recorded = tuple[int, int, int, int, int]  # input, output, reasoning, cache rea
 
 
 def _counts_in(tokens: untrusted.Raw) -> Recorded:
-    """The counts as they stand in the record. Raises Bad."""
+    """The counts as they are recorded. Raises BadRecord."""
     cache = untrusted.mapping(tokens.get("cache"))
     return (
         untrusted.count(tokens, "input"),
@@ -167,11 +167,10 @@ def _counts_in(tokens: untrusted.Raw) -> Recorded:
 
 
 def counts_of(tokens: untrusted.Raw, inside: bool = False) -> dict[str, int]:
-    """The record's disjoint counts. Raises Bad.
+    """The record's disjoint counts. Raises BadRecord.
 
-    Input is without what came from the cache, for all providers. Reasoning stands beside the output since April 2026;
-    before that, both were kept as the provider gave them. A total tells which it is; `inside` decides where none is
-    given.
+    The input does not include what came from the cache, for any provider. The output does not include reasoning since April
+    2026; before that, both were kept as the provider gave them. A total shows which it is; without one `inside` decides.
     """
     return _disjoint(_counts_in(tokens), untrusted.count(tokens, "total"), inside)
 
@@ -180,7 +179,7 @@ def _disjoint(recorded: Recorded, total: int, inside: bool) -> dict[str, int]:
     sent, output, reasoning, read, written = recorded
     if not any(recorded):
         if total:
-            raise events.BadRecord("only a total is given; unknown which part is input")
+            raise events.BadRecord("only a total is given, so input and output are unknown")
         return {}
     if total:
         inside = total == sent + output + read + written
@@ -195,7 +194,7 @@ def _disjoint(recorded: Recorded, total: int, inside: bool) -> dict[str, int]:
 
 
 def _many_steps(answer: untrusted.Raw) -> bool:
-    """Whether an answer may have taken several requests and tell only of the last: so did versions without `finish`."""
+    """Whether an answer may have taken several requests and record only the last, as versions without `finish` did."""
     return answer.get("finish") is None and any(_counts_in(untrusted.mapping(answer.get("tokens"))))
 
 
@@ -203,7 +202,7 @@ def _many_steps(answer: untrusted.Raw) -> bool:
 
 
 def rows(path: str, cursor: read_lines.Cursor, intake: Intake, product: Product) -> Iterator[events.Event]:
-    """The turns in a database of opencode's kind that changed since the cursor. Raises OSError, Bad."""
+    """The turns in a database of opencode's kind that changed since the cursor. Raises OSError, BadRecord."""
     with read_sqlite.open_database(path) as connection:
         store, maker = _Store(connection), TurnMaker(product, intake)
         for table in store.tables:
@@ -225,7 +224,7 @@ def rows(path: str, cursor: read_lines.Cursor, intake: Intake, product: Product)
 
 
 class _Store:
-    """One database: what it holds, whichever version wrote it. Raises Bad where that is none of opencode's."""
+    """One database, whichever version wrote it. Raises BadRecord if it is not one of opencode's."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
@@ -241,7 +240,7 @@ class _Store:
         self._stepped = {"id", "message_id", "data"} <= self.columns["part"] and self._has_index()
 
     def _raise_unknown(self) -> None:
-        """Nothing is said of a database without tables: its client has only just made it."""
+        """Raise what is wrong; a database without tables was only just created."""
         there = {row["name"] for row in self.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if {"sessions", "messages"} <= there:
             raise events.BadRecord(
@@ -249,7 +248,7 @@ class _Store:
                 "it holds no counts per request; skipped"
             )
         if there:
-            raise events.BadRecord("no table message or session_message with data: a version that is not known; skipped")
+            raise events.BadRecord("unknown version: no table message or session_message with a column data; skipped")
 
     def query_changed(self, table: str, before: Any) -> tuple[str, tuple[int, ...], list[int]]:
         """What to select of a table, and the mark to keep until the next time: its newest update and last row."""
@@ -268,7 +267,7 @@ class _Store:
         else:
             where = f"type IN ('assistant', 'compaction') AND {where}"
             if {"id", "session_id", "time_created"} <= self.columns["message"]:
-                # What 2.0 took over says less than the row of 1.x that stays beside it.
+                # A row that 2.0 took over holds less than the row of 1.x that stays beside it.
                 same = " AND ".join(f'old.{name} = "{table}".{name}' for name in ("id", "session_id", "time_created"))
                 where += f" AND NOT EXISTS (SELECT 1 FROM message AS old WHERE {same})"
         return read_sqlite.select(
@@ -296,7 +295,7 @@ class _Store:
         return any(str(row["detail"]).startswith("SEARCH") for row in plan)
 
     def steps(self, message: object) -> list[Any]:
-        """The requests that an answer took, where its parts tell."""
+        """The requests that an answer took, if its parts record them."""
         if not self._stepped:
             return []
         query = "SELECT data FROM part WHERE message_id = ? AND instr(data, ?) ORDER BY id"
@@ -305,13 +304,13 @@ class _Store:
 
 
 def _parse(data: object) -> untrusted.Raw:
-    """The object in a column. Raises Bad."""
+    """The object in a column. Raises BadRecord."""
     try:
         value = orjson.loads(data)  # type: ignore[arg-type]
     except ValueError:
         values, why = jsonl.objects(data if isinstance(data, bytes) else str(data).encode())
         if len(values) != 1 or why:
-            raise events.BadRecord("data is no JSON object") from None
+            raise events.BadRecord("data is not a JSON object") from None
         value = values[0]
     if not isinstance(value, dict):
         raise events.BadRecord(f"data is {jsonl.type_name(value)}; expected a JSON object")
@@ -322,7 +321,7 @@ def _parse(data: object) -> untrusted.Raw:
 
 
 def _document(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
-    """The turns of one message. Raises OSError, Bad."""
+    """The turns of one message. Raises OSError, BadRecord."""
     answer = read_lines.document(path, cursor)
     if answer.get("role") != "assistant" or not is_finished(answer):
         return
@@ -340,7 +339,7 @@ def _document(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[
 
 
 def _step_files(folder: str) -> list[Any]:
-    """The requests that an answer took, where its parts tell."""
+    """The requests that an answer took, if its parts record them."""
     steps = []
     for name in _names_in(folder):
         path = os.path.join(folder, name)
@@ -356,7 +355,7 @@ def _step_files(folder: str) -> list[Any]:
 
 @functools.cache
 def _session_file(storage: str, session: str) -> Session:
-    """A session by the name of the folder of its messages; its file lies in the folder of its project."""
+    """A session by the name of the folder of its messages; its file is in the folder of its project."""
     folder = os.path.join(storage, "session")
     for project in _names_in(folder):
         try:

@@ -1,4 +1,4 @@
-"""OpenTelemetry exports of Claude Code, Codex and Gemini CLI -> events.
+"""Reads OpenTelemetry exports of Claude Code, Codex and Gemini CLI and returns turns or totals.
 
 OTLP as JSON, a request to a line or pretty-printed (what a collector's file exporter writes), and the records that
 Gemini CLI writes to `telemetry.outfile`. Prompts and answers may stand beside the counts; only the attributes named
@@ -34,7 +34,7 @@ from tokenops.read_contract import FileReader, Intake, StreamFormat
 
 SOURCE = "otel"
 METRICS = "otel-metrics"
-CLIENT = ""  # each record says its own
+CLIENT = ""  # each record has its own
 
 RELEVANT = read_lines.containing(
     b"api_request", b"response.completed", b"gemini_cli.api_response", b"claude_code.token.usage"
@@ -77,30 +77,30 @@ def files(folder: str) -> Iterator[str]:
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
-    """The requests that a file tells of, from the cursor on. Raises OSError."""
+    """The requests in a file from the cursor on. Raises OSError."""
     stream = Stream(intake, lambda: "")
     for location, line in read_lines.values(path, cursor, RELEVANT, intake.on_bad_line):
         yield from stream.take(line, location)
 
 
 class Nameless(events.BadRecord):
-    """A record that does not say its session."""
+    """A record without its session."""
 
 
 class Stream:
-    """Exports, one after another. Every record says its own time."""
+    """Exports, one after another. Every record has its own time."""
 
     def __init__(self, intake: Intake, now: Callable[[], str]) -> None:
         self.intake = intake
         self.nameless = False
 
     def take(self, line: untrusted.Raw, location: str) -> Iterator[events.Event]:
-        """What one export, or one record, tells."""
+        """The requests in one export, or one record."""
         for make in self._records(line):
             try:
                 event = make()
             except Nameless as error:
-                if not self.nameless:  # where one lacks it, all do
+                if not self.nameless:  # if one lacks it, all do
                     self.intake.on_bad_line(location, f"{error}; skipped, with all like it")
                 self.nameless = True
                 continue
@@ -112,7 +112,7 @@ class Stream:
                 yield event
 
     def rest(self) -> Iterator[events.Event]:
-        """Nothing: each record said all it had to say."""
+        """Nothing: each record is complete in itself."""
         return iter(())
 
     def _records(self, line: untrusted.Raw) -> Iterator[Callable[[], events.Event | None]]:
@@ -130,7 +130,7 @@ class Stream:
             yield lambda: self._log(dict(line["attributes"]), line)
 
     def _log(self, attributes: Attributes, record: untrusted.Raw) -> events.Event | None:
-        """What a log record tells of a request, if it tells of one."""
+        """The request of a log record, if it has one."""
         names = (
             attributes.get("event.name"),
             record.get("eventName"),
@@ -217,7 +217,7 @@ class Stream:
             return None
         session, model = _session(attributes, "session.id"), untrusted.text(attributes.get("model"))
         begun = point.get("startTimeUnixNano") or point.get("timeUnixNano")
-        # Whatever tells a series apart is in its attributes; the name of the point is a hash of them.
+        # A series is known by its attributes; the name of the point is a hash of them.
         series = events.digest(repr(sorted(attributes.items())), str(begun), str(point.get("timeUnixNano")) if delta else "")
         return read_records.aggregate(
             untrusted.moment(begun, "startTimeUnixNano"),
@@ -252,7 +252,7 @@ def attributes(record: untrusted.Raw) -> Attributes:
 
 
 def _count(attributes: Attributes, name: str) -> int:
-    """A count that may be written as digits, as OTLP writes whole numbers. Raises Bad."""
+    """A count that may be written as digits, as OTLP writes whole numbers. Raises BadRecord."""
     value = attributes.get(name)
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
@@ -260,16 +260,16 @@ def _count(attributes: Attributes, name: str) -> int:
 
 
 def _session(attributes: Attributes, name: str) -> str:
-    """The session, without which nobody could tell whether its own log counted it already. Raises Bad."""
+    """The session: without it the request could be counted twice, here and in the session's own log. Raises BadRecord."""
     if session := untrusted.identity(attributes.get(name)):
         return session
     raise Nameless(
-        f"no {name}, so its session's own log cannot be told from it; export it (OTEL_METRICS_INCLUDE_SESSION_ID)"
+        f"no {name}, so its requests cannot be matched with its session's own log; set OTEL_METRICS_INCLUDE_SESSION_ID=true"
     )
 
 
 def _began(attributes: Attributes, record: untrusted.Raw) -> str:
-    """When a request began: a record is written when it ended, and may say how long it took. Raises Bad."""
+    """When a request began: a record is written when it ended, and may say how long it took. Raises BadRecord."""
     value = attributes.get("event.timestamp") or next(
         (record[key] for key in ("timeUnixNano", "observedTimeUnixNano") if record.get(key) not in (None, "0", 0)), None
     )

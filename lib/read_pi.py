@@ -1,4 +1,4 @@
-"""pi's sessions -> events; and the lines that OpenClaw, which began as its host, has in common with it.
+"""Reads pi's sessions, and the same kind of lines in OpenClaw's, and returns turns.
 
 A session is a file of entries: a header, messages, and what condensing the history took. A fork begins with a copy of
 its parent's entries, and moving to a newer format gives entries new ids: so a turn is named by its response, or by when
@@ -20,7 +20,7 @@ CLIENT = "pi"
 
 RELEVANT = read_lines.containing(b'"usage"', b'"session"', b'"model_change"', b'"model-snapshot"')
 _HEADER = re.compile(rb'"type":\s*"session"\s*[,}]')
-# OpenClaw's places, and entries that pi has not.
+# OpenClaw's paths, and entries that pi does not have.
 _OPENCLAW_PATH = re.compile(r"/agents/[^/]+/sessions/|\.jsonl\.(?:deleted|reset)\.")
 _OPENCLAW = re.compile(rb'"model-snapshot"|"openclaw[":-]')
 _COUNTS = {
@@ -35,7 +35,7 @@ _TOTAL = ("totalTokens", "total", "total_tokens")
 
 
 class Product(NamedTuple):
-    """Whose session it is."""
+    """The client of a session."""
 
     source: str
     client: str
@@ -85,7 +85,7 @@ def turns(
     product: Product,
     intake: Intake,
 ) -> Iterator[events.Event]:
-    """The turn that a line is, if it is one. `session` and `folder` are what the file's path says."""
+    """The turn of a line, if it has one. `session` and `folder` come from the file's path."""
     try:
         _note(line, state)
         message = untrusted.mapping(line.get("message"))
@@ -122,7 +122,7 @@ def turns(
 
 
 def _note(line: untrusted.Raw, state: dict[str, Any]) -> None:
-    """Keep what later entries need: the session's header, and the model of the time. Raises Bad."""
+    """Keep what later entries need: the session's header, and the model of the time. Raises BadRecord."""
     match line.get("type"):
         case "session":
             state["session"] = untrusted.identity(line.get("id"))
@@ -153,9 +153,9 @@ def _name(message: untrusted.Raw, product: Product, ts: str, provider: str, mode
 
 
 def counts_of(usage: untrusted.Raw) -> dict[str, int]:
-    """The record's counts, which are apart in the source too; none for an answer that used nothing. Raises Bad.
+    """The record's counts, which are apart in the source too; none for an answer that used nothing. Raises BadRecord.
 
-    Reasoning is part of the output, unless the total says otherwise; what is kept for an hour is part of the writes.
+    Reasoning is part of the output, unless the total shows otherwise; what is kept for an hour is part of the writes.
     Input below 0 is what is left where an API counted more cached input than it was sent: never more is cached than that.
     """
     sent = usage.get("input")
@@ -164,7 +164,7 @@ def counts_of(usage: untrusted.Raw) -> dict[str, int]:
     counts["cache_read_tokens"] = max(counts["cache_read_tokens"] - over, 0)
     total = untrusted.count(usage, *_TOTAL)
     if total and not any(counts.values()):
-        raise events.BadRecord("only a total is given; unknown which part is input")
+        raise events.BadRecord("only a total is given, so input and output are unknown")
     kept = min(counts["cache_write_1h_tokens"], counts["cache_write_tokens"])
     counts["cache_write_1h_tokens"], counts["cache_write_tokens"] = kept, counts["cache_write_tokens"] - kept
     reasoning = counts["reasoning_tokens"]

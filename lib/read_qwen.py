@@ -1,4 +1,4 @@
-"""Qwen Code chats -> events.
+"""Reads Qwen Code's chats and returns turns.
 
 A chat is a file of lines. Since 2026 each answer of the API is a line of telemetry, those to subagents and of compressing
 the history too; the message that it gave follows, with the same counts. Older chats have the messages alone. A branch of
@@ -21,7 +21,7 @@ SOURCE = "qwen-code"
 CLIENT = "qwen-code"
 
 _RELEVANT = read_lines.containing(b'"usageMetadata"', b"qwen-code.api_response")
-_WAITING = 50  # answers whose message may still follow
+_WAITING = 50  # answers that may still be followed by their message
 _DAY_MS = 86_400_000
 
 
@@ -38,10 +38,10 @@ def claims(path: str, head: bytes) -> bool:
 
 
 class Answer(NamedTuple):
-    """What a line tells of one answer."""
+    """One answer in a line."""
 
     ts: str
-    name: str  # of the provider, where it gave one
+    name: str  # the provider's, if there is one
     model: str
     provider: str
     subagent: bool
@@ -80,7 +80,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
 
 
 def answer_of(line: untrusted.Raw) -> Answer | None:
-    """The answer that a line tells of; None where it tells of none, or has no counts. Raises Bad."""
+    """The answer in a line; None if it has none, or no counts. Raises BadRecord."""
     if line.get("type") == "system":
         event = untrusted.mapping(untrusted.mapping(line.get("systemPayload")).get("uiEvent"))
         return _response(event, line) if event.get("event.name") == "qwen-code.api_response" else None
@@ -96,7 +96,7 @@ def answer_of(line: untrusted.Raw) -> Answer | None:
 
 
 def _response(event: untrusted.Raw, line: untrusted.Raw) -> Answer | None:
-    """What the telemetry of an answer tells. It is written when the answer has ended. Raises Bad."""
+    """The answer in a line of telemetry, which is written when the answer has ended. Raises BadRecord."""
     reported = [untrusted.count(event, f"{name}_token_count") for name in ("input", "output", "total")]
     counts = counts_of(
         *reported, *(untrusted.count(event, f"{name}_token_count") for name in ("cached_content", "thoughts", "tool"))
@@ -133,13 +133,13 @@ def _is_repetition(answer: Answer, line: untrusted.Raw, waiting: list[list[int]]
 
 
 def counts_of(prompt: int, output: int, total: int, cached: int = 0, thoughts: int = 0, tool: int = 0) -> dict[str, Any]:
-    """The record's disjoint counts. Raises Bad.
+    """The record's disjoint counts. Raises BadRecord.
 
     Cached input is part of the prompt or not, thoughts are part of the output (as OpenAI's API counts) or not (as
     Gemini's does), prompts of tools likewise: the first combination that makes the total, else the first.
     """
     if not any((prompt, output, cached, thoughts, tool)) and total:
-        raise events.BadRecord("only a total is given; unknown which part is input")
+        raise events.BadRecord("only a total is given, so input and output are unknown")
     inputs = [prompt - cached + tool, prompt - cached] if cached <= prompt else []
     inputs += [prompt + tool, prompt]
     outputs = [output, output + thoughts] if thoughts <= output else [output + thoughts]

@@ -1,4 +1,4 @@
-"""Makes turns and totals out of clients' values, and joins what several files or workers saw of them.
+"""Makes turns and totals from clients' values, and joins what several files or workers saw of them.
 
 A reader gives what it read as entries. An entry is a record with its time and id in front, or a light turn: most turns
 have the same few parts, so they travel as a tuple of these and become records on their way out, while the next command in
@@ -18,7 +18,7 @@ from tokenops.untrusted import Raw
 
 # (time, id, record or its line), or a light turn; in order of time when sorted.
 Entry = tuple[Any, ...]
-# What a usage block says before its counts (who, what) and after them (tier, geo).
+# The fields of a turn before its counts (who, what) and after them (tier, geo).
 Frame = tuple[dict[str, Any], dict[str, Any]]
 # Time, id, counts in the order of LIGHT_COUNTS, the frame around them, the attribution block. Turns share the last two.
 Light = tuple[str, str, tuple[int, ...], Frame, dict[str, Any]]
@@ -29,7 +29,7 @@ LIGHT_COUNTS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "cach
 def turn(
     ts: str, identity: str, attribution: Raw, model: str, counts: Raw, provider: str = "", session: str = "", **more: Any
 ) -> events.Event:
-    """A turn of a client. With its `session`, it gets an alias to meet the wire's sighting by, where no id is shared."""
+    """A turn of a client. With `session`, it gets an alias that joins it with the wire's sighting if they share no id."""
     event: events.Event = {"v": events.VERSION, "ts": ts, "kind": "turn", "id": identity, **attribution}
     if session:
         event["alias"] = events.alias_of(str(attribution["client"]), session, dict(counts))
@@ -39,7 +39,7 @@ def turn(
 def aggregate(
     ts: str, identity: str, attribution: Raw, model: str, counts: Raw, provider: str = "", **more: Any
 ) -> events.Event:
-    """What a source adds up for a session and does not say turn by turn. `counts` may hold turns."""
+    """What a source adds up for a session instead of recording turns. `counts` may hold turns."""
     event: events.Event = {"v": events.VERSION, "ts": ts, "kind": "usage", "id": identity, **attribution}
     return events.arrange(
         event | {"covers": "session"} | _billing(model, provider) | _without_zeros(counts) | _without_zeros(more)

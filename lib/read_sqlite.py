@@ -1,7 +1,7 @@
-"""Other programs' SQLite databases, read without disturbing them.
+"""Reads other programs' SQLite databases without disturbing them.
 
-What was written a moment ago stands in a file beside the database (-wal) until SQLite moves it; a program that holds
-the lock is waited for a little; nothing is ever written beside the database.
+What was written a moment ago is in a file beside the database (-wal) until SQLite moves it. If a program holds the lock,
+we wait a little. Nothing is ever written beside the database.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 _ENDINGS = (".db", ".sqlite", ".sqlite3", ".vscdb")
 _WAIT_S = 2.0
-_DAMAGED = "no readable SQLite database (damaged, encrypted or cut off); skipped"
+_DAMAGED = "not a readable SQLite database (damaged, encrypted or truncated); skipped"
 
 
 class Stamp(NamedTuple):
-    """A file as it is now; two equal stamps mean that nothing was written between."""
+    """A file's state; two equal stamps mean that nothing was written in between."""
 
     inode: int
     size: int
@@ -38,7 +38,7 @@ def is_database(path: str) -> bool:
 
 
 def stamp(path: str) -> Stamp:
-    """A file's stamp; a database's says also what waits beside it. Raises OSError."""
+    """A file's stamp; a database's includes the write-ahead log beside it. Raises OSError."""
     status = os.stat(path)
     size, changed = status.st_size, status.st_mtime_ns
     if is_database(path):
@@ -50,7 +50,7 @@ def stamp(path: str) -> Stamp:
 
 @contextlib.contextmanager
 def open_database(path: str) -> Iterator[sqlite3.Connection]:
-    """A database for reading, its rows as mappings. Raises OSError, and Bad where it cannot be read."""
+    """A database for reading, its rows as mappings. Raises OSError, and BadRecord if it cannot be read."""
     import sqlite3
 
     os.stat(path)
@@ -66,7 +66,7 @@ def open_database(path: str) -> Iterator[sqlite3.Connection]:
 
 
 def _reason(error: Exception) -> str:
-    """What SQLite says, in words that say what to do; never what stands in a row."""
+    """SQLite's error as a sentence for the user, without anything that is in a row."""
     message = str(error)
     if "not a database" in message or "malformed" in message or "encrypted" in message:
         return _DAMAGED
@@ -78,7 +78,7 @@ def _connect(path: str) -> Iterator[sqlite3.Connection]:
     import sqlite3
 
     with contextlib.ExitStack() as stack:
-        # Opening a write-ahead log makes files beside the database: where none waits, the file alone is the whole.
+        # Opening a database in WAL mode creates files beside it. If the log is empty, the file alone is complete.
         options = "mode=ro&immutable=1" if _whole(path) else "mode=ro"
         try:
             connection = stack.enter_context(_connection(path, options))
@@ -95,7 +95,7 @@ def _connect(path: str) -> Iterator[sqlite3.Connection]:
 
 
 def _whole(path: str) -> bool:
-    """Whether a database is kept with a write-ahead log, and nothing waits in it."""
+    """Whether a database is in WAL mode and its log is empty."""
     with open(path, "rb", buffering=0) as file:
         head = file.read(20)
     try:
@@ -119,7 +119,7 @@ def _connection(path: str, options: str) -> Iterator[sqlite3.Connection]:
 
 
 def columns(connection: sqlite3.Connection, table: str) -> frozenset[str]:
-    """The names of a table's columns; none where there is no such table."""
+    """The names of a table's columns; none if there is no such table."""
     return frozenset(row["name"] for row in connection.execute("SELECT name FROM pragma_table_info(?)", (table,)))
 
 

@@ -1,8 +1,8 @@
-"""Claude Code's stats-cache.json -> totals to compare with.
+"""Reads Claude Code's stats-cache.json and returns totals to compare with.
 
-Claude Code keeps it for its own /stats: per day and model the sum of input and output, and per model the sums of all kinds
-since the first session. It adds up a message once for each line that the message has, which transcripts repeat, and older
-versions leave out subagents: so nothing of it is ever added to anything (`covers` is account).
+Claude Code keeps the file for its own /stats: per day and model the sum of input and output, and per model the sums of all
+kinds since the first session. It counts a message once for each of its lines in a transcript, and older versions leave
+subagents out. So its totals are never added to anything (`covers` is account).
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def claims(path: str, head: bytes) -> bool:
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
-    """The totals of each day and model, or of each model where no days are given. Raises OSError, Bad."""
+    """The totals of each day and model, or of each model where no days are given. Raises OSError, BadRecord."""
     stats = read_lines.document(path, cursor)
     if not stats.keys() & {"dailyModelTokens", "modelUsage"}:
-        raise events.BadRecord("no stats cache of Claude Code: neither dailyModelTokens nor modelUsage; skipped")
+        raise events.BadRecord("not a stats cache of Claude Code: it has neither dailyModelTokens nor modelUsage; skipped")
     attribution = intake.attribution(SOURCE, CLIENT, "", "", "")
     for location, date, model, sums in _sums(path, stats):
         try:
@@ -80,10 +80,10 @@ def _sums(path: str, stats: untrusted.Raw) -> Iterator[tuple[str, object, str, u
 
 
 def of_day(date: object, model: str, sums: untrusted.Raw, attribution: untrusted.Raw) -> events.Event | None:
-    """A day's record: input and output are given as one number, and how much of it is which is unknown. Raises Bad."""
+    """A day's record: input and output are given as one number, and how much of it is which is unknown. Raises BadRecord."""
     tokens = untrusted.count(sums, "tokens")
     if type(date) is not str or not _DAY.match(date):
-        raise events.BadRecord("date is no day")
+        raise events.BadRecord("date is not a day")
     begins = untrusted.moment(f"{date}T00:00:00Z", "date")
     ends = when.stamp(when.moment(begins) + when.DAY)
     if not tokens:
@@ -104,7 +104,7 @@ def of_day(date: object, model: str, sums: untrusted.Raw, attribution: untrusted
 
 
 def of_model(stats: untrusted.Raw, model: str, sums: untrusted.Raw, attribution: untrusted.Raw) -> events.Event | None:
-    """A model's record since the first session. Raises Bad."""
+    """A model's record since the first session. Raises BadRecord."""
     counts = {name: untrusted.count(sums, key) for name, key in _KINDS.items()}
     begins = untrusted.moment(stats.get("firstSessionDate"), "firstSessionDate")
     last = stats.get("lastComputedDate")

@@ -1,4 +1,4 @@
-"""Finds the clients' directories and files on this machine, and tells whose file a file is."""
+"""Finds the clients' directories and files on this machine, and the client that a file belongs to."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _expand(homes: Iterable[str], environment: Mapping[str, str], home: str) -> 
 
 
 def settings(source: str, vendor_usage: object) -> Mapping[str, Any]:
-    """What `vendor_usage` of the configuration says of a source that is read."""
+    """The section of a source that is read in the configuration's `vendor_usage`."""
     section = vendor_usage.get(SECTIONS.get(source, ""), {}) if isinstance(vendor_usage, Mapping) else {}
     return section if isinstance(section, Mapping) else {}
 
@@ -53,7 +53,7 @@ def is_enabled(source: str, vendor_usage: object) -> bool:
 
 def directories(client: Client, environment: Mapping[str, str], home: str) -> list[str]:
     """The client's directories that exist: those its variables list, else the usual ones. Raises NotFound."""
-    named: dict[str | None, list[str]] = {}  # by the home they stand for; None: for all of them
+    named: dict[str | None, list[str]] = {}  # by the home they replace; None: all of them
     for variable, inner, *instead in client.variables:
         listed = [_client_directory(os.path.expanduser(part), inner) for part in _listed_paths(environment, variable)]
         existing = list(filter(os.path.exists, listed))
@@ -166,7 +166,7 @@ def with_directories(
     for name in chosen:
         if name != "all" and name not in BY_NAME:
             instead = next((f"{name}: {client.instead}" for client in UNCOUNTED if client.name == name), "")
-            raise NotFound(instead or f"no client {name!r}; choose from {', '.join(BY_NAME)}, all")
+            raise NotFound(instead or f"{name!r} is not a client; choose from {', '.join(BY_NAME)}, all")
     roots = list(roots)
     every = not chosen or "all" in chosen
     clients = [client for client in CLIENTS if roots or is_enabled(client.source, vendor_usage)]
@@ -219,7 +219,7 @@ def streams(names: Iterable[str]) -> list[Client]:
 
 
 def _owner(clients: Iterable[Client], path: str) -> list[Client]:
-    """The client whose file this is, by its look."""
+    """The client of a file, by its name and first bytes."""
     with open(path, "rb") as file:
         head = file.read(_HEAD)
     return next(([client] for client in clients if client.reader().claims(path, head)), [])

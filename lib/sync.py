@@ -93,7 +93,7 @@ def changed_files(paths: Iterable[str], cursors: Mapping[str, store_cursors.File
 def _has_grown(path: str, stamp: read_sqlite.Stamp, before: store_cursors.FileState) -> bool:
     """Whether a file is what it was, and more. One that changed without growing was written over."""
     if read_sqlite.is_database(path):
-        return True  # its pages change anywhere; the reader tells by the rows
+        return True  # its pages change anywhere; the reader decides by the rows
     if stamp.size < before.offset or (stamp.size == before.size and stamp.mtime != before.mtime):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Reads a client's files into events, each once, in order of time: from the start, or from the cursors of `sync`.
+"""Reads a client's files into events, each once, in order of time, from their start or from the cursors of `sync`.
 
 Workers share the files. Each answers with entries, which become records only on their way out (see `read_records`).
 """
@@ -96,7 +96,7 @@ def _share(
                 positions[path] = (cursor.offset, cursor.number, cursor.state, *marks(path, cursor.offset))
         except OSError as error:
             unread.append((path, error.errno or 0, error.strerror or ""))
-        except Exception as error:  # a defect of ours, or damage that nobody thought of: the other files go on
+        except Exception as error:  # a defect of ours, or unexpected damage: the other files go on
             rejected.append((path, f"cannot be read ({type(error).__name__}); please report it; skipped"))
         progress(max(cursor.offset - begin, 0))
     return {
@@ -129,7 +129,8 @@ def read_stream(
 ) -> tuple[Batch, bool]:
     """The events in the lines of standard input, and whether any was of one of these clients' formats.
 
-    Each object goes to the format that it looks like, so formats may be mixed. `now` says the time of what says none.
+    Each object goes to the format that recognises it, so formats may be mixed. `now` gives the time of an object that has
+    none.
     """
     batch = Batch()
     intake = Intake(Options(salt), lambda location, why: batch.rejected.append((location, why)))
@@ -183,7 +184,7 @@ def _is_second_source(entry: Entry) -> bool:
 def in_order(
     batches: Iterable[Batch], salted: bool = True, since: str = "", until: str = "9", project: str | None = None
 ) -> Iterator[events.Event]:
-    """The events of all batches in a span, in order of time, projects of one name told apart.
+    """The events of all batches in a span, in order of time, with projects of one name distinguished.
 
     Without a salt the hash of a project's path could be guessed, so it is left out.
     """

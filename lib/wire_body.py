@@ -93,7 +93,7 @@ class Lines:
 
 
 class Sse:
-    """Server-sent events; an event's data is parsed only where it could say something of usage."""
+    """Server-sent events; an event's data is parsed only if it could hold usage."""
 
     def __init__(self, take: Callable[[Any], None]) -> None:
         self.take = take
@@ -188,7 +188,7 @@ class Document:
 
 
 class Nothing:
-    """A body that says nothing of usage: audio, images, pages."""
+    """A body without usage: audio, images, pages."""
 
     def feed(self, data: bytes) -> None:
         """Take in more."""
@@ -201,7 +201,7 @@ Framing = Sse | Ndjson | Document | Nothing
 
 
 def framing(content_type: str, first: bytes, take: Callable[[Any], None]) -> Framing:
-    """How a body is divided, by its declared type; by its first bytes where that says nothing."""
+    """How a body is divided: by its declared type or, if that says nothing, by its first bytes."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "text/event-stream":
         return Sse(take)
@@ -337,7 +337,7 @@ def _zstd() -> Decoder:
 
 
 class Body:
-    """The body of one answer as it passes. `reading` is what it says; `reason` why it may say nothing."""
+    """The body of one answer as it passes. `reading` collects what it says; `reason`: why usage may be missing."""
 
     def __init__(self, content_type: str, encoding: str, reading: wire_usage.Answer) -> None:
         self.content_type, self.reading = content_type, reading

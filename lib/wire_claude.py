@@ -27,7 +27,7 @@ _SEARCHES = (("web_search_requests", "web_searches"),)
 
 
 def _add_counts(counts: dict[str, int], holder: object, names: tuple[tuple[str, str], ...]) -> None:
-    """Add the counts of an object that are not 0. Raises Bad."""
+    """Add the counts of an object that are not 0. Raises BadRecord."""
     if type(holder) is dict:
         for theirs, ours in names:
             if value := holder.get(theirs):
@@ -42,7 +42,7 @@ def _count(value: object, name: str) -> int:
 
 
 def counts_of(usage: Raw) -> dict[str, int]:
-    """The record's counts of one usage object, without zeros. Raises Bad."""
+    """The record's counts of one usage object, without zeros. Raises BadRecord."""
     counts: dict[str, int] = {}
     _add_counts(counts, usage, _COUNTS)
     _add_counts(counts, usage, _FLAT_WRITES)
@@ -62,7 +62,7 @@ def parts_of(usage: Raw, model: str) -> list[tuple[str, dict[str, int]]]:
     """Models and counts of one usage object: the message's own first, then each iteration that another one served.
 
     The top level leaves compaction out, advisors too, and after a fallback it is the last attempt only; `iterations`
-    has them all (recorded traffic, 2026). Raises Bad.
+    has them all (recorded traffic, 2026). Raises BadRecord.
     """
     top = counts_of(usage)
     listed = usage.get("iterations")
@@ -82,13 +82,13 @@ def parts_of(usage: Raw, model: str) -> list[tuple[str, dict[str, int]]]:
                 own[name] = own.get(name, 0) + count
     if sum(events.token_sum(counts) for _, counts in parts) < events.token_sum(top):
         parts[0] = (model, top)
-    else:  # searches and thinking stand at the top level only
+    else:  # searches and thinking are given at the top level only
         parts[0] = (model, {**{k: v for k, v in top.items() if k not in events.TOKENS}, **own})
     return parts
 
 
 def label_of(value: object) -> str:
-    """A served tier or geo as recorded; "" for the ordinary one and for what is no label."""
+    """A served tier or geo as recorded; "" for the ordinary one and for anything that is not a label."""
     if value in _NOT_SERVED or type(value) is not str or len(value) > 24 or not value.isascii():
         return ""
     return value if value.replace("-", "").replace("_", "").isalnum() else ""

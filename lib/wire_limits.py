@@ -40,7 +40,7 @@ _QUOTA = re.compile(r"x-quota-snapshot-([a-z_]+)\Z")
 _USAGE = re.compile(r"x-usage-ratelimit-(session|weekly)\Z")
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?\Z")
 _TOLD = re.compile(r"(?:x-|anthropic-)?rate-?limit|x-codex-|x-quota-|x-usage-|anthropic-priority-").match
-# Vendors whose plain request limit is not per minute.
+# Vendors with a plain request limit that is not per minute.
 _DAILY_REQUESTS = ("groq",)
 
 
@@ -173,7 +173,7 @@ def real(value: object) -> float | None:
 
 
 def _codex_credits(credits: untrusted.Raw, ts: str, fields: dict[str, Any], source: str = SOURCE) -> Iterator[events.Event]:
-    """Paid credits, where there are any."""
+    """Paid credits, if there are any."""
     has, balance = str(credits.get("has_credits")).lower(), str(credits.get("balance") or "")
     if has in ("true", "1") and _number(balance) is not None:
         yield events.meter(source, "openai", ts, window="credits", balance=_number(balance), **fields)
@@ -190,7 +190,7 @@ _APP_SERVER = {
 
 
 def app_server(snapshot: untrusted.Raw, source: str, ts: str, **fields: Any) -> Iterator[events.Event]:
-    """The meters of one family of limits as Codex's app-server tells it: percent of 100, resets in seconds since 1970."""
+    """The meters of one family of limits as Codex's app-server reports it: percent of 100, resets in seconds since 1970."""
     scope, plan = untrusted.text(snapshot.get("limitId"), 60), untrusted.text(snapshot.get("planType"), 40) or None
     reached = "rejected" if snapshot.get("rateLimitReachedType") else None
     for slot in ("primary", "secondary"):
@@ -215,7 +215,7 @@ def quota_event(event: untrusted.Raw, ts: str, account: str = "") -> Iterator[ev
 
 
 def refusal(provider: str, status: int, error: untrusted.Raw, ts: str, account: str = "") -> Iterator[events.Event]:
-    """The meter of an answer that says that a plan's limit is reached, in its body."""
+    """The meter of an answer that reports in its body that a plan's limit is reached."""
     if status != 429 or error.get("type") != "usage_limit_reached":
         return
     at, within = real(error.get("resets_at")), real(error.get("resets_in_seconds"))
@@ -296,7 +296,7 @@ def _reset(text: str | None, ts: str) -> str | None:
     return when.stamp(when.moment(ts) + int(number * 1000)) if 0 <= number < 1e9 else None
 
 
-# Anthropic's own report of a subscription: key -> window, minutes, scope. It goes by /api/oauth/usage, and stands in the
+# Anthropic's own report of a subscription: key -> window, minutes, scope. It comes from /api/oauth/usage, and is in the
 # client's own cache of it.
 FLAT = {
     "five_hour": ("five_hour", 300, None),
@@ -311,7 +311,7 @@ _KINDS = {"session": ("five_hour", 300), "weekly_all": ("weekly", 10_080), "week
 def anthropic_usage(body: untrusted.Raw, source: str, observed_at: str, **fields: Any) -> Iterator[events.Event]:
     """The meters of Anthropic's report of a subscription: percent of 100, resets as RFC 3339 (or null: not begun).
 
-    A window that is null or lacks its share says nothing. One window told twice is the one told as fuller.
+    A window that is null or lacks its share is left out. Of a window given twice the fuller one counts.
     """
     meters: dict[tuple[str, str | None], dict[str, Any]] = {}
     for key, (window, minutes, scope) in FLAT.items():
@@ -337,7 +337,7 @@ def anthropic_usage(body: untrusted.Raw, source: str, observed_at: str, **fields
 
 
 def _family(item: untrusted.Raw) -> str | None:
-    """The model family that a limit is of, in lower case; None where it is not named."""
+    """The model family of a limit, in lower case; None if it is not named."""
     model = untrusted.mapping(untrusted.mapping(item.get("scope")).get("model"))
     word = re.sub(r"[^a-z0-9]+", "_", untrusted.text(model.get("display_name"), 40).lower()).strip("_")
     return word.removeprefix("claude_") or None

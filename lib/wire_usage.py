@@ -40,13 +40,13 @@ class Answer:
         self.id = self.model = self.tier = ""  # as the first objects say, for answers that do not repeat them
         self.error = ""  # the vendor's own name of an error that came inside an answer
         self.limits: list[Raw] = []  # quota events in the stream
-        self.refused: Raw = {}  # the numbers of an error that says that a limit is reached
+        self.refused: Raw = {}  # the numbers of an error about a limit that is reached
         self._transcriber = "unknown"
         self._anthropic: dict[str, Any] = {}
         self._usages: dict[str, list[Usage]] = {}
 
     def take(self, value: object) -> None:
-        """Take in one object (or an array of them). Raises nothing: what has another shape says nothing."""
+        """Take in one object (or an array of them). Raises nothing: values of another shape are ignored."""
         if isinstance(value, list):
             for item in value:
                 if isinstance(item, dict):
@@ -79,7 +79,7 @@ class Answer:
         self.tier = tier_of(holder.get("service_tier")) or self.tier
 
     def _session(self, session: Raw) -> None:
-        """A realtime session says which models it uses: one that answers, and one that writes down what was said."""
+        """A realtime session names the models it uses: one that answers, and one that transcribes speech."""
         self.model = untrusted.text(session.get("model")) or self.model
         listening = untrusted.mapping(
             untrusted.mapping(untrusted.mapping(session.get("audio")).get("input")).get("transcription")
@@ -132,7 +132,7 @@ class Answer:
             else:
                 self._keep([openai(usage, name, model, tier, self.provider, holder)])
         elif isinstance(holder.get("usageMetadata"), dict):
-            if holder.get("expireTime") is None:  # a stored cache says its size, and generates nothing
+            if holder.get("expireTime") is None:  # a stored cache has a size, and generates nothing
                 self._keep([gemini(untrusted.mapping(holder["usageMetadata"]), name, model)])
         elif isinstance(holder.get("meta"), dict) and ("billed_units" in holder["meta"] or "tokens" in holder["meta"]):
             self._keep([cohere(holder["meta"], name, model)])
@@ -147,12 +147,12 @@ class Answer:
         self._usages[usages[0].id] = usages
 
     def usages(self) -> list[Usage]:
-        """What was used, one item per answer and model; none where nothing was said."""
+        """What was used, one item per answer and model; empty if no usage was reported."""
         return [usage for several in self._usages.values() for usage in several]
 
 
 def _holder(payload: Raw, kind: str) -> Raw:
-    """The object that the id, the model and the usage of an answer stand in."""
+    """The object that holds the id, the model and the usage of an answer."""
     for key in ("message", "response", "interaction"):
         inner = payload.get(key)
         if isinstance(inner, dict) and kind:
@@ -195,7 +195,7 @@ def _is_anthropic(holder: Raw, usage: Raw) -> bool:
 
 
 def anthropic(usage: Raw, name: str, model: str) -> list[Usage]:
-    """A Messages answer: the message's own model first, then what iterations of other models used. Raises Bad."""
+    """A Messages answer: the message's own model first, then what iterations of other models used. Raises BadRecord."""
     if usage.get("input_tokens") is None and usage.get("output_tokens") is None:
         return [Usage(name, model, {}, state="unknown", reason="no counts in the answer")]
     tier = "fast" if usage.get("speed") == "fast" else tier_of(usage.get("service_tier"))
@@ -208,7 +208,7 @@ def anthropic(usage: Raw, name: str, model: str) -> list[Usage]:
 
 
 def gemini(usage: Raw, name: str, model: str) -> Usage:
-    """Gemini's usageMetadata: cached stands inside the prompt, tool prompts beside it, thoughts beside the candidates."""
+    """Gemini's usageMetadata: the prompt includes cached tokens but not tool prompts; candidates do not include thoughts."""
     sent, cached = untrusted.count(usage, "promptTokenCount"), untrusted.count(usage, "cachedContentTokenCount")
     tool, thoughts = untrusted.count(usage, "toolUsePromptTokenCount"), untrusted.count(usage, "thoughtsTokenCount")
     got, total = (
@@ -293,7 +293,7 @@ _REASONING = ("reasoning_tokens", "total_thought_tokens")
 
 
 def openai(usage: Raw, name: str, model: str, tier: str = "", provider: str = "", holder: Raw | None = None) -> Usage:
-    """A usage object of OpenAI's names or of one that is like them. Raises Bad."""
+    """A usage object of OpenAI's names or of one that is like them. Raises BadRecord."""
     if "tokens" in usage or "billed_units" in usage:
         return cohere(usage, name, model)
     if usage.get("type") == "duration":
@@ -371,7 +371,7 @@ def _searches(usage: Raw, holder: Raw) -> int:
     counted = counted or untrusted.count(usage, "num_search_queries")
     if counted:
         return counted
-    # OpenAI says them as items of the answer; opening a page of the results is free.
+    # OpenAI lists them as items of the answer; opening a page of the results is free.
     calls = [
         item
         for item in map(untrusted.mapping, untrusted.items(holder.get("output")))
@@ -381,7 +381,7 @@ def _searches(usage: Raw, holder: Raw) -> int:
 
 
 def _cost(usage: Raw) -> tuple[str, str]:
-    """What the vendor itself says it charged, in dollars."""
+    """What the vendor itself reports that it charged, in dollars."""
     ticks = usage.get("cost_in_usd_ticks")
     if type(ticks) is int and ticks > 0:  # xAI: ten thousand million to the dollar
         return untrusted.usd(Decimal(ticks) / 10**10), "reported"
@@ -408,7 +408,7 @@ TELLING = re.compile(
 
 
 def in_part(head: bytes, tail: bytes) -> Iterator[Raw]:
-    """What the two ends of one huge object tell: quotes inside texts are escaped, so a key found there is one."""
+    """The usage in the two ends of one huge object. Quotes inside texts are escaped, so a key in the bytes is a real key."""
     head_fields: dict[str, Any] = {}
     for key, value in re.findall(
         rb'"(id|model|modelVersion|responseId|service_tier|type|object)"\s*:\s*"([^"\\]{1,200})"', head

@@ -22,7 +22,7 @@ from tokenops.events import Event
 Raw = dict[str, Any]
 
 # A trait of a prompt -> what counts it. `unreferenced` counts as missing context in the first prompt of a session only:
-# later ones have what was said before.
+# later ones have the conversation before them.
 TRAITS = {
     "acknowledgement": "acknowledgements",
     "continuation": "continuations",
@@ -73,7 +73,7 @@ def _outcomes() -> tuple[tuple[str, ...], ...]:
 
 
 def outcome(text: str) -> str:
-    """What a result that is an error says: that the call was refused, cut short, or failed."""
+    """The kind of a result that is an error: the call was refused, cancelled, or failed."""
     refused, cancelled, _ = _outcomes()
     if text.startswith(refused):
         return "tool_denials"
@@ -81,7 +81,7 @@ def outcome(text: str) -> str:
 
 
 def is_failure(text: str) -> bool:
-    """Whether a result that says no exit code is none."""
+    """Whether a result without an exit code is a failure."""
     return text.startswith(_outcomes()[2])
 
 
@@ -117,7 +117,7 @@ class Rounds:
     def add_prompt(
         self, current: Raw, ts: str, text: str, line: int = 0, summary: tuple[int, Iterable[str]] | None = None
     ) -> None:
-        """A prompt that a person wrote. `summary`: its length and traits, where the text itself is known no more."""
+        """A prompt that a person wrote. `summary`: its length and traits, if the text itself is gone."""
         counts = current["counts"]
         size, traits = summary or (len(text), work_language.traits(text))
         names = list(traits)
@@ -185,7 +185,7 @@ class Rounds:
         return kind
 
     def add_result(self, current: Raw, ts: str, call: str, size: int, failure: str = "") -> None:
-        """A tool's result, of so many bytes. `failure`: tool_denials, tool_cancels or tool_failures; "" where it is good."""
+        """A tool's result, of so many bytes. `failure`: tool_denials, tool_cancels or tool_failures; "" if there is none."""
         counts = current["counts"]
         kind, _, detail = self.state["calls"].pop(call, ("", False, ""))
         counts["tool_results"] = counts.get("tool_results", 0) + 1

@@ -1,4 +1,4 @@
-"""Tells by its words a text's language, and whether a prompt says no more than "go on", rejects, or names nothing.
+"""Recognises a text's language, and prompts that only say "go on", that reject an answer, or that name nothing.
 
 The lists are in catalog/words.yaml. Nothing is guessed beyond them: a prompt in a language without a list is `unjudged`,
 never counted as a good one. Lengths are in characters, and signals that need no words hold in every language.
@@ -27,7 +27,7 @@ _EDGES = re.compile(r"^[\W_]+|[\W_]+$")
 _BLANKS = re.compile(r"\s+")
 _CLAUSES = re.compile(r"[.!?\n。！？]+")
 _LEAD = " \t\r\"'(*_>,;:、，…-"
-# Whoever rejects says so at once: in one of the first clauses, after interjections at most.
+# A rejection comes at once: in one of the first clauses, after interjections at most.
 _FIRST, _INTERJECTIONS = 3, 3
 # At most so long, as the eye counts them (a character of the scripts without blanks weighs three), a prompt is short.
 SHORT, BRIEF, WALL = 15, 120, 4000
@@ -115,7 +115,7 @@ def _clauses(text: str) -> list[str]:
 
 
 def normal(text: str) -> str:
-    """A text for comparing: case folded, blanks made one, what is no letter or digit taken off its ends."""
+    """A text for comparing: case folded, blanks merged, and anything but letters and digits taken off its ends."""
     return _EDGES.sub("", _BLANKS.sub(" ", text.replace("’", "'").casefold()))
 
 
@@ -125,25 +125,25 @@ def words(text: str) -> list[str]:
 
 
 def weight(text: str) -> int:
-    """A text's length in characters, where one of a script without blanks weighs as much as three others."""
+    """A text's length in characters; one of a script without blanks counts as three."""
     return len(text) + 2 * len(_UNSPACED.findall(text)) if _UNSPACED.search(text) else len(text)
 
 
 def language_of(text: str) -> str:
-    """The language of a text, "" where it is none of those that there are lists for, or too little to tell."""
+    """The language of a text; "" if there is no list for it, or the text is too short."""
     if not text.isascii() and (languages := _of_script(text)):
         return languages[0].name
     count = Counter(words(text))
     signs = {language.name: sum(count[word] for word in language.function) for language in lists() if language.function}
     best = max(signs, key=lambda name: signs[name])
-    # A third of running text are function words; a tenth is a sign, and two languages of one sign tell nothing.
+    # A third of running text are function words. A tenth is enough; if two languages have the same share, neither counts.
     if signs[best] * 10 < count.total() or not signs[best]:
         return ""
     return "" if sorted(signs.values())[-2] == signs[best] else best
 
 
 def traits(text: str) -> Traits:
-    """What a prompt is like: the names of WORDED and of UNWORDED that hold, and `unjudged` where no list knows it."""
+    """A prompt's traits: those of WORDED and UNWORDED that apply, and `unjudged` if no list knows its words."""
     bare = text.strip()
     names = _unworded_traits(bare)
     plain = normal(bare) if len(bare) <= BRIEF else ""
@@ -174,7 +174,7 @@ def traits(text: str) -> Traits:
 
 
 class Every(NamedTuple):
-    """What the lists of all languages have together: a prompt is too short for its language to be told first."""
+    """The lists of all languages together: a prompt is too short to recognise its language first."""
 
     acknowledge: frozenset[str]
     goes_on: frozenset[str]
@@ -192,7 +192,7 @@ def _every() -> Every:
 
 
 def _of_script(text: str) -> list[Lists]:
-    """The languages whose script a good part of a text is in."""
+    """The languages of the script that a good part of a text is in."""
     if text.isascii() or len(_UNSPACED.findall(text)) * 50 < len(text):
         return []
     letters = 0

@@ -1,4 +1,4 @@
-"""Tells who wrote a record that has the shape of a user's: a person, or the client in the user's name.
+"""Decides who wrote a record in the user's role: a person, or the client in the user's name.
 
 A client sends much as the user: results of tools, reminders, echoes of slash commands, summaries after a compaction,
 prompts of subagents, instructions from files. `claude_message` and `codex_message` return the class of one record, and the
@@ -109,7 +109,7 @@ def message_of(text: str) -> Message:
 
 
 def claude_message(raw: Raw) -> Message | None:
-    """The class of a line of a Claude Code transcript; None for one that does not have the shape of a user's."""
+    """The class of a line of a Claude Code transcript; None if it is not in the user's role."""
     kind = raw.get("type")
     if kind == "queue-operation":
         return _queued_message(raw.get("content")) if raw.get("operation") == "enqueue" else None
@@ -177,9 +177,9 @@ def _has_picture(content: object) -> bool:
 
 
 def codex_message(raw: Raw, subagent: bool = False) -> Message | None:
-    """The class of a line of a Codex rollout; None for one that does not have the shape of a user's.
+    """The class of a line of a Codex rollout; None if it is not in the user's role.
 
-    A prompt stands there twice, as an item of the conversation and as an event. `subagent`: of a thread that an agent
+    A prompt is recorded twice, as an item of the conversation and as an event. `subagent`: of a thread that an agent
     started.
     """
     payload = raw.get("payload")

@@ -153,7 +153,7 @@ def _scripts(command: Command, table: Rules) -> Iterator[str]:
 
 
 def _plain_words(words: Sequence[str], table: Rules) -> Iterator[str]:
-    """Words from the first on that is no option, nor an option's value."""
+    """The words from the first that is neither an option nor an option's value."""
     at = 0
     while at < len(words) and words[at].startswith("-"):
         at += 2 if words[at] in table.valued or words[at] in ("-i", "-o", "-l") else 1
@@ -182,7 +182,7 @@ def _without_wrappers(command: Command, table: Rules) -> Command:
 def _parse(line: str) -> Iterator[tuple[list[str], list[str], str]]:
     """The words of each simple command, the command lines inside of it, and the document it is given.
 
-    Unquoted operators end a command. What is not understood (an open quote) is taken as it stands.
+    Unquoted operators end a command. What is not understood (an open quote) is taken literally.
     """
     words: list[str] = []
     inner: list[str] = []
@@ -226,7 +226,7 @@ def _parse(line: str) -> Iterator[tuple[list[str], list[str], str]]:
 
 
 def _read_quoted(line: str, at: int, inner: list[str]) -> tuple[str, int]:
-    """What stands between quotes, and where it goes on. Substitutions inside double quotes are put into `inner`."""
+    """The text between quotes, and the position after it. Substitutions inside double quotes are put into `inner`."""
     quote, out = line[at], []
     at += 1
     while at < len(line) and line[at] != quote:
@@ -244,7 +244,7 @@ def _read_quoted(line: str, at: int, inner: list[str]) -> tuple[str, int]:
 
 
 def _read_substitution(line: str, at: int) -> tuple[str, int]:
-    """The command line of a substitution, and where what surrounds it goes on."""
+    """The command line of a substitution, and the position after it."""
     if line[at] == "`":
         end = line.find("`", at + 1)
         return (line[at + 1 :], len(line)) if end < 0 else (line[at + 1 : end], end + 1)
@@ -270,7 +270,7 @@ def _read_substitution(line: str, at: int) -> tuple[str, int]:
 
 
 def _documents(line: str, at: int, names: Sequence[str]) -> tuple[str, int]:
-    """The here-documents that begin at a line, and where the commands go on."""
+    """The here-documents that begin at a line, and the position after them."""
     texts = []
     for name in names:
         end = re.compile(rf"^\t*{re.escape(name)}[ \t]*$", re.MULTILINE).search(line, at)

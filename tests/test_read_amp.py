@@ -190,7 +190,7 @@ def test_the_project_is_where_the_thread_was_begun(env: Any, project: str | None
 def test_another_document_is_refused(run: Run, tmp_path: pathlib.Path) -> None:
     put(tmp_path / "T-9.json", b'{"some": "thing"}')
     done = run("tok-read amp --root T-9.json", status=1)
-    assert done.stderr == b"tok-read: T-9.json: no Amp thread: it has neither messages nor a usage ledger; skipped\n"
+    assert done.stderr == b"tok-read: T-9.json: not an Amp thread: it has neither messages nor a usage ledger; skipped\n"
 
 
 @pytest.mark.parametrize("below", ["", "/threads"])

@@ -384,10 +384,10 @@ BAD = {
         "ephemeral_5m_input_tokens is a string",
     ),
     "iterations of numbers": (lines([claude("msg_x", u_iterations=[3])]), "usage.iterations holds a number"),
-    "no time": (lines([claude("msg_x", timestamp=...)]), "timestamp 'None' is no time"),
-    "a bad time": (lines([claude("msg_x", ts="yesterday")]), "timestamp 'yesterday' is no time"),
-    "month 13": (lines([claude("msg_x", ts="2026-13-01T09:00:00.000Z")]), "is no time"),
-    "a number for a time": (lines([claude("msg_x", timestamp=5)]), "timestamp '5' is no time"),
+    "no time": (lines([claude("msg_x", timestamp=...)]), "timestamp 'None' is not a valid time"),
+    "a bad time": (lines([claude("msg_x", ts="yesterday")]), "timestamp 'yesterday' is not a valid time"),
+    "month 13": (lines([claude("msg_x", ts="2026-13-01T09:00:00.000Z")]), "is not a valid time"),
+    "a number for a time": (lines([claude("msg_x", timestamp=5)]), "timestamp '5' is not a valid time"),
 }
 
 

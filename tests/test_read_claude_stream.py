@@ -312,7 +312,7 @@ def test_bad_lines_lose_only_themselves(run: Run, tmp_path: pathlib.Path) -> Non
 def test_a_stream_that_is_still_written_waits_for_its_result(run: Run, tmp_path: pathlib.Path) -> None:
     path = put(tmp_path / "run.jsonl", init(), said("m1"))
     done = run("tok-sync claude-stream --root run.jsonl", status=1)
-    assert "run.jsonl:2: this session has no result yet and waits for it" in done.stderr.decode()
+    assert "run.jsonl:2: this session has no result line yet, so it is not imported" in done.stderr.decode()
     assert objects(done.stdout)[0]["events"] == 0
     with path.open("ab") as file:
         file.write(lines([result()]))

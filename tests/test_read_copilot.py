@@ -195,7 +195,7 @@ def test_a_database_of_an_older_version_is_silent_and_of_another_program_is_not(
         assert not run(f"tok-read copilot --root {path}").stderr
         connection.execute("DROP TABLE sessions")
         connection.execute("CREATE TABLE notes (text TEXT)")
-    assert b"no session store of Copilot CLI" in run(f"tok-read copilot --root {path}", status=1).stderr
+    assert b"not a known database of Copilot CLI" in run(f"tok-read copilot --root {path}", status=1).stderr
 
 
 def test_a_database_that_was_replaced_is_read_again(run: Run, environment: dict[str, str]) -> None:

@@ -82,14 +82,14 @@ def test_the_four_columns_are_disjoint(counts: tuple[str, ...], expected: tuple[
         # An export that somebody made up: the first column would include the second.
         (row("1200", "1000", "5000", "300", "6500"), "the token columns add up to 7500, the total says 6500; skipped"),
         (row("1", "2", "3", "4", ""), "the token columns add up to 10, the total says 0; skipped"),
-        (row("1.5", "2", "3", "4", "10"), "'input (w/ cache write)' is no count; skipped"),
-        (row("1,5", "2", "3", "4", "10"), "'input (w/ cache write)' is no count; skipped"),
-        (row("-1", "2", "3", "4", "8"), "'input (w/ cache write)' is no count; skipped"),
+        (row("1.5", "2", "3", "4", "10"), "'input (w/ cache write)' is not a count; skipped"),
+        (row("1,5", "2", "3", "4", "10"), "'input (w/ cache write)' is not a count; skipped"),
+        (row("-1", "2", "3", "4", "8"), "'input (w/ cache write)' is not a count; skipped"),
         (row("", "", "", "", ""), "a request that was charged for, without token counts; skipped"),
         (row(date="secret"), "date is a string; expected a time; skipped"),
         ('"2026-06-10","secret"', "2 cells where 12 were expected; skipped"),
         (row().rpartition(",")[0], "11 cells where 12 were expected; skipped"),
-        (row()[:-1], "a quote where none can be; skipped"),
+        (row()[:-1], "a quote in the wrong place; skipped"),
     ],
 )
 def test_a_bad_row_leaves_the_others(line: str, why: str, tmp_path: pathlib.Path) -> None:
@@ -189,8 +189,8 @@ def test_overlapping_exports_count_once(run: Run, environment: dict[str, str]) -
     [
         (b"", "empty; skipped"),
         (b"\n \n", "empty; skipped"),
-        (b"Date,Model\n", "no usage export of Cursor with token counts: no column 'input (w/o cache write)'; skipped"),
-        (b'"Date\n', "no usage export of Cursor with token counts: no column 'date'; skipped"),
+        (b"Date,Model\n", "not a usage export of Cursor with token counts: no column 'input (w/o cache write)'; skipped"),
+        (b'"Date\n', "not a usage export of Cursor with token counts: no column 'date'; skipped"),
     ],
 )
 def test_another_table_is_refused(content: bytes, why: str, run: Run, tmp_path: pathlib.Path) -> None:

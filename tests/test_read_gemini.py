@@ -135,7 +135,7 @@ def test_a_log_of_prompts_is_said_to_hold_no_counts(run: Run, environment: dict[
     )
     done = run("tok-read gemini", status=None)
     assert not done.stdout
-    assert "logs.json: a log of prompts, which holds no token counts" in done.stderr.decode()
+    assert "logs.json: this log of prompts holds no token counts" in done.stderr.decode()
     assert "secret" not in done.stderr.decode()
     put(chat(home), document(message("a")))
     assert not run("tok-read gemini").stderr

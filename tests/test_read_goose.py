@@ -185,7 +185,10 @@ def test_what_an_older_total_does_not_tell(row: Json, counts: tuple[int, int], w
 @pytest.mark.parametrize(
     ("row", "why"),
     [
-        (session(sent=None, output=None, accumulated_total_tokens=9), "only a total is given; unknown which part is input"),
+        (
+            session(sent=None, output=None, accumulated_total_tokens=9),
+            "only a total is given, so input and output are unknown",
+        ),
         (session(sent=-1), "accumulated_input_tokens is -1; expected a count"),
         (session(created_at="long ago"), "created_at is a string; expected a time"),
         (session("[redacted]"), "a session without a name"),
@@ -241,7 +244,7 @@ def test_another_database_is_refused(run: Run, tmp_path: pathlib.Path) -> None:
         connection.commit()
     done = run("tok-read goose --root sessions.db", status=1)
     assert done.stderr == (
-        b"tok-read: sessions.db: no goose database: it has no table of sessions with token counts; skipped\n"
+        b"tok-read: sessions.db: not a goose database: it has no table of sessions with token counts; skipped\n"
     )
 
 

@@ -276,7 +276,7 @@ def test_another_database_is_refused(run: Run, tmp_path: pathlib.Path) -> None:
         connection.commit()
     done = run("tok-read hermes --root state.db", status=1)
     assert done.stderr == (
-        b"tok-read: state.db: no Hermes Agent database: it has no table of sessions with token counts; skipped\n"
+        b"tok-read: state.db: not a Hermes Agent database: it has no table of sessions with token counts; skipped\n"
     )
 
 
@@ -287,4 +287,4 @@ def test_a_damaged_database_is_told(run: Run, tmp_path: pathlib.Path) -> None:
     path = tmp_path / ".hermes/state.db"
     path.write_bytes(path.read_bytes().replace(b"CREATE TABLE sessions (id", b"CREATE \x80ABLE sessions (id"))
     done = run(f"tok-read hermes --root {path}", status=1)
-    assert b"no readable SQLite database (damaged, encrypted or cut off); skipped" in done.stderr
+    assert b"not a readable SQLite database (damaged, encrypted or truncated); skipped" in done.stderr

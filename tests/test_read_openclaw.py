@@ -183,7 +183,7 @@ def test_other_databases(run: Run, tmp_path: pathlib.Path) -> None:
         connection.execute("DROP TABLE transcript_events")
         assert not run(f"tok-read openclaw --root {tmp_path}").stderr
         connection.execute("DROP TABLE auth_profile_store")
-    assert b"no agent's database of OpenClaw" in run(f"tok-read openclaw --root {tmp_path}", status=1).stderr
+    assert b"not a known database of OpenClaw" in run(f"tok-read openclaw --root {tmp_path}", status=1).stderr
 
 
 def test_a_bad_row_is_told_and_the_others_count(run: Run, environment: dict[str, str]) -> None:

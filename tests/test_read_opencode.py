@@ -470,7 +470,7 @@ def test_a_version_without_times_is_read_whole(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        ('{"role":"assistant", torn', "data is no JSON object; skipped"),
+        ('{"role":"assistant", torn', "data is not a JSON object; skipped"),
         ('["assistant"]', "data is a list"),
         (answer(tokens=TOKENS | {"input": -5}), "input is -5; expected a count; skipped"),
         (answer(time={"created": "soon", "completed": 1}), "time.created is a string; expected a time; skipped"),
@@ -502,8 +502,8 @@ def test_half_a_surrogate_pair_counts(tmp_path: pathlib.Path) -> None:
             "CREATE TABLE sessions (id); CREATE TABLE messages (id, parts); CREATE TABLE goose_db_version (id)",
             "another product",
         ),
-        ("CREATE TABLE thing (id)", "a version that is not known"),
-        ("CREATE TABLE message (id, session_id, body)", "a version that is not known"),
+        ("CREATE TABLE thing (id)", "unknown version"),
+        ("CREATE TABLE message (id, session_id, body)", "unknown version"),
     ],
 )
 def test_databases_without_messages(schema: str, said: str, home: pathlib.Path, run: Run) -> None:

@@ -283,8 +283,8 @@ def test_records_without_a_session_are_said_once(run: Run, tmp_path: pathlib.Pat
     done = run("tok-read otel --root otel.jsonl", status=1)
     assert [event["output_tokens"] for event in objects(done.stdout)] == [6]
     assert done.stderr.decode() == (
-        "tok-read: otel.jsonl:1: no session.id, so its session's own log cannot be told from it; export it "
-        "(OTEL_METRICS_INCLUDE_SESSION_ID); skipped, with all like it\n"
+        "tok-read: otel.jsonl:1: no session.id, so its requests cannot be matched with its session's own log; "
+        "set OTEL_METRICS_INCLUDE_SESSION_ID=true; skipped, with all like it\n"
     )
 
 

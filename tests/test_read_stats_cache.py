@@ -86,9 +86,9 @@ def test_a_record_per_model_where_no_days_are_given(tmp_path: pathlib.Path) -> N
         ({"date": "2026-03-01", "tokensByModel": {OPUS: "many"}}, "dailyModelTokens[0]: tokens is a string; expected a count; skipped"),
         ({"date": "2026-03-01", "tokensByModel": {OPUS: -3}}, "dailyModelTokens[0]: tokens is -3; expected a count; skipped"),
         ({"date": "2026-02-30", "tokensByModel": {OPUS: 3}}, "dailyModelTokens[0]: date is a string; expected a time; skipped"),
-        ({"date": "secret", "tokensByModel": {OPUS: 3}}, "dailyModelTokens[0]: date is no day; skipped"),
-        ({"tokensByModel": {OPUS: 3}}, "dailyModelTokens[0]: date is no day; skipped"),
-        ({"date": None, "tokensByModel": {OPUS: 3}}, "dailyModelTokens[0]: date is no day; skipped"),
+        ({"date": "secret", "tokensByModel": {OPUS: 3}}, "dailyModelTokens[0]: date is not a day; skipped"),
+        ({"tokensByModel": {OPUS: 3}}, "dailyModelTokens[0]: date is not a day; skipped"),
+        ({"date": None, "tokensByModel": {OPUS: 3}}, "dailyModelTokens[0]: date is not a day; skipped"),
         ({"date": "2026-03-01", "tokensByModel": {"": 3}}, "dailyModelTokens[0]: a model without a name; skipped"),
         ({"date": "2026-03-01", "tokensByModel": {OPUS: 0}}, ""),
         ({"date": "2026-03-01", "tokensByModel": [3]}, ""),
@@ -143,4 +143,4 @@ def test_it_lies_where_claude_code_does(below: str, run: Run, tmp_path: pathlib.
 def test_another_document_is_refused(run: Run, tmp_path: pathlib.Path) -> None:
     put(tmp_path / "stats-cache.json", {"version": 1})
     done = run("tok-read stats-cache --root stats-cache.json", status=1)
-    assert b"no stats cache of Claude Code: neither dailyModelTokens nor modelUsage; skipped" in done.stderr
+    assert b"not a stats cache of Claude Code: it has neither dailyModelTokens nor modelUsage; skipped" in done.stderr
