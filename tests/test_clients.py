@@ -298,7 +298,7 @@ def command(name: str, arguments: list[str], environment: dict[str, str], cwd: p
 def once(proxy: Proxy, client: str, environment: dict[str, str]) -> list[Json]:
     """The turns of the log once the client's own log is taken in too."""
     proxy.process.terminate()
-    proxy.process.wait(10)
+    proxy.process.wait(MOST)
     assert proxy.events(), "the proxy saw nothing"
     for arguments in (["tok-sync", client], ["tok-cat"]):
         done = subprocess.run(arguments, env=environment, capture_output=True, timeout=MOST, check=False)

@@ -236,7 +236,7 @@ def test_a_terminal_gets_a_table_and_a_pipe_gets_json(environment: dict[str, str
                 break
             seen += piece
         os.close(leader)
-        assert process.wait(20) == 0
+        assert process.wait(MOST) == 0
         return seen
 
     assert b"list price" in shown(TERM="xterm")

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from conftest import ROOT
+from conftest import MOST, ROOT
 from tokenops import manual, read_clients
 
 SAMPLE = ROOT / "docs/examples/home"
@@ -44,7 +44,7 @@ def on_a_terminal(line: str, environment: dict[str, str], folder: pathlib.Path) 
             break
         seen += piece
     os.close(leader)
-    process.wait(30)
+    process.wait(MOST)
     return seen.decode().replace("\r\n", "\n")
 
 

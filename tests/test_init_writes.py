@@ -14,7 +14,7 @@ import tomllib
 import pytest
 import yaml
 
-from conftest import ROOT, Json, Run, objects, put
+from conftest import MOST, ROOT, Json, Run, objects, put
 from tokenops import setup_changes
 
 ENV = {"TOKENOPS_NOW": "2026-11-22T08:00:00Z"}
@@ -380,7 +380,7 @@ def talked(environment: dict[str, str], *answers: str, line: str = "tok-init") -
             else:
                 os.write(leader, answer)
     os.close(leader)
-    return seen.decode().replace("\r\n", "\n"), process.wait(30)
+    return seen.decode().replace("\r\n", "\n"), process.wait(MOST)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import ROOT, Json, Run, examples, lines, objects, put
+from conftest import MOST, ROOT, Json, Run, examples, lines, objects, put
 from tokenops import events, jsonl, store, store_upkeep, when
 
 DAY = "2026-11-01"
@@ -60,7 +60,7 @@ def test_a_slow_writer_is_answered_line_by_line(environment: dict[str, str]) -> 
         process.stdin.flush()
         assert process.stdout.readline() == name.encode() + b"\n"
     process.stdin.close()
-    assert process.wait(10) == 0
+    assert process.wait(MOST) == 0
 
 
 SECRET = "please rewrite my diary " * 30

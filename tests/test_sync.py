@@ -12,7 +12,21 @@ import subprocess
 import pytest
 from soak_clock import Clock
 
-from conftest import ROOT, SHARED, Json, Run, claude, codex_count, codex_meta, codex_model, lines, needs_shared, objects, put
+from conftest import (
+    MOST,
+    ROOT,
+    SHARED,
+    Json,
+    Run,
+    claude,
+    codex_count,
+    codex_meta,
+    codex_model,
+    lines,
+    needs_shared,
+    objects,
+    put,
+)
 
 FOLDER = ".claude/projects/-home-ada-app"
 ROLLOUT = ".codex/sessions/2026/05/02/rollout-2026-05-02T10-00-00-{}.jsonl"
@@ -348,7 +362,7 @@ def test_following(home: pathlib.Path, environment: dict[str, str]) -> None:
         assert json.loads(process.stdout.readline())["client"] == "codex"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(MOST)
 
 
 def test_explaining(run: Run, home: pathlib.Path) -> None:
