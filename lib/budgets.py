@@ -1,4 +1,4 @@
-"""Reports on the user's own budgets of money or tokens: how much is used, and a forecast for the end of the period.
+"""Reports on the user's own budgets of money or tokens: what is used, and a forecast for the end of the period.
 
 Periods are days, weeks from Monday and months in the machine's zone. The forecast draws days from the user's last four
 weeks, preferably of the same weekday; with less than a week of history there is none. Turns without a price do not count.

@@ -83,37 +83,37 @@ ADVICE = {
     "acknowledgements": (
         "turn",
         "prompts that only say go on: each is one more request that sends the whole context again, after a wait",
-        "say in the prompt what may be done without asking, allow the safe commands, and let it go on until it is done",
+        "say in the prompt what the agent may do without asking, and allow the safe commands",
     ),
     "corrections": (
         "prompt",
-        "prompts that reject what was done: at most the work of one prompt each was for nothing",
-        "name the file, the expected result and what must not change before the first attempt; ask for a plan first",
+        "prompts that reject the result: each wasted at most the work of one prompt",
+        "before the first attempt, name the file, the expected result and what must not change; ask for a plan first",
     ),
     "regenerations": (
         "prompt",
-        "prompts that ask for the same again: at most the work of one prompt each was done twice",
-        "say what was wrong with the first attempt instead of asking for another one like it",
+        "prompts that ask for the same again: each repeats at most the work of one prompt",
+        "say what was wrong with the first attempt instead of asking for another one",
     ),
     "vague": (
         "prompt",
-        "prompts that name neither what nor where; counted are those after which it had to be asked or corrected",
-        "name the file and the change that is wanted",
+        "prompts that name neither the change nor the place; only those count that led to a question or a correction",
+        "name the file and the change",
     ),
     "missing_context": (
         "turn",
-        "sessions that begin without a file, a name or an example to start from; counted is the longer search, as measured",
-        "name where to look (@file, an error's text, a function) in the first prompt",
+        "sessions that begin without a file, a name or an example; the measured extra search counts",
+        "in the first prompt, name where to look (@file, an error message, a function)",
     ),
     "repeated": (
         "prompt",
-        "the same or nearly the same prompt again; counted are those in one session, where the first did not do it",
-        "put what is asked for again and again into a slash command, a skill or the project's instructions",
+        "the same or nearly the same prompt again; only repetitions within one session count",
+        "put requests that you repeat into a slash command, a skill or the project's instructions",
     ),
     "walls": (
         "context_token",
-        "long pasted texts: every later request of the session sends them again",
-        "save it to a file and name the file, or paste the part that matters",
+        "long pasted texts, which every later request of the session sends again",
+        "save the text to a file and name the file, or paste only the part that matters",
     ),
 }
 LENGTHS = (0, 20, 80, 200, 1000, 4000)

@@ -1,4 +1,4 @@
-"""Computes the user's own averages: tokens, list price and time of a turn, of a prompt and of a token of context.
+"""Computes the user's own averages: tokens, list price and time of a turn, a prompt and a token of context.
 
 A projection is a number of units times such an average. The output holds both, rounded as they are used, so that every
 projection can be recomputed; what was not measured is null, never a constant. `month_factor` is the length of a month over

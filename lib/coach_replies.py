@@ -1,4 +1,4 @@
-"""Measures an agent's replies: how many articles and filler words, how much narration, how many repeated sentences.
+"""Measures an agent's replies: the share of articles, filler words, narration and repeated sentences.
 
 Only prose counts: code, lists, tables, headings, paths and URLs have no articles to drop. A verdict needs enough text in a
 language that has word lists; shorter texts and other languages are not judged.

@@ -1,4 +1,4 @@
-"""Judges the vendors' readings: how much of each window is left now, which window binds, and what an agent should do.
+"""Judges the vendors' readings: how much of each window is left, which window binds, and what to do.
 
 Pure. What is missing is unknown, never 0. A reading is valid until its own reset and not a moment longer. Within one window
 use only grows, so the highest reading counts. More may have been used elsewhere since, so every answer is a floor.
@@ -201,7 +201,7 @@ def chance_within_hour(forecast: Event | None) -> float | None:
 
 
 def roomier_model(states: Sequence[State], bound: State, families: Iterable[str], least: float) -> str:
-    """A family of models whose own windows have at least so much room; "" if there is none.
+    """A family of models whose own windows have at least this much room; "" if there is none.
 
     Only the window of one family can be avoided: a window that binds all models binds the other family too.
     """

@@ -1,7 +1,8 @@
-"""Replays past readings: at every moment our forecast and the baselines', from what was known then, and the outcome.
+"""Replays past readings: at every moment our forecast, the baselines' forecasts, and the outcome.
 
-Real cutoffs are few, so virtual caps of 10, 20, ... 100 % of the vendor's limit are forecast too. Nothing is fitted on the
-data that it is scored on: neither our method nor the error spreads of the baselines. limit_scores.py scores it.
+A forecast uses only what was known at its moment. Real cutoffs are few, so virtual caps of 10, 20, ... 100 % of the
+vendor's limit are forecast too. Nothing is fitted on the data that it is scored on: neither our method nor the error
+spreads of the baselines. limit_scores.py scores the result.
 """
 
 from __future__ import annotations

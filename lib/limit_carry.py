@@ -1,8 +1,8 @@
-"""Carries readings forward: estimates what local turns have used of a window since it was read, and how uncertain that is.
+"""Carries readings forward: estimates what local turns have used of a window since it was read.
 
 A vendor's percentages weigh turns much as its list prices do, but no vendor says how many percent a dollar is. So the rate
 is learned from each account's own past: how far a window's reading rose, and what local turns cost meanwhile. Use elsewhere
-makes those rates scatter, and the answer carries the scatter. If there are few, or a turn has no price, nothing is carried.
+makes those rates scatter, and the estimate is an 80 % interval. With few rates, or a turn without a price, there is none.
 Pure: lib/limit_log.py reads the turns.
 """
 

@@ -1,4 +1,4 @@
-"""Forecasts whether a window runs out before it resets, and when, from the user's own past instead of a straight line.
+"""Forecasts whether and when a window runs out before it resets, from the user's own past.
 
 Every past moment at which the user was about as busy, about as far into a window, is an analog: what was used in the same
 span after it is one draw of what will be used now. With few analogs the user's whole past counts too, and without a past a

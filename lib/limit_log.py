@@ -1,4 +1,4 @@
-"""Reads from the log what limits are judged by: the vendors' readings, turns since them, and what past days taught.
+"""Reads what limits are judged by from the log: the vendors' readings, turns since them, and learned rates.
 
 Everything that the limit family takes from the log comes through here. What is derived from a day is kept by store_days.
 """

@@ -1,4 +1,4 @@
-"""Compares our figures with those of clients, routers and vendors, per day and model, each difference with its causes."""
+"""Compares our figures with those of clients, routers and vendors, per day and model, and names the causes."""
 
 from __future__ import annotations
 

@@ -29,22 +29,25 @@ class Kind(NamedTuple):
 
 KINDS = {
     "oversized_context": Kind(
-        "oversized context", "/compact or begin a fresh session before the context is that long: every turn sends it again"
+        "oversized context", "run /compact or start a new session earlier: every turn sends the whole context again"
     ),
-    "runaway_growth": Kind("runaway growth", "ask for parts of files and short outputs; leave long searches to a subagent"),
+    "runaway_growth": Kind("runaway growth", "ask for parts of files and short outputs; give long searches to a subagent"),
     "cache_expiry": Kind(
-        "cache expired while idle", "finish or /compact before a long pause: what was cached is written again at full price"
+        "cache expired while idle",
+        "finish or run /compact before a long pause: afterwards the context is written to the cache again at full price",
     ),
     "repeated_reads": Kind("files read again", "tok-guard install --mode active; name line ranges"),
-    "repeated_commands": Kind("commands run again", "let one command say all that is needed; run tests after several edits"),
-    "retry_loops": Kind("failing commands retried", "stop after the second failure and say what the error means"),
+    "repeated_commands": Kind(
+        "commands run again", "let one command print everything that is needed; run tests after several edits"
+    ),
+    "retry_loops": Kind("failing commands retried", "after the second failure, stop and explain the error"),
     "subagent_overhead": Kind(
-        "mostly subagents", "each subagent reads a context of its own: give it a small task, or a cheaper model"
+        "mostly subagents", "each subagent reads its own context: give it a small task, or a cheaper model"
     ),
     "tool_result_floods": Kind(
-        "floods of tool output", "head, tail, grep or a line range: what a tool prints is read in every later turn"
+        "floods of tool output", "use head, tail, grep or a line range: every later turn reads what a tool printed"
     ),
-    "thinking_share": Kind("mostly thinking", "a lower reasoning effort for plain work"),
+    "thinking_share": Kind("mostly thinking", "use a lower reasoning effort for simple work"),
 }
 
 
