@@ -105,9 +105,9 @@ def hours(folder: str, budgets: Sequence[Budget], catalogue: pricing.Catalogue, 
     first = min((begin(budget.window, now, tz) for budget in budgets), default=now)
     since = min(first, now - (LEARNED_DAYS + 1) * when.DAY)
     fields = ["hour", "provider", *(_FIELDS[key] for key in _FIELDS if any(key in budget.only for budget in budgets))]
-    plan = rollup.Grouping(tuple(fields), tz, catalogue)
+    grouping = rollup.Grouping(tuple(fields), tz, catalogue)
     result = []
-    for row in costs.price_rows(store_summaries.rows(folder, plan, now, when.stamp(since)), catalogue):
+    for row in costs.price_rows(store_summaries.rows(folder, grouping, now, when.stamp(since)), catalogue):
         named = {key: str(row.get(key, "")) for key in _NAMED}
         usd, unpriced = Decimal(row.get("cost_usd", "0")), sum(part.get("turns", 0) for part in row.get("unpriced", ()))
         at = when.moment(row["from"])

@@ -69,10 +69,10 @@ def of_log(
     folder: str, query: Query, catalogue: pricing.Catalogue, until: int, on_bad_line: Callable[[str, str], None]
 ) -> Burn:
     """The report on the log, which is complete until a moment. Raises OSError."""
-    plan = rollup.Grouping((query.span.unit,), query.span.tz, catalogue)
+    grouping = rollup.Grouping((query.span.unit,), query.span.tz, catalogue)
     since, now = query.span.log_since, query.span.now
     days = store.days(folder)
-    records = store_summaries.records(folder, plan, now, since, when.stamp(now), on_bad_line)
+    records = store_summaries.records(folder, grouping, now, since, when.stamp(now), on_bad_line)
     sums = burn_buckets.sums_of(records, query.span, catalogue, query.takes, lambda why: on_bad_line(folder, why))
     complete_since = 0 if days and days[0] < since[:10] else when.moment(sums.first) if sums.first else now
     return _burn(query, catalogue, sums, (complete_since, until), _readings(folder, now))
@@ -218,8 +218,8 @@ def _trend(span: Span, sums: Sums, complete_since: int) -> Event | None:
 
 def _totals(totals: list[Event], catalogue: pricing.Catalogue) -> Event:
     """What sessions reported as a whole. It has no hour, so it is in no bucket."""
-    plan = rollup.Grouping((), when.UTC, catalogue)
-    total = costs.total_of(costs.price_rows(rollup.roll_up(totals, plan, lambda why: None), catalogue))
+    grouping = rollup.Grouping((), when.UTC, catalogue)
+    total = costs.total_of(costs.price_rows(rollup.roll_up(totals, grouping, lambda why: None), catalogue))
     row: dict[str, Any] = {"sessions": len({event.get("session_id") for event in totals}), "tokens": events.token_sum(total)}
     return row | {"cost_usd": total.get("cost_usd"), "note": "their hours are unknown, so they are in no bucket"}
 

@@ -39,9 +39,9 @@ class Part(NamedTuple):
 def parts(folder: str, catalogue: pricing.Catalogue, now: int, tz: datetime.tzinfo, hours: int) -> list[Part]:
     """The use of the last `hours` and of the weeks before them, by project, model and session. Raises OSError."""
     since = now - hours * HOUR_MS - (WEEKS * 7 + 1) * when.DAY
-    plan = rollup.Grouping(("hour", "project", "model", "session"), tz, catalogue)
+    grouping = rollup.Grouping(("hour", "project", "model", "session"), tz, catalogue)
     parts = []
-    for row in costs.price_rows(store_summaries.rows(folder, plan, now, when.stamp(since)), catalogue):
+    for row in costs.price_rows(store_summaries.rows(folder, grouping, now, when.stamp(since)), catalogue):
         named = {name: str(row.get(name, "unknown")) for name in WHICH}
         usd = None if row.get("unpriced") else float(row.get("cost_usd", "0"))
         parts.append(Part(when.moment(row["from"]) // HOUR_MS * HOUR_MS, named, events.token_sum(row), usd))

@@ -87,7 +87,7 @@ def percent(fraction: float) -> str:
     return f"{_digits(share)}%" if 0 < abs(share) < 0.995 else f"{share:.0f}%"
 
 
-def step(span: float, count: int) -> float:
+def tick_step(span: float, count: int) -> float:
     """The least of 1, 2 or 5 times a power of ten that cuts a span into at most `count` pieces."""
     if not (math.isfinite(span) and span > 1e-12):
         return 1.0
@@ -105,12 +105,12 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
         high = low + max(1.0, alike)
     elif high - low < alike:
         high = low + alike
-    width = step(high - low, count)
+    width = tick_step(high - low, count)
     first, last = math.floor(low / width + 1e-9), math.ceil(high / width - 1e-9)
     return [at * width for at in range(first, max(last, first + 1) + 1)]
 
 
-_STEPS = (5, 10, 15, 30, 60, 120, 180, 360, 720)  # minutes
+_CLOCK_MINUTES = (5, 10, 15, 30, 60, 120, 180, 360, 720)  # minutes
 _DAYS = (1, 2, 7, 14)
 _MONTHS = (1, 3, 6, 12, 24, 60, 120)
 
@@ -118,7 +118,7 @@ _MONTHS = (1, 3, 6, 12, 24, 60, 120)
 def times(start: int, end: int, tz: datetime.tzinfo, count: int = 8) -> list[tuple[int, bool]]:
     """Moments of round local time in a span, at most about `count`, and whether each begins a day."""
     span = max(end - start, 1)
-    for minutes in _STEPS:
+    for minutes in _CLOCK_MINUTES:
         if span / (minutes * MINUTE) <= count:
             return [(at, midnight) for at, midnight in _clock(start, end, tz, minutes)]
     for days in _DAYS:

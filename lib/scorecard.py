@@ -296,8 +296,8 @@ def _cards(
     since, until = map(when.stamp, span)
     buckets = when.Buckets("week", tz)
     fields = ("week",) if by == "week" else (by,) if by != "none" else ()
-    plan = rollup.Grouping(tuple(dict.fromkeys((*fields, "project", "session"))), tz, catalogue)
-    turns = costs.price_rows(store_summaries.rows(folder, plan, now, since, until, only), catalogue)
+    grouping = rollup.Grouping(tuple(dict.fromkeys((*fields, "project", "session"))), tz, catalogue)
+    turns = costs.price_rows(store_summaries.rows(folder, grouping, now, since, until, only), catalogue)
     names = store.labels(folder)
 
     def of_kind(kind: str) -> list[Event]:

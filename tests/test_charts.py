@@ -138,7 +138,7 @@ def test_ticks_hold_the_values_between_them(one: float, other: float, count: int
 
 def test_steps_are_1_2_or_5() -> None:
     for tenth in range(1, 400):
-        found = chart_text.step(tenth / 10, 4)
+        found = chart_text.tick_step(tenth / 10, 4)
         assert f"{found:e}"[0] in "125" and found * 4 >= tenth / 10 - 1e-9 > found / 2.6
 
 
