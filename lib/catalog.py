@@ -1,4 +1,4 @@
-"""The catalogue: YAML files of facts that change without code, read once and then from a compiled copy.
+"""Loads the catalogue: YAML files of facts that change without code, compiled once into a cache.
 
 Loading 262 models from YAML takes 30 ms, from JSON 1.5 ms, so each subject is compiled into the cache directory under
 the digest of its sources. The copy is only ever a copy: without it, or where none can be written, the sources are read.
@@ -39,7 +39,7 @@ def parse(text: bytes, name: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
-        raise Malformed(f"{name}{line}: {error.problem or error.context}; mend the line") from None
+        raise Malformed(f"{name}{line}: {error.problem or error.context}; correct the line") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise Malformed(f"{name}: {error}; save it as UTF-8 text") from None
 
@@ -60,7 +60,7 @@ def _loader() -> Any:
                     continue
                 name = self.construct_object(key, deep=True)
                 if name in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"the key {name!r} stands twice", key.start_mark)
+                    raise yaml.constructor.ConstructorError(None, None, f"the key {name!r} appears twice", key.start_mark)
                 seen.add(name)
             return super().construct_mapping(node, deep)
 

@@ -1,6 +1,7 @@
-"""The user's configuration: `$XDG_CONFIG_HOME/tokenops/config.yaml`, and the environment before it.
+"""Reads and edits the user's configuration: `$XDG_CONFIG_HOME/tokenops/config.yaml`.
 
-Keys of the original TokenOps keep their names and meaning. An unknown key is a warning that names the nearest known one.
+Environment variables come before the file. Keys of the original TokenOps keep their names and meaning. An unknown key
+is a warning that names the nearest known one.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def path_of(environment: Mapping[str, str], home: str) -> str:
 
 
 def load(environment: Mapping[str, str], home: str) -> Config:
-    """The configuration; empty where there is no file. Raises catalog.Malformed, OSError."""
+    """The configuration; empty if there is no file. Raises catalog.Malformed, OSError."""
     path = path_of(environment, home)
     try:
         with open(path, "rb") as file:
@@ -164,7 +165,7 @@ def edit_at(text: str, keys: Sequence[str], value: Any) -> str:
         data = yaml.safe_load(text) or {}
         expected = _with(data, keys, value)
     except (yaml.YAMLError, AttributeError, TypeError, ValueError):
-        raise Unchangeable("is not understood; mend it first") from None
+        raise Unchangeable("has an unexpected form; correct it first") from None
     lines = text.splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
         lines[-1] += "\n"
@@ -175,7 +176,7 @@ def edit_at(text: str, keys: Sequence[str], value: Any) -> str:
         agrees = False
     if not agrees:
         shown = f"{'.'.join(keys)} away" if value is None else _yaml_line(keys, value)
-        raise Unchangeable(f"cannot be changed without losing what else is in it; write {shown} by hand")
+        raise Unchangeable(f"cannot be edited without changing something else in it; write {shown} by hand")
     return edited
 
 

@@ -1,4 +1,4 @@
-"""Rows with their cost, for the reporters."""
+"""Prices rows and renders them, with totals and notes, for the reports."""
 
 from __future__ import annotations
 

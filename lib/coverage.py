@@ -1,8 +1,8 @@
-"""Which turns a flat-rate plan covers, and which are metered: decided at report time, never written down.
+"""Decides which turns a flat-rate plan covers and which are metered.
 
-A plan covers its own clients' turns from the day on which it was bound, and whatever the proxy saw with a login; never
-what it saw with an API key. What no plan covers is metered. What plans cover is worth its list price: what it would have
-cost on the API, beside what the plan costs.
+The decision is made for each report and never stored. A plan covers its own clients' turns from the day on which it was
+set, and whatever the proxy saw with a login; never what it saw with an API key. What no plan covers is metered. Reports
+show what covered turns would have cost at list price beside what the plan costs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Coverage:
         self._found: dict[tuple[object, ...], str] = {}
 
     def mark(self, record: Event) -> Event:
-        """An event or a row with `covered_by`: the plan, "" where it is metered; without it where nobody can tell."""
+        """An event or a row with `covered_by`: the plan, "" if it is metered; without it where nobody can tell."""
         if record.get("kind") == "row":
             by = {"by": [*record["by"], GROUP]}
             plan = self._of_row(record)
@@ -47,7 +47,7 @@ class Coverage:
         return {**record, FIELD: self.plan_of(record, str(record.get("ts", "")))}
 
     def _of_row(self, row: Event) -> str | None:
-        """What covers all turns of a row; None where some may differ from others."""
+        """What covers all turns of a row; None if some may differ from others."""
         if not {"client", "credential", "account"} <= set(row["by"]):
             return None
         first = f"{row['bucket']}:00.000Z" if when.QUARTER in row["by"] else str(row["from"])
@@ -57,7 +57,7 @@ class Coverage:
         return self.plan_of(row, first)
 
     def plan_of(self, record: Event, ts: str) -> str:
-        """The plan that covers a turn of that moment; "" where it is metered."""
+        """The plan that covers a turn of that moment; "" if it is metered."""
         get = record.get
         at = bisect.bisect_right(self.edges, ts)
         charged = get("cost_source") == "reported" and get("client") in self._charged

@@ -1,4 +1,4 @@
-"""Finds a vendor's credential in the environment, a private file or its client's files, and masks secrets in a text.
+"""Finds a vendor's credential, and masks secrets in text.
 
 Values in config.yaml say where a secret is (`env:NAME`, `file:PATH`); a secret that stands there itself works, with a
 warning. Files of other programs are opened for reading only, and only for a source that the user enabled. A secret is
@@ -49,7 +49,7 @@ def resolve(value: str, environment: Mapping[str, str], base: str, salt: bytes, 
     kind, _, rest = value.partition(":")
     if kind == "env":
         if not environment.get(rest):
-            raise Missing(f"the environment variable {rest} is not set; in cron, set it in the crontab or use file:")
+            raise Missing(f"the environment variable {rest} is not set; set it (for cron: in the crontab), or use file:")
         return check(environment[rest], f"env:{rest}", salt, cookie)
     if kind == "file":
         path = os.path.join(base, os.path.expanduser(rest))
@@ -65,14 +65,14 @@ def content(path: str) -> str:
                 raise Missing(f"{path}: others may read it; chmod 600 {path}")
             return file.read(1 << 16).strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise Missing(f"{path}: {getattr(error, 'strerror', None) or 'is no text'}; store the credential there") from None
+        raise Missing(f"{path}: {getattr(error, 'strerror', None) or 'is not text'}; store the credential there") from None
 
 
 def check(secret: str, where: str, salt: bytes, cookie: str = "") -> Credential:
     """A secret that can be one. Raises Missing."""
     checked = cookie_value(secret.strip(), cookie)
     if not _PRINTABLE.match(checked):
-        raise Missing(f"{where}: is empty, or holds spaces or characters that no credential has; store it anew")
+        raise Missing(f"{where}: is empty or contains spaces or invalid characters; store it again")
     return Credential(checked, where, fingerprint(checked, salt))
 
 
@@ -103,7 +103,7 @@ def first_available(
     for name in fallbacks:
         if environment.get(name):
             return check(environment[name], f"env:{name}", salt, cookie)
-    raise Missing(f"no credential; give one with --key -, or set {' or '.join((*variables, *fallbacks))}")
+    raise Missing(f"no credential; pass one with --key -, or set {' or '.join((*variables, *fallbacks))}")
 
 
 def copilot(environment: Mapping[str, str], user: str, salt: bytes) -> Credential:
@@ -118,7 +118,7 @@ def copilot(environment: Mapping[str, str], user: str, salt: bytes) -> Credentia
                 token = untrusted.text(entry.get("oauth_token"), 8192)
                 if token:
                     return check(token, path, salt)._replace(owner=untrusted.identity(entry.get("user")))
-    raise Missing(f"no token of a Copilot plugin in {' or '.join(folders)}; sign in to one, or give --key -")
+    raise Missing(f"no Copilot plugin has stored a token in {' or '.join(folders)}; sign in to one, or use --key -")
 
 
 def claude_files(environment: Mapping[str, str], user: str, name: str) -> Iterator[str]:
@@ -132,20 +132,22 @@ def claude_files(environment: Mapping[str, str], user: str, name: str) -> Iterat
 
 def claude(environment: Mapping[str, str], user: str, salt: bytes, now: int) -> Credential:
     """The token that Claude Code keeps in its file, while it is good. Raises Missing."""
-    why = "no .credentials.json of Claude Code here (on macOS it keeps its token in the keychain, which is left alone)"
+    why = "Claude Code has no .credentials.json here (on macOS its token is in the keychain, which TokenOps does not read)"
     for path in claude_files(environment, user, ".credentials.json"):
         document = untrusted.mapping(datadir.read_json(path))
         login = untrusted.mapping(document.get("claudeAiOauth"))
         token = untrusted.text(login.get("accessToken"), 8192)
         if not token:
             if os.path.exists(path):
-                why = f"{path}: holds no login of a Claude plan; log in with Claude Code"
+                why = f"{path}: contains no login of a Claude plan; log in with Claude Code"
             continue
         if _over(login.get("expiresAt"), now):
-            raise Missing(f"{path}: the token has expired; Claude Code renews it when it is started", "expired")
+            raise Missing(f"{path}: the token has expired; start Claude Code to renew it", "expired")
         scopes = untrusted.items(login.get("scopes"))
         if scopes and "user:profile" not in scopes:
-            raise Missing(f"{path}: this login may not read usage (a token made by setup-token); log in with Claude Code")
+            raise Missing(
+                f"{path}: this login (made by setup-token) has no permission to read usage; log in with Claude Code"
+            )
         owner = untrusted.identity(document.get("organizationUuid")) or _organization(environment, user)
         plan = untrusted.text(login.get("rateLimitTier"), 60) or untrusted.text(login.get("subscriptionType"), 60)
         return check(token, path, salt)._replace(owner=owner, plan=plan)
@@ -194,7 +196,7 @@ def reference(text: str) -> str:
         return text
     if kind == "file" and rest:
         return f"file:{os.path.abspath(os.path.expanduser(rest))}"
-    raise ValueError("--key takes env:NAME, file:PATH or -; a secret on a command line can be read by others")
+    raise ValueError("--key takes env:NAME, file:PATH or -; other users can read a secret on a command line")
 
 
 MASK = "[secret]"

@@ -1,4 +1,4 @@
-"""TokenOps's own directories and the small files in them: private, and written whole or not at all."""
+"""Finds TokenOps's own directories, and reads, locks and replaces the small private files in them."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def replace(path: str, content: bytes, durable: bool = True, mode: int = 0o600) 
 
 
 def read_json(path: str) -> Any:
-    """The content of one of our small JSON files; None where there is none, or none that can be read."""
+    """The content of one of our small JSON files; None if there is none, or none that can be read."""
     try:
         with open(path, "rb") as file:
             return orjson.loads(file.read())

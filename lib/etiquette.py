@@ -1,4 +1,4 @@
-"""The etiquette of asking vendors: when a source is due, what an answer means, how long to leave it alone after one.
+"""Decides when a vendor may be asked again and what its answer means.
 
 Pure: no socket, no clock. A poller is a generator that yields requests and is sent answers; what it finds before
 something goes wrong is kept. 429: what Retry-After says and at least 15 minutes, doubled each time, up to two hours (a
@@ -143,36 +143,36 @@ def value_of(answer: Answer, now: int) -> Any:
     """The JSON of an answer. Raises Trouble, in whose sentence nothing of the answer stands."""
     status, page = answer.status, _is_page(answer)
     if status == 429 or (status == 403 and retry_ms(answer.headers, now)):  # GitHub says it with 403, too
-        raise Trouble(LIMITED, f"asked too often, says the vendor ({status})", retry_ms(answer.headers, now))
+        raise Trouble(LIMITED, f"the vendor refused it as too many requests ({status})", retry_ms(answer.headers, now))
     if status in (401, 403):
         if page:
-            raise Trouble(REFUSED, f"a web page refused it ({status}): the vendor wants a browser here")
+            raise Trouble(REFUSED, f"the vendor answered with a web page ({status}): it accepts browsers only")
         raise Trouble(REFUSED, f"the vendor refused the credential ({status})")
     if status == 408 or status >= 500:
-        raise Trouble(FAILING, f"the vendor is in trouble ({status})", retry_ms(answer.headers, now))
+        raise Trouble(FAILING, f"the vendor has a problem ({status})", retry_ms(answer.headers, now))
     if 300 <= status < 400:
-        raise Trouble(CHANGED, f"redirected ({status}), which is not followed: logged out, or the address has moved")
+        raise Trouble(CHANGED, f"redirected ({status}), which is not followed: the login ended, or the address changed")
     if not 200 <= status < 300:
-        raise Trouble(CHANGED, f"answered with status {status}: this account has no such report, or the address has moved")
+        raise Trouble(CHANGED, f"answered with status {status}: this account has no such report, or the address changed")
     if page:
-        raise Trouble(CHANGED, "a web page came instead of data: logged out, or the address has moved")
+        raise Trouble(CHANGED, "a web page came instead of data: the login ended, or the address changed")
     try:
         return orjson.loads(answer.body)
     except ValueError:
-        raise Trouble(FAILING, f"{len(answer.body)} bytes came that are no whole JSON") from None
+        raise Trouble(FAILING, f"{len(answer.body)} bytes came that are not complete JSON") from None
 
 
 def object_of(answer: Answer, now: int) -> untrusted.Raw:
     """The JSON object of an answer. Raises Trouble."""
     value = value_of(answer, now)
     if not isinstance(value, dict):
-        raise Trouble(CHANGED, "the answer has another shape than is known: no object")
+        raise Trouble(CHANGED, "the answer has an unknown format: not an object")
     return value
 
 
 def unknown_shape(expected: str) -> Trouble:
     """The trouble of an answer without any known field."""
-    return Trouble(CHANGED, f"the answer has another shape than is known: {expected}")
+    return Trouble(CHANGED, f"the answer has an unknown format: {expected}")
 
 
 def _is_page(answer: Answer) -> bool:
@@ -180,7 +180,7 @@ def _is_page(answer: Answer) -> bool:
 
 
 def retry_ms(headers: Mapping[str, str], now: int) -> int:
-    """How long Retry-After asks to wait, given in seconds or as a date; 0 where it asks nothing.
+    """How long Retry-After asks to wait, given in seconds or as a date; 0 if it asks nothing.
 
     GitHub names a moment instead, once x-ratelimit-remaining is 0.
     """
@@ -302,6 +302,6 @@ def parse_duration(text: str) -> int:
         return int(stripped) * 1000
     match = re.fullmatch(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", stripped)
     if match is None:
-        raise ValueError(f"{text!r} is no length of time; give 5m, 1h or 300s")
+        raise ValueError(f"{text!r} is not a valid duration: use 5m, 1h or 300s")
     hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return ((hours * 60 + minutes) * 60 + seconds) * 1000

@@ -1,4 +1,4 @@
-"""The record: its fields, its identity, and how two sightings of one thing become one.
+"""Defines the record: its fields, its identity, and how two sightings of one thing are joined.
 
 An event is a mapping with the fields below; zero counts and unknown values are left out. The classes in TOKENS are
 disjoint and add up; those in PARTS are parts of them and are never added again.
@@ -392,7 +392,7 @@ def _short(value: object) -> str:
 def _wrong(key: str, value: Any) -> str:
     """Why a field's value is not one."""
     if key in _STRINGS and type(value) is not str:
-        return f"{key} is {_short(value)}; expected a text"
+        return f"{key} is {_short(value)}; expected text"
     if key in SUMS and (type(value) is not int or value < 0):
         return f"{key} is {_short(value)}; expected a count"
     if key in _FLAGS and type(value) is not bool:
@@ -403,11 +403,11 @@ def _wrong(key: str, value: Any) -> str:
         return f"cost_usd is {_short(value)}; expected a decimal number as text"
     most = _LONGER.get(key, LONGEST)
     if any(len(text) > most for text in _texts(value)):
-        return f"{key} has more than {most} characters; longer texts are refused"
+        return f"{key} has more than {most} characters; longer text is not stored"
     if isinstance(value, (dict, list)) and (key in _COMMON or len(order_of(value)) > 20 * LONGEST):
-        return f"{key} is too large, or no single value"
+        return f"{key} is too large, or is not a single value"
     if key in _OF_WORK and not (isinstance(value, dict) and all(map(_OF_WORK[key], value.values()))):
-        return f"{key} holds something else than {key}"
+        return f"{key} has values of another type"
     return ""
 
 

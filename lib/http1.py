@@ -1,4 +1,4 @@
-"""HTTP/1.1 messages out of bytes, strictly: heads, framing and chunks (RFC 9110 and 9112, June 2022). No sockets, no clock.
+"""Parses HTTP/1.1 messages strictly: heads, framing and chunks (RFC 9110 and 9112, June 2022). No sockets, no clock.
 
 What two programs could read differently is refused, for that is how requests are smuggled: bare CR or LF, blanks before
 a colon, folded lines, a length beside a transfer coding, two lengths, odd chunk sizes.
@@ -71,7 +71,7 @@ def items(headers: Headers, name: bytes) -> list[bytes]:
 
 
 def find_head(buffer: bytearray, start: int = 0) -> int:
-    """Where the first head ends (the byte after its blank line), -1 where it is not whole yet. Raises Bad.
+    """Where the first head ends (the byte after its blank line), -1 where it is not whole yet. Raises BadMessage.
 
     Up to two empty lines before it are passed over; then the head begins at `skipped`.
     """
@@ -92,15 +92,15 @@ def leading_blank(buffer: bytearray) -> int:
 
 
 def request(head: bytes) -> Request:
-    """The request that a head is. Raises Bad."""
+    """The request that a head is. Raises BadMessage."""
     first = _REQUEST.match(head)
     if first is None:
         if head.startswith(b"PRI * HTTP/2.0\r\n"):
-            raise BadMessage(505, "HTTP/2 is not spoken here; use HTTP/1.1")
-        raise BadMessage(400, "no request line of HTTP/1.1")
+            raise BadMessage(505, "HTTP/2 is not supported; use HTTP/1.1")
+        raise BadMessage(400, "not an HTTP/1.1 request line")
     method, target, major, minor = first.groups()
     if major != b"1":
-        raise BadMessage(505, "only HTTP/1.1 and 1.0 are spoken here")
+        raise BadMessage(505, "only HTTP/1.1 and 1.0 are supported")
     version = (1, 0) if minor == b"0" else (1, 1)
     parsed = Request(method, target, version, _headers(head, first.end()))
     hosts = values(parsed.headers, b"host")
@@ -110,18 +110,18 @@ def request(head: bytes) -> Request:
 
 
 def response(head: bytes) -> Response:
-    """The response that a head is. Raises Bad."""
+    """The response that a head is. Raises BadMessage."""
     first = _STATUS.match(head)
     if first is None:
-        raise BadMessage(502, "no status line of HTTP/1.1")
+        raise BadMessage(502, "not an HTTP/1.1 status line")
     major, minor, status, reason = first.groups()
     if major != b"1" or not 100 <= int(status) <= 999:
-        raise BadMessage(502, "no status line of HTTP/1.1")
+        raise BadMessage(502, "not an HTTP/1.1 status line")
     return Response(int(status), reason or b"", (1, 0) if minor == b"0" else (1, 1), _headers(head, first.end()))
 
 
 def _headers(head: bytes, at: int) -> Headers:
-    """The header fields from a place in a head on, to its blank line. Raises Bad."""
+    """The header fields from a place in a head on, to its blank line. Raises BadMessage."""
     fields: Headers = []
     last = len(head) - 2
     match = _HEADER.match
@@ -129,7 +129,7 @@ def _headers(head: bytes, at: int) -> Headers:
         line_match = match(head, at)
         if line_match is None:
             line = head[at : head.find(b"\r\n", at)]
-            why = "a folded line" if line[:1] in (b" ", b"\t") else "a line that is no `name: value`"
+            why = "a folded line" if line[:1] in (b" ", b"\t") else "a line that is not `name: value`"
             raise BadMessage(400, f"header field {len(fields) + 1}: {why}")
         name, value = line_match.groups()
         fields.append((name.lower(), name, value))
@@ -140,7 +140,7 @@ def _headers(head: bytes, at: int) -> Headers:
 
 
 def _coding(headers: Headers, version: tuple[int, int]) -> bool:
-    """Whether a body is chunked. Raises Bad for any other transfer coding, and for one beside a length."""
+    """Whether a body is chunked. Raises BadMessage for any other transfer coding, and for one beside a length."""
     lines = values(headers, b"transfer-encoding")
     if not lines:
         return False
@@ -159,17 +159,17 @@ def _coding(headers: Headers, version: tuple[int, int]) -> bool:
 
 
 def _length(headers: Headers) -> int | None:
-    """The declared length; None where there is none. Raises Bad."""
+    """The declared length; None if there is none. Raises BadMessage."""
     lengths = {item.strip() for value in values(headers, b"content-length") for item in value.split(b",")}
     if not lengths:
         return None
     if len(lengths) > 1 or not _LENGTH.match(length := lengths.pop()):
-        raise BadMessage(400, "Content-Length is no single number")
+        raise BadMessage(400, "Content-Length is not a single number")
     return int(length)
 
 
 def request_body(head: Request) -> tuple[str, int]:
-    """How a request's body ends: NONE, LENGTH and how long, or CHUNKED. Raises Bad."""
+    """How a request's body ends: NONE, LENGTH and how long, or CHUNKED. Raises BadMessage."""
     if _coding(head.headers, head.version):
         return CHUNKED, 0
     length = _length(head.headers)
@@ -177,7 +177,7 @@ def request_body(head: Request) -> tuple[str, int]:
 
 
 def response_body(method: bytes, head: Response) -> tuple[str, int]:
-    """How a response's body ends, CLOSE where only the end of the connection tells. Raises Bad."""
+    """How a response's body ends, CLOSE if only the end of the connection tells. Raises BadMessage."""
     try:
         if method == b"HEAD" or head.status < 200 or head.status in (204, 304):
             return NONE, 0
@@ -208,7 +208,7 @@ class Piece(NamedTuple):
 
 
 class Body:
-    """A body as it comes. Bytes after its end are left alone. Raises Bad where the framing is broken."""
+    """A body as it comes. Bytes after its end are left alone. Raises BadMessage if the framing is broken."""
 
     def __init__(self, kind: str, length: int = 0) -> None:
         self.kind, self.left = kind, length
@@ -255,7 +255,7 @@ class Body:
         return Piece(at, pieces, self.done)
 
     def _to_line(self, data: bytes, at: int) -> tuple[bytes | None, int]:
-        """A line of the framing with its end, and the place after it; None where it is not whole yet."""
+        """A line of the framing with its end, and the place after it; None if it is not whole yet."""
         stop = data.find(b"\n", at) + 1
         part = data[at : stop or len(data)]
         line = self._line + part
@@ -273,7 +273,7 @@ class Body:
         if (self._state == "after" and not b"\r\n".startswith(line)) or _NOT_A_LINE.search(line[:-1]):
             raise BadMessage(400, "chunk framing is broken")
         if self._state == "size" and not re.match(rb"[0-9A-Fa-f]{1,16}(?:[ \t]*(?:;[^\r\n]*)?)?\r?\Z", line):
-            raise BadMessage(400, "no chunk size")
+            raise BadMessage(400, "not a chunk size")
 
     def _take(self, line: bytes) -> None:
         if not line.endswith(b"\r\n") or _NOT_A_LINE.search(line):
@@ -285,7 +285,7 @@ class Body:
         elif self._state == "size":
             size = _CHUNK.match(line)
             if size is None or size.end() != len(line):
-                raise BadMessage(400, "no chunk size")
+                raise BadMessage(400, "not a chunk size")
             self.left = int(size[1], 16)
             self._state = "data" if self.left else "trailer"
         elif line == b"\r\n":
@@ -295,7 +295,7 @@ class Body:
             if self._trailer > MOST_TRAILER:
                 raise BadMessage(431, "trailers are too long")
             if _HEADER.fullmatch(line) is None:
-                raise BadMessage(400, "a trailer that is no `name: value`")
+                raise BadMessage(400, "a trailer that is not `name: value`")
 
 
 def head_of(first: bytes, headers: Headers) -> bytes:

@@ -1,4 +1,4 @@
-"""The edges of tok-poll: HTTPS requests, and a conversation with a vendor's own client.
+"""Sends HTTPS requests, and talks to a vendor's own client over pipes.
 
 Certificates are verified, redirects are not followed, the environment's proxies are not used, an answer has at most 8 MiB,
 and everything ends in time: a cron job must never hang.
@@ -48,14 +48,14 @@ class Web:
                     body += piece
                     if len(body) > MOST_BYTES:
                         raise Trouble(
-                            etiquette.CHANGED, f"the answer is larger than {MOST_BYTES >> 20} MiB; it was left alone"
+                            etiquette.CHANGED, f"the answer is larger than {MOST_BYTES >> 20} MiB and was not read"
                         )
                 headers = {name.lower(): value for name, value in answer.headers.items()}
                 return Answer(answer.status_code, headers, bytes(body))
         except (httpx.TimeoutException, TimeoutError):
             raise Trouble(etiquette.FAILING, f"no answer within {self.timeout:g} s") from None
         except httpx.DecodingError:
-            raise Trouble(etiquette.FAILING, "the answer's compression is broken") from None
+            raise Trouble(etiquette.FAILING, "the answer cannot be decompressed") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             certificate = "CERTIFICATE" in str(error).upper()
             why = "its certificate cannot be verified" if certificate else f"it cannot be reached ({type(error).__name__})"
@@ -137,7 +137,7 @@ class Client:
         os.kill(os.getpid(), number)
 
     def _answer(self, stream: IO[bytes], name: int) -> untrusted.Raw:
-        """The object with an id; notifications and what is no JSON are passed over. Raises Trouble."""
+        """The object with an id; notifications and what is not JSON are passed over. Raises Trouble."""
         while True:
             *lines, self.rest = self.rest.split(b"\n")
             for number, line in enumerate(lines):
@@ -151,7 +151,9 @@ class Client:
             if not piece:
                 raise self._early_end()
             if self.read > MOST_BYTES:
-                raise Trouble(etiquette.CHANGED, f"{self.command[0]}: says more than {MOST_BYTES >> 20} MiB; it was ended")
+                raise Trouble(
+                    etiquette.CHANGED, f"{self.command[0]}: wrote more than {MOST_BYTES >> 20} MiB and was stopped"
+                )
             self.rest += piece
 
     def _early_end(self) -> Trouble:

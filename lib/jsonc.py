@@ -1,4 +1,4 @@
-"""JSON with comments, changed in one place and left alone everywhere else.
+"""Edits JSON with comments in one place and leaves the rest of the text as it is.
 
 Hosts keep their settings in files that people edit: comments, trailing commas, the order of keys and every blank are
 theirs. So the text is never written anew from data: a member is inserted, replaced or cut out between two positions, and
@@ -21,7 +21,7 @@ _OTHER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|nul
 
 
 class Malformed(ValueError):
-    """A text that is no JSON: line and column are in the message."""
+    """A text that is not JSON: line and column are in the message."""
 
 
 class Unchangeable(ValueError):
@@ -51,7 +51,7 @@ def document(text: str) -> Node:
     node = _value(text, start, 0)
     end = _skip_blanks(text, node.end)
     if end < len(text):
-        raise _error_at(text, end, "something follows the value")
+        raise _error_at(text, end, "text follows the value")
     return node
 
 
@@ -125,7 +125,7 @@ def _next_element(text: str, at: int, closing: str) -> int:
 def locate(node: Node, keys: Sequence[str]) -> tuple[Node, int]:
     """The value at a place, or the last object on the way to it, and how many keys of the place lead there.
 
-    Raises Unchangeable where the way leads through something that is no object, or a key stands twice.
+    Raises Unchangeable if the way leads through something that is not an object, or a key stands twice.
     """
     for depth, key in enumerate(keys):
         if node.members is None:
@@ -179,7 +179,7 @@ def _agree(edited: str, expected: Any) -> None:
     except Malformed:
         agrees = False
     if not agrees:
-        raise Unchangeable("cannot be changed without losing what else is in it")
+        raise Unchangeable("cannot be edited without changing something else in it")
 
 
 def _margin(text: str, at: int) -> str:
@@ -189,7 +189,7 @@ def _margin(text: str, at: int) -> str:
 
 
 def _unit(text: str, root: Node) -> str:
-    """By how much the file indents; "" where all stands in one line."""
+    """By how much the file indents; "" if all stands in one line."""
     if "\n" not in text[root.start : root.end]:
         return "" if root.members else "  "
     for member in root.members or ():

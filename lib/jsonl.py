@@ -1,4 +1,4 @@
-"""Lines of JSON in and out.
+"""Reads and writes lines of JSON.
 
 A bad line is reported to `on_bad_line(place, why)` and skipped; nothing else is lost.
 """
@@ -93,7 +93,7 @@ def objects(line: bytes | bytearray | memoryview) -> tuple[list[Record], str]:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 DECODER = json.JSONDecoder(parse_constant=_no_constant)

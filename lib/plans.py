@@ -1,4 +1,4 @@
-"""Flat-rate plans: what vendors publish of them, and which of them the user has, since when.
+"""Lists flat-rate plans as vendors publish them, and which of them the user has, since when.
 
 A plan in force at a moment means that its provider's turns through a login are covered by it; what they would have cost
 is shown as list price.
@@ -22,7 +22,7 @@ class Plan(NamedTuple):
     name: str
     provider: str
     display: str
-    usd: str  # per month and seat; "" where it is not published
+    usd: str  # per month and seat; "" if it is not published
     windows: tuple[Mapping[str, Any], ...]
     clients: tuple[str, ...]
     note: str

@@ -253,7 +253,7 @@ def reference(text: str) -> str:
     try:
         return credentials.reference(text)
     except ValueError as error:
-        raise Unusable("--key", str(error)) from None
+        raise Unusable("", str(error)) from None
 
 
 def enable(

@@ -1,4 +1,4 @@
-"""Rate cards: the YAML of catalog/pricing and of a user's overrides -> the plain form that `pricing` looks up.
+"""Compiles rate cards, from catalog/pricing and a user's overrides, to the form that `pricing` looks up.
 
 A card is a model's list of intervals `[from, until)`. Everything relative (a tier's factor, a default of the provider)
 is worked out here, in exact decimals, so that looking a rate up multiplies nothing but a geo factor.
@@ -256,7 +256,7 @@ def _hours(span: object, path: Place) -> list[int]:
         a, b, c, d = map(int, match.groups())
         if 0 <= a * 60 + b < c * 60 + d <= 24 * 60:
             return [a * 60 + b, c * 60 + d]
-    raise Unusable(path, f"{span!r} is no span of hours", 'write "09:00-12:00"')
+    raise Unusable(path, f"{span!r} is not a span of hours", 'write "09:00-12:00"')
 
 
 def _scale(base: Data, spec: Data, path: Place) -> Data:
@@ -291,7 +291,7 @@ def price(value: object, path: Place) -> str:
     """A price or factor as exact text. Raises Unusable."""
     text = str(value)
     if isinstance(value, bool) or not _PRICE.match(text):
-        raise Unusable(path, f"{value!r} is no price", 'write a decimal number of USD such as "2.50"')
+        raise Unusable(path, f"{value!r} is not a price", 'write a decimal number of USD such as "2.50"')
     return text
 
 
@@ -305,7 +305,7 @@ def instant(value: object, path: Place = ()) -> str:
     try:
         return when.canonical(str(value))
     except ValueError:
-        raise Unusable(path, f"{value!r} is no time", "write 2026-10-07T00:00:00Z") from None
+        raise Unusable(path, f"{value!r} is not a time", "write 2026-10-07T00:00:00Z") from None
 
 
 def _mapping(value: object, path: Place, keys: Iterable[str] | None = None) -> Data:

@@ -1,4 +1,4 @@
-"""Why another table says something else: told by the numbers where they tell, else known and written down with its source.
+"""Explains why another price table differs from ours, by the numbers or by a list of known differences.
 
 What the numbers tell counts only for one table against us. Where the tables agree with each other and we alone say
 something else, we are the likely culprit, and nothing but an entry of catalog/price_causes.yaml that names both values
@@ -29,7 +29,7 @@ class Cause(NamedTuple):
 
 
 def cause_of(finding: Finding, tables: Sequence[Table], entries: Sequence[Mapping[str, Any]]) -> Cause | None:
-    """Why a finding is not agreement; None where nobody knows."""
+    """Why a finding is not agreement; None if nobody knows."""
     if written := _known_cause(finding, entries):
         return written
     if finding.verdict == ONLY_OURS:
@@ -222,7 +222,7 @@ _MODALITIES = {"output": ("image_output", "audio_output"), "input": ("image_inpu
 
 
 def _modality(finding: Finding, engine: Engine) -> Cause | None:
-    """The price of images or sound in the place of that of text, or the other way round."""
+    """The price of images or sound in place of that of text, or the other way round."""
     name = price_check.class_of(finding.field)
     whole = name.partition("_")[2]
     for other in (*_MODALITIES.get(name, ()), *((whole,) if whole in _MODALITIES else ())):

@@ -1,4 +1,4 @@
-"""Our prices beside another table's: each price of each model at the moments that matter.
+"""Compares our prices with another table's: each price of each model at the moments that matter.
 
 Both sides are asked as their own engines would answer: ours by `pricing`, with names, windows and steps; theirs by
 `price_tables`. The moments are the day on which the table was read, and the days around which either says that a price
@@ -21,7 +21,7 @@ _HALF = when.DAY // 2
 
 
 class Finding(NamedTuple):
-    """One comparison. `field` is "" where a model as a whole is missing; `at`: the first moment at which it is so."""
+    """One comparison. `field` is "" if a model as a whole is missing; `at`: the first moment at which it is so."""
 
     verdict: str
     table: Table
@@ -104,7 +104,7 @@ def round_steps(steps: str) -> str:
 
 
 def _same(engine: Engine, field: str, ours: str, theirs: str, at: str) -> bool:
-    """Whether two prices are one. What they bill like the class that it is a part of is no price of its own."""
+    """Whether two prices are one. What they bill like the class that it is a part of is not a price of its own."""
     if ours == theirs:
         return True
     whole = WHOLE.get(class_of(field))
@@ -163,7 +163,7 @@ class Engine:
         self._cards: dict[tuple[str, str, str], pricing.Card] = {}
 
     def rate(self, tier: str, geo: str, size: int, at: str, context: str = "") -> pricing.Rate | None:
-        """The rate of a request; None where there is none."""
+        """The rate of a request; None if there is none."""
         key = (tier, geo, context)
         if key not in self._cards:
             self._cards[key] = pricing.card_of(self.lookup, tier, geo, context)
@@ -172,7 +172,7 @@ class Engine:
         return chosen if isinstance(chosen, pricing.Rate) else None
 
     def price(self, field: str, at: str) -> str:
-        """Our price for a key of a table, "" where there is none."""
+        """Our price for a key of a table, "" if there is none."""
         tier, _, rest = field.rpartition("/")
         name, _, step = rest.partition(">")
         kind, _, part = name.partition(".")

@@ -1,4 +1,4 @@
-"""The catalogue's price files as text: reading them, naming a place in them, and adding lines."""
+"""Reads the catalogue's price files as text, finds the line of an entry, and adds lines."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def texts(folder: str = catalog.FOLDER) -> dict[str, bytes]:
 
 
 def texts_at(folder: str, revision: str) -> dict[str, bytes] | None:
-    """The same as they stood in a revision of git; None where git knows no such revision of the folder."""
+    """The same as they stood in a revision of git; None if git knows no such revision of the folder."""
     listed = _git(folder, "ls-tree", "-r", "--name-only", revision, "pricing", "providers.yaml")
     if not listed:
         return None

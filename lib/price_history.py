@@ -1,4 +1,4 @@
-"""What an edit of the catalogue did to the past: a price change appends an interval, and history stays as it was.
+"""Checks that an edit of the catalogue left past prices unchanged.
 
 Compared are two states of the price files, as compiled. What had begun when the older one stood may change only where the
 row says `correction: true`.
@@ -111,10 +111,10 @@ def _new_interval(book: Book, model: str, interval: Data, before: Data | None, l
     old, new = rates_of(before), rates_of(interval)
     for name in sorted(old.keys() & new.keys()):
         if not new[name] and old[name]:
-            yield book.fault(HELD, model, begins, f"{name} became 0; say in `note:` where that stands")
+            yield book.fault(HELD, model, begins, f"{name} became 0; say in `note:` where that is published")
         elif old[name] and not 1 / most <= new[name] / old[name] <= most:
-            what = f"{name} went from {old[name]} to {new[name]}, more than {most} times; say in `note:` where that stands"
-            yield book.fault(HELD, model, begins, what)
+            what = f"{name} went from {old[name]} to {new[name]}, more than {most} times"
+            yield book.fault(HELD, model, begins, f"{what}; say in `note:` where that is published")
 
 
 def _aliases(book: Book, was: Book, rules: Rules, today: str) -> Iterator[Fault]:
@@ -147,7 +147,7 @@ def _aliases(book: Book, was: Book, rules: Rules, today: str) -> Iterator[Fault]
                 location,
                 book.provider,
                 alias,
-                "the alias leads elsewhere; say in the target's `note:` where that stands",
+                "the alias leads elsewhere; say in the target's `note:` where that is published",
             )
 
 

@@ -30,12 +30,12 @@ def origins(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
                 REFUSED, book.location("sources", name), book.provider, "", f"the source {name} needs url, captured and kind"
             )
         elif captured > today:
-            what = f"the source {name} was read on {captured}, which has not come yet"
+            what = f"the source {name} was read on {captured}, which is in the future"
             yield Fault(REFUSED, book.location("sources", name), book.provider, "", what)
     for model, interval, _ in book.rows():
         begins, keys = interval.get("from", ""), interval.get("src") or []
         if unknown := [key for key in keys if key not in sources]:
-            yield book.fault(REFUSED, model, begins, f"no source {unknown[0]!r} stands under `sources:`")
+            yield book.fault(REFUSED, model, begins, f"no source {unknown[0]!r} is listed under `sources:`")
         if not keys:
             yield book.fault(REFUSED, model, begins, "`src` is missing; name the sources that say so")
         sure = interval.get("confidence")
@@ -58,7 +58,7 @@ def names(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
         if "*" in model:
             yield book.fault(REFUSED, model, "", "built-in names hold no `*`: list the names, or use an override")
         if model in body["aliases"] or model in body["unpriced"]:
-            yield book.fault(REFUSED, model, "", "the name is also an alias, or stands under `unpriced`")
+            yield book.fault(REFUSED, model, "", "the name is also an alias, or is listed under `unpriced`")
     for alias, targets in body["aliases"].items():
         yield from (
             Fault(REFUSED, book.location("aliases", alias), book.provider, alias, why)
@@ -66,7 +66,7 @@ def names(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
         )
     for name in set(map(str, book.raw.get("models") or {})) | set(map(str, book.raw.get("aliases") or {})):
         if name != name.lower():
-            yield Fault(REFUSED, book.location("models", name), book.provider, name, "names stand in lower case")
+            yield Fault(REFUSED, book.location("models", name), book.provider, name, "write names in lower case")
 
 
 def _alias(body: Data, alias: str, targets: list[Data]) -> Iterator[str]:
@@ -152,7 +152,7 @@ def _geos(book: Book, rules: Rules, model: str, interval: Data) -> Iterator[Faul
     for name, factor in interval["geo"].items():
         if name not in rules["geos"]:
             yield book.fault(
-                REFUSED, model, interval.get("from", ""), f"no place {name!r} is known; write us, eu or regional"
+                REFUSED, model, interval.get("from", ""), f"{name!r} is not a known region; write us, eu or regional"
             )
         elif not least <= Decimal(factor) <= most:
             what = f"the factor of {name} is {factor}; factors are {least} to {most}"
@@ -197,7 +197,7 @@ def _family_ratios(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
             ratio = rates[name] / base
             if not any(abs(ratio - Decimal(value)) <= Decimal("0.0005") for value in usual):
                 what = f"{name} is {ratio:.4g} times input; at {book.provider} it was {', '.join(usual)} so far"
-                yield book.fault(HELD, model, begins, f"{what}; say in `note:` where that stands")
+                yield book.fault(HELD, model, begins, f"{what}; say in `note:` where that is published")
 
 
 def _steps(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
@@ -231,7 +231,7 @@ def _tiers(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
         for tier, block in interval["tiers"].items():
             if tier and tier not in rules["tiers"]:
                 yield book.fault(
-                    REFUSED, model, begins, f"no tier {tier!r} is known; choose from {', '.join(rules['tiers'])}"
+                    REFUSED, model, begins, f"{tier!r} is not a known tier; choose from {', '.join(rules['tiers'])}"
                 )
                 continue
             for name, value in block["rates"].items() if tier else ():
@@ -274,7 +274,7 @@ def _times(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
         for interval in card:
             begins = interval.get("from", "")
             if interval.get("scheduled") and begins[:10] <= today:
-                what = f"scheduled for {begins[:10]}, which has come: look whether it is so, and take `scheduled` out"
+                what = f"scheduled for {begins[:10]}, which has passed: check whether it happened, and remove `scheduled`"
                 yield book.fault(HELD, model, begins, what)
             if begins[:10] > today and not interval.get("scheduled"):
                 yield book.fault(HELD, model, begins, f"begins on {begins[:10]}, in the future, without `scheduled: true`")

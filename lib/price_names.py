@@ -1,4 +1,4 @@
-"""A model's name, taken apart: never by substring, always by structure.
+"""Parses a model's name by its structure, never by substring.
 
 The same model is `claude-opus-4-6` to Anthropic, `us.anthropic.claude-opus-4-6-v1:0` to Bedrock, `claude-opus-4-6[1m]`
 to a client with a long context, `anthropic/claude-opus-4.6` to a router. `readings` gives what a name may mean, the
@@ -118,7 +118,7 @@ def _without_suffixes(before: Reading) -> Iterator[Reading]:
 
 @functools.cache
 def provider_of(name: str) -> str:
-    """Whose model a name is, by its prefix or its first word; "" where neither is known."""
+    """Whose model a name is, by its prefix or its first word; "" if neither is known."""
     families = catalog.load("providers")["families"]
     last = Reading("")
     for last in readings(name):

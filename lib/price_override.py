@@ -1,4 +1,4 @@
-"""A user's own prices: a file to begin with, and what such a file does to what was recorded."""
+"""Writes a template for a user's own prices, and shows what such a file changes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def template(unpriced: Iterable[tuple[str, str]] = ()) -> str:
     by_provider: dict[str, list[str]] = {}
     for provider, model in sorted(unpriced):
         by_provider.setdefault(provider or "*", []).append(model)
-    lines = ["  # Recorded, and without a price. Fill in what you pay, and take the # away:\n"] if by_provider else []
+    lines = ["  # Recorded models without a price. Fill in what you pay, and remove the #:\n"] if by_provider else []
     for provider, models in by_provider.items():
         lines.append(f"  # {_quote(provider)}:\n  #   models:\n")
         lines += [f'  #     {_quote(name)}: {{prices: [{{input: "", cache_read: "", output: ""}}]}}\n' for name in models]
@@ -88,7 +88,7 @@ def _interval(compiled: Data) -> Data:
 
 
 def _built_in(plain: pricing.Catalogue, provider: str, model: str) -> str:
-    """The built-in row that an entry stands in front of; "" where there is none, or many may be meant."""
+    """The built-in row that an entry stands in front of; "" if there is none, or many may be meant."""
     lookup = plain.find(provider, model) if provider != "*" and "*" not in model else None
     return lookup.name if isinstance(lookup, pricing.Lookup) else ""
 

@@ -1,5 +1,6 @@
-"""Differences to other tables -> a patch of the price files, which a person looks at. Nothing here writes a catalogue.
+"""Turns differences to other tables into a patch of the price files, for a person to review.
 
+Nothing here writes a catalogue.
 What goes in: a price on which two tables agree against us, and a model that two list. What one table alone says, and what
 `price_lint` holds, goes in only where somebody vouches for it with the vendor's page. What it refuses goes in never.
 """
@@ -211,15 +212,15 @@ def _judge(change: Change, before: Texts, after: Texts, today: str, url: str) ->
                 continue
             return Verdict(OUT if level == REFUSED else HELD, change, why)
     if len({table.source for table in change.tables}) < 2 and not url:
-        return Verdict(HELD, change, f"only {change.tables[0].name} says so; a second source or the vendor's page is needed")
+        return Verdict(HELD, change, f"only {change.tables[0].name} has it; a second source or the vendor's page is needed")
     return Verdict(IN, change, "")
 
 
 def _edit(texts: Texts, change: Change, today: str, begins: str, url: str) -> tuple[str, bytes]:
-    """A provider's file with one change. Raises price_edit.ByHand."""
+    """A provider's file with one change. Raises price_files.ByHand."""
     name = next((candidate for candidate in texts if candidate == f"pricing/{change.provider}.yaml"), "")
     if not name:
-        raise price_files.ByHand(f"there is no file of {change.provider}; write one")
+        raise price_files.ByHand(f"{change.provider} has no price file; write one")
     text = texts[name].decode()
     src = []
     for table in change.tables:
@@ -234,7 +235,7 @@ def _edit(texts: Texts, change: Change, today: str, begins: str, url: str) -> tu
     if change.to:
         return name, price_files.with_alias(texts[name].decode(), change.model, change.to).encode()
     if not change.new:
-        note = f"as the vendor says: {url}" if url else ""
+        note = f"see the vendor's page: {url}" if url else ""
         first = f"{begins or max(table.details['captured'] for table in change.tables)}T00:00:00Z"
         return name, price_files.append_interval(text, change.model, first, change.prices, src, confidence, note).encode()
     rates = {key: value for key, value in change.prices.items() if ">" not in key}

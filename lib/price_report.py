@@ -79,24 +79,24 @@ def _total(total: Mapping[str, object]) -> str:
 def faults_text(faults: Sequence[Fault], files: int) -> str:
     """What lint found, for people."""
     if not faults:
-        return f"nothing is wrong with {files} files\n"
+        return f"{files} files checked: no problem\n"
     return "".join(
         f"{fault.location}: {fault.level}: {fault.model + ': ' if fault.model else ''}{fault.what}\n" for fault in faults
     )
 
 
 def snapshot_changes(source: str, before: Table | None, details: Data, models: dict[str, list[Data]]) -> list[Data]:
-    """What a new snapshot changes. Raises SnapshotError where it cannot be one."""
+    """What a new snapshot changes. Raises SnapshotError if it cannot be one."""
     head: Data = {"v": 1, "kind": "price_snapshot", "source": source, "package": details["package"]}
     head |= {"version": details["version"], "models": sum(map(len, models.values()))}
     if before is not None:
         was = head["version_before"] = before.details["version"]
         if _numbers(details["version"]) < _numbers(was):
             raise SnapshotError(
-                f"{details['package']} {details['version']} is older than the snapshot's {was}; the snapshot stays"
+                f"{details['package']} {details['version']} is older than the snapshot's {was}; the snapshot is unchanged"
             )
     for why in price_tables.faults(models, before):
-        raise SnapshotError(f"{details['package']} {details['version']}: {why}; the snapshot stays as it is")
+        raise SnapshotError(f"{details['package']} {details['version']}: {why}; the snapshot is unchanged")
     return [head, *(_changes(head, before, models) if before else ())]
 
 
@@ -139,7 +139,7 @@ def price_record(catalogue: pricing.Catalogue, provider: str, model: str, ts: st
     record |= {"row": lookup.name, "matched_by": " ".join(match_reason(catalogue, lookup, provider, model))}
     row = next((row for row in lookup.rows if row.get("from", "") <= ts < row.get("until", "9")), None)
     if row is None:
-        return record | {"unpriced": f"no price of {lookup.name} is known for {ts[:10]}"} | _history(lookup)
+        return record | {"unpriced": f"no price is known for {lookup.name} on {ts[:10]}"} | _history(lookup)
     return record | interval(row, lookup, ts) | _retirement(catalogue, lookup) | _history(lookup)
 
 
@@ -253,7 +253,7 @@ def text_of_price(record: Data) -> str:
     if "unpriced" in record:
         lines.append(f"  no price    {record['unpriced']}")
         if "nearest_known" in record:
-            lines.append(f"  nearest     {record['nearest_known']} (a hint; nothing is priced by it)")
+            lines.append(f"  nearest     {record['nearest_known']} (a hint only; it is not used as a price)")
         return "\n".join(lines) + "\n"
     ends = record.get("until", "")[:10] or "further notice"
     lines.append(f"  in force    {record.get('from', '')[:10] or 'from the beginning'} to {ends}")
@@ -269,7 +269,7 @@ def text_of_price(record: Data) -> str:
     lines += [f"  {name:<11} x {factor}" for name, factor in record.get("geo", {}).items()]
     lines += [f"  {name:<11} {record[name]} per thousand" for name in price_cards.FEES if name in record]
     for source in record["sources"]:
-        lines.append(f"  source      {source.get('url', source['id'])}, read {source.get('captured', 'at no known time')}")
+        lines.append(f"  source      {source.get('url', source['id'])}, read {source.get('captured', 'at an unknown time')}")
     lines += [f"  {name:<11} {record[name]}" for name in ("confidence", "retired", "note") if name in record]
     spans = [f"{source.get('from', '')[:10] or 'beginning'}" for source in record.get("intervals", ())]
     return "\n".join([*lines, *([f"  changes     {', '.join(spans)}"] if spans else [])]) + "\n"

@@ -1,4 +1,4 @@
-"""Reads the prices of genai-prices and LiteLLM out of their packages into `price_tables`; their code is never run.
+"""Reads the prices of genai-prices and LiteLLM from their packages without running their code.
 
 Source: genai_prices/data.py of the package genai-prices 0.2.3 (2026-11), MIT. Prices are per million (`_mtok`) or per
 thousand (`_kcount`); of several prices the last counts whose constraint holds.
@@ -72,7 +72,7 @@ def genai_models(data: bytes) -> tuple[dict[str, list[Data]], dict[str, int]]:
                 else:
                     left["no price per token"] = left.get("no price per token", 0) + 1
     except (SyntaxError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SnapshotError(f"{GENAI_FILE}: {type(error).__name__}: {error}; the package has another shape now") from None
+        raise SnapshotError(f"{GENAI_FILE}: {type(error).__name__}: {error}; the package's format has changed") from None
     return models, left
 
 
@@ -102,7 +102,7 @@ def _plain(node: ast.expr) -> Any:
         if name == "datetime.time":
             return "{:02d}:{:02d}".format(*args)
         return {"": name} | {str(element.arg): _plain(element.value) for element in node.keywords}
-    raise ValueError(f"line {node.lineno} holds something else than data")
+    raise ValueError(f"line {node.lineno} contains code that is not data")
 
 
 def _genai_model(model: Data) -> Data:
@@ -195,7 +195,7 @@ def litellm_models(data: bytes) -> tuple[dict[str, list[Data]], dict[str, int]]:
     try:
         table = json.loads(data, parse_float=Decimal)
     except ValueError as error:
-        raise SnapshotError(f"{LITELLM_FILE}: {error}; the package has another shape now") from None
+        raise SnapshotError(f"{LITELLM_FILE}: {error}; the package's format has changed") from None
     models: dict[str, dict[str, Data]] = {}
     left: dict[str, int] = {}
     for key, row in table.items() if isinstance(table, dict) else ():
@@ -268,7 +268,7 @@ def _text(value: Decimal | int, shift: int) -> str:
     try:
         amount = _DIGITS.create_decimal(Decimal(value).scaleb(shift)).normalize()
     except (ArithmeticError, TypeError, ValueError):
-        raise SnapshotError(f"{LITELLM_FILE}: {value!r} is no price; the package has another shape now") from None
+        raise SnapshotError(f"{LITELLM_FILE}: {value!r} is not a price; the package's format has changed") from None
     return format(amount, "f")
 
 
@@ -327,7 +327,7 @@ def reduce(engine: Engine, wheel: str, captured: str) -> tuple[Data, dict[str, l
             data = _verified_file(archive, engine.file)
             license_ = _license(archive)
     except (OSError, zipfile.BadZipFile, KeyError) as error:
-        raise SnapshotError(f"{os.path.basename(wheel)}: {error}; it is no wheel of {engine.package}") from None
+        raise SnapshotError(f"{os.path.basename(wheel)}: {error}; it is not a wheel of {engine.package}") from None
     models, left_out = engine.models(data)
     details: Data = {"package": engine.package, "version": os.path.basename(wheel).split("-")[1], "captured": captured}
     details |= {"file": engine.file, "file_sha256": hashlib.sha256(data).hexdigest(), "license": license_}
@@ -351,7 +351,7 @@ def _license(archive: zipfile.ZipFile) -> str:
     names = [name for name in archive.namelist() if ".dist-info/" in name and "LICENSE" in name.upper()]
     if any("Permission is hereby granted, free of charge" in archive.read(name).decode(errors="replace") for name in names):
         return "MIT"
-    raise SnapshotError("the package's licence is not MIT any more; look at it before its data is kept here")
+    raise SnapshotError("the package's licence is no longer MIT; review it before its data is kept here")
 
 
 def fetch(captured: str) -> list[tuple[Engine, Data, dict[str, list[Data]]]]:

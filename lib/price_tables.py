@@ -1,4 +1,4 @@
-"""Other engines' price tables, reduced to what can be compared: the snapshots in catalog/snapshots.
+"""Reads other tools' price tables, reduced to what can be compared (catalog/snapshots).
 
 A table holds models of the providers that have a file in catalog/pricing, and prices per token, search or request:
 
@@ -68,11 +68,11 @@ def read(text: bytes, source: str, path: str) -> Table:
         data = orjson.loads(text)
         details, models = {name: data[name] for name in _HEAD}, data["models"]
         checksum = digest(models)
-        why = "" if checksum == details["models_sha256"] else "its models are not those it has the checksum of"
+        why = "" if checksum == details["models_sha256"] else "its models do not match its checksum"
     except (ValueError, KeyError, TypeError) as error:
-        why = f"it is no snapshot ({type(error).__name__})"
+        why = f"it is not a snapshot ({type(error).__name__})"
     if why:
-        raise SnapshotError(f"{path}: {why}; restore it, or make it anew with tok-price snapshot")
+        raise SnapshotError(f"{path}: {why}; restore it, or run tok-price snapshot")
     return Table(source, details, models)
 
 
@@ -98,14 +98,14 @@ def faults(models: Mapping[str, list[Data]], before: Table | None) -> Iterator[s
         for row in rows:
             for key, value in _values(row):
                 if not _PRICE.match(value):
-                    yield f"{provider} {row['id']}: {key} is {value!r}, no price"
+                    yield f"{provider} {row['id']}: {key} is {value!r}, which is not a price"
         if before is None:
             continue
         names = {row["id"] for row in before.models.get(provider, ())}
         if names and len(names & {row["id"] for row in rows}) < _LEAST_SHARE * len(names):
-            yield f"{provider}: most of the models that it had are gone"
+            yield f"{provider}: most of its models are gone"
     if before is not None and (gone := before.models.keys() - models.keys()):
-        yield f"nothing is left of {', '.join(sorted(gone))}"
+        yield f"no model is left of {', '.join(sorted(gone))}"
 
 
 def _values(row: Data) -> Iterator[tuple[str, str]]:
@@ -138,7 +138,7 @@ def _price_differences(old: Mapping[str, str], new: Mapping[str, str]) -> Iterat
 
 
 def find(table: Table, provider: str, name: str) -> Data | None:
-    """The model that the engine takes a name for; None where it knows none."""
+    """The model that the engine takes a name for; None if it knows none."""
     rows = table.models.get(provider, ())
     if table.source == "litellm":  # exact keys
         return next((row for row in rows if row["id"] == name), None)

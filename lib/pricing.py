@@ -65,7 +65,7 @@ class Rate(NamedTuple):
     notes: tuple[str, ...]
     source: tuple[str, ...]
     confidence: str
-    captured: str = ""  # the day on which one of the sources was read last; "" where none says
+    captured: str = ""  # the day on which one of the sources was read last; "" if none says
 
 
 class Cost(NamedTuple):
@@ -80,7 +80,7 @@ class Card(NamedTuple):
     """What one model, tier and geo can cost: every rate by name, and how to choose."""
 
     choose: Callable[[str, int], Rate | Unpriced]
-    only: Rate | Unpriced | None  # where there is nothing to choose
+    only: Rate | Unpriced | None  # if there is nothing to choose
     sized: bool  # whether the length of the prompt matters
     by_name: Mapping[str, Rate]
 
@@ -145,7 +145,7 @@ class Catalogue:
         if not model or model == "unknown":
             return Unpriced("the client recorded no model")
         if not provider:
-            return Unpriced(f"nobody is known to bill {model!r}; add an override")
+            return Unpriced(f"no provider is known for {model!r}; add an override")
         for reading in price_names.readings(model):
             if reading.free:
                 if provider in self.multiplexers:
@@ -162,10 +162,10 @@ class Catalogue:
                 if reason := owner["unpriced"].get(reading.model):
                     return Unpriced(reason)
         if provider in self.multiplexers:
-            return Unpriced(f"{provider} sets prices of its own; add an override")
+            return Unpriced(f"{provider} sets its own prices; add an override")
         if provider not in self.providers and provider not in self.clouds:
-            return Unpriced(f"no prices of {provider} are known; add an override")
-        return Unpriced(f"no price of {model!r} by {provider} is known")
+            return Unpriced(f"no prices are known for {provider}; add an override")
+        return Unpriced(f"no price is known for {model!r} at {provider}")
 
     def _overridden(self, provider: str, name: str) -> Lookup | Unpriced | None:
         """The user's own row: the name verbatim, then the longest prefix that ends in `*`, then what the name means."""
@@ -198,7 +198,7 @@ class Catalogue:
 
 
 def _rows(owner: Data, model: str) -> list[Data] | None:
-    """A provider's intervals for a model or alias of exactly that name; None where there is neither."""
+    """A provider's intervals for a model or alias of exactly that name; None if there is neither."""
     rows: list[Data] | None = owner["models"].get(model)
     if rows is None and model in owner["aliases"]:
         rows = []
@@ -217,7 +217,7 @@ def _within_span(rows: Iterable[Data], target: Data) -> Iterator[Data]:
             yield {**row, "from": begins, "until": ends}
 
 
-_NO_REGION = "the region was not recorded: global processing assumed"
+_NO_REGION = "the region was not recorded: assumed global processing"
 _NOBODY: Data = {"models": {}, "aliases": {}}
 
 
@@ -258,13 +258,13 @@ def card_of(lookup: Lookup, tier: str, geo: str, search_context: str) -> Card:
         for begins, ends, base, inner, *_ in intervals:
             if begins <= ts < ends:
                 return base if inner is None else inner(ts, size)
-        return Unpriced(f"no price of {lookup.name} is known for {ts[:10]}")
+        return Unpriced(f"no price is known for {lookup.name} on {ts[:10]}")
 
     return Card(choose, None, sized, by_name)
 
 
 class Interval(NamedTuple):
-    """One interval of a card: its base rate, and how to choose another, where there are others."""
+    """One interval of a card: its base rate, and how to choose another, if there are others."""
 
     begins: str
     ends: str
@@ -314,7 +314,7 @@ def _base_rate(lookup: Lookup, row: Data, factor: str, search_context: str) -> R
     request, notes = row.get("request"), lookup.reading.notes
     if isinstance(request, dict):
         if search_context not in request:
-            notes += ("the search context was not recorded: low assumed",)
+            notes += ("the search context was not recorded: assumed low",)
         request = request.get(search_context, request["low"])
     keys = row.get("src", ())
     sources = [lookup.sources.get(key, {}) for key in keys]
@@ -370,7 +370,7 @@ def cost_of(rate: Rate, counts: Mapping[str, Any]) -> Cost | Unpriced:
         if price is None:
             if name == "output":
                 return Unpriced(f"{rate.name} has no price for output")
-            notes.append(f"no price of {name} is published: billed as input")
+            notes.append(f"no price is published for {name}: billed as input")
         if price is None or price == price_cards.SAME:
             price = rates["input"] or "0"
         priced.append((field, count, price))
@@ -384,7 +384,7 @@ def cost_of(rate: Rate, counts: Mapping[str, Any]) -> Cost | Unpriced:
         if count and fee is not None:
             lines.append((field, count, fee, _EXACT.multiply(Decimal(fee), Decimal(count)).scaleb(-3, _EXACT)))
         elif count and field == "web_searches":
-            notes.append("no price of web searches is published: not billed")
+            notes.append("no price is published for web searches: not billed")
     total = ZERO
     for *_, amount in lines:
         total = _EXACT.add(total, amount)
@@ -397,7 +397,7 @@ _CACHED = ("cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "
 def saved_by_cache(rate: Rate, counts: Mapping[str, Any]) -> Decimal | None:
     """What the same prompts would have cost more without a cache: less, where writing cost more than reading saved.
 
-    None where no cache was used. What has no price of its own is billed as input, and saves nothing.
+    None if no cache was used. What has no price of its own is billed as input, and saves nothing.
     """
     total, used = ZERO, False
     whole = Decimal(rate.rates["input"] or "0")

@@ -1,4 +1,4 @@
-"""Which project a session belongs to: its first working directory, or the git repository around it.
+"""Finds the project of a session: the git repository around its first working directory, or that directory.
 
 An event carries the directory's basename and a short salted hash of its path, never the path. Two projects of one
 basename are told apart by their parent directories.

@@ -1,4 +1,4 @@
-"""Events -> rows: sums per group, kept apart wherever the price differs.
+"""Adds up events into rows: sums per group, kept apart wherever the price differs.
 
 Two laws (property tests): rolling up by day and then by month equals rolling up by month; and pricing commutes with
 rolling up, to the last digit. So a row holds turns of one rate only: one provider, model, tier, geo, context tier and
@@ -139,7 +139,7 @@ class Rollup:
     def add(self, event: Event) -> str:
         """Take in one event or row. Returns why it could not be, or "".
 
-        Raises Usage where the question is wrong, and KeyError, TypeError or ValueError where the record is.
+        Raises Usage if the question is wrong, and KeyError, TypeError or ValueError where the record is.
         """
         kind = event.get("kind")
         if kind == "turn":
@@ -198,7 +198,7 @@ class Rollup:
             cell.group.pay(event["cost_usd"])
 
     def _sum_estimated(self, event: Event, card: pricing.Card) -> None:
-        """A turn with its client's own estimate of its cost: good only where there is no price of ours."""
+        """A turn with its client's own estimate of its cost: good only if there is not a price of ours."""
         if isinstance(card.rate_of(event), pricing.Rate):
             self._sum({key: value for key, value in event.items() if key not in ("cost_usd", "cost_source")})
             return
@@ -392,7 +392,7 @@ def _price(group: Event, row: Event, catalogue: pricing.Catalogue) -> None:
 
 
 def _add_cost(group: Event, row: Event, usd: Decimal) -> None:
-    """Add an amount to a group's cost, and to that of what covers it, where that is known."""
+    """Add an amount to a group's cost, and to that of what covers it, if that is known."""
     group["cost"] = pricing.add(group["cost"], usd)
     if COVERED in row["by"]:
         split = group.setdefault("split", {})

@@ -1,4 +1,4 @@
-"""Rows for people and for programs: tables, JSON Lines, CSV, Markdown.
+"""Renders rows for people and for programs: tables, JSON Lines, CSV, Markdown.
 
 JSON is plumbing and stable; tables are porcelain. Only a table pays for the library that lays it out (48 ms).
 """
@@ -73,7 +73,7 @@ def money(text: str | None) -> str:
 
 
 def percent(part: int, whole: int) -> str:
-    """A share with one digit; nothing where there is no whole."""
+    """A share with one digit; nothing if there is no whole."""
     return f"{100 * part / whole:.1f}%" if whole else ""
 
 

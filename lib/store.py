@@ -110,7 +110,7 @@ def day_sightings(day: Day, on_bad_line: OnBadLine, after: bytes = b"") -> Itera
         if pair is not None:
             yield pair
         elif line.strip():
-            on_bad_line(location, "no record; tok-log verify says more")
+            on_bad_line(location, "not a record; run tok-log verify for details")
 
 
 def sightings_of(folder: str, identity: str) -> Iterator[tuple[str, Event]]:

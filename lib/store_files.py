@@ -71,7 +71,7 @@ def has_alias(line: bytes) -> bool:
 
 
 def identify(line: bytes) -> tuple[str, bytes] | None:
-    """A record's identity, and its line with the keys in the usual order; None for what is no record."""
+    """A record's identity, and its line with the keys in the usual order; None for what is not a record."""
     start = line.find(_ID, KIND, 80)
     if start > 0 and line.startswith(HEAD) and line[23:24] == b"T" and line[36:47] == _TO_KIND and line.endswith(b"}\n"):
         name = line[start + 6 : line.find(b'"', start + 6)]
@@ -82,7 +82,7 @@ def identify(line: bytes) -> tuple[str, bytes] | None:
 
 
 def record_of(line: bytes) -> Event | None:
-    """The record of a line, None for what is no record."""
+    """The record of a line, None for what is not a record."""
     try:
         record = orjson.loads(line)
         if type(record) is dict and record.get("v") == 1 and when.canonical(record["ts"]) == record["ts"]:
@@ -177,7 +177,7 @@ def lines(day: Day, on_bad_line: OnBadLine, tail: bool = False) -> Iterator[tupl
                     if tail or line.endswith(b"\n"):
                         yield f"{path}:{number}", line
         except DAMAGED as error:
-            on_bad_line(f"{path}:{number + 1}", f"a broken archive ({error}); restore it, or run tok-sync --backfill")
+            on_bad_line(f"{path}:{number + 1}", f"a damaged archive ({error}); restore it, or run tok-sync --backfill")
 
 
 def open_files(day: Day) -> list[tuple[str, BinaryIO]]:
@@ -196,7 +196,7 @@ def open_files(day: Day) -> list[tuple[str, BinaryIO]]:
             return files
         for _, file in files:
             file.close()
-    raise BlockingIOError(11, "is being rewritten again and again", plain)
+    raise BlockingIOError(11, "is rewritten continuously; try again", plain)
 
 
 def _inode(path: str) -> int:

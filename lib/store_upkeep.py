@@ -47,8 +47,8 @@ class Compacted(NamedTuple):
 def compact(folder: str, today: str, pack: bool = False) -> Iterator[Compacted]:
     """Rewrite each day of which anything can be saved, its sightings joined. Raises OSError.
 
-    `pack` gzips the days before `today`. Records of another day go there, lines that are no records to rejected/;
-    nothing is thrown away, and a day with a broken archive is left alone.
+    `pack` gzips the days before `today`. Records of another day go there, lines that are not records to rejected/;
+    nothing is thrown away, and a day with a damaged archive is left alone.
     """
     for name in store.days(folder):
         strangers = frozenset(line for _, line in store.sightings(folder, name) if store_files.day_of(line) != name)
@@ -125,15 +125,15 @@ def verify(folder: str, now: int) -> Iterator[Finding]:
         if listed.name > tomorrow:
             yield Finding(
                 listed.paths[0],
-                "a day that is still to come",
-                "set this machine's clock, then tok-log prune or move the file away",
+                "a day in the future",
+                "correct this machine's clock, then move the file away",
             )
         with datadir.lock(folder):  # what looks torn while a writer is at work is not
             for day in store_files.days(folder, listed.name, listed.name):
                 yield from _day(day)
                 ids = True
     if not ids and store_cursors.load(folder):
-        yield Finding(folder, "the log is empty, but the clients' files count as read", "run tok-sync --backfill")
+        yield Finding(folder, "the log is empty, but the clients' files are marked as read", "run tok-sync --backfill")
 
 
 def verify_days(folder: str, names: Iterable[str]) -> Iterator[Finding]:
@@ -153,7 +153,7 @@ def _permissions(folder: str) -> Iterator[Finding]:
             except OSError:
                 continue
             if status.st_uid != os.geteuid():
-                yield Finding(path, "belongs to somebody else", f"chown it to user {os.geteuid()}")
+                yield Finding(path, "belongs to another user", f"chown it to user {os.geteuid()}")
             elif not stat.S_ISLNK(status.st_mode) and stat.S_IMODE(status.st_mode) & 0o077:
                 right = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
                 yield Finding(path, f"mode {stat.S_IMODE(status.st_mode):04o}: others may read it", f"chmod {right:o} it")
@@ -174,7 +174,7 @@ def _leftovers(folder: str) -> list[str]:
 
 def _names(folder: str) -> Iterator[Finding]:
     for leftover in _leftovers(folder):
-        yield Finding(leftover, "left half-written by a crash", "run tok-log compact, which removes it")
+        yield Finding(leftover, "an incomplete file, left by a crash", "run tok-log compact, which removes it")
     at = store_files.folder_of(folder)
     day_paths = {path for day in store_files.days(folder) for path in day.paths}
     for name in sorted(os.listdir(at)) if os.path.isdir(at) else ():
@@ -182,8 +182,8 @@ def _names(folder: str) -> Iterator[Finding]:
         if path not in day_paths and not _TEMPORARY.match(name):
             yield Finding(
                 path,
-                "no day of the log: it is not read",
-                "name it like 2026-11-21.jsonl, or tok-log import it and delete it",
+                "not a day of the log: it is not read",
+                "name it like 2026-11-21.jsonl, or run tok-log import on it and delete it",
             )
 
 
@@ -191,7 +191,7 @@ def _small_files(folder: str) -> Iterator[Finding]:
     for name in _SMALL:
         path = os.path.join(folder, name)
         if os.path.exists(path) and not isinstance(datadir.read_json(path), dict):
-            yield Finding(path, "not JSON", "delete it; the next tok-sync makes it anew and reads every file again")
+            yield Finding(path, "not JSON", "delete it; the next tok-sync writes it again and reads every file")
     paths = datadir.read_json(os.path.join(folder, "projects.json"))
     if not isinstance(paths, dict) or not paths:
         return
@@ -199,7 +199,7 @@ def _small_files(folder: str) -> Iterator[Finding]:
     if not salt:
         yield Finding(os.path.join(folder, "salt"), "missing or empty", _SALT)
     elif not any(projects.hash_path(path, salt) == key for key, path in paths.items()):
-        yield Finding(os.path.join(folder, "salt"), "is not the one that the log's projects were hashed with", _SALT)
+        yield Finding(os.path.join(folder, "salt"), "is not the salt that the log's projects were hashed with", _SALT)
 
 
 _SALT = "restore it from a backup; without it the same project gets a second project_id"
@@ -216,7 +216,7 @@ def _day(day: store_files.Day) -> Iterator[Finding]:
             yield Finding(
                 location,
                 "a torn line, left by a crash",
-                "nothing is lost but that line; tok-log compact moves it to rejected/",
+                "only that line is lost; run tok-log compact to move it to rejected/",
             )
         elif line.strip():
             yield from _line(location, line, day.name, seen)
@@ -224,11 +224,13 @@ def _day(day: store_files.Day) -> Iterator[Finding]:
 
 
 def _line(location: str, line: bytes, day: str, seen: dict[str, str]) -> Iterator[Finding]:
-    move = "it is skipped; tok-log compact moves it to rejected/"
+    move = "it is skipped; run tok-log compact to move it to rejected/"
     try:
         record: Any = orjson.loads(line)
     except ValueError:
-        yield Finding(location, "not JSON" if b"\0" not in line else "not JSON, but zeros that a failing disk left", move)
+        yield Finding(
+            location, "not JSON" if b"\0" not in line else "not JSON, but zero bytes, probably from a failing disk", move
+        )
         return
     if isinstance(record, dict) and isinstance(record.get("v"), int) and record["v"] > events.VERSION:
         yield Finding(location, f"version {record['v']} of the record", "it is skipped; upgrade TokenOps")
@@ -237,7 +239,7 @@ def _line(location: str, line: bytes, day: str, seen: dict[str, str]) -> Iterato
         yield Finding(location, events.fault(record) or "no record", move)
         return
     if why := events.fault(record):
-        yield Finding(location, why, "it is counted as it stands; restore the file if somebody changed it")
+        yield Finding(location, why, "it is counted as it is; restore the file if it was edited")
     if record["ts"][:10] != day:
         yield Finding(
             location,
@@ -246,5 +248,5 @@ def _line(location: str, line: bytes, day: str, seen: dict[str, str]) -> Iterato
         )
     if seen.setdefault(record["id"], record["kind"]) != record["kind"]:
         yield Finding(
-            location, f"another record of kind {seen[record['id']]} has its id", "find out which program writes both"
+            location, f"another record of kind {seen[record['id']]} has its id", "find the program that writes both"
         )

@@ -1,7 +1,7 @@
-"""Values of foreign JSON, each as what a record may hold; and the records that readers make of them.
+"""Checks values of foreign JSON and returns each as what a record may hold.
 
-A value that is not what its place asks for is a Bad (the whole record is told and skipped) where it is a count or a
-time, and "" where it is only a name: a lost name loses no token.
+A value that is not what its place asks for is a BadRecord (the whole record is told and skipped) where it is a count or a
+time, and "" if it is only a name: a lost name loses no token.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def occurrence_name(seen: dict[str, int], name: str) -> str:
 
 
 def count(raw: Raw, *keys: str) -> int:
-    """The first of some keys that is there, as a count; 0 where none is. Raises Bad."""
+    """The first of some keys that is there, as a count; 0 if none is. Raises BadRecord."""
     for key in keys:
         value = raw.get(key)
         if value is None:
@@ -78,7 +78,7 @@ def count(raw: Raw, *keys: str) -> int:
 
 
 def moment(value: object, name: str = "timestamp") -> str:
-    """A time as the record writes it: RFC 3339 text, or a number of s, ms, us or ns since 1970. Raises Bad."""
+    """A time as the record writes it: RFC 3339 text, or a number of s, ms, us or ns since 1970. Raises BadRecord."""
     try:
         if type(value) is str and value[:1].isdigit() and not value.isdigit():
             return when.canonical(value)

@@ -1,4 +1,4 @@
-"""Moments, zones and windows of time.
+"""Converts moments, zones, buckets of time and spans between their text and numbers.
 
 A moment is an integer of milliseconds since 1970 in UTC, or its text in one canonical form
 (`2026-11-21T09:30:00.120Z`), whose order as text is its order in time. A zone is a tzinfo. Nothing here reads the
@@ -82,7 +82,7 @@ _MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 def clock_time(text: str, seen: str) -> int | None:
     """The moment meant by "resets Jul 23 at 6pm (America/Los_Angeles)", first after the time it was seen at.
 
-    None where the text has no such clause, or names no zone.
+    None if the text has no such clause, or names no zone.
     """
     match = _RESETS.search(text)
     if not match:
@@ -121,7 +121,7 @@ def zone(name: str | None) -> datetime.tzinfo:
 
     posix = None if ".." in name else tz.gettz(name)
     if posix is None:
-        raise ValueError(f"unknown zone {name!r}: give an IANA name such as Europe/Berlin")
+        raise ValueError(f"unknown zone {name!r}: use an IANA name such as Europe/Berlin")
     return posix
 
 
@@ -170,7 +170,7 @@ def bucket(ms: int, unit: str, tz: datetime.tzinfo) -> str:
 
 
 class Buckets(dict[str, str]):
-    """Hour of a canonical time (its first 13 characters) -> bucket, or "" where the hour lies in two of them.
+    """Hour of a canonical time (its first 13 characters) -> bucket, or "" if the hour lies in two of them.
 
     Then `label_of` says which: in +05:45 an hour of UTC is part of two local ones.
     """
@@ -195,7 +195,7 @@ class Buckets(dict[str, str]):
 
 
 def coarser_label(label: str, unit: str, to: str) -> str:
-    """The bucket of unit `to` that holds the whole bucket `label`. Raises ValueError where none does."""
+    """The bucket of unit `to` that holds the whole bucket `label`. Raises ValueError if none does."""
     if to not in COARSER[unit]:
         raise ValueError(f"rows by {unit} cannot be rolled up by {to}")
     if to == unit:
@@ -244,7 +244,7 @@ def _bound(text: str, now: int, tz: datetime.tzinfo, days: int) -> int:
         at = datetime.datetime.fromisoformat(text)
         return moment(text) if at.tzinfo else moment(at.replace(tzinfo=tz).isoformat())
     except (ValueError, OverflowError):
-        raise ValueError(f"{text!r} is no time: give 7d, 24h, today, 2026-11-01 or 2026-11-01T09:30:00Z") from None
+        raise ValueError(f"{text!r} is not a valid time: use 7d, 24h, today, 2026-11-01 or 2026-11-01T09:30:00Z") from None
 
 
 def _midnight(day: datetime.date, tz: datetime.tzinfo) -> int:

@@ -1,4 +1,4 @@
-"""Work over many files in several processes.
+"""Runs work over many files in several processes.
 
 Plain fork and pipes: importing multiprocessing costs more than reading a small log. A worker's answer is marshalled,
 which is faster than JSON and never leaves the program.

@@ -131,8 +131,11 @@ def test_roots_that_are_no_logs(run: Run, tmp_path: pathlib.Path) -> None:
 
 def test_unknown_zones_and_times(run: Run, home: pathlib.Path) -> None:
     for options, why in (
-        ("--tz Mars/Olympus", "--tz: unknown zone 'Mars/Olympus': give an IANA name such as Europe/Berlin"),
-        ("--since someday", "--since: 'someday' is no time: give 7d, 24h, today, 2026-11-01 or 2026-11-01T09:30:00Z"),
+        ("--tz Mars/Olympus", "--tz: unknown zone 'Mars/Olympus': use an IANA name such as Europe/Berlin"),
+        (
+            "--since someday",
+            "--since: 'someday' is not a valid time: use 7d, 24h, today, 2026-11-01 or 2026-11-01T09:30:00Z",
+        ),
         ("--since 2026-02-01 --until 2026-01-01", "--since is not before --until; swap them"),
         ("--jobs 0", "argument --jobs: '0' is no whole number of at least 1; see tok-read --help"),
     ):
@@ -156,20 +159,20 @@ def test_unknown_models_are_listed_and_never_cost_nothing(run: Run) -> None:
     assert row["unpriced"] == [
         {
             "model": "claude-opus-4-6",
-            "reason": "nobody is known to bill 'claude-opus-4-6'; add an override",
+            "reason": "no provider is known for 'claude-opus-4-6'; add an override",
             "turns": 1,
             "tokens": 7,
         },
         {
             "provider": "anthropic",
             "model": "claude-opus-4-9",
-            "reason": "no price of 'claude-opus-4-9' by anthropic is known",
+            "reason": "no price is known for 'claude-opus-4-9' at anthropic",
             "turns": 2,
             "tokens": 14,
         },
     ]
     table = run("tok-cost --by none --table", made, status=1).stdout.decode()
-    assert "unpriced: anthropic claude-opus-4-9: 2 turns, 14 tokens: no price of" in table
+    assert "unpriced: anthropic claude-opus-4-9: 2 turns, 14 tokens: no price is known for" in table
     only = run("tok-cost --by none", lines([turn(1, model="claude-opus-4-9")]), status=1)
     assert "cost_usd" not in objects(only.stdout)[0]
 

@@ -138,13 +138,13 @@ def test_the_forecast_of_plans_and_of_spending(made: dash.Site, bearer: dict[str
 
 
 BAD = [
-    ("spend/summary?since=someday", "'someday' is no time"),
+    ("spend/summary?since=someday", "'someday' is not a valid time"),
     ("spend/summary?sinc=7d", "did you mean 'since'"),
     ("spend/series?by=moon", "moon"),
     ("sessions?limit=many", "expected an integer"),
     ("sessions?limit=999", "give 1 to 50"),
     ("scorecard?by=moon", "choose from"),
-    ("tasks?since=x", "'x' is no time"),
+    ("tasks?since=x", "'x' is not a valid time"),
     ("budget?x=1", "takes no argument 'x'"),
     ("status?x=1", "it takes none"),
 ]
@@ -522,7 +522,7 @@ def test_made_up_data_is_called_that(made: dash.Site, bearer: dict[str, str], fo
     assert "made up" in page(made, bearer).text["main"]
 
 
-PAGE_BAD = [("since=never", "'never' is no time"), ("stack=moon", "choose from"), ("x=1", "did you mean"), ("since=2030-01-01", "not before now"), ("since=9999w", "years ago"), ("since=24h&until=2026-11-01", "swap")]  # fmt: skip
+PAGE_BAD = [("since=never", "'never' is not a valid time"), ("stack=moon", "choose from"), ("x=1", "did you mean"), ("since=2030-01-01", "not before now"), ("since=9999w", "years ago"), ("since=24h&until=2026-11-01", "swap")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("query", "why"), PAGE_BAD)
@@ -749,7 +749,7 @@ CLI_BAD = [
     ("--since 7d", "--since goes with --html FILE"),
     ("--html x --port 1", "serves nothing"),
     ("--html x url", "serves nothing"),
-    ("--html x --since never", "'never' is no time"),
+    ("--html x --since never", "'never' is not a valid time"),
     ("--html x --stack moon", "choose from"),
     ("--html /nowhere/x", "No such file or directory"),
     ("frobnicate", "invalid choice"),

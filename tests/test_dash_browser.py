@@ -246,7 +246,7 @@ def test_filters_live_in_the_address(opened: tuple[Open, Seen], made: Dash) -> N
     settled(page, lambda: page.click("text=Clear"))
     assert page.url.endswith("/dashboard?since=7d")
     page.goto(f"http://127.0.0.1:{made.port}/dashboard?since=never")
-    assert "'never' is no time" in page.inner_text("h1")
+    assert "'never' is not a valid time" in page.inner_text("h1")
     assert [said for said in seen.console if "400" not in said] == []
 
 

@@ -51,7 +51,7 @@ def test_an_entry_goes_where_a_person_would_put_it(text: str, made: str) -> None
         ('{"a": 01}', "line 1, column 8: expected a comma"),
         ('{"a": "\\x"}', "line 1, column 7: a string with an escape"),
         ('{"\\q": 1}', "line 1, column 2: a string with an escape"),
-        ("{} {}", "line 1, column 4: something follows"),
+        ("{} {}", "line 1, column 4: text follows"),
         ("{/* }", "line 1, column 2"),
         ('{"a": NaN}', "line 1, column 7: expected a value"),
         ("[" * 500, "nested more than 200 deep"),

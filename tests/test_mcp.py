@@ -257,7 +257,7 @@ WRONG = [
     ("tokenops_spend_summary", {"sinse": "7d"}, "no argument 'sinse'; did you mean 'since'?"),
     ("tokenops_status", {"x": 1}, "no argument 'x'; it takes none"),
     ("tokenops_spend_summary", {"since": 7}, "since is '7'; expected a string"),
-    ("tokenops_spend_summary", {"since": "soon"}, "give 7d, 24h, today"),
+    ("tokenops_spend_summary", {"since": "soon"}, "use 7d, 24h, today"),
     ("tokenops_spend_by", {"by": "colour"}, "no such field; choose from"),
     ("tokenops_top_consumers", {"limit": 99}, "limit is 99; give 1 to 50"),
     ("tokenops_top_consumers", {"limit": True}, "expected an integer"),

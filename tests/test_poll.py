@@ -148,21 +148,21 @@ DATE = email.utils.formatdate(NOW / 1000 + 7200, usegmt=True)
 FAILURES: list[tuple[str, Reply, str, str, float | None]] = [
     ("401", Reply({"error": SENTINEL}, 401), "refused", "refused the credential (401)", None),
     ("403", Reply({"error": SENTINEL}, 403), "refused", "refused the credential (403)", None),
-    ("challenge", Reply(b"<html>Just a moment", 403), "refused", "wants a browser", None),
-    ("429", Reply({"type": "error"}, 429), "limited", "too often", 15),
-    ("429 and 0", Reply(b"", 429, (("Retry-After", "0"),)), "limited", "too often", 15),
-    ("429 and 272", Reply(b"", 429, (("Retry-After", "272"),)), "limited", "too often", 15),
-    ("429 and 7999", Reply(b"", 429, (("Retry-After", "7999"),)), "limited", "too often", 7999 / 60),
-    ("429 and a date", Reply(b"", 429, (("Retry-After", DATE),)), "limited", "too often", 60),
-    ("500", Reply(b"<html>oops " + SENTINEL.encode(), 500), "failing", "in trouble (500)", 1),
-    ("503 and 600", Reply(b"", 503, (("Retry-After", "600"),)), "failing", "in trouble (503)", 10),
-    ("half JSON", Reply(b'{"five_hour": {"utiliza'), "failing", "no whole JSON", 1),
-    ("nothing", Reply(b""), "failing", "no whole JSON", 1),
+    ("challenge", Reply(b"<html>Just a moment", 403), "refused", "accepts browsers only", None),
+    ("429", Reply({"type": "error"}, 429), "limited", "too many requests", 15),
+    ("429 and 0", Reply(b"", 429, (("Retry-After", "0"),)), "limited", "too many requests", 15),
+    ("429 and 272", Reply(b"", 429, (("Retry-After", "272"),)), "limited", "too many requests", 15),
+    ("429 and 7999", Reply(b"", 429, (("Retry-After", "7999"),)), "limited", "too many requests", 7999 / 60),
+    ("429 and a date", Reply(b"", 429, (("Retry-After", DATE),)), "limited", "too many requests", 60),
+    ("500", Reply(b"<html>oops " + SENTINEL.encode(), 500), "failing", "has a problem (500)", 1),
+    ("503 and 600", Reply(b"", 503, (("Retry-After", "600"),)), "failing", "has a problem (503)", 10),
+    ("half JSON", Reply(b'{"five_hour": {"utiliza'), "failing", "not complete JSON", 1),
+    ("nothing", Reply(b""), "failing", "not complete JSON", 1),
     ("a page", Reply(b"<!doctype html><title>Login</title>"), "changed", "a web page came", 1),
-    ("other fields", Reply({"hello": [SENTINEL]}), "changed", "another shape", 1),
+    ("other fields", Reply({"hello": [SENTINEL]}), "changed", "unknown format", 1),
     ("elsewhere", Reply(b"", 302, OTHER), "changed", "redirected (302)", 1),
     ("gone", Reply(b"", 404), "changed", "status 404", 1),
-    ("broken gzip", Reply(b"\x1f\x8b\x08never", headers=(("Content-Encoding", "gzip"),)), "failing", "compression is broken", 1),
+    ("broken gzip", Reply(b"\x1f\x8b\x08never", headers=(("Content-Encoding", "gzip"),)), "failing", "cannot be decompressed", 1),
     ("9 MiB", Reply(b" " * (9 << 20)), "changed", "larger than 8 MiB", 1),
     ("silence", Reply(b"{}", held=True), "failing", "no answer within 1 s", 1),
 ]  # fmt: skip
@@ -379,8 +379,8 @@ def test_oauth_asks_only_while_nothing_else_says_it(machine: Callable[..., Machi
 @pytest.mark.parametrize(
     ("given", "status", "why"),
     [
-        ({"expiresAt": NOW - 1}, "expired", "Claude Code renews it"),
-        ({"scopes": ["user:inference"]}, "unset", "may not read usage"),
+        ({"expiresAt": NOW - 1}, "expired", "start Claude Code to renew it"),
+        ({"scopes": ["user:inference"]}, "unset", "no permission to read usage"),
         ({"accessToken": ""}, "unset", "no login of a Claude plan"),
     ],
 )
@@ -401,7 +401,7 @@ def test_oauth_logins_that_cannot_be_used(given: Json, status: str, why: str, ma
 
 def test_copilots_token_is_found_where_its_plugins_keep_it(machine: Callable[..., Machine]) -> None:
     one = machine("github-copilot", oauth_token=None)
-    assert "no token of a Copilot plugin" in one.poll()["why"]
+    assert "no Copilot plugin has stored a token" in one.poll()["why"]
     apps = {
         "github.example.com:Iv1.x": {"oauth_token": "gho_enterprise"},
         "github.com:Iv1.b507": {"user": "ada", "oauth_token": SENTINEL},
@@ -427,7 +427,7 @@ def test_secrets(machine: Callable[..., Machine], tmp_path: pathlib.Path) -> Non
     assert one.poll()["status"] == "ok" and one.api.asked[1].headers["cookie"].endswith("=first")
     one.environment["TOKENOPS_CURSOR_COOKIE"] = "two words"
     row = one.poll(force=True)
-    assert row["status"] == "unset" and "characters that no credential has" in row["why"] and "two words" not in row["why"]
+    assert row["status"] == "unset" and "spaces or invalid characters" in row["why"] and "two words" not in row["why"]
 
 
 def test_a_secret_that_others_can_read_is_refused(machine: Callable[..., Machine]) -> None:
@@ -462,10 +462,10 @@ def test_a_secret_in_clear_works_is_warned_of_and_copied_nowhere(
         ({"url": "https://user:pw@example.org"}, "https address"),
         ({"url": "ftp://127.0.0.1"}, "https address"),
         ({"url": "http://[::1"}, "https address"),
-        ({"interval": "soon"}, "no length of time"),
+        ({"interval": "soon"}, "not a valid duration"),
         ({"enabled": "yes"}, "neither true nor false"),
         ({"bucket_width": "2h"}, "choose from 1m, 1h, 1d"),
-        ({"interval": {"a": 1}}, "no length of time"),
+        ({"interval": {"a": 1}}, "not a valid duration"),
     ],
 )
 def test_settings_that_cannot_be_used(about: Json, says: str) -> None:
@@ -553,7 +553,7 @@ def test_from_enable_to_the_budget(
     done = run(f"{enable} --key - </dev/null", status=2)
     assert b"needs your consent" in done.stderr and b"Undocumented" in done.stderr
     done = run(f"{enable} --key {SENTINEL} --yes", status=2)
-    assert b"can be read by others" in done.stderr and SENTINEL.encode() not in done.stderr
+    assert b"other users can read a secret" in done.stderr and SENTINEL.encode() not in done.stderr
     done = run(f"{enable} --set cookie=x --yes", status=2)
     assert b"give a secret with --key" in done.stderr
     done = run(f"{enable} --key - --yes </dev/null", status=2)
@@ -825,9 +825,9 @@ CODEX: list[tuple[str, str, str, str, str]] = [
     ("ok", "", says({"result": {"rateLimits": snapshot()}}), "ok", ""),
     ("an API key", "", says({"error": {"code": -32600, "message": "chatgpt authentication required to read rate limits"}}), "refused", "logged in with an API key"),
     ("offline", "", says({"error": {"code": -32603, "message": SENTINEL}}), "failing", "it may be offline"),
-    ("another shape", "", says({"result": {"limits": []}}), "changed", "another shape"),
+    ("unknown format", "", says({"result": {"limits": []}}), "changed", "unknown format"),
     ("garbage, then an answer", "", "sys.stdout.write('garbage\\n[1]\\n{}\\n'); " + says({"result": {"rateLimits": snapshot()}}), "ok", ""),
-    ("garbage for ever", "", "[sys.stdout.write('x' * 65536) for _ in iter(int, 1)]", "changed", "says more than 8 MiB"),
+    ("garbage for ever", "", "[sys.stdout.write('x' * 65536) for _ in iter(int, 1)]", "changed", "wrote more than 8 MiB"),
     ("hangs", "", STUBBORN, "failing", "no answer within 1 s"),
     ("hangs before", "time.sleep(600)", "", "failing", "no answer within 1 s"),
     ("dies", "", "sys.exit(3)", "failing", "ended before it answered (status 3)"),
@@ -934,7 +934,7 @@ def test_a_key_is_set_or_the_file_is_left_alone(tree: Json, place: list[str], va
         try:
             made = config.edit_at(given_, place, value)
         except config.Unchangeable as error:
-            assert "by hand" in str(error) or "mend it" in str(error)
+            assert "by hand" in str(error) or "correct it" in str(error)
             continue
         assert below(yaml.safe_load(made), place) == value
         if not isinstance(below(tree, place), dict):  # else the comments inside of it go with it

@@ -341,7 +341,7 @@ def test_a_changed_shape_is_said(steps: Any, before: tuple[Any, ...], body: Json
     with pytest.raises(Trouble) as caught:
         told(steps, *before, body)
     assert caught.value.kind == etiquette.CHANGED
-    assert "another shape" in caught.value.why and "sentinel" not in caught.value.why
+    assert "unknown format" in caught.value.why and "sentinel" not in caught.value.why
 
 
 JSON = st.recursive(
@@ -501,7 +501,7 @@ def test_rows_that_cannot_be_read_are_said() -> None:
     found, _ = told(poll_anthropic.admin_reports, body, marks=NO_COSTS)
     assert len(found.events) == 1
     assert found.notices == ["3 of 4 rows could not be read: output_tokens is a string; expected a count"]
-    with pytest.raises(Trouble, match="another shape"):
+    with pytest.raises(Trouble, match="unknown format"):
         told(poll_anthropic.admin_reports, usage_page((EIGHT, NINE, [{"tokens_in": 5}])), marks=NO_COSTS)
 
 

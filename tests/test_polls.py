@@ -50,18 +50,18 @@ def test_github_says_403_and_a_moment() -> None:
 STATUSES = [
     (401, b"{}", etiquette.REFUSED, "refused the credential"),
     (403, b'{"error": "sentinel-words"}', etiquette.REFUSED, "refused the credential"),
-    (403, b"<html>Just a moment... sentinel-words", etiquette.REFUSED, "wants a browser"),
-    (429, b"", etiquette.LIMITED, "too often"),
-    (500, b"<html>sentinel-words", etiquette.FAILING, "in trouble (500)"),
-    (503, b"", etiquette.FAILING, "in trouble (503)"),
-    (408, b"", etiquette.FAILING, "in trouble (408)"),
+    (403, b"<html>Just a moment... sentinel-words", etiquette.REFUSED, "accepts browsers only"),
+    (429, b"", etiquette.LIMITED, "too many requests"),
+    (500, b"<html>sentinel-words", etiquette.FAILING, "has a problem (500)"),
+    (503, b"", etiquette.FAILING, "has a problem (503)"),
+    (408, b"", etiquette.FAILING, "has a problem (408)"),
     (302, b"", etiquette.CHANGED, "redirected (302)"),
     (404, b"", etiquette.CHANGED, "status 404"),
     (400, b"sentinel-words", etiquette.CHANGED, "status 400"),
     (200, b" \n<!doctype html>sentinel-words", etiquette.CHANGED, "a web page"),
-    (200, b'{"a": "sentinel-wor', etiquette.FAILING, "19 bytes came that are no whole JSON"),
+    (200, b'{"a": "sentinel-wor', etiquette.FAILING, "19 bytes came that are not complete JSON"),
     (200, b"", etiquette.FAILING, "0 bytes came"),
-    (200, b"[1]", etiquette.CHANGED, "no object"),
+    (200, b"[1]", etiquette.CHANGED, "not an object"),
 ]
 
 
@@ -194,5 +194,5 @@ def test_lengths_of_time(text: str, seconds: int) -> None:
 
 @pytest.mark.parametrize("text", ["5 minutes", "m5", "1.5h", "-5m", "5M"])
 def test_what_is_no_length_of_time(text: str) -> None:
-    with pytest.raises(ValueError, match="no length of time"):
+    with pytest.raises(ValueError, match="not a valid duration"):
         etiquette.parse_duration(text)

@@ -89,13 +89,13 @@ def test_show_names_tiers_windows_and_changes(run: Run) -> None:
 def test_what_has_no_price_says_why(run: Run) -> None:
     done = run("tok-price show claude-opus-4-9", env=ENV, status=1)
     (told,) = objects(done.stdout)
-    assert told["unpriced"] == "no price of 'claude-opus-4-9' by anthropic is known" and "rates" not in told
+    assert told["unpriced"] == "no price is known for 'claude-opus-4-9' at anthropic" and "rates" not in told
     assert told["nearest_known"].startswith("claude-opus-4-")
     (told,) = objects(run("tok-price show deepseek-chat", env=ENV, status=1).stdout)
-    assert told["unpriced"] == "no price of deepseek/deepseek-chat is known for 2026-11-22" and told["intervals"]
+    assert told["unpriced"] == "no price is known for deepseek/deepseek-chat on 2026-11-22" and told["intervals"]
     assert run("tok-price show some-model", env=ENV, status=1).stdout
     assert "name one model" in run("tok-price show", env=ENV, status=2).stderr.decode()
-    assert "'soon' is no time" in run("tok-price show x --at soon", env=ENV, status=2).stderr.decode()
+    assert "'soon' is not a valid time" in run("tok-price show x --at soon", env=ENV, status=2).stderr.decode()
     assert "choose from show, list" in run("tok-price shwo", status=2).stderr.decode()
 
 
@@ -118,7 +118,7 @@ def test_list(run: Run) -> None:
     old = objects(run("tok-price list --provider mistral --at 2025-11-01", env=ENV).stdout)
     assert next(row for row in old if row["model"] == "mistral-large-latest")["rates"]["input"] == "2"
     assert run("tok-price list --provider groq --csv", env=ENV).stdout.startswith(b"provider,model,input,")
-    assert "no prices of it are known" in run("tok-price list --provider nobody", env=ENV, status=2).stderr.decode()
+    assert "no price is known for it" in run("tok-price list --provider nobody", env=ENV, status=2).stderr.decode()
 
 
 def test_explain(run: Run) -> None:
@@ -223,9 +223,9 @@ def test_a_snapshot_that_was_touched_is_refused(run: Run, copy: pathlib.Path) ->
     path = copy / "snapshots" / "litellm.json"
     path.write_text(path.read_text().replace('"input":"5"', '"input":"6"', 1))
     done = run(f"tok-price check --catalogue {copy}", status=2)
-    assert "its models are not those it has the checksum of; restore it" in done.stderr.decode()
+    assert "its models do not match its checksum; restore it" in done.stderr.decode()
     path.write_text("{}")
-    assert "it is no snapshot" in run(f"tok-price check --catalogue {copy}", status=2).stderr.decode()
+    assert "it is not a snapshot" in run(f"tok-price check --catalogue {copy}", status=2).stderr.decode()
 
 
 def test_the_notices_are_there_and_snapshots_say_what_they_are() -> None:
@@ -241,7 +241,7 @@ def test_the_notices_are_there_and_snapshots_say_what_they_are() -> None:
 
 
 def test_lint(run: Run, copy: pathlib.Path) -> None:
-    assert "nothing is wrong with 10 files" in run("tok-price lint --table", env=ENV).stdout.decode()
+    assert "10 files checked: no problem" in run("tok-price lint --table", env=ENV).stdout.decode()
     assert run(f"tok-price lint --catalogue {copy} --against {ROOT / 'catalog'}", env=ENV).stdout == b""
     edit(copy, "openai", "  gpt-5.5:", 'output: "30"', 'output: "3"')
     done = run(f"tok-price lint --catalogue {copy} --against {ROOT / 'catalog'}", env=ENV, status=1)
@@ -311,7 +311,7 @@ def test_what_lint_holds_goes_in_only_when_somebody_vouches(run: Run, copy: path
     assert done.stdout == b""
     applied((copy.parent / "p.diff").read_bytes(), copy)
     text = (copy / "pricing/groq.yaml").read_text()
-    assert 'kind: "vendor page"' in text and 'note: "as the vendor says: https://groq.com/pricing"' in text
+    assert 'kind: "vendor page"' in text and "see the vendor's page: https://groq.com/pricing" in text
     assert (
         run(f"tok-price lint --catalogue {copy} --against {ROOT / 'catalog'}", env=ENV, status=1).stdout.count(
             b"changed in place"
@@ -451,17 +451,17 @@ def test_a_snapshot_is_read_out_of_the_packages(run: Run, registry: Any, tmp_pat
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"torn": True}, "its checksum is not the one in the wheel's RECORD"),
-    ({"license": "All rights reserved"}, "licence is not MIT any more"),
-    ({"litellm": b"{"}, "the package has another shape now"),
-    ({"litellm": {"claude-new": {"litellm_provider": "anthropic", "input_cost_per_token": "cheap"}}}, "is no price"),
+    ({"license": "All rights reserved"}, "licence is no longer MIT"),
+    ({"litellm": b"{"}, "the package's format has changed"),
+    ({"litellm": {"claude-new": {"litellm_provider": "anthropic", "input_cost_per_token": "cheap"}}}, "is not a price"),
     (
         {"litellm": {"claude-new": {"litellm_provider": "anthropic", "input_cost_per_token": -1.0}}},
-        "no price; the snapshot stays",
+        "not a price; the snapshot is unchanged",
     ),
     ({"genai": "providers = 3\n"}, "defines no `providers`"),
-    ({"genai": "providers: list = [Provider(id='openai', models=[open('x')])]\n"}, "the package has another shape now"),
+    ({"genai": "providers: list = [Provider(id='openai', models=[open('x')])]\n"}, "the package's format has changed"),
     ({"version": "0.0.1"}, "is older than the snapshot's"),
-    ({"litellm": {"claude-new": MAP["claude-new"]}}, "most of the models that it had are gone"),
+    ({"litellm": {"claude-new": MAP["claude-new"]}}, "most of its models are gone"),
 ]
 
 
@@ -531,7 +531,7 @@ def test_an_override_to_begin_with(run: Run, tmp_path: pathlib.Path) -> None:
         "z-ai/*": ("adds", 2), "claude-opus-5-5": ("replaces", 1), "claude-haiku-4-5": ("removes", 0), "aide": ("adds", 1), "ours": ("alias", 0),
     }  # fmt: skip
     assert rows["claude-opus-5-5"]["replaces"] == "anthropic/claude-opus-5-5"
-    assert rows["z-ai/*"]["recorded"][0]["before"] == "openrouter sets prices of its own; add an override"
+    assert rows["z-ai/*"]["recorded"][0]["before"] == "openrouter sets its own prices; add an override"
     assert b"z-ai/glm-5" in run("tok-price override check --table", env=env).stdout
     (tmp_path / "mine.yaml").write_text("providers: {x: {models: {a: {prices: []}}}}")
     assert (

@@ -270,12 +270,12 @@ PLACES = [
     ("bedrock", "global.anthropic.claude-opus-4-6-v1:0", None, "0.5"),
     ("bedrock", "us.anthropic.claude-sonnet-4-20250514-v1:0", None, "0.3"),
     ("bedrock", "arn:aws:bedrock:eu-west-1:123456789012:inference-profile/eu.anthropic.claude-opus-4-6-v1:0", None, "0.55"),
-    ("bedrock", "amazon.nova-pro-v1:0", None, "no price of 'amazon.nova-pro-v1:0' by bedrock is known"),
+    ("bedrock", "amazon.nova-pro-v1:0", None, "no price is known for 'amazon.nova-pro-v1:0' at bedrock"),
     ("vertex", "publishers/anthropic/models/claude-opus-4-6@20260205", None, "0.5"),
     ("vertex", "gemini-2.5-pro", None, "0.125"),
     ("azure", "azure/eu/gpt-4o", None, "0.275"),
     ("azure", "azure/gpt-4o", None, "0.25"),
-    ("azure", "our-deployment", None, "no price of 'our-deployment' by azure is known"),
+    ("azure", "our-deployment", None, "no price is known for 'our-deployment' at azure"),
 ]
 
 
@@ -285,11 +285,11 @@ def test_places_and_clouds(provider: str, model: str, geo: str | None, usd: str)
 
 
 REASONS = [
-    ("openai", "gpt-5.7", {}, "no price of 'gpt-5.7' by openai is known"),
+    ("openai", "gpt-5.7", {}, "no price is known for 'gpt-5.7' at openai"),
     ("openai", "unknown", {}, "the client recorded no model"),
-    (None, "gpt-5.5", {}, "nobody is known to bill 'gpt-5.5'; add an override"),
-    ("openrouter", "openai/gpt-5.5", {}, "openrouter sets prices of its own; add an override"),
-    ("ollama", "llama4", {}, "no prices of ollama are known; add an override"),
+    (None, "gpt-5.5", {}, "no provider is known for 'gpt-5.5'; add an override"),
+    ("openrouter", "openai/gpt-5.5", {}, "openrouter sets its own prices; add an override"),
+    ("ollama", "llama4", {}, "no prices are known for ollama; add an override"),
     (
         "anthropic",
         "claude-opus-5-5",
@@ -297,7 +297,7 @@ REASONS = [
         "anthropic/claude-opus-5-5 has no published price in tier priority",
     ),
     ("cohere", "command-a-plus-05-2026", {}, "open weights, sold as Model Vault hours: no price per token is published"),
-    ("deepseek", "deepseek-chat", {}, "no price of deepseek/deepseek-chat is known for 2026-11-21"),
+    ("deepseek", "deepseek-chat", {}, "no price is known for deepseek/deepseek-chat on 2026-11-21"),
     (
         "anthropic",
         "claude-opus-4-7",
@@ -318,7 +318,7 @@ def test_free_variants_and_synthetic_lines_cost_nothing() -> None:
     assert cost("openrouter", "z-ai/glm-5:free", output_tokens=5) == "0"
     assert cost("anthropic", "<synthetic>", output_tokens=0) == "0"
     assert (
-        cost("anthropic", "claude-opus-5:free", output_tokens=5) == "no price of 'claude-opus-5:free' by anthropic is known"
+        cost("anthropic", "claude-opus-5:free", output_tokens=5) == "no price is known for 'claude-opus-5:free' at anthropic"
     )
 
 
@@ -332,10 +332,10 @@ def test_notes_say_what_was_assumed(run: Run) -> None:
     ]
     (row,) = objects(run("tok-cost --by none", lines(made)).stdout)
     assert row["notes"] == [
-        "no price of web searches is published: not billed",
-        "no price of cache_write is published: billed as input",
-        "the search context was not recorded: low assumed",
-        "the region was not recorded: global processing assumed",
+        "no price is published for web searches: not billed",
+        "no price is published for cache_write: billed as input",
+        "the search context was not recorded: assumed low",
+        "the region was not recorded: assumed global processing",
     ]
     assert "note: the region was not recorded" in run("tok-cost --by none --table", lines(made)).stdout.decode()
 
@@ -409,7 +409,8 @@ INVENTED = [
 @pytest.mark.parametrize(("provider", "model"), [(p, m) for p, models in INVENTED for m in models])
 def test_invented_names_are_unknown_with_a_reason(provider: str, model: str) -> None:
     assert (
-        cost(provider, model, "2026-11-01T12:00:00.000Z", output_tokens=5) == f"no price of {model!r} by {provider} is known"
+        cost(provider, model, "2026-11-01T12:00:00.000Z", output_tokens=5)
+        == f"no price is known for {model!r} at {provider}"
     )
 
 
@@ -479,7 +480,7 @@ OVERRIDES = [
     ({"provider": "openrouter", "model": "z-ai/glm-5.1"}, "3"),
     ({"provider": "openrouter", "model": "Z-AI/GLM-5-Air"}, "4"),
     ({"provider": "openrouter", "model": "z-ai/glm-5-old"}, "openrouter z-ai/glm-5-old is removed by your override"),
-    ({"provider": "openrouter", "model": "qwen/q"}, "openrouter sets prices of its own; add an override"),
+    ({"provider": "openrouter", "model": "qwen/q"}, "openrouter sets its own prices; add an override"),
     ({"provider": "anthropic", "model": "claude-opus-5-5"}, "7"),
     ({"provider": "anthropic", "model": "claude-opus-5-5[1m]"}, "7"),
     (
@@ -512,21 +513,21 @@ def test_the_example_can_be_copied(overridden: Any) -> None:
 
 
 MALFORMED = [
-    ("providers: {x: {models: {a: {prices: [{input: free}]}}}}", ":1: providers.x.models.a.prices.0.input: 'free' is no price; write a decimal number of USD such as \"2.50\""),
+    ("providers: {x: {models: {a: {prices: [{input: free}]}}}}", ":1: providers.x.models.a.prices.0.input: 'free' is not a price; write a decimal number of USD such as \"2.50\""),
     ("providers:\n  x:\n    models:\n      a:\n        prices:\n          - inptu: 1\n", ":6: providers.x.models.a.prices.0.inptu: unknown key 'inptu'; the nearest known is 'input'"),
     ("providers:\n  x:\n    models:\n      a: {prices: []}\n", ":4: providers.x.models.a: `prices` is missing; give a list with at least one interval"),
     ("providers:\n  x:\n    modles: {}\n", ":3: providers.x.modles: unknown key 'modles'; the nearest known is 'models'"),
-    ("providers:\n  x: [1\n", "; mend the line"),
+    ("providers:\n  x: [1\n", "; correct the line"),
     ("providers: {x: {models: {a: {prices: [{input: 1}, {input: 2}]}}}}", ":1: providers.x.models.a.prices: two intervals overlap at the beginning; give the earlier an `until`"),
     ("providers: {x: {models: {a: {prices: [{output: 1}]}}}}", ":1: providers.x.models.a.prices.0: `input` is missing; every interval needs a price for it"),
-    ("providers: {x: {models: {a: {prices: [{input: 1, from: soon}]}}}}", ":1: providers.x.models.a.prices.0.from: 'soon' is no time; write 2026-10-07T00:00:00Z"),
-    ("providers: {x: {models: {a: {prices: [{input: -1}]}}}}", ":1: providers.x.models.a.prices.0.input: -1 is no price; write a decimal number of USD such as \"2.50\""),
-    ("providers: {x: {models: {a: {prices: [{input: 1e3}]}}}}", "is no price"),
-    ("providers: {x: {}, x: {}}", ":1: the key 'x' stands twice; mend the line"),
+    ("providers: {x: {models: {a: {prices: [{input: 1, from: soon}]}}}}", ":1: providers.x.models.a.prices.0.from: 'soon' is not a time; write 2026-10-07T00:00:00Z"),
+    ("providers: {x: {models: {a: {prices: [{input: -1}]}}}}", ":1: providers.x.models.a.prices.0.input: -1 is not a price; write a decimal number of USD such as \"2.50\""),
+    ("providers: {x: {models: {a: {prices: [{input: 1e3}]}}}}", "is not a price"),
+    ("providers: {x: {}, x: {}}", ":1: the key 'x' appears twice; correct the line"),
     ("- 1\n", ":1: expected keys and values, found ['1']" ),
     ("currency: EUR\nproviders: {}\n", ":1: currency: 'EUR' is not supported; give prices in USD per million tokens"),
     ("providers: {x: {models: {a: {prices: [{input: 1, above: [{op: lt, tokens: 5}]}]}}}}", "`above` needs `op: gt` or `op: ge`, and `tokens`, a whole number"),
-    ("providers: {x: {models: {a: {prices: [{input: 1, windows: [{hours: ['9-12'], input: 2}]}]}}}}", "'9-12' is no span of hours; write \"09:00-12:00\""),
+    ("providers: {x: {models: {a: {prices: [{input: 1, windows: [{hours: ['9-12'], input: 2}]}]}}}}", "'9-12' is not a span of hours; write \"09:00-12:00\""),
     ("providers: {x: {models: {a: {prices: [{input: 1, windows: [{tz: Mars, input: 2}]}]}}}}", "unknown zone 'Mars'"),
 ]  # fmt: skip
 

@@ -129,7 +129,7 @@ def test_what_a_router_bills_is_compared_with_the_list() -> None:
     one = turn(1, provider="openrouter", model="anthropic/claude-opus-5.5", client="aider")
     (pair,) = compared([claimed(one, "0.0123", "reported")])
     assert (pair.source, causes(pair), pair.ours) == ("openrouter", ["unpriced"], None)
-    assert "sets prices of its own" in pair.causes[0].why
+    assert "sets its own prices" in pair.causes[0].why
 
 
 # Sessions.

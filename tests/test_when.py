@@ -123,7 +123,7 @@ def test_spans(bound: str, text: str, expected: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "7", "d7", "2026-13-01", "soon", "7y", "-7d"])
 def test_what_is_no_span(text: str) -> None:
-    with pytest.raises(ValueError, match="is no time: give 7d"):
+    with pytest.raises(ValueError, match="is not a valid time: use 7d"):
         when.parse_since(text, NOW, BERLIN)
 
 
