@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import pathlib
 from typing import Any
@@ -10,8 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Json, Run, lines, objects, put
-from tokenops import config, events, headroom, limit_plans, limit_windows, when
+from conftest import ROOT, Json, Run, lines, objects, put
+from tokenops import (
+    catalog,
+    config,
+    events,
+    headroom,
+    limit_plans,
+    limit_windows,
+    poll_sources,
+    read_clients,
+    statusline,
+    when,
+    wire_limits,
+)
 
 NOW = "2026-11-21T09:30:00.000Z"
 AT = when.moment(NOW)
@@ -97,6 +110,42 @@ def test_a_repeated_reading_changes_no_number(readings: list[Json]) -> None:
     assert [one.used for one in headroom.states(limit_windows.readings_of(readings * 2), AT)] == [
         one.used for one in headroom.states(limit_windows.readings_of(readings), AT)
     ]
+
+
+def test_the_catalogue_names_sources_that_exist() -> None:
+    limits = catalog.load("limits")
+    sources = {client.source for client in read_clients.CLIENTS} | {
+        poller.source for poller in poll_sources.pollers().values()
+    }
+    assert {*limits["signals"], *limits["delayed"]} <= sources | {wire_limits.SOURCE, statusline.SOURCE}
+    assert all(limits["next_actions"].values()) and "other" in limits["next_actions"]
+    assert limit_windows.families("anthropic") and not limit_windows.families("nobody")
+    assert [limit_windows.family(model) for model in ("claude-opus-4-8", "gpt-5.4")] == ["opus", "gpt-5.4"]
+
+
+def test_judging_opens_no_file_and_asks_no_clock() -> None:
+    """On the way from readings to an action only limit_log reads the log; what judges gets plain values."""
+    pure = ("headroom", "limit_windows", "limit_carry", "limit_forecast", "limit_pace", "limit_backtest", "limit_scores")
+    touching = ("store", "datadir", "session", "os", "time", "random")
+    found = {
+        name: [target for target in imported_by(name) if target.partition("_")[0] in touching]
+        for name in (*pure, "limit_plans")
+    }
+    assert {name: targets for name, targets in found.items() if targets} == {
+        "limit_plans": ["store", "store_summaries", "store_days"],  # the month's spending; a server's memory
+        "limit_scores": ["random"],  # seeded
+    }
+
+
+def imported_by(name: str) -> list[str]:
+    tree = ast.parse((ROOT / f"lib/{name}.py").read_text(encoding="utf-8"))
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.module == "tokenops"):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append(str(node.module).removeprefix("tokenops."))
+    return found
 
 
 # The six rules of reading meters, each for any readings.
