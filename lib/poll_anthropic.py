@@ -1,4 +1,4 @@
-"""Anthropic's own figures: the Admin API's reports of usage and cost, and the windows of a Claude plan.
+"""Asks Anthropic: usage and cost of an organisation\'s API keys, and the windows of a Claude plan.
 
 Sources: the API reference at platform.claude.com (2026-11) for the reports; several independent tools (2026) for the
 windows, whose endpoints are undocumented. Percent there is of 100; costs are texts in cents.
@@ -18,10 +18,10 @@ _TIERS = {"standard": "", "priority_on_demand": "priority", "flex_discount": "fl
 _KNOWN = {"uncached_input_tokens", "cache_read_input_tokens", "cache_creation", "output_tokens", "server_tool_use"}
 
 
-def admin_reports(ask: Ask, found: Results) -> WebSteps:
+def admin_reports(ask: Ask, results: Results) -> WebSteps:
     """The reports of an organisation's API keys. Raises Trouble."""
     headers = ask.headers(x_api_key=ask.secret, anthropic_version="2023-06-01")
-    yield from poll_reports.usage_and_costs(ask, found, _usage(ask, headers), _costs(ask, headers))
+    yield from poll_reports.usage_and_costs(ask, results, _usage(ask, headers), _costs(ask, headers))
 
 
 def _usage(ask: Ask, headers: dict[str, str]) -> Report:
@@ -103,49 +103,49 @@ _WINDOWS = {*wire_limits.FLAT, "limits", "spend", "extra_usage"}
 _CAPABILITIES = ("claude_max", "claude_pro", "chat")
 
 
-def oauth_windows(ask: Ask, found: Results) -> WebSteps:
+def oauth_windows(ask: Ask, results: Results) -> WebSteps:
     """The windows of a plan, with the token of Claude Code. Raises Trouble."""
     headers = ask.headers(authorization=f"Bearer {ask.secret}", anthropic_beta="oauth-2025-04-20")
     answer = yield Request(f"{ask.url}/api/oauth/usage", headers)
     owner = untrusted.identity(answer.headers.get("anthropic-organization-id")) or ask.owner
-    add_windows(ask, found, etiquette.object_of(answer, ask.now), owner, ask.plan)
+    add_windows(ask, results, etiquette.object_of(answer, ask.now), owner, ask.plan)
 
 
-def cookie_windows(ask: Ask, found: Results) -> WebSteps:
+def cookie_windows(ask: Ask, results: Results) -> WebSteps:
     """The windows of a plan, with the cookie of a browser. Raises Trouble."""
     headers = ask.headers(cookie=f"sessionKey={ask.secret}")
     name, plan = ask.options.get("org_id", ""), ""
     if not name:
         answer = yield Request(f"{ask.url}/api/organizations", headers)
-        name, plan = organization_of(etiquette.value_of(answer, ask.now), found)
+        name, plan = organization_of(etiquette.value_of(answer, ask.now), results)
     if not re.fullmatch(r"[\w-]{1,100}", name, re.ASCII):
-        raise Trouble(etiquette.CHANGED, "the organisation's id is none; set vendor_usage.anthropic_cookie.org_id")
+        raise Trouble(etiquette.CHANGED, "the organisation's id is not valid; set vendor_usage.anthropic_cookie.org_id")
     answer = yield Request(f"{ask.url}/api/organizations/{name}/usage", headers)
-    add_windows(ask, found, etiquette.object_of(answer, ask.now), name, plan)
+    add_windows(ask, results, etiquette.object_of(answer, ask.now), name, plan)
 
 
-def organization_of(body: object, found: Results) -> tuple[str, str]:
+def organization_of(body: object, results: Results) -> tuple[str, str]:
     """Id and plan of the organisation whose limits are meant. Raises Trouble."""
-    given = [one for one in map(untrusted.mapping, untrusted.items(body)) if untrusted.identity(one.get("uuid"))]
-    if not given:
+    entries = [entry for entry in map(untrusted.mapping, untrusted.items(body)) if untrusted.identity(entry.get("uuid"))]
+    if not entries:
         raise etiquette.unknown_shape("no organisation with an id")
     ranked = []
-    for one in given:
-        can = set(map(str, untrusted.items(one.get("capabilities"))))
-        ranked.append((next((n for n, word in enumerate(_CAPABILITIES) if word in can), len(_CAPABILITIES)), one))
+    for entry in entries:
+        can = set(map(str, untrusted.items(entry.get("capabilities"))))
+        ranked.append((next((n for n, word in enumerate(_CAPABILITIES) if word in can), len(_CAPABILITIES)), entry))
     _, best = min(ranked, key=lambda pair: pair[0])
     uuid = untrusted.identity(best["uuid"])
     usable = sum(rank < len(_CAPABILITIES) for rank, _ in ranked)
     if usable > 1:
-        found.notices.append(f"{usable} organisations have a plan; {uuid} is read, org_id in config.yaml names another")
+        results.notices.append(f"{usable} organisations have a plan; {uuid} is read; org_id in config.yaml chooses another")
     return uuid, untrusted.text(best.get("rate_limit_tier"), 60)
 
 
-def add_windows(ask: Ask, found: Results, body: untrusted.Raw, owner: str, plan: str) -> None:
+def add_windows(ask: Ask, results: Results, body: untrusted.Raw, owner: str, plan: str) -> None:
     """The readings of a plan's report. Raises Trouble where none of its fields is known."""
     if not body.keys() & _WINDOWS:
         raise etiquette.unknown_shape("no window that is known")
-    about = {"account": ask.account(owner), "plan": plan or None}
-    found.events += wire_limits.anthropic_usage(body, ask.source, when.stamp(ask.now), **about)
-    if not found.events:
-        found.notices.append("the vendor names no window of this account: how much is used is unknown, not 0")
+    details = {"account": ask.account(owner), "plan": plan or None}
+    results.events += wire_limits.anthropic_usage(body, ask.source, when.stamp(ask.now), **details)
+    if not results.events:
+        results.notices.append("Anthropic reported no window for this account; its use is unknown, not 0")

@@ -1,4 +1,4 @@
-"""A Copilot plan's quotas of the month, from the endpoint of GitHub's own editors.
+"""Asks GitHub for the monthly quotas of a Copilot plan, at the endpoint of GitHub's own editors.
 
 Undocumented; the shapes are those that several independent tools met up to 2026-11. Percent there is what remains, of
 100, and below 0 when more was used. A quota of 0 of 0 is a placeholder, not an empty one; an unlimited one has no
@@ -17,36 +17,36 @@ _KNOWN = {"quota_snapshots", "limited_user_quotas", "copilot_plan", "access_type
 _MONTH = {"window": "monthly", "window_minutes": 43_200}
 
 
-def quotas(ask: Ask, found: Results) -> WebSteps:
+def quotas(ask: Ask, results: Results) -> WebSteps:
     """The quotas of the account. Raises Trouble."""
     headers = ask.headers(authorization=f"token {ask.secret}", x_github_api_version="2025-04-01")
     body = etiquette.object_of((yield Request(f"{ask.url}/copilot_internal/user", headers)), ask.now)
     if not body.keys() & _KNOWN:
         raise etiquette.unknown_shape("no quota that is known")
     owner = untrusted.identity(body.get("login")) or ask.owner
-    about = {"plan": untrusted.text(body.get("copilot_plan"), 60) or None, "account": ask.account(owner)}
-    found.events += _snapshots(ask, body, about)
-    found.events += _limited(ask, body, about)
-    if not found.events:
-        found.notices.append("GitHub names no quota with a limit: unlimited, pooled, or not said; not 0")
+    details = {"plan": untrusted.text(body.get("copilot_plan"), 60) or None, "account": ask.account(owner)}
+    results.events += _snapshots(ask, body, details)
+    results.events += _free_plan(ask, body, details)
+    if not results.events:
+        results.notices.append("GitHub reported no quota with a limit (unlimited, pooled or unknown): not 0")
 
 
-def _snapshots(ask: Ask, body: untrusted.Raw, about: dict[str, Any]) -> Iterator[events.Event]:
-    for name, given in sorted(untrusted.mapping(body.get("quota_snapshots")).items()):
-        quota = untrusted.mapping(given)
+def _snapshots(ask: Ask, body: untrusted.Raw, details: dict[str, Any]) -> Iterator[events.Event]:
+    for name, value in sorted(untrusted.mapping(body.get("quota_snapshots")).items()):
+        quota = untrusted.mapping(value)
         used = used_share(quota)
         if used is None or not untrusted.text(name, 60):
             continue
-        resets = _reset(quota.get("quota_reset_at"), body.get("quota_reset_date_utc"), body.get("quota_reset_date"))
+        resets = _first_time(quota.get("quota_reset_at"), body.get("quota_reset_date_utc"), body.get("quota_reset_date"))
         status = "rejected" if quota.get("has_quota") is False and used >= 1 else None
-        seen = _seen(quota.get("timestamp_utc"), ask.now)
+        observed_at = _taken_at(quota.get("timestamp_utc"), ask.now)
         yield events.meter(
-            ask.source, "github", seen, scope=name, used=used, resets_at=resets, status=status, **_MONTH, **about
+            ask.source, "github", observed_at, scope=name, used=used, resets_at=resets, status=status, **_MONTH, **details
         )
 
 
 def used_share(quota: untrusted.Raw) -> float | None:
-    """What is used of a quota; None where that is unknown or there is no limit."""
+    """The used share of a quota; None if it is unknown or there is no limit."""
     entitled, left = wire_limits.real(quota.get("entitlement")), wire_limits.real(quota.get("remaining"))
     if left is None:
         left = wire_limits.real(quota.get("quota_remaining"))
@@ -60,20 +60,20 @@ def used_share(quota: untrusted.Raw) -> float | None:
     return wire_limits.fraction(1 - left / entitled) if entitled and left is not None else None
 
 
-def _limited(ask: Ask, body: untrusted.Raw, about: dict[str, Any]) -> Iterator[events.Event]:
-    """The quotas of the free plan as they were told until June 2026: what remains, and beside it the whole."""
+def _free_plan(ask: Ask, body: untrusted.Raw, details: dict[str, Any]) -> Iterator[events.Event]:
+    """The quotas of the free plan as GitHub reported them until June 2026: what remains, and the whole."""
     whole = untrusted.mapping(body.get("monthly_quotas"))
-    for name, given in sorted(untrusted.mapping(body.get("limited_user_quotas")).items()):
-        left, entitled = wire_limits.real(given), wire_limits.real(whole.get(name))
+    for name, value in sorted(untrusted.mapping(body.get("limited_user_quotas")).items()):
+        left, entitled = wire_limits.real(value), wire_limits.real(whole.get(name))
         if left is not None and entitled and entitled > 0 and untrusted.text(name, 60):
-            used, resets = wire_limits.fraction(1 - left / entitled), _reset(body.get("limited_user_reset_date"))
-            seen = when.stamp(ask.now)
-            yield events.meter(ask.source, "github", seen, scope=name, used=used, resets_at=resets, **_MONTH, **about)
+            used, resets = wire_limits.fraction(1 - left / entitled), _first_time(body.get("limited_user_reset_date"))
+            now = when.stamp(ask.now)
+            yield events.meter(ask.source, "github", now, scope=name, used=used, resets_at=resets, **_MONTH, **details)
 
 
-def _reset(*given: object) -> str | None:
+def _first_time(*candidates: object) -> str | None:
     """The first of some values that is a time."""
-    for value in given:
+    for value in candidates:
         try:
             return untrusted.moment(value)
         except events.BadRecord:
@@ -81,7 +81,7 @@ def _reset(*given: object) -> str | None:
     return None
 
 
-def _seen(stamp: object, now: int) -> str:
+def _taken_at(stamp: object, now: int) -> str:
     """When GitHub took the numbers: as it says, but not later than now."""
-    seen = _reset(stamp)
-    return seen if seen is not None and seen <= when.stamp(now) else when.stamp(now)
+    taken = _first_time(stamp)
+    return taken if taken is not None and taken <= when.stamp(now) else when.stamp(now)

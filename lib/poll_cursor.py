@@ -1,4 +1,4 @@
-"""The share of a Cursor plan that its billing cycle has used, from the endpoint of Cursor's own dashboard.
+"""Asks Cursor how much of a plan its billing cycle has used, at the endpoint of Cursor's own dashboard.
 
 Undocumented; the shapes are those that several independent tools met up to 2026-11. Percent there is of 100 (0.36 means
 0.36 %) and may exceed it; money is in cents, and its ratio is not the percentage that the dashboard shows, so it counts
@@ -23,7 +23,7 @@ _KNOWN = {"individualUsage", "teamUsage", "billingCycleEnd", "membershipType"}
 _POOLS = (("", "totalPercentUsed"), ("auto", "autoPercentUsed"), ("api", "apiPercentUsed"))
 
 
-def summary(ask: Ask, found: Results) -> WebSteps:
+def summary(ask: Ask, results: Results) -> WebSteps:
     """The windows of the account. Raises Trouble."""
     owner, token, value = session_of(ask.secret, ask.options.get("user_id", ""))
     claims = _claims(token)
@@ -33,19 +33,19 @@ def summary(ask: Ask, found: Results) -> WebSteps:
     body = etiquette.object_of((yield Request(f"{ask.url}/api/usage-summary", headers)), ask.now)
     if not body.keys() & _KNOWN:
         raise etiquette.unknown_shape("no usage that is known")
-    about = {
+    details = {
         "account": ask.account(owner or untrusted.identity(claims.get("sub")).rpartition("|")[2]),
         "plan": untrusted.text(body.get("membershipType"), 60) or None,
     }
-    found.events += _windows(ask, body, about)
-    if not found.events:
-        found.notices.append("Cursor names no limit of this plan: unlimited, or not said; not 0")
+    results.events += _windows(ask, body, details)
+    if not results.events:
+        results.notices.append("Cursor reported no limit for this plan (unlimited or unknown); its use is unknown, not 0")
 
 
 def session_of(cookie: str, user_id: str) -> tuple[str, str, str]:
     """User and token of a cookie, which may hold the token alone; and the cookie as it is sent."""
-    owner, found, token = unquote(cookie).partition("::")
-    if found:
+    owner, separator, token = unquote(cookie).partition("::")
+    if separator:
         return owner, token, cookie.replace("::", "%3A%3A")
     return user_id, cookie, f"{quote(user_id)}%3A%3A{cookie}" if user_id else cookie
 
@@ -59,37 +59,33 @@ def _claims(token: str) -> untrusted.Raw:
         return {}
 
 
-def _windows(ask: Ask, body: untrusted.Raw, about: dict[str, Any]) -> Iterator[events.Event]:
+def _windows(ask: Ask, body: untrusted.Raw, details: dict[str, Any]) -> Iterator[events.Event]:
     mine, team = untrusted.mapping(body.get("individualUsage")), untrusted.mapping(body.get("teamUsage"))
     cycle = _cycle(body)
-    found: dict[tuple[str, str], float] = {}
+    shares: dict[tuple[str, str], float] = {}  # by window and scope
     if body.get("isUnlimited") is not True:
         plan = untrusted.mapping(mine.get("plan"))
         for scope, name in _POOLS if plan.get("enabled") is not False else ():
             if (percent := wire_limits.real(plan.get(name))) is not None:
-                found["", scope] = wire_limits.fraction(percent / 100)
+                shares["", scope] = wire_limits.fraction(percent / 100)
         whole = (untrusted.mapping(mine.get("overall")), plan)
-        if not found and (used := next(filter(_told, map(_ratio, whole)), None)) is not None:
-            found["", ""] = used
+        if not shares and (used := next((ratio for ratio in map(_ratio, whole) if ratio is not None), None)) is not None:
+            shares["", ""] = used
         if (used := _ratio(untrusted.mapping(team.get("pooled")))) is not None:
-            found["", "team"] = used
+            shares["", "team"] = used
     for scope, side in (("", mine), ("team", team)):
         if (used := _ratio(untrusted.mapping(side.get("onDemand")))) is not None:
-            found["credits", scope] = used
-    for (window, scope), used in found.items():
+            shares["credits", scope] = used
+    for (window, scope), used in shares.items():
         length = {"window": window} if window else {"window": cycle[0], "window_minutes": cycle[1]}
         reading = {**length, "scope": scope or None, "used": used, "resets_at": cycle[2]}
-        yield events.meter(ask.source, "cursor", when.stamp(ask.now), **reading, **about)
+        yield events.meter(ask.source, "cursor", when.stamp(ask.now), **reading, **details)
 
 
-def _told(used: float | None) -> bool:
-    return used is not None
-
-
-def _ratio(given: untrusted.Raw) -> float | None:
-    """What is used of a budget in cents; None where it is switched off, or has no limit."""
-    used, limit = wire_limits.real(given.get("used")), wire_limits.real(given.get("limit"))
-    if given.get("enabled") is False or used is None or not limit or limit < 0:
+def _ratio(budget: untrusted.Raw) -> float | None:
+    """The used share of a budget in cents; None if it is switched off or has no limit."""
+    used, limit = wire_limits.real(budget.get("used")), wire_limits.real(budget.get("limit"))
+    if budget.get("enabled") is False or used is None or not limit or limit < 0:
         return None
     return wire_limits.fraction(used / limit)
 

@@ -1,4 +1,4 @@
-"""OpenAI's own figures of an organisation's API keys: its reports of usage and cost.
+"""Asks OpenAI for the usage and cost of an organisation's API keys.
 
 Source: the API reference at platform.openai.com (2026-11). There `input_tokens` holds what was cached and what was written
 to a cache too, and audio and images; times are seconds since 1970, costs are dollars.
@@ -15,10 +15,10 @@ _GROUPS = ("model", "project_id", "api_key_id", "batch", "service_tier")
 _KNOWN = {"input_tokens", "output_tokens", "input_cached_tokens", "num_model_requests"}
 
 
-def admin_reports(ask: Ask, found: Results) -> WebSteps:
+def admin_reports(ask: Ask, results: Results) -> WebSteps:
     """The reports of an organisation's API keys. Raises Trouble."""
     headers = ask.headers(authorization=f"Bearer {ask.secret}")
-    yield from poll_reports.usage_and_costs(ask, found, _usage(ask, headers), _costs(ask, headers))
+    yield from poll_reports.usage_and_costs(ask, results, _usage(ask, headers), _costs(ask, headers))
 
 
 def _usage(ask: Ask, headers: dict[str, str]) -> Report:
@@ -60,21 +60,21 @@ def usage_event(ask: Ask, row: untrusted.Raw, bucket: Bucket, width: str) -> eve
     }
     tier = untrusted.text(row.get("service_tier"), 40)
     group = _group(row) | {"tier": tier, "batch": str(row.get("batch") is True)}
-    said = "batch" if row.get("batch") is True else "" if tier in ("default", "standard", "auto") else tier
-    return poll_reports.aggregate(ask, bucket, width, group, counts, provider=PROVIDER, tier=said, **_parts(row, counts))
+    served = "batch" if row.get("batch") is True else "" if tier in ("default", "standard", "auto") else tier
+    return poll_reports.aggregate(ask, bucket, width, group, counts, provider=PROVIDER, tier=served, **_parts(row, counts))
 
 
 def _parts(row: untrusted.Raw, counts: dict[str, int]) -> dict[str, int]:
-    """Audio and images, where they are parts of the counts: in older answers they stood beside them."""
-    found = {
+    """Audio and images, if they are parts of the counts: in older answers they stood beside them."""
+    sent = {
         f"{kind}_input_tokens": untrusted.count(row, f"input_{kind}_tokens")
         + untrusted.count(row, f"input_cached_{kind}_tokens")
         for kind in ("audio", "image")
     }
-    if sum(found.values()) > sum(value for name, value in counts.items() if name not in ("turns", "output_tokens")):
-        found = {}
-    heard = {f"{kind}_output_tokens": untrusted.count(row, f"output_{kind}_tokens") for kind in ("audio", "image")}
-    return found | (heard if sum(heard.values()) <= counts["output_tokens"] else {})
+    if sum(sent.values()) > sum(value for name, value in counts.items() if name not in ("turns", "output_tokens")):
+        sent = {}
+    received = {f"{kind}_output_tokens": untrusted.count(row, f"output_{kind}_tokens") for kind in ("audio", "image")}
+    return sent | (received if sum(received.values()) <= counts["output_tokens"] else {})
 
 
 def _group(row: untrusted.Raw) -> dict[str, str]:
@@ -108,7 +108,7 @@ def cost_event(ask: Ask, row: untrusted.Raw, bucket: Bucket) -> events.Event | N
     line = untrusted.text(row.get("line_item"))
     group = _group(row) | {"description": line}
     cost = poll_reports.usd(amount["value"])
-    # "gpt-5.5-2026-04-23, cached input": the identity stays that of the line, the model is told beside it.
+    # "gpt-5.5-2026-04-23, cached input": the identity stays that of the line, the model is a field beside it.
     model = line.partition(", ")[0] if ", " in line and " " not in line.partition(", ")[0] else ""
     more = {"model": model} if model and not group["model"] else {}
     return poll_reports.aggregate(

@@ -1,4 +1,4 @@
-"""The budget of an OpenRouter key, and the day's requests to free models.
+"""Asks OpenRouter for the budget of a key and the day's requests to free models.
 
 Source: openrouter.ai/docs/api (2026-11). Amounts are dollars; a budget begins anew at midnight UTC, on Mondays, or on the
 first of the month; `null` is no limit. `rate_limit` there is without meaning.
@@ -16,19 +16,19 @@ from tokenops.etiquette import Ask, Request, Results, WebSteps
 _PERIODS = {"daily": ("daily", 1440), "weekly": ("weekly", 10_080), "monthly": ("monthly", 43_200)}
 
 
-def key_budget(ask: Ask, found: Results) -> WebSteps:
+def key_budget(ask: Ask, results: Results) -> WebSteps:
     """The readings of a key. Raises Trouble."""
     headers = ask.headers(authorization=f"Bearer {ask.secret}")
     data = untrusted.mapping(etiquette.object_of((yield Request(f"{ask.url}/api/v1/key", headers)), ask.now).get("data"))
     if not data.keys() & {"limit", "limit_remaining", "usage", "free_model_daily_requests"}:
         raise etiquette.unknown_shape("no budget that is known")
-    about = {"account": ask.account(untrusted.text(data.get("label")) or untrusted.identity(data.get("creator_user_id")))}
-    found.events += [*_budget(ask, data, about), *_free(ask, data, about)]
-    if not found.events:
-        found.notices.append("this key has no budget: there is nothing to run out of but the account's credit")
+    details = {"account": ask.account(untrusted.text(data.get("label")) or untrusted.identity(data.get("creator_user_id")))}
+    results.events += [*_budget(ask, data, details), *_free(ask, data, details)]
+    if not results.events:
+        results.notices.append("this key has no budget; only the account's credit can run out")
 
 
-def _budget(ask: Ask, data: untrusted.Raw, about: dict[str, Any]) -> Iterator[events.Event]:
+def _budget(ask: Ask, data: untrusted.Raw, details: dict[str, Any]) -> Iterator[events.Event]:
     limit, left = wire_limits.real(data.get("limit")), wire_limits.real(data.get("limit_remaining"))
     if limit is None or limit < 0 or left is None or (limit == 0 and left > 0):
         return
@@ -45,7 +45,7 @@ def _budget(ask: Ask, data: untrusted.Raw, about: dict[str, Any]) -> Iterator[ev
         resets_at=next_reset(window, ask.now),
         limit_usd=poll_reports.usd(limit) or "0",
         used_usd=poll_reports.usd(spent) or "0",
-        **about,
+        **details,
     )
 
 
@@ -64,11 +64,11 @@ def next_reset(window: str, now: int) -> str | None:
     return None
 
 
-def _free(ask: Ask, data: untrusted.Raw, about: dict[str, Any]) -> Iterator[events.Event]:
+def _free(ask: Ask, data: untrusted.Raw, details: dict[str, Any]) -> Iterator[events.Event]:
     """The day's requests to models that cost nothing."""
-    given = untrusted.mapping(data.get("free_model_daily_requests"))
-    used, limit = wire_limits.real(given.get("used")), wire_limits.real(given.get("limit"))
+    requests = untrusted.mapping(data.get("free_model_daily_requests"))
+    used, limit = wire_limits.real(requests.get("used")), wire_limits.real(requests.get("limit"))
     if used is not None and limit and limit > 0:
         reading = {"window": "daily", "window_minutes": 1440, "scope": "free", "used": wire_limits.fraction(used / limit)}
         resets = next_reset("daily", ask.now)
-        yield events.meter(ask.source, "openrouter", when.stamp(ask.now), resets_at=resets, **reading, **about)
+        yield events.meter(ask.source, "openrouter", when.stamp(ask.now), resets_at=resets, **reading, **details)

@@ -1,4 +1,4 @@
-"""A vendor's reports of what keys used: rows in buckets of time, page after page -> aggregates.
+"""Reads a vendor's reports of usage and cost (buckets of time, page after page) and returns aggregates.
 
 A bucket that is still open is read again, under the same identity, until it is over and settled; of two readings of one
 the later counts, so nothing is counted twice. Account aggregates are never added to anything, only compared.
@@ -21,7 +21,7 @@ _MOST_PAGES = 400
 
 
 class Bucket(NamedTuple):
-    """A stretch of time, and whose usage of it is told."""
+    """A stretch of time, and the account whose usage in it is reported."""
 
     begins: str
     ends: str
@@ -61,19 +61,19 @@ def floor(moment: int, length: int) -> int:
     return moment - moment % length
 
 
-def usage_and_costs(ask: Ask, found: Results, usage: Report, costs: Report) -> WebSteps:
+def usage_and_costs(ask: Ask, results: Results, usage: Report, costs: Report) -> WebSteps:
     """Read what was used, and now and then what it cost, which is told by the day. Raises Trouble."""
-    yield from read_pages(ask, found, usage)
+    yield from read_pages(ask, results, usage)
     recent = 0 <= ask.now - ask.marks.get("cost_at", 0) < ask.rules["cost_minutes"] * etiquette.MINUTE
     if ask.checking or (recent and ask.since is None):
         return
     try:
-        yield from read_pages(ask, found, costs)
-        found.marks["cost_at"] = ask.now
+        yield from read_pages(ask, results, costs)
+        results.marks["cost_at"] = ask.now
     except Trouble as trouble:
         if trouble.kind == etiquette.LIMITED:
             raise
-        found.notices.append(f"the cost report was not to be had: {trouble.why}")
+        results.notices.append(f"the cost report could not be read: {trouble.why}")
 
 
 def cost_start(ask: Ask) -> int:
@@ -92,7 +92,7 @@ def usd(amount: object, units: int = 1) -> str:
     return format(round(value, 12).normalize(), "f") if value else ""
 
 
-def read_pages(ask: Ask, found: Results, report: Report) -> WebSteps:
+def read_pages(ask: Ask, results: Results, report: Report) -> WebSteps:
     """Read a report. What was read stays, whatever becomes of the next page. Raises Trouble."""
     page, seen = "", {""}
     for _ in range(_MOST_PAGES):
@@ -102,30 +102,30 @@ def read_pages(ask: Ask, found: Results, report: Report) -> WebSteps:
         if not isinstance(body.get("data"), list):
             raise etiquette.unknown_shape("it has no `data`")
         account = ask.account(untrusted.identity(answer.headers.get(report.account)))
-        end = _take(ask, found, report, [untrusted.mapping(item) for item in body["data"]], account)
+        end = _take(ask, results, report, [untrusted.mapping(item) for item in body["data"]], account)
         if ask.checking:
             return
         if body.get("has_more") is not True:
-            _remember(ask, found, report, settled_until(ask, report.length or 1))
+            _remember(ask, results, report, settled_until(ask, report.length or 1))
             return
-        _remember(ask, found, report, min(end, settled_until(ask, report.length or 1)))
+        _remember(ask, results, report, min(end, settled_until(ask, report.length or 1)))
         page = untrusted.text(body.get("next_page"), 4096)
         if page in seen:
             raise etiquette.unknown_shape("it says that there are more pages, and names none")
         seen.add(page)
-    found.notices.append(f"{_MOST_PAGES} pages were read and there are more; the next run goes on")
+    results.notices.append(f"{_MOST_PAGES} pages were read and there are more; the next run continues")
 
 
-def _take(ask: Ask, found: Results, report: Report, buckets: list[untrusted.Raw], account: str | None) -> int:
-    """The events of a page's buckets; the end of the last bucket. Raises Trouble where no row at all can be read."""
-    bad: list[str] = []
+def _take(ask: Ask, results: Results, report: Report, buckets: list[untrusted.Raw], account: str | None) -> int:
+    """The events of a page's buckets; the end of the last bucket. Raises Trouble if no row at all can be read."""
+    faults: list[str] = []
     rows = end = 0
     for item in buckets:
         try:
             first, last = (untrusted.moment(value, "a bucket's time") for value in report.times(item))
         except events.BadRecord as error:
             rows += 1
-            bad.append(str(error))
+            faults.append(str(error))
             continue
         end = when.moment(last)
         for row in map(untrusted.mapping, untrusted.items(item.get("results"))):
@@ -133,41 +133,41 @@ def _take(ask: Ask, found: Results, report: Report, buckets: list[untrusted.Raw]
             try:
                 event = report.event(ask, row, Bucket(first, last, account))
             except events.BadRecord as error:
-                bad.append(str(error))
+                faults.append(str(error))
                 continue
             if event is not None:
-                found.events.append(event)
-    if bad and len(bad) == rows:
-        raise etiquette.unknown_shape(bad[0])
-    if bad:
-        found.notices.append(f"{len(bad)} of {rows} rows could not be read: {bad[0]}")
+                results.events.append(event)
+    if faults and len(faults) == rows:
+        raise etiquette.unknown_shape(faults[0])
+    if faults:
+        results.notices.append(f"{len(faults)} of {rows} rows could not be read: {faults[0]}")
     return end
 
 
-def _remember(ask: Ask, found: Results, report: Report, end: int) -> None:
+def _remember(ask: Ask, results: Results, report: Report, end: int) -> None:
     """Note that the buckets before a moment are settled and were read."""
     if report.mark and ask.since is None:
-        known = ask.marks.get(report.mark, 0)
-        found.marks[report.mark] = max(end, known if known <= ask.now else 0)
+        before = ask.marks.get(report.mark, 0)
+        results.marks[report.mark] = max(end, before if before <= ask.now else 0)
 
 
 def aggregate(
     ask: Ask, bucket: Bucket, width: str, group: Mapping[str, str], counts: Mapping[str, Any], **more: Any
 ) -> events.Event | None:
-    """One row as an aggregate of the account; None where it holds nothing.
+    """One row as an aggregate of the account; None if it holds nothing.
 
     `group`: the row's model, key, workspace (or project) and what else it was grouped by. The row's agent and workflow
     are made of the source's name, since nobody knows the real ones.
     """
-    held = {name: value for name, value in {**counts, **more}.items() if value}
-    if not any(name in held for name in (*counts, "cost_usd")):
+    values = {name: value for name, value in {**counts, **more}.items() if value}
+    if not any(name in values for name in (*counts, "cost_usd")):
         return None
     workflow = "".join(f":{mark}={group[name]}" for mark, name in (("k", "key"), ("w", "workspace")) if group.get(name))
     event: events.Event = {
         "v": events.VERSION,
         "ts": bucket.begins,
         "kind": "usage",
-        "id": f"usage:{ask.source}:{events.digest(bucket.account, width, bucket.begins, dict(group), 'cost_usd' in held)}",
+        "id": f"usage:{ask.source}:{events.digest(bucket.account, width, bucket.begins, dict(group), 'cost_usd' in values)}",
         "source": ask.source,
         "agent_id": ask.source,
         "workflow_id": f"{ask.source}{workflow}",
@@ -180,4 +180,4 @@ def aggregate(
         event["account"] = bucket.account
     if group.get("model"):
         event["model"] = group["model"]
-    return events.arrange(event | held)
+    return events.arrange(event | values)

@@ -522,7 +522,7 @@ def test_costs_are_read_once_an_hour_and_their_failure_is_no_failure() -> None:
     assert len(told(poll_anthropic.admin_reports, usage_page(), usage_page(), marks={"cost_at": NOW - HOUR})[1]) == 2
     assert len(told(poll_anthropic.admin_reports, usage_page(), usage_page(), marks={"cost_at": NOW + HOUR})[1]) == 2
     found, _ = told(poll_anthropic.admin_reports, usage_page(), Answer(403, {}, b"{}"))
-    assert "the cost report was not to be had" in found.notices[0] and "cost_at" not in found.marks
+    assert "the cost report could not be read" in found.notices[0] and "cost_at" not in found.marks
 
 
 # OpenAI: what was cached and written is inside input_tokens.
