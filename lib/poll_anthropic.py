@@ -43,7 +43,7 @@ def _usage(ask: Ask, headers: dict[str, str]) -> Report:
 
 
 def usage_event(ask: Ask, row: untrusted.Raw, bucket: Bucket, width: str) -> events.Event | None:
-    """A row of the usage report; None where nothing was used. Raises events.BadRecord."""
+    """A row of the usage report; None if nothing was used. Raises events.BadRecord."""
     if not row.keys() & _KNOWN:
         raise events.BadRecord("a row has no count that is known")
     wrote = untrusted.mapping(row.get("cache_creation"))
@@ -99,7 +99,7 @@ def cost_event(ask: Ask, row: untrusted.Raw, bucket: Bucket) -> events.Event | N
 
 
 _WINDOWS = {*wire_limits.FLAT, "limits", "spend", "extra_usage"}
-# Of several organisations of one login, the one whose plan has the limits; the API's own has none.
+# Of several organisations of one login, read the one with a plan that has limits; the API's own has none.
 _CAPABILITIES = ("claude_max", "claude_pro", "chat")
 
 
@@ -125,7 +125,7 @@ def cookie_windows(ask: Ask, results: Results) -> WebSteps:
 
 
 def organization_of(body: object, results: Results) -> tuple[str, str]:
-    """Id and plan of the organisation whose limits are meant. Raises Trouble."""
+    """Id and plan of the organisation to read. Raises Trouble."""
     entries = [entry for entry in map(untrusted.mapping, untrusted.items(body)) if untrusted.identity(entry.get("uuid"))]
     if not entries:
         raise etiquette.unknown_shape("no organisation with an id")
@@ -142,7 +142,7 @@ def organization_of(body: object, results: Results) -> tuple[str, str]:
 
 
 def add_windows(ask: Ask, results: Results, body: untrusted.Raw, owner: str, plan: str) -> None:
-    """The readings of a plan's report. Raises Trouble where none of its fields is known."""
+    """The readings of a plan's report. Raises Trouble if none of its fields is known."""
     if not body.keys() & _WINDOWS:
         raise etiquette.unknown_shape("no window that is known")
     details = {"account": ask.account(owner), "plan": plan or None}

@@ -2,7 +2,7 @@
 
 Undocumented; the shapes are those that several independent tools met up to 2026-11. Percent there is of 100 (0.36 means
 0.36 %) and may exceed it; money is in cents, and its ratio is not the percentage that the dashboard shows, so it counts
-only where no percentage is given.
+only if no percentage is given.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def session_of(cookie: str, user_id: str) -> tuple[str, str, str]:
 
 
 def _claims(token: str) -> untrusted.Raw:
-    """What a token says of itself: when it ends, and whose it is."""
+    """The claims of a token: when it expires, and its owner."""
     part = token.split(".")[1] if re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]*", token) else ""
     try:
         return untrusted.mapping(orjson.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))))

@@ -40,7 +40,7 @@ def _usage(ask: Ask, headers: dict[str, str]) -> Report:
 
 
 def usage_event(ask: Ask, row: untrusted.Raw, bucket: Bucket, width: str) -> events.Event | None:
-    """A row of the usage report; None where nothing was used. Raises events.BadRecord."""
+    """A row of the usage report; None if nothing was used. Raises events.BadRecord."""
     if not row.keys() & _KNOWN:
         raise events.BadRecord("a row has no count that is known")
     sent, read = untrusted.count(row, "input_tokens"), untrusted.count(row, "input_cached_tokens")

@@ -62,7 +62,7 @@ def floor(moment: int, length: int) -> int:
 
 
 def usage_and_costs(ask: Ask, results: Results, usage: Report, costs: Report) -> WebSteps:
-    """Read what was used, and now and then what it cost, which is told by the day. Raises Trouble."""
+    """Read the usage report, and once in a while the cost report, which is daily. Raises Trouble."""
     yield from read_pages(ask, results, usage)
     recent = 0 <= ask.now - ask.marks.get("cost_at", 0) < ask.rules["cost_minutes"] * etiquette.MINUTE
     if ask.checking or (recent and ask.since is None):
@@ -111,7 +111,7 @@ def read_pages(ask: Ask, results: Results, report: Report) -> WebSteps:
         _remember(ask, results, report, min(end, settled_until(ask, report.length or 1)))
         page = untrusted.text(body.get("next_page"), 4096)
         if page in seen:
-            raise etiquette.unknown_shape("it says that there are more pages, and names none")
+            raise etiquette.unknown_shape("it announces more pages and names none")
         seen.add(page)
     results.notices.append(f"{_MOST_PAGES} pages were read and there are more; the next run continues")
 
@@ -157,7 +157,7 @@ def aggregate(
     """One row as an aggregate of the account; None if it holds nothing.
 
     `group`: the row's model, key, workspace (or project) and what else it was grouped by. The row's agent and workflow
-    are made of the source's name, since nobody knows the real ones.
+    are made of the source's name, because the real ones are unknown.
     """
     values = {name: value for name, value in {**counts, **more}.items() if value}
     if not any(name in values for name in (*counts, "cost_usd")):
