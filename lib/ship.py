@@ -1,4 +1,4 @@
-"""One run of tok-ship: what is new goes out in batches; what is acknowledged is remembered.
+"""Runs tok-ship: sends what is new in batches and remembers what was acknowledged.
 
 At least once on the way, and once in effect: a row's identity makes a copy harmless. A batch is tried again with growing
 pauses while patience lasts. One that the target calls bad is halved until the bad rows stand alone; those are put aside,
@@ -29,19 +29,17 @@ from tokenops import (
 from tokenops.etiquette import Trouble
 from tokenops.events import Event
 from tokenops.ship_outbox import Outbox, Part
-from tokenops.ship_rows import Row, Who
-from tokenops.ship_targets import Target
+from tokenops.ship_rows import Owner, Row
+from tokenops.ship_targets import DayStore, Poster, Target
 
-Reject = Callable[[str, str], None]
+OnUnshippable = Callable[[str, str], None]  # id of a record, and why it is not sent
 _STAY = frozenset(events.KINDS) - frozenset(ship_rows.KINDS)
 # So many bad rows and no good one: it is not the rows.
 _ALL_BAD = 32
-# Where a batch goes: raises Trouble unless it is acknowledged.
-Deliver = Callable[[list[Row]], None]
 
 
-class Edge(NamedTuple):
-    """The clock, chance and sockets of a run."""
+class Runtime(NamedTuple):
+    """What a run needs from outside: the clock, a pause in seconds, chance, and an HTTP POST."""
 
     clock: Callable[[], int]
     pause: Callable[[float], None]
@@ -56,215 +54,229 @@ class Job(NamedTuple):
     log: str
     target: Target
     catalogue: pricing.Catalogue
-    who: Who
+    owner: Owner
     since: str
     batch: int
 
 
 class Outcome:
-    """What came of a run so far."""
+    """What a run has done so far."""
 
     def __init__(self) -> None:
-        self.rows = self.batches = self.refused = self.tries = 0
+        self.rows = self.batches = self.refused = 0
         self.trouble: Trouble | None = None
 
 
-def made(job: Job, lines: Iterable[bytes], at: int, reject: Reject) -> Iterator[Row]:
+def poster(job: Job, box: Outbox, runtime: Runtime) -> Poster | None:
+    """What sends rows to a target over HTTP; None for a target that holds days as files."""
+    match job.target.kind:
+        case "clickhouse":
+            return ship_clickhouse.ClickHouse(job.target, runtime.send, runtime.clock)
+        case "otlp":
+            return ship_otlp.Otlp(job.target, runtime.send, runtime.clock, job.owner, box.folder)
+    return None
+
+
+def day_store(job: Job) -> DayStore:
+    """What holds days as files."""
+    return ship_folder.Folder(job.target.url, job.owner.machine, job.target.format)
+
+
+def rows_of(job: Job, lines: Iterable[bytes], at: int, on_unshippable: OnUnshippable) -> Iterator[Row]:
     """The rows of some lines of the log; kinds that are not shipped are left out."""
     for line in lines:
         record = orjson.loads(line)
-        if (row := row_of(job, record, at, reject)) is not None:
+        if (row := row_of(job, record, at, on_unshippable)) is not None:
             yield row
 
 
-def row_of(job: Job, record: Event, at: int, reject: Reject) -> Row | None:
-    """The row of a record; one that can be none is told to `reject`, one of a kind that never leaves is left out."""
+def row_of(job: Job, record: Event, at: int, on_unshippable: OnUnshippable) -> Row | None:
+    """The row of a record. None for a kind that is not shipped, and, after `on_unshippable`, if it cannot be a row."""
     if record.get("kind") in _STAY:
         return None
     try:
-        return ship_rows.row_of(record, job.catalogue, job.who, at)
+        return ship_rows.row_of(record, job.catalogue, job.owner, at)
     except (ship_rows.Unshippable, ValueError, ArithmeticError, TypeError, KeyError) as error:
-        reject(str(record.get("id")), f"{error}; not shipped")
+        on_unshippable(str(record.get("id")), f"{error}; not shipped")
         return None
 
 
 def mark(job: Job) -> str:
-    """What decides how rows look besides the records: where it changes all days are looked at again."""
-    return f"{job.catalogue.digest} {job.who.machine} {job.who.user} {job.target.kind} {job.target.format}"
+    """What decides how rows look besides the records: when it changes, all days are looked at again."""
+    return f"{job.catalogue.digest} {job.owner.machine} {job.owner.user} {job.target.kind} {job.target.format}"
 
 
-def fresh(job: Job, box: Outbox, part: Part, at: int, reject: Reject) -> list[tuple[Row, bytes]]:
+def unsent_rows(job: Job, box: Outbox, part: Part, at: int, on_unshippable: OnUnshippable) -> list[tuple[Row, bytes]]:
     """The rows of a day that have not arrived yet, with their digests."""
-    known = box.known(part.day)
-    rows = made(job, part.lines, at, reject)
-    taken = (
-        ship_rows.same_row(name, chosen, f"{part.day}T00:00:00.000Z", job.who) for name, chosen in sorted(part.same.items())
+    acknowledged = box.acknowledged_digests(part.day)
+    rows = rows_of(job, part.lines, at, on_unshippable)
+    same = (
+        ship_rows.same_row(name, first, f"{part.day}T00:00:00.000Z", job.owner) for name, first in sorted(part.same.items())
     )
-    found = ((row, ship_outbox.digest(row)) for row in itertools.chain(rows, taken))
-    return [(row, name) for row, name in found if name not in known]
+    digests = ((row, ship_outbox.digest(row)) for row in itertools.chain(rows, same))
+    return [(row, digest) for row, digest in digests if digest not in acknowledged]
 
 
-def deliver_to(job: Job, edge: Edge) -> Deliver:
-    """How a batch reaches a target over HTTP."""
-    target = job.target
-    if target.kind == "clickhouse":
-        return lambda rows: ship_clickhouse.insert(target, edge.send, ship_clickhouse.body_of(rows), edge.clock())
-    return lambda rows: ship_otlp.logs(target, edge.send, job.who, rows, edge.clock())
-
-
-def run(job: Job, box: Outbox, edge: Edge, refuse: jsonl.OnBadLine, reject: Reject, told: Callable[[int], None]) -> Outcome:
-    """Ship what of the log has not arrived yet. Raises OSError, ship_folder.NoEngine."""
-    done = Outcome()
-    box.state = etiquette.after_request(box.state, edge.clock())
-    totals = ship_otlp.Totals(box.folder)
+def run(
+    job: Job,
+    box: Outbox,
+    runtime: Runtime,
+    on_bad_line: jsonl.OnBadLine,
+    on_unshippable: OnUnshippable,
+    progress: Callable[[int], None],
+) -> Outcome:
+    """Ship what has not arrived yet of the log. Raises OSError, ship_folder.NoEngine."""
+    outcome, post = Outcome(), poster(job, box, runtime)
+    box.state = etiquette.after_request(box.state, runtime.clock())
     try:
-        for part in ship_outbox.parts(job.log, box.days, job.since, refuse):
-            if job.target.kind == "folder":
-                _filed(job, part, edge, reject, done)
+        for part in ship_outbox.parts(job.log, box.days, job.since, on_bad_line):
+            if post is None:
+                _write_day(job, part, runtime, on_unshippable, outcome)
             else:
-                _posted(job, box, part, edge, reject, done)
-            if job.target.kind == "otlp":
-                totals.put(part.day, made(job, part.lines, edge.clock(), lambda place, why: None))
-            told(sum(map(len, part.lines)))
+                _post_day(job, box, part, post, runtime, on_unshippable, outcome)
+                post.add_day(part.day, rows_of(job, part.lines, runtime.clock(), lambda location, why: None))
+            progress(sum(map(len, part.lines)))
             if part.files:
                 box.days[part.day] = part.files
-        if job.target.kind == "otlp":
-            totals.save()
-            persistently(lambda: ship_otlp.metrics(job.target, edge.send, totals, job.who, edge.clock()), edge, done)
-        box.state = etiquette.after_answer(box.state, edge.clock(), {})
+        if post is not None:
+            retry(post.finish, runtime)
+        box.state = etiquette.after_answer(box.state, runtime.clock(), {})
     except Trouble as trouble:
-        done.trouble = trouble
-        box.state = etiquette.after_trouble(box.state, edge.clock(), trouble, job.target.fingerprint, {})
+        outcome.trouble = trouble
+        box.state = etiquette.after_trouble(box.state, runtime.clock(), trouble, job.target.fingerprint, {})
     finally:
         box.save()
-    return done
+    return outcome
 
 
-def _filed(job: Job, part: Part, edge: Edge, reject: Reject, done: Outcome) -> None:
-    """A day of a folder: its file is written anew with what it held."""
-    path = ship_folder.path_of(job.target.url, part.day, job.who.machine, job.target.format)
-    before = ship_folder.read(path)
-    lines = ship_folder.joined(part.lines, part.same, before)
-    rows = list(made(job, lines, edge.clock(), reject))
-    if list(map(_said, rows)) == list(map(_said, before)):
+def _write_day(job: Job, part: Part, runtime: Runtime, on_unshippable: OnUnshippable, outcome: Outcome) -> None:
+    """Write the file of a day anew, with what it held."""
+    store = day_store(job)
+    before = store.read(part.day)
+    lines = ship_folder.merged_lines(part.lines, part.same, before)
+    rows = list(rows_of(job, lines, runtime.clock(), on_unshippable))
+    if list(map(_content, rows)) == list(map(_content, before)):
         return
-    ship_folder.write(path, rows, job.target.format)
-    done.rows += len(rows)
-    done.batches += 1
+    store.write(part.day, rows)
+    outcome.rows += len(rows)
+    outcome.batches += 1
 
 
-def _said(row: Row) -> bytes:
+def _content(row: Row) -> bytes:
     """What a row says, whether it was made now or read from a file."""
-    made = {
-        name: one for name, one in row.items() if one not in ("", 0, None, False) or (name == "used" and one is not None)
+    fields = {
+        name: value
+        for name, value in row.items()
+        if value not in ("", 0, None, False) or (name == "used" and value is not None)
     }
-    if made.get("priced_from"):
-        made["priced_usd"] = row["priced_usd"]
+    if fields.get("priced_from"):
+        fields["priced_usd"] = row["priced_usd"]
     types: dict[str, Callable[[Any], object]] = {"money": Decimal, "real": float}
-    return ship_rows.content_of({name: types.get(ship_rows.COLUMNS[name], _as_is)(one) for name, one in made.items()})
+    return ship_rows.content_of({name: types.get(ship_rows.COLUMNS[name], _as_is)(value) for name, value in fields.items()})
 
 
 def _as_is(value: object) -> object:
     return value
 
 
-def _posted(job: Job, box: Outbox, part: Part, edge: Edge, reject: Reject, done: Outcome) -> None:
-    """A day's rows over HTTP. Raises Trouble."""
-    rows = fresh(job, box, part, edge.clock(), reject)
-    deliver = deliver_to(job, edge)
+def _post_day(
+    job: Job, box: Outbox, part: Part, post: Poster, runtime: Runtime, on_unshippable: OnUnshippable, outcome: Outcome
+) -> None:
+    """Send a day's rows over HTTP. Raises Trouble."""
+    rows = unsent_rows(job, box, part, runtime.clock(), on_unshippable)
     for first in range(0, len(rows), job.batch):
         batch = rows[first : first + job.batch]
-        bad = sent([row for row, _ in batch], deliver, edge, done)
-        if bad:
-            box.refused(bad)
-        box.arrived(part.day, [name for _, name in batch])
+        refused = deliver_batch([row for row, _ in batch], post, runtime, outcome)
+        if refused:
+            box.add_refused(refused)
+        box.add_acknowledged(part.day, [digest for _, digest in batch])
 
 
-def stream(job: Job, records: Iterable[Event], edge: Edge, box: Outbox, reject: Reject) -> Outcome:
-    """Ship records that are given instead of the log's. Nothing is remembered of them but what is refused."""
-    done = Outcome()
-    if job.target.kind == "folder":
+def stream(job: Job, records: Iterable[Event], runtime: Runtime, box: Outbox, on_unshippable: OnUnshippable) -> Outcome:
+    """Ship these records instead of the log's. Nothing is remembered of them but what is refused."""
+    outcome, post = Outcome(), poster(job, box, runtime)
+    if post is None:
         days: dict[str, list[bytes]] = {}
         for record in records:
-            if row_of(job, record, edge.clock(), reject) is not None:
+            if row_of(job, record, runtime.clock(), on_unshippable) is not None:
                 days.setdefault(record["ts"][:10], []).append(jsonl.line_of(record))
         for day, lines in sorted(days.items()):
-            _filed(job, Part(day, "", lines, {}), edge, reject, done)
-        return done
-    rows = (row for row in (row_of(job, record, edge.clock(), reject) for record in records) if row is not None)
-    deliver = deliver_to(job, edge)
+            _write_day(job, Part(day, "", lines, {}), runtime, on_unshippable, outcome)
+        return outcome
+    candidates = (row_of(job, record, runtime.clock(), on_unshippable) for record in records)
+    rows = (row for row in candidates if row is not None)
     try:
         while batch := list(itertools.islice(rows, job.batch)):
-            bad = sent(batch, deliver, edge, done)
-            if bad:
-                box.refused(bad)
+            if refused := deliver_batch(batch, post, runtime, outcome):
+                box.add_refused(refused)
     except Trouble as trouble:
-        done.trouble = trouble
-    return done
+        outcome.trouble = trouble
+    return outcome
 
 
-def sent(rows: list[Row], deliver: Deliver, edge: Edge, done: Outcome) -> list[tuple[Row, str]]:
-    """Deliver a batch; the rows of it that the target refuses. Raises Trouble."""
+def deliver_batch(rows: list[Row], post: Poster, runtime: Runtime, outcome: Outcome) -> list[tuple[Row, str]]:
+    """Deliver a batch; the rows of it that the target refuses, each with why. Raises Trouble."""
     try:
-        persistently(lambda: deliver(rows), edge, done)
+        retry(lambda: post.deliver(rows), runtime)
     except Trouble as trouble:
         if trouble.kind == ship_targets.PARTIAL:
-            done.refused += len(rows)
+            outcome.refused += len(rows)
             return [(row, trouble.why) for row in rows]
-        if trouble.kind != ship_targets.BAD:
+        if trouble.kind != ship_targets.BAD_ROWS:
             raise
         if len(rows) == 1:
-            done.refused += 1
-            if done.refused >= _ALL_BAD and not done.rows:
-                raise Trouble(
-                    etiquette.CHANGED, f"{trouble.why}, whatever it is sent: check the address and its tables"
-                ) from None
+            outcome.refused += 1
+            if outcome.refused >= _ALL_BAD and not outcome.rows:
+                why = f"{trouble.why}, whatever it is sent: check the address and its tables"
+                raise Trouble(etiquette.CHANGED, why) from None
             return [(rows[0], trouble.why)]
         half = len(rows) // 2
-        return sent(rows[:half], deliver, edge, done) + sent(rows[half:], deliver, edge, done)
-    done.rows += len(rows)
-    done.batches += 1
+        return deliver_batch(rows[:half], post, runtime, outcome) + deliver_batch(rows[half:], post, runtime, outcome)
+    outcome.rows += len(rows)
+    outcome.batches += 1
     return []
 
 
-def persistently(send: Callable[[], None], edge: Edge, done: Outcome) -> None:
+def retry(send: Callable[[], None], runtime: Runtime) -> None:
     """Try until it works, is hopeless, or patience is over. Raises Trouble."""
     waited = 0
     for tries in itertools.count():
-        done.tries += 1
         try:
             send()
             return
         except Trouble as trouble:
-            wait = ship_targets.pause_ms(tries, trouble, edge.draw())
+            wait = ship_targets.pause_ms(tries, trouble, runtime.draw())
             waited += wait
-            if ship_targets.hopeless(trouble) or waited > edge.patience_ms:
+            if ship_targets.hopeless(trouble) or waited > runtime.patience_ms:
                 raise
-            edge.pause(wait / 1000)
+            runtime.pause(wait / 1000)
 
 
-def leaving(job: Job, box: Outbox, records: Iterable[Event] | None, again: bool, at: int, reject: Reject) -> list[Row]:
+def rows_to_send(
+    job: Job, box: Outbox, records: Iterable[Event] | None, again: bool, at: int, on_unshippable: OnUnshippable
+) -> list[Row]:
     """The rows that a run would send now."""
     if records is not None:
-        return [row for row in (row_of(job, record, at, reject) for record in records) if row is not None]
-    found: list[Row] = []
-    for part in ship_outbox.parts(job.log, box.days, job.since, lambda place, why: None):
+        return [row for row in (row_of(job, record, at, on_unshippable) for record in records) if row is not None]
+    rows: list[Row] = []
+    for part in ship_outbox.parts(job.log, box.days, job.since, lambda location, why: None):
         if job.target.kind == "folder" or again:
-            found += made(job, part.lines, at, reject)
+            rows += rows_of(job, part.lines, at, on_unshippable)
         else:
-            found += (row for row, _ in fresh(job, box, part, at, reject))
-    return found
+            rows += (row for row, _ in unsent_rows(job, box, part, at, on_unshippable))
+    return rows
 
 
-def left_alone(box: Outbox, target: Target, edge: Edge) -> str:
+def reason_to_wait(box: Outbox, target: Target, runtime: Runtime) -> str:
     """Why a target is not asked now, or ""."""
-    state = box.state = etiquette.with_clock_set_back(box.state, edge.clock())
-    due = etiquette.due(state, edge.clock(), 0, target.fingerprint, 0, 0.0, force=True)
+    state = box.state = etiquette.with_clock_set_back(box.state, runtime.clock())
+    due = etiquette.due(state, runtime.clock(), 0, target.fingerprint, 0, 0.0, force=True)
     if due.status == etiquette.STOPPED:
         return "it refused this credential; give it another one"
     return f"it is left alone for a while ({state.why})" if due.status == etiquette.WAITING else ""
 
 
-def set_up(target: Target, edge: Edge) -> int:
-    """Make what a target needs; how many statements that took. Raises Trouble."""
-    return ship_clickhouse.setup(target, edge.send, edge.clock()) if target.kind == "clickhouse" else 0
+def set_up(job: Job, box: Outbox, runtime: Runtime) -> int:
+    """Create what a target needs; how many statements that took. Raises Trouble."""
+    post = poster(job, box, runtime)
+    return 0 if post is None else post.setup()

@@ -1,4 +1,4 @@
-"""ClickHouse over HTTP: rows as JSONEachRow, and what its errors mean. The tables are in catalog/clickhouse.sql.
+"""Sends rows to ClickHouse over HTTP, as JSONEachRow, and reads its errors. The tables are in catalog/clickhouse.sql.
 
 Works from 18.16 (Debian 12) on. That one wants decimals as bare numbers and has no way to say a default for a column that
 is left out of JSON other than leaving it out of the INSERT's list, which is why `arrived` is not in it.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from tokenops import catalog, etiquette, ship_rows, ship_targets
@@ -19,7 +19,7 @@ from tokenops.ship_targets import Target
 TABLE = "tokenops_events"
 _CODE = re.compile(rb"Code: (\d+)")
 # Codes of ClickHouse's ErrorCodes.cpp (names are stable since 2017; read 2026-11): the content of a row is at fault.
-_BAD = frozenset((6, 26, 27, 33, 38, 41, 53, 69, 70, 72, 117, 130, 131, 349, 407, 441))
+_BAD_CONTENT = frozenset((6, 26, 27, 33, 38, 41, 53, 69, 70, 72, 117, 130, 131, 349, 407, 441))
 _REMEDIES = {
     16: "a column is missing: run tok-ship TARGET --setup",
     47: "a column is missing: run tok-ship TARGET --setup",
@@ -31,46 +31,52 @@ _REMEDIES = {
     497: "this user may not write there: GRANT INSERT, or another user",
     516: "user or password is wrong: correct them in ship.targets",
 }
-_MEMORY = frozenset((159, 202, 209, 210, 241, 242, 252))  # too slow, too many, out of memory, read only, too many parts
+_BUSY = frozenset((159, 202, 209, 210, 241, 242, 252))  # too slow, too many, out of memory, read only, too many parts
 
 
-def body_of(rows: list[Row]) -> bytes:
-    """What is sent of some rows."""
-    return b"".join(ship_rows.line_of(row, bare=True) for row in rows)
+class ClickHouse:
+    """A ClickHouse server (ship_targets.Poster)."""
+
+    def __init__(self, target: Target, send: ship_targets.Send, clock: Callable[[], int]) -> None:
+        self.target, self.send, self.clock = target, send, clock
+
+    def setup(self) -> int:
+        """Create the tables and views that are missing; how many statements that took. Raises Trouble."""
+        count = 0
+        for statement in statements(_schema()):
+            self._post("", statement.encode())
+            count += 1
+        return count
+
+    def deliver(self, rows: list[Row]) -> None:
+        """Insert rows; when this returns they are acknowledged. Raises Trouble."""
+        query = f"INSERT INTO {TABLE} ({', '.join(ship_rows.COLUMNS)}) FORMAT JSONEachRow"
+        self._post(query, b"".join(ship_rows.line_of(row, bare=True) for row in rows))
+
+    def add_day(self, day: str, rows: Iterable[Row]) -> None:
+        """Nothing: the rows are all there is."""
+
+    def finish(self) -> None:
+        """Nothing: the rows are all there is."""
+
+    def _post(self, query: str, body: bytes) -> None:
+        """Run a query with what is sent. Raises Trouble."""
+        parts = urlsplit(self.target.url)
+        fields = [*parse_qsl(parts.query), ("query", query)]
+        url = urlunsplit((parts.scheme, parts.netloc, parts.path or "/", urlencode(fields), ""))
+        check_answer(self.send(url, self.target.headers, body), self.clock())
 
 
-def address(target: Target, query: str) -> str:
-    """The address that runs a query with what is sent."""
-    parts = urlsplit(target.url)
-    asked = [*parse_qsl(parts.query), ("query", query)]
-    return urlunsplit((parts.scheme, parts.netloc, parts.path or "/", urlencode(asked), ""))
-
-
-def insert(target: Target, send: ship_targets.Send, body: bytes, now: int) -> None:
-    """Send rows; when this returns they are acknowledged. Raises Trouble."""
-    query = f"INSERT INTO {TABLE} ({', '.join(ship_rows.COLUMNS)}) FORMAT JSONEachRow"
-    checked(send(address(target, query), target.headers, body), now)
-
-
-def setup(target: Target, send: ship_targets.Send, now: int) -> int:
-    """Make the tables and views that are missing; how many statements that took. Raises Trouble."""
-    count = 0
-    for statement in statements(_schema()):
-        checked(send(address(target, ""), target.headers, statement.encode()), now)
-        count += 1
-    return count
-
-
-def checked(answer: Answer, now: int) -> Answer:
+def check_answer(answer: Answer, now: int) -> Answer:
     """An answer that acknowledges; an error may come with status 200 once sending has begun. Raises Trouble."""
     code = _code(answer.headers, answer.body)
     if not code:
-        return ship_targets.checked(answer, now)
-    if code in _BAD:
-        raise Trouble(ship_targets.BAD, f"ClickHouse does not take it (code {code})")
+        return ship_targets.check_answer(answer, now)
+    if code in _BAD_CONTENT:
+        raise Trouble(ship_targets.BAD_ROWS, f"ClickHouse does not take it (code {code})")
     if code in _REMEDIES:
         raise Trouble(etiquette.REFUSED if code in (192, 193, 194, 497, 516) else etiquette.CHANGED, _REMEDIES[code])
-    if code in _MEMORY:
+    if code in _BUSY:
         raise Trouble(
             etiquette.FAILING, f"ClickHouse is busy or full (code {code})", etiquette.retry_ms(answer.headers, now)
         )
@@ -78,11 +84,11 @@ def checked(answer: Answer, now: int) -> Answer:
 
 
 def _code(headers: Mapping[str, str], body: bytes) -> int:
-    given = headers.get("x-clickhouse-exception-code", "")
-    if given.isdigit():
-        return int(given)
-    found = _CODE.search(body[:4096]) if b"DB::" in body[:4096] else None
-    return int(found[1]) if found else 0
+    stated = headers.get("x-clickhouse-exception-code", "")
+    if stated.isdigit():
+        return int(stated)
+    match = _CODE.search(body[:4096]) if b"DB::" in body[:4096] else None
+    return int(match[1]) if match else 0
 
 
 def _schema() -> str:

@@ -1,7 +1,7 @@
-"""A folder for DuckDB, Spark, Trino, BigQuery: one file per day and machine, `date=2026-11-21/MACHINE.jsonl.gz`.
+"""Writes a folder for DuckDB, Spark, Trino, BigQuery: one file per day and machine, date=2026-11-21/MACHINE.jsonl.gz.
 
 A file is written whole and renamed, so a reader sees the old one or the new one, and a run that is repeated writes the
-same file: nothing is there twice. What a file holds and the log does not any more (pruned days) stays. Object stores take
+same file: nothing is there twice. Records that the log no longer holds (pruned days) stay. Object stores take
 the folder as it is (`rclone sync`, `aws s3 sync`, a mounted bucket).
 """
 
@@ -28,42 +28,46 @@ class NoEngine(ValueError):
     """What the format needs is not installed."""
 
 
-def path_of(folder: str, day: str, machine: str, form: str) -> str:
-    """Where the rows of a day and machine lie."""
-    name = _UNSAFE.sub("_", machine)
-    return os.path.join(folder, f"date={day}", f"{name}.{'parquet' if form == 'parquet' else 'jsonl.gz'}")
+class Folder:
+    """A folder of one machine's files (ship_targets.DayStore)."""
+
+    def __init__(self, path: str, machine: str, form: str) -> None:
+        self.path, self.form = path, form
+        self.name = f"{_UNSAFE.sub('_', machine)}.{'parquet' if form == 'parquet' else 'jsonl.gz'}"
+
+    def path_of(self, day: str) -> str:
+        """The file of a day."""
+        return os.path.join(self.path, f"date={day}", self.name)
+
+    def read(self, day: str) -> list[Row]:
+        """The rows of a day's file; none if there is no file. Raises NoEngine, OSError, ValueError."""
+        try:
+            with open(self.path_of(day), "rb") as file:
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        if self.form == "parquet":
+            rows: list[Row] = _parquet().read_table(io.BytesIO(data)).to_pylist()
+            return rows
+        return [orjson.loads(line) for line in gzip.decompress(data).splitlines()]
+
+    def write(self, day: str, rows: list[Row]) -> None:
+        """Write a day's file whole. Raises NoEngine, OSError."""
+        lines = b"".join(map(ship_rows.line_of, rows))
+        content = _table(rows) if self.form == "parquet" else gzip.compress(lines, 6, mtime=0)
+        os.makedirs(os.path.dirname(self.path_of(day)), exist_ok=True)
+        datadir.replace(self.path_of(day), content)
 
 
-def joined(lines: Iterable[bytes], same: Mapping[str, str], known: Iterable[Row]) -> Iterator[bytes]:
+def merged_lines(lines: Iterable[bytes], same: Mapping[str, str], shipped: Iterable[Row]) -> Iterator[bytes]:
     """The records of a day: those that were shipped before and those of the log, each once, in order of time."""
     records = store.DayRecords()
-    for row in known:
+    for row in shipped:
         name = same.get(row["id"], row["id"])
         records.add(name, jsonl.line_of(ship_rows.event_of(row) | {"id": name}))
     for line in lines:
         records.add_line(line)
     yield from sorted(records.lines.values())
-
-
-def read(path: str) -> list[Row]:
-    """The rows of a file; none where there is no file. Raises NoEngine, OSError, ValueError."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except FileNotFoundError:
-        return []
-    if path.endswith(".parquet"):
-        found: list[Row] = _parquet().read_table(io.BytesIO(data)).to_pylist()
-        return found
-    return [orjson.loads(line) for line in gzip.decompress(data).splitlines()]
-
-
-def write(path: str, rows: list[Row], form: str) -> int:
-    """Write a day's file whole; how many bytes. Raises NoEngine, OSError."""
-    content = _table(rows) if form == "parquet" else gzip.compress(b"".join(map(ship_rows.line_of, rows)), 6, mtime=0)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    datadir.replace(path, content)
-    return len(content)
 
 
 def _parquet() -> Any:

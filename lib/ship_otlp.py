@@ -1,4 +1,4 @@
-"""OpenTelemetry: rows as OTLP/HTTP JSON, a log record each, and what they come to as metrics.
+"""Sends rows to an OpenTelemetry receiver (OTLP/HTTP JSON): a log record per row, and their sums as metrics.
 
 Names are those of the semantic conventions for generative AI (development status; gen-ai-metrics.md and
 gen-ai-token-metrics.md, read 2026-11); what those do not name is called tokenops.*. The conventions count cached tokens as
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import bisect
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -22,7 +22,7 @@ import orjson
 
 from tokenops import datadir, pricing, ship_targets, untrusted, when
 from tokenops.etiquette import Trouble
-from tokenops.ship_rows import Row, Who
+from tokenops.ship_rows import Owner, Row
 from tokenops.ship_targets import Target
 
 TOTALS = "metrics.json"
@@ -61,59 +61,59 @@ _COUNTERS = {
 Json = dict[str, Any]
 
 
-def value(given: object) -> Json:
+def otlp_value(value: object) -> Json:
     """A value of OTLP JSON; whole numbers are text there."""
-    if isinstance(given, bool):
-        return {"boolValue": given}
-    if isinstance(given, int):
-        return {"intValue": str(given)}
-    if isinstance(given, float):
-        return {"doubleValue": given}
-    return {"stringValue": pricing.plain(given) if isinstance(given, Decimal) else str(given)}
+    if isinstance(value, bool):
+        return {"boolValue": value}
+    if isinstance(value, int):
+        return {"intValue": str(value)}
+    if isinstance(value, float):
+        return {"doubleValue": value}
+    return {"stringValue": pricing.plain(value) if isinstance(value, Decimal) else str(value)}
 
 
-def attributes(given: Json) -> list[Json]:
+def attributes(fields: Json) -> list[Json]:
     """Names and values as OTLP writes them."""
-    return [{"key": key, "value": value(one)} for key, one in given.items()]
+    return [{"key": key, "value": otlp_value(value)} for key, value in fields.items()]
 
 
-def resource(who: Who) -> Json:
-    """Who sends: what both signals say of it."""
+def resource(owner: Owner) -> Json:
+    """The sender, as both signals describe it."""
     return {
         "attributes": attributes(
-            {"service.name": "tokenops", "service.instance.id": who.machine, "tokenops.machine": who.machine}
-            | {"tokenops.user": who.user}
+            {"service.name": "tokenops", "service.instance.id": owner.machine, "tokenops.machine": owner.machine}
+            | {"tokenops.user": owner.user}
         )
     }
 
 
-def prompt(row: Row) -> int:
+def prompt_tokens(row: Row) -> int:
     """The prompt's tokens, cached ones included."""
     return int(sum(row.get(name, 0) for name in ("input_tokens", "cache_read_tokens", *_WRITES)))
 
 
-def about(row: Row) -> Json:
+def call_attributes(row: Row) -> Json:
     """The attributes of a request's operation, provider and models."""
-    found: Json = {"gen_ai.operation.name": "chat"}
+    fields: Json = {"gen_ai.operation.name": "chat"}
     if provider := row.get("provider"):
-        found["gen_ai.provider.name"] = _PROVIDERS.get(provider, provider)
+        fields["gen_ai.provider.name"] = _PROVIDERS.get(provider, provider)
     if model := row.get("request_model") or row.get("model"):
-        found["gen_ai.request.model"] = model
-    return found
+        fields["gen_ai.request.model"] = model
+    return fields
 
 
 def record(row: Row, now: int) -> Json:
     """The log record of a row."""
-    said: Json = {"tokenops.kind": row["kind"], "tokenops.id": row["id"]}
+    fields: Json = {"tokenops.kind": row["kind"], "tokenops.id": row["id"]}
     if row["kind"] in ("turn", "usage"):
-        said |= about(row) | {"gen_ai.usage.input_tokens": prompt(row)}
+        fields |= call_attributes(row) | {"gen_ai.usage.input_tokens": prompt_tokens(row)}
         if writes := sum(row.get(name, 0) for name in _WRITES):
-            said["gen_ai.usage.cache_creation.input_tokens"] = writes
-    for name, one in row.items():
+            fields["gen_ai.usage.cache_creation.input_tokens"] = writes
+    for name, value in row.items():
         if name not in _KEPT_OUT:
-            said[f"tokenops.{name}"] = one
+            fields[f"tokenops.{name}"] = value
             if name in _NAMED and row["kind"] == "turn":
-                said[_NAMED[name]] = one
+                fields[_NAMED[name]] = value
     name = "gen_ai.client.inference.operation.details" if row["kind"] == "turn" else f"tokenops.{row['kind']}"
     return {
         "timeUnixNano": _nanos(when.moment(row["ts"])),
@@ -122,7 +122,7 @@ def record(row: Row, now: int) -> Json:
         "severityText": "INFO",
         "eventName": name,
         "body": {"stringValue": name},
-        "attributes": attributes(said),
+        "attributes": attributes(fields),
     }
 
 
@@ -130,36 +130,48 @@ def _nanos(ms: int) -> str:
     return str(ms * 1_000_000)
 
 
-def logs_of(rows: list[Row], who: Who, now: int) -> Json:
-    """An export of some rows."""
-    records = [record(row, now) for row in rows]
-    scope = {"scope": {"name": "tokenops"}, "logRecords": records}
-    return {"resourceLogs": [{"resource": resource(who), "scopeLogs": [scope]}]}
+class Otlp:
+    """An OpenTelemetry receiver (ship_targets.Poster)."""
 
+    def __init__(self, target: Target, send: ship_targets.Send, clock: Callable[[], int], owner: Owner, folder: str) -> None:
+        self.target, self.send, self.clock, self.owner = target, send, clock, owner
+        self.totals = Totals(folder)
 
-def address(target: Target, signal: str) -> str:
-    """Where a signal goes: below the base, as the protocol says."""
-    parts = urlsplit(target.url)
-    base = parts.path.rstrip("/").removesuffix("/v1/logs").removesuffix("/v1/metrics").removesuffix("/v1")
-    return urlunsplit((parts.scheme, parts.netloc, f"{base}/v1/{signal}", parts.query, ""))
+    def setup(self) -> int:
+        """Nothing: a receiver needs none."""
+        return 0
 
+    def deliver(self, rows: list[Row]) -> None:
+        """Send rows as log records. Raises Trouble."""
+        now = self.clock()
+        scope = {"scope": {"name": "tokenops"}, "logRecords": [record(row, now) for row in rows]}
+        self._post("logs", {"resourceLogs": [{"resource": resource(self.owner), "scopeLogs": [scope]}]})
 
-def post(target: Target, send: ship_targets.Send, signal: str, export: Json, now: int) -> None:
-    """Send an export; when this returns it is acknowledged. Raises Trouble."""
-    headers = {"content-type": "application/json", **target.headers}
-    answer = ship_targets.checked(send(address(target, signal), headers, orjson.dumps(export)), now)
-    try:
-        said = untrusted.mapping(untrusted.mapping(orjson.loads(answer.body or b"{}")).get("partialSuccess"))
-    except ValueError:
-        return
-    counts = [int(said[name]) for name in said if name.startswith("rejected") and str(said[name]).isdigit()]
-    if any(counts):
-        raise Trouble(ship_targets.PARTIAL, f"it rejected {sum(counts)} of these and does not say which")
+    def add_day(self, day: str, rows: Iterable[Row]) -> None:
+        """Keep the sums of a day's turns."""
+        self.totals.set_day(day, rows)
 
+    def finish(self) -> None:
+        """Send the sums of all days. Raises Trouble, OSError."""
+        self.totals.save()
+        export = metrics_of(self.totals, self.owner, self.clock())
+        if export is not None:
+            self._post("metrics", export)
 
-def logs(target: Target, send: ship_targets.Send, who: Who, rows: list[Row], now: int) -> None:
-    """Send rows as log records. Raises Trouble."""
-    post(target, send, "logs", logs_of(rows, who, now), now)
+    def _post(self, signal: str, export: Json) -> None:
+        """Send an export to where a signal goes: below the base, as the protocol says. Raises Trouble."""
+        parts = urlsplit(self.target.url)
+        base = parts.path.rstrip("/").removesuffix("/v1/logs").removesuffix("/v1/metrics").removesuffix("/v1")
+        url = urlunsplit((parts.scheme, parts.netloc, f"{base}/v1/{signal}", parts.query, ""))
+        headers = {"content-type": "application/json", **self.target.headers}
+        answer = ship_targets.check_answer(self.send(url, headers, orjson.dumps(export)), self.clock())
+        try:
+            partial = untrusted.mapping(untrusted.mapping(orjson.loads(answer.body or b"{}")).get("partialSuccess"))
+        except ValueError:
+            return
+        counts = [int(partial[name]) for name in partial if name.startswith("rejected") and str(partial[name]).isdigit()]
+        if any(counts):
+            raise Trouble(ship_targets.PARTIAL, f"it rejected {sum(counts)} of these and does not say which")
 
 
 class Totals:
@@ -169,15 +181,15 @@ class Totals:
         self.path = os.path.join(folder, TOTALS)
         self.days: dict[str, dict[str, Json]] = datadir.read_json(self.path) or {}
 
-    def put(self, day: str, rows: Iterable[Row]) -> None:
-        """The turns of a day, all of them."""
-        found: dict[str, Json] = {}
+    def set_day(self, day: str, rows: Iterable[Row]) -> None:
+        """Replace the sums of a day by those of all its turns."""
+        series: dict[str, Json] = {}
         for row in rows:
             if row["kind"] != "turn":
                 continue
-            key = orjson.dumps([about(row), row.get("model", "")]).decode()
-            at = found.setdefault(key, dict.fromkeys(_COUNTERS, 0) | {"usd": "0", "histograms": {}})
-            sums = {"input": prompt(row), "output": row.get("output_tokens", 0), "turns": row.get("turns", 0)}
+            key = orjson.dumps([call_attributes(row), row.get("model", "")]).decode()
+            at = series.setdefault(key, dict.fromkeys(_COUNTERS, 0) | {"usd": "0", "histograms": {}})
+            sums = {"input": prompt_tokens(row), "output": row.get("output_tokens", 0), "turns": row.get("turns", 0)}
             sums |= {"cache_read": row.get("cache_read_tokens", 0), "reasoning": row.get("reasoning_tokens", 0)}
             sums["cache_write"] = sum(row.get(name, 0) for name in _WRITES)
             for name, count in sums.items():
@@ -187,88 +199,81 @@ class Totals:
                 for name in ("input", "output"):
                     at["histograms"].setdefault(name, [0] * (len(BOUNDS) + 1))[bisect.bisect_left(BOUNDS, sums[name])] += 1
                     at[f"{name}_seen"] = at.get(f"{name}_seen", 0) + sums[name]
-        self.days[day] = found
+        self.days[day] = series
 
     def save(self) -> None:
-        """Write them down. Raises OSError."""
+        """Write them to the disk. Raises OSError."""
         datadir.ensure_folder(os.path.dirname(os.path.dirname(self.path)))
         datadir.ensure_folder(os.path.dirname(self.path))
         datadir.replace(self.path, orjson.dumps(self.days), durable=False)
 
     def series(self) -> dict[str, Json]:
         """The sums of all days."""
-        found: dict[str, Json] = {}
+        series: dict[str, Json] = {}
         for day in self.days.values():
-            for key, one in day.items():
-                found[key] = _added(found[key], one) if key in found else one
-        return found
+            for key, sums in day.items():
+                series[key] = _add(series[key], sums) if key in series else sums
+        return series
 
 
-def _added(a: Json, b: Json) -> Json:
+def _add(a: Json, b: Json) -> Json:
     """Two sums of one series, added."""
-    made: Json = {name: a.get(name, 0) + b.get(name, 0) for name in (*_COUNTERS, "input_seen", "output_seen")}
-    made["usd"] = pricing.plain(pricing.add(Decimal(a["usd"]), Decimal(b["usd"])))
+    total: Json = {name: a.get(name, 0) + b.get(name, 0) for name in (*_COUNTERS, "input_seen", "output_seen")}
+    total["usd"] = pricing.plain(pricing.add(Decimal(a["usd"]), Decimal(b["usd"])))
     empty = [0] * (len(BOUNDS) + 1)
     both = [(name, a["histograms"].get(name, empty), b["histograms"].get(name, empty)) for name in ("input", "output")]
-    made["histograms"] = {name: [x + y for x, y in zip(one, other, strict=True)] for name, one, other in both}
-    return made
+    total["histograms"] = {name: [x + y for x, y in zip(left, right, strict=True)] for name, left, right in both}
+    return total
 
 
-def metrics_of(totals: Totals, who: Who, now: int) -> Json | None:
-    """An export of the sums; None where nothing was shipped yet."""
+def metrics_of(totals: Totals, owner: Owner, now: int) -> Json | None:
+    """An export of the sums; None if nothing was shipped yet."""
     if not totals.days:
         return None
     span = {"startTimeUnixNano": _nanos(when.moment(f"{min(totals.days)}T00:00:00Z")), "timeUnixNano": _nanos(now)}
-    found = [(_models(key), one) for key, one in sorted(totals.series().items())]
-    metrics = [_counter(name, span, found) for name in _COUNTERS]
-    metrics.append(_metric("tokenops.cost", "USD", "sum", _money(span, found)))
-    metrics.append(_metric("gen_ai.client.token.usage", "{token}", "histogram", _observed(span, found)))
+    series = [(_models(key), sums) for key, sums in sorted(totals.series().items())]
+    metrics = [_counter(name, span, series) for name in _COUNTERS]
+    metrics.append(_metric("tokenops.cost", "USD", "sum", _money(span, series)))
+    metrics.append(_metric("gen_ai.client.token.usage", "{token}", "histogram", _buckets(span, series)))
     scope = {"scope": {"name": "tokenops"}, "metrics": metrics}
-    return {"resourceMetrics": [{"resource": resource(who), "scopeMetrics": [scope]}]}
+    return {"resourceMetrics": [{"resource": resource(owner), "scopeMetrics": [scope]}]}
 
 
-Found = list[tuple[Json, Json]]
+Series = list[tuple[Json, Json]]  # attributes, and their sums
 
 
 def _models(key: str) -> Json:
-    said, model = orjson.loads(key)
-    return {**said, "gen_ai.response.model": model} if model else dict(said)
+    fields, model = orjson.loads(key)
+    return {**fields, "gen_ai.response.model": model} if model else dict(fields)
 
 
 def _metric(name: str, unit: str, kind: str, points: Iterator[Json]) -> Json:
-    about: Json = {"aggregationTemporality": 2, "dataPoints": list(points)}
+    data: Json = {"aggregationTemporality": 2, "dataPoints": list(points)}
     if kind == "sum":
-        about["isMonotonic"] = True
-    return {"name": name, "unit": unit, kind: about}
+        data["isMonotonic"] = True
+    return {"name": name, "unit": unit, kind: data}
 
 
-def _counter(name: str, span: Json, found: Found) -> Json:
+def _counter(name: str, span: Json, series: Series) -> Json:
     title, unit = _COUNTERS[name]
     more = {"gen_ai.token.modality": "unknown"} if unit == "{token}" else {}
-    points = ({**span, "attributes": attributes(said | more), "asInt": str(one[name])} for said, one in found)
+    points = ({**span, "attributes": attributes(fields | more), "asInt": str(sums[name])} for fields, sums in series)
     return _metric(title, unit, "sum", points)
 
 
-def _money(span: Json, found: Found) -> Iterator[Json]:
-    for said, one in found:
-        yield {**span, "attributes": attributes(said), "asDouble": float(one["usd"])}
+def _money(span: Json, series: Series) -> Iterator[Json]:
+    for fields, sums in series:
+        yield {**span, "attributes": attributes(fields), "asDouble": float(sums["usd"])}
 
 
-def _observed(span: Json, found: Found) -> Iterator[Json]:
-    for said, one in found:
-        for name, buckets in one["histograms"].items():
+def _buckets(span: Json, series: Series) -> Iterator[Json]:
+    for fields, sums in series:
+        for name, buckets in sums["histograms"].items():
             yield {
                 **span,
-                "attributes": attributes(said | {"gen_ai.token.type": name}),
+                "attributes": attributes(fields | {"gen_ai.token.type": name}),
                 "count": str(sum(buckets)),
-                "sum": float(one[f"{name}_seen"]),
+                "sum": float(sums[f"{name}_seen"]),
                 "bucketCounts": [str(count) for count in buckets],
                 "explicitBounds": [float(bound) for bound in BOUNDS],
             }
-
-
-def metrics(target: Target, send: ship_targets.Send, totals: Totals, who: Who, now: int) -> None:
-    """Send the sums. Raises Trouble."""
-    export = metrics_of(totals, who, now)
-    if export is not None:
-        post(target, send, "metrics", export, now)

@@ -1,4 +1,4 @@
-"""What of the log has reached a target, and what has not.
+"""Remembers which rows of the log a target has acknowledged, and finds those that it has not.
 
     ship/TARGET/state.json       files of each day as they were when all of it had arrived; when to try again
     ship/TARGET/2026-11-21       a short digest of each row of that day that the target has acknowledged
@@ -38,10 +38,10 @@ Days = dict[str, str]
 
 
 class Part(NamedTuple):
-    """The records of one day that are to be looked at, as lines, and ids that are other sightings' (id -> whose)."""
+    """The records of one day to look at, as lines, and the ids that are copies (id -> the id that counts)."""
 
     day: str
-    files: str  # what the day's files were when they were read; "" where not all of the day is asked for
+    files: str  # stamps of the day's files when they were read; "" if only a part of the day is wanted
     lines: list[bytes]
     same: dict[str, str]
 
@@ -54,12 +54,12 @@ def digest(row: Row) -> bytes:
 def parts(log: str, finished: Days, since: str, on_bad_line: OnBadLine) -> Iterator[Part]:
     """The days whose files are not those that were finished, in order.
 
-    A record may be told in the files of the day after its own, so the day before a changed one is read, too.
+    A record may be in the files of the day after its own, so the day before a changed one is read, too.
     """
     now = store_days.stamps_of(log)
     changed = {name for name, files in now.items() if files != finished.get(name)}
-    wanted = {name for name in now if name in changed or store.day_after(name) in changed}
-    for first, last in _stretches(sorted(name for name in wanted if name >= since[:10])):
+    affected = {name for name in now if name in changed or store.day_after(name) in changed}
+    for first, last in _stretches(sorted(name for name in affected if name >= since[:10])):
         for name, records in store.records_by_day(log, store.day_before(first), store.day_after(last), on_bad_line):
             if first <= name <= last:
                 whole = not since.startswith(name) or since[10:] in ("", "T00:00:00.000Z")
@@ -68,28 +68,28 @@ def parts(log: str, finished: Days, since: str, on_bad_line: OnBadLine) -> Itera
 
 def _part(name: str, files: str, records: store.DayRecords, since: str) -> Part:
     same = _same(records)
-    lines = [_renamed(line, same[id_]) if id_ in same else line for id_, line in records.items_from(since)]
+    lines = [_with_id(line, same[id_]) if id_ in same else line for id_, line in records.items_from(since)]
     return Part(name, files, sorted(lines), same)
 
 
-def _renamed(line: bytes, name: str) -> bytes:
+def _with_id(line: bytes, name: str) -> bytes:
     return orjson.dumps({**orjson.loads(line), "id": name}) + b"\n"
 
 
 def _same(records: store.DayRecords) -> dict[str, str]:
     """Of the ids that one turn has on several planes all but one, and that one.
 
-    Always that of the client's own log where it has one, else by name: machines that saw a turn's sightings in another
+    Always that of the client's own log if it has one, else by name: machines that saw a turn's sightings in another
     order must not take out each other's.
     """
     members: dict[str, list[str]] = {}
     for other, first in records.same.items():
         members.setdefault(first, [first]).append(other)
-    found: dict[str, str] = {}
+    same: dict[str, str] = {}
     for names in members.values():
         chosen = min(names, key=lambda name: (events.PLANES.index(records.planes.get(name, "log")), name))
-        found |= {name: chosen for name in names if name != chosen}
-    return found
+        same |= {name: chosen for name in names if name != chosen}
+    return same
 
 
 def _stretches(days: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -110,41 +110,41 @@ class Outbox:
     """The memory of one target."""
 
     def __init__(self, log: str, name: str, mark: str) -> None:
-        """`mark`: what else decides how rows look (prices, whose they are); where it changed all days are looked at."""
+        """`mark`: what else decides how rows look (prices, their owner); when it changes, all days are looked at."""
         self.log, self.folder = log, os.path.join(log, FOLDER, name)
-        found = untrusted.mapping(datadir.read_json(os.path.join(self.folder, _STATE)))
+        state = untrusted.mapping(datadir.read_json(os.path.join(self.folder, _STATE)))
         self.mark = hashlib.blake2b(f"{_FORMAT} {mark}".encode(), digest_size=9).hexdigest()
-        days = untrusted.mapping(found.get("days")) if found.get("mark") == self.mark else {}
+        days = untrusted.mapping(state.get("days")) if state.get("mark") == self.mark else {}
         self.days: Days = {key: value for key, value in days.items() if isinstance(value, str)}
-        self.state = etiquette.state_of(found.get("state"))
-        self._known: tuple[str, set[bytes]] = ("", set())
+        self.state = etiquette.state_of(state.get("state"))
+        self._cached: tuple[str, set[bytes]] = ("", set())
 
     def forget(self) -> None:
-        """As if nothing had been sent yet. Raises OSError."""
+        """Forget everything, as if nothing had been sent yet. Raises OSError."""
         with contextlib.suppress(FileNotFoundError), os.scandir(self.folder) as entries:
-            for one in entries:
-                if one.name not in _KEPT:
-                    os.unlink(one.path)
-        self.days, self.state, self._known = {}, etiquette.State(), ("", set())
+            for entry in entries:
+                if entry.name not in _KEPT:
+                    os.unlink(entry.path)
+        self.days, self.state, self._cached = {}, etiquette.State(), ("", set())
 
-    def _made(self) -> str:
+    def _ensure_folder(self) -> str:
         """The folder, for its owner only, and the one above it too."""
         datadir.ensure_folder(os.path.join(datadir.ensure_folder(self.log), FOLDER))
         return datadir.ensure_folder(self.folder)
 
-    def known(self, day: str) -> set[bytes]:
+    def acknowledged_digests(self, day: str) -> set[bytes]:
         """The digests of a day's rows that have arrived."""
-        if self._known[0] != day:
+        if self._cached[0] != day:
             data = b""
             with contextlib.suppress(FileNotFoundError), open(os.path.join(self.folder, day), "rb") as file:
                 data = file.read()
             whole = len(data) - len(data) % _DIGEST
-            self._known = (day, {data[at : at + _DIGEST] for at in range(0, whole, _DIGEST)})
-        return self._known[1]
+            self._cached = (day, {data[at : at + _DIGEST] for at in range(0, whole, _DIGEST)})
+        return self._cached[1]
 
-    def arrived(self, day: str, digests: list[bytes]) -> None:
+    def add_acknowledged(self, day: str, digests: list[bytes]) -> None:
         """Remember that rows of a day have arrived. Raises OSError."""
-        path = os.path.join(self._made(), day)
+        path = os.path.join(self._ensure_folder(), day)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             torn = os.fstat(fd).st_size % _DIGEST  # by a crash; its row is sent again
@@ -153,11 +153,11 @@ class Outbox:
             datadir.write(fd, b"".join(digests), durable=False)
         finally:
             os.close(fd)
-        self.known(day).update(digests)
+        self.acknowledged_digests(day).update(digests)
 
-    def refused(self, rows: list[tuple[Row, str]]) -> None:
+    def add_refused(self, rows: list[tuple[Row, str]]) -> None:
         """Keep rows that the target does not take, each with why. Raises OSError."""
-        path = os.path.join(self._made(), REFUSED)
+        path = os.path.join(self._ensure_folder(), REFUSED)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             lines = (orjson.dumps({"why": why, "row": orjson.loads(ship_rows.line_of(row))}) + b"\n" for row, why in rows)
@@ -166,7 +166,7 @@ class Outbox:
             os.close(fd)
 
     def save(self) -> None:
-        """Write down which days are finished, and when to try again. Raises OSError."""
-        self._made()
+        """Write which days are finished, and when to try again. Raises OSError."""
+        self._ensure_folder()
         content = {"mark": self.mark, "days": self.days, "state": self.state._asdict()}
         datadir.replace(os.path.join(self.folder, _STATE), orjson.dumps(content), durable=False)

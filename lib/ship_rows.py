@@ -1,4 +1,4 @@
-"""A record as a row for other engines: flat, priced, and with what they need to join sightings as we do.
+"""Turns a record into a row for other engines: flat, priced, and with what they need to join copies as we do.
 
 The join of two sightings (events.join) is a maximum of total orders, so a row carries its rank in each of them as text
 that compares byte by byte. Then any engine with a max-by aggregate joins in one GROUP BY id: the earliest ts, the usage
@@ -11,7 +11,7 @@ too. Kinds that hold people's words (task) never become rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -21,7 +21,6 @@ from tokenops import events, pricing, projects, rollup, when
 from tokenops.events import Event
 
 Row = dict[str, Any]
-Maker = Callable[[Event], Row]
 
 # Kinds that are shipped. `same` says that an id is another sighting's of the turn that `alias` names.
 KINDS = ("turn", "usage", "meter")
@@ -83,8 +82,8 @@ class Unshippable(ValueError):
     """A record that cannot be a row: why."""
 
 
-class Who(NamedTuple):
-    """Whose rows these are; `logins`: names that would tell who it is, and the secret to hash them with."""
+class Owner(NamedTuple):
+    """The owner of rows. `logins` are names that identify the user; `salt` is the secret to hash them with."""
 
     machine: str
     user: str
@@ -98,14 +97,14 @@ def identity(name: str, salt: bytes) -> str:
 
 
 class Priced(NamedTuple):
-    """What tok-cost counts for a record: an amount and where it is from, or why there is none."""
+    """What tok-cost counts for a record: an amount and its source, or why there is none."""
 
     usd: Decimal = pricing.ZERO
     source: str = ""
     unpriced: str = ""
 
 
-def priced(event: Event, catalogue: pricing.Catalogue) -> Priced:
+def price_of(event: Event, catalogue: pricing.Catalogue) -> Priced:
     """What a record adds to tok-cost's total. Account totals and readings add nothing."""
     if event["kind"] != "turn" and not (event["kind"] == "usage" and event.get("covers") == "session"):
         return Priced()
@@ -120,17 +119,17 @@ def priced(event: Event, catalogue: pricing.Catalogue) -> Priced:
     return Priced(cost.usd, "estimated")
 
 
-def row_of(event: Event, catalogue: pricing.Catalogue, who: Who, at: int) -> Row:
+def row_of(event: Event, catalogue: pricing.Catalogue, owner: Owner, at: int) -> Row:
     """The row of a record; `at`: when it is priced. Raises Unshippable."""
     if event.get("kind") not in KINDS:
         raise Unshippable(f"records of kind {event.get('kind')} are not shipped")
-    event = {name: value for name, value in masked(event, who).items() if value or name not in _LEFT_OUT}
-    price = priced(event, catalogue)
+    event = {name: value for name, value in without_login(event, owner).items() if value or name not in _LEFT_OUT}
+    price = price_of(event, catalogue)
     row = {name: value for name, value in event.items() if name in _OWN and _fits(name, value)}
     rest = {name: value for name, value in event.items() if name not in row and name != "v"}
     if "cost_usd" in row:
         row["cost_usd"] = _money(row["cost_usd"])
-    row |= {"machine": who.machine, "user": who.user}
+    row |= {"machine": owner.machine, "user": owner.user}
     if price.source:
         row |= {"priced_usd": _money(price.usd), "priced_from": price.source}
     if price.unpriced:
@@ -161,8 +160,8 @@ def ranks(event: Event, at: int) -> Row:
     """A record's place in each total order that decides a join, as text."""
     if event["kind"] == "turn":
         usage, attribution = events.usage_of(event), events.attribution_of(event)
-        known, model, ours, output, cost, total, order = events.usage_rank(usage)
-        first = f"{known}{model:d}{ours:d}{output:018d}{cost:d}{total:018d}{order.decode()}"
+        state, model, ours, output, cost, total, order = events.usage_rank(usage)
+        first = f"{state}{model:d}{ours:d}{output:018d}{cost:d}{total:018d}{order.decode()}"
         own, strong, order = events.attribution_rank(attribution)
         second = f"{own:d}{strong:d}{order.decode()}"
     else:
@@ -173,23 +172,23 @@ def ranks(event: Event, at: int) -> Row:
     return {"usage_rank": first, "attribution_rank": second, "price_rank": price}
 
 
-def masked(event: Event, who: Who) -> Event:
+def without_login(event: Event, owner: Owner) -> Event:
     """The record without the user's login in its project's name (a session begun in the home directory)."""
     project = event.get("project", "")
     parts = project.split("/") if isinstance(project, str) else []
-    if who.logins.isdisjoint(parts):
+    if owner.logins.isdisjoint(parts):
         return event
-    hidden = "/".join(identity(part, who.salt) if part in who.logins else part for part in parts)
-    made = {**event, "project": hidden}
+    hidden = "/".join(identity(part, owner.salt) if part in owner.logins else part for part in parts)
+    changed = {**event, "project": hidden}
     for name in ("agent_id", "workflow_id"):
         if isinstance(event.get(name), str):
-            made[name] = event[name].replace(f":{project}", f":{hidden}", 1)
-    return made
+            changed[name] = event[name].replace(f":{project}", f":{hidden}", 1)
+    return changed
 
 
-def same_row(name: str, other: str, ts: str, who: Who) -> Row:
+def same_row(name: str, other: str, ts: str, owner: Owner) -> Row:
     """The row that takes an id out of the count: the turn is counted as `other`."""
-    return {"kind": SAME, "id": name, "ts": ts, "alias": other, "machine": who.machine, "user": who.user}
+    return {"kind": SAME, "id": name, "ts": ts, "alias": other, "machine": owner.machine, "user": owner.user}
 
 
 def event_of(row: Mapping[str, Any]) -> Event:
@@ -207,18 +206,22 @@ def event_of(row: Mapping[str, Any]) -> Event:
 
 def line_of(row: Row, bare: bool = False) -> bytes:
     """A row as a line of JSON; amounts as text, or `bare` as numbers with all their digits."""
-    made = dict(row)
+    fields = dict(row)
     for name in ("cost_usd", "priced_usd"):
-        if name in made:
-            text = pricing.plain(made[name])
-            made[name] = orjson.Fragment(text) if bare else text
-    return orjson.dumps(made) + b"\n"
+        if name in fields:
+            text = pricing.plain(fields[name])
+            fields[name] = orjson.Fragment(text) if bare else text
+    return orjson.dumps(fields) + b"\n"
 
 
 def content_of(row: Row) -> bytes:
     """What tells a row from another that says something else: all but when it was priced, and by which catalogue."""
     return orjson.dumps(
-        {name: pricing.plain(one) if type(one) is Decimal else one for name, one in row.items() if name not in _WHEN},
+        {
+            name: pricing.plain(value) if type(value) is Decimal else value
+            for name, value in row.items()
+            if name not in _WHEN
+        },
         option=orjson.OPT_SORT_KEYS,
     )
 
@@ -226,10 +229,10 @@ def content_of(row: Row) -> bytes:
 _WHEN = ("price_rank", "catalogue")
 
 
-def fields(rows: list[Row]) -> Iterator[Row]:
+def field_rows(rows: list[Row]) -> Iterator[Row]:
     """Which fields some rows hold: in how many of them, and an example of each."""
     for name in COLUMNS:
-        held = [row[name] for row in rows if name in row]
-        if held:
-            shown = pricing.plain(held[0]) if type(held[0]) is Decimal else held[0]
-            yield {"v": 1, "kind": "leaves", "field": name, "rows": len(held), "example": shown}
+        values = [row[name] for row in rows if name in row]
+        if values:
+            example = pricing.plain(values[0]) if type(values[0]) is Decimal else values[0]
+            yield {"v": 1, "kind": "leaves", "field": name, "rows": len(values), "example": example}

@@ -1,4 +1,4 @@
-"""Where events are shipped to (configuration or address), and an HTTP POST that retries with patience.
+"""Reads which target to ship to, says what a kind of target offers, and sends HTTP POSTs.
 
     ship:
       machine: build-7        # else a salted hash of the host's name
@@ -7,7 +7,7 @@
         team: {url: "https://clickhouse.example:8443/?database=agents", user: writer, password: "env:CLICKHOUSE_PASSWORD"}
         lake: {url: ~/lake, format: parquet}
 
-Secrets stand in the environment or in private files, never in an address on a command line, where others can read them.
+Secrets are in the environment or in private files, never in an address on a command line, which others can read.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import gzip
 import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
 from tokenops import config, credentials, etiquette, https, ship_rows, show
 from tokenops.config import Unusable
 from tokenops.etiquette import Answer, Trouble
+from tokenops.ship_rows import Row
 
 KINDS = ("clickhouse", "otlp", "folder")
 FORMATS = ("jsonl", "parquet")
@@ -31,7 +32,7 @@ _NAME = re.compile(r"[\w-]{1,40}\Z")
 
 
 class Target(NamedTuple):
-    """Where to ship to, and how to be let in."""
+    """Where to ship to, and with which credential."""
 
     name: str  # of its memory
     kind: str
@@ -42,63 +43,90 @@ class Target(NamedTuple):
     shown: str = ""  # the address as messages may show it
 
 
-def named(given: str, kind: str, form: str, settings: config.Config, environment: Mapping[str, str], salt: bytes) -> Target:
-    """The target of a name, an address or a path. Raises Unusable, credentials.Missing."""
-    known = settings.get("ship", "targets") or {}
-    if not isinstance(known, Mapping):
-        raise Unusable(f"{settings.path}: ship.targets", "expected names with keys and values")
-    if given in known:
-        about = known[given]
-        if not isinstance(about, Mapping) or not about.get("url"):
-            raise Unusable(f"{settings.path}: ship.targets.{given}", "expected keys and values, url among them")
-        if not _NAME.match(given):
-            raise Unusable(f"{settings.path}: ship.targets", "a name is made of letters, digits, _ and -")
-        return _made(given, {**about, **_options(kind, form)}, settings, environment, salt)
-    if "://" not in given and "/" not in given and not os.path.isdir(given):
-        nearest = f"; the nearest known is {show.nearest(given, known)!r}" if known else ""
-        why = f"no target {given!r} in ship.targets{nearest}"
-        raise Unusable("", why, "give a name, an address or a path with a / in it")
-    return _made("", {"url": given, **_options(kind, form)}, settings, environment, salt)
+class Poster(Protocol):
+    """A kind of target that takes rows over HTTP."""
+
+    def setup(self) -> int:
+        """Create what the target needs and lacks; how many statements that took. Raises Trouble."""
+        ...
+
+    def deliver(self, rows: list[Row]) -> None:
+        """Send rows; when this returns they are acknowledged. Raises Trouble."""
+
+    def add_day(self, day: str, rows: Iterable[Row]) -> None:
+        """Take note of all rows of a day, sent before or not, for what `finish` sends."""
+
+    def finish(self) -> None:
+        """Send what is worked out over all days. Raises Trouble."""
 
 
-def _options(kind: str, form: str) -> dict[str, str]:
-    return {key: value for key, value in (("kind", kind), ("format", form)) if value}
+class DayStore(Protocol):
+    """A kind of target that holds each day in a file of its own. Methods raise OSError."""
+
+    def read(self, day: str) -> list[Row]:
+        """The rows of a day's file."""
+        ...
+
+    def write(self, day: str, rows: list[Row]) -> None:
+        """Write a day's file whole."""
 
 
-def _made(
-    name: str, about: Mapping[str, Any], settings: config.Config, environment: Mapping[str, str], salt: bytes
+def target_of(
+    name: str, kind: str, form: str, settings: config.Config, environment: Mapping[str, str], salt: bytes
 ) -> Target:
-    place = f"{settings.path}: ship.targets.{name}" if name else "the address"
-    if wrong := [key for key in about if key not in _KEYS]:
-        nearest = show.nearest(str(wrong[0]), _KEYS)
-        raise Unusable(place, f"unknown key {wrong[0]!r}", f"the nearest known is {nearest!r}")
+    """The target with this name, address or path. Raises Unusable, credentials.Missing."""
+    targets = settings.get("ship", "targets") or {}
+    options = {key: value for key, value in (("kind", kind), ("format", form)) if value}
+    if not isinstance(targets, Mapping):
+        raise Unusable(f"{settings.path}: ship.targets", "expected names with keys and values")
+    if name in targets:
+        entry = targets[name]
+        if not isinstance(entry, Mapping) or not entry.get("url"):
+            raise Unusable(f"{settings.path}: ship.targets.{name}", "expected keys and values, url among them")
+        if not _NAME.match(name):
+            raise Unusable(f"{settings.path}: ship.targets", "a name is made of letters, digits, _ and -")
+        return _from_entry(name, {**entry, **options}, settings, environment, salt)
+    if "://" not in name and "/" not in name and not os.path.isdir(name):
+        nearest = f"; the nearest known is {show.nearest(name, targets)!r}" if targets else ""
+        why = f"no target {name!r} in ship.targets{nearest}"
+        raise Unusable("", why, "give a name, an address or a path with a / in it")
+    return _from_entry("", {"url": name, **options}, settings, environment, salt)
+
+
+def _from_entry(
+    name: str, entry: Mapping[str, Any], settings: config.Config, environment: Mapping[str, str], salt: bytes
+) -> Target:
+    location = f"{settings.path}: ship.targets.{name}" if name else "the address"
+    if unknown := [key for key in entry if key not in _KEYS]:
+        nearest = show.nearest(str(unknown[0]), _KEYS)
+        raise Unusable(location, f"unknown key {unknown[0]!r}", f"the nearest known is {nearest!r}")
     base = os.path.dirname(settings.path)
-    url = str(about["url"])
+    url = str(entry["url"])
     if url.startswith(("env:", "file:")):
         url = credentials.resolve(url, environment, base, salt).secret
-    kind = about.get("kind") or _kind(url)
-    form = about.get("format", "jsonl")
+    kind = entry.get("kind") or _kind(url)
+    form = entry.get("format", "jsonl")
     for key, value, choices in (("kind", kind, KINDS), ("format", form, FORMATS)):
         if value not in choices:
-            raise Unusable(place, f"{key} is {value!r}", f"choose from {', '.join(choices)}")
+            raise Unusable(location, f"{key} is {value!r}", f"choose from {', '.join(choices)}")
     if kind == "folder":
         path = os.path.abspath(os.path.join(base if name else "", os.path.expanduser(url)))
         return Target(name or _slug(kind, path), kind, path, form, shown=path)
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Unusable(place, "no address of http or https", "give one, or --kind folder for a path")
+        raise Unusable(location, "expected http or https", "give --kind folder for a path")
     if parts.username or parts.password:
         remedy = "put them into ship.targets (user, password: env:NAME)"
-        raise Unusable(place, "holds a user or a password", remedy)
-    headers = _headers(place, kind, about, environment, base, salt)
-    # Whatever stands behind the ? may be a secret of its own.
+        raise Unusable(location, "holds a user or a password", remedy)
+    headers = _headers(location, kind, entry, environment, base, salt)
+    # The query may be a secret of its own.
     shown = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
     mark = credentials.fingerprint(repr(sorted(headers.items())), salt)
     return Target(name or _slug(kind, url), kind, url, form, headers, mark, shown)
 
 
 def _kind(url: str) -> str:
-    """What an address is of, where nobody says."""
+    """The kind of target at an address, if the user does not say."""
     if "://" not in url:
         return "folder"
     parts = urlsplit(url)
@@ -110,37 +138,37 @@ def _slug(kind: str, url: str) -> str:
 
 
 def _headers(
-    place: str, kind: str, about: Mapping[str, Any], environment: Mapping[str, str], base: str, salt: bytes
+    location: str, kind: str, entry: Mapping[str, Any], environment: Mapping[str, str], base: str, salt: bytes
 ) -> dict[str, str]:
-    """The headers that let us in. Raises Unusable, credentials.Missing."""
+    """The headers that authorise us. Raises Unusable, credentials.Missing."""
 
     def secret(key: str, value: object) -> str:
         text = str(value)
         if not text.startswith(("env:", "file:")):
-            raise Unusable(f"{place}.{key}", "a secret in clear", "give env:NAME or file:PATH")
+            raise Unusable(f"{location}.{key}", "holds a secret in clear", "give env:NAME or file:PATH")
         return credentials.resolve(text, environment, base, salt).secret
 
-    more = about.get("headers") or {}
+    more = entry.get("headers") or {}
     if not isinstance(more, Mapping):
-        raise Unusable(f"{place}.headers", "expected names and values")
-    found = {str(name).lower(): secret(f"headers.{name}", value) for name, value in more.items()}
-    if about.get("token"):
-        found["authorization"] = f"Bearer {secret('token', about['token'])}"
-    user = str(about.get("user") or "")
-    password = secret("password", about["password"]) if about.get("password") else ""
+        raise Unusable(f"{location}.headers", "expected names and values")
+    headers = {str(name).lower(): secret(f"headers.{name}", value) for name, value in more.items()}
+    if entry.get("token"):
+        headers["authorization"] = f"Bearer {secret('token', entry['token'])}"
+    user = str(entry.get("user") or "")
+    password = secret("password", entry["password"]) if entry.get("password") else ""
     if kind == "clickhouse":
-        found |= {name: value for name, value in (("x-clickhouse-user", user), ("x-clickhouse-key", password)) if value}
+        headers |= {name: value for name, value in (("x-clickhouse-user", user), ("x-clickhouse-key", password)) if value}
     elif user or password:
         import base64
 
-        found["authorization"] = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-    return found
+        headers["authorization"] = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+    return headers
 
 
-def who(settings: config.Config, host: str, logins: frozenset[str], login: str, salt: bytes) -> ship_rows.Who:
-    """Whose rows they are: as the user says, else hashed."""
+def owner_of(settings: config.Config, host: str, logins: frozenset[str], login: str, salt: bytes) -> ship_rows.Owner:
+    """The owner of the rows: as the user names them, else hashed."""
     machine, user = (settings.get("ship", key) for key in ("machine", "user"))
-    return ship_rows.Who(
+    return ship_rows.Owner(
         str(machine) if machine else ship_rows.identity(f"machine:{host}", salt),
         str(user) if user else ship_rows.identity(f"user:{login}", salt),
         frozenset() if user and str(user) == login else logins,
@@ -151,9 +179,9 @@ def who(settings: config.Config, host: str, logins: frozenset[str], login: str, 
 if TYPE_CHECKING:
     import httpx
 
-# What can be wrong with a batch besides the troubles of polls: the target says that its content is bad.
-BAD = "bad"
-# It took some of a batch, does not say which, and is not to be sent it again.
+# What can be wrong with a batch besides etiquette.TROUBLES: the target refuses its content.
+BAD_ROWS = "bad"
+# The target took some of a batch and does not say which, so the batch must not be sent again.
 PARTIAL = "partial"
 _MOST_BYTES = 8 << 20
 _FIRST_MS, _MOST_MS = 500, 30_000
@@ -181,10 +209,10 @@ class Web:
                 https.deadline(4 * self.timeout),
                 self.client.stream("POST", url, headers=named, content=packed) as answer,
             ):
-                said = bytearray()
+                content = bytearray()
                 for piece in answer.iter_bytes():
-                    said += piece
-                    if len(said) > _MOST_BYTES:
+                    content += piece
+                    if len(content) > _MOST_BYTES:
                         raise Trouble(
                             etiquette.CHANGED, f"its answer is larger than {_MOST_BYTES >> 20} MiB: check the address"
                         )
@@ -194,7 +222,7 @@ class Web:
             certificate = "CERTIFICATE" in str(error).upper()
             why = "its certificate cannot be verified" if certificate else f"it cannot be reached ({type(error).__name__})"
             raise Trouble(etiquette.FAILING, why) from None
-        return Answer(answer.status_code, {name.lower(): value for name, value in answer.headers.items()}, bytes(said))
+        return Answer(answer.status_code, {name.lower(): value for name, value in answer.headers.items()}, bytes(content))
 
     def close(self) -> None:
         """Let go of connections."""
@@ -202,15 +230,15 @@ class Web:
             self.client.close()
 
 
-def checked(answer: Answer, now: int) -> Answer:
-    """An answer that acknowledges. Raises Trouble, in whose sentence nothing of the answer's body stands."""
+def check_answer(answer: Answer, now: int) -> Answer:
+    """An answer that acknowledges. Raises Trouble; its sentence never quotes the answer's body."""
     status, retry = answer.status, etiquette.retry_ms(answer.headers, now)
     if 200 <= status < 300:
         return answer
     if status in (401, 403):
         raise Trouble(etiquette.REFUSED, f"it refused the credential ({status})")
     if status in (400, 413, 415, 422):
-        raise Trouble(BAD, f"it refused the content ({status})")
+        raise Trouble(BAD_ROWS, f"it refused the content ({status})")
     if status == 429:
         raise Trouble(etiquette.LIMITED, "asked to slow down (429)", retry)
     if status == 408 or status >= 500:
@@ -226,4 +254,4 @@ def pause_ms(tries: int, trouble: Trouble, draw: float) -> int:
 
 def hopeless(trouble: Trouble) -> bool:
     """Whether another try of the same batch would end the same way."""
-    return trouble.kind in (etiquette.REFUSED, etiquette.CHANGED, BAD, PARTIAL)
+    return trouble.kind in (etiquette.REFUSED, etiquette.CHANGED, BAD_ROWS, PARTIAL)

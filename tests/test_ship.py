@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from conftest import MOST, ROOT, Json, Run, eventually, examples, lines, objects, put
 from tokenops import catalog, events, pricing, rollup, ship_clickhouse, ship_rows, when
 
-NOBODY = ship_rows.Who("m", "u")
+NOBODY = ship_rows.Owner("m", "u")
 
 
 def turn(number: int, **given: object) -> Json:
@@ -236,7 +236,7 @@ def test_a_credential_is_never_shown_and_a_refused_one_is_not_tried_again(
         ("tok-ship nobody", "no target 'nobody' in ship.targets; the nearest known is 'team'"),
         ("tok-ship team", "the environment variable CH_PASSWORD is not set"),
         ("tok-ship", "name a target"),
-        ("tok-ship ftp://127.0.0.1/", "no address of http or https"),
+        ("tok-ship ftp://127.0.0.1/", "expected http or https"),
     ):
         assert why in run(line, status=2).stderr.decode()
     put(config, b"ship: {targets: {team: {url: 'http://127.0.0.1:1/', password: hunter-two}}}\n")
