@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 FOLDER = os.path.join(os.path.dirname(os.path.realpath(__file__)), "catalog")
-# Raise it when a compiler changes what it makes of the same sources.
+# Raise it when a compiler returns something else for the same sources.
 FORMAT = "2"
 
 
@@ -31,7 +31,7 @@ def cache_folder() -> str:
 
 
 def parse(text: bytes, name: str) -> Any:
-    """The data of one YAML document. Raises Malformed, also for a key that stands twice."""
+    """The data of one YAML document. Raises Malformed, also for a duplicate key."""
     import yaml
 
     try:
@@ -51,7 +51,7 @@ def _loader() -> Any:
     base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
     class Loader(base):  # type: ignore[misc]
-        """Refuses a key that stands twice, and keeps times as text."""
+        """Refuses duplicate keys, and keeps times and numbers with a point as text."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             seen: set[object] = set()
@@ -71,7 +71,7 @@ def _loader() -> Any:
 
 
 def line_of(text: bytes, keys: tuple[str | int, ...]) -> int:
-    """The line of a YAML document where the entry stands that these keys lead to, or the last of them that exists."""
+    """The line in a YAML document of the entry that some keys lead to, or of the last key that exists."""
     import yaml
 
     node = yaml.compose(text, Loader=_loader())
@@ -93,7 +93,7 @@ def line_of(text: bytes, keys: tuple[str | int, ...]) -> int:
 def compile_sources(
     subject: str, sources: Mapping[str, bytes], compile_: Callable[[dict[str, Any]], Any]
 ) -> tuple[Any, str]:
-    """What `compile_` makes of the parsed sources (name -> text), and their digest; from the cache where it is there."""
+    """What `compile_` returns for the parsed sources (name -> text), and their digest; from the cache if it is there."""
     hasher = hashlib.blake2b(FORMAT.encode(), digest_size=8)
     for name in sorted(sources):
         hasher.update(b"%d %s %d " % (len(name), name.encode(), len(sources[name])) + sources[name])

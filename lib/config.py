@@ -51,7 +51,7 @@ KNOWN: Data = {
         "codex": {**_POLLED, "command": None},
     },
 }
-# Keys whose value is a secret, unless it only says where one is. A file that holds one is never copied to the cache.
+# Keys whose value is a secret, unless it names a place (env:, file:). A file with a secret is never copied to the cache.
 SECRETS = ("admin_key", "session_key", "cookie", "oauth_token", "api_key", "admin_token", "password", "token")
 _IN_CLEAR = re.compile(rb"[\"']?(?:%s)[\"']?\s*:(?!\s*[\"']?(?:env|file):)\s*[^\s#}]" % "|".join(SECRETS).encode())
 # Environment variables that come before the file.
@@ -59,7 +59,7 @@ ENVIRONMENT = {"TOKENOPS_PRICING_PATH": ("pricing", "path")}
 
 
 class Config(NamedTuple):
-    """What the file says, where it stands, and what in it is not understood."""
+    """The content of the file, its path, and warnings about keys that are not known."""
 
     data: Data
     path: str
@@ -74,7 +74,7 @@ class Config(NamedTuple):
 
 
 def path_of(environment: Mapping[str, str], home: str) -> str:
-    """Where the file is looked for."""
+    """The path of the file, whether it exists or not."""
     base = environment.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
     return os.path.join(base, "tokenops", "config.yaml")
 
@@ -101,7 +101,7 @@ def load(environment: Mapping[str, str], home: str) -> Config:
 
 
 def unknown_keys(data: Mapping[str, Any], expected: Data, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The keys nobody knows, with their places and a sentence."""
+    """The keys that are not known: their paths, each with a sentence."""
     for key, value in data.items():
         if key not in expected:
             nearest = show.nearest(str(key), expected)
@@ -120,11 +120,11 @@ def pricing_path(config: Config, environment: Mapping[str, str]) -> str:
 
 
 class Unchangeable(ValueError):
-    """A file that only a person can change without losing what else is in it."""
+    """A file that cannot be edited by a program without changing something else in it."""
 
 
 def set_key(config: Config, section: str, key: str, value: Any) -> None:
-    """Set a key of a section in the file, or (None) take it out; what else is there stays as it is, comments too.
+    """Set a key of a section in the file, or remove it (None); everything else stays as it is, comments too.
 
     Raises Unchangeable, OSError.
     """
@@ -132,7 +132,7 @@ def set_key(config: Config, section: str, key: str, value: Any) -> None:
 
 
 def set_keys(config: Config, values: Mapping[tuple[str, ...], Any]) -> None:
-    """Set several keys, each named by those above it; all of them or none. Raises Unchangeable, OSError."""
+    """Set several keys, each named by its path; all of them or none. Raises Unchangeable, OSError."""
     try:
         with open(config.path, encoding="utf-8") as file:
             text = file.read()
@@ -150,14 +150,15 @@ def set_keys(config: Config, values: Mapping[tuple[str, ...], Any]) -> None:
 
 
 def edit(text: str, section: str, key: str, value: Any) -> str:
-    """A file's text with a key of a section set, or (None) taken out. Raises Unchangeable."""
+    """A file's text with a key of a section set, or removed (None). Raises Unchangeable."""
     return edit_at(text, (section, key), value)
 
 
 def edit_at(text: str, keys: Sequence[str], value: Any) -> str:
-    """A file's text with the key set that stands below others, or (None) taken out.
+    """A file's text with the key at a path set, or removed (None).
 
-    Only lines are changed, so that comments stay; YAML then has to agree that just this key changed. Raises Unchangeable.
+    Only lines are changed, so that comments stay; the result is parsed to check that only this key changed.
+    Raises Unchangeable.
     """
     import yaml
 
@@ -181,7 +182,7 @@ def edit_at(text: str, keys: Sequence[str], value: Any) -> str:
 
 
 def _with(data: Data, keys: Sequence[str], value: Any) -> Data:
-    """The data with one key set or taken out."""
+    """The data with one key set or removed."""
     copied = copy.deepcopy(data)
     at = copied
     for key in keys[:-1]:
@@ -195,7 +196,7 @@ def _with(data: Data, keys: Sequence[str], value: Any) -> Data:
 
 
 def _bare(data: Any) -> Any:
-    """Data without keys that hold nothing."""
+    """Data without keys whose value is empty."""
     if not isinstance(data, dict):
         return data
     kept = {key: _bare(value) for key, value in data.items()}
@@ -211,7 +212,7 @@ def _yaml_line(keys: Sequence[str], value: Any) -> str:
 
 
 def _with_change(lines: list[str], keys: Sequence[str], value: Any) -> list[str]:
-    """The lines with one key set or taken out."""
+    """The lines with one key set or removed."""
     start, end, indent = 0, len(lines), ""
     for depth, key in enumerate(keys):
         at = _line_of(lines, start, end, indent, key)

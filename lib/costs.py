@@ -34,14 +34,14 @@ def select(records: Iterable[Event], since: str, until: str, only: events.Filter
 
 def rows(
     records: Iterable[Event],
-    plan: rollup.Grouping,
+    grouping: rollup.Grouping,
     is_regrouped: bool,
     on_bad_record: Callable[[str], None],
     mark: Callable[[Event], Event] | None = None,
 ) -> list[Event]:
-    """One row per group with its cost. Rows keep their own groups unless others were asked for. Raises rollup.UsageError.
+    """One row per group with its cost. Rows keep their own groups unless `is_regrouped`. Raises rollup.UsageError.
 
-    `mark` says what covers an event; rows from elsewhere do not tell, so that a stream that begins with one stays as it is.
+    `mark` adds what covers an event. A stream that begins with a row is not marked, since other logs' rows do not name it.
     """
     stream = iter(records)
     first = next(stream, None)
@@ -49,12 +49,12 @@ def rows(
         stream = itertools.chain((first,), stream)
         if first.get("kind") == "row" and not is_regrouped:
             unit = next((name for name in first["by"] if name in when.UNITS), "")
-            tz = when.zone(first["tz"]) if unit else plan.tz
-            plan = plan._replace(by=tuple(first["by"]), tz=tz)
+            tz = when.zone(first["tz"]) if unit else grouping.tz
+            grouping = grouping._replace(by=tuple(first["by"]), tz=tz)
         if mark is not None and first.get("kind") != "row":
-            plan = plan._replace(by=(*plan.by, rollup.COVERED))
+            grouping = grouping._replace(by=(*grouping.by, rollup.COVERED))
             stream = map(mark, stream)
-    return price_rows(rollup.roll_up(stream, plan, on_bad_record), plan.catalogue)
+    return price_rows(rollup.roll_up(stream, grouping, on_bad_record), grouping.catalogue)
 
 
 def price_rows(rolled: Iterable[Event], catalogue: pricing.Catalogue) -> list[Event]:
@@ -124,7 +124,7 @@ def total_of(rows: list[Event]) -> Event:
     return total | _worth(rows)
 
 
-# Amounts beside the cost. What a plan covered and what was metered is told of all rows or of none.
+# Amounts shown beside the cost. What plans covered and what was metered is shown only if all rows state it.
 _BESIDE = ("cache_saved_usd", "plan_covered_usd", "metered_usd")
 
 
@@ -146,7 +146,7 @@ def _worth(rows: Sequence[Event]) -> Event:
 
 
 def notes(rows: list[Event]) -> Iterator[str]:
-    """What needs saying of the prices, each sentence once."""
+    """Remarks about the prices, each once."""
     for note in dict.fromkeys(note for row in rows for note in row.get("notes", ())):
         yield f"note: {note}"
 

@@ -16,9 +16,9 @@ from tokenops import catalog, plans, pricing, show, when
 from tokenops.events import Event
 from tokenops.plans import Binding
 
-# What the proxy tells of a request's key by its form (exchange.credential).
+# The kind of a request's credential, which the proxy recognises by its form.
 LOGIN, KEY = "oauth", "api_key"
-# Covered by a plan that nobody named.
+# Covered by a plan that is not set.
 UNNAMED = "login"
 METERED = ""
 # The name of the group in rows, and their field.
@@ -39,7 +39,7 @@ class Coverage:
         self._found: dict[tuple[object, ...], str] = {}
 
     def mark(self, record: Event) -> Event:
-        """An event or a row with `covered_by`: the plan, "" if it is metered; without it where nobody can tell."""
+        """An event or a row with `covered_by`: the plan, "" if it is metered; without it if that is not known."""
         if record.get("kind") == "row":
             by = {"by": [*record["by"], GROUP]}
             plan = self._of_row(record)
@@ -82,7 +82,7 @@ class Coverage:
         return UNNAMED if credential == LOGIN else METERED
 
     def _takes(self, binding: Binding, record: Event, login: bool) -> bool:
-        """Whether a turn is of the sort that a plan covers."""
+        """Whether a plan covers turns like this one."""
         plan = self._known[binding.plan]
         client = record.get("client") or "unknown"
         sold = plan.provider in catalog.load("providers")["families"]  # else it is a client's own plan, for any model
@@ -92,9 +92,9 @@ class Coverage:
 
 
 def plan_worth(total: Event, cover: Coverage, since: str, until: str, tz: datetime.tzinfo) -> list[Event]:
-    """Each plan that covered something: what that would have cost, what the plan costs, and on how many days it held.
+    """For each plan that covered something: what that would have cost, the plan's price, and its days in force.
 
-    `total` is that of rows with `covered_by`; the days are those of the span, begun ones included.
+    `total` is that of rows with `covered_by`; the days are those of the span, also those that lie in it only partly.
     """
     rows = []
     for name, usd in sorted((total.get(FIELD) or {}).items()):

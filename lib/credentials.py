@@ -1,8 +1,8 @@
 """Finds a vendor's credential, and masks secrets in text.
 
-Values in config.yaml say where a secret is (`env:NAME`, `file:PATH`); a secret that stands there itself works, with a
-warning. Files of other programs are opened for reading only, and only for a source that the user enabled. A secret is
-never part of a message.
+The environment, a private file, or the files of the vendor's own client are read. Values in config.yaml name the place of
+a secret (`env:NAME`, `file:PATH`); the secret itself works too, with a warning. Files of other programs are only read, and
+only for a source that the user enabled. A message never contains a secret.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FOLDER = "secrets"
 
 
 class Missing(ValueError):
-    """There is no credential that can be used: why, in a sentence. `status`: unset, or expired."""
+    """No usable credential: a sentence that says why. `status`: unset or expired."""
 
     def __init__(self, why: str, status: str = "unset") -> None:
         super().__init__(why)
@@ -30,22 +30,22 @@ class Missing(ValueError):
 
 
 class Credential(NamedTuple):
-    """A secret and where it was found. `fingerprint` tells it from another without telling it."""
+    """A secret and where it was found. `fingerprint` distinguishes it from another without revealing it."""
 
     secret: str
     where: str
     fingerprint: str
-    owner: str = ""  # the vendor's identity of the account, where the same file says it
+    owner: str = ""  # the vendor's identity of the account, if the same file names it
     plan: str = ""
 
 
 def fingerprint(secret: str, salt: bytes) -> str:
-    """What tells a secret from the next one, and cannot be turned back into it."""
+    """A hash that distinguishes a secret from the next one."""
     return hashlib.blake2b(secret.encode(), key=salt[:64], digest_size=9, person=b"poll").hexdigest()
 
 
 def resolve(value: str, environment: Mapping[str, str], base: str, salt: bytes, cookie: str = "") -> Credential:
-    """The credential that a value of the configuration leads to. Relative files are relative to `base`. Raises Missing."""
+    """The credential that a value of the configuration refers to. Relative files are relative to `base`. Raises Missing."""
     kind, _, rest = value.partition(":")
     if kind == "env":
         if not environment.get(rest):
@@ -69,7 +69,7 @@ def content(path: str) -> str:
 
 
 def check(secret: str, where: str, salt: bytes, cookie: str = "") -> Credential:
-    """A secret that can be one. Raises Missing."""
+    """A secret, checked for characters that none can have. Raises Missing."""
     checked = cookie_value(secret.strip(), cookie)
     if not _PRINTABLE.match(checked):
         raise Missing(f"{where}: is empty or contains spaces or invalid characters; store it again")
@@ -122,7 +122,7 @@ def copilot(environment: Mapping[str, str], user: str, salt: bytes) -> Credentia
 
 
 def claude_files(environment: Mapping[str, str], user: str, name: str) -> Iterator[str]:
-    """Where a file of Claude Code may lie: its directories, the configured ones first."""
+    """Where a file of Claude Code may be, the configured directories first."""
     listed = [part.strip() for part in environment.get("CLAUDE_CONFIG_DIR", "").split(",") if part.strip()]
     for folder in listed or [os.path.join(user, ".claude")]:
         yield os.path.join(os.path.expanduser(folder), name)
@@ -131,7 +131,7 @@ def claude_files(environment: Mapping[str, str], user: str, name: str) -> Iterat
 
 
 def claude(environment: Mapping[str, str], user: str, salt: bytes, now: int) -> Credential:
-    """The token that Claude Code keeps in its file, while it is good. Raises Missing."""
+    """The token in Claude Code's file, if it has not expired. Raises Missing."""
     why = "Claude Code has no .credentials.json here (on macOS its token is in the keychain, which TokenOps does not read)"
     for path in claude_files(environment, user, ".credentials.json"):
         document = untrusted.mapping(datadir.read_json(path))
@@ -168,7 +168,7 @@ def _over(moment: object, now: int) -> bool:
 
 
 def codex(environment: Mapping[str, str], user: str) -> Credential:
-    """Codex's own login: nothing of it is read, only whether its file is another one than before."""
+    """Codex's own login: its file is not read, only whether it has changed."""
     path = os.path.join(os.path.expanduser(environment.get("CODEX_HOME") or os.path.join(user, ".codex")), "auth.json")
     try:
         status = os.stat(path)
@@ -179,7 +179,7 @@ def codex(environment: Mapping[str, str], user: str) -> Credential:
 
 
 def secret_path(folder: str, source: str) -> str:
-    """Where the secret of a source is kept, in the log's directory."""
+    """The file of a source's secret, in the log's directory."""
     return os.path.join(folder, FOLDER, source)
 
 
@@ -190,7 +190,7 @@ def keep_secret(folder: str, source: str, secret: str) -> None:
 
 
 def reference(text: str) -> str:
-    """A reference as --key takes it: env:NAME or file:PATH. Raises ValueError, which repeats nothing of anything else."""
+    """A reference as --key takes it: env:NAME or file:PATH. Raises ValueError, which quotes nothing else."""
     kind, _, rest = text.partition(":")
     if kind == "env" and _NAME.match(rest):
         return text
@@ -201,7 +201,7 @@ def reference(text: str) -> str:
 
 MASK = "[secret]"
 
-# The shapes that vendors give their keys, 2026: a prefix that is theirs, then a run of random characters.
+# The forms of vendors' keys in 2026: a prefix, then random characters.
 _SHAPES = (
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
     r"\b(?:sk|pk|rk|gsk|xai|hf|r8|pplx|tvly|dop_v1|glpat|npm|pypi|shpat|sq0atp|whsec|lin_api|figd|key|tok)[-_][A-Za-z0-9_-]{16,}",
@@ -214,7 +214,7 @@ _SHAPES = (
 )
 _WHOLE = re.compile("|".join(_SHAPES), re.DOTALL)
 _BEARER = re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9+/._~=-]{12,}", re.IGNORECASE)
-# A value behind a name that says it is one.
+# A value after a name that calls it a secret.
 _NAMED = re.compile(
     r"(\b[\w-]*(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential)s?[\w-]*"
     r"[\"']?\s*(?:[:=]|\bis\b)\s*[\"']?)([^\s\"',;]{4,})",
@@ -238,7 +238,7 @@ def redact(text: str) -> str:
 
 
 def sample(text: str, most: int = 100) -> str:
-    """The beginning of a text on one line, without secrets and without characters that a terminal would obey."""
+    """The beginning of a text on one line, without secrets and control characters."""
     line = "".join(char if char.isprintable() else " " for char in redact(text))
     line = " ".join(line.split())
     return line if len(line) <= most else f"{line[: most - 3].rstrip()}..."

@@ -10,9 +10,9 @@ from typing import Any
 
 import orjson
 
-# A file whose time is that of the last whole run of tok-sync.
+# A file whose modification time is when tok-sync last finished reading everything.
 SYNCED = "synced"
-# A file that says: all that is in this log is made up, and nothing real is to be taken into it.
+# A file that marks a log of demo data, into which nothing real is imported.
 DEMO = "made-up"
 
 
@@ -26,13 +26,13 @@ def log_folder() -> str:
 
 
 def ensure_folder(folder: str) -> str:
-    """The folder, made for its owner only where it was missing. Raises OSError."""
+    """The folder, created with access for its owner only if it was missing. Raises OSError."""
     os.makedirs(folder, mode=0o700, exist_ok=True)
     return folder
 
 
 def salt(folder: str, make: bool = False) -> bytes:
-    """The secret that project and account hashes are made with; empty until there is one. Raises OSError when making."""
+    """The secret key of project and account hashes; empty if there is none yet. Raises OSError when creating it."""
     path = os.path.join(folder, "salt")
     try:
         with open(path, "rb") as file:
@@ -48,7 +48,7 @@ def salt(folder: str, make: bool = False) -> bytes:
 
 @contextlib.contextmanager
 def lock(folder: str, name: str = "lock", wait: bool = True) -> Iterator[bool]:
-    """Hold a lock file of the log while the block runs; gives False where somebody else does and we shall not wait.
+    """Hold a lock file of the log while the block runs; yields False if another process holds it and `wait` is off.
 
     The file is never renamed or removed, so all writers lock the same one. Raises OSError.
     """
@@ -76,15 +76,15 @@ def write(fd: int, content: bytes, durable: bool) -> None:
 def replace(path: str, content: bytes, durable: bool = True, mode: int = 0o600) -> None:
     """Write a private file whole: a reader sees the old content or the new. Raises OSError.
 
-    What can be made again at any time need not be `durable`: waiting for the disk takes milliseconds. `mode`: of a file
-    that is not ours.
+    A file that can be made again need not be `durable`: waiting for the disk takes milliseconds. `mode` is for files that
+    are not private.
     """
     beside = f"{path}.{os.getpid()}"
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         try:
             if mode != 0o600:
-                with contextlib.suppress(OSError):  # a disk of Windows has no modes
+                with contextlib.suppress(OSError):  # a Windows disk has no modes
                     os.fchmod(fd, mode)
             write(fd, content, durable)
         finally:
@@ -106,7 +106,7 @@ def read_json(path: str) -> Any:
 
 
 def last_sync(folder: str) -> int | None:
-    """When the last whole run ended, in milliseconds; None if there was none."""
+    """When tok-sync last finished reading everything, in milliseconds; None if it never did."""
     try:
         return os.stat(os.path.join(folder, SYNCED)).st_mtime_ns // 1_000_000
     except OSError:
@@ -114,10 +114,10 @@ def last_sync(folder: str) -> int | None:
 
 
 def is_demo(folder: str) -> bool:
-    """Whether a log is one of made-up data."""
+    """Whether a log holds demo data."""
     return os.path.exists(os.path.join(folder, DEMO))
 
 
 def mark_demo(folder: str) -> None:
-    """Say that a log is one of made-up data. Raises OSError."""
+    """Mark a log as one of demo data. Raises OSError."""
     replace(os.path.join(folder, DEMO), b"made by tok-init --demo; tok-init --no-demo removes it\n")

@@ -1,9 +1,9 @@
 """Decides when a vendor may be asked again and what its answer means.
 
-Pure: no socket, no clock. A poller is a generator that yields requests and is sent answers; what it finds before
-something goes wrong is kept. 429: what Retry-After says and at least 15 minutes, doubled each time, up to two hours (a
-Retry-After of 0, or none, is no permission). 5xx and silence: 1, 2, 4 ... minutes, up to an hour. 401 and 403: until the
-credential is another one.
+No socket and no clock. A poller is a generator that yields requests and is sent answers; what it has read before a
+failure is kept. After 429: the time of Retry-After and at least 15 minutes, doubled each time, up to two hours (a
+Retry-After of 0 permits nothing sooner). After 5xx and timeouts: 1, 2, 4 ... minutes, up to an hour. After 401 and 403:
+until the credential changes.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from tokenops import events, projects, untrusted
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE
-# What goes wrong with an answer.
+# The kinds of failure.
 REFUSED, LIMITED, FAILING, CHANGED = "refused", "limited", "failing", "changed"
 TROUBLES = (REFUSED, LIMITED, FAILING, CHANGED)
-# Why nothing was asked.
+# Why no request was sent.
 NOT_DUE, WAITING, STOPPED = "not_due", "waiting", "stopped"
 OK = "ok"
 
 _LIMITED_MS, _LIMITED_MOST_MS = 15 * MINUTE, 2 * HOUR
 _FAILING_MS, _FAILING_MOST_MS = MINUTE, HOUR
-# A vendor that says to stay away for longer is asked again the next day.
+# A vendor that asks for a longer pause is asked again the next day.
 _RETRY_MOST_MS = 24 * HOUR
 # Clocks of one machine step by less than this without having been set back.
 _STEP_MS = MINUTE
@@ -40,7 +40,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What came back; names of headers in lower case."""
+    """The vendor's answer; names of headers in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -61,7 +61,7 @@ class Message(NamedTuple):
 
 
 class Trouble(ValueError):
-    """Why an answer is none: a kind of TROUBLES, a sentence, and how long the vendor asks to be left alone."""
+    """A failed request: a kind of TROUBLES, a sentence, and how long the vendor asks to wait."""
 
     def __init__(self, kind: str, why: str, retry_ms: int = 0) -> None:
         super().__init__(why)
@@ -69,7 +69,7 @@ class Trouble(ValueError):
 
 
 class Ask(NamedTuple):
-    """What a poller is given. `marks`: what it remembered; `since`: how far back to read instead, for a backfill."""
+    """What a poller gets. `marks`: what it kept from its last run; `since`: how far back to read instead, for a backfill."""
 
     source: str
     url: str
@@ -80,23 +80,23 @@ class Ask(NamedTuple):
     options: Mapping[str, str]
     rules: Mapping[str, int]
     marks: Mapping[str, int]
-    owner: str = ""  # the account's identity and plan, where the credential tells them
+    owner: str = ""  # the account's identity and plan, if the credential names them
     plan: str = ""
     since: int | None = None
-    checking: bool = False  # only whether the credential is good, with as few requests as can be
+    checking: bool = False  # only check the credential, with as few requests as possible
 
     def account(self, name: str) -> str | None:
         """The account of a vendor's own identity for it."""
         return projects.hash_path(name, self.salt) if name else None
 
     def headers(self, **more: str) -> dict[str, str]:
-        """The headers of a request: an honest name, and those given (with _ for -)."""
+        """The headers of a request: our own user agent, and others (with _ for -)."""
         named = {name.replace("_", "-"): value for name, value in more.items()}
         return {"accept": "application/json", "user-agent": f"tokenops/{self.version}", **named}
 
 
 class Results:
-    """What a poller found so far. `marks`: what it will want to remember, once its events are in the log."""
+    """What a poller has read so far. `marks`: what to keep for its next run, once its events are in the log."""
 
     def __init__(self) -> None:
         self.events: list[events.Event] = []
@@ -128,7 +128,7 @@ class ClientPoller(Protocol):
 
 
 def run_steps(steps: Generator[Question, Reply, None], ask: Callable[[Question], Reply]) -> int:
-    """Carry a poller's requests out one after the other; how many there were. Raises Trouble."""
+    """Send a poller's requests one after the other; how many there were. Raises Trouble."""
     count = 0
     try:
         request = next(steps)
@@ -140,9 +140,9 @@ def run_steps(steps: Generator[Question, Reply, None], ask: Callable[[Question],
 
 
 def value_of(answer: Answer, now: int) -> Any:
-    """The JSON of an answer. Raises Trouble, in whose sentence nothing of the answer stands."""
+    """The JSON of an answer. Raises Trouble, whose sentence quotes nothing of the answer."""
     status, page = answer.status, _is_page(answer)
-    if status == 429 or (status == 403 and retry_ms(answer.headers, now)):  # GitHub says it with 403, too
+    if status == 429 or (status == 403 and retry_ms(answer.headers, now)):  # GitHub uses 403 for this, too
         raise Trouble(LIMITED, f"the vendor refused it as too many requests ({status})", retry_ms(answer.headers, now))
     if status in (401, 403):
         if page:
@@ -209,9 +209,9 @@ class State(NamedTuple):
 
     at: int = 0  # when it was asked last
     ok_at: int = 0  # when it last answered
-    wait_until: int = 0  # not before this, whoever asks
-    limited: int = 0  # answers in a row that said 429
-    failures: int = 0  # and those that were none
+    wait_until: int = 0  # no request before this
+    limited: int = 0  # answers of 429 in a row
+    failures: int = 0  # other failures in a row
     stopped: str = ""  # the fingerprint of the credential that was refused
     status: str = ""
     why: str = ""
@@ -220,7 +220,7 @@ class State(NamedTuple):
 
 
 def state_of(value: object) -> State:
-    """The state of a JSON object; what is not as it should be counts as never asked."""
+    """The state from a JSON object; fields of another type have their defaults."""
     fields = untrusted.mapping(value)
     kept = {name: fields[name] for name, usual in State._field_defaults.items() if _is(fields.get(name), usual)}
     kept["marks"] = {key: value for key, value in untrusted.mapping(fields.get("marks")).items() if _is(value, 0)}
@@ -233,7 +233,7 @@ def _is(value: object, usual: object) -> bool:
 
 
 def with_clock_set_back(state: State, now: int) -> State:
-    """The state on a clock that was set back: every wait is as long as it was, from now on. Nothing waits for years."""
+    """The state after the clock was set back: every wait is as long as it was, from now on."""
     back = state.at - now
     if back <= _STEP_MS:
         return state
@@ -241,7 +241,7 @@ def with_clock_set_back(state: State, now: int) -> State:
 
 
 def due_at(state: State, interval_ms: int) -> int:
-    """When a source may be asked again; 0: it never was."""
+    """When a source may be asked again; 0 if it never was asked."""
     return max(state.at + interval_ms if state.at else 0, min(state.wait_until, state.at + _RETRY_MOST_MS))
 
 
@@ -255,8 +255,8 @@ class Due(NamedTuple):
 def due(state: State, now: int, interval_ms: int, fingerprint: str, jitter_ms: int, draw: float, force: bool = False) -> Due:
     """Whether a source is due. `draw` is a number from 0 to 1, by chance.
 
-    Somebody who comes a little early waits; who comes late waits by chance, so that not all machines ask in the same
-    second. From then on a run of cron keeps its second. `force` comes before the interval, never before a wait.
+    A run that is a little early waits until it is due; a late one waits for a random time, so that not all machines ask in
+    the same second. `force` ignores the interval, never a wait that the vendor asked for.
     """
     if state.stopped and state.stopped == fingerprint:
         return Due(STOPPED)
@@ -271,7 +271,7 @@ def due(state: State, now: int, interval_ms: int, fingerprint: str, jitter_ms: i
 
 
 def after_request(state: State, now: int) -> State:
-    """The state when a question is about to go out: a run that is killed has asked too."""
+    """The state just before a request is sent, since a run that is killed has also sent it."""
     return state._replace(at=now)
 
 
@@ -282,7 +282,7 @@ def after_answer(state: State, now: int, marks: Mapping[str, int]) -> State:
 
 
 def after_trouble(state: State, now: int, trouble: Trouble, fingerprint: str, marks: Mapping[str, int]) -> State:
-    """The state after something else, with how long to leave it alone."""
+    """The state after a failure, with how long to wait."""
     kept = state._replace(status=trouble.kind, why=trouble.why, why_at=now, marks={**state.marks, **marks})
     if trouble.kind == REFUSED:
         return kept._replace(stopped=fingerprint, wait_until=0)

@@ -21,7 +21,7 @@ VERSION = 1
 
 
 class BadRecord(ValueError):
-    """A record of a client that has the shape of a turn and cannot be counted."""
+    """A record of a client that looks like a turn and cannot be counted."""
 
 
 KINDS = ("turn", "usage", "meter", "work", "task", "saving", "ping")
@@ -41,7 +41,7 @@ PARTS = (
     "image_input_tokens",
     "image_output_tokens",
 )
-# Billed beside the tokens, per piece. Perplexity bills the pages it cites as tokens of a class of their own.
+# Billed in addition to tokens, per piece. Perplexity bills the pages it cites as tokens of their own class.
 EXTRAS = ("citation_tokens", "web_searches", "requests")
 SUMS = ("turns", "errors", *TOKENS, *PARTS, *EXTRAS)
 CONTEXT = TOKENS[:-1]
@@ -80,12 +80,12 @@ _RANK = {name: rank for rank, name in enumerate((*_HEAD, *ATTRIBUTION, *USAGE))}
 _USAGE, _ATTRIBUTION = frozenset(USAGE), frozenset(ATTRIBUTION)
 _DECIDED = frozenset((*USAGE, *ATTRIBUTION, "v", "ts", "kind", "id", USAGE_SIDECHAIN))
 
-# A client's own log knows project and session; the wire and the vendor's reports know less.
+# A client's own log names project and session; the proxy and the vendor's reports name less.
 _WEAK_SOURCES = ("proxy", "vendor-", "otel")
 
 
 def order_of(block: object) -> bytes:
-    """A total order for what has none of its own: the canonical bytes."""
+    """A sort key for any value: its canonical bytes."""
     return orjson.dumps(block, option=orjson.OPT_SORT_KEYS)
 
 
@@ -120,13 +120,13 @@ def join(a: Event, b: Event) -> Event:
 
 
 def arrange(event: Event) -> Event:
-    """The event with its keys in the one order that all records show them in."""
+    """The event with its keys in the order of the record."""
     last = len(_RANK)
     return {key: event[key] for key in sorted(event, key=lambda key: (_RANK.get(key, last), key))}
 
 
 def _largest(a: Event, b: Event, key: str) -> Any:
-    """The value of a key that no block owns: the maximum by bytes of those present."""
+    """The value of a key outside of the blocks: the largest by its bytes."""
     return max((event[key] for event in (a, b) if key in event), key=order_of)
 
 
@@ -152,7 +152,7 @@ def usage_rank(block: Event) -> tuple[int, bool, bool, int, bool, int, bytes]:
     )
 
 
-# Why the other sighting won, for each part of the order.
+# Why the other sighting was taken, for each part of the sort key.
 USAGE_RANKS = (
     "another knows the counts",
     "another knows the model",
@@ -183,13 +183,13 @@ ATTRIBUTION_RANKS = (
 
 
 def _later(a: Event, b: Event) -> Event:
-    """Of two readings of a meter or an aggregate, the later observed, else the larger; with the earliest time."""
+    """The later of two readings of a meter or an aggregate, else the larger one; with the earlier time."""
     best = max((a, b), key=lambda e: (e.get("observed_at", ""), token_sum(e), order_of({**e, "ts": ""})))
     return {**best, "ts": min(a["ts"], b["ts"])}
 
 
 def _more(a: Event, b: Event) -> Event:
-    """Of two readings of one round the more of each count; the earlier of each time, of the last the later."""
+    """Two readings of one round: the larger of each count, the earlier of each time, and the later of `last`."""
     joined: Event = {"v": max(a["v"], b["v"]), "ts": min(a["ts"], b["ts"]), "kind": "work", "id": _largest(a, b, "id")}
     attribution = max(attribution_of(a), attribution_of(b), key=attribution_rank)
     joined |= attribution
@@ -205,7 +205,7 @@ def _more(a: Event, b: Event) -> Event:
 
 
 def join_all(events: Iterable[Event]) -> Iterator[Event]:
-    """Each thing once, however often it was sighted, in order of time. Gathers."""
+    """Each thing once, its sightings joined, in order of time. Reads everything first."""
     joined: dict[str, Event] = {}
     for event in events:
         other = joined.get(event["id"])
@@ -231,7 +231,7 @@ def alias_of(client: str, session: str, event: Event) -> str:
     if client in _NAMELESS:
         session = ""
     sent, read, wrote, got, thought = (event.get(name, 0) for name in _FIVE)
-    if client == "codex":  # not all that tell of its turns tell what was written to a cache apart from other input
+    if client == "codex":  # not every source of its turns counts cache writes apart from other input
         sent, wrote = sent + wrote, 0
     return ":".join((client, session, *map(str, (sent, read, wrote, got, thought))))
 
@@ -246,7 +246,7 @@ def plane_of(event: Event) -> str:
 
 
 class Pairs:
-    """Which sightings are of one turn where no id is shared: those of one alias, one of each plane."""
+    """Finds the sightings of one turn that share no id: one of each plane, with the same alias."""
 
     def __init__(self) -> None:
         # alias -> plane -> the turns that were not seen there yet
@@ -268,13 +268,13 @@ class Pairs:
         return bool(self.waiting.get(event["alias"], {}).get(plane_of(event)))
 
 
-# Clients whose requests do not say their session, so that the counts alone must do.
+# Clients whose requests do not name their session, so that only the counts identify a turn.
 _NAMELESS = ("gemini-cli",)
 _FIVE = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 
 
 class Filter(NamedTuple):
-    """Which records are wanted; None: any."""
+    """Which records to take; None takes any."""
 
     kinds: tuple[str, ...] | None = None
     client: str | None = None
@@ -283,7 +283,7 @@ class Filter(NamedTuple):
     session: str | None = None
 
     def takes(self, event: Event) -> bool:
-        """Whether a record is wanted. A project is named as it is shown, or by its basename."""
+        """Whether to take a record. A project matches by the name in reports or by its basename."""
         return (
             (self.kinds is None or event.get("kind") in self.kinds)
             and self.client in (None, event.get("client"))
@@ -306,7 +306,7 @@ def digest(*parts: object) -> str:
 _STRINGS = frozenset(
     (*ATTRIBUTION[:-1], "ts", "kind", "id", "alias", "provider", "model", "request_model", "search_context", "tier", "geo")
 )
-# What records of other kinds have besides.
+# Further fields of each kind.
 _MORE = {
     "turn": frozenset(("status", "error", "latency_ms", "ttft_ms", USAGE_SIDECHAIN, "path", "credential")),
     "usage": frozenset(("until", "observed_at", "bucket", "amount_usd", "caveat", "total_tokens")),
@@ -358,9 +358,9 @@ def _type(name: str) -> dict[str, Any]:
 
 
 def fault(record: object) -> str:
-    """Why a record is none that the log would take, in a sentence; "" if it is one.
+    """Why the log does not take a record, in a sentence; "" if it does.
 
-    Only known fields and short texts: prompts must not get in by this door.
+    Only known fields and short texts are taken, so that no prompt can enter the log.
     """
     if not isinstance(record, dict):
         return f"expected a JSON object, found {jsonl.type_name(record)}"
@@ -384,13 +384,13 @@ _LABEL = re.compile(r"['\"\[\]{}\w.:+/-]{1,40}\Z")
 
 
 def _short(value: object) -> str:
-    """A value for a message; of what may be somebody's words only the length."""
+    """A value for a message; only the length of what may be a person's words."""
     text = repr(value)
     return text if _LABEL.match(text) else f"{jsonl.type_name(value)} of {len(text)} characters"
 
 
 def _wrong(key: str, value: Any) -> str:
-    """Why a field's value is not one."""
+    """Why a field's value is not valid, "" if it is."""
     if key in _STRINGS and type(value) is not str:
         return f"{key} is {_short(value)}; expected text"
     if key in SUMS and (type(value) is not int or value < 0):

@@ -1,7 +1,7 @@
 """Parses HTTP/1.1 messages strictly: heads, framing and chunks (RFC 9110 and 9112, June 2022). No sockets, no clock.
 
-What two programs could read differently is refused, for that is how requests are smuggled: bare CR or LF, blanks before
-a colon, folded lines, a length beside a transfer coding, two lengths, odd chunk sizes.
+Anything that two programs could read differently is refused, since that is how requests are smuggled: bare CR or LF,
+blanks before a colon, folded lines, a length beside a transfer coding, two lengths, odd chunk sizes.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\
 _LENGTH = re.compile(rb"[0-9]{1,18}\Z")
 _NOT_A_LINE = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
 
-# How the end of a body is told.
+# How a body ends.
 NONE, LENGTH, CHUNKED, CLOSE = "none", "length", "chunked", "close"
 
 
 class BadMessage(ValueError):
-    """A message that is refused. `status` is what a server answers to one; a gateway answers 502 to a bad response."""
+    """A message that is refused. `status` is the server's answer to it; a gateway answers 502 to a bad response."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
@@ -71,9 +71,9 @@ def items(headers: Headers, name: bytes) -> list[bytes]:
 
 
 def find_head(buffer: bytearray, start: int = 0) -> int:
-    """Where the first head ends (the byte after its blank line), -1 where it is not whole yet. Raises BadMessage.
+    """Where the first head ends (the byte after its blank line), -1 if it is not complete yet. Raises BadMessage.
 
-    Up to two empty lines before it are passed over; then the head begins at `skipped`.
+    Up to two empty lines before it are skipped; then the head begins at `leading_blank`.
     """
     end = buffer.find(b"\r\n\r\n", start)
     if (len(buffer) if end < 0 else end) > MOST_HEAD:
@@ -92,7 +92,7 @@ def leading_blank(buffer: bytearray) -> int:
 
 
 def request(head: bytes) -> Request:
-    """The request that a head is. Raises BadMessage."""
+    """The request in a head. Raises BadMessage."""
     first = _REQUEST.match(head)
     if first is None:
         if head.startswith(b"PRI * HTTP/2.0\r\n"):
@@ -110,7 +110,7 @@ def request(head: bytes) -> Request:
 
 
 def response(head: bytes) -> Response:
-    """The response that a head is. Raises BadMessage."""
+    """The response in a head. Raises BadMessage."""
     first = _STATUS.match(head)
     if first is None:
         raise BadMessage(502, "not an HTTP/1.1 status line")
@@ -177,7 +177,7 @@ def request_body(head: Request) -> tuple[str, int]:
 
 
 def response_body(method: bytes, head: Response) -> tuple[str, int]:
-    """How a response's body ends, CLOSE if only the end of the connection tells. Raises BadMessage."""
+    """How a response's body ends, CLOSE if only the end of the connection shows it. Raises BadMessage."""
     try:
         if method == b"HEAD" or head.status < 200 or head.status in (204, 304):
             return NONE, 0
@@ -192,7 +192,7 @@ def response_body(method: bytes, head: Response) -> tuple[str, int]:
 
 
 def keeps_open(version: tuple[int, int], headers: Headers) -> bool:
-    """Whether the sender means the connection to stay."""
+    """Whether the sender keeps the connection open."""
     options = items(headers, b"connection")
     if b"close" in options:
         return False
@@ -200,7 +200,7 @@ def keeps_open(version: tuple[int, int], headers: Headers) -> bool:
 
 
 class Piece(NamedTuple):
-    """What one stretch of bytes held of a body."""
+    """The part of a body in one stretch of bytes."""
 
     used: int  # bytes that belong to the body, its framing included
     data: list[bytes]  # its content
@@ -208,7 +208,7 @@ class Piece(NamedTuple):
 
 
 class Body:
-    """A body as it comes. Bytes after its end are left alone. Raises BadMessage if the framing is broken."""
+    """A body that arrives in pieces. Bytes after its end are not used. Raises BadMessage if the framing is broken."""
 
     def __init__(self, kind: str, length: int = 0) -> None:
         self.kind, self.left = kind, length
@@ -218,7 +218,7 @@ class Body:
         self._trailer = 0
 
     def feed(self, data: bytes) -> Piece:
-        """Take in bytes."""
+        """Add bytes."""
         if self.done:
             return Piece(0, [], True)
         if self.kind == LENGTH:
@@ -255,7 +255,7 @@ class Body:
         return Piece(at, pieces, self.done)
 
     def _to_line(self, data: bytes, at: int) -> tuple[bytes | None, int]:
-        """A line of the framing with its end, and the place after it; None if it is not whole yet."""
+        """A line of the framing with its end, and the place after it; None if it is not complete yet."""
         stop = data.find(b"\n", at) + 1
         part = data[at : stop or len(data)]
         line = self._line + part
@@ -269,7 +269,7 @@ class Body:
         return line, stop
 
     def _check_line(self, line: bytes) -> None:
-        """What is there of a line must be able to become one."""
+        """Raise BadMessage if the beginning of a line cannot become a valid one."""
         if (self._state == "after" and not b"\r\n".startswith(line)) or _NOT_A_LINE.search(line[:-1]):
             raise BadMessage(400, "chunk framing is broken")
         if self._state == "size" and not re.match(rb"[0-9A-Fa-f]{1,16}(?:[ \t]*(?:;[^\r\n]*)?)?\r?\Z", line):
@@ -320,7 +320,7 @@ HOP_BY_HOP = frozenset(
         b"proxy-authentication-info",
     )
 )
-# What a Connection header may not take away: a client that names these would strip what the next hop needs.
+# Fields that a Connection header cannot remove, since the next hop needs them.
 _KEPT = frozenset((b"host", b"authorization", b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"))
 
 

@@ -1,7 +1,7 @@
 """Sends HTTPS requests, and talks to a vendor's own client over pipes.
 
 Certificates are verified, redirects are not followed, the environment's proxies are not used, an answer has at most 8 MiB,
-and everything ends in time: a cron job must never hang.
+and every call has a deadline, so that a cron job never hangs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _GRACE_S = 2.0
 
 
 class Web:
-    """Asks vendors; httpx is only imported when there is something to ask (85 ms)."""
+    """Sends requests to vendors; httpx is imported with the first request, since that takes 85 ms."""
 
     def __init__(self, timeout: float) -> None:
         self.timeout, self.count = timeout, 0
@@ -62,14 +62,14 @@ class Web:
             raise Trouble(etiquette.FAILING, why) from None
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         if self.client is not None:
             self.client.close()
 
 
 @contextlib.contextmanager
 def deadline(seconds: float) -> Iterator[None]:
-    """TimeoutError in the block when it takes longer: a server that sends a byte now and then is never done."""
+    """Raise TimeoutError in the block after a time, also if a server sends a byte now and then."""
 
     def over(number: int, frame: FrameType | None) -> None:
         raise TimeoutError
@@ -84,7 +84,7 @@ def deadline(seconds: float) -> Iterator[None]:
 
 
 class Client:
-    """A vendor's own client, talked to in lines of JSON. It ends with this, whatever it does."""
+    """A vendor's own client, run as a child and spoken to in lines of JSON."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: str, timeout: float) -> None:
         self.command, self.environment, self.folder, self.timeout = list(command), environment, folder, timeout
@@ -95,7 +95,7 @@ class Client:
         self.handlers: dict[int, Any] = {}
 
     def __call__(self, message: Message) -> untrusted.Raw:
-        """The answer to a message that has an id, nothing for one that has none. Raises Trouble."""
+        """The answer to a message with an id; nothing for one without. Raises Trouble."""
         self.count += message.id is not None
         try:
             with deadline(max(self.until - time.monotonic(), 0.001) if self.process else self.timeout):
@@ -113,7 +113,7 @@ class Client:
             ) from None
 
     def _start(self) -> subprocess.Popen[bytes]:
-        """The process, in a group of its own. Its neighbours (an interpreter) are on its path: cron's is short."""
+        """The process, in a group of its own. The directory of its command is on its path, since cron's path is short."""
         beside = os.path.dirname(os.path.realpath(self.command[0])), os.path.dirname(self.command[0])
         path = os.pathsep.join([*filter(None, beside), self.environment.get("PATH", os.defpath)])
         inherited = {name: value for name, value in self.environment.items() if not name.startswith("TOKENOPS_")}
@@ -131,13 +131,13 @@ class Client:
         return self.process
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        """It does not outlive us."""
+        """End the child before this process ends."""
         self.close()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
     def _answer(self, stream: IO[bytes], name: int) -> untrusted.Raw:
-        """The object with an id; notifications and what is not JSON are passed over. Raises Trouble."""
+        """The object with an id; notifications and lines that are not JSON are skipped. Raises Trouble."""
         while True:
             *lines, self.rest = self.rest.split(b"\n")
             for number, line in enumerate(lines):
@@ -164,7 +164,7 @@ class Client:
         return Trouble(etiquette.FAILING, f"{self.command[0]}: ended before it answered (status {status}); run it by hand")
 
     def close(self) -> None:
-        """End it, and all that it began."""
+        """End the child and its own children."""
         process, self.process = self.process, None
         if process is None:
             return

@@ -1,8 +1,8 @@
 """Edits JSON with comments in one place and leaves the rest of the text as it is.
 
 Hosts keep their settings in files that people edit: comments, trailing commas, the order of keys and every blank are
-theirs. So the text is never written anew from data: a member is inserted, replaced or cut out between two positions, and
-the result is parsed again and must be what was wanted.
+theirs. So the text is never generated from data: a member is inserted, replaced or cut out between two positions, and the
+result is parsed to check that nothing else changed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Malformed(ValueError):
 
 
 class Unchangeable(ValueError):
-    """A text in which a place cannot be changed without losing something."""
+    """A text in which a value cannot be changed without changing something else."""
 
 
 class Member(NamedTuple):
@@ -37,7 +37,7 @@ class Member(NamedTuple):
 
 
 class Node(NamedTuple):
-    """A value and the text it takes up. `members` of an object only."""
+    """A value and its position in the text. Only objects have `members`."""
 
     start: int
     end: int
@@ -46,7 +46,7 @@ class Node(NamedTuple):
 
 
 def document(text: str) -> Node:
-    """The value that a text holds. Raises Malformed."""
+    """The value of a whole text. Raises Malformed."""
     start = _skip_blanks(text, 0)
     node = _value(text, start, 0)
     end = _skip_blanks(text, node.end)
@@ -123,9 +123,9 @@ def _next_element(text: str, at: int, closing: str) -> int:
 
 
 def locate(node: Node, keys: Sequence[str]) -> tuple[Node, int]:
-    """The value at a place, or the last object on the way to it, and how many keys of the place lead there.
+    """The value at a path of keys, or the last object on the way to it, and how many keys lead there.
 
-    Raises Unchangeable if the way leads through something that is not an object, or a key stands twice.
+    Raises Unchangeable if a value on the way is not an object, or a key appears twice.
     """
     for depth, key in enumerate(keys):
         if node.members is None:
@@ -140,7 +140,7 @@ def locate(node: Node, keys: Sequence[str]) -> tuple[Node, int]:
 
 
 def set_value(text: str, keys: Sequence[str], value: Any) -> str:
-    """The text with the value set at a place, and nothing else changed. Raises Malformed, Unchangeable."""
+    """The text with the value at a path of keys set, and nothing else changed. Raises Malformed, Unchangeable."""
     if not text.strip():
         newline = "\r\n" if "\r\n" in text else "\n"
         return json.dumps(_nest(keys, value), indent=2, ensure_ascii=False).replace("\n", newline) + newline
@@ -173,7 +173,7 @@ def _with(data: Any, keys: Sequence[str], value: Any) -> Any:
 
 
 def _agree(edited: str, expected: Any) -> None:
-    """Raises Unchangeable unless a text says what it should."""
+    """Raise Unchangeable unless a text holds the expected data."""
     try:
         agrees = document(edited).data == expected
     except Malformed:
@@ -183,13 +183,13 @@ def _agree(edited: str, expected: Any) -> None:
 
 
 def _margin(text: str, at: int) -> str:
-    """The blanks at the beginning of a position's line."""
+    """The indentation of a position's line."""
     blanks = re.compile(r"[ \t]*").match(text, text.rfind("\n", 0, at) + 1)
     return blanks[0] if blanks else ""
 
 
 def _unit(text: str, root: Node) -> str:
-    """By how much the file indents; "" if all stands in one line."""
+    """By how much the file indents; "" if all is on one line."""
     if "\n" not in text[root.start : root.end]:
         return "" if root.members else "  "
     for member in root.members or ():
@@ -199,7 +199,7 @@ def _unit(text: str, root: Node) -> str:
 
 
 def _format_value(text: str, value: Any, margin: str, unit: str) -> str:
-    """A value as text in the manner of the file."""
+    """A value as text in the style of the file."""
     if not unit:
         return json.dumps(value, ensure_ascii=False)
     newline = "\r\n" if "\r\n" in text else "\n"
@@ -241,7 +241,7 @@ def _has_comma(between: str) -> bool:
 
 
 def remove_value(text: str, keys: Sequence[str], keep: int) -> str:
-    """The text without the member at a place, and without the objects above it that this leaves empty, down to `keep` keys.
+    """The text without the member at a path of keys, and without objects that this leaves empty, down to `keep` keys.
 
     Raises Malformed, Unchangeable.
     """
@@ -294,7 +294,7 @@ def _comma_at(between: str) -> int:
 
 
 def mask_strings(text: str, keys: Sequence[str], mask: str = "***") -> str:
-    """The text with comments and all strings that are values hidden, but those at a place. For showing; raises Malformed."""
+    """The text to show: comments and string values hidden, except below a path of keys. Raises Malformed."""
     root = document(text)
     try:
         node, depth = locate(root, keys)

@@ -20,7 +20,7 @@ _SPACE = " \t\r\n"
 
 
 def ignore_line(location: str, why: str) -> None:
-    """Report nothing of a bad line: for who reads what somebody else reports."""
+    """Report nothing about a bad line, for callers whose lines another command reports."""
 
 
 class Records:
@@ -53,7 +53,7 @@ class Records:
 
 
 def parse(line: bytes | bytearray, say: Callable[[str], None]) -> list[Record]:
-    """The JSON objects of a line: one, or several that were glued together. What is skipped is told to `say`."""
+    """The JSON objects of a line: one, or several that were glued together. `say` is called with why the rest is skipped."""
     try:
         value = orjson.loads(line)
         if type(value) is dict:
@@ -69,8 +69,8 @@ def parse(line: bytes | bytearray, say: Callable[[str], None]) -> list[Record]:
 def objects(line: bytes | bytearray | memoryview) -> tuple[list[Record], str]:
     """The JSON objects of a line that the strict parser refused, and why the rest of it is skipped ("" if none is).
 
-    Accepted: a byte order mark, blanks, several objects glued together, bytes that are no UTF-8 and halves of
-    surrogate pairs inside strings (clients cut text in the middle of a character; the counts beside it are good).
+    Accepted: a byte order mark, blanks, several objects glued together, bytes that are not UTF-8 and halves of
+    surrogate pairs inside strings (clients cut text in the middle of a character; the counts in the same line are good).
     """
     text = bytes(line).removeprefix(BOM).strip()
     if not text:
@@ -104,7 +104,7 @@ def _reason(error: Exception) -> str:
 
 
 def type_name(value: object) -> str:
-    """A JSON value's kind in words."""
+    """The type of a JSON value, in words."""
     if value is None:
         return "null"
     if isinstance(value, bool):

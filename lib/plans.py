@@ -1,7 +1,6 @@
 """Lists flat-rate plans as vendors publish them, and which of them the user has, since when.
 
-A plan in force at a moment means that its provider's turns through a login are covered by it; what they would have cost
-is shown as list price.
+A plan in force covers its provider's turns through a login. Reports show what those turns would have cost at list price.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
 
 
 class Plan(NamedTuple):
-    """One plan. `windows` are as meters call them: window, minutes, and scope, limit and unit where they are published."""
+    """One plan. `windows` are as meters call them: window, minutes, and scope, limit and unit if they are published."""
 
     name: str
     provider: str
@@ -39,7 +38,7 @@ class Binding(NamedTuple):
 
 
 def all_plans() -> dict[str, Plan]:
-    """The catalogue, by name."""
+    """All plans of the catalogue, by name."""
     entries = catalog.load("plans")["plans"]
     plans = {}
     for name, entry in entries.items():
@@ -58,7 +57,7 @@ def all_plans() -> dict[str, Plan]:
 
 
 def find(name: str) -> Plan:
-    """A plan by its name of today or an earlier one. Raises Unusable."""
+    """A plan by its present name or an earlier one. Raises Unusable."""
     listed = all_plans()
     plan = listed.get(name) or listed.get(catalog.load("plans")["aliases"].get(name, ""))
     if plan is None:
@@ -68,7 +67,7 @@ def find(name: str) -> Plan:
 
 
 def bindings(settings: config.Config) -> list[Binding]:
-    """What the configuration binds, in order of provider, account and date. Raises Unusable.
+    """The user's plans from the configuration, in order of provider, account and date. Raises Unusable.
 
     `plans: {anthropic: claude-max-20x}`, or a list of {plan, from, account} per provider.
     """
@@ -100,7 +99,7 @@ def _order(binding: Binding) -> tuple[str, str, str]:
 
 
 def in_force(bound: list[Binding], provider: str, day: str, account: str = "") -> list[Binding]:
-    """The plans of a provider in force on a day (YYYY-MM-DD): of each account the one that began last."""
+    """The plans of a provider in force on a day (YYYY-MM-DD): for each account the one that began last."""
     latest: dict[str, Binding] = {}
     for binding in bound:
         if binding.provider == provider and binding.since <= day and binding.account in ("", account or binding.account):
@@ -119,7 +118,7 @@ def covering_plans(settings: config.Config, day: str) -> dict[str, str]:
 
 
 def with_binding(bound: list[Binding], new: Binding) -> list[dict[str, str]]:
-    """The bindings of a provider with one more, as the configuration writes them; one of the same day is replaced."""
+    """The bindings of a provider with a new one, as the configuration holds them; one of the same day is replaced."""
     others = [
         binding
         for binding in bound
@@ -144,7 +143,7 @@ def new_binding(bound: list[Binding], plan: Plan, since: str | None, account: st
 
 
 def bind(settings: config.Config, provider: str, name: str, today: str, since: str | None = None, account: str = "") -> None:
-    """Write to the configuration that a provider's plan is this one. Raises Unusable, config.Unchangeable, OSError."""
+    """Set a provider's plan in the configuration. Raises Unusable, config.Unchangeable, OSError."""
     plan = find(name)
     if plan.provider != provider:
         raise Unusable("", f"{plan.name} is a plan of {plan.provider}", f"run tok-plan set {plan.provider} {plan.name}")

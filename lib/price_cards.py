@@ -1,10 +1,10 @@
 """Compiles rate cards, from catalog/pricing and a user's overrides, to the form that `pricing` looks up.
 
 A card is a model's list of intervals `[from, until)`. Everything relative (a tier's factor, a default of the provider)
-is worked out here, in exact decimals, so that looking a rate up multiplies nothing but a geo factor.
+is worked out here, in exact decimals, so that a lookup multiplies only by a geo factor.
 
-Three things differ: null, a price nobody published (billed at the input rate, and said so); `same_as_input`, known to
-have no discount; and "0", free.
+Three values differ: null, a price that is not published (billed at the input rate, with a note); `same_as_input`, known
+to have no discount; and "0", free.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ CLASSES = (
 SAME = "same_as_input"
 FEES = ("web_search", "request")
 CONTEXTS = ("low", "medium", "high")
-# Applies where a cloud's name says that the request stayed in a region.
+# Applies if the model's name at a cloud says that the request stayed in a region.
 REGIONAL = "regional"
 
-# `correction` says to tok-price lint that a wrong price of the past was put right.
+# `correction` tells tok-price lint that a wrong past price was corrected.
 _SAID = ("src", "confidence", "note", "scheduled", "correction")
 _INTERVAL = (*CLASSES, *FEES, "from", "until", "above", "windows", "tiers", "geo", *_SAID)
 _MODEL = ("prices", "aliases", "tiers", "geo", "retired", "note", *FEES)
@@ -195,7 +195,7 @@ def _interval(row: Data, model: Data, defaults: Data, path: Place) -> Data:
 
 
 def _together(key: str, defaults: Data, model: Data, interval: Data, path: Place) -> Data:
-    """A provider's defaults, then the model's, then the interval's own; null takes one away."""
+    """A provider's defaults, then the model's, then the interval's own; null removes one."""
     merged: Data = {}
     for block in (defaults, model, interval):
         merged |= _mapping(block.get(key) or {}, (*path, key))
@@ -301,7 +301,7 @@ def times(a: str, b: str) -> str:
 
 
 def instant(value: object, path: Place = ()) -> str:
-    """A time as the catalogue compares it. Raises Unusable."""
+    """A time in the form that the catalogue compares. Raises Unusable."""
     try:
         return when.canonical(str(value))
     except ValueError:
@@ -330,7 +330,7 @@ def _list(value: object, path: Place) -> list[Any]:
 
 
 def every_price(card: list[Data]) -> Iterator[tuple[str, str]]:
-    """Class and price of everything a card holds, for checks over a whole catalogue."""
+    """Class and price of everything in a card, for checks of a whole catalogue."""
     for interval in card:
         for rates in interval["tiers"].values():
             for block in (rates, *rates["above"], *rates["windows"]):

@@ -1,8 +1,7 @@
 """Explains why another price table differs from ours, by the numbers or by a list of known differences.
 
-What the numbers tell counts only for one table against us. Where the tables agree with each other and we alone say
-something else, we are the likely culprit, and nothing but an entry of catalog/price_causes.yaml that names both values
-explains it.
+An explanation by numbers counts only if one table alone differs from us. If the tables agree with each other, we are
+probably wrong, and only an entry of catalog/price_causes.yaml that names both values explains it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ _LAG_MS = 45 * when.DAY
 
 
 class Cause(NamedTuple):
-    """One word, a sentence, and where it can be looked up ("": nowhere)."""
+    """One word, a sentence, and the page that shows it ("" for none)."""
 
     name: str
     why: str
@@ -29,7 +28,7 @@ class Cause(NamedTuple):
 
 
 def cause_of(finding: Finding, tables: Sequence[Table], entries: Sequence[Mapping[str, Any]]) -> Cause | None:
-    """Why a finding is not agreement; None if nobody knows."""
+    """Why a finding differs; None if that is not known."""
     if written := _known_cause(finding, entries):
         return written
     if finding.verdict == ONLY_OURS:
@@ -44,13 +43,13 @@ def cause_of(finding: Finding, tables: Sequence[Table], entries: Sequence[Mappin
 
 
 def known_causes() -> list[Mapping[str, Any]]:
-    """The differences that are understood, as data."""
+    """The known differences (catalog/price_causes.yaml)."""
     entries: list[Mapping[str, Any]] = catalog.load("price_causes")["known"]
     return entries
 
 
 def _known_cause(finding: Finding, entries: Sequence[Mapping[str, Any]]) -> Cause | None:
-    """What is written down of just this difference."""
+    """The known cause of exactly this difference."""
     for entry in entries:
         if (
             finding.table.source in entry["tables"]
@@ -67,7 +66,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _matches_values(finding: Finding, entry: Mapping[str, Any]) -> bool:
-    """Whether the values are those that an entry is about; one of models as a whole may be about some modes only."""
+    """Whether an entry names these values; an entry for whole models may name modes."""
     fields = entry.get("fields")
     if not fields:
         modes = entry.get("modes")
@@ -79,13 +78,13 @@ def _matches_values(finding: Finding, entry: Mapping[str, Any]) -> bool:
 
 
 def _standard(finding: Finding) -> str:
-    """Our price of the same without its tier."""
+    """Our price of the same class without the tier."""
     assert finding.lookup is not None
     return Engine(finding.lookup).price(finding.field.rpartition("/")[2], finding.at)
 
 
 def _against_us(finding: Finding, tables: Sequence[Table]) -> bool:
-    """Whether another table that knows the price says the same as this one."""
+    """Whether another table has the same price as this one."""
     for other in tables:
         if other.source == finding.table.source or (
             other.source == "litellm" and finding.at[:10] != other.details["captured"]
@@ -98,11 +97,11 @@ def _against_us(finding: Finding, tables: Sequence[Table]) -> bool:
     return False
 
 
-# What the numbers tell of one price.
+# Causes that the numbers of one price show.
 
 
 def _ahead(finding: Finding, engine: Engine | None = None) -> Cause | None:
-    """We know a change that the table cannot know, or does not yet."""
+    """We know a change that is newer than the table."""
     captured = str(finding.table.details["captured"])
     if finding.at[:10] > captured:
         return Cause("newer", f"it is about {finding.at[:10]}; the table was read on {captured}")
@@ -125,7 +124,7 @@ def _row_at(finding: Finding, ts: str) -> dict[str, Any] | None:
 
 
 def _outside(finding: Finding, engine: Engine) -> Cause | None:
-    """We hold no price of that day at all."""
+    """We have no price for that day."""
     assert finding.lookup is not None
     if finding.field == STEP or _row_at(finding, finding.at) is not None:
         return None
@@ -137,7 +136,7 @@ def _outside(finding: Finding, engine: Engine) -> Cause | None:
 
 
 def _other_date(finding: Finding, engine: Engine) -> Cause | None:
-    """The table holds what we hold for another time."""
+    """The table's price is our price for another time."""
     if finding.field == STEP:
         return _other_date_of_step(finding, engine)
     for begins, ends, ts in _spans(finding):
@@ -147,7 +146,7 @@ def _other_date(finding: Finding, engine: Engine) -> Cause | None:
 
 
 def _other_date_of_step(finding: Finding, engine: Engine) -> Cause | None:
-    """The table's steps are those that we have for another time."""
+    """The table's steps are ours for another time."""
     for begins, ends, ts in _spans(finding):
         if price_check.round_steps(engine.steps(ts)) == finding.theirs and not begins <= finding.at < ends:
             return Cause("dated", f"that is our price {_span(begins, ends)}; the table does not date it so")
@@ -166,7 +165,7 @@ def _span(begins: str, ends: str) -> str:
 
 
 def _time_of_day(finding: Finding, engine: Engine) -> Cause | None:
-    """The table holds what we bill at another time of the same day or week."""
+    """The table's price is ours for another time of the day or week."""
     row = _row_at(finding, finding.at)
     if row is None or not row["tiers"][""]["windows"]:
         return None
@@ -181,7 +180,7 @@ def _time_of_day(finding: Finding, engine: Engine) -> Cause | None:
 
 
 def _tier(finding: Finding, engine: Engine) -> Cause | None:
-    """The table holds what we bill in another tier, or for a prompt of another length."""
+    """The table's price is ours for another tier, or for a prompt of another length."""
     tier, _, rest = finding.field.rpartition("/")
     name, _, step = rest.partition(">")
     if tier and engine.price(rest, finding.at) == finding.theirs:
@@ -200,7 +199,7 @@ def _unit(finding: Finding, engine: Engine) -> Cause | None:
 
 
 def power_of_ten(ratio: Decimal) -> int:
-    """The power of ten that a ratio is within 5 % of, where it is one that units are mistaken by; else 0."""
+    """The power of ten that a ratio is within 5 % of, if it is one by which units are confused; else 0."""
     for power in (3, 5, 6):
         for exponent in (power, -power):
             if abs(ratio / Decimal(10) ** exponent - 1) <= Decimal("0.05"):
@@ -282,7 +281,7 @@ def _why_unlisted(finding: Finding, tables: Sequence[Table]) -> Cause | None:
 
 
 def _only_ours(finding: Finding, tables: Sequence[Table]) -> Cause | None:
-    """Why we state what a table does not. Of a price that no table states, though two list the model, nobody knows."""
+    """Why we have what a table does not; None for a price that no table has though two list the model."""
     if not finding.field:
         return Cause("not_listed", "the table has no such model (tables drop what is retired, and lag behind what is new)")
     others = [(table, price_tables.find(table, finding.provider, finding.model)) for table in tables]

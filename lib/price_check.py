@@ -1,8 +1,8 @@
 """Compares our prices with another table's: each price of each model at the moments that matter.
 
-Both sides are asked as their own engines would answer: ours by `pricing`, with names, windows and steps; theirs by
-`price_tables`. The moments are the day on which the table was read, and the days around which either says that a price
-changed; where a price depends on the time of day, also a weekday's peak and a weekend.
+Our prices come from `pricing`, with names, windows and steps, theirs from `price_tables`. The moments are the day on which
+the table was read, and the days before and after each change of a price; if a price depends on the time of day, also a
+weekday's peak and a weekend.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _HALF = when.DAY // 2
 
 
 class Finding(NamedTuple):
-    """One comparison. `field` is "" if a model as a whole is missing; `at`: the first moment at which it is so."""
+    """One comparison. `field` is "" if a model as a whole is missing; `at`: the first moment with this result."""
 
     verdict: str
     table: Table
@@ -36,7 +36,7 @@ class Finding(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """All that came of comparing with one table: what is not agreed, and how many prices are."""
+    """The comparison with one table: the differences, and how many prices agree."""
 
     table: Table
     findings: list[Finding]
@@ -45,7 +45,7 @@ class Comparison(NamedTuple):
 
 
 def compare(catalogue: pricing.Catalogue, table: Table) -> Comparison:
-    """The catalogue beside a table."""
+    """Compare the catalogue with a table."""
     findings: list[Finding] = []
     agreed = models = 0
     for provider in sorted(catalogue.providers):
@@ -71,7 +71,7 @@ def _names(catalogue: pricing.Catalogue, provider: str) -> list[str]:
 
 
 def _compare_model(blank: Finding) -> tuple[int, list[Finding]]:
-    """How many prices of one model agree, and those that do not: each pair of values once."""
+    """How many prices of one model agree, and the differences, each pair of values once."""
     assert blank.row is not None and blank.lookup is not None
     seen: dict[tuple[str, str, str], Finding] = {}
     agreed: set[str] = set()
@@ -104,7 +104,7 @@ def round_steps(steps: str) -> str:
 
 
 def _same(engine: Engine, field: str, ours: str, theirs: str, at: str) -> bool:
-    """Whether two prices are one. What they bill like the class that it is a part of is not a price of its own."""
+    """Whether two prices are the same; also if they bill a part at the price of its class, and we list no price for it."""
     if ours == theirs:
         return True
     whole = WHOLE.get(class_of(field))
@@ -129,7 +129,7 @@ def class_of(field: str) -> str:
 
 
 def _moments(finding: Finding) -> Iterator[str]:
-    """When the two are compared: the day of the table first."""
+    """The moments of comparison: the day of the table first."""
     assert finding.row is not None and finding.lookup is not None
     captured = str(finding.table.details["captured"])
     yield captured + _NOON
@@ -139,7 +139,7 @@ def _moments(finding: Finding) -> Iterator[str]:
         for day in (3, 6):
             yield _weekday(captured, day) + _PEAK
     if finding.table.source == "litellm":
-        return  # it says nothing of other days
+        return  # it has no prices for other days
     for change in sorted(
         {*price_tables.moments(finding.row), *(row["from"] for row in finding.lookup.rows if row.get("from"))}
     ):
@@ -148,7 +148,7 @@ def _moments(finding: Finding) -> Iterator[str]:
 
 
 def _weekday(day: str, number: int) -> str:
-    """The last such day of the week up to a day."""
+    """The last day, up to a given one, with this number in the week."""
     at = when.moment(f"{day}T00:00:00Z")
     while when.local(at, when.UTC).isoweekday() != number:
         at -= when.DAY
@@ -156,7 +156,7 @@ def _weekday(day: str, number: int) -> str:
 
 
 class Engine:
-    """What our engine says of one model."""
+    """Our prices of one model, by the keys of a table."""
 
     def __init__(self, lookup: pricing.Lookup) -> None:
         self.lookup = lookup
@@ -187,7 +187,7 @@ class Engine:
         return plain((rate.rates["input"] if value == price_cards.SAME else value) or "")
 
     def apart(self, at: str) -> Iterator[tuple[str, str]]:
-        """The classes that we bill at a price of their own, and those prices."""
+        """The classes that have their own price here, and those prices."""
         rate = self.rate("", "", 0, at)
         for name, value in rate.rates.items() if rate else ():
             whole = WHOLE.get(name, "")
@@ -204,7 +204,7 @@ class Engine:
 
 @functools.lru_cache(4096)
 def plain(text: str) -> str:
-    """A price without zeros that say nothing."""
+    """A price without trailing zeros."""
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 

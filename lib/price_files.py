@@ -18,7 +18,7 @@ REFUSED, HELD = "refused", "held"
 
 
 class Fault(NamedTuple):
-    """What is wrong with a row: refused (no price is like that), or held until a person has said why (`note:`)."""
+    """A problem of a row: refused (no price can be like that), or held until a person explains it (`note:`)."""
 
     level: str
     location: str  # file:line
@@ -33,7 +33,7 @@ class Fault(NamedTuple):
 
 
 class Book(NamedTuple):
-    """One provider's file: its text, the data in it, and what compiling made of that."""
+    """One provider's file: its text, its data, and the compiled cards."""
 
     name: str
     text: bytes
@@ -46,11 +46,11 @@ class Book(NamedTuple):
         return str(self.body["provider"])
 
     def location(self, *keys: str | int) -> str:
-        """Where an entry stands, as file:line."""
+        """The location of an entry, as file:line."""
         return f"{self.name}:{catalog.line_of(self.text, keys)}"
 
     def interval(self, model: str, begins: str) -> str:
-        """Where the interval of a model stands that begins then."""
+        """The location of a model's interval, by its beginning."""
         spelling = next((name for name in self.raw.get("models") or {} if str(name).lower() == model), model)
         listed = (self.raw["models"].get(spelling) or {}).get("prices") or []
         starts = [price_cards.instant(row["from"]) if row.get("from") else "" for row in listed]
@@ -79,13 +79,13 @@ def rates_of(interval: Data) -> dict[str, Decimal]:
 
 
 def texts(folder: str = catalog.FOLDER) -> dict[str, bytes]:
-    """The files that prices are made of, by name; the built-in providers.yaml where the folder has none of its own."""
+    """The files that prices are made of, by name; the built-in providers.yaml if the folder has none."""
     prices = catalog.sources("pricing/*.yaml", folder)
     return prices | (catalog.sources("providers.yaml", folder) or catalog.sources("providers.yaml"))
 
 
 def texts_at(folder: str, revision: str) -> dict[str, bytes] | None:
-    """The same as they stood in a revision of git; None if git knows no such revision of the folder."""
+    """The same files in a revision of git; None if git has no such revision of the folder."""
     listed = _git(folder, "ls-tree", "-r", "--name-only", revision, "pricing", "providers.yaml")
     if not listed:
         return None
@@ -107,7 +107,7 @@ def _git(folder: str, *arguments: str) -> bytes | None:
 
 
 def books(texts: Texts) -> tuple[list[Book], list[Fault]]:
-    """The files that can be compiled, and why the others cannot."""
+    """The files that can be compiled, and the problems of the others."""
     compiled: list[Book] = []
     faults: list[Fault] = []
     for name, text in texts.items():
@@ -132,12 +132,12 @@ def is_catalogue(folder: str) -> bool:
 
 _ITEM = re.compile(r"( +)- ")
 _KEY = re.compile(r" *(?:- )?([\w.]+): ?(.*)")
-# What a new interval does not take over from the one before it.
+# Keys that a new interval does not copy from the one before it.
 _OWN = ("from", "until", "scheduled", "note", "correction", "src", "confidence")
 
 
 class ByHand(ValueError):
-    """An edit that only a person can make: a sentence."""
+    """An edit that a person has to make: a sentence."""
 
 
 def append_interval(
@@ -162,7 +162,7 @@ def append_interval(
 
 
 def _last_interval(lines: list[str], model: str) -> tuple[int, int]:
-    """From which line to which a model's last interval stands."""
+    """First line and end of a model's last interval."""
     at = _line_of(lines, f"  {_yaml_name(model)}:")
     end = next((n for n in range(at + 1, len(lines)) if re.match(r" {0,2}[^\s#]", lines[n])), len(lines))
     prices = next((n for n in range(at + 1, end) if lines[n].rstrip() == "    prices:"), end)
@@ -182,7 +182,7 @@ def _line_of(lines: list[str], start: str) -> int:
 
 
 def _yaml_name(name: str) -> str:
-    """A name as the files write it."""
+    """A name in the form of the files."""
     return name if re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) else f'"{name}"'
 
 
@@ -192,7 +192,7 @@ def quote(text: str) -> str:
 
 
 def _flat(item: list[str]) -> list[str]:
-    """The lines of an interval, its first key like the others."""
+    """The lines of an interval, with the first key indented like the others."""
     return [item[0].replace("- ", "  ", 1), *item[1:]]
 
 
@@ -211,7 +211,7 @@ def _close_interval(old: list[str], until: str, indent: str) -> list[str]:
 
 
 def _set(lines: list[str], field: str, value: str, inner: str) -> list[str]:
-    """Lines with the price of a class, or of a class above a step, set."""
+    """The lines with a new price of a class, or of a class above a step."""
     name, _, step = field.partition(">")
     if not step:
         at = next((n for n, line in enumerate(lines) if _key(line) == name and line.startswith(f"{inner}{name}:")), None)

@@ -1,7 +1,7 @@
 """Checks that an edit of the catalogue left past prices unchanged.
 
-Compared are two states of the price files, as compiled. What had begun when the older one stood may change only where the
-row says `correction: true`.
+Two states of the price files are compared after compiling. An interval that had begun in the older state may change only
+if its row has `correction: true`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from tokenops import price_cards, price_lint
 from tokenops.price_files import HELD, REFUSED, Book, Data, Fault, Texts, books, rates_of
 from tokenops.price_lint import Rules
 
-# What an interval costs; sources, notes and confidence may be mended in place.
+# The prices of an interval; sources, notes and confidence may be edited in place.
 _COSTS = ("tiers", "geo", *price_cards.FEES)
 
 
 def faults(texts: Texts, older: Texts, rules: Rules, today: str) -> list[Fault]:
-    """What is wrong with some price files as an edit of older ones, on a day (YYYY-MM-DD)."""
+    """The problems of some price files as an edit of older ones, on a day (YYYY-MM-DD)."""
     before = {book.provider: book for book in books(older)[0]}
     now = {book.provider: book for book in books(texts)[0]}
     problems: list[Fault] = []
@@ -59,7 +59,7 @@ def _card(book: Book, was: Book, model: str, card: list[Data], rules: Rules, tod
 
 
 def _past(book: Book, was: Book, model: str, old: Data, new: Data | None, today: str) -> Iterator[Fault]:
-    """An interval that had begun: its prices stay, and it ends only where a later one takes over."""
+    """An interval that had begun: its prices stay, and it may only end when a later one begins."""
     begins = old.get("from", "")
     since = f"from {begins[:10]} on" if begins else "from the beginning on"
     if new is None:
@@ -85,7 +85,7 @@ def _past(book: Book, was: Book, model: str, old: Data, new: Data | None, today:
 
 
 def _same_free(value: Any) -> Any:
-    """Prices without zeros that say nothing, so that 2.50 is 2.5."""
+    """Prices without trailing zeros, so that 2.50 equals 2.5."""
     if isinstance(value, dict):
         return {key: _same_free(interval) for key, interval in value.items()}
     if isinstance(value, list):
@@ -94,7 +94,7 @@ def _same_free(value: Any) -> Any:
 
 
 def _new_interval(book: Book, model: str, interval: Data, before: Data | None, last: str, rules: Rules) -> Iterator[Fault]:
-    """A new interval: after all others, told by a source that was read since, and no leap without a note."""
+    """A new interval: after all others, from a source read since then, without a large change unless a note explains it."""
     begins = interval.get("from", "")
     if begins < last and not interval.get("correction"):
         yield book.fault(REFUSED, model, begins, f"begins before an interval that was there; history stays ({last[:10]})")
@@ -118,7 +118,7 @@ def _new_interval(book: Book, model: str, interval: Data, before: Data | None, l
 
 
 def _aliases(book: Book, was: Book, rules: Rules, today: str) -> Iterator[Fault]:
-    """An alias goes elsewhere from a day on; what it meant before stays."""
+    """An alias may change its target from a day on, but not for the past."""
     for alias, old in was.body["aliases"].items():
         new = book.body["aliases"].get(alias, [])
         if new == old:
@@ -164,7 +164,7 @@ def _sources(book: Book, was: Book, rules: Rules, today: str) -> Iterator[Fault]
 
 
 def _rest(book: Book, was: Book, rules: Rules, today: str) -> Iterator[Fault]:
-    """Retirements, holidays, and models that are sure without a second source."""
+    """Retirements, holidays, and confidence without a second source."""
     for model, day in was.body["retired"].items():
         if day <= today and book.body["retired"].get(model) != day and model in book.body["models"]:
             yield book.fault(
@@ -181,7 +181,7 @@ def _rest(book: Book, was: Book, rules: Rules, today: str) -> Iterator[Fault]:
 
 
 def all_faults(texts: Texts, older: Texts | None, today: str) -> list[Fault]:
-    """Everything that is wrong with some price files, also as an edit of older ones where there are such."""
+    """All problems of some price files, also as an edit of older ones if there are any."""
     rules = price_lint.rules()
     problems = price_lint.faults(texts, rules, today)
     return problems + (faults(texts, older, rules, today) if older is not None else [])

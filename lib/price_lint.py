@@ -1,7 +1,7 @@
 """Checks price files: values, origins and names that the catalogue refuses or holds until a person explains them.
 
-Each check takes one provider's file and gives faults; what a price may be stands in catalog/price_rules.yaml. Prices are
-compared as what they come to (compiled), and told with the line that they come from.
+Each check takes one provider's file and yields faults; the limits are in catalog/price_rules.yaml. Compiled prices are
+checked, and reported with the line that they come from.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d\Z")
 
 
 def origins(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
-    """Each row says where it is from, and each source where it stands and when it was read."""
+    """Each row names its sources, and each source its page and the day on which it was read."""
     sources = book.body["sources"]
     for name, source in sources.items():
         captured = str(source.get("captured", ""))
@@ -47,12 +47,12 @@ def origins(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
 
 
 def _by_vendor(sources: Data, keys: list[str]) -> bool:
-    """Whether the vendor itself says so: its page or news, or its own client."""
+    """Whether a source is the vendor's own: its page, its news or its client."""
     return any(str(sources.get(key, {}).get("kind", "")).startswith(("vendor", "what its")) for key in keys)
 
 
 def names(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
-    """A name means one row; an alias leads to a model, and its targets follow one another."""
+    """A name has one row; an alias has targets that exist and follow one another."""
     body = book.body
     for model in body["models"]:
         if "*" in model:
@@ -90,7 +90,7 @@ def family(model: str) -> str:
 
 
 def siblings(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
-    """A price many times that of its family, or in another unit than it."""
+    """A price is not many times that of its family, as it is in the wrong unit."""
     factor = Decimal(rules["limits"]["siblings"])
     groups: dict[tuple[str, str], list[tuple[str, Data, Decimal]]] = {}
     for model, interval, rates in book.rows():
@@ -112,13 +112,13 @@ Check = Callable[[Book, Rules, str], Iterator[Fault]]
 
 
 def rules() -> Rules:
-    """What prices may be, as data."""
+    """The limits of prices (catalog/price_rules.yaml)."""
     limits: Rules = catalog.load("price_rules")
     return limits
 
 
 def faults(texts: Texts, rules: Rules, today: str) -> list[Fault]:
-    """Everything that is wrong with some price files on a day (YYYY-MM-DD)."""
+    """All problems of some price files on a day (YYYY-MM-DD)."""
     compiled, problems = books(texts)
     for book in compiled:
         for check in _CHECKS:
@@ -127,7 +127,7 @@ def faults(texts: Texts, rules: Rules, today: str) -> list[Fault]:
 
 
 def _limits(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
-    """Numbers that no price, fee or factor has."""
+    """Prices, fees and factors are within their limits."""
     for model, interval, rates in book.rows():
         begins = interval.get("from", "")
         for name, value in rates.items():
@@ -160,7 +160,7 @@ def _geos(book: Book, rules: Rules, model: str, interval: Data) -> Iterator[Faul
 
 
 def _order(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
-    """Classes whose prices stand in one order at every vendor."""
+    """Classes whose prices have the same order at every vendor."""
     for model, interval, rates in book.rows():
         listed, begins = interval["tiers"][""]["rates"], interval.get("from", "")
         base, output = rates["input"], rates.get("output", Decimal(0))
@@ -225,7 +225,7 @@ def _steps(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
 
 
 def _tiers(book: Book, rules: Rules, today: str) -> Iterator[Fault]:
-    """Tiers that are cheaper or dearer than the standard one in the wrong direction."""
+    """Tiers are cheaper or dearer than the standard one, as their kind requires."""
     for model, interval, rates in book.rows():
         begins = interval.get("from", "")
         for tier, block in interval["tiers"].items():

@@ -1,8 +1,8 @@
 """Parses a model's name by its structure, never by substring.
 
 The same model is `claude-opus-4-6` to Anthropic, `us.anthropic.claude-opus-4-6-v1:0` to Bedrock, `claude-opus-4-6[1m]`
-to a client with a long context, `anthropic/claude-opus-4.6` to a router. `readings` gives what a name may mean, the
-most literal first; whether one of them has a price is for `pricing` to say.
+to a client with a long context, `anthropic/claude-opus-4.6` to a router. `readings` yields what a name may mean, the
+most literal first; `pricing` takes the first that has a price.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tokenops import catalog
 
 
 class Reading(NamedTuple):
-    """One way to read a name: a model id in lower case, and what the rest of the name said."""
+    """One way to read a name: a model id in lower case, and the facts in the rest of the name."""
 
     model: str
     provider: str = ""  # named by the name itself
@@ -109,16 +109,18 @@ def _without_suffixes(before: Reading) -> Iterator[Reading]:
     for _ in range(2):
         if mark := _SNAPSHOT.search(before.model):
             before = before._replace(model=before.model[: mark.start()])
-        elif (mark := _EFFORT.fullmatch(before.model)) and not before.model.endswith("-codex-max"):  # a product, no effort
+        elif (mark := _EFFORT.fullmatch(before.model)) and not before.model.endswith(
+            "-codex-max"
+        ):  # a product's name, not an effort
             before = before._replace(model=before.model.removesuffix(mark[1]))
         else:
             return
         yield before
 
 
-@functools.cache
+@functools.lru_cache(4096)
 def provider_of(name: str) -> str:
-    """Whose model a name is, by its prefix or its first word; "" if neither is known."""
+    """The provider of a model, by its name's prefix or first word; "" if neither is known."""
     families = catalog.load("providers")["families"]
     last = Reading("")
     for last in readings(name):
@@ -133,7 +135,7 @@ def provider_of(name: str) -> str:
 
 
 def biller(name: str) -> str:
-    """The provider that a client's own word for one means; "" for a gateway, which says nothing about the model's."""
+    """The provider that a client's own word means; "" for a gateway, which can serve any provider's models."""
     providers = catalog.load("providers")
     word = name.lower()
     if word in providers["gateways"]:

@@ -15,7 +15,7 @@ Data = dict[str, Any]
 
 
 class RecordedName(NamedTuple):
-    """What a price is looked up by, as turns recorded it."""
+    """The fields that a price is looked up by, as turns recorded them."""
 
     provider: str
     model: str
@@ -41,7 +41,7 @@ def _quote(name: str) -> str:
 
 
 def recorded_names(lines: Iterable[bytes]) -> dict[RecordedName, int]:
-    """Under which names turns were recorded, and how many."""
+    """The names that turns were recorded under, each with its number of turns."""
     turns: dict[RecordedName, int] = {}
     for line in lines:
         event = orjson.loads(line)
@@ -52,7 +52,7 @@ def recorded_names(lines: Iterable[bytes]) -> dict[RecordedName, int]:
 
 
 def unpriced_models(catalogue: pricing.Catalogue, names: Iterable[RecordedName]) -> set[tuple[str, str]]:
-    """Provider and model of what has no price."""
+    """Provider and model of each recorded name without a price."""
     missing = (name for name in names if name.model and isinstance(catalogue.find(*name), pricing.Unpriced))
     return {(name.provider, name.model) for name in missing if name.model != "unknown"}
 
@@ -88,7 +88,7 @@ def _interval(compiled: Data) -> Data:
 
 
 def _built_in(plain: pricing.Catalogue, provider: str, model: str) -> str:
-    """The built-in row that an entry stands in front of; "" if there is none, or many may be meant."""
+    """The built-in row that an entry replaces; "" if there is none, or the entry is a pattern."""
     lookup = plain.find(provider, model) if provider != "*" and "*" not in model else None
     return lookup.name if isinstance(lookup, pricing.Lookup) else ""
 
@@ -109,7 +109,7 @@ def _priced_by_entry(
 
 
 def entry_of(catalogue: pricing.Catalogue, name: RecordedName) -> tuple[str, str] | None:
-    """Which entry of the overrides a recorded name uses; None for none."""
+    """The entry of the overrides that a recorded name uses; None if it uses none."""
     lookup = catalogue.find(*name)
     if isinstance(lookup, pricing.Lookup):
         kind, _, rest = lookup.name.partition("/")

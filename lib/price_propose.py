@@ -1,8 +1,8 @@
 """Turns differences to other tables into a patch of the price files, for a person to review.
 
-Nothing here writes a catalogue.
-What goes in: a price on which two tables agree against us, and a model that two list. What one table alone says, and what
-`price_lint` holds, goes in only where somebody vouches for it with the vendor's page. What it refuses goes in never.
+Nothing here writes a catalogue. A price goes in if two tables agree on it against us, and a model if two tables list it.
+What one table alone has, and what `price_lint` holds, goes in only if a person vouches for it with the vendor's page. What
+`price_lint` refuses never goes in.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ IN, OUT = "proposed", "refused"
 
 
 class Change(NamedTuple):
-    """What should become of one model: prices by key (class, class>tokens), and who says so.
+    """A change of one model: its prices by key (class, class>tokens), and the tables that have them.
 
     `new`: it is not listed yet; `to`: it is another name of a model that is. `more`: lines of its own keys.
     """
@@ -35,7 +35,7 @@ class Change(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What became of a change, and why."""
+    """The decision on a change, and why."""
 
     verdict: str  # proposed, held, refused
     change: Change
@@ -57,7 +57,7 @@ class Verdict(NamedTuple):
 
 
 def changes(catalogue: pricing.Catalogue, tables: Sequence[Table]) -> Iterator[Change]:
-    """What the tables say of today that nobody has explained, by model."""
+    """The changes, by model, from unexplained differences to today's tables."""
     causes = price_causes.known_causes()
     differing: dict[tuple[str, str], dict[str, dict[str, list[Table]]]] = {}
     missing: dict[tuple[str, str], None] = {}
@@ -85,7 +85,7 @@ def is_standard_price(field: str) -> bool:
 
 
 def _current(catalogue: pricing.Catalogue, finding: Finding) -> str:
-    """The model whose interval is in force: of an alias its target."""
+    """The model whose interval is in force; the target of an alias."""
     assert finding.lookup is not None
     owner, _, name = finding.lookup.name.partition("/")
     targets = catalogue.providers[owner]["aliases"].get(name, ())
@@ -137,7 +137,7 @@ def _new_model(catalogue: pricing.Catalogue, provider: str, model: str, tables: 
 
 
 def _whole(key: str) -> str:
-    """The key of the class that a part belongs to: a part at its price has none of its own."""
+    """The key of the class that a part belongs to; a part with the same price needs no price of its own."""
     name = price_check.class_of(key)
     return key.replace(name, price_check.WHOLE[name]) if name in price_check.WHOLE and name != "cache_read" else ""
 
@@ -145,7 +145,7 @@ def _whole(key: str) -> str:
 def _same(
     catalogue: pricing.Catalogue, provider: str, model: str, rows: Sequence[str], rates: Mapping[str, str], at: str
 ) -> str:
-    """The model of ours that a table takes the name for, where our price of it is the one that the tables state."""
+    """Our model that a table takes the name for, if our price is the one in the tables."""
     for row in rows:
         lookup = catalogue.find(provider, row) if row != model else None
         if not isinstance(lookup, pricing.Lookup):
@@ -159,7 +159,7 @@ def _same(
 
 
 def is_fee(text: str) -> bool:
-    """Whether a fee is one of searches, not 0."""
+    """Whether there is a fee for searches."""
     return text not in ("", "0")
 
 
@@ -184,7 +184,7 @@ def _tiers(rates: Mapping[str, str]) -> tuple[str, ...]:
 def patch(
     texts: Texts, proposals: Iterable[Change], today: str, begins: str = "", vouched: Mapping[str, str] | None = None
 ) -> tuple[dict[str, bytes], list[Verdict]]:
-    """The files with every change that may go in, and what became of each. `vouched`: PROVIDER/MODEL -> a page."""
+    """The files with every change that may go in, and the decision on each. `vouched`: PROVIDER/MODEL -> a page."""
     patched, verdicts = dict(texts), []
     for change in proposals:
         url = (vouched or {}).get(f"{change.provider}/{change.model}", "")

@@ -12,7 +12,7 @@ from tokenops.price_tables import Data, SnapshotError, Table
 
 
 def rows(folder: str, tables: Sequence[Table]) -> tuple[list[Data], list[Data]]:
-    """Each finding of a catalogue beside the tables, with its cause; and each table's sums. Raises catalog.Malformed."""
+    """Each difference of a catalogue to the tables, with its cause; and each table's totals. Raises catalog.Malformed."""
     catalogue = pricing.from_texts(price_files.texts(folder))
     causes = price_causes.known_causes()
     records: list[Data] = []
@@ -40,7 +40,7 @@ def row(finding: Finding, cause: price_causes.Cause | None) -> Data:
 
 
 def text(rows: Sequence[Data], totals: Sequence[Data], every: bool, shape: str, color: bool) -> str:
-    """The check for people: what is not explained, all of it if asked for, and the sums."""
+    """The check for people: unexplained differences, or all, and the totals."""
     shown = [record for record in rows if every or "cause" not in record]
     parts = [_findings(shown, shape, color)] if shown else []
     if shape != "csv":
@@ -158,7 +158,7 @@ def match_reason(catalogue: pricing.Catalogue, lookup: pricing.Lookup, provider:
 
 
 def _nearest(catalogue: pricing.Catalogue, provider: str, model: str) -> Data:
-    """A hint, never a price."""
+    """The nearest model name, as a hint only."""
     body = catalogue.providers.get(provider)
     nearest = show.nearest(model.lower(), (*body["models"], *body["aliases"])) if body else ""
     return {"nearest_known": nearest} if nearest else {}
@@ -171,7 +171,7 @@ def _retirement(catalogue: pricing.Catalogue, lookup: pricing.Lookup) -> Data:
 
 
 def _history(lookup: pricing.Lookup) -> Data:
-    """Since when each price of the model holds."""
+    """The intervals of the model's prices."""
     if len(lookup.rows) < 2:
         return {}
     return {
@@ -196,7 +196,7 @@ def interval(row: Data, lookup: pricing.Lookup, ts: str) -> Data:
 
 
 def source(details: Data) -> Data:
-    """What a source says of itself."""
+    """A source as a record."""
     return {name: str(details[name]) for name in ("url", "captured", "kind") if name in details}
 
 

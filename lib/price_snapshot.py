@@ -1,7 +1,7 @@
 """Reads the prices of genai-prices and LiteLLM from their packages without running their code.
 
 Source: genai_prices/data.py of the package genai-prices 0.2.3 (2026-11), MIT. Prices are per million (`_mtok`) or per
-thousand (`_kcount`); of several prices the last counts whose constraint holds.
+thousand (`_kcount`); of several prices the last one counts whose constraint is fulfilled.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _providers(data: bytes) -> list[Data]:
 
 
 def _plain(node: ast.expr) -> Any:
-    """The value that an expression writes down: constants, lists, and constructors as what they are given."""
+    """The value of an expression: constants, lists, and constructors as a dict of their arguments."""
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.List):
@@ -136,7 +136,7 @@ def _entry(entry: Data, tier: str = "") -> Data:
 
 
 def _tiers(variants: Iterable[Data]) -> Iterator[Data]:
-    """The prices of a tier, where it alone decides."""
+    """The prices of a tier, if nothing else decides."""
     for variant in variants:
         conditions = list(variant["when"].items())
         if len(conditions) == 1 and conditions[0][1] in _TIERS.get(conditions[0][0], ()):
@@ -156,7 +156,7 @@ def _genai_rates(prices: Data, tier: str) -> Iterator[tuple[str, str]]:
 
 
 LITELLM_PACKAGE, LITELLM_FILE = "litellm", "litellm/model_prices_and_context_window_backup.json"
-# Its providers -> ours. A name may stand there with its provider before it.
+# Its providers -> ours. Its model names may begin with the provider.
 LITELLM_PROVIDERS = {
     name: name for name in ("anthropic", "openai", "gemini", "mistral", "groq", "deepseek", "xai", "perplexity")
 }
@@ -273,7 +273,7 @@ def _text(value: Decimal | int, shift: int) -> str:
 
 
 class Engine(NamedTuple):
-    """Where an engine's prices stand, and how they are read."""
+    """The file of an engine's prices, and the function that reads it."""
 
     source: str
     package: str
@@ -285,7 +285,7 @@ ENGINES = (
     Engine("litellm", LITELLM_PACKAGE, LITELLM_FILE, litellm_models),
     Engine("genai", GENAI_PACKAGE, GENAI_FILE, genai_models),
 )
-# pip gives up by itself; this is for one that hangs.
+# pip has its own timeout; this one ends a pip that hangs.
 _PATIENCE_S = 600
 
 
@@ -321,7 +321,7 @@ def download(engine: Engine, folder: str) -> str:
 
 
 def reduce(engine: Engine, wheel: str, captured: str) -> tuple[Data, dict[str, list[Data]]]:
-    """What a snapshot says of a wheel, and its models. Raises SnapshotError."""
+    """The details of a wheel, and its models. Raises SnapshotError."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             data = _verified_file(archive, engine.file)
@@ -347,7 +347,7 @@ def _verified_file(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _license(archive: zipfile.ZipFile) -> str:
-    """MIT, as the wheel's own licence says. Raises SnapshotError: another licence would have to be looked at first."""
+    """MIT, as the wheel's own licence says. Raises SnapshotError: another licence has to be reviewed first."""
     names = [name for name in archive.namelist() if ".dist-info/" in name and "LICENSE" in name.upper()]
     if any("Permission is hereby granted, free of charge" in archive.read(name).decode(errors="replace") for name in names):
         return "MIT"
@@ -355,6 +355,6 @@ def _license(archive: zipfile.ZipFile) -> str:
 
 
 def fetch(captured: str) -> list[tuple[Engine, Data, dict[str, list[Data]]]]:
-    """All engines' newest prices, downloaded into a folder that is gone afterwards. Raises SnapshotError."""
+    """All engines' newest prices, downloaded into a temporary folder. Raises SnapshotError."""
     with tempfile.TemporaryDirectory(prefix="tok-price-") as folder:
         return [(engine, *reduce(engine, download(engine, folder), captured)) for engine in ENGINES]

@@ -25,14 +25,14 @@ from tokenops import catalog, when
 Data = dict[str, Any]
 SOURCES = ("litellm", "genai")
 FOLDER = "snapshots"
-# Fewer of the models of the snapshot before than this share are there: the table's shape has changed.
+# If fewer of the previous snapshot's models are left than this share, the table's format has changed.
 _LEAST_SHARE = 0.7
 _PRICE = re.compile(r"\d{1,9}(\.\d{1,15})?\Z")
 _HEAD = ("package", "version", "captured", "file", "file_sha256", "license", "models_sha256", "left_out")
 
 
 class SnapshotError(ValueError):
-    """A snapshot that is not what it says: a sentence with the remedy."""
+    """A snapshot that cannot be used or made: a sentence with the remedy."""
 
 
 class Table(NamedTuple):
@@ -49,7 +49,7 @@ class Table(NamedTuple):
 
 
 def path_of(folder: str, source: str) -> str:
-    """Where a snapshot lies in a catalogue."""
+    """The path of a snapshot in a catalogue."""
     return os.path.join(folder, FOLDER, f"{source}.json")
 
 
@@ -114,7 +114,7 @@ def _values(row: Data) -> Iterator[tuple[str, str]]:
 
 
 def changes(before: Table, models: Mapping[str, list[Data]]) -> Iterator[tuple[str, str, str]]:
-    """What is new, gone or different in a table: provider, model, and a few words."""
+    """The changes of a table: provider, model, and a few words."""
     for provider in sorted(before.models.keys() | models.keys()):
         old = {row["id"]: row for row in before.models.get(provider, ())}
         new = {row["id"]: row for row in models.get(provider, ())}
@@ -138,7 +138,7 @@ def _price_differences(old: Mapping[str, str], new: Mapping[str, str]) -> Iterat
 
 
 def find(table: Table, provider: str, name: str) -> Data | None:
-    """The model that the engine takes a name for; None if it knows none."""
+    """The model that the engine finds for a name; None if it finds none."""
     rows = table.models.get(provider, ())
     if table.source == "litellm":  # exact keys
         return next((row for row in rows if row["id"] == name), None)
@@ -165,7 +165,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 
 def rates_at(row: Data, ts: str) -> dict[str, str]:
-    """What a model costs at a moment, as its engine would say."""
+    """What a model costs at a moment, as its engine reads the table."""
     chosen: dict[str, str] = row["prices"][0]["rates"]
     for price in row["prices"]:
         if price.get("from", "") <= ts and _is_within(price, ts):
@@ -178,7 +178,7 @@ def rates_at(row: Data, ts: str) -> dict[str, str]:
 
 
 def _is_within(price: Data, ts: str) -> bool:
-    """Whether a moment lies in the hours of a price; one that names none holds always."""
+    """Whether a moment lies in the hours of a price; a price without hours always applies."""
     spans = price.get("windows")
     if not spans:
         return True

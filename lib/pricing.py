@@ -38,7 +38,7 @@ _PARTS = {
 }
 
 
-# Whatever is priced apart.
+# The fields that decide a price.
 KEPT = ("provider", "model", "tier", "geo", "search_context")
 Priced = tuple[str | None, ...]
 
@@ -50,7 +50,7 @@ class Unpriced(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Each reason is a sort of its own, as each rate is."""
+        """A name for the reason, as each rate has one, so that rows with different reasons stay apart."""
         return NO_RATE + self.reason
 
 
@@ -58,14 +58,14 @@ class Rate(NamedTuple):
     """One price row in force, for a tier and a geo."""
 
     name: str  # provider/model@from>context~window, unique within a catalogue
-    rates: Mapping[str, str | None]  # class -> USD per million tokens; None: nobody published one
+    rates: Mapping[str, str | None]  # class -> USD per million tokens; None: not published
     factor: str  # of the geo
     web_search: str | None  # USD per thousand
     request: str | None  # USD per thousand, of the search context
     notes: tuple[str, ...]
     source: tuple[str, ...]
     confidence: str
-    captured: str = ""  # the day on which one of the sources was read last; "" if none says
+    captured: str = ""  # the latest day on which a source was read; "" if none is dated
 
 
 class Cost(NamedTuple):
@@ -77,7 +77,7 @@ class Cost(NamedTuple):
 
 
 class Card(NamedTuple):
-    """What one model, tier and geo can cost: every rate by name, and how to choose."""
+    """The rates of one model, tier and geo: each by name, and a function that chooses one."""
 
     choose: Callable[[str, int], Rate | Unpriced]
     only: Rate | Unpriced | None  # if there is nothing to choose
@@ -107,7 +107,7 @@ class Card(NamedTuple):
 
 
 class Catalogue:
-    """The compiled catalogue and what was looked up in it."""
+    """The compiled catalogue, and a cache of what was looked up in it."""
 
     def __init__(self, data: Data, digest: str) -> None:
         self.providers: Data = data["providers"]
@@ -115,7 +115,7 @@ class Catalogue:
         self.multiplexers: list[str] = data["multiplexers"]
         self.overrides: Data = data["overrides"]
         self.digest = digest
-        # What a turn is priced by; the requested model only where an override could name it.
+        # The fields that decide a turn's price; the requested model only if an override could name it.
         self.kept = (*KEPT, "request_model") if self.overrides else KEPT
         self._cards: dict[Priced, Card] = {}
 
@@ -209,7 +209,7 @@ def _rows(owner: Data, model: str) -> list[Data] | None:
 
 
 def _within_span(rows: Iterable[Data], target: Data) -> Iterator[Data]:
-    """The parts of some intervals that lie in an alias's own."""
+    """The parts of some intervals that lie within an alias's interval."""
     for row in rows:
         begins = max(row.get("from", ""), target.get("from", ""))
         ends = min(row.get("until", "9"), target.get("until", "9"))
@@ -275,7 +275,7 @@ class Interval(NamedTuple):
 
 
 def _interval(lookup: Lookup, row: Data, tier: str, geo: str, search_context: str) -> Interval:
-    """How to choose within one interval, and everything there is to choose from."""
+    """One interval of a card, with a function that chooses among its rates."""
     span = (row.get("from", ""), row.get("until", "9"))
     if tier not in row["tiers"]:
         return Interval(*span, Unpriced(f"{lookup.name} has no published price in tier {tier}"))
@@ -310,7 +310,7 @@ def _interval(lookup: Lookup, row: Data, tier: str, geo: str, search_context: st
 
 
 def _base_rate(lookup: Lookup, row: Data, factor: str, search_context: str) -> Rate:
-    """What all rates of an interval share, without a price of tokens."""
+    """A rate with everything that the rates of an interval share: all but the token prices."""
     request, notes = row.get("request"), lookup.reading.notes
     if isinstance(request, dict):
         if search_context not in request:
@@ -325,7 +325,7 @@ def _base_rate(lookup: Lookup, row: Data, factor: str, search_context: str) -> R
 
 
 def _window_test(window: Data, holidays: Data) -> Callable[[str], bool]:
-    """Whether a time lies in a weekly window, in the window's own zone."""
+    """A function that tests whether a time lies in a weekly window, in the window's own zone."""
     tz = when.zone(window["tz"])
     free = {str(day) for day in holidays.get(window["except"], ())}
     begins, ends = window.get("from", ""), window.get("until", "9")
@@ -395,9 +395,9 @@ _CACHED = ("cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "
 
 
 def saved_by_cache(rate: Rate, counts: Mapping[str, Any]) -> Decimal | None:
-    """What the same prompts would have cost more without a cache: less, where writing cost more than reading saved.
+    """How much more the same prompts would have cost without a cache; negative if cache writes cost more than reads saved.
 
-    None if no cache was used. What has no price of its own is billed as input, and saves nothing.
+    None if no cache was used. A class without a price of its own is billed as input, and saves nothing.
     """
     total, used = ZERO, False
     whole = Decimal(rate.rates["input"] or "0")
@@ -423,7 +423,7 @@ def add(a: Decimal, b: Decimal) -> Decimal:
 
 
 def due_changes(catalogue: Catalogue, now: str) -> Iterator[tuple[str, str, str]]:
-    """Provider, model and day of each scheduled change that has begun, and that nobody has looked at since."""
+    """Provider, model and day of each scheduled price change that has begun and was not confirmed since."""
     for provider, body in sorted(catalogue.providers.items()):
         for model, rows in body["models"].items():
             yield from ((provider, model, row["from"][:10]) for row in rows if row.get("scheduled") and row["from"] <= now)

@@ -22,7 +22,7 @@ def split_path(path: str) -> list[str]:
     return [part for part in re.split(r"[\\/]" if _WINDOWS.match(path) else "/", path) if part]
 
 
-@functools.cache
+@functools.lru_cache(4096)
 def ancestor_encoded(path: str, folder: str) -> str:
     """The directory at or above `path` whose name, with all punctuation made "-", is `folder`; "" if none is."""
     while folder and len(path) >= len(folder):
@@ -32,7 +32,6 @@ def ancestor_encoded(path: str, folder: str) -> str:
     return ""
 
 
-@functools.cache
 def repository(path: str) -> str:
     """The root of the git repository around a directory that still exists, else the directory itself.
 
@@ -89,18 +88,17 @@ def _shared_names(names: Iterable[str]) -> set[str]:
 
 
 class ProjectResolver:
-    """The projects met in one run, and the attribution fields of their sessions."""
+    """Finds the projects of sessions in one run, and remembers their paths."""
 
     def __init__(self, salt: bytes) -> None:
         self.salt = salt
         self.paths: dict[str, str] = {}
-        self.at = ""  # the place of the record given last, for who asks where a number comes from
-        self.growing = False  # whether what is read now may be read again when it has grown
+        self._roots: dict[str, str] = {}  # directory -> its repository
 
     def attribution(self, source: str, client: str, root: str, folder: str, session: str) -> dict[str, Any]:
-        """The attribution block of a session. `folder` names the project where no working directory is known."""
+        """The attribution block of a session. `folder` names the project if no working directory is known."""
         block: dict[str, Any] = {"source": source, "client": client}
-        path = repository(root) if root else folder
+        path = self._repository(root) if root else folder
         agent = client
         if path:
             key = hash_path(path, self.salt)
@@ -113,6 +111,11 @@ class ProjectResolver:
             block["workflow_id"] = f"{agent}:{session}"
             block["session_id"] = session
         return block
+
+    def _repository(self, directory: str) -> str:
+        if directory not in self._roots:
+            self._roots[directory] = repository(directory)
+        return self._roots[directory]
 
 
 def relabel(event: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -28,16 +28,16 @@ FIELDS = {
     "model": "model",
 }
 BY = (*FIELDS, *when.UNITS, "none")
-# Summaries keep these too.
+# Summaries are also kept by these.
 _FIELDS = FIELDS | {name: name for name in ("project_id", "account", "credential")}
-# Which plan covers a turn is decided when a report is made (coverage), and no field of the record.
+# Which plan covers a turn is decided for each report (coverage) and is not a field of the record.
 COVERED = "covered"
 _FIELDS[COVERED] = "covered_by"
 _UNITS = (when.QUARTER, *when.UNITS)
 
 
 class UsageError(ValueError):
-    """A question that cannot be answered: names the remedy."""
+    """A grouping that the records do not allow: a sentence with the remedy."""
 
 
 class Grouping(NamedTuple):
@@ -54,7 +54,7 @@ class Grouping(NamedTuple):
 
 
 def fields(text: str) -> tuple[str, ...]:
-    """The fields of `--by a,b`. Raises Usage."""
+    """The fields of `--by a,b`. Raises UsageError."""
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     for name in names:
         if name not in BY:
@@ -65,7 +65,7 @@ def fields(text: str) -> tuple[str, ...]:
 
 
 class Group:
-    """One row in the making."""
+    """One row while it is added up."""
 
     __slots__ = ("example", "first", "last", "money", "sums")
 
@@ -85,19 +85,19 @@ class Group:
 
 
 class Cell:
-    """What the turns of one shape add to one group."""
+    """The sums of one group's turns of one shape."""
 
     __slots__ = ("fee", "first", "group", "last", "sums")
 
     def __init__(self, group: Group, count: int, fee: bool) -> None:
         self.group = group
-        self.fee = fee  # each turn is a request that costs a fee, and does not say so
+        self.fee = fee  # each turn is a request with a fee, but has no count of requests
         self.first, self.last = "9", ""
         self.sums = [0] * count
 
 
 class Shape:
-    """The records that have the same keys in the same order: where their counts and groups stand is looked up once.
+    """The records that have the same keys in the same order: which are counts and which are groups is looked up once.
 
     A million turns have a few dozen shapes.
     """
@@ -105,7 +105,7 @@ class Shape:
     def __init__(self, keys: tuple[str, ...], by: list[str], kept: tuple[str, ...]) -> None:
         self.counted = [key for key in keys if key in _SUMMED]
         self.counts = _getter(self.counted)
-        self.grouping = _getter([key for key in dict.fromkeys((*by, *kept)) if key in keys])
+        self.group_key = _getter([key for key in dict.fromkeys((*by, *kept)) if key in keys])
         self.reported = "cost_usd" in keys
         self.sourced = "cost_source" in keys
         # grouping -> its prices, and (bucket, rate) or bucket alone -> its cell
@@ -124,22 +124,22 @@ def _getter(keys: list[str]) -> Callable[[Event], tuple[Any, ...]]:
 class Rollup:
     """Sums of the events seen so far."""
 
-    def __init__(self, plan: Grouping) -> None:
-        self.plan = plan
+    def __init__(self, grouping: Grouping) -> None:
+        self.grouping = grouping
         self.groups: dict[tuple[Any, ...], Group] = {}
         self._seen: set[int] = set()
         self._sessions: set[Any] = set()
         self._aggregates: dict[str, Event] = {}
-        self._unit = plan.unit
-        self._buckets = when.Buckets(self._unit, plan.tz) if self._unit else None
-        self._by = [_FIELDS[name] for name in plan.by if name in _FIELDS]
-        self._kept = plan.catalogue.kept
+        self._unit = grouping.unit
+        self._buckets = when.Buckets(self._unit, grouping.tz) if self._unit else None
+        self._by = [_FIELDS[name] for name in grouping.by if name in _FIELDS]
+        self._kept = grouping.catalogue.kept
         self._shapes: dict[tuple[str, ...], Shape] = {}
 
     def add(self, event: Event) -> str:
-        """Take in one event or row. Returns why it could not be, or "".
+        """Add one event or row. Returns why it could not be added, or "".
 
-        Raises Usage if the question is wrong, and KeyError, TypeError or ValueError where the record is.
+        Raises UsageError if the grouping is wrong, and KeyError, TypeError or ValueError if the record is.
         """
         kind = event.get("kind")
         if kind == "turn":
@@ -164,10 +164,10 @@ class Rollup:
         shape = self._shapes.get(keys)
         if shape is None:
             shape = self._shapes[keys] = Shape(keys, self._by, self._kept)
-        grouping = shape.grouping(event)
-        entry = shape.cells.get(grouping)
+        group_key = shape.group_key(event)
+        entry = shape.cells.get(group_key)
         if entry is None:
-            entry = shape.cells[grouping] = (self.plan.catalogue.card(event), {})
+            entry = shape.cells[group_key] = (self.grouping.catalogue.card(event), {})
         card, cells = entry
         if shape.sourced and event["cost_source"] == CLIENT:
             self._sum_estimated(event, card)
@@ -175,7 +175,7 @@ class Rollup:
         ts = event["ts"]
         buckets = self._buckets
         bucket = "" if buckets is None else buckets[ts[:13]] or buckets.label_of(ts)
-        # Where only the time decides, the bucket alone leads to the cell.
+        # If only the time decides, the bucket alone is the key of the cell.
         choice = None if card.only is not None or shape.reported else card.rate_of(event)
         slot = bucket if choice is None else (bucket, choice.name)
         cell = cells.get(slot)
@@ -198,7 +198,7 @@ class Rollup:
             cell.group.pay(event["cost_usd"])
 
     def _sum_estimated(self, event: Event, card: pricing.Card) -> None:
-        """A turn with its client's own estimate of its cost: good only if there is not a price of ours."""
+        """Add a turn with its client's estimate of its cost, which counts only if the catalogue has no price."""
         if isinstance(card.rate_of(event), pricing.Rate):
             self._sum({key: value for key, value in event.items() if key not in ("cost_usd", "cost_source")})
             return
@@ -219,7 +219,7 @@ class Rollup:
         return group
 
     def _settle(self) -> None:
-        """Give the groups what their cells hold."""
+        """Add the sums of the cells to their groups."""
         for shape in self._shapes.values():
             for _, cells in shape.cells.values():
                 for cell in cells.values():
@@ -232,7 +232,7 @@ class Rollup:
 
     def _sum_row(self, row: Event) -> None:
         bucket = self._row_bucket(row)
-        for name in self.plan.by:
+        for name in self.grouping.by:
             if name in _FIELDS and name not in row["by"] and _FIELDS[name] not in self._kept:
                 raise UsageError(f"these rows are by {','.join(row['by']) or 'none'}: they cannot be rolled up by {name}")
         name = row.get("rate") or (_stated_rate(row) if "cost_usd" in row else f"{pricing.NO_RATE}{row.get('unpriced', '')}")
@@ -257,7 +257,7 @@ class Rollup:
             raise UsageError(f"these rows are by {','.join(row['by']) or 'none'}: they cannot be rolled up by {unit}")
         if theirs == when.QUARTER and self._buckets is not None:
             return self._buckets.label_of(f"{row['bucket']}:00.000Z")
-        if row.get("tz") != when.zone_name(self.plan.tz):
+        if row.get("tz") != when.zone_name(self.grouping.tz):
             raise UsageError(
                 f"these rows are in the zone {row.get('tz')}: give --tz {row.get('tz')}, or roll the events up again"
             )
@@ -267,7 +267,7 @@ class Rollup:
             raise UsageError(str(error)) from None
 
     def take(self, record: Event, on_bad_record: Callable[[str], None]) -> None:
-        """Take in one event or row; one that is neither is refused. Raises Usage."""
+        """Add one event or row; what is neither is reported to `on_bad_record`. Raises UsageError."""
         try:
             why = self.add(record)
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:
@@ -278,7 +278,7 @@ class Rollup:
             on_bad_record(why)
 
     def totals(self) -> list[Event]:
-        """The session totals that stand for turns so far. Those asked for are not in the rows."""
+        """The session totals that stand for turns so far. Totals returned here are not in the rows."""
         standing = [event for event in _standing(self._aggregates.values()) if event.get("session_id") not in self._sessions]
         self._aggregates.clear()
         return standing
@@ -292,10 +292,10 @@ class Rollup:
             yield self._row(key, self.groups[key])
 
     def _row(self, key: tuple[Any, ...], group: Group) -> Event:
-        plan, example = self.plan, group.example
-        row: Event = {"v": events.VERSION, "kind": "row", "by": list(plan.by)}
-        if plan.unit:
-            row |= {"bucket": key[0], "tz": when.zone_name(plan.tz)}
+        grouping, example = self.grouping, group.example
+        row: Event = {"v": events.VERSION, "kind": "row", "by": list(grouping.by)}
+        if grouping.unit:
+            row |= {"bucket": key[0], "tz": when.zone_name(grouping.tz)}
         row |= {"from": group.first, "to": group.last}
         row |= {field: example[field] for field in self._by if field in example}
         row |= {field: example[field] for field in self._kept if field in example}
@@ -304,7 +304,7 @@ class Rollup:
             row["unpriced"] = name.removeprefix(pricing.NO_RATE)
         elif name not in (_REPORTED, _ESTIMATED):
             row["rate"] = name
-        row["catalogue"] = plan.catalogue.digest
+        row["catalogue"] = grouping.catalogue.digest
         row |= {field: value for field, value in group.sums.items() if value}
         if group.money is not None:
             row |= {"cost_usd": pricing.plain(group.money), "cost_source": CLIENT if name == _ESTIMATED else "reported"}
@@ -312,7 +312,7 @@ class Rollup:
 
 
 def _standing(aggregates: Iterable[Event]) -> Iterator[Event]:
-    """Of each session the aggregates of one source, the one that counted most: several sources count the same requests."""
+    """For each session the aggregates of the source that counted most, since several sources count the same requests."""
     sessions: dict[Any, dict[str, list[Event]]] = {}
     for event in aggregates:
         session = event.get("session_id") or event["id"]
@@ -321,16 +321,16 @@ def _standing(aggregates: Iterable[Event]) -> Iterator[Event]:
         yield from sources[min(sources, key=lambda name: (-sum(map(events.token_sum, sources[name])), name))]
 
 
-def roll_up(records: Iterable[Event], plan: Grouping, on_bad_record: Callable[[str], None]) -> list[Event]:
-    """The rows of a stream of events and rows. A record that is neither is rejected. Raises Usage."""
-    sums = Rollup(plan)
+def roll_up(records: Iterable[Event], grouping: Grouping, on_bad_record: Callable[[str], None]) -> list[Event]:
+    """The rows of a stream of events and rows. A record that is neither is reported. Raises UsageError."""
+    sums = Rollup(grouping)
     for record in records:
         sums.take(record, on_bad_record)
     return list(sums.rows())
 
 
 def _stated_rate(event: Event) -> str:
-    """What stands for a rate in the key of what has a cost already."""
+    """The name of the rate, in a group's key, of a record that states its cost."""
     return _ESTIMATED if event.get("cost_source") == CLIENT else _REPORTED
 
 
@@ -340,13 +340,13 @@ _SUMMED = frozenset(events.SUMS)
 
 
 def _order(key: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Deterministic, with what is missing last."""
+    """A sort key for groups, with missing values last."""
     bucket, *group, priced, name = key
     return (bucket, *((value is None, str(value)) for value in (*group, *priced, name)))
 
 
 def merge_rows(rows: Iterable[Event], catalogue: pricing.Catalogue) -> Iterator[Event]:
-    """One row per group, with its cost. What has no price stands in `unpriced`, what needs saying in `notes`."""
+    """One row per group, with its cost. Turns without a price are in `unpriced`, remarks in `notes`."""
     groups: dict[tuple[Any, ...], Event] = {}
     for row in rows:
         key = (row.get("bucket"), *(row.get(FIELDS[name]) for name in row["by"] if name in FIELDS))
@@ -392,7 +392,7 @@ def _price(group: Event, row: Event, catalogue: pricing.Catalogue) -> None:
 
 
 def _add_cost(group: Event, row: Event, usd: Decimal) -> None:
-    """Add an amount to a group's cost, and to that of what covers it, if that is known."""
+    """Add an amount to a group's cost, and to that of the plan that covers it, if rows name it."""
     group["cost"] = pricing.add(group["cost"], usd)
     if COVERED in row["by"]:
         split = group.setdefault("split", {})

@@ -55,12 +55,12 @@ def table(columns: Sequence[Column], shape: str, totals: bool = False, color: bo
 
 
 def count(value: int) -> str:
-    """A count with thousands set apart; nothing for 0."""
+    """A count with thousands separators; nothing for 0."""
     return f"{value:,}" if value else ""
 
 
 def money(text: str | None) -> str:
-    """An exact amount of USD to the cent, or to two significant digits where it is less."""
+    """An exact amount of USD to the cent, or to two significant digits if it is less."""
     if text is None:
         return ""
     from decimal import ROUND_HALF_UP, Decimal
@@ -79,7 +79,7 @@ def percent(part: int, whole: int) -> str:
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """The known word most like another."""
-    import difflib  # 3 ms that only a mistake pays
+    import difflib  # takes 3 ms, and only a typing error needs it
 
     matches = difflib.get_close_matches(word, sorted(words), 1, 0)
     return matches[0] if matches else ""

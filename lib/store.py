@@ -21,10 +21,10 @@ from tokenops.events import Event
 from tokenops.jsonl import OnBadLine, ignore_line
 from tokenops.store_files import Day
 
-# What stands first in a line that this module gives; a line that somebody else wrote has been rearranged by then.
+# For lines that this module returns: those of other writers have been rearranged by then.
 Header, header = store_files.Header, store_files.header
 kind_of, has_field = store_files.kind_of, store_files.has_field
-# Days: the first run of a year, or an import.
+# So many days are written at once by the first run over a year, or by an import.
 _MANY_DAYS = 64
 
 
@@ -51,7 +51,7 @@ def append(folder: str, lines: Iterable[bytes], durable: bool = True) -> int:
 
 
 def _write_days(lines: Mapping[str, list[bytes]], durable: bool) -> None:
-    """Write each file's lines. If they are many, some at a time: a disk takes in several sooner than one by one."""
+    """Write each file's lines. Many files are written several at a time, which a disk does faster."""
 
     def write(path: str) -> None:
         _write(path, b"".join(lines[path]), durable)
@@ -60,7 +60,7 @@ def _write_days(lines: Mapping[str, list[bytes]], durable: bool) -> None:
         for path in lines:
             write(path)
         return
-    from concurrent.futures import ThreadPoolExecutor  # 10 ms that a few days are not worth
+    from concurrent.futures import ThreadPoolExecutor  # the import takes 10 ms, which does not pay for a few days
 
     with ThreadPoolExecutor(8) as executor:
         for _ in executor.map(write, lines):
@@ -233,7 +233,7 @@ def day_before(day: str) -> str:
 def records_after(folder: str, kind: str, moment: str, last: str) -> Iterator[Event]:
     """The records of a kind that began after a moment, up to a day; sightings of one day are joined. Raises OSError.
 
-    Faster than `scan`, since the lines before the moment are not looked into.
+    Faster than `scan`, since the lines before the moment are not parsed.
     """
     begin, kind_bytes = moment.encode(), kind.encode()
     for day in store_files.days(folder, moment[:10], last):
@@ -277,7 +277,7 @@ def of_kind(folder: str, kind: str, since: str = "", last: str = "9") -> Iterato
 def with_value(folder: str, field: str, value: str, since: str = "", is_prefix: bool = False) -> Iterator[Event]:
     """The records since a moment in which a field holds a text, or begins with it, at any depth; sightings joined.
 
-    Sightings of one record on two days are joined only if both hold it. The lines between are not read.
+    Sightings of one record on two days are joined only if both hold it. The other lines are not parsed.
     """
     needle = f'"{field}":{orjson.dumps(value).decode()}'
     return _with_text(folder, needle[:-1] if is_prefix else needle, since)
@@ -302,7 +302,7 @@ def cat(
     only: events.Filter = events.EVERY,
     on_bad_line: OnBadLine = ignore_line,
 ) -> Iterator[bytes]:
-    """The records of a span that a filter takes, projects named apart, as lines."""
+    """The records of a span that a filter takes, as lines; projects of one name have different names."""
     names = labels(folder)
     keys = [f'"project_id":"{key}"'.encode() for key in names]
     every = only == events.EVERY

@@ -35,7 +35,7 @@ Files = dict[str, list[int]]  # day -> size and inode of each of its files
 
 
 def files_of(folder: str) -> Files:
-    """What tells the files of each day from others."""
+    """The size and inode of each day's files."""
     return {day.name: [number for path in day.paths for number in _identity(path)] for day in store_files.days(folder)}
 
 
@@ -48,7 +48,7 @@ def _identity(path: str) -> tuple[int, int]:
 
 
 def stamps_of(folder: str) -> dict[str, str]:
-    """The same for each day as a text, with the times of the files."""
+    """The same for each day as text, with the modification times."""
     return {day.name: " ".join(filter(None, map(_stamp, day.paths))) for day in store_files.days(folder)}
 
 
@@ -61,7 +61,7 @@ def _stamp(path: str) -> str:
 
 
 def projects_stamp(folder: str) -> str:
-    """What changes when the names of projects may have changed."""
+    """A text that changes when the names of projects may have changed."""
     return _stamp(store.projects_file(folder))
 
 
@@ -78,7 +78,7 @@ def _written_at(path: str) -> int:
 
 
 def key_of(day: str, files: Files) -> list[list[int]]:
-    """What the records of a day are made from: its files and its neighbours'."""
+    """The key of data made from a day's records: its files and its neighbours'."""
     return [files.get(name, []) for name in near(day)]
 
 
@@ -149,16 +149,16 @@ class Derived:
 
     def _remove(self, is_old: Callable[[str], bool]) -> None:
         for name in os.listdir(self.root):
-            # Before there were kinds, a name began with a number.
+            # Folders of earlier versions have a name that begins with a number.
             if (name.split(".")[0] == self.kind and is_old(name)) or name[:1].isdigit():
                 shutil.rmtree(os.path.join(self.root, name), ignore_errors=True)
 
 
 class Recent:
-    """Values made lately, by name, each for as long as its key stays the same. Whoever asks again and again owns one.
+    """A bounded cache: values by name, each for as long as its key stays the same. A server owns one and passes it down.
 
-    Together they weigh at most `most`. Those used least recently go first, but none that the present pass over a log used:
-    a pass that needs more than there is room for keeps its first values, instead of dropping each before it comes again.
+    Together they weigh at most `most`. The least recently used are dropped first, but none that the current pass has used:
+    a pass that does not fit keeps its first values, instead of dropping each before it is needed again.
     """
 
     def __init__(self, most: int, weight: Callable[[Any], int] = lambda value: 1) -> None:
@@ -167,11 +167,11 @@ class Recent:
         self.values: dict[Hashable, tuple[object, Any, int]] = {}  # name -> key, value and the pass that used it
 
     def begin(self) -> None:
-        """A new pass begins."""
+        """Start a new pass over the log."""
         self.number += 1
 
     def get(self, name: Hashable, key: object, make: Callable[[], V]) -> V:
-        """The value of a name, if it was made under the same key; else what `make` gives, which is kept if there is room."""
+        """The value of a name, if it was made under the same key; else that of `make`, which is kept if there is room."""
         entry = self.values.pop(name, None)
         if entry is not None and entry[0] == key:
             value: V = entry[1]
@@ -228,7 +228,7 @@ def lines_after(path: str, position: Position) -> tuple[Position, bytes] | None:
 
 
 class OfKind(Generic[V]):
-    """Values of the records of one kind, day by day, as the lines say that have been appended: not joined.
+    """Values of the records of one kind, day by day, from each line that was appended; sightings are not joined.
 
     A day is read once, and after that only what was appended to it. `values` makes them of records; `pack` and `unpack`
     turn them into JSON and back.

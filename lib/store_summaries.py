@@ -28,7 +28,7 @@ _EMPTY: tuple[Event, Event] = ({"rows": [], "usage": []}, {"rows": [], "usage": 
 
 def rows(
     folder: str,
-    plan: rollup.Grouping,
+    grouping: rollup.Grouping,
     now: int,
     since: str = "",
     until: str = "9",
@@ -38,9 +38,9 @@ def rows(
 ) -> list[Event]:
     """The rows of a span of the log, exactly as rolling up its events gives them; with what covers them, if asked for."""
     if cover is not None:
-        plan = plan._replace(by=(*plan.by, coverage.GROUP))
-    sums = rollup.Rollup(plan)
-    for record in records(folder, plan, now, since, until, on_bad_line, cover.edges if cover else ()):
+        grouping = grouping._replace(by=(*grouping.by, coverage.GROUP))
+    sums = rollup.Rollup(grouping)
+    for record in records(folder, grouping, now, since, until, on_bad_line, cover.edges if cover else ()):
         if only.takes(record):
             sums.add(cover.mark(record) if cover else record)
     return list(sums.rows())
@@ -48,7 +48,7 @@ def rows(
 
 def records(
     folder: str,
-    plan: rollup.Grouping,
+    grouping: rollup.Grouping,
     now: int,
     since: str = "",
     until: str = "9",
@@ -69,7 +69,7 @@ def records(
             continue
         if day < first_open and since <= begins and ends <= until:
             is_divided = any(begins < boundary < ends for boundary in edges)
-            for record in day_rows(folder, day, plan, files, on_bad_line, is_divided):
+            for record in day_rows(folder, day, grouping, files, on_bad_line, is_divided):
                 yield projects.relabel(record, names)
         elif spans and spans[-1][1] == begins:
             spans[-1] = (spans[-1][0], min(until, ends))
@@ -83,24 +83,24 @@ def records(
 def day_rows(
     folder: str,
     day: str,
-    plan: rollup.Grouping,
+    grouping: rollup.Grouping,
     files: Files,
     on_bad_line: OnBadLine = ignore_line,
     is_divided: bool = False,
 ) -> Iterator[Event]:
     """A closed day's rows in the unit that was asked for, and its session totals that stand for turns."""
-    unit = plan.unit
+    unit = grouping.unit
     part, label = _QUARTERS if is_divided else _TOTALS, ""
     if unit:
-        buckets = when.Buckets(unit, plan.tz)
+        buckets = when.Buckets(unit, grouping.tz)
         label, last = buckets.label_of(f"{day}T00:00:00.000Z"), buckets.label_of(f"{day}T23:59:59.999Z")
         part = _TOTALS if label == last and not is_divided else _QUARTERS
     key = store_days.key_of(day, files)
-    entry = _store(folder, plan.catalogue).load(day, lambda other: other == key, part)
-    summary = entry[1] if entry else make(folder, [day], plan.catalogue, files, on_bad_line).get(day, _EMPTY)[part]
+    entry = _store(folder, grouping.catalogue).load(day, lambda other: other == key, part)
+    summary = entry[1] if entry else make(folder, [day], grouping.catalogue, files, on_bad_line).get(day, _EMPTY)[part]
     for row in summary["rows"]:
         if part == _TOTALS and unit:
-            row |= {"by": [*row["by"], unit], "bucket": label, "tz": when.zone_name(plan.tz)}
+            row |= {"by": [*row["by"], unit], "bucket": label, "tz": when.zone_name(grouping.tz)}
         yield row
     yield from summary["usage"]
 
@@ -152,7 +152,7 @@ def _summary(lines: list[bytes], catalogue: pricing.Catalogue) -> tuple[Event, E
     usage = []
     for line in lines:
         if line.startswith(_WORK, store_files.KIND):
-            continue  # of which nothing is added up here
+            continue  # has nothing to add up
         event = orjson.loads(line)
         if event["kind"] == "turn":
             quarters.add(event)

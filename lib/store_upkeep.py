@@ -24,7 +24,7 @@ _SMALL = (store_cursors.CURSORS, "projects.json")
 
 
 class Finding(NamedTuple):
-    """Something wrong: where, what, and what to do."""
+    """A problem in the log: where, what, and what to do."""
 
     location: str
     problem: str
@@ -36,7 +36,7 @@ class Finding(NamedTuple):
 
 
 class Compacted(NamedTuple):
-    """A day that was rewritten: its lines before and after, and those that were no records."""
+    """A day that was rewritten: its lines before and after, and those that were not records."""
 
     day: str
     before: int
@@ -45,7 +45,7 @@ class Compacted(NamedTuple):
 
 
 def compact(folder: str, today: str, pack: bool = False) -> Iterator[Compacted]:
-    """Rewrite each day of which anything can be saved, its sightings joined. Raises OSError.
+    """Rewrite each day that becomes smaller, its sightings joined. Raises OSError.
 
     `pack` gzips the days before `today`. Records of another day go there, lines that are not records to rejected/;
     nothing is thrown away, and a day with a damaged archive is left alone.
@@ -112,7 +112,7 @@ def prune(folder: str, before: str, dry: bool = False) -> list[tuple[str, int]]:
 
 
 def verify(folder: str, now: int) -> Iterator[Finding]:
-    """Everything that is wrong with the log."""
+    """All problems of the log."""
     if not os.path.isdir(folder):
         yield Finding(folder, "there is no log", "run tok-sync")
         return
@@ -128,7 +128,7 @@ def verify(folder: str, now: int) -> Iterator[Finding]:
                 "a day in the future",
                 "correct this machine's clock, then move the file away",
             )
-        with datadir.lock(folder):  # what looks torn while a writer is at work is not
+        with datadir.lock(folder):  # a line that a writer has not finished yet must not be reported as torn
             for day in store_files.days(folder, listed.name, listed.name):
                 yield from _day(day)
                 ids = True
@@ -137,7 +137,7 @@ def verify(folder: str, now: int) -> Iterator[Finding]:
 
 
 def verify_days(folder: str, names: Iterable[str]) -> Iterator[Finding]:
-    """What is wrong with some days. Raises OSError."""
+    """The problems of some days. Raises OSError."""
     for name in names:
         with datadir.lock(folder):
             for day in store_files.days(folder, name, name):
@@ -206,7 +206,7 @@ _SALT = "restore it from a backup; without it the same project gets a second pro
 
 
 def _day(day: store_files.Day) -> Iterator[Finding]:
-    """What is wrong with one day's files."""
+    """The problems of one day's files."""
     broken: list[Finding] = []
     seen: dict[str, str] = {}
     for location, line in store_files.lines(

@@ -1,7 +1,7 @@
 """Checks values of foreign JSON and returns each as what a record may hold.
 
-A value that is not what its place asks for is a BadRecord (the whole record is told and skipped) where it is a count or a
-time, and "" if it is only a name: a lost name loses no token.
+A count or a time of another type raises BadRecord, so that the whole record is reported and skipped. A name of another
+type is "": without a name no token is lost.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from tokenops import events, jsonl, when
 
 Raw = Mapping[str, Any]
 
-# What stands in names that somebody made unreadable: "[redacted]", "<id>", "***", "REDACTED".
+# What masked names contain: "[redacted]", "<id>", "***", "REDACTED".
 _MASKED = re.compile(r"[\[\]<>*]|REDACTED", re.ASCII)
 _RESPONSE = re.compile(r"(?:msg_|resp_|gen-|chatcmpl-)[\w-]{16,}\Z", re.ASCII)
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-_MOST = 1 << 53  # counts above what a double holds exactly are damage
+_MOST = 1 << 53  # a larger count is not exact as a double, and cannot be right
 
 
 def mapping(value: object) -> Raw:
@@ -44,7 +44,7 @@ def path(value: object) -> str:
 
 
 def identity(value: object) -> str:
-    """A name that may tell records apart: no masked one. A number counts as its digits."""
+    """A name that can identify a record; "" for a masked one. A number is taken as its digits."""
     if type(value) is int:
         return str(value)
     name = text(value)
@@ -52,13 +52,13 @@ def identity(value: object) -> str:
 
 
 def response_id(value: object) -> str:
-    """A provider's id of a response that no other has; "" for others, such as those that a local server counts up."""
+    """A provider's unique id of a response; "" for others, such as a local server's counter."""
     name = identity(value)
     return name if _RESPONSE.match(name) else ""
 
 
 def occurrence_name(seen: dict[str, int], name: str) -> str:
-    """A name made of content, told apart from the same content before it in the same file."""
+    """A name made of content, with a number if the same content came before in the file."""
     seen[name] = seen.get(name, 0) + 1
     return name if seen[name] == 1 else f"{name}:{seen[name]}"
 

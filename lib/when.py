@@ -31,7 +31,7 @@ _FRACTION = re.compile(r"\.(\d+)")
 _AGO = re.compile(r"(\d{1,6})([mhdw])\Z")
 _AGO_MS = {"m": 60_000, "h": 3_600_000, "d": DAY, "w": 7 * DAY}
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
-# 1e11 seconds is the year 5138, 1e11 milliseconds is 1973: no client of ours existed before that.
+# 1e11 seconds is the year 5138, and 1e11 milliseconds is 1973, before any client existed.
 _MS_FROM = 100_000_000_000
 
 
@@ -80,9 +80,9 @@ _MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 
 
 def clock_time(text: str, seen: str) -> int | None:
-    """The moment meant by "resets Jul 23 at 6pm (America/Los_Angeles)", first after the time it was seen at.
+    """The moment meant by "resets Jul 23 at 6pm (America/Los_Angeles)": the first such moment after the text was seen.
 
-    None if the text has no such clause, or names no zone.
+    None if the text has no such clause or no zone.
     """
     match = _RESETS.search(text)
     if not match:
@@ -221,7 +221,7 @@ def parse_until(text: str, now: int, tz: datetime.tzinfo) -> int:
     return _bound(text, now, tz, 1)
 
 
-# A limit's period is told by its length, never by a vendor's name for the slot; clients report 299 for 300.
+# A limit's period is recognised by its length, never by a vendor's name for it; clients report 299 minutes for 300.
 _WINDOWS = ((60, "hourly"), (300, "five_hour"), (1440, "daily"), (10_080, "weekly"), (43_200, "monthly"))
 
 
@@ -248,6 +248,6 @@ def _bound(text: str, now: int, tz: datetime.tzinfo, days: int) -> int:
 
 
 def _midnight(day: datetime.date, tz: datetime.tzinfo) -> int:
-    """The first moment of a local day. Where the zone skips midnight, the first moment that exists."""
+    """The first moment of a local day: midnight, or the first moment that exists if the zone skips midnight."""
     start = datetime.datetime(day.year, day.month, day.day, tzinfo=tz)
     return moment(start.astimezone(UTC).isoformat())

@@ -33,9 +33,9 @@ def processors() -> int:
 
 
 def answers(work: Work, paths: Sequence[str], jobs: int | None, progress: Callable[[int], None]) -> list[Any]:
-    """What `work(files, progress)` gives in each process; together they are given every file once. Raises Died.
+    """What `work(files, progress)` returns in each process; together the processes get every file once. Raises WorkerDied.
 
-    `jobs` None means as many as are worth while. `progress` is told of each stretch of bytes that was read.
+    `jobs` None means as many as are worthwhile. `progress` is called with the size of each stretch that was read.
     """
     sizes = {path: _size(path) for path in paths}
     if jobs is None:
@@ -101,7 +101,7 @@ def _fork(work: Work, paths: list[str], count: int, progress: Callable[[int], No
 
 
 def _take(queue: int, paths: list[str], step: int) -> Iterator[str]:
-    """The files that this process gets to first: each read takes the next number off the common pipe."""
+    """The files that this process takes: each read gets the next number from the shared pipe."""
     while number := os.read(queue, 4):
         at = int.from_bytes(number, "big")
         yield from paths[at : at + step]
