@@ -64,7 +64,7 @@ class Share(TypedDict):
 
     entries: list[Entry]  # in order of time
     parts: dict[str, Any]
-    positions: dict[str, tuple[Any, ...]]  # the fields of sync_gather.Position, if the run is resumable
+    positions: list[tuple[str, tuple[Any, ...]]]  # path and fields of sync_gather.Position, if the run is resumable
     paths: dict[str, str]  # project_id -> path
     rejected: list[tuple[str, str]]
     unread: list[tuple[str, int, str]]
@@ -124,6 +124,13 @@ class Reader(Protocol):
         """Sentences for the user about files that hold no counts or cannot be read."""
         return ()
 
+    def ranges(self, path: str, cursor: Cursor, count: int, /) -> Sequence[Cursor]:
+        """Cursors of at most `count` parts of a file, for as many workers; together they read what the one cursor would.
+
+        Each ends in the state from which the file is read on. Most files are one part.
+        """
+        return (cursor,)
+
     def parser(self, intake: Intake, /) -> Parser:
         """A parser for one worker."""
 
@@ -135,6 +142,7 @@ class Reader(Protocol):
         """Where some files hold an event. Raises OSError."""
 
 
+Ranges = Callable[[str, Cursor, int], Sequence[Cursor]]  # see Reader.ranges
 Read = Callable[[str, Cursor, Intake], Iterable[Event]]  # the events of a file from its cursor on. Raises OSError, BadRecord
 
 
@@ -150,9 +158,10 @@ class FileReader(Reader):
         read: Read,
         hints: Callable[[str], Iterable[str]] = lambda folder: (),
         stream: StreamFormat | None = None,
+        ranges: Ranges = lambda path, cursor, count: (cursor,),
     ) -> None:
         self.source, self.client, self.stream = source, client, stream
-        self._files, self._claims, self._read, self._hints = files, claims, read, hints
+        self._files, self._claims, self._read, self._hints, self._ranges = files, claims, read, hints, ranges
 
     def files(self, folder: str, /) -> Iterable[str]:
         """The files of one of the client's directories."""
@@ -165,6 +174,10 @@ class FileReader(Reader):
     def hints(self, folder: str, /) -> Iterable[str]:
         """Sentences for the user about files that hold no counts or cannot be read."""
         return self._hints(folder)
+
+    def ranges(self, path: str, cursor: Cursor, count: int, /) -> Sequence[Cursor]:
+        """Cursors of at most `count` parts of a file, for as many workers."""
+        return self._ranges(path, cursor, count)
 
     def parser(self, intake: Intake, /) -> Parser:
         """A parser for one worker."""

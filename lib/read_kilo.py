@@ -171,4 +171,4 @@ def _json(data: bytes) -> Any:
         raise events.BadRecord("not JSON") from None
 
 
-READER = FileReader(SOURCE, CLIENT, files, claims, read)
+READER = FileReader(SOURCE, CLIENT, files, claims, read, ranges=read_opencode.ranges)

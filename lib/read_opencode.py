@@ -13,8 +13,9 @@ core/database/v1-migration.ts.)
 from __future__ import annotations
 
 import functools
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -205,8 +206,11 @@ def rows(path: str, cursor: read_lines.Cursor, intake: Intake, product: Product)
     """The turns in a database of opencode's kind that changed since the cursor. Raises OSError, BadRecord."""
     with read_sqlite.open_database(path) as connection:
         store, maker = _Store(connection), TurnMaker(product, intake)
+        parts = cursor.state.pop("part", {})
         for table in store.tables:
             where, values, mark = store.query_changed(table, cursor.state.get(table))
+            if table in parts:
+                where, values, mark = parts[table]
             for row in store.answers(table, where, values):
                 location = f"{path}:{table}[{untrusted.text(row['id'])}]"
                 try:
@@ -221,6 +225,28 @@ def rows(path: str, cursor: read_lines.Cursor, intake: Intake, product: Product)
                 intake.location = location
                 yield from turns
             cursor.state[table] = mark
+
+
+def ranges(path: str, cursor: read_lines.Cursor, count: int) -> Sequence[read_lines.Cursor]:
+    """Parts of a database that was never read, each with as many rows of each table; the last has the rows to come, too."""
+    if cursor.state or not read_sqlite.is_database(path):
+        return (cursor,)
+    try:
+        with read_sqlite.open_database(path) as connection:
+            store = _Store(connection)
+            marks = {table: store.query_changed(table, None)[2] for table in store.tables}
+    except (OSError, events.BadRecord):
+        return (cursor,)  # its reading says so
+    if not all(marks.values()):
+        return (cursor,)  # of a version without marks
+    parts: list[dict[str, Any]] = [{} for _ in range(count)]
+    for table, mark in marks.items():
+        bounds = [mark[1] * number // count for number in range(1, count)]
+        inner = [("(rowid > ? AND rowid <= ?)", pair) for pair in itertools.pairwise(bounds)]
+        conditions = [("rowid <= ?", (bounds[0],)), *inner, ("rowid > ?", (bounds[-1],))]
+        for part, (where, values) in zip(parts, conditions, strict=True):
+            part[table] = (where, values, mark)
+    return [read_lines.Cursor(state={"part": part}) for part in parts]
 
 
 class _Store:
@@ -368,4 +394,4 @@ def _session_file(storage: str, session: str) -> Session:
     return Session(untrusted.identity(session))
 
 
-READER = FileReader(SOURCE, CLIENT, files, claims, read)
+READER = FileReader(SOURCE, CLIENT, files, claims, read, ranges=ranges)

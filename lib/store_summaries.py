@@ -179,8 +179,8 @@ def refresh(folder: str, catalogue: pricing.Catalogue, now: int, progress: Calla
         for first in share:
             make(folder, runs[first], catalogue, files, ignore_line, on_bytes)
 
-    size = sum(sum(files[day][::2]) for day in stale)
-    workers.answers(work, list(runs), workers.processors() if size >= workers.WORTHWHILE else 1, progress)
+    sizes = {first: sum(sum(files[day][::2]) for day in run) for first, run in runs.items()}
+    workers.answers(work, sizes, workers.worthwhile(sum(sizes.values())), progress)
     if stale and not saved:
         derived.remove_others()
     return len(stale)

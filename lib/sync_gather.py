@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -60,13 +61,24 @@ def read(
     """What some files of a client hold from their cursors on. `files`: all of the client's. Raises workers.WorkerDied."""
     files = files or Files(list(cursors), lambda path: {})
     files = files._replace(whole=frozenset(path for path, cursor in cursors.items() if not cursor.offset))
-    shares = workers.answers(functools.partial(_share, reader, cursors, options), list(cursors), jobs, progress)
+    sizes = {path: _size(path) for path in cursors}
+    jobs = workers.worthwhile(sum(sizes.values())) if jobs is None else jobs
+    tasks = {path: _parts(reader, path, cursor, jobs) for path, cursor in cursors.items()}
+    work = functools.partial(
+        _share, reader, {task: part for parts in tasks.values() for task, part in parts.items()}, options
+    )
+    shares = workers.answers(
+        work, {task: sizes[path] // len(tasks[path]) for path in tasks for task in tasks[path]}, jobs, progress
+    )
     batch, intake = Batch(), Intake(options)
+    ends: dict[str, list[Position]] = {}
     for share in shares:
         batch.paths |= share["paths"]
         batch.rejected += share["rejected"]
         batch.unread += share["unread"]
-        batch.positions |= {path: Position(*fields) for path, fields in share["positions"].items()}
+        for path, fields in share["positions"]:
+            ends.setdefault(path, []).append(Position(*fields))
+    batch.positions = {path: several[0] for path, several in ends.items() if len(several) == len(tasks[path])}
     settled = reader.settle(shares, files, intake)
     batch.entries = settled.entries
     batch.paths |= intake.projects.paths
@@ -75,17 +87,30 @@ def read(
     return batch
 
 
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _parts(reader: Reader, path: str, cursor: Cursor, jobs: int) -> dict[str, tuple[str, Cursor]]:
+    """The tasks that a file is for some workers, by name."""
+    cursors = reader.ranges(path, cursor, jobs) if jobs > 1 else (cursor,)
+    return {f"{path}\0{number}" if number else path: (path, part) for number, part in enumerate(cursors)}
+
+
 def _share(
-    reader: Reader, cursors: Mapping[str, Cursor], options: Options, paths: Iterable[str], progress: Progress
+    reader: Reader, parts: Mapping[str, tuple[str, Cursor]], options: Options, tasks: Iterable[str], progress: Progress
 ) -> Share:
     """What one worker reads. A file that cannot be read stops no other."""
     rejected: list[tuple[str, str]] = []
     unread: list[tuple[str, int, str]] = []
-    positions: dict[str, tuple[Any, ...]] = {}
+    positions: list[tuple[str, tuple[Any, ...]]] = []
     intake = Intake(options, lambda location, why: rejected.append((location, why)))
     parser = reader.parser(intake)
-    for path in paths:
-        cursor = cursors[path]
+    for task in tasks:
+        path, cursor = parts[task]
         begin = cursor.offset
         try:
             try:
@@ -93,7 +118,8 @@ def _share(
             except events.BadRecord as error:
                 rejected.append((path, str(error)))  # once; again when the file has changed
             if options.resumable:
-                positions[path] = (cursor.offset, cursor.number, cursor.state, *marks(path, cursor.offset))
+                end = (cursor.offset, cursor.number, cursor.state, *marks(path, cursor.offset))
+                positions.append((path, end))
         except OSError as error:
             unread.append((path, error.errno or 0, error.strerror or ""))
         except Exception as error:  # a defect of ours, or unexpected damage: the other files go on

@@ -1,4 +1,4 @@
-"""Runs work over many files in several processes.
+"""Shares tasks between several processes.
 
 Plain fork and pipes: importing multiprocessing costs more than reading a small log. A worker's answer is marshalled,
 which is faster than JSON and never leaves the program.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import marshal
 import os
 import selectors
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 # Below this much a second process costs more than it saves.
 WORTHWHILE = 8 << 20
 
-# What a pipe holds on every system, in file numbers of four bytes.
+# What a pipe holds on every system, in numbers of tasks of four bytes.
 _AT_ONCE = 4096
 
 Work = Callable[[Iterable[str], Callable[[int], None]], Any]
@@ -32,33 +32,28 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
-def answers(work: Work, paths: Sequence[str], jobs: int | None, progress: Callable[[int], None]) -> list[Any]:
-    """What `work(files, progress)` returns in each process; together the processes get every file once. Raises WorkerDied.
+def worthwhile(size: int) -> int:
+    """How many processes are worth while for so many bytes."""
+    return processors() if size >= WORTHWHILE else 1
 
-    `jobs` None means as many as are worthwhile. `progress` is called with the size of each stretch that was read.
+
+def answers(work: Work, sizes: Mapping[str, int], jobs: int, progress: Callable[[int], None]) -> list[Any]:
+    """What `work(tasks, progress)` returns in each process; together they get every task once. Raises WorkerDied.
+
+    `sizes`: the tasks and their bytes. `progress` is called with the size of each stretch that was read.
     """
-    sizes = {path: _size(path) for path in paths}
-    if jobs is None:
-        jobs = processors() if sum(sizes.values()) >= WORTHWHILE else 1
     count = min(jobs, len(sizes))
     if count <= 1:
         return [work(list(sizes), progress)]
     # The largest first, so that the processes end together.
-    return _fork(work, sorted(sizes, key=lambda path: (-sizes[path], path)), count, progress)
+    return _fork(work, sorted(sizes, key=lambda task: (-sizes[task], task)), count, progress)
 
 
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
-
-
-def _fork(work: Work, paths: list[str], count: int, progress: Callable[[int], None]) -> list[Any]:
+def _fork(work: Work, tasks: list[str], count: int, progress: Callable[[int], None]) -> list[Any]:
     selector = selectors.DefaultSelector()
     queue, queue_in = os.pipe()
-    step = -(-len(paths) // _AT_ONCE)
-    os.write(queue_in, b"".join(number.to_bytes(4, "big") for number in range(0, len(paths), step)))
+    step = -(-len(tasks) // _AT_ONCE)
+    os.write(queue_in, b"".join(number.to_bytes(4, "big") for number in range(0, len(tasks), step)))
     os.close(queue_in)
     children = []
     for number in range(count):
@@ -72,7 +67,7 @@ def _fork(work: Work, paths: list[str], count: int, progress: Callable[[int], No
                     os.close(key.fd)
                 os.close(results)
                 os.close(notes)
-                _serve(work, _take(queue, paths, step), result_in, note_in)
+                _serve(work, _take(queue, tasks, step), result_in, note_in)
                 status = 0
             finally:
                 os._exit(status)
@@ -100,11 +95,11 @@ def _fork(work: Work, paths: list[str], count: int, progress: Callable[[int], No
     return [marshal.loads(b"".join(parts)) for parts in received]
 
 
-def _take(queue: int, paths: list[str], step: int) -> Iterator[str]:
-    """The files that this process takes: each read gets the next number from the shared pipe."""
+def _take(queue: int, tasks: list[str], step: int) -> Iterator[str]:
+    """The tasks that this process takes: each read gets the next number from the shared pipe."""
     while number := os.read(queue, 4):
         at = int.from_bytes(number, "big")
-        yield from paths[at : at + step]
+        yield from tasks[at : at + step]
 
 
 def _serve(work: Work, share: Iterable[str], result_in: int, note_in: int) -> None:

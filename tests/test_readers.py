@@ -110,11 +110,15 @@ def test_reading_what_is_new_gives_what_reading_all_gives(client: read_clients.C
 
 
 @each
-def test_a_second_run_adds_nothing(client: read_clients.Client, tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_second_run_adds_nothing(client: read_clients.Client, jobs: int, tmp_path: pathlib.Path) -> None:
     home, log = tmp_path / "home", str(tmp_path / "log")
     home.mkdir()
     sample(client, home)
-    first = sync.run(log, [(client, located(client, home))])
+    first = sync.run(log, [(client, located(client, home))], jobs=jobs)
+    assert shown([json.loads(line) for line in store.scan(log)]) == read(client, home)[0] or client.gives.startswith(
+        "readings"
+    )
     again = sync.run(log, [(client, located(client, home))])
     assert first and again and first[0].events and not again[0].events and not again[0].read
     whole = sync.run(log, [(client, located(client, home))], backfill=True)
