@@ -66,7 +66,7 @@ def _candidates(shingled: dict[int, frozenset[str]]) -> Iterator[tuple[int, int]
             continue
         met: set[int] = set()
         shared = (shingle for shingle in found_shingles if often[shingle] > 1)
-        for shingle in sorted(shared, key=lambda one: (often[one], one))[:_RARE]:
+        for shingle in sorted(shared, key=lambda shingle: (often[shingle], shingle))[:_RARE]:
             holders = where.setdefault(shingle, [])
             met.update(holders)
             if len(holders) < _MOST:

@@ -149,7 +149,7 @@ class _Replay:
         """
         readings = self.windows[now.resets_at].points
         end = now.at + span * MINUTE
-        last = bisect.bisect_right(readings, end + LATE_MS, key=lambda one: one.at) - 1
+        last = bisect.bisect_right(readings, end + LATE_MS, key=lambda point: point.at) - 1
         seen, used = readings[last].at, max(100 * readings[last].used, now.used)
         if not self.history.polled:
             return (span, used) if end <= self.history.times[-1] else None

@@ -173,7 +173,7 @@ class Owners:
 
 def _open_at(group: list[Task], ts: str) -> list[Task]:
     """The latest task of a group that is open at a moment, in a list."""
-    for task in reversed(group[: bisect.bisect_right(group, ts, key=lambda one: one.started)]):
+    for task in reversed(group[: bisect.bisect_right(group, ts, key=lambda task: task.started)]):
         if not task.ended or ts < task.ended:
             return [task]
     return []
