@@ -21,6 +21,8 @@ BESIDE := $(dir $(shell command -v $(PYTHON)))
 python = $(firstword $(foreach p,$(shell command -v python$(1) 2>/dev/null) $(wildcard $(BESIDE)../../$(1)*/bin/python$(1) $(BESIDE)../versions/$(1)*/bin/python$(1)),$(shell $(p) -c 'import sys; print(sys.executable)' 2>/dev/null)))
 SECOND := $(call python,3.13)
 COMMANDS := $(sort $(wildcard bin/tok-*))
+# Two tests at once for each processor: half of a test's time is spent waiting for the processes that it starts.
+WORKERS := $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))
 
 .PHONY: demo test lint types types-mypy types-pyright check cases oldest latest man bench soak soak-day fuzz clients engines release release-check installs clean
 
@@ -56,13 +58,13 @@ types-pyright:
 	$(BIN)/pyright --pythonpath $(BIN)/python lib $(COMMANDS)
 
 check: $(VENV)/tools
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS)
 
 test: lint types check
 ifneq ($(SECOND),)
 	@test -x .venv-second/bin/python || $(SECOND) -m venv .venv-second
 	@.venv-second/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
-	PATH="$(CURDIR)/.venv-second/bin:$$PATH" .venv-second/bin/python -m pytest -n auto -m 'not once'
+	TOKENOPS_HYPOTHESIS=brief PATH="$(CURDIR)/.venv-second/bin:$$PATH" .venv-second/bin/python -m pytest -n $(WORKERS) -m 'not once'
 endif
 
 cases: $(VENV)/installed
@@ -72,12 +74,12 @@ oldest:
 	$(or $(call python,3.11),$(PYTHON)) -m venv --clear .venv-oldest
 	.venv-oldest/bin/python tools/minimums.py > .venv-oldest/minimums.txt
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --constraint .venv-oldest/minimums.txt '.[dev]'
-	PATH="$(CURDIR)/.venv-oldest/bin:$$PATH" .venv-oldest/bin/python -m pytest -n auto
+	PATH="$(CURDIR)/.venv-oldest/bin:$$PATH" .venv-oldest/bin/python -m pytest -n $(WORKERS)
 
 latest:
 	$(or $(SECOND),$(PYTHON)) -m venv --clear .venv-latest
 	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
-	PATH="$(CURDIR)/.venv-latest/bin:$$PATH" .venv-latest/bin/python -m pytest -n auto
+	PATH="$(CURDIR)/.venv-latest/bin:$$PATH" .venv-latest/bin/python -m pytest -n $(WORKERS)
 
 man: $(VENV)/installed
 	$(BIN)/python tools/share.py share

@@ -30,7 +30,10 @@ ROUNDS = int(os.environ.get("TOKENOPS_ROUNDS", "1"))
 _UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 settings.register_profile("test", _UNTIMED, derandomize=True, database=None)
 settings.register_profile("fuzz", _UNTIMED, max_examples=100 * ROUNDS, print_blob=True)
-settings.load_profile(os.environ.get("TOKENOPS_HYPOTHESIS", "test"))
+# A quarter of them, for a second interpreter.
+settings.register_profile("brief", settings.get_profile("test"), max_examples=25)
+PROFILE = os.environ.get("TOKENOPS_HYPOTHESIS", "test")
+settings.load_profile(PROFILE)
 
 # How many seconds anything that must come may take: long, for a machine that is busy with other things. A test waits for
 # what it needs and never for a time; only what must not come is given up earlier, by a limit of its own.
@@ -97,7 +100,7 @@ def run(environment: dict[str, str], tmp_path: pathlib.Path) -> Run:
 
 def examples(count: int) -> settings:
     """How many examples a property test tries, where 100 are too few or too many."""
-    return settings(max_examples=count * ROUNDS)
+    return settings(max_examples=-(-count // 4) if PROFILE == "brief" else count * ROUNDS)
 
 
 def eventually(condition: Callable[[], T]) -> T:
