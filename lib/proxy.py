@@ -6,7 +6,7 @@ sockets and the clock. Bytes of bodies pass as they came, framing included, and 
 
 Where a new rule goes: who may ask for what, `proxy_routes.refusal`; when a client has to wait, `Connection.full`; what an
 upstream may answer with, `Connection._response_heads`; what is counted, and how much work that may be, `proxy_exchange`;
-an answer of the proxy's own, `Connection._refuse`; a new phase of a connection, a state and its rows in the table.
+an answer of the proxy's own, `Connection._send_error`; a new phase of a connection, a state and its rows in the table.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Connection:
 
     def timed_out(self) -> None:
         """The head of a request has been coming for too long."""
-        self._refuse(408, "the request's head did not come in time", "send requests in one go")
+        self._send_error(408, "the request's head took too long", "send the head in one go")
 
     def client_gone(self) -> None:
         """The client left: so does its request."""
@@ -169,7 +169,7 @@ class Connection:
             head = http1.request(bytes(self.inbox[:end]))
             body = http1.Body(*http1.request_body(head))
         except http1.BadMessage as error:
-            self._refuse(error.status, str(error), "send a plain HTTP/1.1 request")
+            self._send_error(error.status, str(error), "send a plain HTTP/1.1 request")
             return False
         del self.inbox[:end]
         self._begin(head, body)
@@ -182,7 +182,7 @@ class Connection:
             self.move(Trigger.SITE_REQUEST, AtSite(head.method, body, keeps))
             self.effects.ask_site(head)
         elif (refusal := proxy_routes.refusal(head, settings.hosts)) is not None:
-            self._refuse(*refusal, head.method)
+            self._send_error(*refusal, head.method)
         elif (route := proxy_routes.route(head.target, settings.upstreams)) is not None:
             upstream, path, target = route
             exchange = Exchange(upstream, head, path, self.effects.now(), settings.number(), settings.salt)
@@ -191,7 +191,7 @@ class Connection:
             status, kind, content = own
             self._answer(status, [http1.field(b"Content-Type", kind)], content, keeps and body.done, head.method)
         else:
-            self._refuse(*proxy_routes.unknown(settings.upstreams), head.method)
+            self._send_error(*proxy_routes.unknown(settings.upstreams), head.method)
 
     def _call(self, call: Call) -> None:
         """Pass a request on, at once or after its body was looked at."""
@@ -233,9 +233,9 @@ class Connection:
         if piece.done:
             call.exchange.request_end()
             if isinstance(phase, Collecting):
-                self._collected(phase)
+                self._after_collecting(phase)
 
-    def _collected(self, phase: Collecting) -> None:
+    def _after_collecting(self, phase: Collecting) -> None:
         """A request goes on as it came, or as the user's settings change it; or its answer is in the cache."""
         call, exchange, settings, body = phase.call, phase.call.exchange, self.settings, bytes(phase.content)
         if settings.cache is not None:
@@ -297,7 +297,7 @@ class Connection:
             case Answering() as phase:
                 phase.reusable = False
                 if phase.body.end():
-                    self._answered(phase)
+                    self._end_answer(phase)
                 else:
                     self._end(Trigger.ANSWER_CUT, phase.call, "truncated")
                     self.effects.abort_client()
@@ -319,7 +319,7 @@ class Connection:
                 head = http1.response(raw)
                 body = http1.Body(*http1.response_body(call.head.method, head))
             except http1.BadMessage as error:
-                self._no_answer(Trigger.NO_ANSWER, call, "no answer", 502, f"the provider's answer is no HTTP/1.1: {error}")
+                self._no_answer(Trigger.NO_ANSWER, call, "no answer", 502, f"the answer is not valid HTTP/1.1: {error}")
                 return
             del phase.buffer[:end]
             if head.status == 101:
@@ -352,7 +352,7 @@ class Connection:
             self._end(Trigger.ANSWER_CUT, phase.call, "malformed answer")
             self.effects.abort_client()  # only a cut connection can say that the answer is not whole
             return
-        if passed := data[: piece.used] if phase.passage == proxy_routes.UNTOUCHED else phase.changed(piece):
+        if passed := data[: piece.used] if phase.passage == proxy_routes.UNTOUCHED else phase.transform(piece):
             self.effects.send_to_client(passed)
         for part in piece.data:
             phase.call.exchange.response_data(part, self.effects.now())
@@ -362,12 +362,12 @@ class Connection:
                 phase.copy = None
         if piece.done:
             phase.reusable &= piece.used == len(data)  # else it says more than it should
-            self._answered(phase)
+            self._end_answer(phase)
 
-    def _answered(self, phase: Answering) -> None:
+    def _end_answer(self, phase: Answering) -> None:
         call, now = phase.call, self.effects.now()
         if phase.copy is not None and self.settings.cache is not None:
-            self.settings.cache.put(call.key, phase.head, bytes(phase.copy), call.exchange.tokens_so_far(), now)
+            self.settings.cache.add(call.key, phase.head, bytes(phase.copy), call.exchange.tokens_so_far(), now)
         self.move(Trigger.ANSWER_ENDS, _IDLE)
         self.effects.release(phase.reusable and call.body.done)
         self.effects.finish(call.exchange, now, "")
@@ -380,7 +380,7 @@ class Connection:
         name = call.exchange.upstream.name
         self._end(trigger, call, error)
         self._last_words(
-            status, f"{name}: {why}", f"see whether {name} is up, and what tok-provider list says of its address"
+            status, f"{name}: {why}", f"check that {name} is up and that tok-provider list shows the right address"
         )
 
     def _end(self, trigger: Trigger, call: Call, error: str) -> None:
@@ -434,7 +434,7 @@ class Connection:
         if not keeps:
             self._close()
 
-    def _refuse(self, status: int, error: str, hint: str, method: bytes = b"") -> None:
+    def _send_error(self, status: int, error: str, hint: str, method: bytes = b"") -> None:
         """Answer a request that goes nowhere, and close."""
         self.move(Trigger.LAST_ANSWER, _CLOSED)
         self._last_words(status, error, hint, method)

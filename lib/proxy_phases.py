@@ -217,7 +217,7 @@ class Answering(Calling):
     filter: proxy_savings.WithoutUsage | None
     copy: bytearray | None  # for the cache
 
-    def changed(self, piece: http1.Piece) -> bytes:
+    def transform(self, piece: http1.Piece) -> bytes:
         """What the client is sent for a piece of an answer that does not pass untouched."""
         parts = piece.data
         if self.filter is not None:

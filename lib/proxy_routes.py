@@ -68,7 +68,7 @@ class Local:
         else:
             return None
         if method not in (b"GET", b"HEAD"):
-            status, payload = 405, {"error": "only GET is answered here", "hint": "use GET"}
+            status, payload = 405, {"error": "only GET and HEAD are supported here", "hint": "use GET"}
         return status, b"application/json", orjson.dumps(payload) + b"\n"
 
 
@@ -114,23 +114,27 @@ def path_of(target: bytes) -> bytes:
 def refusal(head: http1.Request, hosts: frozenset[str]) -> tuple[int, str, str] | None:
     """Status, error and hint for a request that nobody may make; None for one that may go on."""
     if head.method in (b"CONNECT", b"TRACE"):
-        return 405, f"{head.method.decode()} is not done here", "use the proxy as a base URL, not as an HTTP proxy"
+        return 405, f"{head.method.decode()} is not supported", "use the proxy as a base URL, not as an HTTP proxy"
     names = [*http1.values(head.headers, b"host")]
     if not head.target.startswith((b"/", b"*")):
         names.append(head.target.partition(b"://")[2].partition(b"/")[0])
     for host in names:
         if _host_name(host) not in hosts:
-            return 403, "this Host is not the proxy's", "call it by 127.0.0.1 or localhost, or name the host with --host"
+            return (
+                403,
+                "the Host header does not name this proxy",
+                "call it by 127.0.0.1 or localhost, or name the host with --host",
+            )
     for origin in http1.values(head.headers, b"origin"):
         if _host_name(origin.partition(b"://")[2]) not in hosts:
-            return 403, "requests of other sites' pages are not passed on", "call the proxy from a program, not a web page"
+            return 403, "requests from web pages of other sites are refused", "call the proxy from a program"
     return None
 
 
 def unknown(upstreams: Mapping[bytes, Upstream]) -> tuple[int, str, str]:
     """Status, error and hint for a request that names no provider."""
     names = ", ".join(sorted(f"/{name.decode()}/" for name in upstreams))
-    return 404, "no provider under this path", f"begin the path with one of {names}"
+    return 404, "no provider has this path", f"begin the path with one of {names}"
 
 
 def _host_name(host: bytes) -> str:
@@ -145,12 +149,12 @@ def _host_name(host: bytes) -> str:
 
 
 def upstream_of(name: str, url: str, bills: str | None = None) -> Upstream:
-    """An upstream out of a URL. Raises ValueError with a sentence."""
+    """The upstream at a URL. Raises ValueError with a sentence."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{name}: {url!r} is no http or https URL")
+        raise ValueError(f"{name}: {url!r} is not an http or https URL")
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError(f"{name}: an upstream's URL has a host and a path, nothing else")
+        raise ValueError(f"{name}: a provider's URL has a host and a path, nothing else")
     tls = parts.scheme == "https"
     try:
         port = parts.port or (443 if tls else 80)
@@ -161,43 +165,43 @@ def upstream_of(name: str, url: str, bills: str | None = None) -> Upstream:
 
 def presets() -> dict[str, Any]:
     """The catalogue's providers, by name."""
-    found: dict[str, Any] = catalog.load("providers")["upstreams"]
-    return found
+    entries: dict[str, Any] = catalog.load("providers")["upstreams"]
+    return entries
 
 
 def table(settings: config.Config) -> dict[str, Upstream]:
     """Every provider by name. Raises config.Unusable."""
-    found = {name: upstream_of(name, about["url"], about.get("bills")) for name, about in presets().items()}
-    given = settings.get("providers") or {}
-    if not isinstance(given, Mapping):
+    upstreams = {name: upstream_of(name, entry["url"], entry.get("bills")) for name, entry in presets().items()}
+    configured = settings.get("providers") or {}
+    if not isinstance(configured, Mapping):
         raise config.Unusable(f"{settings.path}: providers", "expected names with URLs")
-    for name, value in given.items():
+    for name, value in configured.items():
         url = value.get("url", value.get("base_url")) if isinstance(value, Mapping) else value
-        known = presets().get(name)
+        preset = presets().get(name)
         try:
-            found[str(name)] = upstream_of(checked(str(name)), str(url), known.get("bills") if known else None)
+            upstreams[str(name)] = upstream_of(check_name(str(name)), str(url), preset.get("bills") if preset else None)
         except ValueError as error:
             raise config.Unusable(f"{settings.path}: providers", str(error)) from None
-    return found
+    return upstreams
 
 
-def rows(settings: config.Config) -> list[dict[str, Any]]:
+def provider_rows(settings: config.Config) -> list[dict[str, Any]]:
     """A row for each provider, for `tok-provider list`. Raises config.Unusable."""
-    given = settings.get("providers") or {}
-    found = []
+    configured = settings.get("providers") or {}
+    rows = []
     for name, upstream in sorted(table(settings).items()):
         scheme = "https" if upstream.tls else "http"
         port = "" if upstream.port == (443 if upstream.tls else 80) else f":{upstream.port}"
         row = {"v": 1, "kind": "provider", "provider": name, "path": f"/{name}/"}
         row |= {
             "url": f"{scheme}://{upstream.host}{port}{upstream.base.decode()}",
-            "set_by": "config" if name in given else "built-in",
+            "set_by": "config" if name in configured else "built-in",
         }
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows
 
 
-def shown(rows: list[dict[str, Any]], shape: str, color: bool) -> str:
+def providers_table(rows: list[dict[str, Any]], shape: str, color: bool) -> str:
     """The rows for people."""
     names = ("provider", "path", "url", "set_by")
     columns = [show.Column(name.replace("_", " "), [row[name] for row in rows], number=False) for name in names]
@@ -206,11 +210,11 @@ def shown(rows: list[dict[str, Any]], shape: str, color: bool) -> str:
 
 def environment(settings: config.Config, base: str) -> str:
     """Lines for a shell, and for clients that read no variable. Raises config.Unusable."""
-    known = table(settings)
+    upstreams = table(settings)
     lines = ['# The variables that SDKs and clients read; eval "$(tok-provider env)" sets them.\n']
-    for name, about in presets().items():
-        if "env" in about and name in known:
-            lines.append(f"export {about['env']}={base}/{name}{about['path']}\n")
+    for name, preset in presets().items():
+        if "env" in preset and name in upstreams:
+            lines.append(f"export {preset['env']}={base}/{name}{preset['path']}\n")
     return "".join(lines) + _CLIENTS.replace("BASE", base)
 
 
@@ -233,10 +237,10 @@ _CLIENTS = """
 
 def upstream(name: str, url: str) -> Upstream:
     """One provider. Raises ValueError."""
-    return upstream_of(checked(name), url)
+    return upstream_of(check_name(name), url)
 
 
-def checked(name: str) -> str:
+def check_name(name: str) -> str:
     """A name that can be the first segment of a path. Raises ValueError."""
     if not name or not name.replace("-", "").replace("_", "").isalnum() or not name.isascii() or name in RESERVED:
         raise ValueError(f"{name!r} cannot be a provider's name; use letters, digits, - and _")

@@ -176,7 +176,7 @@ class Cache:
         self.entries.move_to_end(key)
         return entry
 
-    def put(self, key: bytes, head: http1.Response, body: bytes, tokens: int, now: int) -> None:
+    def add(self, key: bytes, head: http1.Response, body: bytes, tokens: int, now: int) -> None:
         """Keep an answer. Cookies are the first caller's, and not kept."""
         if head.status != 200 or len(body) > self.bounds.entry_bytes:
             return
@@ -204,7 +204,7 @@ class Changes(NamedTuple):
 def changes(settings: Options, exchange: Exchange, head: http1.Request, body: bytes, headroom: float | None) -> Changes:
     """What becomes of a request. `headroom`: the least that is known to be left at its provider."""
     changed, model, without_usage, payload = body, "", False, exchange.payload
-    if settings.rules and (route := rerouted(changed, payload, settings.rules, headroom)):
+    if settings.rules and (route := reroute(changed, payload, settings.rules, headroom)):
         changed, model = route
     if settings.include_usage and (extended := with_usage(exchange.path, changed, payload)) is not None:
         changed, without_usage = extended, True
@@ -218,7 +218,7 @@ def changes(settings: Options, exchange: Exchange, head: http1.Request, body: by
 _MODEL = re.compile(rb'"model"\s*:\s*"((?:[^"\\]|\\.)*)"')
 
 
-def rerouted(
+def reroute(
     body: bytes, payload: untrusted.Raw, rules: tuple[Rule, ...], headroom: float | None
 ) -> tuple[bytes, str] | None:
     """The body with another model's name and nothing else changed, and that name; None if no rule applies."""

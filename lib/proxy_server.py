@@ -224,7 +224,7 @@ class ClientSide(asyncio.Protocol):
         self.server.calm()
         error = done.exception()
         if error is not None:
-            self.server.say(f"an answer failed: {type(error).__name__}: {error}; run tok-status to see what is wrong")
+            self.server.say(f"the dashboard could not answer: {type(error).__name__}: {error}; run tok-status")
         reply = done.result() if error is None else proxy_routes.Reply(500, [], b"")
         if reply.wait_ms:
             self.timer = asyncio.get_running_loop().call_later(reply.wait_ms / 1000, self._send, reply)
@@ -274,7 +274,7 @@ class Server:
     def _after_rest(self, done: Future[bool]) -> None:
         loop, error = self.loop, None if done.cancelled() else done.exception()
         if error is not None:
-            self.say(f"{type(error).__name__}: {error}; the dashboard shows what it knew before")
+            self.say(f"{type(error).__name__}: {error}; the dashboard shows older numbers")
         elif loop is not None and not done.cancelled() and done.result():
             with contextlib.suppress(RuntimeError):  # it is closing
                 loop.call_soon_threadsafe(self.calm)

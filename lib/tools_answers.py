@@ -309,7 +309,7 @@ def provider_list(session: Session, args: Json) -> Answer:
     from tokenops import proxy_routes
 
     try:
-        rows = proxy_routes.rows(session.settings())
+        rows = proxy_routes.provider_rows(session.settings())
     except config.Unusable as error:
         raise Fault(str(error)) from None
     return Answer({"providers": rows}, _lines([f"{row['path']} {row['url']}" for row in rows]))

@@ -82,14 +82,14 @@ def test_bounds(start: Start, vendor: Upstream) -> None:
 def test_what_is_old_or_too_much_is_forgotten() -> None:
     head = http1.Response(200, b"OK", (1, 1), [])
     cache = proxy_savings.Cache(proxy_savings.options({"cache": {"enabled": True, "ttl_s": 2, "entries": 2, "bytes": 25}}))
-    cache.put(b"a", head, b"x" * 10, 1, 5_000)
+    cache.add(b"a", head, b"x" * 10, 1, 5_000)
     assert cache.get(b"a", 6_999) and not cache.get(b"a", 7_000)
     for name in (b"a", b"b"):
-        cache.put(name, head, b"x" * 10, 1, 8_000)
+        cache.add(name, head, b"x" * 10, 1, 8_000)
     assert cache.get(b"a", 8_001)  # asked for last, so the other one goes
-    cache.put(b"c", head, b"x" * 10, 1, 8_002)
+    cache.add(b"c", head, b"x" * 10, 1, 8_002)
     assert [bool(cache.get(name, 8_003)) for name in (b"a", b"b", b"c")] == [True, False, True]
-    cache.put(b"d", head, b"x" * 20, 1, 8_004)
+    cache.add(b"d", head, b"x" * 20, 1, 8_004)
     assert [bool(cache.get(name, 8_005)) for name in (b"a", b"c", b"d")] == [False, False, True]
 
 
@@ -129,7 +129,7 @@ def test_another_model_where_little_is_left(start: Start, vendor: Upstream) -> N
     ],
 )
 def test_only_the_models_name_changes(body: bytes, used: bytes | None) -> None:
-    found = proxy_savings.rerouted(body, json.loads(body), (proxy_savings.Rule("a-*", "b", None),), None)
+    found = proxy_savings.reroute(body, json.loads(body), (proxy_savings.Rule("a-*", "b", None),), None)
     assert (found[0] if found else None) == used
 
 
