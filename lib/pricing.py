@@ -131,11 +131,11 @@ class Catalogue:
         """The rate of one event or row."""
         return self.card(event).rate_of(event)
 
-    def _card(self, wanted: Mapping[str, str | None]) -> Card:
-        lookup = self.find(wanted["provider"] or "", wanted["model"] or "", wanted.get("request_model") or "")
+    def _card(self, fields: Mapping[str, str | None]) -> Card:
+        lookup = self.find(fields["provider"] or "", fields["model"] or "", fields.get("request_model") or "")
         if isinstance(lookup, Unpriced):
             return _fixed_card(lookup)
-        return card_of(lookup, wanted["tier"] or "", wanted["geo"] or "", wanted["search_context"] or "")
+        return card_of(lookup, fields["tier"] or "", fields["geo"] or "", fields["search_context"] or "")
 
     def find(self, provider: str, model: str, request_model: str = "") -> Lookup | Unpriced:
         """The price rows that a model's name means, or why there are none. Overrides come first."""
