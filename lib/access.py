@@ -1,4 +1,4 @@
-"""Who may see the dashboard: the token, tickets that are good once, the cookie, and which hosts and origins count.
+"""Decides who may see the dashboard: the token, single-use tickets, the cookie, and valid hosts and origins.
 
 The token stays in its file and is never part of an address that we print: those hold a ticket, which is good once and
 for ten minutes. What is compared is compared in constant time. No sockets, no clock.
@@ -22,11 +22,11 @@ import orjson
 from tokenops import credentials, datadir, when
 from tokenops.config import Unusable
 
-# A token of somebody's own is at least so long.
+# The least length of a token that the user sets.
 LEAST = 20
 TOKEN, TICKETS, LOCK, RUNNING = "dash.token", "dash.tickets", "dash.lock", "dash.running"
 TICKET_MS = 10 * 60_000
-# Links that were made and never opened; more are somebody's loop.
+# Links that were made and not opened: more of them mean that a program makes them in a loop.
 MOST_TICKETS = 50
 COOKIE = "tokenops_dash"
 # How long a cookie is good; with less than half of it left, an answer brings a new one.
@@ -42,7 +42,7 @@ def secret() -> str:
 
 
 def token(folder: str) -> str:
-    """The token; made where there is none, and made anew where others could have read it. Raises Unusable, OSError."""
+    """The token. A new one is made if there is none, or if others could have read it. Raises Unusable, OSError."""
     path = os.path.join(folder, TOKEN)
     stored = _read(path)
     if stored is None:
@@ -74,7 +74,7 @@ def rotate(folder: str) -> str:
 
 
 def _read(path: str) -> str | None:
-    """The token of a file that only we can read; None where there is no such token. Raises Unusable, OSError."""
+    """The token in a file that only we can read; None if there is none. Raises Unusable, OSError."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -88,7 +88,7 @@ def _read(path: str) -> str | None:
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
             raise Unusable(path, "is not a file of your own", "remove it and run tok-dash rotate-token")
         if stat.S_IMODE(status.st_mode) & 0o077:
-            return None  # others could read it: it is no secret any more
+            return None  # others could have read it: it is no longer a secret
         text = os.read(fd, 200).decode("ascii", "replace").strip()
     finally:
         os.close(fd)
@@ -96,7 +96,7 @@ def _read(path: str) -> str | None:
 
 
 def same(offered: str, secret: str) -> bool:
-    """Whether two secrets are the same, in a time that does not tell where they differ, nor how long they are."""
+    """Whether two secrets are equal, in a time that depends neither on where they differ nor on their length."""
     return hmac.compare_digest(hashlib.sha256(offered.encode()).digest(), hashlib.sha256(secret.encode()).digest())
 
 
@@ -104,7 +104,7 @@ def same(offered: str, secret: str) -> bool:
 
 
 def ticket(folder: str, now: int) -> str:
-    """A new ticket: the bearer gets a cookie, once. Only its hash is kept. Raises OSError."""
+    """A new ticket, which can be exchanged once for a cookie. Only its hash is stored. Raises OSError."""
     fresh = secret()
     with datadir.lock(datadir.ensure_folder(folder), LOCK):
         tickets = sorted(_tickets(folder, now).items(), key=lambda item: item[1])[1 - MOST_TICKETS :]
@@ -113,7 +113,7 @@ def ticket(folder: str, now: int) -> str:
 
 
 def redeem(folder: str, ticket: str, now: int) -> bool:
-    """Use a ticket up: whether it was good. Raises OSError."""
+    """Use up a ticket; whether it was valid. Raises OSError."""
     if not _SECRET.match(ticket):
         return False
     with datadir.lock(folder, LOCK):
@@ -143,7 +143,7 @@ def _keep(folder: str, tickets: dict[str, int]) -> None:
 
 
 def cookie(token: str, now: int) -> str:
-    """A cookie's value: when it ends, signed with the token. It holds nothing of the token itself."""
+    """A cookie's value: when it ends, signed with the token. It contains nothing of the token itself."""
     ends = str(now // 1000 + COOKIE_S)
     return f"{ends}.{_signature(token, ends)}"
 
@@ -170,14 +170,14 @@ def set_cookie(value: str) -> list[bytes]:
 
 
 def hosts(port: int, more: tuple[str, ...] = ()) -> frozenset[str]:
-    """What a Host may say: this machine by its own names, with the port."""
+    """The valid values of Host: this machine by its own names, with the port."""
     names = ("127.0.0.1", "localhost", "[::1]", *more)
     bare = names if port == 80 else ()
     return frozenset((*(f"{name}:{port}" for name in names), *bare))
 
 
 def origins(hosts: frozenset[str]) -> frozenset[str]:
-    """What an Origin may say."""
+    """The valid values of Origin."""
     return frozenset(f"http://{host}" for host in hosts)
 
 
@@ -185,9 +185,9 @@ def origins(hosts: frozenset[str]) -> frozenset[str]:
 
 
 class Throttle:
-    """How long the answer to a wrong secret waits: the more of them lately, the longer, one after another.
+    """Delays the replies to wrong secrets: longer the more there were recently, and one after another.
 
-    Of all the guesses that were ever made two numbers are kept. Who has the token never waits.
+    It remembers two numbers about all guesses. A request with the right token is never delayed.
     """
 
     FREE, STEP_MS, MOST_MS, CALM_MS, FULL_MS = 10, 10, 1000, 10_000, 30_000
@@ -198,7 +198,7 @@ class Throttle:
         self.free_at = 0
 
     def wait_ms(self, now: int) -> int | None:
-        """A guess was wrong: how long its answer waits; None where too many wait already."""
+        """How long the reply to a wrong guess is delayed; None if too many are delayed already."""
         if now < self.last:  # the clock was set back
             self.free_at = now
         calm = max(now - self.last, 0) / self.CALM_MS
@@ -217,7 +217,7 @@ class Throttle:
 
 
 class Running(NamedTuple):
-    """A dashboard that is up, by the file that it holds locked as long as it runs."""
+    """A dashboard that is running, known by the file that it keeps locked while it runs."""
 
     url: str
     path: str
@@ -240,7 +240,7 @@ def announce(folder: str, url: str, port: int) -> Iterator[None]:
 
 
 def running(folder: str) -> list[Running]:
-    """The dashboards that run on this log; what a crash left of others is not one of them."""
+    """The dashboards that run on this log, without those that crashed."""
     directory = os.path.join(folder, RUNNING)
     try:
         names = sorted(name for name in os.listdir(directory) if name.endswith(".json"))
@@ -256,7 +256,7 @@ def running(folder: str) -> list[Running]:
 
 
 def _is_locked(path: str) -> bool:
-    """Whether somebody holds a file locked."""
+    """Whether a process has the file locked."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:

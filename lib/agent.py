@@ -1,7 +1,7 @@
 """Serves the table of tools over MCP: the SDK brings protocol, schemas and errors; tools brings the answers.
 
-Importing this takes most of a second, so only bin/tok-mcp does. Answers are worked out one after another on a thread of
-their own, so that the protocol goes on meanwhile.
+Importing this takes most of a second, so only bin/tok-mcp does. Answers are computed one after another on a thread of
+their own, so that the protocol continues meanwhile.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from tokenops.session import Fault
 from tokenops.tools_answers import Answer
 
 INSTRUCTIONS = (
-    "TokenOps counts what AI coding agents spend and says how much of a plan is left. Call tokenops_session_budget before "
-    "long or parallel work and every few minutes within it, and branch on recommended_action."
+    "TokenOps counts what AI coding agents spend and reports how much of a plan is left. Call tokenops_session_budget "
+    "before long or parallel work and every few minutes within it, and branch on recommended_action."
 )
 
 
 class Arguments(FuncMetadata):
-    """Arguments as they came: tools.arguments checks them, in sentences that name the nearest argument that it takes."""
+    """Arguments as they came: tools.arguments checks them, with errors that name the nearest valid argument."""
 
     def validate_arguments(self, arguments_to_validate: dict[str, Any]) -> dict[str, Any]:
         """All of them, under one name."""
@@ -48,7 +48,7 @@ def sdk_tool(
         try:
             return cache.call(tool, args)
         finally:
-            on_call(tool.name)  # it may have to wait for whoever writes to the log; the protocol does not
+            on_call(tool.name)  # it may have to wait for another writer of the log; the protocol does not
 
     async def answer(args: dict[str, Any]) -> CallToolResult:
         try:

@@ -1,7 +1,7 @@
-"""Answers each question about the log once; commands, agents' tools and pages only render what these functions return.
+"""Answers each question about the log once; commands, tools and pages only render what these functions return.
 
-Inputs are plain values, foremost session.Log. What is expected to go wrong is raised as session.Fault, beside OSError.
-Imports are lazy: a command pays only for its own question.
+Inputs are plain values, session.Log above all. Expected failures are raised as session.Fault or OSError. Imports are
+lazy: a command pays only for its own question.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OPEN = "9"
 
 
 def ignore(*what: object) -> None:
-    """What is done with bad lines, if nobody says."""
+    """The default for bad lines: nothing."""
 
 
 # Spans.
@@ -52,7 +52,7 @@ def bounds(since: str | None, until: str | None, now: int, tz: datetime.tzinfo, 
 
 
 def month_start(now: int, tz: datetime.tzinfo) -> str:
-    """The first day of the month, as YYYY-MM-DD: where a span of spending begins, if nobody says."""
+    """The first day of the month, as YYYY-MM-DD: the default start of a span of spending."""
     from tokenops import when
 
     return f"{when.bucket(now, 'month', tz)}-01"
@@ -83,7 +83,7 @@ def _bindings(settings: config.Config) -> list[plans.Binding]:
 
 
 def _as_of(rows: list[Event], log: Log) -> list[Event]:
-    """Rows, each with the moment as of which the log is known, where it is known."""
+    """Rows, each with when the log was last synced, unless it never was."""
     return [{**row, "as_of": log.as_of} for row in rows] if log.as_of else rows
 
 
@@ -232,7 +232,7 @@ def spend(
     cover: Coverage | None = None,
     on_bad_line: Callable[[str, str], None] = ignore,
 ) -> Spend:
-    """What the log says was spent in a span, by some fields. `cover`: what the user's plans cover."""
+    """What was spent in a span of the log, by some fields. `cover`: what the user's plans cover."""
     from tokenops import costs, rollup, store_summaries
 
     plan = rollup.Grouping(by, log.tz, log.catalogue())
@@ -252,7 +252,7 @@ def spend_of_records(
     cover: Coverage | None = None,
     on_bad_record: Callable[[str], None] = ignore,
 ) -> Spend:
-    """What some records say was spent, by some fields. `regroup`: also the rows among them, which have groups already."""
+    """What was spent according to some records, by some fields. `regroup`: also rows, which have groups already."""
     from tokenops import costs, rollup
 
     plan = rollup.Grouping(by, tz, catalogue)
@@ -314,7 +314,7 @@ def burn_rate_of_records(
     provider: str = "",
     on_bad_record: Callable[[str], None] = ignore,
 ) -> burn.Burn:
-    """The same of some events, which are all that is known: nothing of the log is read."""
+    """The same for some events alone; the log is not read."""
     from tokenops import burn, rollup
 
     try:
@@ -342,7 +342,7 @@ def comparison(
     catalogue: Catalogue,
     cover: Coverage | None = None,
 ) -> list[reconcile_pairs.Pair]:
-    """Our figures beside those of clients and vendors, by day and model."""
+    """Our costs compared with those of clients and vendors, by day and model."""
     from tokenops import reconcile, reconcile_pairs
 
     return reconcile.pairs(records, reconcile_pairs.Query(since, until, tz, catalogue, cover))

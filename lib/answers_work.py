@@ -1,4 +1,4 @@
-"""Answers questions about how agents worked: the scorecard, tasks, sessions turn by turn, waste, prompts and replies."""
+"""Answers questions about how agents worked: scorecard, tasks, single sessions, waste, prompts and replies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tokenops import coach_averages, coach_transcripts
     from tokenops.events import Event, Filter
 
-# Where the span of the scorecard and of the coach's reports begins, if nobody says.
+# The default start of the span of the scorecard and of the coach's reports.
 WEEK = "7d"
 
 
@@ -25,7 +25,7 @@ def score(
     compare: bool = False,
     only: Filter = events.EVERY,
 ) -> list[Event]:
-    """The KPIs of a span, graded; a card per group. `compare`: beside the span of the same length before."""
+    """The KPIs of a span, graded; a card per group. `compare`: with the span of the same length before it."""
     from tokenops import scorecard, when
 
     rules = thresholds(log.settings)["score"]
@@ -72,7 +72,7 @@ class Trace(NamedTuple):
 
 
 def trace(log: Log, session: str) -> Trace:
-    """The one session whose id begins so, turn by turn."""
+    """The session whose id begins with a text, turn by turn. Raises BadRequest unless there is exactly one."""
     from tokenops import trace
 
     try:
@@ -108,7 +108,7 @@ def _context_limits(log: Log) -> Sequence[Mapping[str, Any]]:
 
 
 class Waste(NamedTuple):
-    """Where tokens went to waste: sums by kind, and each finding, the dearest first."""
+    """Where tokens went to waste: sums by kind, and each finding, the most expensive first."""
 
     sums: list[Event]
     findings: list[Event]
@@ -137,7 +137,7 @@ def cheaper_models(log: Log, since: str, until: str = OPEN, only: Filter = event
 
 
 class Transcripts(NamedTuple):
-    """Where transcripts are found, and whom to tell of what goes wrong and of each stretch of bytes that is read."""
+    """Where to find transcripts, and what to call for a warning, for an unreadable file, and for each part that is read."""
 
     environment: Mapping[str, str]
     home: str

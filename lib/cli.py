@@ -1,4 +1,4 @@
-"""The process edge: arguments, exit status, signals, and the two streams.
+"""Runs a command as a process: arguments, exit status, signals and streams.
 
 Exit status: 0 done; 1 done with something to notice; 2 usage, unreadable input, cannot write. SIGPIPE and SIGINT end a
 filter silently, as they end any other.
@@ -37,7 +37,7 @@ class Main(Protocol):
     __code__: CodeType
 
     def __call__(self, argv: list[str], /) -> int:
-        """Do what the arguments say."""
+        """Run with these arguments."""
 
 
 class Command:
@@ -57,11 +57,11 @@ def say(text: str) -> None:
 def run(main: Main, filter_: bool = True) -> NoReturn:
     """Run a command with the process's arguments, and end the process with its status."""
     if filter_:
-        gc.disable()  # records refer in no circles, and a collection walks through every one that is kept
+        gc.disable()  # records have no reference cycles, and a collection would visit every one in memory
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     status = status_of(main, sys.argv[1:])
-    # Not sys.exit: after a failed flush Python flushes again, and says so; and a gigabyte of events needs no freeing.
+    # Not sys.exit: after a failed flush Python flushes again and prints the error, and freeing a gigabyte takes time.
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()
     os._exit(status)
@@ -80,6 +80,11 @@ def status_of(main: Main, argv: list[str]) -> int:
         return _flush(2)
     except SystemExit as end:
         return _flush(end.code if isinstance(end.code, int) else 2)
+    except ValueError as error:
+        if not _is_expected(error):
+            raise
+        say(str(error))
+        return _flush(2)
     except MemoryError:
         say("out of memory; read a smaller span")
         return 2
@@ -87,6 +92,13 @@ def status_of(main: Main, argv: list[str]) -> int:
         say(f"{error.filename or 'cannot write'}: {error.strerror}; {session.remedy(error)}")
         return 2
     return status
+
+
+def _is_expected(error: ValueError) -> bool:
+    """Whether an error means a file or setting that cannot be used. Its text includes the remedy."""
+    from tokenops import catalog, config
+
+    return isinstance(error, (catalog.Malformed, config.Unusable, config.Unchangeable))
 
 
 def _flush(status: int) -> int:
@@ -125,7 +137,7 @@ def parser(doc: str | None, argv: list[str]) -> argparse.ArgumentParser:
 
     class Parser(argparse.ArgumentParser):
         def parse_args(self, *args: Any, **options: Any) -> Any:
-            return self.parse_intermixed_args(*args, **options)  # options may stand between operands
+            return self.parse_intermixed_args(*args, **options)  # options may come between operands
 
         def error(self, message: str) -> NoReturn:
             raise Fault(f"{message}; see {Command.name} --help")
@@ -152,7 +164,7 @@ def positive(text: str) -> int:
     import argparse
 
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 1 or more")
     return int(text)
 
 
@@ -161,7 +173,7 @@ def whole(text: str) -> int:
     import argparse
 
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number")
     return int(text)
 
 
@@ -174,13 +186,13 @@ def seconds(text: str) -> float:
     except ValueError:
         value = -1
     if not 0 <= value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds")
     return value
 
 
 @contextlib.contextmanager
 def progress(what: str) -> Iterator[Callable[[int], None]]:
-    """A function to tell of each stretch of bytes done; shows them on a terminal, and only there."""
+    """A function to call with the size of each part that is done; shows the sum, if stderr is a terminal."""
     if not sys.stderr.isatty():
         yield lambda size: None
         return
@@ -200,7 +212,7 @@ def progress(what: str) -> Iterator[Callable[[int], None]]:
 
 
 def shape(args: argparse.Namespace) -> str:
-    """json, table, csv or markdown: as asked for, else a table on a terminal and JSON Lines in a pipe."""
+    """json, table, csv or markdown: the option, else a table at a terminal and JSON Lines in a pipe."""
     return args.format or ("table" if sys.stdout.isatty() else "json")
 
 
@@ -212,7 +224,7 @@ def color(args: argparse.Namespace) -> bool:
 
 
 def zone(args: argparse.Namespace) -> datetime.tzinfo:
-    """The zone asked for, else the machine's. Raises Fault."""
+    """The zone of --tz, else the machine's. Raises Fault."""
     from tokenops import when
 
     try:
@@ -227,7 +239,7 @@ def settings() -> config.Config:
 
 
 def configuration() -> config.Config:
-    """The user's configuration. Says what in it is not understood. Raises Fault."""
+    """The user's configuration. Warns of unknown keys. Raises Fault."""
     config = settings()
     for warning in config.warnings:
         say(warning)
@@ -240,7 +252,7 @@ def catalogue(settings: config.Config | None = None) -> pricing.Catalogue:
 
 
 def catch_up(diagnostics: Diagnostics) -> tuple[str, str]:
-    """The log's directory, after what is new was imported, and as of when that is ("" if nobody knows). Raises Fault."""
+    """Import what is new; the log's directory, and when it was last synced ("" if never). Raises Fault."""
     from tokenops import datadir
 
     folder = datadir.log_folder()
@@ -261,7 +273,7 @@ def log(
 
 
 def coverage(settings: config.Config, tz: datetime.tzinfo) -> cover.Coverage | None:
-    """What the user's plans cover; None where none is set, or where one is not understood, which is said."""
+    """What the user's plans cover; None if no plan is set, or, with a message, if one does not exist."""
     try:
         return session.plan_coverage(settings, tz)
     except Fault as fault:
@@ -278,7 +290,7 @@ def now() -> int:
         try:
             return when.moment(text)
         except ValueError:
-            raise Fault(f"TOKENOPS_NOW: {text!r} is no time; unset it") from None
+            raise Fault(f"TOKENOPS_NOW: {text!r} is not a valid time; unset it") from None
     import time
 
     return time.time_ns() // 1_000_000
@@ -299,7 +311,7 @@ def span(args: argparse.Namespace, tz: datetime.tzinfo) -> tuple[str, str]:
 
 
 def write(lines: Iterable[bytes]) -> None:
-    """Finished lines to stdout, in large pieces whatever Python thinks of buffering."""
+    """Write finished lines to stdout in large blocks, independent of Python's buffering."""
     out, pending, size = sys.stdout.buffer, [], 0
     for line in lines:
         pending.append(line)
@@ -315,13 +327,23 @@ def write_rows(
     rows: list[dict[str, Any]],
     table: Callable[[list[dict[str, Any]], str, bool], str] | None = None,
 ) -> None:
-    """Records as JSON Lines, or as a table if one is given and that is the output format; no table of nothing."""
+    """Records as JSON Lines, or as a table if there is one and that is the output format; nothing for an empty table."""
     from tokenops import show
 
     if table is None or shape(args) == "json":
         show.lines(rows, sys.stdout.buffer)
     elif rows:
         sys.stdout.write(table(rows, shape(args), color(args)))
+
+
+def write_report(args: argparse.Namespace, rows: Iterable[dict[str, Any]], text: str) -> None:
+    """Records as JSON Lines, or a text for people."""
+    from tokenops import show
+
+    if shape(args) == "json":
+        show.lines(rows, sys.stdout.buffer)
+    else:
+        sys.stdout.write(text if text.endswith("\n") or not text else f"{text}\n")
 
 
 def add_filter(to: argparse.ArgumentParser) -> None:
@@ -336,7 +358,7 @@ def reads_log(args: argparse.Namespace) -> bool:
 
 
 class Diagnostics:
-    """Prints what is not the answer on stderr, line by line, and remembers it for the exit status."""
+    """Prints everything but the answer on stderr, and determines the exit status."""
 
     def __init__(self) -> None:
         self.warnings = 0
@@ -365,7 +387,7 @@ class Diagnostics:
         """Warn of lines of the log that were skipped."""
         if self.bad_log_lines:
             count = len(self.bad_log_lines)
-            self.on_bad_line(self.bad_log_lines[0], f"{count} lines of the log could not be read; tok-log verify says why")
+            self.on_bad_line(self.bad_log_lines[0], f"{count} lines of the log could not be read; run tok-log verify")
 
     def on_bad_record(self, why: str) -> None:
         """The record that was read last is not used."""
@@ -377,12 +399,12 @@ class Diagnostics:
         say(f"{path}: {error.strerror}; {session.remedy(error)}")
 
     def status(self, warned: bool = False) -> int:
-        """The exit status that all this comes to."""
+        """The exit status. `warned`: there was another reason for a warning."""
         return 2 if self.unreadable else 1 if self.warnings or warned else 0
 
 
 def inputs(files: list[str], diagnostics: Diagnostics) -> Iterator[tuple[str, BinaryIO]]:
-    """Name and stream of each FILE operand, or of stdin (`-`, or none given). An unreadable one is noted and skipped."""
+    """Name and stream of each FILE operand, or of stdin (`-`, or no operand). Warns of unreadable files and skips them."""
     for name in files or ["-"]:
         if name == "-":
             if sys.stdin is None:
@@ -400,7 +422,7 @@ def inputs(files: list[str], diagnostics: Diagnostics) -> Iterator[tuple[str, Bi
 
 
 def batches(files: list[str], diagnostics: Diagnostics) -> Iterator[list[tuple[str, bytes]]]:
-    """Places and whole lines of all inputs, as many at a time as are there; nobody waits for a full buffer."""
+    """Locations and whole lines of all inputs, as many at a time as are available, without waiting for a full buffer."""
     for name, stream in inputs(files, diagnostics):
         number, rest = 0, b""
         while piece := os.read(stream.fileno(), BLOCK):

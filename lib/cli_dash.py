@@ -1,6 +1,6 @@
-"""The process edge of the dashboard, whether tok-dash or tok-proxy serves it: the session, and what is taken in when.
+"""Runs the dashboard as a process, for tok-dash and tok-proxy: its session, and when new usage is imported.
 
-The first reading of the clients' logs may take a minute: tok-sync does it, beside, and the page says so meanwhile.
+The first import may take a minute: tok-sync does it in a process of its own, and the page shows that it is running.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator
 from tokenops import access, cli, config, dash, datadir, limit_log, pricing, when
 from tokenops.session import Session
 
-# A page that is opened shows nothing older; one that is open is told what came since it was told last.
+# A page that is opened shows nothing older; one that is open already gets what was new after its last answer.
 OLD_MS = 60_000
 NAME = "tokenops.local"
 
 
 def session(folder: str) -> Session:
-    """What answers are made from. What is wrong with the configuration is an answer too, and the next may do."""
+    """What answers are made from. A broken configuration is an answer too, and the next answer may be right."""
 
     def catalogue() -> pricing.Catalogue:
         return cli.catalogue(cli.settings())
@@ -58,7 +58,7 @@ def gatherer(folder: str) -> dash.Gatherer:
 
 
 class Intake:
-    """Takes in what is new: as any command does, bounded, and after an answer rather than before it."""
+    """Imports what is new, bounded as in any command, and after an answer rather than before it."""
 
     def __init__(self, folder: str, commands: str) -> None:
         self.folder, self.commands = folder, commands
@@ -66,7 +66,7 @@ class Intake:
         self.told = ""
 
     def before_answer(self, opened: bool) -> None:
-        """Before an answer: nothing that an open page waits for."""
+        """Before an answer: only for a page that is being opened."""
         last = datadir.last_sync(self.folder)
         if last is None:
             self._begin()
@@ -75,7 +75,7 @@ class Intake:
 
     @property
     def first_is_over(self) -> bool:
-        """Whether the first reading is over, however it ended."""
+        """Whether the first import has ended, with or without success."""
         return self.first is not None and self.first.poll() is not None
 
     def after_answer(self) -> None:
@@ -92,7 +92,7 @@ class Intake:
             self.told = str(fault)
 
     def _begin(self) -> None:
-        """Have tok-sync read everything for the first time."""
+        """Start tok-sync, which imports everything for the first time."""
         if self.first is None:
             command = os.path.join(self.commands, "tok-sync")
             with contextlib.suppress(OSError):
@@ -119,7 +119,7 @@ def site(folder: str, alone: bool, commands: str) -> dash.Site:
             with contextlib.suppress(cli.Fault, OSError):
                 left.pop(0)()
         if not left:
-            # What is kept is walked through once, while nobody waits, and not in the middle of an answer: 70 ms of a year's.
+            # Collect now, while no request waits, and not in the middle of an answer: a year of data takes 70 ms.
             gc.collect()
             gc.freeze()
         return bool(left)
@@ -130,13 +130,13 @@ def site(folder: str, alone: bool, commands: str) -> dash.Site:
 
 
 def _now() -> int:
-    """The real time, in milliseconds: what is secret does not depend on what time somebody says it is."""
+    """The real time, in milliseconds: secrets do not depend on TOKENOPS_NOW."""
     return time.time_ns() // 1_000_000
 
 
 @contextlib.contextmanager
 def serving(shown: dash.Site, port: int, mdns: bool = False, host: str = "127.0.0.1") -> Iterator[str]:
-    """While the block runs, others can find the dashboard; gives its address. Raises OSError, config.Unusable."""
+    """Announce the dashboard while the block runs; yields its address. Raises OSError, config.Unusable."""
     shown.hosts = access.hosts(port, (NAME,) if mdns else ())
     shown.token()
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -145,7 +145,7 @@ def serving(shown: dash.Site, port: int, mdns: bool = False, host: str = "127.0.
 
 
 def needs_mdns() -> None:
-    """Raises Fault where the name cannot be announced."""
+    """Raise Fault if the name cannot be announced."""
     try:
         import zeroconf  # noqa: F401
     except ImportError:

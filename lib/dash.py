@@ -1,7 +1,7 @@
-"""The dashboard as a site: a request's head in, an answer out. Neither sockets nor a clock.
+"""Answers a request to the dashboard: the request's head in, a reply out, without sockets or a clock.
 
 Who may see it is asked first, of everything: without the token there is one answer, whatever the path, method or host.
-A path is known or it is not; nothing is decoded, shortened or guessed.
+A path exists or it does not: nothing is decoded, shortened or guessed.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _ALWAYS = [
     field(b"Cross-Origin-Opener-Policy", b"same-origin"),
     field(b"Cross-Origin-Resource-Policy", b"same-origin"),
 ]
-# What is smaller is not worth packing.
+# A smaller body is not worth compressing.
 _LEAST_PACKED = 1400
 MOST_KEPT = 32
 
 
 class PageRequest(NamedTuple):
-    """A request, taken apart: what the dashboard looks at of it."""
+    """The parts of a request that the dashboard reads."""
 
     method: bytes
     path: str
@@ -66,7 +66,7 @@ class PageRequest(NamedTuple):
 
 
 def page_request(head: Request) -> PageRequest:
-    """A request's head, taken apart."""
+    """Parse a request's head."""
     target, authority = head.target.decode("latin-1"), ""
     if not target.startswith("/") and "://" in target:
         authority, slash, rest = target.partition("://")[2].partition("/")
@@ -78,9 +78,9 @@ def page_request(head: Request) -> PageRequest:
 
 
 class Runtime(NamedTuple):
-    """What the process lends a site: it takes in what is new, before an answer and after one, and knows the user's token.
+    """What the process does for a site: it imports what is new, before and after an answer, and reads the user's token.
 
-    `fresh` is told whether a page is opened, `token` gives "" where that of the file counts.
+    `fresh`: called with whether a page is being opened; `token`: "" if the token in the file counts.
     """
 
     fresh: Callable[[bool], None] = lambda opened: None
@@ -92,7 +92,7 @@ NO_RUNTIME = Runtime()
 
 
 def gatherer(session: Session, files: Callable[[], list[str]]) -> Gatherer:
-    """What gathers the page of a log. `files`: what the answers are made from, beside the log."""
+    """What gathers the page of a log. `files`: the files that answers are made from, in addition to the log."""
     parts = {
         dash_findings.SCORECARD: dash_findings.latest_card,
         dash_findings.FINDINGS: dash_findings.latest_findings,
@@ -107,7 +107,7 @@ def standalone(gatherer: Gatherer, query: Mapping[str, str]) -> tuple[bytes, boo
 
 
 class Site:
-    """The dashboard of one log. `hosts`: what a Host may say; `clock`: milliseconds of the real time, for secrets.
+    """The dashboard of one log. `hosts`: the valid values of Host; `clock`: the real time in milliseconds, for secrets.
 
     `alone`: every path but the public ones is its.
     """
@@ -125,15 +125,15 @@ class Site:
         return self.runtime.token() or access.token(self.folder)
 
     def warm(self) -> None:
-        """Work out the page that is asked for most, before somebody asks. Raises session.Fault, OSError."""
+        """Compute the most requested page in advance. Raises session.Fault, OSError."""
         self.gatherer.view(dash_query.Ask())
 
     def rest(self) -> bool:
-        """Do one thing that there is time for while nobody asks; whether there is more."""
+        """Do one piece of work while there are no requests; whether there is more."""
         return self.runtime.rest()
 
     def owns(self, path: bytes) -> bool:
-        """Whether a path is the dashboard's to answer."""
+        """Whether the dashboard answers this path."""
         if self.alone:
             return path not in PUBLIC
         return path in (b"/dashboard", b"/api") or path.startswith((b"/dashboard/", b"/api/"))
@@ -163,7 +163,7 @@ class Site:
     # Who asks.
 
     def _is_trusted(self, request: PageRequest) -> bool:
-        """Whether a request was meant for here: no other site's page sends it, and no other name leads to it."""
+        """Whether a request was meant for this site: no page of another site sends it, and no other name leads to it."""
         hosts = [value.decode("latin-1").lower() for value in http1.values(request.headers, b"host")]
         hosts += [request.authority.lower()] if request.authority else []
         allowed = access.origins(self.hosts)
@@ -171,12 +171,12 @@ class Site:
         if not hosts or not all(host in self.hosts for host in hosts) or not all(origin in allowed for origin in origins):
             return False
         if request.first(b"sec-fetch-site") in ("cross-site", "same-site"):
-            # A link that somebody follows is fine; what another page fetches, frames or sends is not.
+            # A link that a user follows is fine; what another page fetches, frames or sends is not.
             return request.first(b"sec-fetch-mode") == "navigate" and request.first(b"sec-fetch-dest") == "document"
         return True
 
     def _new_cookie(self, request: PageRequest, trusted: bool) -> str | None:
-        """None for who may not see it; else a new cookie for who should have one, or "". Raises config.Unusable, OSError."""
+        """None if the request is not authorised; else a new cookie, "" if none is due. Raises config.Unusable, OSError."""
         token, now = self.token(), self.clock()
         bearer = request.first(b"authorization").partition(" ")
         if bearer[0].lower() == "bearer" and access.same(bearer[2].strip(), token):
@@ -191,20 +191,20 @@ class Site:
         return None
 
     def _opens(self, request: PageRequest) -> bool:
-        """Whether a ticket is used by somebody who opens the page, and not by a program that looks at links first."""
+        """Whether a ticket is used to open the page, and not by a program that previews links."""
         looks = "prefetch" in (request.first(b"sec-purpose") + request.first(b"purpose")).lower()
         return request.method == b"GET" and request.path == PAGE and not looks
 
     def _is_guess(self, request: PageRequest) -> bool:
-        """Whether a secret was given that is none; a cookie that is over is no guess."""
+        """Whether the request has a secret, which was wrong. An expired cookie is not a guess."""
         return bool(request.first(b"authorization") or request.parameter("token") or request.parameter("ticket"))
 
     # What is answered.
 
     def _for_bearer(self, request: PageRequest, cookie: str) -> Reply:
-        """The answer to who may see it."""
+        """The reply to an authorised request."""
         if request.method not in (b"GET", b"HEAD"):
-            reply = self._refusal(request, 405, "only GET and HEAD are answered here", "nothing is changed by this address")
+            reply = self._refusal(request, 405, "only GET and HEAD are supported", "the dashboard only reads")
             return reply._replace(headers=[*reply.headers, field(b"Allow", b"GET, HEAD")])
         path, query = request.path, [(name, value) for name, value in request.query if name not in ("token", "ticket")]
         cookies = [field(b"Set-Cookie", value) for value in access.set_cookie(cookie)] if cookie else []
@@ -239,7 +239,7 @@ class Site:
             return self._refusal(request, 503, f"{prefix}{error.strerror}", "run tok-status to see what is wrong")
 
     def _fresh(self, request: PageRequest, path: str, query: dict[str, str]) -> Reply:
-        """Data; where nothing has changed since it was asked for last, only that."""
+        """The data, or 304 if nothing has changed since the last request."""
         files = store_days.files_of(self.folder)
         state = self.gatherer.state(files)
         name = (path, urlencode(sorted(query.items())))
@@ -253,7 +253,7 @@ class Site:
             else:
                 value = dash_api.answer(self.gatherer, path[len(dash_api.ROOT) :], query)
                 kind, body = _JSON, orjson.dumps(value) + b"\n"
-            etag = _etag(self.gatherer.state(files), *name)  # what is worked out along the way may be newer
+            etag = _etag(self.gatherer.state(files), *name)  # the answer may hold newer data
             headers = [*_ALWAYS, *_content_type(kind), field(b"Cache-Control", b"no-store"), field(b"ETag", etag.encode())]
             cached = (etag, headers, body, gzip.compress(body, 4, mtime=0))
         self.kept[name] = cached
@@ -272,10 +272,10 @@ class Site:
         return _reply(request, 200, [*headers, *_content_type(ASSETS[path])], body, _gzip_asset(name))
 
     def _refusal(self, request: PageRequest, status: int, error: str, hint: str) -> Reply:
-        """Why there is no answer, for a person or a program."""
+        """A reply that says why there is no answer, for a person or a program."""
         again = False
         if status == 401 and request.first(b"sec-fetch-site") == "cross-site":
-            # Browsers leave a strict cookie out where a link of another site led here; asking once more brings it.
+            # Browsers omit a strict cookie after a link on another site; a second request brings it.
             again = (
                 request.first(b"sec-fetch-mode") == "navigate" and request.method == b"GET" and not self._is_guess(request)
             )
@@ -289,7 +289,7 @@ class Site:
         return Reply(status, headers, body)
 
 
-_WHO = ("this needs the dashboard's token", "run tok-dash url and open what it prints")
+_WHO = ("this needs the dashboard's token", "run tok-dash url and open the link that it prints")
 _NOTHING = ("there is nothing at this address", "the page is /dashboard; docs/dashboard.md lists the API")
 
 
@@ -333,7 +333,7 @@ def _content_type(kind: str) -> Headers:
 
 
 def _reply(request: PageRequest, status: int, headers: Headers, body: bytes, packed: bytes) -> Reply:
-    """The answer, packed for who can unpack it."""
+    """The reply, compressed if the client accepts that."""
     codings: Mapping[str, str] = {
         name.strip(): rest.replace(" ", "")
         for name, _, rest in (part.partition(";") for part in request.first(b"accept-encoding").split(","))

@@ -27,7 +27,7 @@ class Unavailable(Fault):
 
 
 class Route(NamedTuple):
-    """An address: its tool, the arguments where the address gives none, and what is added to the tool's answer."""
+    """An address: its tool, the default arguments, and what is added to the tool's answer."""
 
     tool: str
     defaults: Json
@@ -67,7 +67,7 @@ def answer(gatherer: Gatherer, path: str, query: Mapping[str, str]) -> Json:
     """The JSON of a path below /api/. Raises BadRequest, NotFound, Unavailable, OSError."""
     if path.startswith(_WORKFLOW):
         if query:
-            raise BadRequest(f"a workflow takes no parameter, such as {next(iter(query))[:40]!r}")
+            raise BadRequest(f"a workflow takes no parameters, such as {next(iter(query))[:40]!r}")
         return workflow(gatherer.session, unquote(path[len(_WORKFLOW) :]))
     route = ROUTES[path]
     tool = tools.TOOLS[route.tool]

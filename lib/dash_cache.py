@@ -1,6 +1,6 @@
-"""Reads the log for a server that asks again and again: closed days stay in memory for as long as their files do.
+"""Reads the log for a server that asks again and again; closed days stay in memory while their files last.
 
-What is given is what `store_summaries` gives, to the last digit; only the reading is saved.
+The result equals that of `store_summaries`, to the last digit; only reading is saved.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tokenops.events import Event
 from tokenops.store_days import Files, Recent
 from tokenops.tasks import Task
 
-# Rows and turns that are kept, at about a kilobyte each; beyond that what is needed is read again.
+# The most rows and turns in memory, at about a kilobyte each; beyond that days are read again.
 MOST_KEPT = 60_000
 
 
@@ -38,7 +38,7 @@ def _stamp(path: str) -> list[int]:
 
 
 class Past:
-    """What the days of a log add up from; with `cover`, each record says which plan covers it.
+    """The records that the days of a log add up from; with `cover`, each names the plan that covers it.
 
     The edges of what plans cover are midnights of the reader's zone: no row of an hour or a day lies across one.
     """
@@ -136,7 +136,7 @@ class Tasks:
     def _took(self, task: Task, all_tasks: list[Task], now: int, catalogue: pricing.Catalogue, files: Files) -> Event:
         """What a task took."""
         until = task.ended or when.stamp(now)
-        # A task that is open may grow by the second: it is looked at once a minute.
+        # An open task may grow every second: it is measured once a minute.
         last_day = until[:10] if task.ended else store_days.first_open(now)
         states = [store_days.key_of(day, files) for day in files if task.started[:10] <= day <= last_day]
         open_for = "" if task.ended else until[:16]

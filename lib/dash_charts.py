@@ -1,4 +1,4 @@
-"""The page's two charts over time, on one axis: what it cost, with what is likely to come, and the tokens it took."""
+"""Draws the page's two charts over time: the cost, with what is likely to come, and the tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tokenops.dash_sums import Part
 from tokenops.dash_view import View
 
 HEIGHT = 168
-# More rows than that nobody reads.
+# A longer table is not readable.
 MOST_HOURS = 50
 
 
@@ -37,7 +37,7 @@ def section(view: View, spent: Spent, live: bool) -> Html:
 
 
 def _money(part: Part) -> Value:
-    """What a bucket cost; unknown where nothing is known of it or nothing in it has a price."""
+    """What a bucket cost; unknown if the log does not reach back to it, or if nothing in it has a price."""
     if part.spent is None:
         return None
     return float(part.spent["cost_usd"]) if "cost_usd" in part.spent else None
@@ -48,7 +48,7 @@ def _cost(view: View, spent: Spent, unit: str, span: tuple[int, int]) -> Html:
     hints = []
     for part in spent.bars:
         value, end = _money(part), min(part.end, max(view.now, part.start))
-        # A step for each bucket: what lies between two of them was not spent. What is no whole bucket stands alone.
+        # A step for each bucket: nothing was spent between two of them. A partial bucket stands apart.
         step: list[tuple[int, Value]] = [(part.start, value), (end, value)]
         points += [(part.start, None), *step, (end, None)] if part.partial else step
         more = " so far" if part.partial and part.end > view.now else " of a part of it" if part.partial else ""
@@ -139,7 +139,7 @@ def _numbers(view: View, spent: Spent) -> Html:
         more.append(tag("p", "Striped: the log does not reach back that far.", class_="sub"))
     if spent.totals:
         tokens = sum(map(events.token_sum, spent.totals))
-        text = f"Besides: {tokens:,} tokens of {len(spent.totals)} sessions of which no hour is known; they are in no bar."
+        text = f"In addition: {tokens:,} tokens of {len(spent.totals)} sessions with an unknown hour; they are in no bar."
         more.append(tag("p", text, class_="sub"))
     table = dash_tables.table("Tokens and cost over time", columns, rows, "numbers-table")
     return tag("div", *more, tag("details", tag("summary", "Numbers"), table, id="numbers"), class_="below")

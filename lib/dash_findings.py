@@ -1,4 +1,4 @@
-"""The dashboard's scorecard and waste findings, as sections of the page."""
+"""Draws the scorecard and the waste findings as sections of the page."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def latest_card(session: Session) -> Event:
 
 
 def scorecard_section(view: View) -> Html | None:
-    """The scorecard; nothing where none was asked for."""
+    """The scorecard; None if it was not computed."""
     card = view.parts.get(SCORECARD)
     if card is None:
         return None
@@ -67,7 +67,7 @@ def latest_findings(session: Session) -> Event:
 
 
 def findings_section(view: View) -> Html | None:
-    """What was found, each with what helps; nothing where nothing was."""
+    """The findings, each with its remedy; None if there are none."""
     part = view.parts.get(FINDINGS)
     if part is None or ("error" not in part and not part["waste"]):
         return None

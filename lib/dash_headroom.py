@@ -1,4 +1,4 @@
-"""Headroom on the page: a card for each plan, what is left of it before anything else, and what to do."""
+"""Draws a card for each plan: what is left of it first, then what to do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tokenops.dash_html import Html, tag
 from tokenops.dash_view import View
 from tokenops.events import Event
 
-# What each action is called, and the shape that goes with it: never a colour alone.
+# The class, the shape and the words of each action: never a colour alone.
 _ACTIONS = {
     headroom.CONTINUE: ("go", "M2 6.5l3 3 5-6", "continue"),
     headroom.SLOW_DOWN: ("slow", "M3.5 2.5v7M8.5 2.5v7", "slow down"),
@@ -17,7 +17,7 @@ _ACTIONS = {
     headroom.WAIT: ("stop", "M3 3l6 6M9 3l-6 6", "wait for reset"),
 }
 _NAMES = {"openai": "OpenAI", "github": "GitHub", "xai": "xAI", "openrouter": "OpenRouter"}
-UNREAD = "unread"  # the pattern of what nobody has read
+UNREAD = "unread"  # the pattern of a window that was not read
 
 
 def section(view: View) -> Html:
@@ -28,7 +28,7 @@ def section(view: View) -> Html:
     elif not view.budgets:
         body = tag(
             "div",
-            tag("p", "No plan is set, and no vendor's reading was found."),
+            tag("p", "No plan is set, and no limit was read."),
             steps("tok-init --detect", "tok-plan set anthropic claude-pro"),
             class_="card blank",
         )
@@ -38,7 +38,7 @@ def section(view: View) -> Html:
 
 
 def notice(error: Mapping[str, object]) -> Html:
-    """A part that cannot be told, and what to do about it."""
+    """A part that failed, and what to do about it."""
     return tag(
         "div", tag("p", str(error["error"])), tag("p", str(error["hint"]), class_="sub"), class_="card blank", role="note"
     )
@@ -99,7 +99,7 @@ def badge(row: Event) -> Html:
     action = row["recommended_action"]
     kind, shape, word = _ACTIONS[action]
     if row["headroom_pct"] is None and action == headroom.CONTINUE:
-        kind, shape = "", "M2.5 6h7"  # nothing says that all is well
+        kind, shape = "", "M2.5 6h7"  # without a reading, all may not be well
     more = f" to {row['switch_to']}" if "switch_to" in row else ""
     icon = Html(f'<svg class="icon" viewBox="0 0 12 12" width="12" height="12" aria-hidden="true"><path d="{shape}"/></svg>')
     return tag("span", icon, tag("data", f"{word}{more}", value=action), class_=f"badge {kind}".strip())
@@ -158,7 +158,7 @@ def forecast_text(forecast: Event, view: View) -> list[object]:
         "Runs out before its reset: ",
         tag("data", chance, value=forecast["p_cutoff"]),
         " likely",
-        "; little is known of this account yet" if forecast["few_data"] else "",
+        "; there is little data for this account yet" if forecast["few_data"] else "",
     ]
     if "p10" in band and "p90" in band:
         low, high = chart_text.percent(band["p10"]), chart_text.percent(band["p90"])
@@ -169,14 +169,14 @@ def forecast_text(forecast: Event, view: View) -> list[object]:
 
 
 def clock(text: str, view: View) -> str:
-    """A moment in the reader's zone, with its day where that is not today."""
+    """A moment in the reader's zone, with its day unless that is today."""
     at = when.moment(text)
     same = when.local(at, view.tz).date() == when.local(view.now, view.tz).date()
     return chart_text.clock(at, view.tz) if same else dash_html.when_of(at, view.tz)
 
 
 def pattern() -> Html:
-    """The stripes of what nobody has read, once in the page."""
+    """The stripes of windows that were not read, once in the page."""
     return Html(
         f'<svg class="tok" width="0" height="0" aria-hidden="true"><defs><pattern id="{UNREAD}" width="6" height="6" '
         'patternUnits="userSpaceOnUse"><path class="stripe" d="M0 6L6 0"/></pattern></defs></svg>'

@@ -1,6 +1,6 @@
-"""HTML that escapes by default, and charts that stretch with the page.
+"""Makes HTML that is escaped by default, and charts that stretch with the page.
 
-Bars and lines are drawn 1000 units wide and stretched by the browser; numbers and times stand beside them in type of its
+Bars and lines are drawn 1000 units wide and stretched by the browser; numbers and times are beside them in type of its
 own size, so that a chart is read as well at 380 pixels as at 1600. Nothing needs a script, and nothing an inline style.
 """
 
@@ -29,7 +29,7 @@ class Html(str):
 
 
 def text(value: object) -> Html:
-    """A value as HTML: as it is where it is that already, escaped otherwise."""
+    """A value as HTML: unchanged if it is HTML already, else escaped."""
     return value if isinstance(value, Html) else Html(html.escape(_FORBIDDEN.sub("\ufffd", str(value))))
 
 
@@ -67,9 +67,9 @@ def chart(
     hints: Sequence[tuple[int, int, str]] = (),
     unknown: Sequence[tuple[int, int]] = (),
 ) -> Html:
-    """A chart without its heading. `name`: unique in the page; `label`: what it shows, for who cannot see it.
+    """A chart without its heading. `name`: unique in the page; `label`: a description for screen readers.
 
-    `hints`: what it says where it is pointed at, from a moment to another; `unknown`: spans of which lines know nothing.
+    `hints`: what the pointer shows, from one moment to another; `unknown`: spans without data.
     """
     start, end = span[0], max(span[1], span[0] + 1)
 
@@ -134,12 +134,12 @@ def _hit(frame: Frame, left: float, right: float, hint: str) -> str:
 
 
 def when_of(at: int, tz: datetime.tzinfo) -> str:
-    """A moment as a chart says it."""
+    """A moment as charts write it."""
     return f"{chart_text.day_name(at, tz)} {chart_text.clock(at, tz)}"
 
 
 def legend(name: str, names: Sequence[str], sums: Sequence[float]) -> Html:
-    """What the parts of bars are, with their sums; none that is 0. `name`: the chart whose patterns it shows."""
+    """The names of the parts of bars, with their sums, without those of 0. `name`: the chart whose patterns it shows."""
     items = []
     for at, (label, total) in enumerate(zip(names, sums, strict=True)):
         if not total:

@@ -1,6 +1,6 @@
-"""The dashboard's page as HTML: whole, readable without a script, and the same as a file that stands alone.
+"""Makes the dashboard's page as HTML, readable without a script, served or as a file of its own.
 
-The script only fetches it anew and changes what differs; it makes nothing of its own. No style and no script is inline.
+The script only fetches the page again and changes what differs. There is no inline style and no inline script.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _icon() -> str:
 
 
 def standalone(view: View) -> bytes:
-    """The page as a file that needs nothing and asks nobody: a policy of its own forbids it to."""
+    """The page as a file that loads nothing: its own policy forbids that."""
     style = asset("page.css").decode()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
@@ -97,7 +97,7 @@ def _header(view: View, live: bool) -> Html:
 
 
 def _status(view: View, live: bool) -> Html:
-    """As of when the numbers are. The script says here when it cannot fetch newer ones."""
+    """When the log was last synced. The script shows here when it cannot fetch the page."""
     seen = view.as_of if view.as_of else when.stamp(view.now)
     local = when.local(when.moment(seen), view.tz)
     day = "" if live and local.date() == when.local(view.now, view.tz).date() else f"{local:%Y-%m-%d} "
@@ -116,7 +116,7 @@ def _active_filters(view: View) -> list[tuple[str, str]]:
 
 
 def _filters(view: View) -> Html:
-    """A form that works as it stands; the script sends it as soon as something is changed."""
+    """A form that works without the script, which sends it after each change."""
     ask = view.ask
     spans = SPANS if ask.since in SPANS else {**SPANS, ask.since: f"since {ask.since}"}
     pills = [
@@ -159,13 +159,15 @@ def _sections(view: View, live: bool) -> list[Html | None]:
     if view.state == LOADING and live:
         return [
             _blank(
-                "Reading your agents' logs for the first time", "The numbers stand here as soon as they are in.", busy=True
+                "Reading your agents' logs for the first time",
+                "Numbers appear here once the first import finishes.",
+                busy=True,
             )
         ]
     if view.state in (LOADING, EMPTY):
         return [
             _warnings(view),
-            _blank("The log is empty", "If agents have run on this machine, these say what is missing:", *_FIRST),
+            _blank("The log is empty", "If agents have run on this machine, these commands show what is missing:", *_FIRST),
             dash_headroom.section(view),
         ]
     sections = [_warnings(view), dash_headroom.section(view)]
@@ -190,14 +192,14 @@ _FIRST = ("tok-init --detect", "tok-sync", "tok-status")
 
 
 def _blank(title: str, text: str, *commands: str, busy: bool = False) -> Html:
-    """What stands where there is nothing to show, and what to do about it."""
+    """The card for an empty page, with what to do about it."""
     steps = dash_headroom.steps(*commands) if commands else None
     return tag("section", tag("h2", title), tag("p", text), steps, class_="card blank", aria_busy="true" if busy else None)
 
 
 def _nothing(view: View, live: bool) -> Html:
-    """No record in the span: when the last one was."""
-    text = f"The log's last day is {view.last_day}."
+    """The card for a span without records: when the last one was."""
+    text = f"The last day in the log is {view.last_day}."
     link = tag("a", "Show the last 12 months", href=dash_tables.address(view, since="365d", until="")) if live else None
     return tag(
         "section",
@@ -208,19 +210,26 @@ def _nothing(view: View, live: bool) -> Html:
 
 
 def _warnings(view: View) -> Html | None:
-    """What has to be known before anything is believed."""
+    """What a reader must know first."""
     paragraphs = []
     if view.demo:
         paragraphs.append(
-            tag("p", "This log is made up (tok-init --demo). ", tag("code", "tok-init --no-demo"), " removes it.")
+            tag("p", "This log holds demo data (tok-init --demo). ", tag("code", "tok-init --no-demo"), " removes it.")
         )
     if not view.as_of and view.state != LOADING:
         paragraphs.append(
-            tag("p", "The log was never synced. ", tag("code", "tok-sync"), " does it, and says what is wrong.")
+            tag("p", "The log was never synced. ", tag("code", "tok-sync"), " does it, and prints what is wrong.")
         )
     if view.stale:
         paragraphs.append(
-            tag("p", "The log is behind: it was last synced at ", _when(view), ". ", tag("code", "tok-sync"), " says why.")
+            tag(
+                "p",
+                "The log is out of date: it was last synced at ",
+                _when(view),
+                ". ",
+                tag("code", "tok-sync"),
+                " prints why.",
+            )
         )
     return tag("div", *paragraphs, class_="notices", role="note") if paragraphs else None
 
@@ -235,8 +244,8 @@ def _when(view: View) -> Html:
 
 def _footer(view: View, live: bool) -> Html:
     parts = [
-        "Costs are list prices; what a plan covers is shown at what the API would have charged, not at what you pay. "
-        "Unknown is said as unknown, and is in no sum. ",
+        "Costs are list prices; usage that a plan covers is shown at the price of the API, not at what you pay. "
+        "Unknown values are shown as unknown, and are in no sum. ",
         "A number looks wrong? ",
         tag("code", "tok-status"),
         ".",
@@ -250,7 +259,7 @@ def _footer(view: View, live: bool) -> Html:
 
 
 def refusal(status: int, error: str, hint: str, again: bool = False) -> bytes:
-    """A page for who may not see the others, or asked what cannot be answered. `again`: it asks once more by itself."""
+    """A page that says why there is no other. `again`: it requests the page once more by itself."""
     meta = (
         tag("meta", charset="utf-8"),
         tag("title", f"{status} - TokenOps"),

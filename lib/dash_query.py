@@ -1,4 +1,4 @@
-"""What a reader of the dashboard asks, as the address says it: a span, a filter, and what bars are stacked of."""
+"""Parses what an address of the dashboard asks for: a span, a filter, and what bars are stacked by."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def parse(query: Mapping[str, str]) -> Ask:
     """The question that an address asks. Raises BadRequest."""
     for name in query:
         if name not in Ask._fields:
-            raise BadRequest(f"nothing here is called {name[:40]!r}; did you mean {show.nearest(name, Ask._fields)!r}?")
+            raise BadRequest(f"there is no parameter {name[:40]!r}; did you mean {show.nearest(name, Ask._fields)!r}?")
     ask = Ask(**{name: value for name, value in query.items() if value})
     if ask.stack not in STACKS:
         raise BadRequest(f"stack is {ask.stack[:40]!r}; choose from {', '.join(STACKS)}")
@@ -70,7 +70,7 @@ def span(ask: Ask, now: int, tz: datetime.tzinfo) -> Span:
 
 
 def edges(since: int, until: int, unit: str, tz: datetime.tzinfo) -> list[int]:
-    """Where the buckets of a span begin, and where the last one ends."""
+    """The starts of the buckets of a span, and the end of the last one."""
     if unit == "hour":
         return list(burn_buckets.edges(since, until, unit, tz))
     day = when.local(since, tz).date()
@@ -89,5 +89,5 @@ def begin(day: datetime.date, tz: datetime.tzinfo) -> int:
 
 
 def midnight(at: int, tz: datetime.tzinfo) -> int:
-    """The first moment of the local day that holds a moment."""
+    """The first moment of the local day of a moment."""
     return begin(when.local(at, tz).date(), tz)

@@ -1,4 +1,4 @@
-"""Spending in every shape the dashboard shows, added up in one pass, and what the coming hours will likely cost.
+"""Adds up spending in every shape that the dashboard shows, and forecasts the coming hours.
 
 Each record is summed once, in stretches between the moments that matter (the span's bounds, midnight, an hour ago, now);
 what is shown is rolled up from those, and a rollup of rollups is exact.
@@ -60,7 +60,7 @@ def _alike(start: int, end: int, now: int, complete_since: int, tz: datetime.tzi
 
 
 def spent_at_midnight(costs: Costs, now: int, tz: datetime.tzinfo, spent: Decimal) -> Event | None:
-    """What today is likely to have cost at its end, as tok-budget --spend says it of a daily budget."""
+    """What today is likely to cost by its end, as tok-budget --spend forecasts a daily budget."""
     limit = budgets.Budget("today", "daily", Decimal(1), None, 1.0, 1.0, {}, "equivalent")
     hours = [budgets.Hour(at, "", {}, usd, 0, 0) for at, usd in costs.items()]
     forecast = budgets.forecast(limit, hours, float(spent), 1.0, now, tz)
@@ -86,12 +86,12 @@ def quantiles(past: Sequence[Decimal]) -> dict[str, Any]:
 HOUR_MS = 3_600_000
 # How far ahead a chart looks, in its buckets.
 AHEAD = {"hour": 6, "day": 3}
-# Days, as one filter sees them, whose hours are kept; spans of which the sums of closed days are.
+# The most days, per filter, whose hours stay in memory; the most spans whose closed days do.
 _MOST_DAYS, _MOST_SPANS = 500, 4
 
 
 class Spent(NamedTuple):
-    """What was spent. Rows are those of tok-cost, the dearest first."""
+    """What was spent. Rows are those of tok-cost, the most expensive first."""
 
     span: Span
     total: Event
@@ -100,14 +100,14 @@ class Spent(NamedTuple):
     sessions: Sequence[Event]
     names: Sequence[str]  # of what the bars are stacked of
     bars: Sequence[Part]
-    totals: Sequence[Event]  # of sessions of which no hour is known: they are in no bar
-    lately: Event | None  # the last hour, as tok-burn says it
+    totals: Sequence[Event]  # of sessions with an unknown hour: they are in no bar
+    lately: Event | None  # the last hour, as in tok-burn
     expected: Sequence[Event]
     at_midnight: Event | None
     choices: Mapping[str, Sequence[str]]
     basis: str
-    worth: Sequence[Event]  # each plan that covered something, beside what it costs
-    empty: bool  # there is no record in the span at all, whatever the filter
+    worth: Sequence[Event]  # each plan that covered something, with its price
+    empty: bool  # there is no record in the span, whatever the filter
 
 
 class Reader:
@@ -182,7 +182,7 @@ class Reader:
         last: int,
         files: Files,
     ) -> Closed:
-        """The whole closed days of a span, up to a moment: kept as long as their files stay."""
+        """The whole closed days of a span, up to a moment; in memory until their files change."""
         since = -(-span.since // when.DAY) * when.DAY
         until = min(span.until, last) // when.DAY * when.DAY
         if since >= until:
@@ -202,7 +202,7 @@ class Reader:
     def _records(
         self, span: Span, plan: rollup.Grouping, now: int, first: int, opens: int, done: Closed, files: Files
     ) -> Iterator[Event]:
-        """The records beside the closed days; where the span ends in a closed day, no sum of that day reaches beyond it."""
+        """The records outside the closed days. If the span ends within a closed day, no sum of it reaches further."""
         pieces: list[tuple[int, int | None]] = [(first, done.since), (done.until, None)]
         if span.until <= opens:
             pieces[1:] = [(done.until, span.until), (opens, None)]
@@ -229,7 +229,7 @@ class Reader:
         return outlook(spent, now, complete_since, ahead, tz), at_midnight
 
     def _hours(self, cut: Cut, ask: Ask, now: int, plan: rollup.Grouping, files: Files) -> dict[int, Decimal]:
-        """What each hour of the last weeks cost, where that is not 0."""
+        """What each hour of the last weeks cost, without those that cost 0."""
         hourly, opens = plan._replace(by=("hour",)), _opens(now)
         costs = _by_hour(cut.rows_of(opens, now, ask.only), hourly)
         self.hours.begin()
@@ -247,14 +247,14 @@ class Reader:
 
 
 def _complete_since(first: str, since: int, files: Files) -> int:
-    """From when on the log knows all; after every moment where it holds nothing."""
+    """From when on the log is complete; later than any moment if it is empty."""
     if files and min(files) < when.stamp(since)[:10]:
         return 0
     return when.moment(first) if first else when.moment("9999-01-01T00:00:00Z")
 
 
 def _opens(now: int) -> int:
-    """When the days begin of which no sums are kept."""
+    """The start of the days without stored sums."""
     return when.moment(f"{store_days.first_open(now)}T00:00:00Z")
 
 

@@ -1,4 +1,4 @@
-"""Sums and bars for the dashboard: records cut at moments, and whole closed days, which are summed once.
+"""Sums records for the dashboard, cut at moments, and closed days, which are summed once.
 
 A rollup of rollups is exact: what does not change is rolled up as far as it can be, and what is new is added to that.
 """
@@ -24,12 +24,12 @@ CLASSES = {
     "input": ("input_tokens",),
     "output": ("output_tokens",),
 }
-# Names of a stack that stand alone; the others are one part.
+# How many names of a stack have a part of their own; the others share one.
 MOST_NAMES = 5
 
 
 class Part(NamedTuple):
-    """A bar: from when to when, whether all of it, and what was spent (a row of tok-cost); None where nothing is known."""
+    """A bar: from when to when, whether all of it, and what was spent (a row of tok-cost); None if unknown."""
 
     start: int
     end: int
@@ -46,7 +46,7 @@ def price_by(rows: Iterable[Event], by: tuple[str, ...], plan: rollup.Grouping) 
 
 
 def with_coverage(by: tuple[str, ...], plan: rollup.Grouping) -> tuple[str, ...]:
-    """Fields to sum by, and what covers a turn, where that is known."""
+    """Fields to sum by, with what covers a turn, if that is known."""
     return (*by, rollup.COVERED) if rollup.COVERED in plan.by else by
 
 
@@ -90,7 +90,7 @@ def largest(rows: Sequence[Event], stack: str) -> tuple[list[str], dict[str, lis
     return names, shares
 
 
-# What is summed by, beside the hour or day and the price.
+# What is summed by, in addition to the hour or day and the price.
 BY = ("client", "project", "session")
 _RANKED, _SMALL = ("session", "project", "client"), ("client", "project")
 
@@ -133,7 +133,7 @@ Rank = tuple[Decimal, int]  # cost and tokens
 
 
 class Hours:
-    """What the hours of the open days add up to: kept as long as their events stay the same."""
+    """The sums of the hours of open days; in memory until their events change."""
 
     # Fewer events are as soon summed as rows.
     FEW = 20
@@ -144,7 +144,7 @@ class Hours:
         self.recent = Recent(self.MOST)
 
     def rows(self, records: Iterable[Event], plan: rollup.Grouping, bounds: Iterable[int]) -> Iterator[Event]:
-        """The records, with the turns of an hour of UTC as rows where none of the moments lies in it."""
+        """The records, with the turns of an hour (UTC) as rows unless one of the moments is in it."""
         key = (plan.by, str(plan.tz), plan.catalogue.digest)
         whole = {when.stamp(at)[:13] for at in bounds}
         hours: dict[str, list[Event]] = {}
@@ -202,11 +202,11 @@ def closed_days(
 
 
 class Sums(NamedTuple):
-    """What a span adds up to. `totals`: of sessions of which no hour is known; they are in `small`, not in `timed`."""
+    """The sums of a span. `totals`: of sessions with an unknown hour; they are in `small`, not in `timed`."""
 
     timed: Sequence[Event]
     small: Sequence[Event]  # rows by client and project
-    sessions: Sequence[Event]  # the rows of tok-cost, the dearest first
+    sessions: Sequence[Event]  # the rows of tok-cost, the most expensive first
     totals: Sequence[Event]
 
 
@@ -221,7 +221,7 @@ def span_sums(
 
 
 def standing(done: Closed, rows: Sequence[Event], usage: Sequence[Event], plan: rollup.Grouping) -> list[Event]:
-    """The session totals that stand for turns: those of sessions of which no turn is known."""
+    """The session totals that count: those of sessions without turns."""
     reported = [*done.usage, *usage]
     if not reported:
         return []
@@ -233,7 +233,7 @@ def standing(done: Closed, rows: Sequence[Event], usage: Sequence[Event], plan: 
 
 
 def _ranked_sessions(done: Closed, rows: Sequence[Event], plan: rollup.Grouping) -> list[Event]:
-    """The sessions, the dearest first. Of the closed days' only those are priced again that went on."""
+    """The sessions, the most expensive first. Sessions of closed days are priced again only if they went on."""
     again = {row.get("session_id") for row in rows}
     earlier = [row for name in again for row in done.sessions.get(name, ())]
     fresh = [(_rank(row), row) for row in price_by([*earlier, *rows], _RANKED, plan)]
@@ -251,13 +251,13 @@ def coarser(rows: Sequence[Event], by: tuple[str, ...], plan: rollup.Grouping) -
 
 
 def total_of(rows: Sequence[Event], plan: rollup.Grouping) -> Event:
-    """The one row of `tok-cost --by none`; an empty one where nothing was spent."""
+    """The one row of `tok-cost --by none`; an empty one if nothing was spent."""
     totals = price_by(rows, (), plan)
     return totals[0] if totals else {}
 
 
 def dearest(rows: Sequence[Event], by: tuple[str, ...], plan: rollup.Grouping) -> list[Event]:
-    """The rows of tok-cost by some fields, the dearest first."""
+    """The rows of tok-cost by some fields, the most expensive first."""
     return sorted(price_by(rows, by, plan), key=_rank, reverse=True)
 
 

@@ -1,6 +1,6 @@
-"""The numbers of the page: tiles, and tables of models, projects, sessions and tasks.
+"""Draws the numbers of the page: tiles, and tables of models, projects, sessions and tasks.
 
-Each number stands in a `data` element whose value is the exact one, as the commands print it as JSON.
+Each number is a `data` element whose value is exact, as the commands print it in JSON.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def address(view: View, **changed: str) -> str:
 
 
 def money(row: Event) -> Html:
-    """What something cost; `unknown` where nothing of it has a price, a + where some of it has none."""
+    """What something cost; `unknown` if nothing in it has a price, with a + if something has none."""
     cost, unpriced = row.get("cost_usd"), bool(row.get("unpriced"))
     if cost is None:
         return tag("data", UNKNOWN if unpriced else "$0.00", value="" if unpriced else "0")
-    more = tag("abbr", "+", title="and what has no price") if unpriced else None
+    more = tag("abbr", "+", title="plus usage without a price") if unpriced else None
     return tag("span", tag("data", show.money(cost), value=cost), more)
 
 
@@ -69,7 +69,7 @@ def span_name(view: View) -> str:
 
 
 def tiles(view: View, spent: Spent) -> Html:
-    """The numbers to look at first."""
+    """The most important numbers."""
     total = spent.total
     all_tiles = [
         _tile("today", "Cost today", money(spent.today), *_midnight(spent)),
@@ -114,7 +114,7 @@ def _prompt(total: Event) -> tuple[object, ...]:
 
 
 def _worth(value: Event, spent: Spent) -> Html:
-    """What a plan covered, beside what it costs; and what it did not cover."""
+    """What a plan covered, its price, and what it did not cover."""
     name = "Covered by a login" if value["plan"] == coverage.UNNAMED else f"Covered by {value['plan']}"
     usd, monthly, metered = value["covered_usd"], value.get("plan_usd_per_month"), spent.total.get("metered_usd", "0")
     notes: list[object] = ["at list price"]
@@ -131,16 +131,16 @@ def _unpriced_tile(total: Event) -> Html:
     turns = sum(model["turns"] for model in missing)
     names = ", ".join(sorted({str(model.get("model", UNKNOWN)) for model in missing}))
     value = Html(f"{count(turns)} <small>turns</small>")
-    return _tile("unpriced", "Unpriced", value, f"no price is known of {names}: in no cost here", kind="warned")
+    return _tile("unpriced", "Unpriced", value, f"no price is known for {names}: in no cost here", kind="warned")
 
 
 # Tables.
 
-Column = tuple[str, str]  # heading and class; what stands in brackets has a line of its own
+Column = tuple[str, str]  # heading and class; text in brackets gets its own line
 
 
 def table(caption: str, columns: Sequence[Column], rows: Sequence[tuple[str, Sequence[object]]], key: str) -> Html:
-    """A table that scrolls by itself where it is too wide. Rows have a key, by which they are known when they change."""
+    """A table that scrolls if it is too wide. Rows have a key, by which the script finds them."""
     head = tag("tr", *(tag("th", *_heading(name), scope="col", class_=kind or None) for name, kind in columns))
     body = [
         tag(

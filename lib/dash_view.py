@@ -1,6 +1,6 @@
-"""All that the dashboard shows at one moment, gathered; what cannot be told is `{error, hint}`, and the rest is told.
+"""Gathers everything that the dashboard shows at one moment; a part that fails is `{error, hint}`.
 
-Gathering is for one thread: what does not change is kept from answer to answer.
+Gathering is for one thread: values that do not change stay in memory between answers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tokenops.events import Event
 from tokenops.session import Fault, Log, Session
 from tokenops.store_days import Files
 
-# A log that nobody synced for so long is behind.
+# A log that was not synced for so long is out of date.
 STALE_MS = 15 * 60_000
 LOADING, EMPTY, READY = "loading", "empty", "ready"
 
@@ -49,12 +49,12 @@ class View(NamedTuple):
 
 
 Part = Callable[[Session], Event]
-# What takes long is worked out anew after an answer, not for it, and so seldom that it takes a 300th of the time.
+# A slow part is computed after an answer, not for it, and so seldom that it takes a 300th of the time.
 SELDOM = 300
 
 
 class Slow:
-    """A part that takes long: the page shows what it was, and `renew` is asked when there is time."""
+    """A slow part: the page shows its last value, and `renew` is called when there is time."""
 
     def __init__(self, tell: Part, clock: Callable[[], float]) -> None:
         self.tell, self.clock = tell, clock
@@ -62,14 +62,14 @@ class Slow:
         self.key, self.after, self.turn = "", 0.0, 0
 
     def value(self, session: Session, key: str) -> Event:
-        """What is known; worked out where nothing is."""
+        """The last value; computed now if there is none."""
         if self.known is None:
             self._renew(session, key)
         assert self.known is not None
         return self.known
 
     def renew(self, session: Session, key: str) -> None:
-        """Work it out anew, where what it is made of has changed and it was not done lately."""
+        """Compute it again if its inputs have changed and it was not computed recently."""
         if key != self.key and self.clock() >= self.after:
             before = self.known
             self._renew(session, key)
@@ -86,7 +86,7 @@ class Slow:
 
 
 class Gatherer:
-    """Gathers views of one log. `files`: what beside the log answers are made of; `parts`: what other modules tell."""
+    """Gathers views of one log. `files`: what answers are made from beside the log; `parts`: slow parts."""
 
     def __init__(
         self,
@@ -98,16 +98,16 @@ class Gatherer:
         self.session, self.files = session, files
         self.parts = {name: Slow(part, clock) for name, part in (parts or {}).items()}
         self.reader = Reader(session.folder)
-        self.tried = False  # whether somebody tried to read the clients' logs for the first time, and is done
+        self.tried = False  # whether the first import of the clients' logs has ended
         self.tasks = Tasks(session.folder)
 
     def renew(self, name: str) -> None:
-        """Work a slow part out anew, where that is due."""
+        """Compute a slow part again, if that is due."""
         key = dash_cache.state(self.session.folder, store_days.files_of(self.session.folder), self.files())
         self.parts[name].renew(self.session, key)
 
     def state(self, files: Files) -> str:
-        """A name for all that answers are made of. Where time matters, a minute later it is another."""
+        """A name for everything that answers are made from, the minute included."""
         minute = self.session.now() // 60_000
         turns = [part.turn for part in self.parts.values()]
         text = f"{dash_cache.state(self.session.folder, files, self.files())} {minute} {turns} {self.tried} {__version__}"

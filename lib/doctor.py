@@ -1,7 +1,7 @@
-"""Everything that decides how far a number can be trusted, in one report, with what to do about each of it.
+"""Reports what limits the trust in a number, with a command for each problem.
 
-A part that cannot be worked out is `{error, hint}`; the others are told all the same. Blockers and next actions have
-identifiers that stay, and a command to run as it stands.
+A part that fails is `{error, hint}`; the others are still reported. Blockers and next actions have identifiers that do
+not change, and a command that can be pasted.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from tokenops import __version__, answers, config, datadir, pricing, status, sto
 from tokenops.events import Event
 from tokenops.session import Fault, Log
 
-# How far back sources and unpriced models are looked for.
+# How far back to look for sources and unpriced models.
 SPAN_MS = 30 * when.DAY
 # A client that wrote so long after the log was last synced was not read.
 STALE_MS = 2 * when.DAY
-# Prices that nobody looked at for longer than this may have changed.
+# Prices that were not checked for longer than this may have changed.
 OLD_PRICES_MS = 30 * when.DAY
 
 
@@ -71,15 +71,15 @@ def _signals(log: Log) -> Any:
     try:
         rows = answers.budget(log).rows
     except (Fault, OSError) as error:
-        return {"error": str(error), "hint": "mend it, and run tok-status again"}
+        return {"error": str(error), "hint": "correct it, and run tok-status again"}
     if not rows:
-        return {"error": "no plan is set and no vendor's reading was found", "hint": "tok-plan catalog"}
+        return {"error": "no plan is set and no limit was read", "hint": "tok-plan catalog"}
     names = ("provider", "account", "headroom_pct", "recommended_action", "signal_quality", "observed_at", "next_actions")
     return [{name: row[name] for name in names if row.get(name) is not None} for row in rows]
 
 
 def _no_proxy() -> Event:
-    return {"error": "nothing passed tok-proxy in seven days", "hint": 'tok-proxy & eval "$(tok-provider env)"'}
+    return {"error": "tok-proxy has seen no requests for seven days", "hint": 'tok-proxy & eval "$(tok-provider env)"'}
 
 
 def _unpriced_models(log: Log) -> Any:
@@ -88,7 +88,7 @@ def _unpriced_models(log: Log) -> Any:
         spent = answers.spend(log, (), when.stamp(log.now - SPAN_MS), when.stamp(log.now))
         return [model for row in spent.rows for model in row.get("unpriced", ())]
     except (Fault, OSError) as error:
-        return {"error": str(error), "hint": "mend the prices named there (pricing.path)"}
+        return {"error": str(error), "hint": "correct that file of prices (pricing.path)"}
 
 
 def _log(folder: str, now: int) -> Event:
@@ -105,9 +105,7 @@ def _log(folder: str, now: int) -> Event:
     try:
         problems = list(store_upkeep.verify_days(folder, days[-2:]))
     except OSError as error:
-        problems = [
-            store_upkeep.Finding(error.filename or folder, f"cannot be looked through: {error.strerror}", "tok-log verify")
-        ]
+        problems = [store_upkeep.Finding(error.filename or folder, f"cannot be read: {error.strerror}", "tok-log verify")]
     if problems:
         part["problems"] = [
             {"place": problem.location, "error": problem.problem, "hint": problem.remedy} for problem in problems
@@ -133,7 +131,7 @@ def _prices(now: int) -> Event:
 
 
 def _blockers(parts: Event, settings: config.Config, folder: str) -> Iterable[Event]:
-    """What stands in the way of any right number."""
+    """What prevents any correct number."""
     log = parts["log"]
     if "error" not in log and not log["writable"]:
         yield _action("log_unwritable", f"{folder} cannot be written", f"chmod u+rwx {folder}")
@@ -152,9 +150,9 @@ def _next_actions(parts: Event, settings: config.Config) -> Iterable[Event]:
     """What would make the numbers better, most useful first."""
     log, clients = parts["log"], [item for item in parts["clients"] if item["files"]]
     if "error" in log and clients:
-        yield _action("run_sync", "the clients' logs were never taken in", "tok-sync")
+        yield _action("run_sync", "the clients' logs were never imported", "tok-sync")
     elif clients and _behind(clients, log):
-        yield _action("run_sync", "clients wrote logs since the log was last synced", "tok-sync")
+        yield _action("run_sync", "clients have written logs since the last sync", "tok-sync")
     if log.get("problems"):
         yield _action("verify_log", log["problems"][0]["error"], "tok-log verify")
     yield from _about_signals(parts)
@@ -167,19 +165,17 @@ def _next_actions(parts: Event, settings: config.Config) -> Iterable[Event]:
         yield _action("mend_prices", parts["unpriced"]["error"], parts["unpriced"]["hint"])
     for row in parts["proxy"] if isinstance(parts["proxy"], list) else ():
         for advice in row.get("advice", ()):
-            yield _action("read_usage", f"{row['provider']}: the usage of some answers is unknown", advice)
+            yield _action("read_usage", f"{row['provider']}: some answers have no known usage", advice)
     cron = parts["wiring"]["cron"]
     if clients and not cron.get("tok-sync") and "error" not in cron:
         line = "(crontab -l; echo '*/5 * * * * tok-sync >/dev/null 2>&1') | crontab -"
-        yield _action(
-            "schedule_sync", "clients delete their logs after some weeks, and nothing runs tok-sync at intervals", line
-        )
+        yield _action("schedule_sync", "clients delete their logs after some weeks, and no cron job runs tok-sync", line)
     if parts["prices"]["older_than_30_days"]:
         old = ", ".join(parts["prices"]["older_than_30_days"][:5])
         yield _action("update_prices", f"prices older than 30 days: {old}", upgrade(sys.prefix))
     if due := parts["prices"]["scheduled_due"]:
         models = ", ".join(sorted({item["model"] for item in due})[:5])
-        what = f"prices that changed as announced, and that nobody has looked at since: {models}"
+        what = f"prices that were announced to change, and not checked since: {models}"
         yield _action("look_at_prices", what, f"tok-price show {due[0]['model']} --provider {due[0]['provider']}")
     if settings.warnings:
         yield _action("mend_config", settings.warnings[0], f"edit {settings.path}")

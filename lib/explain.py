@@ -1,4 +1,4 @@
-"""Where a number comes from: every sighting of one record, what the join made of them, and the cost line by line."""
+"""Explains one number: every sighting of its record, what the join took from each, and its cost line by line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tokenops.events import Event
 def explanation(
     identity: str, folder: str, sources: Iterable[tuple[read_clients.Client, Sequence[str]]], catalogue: pricing.Catalogue
 ) -> Event | None:
-    """The explanation of one record, None where nobody knows it.
+    """The explanation of one record; None if it is neither in the log nor in a client's files.
 
     Keys: id, record (joined), sightings (place, in: client or log, verdict, counts), cost_lines, cost_usd or unpriced.
     """
@@ -22,7 +22,7 @@ def explanation(
     if not sightings:
         return None
     counted = [event for _, event, why in sightings if not why]
-    # A copy whose original is gone is all there is.
+    # If the original is gone, its copies count.
     joined = functools.reduce(events.join, counted or [event for _, event, _ in sightings])
     result: Event = {"v": 1, "kind": "explanation", "id": identity, "record": joined}
     result["sightings"] = list(_verdicts(sightings, joined, len(clients)))
@@ -48,11 +48,11 @@ def _in_log(identity: str, folder: str) -> Iterator[Seen]:
 
 
 def _verdicts(sightings: list[Seen], joined: Event, clients: int) -> Iterator[Event]:
-    """Each sighting with what became of it; the first so many stand in clients' files, the others in the log."""
+    """Each sighting with its verdict; the first `clients` of them are in clients' files, the others in the log."""
     usage, attribution = events.usage_of(joined), events.attribution_of(joined)
     taken = False
     for at, (location, event, why) in enumerate(sightings):
-        verdict = why or "as it stands"
+        verdict = why or "unchanged"
         if not why and event["kind"] == "turn":
             verdict = "; ".join(_verdict(event, usage, attribution, joined["ts"], taken))
             taken = taken or _same(events.usage_of(event), usage)

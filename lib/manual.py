@@ -1,4 +1,4 @@
-"""Takes a command's manual apart: its options, its man page, and completions for shells.
+"""Parses a command's manual into options, and makes its man page and the completions for shells.
 
 The manual is the command's docstring: `name - purpose`, the ways to call it, paragraphs, lists (two blanks, a term, two
 blanks, what it means), examples (four blanks), and a paragraph that begins with "Exit status:".
@@ -16,21 +16,21 @@ from typing import NamedTuple
 
 from tokenops import catalog, plans, read_clients
 
-# An option in the ways to call a command, and the value that it takes: NAME, FIELD[,FIELD...] or one|two|three.
+# An option in the synopsis, and its value: NAME, FIELD[,FIELD...] or one|two|three.
 _OPTION = re.compile(r"(?<![\w-])(--?[a-z][a-z-]*)(?: (?!\|)([A-Z][A-Z]*[^\s\]]*\]*|[a-z0-9][\w:-]*(?:\|[\w:-]+)+))?")
 _TERM = re.compile(r"  (\S(?:.*?\S)?)(?:   *(\S.*))?\Z")
-# An option as a list's term, with the value that it takes. Its meaning may begin on the next line.
+# An option as a term of a list, with its value. Its meaning may begin on the next line.
 _OPTION_VALUE = r"[A-Z]\S*|[a-z0-9][\w:-]*\|\S+"
 _OPTION_TERM = re.compile(rf"  ((?:--?[a-z][a-z-]*(?:, )?)+(?: (?:{_OPTION_VALUE}))?) +(\S.*)\Z")
 _OPTION_TERM_ALONE = re.compile(rf"  (--?[a-z][a-z-]* (?:{_OPTION_VALUE}))()\Z")
 # What installers put above a script where #! cannot name the interpreter: its path has a blank, or is too long.
 _LAUNCHER = re.compile(r"#!/bin/sh\n'''exec' [^\n]*\n' '''\n")
-# A meaning that begins with the words that an option takes: "turn, usage, meter (default: all)".
+# A meaning that begins with the values of an option: "turn, usage, meter (default: all)".
 _WORDS = re.compile(r"([a-z][\w-]*(?:, [a-z][\w-]*)+)(?=, \.\.\.| \(|:|;|\Z)")
 
 
 class Option(NamedTuple):
-    """One option: what it takes ("" for a switch), the words that may be, and what it does."""
+    """One option: its value ("" for a switch), the possible values, and what it does."""
 
     name: str
     value: str
@@ -39,7 +39,7 @@ class Option(NamedTuple):
 
 
 class Way(NamedTuple):
-    """One way to call a command: the word that says what to do ("" where there is none), and what may follow."""
+    """One way to call a command: its action ("" for none), and what may follow."""
 
     action: str
     operands: tuple[str, ...]
@@ -54,7 +54,7 @@ class Part(NamedTuple):
 
 
 class Manual(NamedTuple):
-    """A manual, taken apart."""
+    """A parsed manual."""
 
     name: str
     purpose: str
@@ -66,13 +66,13 @@ class Manual(NamedTuple):
 
 
 def manual_of(source: str) -> Manual | None:
-    """The manual of a command's source; None where there is none."""
+    """The manual in a command's source; None if there is none."""
     text = text_of(source)
     return parse(text) if " - " in text.partition("\n")[0] else None
 
 
 def text_of(source: str) -> str:
-    """The docstring of a source, as it stands there, whatever an installer put above it; "" where there is none."""
+    """The docstring of a source, even below a line that an installer added; "" if there is none."""
     try:
         return ast.get_docstring(ast.parse(_LAUNCHER.sub("", source, count=1)), clean=False) or ""
     except (SyntaxError, ValueError):
@@ -80,7 +80,7 @@ def text_of(source: str) -> str:
 
 
 def parse(text: str) -> Manual:
-    """A manual's text, taken apart."""
+    """Parse the text of a manual."""
     head, _, rest = text.strip().partition("\n")
     name, _, purpose = head.partition(" - ")
     blocks = [block.split("\n") for block in re.split(r"\n[ \t]*\n", rest.strip("\n"))]
@@ -159,7 +159,7 @@ def _options(synopsis: Sequence[str], parts: Sequence[Part]) -> tuple[Option, ..
 
 
 def _choices(value: str, meaning: str) -> tuple[str, ...]:
-    """The words that an option takes, where its value or its meaning names them."""
+    """The possible values of an option, if its value or its meaning lists them."""
     if "|" in value:
         return tuple(word for word in value.split("|") if re.fullmatch(r"[a-z0-9-]+", word) and word != "-")
     words = _WORDS.match(meaning) if value else None
@@ -167,7 +167,7 @@ def _choices(value: str, meaning: str) -> tuple[str, ...]:
 
 
 def page(manual: Manual, others: Sequence[str], version: str, date: str) -> str:
-    """A man page. `others`: the commands beside it; `date` as YYYY-MM-DD."""
+    """A man page. `others`: the other commands; `date` as YYYY-MM-DD."""
     lines = [f'.TH {manual.name.upper()} 1 "{date}" "TokenOps {version}" "TokenOps"', ".SH NAME"]
     lines += [rf"{_roff(manual.name)} \- {_roff(manual.purpose)}", ".SH SYNOPSIS", ".nf"]
     lines += [*map(_verbatim, manual.synopsis), ".fi", ".SH DESCRIPTION"]
@@ -208,7 +208,7 @@ def _lines(part: Part) -> Iterator[str]:
 
 
 def _roff(text: str) -> str:
-    r"""A text as roff takes it: \, - and ' mean something there, and so does a dot at the beginning of a line."""
+    r"""A text in roff, where \, - and ' have a meaning, and so has a dot at the beginning of a line."""
     escaped = text.replace("\\", "\\e").replace("-", r"\-").replace("'", r"\(aq").replace("^", r"\(ha").replace("~", r"\(ti")
     return rf"\&{escaped}" if escaped.startswith(".") else escaped.replace("`", r"\(ga")
 
@@ -233,7 +233,7 @@ def manuals(folder: str) -> list[Manual]:
 
 
 def words() -> dict[str, list[str]]:
-    """What stands for the operands that name something we know all of."""
+    """The possible values of operands, for those that can be listed."""
     catalogue = plans.all_plans().values()
     return {
         "CLIENT": [*(item.name for item in read_clients.CLIENTS if item.homes), "all"],
@@ -256,7 +256,7 @@ def script(shell: str, manuals: Sequence[Manual]) -> str:
 
 def _operands(manual: Manual, vocabulary: dict[str, list[str]]) -> Iterable[tuple[str, list[str], bool]]:
     """For each action (and "" for none): the words that may follow, and whether files may."""
-    for action in sorted({way.action for way in manual.ways}, reverse=True):  # "", which stands for any, comes last
+    for action in sorted({way.action for way in manual.ways}, reverse=True):  # "", which means any action, comes last
         operands = [name for way in manual.ways if way.action == action for name in way.operands]
         words = [word for name in operands for word in vocabulary.get(name, [])]
         yield action, list(dict.fromkeys(words)), any(_FILES.search(name) for name in operands)
@@ -340,7 +340,7 @@ fi
 
 
 def _fish(manual: Manual, vocabulary: dict[str, list[str]]) -> Iterable[str]:
-    """Lines for fish: nothing of the folder unless a file may stand there."""
+    """Lines for fish; file names only where a file is expected."""
     yield f"complete -c {manual.name} -f -d {_fish_quote(manual.purpose)}\n"
     for option in manual.options:
         yield f"complete -c {manual.name} {_flag(option)} -d {_fish_quote(option.text)}\n"

@@ -1,4 +1,4 @@
-"""Reads what every answer is made from: what is new in the clients' logs, the settings, the prices, the plans' coverage."""
+"""Imports what is new and reads the settings, the prices and the plans: what every answer is made from."""
 
 from __future__ import annotations
 
@@ -43,24 +43,24 @@ class Diagnostics(Protocol):
         """A file that could not be read."""
 
 
-# Called with a title, gives a function to call with the size of each stretch that is done.
+# Called with a title; returns a function to call with the size of each part that is done.
 Progress = Callable[[str], AbstractContextManager[Callable[[int], None]]]
 
 
 class Log(NamedTuple):
-    """The log as it is known at a moment, with all that answers from it depend on."""
+    """The log at a moment, with everything else that an answer depends on."""
 
     folder: str
     now: int
     settings: config.Config
     catalogue: Callable[[], pricing.Catalogue]  # reads the prices, and raises Fault
     tz: datetime.tzinfo
-    as_of: str = ""  # when it was synced last, "" if nobody knows
+    as_of: str = ""  # when it was last synced, "" if never
     memory: store_days.Recent | None = None  # the session's
 
 
 class Session(NamedTuple):
-    """What a server answers from. Each function reads anew, so that a change counts at the next call; they raise Fault."""
+    """What a server answers from. Each function reads again at each call, so that a change counts; they raise Fault."""
 
     folder: str
     environment: Mapping[str, str]
@@ -68,7 +68,7 @@ class Session(NamedTuple):
     now: Callable[[], int]
     settings: Callable[[], config.Config]
     catalogue: Callable[[], pricing.Catalogue]
-    catch_up: Callable[[], str]  # imports what is new; as of when the log is known, "" if nobody knows
+    catch_up: Callable[[], str]  # imports what is new; when the log was last synced, "" if never
     memory: store_days.Recent | None = None  # the readings of days that have not changed (limit_log.memory)
 
     def log(self, fresh: bool = True) -> Log:
@@ -102,7 +102,7 @@ def catalogue(settings: config.Config, environment: Mapping[str, str]) -> pricin
 
 
 def plan_coverage(settings: config.Config, tz: datetime.tzinfo) -> coverage.Coverage | None:
-    """What the user's plans cover; None where none is set. Raises Fault where one is not understood."""
+    """What the user's plans cover; None if no plan is set. Raises Fault for a plan that does not exist."""
     if not settings.get("plans"):
         return None
     from tokenops import config, plans
@@ -125,10 +125,10 @@ def catch_up(
     diagnostics: Diagnostics,
     progress: Progress,
 ) -> str:
-    """Import what is new in the clients' logs; as of when the log is known, "" if nobody knows. Raises Fault.
+    """Import what is new in the clients' logs; when the log was last synced, "" if never. Raises Fault.
 
-    Skipped when somebody did so within two seconds, and bounded by 50 ms; only the first time all is read, however
-    long it takes, since there would be no answer otherwise.
+    Skipped if a process did so within two seconds, and bounded by 50 ms. Only the first time everything is read, however
+    long it takes: without it there would be no answer.
     """
     import time
 
@@ -152,7 +152,7 @@ def catch_up(
     except (readers.NotFound, workers.WorkerDied) as error:
         raise Fault(str(error)) from None
     except OSError as error:
-        diagnostics.say(f"{error.filename or folder}: {error.strerror}; {remedy(error)}; showing what the log holds")
+        diagnostics.say(f"{error.filename or folder}: {error.strerror}; {remedy(error)}; what the log holds is shown")
     report(outcomes or (), diagnostics)
     left = sum(outcome.left for outcome in outcomes or ())
     if left:
@@ -181,6 +181,6 @@ def remedy(error: OSError) -> str:
         errno.EACCES: "change its permissions, or run as its owner",
         errno.EPERM: "change its permissions, or run as its owner",
         errno.ENOENT: "check the path",
-        errno.EBADF: "give it an open output",
-        errno.EISDIR: "give it a file",
+        errno.EBADF: "open its output",
+        errno.EISDIR: "name a file",
     }.get(error.errno or 0, "see the path and the disk")

@@ -1,4 +1,4 @@
-"""Lists the clients and logs found on this machine, how TokenOps is wired into it, and what the logs do not record."""
+"""Lists the clients and logs found on this machine, how TokenOps is wired into it, and what logs lack."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tokenops.events import Event
 
 
 def passive(environment: Mapping[str, str], home: str, vendor_usage: object = None) -> Iterator[Event]:
-    """A row for each client in the table, found or not; then those here that keep no counts."""
+    """A row for each client in the table, found or not; then those on this machine that record no counts."""
     for client in read_clients.CLIENTS:
         if client in read_clients.STREAMS:
-            continue  # read only where somebody names it
+            continue  # read only if it is named
         row: Event = {"v": 1, "kind": "status", "plane": "passive", "client": client.client, "source": client.source}
         try:
             locations = readers.directories(client, environment, home)
@@ -54,18 +54,18 @@ def passive(environment: Mapping[str, str], home: str, vendor_usage: object = No
         yield row | {"blocker": other.instead}
 
 
-# What to do where an answer's usage was not known, by what the proxy wrote down as the reason.
+# What to do about answers without usage, by the reason that the proxy recorded.
 _ADVICE = {
     "no usage in the answer": "the vendor was not asked for it: set stream_options.include_usage in the client, or "
     "proxy.include_usage: true in config.yaml",
-    "encoding br": "the client takes answers that cannot be undone here: pip install brotli beside TokenOps",
-    "encoding zstd": "the client takes answers that cannot be undone here: run TokenOps with Python 3.14",
+    "encoding br": "the client accepts answers that cannot be decoded here: pip install brotli beside TokenOps",
+    "encoding zstd": "the client accepts answers that cannot be decoded here: run TokenOps with Python 3.14",
 }
 SPAN_MS = 7 * when.DAY
 
 
 def proxy_rows(folder: str, now: int) -> Iterator[Event]:
-    """A row for each provider whose answers passed the proxy in the last seven days, with what is unknown of them."""
+    """A row for each provider whose answers the proxy passed in the last seven days, with those of unknown usage."""
     rows: dict[str, Event] = {}
     unknown: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for line in store.scan(folder, when.stamp(now - SPAN_MS), when.stamp(now)):
@@ -126,11 +126,11 @@ def signals_table(rows: list[Event], shape: str, color: bool) -> str:
 
 
 def table(rows: list[Event], shape: str, color: bool) -> str:
-    """The rows for people, what is found or stands in the way; the caveats below."""
+    """The clients that were found or are blocked, for people, with caveats below."""
     listed = [row for row in rows if row["places"] or "blocker" in row]
     if not listed:
         names = ", ".join(dict.fromkeys(row["client"] for row in rows))
-        return f"no client's logs were found; looked for those of {names}\n"
+        return f"no client's logs were found (looked for {names})\n"
     rows = listed
     columns = [
         show.Column("client", [row["client"] for row in rows], number=False),
@@ -150,13 +150,16 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 def cron() -> Event:
     """Whether the user's crontab runs tok-sync and tok-poll."""
     if shutil.which("crontab") is None:
-        return {"error": "there is no crontab here", "hint": "run tok-sync by whatever runs commands at intervals here"}
+        return {
+            "error": "this machine has no crontab",
+            "hint": "schedule tok-sync with whatever runs periodic commands here",
+        }
     try:
         done = subprocess.run(
             ["crontab", "-l"], stdin=subprocess.DEVNULL, capture_output=True, timeout=2, check=False, text=True
         )
     except (OSError, subprocess.TimeoutExpired):
-        return {"error": "crontab -l does not answer", "hint": "run crontab -l and see what it says"}
+        return {"error": "crontab -l did not end", "hint": "run crontab -l to see why"}
     lines = [line for line in done.stdout.splitlines() if not line.lstrip().startswith("#")]
     return {name: any(name in line for line in lines) for name in ("tok-sync", "tok-poll")}
 

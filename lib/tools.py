@@ -1,7 +1,6 @@
-"""The table of the tools that an agent can call: what each takes, what it gives, and the command that prints the same.
+"""Lists the tools that an agent can call: what each takes, what it gives, and the command that prints the same.
 
-A tool gives the very records of its command, in one object, and a text for people. Nothing here knows the protocol:
-agent serves the table.
+A tool returns the same records as its command, in one object, and a text for people. The protocol is in agent.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from tokenops import tools_answers as answer
 from tokenops.session import BadRequest, Session
 from tokenops.tools_answers import Answer, Json
 
-# An answer is given again for as long as the log counts as synced.
+# An answer is reused for as long as the log counts as synced.
 FRESH_S = 2.0
 
 
@@ -41,7 +40,7 @@ class Tool(NamedTuple):
 
     @property
     def output_schema(self) -> Json:
-        """The schema of what it gives."""
+        """The schema of its answer."""
         return {"type": "object", "properties": self.gives, "required": list(self.gives)}
 
 
@@ -111,7 +110,7 @@ def _help(session: Session, args: Json) -> Answer:
 
 
 _SINCE = {"type": "string", "description": "7d, 24h, today, 2026-11-01 (default: this month)"}
-_UNTIL = {"type": "string", "description": "likewise; a date includes its day"}
+_UNTIL = {"type": "string", "description": "the same forms; a date includes its day"}
 _BY = {"type": "string", "description": "project, session, agent, client, provider, model, hour, day, week, month, none"}
 _ONLY = {name: {"type": "string"} for name in ("project", "model", "client")}
 _ROWS: Json = {"type": "array", "items": {"type": "object"}}
@@ -232,7 +231,7 @@ _TABLE = (
     ),
     Tool(
         "tokenops_pricing_show",
-        "What a model costs, since when, in which tiers, and who says so.",
+        "What a model costs, since when, in which tiers, and the source of the price.",
         {
             "model": {"type": "string", "description": "as a log shows it"},
             "provider": _PROVIDER,
@@ -343,7 +342,14 @@ _TABLE = (
         "tok-dash url",
         changes=True,
     ),
-    Tool("tokenops_help", "All tools, and the command whose face each is.", {}, {"tools": _ROWS}, _help, "tok-mcp --help"),
+    Tool(
+        "tokenops_help",
+        "All tools, each with the command that prints the same.",
+        {},
+        {"tools": _ROWS},
+        _help,
+        "tok-mcp --help",
+    ),
 )
 TOOLS = {tool.name: tool for tool in _TABLE}
 # A list of tools costs context in every session: few are shown unless more are asked for.
@@ -361,17 +367,17 @@ def selection(text: str) -> list[Tool]:
             raise BadRequest(f"there is no tool {name!r}; the nearest is {show.nearest(f'tokenops_{name}', TOOLS)!r}")
         tools.append(tool)
     if not tools:
-        raise BadRequest("name at least one tool, or give default or all")
+        raise BadRequest("name at least one tool, or write default or all")
     return list({tool.name: tool for tool in tools}.values())
 
 
-# What can be read beside the tools.
+# Resources.
 
 
 def resources() -> dict[str, tuple[str, Callable[[], Json]]]:
     """Address -> what it is, and its content."""
     return {
-        "tokenops://plans": ("Every plan that is known: windows, price, source", _catalogue_of_plans),
+        "tokenops://plans": ("Every plan in the catalogue: windows, price, source", _catalogue_of_plans),
         "tokenops://schema/event": ("The fields of a record of the log", events.schema),
     }
 

@@ -1,4 +1,4 @@
-"""Renders each answer as a tool gives it: an object that fits the tool's schema, and the same for people in Markdown."""
+"""Renders each answer as a tool returns it: an object that fits the tool's schema, and Markdown for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Json = dict[str, Any]
 
 
 class Answer(NamedTuple):
-    """What a tool gives: an object that fits the tool's schema, and the same for people in Markdown."""
+    """What a tool returns: an object that fits the tool's schema, and the same for people in Markdown."""
 
     value: Json
     text: str
@@ -71,8 +71,8 @@ def forecast(session: Session, args: Json) -> Answer:
 
 def _chance(forecast: events.Event | None) -> str:
     if not forecast:
-        return "no forecast: no open window was read"
-    doubt = " (little is known of this account yet)" if forecast["few_data"] else ""
+        return "no forecast: no reading of an open window"
+    doubt = " (there is little data for this account yet)" if forecast["few_data"] else ""
     return f"runs out before its reset with a chance of {forecast['p_cutoff']:.0%}{doubt}"
 
 
@@ -106,7 +106,7 @@ def plan_list(session: Session, args: Json) -> Answer:
 
 
 def plan_set(session: Session, args: Json) -> Answer:
-    """Set a plan; the plans that are set then."""
+    """Set a plan; the plans that are set after that."""
     today = when.bucket(session.now(), "day", when.zone(None))
     answers.set_plan(session.settings(), args["provider"], args["plan"], today)
     return plan_list(session, {})
@@ -116,7 +116,7 @@ def plan_set(session: Session, args: Json) -> Answer:
 
 
 def _spend(session: Session, args: Json, by: str) -> tuple[answers.Spend, str]:
-    """What was spent in the span of the arguments, and as of when that is known."""
+    """What was spent in the span of the arguments, and when the log was last synced."""
     log = session.log()
     since, until = answers.bounds(args.get("since"), args.get("until"), log.now, log.tz)
     only = events.Filter(None, args.get("client"), args.get("project"), args.get("model"))
@@ -177,7 +177,7 @@ def cache_stats(session: Session, args: Json) -> Answer:
 
 
 def pricing_show(session: Session, args: Json) -> Answer:
-    """What a model costs, since when, and who says so."""
+    """What a model costs, since when, and the source of the price."""
     from tokenops import price_report
 
     now = session.now()
@@ -221,7 +221,7 @@ def waste(session: Session, args: Json) -> Answer:
     text = (
         trace_waste.table(result.sums, "markdown", False)
         if result.sums
-        else "Nothing was found in the sessions of this span.\n"
+        else "No waste was found in the sessions of this span.\n"
     )
     return Answer({"waste": result.sums, "findings": result.findings[: args.get("limit", 10)]}, text)
 
@@ -316,7 +316,7 @@ def provider_list(session: Session, args: Json) -> Answer:
 
 
 def provider_set(session: Session, args: Json) -> Answer:
-    """Set where the proxy sends a provider's requests; where it sends all of them then."""
+    """Set where the proxy sends a provider's requests; the providers after that."""
     from tokenops import proxy_routes
 
     try:
@@ -337,5 +337,5 @@ def dashboard(session: Session, args: Json) -> Answer:
         return Answer({"url": None, "until": None, "hint": hint}, f"No dashboard runs: {hint}.\n")
     # The clock of the process that will redeem it: a ticket is not good at any other time.
     url, until = access.link(session.folder, running[0].url, time.time_ns() // 1_000_000)
-    hint = "opens the page once; give it to your user as it is"
+    hint = "opens the page once; pass it to your user unchanged"
     return Answer({"url": url, "until": until, "hint": hint}, f"{url}\nIt opens the dashboard once, until {until}.\n")

@@ -426,7 +426,7 @@ def test_a_picture_is_written_whole(run: Run, environment: dict[str, str], tmp_p
     )
     assert len(objects(done.stdout)) == 26
     assert run("tok-burn --log --svg -", env=ENV).stdout == (tmp_path / "burn.svg").read_bytes()
-    assert b"Is a directory; give it a file" in run("tok-burn --log --svg /", env=ENV, status=2).stderr
+    assert b"Is a directory; name a file" in run("tok-burn --log --svg /", env=ENV, status=2).stderr
     assert (
         b"no/x.svg: No such file or directory; check the path"
         in run("tok-burn --log --svg no/x.svg", env=ENV, status=2).stderr
@@ -436,7 +436,7 @@ def test_a_picture_is_written_whole(run: Run, environment: dict[str, str], tmp_p
 @pytest.mark.parametrize(
     ("options", "given", "says"),
     [
-        ("--hours 0", b"", "'0' is no whole number of at least 1"),
+        ("--hours 0", b"", "'0' must be a whole number, 1 or more"),
         ("--hours 169", b"", "--hours 169 is more than a week: give 1 to 168, or ask tok-cost --by hour"),
         ("--by week", b"", "argument --by: invalid choice: 'week'"),
         ("--tz Mars", b"", "--tz: unknown zone 'Mars'"),

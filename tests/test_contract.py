@@ -96,7 +96,7 @@ def test_ctrl_c_is_silent(environment: dict[str, str], tmp_path: pathlib.Path) -
 
 def test_unreadable_inputs(run: Run, home: pathlib.Path, tmp_path: pathlib.Path) -> None:
     put(tmp_path / "events.jsonl", turn(1))
-    for name, why in (("none.jsonl", "No such file or directory; check the path"), (".", "Is a directory; give it a file")):
+    for name, why in (("none.jsonl", "No such file or directory; check the path"), (".", "Is a directory; name a file")):
         done = run(f"tok-rollup --by none events.jsonl {name}", status=2)
         assert done.stderr.decode() == f"tok-rollup: {name}: {why}\n"
         assert objects(done.stdout)[0]["turns"] == 1
@@ -116,7 +116,7 @@ def test_no_permission(run: Run, home: pathlib.Path) -> None:
 def test_no_logs_at_all(run: Run) -> None:
     done = run("tok-read", status=1)
     assert done.stdout == b""
-    assert done.stderr.decode() == "tok-read: no client logs were found; name their place with --root DIR\n"
+    assert done.stderr.decode() == "tok-read: no client logs were found; name their directory with --root DIR\n"
 
 
 def test_roots_that_are_no_logs(run: Run, tmp_path: pathlib.Path) -> None:
@@ -137,7 +137,7 @@ def test_unknown_zones_and_times(run: Run, home: pathlib.Path) -> None:
             "--since: 'someday' is not a valid time: use 7d, 24h, today, 2026-11-01 or 2026-11-01T09:30:00Z",
         ),
         ("--since 2026-02-01 --until 2026-01-01", "--since is not before --until; swap them"),
-        ("--jobs 0", "argument --jobs: '0' is no whole number of at least 1; see tok-read --help"),
+        ("--jobs 0", "argument --jobs: '0' must be a whole number, 1 or more; see tok-read --help"),
     ):
         done = run(f"tok-read {options}", status=2)
         assert done.stderr.decode() == f"tok-read: {why}\n"

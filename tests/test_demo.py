@@ -99,9 +99,9 @@ def test_it_goes_without_a_trace(run: Run, environment: dict[str, str], log: pat
     before = {path: path.read_bytes() for path in log.rglob("*") if path.is_file()}
     run("tok-init --demo", env=ENV)
     run("tok-init --demo", env=ENV)  # made anew, not twice
-    assert run("tok-init --no-demo").stderr == b"tok-init: the made-up data are removed\n"
+    assert run("tok-init --no-demo").stderr == b"tok-init: the demo data is removed\n"
     assert {path: path.read_bytes() for path in log.rglob("*") if path.is_file()} == before and not (log / "demo").exists()
-    assert run("tok-init --no-demo").stderr == b"tok-init: there are no made-up data\n"
+    assert run("tok-init --no-demo").stderr == b"tok-init: there is no demo data\n"
 
 
 def test_only_what_it_made_is_removed(run: Run, log: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -213,7 +213,7 @@ def test_a_broken_state_is_begun_anew(what: bytes, file: pathlib.Path, environme
 def test_a_log_that_cannot_be_written_stops_nobody(file: pathlib.Path, environment: dict[str, str]) -> None:
     pathlib.Path(environment["TOKENOPS_HOME"]).write_text("in the way")
     done = ask(environment, said(path=file))
-    assert done.stdout == b"" and b"the agent goes on" in done.stderr
+    assert done.stdout == b"" and b"the agent continues" in done.stderr
 
 
 def test_many_at_once(file: pathlib.Path, environment: dict[str, str]) -> None:

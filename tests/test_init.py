@@ -481,7 +481,10 @@ def test_without_a_terminal_it_only_tells(run: Run, home: pathlib.Path) -> None:
     (home / ".cursor").mkdir()
     before = sorted(home.rglob("*"))
     done = run("tok-init", env=ENV)
-    assert done.stderr == b"tok-init: nothing is written without a terminal; --yes writes, --detect only tells\n"
+    assert (
+        done.stderr
+        == b"tok-init: nothing was written, for there is no terminal to ask at; --yes writes, --detect only shows\n"
+    )
     assert {row["about"] for row in objects(done.stdout)} >= {"client", "plan", "mcp", "offer"}
     assert sorted(home.rglob("*")) == before
     assert run("tok-init --detect", env=ENV).stderr == b""

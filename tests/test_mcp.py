@@ -13,7 +13,6 @@ from typing import Any
 import anyio
 import jsonschema
 import pytest
-from homes import Home
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
@@ -117,82 +116,6 @@ def test_every_tool_answers_what_its_schema_says(mode: str, folder: str, environ
             assert json.loads(told.text) == answer.structured_content
 
     assert in_memory(folder, environment, mode, calls) == list(tools.TOOLS)
-
-
-COMMANDS = [
-    (SESSION, {}, "tok-budget --json", "budgets"),
-    (
-        SESSION,
-        {"provider": "anthropic", "model": "claude-opus-4-8"},
-        "tok-budget anthropic --model claude-opus-4-8 --json",
-        "budgets",
-    ),
-    ("tokenops_spend_summary", {"since": "7d"}, "tok-cost --log --by none --since 7d", "rows"),
-    ("tokenops_spend_by", {"by": "day,model", "since": "7d"}, "tok-cost --log --by day,model --since 7d", "rows"),
-    ("tokenops_spend_by", {"project": "p1"}, "tok-cost --log --project p1", "rows"),
-    ("tokenops_pricing_show", {"model": "gpt-5.6", "at": "2026-08-01"}, "tok-price show gpt-5.6 --at 2026-08-01", "prices"),
-    (
-        "tokenops_spend_by",
-        {"since": "2026-11-20", "until": "2026-11-20"},
-        "tok-cost --log --since 2026-11-20 --until 2026-11-20",
-        "rows",
-    ),
-    (
-        "tokenops_sessions",
-        {"since": "7d"},
-        "tok-cost --log --by session,project --since 7d | jq -sc 'sort_by(.to) | reverse | .[]'",
-        "rows",
-    ),
-    ("tokenops_plan_headroom", {}, "tok-plan headroom --json", "reports"),
-    ("tokenops_burn_rate", {}, "tok-burn --log --json | head -n -1", "buckets"),
-    ("tokenops_burn_rate", {"hours": 48}, "tok-burn --log --hours 48 --json | head -n -1", "buckets"),
-    ("tokenops_scorecard", {}, "tok-score --json", "cards"),
-    ("tokenops_scorecard", {"since": "30d", "by": "project"}, "tok-score --since 30d --by project --json", "cards"),
-    ("tokenops_plan_list", {}, "tok-plan list --json", "plans"),
-    ("tokenops_provider_list", {}, "tok-provider list --json", "providers"),
-]
-
-
-@pytest.mark.parametrize(("name", "given", "command", "key"), COMMANDS)
-def test_a_tool_says_what_its_command_says(
-    name: str, given: Json, command: str, key: str, folder: str, environment: dict[str, str], run: Run
-) -> None:
-    log(folder, meter(0.4), *(turn(number, 61 * number) for number in range(1, 40)))
-    run("tok-plan set anthropic claude-max-20x")
-    told = objects(run(command, env={"TOKENOPS_NOW": NOW}, status=None).stdout)
-    assert told
-    found: list[Json] = []
-
-    async def calls(client: Client) -> None:
-        found.append((await client.call_tool(name, given)).structured_content or {})
-
-    in_memory(folder, environment, "auto", calls)
-    made = [{key: value for key, value in row.items() if key != "as_of"} for row in found[0][key]]
-    assert made == [{key: value for key, value in row.items() if key != "as_of"} for row in told]
-
-
-def test_the_coach_says_what_its_command_says(environment: dict[str, str], run: Run, weeks: Home) -> None:
-    """On weeks of transcripts: the reports whole, the findings of waste, and a session turn by turn."""
-    real = {"HOME": str(weeks.root), "TOKENOPS_NOW": "2026-07-20T12:00:00Z"}
-    since = {"since": "2026-03-01"}
-    run("tok-sync claude codex", env=real, status=None)
-    folder = environment["TOKENOPS_HOME"]
-    given = config.load(environment, environment["HOME"])
-    at = when.moment(real["TOKENOPS_NOW"])
-    source = session.Session(folder, environment | real, real["HOME"], lambda: at, lambda: given, pricing.load, lambda: "")
-    asked = tools.ToolCache(source)
-    for name, command in (("coach_prompts", "prompts"), ("coach_replies", "replies")):
-        (told,) = objects(run(f"tok-coach {command} --since 2026-03-01 --json", env=real, status=None).stdout)
-        found = asked.call(tools.TOOLS[f"tokenops_{name}"], since).value
-        assert json.loads(json.dumps(found)) == told and (found["turn_stats"] if command == "prompts" else found["sessions"])
-    told = objects(run("tok-coach waste --since 2026-03-01 --json", env=real).stdout)
-    found = asked.call(tools.TOOLS["tokenops_waste"], since).value
-    assert found["waste"] == [row for row in told if row["kind"] == "waste"] and found["waste"]
-    assert found["findings"] == [row for row in told if row["kind"] == "finding"][:10]
-    name = found["findings"][0]["session_id"]
-    told = objects(run(f"tok-trace {name} --json", env=real, status=None).stdout)
-    found = asked.call(tools.TOOLS["tokenops_workflow_trace"], {"session": name}).value
-    assert [*found["steps"], *found["findings"]] == told
 
 
 def test_status_says_what_the_doctor_says(folder: str, environment: dict[str, str], run: Run) -> None:

@@ -557,7 +557,7 @@ def test_from_enable_to_the_budget(
     done = run(f"{enable} --set cookie=x --yes", status=2)
     assert b"give a secret with --key" in done.stderr
     done = run(f"{enable} --key - --yes </dev/null", status=2)
-    assert b"no secret came" in done.stderr
+    assert b"the secret is empty" in done.stderr
     assert not api.asked
     done = run(f"{enable} --key - --yes", SENTINEL.encode() + b"\n")
     assert objects(done.stdout)[0]["status"] == "ok" and b"enabled; in a crontab" in done.stderr
@@ -598,7 +598,7 @@ def test_enable_checks_first(run: Run, environment: dict[str, str], settings: Ca
         api.gives(reply)
         done = run(line, status=1, env={"MINE": SENTINEL})
         (row,) = objects(done.stdout)
-        assert (row["status"], row["todo"]) == (status, "it is not enabled; try again when that is mended")
+        assert (row["status"], row["todo"]) == (status, "it is not enabled; correct this and try again")
         assert path.read_text() == "" and SENTINEL.encode() not in done.stdout + done.stderr
         (pathlib.Path(environment["TOKENOPS_HOME"]) / "polls.json").unlink()
     api.gives(Reply(b"", 429))
@@ -635,7 +635,7 @@ def test_consent_at_a_terminal(environment: dict[str, str], settings: Callable[.
         os.write(leader, answer)
         out, err = process.communicate(timeout=MOST)
         assert process.returncode == status, err
-        assert b"Enable it all the same? [y/N]" in err and b"GitHub's terms" in err
+        assert b"Enable it anyway? [y/N]" in err and b"GitHub's terms" in err
         os.close(leader)
         os.close(follower)
         assert len(api.asked) == (status == 0)
@@ -750,7 +750,7 @@ def test_readers_are_switched(run: Run, environment: dict[str, str], settings: C
         *rollout,
     )
     done = run("tok-poll disable claude-code-jsonl")
-    assert "tok-sync will not read it any more" in done.stderr.decode()
+    assert "tok-sync no longer reads it" in done.stderr.decode()
     assert "# readers" in path.read_text() and yaml.safe_load(path.read_text())["vendor_usage"]["claude_code_jsonl"] == {
         "enabled": False
     }
@@ -765,7 +765,7 @@ def test_readers_are_switched(run: Run, environment: dict[str, str], settings: C
     assert "tok-sync leaves it out: tok-poll enable claude-code-jsonl switches it on" in hints
     run("tok-sync claude")  # who names it means it
     assert "claude-code-jsonl" in {event["source"] for event in log_of(environment)}
-    assert "read by tok-sync, not asked" in run("tok-poll enable claude-code-jsonl").stderr.decode()
+    assert "read by tok-sync, not polled" in run("tok-poll enable claude-code-jsonl").stderr.decode()
     done = run("tok-poll claude-code-jsonl", status=2)
     assert "so it is not asked" in done.stderr.decode()
 
@@ -790,7 +790,7 @@ def test_usage(run: Run, settings: Callable[..., pathlib.Path]) -> None:
         ("tok-poll enable codex --key -", "takes no --key"),
         ("tok-poll enable openrouter --set limit=1", "--set takes KEY=VALUE"),
         ("tok-poll backfill anthropic-admin", "how far back"),
-        ("tok-poll backfill cursor --hours 9", "tells only of now"),
+        ("tok-poll backfill cursor --hours 9", "reports only the present"),
     ):
         assert says in run(line, status=2).stderr.decode(), line
     (row,) = objects(run("tok-poll openrouter", status=1).stdout)

@@ -118,7 +118,9 @@ def test_list(run: Run) -> None:
     old = objects(run("tok-price list --provider mistral --at 2025-11-01", env=ENV).stdout)
     assert next(row for row in old if row["model"] == "mistral-large-latest")["rates"]["input"] == "2"
     assert run("tok-price list --provider groq --csv", env=ENV).stdout.startswith(b"provider,model,input,")
-    assert "no price is known for it" in run("tok-price list --provider nobody", env=ENV, status=2).stderr.decode()
+    assert (
+        "no prices of this provider are known" in run("tok-price list --provider nobody", env=ENV, status=2).stderr.decode()
+    )
 
 
 def test_explain(run: Run) -> None:
@@ -132,7 +134,7 @@ def test_explain(run: Run) -> None:
     run("tok-log append", lines([one]))
     assert objects(run("tok-price explain msg_1").stdout) == [told]
     assert "cost at anthropic/claude-opus-5-5" in run("tok-price explain msg_1 --table").stdout.decode()
-    assert "neither an id of the log nor a file" in run("tok-price explain msg_2", status=2).stderr.decode()
+    assert "neither the id of a record in the log nor a file" in run("tok-price explain msg_2", status=2).stderr.decode()
     made = lines(
         [one | {"model": "claude-opus-4-9"}, {**one, "kind": "ping", "tool": "x"}, {"kind": "turn", "secret": "words"}]
     )
@@ -520,7 +522,7 @@ def test_an_override_to_begin_with(run: Run, tmp_path: pathlib.Path) -> None:
     assert 'claude-opus-5-5"' not in text
     env = ENV | {"TOKENOPS_PRICING_PATH": str(tmp_path / "mine.yaml")}
     assert run("tok-price override check", env=env).stdout == b""  # all of it is commented
-    assert "is there already" in run("tok-price override init mine.yaml", env=ENV, status=2).stderr.decode()
+    assert "exists already" in run("tok-price override init mine.yaml", env=ENV, status=2).stderr.decode()
     (tmp_path / "mine.yaml").write_text(
         'providers:\n  openrouter: {models: {"z-ai/*": {prices: [{input: "1", output: "2"}]}}}\n'
         '  anthropic: {models: {claude-opus-5-5: {prices: [{input: "3", output: "4"}]}, claude-haiku-4-5: {remove: true}}}\n'
@@ -539,7 +541,7 @@ def test_an_override_to_begin_with(run: Run, tmp_path: pathlib.Path) -> None:
         in run("tok-price override check", env=env, status=2).stderr.decode()
     )
     assert "no file is configured" in run("tok-price override check", status=2).stderr.decode()
-    assert "say init or check" in run("tok-price override", status=2).stderr.decode()
+    assert "write init or check" in run("tok-price override", status=2).stderr.decode()
 
 
 def test_the_doctor_names_prices_that_nobody_looked_at(run: Run) -> None:

@@ -174,7 +174,7 @@ def test_a_target_that_is_down_is_left_alone_for_a_while(run: Run) -> None:
     ship = f"tok-ship {receiver.url} --patience 0"
     done = run(ship, status=1, env={"TOKENOPS_NOW": "2026-11-21T10:00:00Z"})
     assert objects(done.stdout)[0]["status"] == "failing"
-    assert "it is in trouble (500); what is left goes with the next run" in done.stderr.decode()
+    assert "it is in trouble (500); the rest is sent with the next run" in done.stderr.decode()
     asked = len(receiver.asked)
     done = run(ship, status=1, env={"TOKENOPS_NOW": "2026-11-21T10:00:30Z"})
     assert "left alone for a while" in done.stderr.decode()
@@ -253,7 +253,7 @@ def test_only_one_process_ships_to_a_target(run: Run, environment: dict[str, str
     first = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE)
     eventually(lambda: receiver.asked)
     done = run(f"tok-ship {receiver.url}")
-    assert b"another tok-ship sends to" in done.stderr
+    assert b"another tok-ship is sending to" in done.stderr
     receiver.let_go.set()
     assert first.communicate(timeout=MOST)[0]
     assert len(receiver.asked) == 1

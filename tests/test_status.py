@@ -43,9 +43,7 @@ def test_nothing_here(run: Run) -> None:
     for part in ("sources", "signals", "proxy", "log"):
         assert found[part].keys() == {"error", "hint"}, part
     shown = run("tok-status --table", env=ENV, status=1).stdout.decode()
-    assert (
-        shown.startswith("not configured") and "no client's logs were found; looked for those of claude-code, codex" in shown
-    )
+    assert shown.startswith("not configured") and "no client's logs were found (looked for claude-code, codex" in shown
 
 
 def test_logs_that_were_never_taken_in(run: Run, environment: dict[str, str]) -> None:

@@ -302,7 +302,7 @@ def test_pruning(run: Run, log: pathlib.Path) -> None:
     assert ids(run("tok-cat").stdout) == ["a", "b"]
     run("tok-log prune --before 2026-11-05")
     assert ids(run("tok-cat").stdout) == ["b"]
-    assert b"say from which time on to keep" in run("tok-log prune", status=2).stderr
+    assert b"name the first day to keep" in run("tok-log prune", status=2).stderr
 
 
 def damage_torn(log: pathlib.Path) -> None:

@@ -150,7 +150,7 @@ def test_nothing_that_is_known(given_bytes: bytes, run: Run) -> None:
     done = run("tok-read -", given_bytes, status=1)
     assert done.stdout == b""
     assert done.stderr.decode() == (
-        "tok-read: nothing was found on standard input; it takes what claude -p and codex exec print, and OTLP exports\n"
+        "tok-read: standard input holds no known format; pipe in the output of claude -p or codex exec, or an OTLP export\n"
     )
 
 
@@ -171,8 +171,8 @@ def test_what_is_told(run: Run) -> None:
             "tok-read codex -",
             "codex -: standard input is read as claude-stream, codex-exec, otel; to read files, leave - out",
         ),
-        ("tok-read - --root x", "- is standard input; leave --root and --follow out"),
-        ("tok-read - --follow", "- is standard input; leave --root and --follow out"),
+        ("tok-read - --root x", "- is standard input; leave out --root and --follow"),
+        ("tok-read - --follow", "- is standard input; leave out --root and --follow"),
         ("tok-read - <&-", "stdin is closed; name a file"),
     ],
 )

@@ -270,7 +270,7 @@ def test_the_second_of_two_runs_leaves_it_to_the_first(run: Run, home: pathlib.P
     put(home / FOLDER / "s1.jsonl", claude("msg_1"))
     log.mkdir(mode=0o700)
     done = run("exec 9>$TOKENOPS_HOME/sync.lock; flock 9; tok-sync 9>&-")
-    assert b"another tok-sync is at work" in done.stderr
+    assert b"another tok-sync is running" in done.stderr
     assert in_log(run) == []
 
 
@@ -388,4 +388,4 @@ def test_explaining(run: Run, home: pathlib.Path) -> None:
     assert [one["place"].rpartition(":")[2] for one in copied["sightings"]][:2] == ["5", "5"]
     text = run("tok-log explain msg_1 --table").stdout.decode()
     assert "~/.claude/projects/-home-ada-app/s1.jsonl:2" in text and "total $" in text
-    assert b"neither the log nor a client's files hold it" in run("tok-log explain msg_9", status=2).stderr
+    assert b"it is neither in the log nor in a client's files" in run("tok-log explain msg_9", status=2).stderr
