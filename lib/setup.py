@@ -1,7 +1,7 @@
-"""What is on this machine, and what would make its numbers better: rows for tok-init, and the changes that it offers.
+"""Finds what is on this machine and what would make its numbers better: rows for tok-init, their text, and changes.
 
-Nothing here writes. Every row is a record (kind setup) whose `about` says what of: client, key, plan, command, mcp,
-statusline, cron, proxy. A row with `text` is to be run or pasted as it stands.
+Nothing here writes. Every row is a record (kind setup) whose `about` names its subject: client, key, plan, command, mcp,
+statusline, cron, proxy. A row with `text` is to be run or pasted as it is.
 """
 
 from __future__ import annotations
@@ -27,17 +27,13 @@ from tokenops.events import Event
 from tokenops.setup_changes import Change
 from tokenops.setup_hosts import Host, System
 
-# What became of an entry that a host should have.
+# The state of an entry that a host should have.
 MISSING, PRESENT, OTHER, REFUSED = "missing", "present", "other", "refused"
 
 
-def _row(about: str, **given: Any) -> Event:
-    return {
-        "v": 1,
-        "kind": "setup",
-        "about": about,
-        **{key: value for key, value in given.items() if value not in ("", None)},
-    }
+def _row(subject: str, **fields: Any) -> Event:
+    row: Event = {"v": 1, "kind": "setup", "about": subject}
+    return row | {key: value for key, value in fields.items() if value not in ("", None)}
 
 
 def everything(
@@ -49,30 +45,30 @@ def everything(
     """
     rows = [*clients_here(system), *keys_here(system.environment)]
     rows += plans_here(system, settings, rows, now)
-    told = list(servers(system, names))
-    if any(host.name == "claude-code" for host in chosen(system, names)):
-        told.append(status_line(system))
-    wanted = [*plan_changes(rows, settings, today), *(change for _, change in told if change)]
-    rows += [*commands(rows), *(row for row, _ in told), schedule(system, settings), proxies(system, names)]
-    return rows, wanted
+    offers = list(servers(system, names))
+    if any(host.name == "claude-code" for host in selected_hosts(system, names)):
+        offers.append(status_line(system))
+    changes = [*plan_changes(rows, settings, today), *(change for _, change in offers if change)]
+    rows += [*commands(rows), *(row for row, _ in offers), schedule(system, settings), proxies(system, names)]
+    return rows, changes
 
 
-def offer(change: Change, about: str) -> Event:
+def change_row(change: Change, subject: str) -> Event:
     """A change as a record."""
-    return _row(about, host=change.host, title=change.title, file=change.path)
+    return _row(subject, host=change.host, title=change.title, file=change.path)
 
 
 def is_left(row: Event) -> bool:
-    """Whether a row says something that is still to be done by hand when the changes are made."""
+    """Whether a row is still to be done by hand after the changes."""
     ours = row["about"] == "mcp" and row.get("format") == "shell" and row["state"] == MISSING
     return ours or row["about"] in ("command", "cron") or row.get("state") == REFUSED
 
 
-def chosen(system: System, names: Sequence[str]) -> list[Host]:
+def selected_hosts(system: System, names: Sequence[str]) -> list[Host]:
     """The hosts that are here, or those that are named."""
     if names:
         return [setup_hosts.BY_NAME[name] for name in names]
-    return [host for host in setup_hosts.HOSTS if setup_hosts.found(host, system) or setup_hosts.program(host, system)]
+    return [host for host in setup_hosts.HOSTS if setup_hosts.is_here(host, system)]
 
 
 def clients_here(system: System) -> Iterator[Event]:
@@ -84,9 +80,9 @@ def clients_here(system: System) -> Iterator[Event]:
                 logs.setdefault(client.client, []).extend(readers.directories(client, system.environment, system.home))
             except readers.NotFound as error:
                 yield _row("client", client=client.client, display=client.client, logs=[], note=str(error))
-    instead = {one.name: one.instead for one in readers.clients_without_counts(system.environment, system.home)}
-    for host in chosen(system, ()):
-        where = setup_hosts.found(host, system) or [setup_hosts.program(host, system)]
+    instead = {client.name: client.instead for client in readers.clients_without_counts(system.environment, system.home)}
+    for host in selected_hosts(system, ()):
+        where = setup_hosts.existing_homes(host, system) or [setup_hosts.program(host, system)]
         note = instead.pop(host.client, "") or host.note
         yield _row(
             "client",
@@ -97,9 +93,9 @@ def clients_here(system: System) -> Iterator[Event]:
             logs=logs.pop(host.client, []),
             note=note,
         )
-    for name, places in logs.items():
-        if places:
-            yield _row("client", client=name, display=name, places=places, logs=places)
+    for name, folders in logs.items():
+        if folders:
+            yield _row("client", client=name, display=name, places=folders, logs=folders)
     for name, why in instead.items():
         yield _row("client", client=name, display=name, places=[], logs=[], note=why)
 
@@ -112,42 +108,43 @@ def keys_here(environment: Mapping[str, str]) -> Iterator[Event]:
                 yield _row("key", provider=provider, name=name)
 
 
-def plans_here(system: System, settings: config.Config, found: Iterable[Event], now: int) -> Iterator[Event]:
-    """A row for each provider whose plan somebody here may have. Raises config.Unusable."""
-    here = {row["client"] for row in found if row["about"] == "client"}
+def plans_here(system: System, settings: config.Config, rows: Iterable[Event], now: int) -> Iterator[Event]:
+    """A row for each provider that may have a plan with the user. Raises config.Unusable."""
+    here = {row["client"] for row in rows if row["about"] == "client"}
     here |= {host.plans for host in setup_hosts.HOSTS if host.plans and host.client in here}
-    said: dict[str, list[setup_plans.Hint]] = {}
+    hints: dict[str, list[setup_plans.Hint]] = {}
     for hint in setup_plans.hints(system, now):
-        said.setdefault(hint.provider, []).append(hint)
-    bound = plans.bindings(settings)
-    aliases = {name for name, about in catalog.load("plans")["plans"].items() if "same_as" in about}
-    known = [plan for plan in plans.all_plans().values() if plan.name not in aliases]
-    for provider in dict.fromkeys(plan.provider for plan in known):
-        mine = [plan.name for plan in known if plan.provider == provider]
-        choices = [plan.name for plan in known if plan.provider == provider and here.intersection(plan.clients)]
-        if provider in said or choices:
-            have = [one.plan for one in bound if one.provider == provider]
-            yield _plan(provider, said.get(provider, []), choices or mine, have)
+        hints.setdefault(hint.provider, []).append(hint)
+    bindings = plans.bindings(settings)
+    aliases = {name for name, plan in catalog.load("plans")["plans"].items() if "same_as" in plan}
+    offered = [plan for plan in plans.all_plans().values() if plan.name not in aliases]
+    for provider in dict.fromkeys(plan.provider for plan in offered):
+        own = [plan.name for plan in offered if plan.provider == provider]
+        choices = [plan.name for plan in offered if plan.provider == provider and here.intersection(plan.clients)]
+        if provider in hints or choices:
+            bound = [binding.plan for binding in bindings if binding.provider == provider]
+            yield _plan(provider, hints.get(provider, []), choices or own, bound)
 
 
-def _plan(provider: str, said: list[setup_plans.Hint], choices: list[str], have: list[str]) -> Event:
-    """The row of one provider's plan: `have` is what is set, the newest last."""
-    best = said[0].confidence if said else ""
-    named = list(dict.fromkeys(one.plan for one in said if one.confidence == best))
+def _plan(provider: str, hints: list[setup_plans.Hint], choices: list[str], bound: list[str]) -> Event:
+    """The row of one provider's plan: `bound` is what is set, the newest last."""
+    best = hints[0].confidence if hints else ""
+    named = list(dict.fromkeys(hint.plan for hint in hints if hint.confidence == best))
     if best == setup_plans.EXACT and len(named) > 1:
         best, named = setup_plans.LIKELY, [name for name in named if name]
-    row = _row("plan", provider=provider, set=have[-1] if have else "", confidence=best or "unknown")
-    row["said"] = [{"source": one.source, "says": one.says} for one in said]
+    row = _row("plan", provider=provider, set=bound[-1] if bound else "", confidence=best or "unknown")
+    row["said"] = [{"source": hint.source, "says": hint.says} for hint in hints]
     if best and named == [""]:
         return row | {"plans": [], "commands": []}  # a key, or a plan without limits that are known
-    wanted = named if best else choices
-    commands = [f"tok-plan set {provider} {name}" for name in wanted if name not in have[-1:]]
-    return row | {"plans": wanted, "commands": [] if have and (not best or have[-1] in wanted) else commands}
+    candidates = named if best else choices
+    commands = [f"tok-plan set {provider} {name}" for name in candidates if name not in bound[-1:]]
+    settled = bound and (not best or bound[-1] in candidates)
+    return row | {"plans": candidates, "commands": [] if settled else commands}
 
 
 def servers(system: System, names: Sequence[str]) -> Iterator[tuple[Event, Change | None]]:
-    """For each host, how it is told of tok-mcp; and the change that would tell it, where a program may."""
-    for host in chosen(system, names):
+    """For each host, how to add tok-mcp to it, and the change that adds it, if a program may."""
+    for host in selected_hosts(system, names):
         if host.name == "claude-code":
             yield from _claude_code(system)
         path = setup_hosts.config_file(host, system)
@@ -161,79 +158,76 @@ def _claude_code(system: System) -> Iterator[tuple[Event, Change | None]]:
     command = system.command("tok-mcp")
     state = MISSING
     for path in setup_plans.account_files(system):
-        if setup_hosts.registered(setup_plans.listed(path, "mcpServers"))[0]:
+        if setup_hosts.server_entry(setup_plans.object_in(path, "mcpServers"))[0]:
             state = PRESENT
     line = f"claude mcp add --scope user {setup_hosts.SERVER} -- {shlex.quote(command)}\n"
-    note = "its own command has to add it: it rewrites .claude.json, where it stands, all the time"
+    note = "use its own command; Claude Code rewrites .claude.json all the time"
     yield _row("mcp", host="claude-code", format="shell", state=state, text=line, note=note), None
-    shown = setup_changes.snippet(
-        "json", ("mcpServers", setup_hosts.SERVER), {"command": "tok-mcp"}
-    )  # a path of ours is nobody else's
-    note = "instead, for one project and all who work on it"
-    yield _row("mcp", host="claude-code", file=".mcp.json", format="json", state=state, text=shown, note=note), None
+    # Without a path: the file is shared, and paths differ between machines.
+    text = setup_changes.snippet("json", ("mcpServers", setup_hosts.SERVER), {"command": "tok-mcp"})
+    note = "instead, for one project and everyone who works on it"
+    yield _row("mcp", host="claude-code", file=".mcp.json", format="json", state=state, text=text, note=note), None
 
 
 def _server(host: Host, system: System, path: str) -> tuple[Event, Change | None]:
-    wanted = setup_hosts.entry(host, system, path)
+    entry = setup_hosts.entry(host, system, path)
     section: tuple[str, ...] = (host.section,)
     row = _row("mcp", host=host.name, file=path, format=host.form, state=MISSING)
     try:
-        given = setup_changes.data(host.form, setup_changes.text_of(setup_changes.content(path)))
-        section = setup_hosts.section(host, given)
-        name, there = setup_hosts.registered(setup_changes.value_at(given, section))
+        document = setup_changes.parse(host.form, setup_changes.text_of(setup_changes.content(path)))
+        section = setup_hosts.section(host, document)
+        name, present = setup_hosts.server_entry(setup_changes.value_at(document, section))
         if name:
-            row["state"] = PRESENT if there == wanted or name != setup_hosts.SERVER else OTHER
-    except (setup_changes.Refused, OSError) as error:
+            row["state"] = PRESENT if present == entry or name != setup_hosts.SERVER else OTHER
+    except (setup_changes.Unchangeable, OSError) as error:
         row |= {"state": REFUSED, "note": _why(error)}
-    row["text"] = setup_changes.snippet(host.form, (*section, setup_hosts.SERVER), wanted)
+    row["text"] = setup_changes.snippet(host.form, (*section, setup_hosts.SERVER), entry)
     if row["state"] == OTHER:
-        row["note"] = f"{'.'.join((*section, setup_hosts.SERVER))} is there already and is another one; it is left alone"
+        row["note"] = f"{'.'.join((*section, setup_hosts.SERVER))} has another value; it is left as it is"
     title = f"{host.display}: the MCP server {setup_hosts.SERVER}"
-    change = Change("mcp", host.name, title, path, host.form, (*section, setup_hosts.SERVER), wanted)
+    change = Change("mcp", host.name, title, path, host.form, (*section, setup_hosts.SERVER), entry)
     return row, change if row["state"] == MISSING else None
 
 
 def _why(error: Exception) -> str:
-    reason = error if isinstance(error, setup_changes.Refused) else f"cannot be read: {error}"
-    return f"it {reason}; mend it, or paste this by hand"
+    reason = error if isinstance(error, setup_changes.Unchangeable) else f"cannot be read: {error}"
+    return f"it {reason}; correct it, or paste this by hand"
 
 
 def status_line(system: System) -> tuple[Event, Change | None]:
-    """Claude Code's status line, and the change that makes it ours; one that is there is wrapped, never lost."""
+    """Claude Code's status line, and the change that makes it ours; an existing one is wrapped, never lost."""
     host = setup_hosts.BY_NAME["claude-code"]
-    places = setup_hosts.found(host, system) or list(setup_hosts.homes(host, system))
-    path = os.path.join(places[0], "settings.json")
-    ours = shlex.quote(system.command("tok-statusline"))
-    wanted: dict[str, Any] = {"type": "command", "command": ours}
+    homes = setup_hosts.existing_homes(host, system) or list(setup_hosts.homes(host, system))
+    path = os.path.join(homes[0], "settings.json")
+    command = shlex.quote(system.command("tok-statusline"))
+    entry: dict[str, Any] = {"type": "command", "command": command}
     row = _row("statusline", host=host.name, file=path, format="json", state=MISSING)
-    place: tuple[str, ...] = ("statusLine",)
-    value: Any = wanted
+    keys: tuple[str, ...] = ("statusLine",)
+    value: Any = entry
     try:
-        there = setup_changes.value_at(setup_changes.data("json", setup_changes.text_of(setup_changes.content(path))), place)
-        command = there.get("command") if isinstance(there, dict) else None
-        if isinstance(command, str) and "tok-statusline" in command:
+        document = setup_changes.parse("json", setup_changes.text_of(setup_changes.content(path)))
+        present = setup_changes.value_at(document, keys)
+        wrapped = present.get("command") if isinstance(present, dict) else None
+        if isinstance(wrapped, str) and "tok-statusline" in wrapped:
             row["state"] = PRESENT
-        elif isinstance(command, str):
-            place, value = ("statusLine", "command"), f"{ours} --wrap {shlex.quote(command)}"
-            wanted = {**wanted, "command": value}
-        elif there is not None:
-            row |= {"state": REFUSED, "note": "it has a statusLine of another form; set it by hand"}
-    except (setup_changes.Refused, OSError) as error:
+        elif isinstance(wrapped, str):
+            keys, value = ("statusLine", "command"), f"{command} --wrap {shlex.quote(wrapped)}"
+            entry = {**entry, "command": value}
+        elif present is not None:
+            row |= {"state": REFUSED, "note": "its statusLine has another form; set it by hand"}
+    except (setup_changes.Unchangeable, OSError) as error:
         row |= {"state": REFUSED, "note": _why(error)}
-    if credentials.redact(wanted["command"]) == wanted["command"]:
-        row["text"] = setup_changes.snippet("json", ("statusLine",), wanted)
+    if credentials.redact(entry["command"]) == entry["command"]:
+        row["text"] = setup_changes.snippet("json", ("statusLine",), entry)
     else:
-        row["note"] = (
-            "its command holds what looks like a secret, so it is not shown; tok-init wraps it where you let it write"
-        )
-    change = Change(
-        "statusline", host.name, "Claude Code: the status line, which records its limits", path, "json", place, value
-    )
+        row["note"] = "its command may hold a secret, so it is not shown; tok-init wraps it if you let it write"
+    title = "Claude Code: the status line, which records its limits"
+    change = Change("statusline", host.name, title, path, "json", keys, value)
     return row, change if row["state"] == MISSING else None
 
 
 def plan_changes(rows: Iterable[Event], settings: config.Config, today: str) -> Iterator[Change]:
-    """A change for each plan that is known exactly, of providers that have none set. Raises config.Unusable."""
+    """A change for each plan that is known exactly, if its provider has none set. Raises config.Unusable."""
     for row in rows:
         if row["about"] == "plan" and row["confidence"] == setup_plans.EXACT and row["plans"] and "set" not in row:
             plan = plans.find(row["plans"][0])
@@ -246,38 +240,38 @@ def schedule(system: System, settings: config.Config) -> Event:
     """The lines of a crontab."""
     lines = [f"*/10 * * * *  {_cron(system.command('tok-sync'))} >/dev/null\n"]
     sources = settings.get("vendor_usage") or {}
-    asked = [about["section"] for about in catalog.load("pollers")["pollers"].values()]
-    if any(isinstance(sources.get(name), Mapping) and sources[name].get("enabled") is True for name in asked):
+    sections = [poller["section"] for poller in catalog.load("pollers")["pollers"].values()]
+    if any(isinstance(sources.get(name), Mapping) and sources[name].get("enabled") is True for name in sections):
         lines.append(f"*/5 * * * *  {_cron(system.command('tok-poll'))} >/dev/null\n")
     return _row("cron", format="crontab", text="".join(lines), note="add it with: crontab -e")
 
 
 def _cron(command: str) -> str:
-    """A command for a crontab, where % is the end of a line."""
+    """A command for a crontab, in which % ends a line."""
     return shlex.quote(command).replace("%", "\\%")
 
 
 def proxies(system: System, names: Sequence[str]) -> Event:
-    """The lines for a shell that point what is here at the proxy."""
+    """The lines for a shell that send the clients here through the proxy."""
     lines = [f"{shlex.quote(system.command('tok-proxy'))} &  # it runs until it is stopped\n"]
-    for host in chosen(system, names):
+    for host in selected_hosts(system, names):
         lines += [f"{line.replace('{base}', setup_hosts.BASE)}\n" for line in host.proxy]
     lines.append(f'# all SDKs started in this shell:  eval "$({shlex.quote(system.command("tok-provider"))} env)"\n')
-    return _row("proxy", format="shell", text="".join(lines), note="where you want the vendors' own counts (docs/proxy.md)")
+    return _row("proxy", format="shell", text="".join(lines), note="if you want the vendors' own counts (docs/proxy.md)")
 
 
 def commands(rows: Sequence[Event]) -> Iterator[Event]:
-    """What to run, in order. Of those with the same `choice`, one."""
+    """The commands to run, in order; of those with the same `choice`, one."""
     for row in rows:
         if row["about"] == "plan":
             yield from _plan_commands(row)
     if any(row["about"] == "client" and row["logs"] for row in rows):
-        yield _row("command", text="tok-sync", why="take the clients' logs into the log of your own")
-        yield _row("command", text="tok-cost --log", why="what this month came to, at list price")
-        yield _row("command", text="tok-budget", why="what is left of your plans")
+        yield _row("command", text="tok-sync", why="import the clients' logs")
+        yield _row("command", text="tok-cost --log", why="show this month's cost at list price")
+        yield _row("command", text="tok-budget", why="show what is left of your plans")
     else:
-        yield _row("command", text="tok-init --demo", why="made-up data to try the commands on")
-    yield _row("command", text="tok-status", why="what is known from where, and what is missing")
+        yield _row("command", text="tok-init --demo", why="create demo data to try the commands")
+    yield _row("command", text="tok-status", why="show what is recorded and what is missing")
 
 
 def _plan_commands(row: Event) -> Iterator[Event]:
@@ -296,13 +290,13 @@ def _plan_commands(row: Event) -> Iterator[Event]:
 
 
 _STATES = {
-    PRESENT: "is there already",
-    OTHER: "is there already, and is another one: it is left alone",
+    PRESENT: "is set up already",
+    OTHER: "is set up differently; it is left as it is",
 }
 
 
 def report(rows: Sequence[Event], home: str, shape: str = "table", color: bool = False) -> str:
-    """Everything, in the order in which one would do it."""
+    """Everything, in the order in which to do it."""
     return "\n".join([clients_text(rows, home, shape, color), *_rest(rows, home)])
 
 
@@ -312,17 +306,17 @@ def clients_text(rows: Sequence[Event], home: str, shape: str = "table", color: 
 
 
 def outcome_text(rows: Sequence[Event], home: str) -> str:
-    """What became of the changes, and what is left to do."""
+    """What was changed, and what is left to do."""
     return "\n".join([*_changes(rows, home), *_rest(rows, home)])
 
 
 def short(path: str, home: str) -> str:
-    """A path as people write it."""
+    """A path with ~ for the home directory."""
     return f"~{path[len(home) :]}" if path.startswith(f"{home}/") else path
 
 
-def _rows_about(rows: Iterable[Event], about: str) -> list[Event]:
-    return [row for row in rows if row["about"] == about]
+def _rows_about(rows: Iterable[Event], subject: str) -> list[Event]:
+    return [row for row in rows if row["about"] == subject]
 
 
 def _clients(rows: Sequence[Event], home: str, shape: str, color: bool) -> Iterator[str]:
@@ -336,17 +330,17 @@ def _clients(rows: Sequence[Event], home: str, shape: str, color: bool) -> Itera
         notes = "".join(f"{row['display']}: {row['note']}\n" for row in here if "note" in row)
         yield show.table(columns, shape, color=color) + notes
     else:
-        looked = ", ".join(host.display for host in setup_hosts.HOSTS)
+        hosts = ", ".join(host.display for host in setup_hosts.HOSTS)
         count = len({client.client for client in read_clients.CLIENTS if client.homes})
         yield (
-            f"No client was found. Looked for {looked}, and for the logs of {count} clients (docs/clients.md).\n\n"
-            "Logs that lie elsewhere: tok-sync --root DIR. What keeps no logs, and programs of your own: tok-proxy.\n"
-            "What a host that is still to come will want: tok-init --host NAME.\n"
+            f"No client was found. Looked for {hosts}, and for the logs of {count} clients (docs/clients.md).\n\n"
+            "For logs in another directory, run tok-sync --root DIR. For clients without logs and for your own programs,\n"
+            "use tok-proxy. To prepare a host that is not installed yet, run tok-init --host NAME.\n"
         )
     keys = _rows_about(rows, "key")
     if keys:
         names = ", ".join(f"{row['name']} ({row['provider']})" for row in keys)
-        yield f"API keys in the environment: {names}. What runs on a key is billed per token; no plan covers it.\n"
+        yield f"API keys in the environment: {names}. Use with a key is billed per token; no plan covers it.\n"
 
 
 def _plans(rows: Sequence[Event], shape: str, color: bool) -> Iterator[str]:
@@ -355,21 +349,22 @@ def _plans(rows: Sequence[Event], shape: str, color: bool) -> Iterator[str]:
         columns = [
             show.Column("provider", [row["provider"] for row in here], number=False),
             show.Column("plan set", [row.get("set", "none") for row in here], number=False),
-            show.Column("found", [_known(row) for row in here], number=False),
-            show.Column("according to", ["; ".join(map(_said, row["said"])) for row in here], number=False),
+            show.Column("found", list(map(_plan_text, here)), number=False),
+            show.Column("according to", ["; ".join(map(_hint_text, row["said"])) for row in here], number=False),
         ]
         yield show.table(columns, shape, color=color)
 
 
-def _known(row: Event) -> str:
+def _plan_text(row: Event) -> str:
     if not row["plans"]:
         return "no plan to set"
-    named = " or ".join(row["plans"]) if row["confidence"] != "unknown" else "unknown: no file here names it"
-    return f"{named} ({row['confidence']})" if row["confidence"] != "unknown" else named
+    if row["confidence"] == "unknown":
+        return "unknown: no file here names it"
+    return f"{' or '.join(row['plans'])} ({row['confidence']})"
 
 
-def _said(one: Event) -> str:
-    return f"{one['source']}: {one['says']}"
+def _hint_text(hint: Event) -> str:
+    return f"{hint['source']}: {hint['says']}"
 
 
 def _commands(rows: Sequence[Event]) -> Iterator[str]:
@@ -377,45 +372,45 @@ def _commands(rows: Sequence[Event]) -> Iterator[str]:
     if not lines:
         return
     width = max(len(row["text"]) for row in lines)
-    made, last = ["Run:\n"], ""
+    parts, last = ["Run:\n"], ""
     for row in lines:
         choice = row.get("choice", "")
         if choice != last:
-            made.append(f"    # {row['why']}:\n" if choice else "    # then:\n")
-        made.append(f"    {row['text']}\n" if choice else f"    {row['text']:{width}}  # {row['why']}\n")
+            parts.append(f"    # {row['why']}:\n" if choice else "    # then:\n")
+        parts.append(f"    {row['text']}\n" if choice else f"    {row['text']:{width}}  # {row['why']}\n")
         last = choice
-    yield "".join(made)
+    yield "".join(parts)
 
 
-def _indented(block: str) -> str:
+def _indent(block: str) -> str:
     return "".join(f"    {line}\n" for line in block.splitlines())
 
 
 def _block(row: Event, title: str) -> str:
-    """One thing to paste: where, and what; or why not."""
+    """One thing to paste, and where; or why not."""
     if row["state"] == PRESENT:
         return f"{title}: {_STATES[PRESENT]}\n"
     note = f" ({row['note']})" if "note" in row else ""
-    return f"{title}{note}:\n{_indented(row['text'])}" if "text" in row else f"{title}{note}\n"
+    return f"{title}{note}:\n{_indent(row['text'])}" if "text" in row else f"{title}{note}\n"
 
 
 def _changes(rows: Sequence[Event], home: str) -> Iterator[str]:
-    told = []
+    lines = []
     for row in _rows_about(rows, "change"):
-        copy = f" (as it was: {short(row['backup'], home)})" if row.get("backup") else ""
+        copy = f" (backup: {short(row['backup'], home)})" if row.get("backup") else ""
         note = f": {row['note']}" if "note" in row else ""
-        told.append(f"{row['state']}: {row['title']}, {short(row['file'], home)}{copy}{note}\n")
-    yield "".join(told) or "There was nothing to change.\n"
+        lines.append(f"{row['state']}: {row['title']}, {short(row['file'], home)}{copy}{note}\n")
+    yield "".join(lines) or "There was nothing to change.\n"
 
 
 def _servers(rows: Sequence[Event], home: str) -> Iterator[str]:
-    given = _rows_about(rows, "mcp")
-    if given:
+    entries = _rows_about(rows, "mcp")
+    if entries:
         blocks = []
-        for row in given:
-            place = f", {short(row['file'], home)}" if "file" in row else ""
-            blocks.append(_block(row, f"{setup_hosts.BY_NAME[row['host']].display}{place}"))
-        yield "So that agents can ask what is left (tok-mcp --help):\n\n" + "\n".join(blocks)
+        for row in entries:
+            file = f", {short(row['file'], home)}" if "file" in row else ""
+            blocks.append(_block(row, f"{setup_hosts.BY_NAME[row['host']].display}{file}"))
+        yield "To let agents ask what is left (tok-mcp --help):\n\n" + "\n".join(blocks)
 
 
 def _line(rows: Sequence[Event], home: str) -> Iterator[str]:
@@ -426,8 +421,8 @@ def _line(rows: Sequence[Event], home: str) -> Iterator[str]:
 def _rest(rows: Sequence[Event], home: str) -> Iterator[str]:
     yield from (*_commands(rows), *_servers(rows, home), *_line(rows, home))
     for row in _rows_about(rows, "cron"):
-        yield f"Every ten minutes, before clients delete their logs ({row['note']}):\n{_indented(row['text'])}"
+        yield f"Import every ten minutes, before clients delete their logs ({row['note']}):\n{_indent(row['text'])}"
     for row in _rows_about(rows, "proxy"):
-        yield f"Through the proxy, {row['note']}:\n{_indented(row['text'])}"
+        yield f"Use the proxy {row['note']}:\n{_indent(row['text'])}"
     if any(row["about"] == "offer" for row in rows):
-        yield "tok-init (without --detect) makes these changes itself: it shows each of them, asks, and can undo it.\n"
+        yield "tok-init (without --detect) can make these changes: it shows each one, asks, and can undo it.\n"

@@ -1,9 +1,9 @@
 """Changes one entry of another program's settings file, after showing it, and takes the change back.
 
 Every other byte of the text stays: JSON (with comments), TOML and YAML; a text that cannot be changed so is refused, with
-the reason. Before it is written the old file is copied beside itself, and what was done is written
-down in init.json in the log's directory; `undo` puts back the very bytes, or, where somebody changed the file since, takes
-out only our own entry. Links are written through; a file's mode stays.
+the reason. Before it is written the old file is copied beside itself, and the change is recorded in init.json in the log's
+directory. `undo` puts back the very bytes, or, if somebody changed the file since, takes out only our own entry. Links are
+written through; a file's mode stays.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from tokenops import config, credentials, datadir, jsonc
 
 BOM = "\ufeff"
 FORMATS = ("json", "toml", "yaml")
-Place = Sequence[str]
+Keys = Sequence[str]
 
 
-class Refused(ValueError):
-    """A text that only a person can change: the reason, as the end of a sentence about the file."""
+class Unchangeable(ValueError):
+    """A text that only a person can change; the message is the end of a sentence about the file."""
 
 
-def data(form: str, text: str) -> Any:
-    """What a text says; {} for an empty one. Raises Refused."""
+def parse(form: str, text: str) -> Any:
+    """The document of a text; {} for an empty one. Raises Unchangeable."""
     text = text.removeprefix(BOM)
     if not text.strip():
         return {}
@@ -39,7 +39,7 @@ def data(form: str, text: str) -> Any:
         try:
             return jsonc.document(text).data
         except jsonc.Malformed as error:
-            raise Refused(f"is no JSON ({error})") from None
+            raise Unchangeable(f"is not valid JSON ({error})") from None
     return _toml(text) if form == "toml" else _yaml(text)
 
 
@@ -49,8 +49,8 @@ def _toml(text: str) -> Any:
     try:
         return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        # The message ends with the place; what it says before never repeats a value.
-        raise Refused(f"is no TOML ({str(error) or 'nested too deep'})") from None
+        # The message ends with the position; what stands before never repeats a value.
+        raise Unchangeable(f"is not valid TOML ({str(error) or 'nested too deep'})") from None
 
 
 def _yaml(text: str) -> Any:
@@ -60,82 +60,87 @@ def _yaml(text: str) -> Any:
         return yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        raise Refused(f"is no YAML{f' (line {mark.line + 1})' if mark else ''}") from None
+        raise Unchangeable(f"is not valid YAML{f' (line {mark.line + 1})' if mark else ''}") from None
 
 
-def value_at(given: Any, place: Place) -> Any:
-    """The value at a place; None where there is none."""
-    for key in place:
-        given = given.get(key) if isinstance(given, dict) else None
-    return given
+def value_at(document: Any, keys: Keys) -> Any:
+    """The value at a path of keys; None if there is none."""
+    value = document
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
-def depth(given: Any, place: Place) -> int:
-    """How many keys of a place are there already."""
-    for number, key in enumerate(place):
-        if not isinstance(given, dict) or key not in given:
+def existing_depth(document: Any, keys: Keys) -> int:
+    """How many keys of a path are there already."""
+    value = document
+    for number, key in enumerate(keys):
+        if not isinstance(value, dict) or key not in value:
             return number
-        given = given[key]
-    return len(place)
+        value = value[key]
+    return len(keys)
 
 
-def with_entry(form: str, text: str, place: Place, value: Any) -> str:
-    """The text with the entry. Raises Refused."""
-    data(form, text)
+def with_entry(form: str, text: str, keys: Keys, value: Any) -> str:
+    """The text with the entry. Raises Unchangeable."""
+    parse(form, text)
     if text.startswith(BOM):
-        return BOM + with_entry(form, text[1:], place, value)
+        return BOM + with_entry(form, text[1:], keys, value)
     if form == "toml":
-        return _with_table(text, place, value)
+        return _with_table(text, keys, value)
     try:
-        return jsonc.set_value(text, place, value) if form == "json" else _lines(text, place, value)
+        return jsonc.set_value(text, keys, value) if form == "json" else _with_lines(text, keys, value)
     except (jsonc.Unchangeable, config.Unchangeable) as error:
-        raise Refused(str(error)) from None
+        raise Unchangeable(str(error)) from None
 
 
-def without_entry(form: str, text: str, place: Place, keep: int) -> str:
-    """The text without the entry, and without what held only it, down to `keep` keys. Raises Refused."""
-    given = data(form, text)
+def without_entry(form: str, text: str, keys: Keys, keep: int) -> str:
+    """The text without the entry, and without what held only it, down to `keep` keys. Raises Unchangeable."""
+    document = parse(form, text)
     if text.startswith(BOM):
-        return BOM + without_entry(form, text[1:], place, keep)
+        return BOM + without_entry(form, text[1:], keys, keep)
     if form == "toml":
-        return _without_table(text, place, value_at(given, place))
+        return _without_table(text, keys, value_at(document, keys))
     try:
-        return jsonc.remove_value(text, place, keep) if form == "json" else _bare(_lines(text, place, None), place, keep)
+        return (
+            jsonc.remove_value(text, keys, keep)
+            if form == "json"
+            else _without_empty(_with_lines(text, keys, None), keys, keep)
+        )
     except (jsonc.Unchangeable, config.Unchangeable) as error:
-        raise Refused(str(error)) from None
+        raise Unchangeable(str(error)) from None
 
 
-def snippet(form: str, place: Place, value: Any) -> str:
+def snippet(form: str, keys: Keys, value: Any) -> str:
     """An entry as a whole small file, to be pasted."""
     if form == "toml":
-        return table(place, value)
-    for key in reversed(place):
+        return toml_table(keys, value)
+    for key in reversed(keys):
         value = {key: value}
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
-def table(place: Place, value: Any) -> str:
+def toml_table(keys: Keys, value: Any) -> str:
     """A table of TOML with strings and lists of strings, whose JSON is TOML too."""
-    rows = "".join(f"{key} = {json.dumps(one, ensure_ascii=False)}\n" for key, one in value.items())
-    return f"[{'.'.join(place)}]\n{rows}"
+    rows = "".join(f"{key} = {json.dumps(item, ensure_ascii=False)}\n" for key, item in value.items())
+    return f"[{'.'.join(keys)}]\n{rows}"
 
 
 def _newline(text: str) -> str:
     return "\r\n" if "\r\n" in text else "\n"
 
 
-def _with_table(text: str, place: Place, value: Any) -> str:
+def _with_table(text: str, keys: Keys, value: Any) -> str:
     """A table goes to the end: that is right wherever it could be, and disturbs nothing."""
-    given = data("toml", text)
-    made = text + _gap(text) + table(place, value).replace("\n", _newline(text))
-    wanted = _set(given, place, value)
+    changed = text + _gap(text) + toml_table(keys, value).replace("\n", _newline(text))
+    expected = _with_value(parse("toml", text), keys, value)
     try:
-        agrees = data("toml", made) == wanted
-    except Refused:
+        agrees = parse("toml", changed) == expected
+    except Unchangeable:
         agrees = False
     if not agrees:
-        raise Refused(f"has {place[0]} in a form that a table cannot be added to")
-    return made
+        raise Unchangeable(f"has {keys[0]} in a form that a table cannot be added to")
+    return changed
 
 
 def _gap(text: str) -> str:
@@ -145,39 +150,40 @@ def _gap(text: str) -> str:
     return _newline(text) if text.endswith("\n") else _newline(text) * 2
 
 
-def _set(given: Any, place: Place, value: Any) -> Any:
-    if not place:
+def _with_value(document: Any, keys: Keys, value: Any) -> Any:
+    if not keys:
         return value
-    below = given.get(place[0], {}) if isinstance(given, dict) else {}
-    return {**given, place[0]: _set(below, place[1:], value)} if isinstance(given, dict) else given
+    if not isinstance(document, dict):
+        return document
+    return {**document, keys[0]: _with_value(document.get(keys[0], {}), keys[1:], value)}
 
 
-def _without_table(text: str, place: Place, value: Any) -> str:
+def _without_table(text: str, keys: Keys, value: Any) -> str:
     if not isinstance(value, dict):
         return text
-    block = table(place, value).replace("\n", _newline(text))
+    block = toml_table(keys, value).replace("\n", _newline(text))
     if text.count(block) != 1:
-        raise Refused(f"has [{'.'.join(place)}] in other words than were written")
+        raise Unchangeable(f"has [{'.'.join(keys)}] but not as it was written")
     before, _, after = text.partition(block)
-    made = before.removesuffix(_newline(text)) + after if before.endswith(_newline(text) * 2) else before + after
-    if value_at(data("toml", made), place) is not None:
-        raise Refused(f"has more of [{'.'.join(place)}]")
-    return made
+    rest = before.removesuffix(_newline(text)) + after if before.endswith(_newline(text) * 2) else before + after
+    if value_at(parse("toml", rest), keys) is not None:
+        raise Unchangeable(f"has more of [{'.'.join(keys)}]")
+    return rest
 
 
-def _lines(text: str, place: Place, value: Any) -> str:
-    """YAML is changed by whole lines; those that end as on Windows go on to do so."""
+def _with_lines(text: str, keys: Keys, value: Any) -> str:
+    """The YAML text with a value changed, by whole lines; Windows line ends stay."""
     if "\r\n" in text and text.count("\r\n") == text.count("\n"):
-        return config.edit_at(text.replace("\r\n", "\n"), place, value).replace("\n", "\r\n")
-    return config.edit_at(text, place, value)
+        return config.edit_at(text.replace("\r\n", "\n"), keys, value).replace("\n", "\r\n")
+    return config.edit_at(text, keys, value)
 
 
-def _bare(text: str, place: Place, keep: int) -> str:
+def _without_empty(text: str, keys: Keys, keep: int) -> str:
     """The text without a section that the entry's end leaves empty."""
-    for size in range(len(place) - 1, keep, -1):
-        if value_at(data("yaml", text), place[:size]):
+    for size in range(len(keys) - 1, keep, -1):
+        if value_at(parse("yaml", text), keys[:size]):
             break
-        text = _lines(text, place[:size], None)
+        text = _with_lines(text, keys[:size], None)
     return text
 
 
@@ -188,27 +194,27 @@ _MOST = 16 << 20  # no file of settings is larger
 class Change(NamedTuple):
     """An entry that a file should have."""
 
-    about: str  # plan, mcp, statusline
+    subject: str  # plan, mcp, statusline
     host: str
     title: str
     path: str
     form: str
-    place: tuple[str, ...]
+    keys: tuple[str, ...]
     value: Any
 
 
 class Proposal(NamedTuple):
-    """A change worked out: the file as it is, and as it would be."""
+    """A change, and the file before and after it."""
 
     change: Change
-    target: str  # the file itself, where `path` is a link
+    target: str  # the file itself, if `path` is a link
     before: bytes | None
     after: bytes
-    keep: int  # so many keys of the place were there
+    keep: int  # how many of the keys were there before
 
 
 class Outcome(NamedTuple):
-    """What came of taking back one change."""
+    """How taking back one change ended."""
 
     path: str
     done: bool
@@ -216,50 +222,50 @@ class Outcome(NamedTuple):
 
 
 def content(path: str) -> bytes | None:
-    """The bytes of a file of settings; None where there is none. Raises Refused, OSError."""
+    """The bytes of a settings file; None if there is none. Raises Unchangeable, OSError."""
     try:
-        about = os.stat(path)
+        status = os.stat(path)
     except FileNotFoundError:
         return None
-    if not stat.S_ISREG(about.st_mode):
-        raise Refused("is no ordinary file")
-    if about.st_size > _MOST:
-        raise Refused("is far too large for a file of settings")
+    if not stat.S_ISREG(status.st_mode):
+        raise Unchangeable("is not a regular file")
+    if status.st_size > _MOST:
+        raise Unchangeable("is too large for a settings file")
     with open(path, "rb") as file:
         return file.read()
 
 
 def text_of(data: bytes | None) -> str:
-    """A file's text. Raises Refused."""
+    """A file's text. Raises Unchangeable."""
     try:
         return (data or b"").decode()
     except UnicodeDecodeError as error:
-        raise Refused(f"is no UTF-8 text (byte {error.start})") from None
+        raise Unchangeable(f"is not UTF-8 text (byte {error.start})") from None
 
 
 def proposal(change: Change) -> Proposal:
-    """The change worked out. Raises Refused, OSError."""
+    """What a change would do. Raises Unchangeable, OSError."""
     target = os.path.realpath(change.path)
     before = content(target)
     if before is not None and not (os.stat(target).st_mode & stat.S_IWUSR and os.access(target, os.W_OK)):
-        raise Refused("is read-only")
+        raise Unchangeable("is read-only")
     text = text_of(before)
-    keep = depth(data(change.form, text), change.place)
-    return Proposal(change, target, before, with_entry(change.form, text, change.place, change.value).encode(), keep)
+    keep = existing_depth(parse(change.form, text), change.keys)
+    return Proposal(change, target, before, with_entry(change.form, text, change.keys, change.value).encode(), keep)
 
 
-def diff(made: Proposal) -> str:
+def diff(proposal: Proposal) -> str:
     """What would change, for people: values of other settings and whatever looks like a secret are hidden."""
-    change = made.change
-    old, new = text_of(made.before), text_of(made.after)
+    change = proposal.change
+    old, new = text_of(proposal.before), text_of(proposal.after)
     around = 0
     if change.form == "json":
         from tokenops import jsonc
 
         around = 3
-        old = jsonc.mask_strings(old.removeprefix(BOM), change.place) if old.strip(BOM + " \t\r\n") else ""
-        new = jsonc.mask_strings(new.removeprefix(BOM), change.place)
-    names = (change.path if made.before is not None else os.devnull, change.path)
+        old = jsonc.mask_strings(old.removeprefix(BOM), change.keys) if old.strip(BOM + " \t\r\n") else ""
+        new = jsonc.mask_strings(new.removeprefix(BOM), change.keys)
+    names = (change.path if proposal.before is not None else os.devnull, change.path)
     lines = difflib.unified_diff(old.splitlines(), new.splitlines(), *names, n=around, lineterm="")
     return credentials.redact("".join(f"{line}\n" for line in lines))
 
@@ -275,49 +281,49 @@ def _value_digest(value: Any) -> str | None:
 _KEYS = frozenset(("path", "form", "place", "keep", "backup", "before", "after", "value", "folders"))
 
 
-def entries(folder: str) -> list[dict[str, Any]]:
-    """What was written down of changes that stand, oldest first. Raises Refused."""
+def manifest(folder: str) -> list[dict[str, Any]]:
+    """The recorded changes that stand, oldest first. Raises Unchangeable."""
     path = os.path.join(folder, MANIFEST)
     if not os.path.exists(path):
         return []
-    found = datadir.read_json(path)
-    given = found.get("changes") if isinstance(found, dict) else None
-    if not isinstance(given, list) or not all(isinstance(one, dict) and one.keys() >= _KEYS for one in given):
-        raise Refused(f"cannot be done: {path} is damaged; look there for what was written, and delete it")
-    return given
+    document = datadir.read_json(path)
+    entries = document.get("changes") if isinstance(document, dict) else None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) and entry.keys() >= _KEYS for entry in entries):
+        raise Unchangeable(f"cannot be done: {path} is damaged; look there for what was written, and delete it")
+    return entries
 
 
-def _keep_entries(folder: str, given: list[dict[str, Any]]) -> None:
+def _save_manifest(folder: str, entries: list[dict[str, Any]]) -> None:
     path = os.path.join(datadir.ensure_folder(folder), MANIFEST)
-    if given:
-        datadir.replace(path, orjson.dumps({"v": 1, "changes": given}, option=orjson.OPT_INDENT_2))
+    if entries:
+        datadir.replace(path, orjson.dumps({"v": 1, "changes": entries}, option=orjson.OPT_INDENT_2))
     else:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
 
-def write(folder: str, made: Proposal) -> str:
-    """Make a change; the path of the copy of the old file, or "". Raises Refused, OSError."""
-    change = made.change
+def write(folder: str, proposal: Proposal) -> str:
+    """Make a change; the path of the copy of the old file, or "". Raises Unchangeable, OSError."""
+    change = proposal.change
     with datadir.lock(folder, LOCK):
-        if content(made.target) != made.before:
-            raise Refused("was changed by somebody else at this moment")
-        folders = _missing(os.path.dirname(made.target))
-        os.makedirs(os.path.dirname(made.target), exist_ok=True)
-        backup = _backed_up(made) if made.before is not None else ""
+        if content(proposal.target) != proposal.before:
+            raise Unchangeable("was changed by another program at this moment")
+        folders = _missing(os.path.dirname(proposal.target))
+        os.makedirs(os.path.dirname(proposal.target), exist_ok=True)
+        backup = _back_up(proposal) if proposal.before is not None else ""
         entry = {
             "path": change.path,
             "form": change.form,
-            "place": list(change.place),
-            "keep": made.keep,
+            "place": list(change.keys),
+            "keep": proposal.keep,
             "backup": backup,
-            "before": _digest(made.before),
-            "after": _digest(made.after),
+            "before": _digest(proposal.before),
+            "after": _digest(proposal.after),
             "value": _value_digest(change.value),
             "folders": folders,
         }
-        _keep_entries(folder, [*entries(folder), entry])
-        datadir.replace(made.target, made.after, mode=_mode(made.target))
+        _save_manifest(folder, [*manifest(folder), entry])
+        datadir.replace(proposal.target, proposal.after, mode=_mode(proposal.target))
     return backup
 
 
@@ -330,42 +336,42 @@ def _mode(path: str) -> int:
 
 def _missing(folder: str) -> list[str]:
     """The directories above a file that are not there yet, the innermost first."""
-    found = []
+    missing = []
     while not os.path.isdir(folder) and folder != os.path.dirname(folder):
-        found.append(folder)
+        missing.append(folder)
         folder = os.path.dirname(folder)
-    return found
+    return missing
 
 
-def _backed_up(made: Proposal) -> str:
+def _back_up(proposal: Proposal) -> str:
     """The path of a new copy of the file as it was."""
     for number in range(1, 1000):
-        path = f"{made.target}.tokenops-backup-{number}"
+        path = f"{proposal.target}.tokenops-backup-{number}"
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileExistsError:
             continue
         try:
             with contextlib.suppress(OSError):  # a disk of Windows has no modes
-                os.fchmod(fd, _mode(made.target))
-            datadir.write(fd, made.before or b"", durable=True)
+                os.fchmod(fd, _mode(proposal.target))
+            datadir.write(fd, proposal.before or b"", durable=True)
         finally:
             os.close(fd)
         return path
-    raise Refused("has a thousand backups beside it; remove old ones")
+    raise Unchangeable("has a thousand backups beside it; remove old ones")
 
 
 def undo(folder: str) -> Iterator[Outcome]:
-    """Take back every change, the newest first. What cannot be taken back stays written down. Raises OSError."""
+    """Take back every change, the newest first. What cannot be taken back stays recorded. Raises OSError."""
     with datadir.lock(folder, LOCK):
-        left = entries(folder)
+        left = manifest(folder)
         for entry in reversed(list(left)):
             path = str(entry.get("path"))
             try:
-                says = _undone(entry)
+                says = _undo_entry(entry)
                 left.remove(entry)
-                _keep_entries(folder, left)
-            except Refused as error:
+                _save_manifest(folder, left)
+            except Unchangeable as error:
                 yield Outcome(path, False, f"{error}; {_by_hand(entry)}")
             else:
                 yield Outcome(path, True, says)
@@ -376,16 +382,16 @@ def _by_hand(entry: dict[str, Any]) -> str:
     return f"take {'.'.join(entry['place'])} out by hand{copy}"
 
 
-def _undone(entry: dict[str, Any]) -> str:
-    """Put one file back; a sentence on what was done. Raises Refused, OSError."""
+def _undo_entry(entry: dict[str, Any]) -> str:
+    """Put one file back; a sentence on what was done. Raises Unchangeable, OSError."""
     target = os.path.realpath(entry["path"])
     now = content(target)
     if now is None or _digest(now) == entry["before"]:
         says = "is gone already" if now is None else "is as it was already"
         if now is None and entry["before"] is not None:
-            raise Refused("is gone")
+            raise Unchangeable("is gone")
     elif _digest(now) == entry["after"] and _is_whole(entry):
-        says = _restored(entry, target)
+        says = _restore(entry, target)
     else:
         says = _cut_out(entry, target, now)
     _forget(entry)
@@ -393,11 +399,11 @@ def _undone(entry: dict[str, Any]) -> str:
 
 
 def _is_whole(entry: dict[str, Any]) -> bool:
-    """Whether the file as it was can be had."""
+    """Whether the file as it was can be restored."""
     return not entry["backup"] or _digest(content(entry["backup"])) == entry["before"]
 
 
-def _restored(entry: dict[str, Any], target: str) -> str:
+def _restore(entry: dict[str, Any], target: str) -> str:
     old = content(entry["backup"]) if entry["backup"] else None
     if old is None:
         os.unlink(target)
@@ -411,23 +417,23 @@ def _restored(entry: dict[str, Any], target: str) -> str:
 
 def _cut_out(entry: dict[str, Any], target: str, now: bytes) -> str:
     """Take only our own entry out of a file that somebody changed since."""
-    form, place, text = entry["form"], entry["place"], text_of(now)
-    found = value_at(data(form, text), place)
-    if found is None:
+    form, keys, text = entry["form"], entry["place"], text_of(now)
+    value = value_at(parse(form, text), keys)
+    if value is None:
         return "does not have the entry any more"
-    if _value_digest(found) != entry["value"]:
-        raise Refused("was changed since, in the very entry that was written")
-    if entry["keep"] == len(place):
+    if _value_digest(value) != entry["value"]:
+        raise Unchangeable("was changed since, in the entry that was written")
+    if entry["keep"] == len(keys):
         if not _is_whole(entry):
-            raise Refused("was changed since, and its backup is gone")
-        old = value_at(data(form, text_of(content(entry["backup"]))), place)
-        made = with_entry(form, text, place, old)
+            raise Unchangeable("was changed since, and its backup is gone")
+        old = value_at(parse(form, text_of(content(entry["backup"]))), keys)
+        rest = with_entry(form, text, keys, old)
     else:
-        made = without_entry(form, text, place, entry["keep"])
-    if entry["before"] is None and made.strip(f"{BOM}{{}} \t\r\n") == "":
+        rest = without_entry(form, text, keys, entry["keep"])
+    if entry["before"] is None and rest.strip(f"{BOM}{{}} \t\r\n") == "":
         os.unlink(target)
         return "removed: it held nothing else"
-    datadir.replace(target, made.encode(), mode=_mode(target))
+    datadir.replace(target, rest.encode(), mode=_mode(target))
     return "was changed since: only the entry was taken out"
 
 

@@ -1,7 +1,7 @@
-"""Made-up data to try the commands on: thirty days of two clients, several models, and their plans' limits.
+"""Creates demo data to try the commands: thirty days of two clients, several models, and their plans' limits.
 
-It lies in a directory of its own below the log's, `demo`, which is a log by itself: no report of the real log can hold
-any of it, whatever the report. Its records say source demo, and tok-sync takes nothing in there.
+It has a directory of its own below the log's, `demo`, which is a log by itself, so no report of the real log can hold
+any of it. Its records have the source demo, and tok-sync imports nothing there.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _SEED = 20261121
 _MINUTE = 60_000
 
 
-class Refused(ValueError):
-    """A directory that is not what it should be."""
+class NotDemo(ValueError):
+    """A directory that does not hold demo data, or holds them where real data belong."""
 
 
 class Persona(NamedTuple):
@@ -57,15 +57,15 @@ PERSONAS = (
 
 
 def folder_of(folder: str) -> str:
-    """Where the made-up data of a log lies."""
+    """The directory of a log's demo data."""
     return os.path.join(folder, SOURCE)
 
 
-def made_up(now: int) -> Iterator[Event]:
+def demo_records(now: int) -> Iterator[Event]:
     """Turns and readings of the thirty days before a moment. The same moment gives the same data."""
     for persona in PERSONAS:
         draw = random.Random(f"{_SEED} {persona.client}")
-        yield from _used(persona, sorted(_turns(persona, draw, now), key=lambda event: str(event["ts"])))
+        yield from _with_readings(persona, sorted(_turns(persona, draw, now), key=lambda event: str(event["ts"])))
 
 
 def _turns(persona: Persona, draw: random.Random, now: int) -> Iterator[Event]:
@@ -73,11 +73,11 @@ def _turns(persona: Persona, draw: random.Random, now: int) -> Iterator[Event]:
     for day in range(DAYS):
         weekend = (first // when.DAY + day + 4) % 7 < 2  # 1970 began on a Thursday
         for number in range(draw.randint(0, 1) if weekend else draw.randint(1, persona.sessions)):
-            begun = first + (day + 1) * when.DAY - draw.randint(20, 10 * 60) * _MINUTE
-            yield from _session(persona, draw, f"{persona.client}-{day:02d}-{number}", begun, now)
+            start = first + (day + 1) * when.DAY - draw.randint(20, 10 * 60) * _MINUTE
+            yield from _session(persona, draw, f"{persona.client}-{day:02d}-{number}", start, now)
 
 
-def _session(persona: Persona, draw: random.Random, session: str, begun: int, now: int) -> Iterator[Event]:
+def _session(persona: Persona, draw: random.Random, session: str, start: int, now: int) -> Iterator[Event]:
     [model] = draw.choices([name for name, _ in persona.models], [weight for _, weight in persona.models])
     project = draw.choice(persona.projects)
     attribution = {
@@ -88,7 +88,7 @@ def _session(persona: Persona, draw: random.Random, session: str, begun: int, no
         "workflow_id": f"{persona.client}:{project}:{session}",
         "session_id": session,
     }
-    at, context = begun, draw.randint(9_000, 22_000)
+    at, context = start, draw.randint(9_000, 22_000)
     for number in range(draw.randint(6, 40)):
         at += draw.randint(_MINUTE // 4, 4 * _MINUTE)
         if at >= now:
@@ -108,7 +108,7 @@ def _session(persona: Persona, draw: random.Random, session: str, begun: int, no
 
 
 class _Limit:
-    """A window that turns use up; one that is over begins anew with the next turn."""
+    """A window that turns use up; the next turn after its end starts it again."""
 
     def __init__(self, name: str, minutes: int, cost: float) -> None:
         self.name, self.minutes, self.cost = name, minutes, cost
@@ -122,8 +122,8 @@ class _Limit:
         return int(self.used * 100) > int(before * 100)
 
 
-def _used(persona: Persona, turns: list[Event]) -> Iterator[Event]:
-    """The turns, and beside them readings of a five-hour and of a weekly limit that they use up."""
+def _with_readings(persona: Persona, turns: list[Event]) -> Iterator[Event]:
+    """The turns, with readings of a five-hour and a weekly limit that they use."""
     limits = (_Limit("five_hour", 300, persona.cost[0]), _Limit("weekly", 10_080, persona.cost[1]))
     for event in turns:
         yield event
@@ -135,26 +135,26 @@ def _used(persona: Persona, turns: list[Event]) -> Iterator[Event]:
 
 
 def write(folder: str, now: int) -> tuple[str, int]:
-    """Make the data anew; where it lies, and how many records there are. Raises Refused, OSError."""
+    """Create the data anew; returns their directory and the number of records. Raises NotDemo, OSError."""
     remove(folder)
-    place = folder_of(folder)
+    demo = folder_of(folder)
     datadir.ensure_folder(datadir.ensure_folder(folder))
-    os.mkdir(place, mode=0o700)
-    datadir.mark_demo(place)
-    count = store.append(place, map(jsonl.line_of, events.join_all(made_up(now))))
-    datadir.replace(os.path.join(place, datadir.SYNCED), b"")
-    os.utime(os.path.join(place, datadir.SYNCED), (now / 1000, now / 1000))
-    return place, count
+    os.mkdir(demo, mode=0o700)
+    datadir.mark_demo(demo)
+    count = store.append(demo, map(jsonl.line_of, events.join_all(demo_records(now))))
+    datadir.replace(os.path.join(demo, datadir.SYNCED), b"")
+    os.utime(os.path.join(demo, datadir.SYNCED), (now / 1000, now / 1000))
+    return demo, count
 
 
 def remove(folder: str) -> bool:
-    """Remove the data, and nothing else; whether there was any. Raises Refused, OSError."""
+    """Remove the data, and nothing else; returns whether there were any. Raises NotDemo, OSError."""
     if datadir.is_demo(folder):
-        raise Refused(f"{folder} holds made-up data itself; unset TOKENOPS_HOME")
-    place = folder_of(folder)
-    if not os.path.lexists(place):
+        raise NotDemo(f"{folder} holds demo data itself; unset TOKENOPS_HOME")
+    demo = folder_of(folder)
+    if not os.path.lexists(demo):
         return False
-    if os.path.islink(place) or not datadir.is_demo(place):
-        raise Refused(f"{place} was not made by tok-init --demo; move it away")
-    shutil.rmtree(place)
+    if os.path.islink(demo) or not datadir.is_demo(demo):
+        raise NotDemo(f"{demo} was not created by tok-init --demo; move it away")
+    shutil.rmtree(demo)
     return True

@@ -1,7 +1,7 @@
-"""The table of hosts: programs that run agents, how each is found here, and how it is told of an MCP server.
+"""Lists hosts (programs that run agents): how to find each one here, and how to add an MCP server to it.
 
-A place may begin with $XDG_CONFIG_HOME, $XDG_DATA_HOME or $WINDOWS, the home directories of Windows as WSL shows them;
-else it lies below the home directory. The first of a host's `homes` that exists is where its settings are.
+A path may begin with $XDG_CONFIG_HOME, $XDG_DATA_HOME or $WINDOWS, the home directories of Windows as WSL shows them;
+else it is below the home directory. The first of a host's `homes` that exists is where its settings are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class System(NamedTuple):
     environment: Mapping[str, str]
     platform: str  # as sys.platform
     windows: tuple[str, ...] = ()  # the home directories of Windows, in WSL
-    bin: str = ""  # where our own commands lie
+    bin: str = ""  # the directory of our own commands
 
     def command(self, name: str) -> str:
         """One of our commands, by its whole path: cron and programs with windows know no PATH of a shell."""
@@ -36,14 +36,14 @@ class Host(NamedTuple):
     client: str  # as in the record and in the plans' `clients`
     homes: tuple[str, ...]
     variable: tuple[str, str] = ("", "")  # names another directory, and where below it the host's own lies
-    marks: tuple[str, ...] = ()  # what a home of it holds, where its name alone does not tell
-    program: str = ""  # its command, where it has one
-    config: str = ""  # its file of MCP servers, below its home; "" where it has none that a program may write
+    marks: tuple[str, ...] = ()  # what a home of it holds, if its name alone is not enough
+    program: str = ""  # its command, if it has one
+    config: str = ""  # its file of MCP servers, below its home; "" if it has none that a program may write
     form: str = "json"
     section: str = "mcpServers"
     shape: str = "plain"
     proxy: tuple[str, ...] = ()  # how it is pointed at tok-proxy; {base} is the proxy's address
-    plans: str = ""  # whose plans it uses up, where not its own
+    plans: str = ""  # the client whose plans it uses, if not its own
     note: str = ""
 
 
@@ -74,7 +74,7 @@ HOSTS = (
         ("Library/Application Support/Claude", "$XDG_CONFIG_HOME/Claude", "$WINDOWS/AppData/Roaming/Claude"),
         config="claude_desktop_config.json",
         plans="claude-code",
-        note="it uses up the same plan as Claude Code, and what it used stands in no log here; restart it to take a change",
+        note="it uses the same plan as Claude Code and keeps no log here; restart it after a change",
     ),
     Host(
         "codex",
@@ -102,7 +102,7 @@ HOSTS = (
             "$WINDOWS/AppData/Roaming/ChatGPT",
         ),
         plans="codex",
-        note="for local MCP servers it reads Codex's config.toml; what it uses stands in no log here",
+        note="it reads Codex's config.toml for local MCP servers and keeps no log here",
     ),
     Host(
         "cursor",
@@ -111,7 +111,7 @@ HOSTS = (
         (".cursor", "$XDG_CONFIG_HOME/Cursor", "Library/Application Support/Cursor", "$WINDOWS/AppData/Roaming/Cursor"),
         program="cursor",
         config="~/.cursor/mcp.json",
-        note="its models run through its own backend, past any proxy",
+        note="its models run through its own backend, not through a proxy",
     ),
     Host(
         "opencode",
@@ -169,99 +169,106 @@ HOSTS = (
 BY_NAME = {host.name: host for host in HOSTS}
 
 
-def expanded(place: str, system: System) -> list[str]:
-    """The paths that a place means here."""
+def paths_of(template: str, system: System) -> list[str]:
+    """The paths that a template means here."""
     variables = {
         "$XDG_CONFIG_HOME": system.environment.get("XDG_CONFIG_HOME") or os.path.join(system.home, ".config"),
         "$XDG_DATA_HOME": system.environment.get("XDG_DATA_HOME") or os.path.join(system.home, ".local/share"),
         "~": system.home,
     }
-    first, _, rest = place.partition("/")
+    first, _, rest = template.partition("/")
     if first == "$WINDOWS":
         return [os.path.join(home, rest) for home in system.windows]
-    return [os.path.join(variables[first], rest) if first in variables else os.path.join(system.home, place)]
+    return [os.path.join(variables[first], rest) if first in variables else os.path.join(system.home, template)]
 
 
 def homes(host: Host, system: System) -> Iterator[str]:
-    """The directories that may be a host's, that which a variable names first, and alone."""
+    """The directories that may be a host's; if a variable names some, only those."""
     variable, inner = host.variable
     named = [part.strip() for part in system.environment.get(variable, "").split(",") if part.strip()] if variable else []
     if named:
         yield from (os.path.join(os.path.expanduser(part), inner).rstrip("/") for part in named)
         return
-    for place in host.homes:
-        yield from expanded(place, system)
+    for template in host.homes:
+        yield from paths_of(template, system)
 
 
-def found(host: Host, system: System) -> list[str]:
+def existing_homes(host: Host, system: System) -> list[str]:
     """The directories of a host that exist."""
-    places = [place for place in homes(host, system) if os.path.isdir(place)]
+    folders = [folder for folder in homes(host, system) if os.path.isdir(folder)]
     if host.marks:
-        places = [place for place in places if any(os.path.exists(os.path.join(place, mark)) for mark in host.marks)]
-    return places
+        folders = [folder for folder in folders if any(os.path.exists(os.path.join(folder, mark)) for mark in host.marks)]
+    return folders
 
 
 def program(host: Host, system: System) -> str:
-    """A host's command on the path; "" where there is none."""
+    """A host's command on the path; "" if there is none."""
     import shutil
 
     return (shutil.which(host.program, path=system.environment.get("PATH", "")) or "") if host.program else ""
 
 
+def is_here(host: Host, system: System) -> bool:
+    """Whether a host has settings here, or its command is on the path."""
+    return bool(existing_homes(host, system) or program(host, system))
+
+
 def config_file(host: Host, system: System) -> str:
-    """A host's file of MCP servers, there or not; "" where it has none."""
+    """A host's file of MCP servers, whether it exists or not; "" if it has none."""
     if not host.config:
         return ""
     if host.config[0] in "~$":
-        [path] = expanded(host.config, system)
-        return next((one for one in (f"{path}c", path) if os.path.exists(one)), path)  # opencode.jsonc before opencode.json
-    places = found(host, system) or _usual(host, system)
-    return os.path.join(places[0], host.config)
+        [path] = paths_of(host.config, system)
+        return next(
+            (file for file in (f"{path}c", path) if os.path.exists(file)), path
+        )  # opencode.jsonc before opencode.json
+    folders = existing_homes(host, system) or _usual_homes(host, system)
+    return os.path.join(folders[0], host.config)
 
 
-def _usual(host: Host, system: System) -> list[str]:
+def _usual_homes(host: Host, system: System) -> list[str]:
     """Where a host that is not here would have its settings."""
-    places = list(homes(host, system))
-    mac = [place for place in places if "/Library/" in place]
-    return (mac if system.platform == "darwin" and mac else [place for place in places if place not in mac]) or places
+    folders = list(homes(host, system))
+    mac = [folder for folder in folders if "/Library/" in folder]
+    return (mac if system.platform == "darwin" and mac else [folder for folder in folders if folder not in mac]) or folders
 
 
 def entry(host: Host, system: System, path: str = "") -> dict[str, Any]:
-    """What a host wants to know of tok-mcp. `path`: its file, which tells a program of Windows from one of ours."""
+    """The entry that adds tok-mcp to a host. `path` is its file; one of Windows needs another command."""
     command = [system.command("tok-mcp")]
     if path and any(path.startswith(home) for home in system.windows):
         distribution = system.environment.get("WSL_DISTRO_NAME", "")
         command = ["wsl.exe", *(["-d", distribution] if distribution else []), "--exec", *command]
     if host.shape == "opencode":
         return {"type": "local", "command": command, "enabled": True}
-    made: dict[str, Any] = {"command": command[0]}
+    fields: dict[str, Any] = {"command": command[0]}
     if command[1:] or host.shape == "copilot":
-        made["args"] = command[1:]
+        fields["args"] = command[1:]
     if host.shape == "copilot":
-        return {"type": "local", **made, "tools": ["*"]}
-    return {"type": "stdio", **made} if host.shape == "stdio" else made
+        return {"type": "local", **fields, "tools": ["*"]}
+    return {"type": "stdio", **fields} if host.shape == "stdio" else fields
 
 
-def section(host: Host, given: Any) -> tuple[str, ...]:
-    """Where a host's servers stand in its settings. opencode 2 takes both forms; one that is there already is kept to."""
-    if host.shape == "opencode" and isinstance(given, dict):
-        servers = given.get("mcp")
+def section(host: Host, document: Any) -> tuple[str, ...]:
+    """The section of a host's settings that holds its servers. opencode 2 takes two forms; an existing one is used."""
+    if host.shape == "opencode" and isinstance(document, dict):
+        servers = document.get("mcp")
         if isinstance(servers, dict) and isinstance(servers.get("servers"), dict) and "type" not in servers["servers"]:
             return ("mcp", "servers")
     return (host.section,)
 
 
-def registered(servers: object) -> tuple[str, Any]:
-    """Name and entry of tok-mcp in a host's list of servers; "" where it is not there."""
+def server_entry(servers: object) -> tuple[str, Any]:
+    """Name and entry of tok-mcp in a host's list of servers; "" if it is not there."""
     if not isinstance(servers, dict):
         return "", None
     if SERVER in servers:
         return SERVER, servers[SERVER]
-    for name, about in servers.items():
-        given = about.get("command") if isinstance(about, dict) else None
-        words = [given] if isinstance(given, str) else given if isinstance(given, list) else []
-        more = about.get("args") if isinstance(about, dict) else None
+    for name, server in servers.items():
+        command = server.get("command") if isinstance(server, dict) else None
+        words = [command] if isinstance(command, str) else command if isinstance(command, list) else []
+        more = server.get("args") if isinstance(server, dict) else None
         words = [*words, *(more if isinstance(more, list) else [])]
         if any(isinstance(word, str) and os.path.basename(word) == "tok-mcp" for word in words):
-            return str(name), about
+            return str(name), server
     return "", None

@@ -1,7 +1,7 @@
-"""What the clients' own files say of the plan they run on, and how sure that is.
+"""Reads which plan the clients' own files name, and how sure that is.
 
 Only the words that name a plan are looked at; tokens beside them are never kept, shown or sent. `exact`: the client's
-own file names the plan. `likely`: it names it in a way that may be old, or that nobody documents. Otherwise unknown.
+own file names the plan. `likely`: it names it in a way that may be old or is undocumented. Otherwise unknown.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import orjson
 from tokenops import catalog, credentials, datadir, events, read_sqlite, setup_hosts, untrusted, when
 
 EXACT, LIKELY = "exact", "likely"
-_TAIL = 1 << 20  # of a rollout: the last reading stands near its end
+_TAIL = 1 << 20  # of a rollout: its last reading is near the end
 _NEWEST = 8  # rollouts looked at
 _FRESH_MS = 35 * when.DAY  # a plan may have changed since a client said so
 _LONGEST = 60
 
 
 class Hint(NamedTuple):
-    """What one file says of one provider's plan. `plan` is "" where there is none, or none that we know."""
+    """What one file says of one provider's plan. `plan` is "" if there is none, or none that we know."""
 
     provider: str
     plan: str
@@ -37,15 +37,15 @@ class Hint(NamedTuple):
 
 
 def hints(system: setup_hosts.System, now: int) -> list[Hint]:
-    """Everything that is said of plans here, the surest first."""
-    given = [*claude(system), *codex(system, now), *cursor(system), *gemini(system), *opencode(system)]
+    """All hints on plans, the surest first."""
+    every = [*claude(system), *codex(system, now), *cursor(system), *gemini(system), *opencode(system)]
     order = (EXACT, LIKELY, "")
-    return sorted(given, key=lambda one: order.index(one.confidence))
+    return sorted(every, key=lambda hint: order.index(hint.confidence))
 
 
 def _words(provider: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = catalog.load("setup")[provider]
-    return found
+    words: Mapping[str, Any] = catalog.load("setup")[provider]
+    return words
 
 
 def _short(path: str, system: setup_hosts.System) -> str:
@@ -54,13 +54,13 @@ def _short(path: str, system: setup_hosts.System) -> str:
 
 
 def claude(system: setup_hosts.System) -> Iterator[Hint]:
-    """Claude Code: the account it is signed in to, and the login that it keeps."""
+    """Claude Code: the account it is signed in to, and its stored login."""
     for path in account_files(system):
-        account = listed(path, "oauthAccount")
+        account = object_in(path, "oauthAccount")
         tier = _word(account, "userRateLimitTier") or _word(account, "organizationRateLimitTier")
         yield from _claude(_word(account, "organizationType"), tier, f"{_short(path, system)}, oauthAccount")
     for path in credentials.claude_files(system.environment, system.home, ".credentials.json"):
-        login = listed(path, "claudeAiOauth")
+        login = object_in(path, "claudeAiOauth")
         source = f"{_short(path, system)}, subscriptionType"
         yield from _claude(_word(login, "subscriptionType"), _word(login, "rateLimitTier"), source)
 
@@ -70,46 +70,46 @@ def account_files(system: setup_hosts.System) -> Iterator[str]:
     return credentials.claude_files(system.environment, system.home, ".claude.json")
 
 
-def listed(path: str, key: str) -> untrusted.Raw:
+def object_in(path: str, key: str) -> untrusted.Raw:
     """One object of a JSON file; nothing else of it is looked at."""
     return untrusted.mapping(untrusted.mapping(datadir.read_json(path)).get(key))
 
 
-def _word(about: untrusted.Raw, key: str) -> str:
-    return untrusted.text(about.get(key), _LONGEST).lower()
+def _word(fields: untrusted.Raw, key: str) -> str:
+    return untrusted.text(fields.get(key), _LONGEST).lower()
 
 
 def _claude(kind: str, tier: str, source: str) -> Iterator[Hint]:
     words = _words("anthropic")
     sized = [plan for ending, plan in words["tiers"].items() if tier.endswith(ending)]
-    said = " ".join(filter(None, (kind, tier)))
+    names = " ".join(filter(None, (kind, tier)))
     if kind in words["types"]:
-        yield Hint("anthropic", words["types"][kind], EXACT, source, said)
+        yield Hint("anthropic", words["types"][kind], EXACT, source, names)
     elif sized and kind in ("", *words["sized"]):
-        yield Hint("anthropic", sized[0], EXACT, source, said)
+        yield Hint("anthropic", sized[0], EXACT, source, names)
     elif kind in words["none"]:
-        yield Hint("anthropic", "", EXACT, source, f"{said}: no plan with limits that are known")
-    elif said:
-        yield Hint("anthropic", "", "", source, said)
+        yield Hint("anthropic", "", EXACT, source, f"{names}: not a plan with known limits")
+    elif names:
+        yield Hint("anthropic", "", "", source, names)
 
 
 def codex(system: setup_hosts.System, now: int) -> Iterator[Hint]:
-    """Codex: what the vendor's limits said in the newest rollouts, and the claims of the login."""
-    for folder in setup_hosts.found(setup_hosts.BY_NAME["codex"], system):
-        said = max(_plans_said(folder), default=None)
-        if said:
-            at, name = said
+    """Codex: the plan in the newest rollouts' limits, and in the claims of the login."""
+    for folder in setup_hosts.existing_homes(setup_hosts.BY_NAME["codex"], system):
+        latest = max(_rollout_plans(folder), default=None)
+        if latest:
+            at, name = latest
             fresh = EXACT if now - at <= _FRESH_MS else LIKELY
             yield _openai(name, fresh, f"{_short(folder, system)}, rollout of {when.stamp(at)[:10]}")
         path = os.path.join(folder, "auth.json")
         login = untrusted.mapping(datadir.read_json(path))
         source = _short(path, system)
         tokens = untrusted.mapping(login.get("tokens"))
-        name = _claimed(tokens.get("id_token"))
+        name = _claimed_plan(tokens.get("id_token"))
         if name:
             yield _openai(name, LIKELY, f"{source}, chatgpt_plan_type")  # as of the login, which may be months old
         elif not tokens and (login.get("auth_mode") == "apikey" or login.get("OPENAI_API_KEY")):
-            yield Hint("openai", "", EXACT, source, "signed in with an API key: billed per token, there is no plan to set")
+            yield Hint("openai", "", EXACT, source, "signed in with an API key: billed per token, no plan to set")
 
 
 def _openai(name: str, confidence: str, source: str) -> Hint:
@@ -117,11 +117,11 @@ def _openai(name: str, confidence: str, source: str) -> Hint:
     if name in words["types"]:
         return Hint("openai", words["types"][name], confidence, source, name)
     if name in words["none"]:
-        return Hint("openai", "", confidence, source, f"{name}: no plan with limits that are known")
+        return Hint("openai", "", confidence, source, f"{name}: not a plan with known limits")
     return Hint("openai", "", "", source, name)
 
 
-def _plans_said(folder: str) -> Iterator[tuple[int, str]]:
+def _rollout_plans(folder: str) -> Iterator[tuple[int, str]]:
     """Moment and name of the plans that the newest rollouts name."""
     paths = [
         path
@@ -130,7 +130,7 @@ def _plans_said(folder: str) -> Iterator[tuple[int, str]]:
     ]
     newest = heapq.nlargest(_NEWEST, paths, key=os.path.basename)  # the name begins with the time
     with contextlib.suppress(OSError):
-        newest += heapq.nlargest(_NEWEST, paths, key=os.path.getmtime)  # an old session may go on
+        newest += heapq.nlargest(_NEWEST, paths, key=os.path.getmtime)  # an old session may continue
     for path in dict.fromkeys(newest):
         with contextlib.suppress(OSError):
             yield from _plans_in(path)
@@ -151,7 +151,7 @@ def _plans_in(path: str) -> Iterator[tuple[int, str]]:
             continue
 
 
-def _claimed(token: object) -> str:
+def _claimed_plan(token: object) -> str:
     """The plan that a login's token names. Nothing else of it is kept; its signature is not checked."""
     parts = token.split(".") if isinstance(token, str) else []
     if len(parts) != 3:
@@ -164,8 +164,8 @@ def _claimed(token: object) -> str:
 
 
 def cursor(system: setup_hosts.System) -> Iterator[Hint]:
-    """Cursor: the membership that its state remembers. Only this row is read; its neighbours hold the login."""
-    for folder in setup_hosts.found(setup_hosts.BY_NAME["cursor"], system):
+    """Cursor: the membership in its state. Only this row is read; the rows beside it hold the login."""
+    for folder in setup_hosts.existing_homes(setup_hosts.BY_NAME["cursor"], system):
         path = os.path.join(folder, "User/globalStorage/state.vscdb")
         if not os.path.isfile(path):
             continue
@@ -190,27 +190,25 @@ def _text(value: object) -> str:
 
 
 def gemini(system: setup_hosts.System) -> Iterator[Hint]:
-    """Gemini CLI: how it signs in. Since 2026-06-18 a Google login is one of a company's licence."""
-    for folder in setup_hosts.found(setup_hosts.BY_NAME["gemini-cli"], system):
+    """Gemini CLI: how it signs in. Since 2026-06-18 a Google login needs a company's licence."""
+    for folder in setup_hosts.existing_homes(setup_hosts.BY_NAME["gemini-cli"], system):
         path = os.path.join(folder, "settings.json")
-        given = untrusted.mapping(datadir.read_json(path))
-        chosen = untrusted.mapping(untrusted.mapping(given.get("security")).get("auth")).get("selectedType") or given.get(
-            "selectedAuthType"
-        )
-        name = untrusted.text(chosen, _LONGEST)
+        settings = untrusted.mapping(datadir.read_json(path))
+        auth = untrusted.mapping(untrusted.mapping(settings.get("security")).get("auth"))
+        name = untrusted.text(auth.get("selectedType") or settings.get("selectedAuthType"), _LONGEST)
         if name in ("gemini-api-key", "vertex-ai"):
-            says = f"{name}: billed per token, there is no plan to set"
+            says = f"{name}: billed per token, no plan to set"
             yield Hint("gemini", "", EXACT, _short(path, system), says)
         elif name:
             yield Hint("gemini", "", "", _short(path, system), name)
 
 
 def opencode(system: setup_hosts.System) -> Iterator[Hint]:
-    """opencode: with whom it is signed in by a login instead of a key; on which plan, it does not say."""
-    [folder] = setup_hosts.expanded("$XDG_DATA_HOME/opencode", system)
+    """opencode: the providers it is signed in to with a login instead of a key. It does not name the plan."""
+    [folder] = setup_hosts.paths_of("$XDG_DATA_HOME/opencode", system)
     path = os.path.join(folder, "auth.json")
     billers = catalog.load("providers")["prefixes"]
-    for name, about in sorted(untrusted.mapping(datadir.read_json(path)).items()):
+    for name, login in sorted(untrusted.mapping(datadir.read_json(path)).items()):
         provider = billers.get(name, "")
-        if provider and untrusted.mapping(about).get("type") == "oauth":
-            yield Hint(provider, "", "", _short(path, system), "opencode is signed in there with a login")
+        if provider and untrusted.mapping(login).get("type") == "oauth":
+            yield Hint(provider, "", "", _short(path, system), "opencode is signed in with a login")

@@ -31,8 +31,8 @@ def log(environment: dict[str, str]) -> pathlib.Path:
 
 def test_it_is_the_same_at_the_same_moment_and_holds_what_reports_need() -> None:
     now = when.moment(NOW)
-    made = list(setup_demo.made_up(now))
-    assert made == list(setup_demo.made_up(now))
+    made = list(setup_demo.demo_records(now))
+    assert made == list(setup_demo.demo_records(now))
     assert {event["source"] for event in made} == {"demo"}
     turns = [event for event in made if event["kind"] == "turn"]
     assert len({event["id"] for event in turns}) == len(turns) > 1000
@@ -107,13 +107,13 @@ def test_it_goes_without_a_trace(run: Run, environment: dict[str, str], log: pat
 def test_only_what_it_made_is_removed(run: Run, log: pathlib.Path, tmp_path: pathlib.Path) -> None:
     mine = put(log / "demo/mine.txt", b"mine")
     for option in ("--demo", "--no-demo"):
-        assert b"was not made by tok-init --demo; move it away" in run(f"tok-init {option}", env=ENV, status=2).stderr
+        assert b"was not created by tok-init --demo; move it away" in run(f"tok-init {option}", env=ENV, status=2).stderr
     assert mine.read_bytes() == b"mine"
     mine.unlink()
     (log / "demo").rmdir()
     run("tok-init --demo", env=ENV)
     done = run("tok-init --demo", env={**ENV, "TOKENOPS_HOME": f"{log}/demo"}, status=2)
-    assert b"holds made-up data itself; unset TOKENOPS_HOME" in done.stderr
+    assert b"holds demo data itself; unset TOKENOPS_HOME" in done.stderr
     (log / "demo").rename(tmp_path / "elsewhere")
     (log / "demo").symlink_to(tmp_path / "elsewhere")
-    assert b"was not made by" in run("tok-init --no-demo", status=2).stderr and (tmp_path / "elsewhere/events").is_dir()
+    assert b"was not created by" in run("tok-init --no-demo", status=2).stderr and (tmp_path / "elsewhere/events").is_dir()

@@ -143,7 +143,7 @@ def test_where_things_lie_on_each_system(home: pathlib.Path, tmp_path: pathlib.P
     folders(windows, "AppData/Roaming/Claude")
 
     def files(this: setup_hosts.System) -> dict[str, str]:
-        return {host.name: setup_hosts.config_file(host, this) for host in setup.chosen(this, ())}
+        return {host.name: setup_hosts.config_file(host, this) for host in setup.selected_hosts(this, ())}
 
     support = f"{mac}/Library/Application Support"
     assert files(system(mac, "darwin")) == {
@@ -175,7 +175,7 @@ def test_variables_name_other_places(home: pathlib.Path, tmp_path: pathlib.Path)
         home, CODEX_HOME=f"{tmp_path}/codex", GEMINI_CLI_HOME=f"{tmp_path}/gem", XDG_CONFIG_HOME=f"{tmp_path}/conf",
         CLAUDE_CONFIG_DIR=f"{tmp_path}/claude",
     )  # fmt: skip
-    assert [host.name for host in setup.chosen(this, ())] == ["claude-code", "codex", "opencode", "gemini-cli"]
+    assert [host.name for host in setup.selected_hosts(this, ())] == ["claude-code", "codex", "opencode", "gemini-cli"]
     assert setup_hosts.config_file(setup_hosts.BY_NAME["codex"], this) == f"{tmp_path}/codex/config.toml"
     assert setup_hosts.config_file(setup_hosts.BY_NAME["gemini-cli"], this) == f"{tmp_path}/gem/.gemini/settings.json"
     assert setup.status_line(this)[0]["file"] == f"{tmp_path}/claude/settings.json"
@@ -413,14 +413,18 @@ def test_states(name: str, content: Json | bytes, state: str, home: pathlib.Path
     assert row["state"] == state and (change is None) == (state != "missing")
     assert ("note" in row) == (state in ("other", "refused"))
     if state == "refused":
-        assert row["note"].startswith("it is no ") and "mend it, or paste this by hand" in row["note"] and "text" in row
+        assert (
+            row["note"].startswith("it is not valid ")
+            and "correct it, or paste this by hand" in row["note"]
+            and "text" in row
+        )
 
 
 def test_opencode_in_both_its_forms(home: pathlib.Path) -> None:
     put(home / ".config/opencode/opencode.json", {"mcp": {"servers": {}}})
     [(row, change)] = list(servers(home))
     assert (
-        change.place == ("mcp", "servers", "tokenops")
+        change.keys == ("mcp", "servers", "tokenops")
         and json.loads(row["text"])["mcp"]["servers"]["tokenops"]["type"] == "local"
     )
     put(
@@ -428,7 +432,7 @@ def test_opencode_in_both_its_forms(home: pathlib.Path) -> None:
         {"mcp": {"servers": {"type": "local", "command": ["a server of that name"]}}},
     )
     [(row, change)] = list(servers(home))
-    assert change.place == ("mcp", "tokenops") and row["file"].endswith("opencode.jsonc")
+    assert change.keys == ("mcp", "tokenops") and row["file"].endswith("opencode.jsonc")
 
 
 def test_claude_code_keeps_its_own_list(home: pathlib.Path) -> None:

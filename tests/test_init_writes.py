@@ -76,11 +76,11 @@ def test_one_entry_is_added_and_taken_back(
         (home / ".gemini/tmp").mkdir()
     path.chmod(0o640)
     form = "toml" if name.endswith("toml") else "json"
-    before, old = tree(home), setup_changes.data(form, content.decode())
+    before, old = tree(home), setup_changes.parse(form, content.decode())
     rows = init(run, "--yes")
     assert states(rows) == {path.name: "written"}
     made = path.read_bytes()
-    new = setup_changes.data(form, made.decode())
+    new = setup_changes.parse(form, made.decode())
     for key in ("mcpServers", "mcp", "servers", "mcp_servers"):
         if key in new:
             entry = new[key].pop("tokenops")
@@ -146,12 +146,16 @@ def test_folders_that_were_made_go_again(run: Run, home: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        (".cursor/mcp.json", b'{"mcpServers": {}\n "x": 1}', "it is no JSON (line 2, column 2: expected a comma or })"),
+        (
+            ".cursor/mcp.json",
+            b'{"mcpServers": {}\n "x": 1}',
+            "it is not valid JSON (line 2, column 2: expected a comma or })",
+        ),
         (".cursor/mcp.json", b'{"mcpServers": null}', "it holds no object at mcpServers"),
         (".cursor/mcp.json", b"[]", "it holds no object;"),
-        (".cursor/mcp.json", '{"a": "b"}'.encode("utf-16"), "it is no UTF-8 text (byte 0)"),
+        (".cursor/mcp.json", '{"a": "b"}'.encode("utf-16"), "it is not UTF-8 text (byte 0)"),
         (".cursor/mcp.json", b'{"mcpServers": {}, "mcpServers": {}}', "it has mcpServers twice"),
-        (".codex/config.toml", b"a = ", "it is no TOML (Invalid value (at end of document))"),
+        (".codex/config.toml", b"a = ", "it is not valid TOML (Invalid value (at end of document))"),
         (
             ".codex/config.toml",
             b'mcp_servers = {a = {command = "x"}}',
@@ -244,7 +248,7 @@ def test_only_our_entry_goes_where_somebody_changed_the_file(
     path.write_text(change(path.read_text()))  # type: ignore[operator]
     [row] = init(run, "--undo")
     assert row["done"] and "only the entry was taken out" in row["note"]
-    assert setup_changes.data("toml" if name.endswith("toml") else "json", path.read_text()) == left
+    assert setup_changes.parse("toml" if name.endswith("toml") else "json", path.read_text()) == left
     assert [one.name for one in path.parent.iterdir()] == [path.name]
 
 
@@ -272,7 +276,7 @@ def test_a_table_in_other_words_is_left_to_the_user(run: Run, home: pathlib.Path
     path.write_text(changed)
     [row] = init(run, "--undo", status=1)
     assert row["note"].startswith(
-        "has [mcp_servers.tokenops] in other words than were written; take mcp_servers.tokenops out by hand"
+        "has [mcp_servers.tokenops] but not as it was written; take mcp_servers.tokenops out by hand"
     )
     assert path.read_text() == changed
 
@@ -295,7 +299,7 @@ def test_what_was_changed_in_our_own_entry_is_left_to_the_user(run: Run, home: p
     path.write_text(changed)
     done = run("tok-init --undo --table", env=ENV, status=1)
     assert done.stderr.decode() == (
-        f"tok-init: {path} was changed since, in the very entry that was written; take mcpServers.tokenops out by hand; "
+        f"tok-init: {path} was changed since, in the entry that was written; take mcpServers.tokenops out by hand; "
         f"the file as it was is {path}.tokenops-backup-1\n"
     )
     assert path.read_text() == changed
@@ -341,7 +345,7 @@ def test_somebody_writes_at_the_same_moment(tmp_path: pathlib.Path) -> None:
     change = setup_changes.Change("mcp", "cursor", "", str(path), "json", ("mcpServers", "tokenops"), {"command": "x"})
     made = setup_changes.proposal(change)
     path.write_bytes(b'{"theirs": 1}')
-    with pytest.raises(setup_changes.Refused, match="somebody else"):
+    with pytest.raises(setup_changes.Unchangeable, match="another program"):
         setup_changes.write(str(tmp_path / "log"), made)
     assert path.read_bytes() == b'{"theirs": 1}' and sorted(one.name for one in tmp_path.iterdir()) == ["log", "mcp.json"]
 
@@ -428,7 +432,7 @@ def test_an_interrupt_keeps_what_was_agreed_to(
 
 def test_detect_never_asks(three: dict[str, pathlib.Path], environment: dict[str, str]) -> None:
     seen, status = talked(environment, line="tok-init --detect")
-    assert status == 0 and "Write this?" not in seen and "tok-init (without --detect) makes these changes itself" in seen
+    assert status == 0 and "Write this?" not in seen and "tok-init (without --detect) can make these changes" in seen
     assert not three["config.yaml"].exists()
 
 

@@ -85,8 +85,8 @@ def test_what_cannot_hold_an_entry_is_refused(text: str) -> None:
 def test_an_entry_is_cut_out(text: str, left: str) -> None:
     assert jsonc.remove_value(text, ("a", "b"), 0) == left
     assert (
-        setup_changes.data("json", left)
-        == {key: value for key, value in setup_changes.data("json", text).items() if key != "a"}
+        setup_changes.parse("json", left)
+        == {key: value for key, value in setup_changes.parse("json", text).items() if key != "a"}
         or "c" in left
     )
 
