@@ -1,7 +1,7 @@
 """Asks Anthropic: usage and cost of an organisation\'s API keys, and the windows of a Claude plan.
 
 Sources: the API reference at platform.claude.com (2026-11) for the reports; several independent tools (2026) for the
-windows, whose endpoints are undocumented. Percent there is of 100; costs are texts in cents.
+windows, whose endpoints are undocumented. Percentages are of 100; costs are texts in cents.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Asks Codex itself for the windows of a ChatGPT plan, in JSON lines to and from `codex app-server`.
 
 Codex uses its own login; no token is seen here and no model is called. Source: the app-server's own description
-(learn.chatgpt.com/docs/app-server, 2026-11) and its tests. `rateLimits` is the family of limits that Codex shows, and
-stands again among `rateLimitsByLimitId`.
+(learn.chatgpt.com/docs/app-server, 2026-11) and its tests. `rateLimits` is the family of limits that Codex shows;
+`rateLimitsByLimitId` holds it again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Asks OpenRouter for the budget of a key and the day's requests to free models.
 
-Source: openrouter.ai/docs/api (2026-11). Amounts are dollars; a budget begins anew at midnight UTC, on Mondays, or on the
-first of the month; `null` is no limit. `rate_limit` there is without meaning.
+Source: openrouter.ai/docs/api (2026-11). Amounts are dollars; a budget restarts at midnight UTC, on Mondays, or on the first
+of the month; `null` means no limit. `rate_limit` has no meaning.
 """
 
 from __future__ import annotations

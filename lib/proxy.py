@@ -1,4 +1,4 @@
-"""Decides what goes where, and when, on one client's connection to the proxy: a state machine without sockets or clock.
+"""Decides what goes where and when on one client's connection: a state machine without sockets or a clock.
 
 A connection is in one `State` at a time. `TRANSITIONS` holds every way from one state to another and what triggers it; any
 other raises IllegalTransition. Data of one state lives in that state's class in `proxy_phases`; `Effects` there has the
@@ -42,7 +42,7 @@ class Trigger(enum.Enum):
     SITE_REQUEST = "a request for the site came"
     SITE_ANSWER = "the site's answer was sent"
     COLLECT = "a request came whose body is read first"
-    REQUEST = "a request came that goes on at once"
+    REQUEST = "a request came that is sent on at once"
     COLLECTED = "the request's body is whole"
     CACHE_HIT = "the answer was sent from the cache"
     CONNECTED = "a connection to the upstream is there"
@@ -103,7 +103,7 @@ class Connection:
 
     def __init__(self, effects: proxy_phases.Effects, settings: proxy_routes.Settings) -> None:
         self.effects, self.settings = effects, settings
-        self.inbox = bytearray()  # what the client sent and nobody has taken yet
+        self.inbox = bytearray()  # what the client sent and is not processed yet
         self.draining = False  # the answer at hand is the last
         self.state: State = State.IDLE
         self.phase: proxy_phases.Phase = _IDLE
@@ -151,7 +151,7 @@ class Connection:
                 self.move(Trigger.CLIENT_LEFT, _CLOSED)
 
     def _go_on(self) -> None:
-        """Take what the client sent, as far as it can be taken now."""
+        """Process what the client sent, as far as possible now."""
         while self.inbox:
             phase = self.phase
             if isinstance(phase, Calling) and phase.uploading:
@@ -209,7 +209,7 @@ class Connection:
         self.effects.connect(upstream)
 
     def _request_body(self, phase: Calling) -> None:
-        """Pass on what is there of the request's body: first the bytes, then what they say."""
+        """Pass on what is there of the request's body: first the bytes, then their meaning."""
         call, data = phase.call, bytes(self.inbox)
         try:
             piece = call.body.feed(data)
@@ -236,7 +236,7 @@ class Connection:
                 self._after_collecting(phase)
 
     def _after_collecting(self, phase: Collecting) -> None:
-        """A request goes on as it came, or as the user's settings change it; or its answer is in the cache."""
+        """Send the request as it came or as the user's settings change it, or answer from the cache."""
         call, exchange, settings, body = phase.call, phase.call.exchange, self.settings, bytes(phase.content)
         if settings.cache is not None:
             call.key, entry = settings.cache.find(exchange, call.head, body, self.effects.now())
@@ -345,7 +345,7 @@ class Connection:
             self._response_body(answering, bytes(phase.buffer))
 
     def _response_body(self, phase: Answering, data: bytes) -> None:
-        """Pass on what is there of the answer's body: first the bytes, then what they say."""
+        """Pass on what is there of the answer's body: first the bytes, then their meaning."""
         try:
             piece = phase.body.feed(data)
         except http1.BadMessage:

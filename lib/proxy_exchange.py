@@ -1,7 +1,7 @@
 """Counts one request and its answer as they pass, and returns the events for the log. No sockets; times are arguments.
 
 Nothing of a prompt or an answer is kept; of the headers only those named here are looked at. The proxy calls these methods
-after it has passed the bytes on: what counting may cost, and what becomes of an answer that costs too much, is decided here.
+after it has passed the bytes on. What counting may cost, and what to do with an answer that costs too much, belongs here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tokenops.events import Event
 
 SOURCE = "proxy"
 
-# A request's body is looked into up to this size, and only if it is plain JSON: for its model, nothing else.
+# A request's body is parsed up to this size, and only if it is plain JSON: for its model and session, nothing else.
 MOST_BODY = 1 << 20
 
 
@@ -45,7 +45,7 @@ class Upstream(NamedTuple):
     bills: str  # provider in the record; "" if only the model says
 
 
-# Paths that cost nothing, repeat an answer, or are no request to a model. (Vendors' API references, November 2026.)
+# Paths that cost nothing, repeat an answer, or are not requests to a model. (Vendors' API references, November 2026.)
 _FREE = re.compile(
     rb"count_tokens|:countTokens|/input_tokens\b|/tokenize|/detokenize|/messages/batches|/batches\b|/batch/|:batchGenerate|"
     rb"/cachedContents|/files\b|/fileSearchStores|/vector_stores|/models?(?:/[^/:]*)?\Z|/tcp_warming|:predictLongRunning|"
@@ -142,7 +142,7 @@ class Exchange:
         return self.upstream.bills or self.upstream.name
 
     def readable(self, length: int) -> bool:
-        """Whether the request's body may be looked into."""
+        """Whether the request's body is parsed."""
         kind = self.headers.get("content-type", "")
         plain = "json" in kind and self.headers.get("content-encoding", "identity") == "identity"
         return self.kind == "new" and plain and length <= MOST_BODY

@@ -50,7 +50,7 @@ class Frames:
             yield from self._frame(*frame)
 
     def _head(self) -> tuple[int, bool, bool, int, bytes, int] | None:
-        """Opcode, last, plain, size of the head, mask and length of the frame at hand; None where it is not whole yet."""
+        """Opcode, last, plain, size of the head, mask and length of the frame at hand; None if it is not whole yet."""
         buffer = self.buffer
         if len(buffer) < 2:
             return None

@@ -38,7 +38,7 @@ class Site(Protocol):
         ...
 
     def rest(self) -> bool:
-        """Do one thing that there is time for while nobody asks; whether there is more."""
+        """Do one piece of spare work; returns whether there is more."""
         ...
 
 
@@ -112,7 +112,7 @@ def path_of(target: bytes) -> bytes:
 
 
 def refusal(head: http1.Request, hosts: frozenset[str]) -> tuple[int, str, str] | None:
-    """Status, error and hint for a request that nobody may make; None for one that may go on."""
+    """Status, error and hint for a request that is refused; None for one that may be sent on."""
     if head.method in (b"CONNECT", b"TRACE"):
         return 405, f"{head.method.decode()} is not supported", "use the proxy as a base URL, not as an HTTP proxy"
     names = [*http1.values(head.headers, b"host")]

@@ -83,7 +83,7 @@ def _rule(entry: object) -> Rule:
     return Rule(model, use, share)
 
 
-# Headers that say who asks. A cached answer never leaves its caller.
+# Headers that identify the caller. A cached answer never goes to another caller.
 _IDENTITY = (
     b"authorization",
     b"x-api-key",
@@ -242,7 +242,7 @@ def reroute(
 
 
 def with_usage(path: bytes, body: bytes, payload: untrusted.Raw) -> bytes | None:
-    """The body of a stream's request with usage asked for; None if that is no use or the client has decided itself."""
+    """The body of a stream's request with usage asked for; None if that is of no use or the client has decided itself."""
     plain = path.partition(b"?")[0]
     if not plain.endswith(b"/completions") or payload.get("stream") is not True or "stream_options" in payload:
         return None

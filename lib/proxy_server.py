@@ -95,7 +95,7 @@ class ClientSide(asyncio.Protocol):
             self.link.transport.resume_reading()
 
     def pause(self, on: bool, reason: str) -> None:
-        """Read from the client only while there is no reason against it."""
+        """Stop or resume reading from the client for one reason; it is read while there is none."""
         if on == (reason in self.pauses):
             return
         (self.pauses.add if on else self.pauses.discard)(reason)
@@ -210,7 +210,7 @@ class ClientSide(asyncio.Protocol):
         self.server.writer.finish(Ended(exchange, now, error))
 
     def ask_site(self, head: http1.Request) -> None:
-        """Have the site answer, in its thread: the proxy's own work goes on meanwhile."""
+        """Have the site answer in its own thread; the proxy continues meanwhile."""
         self.server.ask_site(head).add_done_callback(self._site_done)
 
     def _site_done(self, done: Future[proxy_routes.Reply]) -> None:
@@ -267,7 +267,7 @@ class Server:
             self.resting = self.loop.call_later(REST_S, self.rest)
 
     def rest(self) -> None:
-        """Let the site do one thing that nobody waits for."""
+        """Let the site do one piece of spare work."""
         if self.settings.site is not None:
             self.site_thread.submit(self.settings.site.rest).add_done_callback(self._after_rest)
 

@@ -1,4 +1,7 @@
-"""Makes connections to upstreams and keeps idle ones for the next request; a connection serves one client at a time."""
+"""Connects to upstreams and keeps idle connections for the next request.
+
+A connection serves one client at a time.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from tokenops.proxy_exchange import Upstream
 
 CONNECT_S = 10.0
 IDLE_S = 20.0  # shorter than any vendor keeps an idle connection
-HIGH = 256 << 10  # bytes that may wait to be written before the other side is no longer read
+HIGH = 256 << 10  # so many bytes may wait to be written; then the other side is not read
 
 
 def clock() -> float:
@@ -29,7 +32,7 @@ class Unreachable(OSError):
 
 
 class User(Protocol):
-    """Whoever a connection serves for now."""
+    """The client's side that a connection serves for now."""
 
     def upstream_data(self, data: bytes) -> None:
         """The upstream sent something."""
@@ -59,7 +62,7 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """The upstream sent something."""
         if self.user is None:
-            self.transport.abort()  # nobody has asked for anything
+            self.transport.abort()  # no request was sent
         else:
             self.user.upstream_data(data)
 
@@ -82,7 +85,7 @@ class Link(asyncio.Protocol):
 
 
 class Upstreams:
-    """All connections to upstreams that serve nobody."""
+    """The idle connections to upstreams."""
 
     def __init__(self) -> None:
         self.idle: dict[Upstream, list[Link]] = {}

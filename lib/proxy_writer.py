@@ -1,7 +1,7 @@
 """Writes the events of exchanges to the log in a thread of its own, at most a third of a second behind.
 
-What ended is counted there, too. While the log cannot be written, events wait in memory, up to a bound; the user is told
-once when that begins, and once when it is over.
+What ended is counted there, too. While the log cannot be written, events wait in memory, up to a bound; a line on
+stderr says when that begins, and one when it is over.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Finds what is on this machine and what would make its numbers better: rows for tok-init, their text, and changes.
+"""Finds what is on this machine and what would improve its numbers: rows for tok-init, their text, and changes.
 
 Nothing here writes. Every row is a record (kind setup) whose `about` names its subject: client, key, plan, command, mcp,
 statusline, cron, proxy. A row with `text` is to be run or pasted as it is.

@@ -2,7 +2,7 @@
 
 At least once on the way, and once in effect: a row's identity makes a copy harmless. A batch is tried again with growing
 pauses while patience lasts. One that the target calls bad is halved until the bad rows stand alone; those are put aside,
-and the rest goes on. One process ships to a target at a time.
+and the rest is sent. One process ships to a target at a time.
 """
 
 from __future__ import annotations

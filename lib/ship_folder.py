@@ -1,4 +1,6 @@
-"""Writes a folder for DuckDB, Spark, Trino, BigQuery: one file per day and machine, date=2026-11-21/MACHINE.jsonl.gz.
+"""Writes a folder for DuckDB, Spark, Trino or BigQuery, with one file per day and machine.
+
+The files are date=2026-11-21/MACHINE.jsonl.gz, or .parquet.
 
 A file is written whole and renamed, so a reader sees the old one or the new one, and a run that is repeated writes the
 same file: nothing is there twice. Records that the log no longer holds (pruned days) stay. Object stores take

@@ -195,7 +195,7 @@ class Totals:
             for name, count in sums.items():
                 at[name] += count
             at["usd"] = pricing.plain(pricing.add(Decimal(at["usd"]), row.get("priced_usd", pricing.ZERO)))
-            if row.get("turns") and not row.get("usage"):  # what is unknown is no observation
+            if row.get("turns") and not row.get("usage"):  # unknown counts are not observations
                 for name in ("input", "output"):
                     at["histograms"].setdefault(name, [0] * (len(BOUNDS) + 1))[bisect.bisect_left(BOUNDS, sums[name])] += 1
                     at[f"{name}_seen"] = at.get(f"{name}_seen", 0) + sums[name]

@@ -4,10 +4,10 @@
     ship/TARGET/2026-11-21       a short digest of each row of that day that the target has acknowledged
     ship/TARGET/refused.jsonl    rows that the target refuses whatever is tried
 
-A place in a file is no cursor here: compaction rewrites days, archives replace them, late events come to old ones. So a
-day whose files are not those that were finished is read again, and of its rows those are sent whose content was not
-acknowledged. A digest is written down after the acknowledgement: a crash between them sends a row twice, which its
-identity makes harmless.
+A position in a file cannot be the cursor: compaction rewrites days, archives replace them, late events are added to old
+ones. So a day is read again if its files have changed since it was finished, and those of its rows are sent that were not
+acknowledged. A digest is written after the acknowledgement. A crash between them sends a row twice, which its identity
+makes harmless.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class Part(NamedTuple):
 
 
 def digest(row: Row) -> bytes:
-    """What tells a row's content from any other."""
+    """A short digest of a row's content."""
     return hashlib.blake2b(ship_rows.content_of(row), digest_size=_DIGEST).digest()
 
 
 def parts(log: str, finished: Days, since: str, on_bad_line: OnBadLine) -> Iterator[Part]:
-    """The days whose files are not those that were finished, in order.
+    """The days whose files have changed since they were finished, in order.
 
     A record may be in the files of the day after its own, so the day before a changed one is read, too.
     """

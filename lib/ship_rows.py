@@ -72,7 +72,7 @@ ADDED = (
 )
 _OWN = frozenset(COLUMNS) - frozenset(ADDED) - {"rest"}
 _NUMBERS: dict[str, type | tuple[type, ...]] = {"count": int, "real": (int, float), "flag": bool, "text": str}
-_LEFT_OUT = frozenset((*events.SUMS, "sidechain", "provider_inferred"))  # where they are zero
+_LEFT_OUT = frozenset((*events.SUMS, "sidechain", "provider_inferred"))  # if they are zero
 # Most digits behind the point that engines keep.
 SCALE = 18
 _LAST_MS = 10**13
@@ -92,7 +92,7 @@ class Owner(NamedTuple):
 
 
 def identity(name: str, salt: bytes) -> str:
-    """A name that tells machines or users apart and does not say which they are."""
+    """A hash that distinguishes machines or users without naming them."""
     return f"h:{projects.hash_path(name, salt)}"
 
 
@@ -215,7 +215,7 @@ def line_of(row: Row, bare: bool = False) -> bytes:
 
 
 def content_of(row: Row) -> bytes:
-    """What tells a row from another that says something else: all but when it was priced, and by which catalogue."""
+    """The content of a row: all fields but when it was priced, and by which catalogue."""
     return orjson.dumps(
         {
             name: pricing.plain(value) if type(value) is Decimal else value
