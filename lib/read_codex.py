@@ -61,7 +61,7 @@ class Rollouts(read_contract.Reader):
         for share in shares:
             read_records.keep(seen, map(read_records.record, share["entries"]))
         states = {path: {"thread": read_codex_threads.as_data(thread)} for path, thread in threads.items()}
-        return read_contract.Settled(read_records.by_time(seen.values()), states)
+        return read_contract.Settled(read_records.entries_of(seen.values()), states)
 
     def sightings(self, paths: Iterable[str], identity: str, intake: Intake, /) -> Iterator[read_contract.Sighting]:
         """Each row that is a turn, a fork's copies marked as such. Raises OSError."""

@@ -22,7 +22,6 @@ Entry = tuple[Any, ...]
 Frame = tuple[dict[str, Any], dict[str, Any]]
 # Time, id, counts in the order of LIGHT_COUNTS, the frame around them, the attribution block. Turns share the last two.
 Light = tuple[str, str, tuple[int, ...], Frame, dict[str, Any]]
-BY_TIME = operator.itemgetter(0, 1)  # the order of entries
 LIGHT_COUNTS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "output_tokens")
 
 
@@ -113,9 +112,17 @@ def merge(several: Iterable[list[Entry]]) -> list[Entry]:
             else:
                 event = events.join(record(before), record(entry))
                 seen[event["id"]] = (event["ts"], event["id"], event)
-    return sorted(seen.values(), key=BY_TIME)
+    return by_time(list(seen.values()))
 
 
-def by_time(several: Iterable[events.Event]) -> list[Entry]:
-    """The entries of some events, in order."""
-    return sorted(((event["ts"], event["id"], event) for event in several), key=BY_TIME)
+def by_time(entries: list[Entry]) -> list[Entry]:
+    """Entries in order of time, then of id."""
+    try:
+        return sorted(entries)  # twice as fast as with a key
+    except TypeError:  # two of one time and id, of which a record cannot be compared
+        return sorted(entries, key=operator.itemgetter(0, 1))
+
+
+def entries_of(several: Iterable[events.Event]) -> list[Entry]:
+    """The entries of some events, in order of time."""
+    return by_time([(event["ts"], event["id"], event) for event in several])

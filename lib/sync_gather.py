@@ -16,7 +16,7 @@ from tokenops import events, projects, read_lines, read_records, read_sqlite, wo
 from tokenops.read_clients import Client
 from tokenops.read_contract import Files, Intake, Options, Reader, Share
 from tokenops.read_lines import Cursor
-from tokenops.read_records import BY_TIME, Entry
+from tokenops.read_records import Entry
 
 Progress = Callable[[int], None]  # gets each stretch of bytes that was read
 _HEAD, _TAIL = 256, 64
@@ -126,7 +126,7 @@ def _share(
             rejected.append((path, f"cannot be read ({type(error).__name__}); please report it; skipped"))
         progress(max(cursor.offset - begin, 0))
     return {
-        "entries": sorted(parser.entries(), key=BY_TIME),
+        "entries": read_records.by_time(list(parser.entries())),
         "parts": parser.parts(),
         "positions": positions,
         "paths": intake.projects.paths,
@@ -177,7 +177,7 @@ def read_stream(
     values.close()
     for _, stream in formats:
         read_records.keep(seen, stream.rest())
-    batch.entries = read_records.by_time(seen.values())
+    batch.entries = read_records.entries_of(seen.values())
     batch.paths = intake.projects.paths
     return batch, recognised
 
@@ -189,7 +189,7 @@ def _join_sources(batches: list[list[Entry]]) -> list[list[Entry]]:
     pairs = events.Pairs()
     same: dict[str, str] = {}
     seen: dict[str, Entry] = {}
-    for entry in sorted(itertools.chain.from_iterable(batches), key=BY_TIME):
+    for entry in read_records.by_time(list(itertools.chain.from_iterable(batches))):
         name: str = entry[1]
         name = same.get(name, name)
         if len(entry) == 3 and "alias" in entry[2] and name not in seen:
@@ -221,7 +221,7 @@ def in_order(
     names = projects.labels(paths)
     chosen = {key for key, name in names.items() if project in (None, name, projects.label(paths[key]))}
     entries = [entry for several in _join_sources([batch.entries for batch in batches]) for entry in several]
-    entries = sorted((entry for entry in entries if since <= entry[0] < until), key=BY_TIME)
+    entries = read_records.by_time([entry for entry in entries if since <= entry[0] < until])
     blocks: dict[int, tuple[dict[str, Any], bool]] = {}
 
     def with_label(block: dict[str, Any]) -> tuple[dict[str, Any], bool]:

@@ -343,3 +343,8 @@ def test_a_client_without_counts_is_named_with_what_to_do(run: Run, environment:
     (pathlib.Path(environment["HOME"]) / ".codeium/windsurf").mkdir(parents=True)
     (told,) = objects(run("tok-status", status=1).stdout)
     assert any(row["client"] == "windsurf" and "tok-proxy" in row["blocker"] for row in told["clients"])
+
+
+def test_entries_of_one_time_and_id_are_in_order_all_the_same() -> None:
+    same = [("2026-03-01", "a", {"kind": "turn"}), ("2026-03-01", "a", {"kind": "work"})]
+    assert read_records.by_time([*same, ("2026-02-01", "b", {})])[1:] == same
