@@ -83,13 +83,13 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
             if untrusted.text(row["provider_name"]) in _DRIVEN:
                 continue
             if _total_of(row) <= complete.get(row["id"], -1):
-                request_since = (row["id"], since[1])
+                bounds = (row["id"], since[1])
                 requests = read_sqlite.select(
                     connection,
                     "usage_ledger",
                     *_REQUEST,
                     where="session_id = ? AND id > ? ORDER BY id",
-                    values=request_since,
+                    values=bounds,
                 )
                 yield from session.turns(map(dict, requests), location)
             else:

@@ -126,5 +126,5 @@ def columns(connection: sqlite3.Connection, table: str) -> frozenset[str]:
 def select(connection: sqlite3.Connection, table: str, *names: str, where: str = "1", values: tuple[Any, ...] = ()) -> Any:
     """Rows with the named columns, in order of row id; NULL for a column that this version of the table lacks."""
     there = columns(connection, table)
-    columns_ = ", ".join(f'"{name}"' if name in there else f'NULL AS "{name}"' for name in names)
-    return connection.execute(f'SELECT {columns_} FROM "{table}" WHERE {where}', values)
+    selected = ", ".join(f'"{name}"' if name in there else f'NULL AS "{name}"' for name in names)
+    return connection.execute(f'SELECT {selected} FROM "{table}" WHERE {where}', values)

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -50,6 +51,14 @@ def gather(
     return read(client.reader(), {path: Cursor() for path in paths}, Options(salt), jobs, progress)
 
 
+class Task(NamedTuple):
+    """What a worker reads at once: a file, or a part of one, from a cursor on."""
+
+    path: str
+    cursor: Cursor
+    size: int
+
+
 def read(
     reader: Reader,
     cursors: Mapping[str, Cursor],
@@ -63,13 +72,9 @@ def read(
     files = files._replace(whole=frozenset(path for path, cursor in cursors.items() if not cursor.offset))
     sizes = {path: _size(path) for path in cursors}
     jobs = workers.worthwhile(sum(sizes.values())) if jobs is None else jobs
-    tasks = {path: _parts(reader, path, cursor, jobs) for path, cursor in cursors.items()}
-    work = functools.partial(
-        _share, reader, {task: part for parts in tasks.values() for task, part in parts.items()}, options
-    )
-    shares = workers.answers(
-        work, {task: sizes[path] // len(tasks[path]) for path in tasks for task in tasks[path]}, jobs, progress
-    )
+    tasks = dict(itertools.chain.from_iterable(_tasks(reader, path, cursors[path], sizes[path], jobs) for path in cursors))
+    work = functools.partial(_share, reader, tasks, options)
+    shares = workers.answers(work, {name: task.size for name, task in tasks.items()}, jobs, progress)
     batch, intake = Batch(), Intake(options)
     ends: dict[str, list[Position]] = {}
     for share in shares:
@@ -78,7 +83,8 @@ def read(
         batch.unread += share["unread"]
         for path, fields in share["positions"]:
             ends.setdefault(path, []).append(Position(*fields))
-    batch.positions = {path: several[0] for path, several in ends.items() if len(several) == len(tasks[path])}
+    parts = Counter(task.path for task in tasks.values())
+    batch.positions = {path: several[0] for path, several in ends.items() if len(several) == parts[path]}
     settled = reader.settle(shares, files, intake)
     batch.entries = settled.entries
     batch.paths |= intake.projects.paths
@@ -94,23 +100,22 @@ def _size(path: str) -> int:
         return 0
 
 
-def _parts(reader: Reader, path: str, cursor: Cursor, jobs: int) -> dict[str, tuple[str, Cursor]]:
-    """The tasks that a file is for some workers, by name."""
+def _tasks(reader: Reader, path: str, cursor: Cursor, size: int, jobs: int) -> Iterator[tuple[str, Task]]:
+    """The tasks that a file is for so many workers, by name."""
     cursors = reader.ranges(path, cursor, jobs) if jobs > 1 else (cursor,)
-    return {f"{path}\0{number}" if number else path: (path, part) for number, part in enumerate(cursors)}
+    for number, part in enumerate(cursors):
+        yield (f"{path}\0{number}" if number else path), Task(path, part, size // len(cursors))
 
 
-def _share(
-    reader: Reader, parts: Mapping[str, tuple[str, Cursor]], options: Options, tasks: Iterable[str], progress: Progress
-) -> Share:
+def _share(reader: Reader, tasks: Mapping[str, Task], options: Options, names: Iterable[str], progress: Progress) -> Share:
     """What one worker reads. A file that cannot be read stops no other."""
     rejected: list[tuple[str, str]] = []
     unread: list[tuple[str, int, str]] = []
     positions: list[tuple[str, tuple[Any, ...]]] = []
     intake = Intake(options, lambda location, why: rejected.append((location, why)))
     parser = reader.parser(intake)
-    for task in tasks:
-        path, cursor = parts[task]
+    for name in names:
+        path, cursor, _ = tasks[name]
         begin = cursor.offset
         try:
             try:
