@@ -126,7 +126,7 @@ def test_roots_that_are_no_logs(run: Run, tmp_path: pathlib.Path) -> None:
     done = run("tok-read --root nowhere", status=2)
     assert "nowhere: no such file or directory; check --root" in done.stderr.decode()
     done = run("tok-read copilot9", status=2)
-    assert "no client 'copilot9'; choose from claude, codex" in done.stderr.decode()
+    assert "'copilot9' is not a client; choose from claude, codex" in done.stderr.decode()
 
 
 def test_unknown_zones_and_times(run: Run, home: pathlib.Path) -> None:
