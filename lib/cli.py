@@ -38,6 +38,7 @@ class Main(Protocol):
 
     def __call__(self, argv: list[str], /) -> int:
         """Run with these arguments."""
+        ...
 
 
 class Command:

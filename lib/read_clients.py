@@ -19,6 +19,7 @@ class Module(Protocol):
     @property
     def READER(self) -> Reader:  # noqa: N802
         """The reader of the client."""
+        ...
 
 
 class Client(NamedTuple):

@@ -53,6 +53,7 @@ class Parser(Protocol):
 
     def entries(self) -> Iterable[Entry]:
         """What was read, each thing once."""
+        ...
 
     def parts(self) -> dict[str, Any]:
         """Per file, plain data that `settle` needs. Most readers need none."""
@@ -90,9 +91,11 @@ class Stream(Protocol):
 
     def take(self, value: Raw, location: str, /) -> Iterator[Event]:
         """The events that an object completes."""
+        ...
 
     def rest(self) -> Iterator[Event]:
         """The events that only the end decides."""
+        ...
 
 
 class StreamFormat(NamedTuple):
@@ -116,9 +119,11 @@ class Reader(Protocol):
 
     def files(self, folder: str, /) -> Iterable[str]:
         """The files of one of the client's directories."""
+        ...
 
     def claims(self, path: str, head: bytes, /) -> bool:
         """Whether a file is one of this client's, by its name and first bytes."""
+        ...
 
     def hints(self, folder: str, /) -> Iterable[str]:
         """Sentences for the user about files that hold no counts or cannot be read."""
@@ -133,6 +138,7 @@ class Reader(Protocol):
 
     def parser(self, intake: Intake, /) -> Parser:
         """A parser for one worker."""
+        ...
 
     def settle(self, shares: list[Share], files: Files, intake: Intake, /) -> Settled:
         """All events, from what the workers answered."""
@@ -140,6 +146,7 @@ class Reader(Protocol):
 
     def sightings(self, paths: Iterable[str], identity: str, intake: Intake, /) -> Iterator[Sighting]:
         """Where some files hold an event. Raises OSError."""
+        ...
 
 
 Ranges = Callable[[str, Cursor, int], Sequence[Cursor]]  # see Reader.ranges
