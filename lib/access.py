@@ -1,7 +1,7 @@
 """Decides who may see the dashboard: the token, single-use tickets, the cookie, and valid hosts and origins.
 
-The token stays in its file and is never part of an address that we print: those hold a ticket, which is good once and
-for ten minutes. What is compared is compared in constant time. No sockets, no clock.
+The token stays in its file. Addresses that we print contain a ticket instead, valid once within ten minutes.
+Comparisons take constant time. No sockets, no clock.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Serves the table of tools over MCP: the SDK brings protocol, schemas and errors; tools brings the answers.
+"""Serves the tools over MCP: the SDK provides protocol, schemas and errors; `tools` provides the answers.
 
-Importing this takes most of a second, so only bin/tok-mcp does. Answers are computed one after another on a thread of
-their own, so that the protocol continues meanwhile.
+Importing this takes most of a second, so only bin/tok-mcp does. Answers are computed one after another on another
+thread, so the protocol never waits.
 """
 
 from __future__ import annotations

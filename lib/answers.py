@@ -1,7 +1,7 @@
 """Answers each question about the log once; commands, tools and pages only render what these functions return.
 
 Inputs are plain values, session.Log above all. Expected failures are raised as session.Fault or OSError. Imports are
-lazy: a command pays only for its own question.
+lazy: a command loads only what its question needs.
 """
 
 from __future__ import annotations

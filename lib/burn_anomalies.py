@@ -1,8 +1,8 @@
 """Finds hours with far more use than usual for that hour of that weekday, and what caused most of it.
 
-Usual is the median of the same hours of the weeks before and the hours beside them, and the spread is the median distance
-from it: neither a holiday nor an earlier anomaly moves them. Below a floor nothing is unusual, and with less than two weeks
-of history no hour is judged.
+The usual value is the median of the same and neighbouring hours in the weeks before, and the spread is the median
+distance from it, so holidays and earlier anomalies move neither. Low use is never unusual. With less than two weeks of
+history no hour is judged.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Runs a command as a process: arguments, exit status, signals and streams.
 
 Exit status: 0 done; 1 done with something to notice; 2 usage, unreadable input, cannot write. SIGPIPE and SIGINT end a
-filter silently, as they end any other.
+filter silently.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Computes the user's own averages: tokens, list price and time of a turn, a prompt and a token of context.
 
-A projection is a number of units times such an average. The output holds both, rounded as they are used, so that every
-projection can be recomputed; what was not measured is null, never a constant. `month_factor` is the length of a month over
-that of the span.
+A projection is a number of units times such an average. The output has both, rounded as used, so every projection can
+be recomputed. An average that was not measured is null, never a constant. `month_factor` is a month divided by the
+span.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Prices the same turns at the provider's cheaper models: the same tokens at other prices.
 
-The cheaper models are the catalogue's current ones, ordered by what the user's own mix of tokens would have cost. Whether
-such a model would have done as well is not judged; turns are only divided by how simple they look.
+The cheaper models are the catalogue's current ones, ordered by what the user's own mix of tokens would have cost. It
+does not judge whether such a model would have done as well; it only groups turns by how simple they look.
 """
 
 from __future__ import annotations

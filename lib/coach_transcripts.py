@@ -1,7 +1,7 @@
 """Reads prompts and replies from the clients' transcripts while a command runs; they are stored nowhere.
 
-Each prompt and each reply comes once, even if several files hold copies. Only files that changed since the beginning of
-the span are opened.
+Each prompt and each reply is returned once, even if several files hold copies. Only files that changed since the
+beginning of the span are opened.
 """
 
 from __future__ import annotations

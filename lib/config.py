@@ -1,7 +1,7 @@
 """Reads and edits the user's configuration: `$XDG_CONFIG_HOME/tokenops/config.yaml`.
 
-Environment variables come before the file. Keys of the original TokenOps keep their names and meaning. An unknown key
-is a warning that names the nearest known one.
+Environment variables override the file. Keys of the original TokenOps keep their names and meaning. An unknown key
+causes a warning that names the nearest known key.
 """
 
 from __future__ import annotations

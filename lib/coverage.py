@@ -1,8 +1,8 @@
 """Decides which turns a flat-rate plan covers and which are metered.
 
-The decision is made for each report and never stored. A plan covers its own clients' turns from the day on which it was
-set, and whatever the proxy saw with a login; never what it saw with an API key. What no plan covers is metered. Reports
-show what covered turns would have cost at list price beside what the plan costs.
+The decision is made for each report and never stored. A plan covers its own clients' turns from its first day on, and
+turns that the proxy saw with a login, but never turns with an API key. Other turns are metered. Reports show the list
+price of covered turns next to the plan's price.
 """
 
 from __future__ import annotations

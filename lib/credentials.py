@@ -1,7 +1,7 @@
 """Finds a vendor's credential, and masks secrets in text.
 
-The environment, a private file, or the files of the vendor's own client are read. Values in config.yaml name the place of
-a secret (`env:NAME`, `file:PATH`); the secret itself works too, with a warning. Files of other programs are only read, and
+A credential is in the environment, a private file, or a file of the vendor's own client. Values in config.yaml name its
+place (`env:NAME`, `file:PATH`); the secret itself works too, with a warning. Files of other programs are only read, and
 only for a source that the user enabled. A message never contains a secret.
 """
 

@@ -1,7 +1,7 @@
 """Answers a request to the dashboard: the request's head in, a reply out, without sockets or a clock.
 
-Who may see it is asked first, of everything: without the token there is one answer, whatever the path, method or host.
-A path exists or it does not: nothing is decoded, shortened or guessed.
+Access is checked first: without the token every request gets the same answer, whatever its path, method or host. Paths
+must match exactly: nothing is decoded, shortened or guessed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads the log for a server that asks again and again; closed days stay in memory while their files last.
+"""Reads the log for a server that asks often; closed days stay in memory until their files change.
 
 The result equals that of `store_summaries`, to the last digit; only reading is saved.
 """

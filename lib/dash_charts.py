@@ -1,4 +1,4 @@
-"""Draws the page's two charts over time: the cost, with what is likely to come, and the tokens."""
+"""Draws the page's two charts over time: the cost with its forecast, and the tokens."""
 
 from __future__ import annotations
 

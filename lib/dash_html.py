@@ -1,7 +1,7 @@
 """Makes HTML that is escaped by default, and charts that stretch with the page.
 
-Bars and lines are drawn 1000 units wide and stretched by the browser; numbers and times are beside them in type of its
-own size, so that a chart is read as well at 380 pixels as at 1600. Nothing needs a script, and nothing an inline style.
+The browser stretches bars and lines, which are drawn 1000 units wide. Numbers and times beside them keep their type
+size, so a chart is as readable at 380 pixels as at 1600. Nothing needs a script or an inline style.
 """
 
 from __future__ import annotations

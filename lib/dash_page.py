@@ -1,6 +1,6 @@
 """Makes the dashboard's page as HTML, readable without a script, served or as a file of its own.
 
-The script only fetches the page again and changes what differs. There is no inline style and no inline script.
+The script only fetches the page again and replaces what changed. There is no inline style and no inline script.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Parses what an address of the dashboard asks for: a span, a filter, and what bars are stacked by."""
+"""Parses a query of the dashboard: a span, a filter, and how bars are stacked."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Adds up spending in every shape that the dashboard shows, and forecasts the coming hours.
+"""Adds up spending in every way that the dashboard shows, and forecasts the coming hours.
 
-Each record is summed once, in stretches between the moments that matter (the span's bounds, midnight, an hour ago, now);
-what is shown is rolled up from those, and a rollup of rollups is exact.
+Each record is summed once, in stretches between the moments that matter (the span's bounds, midnight, an hour ago,
+now). What is shown is rolled up from these sums; a rollup of rollups is exact.
 """
 
 from __future__ import annotations

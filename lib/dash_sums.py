@@ -1,6 +1,6 @@
-"""Sums records for the dashboard, cut at moments, and closed days, which are summed once.
+"""Sums records for the dashboard between moments; closed days are summed once.
 
-A rollup of rollups is exact: what does not change is rolled up as far as it can be, and what is new is added to that.
+A rollup of rollups is exact: what does not change is rolled up once, and new records are added to it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Gathers everything that the dashboard shows at one moment; a part that fails is `{error, hint}`.
 
-Gathering is for one thread: values that do not change stay in memory between answers.
+Use one thread only: values that do not change stay in memory between answers.
 """
 
 from __future__ import annotations

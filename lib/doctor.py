@@ -1,4 +1,4 @@
-"""Reports what limits the trust in a number, with a command for each problem.
+"""Reports what makes numbers unreliable, with a command for each problem.
 
 A part that fails is `{error, hint}`; the others are still reported. Blockers and next actions have identifiers that do
 not change, and a command that can be pasted.

@@ -1,9 +1,9 @@
 """Decides when a vendor may be asked again and what its answer means.
 
-No socket and no clock. A poller is a generator that yields requests and is sent answers; what it has read before a
-failure is kept. After 429: the time of Retry-After and at least 15 minutes, doubled each time, up to two hours (a
-Retry-After of 0 permits nothing sooner). After 5xx and timeouts: 1, 2, 4 ... minutes, up to an hour. After 401 and 403:
-until the credential changes.
+No socket and no clock. A poller is a generator that yields requests and is sent answers; readings from before a failure
+are kept. After 429: the time of Retry-After and at least 15 minutes, doubled each time, up to two hours (a Retry-After
+of 0 permits nothing sooner). After 5xx and timeouts: 1, 2, 4 ... minutes, up to an hour. After 401 and 403: until the
+credential changes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Judges the vendors' readings: how much of each window is left, which window binds, and what to do.
 
-Pure. What is missing is unknown, never 0. A reading is valid until its own reset and not a moment longer. Within one window
-use only grows, so the highest reading counts. More may have been used elsewhere since, so every answer is a floor.
+Pure. A missing value is unknown, never 0. A reading is valid until its own reset. Within one window use only grows, so
+the highest reading counts. More may have been used elsewhere since, so the use reported is a minimum.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Edits JSON with comments in one place and leaves the rest of the text as it is.
 
-Hosts keep their settings in files that people edit: comments, trailing commas, the order of keys and every blank are
-theirs. So the text is never generated from data: a member is inserted, replaced or cut out between two positions, and the
-result is parsed to check that nothing else changed.
+People edit these files, so comments, trailing commas, the order of keys and all spaces must stay. The text is never
+generated from data: a member is inserted, replaced or cut out between two positions, and the result is parsed to check
+that nothing else changed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Carries readings forward: estimates what local turns have used of a window since it was read.
 
-A vendor's percentages weigh turns much as its list prices do, but no vendor says how many percent a dollar is. So the rate
-is learned from each account's own past: how far a window's reading rose, and what local turns cost meanwhile. Use elsewhere
-makes those rates scatter, and the estimate is an 80 % interval. With few rates, or a turn without a price, there is none.
-Pure: lib/limit_log.py reads the turns.
+A vendor's percentages are roughly proportional to its list prices, but no vendor publishes how many percent a dollar
+is. So the rate is learned from each account's past: how far a window's reading rose, and what local turns cost
+meanwhile. Use elsewhere makes these rates scatter, so the estimate is an 80 % interval. With few rates, or a turn
+without a price, there is no estimate. Pure: lib/limit_log.py reads the turns.
 """
 
 from __future__ import annotations

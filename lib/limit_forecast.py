@@ -1,10 +1,10 @@
 """Forecasts whether and when a window runs out before it resets, from the user's own past.
 
-Every past moment at which the user was about as busy, about as far into a window, is an analog: what was used in the same
-span after it is one draw of what will be used now. With few analogs the user's whole past counts too, and without a past a
-formula. Percent are summed across windows, so that a past span may cross a reset.
+An analog is a past moment when the user was about as busy and about as far into a window. The use after it is one
+sample of the use to come. With few analogs the user's whole past counts too; without a past, a formula. Percentages are
+summed across windows, so a past span may cross a reset.
 
-Pure: no clock, no files, no third party. docs/forecast.md says what it was measured against.
+Pure: no clock, no files, no third party. docs/forecast.md shows how it was tested.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Reads what limits are judged by from the log: the vendors' readings, turns since them, and learned rates.
+"""Reads from the log what limits are judged by: the vendors' readings, turns since then, and learned rates.
 
-Everything that the limit family takes from the log comes through here. What is derived from a day is kept by store_days.
+The limit family reads the log only through this module. store_days keeps data derived from a day.
 """
 
 from __future__ import annotations

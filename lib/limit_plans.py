@@ -1,8 +1,8 @@
 """Reports what is left: a budget row per account for agents, and a report per plan for people.
 
-A budget is one descent: the log is read once, readings become states, local turns carry them forward, the forecast of the
-window that binds is added, and headroom.py judges. The plan report is made from the same budget rows, so both agree.
-No vendor publishes how many tokens a plan holds. What no meter reports is null, and `note` says how to get it.
+A budget is made in one pass: the log is read once, readings become states, local turns carry them forward, the binding
+window's forecast is added, and headroom.py judges. The plan report is made from the same budget rows, so both agree. No
+vendor publishes a plan's number of tokens. A value that no meter reports is null, and `note` says how to get it.
 """
 
 from __future__ import annotations

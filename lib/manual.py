@@ -1,7 +1,7 @@
 """Parses a command's manual into options, and makes its man page and the completions for shells.
 
-The manual is the command's docstring: `name - purpose`, the ways to call it, paragraphs, lists (two blanks, a term, two
-blanks, what it means), examples (four blanks), and a paragraph that begins with "Exit status:".
+The manual is the command's docstring: `name - purpose`, the ways to call it, paragraphs, lists (two spaces, a term, two
+spaces, its meaning), examples (four spaces), and a paragraph that begins with "Exit status:".
 """
 
 from __future__ import annotations

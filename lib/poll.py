@@ -1,7 +1,7 @@
 """Runs one poll of a source (lock, ask, log, remember) and reports the state of each source.
 
-Events are on the disk before a mark moves. After a crash they are read again, and their ids make that harmless. Two
-processes never ask one source at once. A failure never takes away what was read before.
+Events are on disk before a mark moves. After a crash they are read again, and their ids make that harmless. Two
+processes never ask one source at once. A failure removes no earlier reading.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Codex uses its own login; no token is seen here and no model is called. Source: the app-server's own description
 (learn.chatgpt.com/docs/app-server, 2026-11) and its tests. `rateLimits` is the family of limits that Codex shows;
-`rateLimitsByLimitId` holds it again.
+`rateLimitsByLimitId` repeats it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Asks GitHub for the monthly quotas of a Copilot plan, at the endpoint of GitHub's own editors.
 
-Undocumented; several independent tools met these shapes up to 2026-11. Percentages are what remains, of 100, and below 0
-if more was used. A quota of 0 of 0 is a placeholder, not an empty one. An unlimited quota has no window, unless it says
-that nothing is left (pooled organisations).
+Undocumented; several independent tools saw these formats up to 2026-11. Percentages are the remainder, of 100, and
+negative if more was used. A quota of 0 of 0 is a placeholder, not an empty one. An unlimited quota has no window,
+unless it says that nothing is left (pooled organisations).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Asks Cursor how much of a plan its billing cycle has used, at the endpoint of Cursor's own dashboard.
 
-Undocumented; several independent tools met these shapes up to 2026-11. Percentages are of 100 (0.36 means 0.36 %) and may
-exceed it. Money is in cents; its ratio is not the percentage that the dashboard shows, so it counts only if no percentage
-is given.
+Undocumented; several independent tools saw these formats up to 2026-11. Percentages are of 100 (0.36 means 0.36 %) and
+may exceed it. Money is in cents; its ratio is not the percentage that the dashboard shows, so it counts only if no
+percentage is given.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Asks OpenAI for the usage and cost of an organisation's API keys.
 
-Source: the API reference at platform.openai.com (2026-11). There `input_tokens` holds what was cached and what was written
-to a cache too, and audio and images; times are seconds since 1970, costs are dollars.
+Source: the API reference at platform.openai.com (2026-11). There `input_tokens` includes cached input, cache writes,
+audio and images; times are seconds since 1970, costs are dollars.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reads a vendor's reports of usage and cost (buckets of time, page after page) and returns aggregates.
 
-An open bucket is read again, under the same identity, until it is over and settled. Of two readings of a bucket the later
-counts, so nothing is counted twice. Account aggregates are never added to anything, only compared.
+An open bucket is read again, under the same identity, until it is over and settled. The later reading of a bucket
+replaces the earlier, so nothing is counted twice. Account aggregates are never added to anything, only compared.
 """
 
 from __future__ import annotations

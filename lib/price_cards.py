@@ -1,10 +1,10 @@
 """Compiles rate cards, from catalog/pricing and a user's overrides, to the form that `pricing` looks up.
 
-A card is a model's list of intervals `[from, until)`. Everything relative (a tier's factor, a default of the provider)
-is worked out here, in exact decimals, so that a lookup multiplies only by a geo factor.
+A card is a model's list of intervals `[from, until)`. Relative values (a tier's factor, a provider's default) are
+computed here, in exact decimals, so a lookup multiplies only by a geo factor.
 
-Three values differ: null, a price that is not published (billed at the input rate, with a note); `same_as_input`, known
-to have no discount; and "0", free.
+Three values are special: null, not published (billed at the input rate, with a note); `same_as_input`, no discount; and
+"0", free.
 """
 
 from __future__ import annotations

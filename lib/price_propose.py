@@ -1,8 +1,8 @@
 """Turns differences to other tables into a patch of the price files, for a person to review.
 
-Nothing here writes a catalogue. A price goes in if two tables agree on it against us, and a model if two tables list it.
-What one table alone has, and what `price_lint` holds, goes in only if a person vouches for it with the vendor's page. What
-`price_lint` refuses never goes in.
+Nothing here writes a catalogue. A price goes in if two tables agree on it against us, and a model if two tables list
+it. Prices from one table only, and prices that `price_lint` holds, go in only if a person vouches for them with the
+vendor's page. Prices that it refuses never go in.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reads the prices of genai-prices and LiteLLM from their packages without running their code.
 
 Source: genai_prices/data.py of the package genai-prices 0.2.3 (2026-11), MIT. Prices are per million (`_mtok`) or per
-thousand (`_kcount`); of several prices the last one counts whose constraint is fulfilled.
+thousand (`_kcount`); the last price with a fulfilled constraint counts.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ A table holds models of the providers that have a file in catalog/pricing, and p
     {"id": "gpt-5.4", "prices": [{"rates": {"input": "2.5", "input>272000": "5", "batch/input": "1.25"}}]}
 
 A key is a class of the rate cards, with the tier before it and the step of the prompt's length behind it; `web_search`
-and `request` (per thousand) may end in `.low`, `.medium`, `.high`, and `geo.us` is a factor. Of several prices the last
-whose `from` and `hours` (UTC, on `days`) hold counts; `tiers` replace keys from a day on, the first that has one.
+and `request` (per thousand) may end in `.low`, `.medium`, `.high`, and `geo.us` is a factor. Of the prices that apply
+by `from` and `hours` (UTC, on `days`) the last counts. `tiers` add missing keys from a day on.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Finds the rate of a turn by provider, model and time, and works out exact money from counts and a rate.
 
-What has no price is unpriced with a reason, never $0 and never the price of another model. Cost is proportional to every
-count, so pricing a sum equals summing prices, to the last digit.
+A turn without a price is unpriced with a reason; it never counts as $0 or at another model's price. Cost is
+proportional to every count, so pricing a sum equals summing prices, to the last digit.
 """
 
 from __future__ import annotations

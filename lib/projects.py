@@ -1,7 +1,7 @@
 """Finds the project of a session: the git repository around its first working directory, or that directory.
 
-An event carries the directory's basename and a short salted hash of its path, never the path. Two projects of one
-basename are told apart by their parent directories.
+An event carries the directory's basename and a short salted hash of its path, never the path. Projects with one
+basename are distinguished by their parent directories.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Holds what a client's connection keeps in each of its states, and says what it may have done.
+"""Defines what a connection keeps in each of its states, and which effects it may request.
 
-Only data, and what follows from it; the table in `proxy` says which state comes when.
+Only data and values derived from it; the table in `proxy` defines the order of states.
 """
 
 from __future__ import annotations

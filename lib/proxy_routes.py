@@ -1,4 +1,4 @@
-"""Says where requests go and who may make them, and makes the heads that are sent on or back.
+"""Decides where requests go and who may make them, and builds the heads of requests and answers.
 
 A request goes to a provider, to the dashboard's site, to the proxy's own endpoints, or nowhere. The providers are the
 catalogue's, changed and extended by the user's configuration.

@@ -1,7 +1,7 @@
 """Saves requests and tokens, if the user has switched it on: a cache, other models by rule, usage in streams.
 
-Nothing here is on by default, and nothing changes a meaning: an answer that was given before, to the same caller, for the
-same bytes; another model by the user's own rules; usage asked for on behalf of a client that would not.
+All is off by default, and nothing changes a request's meaning: the same answer to the same caller for the same bytes;
+another model by the user's own rules; usage requested if the client did not ask.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs the proxy: accepts clients, carries out what `proxy` decides, keeps time limits, and ends in order.
+"""Runs the proxy: accepts clients, carries out what `proxy` decides, keeps time limits, and shuts down cleanly.
 
 Every accepted connection begins as a `ClientSide`; connections to upstreams are made in `proxy_upstreams`.
 """

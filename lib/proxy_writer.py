@@ -1,7 +1,7 @@
 """Writes the events of exchanges to the log in a thread of its own, at most a third of a second behind.
 
-What ended is counted there, too. While the log cannot be written, events wait in memory, up to a bound; a line on
-stderr says when that begins, and one when it is over.
+That thread also counts ended exchanges. While the log cannot be written, events wait in memory, up to a limit; stderr
+gets a line when this begins and when it ends.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Reads Amp's threads and returns turns.
 
-A thread is one JSON document. Until January 2026 its requests stood in `usageLedger.events`, and only their cache counts
-in the answers; since then each answer has its own `usage`, and an older ledger stays beside them (Amp's thread files, as
-of November 2026). A request is known by the answer it ended in, so it is one wherever it stands. Cached input stands
-beside `inputTokens`: `totalInputTokens` is the sum. Amp bills in credits, which are not dollars and are left out.
+A thread is one JSON document. Until January 2026 `usageLedger.events` had its requests and the answers only their cache
+counts; since then each answer has its own `usage`, and an older ledger stays beside them (Amp's thread files, as of
+November 2026). A request is identified by its answer, so copies count once. `inputTokens` excludes cached input;
+`totalInputTokens` is the sum. Amp bills in credits, which are not dollars and are left out.
 """
 
 from __future__ import annotations

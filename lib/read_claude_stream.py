@@ -1,13 +1,12 @@
 """Reads what `claude -p --output-format stream-json` (or `json`) prints and returns turns or totals.
 
-A message's lines carry the output count as it stood when the answer began; only `--include-partial-messages` says the
-final one. The `result` line states what the process used per model, subagents and helpers included. So a session's
-messages are its turns where they agree with its result, or where there is none; else the result's totals stand for
-them, as aggregates.
+A message's lines have the output count at the answer's start; only `--include-partial-messages` gives the final one.
+The `result` line has the process's use per model, subagents and helpers included. So a session's messages are its turns
+if they agree with its result, or if there is none; else the result's totals replace them, as aggregates.
 
-The totals run on from result to result of a process. Up to Claude Code 2.1.276 a resumed session began at zero; since
-2.1.277 it goes on from the totals of the process before it (its type declarations, and anthropics/claude-code issue
-83239, as of November 2026). A forked session goes on from its source's, and nothing in the stream says so.
+The totals continue from result to result of a process. Up to Claude Code 2.1.276 a resumed session began at zero; since
+2.1.277 it continues the totals of the process before it (its type declarations, and anthropics/claude-code issue 83239,
+as of November 2026). A forked session continues its source's totals, and nothing in the stream shows it.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Turns lines of Claude Code's transcripts into turns and meter readings, copies joined.
 
 A transcript holds one line per content block of a response, each with the usage known so far, and copies of lines of
-other sessions (resumed, forked, side questions). One turn is one `message.id`, wherever its copies stand; the join of
-`events` decides between them, so the order of files and the number of workers do not matter.
+other sessions (resumed, forked, side questions). One turn is one `message.id`, in whatever files; `events` joins its
+copies, so the order of files and the number of workers do not matter.
 
-Claude Code writes placeholder input and output counts in many versions (anthropics/claude-code issues 10259 and
-28197, 2026): the numbers are given as recorded, never repaired.
+Claude Code writes placeholder input and output counts in many versions (anthropics/claude-code issues 10259 and 28197,
+2026): the numbers are returned as recorded, never repaired.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Counts the work in Claude Code's transcripts, in the same pass over a file in which its turns are read.
 
-A line that is no turn is looked at as bytes first: most of a transcript is results of tools, of which only the call's id,
-the size and the word `is_error` matter.
+A line without a turn is examined as bytes first: most lines are tool results, of which only the call's id, the size and
+the word `is_error` matter.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reads Codex's rollouts: turns and meter readings, and counts of work in the same pass.
 
-A fork or a spawned child begins with a copy of its parent's lines, so which rows are a thread's own is known only when all
-threads are: parsers answer with threads, and `settle` makes the events.
+A fork or a spawned child begins with a copy of its parent's lines, so a thread's own rows are known only when all
+threads are read: parsers return threads, and `settle` makes the events.
 """
 
 from __future__ import annotations

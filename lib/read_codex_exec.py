@@ -1,8 +1,8 @@
 """Reads what `codex exec --json` prints and returns a total per thread.
 
-`turn.completed` says what the thread used since it began, earlier processes included: its totals, not the turn's (Codex
-source, exec/src/event_processor_with_jsonl_output.rs, as of November 2026). A turn is many requests, so these are
-aggregates, and where the thread has a rollout its turns stand instead. No line names the model, but for versions of 2025.
+`turn.completed` has the totals of the thread, not the turn, earlier processes included (Codex source,
+exec/src/event_processor_with_jsonl_output.rs, as of November 2026). A turn is many requests, so these are aggregates;
+if the thread has a rollout, its turns count instead. No line names the model, except in versions of 2025.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Reads Codex's rollouts into threads, and decides which thread owns each counted row.
 
-A rollout's `token_count` lines carry the thread's cumulative totals. A line whose totals moved is a turn; one whose
-totals did not is a repetition. A fork or a spawned child begins with a copy of its parent's lines under new times:
-each turn has one owner, the thread that produced it, whatever file holds a copy.
+A rollout's `token_count` lines carry the thread's cumulative totals. A line with changed totals is a turn; one with the
+same totals is a repetition. A fork or a spawned child begins with a copy of its parent's lines under new times: each
+turn has one owner, the thread that produced it, whatever file holds a copy.
 """
 
 from __future__ import annotations

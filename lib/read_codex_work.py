@@ -1,8 +1,8 @@
 """Counts the work in Codex's rollouts, in the same pass over a file in which its turns are read.
 
-A round is a turn of Codex's own, named by its id. A fork's copy of its parent's lines is the parent's work and counts
-nothing here. A prompt stands in a rollout twice, as an item of the conversation and as an event, in either order; newer
-versions (0.149 on) write the event as `item_completed`, and what a script ran as items of their own.
+A round is a turn of Codex's own, named by its id. A fork's copy of its parent's lines is the parent's work and does not
+count here. A prompt is in a rollout twice, as an item of the conversation and as an event, in either order; newer
+versions (0.149 on) write the event as `item_completed`, and a script's commands as separate items.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Defines what the reader of a client offers, and builds one from functions if a client's files stand alone.
 
-A reader lists a client's files and gives each worker a parser. The parser takes in whole files, each from its cursor on,
-and makes everything that a file tells in that one pass: turns, totals, meter readings, counts of work. What can only be
-decided when all files are known (which of two threads owns a turn that both hold) is left to `settle`, which runs once, in
-the parent process.
+A reader lists a client's files and gives each worker a parser. The parser reads whole files, each from its cursor on,
+and takes everything from a file in that one pass: turns, totals, meter readings, counts of work. What can only be
+decided when all files are known (which of two threads owns a turn that both hold) is left to `settle`, which runs once,
+in the parent process.
 
-Workers are other processes, so what a parser answers is plain data, and small: see `read_records.Light`.
+Workers are other processes, so a parser returns plain data, and little of it: see `read_records.Light`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Reads GitHub Copilot CLI's database, telemetry and session events, and returns turns and totals.
 
-The three overlap. `session-store.db` has a row per call since 1.0.69 (July 2026): turns. Telemetry that was
-exported has a span per call: turns, of what the database does not know. A session's `events.jsonl` sums up per model
-when the program ends: aggregates, which count where a session has no turn.
+The three overlap. `session-store.db` has a row per call since 1.0.69 (July 2026): turns. Exported telemetry has a span
+per call: turns, if the database lacks the call. A session's `events.jsonl` has sums per model when the program ends:
+aggregates, which count if a session has no turn.
 
-The sums were those of the process up to 1.0.68, so those of a session that is resumed add up; since then they go on
-where they stood. Which of the two it is, is told from the answers between. (GitHub's SDK for the CLI, the CLI's public
-issues, and published logs, as of November 2026.)
+Up to 1.0.68 the sums were of one process, so those of a resumed session add up; since then they continue. The answers
+in between show which applies. (GitHub's SDK for the CLI, the CLI's public issues, and published logs, as of November
+2026.)
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 One JSON object per line: spans and logs with flat `attributes`. Four kinds describe the same call: a chat span, the log
 of an inference, the log of an agent's turn, and the span of an agent's whole work, which repeats the sums of its chat
-spans. Only the first of them that a trace has is counted (exports of versions 1.0.80 and 1.0.91, as published in August
+spans. Only the first kind that a trace has is counted (exports of versions 1.0.80 and 1.0.91, as published in August
 and November 2026).
 """
 

@@ -1,9 +1,9 @@
 """Reads usage exports of Cursor's dashboard and returns turns.
 
 Cursor keeps no counts on disk. Its dashboard exports them as CSV, a row per request. The user puts the file in
-$XDG_DATA_HOME/tokenops/cursor or names it. In exports of 2026 the four token columns are disjoint, "Input (w/ Cache Write)"
-being what was written to the cache, and add up to "Total Tokens". A row never changes, so the same one in two exports is
-one turn; two equal rows of one export are two.
+$XDG_DATA_HOME/tokenops/cursor or names it. In exports of 2026 the four token columns are disjoint and add up to "Total
+Tokens"; "Input (w/ Cache Write)" has the cache writes. A row never changes, so the same one in two exports is one turn;
+two equal rows of one export are two.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Reads Droid's sessions and returns a total per session.
 
-Droid keeps one `<session>.settings.json` per session, whose `tokenUsage` is the sum of the session so far, beside the
-session's transcript `<session>.jsonl`, which holds the working directory and no counts. Cached input stands beside
-`inputTokens` (a live session of September 2026: 1048 of 11800). `inclusiveTokenUsage` adds the subagents, which have
-files of their own. Factory bills in credits, which are not dollars and are left out.
+Droid keeps one `<session>.settings.json` per session. Its `tokenUsage` is the session's sum so far. The transcript
+beside it, `<session>.jsonl`, has the working directory and no counts. `inputTokens` excludes cached input (a live
+session of September 2026: 1048 of 11800). `inclusiveTokenUsage` adds the subagents, which have their own files. Factory
+bills in credits, which are not dollars and are left out.
 """
 
 from __future__ import annotations

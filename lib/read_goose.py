@@ -1,10 +1,10 @@
 """Reads goose's session database and returns turns, or a total for an old session.
 
 `sessions.db` keeps each session's sums (`accumulated_*`) and, since schema 15 (2026), every request in `usage_ledger`.
-A session whose requests are all there is given turn by turn, an older one as a total. By goose's source (session_manager.rs
-and token_usage.rs, November 2026) the input includes what was read from and written to a cache; the cache columns came
-with schema 14, so an older total does not tell them apart. For Gemini, older versions left the thoughts out of the output
-but not out of the total.
+A session with all its requests is returned as turns, an older one as a total. By goose's source (session_manager.rs and
+token_usage.rs, November 2026) the input includes cache reads and writes; the cache columns came with schema 14, so an
+older total does not separate them. For Gemini, older versions left the thoughts out of the output but not out of the
+total.
 """
 
 from __future__ import annotations

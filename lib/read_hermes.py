@@ -1,9 +1,9 @@
 """Reads Hermes Agent's session database and returns a total per session and model.
 
-`state.db` keeps each session's sums in `sessions` and, since schema 20 (2026), in `session_model_usage` what each model
-took. Calls beside the conversation (titles, vision, compression) stand only there; those of a voice chat stand in both. By
-Hermes Agent's source (hermes_state_usage.py and usage_pricing.py, November 2026) the input has no cached part, the output
-has the reasoning, and of the costs only the actual one is a vendor's.
+`state.db` keeps each session's sums in `sessions` and, since schema 20 (2026), each model's in `session_model_usage`.
+Only the latter has calls beside the conversation (titles, vision, compression); a voice chat's are in both. By Hermes
+Agent's source (hermes_state_usage.py and usage_pricing.py, November 2026) the input has no cached part, the output has
+the reasoning, and of the costs only the actual one is a vendor's.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The CLI, and the extension since 7, keep them in a database of opencode's kind (`kilo.db`). Earlier, the extension and
 the CLI kept a folder per task; of its files `ui_messages.json` has the counts of each request, and
-`api_conversation_history.json` names the model and the directory in what was sent with the prompt. Nothing else is
-taken from there. (Kilo Code source, src/core/task/Task.ts and src/shared/cost.ts, as of 4.119, November 2025.)
+`api_conversation_history.json` names the model and the directory sent with the prompt. Nothing else is read there.
+(Kilo Code source, src/core/task/Task.ts and src/shared/cost.ts, as of 4.119, November 2025.)
 """
 
 from __future__ import annotations

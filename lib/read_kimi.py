@@ -1,14 +1,14 @@
 """Reads sessions of Kimi CLI and its successor Kimi Code and returns turns.
 
-kimi-cli writes `sessions/<md5 of the working directory>/<session>/wire.jsonl`, with a status after each step that holds
-the step's counts, and does not name the model. A subagent's events stand in its parent's file too, wrapped (kimi-cli
-source, wire/types.py, soul/kimisoul.py and subagents/store.py, as of November 2026).
+kimi-cli writes `sessions/<md5 of the working directory>/<session>/wire.jsonl`, with the step's counts in a status after
+each step, and without the model. A subagent's events are in its parent's file too, wrapped (kimi-cli source,
+wire/types.py, soul/kimisoul.py and subagents/store.py, as of November 2026).
 
 kimi-code writes `sessions/<project>/<session>/agents/<agent>/wire.jsonl`, with a `usage.record` per request; its scope
 says only whether the request was part of a turn or compacted the session (kimi-code source, agent/usage and
 agent/compaction, as of November 2026). `step.end` repeats the counts.
 
-Forks of a session copy its lines, so a turn's name holds no session.
+Forks of a session copy its lines, so a turn's name does not contain the session.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Reads whole lines and JSON values from files that other programs are still writing.
 
-One growing buffer, and no copy of lines that cannot matter: over real logs four bytes in five belong to such lines.
+One growing buffer, and no copy of lines that cannot matter: four bytes in five of real logs.
 """
 
 from __future__ import annotations

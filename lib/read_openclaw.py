@@ -5,7 +5,7 @@ agent's database, one line each. Sessions that end (every day, by default) becom
 `.jsonl.deleted.<time>` and since 2026 compressed: copies that count once, as in pi's forks. (OpenClaw source,
 src/config/sessions/artifacts.ts, archive-compression.ts and src/state/openclaw-agent-schema.sql, as of November 2026.)
 
-What its Codex harness answers is only mirrored here, the last answer of several: Codex's own rollouts have all of them.
+Of its Codex harness's answers only the last of several is copied here: Codex's own rollouts have them all.
 """
 
 from __future__ import annotations

@@ -4,10 +4,9 @@ Sessions are kept in SQLite since 1.2 (`opencode.db`, one more per release chann
 since 2.0 session_message and session_v2 beside them. Older versions kept a file per message below `storage/`.
 
 A fork copies its parent's messages under new ids, the move to a newer store copies all of them, and published logs have
-their ids masked. So a turn is named by its content: when it began, by whom it was answered, and its counts. When it
-ended is no part of that: a message has its counts before its tools have run, and 2.0 writes another end when it takes
-over a message of 1.x. (opencode source as of September 2026: session/session.ts, core/session/projector.ts and
-core/database/v1-migration.ts.)
+their ids masked. So a turn is named by its content: when it began, who answered, and its counts. Its end is left out: a
+message has its counts before its tools have run, and 2.0 changes the end when it takes over a message of 1.x. (opencode
+source as of September 2026: session/session.ts, core/session/projector.ts and core/database/v1-migration.ts.)
 """
 
 from __future__ import annotations

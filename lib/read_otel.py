@@ -1,15 +1,15 @@
 """Reads OpenTelemetry exports of Claude Code, Codex and Gemini CLI and returns turns or totals.
 
 OTLP as JSON, a request to a line or pretty-printed (what a collector's file exporter writes), and the records that
-Gemini CLI writes to `telemetry.outfile`. Prompts and answers may stand beside the counts; only the attributes named
-here are read.
+Gemini CLI writes to `telemetry.outfile`. Prompts and answers may be beside the counts; only the attributes named here
+are read.
 
-- Codex (`codex.sse_event`) and Gemini CLI (`gemini_cli.api_response`): a turn for each request, which meets the client's
-  own log by session and counts.
+- Codex (`codex.sse_event`) and Gemini CLI (`gemini_cli.api_response`): a turn for each request, matched with the
+  client's own log by session and counts.
 - Claude Code (`claude_code.api_request`): its transcripts hold other counts (placeholders) under other ids, so each
-  request is an aggregate, which counts only where its session has no turn. `claude_code.token.usage` sums the same
-  requests, so it is a source of its own: of a session's aggregates one source counts.
-- Spans say again what the events say, and are left alone.
+  request is an aggregate, which counts only if its session has no turn. `claude_code.token.usage` sums the same
+  requests as a separate source; only one source of a session's aggregates counts.
+- Spans repeat the events and are ignored.
 
 Sources: Claude Code's monitoring page; Codex source, otel/src/events/session_telemetry.rs; Gemini CLI source,
 packages/core/src/telemetry/types.ts and file-exporters.ts; all as of November 2026.

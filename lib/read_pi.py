@@ -1,8 +1,8 @@
 """Reads pi's sessions, and the same kind of lines in OpenClaw's, and returns turns.
 
-A session is a file of entries: a header, messages, and what condensing the history took. A fork begins with a copy of
-its parent's entries, and moving to a newer format gives entries new ids: so a turn is named by its response, or by when
-it began, its model and its counts (pi source, docs/session-format.md and packages/ai/src/types.ts, as of November 2026).
+A session is a file of entries: a header, messages, and the cost of condensing the history. A fork begins with a copy of
+its parent's entries, and a newer format gives entries new ids, so a turn is named by its response, or by its start,
+model and counts (pi source, docs/session-format.md and packages/ai/src/types.ts, as of November 2026).
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Reads Qwen Code's chats and returns turns.
 
-A chat is a file of lines. Since 2026 each answer of the API is a line of telemetry, those to subagents and of compressing
-the history too; the message that it gave follows, with the same counts. Older chats have the messages alone. A branch of
-a chat begins with a copy of its lines under a new session. (Qwen Code source, services/chatRecordingService.ts,
+A chat is a file of lines. Since 2026 each answer of the API is a line of telemetry, including answers to subagents and
+compressions of the history; its message follows, with the same counts. Older chats have only messages. A branch of a
+chat begins with a copy of its lines under a new session. (Qwen Code source, services/chatRecordingService.ts,
 telemetry/loggers.ts and core/openaiContentGenerator/converter.ts, as of November 2026.)
 
-Transcripts of subagents, in `subagents` beside the chats, are not read: their answers stand in the chat.
+Transcripts of subagents, in `subagents` beside the chats, are not read: the chat has their answers.
 """
 
 from __future__ import annotations

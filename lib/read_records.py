@@ -1,8 +1,8 @@
-"""Makes turns and totals from clients' values, and joins what several files or workers saw of them.
+"""Makes turns and totals from clients' values, and joins the copies from several files or workers.
 
-A reader gives what it read as entries. An entry is a record with its time and id in front, or a light turn: most turns
-have the same few parts, so they travel as a tuple of these and become records on their way out, while the next command in
-the pipe is already at work.
+A reader returns entries. An entry is a record with its time and id in front, or a light turn: most turns have the same
+few parts, so they travel as a tuple and become records only on output, while the next command in the pipe already
+works.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Four kinds of amounts are compared, each if both sides mean the same requests: t
 OpenRouter, ...); a session's total per model (`claude -p`); a session's cost so far per day, from Claude Code's status
 line; a vendor's report of usage and cost per UTC day and model.
 
-A row's difference is theirs less ours, and is the sum of its causes and of what stays unexplained, to the last digit.
+A row's difference (theirs minus ours) is exactly the sum of its causes and the unexplained rest.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Compares a vendor's reports of usage and cost with our log, per UTC day and model.
 
-The vendor's counts at our prices stand between the two amounts: between our amount and this one the counts differ, between
-this one and the vendor's amount the prices. Usage that a plan covers is in no such report, and is left out here too.
+A third amount, the vendor's counts at our prices, splits the difference: from our amount to it only the counts differ,
+from it to the vendor's amount only the prices. Usage that a plan covers is left out, as in vendors' reports.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Computes eight KPIs of a span of the log, each with its numerator and denominator, and grades them.
 
-What cannot be measured is null and names what would make it measurable. A grade needs enough observations. The overall
-grade is the median, the worse of two medians, and needs at least three. docs/score.md has the definitions.
+A KPI that cannot be measured is null and names the data it needs. A grade needs enough observations. The overall grade
+is the median (of two middle grades, the worse) and needs at least three. docs/score.md has the definitions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Imports what is new and reads the settings, the prices and the plans: what every answer is made from."""
+"""Imports what is new and reads the settings, prices and plans that every answer needs."""
 
 from __future__ import annotations
 

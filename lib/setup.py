@@ -1,7 +1,7 @@
 """Finds what is on this machine and what would improve its numbers: rows for tok-init, their text, and changes.
 
-Nothing here writes. Every row is a record (kind setup) whose `about` names its subject: client, key, plan, command, mcp,
-statusline, cron, proxy. A row with `text` is to be run or pasted as it is.
+Nothing here writes. Every row is a record (kind setup) whose `about` names its subject: client, key, plan, command,
+mcp, statusline, cron, proxy. The user runs or pastes a row's `text` as it is.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Changes one entry of another program's settings file, after showing it, and takes the change back.
+"""Changes one entry of another program's settings file, after showing it, and can undo the change.
 
-Every other byte of the text stays: JSON (with comments), TOML and YAML; a text that cannot be changed so is refused, with
-the reason. Before it is written the old file is copied beside itself, and the change is recorded in init.json in the log's
-directory. `undo` puts back the very bytes, or, if somebody changed the file since, takes out only our own entry. Links are
-written through; a file's mode stays.
+Every other byte of the JSON (with comments), TOML or YAML stays; if that is impossible, the change is refused with the
+reason. First the old file is copied beside itself, and the change is recorded in init.json in the log's directory.
+`undo` restores the exact bytes or, if the file changed since, removes only our own entry. Links are followed; a file's
+mode stays.
 """
 
 from __future__ import annotations

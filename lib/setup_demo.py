@@ -1,7 +1,7 @@
 """Creates demo data to try the commands: thirty days of two clients, several models, and their plans' limits.
 
-It has a directory of its own below the log's, `demo`, which is a log by itself, so no report of the real log can hold
-any of it. Its records have the source demo, and tok-sync imports nothing there.
+The data is a separate log, in the directory `demo` below the real log, so no report of the real log includes it. Its
+records have the source demo, and tok-sync imports nothing there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Reads which plan the clients' own files name, and how sure that is.
+"""Reads which plan the clients' files name, and how certain that is.
 
-Only the words that name a plan are looked at; tokens beside them are never kept, shown or sent. `exact`: the client's
-own file names the plan. `likely`: it names it in a way that may be old or is undocumented. Otherwise unknown.
+Only the words that name a plan are used; tokens beside them are never kept, shown or sent. `exact`: the client's own
+file names the plan. `likely`: the name may be old or is undocumented. Otherwise unknown.
 """
 
 from __future__ import annotations

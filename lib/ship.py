@@ -1,8 +1,8 @@
 """Runs tok-ship: sends what is new in batches and remembers what was acknowledged.
 
-At least once on the way, and once in effect: a row's identity makes a copy harmless. A batch is tried again with growing
-pauses while patience lasts. One that the target calls bad is halved until the bad rows stand alone; those are put aside,
-and the rest is sent. One process ships to a target at a time.
+Rows are sent at least once and count once: a row's id makes copies harmless. A failed batch is retried with growing
+pauses while patience lasts. A batch that the target rejects is halved until the bad rows are isolated; those are put
+aside, and the rest is sent. One process ships to a target at a time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Sends rows to ClickHouse over HTTP, as JSONEachRow, and reads its errors. The tables are in catalog/clickhouse.sql.
 
-Works from 18.16 (Debian 12) on. That one wants decimals as bare numbers and has no way to say a default for a column that
-is left out of JSON other than leaving it out of the INSERT's list, which is why `arrived` is not in it.
+Works from 18.16 (Debian 12) on. That version needs decimals as bare numbers, and uses a column's default only if the
+INSERT does not list the column, so `arrived` is not listed.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 The files are date=2026-11-21/MACHINE.jsonl.gz, or .parquet.
 
-A file is written whole and renamed, so a reader sees the old one or the new one, and a run that is repeated writes the
-same file: nothing is there twice. Records that the log no longer holds (pruned days) stay. Object stores take
-the folder as it is (`rclone sync`, `aws s3 sync`, a mounted bucket).
+A file is written whole and renamed, so a reader sees the old or the new one. A repeated run writes the same file, so
+nothing is duplicated. Records of pruned days stay. Object stores take the folder as it is (`rclone sync`, `aws s3
+sync`, a mounted bucket).
 """
 
 from __future__ import annotations

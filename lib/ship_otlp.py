@@ -1,12 +1,12 @@
 """Sends rows to an OpenTelemetry receiver (OTLP/HTTP JSON): a log record per row, and their sums as metrics.
 
 Names are those of the semantic conventions for generative AI (development status; gen-ai-metrics.md and
-gen-ai-token-metrics.md, read 2026-11); what those do not name is called tokenops.*. The conventions count cached tokens as
-input, so gen_ai.usage.input_tokens is our input, cache_read and cache_write together.
+gen-ai-token-metrics.md, read 2026-11); other names are tokenops.*. The conventions count cached tokens as input, so
+gen_ai.usage.input_tokens is our input, cache_read and cache_write together.
 
-A receiver keeps whatever it is sent, so metrics are cumulative: a repeated export says the same sums again. They are the
-sums of each day's turns, kept by day, so that they stay when the log's days are pruned. A log record that was sent twice
-(the acknowledgement was lost) has the same tokenops.id.
+A receiver keeps whatever it gets, so metrics are cumulative: a repeated export sends the same sums. They are sums of
+each day's turns, stored by day, so they remain when days are pruned. A log record that was sent twice (the
+acknowledgement was lost) has the same tokenops.id.
 """
 
 from __future__ import annotations

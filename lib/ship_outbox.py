@@ -2,12 +2,11 @@
 
     ship/TARGET/state.json       files of each day as they were when all of it had arrived; when to try again
     ship/TARGET/2026-11-21       a short digest of each row of that day that the target has acknowledged
-    ship/TARGET/refused.jsonl    rows that the target refuses whatever is tried
+    ship/TARGET/refused.jsonl    rows that the target always refuses
 
 A position in a file cannot be the cursor: compaction rewrites days, archives replace them, late events are added to old
-ones. So a day is read again if its files have changed since it was finished, and those of its rows are sent that were not
-acknowledged. A digest is written after the acknowledgement. A crash between them sends a row twice, which its identity
-makes harmless.
+ones. So a day is read again if its files have changed since it was finished, and its unacknowledged rows are sent. A
+digest is written after the acknowledgement. A crash between them sends a row twice, which its identity makes harmless.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
 The join of two sightings (events.join) is a maximum of total orders, so a row carries its rank in each of them as text
 that compares byte by byte. Then any engine with a max-by aggregate joins in one GROUP BY id: the earliest ts, the usage
 block of the greatest `usage_rank`, the attribution block of the greatest `attribution_rank`, the price of the greatest
-(`usage_rank`, `price_rank`): a price belongs to the counts that it was worked out from.
+(`usage_rank`, `price_rank`): a price belongs to the counts that it was computed from.
 
-Machine and user are salted hashes unless the user names them; a project that is called like the user's login is hashed,
-too. Kinds that hold people's words (task) never become rows.
+Machine and user are salted hashes unless the user names them; a project named like the user's login is hashed, too.
+Kinds that hold people's words (task) never become rows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads which target to ship to, says what a kind of target offers, and sends HTTP POSTs.
+"""Finds the target to ship to, defines what each kind of target offers, and sends HTTP POSTs.
 
     ship:
       machine: build-7        # else a salted hash of the host's name

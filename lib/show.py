@@ -1,6 +1,6 @@
 """Renders rows for people and for programs: tables, JSON Lines, CSV, Markdown.
 
-JSON is plumbing and stable; tables are porcelain. Only a table pays for the library that lays it out (48 ms).
+JSON is plumbing and stable; tables are porcelain. Only tables load the library that lays them out (48 ms).
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
     projects.json                the paths of projects by project_id, never part of an event
     cursors.json, summaries/     see store_cursors, store_days
 
-What `append` has returned for is on the disk. A torn line that a crash left is isolated by the next writer and skipped by
-readers. The same turn may be written any number of times: readers join its sightings.
+When `append` returns, its events are on disk. If a crash leaves a torn line, the next writer isolates it and readers
+skip it. The same turn may be written any number of times: readers join its sightings.
 """
 
 from __future__ import annotations

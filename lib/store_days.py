@@ -1,10 +1,10 @@
-"""Keeps what is derived from single days of the log, on disk and in memory, for as long as it is still true.
+"""Caches data derived from single days of the log, on disk and in memory, while it is valid.
 
     summaries/KIND.FORMAT/DAY.json      a key in the first line, then one line for each part; may be deleted at any time
 
-A kind names what is derived and whatever it depends on beside the log, such as the digest of the prices. The key says which
-files of the log a day's data was made from, and how far they were read. Data under another key counts as absent, as does
-what cannot be read; data that cannot be written is made again the next time.
+A kind names the data and what it depends on besides the log, such as the digest of the prices. The key says which files
+of the log a day's data was made from, and how far they were read. Data under another key, and unreadable data, counts
+as absent; data that cannot be written is computed again next time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Finds and reads the files of the log's days, and reads what stands first in a line from its bytes.
+"""Finds and reads the files of the log's days, and reads the first fields of a line from its bytes.
 
 A day has one file that grows, a gzipped one after it was packed, or both. Every line that `store.append` writes begins
-with version, time and kind in this order, each of a fixed length up to the kind. Lines that somebody else wrote are
-rearranged when they are read (`identify`). No other family knows a path or an offset.
+with version, time and kind in this order, each of a fixed length up to the kind. Lines from other programs are
+rearranged when read (`identify`). No other family knows a path or an offset.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Adds up closed days once and keeps the sums, so that a year of turns is reported in a third of a second.
 
-A summary holds what rolling up the day's turns gives: by session, and by session and quarter of an hour. It is kept for as
-long as the day's files and the prices stay the same (store_days).
+A summary is the rollup of a day's turns by session, and by session and quarter of an hour. It is kept while the day's
+files and the prices stay the same (store_days).
 """
 
 from __future__ import annotations

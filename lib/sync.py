@@ -1,7 +1,7 @@
 """Imports what is new in the clients' files into the log, so that every byte is read once.
 
 A cursor per file remembers how far it was read, and the parser's state there. Events are on the disk before the cursor
-moves, so a crash makes us read again, and identity makes that harmless.
+moves, so after a crash lines are read again, and identity makes that harmless.
 """
 
 from __future__ import annotations

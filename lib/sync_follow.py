@@ -1,7 +1,7 @@
-"""Gives turns as they happen, each once, when its client has finished writing it.
+"""Yields turns as they happen, each once, when its client has finished writing it.
 
-Claude Code writes a line per content block, with the output counted so far; a turn is given out when its session has
-gone on to another, or has been quiet for a while.
+Claude Code writes a line per content block, with the output counted so far; a turn is yielded when its session begins
+another, or is quiet for a while.
 """
 
 from __future__ import annotations

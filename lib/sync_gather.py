@@ -1,6 +1,6 @@
 """Reads a client's files into events, each once, in order of time, from their start or from the cursors of `sync`.
 
-Workers share the files. Each answers with entries, which become records only on their way out (see `read_records`).
+Workers share the files. Each returns entries, which become records only on output (see `read_records`).
 """
 
 from __future__ import annotations

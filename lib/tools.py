@@ -1,4 +1,4 @@
-"""Lists the tools that an agent can call: what each takes, what it gives, and the command that prints the same.
+"""Lists the tools that an agent can call: what each takes and returns, and the command that prints the same.
 
 A tool returns the same records as its command, in one object, and a text for people. The protocol is in agent.
 """

@@ -1,7 +1,7 @@
 """Finds where a session wastes tokens: each finding has evidence, a remedy and, if it can be computed, its cost.
 
-Costs are at list price, turn by turn at the rates in force. Tokens that no client counted (of results that are too long)
-are estimated from bytes and marked. What stays below the thresholds is not a finding.
+Costs are at list price, turn by turn at the rates in force. Tokens that no client counted (of results that are too
+long) are estimated from bytes and marked. Waste below the thresholds is not a finding.
 """
 
 from __future__ import annotations

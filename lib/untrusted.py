@@ -1,7 +1,7 @@
-"""Checks values of foreign JSON and returns each as what a record may hold.
+"""Checks values of other programs' JSON and returns each in a form that a record may hold.
 
 A count or a time of another type raises BadRecord, so that the whole record is reported and skipped. A name of another
-type is "": without a name no token is lost.
+type becomes "", so its tokens still count.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Splits the bytes of an HTTP answer into the objects in it, without sockets or a clock; any split gives the same.
 
-Bodies are looked at as they pass and are never held whole: of a stream one line, of a document up to LIMIT, of a longer
-one its two ends.
+Bodies are read as they pass and are never kept whole: only a line of a stream, a document up to LIMIT, or both ends of
+a longer one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Turns what a vendor says of its limits, in response headers and in quota events of a stream, into meter readings.
+"""Turns a vendor's statements about limits, in response headers and in quota events of a stream, into meter readings.
 
-Only the names below are read; credentials and cookies are never looked at. A value that cannot be read drops only
-itself. Sources: the vendors' API references, their open clients and recorded traffic, as of November 2026.
+Only the names below are read, never credentials or cookies. An unreadable value drops only itself. Sources: the
+vendors' API references, their open clients and recorded traffic, as of November 2026.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Finds in the JSON objects of one answer what it says it used.
+"""Finds the usage that one answer states in its JSON objects.
 
-One answer is one object, or the many of a stream. The shape of a usage object tells what its counts mean, whatever the
+One answer is one object, or many in a stream. The shape of a usage object shows what its counts mean, whatever the
 vendor; if the same names mean different things, the reported total decides. Sources: recorded traffic of twenty vendors
 (2024 to 2026) and their API references as of November 2026.
 """

@@ -1,12 +1,12 @@
 """Counts what agents did, without quoting it: `work` events.
 
-A round is what one prompt set off, until the next one: its tool calls, failures, edits, commands, replies. It is the atom,
-as a turn is of usage: a resumed or forked session repeats the prompt under the same identity, so its copies join into one
-(per count the larger, of a beginning the earlier, of an end the later), in any order and however little of a file was
-read at a time. Rounds add up to sessions, hours and projects.
+A round is what one prompt caused, until the next one: its tool calls, failures, edits, commands, replies. It is the
+smallest unit of work, as a turn is of usage. A resumed or forked session repeats the prompt under the same identity, so
+its copies join into one (the larger count, the earlier start, the later end), in any order and from any parts of a
+file. Rounds add up to sessions, hours and projects.
 
-What a round remembers of a text is its length, its traits (`language`), and hashes salted with the log's secret, which
-tell a second reading of a file from the first.
+Of a text a round keeps only its length, its traits (`language`), and hashes salted with the log's secret, which reveal
+that a file was read again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Recognises a text's language, and prompts that only say "go on", that reject an answer, or that name nothing.
 
-The lists are in catalog/words.yaml. Nothing is guessed beyond them: a prompt in a language without a list is `unjudged`,
-never counted as a good one. Lengths are in characters, and signals that need no words hold in every language.
+The lists are in catalog/words.yaml. Nothing is guessed beyond them: a prompt in a language without a list is
+`unjudged`, never counted as a good one. Lengths are in characters; signals without words work in every language.
 """
 
 from __future__ import annotations

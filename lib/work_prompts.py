@@ -1,10 +1,10 @@
 """Decides who wrote a record in the user's role: a person, or the client in the user's name.
 
-A client sends much as the user: results of tools, reminders, echoes of slash commands, summaries after a compaction,
-prompts of subagents, instructions from files. `claude_message` and `codex_message` return the class of one record, and the
-text of those that a person wrote, without what the client wrapped around it. Nothing here keeps or writes a text.
+A client sends much in the user's name: tool results, reminders, echoes of slash commands, summaries after a compaction,
+prompts of subagents, instructions from files. `claude_message` and `codex_message` return the class of one record and,
+if a person wrote it, its text without the client's wrapping. Nothing here stores a text.
 
-Newer clients say it themselves (isMeta, isSidechain, isCompactSummary, origin, planContent; Claude Code 2.1, seen in
+Newer clients mark such records (isMeta, isSidechain, isCompactSummary, origin, planContent; Claude Code 2.1, seen in
 transcripts of 2026); the tags at the head of a text decide for older ones.
 """
 

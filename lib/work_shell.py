@@ -1,8 +1,7 @@
 """Splits a shell's command line into its simple commands, and finds those that destroy something.
 
-Quoting is honoured, so what is only printed, searched for or committed as a message is no command. Commands inside
-`bash -c`, `$(...)` and backticks are; what runs on another machine by ssh is, too. The rules are in
-catalog/destructive.yaml.
+Quoting is respected, so text that is only printed, searched for or used as a commit message is not a command. Commands
+inside `bash -c`, `$(...)` and backticks count, and so do those run by ssh. The rules are in catalog/destructive.yaml.
 """
 
 from __future__ import annotations
