@@ -210,8 +210,9 @@ class Turns:
         usage, name, model, ts = message["usage"], message["id"], message["model"], raw["timestamp"]
         if raw["type"] != "assistant" or (counts := light_counts(usage, model)) is None:
             return False
-        if len(ts) != 24 or ts[23] != "Z" or ts[10] != "T" or ts[19] != "." or ts[7] != "-" or not fromisoformat(ts):
+        if len(ts) != 24 or ts[23] != "Z" or ts[10] != "T" or ts[19] != "." or ts[7] != "-" or ts[:2] != "20":
             return False
+        fromisoformat(ts)  # ValueError if it is not a time
         attribution = session.attribution(raw)
         seen = self.light.get(name)
         if seen is None:

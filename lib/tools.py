@@ -109,7 +109,7 @@ def _help(session: Session, args: Json) -> Answer:
     return Answer({"tools": rows}, "  \n".join(f"{row['name']}: {row['about']}" for row in rows) + "\n")
 
 
-_SINCE = {"type": "string", "description": "7d, 24h, today, 2026-11-01 (default: this month)"}
+_SINCE = {"type": "string", "description": "7d, 24h, today, last week, 2026-06, 2026-11-01 (default: this month)"}
 _UNTIL = {"type": "string", "description": "the same forms; a date includes its day"}
 _BY = {"type": "string", "description": "project, session, agent, client, provider, model, hour, day, week, month, none"}
 _ONLY = {name: {"type": "string"} for name in ("project", "model", "client")}

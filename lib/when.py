@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import os
 import re
+import stat
 
 UTC = datetime.UTC
 DAY = 86_400_000
@@ -30,9 +31,14 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=UTC)
 _FRACTION = re.compile(r"\.(\d+)")
 _AGO = re.compile(r"(\d{1,6})([mhdw])\Z")
 _AGO_MS = {"m": 60_000, "h": 3_600_000, "d": DAY, "w": 7 * DAY}
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
+_WORDS = re.compile(r"(this|last)[ _-](week|month|year)\Z")
+_MONTH_NAME = re.compile(r"([a-z]{3})([a-z]*)(?:[ _-](\d{4}))?\Z")
+_PERIOD = re.compile(r"(\d{4})(?:-(\d\d)|-?W(\d\d))?\Z")
 # 1e11 seconds is the year 5138, and 1e11 milliseconds is 1973, before any client existed.
 _MS_FROM = 100_000_000_000
+# The times that a record can have: the years 2000 to 2099. Go and .NET write the year 1 for "no time".
+FIRST, LAST = 946_684_800_000, 4_102_444_799_999
+_FIRST_DAY, _LAST_DAY = datetime.date(2000, 1, 1), datetime.date(2101, 1, 1)
 
 
 def moment(text: str) -> int:
@@ -53,23 +59,30 @@ def moment(text: str) -> int:
 def epoch(value: float) -> int:
     """Milliseconds of a unix time given in seconds or in milliseconds. Raises ValueError, OverflowError."""
     ms = int(value) if value >= _MS_FROM else int(value * 1000)
-    if not 0 < ms < 253_402_300_800_000:
-        raise ValueError(f"not a unix time: {value}")
+    if not FIRST <= ms <= LAST:
+        raise ValueError("not a unix time of the years 2000 to 2099")
     return ms
 
 
 def stamp(ms: int) -> str:
     """The canonical text of a moment."""
     whole = _EPOCH + datetime.timedelta(milliseconds=ms)
-    return f"{whole:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
+    return f"{whole.year:04d}-{whole:%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"  # %Y does not pad the year
 
 
 def canonical(text: str) -> str:
-    """The canonical text of any RFC 3339 time. Raises ValueError."""
+    """The canonical text of any RFC 3339 time of the years 2000 to 2099. Raises ValueError."""
     if len(text) == 24 and text[23] == "Z" and text[10] == "T" and text[19] == "." and text[7] == "-":
         _parsed(text)
-        return text
-    return stamp(moment(text))
+        whole = text
+    else:
+        try:
+            whole = stamp(moment(text))
+        except OverflowError:
+            raise ValueError("beyond the years of the calendar") from None
+    if whole[:2] != "20":
+        raise ValueError("not a time of the years 2000 to 2099")
+    return whole
 
 
 _RESETS = re.compile(
@@ -104,11 +117,13 @@ def clock_time(text: str, seen: str) -> int | None:
 
 
 def zone(name: str | None) -> datetime.tzinfo:
-    """The zone of that IANA name, or the machine's own for None. Raises ValueError for an unknown name."""
+    """The zone of that IANA name or POSIX rule, or the machine's own for None. Raises ValueError for an unknown name."""
     if name is None:
         name = os.environ.get("TZ", "").lstrip(":")
         if not name:
             return _machine_zone()
+        if os.path.isabs(name):
+            return _zone_of_file(name)
     if name.upper() in ("UTC", "Z"):
         return UTC
     import zoneinfo
@@ -117,12 +132,59 @@ def zone(name: str | None) -> datetime.tzinfo:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         pass
-    from dateutil import tz  # POSIX strings such as EST5EDT4, and machines without a zone database
+    found = _posix_zone(name)
+    if found is None and not os.path.isabs(name) and ".." not in name:
+        from dateutil import tz  # knows the zones on a machine without a zone database
 
-    posix = None if ".." in name else tz.gettz(name)
-    if posix is None:
+        found = tz.gettz(name)
+        found = None if isinstance(found, tz.tzstr) else found  # a rule: dateutil takes its sign the other way round
+    if found is None:
         raise ValueError(f"unknown zone {name!r}: use an IANA name such as Europe/Berlin")
-    return posix
+    return found
+
+
+# Name, offset, and for summer time its name, offset and rules (POSIX.1-2017, 8.3).
+_POSIX = re.compile(
+    r"(?:[A-Za-z]{3,}|<[\w+-]{3,}>)[+-]?\d{1,2}(?::\d\d){0,2}((?:[A-Za-z]{3,}|<[\w+-]{3,}>)(?:[+-]?\d{1,2}(?::\d\d){0,2})?(,[\w./:+,-]+)?)?\Z",
+    re.ASCII,
+)
+
+
+def _posix_zone(rule: str) -> datetime.tzinfo | None:
+    """The zone of a rule such as `UTC-8` (eight hours east) or `CET-1CEST,M3.5.0,M10.5.0/3`; None if it is not one.
+
+    The standard library reads such a rule only at the end of a zone's file (RFC 8536), so this makes a file without
+    transitions.
+    """
+    parts = _POSIX.match(rule)
+    if parts is None:
+        return None
+    import io
+    import struct
+    import zoneinfo
+
+    whole = rule if parts[2] or not parts[1] else f"{rule},M3.2.0,M11.1.0"  # as in glibc
+    block = struct.pack(">4sc15x6l", b"TZif", b"2", 0, 0, 0, 0, 1, 4) + struct.pack(">lbb4s", 0, 0, 0, b"UTC\0")
+    try:
+        return zoneinfo.ZoneInfo.from_file(io.BytesIO(block * 2 + b"\n" + whole.encode() + b"\n"), key=rule)
+    except ValueError:
+        return None
+
+
+def _zone_of_file(path: str) -> datetime.tzinfo:
+    """The zone of a file that TZ names. Raises ValueError."""
+    import zoneinfo
+
+    _, marker, name = path.partition("/zoneinfo/")
+    try:
+        if marker and name:
+            return zoneinfo.ZoneInfo(name)
+        if stat.S_ISREG(os.stat(path).st_mode):
+            with open(path, "rb") as file:
+                return zoneinfo.ZoneInfo.from_file(file, key=path)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        pass
+    raise ValueError(f"TZ={path} is not a file of a zone: use an IANA name such as Europe/Berlin")
 
 
 def _machine_zone() -> datetime.tzinfo:
@@ -208,17 +270,17 @@ def coarser_label(label: str, unit: str, to: str) -> str:
     return f"{year}-W{week:02d}"
 
 
+SPANS = "7d, 24h, today, last week, june, 2026-06, 2026-11-01 or 2026-11-01T09:30:00Z"
+
+
 def parse_since(text: str, now: int, tz: datetime.tzinfo) -> int:
-    """The first moment of a span given as `7d`, `24h`, `today`, a date or a time. Raises ValueError."""
-    return _bound(text, now, tz, 0)
+    """The first moment of a span as in SPANS: of a day, a week, a month or a year, or a time. Raises ValueError."""
+    return _bounds(text, now, tz)[0]
 
 
 def parse_until(text: str, now: int, tz: datetime.tzinfo) -> int:
-    """The moment after a span that ends with `2026-11-01` (all of that day is inside), `2h` ago, or at a time.
-
-    Raises ValueError.
-    """
-    return _bound(text, now, tz, 1)
+    """The moment after a span as in SPANS: all of a day, a week, a month or a year is inside. Raises ValueError."""
+    return _bounds(text, now, tz)[1]
 
 
 # A limit's period is recognised by its length, never by a vendor's name for it; clients report 299 minutes for 300.
@@ -233,18 +295,64 @@ def window_name(minutes: float) -> str:
     return f"{round(minutes)}_minutes"
 
 
-def _bound(text: str, now: int, tz: datetime.tzinfo, days: int) -> int:
+def _bounds(text: str, now: int, tz: datetime.tzinfo) -> tuple[int, int]:
+    """The first moment of a span, and the moment after it; the same for a single moment.
+
+    Both lie within the times that a record can have. Raises ValueError.
+    """
     if ago := _AGO.match(text):
-        return now - int(ago[1]) * _AGO_MS[ago[2]]
+        at = now - int(ago[1]) * _AGO_MS[ago[2]]
+        return at, at
     try:
-        if text in ("today", "yesterday"):
-            return _midnight(local(now, tz).date() - datetime.timedelta(text == "yesterday") + datetime.timedelta(days), tz)
-        if _DATE.match(text):
-            return _midnight(datetime.date.fromisoformat(text) + datetime.timedelta(days), tz)
-        at = datetime.datetime.fromisoformat(text)
-        return moment(text) if at.tzinfo else moment(at.replace(tzinfo=tz).isoformat())
+        days = _days(text.strip().lower(), local(now, tz).date())
+        if days:
+            begin, end = (_midnight(min(max(day, _FIRST_DAY), _LAST_DAY), tz) for day in days)
+        else:
+            time = datetime.datetime.fromisoformat(text)
+            begin = end = moment(text if time.tzinfo else time.replace(tzinfo=tz).isoformat())
     except (ValueError, OverflowError):
-        raise ValueError(f"{text!r} is not a valid time: use 7d, 24h, today, 2026-11-01 or 2026-11-01T09:30:00Z") from None
+        raise ValueError(f"{text!r} is not a valid time: use {SPANS}") from None
+    return min(max(begin, FIRST), LAST), min(max(end, FIRST), LAST)
+
+
+def _days(text: str, today: datetime.date) -> tuple[datetime.date, datetime.date] | None:
+    """The first day of a span of whole days and the day after it; None for anything else. Raises ValueError."""
+    day = datetime.timedelta(days=1)
+    if text in ("today", "yesterday"):
+        begin = today - day * (text == "yesterday")
+        return begin, begin + day
+    if word := _WORDS.match(text):
+        return _period(today, word[2], -(word[1] == "last"))
+    if (name := _MONTH_NAME.match(text)) and (month := _month_number(name[1] + name[2])):
+        year = int(name[3] or today.year - (month > today.month))
+        return _period(datetime.date(year, month, 1), "month", 0)
+    if period := _PERIOD.match(text.upper()):
+        year, month_text, week_text = period.groups()
+        if week_text:
+            return _period(datetime.date.fromisocalendar(int(year), int(week_text), 1), "week", 0)
+        return _period(datetime.date(int(year), int(month_text or 1), 1), "month" if month_text else "year", 0)
+    if len(text) > 10:
+        return None
+    begin = datetime.date.fromisoformat(text.upper())
+    return begin, min(begin, datetime.date.max - day) + day
+
+
+def _month_number(name: str) -> int:
+    """The number of the month of an English name or its first three letters; 0 if there is none."""
+    names = "january february march april may june july august september october november december sept".split()
+    at = next((at for at, known in enumerate(names) if name in (known, known[:3])), -1)
+    return 9 if at == 12 else at + 1
+
+
+def _period(day: datetime.date, unit: str, step: int) -> tuple[datetime.date, datetime.date]:
+    """The week, month or year of a day, or so many steps from it, and the day after its end."""
+    if unit == "week":
+        begin = day - datetime.timedelta(days=day.weekday() - 7 * step)
+        return begin, begin + datetime.timedelta(days=7)
+    if unit == "year":
+        return datetime.date(day.year + step, 1, 1), datetime.date(day.year + step + 1, 1, 1)
+    months = day.year * 12 + day.month - 1 + step
+    return datetime.date(months // 12, months % 12 + 1, 1), datetime.date((months + 1) // 12, (months + 1) % 12 + 1, 1)
 
 
 def _midnight(day: datetime.date, tz: datetime.tzinfo) -> int:

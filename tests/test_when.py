@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import os
+import pathlib
 
 import pytest
 from hypothesis import given
@@ -15,7 +17,7 @@ KATHMANDU = when.zone("Asia/Kathmandu")
 NEWFOUNDLAND = when.zone("America/St_Johns")
 
 
-@given(st.datetimes(datetime.datetime(1971, 1, 1), datetime.datetime(2200, 1, 1), timezones=st.just(when.UTC)))
+@given(st.datetimes(datetime.datetime(2000, 1, 1), datetime.datetime(2099, 12, 31), timezones=st.just(when.UTC)))
 def test_a_moment_survives_its_text(at: datetime.datetime) -> None:
     ms = when.moment(at.isoformat())
     assert when.moment(when.stamp(ms)) == ms
@@ -39,10 +41,28 @@ def test_canonical(text: str, expected: str) -> None:
     assert when.canonical(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2026-02-30T00:00:00Z", "2026-03-01T09:00:00.000X", "1234567890"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "yesterday", "2026-02-30T00:00:00Z", "2026-03-01T09:00:00.000X", "1234567890"),
+        *("2026-3-1T9:00:00Z", "2026-03-01T9:00:00.0000Z"),  # without padding
+        *("0001-01-01T00:00:00Z", "0001-01-01T00:00:00.000Z", "0001-01-01T00:00:00+14:00"),  # "no time" of Go and .NET
+        *("1999-12-31T23:59:59.999Z", "2100-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z", "9999-12-31T23:59:59-14:00"),
+    ],
+)
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(ValueError):
         when.canonical(text)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1e9 - 1e8, 4_102_444_800, 4_102_444_800_000, 1e30])
+def test_what_is_no_unix_time(value: float) -> None:
+    with pytest.raises((ValueError, OverflowError)):
+        when.epoch(value)
+
+
+def test_a_year_has_four_digits() -> None:
+    assert when.stamp(when.moment("0001-01-01T00:00:00Z")) == "0001-01-01T00:00:00.000Z"
 
 
 BUCKETS = [
@@ -113,6 +133,34 @@ SPANS = [
     ("until", "today", "2026-11-22T23:00:00.000Z"),
     ("since", "2026-11-01T09:30", "2026-11-01T08:30:00.000Z"),
     ("until", "2026-11-01T09:30:00Z", "2026-11-01T09:30:00.000Z"),
+    ("until", "20261120T103000", "2026-11-20T09:30:00.000Z"),
+    # beyond the times of any record
+    ("since", "0001-01-01", "2000-01-01T00:00:00.000Z"),
+    ("until", "9999-12-31", "2099-12-31T23:59:59.999Z"),
+]
+# Text, and the local midnights at which that span begins and ends. Now is Sunday, 22 November 2026.
+DAYS = [
+    ("today", "2026-11-22", "2026-11-23"),
+    ("yesterday", "2026-11-21", "2026-11-22"),
+    ("2026-11-20", "2026-11-20", "2026-11-21"),
+    ("20261120", "2026-11-20", "2026-11-21"),
+    ("2026-W47-5", "2026-11-20", "2026-11-21"),
+    ("2026W475", "2026-11-20", "2026-11-21"),
+    ("2026-W47", "2026-11-16", "2026-11-23"),
+    ("this week", "2026-11-16", "2026-11-23"),
+    ("last week", "2026-11-09", "2026-11-16"),
+    ("last-week", "2026-11-09", "2026-11-16"),
+    ("this month", "2026-11-01", "2026-12-01"),
+    ("Last Month", "2026-10-01", "2026-11-01"),
+    ("last year", "2025-01-01", "2026-01-01"),
+    ("2026-06", "2026-06-01", "2026-07-01"),
+    ("2025-12", "2025-12-01", "2026-01-01"),
+    ("2025", "2025-01-01", "2026-01-01"),
+    ("june", "2026-06-01", "2026-07-01"),
+    ("Jun", "2026-06-01", "2026-07-01"),
+    ("november", "2026-11-01", "2026-12-01"),
+    ("december", "2025-12-01", "2026-01-01"),  # the latest one that has begun
+    ("sept 2024", "2024-09-01", "2024-10-01"),
 ]
 
 
@@ -121,7 +169,15 @@ def test_spans(bound: str, text: str, expected: str) -> None:
     assert when.stamp(getattr(when, f"parse_{bound}")(text, NOW, BERLIN)) == expected
 
 
-@pytest.mark.parametrize("text", ["", "7", "d7", "2026-13-01", "soon", "7y", "-7d"])
+@pytest.mark.parametrize(("text", "begin", "end"), DAYS)
+def test_spans_of_whole_days(text: str, begin: str, end: str) -> None:
+    bounds = [when.parse_since(text, NOW, BERLIN), when.parse_until(text, NOW, BERLIN)]
+    assert [f"{when.local(ms, BERLIN):%Y-%m-%d %H:%M}" for ms in bounds] == [f"{begin} 00:00", f"{end} 00:00"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "7", "d7", "2026-13-01", "2026-13", "2026-W54", "202606", "soon", "marchish", "last june week", "7y", "-7d"]
+)
 def test_what_is_no_span(text: str) -> None:
     with pytest.raises(ValueError, match="is not a valid time: use 7d"):
         when.parse_since(text, NOW, BERLIN)
@@ -131,9 +187,41 @@ def test_zones() -> None:
     assert when.zone_name(BERLIN) == "Europe/Berlin"
     assert when.zone("utc") is when.UTC
     assert when.zone("EST5EDT") is not None
+    assert when.zone_name(when.zone("<+08>-8")) == "<+08>-8"
     for name in ("Mars/Olympus", "../etc/passwd", "Europe"):
         with pytest.raises(ValueError, match="unknown zone"):
             when.zone(name)
+
+
+@pytest.mark.parametrize(
+    ("rule", "summer", "winter"),
+    [
+        ("UTC-8", "17:00", "17:00"),  # the sign is what is added to reach UTC
+        ("GMT+3", "06:00", "06:00"),
+        ("UTC0", "09:00", "09:00"),
+        ("<+08>-8", "17:00", "17:00"),
+        ("IST-5:30", "14:30", "14:30"),
+        ("CST-8", "17:00", "17:00"),
+        ("AST4ADT", "06:00", "05:00"),  # glibc's rule where none stands
+        ("CET-1CEST,M3.5.0,M10.5.0/3", "11:00", "10:00"),
+    ],
+)
+def test_posix_zones(rule: str, summer: str, winter: str) -> None:
+    tz = when.zone(rule)
+    times = ["2026-07-01T09:00:00Z", "2026-12-01T09:00:00Z"]
+    assert [f"{when.local(when.moment(time), tz):%H:%M}" for time in times] == [summer, winter]
+    assert when.bucket(when.moment(times[0]), "day", when.zone(when.zone_name(tz))) == "2026-07-01"
+
+
+def test_the_zone_of_the_environment_may_be_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    monkeypatch.setenv("TZ", ":/usr/share/zoneinfo/Europe/Berlin")
+    assert when.zone_name(when.zone(None)) == "Europe/Berlin"
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setenv("TZ", str(tmp_path / "pipe"))
+    with pytest.raises(ValueError, match="is not a file of a zone"):
+        when.zone(None)
+    with pytest.raises(ValueError, match="unknown zone"):
+        when.zone("/usr/share/zoneinfo/Europe/Berlin")  # a name in a client's text opens no file
 
 
 def test_windows_are_told_by_their_length() -> None:
