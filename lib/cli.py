@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import CodeType
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Protocol
 
-from tokenops import session
+from tokenops import end_silently_at_interrupt, session
 
 if TYPE_CHECKING:
     import argparse
@@ -57,10 +57,10 @@ def say(text: str) -> None:
 
 def run(main: Main, filter_: bool = True) -> NoReturn:
     """Run a command with the process's arguments, and end the process with its status."""
+    end_silently_at_interrupt()
     if filter_:
         gc.disable()  # records have no reference cycles, and a collection would visit every one in memory
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
     status = status_of(main, sys.argv[1:])
     # Not sys.exit: after a failed flush Python flushes again and prints the error, and freeing a gigabyte takes time.
     with contextlib.suppress(OSError, ValueError):

@@ -339,7 +339,21 @@ def _days(text: str, today: datetime.date) -> tuple[datetime.date, datetime.date
 
 def _month_number(name: str) -> int:
     """The number of the month of an English name or its first three letters; 0 if there is none."""
-    names = "january february march april may june july august september october november december sept".split()
+    names = [
+        "january",
+        "february",
+        "march",
+        "april",
+        "may",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
+        "december",
+        "sept",
+    ]
     at = next((at for at, known in enumerate(names) if name in (known, known[:3])), -1)
     return 9 if at == 12 else at + 1
 

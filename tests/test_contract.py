@@ -268,3 +268,26 @@ def test_no_prompt_text_in_events(run: Run, environment: dict[str, str]) -> None
     )
     done = run("tok-read", status=1)
     assert secret.encode() not in done.stdout + done.stderr
+
+
+BLOCKED_IMPORT = """
+import os, time
+with open(os.environ["STARTED"], "w"):
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_ctrl_c_is_silent_while_a_command_still_imports(
+    environment: dict[str, str], tmp_path: pathlib.Path, name: str
+) -> None:
+    put(tmp_path / "first/orjson.py", BLOCKED_IMPORT.encode())
+    os.mkfifo(tmp_path / "started")
+    environment |= {"PYTHONPATH": str(tmp_path / "first"), "STARTED": str(tmp_path / "started")}
+    process = subprocess.Popen(
+        [ROOT / "bin" / name], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with open(tmp_path / "started", "rb"):  # waits for the import
+        process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=MOST)
+    assert (process.returncode, out, err) == (-signal.SIGINT, b"", b"")

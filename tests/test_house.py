@@ -32,7 +32,7 @@ SMALL_ALONE = {
 IMPORTLIB = {"read_clients", "ship_folder"}
 
 LIB = {path.stem: path for path in sorted((ROOT / "lib").glob("*.py"))}
-COMMANDS = {path.name: path for path in sorted((ROOT / "bin").iterdir()) if path.is_file()}
+COMMANDS = {path.name: path for path in sorted((ROOT / "bin").glob("tok-*"))}
 OTHERS = {
     f"{path.parent.name}/{path.name}": path for folder in ("bench", "tools") for path in sorted((ROOT / folder).glob("*.py"))
 }
