@@ -324,8 +324,8 @@ def _days(text: str, today: datetime.date) -> tuple[datetime.date, datetime.date
     if word := _WORDS.match(text):
         return _period(today, word[2], -(word[1] == "last"))
     if (name := _MONTH_NAME.match(text)) and (month := _month_number(name[1] + name[2])):
-        year = int(name[3] or today.year - (month > today.month))
-        return _period(datetime.date(year, month, 1), "month", 0)
+        latest = today.year - (month > today.month)
+        return _period(datetime.date(int(name[3] or latest), month, 1), "month", 0)
     if period := _PERIOD.match(text.upper()):
         year, month_text, week_text = period.groups()
         if week_text:
