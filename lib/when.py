@@ -132,15 +132,15 @@ def zone(name: str | None) -> datetime.tzinfo:
         return zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         pass
-    found = _posix_zone(name)
-    if found is None and not os.path.isabs(name) and ".." not in name:
+    other = _posix_zone(name)
+    if other is None and not os.path.isabs(name) and ".." not in name:
         from dateutil import tz  # knows the zones on a machine without a zone database
 
-        found = tz.gettz(name)
-        found = None if isinstance(found, tz.tzstr) else found  # a rule: dateutil takes its sign the other way round
-    if found is None:
+        other = tz.gettz(name)
+        other = None if isinstance(other, tz.tzstr) else other  # a rule: dateutil takes its sign the other way round
+    if other is None:
         raise ValueError(f"unknown zone {name!r}: use an IANA name such as Europe/Berlin")
-    return found
+    return other
 
 
 # Name, offset, and for summer time its name, offset and rules (POSIX.1-2017, 8.3).
@@ -354,7 +354,7 @@ def _month_number(name: str) -> int:
         "december",
         "sept",
     ]
-    at = next((at for at, known in enumerate(names) if name in (known, known[:3])), -1)
+    at = next((at for at, month in enumerate(names) if name in (month, month[:3])), -1)
     return 9 if at == 12 else at + 1
 
 
