@@ -68,13 +68,18 @@ class Outcome:
 
 
 def poster(job: Job, box: Outbox, runtime: Runtime) -> Poster | None:
-    """What sends rows to a target over HTTP; None for a target that holds days as files."""
+    """What sends rows to a target over HTTP; None for a target that holds days as files.
+
+    Raises ValueError for a kind that is in `ship_targets.KINDS` and not here.
+    """
     match job.target.kind:
         case "clickhouse":
             return ship_clickhouse.ClickHouse(job.target, runtime.send, runtime.clock)
         case "otlp":
             return ship_otlp.Otlp(job.target, runtime.send, runtime.clock, job.owner, box.folder)
-    return None
+        case "folder":
+            return None
+    raise ValueError(f"ship_targets.KINDS has a kind without a sender: {job.target.kind}")
 
 
 def day_store(job: Job) -> DayStore:

@@ -21,7 +21,8 @@ pytestmark = pytest.mark.once
 # Lists that only shrink: an entry that is no longer needed fails the test, and so does one that has grown.
 DOORS_AT_MOST = 62
 FACES_AT_MOST = 50
-MODULES_AT_MOST = 170
+PLUGINS = ("read_", "poll_", "ship_")  # one more client, vendor or target is one more module
+MODULES_AT_MOST = 126  # without plug-ins; with them 170 when the map was drawn
 FILE_LINES, FUNCTION_LINES, SMALL_LINES = 450, 45, 80
 LONG_FILES: dict[str, int] = {}
 LONG_FUNCTIONS: dict[str, int] = {}
@@ -55,7 +56,7 @@ def test_every_module_belongs_to_one_family() -> None:
     assert len(prefixes) == len(set(prefixes))
     doubled = [name for name in LIB if sum(name.startswith(prefix) for prefix in prefixes) > 1]
     assert doubled == []
-    assert len(LIB) <= MODULES_AT_MOST
+    assert len([name for name in LIB if not name.startswith(PLUGINS)]) <= MODULES_AT_MOST, "merge, or give a reason here"
 
 
 def test_imports_run_to_the_same_or_a_lower_family() -> None:
@@ -139,14 +140,13 @@ def test_a_small_file_has_more_than_one_reason_to_be() -> None:
     users: Counter[str] = Counter()
     for name, path in {**LIB, **COMMANDS}.items():
         users.update(set(imported(path)) - {name})
-    plugins = ("read_", "poll_", "ship_")
     alone = {
         name
         for name, path in LIB.items()
         if name != "__init__"
         and len(path.read_text(encoding="utf-8").splitlines()) < SMALL_LINES
         and users[name] <= 1
-        and not name.startswith(plugins)
+        and not name.startswith(PLUGINS)
     }
     assert alone == set(SMALL_ALONE)
 

@@ -76,6 +76,10 @@ def test_each_number(name: str, given: Json, expected: tuple[float | None, int])
 GRADES = [("chr", 90, "A"), ("chr", 89.99, "B"), ("chr", 50, "C"), ("chr", 49.9, "F"), ("fvt", 60, "A"), ("fvt", 61, "B"), ("fvt", 901, "F"), ("dar", 0.5, "A"), ("dar", 5.01, "F"), ("cgr", 10, "A"), ("tcs", 70, "C"), ("rgr", 20, "C"), ("teu", 5, "C"), ("sac", 69, "C")]  # fmt: skip
 
 
+def test_every_kpi_has_thresholds() -> None:
+    assert [kpi.name for kpi in scorecard.KPIS if f"{kpi.name}_a" not in RULES or kpi.least not in RULES] == []
+
+
 @pytest.mark.parametrize(("name", "found", "letter"), GRADES)
 def test_grades(name: str, found: float, letter: str) -> None:
     (kpi,) = (one for one in scorecard.KPIS if one.name == name)
