@@ -73,14 +73,8 @@ def _matches_values(finding: Finding, entry: Mapping[str, Any]) -> bool:
         return finding.verdict == MISSING and not finding.field and (not modes or (finding.row or {}).get("mode") in modes)
     for pattern, (ours, theirs) in fields.items():
         if finding.field and fnmatch.fnmatchcase(finding.field, pattern) and theirs in ("*", finding.theirs):
-            return finding.ours == (_standard(finding) if ours == "standard" else ours)
+            return bool(finding.ours == ours)
     return False
-
-
-def _standard(finding: Finding) -> str:
-    """Our price of the same class without the tier."""
-    assert finding.lookup is not None
-    return Engine(finding.lookup).price(finding.field.rpartition("/")[2], finding.at)
 
 
 def _against_us(finding: Finding, tables: Sequence[Table]) -> bool:

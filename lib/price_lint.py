@@ -152,7 +152,7 @@ def _geos(book: Book, rules: Rules, model: str, interval: Data) -> Iterator[Faul
     for name, factor in interval["geo"].items():
         if name not in rules["geos"]:
             yield book.fault(
-                REFUSED, model, interval.get("from", ""), f"{name!r} is not a known region; write us, eu or regional"
+                REFUSED, model, interval.get("from", ""), f"{name!r} is not a known region; write {', '.join(rules['geos'])}"
             )
         elif not least <= Decimal(factor) <= most:
             what = f"the factor of {name} is {factor}; factors are {least} to {most}"

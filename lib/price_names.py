@@ -20,12 +20,13 @@ class Reading(NamedTuple):
 
     model: str
     provider: str = ""  # named by the name itself
-    region: str = ""  # of a cloud: us, eu, ..., global, or "in-region"
+    region: str = ""  # of a cloud: us, eu, ..., us-gov, global, or "in-region"
     tier: str = ""
     free: bool = False
     notes: tuple[str, ...] = ()
 
 
+GOVCLOUD = "us-gov"  # Amazon's cloud for the US government; its prices are not those of other regions
 _PATH = re.compile(r"(?:publishers/([a-z0-9-]+)/)?models/")
 _ARN = re.compile(r"arn:aws[a-z-]*:bedrock:[a-z0-9-]*:\d*:(?:application-)?(?:inference-profile|foundation-model)/")
 _BEDROCK = re.compile(
@@ -60,7 +61,8 @@ def readings(name: str) -> Iterator[Reading]:
 
 def _without_path(before: Reading) -> Iterator[Reading]:
     if arn := _ARN.match(before.model):
-        yield before._replace(model=before.model[arn.end() :], provider="bedrock")
+        region = GOVCLOUD if arn[0].startswith(f"arn:aws-{GOVCLOUD}:") else before.region
+        yield before._replace(model=before.model[arn.end() :], provider="bedrock", region=region)
     elif path := _PATH.search(before.model):
         yield before._replace(model=before.model[path.end() :], provider="vertex" if path[1] else before.provider)
 
@@ -88,7 +90,7 @@ def _without_route(before: Reading) -> Iterator[Reading]:
 def _without_cloud(before: Reading) -> Iterator[Reading]:
     if cloud := _BEDROCK.match(before.model):
         bare = _BEDROCK_VERSION.sub("", before.model[cloud.end() :])
-        yield before._replace(model=bare, provider="bedrock", region=cloud[1] or "in-region")
+        yield before._replace(model=bare, provider="bedrock", region=cloud[1] or before.region or "in-region")
 
 
 def _without_marks(before: Reading) -> Iterator[Reading]:

@@ -165,7 +165,7 @@ CAUSES = [
     ("litellm", "mistral", "mistral-large-4", "input", "dated"),
     ("litellm", "openai", "gpt-4o-transcribe", "audio_input", "modality"),
     ("litellm", "openai", "ft:gpt-4o-2024-11-20", "cache_write", "cache_class"),
-    ("litellm", "openai", "gpt-6.1-sol", "priority/input>272000", "tier"),
+    ("litellm", "openai", "gpt-5.6-cyber", "input>272000", "tier"),
     ("litellm", "deepseek", "deepseek-v4-pro", "cache_write", "placeholder"),
     ("genai", "deepseek", "deepseek-v4-pro", "input", "time_of_day"),
     ("genai", "gemini", "gemini-1.5-flash-8b", "output", "alias"),

@@ -231,6 +231,7 @@ RIGHT = [
     E("a comment", "mistral", "models:\n", "  mistral-large-4:\n", "  # raised for nine days in October 2026\n  mistral-large-4:\n"),
     E("a wrong price of the past put right, and marked", "deepseek", "  deepseek-reasoner:", '        input: "0.56"\n        cache_read: "0.07"\n        output: "1.68"\n', '        input: "0.56"\n        cache_read: "0.07"\n        output: "1.70"\n        correction: true\n'),
     E("a tier of the past put right, and marked", "anthropic", "  claude-opus-4-7:", 'tiers: {fast: {factor: "6"}}\n', 'tiers: {fast: {factor: "5"}}\n        correction: true\n'),
+    E("a region that had no price so far", "openai", "defaults:", 'regional: "1.1"}', 'regional: "1.1", us-gov: "1.3"}'),
     E("a reason why a model has no price", "cohere", "unpriced:\n", "  command-a-plus", '  north-1: "sold by the seat: no price per token is published"\n  command-a-plus'),
     E("the holidays of next year", "deepseek", "holidays:", "2027-01-01]", "2027-01-01, 2027-02-06, 2027-02-08]"),
     E("another page to look at by hand", "xai", "", "https://docs.x.ai/docs/models\"  # where", "https://docs.x.ai/docs/pricing\"  # where"),
