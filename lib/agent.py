@@ -1,15 +1,22 @@
 """Serves the tools over MCP: the SDK provides protocol, schemas and errors; `tools` provides the answers.
 
 Importing this takes most of a second, so only bin/tok-mcp does. Answers are computed one after another on another
-thread, so the protocol never waits.
+thread, so the protocol never waits. The SDK drops what is under way when its input ends; here the input ends only when
+every request in it is answered.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import json
+import os
+import sys
+import threading
+import types
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
@@ -21,9 +28,12 @@ from mcp.server.mcpserver.tools import Tool as SdkTool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
 from mcp.types import CallToolResult, ContentBlock, TextContent, ToolAnnotations
 
-from tokenops import __version__, tools
+from tokenops import __version__, show, tools
 from tokenops.session import Fault
 from tokenops.tools_answers import Answer
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 INSTRUCTIONS = (
     "TokenOps counts what AI coding agents spend and reports how much of a plan is left. Call tokenops_session_budget "
@@ -74,6 +84,8 @@ def sdk_tool(
         fn_metadata=Arguments(arg_model=ArgModelBase, output_schema=tool.output_schema),
         is_async=True,
         annotations=hints,
+        # Claude Code 2.1.332 keeps other tools from its model until the model searches for them (seen on 2026-11-29).
+        meta={"anthropic/alwaysLoad": True} if tool.always else None,
     )
 
 
@@ -88,6 +100,146 @@ def server(selection: Iterable[tools.Tool], cache: tools.ToolCache, on_call: Cal
         resources=list(_resources()),
         log_level="ERROR",
     )
+
+
+# The process's stdin and stdout.
+
+# How long requests that are under way may take after the end of the input.
+LAST_ANSWERS_S = 60.0
+# Texts in a request that the SDK repeats in its errors are cut to this length, in lines that could hold longer ones.
+_LONGEST_NAME, _LONG_LINE = 200, 1000
+
+
+class Pending:
+    """The requests that were read and not answered yet."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+        self._changed = threading.Condition()
+
+    def take(self, message: Mapping[str, Any]) -> None:
+        """A message of the client: a request waits for its answer; one that is cancelled gets none."""
+        with self._changed:
+            if "method" in message and "id" in message:
+                self._ids.add(repr(message["id"]))
+            elif message.get("method") == "notifications/cancelled" and isinstance(message.get("params"), dict):
+                self._ids.discard(repr(message["params"].get("requestId")))
+                self._changed.notify_all()
+
+    def answer(self, message: Mapping[str, Any]) -> None:
+        """A message of the server: an answer, if it has an id and no method."""
+        if "id" in message and "method" not in message:
+            with self._changed:
+                self._ids.discard(repr(message["id"]))
+                self._changed.notify_all()
+
+    def give_up(self) -> None:
+        """No answer can be written any more."""
+        with self._changed:
+            self._ids.clear()
+            self._changed.notify_all()
+
+    def wait(self, seconds: float) -> int:
+        """Waits until every request is answered; how many are not."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._ids, seconds)
+            return len(self._ids)
+
+
+def _message(line: bytes) -> dict[str, Any]:
+    try:
+        message = orjson.loads(line)
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+def bounded(line: bytes) -> bytes:
+    """A request's line, in which no name that an error would repeat is longer than some hundred characters."""
+    if len(line) <= _LONG_LINE:
+        return line
+    try:
+        message = json.loads(line)  # unlike orjson it keeps whole numbers of any size
+    except (ValueError, RecursionError):
+        return line
+    if not isinstance(message, dict):
+        return line
+    params = message.get("params")
+    for holder, name in ((message, "method"), (params, "name"), (params, "uri")):
+        if isinstance(holder, dict) and isinstance(holder.get(name), str):
+            holder[name] = show.shortened(holder[name], _LONGEST_NAME)
+    return json.dumps(message).encode() + b"\n"
+
+
+class Input(io.RawIOBase):
+    """Lines of a descriptor. The end comes only when every request in them is answered, or after a minute."""
+
+    def __init__(self, fd: int, pending: Pending, on_unanswered: Callable[[int], None]) -> None:
+        self._file = os.fdopen(fd, "rb")
+        self._pending, self._on_unanswered = pending, on_unanswered
+        self._rest = b""
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Some bytes of the next line; 0 at the end."""
+        if not self._rest:
+            line = self._file.readline()
+            if not line:
+                if unanswered := self._pending.wait(LAST_ANSWERS_S):
+                    self._on_unanswered(unanswered)
+                return 0
+            self._pending.take(_message(line))
+            self._rest = bounded(line)
+        view = memoryview(buffer).cast("B")
+        part, self._rest = self._rest[: len(view)], self._rest[len(view) :]
+        view[: len(part)] = part
+        return len(part)
+
+
+class Output(io.RawIOBase):
+    """Writes lines to a descriptor and notes which requests they answer."""
+
+    def __init__(self, fd: int, pending: Pending) -> None:
+        self._file, self._pending, self._line = os.fdopen(fd, "wb", buffering=0), pending, b""
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, data: ReadableBuffer) -> int:
+        """Writes some bytes. Raises OSError."""
+        try:
+            count = self._file.write(data) or 0
+        except OSError:
+            self._pending.give_up()
+            raise
+        *lines, self._line = (self._line + bytes(data)[:count]).split(b"\n")
+        for line in lines:
+            self._pending.answer(_message(line))
+        return count
+
+
+def serve(server: MCPServer[Any], on_unanswered: Callable[[int], None]) -> None:
+    """Serves the process's stdin and stdout until the input ends. `on_unanswered`: how many requests had no answer.
+
+    What handlers print goes to stderr, and they read nothing: only the protocol uses the two descriptors.
+    """
+    pending = Pending()
+    lines, out = Input(os.dup(0), pending, on_unanswered), Output(os.dup(1), pending)
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(2, 1)
+    standard = sys.stdin, sys.stdout
+    # The SDK serves the buffers of these two.
+    sys.stdin = types.SimpleNamespace(buffer=io.BufferedReader(lines))
+    sys.stdout = types.SimpleNamespace(buffer=io.BufferedWriter(out))
+    try:
+        server.run("stdio")
+    finally:
+        sys.stdin, sys.stdout = standard
 
 
 def _resources() -> Iterable[FunctionResource]:

@@ -31,6 +31,7 @@ KNOWN: Data = {
     "thresholds": {},
     "budgets": None,
     "guard": {"mode": None},
+    "mcp": {"set_providers": None},
     "ship": {"machine": None, "user": None, "targets": {}},
     "coaching": {"context_limits": None},
     "dashboard": {"admin_token": None},

@@ -182,8 +182,8 @@ def _url(text: str, location: str) -> str:
     """An address that a secret may be sent to: https, or this machine's own. Raises Unusable."""
     try:
         parts = urlsplit(text)
-        local = parts.hostname in ("127.0.0.1", "::1", "localhost")
-        good = parts.scheme == "https" or (parts.scheme == "http" and local)
+        local = parts.scheme == "http" and credentials.is_this_machine(parts.hostname or "")
+        good = parts.scheme == "https" or local
         good = good and bool(parts.hostname) and "@" not in parts.netloc and not parts.query and not parts.fragment
     except ValueError:
         good = False

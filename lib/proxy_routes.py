@@ -6,13 +6,13 @@ catalogue's, changed and extended by the user's configuration.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import orjson
 
-from tokenops import catalog, config, http1, proxy_savings, show, when
+from tokenops import catalog, config, credentials, http1, proxy_savings, show, when
 from tokenops.http1 import Headers, Request, Response
 from tokenops.proxy_exchange import Upstream
 
@@ -147,9 +147,16 @@ def _host_name(host: bytes) -> str:
 
 # The table of providers.
 
+_LONGEST_URL = 2000
+
 
 def upstream_of(name: str, url: str, bills: str | None = None) -> Upstream:
     """The upstream at a URL. Raises ValueError with a sentence."""
+    if not url.isascii() or not url.isprintable() or " " in url or len(url) > _LONGEST_URL:
+        raise ValueError(
+            f"{name}: {show.shortened(url)!a} is not a URL: it is too long, or has a space or another character that a URL "
+            "cannot have; write such a character percent-encoded"
+        )
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{name}: {url!r} is not an http or https URL")
@@ -161,6 +168,44 @@ def upstream_of(name: str, url: str, bills: str | None = None) -> Upstream:
     except ValueError:
         raise ValueError(f"{name}: {url!r} has no valid port") from None
     return Upstream(name, parts.hostname, port, tls, parts.path.rstrip("/").encode(), name if bills is None else bills)
+
+
+def in_clear(upstream: Upstream) -> bool:
+    """Whether keys and prompts would cross the network unencrypted on their way to an upstream."""
+    return not upstream.tls and not credentials.is_this_machine(upstream.host)
+
+
+def url_of(upstream: Upstream) -> str:
+    """An upstream's URL."""
+    scheme, host = "https" if upstream.tls else "http", f"[{upstream.host}]" if ":" in upstream.host else upstream.host
+    port = "" if upstream.port == (443 if upstream.tls else 80) else f":{upstream.port}"
+    return f"{scheme}://{host}{port}{upstream.base.decode()}"
+
+
+def detours(upstreams: Mapping[str, Upstream]) -> Iterator[str]:
+    """A sentence for each provider that does not lead to its vendor, or leads there unencrypted."""
+    for name, upstream in sorted(upstreams.items()):
+        preset = presets().get(name)
+        if preset and url_of(upstream) != url_of(upstream_of(name, preset["url"])):
+            yield f"{name} leads to {url_of(upstream)}, not to its vendor; to restore it: tok-provider set {name}"
+        if in_clear(upstream):
+            yield f"keys and prompts for {name} go to {upstream.host} unencrypted; use an https address if there is one"
+
+
+def set_provider(settings: config.Config, name: str, url: str | None, insecure: bool = False) -> None:
+    """Write where requests for a provider go; without a URL, restore the built-in address.
+
+    Raises ValueError for an address that cannot be used, and for plain http to another machine unless `insecure`.
+    """
+    check_name(name)
+    if url is None:
+        if name not in presets():
+            raise ValueError(f"{name} is not built in; give its address: tok-provider set {name} URL")
+    elif in_clear(upstream_of(name, url)) and not insecure:
+        raise ValueError(
+            f"{name}: {url} would send keys and prompts unencrypted; use https, or add --insecure to tok-provider set"
+        )
+    config.set_key(settings, "providers", name, url)
 
 
 def presets() -> dict[str, Any]:
@@ -190,13 +235,8 @@ def provider_rows(settings: config.Config) -> list[dict[str, Any]]:
     configured = settings.get("providers") or {}
     rows = []
     for name, upstream in sorted(table(settings).items()):
-        scheme = "https" if upstream.tls else "http"
-        port = "" if upstream.port == (443 if upstream.tls else 80) else f":{upstream.port}"
         row = {"v": 1, "kind": "provider", "provider": name, "path": f"/{name}/"}
-        row |= {
-            "url": f"{scheme}://{upstream.host}{port}{upstream.base.decode()}",
-            "set_by": "config" if name in configured else "built-in",
-        }
+        row |= {"url": url_of(upstream), "set_by": "config" if name in configured else "built-in"}
         rows.append(row)
     return rows
 
@@ -215,29 +255,24 @@ def environment(settings: config.Config, base: str) -> str:
     for name, preset in presets().items():
         if "env" in preset and name in upstreams:
             lines.append(f"export {preset['env']}={base}/{name}{preset['path']}\n")
-    return "".join(lines) + _CLIENTS.replace("BASE", base)
+    return "".join(lines) + _CLIENTS.replace("<proxy>", base)
 
 
 # Verified with the clients named in docs/proxy.md, November 2026.
 _CLIENTS = """
 # Claude Code; its login passes through untouched:
-#   alias claude='ANTHROPIC_BASE_URL=BASE/anthropic claude'
+#   alias claude='ANTHROPIC_BASE_URL=<proxy>/anthropic claude'
 # Codex with an API key, and with a ChatGPT login (~/.codex/config.toml):
-#   openai_base_url = "BASE/openai/v1"
-#   chatgpt_base_url = "BASE/chatgpt"
+#   openai_base_url = "<proxy>/openai/v1"
+#   chatgpt_base_url = "<proxy>/chatgpt"
 # opencode (opencode.json); unlike others it wants /v1 for Anthropic too:
-#   {"provider": {"anthropic": {"options": {"baseURL": "BASE/anthropic/v1"}},
-#                 "openai": {"options": {"baseURL": "BASE/openai/v1"}}}}
-# Mistral's SDK reads no variable:      Mistral(server_url="BASE/mistral")
-# Whatever speaks OpenAI's language:    OpenAI(base_url="BASE/NAME/v1"), NAME being deepseek, xai, perplexity, openrouter,
+#   {"provider": {"anthropic": {"options": {"baseURL": "<proxy>/anthropic/v1"}},
+#                 "openai": {"options": {"baseURL": "<proxy>/openai/v1"}}}}
+# Mistral's SDK reads no variable:      Mistral(server_url="<proxy>/mistral")
+# Whatever speaks OpenAI's language:    OpenAI(base_url="<proxy>/NAME/v1"), NAME being deepseek, xai, perplexity, openrouter,
 #                                       vercel, litellm, lmstudio, ...
 # A provider that is not listed: tok-provider set NAME URL, or openrouter, which serves most models.
 """
-
-
-def upstream(name: str, url: str) -> Upstream:
-    """One provider. Raises ValueError."""
-    return upstream_of(check_name(name), url)
 
 
 def check_name(name: str) -> str:

@@ -77,6 +77,11 @@ def percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f}%" if whole else ""
 
 
+def shortened(text: str, most: int = 80) -> str:
+    """A text that somebody gave, short enough for a message."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def nearest(word: str, words: Iterable[str]) -> str:
     """The known word most like another."""
     import difflib  # takes 3 ms, and only a typing error needs it

@@ -16,6 +16,8 @@ from tokenops import tools_answers as answer
 from tokenops.session import BadRequest, Session
 from tokenops.tools_answers import Answer, Json
 
+# No text that a tool takes is longer; errors may repeat it.
+LONGEST_ARGUMENT = 500
 # An answer is reused for as long as the log counts as synced.
 FRESH_S = 2.0
 
@@ -31,6 +33,7 @@ class Tool(NamedTuple):
     command: str
     changes: bool = False
     needs: tuple[str, ...] = ()
+    always: bool = False  # shown to the model even if its host defers tools
 
     @property
     def input_schema(self) -> Json:
@@ -52,8 +55,8 @@ def arguments(tool: Tool, args: Mapping[str, Any]) -> Json:
     accepted: Json = {}
     for name, value in args.items():
         if name not in tool.takes:
-            nearest = f"; did you mean {show.nearest(name, tool.takes)!r}?" if tool.takes else "; it takes none"
-            raise BadRequest(f"{tool.name} takes no argument {name!r}{nearest}")
+            nearest = f"; did you mean {show.nearest(name[:80], tool.takes)!r}?" if tool.takes else "; it takes none"
+            raise BadRequest(f"{tool.name} takes no argument {show.shortened(name)!r}{nearest}")
         if value is not None:
             accepted[name] = _argument(tool.takes[name], name, value)
     for name in tool.needs:
@@ -64,14 +67,17 @@ def arguments(tool: Tool, args: Mapping[str, Any]) -> Json:
 
 def _argument(schema: Json, name: str, value: Any) -> Any:
     kind = schema["type"]
+    if isinstance(value, str) and len(value) > LONGEST_ARGUMENT:
+        raise BadRequest(f"{name} has {len(value):,} characters; give at most {LONGEST_ARGUMENT:,}")
     if kind == "integer" and isinstance(value, str) and value.isdecimal():
         value = int(value)  # some hosts write all arguments as text
     if not isinstance(value, _KINDS[kind]) or (kind == "integer" and isinstance(value, bool)):
         raise BadRequest(f"{name} is {str(value)[:40]!r}; expected {'a' if kind != 'integer' else 'an'} {kind}")
     if "enum" in schema and value not in schema["enum"]:
-        raise BadRequest(f"{name} is {value!r}; choose from {', '.join(schema['enum'])}")
+        raise BadRequest(f"{name} is {show.shortened(str(value))!r}; choose from {', '.join(schema['enum'])}")
     if kind == "integer" and not schema.get("minimum", 0) <= value <= schema.get("maximum", value):
-        raise BadRequest(f"{name} is {value}; give {schema.get('minimum', 0)} to {schema.get('maximum', 'any number')}")
+        bounds = f"{schema.get('minimum', 0)} to {schema.get('maximum', 'any number')}"
+        raise BadRequest(f"{name} is {show.shortened(str(value))}; give {bounds}")
     return value
 
 
@@ -139,6 +145,7 @@ _TABLE = (
         {"budgets": _ROWS, "next_actions": {"type": "array", "items": _TEXT}},
         answer.budget,
         "tok-budget",
+        always=True,
     ),
     Tool(
         "tokenops_plan_headroom",
@@ -263,13 +270,13 @@ _TABLE = (
     ),
     Tool(
         "tokenops_provider_set",
-        "Set where the proxy sends a provider's requests; ask your user first.",
-        {"provider": _PROVIDER, "url": {"type": "string", "description": "https://..."}},
+        "Restore the built-in address of a provider (no url), or set another if your user's config.yaml allows it.",
+        {"provider": _PROVIDER, "url": {"type": "string", "description": "https://...; default: the built-in address"}},
         {"providers": _ROWS},
         answer.provider_set,
         "tok-provider set",
         changes=True,
-        needs=("provider", "url"),
+        needs=("provider",),
     ),
     Tool(
         "tokenops_task_start",
@@ -353,7 +360,7 @@ _TABLE = (
 )
 TOOLS = {tool.name: tool for tool in _TABLE}
 # A list of tools costs context in every session: few are shown unless more are asked for.
-DEFAULT = ("session_budget", "plan_headroom", "burn_rate", "status", "data_sources", "spend_summary", "coach_prompts")
+DEFAULT = ("session_budget", "plan_headroom", "burn_rate", "status", "spend_summary")
 
 
 def selection(text: str) -> list[Tool]:
@@ -364,7 +371,8 @@ def selection(text: str) -> list[Tool]:
     for name in DEFAULT if text == "default" else filter(None, (part.strip() for part in text.split(","))):
         tool = TOOLS.get(f"tokenops_{name.removeprefix('tokenops_')}")
         if tool is None:
-            raise BadRequest(f"there is no tool {name!r}; the nearest is {show.nearest(f'tokenops_{name}', TOOLS)!r}")
+            nearest = show.nearest(f"tokenops_{name}", TOOLS)
+            raise BadRequest(f"there is no tool {show.shortened(name)!r}; the nearest is {nearest!r}")
         tools.append(tool)
     if not tools:
         raise BadRequest("name at least one tool, or write default or all")

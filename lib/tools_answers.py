@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from typing import Any, NamedTuple
 
@@ -316,13 +317,28 @@ def provider_list(session: Session, args: Json) -> Answer:
 
 
 def provider_set(session: Session, args: Json) -> Answer:
-    """Set where the proxy sends a provider's requests; the providers after that."""
+    """Set where the proxy sends a provider's requests, with their keys; the providers after that.
+
+    An agent may restore a built-in address. For any other the user must have said so in config.yaml (`mcp.set_providers`),
+    which no tool writes.
+    """
     from tokenops import proxy_routes
 
+    settings, name, url = session.settings(), args["provider"], args.get("url")
     try:
-        proxy_routes.upstream(args["provider"], args["url"])
-        config.set_key(session.settings(), "providers", args["provider"], args["url"])
-    except (ValueError, config.Unchangeable) as error:
+        if url is not None:
+            proxy_routes.upstream_of(proxy_routes.check_name(name), url)
+    except ValueError as error:
+        raise Fault(str(error)) from None
+    if url is not None and settings.get("mcp", "set_providers") is not True:
+        command = shlex.join(["tok-provider", "set", name, url])
+        raise Fault(
+            f"an agent may not choose where requests and their keys go; ask your user to run {command}, or to set "
+            "mcp.set_providers: true in config.yaml"
+        )
+    try:
+        proxy_routes.set_provider(settings, name, url)
+    except ValueError as error:
         raise Fault(str(error)) from None
     return provider_list(session, {})
 

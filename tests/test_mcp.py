@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pathlib
 import select
+import signal
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -94,7 +96,7 @@ def over_stdio(environment: dict[str, str], calls: Callable[[Client], Any], *arg
 
 
 # Arguments for the tools that need some; a tool that changes things is tried apart.
-NEEDED = {"tokenops_pricing_show": {"model": "claude-opus-5-5"}, "tokenops_workflow_trace": {"session": "s1"}, "tokenops_task_start": {"title": "mend it"}, "tokenops_task_done": {}, "tokenops_plan_set": {"provider": "anthropic", "plan": "claude-pro"}, "tokenops_provider_set": {"provider": "openai", "url": "https://example.test"}}  # fmt: skip
+NEEDED = {"tokenops_pricing_show": {"model": "claude-opus-5-5"}, "tokenops_workflow_trace": {"session": "s1"}, "tokenops_task_start": {"title": "mend it"}, "tokenops_task_done": {}, "tokenops_plan_set": {"provider": "anthropic", "plan": "claude-pro"}, "tokenops_provider_set": {"provider": "openai"}}  # fmt: skip
 
 
 @pytest.mark.parametrize("mode", ERAS)
@@ -188,6 +190,12 @@ WRONG = [
     ("tokenops_plan_set", {"provider": "anthropic", "plan": "claude-pra"}, "claude-pro"),
     ("tokenops_plan_set", {"provider": "openai", "plan": "claude-pro"}, "is a plan of anthropic"),
     ("tokenops_provider_set", {"provider": "openai", "url": "no address"}, "openai"),
+    (
+        "tokenops_provider_set",
+        {"provider": "openai", "url": "https://a.example/;x"},
+        "tok-provider set openai 'https://a.example/;x'",
+    ),
+    ("tokenops_provider_set", {"provider": "mine"}, "mine is not built in"),
 ]
 
 
@@ -318,4 +326,115 @@ def test_the_list_costs_little_context(folder: str, environment: dict[str, str])
         )
 
     in_memory(folder, environment, "auto", calls, "default")
-    assert len(bpe.get_encoding("o200k_base").encode(json.dumps(found))) < 2500
+    assert len(bpe.get_encoding("o200k_base").encode(json.dumps(found))) < 1500
+
+
+def test_only_the_budget_is_always_shown(folder: str, environment: dict[str, str]) -> None:
+    """A host that defers tools shows this one: its model must not have to search for it."""
+
+    async def calls(client: Client) -> None:
+        listed = (await client.list_tools()).tools
+        assert {tool.name: tool.meta for tool in listed if tool.meta} == {SESSION: {"anthropic/alwaysLoad": True}}
+
+    in_memory(folder, environment, "auto", calls)
+
+
+BEGIN: list[Json] = [
+    {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}},
+    {"jsonrpc": "2.0", "method": "notifications/initialized"},
+]  # fmt: skip
+
+
+def requests(*calls: tuple[str, Json]) -> bytes:
+    """What a host sends: the handshake, then requests numbered from 1."""
+    numbered = (
+        {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+        for number, (method, params) in enumerate(calls, 1)
+    )
+    return b"".join(json.dumps(message).encode() + b"\n" for message in (*BEGIN, *numbered))
+
+
+def test_what_was_read_is_answered_before_the_end(environment: dict[str, str], folder: str) -> None:
+    """The whole input is there at once and ends: no answer is lost, though each call takes a while."""
+    log(folder, meter(0.4), *(turn(number, number) for number in range(1, 200)))
+    calls = [
+        ("tools/list", {}),
+        *(("tools/call", {"name": tool, "arguments": {}}) for tool in tools.TOOLS if tool not in NEEDED),
+    ]
+    done = subprocess.run(
+        ["tok-mcp", "--tools", "all"],
+        env=environment,
+        input=requests(*calls),
+        capture_output=True,
+        timeout=MOST,
+        check=False,
+    )
+    answers = {answer["id"]: answer for answer in map(json.loads, done.stdout.splitlines())}
+    assert set(answers) == set(range(len(calls) + 1)) and done.returncode == 0 and not done.stderr
+    assert all("result" in answer for answer in answers.values())
+
+
+def test_a_request_that_is_cancelled_is_not_waited_for() -> None:
+    pending = agent.Pending()
+    pending.take({"id": 1, "method": "tools/call"})
+    pending.take({"id": "1", "method": "tools/call"})
+    pending.take({"method": "notifications/progress"})
+    pending.take({"id": 9, "result": {}})  # an answer of the client's to a request of the server's
+    assert pending.wait(0) == 2
+    pending.answer({"id": 1, "method": "sampling/createMessage"})  # a request of the server's own
+    assert pending.wait(0) == 2
+    pending.answer({"id": 1, "error": {}})
+    assert pending.wait(0) == 1
+    pending.take({"method": "notifications/cancelled", "params": {"requestId": "1"}})
+    assert pending.wait(0) == 0
+
+
+def test_an_answer_that_never_comes_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "LAST_ANSWERS_S", 0.01)
+    read, write = os.pipe()
+    os.write(write, requests(("tools/call", {})))
+    os.close(write)
+    unanswered: list[int] = []
+    lines = agent.Input(read, agent.Pending(), unanswered.append)
+    assert io.BufferedReader(lines).read() == requests(("tools/call", {})) and unanswered == [2]
+
+
+def test_the_first_interrupt_ends_it(environment: dict[str, str]) -> None:
+    with subprocess.Popen(
+        ["tok-mcp"], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdin.write(requests())
+        process.stdin.flush()
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(MOST) == -signal.SIGINT and process.stderr.read() == b""
+
+
+HUGE = "y" * 100_000
+HUGE_REQUESTS: list[tuple[str, Json]] = [
+    ("tools/call", {"name": HUGE, "arguments": {}}),
+    ("tools/call", {"name": "tokenops_status", "arguments": {HUGE: 1}}),
+    ("tools/call", {"name": "tokenops_spend_summary", "arguments": {"since": HUGE}}),
+    ("tools/call", {"name": "tokenops_top_consumers", "arguments": {"limit": HUGE}}),
+    ("tools/call", {"name": "tokenops_top_consumers", "arguments": {"limit": int("9" * 4000)}}),
+    ("tools/call", {"name": "tokenops_scorecard", "arguments": {"by": HUGE}}),
+    ("tools/call", {"name": "tokenops_plan_set", "arguments": {"provider": HUGE, "plan": HUGE}}),
+    ("tools/call", {"name": "tokenops_provider_set", "arguments": {"provider": "openai", "url": "https://" + HUGE}}),
+    ("resources/read", {"uri": f"tokenops://{HUGE}"}),
+    (HUGE, {}),
+]
+
+
+def test_huge_arguments_are_not_repeated(environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        ["tok-mcp", "--tools", "all"],
+        env=environment,
+        input=requests(*HUGE_REQUESTS),
+        capture_output=True,
+        timeout=MOST,
+        check=False,
+    )
+    answers = {answer["id"]: json.dumps(answer) for answer in map(json.loads, done.stdout.splitlines())}
+    assert set(answers) == set(range(len(HUGE_REQUESTS) + 1)) and len(done.stderr) < 1000
+    assert {number: len(answer) for number, answer in answers.items() if number and len(answer) > 1000} == {}

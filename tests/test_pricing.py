@@ -276,7 +276,12 @@ PLACES = [
     ("bedrock", "arn:aws:bedrock:eu-west-1:123456789012:inference-profile/eu.anthropic.claude-opus-4-6-v1:0", None, "0.55"),
     ("bedrock", "us-gov.anthropic.claude-opus-4-6-v1:0", None, "0.6"),
     ("bedrock", "bedrock/us-gov.anthropic.claude-opus-4-6-v1:0", "us", "0.6"),
-    ("bedrock", "arn:aws-us-gov:bedrock:us-gov-west-1::foundation-model/anthropic.claude-sonnet-4-5-20250929-v1:0", None, "0.36"),
+    (
+        "bedrock",
+        "arn:aws-us-gov:bedrock:us-gov-west-1::foundation-model/anthropic.claude-sonnet-4-5-20250929-v1:0",
+        None,
+        "0.36",
+    ),
     ("bedrock", "us-gov.amazon.nova-pro-v1:0", None, "no price is known for 'us-gov.amazon.nova-pro-v1:0' at bedrock"),
     ("bedrock", "amazon.nova-pro-v1:0", None, "no price is known for 'amazon.nova-pro-v1:0' at bedrock"),
     ("vertex", "publishers/anthropic/models/claude-opus-4-6@20260205", None, "0.5"),

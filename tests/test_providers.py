@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from conftest import Run, objects
-from tokenops import config
+from tokenops import config, proxy_routes
 
 SEEDS = ("openai", "anthropic", "gemini", "mistral", "cohere", "groq", "deepseek", "xai", "perplexity", "fireworks", "cerebras",
          "together", "openrouter", "ollama", "lmstudio", "litellm", "vercel", "chatgpt", "githubcopilot")  # fmt: skip
@@ -55,6 +55,12 @@ def test_set_and_unset_keep_what_else_is_there(run: Run, environment: dict[str, 
         ("set mine ftp://x", "is not an http or https URL"),
         ("set mine http://user:secret@x", "has a host and a path, nothing else"),
         ("set mine http://x:99999", "no valid port"),
+        ("set mine 'https://x/a b'", "has a space"),
+        ("set mine https://x/\u00e9", "cannot have"),
+        (f"set mine https://x/{'y' * 3000}", "is too long"),
+        ("set mine http://gateway.example/", "--insecure"),
+        ("set anthropic http://10.0.0.7:4000/", "--insecure"),
+        ("set anthropic http://localhost.example/", "--insecure"),
     ],
 )
 def test_what_is_refused(line: str, says: str, run: Run, environment: dict[str, str]) -> None:
@@ -67,7 +73,7 @@ def test_a_file_that_only_a_person_can_change(run: Run, environment: dict[str, s
     path = pathlib.Path(environment["HOME"]) / ".config/tokenops/config.yaml"
     path.parent.mkdir(parents=True)
     path.write_text("providers: {openai: http://a}\n")
-    done = run("tok-provider set mine http://b", status=2)
+    done = run("tok-provider set mine https://b", status=2)
     assert "by hand" in done.stderr.decode() and path.read_text() == "providers: {openai: http://a}\n"
 
 
@@ -79,6 +85,46 @@ def test_edits(text: str) -> None:
     assert yaml.safe_load(made)["providers"]["openai"] == "http://o"
     gone = config.edit(made, "providers", "openai", None)
     assert "openai" not in (yaml.safe_load(gone).get("providers") or {})
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:4000/v1", "http://127.0.0.9:1", "http://[::1]:1/x", "https://gateway.example/x"]
+)
+def test_an_address_is_accepted_and_printed(url: str, run: Run) -> None:
+    """Set prints what it wrote; the printed address leads where the given one did."""
+    (row,) = objects(run(f"tok-provider set anthropic {url}").stdout)
+    assert (row["provider"], row["url"], row["set_by"]) == ("anthropic", url, "config")
+    (row,) = objects(run("tok-provider set anthropic").stdout)
+    assert (row["url"], row["set_by"]) == ("https://api.anthropic.com", "built-in")
+
+
+def test_plain_http_to_another_machine_needs_the_users_word(run: Run) -> None:
+    (row,) = objects(run("tok-provider set mine http://10.0.0.7:11434 --insecure").stdout)
+    assert row["url"] == "http://10.0.0.7:11434"
+    upstreams = {"mine": proxy_routes.upstream_of("mine", row["url"])}
+    assert list(proxy_routes.detours(upstreams)) == [
+        "keys and prompts for mine go to 10.0.0.7 unencrypted; use an https address if there is one"
+    ]
+
+
+def test_the_proxy_says_what_does_not_lead_to_its_vendor(environment: dict[str, str]) -> None:
+    settings = config.Config(
+        {"providers": {"anthropic": "https://gateway.example/", "openai": "https://api.openai.com"}}, "", []
+    )
+    assert list(proxy_routes.detours(proxy_routes.table(settings))) == [
+        "anthropic leads to https://gateway.example, not to its vendor; to restore it: tok-provider set anthropic"
+    ]
+
+
+def test_every_variable_name_stays_whole(run: Run) -> None:
+    """Each variable of the catalogue keeps its name, and every line for people has the base URL."""
+    base = "http://127.0.0.1:1"
+    text = run(f"tok-provider env --base {base}").stdout.decode()
+    for name in ("ANTHROPIC_BASE_URL", "OPENAI_BASE_URL", "GROQ_BASE_URL"):
+        assert name in text
+    assert "ANTHROPIC_http" not in text and "<proxy>" not in text
+    comments = [line for line in text.splitlines() if line.startswith("#") and ("URL=" in line or "url" in line.lower())]
+    assert f"ANTHROPIC_BASE_URL={base}/anthropic claude" in text and all("BASE/" not in line for line in comments)
 
 
 def test_the_lines_for_shells(run: Run) -> None:
