@@ -154,7 +154,7 @@ def _message(line: bytes) -> dict[str, Any]:
     return message if isinstance(message, dict) else {}
 
 
-def bounded(line: bytes) -> bytes:
+def bounded_line(line: bytes) -> bytes:
     """A request's line, in which no name that an error would repeat is longer than some hundred characters."""
     if len(line) <= _LONG_LINE:
         return line
@@ -167,7 +167,7 @@ def bounded(line: bytes) -> bytes:
     params = message.get("params")
     for holder, name in ((message, "method"), (params, "name"), (params, "uri")):
         if isinstance(holder, dict) and isinstance(holder.get(name), str):
-            holder[name] = show.shortened(holder[name], _LONGEST_NAME)
+            holder[name] = show.short_text(holder[name], _LONGEST_NAME)
     return json.dumps(message).encode() + b"\n"
 
 
@@ -192,7 +192,7 @@ class Input(io.RawIOBase):
                     self._on_unanswered(unanswered)
                 return 0
             self._pending.take(_message(line))
-            self._rest = bounded(line)
+            self._rest = bounded_line(line)
         view = memoryview(buffer).cast("B")
         part, self._rest = self._rest[: len(view)], self._rest[len(view) :]
         view[: len(part)] = part

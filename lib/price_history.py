@@ -67,7 +67,7 @@ def _past(book: Book, was: Book, model: str, old: Data, new: Data | None, today:
         return
     if new.get("correction"):
         return
-    changed = [name for name in _COSTS if _same_free(old.get(name)) != _same_free(_known(name, old, new))]
+    changed = [name for name in _COSTS if _same_free(old.get(name)) != _same_free(_priced_before(name, old, new))]
     if changed:
         what = f"prices {since} were changed in place; close the interval and append one, or say `correction: true`"
         yield book.fault(REFUSED, model, begins, what)
@@ -84,7 +84,7 @@ def _past(book: Book, was: Book, model: str, old: Data, new: Data | None, today:
         yield book.fault(HELD, model, begins, what)
 
 
-def _known(name: str, old: Data, new: Data) -> Any:
+def _priced_before(name: str, old: Data, new: Data) -> Any:
     """A price of the new state, without regions of which the old state had none: a region that is added changes no price."""
     value = new.get(name)
     return {key: value[key] for key in old["geo"] if key in value} if name == "geo" and "geo" in old and value else value

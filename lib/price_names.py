@@ -27,6 +27,7 @@ class Reading(NamedTuple):
 
 
 GOVCLOUD = "us-gov"  # Amazon's cloud for the US government; its prices are not those of other regions
+_ONE_SOURCE = "prices in GovCloud are known from one source only (LiteLLM)"
 _PATH = re.compile(r"(?:publishers/([a-z0-9-]+)/)?models/")
 _ARN = re.compile(r"arn:aws[a-z-]*:bedrock:[a-z0-9-]*:\d*:(?:application-)?(?:inference-profile|foundation-model)/")
 _BEDROCK = re.compile(
@@ -90,7 +91,9 @@ def _without_route(before: Reading) -> Iterator[Reading]:
 def _without_cloud(before: Reading) -> Iterator[Reading]:
     if cloud := _BEDROCK.match(before.model):
         bare = _BEDROCK_VERSION.sub("", before.model[cloud.end() :])
-        yield before._replace(model=bare, provider="bedrock", region=cloud[1] or before.region or "in-region")
+        region = cloud[1] or before.region or "in-region"
+        notes = (*before.notes, _ONE_SOURCE) if region == GOVCLOUD else before.notes
+        yield before._replace(model=bare, provider="bedrock", region=region, notes=notes)
 
 
 def _without_marks(before: Reading) -> Iterator[Reading]:

@@ -218,7 +218,6 @@ def _within_span(rows: Iterable[Data], target: Data) -> Iterator[Data]:
 
 
 _NO_REGION = "the region was not recorded: assumed global processing"
-_GOVCLOUD = "prices in GovCloud are known from one source only (LiteLLM)"
 _NOBODY: Data = {"models": {}, "aliases": {}}
 
 
@@ -244,9 +243,8 @@ def card_of(lookup: Lookup, tier: str, geo: str, search_context: str) -> Card:
     tier = tier or lookup.reading.tier
     # A cloud's name says where the request stayed; unless it may go anywhere, that has a price of its own.
     region = lookup.reading.region
-    if region == price_names.GOVCLOUD:
-        geo = region
-    geo = geo or (price_cards.REGIONAL if region not in ("", "global") else "")
+    regional = price_cards.REGIONAL if region not in ("", "global") else ""
+    geo = region if region == price_names.GOVCLOUD else geo or regional
     intervals: list[Interval] = []
     by_name: dict[str, Rate] = {}
     sized = False
@@ -316,8 +314,6 @@ def _interval(lookup: Lookup, row: Data, tier: str, geo: str, search_context: st
 def _base_rate(lookup: Lookup, row: Data, factor: str, search_context: str) -> Rate:
     """A rate with everything that the rates of an interval share: all but the token prices."""
     request, notes = row.get("request"), lookup.reading.notes
-    if lookup.reading.region == price_names.GOVCLOUD:
-        notes += (_GOVCLOUD,)
     if isinstance(request, dict):
         if search_context not in request:
             notes += ("the search context was not recorded: assumed low",)

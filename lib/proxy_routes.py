@@ -154,7 +154,7 @@ def upstream_of(name: str, url: str, bills: str | None = None) -> Upstream:
     """The upstream at a URL. Raises ValueError with a sentence."""
     if not url.isascii() or not url.isprintable() or " " in url or len(url) > _LONGEST_URL:
         raise ValueError(
-            f"{name}: {show.shortened(url)!a} is not a URL: it is too long, or has a space or another character that a URL "
+            f"{name}: {show.short_text(url)!a} is not a URL: it is too long, or has a space or another character that a URL "
             "cannot have; write such a character percent-encoded"
         )
     parts = urlsplit(url)

@@ -77,7 +77,7 @@ def percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f}%" if whole else ""
 
 
-def shortened(text: str, most: int = 80) -> str:
+def short_text(text: str, most: int = 80) -> str:
     """A text that somebody gave, short enough for a message."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
 

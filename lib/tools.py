@@ -56,7 +56,7 @@ def arguments(tool: Tool, args: Mapping[str, Any]) -> Json:
     for name, value in args.items():
         if name not in tool.takes:
             nearest = f"; did you mean {show.nearest(name[:80], tool.takes)!r}?" if tool.takes else "; it takes none"
-            raise BadRequest(f"{tool.name} takes no argument {show.shortened(name)!r}{nearest}")
+            raise BadRequest(f"{tool.name} takes no argument {show.short_text(name)!r}{nearest}")
         if value is not None:
             accepted[name] = _argument(tool.takes[name], name, value)
     for name in tool.needs:
@@ -74,10 +74,10 @@ def _argument(schema: Json, name: str, value: Any) -> Any:
     if not isinstance(value, _KINDS[kind]) or (kind == "integer" and isinstance(value, bool)):
         raise BadRequest(f"{name} is {str(value)[:40]!r}; expected {'a' if kind != 'integer' else 'an'} {kind}")
     if "enum" in schema and value not in schema["enum"]:
-        raise BadRequest(f"{name} is {show.shortened(str(value))!r}; choose from {', '.join(schema['enum'])}")
+        raise BadRequest(f"{name} is {show.short_text(str(value))!r}; choose from {', '.join(schema['enum'])}")
     if kind == "integer" and not schema.get("minimum", 0) <= value <= schema.get("maximum", value):
         bounds = f"{schema.get('minimum', 0)} to {schema.get('maximum', 'any number')}"
-        raise BadRequest(f"{name} is {show.shortened(str(value))}; give {bounds}")
+        raise BadRequest(f"{name} is {show.short_text(str(value))}; give {bounds}")
     return value
 
 
@@ -372,7 +372,7 @@ def selection(text: str) -> list[Tool]:
         tool = TOOLS.get(f"tokenops_{name.removeprefix('tokenops_')}")
         if tool is None:
             nearest = show.nearest(f"tokenops_{name}", TOOLS)
-            raise BadRequest(f"there is no tool {show.shortened(name)!r}; the nearest is {nearest!r}")
+            raise BadRequest(f"there is no tool {show.short_text(name)!r}; the nearest is {nearest!r}")
         tools.append(tool)
     if not tools:
         raise BadRequest("name at least one tool, or write default or all")
