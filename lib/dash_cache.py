@@ -12,7 +12,19 @@ from collections.abc import Callable, Iterable, Iterator
 
 import orjson
 
-from tokenops import coverage, datadir, events, pricing, projects, rollup, store, store_days, store_summaries, tasks, when
+from tokenops import (
+    coverage,
+    datadir,
+    joins,
+    pricing,
+    projects,
+    rollup,
+    store,
+    store_days,
+    store_summaries,
+    tasks,
+    when,
+)
 from tokenops.events import Event
 from tokenops.store_days import Files, Recent
 from tokenops.tasks import Task
@@ -127,7 +139,7 @@ class Tasks:
         for day, identity in files.items():
             for record in self.recent.get(day, identity, functools.partial(self._of_day, day)):
                 other = records.get(record["id"])
-                records[record["id"]] = events.join(other, record) if other else record
+                records[record["id"]] = joins.join(other, record) if other else record
         return iter(records.values())
 
     def _of_day(self, day: str) -> list[Event]:

@@ -1,4 +1,4 @@
-"""Defines the record: its fields, its identity, and how two sightings of one thing are joined.
+"""Defines the record: its fields and its identity. `joins` makes one record of two sightings of the same thing.
 
 An event is a mapping with the fields below; zero counts and unknown values are left out. The classes in TOKENS are
 disjoint and add up; those in PARTS are parts of them and are never added again.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import orjson
@@ -49,6 +49,7 @@ CONTEXT = TOKENS[:-1]
 # The blocks that a join decides on separately, in the order in which a record shows them.
 ATTRIBUTION = (
     "source",
+    "revision",
     "client",
     "project",
     "project_id",
@@ -73,15 +74,16 @@ USAGE = (
     "cost_usd",
     "cost_source",
 )
-# Only in a joined record: the usage block came from a side chain, the attribution block did not.
-USAGE_SIDECHAIN = "usage_sidechain"
+# Only in a joined record: the usage block came from a side chain, the attribution block did not; the usage, or the time,
+# came from a source that has no revisions, the attribution from one that has.
+USAGE_SIDECHAIN, USAGE_UNREVISED, TS_UNREVISED = "usage_sidechain", "usage_unrevised", "ts_unrevised"
 _HEAD = ("v", "ts", "kind", "id", "alias")
 _RANK = {name: rank for rank, name in enumerate((*_HEAD, *ATTRIBUTION, *USAGE))}
-_USAGE, _ATTRIBUTION = frozenset(USAGE), frozenset(ATTRIBUTION)
-_DECIDED = frozenset((*USAGE, *ATTRIBUTION, "v", "ts", "kind", "id", USAGE_SIDECHAIN))
 
-# A client's own log names project and session; the proxy and the vendor's reports name less.
-_WEAK_SOURCES = ("proxy", "vendor-", "otel")
+# The newest revision of each reader whose revisions count. Raise it when the reader gives a turn that the log may hold
+# another time, identity, usage or attribution: what an earlier revision gave is then replaced. Version 0.1.0 wrote no
+# revision, which is revision 1. Sources that are not listed have no revision, such as the proxy.
+REVISIONS = {"claude-code-jsonl": 2, "codex-jsonl": 2}
 
 
 def order_of(block: object) -> bytes:
@@ -99,118 +101,10 @@ def context_size(event: Event) -> int:
     return sum(event.get(name, 0) for name in CONTEXT)
 
 
-def join(a: Event, b: Event) -> Event:
-    """One event from two sightings of the same thing.
-
-    Associative, commutative and idempotent: each block is the maximum of a total order on its own content.
-    """
-    kind = a.get("kind")
-    if kind != "turn":
-        return _more(a, b) if kind == "work" else _later(a, b)
-    usage = max(usage_of(a), usage_of(b), key=usage_rank)
-    attribution = max(attribution_of(a), attribution_of(b), key=attribution_rank)
-    joined: Event = {"v": max(a["v"], b["v"]), "ts": min(a["ts"], b["ts"]), "kind": "turn", "id": _largest(a, b, "id")}
-    sidechain = usage.pop("sidechain", False)
-    joined |= attribution | usage
-    if sidechain and not joined.get("sidechain"):
-        joined[USAGE_SIDECHAIN] = True
-    for key in (a.keys() | b.keys()) - _DECIDED:
-        joined[key] = _largest(a, b, key)
-    return arrange(joined)
-
-
 def arrange(event: Event) -> Event:
     """The event with its keys in the order of the record."""
     last = len(_RANK)
     return {key: event[key] for key in sorted(event, key=lambda key: (_RANK.get(key, last), key))}
-
-
-def _largest(a: Event, b: Event, key: str) -> Any:
-    """The value of a key outside of the blocks: the largest by its bytes."""
-    return max((event[key] for event in (a, b) if key in event), key=order_of)
-
-
-def usage_of(event: Event) -> Event:
-    """The block of counts, model, tier and cost, on which a join decides as a whole."""
-    block = {key: value for key, value in event.items() if key in _USAGE}
-    if event.get("sidechain") or event.get(USAGE_SIDECHAIN):
-        block["sidechain"] = True
-    return block
-
-
-def usage_rank(block: Event) -> tuple[int, bool, bool, int, bool, int, bytes]:
-    """The total order of usage blocks: the largest wins. USAGE_RANKS says what decided."""
-    certainty = {"unknown": 0, "partial": 1}.get(block.get("usage", ""), 2)
-    return (
-        certainty,
-        block.get("model", "unknown") != "unknown",
-        not block.get("sidechain"),
-        block.get("output_tokens", 0),
-        "cost_usd" in block,
-        token_sum(block),
-        order_of(block),
-    )
-
-
-# Why the other sighting was taken, for each part of the sort key.
-USAGE_RANKS = (
-    "another knows the counts",
-    "another knows the model",
-    "another is not a side chain's",
-    "another has the larger output",
-    "another has a reported cost",
-    "another counts more in all",
-    "another is later in the order of bytes",
-)
-
-
-def attribution_of(event: Event) -> Event:
-    """The block of client, project, session and account."""
-    return {key: value for key, value in event.items() if key in _ATTRIBUTION}
-
-
-def attribution_rank(block: Event) -> tuple[bool, bool, bytes]:
-    """The total order of attribution blocks. ATTRIBUTION_RANKS says what decided."""
-    weak = str(block.get("source", "proxy")).startswith(_WEAK_SOURCES)
-    return (not block.get("sidechain"), not weak, order_of(block))
-
-
-ATTRIBUTION_RANKS = (
-    "another is not a side chain's",
-    "a client's own log knows more",
-    "another is later in the order of bytes",
-)
-
-
-def _later(a: Event, b: Event) -> Event:
-    """The later of two readings of a meter or an aggregate, else the larger one; with the earlier time."""
-    best = max((a, b), key=lambda e: (e.get("observed_at", ""), token_sum(e), order_of({**e, "ts": ""})))
-    return {**best, "ts": min(a["ts"], b["ts"])}
-
-
-def _more(a: Event, b: Event) -> Event:
-    """Two readings of one round: the larger of each count, the earlier of each time, and the later of `last`."""
-    joined: Event = {"v": max(a["v"], b["v"]), "ts": min(a["ts"], b["ts"]), "kind": "work", "id": _largest(a, b, "id")}
-    attribution = max(attribution_of(a), attribution_of(b), key=attribution_rank)
-    joined |= attribution
-    counts, times = (a.get("counts", {}), b.get("counts", {})), (a.get("times", {}), b.get("times", {}))
-    joined["counts"] = {
-        name: max(block.get(name, 0) for block in counts) for name in sorted(counts[0].keys() | counts[1].keys())
-    }
-    joined["times"] = {
-        name: (max if name == "last" else min)(block[name] for block in times if name in block)
-        for name in sorted(times[0].keys() | times[1].keys())
-    }
-    return arrange(joined)
-
-
-def join_all(events: Iterable[Event]) -> Iterator[Event]:
-    """Each thing once, its sightings joined, in order of time. Reads everything first."""
-    joined: dict[str, Event] = {}
-    for event in events:
-        other = joined.get(event["id"])
-        joined[event["id"]] = event if other is None else join(other, event)
-    return iter(sorted(joined.values(), key=lambda e: (e["ts"], e["id"])))
 
 
 def meter(source: str, provider: str, observed_at: str, **reading: Any) -> Event:
@@ -236,6 +130,12 @@ def alias_of(client: str, session: str, event: Event) -> str:
     return ":".join((client, session, *map(str, (sent, read, wrote, got, thought))))
 
 
+def names_older(event: Event) -> bool:
+    """Whether a record's alias is the identity that an older revision of its reader gave the turn."""
+    return event.get("revision", 1) > 1 and "alias" in event and not _COUNTED.search(event["alias"])
+
+
+_COUNTED = re.compile(r"(:\d+){5}\Z")  # how an alias of `alias_of` ends
 PLANES = ("log", "wire", "export")
 
 
@@ -255,7 +155,7 @@ class Pairs:
     def first(self, event: Event) -> str:
         """The identity of the turn that a sighting is of: that of its first sighting."""
         plane, name = plane_of(event), str(event["id"])
-        waiting = self.waiting.setdefault(event["alias"], {})
+        waiting = self.waiting.setdefault(_alias_in(event), {})
         if names := waiting.get(plane):
             return names.pop(0)
         for other in PLANES:
@@ -265,7 +165,14 @@ class Pairs:
 
     def awaits(self, event: Event) -> bool:
         """Whether a turn waits for a sighting of this kind."""
-        return bool(self.waiting.get(event["alias"], {}).get(plane_of(event)))
+        return bool(self.waiting.get(_alias_in(event), {}).get(plane_of(event)))
+
+
+def _alias_in(event: Event) -> str:
+    """What a turn with an alias is paired by."""
+    if names_older(event):
+        return alias_of(str(event.get("client")), str(event.get("session_id")), event)
+    return str(event["alias"])
 
 
 # Clients whose requests do not name their session, so that only the counts identify a turn.
@@ -304,11 +211,25 @@ def digest(*parts: object) -> str:
 
 
 _STRINGS = frozenset(
-    (*ATTRIBUTION[:-1], "ts", "kind", "id", "alias", "provider", "model", "request_model", "search_context", "tier", "geo")
+    (
+        *(name for name in ATTRIBUTION if name not in ("revision", "sidechain")),
+        "ts",
+        "kind",
+        "id",
+        "alias",
+        "provider",
+        "model",
+        "request_model",
+        "search_context",
+        "tier",
+        "geo",
+    )
 )
 # Further fields of each kind.
 _MORE = {
-    "turn": frozenset(("status", "error", "latency_ms", "ttft_ms", USAGE_SIDECHAIN, "path", "credential")),
+    "turn": frozenset(
+        ("status", "error", "latency_ms", "ttft_ms", USAGE_SIDECHAIN, USAGE_UNREVISED, TS_UNREVISED, "path", "credential")
+    ),
     "usage": frozenset(("until", "observed_at", "bucket", "amount_usd", "caveat", "total_tokens")),
     "meter": frozenset(
         (
@@ -335,7 +256,7 @@ _COMMON = frozenset(_RANK)
 # Longer than any name, shorter than most prompts. Identities are made of several names.
 LONGEST = 200
 _LONGER = {"project": 255, "id": 600, "alias": 600, "agent_id": 600, "workflow_id": 600}
-_FLAGS = frozenset(("sidechain", "provider_inferred", USAGE_SIDECHAIN))
+_FLAGS = frozenset(("sidechain", "provider_inferred", USAGE_SIDECHAIN, USAGE_UNREVISED, TS_UNREVISED))
 
 
 def schema() -> dict[str, Any]:
@@ -350,7 +271,7 @@ def schema() -> dict[str, Any]:
 
 
 def _type(name: str) -> dict[str, Any]:
-    if name in SUMS:
+    if name in SUMS or name == "revision":
         return {"type": "integer", "minimum": 0}
     if name in _FLAGS:
         return {"type": "boolean"}
@@ -393,7 +314,7 @@ def _wrong(key: str, value: Any) -> str:
     """Why a field's value is not valid, "" if it is."""
     if key in _STRINGS and type(value) is not str:
         return f"{key} is {_short(value)}; expected text"
-    if key in SUMS and (type(value) is not int or value < 0):
+    if (key in SUMS or key == "revision") and (type(value) is not int or value < 0):
         return f"{key} is {_short(value)}; expected a count"
     if key in _FLAGS and type(value) is not bool:
         return f"{key} is {_short(value)}; expected true or false"

@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
-from tokenops import events, pricing, read_clients, read_contract, rollup, store
+from tokenops import events, joins, pricing, read_clients, read_contract, rollup, store
 from tokenops.events import Event
 
 
@@ -23,7 +23,7 @@ def explanation(
         return None
     counted = [event for _, event, why in sightings if not why]
     # If the original is gone, its copies count.
-    joined = functools.reduce(events.join, counted or [event for _, event, _ in sightings])
+    joined = functools.reduce(joins.join, counted or [event for _, event, _ in sightings])
     result: Event = {"v": 1, "kind": "explanation", "id": identity, "record": joined}
     result["sightings"] = list(_verdicts(sightings, joined, len(clients)))
     if joined["kind"] == "turn":
@@ -49,13 +49,13 @@ def _in_log(identity: str, folder: str) -> Iterator[Seen]:
 
 def _verdicts(sightings: list[Seen], joined: Event, clients: int) -> Iterator[Event]:
     """Each sighting with its verdict; the first `clients` of them are in clients' files, the others in the log."""
-    usage, attribution = events.usage_of(joined), events.attribution_of(joined)
+    usage, attribution = joins.usage_of(joined), joins.attribution_of(joined)
     taken = False
     for at, (location, event, why) in enumerate(sightings):
         verdict = why or "unchanged"
         if not why and event["kind"] == "turn":
             verdict = "; ".join(_verdict(event, usage, attribution, joined["ts"], taken))
-            taken = taken or _same(events.usage_of(event), usage)
+            taken = taken or _same(joins.usage_of(event), usage)
         yield {
             "place": location,
             "in": "client" if at < clients else "log",
@@ -66,25 +66,26 @@ def _verdicts(sightings: list[Seen], joined: Event, clients: int) -> Iterator[Ev
 
 
 def _verdict(event: Event, usage: Event, attribution: Event, began: str, taken: bool) -> Iterator[str]:
-    mine = events.usage_of(event)
+    mine = joins.usage_of(event)
     if _same(mine, usage):
         yield "a copy with the same counts" if taken else "its counts are taken"
     else:
         yield f"its counts are dropped: {_reason(mine, usage)}"
-    ours, theirs = ({**block, "project_id": None} for block in (events.attribution_of(event), attribution))
+    ours, theirs = ({**block, "project_id": None} for block in (joins.attribution_of(event), attribution))
     if ours != theirs:
-        ranks = zip(events.attribution_rank(ours), events.attribution_rank(theirs), events.ATTRIBUTION_RANKS, strict=True)
+        ranks = zip(joins.attribution_rank(ours), joins.attribution_rank(theirs), joins.ATTRIBUTION_RANKS, strict=True)
         yield f"attributed elsewhere: {next((name for a, b, name in ranks if a != b), '')}"
     if event["ts"] != began:
         yield f"began earlier elsewhere ({began})"
 
 
 def _same(a: Event, b: Event) -> bool:
-    return {**a, "sidechain": None} == {**b, "sidechain": None}
+    apart = dict.fromkeys(("sidechain", "source", "revision"))
+    return a | apart == b | apart
 
 
 def _reason(lost: Event, won: Event) -> str:
-    for a, b, name in zip(events.usage_rank(lost), events.usage_rank(won), events.USAGE_RANKS, strict=True):
+    for a, b, name in zip(joins.usage_rank(lost), joins.usage_rank(won), joins.USAGE_RANKS, strict=True):
         if a != b:
             return name
     return "the same"

@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tokenops import events
+
 _PUNCTUATION = re.compile(r"[^A-Za-z0-9]")
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
@@ -97,7 +99,10 @@ class ProjectResolver:
 
     def attribution(self, source: str, client: str, root: str, folder: str, session: str) -> dict[str, Any]:
         """The attribution block of a session. `folder` names the project if no working directory is known."""
-        block: dict[str, Any] = {"source": source, "client": client}
+        block: dict[str, Any] = {"source": source}
+        if source in events.REVISIONS:
+            block["revision"] = events.REVISIONS[source]
+        block["client"] = client
         path = self._repository(root) if root else folder
         agent = client
         if path:

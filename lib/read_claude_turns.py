@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, jsonl, price_names, projects, read_lines, read_records, when, wire_claude
+from tokenops import events, joins, jsonl, price_names, projects, read_lines, read_records, when, wire_claude
 from tokenops.read_contract import Intake
 from tokenops.read_records import Frame, Light
 
@@ -181,7 +181,7 @@ class Turns:
 
     `light` keeps a turn as its line had it: nearly all copies are other lines of the same message in the same session,
     and dropping one of them costs a comparison. Whatever is less simple moves to `full` and goes through
-    `events.join`, with the same result (property test).
+    `joins.join`, with the same result (property test).
     """
 
     def __init__(self, intake: Intake) -> None:
@@ -258,7 +258,7 @@ class Turns:
         usage, model = message["usage"], message.get("model")
         if model == "<synthetic>":
             if (reading := limit_of(raw, message, ts)) is not None:
-                self.meters[reading["id"]] = events.join(self.meters.get(reading["id"], reading), reading)
+                self.meters[reading["id"]] = joins.join(self.meters.get(reading["id"], reading), reading)
             return
         if type(model) is not str or not model:
             model = "unknown"
@@ -287,7 +287,7 @@ class Turns:
 
 def join_turns(seen: list[events.Event], arriving: list[events.Event]) -> list[events.Event]:
     """The turns of one message, its own model's first, from two sightings of it."""
-    both = [events.join(a, b) for a, b in zip(seen, arriving, strict=False)]
+    both = [joins.join(a, b) for a, b in zip(seen, arriving, strict=False)]
     longer = seen if len(seen) > len(arriving) else arriving
     return both + longer[len(both) :]
 

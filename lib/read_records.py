@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, jsonl, price_names
+from tokenops import events, joins, jsonl, price_names
 from tokenops.untrusted import Raw
 
 # (time, id, record or its line), or a light turn; in order of time when sorted.
@@ -95,7 +95,7 @@ def keep(seen: dict[str, events.Event], arriving: Iterable[events.Event]) -> Non
     """Add sightings to those seen before, each thing once."""
     for event in arriving:
         before = seen.get(event["id"])
-        seen[event["id"]] = events.join(before, event) if before else event
+        seen[event["id"]] = joins.join(before, event) if before else event
 
 
 def merge(several: Iterable[list[Entry]]) -> list[Entry]:
@@ -110,7 +110,7 @@ def merge(several: Iterable[list[Entry]]) -> list[Entry]:
             if before is None:
                 seen[entry[1]] = entry
             else:
-                event = events.join(record(before), record(entry))
+                event = joins.join(record(before), record(entry))
                 seen[event["id"]] = (event["ts"], event["id"], event)
     return by_time(list(seen.values()))
 

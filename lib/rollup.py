@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import events, pricing, when
+from tokenops import events, joins, pricing, when
 from tokenops.events import Event
 
 # What --by takes -> the record's field.
@@ -156,7 +156,7 @@ class Rollup:
                 if type(event[field]) is not int:
                     raise TypeError(f"{field} is {event[field]!r}, no count")
             earlier = self._aggregates.get(event["id"])
-            self._aggregates[event["id"]] = events.join(earlier, event) if earlier else event
+            self._aggregates[event["id"]] = joins.join(earlier, event) if earlier else event
         return ""
 
     def _sum(self, event: Event) -> None:

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tokenops import datadir, events, jsonl, read_records, store, when
+from tokenops import datadir, events, joins, jsonl, read_records, store, when
 from tokenops.events import Event
 
 SOURCE = "demo"
@@ -141,7 +141,7 @@ def write(folder: str, now: int) -> tuple[str, int]:
     datadir.ensure_folder(datadir.ensure_folder(folder))
     os.mkdir(demo, mode=0o700)
     datadir.mark_demo(demo)
-    count = store.append(demo, map(jsonl.line_of, events.join_all(demo_records(now))))
+    count = store.append(demo, map(jsonl.line_of, joins.join_all(demo_records(now))))
     datadir.replace(os.path.join(demo, datadir.SYNCED), b"")
     os.utime(os.path.join(demo, datadir.SYNCED), (now / 1000, now / 1000))
     return demo, count

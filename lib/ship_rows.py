@@ -1,6 +1,6 @@
 """Turns a record into a row for other engines: flat, priced, and with what they need to join copies as we do.
 
-The join of two sightings (events.join) is a maximum of total orders, so a row carries its rank in each of them as text
+The join of two sightings (joins.join) is a maximum of total orders, so a row carries its rank in each of them as text
 that compares byte by byte. Then any engine with a max-by aggregate joins in one GROUP BY id: the earliest ts, the usage
 block of the greatest `usage_rank`, the attribution block of the greatest `attribution_rank`, the price of the greatest
 (`usage_rank`, `price_rank`): a price belongs to the counts that it was computed from.
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import events, pricing, projects, rollup, when
+from tokenops import events, joins, pricing, projects, rollup, when
 from tokenops.events import Event
 
 Row = dict[str, Any]
@@ -159,11 +159,11 @@ def _money(value: Decimal | str) -> Decimal:
 def ranks(event: Event, at: int) -> Row:
     """A record's place in each total order that decides a join, as text."""
     if event["kind"] == "turn":
-        usage, attribution = events.usage_of(event), events.attribution_of(event)
-        state, model, ours, output, cost, total, order = events.usage_rank(usage)
-        first = f"{state}{model:d}{ours:d}{output:018d}{cost:d}{total:018d}{order.decode()}"
-        own, strong, order = events.attribution_rank(attribution)
-        second = f"{own:d}{strong:d}{order.decode()}"
+        usage, attribution = joins.usage_of(event), joins.attribution_of(event)
+        state, revision, certainty, model, ours, output, cost, total, order, last = joins.usage_rank(usage)
+        first = f"{state}{revision}{certainty}{model:d}{ours:d}{output:018d}{cost:d}{total:018d}{order.decode()}{last}"
+        revision, own, strong, order = joins.attribution_rank(attribution)
+        second = f"{revision}{own:d}{strong:d}{order.decode()}"
     else:
         order = events.order_of({**event, "ts": ""})
         first = second = f"{event.get('observed_at', ''):24}{events.token_sum(event):018d}{order.decode()}"

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import orjson
 
-from tokenops import datadir, events, jsonl, projects, store_files, when
+from tokenops import datadir, events, joins, jsonl, projects, store_files, when
 from tokenops.events import Event
 from tokenops.jsonl import OnBadLine, ignore_line
 from tokenops.store_files import Day
@@ -139,19 +139,37 @@ class DayRecords:
 
     def add(self, identity: str, line: bytes) -> None:
         """Add a sighting."""
-        identity = self.same.get(identity, identity)
-        other = self.lines.get(identity)
-        if other is None:
-            if store_files.has_alias(line):
-                identity = self._pair(identity, line)
-                other = self.lines.get(identity)
-            if other is None:
-                self.lines[identity] = line
-                return
-        if other != line:
-            joined = events.join(orjson.loads(other), orjson.loads(line))
-            joined["id"] = identity
-            self.lines[identity] = jsonl.line_of(joined)
+        name = self._name_of(identity)
+        other = self.lines.get(name)
+        if other == line:
+            return
+        if store_files.has_alias(line):
+            event = orjson.loads(line)
+            is_older_here = events.names_older(event) and event["alias"] in self
+            if other is None and not is_older_here:
+                name = self._pair(identity, event)
+            if events.names_older(event):
+                name = self._rename(event, name)
+            other = self.lines.get(name)
+        self.lines[name] = line if other is None else _line_of_both(name, other, line)
+
+    def _name_of(self, identity: str) -> str:
+        """The identity under which a record stands here."""
+        while (other := self.same.get(identity)) is not None:
+            identity = other
+        return identity
+
+    def _rename(self, event: Event, name: str) -> str:
+        """Let the record of a turn stand under a sighting's own identity, which replaces its alias; that identity."""
+        own: str = event["id"]
+        for older in {name, self._name_of(event["alias"])} - {own}:
+            if own in self.same and self._name_of(own) == older:
+                del self.same[own]
+            self.same[older] = own
+            if (line := self.lines.pop(older, None)) is not None:
+                other = self.lines.get(own)
+                self.lines[own] = line if other is None else _line_of_both(own, other, line)
+        return own
 
     def add_line(self, line: bytes) -> None:
         """Add a sighting, if the line is a record."""
@@ -167,20 +185,24 @@ class DayRecords:
         first = begin.encode()
         return [item for item in self.lines.items() if item[1][store_files.TS] >= first]
 
-    def _pair(self, identity: str, line: bytes) -> str:
+    def _pair(self, identity: str, event: Event) -> str:
         """The identity of the log's record if this is the wire's of the same turn, or the other way round.
 
         Log and wire share no id for some clients; an alias of session and counts pairs one sighting of each plane.
         """
-        event = orjson.loads(line)
         self.planes[identity] = events.plane_of(event)
-        first = self.pairs.first(event)
+        first = self._name_of(self.pairs.first(event))
         if first != identity:
             self.same[identity] = first
         return first
 
     def __contains__(self, identity: str) -> bool:
         return identity in self.lines or identity in self.same
+
+
+def _line_of_both(name: str, line: bytes, other: bytes) -> bytes:
+    """The record of two sightings, as a line."""
+    return jsonl.line_of(joins.join(orjson.loads(line), orjson.loads(other)) | {"id": name})
 
 
 def scan(folder: str, since: str = "", until: str = "9", on_bad_line: OnBadLine = ignore_line) -> Iterator[bytes]:
@@ -291,7 +313,7 @@ def _with_text(folder: str, text: str, since: str = "", last: str = "9") -> Iter
             record = store_files.record_of(line)
             if record is not None and record["ts"] >= since:
                 other = records.get(record["id"])
-                records[record["id"]] = events.join(other, record) if other else record
+                records[record["id"]] = joins.join(other, record) if other else record
     return iter(records.values())
 
 
@@ -353,6 +375,6 @@ def new_lines(folder: str, lines: Iterable[bytes]) -> list[bytes]:
 def _add(records: dict[str, Event], identity: str, event: Event) -> bool:
     """Join a sighting to the records; whether that changed one."""
     other = records.get(identity)
-    joined = event if other is None else events.join(other, event)
+    joined = event if other is None else joins.join(other, event)
     records[identity] = joined
     return joined != other

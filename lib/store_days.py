@@ -354,8 +354,10 @@ class OpenDays:
 
     def _events(self, number: int, names: dict[str, str]) -> list[Event]:
         """The records of a day as events. Only those are parsed that are new or have changed."""
-        parsed = self.parsed[number]
-        for identity, line in self.records[number].lines.items():
+        parsed, lines = self.parsed[number], self.records[number].lines
+        for identity in parsed.keys() - lines.keys():
+            del parsed[identity]  # it stands under a newer identity now
+        for identity, line in lines.items():
             entry = parsed.get(identity)
             if entry is None or entry[0] is not line:
                 parsed[identity] = (line, projects.relabel(orjson.loads(line), names))

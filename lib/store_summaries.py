@@ -17,7 +17,7 @@ from tokenops.store_days import Derived, Files
 
 # What decides whether a plan covers a turn is among them (coverage).
 BY = ("client", "project", "project_id", "agent", "workflow", "session", "account", "credential")
-FORMAT = 4
+FORMAT = 5
 # Days that are added up in one go: one more is read on either side.
 _AT_ONCE = 32
 _WORK = b'work"'

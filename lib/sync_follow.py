@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from tokenops import events, read_records, store_cursors, sync
+from tokenops import joins, read_records, store_cursors, sync
 from tokenops.events import Event
 from tokenops.read_clients import Client
 from tokenops.read_contract import Options
@@ -58,6 +58,6 @@ class Follower:
         if hash(event["id"]) in self.printed:
             return
         before = self.waiting.get(event["id"])
-        joined = events.join(before[0], event) if before else event
+        joined = joins.join(before[0], event) if before else event
         if before is None or joined != before[0]:
             self.waiting[event["id"]] = (joined, now)

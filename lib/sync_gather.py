@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tokenops import events, projects, read_lines, read_records, read_sqlite, workers
+from tokenops import events, joins, projects, read_lines, read_records, read_sqlite, workers
 from tokenops.read_clients import Client
 from tokenops.read_contract import Files, Intake, Options, Reader, Share
 from tokenops.read_lines import Cursor
@@ -200,7 +200,7 @@ def _join_sources(batches: list[list[Entry]]) -> list[list[Entry]]:
         if len(entry) == 3 and "alias" in entry[2] and name not in seen:
             name = same[entry[1]] = pairs.first(entry[2])
         if name in seen:
-            event = events.join(read_records.record(seen[name]), read_records.record(entry)) | {"id": name}
+            event = joins.join(read_records.record(seen[name]), read_records.record(entry)) | {"id": name}
             seen[name] = (event["ts"], name, event)
         else:
             seen[name] = entry

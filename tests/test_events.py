@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import examples
-from tokenops import events
+from tokenops import events, joins
 
 SIGHTING = st.fixed_dictionaries(
     {
@@ -33,6 +34,7 @@ SIGHTING = st.fixed_dictionaries(
         "status": st.sampled_from([200, 429]),
         "later": st.sampled_from([[1], {"a": 2}, "x"]),
         "alias": st.sampled_from(["a1", "a2"]),
+        "revision": st.sampled_from([1, 2, 3]),
     },
 )
 METER = st.builds(
@@ -49,7 +51,7 @@ METER = st.builds(
 @given(st.one_of(st.lists(SIGHTING, min_size=3, max_size=3), st.lists(METER, min_size=3, max_size=3)))
 def test_laws(three: list[events.Event]) -> None:
     a, b, c = three
-    join = events.join
+    join = joins.join
     assert join(a, b) == join(b, a)
     assert join(join(a, b), c) == join(a, join(b, c))
     assert join(a, a) == events.arrange(a) or a["kind"] != "turn"
@@ -58,7 +60,7 @@ def test_laws(three: list[events.Event]) -> None:
 
 @given(st.lists(SIGHTING, min_size=2, max_size=4))
 def test_any_order_gives_the_same(sightings: list[events.Event]) -> None:
-    results = [list(events.join_all(order)) for order in itertools.permutations(sightings)]
+    results = [list(joins.join_all(order)) for order in itertools.permutations(sightings)]
     assert all(result == results[0] for result in results)
     assert len(results[0]) == 1
 
@@ -102,19 +104,52 @@ CASES = [
 ]
 
 
+OLD, NEW = {"session_id": "s9", "ts": "2026-03-01T08:59:00.000Z", "output_tokens": 9, "alias": "z"}, {"revision": 2}
+
+
+def test_a_newer_revision_of_a_reader_replaces_what_an_older_one_gave() -> None:
+    """In every block, even by what would lose by itself: a later time, fewer tokens, no alias."""
+    old, new = sighting(**OLD, branch="b"), sighting(**NEW, usage="partial", sidechain=True)
+    wire = sighting(source="proxy", output_tokens=0, ts="2026-03-01T08:59:59.000Z", latency_ms=9, usage="unknown")
+    assert joins.join(old, new) == events.arrange(new)
+    for order in itertools.permutations((old, new, wire)):
+        assert functools.reduce(joins.join, order) == joins.join(new, wire)
+    assert joins.join(new, wire) | {"latency_ms": 0} == events.arrange(
+        new | {"ts": wire["ts"], "ts_unrevised": True, "latency_ms": 0}
+    )
+
+
+def test_what_only_an_older_revision_knows_stays() -> None:
+    old = sighting(**OLD)
+    assert joins.join(old, sighting(source="proxy", usage="unknown"))["output_tokens"] == 9
+    known = joins.join(old, sighting(source="proxy", output_tokens=6))
+    assert (known["output_tokens"], known["session_id"], known["usage_unrevised"]) == (6, "s9", True)
+
+
+def test_rounds_and_totals_of_an_older_revision_are_replaced() -> None:
+    for kind, more in (("work", {"counts": {"tools": 1}, "times": {}}), ("usage", {"covers": "session"})):
+        old = (
+            sighting(kind=kind, output_tokens=9, **more) | {"counts": {"tools": 2}}
+            if kind == "work"
+            else sighting(kind=kind)
+        )
+        new = sighting(kind=kind, **NEW, **more)
+        assert joins.join(old, new) == joins.join(new, old) == events.arrange(new)
+
+
 def test_cases() -> None:
     for name, one, other, expected in CASES:
-        joined = events.join(sighting(**one), sighting(**other))
+        joined = joins.join(sighting(**one), sighting(**other))
         assert {key: joined.get(key) for key in expected} == expected, name
 
 
 def test_the_usage_of_a_side_chain_stays_one_in_a_joined_record() -> None:
     side = sighting(sidechain=True, output_tokens=5)
     unknown = sighting(usage="unknown", output_tokens=0)
-    joined = events.join(side, unknown)
+    joined = joins.join(side, unknown)
     assert (joined["output_tokens"], joined.get("sidechain"), joined["usage_sidechain"]) == (5, None, True)
-    assert events.join(joined, sighting(sidechain=True, output_tokens=7))["output_tokens"] == 7
-    assert "usage_sidechain" not in events.join(joined, sighting(output_tokens=3))
+    assert joins.join(joined, sighting(sidechain=True, output_tokens=7))["output_tokens"] == 7
+    assert "usage_sidechain" not in joins.join(joined, sighting(output_tokens=3))
 
 
 def test_readings_of_one_five_minutes_are_one_with_the_latest_time() -> None:
@@ -122,4 +157,4 @@ def test_readings_of_one_five_minutes_are_one_with_the_latest_time() -> None:
     again = events.meter("statusline", "anthropic", "2026-03-01T09:04:59.000Z", window="weekly", used=0.5)
     later = events.meter("statusline", "anthropic", "2026-03-01T09:05:00.000Z", window="weekly", used=0.5)
     assert first["id"] == again["id"] != later["id"]
-    assert events.join(again, first)["observed_at"] == "2026-03-01T09:04:59.000Z"
+    assert joins.join(again, first)["observed_at"] == "2026-03-01T09:04:59.000Z"

@@ -32,6 +32,7 @@ from tokenops import (
     etiquette,
     events,
     headroom,
+    joins,
     limit_windows,
     poll_anthropic,
     poll_codex,
@@ -578,6 +579,6 @@ def test_a_bucket_read_again_counts_once_and_the_later_reading_wins() -> None:
         now=NOW + 300_000,
     )
     (a,), (b,) = first.events, later.events
-    assert a["id"] == b["id"] and events.join(a, b) == events.join(b, a)
-    assert events.join(a, b)["output_tokens"] == 9
+    assert a["id"] == b["id"] and joins.join(a, b) == joins.join(b, a)
+    assert joins.join(a, b)["output_tokens"] == 9
     assert len({one["id"] for one in told(poll_anthropic.admin_reports, usage_page((NINE, TEN, [usage_row(), usage_row(service_tier="batch"), usage_row(workspace_id=None), usage_row(api_key_id=None), usage_row("m2")])), marks=NO_COSTS)[0].events}) == 5  # fmt: skip

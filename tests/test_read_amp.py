@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import Json, Run, objects, put
-from tokenops import events, read_amp, read_lines, untrusted
+from tokenops import events, joins, read_amp, read_lines, untrusted
 from tokenops.read_contract import Intake
 
 THREAD = "T-019b9d03-62e3-772f-9780-3e637f90eaec"
@@ -121,7 +121,7 @@ def test_a_request_in_ledger_and_answer_counts_once(tmp_path: pathlib.Path) -> N
     assert {name: both[name] for name in FULL} == FULL
     assert (both["model"], both["provider"], both["turns"]) == ("claude-haiku-4-5-20251001", "anthropic", 1)
     assert (ledger["usage"], ledger["usage_reason"]) == ("partial", "the cache counts are not recorded")
-    assert events.join(ledger, both)["cache_read_tokens"] == 11372
+    assert joins.join(ledger, both)["cache_read_tokens"] == 11372
     assert "cost_usd" not in both, "credits are not dollars"
 
 

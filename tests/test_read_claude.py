@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Json, Run, claude, examples, lines, objects, put, totals
-from tokenops import events, read_claude_turns, read_lines, read_records
+from tokenops import joins, read_claude_turns, read_lines, read_records
 from tokenops.read_contract import Intake
 
 FOLDER = ".claude/projects/-home-ada-app"
@@ -541,7 +541,7 @@ SMALL = st.builds(
 @given(st.lists(SMALL, min_size=1, max_size=7), st.integers(1, 3), st.randoms(use_true_random=False))
 def test_reading_together_equals_the_join_of_single_lines(given_lines: list[Json], count: int, rng: Any) -> None:
     single = [event for line in given_lines for event in read(lines([line]))[0]]
-    expected = list(events.join_all(single))
+    expected = list(joins.join_all(single))
     shuffled = rng.sample(given_lines, len(given_lines))
     parts = [shuffled[n::count] for n in range(count)]
     found, _ = read(*(lines(part) for part in parts))

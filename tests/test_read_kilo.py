@@ -11,7 +11,7 @@ import pytest
 from test_read_opencode import BEGUN, V1, answer, message, opened, session
 
 from conftest import Json, Run, objects, put
-from tokenops import events, read_clients, read_kilo, read_lines, readers
+from tokenops import events, joins, read_clients, read_kilo, read_lines, readers
 from tokenops.read_contract import Intake, Options
 
 T4118, T4119 = 1_762_000_000_000, 1_763_000_000_000  # before and after the input began to hold the cache
@@ -124,7 +124,7 @@ def test_a_copied_task_counts_once_and_an_answer_may_grow(tmp_path: pathlib.Path
     whole = events_of(task(tmp_path, request(), name="0199a-2"))
     other = events_of(task(tmp_path, request(T4119 + 1), name="0199a-3"))
     assert cut[0]["id"] == whole[0]["id"] != other[0]["id"]
-    assert events.join(cut[0], whole[0])["output_tokens"] == 120
+    assert joins.join(cut[0], whole[0])["output_tokens"] == 120
 
 
 def test_each_request_has_the_model_that_is_named_after_it_began(tmp_path: pathlib.Path) -> None:

@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Json, Run, examples, objects
-from tokenops import events, read_clients, read_lines, read_records, read_sqlite, readers, store, sync, sync_gather
+from tokenops import events, joins, read_clients, read_lines, read_records, read_sqlite, readers, store, sync, sync_gather
 from tokenops.read_contract import Options
 
 CLIENTS = read_clients.CLIENTS
@@ -261,12 +261,12 @@ def test_any_split_of_lines(client: read_clients.Client, homes: Homes, random_: 
         whole, cursor, found = path.read_bytes(), read_lines.Cursor(), {}
         wanted: dict[str, events.Event] = {}
         for event in survive(client, path):
-            wanted[event["id"]] = events.join(wanted[event["id"]], event) if event["id"] in wanted else event
+            wanted[event["id"]] = joins.join(wanted[event["id"]], event) if event["id"] in wanted else event
         for cut in (*sorted(random_.sample(range(len(whole)), min(4, len(whole)))), len(whole)):
             path.write_bytes(whole[:cut])
             cursor = read_lines.Cursor(cursor.offset, cursor.number, json.loads(json.dumps(cursor.state)))
             for event in survive(client, path, cursor):
-                found[event["id"]] = events.join(found[event["id"]], event) if event["id"] in found else event
+                found[event["id"]] = joins.join(found[event["id"]], event) if event["id"] in found else event
         assert shown(list(found.values())) == shown(list(wanted.values()))
 
 

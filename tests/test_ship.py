@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import MOST, ROOT, Json, Run, eventually, examples, lines, objects, put
-from tokenops import catalog, events, pricing, rollup, ship_clickhouse, ship_rows, when
+from tokenops import catalog, events, joins, pricing, rollup, ship_clickhouse, ship_rows, when
 
 NOBODY = ship_rows.Owner("m", "u")
 
@@ -48,7 +48,7 @@ def append(run: Run, *records: Json) -> None:
 def joined(rows: list[Json]) -> list[Json]:
     """What some rows come to: the join that the engines do, done with ours."""
     gone = {row["id"] for row in rows if row["kind"] == "same"}
-    return list(events.join_all(ship_rows.event_of(row) for row in rows if row["kind"] != "same" and row["id"] not in gone))
+    return list(joins.join_all(ship_rows.event_of(row) for row in rows if row["kind"] != "same" and row["id"] not in gone))
 
 
 COST = "tok-rollup --by month,model,project | tok-cost --json"
@@ -419,6 +419,8 @@ def event(given: Json, number: int = 1) -> Json:
     made = {"v": 1, "kind": "turn", "id": f"m{number}", "turns": 1} | {key: value for key, value in given.items() if value}
     if "cost_usd" not in made:
         made.pop("cost_source", None)
+    if made.get("source") in events.REVISIONS:
+        made["revision"] = events.REVISIONS[made["source"]]
     return events.arrange(made)
 
 
@@ -426,7 +428,7 @@ def event(given: Json, number: int = 1) -> Json:
 @given(TURNS, TURNS)
 def test_ranks_as_text_decide_as_the_join_does(one: Json, other: Json) -> None:
     a, b = (ship_rows.row_of(event(given), CATALOGUE, NOBODY, 1) for given in (one, other))
-    both = events.join(event(one), event(other))
+    both = joins.join(event(one), event(other))
     won = ship_rows.event_of(max(a, b, key=lambda row: str(row["usage_rank"])))
     named = ship_rows.event_of(max(a, b, key=lambda row: str(row["attribution_rank"])))
     assert {k: won.get(k) for k in events.USAGE} == {k: both.get(k) for k in events.USAGE}

@@ -11,7 +11,7 @@ import random
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import MOST, ROOT, Json, Run, examples, lines, objects, put
-from tokenops import events, jsonl, store, store_upkeep, when
+from tokenops import events, joins, jsonl, store, store_upkeep, when
 
 DAY = "2026-11-01"
 NOW = when.moment("2026-11-20T12:00:00Z")
@@ -248,7 +248,7 @@ def contents(folder: str) -> list[bytes]:
 def test_import_in_any_order_and_any_number_of_times_gives_the_same_log(
     tmp_path: pathlib.Path, made: list[Json], rng: random.Random
 ) -> None:
-    expected = sorted(map(jsonl.line_of, functools.reduce(lambda a, _: a, [list(events.join_all(made))])))
+    expected = sorted(map(jsonl.line_of, functools.reduce(lambda a, _: a, [list(joins.join_all(made))])))
     for attempt in ("1", "2"):
         folder = str(tmp_path / attempt)
         shutil.rmtree(folder, ignore_errors=True)
@@ -434,3 +434,35 @@ def test_readers_and_compaction_at_once_see_everything(tmp_path: pathlib.Path) -
         os._exit(0)
     while os.waitpid(child, os.WNOHANG)[0] == 0:
         assert len(list(store.cat(folder))) == 900
+
+
+OLDER = turn(
+    "codex:t:0:9-0-5-0",
+    alias="codex:t:9:0:0:5:0",
+    source="codex-jsonl",
+    client="codex",
+    session_id="t",
+    input_tokens=9,
+    output_tokens=5,
+)
+NEWER = {**OLDER, "id": "resp_1", "alias": OLDER["id"], "revision": 2, "ts": f"{DAY}T11:00:00.000Z"}
+WIRE = {**OLDER, "id": "resp_1", "source": "proxy", "latency_ms": 9, "ts": f"{DAY}T10:59:00.000Z"}
+EXPORT = {**OLDER, "id": "otel:1", "source": "otel", "ts": f"{DAY}T12:30:00.000Z"}
+
+
+@pytest.mark.parametrize("others", [(), (WIRE,), (EXPORT,), (WIRE, EXPORT)])
+def test_a_turn_stands_under_its_newer_identity_in_whatever_order_its_sightings_come(others: tuple[Json, ...]) -> None:
+    def joined(sightings: Iterable[Json]) -> list[bytes]:
+        records = store.DayRecords()
+        for event in sightings:
+            records.add(str(event["id"]), jsonl.line_of(events.arrange(event)))
+        assert OLDER["id"] in records
+        return sorted(records.lines.values())
+
+    results = {tuple(joined(order)) for order in itertools.permutations((OLDER, NEWER, *others))}
+    assert len(results) == 1
+    (line,) = results.pop()
+    record = orjson.loads(line)
+    assert record["id"] == "resp_1"
+    fresh = joined((NEWER, *others))
+    assert [line] == fresh

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import ROOT, Json, Run, eventually, examples, objects
-from tokenops import costs, events, jsonl, pricing, rollup, store, store_summaries, when
+from tokenops import costs, events, joins, jsonl, pricing, rollup, store, store_summaries, when
 
 CATALOGUE = pricing.load()
 # +05:45; a change of the clock by an hour and by half an hour; a day that does not exist (Apia, 2011) is too old.
@@ -93,7 +93,7 @@ def test_every_grouping_has_the_same_total_and_summaries_change_nothing(
     since, until = sorted(bounds) if len(bounds) == 2 else ("", "9")
     if since == until:
         until = "9"
-    inside = [event for event in events.join_all(made) if since <= event["ts"] < until]
+    inside = [event for event in joins.join_all(made) if since <= event["ts"] < until]
     assert [orjson.loads(line) for line in store.cat(folder, since, until)] == inside
     found = []
     for unit in UNITS:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scripts import Claude, Codex
 
 from conftest import SHARED, Json, Run, claude, examples, lines, needs_shared, objects, put
-from tokenops import events, readers, store, sync, work, work_shell
+from tokenops import events, joins, readers, store, sync, work, work_shell
 
 FOLDER = ".claude/projects/-home-ada-app"
 
@@ -409,7 +409,7 @@ WORK = st.fixed_dictionaries(
 
 @given(WORK, WORK, WORK)
 def test_join(a: Json, b: Json, c: Json) -> None:
-    join = events.join
+    join = joins.join
     assert join(a, b) == join(b, a)
     assert join(join(a, b), c) == join(a, join(b, c))
     assert join(join(a, b), b) == join(a, b)

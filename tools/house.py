@@ -43,7 +43,7 @@ FAMILIES = (
         "base",
         "time, JSON lines, the record, configuration, and other things that every family needs",
         _words(
-            "when jsonl events datadir catalog config show workers projects untrusted credentials etiquette https http1 "
+            "when jsonl events joins datadir catalog config show workers projects untrusted credentials etiquette https http1 "
             "jsonc"
         ),
     ),

@@ -1,0 +1,185 @@
+"""Joins two sightings of one thing into one record: commutative, associative and idempotent.
+
+A turn is joined block by block: its time, its usage, its attribution and its tags, each the maximum of a total order, so
+neither the order of files nor the number of workers matters. First in each order stands the revision of the reader
+(events.REVISIONS): what a newer revision makes of a client's file replaces what an older one made of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from tokenops import events
+from tokenops.events import TS_UNREVISED, USAGE_SIDECHAIN, USAGE_UNREVISED, Event
+
+_USAGE, _ATTRIBUTION = frozenset(events.USAGE), frozenset(events.ATTRIBUTION)
+_DECIDED = frozenset(
+    (*events.USAGE, *events.ATTRIBUTION, "v", "ts", "kind", "id", USAGE_SIDECHAIN, USAGE_UNREVISED, TS_UNREVISED)
+)
+# What only the proxy knows. No reader's revision replaces it.
+_OF_THE_WIRE = frozenset(("status", "error", "latency_ms", "ttft_ms", "path", "credential"))
+
+_REVISED = frozenset(("source", "revision"))
+
+# A client's own log names project and session; the proxy and the vendor's reports name less.
+_WEAK_SOURCES = ("proxy", "vendor-", "otel")
+
+
+def revision_of(event: Event) -> int:
+    """The revision of the reader that gave a record, or a block with its source; 0 if its source has none."""
+    return event.get("revision", 1) if event.get("source") in events.REVISIONS else 0
+
+
+def is_superseded(event: Event) -> bool:
+    """Whether an older revision of a reader gave a record: a newer one may say something else about the same turn."""
+    return revision_of(event) < events.REVISIONS.get(event.get("source", ""), 0)
+
+
+def join(a: Event, b: Event) -> Event:
+    """One event from two sightings of the same thing.
+
+    Associative, commutative and idempotent: each block is the maximum of a total order on its own content.
+    """
+    kind = a.get("kind")
+    if kind != "turn":
+        return _more(a, b) if kind == "work" else _later(a, b)
+    usage = max(usage_of(a), usage_of(b), key=usage_rank)
+    attribution = max(attribution_of(a), attribution_of(b), key=attribution_rank)
+    began = max(_time_of(a), _time_of(b), key=_time_rank)
+    joined: Event = {"v": max(a["v"], b["v"]), "ts": began["ts"], "kind": "turn"}
+    joined |= attribution | {name: value for name, value in usage.items() if name in _USAGE}
+    if revision_of(attribution):
+        joined |= {name: True for name, block in ((USAGE_UNREVISED, usage), (TS_UNREVISED, began)) if not revision_of(block)}
+    if usage.get("sidechain") and (USAGE_UNREVISED in joined or not joined.get("sidechain")):
+        joined[USAGE_SIDECHAIN] = True
+    newest = max(revision_of(a), revision_of(b))
+    for key in (a.keys() | b.keys()) - _DECIDED | {"id"}:
+        both = [event for event in (a, b) if key in event and (key in _OF_THE_WIRE or revision_of(event) == newest)]
+        if both:
+            joined[key] = max((event[key] for event in both), key=events.order_of)
+    return events.arrange(joined)
+
+
+def _origin_of(event: Event, unrevised: str) -> Event:
+    """Source and revision of a block; nothing if a source without revisions gave it."""
+    if unrevised in event or event.get("source") not in events.REVISIONS:
+        return {}
+    return {"source": event["source"], "revision": revision_of(event)}
+
+
+def _time_of(event: Event) -> Event:
+    return _origin_of(event, TS_UNREVISED) | {"ts": event["ts"]}
+
+
+def _time_rank(block: Event) -> tuple[int, bytes, int]:
+    """The total order of times: the earliest, but of those that no newer revision replaces."""
+    standing = revision_of(block) if is_superseded(block) else 1 << 30
+    earlier = bytes(255 - byte for byte in block["ts"].encode())
+    return standing, earlier, revision_of(block)
+
+
+def _is_weak(block: Event) -> bool:
+    return str(block.get("source", "proxy")).startswith(_WEAK_SOURCES)
+
+
+def usage_of(event: Event) -> Event:
+    """The block of counts, model, tier and cost, on which a join decides as a whole, with its reader's revision."""
+    block = {key: value for key, value in event.items() if key in _USAGE} | _origin_of(event, USAGE_UNREVISED)
+    if event.get(USAGE_SIDECHAIN) or (event.get("sidechain") and not event.get(USAGE_UNREVISED)):
+        block["sidechain"] = True
+    return block
+
+
+def usage_rank(block: Event) -> tuple[int, int, int, bool, bool, int, bool, int, bytes, int]:
+    """The total order of usage blocks: the largest wins. USAGE_RANKS says what decided.
+
+    What a newer revision replaces counts less than all but the counts that the wire does not know.
+    """
+    certainty = {"unknown": 0, "partial": 1}.get(block.get("usage", ""), 2)
+    superseded = is_superseded(block)
+    if superseded:
+        standing = 1
+    else:
+        standing = 2 + certainty if certainty or revision_of(block) else 0
+    content = {key: value for key, value in block.items() if key not in _REVISED}
+    return (
+        standing,
+        revision_of(block) if superseded else 0,
+        certainty,
+        block.get("model", "unknown") != "unknown",
+        not block.get("sidechain"),
+        block.get("output_tokens", 0),
+        "cost_usd" in block,
+        events.token_sum(block),
+        events.order_of(content),
+        revision_of(block),
+    )
+
+
+# Why the other sighting was taken, for each part of the sort key.
+USAGE_RANKS = (
+    "another is of a newer reader, or knows the counts",
+    "another is of a newer reader",
+    "another knows the counts",
+    "another knows the model",
+    "another is not a side chain's",
+    "another has the larger output",
+    "another has a reported cost",
+    "another counts more in all",
+    "another is later in the order of bytes",
+    "a client's own log knows more",
+)
+
+
+def attribution_of(event: Event) -> Event:
+    """The block of client, project, session and account."""
+    return {key: value for key, value in event.items() if key in _ATTRIBUTION}
+
+
+def attribution_rank(block: Event) -> tuple[int, bool, bool, bytes]:
+    """The total order of attribution blocks. ATTRIBUTION_RANKS says what decided."""
+    return (revision_of(block), not block.get("sidechain"), not _is_weak(block), events.order_of(block))
+
+
+ATTRIBUTION_RANKS = (
+    "another is of a newer reader",
+    "another is not a side chain's",
+    "a client's own log knows more",
+    "another is later in the order of bytes",
+)
+
+
+def _later(a: Event, b: Event) -> Event:
+    """The later of two readings of a meter or an aggregate, else the larger one; with the earlier time."""
+    if revision_of(a) != revision_of(b):
+        return max((a, b), key=revision_of)
+    best = max((a, b), key=lambda e: (e.get("observed_at", ""), events.token_sum(e), events.order_of({**e, "ts": ""})))
+    return {**best, "ts": min(a["ts"], b["ts"])}
+
+
+def _more(a: Event, b: Event) -> Event:
+    """Two readings of one round: the larger of each count, the earlier of each time, and the later of `last`."""
+    if revision_of(a) != revision_of(b):
+        return events.arrange(max((a, b), key=revision_of))
+    joined: Event = {"v": max(a["v"], b["v"]), "ts": min(a["ts"], b["ts"]), "kind": "work"}
+    joined["id"] = max(a["id"], b["id"], key=events.order_of)
+    attribution = max(attribution_of(a), attribution_of(b), key=attribution_rank)
+    joined |= attribution
+    counts, times = (a.get("counts", {}), b.get("counts", {})), (a.get("times", {}), b.get("times", {}))
+    joined["counts"] = {
+        name: max(block.get(name, 0) for block in counts) for name in sorted(counts[0].keys() | counts[1].keys())
+    }
+    joined["times"] = {
+        name: (max if name == "last" else min)(block[name] for block in times if name in block)
+        for name in sorted(times[0].keys() | times[1].keys())
+    }
+    return events.arrange(joined)
+
+
+def join_all(records: Iterable[Event]) -> Iterator[Event]:
+    """Each thing once, its sightings joined, in order of time. Reads everything first."""
+    joined: dict[str, Event] = {}
+    for event in records:
+        other = joined.get(event["id"])
+        joined[event["id"]] = event if other is None else join(other, event)
+    return iter(sorted(joined.values(), key=lambda e: (e["ts"], e["id"])))
