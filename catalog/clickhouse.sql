@@ -1,11 +1,11 @@
--- TokenOps in ClickHouse: the sightings as they arrive, their join as a view, and what is made of it.
+-- TokenOps in ClickHouse: the sightings as they arrive, and views that join and sum them.
 --
--- `tok-ship TARGET --setup` runs everything above the line "== queries ==" (all of it only where it is missing). Works
+-- `tok-ship TARGET --setup` runs everything above the line "== queries ==" (creating only what is missing). Works
 -- from 18.16 on. A row is a sighting: it may arrive any number of times, and a turn may be sighted from several machines.
 -- The views make one turn of them, as `tok-rollup` does: the earliest time, the usage block of the greatest
 -- usage_rank, the attribution block of the greatest attribution_rank, the price of the greatest (usage_rank, price_rank).
--- priced_usd is the exact amount that tok-cost counts for the record; where unpriced says why, there is none.
--- Written from the columns of lib/shipment.py; a test compares the two.
+-- priced_usd is the exact amount that tok-cost counts for the record; if there is none, unpriced says why.
+-- The columns are those of lib/ship_rows.py; a test compares the two.
 
 CREATE TABLE IF NOT EXISTS tokenops_events (
     kind String, id String, ts String, alias String, machine String, user String, source String, client String,
@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS tokenops_events (
     day Date MATERIALIZED toDate(substring(ts, 1, 10))
 ) ENGINE = MergeTree PARTITION BY toYYYYMM(arrived) ORDER BY (day, id);
 
--- Each thing once. A row of kind `same` takes out an id that is another sighting of a turn which is counted by `alias`.
+-- Each record once. A row of kind `same` removes an id, because its turn is counted under `alias`.
 CREATE VIEW IF NOT EXISTS tokenops_joined AS
 SELECT
     id, kind, first AS ts, toDate(substring(first, 1, 10)) AS day, a.1 AS machine, a.2 AS user, a.3 AS source,

@@ -97,7 +97,7 @@ ADVICE = {
     ),
     "vague": (
         "prompt",
-        "prompts that name neither the change nor the place; only those count that led to a question or a correction",
+        "prompts that name neither the change nor the place; only those that led to a question or a correction count",
         "name the file and the change",
     ),
     "missing_context": (

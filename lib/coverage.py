@@ -129,6 +129,6 @@ def notes(total: Event, worth: Sequence[Event]) -> Iterator[str]:
     if worth:
         yield f"metered: {show.money(total.get('metered_usd', '0'))}"
     if "cache_saved_usd" in total:
-        yield f"saved by caches: {show.money(total['cache_saved_usd'])}, beside the price of uncached input"
+        yield f"saved by caches: {show.money(total['cache_saved_usd'])}, compared with the price of uncached input"
     if "prices_read" in total:
         yield f"prices: the oldest was read on {total['prices_read']}"

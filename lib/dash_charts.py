@@ -68,7 +68,7 @@ def _cost(view: View, spent: Spent, unit: str, span: tuple[int, int]) -> Html:
     if spent.expected:
         days = min(hour["days"] for hour in spent.expected)
         what = "the same hours" if unit == "hour" else "days of the same kind"
-        notes.append(f"ahead: four in five of {what} in {days} past days")
+        notes.append(f"forecast: the middle 80 % of {what} in {days} past days")
     unknown = [(part.start, part.end) for part in spent.bars if part.spent is None]
     gaps = [(unknown[0][0], unknown[-1][1])] if unknown else []
     chart = dash_html.chart("chart-cost", panel, span, view.tz, view.now, label, hints, gaps)

@@ -164,7 +164,7 @@ def forecast_text(forecast: Event, view: View) -> list[object]:
         low, high = chart_text.percent(band["p10"]), chart_text.percent(band["p90"])
         parts.append(f". In an hour {low if low == high else f'{low} to {high}'} used")
     if "cutoff_at" in forecast and "p50" in forecast["cutoff_at"]:
-        parts.append(f". As likely as not by {clock(forecast['cutoff_at']['p50'], view)}")
+        parts.append(f". 50 % likely by {clock(forecast['cutoff_at']['p50'], view)}")
     return [*parts, "."]
 
 

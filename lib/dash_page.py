@@ -251,7 +251,11 @@ def _footer(view: View, live: bool) -> Html:
         ".",
     ]
     keys = (
-        tag("p", "In a chart: left and right, Home and End. The page renews itself every 15 seconds.", class_="keys")
+        tag(
+            "p",
+            "In a chart, use the left and right arrows, Home and End. The page refreshes every 15 seconds.",
+            class_="keys",
+        )
         if live
         else None
     )

@@ -131,7 +131,7 @@ def _unpriced_tile(total: Event) -> Html:
     turns = sum(model["turns"] for model in missing)
     names = ", ".join(sorted({str(model.get("model", UNKNOWN)) for model in missing}))
     value = Html(f"{count(turns)} <small>turns</small>")
-    return _tile("unpriced", "Unpriced", value, f"no price is known for {names}: in no cost here", kind="warned")
+    return _tile("unpriced", "Unpriced", value, f"no known price for {names}: in no cost here", kind="warned")
 
 
 # Tables.

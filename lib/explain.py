@@ -68,15 +68,15 @@ def _verdicts(sightings: list[Seen], joined: Event, clients: int) -> Iterator[Ev
 def _verdict(event: Event, usage: Event, attribution: Event, began: str, taken: bool) -> Iterator[str]:
     mine = joins.usage_of(event)
     if _same(mine, usage):
-        yield "a copy with the same counts" if taken else "its counts are taken"
+        yield "a copy with the same counts" if taken else "its counts are used"
     else:
-        yield f"its counts are dropped: {_reason(mine, usage)}"
+        yield f"its counts are not used: {_reason(mine, usage)}"
     ours, theirs = ({**block, "project_id": None} for block in (joins.attribution_of(event), attribution))
     if ours != theirs:
         ranks = zip(joins.attribution_rank(ours), joins.attribution_rank(theirs), joins.ATTRIBUTION_RANKS, strict=True)
-        yield f"attributed elsewhere: {next((name for a, b, name in ranks if a != b), '')}"
+        yield f"its project and session are not used: {next((name for a, b, name in ranks if a != b), '')}"
     if event["ts"] != began:
-        yield f"began earlier elsewhere ({began})"
+        yield f"another copy began earlier ({began})"
 
 
 def _same(a: Event, b: Event) -> bool:

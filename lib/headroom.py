@@ -217,7 +217,7 @@ def roomier_model(states: Sequence[State], bound: State, families: Iterable[str]
 def signal(bound: State | None, now: int, freshness: Mapping[str, float]) -> dict[str, str]:
     """How far the number can be trusted: level, source and caveat of the reading that it comes from."""
     if bound is None:
-        caveat = "no reading says how much of the plan is used; without one there is no headroom to report"
+        caveat = "no reading of the plan's use, so headroom is unknown"
         return {"level": "low", "source": "mcp_tool_pings", "caveat": caveat}
     age = (now - bound.observed_at) / 60_000
     source, delayed = signal_source(bound.source), catalog.load("limits")["delayed"]

@@ -120,14 +120,14 @@ def usage_rank(block: Event) -> tuple[int, int, int, bool, bool, int, bool, int,
 USAGE_RANKS = (
     "another is of a newer reader, or knows the counts",
     "another is of a newer reader",
-    "another knows the counts",
-    "another knows the model",
-    "another is not a side chain's",
-    "another has the larger output",
-    "another has a reported cost",
-    "another counts more in all",
-    "another is later in the order of bytes",
-    "a client's own log knows more",
+    "another copy has known counts",
+    "another copy has a known model",
+    "another copy is from the main chain",
+    "another copy has the larger output",
+    "another copy has a reported cost",
+    "another copy has more tokens in all",
+    "another copy sorts later by its bytes",
+    "another copy is from a client's own log",
 )
 
 
@@ -143,9 +143,9 @@ def attribution_rank(block: Event) -> tuple[int, bool, bool, bytes]:
 
 ATTRIBUTION_RANKS = (
     "another is of a newer reader",
-    "another is not a side chain's",
-    "a client's own log knows more",
-    "another is later in the order of bytes",
+    "another copy is from the main chain",
+    "another copy is from a client's own log",
+    "another copy sorts later by its bytes",
 )
 
 

@@ -392,7 +392,7 @@ def _notes(budget: Event, bound: Event | None, longest: Longest | None, spent: E
     if spent is None:
         yield "consumed_tokens: several accounts share this provider, and turns do not name theirs"
     elif not spent.get("turns"):
-        yield f"consumed_tokens: no turn of {budget['provider']} in the log this month: no proof that there was none"
+        yield f"consumed_tokens: no turn of {budget['provider']} in the log this month; there may be some elsewhere"
     elif spent["young"]:
         yield f"consumed_tokens: since {spent['since'][:10]}, when the log begins"
     if spent and spent.get("unpriced"):

@@ -45,7 +45,7 @@ def _usage(ask: Ask, headers: dict[str, str]) -> Report:
 def usage_event(ask: Ask, row: untrusted.Raw, bucket: Bucket, width: str) -> events.Event | None:
     """A row of the usage report; None if nothing was used. Raises events.BadRecord."""
     if not row.keys() & _KNOWN:
-        raise events.BadRecord("a row has no count that is known")
+        raise events.BadRecord("a row has no known count")
     wrote = untrusted.mapping(row.get("cache_creation"))
     counts = {
         "input_tokens": untrusted.count(row, "uncached_input_tokens"),
@@ -144,7 +144,7 @@ def organization_of(body: object, results: Results) -> tuple[str, str]:
 def add_windows(ask: Ask, results: Results, body: untrusted.Raw, owner: str, plan: str) -> None:
     """The readings of a plan's report. Raises Trouble if none of its fields is known."""
     if not body.keys() & _WINDOWS:
-        raise etiquette.unknown_shape("no window that is known")
+        raise etiquette.unknown_shape("no known window")
     details = {"account": ask.account(owner), "plan": plan or None}
     results.events += wire_limits.anthropic_usage(body, ask.source, when.stamp(ask.now), **details)
     if not results.events:

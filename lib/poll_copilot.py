@@ -22,7 +22,7 @@ def quotas(ask: Ask, results: Results) -> WebSteps:
     headers = ask.headers(authorization=f"token {ask.secret}", x_github_api_version="2025-04-01")
     body = etiquette.object_of((yield Request(f"{ask.url}/copilot_internal/user", headers)), ask.now)
     if not body.keys() & _KNOWN:
-        raise etiquette.unknown_shape("no quota that is known")
+        raise etiquette.unknown_shape("no known quota")
     owner = untrusted.identity(body.get("login")) or ask.owner
     details = {"plan": untrusted.text(body.get("copilot_plan"), 60) or None, "account": ask.account(owner)}
     results.events += _snapshots(ask, body, details)

@@ -32,7 +32,7 @@ def summary(ask: Ask, results: Results) -> WebSteps:
     headers = ask.headers(cookie=f"WorkosCursorSessionToken={value}")
     body = etiquette.object_of((yield Request(f"{ask.url}/api/usage-summary", headers)), ask.now)
     if not body.keys() & _KNOWN:
-        raise etiquette.unknown_shape("no usage that is known")
+        raise etiquette.unknown_shape("no known usage")
     details = {
         "account": ask.account(owner or untrusted.identity(claims.get("sub")).rpartition("|")[2]),
         "plan": untrusted.text(body.get("membershipType"), 60) or None,

@@ -42,7 +42,7 @@ def _usage(ask: Ask, headers: dict[str, str]) -> Report:
 def usage_event(ask: Ask, row: untrusted.Raw, bucket: Bucket, width: str) -> events.Event | None:
     """A row of the usage report; None if nothing was used. Raises events.BadRecord."""
     if not row.keys() & _KNOWN:
-        raise events.BadRecord("a row has no count that is known")
+        raise events.BadRecord("a row has no known count")
     sent, read = untrusted.count(row, "input_tokens"), untrusted.count(row, "input_cached_tokens")
     wrote, wrote_12h = untrusted.count(row, "input_cache_write_tokens"), untrusted.count(row, "input_cache_write_12h_tokens")
     fresh = untrusted.count(row, "input_uncached_tokens") if row.get("input_uncached_tokens") is not None else None

@@ -21,7 +21,7 @@ def key_budget(ask: Ask, results: Results) -> WebSteps:
     headers = ask.headers(authorization=f"Bearer {ask.secret}")
     data = untrusted.mapping(etiquette.object_of((yield Request(f"{ask.url}/api/v1/key", headers)), ask.now).get("data"))
     if not data.keys() & {"limit", "limit_remaining", "usage", "free_model_daily_requests"}:
-        raise etiquette.unknown_shape("no budget that is known")
+        raise etiquette.unknown_shape("no known budget")
     details = {"account": ask.account(untrusted.text(data.get("label")) or untrusted.identity(data.get("creator_user_id")))}
     results.events += [*_budget(ask, data, details), *_free(ask, data, details)]
     if not results.events:

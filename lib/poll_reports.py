@@ -86,9 +86,9 @@ def usd(amount: object, units: int = 1) -> str:
     try:
         value = Decimal(str(amount)) / units
     except ArithmeticError:
-        raise events.BadRecord("an amount is no number") from None
+        raise events.BadRecord("an amount is not a number") from None
     if not value.is_finite() or abs(value) >= 1_000_000_000:
-        raise events.BadRecord("an amount is no number")
+        raise events.BadRecord("an amount is not a number")
     return format(round(value, 12).normalize(), "f") if value else ""
 
 

@@ -177,7 +177,7 @@ def _last_interval(lines: list[str], model: str) -> tuple[int, int]:
 def _line_of(lines: list[str], start: str) -> int:
     numbers = [n for n, line in enumerate(lines) if line.rstrip() == start]
     if len(numbers) != 1:
-        raise ByHand(f"{start.strip(' :')}: it stands {len(numbers)} times in the file; edit it by hand")
+        raise ByHand(f"{start.strip(' :')}: it appears {len(numbers)} times in the file; edit it by hand")
     return numbers[0]
 
 

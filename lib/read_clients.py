@@ -61,7 +61,7 @@ CLIENTS = (
         ("$XDG_CONFIG_HOME/claude", ".claude"),
         ("projects",),
         caveat="in many versions it writes placeholders for input and output tokens (0, 1, or the count when the answer "
-        "began), so both can be far too low; its cache counts are right. They are shown as recorded: only the wire has "
+        "began), so both can be far too low; its cache counts are right. They are shown as recorded; only tok-proxy has "
         "the true ones.",
         prompts=True,
     ),
@@ -141,7 +141,7 @@ CLIENTS = (
         (("AMP_DATA_DIR", ""),),
         ("$XDG_DATA_HOME/amp",),
         ("threads",),
-        caveat="it bills in credits: costs are list prices. Threads that only its server keeps are missing.",
+        caveat="it bills in credits: costs are list prices. Threads kept only on its server are missing.",
     ),
     Client(
         "droid",
@@ -170,7 +170,7 @@ CLIENTS = (
         ("sessions.db",),
         gives="turns, and a total per older session",
         caveat="sessions begun before its ledger of requests (2026) are one total each, for the model used last; the oldest "
-        "do not tell cached input apart, so their cost is too high.",
+        "do not separate cached input, so their cost is too high.",
     ),
     Client(
         "hermes",

@@ -16,7 +16,7 @@ from tokenops.read_codex_threads import CLIENT, SOURCE, Raw, Row, Thread
 from tokenops.read_contract import Intake
 from tokenops.read_lines import Cursor
 
-COPY = "a fork's copy of its parent's row; the parent's counts"
+COPY = "a fork's copy of its parent's row; the parent's row counts"
 
 
 class Rollouts(read_contract.Reader):

@@ -187,7 +187,7 @@ class _Session:
         if prefix == _LAST:
             usage = usage._replace(unsure="only the last request's counts are recorded")
         elif row["accumulated_cache_read_tokens"] is None and row["accumulated_cache_write_tokens"] is None:
-            usage = usage._replace(unsure=usage.unsure or "cached input is not told apart from other input")
+            usage = usage._replace(unsure=usage.unsure or "cached input is not separated from other input")
         self.intake.location = location
         yield read_records.aggregate(
             self.began,

@@ -142,7 +142,7 @@ class Values:
             return self._objects_in(bytearray(bare))
         if bare and not self.reported:
             self.reported = True
-            self._report("not JSON; skipped, with the lines like it that follow")
+            self._report("not JSON; it and later lines like it are skipped")
         return []
 
     def close(self) -> None:

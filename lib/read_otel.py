@@ -101,7 +101,7 @@ class Stream:
                 event = make()
             except Nameless as error:
                 if not self.nameless:  # if one lacks it, all do
-                    self.intake.on_bad_line(location, f"{error}; skipped, with all like it")
+                    self.intake.on_bad_line(location, f"{error}; all such records are skipped")
                 self.nameless = True
                 continue
             except events.BadRecord as error:

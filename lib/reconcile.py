@@ -99,12 +99,12 @@ def _session(reading: Event, turns: Sequence[Event], theirs: Decimal, is_logged:
     elif missing:
         causes.append(Cause("unpriced", difference, f"{missing} of its turns have no price here"))
     elif difference and reconcile_pairs.same(ours, theirs):
-        causes.append(Cause("rounding", difference, "binary noise in the other's sum"))
+        causes.append(Cause("rounding", difference, "floating-point noise in the other figure"))
     elif difference > 0:
         causes.append(Cause("not_in_transcripts", difference, _UNLOGGED, certain=False))
     elif difference < 0:
         reason = (
-            "its total began anew with a process (until 2.1.277 a resumed session starts at zero), or leaves out subagents"
+            "its total restarted with a process (before 2.1.277 a resumed session starts at zero), or leaves out subagents"
         )
         causes.append(Cause("resumed", difference, reason, certain=False))
     labels = {"client": str(reading.get("client", "")), "session_id": str(reading.get("session_id", ""))}

@@ -186,7 +186,7 @@ def why(event: Event, ours: Decimal | None, theirs: Decimal, catalogue: pricing.
     if not difference:
         return None
     if same(ours, theirs):
-        return Cause("rounding", difference, "binary noise in the other's sum")
+        return Cause("rounding", difference, "floating-point noise in the other figure")
     for name, reason, other in _variants(event, catalogue):
         if same(other, theirs):
             return Cause(name, difference, reason)

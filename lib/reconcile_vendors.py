@@ -201,7 +201,7 @@ def _counts(
     if part.missing:
         yield Cause("unpriced", difference, f"{part.missing} of our turns have no price")
     elif reconcile_pairs.same(part.ours, part.at_ours):
-        yield Cause("rounding", difference, "binary noise in a sum")
+        yield Cause("rounding", difference, "floating-point noise in a sum")
     elif _same_tokens(side):
         name = (
             "aggregate_only"
@@ -209,7 +209,7 @@ def _counts(
             else "tier"
         )
         reasons = {
-            "tier": "the same counts, of which the vendor says that they were served in another tier",
+            "tier": "the same counts, which the vendor says it served in another tier",
             "aggregate_only": "the same counts; a report does not say how long each prompt was, nor at what hour",
         }
         yield Cause(name, difference, reasons[name])
@@ -237,9 +237,7 @@ def _plan(side: Side, difference: Decimal, query: Query) -> Cause | None:
     """The cause if the vendor bills turns that we take for a plan's."""
     covered, _ = reconcile_pairs.total(side.covered, query.catalogue)
     if covered and reconcile_pairs.same(covered, difference):
-        return Cause(
-            "plan", difference, "turns that the plan you set would cover are in the vendor's bill: they ran on a key"
-        )
+        return Cause("plan", difference, "the vendor billed turns that your plan would cover: they used an API key")
     return None
 
 
@@ -269,7 +267,7 @@ def _elsewhere(day: str, side: Side, difference: Decimal, books: Books) -> Cause
             "deleted_log", difference, f"the log begins on {books.first[:10]}: earlier turns were deleted or never read"
         )
     if any(turn.get("usage") in ("unknown", "partial") for turn in side.turns):
-        return Cause("unknown_usage", difference, "the counts of some of our turns were never seen", certain=False)
+        return Cause("unknown_usage", difference, "some of our turns have unknown counts", certain=False)
     return Cause(
         "other_machine", difference, "requests that this log does not hold: another machine, key or client", certain=False
     )

@@ -145,7 +145,7 @@ class Rollup:
         if kind == "turn":
             identity = hash(event["id"])
             if identity in self._seen:
-                return f"the turn {event['id']} came before and is counted once; tok-log import joins copies"
+                return f"the turn {event['id']} appeared before and is counted once; tok-log import joins copies"
             self._sum(event)
             self._seen.add(identity)
             self._sessions.add(event.get("session_id"))
@@ -154,7 +154,7 @@ class Rollup:
         elif kind == "usage" and event.get("covers") == "session":
             for field in _SUMMED & event.keys():
                 if type(event[field]) is not int:
-                    raise TypeError(f"{field} is {event[field]!r}, no count")
+                    raise TypeError(f"{field} is {event[field]!r}, not a count")
             earlier = self._aggregates.get(event["id"])
             self._aggregates[event["id"]] = joins.join(earlier, event) if earlier else event
         return ""
@@ -188,7 +188,7 @@ class Rollup:
             if type(value) is not int:
                 for before in range(at):
                     sums[before] -= event[shape.counted[before]]
-                raise TypeError(f"{shape.counted[at]} is {value!r}, no count")
+                raise TypeError(f"{shape.counted[at]} is {value!r}, not a count")
             sums[at] += value
         if ts < cell.first:
             cell.first = ts

@@ -278,7 +278,9 @@ def _plan_commands(row: Event) -> Iterator[Event]:
     provider, sure = row["provider"], row["confidence"]
     for line in row["commands"]:
         if "set" in row:
-            yield _row("command", text=line, why=f"only if {provider}'s plan is no longer {row['set']}: its client says so")
+            yield _row(
+                "command", text=line, why=f"only if {provider}'s plan is no longer {row['set']}; its client names this one"
+            )
         elif len(row["commands"]) > 1:
             yield _row("command", text=line, why=f"{provider}: one of these, if you have one", choice=provider)
         else:

@@ -289,7 +289,7 @@ def manifest(folder: str) -> list[dict[str, Any]]:
     document = datadir.read_json(path)
     entries = document.get("changes") if isinstance(document, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) and entry.keys() >= _KEYS for entry in entries):
-        raise Unchangeable(f"cannot be done: {path} is damaged; look there for what was written, and delete it")
+        raise Unchangeable(f"cannot be done: {path} is damaged; undo the changes it lists by hand, then delete it")
     return entries
 
 
@@ -307,7 +307,7 @@ def write(folder: str, proposal: Proposal) -> str:
     change = proposal.change
     with datadir.lock(folder, LOCK):
         if content(proposal.target) != proposal.before:
-            raise Unchangeable("was changed by another program at this moment")
+            raise Unchangeable("was just changed by another program")
         folders = _missing(os.path.dirname(proposal.target))
         os.makedirs(os.path.dirname(proposal.target), exist_ok=True)
         backup = _back_up(proposal) if proposal.before is not None else ""
@@ -378,8 +378,8 @@ def undo(folder: str) -> Iterator[Outcome]:
 
 
 def _by_hand(entry: dict[str, Any]) -> str:
-    copy = f"; the file as it was is {entry['backup']}" if entry.get("backup") else ""
-    return f"take {'.'.join(entry['place'])} out by hand{copy}"
+    copy = f"; the original file is {entry['backup']}" if entry.get("backup") else ""
+    return f"remove {'.'.join(entry['place'])} by hand{copy}"
 
 
 def _undo_entry(entry: dict[str, Any]) -> str:
@@ -387,7 +387,7 @@ def _undo_entry(entry: dict[str, Any]) -> str:
     target = os.path.realpath(entry["path"])
     now = content(target)
     if now is None or _digest(now) == entry["before"]:
-        says = "is gone already" if now is None else "is as it was already"
+        says = "is already gone" if now is None else "is already as it was"
         if now is None and entry["before"] is not None:
             raise Unchangeable("is gone")
     elif _digest(now) == entry["after"] and _is_whole(entry):
@@ -410,9 +410,9 @@ def _restore(entry: dict[str, Any], target: str) -> str:
         for folder in entry["folders"]:
             with contextlib.suppress(OSError):  # something else is in it by now
                 os.rmdir(folder)
-        return "removed: it was not there before"
+        return "removed: it did not exist before"
     datadir.replace(target, old, mode=_mode(target))
-    return "is as it was, to the last byte"
+    return "restored, byte for byte"
 
 
 def _cut_out(entry: dict[str, Any], target: str, now: bytes) -> str:
@@ -420,12 +420,12 @@ def _cut_out(entry: dict[str, Any], target: str, now: bytes) -> str:
     form, keys, text = entry["form"], entry["place"], text_of(now)
     value = value_at(parse(form, text), keys)
     if value is None:
-        return "does not have the entry any more"
+        return "no longer has the entry"
     if _value_digest(value) != entry["value"]:
-        raise Unchangeable("was changed since, in the entry that was written")
+        raise Unchangeable("has changed since, in our entry")
     if entry["keep"] == len(keys):
         if not _is_whole(entry):
-            raise Unchangeable("was changed since, and its backup is gone")
+            raise Unchangeable("has changed since, and its backup is gone")
         old = value_at(parse(form, text_of(content(entry["backup"]))), keys)
         rest = with_entry(form, text, keys, old)
     else:
@@ -434,7 +434,7 @@ def _cut_out(entry: dict[str, Any], target: str, now: bytes) -> str:
         os.unlink(target)
         return "removed: it held nothing else"
     datadir.replace(target, rest.encode(), mode=_mode(target))
-    return "was changed since: only the entry was taken out"
+    return "has changed since: only our entry was removed"
 
 
 def _forget(entry: dict[str, Any]) -> None:

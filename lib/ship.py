@@ -232,7 +232,7 @@ def deliver_batch(rows: list[Row], post: Poster, runtime: Runtime, outcome: Outc
         if len(rows) == 1:
             outcome.refused += 1
             if outcome.refused >= _ALL_BAD and not outcome.rows:
-                why = f"{trouble.why}, whatever it is sent: check the address and its tables"
+                why = f"{trouble.why} for every row: check the address and its tables"
                 raise Trouble(etiquette.CHANGED, why) from None
             return [(rows[0], trouble.why)]
         half = len(rows) // 2
@@ -277,7 +277,7 @@ def reason_to_wait(box: Outbox, target: Target, runtime: Runtime) -> str:
     state = box.state = etiquette.with_clock_set_back(box.state, runtime.clock())
     due = etiquette.due(state, runtime.clock(), 0, target.fingerprint, 0, 0.0, force=True)
     if due.status == etiquette.STOPPED:
-        return "it refused this credential; give it another one"
+        return "it refused this credential; change it"
     return f"it is left alone for a while ({state.why})" if due.status == etiquette.WAITING else ""
 
 

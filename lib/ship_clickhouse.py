@@ -73,7 +73,7 @@ def check_answer(answer: Answer, now: int) -> Answer:
     if not code:
         return ship_targets.check_answer(answer, now)
     if code in _BAD_CONTENT:
-        raise Trouble(ship_targets.BAD_ROWS, f"ClickHouse does not take it (code {code})")
+        raise Trouble(ship_targets.BAD_ROWS, f"ClickHouse rejected it (code {code})")
     if code in _REMEDIES:
         raise Trouble(etiquette.REFUSED if code in (192, 193, 194, 497, 516) else etiquette.CHANGED, _REMEDIES[code])
     if code in _BUSY:

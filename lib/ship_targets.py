@@ -242,7 +242,7 @@ def check_answer(answer: Answer, now: int) -> Answer:
     if status == 429:
         raise Trouble(etiquette.LIMITED, "asked to slow down (429)", retry)
     if status == 408 or status >= 500:
-        raise Trouble(etiquette.FAILING, f"it is in trouble ({status})", retry)
+        raise Trouble(etiquette.FAILING, f"it has a problem ({status})", retry)
     raise Trouble(etiquette.CHANGED, f"answered with status {status}: check the address")
 
 

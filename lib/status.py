@@ -152,7 +152,7 @@ def cron() -> Event:
     if shutil.which("crontab") is None:
         return {
             "error": "this machine has no crontab",
-            "hint": "schedule tok-sync with whatever runs periodic commands here",
+            "hint": "schedule tok-sync with this machine's scheduler",
         }
     try:
         done = subprocess.run(

@@ -174,7 +174,7 @@ _TABLE = (
     ),
     Tool(
         "tokenops_data_sources",
-        "Call to see which sources the numbers come from, how much each gave in 30 days, and when it was last heard.",
+        "Call to see which sources the numbers come from, how much each gave in 30 days, and when it last reported.",
         {},
         {"sources": _ROWS, "clients": _ROWS},
         answer.data_sources,
@@ -289,7 +289,7 @@ _TABLE = (
     ),
     Tool(
         "tokenops_task_done",
-        "End a task, and see what it took.",
+        "End a task, and see what it used.",
         {"task": {"type": "string", "description": "default: the one of this project opened last"}},
         {"task": _TEXT, "metrics": {"type": "object"}},
         answer.task_done,
@@ -298,7 +298,7 @@ _TABLE = (
     ),
     Tool(
         "tokenops_task_list",
-        "Tasks and what they took.",
+        "Tasks and what they used.",
         {"since": {"type": "string", "description": "default 30d"}},
         {"tasks": _ROWS},
         answer.task_list,
@@ -317,7 +317,7 @@ _TABLE = (
     ),
     Tool(
         "tokenops_coach_replies",
-        "How agents' replies read: filler, narration, repetition, and whether they leave out what their language needs.",
+        "How agents' replies read: filler, narration, repetition, and whether they drop words that their language needs.",
         _COACHED,
         _REPLIES,
         answer.coach_replies,
@@ -333,7 +333,7 @@ _TABLE = (
     ),
     Tool(
         "tokenops_workflow_trace",
-        "One session turn by turn, with what it wasted in place.",
+        "One session turn by turn, with its waste at each turn.",
         {"session": {"type": "string", "description": "a session's id, or its beginning"}},
         {"session": _TEXT, "steps": _ROWS, "findings": _ROWS},
         answer.workflow_trace,

@@ -26,7 +26,7 @@ def session(folder: str, name: str) -> tuple[str, list[Event]]:
         raise Unknown(f"no session id begins with {name!r}; tok-cost --by session lists them")
     if len(by_session) > 1 and name not in by_session:
         some = ", ".join([*sorted(by_session)[:4], *(["..."] if len(by_session) > 4 else [])])
-        raise Unknown(f"{len(by_session)} sessions begin with {name!r}: {some}; give more of it")
+        raise Unknown(f"{len(by_session)} sessions begin with {name!r}: {some}; give more characters")
     chosen = name if name in by_session else next(iter(by_session))
     return chosen, by_session[chosen]
 

@@ -276,7 +276,7 @@ def test_nothing_to_report(run: Run, home: pathlib.Path) -> None:
     for line, why in (
         ("tok-coach", "no subject: choose from prompts, replies"),
         ("tok-coach nothing", "nothing: choose from prompts, replies"),
-        ("tok-coach prompts --client gemini-cli", "only the transcripts of claude-code and codex tell who wrote what"),
+        ("tok-coach prompts --client gemini-cli", "only the transcripts of claude-code and codex show who wrote a prompt"),
         ("tok-coach prompts --limit 0", "'0' must be a whole number, 1 or more"),
     ):
         assert why in run(line, status=2, env=NOW).stderr.decode()

@@ -247,7 +247,7 @@ def test_only_our_entry_goes_where_somebody_changed_the_file(
     init(run, "--yes")
     path.write_text(change(path.read_text()))  # type: ignore[operator]
     [row] = init(run, "--undo")
-    assert row["done"] and "only the entry was taken out" in row["note"]
+    assert row["done"] and "only our entry was removed" in row["note"]
     assert setup_changes.parse("toml" if name.endswith("toml") else "json", path.read_text()) == left
     assert [one.name for one in path.parent.iterdir()] == [path.name]
 
@@ -266,7 +266,7 @@ def test_two_changes_of_one_file(run: Run, home: pathlib.Path) -> None:
     assert [row["backup"].rpartition("-")[2] for row in rows] == ["1", "2"]
     assert yaml.safe_load(path.read_text())["plans"].keys() == {"anthropic", "openai"}
     notes = [row["note"] for row in init(run, "--undo") if row["file"] == str(path)]
-    assert notes == ["is as it was, to the last byte"] * 2 and path.read_bytes() == b"# mine\n"
+    assert notes == ["restored, byte for byte"] * 2 and path.read_bytes() == b"# mine\n"
 
 
 def test_a_table_in_other_words_is_left_to_the_user(run: Run, home: pathlib.Path) -> None:
@@ -276,7 +276,7 @@ def test_a_table_in_other_words_is_left_to_the_user(run: Run, home: pathlib.Path
     path.write_text(changed)
     [row] = init(run, "--undo", status=1)
     assert row["note"].startswith(
-        "has [mcp_servers.tokenops] but not as it was written; take mcp_servers.tokenops out by hand"
+        "has [mcp_servers.tokenops] but not as it was written; remove mcp_servers.tokenops by hand"
     )
     assert path.read_text() == changed
 
@@ -299,12 +299,12 @@ def test_what_was_changed_in_our_own_entry_is_left_to_the_user(run: Run, home: p
     path.write_text(changed)
     done = run("tok-init --undo --table", env=ENV, status=1)
     assert done.stderr.decode() == (
-        f"tok-init: {path} was changed since, in the entry that was written; take mcpServers.tokenops out by hand; "
-        f"the file as it was is {path}.tokenops-backup-1\n"
+        f"tok-init: {path} has changed since, in our entry; remove mcpServers.tokenops by hand; "
+        f"the original file is {path}.tokenops-backup-1\n"
     )
     assert path.read_text() == changed
     path.write_text('{"mine": 1}')
-    assert init(run, "--undo")[0]["note"] == "does not have the entry any more"
+    assert init(run, "--undo")[0]["note"] == "no longer has the entry"
     assert [one.name for one in path.parent.iterdir()] == ["mcp.json"] and path.read_text() == '{"mine": 1}'
 
 
@@ -317,7 +317,7 @@ def test_files_and_copies_that_are_gone(run: Run, home: pathlib.Path) -> None:
     (home / ".copilot/mcp-config.json").unlink()
     rows = {row["file"].rpartition("/")[2]: row for row in init(run, "--undo", status=1) if row["file"] != str(code)}
     assert not rows["mcp.json"]["done"] and rows["mcp.json"]["note"].startswith("is gone; ")
-    assert rows["mcp-config.json"]["note"] == "is gone already"
+    assert rows["mcp-config.json"]["note"] == "is already gone"
     assert json.loads(code.read_text()) == {"servers": {}}  # its copy was gone, so only our entry was cut out
     assert pathlib.Path(f"{cursor}.tokenops-backup-1").read_bytes() == b"{}"
 
@@ -327,7 +327,7 @@ def test_a_run_that_was_cut_short(run: Run, home: pathlib.Path) -> None:
     path = put(home / ".cursor/mcp.json", b"{}")
     init(run, "--yes")
     path.write_bytes(b"{}")
-    assert init(run, "--undo")[0]["note"] == "is as it was already"
+    assert init(run, "--undo")[0]["note"] == "is already as it was"
     assert [one.name for one in path.parent.iterdir()] == ["mcp.json"]
 
 
@@ -336,7 +336,7 @@ def test_a_damaged_note_of_what_was_done(run: Run, home: pathlib.Path, environme
     for damage in (b"{torn", b"[]", b'{"changes": [{"path": "x"}]}'):
         put(pathlib.Path(environment["TOKENOPS_HOME"]) / "init.json", damage)
         done = run("tok-init --undo", env=ENV, status=2)
-        assert b"init.json is damaged; look there for what was written, and delete it" in done.stderr
+        assert b"init.json is damaged; undo the changes it lists by hand, then delete it" in done.stderr
         assert states(init(run, "--yes", status=1)) == {"mcp.json": "refused"} and path.read_bytes() == b"{}"
 
 

@@ -167,7 +167,7 @@ def test_a_session_begun_before_the_ledger_is_one_total(tmp_path: pathlib.Path) 
 @pytest.mark.parametrize(
     ("row", "counts", "why"),
     [
-        (session(), (900, 90), "cached input is not told apart from other input"),
+        (session(), (900, 90), "cached input is not separated from other input"),
         (session(accumulated_total_tokens=5000), (900, 90), "a part of the reported total is neither input nor output"),
         # Never summed: what stands there is the last request.
         (session(sent=None, output=None, input_tokens=30, output_tokens=3, total_tokens=33), (30, 3),

@@ -284,7 +284,7 @@ def test_records_without_a_session_are_said_once(run: Run, tmp_path: pathlib.Pat
     assert [event["output_tokens"] for event in objects(done.stdout)] == [6]
     assert done.stderr.decode() == (
         "tok-read: otel.jsonl:1: no session.id, so its requests cannot be matched with its session's own log; "
-        "set OTEL_METRICS_INCLUDE_SESSION_ID=true; skipped, with all like it\n"
+        "set OTEL_METRICS_INCLUDE_SESSION_ID=true; all such records are skipped\n"
     )
 
 
@@ -301,7 +301,7 @@ def test_bad_records_lose_only_themselves(run: Run, tmp_path: pathlib.Path) -> N
     assert done.stderr.decode().splitlines() == [
         "tok-read: otel.jsonl:1: output_tokens is a string; expected a count; skipped",
         "tok-read: otel.jsonl:2: event.timestamp is a string; expected a time; skipped",
-        "tok-read: otel.jsonl:3: not JSON; skipped, with the lines like it that follow",
+        "tok-read: otel.jsonl:3: not JSON; it and later lines like it are skipped",
         "tok-read: otel.jsonl:5: a value that was never closed; skipped",
     ]
 

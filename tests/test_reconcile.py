@@ -362,4 +362,4 @@ def test_the_command(run: Run) -> None:
     assert "tier: they bill the tier fast at the standard price (1)" in table
     assert run("tok-cost --reconcile --csv", given, status=1).stdout.startswith(b"with,day,model or session,ours")
     assert "compares by day and model" in run("tok-cost --reconcile --by day", given, status=2).stderr.decode()
-    assert b"nobody else says" in run("tok-cost --reconcile --table", lines([turn(1)])).stdout
+    assert b"no other cost figures" in run("tok-cost --reconcile --table", lines([turn(1)])).stdout

@@ -212,7 +212,7 @@ def test_a_repeated_turn_counts_once_and_is_said(run: Run) -> None:
     assert objects(done.stdout)[0]["turns"] == 2
     assert (
         done.stderr.decode()
-        == "tok-rollup: stdin:3: the turn t1 came before and is counted once; tok-log import joins copies\n"
+        == "tok-rollup: stdin:3: the turn t1 appeared before and is counted once; tok-log import joins copies\n"
     )
 
 
@@ -246,11 +246,11 @@ def test_of_a_sessions_totals_one_source_counts(run: Run) -> None:
 
 
 BROKEN = [
-    (turn(kind="usage", covers="session", output_tokens="many"), "output_tokens is 'many', no count"),
+    (turn(kind="usage", covers="session", output_tokens="many"), "output_tokens is 'many', not a count"),
     ({"kind": "turn"}, "not a record of kind turn: 'id'; skipped"),
-    (turn(output_tokens="many"), "output_tokens is 'many', no count"),
+    (turn(output_tokens="many"), "output_tokens is 'many', not a count"),
     (turn(ts=None), "not a record of kind turn"),
-    (turn(output_tokens=1.5), "output_tokens is 1.5, no count"),
+    (turn(output_tokens=1.5), "output_tokens is 1.5, not a count"),
 ]
 
 

@@ -174,7 +174,7 @@ def test_a_target_that_is_down_is_left_alone_for_a_while(run: Run) -> None:
     ship = f"tok-ship {receiver.url} --patience 0"
     done = run(ship, status=1, env={"TOKENOPS_NOW": "2026-11-21T10:00:00Z"})
     assert objects(done.stdout)[0]["status"] == "failing"
-    assert "it is in trouble (500); the rest is sent with the next run" in done.stderr.decode()
+    assert "it has a problem (500); the rest is sent with the next run" in done.stderr.decode()
     asked = len(receiver.asked)
     done = run(ship, status=1, env={"TOKENOPS_NOW": "2026-11-21T10:00:30Z"})
     assert "left alone for a while" in done.stderr.decode()
@@ -203,7 +203,7 @@ def test_bad_rows_are_put_aside_and_the_rest_goes_on(run: Run, tmp_path: pathlib
     assert objects(run(f"tok-ship {receiver.url}").stdout)[0]["rows"] == 0
     receiver.answer = lambda asked: Reply(400)
     done = run(f"tok-ship {receiver.url} --backfill", status=1)
-    assert "whatever it is sent: check the address and its tables" in done.stderr.decode()
+    assert "for every row: check the address and its tables" in done.stderr.decode()
     receiver.close()
 
 
@@ -221,7 +221,7 @@ def test_a_credential_is_never_shown_and_a_refused_one_is_not_tried_again(
     env = {"CH_PASSWORD": "hunter-two"}
     done = run("tok-ship team", status=1, env=env)
     assert "it refused the credential (401)" in done.stderr.decode()
-    assert "it refused this credential; give it another one" in run("tok-ship team", status=1, env=env).stderr.decode()
+    assert "it refused this credential; change it" in run("tok-ship team", status=1, env=env).stderr.decode()
     assert len(receiver.asked) == 1
     receiver.answer = lambda asked: Reply()
     done = run("tok-ship team", env={"CH_PASSWORD": "hunter-three"})

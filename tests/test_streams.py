@@ -31,7 +31,7 @@ def values(data: bytes, needle: bytes = b"") -> tuple[list[tuple[str, Json]], li
     return made, rejected
 
 
-NEVER, NO = "a value that was never closed; skipped", "not JSON; skipped, with the lines like it that follow"
+NEVER, NO = "a value that was never closed; skipped", "not JSON; it and later lines like it are skipped"
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_nothing_that_is_known(given_bytes: bytes, run: Run) -> None:
 def test_what_is_told(run: Run) -> None:
     done = run("tok-read -", b"Execution error\n" + lines([stream.init(), stream.said("m", u_sent=-1)]), status=1)
     assert done.stderr.decode().splitlines() == [
-        "tok-read: stdin:1: not JSON; skipped, with the lines like it that follow",
+        "tok-read: stdin:1: not JSON; it and later lines like it are skipped",
         "tok-read: stdin:3: usage.input_tokens is -1; expected a count; skipped",
     ]
     done = run("tok-read -", b"no logs\n", status=1)

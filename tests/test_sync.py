@@ -373,17 +373,17 @@ def test_explaining(run: Run, home: pathlib.Path) -> None:
     told(run)
     (found,) = objects(run("tok-log explain msg_1").stdout)
     verdicts = {pathlib.Path(one["place"]).name: one["verdict"] for one in found["sightings"]}
-    assert verdicts["s1.jsonl:1"] == "its counts are dropped: another has the larger output"
-    assert verdicts["s1.jsonl:2"].startswith("its counts are taken; began earlier elsewhere")
+    assert verdicts["s1.jsonl:1"] == "its counts are not used: another copy has the larger output"
+    assert verdicts["s1.jsonl:2"].startswith("its counts are used; another copy began earlier")
     assert verdicts["s2.jsonl:1"].startswith(
-        "a copy with the same counts; attributed elsewhere: another is not a side chain's"
+        "a copy with the same counts; its project and session are not used: another copy is from the main chain"
     )
     assert verdicts["2026-03-01.jsonl:1"] == "a copy with the same counts"
     total = sum(float(line["usd"]) for line in found["cost_lines"])
     assert f"{total:.10f}".rstrip("0") == found["cost_usd"]
     (copied,) = objects(run(f"tok-log explain codex:{A}:0:400-190-40-5").stdout)
     assert [one["verdict"] for one in copied["sightings"]] == [
-        "its counts are taken", "a fork's copy of its parent's row; the parent's counts", "a copy with the same counts",
+        "its counts are used", "a fork's copy of its parent's row; the parent's row counts", "a copy with the same counts",
     ]  # fmt: skip
     assert [one["place"].rpartition(":")[2] for one in copied["sightings"]][:2] == ["5", "5"]
     text = run("tok-log explain msg_1 --table").stdout.decode()
