@@ -1,18 +1,18 @@
-# make demo     what your own agents used, per project, at list price (or, where there are no logs, the sample logs')
-# make test     lint, types and every test on Python 3.11; where 3.13 exists, those that an interpreter can change on it, too
-# make cases    inputs that once gave a wrong answer, where they are beside the project: right or wrong, a line for each
-# make soak     writers killed two hundred times each
+# make demo     shows what your own agents used, per project, at list price (without logs: the sample logs)
+# make test     lint, types and every test on Python 3.11; if 3.13 exists, the tests that depend on the interpreter there, too
+# make cases    inputs that once gave a wrong answer, if they are beside the project: one line each, right or wrong
+# make soak     kills each writer two hundred times
 # make soak-day eight hours in ten minutes: all parts at 50 times a heavy user's load, while clocks jump, processes die and disks fill (Linux)
-# make fuzz     every property test with new random input, TOKENOPS_ROUNDS (50) times as much of it as make test tries
-# make clients  real SDKs and clients through the proxy (installs them: Python's always, npm's where there is npm)
-# make engines  tok-ship against ClickHouse (chdb, and a clickhouse-server where there is one), DuckDB, Parquet, OTLP: a million events
-# make oldest   every test on Python 3.11 (where it exists) with the least version of each dependency that pyproject.toml allows
-# make latest   every test on Python 3.13 (where it exists) with the newest
+# make fuzz     every property test with new random input, TOKENOPS_ROUNDS (50) times as much as in make test
+# make clients  real SDKs and clients through the proxy (installs them: Python's always, npm's if there is npm)
+# make engines  tok-ship against ClickHouse (chdb, and a clickhouse-server if there is one), DuckDB, Parquet, OTLP: a million events
+# make oldest   every test on Python 3.11 (if it exists) with the oldest version of each dependency that pyproject.toml allows
+# make latest   every test on Python 3.13 (if it exists) with the newest
 # make man      man pages and completions of all commands, into share (MANPATH=share/man: man tok-cost)
 # make bench    the figures of docs/performance.md, measured anew
-# make release  sdist, wheel, SBOM and checksums of the commit that is checked out, into dist: the same bytes each time
-# make release-check  that they are: two releases of this commit, made in different places, compared
-# make installs every way to install what lies in dist, each with an empty home: it works, and nothing is left behind
+# make release  sdist, wheel, SBOM and checksums of the current commit, into dist: the same bytes each time
+# make release-check  compares two releases of this commit, made in different places
+# make installs tests every way to install dist, each with an empty home: it works and leaves nothing behind
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

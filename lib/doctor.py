@@ -175,7 +175,7 @@ def _next_actions(parts: Event, settings: config.Config) -> Iterable[Event]:
         yield _action("update_prices", f"prices older than 30 days: {old}", upgrade(sys.prefix))
     if due := parts["prices"]["scheduled_due"]:
         models = ", ".join(sorted({item["model"] for item in due})[:5])
-        what = f"prices that were announced to change, and not checked since: {models}"
+        what = f"announced price changes that were not checked since: {models}"
         yield _action("look_at_prices", what, f"tok-price show {due[0]['model']} --provider {due[0]['provider']}")
     if settings.warnings:
         yield _action("mend_config", settings.warnings[0], f"edit {settings.path}")

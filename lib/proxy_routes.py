@@ -265,11 +265,11 @@ _CLIENTS = """
 # Codex with an API key, and with a ChatGPT login (~/.codex/config.toml):
 #   openai_base_url = "<proxy>/openai/v1"
 #   chatgpt_base_url = "<proxy>/chatgpt"
-# opencode (opencode.json); unlike others it wants /v1 for Anthropic too:
+# opencode (opencode.json); unlike others it needs /v1 for Anthropic too:
 #   {"provider": {"anthropic": {"options": {"baseURL": "<proxy>/anthropic/v1"}},
 #                 "openai": {"options": {"baseURL": "<proxy>/openai/v1"}}}}
 # Mistral's SDK reads no variable:      Mistral(server_url="<proxy>/mistral")
-# Whatever speaks OpenAI's language:    OpenAI(base_url="<proxy>/NAME/v1"), NAME being deepseek, xai, perplexity, openrouter,
+# Any vendor with OpenAI's API:         OpenAI(base_url="<proxy>/NAME/v1"), NAME: deepseek, xai, perplexity, openrouter,
 #                                       vercel, litellm, lmstudio, ...
 # A provider that is not listed: tok-provider set NAME URL, or openrouter, which serves most models.
 """

@@ -358,7 +358,7 @@ def _back_up(proposal: Proposal) -> str:
         finally:
             os.close(fd)
         return path
-    raise Unchangeable("has a thousand backups beside it; remove old ones")
+    raise Unchangeable("already has a thousand backups; remove old ones")
 
 
 def undo(folder: str) -> Iterator[Outcome]:

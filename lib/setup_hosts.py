@@ -123,7 +123,7 @@ HOSTS = (
         section="mcp",
         shape="opencode",
         proxy=(
-            '# in opencode.json, which wants /v1 for Anthropic too:  {"provider": {"anthropic": {"options": {"baseURL":'
+            '# in opencode.json, which needs /v1 for Anthropic too:  {"provider": {"anthropic": {"options": {"baseURL":'
             ' "{base}/anthropic/v1"}}}}',
         ),
     ),

@@ -58,8 +58,8 @@ def passive(environment: Mapping[str, str], home: str, vendor_usage: object = No
 _ADVICE = {
     "no usage in the answer": "the vendor was not asked for it: set stream_options.include_usage in the client, or "
     "proxy.include_usage: true in config.yaml",
-    "encoding br": "the client accepts answers that cannot be decoded here: pip install brotli beside TokenOps",
-    "encoding zstd": "the client accepts answers that cannot be decoded here: run TokenOps with Python 3.14",
+    "encoding br": "answers came in an encoding that cannot be decoded here: pip install brotli next to TokenOps",
+    "encoding zstd": "answers came in an encoding that cannot be decoded here: run TokenOps with Python 3.14",
 }
 SPAN_MS = 7 * when.DAY
 

@@ -107,7 +107,7 @@ async function load(address, moved) {
       show(text);
       say("");
     } else if (answer.status === 304) say("");
-    else if (answer.status === 401) say("This session is over. Run tok-dash url and open what it prints.", "lost");
+    else if (answer.status === 401) say("This session has ended. Run tok-dash url and open its link.", "lost");
     else refused(text);
   } catch {
     if (mine !== newest) return;
