@@ -1,8 +1,9 @@
 """Sorts meter readings into the windows that they belong to, each with its use over time.
 
-The rules: a window is recognised by its length and its reset, never by a slot's name; resets less than five minutes
-apart are one reset; within a window use only grows; a reading is invalid after its own reset; a repeated number is not
-new; and a missing value is unknown, never 0.
+- A window is recognised by its length and its reset, never by a slot's name.
+- Resets less than five minutes apart are one reset.
+- Within a window use only grows; a reading is invalid after its own reset; a repeated number is not new.
+- A missing value is unknown, never 0.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Makes turns and totals from clients' values, and joins the copies from several files or workers.
 
-A reader returns entries. An entry is a record with its time and id in front, or a light turn: most turns have the same
+A reader returns entries. An entry is a record with its time and id in front, or a light turn. Most turns have the same
 few parts, so they travel as a tuple and become records only on output, while the next command in the pipe already
 works.
 """

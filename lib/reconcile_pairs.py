@@ -1,8 +1,11 @@
 """Pairs our amounts with those of clients, routers and vendors, and finds prices that explain a difference.
 
-Four kinds of amounts are compared, each if both sides mean the same requests: the cost that a turn came with (opencode,
-OpenRouter, ...); a session's total per model (`claude -p`); a session's cost so far per day, from Claude Code's status
-line; a vendor's report of usage and cost per UTC day and model.
+Four kinds of amounts are compared, each if both sides mean the same requests:
+
+- the cost that a turn came with (opencode, OpenRouter, ...);
+- a session's total per model (`claude -p`);
+- a session's cost so far per day, from Claude Code's status line;
+- a vendor's report of usage and cost per UTC day and model.
 
 A row's difference (theirs minus ours) is exactly the sum of its causes and the unexplained rest.
 """
