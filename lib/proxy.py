@@ -4,14 +4,9 @@ A connection is in one `State` at a time. `TRANSITIONS` holds every way from one
 other raises IllegalTransition. Data of one state lives in that state's class in `proxy_phases`; `Effects` there has the
 sockets and the clock. Bytes of bodies pass as they came, framing included, and are counted only after they have passed.
 
-Where a new rule goes:
-
-    who may ask for what            `proxy_routes.refusal`
-    when a client has to wait       `Connection.full`
-    what an upstream may answer     `Connection._response_heads`
-    what is counted, at what cost   `proxy_exchange`
-    an answer of the proxy's own    `Connection._send_error`
-    a new phase of a connection     a state and its rows in the table
+Where a new rule goes: access, `proxy_routes.refusal`; when a client waits, `Connection.full`; valid answers of upstreams,
+`Connection._response_heads`; what is counted and what that may cost, `proxy_exchange`; the proxy's own answers,
+`Connection._send_error`; a new phase of a connection, a state and its rows in the table.
 """
 
 from __future__ import annotations
