@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 from collections.abc import Iterable, Iterator
 
 import orjson
@@ -19,7 +18,6 @@ from tokenops import (
     datadir,
     etiquette,
     events,
-    https,
     jsonl,
     limit_log,
     poll_sources,
@@ -126,6 +124,8 @@ def _poll(
 
 def _ask(source: Settings, runtime: Runtime, ask: Ask, results: Results) -> tuple[Trouble | None, int]:
     """Carry out a poller's requests; what went wrong, and how many requests there were."""
+    from tokenops import https  # with its subprocess 8 ms, which --help and a run with nothing due need not pay
+
     name = source.poller.name
     asker: https.Web | https.Client
     if source.url:
@@ -149,6 +149,8 @@ def command(source: Settings, runtime: Runtime) -> list[str]:
     """The command that starts the app-server of Codex: the configured one, or the one on the path."""
     if source.command:
         return [*map(os.path.expanduser, shlex.split(source.command)), "app-server"]
+    import shutil
+
     return [shutil.which("codex", path=runtime.environment.get("PATH")) or "codex", "app-server"]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -274,6 +273,8 @@ def enable(
         changes[poller.secret] = purpose.reference
     if purpose.key:
         changes[poller.secret] = f"file:{credentials.secret_path(folder, poller.name)}"
+    import shutil
+
     path = shutil.which("codex", path=runtime.environment.get("PATH"))
     if poller.name == "codex" and path and not source.command:
         changes["command"] = shlex.quote(os.path.abspath(path))  # cron's path is short

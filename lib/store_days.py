@@ -14,7 +14,6 @@ import datetime
 import functools
 import gzip
 import os
-import shutil
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -148,6 +147,8 @@ class Derived:
             self._remove(lambda name: name != os.path.basename(self.folder))
 
     def _remove(self, is_old: Callable[[str], bool]) -> None:
+        import shutil  # 3 ms, and seldom needed
+
         for name in os.listdir(self.root):
             # Folders of earlier versions have a name that begins with a number.
             if (name.split(".")[0] == self.kind and is_old(name)) or name[:1].isdigit():
