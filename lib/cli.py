@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import CodeType
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Protocol
 
-from tokenops import end_silently_at_interrupt, session
+from tokenops import end_silently_at_interrupt, session, show
 
 if TYPE_CHECKING:
     import argparse
@@ -51,13 +51,15 @@ class Command:
 def say(text: str) -> None:
     """One line on stderr, under the command's name."""
     with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(f"{Command.name}: {text}\n")
+        sys.stderr.write(f"{Command.name}: {show.safe(text)}\n")
         sys.stderr.flush()
 
 
 def run(main: Main, filter_: bool = True) -> NoReturn:
     """Run a command with the process's arguments, and end the process with its status."""
     end_silently_at_interrupt()
+    if sys.stdout is not None:
+        sys.stdout = show.Output(sys.stdout)
     if filter_:
         gc.disable()  # records have no reference cycles, and a collection would visit every one in memory
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -328,23 +330,23 @@ def write_rows(
     rows: list[dict[str, Any]],
     table: Callable[[list[dict[str, Any]], str, bool], str] | None = None,
 ) -> None:
-    """Records as JSON Lines, or as a table if there is one and that is the output format; nothing for an empty table."""
-    from tokenops import show
-
+    """Records as JSON Lines, as CSV, or as a table, if there is one; nothing for an empty table."""
     if table is None or shape(args) == "json":
         show.lines(rows, sys.stdout.buffer)
+    elif shape(args) == "csv":
+        sys.stdout.write(show.records(rows, "csv"))
     elif rows:
         sys.stdout.write(table(rows, shape(args), color(args)))
 
 
 def write_report(args: argparse.Namespace, rows: Iterable[dict[str, Any]], text: str) -> None:
-    """Records as JSON Lines, or a text for people."""
-    from tokenops import show
-
+    """Records as JSON Lines, CSV or Markdown, or a text for people."""
     if shape(args) == "json":
         show.lines(rows, sys.stdout.buffer)
-    else:
+    elif shape(args) == "table":
         sys.stdout.write(text if text.endswith("\n") or not text else f"{text}\n")
+    else:
+        sys.stdout.write(show.records(rows, shape(args)))
 
 
 def add_filter(to: argparse.ArgumentParser) -> None:

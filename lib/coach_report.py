@@ -40,8 +40,6 @@ def prompts(report: Event, shape: str, color: bool) -> str:
         Column("hours", [_hours(projection["hours"]) for projection in projected]),
         Column("a month", [_money((projection["per_month"] or {}).get("cost_usd")) for projection in projected]),
     ]
-    if shape == "csv":
-        return show.table(columns, shape)
     parts = [_heading(report)]
     parts.append(show.table(columns, shape, color=color) if rows else "No costly habit was found.\n")
     parts += _advice(rows, stats)
@@ -101,8 +99,6 @@ def replies(report: Event, shape: str, color: bool) -> str:
         Column("repeated", [show.count(row["repeated_sentences"]) for row in rows]),
         Column("style", [row["style"] or "not judged" for row in rows], number=False),
     ]
-    if shape == "csv":
-        return show.table(columns, shape)
     used, every = report["usage"], report["all"]
     written = "" if used["output_share"] is None else f"; output is {used['output_share']:.2%} of {used['tokens']:,} tokens"
     heading = f"{every['replies']:,} replies in {len(rows):,} sessions, {every['prose_words']:,} words of prose{written}\n"

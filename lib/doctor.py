@@ -227,6 +227,12 @@ def _state(parts: Event, blockers: Sequence[Event], actions: Sequence[Event]) ->
     return "degraded" if any(action["id"] in _WEIGHTY for action in actions) else "ready"
 
 
+def rows(report: Event) -> list[Event]:
+    """The report as one row for each part of it: what to do, clients, providers behind the proxy, sources, plans."""
+    parts = ("blockers", "next_actions", "clients", "proxy", "sources", "signals")
+    return [{"part": name} | row for name in parts if isinstance(report[name], list) for row in report[name]]
+
+
 def table(report: Event, shape: str, color: bool) -> str:
     """The report for people: what blocks and what to do first, then the parts."""
     lines = [f"{report['state'].replace('_', ' ')}, as of {report['as_of']}\n"]

@@ -146,6 +146,12 @@ def text(explanation: Event) -> str:
     return "\n".join(parts)
 
 
+def cost_text(cost: Event) -> str:
+    """The cost of a record for people, under the record's name."""
+    heading = f"{cost['id']}, {cost['ts'][:19]}, {cost.get('model', 'unknown model')}"
+    return "\n".join([heading, *cost_lines(cost)]) + "\n\n"
+
+
 def cost_lines(cost: Event) -> Iterator[str]:
     """What a record cost, class by class, for people."""
     if "cost_lines" in cost:

@@ -124,6 +124,11 @@ def line_of(record: Record) -> bytes:
         return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode(errors="replace") + b"\n"
 
 
+def value_text(value: object) -> str:
+    """A value as JSON text. Numbers are exact."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
 def write(records: Iterable[Record], out: BinaryIO) -> None:
     """Write records as lines."""
     for record in records:

@@ -432,5 +432,5 @@ def table(rows: Sequence[Event], shape: str, color: bool) -> str:
         cells("tokens this month", lambda row: None if row["consumed_tokens"] is None else f"{row['consumed_tokens']:,}"),
         cells("list price", lambda row: show.money(row["consumed_cost_usd"]) or None),
     ]
-    notes = [f"{row['plan_name']}: {note}\n" for row in rows for note in row["note"].split("; ")[1:] if shape != "csv"]
+    notes = [f"{row['plan_name']}: {note}\n" for row in rows for note in row["note"].split("; ")[1:]]
     return show.table(columns, shape, color=color) + "".join(notes)

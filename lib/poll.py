@@ -285,7 +285,7 @@ def status_table(rows: list[events.Event], shape: str, color: bool) -> str:
     notes = [f"{row['source']}: {text}\n" for row in rows for text in (*row.get("warnings", ()), *_why(row))]
     if len(rows) == 1 and "caveat" in rows[0]:
         notes.append(f"{rows[0]['caveat']}\n")
-    return show.table(columns, shape, color=color) + ("" if shape == "csv" else "".join(notes))
+    return show.table(columns, shape, color=color) + "".join(notes)
 
 
 def _status(row: events.Event) -> str:
@@ -317,7 +317,7 @@ def run_table(rows: list[events.Event], shape: str, color: bool) -> str:
         show.Column("next due", [_minute(row.get("next_due", "")) for row in rows], number=False),
     ]
     notes = [f"{row['source']}: {text}\n" for row in rows for text in _notes(row)]
-    return show.table(columns, shape, color=color) + ("" if shape == "csv" else "".join(notes))
+    return show.table(columns, shape, color=color) + "".join(notes)
 
 
 def _notes(row: events.Event) -> Iterator[str]:

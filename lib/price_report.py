@@ -43,10 +43,7 @@ def text(rows: Sequence[Data], totals: Sequence[Data], every: bool, shape: str, 
     """The check for people: unexplained differences, or all, and the totals."""
     shown = [record for record in rows if every or "cause" not in record]
     parts = [_findings(shown, shape, color)] if shown else []
-    if shape != "csv":
-        parts.append(_causes(rows, shape, color))
-        parts += [_total(record) for record in totals]
-    return "\n".join(parts)
+    return "\n".join([*parts, _causes(rows, shape, color), *map(_total, totals)])
 
 
 def _findings(rows: Sequence[Data], shape: str, color: bool) -> str:

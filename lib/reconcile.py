@@ -158,8 +158,8 @@ def table(pairs: Sequence[Pair], shape: str, color: bool) -> str:
     titles = ("with", "day", "model or session", "ours", "theirs", "difference", "unexplained", "because")
     numbers = {"ours", "theirs", "difference", "unexplained"}
     columns = [show.Column(title, [row[at] for row in rows], number=title in numbers) for at, title in enumerate(titles)]
-    text = show.table(columns, shape, color=color)
-    return text if shape == "csv" else text + "".join(f"{line}\n" for line in (*_totals(pairs), *_reasons(pairs)))
+    notes = "".join(f"{line}\n" for line in (*_totals(pairs), *_reasons(pairs)))
+    return show.table(columns, shape, color=color) + notes
 
 
 def _cells(pair: Pair) -> tuple[str, ...]:

@@ -1,14 +1,17 @@
 """Renders rows for people and for programs: tables, JSON Lines, CSV, Markdown.
 
 JSON is plumbing and stable; tables are porcelain. Only tables load the library that lays them out (48 ms).
+
+Names in logs come from whatever was cloned and whatever a gateway answered: none of them may steer a terminal, begin a row
+or be a spreadsheet's formula.
 """
 
 from __future__ import annotations
 
-import csv
 import io
-from collections.abc import Iterable, Sequence
-from typing import BinaryIO, NamedTuple
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import BinaryIO, NamedTuple, TextIO
 
 from tokenops import jsonl
 from tokenops.events import Event
@@ -22,6 +25,63 @@ class Column(NamedTuple):
     number: bool = True
 
 
+# Control characters (C0, DEL, C1), line and paragraph separators, marks that turn the direction of text, half characters.
+_STEERING = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+_STEERS = re.compile(f"[{_STEERING}]")
+_STEERS_IN_TEXT = re.compile(f"(?![\n\t])[{_STEERING}]")
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_BOLD_LINE = re.compile(r"(?m)^\x1b\[1m([^\n]*)\x1b\[0m$")
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return _SHORT.get(match[0]) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
+
+
+def safe(text: str) -> str:
+    """A name or a sentence with every character that could steer a terminal written out, as `\\x1b` or `\\n`."""
+    return text if text.isascii() and text.isprintable() else _STEERS.sub(_escape, text)
+
+
+def safe_text(text: str) -> str:
+    """A text of several lines, as `safe` makes it; ends of lines, tabs and the bold lines of `table` stay."""
+    if "\x1b" not in text:
+        return _STEERS_IN_TEXT.sub(_escape, text)
+    parts = _BOLD_LINE.split(text)  # every second part is what stands in a bold line
+    parts = [_STEERS_IN_TEXT.sub(_escape, part) for part in parts]
+    return "".join(f"\x1b[1m{part}\x1b[0m" if at % 2 else part for at, part in enumerate(parts))
+
+
+class Output(io.TextIOWrapper):
+    """Stdout for text: nothing that is printed steers the terminal, and "?" stands for what its encoding lacks."""
+
+    def __init__(self, stream: TextIO) -> None:
+        assert isinstance(stream, io.TextIOWrapper)
+        encoding, by_line = stream.encoding, stream.line_buffering
+        super().__init__(stream.detach(), encoding, "replace", line_buffering=by_line)
+
+    def write(self, text: str, /) -> int:
+        """Write a text."""
+        return super().write(safe_text(text))
+
+
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?\Z", re.ASCII)
+
+
+def _csv_cell(text: str) -> str:
+    """A cell that a spreadsheet takes for text or for a number, never for a formula."""
+    shown = safe(text)
+    return f"'{shown}" if shown[:1] in ("=", "+", "-", "@") and not _NUMBER.match(shown) else shown
+
+
+def _csv_text(rows: Iterable[Iterable[str]]) -> str:
+    import csv
+
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(map(_csv_cell, row) for row in rows)
+    return out.getvalue()
+
+
 def lines(rows: Iterable[Event], out: BinaryIO) -> None:
     """JSON Lines."""
     jsonl.write(rows, out)
@@ -29,12 +89,10 @@ def lines(rows: Iterable[Event], out: BinaryIO) -> None:
 
 def table(columns: Sequence[Column], shape: str, totals: bool = False, color: bool = False) -> str:
     """A table for a terminal (`table`), or in `markdown` or `csv`. The last row may be a total."""
-    titles = [column.title for column in columns]
-    body = [list(row) for row in zip(*(column.cells for column in columns), strict=True)]
+    titles = [safe(column.title) for column in columns]
+    body = [list(map(safe, row)) for row in zip(*(column.cells for column in columns), strict=True)]
     if shape == "csv":
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([titles, *body])
-        return text.getvalue()
+        return _csv_text([titles, *body])
     import tabulate
 
     align = ["right" if column.number else "left" for column in columns]
@@ -52,6 +110,30 @@ def table(columns: Sequence[Column], shape: str, totals: bool = False, color: bo
             out[-1] = f"\x1b[1m{out[-1]}\x1b[0m"
         text_table = "\n".join(out)
     return text_table + "\n"
+
+
+def records(rows: Iterable[Event], shape: str) -> str:
+    """Records as exact `csv`, or in `markdown`: a column for each field, also of objects in them (`metrics.turns`).
+
+    Lists are JSON. A field that a record lacks is empty.
+    """
+    flat = [dict(_fields(row, "")) for row in rows]
+    names = [name for name in dict.fromkeys(name for row in flat for name in row) if name != "v"]
+    cells = [[row.get(name, "") for row in flat] for name in names]
+    if not flat:
+        return ""
+    return table([Column(name, column, number=False) for name, column in zip(names, cells, strict=True)], shape)
+
+
+def _fields(row: Mapping[str, object], above: str) -> Iterator[tuple[str, str]]:
+    """Name and text of each field of a record."""
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            yield from _fields(value, f"{above}{name}.")
+        elif value is None or isinstance(value, str):
+            yield f"{above}{name}", value or ""
+        else:
+            yield f"{above}{name}", jsonl.value_text(value)
 
 
 def count(value: int) -> str:

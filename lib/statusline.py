@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from tokenops import datadir, headroom, jsonl, limit_windows, store, untrusted, when, wire_limits
+from tokenops import datadir, headroom, jsonl, limit_windows, show, store, untrusted, when, wire_limits
 from tokenops.config import Unusable
 from tokenops.events import Event
 from tokenops.limit_windows import Reading
@@ -124,10 +124,10 @@ def _shared_readings(shared: Mapping[str, Any]) -> list[Reading]:
 
 
 def line(template: str, values: Mapping[str, str]) -> str:
-    """A template with its fields filled. Raises Unusable for an unknown field."""
+    """A template with its fields filled. It may colour the line; a field cannot. Raises Unusable for an unknown field."""
     if unknown := [name for name in _FIELD.findall(template) if name not in values]:
         raise Unusable("", f"{{{unknown[0]}}} is not a field", f"choose from {', '.join(values)}")
-    return _FIELD.sub(lambda match: values[match[1]], template)
+    return _FIELD.sub(lambda match: show.safe(values[match[1]]), template)
 
 
 def summary(folder: str, now: int, today: str) -> dict[str, Any]:
