@@ -10,6 +10,8 @@ from typing import Any
 
 import orjson
 
+from tokenops import jsonl
+
 # A file whose modification time is when tok-sync last finished reading everything.
 SYNCED = "synced"
 # A file that marks a log of demo data, into which nothing real is imported.
@@ -97,10 +99,10 @@ def replace(path: str, content: bytes, durable: bool = True, mode: int = 0o600) 
 
 
 def read_json(path: str) -> Any:
-    """The content of one of our small JSON files; None if there is none, or none that can be read."""
+    """The content of a small JSON file, ours or a client's; None if there is none, or none that can be read."""
     try:
         with open(path, "rb") as file:
-            return orjson.loads(file.read())
+            return orjson.loads(file.read().removeprefix(jsonl.BOM))
     except (OSError, ValueError):
         return None
 

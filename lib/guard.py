@@ -95,9 +95,20 @@ def usable(state: object) -> bool:
         return False
     kinds: dict[str, tuple[type, ...]] = {"at": (int,), "reads": (dict,), "counts": (dict,), "spared": (list,)}
     kinds["said"] = (int, float)
-    return all(isinstance(state.get(name), kind) for name, kind in kinds.items()) and all(
-        isinstance(entry, dict) and isinstance(entry.get("ranges"), list) for entry in state["reads"].values()
+    if not all(isinstance(state.get(name), kind) for name, kind in kinds.items()):
+        return False
+    reads = all(
+        isinstance(entry, dict)
+        and "ranges" in entry
+        and all(_are_numbers(lines, 2) for name in ("ranges", "denied") for lines in untrusted.items(entry.get(name, [])))
+        and all(type(entry.get(name, 0)) is int for name in ("size", "lines"))
+        for entry in state["reads"].values()
     )
+    return reads and all(isinstance(item, list) and item and _are_numbers(item[1:], 3) for item in state["spared"])
+
+
+def _are_numbers(value: object, count: int) -> bool:
+    return isinstance(value, list) and len(value) == count and all(type(number) is int for number in value)
 
 
 def key_of(payload: Mapping[str, Any], salt: bytes) -> str:
@@ -129,7 +140,7 @@ def _file(payload: Mapping[str, Any]) -> str:
 
 
 def _before_read(payload: Mapping[str, Any], state: dict[str, Any], mode: str, salt: bytes) -> Response:
-    """Allow or deny a Read. A Read that was denied is allowed if the agent requests it again."""
+    """Allow or deny a Read. A Read that was denied is allowed if the agent requests any of its lines again."""
     key, lines = key_of(payload, salt), lines_of(untrusted.mapping(payload.get("tool_input")))
     state = _with_count(state, "reads")
     entry = state["reads"].get(key)
@@ -139,16 +150,26 @@ def _before_read(payload: Mapping[str, Any], state: dict[str, Any], mode: str, s
         return Response({}, _with_count(state, "changed"))
     if not is_covered(lines, entry["ranges"]):
         return Response({}, _with_count(state, "other_lines"))
-    if entry.get("denied") == lines:
-        state = _with_count(state, "insisted")
-        spared = [denied for denied in state["spared"] if denied != [key, *lines, entry.get("size", 0)]]
-        return Response({}, _with_read(state, key, {**entry, "denied": None}) | {"spared": spared})
+    if any(_overlap(lines, denied) for denied in entry.get("denied", ())):
+        # It no longer sees the file: what it was denied was not saved, and what it read before does not count.
+        spared = [denied for denied in state["spared"] if denied[0] != key or not _overlap(lines, denied[1:3])]
+        reads = {name: read for name, read in state["reads"].items() if name != key}
+        return Response({}, {**_with_count(state, "insisted"), "reads": reads, "spared": spared})
     state = _with_count(state, "redundant")
     if mode != ACTIVE:
         return Response({}, state)
-    size = entry.get("size", 0)
-    state = _with_read(state, key, {**entry, "denied": lines})
-    return Response(_denial(lines), {**state, "spared": [*state["spared"], [key, *lines, size]]})
+    state = _with_read(state, key, {**entry, "denied": [*entry.get("denied", ()), lines]})
+    return Response(_denial(lines), {**state, "spared": [*state["spared"], [key, *lines, _size_of(lines, entry)]]})
+
+
+def _overlap(lines: Sequence[int], others: Sequence[int]) -> bool:
+    return lines[0] <= others[1] and others[0] <= lines[1]
+
+
+def _size_of(lines: Sequence[int], entry: Mapping[str, Any]) -> int:
+    """How many characters these lines would have given, at most: their share of the last read of the file."""
+    size, count, requested = int(entry.get("size", 0)), int(entry.get("lines", 0)), lines[1] - lines[0] + 1
+    return size * requested // count if requested < count else size
 
 
 def _denial(lines: Sequence[int]) -> dict[str, Any]:
@@ -168,7 +189,10 @@ def _after_read(payload: Mapping[str, Any], state: dict[str, Any], salt: bytes) 
     entry = state["reads"].get(key, {})
     ranges = entry.get("ranges", []) if entry.get("stat") == list(now) else []
     size = len(orjson.dumps(payload.get("tool_response"), default=str)) if "tool_response" in payload else now.size
-    return _with_read(state, key, {"stat": list(now), "ranges": joined_ranges([*ranges, lines]), "size": size})
+    number = untrusted.mapping(untrusted.mapping(payload.get("tool_response")).get("file")).get("numLines")
+    count = number if type(number) is int and number > 0 else lines[1] - lines[0] + 1
+    read = {"stat": list(now), "ranges": joined_ranges([*ranges, lines]), "size": size, "lines": count}
+    return _with_read(state, key, read)
 
 
 def _with_read(state: dict[str, Any], key: str, entry: dict[str, Any]) -> dict[str, Any]:
@@ -310,5 +334,6 @@ def session_cost(folder: str, payload: Mapping[str, Any], catalogue: Catalogue, 
 
 
 def _subagents(transcript: str) -> list[str]:
-    """The transcripts of a session's subagents, which lie in a folder of its name."""
-    return sorted(glob.glob(os.path.join(glob.escape(transcript.removesuffix(".jsonl")), "subagents", "*.jsonl")))
+    """The transcripts of a session's subagents, below a folder of its name; those of workflows have folders of their own."""
+    folder = os.path.join(glob.escape(transcript.removesuffix(".jsonl")), "subagents")
+    return sorted(glob.glob(os.path.join(folder, "**", "*.jsonl"), recursive=True))

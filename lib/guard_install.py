@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tokenops import datadir, jsonc
+from tokenops import datadir, jsonc, untrusted
 
 Json = dict[str, Any]
 
@@ -31,6 +31,27 @@ def settings_path(environment: Mapping[str, str], home_dir: str) -> str:
     """The path of the user's settings of Claude Code."""
     folder = next((name for name in environment.get("CLAUDE_CONFIG_DIR", "").split(",") if name), "")
     return os.path.join(os.path.expanduser(folder) if folder else os.path.join(home_dir, ".claude"), "settings.json")
+
+
+# Where an administrator sets what users cannot change (code.claude.com/docs/en/settings, November 2026).
+MANAGED = (
+    "/etc/claude-code/managed-settings.json",
+    "/Library/Application Support/ClaudeCode/managed-settings.json",
+)
+
+
+def switched_off(path: str, folder: str) -> str:
+    """What keeps Claude Code from running our hooks, as `KEY in FILE`; "" if nothing does.
+
+    Looked at: the settings at `path`, those of the project in `folder`, and the administrator's.
+    """
+    own = [os.path.join(folder, ".claude", name) for name in ("settings.json", "settings.local.json")]
+    for name in (path, *own, *MANAGED):
+        settings = untrusted.mapping(datadir.read_json(name))
+        for key in ("disableAllHooks", *(("allowManagedHooksOnly",) if name in MANAGED else ())):
+            if settings.get(key) is True:
+                return f"{key} in {name}"
+    return ""
 
 
 def ours(hook: object) -> bool:
@@ -75,7 +96,7 @@ def without_hooks(text: str) -> str:
 
 def _with_groups(text: str, mine: Mapping[str, list[Json]]) -> str:
     try:
-        data = jsonc.document(text).data if text.strip() else {}
+        data = {} if jsonc.is_empty(text) else jsonc.document(text).data
         hooks = data.get("hooks", {}) if isinstance(data, dict) else None
         if not isinstance(hooks, dict):
             raise Refused("hooks is not an object; correct it first")
@@ -118,7 +139,7 @@ def write(path: str, text: str) -> None:
 def status(text: str) -> Json:
     """Which of our hooks are installed, and their commands. Raises Refused."""
     try:
-        data = jsonc.document(text).data if text.strip() else {}
+        data = {} if jsonc.is_empty(text) else jsonc.document(text).data
     except jsonc.Malformed as error:
         raise Refused(str(error)) from None
     hooks_by_event = data.get("hooks") if isinstance(data, dict) else None

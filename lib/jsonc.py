@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+BOM = "\ufeff"  # some editors, PowerShell among them, begin a file with this byte order mark
 _DEPTH = 200
 # What stands between tokens: blanks, // to the end of the line, /* to */.
 _BETWEEN = re.compile(r"(?:[ \t\r\n]+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
@@ -45,9 +46,14 @@ class Node(NamedTuple):
     members: tuple[Member, ...] | None = None
 
 
+def is_empty(text: str) -> bool:
+    """Whether a file holds nothing but blanks and a byte order mark."""
+    return not text.removeprefix(BOM).strip()
+
+
 def document(text: str) -> Node:
     """The value of a whole text. Raises Malformed."""
-    start = _skip_blanks(text, 0)
+    start = _skip_blanks(text, len(BOM) if text.startswith(BOM) else 0)
     node = _value(text, start, 0)
     end = _skip_blanks(text, node.end)
     if end < len(text):
@@ -141,9 +147,10 @@ def locate(node: Node, keys: Sequence[str]) -> tuple[Node, int]:
 
 def set_value(text: str, keys: Sequence[str], value: Any) -> str:
     """The text with the value at a path of keys set, and nothing else changed. Raises Malformed, Unchangeable."""
-    if not text.strip():
+    if is_empty(text):
         newline = "\r\n" if "\r\n" in text else "\n"
-        return json.dumps(_nest(keys, value), indent=2, ensure_ascii=False).replace("\n", newline) + newline
+        mark = BOM if text.startswith(BOM) else ""
+        return mark + json.dumps(_nest(keys, value), indent=2, ensure_ascii=False).replace("\n", newline) + newline
     root = document(text)
     node, depth = locate(root, keys)
     if depth == len(keys) and node.data == value:

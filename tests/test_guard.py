@@ -89,6 +89,51 @@ def test_ranges(what: str, before: list[Json], asked: Json, denied: bool, file: 
     assert talk.read(file, **asked) == denied
 
 
+AGAIN: list[tuple[str, list[Json], list[bool]]] = [
+    # What an agent that has read the whole file requests, and what of it is denied. A read that is allowed succeeds.
+    ("the same", [{}, {}, {}], [True, False, True]),
+    ("all, then some of it", [{}, {"offset": 1, "limit": 50}], [True, False]),
+    ("some, then all", [{"offset": 10, "limit": 50}, {}], [True, False]),
+    ("a part that overlaps", [{"offset": 10, "limit": 50}, {"offset": 59, "limit": 90}], [True, False]),
+    ("parts that do not overlap, then the first again", [{"offset": 1, "limit": 50}, {"offset": 51, "limit": 50}, {"offset": 1, "limit": 50}], [True, True, False]),
+    ("what was insisted on is not known any more", [{}, {"offset": 1, "limit": 50}, {"offset": 51, "limit": 50}], [True, False, False]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "requests", "denied"), AGAIN, ids=[case[0] for case in AGAIN])
+def test_what_is_asked_for_again_is_allowed(what: str, requests: list[Json], denied: list[bool], file: pathlib.Path) -> None:
+    talk = Talk()
+    talk.read(file)
+    assert [talk.read(file, **request) for request in requests] == denied
+
+
+def test_an_agent_that_cannot_see_the_file_gets_it(file: pathlib.Path) -> None:
+    """It asks in turn for all and for a part, and its reads are never confirmed: it is denied once, and nothing was saved."""
+    talk = Talk()
+    talk.read(file)
+    requests = [{}, {"offset": 1, "limit": 100}] * 4
+    assert [talk.tell(said(path=file, **request)) for request in requests] == [True] + [False] * 7
+    talk.tell(said("Stop"))
+    assert talk.records == []
+
+
+def test_a_part_saves_its_share_of_the_read(file: pathlib.Path) -> None:
+    """A read of 500 lines gave some 4,000 characters; 50 of them, denied, save a tenth of that."""
+    talk = Talk()
+    talk.tell(said("PostToolUse", file) | {"tool_response": {"file": {"content": "x" * 4000, "numLines": 500}}})
+    assert talk.read(file, offset=1, limit=50)
+    talk.tell(said("Stop"))
+    assert [record["saved_tokens"] for record in talk.records] == [
+        len(json.dumps({"file": {"content": "x" * 4000, "numLines": 500}}, separators=(",", ":"))) * 50 // 500 // 4
+    ]
+
+
+def test_a_state_of_an_earlier_version_is_begun_anew() -> None:
+    state = guard.fresh(NOW) | {"reads": {"k": {"stat": [1, 2, 3], "ranges": [[1, 9]], "denied": [1, 2000]}}}
+    assert not guard.usable(state)
+    assert guard.usable(guard.fresh(NOW) | {"reads": {"k": {"stat": [1, 2, 3], "ranges": [[1, 9]], "denied": [[1, 2000]]}}})
+
+
 def test_what_makes_a_read_needed_again(file: pathlib.Path, tmp_path: pathlib.Path) -> None:
     talk = Talk()
     talk.read(file)
@@ -226,8 +271,9 @@ def test_many_at_once(file: pathlib.Path, environment: dict[str, str]) -> None:
     assert len(kept) == 4 and sum(len(one["ranges"]) for state in kept for one in state["reads"].values()) == count
 
 
-def test_a_session_past_its_budget(environment: dict[str, str], run: Run, tmp_path: pathlib.Path) -> None:
-    """The whole session counts: its subagents, and what was written since it began."""
+@pytest.mark.parametrize("folder", ["subagents", "subagents/workflows/wf_1"])
+def test_a_session_past_its_budget(folder: str, environment: dict[str, str], run: Run, tmp_path: pathlib.Path) -> None:
+    """The whole session counts: its subagents, those of workflows too, and what was written since it began."""
     home = pathlib.Path(environment["HOME"])
     put(home / ".config/tokenops/config.yaml", b"thresholds:\n  guard:\n    session_usd: 1\n")
     about = {"sessionId": "s1", "ts": "2026-11-20T09:00:00.000Z", "m_model": "claude-opus-4-8"}
@@ -235,7 +281,10 @@ def test_a_session_past_its_budget(environment: dict[str, str], run: Run, tmp_pa
     end = said("Stop", transcript_path=str(first))
     env = environment | {"TOKENOPS_NOW": "2026-11-21T09:00:00Z"}
     assert ask(env, end).stdout == b""
-    put(home / ".claude/projects/p/s1/subagents/agent-a.jsonl", lines([claude("msg_2", 12_000, isSidechain=True, **about)]))
+    put(
+        home / ".claude/projects/p/s1" / folder / "agent-a.jsonl",
+        lines([claude("msg_2", 12_000, isSidechain=True, **about)]),
+    )
     told = json.loads(ask(env, end).stdout)
     assert "$0.5" in told["systemMessage"] and told["suppressOutput"] is True
     assert ask(env, end).stdout == b"", "said once"
@@ -261,6 +310,8 @@ SETTINGS: list[tuple[str, str]] = [
     ("others' hooks", json.dumps({"model": "opus", "hooks": {"Stop": [{"hooks": [OTHER]}], "PreToolUse": [{"matcher": "Bash", "hooks": [OTHER]}]}}, indent=2)),
     ("comments", '{\n  // mine\n  "model": "opus", /* and this */\n  "hooks": {"Notification": []}\n}\n'),
     ("CRLF", '{\r\n  "model": "opus"\r\n}\r\n'),
+    ("a byte order mark", '\ufeff{\r\n  "model": "opus", // mine\r\n}\r\n'),
+    ("nothing but a byte order mark", "\ufeff"),
     ("an older one of ours", json.dumps({"hooks": {"PreToolUse": [{"matcher": "Read", "hooks": [{"type": "command", "command": "/old/bin/tok-guard hook"}, OTHER]}]}})),
 ]  # fmt: skip
 
@@ -275,8 +326,8 @@ def test_install_and_uninstall(what: str, text: str) -> None:
     if "tok-guard" not in text:
         from tokenops import jsonc
 
-        assert jsonc.document(gone).data == (jsonc.document(text).data if text else {})
-    for kept in ("// mine", "/* and this */", "say done"):
+        assert jsonc.document(gone).data == ({} if jsonc.is_empty(text) else jsonc.document(text).data)
+    for kept in ("\ufeff", "// mine", "/* and this */", "say done"):
         assert (kept in gone) == (kept in text) == (kept in once)
 
 
@@ -285,6 +336,33 @@ def test_settings_that_are_not_understood_are_left_alone(text: str, run: Run, en
     path = put(pathlib.Path(environment["HOME"]) / ".claude/settings.json", text.encode())
     done = run("tok-guard install", status=2)
     assert str(path).encode() in done.stderr and path.read_text() == text
+
+
+OFF = [
+    (".claude/settings.json", {"disableAllHooks": True}, True),
+    (".claude/settings.json", {"disableAllHooks": False, "allowManagedHooksOnly": True}, False),  # not the administrator's
+    ("work/.claude/settings.json", {"disableAllHooks": True}, True),
+    ("work/.claude/settings.local.json", {"disableAllHooks": True}, True),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "off"), OFF)
+def test_hooks_that_are_switched_off_are_said(
+    name: str, settings: Json, off: bool, run: Run, environment: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    home = pathlib.Path(environment["HOME"])
+    path = put(home / name, b"\xef\xbb\xbf" + json.dumps(settings).encode())
+    (home / "work").mkdir(exist_ok=True)
+    done = run(f"cd {home}/work && tok-guard install --json")
+    assert objects(done.stdout)[0].get("switched_off") == (f"disableAllHooks in {path}" if off else None)
+    assert (f"because of disableAllHooks in {path}" in done.stderr.decode()) == off
+    assert objects(run(f"cd {home}/work && tok-guard status --json", status=int(off)).stdout)[0]["installed"]
+
+
+def test_an_administrator_may_allow_only_their_own_hooks(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    managed = put(tmp_path / "managed-settings.json", b'{"allowManagedHooksOnly": true}')
+    monkeypatch.setattr(guard_install, "MANAGED", (str(managed),))
+    assert guard_install.switched_off(str(tmp_path / "none.json"), str(tmp_path)) == f"allowManagedHooksOnly in {managed}"
 
 
 def test_the_command_line(run: Run, environment: dict[str, str], tmp_path: pathlib.Path) -> None:

@@ -89,6 +89,14 @@ def test_the_users_own_line_stays(run: Run) -> None:
     assert run("tok-statusline --wrap 'exit 3'", given(padding="x" * 300_000), env=ENV).stdout == b""
 
 
+def test_a_wrapped_command_without_an_end_is_stopped(run: Run) -> None:
+    """With its children, one of which keeps the pipe open; our own line stands in."""
+    own = "echo mine; sleep 1000 & wait"
+    done = run(f"tok-statusline --wrap '{own}' --no-record", given(), env=ENV)
+    assert done.stdout.count(b"\n") == 1 and b"session" in done.stdout and b"did not end within 5 s" in done.stderr
+    assert len(meters(run)) == 0
+
+
 def test_it_takes_in_its_own_transcript(run: Run, environment: dict[str, str]) -> None:
     path = put(pathlib.Path(environment["HOME"]) / ".claude/projects/-a/s1.jsonl", claude("msg_1", 1000, NOW))
     put(pathlib.Path(environment["HOME"]) / ".claude/projects/-a/s2.jsonl", claude("msg_2", 1000, NOW))
