@@ -1,8 +1,8 @@
 """Joins two sightings of one thing into one record: commutative, associative and idempotent.
 
-A turn is joined block by block: its time, its usage, its attribution and its tags, each the maximum of a total order, so
-neither the order of files nor the number of workers matters. First in each order stands the revision of the reader
-(events.REVISIONS): what a newer revision makes of a client's file replaces what an older one made of it.
+A turn is joined block by block: its time, its usage, its attribution and its tags, each the maximum of a total order,
+so neither the order of files nor the number of workers matters. Each order begins with the reader's revision
+(events.REVISIONS): what a newer revision reads from a client's file replaces what an older one read.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ def usage_rank(block: Event) -> tuple[int, int, int, bool, bool, int, bool, int,
 
 # Why the other sighting was taken, for each part of the sort key.
 USAGE_RANKS = (
-    "another is of a newer reader, or knows the counts",
-    "another is of a newer reader",
+    "another copy is from a newer reader, or has known counts",
+    "another copy is from a newer reader",
     "another copy has known counts",
     "another copy has a known model",
     "another copy is from the main chain",
@@ -142,7 +142,7 @@ def attribution_rank(block: Event) -> tuple[int, bool, bool, bytes]:
 
 
 ATTRIBUTION_RANKS = (
-    "another is of a newer reader",
+    "another copy is from a newer reader",
     "another copy is from the main chain",
     "another copy is from a client's own log",
     "another copy sorts later by its bytes",
