@@ -115,7 +115,7 @@ def total_of(rows: list[Event]) -> Event:
     total: Event = {"kind": "total", "by": rows[0]["by"] if rows else []}
     money = pricing.ZERO
     for row in rows:
-        for field in events.SUMS:
+        for field in rollup.SUMS:
             if field in row:
                 total[field] = total.get(field, 0) + row[field]
         if "cost_usd" in row:

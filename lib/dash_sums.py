@@ -106,7 +106,7 @@ class Cut:
         sums = [rollup.Rollup(plan) for _ in range(len(self.bounds) + 1)]
         for record in records:
             kind = record.get("kind")
-            if kind not in ("turn", "row") and not (kind == "usage" and record.get("covers") == "session"):
+            if kind not in ("turn", "row") and not rollup.is_counted(record):
                 continue
             ts = record["from"] if kind == "row" else record["ts"]
             if not self.first or ts < self.first:

@@ -25,6 +25,7 @@ class BadRecord(ValueError):
 
 
 KINDS = ("turn", "usage", "meter", "work", "task", "saving", "ping")
+SESSION, REMAINDER = "session", "remainder"  # what `usage` records cover that count
 
 TOKENS = (
     "input_tokens",

@@ -153,8 +153,16 @@ def _later(a: Event, b: Event) -> Event:
     """The later of two readings of a meter or an aggregate, else the larger one; with the earlier time."""
     if revision_of(a) != revision_of(b):
         return max((a, b), key=revision_of)
+    if events.REMAINDER in (a.get("covers"), b.get("covers")):
+        return max((a, b), key=remainder_rank)
     best = max((a, b), key=lambda e: (e.get("observed_at", ""), events.token_sum(e), events.order_of({**e, "ts": ""})))
     return {**best, "ts": min(a["ts"], b["ts"])}
+
+
+def remainder_rank(event: Event) -> tuple[bool, int, str, int, int, bytes]:
+    """The total order of remainders: later sums win, and of the same sums the smaller rest, which knows more turns."""
+    late = (revision_of(event), event["ts"], event.get("total_tokens", 0), -events.token_sum(event))
+    return (event.get("covers") == events.REMAINDER, *late, events.order_of(event))
 
 
 def _more(a: Event, b: Event) -> Event:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-from tokenops import jsonl, read_claude_turns, read_contract, read_lines, read_records
+from tokenops import jsonl, read_claude_session, read_claude_sums, read_claude_turns, read_contract, read_lines, read_records
 from tokenops.events import Event
 from tokenops.read_lines import Cursor
 
@@ -31,6 +32,19 @@ class Transcripts(read_contract.Reader):
     def parser(self, intake: read_contract.Intake, /) -> read_contract.Parser:
         """A parser for one worker."""
         return Parser(intake)
+
+    def settle(
+        self, shares: list[read_contract.Share], files: read_contract.Files, intake: read_contract.Intake, /
+    ) -> read_contract.Settled:
+        """All turns and readings, and what each session's own sums hold beyond its turns."""
+
+        def attribution(path: str, root: str, session: str) -> Event:
+            folder = read_claude_session.project_folder(path)
+            return intake.attribution(self.source, self.client, root, folder, session)
+
+        entries = read_records.merge(share["entries"] for share in shares)
+        beyond, states = read_claude_sums.remainders(shares, files, attribution)
+        return read_contract.Settled(read_records.merge([entries, read_records.entries_of(beyond)]), states)
 
     def sightings(
         self, paths: Iterable[str], identity: str, intake: read_contract.Intake, /
@@ -69,6 +83,10 @@ class Parser(read_contract.Parser):
         yield from ((event["ts"], event["id"], event) for event in self.turns.other_events())
         # As lines: another process takes them over twenty times faster than records.
         yield from ((event["ts"], event["id"], jsonl.line_of(event)) for event in self.work.values())
+
+    def parts(self) -> dict[str, Any]:
+        """What each file holds for the sums of its session."""
+        return self.turns.sums
 
 
 READER: read_contract.Reader = Transcripts()

@@ -11,7 +11,6 @@ Claude Code writes placeholder input and output counts in many versions (anthrop
 from __future__ import annotations
 
 import functools
-import os
 import re
 from collections.abc import Iterator
 from datetime import datetime
@@ -19,12 +18,24 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, joins, jsonl, price_names, projects, read_lines, read_records, when, wire_claude
+from tokenops import (
+    events,
+    joins,
+    jsonl,
+    price_names,
+    read_claude_session,
+    read_claude_sums,
+    read_lines,
+    read_records,
+    untrusted,
+    when,
+    wire_claude,
+)
+from tokenops.read_claude_session import Session
 from tokenops.read_contract import Intake
 from tokenops.read_records import Frame, Light
 
-SOURCE = "claude-code-jsonl"
-CLIENT = "claude-code"
+SOURCE, CLIENT = read_claude_session.SOURCE, read_claude_session.CLIENT
 
 Raw = dict[str, Any]
 fromisoformat = datetime.fromisoformat
@@ -33,6 +44,9 @@ fromisoformat = datetime.fromisoformat
 _MASKED = re.compile(r"REDACTED|[\s\[\]<>*]")
 # The id shows which cloud served a response: msg_bdrk_... Amazon Bedrock, msg_vrtx_... Google Vertex AI.
 _CLOUDS = {"msg_bdrk_": "bedrock", "msg_vrtx_": "vertex", "gen-": "openrouter"}
+# Lines without a message: when a request was sent, and the session's sums.
+_NOTES = (b'api-request"', b'cost-state"')
+_CUT_SHORT = b'"stop_reason":null,"stop_sequence":null,'
 _FOUR = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
@@ -47,15 +61,16 @@ def relevant(line: bytearray, at: int, stop: int) -> bool:
         return False
     kind = line.find(b'"type":"', at, brace)
     if kind >= 0 and line[kind + 8 : kind + 18] != b'assistant"':
-        return False
-    return line.find(b'_tokens"', brace, stop) >= 0
+        return line.startswith(_NOTES, kind + 8)
+    return line.find(b'_tokens"', brace, stop) >= 0 or line.find(b'"cost-state"', at, brace) >= 0
 
 
 def without_content(line: bytearray) -> bytearray:
     """The line without its message's content, which is most of it and holds nothing that is counted.
 
-    Cut from `"content":[` to the last `"usage":{`. What is left parses only if both stood in the same object. If another
-    `"usage"` lies between, or the message's id does not come before it, nothing is cut.
+    Cut from `"content":[` to the last `"usage":{`, or to the mark of an answer that did not end. What is left parses only
+    if both stood in the same object. If another `"usage"` lies between, or the message's id does not come before it,
+    nothing is cut.
     """
     start = line.find(b'"content":[')
     stop = line.rfind(b'"usage":{')
@@ -66,6 +81,8 @@ def without_content(line: bytearray) -> bytearray:
         or line.find(b'"usage"', start, stop) >= 0
     ):
         return line
+    if line.startswith(_CUT_SHORT, stop - len(_CUT_SHORT)):
+        stop -= len(_CUT_SHORT)
     return line[:start] + line[stop:]
 
 
@@ -86,7 +103,11 @@ def light_counts(usage: Raw, model: str) -> tuple[int, ...] | None:
             return None
         if short or long:
             wrote = max(short, wrote - long)
-    if sent < 0 or got < 0 or read < 0 or wrote < 0 or long < 0 or usage.get("output_tokens_details") is not None:
+    thought = 0
+    details = usage.get("output_tokens_details")
+    if details is not None and type(thought := details["thinking_tokens"]) is not int:
+        return None
+    if sent < 0 or got < 0 or read < 0 or wrote < 0 or long < 0 or thought < 0:
         return None
     tools = usage.get("server_tool_use")
     if tools is not None and tools.get("web_search_requests"):
@@ -98,7 +119,7 @@ def light_counts(usage: Raw, model: str) -> tuple[int, ...] | None:
         and all(iterations[0].get(name) == usage[name] for name in _FOUR)
     ):
         return None
-    return sent, read, wrote, long, got
+    return sent, read, wrote, long, thought, got
 
 
 def identity(raw: Raw, message: Raw) -> str:
@@ -123,6 +144,18 @@ def provider_of(model: str, prefix: str) -> dict[str, Any]:
         return {"provider": "anthropic"}
     provider = price_names.provider_of(model)
     return {"provider": provider, "provider_inferred": True} if provider else {}
+
+
+def is_interrupted(raw: Raw, message: Raw) -> bool:
+    """Whether an answer was cut short, so that its counts are those of its beginning.
+
+    Versions of which the sums are known write an answer's lines when it has ended, so a line without a reason to stop is of
+    one that did not end. Older ones write lines while it goes on.
+    """
+    if raw.get("isAbortedMidStream") is True:
+        return True
+    version = raw.get("version")
+    return message.get("stop_reason", "") is None and type(version) is str and read_claude_sums.is_summed(version)
 
 
 def frame(usage: Raw, model: str, prefix: str = "") -> Frame:
@@ -189,7 +222,10 @@ class Turns:
         self.light: dict[str, Light] = {}
         self.full: dict[str, list[events.Event]] = {}  # id -> the turn, and those of its other models
         self.meters: dict[str, events.Event] = {}
+        self.sums: dict[str, Raw] = {}  # path -> see `read_claude_sums.Sums`
         self.buffer = bytearray(read_lines.BLOCK)
+        # Of the file being read: the attribution, the model asked for and the version of each message since the last sums.
+        self.fresh: dict[str, tuple[Raw, object, object]] = {}
 
     def read(self, path: str, cursor: read_lines.Cursor) -> None:
         """Take in one file from its cursor on. Raises OSError."""
@@ -198,11 +234,42 @@ class Turns:
         with open(path, "rb", buffering=0) as file:
             for number, line in read_lines.lines(file, relevant, cursor, self.buffer):
                 try:
-                    if take_usual(loads(without_content(line)), session):
+                    raw = loads(without_content(line))
+                    if take_usual(raw, session) if "message" in raw else self.take_note(raw, line, session):
                         continue
                 except (ValueError, LookupError, TypeError, AttributeError):
                     pass
                 self.take(line, f"{path}:{number}", session)
+        self.close(session, cursor)
+
+    def close(self, session: Session, cursor: read_lines.Cursor) -> None:
+        """Keep what the next piece of a file goes on from. Raises OSError."""
+        self._add_up(session)
+        if session.close(cursor):
+            self.sums[session.path] = session.sums.state
+
+    def _add_up(self, session: Session) -> None:
+        """Count the file's own turns since the last sums that it states."""
+        for name, (attribution, asked, version) in self.fresh.items():
+            if attribution.get("session_id") in session.copied or not read_claude_sums.is_summed(version):
+                continue
+            light = self.light.get(name)
+            for n, event in enumerate([read_records.turn_of(light)] if light else self.full[name]):
+                model = read_claude_sums.model_key(asked if asked and not n else event["model"])
+                session.sums.add(event | {"session_id": attribution.get("session_id", "")}, model)
+        self.fresh.clear()
+
+    def take_note(self, raw: Raw, line: bytearray, session: Session) -> bool:
+        """Take in a line without a message, if it is one that matters. Raises BadRecord."""
+        kind = raw.get("type")
+        if kind == "api-request":
+            session.requests[untrusted.identity(raw.get("id"))] = untrusted.moment(raw.get("timestamp"))
+        elif kind == "cost-state":
+            self._add_up(session)
+            session.take_sums(raw, line)
+        else:
+            return False
+        return True
 
     def take_usual(self, raw: Raw, session: Session) -> bool:
         """Take in a line of the usual shape, if it is one; 99 in 100 are. LookupError and its like mean that it is not."""
@@ -213,6 +280,10 @@ class Turns:
         if len(ts) != 24 or ts[23] != "Z" or ts[10] != "T" or ts[19] != "." or ts[7] != "-" or ts[:2] != "20":
             return False
         fromisoformat(ts)  # ValueError if it is not a time
+        if message.get("stop_reason", "") is None and is_interrupted(raw, message):
+            return False
+        if (request := raw.get("requestRef")) is not None:
+            ts = session.requests.get(request, ts)
         attribution = session.attribution(raw)
         seen = self.light.get(name)
         if seen is None:
@@ -220,6 +291,7 @@ class Turns:
             if name in self.full or not name.isidentifier() or name[8:9] == "_" or "REDACTED" in name or model[0] == "<":
                 return False
             self.light[name] = (ts, name, counts, frame(usage, model), attribution)
+            self.fresh[name] = (attribution, raw.get("requestedModel"), raw.get("version"))
             return True
         before, _, most, around, owner = seen
         if owner is not attribution:
@@ -242,19 +314,21 @@ class Turns:
 
         for raw in jsonl.parse(line, on_bad_line):
             message = raw.get("message")
-            if type(message) is not dict or type(message.get("usage")) is not dict:
-                continue
-            if raw.get("type", "assistant") == "assistant":
-                try:
-                    self._take_turn(raw, message, session, line)
-                except events.BadRecord as error:
-                    on_bad_line(f"{error}; skipped")
+            try:
+                if type(message) is dict and type(message.get("usage")) is dict:
+                    if raw.get("type", "assistant") == "assistant":
+                        self._take_turn(raw, message, session, line)
+                else:
+                    self.take_note(raw, line, session)
+            except events.BadRecord as error:
+                on_bad_line(f"{error}; skipped")
 
     def _take_turn(self, raw: Raw, message: Raw, session: Session, line: bytearray) -> None:
         try:
             ts = when.canonical(raw["timestamp"])
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
             raise events.BadRecord(f"timestamp {str(raw.get('timestamp'))[:40]!r} is not a valid time") from None
+        ts = session.beginning(raw, ts)
         usage, model = message["usage"], message.get("model")
         if model == "<synthetic>":
             if (reading := limit_of(raw, message, ts)) is not None:
@@ -269,6 +343,9 @@ class Turns:
             turn(ts, f"{name}#{n}" if n else name, attribution, usage_block(usage, served, counts, name))
             for n, (served, counts) in enumerate(parts)
         ]
+        if is_interrupted(raw, message):
+            arriving[0] |= {"usage": "partial", "usage_reason": "the answer was interrupted"}
+        self.fresh[name] = (attribution, raw.get("requestedModel"), raw.get("version"))
         seen = self.full.get(name, [])
         if (light := self.light.pop(name, None)) is not None:
             seen = [read_records.turn_of(light)]
@@ -300,53 +377,6 @@ def has_usage(event: events.Event) -> bool:
 _USED = (*events.TOKENS, "web_searches")
 
 
-class Session:
-    """One transcript: what its lines say of the session they belong to."""
-
-    def __init__(self, path: str, cursor: read_lines.Cursor, intake: Intake) -> None:
-        self.folder = project_folder(path)
-        self.stem = os.path.basename(path).removesuffix(".jsonl")
-        self.intake = intake
-        # Kept with the cursor: the first working directory of each session, and copies seen of lines without any id.
-        self.roots: dict[str, str] = cursor.state.setdefault("roots", {})
-        self.copies: dict[str, int] = cursor.state.setdefault("copies", {})
-        self.blocks: dict[tuple[str, bool], Raw] = {}
-        self.last: tuple[object, object, Raw] = (self, None, {})
-
-    def attribution(self, raw: Raw) -> Raw:
-        """The attribution block of a line; the same object for the same session and chain."""
-        session, last = raw.get("sessionId"), self.last
-        if session == last[0] and raw.get("isSidechain") is last[1]:
-            return last[2]
-        return self._attribution(raw)
-
-    def _attribution(self, raw: Raw) -> Raw:
-        session, cwd = raw.get("sessionId"), raw.get("cwd")
-        if type(session) is not str or not session:
-            session = self.stem
-        key = (session, raw.get("isSidechain") is True)
-        block = self.blocks.get(key)
-        if block is None:
-            root = self.roots.get(session, "")
-            if not root and type(cwd) is str and cwd:
-                # The folder's name is the first working directory with all punctuation made "-".
-                root = self.roots[session] = projects.ancestor_encoded(cwd, self.folder) or cwd
-            block = self.intake.attribution(SOURCE, CLIENT, root, self.folder, session)
-            if key[1]:
-                block["sidechain"] = True
-            if root:  # else a later line may name it
-                self.blocks[key] = block
-        if key in self.blocks:
-            self.last = (raw.get("sessionId"), raw.get("isSidechain"), block)
-        return block
-
-    def content_id(self, line: bytearray) -> str:
-        """An identity for a line without any: its content, and which occurrence of it in this file."""
-        name = f"{CLIENT}:{events.digest(bytes(line).decode(errors='replace'))}"
-        self.copies[name] = self.copies.get(name, 0) + 1
-        return f"{name}:{self.copies[name]}"
-
-
 def line_by_line(path: str, intake: Intake) -> Iterator[tuple[str, events.Event]]:
     """Location and event of each line that holds a turn or a limit, without joining copies. Raises OSError."""
     cursor, turns = read_lines.Cursor(), Turns(Intake(intake.options))
@@ -357,9 +387,3 @@ def line_by_line(path: str, intake: Intake) -> Iterator[tuple[str, events.Event]
             yield from ((f"{path}:{number}", event) for event in turns.other_events())
             turns.full.clear()
             turns.meters.clear()
-
-
-def project_folder(path: str) -> str:
-    """The name of a transcript's folder below `projects`, or "" if it is elsewhere."""
-    _, marker, rest = path.rpartition("/projects/")
-    return rest.partition("/")[0] if marker and "/" in rest else ""

@@ -12,7 +12,18 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, jsonl, projects, read_claude_turns, read_lines, when, work, work_language, work_prompts
+from tokenops import (
+    events,
+    jsonl,
+    projects,
+    read_claude_session,
+    read_claude_turns,
+    read_lines,
+    when,
+    work,
+    work_language,
+    work_prompts,
+)
 from tokenops.events import Event
 
 Raw = dict[str, Any]
@@ -29,13 +40,13 @@ _USER = b'"message":{"role":"user",'
 _ANSWER = b'"message":{"model":'
 _MASKED = re.compile(r"REDACTED|[\s\[\]<>*]")
 # Lines of these types can hold work; the others (progress, snapshots, summaries, ...) are never parsed.
-_KINDS = (b"assistant", b"user", b"queue-operation", b"attachment", b"system", b"tool_result")
+_KINDS = (b"assistant", b"user", b"queue-operation", b"attachment", b"system", b"tool_result", b"api-request", b"cost-state")
 
 
 def read(turns: read_claude_turns.Turns, path: str, cursor: read_lines.Cursor) -> Iterator[Event]:
     """Take in one file from its cursor on: its turns into `turns`, its rounds as events at the end. Raises OSError."""
     intake = turns.intake
-    session = read_claude_turns.Session(path, cursor, intake)
+    session = read_claude_session.Session(path, cursor, intake)
     midway = bool(cursor.offset) and "work" not in cursor.state
     rounds = work.Rounds(read_claude_turns.CLIENT, cursor.state, intake.options.salt, midway, intake.options.listen)
     transcript = Transcript(rounds, session, turns.buffer)
@@ -45,7 +56,12 @@ def read(turns: read_claude_turns.Turns, path: str, cursor: read_lines.Cursor) -
             raw = None
             try:
                 raw = loads(line)
-                done = raw["type"] != "assistant" or take_usual(raw, session)
+                if raw["type"] == "assistant":
+                    done = take_usual(raw, session)
+                elif "message" not in raw and turns.take_note(raw, line, session):
+                    continue
+                else:
+                    done = True
             except (ValueError, LookupError, TypeError, AttributeError):
                 done = False
             if not done and _may_be_turn(raw, line):
@@ -55,6 +71,7 @@ def read(turns: read_claude_turns.Turns, path: str, cursor: read_lines.Cursor) -
             else:
                 for part in jsonl.parse(line, lambda why: None):
                     take(part, number, line)
+    turns.close(session, cursor)
     yield from rounds.records(transcript.attribution)
 
 
@@ -68,7 +85,7 @@ def _may_be_turn(raw: object, line: bytearray) -> bool:
 class Transcript:
     """Collects the rounds of one transcript, line by line."""
 
-    def __init__(self, rounds: work.Rounds, session: read_claude_turns.Session, buffer: bytearray) -> None:
+    def __init__(self, rounds: work.Rounds, session: read_claude_session.Session, buffer: bytearray) -> None:
         self.rounds, self.session, self.buffer = rounds, session, buffer
         self.state = rounds.state
         self.open: dict[str, Raw] = self.state["open"]

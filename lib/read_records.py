@@ -22,7 +22,14 @@ Entry = tuple[Any, ...]
 Frame = tuple[dict[str, Any], dict[str, Any]]
 # Time, id, counts in the order of LIGHT_COUNTS, the frame around them, the attribution block. Turns share the last two.
 Light = tuple[str, str, tuple[int, ...], Frame, dict[str, Any]]
-LIGHT_COUNTS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "output_tokens")
+LIGHT_COUNTS = (
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "reasoning_tokens",
+    "output_tokens",
+)
 
 
 def turn(
@@ -60,7 +67,7 @@ def _without_zeros(values: Raw) -> dict[str, Any]:
 
 def turn_of(light: Light) -> events.Event:
     """The record of a light turn."""
-    ts, name, (sent, read, short, long, got), (before, after), attribution = light
+    ts, name, (sent, read, short, long, thought, got), (before, after), attribution = light
     event: events.Event = {"v": events.VERSION, "ts": ts, "kind": "turn", "id": name, **attribution, **before}
     if sent:
         event["input_tokens"] = sent
@@ -72,6 +79,8 @@ def turn_of(light: Light) -> events.Event:
         event["cache_write_1h_tokens"] = long
     if got:
         event["output_tokens"] = got
+    if thought:
+        event["reasoning_tokens"] = thought
     event |= after
     return event
 

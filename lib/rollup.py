@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import events, joins, pricing, when
+from tokenops import events, pricing, rollup_totals, when
 from tokenops.events import Event
 
 # What --by takes -> the record's field.
@@ -28,6 +28,8 @@ FIELDS = {
     "model": "model",
 }
 BY = (*FIELDS, *when.UNITS, "none")
+is_counted = rollup_totals.is_counted
+SUMS = (*events.SUMS, rollup_totals.BEYOND)
 # Summaries are also kept by these.
 _FIELDS = FIELDS | {name: name for name in ("project_id", "account", "credential")}
 # Which plan covers a turn is decided for each report (coverage) and is not a field of the record.
@@ -72,7 +74,7 @@ class Group:
     def __init__(self, example: Event) -> None:
         self.example = example
         self.first, self.last = "9", ""
-        self.sums: dict[str, int] = dict.fromkeys(events.SUMS, 0)
+        self.sums: dict[str, int] = dict.fromkeys(SUMS, 0)
         self.money: Decimal | None = None
 
     def span(self, first: str, last: str) -> None:
@@ -129,7 +131,7 @@ class Rollup:
         self.groups: dict[tuple[Any, ...], Group] = {}
         self._seen: set[int] = set()
         self._sessions: set[Any] = set()
-        self._aggregates: dict[str, Event] = {}
+        self._totals = rollup_totals.Totals()
         self._unit = grouping.unit
         self._buckets = when.Buckets(self._unit, grouping.tz) if self._unit else None
         self._by = [_FIELDS[name] for name in grouping.by if name in _FIELDS]
@@ -151,12 +153,11 @@ class Rollup:
             self._sessions.add(event.get("session_id"))
         elif kind == "row":
             self._sum_row(event)
-        elif kind == "usage" and event.get("covers") == "session":
+        elif is_counted(event):
             for field in _SUMMED & event.keys():
                 if type(event[field]) is not int:
                     raise TypeError(f"{field} is {event[field]!r}, not a count")
-            earlier = self._aggregates.get(event["id"])
-            self._aggregates[event["id"]] = joins.join(earlier, event) if earlier else event
+            self._totals.add(event)
         return ""
 
     def _sum(self, event: Event) -> None:
@@ -278,10 +279,8 @@ class Rollup:
             on_bad_record(why)
 
     def totals(self) -> list[Event]:
-        """The session totals that stand for turns so far. Totals returned here are not in the rows."""
-        standing = [event for event in _standing(self._aggregates.values()) if event.get("session_id") not in self._sessions]
-        self._aggregates.clear()
-        return standing
+        """The session totals that count so far, instead of turns or beyond them. Those returned here are not in the rows."""
+        return self._totals.take(self._sessions)
 
     def rows(self) -> Iterator[Event]:
         """The rows so far, in order of bucket, group, price."""
@@ -311,16 +310,6 @@ class Rollup:
         return row
 
 
-def _standing(aggregates: Iterable[Event]) -> Iterator[Event]:
-    """For each session the aggregates of the source that counted most, since several sources count the same requests."""
-    sessions: dict[Any, dict[str, list[Event]]] = {}
-    for event in aggregates:
-        session = event.get("session_id") or event["id"]
-        sessions.setdefault(session, {}).setdefault(str(event.get("source")), []).append(event)
-    for sources in sessions.values():
-        yield from sources[min(sources, key=lambda name: (-sum(map(events.token_sum, sources[name])), name))]
-
-
 def roll_up(records: Iterable[Event], grouping: Grouping, on_bad_record: Callable[[str], None]) -> list[Event]:
     """The rows of a stream of events and rows. A record that is neither is reported. Raises UsageError."""
     sums = Rollup(grouping)
@@ -336,7 +325,7 @@ def _stated_rate(event: Event) -> str:
 
 CLIENT = "client"  # the source of a cost that the client worked out itself
 _REPORTED, _ESTIMATED = "", " client"
-_SUMMED = frozenset(events.SUMS)
+_SUMMED = frozenset(SUMS)
 
 
 def _order(key: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -359,7 +348,7 @@ def merge_rows(rows: Iterable[Event], catalogue: pricing.Catalogue) -> Iterator[
             group["by"] = [name for name in row["by"] if name != COVERED]
             group["cost"] = pricing.ZERO
         group["from"], group["to"] = min(group["from"], row["from"]), max(group["to"], row["to"])
-        for field in events.SUMS:
+        for field in SUMS:
             if field in row:
                 group[field] = group.get(field, 0) + row[field]
         _price(group, row, catalogue)
@@ -403,7 +392,7 @@ def _finish(group: Event, catalogue: pricing.Catalogue) -> Event:
     cost = group.pop("cost")
     sources, unpriced, notes = group.pop("sources", set()), group.pop("unpriced", {}), group.pop("notes", {})
     saved, read, split = group.pop("saved", None), group.pop("prices_read", ""), group.pop("split", {})
-    row = {name: value for name, value in group.items() if value or name not in events.SUMS}
+    row = {name: value for name, value in group.items() if value or name not in SUMS}
     row["catalogue"] = catalogue.digest
     if sources:
         row["cost_usd"] = pricing.plain(cost)

@@ -106,7 +106,7 @@ class Priced(NamedTuple):
 
 def price_of(event: Event, catalogue: pricing.Catalogue) -> Priced:
     """What a record adds to tok-cost's total. Account totals and readings add nothing."""
-    if event["kind"] != "turn" and not (event["kind"] == "usage" and event.get("covers") == "session"):
+    if event["kind"] != "turn" and not rollup.is_counted(event):
         return Priced()
     rate = catalogue.card(event).rate_of(event)
     if "cost_usd" in event and (event.get("cost_source") != rollup.CLIENT or isinstance(rate, pricing.Unpriced)):

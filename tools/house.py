@@ -63,7 +63,7 @@ FAMILIES = (
             "price_files price_history price_names price_override price_propose price_report price_snapshot price_tables"
         ),
     ),
-    Family("sum", "adding up, pricing and comparing with plans", _words("rollup costs plans coverage")),
+    Family("sum", "adding up, pricing and comparing with plans", _words("rollup costs plans coverage"), ("rollup_",)),
     Family(
         "store", "the log on disk", ("store",), ("store_",), _words("store_cursors store_days store_summaries store_upkeep")
     ),

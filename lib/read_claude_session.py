@@ -1,0 +1,105 @@
+"""Holds what the lines of one of Claude Code's transcripts say of the session that they belong to, and its sums."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from tokenops import events, projects, read_claude_sums, read_lines
+from tokenops.read_contract import Intake
+
+SOURCE = "claude-code-jsonl"
+CLIENT = "claude-code"
+Raw = dict[str, Any]
+# Requests of which a later piece of the file may hold the answer.
+_REQUESTS = 4
+
+
+class Session:
+    """One transcript: what its lines say of the session they belong to."""
+
+    def __init__(self, path: str, cursor: read_lines.Cursor, intake: Intake) -> None:
+        self.path = path
+        self.folder = project_folder(path)
+        self.stem = os.path.basename(path).removesuffix(".jsonl")
+        self.intake = intake
+        # Kept with the cursor: the first working directory of each session, and copies seen of lines without any id.
+        self.roots: dict[str, str] = cursor.state.setdefault("roots", {})
+        self.copies: dict[str, int] = cursor.state.setdefault("copies", {})
+        # Kept with it, too: the session's sums, and when the last requests were sent.
+        self.sums = read_claude_sums.Sums(cursor.state.get(read_claude_sums.KEY))
+        self.requests: dict[object, str] = dict(cursor.state.get("requests", {}))
+        self.copied: set[str] = set()  # sessions of which the file holds copies
+        self.stated: dict[str, bytes] = {}  # session -> the line with its last sums
+        self.blocks: dict[tuple[str, bool], Raw] = {}
+        self.last: tuple[object, object, Raw] = (self, None, {})
+
+    def attribution(self, raw: Raw) -> Raw:
+        """The attribution block of a line; the same object for the same session and chain."""
+        session, last = raw.get("requestSessionId") or raw.get("sessionId"), self.last
+        if session == last[0] and raw.get("isSidechain") is last[1] and "forkedFrom" not in raw:
+            return last[2]
+        return self._attribution(raw)
+
+    def _attribution(self, raw: Raw) -> Raw:
+        mine, owner, cwd = raw.get("sessionId"), owner_of(raw), raw.get("cwd")
+        session = owner if type(owner) is str and owner else self.stem
+        if owner != mine:
+            self.copied.add(session)
+            self.sums.forked(session, is_branch="forkedFrom" in raw)
+        elif type(ts := raw.get("timestamp")) is str:
+            self.sums.begun(ts)
+        key = (session, raw.get("isSidechain") is True)
+        block = self.blocks.get(key)
+        if block is None:
+            root = self.roots.get(session, "")
+            if not root and type(cwd) is str and cwd:
+                # The folder's name is the first working directory with all punctuation made "-".
+                root = self.roots[session] = projects.ancestor_encoded(cwd, self.folder) or cwd
+            block = self.intake.attribution(SOURCE, CLIENT, root, self.folder, session)
+            if key[1]:
+                block["sidechain"] = True
+            if root:  # else a later line may name it
+                self.blocks[key] = block
+        if key in self.blocks:
+            self.last = (owner, raw.get("isSidechain"), block)
+        return block
+
+    def beginning(self, raw: Raw, ts: str) -> str:
+        """When the request of a line was sent, if a line before says so; else the line's own time."""
+        request = raw.get("requestRef")
+        return self.requests.get(request, ts) if type(request) is str else ts
+
+    def take_sums(self, raw: Raw, line: bytearray) -> None:
+        """Take in what the client itself has added up. Raises BadRecord."""
+        session = self.sums.take_sums(raw, self.path, self.roots)
+        self.stated[session] = bytes(line)
+
+    def close(self, cursor: read_lines.Cursor) -> bool:
+        """Keep with the cursor what the next piece of the file goes on from; whether there are sums. Raises OSError."""
+        for session, line in self.stated.items():
+            self.sums.date(self.path, session, line, cursor.offset + len(line) + 1)
+        if self.requests:
+            cursor.state["requests"] = dict(list(self.requests.items())[-_REQUESTS:])
+        if not self.sums.are_needed():
+            return False
+        cursor.state[read_claude_sums.KEY] = self.sums.state
+        return True
+
+    def content_id(self, line: bytearray) -> str:
+        """An identity for a line without any: its content, and which occurrence of it in this file."""
+        name = f"{CLIENT}:{events.digest(bytes(line).decode(errors='replace'))}"
+        self.copies[name] = self.copies.get(name, 0) + 1
+        return f"{name}:{self.copies[name]}"
+
+
+def owner_of(raw: Raw) -> Any:
+    """The session that made a line's request: forks and branches begin with copies, which name it (Claude Code 2.1.332)."""
+    fork = raw.get("forkedFrom")
+    return raw.get("requestSessionId") or (fork.get("sessionId") if type(fork) is dict else "") or raw.get("sessionId")
+
+
+def project_folder(path: str) -> str:
+    """The name of a transcript's folder below `projects`, or "" if it is elsewhere."""
+    _, marker, rest = path.rpartition("/projects/")
+    return rest.partition("/")[0] if marker and "/" in rest else ""
