@@ -217,11 +217,17 @@ def _trend(span: Span, sums: Sums, complete_since: int) -> Event | None:
 
 
 def _totals(totals: list[Event], catalogue: pricing.Catalogue) -> Event:
-    """What sessions reported as a whole. It has no hour, so it is in no bucket."""
+    """What sessions reported as a whole, or beyond their turns. It has no hour, so it is in no bucket."""
     grouping = rollup.Grouping((), when.UTC, catalogue)
     total = costs.total_of(costs.price_rows(rollup.roll_up(totals, grouping, lambda why: None), catalogue))
     row: dict[str, Any] = {"sessions": len({event.get("session_id") for event in totals}), "tokens": events.token_sum(total)}
-    return row | {"cost_usd": total.get("cost_usd"), "note": "their hours are unknown, so they are in no bucket"}
+    if beyond := total.get(rollup.BEYOND):
+        row |= {rollup.BEYOND: beyond}
+    return row | {"cost_usd": total.get("cost_usd"), "note": _UNKNOWN_HOURS + (_NO_LINE.format(beyond) if beyond else "")}
+
+
+_UNKNOWN_HOURS = "their hours are unknown, so they are in no bucket"
+_NO_LINE = "; {:,} of these tokens are of requests that leave no line in a log, such as compaction"
 
 
 def basis(rows: Sequence[Event], covered: Mapping[str, str]) -> str:

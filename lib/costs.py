@@ -146,7 +146,9 @@ def _worth(rows: Sequence[Event]) -> Event:
 
 
 def notes(rows: list[Event]) -> Iterator[str]:
-    """Remarks about the prices, each once."""
+    """Remarks about the sums and the prices, each once."""
+    if beyond := sum(row.get(rollup.BEYOND, 0) for row in rows):
+        yield f"note: {beyond:,} tokens are from clients' own sums: requests that leave no line in a log, such as compaction"
     for note in dict.fromkeys(note for row in rows for note in row.get("notes", ())):
         yield f"note: {note}"
 

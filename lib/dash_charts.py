@@ -139,7 +139,8 @@ def _numbers(view: View, spent: Spent) -> Html:
         more.append(tag("p", "Striped: the log does not reach back that far.", class_="sub"))
     if spent.totals:
         tokens = sum(map(events.token_sum, spent.totals))
-        text = f"In addition: {tokens:,} tokens of {len(spent.totals)} sessions with an unknown hour; they are in no bar."
+        sessions = len({event.get("session_id") for event in spent.totals})
+        text = f"In addition: {tokens:,} tokens of {sessions} sessions with an unknown hour; they are in no bar."
         more.append(tag("p", text, class_="sub"))
     table = dash_tables.table("Tokens and cost over time", columns, rows, "numbers-table")
     return tag("div", *more, tag("details", tag("summary", "Numbers"), table, id="numbers"), class_="below")

@@ -72,13 +72,20 @@ class Session:
 
     def take_sums(self, raw: Raw, line: bytearray) -> None:
         """Take in what the client itself has added up. Raises BadRecord."""
-        session = self.sums.take_sums(raw, self.path, self.roots)
+        session = self.sums.take_sums(raw, self.roots)
+        self.sums.state["sent"] = list(self.requests)[-_REQUESTS:]
         self.stated[session] = bytes(line)
+
+    def is_in_no_sums(self, raw: Raw) -> bool:
+        """Whether an interrupted answer is in none of the client's sums.
+
+        A process that is told to end states its sums before it writes the line of the answer that it gives up.
+        """
+        return raw.get("requestRef") in self.sums.state.get("sent", ())
 
     def close(self, cursor: read_lines.Cursor) -> bool:
         """Keep with the cursor what the next piece of the file goes on from; whether there are sums. Raises OSError."""
-        for session, line in self.stated.items():
-            self.sums.date(self.path, session, line, cursor.offset + len(line) + 1)
+        self.sums.close(self.path, self.stated, cursor.offset)
         if self.requests:
             cursor.state["requests"] = dict(list(self.requests.items())[-_REQUESTS:])
         if not self.sums.are_needed():

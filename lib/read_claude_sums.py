@@ -65,6 +65,7 @@ class Sums:
         # turns: session -> model -> counts of its lines here. recent: id -> session, model, counts, of the last messages.
         # served: model -> the fields that say who served it. stated: session -> see `take_sums`.
         # source: the session that this file was forked from. branch: its sums begin with 0. own: its own first turn.
+        # sent: the last requests before the last sums.
         self.state: Raw = state or {"turns": {}, "recent": {}, "served": {}, "stated": {}}
 
     def add(self, turn: events.Event, model: str) -> None:
@@ -98,37 +99,59 @@ class Sums:
         """Whether anything was counted or stated, or the file is a fork, so that its next piece needs the state."""
         return bool(self.state["turns"] or self.state["stated"] or "source" in self.state)
 
-    def take_sums(self, raw: Raw, path: str, roots: Mapping[str, str]) -> str:
+    def take_sums(self, raw: Raw, roots: Mapping[str, str]) -> str:
         """Take in a `cost-state` line: the sums that the client states, and the lines' sums at that place. Raises BadRecord.
 
-        The session. The sums' time is still missing; see `date`.
+        The session. The sums' time, and what a fork's sums began with, come with `close`.
         """
         session = untrusted.identity(raw.get("sessionId"))
         models = {model_key(name): stated_counts(usage) for name, usage in untrusted.mapping(raw.get("modelUsage")).items()}
-        before = self.state["stated"].get(session)
+        before = self.state["stated"].get(session) or {"models": {}, "base": {}, "told": {}}
         lines = dict(self.state["turns"].get(session, {}))
-        base: dict[str, Counts] | None = before["base"] if before else self._inherited(path)
-        if base is not None:
-            # Sums that are less than the lines when a model first appears began later than these lines.
-            first = {model for model in models if before is None or model not in before["models"]}
-            base = base | {model: _began_with(models[model], base.get(model), lines.get(model)) for model in first}
+        # Sums that are less than the lines when a model first appears began later than these lines.
+        first = {model: counts for model, counts in models.items() if model not in before["models"]}
+        base = before["base"] | {model: _less_than(counts, lines.get(model, _ZEROS)) for model, counts in first.items()}
         stated = {"models": models, "lines": lines, "base": base, "root": roots.get(session, ""), "ts": ""}
-        self.state["stated"][session] = stated | {"told": before["told"] if before else {}}
+        if "source" in self.state and not self.state["branch"]:
+            stated["first"] = before.get("first") if before["models"] else [models, lines]
+        self.state["stated"][session] = stated | {"told": before["told"]}
         return session
 
-    def _inherited(self, path: str) -> dict[str, Counts] | None:
-        """The sums that this session's begin with: those of the session that it was forked from; None if unknown."""
-        if "source" not in self.state or self.state["branch"]:
-            return {}
-        return stated_before(path, self.state["source"], self.state.get("own", "9"))
+    def close(self, path: str, lines: Mapping[str, bytes], end: int) -> None:
+        """Complete what was stated, with the time of the last line before it that has one. Raises OSError.
 
-    def date(self, path: str, session: str, line: bytes, end: int) -> None:
-        """Give a session's sums the time of the last line before theirs that has one. Raises OSError."""
-        self.state["stated"][session]["ts"] = _time_of(path, line, end) or self.state.get("own", "")
+        `lines`: by session, the lines that state sums; they begin at `end` or before. A fork's sums begin with those that
+        its source had stated before the fork's first turn, the last that the first sums of the fork can contain.
+        """
+        for session, line in lines.items():
+            self.state["stated"][session]["ts"] = _time_of(path, line, end + len(line) + 1) or self.state.get("own", "")
+        for stated in self.state["stated"].values():
+            if stated.get("first"):
+                models, lines_then = stated["first"]
+                sources = stated_before(path, self.state["source"], self.state.get("own", "9"))
+                if sources is not None:
+                    stated["base"] |= next((sums for sums in reversed(sources) if _contain(models, lines_then, sums)), {})
+                    stated["first"] = None
 
 
-def _began_with(stated: Counts, base: Counts | None, lines: Counts | None) -> Counts:
-    return [min(start, total - mine) for total, start, mine in zip(stated, base or _ZEROS, lines or _ZEROS, strict=True)]
+def _contain(models: Mapping[str, Counts], lines: Mapping[str, Counts], base: Mapping[str, Counts]) -> bool:
+    """Whether sums can be those of some lines and more."""
+    return all(
+        model in models and not any(_less_than(models[model], plus(counts, lines.get(model, _ZEROS))))
+        for model, counts in base.items()
+    )
+
+
+def _less_than(stated: Counts, lines: Counts) -> Counts:
+    """By how much sums are less than lines, as a negative number; 0 for the other counts."""
+    return [min(0, total - count) for total, count in zip(stated, _in_classes_of(stated, lines), strict=True)]
+
+
+def _in_classes_of(stated: Counts, lines: Counts) -> Counts:
+    """The lines' counts; with writes as one count if the sums give one."""
+    if stated[_WRITTEN_1H] or not lines[_WRITTEN_1H]:
+        return lines
+    return [*lines[:_WRITTEN], lines[_WRITTEN] + lines[_WRITTEN_1H], 0, *lines[_WRITTEN_1H + 1 :]]
 
 
 def plus(one: Counts, other: Counts) -> Counts:
@@ -149,15 +172,17 @@ def stated_counts(usage: object) -> Counts:
     return counts
 
 
-def stated_before(path: str, session: str, moment: str) -> dict[str, Counts] | None:
-    """The last sums that another session's transcript, beside this one, states before a moment; None if it is not there."""
+def stated_before(path: str, session: str, moment: str) -> list[dict[str, Counts]] | None:
+    """All sums that another session's transcript, beside this one, states before a moment; None if it is not there."""
     source = os.path.join(os.path.dirname(path), f"{session}.jsonl")
+    if os.path.basename(session) != session or not os.path.isfile(source):
+        return None
     try:
         with open(source, "rb") as file:
             data = file.read()
-    except (OSError, ValueError):
+    except OSError:
         return None
-    sums: dict[str, Counts] = {}
+    sums: list[dict[str, Counts]] = []
     at = data.find(b'"cost-state"')
     while at >= 0:
         start, stop = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at)
@@ -165,7 +190,7 @@ def stated_before(path: str, session: str, moment: str) -> dict[str, Counts] | N
         try:
             raw = orjson.loads(line)
             if raw["type"] == "cost-state" and _time_before(data, start) <= moment:
-                sums = {model_key(name): stated_counts(usage) for name, usage in raw["modelUsage"].items()}
+                sums.append({model_key(name): stated_counts(usage) for name, usage in raw["modelUsage"].items()})
         except (ValueError, LookupError, TypeError, AttributeError):
             pass  # a line of another type, or a damaged one
         at = data.find(b'"cost-state"', start + len(line))
@@ -219,8 +244,8 @@ def remainders(shares: Iterable[Share], files: Files, attribution: Attribution) 
     for path in sorted(transcripts):
         own = parts.get(path) or files.state(path).get(KEY) or {}
         for session, stated in own.get("stated", {}).items():
-            if stated["base"] is None or not stated["ts"]:
-                continue
+            if stated.get("first") or not stated["ts"]:
+                continue  # what a fork's sums began with is unknown
             others = [parts.get(other) or files.state(other).get(KEY) or {} for other in beside.get(path, ())]
             who = attribution(path, stated["root"], session)
             for model, counts in _beyond_lines(session, stated, others):
@@ -234,10 +259,13 @@ def remainders(shares: Iterable[Share], files: Files, attribution: Attribution) 
 
 def _beyond_lines(session: str, stated: Raw, others: list[Raw]) -> Iterator[tuple[str, Counts]]:
     for model, total in stated["models"].items():
-        lines = plus(stated["lines"].get(model, _ZEROS), stated["base"].get(model, _ZEROS))
+        lines = stated["lines"].get(model, _ZEROS)
         for other in others:
             lines = plus(lines, other.get("turns", {}).get(session, {}).get(model, _ZEROS))
-        yield model, beyond(total, lines)
+        before = plus(_in_classes_of(total, lines), stated["base"].get(model, _ZEROS))
+        counts = [max(0, most - count) for most, count in zip(total, before, strict=True)]
+        counts[_REASONING] = min(counts[_REASONING], counts[_OUTPUT])
+        yield model, counts
 
 
 def _record(session: str, model: str, stated: Raw, counts: Counts, served: Raw | None, attribution: Raw) -> events.Event:
@@ -250,15 +278,6 @@ def _record(session: str, model: str, stated: Raw, counts: Counts, served: Raw |
     if served:
         event.pop("provider_inferred", None)
     return events.arrange(event | (served or {}))
-
-
-def beyond(total: Counts, lines: Counts) -> Counts:
-    """What sums hold beyond lines. No class is less than 0; a sum of writes without classes has those of all lines."""
-    counts = [max(0, most - mine) for most, mine in zip(total, lines, strict=True)]
-    if not total[_WRITTEN_1H]:
-        counts[_WRITTEN] = max(0, total[_WRITTEN] - lines[_WRITTEN] - lines[_WRITTEN_1H])
-    counts[_REASONING] = min(counts[_REASONING], counts[_OUTPUT])
-    return counts
 
 
 def transcript_of(path: str) -> str:

@@ -343,9 +343,10 @@ class Turns:
             turn(ts, f"{name}#{n}" if n else name, attribution, usage_block(usage, served, counts, name))
             for n, (served, counts) in enumerate(parts)
         ]
-        if is_interrupted(raw, message):
+        if was_interrupted := is_interrupted(raw, message):
             arriving[0] |= {"usage": "partial", "usage_reason": "the answer was interrupted"}
-        self.fresh[name] = (attribution, raw.get("requestedModel"), raw.get("version"))
+        if not (was_interrupted and session.is_in_no_sums(raw)):
+            self.fresh[name] = (attribution, raw.get("requestedModel"), raw.get("version"))
         seen = self.full.get(name, [])
         if (light := self.light.pop(name, None)) is not None:
             seen = [read_records.turn_of(light)]

@@ -28,8 +28,8 @@ FIELDS = {
     "model": "model",
 }
 BY = (*FIELDS, *when.UNITS, "none")
-is_counted = rollup_totals.is_counted
-SUMS = (*events.SUMS, rollup_totals.BEYOND)
+is_counted, BEYOND = rollup_totals.is_counted, rollup_totals.BEYOND
+SUMS = (*events.SUMS, BEYOND)
 # Summaries are also kept by these.
 _FIELDS = FIELDS | {name: name for name in ("project_id", "account", "credential")}
 # Which plan covers a turn is decided for each report (coverage) and is not a field of the record.

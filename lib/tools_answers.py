@@ -139,7 +139,7 @@ def spend_summary(session: Session, args: Json, by: str = "none") -> Answer:
     value |= {"from": spent.since, "to": spent.until, "as_of": as_of or None}
     if not spent.rows:
         return Answer(value, "Nothing was spent in this span.\n")
-    notes = _lines(list(coverage.notes(spent.total, spent.plan_value)))
+    notes = _lines([*costs.notes(spent.rows), *coverage.notes(spent.total, spent.plan_value)])
     return Answer(value, f"{costs.table(spent.rows, 'markdown', False)}\n{notes}")
 
 
@@ -148,22 +148,26 @@ def spend_by(session: Session, args: Json) -> Answer:
     return spend_summary(session, args, "project")
 
 
-def sessions(session: Session, args: Json) -> Answer:
-    """The latest sessions with their cost."""
+def _table(rows: list[events.Event]) -> str:
+    """Rows as a table, with remarks below."""
     from tokenops import costs
 
+    notes = list(costs.notes(rows))
+    return costs.table(rows, "markdown", False) + (f"\n{_lines(notes)}" if notes else "")
+
+
+def sessions(session: Session, args: Json) -> Answer:
+    """The latest sessions with their cost."""
     spent, as_of = _spend(session, args, "session,project")
     rows = spent.latest(args.get("limit", 20))
-    return _rows(rows, as_of, costs.table(rows, "markdown", False) if rows else "No session in this span.\n")
+    return _rows(rows, as_of, _table(rows) if rows else "No session in this span.\n")
 
 
 def top_consumers(session: Session, args: Json) -> Answer:
     """What cost most."""
-    from tokenops import costs
-
     spent, as_of = _spend(session, args, "project")
     rows = spent.dearest(args.get("limit", 5))
-    return _rows(rows, as_of, costs.table(rows, "markdown", False) if rows else "Nothing.\n")
+    return _rows(rows, as_of, _table(rows) if rows else "Nothing.\n")
 
 
 def cache_stats(session: Session, args: Json) -> Answer:
