@@ -22,13 +22,14 @@ pytestmark = pytest.mark.once
 DOORS_AT_MOST = 62
 FACES_AT_MOST = 51  # joins: the join outgrew events, which everybody imports
 PLUGINS = ("read_", "poll_", "ship_")  # one more client, vendor or target is one more module
-MODULES_AT_MOST = 127  # without plug-ins: 126 when the map was drawn, and joins
+MODULES_AT_MOST = 128  # without plug-ins: 126 when the map was drawn, joins, and rollup_totals
 FILE_LINES, FUNCTION_LINES, SMALL_LINES = 450, 45, 80
 LONG_FILES: dict[str, int] = {}
 LONG_FUNCTIONS: dict[str, int] = {}
 # Small modules with a single importer, each with the reason why it is a file of its own.
 SMALL_ALONE = {
     "sync_follow": "tok-read --follow; all else of tok-read starts without it",
+    "rollup_totals": "which records about whole sessions count; rollup is at its limit of lines without it",
 }
 IMPORTLIB = {"read_clients", "ship_folder"}
 

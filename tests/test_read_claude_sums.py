@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Json, Run, claude, examples, lines, objects, put
-from tokenops import events, pricing, read_clients, rollup, store, sync, when
+from tokenops import joins, pricing, read_clients, rollup, store, sync, when
 
 FOLDER = pathlib.PurePath(".claude/projects/-home-ada-app")
 FIELDS = (
@@ -294,7 +294,7 @@ def remainder(draw: st.DrawFn) -> Json:
 @given(a=remainder(), b=remainder(), c=remainder())
 @examples(300)
 def test_the_join_of_remainders_has_an_order(a: Json, b: Json, c: Json) -> None:
-    join = events.join
+    join = joins.join
     if any(event["covers"] == "remainder" for event in (a, b, c)):
         assert join(join(a, b), c) == join(a, join(b, c))
     assert join(a, b) == join(b, a)
@@ -308,7 +308,7 @@ def test_the_latest_per_session_and_model_counts_in_any_order(found: list[Json],
     shuffled = random.sample(found, len(found))
     assert session_sums(shuffled) == session_sums(found)
     expected = {
-        model: max((event for event in found if event["model"] == model), key=events.remainder_rank)
+        model: max((event for event in found if event["model"] == model), key=joins.remainder_rank)
         for model in {event["model"] for event in found}
     }
     assert sum(row[1 + 1] for row in session_sums(found)) == sum(event["input_tokens"] for event in expected.values())
