@@ -154,9 +154,9 @@ def _in_classes_of(stated: Counts, lines: Counts) -> Counts:
     return [*lines[:_WRITTEN], lines[_WRITTEN] + lines[_WRITTEN_1H], 0, *lines[_WRITTEN_1H + 1 :]]
 
 
-def plus(one: Counts, other: Counts) -> Counts:
+def plus(counts: Counts, more: Counts) -> Counts:
     """The sum of two lists of counts."""
-    return [a + b for a, b in zip(one, other, strict=True)]
+    return [a + b for a, b in zip(counts, more, strict=True)]
 
 
 def stated_counts(usage: object) -> Counts:
