@@ -273,7 +273,7 @@ def _record(session: str, model: str, stated: Raw, counts: Counts, served: Raw |
     ts = stated["ts"]
     identity = f"remainder:{attribution['client']}:{session}:{model}:{ts}"
     total = sum(stated["models"][model][at] for at, name in enumerate(COUNTED) if name in events.TOKENS)
-    by_name = dict(zip(COUNTED, counts, strict=True))
+    by_name: Raw = dict(zip(COUNTED, counts, strict=True))
     event = read_records.aggregate(ts, identity, attribution, model, by_name, covers=events.REMAINDER, total_tokens=total)
     if served:
         event.pop("provider_inferred", None)

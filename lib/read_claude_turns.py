@@ -282,8 +282,8 @@ class Turns:
         fromisoformat(ts)  # ValueError if it is not a time
         if message.get("stop_reason", "") is None and is_interrupted(raw, message):
             return False
-        if (request := raw.get("requestRef")) is not None:
-            ts = session.requests.get(request, ts)
+        if (request := raw.get("requestRef")) in session.requests:
+            ts = session.requests[request]
         attribution = session.attribution(raw)
         seen = self.light.get(name)
         if seen is None:
