@@ -46,9 +46,9 @@ class Session:
         session = owner if type(owner) is str and owner else self.stem
         if owner != mine:
             self.copied.add(session)
-            self.sums.forked(session, is_branch="forkedFrom" in raw)
+            self.sums.note_fork(session, is_branch="forkedFrom" in raw)
         elif type(ts := raw.get("timestamp")) is str:
-            self.sums.begun(ts)
+            self.sums.note_turn(ts)
         key = (session, raw.get("isSidechain") is True)
         block = self.blocks.get(key)
         if block is None:

@@ -87,11 +87,11 @@ class Sums:
         models = self.state["turns"].setdefault(session, {})
         models[model] = plus(models.get(model, _ZEROS), counts)
 
-    def forked(self, source: str, is_branch: bool) -> None:
+    def note_fork(self, source: str, is_branch: bool) -> None:
         """Note that lines of another session were copied here. The sums of a `/branch` begin with 0."""
         self.state["source"], self.state["branch"] = source, is_branch
 
-    def begun(self, ts: str) -> None:
+    def note_turn(self, ts: str) -> None:
         """Note a turn that this file's own session made."""
         self.state.setdefault("own", ts)
 

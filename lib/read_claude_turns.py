@@ -224,7 +224,7 @@ class Turns:
         self.meters: dict[str, events.Event] = {}
         self.sums: dict[str, Raw] = {}  # path -> see `read_claude_sums.Sums`
         self.buffer = bytearray(read_lines.BLOCK)
-        # Of the file being read: the attribution, the model asked for and the version of each message since the last sums.
+        # Of the file being read: the attribution, the requested model and the version of each message since the last sums.
         self.fresh: dict[str, tuple[Raw, object, object]] = {}
 
     def read(self, path: str, cursor: read_lines.Cursor) -> None:
@@ -250,12 +250,12 @@ class Turns:
 
     def _add_up(self, session: Session) -> None:
         """Count the file's own turns since the last sums that it states."""
-        for name, (attribution, asked, version) in self.fresh.items():
+        for name, (attribution, requested, version) in self.fresh.items():
             if attribution.get("session_id") in session.copied or not read_claude_sums.is_summed(version):
                 continue
             light = self.light.get(name)
             for n, event in enumerate([read_records.turn_of(light)] if light else self.full[name]):
-                model = read_claude_sums.model_key(asked if asked and not n else event["model"])
+                model = read_claude_sums.model_key(requested if requested and not n else event["model"])
                 session.sums.add(event | {"session_id": attribution.get("session_id", "")}, model)
         self.fresh.clear()
 
