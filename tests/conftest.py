@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import termios
@@ -38,6 +39,10 @@ settings.load_profile(PROFILE)
 # How many seconds anything that must come may take: long, for a machine that is busy with other things. A test waits for
 # what it needs and never for a time; only what must not come is given up earlier, by a limit of its own.
 MOST = 120.0
+
+# A shell starts a job in the background with interrupts ignored, and every process that the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 T = TypeVar("T")
 Json = dict[str, Any]
