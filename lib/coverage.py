@@ -131,4 +131,4 @@ def notes(total: Event, worth: Sequence[Event]) -> Iterator[str]:
     if "cache_saved_usd" in total:
         yield f"saved by caches: {show.money(total['cache_saved_usd'])}, compared with the price of uncached input"
     if "prices_read" in total:
-        yield f"prices: the oldest was read on {total['prices_read']}"
+        yield f"prices: the oldest was checked on {total['prices_read']}"

@@ -193,7 +193,7 @@ def test_the_table_says_what_plans_are_worth(run: Run) -> None:
     assert f"covered by {MAX}: $4.20 at list price, the plan costs $200.00 a month" in shown
     assert "metered: $8.40" in shown
     assert "saved by caches: $11.40, compared with the price of uncached input" in shown
-    assert f"prices: the oldest was read on {total['prices_read']}" in shown
+    assert f"prices: the oldest was checked on {total['prices_read']}" in shown
     assert (total["plan_covered_usd"], total["metered_usd"], total["cost_usd"]) == ("4.2", "8.4", "12.6")
 
 
