@@ -133,7 +133,12 @@ def alias_of(client: str, session: str, event: Event) -> str:
 
 def names_older(event: Event) -> bool:
     """Whether a record's alias is the identity that an older revision of its reader gave the turn."""
-    return event.get("revision", 1) > 1 and "alias" in event and not _COUNTED.search(event["alias"])
+    return event.get("revision", 1) > 1 and "alias" in event and not is_made_of_counts(event["alias"])
+
+
+def is_made_of_counts(alias: str) -> bool:
+    """Whether an alias is one of `alias_of`."""
+    return bool(_COUNTED.search(alias))
 
 
 _COUNTED = re.compile(r"(:\d+){5}\Z")  # how an alias of `alias_of` ends

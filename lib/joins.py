@@ -7,6 +7,7 @@ so neither the order of files nor the number of workers matters. Each order begi
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 
 from tokenops import events
@@ -56,8 +57,13 @@ def join(a: Event, b: Event) -> Event:
     for key in (a.keys() | b.keys()) - _DECIDED | {"id"}:
         both = [event for event in (a, b) if key in event and (key in _OF_THE_WIRE or revision_of(event) == newest)]
         if both:
-            joined[key] = max((event[key] for event in both), key=events.order_of)
+            joined[key] = max((event[key] for event in both), key=functools.partial(_tag_rank, key))
     return events.arrange(joined)
+
+
+def _tag_rank(key: str, value: object) -> tuple[bool, bytes]:
+    """The total order of the values of a tag: the largest, and of aliases one that names an older identity."""
+    return key == "alias" and not events.is_made_of_counts(str(value)), events.order_of(value)
 
 
 def _origin_of(event: Event, unrevised: str) -> Event:

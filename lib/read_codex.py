@@ -6,13 +6,24 @@ threads are read: parsers return threads, and `settle` makes the events.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tokenops import events, price_names, read_codex_threads, read_contract, read_lines, read_records, when
+from tokenops import (
+    events,
+    price_names,
+    read_codex_owners,
+    read_codex_threads,
+    read_contract,
+    read_lines,
+    read_records,
+    when,
+)
 from tokenops.events import Event
-from tokenops.read_codex_threads import CLIENT, SOURCE, Raw, Row, Thread
+from tokenops.read_codex_owners import Owned
+from tokenops.read_codex_threads import CLIENT, SOURCE, Raw, Thread
 from tokenops.read_contract import Intake
 from tokenops.read_lines import Cursor
 
@@ -49,19 +60,24 @@ class Rollouts(read_contract.Reader):
         """The events of new rows, without copies of their ancestors' rows; and the threads to go on from."""
         threads = {path: read_codex_threads.from_data(data) for share in shares for path, data in share["parts"].items()}
         seen: dict[str, Event] = {}
+        right: set[str] = set()
+        wrong: set[str] = set()
         new = {id(thread) for thread in threads.values()}
-        for thread, rows in read_codex_threads.own_rows([*threads.values(), *_ancestors(threads, files)]):
+        for thread, every in read_codex_owners.rows_with_owners([*threads.values(), *_ancestors(threads, files)]):
+            right.update(name for row in every for name in (row.name, row.older_name()))
+            wrong.update(name for row in every for name in row.other_names(thread))
+            rows = [row for row in every if row.counted]
             if id(thread) in new:
                 before = {id(row) for row in thread.rows[: thread.waiting] if not row.model}
-                read_records.keep(seen, events_of(thread, [row for row in rows if id(row[0]) not in before], intake))
-                if any(key.split(":", 2)[1] == thread.id for _, key in rows):
+                read_records.keep(seen, events_of(thread, [row for row in rows if id(row.row) not in before], intake))
+                if any(row.owner == thread.id for row in rows):
                     thread.settle()
         for thread in threads.values():
             thread.give_out()
         for share in shares:
             read_records.keep(seen, map(read_records.record, share["entries"]))
         states = {path: {"thread": read_codex_threads.as_data(thread)} for path, thread in threads.items()}
-        return read_contract.Settled(read_records.entries_of(seen.values()), states)
+        return read_contract.Settled(read_records.entries_of(seen.values()), states, frozenset(wrong - right))
 
     def sightings(self, paths: Iterable[str], identity: str, intake: Intake, /) -> Iterator[read_contract.Sighting]:
         """Each row that is a turn, a fork's copies marked as such. Raises OSError."""
@@ -72,11 +88,11 @@ class Rollouts(read_contract.Reader):
             threads.append(read_codex_threads.thread_of(path))
             path_of[id(threads[-1])] = path
             read_codex_threads.read(path, threads[-1], Cursor(), buffer, intake)
-        for thread, rows in read_codex_threads.rows_with_owners(threads):
-            for row, key, counts in rows:
-                for event in events_of(thread, [(row, key)], intake):
+        for thread, rows in read_codex_owners.rows_with_owners(threads):
+            for owned in rows:
+                for event in events_of(thread, [owned], intake):
                     if event["id"] == identity:
-                        yield f"{path_of[id(thread)]}:{row.line}", event, "" if counts else COPY
+                        yield f"{path_of[id(thread)]}:{owned.row.line}", event, "" if owned.counted else COPY
 
 
 class Parser(read_contract.Parser):
@@ -117,21 +133,26 @@ def _ancestors(threads: dict[str, Thread], files: read_contract.Files) -> list[T
     waiting = [thread for thread in threads.values() if not thread.is_settled()]
     if not waiting:
         return []
-    by_id = {_id_of(path, threads, files): path for path in files.paths}
-    ancestors: dict[str, Thread] = {}
+    pages: dict[str, list[str]] = {}
+    for path in files.paths:
+        pages.setdefault(_id_of(path, threads, files), []).append(path)
+    ancestors: list[Thread] = []
+    seen: set[str] = set()
     buffer, intake = bytearray(read_lines.BLOCK), Intake()
     while waiting:
-        name = next((name for name in waiting.pop().ancestors() if name in by_id), None)
-        if name is None or name in ancestors or by_id[name] in files.whole:
+        name = next((name for name in waiting.pop().ancestors() if name in pages), None)
+        if name is None or name in seen:
             continue
-        thread = read_codex_threads.thread_of(by_id[name])
-        try:
-            read_codex_threads.read(by_id[name], thread, Cursor(), buffer, intake)
-        except OSError:
-            continue
-        ancestors[name] = thread
-        waiting.append(thread)
-    return list(ancestors.values())
+        seen.add(name)
+        for path in pages[name]:
+            if path in files.whole:
+                continue
+            thread = read_codex_threads.thread_of(path)
+            with contextlib.suppress(OSError):
+                read_codex_threads.read(path, thread, Cursor(), buffer, intake)
+                ancestors.append(thread)
+                waiting.append(thread)
+    return ancestors
 
 
 def _id_of(path: str, threads: dict[str, Thread], files: read_contract.Files) -> str:
@@ -142,29 +163,35 @@ def _id_of(path: str, threads: dict[str, Thread], files: read_contract.Files) ->
     return str(kept["id"]) if kept else read_codex_threads.thread_of(path).id
 
 
-def events_of(thread: Thread, rows: Iterable[tuple[Row, str]], intake: Intake) -> Iterator[Event]:
+def events_of(thread: Thread, rows: Iterable[Owned], intake: Intake) -> Iterator[Event]:
     """The turns and meter readings of a thread."""
-    for row, key in rows:
-        owner = key.split(":", 2)[1]
-        attribution = intake.attribution(SOURCE, CLIENT, thread.cwd, "", owner)
-        if thread.sidechain:
-            attribution["sidechain"] = True
-        event: Event = {"v": events.VERSION, "ts": row.ts, "kind": "turn", "id": key}
-        event["alias"] = events.alias_of(CLIENT, owner, row.counts)
-        event |= attribution
-        provider = thread.provider or price_names.provider_of(row.model)
-        if provider:
-            event["provider"] = provider
-            if not thread.provider:
-                event["provider_inferred"] = True
-        event["model"] = row.model or "unknown"
-        event["turns"] = 1
-        event |= row.counts
-        if row.tier:
-            event["tier"] = row.tier
-        yield events.arrange(event)
-        if row.limits and owner == thread.id:
+    for owned in rows:
+        row = owned.row
+        if row.counts:
+            yield _turn_of(thread, owned, intake)
+        if row.limits and owned.owner == thread.id:
             yield from meters_of(row.limits, row.ts, thread.provider or "openai")
+
+
+def _turn_of(thread: Thread, owned: Owned, intake: Intake) -> Event:
+    row = owned.row
+    attribution = intake.attribution(SOURCE, CLIENT, thread.cwd, "", owned.owner)
+    if thread.sidechain:
+        attribution["sidechain"] = True
+    event: Event = {"v": events.VERSION, "ts": row.ts, "kind": "turn", "id": owned.name}
+    event["alias"] = owned.older_name() if row.paired else events.alias_of(CLIENT, owned.owner, row.counts)
+    event |= attribution
+    provider = thread.provider or price_names.provider_of(row.model)
+    if provider:
+        event["provider"] = provider
+        if not thread.provider:
+            event["provider_inferred"] = True
+    event["model"] = row.model or "unknown"
+    event["turns"] = 1
+    event |= row.counts
+    if row.tier:
+        event["tier"] = row.tier
+    return events.arrange(event)
 
 
 def meters_of(limits: Raw, ts: str, provider: str) -> Iterator[Event]:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tokenops import events, jsonl, read_lines, when
+from tokenops import events, jsonl, read_lines, untrusted, when
 from tokenops.read_contract import Intake
 
 SOURCE = "codex-jsonl"
@@ -28,6 +27,11 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{4}-[
 _FILE_UUID = re.compile(r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.jsonl\Z")
 # A copied row is written with the file; no model answers within a second of a thread's start.
 BURST_MS = 1000
+# A record and its token_count are written together if the response called no tools; then either may come first.
+PAIRED_MS = 5000
+# So many records wait for a token_count: those of tools that were aborted get none.
+MOST_PENDING = 8
+_NOTHING: Totals = (0, 0, 0, 0, 0)
 
 
 def relevant(line: bytearray, at: int, stop: int) -> bool:
@@ -39,7 +43,7 @@ def relevant(line: bytearray, at: int, stop: int) -> bool:
     if kind is None:
         return True
     if kind != b"event_msg":
-        return kind in (b"session_meta", b"turn_context")
+        return kind in (b"token_usage_record", b"session_meta", b"turn_context")
     inner = line.find(b"{", brace + 1, stop)
     kind = _type_in(line[brace : inner if inner >= 0 else stop])
     return kind is None or kind in (b"token_count", b"thread_settings_applied", b"task_started")
@@ -52,7 +56,7 @@ def _type_in(head: bytearray) -> bytes | None:
 
 @dataclass
 class Row:
-    """A line that moved the totals."""
+    """A response, or a line that moved the totals: a turn of its own if it has counts."""
 
     ts: str
     epoch: int
@@ -63,7 +67,10 @@ class Row:
     limits: Raw | None
     replayed: bool | None  # None: the file alone does not say
     line: int
-    owner: str = ""  # of a copy, the thread that produced it, if turn ids show it
+    owner: str = ""  # of a copy, the thread that produced it, if turn ids or the record show it
+    response: str = ""  # the vendor's id of the response, of a record
+    paired: bool = False  # of a record: epoch and totals are those of its token_count
+    beyond: bool = False  # the counts are what the totals moved beyond the last request
 
 
 @dataclass
@@ -92,6 +99,9 @@ class Thread:
     lineage: list[tuple[str, bool]] = field(default_factory=list)  # from the parent on, and whether a person began it
     owner: str = ""  # of the turn that is read now, if it is a copy
     burst: bool = False  # of an unsettled thread: rows that were written with the file were given out
+    recorded: bool = False  # a record was read
+    pending: list[Row] = field(default_factory=list)  # records whose token_count was not read yet, the last of them
+    lone: tuple[str, int, Totals, Totals] | None = None  # time, epoch, totals and usage of the last count without a record
 
     def is_settled(self) -> bool:
         """Whether all further rows are known to be this thread's own."""
@@ -104,7 +114,7 @@ class Thread:
     def give_out(self) -> None:
         """Forget the rows, which became events. Those without a model wait: once it is named they are given out again."""
         if not self.is_settled():
-            self.burst = self.burst or any(_in_burst(self, row) for row in self.rows[:1])
+            self.burst = self.burst or any(in_burst(self, row) for row in self.rows[:1])
         self.rows = [row for row in self.rows if not row.model]
         self.waiting = len(self.rows)
 
@@ -122,6 +132,8 @@ class Thread:
             self._meta(payload, raw)
         elif kind == "turn_context":
             self._turn(payload)
+        elif kind == "token_usage_record":
+            self._record(payload, raw)
         elif kind == "event_msg":
             inner = payload.get("type")
             if inner == "token_count":
@@ -171,7 +183,7 @@ class Thread:
         model = payload.get("model")
         if type(model) is str and model and not _MASKED.search(model):
             if not self.model:
-                for row in self.rows:
+                for row in (*self.rows, *self.pending):
                     row.model = model
             self.model = model
         if not self.cwd:
@@ -189,25 +201,79 @@ class Thread:
         if type(info) is not dict:
             return
         total, last = totals_of(info.get("total_token_usage")), totals_of(info.get("last_token_usage"))
-        before = self.last, self.epoch
+        before, epoch = self.last, self.epoch
         counted = self._new_usage(total, last)
         if counted is None:
             return
         try:
-            ts = when.canonical(raw["timestamp"])
-        except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
-            self.last, self.epoch = before
-            raise events.BadRecord(f"timestamp {str(raw.get('timestamp'))[:40]!r} is not a valid time") from None
+            ts = _time_of(raw)
+        except events.BadRecord:
+            self.last, self.epoch = before, epoch
+            raise
         model = info.get("model")
         if type(model) is str and model and not self.model:
             self._turn({"model": model})
         limits = payload.get("rate_limits")
         assert self.last is not None
+        moved = subtract(self.last, before) if before and epoch == self.epoch else counted
+        row = self._row(ts, {} if self.recorded else counts_of(counted))
+        row.limits = limits if type(limits) is dict else None
+        self.rows.append(row)
+        if self.recorded:
+            self._pair(row, counted, moved)
+        elif any(beyond := subtract(moved, counted)):
+            self.rows.append(self._row(ts, counts_of(beyond), beyond=True))
+        if not self.pending:
+            self.lone = ts, self.epoch, self.last, counted
+        self.pending = []
+
+    def _row(self, ts: str, counts: Raw, **more: Any) -> Row:
+        """A row of the line that is read now."""
         replayed = False if self.is_settled() else (True if self.separated else None)
-        counts = counts_of(counted)
-        kept = limits if type(limits) is dict else None
         owner = self.owner if replayed else ""
-        self.rows.append(Row(ts, self.epoch, self.last, counts, self.model, self.tier, kept, replayed, self.line, owner))
+        total = self.last or _NOTHING
+        return Row(ts, self.epoch, total, counts, self.model, self.tier, None, replayed, self.line, owner, **more)
+
+    def _record(self, payload: Raw, raw: Raw) -> None:
+        """Take in what one response used."""
+        used = totals_of(payload.get("usage"))
+        if used is None or not any(used):
+            return
+        ts = _time_of(raw)
+        thread, response = text_of(payload.get("thread_id")), untrusted.identity(payload.get("response_id"))
+        if thread == self.id:
+            self.settle()  # nothing behind a record of its own is a copy
+        row = self._row(ts, counts_of(used))
+        row.tier = tier_of(payload.get("service_tier")) or row.tier
+        if thread and thread != self.id and not _MASKED.search(thread):
+            row.owner, row.replayed = thread, True
+        row.response = self._response_name(response, row.owner or self.id, ts, used)
+        if self.lone and self.lone[3] == used and abs(when.moment(ts) - when.moment(self.lone[0])) <= PAIRED_MS:
+            _, row.epoch, row.totals, _ = self.lone  # its count stands before it
+            row.paired, self.lone = True, None
+            for other in self.rows:
+                if (other.epoch, other.totals, other.response) == (row.epoch, row.totals, "") and not other.beyond:
+                    other.counts = {}
+        else:
+            self.pending = [*self.pending[1 - MOST_PENDING :], row]
+        self.recorded = True
+        self.rows.append(row)
+
+    def _response_name(self, response: str, owner: str, ts: str, used: Totals) -> str:
+        """The identity of a response: the vendor's id if it is unique. A local server counts its responses."""
+        if response and (self.provider == "openai" or untrusted.response_id(response)):
+            return response
+        return f"codex:{owner}:{response or events.digest(ts, used)}"
+
+    def _pair(self, count: Row, last: Totals, moved: Totals) -> None:
+        """Find the record of a token_count: its turn had the identity that the count's totals make."""
+        if not self.pending:
+            return
+        by_counts = [row for used in (last, moved) for row in self.pending if row.counts == counts_of(used)]
+        row = (by_counts or self.pending[-1:])[0]
+        row.epoch, row.totals, row.paired = count.epoch, count.totals, True
+        if not any(other is row for other in self.rows):
+            self.rows.append(row)  # it was given out before
 
     def _new_usage(self, total: Totals | None, last: Totals | None) -> Totals | None:
         """What a token_count adds, or None; moves the totals."""
@@ -233,7 +299,15 @@ class Thread:
         self.last = total
         if last is not None:
             return last if any(last) else None
-        return (*(now - then for now, then in zip(total, before, strict=True)),)  # type: ignore[return-value]
+        return subtract(total, before)
+
+
+def _time_of(raw: Raw) -> str:
+    """When a line was written. Raises BadRecord."""
+    try:
+        return when.canonical(raw["timestamp"])
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
+        raise events.BadRecord(f"timestamp {str(raw.get('timestamp'))[:40]!r} is not a valid time") from None
 
 
 def text_of(value: object) -> str:
@@ -272,6 +346,17 @@ def totals_of(usage: object) -> Totals | None:
 def add(a: Totals, b: Totals) -> Totals:
     """The sum of two totals."""
     return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], a[4] + b[4]
+
+
+def subtract(a: Totals, b: Totals) -> Totals:
+    """What one of two totals has more than the other, nothing where it has less."""
+    return (
+        max(a[0] - b[0], 0),
+        max(a[1] - b[1], 0),
+        max(a[2] - b[2], 0),
+        max(a[3] - b[3], 0),
+        max(a[4] - b[4], 0),
+    )
 
 
 def counts_of(used: Totals) -> Raw:
@@ -313,17 +398,23 @@ def read(path: str, thread: Thread, cursor: read_lines.Cursor, buffer: bytearray
 
 def as_data(thread: Thread) -> dict[str, Any]:
     """A thread as plain data: parser state for a cursor, or a worker's answer."""
-    data = {**vars(thread), "rows": [tuple(vars(row).values()) for row in thread.rows]}
+    data = {**vars(thread), **{name: [tuple(vars(row).values()) for row in vars(thread)[name]] for name in _ROWS}}
     data["told"] = data.pop("separated")  # the name of 0.1.0, whose cursors are in use
-    if not thread.burst:
-        del data["burst"]
-    return data
+    return {name: value for name, value in data.items() if value or name not in _SINCE}
+
+
+_ROWS = ("rows", "pending")
+_SINCE = ("burst", "recorded", "pending", "lone")  # fields that 0.1.0 does not know: they are left out if they are empty
 
 
 def from_data(data: dict[str, Any]) -> Thread:
     """The thread that `as_data` made this of."""
-    rows = [Row(ts, epoch, _five(totals), *rest) for ts, epoch, totals, *rest in data["rows"]]
-    fields = {**data, "rows": rows, "last": _five(data["last"]) if data["last"] else None}
+    rows = {
+        name: [Row(ts, epoch, _five(totals), *rest) for ts, epoch, totals, *rest in data.get(name, ())] for name in _ROWS
+    }
+    fields = {**data, **rows, "last": _five(data["last"]) if data["last"] else None}
+    if lone := data.get("lone"):
+        fields["lone"] = (lone[0], lone[1], _five(lone[2]), _five(lone[3]))
     return Thread(separated=fields.pop("told"), **fields)
 
 
@@ -333,78 +424,6 @@ def _five(totals: list[int]) -> Totals:
     return a, b, c, d, more[0] if more else 0
 
 
-Owned = list[tuple[Row, str, bool]]  # a row, its identity, and whether it is to be counted from this file
-
-
-def own_rows(threads: Iterable[Thread]) -> Iterator[tuple[Thread, list[tuple[Row, str]]]]:
-    """Each rollout with its rows and their identities, copies of another known thread's rows left out."""
-    for thread, rows in rows_with_owners(threads):
-        yield thread, [(row, key) for row, key, counted in rows if counted]
-
-
-def rows_with_owners(threads: Iterable[Thread]) -> Iterator[tuple[Thread, Owned]]:
-    """Each rollout with all of its rows and their owners."""
-    family: dict[str, list[Thread]] = {}
-    for thread in threads:
-        family.setdefault(thread.id, []).append(thread)
-    cached: dict[int, Owned] = {}
-
-    def parent_rows(name: str, below: frozenset[str]) -> Owned | None:
-        """The rows of all files of the parent, its own parents' copies among them; None if it has no file."""
-        if name not in family or name in below:
-            return None
-        return [row for thread in family[name] for row in rows_of(thread, below)]
-
-    def rows_of(thread: Thread, below: frozenset[str]) -> Owned:
-        rows = cached.get(id(thread))
-        if rows is None:
-            nearest = next((name for name in thread.ancestors() if name in family), "")
-            above = parent_rows(nearest, below | {thread.id}) if nearest else None
-            rows = cached[id(thread)] = name_rows(thread, above, nearest)
-        return rows
-
-    for several in family.values():
-        for thread in several:
-            yield thread, rows_of(thread, frozenset())
-
-
-def name_rows(thread: Thread, above: Owned | None, nearest: str) -> Owned:
-    """A thread's rows with their identities, given those of its `nearest` ancestor that has a file (None: none has)."""
-    if not thread.parent:
-        return [(row, name_of(thread.id, row), True) for row in thread.rows]
-    # A copy of what no known file holds has the name of who produced it, else of the parent: so siblings agree.
-    alone = above is None or nearest != thread.parent
-    orphaned = _orphans(thread) if alone else [row.replayed is True for row in thread.rows]
-    above, rows = above or [], []
-    at, copying = 0, True
-    for row, orphan in zip(thread.rows, orphaned, strict=True):
-        match = None
-        if row.replayed is not False and copying:
-            match = next((n for n in range(at, len(above)) if above[n][0].totals == row.totals), None)
-        if match is not None:
-            at = match + 1
-            rows.append((row, above[match][1], False))
-        elif orphan:
-            rows.append((row, name_of(row.owner or thread.parent, row), True))
-        else:
-            copying = False
-            rows.append((row, name_of(thread.id, row), True))
-    return rows
-
-
-def _orphans(thread: Thread) -> list[bool]:
-    """Which rows of a child are copies, if its parent left no file."""
-    lead = next((n for n, row in enumerate(thread.rows) if not _in_burst(thread, row)), len(thread.rows))
-    # Without a burst a fork does not show where its copy ends, a spawned child copied nothing.
-    copies = [n < lead if lead or thread.burst else not thread.spawned for n in range(len(thread.rows))]
-    return [copy if row.replayed is None else row.replayed for row, copy in zip(thread.rows, copies, strict=True)]
-
-
-def _in_burst(thread: Thread, row: Row) -> bool:
+def in_burst(thread: Thread, row: Row) -> bool:
     """Whether a row was written with the file, as copies are."""
     return when.moment(row.ts) - thread.began < BURST_MS
-
-
-def name_of(owner: str, row: Row) -> str:
-    """The identity of a turn."""
-    return f"codex:{owner}:{row.epoch}:{'-'.join(map(str, row.totals[:4]))}"

@@ -96,7 +96,7 @@ class Rollout:
         kind = payload.get("type")
         if raw.get("type") == "turn_context" or kind == "task_started":
             self.state["turn"] = payload.get("turn_id") or self.state.get("turn", "")
-        if raw.get("type") in ("session_meta", "turn_context") or self._is_copy(ts):
+        if raw.get("type") in ("session_meta", "turn_context", "token_usage_record") or self._is_copy(ts):
             return
         if raw.get("type") == "compacted":
             if current := self._ongoing(ts, line):

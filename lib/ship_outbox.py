@@ -78,15 +78,20 @@ def _with_id(line: bytes, name: str) -> bytes:
 def _same(records: store.DayRecords) -> dict[str, str]:
     """Of the ids that one turn has on several planes all but one, and that one.
 
-    Always that of the client's own log if it has one, else by name: machines that saw a turn's sightings in another
-    order must not take out each other's.
+    Always that of the client's own log if it has one, the one of its newest reader, else by name: machines that saw a turn's
+    sightings in another order must not take out each other's.
     """
     members: dict[str, list[str]] = {}
-    for other, first in records.same.items():
+    for other in records.same:
+        first = records.name_of(other)
         members.setdefault(first, [first]).append(other)
+
+    def order(name: str) -> tuple[bool, int, str]:
+        return name in records.older, events.PLANES.index(records.planes.get(name, "log")), name
+
     same: dict[str, str] = {}
     for names in members.values():
-        chosen = min(names, key=lambda name: (events.PLANES.index(records.planes.get(name, "log")), name))
+        chosen = min(names, key=order)
         same |= {name: chosen for name in names if name != chosen}
     return same
 

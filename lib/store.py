@@ -134,12 +134,13 @@ class DayRecords:
     def __init__(self) -> None:
         self.lines: dict[str, bytes] = {}
         self.same: dict[str, str] = {}  # identity -> that of the record that it is another sighting of
+        self.older: set[str] = set()  # identities that older revisions of a reader gave
         self.planes: dict[str, str] = {}  # identity -> how it was seen, of those that have an alias
         self.pairs = events.Pairs()
 
     def add(self, identity: str, line: bytes) -> None:
         """Add a sighting."""
-        name = self._name_of(identity)
+        name = self.name_of(identity)
         other = self.lines.get(name)
         if other == line:
             return
@@ -153,7 +154,7 @@ class DayRecords:
             other = self.lines.get(name)
         self.lines[name] = line if other is None else _line_of_both(name, other, line)
 
-    def _name_of(self, identity: str) -> str:
+    def name_of(self, identity: str) -> str:
         """The identity under which a record stands here."""
         while (other := self.same.get(identity)) is not None:
             identity = other
@@ -162,10 +163,11 @@ class DayRecords:
     def _rename(self, event: Event, name: str) -> str:
         """Let the record of a turn stand under a sighting's own identity, which replaces its alias; that identity."""
         own: str = event["id"]
-        for older in {name, self._name_of(event["alias"])} - {own}:
-            if own in self.same and self._name_of(own) == older:
+        for older in {name, self.name_of(event["alias"])} - {own}:
+            if own in self.same and self.name_of(own) == older:
                 del self.same[own]
             self.same[older] = own
+            self.older.add(older)
             if (line := self.lines.pop(older, None)) is not None:
                 other = self.lines.get(own)
                 self.lines[own] = line if other is None else _line_of_both(own, other, line)
@@ -191,7 +193,7 @@ class DayRecords:
         Log and wire share no id for some clients; an alias of session and counts pairs one sighting of each plane.
         """
         self.planes[identity] = events.plane_of(event)
-        first = self._name_of(self.pairs.first(event))
+        first = self.name_of(self.pairs.first(event))
         if first != identity:
             self.same[identity] = first
         return first

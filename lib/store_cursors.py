@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from tokenops import datadir
 
 CURSORS = "cursors.json"
 _VERSION = 1
+_REVISION = re.compile(r'\{"revision":(\d+)')
 
 
 class FileState(NamedTuple):
@@ -46,9 +48,17 @@ def _file_state(fields: list[Any]) -> FileState:
     return FileState(*fields)
 
 
-def state_text(state: Any) -> str:
-    """A parser's state as it is kept. Older versions kept it as it was."""
+def state_text(state: Any, revision: int = 0) -> str:
+    """A parser's state as it is kept, its reader's revision first. Older versions kept it as it was."""
+    if revision:
+        state = {"revision": revision} | state | {"revision": revision}
     return state if type(state) is str else orjson.dumps(state).decode()
+
+
+def revision_of(file: FileState) -> int:
+    """The revision of the reader that read a file; 1 if it named none, as version 0.1.0. The state is not parsed."""
+    match = _REVISION.match(file.state)
+    return int(match[1]) if match else 1
 
 
 def save(folder: str, cursors: Mapping[str, Mapping[str, FileState]]) -> None:

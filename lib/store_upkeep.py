@@ -11,12 +11,12 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import datadir, events, projects, store, store_cursors, store_days, store_files, when
+from tokenops import datadir, events, joins, projects, store, store_cursors, store_days, store_files, when
 from tokenops.events import Event
 
 _TEMPORARY = re.compile(r"(.+)\.\d+\Z")
@@ -45,7 +45,7 @@ class Compacted(NamedTuple):
 
 
 def compact(folder: str, today: str, pack: bool = False) -> Iterator[Compacted]:
-    """Rewrite each day that becomes smaller, its sightings joined. Raises OSError.
+    """Rewrite each day that becomes smaller or is not in order, its sightings joined. Raises OSError.
 
     `pack` gzips the days before `today`. Records of another day go there, lines that are not records to rejected/;
     nothing is thrown away, and a day with a damaged archive is left alone.
@@ -65,6 +65,7 @@ def compact(folder: str, today: str, pack: bool = False) -> Iterator[Compacted]:
 
 def _compact_day(folder: str, day: store_files.Day, packed: bool, strangers: frozenset[bytes]) -> Compacted | None:
     records, count = store.DayRecords(), 0
+    last, in_order = b"", True
     rejected: list[bytes] = []
     broken: list[str] = []
     for _, line in store_files.lines(day, lambda place, why: broken.append(place), tail=True):
@@ -73,10 +74,11 @@ def _compact_day(folder: str, day: store_files.Day, packed: bool, strangers: fro
             rejected += [line] if line.strip() else []
             continue
         count += 1
+        last, in_order = line, in_order and last <= line
         if pair[1] not in strangers:
             records.add(*pair)
     path = store_files.path_of(folder, day.name, packed)
-    if broken or (count == len(records.lines) and not rejected and day.paths == (path,)):
+    if broken or (count == len(records.lines) and in_order and not rejected and day.paths == (path,)):
         return None
     if rejected:
         reject_file = os.path.join(datadir.ensure_folder(os.path.join(folder, "rejected")), f"{day.name}.txt")
@@ -89,6 +91,43 @@ def _compact_day(folder: str, day: store_files.Day, packed: bool, strangers: fro
             os.unlink(old)
     store_files.flush(os.path.dirname(path))
     return Compacted(day.name, count, len(records.lines), len(rejected))
+
+
+def retire(folder: str, lines: Iterable[bytes], wrong: frozenset[str]) -> None:
+    """Take out of the log what a reader, which gave these lines, does not say any more. Raises OSError.
+
+    That is a record with one of the `wrong` identities, and what an older revision of the reader stored on another day than
+    that on which the same turn begins now. On the same day the join replaces it.
+    """
+    homes: dict[str, str] = {}
+    sources = set()
+    for line in lines:
+        event = orjson.loads(line)
+        sources.add(event.get("source"))
+        homes |= dict.fromkeys([event["id"], *([event["alias"]] if events.names_older(event) else [])], event["ts"][:10])
+
+    def is_retired(name: str, line: bytes) -> bool:
+        if name not in wrong and homes.get(name, store_files.day_of(line)) == store_files.day_of(line):
+            return False
+        event = orjson.loads(line)
+        return event.get("source") in sources and (name in wrong or joins.is_superseded(event)) and "status" not in event
+
+    for name in store.days(folder):
+        with datadir.lock(folder):
+            for day in store_files.days(folder, name, name):
+                _rewrite_day(day, is_retired)
+
+
+def _rewrite_day(day: store_files.Day, is_retired: Callable[[str, bytes], bool]) -> None:
+    """Write the files of a day without some records."""
+    for path in day.paths:
+        damaged: list[tuple[str, str]] = []
+        file = store_files.Day(day.name, (path,))
+        lines = [line for _, line in store_files.lines(file, lambda *place: damaged.append(place), tail=True)]  # noqa: B023
+        left = [line for line in lines if (pair := store_files.identify(line)) is None or not is_retired(*pair)]
+        if len(left) < len(lines) and not damaged:
+            content = b"".join(left)
+            datadir.replace(path, gzip.compress(content, 6, mtime=0) if path.endswith(".gz") else content)
 
 
 def _content(path: str) -> bytes:

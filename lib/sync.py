@@ -52,6 +52,7 @@ class News(NamedTuple):
     files: int = 0
     bytes: int = 0
     left: int = 0
+    again: bool = False  # some were read before by an older revision of the reader
 
 
 class Todo(NamedTuple):
@@ -61,14 +62,18 @@ class Todo(NamedTuple):
     stamp: read_sqlite.Stamp
     cursor: Cursor
     begin: int
+    again: bool = False  # an older revision of the reader read it before
 
     def size(self) -> int:
         """The bytes to read."""
         return max(self.stamp.size - self.begin, 0)
 
 
-def changed_files(paths: Iterable[str], cursors: Mapping[str, store_cursors.FileState]) -> list[Todo]:
-    """The files that are not as they were. One that was replaced, cut or rotated is read from its beginning."""
+def changed_files(paths: Iterable[str], cursors: Mapping[str, store_cursors.FileState], revision: int = 0) -> list[Todo]:
+    """The files that are not as they were, or that an older revision of the reader read.
+
+    One of these, or one that was replaced, cut or rotated, is read from its beginning.
+    """
     todo = []
     by_inode: dict[int, store_cursors.FileState] | None = None
     for path in paths:
@@ -77,16 +82,18 @@ def changed_files(paths: Iterable[str], cursors: Mapping[str, store_cursors.File
         except OSError:
             continue  # gone since it was listed
         before = cursors.get(path)
-        if before is not None and (before.inode, before.size, before.mtime) == stamp:
+        again = before is not None and store_cursors.revision_of(before) < revision
+        if before is not None and not again and (before.inode, before.size, before.mtime) == stamp:
             continue
         if before is None:
             by_inode = {cursor.inode: cursor for cursor in cursors.values()} if by_inode is None else by_inode
             before = by_inode.get(stamp.inode)
-        if before is not None and before.inode == stamp.inode and _has_grown(path, stamp, before):
+            again = before is not None and store_cursors.revision_of(before) < revision
+        if before is not None and not again and before.inode == stamp.inode and _has_grown(path, stamp, before):
             cursor = Cursor(before.offset, before.number, orjson.loads(before.state))
         else:
             cursor = Cursor()
-        todo.append(Todo(path, stamp, cursor, cursor.offset))
+        todo.append(Todo(path, stamp, cursor, cursor.offset, again))
     return todo
 
 
@@ -112,7 +119,8 @@ def news(
     budget: Budget | None = None,
 ) -> News:
     """What is new in one client's files; with a budget, in the newest of them. Raises workers.WorkerDied."""
-    new = changed_files(paths, cursors)
+    revision = events.REVISIONS.get(client.source, 0)
+    new = changed_files(paths, cursors, revision)
     todo = {file.path: file for file in (affordable(new, budget.bytes) if budget else new)}
     here = set(paths)
     after = {path: cursor for path, cursor in cursors.items() if path in here or os.path.exists(path)}
@@ -124,11 +132,11 @@ def news(
     batch = sync_gather.read(client.reader(), starts, options._replace(resumable=True), jobs, progress, files)
     size = 0
     for path, end in batch.positions.items():
-        stamp, state = todo[path].stamp, store_cursors.state_text(end.state)
+        stamp, state = todo[path].stamp, store_cursors.state_text(end.state, revision)
         offset = stamp.size if read_sqlite.is_database(path) else end.offset
         after[path] = store_cursors.FileState(*stamp, offset, end.number, end.head, end.tail, state)
         size += max(offset - todo[path].begin, 0)
-    return News(batch, after, len(todo), size, left)
+    return News(batch, after, len(todo), size, left, any(file.again for file in todo.values()))
 
 
 def affordable(new: list[Todo], most: int) -> list[Todo]:
@@ -172,12 +180,15 @@ def run(
                 break
             before = {} if backfill else cursors.get(client.source, {})
             new = news(client, paths, before, options, jobs, progress(client.name), budget)
-            lines = [read_records.line(entry) for entry in new.batch.entries]
-            if lines and (backfill or not client.reader().append_only):  # documents are read as a whole whenever they change
+            every = lines = [read_records.line(entry) for entry in new.batch.entries]
+            again = backfill or new.again
+            if lines and (again or not client.reader().append_only):  # documents are read as a whole whenever they change
                 lines = store.new_lines(folder, lines)
             if not dry:
                 store.remember_projects(folder, new.batch.paths)
                 store.append(folder, lines)
+                if again and client.source in events.REVISIONS:
+                    _retire(folder, every, new.batch.wrong)
                 if new.after != before or backfill:
                     cursors[client.source] = new.after
                     store_cursors.save(folder, cursors)
@@ -185,6 +196,12 @@ def run(
         if not dry and whole and not any(outcome.left for outcome in outcomes):
             _mark_synced(folder)
         return outcomes
+
+
+def _retire(folder: str, lines: list[bytes], wrong: frozenset[str]) -> None:
+    from tokenops import store_upkeep  # needed after an upgrade only
+
+    store_upkeep.retire(folder, lines, wrong)
 
 
 def _outcome(client: Client, files: int, new: News, lines: list[bytes]) -> Outcome:
