@@ -249,7 +249,8 @@ class Thread:
             row.owner, row.replayed = thread, True
         row.response = self._response_name(response, row.owner or self.id, ts, used)
         if self.lone and self.lone[3] == used and abs(when.moment(ts) - when.moment(self.lone[0])) <= PAIRED_MS:
-            _, row.epoch, row.totals, _ = self.lone  # its count stands before it
+            before, row.epoch, row.totals, _ = self.lone  # its count stands before it
+            row.ts = min(before, ts)
             row.paired, self.lone = True, None
             for other in self.rows:
                 if (other.epoch, other.totals, other.response) == (row.epoch, row.totals, "") and not other.beyond:
