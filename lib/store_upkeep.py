@@ -104,7 +104,8 @@ def retire(folder: str, lines: Iterable[bytes], wrong: frozenset[str]) -> None:
     for line in lines:
         event = orjson.loads(line)
         sources.add(event.get("source"))
-        homes |= dict.fromkeys([event["id"], *([event["alias"]] if events.names_older(event) else [])], event["ts"][:10])
+        for name in (event["id"], event["alias"] if events.names_older(event) else event["id"]):
+            homes[name] = event["ts"][:10]
 
     def is_retired(name: str, line: bytes) -> bool:
         if name not in wrong and homes.get(name, store_files.day_of(line)) == store_files.day_of(line):
