@@ -61,7 +61,7 @@ def rows_with_owners(threads: Iterable[Thread]) -> Iterator[tuple[Thread, list[O
 def name_rows(thread: Thread, above: list[Owned] | None, nearest: str) -> list[Owned]:
     """A thread's rows with their identities, given those of its `nearest` ancestor that has a file (None: none has)."""
     if not thread.parent:
-        return [_named(row, row.owner or thread.id) for row in thread.rows]
+        return [_owned_by(row, row.owner or thread.id) for row in thread.rows]
     # A copy of what no known file holds has the name of who produced it, else of the parent: so siblings agree.
     alone = above is None or nearest != thread.parent
     orphaned = _orphans(thread) if alone else [row.replayed is True for row in thread.rows]
@@ -72,7 +72,7 @@ def name_rows(thread: Thread, above: list[Owned] | None, nearest: str) -> list[O
         if row.response:
             owner = row.owner or thread.id
             copying = copying and owner != thread.id
-            rows.append(_named(row, owner, owner == thread.id or row.response not in responses))
+            rows.append(_owned_by(row, owner, owner == thread.id or row.response not in responses))
             continue
         match = None
         if row.replayed is not False and copying:
@@ -81,10 +81,10 @@ def name_rows(thread: Thread, above: list[Owned] | None, nearest: str) -> list[O
             at = match + 1
             rows.append(above[match]._replace(row=row, counted=False))
         elif orphan:
-            rows.append(_named(row, row.owner or thread.parent))
+            rows.append(_owned_by(row, row.owner or thread.parent))
         else:
             copying = False
-            rows.append(_named(row, thread.id))
+            rows.append(_owned_by(row, thread.id))
     return rows
 
 
@@ -92,7 +92,7 @@ def _is_copy(row: Row, other: Row) -> bool:
     return not other.response and (other.totals, other.beyond) == (row.totals, row.beyond)
 
 
-def _named(row: Row, owner: str, counted: bool = True) -> Owned:
+def _owned_by(row: Row, owner: str, counted: bool = True) -> Owned:
     return Owned(row, row.response or name_of(owner, row), owner, counted)
 
 

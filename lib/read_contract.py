@@ -85,6 +85,7 @@ class Settled(NamedTuple):
     entries: list[Entry]  # in order of time
     states: Mapping[str, Raw]  # per file, what to add to the parser's state at its cursor
     wrong: frozenset[str] = frozenset()  # identities that an earlier run may have given to turns of these files
+    again: bool = False  # whether an earlier run may have read some of it under another name
 
 
 class Stream(Protocol):

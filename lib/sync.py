@@ -180,15 +180,8 @@ def run(
                 break
             before = {} if backfill else cursors.get(client.source, {})
             new = news(client, paths, before, options, jobs, progress(client.name), budget)
-            every = lines = [read_records.line(entry) for entry in new.batch.entries]
-            again = backfill or new.again
-            if lines and (again or not client.reader().append_only):  # documents are read as a whole whenever they change
-                lines = store.new_lines(folder, lines)
+            lines = _write(folder, client, new, backfill, dry)
             if not dry:
-                store.remember_projects(folder, new.batch.paths)
-                store.append(folder, lines)
-                if again and client.source in events.REVISIONS:
-                    _retire(folder, every, new.batch.wrong)
                 if new.after != before or backfill:
                     cursors[client.source] = new.after
                     store_cursors.save(folder, cursors)
@@ -198,10 +191,20 @@ def run(
         return outcomes
 
 
-def _retire(folder: str, lines: list[bytes], wrong: frozenset[str]) -> None:
-    from tokenops import store_upkeep  # needed after an upgrade only
+def _write(folder: str, client: Client, new: News, backfill: bool, dry: bool) -> list[bytes]:
+    """Write what is new to the log; the lines that it did not have. Raises OSError."""
+    every = lines = [read_records.line(entry) for entry in new.batch.entries]
+    again = backfill or new.again
+    if lines and (again or new.batch.again or not client.reader().append_only):  # documents are read whole when they change
+        lines = store.new_lines(folder, lines)
+    if not dry:
+        store.remember_projects(folder, new.batch.paths)
+        store.append(folder, lines)
+        if again and client.source in events.REVISIONS:
+            from tokenops import store_upkeep  # needed after an upgrade only
 
-    store_upkeep.retire(folder, lines, wrong)
+            store_upkeep.retire(folder, every, new.batch.wrong)
+    return lines
 
 
 def _outcome(client: Client, files: int, new: News, lines: list[bytes]) -> Outcome:

@@ -42,7 +42,8 @@ class Batch:
         self.rejected: list[tuple[str, str]] = []
         self.unread: list[tuple[str, int, str]] = []
         self.positions: dict[str, Position] = {}
-        self.wrong: frozenset[str] = frozenset()  # see Settled.wrong
+        self.wrong: frozenset[str] = frozenset()  # see Settled
+        self.again = False
 
 
 def gather(
@@ -87,7 +88,7 @@ def read(
     parts = Counter(task.path for task in tasks.values())
     batch.positions = {path: several[0] for path, several in ends.items() if len(several) == parts[path]}
     settled = reader.settle(shares, files, intake)
-    batch.entries, batch.wrong = settled.entries, settled.wrong
+    batch.entries, batch.wrong, batch.again = settled.entries, settled.wrong, settled.again
     batch.paths |= intake.projects.paths
     for path in settled.states.keys() & batch.positions.keys():
         batch.positions[path].state.update(settled.states[path])
