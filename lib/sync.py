@@ -181,10 +181,9 @@ def run(
             before = {} if backfill else cursors.get(client.source, {})
             new = news(client, paths, before, options, jobs, progress(client.name), budget)
             lines = _write(folder, client, new, backfill, dry)
-            if not dry:
-                if new.after != before or backfill:
-                    cursors[client.source] = new.after
-                    store_cursors.save(folder, cursors)
+            if not dry and (new.after != before or backfill):
+                cursors[client.source] = new.after
+                store_cursors.save(folder, cursors)
             outcomes.append(_outcome(client, len(paths), new, lines))
         if not dry and whole and not any(outcome.left for outcome in outcomes):
             _mark_synced(folder)
