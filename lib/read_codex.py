@@ -18,6 +18,7 @@ from tokenops import (
     read_codex_threads,
     read_contract,
     read_lines,
+    read_packed,
     read_records,
     when,
 )
@@ -30,6 +31,9 @@ from tokenops.read_lines import Cursor
 COPY = "a fork's copy of its parent's row; the parent's row counts"
 
 
+_PACKED = f".jsonl{read_packed.SUFFIX}"
+
+
 class Rollouts(read_contract.Reader):
     """Rollouts only grow, and the events of one depend on others."""
 
@@ -38,15 +42,30 @@ class Rollouts(read_contract.Reader):
 
     def files(self, folder: str, /) -> Iterator[str]:
         """The rollouts of a Codex home: active sessions first, then archived ones; or of one of these folders."""
-        names = ("sessions", "archived_sessions")
-        inside = os.path.basename(os.path.normpath(folder)) in names
-        for name in ("",) if inside else names:
-            for path in read_lines.walk(os.path.join(folder, name)):
-                if path.endswith(".jsonl"):
-                    yield path
+        unpacks: bool | None = None
+        for path in _rollouts(folder):
+            if path.endswith(read_packed.SUFFIX):
+                if os.path.exists(path.removesuffix(read_packed.SUFFIX)):
+                    continue  # Codex is about to remove one of them
+                if unpacks is None:
+                    unpacks = read_packed.can_unpack()
+                if not unpacks:
+                    continue
+            yield path
+
+    def hints(self, folder: str, /) -> Iterator[str]:
+        """What the user should know of rollouts that cannot be read."""
+        packed = [path for path in _rollouts(folder) if path.endswith(read_packed.SUFFIX)]
+        if packed and not read_packed.can_unpack():
+            yield (
+                f"{os.path.dirname(packed[0])}: {len(packed)} rollouts are compressed (.zst) and not read; "
+                f"{read_packed.ADVICE}"
+            )
 
     def claims(self, path: str, head: bytes, /) -> bool:
         """Whether a file is a rollout."""
+        if path.endswith(_PACKED):
+            return os.path.basename(path).startswith("rollout-")
         kinds = (b'"session_meta"', b'"turn_context"', b'"event_msg"', b'"response_item"')
         return b'"payload"' in head and b'"timestamp"' in head and any(kind in head for kind in kinds)
 
@@ -77,7 +96,12 @@ class Rollouts(read_contract.Reader):
         for share in shares:
             read_records.keep(seen, map(read_records.record, share["entries"]))
         states = {path: {"thread": read_codex_threads.as_data(thread)} for path, thread in threads.items()}
-        return read_contract.Settled(read_records.entries_of(seen.values()), states, frozenset(wrong - right))
+        return read_contract.Settled(
+            read_records.entries_of(seen.values()),
+            states,
+            frozenset(wrong - right),
+            any(path.endswith(_PACKED) for path in threads),
+        )
 
     def sightings(self, paths: Iterable[str], identity: str, intake: Intake, /) -> Iterator[read_contract.Sighting]:
         """Each row that is a turn, a fork's copies marked as such. Raises OSError."""
@@ -95,6 +119,15 @@ class Rollouts(read_contract.Reader):
                         yield f"{path_of[id(thread)]}:{owned.row.line}", event, "" if owned.counted else COPY
 
 
+def _rollouts(folder: str) -> Iterator[str]:
+    names = ("sessions", "archived_sessions")
+    inside = os.path.basename(os.path.normpath(folder)) in names
+    for name in ("",) if inside else names:
+        for path in read_lines.walk(os.path.join(folder, name)):
+            if path.endswith((".jsonl", _PACKED)):
+                yield path
+
+
 class Parser(read_contract.Parser):
     """Reads rollouts into threads, and counts their work."""
 
@@ -106,6 +139,8 @@ class Parser(read_contract.Parser):
 
     def read(self, path: str, cursor: Cursor, /) -> None:
         """Take in one rollout from its cursor on. Raises OSError."""
+        if path.endswith(_PACKED):  # it never grows, and its cursor counts the packed bytes
+            cursor.offset, cursor.number, cursor.state = 0, 0, {}
         data = cursor.state.pop("thread", None)  # it comes back from `settle`
         thread = read_codex_threads.from_data(data) if data else read_codex_threads.thread_of(path)
         if self.intake.options.work:
@@ -114,6 +149,8 @@ class Parser(read_contract.Parser):
             read_records.keep(self.work, read_codex_work.read(path, thread, cursor, self.buffer, self.intake))
         else:
             read_codex_threads.read(path, thread, cursor, self.buffer, self.intake)
+        if path.endswith(_PACKED):
+            cursor.offset = os.path.getsize(path)
         self.threads[path] = read_codex_threads.as_data(thread)
 
     def entries(self) -> Iterator[read_records.Entry]:
@@ -148,7 +185,7 @@ def _ancestors(threads: dict[str, Thread], files: read_contract.Files) -> list[T
             if path in files.whole:
                 continue
             thread = read_codex_threads.thread_of(path)
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, events.BadRecord):
                 read_codex_threads.read(path, thread, Cursor(), buffer, intake)
                 ancestors.append(thread)
                 waiting.append(thread)

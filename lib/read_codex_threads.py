@@ -7,12 +7,13 @@ turn has one owner, the thread that produced it, whatever file holds a copy.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from tokenops import events, jsonl, read_lines, untrusted, when
+from tokenops import events, jsonl, read_lines, read_packed, untrusted, when
 from tokenops.read_contract import Intake
 
 SOURCE = "codex-jsonl"
@@ -24,7 +25,7 @@ Totals = tuple[int, int, int, int, int]
 
 _MASKED = re.compile(r"[\s\[\]<>*]|REDACTED")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
-_FILE_UUID = re.compile(r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.jsonl\Z")
+_FILE_UUID = re.compile(r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.jsonl(?:\.zst)?\Z")
 # A copied row is written with the file; no model answers within a second of a thread's start.
 BURST_MS = 1000
 # A record and its token_count are written together if the response called no tools; then either may come first.
@@ -378,12 +379,17 @@ def counts_of(used: Totals) -> Raw:
 def thread_of(path: str) -> Thread:
     """An unread rollout, named after its file until its first line names it."""
     match = _FILE_UUID.search(path)
-    return Thread(match[1] if match else os.path.basename(path).removesuffix(".jsonl"))
+    return Thread(match[1] if match else os.path.basename(path).removesuffix(read_packed.SUFFIX).removesuffix(".jsonl"))
+
+
+def open_rollout(path: str) -> io.RawIOBase:
+    """A rollout, unpacked if it is compressed (since 0.137 those of more than seven days ago may be). Raises OSError."""
+    return read_packed.Unpacked(path) if path.endswith(read_packed.SUFFIX) else open(path, "rb", buffering=0)
 
 
 def read(path: str, thread: Thread, cursor: read_lines.Cursor, buffer: bytearray, intake: Intake) -> None:
-    """Take in one rollout from the cursor on. Raises OSError."""
-    with open(path, "rb", buffering=0) as file:
+    """Take in one rollout from the cursor on. Raises OSError, and BadRecord if it cannot be unpacked."""
+    with open_rollout(path) as file:
         for number, line in read_lines.lines(file, relevant, cursor, buffer):
 
             def on_bad_line(why: str, number: int = number) -> None:

@@ -51,7 +51,7 @@ def read(
 ) -> Iterator[events.Event]:
     """Take in one rollout from the cursor on: its turns into `thread`, its rounds as events at the end. Raises OSError."""
     rollout = Rollout(thread, cursor, intake)
-    with open(path, "rb", buffering=0) as file:
+    with read_codex_threads.open_rollout(path) as file:
         for number, line in read_lines.lines(file, relevant, cursor, buffer):
             # A line that cannot be a turn is not reported as bad.
             turns = read_codex_threads.relevant(line, 0, len(line)) or line[:1] != b"{" or line[-1:] != b"}"

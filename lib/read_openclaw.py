@@ -13,12 +13,10 @@ from __future__ import annotations
 import functools
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
-from tokenops import events, jsonl, read_lines, read_pi, read_sqlite, untrusted
+from tokenops import events, jsonl, read_lines, read_packed, read_pi, read_sqlite, untrusted
 from tokenops.read_contract import FileReader, Intake
 
 SOURCE = "openclaw"
@@ -28,15 +26,14 @@ PRODUCT = read_pi.Product(SOURCE, CLIENT)
 _STORE = "openclaw-agent.sqlite"
 _LINES = "transcript_events"
 _SESSION = re.compile(r"(.+?)(?:\.checkpoint\.[0-9a-f-]{36})?\.jsonl(?:\.(?:deleted|reset)\.[^/]+)?\Z")
-_PACKED = ".zst"
 _OVERLAP_MS = 60_000
 
 
 def files(home: str) -> Iterator[str]:
     """The databases and the session files of all agents; compressed ones where they can be unpacked."""
-    packed = _unpacker()
+    packed = read_packed.can_unpack()
     for path in _all(home):
-        if packed or not path.endswith(_PACKED):
+        if packed or not path.endswith(read_packed.SUFFIX):
             yield path
 
 
@@ -60,18 +57,17 @@ def claims(path: str, head: bytes) -> bool:
     """Whether a file is an agent's database or a session."""
     if read_sqlite.is_database(path):
         return os.path.basename(path) == _STORE or (_LINES.encode() in head and b"session_windows" in head)
-    if path.endswith(_PACKED):
+    if path.endswith(read_packed.SUFFIX):
         return bool(_SESSION.match(path))
     return read_pi.is_session(head) and read_pi.is_openclaw(path, head)
 
 
 def hints(home: str) -> Iterator[str]:
     """What the user should know of sessions that cannot be read."""
-    packed = [path for path in _all(home) if path.endswith(_PACKED)]
-    if packed and not _unpacker():
+    packed = [path for path in _all(home) if path.endswith(read_packed.SUFFIX)]
+    if packed and not read_packed.can_unpack():
         yield (
-            f"{os.path.dirname(packed[0])}: {len(packed)} ended sessions are compressed and not read; install zstd "
-            "(the program, or Python 3.14)"
+            f"{os.path.dirname(packed[0])}: {len(packed)} ended sessions are compressed and not read; {read_packed.ADVICE}"
         )
 
 
@@ -88,7 +84,7 @@ def _file(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[even
     folder = agent_of(path)
     lines = (
         _packed_lines(path, cursor, intake)
-        if path.endswith(_PACKED)
+        if path.endswith(read_packed.SUFFIX)
         else read_lines.records(path, cursor, read_pi.RELEVANT, intake.on_bad_line)
     )
     for location, line in lines:
@@ -153,47 +149,17 @@ def _new_turns(path: str, rows: Any, intake: Intake) -> Iterator[events.Event]:
                 yield from (event for event in turns if new)
 
 
-def _unpacker() -> bool:
-    """Whether compressed sessions can be read here."""
-    try:
-        from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # noqa: F401  # Python 3.14
-    except ImportError:
-        return shutil.which("zstd") is not None
-    return True
-
-
 def _packed_lines(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[tuple[str, dict[str, Any]]]:
     """Place and object of each line of a compressed file, which never grows. Raises OSError, BadRecord.
 
     No line is given before all are known to be sound; only those that matter are kept until then.
     """
     cursor.offset, cursor.state = os.path.getsize(path), {}
-    lines = enumerate(_decompress(path), 1)
+    lines = enumerate(read_packed.lines(path), 1)
     for number, line in [item for item in lines if read_pi.RELEVANT(bytearray(item[1]), 0, len(item[1]))]:
         location = f"{path}:{number}"
         for entry in jsonl.parse(line, functools.partial(intake.on_bad_line, location)):
             yield location, entry
-
-
-def _decompress(path: str) -> Iterator[bytes]:
-    """The lines in a zstd file. Raises OSError, and BadRecord if it is damaged, at the latest after the last line."""
-    damaged = "cannot be unpacked (damaged, or not a zstd file); skipped"
-    try:
-        from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # Python 3.14
-    except ImportError:
-        with (
-            open(path, "rb") as file,
-            subprocess.Popen(["zstd", "-dcq"], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process,
-        ):
-            yield from process.stdout or ()
-        if process.returncode:
-            raise events.BadRecord(damaged) from None
-        return
-    try:
-        with zstd.open(path) as file:
-            yield from file
-    except (zstd.ZstdError, EOFError):
-        raise events.BadRecord(damaged) from None
 
 
 READER = FileReader(SOURCE, CLIENT, files, claims, read, hints)
