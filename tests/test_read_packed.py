@@ -95,7 +95,7 @@ def test_a_compressed_parent_serves_its_forks_and_the_plain_file_counts_if_both_
     assert sum(event["kind"] == "turn" for event in objects(run("tok-cat").stdout)) == 2
     rollout.write_bytes(plain)
     assert turns() == expected
-    assert b"codex:t1:0:9000-6000-400-150" in run(f"tok-read codex {rollout}.zst").stdout
+    assert b"codex:t1:0:9000-6000-400-150" in run(f"tok-read --root {rollout}.zst").stdout
 
 
 def test_a_damaged_rollout_is_reported_and_stops_no_other(rollout: pathlib.Path, run: Run) -> None:
