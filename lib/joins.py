@@ -41,12 +41,14 @@ def join(a: Event, b: Event) -> Event:
 
     Associative, commutative and idempotent: each block is the maximum of a total order on its own content.
     """
+    if a == b:
+        return events.arrange(a)
     kind = a.get("kind")
     if kind != "turn":
         return _more(a, b) if kind == "work" else _later(a, b)
     usage = max(usage_of(a), usage_of(b), key=usage_rank)
     attribution = max(attribution_of(a), attribution_of(b), key=attribution_rank)
-    began = max(_time_of(a), _time_of(b), key=_time_rank)
+    began = _earlier(_time_of(a), _time_of(b))
     joined: Event = {"v": max(a["v"], b["v"]), "ts": began["ts"], "kind": "turn"}
     joined |= attribution | {name: value for name, value in usage.items() if name in _USAGE}
     if revision_of(attribution):
@@ -77,11 +79,14 @@ def _time_of(event: Event) -> Event:
     return _origin_of(event, TS_UNREVISED) | {"ts": event["ts"]}
 
 
-def _time_rank(block: Event) -> tuple[int, bytes, int]:
-    """The total order of times: the earliest, but of those that no newer revision replaces."""
-    standing = revision_of(block) if is_superseded(block) else 1 << 30
-    earlier = bytes(255 - byte for byte in block["ts"].encode())
-    return standing, earlier, revision_of(block)
+def _earlier(a: Event, b: Event) -> Event:
+    """Of two times the earlier one, but first of those that no newer revision replaces: a total order."""
+    standings = [revision_of(block) if is_superseded(block) else 10 for block in (a, b)]
+    if standings[0] != standings[1]:
+        return a if standings[0] > standings[1] else b
+    if a["ts"] != b["ts"]:
+        return min(a, b, key=lambda block: block["ts"])
+    return max(a, b, key=revision_of)
 
 
 def _is_weak(block: Event) -> bool:
