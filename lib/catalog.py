@@ -15,6 +15,8 @@ from typing import Any
 
 import orjson
 
+from tokenops import datadir
+
 FOLDER = os.path.join(os.path.dirname(os.path.realpath(__file__)), "catalog")
 # Raise it when a compiler returns something else for the same sources.
 FORMAT = "2"
@@ -35,13 +37,36 @@ def parse(text: bytes, name: str) -> Any:
     import yaml
 
     try:
-        return yaml.load(text, Loader=_loader())
+        data = yaml.load(text, Loader=_loader())
+    except RecursionError:
+        data = _TOO_DEEP
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
         raise Malformed(f"{name}{line}: {error.problem or error.context}; correct the line") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise Malformed(f"{name}: {error}; save it as UTF-8 text") from None
+    if is_nested(data, _MOST_LEVELS):
+        raise Malformed(f"{name}: values are nested more than {_MOST_LEVELS} deep; no setting needs that: correct it")
+    return data
+
+
+# No file of ours has ten; what is deeper than 254 cannot be written as JSON.
+_MOST_LEVELS = 64
+_TOO_DEEP: list[Any] = []
+_TOO_DEEP.append(_TOO_DEEP)
+
+
+def is_nested(value: Any, most: int) -> bool:
+    """Whether arrays and objects are nested more than so many levels deep."""
+    level = [value]
+    for _ in range(most + 1):
+        level = [
+            item for part in level if type(part) in (dict, list) for item in (part.values() if type(part) is dict else part)
+        ]
+        if not level:
+            return False
+    return True
 
 
 @functools.cache
@@ -99,10 +124,10 @@ def compile_sources(
         hasher.update(b"%d %s %d " % (len(name), name.encode(), len(sources[name])) + sources[name])
     digest = hasher.hexdigest()
     folder = cache_folder()
-    path = os.path.join(folder, f"{subject}-{digest}.json")
+    path = os.path.join(folder, f"{subject}-{digest}.sealed.json")  # version 0.1.0 wrote copies without a checksum
     try:
         with open(path, "rb") as file:
-            return orjson.loads(file.read()), digest
+            return datadir.unseal(file.read()), digest
     except (OSError, ValueError):
         pass
     compiled = compile_({name: parse(text, name) for name, text in sources.items()})
@@ -112,11 +137,9 @@ def compile_sources(
 
 def _keep(folder: str, path: str, subject: str, data: bytes) -> None:
     try:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        beside = f"{path}.{os.getpid()}"
-        with open(beside, "wb") as file:
-            file.write(data)
-        os.replace(beside, path)
+        datadir.replace(
+            os.path.join(datadir.ensure_folder(folder), os.path.basename(path)), datadir.seal(data), durable=False
+        )
         for old in glob.glob(os.path.join(glob.escape(folder), f"{subject}-*.json")):
             if old != path:
                 os.unlink(old)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
+import time
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +20,10 @@ from tokenops import jsonl
 SYNCED = "synced"
 # A file that marks a log of demo data, into which nothing real is imported.
 DEMO = "made-up"
+# How long a writer waits for a lock. No holder needs so long: the largest is a day that is rewritten.
+PATIENCE_S = 60.0
+# How often it looks: a writer that is done with its batch leaves the lock for a tenth of a millisecond.
+_LOOK_S = 0.001
 
 
 def log_folder() -> str:
@@ -29,8 +37,35 @@ def log_folder() -> str:
 
 def ensure_folder(folder: str) -> str:
     """The folder, created with access for its owner only if it was missing. Raises OSError."""
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    if not os.path.isdir(folder):
+        above = os.path.dirname(os.path.abspath(folder))
+        os.makedirs(above, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+        flush(above)
     return folder
+
+
+def flush(folder: str) -> None:
+    """Make new, renamed and removed files of a folder durable. Raises OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a network disk that cannot
+            error.filename = folder
+            raise
+    finally:
+        os.close(fd)
+
+
+def writable_by_others(folder: str) -> bool:
+    """Whether another user may put files into a folder, and so links in the place of ours."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return False
+    return bool(status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX) or status.st_uid not in (os.geteuid(), 0)
 
 
 def salt(folder: str, make: bool = False) -> bytes:
@@ -49,21 +84,38 @@ def salt(folder: str, make: bool = False) -> bytes:
 
 
 @contextlib.contextmanager
-def lock(folder: str, name: str = "lock", wait: bool = True) -> Iterator[bool]:
+def lock(folder: str, name: str = "lock", wait: bool = True, patience: float = PATIENCE_S) -> Iterator[bool]:
     """Hold a lock file of the log while the block runs; yields False if another process holds it and `wait` is off.
 
-    The file is never renamed or removed, so all writers lock the same one. Raises OSError.
+    The file is never renamed or removed, so all writers lock the same one. Raises OSError, also if another process has held
+    the lock for `patience` seconds: it may be stopped, and nobody may wait for it for ever.
     """
-    fd = os.open(os.path.join(ensure_folder(folder), name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = os.path.join(ensure_folder(folder), name)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locks(fd, patience if wait else 0):
+            if wait:
+                raise TimeoutError(errno.ETIMEDOUT, f"another process has held this lock for {patience:.0f} s", path)
             yield False
             return
         yield True
     finally:
         os.close(fd)
+
+
+def _locks(fd: int, patience: float) -> bool:
+    """Whether a lock was taken within so many seconds."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waited = patience - (until - time.monotonic())
+            if waited >= patience:
+                return False
+            time.sleep(_LOOK_S if waited < 1 else 10 * _LOOK_S)
+        else:
+            return True
 
 
 def write(fd: int, content: bytes, durable: bool) -> None:
@@ -81,8 +133,7 @@ def replace(path: str, content: bytes, durable: bool = True, mode: int = 0o600) 
     A file that can be made again need not be `durable`: waiting for the disk takes milliseconds. `mode` is for files that
     are not private.
     """
-    beside = f"{path}.{os.getpid()}"
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    fd, beside = create_beside(path)
     try:
         try:
             if mode != 0o600:
@@ -92,10 +143,35 @@ def replace(path: str, content: bytes, durable: bool = True, mode: int = 0o600) 
         finally:
             os.close(fd)
         os.replace(beside, path)
-    except OSError:
+        if durable:
+            flush(os.path.dirname(path) or ".")
+    except OSError as error:
+        error.filename = error.filename or path
         with contextlib.suppress(OSError):
             os.unlink(beside)
         raise
+
+
+def shared_mode() -> int:
+    """The mode of a new file that is not private, as the user's mask has it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def create_beside(path: str) -> tuple[int, str]:
+    """A new private file beside another, open for writing, and its path. Raises OSError.
+
+    Its name can be guessed. What lies there is a leftover of a crash, or a link that somebody planted: it is removed and
+    never followed.
+    """
+    beside = f"{path}.{os.getpid()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(beside, flags, 0o600), beside
+    except FileExistsError:
+        os.unlink(beside)
+        return os.open(beside, flags, 0o600), beside
 
 
 def read_json(path: str) -> Any:
@@ -103,6 +179,33 @@ def read_json(path: str) -> Any:
     try:
         with open(path, "rb") as file:
             return orjson.loads(file.read().removeprefix(jsonl.BOM))
+    except (OSError, ValueError):
+        return None
+
+
+def seal(content: bytes) -> bytes:
+    """A line of JSON that holds other JSON and its checksum, by which `unseal` knows that it is as it was written."""
+    return b'["%08x",%b]\n' % (zlib.crc32(content), content)
+
+
+def unseal(line: bytes) -> Any:
+    """The JSON of a line that `seal` gave. Raises ValueError for every other line, such as a damaged one."""
+    content = line[12:-2]
+    if line != seal(content):
+        raise ValueError("damaged")
+    return orjson.loads(content)
+
+
+def keep_json(path: str, value: Any, durable: bool = False) -> None:
+    """Keep a state that `kept_json` reads. Raises OSError."""
+    replace(path, seal(orjson.dumps(value, default=list)), durable)
+
+
+def kept_json(path: str) -> Any:
+    """What `keep_json` wrote last; None if there is nothing, or anything else: then the state is made anew."""
+    try:
+        with open(path, "rb") as file:
+            return unseal(file.read())
     except (OSError, ValueError):
         return None
 

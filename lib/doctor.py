@@ -103,7 +103,7 @@ def _log(folder: str, now: int) -> Event:
     if days:
         part |= {"first_day": days[0], "last_day": days[-1]}
     try:
-        problems = list(store_upkeep.verify_days(folder, days[-2:]))
+        problems = [*store_upkeep.lax_folders(folder), *store_upkeep.verify_days(folder, days[-2:])]
     except OSError as error:
         problems = [store_upkeep.Finding(error.filename or folder, f"cannot be read: {error.strerror}", "tok-log verify")]
     if problems:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import orjson
-
-from tokenops import jsonl, when
 
 Event = dict[str, Any]
 
@@ -26,6 +24,8 @@ class BadRecord(ValueError):
 
 KINDS = ("turn", "usage", "meter", "work", "task", "saving", "ping")
 SESSION, REMAINDER = "session", "remainder"  # what `usage` records cover that count
+# Of a name, in characters: longer than any, shorter than most prompts.
+LONGEST = 200
 
 TOKENS = (
     "input_tokens",
@@ -104,8 +104,13 @@ def context_size(event: Event) -> int:
 
 def arrange(event: Event) -> Event:
     """The event with its keys in the order of the record."""
+    return {key: event[key] for key in in_order(event)}
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names of fields in the order of the record: those outside of the blocks come last, by name."""
     last = len(_RANK)
-    return {key: event[key] for key in sorted(event, key=lambda key: (_RANK.get(key, last), key))}
+    return sorted(names, key=lambda name: (_RANK.get(name, last), name))
 
 
 def meter(source: str, provider: str, observed_at: str, **reading: Any) -> Event:
@@ -214,155 +219,3 @@ EVERY = Filter()
 def digest(*parts: object) -> str:
     """A short, stable name for some content: 96 bits in hexadecimal."""
     return hashlib.blake2b(order_of(parts), digest_size=12).hexdigest()
-
-
-_STRINGS = frozenset(
-    (
-        *(name for name in ATTRIBUTION if name not in ("revision", "sidechain")),
-        "ts",
-        "kind",
-        "id",
-        "alias",
-        "provider",
-        "model",
-        "request_model",
-        "search_context",
-        "tier",
-        "geo",
-    )
-)
-# Further fields of each kind.
-_MORE = {
-    "turn": frozenset(
-        ("status", "error", "latency_ms", "ttft_ms", USAGE_SIDECHAIN, USAGE_UNREVISED, TS_UNREVISED, "path", "credential")
-    ),
-    "usage": frozenset(("until", "observed_at", "bucket", "amount_usd", "caveat", "total_tokens")),
-    "meter": frozenset(
-        (
-            "window",
-            "window_minutes",
-            "scope",
-            "used",
-            "resets_at",
-            "status",
-            "plan",
-            "observed_at",
-            "used_usd",
-            "limit_usd",
-            "balance_usd",
-            "balance",
-        )
-    ),
-    "work": frozenset(("counts", "times")),
-    "task": frozenset(("task", "event", "title", "branch", "commit", "path")),
-    "saving": frozenset(("saved_tokens", "saved_usd", "by", "path")),
-    "ping": frozenset(("tool",)),
-}
-_COMMON = frozenset(_RANK)
-# Longer than any name, shorter than most prompts. Identities are made of several names.
-LONGEST = 200
-_LONGER = {"project": 255, "id": 600, "alias": 600, "agent_id": 600, "workflow_id": 600}
-_FLAGS = frozenset(("sidechain", "provider_inferred", USAGE_SIDECHAIN, USAGE_UNREVISED, TS_UNREVISED))
-
-
-def schema() -> dict[str, Any]:
-    """The record as a JSON Schema, a branch for each kind."""
-    branches = []
-    for kind in KINDS:
-        names = sorted(_COMMON | _MORE[kind])
-        fields: dict[str, Any] = {name: _type(name) for name in names} | {"v": {"const": VERSION}, "kind": {"const": kind}}
-        need = {"required": ["v", "ts", "kind", "id"], "additionalProperties": False}
-        branches.append({"type": "object", "properties": fields, **need})
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "TokenOps event", "oneOf": branches}
-
-
-def _type(name: str) -> dict[str, Any]:
-    if name in SUMS or name == "revision":
-        return {"type": "integer", "minimum": 0}
-    if name in _FLAGS:
-        return {"type": "boolean"}
-    return {"type": "string", "maxLength": _LONGER.get(name, LONGEST)} if name in _STRINGS else {}
-
-
-def fault(record: object) -> str:
-    """Why the log does not take a record, in a sentence; "" if it does.
-
-    Only known fields and short texts are taken, so that no prompt can enter the log.
-    """
-    if not isinstance(record, dict):
-        return f"expected a JSON object, found {jsonl.type_name(record)}"
-    kind = record.get("kind")
-    if kind not in KINDS:
-        return f"kind is {_short(kind)}; expected one of {', '.join(KINDS)}"
-    if record.get("v") != VERSION:
-        return f"v is {_short(record.get('v'))}; this program writes version {VERSION}"
-    for key, value in record.items():
-        if key not in _COMMON and key not in _MORE[kind]:
-            return f"the field {_short(key)} is not known for kind {kind}; leave it out"
-        if why := _wrong(key, value):
-            return why
-    for key in ("ts", "id"):
-        if not record.get(key):
-            return f"{key} is missing"
-    return ""
-
-
-_LABEL = re.compile(r"['\"\[\]{}\w.:+/-]{1,40}\Z")
-
-
-def _short(value: object) -> str:
-    """A value for a message; only the length of what may be a person's words."""
-    text = repr(value)
-    return text if _LABEL.match(text) else f"{jsonl.type_name(value)} of {len(text)} characters"
-
-
-def _wrong(key: str, value: Any) -> str:
-    """Why a field's value is not valid, "" if it is."""
-    if key in _STRINGS and type(value) is not str:
-        return f"{key} is {_short(value)}; expected text"
-    if (key in SUMS or key == "revision") and (type(value) is not int or value < 0):
-        return f"{key} is {_short(value)}; expected a count"
-    if key in _FLAGS and type(value) is not bool:
-        return f"{key} is {_short(value)}; expected true or false"
-    if key == "ts" and _canonical(str(value)) != value:
-        return f"ts is {_short(value)}; expected a time such as 2026-11-21T09:30:00.120Z"
-    if key == "cost_usd" and (type(value) is not str or not _MONEY.match(value)):
-        return f"cost_usd is {_short(value)}; expected a decimal number as text"
-    most = _LONGER.get(key, LONGEST)
-    if any(len(text) > most for text in _texts(value)):
-        return f"{key} has more than {most} characters; longer text is not stored"
-    if isinstance(value, (dict, list)) and (key in _COMMON or len(order_of(value)) > 20 * LONGEST):
-        return f"{key} is too large, or is not a single value"
-    if key in _OF_WORK and not (isinstance(value, dict) and all(map(_OF_WORK[key], value.values()))):
-        return f"{key} has values of another type"
-    return ""
-
-
-# What the values of a round's fields are.
-_OF_WORK: dict[str, Callable[[Any], bool]] = {
-    "counts": lambda value: type(value) is int and value >= 0,
-    "times": lambda value: type(value) is str and _canonical(value) == value,
-}
-
-
-def _texts(value: object) -> Iterator[str]:
-    """The strings in a value, at any depth."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield str(key)
-            yield from _texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner)
-
-
-_MONEY = re.compile(r"-?\d{1,12}(\.\d{1,18})?\Z")
-
-
-def _canonical(text: str) -> str:
-    try:
-        return when.canonical(text)
-    except (ValueError, OverflowError):
-        return ""

@@ -30,6 +30,7 @@ LINES = 2000
 CHARACTERS = 4
 _KEPT_MS = 3 * when.DAY
 _MOST_PATHS = 5000
+_PATIENCE_S = 5.0  # with a lock: the agent waits for the answer
 
 Ranges = list[list[int]]
 
@@ -248,7 +249,7 @@ def state_path(folder: str, session: str) -> str:
 
 def load(path: str, now: int) -> dict[str, Any]:
     """A session's state; a new one if it cannot be read."""
-    state = datadir.read_json(path)
+    state = datadir.kept_json(path)
     return state if usable(state) else fresh(now)
 
 
@@ -258,9 +259,9 @@ def act(
     """Answer one hook and store the new state; one hook of a session at a time. Raises OSError."""
     path = state_path(folder, untrusted.text(payload.get("session_id"), 200))
     datadir.ensure_folder(os.path.dirname(path))
-    with datadir.lock(os.path.dirname(path), f"{os.path.basename(path)}.lock"):
+    with datadir.lock(os.path.dirname(path), f"{os.path.basename(path)}.lock", patience=_PATIENCE_S):
         answered = response(payload, load(path, now), mode, salt, now)
-        datadir.replace(path, orjson.dumps(answered.state), durable=False)
+        datadir.keep_json(path, answered.state)
     if answered.records:
         save(answered.records)
     return answered.answer
@@ -269,11 +270,11 @@ def act(
 def budget_notice(folder: str, session: str, spent: Decimal, rules: Mapping[str, float], now: int) -> str:
     """The notice about a session's budget, once for each share; "" if there is none. Raises OSError."""
     path = state_path(folder, session)
-    with datadir.lock(os.path.dirname(path), f"{os.path.basename(path)}.lock"):
+    with datadir.lock(os.path.dirname(path), f"{os.path.basename(path)}.lock", patience=_PATIENCE_S):
         state = load(path, now)
         text, reached = notice(float(spent), rules, float(state["said"]))
         if text:
-            datadir.replace(path, orjson.dumps({**state, "said": reached}), durable=False)
+            datadir.keep_json(path, {**state, "said": reached})
     return text
 
 
@@ -301,7 +302,7 @@ def stats(folder: str) -> Event:
     sessions = 0
     at = os.path.join(folder, "guard")
     for name in sorted(os.listdir(at)) if os.path.isdir(at) else ():
-        state = datadir.read_json(os.path.join(at, name)) if name.endswith(".json") else None
+        state = datadir.kept_json(os.path.join(at, name)) if name.endswith(".json") else None
         if isinstance(state, dict) and usable(state):
             sessions += 1
             for key, value in state["counts"].items():

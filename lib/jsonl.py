@@ -85,11 +85,23 @@ def objects(line: bytes | bytearray | memoryview) -> tuple[list[Record], str]:
             return records, f"not JSON ({_reason(error)}, at byte {at} of {len(text)}); skipped"
         if not isinstance(value, dict):
             return records, f"expected a JSON object, found {type_name(value)}; skipped"
-        records.append(value)
+        records.append(_in_whole_characters(value) if _HALF in text or _HALF.upper() in text else value)
         at = end
         while at < len(chars) and chars[at] in _SPACE:
             at += 1
     return records, ""
+
+
+_HALF = b"\\ud"  # begins the escape of half a surrogate pair
+
+
+def _in_whole_characters(value: Record) -> Record:
+    """The object with "?" in the place of each half of a surrogate pair, in names of fields too: no file can hold one."""
+    try:
+        whole: Record = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+    except RecursionError:
+        return value
+    return whole
 
 
 def _no_constant(name: str) -> None:
@@ -113,6 +125,15 @@ def type_name(value: object) -> str:
         return "a number"
     names: dict[type, str] = {str: "a string", list: "an array", dict: "an object"}
     return names.get(type(value), type(value).__name__)
+
+
+def value_name(value: object) -> str:
+    """A value for a message: its type, and of a number what may be wrong with it. Never its content."""
+    if type(value) in (int, float) and value < 0:  # type: ignore[operator]
+        return "a negative number"
+    if type(value) is float:
+        return "a number with a fraction" if value % 1 else "a number that is too large" if value >= 1 << 53 else "a number"
+    return "a number that is too large" if type(value) is int and value >= 1 << 53 else type_name(value)
 
 
 def line_of(record: Record) -> bytes:

@@ -18,6 +18,7 @@ from tokenops import (
     datadir,
     etiquette,
     events,
+    fields,
     jsonl,
     limit_log,
     poll_sources,
@@ -104,7 +105,7 @@ def _poll(
     before, state = state.status, etiquette.after_request(state, now)
     poll_sources.remember(folder, poller.name, state)
     trouble, count = _ask(source, runtime, ask, results)
-    fresh = news(folder, results.events)
+    fresh = news(folder, _sound(results))
     store.append(folder, map(jsonl.line_of, fresh))
     now = runtime.clock()
     if trouble is None:
@@ -120,6 +121,14 @@ def _poll(
     if trouble is not None and before != state.status:
         row["begun"] = True
     return row
+
+
+def _sound(results: Results) -> list[events.Event]:
+    """The events of a run that the log accepts; a notice says how many it does not."""
+    sound = [event for event in results.events if not fields.fault(event)]
+    if len(sound) < len(results.events):
+        results.notices.append(f"{len(results.events) - len(sound)} readings hold values that cannot be right; skipped")
+    return sound
 
 
 def _ask(source: Settings, runtime: Runtime, ask: Ask, results: Results) -> tuple[Trouble | None, int]:

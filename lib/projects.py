@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tokenops import events
+from tokenops import events, fields
 
 _PUNCTUATION = re.compile(r"[^A-Za-z0-9]")
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
@@ -68,9 +68,28 @@ def hash_path(path: str, salt: bytes) -> str:
     return hashlib.blake2b(path.encode(errors="replace"), key=salt[:64], digest_size=6).hexdigest()
 
 
+_HASH = re.compile(r"[0-9a-f]{12}\Z")
+_NOT_IN_PATHS = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def is_path_of(key: object, path: object) -> bool:
+    """Whether two values of a file can be a project's id and its path."""
+    if type(key) is not str or type(path) is not str or not _HASH.match(key):
+        return False
+    return 0 < len(path) <= _LONGEST_PATH and not _NOT_IN_PATHS.search(path)
+
+
+_LONGEST_PATH = 4096
+
+
 def label(path: str, depth: int = 1) -> str:
     """The last `depth` parts of a path."""
     return "/".join(split_path(path)[-depth:]) or path
+
+
+def _whole_characters(name: str) -> str:
+    """A name with "?" in the place of bytes of a path that are not UTF-8, and of half characters."""
+    return name if name.isascii() else name.encode(errors="replace").decode()
 
 
 def labels(paths: Mapping[str, str]) -> dict[str, str]:
@@ -108,11 +127,12 @@ class ProjectResolver:
         if path:
             key = hash_path(path, self.salt)
             self.paths[key] = path
-            block["project"] = label(path)
+            block["project"] = fields.fit("project", _whole_characters(label(path)))
             block["project_id"] = key
             agent = f"{client}:{block['project']}"
         block["agent_id"] = agent
         if session:
+            session = fields.fit("session_id", session)
             block["workflow_id"] = f"{agent}:{session}"
             block["session_id"] = session
         return block

@@ -20,6 +20,7 @@ import orjson
 
 from tokenops import (
     events,
+    fields,
     joins,
     jsonl,
     price_names,
@@ -109,6 +110,8 @@ def light_counts(usage: Raw, model: str) -> tuple[int, ...] | None:
         return None
     if sent < 0 or got < 0 or read < 0 or wrote < 0 or long < 0 or thought < 0:
         return None
+    if sent + got + read + wrote + thought >= fields.MOST:
+        return None  # which of them is too large is said elsewhere
     tools = usage.get("server_tool_use")
     if tools is not None and tools.get("web_search_requests"):
         return None
@@ -126,7 +129,7 @@ def identity(raw: Raw, message: Raw) -> str:
     """The first of message id, request id and line uuid that is there and not masked, or ""."""
     for value in (message.get("id"), raw.get("requestId"), raw.get("uuid")):
         if type(value) is str and value and not _MASKED.search(value):
-            return value
+            return value if len(value) <= events.LONGEST else fields.fit("session_id", value)
     return ""
 
 
@@ -170,7 +173,7 @@ def _frame(model: str, prefix: str, speed: object, tier: object, geo: object) ->
         after["tier"] = served
     if region := wire_claude.label_of(geo):
         after["geo"] = region
-    return {**provider_of(model, prefix), "model": model, "turns": 1}, after
+    return {**provider_of(model, prefix), "model": fields.fit("model", model), "turns": 1}, after
 
 
 def usage_block(usage: Raw, model: str, counts: dict[str, int], identifier: str) -> events.Event:
@@ -200,7 +203,10 @@ def limit_of(raw: Raw, message: Raw, ts: str) -> events.Event | None:
         text = " ".join(str(part.get("text", "")) for part in content if type(part) is dict)
     resets: int | None
     if reached := _REACHED.search(text):
-        resets = when.epoch(int(reached[1]))
+        try:
+            resets = when.epoch(int(reached[1]))
+        except ValueError:  # digits that are no time; the limit was reached all the same
+            resets = None
     elif raw.get("isApiErrorMessage") is True and _HIT.search(text[:200]):
         resets = when.clock_time(text[:200], ts)
     else:
@@ -327,7 +333,7 @@ class Turns:
         try:
             ts = when.canonical(raw["timestamp"])
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
-            raise events.BadRecord(f"timestamp {str(raw.get('timestamp'))[:40]!r} is not a valid time") from None
+            raise events.BadRecord(f"timestamp is {jsonl.value_name(raw.get('timestamp'))}; expected a time") from None
         ts = session.beginning(raw, ts)
         usage, model = message["usage"], message.get("model")
         if model == "<synthetic>":

@@ -13,6 +13,7 @@ from typing import Any
 
 from tokenops import (
     events,
+    fields,
     price_names,
     read_codex_owners,
     read_codex_threads,
@@ -20,6 +21,7 @@ from tokenops import (
     read_lines,
     read_packed,
     read_records,
+    untrusted,
     when,
 )
 from tokenops.events import Event
@@ -228,12 +230,12 @@ def _turn_of(thread: Thread, owned: Owned, intake: Intake) -> Event:
     event |= row.counts
     if row.tier:
         event["tier"] = row.tier
-    return events.arrange(event)
+    return events.arrange(fields.fit_all(event))
 
 
 def meters_of(limits: Raw, ts: str, provider: str) -> Iterator[Event]:
     """The windows of one `rate_limits` object, of today's shape or of the flat one of 2025."""
-    scope = limits.get("limit_id")
+    scope = untrusted.text(limits.get("limit_id"))
     for slot in ("primary", "secondary"):
         window = limits.get(slot)
         if type(window) is not dict:
@@ -242,14 +244,8 @@ def meters_of(limits: Raw, ts: str, provider: str) -> Iterator[Event]:
                 for name in ("used_percent", "window_minutes", "resets_at", "resets_in_seconds")
             }
         used, minutes = number(window.get("used_percent")), number(window.get("window_minutes"))
-        if used is None or not minutes or minutes < 0:
+        if used is None or used < 0 or not minutes or not 0 < minutes <= fields.MOST_MINUTES:
             continue
-        at, in_seconds = number(window.get("resets_at")), number(window.get("resets_in_seconds"))
-        resets = None
-        if at:
-            resets = when.stamp(when.epoch(at))
-        elif in_seconds is not None:
-            resets = when.stamp(when.moment(ts) + int(in_seconds * 1000))
         yield events.meter(
             SOURCE,
             provider,
@@ -257,16 +253,27 @@ def meters_of(limits: Raw, ts: str, provider: str) -> Iterator[Event]:
             client=CLIENT,
             window=when.window_name(minutes),
             window_minutes=minutes,
-            scope=scope if type(scope) is str and scope != "codex" else None,
+            scope=scope if scope and scope != "codex" else None,
             used=round(used / 100, 6),
-            resets_at=resets,
-            plan=limits.get("plan_type") if type(limits.get("plan_type")) is str else None,
+            resets_at=_reset(window, ts),
+            plan=untrusted.text(limits.get("plan_type")) or None,
         )
 
 
+def _reset(window: Raw, ts: str) -> str | None:
+    """When a window begins anew; None if it does not say, or names no time that can be."""
+    at, in_seconds = number(window.get("resets_at")), number(window.get("resets_in_seconds"))
+    try:
+        if at:
+            return when.stamp(when.epoch(at))
+        return None if in_seconds is None else when.canonical(when.stamp(when.moment(ts) + int(in_seconds * 1000)))
+    except (ValueError, OverflowError):
+        return None
+
+
 def number(value: object) -> int | float | None:
-    """A number, or None for anything else."""
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    """A number that a record can have, or None for anything else."""
+    return value if type(value) in (int, float) and abs(value) < fields.MOST else None  # type: ignore[arg-type,return-value]
 
 
 READER: read_contract.Reader = Rollouts()

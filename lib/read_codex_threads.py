@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from tokenops import events, jsonl, read_lines, read_packed, untrusted, when
+from tokenops import events, fields, jsonl, read_lines, read_packed, untrusted, when
 from tokenops.read_contract import Intake
 
 SOURCE = "codex-jsonl"
@@ -309,7 +309,7 @@ def _time_of(raw: Raw) -> str:
     try:
         return when.canonical(raw["timestamp"])
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
-        raise events.BadRecord(f"timestamp {str(raw.get('timestamp'))[:40]!r} is not a valid time") from None
+        raise events.BadRecord(f"timestamp is {jsonl.value_name(raw.get('timestamp'))}; expected a time") from None
 
 
 def text_of(value: object) -> str:
@@ -339,8 +339,8 @@ def totals_of(usage: object) -> Totals | None:
     if all(value is None for value in values):
         return None
     for value in values:
-        if value is not None and (type(value) is not int or value < 0):
-            raise events.BadRecord(f"token usage holds {str(value)[:20]!r}; expected counts")
+        if value is not None and (type(value) is not int or not 0 <= value < fields.MOST):
+            raise events.BadRecord(f"token usage holds {jsonl.value_name(value)}; expected counts")
     a, b, c, d, e = (value or 0 for value in values)
     return a, b, c, d, e
 

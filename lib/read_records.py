@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, joins, jsonl, price_names
+from tokenops import events, fields, joins, jsonl, price_names
 from tokenops.untrusted import Raw
 
 # (time, id, record or its line), or a light turn; in order of time when sorted.
@@ -39,7 +39,8 @@ def turn(
     event: events.Event = {"v": events.VERSION, "ts": ts, "kind": "turn", "id": identity, **attribution}
     if session:
         event["alias"] = events.alias_of(str(attribution["client"]), session, dict(counts))
-    return events.arrange(event | _billing(model, provider) | {"turns": 1} | _without_zeros(counts) | _without_zeros(more))
+    event |= _billing(model, provider) | {"turns": 1} | _without_zeros(counts) | _without_zeros(more)
+    return events.arrange(fields.fit_all(event))
 
 
 def aggregate(
@@ -47,18 +48,17 @@ def aggregate(
 ) -> events.Event:
     """What a source adds up for a session instead of recording turns. `counts` may hold turns."""
     event: events.Event = {"v": events.VERSION, "ts": ts, "kind": "usage", "id": identity, **attribution}
-    return events.arrange(
-        event | {"covers": "session"} | _billing(model, provider) | _without_zeros(counts) | _without_zeros(more)
-    )
+    event |= {"covers": "session"} | _billing(model, provider) | _without_zeros(counts) | _without_zeros(more)
+    return events.arrange(fields.fit_all(event))
 
 
 def _billing(model: str, provider: str) -> events.Event:
-    fields: events.Event = {"model": model or "unknown"}
+    billing: events.Event = {"model": model or "unknown"}
     if biller := price_names.biller(provider):
-        fields["provider"] = biller
+        billing["provider"] = biller
     elif inferred := price_names.provider_of(model):
-        fields |= {"provider": inferred, "provider_inferred": True}
-    return fields
+        billing |= {"provider": inferred, "provider_inferred": True}
+    return billing
 
 
 def _without_zeros(values: Raw) -> dict[str, Any]:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # A log that was synced so recently is new enough.
 RECENT_MS = 2000
+# How many seconds a report waits for a writer of the log before it shows what the log holds.
+PATIENCE_S = 5.0
 
 
 class Fault(Exception):
@@ -145,10 +147,10 @@ def catch_up(
     budget = None if last is None else sync.Budget(8 << 20, until)
     outcomes = None
     try:
-        switches = settings().get("vendor_usage")
-        sources = readers.with_files((), (), environment, home, diagnostics.warn, switches)
+        sources = readers.with_files((), (), environment, home, diagnostics.warn, settings().get("vendor_usage"))
         with progress("reading the clients' logs for the first time") as on_bytes:
-            outcomes = sync.run(folder, sources, jobs=1 if budget else None, progress=lambda name: on_bytes, budget=budget)
+            jobs, reading = (1 if budget else None), lambda name: on_bytes
+            outcomes = sync.run(folder, sources, jobs=jobs, progress=reading, budget=budget, patience=PATIENCE_S)
     except (readers.NotFound, workers.WorkerDied) as error:
         raise Fault(str(error)) from None
     except OSError as error:
@@ -183,4 +185,6 @@ def remedy(error: OSError) -> str:
         errno.ENOENT: "check the path",
         errno.EBADF: "open its output",
         errno.EISDIR: "name a file",
+        errno.ELOOP: "it is a link, and nothing is written through one; remove it",
+        errno.ETIMEDOUT: "wait until that process ends, or end it, then run this again",
     }.get(error.errno or 0, "see the path and the disk")

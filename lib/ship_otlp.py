@@ -22,6 +22,7 @@ import orjson
 
 from tokenops import datadir, pricing, ship_targets, untrusted, when
 from tokenops.etiquette import Trouble
+from tokenops.fields import MONEY
 from tokenops.ship_rows import Owner, Row
 from tokenops.ship_targets import Target
 
@@ -174,12 +175,35 @@ class Otlp:
             raise Trouble(ship_targets.PARTIAL, f"it rejected {sum(counts)} of these and does not say which")
 
 
+def _is_totals(value: object) -> bool:
+    """Whether a value read from a file has the form of `Totals.days`."""
+    days = value.values() if type(value) is dict else (None,)
+    return all(
+        type(day) is dict
+        and all(type(key) is str and key[:1] == "[" and type(sums) is dict and _is_sums(sums) for key, sums in day.items())
+        for day in days
+    )
+
+
+def _is_sums(sums: Json) -> bool:
+    names = [*_COUNTERS, *(name for name in sums if name.endswith("_seen"))]
+    histograms = sums.get("histograms")
+    return (
+        all(type(sums.get(name)) is int for name in names)
+        and MONEY.holds(sums.get("usd"))
+        and type(histograms) is dict
+        and all(type(counts) is list and len(counts) == len(BOUNDS) + 1 for counts in histograms.values())
+        and all(type(count) is int for counts in histograms.values() for count in counts)
+    )
+
+
 class Totals:
     """Sums of the turns of each day that were shipped, per provider and model."""
 
     def __init__(self, folder: str) -> None:
         self.path = os.path.join(folder, TOTALS)
-        self.days: dict[str, dict[str, Json]] = datadir.read_json(self.path) or {}
+        kept = datadir.read_json(self.path)
+        self.days: dict[str, dict[str, Json]] = kept if _is_totals(kept) else {}
 
     def set_day(self, day: str, rows: Iterable[Row]) -> None:
         """Replace the sums of a day by those of all its turns."""

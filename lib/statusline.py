@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-import orjson
-
 from tokenops import datadir, headroom, jsonl, limit_windows, show, store, untrusted, when, wire_limits
 from tokenops.config import Unusable
 from tokenops.events import Event
@@ -26,19 +24,20 @@ SESSIONS, SESSIONS_LOCK = "statusline-sessions.json", "statusline-sessions.lock"
 FRESH_MS = 5_000
 SOURCE = "claude-code-statusline"
 _KEPT_MS = 2 * when.DAY  # of sessions
+_PATIENCE_S = 5.0  # with a lock: Claude Code waits for its line
 FORMAT = "{model} | ${session} session | ${today} today | {window} {left} left, resets in {resets_in} | {action}"
 _FIELD = re.compile(r"\{([a-z_]+)\}")
 
 
 def last_summary(folder: str) -> dict[str, Any]:
     """What was computed last for all sessions; {} if nothing was."""
-    summary = datadir.read_json(os.path.join(folder, CACHE))
+    summary = datadir.kept_json(os.path.join(folder, CACHE))
     return summary if isinstance(summary, dict) else {}
 
 
 def write(folder: str, summary: Mapping[str, Any]) -> None:
     """Write what was computed for all sessions. Raises OSError."""
-    datadir.replace(os.path.join(datadir.ensure_folder(folder), CACHE), orjson.dumps(summary), durable=False)
+    datadir.keep_json(os.path.join(datadir.ensure_folder(folder), CACHE), summary)
 
 
 def news(payload: untrusted.Raw, sessions: Mapping[str, Any], now: int) -> tuple[list[Event], dict[str, Any]]:
@@ -54,7 +53,8 @@ def news(payload: untrusted.Raw, sessions: Mapping[str, Any], now: int) -> tuple
         readings = []
     cost = untrusted.usd(untrusted.mapping(payload.get("cost")).get("total_cost_usd"))
     before = untrusted.usd(previous.get("cost"))
-    run = int(previous.get("run") or 0) + bool(cost and before and Decimal(cost) < Decimal(before))
+    number = previous.get("run")
+    run = (number if type(number) is int else 0) + bool(cost and before and Decimal(cost) < Decimal(before))
     estimates = estimate(payload, cost, run, now) if cost != before else []
     if not readings and not estimates:
         return [], dict(sessions)
@@ -80,12 +80,12 @@ def estimate(payload: untrusted.Raw, cost: str, run: int, now: int) -> list[Even
 def record(folder: str, payload: untrusted.Raw, now: int) -> None:
     """Write a session's new readings to the log. Raises OSError."""
     path = os.path.join(folder, SESSIONS)
-    if not news(payload, untrusted.mapping(datadir.read_json(path)), now)[0]:
+    if not news(payload, untrusted.mapping(datadir.kept_json(path)), now)[0]:
         return
-    with datadir.lock(folder, SESSIONS_LOCK):
-        readings, sessions = news(payload, untrusted.mapping(datadir.read_json(path)), now)
-        store.append(folder, map(jsonl.line_of, readings), durable=False)
-        datadir.replace(path, orjson.dumps(sessions), durable=False)
+    with datadir.lock(folder, SESSIONS_LOCK, patience=_PATIENCE_S):
+        readings, sessions = news(payload, untrusted.mapping(datadir.kept_json(path)), now)
+        store.append(folder, map(jsonl.line_of, readings), durable=False, patience=_PATIENCE_S)
+        datadir.keep_json(path, sessions)
 
 
 def fields(payload: untrusted.Raw, shared: Mapping[str, Any], now: int, rules: Mapping[str, Any]) -> dict[str, str]:

@@ -12,7 +12,7 @@ skip it. The same turn may be written any number of times: readers join its sigh
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import orjson
 
@@ -28,7 +28,7 @@ kind_of, has_field = store_files.kind_of, store_files.has_field
 _MANY_DAYS = 64
 
 
-def append(folder: str, lines: Iterable[bytes], durable: bool = True) -> int:
+def append(folder: str, lines: Iterable[bytes], durable: bool = True, patience: float = datadir.PATIENCE_S) -> int:
     """Write finished lines to their days; how many. When this returns they are on the disk. Raises OSError.
 
     A day's lines are one write. If a write fails, the file is cut back to what it was, so that a full disk leaves no
@@ -43,11 +43,22 @@ def append(folder: str, lines: Iterable[bytes], durable: bool = True) -> int:
         return 0
     contents = {store_files.path_of(folder, day): lines_by_day[day] for day in sorted(lines_by_day)}
     events_folder = datadir.ensure_folder(store_files.folder_of(datadir.ensure_folder(folder)))
-    with datadir.lock(folder):
+    with datadir.lock(folder, patience=patience):
         _write_days(contents, durable)
         if durable:
-            store_files.flush(events_folder)
+            datadir.flush(events_folder)
     return count
+
+
+def sound_lines(lines: Iterable[bytes], on_refusal: Callable[[str], None]) -> list[bytes]:
+    """Those of some lines that the log accepts: nobody could report from a log with the others. Says why of each other."""
+    sound = []
+    for line in lines:
+        if why := store_files.fault_of(line):
+            on_refusal(why)
+        else:
+            sound.append(line)
+    return sound
 
 
 def _write_days(lines: Mapping[str, list[bytes]], durable: bool) -> None:
@@ -68,7 +79,7 @@ def _write_days(lines: Mapping[str, list[bytes]], durable: bool) -> None:
 
 
 def _write(path: str, content: bytes, durable: bool) -> None:
-    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         size = os.fstat(fd).st_size
         if size and os.pread(fd, 1, size - 1) != b"\n":
@@ -110,7 +121,7 @@ def day_sightings(day: Day, on_bad_line: OnBadLine, after: bytes = b"") -> Itera
         if pair is not None:
             yield pair
         elif line.strip():
-            on_bad_line(location, "not a record; run tok-log verify for details")
+            on_bad_line(location, f"{store_files.damage_of(line)}; skipped")
 
 
 def sightings_of(folder: str, identity: str) -> Iterator[tuple[str, Event]]:
@@ -277,14 +288,19 @@ def labels(folder: str) -> dict[str, str]:
 def project_paths(folder: str) -> dict[str, str]:
     """project_id -> path, of the projects that a log's directory knows; none if it is a file or cannot be read."""
     paths = datadir.read_json(projects_file(folder)) if os.path.isdir(folder) else None
-    return paths if isinstance(paths, dict) else {}
+    entries = paths.items() if type(paths) is dict else ()
+    return {key: path for key, path in entries if projects.is_path_of(key, path)}
 
 
-def remember_projects(folder: str, paths: dict[str, str]) -> None:
-    """Keep the paths of projects (by project_id), so that two of one name can be told apart. Raises OSError."""
-    if not paths.items() <= project_paths(folder).items():
-        with datadir.lock(folder):
-            content = orjson.dumps(project_paths(folder) | paths, option=orjson.OPT_SORT_KEYS)
+def remember_projects(folder: str, paths: Mapping[str, str], patience: float = datadir.PATIENCE_S) -> None:
+    """Keep the paths of projects (by project_id), so that two of one name can be told apart. Raises OSError.
+
+    What cannot be an id and a path is left out: the projects of another log may be imported.
+    """
+    sound = {key: path for key, path in paths.items() if projects.is_path_of(key, path)}
+    if not sound.items() <= project_paths(folder).items():
+        with datadir.lock(folder, patience=patience):
+            content = orjson.dumps(project_paths(folder) | sound, option=orjson.OPT_SORT_KEYS)
             datadir.replace(projects_file(folder), content)
 
 

@@ -31,21 +31,37 @@ class FileState(NamedTuple):
 
 def load(folder: str) -> dict[str, dict[str, FileState]]:
     """All cursors, by source and path. If they cannot be read there are none, and every file is read again."""
-    data = datadir.read_json(os.path.join(folder, CURSORS))
+    sources = (content(folder) or {}).get("sources")
+    return {
+        source: {path: state for path, fields in files.items() if (state := _file_state(fields)) is not None}
+        for source, files in (sources.items() if type(sources) is dict else ())
+        if type(files) is dict
+    }
+
+
+def content(folder: str) -> dict[str, Any] | None:
+    """The content of the file; None if there is none, or it is damaged."""
+    path = os.path.join(folder, CURSORS)
+    data = datadir.kept_json(path)
+    if data is None:
+        data = datadir.read_json(path)  # of version 0.1.0, which wrote no checksum
+    return data if type(data) is dict and data.get("v") == _VERSION else None
+
+
+_TYPES = (int, int, int, int, int, str, str)
+
+
+def _file_state(fields: Any) -> FileState | None:
+    """The state of a file; None if that is not one, so that the file is read again."""
+    if type(fields) is not list or len(fields) != len(_TYPES) + 1:
+        return None
+    if tuple(map(type, fields[:-1])) != _TYPES or not all(0 <= number < 1 << 64 for number in fields[:5]):
+        return None
     try:
-        if data["v"] == _VERSION:
-            return {
-                source: {path: _file_state(fields) for path, fields in files.items()}
-                for source, files in data["sources"].items()
-            }
-    except (TypeError, KeyError, AttributeError):
-        pass
-    return {}
-
-
-def _file_state(fields: list[Any]) -> FileState:
-    fields[-1] = state_text(fields[-1])
-    return FileState(*fields)
+        text = state_text(fields[-1])
+        return FileState._make([*fields[:-1], text]) if text[:1] == "{" and type(orjson.loads(text)) is dict else None
+    except (TypeError, ValueError):
+        return None
 
 
 def state_text(state: Any, revision: int = 0) -> str:
@@ -63,4 +79,4 @@ def revision_of(file: FileState) -> int:
 
 def save(folder: str, cursors: Mapping[str, Mapping[str, FileState]]) -> None:
     """Keep all cursors. Raises OSError."""
-    datadir.replace(os.path.join(folder, CURSORS), orjson.dumps({"v": _VERSION, "sources": cursors}, default=list))
+    datadir.keep_json(os.path.join(folder, CURSORS), {"v": _VERSION, "sources": cursors}, durable=True)

@@ -114,12 +114,12 @@ class Derived:
         """Key and part of a day's data, if the key is still valid; None if it is not, or nothing can be read."""
         try:
             with open(os.path.join(self.folder, f"{day}.json"), "rb") as file:
-                key = orjson.loads(file.readline())
+                key = datadir.unseal(file.readline())
                 if not is_valid(key):
                     return None
                 for _ in range(part):
                     file.readline()
-                return key, orjson.loads(file.readline())
+                return key, datadir.unseal(file.readline())
         except (OSError, ValueError):
             return None
 
@@ -132,7 +132,7 @@ class Derived:
                 datadir.ensure_folder(self.folder)
                 self._remove(lambda name: name.split(".")[1:2] != [self.format])
             # All parts in one file, since making a file costs more than adding up a day.
-            content = b"\n".join(map(orjson.dumps, (key, *parts)))
+            content = b"".join(datadir.seal(orjson.dumps(part)) for part in (key, *parts))
             datadir.replace(os.path.join(self.folder, f"{day}.json"), content, durable=False)
 
     def saved_at(self) -> dict[str, int]:

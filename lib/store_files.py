@@ -8,16 +8,17 @@ rearranged when read (`identify`). No other family knows a path or an offset.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import os
 import re
 import zlib
-from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
-from tokenops import events, jsonl, when
+from tokenops import events, fields, jsonl
 from tokenops.events import Event
 from tokenops.jsonl import OnBadLine
 
@@ -27,8 +28,7 @@ DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 HEAD = b'{"v":1,"ts":"'
 DAY = slice(13, 23)
 TS = slice(13, 37)
-_TO_KIND, KIND = b'Z","kind":"', 47  # what stands between the time and the text of the kind, and where that begins
-_ID = b'"id":"'
+KIND = 47  # where the text of the kind begins
 _SOURCE = b'"source":"'
 _ALIAS = b'","alias":"'
 # An identity and an alias before it are shorter than this.
@@ -71,25 +71,88 @@ def has_alias(line: bytes) -> bool:
 
 
 def identify(line: bytes) -> tuple[str, bytes] | None:
-    """A record's identity, and its line with the keys in the usual order; None for what is not a record."""
-    start = line.find(_ID, KIND, 80)
-    if start > 0 and line.startswith(HEAD) and line[23:24] == b"T" and line[36:47] == _TO_KIND and line.endswith(b"}\n"):
-        name = line[start + 6 : line.find(b'"', start + 6)]
-        if b"\\" not in name:
-            return name.decode(errors="replace"), line
+    """A record's identity, and its line with the keys in the usual order; None for what is not a record.
+
+    No line is believed unread: one damaged byte would end every report that reads it.
+    """
+    if (match := match_usual(line)) is not None:
+        return match[1].decode(), line
     record = record_of(line)
     return None if record is None else (record["id"], jsonl.line_of(events.arrange(record)))
 
 
+def match_usual(line: bytes) -> re.Match[bytes] | None:
+    """The match of a line in the usual form in which each field is of its type; None says nothing of the line.
+
+    Matching takes as long as parsing, and checking what was parsed would take twice as long again.
+    """
+    match = _usual_form("turn")(line) if line.startswith(b'turn"', KIND) else None
+    if match is None and (kind := kind_of(line)) in _OFTEN:
+        match = _usual_form(kind.decode())(line)
+    if match is None or line.isascii():
+        return match
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return None
+    return match
+
+
+# The kinds with many records. For others the pattern is not worth the 2 ms that compiling it takes.
+_OFTEN = (b"work", b"meter")
+
+
+@functools.cache
+def _usual_form(kind: str) -> Callable[[bytes], re.Match[bytes] | None]:
+    """Matches whole lines of a kind as `store.append` writes them; the first group is the identity."""
+    types = fields.TABLE[kind]
+    identity = b'"(' + fields.PLAIN + b'{1,%d}+)"' % fields.LONGER["id"]
+    head = HEAD[:-1] + fields.TIME_BYTES + b',"kind":"' + kind.encode() + b'","id":' + identity
+    names = [name for name in events.in_order(types) if name not in ("v", "ts", "kind", "id")]
+    rest = b"".join(b'(?:,"%b":%b)?+' % (name.encode(), types[name].pattern) for name in names)
+    return re.compile(head.replace(b"{", rb"\{", 1) + rest + rb"\}\n").fullmatch
+
+
 def record_of(line: bytes) -> Event | None:
-    """The record of a line, None for what is not a record."""
+    """The record of a line; None for what is not a record, or for one that no report could use."""
     try:
         record = orjson.loads(line)
-        if type(record) is dict and record.get("v") == 1 and when.canonical(record["ts"]) == record["ts"]:
-            return record if type(record["id"]) is str and type(record["kind"]) is str else None
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
-        pass
-    return None
+    except ValueError:
+        return None
+    return record if type(record) is dict and not fields.damage(record) else None
+
+
+def damage_of(line: bytes) -> str:
+    """Why a line is not a record that can be used, in a sentence; "" if it is one. Nothing in it is quoted."""
+    try:
+        record = orjson.loads(line)
+    except ValueError:
+        return "not JSON" if b"\0" not in line else "not JSON, but zero bytes, probably from a failing disk"
+    if type(record) is not dict:
+        return f"expected a JSON object, found {jsonl.type_name(record)}"
+    return f"version {record['v']} of the record" if _is_newer(record) else fields.damage(record)
+
+
+def fault_of(line: bytes) -> str:
+    """Why the log does not accept a line that is to be appended, in a sentence; "" if it does. Nothing in it is quoted."""
+    if match_usual(line) is not None:
+        return ""
+    try:
+        return fields.fault(orjson.loads(line))
+    except ValueError:
+        return "not JSON"
+
+
+def is_newer(line: bytes) -> bool:
+    """Whether a line is a record that a later version of this program wrote."""
+    try:
+        return _is_newer(orjson.loads(line))
+    except ValueError:
+        return False
+
+
+def _is_newer(record: Any) -> bool:
+    return type(record) is dict and type(record.get("v")) is int and events.VERSION < record["v"] < fields.MOST
 
 
 def needle_of(kind: str) -> str:
@@ -111,8 +174,9 @@ def with_text(data: bytes, needle: bytes) -> Iterator[bytes]:
 def records_of_kind(data: bytes, kind: str) -> Iterator[Event]:
     """The records of a kind among some whole lines, without parsing the others. A torn line is left out."""
     for line in with_text(data, needle_of(kind).encode()):
-        with contextlib.suppress(ValueError):
-            yield orjson.loads(line)
+        record = record_of(line)
+        if record is not None and record["kind"] == kind:
+            yield record
 
 
 class Day(NamedTuple):
@@ -213,12 +277,3 @@ def lines_with(day: Day, needle: bytes) -> Iterator[bytes]:
             data = raw.read()
         with contextlib.suppress(*DAMAGED):
             yield from with_text(gzip.decompress(data) if path.endswith(".gz") else data, needle)
-
-
-def flush(folder: str) -> None:
-    """Make new and renamed files of a folder durable. Raises OSError."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

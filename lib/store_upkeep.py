@@ -12,15 +12,14 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
-from tokenops import datadir, events, joins, projects, store, store_cursors, store_days, store_files, when
+from tokenops import datadir, events, fields, joins, projects, store, store_cursors, store_days, store_files, when
 from tokenops.events import Event
 
 _TEMPORARY = re.compile(r"(.+)\.\d+\Z")
-_SMALL = (store_cursors.CURSORS, "projects.json")
 
 
 class Finding(NamedTuple):
@@ -67,11 +66,13 @@ def _compact_day(folder: str, day: store_files.Day, packed: bool, strangers: fro
     records, count = store.DayRecords(), 0
     last, in_order = b"", True
     rejected: list[bytes] = []
+    newer: list[bytes] = []  # records of a later version, which stay for the program that can read them
     broken: list[str] = []
     for _, line in store_files.lines(day, lambda place, why: broken.append(place), tail=True):
         pair = store_files.identify(line)
         if pair is None:
-            rejected += [line] if line.strip() else []
+            if line.strip():
+                (newer if store_files.is_newer(line) else rejected).append(line.rstrip(b"\n") + b"\n")
             continue
         count += 1
         last, in_order = line, in_order and last <= line
@@ -81,15 +82,15 @@ def _compact_day(folder: str, day: store_files.Day, packed: bool, strangers: fro
     if broken or (count == len(records.lines) and in_order and not rejected and day.paths == (path,)):
         return None
     if rejected:
-        reject_file = os.path.join(datadir.ensure_folder(os.path.join(folder, "rejected")), f"{day.name}.txt")
+        reject_file = os.path.join(datadir.ensure_folder(_reject_folder(folder)), f"{day.name}.txt")
         before = _content(reject_file)
-        datadir.replace(reject_file, before + b"".join(line.rstrip(b"\n") + b"\n" for line in rejected))
-    content = b"".join(sorted(records.lines.values()))
+        there = frozenset(before.splitlines(keepends=True))  # since a run that was killed after this step
+        datadir.replace(reject_file, before + b"".join(line for line in rejected if line not in there))
+    content = b"".join([*sorted(records.lines.values()), *dict.fromkeys(newer)])
     datadir.replace(path, gzip.compress(content, 6, mtime=0) if packed else content)
-    for old in day.paths:
+    for old in day.paths:  # what replaces them is on the disk by now, under its name
         if old != path:
             os.unlink(old)
-    store_files.flush(os.path.dirname(path))
     return Compacted(day.name, count, len(records.lines), len(rejected))
 
 
@@ -129,6 +130,11 @@ def _rewrite_day(day: store_files.Day, is_retired: Callable[[str, bytes], bool])
         if len(left) < len(lines) and not damaged:
             content = b"".join(left)
             datadir.replace(path, gzip.compress(content, 6, mtime=0) if path.endswith(".gz") else content)
+
+
+def _reject_folder(folder: str) -> str:
+    """Where lines are kept that are not records."""
+    return os.path.join(folder, "rejected")
 
 
 def _content(path: str) -> bytes:
@@ -184,6 +190,14 @@ def verify_days(folder: str, names: Iterable[str]) -> Iterator[Finding]:
                 yield from _day(day)
 
 
+def lax_folders(folder: str) -> Iterator[Finding]:
+    """The log's directories into which other users may put files, and so links in the place of ours."""
+    for path in (folder, store_files.folder_of(folder)):
+        if datadir.writable_by_others(path):
+            mode = stat.S_IMODE(os.stat(path).st_mode)
+            yield Finding(path, f"mode {mode:04o}: others may put files and links into it", f"chmod 700 {path}")
+
+
 def _permissions(folder: str) -> Iterator[Finding]:
     """Directories are for their owner only (0700), files too (0600)."""
     for root, _, names in os.walk(folder):
@@ -204,7 +218,7 @@ def _permissions(folder: str) -> Iterator[Finding]:
 def _leftovers(folder: str) -> list[str]:
     """Files that a crash left half-written beside the one they were to replace, more than a minute ago."""
     leftovers = []
-    for at in (folder, store_files.folder_of(folder)):
+    for at in (folder, store_files.folder_of(folder), _reject_folder(folder)):
         with contextlib.suppress(OSError), os.scandir(at) as entries:
             leftovers += [
                 entry.path for entry in entries if _TEMPORARY.match(entry.name) and time.time() - entry.stat().st_mtime > 60
@@ -228,12 +242,17 @@ def _names(folder: str) -> Iterator[Finding]:
 
 
 def _small_files(folder: str) -> Iterator[Finding]:
-    for name in _SMALL:
-        path = os.path.join(folder, name)
-        if os.path.exists(path) and not isinstance(datadir.read_json(path), dict):
-            yield Finding(path, "not JSON", "delete it; the next tok-sync writes it again and reads every file")
-    paths = datadir.read_json(os.path.join(folder, "projects.json"))
-    if not isinstance(paths, dict) or not paths:
+    cursors, content = os.path.join(folder, store_cursors.CURSORS), store_cursors.content(folder)
+    if os.path.exists(cursors) and content is None:
+        yield Finding(cursors, "damaged", "run tok-sync, which reads every file again")
+    path, paths = store.projects_file(folder), store.project_paths(folder)
+    entries = datadir.read_json(path)
+    if os.path.exists(path) and not isinstance(entries, dict):
+        yield Finding(path, "not JSON", "delete it; the next tok-sync writes it again")
+    elif isinstance(entries, dict) and len(paths) < len(entries):
+        count = len(entries) - len(paths)
+        yield Finding(path, f"{count} of its entries are not the id and the path of a project", "delete it; run tok-sync")
+    if not paths:
         return
     salt = datadir.salt(folder)
     if not salt:
@@ -264,21 +283,14 @@ def _day(day: store_files.Day) -> Iterator[Finding]:
 
 
 def _line(location: str, line: bytes, day: str, seen: dict[str, str]) -> Iterator[Finding]:
-    move = "it is skipped; run tok-log compact to move it to rejected/"
-    try:
-        record: Any = orjson.loads(line)
-    except ValueError:
-        yield Finding(
-            location, "not JSON" if b"\0" not in line else "not JSON, but zero bytes, probably from a failing disk", move
-        )
+    if why := store_files.damage_of(line):
+        if store_files.is_newer(line):
+            yield Finding(location, why, "it is skipped, and kept; upgrade TokenOps")
+        else:
+            yield Finding(location, why, "it is skipped; run tok-log compact to move it to rejected/")
         return
-    if isinstance(record, dict) and isinstance(record.get("v"), int) and record["v"] > events.VERSION:
-        yield Finding(location, f"version {record['v']} of the record", "it is skipped; upgrade TokenOps")
-        return
-    if store_files.identify(line) is None:
-        yield Finding(location, events.fault(record) or "no record", move)
-        return
-    if why := events.fault(record):
+    record = orjson.loads(line)
+    if why := fields.fault(record):
         yield Finding(location, why, "it is counted as it is; restore the file if it was edited")
     if record["ts"][:10] != day:
         yield Finding(

@@ -159,6 +159,7 @@ def run(
     progress: Callable[[str], Progress] = lambda name: lambda size: None,
     budget: Budget | None = None,
     partial: bool = False,
+    patience: float = datadir.PATIENCE_S,
 ) -> list[Outcome] | None:
     """Import what is new at every source; None if another run is at work. Raises OSError, workers.WorkerDied.
 
@@ -180,7 +181,7 @@ def run(
                 break
             before = {} if backfill else cursors.get(client.source, {})
             new = news(client, paths, before, options, jobs, progress(client.name), budget)
-            lines = _write(folder, client, new, backfill, dry)
+            lines = _write(folder, client, new, backfill, dry, patience)
             if not dry and (new.after != before or backfill):
                 cursors[client.source] = new.after
                 store_cursors.save(folder, cursors)
@@ -190,15 +191,19 @@ def run(
         return outcomes
 
 
-def _write(folder: str, client: Client, new: News, backfill: bool, dry: bool) -> list[bytes]:
+def _write(folder: str, client: Client, new: News, backfill: bool, dry: bool, patience: float) -> list[bytes]:
     """Write what is new to the log; the lines that it did not have. Raises OSError."""
-    every = lines = [read_records.line(entry) for entry in new.batch.entries]
+
+    def on_refusal(why: str) -> None:
+        new.batch.rejected.append((client.source, f"one of its records cannot be stored: {why}; skipped"))
+
+    every = lines = store.sound_lines(map(read_records.line, new.batch.entries), on_refusal)
     again = backfill or new.again
     if lines and (again or new.batch.again or not client.reader().append_only):  # documents are read whole when they change
         lines = store.new_lines(folder, lines)
     if not dry:
-        store.remember_projects(folder, new.batch.paths)
-        store.append(folder, lines)
+        store.remember_projects(folder, new.batch.paths, patience)
+        store.append(folder, lines, patience=patience)
         if again and client.source in events.REVISIONS:
             from tokenops import store_upkeep  # needed after an upgrade only
 
@@ -216,9 +221,11 @@ def _outcome(client: Client, files: int, new: News, lines: list[bytes]) -> Outco
 
 
 def _mark_synced(folder: str) -> None:
-    fd = os.open(os.path.join(folder, datadir.SYNCED), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    os.utime(fd)
-    os.close(fd)
+    fd = os.open(os.path.join(folder, datadir.SYNCED), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.utime(fd)
+    finally:
+        os.close(fd)
 
 
 def as_record(outcome: Outcome) -> events.Event:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import costs, datadir, events, jsonl, pricing, projects, rollup, show, store, when
+from tokenops import costs, datadir, events, fields, jsonl, pricing, projects, rollup, show, store, when
 from tokenops.config import Unusable
 from tokenops.events import Event
 
@@ -98,7 +98,8 @@ def start_record(name: str, title: str, ts: str, attribution: Mapping[str, Any],
     record: Event = {"v": events.VERSION, "ts": ts, "kind": "task", "id": f"task:{name}:start"}
     record |= {name: value for name, value in attribution.items() if name in _KEPT and value}
     record |= {"source": SOURCE, "task": name, "event": "start"}
-    return record | {key: value for key, value in zip(("title", "branch", "commit"), (title, *head), strict=True) if value}
+    record |= {key: value for key, value in zip(("title", "branch", "commit"), (title, *head), strict=True) if value}
+    return fields.fit_all(record)
 
 
 _KEPT = ("project", "project_id", "session_id")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import events, plans, show, when
+from tokenops import events, fields, plans, show, when
 from tokenops import tools_answers as answer
 from tokenops.session import BadRequest, Session
 from tokenops.tools_answers import Answer, Json
@@ -386,7 +386,7 @@ def resources() -> dict[str, tuple[str, Callable[[], Json]]]:
     """Address -> what it is, and its content."""
     return {
         "tokenops://plans": ("Every plan in the catalogue: windows, price, source", _catalogue_of_plans),
-        "tokenops://schema/event": ("The fields of a record of the log", events.schema),
+        "tokenops://schema/event": ("The fields of a record of the log", fields.schema),
     }
 
 

@@ -11,15 +11,15 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from tokenops import events, jsonl, when
+from tokenops import events, fields, jsonl, when
 
 Raw = Mapping[str, Any]
 
 # What masked names contain: "[redacted]", "<id>", "***", "REDACTED".
 _MASKED = re.compile(r"[\[\]<>*]|REDACTED", re.ASCII)
 _RESPONSE = re.compile(r"(?:msg_|resp_|gen-|chatcmpl-)[\w-]{16,}\Z", re.ASCII)
+_LONGEST_PATH = 4096
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-_MOST = 1 << 53  # a larger count is not exact as a double, and cannot be right
 
 
 def mapping(value: object) -> Raw:
@@ -33,22 +33,22 @@ def items(value: object) -> list[Any]:
 
 
 def text(value: object, most: int = events.LONGEST) -> str:
-    """A name: a string of a name's length without control characters; "" for anything else."""
-    return value if isinstance(value, str) and len(value) <= most and not _UNPRINTABLE.search(value) else ""
+    """A name, cut to a name's length; "" for what is not a string, or holds control characters."""
+    return value[:most] if isinstance(value, str) and not _UNPRINTABLE.search(value) else ""
 
 
 def path(value: object) -> str:
     """An absolute path, "" for anything else and for a masked one."""
-    name = text(value, 4096)
-    return name if name and not name.startswith("[") else ""
+    name = text(value, _LONGEST_PATH + 1)
+    return name if name and len(name) <= _LONGEST_PATH and not name.startswith("[") else ""
 
 
 def identity(value: object) -> str:
     """A name that can identify a record; "" for a masked one. A number is taken as its digits."""
-    if type(value) is int:
+    if type(value) is int and abs(value) < 1 << 64:
         return str(value)
-    name = text(value)
-    return "" if _MASKED.search(name) else name
+    name = text(value, _LONGEST_PATH)
+    return "" if _MASKED.search(name) else fields.fit("session_id", name)
 
 
 def response_id(value: object) -> str:
@@ -71,8 +71,8 @@ def count(raw: Raw, *keys: str) -> int:
             continue
         if type(value) is float and value.is_integer():
             value = int(value)
-        if type(value) is not int or not 0 <= value < _MOST:
-            raise events.BadRecord(f"{key} is {_short(value)}; expected a count")
+        if type(value) is not int or not 0 <= value < fields.MOST:
+            raise events.BadRecord(f"{key} is {jsonl.value_name(value)}; expected a count")
         return value
     return 0
 
@@ -86,7 +86,7 @@ def moment(value: object, name: str = "timestamp") -> str:
             return when.stamp(when.epoch(_ms(int(value) if type(value) is str else value)))  # type: ignore[arg-type]
     except (ValueError, OverflowError):
         pass
-    raise events.BadRecord(f"{name} is {_short(value)}; expected a time")
+    raise events.BadRecord(f"{name} is {jsonl.value_name(value)}; expected a time")
 
 
 def _ms(value: float) -> float:
@@ -105,8 +105,3 @@ def usd(value: object) -> str:
     if not amount.is_finite() or amount <= 0 or amount >= 1_000_000:
         return ""
     return format(round(amount, 12).normalize(), "f")
-
-
-def _short(value: object) -> str:
-    shown = repr(value)
-    return shown if type(value) in (int, float, bool) or value is None else jsonl.type_name(value)

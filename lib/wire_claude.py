@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tokenops import events, jsonl
+from tokenops import events, fields, jsonl
 
 _NOT_SERVED = (None, "standard", "not_available", "", "global", "default", "auto")
 Raw = dict[str, Any]
@@ -31,14 +31,13 @@ def _add_counts(counts: dict[str, int], holder: object, names: tuple[tuple[str, 
     if type(holder) is dict:
         for theirs, ours in names:
             if value := holder.get(theirs):
-                counts[ours] = value if type(value) is int and value > 0 else _count(value, theirs)
+                counts[ours] = value if type(value) is int and 0 < value < fields.MOST else _count(value, theirs)
 
 
 def _count(value: object, name: str) -> int:
-    if type(value) is float and value > 0 and value.is_integer():
+    if type(value) is float and 0 < value < fields.MOST and value.is_integer():
         return int(value)
-    shown = value if isinstance(value, (int, float)) else jsonl.type_name(value)
-    raise events.BadRecord(f"usage.{name} is {shown}; expected a count")
+    raise events.BadRecord(f"usage.{name} is {jsonl.value_name(value)}; expected a count")
 
 
 def counts_of(usage: Raw) -> dict[str, int]:

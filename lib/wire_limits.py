@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from tokenops import events, untrusted, when
+from tokenops.fields import MOST_MINUTES
 
 SOURCE = "proxy"
 
@@ -146,7 +147,7 @@ def _codex_window(
     source: str = SOURCE,
 ) -> Iterator[events.Event]:
     used, minutes = real(window.get("used_percent")), real(window.get("window_minutes"))
-    if used is None or not minutes or minutes < 0:
+    if used is None or not minutes or not 1 <= minutes <= MOST_MINUTES:
         return
     at, after = real(window.get("reset_at")) or real(window.get("resets_at")), real(window.get("reset_after_seconds"))
     resets = _moment(str(at)) if at else None

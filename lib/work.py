@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from tokenops import catalog, events, work_language, work_shell
+from tokenops import catalog, events, fields, work_language, work_shell
 from tokenops.events import Event
 
 Raw = dict[str, Any]
@@ -252,7 +252,8 @@ class Rounds:
 
 def event_of(client: str, current: Raw, attribution: Raw) -> Event:
     """The record of a round."""
-    event: Event = {"v": events.VERSION, "ts": current["ts"], "kind": "work", "id": f"work:{client}:{current['id']}"}
+    event: Event = {"v": events.VERSION, "ts": current["ts"], "kind": "work"}
+    event["id"] = fields.fit("id", f"work:{client}:{current['id']}")
     counts = dict(sorted(current["counts"].items()))
     if calls := sum(value for name, value in counts.items() if name.endswith("_calls")):
         counts["tool_calls"] = calls

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Callable
 
 import pytest
 
-from conftest import MOST, ROOT, Json, claude, lines, objects
+from conftest import MOST, ROOT, Json, claude, lines, objects, put
 
 pytestmark = pytest.mark.once
 
@@ -152,3 +156,131 @@ def test_two_syncs_a_fast_writer_and_compaction_at_once(environment: dict[str, s
     assert output(["tok-log", "verify"], environment) == []
     total = output(["tok-cost", "--log", "--by", "none", "--since", "2026-01-01"], environment)
     assert total[0]["turns"] == len(held)
+
+
+# A call that fails (a full disk), or a kill, at each call that changes a file.
+
+BIG = "x" * 40  # makes lines that are cut in the middle
+DAYS = ("2026-11-01", "2026-11-02", "2026-11-03")
+
+
+def turns_of(prefix: str) -> list[Json]:
+    return [
+        turn(f"{prefix}-{day}-{n}", n) | {"ts": f"{day}T{n:02d}:00:00.000Z", "session_id": BIG}
+        for day in DAYS
+        for n in range(4)
+    ]
+
+
+class Scene:
+    """A log in the state before a command, and what is right after it."""
+
+    def __init__(self, environment: dict[str, str], tmp_path: pathlib.Path) -> None:
+        self.environment, self.tmp_path = environment, tmp_path
+        self.log = pathlib.Path(environment["TOKENOPS_HOME"])
+
+    def run(
+        self, command: list[str], given: bytes = b"", fault: tuple[int, str] = (0, "fail")
+    ) -> subprocess.CompletedProcess[bytes]:
+        faulty = [sys.executable, str(ROOT / "tests/faults.py"), str(fault[0]), fault[1], *command]
+        return subprocess.run(faulty, env=self.environment, input=given, capture_output=True, check=False, timeout=MOST)
+
+    def ids(self) -> list[str]:
+        return sorted(event["id"] for event in output(["tok-cat"], self.environment, (0, 1)))
+
+    def put_log(self, records: list[Json]) -> None:
+        assert self.run(["tok-log", "append"], lines(records)).returncode == 0
+
+
+def append_scene(scene: Scene) -> tuple[list[str], bytes]:
+    scene.put_log(turns_of("old"))
+    return ["tok-log", "append"], lines(turns_of("new"))
+
+
+def import_scene(scene: Scene) -> tuple[list[str], bytes]:
+    other = scene.tmp_path / "other"
+    made = Scene(scene.environment | {"TOKENOPS_HOME": str(other)}, scene.tmp_path)
+    made.put_log(turns_of("new"))
+    put(other / "projects.json", {"abcdef012345": "/home/ada/app"})
+    scene.put_log(turns_of("old"))
+    return ["tok-log", "import", str(other)], b""
+
+
+def sync_scene(scene: Scene) -> tuple[list[str], bytes]:
+    records = [claude(f"msg_{day}_{n}", ts=f"{day}T0{n}:00:00.000Z") for day in DAYS for n in range(4)]
+    put(pathlib.Path(scene.environment["HOME"]) / FOLDER / "s1.jsonl", *records)
+    scene.put_log(turns_of("old"))
+    return ["tok-sync"], b""
+
+
+def compact_scene(scene: Scene) -> tuple[list[str], bytes]:
+    scene.put_log(turns_of("old") + turns_of("old") + turns_of("new"))
+    with (scene.log / f"events/{DAYS[1]}.jsonl").open("ab") as file:
+        file.write(b'{"damaged":\n' + lines([turn("later", 3) | {"v": 2, "ts": f"{DAYS[1]}T03:00:00.000Z"}]))
+    with (scene.log / f"events/{DAYS[0]}.jsonl").open("ab") as file:
+        file.write(lines([turn("stranger", 3) | {"ts": f"{DAYS[2]}T03:00:00.000Z"}]))
+    return ["tok-log", "compact", "--gzip"], b""
+
+
+def prune_scene(scene: Scene) -> tuple[list[str], bytes]:
+    scene.put_log(turns_of("old"))
+    return ["tok-log", "prune", "--before", DAYS[2]], b""
+
+
+def ship_scene(scene: Scene) -> tuple[list[str], bytes]:
+    scene.put_log(turns_of("old"))
+    return ["tok-ship", str(scene.tmp_path / "shipped")], b""
+
+
+SCENES = (append_scene, import_scene, sync_scene, compact_scene, prune_scene, ship_scene)
+
+
+def content(path: pathlib.Path) -> bytes:
+    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+
+
+def whole(scene: Scene) -> dict[str, object]:
+    """What must be the same in the end, whatever happened on the way. A torn line is moved to rejected/ as well."""
+    files = [path for path in sorted(scene.tmp_path.glob("*/**/*.jsonl*")) if path.suffix in (".gz", ".jsonl")]
+    rows = [row for path in files if "shipped" in path.parts for row in objects(content(path))]
+    rejected = b"".join(path.read_bytes() for path in scene.log.glob("rejected/*.txt"))
+    problems = output(["tok-log", "verify"], scene.environment, (0, 1))
+    return {
+        "ids": scene.ids(),
+        "problems": sorted(one["problem"] for one in problems if "incomplete file" not in one["problem"]),
+        "rejected": rejected.count(b'{"damaged":'),
+        "shipped": sorted(str(row.get("id")) for row in rows),
+        "newer": sum(content(path).count(b'"later"') for path in files if "events" in path.parts),
+    }
+
+
+@pytest.mark.parametrize("prepare", SCENES)
+@pytest.mark.parametrize("kind", ["fail", "kill"])
+def test_no_call_that_fails_loses_or_doubles_anything(
+    prepare: Callable[[Scene], tuple[list[str], bytes]], kind: str, environment: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    environment["TOKENOPS_NOW"] = "2026-11-20T12:00:00Z"
+    first = Scene(environment | {"TOKENOPS_HOME": str(tmp_path / "0/log"), "HOME": str(tmp_path / "0/home")}, tmp_path / "0")
+    command, given = prepare(first)
+    before = first.ids()
+    done = first.run(command, given)
+    assert done.returncode == 0, done.stderr
+    expected, calls = whole(first), int(done.stderr.split()[-1])
+    assert calls >= 2
+    for number in range(1, calls + 1, max(1, 2 * calls // ROUNDS)):
+        at = tmp_path / f"{number}"
+        scene = Scene(environment | {"TOKENOPS_HOME": str(at / "log"), "HOME": str(at / "home")}, at)
+        command, given = prepare(scene)
+        done = scene.run(command, given, (number, kind))
+        assert b"Traceback" not in done.stderr, (number, done.stderr)
+        kept = set(scene.ids())
+        acknowledged = {line.decode() for line in done.stdout.splitlines() if line.startswith(b"new-")}
+        assert acknowledged <= kept, number
+        assert set(before) - kept <= (
+            {name for name in before if DAYS[2] not in name} if prepare is prune_scene else set()
+        ), number
+        again = scene.run(command, given)
+        assert again.returncode == 0, (number, again.stderr)
+        found = whole(scene)
+        assert found == expected, number
+        shutil.rmtree(at)

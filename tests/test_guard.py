@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import MOST, Json, Run, claude, examples, lines, objects, put
-from tokenops import config, guard, guard_install
+from tokenops import config, datadir, guard, guard_install
 
 NOW = 1_795_253_400_000
 SALT = b"salt"
@@ -252,7 +252,7 @@ def test_a_broken_state_is_begun_anew(what: bytes, file: pathlib.Path, environme
     (path,) = pathlib.Path(environment["TOKENOPS_HOME"], "guard").glob("*.json")
     path.write_bytes(what)
     done = ask(environment, said(path=file))
-    assert done.stdout == b"" and guard.usable(json.loads(path.read_bytes()))
+    assert done.stdout == b"" and guard.usable(datadir.kept_json(str(path)))
 
 
 def test_a_log_that_cannot_be_written_stops_nobody(file: pathlib.Path, environment: dict[str, str]) -> None:
@@ -267,7 +267,7 @@ def test_many_at_once(file: pathlib.Path, environment: dict[str, str]) -> None:
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
         done = list(pool.map(lambda one: ask(environment, one), ones))
     assert all(one.returncode == 0 and not one.stderr for one in done)
-    kept = [json.loads(path.read_bytes()) for path in pathlib.Path(environment["TOKENOPS_HOME"], "guard").glob("*.json")]
+    kept = [datadir.kept_json(str(path)) for path in pathlib.Path(environment["TOKENOPS_HOME"], "guard").glob("*.json")]
     assert len(kept) == 4 and sum(len(one["ranges"]) for state in kept for one in state["reads"].values()) == count
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenops import events, when, wire_limits
+from tokenops import fields, when, wire_limits
 
 NOW = "2026-11-21T09:30:00.000Z"
 RESET = "2026-11-21T12:00:00.000Z"
@@ -120,7 +120,7 @@ def test_headers(provider: str, headers: dict[str, str], expected: list[dict[str
     found = list(wire_limits.readings(provider, headers, NOW))
     assert [{key: meter.get(key) for key in wanted} for meter, wanted in zip(found, expected, strict=True)] == expected
     for meter in found:
-        assert not events.fault(meter), events.fault(meter)
+        assert not fields.fault(meter), fields.fault(meter)
         assert meter["source"] == "proxy"
 
 
@@ -152,4 +152,4 @@ def test_a_refusal_says_when_it_ends() -> None:
 @given(st.dictionaries(st.sampled_from(sorted({name for _, headers, _ in CASES for name in headers})), st.text(max_size=12)))
 def test_any_values(headers: dict[str, str]) -> None:
     for meter in wire_limits.readings("anthropic", headers, NOW):
-        assert not events.fault(meter)
+        assert not fields.fault(meter)

@@ -11,7 +11,7 @@ import random
 import orjson
 import pytest
 
-from tokenops import events, jsonl, limit_log, limit_windows, store, store_days, store_upkeep, when
+from tokenops import datadir, events, jsonl, limit_log, limit_windows, store, store_days, store_upkeep, when
 
 NOW = when.moment("2026-11-21T09:30:00.000Z")
 SPAN = (NOW - 9 * when.DAY, NOW)
@@ -75,9 +75,9 @@ def test_what_is_kept_is_not_read_again(tmp_path: pathlib.Path) -> None:
     assert [path.stat().st_mtime_ns for path in kept(folder)] == stamps
     for path in kept(folder):
         path.chmod(0o400)
-        key, packed = path.read_bytes().split(b"\n")
-        keys, rows = orjson.loads(packed)
-        path.write_bytes(key + b"\n" + orjson.dumps([keys, [[0, 0, 0.123, None], *rows]]))
+        key, packed = path.read_bytes().splitlines(keepends=True)
+        keys, rows = datadir.unseal(packed)
+        path.write_bytes(key + datadir.seal(orjson.dumps([keys, [[0, 0, 0.123, None], *rows]])))
     assert 0.123 not in {one.used for one in limit_log.readings(folder, *SPAN)}  # outside of the span
     assert 0.123 in {one.used for one in limit_log.readings(folder, 0, NOW)}  # it is what was kept that is read
 

@@ -31,6 +31,7 @@ from vendors import copilot as copilot_body
 from tokenops import (
     etiquette,
     events,
+    fields,
     headroom,
     joins,
     limit_windows,
@@ -71,7 +72,7 @@ def told(steps: Any, *bodies: Any, headers: dict[str, str] | None = None, **give
 
     etiquette.run_steps(steps(ask(**given), found), answer)
     for event in found.events:
-        assert not events.fault(event), events.fault(event)
+        assert not fields.fault(event), fields.fault(event)
         assert "sentinel" not in json.dumps(event)
     return found, asked
 
@@ -392,7 +393,7 @@ def test_any_json_is_read_or_refused(steps: Any, before: tuple[Any, ...], body: 
     with contextlib.suppress(Trouble):
         etiquette.run_steps(steps(ask(), found), answer)
     for event in found.events:
-        assert not events.fault(event), (event, events.fault(event))
+        assert not fields.fault(event), (event, fields.fault(event))
 
 
 # The reports of what keys used.

@@ -16,7 +16,7 @@ from test_http1 import BAD, GOOD
 from upstream import chunk, head
 
 from conftest import Json, examples
-from tokenops import events, http1, proxy, proxy_exchange, proxy_phases, proxy_routes, proxy_savings
+from tokenops import fields, http1, proxy, proxy_exchange, proxy_phases, proxy_routes, proxy_savings
 from tokenops.proxy import State, Trigger
 
 UPSTREAM = proxy_routes.upstream_of("openai", "http://127.0.0.1:9/base")
@@ -339,7 +339,7 @@ def test_anything_from_either_side(chance: random.Random, noise: bytes) -> None:
         assert out.connected is (state in (State.WAITING, State.ANSWERING, State.TUNNEL))
     assert_in_table(out)
     for event in out.events:
-        assert not events.fault(event), events.fault(event)
+        assert not fields.fault(event), fields.fault(event)
 
 
 @examples(60)

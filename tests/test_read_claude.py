@@ -376,18 +376,18 @@ BAD = {
     "no JSON at all": (b"hello\n", "not JSON"),
     "an array": (b"[1,2]\n", "expected a JSON object, found an array"),
     "a text for a count": (lines([claude("msg_x", "12")]), "usage.output_tokens is a string; expected a count"),
-    "a negative count": (lines([claude("msg_x", -3)]), "usage.output_tokens is -3; expected a count"),
-    "a fraction": (lines([claude("msg_x", 1.5)]), "usage.output_tokens is 1.5; expected a count"),
+    "a negative count": (lines([claude("msg_x", -3)]), "usage.output_tokens is a negative number; expected a count"),
+    "a fraction": (lines([claude("msg_x", 1.5)]), "usage.output_tokens is a number with a fraction; expected a count"),
     "true": (lines([claude("msg_x", u_input_tokens=True)]), "usage.input_tokens is"),
     "a bad split": (
         lines([claude("msg_x", u_cache_creation={"ephemeral_5m_input_tokens": "9"})]),
         "ephemeral_5m_input_tokens is a string",
     ),
     "iterations of numbers": (lines([claude("msg_x", u_iterations=[3])]), "usage.iterations holds a number"),
-    "no time": (lines([claude("msg_x", timestamp=...)]), "timestamp 'None' is not a valid time"),
-    "a bad time": (lines([claude("msg_x", ts="yesterday")]), "timestamp 'yesterday' is not a valid time"),
-    "month 13": (lines([claude("msg_x", ts="2026-13-01T09:00:00.000Z")]), "is not a valid time"),
-    "a number for a time": (lines([claude("msg_x", timestamp=5)]), "timestamp '5' is not a valid time"),
+    "no time": (lines([claude("msg_x", timestamp=...)]), "timestamp is null; expected a time"),
+    "a bad time": (lines([claude("msg_x", ts="yesterday")]), "timestamp is a string; expected a time"),
+    "month 13": (lines([claude("msg_x", ts="2026-13-01T09:00:00.000Z")]), "timestamp is a string; expected a time"),
+    "a number for a time": (lines([claude("msg_x", timestamp=5)]), "timestamp is a number; expected a time"),
 }
 
 

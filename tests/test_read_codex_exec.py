@@ -158,7 +158,7 @@ def test_bad_counts_and_words(run: Run, tmp_path: pathlib.Path) -> None:
     done = run("tok-read --root run.jsonl", status=1)
     assert [counts(event) for event in objects(done.stdout)] == [(1000, 200, 0, 50, 10)]
     assert done.stderr.decode().splitlines() == [
-        "tok-read: run.jsonl:3: input_tokens is -1; expected a count; skipped",
+        "tok-read: run.jsonl:3: input_tokens is a negative number; expected a count; skipped",
         "tok-read: run.jsonl:4: not JSON; it and later lines like it are skipped",
     ]
 

@@ -185,7 +185,7 @@ def test_a_bad_row_is_told_and_the_others_count(run: Run, environment: dict[str,
     keep(pathlib.Path(environment["HOME"]), row(input_tokens=-1), row())
     done = run("tok-read copilot", status=1)
     assert len(objects(done.stdout)) == 1
-    assert "assistant_usage_events[1]: input_tokens is -1; expected a count; skipped" in done.stderr.decode()
+    assert "assistant_usage_events[1]: input_tokens is a negative number; expected a count; skipped" in done.stderr.decode()
 
 
 def test_a_database_of_an_older_version_is_silent_and_of_another_program_is_not(run: Run, tmp_path: pathlib.Path) -> None:

@@ -189,7 +189,7 @@ def test_what_an_older_total_does_not_tell(row: Json, counts: tuple[int, int], w
             session(sent=None, output=None, accumulated_total_tokens=9),
             "only a total is given, so input and output are unknown",
         ),
-        (session(sent=-1), "accumulated_input_tokens is -1; expected a count"),
+        (session(sent=-1), "accumulated_input_tokens is a negative number; expected a count"),
         (session(created_at="long ago"), "created_at is a string; expected a time"),
         (session("[redacted]"), "a session without a name"),
         (session(sent=0, output=0), ""),

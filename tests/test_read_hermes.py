@@ -223,7 +223,7 @@ def test_subagents(more: Json, sidechain: bool, tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("row", "why"),
     [
-        (session(counts=(-1, 0, 0, 0, 0, 0)), "input_tokens is -1; expected a count"),
+        (session(counts=(-1, 0, 0, 0, 0, 0)), "input_tokens is a negative number; expected a count"),
         (session(started_at="soon"), "started_at is a string; expected a time"),
         (session("<id>"), "a session without a name"),
         (session(counts=(0, 0, 0, 0, 0, 0)), ""),

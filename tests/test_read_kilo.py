@@ -147,7 +147,7 @@ def test_a_task_without_its_prompts(prompts: bytes | None, tmp_path: pathlib.Pat
     ("bad", "why"),
     [
         (request(tokensIn="many"), "tokensIn is a string; expected a count; skipped"),
-        (request(cost=-1, tokensOut=-1), "tokensOut is -1; expected a count; skipped"),
+        (request(cost=-1, tokensOut=-1), "tokensOut is a negative number; expected a count; skipped"),
         (request("secret"), "ts is a string; expected a time; skipped"),
         (request(text='{"tokensIn":1,'), "not JSON; skipped"),
     ],

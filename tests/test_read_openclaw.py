@@ -194,7 +194,7 @@ def test_a_bad_row_is_told_and_the_others_count(run: Run, environment: dict[str,
         connection.commit()
     done = run("tok-read openclaw", status=1)
     assert len(objects(done.stdout)) == 1
-    assert b"openclaw-agent.sqlite:u5[2]: output is -1; expected a count; skipped" in done.stderr
+    assert b"openclaw-agent.sqlite:u5[2]: output is a negative number; expected a count; skipped" in done.stderr
     assert b"openclaw-agent.sqlite:u5[9]: not JSON" in done.stderr
 
 

@@ -472,7 +472,7 @@ def test_a_version_without_times_is_read_whole(tmp_path: pathlib.Path) -> None:
     [
         ('{"role":"assistant", torn', "data is not a JSON object; skipped"),
         ('["assistant"]', "data is a list"),
-        (answer(tokens=TOKENS | {"input": -5}), "input is -5; expected a count; skipped"),
+        (answer(tokens=TOKENS | {"input": -5}), "input is a negative number; expected a count; skipped"),
         (answer(time={"created": "soon", "completed": 1}), "time.created is a string; expected a time; skipped"),
     ],
 )

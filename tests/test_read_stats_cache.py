@@ -84,7 +84,7 @@ def test_a_record_per_model_where_no_days_are_given(tmp_path: pathlib.Path) -> N
     ("day", "why"),
     [
         ({"date": "2026-03-01", "tokensByModel": {OPUS: "many"}}, "dailyModelTokens[0]: tokens is a string; expected a count; skipped"),
-        ({"date": "2026-03-01", "tokensByModel": {OPUS: -3}}, "dailyModelTokens[0]: tokens is -3; expected a count; skipped"),
+        ({"date": "2026-03-01", "tokensByModel": {OPUS: -3}}, "dailyModelTokens[0]: tokens is a negative number; expected a count; skipped"),
         ({"date": "2026-02-30", "tokensByModel": {OPUS: 3}}, "dailyModelTokens[0]: date is a string; expected a time; skipped"),
         ({"date": "secret", "tokensByModel": {OPUS: 3}}, "dailyModelTokens[0]: date is not a day; skipped"),
         ({"tokensByModel": {OPUS: 3}}, "dailyModelTokens[0]: date is not a day; skipped"),

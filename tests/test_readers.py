@@ -23,7 +23,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Json, Run, examples, objects
-from tokenops import events, joins, read_clients, read_lines, read_records, read_sqlite, readers, store, sync, sync_gather
+from tokenops import (
+    events,
+    fields,
+    joins,
+    read_clients,
+    read_lines,
+    read_records,
+    read_sqlite,
+    readers,
+    store,
+    sync,
+    sync_gather,
+)
 from tokenops.read_contract import Options
 
 CLIENTS = read_clients.CLIENTS
@@ -87,7 +99,7 @@ def test_a_sample_is_read(client: read_clients.Client, tmp_path: pathlib.Path) -
     reader = client.reader()
     assert (client.source, client.client) == (reader.source, reader.client)
     for event in found.values():
-        assert not events.fault(event), events.fault(event)
+        assert not fields.fault(event), fields.fault(event)
         assert client.client in ("", event["client"])  # an export may be of any client
         assert event["kind"] in ("turn", "usage", "meter", "work")
         assert event.get("reasoning_tokens", 0) <= event.get("output_tokens", 0)
@@ -158,7 +170,7 @@ def survive(client: read_clients.Client, path: pathlib.Path, cursor: read_lines.
         cursor.offset, cursor.number, cursor.state, *_ = batch.positions[str(path)]
     assert not [why for _, why in batch.rejected if "please report" in why]
     found = [read_records.record(entry) for entry in batch.entries]
-    assert not list(filter(None, map(events.fault, found)))
+    assert not list(filter(None, map(fields.fault, found)))
     return found
 
 

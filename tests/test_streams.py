@@ -158,7 +158,7 @@ def test_what_is_told(run: Run) -> None:
     done = run("tok-read -", b"Execution error\n" + lines([stream.init(), stream.said("m", u_sent=-1)]), status=1)
     assert done.stderr.decode().splitlines() == [
         "tok-read: stdin:1: not JSON; it and later lines like it are skipped",
-        "tok-read: stdin:3: usage.input_tokens is -1; expected a count; skipped",
+        "tok-read: stdin:3: usage.input_tokens is a negative number; expected a count; skipped",
     ]
     done = run("tok-read -", b"no logs\n", status=1)
     assert done.stderr.decode().count("\n") == 2

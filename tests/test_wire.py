@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from test_readers import JSON
 
 from conftest import SHARED, Json, examples, needs_shared
-from tokenops import events, wire_body, wire_limits, wire_usage
+from tokenops import fields, wire_body, wire_limits, wire_usage
 
 WIRE = SHARED / "wire"
 PROVIDERS = {"azure-openai": "openai", "huggingface-router": "hf", "local-openai-compat": "vllm"}
@@ -168,7 +168,7 @@ def test_recorded_answers(name: str) -> None:
         about = json.loads(path.read_text())
         headers = {key.lower(): values[-1] for key, values in (about["response"].get("headers") or {}).items() if values}
         for meter in wire_limits.readings(about["provider"], headers, "2026-11-21T09:30:00.000Z"):
-            assert not events.fault(meter) and 0 <= meter["used"] <= 1
+            assert not fields.fault(meter) and 0 <= meter["used"] <= 1
             windows.add(meter["window"])
     assert LIMITED.get(name, "") in windows | {""}
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scripts import Claude, Codex
 
 from conftest import SHARED, Json, Run, claude, examples, lines, needs_shared, objects, put
-from tokenops import events, joins, readers, store, sync, work, work_shell
+from tokenops import fields, joins, readers, store, sync, work, work_shell
 
 FOLDER = ".claude/projects/-home-ada-app"
 
@@ -413,7 +413,7 @@ def test_join(a: Json, b: Json, c: Json) -> None:
     assert join(a, b) == join(b, a)
     assert join(join(a, b), c) == join(a, join(b, c))
     assert join(join(a, b), b) == join(a, b)
-    assert not events.fault(join(a, b))
+    assert not fields.fault(join(a, b))
 
 
 @pytest.mark.parametrize(
@@ -435,8 +435,8 @@ def test_the_log_takes_no_text(wrong: Json) -> None:
         "counts": {"prompts": 1},
         "times": {},
     }
-    assert not events.fault(right)
-    assert events.fault(right | wrong)
+    assert not fields.fault(right)
+    assert fields.fault(right | wrong)
 
 
 def grown(root: pathlib.Path, files: dict[str, bytes], rng: random.Random, steps: int, log: pathlib.Path) -> None:
@@ -511,7 +511,7 @@ def test_a_file_read_halfway_by_an_older_version(tmp_path: pathlib.Path) -> None
     path = put(tmp_path / "home" / FOLDER / "s1.jsonl", script.bytes())
     log = logs(tmp_path, "log")
     sync.run(str(log), found(tmp_path / "home"))
-    cursors = json.loads((log / "cursors.json").read_bytes())
+    cursors = json.loads((log / "cursors.json").read_bytes())[1]
     for held in cursors["sources"]["claude-code-jsonl"].values():
         held[-1] = json.loads(held[-1])  # its state, as it was kept before there were rounds
         held[-1].pop("work")
@@ -566,7 +566,7 @@ def test_whatever_stands_in_a_file(other: Any, rng: random.Random, tmp_path_fact
     log = logs(tmp_path, "log")
     sync.run(str(log), found(tmp_path / "home"), jobs=1)
     for event in kept(log).values():
-        assert not events.fault(event), events.fault(event)
+        assert not fields.fault(event), fields.fault(event)
     shutil.rmtree(tmp_path)
 
 
