@@ -31,6 +31,7 @@ from collections.abc import Callable
 from typing import Any
 
 import dash_load
+import hostile
 import make_clients
 import make_logs
 import timing
@@ -502,6 +503,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], str]] = {
     "budget": budget,
     "dash": dash,
     "proxy": proxied,
+    "hostile": lambda chosen: timing.table(hostile.COLUMNS, hostile.rows()),
 }
 
 

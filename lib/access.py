@@ -47,9 +47,7 @@ def token(folder: str) -> str:
     stored = _read(path)
     if stored is None:
         with datadir.lock(folder, LOCK):
-            stored = _read(path)
-            if stored is None:
-                stored = rotate(folder)
+            stored = _read(path) or _renew(folder, os.path.exists(path))
     return stored
 
 
@@ -67,9 +65,17 @@ def configured_token(value: object, environment: Mapping[str, str], base: str) -
 
 
 def rotate(folder: str) -> str:
-    """A new token in the place of the old one; with it all cookies end. Raises OSError."""
+    """A new token in the place of the old one; with it all cookies and tickets end. Raises OSError."""
+    with datadir.lock(datadir.ensure_folder(folder), LOCK):
+        return _renew(folder, True)
+
+
+def _renew(folder: str, replaces: bool) -> str:
+    """A new token; if it replaces another, the tickets made so far end."""
     fresh = secret()
-    datadir.replace(os.path.join(datadir.ensure_folder(folder), TOKEN), f"{fresh}\n".encode())
+    if replaces:
+        _keep(folder, {})
+    datadir.replace(os.path.join(folder, TOKEN), f"{fresh}\n".encode())
     return fresh
 
 

@@ -14,12 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from tokenops import access, cli, config, dash, datadir, limit_log, pricing, when
+from tokenops import access, cli, config, dash, datadir, limit_log, pricing, proxy_routes, when
 from tokenops.session import Session
 
 # A page that is opened shows nothing older; one that is open already gets what was new after its last answer.
 OLD_MS = 60_000
-NAME = "tokenops.local"
+NAME = proxy_routes.OWN_NAME
 
 
 def session(folder: str) -> Session:

@@ -237,6 +237,10 @@ class Site:
         except OSError as error:
             prefix = f"{error.filename}: " if error.filename else ""
             return self._refusal(request, 503, f"{prefix}{error.strerror}", "run tok-status to see what is wrong")
+        except (ValueError, ArithmeticError, RecursionError):
+            if not query and path in (PAGE, *(f"{dash_api.ROOT}{name}" for name in dash_api.ROUTES)):
+                raise  # a fault of ours, not of what was asked
+            return self._refusal(request, 400, "a parameter has no meaning here", "docs/dashboard.md lists the parameters")
 
     def _fresh(self, request: PageRequest, path: str, query: dict[str, str]) -> Reply:
         """The data, or 304 if nothing has changed since the last request."""

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-import orjson
-
 from tokenops import events, projects, untrusted
 
 MINUTE = 60_000
@@ -157,7 +155,7 @@ def value_of(answer: Answer, now: int) -> Any:
     if page:
         raise Trouble(CHANGED, "a web page came instead of data: the login ended, or the address changed")
     try:
-        return orjson.loads(answer.body)
+        return untrusted.json_value(answer.body)
     except ValueError:
         raise Trouble(FAILING, f"{len(answer.body)} bytes came that are not complete JSON") from None
 

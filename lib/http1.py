@@ -160,12 +160,12 @@ def _coding(headers: Headers, version: tuple[int, int]) -> bool:
 
 def _length(headers: Headers) -> int | None:
     """The declared length; None if there is none. Raises BadMessage."""
-    lengths = {item.strip() for value in values(headers, b"content-length") for item in value.split(b",")}
+    lengths = values(headers, b"content-length")
     if not lengths:
         return None
-    if len(lengths) > 1 or not _LENGTH.match(length := lengths.pop()):
-        raise BadMessage(400, "Content-Length is not a single number")
-    return int(length)
+    if len(lengths) > 1 or not _LENGTH.match(lengths[0]):  # a repeated one may not be sent on (RFC 9110 8.6)
+        raise BadMessage(400, "the body's length is not a single number")
+    return int(lengths[0])
 
 
 def request_body(head: Request) -> tuple[str, int]:

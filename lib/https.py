@@ -42,7 +42,7 @@ class Web:
         if self.client is None:
             self.client = httpx.Client(trust_env=False, follow_redirects=False, timeout=httpx.Timeout(self.timeout))
         try:
-            with deadline(2 * self.timeout), self.client.stream("GET", request.url, headers=request.headers) as answer:
+            with deadline(self.timeout), self.client.stream("GET", request.url, headers=request.headers) as answer:
                 body = bytearray()
                 for piece in answer.iter_bytes():
                     body += piece
@@ -142,7 +142,7 @@ class Client:
             *lines, self.rest = self.rest.split(b"\n")
             for number, line in enumerate(lines):
                 with contextlib.suppress(ValueError):
-                    message = orjson.loads(line)
+                    message = untrusted.json_value(line)
                     if isinstance(message, dict) and message.get("id") == name and "method" not in message:
                         self.rest = b"\n".join([*lines[number + 1 :], self.rest])
                         return message

@@ -1,8 +1,8 @@
 """Decides what goes where and when on one client's connection: a state machine without sockets or a clock.
 
-A connection is in one `State` at a time. `TRANSITIONS` holds every way from one state to another and what triggers it; any
-other raises IllegalTransition. Data of one state lives in that state's class in `proxy_phases`; `Effects` there has the
-sockets and the clock. Bytes of bodies pass as they came, framing included, and are counted only after they have passed.
+A connection is in one `State` at a time, and `proxy_states` holds every way from one state to another. Data of one state
+lives in that state's class in `proxy_phases`; `Effects` there has the sockets and the clock. Bytes of bodies pass as they
+came, framing included, and are counted only after they have passed, by `proxy_meter`.
 
 Where a new rule goes: access, `proxy_routes.refusal`; when a client waits, `Connection.full`; valid answers of upstreams,
 `Connection._response_heads`; what is counted and what that may cost, `proxy_exchange`; the proxy's own answers,
@@ -11,91 +11,21 @@ Where a new rule goes: access, `proxy_routes.refusal`; when a client waits, `Con
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Mapping
+from collections.abc import Iterator
 
 from tokenops import http1, proxy_phases, proxy_routes, proxy_savings
 from tokenops.proxy_exchange import Exchange
+from tokenops.proxy_meter import Meter
 from tokenops.proxy_phases import Answering, AtSite, Call, Calling, Closed, Collecting, Connecting, Idle, Tunnel, Waiting
-
-
-class State(enum.Enum):
-    """Where a client's connection stands. A state's value is the class of what is kept in it."""
-
-    __hash__ = object.__hash__  # a fifth of what Enum's own takes; two are looked up at each step
-
-    IDLE = Idle  # between requests; the next one's head may have begun
-    AT_SITE = AtSite  # the dashboard makes the answer, in a thread of its own
-    COLLECTING = Collecting  # a request's body is read to its end first, because a setting may change it
-    CONNECTING = Connecting  # the request waits for a connection to its upstream
-    WAITING = Waiting  # for the head of the answer; the request's body may still be passing
-    ANSWERING = Answering  # the answer's body passes; the request's may still be passing, too
-    TUNNEL = Tunnel  # bytes pass both ways until one side ends
-    CLOSED = Closed  # nothing more is read or sent
-
-
-class Trigger(enum.Enum):
-    """What takes a connection from one state to another."""
-
-    __hash__ = object.__hash__
-
-    SITE_REQUEST = "a request for the site came"
-    SITE_ANSWER = "the site's answer was sent"
-    COLLECT = "a request came whose body is read first"
-    REQUEST = "a request came that is sent on at once"
-    COLLECTED = "the request's body is whole"
-    CACHE_HIT = "the answer was sent from the cache"
-    CONNECTED = "a connection to the upstream is there"
-    UNREACHABLE = "no connection to the upstream could be made"
-    ANSWER_BEGINS = "the head of the answer came"
-    SWITCHED = "the upstream switched to another protocol (101)"
-    NO_ANSWER = "the upstream left before it answered, or sent no HTTP"
-    ANSWER_ENDS = "the answer is whole"
-    ANSWER_CUT = "the upstream left, or broke the framing, within the answer"
-    TUNNEL_ENDS = "the upstream ended the tunnel"
-    BAD_BODY = "the framing of the request's body is broken"
-    LAST_ANSWER = "an answer was sent after which the connection closes"
-    CLIENT_LEFT = "the client ended its connection"
-
-
-TRANSITIONS: Mapping[tuple[State, Trigger], State] = {
-    (State.IDLE, Trigger.SITE_REQUEST): State.AT_SITE,
-    (State.IDLE, Trigger.COLLECT): State.COLLECTING,
-    (State.IDLE, Trigger.REQUEST): State.CONNECTING,
-    (State.IDLE, Trigger.LAST_ANSWER): State.CLOSED,
-    (State.IDLE, Trigger.CLIENT_LEFT): State.CLOSED,
-    (State.AT_SITE, Trigger.SITE_ANSWER): State.IDLE,
-    (State.AT_SITE, Trigger.CLIENT_LEFT): State.CLOSED,
-    (State.COLLECTING, Trigger.COLLECTED): State.CONNECTING,
-    (State.COLLECTING, Trigger.CACHE_HIT): State.IDLE,
-    (State.COLLECTING, Trigger.CLIENT_LEFT): State.CLOSED,
-    (State.CONNECTING, Trigger.CONNECTED): State.WAITING,
-    (State.CONNECTING, Trigger.UNREACHABLE): State.CLOSED,
-    (State.CONNECTING, Trigger.BAD_BODY): State.CLOSED,
-    (State.CONNECTING, Trigger.CLIENT_LEFT): State.CLOSED,
-    (State.WAITING, Trigger.ANSWER_BEGINS): State.ANSWERING,
-    (State.WAITING, Trigger.SWITCHED): State.TUNNEL,
-    (State.WAITING, Trigger.NO_ANSWER): State.CLOSED,
-    (State.WAITING, Trigger.BAD_BODY): State.CLOSED,
-    (State.WAITING, Trigger.CLIENT_LEFT): State.CLOSED,
-    (State.ANSWERING, Trigger.ANSWER_ENDS): State.IDLE,
-    (State.ANSWERING, Trigger.ANSWER_CUT): State.CLOSED,
-    (State.ANSWERING, Trigger.BAD_BODY): State.CLOSED,
-    (State.ANSWERING, Trigger.CLIENT_LEFT): State.CLOSED,
-    (State.TUNNEL, Trigger.TUNNEL_ENDS): State.CLOSED,
-    (State.TUNNEL, Trigger.CLIENT_LEFT): State.CLOSED,
-}
-
+from tokenops.proxy_states import TRANSITIONS, IllegalTransition, State, Trigger
 
 _STATE_OF = {state.value: state for state in State}
 _IDLE, _CLOSED = Idle(), Closed()
+_MOST_UNSENT = 256 << 10  # so many bytes are taken in before there is a connection to the upstream
 
 
-class IllegalTransition(RuntimeError):
-    """A step that is not in `TRANSITIONS`: a fault of the caller, or of this module."""
-
-    def __init__(self, state: State, what: str) -> None:
-        super().__init__(f"the connection is {state.name}, and {what}")
+def _as_one(parts: list[bytes]) -> bytes:
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 class Connection:
@@ -123,6 +53,8 @@ class Connection:
     @property
     def full(self) -> bool:
         """Whether the client should not send more for now: it is ahead by a request."""
+        if isinstance(self.phase, Connecting) and self.phase.size > _MOST_UNSENT:
+            return True
         if len(self.inbox) <= http1.MOST_HEAD:
             return False
         return isinstance(self.phase, AtSite) or not (self.idle or self.phase.uploading)
@@ -181,17 +113,22 @@ class Connection:
         if settings.site is not None and settings.site.owns(path):
             self.move(Trigger.SITE_REQUEST, AtSite(head.method, body, keeps))
             self.effects.ask_site(head)
-        elif (refusal := proxy_routes.refusal(head, settings.hosts)) is not None:
+        elif (refusal := proxy_routes.refusal(head, self._hosts(head.method, path))) is not None:
             self._send_error(*refusal, head.method)
         elif (route := proxy_routes.route(head.target, settings.upstreams)) is not None:
             upstream, path, target = route
             exchange = Exchange(upstream, head, path, self.effects.now(), settings.number(), settings.salt)
-            self._call(Call(exchange, head, body, target, keeps))
+            self._call(Call(exchange, Meter(exchange), head, body, target, keeps))
         elif (own := settings.local(head.method, path)) is not None:
             status, kind, content = own
             self._answer(status, [http1.field(b"Content-Type", kind)], content, keeps and body.done, head.method)
         else:
             self._send_error(*proxy_routes.unknown(settings.upstreams), head.method)
+
+    def _hosts(self, method: bytes, path: bytes) -> frozenset[str]:
+        """The names that a request may call this server by."""
+        own = self.settings.local(method, path) is not None
+        return self.settings.hosts | {proxy_routes.OWN_NAME} if own else self.settings.hosts
 
     def _call(self, call: Call) -> None:
         """Pass a request on, at once or after its body was looked at."""
@@ -205,7 +142,7 @@ class Connection:
     def _connect(self, trigger: Trigger, call: Call, head: http1.Request, body: bytes = b"") -> None:
         upstream = call.exchange.upstream
         first = proxy_routes.to_upstream(head, call.target, upstream)
-        self.move(trigger, Connecting(call, [first, body] if body else [first]))
+        self.move(trigger, Connecting(call, [first, body] if body else [first], len(body)))
         self.effects.connect(upstream)
 
     def _request_body(self, phase: Calling) -> None:
@@ -226,12 +163,13 @@ class Connection:
                 phase.content += data[: piece.used]
             case Connecting():
                 phase.unsent.append(data[: piece.used])
+                phase.size += piece.used
             case _ if piece.used:
                 self.effects.send_to_upstream(data[: piece.used])
-        for part in piece.data:
-            call.exchange.request_data(part)
+        if piece.data:
+            call.exchange.request_data(_as_one(piece.data))
         if piece.done:
-            call.exchange.request_end()
+            call.exchange.request_end(isinstance(phase, Collecting))
             if isinstance(phase, Collecting):
                 self._after_collecting(phase)
 
@@ -248,9 +186,14 @@ class Connection:
         exchange.rerouted_to, call.without_usage = changes.model, changes.without_usage
         self._connect(Trigger.COLLECTED, call, changes.head, changes.body)
 
+    def _needs_care(self, call: Call) -> bool:
+        """Whether a browser may show the answer, beside the dashboard or not."""
+        return self.settings.site is not None or proxy_routes.is_browser(call.head)
+
     def _cache_hit(self, call: Call, entry: proxy_savings.Entry) -> None:
         keeps = call.keeps and not self.draining
-        self.effects.send_to_client(proxy_routes.from_cache(entry.head, len(entry.body), keeps) + entry.body)
+        head = proxy_routes.harmless(entry.head) if self._needs_care(call) else entry.head
+        self.effects.send_to_client(proxy_routes.from_cache(head, len(entry.body), keeps) + entry.body)
         self.move(Trigger.CACHE_HIT, _IDLE)
         self.effects.record([call.exchange.saving("cache", entry.tokens)])
         if not keeps:
@@ -322,7 +265,10 @@ class Connection:
                 self._no_answer(Trigger.NO_ANSWER, call, "no answer", 502, f"the answer is not valid HTTP/1.1: {error}")
                 return
             del phase.buffer[:end]
-            if head.status == 101:
+            if head.status == 101 and b"websocket" not in http1.items(call.head.headers, b"upgrade"):
+                why = "it switched to another protocol, which nobody asked for"
+                self._no_answer(Trigger.NO_ANSWER, call, "no answer", 502, why)
+            elif head.status == 101:
                 self._switch(phase, raw, head)
             elif head.status >= 200:
                 self._begin_answer(phase, head, body)
@@ -340,7 +286,8 @@ class Connection:
         copy = bytearray() if call.key and head.status == 200 and ends else None
         answering = Answering(call, head, body, passage, reusable, filtered, copy)
         self.move(Trigger.ANSWER_BEGINS, answering)
-        self.effects.send_to_client(proxy_routes.to_client(head, passage, call.keeps, call.head.version))
+        shown = proxy_routes.harmless(head) if self._needs_care(call) else head
+        self.effects.send_to_client(proxy_routes.to_client(shown, passage, call.keeps, call.head.version))
         if phase.buffer or body.done:
             self._response_body(answering, bytes(phase.buffer))
 
@@ -354,10 +301,11 @@ class Connection:
             return
         if passed := data[: piece.used] if phase.passage == proxy_routes.UNTOUCHED else phase.transform(piece):
             self.effects.send_to_client(passed)
-        for part in piece.data:
-            phase.call.exchange.response_data(part, self.effects.now())
+        content = _as_one(piece.data)
+        if content and (slices := phase.call.exchange.response_data(content, self.effects.now())) is not None:
+            self._count(phase.call, slices, len(content))
         if phase.copy is not None:
-            phase.copy += b"".join(piece.data)
+            phase.copy += content
             if len(phase.copy) > self.settings.options.entry_bytes:
                 phase.copy = None
         if piece.done:
@@ -366,11 +314,11 @@ class Connection:
 
     def _end_answer(self, phase: Answering) -> None:
         call, now = phase.call, self.effects.now()
-        if phase.copy is not None and self.settings.cache is not None:
+        if phase.copy is not None and self.settings.cache is not None and not call.meter.work:
             self.settings.cache.add(call.key, phase.head, bytes(phase.copy), call.exchange.tokens_so_far(), now)
         self.move(Trigger.ANSWER_ENDS, _IDLE)
         self.effects.release(phase.reusable and call.body.done)
-        self.effects.finish(call.exchange, now, "")
+        self.effects.finish(call.meter, now, "")
         if call.keeps and call.body.done and not self.draining:
             self._go_on()
         else:
@@ -388,7 +336,12 @@ class Connection:
         now = self.effects.now()
         self.move(trigger, _CLOSED)
         self.effects.release(False)
-        self.effects.finish(call.exchange, now, error)
+        self.effects.finish(call.meter, now, error)
+
+    def _count(self, call: Call, slices: Iterator[None], size: int) -> None:
+        """Count what has passed: the first slice now, the rest while others pass."""
+        if call.meter.take(slices, size):
+            self.effects.catch_up(call.meter)
 
     # A tunnel.
 
@@ -405,14 +358,12 @@ class Connection:
 
     def _tunnel_up(self, phase: Tunnel, data: bytes) -> None:
         self.effects.send_to_upstream(data)
-        for value in phase.from_client.feed(data):
-            phase.call.exchange.client_message(value, self.effects.now())
+        self._count(phase.call, phase.client_slices(data, self.effects.now()), len(data))
 
     def _tunnel_down(self, phase: Tunnel, data: bytes) -> None:
         self.effects.send_to_client(data)
-        for value in phase.from_upstream.feed(data):
-            if events := list(phase.call.exchange.vendor_message(value, self.effects.now())):
-                self.effects.record(events)
+        slices = phase.upstream_slices(data, self.effects.now(), self.effects.record)
+        self._count(phase.call, slices, len(data))
 
     # The proxy's own answers.
 

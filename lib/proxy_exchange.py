@@ -1,17 +1,14 @@
 """Counts one request and its answer as they pass, and returns the events for the log. No sockets; times are arguments.
 
-Nothing of a prompt or an answer is kept; of the headers only those named here are looked at. The proxy calls these methods
-after it has passed the bytes on. What counting may cost, and what to do with an answer that costs too much, belongs here.
+Nothing of a prompt or an answer is kept. The proxy calls these methods after it has passed the bytes on, and none of them
+raises: an exchange that cannot be counted is given up, and its turn is recorded as unknown, with the reason.
 """
 
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Iterator
-from typing import Any, NamedTuple
-
-import orjson
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar, cast
 
 from tokenops import (
     catalog,
@@ -20,6 +17,7 @@ from tokenops import (
     price_names,
     pricing,
     projects,
+    proxy_request,
     untrusted,
     when,
     wire_body,
@@ -45,74 +43,30 @@ class Upstream(NamedTuple):
     bills: str  # provider in the record; "" if only the model says
 
 
-# Paths that cost nothing, repeat an answer, or are not requests to a model. (Vendors' API references, November 2026.)
-_FREE = re.compile(
-    rb"count_tokens|:countTokens|/input_tokens\b|/tokenize|/detokenize|/messages/batches|/batches\b|/batch/|:batchGenerate|"
-    rb"/cachedContents|/files\b|/fileSearchStores|/vector_stores|/models?(?:/[^/:]*)?\Z|/tcp_warming|:predictLongRunning|"
-    rb"/assistants\b|/threads(?:/[^/]+)?(?:/messages.*)?\Z|/conversations(?:/[^/]+)?\Z|/fine[_-]tuning|/uploads?\b|/oauth|/cancel\Z|"
-    rb"/responses/[^/]+/(?:cancel|input_items)|/api/(?:tags|show|pull|push|ps|version|create|copy|delete|blobs)|telemetry|/wham/"
-)
-# Paths that fetch an earlier answer: its own id says which, so it is the same turn.
-_FETCHED = re.compile(rb"/responses/(?:resp_|[^/]+\Z)|/batches/[^/]+/results\Z|/files/[^/]+/content\Z")
+Step = TypeVar("Step", bound=Callable[..., None])
 
 
-@functools.lru_cache(maxsize=64)  # a client asks for few paths, and the search costs as much as parsing a head
-def kind_of(method: bytes, path: bytes) -> str:
-    """Whether an answer is counted: "new", "fetched" (it counts once, by its id), or "" not at all."""
-    if method == b"GET" and _FETCHED.search(path):
-        return "fetched"
-    if method != b"POST" or _FREE.search(path):
-        return ""
-    return "new"
+def guard(method: Step) -> Step:
+    """A step of counting: whatever it meets ends the counting of its exchange, and nothing else."""
+
+    @functools.wraps(method)
+    def step(exchange: Exchange, *args: object) -> None:
+        if not exchange.lost:
+            try:
+                method(exchange, *args)
+            except Exception as error:
+                exchange.give_up(f"metering failed: {type(error).__name__}")
+
+    return cast(Step, step)
 
 
-_SESSIONS = (
-    "x-tokenops-session-id",
-    "x-claude-code-session-id",
-    "session_id",
-    "session-id",
-    "conversation_id",
-    "thread-id",
-    "x-opencode-session",
-    "x-session-id",
-    "x-session-affinity",
-)
-_ALIASED = ("codex", "opencode")
-_KEYS = ("x-api-key", "api-key", "x-goog-api-key")
-# The only headers of a request that are looked at.
-_READ = frozenset(
-    name.encode()
-    for name in (
-        *_SESSIONS,
-        *_KEYS,
-        "authorization",
-        "chatgpt-account-id",
-        "content-encoding",
-        "content-type",
-        "user-agent",
-        "x-tokenops-agent-id",
-        "x-tokenops-project",
-        "x-tokenops-workflow-id",
-    )
-)
+class Tunnel:
+    """What is under way in a tunnel, where answer follows answer."""
 
-
-@functools.cache
-def caller(agent: str) -> str:
-    """The client that a User-Agent names; "" for none."""
-    word = re.split(r"[/ (]", agent.strip(), maxsplit=1)[0].lower()
-    callers = catalog.load("providers")["callers"]
-    return str(callers.get(word) or untrusted.text(re.sub(r"[^a-z0-9._-]+", "-", word).strip("-"), 40))
-
-
-def credential(headers: dict[str, str]) -> str:
-    """The sort of key a request carries, by its form alone: a plan's login, or a metered key."""
-    token = headers.get("authorization", "").removeprefix("Bearer ").strip()
-    if token.startswith(("sk-ant-oat", "eyJ", "gho_", "ghu_", "ya29.")):
-        return "oauth"
-    if token or any(name in headers for name in _KEYS):
-        return "api_key"
-    return ""
+    def __init__(self) -> None:
+        self.asked = False  # the client asked for an answer
+        self.begun = ""  # the id of the answer that has begun and not ended
+        self.failures = 0
 
 
 class Exchange:
@@ -121,20 +75,23 @@ class Exchange:
     def __init__(self, upstream: Upstream, head: http1.Request, path: bytes, now: int, number: int, salt: bytes) -> None:
         self.upstream, self.path, self.started, self.number, self.salt = upstream, path, now, number, salt
         self.method = head.method
-        self.kind = kind_of(head.method, path.partition(b"?")[0])
-        self.headers = {low.decode(): value.decode("latin-1") for low, _, value in head.headers if low in _READ}
-        self.model = _model_in(path)
+        self.kind = proxy_request.kind_of(head.method, path.partition(b"?")[0])
+        self.headers = {low.decode(): value.decode("latin-1") for low, _, value in head.headers if low in proxy_request.READ}
+        self.model = proxy_request.model_in(path)
         self.status = 0
         self.first_at: int | None = None  # when the answer's first byte came
         self.error = ""
-        self.reading = wire_usage.Answer(self.biller)
+        most = wire_usage.MOST_RESULTS if self.kind == "fetched" else wire_usage.MOST_NAMES
+        self.reading = wire_usage.Answer(self.biller, most)
         self.body: wire_body.Body | None = None
+        self.lost = ""  # why counting was given up
         self.response_headers: dict[str, str] = {}
-        self._content: bytearray | None = bytearray() if self.readable(0) else None
+        self._content: wire_body.Kept | None = wire_body.Kept() if self.readable(0) else None
         self.payload: untrusted.Raw = {}  # the request's body, for as long as it is needed
         self.rerouted_to = ""  # the model that a rule put in the place of the client's
         self._body_session = ""  # the session that the request's body names
         self._recorded: set[str] = set()  # ids of turns
+        self.tunnel: Tunnel | None = None
 
     @property
     def biller(self) -> str:
@@ -147,30 +104,45 @@ class Exchange:
         plain = "json" in kind and self.headers.get("content-encoding", "identity") == "identity"
         return self.kind == "new" and plain and length <= MOST_BODY
 
+    def give_up(self, reason: str) -> None:
+        """Count no more, and keep nothing."""
+        self.lost, self._content, self.payload = reason, None, {}
+        self.reading.skip_part(reason, True)
+        if self.body is not None:
+            self.body.give_up(reason)
+
+    @guard
     def request_data(self, data: bytes) -> None:
         """Take in a piece of the request's content."""
         if self._content is not None:
-            self._content += data
-            if len(self._content) > MOST_BODY:
+            self._content.add(data)
+            if len(self._content.data) > MOST_BODY or not self._content.whole:
                 self._content = None
 
-    def request_end(self) -> None:
-        """The request is whole."""
-        if self._content:
-            try:
-                payload = orjson.loads(self._content)
-            except ValueError:
-                payload = None
-            self.payload = untrusted.mapping(payload)
-            self.model = self.model or untrusted.text(self.payload.get("model")).removeprefix("models/")
-            self._body_session = _session_in(self.payload)
-        self._content = None
+    @guard
+    def request_end(self, is_kept: bool = False) -> None:
+        """The request is whole; `is_kept`: its content is needed until the answer begins."""
+        content, self._content = self._content, None
+        if content is None or not content.data:
+            return
+        try:
+            payload = untrusted.mapping(untrusted.json_value(content.data))
+        except events.BadRecord:
+            return
+        self.model = self.model or untrusted.text(payload.get("model")).removeprefix("models/")
+        self._body_session = proxy_request.session_in(payload)
+        if is_kept:
+            self.payload = payload
 
     def tokens_so_far(self) -> int:
-        """How many tokens the answer says it cost, once it is whole."""
+        """How many tokens the answer says it cost, once it is whole; 0 if that is not known."""
+        self._end_body()
+        return 0 if self.lost else sum(events.token_sum(usage.counts) for usage in self.reading.usages())
+
+    @guard
+    def _end_body(self) -> None:
         if self.body is not None:
             self.body.finish()
-        return sum(events.token_sum(usage.counts) for usage in self.reading.usages())
 
     def saving(self, by: str, tokens: int) -> Event:
         """The event of what was saved, and by what."""
@@ -189,7 +161,7 @@ class Exchange:
         self.payload = {}
         self.status = head.status
         self.response_headers = {low.decode("latin-1"): value.decode("latin-1") for low, _, value in head.headers}
-        if self.kind or head.status >= 400:
+        if (self.kind or head.status >= 400) and not self.lost:
             self.body = wire_body.Body(
                 self.response_headers.get("content-type", ""),
                 self.response_headers.get("content-encoding", ""),
@@ -199,46 +171,90 @@ class Exchange:
     def tunnel_head(self, head: http1.Response) -> None:
         """Take in the head of an answer that opens a tunnel: messages follow, and no body."""
         self.response_head(head)
-        self.body = None
+        self.body, self.tunnel = None, Tunnel()
 
-    def response_data(self, data: bytes, now: int) -> None:
-        """Take in a piece of the answer's content."""
+    def response_data(self, data: bytes, now: int) -> Iterator[None] | None:
+        """Take in a piece of the answer's content: the slices of the work, None if there is none."""
         if self.first_at is None:
             self.first_at = now
-        if self.body is not None:
-            self.body.feed(data)
+        return None if self.body is None or self.lost else self.body.slices(data)
 
-    def vendor_message(self, value: Any, now: int) -> Iterator[Event]:
-        """Take in a WebSocket message from the vendor; yields the turns that it ends."""
+    def vendor_message(self, value: Any, now: int) -> list[Event]:
+        """Take in a WebSocket message from the vendor; returns the events of the answers that it ends."""
+        message = untrusted.mapping(value)
+        if self.tunnel is None or not message:
+            return []
         if self.first_at is None:
             self.first_at = now
-        self.reading.take(value)
-        if self.reading.limits:
-            yield from self._quota(now)
-        if isinstance(value, dict) and value.get("type") in _ENDS:
-            yield from self._turns(now)
-            self.started, self.first_at = now, None
+        self.reading.take(message)
+        rows = list(self._quota(now))
+        kind = untrusted.text(message.get("type"))
+        if kind in _BEGINS:
+            self.tunnel.begun = untrusted.identity(untrusted.mapping(message.get("response")).get("id")) or "unnamed"
+        elif kind == "error" or kind in _ENDS:
+            rows += self._end_of_answer(message, kind, now)
+            self.started, self.first_at, self.reading.error = now, None, ""
+            self.tunnel.begun = ""
+        return rows
 
+    def _end_of_answer(self, message: untrusted.Raw, kind: str, now: int) -> Iterator[Event]:
+        """The events of an answer that a message in a tunnel ends, or refuses."""
+        tunnel, usages = self.tunnel, self.reading.take_usages()
+        yield from self._turns(usages, now)
+        status = next((message[key] for key in ("status", "status_code") if type(message.get(key)) is int), 0)
+        status = status if 100 <= status <= 599 else 0
+        name = self.reading.error or _fault_of(message)
+        if tunnel is not None and not usages and name and (kind != "error" or status or tunnel.begun or tunnel.asked):
+            tunnel.failures += 1
+            yield self._failure(now, name, status, f"{self._own_id()}#{tunnel.failures}")
+        ts, account = when.stamp(now), self._account()
+        yield from wire_limits.readings(self.biller, _header_texts(message.get("headers")), ts, account)
+        if self.reading.refused:
+            yield from wire_limits.refusal(self.biller, status, self.reading.refused, ts, account)
+            self.reading.refused = {}
+        if tunnel is not None and kind != "error":
+            tunnel.asked = False
+
+    @guard
     def client_message(self, value: Any, now: int) -> None:
         """Take in a WebSocket message from the client: it may name the model, and begins a turn."""
         message = untrusted.mapping(value)
-        if message.get("type") == "response.create":
+        if untrusted.text(message.get("type")) == "response.create":
             self.started, self.first_at = now, None
             self.model = untrusted.text(message.get("model")) or self.model
+            if self.tunnel is not None:
+                self.tunnel.asked = True
         if setup := untrusted.mapping(message.get("setup")):
             self.model = untrusted.text(setup.get("model")).removeprefix("models/") or self.model
 
     def finish(self, now: int, error: str = "") -> list[Event]:
-        """The events of the exchange; `error` names what cut it short."""
+        """The events of the exchange; `error` names what cut it short. Raises nothing."""
         self.error = error
-        if self.body is not None:
-            self.body.finish()
+        self._end_body()
+        try:
+            return self._events(now, error)
+        except Exception as fault:
+            self.give_up(f"metering failed: {type(fault).__name__}")
+        return [self._unknown_turn(now)] if self.kind == "new" else []
+
+    def _unknown_turn(self, now: int) -> Event:
+        """The least that can be said of a turn."""
+        event: Event = {"v": events.VERSION, "ts": when.stamp(self.started), "kind": "turn", "id": self._own_id()}
+        event |= {"source": SOURCE, "client": "unknown", "agent_id": "unknown", **self._biller(""), "model": "unknown"}
+        event |= {"turns": 1, "usage": "unknown", "usage_reason": self.lost, "latency_ms": max(now - self.started, 0)}
+        return events.arrange(event)
+
+    def _events(self, now: int, error: str) -> list[Event]:
         ts, account, biller = when.stamp(now), self._account(), self.biller
         rows: list[Event] = []
-        if self.status >= 400 or (error and not self.status):
-            rows += self._failure(now)
-        elif self.kind:
-            rows += self._turns(now)
+        usages = self.reading.usages()
+        failed = self.status >= 400 or (error and not self.status) or (self.reading.error and not usages and not self.lost)
+        if self.tunnel is not None:
+            rows += self._end_of_tunnel(self.tunnel, usages, now)
+        elif failed and self.kind == "new":
+            rows.append(self._failure(now, error or self.reading.error or f"status {self.status}", self.status))
+        elif self.kind and not failed:
+            rows += self._turns(usages or self._unknown(), now)
             if self.rerouted_to:
                 rows += [self._cheaper(turn) for turn in rows if turn["kind"] == "turn"]
         rows += wire_limits.readings(biller, self.response_headers, ts, account)
@@ -246,6 +262,26 @@ class Exchange:
         if self.reading.refused:
             rows += wire_limits.refusal(biller, self.status, self.reading.refused, ts, account)
         return rows
+
+    def _unknown(self) -> list[wire_usage.Usage]:
+        """What is said of a turn without counts."""
+        if self.kind != "new":
+            return []
+        reason = self.lost or (self.body.reason if self.body is not None else "")
+        identity, model, tier = self.reading.id, self.reading.model, self.reading.tier
+        return [wire_usage.Usage(identity, model, {}, tier, state="unknown", reason=reason)]
+
+    def _end_of_tunnel(self, tunnel: Tunnel, usages: list[wire_usage.Usage], now: int) -> Iterator[Event]:
+        """The events of what was under way in a tunnel when it ended."""
+        if not usages and (tunnel.begun or self.lost):
+            name = tunnel.begun if tunnel.begun != "unnamed" else ""
+            reason = self.lost or wire_usage.CUT_SHORT
+            usages = [wire_usage.Usage(name, self.reading.model, {}, state="unknown", reason=reason)]
+            yield self._turn(usages[0], 0, now)
+        else:
+            yield from self._turns(usages, now)
+            if tunnel.asked and not usages:
+                yield self._failure(now, self.error or "no answer", 0)
 
     def _quota(self, now: int) -> Iterator[Event]:
         """The meters of the quota events that came in the stream."""
@@ -260,11 +296,17 @@ class Exchange:
 
     def _attribution(self) -> Event:
         session = next(
-            (name for key in _SESSIONS if key in self.headers and (name := untrusted.identity(self.headers[key]))), ""
+            (
+                name
+                for key in proxy_request.SESSIONS
+                if key in self.headers and (name := untrusted.identity(self.headers[key]))
+            ),
+            "",
         )
         session = session or self._body_session
         # opencode leaves its name out of requests to some vendors; its sessions' names are of a form of their own.
-        client = "opencode" if _OPENCODE.match(session) else caller(self.headers.get("user-agent", "")) or "unknown"
+        opencode = proxy_request.OPENCODE.match(session)
+        client = "opencode" if opencode else proxy_request.caller(self.headers.get("user-agent", "")) or "unknown"
         project = untrusted.text(self.headers.get("x-tokenops-project"), 100)
         agent = f"{client}:{project}" if project else client
         event: Event = {"source": SOURCE, "client": client}
@@ -302,39 +344,36 @@ class Exchange:
         if self.first_at is not None:
             event["ttft_ms"] = self.first_at - self.started
         event["path"] = self.path.partition(b"?")[0].decode("latin-1")[:200]
-        if sort := credential(self.headers):
+        if sort := proxy_request.credential(self.headers):
             event["credential"] = sort
         return event
 
     def _own_id(self) -> str:
         return f"proxy:{self.started}:{self.number}"
 
-    def _failure(self, now: int) -> Iterator[Event]:
-        if self.kind != "new":
-            return
-        event = self._common(self._own_id(), now) | {
+    def _failure(self, now: int, error: str, status: int, identity: str = "") -> Event:
+        """A request that failed."""
+        event = self._common(identity or self._own_id(), now) | {
             "errors": 1,
             **self._biller(self.model),
             "model": self.model or "unknown",
+            "error": error,
+            "status": status,
         }
-        event["error"] = self.error or self.reading.error or f"status {self.status}"
-        if not self.status:
+        if not status:
             del event["status"]
-        yield events.arrange(event)
+        return events.arrange(event)
 
-    def _turns(self, now: int) -> Iterator[Event]:
+    def _turns(self, usages: list[wire_usage.Usage], now: int) -> Iterator[Event]:
         """The turns that were not recorded yet."""
-        usages = self.reading.usages()
-        if not usages and self.kind == "new":
-            reason = self.body.reason if self.body is not None else ""
-            identity, model, tier = self.reading.id, self.reading.model, self.reading.tier
-            usages = [wire_usage.Usage(identity, model, {}, tier, state="unknown", reason=reason)]
         for number, usage in enumerate(usages):
             if usage.id in self._recorded and usage.id:
                 continue
             self._recorded.add(usage.id)
             if usage.id or self.kind == "new":
                 yield self._turn(usage, number, now)
+        if len(self._recorded) > _MOST_RECORDED:
+            self._recorded.clear()
 
     def _turn(self, usage: wire_usage.Usage, number: int, now: int) -> Event:
         unique = usage.id and self.upstream.name not in catalog.load("providers")["repeated_ids"]
@@ -352,14 +391,14 @@ class Exchange:
             event |= {"cost_usd": usage.cost_usd, "cost_source": usage.cost_source}
         state, reason = usage.state, usage.reason
         if self.error and not state:
-            state, reason = "partial", "the answer was cut short"
+            state, reason = "partial", wire_usage.CUT_SHORT
         if state:
             event["usage"] = state
             event["usage_reason"] = reason or "unknown"
         if self.error or self.reading.error:
             event["error"] = self.error or self.reading.error
         session = event.get("session_id", "")
-        if usage.counts and (event["client"] == "gemini-cli" or (session and event["client"] in _ALIASED)):
+        if usage.counts and (event["client"] == "gemini-cli" or (session and event["client"] in proxy_request.ALIASED)):
             event["alias"] = events.alias_of(event["client"], session, usage.counts)
         return events.arrange(event)
 
@@ -370,18 +409,7 @@ class Exchange:
         return {"provider": inferred, "provider_inferred": True} if inferred else {}
 
 
-_OPENCODE = re.compile(r"ses_[0-9a-f]{12}[0-9A-Za-z]{14}\Z")
-_CLAUDE = re.compile(r"_session_([0-9a-f-]{36})\Z")
-
-
-def _session_in(payload: untrusted.Raw) -> str:
-    """The session that a request's body names, as Codex, opencode and Claude Code do for the vendor's cache."""
-    if name := untrusted.identity(payload.get("prompt_cache_key")):
-        return name
-    match = _CLAUDE.search(untrusted.text(untrusted.mapping(payload.get("metadata")).get("user_id"), 400))
-    return match[1] if match else ""
-
-
+_BEGINS = frozenset(("response.created",))
 _ENDS = frozenset(
     (
         "response.done",
@@ -391,10 +419,21 @@ _ENDS = frozenset(
         "conversation.item.input_audio_transcription.completed",
     )
 )
-_IN_PATH = re.compile(rb"/models/([^/:?]+):|/deployments/([^/?]+)/|/model/([^/?]+)/(?:invoke|converse)")
+# Of a tunnel so many ids are remembered; an answer is never named again much later.
+_MOST_RECORDED = 10_000
+_MOST_HEADERS = 200
 
 
-def _model_in(path: bytes) -> str:
-    """The model that a path names (Gemini, Azure, Bedrock); "" if it names none."""
-    match = _IN_PATH.search(path)
-    return untrusted.text(next(filter(None, match.groups())).decode("latin-1")) if match else ""
+def _fault_of(message: untrusted.Raw) -> str:
+    """The name of the fault that an answer failed with; "" if it did not fail."""
+    response = untrusted.mapping(message.get("response"))
+    if untrusted.text(response.get("status")) != "failed":
+        return ""
+    error = untrusted.mapping(untrusted.mapping(response.get("status_details")).get("error"))
+    return untrusted.text(error.get("code")) or untrusted.text(error.get("type")) or "failed"
+
+
+def _header_texts(value: object) -> dict[str, str]:
+    """The headers that a message in a tunnel gives in their place."""
+    pairs = list(untrusted.mapping(value).items())[:_MOST_HEADERS]
+    return {str(name).lower(): str(text) for name, text in pairs if type(text) in (str, int, float)}

@@ -1,22 +1,22 @@
 """Defines what a connection keeps in each of its states, and which effects it may request.
 
-Only data and values derived from it; the table in `proxy` defines the order of states.
+Only data, and what follows from it; the table in `proxy_states` says which state comes when.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
-import orjson
-
-from tokenops import http1, proxy_routes, proxy_savings
+from tokenops import events, http1, proxy_routes, proxy_savings, untrusted
 from tokenops.events import Event
 from tokenops.proxy_exchange import Exchange, Upstream
+from tokenops.proxy_meter import Meter
 
 _MOST_MESSAGE = 8 << 20
 _TEXT, _CONTINUED = 1, 0
+_FRAMES = 32  # are looked at in one slice of work
 
 
 class Frames:
@@ -31,9 +31,10 @@ class Frames:
         self.reading = False  # inside a text message
         self.skip = 0  # bytes of a frame that is not looked at
         self.lost = False  # a frame made no sense: nothing more is looked at
+        self.refused = ""  # why the last message was not read
 
     def feed(self, data: bytes) -> Iterator[Any]:
-        """The messages that are whole by now. Raises nothing."""
+        """The frames that are whole by now: the message that each ends, None if it ends none. Raises nothing."""
         if self.lost:
             return
         self.buffer += data
@@ -47,7 +48,7 @@ class Frames:
             frame = self._head()
             if frame is None:
                 return
-            yield from self._frame(*frame)
+            yield self._frame(*frame)
 
     def _head(self) -> tuple[int, bool, bool, int, bytes, int] | None:
         """Opcode, last, plain, size of the head, mask and length of the frame at hand; None if it is not whole yet."""
@@ -77,15 +78,17 @@ class Frames:
             return None  # a text is looked at as a whole
         return opcode, bool(first & 128), not first & 64, at, mask, length
 
-    def _frame(self, opcode: int, last: bool, plain: bool, at: int, mask: bytes, length: int) -> Iterator[Any]:
+    def _frame(self, opcode: int, last: bool, plain: bool, at: int, mask: bytes, length: int) -> Any:
         is_text = opcode == _TEXT or (opcode == _CONTINUED and self.reading)
         if not is_text or length + len(self.message) > _MOST_MESSAGE or not plain:
             del self.buffer[:at]
             self.skip = length
+            if is_text:
+                self.refused = "too large to meter" if plain else "compressed"
             if opcode <= 2:
                 self.message.clear()
                 self.reading = False
-            return
+            return None
         content = bytes(self.buffer[at : at + length])
         del self.buffer[: at + length]
         if mask and content:
@@ -94,14 +97,14 @@ class Frames:
             content = (int.from_bytes(content, "big") ^ int.from_bytes(key, "big")).to_bytes(len(content), "big")
         self.message += content
         self.reading = not last
-        if last:
-            try:
-                value = orjson.loads(self.message)
-            except ValueError:
-                value = None
-            self.message.clear()
-            if value is not None:
-                yield value
+        if not last:
+            return None
+        message, self.message = self.message, bytearray()
+        try:
+            return untrusted.json_value(message)
+        except events.BadRecord as error:
+            self.refused = "" if str(error) == "not JSON" else str(error)
+        return None
 
 
 class Effects(Protocol):
@@ -135,8 +138,11 @@ class Effects(Protocol):
     def record(self, events: list[Event]) -> None:
         """Write these to the log."""
 
-    def finish(self, exchange: Exchange, now: int, error: str) -> None:
-        """Write what `exchange.finish(now, error)` returns to the log, some time soon: the client does not wait for it."""
+    def catch_up(self, meter: Meter) -> None:
+        """Count what is left of an exchange, slice by slice, while others pass."""
+
+    def finish(self, meter: Meter, now: int, error: str) -> None:
+        """Write what the exchange's `finish(now, error)` returns to the log, once all is counted; nobody waits for it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -144,6 +150,7 @@ class Call:
     """A request that is passed on, from its head to the end of its answer."""
 
     exchange: Exchange
+    meter: Meter
     head: http1.Request
     body: http1.Body
     target: bytes  # what the upstream is asked for
@@ -197,6 +204,7 @@ class Connecting(Calling):
     """What the upstream will be sent first."""
 
     unsent: list[bytes]
+    size: int  # of it, in bytes
 
 
 @dataclass(slots=True, eq=False)
@@ -236,6 +244,26 @@ class Tunnel(Calling):
 
     from_client: Frames = field(default_factory=Frames)
     from_upstream: Frames = field(default_factory=Frames)
+
+    def client_slices(self, data: bytes, now: int) -> Iterator[None]:
+        """Take in what the client sent, in slices of work."""
+        for number, message in enumerate(self.from_client.feed(data), 1):
+            if message is not None:
+                self.call.exchange.client_message(message, now)
+            if number % _FRAMES == 0:
+                yield
+
+    def upstream_slices(self, data: bytes, now: int, record: Callable[[list[Event]], None]) -> Iterator[None]:
+        """Take in what the vendor sent, in slices of work; `record` gets the events of the answers that end."""
+        frames, exchange = self.from_upstream, self.call.exchange
+        for number, message in enumerate(frames.feed(data), 1):
+            if frames.refused:
+                exchange.reading.skip_part(f"a message is {frames.refused}", True)
+                frames.refused = ""
+            if message is not None and (events := exchange.vendor_message(message, now)):
+                record(events)
+            if number % _FRAMES == 0:
+                yield
 
 
 @dataclass(slots=True, eq=False)

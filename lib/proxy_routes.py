@@ -86,6 +86,10 @@ class Settings(NamedTuple):
     site: Site | None = None
 
 
+# The name that is announced on this machine's own interface. It leads to the server's own endpoints and the dashboard.
+OWN_NAME = "tokenops.local"
+
+
 def route(target: bytes, upstreams: Mapping[bytes, Upstream]) -> tuple[Upstream, bytes, bytes] | None:
     """The provider that a request's first segment names, the path without it, and what to ask the provider for.
 
@@ -127,8 +131,39 @@ def refusal(head: http1.Request, hosts: frozenset[str]) -> tuple[int, str, str] 
             )
     for origin in http1.values(head.headers, b"origin"):
         if _host_name(origin.partition(b"://")[2]) not in hosts:
-            return 403, "requests from web pages of other sites are refused", "call the proxy from a program"
+            return _FROM_A_PAGE
+    for name, harmless in _FETCHES.items():
+        if any(value.lower() not in harmless for value in http1.values(head.headers, name)):
+            return _FROM_A_PAGE
     return None
+
+
+_FROM_A_PAGE = (403, "requests from web pages and their navigations are refused", "call the proxy from a program")
+# What browsers say of a request, and programs do not (W3C Fetch Metadata): who makes it, how, and what for.
+_FETCHES = {
+    b"sec-fetch-site": (b"same-origin", b"none"),
+    b"sec-fetch-mode": (b"cors", b"same-origin"),
+    b"sec-fetch-dest": (b"empty",),
+}
+
+
+def is_browser(head: Request) -> bool:
+    """Whether a browser makes the request."""
+    return bool(http1.values(head.headers, b"sec-fetch-site"))
+
+
+# With these a browser runs nothing of an answer, and shows it to no page of another site.
+_HARMLESS = [
+    http1.field(b"Content-Security-Policy", b"sandbox; default-src 'none'"),
+    http1.field(b"X-Content-Type-Options", b"nosniff"),
+    http1.field(b"Cross-Origin-Resource-Policy", b"same-origin"),
+]
+
+
+def harmless(head: Response) -> Response:
+    """An answer's head as a browser may get it from an origin that is not the vendor's alone: without cookies, too."""
+    fields = [entry for entry in head.headers if entry[0] != b"set-cookie"]
+    return head._replace(headers=[*fields, *_HARMLESS])
 
 
 def unknown(upstreams: Mapping[bytes, Upstream]) -> tuple[int, str, str]:

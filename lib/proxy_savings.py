@@ -7,6 +7,7 @@ another model by the user's own rules; usage requested if the client did not ask
 from __future__ import annotations
 
 import collections
+import contextlib
 import fnmatch
 import hashlib
 import re
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import config, http1, untrusted
+from tokenops import config, events, http1, proxy_request, untrusted
 from tokenops.proxy_exchange import Exchange
 
 
@@ -83,18 +84,17 @@ def _rule(entry: object) -> Rule:
     return Rule(model, use, share)
 
 
-# Headers that identify the caller. A cached answer never goes to another caller.
-_IDENTITY = (
-    b"authorization",
-    b"x-api-key",
-    b"api-key",
-    b"x-goog-api-key",
-    b"cookie",
-    b"openai-organization",
-    b"openai-project",
+# Headers of a request that neither say who asks nor change the answer. All others (keys, accounts, organisations, tenants,
+# versions) are part of what makes two requests the same, those that nobody here knows as well: a cached answer never goes to
+# another caller.
+_NOISE = frozenset(
+    (
+        *(b"host", b"user-agent", b"content-length", b"date", b"connection", b"expect", b"priority", b"origin", b"referer"),
+        *(b"traceparent", b"tracestate", b"baggage", b"x-request-id", b"x-client-request-id", b"idempotency-key"),
+        *(name.encode() for name in proxy_request.SESSIONS),
+    )
 )
-# Headers that may change an answer besides.
-_SHAPING = (b"accept", b"accept-encoding", b"anthropic-version", b"anthropic-beta", b"openai-beta", b"content-type")
+_NOISE_BEGINS = (b"x-stainless-", b"x-tokenops-", b"sec-fetch-", b"x-codex-turn-")
 # Headers of an answer that are of no use to the next caller, or not for it.
 _NOT_CACHED = (
     b"date",
@@ -112,7 +112,7 @@ def key_of(upstream: str, head: http1.Request, path: bytes, body: bytes) -> byte
     digest = hashlib.blake2b(digest_size=32)
     parts = [upstream.encode(), head.method, path]
     for low, _, value in head.headers:
-        if low in _IDENTITY or low in _SHAPING:
+        if low not in _NOISE and not low.startswith(_NOISE_BEGINS):
             parts += [low, value]
     for part in (*parts, body):
         digest.update(len(part).to_bytes(8, "big"))
@@ -232,8 +232,8 @@ def reroute(
             for match in _MODEL.finditer(body):
                 changed = body[: match.start(1)] + orjson.dumps(rule.use)[1:-1] + body[match.end(1) :]
                 try:
-                    meaning = orjson.loads(changed)
-                except ValueError:
+                    meaning = untrusted.json_value(changed)
+                except events.BadRecord:
                     continue
                 if meaning == {**payload, "model": rule.use}:  # and not a "model" further in
                     return changed, rule.use
@@ -244,32 +244,65 @@ def reroute(
 def with_usage(path: bytes, body: bytes, payload: untrusted.Raw) -> bytes | None:
     """The body of a stream's request with usage asked for; None if that is of no use or the client has decided itself."""
     plain = path.partition(b"?")[0]
-    if not plain.endswith(b"/completions") or payload.get("stream") is not True or "stream_options" in payload:
+    if not plain.endswith(b"/completions") or payload.get("stream") is not True:
         return None
-    at = body.rstrip().rfind(b"}")
-    return body[:at] + b',"stream_options":{"include_usage":true}' + body[at:]
+    ours = {"include_usage": True}
+    options = payload.get("stream_options")
+    if "stream_options" not in payload:
+        at = body.rstrip().rfind(b"}")
+        return body[:at] + b',"stream_options":' + orjson.dumps(ours) + body[at:]
+    if options is not None and (not isinstance(options, dict) or "include_usage" in options):
+        return None
+    meaning = {**payload, "stream_options": {**(options or {}), **ours}}
+    for match in _STREAM_OPTIONS.finditer(body):
+        changed = body[: match.start(1)] + orjson.dumps(meaning["stream_options"]) + body[match.end(1) :]
+        with contextlib.suppress(events.BadRecord):
+            if untrusted.json_value(changed) == meaning:  # and not the same words further in
+                return changed
+    return None
+
+
+# The client's own options: null, or an object without objects in it.
+_STREAM_OPTIONS = re.compile(rb'"stream_options"\s*:\s*(null|\{[^{}]*\})')
 
 
 class WithoutUsage:
-    """A stream of server-sent events without the one that carries usage and nothing else."""
+    """A stream of server-sent events without the one that carries usage and nothing else.
+
+    An event is held back until it is whole, up to MOST_HELD; one that carries nothing else than usage is far smaller.
+    """
+
+    MOST_HELD = 64 << 10
 
     def __init__(self) -> None:
-        self.rest = b""
+        self.rest = bytearray()
+        self.searched = 0  # bytes of the rest that hold no event's end
+        self.passing = False  # in the middle of an event that is too large to be held back
 
     def feed(self, data: bytes) -> bytes:
         """The events that are whole by now."""
         self.rest += data
         passed = []
-        while (end := _EVENT_END.search(self.rest)) is not None:
-            event, self.rest = self.rest[: end.end()], self.rest[end.end() :]
-            if not _only_usage(event):
+        at = 0
+        while (end := _EVENT_END.search(self.rest, max(at, self.searched - 3))) is not None:
+            event = bytes(self.rest[at : end.end()])
+            if self.passing or not _only_usage(event):
                 passed.append(event)
+            at, self.passing, self.searched = end.end(), False, 0
+        del self.rest[:at]
+        if len(self.rest) > self.MOST_HELD:
+            # The last bytes may be half of an event's end.
+            passed.append(bytes(self.rest[:-3]))
+            del self.rest[:-3]
+            self.passing = True
+        self.searched = len(self.rest)
         return b"".join(passed)
 
     def finish(self) -> bytes:
         """What is left."""
-        rest, self.rest = self.rest, b""
-        return b"" if _only_usage(rest) else rest
+        rest = bytes(self.rest)
+        self.rest.clear()
+        return b"" if not self.passing and _only_usage(rest) else rest
 
 
 _EVENT_END = re.compile(rb"\r?\n\r?\n|\r\r")
@@ -280,7 +313,7 @@ def _only_usage(event: bytes) -> bool:
         return False
     data = b"\n".join(line[5:].strip() for line in event.splitlines() if line.startswith(b"data:"))
     try:
-        payload = orjson.loads(data)
-    except ValueError:
+        payload = untrusted.json_value(data)
+    except events.BadRecord:
         return False
     return isinstance(payload, dict) and payload.get("choices") == [] and isinstance(payload.get("usage"), dict)

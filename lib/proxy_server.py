@@ -7,26 +7,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from tokenops import http1, proxy, proxy_exchange, proxy_routes
+from tokenops import http1, proxy, proxy_routes
 from tokenops.events import Event
-from tokenops.proxy import State
 from tokenops.proxy_exchange import Upstream
+from tokenops.proxy_meter import Backlog, Ended, Meter
 from tokenops.proxy_phases import Closed, Idle, Tunnel
-from tokenops.proxy_upstreams import HIGH, Link, Unreachable, Upstreams, clock
-from tokenops.proxy_writer import Ended, Writer
+from tokenops.proxy_room import ACCEPTED_AT_ONCE, SHORT_IDLE_S, Room
+from tokenops.proxy_states import State
+from tokenops.proxy_upstreams import HIGH, Link, Unreachable, Upstreams, clock, read_less
+from tokenops.proxy_writer import Writer
 
 IDLE_S = 300.0
 GRACE_S = 1.0  # for an answer to begin after the client said that it will send no more
 LINGER_S = 2.0
 # Why nothing is read from a client for now: it sends its next requests before it has its answer, or its upstream is full.
 AHEAD, UPSTREAM_FULL = "ahead", "upstream full"
+PAUSE_S = 0.003  # between two slices of counting, which take one millisecond
 REST_S = 0.7  # a browser asks for a page and what belongs to it within less
 
 
@@ -51,6 +56,11 @@ class ClientSide(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         transport.set_write_buffer_limits(HIGH)
+        read_less(transport)
+        if not self.server.room.has_place(self.server.clients):
+            self.lingering = True
+            self.server.room.turn_away(transport)
+            return
         self.server.clients.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -205,9 +215,13 @@ class ClientSide(asyncio.Protocol):
         """Write these to the log."""
         self.server.writer.add(events)
 
-    def finish(self, exchange: proxy_exchange.Exchange, now: int, error: str) -> None:
+    def catch_up(self, meter: Meter) -> None:
+        """Count the rest."""
+        self.server.backlog.add(meter)
+
+    def finish(self, meter: Meter, now: int, error: str) -> None:
         """Write what this gives to the log, soon."""
-        self.server.writer.finish(Ended(exchange, now, error))
+        self.server.backlog.end(meter, Ended(meter.exchange, now, error))
 
     def ask_site(self, head: http1.Request) -> None:
         """Have the site answer in its own thread; the proxy continues meanwhile."""
@@ -246,8 +260,15 @@ class Server:
         self.resting: asyncio.TimerHandle | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.clients: set[ClientSide] = set()
+        self.room = Room(say)
         self.upstreams = Upstreams()
+        self.backlog = Backlog(self._later, writer.finish)
         self.draining = False
+
+    def _later(self, call: Callable[[], None]) -> None:
+        """Call a function when others have had their turn: two thirds of the time are theirs."""
+        if self.loop is not None:
+            self.loop.call_later(PAUSE_S, call)
 
     def ask_site(self, head: http1.Request) -> Future[proxy_routes.Reply]:
         """The site's answer to a request, once it is there; what there may be time for later waits."""
@@ -290,11 +311,17 @@ class Server:
                 continue
             if connection.idle and connection.inbox and waited > self.head_s:
                 connection.timed_out()
-            elif connection.idle and waited > IDLE_S:
+            elif connection.idle and waited > (IDLE_S if len(self.clients) < self.room.many else SHORT_IDLE_S):
                 client.transport.close()
             elif connection.phase.uploading and not client.pauses and waited > IDLE_S:
                 connection.client_gone()
                 client.transport.abort()
+
+    async def keep_sweeping(self) -> None:
+        """Sweep now and then, for ever."""
+        while True:
+            await asyncio.sleep(min(2, self.head_s))
+            self.sweep()
 
     def drain(self) -> None:
         """Take no more requests; let those under way end."""
@@ -304,6 +331,16 @@ class Server:
             client.connection.draining = True
             if client.connection.idle:
                 client.transport.close()
+
+
+async def _listen(loop: asyncio.AbstractEventLoop, server: Server, host: str, port: int) -> asyncio.Server:
+    """Accept clients; many may wait to be accepted, and few are accepted at once. Raises OSError."""
+    loop.set_exception_handler(server.room.on_fault)
+    listener = await loop.create_server(lambda: ClientSide(server), host, port, backlog=ACCEPTED_AT_ONCE)
+    for bound in listener.sockets:
+        with socket.socket(fileno=os.dup(bound.fileno())) as same:
+            same.listen(2048)
+    return listener
 
 
 async def serve(
@@ -321,19 +358,15 @@ async def serve(
     writer = Writer(folder, say)
     server = Server(settings._replace(headroom=writer.headroom), writer, head_s, say)
     server.loop = loop
-    listener = await loop.create_server(lambda: ClientSide(server), host, port, backlog=2048)
+    listener = await _listen(loop, server, host, port)
     signals: asyncio.Queue[int] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
     ready(listener.sockets[0].getsockname()[1])
     server.rest()
-
-    async def sweep() -> None:
-        while True:
-            await asyncio.sleep(min(2, head_s))
-            server.sweep()
-
-    sweeper = loop.create_task(sweep())
+    if settings.upstreams:
+        writer.start()
+    sweeper = loop.create_task(server.keep_sweeping())
     try:
         await signals.get()
         listener.close()
@@ -347,6 +380,7 @@ async def serve(
     finally:
         sweeper.cancel()
         server.loop = None
+        server.backlog.finish()
         server.site_thread.shutdown(wait=False, cancel_futures=True)
         await writer.close()
 

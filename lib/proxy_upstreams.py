@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ssl
 import time
 from typing import Protocol
@@ -21,6 +22,12 @@ HIGH = 256 << 10  # so many bytes may wait to be written; then the other side is
 def clock() -> float:
     """Seconds of a clock that only goes forward."""
     return time.monotonic()
+
+
+def read_less(transport: asyncio.Transport) -> None:
+    """Take in 64 KiB at once instead of 256: what is done with one piece holds up all other connections."""
+    if hasattr(transport, "max_size"):
+        transport.max_size = 64 << 10  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class Unreachable(OSError):
@@ -58,6 +65,7 @@ class Link(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         transport.set_write_buffer_limits(HIGH)
+        read_less(transport)
 
     def data_received(self, data: bytes) -> None:
         """The upstream sent something."""
@@ -118,7 +126,8 @@ class Upstreams:
         except ssl.SSLError as error:
             raise Unreachable(502, f"TLS failed: {error.reason or 'unknown reason'}") from None
         except OSError as error:
-            raise Unreachable(502, f"cannot connect: {error.strerror or 'name not found'}") from None
+            status = 503 if error.errno in (errno.EMFILE, errno.ENFILE) else 502
+            raise Unreachable(status, f"cannot connect: {error.strerror or 'name not found'}") from None
 
     def _context(self) -> ssl.SSLContext:
         """How upstreams are verified: as everywhere on this machine."""

@@ -243,15 +243,16 @@ def deliver_batch(rows: list[Row], post: Poster, runtime: Runtime, outcome: Outc
 
 
 def retry(send: Callable[[], None], runtime: Runtime) -> None:
-    """Try until it works, is hopeless, or patience is over. Raises Trouble."""
+    """Try until it works, is hopeless, or patience is over; waiting for answers counts. Raises Trouble."""
     waited = 0
     for tries in itertools.count():
+        began = runtime.clock()
         try:
             send()
             return
         except Trouble as trouble:
             wait = ship_targets.pause_ms(tries, trouble, runtime.draw())
-            waited += wait
+            waited += wait + max(runtime.clock() - began, 0)
             if ship_targets.hopeless(trouble) or waited > runtime.patience_ms:
                 raise
             runtime.pause(wait / 1000)

@@ -167,10 +167,11 @@ class Otlp:
         headers = {"content-type": "application/json", **self.target.headers}
         answer = ship_targets.check_answer(self.send(url, headers, orjson.dumps(export)), self.clock())
         try:
-            partial = untrusted.mapping(untrusted.mapping(orjson.loads(answer.body or b"{}")).get("partialSuccess"))
+            partial = untrusted.mapping(untrusted.mapping(untrusted.json_value(answer.body or b"{}")).get("partialSuccess"))
         except ValueError:
             return
-        counts = [int(partial[name]) for name in partial if name.startswith("rejected") and str(partial[name]).isdigit()]
+        texts = [untrusted.identity(partial[name]) for name in partial if name.startswith("rejected")]
+        counts = [int(text) for text in texts if text.isdigit() and len(text) < 16]
         if any(counts):
             raise Trouble(ship_targets.PARTIAL, f"it rejected {sum(counts)} of these and does not say which")
 

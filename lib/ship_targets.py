@@ -206,7 +206,7 @@ class Web:
         try:
             packed = gzip.compress(body, 5, mtime=0)
             with (
-                https.deadline(4 * self.timeout),
+                https.deadline(self.timeout),  # also if it sends a byte now and then
                 self.client.stream("POST", url, headers=named, content=packed) as answer,
             ):
                 content = bytearray()

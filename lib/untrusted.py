@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+import orjson
+
 from tokenops import events, fields, jsonl, when
 
 Raw = Mapping[str, Any]
@@ -20,6 +22,44 @@ _MASKED = re.compile(r"[\[\]<>*]|REDACTED", re.ASCII)
 _RESPONSE = re.compile(r"(?:msg_|resp_|gen-|chatcmpl-)[\w-]{16,}\Z", re.ASCII)
 _LONGEST_PATH = 4096
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+# The deepest value in recorded traffic and in clients' logs has 20 levels; functions that recurse survive ten times more.
+DEEPEST = 100
+# Parsing so many objects and arrays takes some 10 ms, as does parsing eight times as many numbers.
+MOST_NODES = 100_000
+
+
+def json_value(data: bytes | bytearray, most: int = MOST_NODES) -> Any:
+    """The value in the bytes of foreign JSON.
+
+    Raises BadRecord if it is not JSON, if it has more than about `most` objects and arrays (or eight times as many other
+    values), or if it is nested too deeply: code that compares, prints or walks such a value could run out of stack, memory
+    or time.
+    """
+    nodes = data.count(b"[") + data.count(b"{")
+    if nodes > most or (len(data) > 8 * most and data.count(b",") > 8 * most):
+        raise events.BadRecord("too many values")
+    try:
+        value = orjson.loads(data)
+    except ValueError:
+        raise events.BadRecord("not JSON") from None
+    if nodes > DEEPEST and is_too_deep(value):
+        raise events.BadRecord(f"nested more than {DEEPEST} levels deep")
+    return value
+
+
+def is_too_deep(value: object, most: int = DEEPEST) -> bool:
+    """Whether a JSON value has more than `most` levels. It does not recurse."""
+    level = [value]
+    for _ in range(most):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if type(outer) is dict else outer if type(outer) is list else ())
+            if type(inner) is dict or type(inner) is list
+        ]
+        if not level:
+            return False
+    return True
 
 
 def mapping(value: object) -> Raw:

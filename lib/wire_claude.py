@@ -6,6 +6,8 @@ from typing import Any
 
 from tokenops import events, fields, jsonl
 
+# Iterations of one message; recorded ones have up to four.
+_MOST_ITERATIONS = 1000
 _NOT_SERVED = (None, "standard", "not_available", "", "global", "default", "auto")
 Raw = dict[str, Any]
 
@@ -67,6 +69,8 @@ def parts_of(usage: Raw, model: str) -> list[tuple[str, dict[str, int]]]:
     listed = usage.get("iterations")
     if not listed or type(listed) is not list:
         return [(model, top)]
+    if len(listed) > _MOST_ITERATIONS:
+        raise events.BadRecord(f"usage.iterations holds {len(listed)} objects; expected fewer than {_MOST_ITERATIONS}")
     own: dict[str, int] = {}
     parts = [(model, own)]
     for item in listed:

@@ -26,6 +26,9 @@ MODULES_AT_MOST = 129  # without plug-ins: 126 when the map was drawn, joins, ro
 FILE_LINES, FUNCTION_LINES, SMALL_LINES = 450, 45, 80
 LONG_FILES: dict[str, int] = {}
 LONG_FUNCTIONS: dict[str, int] = {}
+# Counting in slices and with bounds (proxy_meter, wire_decode), the bound of connections (proxy_room), and three files that
+# were split (proxy_request, proxy_states, wire_shapes).
+MODULES_AT_MOST += 6
 # Small modules with a single importer, each with the reason why it is a file of its own.
 SMALL_ALONE = {
     "sync_follow": "tok-read --follow; all else of tok-read starts without it",

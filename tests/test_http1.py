@@ -87,7 +87,6 @@ GOOD = [
     b"GET / HTTP/1.0\r\n\r\n",
     HEAD + b"Content-Length: 5\r\n\r\nhello",
     HEAD + b"content-length:5\r\nX-A: \r\nX-B:\tb c\t\r\n\r\nhello",
-    HEAD + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
     HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     HEAD + b"Transfer-Encoding: Chunked\r\n\r\n3;a=b\r\nhel\r\n0002\r\nlo\r\n0\r\nT: x\r\n\r\n",
     b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n",
@@ -120,6 +119,8 @@ BAD = [
     (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, True),  # TLS
     (HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, False),  # smuggling
     (HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!", 400, True),
+    (HEAD + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 400, False),  # RFC 9110 8.6
+    (HEAD + b"Content-Length: 5, 5\r\n\r\nhello", 400, False),
     (HEAD + b"Content-Length: +5\r\n\r\nhello", 400, True),
     (HEAD + b"Content-Length: 0x5\r\n\r\nhello", 400, True),
     (HEAD + b"Content-Length: -5\r\n\r\nhello", 400, True),
@@ -156,7 +157,7 @@ def test_what_is_refused(data: bytes, status: int, both: bool) -> None:
 
 
 def meant(data: bytes) -> bool:
-    """Whether ours may refuse what h11 takes: control characters, bare LF, folded lines, a length beside a coding, a coding in HTTP/1.0, blanks
+    """Whether ours may refuse what h11 takes: control characters, bare LF, folded lines, a length beside a coding, a repeated length, a coding in HTTP/1.0, blanks
     before a chunk's extension that are none, another version, and more header fields than anyone sends."""
     head, _, _ = data.partition(b"\r\n\r\n")
     low = head.lower()
@@ -168,6 +169,7 @@ def meant(data: bytes) -> bool:
         or (b"transfer-encoding" in low and b"HTTP/1.0" in head)
         or not re.match(rb"(?:\r\n)*[^\r\n]* HTTP/1\.[01]\r", data)
         or b"," in low.partition(b"content-length")[2].partition(b"\r")[0]
+        or low.count(b"content-length") > 1
     )
 
 
@@ -231,6 +233,8 @@ def test_how_a_response_ends(data: bytes, method: bytes, body: tuple[str, int]) 
         b"HTTP/1.1 OK\r\n\r\n",
         b"HTTP/2 200\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3, 3\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
         b"ICY 200 OK\r\n\r\n",

@@ -150,11 +150,18 @@ def test_usage_is_asked_for_and_taken_out_again(start: Start, vendor: Upstream) 
     # Who decided for himself, and what is no stream, is left alone.
     for body in (
         b'{"stream":true,"stream_options":{"include_usage":true}}',
-        b'{"stream":true,"stream_options":null}',
+        b'{"stream":true,"stream_options":{"include_usage":false}}',
+        b'{"stream":true,"stream_options":"odd"}',
         b'{"stream":false}',
     ):
         answer = ask(proxy.port, post("/openai/v1/chat/completions", body, "Connection: close"))
         assert vendor.asked[-1].body == body and EVENTS[1] in answer
+    # Options about something else are the client's; usage is asked for beside them.
+    for options, sent in (("null", {}), ('{"include_obfuscation":false}', {"include_obfuscation": False})):
+        body = b'{"stream":true,"messages":["stream_options"],"stream_options": %b }' % options.encode()
+        answer = ask(proxy.port, post("/openai/v1/chat/completions", body, "Connection: close"))
+        assert json.loads(vendor.asked[-1].body)["stream_options"] == sent | {"include_usage": True}
+        assert EVENTS[1] not in answer and EVENTS[2] in answer
     assert (
         ask(proxy.port, post("/openai/v1/responses", b'{"stream":true}', "Connection: close"))
         and vendor.asked[-1].body == b'{"stream":true}'

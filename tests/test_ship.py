@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import MOST, ROOT, Json, Run, eventually, examples, lines, objects, put
-from tokenops import catalog, events, joins, pricing, rollup, ship_clickhouse, ship_rows, when
+from tokenops import catalog, etiquette, events, joins, pricing, rollup, ship, ship_clickhouse, ship_rows, when
 
 NOBODY = ship_rows.Owner("m", "u")
 
@@ -529,3 +529,21 @@ def test_otlp_that_is_taken_in_part_is_not_sent_again(run: Run) -> None:
     assert objects(run(f"tok-ship {receiver.url}v1 --kind otlp").stdout)[0]["rows"] == 0
     assert {asked.path for asked in receiver.asked} == {"/v1/logs", "/v1/metrics"}
     receiver.close()
+
+
+def test_waiting_for_a_silent_target_uses_up_the_patience() -> None:
+    """A target that never answers costs its time limit once, not once per try."""
+    now, sent = [0], []
+
+    def send() -> None:
+        sent.append(now[0])
+        now[0] += 60_000
+        raise etiquette.Trouble(etiquette.FAILING, "no answer within 60 s")
+
+    def pause(seconds: float) -> None:
+        now[0] += int(seconds * 1000)
+
+    runtime = ship.Runtime(lambda: now[0], pause, lambda: 0.0, lambda *_: etiquette.Answer(200, {}, b""), 60_000)
+    with pytest.raises(etiquette.Trouble):
+        ship.retry(send, runtime)
+    assert sent == [0]

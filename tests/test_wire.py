@@ -118,6 +118,11 @@ def expected(row: Json) -> Json | None:
             "cache_write": all_of["cache_write"],
         }
         wanted.pop("reasoning", None)
+    if "billed_input" in given and given["billed_input"] != given.get("input_total"):  # Cohere bills units, not tokens
+        wanted |= {"input_total": given["billed_input"], "cache_read": 0}
+        wanted.pop("reasoning", None)
+        if "billed_output" in given:
+            wanted["output_total"] = given["billed_output"]
     return wanted
 
 

@@ -1,0 +1,105 @@
+"""Says of a request whether its answer is counted, and which client, session and model it names. No sockets.
+
+Nothing of a prompt is kept; of the headers only those named here are looked at.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+
+from tokenops import catalog, untrusted
+
+# Paths that cost nothing, repeat an answer, or are not requests to a model. (Vendors' API references, November 2026.)
+_FREE = re.compile(
+    rb"count_tokens|:countTokens|/input_tokens\b|/tokenize|/detokenize|/messages/batches|/batches\b|/batch/|:batchGenerate|"
+    rb"/cachedContents|/files\b|/fileSearchStores|/vector_stores|/models?(?:/[^/:]*)?\Z|/tcp_warming|:predictLongRunning|"
+    rb"/assistants\b|/threads(?:/[^/]+)?(?:/messages.*)?\Z|/conversations(?:/[^/]+)?\Z|/fine[_-]tuning|/uploads?\b|/oauth|/cancel\Z|"
+    rb"/responses/[^/]+/(?:cancel|input_items)|/api/(?:tags|show|pull|push|ps|version|create|copy|delete|blobs)|telemetry|/wham/"
+)
+# Paths that fetch an earlier answer: its own id says which, so it is the same turn.
+_FETCHED = re.compile(rb"/responses/(?:resp_|[^/]+\Z)|/batches/[^/]+/results\Z|/files/[^/]+/content\Z")
+
+
+@functools.lru_cache(maxsize=64)  # a client asks for few paths, and the search costs as much as parsing a head
+def kind_of(method: bytes, path: bytes) -> str:
+    """Whether an answer is counted: "new", "fetched" (it counts once, by its id), or "" not at all."""
+    if method == b"GET" and _FETCHED.search(path):
+        return "fetched"
+    if method != b"POST" or _FREE.search(path):
+        return ""
+    return "new"
+
+
+SESSIONS = (
+    "x-tokenops-session-id",
+    "x-claude-code-session-id",
+    "session_id",
+    "session-id",
+    "conversation_id",
+    "thread-id",
+    "x-opencode-session",
+    "x-session-id",
+    "x-session-affinity",
+)
+ALIASED = ("codex", "opencode")
+_KEYS = ("x-api-key", "api-key", "x-goog-api-key")
+# The only headers of a request that are looked at.
+READ = frozenset(
+    name.encode()
+    for name in (
+        *SESSIONS,
+        *_KEYS,
+        "authorization",
+        "chatgpt-account-id",
+        "content-encoding",
+        "content-type",
+        "user-agent",
+        "x-tokenops-agent-id",
+        "x-tokenops-project",
+        "x-tokenops-workflow-id",
+    )
+)
+
+
+def caller(agent: str) -> str:
+    """The client that a User-Agent names; "" for none."""
+    return _caller(agent[:200])
+
+
+@functools.lru_cache(maxsize=256)  # the text is foreign: a client may send another one each time
+def _caller(agent: str) -> str:
+    word = re.split(r"[/ (]", agent.strip(), maxsplit=1)[0].lower()
+    callers = catalog.load("providers")["callers"]
+    return str(callers.get(word) or untrusted.text(re.sub(r"[^a-z0-9._-]+", "-", word).strip("-"), 40))
+
+
+def credential(headers: dict[str, str]) -> str:
+    """The sort of key a request carries, by its form alone: a plan's login, or a metered key."""
+    token = headers.get("authorization", "").removeprefix("Bearer ").strip()
+    if token.startswith(("sk-ant-oat", "eyJ", "gho_", "ghu_", "ya29.")):
+        return "oauth"
+    if token or any(name in headers for name in _KEYS):
+        return "api_key"
+    return ""
+
+
+OPENCODE = re.compile(r"ses_[0-9a-f]{12}[0-9A-Za-z]{14}\Z")
+_CLAUDE = re.compile(r"_session_([0-9a-f-]{36})\Z")
+
+
+def session_in(payload: untrusted.Raw) -> str:
+    """The session that a request's body names, as Codex, opencode and Claude Code do for the vendor's cache."""
+    if name := untrusted.identity(payload.get("prompt_cache_key")):
+        return name
+    match = _CLAUDE.search(untrusted.text(untrusted.mapping(payload.get("metadata")).get("user_id"), 400))
+    return match[1] if match else ""
+
+
+_IN_PATH = re.compile(rb"/models/([^/:?]+):|/deployments/([^/?]+)/|/model/([^/?]+)/(?:invoke|converse)")
+
+
+def model_in(path: bytes) -> str:
+    """The model that a path names (Gemini, Azure, Bedrock); "" if it names none."""
+    match = _IN_PATH.search(path)
+    return untrusted.text(next(filter(None, match.groups())).decode("latin-1")) if match else ""
