@@ -277,15 +277,45 @@ def _spend(rows: list[Event], since: str, until: str, tz: datetime.tzinfo, cover
     return Spend(rows, total, value, since, until)
 
 
+def with_vendor_sums(log: Log, spent: Spend) -> Spend:
+    """Rows by provider, each with `vendor_sum_usd`: what the vendor itself reports for API keys in the span (tok-poll).
+
+    It may include turns that are counted here, so it is in no total. A provider without turns here gets a row.
+    """
+    import functools
+    from decimal import Decimal
+
+    import orjson
+
+    from tokenops import joins, pricing, store
+
+    reports: dict[str, Event] = {}
+    for line in store.scan(log.folder, spent.since, spent.until):
+        if store.kind_of(line) == b"usage":
+            event = orjson.loads(line)
+            if event.get("covers") == "account" and event.get("cost_source") == "reported" and "cost_usd" in event:
+                earlier = reports.get(event["id"])
+                reports[event["id"]] = joins.join(earlier, event) if earlier else event
+    rows = {row.get("provider"): row for row in spent.rows}
+    for provider in sorted({str(event["provider"]) for event in reports.values() if "provider" in event}):
+        mine = [event for event in reports.values() if event.get("provider") == provider]
+        span = {"from": min(event["ts"] for event in mine), "to": max(event["ts"] for event in mine)}
+        row = rows.setdefault(provider, {"v": 1, "kind": "row", "by": ["provider"], "provider": provider} | span)
+        amounts = [Decimal(event["cost_usd"]) for event in mine]
+        row["vendor_sum_usd"] = pricing.plain(functools.reduce(pricing.add, amounts, pricing.ZERO))
+    return spent._replace(rows=list(rows.values()))
+
+
 def spent_today(log: Log) -> str:
-    """What today cost so far at list price, in dollars; "?" if something has no price."""
+    """What today cost so far at list price, in dollars: with a "+" if some of it has no price, "?" if nothing has one."""
     from tokenops import show, when
 
     spent = spend(log, (), when.stamp(when.parse_since("today", log.now, log.tz)), when.stamp(log.now))
     usd = spent.total.get("cost_usd", "" if spent.rows else "0")
-    if not usd or any(row.get("unpriced") for row in spent.rows):
+    if not usd:
         return "?"
-    return show.money(usd).removeprefix("$")
+    more = "+" if any(row.get("unpriced") for row in spent.rows) else ""
+    return show.money(usd).removeprefix("$") + more
 
 
 def burn_rate(

@@ -43,7 +43,7 @@ def parts(folder: str, catalogue: pricing.Catalogue, now: int, tz: datetime.tzin
     parts = []
     for row in costs.price_rows(store_summaries.rows(folder, grouping, now, when.stamp(since)), catalogue):
         named = {name: str(row.get(name, "unknown")) for name in WHICH}
-        usd = None if row.get("unpriced") else float(row.get("cost_usd", "0"))
+        usd = float(row["cost_usd"]) if "cost_usd" in row else None if row.get("unpriced") else 0.0
         parts.append(Part(when.moment(row["from"]) // HOUR_MS * HOUR_MS, named, events.token_sum(row), usd))
     return parts
 
@@ -108,7 +108,9 @@ def _row(
     row: Event = {"v": 1, "kind": "anomaly", "ts": when.stamp(at), "tokens": tokens, "usual_tokens": round(middle)}
     row |= {"score": round(score, 1), "judged_by_hours": hours}
     known_costs = [cost for cost in costs if cost is not None]
-    row["cost_usd"] = None if len(known_costs) < len(costs) else f"{sum(known_costs):.6f}".rstrip("0").rstrip(".")
+    row["cost_usd"] = f"{sum(known_costs):.6f}".rstrip("0").rstrip(".") if known_costs else None
+    if len(known_costs) < len(costs):
+        row["unpriced_tokens"] = sum(part.tokens for part in parts if part.usd is None)
     row["because"] = [reason for name in WHICH if (reason := _reason(name, parts, tokens - middle, usual))]
     return row
 
@@ -132,10 +134,15 @@ def table(rows: Sequence[Event], tz: datetime.tzinfo, shape: str, color: bool) -
         show.Column("hour", [f"{when.local(when.moment(row['ts']), tz):%a %Y-%m-%d %H:00}" for row in rows], number=False),
         show.Column("tokens", [show.count(row["tokens"]) for row in rows]),
         show.Column("usual", [show.count(row["usual_tokens"]) for row in rows]),
-        show.Column("list price", [show.money(row["cost_usd"]) or "unknown" for row in rows]),
+        show.Column("list price", list(map(_price_text, rows))),
         show.Column("mostly", because, number=False),
     ]
     return show.table(columns, shape, color=color)
+
+
+def _price_text(row: Event) -> str:
+    """What an hour cost, with a + if some of it has no price."""
+    return show.money(row["cost_usd"]) + ("+" if "unpriced_tokens" in row else "") if row["cost_usd"] else "unknown"
 
 
 def _reason_text(reason: Event) -> str:

@@ -358,9 +358,9 @@ def group_rows(
         mine = spent.get(name, [])
         paid = [money(turn, catalogue) for turn in mine]
         row: Event = {field: name, "prompts": len(several), "turns": len(mine), "tokens": sum(map(events.token_sum, mine))}
-        row["cost_usd"] = (
-            None if None in paid or not paid else pricing.plain(sum((cost[0] for cost in paid if cost), pricing.ZERO))
-        )
+        costs = [cost[0] for cost in paid if cost is not None]
+        row["cost_usd"] = pricing.plain(sum(costs, pricing.ZERO)) if costs else None
+        row["unpriced_turns"] = len(paid) - len(costs)
         row["characters"] = statistics.median(len(prompt.utterance.text) for prompt in several)
         for habit, trait in {"acknowledgements": "acknowledgement", **_TRAITS, "walls": "wall"}.items():
             row[habit] = sum(trait in prompt.utterance.traits for prompt in several)

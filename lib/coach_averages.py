@@ -74,7 +74,7 @@ def turn_stats(
     lasted = sorted(prompt.lasted_s for prompt in prompts if prompt.lasted_s is not None)
     waited = sorted(prompt.waited_s for prompt in prompts if prompt.waited_s is not None)
     enough = len(lasted) >= rules["least_measured"]
-    priced = total if turns and len(costs) == len(turns) else None
+    priced = total if costs else None
     row: Event = {
         "prompts": len(prompts),
         "turns": len(turns),
@@ -87,8 +87,8 @@ def turn_stats(
     }
     row["measured_pauses"] = len(lasted)
     row["per"] = {
-        "turn": _per(tokens, priced, len(turns), statistics.median(waited) if enough else None),
-        "prompt": _per(tokens, priced, len(prompts), statistics.median(lasted) if enough else None),
+        "turn": _per(tokens, priced, len(turns), len(costs), statistics.median(waited) if enough else None),
+        "prompt": _per(tokens, priced, len(prompts), len(prompts), statistics.median(lasted) if enough else None),
         "context_token": {
             "tokens": 1,
             "cost_usd": _share(context, sent, 12) if priced is not None and sent else None,
@@ -100,12 +100,13 @@ def turn_stats(
     return row
 
 
-def _per(tokens: int, usd: Decimal | None, count: int, seconds: float | None) -> Event:
+def _per(tokens: int, usd: Decimal | None, count: int, priced: int, seconds: float | None) -> Event:
+    """Averages of some units, `priced` of which the cost is known."""
     if not count:
         return {"tokens": None, "cost_usd": None, "seconds": None}
     return {
         "tokens": round(tokens / count),
-        "cost_usd": None if usd is None else _share(usd, count, 6),
+        "cost_usd": None if usd is None else _share(usd, priced, 6),
         "seconds": None if seconds is None else round(seconds, 1),
     }
 

@@ -39,19 +39,18 @@ def rows(
         if not turn.get("turns") or turn.get("cost_source") == "reported":
             continue
         key = (turn.get("provider", ""), turn.get("model", ""), class_of(turn, rules))
-        sums_of_class = sums.setdefault(key, {"cost": Decimal(0), "unpriced": False})
+        sums_of_class = sums.setdefault(key, {"cost": Decimal(0)})
         rate = catalogue.rate_of(turn)
         cost = pricing.cost_of(rate, turn) if isinstance(rate, pricing.Rate) else None
         if not isinstance(cost, pricing.Cost):
-            sums_of_class["unpriced"] = True
-            continue
+            continue  # the others are compared
         sums_of_class["cost"] += cost.usd
         for name in events.SUMS:
             if turn.get(name):
                 sums_of_class[name] = sums_of_class.get(name, 0) + turn[name]
     result = []
     for (provider, model, kind), sums_of_class in sums.items():
-        if not sums_of_class["unpriced"] and sums_of_class["cost"]:
+        if sums_of_class["cost"]:
             others = cheaper(provider, model, sums_of_class, catalogue, now)[:most]
             if others:
                 result.append(_row(provider, model, kind, sums_of_class, others))

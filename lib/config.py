@@ -23,8 +23,12 @@ READERS = (
     *("droid", "goose", "hermes", "pi", "openclaw", "cursor_csv", "claude_code", "claude_code_usage_cache"),
 )
 _POLLED: Data = {"enabled": None, "interval": None, "url": None, "consented": None}
+# Sections of the original TokenOps that have no meaning here: no daemon, no rules and no TLS need setting up. A file that
+# has them is read without a warning.
+ORIGINAL = ("mode", "listen", "log", "shutdown", "tls", "storage", "otel", "rules", "resilience", "optimizer", "watch")
 # Known keys; {} below a key: its own keys are the user's (names of providers, clients, KPIs).
 KNOWN: Data = {
+    **{name: {} for name in ORIGINAL},
     "pricing": {"path": None},
     "providers": {},
     "plans": {},
@@ -134,6 +138,14 @@ def set_key(config: Config, section: str, key: str, value: Any) -> None:
 
 def set_keys(config: Config, values: Mapping[tuple[str, ...], Any]) -> None:
     """Set several keys, each named by its path; all of them or none. Raises Unchangeable, OSError."""
+    text, edited = edited_text(config, values)
+    if edited != text:
+        os.makedirs(os.path.dirname(config.path), exist_ok=True)
+        datadir.replace(os.path.realpath(config.path), edited.encode())
+
+
+def edited_text(config: Config, values: Mapping[tuple[str, ...], Any]) -> tuple[str, str]:
+    """The file's text, and that with several keys set. Nothing is written. Raises Unchangeable, OSError."""
     try:
         with open(config.path, encoding="utf-8") as file:
             text = file.read()
@@ -145,9 +157,7 @@ def set_keys(config: Config, values: Mapping[tuple[str, ...], Any]) -> None:
             edited = edit_at(edited, keys, value)
     except Unchangeable as error:
         raise Unchangeable(f"{config.path}: {error}") from None
-    if edited != text:
-        os.makedirs(os.path.dirname(config.path), exist_ok=True)
-        datadir.replace(os.path.realpath(config.path), edited.encode())
+    return text, edited
 
 
 def edit(text: str, section: str, key: str, value: Any) -> str:

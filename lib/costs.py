@@ -96,10 +96,17 @@ def table(rows: list[Event], shape: str, color: bool) -> str:
         show.Column("cache hit", [show.percent(row.get("cache_read_tokens", 0), events.context_size(row)) for row in body]),
         show.Column("list price", [row.get("cost_usd", "") if plain else show.money(row.get("cost_usd")) for row in body]),
     ]
+    if any("vendor_sum_usd" in row for row in body):  # beside our own, never added
+        columns.append(_vendor_sums(body, plain))
     sources = [row.get("cost_source", "") for row in body]
     if any(source not in ("", "estimated") for source in sources):
         columns.append(show.Column("price from", sources, number=False))
     return show.table(columns, shape, totals=len(body) > len(rows), color=color)
+
+
+def _vendor_sums(rows: Sequence[Event], plain: bool) -> show.Column:
+    amounts = [row.get("vendor_sum_usd", "") for row in rows]
+    return show.Column("vendor's sum", amounts if plain else [show.money(usd or None) for usd in amounts])
 
 
 def _group(row: Event, name: str, total: Event) -> str:

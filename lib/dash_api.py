@@ -69,7 +69,7 @@ def answer(gatherer: Gatherer, path: str, query: Mapping[str, str]) -> Json:
         if query:
             raise BadRequest(f"a workflow takes no parameters, such as {next(iter(query))[:40]!r}")
         return workflow(gatherer.session, unquote(path[len(_WORKFLOW) :]))
-    route = ROUTES[path]
+    route, query = ROUTES[path], _by_of_the_original(path, query)
     tool = tools.TOOLS[route.tool]
     try:
         args = tools.arguments(tool, {**route.defaults, **{name: value for name, value in query.items() if value}})
@@ -79,6 +79,16 @@ def answer(gatherer: Gatherer, path: str, query: Mapping[str, str]) -> Json:
     except Fault as fault:
         raise Unavailable(str(fault), f"run {tool.command} to see the same") from None
     return value | route.more(gatherer) if route.more else value
+
+
+def _by_of_the_original(path: str, query: Mapping[str, str]) -> Mapping[str, str]:
+    """A query in which the original's `bucket=day&group=model` is `by=day,model`."""
+    if not path.startswith("spend/series") or not query.keys() & {"bucket", "group"}:
+        return query
+    if "by" in query:
+        raise BadRequest("give by, or bucket and group, not both")
+    by = [query.get("bucket") or "hour", *filter(None, [query.get("group")])]
+    return {name: value for name, value in query.items() if name not in ("bucket", "group")} | {"by": ",".join(by)}
 
 
 def workflow(session: Session, workflow_id: str) -> Json:

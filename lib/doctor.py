@@ -9,11 +9,12 @@ from __future__ import annotations
 import itertools
 import os
 import pathlib
+import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tokenops import __version__, answers, config, datadir, pricing, status, store, store_upkeep, when
+from tokenops import __version__, answers, config, datadir, events, pricing, status, store, store_upkeep, when
 from tokenops.events import Event
 from tokenops.session import Fault, Log
 
@@ -48,6 +49,7 @@ def report(log: Log, environment: Mapping[str, str], home: str) -> Event:
     blockers = list(_blockers(parts, settings, folder))
     actions = list(_next_actions(parts, settings))
     summary["state"] = _state(parts, blockers, actions)
+    summary["signal_quality"] = signal_quality(parts["signals"])
     return summary | {"blockers": blockers, "next_actions": actions} | parts
 
 
@@ -58,12 +60,28 @@ def sources(folder: str, now: int) -> list[Event]:
         seen: set[tuple[str, str, str]] = set()
         for identity, line in store.sightings(folder, day):
             ts, kind, source = store.header(line)
-            row = rows.setdefault(source or "unknown", {"source": source or "unknown", "newest": ""})
+            row = rows.setdefault(source or "unknown", _source_row(source or "unknown"))
             row["newest"] = max(row["newest"], ts)
             if (kind, source, identity) not in seen:
                 seen.add((kind, source, identity))
                 row[kind] = row.get(kind, 0) + 1
     return [rows[name] for name in sorted(rows)]
+
+
+def _source_row(source: str) -> Event:
+    """A source without records so far, and its plane: how its records come here."""
+    return {"source": source, "plane": source if source in ("proxy", "mcp") else "passive", "newest": ""}
+
+
+def signal_quality(signals: Any) -> Event:
+    """How far the numbers on limits can be trusted as a whole: that of the plan with the least reliable reading."""
+    if not isinstance(signals, list):
+        return {"level": "low", "source": "none", "caveat": signals["error"]}
+    least = min((row["signal_quality"] for row in signals), key=lambda quality: _LEVELS.index(quality["level"]))
+    return {name: least[name] for name in ("level", "source", "caveat")}
+
+
+_LEVELS = ("low", "medium", "high")
 
 
 def _signals(log: Log) -> Any:
@@ -143,7 +161,12 @@ def _blockers(parts: Event, settings: config.Config, folder: str) -> Iterable[Ev
 
 
 def _nothing(parts: Event) -> bool:
-    return not any(client["files"] for client in parts["clients"]) and isinstance(parts["sources"], dict)
+    """Whether there is no usage to report: no client's files, and no record but of calls of our own tools."""
+    rows = parts["sources"] if isinstance(parts["sources"], list) else ()
+    return not any(client["files"] for client in parts["clients"]) and not any(row.keys() & _USAGE for row in rows)
+
+
+_USAGE = frozenset(events.KINDS) - {"ping"}
 
 
 def _next_actions(parts: Event, settings: config.Config) -> Iterable[Event]:
@@ -154,15 +177,15 @@ def _next_actions(parts: Event, settings: config.Config) -> Iterable[Event]:
     elif clients and _behind(clients, log):
         yield _action("run_sync", "clients have written logs since the last sync", "tok-sync")
     if log.get("problems"):
-        yield _action("verify_log", log["problems"][0]["error"], "tok-log verify")
+        yield _action("verify_log", log["problems"][0]["error"], "tok-log compact")
     yield from _about_signals(parts)
     if isinstance(parts["unpriced"], list) and parts["unpriced"]:
         names = sorted({str(item.get("model", "unknown")) for item in parts["unpriced"]})
-        yield _action(
-            "price_models", f"{len(names)} models have no price: {', '.join(names[:5])}", "tok-cost --since 30d --by model"
-        )
+        path = os.path.join(os.path.dirname(settings.path), "prices.yaml")
+        do = f"mkdir -p {shlex.quote(os.path.dirname(path))} && tok-price override init {shlex.quote(path)}"
+        yield _action("price_models", f"{len(names)} models have no price: {', '.join(names[:5])}", do)
     elif isinstance(parts["unpriced"], dict):
-        yield _action("mend_prices", parts["unpriced"]["error"], parts["unpriced"]["hint"])
+        yield _action("mend_prices", parts["unpriced"]["error"], _edit(settings.path))
     for row in parts["proxy"] if isinstance(parts["proxy"], list) else ():
         for advice in row.get("advice", ()):
             yield _action("read_usage", f"{row['provider']}: some answers have no known usage", advice)
@@ -176,9 +199,13 @@ def _next_actions(parts: Event, settings: config.Config) -> Iterable[Event]:
     if due := parts["prices"]["scheduled_due"]:
         models = ", ".join(sorted({item["model"] for item in due})[:5])
         what = f"announced price changes that were not checked since: {models}"
-        yield _action("look_at_prices", what, f"tok-price show {due[0]['model']} --provider {due[0]['provider']}")
+        yield _action("look_at_prices", what, upgrade(sys.prefix))
     if settings.warnings:
-        yield _action("mend_config", settings.warnings[0], f"edit {settings.path}")
+        yield _action("mend_config", settings.warnings[0], _edit(settings.path))
+
+
+def _edit(path: str) -> str:
+    return f"${{EDITOR:-vi}} {shlex.quote(path)}"
 
 
 def upgrade(prefix: str) -> str:
@@ -196,9 +223,11 @@ def _about_signals(parts: Event) -> Iterable[Event]:
     signals = parts["signals"]
     providers = {item["provider"] for item in signals if "headroom_pct" in item} if isinstance(signals, list) else set()
     if isinstance(signals, dict):
-        yield _action("set_plan", signals["error"], "tok-init --detect")
+        yield _action("set_plan", signals["error"], "tok-init")
     elif silent := sorted({item["provider"] for item in signals} - providers):
-        yield _action("read_meters", f"no reading of {', '.join(silent)}: headroom is unknown", "tok-init --detect")
+        ways = [way for item in signals if item["provider"] in silent for way in item.get("next_actions", ())]
+        do = next((way for way in ways if way.startswith(("tok-init", "tok-poll enable"))), "tok-init")
+        yield _action("read_meters", f"no reading of {', '.join(silent)}: headroom is unknown", do.replace(" --detect", ""))
     statusline = parts["wiring"]["statusline"]
     if "claude-code" in clients and not statusline["ours"]:
         how = "tok-init --yes" if not statusline["set"] else "tok-init"
@@ -235,7 +264,9 @@ def rows(report: Event) -> list[Event]:
 
 def table(report: Event, shape: str, color: bool) -> str:
     """The report for people: what blocks and what to do first, then the parts."""
+    quality = report["signal_quality"]
     lines = [f"{report['state'].replace('_', ' ')}, as of {report['as_of']}\n"]
+    lines.append(f"signal of the limits: {quality['level']} ({quality['source']}): {quality['caveat']}\n")
     for key, title in (("blockers", "blocks"), ("next_actions", "to do")):
         lines += [f"{title}: {item['what']}\n    {item['do']}\n" for item in report[key]]
     texts = ["".join(lines), status.table(report["clients"], shape, color)]

@@ -35,6 +35,7 @@ class Binding(NamedTuple):
     plan: str
     since: str
     account: str
+    written: str = ""  # the day on which it was set, if tok-plan set it
 
 
 def all_plans() -> dict[str, Plan]:
@@ -91,7 +92,8 @@ def _bindings(entries: Mapping[str, Any], path: str) -> Iterator[Binding]:
                 raise Unusable(location, error.why, error.remedy) from None
             if plan.provider != provider:
                 raise Unusable(location, f"{plan.name} is a plan of {plan.provider}")
-            yield Binding(str(provider), plan.name, since, str(entry.get("account") or ""))
+            account, written = str(entry.get("account") or ""), str(entry.get("set") or "")
+            yield Binding(str(provider), plan.name, since, account, written)
 
 
 def _order(binding: Binding) -> tuple[str, str, str]:
@@ -127,7 +129,12 @@ def with_binding(bound: list[Binding], new: Binding) -> list[dict[str, str]]:
     return [
         {
             key: value
-            for key, value in (("plan", binding.plan), ("from", binding.since), ("account", binding.account))
+            for key, value in (
+                ("plan", binding.plan),
+                ("from", binding.since),
+                ("account", binding.account),
+                ("set", binding.written),
+            )
             if value
         }
         for binding in sorted([*others, new], key=_order)
@@ -135,11 +142,15 @@ def with_binding(bound: list[Binding], new: Binding) -> list[dict[str, str]]:
 
 
 def new_binding(bound: list[Binding], plan: Plan, since: str | None, account: str, today: str) -> Binding:
-    """A new binding: for all time if it is the provider's and account's first, else from a day on. Raises Unusable."""
+    """A new binding: for all time if it is the provider's and account's first, else from a day on. Raises Unusable.
+
+    A plan that corrects one of the same day begins when that one did.
+    """
     if since is not None and not _DATE.match(since):
         raise Unusable("", f"--from is {since!r}", "expected a day such as 2026-11-01")
-    first = not any(binding.provider == plan.provider and binding.account == account for binding in bound)
-    return Binding(plan.provider, plan.name, since or ("" if first else today), account)
+    mine = [binding for binding in bound if binding.provider == plan.provider and binding.account == account]
+    begins = max((binding.since for binding in mine if binding.written == today), default=today if mine else "")
+    return Binding(plan.provider, plan.name, begins if since is None else since, account, today)
 
 
 def bind(settings: config.Config, provider: str, name: str, today: str, since: str | None = None, account: str = "") -> None:

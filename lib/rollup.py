@@ -1,8 +1,9 @@
 """Adds up events into rows: sums per group, kept apart wherever the price differs.
 
-Two laws (property tests): rolling up by day and then by month equals rolling up by month; and pricing commutes with
-rolling up, to the last digit. So a row holds turns of one rate only: one provider, model, tier, geo, context tier and
-dated interval.
+Three laws (property tests): rolling up by day and then by month equals rolling up by month; pricing commutes with
+rolling up, to the last digit; and rolling up by session and then by project, client, agent or workflow equals rolling up
+by that. So a row holds turns of one rate only: one provider, model, tier, geo, context tier and dated interval; and a row
+by session also has the session's project, client, agent and workflow.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ FIELDS = {
     "provider": "provider",
     "model": "model",
 }
+# What a session determines: rows by session have these too, and can be rolled up by them.
+OF_SESSION = ("project", "client", "agent", "workflow")
 BY = (*FIELDS, *when.UNITS, "none")
 is_counted, BEYOND = rollup_totals.is_counted, rollup_totals.BEYOND
 SUMS = (*events.SUMS, BEYOND)
@@ -134,7 +137,8 @@ class Rollup:
         self._totals = rollup_totals.Totals()
         self._unit = grouping.unit
         self._buckets = when.Buckets(self._unit, grouping.tz) if self._unit else None
-        self._by = [_FIELDS[name] for name in grouping.by if name in _FIELDS]
+        names = dict.fromkeys((*grouping.by, *(OF_SESSION if "session" in grouping.by else ())))
+        self._by = [_FIELDS[name] for name in names if name in _FIELDS]
         self._kept = grouping.catalogue.kept
         self._shapes: dict[tuple[str, ...], Shape] = {}
 
@@ -233,8 +237,9 @@ class Rollup:
 
     def _sum_row(self, row: Event) -> None:
         bucket = self._row_bucket(row)
+        theirs = (*row["by"], *(OF_SESSION if "session" in row["by"] else ()))
         for name in self.grouping.by:
-            if name in _FIELDS and name not in row["by"] and _FIELDS[name] not in self._kept:
+            if name in _FIELDS and name not in theirs and _FIELDS[name] not in self._kept:
                 raise UsageError(f"these rows are by {','.join(row['by']) or 'none'}: they cannot be rolled up by {name}")
         name = row.get("rate") or (_stated_rate(row) if "cost_usd" in row else f"{pricing.NO_RATE}{row.get('unpriced', '')}")
         key = (bucket, *[row.get(field) for field in self._by], tuple(row.get(field) for field in self._kept), name)

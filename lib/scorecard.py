@@ -68,7 +68,9 @@ def measures(
     saved = [saving.get("saved_tokens", 0) for saving in savings]
     judged = counts.get("tool_results", 0) - counts.get("tool_denials", 0) - counts.get("tool_cancels", 0)
     failed = counts.get("tool_failures", 0)
-    prompts = counts.get("prompts", 0) - _loops(rounds, rules["loop_times"])
+    loop_prompts, loop_acknowledgements = _loops(rounds, rules["loop_times"])
+    prompts = counts.get("prompts", 0) - loop_prompts
+    acknowledgements = counts.get("acknowledgements", 0) - loop_acknowledgements
     again = counts.get("corrections", 0) + counts.get("regenerations", 0)
     ran = counts.get("command_calls", 0)
     return {
@@ -76,7 +78,7 @@ def measures(
         "teu": _percent(sum(saved), context + sum(saved), turns) if saved else UNKNOWN,
         "sac": _attribution(rows),
         "chr": _percent(sum(row.get("cache_read_tokens", 0) for row in rows), context, turns),
-        "cgr": _percent(counts.get("acknowledgements", 0), prompts, prompts),
+        "cgr": _percent(acknowledgements, prompts, prompts),
         "rgr": _percent(again, prompts, prompts),
         "tcs": _percent(judged - failed, judged, judged),
         "dar": _percent(counts.get("destructive", 0), ran, ran),
@@ -91,13 +93,18 @@ def _count_sums(rounds: Iterable[Event]) -> dict[str, int]:
     return sums
 
 
-def _loops(rounds: Iterable[Event], most: float) -> int:
-    """The number of prompts that loops sent: in sessions with more than `most` that only say "go on"."""
-    sessions: dict[str, int] = {}
+def _loops(rounds: Iterable[Event], most: float) -> tuple[int, int]:
+    """The number of prompts that loops sent, in sessions with more than `most` that only say "go on", and how many of
+    these are acknowledgements too.
+    """
+    sessions: dict[str, tuple[int, int]] = {}
     for round_ in rounds:
         if count := round_["counts"].get("continuations", 0):
-            sessions[round_.get("session_id", "")] = sessions.get(round_.get("session_id", ""), 0) + count
-    return sum(count for count in sessions.values() if count > most)
+            prompts, acknowledgements = sessions.get(round_.get("session_id", ""), (0, 0))
+            both = min(count, round_["counts"].get("acknowledgements", 0))
+            sessions[round_.get("session_id", "")] = (prompts + count, acknowledgements + both)
+    loops = [counts for counts in sessions.values() if counts[0] > most]
+    return sum(prompts for prompts, _ in loops), sum(acknowledgements for _, acknowledgements in loops)
 
 
 def first_value(rounds: Iterable[Event]) -> Measure:

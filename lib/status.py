@@ -106,6 +106,7 @@ def sources_table(rows: list[Event], shape: str, color: bool) -> str:
     """What each source gave, for people."""
     kinds = [kind for kind in events.KINDS if any(kind in row for row in rows)]
     columns = [show.Column("source, 30 days", [row["source"] for row in rows], number=False)]
+    columns.append(show.Column("plane", [row["plane"] for row in rows], number=False))
     columns += [show.Column(f"{kind}s", [show.count(row.get(kind, 0)) for row in rows]) for kind in kinds]
     columns.append(show.Column("newest", [row["newest"] for row in rows], number=False))
     return show.table(columns, shape, color=color)

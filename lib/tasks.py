@@ -203,15 +203,18 @@ def metrics(tasks: Sequence[Task], records: Iterable[Event], catalogue: pricing.
 
 
 def _metrics(task: Task, rows: Sequence[Event], rounds: Sequence[Event], now: str) -> Event:
-    """Keys: turns, tokens by class, cost_usd (absent where unknown), cost_per_turn_usd, duration_s, ttfuo_s or null."""
+    """Keys: turns, tokens by class, cost_usd (of what has a price; absent if nothing has one), unpriced,
+    cost_per_turn_usd, duration_s, ttfuo_s or null.
+    """
     total = costs.total_of(list(rows))
     values: Event = {"turns": total.get("turns", 0)} | {name: total.get(name, 0) for name in events.TOKENS}
     unpriced = [part for row in rows for part in row.get("unpriced", ())]
     if unpriced:
         values["unpriced"] = unpriced
-    elif values["turns"]:
+    priced_turns = values["turns"] - sum(part.get("turns", 0) for part in unpriced)
+    if priced_turns > 0:
         values["cost_usd"] = total.get("cost_usd", "0")
-        each = Decimal(values["cost_usd"]) / values["turns"]
+        each = Decimal(values["cost_usd"]) / priced_turns
         values["cost_per_turn_usd"] = pricing.plain(each.quantize(Decimal("0.000001")))
     end = task.ended or now
     values["duration_s"] = _seconds(task.started, end)
@@ -271,7 +274,9 @@ def by_branch(rows: Sequence[Event]) -> list[Event]:
         total: Event = {"v": 1, "kind": "branch", "project": project, "branch": branch, "tasks": len(group)}
         for name in ("turns", *events.TOKENS, "duration_s"):
             total[name] = sum(row[name] for row in group)
-        if not any("unpriced" in row for row in group):
+        if unpriced := [part for row in group for part in row.get("unpriced", ())]:
+            total["unpriced"] = unpriced
+        if not unpriced or any("cost_usd" in row for row in group):
             total["cost_usd"] = pricing.plain(sum((Decimal(row.get("cost_usd", "0")) for row in group), Decimal(0)))
         totals.append(total)
     return totals

@@ -168,13 +168,14 @@ _TABLE = (
         "Call once at the start, or when a number looks wrong: what is read, how far to trust it, what blocks, and the "
         "exact commands your user can run for better data.",
         {},
-        {"state": _TEXT, "blockers": _ROWS, "next_actions": _ROWS, "clients": _ROWS},
+        {"state": _TEXT, "signal_quality": {"type": "object"}, "blockers": _ROWS, "next_actions": _ROWS, "clients": _ROWS},
         answer.status,
         "tok-status",
     ),
     Tool(
         "tokenops_data_sources",
-        "Call to see which sources the numbers come from, how much each gave in 30 days, and when it last reported.",
+        "Call to see which sources the numbers come from, on which plane (passive, mcp, proxy), how much each gave in 30 "
+        "days, and when it last reported.",
         {},
         {"sources": _ROWS, "clients": _ROWS},
         answer.data_sources,
@@ -330,6 +331,15 @@ _TABLE = (
         {"waste": _ROWS, "findings": _ROWS},
         answer.waste,
         "tok-coach waste",
+    ),
+    Tool(
+        "tokenops_cheaper_models",
+        "Which cheaper models of the same provider could have served simple turns, and what that would have saved, by "
+        "today's price table.",
+        {**_COACHED, "limit": _LIMIT},
+        {"models": _ROWS},
+        answer.cheaper_models,
+        "tok-coach models",
     ),
     Tool(
         "tokenops_workflow_trace",

@@ -7,7 +7,7 @@ import shlex
 import time
 from typing import Any, NamedTuple
 
-from tokenops import answers, answers_work, config, events, headroom, show, when
+from tokenops import answers, answers_work, config, credentials, events, headroom, show, when
 from tokenops.session import BadRequest, Fault, Log, Session, plan_coverage
 
 Json = dict[str, Any]
@@ -135,6 +135,8 @@ def spend_summary(session: Session, args: Json, by: str = "none") -> Answer:
     from tokenops import costs, coverage
 
     spent, as_of = _spend(session, args, by)
+    if args.get("by", by) == "provider" and not args.keys() & {"client", "project", "model"}:
+        spent = answers.with_vendor_sums(session.log(fresh=False), spent)
     value: Json = {"rows": spent.rows, "total": spent.total, "plan_value": spent.plan_value}
     value |= {"from": spent.since, "to": spent.until, "as_of": as_of or None}
     if not spent.rows:
@@ -231,6 +233,15 @@ def waste(session: Session, args: Json) -> Answer:
     return Answer({"waste": result.sums, "findings": result.findings[: args.get("limit", 10)]}, text)
 
 
+def cheaper_models(session: Session, args: Json) -> Answer:
+    """What the same tokens would have cost at cheaper models of the same provider, by today's price table."""
+    from tokenops import coach_models
+
+    rows = answers_work.cheaper_models(*_span(session, args))[: args.get("limit", 10)]
+    text = coach_models.table(rows, "markdown", False) if rows else "No cheaper model for the turns of this span.\n"
+    return Answer({"models": rows}, text)
+
+
 def coach_prompts(session: Session, args: Json) -> Answer:
     """Habits in the user's prompts."""
     from tokenops import coach_report
@@ -293,7 +304,8 @@ def status(session: Session, args: Json) -> Answer:
     from tokenops import doctor
 
     report = doctor.report(session.log(fresh=False), session.environment, session.home)
-    lines = [f"**{report['state']}**"]
+    quality = report["signal_quality"]
+    lines = [f"**{report['state']}**", f"signal {quality['level']} ({quality['source']}): {quality['caveat']}"]
     lines += [f"{each['what']}: `{each['do']}`" for each in (*report["blockers"], *report["next_actions"])]
     return Answer(report, _lines(lines))
 
@@ -305,7 +317,7 @@ def data_sources(session: Session, args: Json) -> Answer:
     session.catch_up()
     rows = doctor.sources(session.folder, session.now())
     clients = [row for row in status.passive(session.environment, session.home) if row["files"] or "blocker" in row]
-    lines = [f"{row['source']}: {row.get('turn', 0):,} turns, newest {row['newest']}" for row in rows]
+    lines = [f"{row['source']} ({row['plane']}): {row.get('turn', 0):,} turns, newest {row['newest']}" for row in rows]
     return Answer({"sources": rows, "clients": clients}, _lines(lines or ["The log is empty: run `tok-sync`."]))
 
 
@@ -347,6 +359,38 @@ def provider_set(session: Session, args: Json) -> Answer:
     return provider_list(session, {})
 
 
+MDNS_NAME = "tokenops.local"
+
+
+def named_address(url: str, name: str = MDNS_NAME) -> str:
+    """A dashboard's address with a name, if that resolves to this machine and the dashboard answers to it; else as it is.
+
+    Takes at most a second.
+    """
+    import http.client
+    import socket
+    import threading
+    from urllib.parse import urlsplit
+
+    port, accepted = urlsplit(url).port, []
+
+    def probe() -> None:
+        try:
+            if all(credentials.is_this_machine(str(entry[4][0])) for entry in socket.getaddrinfo(name, port)):
+                connection = http.client.HTTPConnection(name, port, timeout=0.5)
+                connection.request(
+                    "GET", "/api/status"
+                )  # without the token: 401, and 403 if the name is not the dashboard's
+                accepted.append(connection.getresponse().status == 401)
+        except (OSError, ValueError, http.client.HTTPException):
+            return
+
+    thread = threading.Thread(target=probe, daemon=True)  # a resolver may take longer than the tool may
+    thread.start()
+    thread.join(1)
+    return f"http://{name}:{port}" if any(accepted) else url
+
+
 def dashboard(session: Session, args: Json) -> Answer:
     """A link that opens the dashboard once."""
     from tokenops import access
@@ -356,6 +400,6 @@ def dashboard(session: Session, args: Json) -> Answer:
         hint = "ask your user to run tok-dash, or tok-proxy --dash, then call this again"
         return Answer({"url": None, "until": None, "hint": hint}, f"No dashboard runs: {hint}.\n")
     # The clock of the process that will redeem it: a ticket is not good at any other time.
-    url, until = access.link(session.folder, running[0].url, time.time_ns() // 1_000_000)
+    url, until = access.link(session.folder, named_address(running[0].url), time.time_ns() // 1_000_000)
     hint = "opens the page once; pass it to your user unchanged"
     return Answer({"url": url, "until": until, "hint": hint}, f"{url}\nIt opens the dashboard once, until {until}.\n")

@@ -182,12 +182,25 @@ def test_pauses_in_which_nobody_worked_are_no_work(run: Run, home: pathlib.Path)
     assert stats["per"]["turn"]["seconds"] is None
 
 
-def test_a_turn_without_a_price_leaves_costs_unknown(run: Run, home: pathlib.Path) -> None:
+def test_a_turn_without_a_price_blanks_no_cost(run: Run, home: pathlib.Path) -> None:
+    """It is in no cost and counted; the averages are those of the turns that have a price."""
     scripts = wasteful()
     scripts[0].lines[1]["message"]["model"] = "claude-nobody-knows-9"
     wrote(home, scripts)
+    stats = report(run, status=1)["turn_stats"]
+    assert stats["unpriced_turns"] == 1
+    average = Decimal(stats["cost_usd"]) / (stats["turns"] - 1)
+    assert abs(Decimal(stats["per"]["turn"]["cost_usd"]) - average) < Decimal("0.000001")
+
+
+def test_without_any_price_costs_are_unknown(run: Run, home: pathlib.Path) -> None:
+    scripts = wasteful()
+    for script in scripts:
+        for line in script.lines:
+            if line.get("type") == "assistant":
+                line["message"]["model"] = "claude-nobody-knows-9"
+    wrote(home, scripts)
     made = report(run, status=1)
-    assert made["turn_stats"]["unpriced_turns"] == 1
     assert made["turn_stats"]["cost_usd"] is None
     assert all(
         row["projection"]["cost_usd"] is None and row["projection"]["tokens"]

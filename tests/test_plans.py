@@ -66,9 +66,26 @@ def test_a_plan_of_old_in_the_old_form(run: Run, environment: dict[str, str]) ->
     run("tok-plan set anthropic claude-pro", env={"TOKENOPS_NOW": "2026-11-20T12:00:00Z"})
     assert written(environment)["plans"] == {
         "openai": "gpt-team",
-        "anthropic": [{"plan": "claude-max-20x"}, {"plan": "claude-pro", "from": "2026-11-20"}],
+        "anthropic": [{"plan": "claude-max-20x"}, {"plan": "claude-pro", "from": "2026-11-20", "set": "2026-11-20"}],
     }
     assert path.read_text().startswith("# mine\n")
+
+
+MONDAY, TUESDAY = {"TOKENOPS_NOW": "2026-11-23T12:00:00Z"}, {"TOKENOPS_NOW": "2026-11-24T12:00:00Z"}
+
+
+def test_a_plan_corrected_on_the_same_day_replaces_the_wrong_one(run: Run) -> None:
+    """Setting prints what is set then."""
+    run("tok-plan set anthropic claude-pro", env=MONDAY)
+    (row,) = objects(run("tok-plan set anthropic claude-max-5x", env=MONDAY).stdout)
+    assert (row["plan"], "from" in row) == ("claude-max-5x", False), "the first plan applies to all time, corrected or not"
+    rows = objects(run("tok-plan set anthropic claude-max-20x", env=TUESDAY).stdout)
+    assert [(row["plan"], row.get("from")) for row in rows] == [("claude-max-5x", None), ("claude-max-20x", "2026-11-24")]
+    rows = objects(run("tok-plan set anthropic claude-team", env=TUESDAY).stdout)
+    assert [(row["plan"], row.get("from")) for row in rows] == [("claude-max-5x", None), ("claude-team", "2026-11-24")]
+    rows = objects(run("tok-plan set anthropic claude-pro --account a1", env=TUESDAY).stdout)
+    assert len(rows) == 3, "another account has a plan of its own"
+    assert objects(run("tok-plan", env=TUESDAY).stdout) == rows
 
 
 def test_bindings_are_dated(run: Run, environment: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""The two laws of rolling up, grouping, and what is refused."""
+"""The three laws of rolling up, grouping, and what is refused."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def turns(draw: st.DrawFn) -> list[Json]:
             "client": "codex",
             "session_id": session,
             "project": {"s1": "app", "s2": "site"}[session],
-            "agent_id": "codex:app",
+            "agent_id": {"s1": "codex:app", "s2": "codex:site"}[session],
+            "workflow_id": f"codex:{session}",
         }
         optional: Json = {
             "provider": provider,
@@ -108,6 +109,10 @@ CHAINS = [
     ("day,session,project", "week,project"),
     ("day,project,session", "month,project"),
     ("session", "none"),
+    ("session", "project"),
+    ("session", "client"),
+    ("session", "agent,workflow"),
+    ("day,session", "week,agent"),
     ("hour,client", "day,model"),
     ("week", "none"),
     ("model", "provider"),
@@ -120,6 +125,14 @@ CHAINS = [
 def test_rolling_up_twice_equals_rolling_up_once(made: list[Json], chain: tuple[str, str], tz: datetime.tzinfo) -> None:
     fine, coarse = chain
     assert rolled(rolled(made, fine, tz), coarse, tz) == rolled(made, coarse, tz)
+
+
+@examples(120)
+@given(turns(), st.sampled_from(ZONES))
+def test_a_session_of_two_projects_loses_neither(made: list[Json], tz: datetime.tzinfo) -> None:
+    """Not even where the session does not determine the project: the rows by session are kept apart."""
+    moved = [turn | {"project": f"p{number % 2}"} if number % 3 else turn for number, turn in enumerate(made)]
+    assert rolled(rolled(moved, "session", tz), "project", tz) == rolled(moved, "project", tz)
 
 
 @examples(120)

@@ -55,6 +55,8 @@ CASES: list[tuple[str, Json, tuple[float | None, int]]] = [
     ("teu", {"rows": [row()], "savings": [{"saved_tokens": 100}]}, (50.0, 30)),
     ("cgr", {"rounds": [work(1, prompts=10, acknowledgements=2)]}, (20.0, 10)),
     ("cgr", {"rounds": [work(n, prompts=1, continuations=1) for n in range(6)] + [work(9, "t", prompts=4, acknowledgements=1)]}, (25.0, 4)),
+    ("cgr", {"rounds": [work(n, prompts=1, continuations=1, acknowledgements=1) for n in range(29)] + [work(99, "t", prompts=5, acknowledgements=1)]}, (20.0, 5)),
+    ("cgr", {"rounds": [work(n, prompts=1, continuations=1, acknowledgements=1) for n in range(5)] + [work(9, "t", prompts=5)]}, (50.0, 10)),
     ("cgr", {"rounds": [work(n, prompts=1, continuations=1) for n in range(5)] + [work(9, "t", prompts=5, acknowledgements=1)]}, (10.0, 10)),
     ("rgr", {"rounds": [work(1, prompts=20, corrections=1, regenerations=2)]}, (15.0, 20)),
     ("tcs", {"rounds": [work(1, tool_results=110, tool_failures=10, tool_denials=6, tool_cancels=4)]}, (90.0, 100)),

@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from conftest import Json, Run, claude, lines, objects, put
-from tokenops import doctor, events, jsonl, store, when
+from tokenops import doctor, events, jsonl, store, tools, when
 
 NOW = "2026-11-21T09:30:00.000Z"
 ENV = {"TOKENOPS_NOW": NOW}
@@ -44,6 +44,50 @@ def test_nothing_here(run: Run) -> None:
         assert found[part].keys() == {"error", "hint"}, part
     shown = run("tok-status --table", env=ENV, status=1).stdout.decode()
     assert shown.startswith("not configured") and "no client's logs were found (looked for claude-code, codex" in shown
+
+
+def test_calls_of_our_own_tools_are_no_usage(run: Run, environment: dict[str, str]) -> None:
+    """An install that has only been asked, never used, is still not configured."""
+    logged(environment, tools.ping("tokenops_status", when.moment(NOW) - 60_000, 1))
+    found = told(run, 1)
+    assert (found["state"], ids(found["blockers"])) == ("not_configured", ["nothing_found"])
+    assert [(row["source"], row["plane"], row["ping"]) for row in found["sources"]] == [("mcp", "mcp", 1)]
+
+
+def test_each_source_names_its_plane(run: Run, environment: dict[str, str]) -> None:
+    logged(
+        environment, turn(), turn(id="msg_2", source="proxy", status=200), meter(0.4), tools.ping("t", when.moment(NOW), 1)
+    )
+    planes = {row["source"]: row["plane"] for row in told(run, None)["sources"]}
+    assert planes == {
+        "claude-code-jsonl": "passive", "claude-code-statusline": "passive", "mcp": "mcp", "proxy": "proxy"}  # fmt: skip
+
+
+def test_the_signal_as_a_whole_is_that_of_the_least_reliable_plan(run: Run, environment: dict[str, str]) -> None:
+    assert told(run, 1)["signal_quality"]["level"] == "low"
+    logged(environment, turn(), meter(0.4))
+    found = told(run, 0)
+    assert found["signal_quality"] == found["signals"][0]["signal_quality"] and found["signal_quality"]["level"] == "high"
+    assert "signal of the limits: high (statusline): " in run("tok-status --table", env=ENV).stdout.decode()
+    run("tok-plan set openai gpt-plus")
+    assert told(run, 0)["signal_quality"]["level"] == "low"
+
+
+SHOWING = ("tok-init --detect", "tok-cost", "tok-log verify", "tok-price show", "tok-status", "tok-plan catalog", "edit ")
+
+
+@pytest.mark.parametrize("what", ["plan", "unpriced", "torn", "config", "silent"])
+def test_next_actions_are_commands_that_change_something(what: str, run: Run, environment: dict[str, str]) -> None:
+    folder = logged(environment, turn(model="no-such-model-9" if what == "unpriced" else "claude-opus-4-8"))
+    if what == "torn":
+        with pathlib.Path(folder, "events/2026-11-21.jsonl").open("ab") as file:
+            file.write(b'{"v":1,"ts":"2026')
+    if what == "config":
+        put(pathlib.Path(environment["HOME"]) / ".config/tokenops/config.yaml", b"plan: {}\n")
+    if what == "silent":
+        run("tok-plan set openai gpt-plus")
+    actions = told(run, None)["next_actions"]
+    assert actions and not [action["do"] for action in actions if action["do"].startswith(SHOWING)]
 
 
 def test_logs_that_were_never_taken_in(run: Run, environment: dict[str, str]) -> None:

@@ -160,6 +160,21 @@ def test_what_is_wrong(run: Run, environment: dict[str, str]) -> None:
     assert not pathlib.Path(environment["TOKENOPS_HOME"], "events").exists()
 
 
+def test_a_model_without_a_price_does_not_blank_the_cost_of_the_others(run: Run, environment: dict[str, str]) -> None:
+    """One turn of four has no price: the cost is that of three, per turn too, and the model is named."""
+    name = run("tok-task start x", env={"TOKENOPS_NOW": stamp(0)}).stdout.decode().strip()
+    (record,) = objects(run("tok-cat --kind task").stdout)
+    priced = [turn(minute, record["project_id"]) for minute in (1, 2, 3)]
+    store.append(environment["TOKENOPS_HOME"], map(jsonl.line_of, priced))
+    (before,) = objects(run(f"tok-task show {name} --json").stdout)
+    unknown = turn(4, record["project_id"], model="no-such-model")
+    store.append(environment["TOKENOPS_HOME"], [jsonl.line_of(unknown)])
+    (after,) = objects(run(f"tok-task show {name} --json").stdout)
+    for field in ("cost_usd", "cost_per_turn_usd"):
+        assert after["metrics"][field] == before["metrics"][field]
+    assert after["metrics"]["turns"] == 4 and after["metrics"]["unpriced"][0]["turns"] == 1
+
+
 def test_an_unpriced_model_makes_no_cost(run: Run, environment: dict[str, str]) -> None:
     name = run("tok-task start x", env={"TOKENOPS_NOW": stamp(0)}).stdout.decode().strip()
     (record,) = objects(run("tok-cat --kind task").stdout)
