@@ -111,7 +111,7 @@ def test_it_takes_in_its_own_transcript(run: Run, environment: dict[str, str]) -
 
 def test_what_is_no_json(run: Run) -> None:
     for data in (b"", b"nonsense", b"[1]"):
-        assert b"no JSON object" in run("tok-statusline", data, status=2).stderr
+        assert b"not a JSON object" in run("tok-statusline", data, status=2).stderr
     for odd in ({}, {"rate_limits": 7, "model": [], "cost": "x", "session_id": None}):
         assert run("tok-statusline", json.dumps(odd).encode(), env=ENV).stdout.endswith(b"continue\n")
 
