@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import Json, Run, codex_count, codex_meta, codex_model, objects, put
+from tokenops import store_cursors
 
 A, B = (9000, 6000, 400, 150), (12_500, 9200, 920, 460)
 C, SEARCH = (60_000, 20_000, 300, 50), (900, 0, 100, 20)
@@ -222,18 +223,19 @@ def test_a_log_of_the_first_version_becomes_that_of_this_one(
     put(log / "events.jsonl", *UPGRADES[name])
     if UPGRADES[name]:
         run(f"tok-log append {log}/events.jsonl")
-    (log / "cursors.json").write_text(as_first_version((log / "cursors.json").read_text()))
+    write_as_first_version(log)
     run(again)
     assert run("tok-cat").stdout == fresh
     run("tok-log compact")
     assert {path.name: path.read_bytes() for path in (log / "events").iterdir() if path.stat().st_size} == files
 
 
-def as_first_version(text: str) -> str:
-    """The cursors as version 0.1.0 wrote them: without the reader's revision."""
-    cursors = json.loads(text)
+def write_as_first_version(log: pathlib.Path) -> None:
+    """Write the cursors as version 0.1.0 wrote them: without a checksum and the reader's revision."""
+    cursors = store_cursors.content(str(log))
+    assert cursors is not None
     for fields in cursors["sources"]["codex-jsonl"].values():
         state = json.loads(fields[-1])
         assert state.pop("revision") == 2
         fields[-1] = json.dumps(state)
-    return json.dumps(cursors)
+    (log / "cursors.json").write_text(json.dumps(cursors))
