@@ -69,9 +69,10 @@ def caller(agent: str) -> str:
 
 @functools.lru_cache(maxsize=256)  # the text is foreign: a client may send another one each time
 def _caller(agent: str) -> str:
-    word = re.split(r"[/ (]", agent.strip(), maxsplit=1)[0].lower()
+    word, _, version = re.split(r"[ (]", agent.strip(), maxsplit=1)[0].lower().partition("/")
     callers = catalog.load("providers")["callers"]
-    return str(callers.get(word) or untrusted.text(re.sub(r"[^a-z0-9._-]+", "-", word).strip("-"), 40))
+    named = callers.get(f"{word}/{version.partition('.')[0]}") or callers.get(word)
+    return str(named or untrusted.text(re.sub(r"[^a-z0-9._-]+", "-", word).strip("-"), 40))
 
 
 def credential(headers: dict[str, str]) -> str:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tokenops import jsonl, read_claude_session, read_claude_sums, read_claude_turns, read_contract, read_lines, read_records
 from tokenops.events import Event
 from tokenops.read_lines import Cursor
+
+_NEWEST = 200  # transcripts of which the version is looked at
+
+
+def _written_at(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0
 
 
 class Transcripts(read_contract.Reader):
@@ -21,13 +30,21 @@ class Transcripts(read_contract.Reader):
         """The transcripts of a configuration directory, or of its `projects` directory."""
         nested = os.path.join(folder, "projects")
         for path in read_lines.walk(nested if os.path.isdir(nested) else folder):
-            # The journal of a workflow's subagents is not a transcript.
-            if path.endswith(".jsonl") and not (path.endswith("/journal.jsonl") and "/subagents/" in path):
+            # The journal of a workflow's subagents is not a transcript, nor is what Claude Desktop keeps beside each
+            # session: it repeats the messages with the counts of their beginning.
+            is_journal = path.endswith("/journal.jsonl") and "/subagents/" in path
+            if path.endswith(".jsonl") and not is_journal and not path.endswith("/audit.jsonl"):
                 yield path
 
     def claims(self, path: str, head: bytes, /) -> bool:
-        """Whether a file is a transcript; Qwen Code's chats look alike but for their counts."""
-        return b'"sessionId"' in head and b'"uuid"' in head and b'"usageMetadata":{' not in head
+        """Whether a file is a transcript; Qwen Code's chats look alike but for their counts, Claude Desktop's audits too."""
+        others = (b'"usageMetadata":{', b'"_audit_hmac"')
+        return b'"sessionId"' in head and b'"uuid"' in head and not any(mark in head for mark in others)
+
+    def lacks(self, paths: Sequence[str], /) -> bool:
+        """Whether one of the newest transcripts is of a version that writes placeholder counts."""
+        newest = sorted(paths, key=_written_at, reverse=True)[:_NEWEST]
+        return any(read_claude_turns.has_placeholders(path) for path in newest)
 
     def parser(self, intake: read_contract.Intake, /) -> read_contract.Parser:
         """A parser for one worker."""

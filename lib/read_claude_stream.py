@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tokenops import events, read_claude_turns, read_lines, read_records, untrusted, when, wire_claude
+from tokenops import events, price_names, read_claude_turns, read_lines, read_records, untrusted, when, wire_claude
 from tokenops.read_contract import FileReader, Intake, StreamFormat
 
 SOURCE = "claude-stream"
@@ -30,6 +30,9 @@ _VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
 _GOES_ON = (2, 1, 277)
 
 Counts = dict[str, int]
+_LONG = "cacheCreationEphemeral1hInputTokens"  # of a model in a result, since a version after 2.1.197
+# Grok Build (1.0.41, 2026-11) prints the same kind of stream; its list of tools tells.
+_GROK, _GROK_TOOLS = "grok-build", frozenset(("run_terminal_command", "spawn_subagent", "search_replace"))
 _TOTALS = (
     ("input_tokens", "inputTokens"),
     ("cache_read_tokens", "cacheReadInputTokens"),
@@ -117,7 +120,7 @@ class Session:
     """One session in a stream."""
 
     def __init__(self, name: str, began: str) -> None:
-        self.name, self.began = name, began
+        self.name, self.began, self.client = name, began, CLIENT
         self.cwd = self.model = ""
         self.version: tuple[int, ...] = ()
         self.runs: list[Run] = []
@@ -154,6 +157,8 @@ class Stream:
         kind = line["type"]
         if kind == "system":
             session.cwd = session.cwd or untrusted.path(line.get("cwd"))
+            if "claude_code_version" not in line and set(map(str, untrusted.items(line.get("tools")))) >= _GROK_TOOLS:
+                session.client = _GROK
             session.model = untrusted.text(line.get("model")) or session.model
             if version := _VERSION.match(untrusted.text(line.get("claude_code_version"))):
                 session.version = tuple(map(int, version.groups()))
@@ -190,13 +195,17 @@ class Stream:
                 untrusted.count(counts, key)
         name = read_claude_turns.identity({"requestId": line.get("request_id"), "uuid": line.get("uuid")}, dict(message))
         if not untrusted.identity(name):
-            name = untrusted.occurrence_name(session.copies, f"{CLIENT}:{events.digest(session.name, model, repr(parts))}")
-        attribution = self.intake.attribution(SOURCE, CLIENT, session.cwd, "", session.name)
+            name = untrusted.occurrence_name(
+                session.copies, f"{session.client}:{events.digest(session.name, model, repr(parts))}"
+            )
+        attribution = self.intake.attribution(SOURCE, session.client, session.cwd, "", session.name)
         if line.get("parent_tool_use_id") is not None:
             attribution["sidechain"] = True
         arriving = []
         for number, (served, counts) in enumerate(parts):
             block = read_claude_turns.usage_block(usage, untrusted.text(served) or "unknown", counts, name)
+            if session.client != CLIENT:
+                block = {key: value for key, value in block.items() if key not in _BILLING} | _billed(block["model"])
             arriving.append(read_claude_turns.turn(ts, f"{name}#{number}" if number else name, attribution, block))
         seen = next((run.messages[name] for run in session.runs if name in run.messages), session.open.get(name))
         if seen is None:
@@ -262,7 +271,12 @@ class Stream:
 
     def _aggregate(self, session: Session, run: Run, model: str, counts: Counts, turns: list[events.Event]) -> events.Event:
         more = dict(run.more.get(model, {}))
-        long = run.long.get(model, 0) + sum(turn.get("cache_write_1h_tokens", 0) for turn in turns)
+        long = more.pop("long", None)
+        if long is None:
+            long = run.long.get(model, 0) + sum(turn.get("cache_write_1h_tokens", 0) for turn in turns)
+        else:  # of the process up to its result; the turns after it come on top
+            late = session.open.values() if run is session.runs[-1] else ()
+            long += sum(t.get("cache_write_1h_tokens", 0) for m in late for t in m.turns if t["model"] == model)
         long = min(long, counts["cache_write_tokens"])
         counts |= {"cache_write_tokens": counts["cache_write_tokens"] - long, "cache_write_1h_tokens": long}
         counts |= {"turns": len(turns), "reasoning_tokens": min(more.pop("reasoning_tokens", 0), counts["output_tokens"])}
@@ -270,8 +284,10 @@ class Stream:
             served = {turn.get(name, "") for turn in turns}
             more[name] = served.pop() if len(served) == 1 else ""
         provider = more.pop("provider", "") or ("anthropic" if model.startswith("claude-") else "")
-        name = ":".join(filter(None, ("usage", CLIENT, session.name, run.name, model)))
-        attribution = self.intake.attribution(SOURCE, CLIENT, session.cwd, "", session.name)
+        if session.client != CLIENT:
+            provider = _billed(model).get("provider", "")
+        name = ":".join(filter(None, ("usage", session.client, session.name, run.name, model)))
+        attribution = self.intake.attribution(SOURCE, session.client, session.cwd, "", session.name)
         # No observed_at: of two running totals the larger is the later one, and a copied file's time means nothing.
         return read_records.aggregate(session.began, name, attribution, model, counts, provider, **more)
 
@@ -306,6 +322,7 @@ def totals_of(used: untrusted.Raw) -> tuple[dict[str, Counts], dict[str, dict[st
         if model in totals:  # with and without the long context
             totals[model] = _sum((totals[model], counts))
             more[model].pop("cost_usd", None)
+            more[model].pop("long", None)
             continue
         totals[model] = counts
         cloud = untrusted.text(entry.get("provider"))
@@ -313,9 +330,19 @@ def totals_of(used: untrusted.Raw) -> tuple[dict[str, Counts], dict[str, dict[st
             "web_searches": untrusted.count(entry, "webSearchRequests"),
             "reasoning_tokens": untrusted.count(entry, "thinkingTokens"),
             **({"provider": cloud} if cloud in _CLOUDS else {}),
+            **({"long": untrusted.count(entry, _LONG)} if _LONG in entry else {}),
             **(_cost(entry.get("costUSD")) if entry.get("costBasis") != "unknown" else {}),
         }
     return totals, more
+
+
+_BILLING = ("provider", "provider_inferred")
+
+
+def _billed(model: str) -> dict[str, Any]:
+    """Who bills a model of Grok Build: xAI its own ones; others come from any address in its configuration."""
+    own = price_names.provider_of(model) == "xai"
+    return {"provider": "xai", "provider_inferred": True} if own else {}
 
 
 def _cost(value: object) -> dict[str, str]:

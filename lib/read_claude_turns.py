@@ -31,6 +31,7 @@ from tokenops import (
     untrusted,
     when,
     wire_claude,
+    wire_limits,
 )
 from tokenops.read_claude_session import Session
 from tokenops.read_contract import Intake
@@ -195,12 +196,31 @@ _REACHED = re.compile(r"limit reached\|(\d{9,13})\b")
 _HIT = re.compile(r"\b(?:hit your|reached your|5-hour|weekly|session|usage|opus|sonnet)\b.{0,40}?\blimit\b", re.IGNORECASE)
 
 
+_WITH_FINAL_COUNTS = (2, 1, 197)  # lines are written when an answer has ended (run on 2026-11-29)
+_VERSIONS = re.compile(rb'"version":"(\d{1,6})\.(\d{1,6})\.(\d{1,6})"')
+_HEAD = 1 << 16  # bytes of a transcript in which its version is looked for
+
+
+def has_placeholders(path: str) -> bool:
+    """Whether a transcript begins with lines of a version that writes placeholder counts, or of an unknown one."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return False
+    version = _VERSIONS.search(head)
+    return version is None or tuple(map(int, version.groups())) < _WITH_FINAL_COUNTS
+
+
 def limit_of(raw: Raw, message: Raw, ts: str) -> events.Event | None:
     """A meter reading, if a `<synthetic>` line reports that a limit was reached."""
     content = message.get("content")
     text = content if type(content) is str else ""
     if type(content) is list:
         text = " ".join(str(part.get("text", "")) for part in content if type(part) is dict)
+    quota = raw.get("quotaLimits")
+    if type(quota) is dict and raw.get("isApiErrorMessage") is True and (reading := wire_limits.claimed(quota)):
+        return events.meter(SOURCE, "anthropic", ts, client=CLIENT, status="rejected", **reading)
     resets: int | None
     if reached := _REACHED.search(text):
         try:

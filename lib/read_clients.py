@@ -51,18 +51,22 @@ def _extension(name: str) -> list[str]:
     return [f"{folder}/User/globalStorage/{name}" for folder in (*folders, *(f"{home}/data" for home in far))]
 
 
+# Claude Desktop's local agent sessions: it runs Claude Code with a directory of its own for each task (2026).
+_DESKTOP = tuple(
+    f"{config}/Claude/local-agent-mode-sessions" for config in ("Library/Application Support", "$XDG_CONFIG_HOME")
+)
 CLIENTS = (
     Client(
         "claude",
         "claude-code",
         "claude-code-jsonl",
         "read_claude",
-        (("CLAUDE_CONFIG_DIR", ""),),
-        ("$XDG_CONFIG_HOME/claude", ".claude"),
-        ("projects",),
-        caveat="in many versions it writes placeholders for input and output tokens (0, 1, or the count when the answer "
-        "began), so both can be far too low; its cache counts are right. They are shown as recorded; only tok-proxy has "
-        "the true ones.",
+        (("CLAUDE_CONFIG_DIR", "", "$XDG_CONFIG_HOME/claude"), ("CLAUDE_CONFIG_DIR", "", ".claude")),
+        ("$XDG_CONFIG_HOME/claude", ".claude", *_DESKTOP),
+        ("projects", "*/*/local_*/.claude/projects"),
+        caveat="before version 2.1.197 it often writes placeholders for input and output tokens (0, 1, or the count when "
+        "the answer began), so both can be far too low; its cache counts are right. They are shown as recorded; only "
+        "tok-proxy has the true ones.",
         prompts=True,
     ),
     Client(

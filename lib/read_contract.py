@@ -131,6 +131,10 @@ class Reader(Protocol):
         """Sentences for the user about files that hold no counts or cannot be read."""
         return ()
 
+    def lacks(self, paths: Sequence[str], /) -> bool:
+        """Whether the caveat in the client's row of the table is true of some of these files."""
+        return True
+
     def ranges(self, path: str, cursor: Cursor, count: int, /) -> Sequence[Cursor]:
         """Cursors of at most `count` parts of a file, for as many workers; together they read what the one cursor would.
 

@@ -1,7 +1,8 @@
 """Reads Gemini CLI's chats and returns turns.
 
 A chat is kept as one JSON document (`chats/session-*.json`, rewritten at each message) or, since 2026, as lines
-(`.jsonl`, where a message comes again with fuller numbers). `logs.json` beside them holds prompts and no counts.
+(`.jsonl`, where a message comes again with fuller numbers). A subagent's chat lies one folder deeper, in
+`chats/<session of its parent>/` (0.61, 2026-11). `logs.json` beside them holds prompts and no counts.
 """
 
 from __future__ import annotations
@@ -26,8 +27,7 @@ _RELEVANT = read_lines.containing(b'"tokens"', b'"sessionId"')
 def files(home: str) -> Iterator[str]:
     """The chats of a Gemini home."""
     for path in read_lines.walk(os.path.join(home, "tmp")):
-        folder, name = os.path.split(path)
-        if os.path.basename(folder) == "chats" and name.endswith((".json", ".jsonl")):
+        if path.endswith((".json", ".jsonl")) and "chats" in path.split(os.sep)[-3:-1]:
             yield path
 
 
@@ -54,7 +54,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
         for location, line in read_lines.records(path, cursor, _RELEVANT, intake.on_bad_line):
             if "sessionId" in line and "id" not in line:
                 chat.take_head(line)
-                cursor.state = {key: line[key] for key in ("sessionId", "projectHash") if untrusted.identity(line.get(key))}
+                cursor.state = {key: line[key] for key in ("sessionId", "kind") if untrusted.identity(line.get(key))}
             else:
                 yield from chat.turns(line, location)
     else:
@@ -69,15 +69,20 @@ class Chat:
 
     def __init__(self, path: str, intake: Intake) -> None:
         self.intake = intake
-        self.session = os.path.basename(path).partition(".")[0]
-        above = os.path.dirname(os.path.dirname(path))
+        self.name = os.path.basename(path).partition(".")[0]
+        chats, name = os.path.split(os.path.dirname(path))
+        # The session of the parent, if the file is a subagent's.
+        self.parent = name if os.path.basename(chats) == "chats" else ""
+        self.is_subagent = bool(self.parent)
+        above = os.path.dirname(chats) if self.parent else chats
         self.root = root_of(above)
         folder = os.path.basename(above)
         self.folder = folder[:12] if _HASH.match(folder) else folder
 
     def take_head(self, head: untrusted.Raw) -> None:
         """Take in a chat's head."""
-        self.session = untrusted.identity(head.get("sessionId")) or self.session
+        self.name = untrusted.identity(head.get("sessionId")) or self.name
+        self.is_subagent = bool(self.parent) or head.get("kind") == "subagent"
 
     def turns(self, message: untrusted.Raw, location: str) -> Iterator[events.Event]:
         """The turn that a message is, if it is one."""
@@ -92,15 +97,19 @@ class Chat:
             self.intake.on_bad_line(location, f"{error}; skipped")
             return
         name = untrusted.identity(message.get("id")) or events.digest(ts, message.get("model"), counts)
+        session = self.parent or self.name
+        attribution = self.intake.attribution(SOURCE, CLIENT, self.root, self.folder, session)
+        if self.is_subagent:
+            attribution["sidechain"] = True
         self.intake.location = location
         yield read_records.turn(
             ts,
-            f"gemini:{self.session}:{name}",
-            self.intake.attribution(SOURCE, CLIENT, self.root, self.folder, self.session),
+            f"gemini:{self.name}:{name}",
+            attribution,
             untrusted.text(message.get("model")),
             counts,
             "gemini",
-            self.session,
+            session,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tokenops.read_clients import BY_NAME, CLIENTS, STREAMS, UNCOUNTED, Client, Uncounted
@@ -127,6 +127,11 @@ def files(client: Client, folders: Iterable[str]) -> list[str]:
         else:
             paths.update(dict.fromkeys(client.reader().files(folder)))
     return list(paths)
+
+
+def caveat(client: Client, paths: Sequence[str]) -> str:
+    """What the client's logs lack, if these files do; else ""."""
+    return client.caveat if client.caveat and client.reader().lacks(paths) else ""
 
 
 def hints(client: Client, folders: Iterable[str]) -> Iterator[str]:

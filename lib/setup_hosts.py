@@ -74,7 +74,7 @@ HOSTS = (
         ("Library/Application Support/Claude", "$XDG_CONFIG_HOME/Claude", "$WINDOWS/AppData/Roaming/Claude"),
         config="claude_desktop_config.json",
         plans="claude-code",
-        note="it uses the same plan as Claude Code and keeps no log here; restart it after a change",
+        note="it uses Claude Code's plan, and its local agent sessions are read with it; restart it after a change",
     ),
     Host(
         "codex",

@@ -33,8 +33,8 @@ def passive(environment: Mapping[str, str], home: str, vendor_usage: object = No
         if files:
             newest = max(os.stat(path).st_mtime for path in files)
             row["newest"] = when.stamp(int(newest * 1000))
-            if client.caveat:
-                row["caveat"] = client.caveat
+            if caveat := readers.caveat(client, files):
+                row["caveat"] = caveat
         hints = list(readers.hints(client, locations))
         if locations and not readers.is_enabled(client.source, vendor_usage):
             hints.append(f"tok-sync leaves it out: tok-poll enable {client.source} switches it on")

@@ -337,6 +337,17 @@ def anthropic_usage(body: untrusted.Raw, source: str, observed_at: str, **fields
         yield events.meter(source, "anthropic", observed_at, window="credits", used=fraction(percent / 100), **fields)
 
 
+def claimed(quota: untrusted.Raw) -> dict[str, Any]:
+    """The window that a client's line says is used up, with its reset (epoch seconds); empty if it is not known."""
+    slot = _CLAIMED.get(str(quota.get("rateLimitType")))
+    if slot is None or quota.get("status") != "rejected":
+        return {}
+    window, minutes, scope = _CLAIMS[slot]
+    resets = real(quota.get("resetsAt"))
+    at = when.stamp(int(resets * 1000)) if resets is not None and 0 < resets < 1e10 else None
+    return {"window": window, "window_minutes": minutes, "scope": scope, "used": 1, "resets_at": at}
+
+
 def _family(item: untrusted.Raw) -> str | None:
     """The model family of a limit, in lower case; None if it is not named."""
     model = untrusted.mapping(untrusted.mapping(item.get("scope")).get("model"))

@@ -104,7 +104,9 @@ def matrix() -> str:
             continue
         homes = [f"`{home if home.startswith('$') else f'~/{home}'}`" for home in client.homes]
         shown = homes if len(homes) < 5 else [*homes[:3], f"and {len(homes) - 3} more"]
-        variables = [f"`{name}`" + (f" (`/{inner}`)" if inner else "") for name, inner, *_ in client.variables]
+        variables = list(
+            dict.fromkeys(f"`{name}`" + (f" (`/{inner}`)" if inner else "") for name, inner, *_ in client.variables)
+        )
         cells = (client.client, f"`{client.name}`", ", ".join(shown), ", ".join(variables), client.gives, client.caveat)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -554,3 +554,99 @@ def test_any_bytes_never_crash_and_never_change_another_line(parts: list[bytes])
     data = b"\n".join([*parts, lines([claude("msg_last", 77)]).rstrip(), b""])
     found, _ = read(data)
     assert [event["output_tokens"] for event in found if event["id"] == "msg_last"] == [77]
+
+
+NEW: Json = {"version": "2.1.332", "m_stop_reason": "end_turn"}
+
+
+def test_a_line_says_which_window_is_used_up() -> None:
+    quota = {"status": "rejected", "resetsAt": 1772470800, "rateLimitType": "seven_day_opus"}
+    line = claude(
+        m_model="<synthetic>", output=0, m_content="You've hit your limit", isApiErrorMessage=True, quotaLimits=quota
+    )
+    (meter,), _ = read(lines([line]))
+    assert (meter["window"], meter["scope"], meter["used"]) == ("weekly_opus", "opus", 1)
+    assert meter["resets_at"] == "2026-03-02T17:00:00.000Z"
+    (meter,), _ = read(lines([line | {"quotaLimits": {"rateLimitType": "unheard_of", "status": "rejected"}}]))
+    assert "window" not in meter
+
+
+def test_a_turn_begins_when_its_request_was_sent() -> None:
+    """Claude Code 2.1.332 writes down when; a copy in a fork has only its own time."""
+    sent = {"type": "api-request", "id": "r1", "timestamp": "2026-03-01T08:59:58.120Z", "params": {"model": "m"}}
+    line = claude("msg_1", requestRef="r1", **NEW)
+    for files in (
+        [lines([sent, line])],
+        [lines([line | {"sessionId": "s2", "requestSessionId": "s1"}]), lines([sent, line])],
+    ):
+        for order in itertools.permutations(files):
+            (turn,), said = read(*order)
+            assert (turn["ts"], turn["session_id"], said) == ("2026-03-01T08:59:58.120Z", "s1", [])
+
+
+@pytest.mark.parametrize("thinking", [0, 40])
+def test_an_interrupted_answer_is_partial(thinking: int) -> None:
+    """Its lines have no reason to stop, and the last one a mark. An old version writes such lines while an answer goes on."""
+    details = {"thinking_tokens": thinking}
+    cut = [
+        claude("msg_1", 3, version="2.1.332", m_stop_reason=None, u_output_tokens_details=details, uuid=f"u{n}")
+        for n in (1, 2)
+    ]
+    (turn,), _ = read(lines([cut[0], cut[1] | {"isAbortedMidStream": True}]))
+    assert (turn["usage"], turn["output_tokens"]) == ("partial", 3)
+    (turn,), _ = read(lines([line | {"version": "2.1.80"} for line in cut]))
+    assert "usage" not in turn
+    (turn,), _ = read(lines([claude("msg_1", u_output_tokens_details=details, **NEW)]))
+    assert ("usage" in turn, turn.get("reasoning_tokens", 0)) == (False, thinking)
+
+
+@pytest.mark.parametrize("fork", [{"requestSessionId": "s1"}, {"forkedFrom": {"sessionId": "s1", "messageUuid": "u1"}}])
+@pytest.mark.parametrize("name", ["a9", "z9"])
+def test_copies_belong_to_the_session_that_made_the_request(name: str, fork: Json) -> None:
+    """Whichever of the two session ids is the larger."""
+    line, own = claude("msg_1", **NEW), claude("msg_2", sessionId=name, ts="2026-03-01T11:00:00.000Z", **NEW)
+    files = [lines([line]), lines([line | {"sessionId": name} | fork, own])]
+    for order in itertools.permutations(files):
+        assert {turn["id"]: turn["session_id"] for turn in read(*order)[0]} == {"msg_1": "s1", "msg_2": name}
+
+
+def test_a_log_of_the_first_release_learns_who_made_a_copied_request(run: Run, environment: dict[str, str]) -> None:
+    """0.1.0 gave a copy to the larger session id; what is read now replaces that, after a sync and after --backfill."""
+    home = pathlib.Path(environment["HOME"])
+    line = claude("msg_1", **NEW)
+    put(home / FOLDER / "s1.jsonl", line)
+    put(home / FOLDER / "z9.jsonl", line | {"sessionId": "z9", "requestSessionId": "s1"})
+    (right,) = objects(run("tok-read").stdout)
+    old = {key: value for key, value in right.items() if key != "revision"}
+    old |= {"session_id": "z9", "workflow_id": right["workflow_id"].replace(":s1", ":z9")}
+    run("tok-log append", stdin=lines([old]))
+    for command in ("tok-sync", "tok-sync --backfill"):
+        run(command)
+        turns = [event for event in objects(run("tok-cat").stdout) if event["kind"] == "turn"]
+        assert [turn["session_id"] for turn in turns] == ["s1"]
+
+
+@pytest.mark.parametrize(("version", "warns"), [("2.1.80", True), ("2.1.197", False), ("2.1.332", False)])
+def test_placeholder_counts_are_warned_of_only_where_a_version_writes_them(
+    version: str, warns: bool, run: Run, environment: dict[str, str]
+) -> None:
+    put(pathlib.Path(environment["HOME"]) / FOLDER / "s1.jsonl", claude("msg_1", version=version))
+    (row,) = [row for row in objects(run("tok-status --json").stdout) if row.get("source") == "claude-code-jsonl"]
+    assert ("caveat" in row) is warns
+
+
+@pytest.mark.parametrize("place", ["Library/Application Support", ".config"])
+def test_local_agent_sessions_of_claude_desktop_are_read(
+    place: str, run: Run, environment: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    """Each has a directory of its own. What lies beside it repeats its messages, with the counts of their beginning."""
+    home = pathlib.Path(environment["HOME"])
+    folder = home / place / "Claude/local-agent-mode-sessions"
+    session = folder / "a/b/local_c"
+    put(session / ".claude/projects/-sessions-c/s1.jsonl", claude("msg_1", 100))
+    put(session / "audit.jsonl", claude("msg_1", 900, _audit_hmac="0"))
+    for command in ("tok-read", f"tok-read claude --root '{folder}'", f"tok-read claude --root '{session}'"):
+        assert [(turn["id"], turn["output_tokens"]) for turn in objects(run(command).stdout)] == [("msg_1", 100)]
+    elsewhere = put(tmp_path / "own/projects/p/s2.jsonl", claude("msg_2")).parent.parent.parent
+    turns = objects(run("tok-read", env={"CLAUDE_CONFIG_DIR": str(elsewhere)}).stdout)
+    assert sorted(turn["id"] for turn in turns) == ["msg_1", "msg_2"]

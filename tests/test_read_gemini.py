@@ -147,3 +147,26 @@ def test_a_log_of_prompts_is_said_to_hold_no_counts(run: Run, environment: dict[
 def test_the_place_can_be_named(variable: str, below: str, run: Run, tmp_path: pathlib.Path) -> None:
     put(chat(tmp_path / "away"), document(message("a")))
     assert objects(run("tok-read gemini", env={variable: str(tmp_path / "away" / below)}).stdout)
+
+
+def test_a_subagents_chat_lies_in_a_folder_of_its_parents_session(run: Run, environment: dict[str, str]) -> None:
+    home = pathlib.Path(environment["HOME"])
+    put(chat(home), document(message("a")))
+    below = chat(home).parent / "s1"
+    put(below / "own.jsonl", {**head("own"), "kind": "subagent"}, message("b"))
+    put(below / "older.json", document(message("c"), session="older"))
+    put(chat(home, "session-flat.jsonl"), {**head("flat"), "kind": "subagent"}, message("d"))
+    turns = {
+        turn["id"]: (turn["session_id"], turn.get("sidechain", False)) for turn in objects(run("tok-read gemini").stdout)
+    }
+    assert turns == {
+        "gemini:s1:a": ("s1", False),
+        "gemini:own:b": ("s1", True),
+        "gemini:older:c": ("s1", True),
+        "gemini:flat:d": ("flat", True),
+    }
+    run("tok-sync")
+    put(below / "own.jsonl", {**head("own"), "kind": "subagent"}, message("b"), message("e"))
+    run("tok-sync")
+    logged = {turn["id"]: turn.get("sidechain", False) for turn in objects(run("tok-cat").stdout) if turn["kind"] == "turn"}
+    assert logged == {name: side for name, (_, side) in turns.items()} | {"gemini:own:e": True}
