@@ -619,7 +619,7 @@ def test_a_log_of_the_first_release_learns_who_made_a_copied_request(run: Run, e
     (right,) = objects(run("tok-read").stdout)
     old = {key: value for key, value in right.items() if key != "revision"}
     old |= {"session_id": "z9", "workflow_id": right["workflow_id"].replace(":s1", ":z9")}
-    run("tok-log append", stdin=lines([old]))
+    run("tok-log append", lines([old]))
     for command in ("tok-sync", "tok-sync --backfill"):
         run(command)
         turns = [event for event in objects(run("tok-cat").stdout) if event["kind"] == "turn"]

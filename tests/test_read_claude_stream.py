@@ -351,7 +351,7 @@ def test_a_result_states_the_classes_of_cache_writes(run: Run) -> None:
         SONNET: used(got=900, wrote=300, cacheCreationEphemeral1hInputTokens=100, cacheCreationEphemeral5mInputTokens=200),
         HAIKU: used(got=9, wrote=50, cacheCreationEphemeral1hInputTokens=0, cacheCreationEphemeral5mInputTokens=50),
     }
-    found = objects(run("tok-read -", stdin=lines([init(), said("msg_1"), result(models)])).stdout)
+    found = objects(run("tok-read -", lines([init(), said("msg_1"), result(models)])).stdout)
     written = {event["model"]: (event.get("cache_write_tokens"), event.get("cache_write_1h_tokens")) for event in found}
     assert written == {SONNET: (200, 100), HAIKU: (50, None)}
 
@@ -362,6 +362,6 @@ def test_grok_builds_stream_is_not_claude_codes(model: str, run: Run) -> None:
     grok = {key: value for key, value in init(model=model, tools=tools).items() if key != "claude_code_version"}
     for more in ({SONNET: used()}, {model: used(got=900)}):
         stream = [grok, said("msg_1", model=model, at=None), result(more)]
-        for event in objects(run("tok-read -", stdin=lines(stream)).stdout):
+        for event in objects(run("tok-read -", lines(stream)).stdout):
             assert (event["client"], event["agent_id"]) == ("grok-build", "grok-build:orchard")
             assert event.get("provider") == ("xai" if event["model"].startswith("grok") else None)
