@@ -205,7 +205,7 @@ class Stream:
         for number, (served, counts) in enumerate(parts):
             block = read_claude_turns.usage_block(usage, untrusted.text(served) or "unknown", counts, name)
             if session.client != CLIENT:
-                block = {key: value for key, value in block.items() if key not in _BILLING} | _billed(block["model"])
+                block = _with_biller(block)
             arriving.append(read_claude_turns.turn(ts, f"{name}#{number}" if number else name, attribution, block))
         seen = next((run.messages[name] for run in session.runs if name in run.messages), session.open.get(name))
         if seen is None:
@@ -284,12 +284,11 @@ class Stream:
             served = {turn.get(name, "") for turn in turns}
             more[name] = served.pop() if len(served) == 1 else ""
         provider = more.pop("provider", "") or ("anthropic" if model.startswith("claude-") else "")
-        if session.client != CLIENT:
-            provider = _billed(model).get("provider", "")
         name = ":".join(filter(None, ("usage", session.client, session.name, run.name, model)))
         attribution = self.intake.attribution(SOURCE, session.client, session.cwd, "", session.name)
         # No observed_at: of two running totals the larger is the later one, and a copied file's time means nothing.
-        return read_records.aggregate(session.began, name, attribution, model, counts, provider, **more)
+        total = read_records.aggregate(session.began, name, attribution, model, counts, provider, **more)
+        return total if session.client == CLIENT else _with_biller(total)
 
 
 _WAITS = (
@@ -336,13 +335,11 @@ def totals_of(used: untrusted.Raw) -> tuple[dict[str, Counts], dict[str, dict[st
     return totals, more
 
 
-_BILLING = ("provider", "provider_inferred")
-
-
-def _billed(model: str) -> dict[str, Any]:
-    """Who bills a model of Grok Build: xAI its own ones; others come from any address in its configuration."""
-    own = price_names.provider_of(model) == "xai"
-    return {"provider": "xai", "provider_inferred": True} if own else {}
+def _with_biller(fields: events.Event) -> events.Event:
+    """Fields of a record of Grok Build, with who bills: xAI its own models; others come from any address it is given."""
+    own = price_names.provider_of(fields["model"]) == "xai"
+    biller = {"provider": "xai", "provider_inferred": True} if own else {}
+    return events.arrange({k: v for k, v in fields.items() if k not in ("provider", "provider_inferred")} | biller)
 
 
 def _cost(value: object) -> dict[str, str]:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Json, Run, claude, examples, lines, objects, put, totals
-from tokenops import joins, read_claude_turns, read_lines, read_records
+from tokenops import joins, read_claude_turns, read_lines, read_records, status
 from tokenops.read_contract import Intake
 
 FOLDER = ".claude/projects/-home-ada-app"
@@ -628,10 +628,10 @@ def test_a_log_of_the_first_release_learns_who_made_a_copied_request(run: Run, e
 
 @pytest.mark.parametrize(("version", "warns"), [("2.1.80", True), ("2.1.197", False), ("2.1.332", False)])
 def test_placeholder_counts_are_warned_of_only_where_a_version_writes_them(
-    version: str, warns: bool, run: Run, environment: dict[str, str]
+    version: str, warns: bool, tmp_path: pathlib.Path
 ) -> None:
-    put(pathlib.Path(environment["HOME"]) / FOLDER / "s1.jsonl", claude("msg_1", version=version))
-    (row,) = [row for row in objects(run("tok-status --json").stdout) if row.get("source") == "claude-code-jsonl"]
+    put(tmp_path / FOLDER / "s1.jsonl", claude("msg_1", version=version))
+    (row,) = [row for row in status.passive({}, str(tmp_path)) if row["source"] == "claude-code-jsonl"]
     assert ("caveat" in row) is warns
 
 
