@@ -161,13 +161,22 @@ ATTRIBUTION_RANKS = (
 
 
 def _later(a: Event, b: Event) -> Event:
-    """The later of two readings of a meter or an aggregate, else the larger one; with the earlier time."""
+    """The later of two readings of a meter or an aggregate, else the larger one; with the earlier time.
+
+    A session's total only grows, so the larger is the later one: a copied file's time means nothing.
+    """
     if revision_of(a) != revision_of(b):
         return max((a, b), key=revision_of)
     if events.REMAINDER in (a.get("covers"), b.get("covers")):
         return max((a, b), key=remainder_rank)
-    best = max((a, b), key=lambda e: (e.get("observed_at", ""), events.token_sum(e), events.order_of({**e, "ts": ""})))
+    best = max((a, b), key=_later_rank)
     return {**best, "ts": min(a["ts"], b["ts"])}
+
+
+def _later_rank(event: Event) -> tuple[int, str, int, bytes]:
+    size = events.token_sum(event)
+    grown = size if event.get("covers") == events.SESSION else -1
+    return grown, event.get("observed_at", ""), size, events.order_of({**event, "ts": ""})
 
 
 def remainder_rank(event: Event) -> tuple[bool, int, str, int, int, bytes]:

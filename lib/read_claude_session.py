@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
-from tokenops import events, projects, read_claude_sums, read_lines
+import orjson
+
+from tokenops import events, projects, read_claude_sums, read_lines, untrusted
 from tokenops.read_contract import Intake
 
 SOURCE = "claude-code-jsonl"
 CLIENT = "claude-code"
 Raw = dict[str, Any]
+_CWD = re.compile(rb'"cwd":("(?:[^"\\\\]|\\\\.)*")')
+_HEAD = 1 << 16
 # Requests of which a later piece of the file may hold the answer.
 _REQUESTS = 4
 
@@ -54,8 +59,7 @@ class Session:
         if block is None:
             root = self.roots.get(session, "")
             if not root and type(cwd) is str and cwd:
-                # The folder's name is the first working directory with all punctuation made "-".
-                root = self.roots[session] = projects.ancestor_encoded(cwd, self.folder) or cwd
+                root = self.roots[session] = self.root_of(cwd)
             block = self.intake.attribution(SOURCE, CLIENT, root, self.folder, session)
             if key[1]:
                 block["sidechain"] = True
@@ -64,6 +68,17 @@ class Session:
         if key in self.blocks:
             self.last = (owner, raw.get("isSidechain"), block)
         return block
+
+    def root_of(self, cwd: str) -> str:
+        """The session's first working directory, from a line's.
+
+        The folder's name is that directory with all punctuation made "-". A subagent may work elsewhere, in a worktree of
+        its own: its session's transcript has the session's.
+        """
+        if root := projects.ancestor_encoded(cwd, self.folder):
+            return root
+        transcript = read_claude_sums.transcript_of(self.path)
+        return (first_directory(transcript) if transcript != self.path else "") or cwd
 
     def beginning(self, raw: Raw, ts: str) -> str:
         """When the request of a line was sent, if a line before says so; else the line's own time."""
@@ -104,6 +119,18 @@ def owner_of(raw: Raw) -> Any:
     """The session that made a line's request: forks and branches begin with copies, which name it (Claude Code 2.1.332)."""
     fork = raw.get("forkedFrom")
     return raw.get("requestSessionId") or (fork.get("sessionId") if type(fork) is dict else "") or raw.get("sessionId")
+
+
+def first_directory(path: str) -> str:
+    """The first working directory that a transcript names, "" if none is near its beginning."""
+    if not os.path.isfile(path):
+        return ""
+    try:
+        with open(path, "rb") as file:
+            mark = _CWD.search(file.read(_HEAD))
+        return untrusted.path(orjson.loads(mark[1])) if mark else ""
+    except (OSError, ValueError):
+        return ""
 
 
 def project_folder(path: str) -> str:

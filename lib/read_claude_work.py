@@ -15,7 +15,6 @@ import orjson
 from tokenops import (
     events,
     jsonl,
-    projects,
     read_claude_session,
     read_claude_turns,
     read_lines,
@@ -206,7 +205,7 @@ class Transcript:
         if type(session) is not str or not 0 < len(session) <= events.LONGEST:
             session = self.session.stem
         if session not in self.roots and type(cwd := raw.get("cwd")) is str and cwd:
-            self.roots[session] = projects.ancestor_encoded(cwd, self.session.folder) or cwd
+            self.roots[session] = self.session.root_of(cwd)
         if session in self.roots:  # else a later line may name it
             self.last = session
         return str(session)

@@ -14,7 +14,7 @@ _UNLOGGED = "Claude Code's total counts requests that its transcripts leave out 
 
 def of_totals(books: Books, query: Query) -> Iterator[Pair]:
     """A session's total per model, against its turns, or against its own counts at our prices if it has no turns."""
-    turns = _by_session(books.turns)
+    turns = _by_session(books.own)
     for total in books.totals:
         if not query.since <= total["ts"] < query.until:
             continue
@@ -60,7 +60,7 @@ def _beside_turns(
 
 def of_estimates(books: Books, query: Query) -> Iterator[Pair]:
     """The rise of a session's cost between two readings, a day apart at most, against the turns in between."""
-    turns = _by_session(books.turns)
+    turns = _by_session(books.own)
     readings: dict[tuple[str, str], list[Event]] = {}
     for reading in books.estimates:
         run = str(reading["id"]).rsplit(":", 2)[-2]

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from tokenops import catalog, coverage, events, pricing, statusline, when
+from tokenops import catalog, coverage, events, joins, pricing, rollup, statusline, when
 from tokenops.events import Event
 
 Key = tuple[str, ...]
@@ -91,7 +91,13 @@ class Books(NamedTuple):
     totals: list[Event]  # of sessions, with their client's amount
     estimates: list[Event]  # of the status line
     reports: list[Event]  # of vendors
+    beyond: list[Event]  # what sessions used beyond their turns, the latest per session and model
     first: str  # when the oldest turn began
+
+    @property
+    def own(self) -> list[Event]:
+        """What our log counts of sessions: their turns, and what is beyond them."""
+        return [*self.turns, *self.beyond]
 
 
 def vendors() -> dict[str, str]:
@@ -102,20 +108,24 @@ def vendors() -> dict[str, str]:
 
 def books(records: Iterable[Event]) -> Books:
     """Events sorted by what they are compared as."""
-    books = Books([], [], [], [], "")
+    books = Books([], [], [], [], [], "")
+    beyond: dict[tuple[object, ...], Event] = {}
     first, sources = "", vendors()
     for event in records:
         kind, covers = event.get("kind"), event.get("covers")
         if kind == "turn":
             books.turns.append(event)
             first = min(first or event["ts"], event["ts"])
+        elif kind == "usage" and covers == events.REMAINDER:
+            key = tuple(event.get(name) for name in ("client", "session_id", "model"))
+            beyond[key] = max(beyond.get(key, event), event, key=joins.remainder_rank)
         elif kind == "usage" and event.get("source") in sources:
             books.reports.append(event)
         elif kind == "usage" and event.get("source") == statusline.SOURCE and "cost_usd" in event:
             books.estimates.append(event)
         elif kind == "usage" and covers == "session" and "cost_usd" in event:
             books.totals.append(event)
-    return books._replace(first=first)
+    return books._replace(first=first, beyond=list(beyond.values()))
 
 
 def day_of(ts: str, tz: datetime.tzinfo) -> str:
@@ -153,6 +163,8 @@ def counts_of(turns: Iterable[Event]) -> dict[str, int]:
         for name in ("turns", *events.TOKENS):
             if turn.get(name):
                 counts[name] = counts.get(name, 0) + int(turn[name])
+        if turn.get("covers") == events.REMAINDER:
+            counts[rollup.BEYOND] = counts.get(rollup.BEYOND, 0) + events.token_sum(turn)
     return counts
 
 

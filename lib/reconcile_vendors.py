@@ -61,7 +61,7 @@ def _sides(books: Books, query: Query, source: str) -> Sides:
         target = side(_day(report), _model(report, provider, query.catalogue))
         (target.costs if "cost_usd" in report else target.usage).append(report)
     days = {day for _, day, _ in sides}
-    for turn in books.turns:
+    for turn in books.own:
         if turn.get("provider") == provider and turn["ts"][:10] in days and query.since <= turn["ts"] < query.until:
             target = side(turn["ts"][:10], _model(turn, provider, query.catalogue))
             (target.covered if _is_covered(turn, query) else target.turns).append(turn)

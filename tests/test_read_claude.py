@@ -650,3 +650,19 @@ def test_local_agent_sessions_of_claude_desktop_are_read(
     elsewhere = put(tmp_path / "own/projects/p/s2.jsonl", claude("msg_2")).parent.parent.parent
     turns = objects(run("tok-read", env={"CLAUDE_CONFIG_DIR": str(elsewhere)}).stdout)
     assert sorted(turn["id"] for turn in turns) == ["msg_1", "msg_2"]
+
+
+def test_a_subagent_in_a_worktree_of_its_own_is_of_its_sessions_project(run: Run, environment: dict[str, str]) -> None:
+    """Also where the worktree is gone, and for the counts of its work."""
+    home = pathlib.Path(environment["HOME"])
+    put(home / FOLDER / "s1.jsonl", claude("msg_1"))
+    script = scripts.Claude(start="2026-03-01T09:05:00", cwd="/tmp/trees/app-7", isSidechain=True, agentId="x")
+    script.human("Look around")
+    script.says("I look.", "msg_2")
+    for below in ("subagents/agent-x.jsonl", "subagents/workflows/wf_1/agent-y.jsonl"):
+        path = home / FOLDER / "s1" / below
+        put(path, script.bytes().replace(b"msg_2", f"msg_{path.stem}".encode()))
+    run("tok-sync")
+    for found in (objects(run("tok-read").stdout), objects(run("tok-cat").stdout)):
+        assert {event["project"] for event in found} == {"app"}
+        assert sum(event["kind"] == "turn" for event in found) == 3

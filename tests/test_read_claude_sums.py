@@ -312,3 +312,46 @@ def test_the_latest_per_session_and_model_counts_in_any_order(found: list[Json],
         for model in {event["model"] for event in found}
     }
     assert sum(row[1 + 1] for row in session_sums(found)) == sum(event["input_tokens"] for event in expected.values())
+
+
+def test_a_comparison_with_the_clients_total_has_it_too(run: Run, environment: dict[str, str]) -> None:
+    """What `claude -p` says that a session cost includes the requests without a line."""
+    home = pathlib.Path(environment["HOME"])
+    put(home / FOLDER / "s1.jsonl", answer("msg_1", 0), note(1), stated(counts=times(1, 1_000_000)))
+    total = {"v": 1, "ts": "2026-11-29T10:00:00.000Z", "kind": "usage", "id": "usage:1", "source": "claude-stream"}
+    total |= {"client": "claude-code", "session_id": "s1", "covers": "session", "provider": "anthropic", "model": MODEL}
+    counts = dict(zip(FIELDS, times(1, 1_000_000), strict=True))
+    put(home / "total.jsonl", total | counts | {"cost_usd": "9", "cost_source": "client"})
+    (row,) = objects(run(f"tok-read claude | cat - {home}/total.jsonl | tok-cost --reconcile --json", status=None).stdout)
+    assert (row["input_tokens"], row["remainder_tokens"], row["turns"]) == (1_000_003, 1_000_000, 1)
+    assert "counts" not in {cause["name"] for cause in row.get("causes", ())}
+
+
+def test_a_day_and_a_month_and_the_summaries_of_closed_days_agree(run: Run, environment: dict[str, str]) -> None:
+    """Rolled up by session and then by project, by day and then by month, or from the log: the same sums."""
+    home = pathlib.Path(environment["HOME"])
+    put(
+        home / FOLDER / "s1.jsonl",
+        answer("msg_1", 0),
+        stated(counts=times(1, 10)),
+        answer("msg_2", 70),
+        note(71),
+        stated(counts=times(2, 30)),
+    )
+    put(home / FOLDER / "s2.jsonl", answer("msg_3", 0, "s2"), note(5, "s2"), stated("s2", counts=times(1, 4)))
+    run("tok-sync")
+    direct = run("tok-read claude | tok-rollup --by month,project").stdout
+    for line in (
+        "--by day,project | tok-rollup --by month,project",
+        "--by month,session,project | tok-rollup --by month,project",
+    ):
+        assert run(f"tok-read claude | tok-rollup {line}").stdout == direct
+    (row,) = objects(direct)
+    assert (row["turns"], row["remainder_tokens"], row["input_tokens"]) == (3, 34, 9 + 34)
+    later = {"TOKENOPS_NOW": "2026-12-20T00:00:00.000Z"}
+    (logged,) = objects(run("tok-cost --log --by project --since 2026-11-01 --json", env=later).stdout)
+    assert {name: logged[name] for name in ("turns", "remainder_tokens", *FIELDS) if name in row} == {
+        name: row[name] for name in ("turns", "remainder_tokens", *FIELDS) if name in row
+    }
+    priced = objects(run("tok-read claude | tok-cost --by none --json").stdout)
+    assert logged["cost_usd"] == priced[0]["cost_usd"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from conftest import Json, Run, lines, objects, put
-from tokenops import events, read_droid, read_lines
+from tokenops import events, joins, read_droid, read_lines
 from tokenops.read_contract import Intake
 
 SESSION = "550e8400-e29b-41d4-a716-446655440000"
@@ -222,3 +222,11 @@ def test_one_bad_file_leaves_the_others(run: Run, environment: dict[str, str]) -
 def test_the_place_can_be_named(variable: str, below: str, run: Run, tmp_path: pathlib.Path) -> None:
     put(place(tmp_path / "away"), settings())
     assert objects(run("tok-read droid", env={variable: str(tmp_path / "away" / below)}).stdout)
+
+
+def test_of_two_copies_the_larger_counts_whatever_their_files_times() -> None:
+    """A backup that was copied today is older than the session's own file."""
+    own = {"v": 1, "ts": "2026-03-16T09:00:00.000Z", "kind": "usage", "id": "usage:droid:s1", "covers": "session"}
+    own |= {"observed_at": "2026-03-16T10:00:00.000Z", "input_tokens": 90}
+    backup = own | {"observed_at": "2026-11-29T10:00:00.000Z", "input_tokens": 40}
+    assert joins.join(own, backup)["input_tokens"] == joins.join(backup, own)["input_tokens"] == 90
