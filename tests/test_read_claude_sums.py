@@ -355,3 +355,18 @@ def test_a_day_and_a_month_and_the_summaries_of_closed_days_agree(run: Run, envi
     }
     priced = objects(run("tok-read claude | tok-cost --by none --json").stdout)
     assert logged["cost_usd"] == priced[0]["cost_usd"]
+
+
+def test_what_the_proxy_saw_is_not_counted_again(run: Run, environment: dict[str, str]) -> None:
+    """A title's request leaves no line, and is a turn of the log if it passed the proxy; so does one with a line."""
+    home = pathlib.Path(environment["HOME"])
+    wire = {"v": 1, "ts": "2026-11-29T10:00:10.000Z", "kind": "turn", "id": "msg_title", "source": "proxy", "turns": 1}
+    wire |= {"client": "claude-code", "session_id": "s1", "provider": "anthropic", "model": MODEL, "status": 200}
+    seen = [wire | {"input_tokens": 20, "output_tokens": 5}, wire | {"id": "msg_1", "input_tokens": 3, "output_tokens": 7}]
+    run("tok-log append", lines([*seen, wire | {"id": "msg_other", "session_id": "s9", "input_tokens": 900}]))
+    put(home / FOLDER / "s1.jsonl", answer("msg_1", 0), note(1), stated(counts=times(1, 70, 0, 0, 0, 5)))
+    for command in ("tok-sync", "tok-sync --backfill"):
+        run(command)
+        found = [event for event in objects(run("tok-cat").stdout) if event.get("session_id") == "s1"]
+        assert [(session, counts[0], counts[4]) for session, _, counts in beyond(found)] == [("s1", 50, 0)]
+        assert session_sums([event for event in found if event["kind"] != "work"])[0][2] == 3 + 20 + 50
