@@ -219,7 +219,7 @@ def limit_of(raw: Raw, message: Raw, ts: str) -> events.Event | None:
     if type(content) is list:
         text = " ".join(str(part.get("text", "")) for part in content if type(part) is dict)
     quota = raw.get("quotaLimits")
-    if type(quota) is dict and raw.get("isApiErrorMessage") is True and (reading := wire_limits.claimed(quota)):
+    if type(quota) is dict and raw.get("isApiErrorMessage") is True and (reading := wire_limits.reading_of_refusal(quota)):
         return events.meter(SOURCE, "anthropic", ts, client=CLIENT, status="rejected", **reading)
     resets: int | None
     if reached := _REACHED.search(text):

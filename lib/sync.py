@@ -220,10 +220,10 @@ def without_wire(folder: str, lines: list[bytes]) -> list[bytes]:
     for at, line in enumerate(lines):
         if _REMAINDER in line:
             rest = orjson.loads(line)
-            known = {orjson.loads(other)["id"] for other in lines if rest["session_id"].encode() in other}
+            identities = {orjson.loads(other)["id"] for other in lines if rest["session_id"].encode() in other}
             since = when.stamp(when.moment(rest["ts"]) - _SESSION_MS)
             for turn in store.with_value(folder, "session_id", rest["session_id"], since):
-                is_wire_only = turn["kind"] == "turn" and turn.get("source") == "proxy" and turn["id"] not in known
+                is_wire_only = turn["kind"] == "turn" and turn.get("source") == "proxy" and turn["id"] not in identities
                 if (
                     is_wire_only
                     and turn["ts"] <= rest["ts"]

@@ -337,7 +337,7 @@ def anthropic_usage(body: untrusted.Raw, source: str, observed_at: str, **fields
         yield events.meter(source, "anthropic", observed_at, window="credits", used=fraction(percent / 100), **fields)
 
 
-def claimed(quota: untrusted.Raw) -> dict[str, Any]:
+def reading_of_refusal(quota: untrusted.Raw) -> dict[str, Any]:
     """The window that a client's line says is used up, with its reset (epoch seconds); empty if it is not known."""
     slot = _CLAIMED.get(str(quota.get("rateLimitType")))
     if slot is None or quota.get("status") != "rejected":
