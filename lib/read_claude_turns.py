@@ -153,13 +153,12 @@ def provider_of(model: str, prefix: str) -> dict[str, Any]:
 def is_interrupted(raw: Raw, message: Raw) -> bool:
     """Whether an answer was cut short, so that its counts are those of its beginning.
 
-    Versions of which the sums are known write an answer's lines when it has ended, so a line without a reason to stop is of
-    one that did not end. Older ones write lines while it goes on.
+    Versions that name the requested model write an answer's lines when it has ended, so a line without a reason to stop is
+    of one that did not end (2.1.332). Older ones write lines while it goes on.
     """
     if raw.get("isAbortedMidStream") is True:
         return True
-    version = raw.get("version")
-    return message.get("stop_reason", "") is None and type(version) is str and read_claude_sums.is_summed(version)
+    return message.get("stop_reason", "") is None and "requestedModel" in raw
 
 
 def frame(usage: Raw, model: str, prefix: str = "") -> Frame:
