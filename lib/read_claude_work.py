@@ -182,12 +182,14 @@ class Transcript:
             ts = when.canonical(raw["timestamp"])
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError):
             return  # without a time it belongs to no hour
-        session: Any = raw.get("sessionId")
+        session: Any = read_claude_session.owner_of(raw)
         if session != self.last:
             session = self._session(raw, session)
         side = raw.get("isSidechain") is True
         if kind == "assistant":
             current = self._ongoing(raw, ts, session, side)
+            if current is not None and "requestSessionId" in raw:
+                current["session"] = session  # a fork's copy; its prompt's line does not say so
             if current is not None and message.get("model") != "<synthetic>" and raw.get("isApiErrorMessage") is not True:
                 self._answer(current, ts, message.get("id"), texts, calls, line)
         elif kind == "queue-operation":

@@ -666,3 +666,25 @@ def test_a_subagent_in_a_worktree_of_its_own_is_of_its_sessions_project(run: Run
     for found in (objects(run("tok-read").stdout), objects(run("tok-cat").stdout)):
         assert {event["project"] for event in found} == {"app"}
         assert sum(event["kind"] == "turn" for event in found) == 3
+
+
+@pytest.mark.parametrize("name", ["a9", "z9"])
+def test_the_work_of_copied_prompts_belongs_to_the_session_that_did_it(
+    name: str, run: Run, environment: dict[str, str]
+) -> None:
+    """Of a fork's copies only the answers name that session."""
+    home = pathlib.Path(environment["HOME"])
+    script = scripts.Claude(start="2026-03-01T09:00:00")
+    script.human("Why does the parser drop the last line?")
+    script.does("Bash", command="pytest -q")
+    copies = [{**line, "sessionId": name} for line in script.lines]
+    copies = [line | ({"requestSessionId": "s1"} if line["type"] == "assistant" else {}) for line in copies]
+    fork = scripts.Claude(session=name, start="2026-03-01T11:00:00")
+    fork.human("And now?")
+    fork.says("Now it does not.")
+    put(home / FOLDER / f"{name}.jsonl", *copies, *fork.lines)
+    for _ in range(2):
+        run("tok-sync")
+        rounds = [event for event in objects(run("tok-cat").stdout) if event["kind"] == "work"]
+        assert [event["session_id"] for event in rounds] == ["s1", name]
+        put(home / FOLDER / "s1.jsonl", script.bytes())
