@@ -227,3 +227,19 @@ def test_the_names_of_windows_have_a_bound(tmp_path: pathlib.Path) -> None:
         )
     assert len(writer.meters) <= 1000 and len(writer.used) <= 1000
     writer.thread.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("agent", "client"),
+    [
+        ("claude-cli/2.1.332 (external, cli)", "claude-code"),
+        ("claude-cli/0.24.4 (external, cli)", "qwen-code"),
+        ("QwenCode/0.24.4 (linux; x64)", "qwen-code"),
+        ("codex_exec/0.171.0 (Linux)", "codex"),
+        ("something-else", "something-else"),
+        ("", ""),
+    ],
+)
+def test_the_caller_is_named_by_its_user_agent(agent: str, client: str) -> None:
+    """Qwen Code borrows Claude Code's name at Anthropic's API, with a version of its own."""
+    assert proxy_request.caller(agent) == client
