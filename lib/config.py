@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tokenops import catalog, datadir, show
+from tokenops import catalog, datadir, regular, show
 
 Data = dict[str, Any]
 
@@ -88,7 +88,7 @@ def load(environment: Mapping[str, str], home: str) -> Config:
     """The configuration; empty if there is no file. Raises catalog.Malformed, OSError."""
     path = path_of(environment, home)
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular.opener) as file:
             text = file.read()
     except FileNotFoundError:
         return Config({}, path, [])
@@ -147,7 +147,7 @@ def set_keys(config: Config, values: Mapping[tuple[str, ...], Any]) -> None:
 def edited_text(config: Config, values: Mapping[tuple[str, ...], Any]) -> tuple[str, str]:
     """The file's text, and that with several keys set. Nothing is written. Raises Unchangeable, OSError."""
     try:
-        with open(config.path, encoding="utf-8") as file:
+        with open(config.path, encoding="utf-8", opener=regular.opener) as file:
             text = file.read()
     except FileNotFoundError:
         text = ""

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from tokenops import datadir, untrusted
+from tokenops import datadir, regular, untrusted
 
 _PRINTABLE = re.compile(r"[\x21-\x7e]{1,8192}\Z")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -65,7 +65,7 @@ def resolve(value: str, environment: Mapping[str, str], base: str, salt: bytes, 
 def content(path: str) -> str:
     """The one line of a private file. Raises Missing."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", opener=regular.opener) as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
                 raise Missing(f"{path}: others may read it; chmod 600 {path}")
             return file.read(1 << 16).strip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import stat
 import time
@@ -14,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from tokenops import jsonl
+from tokenops import jsonl, regular
 
 # A file whose modification time is when tok-sync last finished reading everything.
 SYNCED = "synced"
@@ -72,7 +73,7 @@ def salt(folder: str, make: bool = False) -> bytes:
     """The secret key of project and account hashes; empty if there is none yet. Raises OSError when creating it."""
     path = os.path.join(folder, "salt")
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular.opener) as file:
             return file.read().strip()
     except FileNotFoundError:
         if not make:
@@ -177,9 +178,17 @@ def create_beside(path: str) -> tuple[int, str]:
 def read_json(path: str) -> Any:
     """The content of a small JSON file, ours or a client's; None if there is none, or none that can be read."""
     try:
-        with open(path, "rb") as file:
-            return orjson.loads(file.read().removeprefix(jsonl.BOM))
-    except (OSError, ValueError):
+        with open(path, "rb", opener=regular.opener) as file:
+            data = file.read().removeprefix(jsonl.BOM)
+    except OSError:
+        return None
+    try:
+        return orjson.loads(data)
+    except ValueError:
+        pass
+    try:
+        return json.loads(data)  # half characters, as in names of files that are not UTF-8
+    except (ValueError, RecursionError):
         return None
 
 
@@ -193,18 +202,25 @@ def unseal(line: bytes) -> Any:
     content = line[12:-2]
     if line != seal(content):
         raise ValueError("damaged")
-    return orjson.loads(content)
+    try:
+        return orjson.loads(content)
+    except ValueError:
+        return json.loads(content)  # half characters, as in names of files that are not UTF-8
 
 
 def keep_json(path: str, value: Any, durable: bool = False) -> None:
     """Keep a state that `kept_json` reads. Raises OSError."""
-    replace(path, seal(orjson.dumps(value, default=list)), durable)
+    try:
+        content = orjson.dumps(value, default=list)
+    except TypeError:  # the name of a file is not UTF-8: `unseal` gives it back as it was
+        content = json.dumps(value, default=list).encode()
+    replace(path, seal(content), durable)
 
 
 def kept_json(path: str) -> Any:
     """What `keep_json` wrote last; None if there is nothing, or anything else: then the state is made anew."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular.opener) as file:
             return unseal(file.read())
     except (OSError, ValueError):
         return None

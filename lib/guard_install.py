@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tokenops import datadir, jsonc, untrusted
+from tokenops import datadir, jsonc, regular, untrusted
 
 Json = dict[str, Any]
 
@@ -119,7 +119,7 @@ def _with_groups(text: str, mine: Mapping[str, list[Json]]) -> str:
 def read(path: str) -> str:
     """The text of the settings, "" if there is no file. Raises Refused, OSError."""
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8", newline="", opener=regular.opener) as file:
             return file.read()
     except FileNotFoundError:
         return ""

@@ -5,7 +5,9 @@ A bad line is reported to `on_bad_line(place, why)` and skipped; nothing else is
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
@@ -70,29 +72,67 @@ def objects(line: bytes | bytearray | memoryview) -> tuple[list[Record], str]:
     """The JSON objects of a line that the strict parser refused, and why the rest of it is skipped ("" if none is).
 
     Accepted: a byte order mark, blanks, several objects glued together, bytes that are not UTF-8 and halves of
-    surrogate pairs inside strings (clients cut text in the middle of a character; the counts in the same line are good).
+    surrogate pairs inside strings (clients cut text in the middle of a character; the counts in the same line are good),
+    and whole objects behind a torn one: a client that was killed while it wrote left a line without its end.
     """
     text = bytes(line).removeprefix(BOM).strip()
     if not text:
         return [], ""
+    if text == TOO_LONG:
+        return [], "a line of more than 256 MiB; skipped"
     chars = text.decode(errors="replace")
     records: list[Record] = []
-    at = 0
+    at: int | None = 0
+    fault = ""
+    while at is not None:
+        begin = at
+        at, why = _take_objects(chars, begin, records)
+        if why and not fault:
+            fault = f"{why}, at byte {begin if at is None else at} of {len(text)}"
+    return records, f"{fault}; skipped" if fault else ""
+
+
+# Stands for a line that is not kept in memory.
+TOO_LONG = b"a line above the limit"
+_FIRST_KEY = re.compile(r'\{"[^"\\]{1,60}"')
+
+
+def _take_objects(chars: str, at: int, records: list[Record]) -> tuple[int | None, str]:
+    """Add the objects from an index on; where to go on behind a torn one, if one is there, and why the torn one is not taken."""
     while at < len(chars):
         try:
             value, end = DECODER.raw_decode(chars, at)
+        except json.JSONDecodeError as error:
+            return _beginning(chars, at, error.pos), f"not JSON ({_reason(error)})"
         except (ValueError, RecursionError) as error:
-            return records, f"not JSON ({_reason(error)}, at byte {at} of {len(text)}); skipped"
+            return None, f"not JSON ({_reason(error)})"
         if not isinstance(value, dict):
-            return records, f"expected a JSON object, found {type_name(value)}; skipped"
-        records.append(_in_whole_characters(value) if _HALF in text or _HALF.upper() in text else value)
+            return None, f"expected a JSON object, found {type_name(value)}"
+        records.append(_in_whole_characters(value) if _HALF in chars or _HALF.upper() in chars else value)
         at = end
         while at < len(chars) and chars[at] in _SPACE:
             at += 1
-    return records, ""
+    return None, ""
 
 
-_HALF = b"\\ud"  # begins the escape of half a surrogate pair
+def _beginning(chars: str, at: int, fault: int) -> int | None:
+    """Where a whole object begins behind one that was torn, from the index at which the parser failed; None if nowhere.
+
+    The text of the whole one ends a string, a number or a word of the torn one, or is a fault by itself. If it stands where
+    a value may stand, the parser fails behind it: then it must begin with the same key as the torn one.
+    """
+    key = _FIRST_KEY.match(chars, at)
+    near = at
+    while key and (near := chars.find(key[0], near + 1, fault)) >= 0:
+        with contextlib.suppress(ValueError, RecursionError):
+            if DECODER.raw_decode(chars, near)[1] == fault:
+                return near
+    if not chars.startswith("{", at):
+        return None
+    return next((near for near in range(max(fault - 2, at + 1), fault + 8) if chars.startswith('{"', near)), None)
+
+
+_HALF = "\\ud"  # begins the escape of half a surrogate pair
 
 
 def _in_whole_characters(value: Record) -> Record:
@@ -136,13 +176,18 @@ def value_name(value: object) -> str:
     return "a number that is too large" if type(value) is int and value >= 1 << 53 else type_name(value)
 
 
+def data_of(value: object) -> bytes:
+    """A value as JSON; half of a surrogate pair in a name becomes "?"."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str).encode(errors="replace")
+
+
 def line_of(record: Record) -> bytes:
     """One line of JSON, with its newline."""
-    try:
-        # Adding the newline here copies: what orjson returns keeps its whole buffer, 4 KB for a line of 500 bytes.
-        return orjson.dumps(record) + b"\n"
-    except TypeError:  # half of a surrogate pair in a name: written as "?"
-        return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode(errors="replace") + b"\n"
+    # Adding the newline here copies: what orjson returns keeps its whole buffer, 4 KB for a line of 500 bytes.
+    return data_of(record) + b"\n"
 
 
 def value_text(value: object) -> str:

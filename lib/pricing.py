@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import catalog, price_cards, price_names, when
+from tokenops import catalog, price_cards, price_names, regular, when
 
 Data = dict[str, Any]
 
@@ -435,7 +435,7 @@ def load(override: str = "") -> Catalogue:
     """The built-in catalogue, with the user's overrides from a file. Raises catalog.Malformed, OSError."""
     sources = catalog.sources("pricing/*.yaml") | catalog.sources("providers.yaml")
     if override:
-        with open(override, "rb") as file:
+        with open(override, "rb", opener=regular.opener) as file:
             sources[override] = file.read()
     return Catalogue(
         *catalog.compile_sources("pricing", sources, lambda parsed: price_cards.compile_catalogue(parsed, sources, override))

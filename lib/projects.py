@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import ntpath
 import os
+import posixpath
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tokenops import events, fields
+from tokenops import events, fields, regular
 
+LONGEST_NAME = 255  # as the log takes it
+_LONGEST_PATH = 4096
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _PUNCTUATION = re.compile(r"[^A-Za-z0-9]")
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
@@ -34,33 +39,103 @@ def ancestor_encoded(path: str, folder: str) -> str:
     return ""
 
 
-def repository(path: str) -> str:
+_DRIVE = re.compile(r"(?:[\\/]{2}[?.][\\/])?([A-Za-z]):(?:[\\/]|\Z)")
+_MOUNTED = re.compile(r"/(?:mnt|cygdrive)/([A-Za-z])(?:/|\Z)")
+_LINUX = re.compile(r"[\\/]{2}(?:wsl\$|wsl\.localhost)[\\/][^\\/]+", re.IGNORECASE)
+_PRIVATE = re.compile(r"/private(?=/(?:tmp|var|etc)(?:/|\Z))")
+
+
+def spelling(path: str) -> str:
+    """One spelling for all that name one folder: of Windows, of Linux in Windows (WSL), and of macOS.
+
+    `c:\\a`, `\\\\?\\C:\\a` and `/mnt/c/a` are `C:\\a`; `\\\\wsl$\\Ubuntu\\a` is `/a`; `/private/tmp` is `/tmp`.
+    Half characters become "?".
+    """
+    path = path.encode(errors="replace").decode()
+    if linux := _LINUX.match(path):
+        path = path[linux.end() :].replace("\\", "/") or "/"
+    if drive := _DRIVE.match(path) or _MOUNTED.match(path):
+        return f"{drive[1].upper()}:{ntpath.normpath(chr(92) + path[drive.end() :])}"
+    if not path.startswith("/"):
+        return path
+    return _PRIVATE.sub("", posixpath.normpath(path).replace("//", "/", 1), count=1)
+
+
+def place(path: str) -> str:
+    """Where a folder is on this machine, links followed; its spelling if it is not here."""
+    named = spelling(path)
+    here = path
+    if drive := _DRIVE.match(named):
+        here = f"/mnt/{drive[1].lower()}/{named[3:].replace(chr(92), '/')}"
+    elif named.startswith("/"):
+        here = named
+    return os.path.realpath(here) if os.path.isabs(here) and os.path.isdir(here) else named
+
+
+_WORKTREE = re.compile(r"(?P<root>.+?)[\\/]\.claude[\\/]worktrees[\\/][^\\/]+(?:[\\/]|\Z)")
+_CODEX_WORKTREE = re.compile(r".+?[\\/]\.codex[\\/]worktrees[\\/][^\\/]+[\\/](?P<name>[^\\/]+)")
+
+
+def repository(path: str, known: Mapping[str, str], salt: bytes) -> str:
     """The root of the git repository around a directory that still exists, else the directory itself.
 
-    A linked worktree counts as its main repository.
+    A linked worktree counts as its main repository, also after it was removed: if an earlier run knew the root (`known`:
+    hash of a directory -> root), or if it is where clients put their worktrees.
     """
     at = path
-    while os.path.isabs(at):
+    while os.path.isabs(at) and os.path.isdir(path):
         marker = os.path.join(at, ".git")
         if os.path.isdir(marker):
             return at
         if os.path.isfile(marker):
             return _main_worktree(marker) or at
         above = os.path.dirname(at)
-        if above == at or not os.path.isdir(path):
+        if above == at:
             break
         at = above
+    root = known.get(hash_path(path, salt), path)
+    if root != path:
+        return root
+    if worktree := _WORKTREE.match(path):
+        return worktree["root"]
+    if worktree := _CODEX_WORKTREE.match(path):
+        roots = {root for root in known.values() if split_path(root)[-1:] == [worktree["name"]]}
+        return roots.pop() if len(roots) == 1 else worktree[0]
     return path
 
 
 def _main_worktree(marker: str) -> str:
+    """The repository whose worktree has this file `.git`; "" if it is not the file of a worktree that a repository lists.
+
+    The file's text alone is not believed: it may come out of an archive and name the repository of another project.
+    """
+    gitdir = _path_in(marker, "gitdir:")
+    if os.path.basename(os.path.dirname(gitdir)) != "worktrees":
+        return ""
+    listed, common = _path_in(os.path.join(gitdir, "gitdir")), _path_in(os.path.join(gitdir, "commondir"))
+    if not common or not _is_same(common, os.path.dirname(os.path.dirname(gitdir))) or not _is_same(listed, marker):
+        return ""
+    name = os.path.basename(common)
+    return os.path.dirname(common) if name.startswith(".") else common  # `.git`, or a bare repository such as `.bare`
+
+
+def _path_in(path: str, prefix: str = "") -> str:
+    """The absolute path that a small file of git holds, relative to its folder; "" if it holds none."""
     try:
-        with open(marker, encoding="utf-8") as file:
-            text = file.read(4096)
+        with open(path, encoding="utf-8", opener=regular.opener) as file:
+            text = file.read(_LONGEST_PATH + 1)
     except (OSError, UnicodeDecodeError):
         return ""
-    root, marker_text, _ = text.removeprefix("gitdir:").strip().partition("/.git/worktrees/")
-    return root if marker_text and os.path.isabs(root) else ""
+    if len(text) > _LONGEST_PATH or not text.startswith(prefix) or "\0" in text:
+        return ""
+    return os.path.realpath(os.path.join(os.path.dirname(path), text.removeprefix(prefix).strip()))
+
+
+def _is_same(path: str, other: str) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False
 
 
 def hash_path(path: str, salt: bytes) -> str:
@@ -79,12 +154,13 @@ def is_path_of(key: object, path: object) -> bool:
     return 0 < len(path) <= _LONGEST_PATH and not _NOT_IN_PATHS.search(path)
 
 
-_LONGEST_PATH = 4096
-
-
 def label(path: str, depth: int = 1) -> str:
-    """The last `depth` parts of a path."""
-    return "/".join(split_path(path)[-depth:]) or path
+    """The last `depth` parts of a path, as a name: without control characters, and of a name's length."""
+    name = "/".join(split_path(path)[-depth:]) or path
+    if len(name) > len(".git") and name.endswith(".git"):
+        name = name.removesuffix(".git")  # a bare repository
+    name = _UNPRINTABLE.sub("?", name)
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
 
 
 def _whole_characters(name: str) -> str:
@@ -94,13 +170,13 @@ def _whole_characters(name: str) -> str:
 
 def labels(paths: Mapping[str, str]) -> dict[str, str]:
     """A name for each project (id -> path): its basename, with as many parents as tell it from the others."""
-    names = {key: label(path) for key, path in paths.items()}
+    names = {path: label(path) for path in paths.values()}
     for depth in range(2, 40):
         shared = _shared_names(names.values())
         if not shared:
             break
-        names = {key: label(paths[key], depth) if name in shared else name for key, name in names.items()}
-    return names
+        names = {path: label(path, depth) if name in shared else name for path, name in names.items()}
+    return {key: names[path] for key, path in paths.items()}
 
 
 def _shared_names(names: Iterable[str]) -> set[str]:
@@ -111,9 +187,10 @@ def _shared_names(names: Iterable[str]) -> set[str]:
 class ProjectResolver:
     """Finds the projects of sessions in one run, and remembers their paths."""
 
-    def __init__(self, salt: bytes) -> None:
+    def __init__(self, salt: bytes, known: Mapping[str, str] | None = None) -> None:
         self.salt = salt
-        self.paths: dict[str, str] = {}
+        self.known = known or {}  # `paths` of earlier runs
+        self.paths: dict[str, str] = {}  # id of a project, or of a directory in it, -> path of the project
         self._roots: dict[str, str] = {}  # directory -> its repository
 
     def attribution(self, source: str, client: str, root: str, folder: str, session: str) -> dict[str, Any]:
@@ -122,7 +199,7 @@ class ProjectResolver:
         if source in events.REVISIONS:
             block["revision"] = events.REVISIONS[source]
         block["client"] = client
-        path = self._repository(root) if root else folder
+        path = self._repository(root) if root else folder.encode(errors="replace").decode()
         agent = client
         if path:
             key = hash_path(path, self.salt)
@@ -138,9 +215,15 @@ class ProjectResolver:
         return block
 
     def _repository(self, directory: str) -> str:
-        if directory not in self._roots:
-            self._roots[directory] = repository(directory)
-        return self._roots[directory]
+        root = self._roots.get(directory)
+        if root is None:
+            here = place(directory)
+            root = spelling(repository(here, self.known, self.salt))
+            self._roots[directory] = root
+            named = spelling(here)
+            if named != root:
+                self.paths[hash_path(named, self.salt)] = root  # for when a worktree is gone
+        return root
 
 
 def relabel(event: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -6,7 +6,16 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from tokenops import jsonl, read_claude_session, read_claude_sums, read_claude_turns, read_contract, read_lines, read_records
+from tokenops import (
+    jsonl,
+    read_claude_session,
+    read_claude_sums,
+    read_claude_turns,
+    read_contract,
+    read_lines,
+    read_records,
+    regular,
+)
 from tokenops.events import Event
 from tokenops.read_lines import Cursor
 
@@ -69,7 +78,7 @@ class Transcripts(read_contract.Reader):
         """Each line that holds a turn. Raises OSError."""
         needle = identity.partition("#")[0].encode()
         for path in paths:
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=regular.opener) as file:
                 if not identity.startswith(f"{self.client}:") and needle not in file.read():
                     continue
             for location, event in read_claude_turns.line_by_line(path, intake):

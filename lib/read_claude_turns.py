@@ -28,6 +28,7 @@ from tokenops import (
     read_claude_sums,
     read_lines,
     read_records,
+    regular,
     untrusted,
     when,
     wire_claude,
@@ -256,7 +257,7 @@ class Turns:
         """Take in one file from its cursor on. Raises OSError."""
         session = Session(path, cursor, self.intake)
         take_usual, loads = self.take_usual, orjson.loads
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=regular.opener) as file:
             for number, line in read_lines.lines(file, relevant, cursor, self.buffer):
                 try:
                     raw = loads(without_content(line))
@@ -407,7 +408,7 @@ def line_by_line(path: str, intake: Intake) -> Iterator[tuple[str, events.Event]
     """Location and event of each line that holds a turn or a limit, without joining copies. Raises OSError."""
     cursor, turns = read_lines.Cursor(), Turns(Intake(intake.options))
     session = Session(path, cursor, intake)
-    with open(path, "rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=regular.opener) as file:
         for number, line in read_lines.lines(file, relevant, cursor, turns.buffer):
             turns.take(line, "", session)
             yield from ((f"{path}:{number}", event) for event in turns.other_events())

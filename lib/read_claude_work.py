@@ -18,6 +18,7 @@ from tokenops import (
     read_claude_session,
     read_claude_turns,
     read_lines,
+    regular,
     when,
     work,
     work_language,
@@ -50,7 +51,7 @@ def read(turns: read_claude_turns.Turns, path: str, cursor: read_lines.Cursor) -
     rounds = work.Rounds(read_claude_turns.CLIENT, cursor.state, intake.options.salt, midway, intake.options.listen)
     transcript = Transcript(rounds, session, turns.buffer)
     loads, take_usual, take = orjson.loads, turns.take_usual, transcript.take
-    with open(path, "rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=regular.opener) as file:
         for number, line in read_lines.lines(file, transcript.relevant, cursor, turns.buffer):
             raw = None
             try:

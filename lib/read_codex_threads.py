@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from tokenops import events, fields, jsonl, read_lines, read_packed, untrusted, when
+from tokenops import events, fields, jsonl, read_lines, read_packed, regular, untrusted, when
 from tokenops.read_contract import Intake
 
 SOURCE = "codex-jsonl"
@@ -384,7 +384,9 @@ def thread_of(path: str) -> Thread:
 
 def open_rollout(path: str) -> io.RawIOBase:
     """A rollout, unpacked if it is compressed (since 0.137 those of more than seven days ago may be). Raises OSError."""
-    return read_packed.Unpacked(path) if path.endswith(read_packed.SUFFIX) else open(path, "rb", buffering=0)
+    if path.endswith(read_packed.SUFFIX):
+        return read_packed.Unpacked(path)
+    return open(path, "rb", buffering=0, opener=regular.opener)
 
 
 def read(path: str, thread: Thread, cursor: read_lines.Cursor, buffer: bytearray, intake: Intake) -> None:

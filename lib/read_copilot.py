@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from tokenops import events, read_copilot_otel, read_lines, read_records, read_sqlite, untrusted, when
+from tokenops import events, read_copilot_otel, read_lines, read_records, read_sqlite, regular, untrusted, when
 from tokenops.read_contract import FileReader, Intake
 from tokenops.read_copilot_otel import CLIENT, SOURCE, Elsewhere
 
@@ -97,7 +97,7 @@ def hints(home: str) -> Iterator[str]:
 def _ends_with_counts(path: str) -> bool:
     """Whether a session's events end with counts, as far as its last bytes show."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular.opener) as file:
             file.seek(max(0, os.path.getsize(path) - _QUICK))
             return b'"modelMetrics":{"' in file.read()
     except OSError:
@@ -333,7 +333,7 @@ def _first_directory(home: str, session: str) -> str:
     if not _SIMPLE.match(session):
         return ""
     try:
-        with open(os.path.join(home, "session-state", session, "events.jsonl"), "rb") as file:
+        with open(os.path.join(home, "session-state", session, "events.jsonl"), "rb", opener=regular.opener) as file:
             line = orjson.loads(file.readline(_QUICK))
     except (OSError, ValueError):
         return ""

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from tokenops import events, jsonl, read_lines, read_records, untrusted, when
+from tokenops import events, jsonl, read_lines, read_records, regular, untrusted, when
 from tokenops.read_contract import FileReader, Intake
 
 SOURCE = "cursor-csv"
@@ -45,7 +45,7 @@ def files(home: str) -> Iterator[str]:
         return
     for path in (os.path.join(home, name) for name in names if name.lower().endswith(".csv")):
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=regular.opener) as file:
                 head = file.read(4096)
         except OSError:
             continue
@@ -61,8 +61,7 @@ def claims(path: str, head: bytes) -> bool:
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns of one export. Raises OSError, BadRecord."""
-    with open(path, "rb") as file:
-        data = file.read()
+    data = read_lines.content(path)
     cursor.offset = len(data)
     attribution = intake.attribution(SOURCE, CLIENT, "", "", "")
     seen: dict[str, int] = {}

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tokenops import events, jsonl, price_names, read_lines, read_records, untrusted, when
+from tokenops import events, jsonl, price_names, read_lines, read_records, regular, untrusted, when
 from tokenops.read_contract import FileReader, Intake
 
 SOURCE = "droid"
@@ -155,7 +155,7 @@ def transcript(path: str) -> Transcript:
 
 def beginning(path: str) -> Iterator[bytes]:
     """The first lines of a file, read as needed; none if there is no file."""
-    with contextlib.suppress(OSError), open(path, "rb") as file:
+    with contextlib.suppress(OSError), open(path, "rb", opener=regular.opener) as file:
         while file.tell() < _HEAD and (line := file.readline(_HEAD)):
             yield line
 

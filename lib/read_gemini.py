@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tokenops import events, read_lines, read_records, untrusted
+from tokenops import events, read_lines, read_records, regular, untrusted
 from tokenops.read_contract import FileReader, Intake
 
 SOURCE = "gemini-cli"
@@ -120,7 +120,7 @@ def root_of(folder: str) -> str:
     Newer versions write it into the folder; older ones name the folder by the hash of its path.
     """
     try:
-        with open(os.path.join(folder, ".project_root"), encoding="utf-8") as file:
+        with open(os.path.join(folder, ".project_root"), encoding="utf-8", opener=regular.opener) as file:
             if root := untrusted.path(file.read(5000).strip()):
                 return root
     except (OSError, UnicodeDecodeError):

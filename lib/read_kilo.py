@@ -146,8 +146,7 @@ class Sent:
 
 def _array(path: str, cursor: read_lines.Cursor) -> list[Any]:
     """The array in a file that its client rewrites as a whole. Raises OSError, BadRecord."""
-    with open(path, "rb") as file:
-        data = file.read()
+    data = read_lines.content(path)
     cursor.offset = len(data)
     value = _json(data)
     if not isinstance(value, list):

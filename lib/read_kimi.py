@@ -206,8 +206,7 @@ def _current(read: Callable[[str, read_sqlite.Stamp], dict[str, Any]], path: str
 @functools.lru_cache(16)
 def _parse(path: str, stamp: read_sqlite.Stamp) -> dict[str, Any]:
     """The object in a file. Raises OSError, ValueError."""
-    with open(path, "rb") as file:
-        data = file.read()
+    data = read_lines.content(path)
     if not path.endswith(".toml"):
         return dict(untrusted.mapping(orjson.loads(data)))
     import tomllib

@@ -6,18 +6,21 @@ One growing buffer, and no copy of lines that cannot matter: four bytes in five 
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import copy
+import errno
 import functools
 import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import orjson
 
-from tokenops import events, jsonl
+from tokenops import events, jsonl, regular
 
 BLOCK = 1 << 20
+LONGEST_LINE = 256 << 20  # lines of 100 MB were found, and a file without line ends may have any size
 _BLANK = b" \t\r\0"
 
 # (buffer, start, stop) -> could this line matter? It starts with { and ends with }; saying yes costs only time.
@@ -43,6 +46,11 @@ def lines(file: io.RawIOBase, relevant: Relevant, cursor: Cursor, buffer: bytear
     find = buffer.find
     while True:
         if filled == len(buffer):
+            if filled - start >= LONGEST_LINE:
+                yield cursor.number + 1, bytearray(jsonl.TOO_LONG)
+                if not _skip_line(file, cursor, filled - start):
+                    return
+                start = filled = 0
             filled = _make_room(buffer, start, filled)
             start = 0
         with memoryview(buffer) as view, view[filled:] as free:
@@ -73,6 +81,20 @@ def lines(file: io.RawIOBase, relevant: Relevant, cursor: Cursor, buffer: bytear
         cursor.state = state
 
 
+def _skip_line(file: io.RawIOBase, cursor: Cursor, size: int) -> bool:
+    """Move behind a line of which so many bytes were read; False if it has no end yet: the cursor stays before it."""
+    size_of_file = os.fstat(file.fileno()).st_size
+    at = cursor.offset + size
+    while at < size_of_file and (block := file.read(BLOCK)):
+        end = block.find(b"\n")
+        if end >= 0:
+            cursor.offset, cursor.number = at + end + 1, cursor.number + 1
+            file.seek(cursor.offset)
+            return True
+        at += len(block)
+    return False
+
+
 def _make_room(buffer: bytearray, start: int, filled: int) -> int:
     """Move what is not yet a line to the front, or grow for a line longer than the buffer; what is filled then."""
     if start:
@@ -94,7 +116,7 @@ def records(
     path: str, cursor: Cursor, relevant: Relevant, on_bad_line: jsonl.OnBadLine
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Location (file:line) and object of each relevant line of a file from the cursor on. Raises OSError."""
-    with open(path, "rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=regular.opener) as file:
         for number, line in lines(file, relevant, cursor, bytearray(BLOCK)):
             location = f"{path}:{number}"
             for raw in jsonl.parse(line, functools.partial(on_bad_line, location)):
@@ -189,10 +211,13 @@ def values(
     """
     reader = Values(path, relevant, on_bad_line, cursor.number)
     at = cursor.offset
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular.opener) as file:
         file.seek(at)
-        for line in file:
+        while line := file.readline(LONGEST_LINE):
             at += len(line)
+            if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+                on_bad_line(f"{path}:{reader.number + 1}", "a line of more than 256 MiB; skipped, with all that follows")
+                return
             if line.endswith(b"\n"):
                 yield from reader.take(line)
                 if not reader.open_lines:
@@ -205,8 +230,7 @@ def values(
 
 def document(path: str, cursor: Cursor) -> dict[str, Any]:
     """The object in a file that its client rewrites as a whole. Raises OSError, and BadRecord if there is none."""
-    with open(path, "rb") as file:
-        data = file.read()
+    data = content(path)
     cursor.offset = len(data)
     if not data.strip(_BLANK + b"\n"):
         raise events.BadRecord("empty; skipped")
@@ -222,6 +246,18 @@ def document(path: str, cursor: Cursor) -> dict[str, Any]:
     return value
 
 
+MOST_DOCUMENT = 512 << 20  # of a file that is read as a whole
+
+
+def content(path: str) -> bytes:
+    """The bytes of a file that is read as a whole. Raises OSError, and BadRecord if it is too large."""
+    with open(path, "rb", opener=regular.opener) as file:
+        data = file.read(MOST_DOCUMENT + 1)
+    if len(data) > MOST_DOCUMENT:
+        raise events.BadRecord(f"larger than {MOST_DOCUMENT >> 20} MiB; skipped")
+    return data
+
+
 HEAD = 1 << 18  # of a file, by which it is known
 
 
@@ -229,29 +265,111 @@ def files_claimed(folder: str, claims: Callable[[str, bytes], bool]) -> Iterator
     """The files below a folder that a reader knows by their look. Raises nothing."""
     for path in walk(folder):
         head = b""
-        with contextlib.suppress(OSError), open(path, "rb") as file:
+        with contextlib.suppress(OSError), open(path, "rb", opener=regular.opener) as file:
             head = file.read(HEAD)
         if claims(path, head):
             yield path
 
 
+# Errors of what only looks like a file: a link to itself, a pipe, a socket. The files beside it are read.
+ODD = frozenset((errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.ENOTCONN, errno.ESTALE))
+_UNLISTED: contextvars.ContextVar[dict[str, str] | None] = contextvars.ContextVar("unlisted", default=None)
+MOST_ENTRIES = 2_000_000  # below a folder; a link to the root of a disk leads to more
+
+
+@contextlib.contextmanager
+def unlisted() -> Iterator[dict[str, str]]:
+    """The folders that `walk` cannot list while the block runs, with the reason."""
+    problems: dict[str, str] = {}
+    token = _UNLISTED.set(problems)
+    try:
+        yield problems
+    finally:
+        _UNLISTED.reset(token)
+
+
+def note_unlisted(folder: str, why: str) -> None:
+    """A folder that could not be listed, for `unlisted`."""
+    problems = _UNLISTED.get()
+    if problems is not None:
+        problems[folder] = why
+
+
 def walk(folder: str) -> Iterator[str]:
-    """All files below a folder, in order of name. Links are followed, each directory once. Raises nothing."""
-    seen: set[tuple[int, int]] = set()
+    """All files below a folder, in order of name, and what only looks like one. Raises nothing.
+
+    Links are followed, each directory once, but not out of the folder to one that holds it or to the system's tables of
+    processes and devices. A pipe, or a link that leads to itself, is given as a file: whoever opens it reports it.
+    """
+    above, seen, entries_left = _folders_above(folder), set[tuple[int, int]](), MOST_ENTRIES
     waiting = [folder]
     while waiting:
         current = waiting.pop()
         try:
             status = os.stat(current)
-            if (status.st_dev, status.st_ino) in seen:
+            place = status.st_dev, status.st_ino
+            if place in seen:
                 continue
-            seen.add((status.st_dev, status.st_ino))
+            if current != folder and (place in above or status.st_dev in _system_devices()):
+                note_unlisted(current, "a link out of the folder")
+                continue
+            seen.add(place)
             with os.scandir(current) as entries:
                 inside = sorted(entries, key=lambda entry: entry.name)
-        except OSError:
+        except FileNotFoundError:
+            continue  # removed since it was listed, or never there
+        except OSError as error:
+            note_unlisted(current, error.strerror or "cannot be listed")
             continue
-        folders = [entry.path for entry in inside if entry.is_dir()]
-        waiting += reversed(folders)
-        for entry in inside:
-            if entry.is_file():
-                yield entry.path
+        entries_left -= len(inside)
+        if entries_left < 0:
+            note_unlisted(current, f"more than {MOST_ENTRIES:,} entries below {folder}")
+            return
+        try:
+            waiting += [entry.path for entry in reversed(inside) if entry.is_dir()]
+            paths = [entry.path for entry in inside if entry.is_file() or _is_odd(entry)]
+        except OSError:  # of one entry: a link to itself, or into a folder that may not be entered
+            folders, paths = _sorted_out(inside)
+            waiting += reversed(folders)
+        yield from paths
+
+
+def _is_odd(entry: os.DirEntry[str]) -> bool:
+    """Whether what is not a file is neither a folder nor a link to nothing. Raises OSError."""
+    return not entry.is_dir() and os.path.exists(entry.path)
+
+
+def _sorted_out(inside: Sequence[os.DirEntry[str]]) -> tuple[list[str], list[str]]:
+    """The paths of folders, and of all else; each entry is looked at by itself."""
+    folders: list[str] = []
+    others: list[str] = []
+    for entry in inside:
+        try:
+            if entry.is_dir():
+                folders.append(entry.path)
+            elif entry.is_file() or _is_odd(entry):
+                others.append(entry.path)
+        except OSError:
+            others.append(entry.path)
+    return folders, others
+
+
+def _folders_above(folder: str) -> set[tuple[int, int]]:
+    """Device and inode of each folder that holds this one."""
+    above: set[tuple[int, int]] = set()
+    at = os.path.realpath(folder)
+    while at != (at := os.path.dirname(at)):
+        with contextlib.suppress(OSError):
+            status = os.stat(at)
+            above.add((status.st_dev, status.st_ino))
+    return above
+
+
+@functools.cache
+def _system_devices() -> frozenset[int]:
+    """The devices of what the kernel shows as files."""
+    devices = set()
+    for path in ("/proc", "/sys", "/dev"):
+        with contextlib.suppress(OSError):
+            devices.add(os.stat(path).st_dev)
+    return frozenset(devices) - {os.stat("/").st_dev}

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from tokenops import events
+from tokenops import events, regular
 
 SUFFIX = ".zst"
 ADVICE = "install zstd (the program, Python 3.14, or pip install 'tokenops[zstd]')"
@@ -67,7 +67,7 @@ def _by_program(path: str) -> Iterator[bytes]:
     import subprocess  # costs 10 ms at start
 
     with (
-        open(path, "rb") as file,
+        open(path, "rb", opener=regular.opener) as file,
         subprocess.Popen(
             [_program() or "zstd", "-dcq"], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as to,
@@ -90,7 +90,7 @@ def _by_module(path: str, module: Any) -> Iterator[bytes]:
         return module.ZstdDecompressor() if limited else module.ZstdDecompressor().decompressobj()
 
     stream, is_whole = new(), False
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular.opener) as file:
         data = b""
         while data or (data := file.read(_SIP)):
             if is_whole:

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tokenops import events
+from tokenops import events, regular
 
 if TYPE_CHECKING:
     import sqlite3
@@ -96,7 +96,7 @@ def _connect(path: str) -> Iterator[sqlite3.Connection]:
 
 def _whole(path: str) -> bool:
     """Whether a database is in WAL mode and its log is empty."""
-    with open(path, "rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=regular.opener) as file:
         head = file.read(20)
     try:
         waiting = os.stat(f"{path}-wal").st_size
@@ -119,7 +119,13 @@ def _connection(path: str, options: str) -> Iterator[sqlite3.Connection]:
 
 
 def columns(connection: sqlite3.Connection, table: str) -> frozenset[str]:
-    """The names of a table's columns; none if there is no such table."""
+    """The names of a table's columns; none if there is no such table.
+
+    Raises BadRecord for a view: its rows are computed, and need have no end.
+    """
+    kinds = connection.execute("SELECT type FROM sqlite_master WHERE name = ?", (table,)).fetchall()
+    if any(row["type"] == "view" for row in kinds):
+        raise events.BadRecord(f"{table} is a view where a table was expected; skipped")
     return frozenset(row["name"] for row in connection.execute("SELECT name FROM pragma_table_info(?)", (table,)))
 
 

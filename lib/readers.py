@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tokenops import read_lines, regular
 from tokenops.read_clients import BY_NAME, CLIENTS, STREAMS, UNCOUNTED, Client, Uncounted
 
 _HEAD = 1 << 18  # bytes by which a file is recognised
@@ -16,6 +17,7 @@ SECTIONS = {
     for client in CLIENTS
     if client not in STREAMS
 }
+ODD = read_lines.ODD
 OnProblem = Callable[[str], None]
 
 
@@ -118,14 +120,17 @@ def _distinct(paths: Iterable[str]) -> Iterator[str]:
             yield path
 
 
-def files(client: Client, folders: Iterable[str]) -> list[str]:
-    """The client's log files, each once."""
+def files(client: Client, folders: Iterable[str], on_problem: OnProblem = lambda why: None) -> list[str]:
+    """The client's log files, each once. `on_problem` gets a sentence for each folder whose files cannot be listed."""
     paths: dict[str, None] = {}
-    for folder in folders:
-        if os.path.isfile(folder):
-            paths[folder] = None
-        else:
-            paths.update(dict.fromkeys(client.reader().files(folder)))
+    with read_lines.unlisted() as problems:
+        for folder in folders:
+            if os.path.isfile(folder):
+                paths[folder] = None
+            else:
+                paths.update(dict.fromkeys(client.reader().files(folder)))
+    for folder, why in problems.items():
+        on_problem(f"{folder}: {why}; its files are not read")
     return list(paths)
 
 
@@ -151,7 +156,7 @@ def with_files(
 ) -> Iterator[tuple[Client, list[str]]]:
     """The chosen clients (no names: all) that have a directory, and their log files. Raises NotFound."""
     for client, folders in with_directories(names, roots, environment, home, on_problem, vendor_usage):
-        yield client, files(client, folders)
+        yield client, files(client, folders, on_problem)
 
 
 def with_directories(
@@ -225,6 +230,6 @@ def streams(names: Iterable[str]) -> list[Client]:
 
 def _owner(clients: Iterable[Client], path: str) -> list[Client]:
     """The client of a file, by its name and first bytes."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular.opener) as file:
         head = file.read(_HEAD)
     return next(([client] for client in clients if client.reader().claims(path, head)), [])

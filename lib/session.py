@@ -167,11 +167,20 @@ def catch_up(
 
 def report(batches: Iterable[sync.Outcome | sync_gather.Batch], diagnostics: Diagnostics) -> None:
     """Report the lines that were rejected, and the files that could not be read."""
+    import errno
+
+    from tokenops import readers
+
     for batch in batches:
         for location, why in batch.rejected:
             diagnostics.on_bad_line(location, why)
         for path, number, reason in batch.unread:
-            diagnostics.on_unreadable(path, OSError(number, reason))
+            if number == errno.ENOENT:
+                continue  # clients move and delete files between our listing and our reading
+            if number in readers.ODD:
+                diagnostics.on_bad_line(path, f"{reason}; it is not read")
+            else:
+                diagnostics.on_unreadable(path, OSError(number, reason))
 
 
 def remedy(error: OSError) -> str:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import config, credentials, datadir, jsonc
+from tokenops import config, credentials, datadir, jsonc, regular
 
 BOM = "\ufeff"
 FORMATS = ("json", "toml", "yaml")
@@ -231,7 +231,7 @@ def content(path: str) -> bytes | None:
         raise Unchangeable("is not a regular file")
     if status.st_size > _MOST:
         raise Unchangeable("is too large for a settings file")
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular.opener) as file:
         return file.read()
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import catalog, credentials, datadir, events, read_sqlite, setup_hosts, untrusted, when
+from tokenops import catalog, credentials, datadir, events, read_sqlite, regular, setup_hosts, untrusted, when
 
 EXACT, LIKELY = "exact", "likely"
 _TAIL = 1 << 20  # of a rollout: its last reading is near the end
@@ -137,7 +137,7 @@ def _rollout_plans(folder: str) -> Iterator[tuple[int, str]]:
 
 
 def _plans_in(path: str) -> Iterator[tuple[int, str]]:
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular.opener) as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
         lines = [line for line in file if b'"plan_type":"' in line.replace(b'": "', b'":"')]
     for line in reversed(lines):

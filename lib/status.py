@@ -30,11 +30,10 @@ def passive(environment: Mapping[str, str], home: str, vendor_usage: object = No
             continue
         files = readers.files(client, locations)
         row |= {"places": locations, "files": len(files)}
-        if files:
-            newest = max(os.stat(path).st_mtime for path in files)
-            row["newest"] = when.stamp(int(newest * 1000))
-            if caveat := readers.caveat(client, files):
-                row["caveat"] = caveat
+        if times := [time for path in files for time in _changed(path)]:
+            row["newest"] = when.stamp(int(max(times) * 1000))
+        if files and (caveat := readers.caveat(client, files)):
+            row["caveat"] = caveat
         hints = list(readers.hints(client, locations))
         if locations and not readers.is_enabled(client.source, vendor_usage):
             hints.append(f"tok-sync leaves it out: tok-poll enable {client.source} switches it on")
@@ -62,6 +61,12 @@ _ADVICE = {
     "encoding zstd": "answers came in an encoding that cannot be decoded here: run TokenOps with Python 3.14",
 }
 SPAN_MS = 7 * when.DAY
+
+
+def _changed(path: str) -> Iterator[float]:
+    """When a file was changed; nothing for what cannot be looked at, such as a link to itself."""
+    with contextlib.suppress(OSError):
+        yield os.stat(path).st_mtime
 
 
 def proxy_rows(folder: str, now: int) -> Iterator[Event]:

@@ -19,7 +19,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import orjson
 
-from tokenops import datadir, projects, store, store_files, when
+from tokenops import datadir, projects, regular, store, store_files, when
 from tokenops.events import Event
 from tokenops.jsonl import ignore_line
 
@@ -113,7 +113,7 @@ class Derived:
     def load(self, day: str, is_valid: Callable[[Any], bool], part: int = 0) -> tuple[Any, Any] | None:
         """Key and part of a day's data, if the key is still valid; None if it is not, or nothing can be read."""
         try:
-            with open(os.path.join(self.folder, f"{day}.json"), "rb") as file:
+            with open(os.path.join(self.folder, f"{day}.json"), "rb", opener=regular.opener) as file:
                 key = datadir.unseal(file.readline())
                 if not is_valid(key):
                     return None
@@ -207,7 +207,7 @@ def lines_after(path: str, position: Position) -> tuple[Position, bytes] | None:
 
     Raises OSError.
     """
-    with open(path, "rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=regular.opener) as file:
         stat = os.fstat(file.fileno())
         if position.offset and (stat.st_ino != position.inode or stat.st_size < position.offset):
             return None

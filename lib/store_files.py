@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
-from tokenops import events, fields, jsonl
+from tokenops import events, fields, jsonl, regular
 from tokenops.events import Event
 from tokenops.jsonl import OnBadLine
 
@@ -254,7 +254,7 @@ def open_files(day: Day) -> list[tuple[str, BinaryIO]]:
         files: list[tuple[str, BinaryIO]] = []
         for path in (f"{plain}.gz", plain):
             with contextlib.suppress(FileNotFoundError):
-                files.append((path, open(path, "rb", buffering=1 << 17)))  # noqa: SIM115
+                files.append((path, open(path, "rb", buffering=1 << 17, opener=regular.opener)))  # noqa: SIM115
         inodes = {path: os.fstat(file.fileno()).st_ino for path, file in files}
         if all(_inode(path) == inodes.get(path, 0) for path in (f"{plain}.gz", plain)):
             return files

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import orjson
 
-from tokenops import datadir, events, fields, joins, projects, store, store_cursors, store_days, store_files, when
+from tokenops import datadir, events, fields, joins, projects, regular, store, store_cursors, store_days, store_files, when
 from tokenops.events import Event
 
 _TEMPORARY = re.compile(r"(.+)\.\d+\Z")
@@ -139,7 +139,7 @@ def _reject_folder(folder: str) -> str:
 
 def _content(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular.opener) as file:
             return file.read()
     except FileNotFoundError:
         return b""

@@ -69,18 +69,26 @@ class Todo(NamedTuple):
         return max(self.stamp.size - self.begin, 0)
 
 
-def changed_files(paths: Iterable[str], cursors: Mapping[str, store_cursors.FileState], revision: int = 0) -> list[Todo]:
+Unread = list[tuple[str, int, str]]  # path, errno, and what it means
+
+
+def changed_files(
+    paths: Iterable[str], cursors: Mapping[str, store_cursors.FileState], unread: Unread, revision: int = 0
+) -> list[Todo]:
     """The files that are not as they were, or that an older revision of the reader read.
 
-    One of these, or one that was replaced, cut or rotated, is read from its beginning.
+    One of these, or one that was replaced, cut or rotated, is read from its beginning. `unread` gets those that cannot be
+    looked at.
     """
     todo = []
     by_inode: dict[int, store_cursors.FileState] | None = None
     for path in paths:
         try:
             stamp = read_sqlite.stamp(path)
-        except OSError:
-            continue  # gone since it was listed
+        except OSError as error:
+            if error.errno != errno.ENOENT:  # else it is gone since it was listed
+                unread.append((path, error.errno or 0, error.strerror or ""))
+            continue
         before = cursors.get(path)
         again = before is not None and store_cursors.revision_of(before) < revision
         if before is not None and not again and (before.inode, before.size, before.mtime) == stamp:
@@ -119,17 +127,20 @@ def news(
     budget: Budget | None = None,
 ) -> News:
     """What is new in one client's files; with a budget, in the newest of them. Raises workers.WorkerDied."""
-    revision = events.REVISIONS.get(client.source, 0)
-    new = changed_files(paths, cursors, revision)
+    revision, unread = events.REVISIONS.get(client.source, 0), Unread()
+    new = changed_files(paths, cursors, unread, revision)
     todo = {file.path: file for file in (affordable(new, budget.bytes) if budget else new)}
     here = set(paths)
     after = {path: cursor for path, cursor in cursors.items() if path in here or os.path.exists(path)}
     left = sum(map(Todo.size, new)) - sum(map(Todo.size, todo.values()))
     if not todo:
-        return News(sync_gather.Batch(), after, left=left)
+        batch = sync_gather.Batch()
+        batch.unread = unread
+        return News(batch, after, left=left)
     files = Files(paths, lambda path: orjson.loads(cursors[path].state) if path in cursors else {})
     starts = {path: file.cursor for path, file in todo.items()}
     batch = sync_gather.read(client.reader(), starts, options._replace(resumable=True), jobs, progress, files)
+    batch.unread += unread
     size = 0
     for path, end in batch.positions.items():
         stamp, state = todo[path].stamp, store_cursors.state_text(end.state, revision)
@@ -171,7 +182,7 @@ def run(
     with datadir.lock(folder, LOCK, wait=False) as mine:
         if not mine:
             return None
-        options = Options(datadir.salt(folder, make=not dry), work=True)
+        options = Options(datadir.salt(folder, make=not dry), work=True, known=store.project_paths(folder))
         cursors = store_cursors.load(folder)
         outcomes = []
         whole = not partial

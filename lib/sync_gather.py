@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tokenops import events, joins, projects, read_lines, read_records, read_sqlite, workers
+from tokenops import events, joins, projects, read_lines, read_records, read_sqlite, regular, workers
 from tokenops.read_clients import Client
 from tokenops.read_contract import Files, Intake, Options, Reader, Share
 from tokenops.read_lines import Cursor
@@ -47,10 +47,15 @@ class Batch:
 
 
 def gather(
-    client: Client, paths: Iterable[str], jobs: int | None = None, salt: bytes = b"", progress: Progress = lambda size: None
+    client: Client,
+    paths: Iterable[str],
+    jobs: int | None = None,
+    salt: bytes = b"",
+    progress: Progress = lambda size: None,
+    known: Mapping[str, str] | None = None,
 ) -> Batch:
-    """All events of some files of a client. Raises workers.WorkerDied."""
-    return read(client.reader(), {path: Cursor() for path in paths}, Options(salt), jobs, progress)
+    """All events of some files of a client. `known`: paths of projects that earlier runs kept. Raises workers.WorkerDied."""
+    return read(client.reader(), {path: Cursor() for path in paths}, Options(salt, known=known or {}), jobs, progress)
 
 
 class Task(NamedTuple):
@@ -146,7 +151,7 @@ def marks(path: str, offset: int) -> tuple[str, str]:
     """Hashes of the first bytes of a file and of those before an offset. A database changes anywhere and has none."""
     if read_sqlite.is_database(path):
         return "", ""
-    with open(path, "rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=regular.opener) as file:
         head = file.read(min(_HEAD, offset))
         file.seek(max(0, offset - _TAIL))
         tail = file.read(min(_TAIL, offset))

@@ -20,9 +20,9 @@ pytestmark = pytest.mark.once
 
 # Lists that only shrink: an entry that is no longer needed fails the test, and so does one that has grown.
 DOORS_AT_MOST = 62
-FACES_AT_MOST = 52  # joins: the join outgrew events, which everybody imports; fields: so did the types of the fields
+FACES_AT_MOST = 53  # joins: the join outgrew events; fields: so did the types of the fields; regular: all families open files
 PLUGINS = ("read_", "poll_", "ship_")  # one more client, vendor or target is one more module
-MODULES_AT_MOST = 129  # without plug-ins: 126 when the map was drawn, joins, rollup_totals, and fields
+MODULES_AT_MOST = 130  # without plug-ins: 126 when the map was drawn, joins, rollup_totals, fields, and regular
 FILE_LINES, FUNCTION_LINES, SMALL_LINES = 450, 45, 80
 LONG_FILES: dict[str, int] = {}
 LONG_FUNCTIONS: dict[str, int] = {}
