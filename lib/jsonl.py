@@ -79,16 +79,14 @@ def objects(line: bytes | bytearray | memoryview) -> tuple[list[Record], str]:
     if not text:
         return [], ""
     if text == TOO_LONG:
-        return [], "a line of more than 256 MiB; skipped"
+        return [], "a line of more than 512 MiB; skipped"
     chars = text.decode(errors="replace")
     records: list[Record] = []
     at: int | None = 0
     fault = ""
     while at is not None:
-        begin = at
-        at, why = _take_objects(chars, begin, records)
-        if why and not fault:
-            fault = f"{why}, at byte {begin if at is None else at} of {len(text)}"
+        at, why = _take_objects(chars, at, records)
+        fault = fault or why
     return records, f"{fault}; skipped" if fault else ""
 
 
@@ -98,14 +96,14 @@ _FIRST_KEY = re.compile(r'\{"[^"\\]{1,60}"')
 
 
 def _take_objects(chars: str, at: int, records: list[Record]) -> tuple[int | None, str]:
-    """Add the objects from an index on; where to go on behind a torn one, if one is there, and why the torn one is not taken."""
+    """Add the objects from an index on; where to go on behind one that is torn, if anywhere, and why that one is skipped."""
     while at < len(chars):
         try:
             value, end = DECODER.raw_decode(chars, at)
         except json.JSONDecodeError as error:
-            return _beginning(chars, at, error.pos), f"not JSON ({_reason(error)})"
+            return _beginning(chars, at, error.pos), f"not JSON ({_reason(error)}, at byte {at} of {len(chars)})"
         except (ValueError, RecursionError) as error:
-            return None, f"not JSON ({_reason(error)})"
+            return None, f"not JSON ({_reason(error)}, at byte {at} of {len(chars)})"
         if not isinstance(value, dict):
             return None, f"expected a JSON object, found {type_name(value)}"
         records.append(_in_whole_characters(value) if _HALF in chars or _HALF.upper() in chars else value)

@@ -20,7 +20,7 @@ import orjson
 from tokenops import events, jsonl, regular
 
 BLOCK = 1 << 20
-LONGEST_LINE = 256 << 20  # lines of 100 MB were found, and a file without line ends may have any size
+LONGEST_LINE = 512 << 20  # lines of 300 MB were found, and a file without line ends may have any size
 _BLANK = b" \t\r\0"
 
 # (buffer, start, stop) -> could this line matter? It starts with { and ends with }; saying yes costs only time.
@@ -216,7 +216,7 @@ def values(
         while line := file.readline(LONGEST_LINE):
             at += len(line)
             if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
-                on_bad_line(f"{path}:{reader.number + 1}", "a line of more than 256 MiB; skipped, with all that follows")
+                on_bad_line(f"{path}:{reader.number + 1}", "a line of more than 512 MiB; skipped, with all that follows")
                 return
             if line.endswith(b"\n"):
                 yield from reader.take(line)

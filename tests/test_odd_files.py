@@ -127,7 +127,7 @@ def test_a_sparse_file_is_bounded(tmp_path: pathlib.Path, monkeypatch: pytest.Mo
         file.truncate(64 << 20)
     batch = sync_gather.gather(BY_NAME["claude"], [str(path)], 1)
     assert [entry[1] for entry in batch.entries] == ["msg_good"]
-    assert batch.rejected == [(f"{path}:2", "a line of more than 256 MiB; skipped")]
+    assert batch.rejected == [(f"{path}:2", "a line of more than 512 MiB; skipped")]
     with path.open("ab") as file:
         file.write(b"\n" + lines([claude("msg_behind", sessionId="s0")]))
     batch = sync_gather.gather(BY_NAME["claude"], [str(path)], 1)

@@ -459,6 +459,8 @@ def test_projects_and_sessions(run: Run, environment: dict[str, str], tmp_path: 
     worktree = tmp_path / "tree"
     worktree.mkdir()
     (worktree / ".git").write_text(f"gitdir: {repository}/.git/worktrees/tree\n")
+    put(repository / ".git/worktrees/tree/gitdir", f"{worktree}/.git\n".encode())
+    put(repository / ".git/worktrees/tree/commondir", b"../..\n")
     put(root / "-r/s4.jsonl", claude("msg_5", sessionId="s4", cwd=str(repository / "src")))
     put(root / "-t/s5.jsonl", claude("msg_6", sessionId="s5", cwd=str(worktree)))
     put(root / "-w/s6.jsonl", claude("msg_7", sessionId="s6", cwd=r"c:\Users\eve\site"))
