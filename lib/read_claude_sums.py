@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, read_records, untrusted, when
+from tokenops import events, read_records, regular, untrusted, when
 from tokenops.read_contract import Files, Share
 
 Raw = dict[str, Any]
@@ -178,7 +178,7 @@ def stated_before(path: str, session: str, moment: str) -> list[dict[str, Counts
     if os.path.basename(session) != session or not os.path.isfile(source):
         return None
     try:
-        with open(source, "rb") as file:
+        with open(source, "rb", opener=regular.opener) as file:
             data = file.read()
     except OSError:
         return None
@@ -199,7 +199,7 @@ def stated_before(path: str, session: str, moment: str) -> list[dict[str, Counts
 
 def _time_of(path: str, line: bytes, end: int) -> str:
     """The time of the last line with one before a line of a file, at most at `end`; "" if there is none. Raises OSError."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular.opener) as file:
         size = _NEAR + len(line)
         while True:
             begin = max(0, end - size)
