@@ -61,7 +61,7 @@ def spelling(path: str) -> str:
     return _PRIVATE.sub("", posixpath.normpath(path).replace("//", "/", 1), count=1)
 
 
-def place(path: str) -> str:
+def canonical(path: str) -> str:
     """Where a folder is on this machine, links followed; its spelling if it is not here."""
     named = spelling(path)
     here = path
@@ -76,10 +76,10 @@ _WORKTREE = re.compile(r"(?P<root>.+?)[\\/]\.claude[\\/]worktrees[\\/][^\\/]+(?:
 _CODEX_WORKTREE = re.compile(r".+?[\\/]\.codex[\\/]worktrees[\\/][^\\/]+[\\/](?P<name>[^\\/]+)")
 
 
-def repository(path: str, known: Mapping[str, str], salt: bytes) -> str:
+def repository(path: str, roots: Mapping[str, str], salt: bytes) -> str:
     """The root of the git repository around a directory that still exists, else the directory itself.
 
-    A linked worktree counts as its main repository, also after it was removed: if an earlier run knew the root (`known`:
+    A linked worktree counts as its main repository, also after it was removed: if an earlier run knew the root (`roots`:
     hash of a directory -> root), or if it is where clients put their worktrees.
     """
     at = path
@@ -93,14 +93,14 @@ def repository(path: str, known: Mapping[str, str], salt: bytes) -> str:
         if above == at:
             break
         at = above
-    root = known.get(hash_path(path, salt), path)
+    root = roots.get(hash_path(path, salt), path)
     if root != path:
         return root
     if worktree := _WORKTREE.match(path):
         return worktree["root"]
     if worktree := _CODEX_WORKTREE.match(path):
-        roots = {root for root in known.values() if split_path(root)[-1:] == [worktree["name"]]}
-        return roots.pop() if len(roots) == 1 else worktree[0]
+        same = {root for root in roots.values() if split_path(root)[-1:] == [worktree["name"]]}
+        return same.pop() if len(same) == 1 else worktree[0]
     return path
 
 
@@ -187,9 +187,9 @@ def _shared_names(names: Iterable[str]) -> set[str]:
 class ProjectResolver:
     """Finds the projects of sessions in one run, and remembers their paths."""
 
-    def __init__(self, salt: bytes, known: Mapping[str, str] | None = None) -> None:
+    def __init__(self, salt: bytes, roots: Mapping[str, str] | None = None) -> None:
         self.salt = salt
-        self.known = known or {}  # `paths` of earlier runs
+        self.roots = roots or {}  # `paths` of earlier runs
         self.paths: dict[str, str] = {}  # id of a project, or of a directory in it, -> path of the project
         self._roots: dict[str, str] = {}  # directory -> its repository
 
@@ -217,8 +217,8 @@ class ProjectResolver:
     def _repository(self, directory: str) -> str:
         root = self._roots.get(directory)
         if root is None:
-            here = place(directory)
-            root = spelling(repository(here, self.known, self.salt))
+            here = canonical(directory)
+            root = spelling(repository(here, self.roots, self.salt))
             self._roots[directory] = root
             named = spelling(here)
             if named != root:

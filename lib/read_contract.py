@@ -32,7 +32,7 @@ class Options(NamedTuple):
     salt: bytes = b""  # of the hashes of paths and texts
     resumable: bool = False  # files are read on when they have grown, so what is undecided may wait
     work: bool = False  # count what each prompt set off, if the reader can
-    known: Mapping[str, str] = {}  # paths of projects that earlier runs kept, see `projects.ProjectResolver`
+    roots: Mapping[str, str] = {}  # paths of projects that earlier runs kept, see `projects.ProjectResolver`
     listen: work.Listener | None = None  # gets each prompt and reply, if work is counted
 
 
@@ -41,7 +41,7 @@ class Intake:
 
     def __init__(self, options: Options | None = None, on_bad_line: OnBadLine = lambda location, why: None) -> None:
         self.options, self.on_bad_line = options or Options(), on_bad_line
-        self.projects = projects.ProjectResolver(self.options.salt, self.options.known)
+        self.projects = projects.ProjectResolver(self.options.salt, self.options.roots)
         self.attribution = self.projects.attribution
         self.location = ""  # of the event given last, for `sightings`
 

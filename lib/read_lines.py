@@ -278,7 +278,7 @@ MOST_ENTRIES = 2_000_000  # below a folder; a link to the root of a disk leads t
 
 
 @contextlib.contextmanager
-def unlisted() -> Iterator[dict[str, str]]:
+def listing_problems() -> Iterator[dict[str, str]]:
     """The folders that `walk` cannot list while the block runs, with the reason."""
     problems: dict[str, str] = {}
     token = _UNLISTED.set(problems)
@@ -289,7 +289,7 @@ def unlisted() -> Iterator[dict[str, str]]:
 
 
 def note_unlisted(folder: str, why: str) -> None:
-    """A folder that could not be listed, for `unlisted`."""
+    """A folder that could not be listed, for `listing_problems`."""
     problems = _UNLISTED.get()
     if problems is not None:
         problems[folder] = why
@@ -307,13 +307,13 @@ def walk(folder: str) -> Iterator[str]:
         current = waiting.pop()
         try:
             status = os.stat(current)
-            place = status.st_dev, status.st_ino
-            if place in seen:
+            identity = status.st_dev, status.st_ino
+            if identity in seen:
                 continue
-            if current != folder and (place in above or status.st_dev in _system_devices()):
+            if current != folder and (identity in above or status.st_dev in _system_devices()):
                 note_unlisted(current, "a link out of the folder")
                 continue
-            seen.add(place)
+            seen.add(identity)
             with os.scandir(current) as entries:
                 inside = sorted(entries, key=lambda entry: entry.name)
         except FileNotFoundError:

@@ -123,7 +123,7 @@ def _distinct(paths: Iterable[str]) -> Iterator[str]:
 def files(client: Client, folders: Iterable[str], on_problem: OnProblem = lambda why: None) -> list[str]:
     """The client's log files, each once. `on_problem` gets a sentence for each folder whose files cannot be listed."""
     paths: dict[str, None] = {}
-    with read_lines.unlisted() as problems:
+    with read_lines.listing_problems() as problems:
         for folder in folders:
             if os.path.isfile(folder):
                 paths[folder] = None

@@ -30,7 +30,7 @@ def passive(environment: Mapping[str, str], home: str, vendor_usage: object = No
             continue
         files = readers.files(client, locations)
         row |= {"places": locations, "files": len(files)}
-        if times := [time for path in files for time in _changed(path)]:
+        if times := [time for path in files for time in _change_times(path)]:
             row["newest"] = when.stamp(int(max(times) * 1000))
         if files and (caveat := readers.caveat(client, files)):
             row["caveat"] = caveat
@@ -63,7 +63,7 @@ _ADVICE = {
 SPAN_MS = 7 * when.DAY
 
 
-def _changed(path: str) -> Iterator[float]:
+def _change_times(path: str) -> Iterator[float]:
     """When a file was changed; nothing for what cannot be looked at, such as a link to itself."""
     with contextlib.suppress(OSError):
         yield os.stat(path).st_mtime

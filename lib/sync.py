@@ -182,7 +182,7 @@ def run(
     with datadir.lock(folder, LOCK, wait=False) as mine:
         if not mine:
             return None
-        options = Options(datadir.salt(folder, make=not dry), work=True, known=store.project_paths(folder))
+        options = Options(datadir.salt(folder, make=not dry), work=True, roots=store.project_paths(folder))
         cursors = store_cursors.load(folder)
         outcomes = []
         whole = not partial

@@ -52,10 +52,10 @@ def gather(
     jobs: int | None = None,
     salt: bytes = b"",
     progress: Progress = lambda size: None,
-    known: Mapping[str, str] | None = None,
+    roots: Mapping[str, str] | None = None,
 ) -> Batch:
-    """All events of some files of a client. `known`: paths of projects that earlier runs kept. Raises workers.WorkerDied."""
-    return read(client.reader(), {path: Cursor() for path in paths}, Options(salt, known=known or {}), jobs, progress)
+    """All events of some files of a client. `roots`: paths of projects that earlier runs kept. Raises workers.WorkerDied."""
+    return read(client.reader(), {path: Cursor() for path in paths}, Options(salt, roots=roots or {}), jobs, progress)
 
 
 class Task(NamedTuple):

@@ -88,7 +88,7 @@ def test_links_out_of_a_folder_are_not_followed(tmp_path: pathlib.Path) -> None:
     put(tmp_path / "home/c.jsonl", USUAL)
     for name, target in (("root", "/"), ("up", ".."), ("proc", "/proc"), ("other", tmp_path / "elsewhere"), ("loop", ".")):
         (tmp_path / "home/logs" / name).symlink_to(target)
-    with read_lines.unlisted() as problems:
+    with read_lines.listing_problems() as problems:
         paths = list(read_lines.walk(str(tmp_path / "home/logs")))
     assert [os.path.relpath(path, tmp_path / "home/logs") for path in paths] == ["inside/a.jsonl", "other/b.jsonl"]
     assert sorted(os.path.basename(folder) for folder in problems) == ["proc", "root", "up"]
@@ -98,7 +98,7 @@ def test_a_folder_that_cannot_be_listed_is_reported(tmp_path: pathlib.Path, monk
     put(tmp_path / "a/x.jsonl", USUAL)
     put(tmp_path / "b/y.jsonl", USUAL)
     (tmp_path / "a").chmod(0)
-    with read_lines.unlisted() as problems:
+    with read_lines.listing_problems() as problems:
         paths = [os.path.basename(path) for path in read_lines.walk(str(tmp_path))]
     (tmp_path / "a").chmod(0o700)
     if os.geteuid() == 0:
