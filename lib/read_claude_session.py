@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, projects, read_claude_sums, read_lines, untrusted
+from tokenops import events, projects, read_claude_sums, read_lines, regular, untrusted
 from tokenops.read_contract import Intake
 
 SOURCE = "claude-code-jsonl"
@@ -126,7 +126,7 @@ def first_directory(path: str) -> str:
     if not os.path.isfile(path):
         return ""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular.opener) as file:
             mark = _CWD.search(file.read(_HEAD))
         return untrusted.path(orjson.loads(mark[1])) if mark else ""
     except (OSError, ValueError):

@@ -204,7 +204,7 @@ _HEAD = 1 << 16  # bytes of a transcript in which its version is looked for
 def has_placeholders(path: str) -> bool:
     """Whether a transcript begins with lines of a version that writes placeholder counts, or of an unknown one."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular.opener) as file:
             head = file.read(_HEAD)
     except OSError:
         return False
