@@ -402,7 +402,7 @@ def test_an_expired_cookie(opened: tuple[Open, Seen], made: Dash) -> None:
     page.context.add_cookies([{"name": access.COOKIE, "value": old, "url": f"http://127.0.0.1:{made.port}/dashboard"}])
     turns = data(page, "[data-key=turns]")
     refresh(page)
-    assert "session is over" in page.inner_text("#message") and "tok-dash url" in page.inner_text("#message")
+    assert "session has ended" in page.inner_text("#message") and "tok-dash url" in page.inner_text("#message")
     assert data(page, "[data-key=turns]") == turns
     assert page.reload().status == 401
     assert all("401" in said for said in seen.console)
