@@ -166,7 +166,9 @@ def test_lines_of_a_write_that_failed_are_not_taken_for_those_that_came_after(tm
     assert found == {json.loads(line)["id"] for line in store.scan(folder)}
 
 
-def test_what_fits_neither_memory_nor_a_file_is_counted_as_lost(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fits_neither_memory_nor_a_file_is_counted_as_lost(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(proxy_writer, "_MOST_WAITING", 10)  # bytes
     monkeypatch.setattr(proxy_writer, "FLUSH_S", 0.01)
     said: list[str] = []
