@@ -119,7 +119,7 @@ def test_everything_at_once(run: Run, home: pathlib.Path) -> None:
     assert set(states(init(run, "--yes")).values()) == {"written"}
     made = (home / ".config/tokenops/config.yaml").read_bytes()
     assert made.startswith(b"# mine\r\nthresholds:\r\n  headroom: {}\r\n") and made.count(b"\n") == made.count(b"\r\n")
-    assert yaml.safe_load(made)["plans"] == {"anthropic": [{"plan": "claude-pro"}]}
+    assert yaml.safe_load(made)["plans"] == {"anthropic": [{"plan": "claude-pro", "set": "2026-11-22"}]}
     assert objects(run("tok-plan --json").stdout)[0]["plan"] == "claude-pro"
     assert tomllib.loads((home / ".codex/config.toml").read_text()) == {"mcp_servers": {"tokenops": {"command": MCP}}}
     assert (home / ".cursor/mcp.json").stat().st_mode & 0o777 == 0o600
@@ -411,7 +411,7 @@ def test_each_change_is_shown_and_asked_for(
 ) -> None:
     seen, status = talked(environment, *answers)
     assert status == 0 and seen.count("Write this? [y/N]") == 3 and "SENTINEL" not in seen
-    assert '+  anthropic: [{"plan": "claude-pro"}]' in seen and "+[mcp_servers.tokenops]" in seen
+    assert '+  anthropic: [{"plan": "claude-pro", "set": "2026-11-22"}]' in seen and "+[mcp_servers.tokenops]" in seen
     assert f"--- {three['mcp.json']}\n+++ {three['mcp.json']}\n" in seen
     assert [
         name
