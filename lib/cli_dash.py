@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from tokenops import access, cli, config, dash, datadir, limit_log, pricing, proxy_routes, when
+from tokenops import access, cli, config, dash, datadir, limit_log, pricing, programs, proxy_routes, when
 from tokenops.session import Session
 
 # A page that is opened shows nothing older; one that is open already gets what was new after its last answer.
@@ -96,7 +96,12 @@ class Intake:
         if self.first is None:
             command = os.path.join(self.commands, "tok-sync")
             with contextlib.suppress(OSError):
-                self.first = subprocess.Popen([command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+                self.first = subprocess.Popen(
+                    [command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    env=programs.environment(os.environ),
+                )
 
 
 def site(folder: str, alone: bool, commands: str) -> dash.Site:

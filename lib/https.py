@@ -7,6 +7,7 @@ and every call has a deadline, so that a cron job never hangs.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
-from tokenops import etiquette, untrusted
+from tokenops import etiquette, programs, untrusted
 from tokenops.etiquette import Answer, Message, Request, Trouble
 
 if TYPE_CHECKING:
@@ -114,12 +115,16 @@ class Client:
 
     def _start(self) -> subprocess.Popen[bytes]:
         """The process, in a group of its own. The directory of its command is on its path, since cron's path is short."""
-        beside = os.path.dirname(os.path.realpath(self.command[0])), os.path.dirname(self.command[0])
-        path = os.pathsep.join([*filter(None, beside), self.environment.get("PATH", os.defpath)])
+        name = self.command[0]
+        file = name if os.path.isabs(name) else programs.path_of(name, self.environment.get("PATH"))
+        if not file:
+            raise FileNotFoundError(errno.ENOENT, "no absolute entry of PATH leads to it")
+        folders = os.path.dirname(os.path.realpath(file)), os.path.dirname(file)
+        path = os.pathsep.join([*folders, programs.safe_path(self.environment.get("PATH"))])
         inherited = {name: value for name, value in self.environment.items() if not name.startswith("TOKENOPS_")}
         self.until = time.monotonic() + self.timeout
         self.process = subprocess.Popen(
-            self.command,
+            [file, *self.command[1:]],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -158,9 +158,7 @@ def command(source: Settings, runtime: Runtime) -> list[str]:
     """The command that starts the app-server of Codex: the configured one, or the one on the path."""
     if source.command:
         return [*map(os.path.expanduser, shlex.split(source.command)), "app-server"]
-    import shutil
-
-    return [shutil.which("codex", path=runtime.environment.get("PATH")) or "codex", "app-server"]
+    return ["codex", "app-server"]
 
 
 def _without_credential(folder: str, source: Settings, state: State, error: credentials.Missing, now: int) -> events.Event:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from tokenops import catalog, config, credentials, datadir, etiquette, readers, show, untrusted
+from tokenops import catalog, config, credentials, datadir, etiquette, programs, readers, show, untrusted
 from tokenops.config import Unusable
 from tokenops.etiquette import ClientPoller, State, WebPoller
 
@@ -273,11 +273,9 @@ def enable(
         changes[poller.secret] = purpose.reference
     if purpose.key:
         changes[poller.secret] = f"file:{credentials.secret_path(folder, poller.name)}"
-    import shutil
-
-    path = shutil.which("codex", path=runtime.environment.get("PATH"))
+    path = programs.path_of("codex", runtime.environment.get("PATH"))
     if poller.name == "codex" and path and not source.command:
-        changes["command"] = shlex.quote(os.path.abspath(path))  # cron's path is short
+        changes["command"] = shlex.quote(path)  # cron's path is short
     config.set_keys(configuration, {("vendor_usage", poller.section, key): value for key, value in changes.items()})
     if purpose.key:
         credentials.keep_secret(folder, poller.name, credentials.cookie_value(purpose.key, poller.cookie))

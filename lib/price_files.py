@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import catalog, price_cards
+from tokenops import catalog, price_cards, programs
 from tokenops.config import Unusable
 
 Data = dict[str, Any]
@@ -94,16 +93,10 @@ def texts_at(folder: str, revision: str) -> dict[str, bytes] | None:
 
 def _git(folder: str, *arguments: str) -> bytes | None:
     try:
-        done = subprocess.run(
-            ["git", "-C", os.path.realpath(folder), *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=20,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        ended = programs.run(["git", "-C", os.path.realpath(folder), *arguments], 20)
+    except OSError:
         return None
-    return done.stdout if done.returncode == 0 else None
+    return ended.out if ended.status == 0 else None
 
 
 def books(texts: Texts) -> tuple[list[Book], list[Fault]]:

@@ -16,7 +16,6 @@ import io
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -24,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import when
+from tokenops import programs, when
 from tokenops.price_tables import Data, SnapshotError
 
 GENAI_PACKAGE, GENAI_FILE = "genai-prices", "genai_prices/data.py"
@@ -293,6 +292,7 @@ def download(engine: Engine, folder: str) -> str:
     """The newest wheel of an engine's package, in a folder. Raises SnapshotError."""
     command = [
         sys.executable,
+        "-I",  # no module of the working directory, nor of PYTHONPATH, is run in pip's place
         "-m",
         "pip",
         "download",
@@ -304,18 +304,12 @@ def download(engine: Engine, folder: str) -> str:
         engine.package,
     ]
     try:
-        done = subprocess.run(
-            [*command, "--quiet", "--disable-pip-version-check"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_PATIENCE_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SnapshotError(f"pip download {engine.package}: {error}; check Python's pip and the network") from None
+        ended = programs.run([*command, "--quiet", "--disable-pip-version-check"], _PATIENCE_S, folder)
+    except OSError as error:
+        raise SnapshotError(f"pip download {engine.package}: {error.strerror}; check Python's pip and the network") from None
     wheels = glob.glob(os.path.join(glob.escape(folder), f"{engine.package.replace('-', '_')}-*.whl"))
-    if done.returncode or not wheels:
-        reasons = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no wheel came"]
+    if ended.status or not wheels:
+        reasons = ended.err.decode(errors="replace").strip().splitlines()[-1:] or ["no wheel came"]
         raise SnapshotError(f"pip download {engine.package}: {reasons[0]}; check the network and pip's settings")
     return wheels[0]
 

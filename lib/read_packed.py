@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from tokenops import events, regular
+from tokenops import events, programs, regular
 
 SUFFIX = ".zst"
 ADVICE = "install zstd (the program, Python 3.14, or pip install 'tokenops[zstd]')"
@@ -25,7 +25,7 @@ _DAMAGED = "cannot be unpacked (damaged, or not a zstd file); skipped"
 
 def can_unpack() -> bool:
     """Whether compressed files can be read here."""
-    return _module() is not None or _program() is not None
+    return _module() is not None or _program() != ""
 
 
 def _module() -> Any:
@@ -43,10 +43,8 @@ def _module() -> Any:
     return zstd
 
 
-def _program() -> str | None:
-    import shutil  # costs 5 ms at start
-
-    return shutil.which("zstd")
+def _program() -> str:
+    return programs.path_of("zstd", os.environ.get("PATH"))
 
 
 def pieces(path: str) -> Iterator[bytes]:
@@ -64,12 +62,16 @@ def pieces(path: str) -> Iterator[bytes]:
 
 
 def _by_program(path: str) -> Iterator[bytes]:
+    import errno
     import subprocess  # costs 10 ms at start
+
+    if not _program():
+        raise FileNotFoundError(errno.ENOENT, "no absolute entry of PATH leads to zstd", path)
 
     with (
         open(path, "rb", opener=regular.opener) as file,
         subprocess.Popen(
-            [_program() or "zstd", "-dcq"], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [_program(), "-dcq"], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as to,
     ):
         try:

@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from tokenops import programs
+
 SERVER = "tokenops"  # the name under which hosts know tok-mcp
 BASE = "http://127.0.0.1:7878"
 
@@ -203,9 +205,7 @@ def existing_homes(host: Host, system: System) -> list[str]:
 
 def program(host: Host, system: System) -> str:
     """A host's command on the path; "" if there is none."""
-    import shutil
-
-    return (shutil.which(host.program, path=system.environment.get("PATH", "")) or "") if host.program else ""
+    return programs.path_of(host.program, system.environment.get("PATH", "")) if host.program else ""
 
 
 def is_here(host: Host, system: System) -> bool:

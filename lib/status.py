@@ -5,15 +5,13 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
-import shutil
 import socket
-import subprocess
 from collections.abc import Iterator, Mapping
 from urllib.parse import urlsplit
 
 import orjson
 
-from tokenops import datadir, events, read_clients, readers, show, store, untrusted, when
+from tokenops import datadir, events, programs, read_clients, readers, show, store, untrusted, when
 from tokenops.events import Event
 
 
@@ -155,18 +153,17 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 
 def cron() -> Event:
     """Whether the user's crontab runs tok-sync and tok-poll."""
-    if shutil.which("crontab") is None:
+    try:
+        ended = programs.run(["crontab", "-l"], 2)
+    except FileNotFoundError:
         return {
             "error": "this machine has no crontab",
             "hint": "schedule tok-sync with this machine's scheduler",
         }
-    try:
-        done = subprocess.run(
-            ["crontab", "-l"], stdin=subprocess.DEVNULL, capture_output=True, timeout=2, check=False, text=True
-        )
-    except (OSError, subprocess.TimeoutExpired):
+    except OSError:
         return {"error": "crontab -l did not end", "hint": "run crontab -l to see why"}
-    lines = [line for line in done.stdout.splitlines() if not line.lstrip().startswith("#")]
+    text = ended.out.decode(errors="replace")
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     return {name: any(name in line for line in lines) for name in ("tok-sync", "tok-poll")}
 
 

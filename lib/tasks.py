@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import bisect
 import os
-import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import costs, datadir, events, fields, jsonl, pricing, projects, rollup, show, store, when
+from tokenops import costs, datadir, events, fields, jsonl, pricing, programs, projects, rollup, show, store, when
 from tokenops.config import Unusable
 from tokenops.events import Event
 
@@ -27,12 +26,10 @@ def head(path: str) -> tuple[str, str]:
 
 def _git(path: str, *arguments: str) -> str:
     try:
-        done = subprocess.run(
-            ["git", "-C", path, *arguments], stdin=subprocess.DEVNULL, capture_output=True, timeout=5, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        ended = programs.run(["git", "-C", path, *arguments], 5)
+    except OSError:
         return ""
-    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""
+    return ended.out.decode(errors="replace").strip() if ended.status == 0 else ""
 
 
 SOURCE = "tok-task"

@@ -25,26 +25,6 @@ class WorkerDied(RuntimeError):
     """A worker ended without its answer."""
 
 
-def run_shell(command: str, text: bytes, seconds: float) -> tuple[bytes, int | None]:
-    """What a shell command prints, and its exit status. After some seconds it is ended with its children: None.
-
-    `text` is its standard input; it need not read it.
-    """
-    import contextlib
-    import signal
-    import subprocess
-
-    with subprocess.Popen(
-        command, shell=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-    ) as process:
-        try:
-            return process.communicate(text, seconds)[0], process.returncode
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            return b"", None
-
-
 def processors() -> int:
     """How many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):

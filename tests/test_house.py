@@ -20,9 +20,9 @@ pytestmark = pytest.mark.once
 
 # Lists that only shrink: an entry that is no longer needed fails the test, and so does one that has grown.
 DOORS_AT_MOST = 62
-FACES_AT_MOST = (
-    53  # joins: the join outgrew events; fields: so did the types of the fields; regular: all families open files
-)
+# joins: the join outgrew events; fields: so did the types of the fields; regular: all families open files; programs: and
+# run programs.
+FACES_AT_MOST = 54
 PLUGINS = ("read_", "poll_", "ship_")  # one more client, vendor or target is one more module
 MODULES_AT_MOST = 130  # without plug-ins: 126 when the map was drawn, joins, rollup_totals, fields, and regular
 FILE_LINES, FUNCTION_LINES, SMALL_LINES = 450, 45, 80
@@ -31,6 +31,7 @@ LONG_FUNCTIONS: dict[str, int] = {}
 # Counting in slices and with bounds (proxy_meter, wire_decode), the bound of connections (proxy_room), and three files that
 # were split (proxy_request, proxy_states, wire_shapes).
 MODULES_AT_MOST += 6
+MODULES_AT_MOST += 1  # programs: one place that finds and runs other programs, safely
 # Small modules with a single importer, each with the reason why it is a file of its own.
 SMALL_ALONE = {
     "sync_follow": "tok-read --follow; all else of tok-read starts without it",
