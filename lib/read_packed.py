@@ -70,9 +70,7 @@ def _by_program(path: str) -> Iterator[bytes]:
 
     with (
         open(path, "rb", opener=regular.opener) as file,
-        subprocess.Popen(
-            [_program(), "-dcq"], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        ) as to,
+        subprocess.Popen([_program(), "-dcq"], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as to,
     ):
         try:
             while to.stdout and (piece := to.stdout.read1(_PIECE)):  # type: ignore[attr-defined]
