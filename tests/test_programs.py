@@ -15,11 +15,47 @@ from tokenops import datadir, https, price_snapshot, price_tables, programs
 from tokenops.etiquette import Message, Trouble
 
 COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("tok-*"))
-MODULES = (
-    "orjson yaml tabulate httpx json sitecustomize usercustomize dateutil tokenops mcp pip encodings subprocess argparse "
-    "zstandard brotli pyarrow backports compression readline tomllib sqlite3 zoneinfo tzdata"
-).split()
-PROGRAMS = "git crontab zstd codex python3 python sh tok-sync tok-guard claude pager less uname".split()
+MODULES = [
+    "orjson",
+    "yaml",
+    "tabulate",
+    "httpx",
+    "json",
+    "sitecustomize",
+    "usercustomize",
+    "dateutil",
+    "tokenops",
+    "mcp",
+    "pip",
+    "encodings",
+    "subprocess",
+    "argparse",
+    "zstandard",
+    "brotli",
+    "pyarrow",
+    "backports",
+    "compression",
+    "readline",
+    "tomllib",
+    "sqlite3",
+    "zoneinfo",
+    "tzdata",
+]
+PROGRAMS = [
+    "git",
+    "crontab",
+    "zstd",
+    "codex",
+    "python3",
+    "python",
+    "sh",
+    "tok-sync",
+    "tok-guard",
+    "claude",
+    "pager",
+    "less",
+    "uname",
+]
 FOLDER = ".claude/projects/-home-ada-app"
 
 
@@ -130,7 +166,7 @@ def test_a_client_that_is_only_in_the_working_directory(
 ) -> None:
     monkeypatch.chdir(hostile)
     client = https.Client([command, "app-server"], environment, str(hostile), MOST)
-    with pytest.raises(Trouble, match="no absolute entry of PATH leads to it; set vendor_usage.codex.command"):
+    with pytest.raises(Trouble, match=r"no absolute entry of PATH leads to it; set vendor_usage\.codex\.command"):
         client(Message("initialize", {}, 1))
     client.close()
     assert ran(hostile) == []

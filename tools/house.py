@@ -43,8 +43,8 @@ FAMILIES = (
         "base",
         "time, JSON lines, the record, configuration, and other things that every family needs",
         _words(
-            "when jsonl regular events fields joins datadir catalog config show workers programs projects untrusted credentials "
-            "etiquette https http1 jsonc"
+            "when jsonl regular events fields joins datadir catalog config show workers programs projects untrusted "
+            "credentials etiquette https http1 jsonc"
         ),
     ),
     Family(
