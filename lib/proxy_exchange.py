@@ -75,7 +75,7 @@ class Exchange:
     def __init__(self, upstream: Upstream, head: http1.Request, path: bytes, now: int, number: int, salt: bytes) -> None:
         self.upstream, self.path, self.started, self.number, self.salt = upstream, path, now, number, salt
         self.method = head.method
-        self.kind = proxy_request.kind_of(head.method, path.partition(b"?")[0])
+        self.kind = proxy_request.kind_of(head.method, path.partition(b"?")[0], upstream.bills)
         self.headers = {low.decode(): value.decode("latin-1") for low, _, value in head.headers if low in proxy_request.READ}
         self.model = proxy_request.model_in(path)
         self.status = 0
@@ -199,11 +199,11 @@ class Exchange:
 
     def _end_of_answer(self, message: untrusted.Raw, kind: str, now: int) -> Iterator[Event]:
         """The events of an answer that a message in a tunnel ends, or refuses."""
-        tunnel, usages = self.tunnel, self.reading.take_usages()
+        tunnel, usages = self.tunnel, self._usages_with_counts(self.reading.take_usages())
         yield from self._turns(usages, now)
         status = next((message[key] for key in ("status", "status_code") if type(message.get(key)) is int), 0)
         status = status if 100 <= status <= 599 else 0
-        name = self.reading.error or _fault_of(message)
+        name = self.reading.error
         if tunnel is not None and not usages and name and (kind != "error" or status or tunnel.begun or tunnel.asked):
             tunnel.failures += 1
             yield self._failure(now, name, status, f"{self._own_id()}#{tunnel.failures}")
@@ -247,7 +247,7 @@ class Exchange:
     def _events(self, now: int, error: str) -> list[Event]:
         ts, account, biller = when.stamp(now), self._account(), self.biller
         rows: list[Event] = []
-        usages = self.reading.usages()
+        usages = self._usages_with_counts(self.reading.usages())
         failed = self.status >= 400 or (error and not self.status) or (self.reading.error and not usages and not self.lost)
         if self.tunnel is not None:
             rows += self._end_of_tunnel(self.tunnel, usages, now)
@@ -262,6 +262,10 @@ class Exchange:
         if self.reading.refused:
             rows += wire_limits.refusal(biller, self.status, self.reading.refused, ts, account)
         return rows
+
+    def _usages_with_counts(self, usages: list[wire_usage.Usage]) -> list[wire_usage.Usage]:
+        """The usages of an answer; none if it is an error, and states no more than zeros."""
+        return [] if self.reading.error and not any(usage.counts for usage in usages) else usages
 
     def _unknown(self) -> list[wire_usage.Usage]:
         """What is said of a turn without counts."""
@@ -422,15 +426,6 @@ _ENDS = frozenset(
 # Of a tunnel so many ids are remembered; an answer is never named again much later.
 _MOST_RECORDED = 10_000
 _MOST_HEADERS = 200
-
-
-def _fault_of(message: untrusted.Raw) -> str:
-    """The name of the fault that an answer failed with; "" if it did not fail."""
-    response = untrusted.mapping(message.get("response"))
-    if untrusted.text(response.get("status")) != "failed":
-        return ""
-    error = untrusted.mapping(untrusted.mapping(response.get("status_details")).get("error"))
-    return untrusted.text(error.get("code")) or untrusted.text(error.get("type")) or "failed"
 
 
 def _header_texts(value: object) -> dict[str, str]:

@@ -17,13 +17,17 @@ _FREE = re.compile(
     rb"/assistants\b|/threads(?:/[^/]+)?(?:/messages.*)?\Z|/conversations(?:/[^/]+)?\Z|/fine[_-]tuning|/uploads?\b|/oauth|/cancel\Z|"
     rb"/responses/[^/]+/(?:cancel|input_items)|/api/(?:tags|show|pull|push|ps|version|create|copy|delete|blobs)|telemetry|/wham/"
 )
+# Mistral's conversations answer; those of OpenAI are a store.
+_TALKS = re.compile(rb"/conversations(?:/[^/]+)?\Z")
 # Paths that fetch an earlier answer: its own id says which, so it is the same turn.
 _FETCHED = re.compile(rb"/responses/(?:resp_|[^/]+\Z)|/batches/[^/]+/results\Z|/files/[^/]+/content\Z")
 
 
 @functools.lru_cache(maxsize=64)  # a client asks for few paths, and the search costs as much as parsing a head
-def kind_of(method: bytes, path: bytes) -> str:
+def kind_of(method: bytes, path: bytes, provider: str = "") -> str:
     """Whether an answer is counted: "new", "fetched" (it counts once, by its id), or "" not at all."""
+    if provider == "mistral" and method == b"POST" and _TALKS.search(path):
+        return "new"
     if method == b"GET" and _FETCHED.search(path):
         return "fetched"
     if method != b"POST" or _FREE.search(path):

@@ -21,11 +21,9 @@ _MOST_REPAIRED = 1 << 20
 # So many objects are read in one slice.
 _SLICE = 32
 _MOST_EVENTS = 500  # are searched for counts in one slice
-# What comes out of a decoder: at most so many times what went in, after an allowance. Real answers reach 30 times.
-_MOST_TIMES, _ALLOWED = 100, 1 << 20
 # So many objects may state counts for each id that an answer may have; streams repeat their counts in every event.
 _MOST_OBJECTS = 300
-TOO_LARGE = "too large to meter"
+TOO_LARGE = wire_decode.TOO_LARGE
 
 Take = Callable[[Any], None]
 
@@ -222,7 +220,23 @@ class Sse:
         if not lines:
             return
         self.events += 1
-        yield from _read(_values(lines[0] if len(lines) == 1 else b"\n".join(lines), self.reading), self.reading)
+        data = lines[0] if len(lines) == 1 else b"\n".join(lines)
+        values = _values(data, self.reading)
+        yield from _read(_faults(values) if _FAULT.search(event) else values, self.reading)
+
+
+_FAULT = re.compile(rb"^event:[ \t]*error\s*$", re.MULTILINE)
+
+
+def _faults(values: Iterator[Any]) -> Iterator[Any]:
+    """The data of an event that is named an error, as an object that says so; it may be text."""
+    none = True
+    for value in values:
+        none = False
+        telling = isinstance(value, dict) and ("error" in value or value.get("type") == "error")
+        yield value if telling else {"error": value or True}
+    if none:
+        yield {"error": True}
 
 
 def _read(values: Iterator[Any], reading: wire_usage.Answer) -> Iterator[None]:
@@ -308,23 +322,25 @@ Framing = Sse | Ndjson | Document | Nothing
 def framing(content_type: str, first: bytes, reading: wire_usage.Answer) -> Framing:
     """How a body is divided: by its first bytes, if they can be of one kind only, or by its declared type.
 
-    Gateways send streams under the name of documents and documents under that of streams.
+    Gateways send streams under the name of documents and of each other, and documents under that of streams or pages.
     """
     kind = content_type.partition(";")[0].strip().lower()
-    is_json = kind == "application/json" or kind.endswith("+json")
-    if kind in _LINES:
-        return Ndjson(reading)
-    if not (is_json or kind in _UNCERTAIN):
+    if kind.startswith(_BINARY):
         return Nothing()
     start = first.removeprefix(jsonl.BOM).lstrip(b" \t\r\n")
-    if start[:1] in (b"{", b"["):
-        return Document(reading)
-    if kind == "text/event-stream" or _SSE.match(start):
+    if _SSE.match(start):
         return Sse(reading)
-    return Document(reading) if is_json else Nothing()
+    if start[:1] in (b"{", b"["):
+        return Ndjson(reading) if kind in _LINES and not _SPREAD.match(start) else Document(reading)
+    if kind in _LINES:
+        return Ndjson(reading)
+    if kind == "text/event-stream":
+        return Sse(reading)
+    return Document(reading) if kind == "application/json" or kind.endswith("+json") else Nothing()
 
 
-_UNCERTAIN = ("", "text/event-stream", "text/plain", "application/octet-stream", "binary/octet-stream")
+_BINARY = ("audio/", "image/", "video/", "font/", "multipart/")
+_SPREAD = re.compile(rb"\[|\{\s*[\r\n]")  # one value over several lines
 _LINES = (
     "application/x-ndjson",
     "application/ndjson",
@@ -370,7 +386,7 @@ class Body:
                 if number:
                     yield
                 self.unpacked += len(piece)
-                if self.unpacked > _ALLOWED + _MOST_TIMES * self.came:
+                if self.unpacked > wire_decode.ALLOWED + wire_decode.MOST_TIMES * self.came:
                     self.give_up(TOO_LARGE)
                     return
                 yield from self._piece(piece)

@@ -1,15 +1,22 @@
-"""Undoes content encodings piece by piece: gzip, deflate, and brotli and zstd if they can be had.
+"""Undoes content encodings piece by piece: gzip, deflate, and brotli and zstd if they can be had; also several at once.
 
 What a decoder returns for one piece of input comes in pieces of at most PIECE bytes, however small the input was.
 """
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Callable, Iterator
 
 # Reading so much takes a few milliseconds at most.
 PIECE = 64 << 10
+
+# What comes out of a decoder: at most so many times what went in, after an allowance. Real answers reach 30 times.
+MOST_TIMES, ALLOWED = 100, 1 << 20
+TOO_LARGE = "too large to meter"
+# Of one answer so many encodings are undone; gateways that compress once more give two.
+_MOST_ENCODINGS = 3
 
 Decoder = Callable[[bytes], Iterator[bytes]]
 
@@ -21,46 +28,79 @@ class Undecodable(ValueError):
 def decoder(encoding: str) -> Decoder:
     """What undoes a Content-Encoding, piece by piece. Raises Undecodable; the pieces raise it too."""
     names = [name.strip().lower() for name in encoding.split(",") if name.strip().lower() not in ("", "identity")]
-    if len(names) > 1:
+    if len(names) > _MOST_ENCODINGS:
         raise Undecodable(f"encoding {encoding[:40]}")
-    name = names[0] if names else ""
+    decode: Decoder = Sniffed(_pieces)
+    for name in names:  # the last one was applied last
+        decode = Both(Sniffed(_declared_decoder(name)), decode)
+    return decode
+
+
+def _declared_decoder(name: str) -> Decoder:
     if name in ("gzip", "x-gzip"):
-        return Plain()
+        return _pieces  # gzip is seen by its first bytes
     if name == "deflate":
         return Inflate(0)
     if name == "br":
         return _brotli()
     if name == "zstd":
         return _zstd()
-    if name:
-        raise Undecodable(f"encoding {name[:40]}")
-    return Plain()
+    raise Undecodable(f"encoding {name[:40]}")
 
 
-class Plain:
-    """gzip, declared or not, and none at all, declared gzip or not: the first bytes are believed, for vendors and
-    gateways have been seen to send each under the name of the other."""
+def _pieces(data: bytes) -> Iterator[bytes]:
+    for at in range(0, len(data), PIECE):
+        yield data[at : at + PIECE]
 
-    def __init__(self) -> None:
-        self.inner: Inflate | None = None
-        self.begun = False
+
+class Sniffed:
+    """The declared decoder, unless the first bytes are plainly of another kind: vendors and gateways have been seen to
+    send plain text as gzip, and gzip under no name or under another."""
+
+    def __init__(self, declared: Decoder) -> None:
+        self.declared = declared
+        self.inner: Decoder | None = None
         self.first = b""
 
     def __call__(self, data: bytes) -> Iterator[bytes]:  # noqa: D102
-        if not self.begun:
+        if self.inner is None:
             data = self.first = self.first + data
-            if len(data) < 3 and b"\x1f\x8b\x08".startswith(data):
-                return
-            self.begun, self.first = True, b""
-            if data.startswith(b"\x1f\x8b\x08"):
-                self.inner = Inflate(31)
-        if self.inner is not None:
-            yield from self.inner(data)
-        elif len(data) <= PIECE:
-            yield data
-        else:
-            for at in range(0, len(data), PIECE):
-                yield data[at : at + PIECE]
+            if len(data) < _FIRST:
+                return iter(())
+            self.first = b""
+            self.inner = self._decoder(data)
+        return self.inner(data)
+
+    def _decoder(self, first: bytes) -> Decoder:
+        if first.startswith(b"\x1f\x8b\x08"):
+            return Inflate(31)
+        if first.startswith(b"\x28\xb5\x2f\xfd"):
+            return _zstd()
+        return _pieces if _TEXT.match(first) else self.declared
+
+
+# So many bytes are looked at; shorter answers hold no counts.
+_FIRST = 8
+# No brotli and no deflate that holds anything begins like this.
+_TEXT = re.compile(rb'\s*(?:\{\s*"|(?:data|event|id|retry)?:)')
+
+
+class Both:
+    """One decoder behind another. What comes out between them is bounded too, and a slice may give nothing."""
+
+    def __init__(self, outer: Decoder, inner: Decoder) -> None:
+        self.outer, self.inner = outer, inner
+        self.came = self.between = 0  # bytes
+
+    def __call__(self, data: bytes) -> Iterator[bytes]:  # noqa: D102
+        self.came += len(data)
+        for piece in self.outer(data):
+            self.between += len(piece)
+            if self.between > ALLOWED + MOST_TIMES * self.came:
+                raise Undecodable(TOO_LARGE)
+            inner = self.inner(piece)
+            yield next(inner, b"")
+            yield from inner
 
 
 class Inflate:
@@ -115,7 +155,10 @@ def _zstd() -> Decoder:
     try:
         from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # Python 3.14
     except ImportError:
-        raise Undecodable("encoding zstd") from None
+        try:
+            from backports import zstd  # type: ignore[import-not-found,no-redef,unused-ignore]
+        except ImportError:
+            raise Undecodable("encoding zstd") from None
     stream = zstd.ZstdDecompressor()
 
     def decode(data: bytes) -> Iterator[bytes]:

@@ -165,7 +165,7 @@ def openai(usage: Raw, name: str, model: str, tier: str = "", provider: str = ""
     (sent, got, thought), reason = _complete(parts, total, audio, tool, provider)
     if "deep-research" in model and (provider == "perplexity" or thought > got):  # its reasoning stands beside the output
         got += thought
-    if untrusted.count(usage, "prompt_audio_seconds"):  # Mistral
+    if usage.get("prompt_audio_seconds"):  # Mistral
         reason = reason or BY_THE_SECOND
     cached = min(cached, sent)
     written = min(written, sent - cached)

@@ -48,6 +48,7 @@ class Answer:
         self._ended = False  # the answer said why it ends; counts may follow
         self._transcriber = "unknown"
         self._anthropic: dict[str, Any] = {}
+        self._has_delta = False  # a message's counts came after its start
         self._usages: dict[str, list[Usage]] = {}
         self._latest = ""  # the key of the usage that came last
 
@@ -74,8 +75,8 @@ class Answer:
             return
         holder = _holder(payload, kind)
         self._note(holder)
-        if "error" in payload or "error" in holder or kind in ("error", "response.failed"):
-            self._fault(payload, holder)
+        if error := _error_in(payload, holder, kind):
+            self._fault(error)
         try:
             self._usage(payload, holder, kind)
         except events.BadRecord as error:
@@ -86,10 +87,14 @@ class Answer:
         self.id = self.id or self._name(holder)
         self.model = self.model or _model(holder)
         self.tier = tier_of(holder.get("service_tier")) or self.tier
-        if ("choices" in holder or "candidates" in holder) and _ends(holder):
-            self._ended = True
-            if self._incomplete == CUT_SHORT:
-                self._incomplete = ""
+        if _ends(holder):
+            self._end()
+
+    def _end(self) -> None:
+        """Note that the answer is whole, even if its last counts are still to come."""
+        self._ended = True
+        if self._incomplete == CUT_SHORT:
+            self._incomplete = ""
 
     def _session(self, session: Raw) -> None:
         """A realtime session names the models it uses: one that answers, and one that transcribes speech."""
@@ -106,14 +111,10 @@ class Answer:
                 return name
         return ""
 
-    def _fault(self, payload: Raw, holder: Raw) -> None:
-        error = holder.get("error") or payload.get("error")
-        is_error = untrusted.text(payload.get("type")) == "error"
-        if not error and not is_error:
-            return
+    def _fault(self, error: object) -> None:
         details = untrusted.mapping(error)
         names = [untrusted.text(details.get(key)) for key in ("type", "code", "status")]
-        name = next(filter(None, names), "") or (untrusted.text(payload.get("code")) if is_error else "")
+        name = next((name for name in names if name not in ("", "error")), "")
         self.error = name or "error"
         if not self.refused_why:
             self._incomplete = f"the answer broke off with an error: {self.error}"
@@ -123,11 +124,15 @@ class Answer:
             }
 
     def _usage(self, payload: Raw, holder: Raw, kind: str) -> None:
+        if kind == "message_stop" and self._has_delta:
+            self._end()
         if kind == "message_start" or (kind == "message_delta" and isinstance(payload.get("usage"), dict)):
             update = untrusted.mapping((holder if kind == "message_start" else payload).get("usage"))
             self._anthropic |= {key: update[key] for key in _IN_PARTS & update.keys() if update[key] is not None}
-            # What a start says of the output is a placeholder; the end's delta has the counts.
-            self._keep(wire_shapes.anthropic(self._anthropic, self.id, self.model), kind == "message_start")
+            # What a start says of the output is a placeholder; the delta that says why the answer ends has the counts.
+            self._has_delta = kind == "message_delta"
+            is_open = not untrusted.mapping(payload.get("delta")).get("stop_reason")
+            self._keep(wire_shapes.anthropic(self._anthropic, self.id, self.model), is_open)
             return
         if kind.startswith("thread.run.step"):
             return  # the run repeats what its steps used
@@ -147,14 +152,14 @@ class Answer:
                     usages = [each._replace(tier="batch") for each in usages]
                 self._keep(usages)
             else:
-                self._keep([wire_shapes.openai(usage, name, model, tier, self.provider, holder)], _is_open(holder))
+                self._keep([wire_shapes.openai(usage, name, model, tier, self.provider, holder)], _is_open(holder, kind))
         elif isinstance(holder.get("usageMetadata"), dict):
             if holder.get("expireTime") is None:  # a stored cache has a size, and generates nothing
-                self._keep([wire_shapes.gemini(holder["usageMetadata"], name, model)], _is_open(holder))
+                self._keep([wire_shapes.gemini(holder["usageMetadata"], name, model)], _is_open(holder, kind))
         elif isinstance(holder.get("meta"), dict) and ("billed_units" in holder["meta"] or "tokens" in holder["meta"]):
             self._keep([wire_shapes.cohere(holder["meta"], name, model)])
         elif "eval_count" in holder or "prompt_eval_count" in holder:
-            self._keep([wire_shapes.ollama(holder, model)])
+            self._keep([wire_shapes.ollama(holder, model)], _is_open(holder, kind))
         elif isinstance(holder.get("stats"), dict) and "total_output_tokens" in holder["stats"]:
             self._keep([wire_shapes.lmstudio(holder["stats"], name, model)])
 
@@ -189,20 +194,51 @@ class Answer:
         return usages
 
 
-def _is_open(holder: Raw) -> bool:
+def _is_open(holder: Raw, kind: str) -> bool:
     """Whether a piece of a stream has counts so far, and the answer goes on."""
+    if _ends(holder):
+        return False
+    if holder.get("done") is False or holder.get("status") in _UNDER_WAY or kind.endswith(_BEGINS):
+        return True
+    if holder.get("object") == "chat.completion.chunk" or untrusted.items(holder.get("candidates")):
+        return True
     choices = [untrusted.mapping(choice) for choice in untrusted.items(holder.get("choices"))[:_MOST_ITEMS]]
-    streamed = any("delta" in choice for choice in choices) or bool(untrusted.items(holder.get("candidates")))
-    return streamed and not _ends(holder)
+    if any("delta" in choice or ("message" not in choice and "finish_reason" in choice) for choice in choices):
+        return True
+    return "modelVersion" in holder and not {"candidates", "promptFeedback"} & holder.keys()
+
+
+_UNDER_WAY = ("queued", "in_progress")
+_BEGINS = (".created", ".queued", ".in_progress", ".start", ".started")
 
 
 def _ends(holder: Raw) -> bool:
     """Whether a piece of a stream says that its answer is whole: why it ends."""
-    if holder.get("object") == "chat.completion.done":
+    if holder.get("object") == "chat.completion.done" or holder.get("done") is True:
         return True
     pieces = untrusted.items(holder.get("choices")) or untrusted.items(holder.get("candidates"))
     pieces = [untrusted.mapping(piece) for piece in pieces[:_MOST_ITEMS]]
     return any(piece.get("finish_reason") or piece.get("finishReason") for piece in pieces)
+
+
+def _error_in(payload: Raw, holder: Raw, kind: str) -> object:
+    """What an object says of an error that ended its answer; None if it says nothing of one."""
+    if error := holder.get("error") or payload.get("error"):
+        return error
+    if kind in ("error", "conversation.response.error"):
+        return {"code": payload.get("code")}
+    if payload.get("object") == "error":
+        return payload
+    if several := untrusted.items(payload.get("errors")):
+        return several[0] or "error"
+    for piece in [holder, *map(untrusted.mapping, untrusted.items(holder.get("choices"))[:_MOST_ITEMS])]:
+        if error := piece.get("error"):
+            return error
+        if untrusted.text(piece.get("finish_reason")).lower().startswith("error"):
+            return "error"
+    if holder.get("status") == "failed" or kind == "response.failed":
+        return untrusted.mapping(holder.get("status_details")).get("error") or {"code": "failed"}
+    return None
 
 
 def _holder(payload: Raw, kind: str) -> Raw:
@@ -241,8 +277,8 @@ def _is_anthropic(holder: Raw, usage: Raw) -> bool:
 
 # What a line must hold for it to say anything about usage, or that an answer ends: the rest of a stream is never parsed.
 TELLING = re.compile(
-    rb'"usage(?:Metadata)?"\s*:\s*\{|eval_count"|"error"|message_start"|"rate_limits"|"stats"\s*:\s*\{|"meta"\s*:\s*\{|'
-    rb'"finish_?[rR]eason"\s*:\s*"'
+    rb'"usage(?:Metadata)?"\s*:\s*\{|eval_count"|"(?:conversation\.response\.)?errors?"|event:[ \t]*error|message_st(?:art|op)"|'
+    rb'"rate_limits"|"stats"\s*:\s*\{|"meta"\s*:\s*\{|"finish_?[rR]eason"\s*:\s*"'
 )
 
 
