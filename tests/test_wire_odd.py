@@ -62,8 +62,15 @@ PACKED = {"": bytes, "gzip": gzip.compress, "deflate": zlib.compress, "br": brot
 
 
 NAMED_WRONGLY = [
-    *[(kind, events_of(*CHAT, end=end)) for kind in (JSON, NDJSON, "text/html", "text/plain", "") for end in ("\n", "\r\n", "\r")],
-    *[(kind, events_of(START, delta("end_turn"))) for kind in ("application/stream+json", "Application/JSON, text/event-stream")],
+    *[
+        (kind, events_of(*CHAT, end=end))
+        for kind in (JSON, NDJSON, "text/html", "text/plain", "")
+        for end in ("\n", "\r\n", "\r")
+    ],
+    *[
+        (kind, events_of(START, delta("end_turn")))
+        for kind in ("application/stream+json", "Application/JSON, text/event-stream")
+    ],
     *[(kind, json.dumps(DOCUMENT, indent=1).encode()) for kind in (SSE, NDJSON, "text/html", "text/json", "")],
     *[(kind, json.dumps([piece(), piece("STOP")], indent=2).encode()) for kind in (SSE, NDJSON, "text/plain")],
     *[(kind, lines_of(line(False), line(True), end=end)) for kind in (SSE, JSON, "text/plain") for end in ("\n", "\r\n")],
@@ -197,7 +204,9 @@ def test_an_answer_that_is_an_error_is_a_failed_request(value: Json, name: str) 
         assert "secret" not in json.dumps(event)
 
 
-@pytest.mark.parametrize("data", ['{"code": "boom", "message": "a secret"}', "a secret", "[]", "", json.dumps({"error": FAULT})])
+@pytest.mark.parametrize(
+    "data", ['{"code": "boom", "message": "a secret"}', "a secret", "[]", "", json.dumps({"error": FAULT})]
+)
 def test_an_event_that_is_named_an_error_is_one(data: str) -> None:
     error = f"event: error\ndata: {data}\n\n".encode()
     [event], _ = answered(SSE, "", [error])
