@@ -74,7 +74,7 @@ class Answer:
             self._session(payload["session"])
             return
         holder = _holder(payload, kind)
-        self._note(holder)
+        self._note(holder, kind)
         if error := _error_in(payload, holder, kind):
             self._fault(error)
         try:
@@ -83,11 +83,11 @@ class Answer:
             name = self._name(holder)
             self._keep([Usage(name, self.model, {}, state="unknown", reason=str(error))])
 
-    def _note(self, holder: Raw) -> None:
+    def _note(self, holder: Raw, kind: str) -> None:
         self.id = self.id or self._name(holder)
         self.model = self.model or _model(holder)
         self.tier = tier_of(holder.get("service_tier")) or self.tier
-        if _ends(holder):
+        if _ends(holder) or (kind == "message_stop" and self._has_delta):
             self._end()
 
     def _end(self) -> None:
@@ -124,8 +124,6 @@ class Answer:
             }
 
     def _usage(self, payload: Raw, holder: Raw, kind: str) -> None:
-        if kind == "message_stop" and self._has_delta:
-            self._end()
         if kind == "message_start" or (kind == "message_delta" and isinstance(payload.get("usage"), dict)):
             update = untrusted.mapping((holder if kind == "message_start" else payload).get("usage"))
             self._anthropic |= {key: update[key] for key in _IN_PARTS & update.keys() if update[key] is not None}
@@ -277,8 +275,8 @@ def _is_anthropic(holder: Raw, usage: Raw) -> bool:
 
 # What a line must hold for it to say anything about usage, or that an answer ends: the rest of a stream is never parsed.
 TELLING = re.compile(
-    rb'"usage(?:Metadata)?"\s*:\s*\{|eval_count"|"(?:conversation\.response\.)?errors?"|event:[ \t]*error|message_st(?:art|op)"|'
-    rb'"rate_limits"|"stats"\s*:\s*\{|"meta"\s*:\s*\{|"finish_?[rR]eason"\s*:\s*"'
+    rb'"usage(?:Metadata)?"\s*:\s*\{|eval_count"|"(?:conversation\.response\.)?errors?"|event:[ \t]*error|'
+    rb'message_st(?:art|op)"|"rate_limits"|"stats"\s*:\s*\{|"meta"\s*:\s*\{|"finish_?[rR]eason"\s*:\s*"'
 )
 
 
