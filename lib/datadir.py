@@ -153,6 +153,86 @@ def replace(path: str, content: bytes, durable: bool = True, mode: int = 0o600) 
         raise
 
 
+_OVERTAKEN = "was just changed by another program"
+
+
+class NotReplaced(OSError):
+    """A file of another program that was left as it is."""
+
+
+class ChangedMeanwhile(NotReplaced):
+    """Another program changed the file between our reading and our writing."""
+
+
+def replace_unchanged(path: str, before: bytes | None, after: bytes) -> None:
+    """Replace a file of another program if it still holds `before` (None: does not exist). Raises OSError, ChangedMeanwhile.
+
+    A link stays a link, and the owner and the mode stay. A read-only file is refused: its owner wants no changes. The bytes
+    are compared when the new file is on the disk already, so that another writer has some microseconds to be overlooked.
+    """
+    target = os.path.realpath(path)
+    try:
+        status = None if before is None else os.stat(target)
+    except FileNotFoundError:
+        raise ChangedMeanwhile(errno.EAGAIN, _OVERTAKEN, path) from None
+    if status and is_read_only(target):
+        raise NotReplaced(errno.EACCES, "is read-only", path)
+    fd, beside = create_beside(target)
+    try:
+        try:
+            if status:
+                _take_over(fd, status, path)
+            write(fd, after, durable=True)
+        finally:
+            os.close(fd)
+        if _content(target) != before:
+            raise ChangedMeanwhile(errno.EAGAIN, _OVERTAKEN, path)
+        os.replace(beside, target)
+        flush(os.path.dirname(target))
+    except OSError as error:
+        error.filename = error.filename or path
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise
+
+
+def remove_unchanged(path: str, before: bytes) -> None:
+    """Remove a file of another program if it still holds `before`. Raises OSError, ChangedMeanwhile."""
+    if _content(path) != before:
+        raise ChangedMeanwhile(errno.EAGAIN, _OVERTAKEN, path)
+    os.unlink(path)
+
+
+def is_read_only(path: str) -> bool:
+    """Whether a file's owner wants no changes (root could make them), or this user may make none. Raises OSError."""
+    return not (os.stat(path).st_mode & stat.S_IWUSR and os.access(path, os.W_OK))
+
+
+def _take_over(fd: int, status: os.stat_result, path: str) -> None:
+    """Give a new file the owner, the group and the mode of an old one. Raises NotReplaced."""
+    mode, new = stat.S_IMODE(status.st_mode), os.fstat(fd)
+    if new.st_uid != status.st_uid:
+        try:
+            os.fchown(fd, status.st_uid, -1)
+        except OSError:
+            raise NotReplaced(errno.EPERM, "belongs to another user", path) from None
+    if new.st_gid != status.st_gid:
+        try:
+            os.fchown(fd, -1, status.st_gid)
+        except OSError:  # then our own group must not get what was meant for another
+            mode &= ~0o070
+    with contextlib.suppress(OSError):  # a Windows disk has no modes
+        os.fchmod(fd, mode)
+
+
+def _content(path: str) -> bytes | None:
+    try:
+        with open(path, "rb", opener=regular.opener) as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
 def shared_mode() -> int:
     """The mode of a new file that is not private, as the user's mask has it."""
     mask = os.umask(0o077)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tokenops import datadir, jsonc, regular, untrusted
@@ -118,22 +118,47 @@ def _with_groups(text: str, mine: Mapping[str, list[Json]]) -> str:
 
 def read(path: str) -> str:
     """The text of the settings, "" if there is no file. Raises Refused, OSError."""
+    return _text(_content(path))
+
+
+def _content(path: str) -> bytes | None:
     try:
-        with open(path, encoding="utf-8", newline="", opener=regular.opener) as file:
+        with open(path, "rb", opener=regular.opener) as file:
             return file.read()
     except FileNotFoundError:
-        return ""
+        return None
+
+
+def _text(content: bytes | None) -> str:
+    try:
+        return (content or b"").decode()
     except UnicodeDecodeError:
         raise Refused("is not UTF-8 text; save it as UTF-8") from None
 
 
-def write(path: str, text: str) -> None:
-    """Write the settings in one step, through a symbolic link, keeping the file's mode. Raises OSError."""
-    target = os.path.realpath(path)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    mode = os.stat(target).st_mode & 0o777 if os.path.exists(target) else 0o600
-    datadir.replace(target, text.encode())
-    os.chmod(target, mode)
+_TRIES = 5
+
+
+def edit(path: str, changed: Callable[[str], str]) -> str:
+    """Change the text of the settings in one step; the new text. Raises Refused, OSError.
+
+    If another program changes the file meanwhile, its change stays and ours is made again.
+    """
+    for _ in range(_TRIES):
+        before = _content(path)
+        text = _text(before)
+        after = changed(text)
+        if after == text:
+            return text
+        os.makedirs(os.path.dirname(os.path.realpath(path)), exist_ok=True)
+        try:
+            datadir.replace_unchanged(path, before, after.encode())
+        except datadir.ChangedMeanwhile:
+            continue
+        except datadir.NotReplaced as error:
+            raise Refused(f"{error.strerror}; it stays as it is") from None
+        return after
+    raise Refused("another program keeps changing it; run this again")
 
 
 def status(text: str) -> Json:

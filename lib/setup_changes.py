@@ -188,6 +188,7 @@ def _without_empty(text: str, keys: Keys, keep: int) -> str:
 
 
 MANIFEST, LOCK = "init.json", "init.lock"
+_TRIES = 5  # of an edit that another program overtakes
 _MOST = 16 << 20  # no file of settings is larger
 
 
@@ -247,7 +248,7 @@ def proposal(change: Change) -> Proposal:
     """What a change would do. Raises Unchangeable, OSError."""
     target = os.path.realpath(change.path)
     before = content(target)
-    if before is not None and not (os.stat(target).st_mode & stat.S_IWUSR and os.access(target, os.W_OK)):
+    if before is not None and datadir.is_read_only(target):
         raise Unchangeable("is read-only")
     text = text_of(before)
     keep = existing_depth(parse(change.form, text), change.keys)
@@ -260,8 +261,6 @@ def diff(proposal: Proposal) -> str:
     old, new = text_of(proposal.before), text_of(proposal.after)
     around = 0
     if change.form == "json":
-        from tokenops import jsonc
-
         around = 3
         old = jsonc.mask_strings(old.removeprefix(BOM), change.keys) if old.strip(BOM + " \t\r\n") else ""
         new = jsonc.mask_strings(new.removeprefix(BOM), change.keys)
@@ -306,8 +305,6 @@ def write(folder: str, proposal: Proposal) -> str:
     """Make a change; the path of the copy of the old file, or "". Raises Unchangeable, OSError."""
     change = proposal.change
     with datadir.lock(folder, LOCK):
-        if content(proposal.target) != proposal.before:
-            raise Unchangeable("was just changed by another program")
         folders = _missing(os.path.dirname(proposal.target))
         os.makedirs(os.path.dirname(proposal.target), exist_ok=True)
         backup = _back_up(proposal) if proposal.before is not None else ""
@@ -322,16 +319,15 @@ def write(folder: str, proposal: Proposal) -> str:
             "value": _value_digest(change.value),
             "folders": folders,
         }
-        _save_manifest(folder, [*manifest(folder), entry])
-        datadir.replace(proposal.target, proposal.after, mode=_mode(proposal.target))
+        earlier = manifest(folder)
+        _save_manifest(folder, [*earlier, entry])
+        try:
+            datadir.replace_unchanged(proposal.target, proposal.before, proposal.after)
+        except datadir.NotReplaced as error:
+            _save_manifest(folder, earlier)
+            _forget(entry)
+            raise Unchangeable(str(error.strerror)) from None
     return backup
-
-
-def _mode(path: str) -> int:
-    try:
-        return stat.S_IMODE(os.stat(path).st_mode)
-    except FileNotFoundError:
-        return 0o600
 
 
 def _missing(folder: str) -> list[str]:
@@ -353,7 +349,7 @@ def _back_up(proposal: Proposal) -> str:
             continue
         try:
             with contextlib.suppress(OSError):  # a disk of Windows has no modes
-                os.fchmod(fd, _mode(proposal.target))
+                os.fchmod(fd, stat.S_IMODE(os.stat(proposal.target).st_mode))
             datadir.write(fd, proposal.before or b"", durable=True)
         finally:
             os.close(fd)
@@ -384,6 +380,17 @@ def _by_hand(entry: dict[str, Any]) -> str:
 
 def _undo_entry(entry: dict[str, Any]) -> str:
     """Put one file back; a sentence on what was done. Raises Unchangeable, OSError."""
+    for _ in range(_TRIES):
+        try:
+            return _put_back(entry)
+        except datadir.ChangedMeanwhile:
+            continue
+        except datadir.NotReplaced as error:
+            raise Unchangeable(str(error.strerror)) from None
+    raise Unchangeable("is changed by another program all the time")
+
+
+def _put_back(entry: dict[str, Any]) -> str:
     target = os.path.realpath(entry["path"])
     now = content(target)
     if now is None or _digest(now) == entry["before"]:
@@ -391,7 +398,7 @@ def _undo_entry(entry: dict[str, Any]) -> str:
         if now is None and entry["before"] is not None:
             raise Unchangeable("is gone")
     elif _digest(now) == entry["after"] and _is_whole(entry):
-        says = _restore(entry, target)
+        says = _restore(entry, target, now)
     else:
         says = _cut_out(entry, target, now)
     _forget(entry)
@@ -403,15 +410,15 @@ def _is_whole(entry: dict[str, Any]) -> bool:
     return not entry["backup"] or _digest(content(entry["backup"])) == entry["before"]
 
 
-def _restore(entry: dict[str, Any], target: str) -> str:
+def _restore(entry: dict[str, Any], target: str, now: bytes) -> str:
     old = content(entry["backup"]) if entry["backup"] else None
     if old is None:
-        os.unlink(target)
+        datadir.remove_unchanged(target, now)
         for folder in entry["folders"]:
             with contextlib.suppress(OSError):  # something else is in it by now
                 os.rmdir(folder)
         return "removed: it did not exist before"
-    datadir.replace(target, old, mode=_mode(target))
+    datadir.replace_unchanged(target, now, old)
     return "restored, byte for byte"
 
 
@@ -431,9 +438,9 @@ def _cut_out(entry: dict[str, Any], target: str, now: bytes) -> str:
     else:
         rest = without_entry(form, text, keys, entry["keep"])
     if entry["before"] is None and rest.strip(f"{BOM}{{}} \t\r\n") == "":
-        os.unlink(target)
+        datadir.remove_unchanged(target, now)
         return "removed: it held nothing else"
-    datadir.replace(target, rest.encode(), mode=_mode(target))
+    datadir.replace_unchanged(target, now, rest.encode())
     return "has changed since: only our entry was removed"
 
 

@@ -365,6 +365,60 @@ def test_an_administrator_may_allow_only_their_own_hooks(monkeypatch: pytest.Mon
     assert guard_install.switched_off(str(tmp_path / "none.json"), str(tmp_path)) == f"allowManagedHooksOnly in {managed}"
 
 
+def test_owner_mode_and_links_stay(run: Run, environment: dict[str, str], tmp_path: pathlib.Path) -> None:
+    path = pathlib.Path(environment["HOME"]) / ".claude/settings.json"
+    target = put(tmp_path / "dotfiles/settings.json", b"{}")
+    target.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(target, 1234, 4321)
+    path.parent.mkdir(parents=True)
+    path.symlink_to(target)
+    before = target.stat()
+    run("tok-guard install")
+    after = target.stat()
+    assert path.is_symlink() and guard_install.status(target.read_text())["installed"]
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert [one.name for one in target.parent.iterdir()] == ["settings.json"]
+
+
+@pytest.mark.parametrize("command", ["install", "uninstall"])
+def test_read_only_settings_are_left_alone(command: str, run: Run, environment: dict[str, str]) -> None:
+    path = pathlib.Path(environment["HOME"]) / ".claude/settings.json"
+    text = guard_install.with_hooks("{}", "tok-guard hook") if command == "uninstall" else "{}"
+    put(path, text.encode()).chmod(0o444)
+    done = run(f"tok-guard {command}", status=2)
+    assert done.stderr.decode() == f"tok-guard: {path}: is read-only; it stays as it is\n" and path.read_text() == text
+
+
+def test_a_change_by_another_program_stays_and_ours_is_made_again(tmp_path: pathlib.Path) -> None:
+    path = put(tmp_path / "settings.json", b"{}")
+    theirs = iter([b'{"theirs": 1}', b'{"theirs": 2}'])
+
+    def changed(text: str) -> str:
+        if (content := next(theirs, None)) is not None:
+            path.write_bytes(content)
+        return guard_install.with_hooks(text, "tok-guard hook")
+
+    guard_install.edit(str(path), changed)
+    assert json.loads(path.read_text())["theirs"] == 2 and guard_install.status(path.read_text())["installed"]
+
+
+def test_a_program_that_never_stops_changing_wins(tmp_path: pathlib.Path) -> None:
+    path = put(tmp_path / "settings.json", b"{}")
+    count = 0
+
+    def changed(text: str) -> str:
+        nonlocal count
+        count += 1
+        path.write_bytes(b'{"theirs": %d}' % count)
+        return text + " "
+
+    with pytest.raises(guard_install.Refused, match="keeps changing it"):
+        guard_install.edit(str(path), changed)
+    assert path.read_bytes() == b'{"theirs": %d}' % count
+    assert [one.name for one in tmp_path.iterdir()] == ["settings.json"]
+
+
 def test_the_command_line(run: Run, environment: dict[str, str], tmp_path: pathlib.Path) -> None:
     path = pathlib.Path(environment["HOME"]) / ".claude/settings.json"
     target = put(tmp_path / "dotfiles/settings.json", b'{"model": "opus"}')

@@ -10,6 +10,7 @@ import pty
 import signal
 import subprocess
 import tomllib
+from collections.abc import Callable
 
 import pytest
 import yaml
@@ -348,6 +349,61 @@ def test_somebody_writes_at_the_same_moment(tmp_path: pathlib.Path) -> None:
     with pytest.raises(setup_changes.Unchangeable, match="another program"):
         setup_changes.write(str(tmp_path / "log"), made)
     assert path.read_bytes() == b'{"theirs": 1}' and sorted(one.name for one in tmp_path.iterdir()) == ["log", "mcp.json"]
+
+
+@pytest.fixture
+def overtakes(monkeypatch: pytest.MonkeyPatch) -> Callable[[pathlib.Path, bytes], None]:
+    """Another program that writes once, when our new file is on the disk but has not replaced the old one."""
+    fsync = os.fsync
+
+    def set_up(path: pathlib.Path, content: bytes) -> None:
+        def synced(fd: int) -> None:
+            fsync(fd)
+            if pathlib.Path(f"{path}.{os.getpid()}").exists() and path.read_bytes() != content:
+                path.write_bytes(content)
+
+        monkeypatch.setattr(os, "fsync", synced)
+
+    return set_up
+
+
+CURSOR = ("mcpServers", "tokenops")
+
+
+def test_a_change_that_is_overtaken_is_refused(
+    tmp_path: pathlib.Path, overtakes: Callable[[pathlib.Path, bytes], None]
+) -> None:
+    path, log = put(tmp_path / "mcp.json", b'{"a": 1}'), str(tmp_path / "log")
+    change = setup_changes.Change("mcp", "cursor", "", str(path), "json", CURSOR, {"command": "x"})
+    proposal = setup_changes.proposal(change)
+    overtakes(path, b'{"theirs": 1}')
+    with pytest.raises(setup_changes.Unchangeable, match="was just changed by another program"):
+        setup_changes.write(log, proposal)
+    assert path.read_bytes() == b'{"theirs": 1}' and setup_changes.manifest(log) == []
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["log", "mcp.json"]
+
+
+def test_a_taking_back_that_is_overtaken_is_made_again(
+    tmp_path: pathlib.Path, overtakes: Callable[[pathlib.Path, bytes], None]
+) -> None:
+    path, log = put(tmp_path / "mcp.json", b'{"a": 1}'), str(tmp_path / "log")
+    change = setup_changes.Change("mcp", "cursor", "", str(path), "json", CURSOR, {"command": "x"})
+    setup_changes.write(log, setup_changes.proposal(change))
+    overtakes(path, json.dumps(json.loads(path.read_text()) | {"theirs": 1}).encode())
+    assert [outcome.done for outcome in setup_changes.undo(log)] == [True]
+    assert json.loads(path.read_text()) == {"a": 1, "theirs": 1} and setup_changes.manifest(log) == []
+
+
+def test_the_owner_and_the_mode_stay(run: Run, home: pathlib.Path) -> None:
+    path = put(home / ".cursor/mcp.json", b"{}")
+    path.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(path, 1234, 4321)
+    before = path.stat()
+    for options in ("--yes", "--undo"):
+        init(run, options)
+        after = path.stat()
+        assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
 
 
 def test_older_copies_are_not_written_over(run: Run, home: pathlib.Path) -> None:
