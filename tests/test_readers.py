@@ -41,6 +41,8 @@ from tokenops.read_contract import Options
 CLIENTS = read_clients.CLIENTS
 each = pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
 QUICK = examples(40)
+# Now, and not inside a property test: these modules have property tests of their own, and Hypothesis refuses nested ones.
+SAMPLES = {client.name: importlib.import_module(f"test_{client.module}") for client in CLIENTS}
 
 
 def test_mypy_sees_the_reader_of_every_client() -> None:
@@ -55,7 +57,7 @@ def test_mypy_sees_the_reader_of_every_client() -> None:
 
 def steps(client: read_clients.Client, home: pathlib.Path) -> Iterator[None]:
     """The sample of a client, step by step."""
-    found: Iterator[None] = importlib.import_module(f"test_{client.module}").steps(home)
+    found: Iterator[None] = SAMPLES[client.name].steps(home)
     return found
 
 

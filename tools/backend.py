@@ -99,7 +99,7 @@ def _copy() -> Iterator[pathlib.Path]:
     with tempfile.TemporaryDirectory() as beside:
         folder = pathlib.Path(beside, "tokenops")
         folder.mkdir()
-        left_out = shutil.ignore_patterns("__pycache__", "*.pyc", "out")
+        left_out = shutil.ignore_patterns("__pycache__", ".*_cache", "*.pyc", "out")
         for name in _SOURCES:
             if (ROOT / name).is_dir():
                 shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=left_out)
