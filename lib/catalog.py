@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from tokenops import datadir
+from tokenops import datadir, regular
 
 FOLDER = os.path.join(os.path.dirname(os.path.realpath(__file__)), "catalog")
 # Raise it when a compiler returns something else for the same sources.
@@ -126,7 +126,7 @@ def compile_sources(
     folder = cache_folder()
     path = os.path.join(folder, f"{subject}-{digest}.sealed.json")  # version 0.1.0 wrote copies without a checksum
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular.opener) as file:
             return datadir.unseal(file.read()), digest
     except (OSError, ValueError):
         pass
@@ -151,7 +151,7 @@ def sources(pattern: str, folder: str = FOLDER) -> dict[str, bytes]:
     """The catalogue's files that match a pattern, by name below catalog/."""
     texts = {}
     for path in sorted(glob.glob(os.path.join(glob.escape(folder), pattern))):
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=regular.opener) as file:
             texts[os.path.relpath(path, folder)] = file.read()
     return texts
 

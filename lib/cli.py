@@ -426,15 +426,12 @@ def inputs(files: list[str], diagnostics: Diagnostics) -> Iterator[tuple[str, Bi
 
 def batches(files: list[str], diagnostics: Diagnostics) -> Iterator[list[tuple[str, bytes]]]:
     """Locations and whole lines of all inputs, as many at a time as are available, without waiting for a full buffer."""
+    import functools
+
+    from tokenops import jsonl
+
     for name, stream in inputs(files, diagnostics):
-        number, rest = 0, b""
-        while piece := os.read(stream.fileno(), BLOCK):
-            *lines, rest = (rest + piece).split(b"\n")
-            if lines:
-                yield [(f"{name}:{at}", line) for at, line in enumerate(lines, number + 1)]
-                number += len(lines)
-        if rest.strip():
-            yield [(f"{name}:{number + 1}", rest)]
+        yield from jsonl.batches(iter(functools.partial(os.read, stream.fileno(), BLOCK), b""), name)
 
 
 def records(files: list[str], diagnostics: Diagnostics) -> Iterator[dict[str, Any]]:
@@ -443,7 +440,7 @@ def records(files: list[str], diagnostics: Diagnostics) -> Iterator[dict[str, An
 
     for name, stream in inputs(files, diagnostics):
         try:
-            diagnostics.reading = jsonl.Records(stream, name, diagnostics.on_bad_line)
+            diagnostics.reading = jsonl.Records(jsonl.bounded_lines(stream), name, diagnostics.on_bad_line)
             yield from diagnostics.reading
         except OSError as error:
             diagnostics.on_unreadable(name, error)

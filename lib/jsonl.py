@@ -6,6 +6,7 @@ A bad line is reported to `on_bad_line(place, why)` and skipped; nothing else is
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -78,8 +79,8 @@ def objects(line: bytes | bytearray | memoryview) -> tuple[list[Record], str]:
     text = bytes(line).removeprefix(BOM).strip()
     if not text:
         return [], ""
-    if text == TOO_LONG:
-        return [], "a line of more than 512 MiB; skipped"
+    if why := why_too_long(text):
+        return [], why
     chars = text.decode(errors="replace")
     records: list[Record] = []
     at: int | None = 0
@@ -90,8 +91,53 @@ def objects(line: bytes | bytearray | memoryview) -> tuple[list[Record], str]:
     return records, f"{fault}; skipped" if fault else ""
 
 
-# Stands for a line that is not kept in memory.
-TOO_LONG = b"a line above the limit"
+_TOO_LONG = b"a line of more than "
+LONGEST_INPUT = 64 << 20  # of a line of standard input or of an operand; a record has some hundred bytes
+
+
+def too_long(limit: int) -> bytes:
+    """Stands for a line of more than `limit` bytes, which is not kept in memory."""
+    return b"%b%d MiB" % (_TOO_LONG, limit >> 20)
+
+
+def why_too_long(line: bytes) -> str:
+    """Why what `too_long` gave is skipped; "" for every other line."""
+    return f"{line.decode(errors='replace')}; skipped" if line.startswith(_TOO_LONG) and len(line) < 40 else ""
+
+
+def bounded_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """The lines of a stream; `too_long` in the place of one above LONGEST_INPUT."""
+    read = functools.partial(stream.readline, LONGEST_INPUT)
+    for line in iter(read, b""):
+        if len(line) < LONGEST_INPUT or line.endswith(b"\n"):
+            yield line
+            continue
+        while (rest := read()) and not rest.endswith(b"\n"):
+            pass
+        yield too_long(LONGEST_INPUT)
+
+
+def batches(pieces: Iterable[bytes], name: str) -> Iterator[list[tuple[str, bytes]]]:
+    """Locations and whole lines in pieces of a stream, as soon as a piece ends them; bounded as `bounded_lines`."""
+    number, size = 0, 0
+    begun: list[bytes] = []  # the pieces of a line that has not ended, and their size
+
+    def whole(end: bytes) -> bytes:
+        return too_long(LONGEST_INPUT) if size + len(end) > LONGEST_INPUT else b"".join((*begun, end))
+
+    for piece in pieces:
+        *lines, end = piece.split(b"\n")
+        if lines:
+            lines[0] = whole(lines[0])
+            yield [(f"{name}:{at}", line) for at, line in enumerate(lines, number + 1)]
+            number += len(lines)
+            begun, size = [], 0
+        size += len(end)
+        begun = [*begun, end] if size <= LONGEST_INPUT else []
+    if (last := whole(b"")).strip():
+        yield [(f"{name}:{number + 1}", last)]
+
+
 _FIRST_KEY = re.compile(r'\{"[^"\\]{1,60}"')
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import catalog, when
+from tokenops import catalog, regular, when
 
 Data = dict[str, Any]
 SOURCES = ("litellm", "genai")
@@ -56,7 +56,7 @@ def path_of(folder: str, source: str) -> str:
 def load(folder: str, source: str) -> Table:
     """A snapshot of a catalogue. Raises SnapshotError, OSError."""
     path = path_of(folder, source)
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=regular.opener) as file:
         return read(file.read(), source, path)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tokenops import datadir, fields, jsonl, store, when
+from tokenops import datadir, fields, jsonl, regular, store, when
 from tokenops.events import Event
 from tokenops.proxy_meter import Ended
 
@@ -105,7 +105,7 @@ class Writer:
             names = []
         for name in names:
             path = os.path.join(folder, name)
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=regular.opener) as file:
                 records = [record for line in file for record in jsonl.parse(line, lambda why: None)]
             store.append(self.folder, [jsonl.line_of(record) for record in records if not fields.fault(record)])
             with contextlib.suppress(FileNotFoundError):  # another proxy was as fast

@@ -47,7 +47,7 @@ def lines(file: io.RawIOBase, relevant: Relevant, cursor: Cursor, buffer: bytear
     while True:
         if filled == len(buffer):
             if filled - start >= LONGEST_LINE:
-                yield cursor.number + 1, bytearray(jsonl.TOO_LONG)
+                yield cursor.number + 1, bytearray(jsonl.too_long(LONGEST_LINE))
                 if not _skip_line(file, cursor, filled - start):
                     return
                 start = filled = 0
@@ -164,7 +164,7 @@ class Values:
             return self._objects_in(bytearray(bare))
         if bare and not self.reported:
             self.reported = True
-            self._report("not JSON; it and later lines like it are skipped")
+            self._report(jsonl.why_too_long(bare) or "not JSON; it and later lines like it are skipped")
         return []
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 import orjson
 
-from tokenops import datadir, jsonl, ship_rows, store
+from tokenops import datadir, jsonl, regular, ship_rows, store
 from tokenops.ship_rows import Row
 
 _UNSAFE = re.compile(r"[^\w.-]")
@@ -44,7 +44,7 @@ class Folder:
     def read(self, day: str) -> list[Row]:
         """The rows of a day's file; none if there is no file. Raises NoEngine, OSError, ValueError."""
         try:
-            with open(self.path_of(day), "rb") as file:
+            with open(self.path_of(day), "rb", opener=regular.opener) as file:
                 data = file.read()
         except FileNotFoundError:
             return []

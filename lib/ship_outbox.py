@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import orjson
 
-from tokenops import datadir, etiquette, events, ship_rows, store, store_days, untrusted
+from tokenops import datadir, etiquette, events, regular, ship_rows, store, store_days, untrusted
 from tokenops.jsonl import OnBadLine
 from tokenops.ship_rows import Row
 
@@ -140,7 +140,10 @@ class Outbox:
         """The digests of a day's rows that have arrived."""
         if self._cached[0] != day:
             data = b""
-            with contextlib.suppress(FileNotFoundError), open(os.path.join(self.folder, day), "rb") as file:
+            with (
+                contextlib.suppress(FileNotFoundError),
+                open(os.path.join(self.folder, day), "rb", opener=regular.opener) as file,
+            ):
                 data = file.read()
             whole = len(data) - len(data) % _DIGEST
             self._cached = (day, {data[at : at + _DIGEST] for at in range(0, whole, _DIGEST)})
@@ -149,7 +152,7 @@ class Outbox:
     def add_acknowledged(self, day: str, digests: list[bytes]) -> None:
         """Remember that rows of a day have arrived. Raises OSError."""
         path = os.path.join(self._ensure_folder(), day)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fd = regular.opener(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             torn = os.fstat(fd).st_size % _DIGEST  # by a crash; its row is sent again
             if torn:
@@ -162,7 +165,7 @@ class Outbox:
     def add_refused(self, rows: list[tuple[Row, str]]) -> None:
         """Keep rows that the target does not take, each with why. Raises OSError."""
         path = os.path.join(self._ensure_folder(), REFUSED)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fd = regular.opener(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             lines = (orjson.dumps({"why": why, "row": orjson.loads(ship_rows.line_of(row))}) + b"\n" for row, why in rows)
             datadir.write(fd, b"".join(lines), durable=False)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import BinaryIO, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
 from tokenops import jsonl
 from tokenops.events import Event
@@ -52,13 +52,31 @@ def safe_text(text: str) -> str:
     return "".join(f"\x1b[1m{part}\x1b[0m" if at % 2 else part for at, part in enumerate(parts))
 
 
+# What JSON may hold raw in a string: all that steers but C0, of which a table's bold lines and line ends are made.
+_STEERS_IN_JSON = re.compile(f"(?![\\x00-\\x1f\\ud800-\\udfff])[{_STEERING}]")
+
+
+class _Terminal(io.BufferedWriter):
+    """The bytes of a terminal's stdout: in JSON, `\\u009b` stands for a character that could steer it."""
+
+    def write(self, data: Any, /) -> int:
+        """Write whole lines, or a text that `Output` made safe."""
+        text = bytes(data).decode(errors="surrogateescape")
+        safe_json = _STEERS_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+        super().write(safe_json.encode(errors="surrogateescape"))
+        return len(data)
+
+
 class Output(io.TextIOWrapper):
     """Stdout for text: nothing that is printed steers the terminal, and "?" stands for what its encoding lacks."""
 
     def __init__(self, stream: TextIO) -> None:
         assert isinstance(stream, io.TextIOWrapper)
-        encoding, by_line = stream.encoding, stream.line_buffering
-        super().__init__(stream.detach(), encoding, "replace", line_buffering=by_line)
+        encoding, by_line, at_terminal = stream.encoding, stream.line_buffering, stream.isatty()
+        buffer: BinaryIO = stream.detach()
+        if at_terminal:
+            buffer = _Terminal(buffer.detach() if isinstance(buffer, io.BufferedWriter) else buffer)
+        super().__init__(buffer, encoding, "replace", line_buffering=by_line)
 
     def write(self, text: str, /) -> int:
         """Write a text."""

@@ -124,3 +124,35 @@ def test_links_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def missing_tests(text: str) -> list[str]:
+    """The tests that a page names and that do not exist. `test_a_...` names every test that begins so."""
+    missing = []
+    for paragraph in re.split(r"\n(?=\||- |\n)", text):
+        files = re.findall(r"`(?:tests/)?(test_\w+\.py)`", paragraph)
+        sources = [path.read_text(encoding="utf-8") for name in files if (path := ROOT / "tests" / name).exists()]
+        missing += [name for name in files if not (ROOT / "tests" / name).exists()]
+        for name in re.findall(r"`(test_\w+(?:\.\.\.)?)`", paragraph):
+            begin = f"def {name.removesuffix('...')}" if name.endswith("...") else f"def {name}("
+            missing += [name] if not any(begin in source for source in sources) else []
+    return missing
+
+
+def test_every_promise_of_security_names_tests_that_exist() -> None:
+    page = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    assert missing_tests(page) == []
+    rows = [line for line in page.splitlines() if line.strip().startswith("|") and "---" not in line]
+    promises = [row for row in rows if "test" in row.split("|")[2]]
+    assert len(promises) > 20, "the tables of promises are no longer recognised"
+    after = page[page.index("## What holds these promises") :]
+    bare = [line for line in after.splitlines() if line.startswith("| ") and "`test_" not in line and "promise" not in line]
+    assert bare == []
+
+
+def test_a_name_that_does_not_exist_is_noticed() -> None:
+    assert missing_tests("| a | `test_docs.py`: `test_every_promise_...`, `test_none_...` |") == ["test_none_..."]
+    assert missing_tests("- a (`tests/test_none.py`)\n- b `test_docs.py`: `test_missing`") == [
+        "test_none.py",
+        "test_missing",
+    ]

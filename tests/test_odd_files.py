@@ -6,11 +6,12 @@ import os
 import pathlib
 import socket
 import sqlite3
+from collections.abc import Callable
 
 import pytest
 
 from conftest import Json, Run, claude, lines, objects, put
-from tokenops import jsonl, read_lines, regular, sync_gather
+from tokenops import catalog, jsonl, price_tables, read_lines, regular, ship_folder, ship_outbox, sync_gather
 from tokenops.events import BadRecord
 from tokenops.read_clients import BY_NAME
 
@@ -127,7 +128,7 @@ def test_a_sparse_file_is_bounded(tmp_path: pathlib.Path, monkeypatch: pytest.Mo
         file.truncate(64 << 20)
     batch = sync_gather.gather(BY_NAME["claude"], [str(path)], 1)
     assert [entry[1] for entry in batch.entries] == ["msg_good"]
-    assert batch.rejected == [(f"{path}:2", "a line of more than 512 MiB; skipped")]
+    assert batch.rejected == [(f"{path}:2", "a line of more than 4 MiB; skipped")]
     with path.open("ab") as file:
         file.write(b"\n" + lines([claude("msg_behind", sessionId="s0")]))
     batch = sync_gather.gather(BY_NAME["claude"], [str(path)], 1)
@@ -221,3 +222,32 @@ def test_nested_values_are_refused_without_being_quoted(run: Run, environment: d
     assert f"{home / FOLDER}/s0.jsonl:2: timestamp is an array; expected a time" in done.stderr.decode()
     assert b"[[[" not in done.stderr
     assert sorted(event["id"] for event in objects(run("tok-cat").stdout)) == ["msg_after", "msg_good"]
+
+
+@pytest.mark.parametrize("make", [pipe, device, bound_socket])
+def test_odd_files_of_our_own_make_nobody_wait(make: Callable[[pathlib.Path], None], tmp_path: pathlib.Path) -> None:
+    """What tok-ship, tok-price and the catalogue read."""
+    box = ship_outbox.Outbox(str(tmp_path / "log"), "target", "")
+    box.add_acknowledged("2026-11-20", [b"x" * 10])
+    for name in ("2026-11-21", ship_outbox.REFUSED):
+        make(pathlib.Path(box.folder) / name)
+    with pytest.raises(OSError):
+        box.acknowledged_digests("2026-11-21")
+    with pytest.raises(OSError):
+        box.add_acknowledged("2026-11-21", [b"x" * 10])
+    with pytest.raises(OSError):
+        box.add_refused([])
+    store_ = ship_folder.Folder(str(tmp_path), "machine", "jsonl")
+    path = pathlib.Path(store_.path_of("2026-11-20"))
+    path.parent.mkdir()
+    make(path)
+    with pytest.raises(OSError):
+        store_.read("2026-11-20")
+    (tmp_path / "snapshots").mkdir()
+    make(tmp_path / "snapshots/genai.json")
+    with pytest.raises(OSError):
+        price_tables.load(str(tmp_path), "genai")
+    (tmp_path / "pricing").mkdir()
+    make(tmp_path / "pricing/odd.yaml")
+    with pytest.raises(OSError):
+        catalog.sources("pricing/*.yaml", str(tmp_path))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import os
 import pathlib
+import pty
 import re
+import subprocess
 
 import pytest
 
-from conftest import Json, Run, claude, lines, put
+from conftest import MOST, Json, Run, claude, lines, put
 from tokenops import show
 
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -178,3 +182,36 @@ def test_csv_is_one_table_of_exact_values(run: Run, environment: dict[str, str],
     listed = [json.loads(line) for line in run(f"{command} --json", env=NOW, status=None).stdout.splitlines()]
     amounts = {value for row in listed for name, value in row.items() if name == "cost_usd" and isinstance(value, str)}
     assert not rows or amounts <= {"0"} | set(values)
+
+
+def at_a_terminal(line: str, environment: dict[str, str]) -> bytes:
+    """What a line of shell prints, if its stdout is a terminal."""
+    ours, theirs = pty.openpty()
+    done = subprocess.Popen(["bash", "-c", line], stdin=subprocess.DEVNULL, stdout=theirs, env=environment)
+    os.close(theirs)
+    output = b""
+    with contextlib.suppress(OSError):  # a terminal without a writer ends with EIO
+        while piece := os.read(ours, 1 << 16):
+            output += piece
+    os.close(ours)
+    assert done.wait(MOST) in (0, 1)
+    return output.replace(b"\r\n", b"\n")
+
+
+@pytest.mark.parametrize("command", ["tok-cat", "tok-cost --log --json --since 2026-11-01 --by project"])
+def test_json_at_a_terminal_steers_nothing(run: Run, environment: dict[str, str], command: str) -> None:
+    name = "\u009b31m\u202eab\u2028é\x7f"
+    put(
+        pathlib.Path(environment["HOME"]) / ".claude/projects/-x/s1.jsonl",
+        claude("msg_9", model=name, at="2026-11-21T09:00:00.000Z"),
+    )
+    run("tok-log append", lines([turn(project=name, model=name)]))
+    shown = at_a_terminal(command, environment | NOW).decode()
+    assert not STEERING.search(shown) and "\\u009b31m\\u202eab\\u2028é\\u007f" in shown
+    assert name in [value for line in shown.splitlines() for value in json.loads(line).values()]
+
+
+def test_a_table_at_a_terminal_keeps_its_bold_lines(run: Run, environment: dict[str, str]) -> None:
+    run("tok-log append", lines([turn(project="\u009bx é")]))
+    shown = at_a_terminal("tok-cost --log --since 2026-11-01 --by project --color always", environment | NOW).decode()
+    assert "\x1b[1m" in shown and "\\x9bx é" in shown and "\u009b" not in shown
