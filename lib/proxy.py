@@ -265,7 +265,8 @@ class Connection:
                 self._no_answer(Trigger.NO_ANSWER, call, "no answer", 502, f"the answer is not valid HTTP/1.1: {error}")
                 return
             del phase.buffer[:end]
-            if head.status == 101 and b"websocket" not in http1.items(call.head.headers, b"upgrade"):
+            sides = (call.head, head)  # a switch is asked for, and to what was asked for
+            if head.status == 101 and any(b"websocket" not in http1.items(side.headers, b"upgrade") for side in sides):
                 why = "it switched to another protocol, which nobody asked for"
                 self._no_answer(Trigger.NO_ANSWER, call, "no answer", 502, why)
             elif head.status == 101:

@@ -65,7 +65,7 @@ class Tunnel:
 
     def __init__(self) -> None:
         self.asked = False  # the client asked for an answer
-        self.begun = ""  # the id of the answer that has begun and not ended
+        self.begun: dict[str, None] = {}  # the ids of the answers that have begun and not ended; "" for one without
         self.failures = 0
 
 
@@ -189,12 +189,18 @@ class Exchange:
         self.reading.take(message)
         rows = list(self._quota(now))
         kind = untrusted.text(message.get("type"))
-        if kind in _BEGINS:
-            self.tunnel.begun = untrusted.identity(untrusted.mapping(message.get("response")).get("id")) or "unnamed"
-        elif kind == "error" or kind in _ENDS:
+        name = untrusted.identity(untrusted.mapping(message.get("response")).get("id"))
+        if kind in _BEGINS and len(self.tunnel.begun) < wire_usage.MOST_NAMES:
+            self.tunnel.begun[name] = None
+        elif kind in _ENDS or (self.reading.error and "." not in kind):
             rows += self._end_of_answer(message, kind, now)
-            self.started, self.first_at, self.reading.error = now, None, ""
-            self.tunnel.begun = ""
+            self.started, self.first_at = now, None
+            if name in self.tunnel.begun:
+                del self.tunnel.begun[name]
+            elif kind != _TRANSCRIBED:
+                self.tunnel.begun.clear()
+        if kind not in _BEGINS:
+            self.reading.error = ""  # whatever failed was this message's; a tool or a transcription ends no answer
         return rows
 
     def _end_of_answer(self, message: untrusted.Raw, kind: str, now: int) -> Iterator[Event]:
@@ -204,15 +210,20 @@ class Exchange:
         status = next((message[key] for key in ("status", "status_code") if type(message.get(key)) is int), 0)
         status = status if 100 <= status <= 599 else 0
         name = self.reading.error
-        if tunnel is not None and not usages and name and (kind != "error" or status or tunnel.begun or tunnel.asked):
+        if tunnel is not None and not usages and name and (kind in _ENDS or status or tunnel.begun or tunnel.asked):
             tunnel.failures += 1
             yield self._failure(now, name, status, f"{self._own_id()}#{tunnel.failures}")
+            tunnel.asked = False
+        elif tunnel is not None and not usages and tunnel.asked and kind in _ENDS and kind != _TRANSCRIBED:
+            identity = untrusted.identity(untrusted.mapping(message.get("response")).get("id"))
+            reason = "no usage in the answer"
+            yield self._turn(wire_usage.Usage(identity, self.reading.model, {}, state="unknown", reason=reason), 0, now)
         ts, account = when.stamp(now), self._account()
         yield from wire_limits.readings(self.biller, _header_texts(message.get("headers")), ts, account)
         if self.reading.refused:
             yield from wire_limits.refusal(self.biller, status, self.reading.refused, ts, account)
             self.reading.refused = {}
-        if tunnel is not None and kind != "error":
+        if tunnel is not None and kind in _ENDS and kind != _TRANSCRIBED:
             tunnel.asked = False
 
     @guard
@@ -223,7 +234,7 @@ class Exchange:
             self.started, self.first_at = now, None
             self.model = untrusted.text(message.get("model")) or self.model
             if self.tunnel is not None:
-                self.tunnel.asked = True
+                self.tunnel.asked = message.get("generate") is not False  # Codex warms its session up
         if setup := untrusted.mapping(message.get("setup")):
             self.model = untrusted.text(setup.get("model")).removeprefix("models/") or self.model
 
@@ -277,15 +288,16 @@ class Exchange:
 
     def _end_of_tunnel(self, tunnel: Tunnel, usages: list[wire_usage.Usage], now: int) -> Iterator[Event]:
         """The events of what was under way in a tunnel when it ended."""
-        if not usages and (tunnel.begun or self.lost):
-            name = tunnel.begun if tunnel.begun != "unnamed" else ""
+        yield from self._turns(usages, now)
+        names = [name for name in tunnel.begun if not usages or (name and all(name != usage.id for usage in usages))]
+        if self.lost and not usages and not names:
+            names = [""]
+        for number, name in enumerate(names):
             reason = self.lost or wire_usage.CUT_SHORT
-            usages = [wire_usage.Usage(name, self.reading.model, {}, state="unknown", reason=reason)]
-            yield self._turn(usages[0], 0, now)
-        else:
-            yield from self._turns(usages, now)
-            if tunnel.asked and not usages:
-                yield self._failure(now, self.error or "no answer", 0)
+            usage = wire_usage.Usage(name, self.reading.model, {}, state="unknown", reason=reason)
+            yield self._turn(usage, number, now)
+        if tunnel.asked and not usages and not names:
+            yield self._failure(now, self.error or "no answer", 0)
 
     def _quota(self, now: int) -> Iterator[Event]:
         """The meters of the quota events that came in the stream."""
@@ -414,13 +426,14 @@ class Exchange:
 
 
 _BEGINS = frozenset(("response.created",))
+_TRANSCRIBED = "conversation.item.input_audio_transcription.completed"
 _ENDS = frozenset(
     (
         "response.done",
         "response.completed",
         "response.incomplete",
         "response.failed",
-        "conversation.item.input_audio_transcription.completed",
+        _TRANSCRIBED,
     )
 )
 # Of a tunnel so many ids are remembered; an answer is never named again much later.

@@ -251,7 +251,7 @@ def with_usage(path: bytes, body: bytes, payload: untrusted.Raw) -> bytes | None
     if "stream_options" not in payload:
         at = body.rstrip().rfind(b"}")
         return body[:at] + b',"stream_options":' + orjson.dumps(ours) + body[at:]
-    if options is not None and (not isinstance(options, dict) or "include_usage" in options):
+    if options is not None and (not isinstance(options, dict) or options.get("include_usage") is not None):
         return None
     meaning = {**payload, "stream_options": {**(options or {}), **ours}}
     for match in _STREAM_OPTIONS.finditer(body):

@@ -9,10 +9,12 @@ from typing import Any
 
 import brotli
 import pytest
-from test_metering import answered
+from proxies import Proxy, ask
+from test_metering import UPGRADE, answered
+from upstream import Upstream, raw
 
 from conftest import Json
-from tokenops import http1, proxy_exchange, proxy_request, proxy_routes, wire_decode
+from tokenops import http1, proxy_exchange, proxy_request, proxy_routes, proxy_savings, wire_decode
 
 SSE, NDJSON, JSON = "text/event-stream", "application/x-ndjson", "application/json"
 USED = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
@@ -247,3 +249,68 @@ def test_mistral_answers_in_conversations_and_openai_stores_them() -> None:
         pass
     [turn] = made.finish(3)
     assert (turn["provider"], turn["input_tokens"], turn["output_tokens"]) == ("mistral", 10, 5)
+
+
+def tunnel(*messages: Json, asks: bool = True) -> list[Json]:
+    """The turns of a tunnel in which these messages come."""
+    upstream = proxy_routes.upstream_of("openai", "http://127.0.0.1:9")
+    made = proxy_exchange.Exchange(
+        upstream, http1.Request(b"GET", b"/v1/responses", (1, 1), []), b"/v1/responses", 1, 1, b""
+    )
+    made.tunnel_head(http1.Response(101, b"", (1, 1), []))
+    if asks:
+        made.client_message({"type": "response.create", "model": "m"}, 2)
+    found = [event for number, message in enumerate(messages) for event in made.vendor_message(message, 10 + number)]
+    return [event for event in [*found, *made.finish(99)] if event["kind"] == "turn"]
+
+
+CREATED, DONE = response("response.created", "in_progress"), response("response.completed", "completed", RESPONSE)
+
+
+OVER_HTTP = ("message-end", "conversation.response.error")
+
+
+@pytest.mark.parametrize(
+    "value", [value for value, _ in FAILED if value.get("type") not in OVER_HTTP and "event_type" not in value]
+)
+def test_a_refusal_in_a_tunnel_is_one_failed_request(value: Json) -> None:
+    for messages in ((value,), (CREATED, value)):
+        [event] = tunnel(*messages)
+        assert event["errors"] == 1 and "turns" not in event and "secret" not in json.dumps(event)
+    refused, turn = tunnel(value, CREATED, DONE)
+    assert refused["errors"] == 1 and (turn["input_tokens"], turn.get("error")) == (10, None)
+
+
+def test_each_answer_in_a_tunnel_has_an_end_of_its_own() -> None:
+    first, second = (response("response.created", "in_progress", id=name) for name in "ab")
+    ended = {name: response("response.completed", "completed", RESPONSE, id=name) for name in "ab"}
+    for lost, whole in ("ab", "ba"):
+        found = {turn["id"]: turn.get("usage") for turn in tunnel(first, second, ended[whole])}
+        assert found == {whole: None, lost: "unknown"}
+
+
+def test_an_answer_in_a_tunnel_without_counts_is_unknown() -> None:
+    for kind, status in (("completed", "completed"), ("incomplete", "incomplete"), ("done", "cancelled")):
+        [turn] = tunnel(CREATED, response(f"response.{kind}", status))
+        assert (turn["usage"], turn["usage_reason"]) == ("unknown", "no usage in the answer")
+    assert not tunnel(response("response.completed", "completed"), asks=False)
+
+
+def test_what_fails_beside_an_answer_in_a_tunnel_ends_nothing() -> None:
+    beside = {"type": "conversation.item.input_audio_transcription.failed", "error": {"code": "boom"}}
+    [turn] = tunnel(CREATED, beside, DONE)
+    assert turn["input_tokens"] == 10 and "error" not in turn
+
+
+def test_null_is_no_decision_about_usage() -> None:
+    for options, asked in ((None, True), ({"include_usage": None}, True), ({"include_usage": False}, False), ([], False)):
+        payload = {"model": "m", "stream": True, "stream_options": options}
+        changed = proxy_savings.with_usage(b"/v1/chat/completions", json.dumps(payload).encode(), payload)
+        assert (changed is not None) is asked
+        assert changed is None or json.loads(changed)["stream_options"] == {"include_usage": True}
+
+
+@pytest.mark.parametrize("switch", [b"Upgrade: h2c\r\n", b""])
+def test_a_switch_to_another_protocol_than_asked_for_is_no_answer(proxy: Proxy, vendor: Upstream, switch: bytes) -> None:
+    vendor.script = raw(b"HTTP/1.1 101 Switching Protocols\r\n%bConnection: Upgrade\r\n\r\n" % switch)
+    assert ask(proxy.port, UPGRADE).startswith(b"HTTP/1.1 502 ")
