@@ -127,9 +127,9 @@ CASES: dict[str, tuple[list[Json], list[tuple[int, int, int, int]]]] = {
     ),
     "only the last": ([codex_count(None, A), codex_count(None, AB)], [(3000, 6000, 400, 150), (3300, 9200, 920, 460)]),
     "more cached than sent": ([codex_count((10, 20, 5, 9), (10, 20, 5, 9))], [(0, 10, 5, 5)]),
-    "more than the difference: the last counts": (
+    "the totals moved beyond the last: the rest is a turn of its own": (
         [codex_count(A, A), codex_count(add(B, B), AB)],
-        [(3000, 6000, 400, 150), (3300, 9200, 920, 460)],
+        [(3000, 6000, 400, 150), (3300, 9200, 920, 460), (6300, 15_200, 1320, 610)],
     ),
     "an old shape": (
         [
