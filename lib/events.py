@@ -84,7 +84,11 @@ _RANK = {name: rank for rank, name in enumerate((*_HEAD, *ATTRIBUTION, *USAGE))}
 # The newest revision of each reader whose revisions count. Raise it when the reader gives a turn that the log may hold
 # another time, identity, usage or attribution: what an earlier revision gave is then replaced. Version 0.1.0 wrote no
 # revision, which is revision 1. Sources that are not listed have no revision, such as the proxy.
-REVISIONS = {"claude-code-jsonl": 2, "codex-jsonl": 2}
+REVISIONS = {
+    "claude-code-jsonl": 2,
+    "codex-jsonl": 2,
+    **dict.fromkeys(("amp", "kilo", "kimi-cli", "openclaw", "pi", "qwen-code"), 2),
+}
 
 
 def order_of(block: object) -> bytes:

@@ -18,6 +18,7 @@ from tokenops.read_contract import FileReader, Intake
 SOURCE = "amp"
 CLIENT = "amp"
 
+_CUT = ("cancelled", "running", "streaming", "error")  # states of an answer that did not end, or not yet
 _CACHE = ("cacheCreationInputTokens", "cacheReadInputTokens")
 
 
@@ -30,6 +31,7 @@ class Request(NamedTuple):
     models: tuple[Any, ...]
     tokens: untrusted.Raw
     cache: untrusted.Raw  # holds the cache counts if `tokens` does not
+    cut: bool = False  # the answer did not end, so its counts are those of its beginning
 
 
 def files(home: str) -> Iterator[str]:
@@ -71,7 +73,10 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
         model = untrusted.text(_first(request.models))
         name = request.name or untrusted.occurrence_name(seen, events.digest(ts, model, counts))
         has_cache_counts = any(part.get(key) is not None for part in (request.tokens, request.cache) for key in _CACHE)
-        unknown = {} if has_cache_counts else {"usage": "partial", "usage_reason": "the cache counts are not recorded"}
+        reason = "" if has_cache_counts else "the cache counts are not recorded"
+        if request.cut:
+            reason = "the answer was interrupted"
+        unknown = {"usage": "partial", "usage_reason": reason} if reason else {}
         intake.location = request.location
         yield read_records.turn(ts, f"amp:{session}:{name}", attribution, model, counts, "amp", session, **unknown)
 
@@ -125,10 +130,11 @@ def _requests_of(location: str, name: str, message: untrusted.Raw, sent: Any, en
     """
     usage = untrusted.mapping(message.get("usage"))
     own = any(usage.get(key) is not None for key in ("inputTokens", "outputTokens", "totalTokens"))
+    cut = untrusted.text(untrusted.mapping(message.get("state")).get("type")) in _CUT
     mine = max(entries, key=lambda entry: _likeness(usage, entry.tokens), default=None)
     if own:
         times = (usage.get("timestamp"), *(mine.times if mine else ()), sent)
-        yield Request(location, name, times, (usage.get("model"), *(mine.models if mine else ())), usage, {})
+        yield Request(location, name, times, (usage.get("model"), *(mine.models if mine else ())), usage, {}, cut)
     elif mine:
         yield mine._replace(name=name, times=(*mine.times, sent), cache=usage)
     for entry in entries:

@@ -90,7 +90,15 @@ def _task(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[even
             session,
             cost_usd=cost,
             cost_source=cost and "client",
+            **_unsure(request),
         )
+
+
+def _unsure(request: untrusted.Raw) -> dict[str, str]:
+    """What to say of a request that was stopped: its counts are those of that moment. Completed counts lose the reason."""
+    if not untrusted.text(request.get("cancelReason")):
+        return {}
+    return {"usage": "partial", "usage_reason": "the answer was interrupted"}
 
 
 def counts_of(request: untrusted.Raw, ts: str) -> dict[str, int]:

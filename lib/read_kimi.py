@@ -80,7 +80,7 @@ def location_of(path: str) -> Location:
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns of one session or subagent. Raises OSError."""
     at = location_of(path)
-    root, model = root_of(at), ""
+    root, model, lineage = root_of(at), "", lineage_of(at)
     folder = at.group[:12] if _HASH.search(at.group) else at.group
     for location, line in read_lines.records(path, cursor, _RELEVANT, intake.on_bad_line):
         try:
@@ -94,17 +94,19 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
             continue
         if turn is None:
             continue
-        attribution = intake.attribution(SOURCE, CLIENT, root, folder, at.session)
+        session = read_records.owner_of(turn.written, lineage)
+        attribution = intake.attribution(SOURCE, CLIENT, root, folder, session)
         if turn.sidechain or at.sidechain:
             attribution["sidechain"] = True
         intake.location = location
-        yield read_records.turn(turn.ts, turn.name, attribution, turn.model, turn.counts, "", at.session)
+        yield read_records.turn(turn.ts, turn.name, attribution, turn.model, turn.counts, "", session)
 
 
 class Turn(NamedTuple):
     """A request in a line."""
 
     ts: str
+    written: str
     name: str
     model: str
     counts: dict[str, int]
@@ -139,7 +141,7 @@ def _step(line: untrusted.Raw, state: dict[str, Any], at: Location, model: str) 
                 written, answer = untrusted.moment(line.get("timestamp")), payload.get("message_id")
                 answer_id = untrusted.identity(answer)
                 name = untrusted.response_id(answer) or f"kimi:{answer_id or events.digest(written)}:{events.digest(counts)}"
-                return Turn(begun.get(agent, written), name, model, counts, bool(agent))
+                return Turn(begun.get(agent, written), written, name, model, counts, bool(agent))
     return None
 
 
@@ -163,7 +165,9 @@ def _record(line: untrusted.Raw, state: dict[str, Any]) -> Turn | None:
                 if not model or model.startswith("__"):  # a placeholder for the session's model
                     model = request.get("model", "")
                 begun = request.pop("time", written)
-                return Turn(begun, f"kimi:{events.digest(written, counts)}", model.removeprefix("kimi-code/"), counts)
+                return Turn(
+                    begun, written, f"kimi:{events.digest(written, counts)}", model.removeprefix("kimi-code/"), counts
+                )
     return None
 
 
@@ -174,6 +178,28 @@ def model_of(home: str, folder: str) -> str:
     name = untrusted.text(started) or untrusted.text(config.get("default_model"))
     model = untrusted.text(untrusted.mapping(untrusted.mapping(config.get("models")).get(name)).get("model")) or name
     return model.removeprefix("kimi-code/")
+
+
+def lineage_of(at: Location) -> list[tuple[str, str]]:
+    """A session, the one that it was forked from, and so on; and when each began, "" if unknown.
+
+    A fork is a copy of the whole folder with a new beginning and the source's name in its state (kimi-code source,
+    session/store/session-store.ts, as of November 2026).
+    """
+    lineage: list[tuple[str, str]] = []
+    folder = at.folder
+    while len(lineage) < _AGENTS:
+        state = _document(os.path.join(folder, "state.json"))
+        name, source = os.path.basename(folder), untrusted.identity(state.get("forkedFrom"))
+        try:
+            begun = untrusted.moment(state.get("createdAt")) if source else ""
+        except events.BadRecord:
+            begun = ""
+        lineage.append((name, begun))
+        if not source or os.path.basename(source) != source or source in (".", ".."):
+            break
+        folder = os.path.join(os.path.dirname(folder), source)
+    return lineage
 
 
 def root_of(at: Location) -> str:

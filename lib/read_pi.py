@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tokenops import events, jsonl, read_lines, read_records, untrusted
+from tokenops import events, jsonl, read_lines, read_records, regular, untrusted
 from tokenops.read_contract import FileReader, Intake
 
 SOURCE = "pi"
@@ -32,6 +32,10 @@ _COUNTS = {
     "reasoning_tokens": ("reasoning",),
 }
 _TOTAL = ("totalTokens", "total", "total_tokens")
+# Why an answer ended before its last count came: the counts are those of its beginning.
+_CUT = ("aborted", "error")
+_HEADER_BYTES = 1 << 16
+_MOST_ANCESTORS = 20
 
 
 class Product(NamedTuple):
@@ -87,7 +91,7 @@ def turns(
 ) -> Iterator[events.Event]:
     """The turn of a line, if it has one. `session` and `folder` come from the file's path."""
     try:
-        _note(line, state)
+        _note(line, state, location)
         message = untrusted.mapping(line.get("message"))
         usage = untrusted.mapping(message.get("usage")) or untrusted.mapping(line.get("usage"))
         counts = counts_of(usage)
@@ -103,8 +107,8 @@ def turns(
     if not message:  # what condensed the history: done by the model of the time
         provider, requested = state.get("model", ("", ""))
     answered = untrusted.text(message.get("responseModel")) or untrusted.text(requested)
-    copied = state.get("parent") and written < state.get("begun", "")
-    at = state["parent"] if copied else state.get("session") or session
+    at = read_records.owner_of(written, state.get("lineage", ())) or session
+    cut = message.get("stopReason") in _CUT
     cost = untrusted.usd(untrusted.mapping(usage.get("cost")).get("total"))
     intake.location = location
     yield read_records.turn(
@@ -118,19 +122,19 @@ def turns(
         request_model=untrusted.text(requested) if untrusted.text(requested) != answered else "",
         cost_usd=cost,
         cost_source=cost and "client",
+        usage="partial" if cut else "",
+        usage_reason="the answer was interrupted" if cut else "",
     )
 
 
-def _note(line: untrusted.Raw, state: dict[str, Any]) -> None:
+def _note(line: untrusted.Raw, state: dict[str, Any], location: str) -> None:
     """Keep what later entries need: the session's header, and the model of the time. Raises BadRecord."""
     match line.get("type"):
         case "session":
-            state["session"] = untrusted.identity(line.get("id"))
             state["root"] = untrusted.path(line.get("cwd"))
-            parent = untrusted.path(line.get("parentSession")) or untrusted.text(line.get("parentSession"))
-            stem = re.split(r"[\\/]", parent)[-1].removesuffix(".jsonl")
-            state["parent"] = untrusted.identity(stem.partition("_")[2] or stem)
-            state["begun"] = untrusted.moment(line.get("timestamp")) if line.get("timestamp") is not None else ""
+            begun = untrusted.moment(line.get("timestamp")) if line.get("timestamp") is not None else ""
+            own = (untrusted.identity(line.get("id")), begun)
+            state["lineage"] = [own, *_ancestors(line, location.rpartition(":")[0])]
         case "model_change":
             state["model"] = [untrusted.text(line.get("provider")), untrusted.text(line.get("modelId"))]
         case "custom" if line.get("customType") == "model-snapshot":
@@ -140,6 +144,47 @@ def _note(line: untrusted.Raw, state: dict[str, Any]) -> None:
             source = untrusted.mapping(line.get("message"))
             if source.get("role") == "assistant" and untrusted.text(source.get("model")):
                 state["model"] = [untrusted.text(source.get("provider")), untrusted.text(source.get("model"))]
+
+
+def _parent_of(header: untrusted.Raw) -> str:
+    """The session that a session was forked from; "" if it was not."""
+    parent = untrusted.path(header.get("parentSession")) or untrusted.text(header.get("parentSession"))
+    stem = re.split(r"[\\/]", parent)[-1].removesuffix(".jsonl")
+    return untrusted.identity(stem.partition("_")[2] or stem)
+
+
+def _ancestors(header: untrusted.Raw, path: str) -> Iterator[tuple[str, str]]:
+    """The session that a session was forked from, that one's source and so on; and when each began, "" if unknown.
+
+    Only files of the same directory of sessions are opened: the header may name a path of another machine.
+    """
+    for _ in range(_MOST_ANCESTORS):
+        name = _parent_of(header)
+        if not name:
+            return
+        *_, folder, file = ["", *re.split(r"[\\/]", untrusted.path(header.get("parentSession")))]
+        own = os.path.dirname(path)
+        places = [own] if folder in ("", ".", "..") else [own, os.path.join(os.path.dirname(own), folder)]
+        path = next(
+            (at for at in (os.path.join(place, file) for place in places) if file.endswith(".jsonl") and os.path.isfile(at)),
+            "",
+        )
+        header = _header(path) if path else {}
+        try:
+            yield name, untrusted.moment(header.get("timestamp"))
+        except events.BadRecord:
+            yield name, ""
+            return
+
+
+def _header(path: str) -> untrusted.Raw:
+    """The header of a session's file; empty if it has none."""
+    try:
+        with open(path, "rb", opener=regular.opener) as file:
+            lines = jsonl.parse(file.readline(_HEADER_BYTES), lambda why: None)
+    except OSError:
+        return {}
+    return next((line for line in lines if line.get("type") == "session"), {})
 
 
 def _name(message: untrusted.Raw, product: Product, ts: str, provider: str, model: str, counts: dict[str, int]) -> str:

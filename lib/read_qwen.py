@@ -2,19 +2,21 @@
 
 A chat is a file of lines. Since 2026 each answer of the API is a line of telemetry, including answers to subagents and
 compressions of the history; its message follows, with the same counts. Older chats have only messages. A branch of a
-chat begins with a copy of its lines under a new session. (Qwen Code source, services/chatRecordingService.ts,
-telemetry/loggers.ts and core/openaiContentGenerator/converter.ts, as of November 2026.)
+chat begins with a copy of its lines under a new session, and each names the chat that it was copied from last. (Qwen
+Code source, services/chatRecordingService.ts and sessionService.ts, telemetry/loggers.ts and
+core/openaiContentGenerator/converter.ts, as of November 2026.)
 
 Transcripts of subagents, in `subagents` beside the chats, are not read: the chat has their answers.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tokenops import events, read_lines, read_records, untrusted, when
+from tokenops import events, jsonl, read_lines, read_records, read_sqlite, regular, untrusted, when
 from tokenops.read_contract import FileReader, Intake
 
 SOURCE = "qwen-code"
@@ -23,6 +25,8 @@ CLIENT = "qwen-code"
 _RELEVANT = read_lines.containing(b'"usageMetadata"', b"qwen-code.api_response")
 _WAITING = 50  # answers that may still be followed by their message
 _DAY_MS = 86_400_000
+_MOST_ANCESTORS = 20
+_NEVER = "9999"  # later than any time
 
 
 def files(home: str) -> Iterator[str]:
@@ -35,6 +39,53 @@ def files(home: str) -> Iterator[str]:
 def claims(path: str, head: bytes) -> bool:
     """Whether a file is a chat."""
     return b'"sessionId"' in head and (b'"usageMetadata":{' in head or b'"qwen-code.api_response"' in head)
+
+
+class Origin(NamedTuple):
+    """What a chat's first lines say of it."""
+
+    source: str = ""  # the session that it was forked from
+    began: str = ""  # when it wrote its first line of its own; "" if it was not forked
+
+
+def _session_of(line: untrusted.Raw, path: str) -> str:
+    """The session that made a request. A fork names the chat that it copied, which may have copied the line itself."""
+    stem = os.path.basename(path).removesuffix(".jsonl")
+    session = untrusted.identity(untrusted.mapping(line.get("forkedFrom")).get("sessionId"))
+    if not session:
+        return untrusted.identity(line.get("sessionId")) or stem
+    lineage: list[tuple[str, str]] = []
+    while session and len(lineage) < _MOST_ANCESTORS:
+        origin = _origin_in(os.path.dirname(path), session)
+        lineage.append((session, origin.began))
+        session = origin.source
+    try:
+        return read_records.owner_of(untrusted.moment(line.get("timestamp")), lineage)
+    except events.BadRecord:
+        return lineage[0][0]
+
+
+def _origin_in(folder: str, session: str) -> Origin:
+    """The origin of a chat in a folder; none if it is not there."""
+    path = os.path.join(folder, f"{session}.jsonl")
+    try:
+        return _origin_of(path, read_sqlite.stamp(path)) if os.path.basename(session) == session else Origin()
+    except OSError:
+        return Origin()
+
+
+@functools.lru_cache(64)
+def _origin_of(path: str, stamp: read_sqlite.Stamp) -> Origin:
+    """The origin of a chat: copied lines come first. Raises OSError."""
+    source = ""
+    with open(path, "rb", opener=regular.opener) as file:
+        for data in file:
+            for line in jsonl.parse(data, lambda why: None):
+                above = untrusted.identity(untrusted.mapping(line.get("forkedFrom")).get("sessionId"))
+                if not above:
+                    return Origin(source, str(line.get("timestamp", ""))) if source else Origin()
+                source = above
+    return Origin(source, _NEVER)
 
 
 class Answer(NamedTuple):
@@ -61,8 +112,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
         except events.BadRecord as error:
             intake.on_bad_line(location, f"{error}; skipped")
             continue
-        session = untrusted.identity(untrusted.mapping(line.get("forkedFrom")).get("sessionId") or line.get("sessionId"))
-        session = session or os.path.basename(path).removesuffix(".jsonl")
+        session = _session_of(line, path)
         name = untrusted.identity(line.get("uuid")) or events.digest(answer.ts, answer.model, answer.counts)
         attribution = intake.attribution(SOURCE, CLIENT, untrusted.path(line.get("cwd")), folder, session)
         if answer.subagent:

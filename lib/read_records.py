@@ -8,7 +8,7 @@ works.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -50,6 +50,18 @@ def aggregate(
     event: events.Event = {"v": events.VERSION, "ts": ts, "kind": "usage", "id": identity, **attribution}
     event |= {"covers": "session"} | _billing(model, provider) | _without_zeros(counts) | _without_zeros(more)
     return events.arrange(fields.fit_all(event))
+
+
+def owner_of(written: str, lineage: Sequence[Sequence[str]]) -> str:
+    """The session that asked for an answer, which a fork of it may have copied; "" if there is no lineage.
+
+    `lineage` has a name and a beginning ("" if unknown) for the session whose file holds the answer, the one that it was
+    forked from, and so on. What was written before a session began is a copy.
+    """
+    at = 0
+    while at + 1 < len(lineage) and written < lineage[at][1]:
+        at += 1
+    return lineage[at][0] if lineage else ""
 
 
 def _billing(model: str, provider: str) -> events.Event:

@@ -125,6 +125,20 @@ def test_a_request_in_ledger_and_answer_counts_once(tmp_path: pathlib.Path) -> N
     assert "cost_usd" not in both, "credits are not dollars"
 
 
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        ({"type": "complete", "stopReason": "end_turn"}, None),
+        ({"type": "cancelled"}, "the answer was interrupted"),
+        ({"type": "running"}, "the answer was interrupted"),
+        ("cancelled", None),
+    ],
+)
+def test_an_answer_that_did_not_end_is_partial(state: Any, why: str | None, tmp_path: pathlib.Path) -> None:
+    [turn], _ = read(tmp_path, thread(asked(1), answer() | {"state": state}))
+    assert (turn.get("usage"), turn.get("usage_reason")) == (why and "partial", why)
+
+
 def test_several_entries_of_one_answer(tmp_path: pathlib.Path) -> None:
     """The one with the answer's counts is the answer's; the others are requests of their own."""
     title = entry(id="e0", model="claude-haiku-4-5", tokens={"input": 300, "output": 9})

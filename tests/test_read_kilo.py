@@ -127,6 +127,16 @@ def test_a_copied_task_counts_once_and_an_answer_may_grow(tmp_path: pathlib.Path
     assert joins.join(cut[0], whole[0])["output_tokens"] == 120
 
 
+@pytest.mark.parametrize("reason", ["user_cancelled", "streaming_failed"])
+def test_a_stopped_request_is_partial_until_its_counts_are_complete(reason: str, tmp_path: pathlib.Path) -> None:
+    """The extension goes on reading a stopped answer, and drops the reason when it has the counts."""
+    [cut] = events_of(task(tmp_path, request(tokensOut=7, cancelReason=reason)))
+    [whole] = events_of(task(tmp_path, request()))
+    assert (cut["usage"], cut["usage_reason"]) == ("partial", "the answer was interrupted")
+    joined = joins.join(cut, whole)
+    assert "usage" not in joined and "usage_reason" not in joined and joined["output_tokens"] == 120
+
+
 def test_each_request_has_the_model_that_is_named_after_it_began(tmp_path: pathlib.Path) -> None:
     prompts = [sent(T4119 + 5), sent(T4119 + 1005, "<model>gpt-5.4</model> <model>gpt-5.4-mini</model>")]
     prompts.append({"role": "assistant", "ts": T4119 + 1010, "content": "<model>no-model</model>"})

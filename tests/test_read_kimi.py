@@ -162,6 +162,33 @@ def test_a_fork_counts_what_it_began_with_once(run: Run, environment: dict[str, 
     assert len(found(run)) == 4
 
 
+def test_a_copied_request_belongs_to_the_session_that_made_it(run: Run, environment: dict[str, str]) -> None:
+    """A fork is a copy of the folder; its state names the source and its own beginning. A fork of a fork likewise."""
+    home = pathlib.Path(environment["HOME"])
+    hour = 3_600_000
+    rows, above = [], None
+    for n, name in enumerate(("c5", "c9", "c1")):
+        rows += [request(1779015600000 + n * hour), record(1779015604000 + n * hour, output=n + 1)]
+        put(code(home, name), HEAD, *rows)
+        put(code(home, name, "explore"), HEAD, record(1779015605000, output=900))
+        state = {"createdAt": f"2026-05-17T{10 + n}:30:00.000Z"} | ({"forkedFrom": above} if above else {})
+        put(code(home, name).parent.parent.parent / "state.json", state)
+        above = name
+    turns = found(run)
+    assert {turn["output_tokens"]: turn["session_id"] for turn in turns} == {1: "c5", 900: "c5", 2: "c9", 3: "c1"}
+    assert len(turns) == 4
+
+
+@pytest.mark.parametrize(
+    "state", [{"forkedFrom": "../c5", "createdAt": "2026-05-18"}, {"forkedFrom": "c1"}, {"forkedFrom": 5}]
+)
+def test_a_state_that_names_no_source(state: Json, run: Run, environment: dict[str, str]) -> None:
+    home = pathlib.Path(environment["HOME"])
+    put(code(home), request(), record())
+    put(code(home).parent.parent.parent / "state.json", state)
+    assert [turn["session_id"] for turn in found(run)] == ["c1"]
+
+
 def test_kimi_code_names_the_model_by_its_request(run: Run, environment: dict[str, str]) -> None:
     home = pathlib.Path(environment["HOME"])
     compaction = record(1779015660000, "__default__", "session", output=900)

@@ -148,6 +148,43 @@ def test_a_fork_counts_what_it_began_with_once(run: Run, environment: dict[str, 
     assert [event["session_id"] for event in objects(run("tok-read pi").stdout)] == ["u1", "u2"]
 
 
+@pytest.mark.parametrize("gone", [set(), {"u1"}])
+def test_a_fork_of_a_fork(gone: set[str], run: Run, environment: dict[str, str]) -> None:
+    """Each answer belongs to the session that asked for it, however often it was copied."""
+    home = pathlib.Path(environment["HOME"])
+
+    def at(hour: int) -> Json:
+        return message(START + (hour - 11) * 3600000, f"n{hour}") | {"timestamp": f"2026-05-17T{hour}:00:08.000Z"}
+
+    put(session(home, "u1"), header(), at(11))
+    put(session(home, "u2"), header("u2", "2026-05-17T11:30:00.000Z", parentSession=str(session(home))), at(11), at(12))
+    # The parent's path may be of another machine: its file lies beside the fork's, or in a folder beside its folder.
+    above = header("u3", "2026-05-17T12:30:00.000Z", parentSession="C:\\Users\\ada\\" + session(home, "u2").name)
+    put(session(home, "u3"), above, at(11), at(12), at(13))
+    for name in gone:
+        session(home, name).unlink()
+    assert [event["session_id"] for event in objects(run("tok-read pi").stdout)] == ["u1", "u2", "u3"]
+
+
+def test_a_parent_in_the_folder_of_another_project(run: Run, environment: dict[str, str]) -> None:
+    home = pathlib.Path(environment["HOME"])
+    put(session(home), header(), message())
+    beside = session(home).parent.parent / "--home-ada-lighthouse--"
+    put(beside / "x_u2.jsonl", header("u2", "2026-05-17T11:30:00.000Z", parentSession=str(session(home))), message())
+    above = header("u3", "2026-05-17T12:30:00.000Z", parentSession=f"/away/{beside.name}/x_u2.jsonl")
+    put(session(home, "u3"), above, message())
+    assert [event["session_id"] for event in objects(run("tok-read pi").stdout)] == ["u1"]
+
+
+@pytest.mark.parametrize("reason", ["stop", "length", "toolUse", "aborted", "error"])
+def test_an_interrupted_answer_is_partial(reason: str, run: Run, environment: dict[str, str]) -> None:
+    """Its counts are those of its beginning: the output's come last."""
+    put(session(pathlib.Path(environment["HOME"])), header(), message(stopReason=reason, u_output=1))
+    [event] = objects(run("tok-read pi").stdout)
+    why = {"aborted": "the answer was interrupted", "error": "the answer was interrupted"}.get(reason)
+    assert (event.get("usage"), event.get("usage_reason")) == (why and "partial", why)
+
+
 def test_the_model_is_the_served_one(run: Run, environment: dict[str, str]) -> None:
     """What condensed the history was done by the model of the time; a tool does not say its own."""
     nested = {"type": "message", "id": "t", "timestamp": "2026-05-17T11:00:40.000Z"}

@@ -160,6 +160,26 @@ def test_a_branch_counts_what_it_began_with_once(run: Run, environment: dict[str
     assert {event["id"]: event["session_id"] for event in found} == {"qwen:t1": "s1", "qwen:t9": "s2"}
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_a_branch_of_a_branch(own: bool, run: Run, environment: dict[str, str]) -> None:
+    """Each line names the chat that it was copied from last, and belongs to the one that wrote it."""
+    home = pathlib.Path(environment["HOME"])
+
+    def copies(source: list[Json], above: str, session: str) -> list[Json]:
+        fork = {"sessionId": above}
+        return [{**row, "sessionId": session, "forkedFrom": fork | {"messageUuid": row["uuid"]}} for row in source]
+
+    first = [message("m1", "2026-05-17T11:00:00.000Z", "s9")]
+    second = copies(first, "s9", "s5") + [message("m2", "2026-05-17T12:00:00.000Z", "s5")][:own]
+    third = [*copies(second, "s5", "s1"), message("m3", "2026-05-17T13:00:00.000Z", "s1")]
+    for name, rows in (("s9", first), ("s5", second), ("s1", third)):
+        put(chat(home, name), *rows)
+    expected = {"qwen:m1": "s9", "qwen:m2": "s5", "qwen:m3": "s1"}
+    if not own:
+        del expected["qwen:m2"]
+    assert {event["id"]: event["session_id"] for event in objects(run("tok-read qwen").stdout)} == expected
+
+
 def test_masked_ids_tell_nothing_apart(run: Run, environment: dict[str, str]) -> None:
     """The content does: when, what, how much."""
     home = pathlib.Path(environment["HOME"])
