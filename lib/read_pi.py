@@ -163,12 +163,10 @@ def _ancestors(header: untrusted.Raw, path: str) -> Iterator[tuple[str, str]]:
         if not name:
             return
         *_, folder, file = ["", *re.split(r"[\\/]", untrusted.path(header.get("parentSession")))]
-        own = os.path.dirname(path)
-        places = [own] if folder in ("", ".", "..") else [own, os.path.join(os.path.dirname(own), folder)]
-        path = next(
-            (at for at in (os.path.join(place, file) for place in places) if file.endswith(".jsonl") and os.path.isfile(at)),
-            "",
-        )
+        beside = os.path.dirname(path)
+        folders = [beside] if folder in ("", ".", "..") else [beside, os.path.join(os.path.dirname(beside), folder)]
+        candidates = (os.path.join(above, file) for above in folders if file.endswith(".jsonl"))
+        path = next(filter(os.path.isfile, candidates), "")
         header = _header(path) if path else {}
         try:
             yield name, untrusted.moment(header.get("timestamp"))
