@@ -87,7 +87,7 @@ _RANK = {name: rank for rank, name in enumerate((*_HEAD, *ATTRIBUTION, *USAGE))}
 REVISIONS = {
     "claude-code-jsonl": 2,
     "codex-jsonl": 2,
-    **dict.fromkeys(("amp", "kilo", "kimi-cli", "openclaw", "pi", "qwen-code"), 2),
+    **dict.fromkeys(("amp", "goose", "kilo", "kimi-cli", "openclaw", "pi", "qwen-code"), 2),
 }
 
 

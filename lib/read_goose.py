@@ -1,7 +1,8 @@
 """Reads goose's session database and returns turns, or a total for an old session.
 
 `sessions.db` keeps each session's sums (`accumulated_*`) and, since schema 15 (2026), every request in `usage_ledger`.
-A session with all its requests is returned as turns, an older one as a total. By goose's source (session_manager.rs and
+A session begun since then is returned as turns, and what its sums hold beyond them as a remainder; an older one as a
+total. By goose's source (session_manager.rs and
 token_usage.rs, November 2026) the input includes cache reads and writes; the cache columns came with schema 14, so an
 older total does not separate them. For Gemini, older versions left the thoughts out of the output but not out of the
 total.
@@ -67,9 +68,11 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
         columns = read_sqlite.columns(connection, "sessions")
         if not {"id", "created_at"} <= columns or "total_tokens" not in columns:
             raise events.BadRecord("not a goose database: it has no table of sessions with token counts; skipped")
+        earlier: dict[str, str] = cursor.state.get("beyond", {})
         since = _resume(connection, cursor, "updated_at" in columns)
+        cursor.state["beyond"] = earlier
         where = 'datetime("updated_at") IS NULL OR datetime("updated_at") >= ?' if since[0] else "1"
-        complete = _complete(connection)
+        ledgers = _ledgers(connection)
         for record in read_sqlite.select(
             connection, "sessions", *_SESSION, where=where, values=(since[0],) if since[0] else ()
         ).fetchall():
@@ -82,7 +85,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
                 continue
             if untrusted.text(row["provider_name"]) in _DRIVEN:
                 continue
-            if _total_of(row) <= complete.get(row["id"], -1):
+            if row["id"] in ledgers:
                 bounds = (row["id"], since[1])
                 requests = read_sqlite.select(
                     connection,
@@ -92,6 +95,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
                     values=bounds,
                 )
                 yield from session.turns(map(dict, requests), location)
+                yield from session.remainder(ledgers[row["id"]], earlier, location)
             else:
                 yield from session.total(location)
 
@@ -102,30 +106,26 @@ def _resume(connection: sqlite3.Connection, cursor: read_lines.Cursor, dated: bo
     latest = connection.execute("SELECT MAX(datetime(updated_at)) FROM sessions").fetchone()[0] if dated else None
     kept = {"id", "session_id"} <= read_sqlite.columns(connection, "usage_ledger")
     last = connection.execute("SELECT MAX(id) FROM usage_ledger").fetchone()[0] if kept else 0
-    cursor.state = {"updated": untrusted.text(latest), "request": last if type(last) is int else 0}
+    cursor.state |= {"updated": untrusted.text(latest), "request": last if type(last) is int else 0}
     if time > cursor.state["updated"] or request > cursor.state["request"]:
         return "", 0  # not the database that it was
     return time, request
 
 
-def _complete(connection: sqlite3.Connection) -> dict[Any, float]:
-    """The sessions with a complete ledger, and their sum.
+def _ledgers(connection: sqlite3.Connection) -> dict[Any, untrusted.Raw]:
+    """The sessions with all of their requests in the ledger, and its sums.
 
     `carried_forward` sums up the requests from before there was a ledger.
     """
     columns = read_sqlite.columns(connection, "usage_ledger")
     if not {"id", "session_id", "input_tokens", "output_tokens", "total_tokens", "cost_source"} <= columns:
         return {}
-    spent = "TOTAL(COALESCE(total_tokens, COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0)))"
+    whole = "COALESCE(total_tokens, COALESCE(input_tokens, 0) + COALESCE(output_tokens, 0))"
+    amounts = {kind: f"{kind}_tokens" if f"{kind}_tokens" in columns else "0" for kind in _KINDS} | {"total": whole}
+    sums = ", ".join(f"TOTAL({amount}) AS {kind}_tokens" for kind, amount in amounts.items())
     carried = "TOTAL(cost_source = 'carried_forward')"
-    rows = connection.execute(f"SELECT session_id, {spent}, {carried} FROM usage_ledger GROUP BY session_id")
-    return {session: total for session, total, before in rows if not before}
-
-
-def _total_of(row: untrusted.Raw) -> float:
-    """A session's sum, for comparing; it may be damaged."""
-    total = row["accumulated_total_tokens"]
-    return total if type(total) in (int, float) else 0
+    rows = connection.execute(f"SELECT session_id, {sums}, {carried} AS carried FROM usage_ledger GROUP BY session_id")
+    return {row["session_id"]: dict(row) for row in rows if not row["carried"]}
 
 
 class _Session:
@@ -170,6 +170,33 @@ class _Session:
                 **usage.more(),
                 **_cost(request["cost"], "reported" if vendor else "client"),
             )
+
+    def remainder(self, ledger: untrusted.Raw, earlier: dict[str, str], location: str) -> Iterator[events.Event]:
+        """What its sums hold beyond its requests, added to `earlier` with its model; without counts if that is gone again."""
+        try:
+            sums = {kind: untrusted.count(self.row, f"{_ACCUMULATED}{kind}_tokens") for kind in _KINDS}
+            rest = {f"{kind}_tokens": max(0, sums[kind] - int(ledger[f"{kind}_tokens"])) for kind in _KINDS}
+            model = earlier.get(self.key) or model_of(self.row["model_config_json"])
+            usage = counts_of(rest, "", model) if rest["total_tokens"] else Counts({})
+            changed = untrusted.moment(self.row["updated_at"] or self.row["created_at"], "updated_at")
+        except events.BadRecord as error:
+            self.intake.on_bad_line(location, f"{error}; skipped")
+            return
+        if not usage.counts and self.key not in earlier:
+            return
+        earlier[self.key] = model
+        self.intake.location = location
+        yield read_records.aggregate(
+            changed,
+            f"remainder:goose:{self.key}:{model}:{changed}",
+            self.attribution,
+            model,
+            usage.counts,
+            self.provider,
+            covers=events.REMAINDER,
+            total_tokens=sums["total"],
+            **usage.more(),
+        )
 
     def total(self, location: str) -> Iterator[events.Event]:
         """Its sum, if it used anything."""

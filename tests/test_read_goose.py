@@ -164,6 +164,39 @@ def test_a_session_begun_before_the_ledger_is_one_total(tmp_path: pathlib.Path) 
     assert (total["cost_usd"], total["cost_source"], "usage" in total) == ("0.5", "client", False)
 
 
+def test_what_the_sums_hold_beyond_the_requests(run: Run, environment: dict[str, str]) -> None:
+    """It is added to the requests, once, and taken back if the ledger has it later."""
+    home = pathlib.Path(environment["HOME"])
+
+    def tokens() -> tuple[int, ...]:
+        names = (*COUNTS[:4], "turns", "remainder_tokens")
+        rows = [objects(run(f"{source} | tok-rollup --by session").stdout) for source in ("tok-read goose", "tok-cat")]
+        read, logged = (tuple(sum(row.get(name, 0) for row in several) for name in names) for several in rows)
+        assert read == logged
+        return logged
+
+    with base(home, *NEW) as connection:
+        insert(connection, "sessions", **session())
+        insert(connection, "usage_ledger", **request())
+    run("tok-sync")
+    assert tokens() == (900, 0, 0, 90, 1, 0)
+    with base(home) as connection:
+        more = {"accumulated_cache_read_tokens": 300, "updated_at": "2026-03-04 11:00:00"}
+        insert(connection, "sessions", **session(sent=1400, output=100, **more))
+    run("tok-sync")
+    assert tokens() == (1100, 300, 0, 100, 1, 510)
+    with base(home) as connection:
+        insert(connection, "sessions", **session(sent=1600, output=120, **more | {"updated_at": "2026-03-04 12:00:00"}))
+        insert(connection, "usage_ledger", **request(200, 20))
+    run("tok-sync")
+    assert tokens() == (1300, 300, 0, 120, 2, 510)
+    with base(home) as connection:
+        insert(connection, "sessions", **session(sent=1600, output=120, **more | {"updated_at": "2026-03-04 13:00:00"}))
+        insert(connection, "usage_ledger", **request(500, 10, cache_read_tokens=300))
+    run("tok-sync")
+    assert tokens() == (1300, 300, 0, 120, 3, 0)
+
+
 @pytest.mark.parametrize(
     ("row", "counts", "why"),
     [
