@@ -172,7 +172,7 @@ class _Session:
             )
 
     def remainder(self, ledger: untrusted.Raw, earlier: dict[str, str], location: str) -> Iterator[events.Event]:
-        """What its sums hold beyond its requests, added to `earlier` with its model; without counts if that is gone again."""
+        """What its sums hold beyond its requests, noted in `earlier` with its model; no counts if that is gone again."""
         try:
             sums = {kind: untrusted.count(self.row, f"{_ACCUMULATED}{kind}_tokens") for kind in _KINDS}
             rest = {f"{kind}_tokens": max(0, sums[kind] - int(ledger[f"{kind}_tokens"])) for kind in _KINDS}
