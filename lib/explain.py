@@ -17,6 +17,7 @@ def explanation(
 
     Keys: id, record (joined), sightings (place, in: client or log, verdict, counts), cost_lines, cost_usd or unpriced.
     """
+    identity = identity.encode(errors="replace").decode()  # a record has "?" where an argument is not text
     clients = list(_in_files(identity, sources))
     sightings = [*clients, *_in_log(identity, folder)]
     if not sightings:

@@ -319,7 +319,7 @@ def with_value(folder: str, field: str, value: str, since: str = "", is_prefix: 
 
     Sightings of one record on two days are joined only if both hold it. The other lines are not parsed.
     """
-    needle = f'"{field}":{orjson.dumps(value).decode()}'
+    needle = f'"{field}":{jsonl.data_of(value).decode()}'
     return _with_text(folder, needle[:-1] if is_prefix else needle, since)
 
 

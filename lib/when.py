@@ -31,9 +31,9 @@ _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=UTC)
 _FRACTION = re.compile(r"\.(\d+)")
 _AGO = re.compile(r"(\d{1,6})([mhdw])\Z")
 _AGO_MS = {"m": 60_000, "h": 3_600_000, "d": DAY, "w": 7 * DAY}
-_WORDS = re.compile(r"(this|last)[ _-](week|month|year)\Z")
+_WORDS = re.compile(r"(this|last)[ _-](week|month|quarter|year)\Z")
 _MONTH_NAME = re.compile(r"([a-z]{3})([a-z]*)(?:[ _-](\d{4}))?\Z")
-_PERIOD = re.compile(r"(\d{4})(?:-(\d\d)|-?W(\d\d))?\Z")
+_PERIOD = re.compile(r"(\d{4})(?:-(\d\d)|-?W(\d\d)|-?Q([1-4]))?\Z", re.ASCII)
 # 1e11 seconds is the year 5138, and 1e11 milliseconds is 1973, before any client existed.
 _MS_FROM = 100_000_000_000
 # The times that a record can have: the years 2000 to 2099. Go and .NET write the year 1 for "no time".
@@ -143,11 +143,10 @@ def zone(name: str | None) -> datetime.tzinfo:
     return other
 
 
-# Name, offset, and for summer time its name, offset and rules (POSIX.1-2017, 8.3).
-_POSIX = re.compile(
-    r"(?:[A-Za-z]{3,}|<[\w+-]{3,}>)[+-]?\d{1,2}(?::\d\d){0,2}((?:[A-Za-z]{3,}|<[\w+-]{3,}>)(?:[+-]?\d{1,2}(?::\d\d){0,2})?(,[\w./:+,-]+)?)?\Z",
-    re.ASCII,
-)
+# Name, offset, and for summer time its name, offset and rules (POSIX.1-2017, 8.3). POSIX also allows an offset of 24 hours;
+# datetime cannot hold one.
+_ZONE_NAME, _OFFSET = r"(?:[A-Za-z]{3,}|<[\w+-]{3,}>)", r"[+-]?(?:[01]?\d|2[0-3])(?::\d\d){0,2}"
+_POSIX = re.compile(rf"{_ZONE_NAME}{_OFFSET}({_ZONE_NAME}(?:{_OFFSET})?(,[\w./:+,-]+)?)?\Z", re.ASCII)
 
 
 def _posix_zone(rule: str) -> datetime.tzinfo | None:
@@ -274,12 +273,12 @@ SPANS = "7d, 24h, today, last week, june, 2026-06, 2026-11-01 or 2026-11-01T09:3
 
 
 def parse_since(text: str, now: int, tz: datetime.tzinfo) -> int:
-    """The first moment of a span as in SPANS: of a day, a week, a month or a year, or a time. Raises ValueError."""
+    """The first moment of a span as in SPANS: of a day, a week, a month, a quarter or a year, or a time. Raises ValueError."""
     return _bounds(text, now, tz)[0]
 
 
 def parse_until(text: str, now: int, tz: datetime.tzinfo) -> int:
-    """The moment after a span as in SPANS: all of a day, a week, a month or a year is inside. Raises ValueError."""
+    """The moment after a span as in SPANS: all of a day, a week, a month, a quarter or a year is inside. Raises ValueError."""
     return _bounds(text, now, tz)[1]
 
 
@@ -327,9 +326,11 @@ def _days(text: str, today: datetime.date) -> tuple[datetime.date, datetime.date
         latest = today.year - (month > today.month)
         return _period(datetime.date(int(name[3] or latest), month, 1), "month", 0)
     if period := _PERIOD.match(text.upper()):
-        year, month_text, week_text = period.groups()
+        year, month_text, week_text, quarter = period.groups()
         if week_text:
             return _period(datetime.date.fromisocalendar(int(year), int(week_text), 1), "week", 0)
+        if quarter:
+            return _period(datetime.date(int(year), 3 * int(quarter), 1), "quarter", 0)
         return _period(datetime.date(int(year), int(month_text or 1), 1), "month" if month_text else "year", 0)
     if len(text) > 10:
         return None
@@ -359,14 +360,16 @@ def _month_number(name: str) -> int:
 
 
 def _period(day: datetime.date, unit: str, step: int) -> tuple[datetime.date, datetime.date]:
-    """The week, month or year of a day, or so many steps from it, and the day after its end."""
+    """The week, month, quarter or year of a day, or so many steps from it, and the day after its end."""
     if unit == "week":
         begin = day - datetime.timedelta(days=day.weekday() - 7 * step)
         return begin, begin + datetime.timedelta(days=7)
     if unit == "year":
         return datetime.date(day.year + step, 1, 1), datetime.date(day.year + step + 1, 1, 1)
-    months = day.year * 12 + day.month - 1 + step
-    return datetime.date(months // 12, months % 12 + 1, 1), datetime.date((months + 1) // 12, (months + 1) % 12 + 1, 1)
+    length = 3 if unit == "quarter" else 1
+    first = (day.year * 12 + day.month - 1) // length * length + step * length
+    begin, end = (datetime.date(months // 12, months % 12 + 1, 1) for months in (first, first + length))
+    return begin, end
 
 
 def _midnight(day: datetime.date, tz: datetime.tzinfo) -> int:

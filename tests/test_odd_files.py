@@ -177,6 +177,15 @@ def test_half_a_character_stops_nothing(run: Run, environment: dict[str, str]) -
     assert b"\\udce9" in cursors
 
 
+@pytest.mark.parametrize("command", ["tok-trace", "tok-log explain", "tok-task show", "tok-cost --log --project"])
+@pytest.mark.parametrize("octal", [r"a\355\240\274b", r"caf\351"])
+def test_an_argument_that_is_not_text_is_not_found(run: Run, environment: dict[str, str], command: str, octal: str) -> None:
+    put(pathlib.Path(environment["HOME"]) / FOLDER / "s0.jsonl", USUAL)
+    done = run(f"""{command} "$(printf '{octal}')" """, status=None)
+    assert done.returncode in (0, 1, 2) and b"Traceback" not in done.stderr and b"report it" not in done.stderr
+    assert not objects(done.stdout) or command == "tok-cost --log --project"
+
+
 WHOLE: Json = {"type": "b", "n": {"x": [1, {"y": 2}]}}
 
 

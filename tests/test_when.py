@@ -161,6 +161,10 @@ DAYS = [
     ("november", "2026-11-01", "2026-12-01"),
     ("december", "2025-12-01", "2026-01-01"),  # the latest one that has begun
     ("sept 2024", "2024-09-01", "2024-10-01"),
+    ("2026-Q2", "2026-04-01", "2026-07-01"),
+    ("2025q4", "2025-10-01", "2026-01-01"),
+    ("this quarter", "2026-10-01", "2027-01-01"),
+    ("last quarter", "2026-07-01", "2026-10-01"),
 ]
 
 
@@ -176,7 +180,7 @@ def test_spans_of_whole_days(text: str, begin: str, end: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "7", "d7", "2026-13-01", "2026-13", "2026-W54", "202606", "soon", "marchish", "last june week", "7y", "-7d"]
+    "text", ["", "7", "d7", "2026-13-01", "2026-13", "2026-W54", "2026-Q5", "202606", "soon", "marchish", "last june week", "7y", "-7d"]
 )
 def test_what_is_no_span(text: str) -> None:
     with pytest.raises(ValueError, match="is not a valid time: use 7d"):
@@ -188,7 +192,7 @@ def test_zones() -> None:
     assert when.zone("utc") is when.UTC
     assert when.zone("EST5EDT") is not None
     assert when.zone_name(when.zone("<+08>-8")) == "<+08>-8"
-    for name in ("Mars/Olympus", "../etc/passwd", "Europe"):
+    for name in ("Mars/Olympus", "../etc/passwd", "Europe", "UTC+24", "UTC-24:59"):
         with pytest.raises(ValueError, match="unknown zone"):
             when.zone(name)
 
