@@ -58,8 +58,9 @@ def say(text: str) -> None:
 def run(main: Main, filter_: bool = True) -> NoReturn:
     """Run a command with the process's arguments, and end the process with its status."""
     end_silently_at_interrupt()
-    if sys.stdout is not None:
-        sys.stdout = show.Output(sys.stdout)
+    sys.stdout = sys.stdout and show.Output(sys.stdout)  # None if it is closed
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull)  # noqa: SIM115 - it takes descriptor 0, so that no other file does
     if filter_:
         gc.disable()  # records have no reference cycles, and a collection would visit every one in memory
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -357,7 +358,7 @@ def add_filter(to: argparse.ArgumentParser) -> None:
 
 def reads_log(args: argparse.Namespace) -> bool:
     """Whether a report command reads the log: with --log, or without operands at a terminal."""
-    return bool(args.log) or (not args.files and sys.stdin is not None and sys.stdin.isatty())
+    return bool(args.log) or (not args.files and sys.stdin.isatty())
 
 
 class Diagnostics:
@@ -410,7 +411,7 @@ def inputs(files: list[str], diagnostics: Diagnostics) -> Iterator[tuple[str, Bi
     """Name and stream of each FILE operand, or of stdin (`-`, or no operand). Warns of unreadable files and skips them."""
     for name in files or ["-"]:
         if name == "-":
-            if sys.stdin is None:
+            if sys.stdin.name == os.devnull:
                 raise Fault("stdin is closed; name a file")
             with open(0, "rb", buffering=BLOCK, closefd=False) as stream:
                 yield "stdin", stream

@@ -39,8 +39,9 @@ def ancestor_encoded(path: str, folder: str) -> str:
     return ""
 
 
-_DRIVE = re.compile(r"(?:[\\/]{2}[?.][\\/])?([A-Za-z]):(?:[\\/]|\Z)")
-_MOUNTED = re.compile(r"/(?:mnt|cygdrive)/([A-Za-z])(?:/|\Z)")
+_VERBATIM = re.compile(r"(?:[\\/]{2}[?.]|[\\/]\?\?)[\\/](?:(?=[A-Za-z]:)|(UNC)[\\/])", re.IGNORECASE)
+_DRIVE = re.compile(r"([A-Za-z]):(?:[\\/]+|\Z)")
+_MOUNTED = re.compile(r"/+(?:mnt|cygdrive)/+([A-Za-z])(?:/+|\Z)")
 _LINUX = re.compile(r"[\\/]{2}(?:wsl\$|wsl\.localhost)[\\/][^\\/]+", re.IGNORECASE)
 _PRIVATE = re.compile(r"/private(?=/(?:tmp|var|etc)(?:/|\Z))")
 
@@ -48,14 +49,19 @@ _PRIVATE = re.compile(r"/private(?=/(?:tmp|var|etc)(?:/|\Z))")
 def spelling(path: str) -> str:
     """One spelling for all that name one folder: of Windows, of Linux in Windows (WSL), and of macOS.
 
-    `c:\\a`, `\\\\?\\C:\\a` and `/mnt/c/a` are `C:\\a`; `\\\\wsl$\\Ubuntu\\a` is `/a`; `/private/tmp` is `/tmp`.
+    `c:\\a`, `\\\\?\\C:\\a` and `/mnt/c/a` are `C:\\a`; `\\\\wsl$\\Ubuntu\\a` is `/a`; `\\\\?\\UNC\\srv\\a` is
+    `\\\\srv\\a`; `/private/tmp` is `/tmp`.
     Half characters become "?".
     """
     path = path.encode(errors="replace").decode()
+    if verbatim := _VERBATIM.match(path):
+        path = ("\\\\" if verbatim[1] else "") + path[verbatim.end() :]
     if linux := _LINUX.match(path):
         path = path[linux.end() :].replace("\\", "/") or "/"
     if drive := _DRIVE.match(path) or _MOUNTED.match(path):
         return f"{drive[1].upper()}:{ntpath.normpath(chr(92) + path[drive.end() :])}"
+    if path.startswith("\\\\"):
+        return ntpath.normpath(path).rstrip("\\")
     if not path.startswith("/"):
         return path
     return _PRIVATE.sub("", posixpath.normpath(path).replace("//", "/", 1), count=1)
@@ -88,7 +94,7 @@ def repository(path: str, roots: Mapping[str, str], salt: bytes) -> str:
         if os.path.isdir(marker):
             return at
         if os.path.isfile(marker):
-            return _main_worktree(marker) or at
+            return _main_worktree(marker) or _main_submodule(marker) or at
         above = os.path.dirname(at)
         if above == at:
             break
@@ -116,7 +122,30 @@ def _main_worktree(marker: str) -> str:
     if not common or not _is_same(common, os.path.dirname(os.path.dirname(gitdir))) or not _is_same(listed, marker):
         return ""
     name = os.path.basename(common)
-    return os.path.dirname(common) if name.startswith(".") else common  # `.git`, or a bare repository such as `.bare`
+    if name.startswith("."):  # `.git`, or a bare repository such as `.bare`
+        return os.path.dirname(common)
+    return _submodule_of(common) or common
+
+
+def _submodule_of(common: str) -> str:
+    """The folder of a submodule whose repository is `.git/modules/NAME` of another; "" if it is not one."""
+    inside, marker, name = common.rpartition("/.git/modules/")
+    folder = os.path.join(inside, name)
+    return folder if marker and _is_same(_path_in(os.path.join(folder, ".git"), "gitdir:"), common) else ""
+
+
+def _main_submodule(marker: str) -> str:
+    """The submodule of the main repository, for the file `.git` of the same submodule in a worktree; "" for others."""
+    folder = os.path.dirname(marker)
+    at, above = folder, os.path.dirname(folder)
+    while above != at:
+        at, above = above, os.path.dirname(above)
+        outer = os.path.join(at, ".git")
+        if os.path.lexists(outer):
+            main = _main_worktree(outer) if os.path.isfile(outer) else ""
+            gitdir, inside = _path_in(marker, "gitdir:"), os.path.join(_path_in(outer, "gitdir:"), "modules", "")
+            return os.path.join(main, os.path.relpath(folder, at)) if main and gitdir.startswith(inside) else ""
+    return ""
 
 
 def _path_in(path: str, prefix: str = "") -> str:

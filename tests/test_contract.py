@@ -64,7 +64,18 @@ def test_a_closed_stdout(command: str, run: Run, home: pathlib.Path) -> None:
 def test_a_closed_stdin(run: Run) -> None:
     done = run("tok-rollup <&-", status=2)
     assert b"Traceback" not in done.stderr
-    assert done.stderr.decode().startswith("tok-rollup: ")
+    assert done.stderr.decode().startswith("tok-rollup: stdin is closed; name a file")
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [("tok-statusline", 2), ("tok-poll enable claude-max", 2), ("tok-poll enable openrouter --key -", 2), ("tok-mcp", 0),
+     ("tok-init", 0), ("tok-guard hook", 0)],
+)  # fmt: skip
+def test_a_closed_stdin_is_an_empty_one(command: str, status: int, run: Run) -> None:
+    closed, empty = (run(f"{command} {stdin}", status=None) for stdin in ("<&-", "</dev/null"))
+    assert (closed.returncode, closed.stdout, closed.stderr) == (empty.returncode, empty.stdout, empty.stderr)
+    assert closed.returncode == status and b"Traceback" not in closed.stderr
 
 
 def test_a_reader_that_leaves(run: Run, environment: dict[str, str]) -> None:

@@ -24,6 +24,11 @@ SPELLINGS = [
     (r"\\wsl.localhost\Ubuntu-24.04\home\ada\loom", "/home/ada/loom"),
     ("//wsl$/Ubuntu/home/ada/loom", "/home/ada/loom"),
     (r"\\wsl$\Ubuntu\mnt\c\Users\ada\proj", WINDOWS),
+    (r"\\?\UNC\wsl.localhost\Ubuntu\home\ada\loom", "/home/ada/loom"),
+    ("/mnt/c//Users//ada/proj", WINDOWS),
+    (r"\??\C:\Users\ada\proj", WINDOWS),
+    (r"\\?\unc\server\share\x", r"\\server\share\x"),
+    ("\\\\server\\share\\y\\..\\x\\", r"\\server\share\x"),
     ("/home/ada//loom/../loom/", "/home/ada/loom"),
     ("/private/tmp/x", "/tmp/x"),
     ("/private/other", "/private/other"),
@@ -154,3 +159,30 @@ def test_what_was_known_of_a_worktree_stays(run: Run, environment: dict[str, str
     run("tok-sync --backfill")
     for command in ("tok-read", "tok-cat"):
         assert {event["project"] for event in objects(run(command).stdout) if event["kind"] == "turn"} == {"orchard"}
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+def test_a_submodule_is_one_project_in_every_worktree(tmp_path: pathlib.Path, environment: dict[str, str]) -> None:
+    git = ["git", "-c", "user.name=ada", "-c", "user.email=ada@example.com", "-c", "protocol.file.allow=always", "-C"]
+
+    def do(folder: str, *words: str) -> None:
+        subprocess.run([*git, str(tmp_path / folder), *words], check=True, env=environment, capture_output=True)
+
+    for name in ("part", "my whole"):
+        (tmp_path / name).mkdir()
+        do(name, "init", "-q")
+        do(name, "commit", "-q", "--allow-empty", "-m", "x")
+    do("my whole", "submodule", "add", str(tmp_path / "part"), "parts/one")
+    do("my whole", "commit", "-q", "-m", "y")
+    do("my whole", "worktree", "add", "-b", "side", "../side tree")
+    do("side tree", "submodule", "update", "--init")
+    do("my whole/parts/one", "worktree", "add", "-b", "other", str(tmp_path / "part tree"))
+    roots = {
+        projects.repository(str(tmp_path / name), {}, b"salt")
+        for name in ("my whole/parts/one", "side tree/parts/one", "part tree")
+    }
+    assert roots == {str(tmp_path / "my whole/parts/one")}
+    # Neither a repository's text nor a submodule's is believed alone.
+    put(tmp_path / "strange/.git/config", b"")
+    put(tmp_path / "strange/parts/one/.git", (tmp_path / "side tree/parts/one/.git").read_bytes())
+    assert projects.repository(str(tmp_path / "strange/parts/one"), {}, b"salt") == str(tmp_path / "strange/parts/one")
