@@ -174,6 +174,10 @@ def edit_at(text: str, keys: Sequence[str], value: Any) -> str:
     import yaml
 
     try:
+        json.dumps([*keys, value], ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise Unchangeable("is not changed: the new value is not UTF-8 text") from None
+    try:
         data = yaml.safe_load(text) or {}
         expected = _with(data, keys, value)
     except (yaml.YAMLError, AttributeError, TypeError, ValueError):

@@ -84,9 +84,17 @@ class Group:
         """Widen to hold these times."""
         self.first, self.last = min(self.first, first), max(self.last, last)
 
-    def pay(self, amount: str) -> None:
+    def pay(self, cost: Decimal) -> None:
         """Add a reported cost."""
-        self.money = pricing.add(self.money or pricing.ZERO, Decimal(amount))
+        self.money = pricing.add(self.money or pricing.ZERO, cost)
+
+
+def _reported_cost(event: Event) -> Decimal:
+    """The cost that a record states. Raises ArithmeticError for one that cannot be right: no sum of others would be exact."""
+    cost = Decimal(event["cost_usd"])
+    if not cost.is_finite() or (cost and not -30 < cost.adjusted() <= 12):
+        raise ArithmeticError("cost_usd is out of range")
+    return cost
 
 
 class Cell:
@@ -188,6 +196,7 @@ class Rollup:
             rate = card.only if choice is None else choice
             fee = isinstance(rate, pricing.Rate) and rate.request is not None and "requests" not in shape.counted
             cell = cells[slot] = Cell(self._group(event, bucket, rate), len(shape.counted), fee and not shape.reported)
+        cost = _reported_cost(event) if shape.reported else pricing.ZERO
         sums = cell.sums
         for at, value in enumerate(shape.counts(event)):
             if type(value) is not int:
@@ -200,17 +209,17 @@ class Rollup:
         if ts > cell.last:
             cell.last = ts
         if shape.reported:
-            cell.group.pay(event["cost_usd"])
+            cell.group.pay(cost)
 
     def _sum_estimated(self, event: Event, card: pricing.Card) -> None:
         """Add a turn with its client's estimate of its cost, which counts only if the catalogue has no price."""
         if isinstance(card.rate_of(event), pricing.Rate):
             self._sum({key: value for key, value in event.items() if key not in ("cost_usd", "cost_source")})
             return
-        ts, buckets = event["ts"], self._buckets
+        cost, ts, buckets = _reported_cost(event), event["ts"], self._buckets
         group = self._group(event, "" if buckets is None else buckets[ts[:13]] or buckets.label_of(ts), None)
         group.span(ts, ts)
-        group.pay(event["cost_usd"])
+        group.pay(cost)
         for field in _SUMMED & event.keys():
             group.sums[field] += event[field]
 
@@ -237,6 +246,7 @@ class Rollup:
 
     def _sum_row(self, row: Event) -> None:
         bucket = self._row_bucket(row)
+        cost = _reported_cost(row) if "cost_usd" in row else pricing.ZERO
         theirs = (*row["by"], *(OF_SESSION if "session" in row["by"] else ()))
         for name in self.grouping.by:
             if name in _FIELDS and name not in theirs and _FIELDS[name] not in self._kept:
@@ -252,7 +262,7 @@ class Rollup:
             if field in row:
                 group.sums[field] += row[field]
         if "cost_usd" in row:
-            group.pay(row["cost_usd"])
+            group.pay(cost)
 
     def _row_bucket(self, row: Event) -> str:
         unit = self._unit

@@ -973,3 +973,6 @@ def test_what_only_a_person_can_change() -> None:
             config.edit_at(text, ("a", "b", "d"), 1)
     with pytest.raises(config.Unchangeable, match=r"write a: \{b: \{d: 1\}\} by hand"):
         config.edit_at("a: {b: {c: 1}}\n", ("a", "b", "d"), 1)
+    for place, value in ((("a", "b"), [{"c": "caf\udce9"}]), (("a", "caf\udce9"), 1)):  # YAML cannot hold such text
+        with pytest.raises(config.Unchangeable, match="is not UTF-8 text"):
+            config.edit_at("a:\n", place, value)

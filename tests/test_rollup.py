@@ -264,11 +264,20 @@ BROKEN = [
     (turn(output_tokens="many"), "output_tokens is 'many', not a count"),
     (turn(ts=None), "not a record of kind turn"),
     (turn(output_tokens=1.5), "output_tokens is 1.5, not a count"),
+    *(
+        (turn(cost_usd=cost, cost_source=source), "cost_usd is out of range; skipped")
+        for cost in ("1e400", "-1e13", "1e-400", "NaN", "Infinity")
+        for source in ("reported", "client")
+    ),
 ]
 
 
 @pytest.mark.parametrize(("record", "why"), BROKEN)
 def test_broken_records_are_rejected_alone(record: Json, why: str, run: Run) -> None:
+    priced = run(
+        "tok-cost --by none", lines([turn(1), record | ({"id": "x"} if "id" in record else {}), turn(2)]), status=None
+    )
+    assert priced.returncode == 1 and b"Traceback" not in priced.stderr
     done = run("tok-rollup --by none", lines([turn(1), record | ({"id": "x"} if "id" in record else {}), turn(2)]), status=1)
     assert objects(done.stdout)[0]["output_tokens"] == 14
     assert f"stdin:2: {why}" in done.stderr.decode() or why in done.stderr.decode()

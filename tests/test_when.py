@@ -180,7 +180,22 @@ def test_spans_of_whole_days(text: str, begin: str, end: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "7", "d7", "2026-13-01", "2026-13", "2026-W54", "2026-Q5", "202606", "soon", "marchish", "last june week", "7y", "-7d"]
+    "text",
+    [
+        "",
+        "7",
+        "d7",
+        "2026-13-01",
+        "2026-13",
+        "2026-W54",
+        "2026-Q5",
+        "202606",
+        "soon",
+        "marchish",
+        "last june week",
+        "7y",
+        "-7d",
+    ],
 )
 def test_what_is_no_span(text: str) -> None:
     with pytest.raises(ValueError, match="is not a valid time: use 7d"):
