@@ -191,12 +191,12 @@ class Rollup:
         # If only the time decides, the bucket alone is the key of the cell.
         choice = None if card.only is not None or shape.reported else card.rate_of(event)
         slot = bucket if choice is None else (bucket, choice.name)
+        cost = _reported_cost(event) if shape.reported else pricing.ZERO
         cell = cells.get(slot)
         if cell is None:
             rate = card.only if choice is None else choice
             fee = isinstance(rate, pricing.Rate) and rate.request is not None and "requests" not in shape.counted
             cell = cells[slot] = Cell(self._group(event, bucket, rate), len(shape.counted), fee and not shape.reported)
-        cost = _reported_cost(event) if shape.reported else pricing.ZERO
         sums = cell.sums
         for at, value in enumerate(shape.counts(event)):
             if type(value) is not int:

@@ -258,17 +258,14 @@ def test_of_a_sessions_totals_one_source_counts(run: Run) -> None:
     assert [row["output_tokens"] for row in rows] == [7]
 
 
+ABSURD_COSTS = ("1e400", "-1e13", "1e-400", "NaN", "Infinity")
 BROKEN = [
     (turn(kind="usage", covers="session", output_tokens="many"), "output_tokens is 'many', not a count"),
     ({"kind": "turn"}, "not a record of kind turn: 'id'; skipped"),
     (turn(output_tokens="many"), "output_tokens is 'many', not a count"),
     (turn(ts=None), "not a record of kind turn"),
     (turn(output_tokens=1.5), "output_tokens is 1.5, not a count"),
-    *(
-        (turn(cost_usd=cost, cost_source=source), "cost_usd is out of range; skipped")
-        for cost in ("1e400", "-1e13", "1e-400", "NaN", "Infinity")
-        for source in ("reported", "client")
-    ),
+    *((turn(cost_usd=cost, cost_source="reported"), "cost_usd is out of range; skipped") for cost in ABSURD_COSTS),
 ]
 
 
