@@ -170,4 +170,4 @@ def unpriced_notes(rows: list[Event]) -> Iterator[str]:
             counts[0] += item["turns"]
             counts[1] += item["tokens"]
     for (provider, model, reason), (turns, tokens) in sorted(sums.items()):
-        yield f"unpriced: {provider} {model}: {turns:,} turns, {tokens:,} tokens: {reason}"
+        yield show.safe(f"unpriced: {provider} {model}: {turns:,} turns, {tokens:,} tokens: {reason}")

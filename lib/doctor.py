@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tokenops import __version__, answers, config, datadir, events, pricing, status, store, store_upkeep, when
+from tokenops import __version__, answers, config, datadir, events, pricing, show, status, store, store_upkeep, when
 from tokenops.events import Event
 from tokenops.session import Fault, Log
 
@@ -183,7 +183,7 @@ def _next_actions(parts: Event, settings: config.Config) -> Iterable[Event]:
         names = sorted({str(item.get("model", "unknown")) for item in parts["unpriced"]})
         path = os.path.join(os.path.dirname(settings.path), "prices.yaml")
         do = f"mkdir -p {shlex.quote(os.path.dirname(path))} && tok-price override init {shlex.quote(path)}"
-        yield _action("price_models", f"{len(names)} models have no price: {', '.join(names[:5])}", do)
+        yield _action("price_models", f"{len(names)} models have no price: {', '.join(map(show.safe, names[:5]))}", do)
     elif isinstance(parts["unpriced"], dict):
         yield _action("mend_prices", parts["unpriced"]["error"], _edit(settings.path))
     for row in parts["proxy"] if isinstance(parts["proxy"], list) else ():

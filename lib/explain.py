@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
-from tokenops import events, joins, pricing, read_clients, read_contract, rollup, store
+from tokenops import events, joins, pricing, read_clients, read_contract, rollup, show, store
 from tokenops.events import Event
 
 
@@ -130,7 +130,8 @@ def text(explanation: Event) -> str:
     """The explanation for people."""
     record = explanation["record"]
     shown = ("kind", "ts", "source", "agent_id", "session_id", "provider", "model", "tier", "geo", "usage")
-    parts = [f"{explanation['id']}", *(f"  {name:<12} {record[name]}" for name in shown if name in record), "", "seen in"]
+    names = (show.safe(f"  {name:<12} {record[name]}") for name in shown if name in record)
+    parts = [show.safe(explanation["id"]), *names, "", "seen in"]
     home = os.path.expanduser("~")
     for sighting in explanation["sightings"]:
         counts = ", ".join(
@@ -150,7 +151,7 @@ def text(explanation: Event) -> str:
 def cost_text(cost: Event) -> str:
     """The cost of a record for people, under the record's name."""
     heading = f"{cost['id']}, {cost['ts'][:19]}, {cost.get('model', 'unknown model')}"
-    return "\n".join([heading, *cost_lines(cost)]) + "\n\n"
+    return "\n".join([show.safe(heading), *cost_lines(cost)]) + "\n\n"
 
 
 def cost_lines(cost: Event) -> Iterator[str]:

@@ -90,7 +90,7 @@ class Group:
 
 
 def _reported_cost(event: Event) -> Decimal:
-    """The cost that a record states. Raises ArithmeticError for one that cannot be right: no sum of others would be exact."""
+    """The cost that a record states. Raises ArithmeticError if it is out of range."""
     cost = Decimal(event["cost_usd"])
     if not cost.is_finite() or (cost and not -30 < cost.adjusted() <= 12):
         raise ArithmeticError("cost_usd is out of range")

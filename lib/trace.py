@@ -128,7 +128,7 @@ def table(name: str, rows: Sequence[Event], findings: Sequence[Event], shape: st
         show.Column("", [_notes_text(row) for row in rows], number=False),
     ]
     unpriced = sum(row["cost_usd"] is None for row in rows)
-    lines = [f"{name}: {len(rows)} turns, {show.money(sums.get('cost_usd', '0'))} at list price"]
+    lines = [f"{show.safe(name)}: {len(rows)} turns, {show.money(sums.get('cost_usd', '0'))} at list price"]
     lines[0] += f", {unpriced} without a price" if unpriced else ""
     body = show.table(columns, shape, color=color) + "\n".join(lines) + "\n"
     return body + ("\n" + trace_waste.table(findings, shape, color) if findings else "")

@@ -273,12 +273,12 @@ SPANS = "7d, 24h, today, last week, june, 2026-06, 2026-11-01 or 2026-11-01T09:3
 
 
 def parse_since(text: str, now: int, tz: datetime.tzinfo) -> int:
-    """The first moment of a span as in SPANS: of a day, a week, a month, a quarter or a year, or a time. Raises ValueError."""
+    """The first moment of a span as in SPANS: of days, a week, a month or its like, or a time. Raises ValueError."""
     return _bounds(text, now, tz)[0]
 
 
 def parse_until(text: str, now: int, tz: datetime.tzinfo) -> int:
-    """The moment after a span as in SPANS: all of a day, a week, a month, a quarter or a year is inside. Raises ValueError."""
+    """The moment after a span as in SPANS: all of a day, a week, a month or its like is inside. Raises ValueError."""
     return _bounds(text, now, tz)[1]
 
 

@@ -215,3 +215,14 @@ def test_a_table_at_a_terminal_keeps_its_bold_lines(run: Run, environment: dict[
     run("tok-log append", lines([turn(project="\u009bx é")]))
     shown = at_a_terminal("tok-cost --log --since 2026-11-01 --by project --color always", environment | NOW).decode()
     assert "\x1b[1m" in shown and "\\x9bx é" in shown and "\u009b" not in shown
+
+
+@pytest.mark.parametrize("command", ["tok-cost --log", "tok-status", "tok-trace s", "tok-log explain msg_1"])
+def test_a_name_with_an_end_of_line_begins_no_line(run: Run, environment: dict[str, str], command: str) -> None:
+    name = "s\nFORGED\tx"
+    line = claude("msg_1", sessionId=name, m_model=name)
+    put(pathlib.Path(environment["HOME"]) / ".claude/projects/-home-ada-app/s0.jsonl", line)
+    run("tok-sync", status=None)
+    for shape in ("table", "markdown"):
+        shown = run(f"{command} --{shape}", status=None, env={"TOKENOPS_NOW": "2026-03-01T12:00:00Z"}).stdout.decode()
+        assert "s\\nFORGED\\tx" in shown and "\nFORGED" not in shown and "\t" not in shown, shown
