@@ -112,7 +112,7 @@ def light_counts(usage: Raw, model: str) -> tuple[int, ...] | None:
         return None
     if sent < 0 or got < 0 or read < 0 or wrote < 0 or long < 0 or thought < 0:
         return None
-    if sent + got + read + wrote + thought >= fields.MOST:
+    if sent + got + read + wrote + long + thought >= fields.MOST:
         return None  # which of them is too large is said elsewhere
     tools = usage.get("server_tool_use")
     if tools is not None and tools.get("web_search_requests"):
@@ -301,7 +301,7 @@ class Turns:
         """Take in a line of the usual shape, if it is one; 99 in 100 are. LookupError and its like mean that it is not."""
         message = raw["message"]
         usage, name, model, ts = message["usage"], message["id"], message["model"], raw["timestamp"]
-        if raw["type"] != "assistant" or (counts := light_counts(usage, model)) is None:
+        if raw["type"] != "assistant" or len(name) > events.LONGEST or (counts := light_counts(usage, model)) is None:
             return False
         if len(ts) != 24 or ts[23] != "Z" or ts[10] != "T" or ts[19] != "." or ts[7] != "-" or ts[:2] != "20":
             return False

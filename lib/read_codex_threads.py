@@ -167,7 +167,7 @@ class Thread:
         self.sidechain, self.human = sidechain, human
         self.own = not self.parent
         self.cwd = text_of(payload.get("cwd"))
-        self.provider = text_of(payload.get("model_provider"))
+        self.provider = fields.fit("provider", text_of(payload.get("model_provider")))
         try:
             self.began = when.moment(raw.get("timestamp") or payload.get("timestamp") or "")
         except (ValueError, TypeError, AttributeError):

@@ -12,6 +12,7 @@ import importlib
 import json
 import pathlib
 import random
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -245,6 +246,32 @@ def test_any_json(client: read_clients.Client, homes: Homes, other: Any, random_
                 lines[at] = json.dumps(changed(json.loads(lines[at]), random_, other))
             path.write_text("\n".join(lines) + "\n")
         survive(client, path)
+
+
+def with_value(value: Any, name: str, other: Any) -> Any:
+    """A JSON value in which every name or count of that key is another one."""
+    if isinstance(value, dict):
+        return {
+            key: other if key == name and type(inner) is type(other) else with_value(inner, name, other)
+            for key, inner in value.items()
+        }
+    return [with_value(inner, name, other) for inner in value] if isinstance(value, list) else value
+
+
+@each
+@pytest.mark.parametrize("other", ["x" * 1000, 1 << 53, (1 << 63) - 1], ids=["long", "2^53", "2^63"])
+def test_every_name_too_long_and_every_count_too_large(client: read_clients.Client, homes: Homes, other: Any) -> None:
+    home = homes(client)
+    for source in (path for path in located(client, home) if path.endswith((".jsonl", ".json"))):
+        text = pathlib.Path(source).read_text()
+        for name in sorted(set(re.findall(r'"(\w+)": ?', text))):
+            with copied(source, home) as path:
+                with contextlib.suppress(ValueError):
+                    whole = (
+                        [json.loads(text)] if source.endswith(".json") else [json.loads(line) for line in text.splitlines()]
+                    )
+                    path.write_text("".join(f"{json.dumps(with_value(line, name, other))}\n" for line in whole))
+                survive(client, path)
 
 
 @each
