@@ -41,15 +41,19 @@ _WRITTEN, _WRITTEN_1H, _REASONING, _OUTPUT = 2, 3, 4, 5
 _ZEROS = [0] * len(COUNTED)
 # Messages of which a later piece of the file may hold another line.
 _RECENT = 4
-_VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+_VERSION = re.compile(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})")
 _WITHOUT_SUMS = (2, 1, 197)
 _NEAR = 1 << 18  # bytes before a statement in which the time of the line before it is looked for first
 
 
-@functools.lru_cache(1024)
 def is_summed(version: object) -> bool:
     """Whether a version's lines can be in a session's sums. A line without a version may be."""
-    parts = _VERSION.match(version) if type(version) is str else None
+    return type(version) is not str or _is_summed(version)
+
+
+@functools.lru_cache(1024)
+def _is_summed(version: str) -> bool:
+    parts = _VERSION.match(version)
     return parts is None or tuple(map(int, parts.groups())) > _WITHOUT_SUMS
 
 

@@ -162,7 +162,7 @@ def turn(minutes: float, number: int, project: str = "p") -> Json:
 
 def test_from_the_log(run: Run, environment: dict[str, str]) -> None:
     folder = environment["TOKENOPS_HOME"]
-    rounds = [work(n, prompts=1, acknowledgements=n % 4 == 0, command_calls=3, tool_results=3, times={"prompt": n, "reply": n + 0.5}) for n in range(40)]  # fmt: skip
+    rounds = [work(n, prompts=1, acknowledgements=int(n % 4 == 0), command_calls=3, tool_results=3, times={"prompt": n, "reply": n + 0.5}) for n in range(40)]  # fmt: skip
     earlier = [{**one, "ts": when.stamp(when.moment(one["ts"]) - 8 * when.DAY), "id": f"{one['id']}-", "counts": {"prompts": 1, "acknowledgements": 1}} for one in rounds]  # fmt: skip
     store.append(
         folder,
