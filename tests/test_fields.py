@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Json, Run, examples, lines, objects, put
+from conftest import ROUNDS, Json, Run, examples, lines, objects, put
 from tokenops import events, fields, jsonl, store_files
 
 DAY = "2026-11-20"
@@ -84,13 +84,14 @@ def line_with(kind: str, key: str, value: str, name: str) -> bytes:
 
 
 def absurd_lines() -> list[bytes]:
-    """Every kind, each of its fields, every value."""
-    return [
+    """Every kind, each of its fields, every value; in `make test` a fifth of them, which still has each field and value."""
+    every = [
         line_with(kind, key, value, f"{kind}-{key}-{number}")
         for kind in events.KINDS
         for key in fields.TABLE[kind]
         for number, value in enumerate(VALUES.values())
     ]
+    return every if ROUNDS > 1 else every[::5]
 
 
 GOOD = [
@@ -150,7 +151,7 @@ def test_what_the_log_holds_already_is_skipped_with_its_place(run: Run, environm
     with day.open("ab") as file:
         file.write(b"".join(odd) + lines(GOOD[1:]))
     unsound = {number for number, line in enumerate(odd, 2) if store_files.record_of(line) is None}
-    assert len(unsound) > 10_000
+    assert len(unsound) > 0.8 * len(odd)
     first = f"tok-cat: {day}:{min(unsound)}: {len(unsound)} lines of the log could not be read; run tok-log verify\n"
     assert run("tok-cat", status=1, env=NOW).stderr.decode() == first
     problems = objects(run("tok-log verify", status=1, env=NOW).stdout)
