@@ -32,5 +32,5 @@ def test_real_logs(name: str, run: Run) -> None:
         assert set(found[client]) == set(models)
         for model, counts in models.items():
             beyond = BEYOND.get(client, {}).get(model, {}) if name == "home" else {}
-            counts = {key: value + beyond.get(key, 0) for key, value in counts.items()}
-            assert {name: found[client][model][name] for name in counts} == counts, model
+            right = {key: value + beyond.get(key, 0) for key, value in counts.items()}
+            assert {name: found[client][model][name] for name in right} == right, model
