@@ -192,7 +192,8 @@ class Input(io.RawIOBase):
                     self._on_unanswered(unanswered)
                 return 0
             self._pending.take(_message(line))
-            self._rest = bounded_line(line)
+            # The last line may have no end, and the reader would wait for one.
+            self._rest = bounded_line(line if line.endswith(b"\n") else line + b"\n")
         view = memoryview(buffer).cast("B")
         part, self._rest = self._rest[: len(view)], self._rest[len(view) :]
         view[: len(part)] = part

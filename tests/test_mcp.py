@@ -354,8 +354,9 @@ def requests(*calls: tuple[str, Json]) -> bytes:
     return b"".join(json.dumps(message).encode() + b"\n" for message in (*BEGIN, *numbered))
 
 
-def test_what_was_read_is_answered_before_the_end(environment: dict[str, str], folder: str) -> None:
-    """The whole input is there at once and ends: no answer is lost, though each call takes a while."""
+@pytest.mark.parametrize("end", [b"\n", b""])
+def test_what_was_read_is_answered_before_the_end(environment: dict[str, str], folder: str, end: bytes) -> None:
+    """The whole input is there at once and ends, with or without an end of line: no answer is lost."""
     log(folder, meter(0.4), *(turn(number, number) for number in range(1, 200)))
     calls = [
         ("tools/list", {}),
@@ -364,7 +365,7 @@ def test_what_was_read_is_answered_before_the_end(environment: dict[str, str], f
     done = subprocess.run(
         ["tok-mcp", "--tools", "all"],
         env=environment,
-        input=requests(*calls),
+        input=requests(*calls).removesuffix(b"\n") + end,
         capture_output=True,
         timeout=MOST,
         check=False,
