@@ -46,6 +46,7 @@ class Command:
 
     name = "tokenops"
     path = ""
+    has_stdin = True  # whether the process was started with one
 
 
 def say(text: str) -> None:
@@ -60,6 +61,7 @@ def run(main: Main, filter_: bool = True) -> NoReturn:
     end_silently_at_interrupt()
     sys.stdout = sys.stdout and show.Output(sys.stdout)  # None if it is closed
     if sys.stdin is None:
+        Command.has_stdin = False
         sys.stdin = open(os.devnull)  # noqa: SIM115 - it takes descriptor 0, so that no other file does
     if filter_:
         gc.disable()  # records have no reference cycles, and a collection would visit every one in memory
@@ -411,7 +413,7 @@ def inputs(files: list[str], diagnostics: Diagnostics) -> Iterator[tuple[str, Bi
     """Name and stream of each FILE operand, or of stdin (`-`, or no operand). Warns of unreadable files and skips them."""
     for name in files or ["-"]:
         if name == "-":
-            if sys.stdin.name == os.devnull:
+            if not Command.has_stdin:
                 raise Fault("stdin is closed; name a file")
             with open(0, "rb", buffering=BLOCK, closefd=False) as stream:
                 yield "stdin", stream
