@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from conftest import ROUNDS, Json, Run, examples, lines, objects, put
 from tokenops import events, fields, jsonl, store_files
 
+pytestmark = pytest.mark.once
+
 DAY = "2026-11-20"
 TS = f"{DAY}T09:00:00.000Z"
 NOW = {"TOKENOPS_NOW": f"{DAY}T12:00:00Z"}
