@@ -185,7 +185,7 @@ def replace_unchanged(path: str, before: bytes | None, after: bytes) -> None:
             write(fd, after, durable=True)
         finally:
             os.close(fd)
-        if _content(target) != before:
+        if content_of(target) != before:
             raise ChangedMeanwhile(errno.EAGAIN, _OVERTAKEN, path)
         os.replace(beside, target)
         flush(os.path.dirname(target))
@@ -198,7 +198,7 @@ def replace_unchanged(path: str, before: bytes | None, after: bytes) -> None:
 
 def remove_unchanged(path: str, before: bytes) -> None:
     """Remove a file of another program if it still holds `before`. Raises OSError, ChangedMeanwhile."""
-    if _content(path) != before:
+    if content_of(path) != before:
         raise ChangedMeanwhile(errno.EAGAIN, _OVERTAKEN, path)
     os.unlink(path)
 
@@ -225,7 +225,8 @@ def _take_over(fd: int, status: os.stat_result, path: str) -> None:
         os.fchmod(fd, mode)
 
 
-def _content(path: str) -> bytes | None:
+def content_of(path: str) -> bytes | None:
+    """What a regular file holds; None if there is none. Raises OSError."""
     try:
         with open(path, "rb", opener=regular.opener) as file:
             return file.read()

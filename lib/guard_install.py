@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tokenops import datadir, jsonc, regular, untrusted
+from tokenops import datadir, jsonc, untrusted
 
 Json = dict[str, Any]
 
@@ -118,15 +118,7 @@ def _with_groups(text: str, mine: Mapping[str, list[Json]]) -> str:
 
 def read(path: str) -> str:
     """The text of the settings, "" if there is no file. Raises Refused, OSError."""
-    return _text(_content(path))
-
-
-def _content(path: str) -> bytes | None:
-    try:
-        with open(path, "rb", opener=regular.opener) as file:
-            return file.read()
-    except FileNotFoundError:
-        return None
+    return _text(datadir.content_of(path))
 
 
 def _text(content: bytes | None) -> str:
@@ -145,7 +137,7 @@ def edit(path: str, changed: Callable[[str], str]) -> str:
     If another program changes the file meanwhile, its change stays and ours is made again.
     """
     for _ in range(_TRIES):
-        before = _content(path)
+        before = datadir.content_of(path)
         text = _text(before)
         after = changed(text)
         if after == text:
