@@ -30,7 +30,8 @@ needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data do
 ROUNDS = int(os.environ.get("TOKENOPS_ROUNDS", "1"))
 _UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 settings.register_profile("test", _UNTIMED, derandomize=True, database=None)
-settings.register_profile("fuzz", _UNTIMED, max_examples=100 * ROUNDS, print_blob=True)
+# Said outright, since hypothesis takes its defaults from a profile of its own where a build service is at work.
+settings.register_profile("fuzz", _UNTIMED, derandomize=False, max_examples=100 * ROUNDS, print_blob=True)
 # A quarter of them, for a second interpreter.
 settings.register_profile("brief", settings.get_profile("test"), max_examples=25)
 PROFILE = os.environ.get("TOKENOPS_HYPOTHESIS", "test")
