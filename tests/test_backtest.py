@@ -16,8 +16,6 @@ from tokenops import events, limit_backtest, limit_scores, when
 from tokenops.limit_backtest import Cap, Case, Hour, Result
 from tokenops.limit_windows import MINUTE, Key, Point, Series, Window
 
-pytestmark = pytest.mark.once
-
 
 def replayed(*series: Series, every: int = 1) -> Result:
     return limit_backtest.replay(limit_backtest.pasts(series), every=every)

@@ -18,9 +18,7 @@ import pytest
 
 from conftest import MOST, ROOT, Json, claude, lines, objects, put
 
-pytestmark = pytest.mark.once
-
-ROUNDS = int(os.environ.get("TOKENOPS_ROUNDS", "12"))
+ROUNDS = int(os.environ.get("TOKENOPS_ROUNDS", "6"))
 FOLDER = ".claude/projects/-home-ada-app"
 
 

@@ -26,7 +26,6 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="no chromium here: apt-get install chromium"),
     pytest.mark.usefixtures("still"),  # no page changes because time passes
-    pytest.mark.once,
 ]
 FLAGS = [
     "--headless",

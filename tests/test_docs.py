@@ -13,8 +13,6 @@ import pytest
 from conftest import MOST, ROOT
 from tokenops import manual, read_clients
 
-pytestmark = pytest.mark.once
-
 SAMPLE = ROOT / "docs/examples/home"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLE = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*?)(?=\$ |```)", re.MULTILINE)

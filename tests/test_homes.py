@@ -10,8 +10,6 @@ from homes import Home, Truth
 
 from conftest import Run, objects
 
-pytestmark = pytest.mark.once
-
 NAMES = {
     "turns": "turns",
     "input": "input_tokens",

@@ -16,8 +16,6 @@ from conftest import ROOT
 sys.path.insert(0, str(ROOT / "tools"))
 import house
 
-pytestmark = pytest.mark.once
-
 # Lists that only shrink: an entry that is no longer needed fails the test, and so does one that has grown.
 DOORS_AT_MOST = 62
 # joins: the join outgrew events; fields: so did the types of the fields; regular: all families open files; programs: and

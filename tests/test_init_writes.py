@@ -18,8 +18,6 @@ import yaml
 from conftest import MOST, ROOT, Json, Run, objects, put
 from tokenops import setup_changes
 
-pytestmark = pytest.mark.once
-
 ENV = {"TOKENOPS_NOW": "2026-11-22T08:00:00Z"}
 MCP = f"{ROOT}/bin/tok-mcp"
 PRO = {"oauthAccount": {"organizationType": "claude_pro"}}

@@ -12,8 +12,6 @@ import pytest
 from conftest import ROOT
 from tokenops import catalog, plans, proxy_routes, read_clients, setup_hosts
 
-pytestmark = pytest.mark.once
-
 PAGE = ROOT / "docs/integrations.md"
 _PROXY = re.compile(r"[A-Z]{3,}[A-Z_]*_URL|\w+_base_url|baseURL")
 

@@ -9,8 +9,6 @@ import pytest
 from conftest import Json, Run, lines, objects
 from tokenops import jsonl
 
-pytestmark = pytest.mark.once
-
 # 200 MB without a line end, in 700 MB of address space at most.
 LONG = "{ printf '{\"a\":\"'; head -c 200000000 /dev/zero | tr '\\0' x; echo '\"}'; cat; }"
 BOUND = "ulimit -v 700000;"

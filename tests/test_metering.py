@@ -37,8 +37,6 @@ from tokenops import (
     wire_usage,
 )
 
-pytestmark = pytest.mark.once
-
 UPSTREAM = proxy_routes.upstream_of("openai", "http://127.0.0.1:9")
 NOW = 1_795_000_000_000
 MIB = 1 << 20

@@ -15,8 +15,6 @@ from tokenops import catalog, jsonl, price_tables, read_lines, regular, ship_fol
 from tokenops.events import BadRecord
 from tokenops.read_clients import BY_NAME
 
-pytestmark = pytest.mark.once
-
 FOLDER = ".claude/projects/-home-ada-app"
 USUAL = claude("msg_good", sessionId="s0")
 

@@ -16,8 +16,6 @@ import pytest
 from conftest import MOST, Json, Run, claude, lines, put
 from tokenops import show
 
-pytestmark = pytest.mark.once
-
 STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 NAME = "\x1b]0;owned\x07\x1b[31m\x1b[1mX\x1b[0m\u202e\u009b1m\rx\ny\u2028\u200f"
 NOW = {"TOKENOPS_NOW": "2026-11-21T12:00:00Z"}

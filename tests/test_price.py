@@ -29,8 +29,6 @@ from tokenops import (
     pricing,
 )
 
-pytestmark = pytest.mark.once
-
 AT = "2026-11-22T12:00:00.000Z"
 ENV = {"TOKENOPS_NOW": AT}
 

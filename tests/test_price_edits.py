@@ -13,8 +13,6 @@ import pytest
 
 from tokenops import price_causes, price_check, price_files, price_history, price_tables, pricing
 
-pytestmark = pytest.mark.once
-
 BEFORE = price_files.texts()
 TODAY = "2026-11-22"
 PAGE = '  page-now: {url: "https://vendor.example/pricing", captured: 2026-11-22, kind: vendor page}\n'

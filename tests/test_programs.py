@@ -242,7 +242,6 @@ def starts(tree: ast.AST) -> list[int]:
 STARTS = {"programs": 2, "https": 1, "cli_dash": 1, "read_packed": 1}
 
 
-@pytest.mark.once
 def test_programs_are_started_in_one_place() -> None:
     files = [*(ROOT / "lib").glob("*.py"), *(ROOT / "bin").glob("tok-*")]
     counts = {path.stem: len(starts(ast.parse(path.read_text(encoding="utf-8")))) for path in files}

@@ -12,8 +12,6 @@ import pytest
 from conftest import Run, claude, objects, put
 from tokenops import projects
 
-pytestmark = pytest.mark.once
-
 WINDOWS = r"C:\Users\ada\proj"
 SPELLINGS = [
     (r"c:\Users\ada\proj", WINDOWS),

@@ -18,8 +18,6 @@ from upstream import Upstream, plain
 from conftest import MOST, ROOT, Json, Run, eventually, lines, objects
 from tokenops import access, http1, proxy_request, proxy_room, proxy_savings, proxy_writer
 
-pytestmark = pytest.mark.once
-
 PAGE = (("Content-Type", "text/html"), ("Set-Cookie", "tokenops_dash=x; Path=/api"))
 
 

@@ -16,8 +16,6 @@ import pytest
 
 from conftest import ROOT
 
-pytestmark = pytest.mark.once
-
 COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("tok-*"))
 EPOCH = "1795305600"
 BUILD = "import backend, sys; out = sys.argv[1]; backend.build_sdist(out); backend.build_wheel(out)"

@@ -9,8 +9,6 @@ from test_homes import by_model
 
 from conftest import SHARED, Run, needs_shared
 
-pytestmark = pytest.mark.once
-
 # What the expected figures lack: a rollout whose totals moved by one request more than its `last`.
 BEYOND = {"codex": {"gpt-5.5": {"turns": 1, "input": 399, "cache_read": 87936, "output": 69}}}
 FAMILIES = ("archived-fork-33ce-3869", "harness-smoke", "live-fork-4d90-52bf", "missing-parent-siblings")

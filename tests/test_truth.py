@@ -6,12 +6,9 @@ import ast
 import pathlib
 from collections.abc import Iterator
 
-import pytest
 from hypothesis import settings
 
 from conftest import ROOT, ROUNDS, examples
-
-pytestmark = pytest.mark.once
 
 # Sleeps that are the subject: a process that is killed at any moment, a vendor that takes its time, a latency that is measured.
 SLEEPS = {"test_crashes.py": 3, "test_ship.py": 2, "test_proxy.py": 3, "test_clocks.py": 4, "upstream.py": 4}

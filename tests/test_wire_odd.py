@@ -16,8 +16,6 @@ from upstream import Upstream, raw
 from conftest import Json
 from tokenops import http1, proxy_exchange, proxy_request, proxy_routes, proxy_savings, wire_decode
 
-pytestmark = pytest.mark.once
-
 SSE, NDJSON, JSON = "text/event-stream", "application/x-ndjson", "application/json"
 USED = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 RESPONSE = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
