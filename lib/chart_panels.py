@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from tokenops import chart_svg, chart_text
+from tokenops import chart_svg, chart_text, show
 from tokenops.chart_svg import box, line, number, path, short_label, text, word
 from tokenops.chart_text import Value
 
@@ -89,14 +89,12 @@ def value_text(value: Value, unit: str) -> str:
         return "unknown"
     if unit == "usd":
         return f"${value:,.2f}" if abs(value) >= 0.01 or not value else f"${value:.2g}"
-    return (
-        chart_text.percent(value) if unit == "percent" else f"{value:,.0f}" if abs(value) >= 100 else chart_text.short(value)
-    )
+    return chart_text.percent(value) if unit == "percent" else f"{value:,.0f}" if abs(value) >= 100 else show.compact(value)
 
 
 def tick(value: float, unit: str) -> str:
     """A value as an axis shows it."""
-    return chart_text.percent(value) if unit == "percent" else f"{'$' if unit == 'usd' else ''}{chart_text.short(value)}"
+    return chart_text.percent(value) if unit == "percent" else f"{'$' if unit == 'usd' else ''}{show.compact(value)}"
 
 
 def scale(panel: Panel) -> tuple[float, float]:
@@ -213,7 +211,7 @@ def legend(panel: Panel, y: int, width: int) -> tuple[int, list[str]]:
             for at in range(len(panel.names))
         ]
         names = [
-            f"{short_label(name, 24)} {value_text(sum_, panel.unit) if panel.unit else chart_text.short(sum_)}"
+            f"{short_label(name, 24)} {value_text(sum_, panel.unit) if panel.unit else show.compact(sum_)}"
             for name, sum_ in zip(panel.names, sums, strict=True)
         ]
     else:

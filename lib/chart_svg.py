@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from tokenops import chart_text
+from tokenops import chart_text, show
 from tokenops.chart_text import Value
 
 # What XML 1.0 cannot hold, not even escaped.
@@ -219,7 +219,7 @@ def sparkline(values: Sequence[Value], title: str, width: int = 120, height: int
     if last:
         parts.append(f'<circle class="good" cx="{number(last[0])}" cy="{number(last[1])}" r="2.5"/>')
     shown = ", ".join(
-        "unknown" if value is None or not chart_text.is_drawable(value) else chart_text.short(value) for value in values
+        "unknown" if value is None or not chart_text.is_drawable(value) else show.compact(value) for value in values
     )
     return document(width, height, title, shown or "no values", parts, style)
 

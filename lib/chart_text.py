@@ -9,7 +9,7 @@ import datetime
 import math
 from collections.abc import Iterable, Iterator
 
-from tokenops import when
+from tokenops import show, when
 
 MINUTE = 60_000
 UNKNOWN = "\u00b7"  # a dot in the middle of the line
@@ -64,27 +64,10 @@ def gauge(fraction: Value, width: int = 20) -> str:
     return bar + _TRACK * (width - len(bar))
 
 
-def short(value: float) -> str:
-    """A number in at most five characters or so: 950, 1.2k, 34M, 2.5B."""
-    size = abs(value)
-    for limit, unit, suffix in ((999.5, 1.0, ""), (999.5e3, 1e3, "k"), (999.5e6, 1e6, "M"), (999.5e9, 1e9, "B")):
-        if size < limit:
-            return _digits(value / unit) + suffix
-    return f"{value / 1e12:.3g}T" if size < 1e15 else f"{value:.2g}"
-
-
-def _digits(value: float) -> str:
-    """A number with about three significant digits: 0.012, 0.25, 1.2, 34.2, 950."""
-    size = abs(value)
-    decimals = 0 if size >= 99.95 or not size else 1 if size >= 0.995 else min(1 - math.floor(math.log10(size)), 12)
-    text = f"{value:.{decimals}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
 def percent(fraction: float) -> str:
     """A share for people: 42%; below 1 % with two digits: 0.4%, 0.042%."""
     share = 100 * fraction
-    return f"{_digits(share)}%" if 0 < abs(share) < 0.995 else f"{share:.0f}%"
+    return f"{show.digits(share)}%" if 0 < abs(share) < 0.995 else f"{share:.0f}%"
 
 
 def tick_step(span: float, count: int) -> float:

@@ -11,7 +11,7 @@ import html
 import re
 from collections.abc import Sequence
 
-from tokenops import chart_panels, chart_svg, chart_text
+from tokenops import chart_panels, chart_svg, chart_text, show
 from tokenops.chart_panels import Bars, Frame, Panel
 from tokenops.chart_svg import path
 
@@ -150,7 +150,7 @@ def legend(name: str, names: Sequence[str], sums: Sequence[float]) -> Html:
             f'<svg class="tok key" width="11" height="11" aria-hidden="true">'
             f'<rect class="s{part}" width="11" height="11"/>{weave}</svg>'
         )
-        items.append(tag("li", swatch, tag("span", label), " ", tag("b", chart_text.short(total))))
+        items.append(tag("li", swatch, tag("span", label), " ", tag("b", show.compact(total))))
     return tag("ul", *items, class_="legend")
 
 

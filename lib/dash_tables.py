@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from urllib.parse import urlencode
 
-from tokenops import chart_text, costs, coverage, dash_html, dash_query, events, show, when
+from tokenops import costs, coverage, dash_html, dash_query, events, show, when
 from tokenops.dash_html import Html, tag
 from tokenops.dash_spend import Spent
 from tokenops.dash_view import View
@@ -48,7 +48,7 @@ def count(value: int) -> Html:
 
 def short(value: int) -> Html:
     """A large count in few characters; in full when pointed at."""
-    return tag("data", chart_text.short(value), value=value, title=f"{value:,}")
+    return tag("data", show.compact(value), value=value, title=f"{value:,}")
 
 
 def ratio(row: Event) -> Html:

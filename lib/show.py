@@ -1,86 +1,22 @@
 """Renders rows for people and for programs: tables, JSON Lines, CSV, Markdown.
 
-JSON is plumbing and stable; tables are porcelain. Only tables load the library that lays them out (48 ms).
-
-Names in logs come from whatever was cloned and whatever a gateway answered: none of them may steer a terminal, begin a row
-or be a spreadsheet's formula.
+JSON is plumbing and stable; tables are porcelain and fit the terminal. Only Markdown loads a library to lay it out.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, NamedTuple, TextIO
+from typing import BinaryIO
 
-from tokenops import jsonl
+from tokenops import jsonl, show_layout
 from tokenops.events import Event
+from tokenops.show_layout import Column
+from tokenops.show_terminal import Output, paint, plain, safe, safe_text, shorten, text_width, width
 
-
-class Column(NamedTuple):
-    """A table's column: heading, cells, and whether they are numbers."""
-
-    title: str
-    cells: Sequence[str]
-    number: bool = True
-
-
-# Control characters (C0, DEL, C1), line and paragraph separators, marks that turn the direction of text, half characters.
-_STEERING = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
-_STEERS = re.compile(f"[{_STEERING}]")
-_STEERS_IN_TEXT = re.compile(f"(?![\n\t])[{_STEERING}]")
-_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_BOLD_LINE = re.compile(r"(?m)^\x1b\[1m([^\n]*)\x1b\[0m$")
-
-
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return _SHORT.get(match[0]) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
-
-
-def safe(text: str) -> str:
-    """A name or a sentence with every character that could steer a terminal written out, as `\\x1b` or `\\n`."""
-    return text if text.isascii() and text.isprintable() else _STEERS.sub(_escape, text)
-
-
-def safe_text(text: str) -> str:
-    """A text of several lines, as `safe` makes it; ends of lines, tabs and the bold lines of `table` stay."""
-    if "\x1b" not in text:
-        return _STEERS_IN_TEXT.sub(_escape, text)
-    parts = _BOLD_LINE.split(text)  # every second part is what stands in a bold line
-    parts = [_STEERS_IN_TEXT.sub(_escape, part) for part in parts]
-    return "".join(f"\x1b[1m{part}\x1b[0m" if at % 2 else part for at, part in enumerate(parts))
-
-
-# What JSON may hold raw in a string: all that steers but C0, of which a table's bold lines and line ends are made.
-_STEERS_IN_JSON = re.compile(f"(?![\\x00-\\x1f\\ud800-\\udfff])[{_STEERING}]")
-
-
-class _Terminal(io.BufferedWriter):
-    """The bytes of a terminal's stdout: in JSON, `\\u009b` stands for a character that could steer it."""
-
-    def write(self, data: Any, /) -> int:
-        """Write whole lines, or a text that `Output` made safe."""
-        text = bytes(data).decode(errors="surrogateescape")
-        safe_json = _STEERS_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-        super().write(safe_json.encode(errors="surrogateescape"))
-        return len(data)
-
-
-class Output(io.TextIOWrapper):
-    """Stdout for text: nothing that is printed steers the terminal, and "?" stands for what its encoding lacks."""
-
-    def __init__(self, stream: TextIO) -> None:
-        assert isinstance(stream, io.TextIOWrapper)
-        encoding, by_line, at_terminal = stream.encoding, stream.line_buffering, stream.isatty()
-        buffer: BinaryIO = stream.detach()
-        if at_terminal:
-            buffer = _Terminal(buffer.detach() if isinstance(buffer, io.BufferedWriter) else buffer)
-        super().__init__(buffer, encoding, "replace", line_buffering=by_line)
-
-    def write(self, text: str, /) -> int:
-        """Write a text."""
-        return super().write(safe_text(text))
+__all__ = ["Column", "Output", "paint", "plain", "safe", "safe_text", "shorten", "text_width", "width"]
 
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?\Z", re.ASCII)
@@ -105,29 +41,22 @@ def lines(rows: Iterable[Event], out: BinaryIO) -> None:
     jsonl.write(rows, out)
 
 
-def table(columns: Sequence[Column], shape: str, totals: bool = False, color: bool = False) -> str:
-    """A table for a terminal (`table`), or in `markdown` or `csv`. The last row may be a total."""
+def table(columns: Sequence[Column], shape: str, totals: bool = False, color: bool = False, fits: bool = True) -> str:
+    """A table for a terminal (`table`), or in `markdown` or `csv`. The last row may be a total.
+
+    `fits`: at a terminal, no line is longer than the terminal is wide.
+    """
     titles = [safe(column.title) for column in columns]
     body = [list(map(safe, row)) for row in zip(*(column.cells for column in columns), strict=True)]
     if shape == "csv":
         return _csv_text([titles, *body])
-    import tabulate
-
-    align = ["right" if column.number else "left" for column in columns]
     if shape == "markdown":
+        import tabulate
+
+        align = ["right" if column.number else "left" for column in columns]
         escaped = [[cell.replace("|", "\\|") for cell in row] for row in body]
         return tabulate.tabulate(escaped, titles, tablefmt="github", disable_numparse=True, colalign=align) + "\n"
-    rows: list[object] = list(body)
-    if totals and len(rows) > 1:
-        rows.insert(len(rows) - 1, tabulate.SEPARATING_LINE)
-    text_table = tabulate.tabulate(rows, titles, tablefmt="simple", disable_numparse=True, colalign=align)  # type: ignore[arg-type]
-    if color:
-        out = text_table.split("\n")
-        out[0] = f"\x1b[1m{out[0]}\x1b[0m"
-        if totals:
-            out[-1] = f"\x1b[1m{out[-1]}\x1b[0m"
-        text_table = "\n".join(out)
-    return text_table + "\n"
+    return "\n".join(show_layout.lines(columns, width() if fits else None, totals, color)) + "\n"
 
 
 def records(rows: Iterable[Event], shape: str) -> str:
@@ -157,6 +86,23 @@ def _fields(row: Mapping[str, object], above: str) -> Iterator[tuple[str, str]]:
 def count(value: int) -> str:
     """A count with thousands separators; nothing for 0."""
     return f"{value:,}" if value else ""
+
+
+def compact(value: float) -> str:
+    """A number in at most five characters or so: 950, 1.2k, 34M, 2.5B."""
+    size = abs(value)
+    for limit, unit, suffix in ((999.5, 1.0, ""), (999.5e3, 1e3, "k"), (999.5e6, 1e6, "M"), (999.5e9, 1e9, "B")):
+        if size < limit:
+            return digits(value / unit) + suffix
+    return f"{value / 1e12:.3g}T" if size < 1e15 else f"{value:.2g}"
+
+
+def digits(value: float) -> str:
+    """A number with about three significant digits: 0.012, 0.25, 1.2, 34.2, 950."""
+    size = abs(value)
+    decimals = 0 if size >= 99.95 or not size else 1 if size >= 0.995 else min(1 - math.floor(math.log10(size)), 12)
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def money(text: str | None) -> str:

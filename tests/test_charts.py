@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from conftest import examples
-from tokenops import burn_chart, chart_panels, chart_svg, chart_text, dash_html, when
+from tokenops import burn_chart, chart_panels, chart_svg, chart_text, dash_html, show, when
 from tokenops.chart_panels import Band, Bar, Bars, Line, Lines
 
 NAN, INF = math.nan, math.inf
@@ -103,7 +103,7 @@ def test_a_gauge_is_as_wide_as_it_was_asked_for(fraction: chart_text.Value, widt
     ],
 )  # fmt: skip
 def test_short_numbers(value: float, expected: str) -> None:
-    assert chart_text.short(value) == expected
+    assert show.compact(value) == expected
 
 
 @pytest.mark.parametrize(

@@ -41,12 +41,16 @@ def test_safe(text: str, shown: str) -> None:
     assert show.safe(text) == shown
 
 
-def test_a_text_keeps_its_lines_and_bold_lines_only() -> None:
+def test_a_text_keeps_its_lines_and_our_own_styles_only() -> None:
     assert show.safe_text("a\n\tb\n") == "a\n\tb\n"
-    assert show.safe_text("\x1b[1mhead\x1b[0m\nrow\n") == "\x1b[1mhead\x1b[0m\nrow\n"
-    for text in ("\x1b[1mno end\n", "x \x1b[1mwithin\x1b[0m\n", "\x1b[1ma\x1b[31mb\x1b[0m\n", "\x1b[31mred\x1b[0m\n"):
-        shown = show.safe_text(text)
-        assert "\x1b[31m" not in shown and shown.count("\x1b") in (0, 2), shown
+    head, red = show.paint("head", "bold"), show.paint("é", "bad")
+    assert show.safe_text(f"{head}\nx {red} y\n") == "\x1b[1mhead\x1b[0m\nx \x1b[31mé\x1b[0m y\n"
+    assert show.plain(f"{head} {red}") == "head é" and show.text_width(f"{head} {red}") == 6
+    assert show.paint("x", "bad", color=False) == show.paint("x", "") == "x"
+    for text in ("\x1b[1mraw\x1b[0m", head[:-1], head[1:], f"{head[:-1]}\n{head[-1]}", f"{head[0]}a{head[0]}b"):
+        assert "\x1b" not in show.safe_text(text), text
+    assert "\x1b" not in show.safe_text(show.paint(show.safe(red), "")) and show.safe(red) == "\\ufdd2é\\ufddf"
+    assert show.safe("\U000e0041") == "\\U000e0041"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +127,7 @@ def test_no_name_steers_a_terminal(run: Run, command: str) -> None:
     done = run(command, env=NOW, status=None)
     assert done.returncode in (0, 1, 2)
     assert done.stdout + done.stderr
-    stdout = re.sub("(?m)^\x1b\\[1m(.*)\x1b\\[0m$", r"\1", done.stdout.decode())
+    stdout = re.sub("\x1b\\[(?:1|2|31|32|33|36)m([^\x1b\n]*)\x1b\\[0m", r"\1", done.stdout.decode())
     assert STEERING.findall(stdout + done.stderr.decode()) == []
     assert b"Traceback" not in done.stderr
 

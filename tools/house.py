@@ -46,6 +46,7 @@ FAMILIES = (
             "when jsonl regular events fields joins datadir catalog config show workers programs projects untrusted "
             "credentials etiquette https http1 jsonc"
         ),
+        ("show_",),
     ),
     Family(
         "wire",

@@ -1,0 +1,120 @@
+"""Lays a table out for a terminal: numbers abbreviated, texts cut and columns left out until it fits, never wrapped."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tokenops.show_terminal import USUAL_WIDTH, paint, safe, shorten, text_width
+
+
+class Column(NamedTuple):
+    """A table's column: heading, cells, and whether they are numbers.
+
+    `rank`: 0 for what a table is useless without; of the others, the highest is left out first. `short`: the cells once
+    more, abbreviated, for a narrow terminal. `styles`: a style of `paint` for each cell, or "".
+    """
+
+    title: str
+    cells: Sequence[str]
+    number: bool = True
+    rank: int = 1
+    short: Sequence[str] = ()
+    styles: Sequence[str] = ()
+
+
+GAP = "  "
+# A text may be cut to this many columns before a column is left out, and to the second where nothing else helps.
+LEAST, VERY_LEAST = 16, 6
+_DECIMAL = re.compile(r"[-+]?\$?[\d,]+(\.\d+)?", re.ASCII)
+
+
+class _Laid(NamedTuple):
+    """A column whose cells are what is printed, and its width."""
+
+    column: Column
+    cells: list[str]
+    width: int
+
+
+def _laid(column: Column, short: bool = False) -> _Laid:
+    cells = list(map(safe, column.short if short and column.short else column.cells))
+    if column.number:
+        cells = _decimals_aligned(cells)
+    return _Laid(column, cells, max(map(text_width, [safe(column.title), *cells])))
+
+
+def _decimals_aligned(cells: list[str]) -> list[str]:
+    """Numbers with blanks behind them, so that decimal points stand below one another when they end at the right."""
+    matches = [_DECIMAL.fullmatch(cell) for cell in cells]
+    most = max((len(match[1] or "") for match in matches if match), default=0)
+    return [cell + " " * (most - len(match[1] or "")) if match else cell for cell, match in zip(cells, matches, strict=True)]
+
+
+def _total(parts: Sequence[_Laid]) -> int:
+    return sum(part.width for part in parts) + len(GAP) * (len(parts) - 1)
+
+
+def _narrow(parts: list[_Laid], width: int, least: int) -> list[_Laid]:
+    """Columns of text made narrower, the widest first, until all fit or none is wider than `least`."""
+    while (excess := _total(parts) - width) > 0:
+        texts = [at for at, part in enumerate(parts) if not part.column.number and part.width > least]
+        if not texts:
+            break
+        by_width = sorted(texts, key=lambda at: -parts[at].width)
+        widest = parts[by_width[0]].width
+        next_width = parts[by_width[1]].width if len(by_width) > 1 else 0
+        to = max(least, widest - excess, min(next_width, widest - 1))
+        at = by_width[0]
+        parts[at] = parts[at]._replace(width=to)
+    return parts
+
+
+def fit(columns: Sequence[Column], width: int | None) -> tuple[list[_Laid], list[str]]:
+    """The columns as they are printed, and the titles of those that are left out. `width`: None if there is no limit."""
+    parts = [_laid(column) for column in columns]
+    if width is None or _total(parts) <= width:
+        return parts, []
+    parts = [_laid(column, short=True) for column in columns]
+    dropped: list[str] = []
+    while _total(_narrow(list(parts), width, LEAST)) > width:
+        rank = max((part.column.rank for part in parts), default=0)
+        if rank == 0:
+            break
+        last = max(at for at, part in enumerate(parts) if part.column.rank == rank)
+        dropped.append(parts.pop(last).column.title)
+    # What was left out made room: full numbers come back where they fit.
+    full = [_laid(part.column) for part in parts]
+    parts = full if _total(full) <= width else parts
+    return _narrow(_narrow(parts, width, LEAST), width, VERY_LEAST), dropped
+
+
+def lines(columns: Sequence[Column], width: int | None, totals: bool, color: bool) -> list[str]:
+    """The lines of a table, with last ones that name the columns left out. The last row may be a total."""
+    parts, dropped = fit(columns, width)
+    rows = len(columns[0].cells) if columns else 0
+    rule = GAP.join("-" * part.width for part in parts)
+    out = [paint(_line([safe(part.column.title) for part in parts], parts), "bold", color), rule]
+    for row in range(rows):
+        cells = [part.cells[row] for part in parts]
+        if totals and rows > 1 and row == rows - 1:
+            out += [rule, paint(_line(cells, parts), "bold", color)]
+        else:
+            styles = [part.column.styles[row] if color and part.column.styles else "" for part in parts]
+            out.append(_line(cells, parts, styles))
+    if dropped:
+        note = f"left out: {', '.join(dropped)} (--csv has all)"
+        out += [paint(line, "dim", color) for line in textwrap.wrap(note, width or USUAL_WIDTH)]
+    return out
+
+
+def _line(cells: Sequence[str], parts: Sequence[_Laid], styles: Sequence[str] = ()) -> str:
+    shown = []
+    for at, (cell, part) in enumerate(zip(cells, parts, strict=True)):
+        text = shorten(cell, part.width)
+        blanks = " " * (part.width - text_width(text))
+        painted = paint(text, styles[at] if styles else "")
+        shown.append(blanks + painted if part.column.number else painted + blanks)
+    return GAP.join(shown).rstrip()

@@ -1,0 +1,146 @@
+"""What a terminal is given: nothing that steers it, our own colours, and lines that fit its width.
+
+Names in logs come from whatever was cloned and whatever a gateway answered. None may steer a terminal or begin a row.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+import unicodedata
+from typing import Any, BinaryIO, TextIO
+
+# Control characters (C0, DEL, C1), line and paragraph separators, marks that turn the direction of text, tag characters,
+# half characters, and noncharacters, of which our own styles are made.
+_STEERING = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\U000e0000-\U000e007f"
+_STEERS = re.compile(f"[{_STEERING}]")
+_STEERS_IN_TEXT = re.compile(f"(?![\n\t])[{_STEERING}]")
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+# A style and the code that a terminal knows it by (ECMA-48, SGR). Only `Output` writes escape sequences.
+_CODES = {"bold": 1, "dim": 2, "bad": 31, "good": 32, "warn": 33, "accent": 36}
+_MARKS = {name: chr(0xFDD0 + number) for number, name in enumerate(_CODES)}
+_END = "\ufddf"
+_STYLED = re.compile(f"([{''.join(_MARKS.values())}])([^\n\ufdd0-\ufdef]*){_END}")
+_CODE_OF = {mark: _CODES[name] for name, mark in _MARKS.items()}
+# Of a terminal that does not say how wide it is.
+USUAL_WIDTH = 80
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return _SHORT.get(match[0]) or (
+        f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+    )
+
+
+def safe(text: str) -> str:
+    """A name or a sentence with every character that could steer a terminal written out, as `\\x1b` or `\\n`."""
+    return text if text.isascii() and text.isprintable() else _STEERS.sub(_escape, text)
+
+
+def paint(text: str, style: str, color: bool = True) -> str:
+    """A text in a style: bold, dim, good, warn, bad, accent; "" for none. Styles do not nest. `color`: whether to colour."""
+    return f"{_MARKS[style]}{text}{_END}" if color and style and text else text
+
+
+def plain(text: str) -> str:
+    """A text without its styles."""
+    return _STYLED.sub(r"\2", text)
+
+
+def safe_text(text: str) -> str:
+    """A text of several lines, as `safe` makes it; ends of lines, tabs and our own styles stay."""
+    if text.isascii():
+        return _STEERS_IN_TEXT.sub(_escape, text)
+    parts = _STYLED.split(text)  # text, mark, text in that style, text, ...
+    for at in range(0, len(parts), 3):
+        parts[at] = _STEERS_IN_TEXT.sub(_escape, parts[at])
+    for at in range(1, len(parts), 3):
+        parts[at] = f"\x1b[{_CODE_OF[parts[at]]}m"
+        parts[at + 1] = _STEERS_IN_TEXT.sub(_escape, parts[at + 1]) + "\x1b[0m"
+    return "".join(parts)
+
+
+def text_width(text: str) -> int:
+    """How many columns a text takes: wide characters take two, marks on other characters none."""
+    if text.isascii():
+        return len(text)
+    text = plain(text)
+    try:
+        import wcwidth
+
+        width = wcwidth.wcswidth(text)
+        if width >= 0:
+            return int(width)
+    except ImportError:
+        pass
+    return sum(map(_character_width, text))
+
+
+def _character_width(character: str) -> int:
+    if unicodedata.east_asian_width(character) in "WF":
+        return 2
+    return 0 if unicodedata.category(character) in ("Mn", "Me", "Cf") else 1
+
+
+def shorten(text: str, most: int) -> str:
+    """A text of at most so many columns; an ellipsis stands for what is cut off."""
+    if text_width(text) <= most:
+        return text
+    kept, room = [], most - 1
+    for character in text:
+        room -= _character_width(character)
+        if room < 0:
+            break
+        kept.append(character)
+    return "".join(kept).rstrip() + "…" if most > 0 else ""
+
+
+def width() -> int | None:
+    """The columns of the terminal that stdout is; COLUMNS comes first. None for a file or a pipe."""
+    text = os.environ.get("COLUMNS", "")
+    if text.isascii() and text.isdecimal() and int(text[:6]) > 0:
+        return int(text[:6])
+    try:
+        if sys.stdout is None or not sys.stdout.isatty():
+            return None
+        return os.get_terminal_size(sys.stdout.fileno()).columns or USUAL_WIDTH
+    except (OSError, ValueError):
+        return None
+
+
+# What JSON may hold raw in a string: all that steers but C0, of which line ends and escape sequences are made.
+_STEERS_IN_JSON = re.compile(f"(?![\\x00-\\x1f\\ud800-\\udfff])[{_STEERING}]")
+
+
+def _json_escape(match: re.Match[str]) -> str:
+    return "".join(f"\\u{unit:04x}" for unit in memoryview(match[0].encode("utf-16-le")).cast("H"))
+
+
+class _Terminal(io.BufferedWriter):
+    """The bytes of a terminal's stdout: in JSON, `\\u009b` stands for a character that could steer it."""
+
+    def write(self, data: Any, /) -> int:
+        """Write whole lines, or a text that `Output` made safe."""
+        text = bytes(data).decode(errors="surrogateescape")
+        super().write(_STEERS_IN_JSON.sub(_json_escape, text).encode(errors="surrogateescape"))
+        return len(data)
+
+
+class Output(io.TextIOWrapper):
+    """Stdout for text: nothing that is printed steers the terminal, and "?" stands for what its encoding lacks."""
+
+    def __init__(self, stream: TextIO) -> None:
+        assert isinstance(stream, io.TextIOWrapper)
+        encoding, by_line, at_terminal = stream.encoding, stream.line_buffering, stream.isatty()
+        buffer: BinaryIO = stream.detach()
+        if at_terminal:
+            buffer = _Terminal(buffer.detach() if isinstance(buffer, io.BufferedWriter) else buffer)
+        super().__init__(buffer, encoding, "replace", line_buffering=by_line)
+
+    def write(self, text: str, /) -> int:
+        """Write a text."""
+        return super().write(safe_text(text))

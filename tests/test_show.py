@@ -1,0 +1,91 @@
+"""Tables that fit: abbreviated, cut and left out by rank, never wrapped; wide characters and decimal points in line."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import examples
+from tokenops import show, show_layout
+from tokenops.show import Column
+
+PROJECTS = Column("project", ["app", "a-very-long-name-of-a-project-here", "total"], number=False, rank=0)
+TURNS = Column("turns", ["3", "1,200", "1,203"], rank=3)
+READ = Column("cache read", ["12,345,678", "9", "12,345,687"], rank=2, short=["12M", "9", "12M"])
+PRICE = Column("list price", ["$12.30", "$0.0042", "$12.3042"], rank=0)
+
+
+def lines(width: int | None, *columns: Column, color: bool = False) -> list[str]:
+    return show_layout.lines(columns or (PROJECTS, TURNS, READ, PRICE), width, True, color)
+
+
+def test_without_a_limit_everything_is_shown() -> None:
+    assert lines(None) == [
+        "project                             turns  cache read  list price",
+        "----------------------------------  -----  ----------  ----------",
+        "app                                     3  12,345,678    $12.30",
+        "a-very-long-name-of-a-project-here  1,200           9     $0.0042",
+        "----------------------------------  -----  ----------  ----------",
+        "total                               1,203  12,345,687    $12.3042",
+    ]
+
+
+def test_first_numbers_are_abbreviated_and_texts_cut() -> None:
+    assert lines(50)[:4] == [
+        "project              turns  cache read  list price",
+        "-------------------  -----  ----------  ----------",
+        "app                      3         12M    $12.30",
+        "a-very-long-name-o…  1,200           9     $0.0042",
+    ]
+
+
+def test_then_the_columns_of_the_highest_rank_are_left_out() -> None:
+    assert lines(40)[0].split() == ["project", "cache", "read", "list", "price"]
+    assert lines(40)[-1] == "left out: turns (--csv has all)"
+    assert lines(30) == [
+        "project             list price",
+        "------------------  ----------",
+        "app                   $12.30",
+        "a-very-long-name-…     $0.0042",
+        "------------------  ----------",
+        "total                 $12.3042",
+        "left out: turns, cache read",
+        "(--csv has all)",
+    ]
+
+
+def test_wide_characters_take_two_columns() -> None:
+    names = Column("project", ["日本語", "e\u0301t\u00e9", "x"], number=False)
+    shown = lines(None, names, Column("n", ["1", "22", "333"]))
+    assert [show.text_width(line) for line in shown] == [12] * 6
+    assert show.shorten("日本語", 5) == "日本…" and show.shorten("日本語", 4) == "日…" and show.shorten("abc", 0) == ""
+
+
+def test_styles_take_no_room() -> None:
+    levels = Column("level", ["ok", "over", "x"], number=False, styles=["good", "bad", ""])
+    shown = lines(None, levels, color=True)
+    assert [show.plain(line) for line in shown] == lines(None, levels)
+    assert show.safe_text(shown[2]) == "\x1b[32mok\x1b[0m" and show.safe_text(shown[0]) == "\x1b[1mlevel\x1b[0m"
+
+
+CELLS = st.text(st.characters(codec="utf-8"), max_size=40)
+NUMBERS = st.integers(0, 10**9).map("{:,}".format)
+
+
+@examples(200)
+@given(st.lists(st.tuples(CELLS, CELLS, NUMBERS, NUMBERS), min_size=1, max_size=6), st.integers(40, 130), st.booleans())
+def test_no_line_is_wider_than_the_terminal(rows: list[tuple[str, str, str, str]], width: int, totals: bool) -> None:
+    name, session, turns, cost = (list(cells) for cells in zip(*rows, strict=True))
+    columns = [
+        Column("name", name, number=False, rank=0),
+        Column("session", session, number=False, rank=2),
+        Column("turns", turns, rank=3),
+        Column("list price", cost, rank=0),
+    ]
+    shown = show_layout.lines(columns, width, totals, False)
+    assert max(map(show.text_width, shown)) <= width
+    head = shown[0].split()
+    dropped = [title for title in ("session", "turns") if title not in head]
+    body = 2 + len(rows) + (totals and len(rows) > 1)
+    assert (" ".join(shown[body:]) == f"left out: {', '.join(dropped)} (--csv has all)") if dropped else len(shown) == body
+    assert [line.split()[-1] for line in shown[2 : 2 + len(rows) - 1]] == cost[:-1]  # a number is never cut
