@@ -85,7 +85,7 @@ def test_no_line_is_wider_than_the_terminal(rows: list[tuple[str, str, str, str]
     shown = show_layout.lines(columns, width, totals, False)
     assert max(map(show.text_width, shown)) <= width
     head = shown[0].split()
-    dropped = [title for title in ("session", "turns") if title not in head]
+    dropped = [title for title in ("turns", "session") if title not in head]
     body = 2 + len(rows) + (totals and len(rows) > 1)
     assert (" ".join(shown[body:]) == f"left out: {', '.join(dropped)} (--csv has all)") if dropped else len(shown) == body
     assert [line.split()[-1] for line in shown[2 : 2 + len(rows) - 1]] == cost[:-1]  # a number is never cut
