@@ -8,6 +8,7 @@
 # make engines  tok-ship against ClickHouse (chdb, and a clickhouse-server if there is one), DuckDB, Parquet, OTLP: a million events
 # make oldest   every test on Python 3.11 (if it exists) with the oldest version of each dependency that pyproject.toml allows
 # make latest   every test on Python 3.13 (if it exists) with the newest
+# make examples  the outputs that README and docs show, as the commands print them today
 # make man      man pages and completions of all commands, into share (MANPATH=share/man: man tok-cost)
 # make bench    the figures of docs/performance.md, measured anew
 # make release  sdist, wheel, SBOM and checksums of the current commit, into dist: the same bytes each time
@@ -21,13 +22,13 @@ BESIDE := $(dir $(shell command -v $(PYTHON)))
 python = $(firstword $(foreach p,$(shell command -v python$(1) 2>/dev/null) $(wildcard $(BESIDE)../../$(1)*/bin/python$(1) $(BESIDE)../versions/$(1)*/bin/python$(1)),$(shell $(p) -c 'import sys; print(sys.executable)' 2>/dev/null)))
 SECOND := $(call python,3.13)
 # Where interpreters differ: times, numbers, JSON, options, streams, SQLite. `make latest` runs every test there.
-DIFFER := $(patsubst %,tests/test_%.py,charts events http1 jsonc main manual mcp packaging pricing programs proxy read_claude \
-  read_codex read_copilot read_goose read_opencode readers rollup state_files store streams when windows wire)
+DIFFER := $(patsubst %,tests/test_%.py,charts events http1 jsonc main manual packaging pricing read_claude read_codex \
+  read_copilot read_goose read_opencode rollup store streams when wire)
 COMMANDS := $(sort $(wildcard bin/tok-*))
 # Two tests at once for each processor: half of a test's time is spent waiting for the processes that it starts.
 WORKERS := $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))
 
-.PHONY: demo test lint types types-mypy types-pyright check cases oldest latest man bench soak soak-day fuzz clients engines release release-check installs clean
+.PHONY: demo test examples lint types types-mypy types-pyright check cases oldest latest man bench soak soak-day fuzz clients engines release release-check installs clean
 
 demo: $(VENV)/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh bench/demo.sh
@@ -83,6 +84,9 @@ latest:
 	$(or $(SECOND),$(PYTHON)) -m venv --clear .venv-latest
 	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
 	PATH="$(CURDIR)/.venv-latest/bin:$$PATH" .venv-latest/bin/python -m pytest -n $(WORKERS)
+
+examples: $(VENV)/tools
+	TOKENOPS_EXAMPLES=write PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_docs.py
 
 man: $(VENV)/installed
 	$(BIN)/python tools/share.py share
