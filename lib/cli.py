@@ -127,12 +127,12 @@ def parser(doc: str | None, argv: list[str]) -> argparse.ArgumentParser:
     if not replaced:
         Command.name = manual.partition(" ")[0]
     if "-h" in argv or "--help" in argv:
-        if replaced:
-            from tokenops.manual import text_of
+        from tokenops.manual import complete, text_of
 
+        if replaced:
             with open(Command.path, encoding="utf-8") as file:
-                manual = text_of(file.read()).strip()
-        sys.stdout.write(manual + "\n")
+                manual = text_of(file.read())
+        sys.stdout.write(complete(manual) + "\n")
         raise SystemExit(0)
     if "--version" in argv:
         from tokenops import __version__

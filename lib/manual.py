@@ -6,15 +6,9 @@ spaces, its meaning), examples (four spaces), and a paragraph that begins with "
 
 from __future__ import annotations
 
-import ast
-import glob
-import os
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
-
-from tokenops import catalog, plans, read_clients
 
 # An option in the synopsis, and its value: NAME, FIELD[,FIELD...] or one|two|three.
 _OPTION = re.compile(r"(?<![\w-])(--?[a-z][a-z-]*)(?: (?!\|)([A-Z][A-Z]*[^\s\]]*\]*|[a-z0-9][\w:-]*(?:\|[\w:-]+)+))?")
@@ -73,14 +67,42 @@ def manual_of(source: str) -> Manual | None:
 
 def text_of(source: str) -> str:
     """The docstring of a source, even below a line that an installer added; "" if there is none."""
+    import ast
+
     try:
         return ast.get_docstring(ast.parse(_LAUNCHER.sub("", source, count=1)), clean=False) or ""
     except (SyntaxError, ValueError):
         return ""
 
 
+# The options that every command has: cli.parser answers them.
+_EVERYWHERE = "  --help, --version"
+_ABOUT_EVERYWHERE = "print this text, or the version"
+
+
+def complete(text: str) -> str:
+    """A manual with the options that every command has, below its own: one that has none gets a list of them."""
+    lines = text.strip().split("\n")
+    starts = [at for at, line in enumerate(lines) if line.startswith("  -")]
+    if not starts:
+        end = next((at for at, line in enumerate(lines) if line.startswith("Exit status:")), len(lines))
+        lines[end:end] = [f"{_EVERYWHERE}  {_ABOUT_EVERYWHERE}", ""]
+        return "\n".join(lines)
+    end = starts[-1] + 1
+    while end < len(lines) and lines[end].startswith("   "):
+        end += 1
+    terms = [re.match(r"  -\S+(?: \S+)*  +(?=\S)", lines[at]) for at in starts]
+    column = max((term.end() for term in terms if term), default=len(_EVERYWHERE) + 2)
+    if column >= len(_EVERYWHERE) + 2:
+        lines.insert(end, f"{_EVERYWHERE:{column}}{_ABOUT_EVERYWHERE}")
+    else:
+        lines[end:end] = [_EVERYWHERE, " " * column + _ABOUT_EVERYWHERE]
+    return "\n".join(lines)
+
+
 def parse(text: str) -> Manual:
-    """Parse the text of a manual."""
+    """Parse the text of a manual, with the options that every command has."""
+    text = complete(text)
     head, _, rest = text.strip().partition("\n")
     name, _, purpose = head.partition(" - ")
     blocks = [block.split("\n") for block in re.split(r"\n[ \t]*\n", rest.strip("\n"))]
@@ -223,6 +245,9 @@ _FILES = re.compile(r"FILE|PATH|DIR")
 
 def manuals(folder: str) -> list[Manual]:
     """The manuals of the commands in a directory. Raises OSError."""
+    import glob
+    import os
+
     result = []
     for path in sorted(glob.glob(os.path.join(glob.escape(folder), "tok-*"))):
         with open(path, encoding="utf-8", errors="replace") as file:
@@ -234,6 +259,8 @@ def manuals(folder: str) -> list[Manual]:
 
 def words() -> dict[str, list[str]]:
     """The possible values of operands, for those that can be listed."""
+    from tokenops import catalog, plans, read_clients  # --help needs none of them
+
     catalogue = plans.all_plans().values()
     return {
         "CLIENT": [*(item.name for item in read_clients.CLIENTS if item.homes), "all"],
@@ -364,4 +391,6 @@ def _flag(option: Option) -> str:
 
 def _fish_quote(text: str) -> str:
     """A text for fish, in quotes; only the first sentence of it."""
+    import shlex
+
     return shlex.quote(re.split(r"[.;:] ", text)[0].replace("'", "")) if text else "''"

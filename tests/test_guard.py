@@ -431,6 +431,11 @@ def test_the_command_line(run: Run, environment: dict[str, str], tmp_path: pathl
     assert told["mode"] == "active", "an install without --mode changes none"
     assert json.loads(target.read_text())["model"] == "opus"
     assert (run("tok-guard status").stdout, run("tok-guard stats").returncode) and path.is_symlink()
+    for action in ("uninstall", "status", "stats"):  # only install writes a mode
+        done = run(f"tok-guard {action} --mode observe", status=2)
+        assert done.stderr == b"tok-guard: --mode goes with install; run tok-guard install --mode observe\n"
+    (told,) = objects(run("tok-guard install --json").stdout)
+    assert told["mode"] == "active" and told["installed"]
     run("tok-guard uninstall")
     assert json.loads(target.read_text()) == {"model": "opus"}
     project = tmp_path / "here/settings.json"

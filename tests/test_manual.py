@@ -72,6 +72,8 @@ def test_a_manual_taken_apart() -> None:
         ("--everything", "", ()),
         ("--for", "LENGTHY,...", ("hour", "day")),
         ("--last", "15min|hour", ("15min", "hour")),
+        ("--help", "", ()),
+        ("--version", "", ()),
     ]
     assert [(part.kind, part.items or part.lines) for part in found.parts] == [
         ("text", ("A paragraph", "of two lines:")),
@@ -80,10 +82,27 @@ def test_a_manual_taken_apart() -> None:
         ("list", (("term", "what it means, in two lines"), ("other", "this"))),
         ("list", (("--json, --table", "one or the other"), ("--kind KIND,...", "turn, usage, meter (default: all)"),
                   ("--key env:NAME|-", "where it is"), ("--all, --everything", "described below, in two lines"),
-                  ("--for LENGTHY,...", "hour, day"), ("--last 15min|hour", "likewise"))),
+                  ("--for LENGTHY,...", "hour, day"), ("--last 15min|hour", "likewise"),
+                  ("--help, --version", "print this text, or the version"))),
         ("example", ("    tok-x list",)),
     ]  # fmt: skip
     assert found.status == "Exit status: 0 done; 1 something."
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            "tok-x - x\n\n    tok-x\n\n  list  this\n\n  -v  more\n      of it\n\nExit status: 0",
+            "  -v  more\n      of it\n  --help, --version\n      print this text, or the version\n\nExit status: 0",
+        ),
+        ("tok-x - x\n\n  --verbose=WORD       more", "  --verbose=WORD       more\n  --help, --version    print this text, or the version"),
+        ("tok-x - x\n\nWords.\n\nExit status: 0", "Words.\n\n  --help, --version  print this text, or the version\n\nExit status: 0"),
+        ("tok-x - x\n\n  --a  b\n  --c", "  --a  b\n  --c\n  --help, --version\n       print this text, or the version"),
+    ],
+)  # fmt: skip
+def test_the_options_of_every_command_stand_below_its_own(text: str, shown: str) -> None:
+    assert manual.complete(text).endswith(shown)
 
 
 def test_a_page_in_roff() -> None:
@@ -206,7 +225,7 @@ def test_the_manual_names_the_options_of_the_parser(environment: dict[str, str])
     for name, path in paths.items():
         page = manual.manual_of((ROOT / "bin" / name).read_text())
         assert page is not None
-        named, accepted = {option.name for option in page.options}, set(parsers[path])
+        named, accepted = {option.name for option in page.options}, {*parsers[path], "--help", "--version"}
         assert accepted - named == set(), f"{name}: its manual does not name these options"
         assert named - accepted == set(), f"{name}: its parser does not accept these options"
 

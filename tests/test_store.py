@@ -108,6 +108,7 @@ def test_a_torn_line_is_set_apart_and_skipped(run: Run, log: pathlib.Path) -> No
     done = run("tok-cat", status=1)
     assert ids(done.stdout) == ["a", "b"]
     assert b"1 lines of the log could not be read" in done.stderr
+    assert b"\x1b[31m" in run("tok-log verify --table --color always", status=1).stdout
     (finding,) = objects(run("tok-log verify", status=1).stdout)
     assert (finding["place"], finding["problem"]) == (f"{log}/events/{DAY}.jsonl:2", "not JSON")
     run("tok-log compact")

@@ -169,6 +169,14 @@ def test_cheaper_models_of_the_same_provider() -> None:
         assert saved == sorted(saved) and saved[0] > 0
 
 
+def test_a_limit_counts_in_each_format(run: Run, environment: dict[str, str]) -> None:
+    turns = [turn(n, 20_000, 500, 200) for n in range(10)] + [turn(20 + n, 90_000, 500, 900) for n in range(10)]
+    store.append(environment["TOKENOPS_HOME"], map(jsonl.line_of, turns))
+    every = objects(run("tok-coach models --json", env=NOW).stdout)
+    assert len(every) > 1 and objects(run("tok-coach models --limit 1 --json", env=NOW).stdout) == every[:1]
+    assert run("tok-coach models --limit 1 --csv", env=NOW).stdout.count(b"\n") == 2
+
+
 def test_a_session_turn_by_turn(run: Run, environment: dict[str, str]) -> None:
     turns = [turn(0, 50_000, 0), turn(7, 0, 50_000), turn(8, 50_000, 0, side=True), turn(9, 50_000, 100)]
     others = [{**turn(1), "id": "msg_x", "session_id": "s2"}, {**turn(1), "id": "msg_y", "session_id": "t"}]
