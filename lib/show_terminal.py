@@ -70,7 +70,7 @@ def text_width(text: str) -> int:
         return len(text)
     text = plain(text)
     try:
-        import wcwidth
+        import wcwidth  # pyright: ignore[reportMissingImports] - an extra
 
         width = wcwidth.wcswidth(text)
         if width >= 0:
