@@ -44,16 +44,22 @@ _DRIVE = re.compile(r"([A-Za-z]):(?:[\\/]+|\Z)")
 _MOUNTED = re.compile(r"/+(?:mnt|cygdrive)/+([A-Za-z])(?:/+|\Z)")
 _LINUX = re.compile(r"[\\/]{2}(?:wsl\$|wsl\.localhost)[\\/][^\\/]+", re.IGNORECASE)
 _PRIVATE = re.compile(r"/private(?=/(?:tmp|var|etc)(?:/|\Z))")
+_URI = re.compile(r"(?:file://(?:localhost)?|vscode-remote://wsl(?:\+|%2b)[^/]+)(?=/)", re.IGNORECASE)
+_URI_DRIVE = re.compile(r"/(?=[A-Za-z]:(?:/|\Z))")
 
 
 def spelling(path: str) -> str:
     """One spelling for all that name one folder: of Windows, of Linux in Windows (WSL), and of macOS.
 
     `c:\\a`, `\\\\?\\C:\\a` and `/mnt/c/a` are `C:\\a`; `\\\\wsl$\\Ubuntu\\a` is `/a`; `\\\\?\\UNC\\srv\\a` is
-    `\\\\srv\\a`; `/private/tmp` is `/tmp`.
+    `\\\\srv\\a`; `/private/tmp` is `/tmp`; `file:///c%3A/a` is `C:\\a`; `vscode-remote://wsl+Ubuntu/a` is `/a`.
     Half characters become "?".
     """
     path = path.encode(errors="replace").decode()
+    if uri := _URI.match(path):
+        import urllib.parse  # editors' sessions alone need it
+
+        path = _URI_DRIVE.sub("", urllib.parse.unquote(path[uri.end() :], errors="replace"), count=1)
     if verbatim := _VERBATIM.match(path):
         path = ("\\\\" if verbatim[1] else "") + path[verbatim.end() :]
     if linux := _LINUX.match(path):

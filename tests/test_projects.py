@@ -36,6 +36,14 @@ SPELLINGS = [
     (r"\\server\share\x", r"\\server\share\x"),
     ("/home/ada/\ud83c", "/home/ada/?"),
     ("c:", "C:\\"),
+    ("file:///c%3A/Users/ada/proj", WINDOWS),
+    ("file:///C:/Users/ada/proj/", WINDOWS),
+    ("file:///mnt/c/Users/ada/proj", WINDOWS),
+    ("file://localhost/home/ada/my%20app", "/home/ada/my app"),
+    ("vscode-remote://wsl%2BUbuntu/home/ada/loom", "/home/ada/loom"),
+    ("vscode-remote://wsl+Ubuntu-24.04/home/ada/loom", "/home/ada/loom"),
+    ("vscode-remote://ssh-remote+box/home/ada/loom", "vscode-remote://ssh-remote+box/home/ada/loom"),
+    ("file:name", "file:name"),
 ]
 
 
