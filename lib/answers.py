@@ -97,6 +97,19 @@ class Budget(NamedTuple):
     bound: list[plans.Binding]
     thresholds: Thresholds
 
+    def plan_names(self, log: Log) -> dict[str, str]:
+        """Provider -> the names for people of its plans in force."""
+        from tokenops import plans, when
+
+        today, catalogue = when.bucket(log.now, "day", log.tz), plans.all_plans()
+        providers = dict.fromkeys(binding.provider for binding in self.bound if binding.since <= today)
+        return {
+            provider: ", ".join(
+                dict.fromkeys(catalogue[each.plan].display for each in plans.in_force(self.bound, provider, today))
+            )
+            for provider in providers
+        }
+
     @property
     def forecasts(self) -> list[Event]:
         """The chance that each row's binding window runs out before its reset."""

@@ -15,7 +15,7 @@ MINUTE = 60_000
 UNKNOWN = "\u00b7"  # a dot in the middle of the line
 _BLOCKS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"  # one eighth to a whole, from below
 _EIGHTHS = " \u258f\u258e\u258d\u258c\u258b\u258a\u2589"  # none to seven eighths, from the left
-_FULL, _TRACK = "\u2588", "\u2591"
+_FULL, _BAND, _TRACK = "\u2588", "\u2592", "\u2591"
 # Nothing that is measured here is larger, and sums of larger values would not be finite.
 _MOST = 1e300
 
@@ -54,14 +54,21 @@ def gauge(fraction: Value, width: int = 20) -> str:
 
     A fraction above 0 never shows as empty, nor one below 1 as full.
     """
+    return "".join(gauge_parts(fraction, width))
+
+
+def gauge_parts(fraction: Value, width: int, ahead: Value = None) -> tuple[str, str, str]:
+    """A gauge in three parts: what is filled, a band from there to the fraction `ahead`, and the rest."""
     if fraction is None or not is_drawable(fraction):
-        return UNKNOWN * width
+        return "", "", UNKNOWN * width
     eighths = round(min(max(fraction, 0.0), 1.0) * width * 8)
     if 0 < fraction < 1 and width:
         eighths = min(max(eighths, 1), width * 8 - 1)
     full, part = divmod(eighths, 8)
     bar = _FULL * full + (_EIGHTHS[part] if part else "")
-    return bar + _TRACK * (width - len(bar))
+    end = 0 if ahead is None or not is_drawable(ahead) else round(min(max(ahead, 0.0), 1.0) * width)
+    band = _BAND * max(end - len(bar), 0)
+    return bar, band, _TRACK * (width - len(bar) - len(band))
 
 
 def percent(fraction: float) -> str:

@@ -139,10 +139,4 @@ class Gatherer:
         except Fault as fault:
             unusable: Any = {"error": str(fault), "hint": f"correct it in {log.settings.path}"}
             return [], {}, unusable, {}
-        today, catalogue = when.bucket(log.now, "day", log.tz), plans.all_plans()
-        providers = dict.fromkeys(binding.provider for binding in budget.bound if binding.since <= today)
-        names = {}
-        for provider in providers:
-            in_force = plans.in_force(budget.bound, provider, today)
-            names[provider] = ", ".join(dict.fromkeys(catalogue[binding.plan].display for binding in in_force))
-        return budget.bound, names, budget.rows, budget.thresholds["budget"]
+        return budget.bound, budget.plan_names(log), budget.rows, budget.thresholds["budget"]

@@ -15,6 +15,16 @@ from tokenops.events import Event
 from tokenops.limit_windows import Key, Reading
 
 CONTINUE, SLOW_DOWN, SWITCH_MODEL, WAIT = "continue", "slow_down", "switch_model", "wait_for_reset"
+# Why an action is advised: nothing is known; the window has room; the vendor refused a request; it is used up, or mostly
+# used; it will probably run out within the hour.
+UNKNOWN, ROOM, REFUSED, USED_UP, MOSTLY_USED, LIKELY_SOON = (
+    "unknown",
+    "room",
+    "refused",
+    "used_up",
+    "mostly_used",
+    "likely_soon",
+)
 # The resets of one window differ by seconds; those of two windows lie hours apart.
 SAME_MS = 5 * 60_000
 
@@ -147,7 +157,7 @@ def by_account(states: Iterable[State]) -> dict[tuple[str, str], list[State]]:
 
 
 class Judgement(NamedTuple):
-    """What follows for one account: the window that binds, the action, and how far the reading can be trusted.
+    """What follows for one account: the window that binds, the action and why, and how far the reading can be trusted.
 
     `switch_to` is the family of models with room, "" unless the action is switch_model.
     """
@@ -155,6 +165,7 @@ class Judgement(NamedTuple):
     bound: State | None
     forecast: Event | None
     action: str
+    reason: str
     switch_to: str
     signal: dict[str, str]
 
@@ -173,23 +184,27 @@ def judge(
     forecast = forecasts.get(bound.key) if forecasts and bound else None
     families = sorted({state.scope for state in states if state.scope} | set(limit_windows.families(provider)))
     roomier = roomier_model(states, bound, families, rules["switch_model_headroom"]) if bound else ""
-    advice = action(bound, chance_within_hour(forecast), rules, bool(roomier))
+    advice, reason = action(bound, chance_within_hour(forecast), rules, bool(roomier))
     switch_to = roomier if advice == SWITCH_MODEL else ""
-    return Judgement(bound, forecast, advice, switch_to, signal(bound, now, thresholds["freshness"]))
+    return Judgement(bound, forecast, advice, reason, switch_to, signal(bound, now, thresholds["freshness"]))
 
 
-def action(bound: State | None, p_soon: float | None, rules: Mapping[str, float], roomier: bool) -> str:
-    """What to do. `p_soon`: the chance that the window runs out within the hour; None if too little is known."""
+def action(bound: State | None, p_soon: float | None, rules: Mapping[str, float], roomier: bool) -> tuple[str, str]:
+    """What to do, and why. `p_soon`: the chance that the window runs out within the hour; None if too little is known."""
     if bound is None or bound.used is None or bound.likely is None:
-        return CONTINUE
+        return CONTINUE, UNKNOWN
     # To stop is drastic: a reading must say so, or even the lower end of what was used since.
     least = bound.carry.p10 if bound.carry else bound.used
-    is_used_up = bound.status == "rejected" or least >= rules["wait_for_reset"]
-    if is_used_up or (p_soon is not None and p_soon >= rules["p_wait_for_reset"] and bound.likely >= rules["slow_down"]):
-        return SWITCH_MODEL if roomier else WAIT
+    stop = SWITCH_MODEL if roomier else WAIT
+    if bound.status == "rejected":
+        return stop, REFUSED
+    if least >= rules["wait_for_reset"]:
+        return stop, USED_UP
     if p_soon is None:
-        return SLOW_DOWN if bound.likely >= rules["slow_down"] else CONTINUE
-    return SLOW_DOWN if p_soon >= rules["p_slow_down"] else CONTINUE
+        return (SLOW_DOWN, MOSTLY_USED) if bound.likely >= rules["slow_down"] else (CONTINUE, ROOM)
+    if p_soon >= rules["p_wait_for_reset"] and bound.likely >= rules["slow_down"]:
+        return stop, LIKELY_SOON
+    return (SLOW_DOWN, LIKELY_SOON) if p_soon >= rules["p_slow_down"] else (CONTINUE, ROOM)
 
 
 def chance_within_hour(forecast: Event | None) -> float | None:

@@ -82,9 +82,9 @@ def budget_rows(
 
     `providers`: those with a plan, which get a row even without a reading; `model`: the one that is called next.
     `thresholds`: as config.thresholds returns them. Keys of a row: v, kind (budget), provider, account, headroom_pct (0 to
-    100 or null), window_resets_in, recommended_action (continue, slow_down, switch_model, wait_for_reset), switch_to (a
-    family of models), signal_quality {level, source, caveat}, binding_window, windows [{window, scope, used, headroom,
-    resets_at, ...}], forecast, observed_at, as_of, next_actions.
+    100 or null), window_resets_in, recommended_action (continue, slow_down, switch_model, wait_for_reset), reason (as in
+    headroom), switch_to (a family of models), signal_quality {level, source, caveat}, binding_window, windows [{window,
+    scope, used, headroom, resets_at, action, binds, ...}], forecast, observed_at, as_of, next_actions.
     """
     limits_now = limits(folder, now, catalogue, provider, memory)
     expected = forecasts(limits_now, now, model)
@@ -132,11 +132,12 @@ def _budget(
     row["headroom_pct"] = None if bound is None or bound.headroom is None else int(bound.headroom * 100 + 1e-9)
     row["window_resets_in"] = headroom.duration(bound.resets_at - now) if bound and bound.resets_at else None
     row["recommended_action"] = judged.action
+    row["reason"] = judged.reason
     if judged.switch_to:
         row["switch_to"] = judged.switch_to
     row["signal_quality"] = judged.signal
     row["binding_window"] = bound.window if bound else None
-    row["windows"] = [headroom.row(state, now) for state in states]
+    row["windows"] = [_window_row(state, judged, now, thresholds) for state in states]
     if judged.forecast:
         row["forecast"] = judged.forecast
     if bound is not None:
@@ -144,6 +145,16 @@ def _budget(
     row["as_of"] = when.stamp(now)
     row["next_actions"] = next_actions(account[0], bound, now, thresholds["freshness"])
     return row
+
+
+def _window_row(state: State, judged: headroom.Judgement, now: int, thresholds: Mapping[str, Any]) -> Event:
+    """A window with what it advises by itself: the window that binds the action, any other by its share alone."""
+    row = headroom.row(state, now)
+    if state.used is None:
+        return row
+    if state is judged.bound:
+        return row | {"action": judged.action, "binds": True}
+    return row | {"action": headroom.action(state, None, thresholds["budget"], False)[0]}
 
 
 def next_actions(provider: str, bound: State | None, now: int, freshness: Mapping[str, float]) -> list[str]:

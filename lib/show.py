@@ -14,9 +14,9 @@ from typing import BinaryIO
 from tokenops import jsonl, show_layout
 from tokenops.events import Event
 from tokenops.show_layout import Column
-from tokenops.show_terminal import Output, paint, plain, safe, safe_text, shorten, text_width, width
+from tokenops.show_terminal import Output, paint, plain, safe, safe_text, shorten, text_width, width, wrap
 
-__all__ = ["Column", "Output", "paint", "plain", "safe", "safe_text", "shorten", "text_width", "width"]
+__all__ = ["Column", "Output", "paint", "plain", "safe", "safe_text", "shorten", "text_width", "width", "wrap"]
 
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?\Z", re.ASCII)

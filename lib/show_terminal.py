@@ -99,6 +99,21 @@ def shorten(text: str, most: int) -> str:
     return "".join(kept).rstrip() + "…" if most > 0 else ""
 
 
+def wrap(text: str, most: int) -> list[str]:
+    """A sentence in lines of at most so many columns, broken between words; a longer word is cut."""
+    lines: list[str] = []
+    room = -1
+    for word in text.split():
+        size = text_width(word)
+        if size < room:
+            lines[-1] += f" {word}"
+            room -= size + 1
+        else:
+            lines.append(shorten(word, most))
+            room = most - min(size, most)
+    return lines
+
+
 def width() -> int | None:
     """The columns of the terminal that stdout is; COLUMNS comes first. None for a file or a pipe."""
     text = os.environ.get("COLUMNS", "")

@@ -296,7 +296,7 @@ def test_the_command(run: Run, environment: dict[str, str]) -> None:
     run("tok-budget -q anthropic && echo go", env=env, status=3)
     assert run("tok-budget -q openai && echo go", env=env).stdout == b"go\n"
     shown = run("tok-budget --table", env=env, status=3).stdout.decode()
-    assert "15%" in shown and "slow down" in shown and "70%" in shown
+    assert "85% used" in shown and "slow down" in shown and "30% used" in shown
 
 
 def test_the_users_own_thresholds(run: Run, environment: dict[str, str]) -> None:

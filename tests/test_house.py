@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import house
 
 # Lists that only shrink: an entry that is no longer needed fails the test, and so does one that has grown.
-DOORS_AT_MOST = 62
+DOORS_AT_MOST = 62 + 1  # limit_view: limits at a terminal, for tok-budget, tok, tok-top and the status line
 # joins: the join outgrew events; fields: so did the types of the fields; regular: all families open files; programs: and
 # run programs.
 FACES_AT_MOST = 54
@@ -30,6 +30,7 @@ LONG_FUNCTIONS: dict[str, int] = {}
 # were split (proxy_request, proxy_states, wire_shapes).
 MODULES_AT_MOST += 6
 MODULES_AT_MOST += 2  # show_terminal, show_layout: what a terminal is given, and how a table fits it
+MODULES_AT_MOST += 1  # limit_view: limits at a terminal; limit_plans is at its limit of lines without it
 MODULES_AT_MOST += 1  # programs: one place that finds and runs other programs, safely
 # Small modules with a single importer, each with the reason why it is a file of its own.
 SMALL_ALONE = {

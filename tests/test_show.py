@@ -61,6 +61,12 @@ def test_wide_characters_take_two_columns() -> None:
     assert show.shorten("日本語", 5) == "日本…" and show.shorten("日本語", 4) == "日…" and show.shorten("abc", 0) == ""
 
 
+def test_sentences_are_broken_between_words_by_their_width() -> None:
+    assert show.wrap("one two three", 7) == ["one two", "three"] and show.wrap("one two three", 6) == ["one", "two", "three"]
+    assert show.wrap("日本 日本語 a", 6) == ["日本", "日本語", "a"] and show.wrap("", 5) == []
+    assert show.wrap("unbreakable a b", 6) == ["unbre…", "a b"]
+
+
 def test_styles_take_no_room() -> None:
     levels = Column("level", ["ok", "over", "x"], number=False, styles=["good", "bad", ""])
     shown = lines(None, levels, color=True)

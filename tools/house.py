@@ -85,14 +85,14 @@ FAMILIES = (
     Family(
         "sync", "what is new in the clients' files, into the log", ("sync",), ("sync_",), _words("sync_follow sync_gather")
     ),
+    Family("chart", "charts as text and as SVG", (), ("chart_",), _words("chart_panels chart_svg chart_text")),
     Family(
         "limit",
         "how much of a limit is left, and what to do",
         _words("headroom budgets statusline"),
         ("limit_",),
-        _words("limit_backtest limit_forecast limit_log limit_pace limit_plans limit_scores limit_windows"),
+        _words("limit_backtest limit_forecast limit_log limit_pace limit_plans limit_scores limit_view limit_windows"),
     ),
-    Family("chart", "charts as text and as SVG", (), ("chart_",), _words("chart_panels chart_svg chart_text")),
     Family(
         "report",
         "spending per hour, and our figures beside others'",
