@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tokenops import config, events
@@ -10,8 +10,10 @@ from tokenops.answers import OPEN, end, ignore, thresholds
 from tokenops.session import BadRequest, Fault, Log, NotFound
 
 if TYPE_CHECKING:
-    from tokenops import coach_averages, coach_transcripts
+    from tokenops import coach_averages, coach_transcripts, read_clients, store_summaries
     from tokenops.events import Event, Filter
+
+    Source = tuple[read_clients.Client, Sequence[str]]
 
 # The default start of the span of the scorecard and of the coach's reports.
 WEEK = "7d"
@@ -64,11 +66,12 @@ def finish_task(folder: str, directory: str, now: int, name: str = "") -> str:
 
 
 class Trace(NamedTuple):
-    """A session turn by turn, and what it wasted."""
+    """A session turn by turn, and what it wasted. `labels`: its client, project and workflow."""
 
     session: str
     steps: list[Event]
     findings: list[Event]
+    labels: Event
 
 
 def trace(log: Log, session: str) -> Trace:
@@ -76,10 +79,51 @@ def trace(log: Log, session: str) -> Trace:
     from tokenops import trace
 
     try:
-        name, records = trace.session(log.folder, session)
+        name, records = _session(log, session)
     except trace.Unknown as error:
         raise BadRequest(str(error)) from None
     return _trace(log, name, records)
+
+
+def _session(log: Log, name: str) -> tuple[str, list[Event]]:
+    """The only session whose id begins with a text, and its records. Raises trace.Unknown."""
+    from tokenops import trace
+
+    try:
+        return trace.session(log.folder, name, _days_of(log, name))
+    except trace.Unknown:  # one that has rounds and no turns, on a closed day, is in no summary
+        return trace.session(log.folder, name)
+
+
+def _days_of(log: Log, session: str) -> Container[str]:
+    """The days on which sessions that begin with a text may have turns."""
+    from tokenops import store_days, store_summaries
+
+    files, catalogue = store_days.files_of(log.folder), log.catalogue()
+    first_open = store_days.first_open(log.now)
+
+    def read() -> store_summaries.Sessions:
+        return store_summaries.sessions(log.folder, catalogue, log.now, files)
+
+    if log.memory is None:
+        days = read()
+    else:
+        # A summary that is made later counts from the next day on: until then its day is read as well.
+        key = {day: size for day, size in files.items() if day < first_open}, catalogue.digest
+        days = log.memory.get(("sessions", log.folder), key, read)
+    return days.days_of(session)
+
+
+def explanation(log: Log, trace: Trace, identity: str, sources: Iterable[Source] = ()) -> Event | None:
+    """What one turn of a session is made of, as `tok-log explain` has it; None if the log lacks it.
+
+    `sources`: the clients' files, which it is looked for in as well.
+    """
+    from tokenops import explain, store_days
+
+    step = next((step for step in trace.steps if step["id"] == identity), None)
+    days = store_days.near(step["ts"][:10]) if step else None
+    return explain.explanation(identity, log.folder, sources, log.catalogue(), days)
 
 
 def workflow(log: Log, workflow_id: str) -> Trace:
@@ -87,7 +131,7 @@ def workflow(log: Log, workflow_id: str) -> Trace:
     from tokenops import projects, store, trace
 
     try:
-        name, records = trace.session(log.folder, workflow_id.rpartition(":")[2])
+        name, records = _session(log, workflow_id.rpartition(":")[2])
     except trace.Unknown:
         name, records = "", []
     labels = store.labels(log.folder)
@@ -98,9 +142,13 @@ def workflow(log: Log, workflow_id: str) -> Trace:
 
 
 def _trace(log: Log, name: str, records: list[Event]) -> Trace:
-    from tokenops import trace
+    from tokenops import projects, store, trace
 
-    return Trace(name, *trace.rows(records, log.catalogue(), thresholds(log.settings)["waste"], _context_limits(log)))
+    rows = trace.rows(records, log.catalogue(), thresholds(log.settings)["waste"], _context_limits(log))
+    last = max(records, key=lambda record: (record["kind"] == "turn", record["ts"]))
+    labels = projects.relabel(dict(last), store.labels(log.folder))
+    names = ("client", "project", "agent_id", "workflow_id")
+    return Trace(name, *rows, {name: labels[name] for name in names if name in labels})
 
 
 def _context_limits(log: Log) -> Sequence[Mapping[str, Any]]:

@@ -7,7 +7,6 @@ include once for all its charts. Colour is never the only sign: parts also have 
 from __future__ import annotations
 
 import html
-import re
 import zlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -15,8 +14,6 @@ from typing import NamedTuple
 from tokenops import chart_text, show
 from tokenops.chart_text import Value
 
-# What XML 1.0 cannot hold, not even escaped.
-_FORBIDDEN = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 # Stands for the chart's own name in references to its patterns; no label can hold it.
 OWN = "\0"
 _FONT = 'ui-sans-serif,system-ui,-apple-system,"Segoe UI",Roboto,Inter,"Helvetica Neue",Arial,sans-serif'
@@ -84,8 +81,8 @@ def _selector(select: str) -> str:
 
 
 def text(value: object) -> str:
-    """A value as the content of an element or an attribute; what XML cannot hold is replaced."""
-    return html.escape(_FORBIDDEN.sub("\ufffd", str(value)))
+    """A value as the content of an element or an attribute; what XML cannot hold, or what steers text, is written out."""
+    return html.escape(show.safe(str(value)))
 
 
 def short_label(value: object, most: int) -> str:

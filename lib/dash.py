@@ -15,13 +15,14 @@ from urllib.parse import parse_qsl, urlencode
 
 import orjson
 
-from tokenops import access, config, dash_api, dash_findings, dash_page, dash_query, dash_view, http1, store_days
+from tokenops import access, config, dash_api, dash_findings, dash_page, dash_query, dash_sheet, dash_view, http1, store_days
 from tokenops.http1 import Headers, Request, field
 from tokenops.proxy_routes import Reply
 from tokenops.session import BadRequest, Fault, NotFound, Session
+from tokenops.store_days import Files
 
 Gatherer = dash_view.Gatherer
-PAGE = "/dashboard"
+PAGE, CSV = dash_query.PAGE, dash_query.CSV
 ASSETS = {"/dashboard/page.css": "text/css", "/dashboard/page.js": "text/javascript"}
 PUBLIC = (b"/healthz", b"/readyz", b"/version")
 _JSON = "application/json"
@@ -221,13 +222,13 @@ class Site:
     def _data(self, request: PageRequest, path: str, query: dict[str, str]) -> Reply:
         if path in ASSETS:
             return self._asset(request, path)
-        if path != PAGE and not (path.startswith(dash_api.ROOT) and dash_api.exists(path[len(dash_api.ROOT) :])):
+        if path not in (PAGE, CSV) and not (path.startswith(dash_api.ROOT) and dash_api.exists(path[len(dash_api.ROOT) :])):
             return self._refusal(request, 404, *_NOTHING)
         try:
-            self.runtime.fresh(path == PAGE and not request.first(b"if-none-match"))
+            self.runtime.fresh(path in (PAGE, CSV) and not request.first(b"if-none-match"))
             return self._fresh(request, path, query)
         except NotFound as fault:
-            return self._refusal(request, 404, str(fault), "see /api/workflows")
+            return self._refusal(request, 404, str(fault), "see /dashboard" if path == PAGE else "see /api/workflows")
         except BadRequest as fault:
             return self._refusal(request, 400, str(fault), "docs/dashboard.md lists the parameters")
         except dash_api.Unavailable as fault:
@@ -252,18 +253,32 @@ class Site:
             return Reply(304, [*_ALWAYS, field(b"ETag", etag.encode()), field(b"Cache-Control", b"no-store")], b"")
         cached = self.kept.pop(name, None)
         if cached is None or cached[0] != etag:
+            more: Headers = []
             if path == PAGE:
-                kind, body = "text/html", dash_page.page(self.gatherer.view(dash_query.parse(query), files), etag)
+                kind, body = "text/html", dash_page.page(self.gatherer.page(dash_query.parse(query), files), etag)
+            elif path == CSV:
+                kind, body, more = self._csv(query, files)
             else:
                 value = dash_api.answer(self.gatherer, path[len(dash_api.ROOT) :], query)
                 kind, body = _JSON, orjson.dumps(value) + b"\n"
             etag = _etag(self.gatherer.state(files), *name)  # the answer may hold newer data
             headers = [*_ALWAYS, *_content_type(kind), field(b"Cache-Control", b"no-store"), field(b"ETag", etag.encode())]
+            headers += more
             cached = (etag, headers, body, gzip.compress(body, 4, mtime=0))
         self.kept[name] = cached
         while len(self.kept) > MOST_KEPT:
             del self.kept[next(iter(self.kept))]
         return _reply(request, 200, *cached[1:])
+
+    def _csv(self, query: dict[str, str], files: Files) -> tuple[str, bytes, Headers]:
+        """A table of a page as CSV. Raises BadRequest, NotFound, Fault, OSError."""
+        name = query.pop("table", "")
+        ask = dash_query.parse(query)
+        sheets = {sheet.name: sheet for sheet in dash_page.sheets(self.gatherer.page(ask, files))}
+        if name not in sheets:
+            raise BadRequest(f"there is no table {name[:40]!r} here; choose from {', '.join(sheets)}")
+        disposition = field(b"Content-Disposition", f'attachment; filename="tokenops-{name}.csv"'.encode())
+        return "text/csv", dash_sheet.csv(sheets[name], ask).encode(), [disposition]
 
     def _asset(self, request: PageRequest, path: str) -> Reply:
         name = path.rpartition("/")[2]
@@ -305,7 +320,7 @@ def _gzip_asset(name: str) -> bytes:
 def _exists(path: str) -> bool:
     """Whether there is something at a path."""
     api = path.startswith(dash_api.ROOT) and dash_api.exists(path[len(dash_api.ROOT) :])
-    return path in (PAGE, "/", "/dashboard/") or path in ASSETS or api
+    return path in (PAGE, CSV, "/", "/dashboard/") or path in ASSETS or api
 
 
 def _cookies(request: PageRequest) -> list[str]:

@@ -95,7 +95,7 @@ def workflow(session: Session, workflow_id: str) -> Json:
     """One workflow turn by turn, as tok-trace prints it. Raises NotFound, Fault."""
     log = session.log()
     try:
-        name, steps, findings = answers_work.workflow(log, workflow_id)
+        name, steps, findings, _ = answers_work.workflow(log, workflow_id)
     except NotFound as fault:
         raise NotFound(f"{fault}; /api/workflows lists them") from None
     value = {"workflow_id": workflow_id, "session": name, "steps": steps, "findings": findings}

@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from tokenops import chart_panels, chart_text, costs, dash_html, dash_query, dash_tables, events, when
+from tokenops import chart_panels, chart_text, costs, dash_html, dash_query, dash_sheet, dash_tables, events, when
 from tokenops.chart_panels import Band, Bar, Bars, Line, Lines
 from tokenops.chart_text import Value
-from tokenops.dash_html import Html, tag
+from tokenops.dash_html import Hint, Html, tag
 from tokenops.dash_query import STACKS
+from tokenops.dash_sheet import Column, Sheet
 from tokenops.dash_spend import Spent
 from tokenops.dash_sums import Part
 from tokenops.dash_view import View
+from tokenops.events import Event
 
 HEIGHT = 168
 # A longer table is not readable.
@@ -29,7 +31,7 @@ def section(view: View, spent: Spent, live: bool) -> Html:
         "section",
         _cost(view, spent, unit, (start, until)),
         _tokens(view, spent, unit, (start, until), live),
-        _numbers(view, spent),
+        _numbers(view, live),
         class_="pair charts",
         aria_label="Over time",
         id="charts",
@@ -53,7 +55,7 @@ def _cost(view: View, spent: Spent, unit: str, span: tuple[int, int]) -> Html:
         points += [(part.start, None), *step, (end, None)] if part.partial else step
         more = " so far" if part.partial and part.end > view.now else " of a part of it" if part.partial else ""
         hints.append(
-            (part.start, part.end, f"{_when(part.start, view, unit)}: {chart_panels.value_text(value, 'usd')}{more}")
+            Hint(part.start, part.end, f"{_when(part.start, view, unit)}: {chart_panels.value_text(value, 'usd')}{more}")
         )
     band = []
     for hour in spent.expected:
@@ -61,7 +63,7 @@ def _cost(view: View, spent: Spent, unit: str, span: tuple[int, int]) -> Html:
         low, middle, high = (float(cost[name]) for name in ("p10", "p50", "p90"))
         band += [Band(begin, low, middle, high), Band(end, low, middle, high)]
         likely = f"likely {chart_panels.value_text(low, 'usd')} to {chart_panels.value_text(high, 'usd')}"
-        hints.append((begin, end, f"{_when(begin, view, unit)}: {likely}"))
+        hints.append(Hint(begin, end, f"{_when(begin, view, unit)}: {likely}"))
     panel = Lines(f"Cost per {unit}", [Line("cost", points)], "usd", HEIGHT, band)
     label = f"Cost per {unit}, {dash_tables.span_name(view)}: {dash_tables.plain_money(spent.total)} in all"
     notes = [spent.basis]
@@ -87,7 +89,7 @@ def _tokens(view: View, spent: Spent, unit: str, span: tuple[int, int], live: bo
     sums = [sum(part.stack[at] for part in spent.bars) for at in range(len(spent.names))]
     label = f"Tokens per {unit} by {view.ask.stack}, {dash_tables.span_name(view)}: {sum(sums):,} in all"
     hints = [
-        (part.start, part.end, f"{_when(part.start, view, unit)}: {_token_text(part, spent.names, view)}")
+        Hint(part.start, part.end, f"{_when(part.start, view, unit)}: {_token_text(part, spent.names, view)}")
         for part in spent.bars
     ]
     chart = dash_html.chart("chart-tokens", panel, span, view.tz, view.now, label, hints)
@@ -119,21 +121,43 @@ def _stacks(view: View) -> Html:
     return tag("fieldset", tag("legend", "Stacked", class_="away"), *choices, class_="pills")
 
 
-def _numbers(view: View, spent: Spent) -> Html:
-    """The charts as a table: the buckets in which something was spent; of many hours, their days."""
+def numbers_sheet(view: View, is_short: bool = False) -> Sheet:
+    """The charts as a table: the buckets in which something was spent. `is_short`: of many hours, their days."""
+    spent = view.spent
     unit, bars = spent.span.unit, list(spent.bars)
-    if unit == "hour" and len(bars) > MOST_HOURS:
+    if is_short and unit == "hour" and len(bars) > MOST_HOURS:
         unit, bars = "day", _days(bars, view)
-    names = [name.capitalize() if view.ask.stack == "class" else name for name in spent.names]
-    columns = [(unit.capitalize(), ""), *((name, "n") for name in names), ("Tokens", "n"), ("Cost", "n")]
-    rows = []
-    for part in bars:
-        if part.spent is None or not events.token_sum(part.spent):
-            continue
-        cells = [f"{_when(part.start, view, unit)}{' so far' if part.partial and part.end > view.now else ''}"]
-        counts: Sequence[object] = [dash_tables.count(value) if value else "" for value in part.stack]
-        total = dash_tables.count(events.token_sum(part.spent))
-        rows.append((str(part.start), [*cells, *counts, total, dash_tables.money(part.spent)]))
+    rows: list[Event] = [
+        {**part.spent, "start": when.stamp(part.start), "label": _bucket(part, view, unit), "stack": part.stack}
+        for part in bars
+        if part.spent is not None and events.token_sum(part.spent)
+    ]
+    columns = [
+        Column("start", unit.capitalize(), lambda row: str(row["start"]), lambda row: row["label"]),
+        *(_stack_column(at, name, view) for at, name in enumerate(spent.names)),
+        dash_tables.tokens_column()._replace(cell=lambda row: dash_tables.count(events.token_sum(row)), kind="n"),
+        dash_tables.cost_column("Cost"),
+    ]
+    return Sheet("numbers-table", "Tokens and cost over time", columns, rows, lambda row: str(row["start"]))
+
+
+def _bucket(part: Part, view: View, unit: str) -> str:
+    return f"{_when(part.start, view, unit)}{' so far' if part.partial and part.end > view.now else ''}"
+
+
+def _stack_column(at: int, name: str, view: View) -> Column:
+    """The tokens of a part of the bars."""
+
+    def value(row: Event) -> int:
+        return int(row["stack"][at])
+
+    title = name.capitalize() if view.ask.stack == "class" else name
+    return Column(f"tokens.{name}", title, value, lambda row: dash_tables.count(value(row)) if value(row) else "", "n")
+
+
+def _numbers(view: View, live: bool) -> Html:
+    """The charts as a table, and what they do not show."""
+    spent = view.spent
     more = []
     if any(part.spent is None for part in spent.bars):
         more.append(tag("p", "Striped: the log does not reach back that far.", class_="sub"))
@@ -142,8 +166,9 @@ def _numbers(view: View, spent: Spent) -> Html:
         sessions = len({event.get("session_id") for event in spent.totals})
         text = f"In addition: {tokens:,} tokens of {sessions} sessions with an unknown hour; they are in no bar."
         more.append(tag("p", text, class_="sub"))
-    table = dash_tables.table("Tokens and cost over time", columns, rows, "numbers-table")
-    return tag("div", *more, tag("details", tag("summary", "Numbers"), table, id="numbers"), class_="below")
+    table = dash_sheet.table(numbers_sheet(view, is_short=True), view.ask, live)
+    link = dash_sheet.csv_link(numbers_sheet(view), view.ask, live)
+    return tag("div", *more, tag("details", tag("summary", "Numbers"), link, table, id="numbers"), class_="below")
 
 
 def _days(bars: Sequence[Part], view: View) -> list[Part]:

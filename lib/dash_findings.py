@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from decimal import Decimal
+
 from tokenops import answers, answers_work, dash_headroom, dash_tables
 from tokenops.dash_html import Html, tag
+from tokenops.dash_sheet import Column, Sheet
 from tokenops.dash_view import View
 from tokenops.events import Event
 from tokenops.session import Fault, Session
@@ -66,28 +70,47 @@ def latest_findings(session: Session) -> Event:
     return {"waste": answers_work.waste(log, answers.bounds(answers_work.WEEK, None, log.now, log.tz)[0]).sums}
 
 
-def findings_section(view: View) -> Html | None:
+def findings_section(view: View, live: bool) -> Html | None:
     """The findings, each with its remedy; None if there are none."""
     part = view.parts.get(FINDINGS)
     if part is None or ("error" not in part and not part["waste"]):
         return None
-    if "error" in part:
-        body: Html = dash_headroom.notice(part)
-    else:
-        columns = (("Finding", ""), ("Sessions", "n some"), ("Turns", "n"), ("Tokens", "n"), ("Cost", "n"))
-        rows = [(row["finding"], _cells(row)) for row in part["waste"]]
-        body = dash_tables.table("Where tokens went to waste", columns, rows, "waste-table")
     title = tag("h2", "Findings", " ", tag("small", f"{FINDINGS_SPAN}; each session: ", tag("code", "tok-coach waste")))
-    return tag("section", tag("div", title, body, class_="card"), id=FINDINGS, aria_label="Findings")
+    if "error" in part:
+        body = tag("div", title, dash_headroom.notice(part), class_="card")
+    else:
+        body = dash_tables.card(findings_sheet(part["waste"]), view, live, title)
+    return tag("section", body, id=FINDINGS, aria_label="Findings")
 
 
-def _cells(row: Event) -> tuple[object, ...]:
+def findings_sheet(rows: Sequence[Event]) -> Sheet:
+    """Where tokens went to waste, by kind; a finding of a single session has no number of sessions."""
+    columns = [
+        Column("finding", "Finding", lambda row: str(row["finding"]), _title),
+        Column(
+            "sessions", "Sessions", lambda row: row["sessions"], lambda row: dash_tables.count(row["sessions"]), "n some"
+        ),
+        Column("turns", "Turns", lambda row: row["turns"], lambda row: dash_tables.count(row["turns"]), "n"),
+        Column("tokens", "Tokens", lambda row: row["tokens"], _tokens, "n"),
+        Column(
+            "cost_usd", "Cost", lambda row: None if row.get("cost_usd") is None else Decimal(row["cost_usd"]), _cost, "n"
+        ),
+    ]
+    if not all("sessions" in row for row in rows):
+        del columns[1]
+    return Sheet("waste-table", "Where tokens went to waste", columns, rows, lambda row: str(row["finding"]))
+
+
+def _title(row: Event) -> Html:
     name = row["title"]
-    cost = row.get("cost_usd")
-    return (
-        tag("span", tag("b", f"{name[:1].upper()}{name[1:]}"), tag("span", row["remedy"], class_="sub"), class_="finding"),
-        dash_tables.count(row["sessions"]),
-        dash_tables.count(row["turns"]),
-        dash_tables.short(row["tokens"]),
-        tag("data", dash_tables.UNKNOWN, value="") if cost is None else dash_tables.money({"cost_usd": cost}),
-    )
+    words = (tag("b", f"{name[:1].upper()}{name[1:]}"), tag("span", row["remedy"], class_="sub"))
+    return tag("span", *words, class_="finding")
+
+
+def _tokens(row: Event) -> Html:
+    return tag("data", dash_tables.UNKNOWN, value="") if row["tokens"] is None else dash_tables.short(row["tokens"])
+
+
+def _cost(row: Event) -> Html:
+    usd = row.get("cost_usd")
+    return tag("data", dash_tables.UNKNOWN, value="") if usd is None else dash_tables.money({"cost_usd": usd})

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import datetime
 import html
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from tokenops import chart_panels, chart_svg, chart_text, show
 from tokenops.chart_panels import Bars, Frame, Panel
 from tokenops.chart_svg import path
 
-# What HTML must not hold, and what would turn the direction of the text around it.
-_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]")
 _VOID = frozenset(("meta", "link", "input", "br", "hr", "img"))
 
 Value = str | float | bool | None
@@ -29,8 +27,8 @@ class Html(str):
 
 
 def text(value: object) -> Html:
-    """A value as HTML: unchanged if it is HTML already, else escaped."""
-    return value if isinstance(value, Html) else Html(html.escape(_FORBIDDEN.sub("\ufffd", str(value))))
+    """A value as HTML: unchanged if it is HTML already, else escaped; what could steer the text around it is written out."""
+    return value if isinstance(value, Html) else Html(html.escape(show.safe(str(value))))
 
 
 def join(*parts: object) -> Html:
@@ -57,6 +55,15 @@ WIDTH, TOP, LEFT = 1000, 8, 46
 ROOM = (("narrow", 4, 11), ("middling", 7, 6), ("wide", 12, 4))
 
 
+class Hint(NamedTuple):
+    """What the pointer shows from one place of a chart to another, and the address that a click there leads to."""
+
+    start: int
+    end: int
+    text: str
+    href: str = ""
+
+
 def chart(
     name: str,
     panel: Panel,
@@ -64,12 +71,13 @@ def chart(
     tz: datetime.tzinfo,
     now: int,
     label: str,
-    hints: Sequence[tuple[int, int, str]] = (),
+    hints: Sequence[Hint] = (),
     unknown: Sequence[tuple[int, int]] = (),
+    is_numbered: bool = False,
 ) -> Html:
     """A chart without its heading. `name`: unique in the page; `label`: a description for screen readers.
 
-    `hints`: what the pointer shows, from one moment to another; `unknown`: spans without data.
+    `unknown`: spans without data; `is_numbered`: across are numbers of turns, and not moments.
     """
     start, end = span[0], max(span[1], span[0] + 1)
 
@@ -82,14 +90,8 @@ def chart(
     rows = [(round(frame.y(mark)) + 0.5, mark) for mark in marks]
     shapes = [path("".join(f"M0 {y}H{WIDTH}" for y, mark in rows if mark), "grid")]
     shapes.append(path(f"M0 {round(frame.y(max(low, 0.0))) + 0.5}H{WIDTH}", "axis"))
-    if isinstance(panel, Bars):
-        shapes += chart_panels.bars(frame, panel, x)
-    else:
-        for first, last in unknown:
-            position = f'x="{round(x(first))}" width="{max(round(x(last)) - round(x(first)), 1)}"'
-            shapes.append(f'<rect fill="url(#{chart_svg.OWN}gap)" {position} y="{TOP}" height="{panel.height}"/>')
-        shapes += chart_panels.lines(frame, panel, x, labels=False)
-    shapes += [_hit(frame, x(first), x(last), hint) for first, last, hint in hints]
+    shapes += _contents(panel, frame, x, unknown)
+    shapes += [_hit(frame, x(hint.start), x(hint.end), hint) for hint in hints]
     if start < now < end:
         shapes.append(path(f"M{chart_svg.number(x(now))} {TOP}V{frame.floor}", "axis now"))
     size = f'viewBox="0 0 {WIDTH} {frame.floor + 2}" preserveAspectRatio="none" height="{frame.floor + 2}"'
@@ -98,7 +100,24 @@ def chart(
         f'<svg class="tok area" id="{name}" {size} role="img" aria-label="{chart_svg.text(label)}">'
         f"{chart_svg.patterns(name)}{body}</svg>"
     )
-    return tag("div", _ys(panel, rows, frame.floor + 2), main, _xs(start, end, tz, x), class_="plot")
+    return tag(
+        "div",
+        _ys(panel, rows, frame.floor + 2),
+        main,
+        _numbers(start, end, x) if is_numbered else _xs(start, end, tz, x),
+        class_="plot",
+    )
+
+
+def _contents(panel: Panel, frame: Frame, x: chart_panels.Across, unknown: Sequence[tuple[int, int]]) -> Iterator[str]:
+    """The bars or lines, and stripes where nothing is known."""
+    if isinstance(panel, Bars):
+        yield from chart_panels.bars(frame, panel, x)
+        return
+    for first, last in unknown:
+        position = f'x="{round(x(first))}" width="{max(round(x(last)) - round(x(first)), 1)}"'
+        yield f'<rect fill="url(#{chart_svg.OWN}gap)" {position} y="{TOP}" height="{panel.height}"/>'
+    yield from chart_panels.lines(frame, panel, x, labels=False)
 
 
 def _ys(panel: Panel, rows: Sequence[tuple[float, float]], height: int) -> Html:
@@ -128,9 +147,20 @@ def _xs(start: int, end: int, tz: datetime.tzinfo, x: chart_panels.Across) -> Ht
     return Html(f'<svg class="tok xs" width="100%" height="32" aria-hidden="true">{"".join(groups)}</svg>')
 
 
-def _hit(frame: Frame, left: float, right: float, hint: str) -> str:
-    box = chart_svg.box(left, frame.ceiling, right - left, frame.floor - frame.ceiling, "hit")
-    return box.replace("/>", f"><title>{chart_svg.text(hint)}</title></rect>")
+def _numbers(start: int, end: int, x: chart_panels.Across) -> Html:
+    """Round numbers below a chart, each in the middle of its bar."""
+    marks = [round(mark) for mark in chart_text.ticks(start, end - 1, 6) if start <= mark < end]
+    words = "".join(
+        f'<text class="mid mute" x="{chart_svg.number((x(mark) + x(mark + 1)) / 2 / WIDTH * 100)}%" y="13">{mark:,}</text>'
+        for mark in dict.fromkeys(marks)
+    )
+    return Html(f'<svg class="tok xs" width="100%" height="18" aria-hidden="true">{words}</svg>')
+
+
+def _hit(frame: Frame, left: float, right: float, hint: Hint) -> str:
+    go = f' data-go="{text(hint.href)}"' if hint.href else ""
+    box = chart_svg.box(left, frame.ceiling, right - left, frame.floor - frame.ceiling, "hit", go)
+    return box.replace("/>", f"><title>{chart_svg.text(hint.text)}</title></rect>")
 
 
 def when_of(at: int, tz: datetime.tzinfo) -> str:
@@ -138,8 +168,8 @@ def when_of(at: int, tz: datetime.tzinfo) -> str:
     return f"{chart_text.day_name(at, tz)} {chart_text.clock(at, tz)}"
 
 
-def legend(name: str, names: Sequence[str], sums: Sequence[float]) -> Html:
-    """The names of the parts of bars, with their sums, without those of 0. `name`: the chart whose patterns it shows."""
+def legend(name: str, names: Sequence[str], sums: Sequence[float], has_sums: bool = True) -> Html:
+    """The names of the parts of bars with their sums, without those of 0. `name`: the chart whose patterns it shows."""
     items = []
     for at, (label, total) in enumerate(zip(names, sums, strict=True)):
         if not total:
@@ -150,7 +180,7 @@ def legend(name: str, names: Sequence[str], sums: Sequence[float]) -> Html:
             f'<svg class="tok key" width="11" height="11" aria-hidden="true">'
             f'<rect class="s{part}" width="11" height="11"/>{weave}</svg>'
         )
-        items.append(tag("li", swatch, tag("span", label), " ", tag("b", show.compact(total))))
+        items.append(tag("li", swatch, tag("span", label), " ", tag("b", show.compact(total)) if has_sums else None))
     return tag("ul", *items, class_="legend")
 
 

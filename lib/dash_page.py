@@ -10,9 +10,21 @@ import functools
 import hashlib
 import os
 
-from tokenops import chart_svg, dash_charts, dash_findings, dash_headroom, dash_tables, when
+from tokenops import (
+    chart_svg,
+    dash_charts,
+    dash_findings,
+    dash_headroom,
+    dash_query,
+    dash_steps,
+    dash_tables,
+    dash_turn,
+    dash_view,
+    when,
+)
 from tokenops.dash_html import Html, join, tag
-from tokenops.dash_view import EMPTY, LOADING, View
+from tokenops.dash_sheet import Sheet
+from tokenops.dash_view import EMPTY, LOADING, Page, Story, View
 
 SPANS = {"today": "Today", "24h": "24 h", "7d": "7 d", "30d": "30 d", "90d": "90 d", "365d": "1 y"}
 _FOLDER = os.path.join(os.path.dirname(__file__), "page")
@@ -33,7 +45,7 @@ def version(name: str) -> str:
     return hashlib.blake2b(asset(name), digest_size=8).hexdigest()
 
 
-def page(view: View, etag: str = "") -> bytes:
+def page(view: Page, etag: str = "") -> bytes:
     """The page as tok-dash serves it."""
     head = (
         tag("link", rel="stylesheet", href=f"/dashboard/page.css?v={version('page.css')}"),
@@ -62,7 +74,7 @@ def standalone(view: View) -> bytes:
     return _document(view, head, False, "")
 
 
-def _document(view: View, head: tuple[Html | None, ...], live: bool, etag: str) -> bytes:
+def _document(view: Page, head: tuple[Html | None, ...], live: bool, etag: str) -> bytes:
     meta = (
         tag("meta", charset="utf-8"),
         tag("title", _title(view)),
@@ -76,7 +88,9 @@ def _document(view: View, head: tuple[Html | None, ...], live: bool, etag: str) 
     return f"<!doctype html>\n{tag('html', tag('head', *meta, *head), body, lang='en')}\n".encode()
 
 
-def _title(view: View) -> str:
+def _title(view: Page) -> str:
+    if isinstance(view, Story):
+        return dash_steps.title(view)
     percents = (
         [row["headroom_pct"] for row in view.budgets if row["headroom_pct"] is not None]
         if isinstance(view.budgets, list)
@@ -88,15 +102,17 @@ def _title(view: View) -> str:
 # Above.
 
 
-def _header(view: View, live: bool) -> Html:
+def _header(view: Page, live: bool) -> Html:
     brand = tag("h1", Html(asset("icon.svg").decode()), "TokenOps")
+    if isinstance(view, Story):
+        return tag("header", tag("div", brand, _status(view, live), class_="brand"), class_="top")
     if live:
         return tag("header", tag("div", brand, _status(view, live), class_="brand"), _filters(view), class_="top")
     parts = [dash_tables.span_name(view), *(f"{name} {value}" for name, value in _active_filters(view))]
     return tag("header", tag("div", brand, _status(view, live), class_="brand"), tag("p", "; ".join(parts)), class_="top")
 
 
-def _status(view: View, live: bool) -> Html:
+def _status(view: Page, live: bool) -> Html:
     """When the log was last synced. The script shows here when it cannot fetch the page."""
     seen = view.as_of if view.as_of else when.stamp(view.now)
     local = when.local(when.moment(seen), view.tz)
@@ -125,15 +141,19 @@ def _filters(view: View) -> Html:
     ]
     choices = view.spent.choices
     selects = [_select(name, getattr(ask, name), list(choices.get(name, ()))) for name in ("client", "project", "model")]
-    until = tag("input", type="hidden", name="until", value=ask.until) if ask.until else None
+    hidden = [
+        tag("input", type="hidden", name=name, value=value)
+        for name, value in (("until", ask.until), ("sort", ask.sort), ("rows", ask.rows))
+        if value
+    ]
     clear = None
     if _active_filters(view) or ask.until:
-        clear = tag("a", "Clear", href=dash_tables.address(view, client="", project="", model="", until=""), class_="clear")
+        clear = tag("a", "Clear", href=dash_query.address(ask, client="", project="", model="", until=""), class_="clear")
     return tag(
         "form",
         tag("fieldset", tag("legend", "Span", class_="away"), *pills, class_="pills"),
         *selects,
-        until,
+        *hidden,
         tag("button", "Apply", type="submit"),
         clear,
         id="filters",
@@ -154,7 +174,10 @@ def _select(name: str, chosen: str, values: list[str]) -> Html:
 # Between.
 
 
-def _sections(view: View, live: bool) -> list[Html | None]:
+def _sections(view: Page, live: bool) -> list[Html | None]:
+    if isinstance(view, Story):
+        sections = dash_turn.sections(view) if view.explained is not None else dash_steps.sections(view)
+        return [dash_steps.path(view), _warnings(view), *sections]
     spent = view.spent
     if view.state == LOADING and live:
         return [
@@ -170,20 +193,20 @@ def _sections(view: View, live: bool) -> list[Html | None]:
             _blank("The log is empty", "If agents have run on this machine, these commands show what is missing:", *_FIRST),
             dash_headroom.section(view),
         ]
-    sections = [_warnings(view), dash_headroom.section(view)]
+    sections = [dash_steps.path(view) if live else None, _warnings(view), dash_headroom.section(view)]
     if spent.empty:
-        return [*sections, _nothing(view, live), dash_tables.tasks(view)]
+        return [*sections, _nothing(view, live), dash_tables.tasks(view, live)]
     sections.append(dash_tables.tiles(view, spent))
     if not spent.total:
         return [*sections, _blank("Nothing matches", "No turn of this span has this client, project and model together.")]
     return [
         *sections,
         dash_charts.section(view, spent, live),
-        dash_tables.breakdown(view, spent, live),
-        dash_tables.sessions(view, spent),
-        dash_tables.tasks(view),
+        dash_tables.breakdown(view, live),
+        dash_tables.sessions(view, live),
+        dash_tables.tasks(view, live),
         dash_findings.scorecard_section(view),
-        dash_findings.findings_section(view),
+        dash_findings.findings_section(view, live),
         tag("section", *dash_tables.notes(spent), class_="notes", aria_label="Notes"),
     ]
 
@@ -200,7 +223,7 @@ def _blank(title: str, text: str, *commands: str, busy: bool = False) -> Html:
 def _nothing(view: View, live: bool) -> Html:
     """The card for a span without records: when the last one was."""
     text = f"The last day in the log is {view.last_day}."
-    link = tag("a", "Show the last 12 months", href=dash_tables.address(view, since="365d", until="")) if live else None
+    link = tag("a", "Show the last 12 months", href=dash_query.address(view.ask, since="365d", until="")) if live else None
     return tag(
         "section",
         tag("h2", f"Nothing in this span ({dash_tables.span_name(view)})"),
@@ -209,7 +232,7 @@ def _nothing(view: View, live: bool) -> Html:
     )
 
 
-def _warnings(view: View) -> Html | None:
+def _warnings(view: Page) -> Html | None:
     """What a reader must know first."""
     paragraphs = []
     if view.demo:
@@ -220,7 +243,7 @@ def _warnings(view: View) -> Html | None:
         paragraphs.append(
             tag("p", "The log was never synced. ", tag("code", "tok-sync"), " does it, and prints what is wrong.")
         )
-    if view.stale:
+    if dash_view.is_stale(view):
         paragraphs.append(
             tag(
                 "p",
@@ -234,15 +257,29 @@ def _warnings(view: View) -> Html | None:
     return tag("div", *paragraphs, class_="notices", role="note") if paragraphs else None
 
 
-def _when(view: View) -> Html:
+def _when(view: Page) -> Html:
     local = when.local(when.moment(view.as_of), view.tz)
     return tag("time", f"{local:%Y-%m-%d %H:%M}", datetime=view.as_of)
+
+
+def sheets(view: Page) -> list[Sheet]:
+    """The tables of a page, for CSV."""
+    if isinstance(view, Story):
+        return dash_turn.sheets(view) if view.explained is not None else dash_steps.sheets(view)
+    waste = view.parts.get(dash_findings.FINDINGS, {})
+    return [
+        dash_charts.numbers_sheet(view),
+        *(dash_tables.breakdown_sheet(view, name, True) for name in dash_tables.BREAKDOWN),
+        dash_tables.session_sheet(view, True),
+        dash_tables.task_sheet(view),
+        dash_findings.findings_sheet(waste.get("waste", ())),
+    ]
 
 
 # Below.
 
 
-def _footer(view: View, live: bool) -> Html:
+def _footer(view: Page, live: bool) -> Html:
     parts = [
         "Costs are list prices; usage that a plan covers is shown at the price of the API, not at what you pay. "
         "Unknown values are shown as unknown, and are in no sum. ",

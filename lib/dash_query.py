@@ -1,10 +1,11 @@
-"""Parses a query of the dashboard: a span, a filter, and how bars are stacked."""
+"""Parses a query of the dashboard (a span, a filter, an order, a session, a turn) and writes it as an address."""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
 from typing import NamedTuple
+from urllib.parse import urlencode
 
 from tokenops import burn_buckets, events, show, when
 from tokenops.session import BadRequest
@@ -25,11 +26,33 @@ class Ask(NamedTuple):
     project: str = ""
     model: str = ""
     stack: str = "class"
+    sort: str = ""  # table.column.up or .down
+    rows: str = ""  # how many rows a table shows at most
+    session: str = ""  # the page of a session
+    turn: str = ""  # the page of one of its turns
+    files: str = ""  # "yes": with what the clients' files say of that turn
 
     @property
     def only(self) -> events.Filter:
         """The records that count."""
         return events.Filter(None, self.client or None, self.project or None, self.model or None)
+
+
+PAGE, CSV = "/dashboard", "/dashboard/table.csv"
+# The most rows that a table shows.
+MOST_ROWS = 500
+
+
+def address(ask: Ask, path: str = PAGE, table: str = "", **changed: str) -> str:
+    """The address of a page with something else asked; what is usual is left out. `table`: of a CSV file."""
+    usual, asked_for = Ask()._asdict(), ask._asdict() | changed
+    names = {name: value for name, value in asked_for.items() if value != usual[name]} | ({"table": table} if table else {})
+    return f"{path}?{urlencode(names)}" if names else path
+
+
+def most_rows(ask: Ask, usual: int) -> int:
+    """How many rows a table shows, 0 for all of them."""
+    return max(int(ask.rows), usual) if ask.rows and usual else usual
 
 
 class Span(NamedTuple):
@@ -49,6 +72,14 @@ def parse(query: Mapping[str, str]) -> Ask:
     ask = Ask(**{name: value for name, value in query.items() if value})
     if ask.stack not in STACKS:
         raise BadRequest(f"stack is {ask.stack[:40]!r}; choose from {', '.join(STACKS)}")
+    if ask.sort and (ask.sort.count(".") != 2 or ask.sort.rpartition(".")[2] not in ("up", "down")):
+        raise BadRequest(f"sort is {ask.sort[:40]!r}; write table.column.up or table.column.down")
+    if ask.rows and not (ask.rows.isascii() and ask.rows.isdigit() and len(ask.rows) < 4 and 0 < int(ask.rows) <= MOST_ROWS):
+        raise BadRequest(f"rows is {ask.rows[:40]!r}; give 1 to {MOST_ROWS}")
+    if ask.files not in ("", "yes"):
+        raise BadRequest(f"files is {ask.files[:40]!r}; write yes or leave it out")
+    if ask.turn and not ask.session:
+        raise BadRequest("a turn needs its session; add session=")
     return ask
 
 

@@ -5,26 +5,18 @@ Each number is a `data` element whose value is exact, as the commands print it i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from decimal import Decimal
-from urllib.parse import urlencode
 
-from tokenops import costs, coverage, dash_html, dash_query, events, show, when
-from tokenops.dash_html import Html, tag
+from tokenops import costs, coverage, dash_html, dash_query, dash_sheet, events, show, when
+from tokenops.dash_html import Html, join, tag
+from tokenops.dash_sheet import Column, Sheet
 from tokenops.dash_spend import Spent
-from tokenops.dash_view import View
+from tokenops.dash_view import Page, View
 from tokenops.events import Event
 
 MOST_ROWS, MOST_SESSIONS = 6, 10
 UNKNOWN = "unknown"
-
-
-def address(view: View, **changed: str) -> str:
-    """The page's address with something else asked; what is not asked is left out."""
-    asked_for = view.ask._asdict() | changed
-    usual = dash_query.Ask()._asdict()
-    query = urlencode({name: value for name, value in asked_for.items() if value != usual[name]})
-    return f"/dashboard?{query}" if query else "/dashboard"
 
 
 def money(row: Event) -> Html:
@@ -72,18 +64,19 @@ def tiles(view: View, spent: Spent) -> Html:
     """The most important numbers."""
     total = spent.total
     all_tiles = [
-        _tile("today", "Cost today", money(spent.today), *_midnight(spent)),
-        _tile("span", f"Cost, {span_name(view)}", money(total), spent.basis),
+        tile("today", "Cost today", money(spent.today), *_midnight(spent)),
+        tile("span", f"Cost, {span_name(view)}", money(total), spent.basis),
         _burn(spent.lately),
-        _tile("cache", "Prompt cache", Html(f"<small>Cache hit:</small> {ratio(total)}"), *_prompt(total)),
-        _tile("turns", "Turns", count(total.get("turns", 0)), short(events.token_sum(total)), " tokens"),
-        _unpriced_tile(total),
+        tile("cache", "Prompt cache", Html(f"<small>Cache hit:</small> {ratio(total)}"), *_prompt(total)),
+        tile("turns", "Turns", count(total.get("turns", 0)), short(events.token_sum(total)), " tokens"),
+        _unpricedtile(total),
         *(_worth(value, spent) for value in spent.worth),
     ]
     return tag("section", tag("dl", *all_tiles, class_="tiles"), aria_label="Key numbers", id="tiles")
 
 
-def _tile(key: str, name: str, value: Html, *notes: object, kind: str = "") -> Html:
+def tile(key: str, name: str, value: Html, *notes: object, kind: str = "") -> Html:
+    """A number with its name, and what there is to know about it."""
     sub = tag("dd", *notes, class_="sub") if notes else None
     return tag(
         "div", tag("dt", name), tag("dd", value, class_="value"), sub, class_=f"card tile {kind}".strip(), data_key=key
@@ -101,11 +94,11 @@ def _midnight(spent: Spent) -> tuple[object, ...]:
 
 def _burn(lately: Event | None) -> Html:
     if lately is None:
-        return _tile("burn", "Burn", tag("data", UNKNOWN, value=""), "the log is younger than 15 minutes")
+        return tile("burn", "Burn", tag("data", UNKNOWN, value=""), "the log is younger than 15 minutes")
     cost = lately["cost_usd_per_hour"]
     value = tag("data", UNKNOWN if cost is None else show.money(cost), value="" if cost is None else cost)
     notes = (short(lately["tokens_per_hour"]), f" tokens an hour, last {lately['minutes']} minutes")
-    return _tile("burn", "Burn", Html(f"{value}<small>/h</small>"), *notes)
+    return tile("burn", "Burn", Html(f"{value}<small>/h</small>"), *notes)
 
 
 def _prompt(total: Event) -> tuple[object, ...]:
@@ -121,144 +114,195 @@ def _worth(value: Event, spent: Spent) -> Html:
     if monthly:
         notes += ["; the plan costs ", tag("data", show.money(monthly), value=monthly), " a month"]
     notes += ["; metered: ", tag("data", show.money(metered), value=metered)]
-    return _tile(f"worth {value['plan']}", name, tag("data", show.money(usd), value=usd), *notes)
+    return tile(f"worth {value['plan']}", name, tag("data", show.money(usd), value=usd), *notes)
 
 
-def _unpriced_tile(total: Event) -> Html:
+def _unpricedtile(total: Event) -> Html:
     missing = total.get("unpriced", ())
     if not missing:
-        return _tile("unpriced", "Unpriced", tag("data", "none", value=0), "every turn has a price")
+        return tile("unpriced", "Unpriced", tag("data", "none", value=0), "every turn has a price")
     turns = sum(model["turns"] for model in missing)
     names = ", ".join(sorted({str(model.get("model", UNKNOWN)) for model in missing}))
     value = Html(f"{count(turns)} <small>turns</small>")
-    return _tile("unpriced", "Unpriced", value, f"no known price for {names}: in no cost here", kind="warned")
+    return tile("unpriced", "Unpriced", value, f"no known price for {names}: in no cost here", kind="warned")
 
 
 # Tables.
 
-Column = tuple[str, str]  # heading and class; text in brackets gets its own line
+
+def turns_column() -> Column:
+    """How many turns."""
+    return Column("turns", "Turns", lambda row: int(row.get("turns", 0)), lambda row: count(row.get("turns", 0)), "n")
 
 
-def table(caption: str, columns: Sequence[Column], rows: Sequence[tuple[str, Sequence[object]]], key: str) -> Html:
-    """A table that scrolls if it is too wide. Rows have a key, by which the script finds them."""
-    head = tag("tr", *(tag("th", *_heading(name), scope="col", class_=kind or None) for name, kind in columns))
-    body = [
-        tag(
-            "tr",
-            *(
-                tag("th", cell, scope="row", class_=kind or None) if at == 0 else tag("td", cell, class_=kind or None)
-                for at, (cell, (_, kind)) in enumerate(zip(cells, columns, strict=True))
-            ),
-            data_key=name,
-        )
-        for name, cells in rows
-    ]
-    inner = tag("table", tag("caption", caption, class_="away"), tag("thead", head), tag("tbody", *body))
-    return tag("div", inner, class_="scroll", id=key, tabindex=0, role="region", aria_label=caption)
+def tokens_column() -> Column:
+    """All tokens, in few characters."""
+    return Column("tokens", "Tokens", events.token_sum, lambda row: short(events.token_sum(row)), "n some")
 
 
-def _basis(spent: Spent) -> str:
+def hit_column() -> Column:
+    """How much of the prompts was read from caches."""
+    return Column("cache_hit", "Cache hit", lambda row: row.get("cache_hit_ratio"), ratio, "n some")
+
+
+def cost_column(title: str) -> Column:
+    """What it cost."""
+    return Column("cost_usd", title, exact_cost, money, "n")
+
+
+def exact_cost(row: Event) -> Decimal | None:
+    """What something cost, for sorting and for CSV; None if nothing in it has a price."""
+    usd = row.get("cost_usd", None if row.get("unpriced") else "0")
+    return None if usd is None else Decimal(usd)
+
+
+def text_column(name: str, title: str, field: str = "", kind: str = "") -> Column:
+    """A name, cut where it is too long."""
+    key = field or name
+    return Column(
+        name,
+        title,
+        lambda row: str(row.get(key, "")),
+        lambda row: tag("span", str(row.get(key, UNKNOWN)), class_="cut"),
+        kind,
+    )
+
+
+def moment_column(name: str, title: str, field: str, view: Page, kind: str = "n") -> Column:
+    """A moment, in the reader's zone."""
+    return Column(name, title, lambda row: str(row[field]), lambda row: moment(row[field], view), kind)
+
+
+def basis(spent: Spent) -> str:
+    """What costs are: the heading of their column."""
     return spent.basis[:1].upper() + spent.basis[1:]
 
 
-def _heading(name: str) -> Iterator[object]:
-    plain, bracket, more = name.partition(" (")
-    yield plain
-    if bracket:
-        yield tag("small", f" ({more}")
+def card(sheet: Sheet, view: Page, live: bool, title: Html, more: Html | None = None) -> Html:
+    """A table below its heading, with its CSV and a way to its other rows."""
+    head = tag("header", title, dash_sheet.csv_link(sheet, view.ask, live))
+    rest = dash_sheet.more_link(sheet, view.ask, live) or more
+    return tag("div", head, dash_sheet.table(sheet, view.ask, live), rest, class_="card")
 
 
-def breakdown(view: View, spent: Spent, linked: bool) -> Html:
+BREAKDOWN = ("model", "project", "client")
+
+
+def breakdown_sheet(view: View, name: str, live: bool) -> Sheet:
+    """What cost most, by model, project or client."""
+    rows = view.spent.by[name]
+    most = max((exact_cost(row) or Decimal(0) for row in rows), default=Decimal(0))
+
+    def cell(row: Event) -> Html:
+        label = str(row.get(name, UNKNOWN))
+        share = float((exact_cost(row) or Decimal(0)) / most) if most else 0.0
+        href = dash_query.address(view.ask, **{name: label}, rows="") if name in row and live else None
+        shown = tag("a", label, href=href, title=f"only {label}") if href else label
+        return join(tag("span", shown, class_="cut"), dash_html.bar([(0.0, share, "s1")], height=6))
+
+    columns = (
+        Column(name, name.capitalize(), lambda row: str(row.get(name, "")), cell, "bars"),
+        turns_column(),
+        Column("tokens", "Tokens", events.token_sum),
+        hit_column(),
+        cost_column(basis(view.spent)),
+    )
+    return Sheet(
+        f"by-{name}", f"What cost most, by {name}", columns, rows, lambda row: str(row.get(name, UNKNOWN)), MOST_ROWS
+    )
+
+
+def breakdown(view: View, live: bool) -> Html:
     """What cost most, by model and by project."""
-    cards = [_dearest(view, spent, name, linked) for name in ("model", "project")]
-    if len(spent.by["client"]) > 1:
-        cards.append(_dearest(view, spent, "client", linked))
+    names = [name for name in BREAKDOWN if name != "client" or len(view.spent.by["client"]) > 1]
+    cards = [card(breakdown_sheet(view, name, live), view, live, tag("h2", f"By {name}")) for name in names]
     kind = "pair three" if len(cards) > 2 else "pair"
     return tag("section", *cards, class_=kind, aria_label="Where it went", id="breakdown")
 
 
-def _dearest(view: View, spent: Spent, name: str, linked: bool) -> Html:
-    rows = spent.by[name]
-    most = max((Decimal(row.get("cost_usd", "0")) for row in rows), default=Decimal(0))
-    table_rows = []
-    for row in rows[:MOST_ROWS]:
-        label = str(row.get(name, UNKNOWN))
-        share = float(Decimal(row.get("cost_usd", "0")) / most) if most else 0.0
-        is_named = name in row and linked
-        shown: object = tag("a", label, href=address(view, **{name: label}), title=f"only {label}") if is_named else label
-        cell = (tag("span", shown, class_="cut"), dash_html.bar([(0.0, share, "s1")], height=6))
-        table_rows.append((label, (Html("".join(map(str, cell))), count(row.get("turns", 0)), ratio(row), money(row))))
-    columns = ((name.capitalize(), "bars"), ("Turns", "n"), ("Cache hit", "n some"), (_basis(spent), "n"))
-    left = len(rows) - MOST_ROWS
-    more = tag("p", f"and {left} more: ", tag("code", f"tok-cost --log --by {name}"), class_="sub") if left > 0 else None
-    title = tag("h2", f"By {name}")
-    return tag("div", title, table(f"What cost most, by {name}", columns, table_rows, f"by-{name}"), more, class_="card")
+def session_sheet(view: View, live: bool) -> Sheet:
+    """The sessions that cost most; each leads to its turns."""
 
+    def name(row: Event) -> str:
+        return str(row.get("session_id", UNKNOWN))
 
-def sessions(view: View, spent: Spent) -> Html:
-    """The sessions that cost most."""
+    def link(row: Event) -> Html:
+        short_name = tag("code", name(row)[:8])
+        if not live or "session_id" not in row:
+            return tag("span", short_name, title=name(row))
+        href = dash_query.address(view.ask, session=name(row), sort="", rows="")
+        return tag("a", short_name, href=href, title=f"{name(row)}: turn by turn")
+
     columns = (
-        ("Project", ""),
-        ("Session", "some"),
-        ("Client", "some"),
-        ("Last turn", "n"),
-        ("Turns", "n"),
-        ("Tokens", "n some"),
-        ("Cache hit", "n some"),
-        (_basis(spent), "n"),
+        Column("session", "Session", name, link),
+        text_column("project", "Project"),
+        text_column("client", "Client", kind="some"),
+        moment_column("last_turn", "Last turn", "to", view),
+        turns_column(),
+        tokens_column(),
+        hit_column(),
+        cost_column(basis(view.spent)),
     )
-    rows = []
-    for row in spent.sessions[:MOST_SESSIONS]:
-        name = str(row.get("session_id", UNKNOWN))
-        cells = (
-            tag("span", str(row.get("project", UNKNOWN)), class_="cut"),
-            tag("code", name[:8], title=name),
-            str(row.get("client", UNKNOWN)),
-            _moment(row["to"], view),
-            count(row.get("turns", 0)),
-            short(events.token_sum(row)),
-            ratio(row),
-            money(row),
-        )
-        rows.append((f"{row.get('client')} {name} {row.get('project')}", cells))
-    title = tag("h2", "Top sessions", " ", tag("small", f"{len(spent.sessions):,} in all"))
-    body = table("The sessions that cost most", columns, rows, "top-sessions")
-    return tag("section", tag("div", title, body, class_="card"), id="sessions", aria_label="Top sessions")
+    most = MOST_SESSIONS if not view.ask.project else 3 * MOST_SESSIONS
+    caption = "The sessions that cost most"
+    return Sheet(
+        "top-sessions",
+        caption,
+        columns,
+        view.spent.sessions,
+        lambda row: f"{row.get('client')} {name(row)} {row.get('project')}",
+        most,
+    )
 
 
-def tasks(view: View) -> Html | None:
+def sessions(view: View, live: bool) -> Html:
+    """The sessions that cost most."""
+    title = tag("h2", "Sessions", " ", tag("small", f"{len(view.spent.sessions):,} in all"))
+    return tag("section", card(session_sheet(view, live), view, live, title), id="sessions", aria_label="Sessions")
+
+
+def task_sheet(view: View) -> Sheet:
+    """The newest tasks."""
+
+    def took(row: Event) -> Event:
+        metrics: Event = row["metrics"]
+        return metrics
+
+    def title(row: Event) -> Html:
+        open_mark = "" if row["ended_at"] else tag("span", "open", class_="badge go")
+        return tag("span", row.get("title") or row["task"], " ", open_mark, class_="cut")
+
+    columns = (
+        Column("task", "Task", lambda row: str(row.get("title") or row["task"]), title),
+        text_column("project", "Project", kind="some"),
+        moment_column("began", "Began", "started_at", view),
+        Column(
+            "seconds",
+            "Took",
+            lambda row: took(row)["duration_s"],
+            lambda row: tag("data", duration(took(row)["duration_s"]), value=took(row)["duration_s"]),
+            "n some",
+        ),
+        *(_part_column(column, took) for column in (turns_column(), tokens_column(), cost_column("Cost"))),
+    )
+    return Sheet("newest-tasks", "The newest tasks", columns, view.tasks, lambda row: str(row["task"]))
+
+
+def _part_column(column: Column, part: Callable[[Event], Event]) -> Column:
+    """A column about a part of its rows."""
+    cell = column.cell or column.value
+    return column._replace(value=lambda row: column.value(part(row)), cell=lambda row: cell(part(row)))
+
+
+def tasks(view: View, live: bool) -> Html | None:
     """The newest tasks."""
     if not view.tasks:
         return None
-    columns = (
-        ("Task", ""),
-        ("Project", "some"),
-        ("Began", "n"),
-        ("Took", "n some"),
-        ("Turns", "n"),
-        ("Tokens", "n some"),
-        ("Cost", "n"),
-    )
-    rows = []
-    for row in view.tasks:
-        took: Event = row["metrics"]
-        open_mark = "" if row["ended_at"] else tag("span", "open", class_="badge go")
-        cells = (
-            tag("span", row.get("title") or row["task"], " ", open_mark, class_="cut"),
-            str(row.get("project", UNKNOWN)),
-            _moment(row["started_at"], view),
-            tag("data", duration(took["duration_s"]), value=took["duration_s"]),
-            count(took["turns"]),
-            short(events.token_sum(took)),
-            money(took),
-        )
-        rows.append((row["task"], cells))
     title = tag("h2", "Tasks", " ", tag("small", "opened in the last 30 days"))
-    body = table("The newest tasks", columns, rows, "newest-tasks")
-    return tag("section", tag("div", title, body, class_="card"), id="tasks", aria_label="Tasks")
+    return tag("section", card(task_sheet(view), view, live, title), id="tasks", aria_label="Tasks")
 
 
-def _moment(text: str, view: View) -> Html:
+def moment(text: str, view: Page) -> Html:
     """A moment in the reader's zone: the time of today, the day of others."""
     at = when.moment(text)
     local, today = when.local(at, view.tz), when.local(view.now, view.tz)

@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from tokenops import __version__, answers, dash_cache, datadir, plans, store_days, when
+from tokenops import __version__, answers, answers_work, dash_cache, datadir, plans, readers, store_days, when
+from tokenops.answers_work import Trace
 from tokenops.dash_cache import Tasks
 from tokenops.dash_query import Ask
 from tokenops.dash_spend import Reader, Spent
 from tokenops.events import Event
-from tokenops.session import Fault, Log, Session
+from tokenops.session import BadRequest, Fault, Log, NotFound, Session
 from tokenops.store_days import Files
 
 # A log that was not synced for so long is out of date.
@@ -42,10 +43,27 @@ class View(NamedTuple):
     parts: Mapping[str, Event]
     version: str = __version__
 
-    @property
-    def stale(self) -> bool:
-        """Whether the log is behind."""
-        return bool(self.as_of) and self.now - when.moment(self.as_of) > STALE_MS
+
+class Story(NamedTuple):
+    """What the page of a session shows, or with `explained` that of one of its turns. Otherwise as View."""
+
+    ask: Ask
+    now: int
+    tz: datetime.tzinfo
+    as_of: str
+    state: str
+    demo: bool
+    trace: Trace
+    explained: Event | None
+    version: str = __version__
+
+
+Page = View | Story
+
+
+def is_stale(page: Page) -> bool:
+    """Whether the log is behind."""
+    return bool(page.as_of) and page.now - when.moment(page.as_of) > STALE_MS
 
 
 Part = Callable[[Session], Event]
@@ -113,24 +131,47 @@ class Gatherer:
         text = f"{dash_cache.state(self.session.folder, files, self.files())} {minute} {turns} {self.tried} {__version__}"
         return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
-    def view(self, ask: Ask, files: Files | None = None) -> View:
+    def page(self, ask: Ask, files: Files | None = None) -> Page:
         """What is to be shown. Raises session.Fault, OSError."""
-        session, now, tz = self.session, self.session.now(), when.zone(None)
-        files = store_days.files_of(session.folder) if files is None else files
-        synced = datadir.last_sync(session.folder)
-        as_of = "" if synced is None else when.stamp(synced)
-        state = READY if files else EMPTY if synced is not None or self.tried else LOADING
-        settings, catalogue = session.settings(), session.catalogue()
-        bound, names, budgets, rules = self._plans(
-            Log(session.folder, now, settings, lambda: catalogue, tz, as_of, session.memory)
+        return self.story(ask) if ask.session else self.view(ask, files)
+
+    def _log(self) -> Log:
+        """The log now."""
+        session, synced = self.session, datadir.last_sync(self.session.folder)
+        as_of, catalogue = "" if synced is None else when.stamp(synced), session.catalogue()
+        return Log(
+            session.folder, session.now(), session.settings(), lambda: catalogue, when.zone(None), as_of, session.memory
         )
+
+    def story(self, ask: Ask) -> Story:
+        """A session turn by turn, or one of its turns. Raises session.Fault, OSError."""
+        log = self._log()
+        try:
+            trace = answers_work.trace(log, ask.session)
+        except BadRequest as fault:
+            raise NotFound(str(fault)) from None
+        explained = None
+        if ask.turn:
+            sources = readers.with_files((), (), self.session.environment, self.session.home) if ask.files else ()
+            explained = answers_work.explanation(log, trace, ask.turn, sources)
+            if explained is None:
+                raise NotFound(f"this session has no turn {ask.turn[:80]!r}")
+        return Story(ask, log.now, log.tz, log.as_of, READY, datadir.is_demo(log.folder), trace, explained)
+
+    def view(self, ask: Ask, files: Files | None = None) -> View:
+        """What was spent in a span. Raises session.Fault, OSError."""
+        session, log = self.session, self._log()
+        now, tz, catalogue = log.now, log.tz, log.catalogue()
+        files = store_days.files_of(session.folder) if files is None else files
+        state = READY if files else EMPTY if log.as_of or self.tried else LOADING
+        bound, names, budgets, rules = self._plans(log)
         spent = self.reader.read(ask, now, tz, catalogue, bound, files)
         tasks = self.tasks.rows(now, catalogue, files) if files else []
         key = dash_cache.state(session.folder, files, self.files())
         more = {name: part.value(session, key) for name, part in self.parts.items()} if files else {}
         last = max(files, default="")
         demo = datadir.is_demo(session.folder)
-        return View(ask, now, tz, as_of, state, demo, spent, budgets, names, rules, tasks, last, more)
+        return View(ask, now, tz, log.as_of, state, demo, spent, budgets, names, rules, tasks, last, more)
 
     def _plans(self, log: Log) -> tuple[list[plans.Binding], dict[str, str], list[Event] | Event, Mapping[str, float]]:
         """The plans that are bound, their names for people, what is left of them, and the thresholds."""

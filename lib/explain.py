@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 from tokenops import events, joins, pricing, read_clients, read_contract, rollup, show, store
 from tokenops.events import Event
 
 
 def explanation(
-    identity: str, folder: str, sources: Iterable[tuple[read_clients.Client, Sequence[str]]], catalogue: pricing.Catalogue
+    identity: str,
+    folder: str,
+    sources: Iterable[tuple[read_clients.Client, Sequence[str]]],
+    catalogue: pricing.Catalogue,
+    among: Container[str] | None = None,
 ) -> Event | None:
-    """The explanation of one record; None if it is neither in the log nor in a client's files.
+    """The explanation of one record; None if it is neither in the log (`among` some of its days) nor in a client's files.
 
     Keys: id, record (joined), sightings (place, in: client or log, verdict, counts), cost_lines, cost_usd or unpriced.
     """
     identity = identity.encode(errors="replace").decode()  # a record has "?" where an argument is not text
     clients = list(_in_files(identity, sources))
-    sightings = [*clients, *_in_log(identity, folder)]
+    sightings = [*clients, *_in_log(identity, folder, among)]
     if not sightings:
         return None
     counted = [event for _, event, why in sightings if not why]
@@ -43,8 +47,8 @@ def _in_files(identity: str, sources: Iterable[tuple[read_clients.Client, Sequen
             yield path, event, why
 
 
-def _in_log(identity: str, folder: str) -> Iterator[Seen]:
-    for location, event in store.sightings_of(folder, identity):
+def _in_log(identity: str, folder: str, among: Container[str] | None) -> Iterator[Seen]:
+    for location, event in store.sightings_of(folder, identity, among):
         yield location, event, ""
 
 

@@ -13,8 +13,9 @@ import unicodedata
 from typing import Any, BinaryIO, TextIO
 
 # Control characters (C0, DEL, C1), line and paragraph separators, marks that turn the direction of text, tag characters,
-# half characters, and noncharacters, of which our own styles are made.
-_STEERING = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\U000e0000-\U000e007f"
+# half characters, and noncharacters, of which our own styles are made and of which XML cannot hold two.
+_STEERING = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+_STEERING += "\ufdd0-\ufdef\ufffe\uffff\U000e0000-\U000e007f"
 _STEERS = re.compile(f"[{_STEERING}]")
 _STEERS_IN_TEXT = re.compile(f"(?![\n\t])[{_STEERING}]")
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}

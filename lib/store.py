@@ -12,7 +12,7 @@ skip it. The same turn may be written any number of times: readers join its sigh
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 import orjson
 
@@ -124,10 +124,12 @@ def day_sightings(day: Day, on_bad_line: OnBadLine, after: bytes = b"") -> Itera
             on_bad_line(location, f"{store_files.damage_of(line)}; skipped")
 
 
-def sightings_of(folder: str, identity: str) -> Iterator[tuple[str, Event]]:
-    """Place and content of each sighting of one record, by its own id."""
+def sightings_of(folder: str, identity: str, among: Container[str] | None = None) -> Iterator[tuple[str, Event]]:
+    """Place and content of each sighting of one record, by its own id, of all days or `among` some."""
     needle = orjson.dumps(identity)
     for day in store_files.days(folder):
+        if among is not None and day.name not in among:
+            continue
         for location, line in store_files.lines(day, ignore_line):
             if needle in line and (pair := store_files.identify(line)) and pair[0] == identity:
                 yield location, orjson.loads(line)
@@ -314,19 +316,26 @@ def of_kind(folder: str, kind: str, since: str = "", last: str = "9") -> Iterato
     return (record for record in _with_text(folder, store_files.needle_of(kind), since, last) if record["kind"] == kind)
 
 
-def with_value(folder: str, field: str, value: str, since: str = "", is_prefix: bool = False) -> Iterator[Event]:
+def with_value(
+    folder: str, field: str, value: str, since: str = "", is_prefix: bool = False, among: Container[str] | None = None
+) -> Iterator[Event]:
     """The records since a moment in which a field holds a text, or begins with it, at any depth; sightings joined.
 
-    Sightings of one record on two days are joined only if both hold it. The other lines are not parsed.
+    Sightings of one record on two days are joined only if both hold it. The other lines are not parsed, nor days read
+    that are not `among` some.
     """
     needle = f'"{field}":{jsonl.data_of(value).decode()}'
-    return _with_text(folder, needle[:-1] if is_prefix else needle, since)
+    return _with_text(folder, needle[:-1] if is_prefix else needle, since, among=among)
 
 
-def _with_text(folder: str, text: str, since: str = "", last: str = "9") -> Iterator[Event]:
+def _with_text(
+    folder: str, text: str, since: str = "", last: str = "9", among: Container[str] | None = None
+) -> Iterator[Event]:
     """The records since a moment, up to a day, in which some text stands."""
     records: dict[str, Event] = {}
     for day in store_files.days(folder, since[:10], last):
+        if among is not None and day.name not in among:
+            continue
         for line in store_files.lines_with(day, text.encode()):
             record = store_files.record_of(line)
             if record is not None and record["ts"] >= since:

@@ -7,6 +7,7 @@ files and the prices stay the same (store_days).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import orjson
 
@@ -161,6 +162,37 @@ def _summary(lines: list[bytes], catalogue: pricing.Catalogue) -> tuple[Event, E
     rows = list(quarters.rows())
     totals = rollup.roll_up(rows, rollup.Grouping(BY, when.UTC, catalogue), lambda why: None)
     return {"rows": totals, "usage": usage}, {"rows": rows, "usage": usage}
+
+
+class Sessions(NamedTuple):
+    """The closed days on which each session has turns or totals, and the days of which that is not known."""
+
+    days: dict[str, list[str]]
+    others: frozenset[str]
+
+    def __len__(self) -> int:
+        return len(self.days)
+
+    def days_of(self, prefix: str) -> frozenset[str]:
+        """The days to read for the sessions that begin with a text, none if no closed day has one; with their neighbours."""
+        closed = {day for name, days in self.days.items() if name.startswith(prefix) for day in days}
+        return self.others | {other for day in closed for other in store_days.near(day)}
+
+
+def sessions(folder: str, catalogue: pricing.Catalogue, now: int, files: Files) -> Sessions:
+    """On which days each session is in the log, from the summaries that are there. None is made."""
+    derived, first_open = _store(folder, catalogue), store_days.first_open(now)
+    days: dict[str, list[str]] = {}
+    others = set()
+    for day in files:
+        key = store_days.key_of(day, files)
+        entry = derived.load(day, lambda other, key=key: other == key, _TOTALS) if day < first_open else None  # type: ignore[misc]
+        if entry is None:
+            others.add(day)
+            continue
+        for name in {row.get("session_id", "") for row in (*entry[1]["rows"], *entry[1]["usage"])}:
+            days.setdefault(name, []).append(day)
+    return Sessions(days, frozenset(others))
 
 
 def refresh(folder: str, catalogue: pricing.Catalogue, now: int, progress: Callable[[int], None] = lambda size: None) -> int:

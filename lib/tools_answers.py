@@ -264,7 +264,7 @@ def workflow_trace(session: Session, args: Json) -> Answer:
     """One session turn by turn."""
     from tokenops import trace
 
-    name, steps, findings = answers_work.trace(session.log(), args["session"])
+    name, steps, findings, _ = answers_work.trace(session.log(), args["session"])
     text = trace.table(name, steps, findings, "markdown", False)
     return Answer({"session": name, "steps": steps, "findings": findings}, text)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -16,10 +16,10 @@ class Unknown(ValueError):
     """No session, or more than one, matches a name."""
 
 
-def session(folder: str, name: str) -> tuple[str, list[Event]]:
-    """The only session whose id begins with `name`, and its records. Raises Unknown, OSError."""
+def session(folder: str, name: str, among: Container[str] | None = None) -> tuple[str, list[Event]]:
+    """The only session whose id begins with `name`, and its records; `among`: the days to read. Raises Unknown, OSError."""
     by_session: dict[str, list[Event]] = {}
-    for record in store.with_value(folder, "session_id", name, is_prefix=True):
+    for record in store.with_value(folder, "session_id", name, is_prefix=True, among=among):
         if record.get("session_id", "").startswith(name):
             by_session.setdefault(record["session_id"], []).append(record)
     if not by_session:
@@ -113,9 +113,14 @@ _SHOWN = (
 )
 
 
+def total(rows: Sequence[Event]) -> Event:
+    """The sum of the turns that have a price."""
+    return costs.total_of([{**row, "by": [], "turns": 1} for row in rows if row["cost_usd"] is not None])
+
+
 def table(name: str, rows: Sequence[Event], findings: Sequence[Event], shape: str, color: bool) -> str:
     """A session for people: its turns, their total, and its findings."""
-    sums = costs.total_of([{**row, "by": [], "turns": 1} for row in rows if row["cost_usd"] is not None])
+    sums = total(rows)
     columns = [
         show.Column("", [str(row["n"]) for row in rows]),
         show.Column("began", [row["ts"][5:19].replace("T", " ") for row in rows], number=False),
@@ -127,7 +132,7 @@ def table(name: str, rows: Sequence[Event], findings: Sequence[Event], shape: st
         show.Column("list price", [show.money(row["cost_usd"]) or "unknown" for row in rows]),
         show.Column("", [_notes_text(row) for row in rows], number=False),
     ]
-    unpriced = sum(row["cost_usd"] is None for row in rows)
+    unpriced = len(rows) - sums.get("turns", 0)
     lines = [f"{show.safe(name)}: {len(rows)} turns, {show.money(sums.get('cost_usd', '0'))} at list price"]
     lines[0] += f", {unpriced} without a price" if unpriced else ""
     body = show.table(columns, shape, color=color) + "\n".join(lines) + "\n"

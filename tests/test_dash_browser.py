@@ -240,7 +240,7 @@ def test_filters_live_in_the_address(opened: tuple[Open, Seen], made: Dash) -> N
     assert page.input_value("input[name=stack]:checked") == "class"
     settled(page, page.go_back)
     assert page.input_value("select[name=project]") == "" and data(page, "[data-key=turns]") != one
-    settled(page, lambda: page.click("#by-model a >> nth=0"))
+    settled(page, lambda: page.click("#by-model tbody a >> nth=0"))
     assert "model=" in page.url
     settled(page, lambda: page.click("text=Clear"))
     assert page.url.endswith("/dashboard?since=7d")
@@ -295,6 +295,63 @@ def test_the_keys_say_what_the_mouse_does(opened: tuple[Open, Seen], made: Dash)
         and "chart-cost" in reached
         and "chart-tokens" in reached
     )
+    assert not seen.console
+
+
+def test_by_clicks_from_a_project_to_a_turn_and_back(opened: tuple[Open, Seen], made: Dash) -> None:
+    open_, seen = opened
+    page = open_(made, "since=7d", width=900)
+    addresses = [page.url]
+    for selector, shown in (
+        ("#by-project tbody a >> nth=0", "#top-sessions"),
+        ("#top-sessions tbody a >> nth=1", "#turns-table"),
+        ("#turns-table tbody a >> nth=2", "#price-table"),
+    ):
+        settled(page, lambda selector=selector: page.click(selector))  # type: ignore[misc]
+        page.wait_for_selector(shown)
+        assert page.evaluate("scrollY") == 0 or shown == "#top-sessions"
+        addresses.append(page.url)
+    assert len(set(addresses)) == 4 and page.inner_text("[aria-current=page]") == "turn 3"
+    cost = data(page, "[data-key=cost]")
+    page.reload()
+    assert data(page, "[data-key=cost]") == cost  # an address is all that it takes
+    settled(page, lambda: page.click("text=turn after"))
+    assert page.inner_text("[aria-current=page]") == "turn 4"
+    for address in (addresses[3], addresses[2], addresses[1]):
+        settled(page, page.go_back)
+        assert page.url == address
+    assert page.is_visible("#top-sessions") and page.locator("#turns-table").count() == 0
+    # A bar of a session's chart leads to its turn, by mouse and by keys.
+    page.goto(addresses[2])
+    page.wait_for_selector(".hit[data-tip]")
+    settled(page, lambda: page.click("#chart-context .hit >> nth=4"))
+    assert page.inner_text("[aria-current=page]") == "turn 5"
+    settled(page, page.go_back)
+    page.focus("#chart-context")
+    page.keyboard.press("Home")
+    settled(page, lambda: page.keyboard.press("Enter"))
+    assert page.inner_text("[aria-current=page]") == "turn 1"
+    assert not seen.console
+
+
+def test_headings_sort_and_tables_are_given_as_csv(opened: tuple[Open, Seen], made: Dash) -> None:
+    open_, seen = opened
+    page = open_(made, "since=7d")
+    settled(page, lambda: page.click("#top-sessions th a >> text=Turns"))
+    turns = [int(value) for value, _ in data(page, "#top-sessions")[0::4]]
+    assert (
+        turns == sorted(turns, reverse=True)
+        and page.get_attribute("#top-sessions th[aria-sort]", "aria-sort") == "descending"
+    )
+    settled(page, lambda: page.click("#top-sessions th a >> text=Turns"))
+    assert [int(value) for value, _ in data(page, "#top-sessions")[0::4]] == sorted(
+        int(value) for value, _ in data(page, "#top-sessions")[0::4]
+    )
+    with page.expect_download() as download:
+        page.click("#sessions a.get")
+    lines = pathlib.Path(download.value.path()).read_text().splitlines()
+    assert download.value.suggested_filename == "tokenops-top-sessions.csv" and len(lines) == 1 + 15
+    assert page.url.endswith("sort=top-sessions.turns.up")  # a file is not a page
     assert not seen.console
 
 
@@ -472,15 +529,25 @@ def test_a_plan_near_its_limit(opened: tuple[Open, Seen], environment: dict[str,
 # Looks.
 
 
+STATES = {
+    "all": "since=7d&stack=project&sort=by-model.turns.up",
+    "project": "since=7d&project=p1",
+    "session": "session=s1",
+    "turn": "session=s1&turn=msg_41",
+}
+
+
 @pytest.mark.parametrize("width", [380, 900, 1600])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("state", STATES)
 def test_nothing_is_cut_off_and_everybody_can_read_it(
-    opened: tuple[Open, Seen], made: Dash, width: int, scheme: str, tmp_path: pathlib.Path
+    opened: tuple[Open, Seen], made: Dash, width: int, scheme: str, state: str, tmp_path: pathlib.Path
 ) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     open_, seen = opened
-    page = open_(made, "since=7d&stack=project", width=width, color_scheme=scheme)
-    page.click("summary")
+    page = open_(made, STATES[state], width=width, color_scheme=scheme)
+    if page.locator("summary").count():
+        page.click("summary")
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     wide = page.eval_on_selector_all(
         ".card", "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.innerText)"
@@ -490,7 +557,7 @@ def test_nothing_is_cut_off_and_everybody_can_read_it(
     assert [(one["id"], one["impact"], one["nodes"][0]["html"][:200]) for one in found] == []
     picture = page.screenshot(full_page=True)
     if place := os.environ.get("TOKENOPS_SCREENSHOTS"):
-        pathlib.Path(place, f"{width}-{scheme}.png").write_bytes(picture)
+        pathlib.Path(place, f"{state}-{width}-{scheme}.png").write_bytes(picture)
     assert not seen.console
 
 

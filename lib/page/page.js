@@ -76,6 +76,7 @@ function prepared(page) {
   }
   for (const chart of page.querySelectorAll(".area")) chart.setAttribute("tabindex", "0");
   $("#filters", page)?.classList.add("scripted");
+  $("main", page).tabIndex = -1;
   return page;
 }
 
@@ -139,9 +140,26 @@ function later() {
   timer = setTimeout(() => (document.hidden ? later() : load(location.href)), wait);
 }
 
-function go(address) {
+// Which of the pages an address leads to: all projects, a session or a turn.
+const levelOf = (address) => {
+  const query = new URL(address, location.href).searchParams;
+  return `${query.get("session") ?? ""} ${query.get("turn") ?? ""}`;
+};
+
+async function go(address) {
+  const other = levelOf(address) !== levelOf(location.href);
+  history.replaceState({ y: scrollY }, "");
   history.pushState(null, "", address);
-  load(address, true);
+  await load(address, true);
+  const place = new URL(address, location.href).hash;
+  if (place) document.getElementById(place.slice(1))?.scrollIntoView({ block: "nearest" });
+  else if (other) arrive(0);
+}
+
+// Another page: its beginning, for the eye and for a screen reader.
+function arrive(y) {
+  scrollTo(0, y);
+  $("main").focus({ preventScroll: true });
 }
 
 function asked() {
@@ -159,11 +177,16 @@ document.addEventListener("submit", (event) => {
 });
 document.addEventListener("click", (event) => {
   const link = event.target.closest?.('a[href^="/dashboard"]');
-  if (!link || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+  if (event.target.dataset?.go && !event.button) go(event.target.dataset.go);
+  if (!link || link.hasAttribute("download") || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
   event.preventDefault();
   go(link.getAttribute("href"));
 });
-addEventListener("popstate", () => load(location.href, true));
+history.scrollRestoration = "manual";
+addEventListener("popstate", async (event) => {
+  await load(location.href, true);
+  arrive(event.state?.y ?? 0);
+});
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) load(location.href);
 });
@@ -214,6 +237,8 @@ const STEPS = { ArrowRight: 1, ArrowLeft: -1, Home: -1e6, End: 1e6 };
 document.addEventListener("keydown", (event) => {
   const chart = event.target.closest?.(".area");
   if (event.key === "Escape") leave();
+  const hit = pointed?.chart === chart && chart?.querySelectorAll(".hit")[pointed.at];
+  if (event.key === "Enter" && hit?.dataset.go) go(hit.dataset.go);
   if (!chart || !(event.key in STEPS) || event.metaKey || event.ctrlKey || event.altKey) return;
   event.preventDefault();
   const from = pointed?.chart === chart ? pointed.at : event.key === "ArrowLeft" ? chart.querySelectorAll(".hit").length : -1;

@@ -1,0 +1,251 @@
+"""The dashboard's pages of a session and of a turn, the order of tables, and their CSV: the numbers of the commands."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import re
+import urllib.parse
+
+import pytest
+from dashboards import AT, NOW, Page, ask, log, site, turn
+
+from conftest import Json, Run, objects
+from tokenops import access, dash, dash_html, dash_query, events, show, store, when
+
+pytestmark = pytest.mark.usefixtures("still")
+COUNTS = {"prompts": 1, "tool_calls": 7, "edits": 2, "command_calls": 3, "tool_failures": 1}
+
+
+def work(number: int, minutes: float, session: str) -> Json:
+    """What a prompt caused."""
+    about = {"kind": "work", "id": f"work:claude-code:{number}", "source": "claude-code-jsonl", "client": "claude-code"}
+    return {"v": 1, "ts": when.stamp(AT - round(minutes * 60_000)), **about, "session_id": session, "counts": COUNTS}
+
+
+LOG = [turn(number, 17.3 * number) for number in range(1, 400)]
+LOG += [
+    work(1, 17.3 * 391 + 1, "s1"),
+    work(2, 17.3 * 201 + 1, "s1"),
+    turn(901, 31, model="nobody-knows-me", session_id="s1"),
+]
+
+
+@pytest.fixture
+def folder(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("TZ", "UTC")
+    log(environment["TOKENOPS_HOME"], *LOG)
+    return environment["TOKENOPS_HOME"]
+
+
+class Browser:
+    """Asks a site as its owner."""
+
+    def __init__(self, site: dash.Site, folder: str) -> None:
+        self.site, self.headers = site, {"authorization": f"Bearer {access.token(folder)}"}
+
+    def get(self, address: str, status: int = 200) -> str:
+        answer = ask(self.site, address, accept="text/html", **self.headers)
+        assert answer.status == status, answer.body
+        return answer.body.decode()
+
+    def page(self, address: str) -> Page:
+        return Page(self.get(address).encode())
+
+    def table(self, address: str, name: str) -> list[dict[str, str]]:
+        """A table's rows as CSV."""
+        path, _, query = address.partition("?")
+        text = self.get(f"{path}/table.csv?{query}&table={name}")
+        return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.fixture
+def browser(folder: str, environment: dict[str, str]) -> Browser:
+    return Browser(site(folder, environment), folder)
+
+
+def links(page: str, key: str) -> list[str]:
+    """Where the rows of a table lead."""
+    body = page.partition(f'id="{key}"')[2].partition("<tbody>")[2].partition("</tbody>")[0]
+    return [html.unescape(href) for href in re.findall(r'href="([^"]+)"', body)]
+
+
+def trace(run: Run, session: str) -> list[Json]:
+    rows = objects(run(f"tok-trace {session} --json", status=None, env={"TOKENOPS_NOW": NOW}).stdout)
+    return [row for row in rows if row["kind"] == "step"]
+
+
+def test_from_a_project_to_a_turn(browser: Browser) -> None:
+    (project,) = [href for href in links(browser.get("/dashboard?since=7d"), "by-project") if "project=p1" in href]
+    page = browser.get(project)
+    session = links(page, "top-sessions")[0]
+    assert "session=s" in session and "since=7d" in session and 'aria-current="page">p1<' in page
+    page = browser.get(session)
+    turns = links(page, "turns-table")
+    assert len(turns) > 20 and all("turn=msg_" in href and "session=s" in href for href in turns)
+    page = browser.get(turns[3])
+    assert "Where the cost comes from" in page and "turn 4</span>" in page
+    way = html.unescape(page.partition('aria-label="Path"')[2].partition("</nav>")[0])
+    above = re.findall(r'href="([^"]+)"', way)
+    assert above == ["/dashboard?since=7d", project, session]
+
+
+def test_a_session_is_tok_trace(browser: Browser, run: Run) -> None:
+    theirs = trace(run, "s1")
+    data = browser.page("/dashboard?session=s1").data
+    assert data["turns"][0] == (str(len(theirs)), f"{len(theirs):,}")
+    assert data["tokens"][0][0] == str(sum(row["context_tokens"] + row.get("output_tokens", 0) for row in theirs))
+    peak = max(row["context_tokens"] for row in theirs)
+    assert data["peak"][0][0] == str(peak)
+    text = run("tok-trace s1 --table", status=None, env={"TOKENOPS_NOW": NOW}).stdout.decode()
+    assert f"{len(theirs)} turns, {data['cost'][0][1]} at list price, 1 without a price" in text
+    assert data["work"][0] == ("14", "14")
+    rows = browser.table("/dashboard?session=s1", "turns-table")
+    assert [row["id"] for row in rows] == [row["id"] for row in theirs]
+    for mine, step in zip(rows, theirs, strict=True):
+        for name in ("context_tokens", "output_tokens", "input_tokens", "cache_read_tokens", "cache_write_tokens"):
+            assert int(mine[name]) == step.get(name, 0)
+        assert mine["cost_usd"] == (step["cost_usd"] or "") and mine["began"] == step["ts"]
+        assert mine["tool_calls"] == str(step.get("round", {}).get("tool_calls", ""))
+    assert "7 tool calls, 2 edits, 3 commands, 1 failed" in browser.get("/dashboard?session=s1")
+
+
+def test_a_part_of_a_name_is_enough_where_there_is_one_session(browser: Browser) -> None:
+    log(browser.site.folder, turn(1, 5, id="x1", session_id="abcdef"))
+    assert "abcdef" in browser.get("/dashboard?session=abc")
+    assert "no session id begins with" in browser.get("/dashboard?session=abcx", 404)
+    assert "sessions begin with" in browser.get("/dashboard?session=s", 404)
+    assert "has no turn" in browser.get("/dashboard?session=s1&turn=nothing", 404)
+    assert "needs its session" in browser.get("/dashboard?turn=msg_1", 400)
+
+
+def test_a_turn_is_what_the_commands_explain(browser: Browser, run: Run) -> None:
+    log(browser.site.folder, turn(41, 17.3 * 41, output_tokens=3))  # another sighting of it
+    for step in (trace(run, "s1")[8], trace(run, "s1")[-1]):
+        (explained,) = objects(run(f"tok-log explain {step['id']} --json").stdout)
+        (price,) = objects(run(f"tok-price explain {step['id']} --json", status=None).stdout)
+        address = f"/dashboard?session=s1&turn={step['id']}"
+        data = browser.page(address).data
+        assert data["cost"][0][0] == price.get("cost_usd", "")
+        lines = browser.table(address, "price-table")
+        assert lines == [{name: str(line[name]) for name in lines[0]} for line in price.get("cost_lines", ())]
+        seen = browser.table(address, "sightings-table")
+        assert [row["verdict"] for row in seen] == [row["verdict"] for row in explained["sightings"]]
+        assert len(seen) == sum(1 for _ in store.sightings_of(browser.site.folder, step["id"]))
+        assert ("unpriced" in price) == (step["id"] == "msg_901")
+    assert "nobody-knows-me" in browser.get("/dashboard?session=s1&turn=msg_901")
+
+
+def test_a_turn_in_the_clients_own_files(run: Run, environment: dict[str, str], tmp_path_factory: object) -> None:
+    sample = {"HOME": str(dash_sample()), "TOKENOPS_NOW": "2026-11-18T21:00:00Z"}
+    run("tok-sync", status=None, env=sample)
+    browser = Browser(site(environment["TOKENOPS_HOME"], environment | sample), environment["TOKENOPS_HOME"])
+    (session, *_) = objects(run("tok-cost --log --by session --json", status=None, env=sample).stdout)
+    steps = objects(run(f"tok-trace {session['session_id']} --json", status=None, env=sample).stdout)
+    (explained,) = objects(run(f"tok-log explain {steps[0]['id']} --json", env=sample).stdout)
+    assert any(row["in"] == "client" for row in explained["sightings"])
+    name = urllib.parse.urlencode({"session": session["session_id"], "turn": steps[0]["id"]})
+    with_files = browser.table(f"/dashboard?{name}&files=yes", "sightings-table")
+    assert [row["verdict"] for row in with_files] == [row["verdict"] for row in explained["sightings"]]
+    assert len(browser.table(f"/dashboard?{name}", "sightings-table")) < len(with_files)
+
+
+def dash_sample() -> object:
+    from conftest import ROOT
+
+    return ROOT / "docs/examples/home"
+
+
+# The order of tables, and CSV.
+
+
+@pytest.mark.parametrize(("column", "key"), [("turns", int), ("cost_usd", float), ("last_turn", str), ("session", str)])
+def test_a_heading_sorts_all_rows_both_ways(browser: Browser, column: str, key: type) -> None:
+    address = "/dashboard?since=7d"
+    for direction in ("up", "down"):
+        rows = browser.table(f"{address}&sort=top-sessions.{column}.{direction}", "top-sessions")
+        values = [key(row[column]) for row in rows if row[column]]
+        assert len(values) > 3 and values == sorted(values, reverse=direction == "down")
+        assert all(row[column] for row in rows[: len(values)])  # what has no value is last
+    page = browser.get(f"{address}&sort=top-sessions.{column}.up")
+    assert re.search(rf'aria-sort="ascending"><a href="[^"]*sort=top-sessions\.{column}\.down"', page)
+
+
+def test_csv_is_the_commands_exactly(browser: Browser, run: Run) -> None:
+    theirs = objects(run("tok-cost --log --by model --since 7d --json", status=None, env={"TOKENOPS_NOW": NOW}).stdout)
+    mine = {row["model"]: row for row in browser.table("/dashboard?since=7d", "by-model")}
+    assert len(mine) == len(theirs)
+    for row in theirs:
+        cells = mine[row["model"]]
+        assert cells["turns"] == str(row["turns"]) and cells["tokens"] == str(events.token_sum(row))
+        assert cells["cost_usd"] == row.get("cost_usd", "") and cells["cache_hit"] == str(row.get("cache_hit_ratio", ""))
+    hours = objects(run("tok-cost --log --by hour --since 24h --json", status=None, env={"TOKENOPS_NOW": NOW}).stdout)
+    rows = browser.table("/dashboard?since=24h", "numbers-table")
+    assert [row["tokens"] for row in rows] == [str(events.token_sum(hour)) for hour in hours]
+    assert [row["cost_usd"] for row in rows] == [hour["cost_usd"] for hour in hours]
+
+
+def test_a_cell_is_never_a_formula(environment: dict[str, str], folder: str) -> None:
+    log(folder, turn(1, 5, id="x1", project="=1+1", session_id="x"))
+    browser = Browser(site(folder, environment), folder)
+    text = browser.get("/dashboard/table.csv?since=24h&table=by-project")
+    assert "'=1+1," in text
+
+
+BAD = [
+    ("table=nothing", 400, "choose from numbers-table"),
+    ("table=by-model&sort=by-model.turns.left", 400, "write table.column.up"),
+    ("table=by-model&rows=0", 400, "give 1 to"),
+    ("table=by-model&rows=" + "9" * 5000, 400, "give 1 to"),
+    ("table=turns-table&session=nothing", 404, "no session"),
+]
+
+
+@pytest.mark.parametrize(("query", "status", "why"), BAD)
+def test_a_bad_question_about_a_table(browser: Browser, query: str, status: int, why: str) -> None:
+    assert why in browser.get(f"/dashboard/table.csv?{query}", status)
+
+
+def test_rows_that_do_not_fit_are_shown_on_request(browser: Browser, folder: str) -> None:
+    log(folder, *(turn(2000 + number, 5, session_id=f"more{number}") for number in range(30)))
+    page = browser.get("/dashboard?since=24h")
+    assert len(links(page, "top-sessions")) == 10 and "more; " in page
+    everything = browser.table("/dashboard?since=24h", "top-sessions")
+    assert len(links(browser.get("/dashboard?since=24h&rows=500"), "top-sessions")) == len(everything) > 34
+
+
+def test_the_session_is_read_without_the_rest_of_the_log(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    """A closed day that a session has nothing on is not opened."""
+    from tokenops import store_files
+
+    run("tok-cost --log --by none", status=None, env={"TOKENOPS_NOW": NOW})  # makes the summaries
+    log(browser.site.folder, turn(5000, 60 * 24 * 40, session_id="old"))
+    run("tok-cost --log --by none", status=None, env={"TOKENOPS_NOW": NOW})
+    opened = []
+    real = store_files.lines_with
+    monkeypatch.setattr(store_files, "lines_with", lambda day, text: (opened.append(day.name), real(day, text))[1])
+    assert "old" in browser.get("/dashboard?session=old")
+    assert set(opened) == {"2026-10-12", "2026-11-20", "2026-11-21"}
+
+
+# Names.
+
+STEERING = ["\u061c", "\u200e", "\u200f", "\u2028", "\u2029", "\u202e", "\u2066", "\U000e0041", "\ufdd0", "\x1b", "\uffff"]
+
+
+@pytest.mark.parametrize("character", STEERING, ids=ascii)
+def test_a_name_does_not_steer_the_text_around_it(character: str) -> None:
+    for shown in (dash_html.text(f"a{character}b"), dash_html.tag("p", "x", title=f"a{character}b")):
+        assert character not in shown and "\\" in shown
+    assert html.unescape(dash_html.text(f"a{character}b<")) == show.safe(f"a{character}b<")
+
+
+def test_an_address_is_read_as_it_was_written() -> None:
+    asked = dash_query.Ask(since="7d", session="a b&c=d/\u00e9", turn="codex:x#1", sort="turns-table.n.up")
+    written = dash_query.address(asked)
+    assert dash_query.parse(dict(urllib.parse.parse_qsl(written.partition("?")[2]))) == asked
+    assert json.dumps(written)  # plain text
