@@ -19,7 +19,8 @@ Record = dict[str, Any]
 OnBadLine = Callable[[str, str], None]
 BOM = b"\xef\xbb\xbf"
 
-_SPACE = " \t\r\n"
+# Between records: blanks, and what a crash or another program left there, the zeros of a lost block or a byte order mark.
+_BETWEEN = " \t\r\n\0\ufeff"
 
 
 def ignore_line(location: str, why: str) -> None:
@@ -76,7 +77,7 @@ def objects(line: bytes | bytearray | memoryview) -> tuple[list[Record], str]:
     surrogate pairs inside strings (clients cut text in the middle of a character; the counts in the same line are good),
     and whole objects behind a torn one: a client that was killed while it wrote left a line without its end.
     """
-    text = bytes(line).removeprefix(BOM).strip()
+    text = bytes(line).removeprefix(BOM).strip(b" \t\r\n\0")
     if not text:
         return [], ""
     if why := why_too_long(text):
@@ -138,6 +139,7 @@ def batches(pieces: Iterable[bytes], name: str) -> Iterator[list[tuple[str, byte
         yield [(f"{name}:{number + 1}", last)]
 
 
+_TO_THE_NEXT = re.compile(rf"[^{{{_BETWEEN}]{{0,8}}[{_BETWEEN}]*")  # the rest of a torn word, and what follows it
 _FIRST_KEY = re.compile(r'\{"[^"\\]{1,60}"')
 
 
@@ -154,9 +156,26 @@ def _take_objects(chars: str, at: int, records: list[Record]) -> tuple[int | Non
             return None, f"expected a JSON object, found {type_name(value)}"
         records.append(_in_whole_characters(value) if _HALF in chars or _HALF.upper() in chars else value)
         at = end
-        while at < len(chars) and chars[at] in _SPACE:
-            at += 1
+        at = _next_text(chars, at)
     return None, ""
+
+
+def _next_text(chars: str, at: int) -> int:
+    while at < len(chars) and chars[at] in _BETWEEN:
+        at += 1
+    return at
+
+
+def is_half(line: bytes | bytearray) -> bool:
+    """Whether a text is the beginning of an object, which ends before a fault: its writer is not done yet."""
+    chars = bytes(line).decode(errors="replace").strip(_BETWEEN)
+    try:
+        DECODER.raw_decode(chars)
+    except json.JSONDecodeError as error:
+        return chars.startswith("{") and (error.pos >= len(chars) or error.msg.startswith("Unterminated string"))
+    except (ValueError, RecursionError):
+        pass
+    return False
 
 
 def _beginning(chars: str, at: int, fault: int) -> int | None:
@@ -173,7 +192,8 @@ def _beginning(chars: str, at: int, fault: int) -> int | None:
                 return near
     if not chars.startswith("{", at):
         return None
-    return next((near for near in range(max(fault - 2, at + 1), fault + 8) if chars.startswith('{"', near)), None)
+    stop = _TO_THE_NEXT.match(chars, fault).end() + 8  # type: ignore[union-attr]
+    return next((near for near in range(max(fault - 2, at + 1), stop) if chars.startswith('{"', near)), None)
 
 
 _HALF = "\\ud"  # begins the escape of half a surrogate pair

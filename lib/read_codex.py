@@ -34,6 +34,7 @@ COPY = "a fork's copy of its parent's row; the parent's row counts"
 
 
 _PACKED = f".jsonl{read_packed.SUFFIX}"
+_BEFORE = "before"  # of a thread as data: what it was before a last line without its end
 
 
 class Rollouts(read_contract.Reader):
@@ -79,7 +80,11 @@ class Rollouts(read_contract.Reader):
         self, shares: list[read_contract.Share], files: read_contract.Files, intake: Intake, /
     ) -> read_contract.Settled:
         """The events of new rows, without copies of their ancestors' rows; and the threads to go on from."""
-        threads = {path: read_codex_threads.from_data(data) for share in shares for path, data in share["parts"].items()}
+        parts = {path: data for share in shares for path, data in share["parts"].items()}
+        tails = {path: data.pop(_BEFORE) for path, data in parts.items() if _BEFORE in data}
+        threads = {path: read_codex_threads.from_data(data) for path, data in parts.items()}
+        kept = threads | {path: read_codex_threads.from_data(data) for path, data in tails.items()}
+        kept_as = {id(thread): kept[path] for path, thread in threads.items()}
         seen: dict[str, Event] = {}
         right: set[str] = set()
         wrong: set[str] = set()
@@ -91,13 +96,14 @@ class Rollouts(read_contract.Reader):
             if id(thread) in new:
                 before = {id(row) for row in thread.rows[: thread.waiting] if not row.model}
                 read_records.keep(seen, events_of(thread, [row for row in rows if id(row.row) not in before], intake))
-                if any(row.owner == thread.id for row in rows):
-                    thread.settle()
-        for thread in threads.values():
+                for going_on in (thread, kept_as[id(thread)]):
+                    if any(row.owner == thread.id and row.row.line <= going_on.line for row in rows):
+                        going_on.settle()
+        for thread in kept.values():
             thread.give_out()
         for share in shares:
             read_records.keep(seen, map(read_records.record, share["entries"]))
-        states = {path: {"thread": read_codex_threads.as_data(thread)} for path, thread in threads.items()}
+        states = {path: {"thread": read_codex_threads.as_data(thread)} for path, thread in kept.items()}
         return read_contract.Settled(
             read_records.entries_of(seen.values()),
             states,
@@ -145,6 +151,16 @@ class Parser(read_contract.Parser):
             cursor.offset, cursor.number, cursor.state = 0, 0, {}
         data = cursor.state.pop("thread", None)  # it comes back from `settle`
         thread = read_codex_threads.from_data(data) if data else read_codex_threads.thread_of(path)
+        cursor.state["thread"] = thread  # a last line without its end is read again, by the thread that it was before
+        try:
+            self._read(path, thread, cursor)
+        finally:
+            before = cursor.state.pop("thread")
+        self.threads[path] = read_codex_threads.as_data(thread)
+        if before is not thread:
+            self.threads[path][_BEFORE] = read_codex_threads.as_data(before)
+
+    def _read(self, path: str, thread: Thread, cursor: Cursor) -> None:
         if self.intake.options.work:
             from tokenops import read_codex_work
 
@@ -153,7 +169,6 @@ class Parser(read_contract.Parser):
             read_codex_threads.read(path, thread, cursor, self.buffer, self.intake)
         if path.endswith(_PACKED):
             cursor.offset = os.path.getsize(path)
-        self.threads[path] = read_codex_threads.as_data(thread)
 
     def entries(self) -> Iterator[read_records.Entry]:
         """The work."""

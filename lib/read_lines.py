@@ -75,7 +75,7 @@ def lines(file: io.RawIOBase, relevant: Relevant, cursor: Cursor, buffer: bytear
             cursor.number = number
             start = last
     tail = buffer[start:filled].strip(_BLANK)
-    if tail.startswith(b"{") and tail.endswith(b"}") and relevant(tail, 0, len(tail)):
+    if tail.startswith(b"{") and tail.endswith(b"}") and relevant(tail, 0, len(tail)) and not jsonl.is_half(tail):
         state = copy.deepcopy(cursor.state)
         yield cursor.number + 1, tail
         cursor.state = state
@@ -222,10 +222,16 @@ def values(
                 yield from reader.take(line)
                 if not reader.open_lines:
                     cursor.offset, cursor.number = at, reader.number
-            elif line.rstrip(_BLANK)[-1:] in (b"}", b"]") and (reader.open_lines or line.lstrip(_BLANK)[:1] in (b"{", b"[")):
+            elif _is_whole(line, bool(reader.open_lines)):
                 state = copy.deepcopy(cursor.state)
                 yield from reader.take(line)
                 cursor.state = state
+
+
+def _is_whole(tail: bytes, continues: bool) -> bool:
+    """Whether a last line without its end looks like a value, or like the end of one over several lines."""
+    tail = tail.strip(_BLANK)
+    return tail[-1:] in (b"}", b"]") and (continues or (tail[:1] in (b"{", b"[") and not jsonl.is_half(tail)))
 
 
 def document(path: str, cursor: Cursor) -> dict[str, Any]:

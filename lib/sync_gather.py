@@ -20,7 +20,7 @@ from tokenops.read_lines import Cursor
 from tokenops.read_records import Entry
 
 Progress = Callable[[int], None]  # gets each stretch of bytes that was read
-_HEAD, _TAIL = 256, 64
+_HEAD, _TAIL = 1 << 12, 1 << 12
 
 
 class Position(NamedTuple):
