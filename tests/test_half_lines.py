@@ -10,9 +10,9 @@ import random
 import shutil
 
 import pytest
-from tokenops import jsonl, read_clients, readers, store, sync
 
 from conftest import Json, claude, codex_count, codex_meta, codex_model, lines, put
+from tokenops import jsonl, read_clients, readers, store, sync
 
 CLIENTS = [read_clients.BY_NAME[name] for name in ("claude", "codex", "gemini", "copilot", "qwen", "kimi", "pi", "openclaw")]
 WHOLE: Json = {"type": "b", "n": {"x": [1, {"y": 2}]}}
