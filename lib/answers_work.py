@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tokenops import config, events
+from tokenops import config, events, workers
 from tokenops.answers import OPEN, end, ignore, thresholds
 from tokenops.session import BadRequest, Fault, Log, NotFound
 
@@ -191,7 +191,7 @@ class Transcripts(NamedTuple):
     home: str
     warn: Callable[[str], None] = ignore
     on_unreadable: Callable[[str, OSError], None] = ignore
-    on_bytes: Callable[[int], None] = ignore
+    progress: workers.Progress = workers.SILENT
 
 
 class Coaching(NamedTuple):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import argparse
     import datetime
 
-    from tokenops import config, jsonl, pricing
+    from tokenops import cli_progress, config, jsonl, pricing, workers
     from tokenops import coverage as cover
 
 
@@ -47,10 +47,13 @@ class Command:
     name = "tokenops"
     path = ""
     has_stdin = True  # whether the process was started with one
+    progress: cli_progress.Line | None = None  # what it shows of long work
 
 
 def say(text: str) -> None:
     """One line on stderr, under the command's name."""
+    if Command.progress:
+        Command.progress.erase()
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.write(f"{Command.name}: {show.safe(text)}\n")
         sys.stderr.flush()
@@ -197,24 +200,21 @@ def seconds(text: str) -> float:
 
 
 @contextlib.contextmanager
-def progress(what: str) -> Iterator[Callable[[int], None]]:
-    """A function to call with the size of each part that is done; shows the sum, if stderr is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda size: None
+def progress(what: str, kept: str = "", unit: str = "bytes") -> Iterator[workers.Progress]:
+    """Shows how far the work of a block is, if stderr is a terminal: call it with the size of each part that is done.
+
+    `kept`: what is there after Ctrl-C, as the end of a sentence.
+    """
+    from tokenops import workers
+
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield workers.SILENT
         return
-    done = shown = 0
+    from tokenops import cli_progress
 
-    def on_bytes(size: int) -> None:
-        nonlocal done, shown
-        done += size
-        if done - shown >= 1 << 24:
-            shown = done
-            sys.stderr.write(f"\r{Command.name}: {what}: {done >> 20:,} MiB ")
-            sys.stderr.flush()
-
-    yield on_bytes
-    if shown:
-        sys.stderr.write("\r\x1b[K")
+    with cli_progress.line_for(Command.name, what, unit, kept) as Command.progress:
+        yield Command.progress
+    Command.progress = None
 
 
 def shape(args: argparse.Namespace) -> str:

@@ -19,6 +19,7 @@ from tokenops import (
     store,
     trace,
     trace_waste,
+    workers,
 )
 from tokenops.coach_averages import Rules, Span
 from tokenops.coach_transcripts import Talk
@@ -134,12 +135,12 @@ def talk(
     only: Filter,
     warn: Callable[[str], None] = lambda text: None,
     on_unreadable: OnUnreadable = lambda path, error: None,
-    on_bytes: Callable[[int], None] = lambda size: None,
+    progress: workers.Progress = workers.SILENT,
 ) -> Talk:
     """The prompts or replies of a span. `home`: the environment and the home directory. Raises readers.NotFound."""
     sources = list(readers.with_files(coach_transcripts.CLIENTS, (), *home, warn))
     return coach_transcripts.talk(
-        sources, kind, span, only, datadir.salt(folder), store.labels(folder), on_unreadable, on_bytes
+        sources, kind, span, only, datadir.salt(folder), store.labels(folder), on_unreadable, progress
     )
 
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from tokenops import events, projects, read_clients, read_records, when
+from tokenops import events, projects, read_clients, read_records, when, workers
 from tokenops.events import Event
 from tokenops.read_clients import Client
 from tokenops.read_contract import Intake, Options, Reader
@@ -19,6 +19,7 @@ from tokenops.work import Utterance
 
 # Clients whose transcripts distinguish what a person wrote from what the client wrote in the person's name.
 CLIENTS = tuple(client.name for client in read_clients.CLIENTS if client.prompts)
+OnUnreadable = Callable[[str, OSError], None]
 PROMPT, REPLY = "prompt", "reply"
 
 
@@ -42,35 +43,48 @@ def talk(
     only: events.Filter,
     salt: bytes,
     names: dict[str, str],
-    on_unreadable: Callable[[str, OSError], None],
-    on_bytes: Callable[[int], None] = lambda size: None,
+    on_unreadable: OnUnreadable,
+    progress: workers.Progress = workers.SILENT,
 ) -> Talk:
     """The prompts or the replies of a span. `names`: of projects whose basename is ambiguous, as the log has them."""
     utterances: list[Utterance] = []
     rounds: dict[str, Event] = {}
-    count = 0
     since = when.moment(span[0]) if span[0] else 0
 
     def listen(utterance: Utterance) -> None:
         if utterance.kind == kind and span[0] <= utterance.ts < span[1]:
             utterances.append(utterance)
 
+    options = Options(salt, work=True, listen=listen)
+    files = list(_changed_since(sources, since, only, on_unreadable))
+    progress.expect(sum(size for _, _, size in files))
+    for client, path, size in files:
+        try:
+            for event in _work_in(client.reader(), path, options):
+                rounds[event["id"].split(":", 2)[2]] = projects.relabel(event, names)
+        except OSError as error:
+            on_unreadable(path, error)
+        progress(size)
+    return Talk(_distinct(utterances, rounds, only), rounds, len(files))
+
+
+def _changed_since(
+    sources: Iterable[tuple[Client, list[str]]],
+    since: int,
+    only: events.Filter,
+    on_unreadable: OnUnreadable,
+) -> Iterator[tuple[Client, str, int]]:
+    """The transcripts that may hold something of the span, and their sizes."""
     for client, paths in sources:
-        if client.name not in CLIENTS or only.client not in (None, client.client):
-            continue
-        reader, options = client.reader(), Options(salt, work=True, listen=listen)
-        for path in paths:
-            try:
-                status = os.stat(path)
-                if status.st_mtime_ns // 1_000_000 < since:
+        if client.name in CLIENTS and only.client in (None, client.client):
+            for path in paths:
+                try:
+                    status = os.stat(path)
+                except OSError as error:
+                    on_unreadable(path, error)
                     continue
-                count += 1
-                on_bytes(status.st_size)
-                for event in _work_in(reader, path, options):
-                    rounds[event["id"].split(":", 2)[2]] = projects.relabel(event, names)
-            except OSError as error:
-                on_unreadable(path, error)
-    return Talk(_distinct(utterances, rounds, only), rounds, count)
+                if status.st_mtime_ns // 1_000_000 >= since:
+                    yield client, path, status.st_size
 
 
 def _work_in(reader: Reader, path: str, options: Options) -> Iterator[Event]:

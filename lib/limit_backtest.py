@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tokenops import limit_windows, when
+from tokenops import limit_windows, when, workers
 from tokenops.limit_forecast import FEW, FORMULA_WEIGHT, HORIZONS, LATE_MS, LONGEST, MOST, Analogs, History, Now, quantiles
 from tokenops.limit_windows import MINUTE, Series
 
@@ -102,14 +102,20 @@ def numbers(text: str) -> tuple[int, ...]:
     return tuple(sorted({int(part) for part in parts})) if valid else ()
 
 
-def replay(group: Sequence[Past], horizons: Sequence[int] = HORIZONS, caps: Sequence[int] = CAPS, every: int = 1) -> Result:
+def replay(
+    group: Sequence[Past],
+    horizons: Sequence[int] = HORIZONS,
+    caps: Sequence[int] = CAPS,
+    every: int = 1,
+    progress: workers.Progress = workers.SILENT,
+) -> Result:
     """Forecasts at each moment (or every n-th) of each series; the series of a group are each other's other users."""
     result = Result([], [], [], 0, 0, 0)
     days = moments = few = 0
     for number, past in enumerate(group):
         others = [other.history for other in group if other is not past]
         replayed = _Replay(number, past, others, tuple(horizons), tuple(caps))
-        few += replayed.run(result, every)
+        few += replayed.run(result, every, progress)
         result.caps.extend(replayed.ends())
         days += len({at // when.DAY for at in past.history.starts})
         moments += len(past.history.moments[::every])
@@ -128,7 +134,7 @@ class _Replay:
         self.windows = {window.resets_at: window for window in past.series.windows}
         self.chances: dict[tuple[int, int], list[tuple[int, float, float]]] = {}
 
-    def run(self, result: Result, every: int) -> int:
+    def run(self, result: Result, every: int, progress: workers.Progress) -> int:
         """Add the moments to a result, and return how many of them had few data."""
         few = 0
         for i in self.history.moments[::every]:
@@ -140,6 +146,7 @@ class _Replay:
             result.cases.extend(self._cases(analogs, left))
             result.hours.extend(self._hour(analogs, min(60, left)))
             self._alarms(analogs, left)
+            progress(1)
         return few
 
     def _outcome(self, now: Now, span: int) -> tuple[int, float] | None:

@@ -42,6 +42,7 @@ class Rollouts(read_contract.Reader):
 
     source, client = SOURCE, CLIENT
     append_only = True
+    in_pieces = False  # a fork that is read before its parent gives out copies of the parent's turns
 
     def files(self, folder: str, /) -> Iterator[str]:
         """The rollouts of a Codex home: active sessions first, then archived ones; or of one of these folders."""

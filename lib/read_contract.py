@@ -118,6 +118,7 @@ class Reader(Protocol):
     source: str  # as in the record
     client: str  # as in the record
     append_only: bool = False  # whether files only grow, so that nothing behind a cursor was read before
+    in_pieces: bool = True  # whether the first run may read some of the files, write their events, and then read others
     stream: StreamFormat | None = None  # how the format is read from standard input, if it is
 
     def files(self, folder: str, /) -> Iterable[str]:

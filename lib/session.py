@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     import datetime
 
-    from tokenops import config, coverage, pricing, store_days, sync, sync_gather
+    from tokenops import config, coverage, pricing, store_days, sync, sync_gather, workers
 
 # A log that was synced so recently is new enough.
 RECENT_MS = 2000
@@ -45,8 +45,18 @@ class Diagnostics(Protocol):
         """A file that could not be read."""
 
 
-# Called with a title; returns a function to call with the size of each part that is done.
-Progress = Callable[[str], AbstractContextManager[Callable[[int], None]]]
+class Progress(Protocol):
+    """Shows how far some work is while a block runs; `kept` is what Ctrl-C leaves, as the end of a sentence."""
+
+    def __call__(self, what: str, kept: str = "") -> AbstractContextManager[workers.Progress]:
+        """What to tell of the work."""
+        ...
+
+
+# What Ctrl-C leaves of an import.
+KEPT = "what was imported so far is kept, and the next run goes on from there"
+_FIRST = ("reading the clients' logs for the first time", KEPT)
+_NEXT = ("importing what is new", "")
 
 
 class Log(NamedTuple):
@@ -148,8 +158,8 @@ def catch_up(
     outcomes = None
     try:
         sources = readers.with_files((), (), environment, home, diagnostics.warn, settings().get("vendor_usage"))
-        with progress("reading the clients' logs for the first time") as on_bytes:
-            jobs, reading = (1 if budget else None), lambda name: on_bytes
+        with progress(*(_FIRST if budget is None else _NEXT)) as reading:
+            jobs = 1 if budget else None
             outcomes = sync.run(folder, sources, jobs=jobs, progress=reading, budget=budget, patience=PATIENCE_S)
     except (readers.NotFound, workers.WorkerDied) as error:
         raise Fault(str(error)) from None

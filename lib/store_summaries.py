@@ -112,7 +112,7 @@ def make(
     catalogue: pricing.Catalogue,
     files: Files,
     on_bad_line: OnBadLine = ignore_line,
-    progress: Callable[[int], None] = lambda size: None,
+    progress: Callable[[int], None] = workers.SILENT,
 ) -> dict[str, tuple[Event, Event]]:
     """Keep the summaries of closed days that follow one another, if there is room; the last of them is given."""
     derived = _store(folder, catalogue)
@@ -195,7 +195,7 @@ def sessions(folder: str, catalogue: pricing.Catalogue, now: int, files: Files) 
     return Sessions(days, frozenset(others))
 
 
-def refresh(folder: str, catalogue: pricing.Catalogue, now: int, progress: Callable[[int], None] = lambda size: None) -> int:
+def refresh(folder: str, catalogue: pricing.Catalogue, now: int, progress: workers.Progress = workers.SILENT) -> int:
     """Make the summaries of closed days that are missing or older than the day's files; how many."""
     derived, first_open = _store(folder, catalogue), store_days.first_open(now)
     saved, changed = derived.saved_at(), store_days.changed_at(folder)
@@ -212,6 +212,7 @@ def refresh(folder: str, catalogue: pricing.Catalogue, now: int, progress: Calla
             make(folder, runs[first], catalogue, files, ignore_line, on_bytes)
 
     sizes = {first: sum(sum(files[day][::2]) for day in run) for first, run in runs.items()}
+    progress.expect(sum(sizes.values()))
     workers.answers(work, sizes, workers.worthwhile(sum(sizes.values())), progress)
     if stale and not saved:
         derived.remove_others()

@@ -9,16 +9,27 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import orjson
 
-from tokenops import datadir, events, jsonl, read_records, read_sqlite, show, store, store_cursors, sync_gather, when
+from tokenops import (
+    datadir,
+    events,
+    jsonl,
+    read_records,
+    read_sqlite,
+    show,
+    store,
+    store_cursors,
+    sync_gather,
+    when,
+    workers,
+)
 from tokenops.read_clients import Client
 from tokenops.read_contract import Files, Options
 from tokenops.read_lines import Cursor
-from tokenops.sync_gather import Progress
 
 LOCK = "sync.lock"
 
@@ -42,6 +53,7 @@ class Budget(NamedTuple):
 
     bytes: int
     until: float
+    whole: bool = False  # whether a file that is larger is read all the same, alone
 
 
 class News(NamedTuple):
@@ -68,6 +80,9 @@ class Todo(NamedTuple):
         """The bytes to read."""
         return max(self.stamp.size - self.begin, 0)
 
+
+# What an unbounded run reads of a client's files before it writes to the log: all that an interruption can cost.
+PIECE = 256 << 20
 
 Unread = list[tuple[str, int, str]]  # path, errno, and what it means
 
@@ -123,13 +138,21 @@ def news(
     cursors: dict[str, store_cursors.FileState],
     options: Options,
     jobs: int | None = None,
-    progress: Progress = lambda size: None,
+    progress: workers.Progress = workers.SILENT,
     budget: Budget | None = None,
+    tried: set[str] | None = None,
 ) -> News:
-    """What is new in one client's files; with a budget, in the newest of them. Raises workers.WorkerDied."""
+    """What is new in one client's files; with a budget, in the newest of them. Raises workers.WorkerDied.
+
+    `tried`: files that the run has read already, or could not read. Those that are read now are added.
+    """
+    tried = set() if tried is None else tried
     revision, unread = events.REVISIONS.get(client.source, 0), Unread()
-    new = changed_files(paths, cursors, unread, revision)
-    todo = {file.path: file for file in (affordable(new, budget.bytes) if budget else new)}
+    new = [file for file in changed_files(paths, cursors, unread, revision) if file.path not in tried]
+    chosen = affordable(new, budget) if budget else new
+    now = {file.path for file in chosen}
+    todo = {file.path: file for file in new if file.path in now}
+    tried.update(todo)
     here = set(paths)
     after = {path: cursor for path, cursor in cursors.items() if path in here or os.path.exists(path)}
     left = sum(map(Todo.size, new)) - sum(map(Todo.size, todo.values()))
@@ -150,15 +173,26 @@ def news(
     return News(batch, after, len(todo), size, left, any(file.again for file in todo.values()))
 
 
-def affordable(new: list[Todo], most: int) -> list[Todo]:
+def affordable(new: list[Todo], budget: Budget) -> list[Todo]:
     """The newest files that together have at most so many new bytes."""
-    chosen = []
+    chosen: list[Todo] = []
+    most = budget.bytes
     for file in sorted(new, key=lambda file: -file.stamp.mtime):
         most -= file.size()
-        if most < 0:
+        if most < 0 and (chosen or not budget.whole):
             break
         chosen.append(file)
     return chosen
+
+
+def unread_size(folder: str, sources: Iterable[tuple[Client, list[str]]], backfill: bool = False) -> int:
+    """How many bytes a run has to read."""
+    cursors = {} if backfill else store_cursors.load(folder)
+    return sum(
+        file.size()
+        for client, paths in sources
+        for file in changed_files(paths, cursors.get(client.source, {}), [], events.REVISIONS.get(client.source, 0))
+    )
 
 
 def run(
@@ -167,7 +201,7 @@ def run(
     backfill: bool = False,
     dry: bool = False,
     jobs: int | None = None,
-    progress: Callable[[str], Progress] = lambda name: lambda size: None,
+    progress: workers.Progress = workers.SILENT,
     budget: Budget | None = None,
     partial: bool = False,
     patience: float = datadir.PATIENCE_S,
@@ -184,22 +218,50 @@ def run(
             return None
         options = Options(datadir.salt(folder, make=not dry), work=True, roots=store.project_paths(folder))
         cursors = store_cursors.load(folder)
+        how = _How(folder, cursors, options, backfill, dry, jobs, progress, patience)
         outcomes = []
         whole = not partial
+        if progress.wants_total:
+            sources = list(sources)
+            progress.expect(unread_size(folder, sources, backfill))
         for client, paths in sources:
             if budget and time.monotonic() > budget.until:
                 whole = False
                 break
-            before = {} if backfill else cursors.get(client.source, {})
-            new = news(client, paths, before, options, jobs, progress(client.name), budget)
-            lines = _write(folder, client, new, backfill, dry, patience)
-            if not dry and (new.after != before or backfill):
-                cursors[client.source] = new.after
-                store_cursors.save(folder, cursors)
-            outcomes.append(_outcome(client, len(paths), new, lines))
+            outcomes.append(_import(client, paths, how, budget))
         if not dry and whole and not any(outcome.left for outcome in outcomes):
             _mark_synced(folder)
         return outcomes
+
+
+class _How(NamedTuple):
+    """What a run does alike at every source."""
+
+    folder: str
+    cursors: dict[str, dict[str, store_cursors.FileState]]
+    options: Options
+    backfill: bool
+    dry: bool
+    jobs: int | None
+    progress: workers.Progress
+    patience: float
+
+
+def _import(client: Client, paths: list[str], how: _How, budget: Budget | None) -> Outcome:
+    """Import what is new at one source; without a budget in pieces, of which each is in the log before the next is read."""
+    in_pieces = client.reader().in_pieces and not how.dry and not how.backfill
+    piece = budget or (Budget(PIECE, float("inf"), whole=True) if in_pieces else None)
+    pieces: list[Outcome] = []
+    tried: set[str] = set()
+    while not pieces or (piece is not budget and pieces[-1].left):
+        before = {} if how.backfill else how.cursors.get(client.source, {})
+        new = news(client, paths, before, how.options, how.jobs, how.progress, piece, tried)
+        lines = _write(how.folder, client, new, how.backfill, how.dry, how.patience)
+        if not how.dry and (new.after != before or how.backfill):
+            how.cursors[client.source] = new.after
+            store_cursors.save(how.folder, how.cursors)
+        pieces.append(_outcome(client, len(paths), new, lines))
+    return _sum(pieces)
 
 
 def _write(folder: str, client: Client, new: News, backfill: bool, dry: bool, patience: float) -> list[bytes]:
@@ -258,6 +320,18 @@ def _outcome(client: Client, files: int, new: News, lines: list[bytes]) -> Outco
     unread = [file for file in new.batch.unread if file[1] != errno.ENOENT]
     counts = (files, new.files, new.bytes, new.left, len(lines) - rounds, rounds)
     return Outcome(client.source, *counts, new.batch.rejected, unread)
+
+
+def _sum(pieces: list[Outcome]) -> Outcome:
+    """What a run did at one source in several pieces. Each of them looks at a file that cannot be read: it counts once."""
+    return pieces[-1]._replace(
+        read=sum(piece.read for piece in pieces),
+        bytes=sum(piece.bytes for piece in pieces),
+        events=sum(piece.events for piece in pieces),
+        rounds=sum(piece.rounds for piece in pieces),
+        rejected=[line for piece in pieces for line in piece.rejected],
+        unread=list(dict.fromkeys(file for piece in pieces for file in piece.unread)),
+    )
 
 
 def _mark_synced(folder: str) -> None:

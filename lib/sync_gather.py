@@ -19,7 +19,6 @@ from tokenops.read_contract import Files, Intake, Options, Reader, Share
 from tokenops.read_lines import Cursor
 from tokenops.read_records import Entry
 
-Progress = Callable[[int], None]  # gets each stretch of bytes that was read
 _HEAD, _TAIL = 1 << 12, 1 << 12
 
 
@@ -51,7 +50,7 @@ def gather(
     paths: Iterable[str],
     jobs: int | None = None,
     salt: bytes = b"",
-    progress: Progress = lambda size: None,
+    progress: workers.Progress = workers.SILENT,
     roots: Mapping[str, str] | None = None,
 ) -> Batch:
     """All events of some files of a client. `roots`: paths of projects that earlier runs kept. Raises workers.WorkerDied."""
@@ -71,13 +70,13 @@ def read(
     cursors: Mapping[str, Cursor],
     options: Options,
     jobs: int | None = None,
-    progress: Progress = lambda size: None,
+    progress: workers.Progress = workers.SILENT,
     files: Files | None = None,
 ) -> Batch:
     """What some files of a client hold from their cursors on. `files`: all of the client's. Raises workers.WorkerDied."""
     files = files or Files(list(cursors), lambda path: {})
     files = files._replace(whole=frozenset(path for path, cursor in cursors.items() if not cursor.offset))
-    sizes = {path: _size(path) for path in cursors}
+    sizes = {path: size_of(path) for path in cursors}
     jobs = workers.worthwhile(sum(sizes.values())) if jobs is None else jobs
     tasks = dict(itertools.chain.from_iterable(_tasks(reader, path, cursors[path], sizes[path], jobs) for path in cursors))
     work = functools.partial(_share, reader, tasks, options)
@@ -100,7 +99,8 @@ def read(
     return batch
 
 
-def _size(path: str) -> int:
+def size_of(path: str) -> int:
+    """The bytes of a file; 0 if it cannot be looked at."""
     try:
         return os.stat(path).st_size
     except OSError:
@@ -114,7 +114,9 @@ def _tasks(reader: Reader, path: str, cursor: Cursor, size: int, jobs: int) -> I
         yield (f"{path}\0{number}" if number else path), Task(path, part, size // len(cursors))
 
 
-def _share(reader: Reader, tasks: Mapping[str, Task], options: Options, names: Iterable[str], progress: Progress) -> Share:
+def _share(
+    reader: Reader, tasks: Mapping[str, Task], options: Options, names: Iterable[str], progress: Callable[[int], None]
+) -> Share:
     """What one worker reads. A file that cannot be read stops no other."""
     rejected: list[tuple[str, str]] = []
     unread: list[tuple[str, int, str]] = []

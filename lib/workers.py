@@ -21,6 +21,21 @@ _AT_ONCE = 4096
 Work = Callable[[Iterable[str], Callable[[int], None]], Any]
 
 
+class Progress:
+    """Learns how far long work is: how much is to be done, and each part that is done. This one shows nothing."""
+
+    wants_total = False  # whether it is worth while to work out how much there is
+
+    def expect(self, size: int) -> None:
+        """So much more is to be done."""
+
+    def __call__(self, size: int) -> None:
+        """So much more is done."""
+
+
+SILENT = Progress()
+
+
 class WorkerDied(RuntimeError):
     """A worker ended without its answer."""
 

@@ -22,7 +22,7 @@ from soak_clock import HOUR, Clock
 from upstream import Asked, Upstream, Writer, plain
 
 from conftest import MOST, Run, claude, lines, objects, put
-from tokenops import access, cli_dash, events, jsonl, proxy_writer, read_clients, store, store_days, sync, when
+from tokenops import access, cli_dash, events, jsonl, proxy_writer, read_clients, store, store_days, sync, when, workers
 
 FOLDER = ".claude/projects/-home-ada-app"
 LATER = 7200
@@ -202,15 +202,16 @@ def test_a_file_that_is_gone_before_it_is_read_is_nothing_to_notice(environment:
     folder = pathlib.Path(environment["HOME"]) / FOLDER
     paths = [put(folder / f"s{n}.jsonl", claude(f"msg_{n}")) for n in range(3)]
 
-    def told(size: int) -> None:
-        for path in paths[1:]:
-            path.unlink(missing_ok=True)
+    class Told(workers.Progress):
+        def __call__(self, size: int) -> None:
+            for path in paths[1:]:
+                path.unlink(missing_ok=True)
 
     [outcome] = sync.run(
         environment["TOKENOPS_HOME"],
         [(read_clients.BY_NAME["claude"], list(map(str, paths)))],
         jobs=1,
-        progress=lambda name: told,
+        progress=Told(),
     ) or [None]
     assert outcome is not None and outcome.unread == [] and outcome.events == 1
     assert [json.loads(line)["id"] for line in store.scan(environment["TOKENOPS_HOME"])] == ["msg_0"]
