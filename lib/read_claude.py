@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tokenops import (
@@ -55,6 +56,13 @@ class Transcripts(read_contract.Reader):
         newest = sorted(paths, key=_written_at, reverse=True)[:_NEWEST]
         return any(read_claude_turns.has_placeholders(path) for path in newest)
 
+    def dependents(self, first: Iterable[str], states: Mapping[str, str], /) -> Iterator[str]:
+        """Forks whose sums nobody could separate from their source's, because its file comes only now."""
+        sources = {f'"source":"{os.path.basename(path).removesuffix(".jsonl")}"' for path in first}
+        for path, state in states.items():
+            if '"first":[' in state and any(source in state for source in sources):
+                yield path
+
     def parser(self, intake: read_contract.Intake, /) -> read_contract.Parser:
         """A parser for one worker."""
         return Parser(intake)
@@ -75,15 +83,16 @@ class Transcripts(read_contract.Reader):
     def sightings(
         self, paths: Iterable[str], identity: str, intake: read_contract.Intake, /
     ) -> Iterator[read_contract.Sighting]:
-        """Each line that holds a turn. Raises OSError."""
+        """Each line that holds a turn. A file that cannot be read holds none."""
         needle = identity.partition("#")[0].encode()
         for path in paths:
-            with open(path, "rb", opener=regular.opener) as file:
-                if not identity.startswith(f"{self.client}:") and needle not in file.read():
-                    continue
-            for location, event in read_claude_turns.line_by_line(path, intake):
-                if event["id"] == identity:
-                    yield location, event, ""
+            with contextlib.suppress(OSError):
+                with open(path, "rb", opener=regular.opener) as file:
+                    if not identity.startswith(f"{self.client}:") and needle not in file.read():
+                        continue
+                for location, event in read_claude_turns.line_by_line(path, intake):
+                    if event["id"] == identity:
+                        yield location, event, ""
 
 
 class Parser(read_contract.Parser):

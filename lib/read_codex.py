@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+import orjson
 
 from tokenops import (
     events,
@@ -73,6 +75,22 @@ class Rollouts(read_contract.Reader):
         kinds = (b'"session_meta"', b'"turn_context"', b'"event_msg"', b'"response_item"')
         return b'"payload"' in head and b'"timestamp"' in head and any(kind in head for kind in kinds)
 
+    def dependents(self, first: Iterable[str], states: Mapping[str, str], /) -> set[str]:
+        """The whole family of a thread whose file comes after those of its forks, which gave its turns to others."""
+        family: set[str] = set()
+        waiting: list[str] = []
+        for name in map(read_codex_threads.id_in, first):
+            marks = f'"parent":"{name}"', f'["{name}",'  # of the parent, and of other ancestors
+            waiting += [name] if any(mark in state for state in states.values() for mark in marks) else []
+        seen: set[str] = set()
+        while waiting:
+            seen.add(name := waiting.pop())
+            for path in [path for path, state in states.items() if path not in family and f'"{name}"' in state]:
+                family.add(path)
+                thread = read_codex_threads.from_data(orjson.loads(states[path])["thread"])
+                waiting += {thread.id, *thread.ancestors()} - seen
+        return family
+
     def parser(self, intake: Intake, /) -> read_contract.Parser:
         """A parser for one worker."""
         return Parser(intake)
@@ -113,14 +131,15 @@ class Rollouts(read_contract.Reader):
         )
 
     def sightings(self, paths: Iterable[str], identity: str, intake: Intake, /) -> Iterator[read_contract.Sighting]:
-        """Each row that is a turn, a fork's copies marked as such. Raises OSError."""
+        """Each row that is a turn, a fork's copies marked as such. A file that cannot be read holds none from there on."""
         buffer = bytearray(read_lines.BLOCK)
         path_of: dict[int, str] = {}
         threads: list[Thread] = []
         for path in paths:
             threads.append(read_codex_threads.thread_of(path))
             path_of[id(threads[-1])] = path
-            read_codex_threads.read(path, threads[-1], Cursor(), buffer, intake)
+            with contextlib.suppress(OSError, events.BadRecord):
+                read_codex_threads.read(path, threads[-1], Cursor(), buffer, intake)
         for thread, rows in read_codex_owners.rows_with_owners(threads):
             for owned in rows:
                 for event in events_of(thread, [owned], intake):

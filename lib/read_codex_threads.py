@@ -7,6 +7,7 @@ turn has one owner, the thread that produced it, whatever file holds a copy.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -32,6 +33,7 @@ BURST_MS = 1000
 PAIRED_MS = 5000
 # So many records wait for a token_count: those of tools that were aborted get none.
 MOST_PENDING = 8
+_HEAD = 1 << 18  # bytes, in which the first line of a rollout ends
 _NOTHING: Totals = (0, 0, 0, 0, 0)
 
 
@@ -380,6 +382,16 @@ def thread_of(path: str) -> Thread:
     """An unread rollout, named after its file until its first line names it."""
     match = _FILE_UUID.search(path)
     return Thread(match[1] if match else os.path.basename(path).removesuffix(read_packed.SUFFIX).removesuffix(".jsonl"))
+
+
+def id_in(path: str) -> str:
+    """The id of a rollout's thread: the one in its first line, else the one in its name."""
+    thread = thread_of(path)
+    if not path.endswith(read_packed.SUFFIX):
+        with contextlib.suppress(OSError, events.BadRecord), open_rollout(path) as file:
+            for raw in jsonl.parse(file.read(_HEAD).partition(b"\n")[0], lambda why: None):
+                thread.take(raw)
+    return thread.id
 
 
 def open_rollout(path: str) -> io.RawIOBase:

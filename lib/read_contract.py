@@ -144,6 +144,13 @@ class Reader(Protocol):
         """
         return (cursor,)
 
+    def dependents(self, first: Iterable[str], states: Mapping[str, str], /) -> Iterable[str]:
+        """Files that were read before and mean something else now that other files are read for the `first` time.
+
+        `states`: the parser's state of each that was read before, as compact JSON. They are read again.
+        """
+        return ()
+
     def parser(self, intake: Intake, /) -> Parser:
         """A parser for one worker."""
         ...
@@ -153,7 +160,7 @@ class Reader(Protocol):
         return Settled(read_records.merge(share["entries"] for share in shares), {})
 
     def sightings(self, paths: Iterable[str], identity: str, intake: Intake, /) -> Iterator[Sighting]:
-        """Where some files hold an event. Raises OSError."""
+        """Where some files hold an event. A file that cannot be read holds none."""
         ...
 
 

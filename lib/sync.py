@@ -6,6 +6,7 @@ moves, so after a crash lines are read again, and identity makes that harmless.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -149,6 +150,8 @@ def news(
     tried = set() if tried is None else tried
     revision, unread = events.REVISIONS.get(client.source, 0), Unread()
     new = [file for file in changed_files(paths, cursors, unread, revision) if file.path not in tried]
+    if not tried:  # what later pieces of a run read was there when its first piece was
+        new = _with_dependents(client, new, cursors)
     chosen = affordable(new, budget) if budget else new
     now = {file.path for file in chosen}
     todo = {file.path: file for file in new if file.path in now}
@@ -171,6 +174,19 @@ def news(
         after[path] = store_cursors.FileState(*stamp, offset, end.number, end.head, end.tail, state)
         size += max(offset - todo[path].begin, 0)
     return News(batch, after, len(todo), size, left, any(file.again for file in todo.values()))
+
+
+def _with_dependents(client: Client, new: list[Todo], cursors: Mapping[str, store_cursors.FileState]) -> list[Todo]:
+    """The files with something new, and those that say something else because a file that they depend on came later."""
+    first = [file.path for file in new if file.path not in cursors]
+    if not first or not cursors:
+        return new
+    again = set(client.reader().dependents(first, {path: file.state for path, file in cursors.items()}))
+    todo = [file for file in new if file.path not in again]
+    for path in sorted(again):
+        with contextlib.suppress(OSError):
+            todo.append(Todo(path, read_sqlite.stamp(path), Cursor(), 0, True))
+    return todo
 
 
 def affordable(new: list[Todo], budget: Budget) -> list[Todo]:
