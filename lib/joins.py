@@ -27,8 +27,12 @@ _WEAK_SOURCES = ("proxy", "vendor-", "otel")
 
 
 def revision_of(event: Event) -> int:
-    """The revision of the reader that gave a record, or a block with its source; 0 if its source has none."""
-    return event.get("revision", 1) if event.get("source") in events.REVISIONS else 0
+    """The revision of the reader that gave a record, or a block with its source; 0 if its source has none.
+
+    A revision that is newer than this program counts as the newest that it knows: it cannot tell what changed.
+    """
+    newest = events.REVISIONS.get(event.get("source", ""), 0)
+    return min(event.get("revision", 1), newest) if newest else 0
 
 
 def is_superseded(event: Event) -> bool:

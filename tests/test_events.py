@@ -6,7 +6,7 @@ import functools
 import itertools
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from conftest import examples
@@ -47,6 +47,20 @@ METER = st.builds(
 )
 
 
+LATER = {
+    "v": 1,
+    "ts": "2026-03-01T09:00:00.000Z",
+    "kind": "turn",
+    "id": "msg_1",
+    "source": "claude-code-jsonl",
+    "turns": 1,
+} | {"model": "unknown"}
+
+
+# A later program's revision, whose attribution is of a side chain and whose usage is not the one that counts.
+@example(
+    [LATER | {"revision": 2, "input_tokens": 1}, LATER | {"revision": 3, "sidechain": True}, LATER | {"source": "proxy"}]
+)
 @examples(400)
 @given(st.one_of(st.lists(SIGHTING, min_size=3, max_size=3), st.lists(METER, min_size=3, max_size=3)))
 def test_laws(three: list[events.Event]) -> None:
