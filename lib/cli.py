@@ -207,7 +207,7 @@ def progress(what: str, kept: str = "", unit: str = "bytes") -> Iterator[workers
     """
     from tokenops import workers
 
-    if sys.stderr is None or not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield workers.SILENT
         return
     from tokenops import cli_progress
