@@ -14,9 +14,9 @@ from typing import BinaryIO
 from tokenops import jsonl, show_layout
 from tokenops.events import Event
 from tokenops.show_layout import Column
-from tokenops.show_terminal import Output, paint, plain, safe, safe_text, shorten, text_width, width, wrap
+from tokenops.show_terminal import Output, paint, plain, safe, safe_text, segments, shorten, text_width, width, wrap
 
-__all__ = ["Column", "Output", "paint", "plain", "safe", "safe_text", "shorten", "text_width", "width", "wrap"]
+__all__ = ["Column", "Output", "paint", "plain", "safe", "safe_text", "segments", "shorten", "text_width", "width", "wrap"]
 
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?\Z", re.ASCII)
@@ -57,6 +57,13 @@ def table(columns: Sequence[Column], shape: str, totals: bool = False, color: bo
         escaped = [[cell.replace("|", "\\|") for cell in row] for row in body]
         return tabulate.tabulate(escaped, titles, tablefmt="github", disable_numparse=True, colalign=align) + "\n"
     return "\n".join(show_layout.lines(columns, width() if fits else None, totals, color)) + "\n"
+
+
+def table_lines(columns: Sequence[Column], width: int) -> list[str]:
+    """The heading and the rows of a table of at most so many columns, without a rule and notes, for a screen."""
+    count = len(columns[0].cells)
+    head, _, *rest = show_layout.lines(columns, width, False, True)
+    return [head, *rest[:count]]
 
 
 def records(rows: Iterable[Event], shape: str) -> str:

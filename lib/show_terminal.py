@@ -21,7 +21,7 @@ _STEERS_IN_TEXT = re.compile(f"(?![\n\t])[{_STEERING}]")
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 # A style and the code that a terminal knows it by (ECMA-48, SGR). Only `Output` writes escape sequences.
-_CODES = {"bold": 1, "dim": 2, "bad": 31, "good": 32, "warn": 33, "accent": 36}
+_CODES = {"bold": 1, "dim": 2, "bad": 31, "good": 32, "warn": 33, "accent": 36, "reverse": 7}
 _MARKS = {name: chr(0xFDD0 + number) for number, name in enumerate(_CODES)}
 _END = "\ufddf"
 _STYLED = re.compile(f"([{''.join(_MARKS.values())}])([^\n\ufdd0-\ufdef]*){_END}")
@@ -43,13 +43,24 @@ def safe(text: str) -> str:
 
 
 def paint(text: str, style: str, color: bool = True) -> str:
-    """A text in a style: bold, dim, good, warn, bad, accent; "" for none. Styles do not nest. `color`: whether to colour."""
+    """A text in a style: bold, dim, good, warn, bad, accent, reverse; "" for none. Styles do not nest.
+
+    `color`: whether to colour.
+    """
     return f"{_MARKS[style]}{text}{_END}" if color and style and text else text
 
 
 def plain(text: str) -> str:
     """A text without its styles."""
     return _STYLED.sub(r"\2", text)
+
+
+def segments(text: str) -> list[tuple[str, str]]:
+    """A text as pieces, each with its style ("" for none), for a terminal that is not written to as text."""
+    names = {mark: name for name, mark in _MARKS.items()}
+    parts = _STYLED.split(text)
+    pieces = [("" if at % 3 == 0 else names[parts[at - 1]], parts[at]) for at in range(len(parts)) if at % 3 != 1]
+    return [(style, safe(piece)) for style, piece in pieces if piece]
 
 
 def safe_text(text: str) -> str:

@@ -44,6 +44,7 @@ BAD_VALUES = {
     "tok-statusline": ["--format"],
     "tok-sync": ["claud"],
     "tok-task": ["forget"],
+    "tok-top": ["--sort", "taste"],
     "tok-trace": ["no-such-session"],
 }
 EMPTY_INPUT = {

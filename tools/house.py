@@ -140,6 +140,7 @@ FAMILIES = (
     Family(
         "edge", "the process: arguments, exit status, signals, manuals", _words("cli manual"), ("cli_",), _words("cli_dash")
     ),
+    Family("live", "tok-top's screen", (), ("live_",), _words("live_screen live_sessions live_terminal")),
 )
 FLOOR = {family.name: at for at, family in enumerate(FAMILIES)}
 
