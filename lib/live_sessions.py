@@ -10,11 +10,26 @@ import contextlib
 import datetime
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from decimal import Decimal
 from typing import NamedTuple
 
-from tokenops import answers, cli, cli_dash, config, costs, datadir, events, pricing, rollup, session, store_days, when
+from tokenops import (
+    answers,
+    cli,
+    cli_dash,
+    config,
+    costs,
+    datadir,
+    events,
+    pricing,
+    rollup,
+    session,
+    store_days,
+    when,
+    workers,
+)
 from tokenops.events import Event
 
 MINUTE = 60_000
@@ -351,9 +366,8 @@ def trace_lines(live: Live, name: str) -> list[str]:
     return trace.table(traced.session, traced.steps, traced.findings, "table", True).rstrip("\n").split("\n")
 
 
-@contextlib.contextmanager
-def _no_progress(what: str) -> Iterator[Callable[[int], None]]:
-    yield lambda size: None
+def _no_progress(what: str, kept: str = "") -> AbstractContextManager[workers.Progress]:
+    return contextlib.nullcontext(workers.SILENT)
 
 
 def _stamp(path: str) -> tuple[int, ...]:

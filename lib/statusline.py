@@ -1,31 +1,52 @@
-"""Turns the JSON that Claude Code gives its status line into meter readings and one line of text.
+"""Turns the JSON that Claude Code gives its status line into meter readings and one line of text, also for other bars.
 
-The costly part (today's cost, the windows of the log) is computed by one process for all sessions, every few seconds; the
-others print its result. Only the session's own transcript is imported.
+The costly part (today's cost, and tok-budget's answer for the model) is computed by one process for all sessions, every few
+seconds and after a new reading; the others print its result. Only the session's own transcript is imported.
 """
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import hashlib
+import html
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
-from tokenops import datadir, headroom, jsonl, limit_windows, show, store, untrusted, when, wire_limits
+from tokenops import (
+    chart_text,
+    datadir,
+    headroom,
+    jsonl,
+    limit_view,
+    limit_windows,
+    show,
+    store,
+    untrusted,
+    when,
+    wire_limits,
+)
 from tokenops.config import Unusable
 from tokenops.events import Event
-from tokenops.limit_windows import Reading
 
 CACHE, LOCK = "statusline.json", "statusline.lock"
 # The last values of each session, in a file and under a lock of their own, because sessions write them at any time.
 SESSIONS, SESSIONS_LOCK = "statusline-sessions.json", "statusline-sessions.lock"
-FRESH_MS = 5_000
+FRESH_MS, OLD_MS = 5_000, 60_000
 SOURCE = "claude-code-statusline"
 _KEPT_MS = 2 * when.DAY  # of sessions
 _PATIENCE_S = 5.0  # with a lock: Claude Code waits for its line
-FORMAT = "{model} | ${session} session | ${today} today | {window} {left} left, resets in {resets_in} | {action}"
+PROVIDER = "anthropic"
+BAR = 8  # columns of a bar
+FORMAT = (
+    "{model} | {context} context | ${session} session | ${today} today"
+    " | {color}{window} {bar} {used} used{end}, resets in {resets_in} | {color}{action}{end}"
+)
+# For other programs, which give us no session.
+FORMAT_ELSEWHERE = "{color}{limit}{end} \u00b7 ${today} today"
 _FIELD = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -77,38 +98,78 @@ def estimate(payload: untrusted.Raw, cost: str, run: int, now: int) -> list[Even
     return [event]
 
 
-def record(folder: str, payload: untrusted.Raw, now: int) -> None:
-    """Write a session's new readings to the log. Raises OSError."""
+def record(folder: str, payload: untrusted.Raw, now: int) -> bool:
+    """Write a session's new readings to the log; whether there were any. Raises OSError."""
     path = os.path.join(folder, SESSIONS)
     if not news(payload, untrusted.mapping(datadir.kept_json(path)), now)[0]:
-        return
+        return False
     with datadir.lock(folder, SESSIONS_LOCK, patience=_PATIENCE_S):
         readings, sessions = news(payload, untrusted.mapping(datadir.kept_json(path)), now)
         store.append(folder, map(jsonl.line_of, readings), durable=False, patience=_PATIENCE_S)
         datadir.keep_json(path, sessions)
+    return any(record["kind"] == "meter" for record in readings)
 
 
-def fields(payload: untrusted.Raw, shared: Mapping[str, Any], now: int, rules: Mapping[str, Any]) -> dict[str, str]:
-    """The values of a template's fields."""
+# What all sessions share: today's cost, and what is left for each model that is at work.
+
+
+def fresh_rows(shared: Mapping[str, Any], key: str, now: int, age: int) -> list[Event] | None:
+    """The budget rows that were computed for a model not longer ago than so many milliseconds; None if there are none."""
+    try:
+        at, rows = shared["limits"][key]
+        return list(rows) if 0 <= now - at <= age else None  # a clock that was set back: it is still to come
+    except (TypeError, LookupError, ValueError):
+        return None
+
+
+def with_rows(shared: Mapping[str, Any], key: str, rows: list[Event], today: str, now: int, is_news: bool) -> dict[str, Any]:
+    """What is shared, with the rows of a model. `is_news`: a new reading has come, which those of others lack."""
+    others = {} if is_news else untrusted.mapping(shared.get("limits"))
+    recent = {name: entry for name, entry in others.items() if fresh_rows(shared, name, now, FRESH_MS) is not None}
+    return {"today": today, "limits": {**recent, key: [now, rows]}}
+
+
+def unrecorded_rows(folder: str, readings: Iterable[Event], now: int, rules: Mapping[str, Any], model: str) -> list[Event]:
+    """The budget rows with readings that are not in the log. There is no forecast of them."""
+    from tokenops import limit_log, limit_plans
+
+    every = limit_windows.readings_of(readings)
+    with contextlib.suppress(OSError):
+        every += limit_log.readings(folder, now - limit_plans.SPAN_MS, now)
+    states = headroom.states((reading for reading in every if reading.key.provider == PROVIDER), now)
+    return limit_plans.budgets(states, now, rules, model, providers=[PROVIDER])
+
+
+def row_of(rows: Sequence[Event], readings: Iterable[Event]) -> Event | None:
+    """The row of the account that readings are about, recognised by the resets of its windows; else the most urgent."""
+    resets = {(reading["window"], when.moment(reading["resets_at"])) for reading in readings if "resets_at" in reading}
+    mine = [
+        row
+        for row in rows
+        if any(
+            name == window["window"] and abs(when.moment(window["resets_at"]) - at) < headroom.SAME_MS
+            for window in row["windows"]
+            if "resets_at" in window
+            for name, at in resets
+        )
+    ]
+    return limit_view.urgent(mine or list(rows))
+
+
+# The line.
+
+
+def fields(payload: untrusted.Raw, row: Event | None, today: str, now: int, tz: datetime.tzinfo) -> dict[str, str]:
+    """The values of a template's fields. `row`: what is left, as tok-budget shows it."""
     model = untrusted.mapping(payload.get("model"))
-    name = untrusted.text(model.get("display_name")) or untrusted.text(model.get("id")) or "unknown model"
     cost = untrusted.mapping(payload.get("cost")).get("total_cost_usd")
     context = untrusted.mapping(payload.get("context_window")).get("used_percentage")
-    readings = [*_shared_readings(shared), *limit_windows.readings_of(wire_limits.status_line(payload, when.stamp(now)))]
-    states = headroom.states((reading for reading in readings if reading.key.provider == "anthropic"), now)
-    bound = headroom.binding(states, untrusted.text(model.get("id")))
-    accounts = sorted(headroom.by_account(states).items())
-    judged = headroom.judge("anthropic", accounts[0][1] if accounts else [], now, rules, untrusted.text(model.get("id")))
-    left = None if bound is None else bound.headroom
     return {
-        "model": name,
+        "model": untrusted.text(model.get("display_name")) or untrusted.text(model.get("id")) or "unknown model",
         "session": f"{cost:.2f}" if isinstance(cost, (int, float)) else "?",
-        "today": str(shared.get("today", "?")),
+        "today": today or "?",
         "context": f"{context:.0f}%" if isinstance(context, (int, float)) else "?",
-        "window": bound.window.replace("_", " ") if bound else "limits",
-        "left": "unknown" if left is None else f"{left:.0%}",
-        "resets_in": headroom.duration(bound.resets_at - now) if bound and bound.resets_at else "?",
-        "action": judged.action.replace("_", " "),
+        **_limit_fields(row, now, tz),
         "project": os.path.basename(
             untrusted.path(untrusted.mapping(payload.get("workspace")).get("project_dir"))
             or untrusted.path(payload.get("cwd"))
@@ -116,27 +177,106 @@ def fields(payload: untrusted.Raw, shared: Mapping[str, Any], now: int, rules: M
     }
 
 
-def _shared_readings(shared: Mapping[str, Any]) -> list[Reading]:
-    try:
-        return limit_windows.unpack(shared["keys"], shared["rows"])
-    except (TypeError, LookupError, ValueError):
-        return []
+def _limit_fields(row: Event | None, now: int, tz: datetime.tzinfo) -> dict[str, str]:
+    bound = limit_view.binding(row) if row else None
+    used = limit_view.percent(bound, row) if bound and row else None
+    text = "no limit known" if row is None else f"{limit_view.account_name(row)}: no reading"
+    if row and bound:
+        name = limit_view.window_name(bound).replace(" limit", "", 1)
+        bar = limit_view.bar(bound, row, BAR, False)
+        text = f"{limit_view.account_name(row)} {name} {bar} {used}% {limit_view.outlook(bound, row, now, tz)}".rstrip()
+    return {
+        "provider": limit_view.account_name(row) if row else "",
+        "window": limit_view.window_name(bound) if bound else "limits",
+        "bar": limit_view.bar(bound, row, BAR, False) if bound and row else chart_text.gauge(None, BAR),
+        "used": "unknown" if used is None else f"{used}%",
+        "left": "unknown" if row is None or row["headroom_pct"] is None else f"{row['headroom_pct']}%",
+        "resets_in": (row["window_resets_in"] if row else None) or "?",
+        "resets_at": limit_view.moment(bound["resets_at"], now, tz) if bound and "resets_at" in bound else "?",
+        "outlook": limit_view.outlook(bound, row, now, tz) if bound and row else "unknown",
+        "action": str(row["recommended_action"]).replace("_", " ") if row else headroom.CONTINUE,
+        "limit": text,
+    }
 
 
-def line(template: str, values: Mapping[str, str]) -> str:
-    """A template with its fields filled. It may colour the line; a field cannot. Raises Unusable for an unknown field."""
-    if unknown := [name for name in _FIELD.findall(template) if name not in values]:
-        raise Unusable("", f"{{{unknown[0]}}} is not a field", f"choose from {', '.join(values)}")
-    return _FIELD.sub(lambda match: show.safe(values[match[1]]), template)
+def style_of(row: Event | None) -> str:
+    """The style of a row's action: good, warn or bad; "" if nothing is known."""
+    return limit_view.STYLES[row["recommended_action"]] if row and limit_view.binding(row) else ""
 
 
-def summary(folder: str, now: int, today: str) -> dict[str, Any]:
-    """What all sessions share: today's cost, and the latest reading of each window."""
-    from tokenops import limit_log
+class Target(NamedTuple):
+    """A program that shows the line: how a field is escaped for it, and what begins and ends a colour there."""
 
-    readings = [
-        reading for reading in limit_log.readings(folder, now - 8 * when.DAY, now) if reading.key.provider == "anthropic"
-    ]
-    latest = {(reading.key, reading.observed_at, reading.used) for reading in headroom.states(readings, now)}
-    keys, rows = limit_windows.pack(reading for reading in readings if (reading.key, reading.at, reading.used) in latest)
-    return {"at": now, "today": today, "keys": keys, "rows": rows}
+    escape: Callable[[str], str]
+    begin: Callable[[str], str]
+    end: str
+
+
+_ANSI = {"good": "32", "warn": "33", "bad": "31"}
+_NAMED = {"good": "green", "warn": "yellow", "bad": "red"}
+_HEX = {"good": "#2da44e", "warn": "#bf8700", "bad": "#cf222e"}
+CLAUDE, PLAIN = "claude-code", "plain"
+
+
+def _same(text: str) -> str:
+    return text
+
+
+def _none(style: str) -> str:
+    return ""
+
+
+def _without(characters: Mapping[str, str]) -> Callable[[str], str]:
+    table = str.maketrans(dict(characters))
+    return lambda text: text.translate(table)
+
+
+# tmux: styles in its status line, since 1.9. polybar: formatting tags. xbar and SwiftBar: parameters behind a bar. Bash
+# expands $ and ` in a prompt, which starship makes of the line. Markup of waybar (Pango) is escaped as HTML. 2026-11.
+TARGETS = {
+    CLAUDE: Target(_same, lambda style: f"\x1b[{_ANSI[style]}m", "\x1b[0m"),
+    PLAIN: Target(_same, _none, ""),
+    "tmux": Target(lambda text: text.replace("#", "##"), lambda style: f"#[fg={_NAMED[style]}]", "#[default]"),
+    "polybar": Target(lambda text: text.replace("%{", "% {"), lambda style: f"%{{F{_HEX[style]}}}", "%{F-}"),
+    "waybar": Target(lambda text: html.escape(text, quote=False), _none, ""),
+    "i3blocks": Target(_same, _none, ""),
+    "xbar": Target(_without({"|": "\u00a6"}), _none, ""),
+    "swiftbar": Target(_without({"|": "\u00a6"}), _none, ""),
+    "starship": Target(_without({"$": "USD ", "`": "'", "\\": "/"}), _none, ""),
+}
+
+
+def line(template: str, values: Mapping[str, str], target: str = CLAUDE, style: str = "", color: bool = True) -> str:
+    """A template with its fields filled, as a target takes it. It may colour the line; a field cannot.
+
+    `style`: of the action, which {color} and {end} enclose. Raises Unusable for an unknown field.
+    """
+    spec = TARGETS[target]
+    marks = {"color": spec.begin(style), "end": spec.end} if style and color and spec.end else {"color": "", "end": ""}
+    if unknown := [name for name in _FIELD.findall(template) if name not in values and name not in marks]:
+        raise Unusable("", f"{{{unknown[0]}}} is not a field", f"choose from {', '.join((*values, *marks))}")
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
+        return marks[name] if name in marks else spec.escape(show.safe(values[name]))
+
+    # What stands in the template itself is a money sign for a prompt, too.
+    text = _FIELD.sub(value, spec.escape(template) if target == "starship" else template)
+    return _output(target, text, values, style)
+
+
+def _output(target: str, text: str, values: Mapping[str, str], style: str) -> str:
+    if target in ("xbar", "swiftbar"):
+        color = f" color={_HEX[style]}" if style else ""
+        return f"{text} |{color} emojize=false{' symbolize=false' if target == 'swiftbar' else ''}"
+    if target == "i3blocks":
+        short = f"{values['provider']} {values['used']}".strip()
+        return jsonl.value_text(
+            {"full_text": text, "short_text": show.safe(short)} | ({"color": _HEX[style]} if style else {})
+        )
+    if target == "waybar":
+        used = values["used"].removesuffix("%")
+        row = {"text": text, "tooltip": html.escape(show.safe(f"{values['limit']}; {values['action']}"), quote=False)}
+        row |= {"class": style or "unknown"}
+        return jsonl.value_text(row | ({"percentage": min(int(used), 100)} if used.isdecimal() else {}))
+    return text
