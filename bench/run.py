@@ -35,6 +35,7 @@ import hostile
 import make_clients
 import make_logs
 import timing
+import top_load
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 OUT = ROOT / "bench" / "out"
@@ -493,6 +494,15 @@ def proxied(chosen: argparse.Namespace) -> str:
     return timing.table(columns, rows)
 
 
+def live(chosen: argparse.Namespace) -> str:
+    """tok-top's processor time, idle and beside sessions at work."""
+    rows = [
+        [name, f"{share.percent:.1f} %", f"{share.megabytes:.0f} MB"]
+        for name, share in top_load.shares(top_load.SESSIONS, top_load.SECONDS, top_load.FILES).items()
+    ]
+    return timing.table(["tok-top", "of one processor", "memory"], rows)
+
+
 SECTIONS: dict[str, Callable[[argparse.Namespace], str]] = {
     "read": read,
     "start": start,
@@ -501,6 +511,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], str]] = {
     "clients": clients,
     "year": year,
     "budget": budget,
+    "live": live,
     "dash": dash,
     "proxy": proxied,
     "hostile": lambda chosen: timing.table(hostile.COLUMNS, hostile.rows()),

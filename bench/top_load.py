@@ -30,6 +30,7 @@ import time
 from typing import Any, NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+SESSIONS, SECONDS, FILES = 50, 60.0, 400
 SETTLED_S = 8.0  # the first seconds, with the import of what was written before, are not measured
 PAUSE_S = 10.0  # between two turns of a session
 TURNS = 40  # of each transcript that is there before
@@ -139,8 +140,8 @@ def shares(sessions: int, seconds: float, files: int) -> dict[str, Share]:
     try:
         env = make_home(home, files, random.Random(7))
         return {
-            "idle": measure(env, home, 0, seconds),
-            f"{sessions} sessions": measure(env, home, sessions, seconds),
+            "nothing new": measure(env, home, 0, seconds),
+            f"{sessions} sessions at work": measure(env, home, sessions, seconds),
         }
     finally:
         shutil.rmtree(home)
@@ -149,9 +150,9 @@ def shares(sessions: int, seconds: float, files: int) -> dict[str, Share]:
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--sessions", type=int, default=50)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--files", type=int, default=400)
+    parser.add_argument("--sessions", type=int, default=SESSIONS)
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--files", type=int, default=FILES)
     args = parser.parse_args()
     for name, share in shares(args.sessions, args.seconds, args.files).items():
         print(f"{name}: {share.percent:.2f} % of one core over {share.seconds:.0f} s, {share.megabytes:.0f} MB")

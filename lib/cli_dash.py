@@ -58,10 +58,13 @@ def gatherer(folder: str) -> dash.Gatherer:
 
 
 class Intake:
-    """Imports what is new, bounded as in any command, and after an answer rather than before it."""
+    """Imports what is new, bounded as in any command, and after an answer rather than before it.
 
-    def __init__(self, folder: str, commands: str) -> None:
-        self.folder, self.commands = folder, commands
+    `is_silent`: the first import prints nothing, since what is printed would lie on the caller's screen.
+    """
+
+    def __init__(self, folder: str, commands: str, is_silent: bool = False) -> None:
+        self.folder, self.commands, self.is_silent = folder, commands, is_silent
         self.first: subprocess.Popen[bytes] | None = None
         self.told = ""
 
@@ -100,6 +103,7 @@ class Intake:
                     [command],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL if self.is_silent else None,
                     env=programs.environment(os.environ),
                 )
 

@@ -97,7 +97,7 @@ def urgent(rows: Sequence[Event]) -> Event | None:
 def outlook(window: Event, row: Event, now: int, tz: datetime.tzinfo) -> str:
     """What becomes of a window, in a few words: `likely out by 16:40`, `lasts until reset 18:00`."""
     if window.get("used") is None:
-        return "unknown: reset since it was last read"
+        return "unknown since its reset"
     resets = moment(window["resets_at"], now, tz) if "resets_at" in window else ""
     if row["reason"] in (headroom.REFUSED, headroom.USED_UP) and window.get("binds"):
         return f"used up until {resets}" if resets else "used up"

@@ -114,9 +114,8 @@ def _title(snapshot: Snapshot, view: View, width: int) -> str:
 
 def _burn(snapshot: Snapshot, width: int) -> str:
     """The tokens of the last hours, as many as there is room for, and what the last hour cost."""
-    text = (
-        f" {show.money(pricing.plain(snapshot.hour))} in the last hour, {show.compact(snapshot.per_minute)} tokens/min now"
-    )
+    usd, rate = show.money(pricing.plain(snapshot.hour)), show.compact(snapshot.per_minute)
+    text = f" {usd} in the last hour, {rate} tokens/min now" if width >= 80 else f" {usd}/h, {rate} tokens/min"
     if width < 40:
         return show.shorten(text.strip(), width)
     slots = snapshot.slots[-max(min(width - len(text) - 10, len(snapshot.slots)), 6) :]
@@ -221,23 +220,29 @@ def _foot(view: View, width: int) -> str:
 
 
 def _help(width: int) -> list[str]:
-    text = [
-        "up, down, PgUp, PgDn, Home, End   select a session (j and k too)",
-        "Enter   open the session: its turns, costs and waste (tok-trace)",
-        "s       sort by the next of: " + ", ".join(SORTS),
-        "r       reverse the order",
-        "/       show only sessions that hold a text; Esc shows all",
-        "a       show all sessions since yesterday, or the active ones",
-        "space   pause, or go on",
-        "q       quit; Ctrl-C too",
-        "",
-        f"A session is active for {ACTIVE_MS // MINUTE} minutes after its last turn, and dim after {QUIET_MS // MINUTE}.",
-        "context  prompt tokens of the last turn    tok/min  last 5 minutes",
-        "cost     list price of all its turns       cache    share read from cache",
-        "age      first to last turn                idle     since the last turn",
-        "Bars show what is used of a limit; lighter: expected within an hour.",
+    keys = [
+        ("up, down", "select a session; also k, j, PgUp, PgDn, Home and End"),
+        ("Enter", "open it: its turns, costs and waste, as tok-trace"),
+        ("s, r", f"sort by the next of {', '.join(SORTS)}; reverse the order"),
+        ("/", "show only sessions that hold a text; Esc shows all"),
+        ("a", "show all sessions since yesterday, or the active ones"),
+        ("space", "pause, or go on"),
+        ("q", "quit; Ctrl-C too"),
+        ("", ""),
+        ("active", f"had a turn in the last {ACTIVE_MS // MINUTE} minutes; dim after {QUIET_MS // MINUTE}"),
+        ("bars", "what is used of a limit; lighter: expected within an hour"),
+        ("context", "prompt tokens of the last turn"),
+        ("tok/min", f"tokens a minute in the last {live_sessions.RATE_MINUTES} minutes"),
+        ("cost", "list price of all its turns; +: a part has no price"),
+        ("cache", "share of its prompts that was read from a cache"),
+        ("age, idle", "first to last turn; since the last turn"),
     ]
-    return [line for part in text for line in (show.wrap(part, width) if len(part) > width else [part])]
+    column = max(len(key) for key, _ in keys) + 2
+    lines = []
+    for key, text in keys:
+        parts = show.wrap(text, width - column) or [""]
+        lines += [show.paint(f"{key:{column}}", "bold") + parts[0], *(" " * column + part for part in parts[1:])]
+    return lines
 
 
 # What a key does.

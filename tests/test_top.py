@@ -309,7 +309,7 @@ def test_keys_resize_and_news_in_a_terminal(run: Run, environment: dict[str, str
         terminal.press("\x1b")
         terminal.until("p08")
         terminal.press("?")
-        terminal.until("reverse the order")
+        terminal.until("sort by the next of")
         terminal.press("x")
         terminal.resize(60, 15)
         text = terminal.until(lambda text: "51 active" in text and "日本語" in text and "client" not in text)
@@ -340,7 +340,7 @@ def test_keys_resize_and_news_in_a_terminal(run: Run, environment: dict[str, str
 
 def test_no_data_in_a_terminal(environment: dict[str, str]) -> None:
     with top(environment, width=60, height=15) as terminal:
-        terminal.until("No usage of any client was found on this machine.")
+        assert "tok-sync:" not in terminal.until("No usage of any client was found on this machine.")
         terminal.press("q")
         assert terminal.end() == 0
 
