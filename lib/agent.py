@@ -8,10 +8,12 @@ every request in it is answered.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import io
 import json
 import os
+import re
 import sys
 import threading
 import types
@@ -28,7 +30,7 @@ from mcp.server.mcpserver.tools import Tool as SdkTool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
 from mcp.types import CallToolResult, ContentBlock, TextContent, ToolAnnotations
 
-from tokenops import __version__, show, tools
+from tokenops import __version__, jsonl, show, tools
 from tokenops.session import Fault
 from tokenops.tools_answers import Answer
 
@@ -154,6 +156,43 @@ def _message(line: bytes) -> dict[str, Any]:
     return message if isinstance(message, dict) else {}
 
 
+_ID = re.compile(rb'"id"\s*:\s*(\d{1,15}|"[^"\\]{1,100}")')
+Refusal = tuple[Any, int, str]  # the id, JSON-RPC's code, and why
+
+
+def refusal(line: bytes) -> Refusal | None:
+    """Why a line is no request that the SDK answers; it would drop it, and the client would wait for ever."""
+    try:
+        message = orjson.loads(line)
+    except ValueError:
+        mark = _ID.search(line[:_LONG_LINE])
+        return (orjson.loads(mark[1]) if mark else None), -32700, "the line is not valid JSON"
+    if not isinstance(message, dict):
+        return None, -32600, "expected one object per line; batches are not supported"
+    if "method" not in message:
+        return None
+    method, params = message["method"], message.get("params")
+    if "id" in message and _id_of(message) is None:
+        return None, -32600, "id is neither text nor a whole number"
+    if message.get("jsonrpc") != "2.0" or not isinstance(method, str):
+        return _id_of(message), -32600, 'expected jsonrpc "2.0" and a method'
+    if params is not None and not isinstance(params, dict):
+        return _id_of(message), -32602, "params is not an object"
+    if method == "prompts/get" and "id" in message:
+        return _id_of(message), -32602, "this server has no prompts"
+    return None
+
+
+def _id_of(message: object) -> str | int | None:
+    identity = message.get("id") if isinstance(message, dict) else None
+    return identity if type(identity) in (str, int) else None
+
+
+def _waits(line: bytes) -> bool:
+    """Whether a client may wait for an answer to a line: one with an id, or a batch."""
+    return b'"id"' in line
+
+
 def bounded_line(line: bytes) -> bytes:
     """A request's line, in which no name that an error would repeat is longer than some hundred characters."""
     if len(line) <= _LONG_LINE:
@@ -174,9 +213,11 @@ def bounded_line(line: bytes) -> bytes:
 class Input(io.RawIOBase):
     """Lines of a descriptor. The end comes only when every request in them is answered, or after a minute."""
 
-    def __init__(self, fd: int, pending: Pending, on_unanswered: Callable[[int], None]) -> None:
+    def __init__(
+        self, fd: int, pending: Pending, on_unanswered: Callable[[int], None], refuse: Callable[[Refusal], None]
+    ) -> None:
         self._file = os.fdopen(fd, "rb")
-        self._pending, self._on_unanswered = pending, on_unanswered
+        self._pending, self._on_unanswered, self._refuse = pending, on_unanswered, refuse
         self._rest = b""
 
     def readable(self) -> bool:
@@ -186,7 +227,7 @@ class Input(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Some bytes of the next line; 0 at the end."""
         if not self._rest:
-            line = self._file.readline()
+            line = self._next_line()
             if not line:
                 if unanswered := self._pending.wait(LAST_ANSWERS_S):
                     self._on_unanswered(unanswered)
@@ -199,12 +240,24 @@ class Input(io.RawIOBase):
         view[: len(part)] = part
         return len(part)
 
+    def _next_line(self) -> bytes:
+        """The next line that is the SDK's to answer; b"" at the end."""
+        while line := self._file.readline():
+            line = line.removeprefix(jsonl.BOM)
+            if not line.strip() or not (why := refusal(line)):
+                return line
+            if _waits(line):
+                self._refuse(why)
+        return b""
+
 
 class Output(io.RawIOBase):
     """Writes lines to a descriptor and notes which requests they answer."""
 
     def __init__(self, fd: int, pending: Pending) -> None:
         self._file, self._pending, self._line = os.fdopen(fd, "wb", buffering=0), pending, b""
+        self._lock = threading.Lock()  # of the two that write: the SDK, and the reader of requests that it refuses
+        self._waiting: list[bytes] = []  # refusals that came in the middle of a line
 
     def writable(self) -> bool:
         """It is."""
@@ -212,35 +265,59 @@ class Output(io.RawIOBase):
 
     def write(self, data: ReadableBuffer) -> int:
         """Writes some bytes. Raises OSError."""
-        try:
-            count = self._file.write(data) or 0
-        except OSError:
-            self._pending.give_up()
-            raise
-        *lines, self._line = (self._line + bytes(data)[:count]).split(b"\n")
+        with self._lock:
+            try:
+                count = self._file.write(data) or 0
+            except OSError:
+                self._pending.give_up()
+                raise
+            *lines, self._line = (self._line + bytes(data)[:count]).split(b"\n")
+            self._write_refusals()
         for line in lines:
             self._pending.answer(_message(line))
         return count
+
+    def refuse(self, why: Refusal) -> None:
+        """Answers a request with an error, between two lines."""
+        error = {"jsonrpc": "2.0", "id": why[0], "error": {"code": why[1], "message": why[2]}}
+        with self._lock:
+            self._waiting.append(jsonl.line_of(error))
+            self._write_refusals()
+
+    def _write_refusals(self) -> None:
+        while self._waiting and not self._line:
+            rest = self._waiting.pop(0)
+            with contextlib.suppress(OSError):  # the SDK's next answer finds out, too
+                while rest:
+                    rest = rest[self._file.write(rest) or 0 :]
 
 
 def serve(server: MCPServer[Any], on_unanswered: Callable[[int], None]) -> None:
     """Serves the process's stdin and stdout until the input ends. `on_unanswered`: how many requests had no answer.
 
-    What handlers print goes to stderr, and they read nothing: only the protocol uses the two descriptors.
+    What handlers print goes to stderr, and they read nothing: only the protocol uses the two descriptors. Raises
+    BrokenPipeError if nobody reads the answers.
     """
     pending = Pending()
-    lines, out = Input(os.dup(0), pending, on_unanswered), Output(os.dup(1), pending)
+    out = Output(os.dup(1), pending)
+    lines = Input(os.dup(0), pending, on_unanswered, out.refuse)
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(2, 1)
-    standard = sys.stdin, sys.stdout
+    standard, is_broken = (sys.stdin, sys.stdout), False
     # The SDK serves the buffers of these two.
     sys.stdin = types.SimpleNamespace(buffer=io.BufferedReader(lines))
     sys.stdout = types.SimpleNamespace(buffer=io.BufferedWriter(out))
     try:
         server.run("stdio")
+    except BaseExceptionGroup as group:
+        if group.split((OSError, anyio.BrokenResourceError))[1] is not None:
+            raise
+        is_broken = True
     finally:
         sys.stdin, sys.stdout = standard
+    if is_broken:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def _resources() -> Iterable[FunctionResource]:

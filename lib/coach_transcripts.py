@@ -6,6 +6,7 @@ beginning of the span are opened.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -64,6 +65,8 @@ def talk(
                 rounds[event["id"].split(":", 2)[2]] = projects.relabel(event, names)
         except OSError as error:
             on_unreadable(path, error)
+        except events.BadRecord as error:  # a damaged compressed rollout
+            on_unreadable(path, OSError(errno.EIO, str(error)))
         progress(size)
     return Talk(_distinct(utterances, rounds, only), rounds, len(files))
 

@@ -171,7 +171,7 @@ class Site:
         origins = [value.decode("latin-1").lower() for value in http1.values(request.headers, b"origin")]
         if not hosts or not all(host in self.hosts for host in hosts) or not all(origin in allowed for origin in origins):
             return False
-        if request.first(b"sec-fetch-site") in ("cross-site", "same-site"):
+        if any(value not in (b"same-origin", b"none") for value in http1.values(request.headers, b"sec-fetch-site")):
             # A link that a user follows is fine; what another page fetches, frames or sends is not.
             return request.first(b"sec-fetch-mode") == "navigate" and request.first(b"sec-fetch-dest") == "document"
         return True

@@ -47,11 +47,20 @@ def switched_off(path: str, folder: str) -> str:
     """
     own = [os.path.join(folder, ".claude", name) for name in ("settings.json", "settings.local.json")]
     for name in (path, *own, *MANAGED):
-        settings = untrusted.mapping(datadir.read_json(name))
+        settings = _settings_in(name)
         for key in ("disableAllHooks", *(("allowManagedHooksOnly",) if name in MANAGED else ())):
             if settings.get(key) is True:
                 return f"{key} in {name}"
     return ""
+
+
+def _settings_in(path: str) -> Mapping[str, Any]:
+    """Settings as Claude Code reads them, with comments or a byte order mark; none if they cannot be read."""
+    try:
+        text = read(path)
+        return {} if jsonc.is_empty(text) else untrusted.mapping(jsonc.document(text).data)
+    except (OSError, Refused, jsonc.Malformed):
+        return {}
 
 
 def ours(hook: object) -> bool:

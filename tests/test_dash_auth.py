@@ -172,6 +172,8 @@ FETCHES = [
     (fetched("same-origin", "cors", "empty"), 200),
     (fetched("cross-site", "navigate", "document"), 200),
     (fetched("cross-site", "no-cors", "image"), 403),
+    (fetched("Cross-Site", "no-cors", "image"), 403),
+    (fetched("what comes next", "no-cors", "image"), 403),
     (fetched("cross-site", "no-cors", "script"), 403),
     (fetched("cross-site", "navigate", "iframe"), 403),
     (fetched("same-site", "cors", "empty"), 403),

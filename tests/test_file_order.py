@@ -74,3 +74,9 @@ def test_a_damaged_file_hides_no_other(run: Run, environment: dict[str, str]) ->
     os.mkfifo(home / ".codex/sessions/2026/05/02/rollout-pipe.jsonl")
     (named,) = [event["id"] for event in objects(run("tok-read codex", status=1).stdout) if event["output_tokens"] == 300]
     assert b"rollout-2.jsonl:5" in run(f"tok-log explain {named}").stdout
+    coach = run("tok-coach replies --json", status=None)
+    assert (
+        coach.returncode in (1, 2)
+        and b"Traceback" not in coach.stderr
+        and b"rollout-9.jsonl.zst: cannot be unpacked" in coach.stderr
+    )

@@ -351,7 +351,7 @@ def test_hooks_that_are_switched_off_are_said(
     name: str, settings: Json, off: bool, run: Run, environment: dict[str, str], tmp_path: pathlib.Path
 ) -> None:
     home = pathlib.Path(environment["HOME"])
-    path = put(home / name, b"\xef\xbb\xbf" + json.dumps(settings).encode())
+    path = put(home / name, b"\xef\xbb\xbf// mine\n" + json.dumps(settings).encode())
     (home / "work").mkdir(exist_ok=True)
     done = run(f"cd {home}/work && tok-guard install --json")
     assert objects(done.stdout)[0].get("switched_off") == (f"disableAllHooks in {path}" if off else None)

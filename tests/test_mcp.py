@@ -396,7 +396,7 @@ def test_an_answer_that_never_comes_is_said(monkeypatch: pytest.MonkeyPatch) -> 
     os.write(write, requests(("tools/call", {})))
     os.close(write)
     unanswered: list[int] = []
-    lines = agent.Input(read, agent.Pending(), unanswered.append)
+    lines = agent.Input(read, agent.Pending(), unanswered.append, lambda why: None)
     assert io.BufferedReader(lines).read() == requests(("tools/call", {})) and unanswered == [2]
 
 
@@ -439,3 +439,52 @@ def test_huge_arguments_are_not_repeated(environment: dict[str, str]) -> None:
     answers = {answer["id"]: json.dumps(answer) for answer in map(json.loads, done.stdout.splitlines())}
     assert set(answers) == set(range(len(HUGE_REQUESTS) + 1)) and len(done.stderr) < 1000
     assert {number: len(answer) for number, answer in answers.items() if number and len(answer) > 1000} == {}
+
+
+ODD_REQUESTS: list[tuple[bytes, int | str | None, int]] = [  # the line, the id of its answer, and the error's code
+    (b'{"jsonrpc":"2.0","id":9,"method":"prompts/get","params":{"name":"none"}}', 9, -32602),
+    (b'{"jsonrpc":"2.0","id":9,"method":"tools/call","params":[1]}', 9, -32602),
+    (b'{"jsonrpc":"2.0","id":9,"method":"tools/call","params":"x"}', 9, -32602),
+    (b'{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"\\ud800"}}', 9, -32700),
+    (b'{"jsonrpc":"2.0","id":9,"method":"ping","params":{"x":NaN}}', 9, -32700),
+    (b'{"jsonrpc":"2.0","id":9,"method":5}', 9, -32600),
+    (b'{"jsonrpc":"2.0","id":{"a":1},"method":"ping"}', None, -32600),
+    (b'{"jsonrpc":"2.0","id":null,"method":"ping"}', None, -32600),
+    (b'[{"jsonrpc":"2.0","id":9,"method":"ping"}]', None, -32600),
+    (b'{"jsonrpc":"2.0","id":"n","method":"ping","params":{"x":' + b"[" * 3000 + b"]" * 3000 + b"}}", "n", -32700),
+]
+
+
+def test_what_the_sdk_would_drop_is_answered_with_an_error(environment: dict[str, str]) -> None:
+    sent = requests() + b"".join(line + b"\n" for line, _, _ in ODD_REQUESTS)
+    sent += (
+        b'hello\n[1]\n\n{"jsonrpc":"2.0","method":"x","params":[1]}\n\xef\xbb\xbf{"jsonrpc":"2.0","id":10,"method":"ping"}'
+    )
+    done = subprocess.run(["tok-mcp"], env=environment, input=sent, capture_output=True, timeout=MOST, check=False)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    refused = [(answer["id"], answer["error"]["code"]) for answer in answers if "error" in answer]
+    assert refused == [(identity, code) for _, identity, code in ODD_REQUESTS]
+    assert {answer["id"] for answer in answers if "result" in answer} == {0, 10}
+    assert done.returncode == 0 and done.stderr == b""
+
+
+def test_a_refusal_never_cuts_a_line() -> None:
+    reading, writing = os.pipe()
+    out = agent.Output(writing, agent.Pending())
+    out.write(b'{"jsonrpc":')
+    out.refuse((1, -32600, "no"))
+    out.write(b'"2.0"}\n')
+    first, second = os.read(reading, 1000).splitlines()
+    assert json.loads(first) == {"jsonrpc": "2.0"} and json.loads(second)["id"] == 1
+    os.close(reading)
+
+
+def test_nobody_who_reads_is_no_traceback(environment: dict[str, str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        ["tok-mcp"], env=environment, input=requests(), stdout=writing, stderr=subprocess.PIPE, timeout=MOST, check=False
+    )
+    os.close(writing)
+    assert done.returncode == 2 and done.stderr.startswith(b"tok-mcp: cannot write: Broken pipe")
+    assert done.stderr.count(b"\n") == 1

@@ -127,6 +127,16 @@ def test_what_is_no_json(run: Run) -> None:
         assert run("tok-statusline", json.dumps(odd).encode(), env=ENV).stdout.endswith(b"continue\n")  # without a colour
 
 
+@pytest.mark.parametrize(
+    "change", [(b"{", b"\xef\xbb\xbf{"), (b"/home/ada", b"/home/\\ud83c"), (b"/home/ada", b"/home/\xe9")]
+)
+def test_half_a_character_and_a_byte_order_mark(change: tuple[bytes, bytes], run: Run) -> None:
+    done = run("tok-statusline --no-record", given().replace(*change, 1), env=ENV)
+    assert b"Opus 4.8" in done.stdout and b"$1.23" in done.stdout and done.stderr == b""
+    hook = given(hook_event_name="Stop").replace(*change, 1)
+    assert run("tok-guard hook", hook, env=ENV).stderr == b""
+
+
 def test_a_log_that_cannot_be_written_still_gives_a_line(run: Run, environment: dict[str, str]) -> None:
     put(pathlib.Path(environment["TOKENOPS_HOME"]), b"in the way")
     done = run("tok-statusline", given(), env=ENV)
