@@ -214,10 +214,10 @@ class Input(io.RawIOBase):
     """Lines of a descriptor. The end comes only when every request in them is answered, or after a minute."""
 
     def __init__(
-        self, fd: int, pending: Pending, on_unanswered: Callable[[int], None], refuse: Callable[[Refusal], None]
+        self, fd: int, pending: Pending, on_unanswered: Callable[[int], None], on_refusal: Callable[[Refusal], None]
     ) -> None:
         self._file = os.fdopen(fd, "rb")
-        self._pending, self._on_unanswered, self._refuse = pending, on_unanswered, refuse
+        self._pending, self._on_unanswered, self._on_refusal = pending, on_unanswered, on_refusal
         self._rest = b""
 
     def readable(self) -> bool:
@@ -247,7 +247,7 @@ class Input(io.RawIOBase):
             if not line.strip() or not (why := refusal(line)):
                 return line
             if _waits(line):
-                self._refuse(why)
+                self._on_refusal(why)
         return b""
 
 
@@ -277,7 +277,7 @@ class Output(io.RawIOBase):
             self._pending.answer(_message(line))
         return count
 
-    def refuse(self, why: Refusal) -> None:
+    def send_error(self, why: Refusal) -> None:
         """Answers a request with an error, between two lines."""
         error = {"jsonrpc": "2.0", "id": why[0], "error": {"code": why[1], "message": why[2]}}
         with self._lock:
@@ -300,7 +300,7 @@ def serve(server: MCPServer[Any], on_unanswered: Callable[[int], None]) -> None:
     """
     pending = Pending()
     out = Output(os.dup(1), pending)
-    lines = Input(os.dup(0), pending, on_unanswered, out.refuse)
+    lines = Input(os.dup(0), pending, on_unanswered, out.send_error)
     with contextlib.suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(2, 1)

@@ -137,20 +137,39 @@ def set_key(config: Config, section: str, key: str, value: Any) -> None:
 
 
 def set_keys(config: Config, values: Mapping[tuple[str, ...], Any]) -> None:
-    """Set several keys, each named by its path; all of them or none. Raises Unchangeable, OSError."""
-    text, edited = edited_text(config, values)
-    if edited != text:
-        os.makedirs(os.path.dirname(config.path), exist_ok=True)
-        datadir.replace(os.path.realpath(config.path), edited.encode())
+    """Set several keys, each named by its path; all of them or none. Raises Unchangeable, OSError.
+
+    If another program changes the file meanwhile, its change stays and ours is made again.
+    """
+    for _ in range(_TRIES):
+        before = datadir.content_of(config.path)
+        text, edited = _texts(config, before, values)
+        if edited == text:
+            return
+        os.makedirs(os.path.dirname(os.path.realpath(config.path)), exist_ok=True)
+        try:
+            datadir.replace_unchanged(config.path, before, edited.encode())
+        except datadir.ChangedMeanwhile:
+            continue
+        except datadir.NotReplaced as error:
+            raise Unchangeable(f"{config.path}: {error.strerror}; it stays as it is") from None
+        return
+    raise Unchangeable(f"{config.path}: another program keeps changing it; run this again")
+
+
+_TRIES = 20
 
 
 def edited_text(config: Config, values: Mapping[tuple[str, ...], Any]) -> tuple[str, str]:
     """The file's text, and that with several keys set. Nothing is written. Raises Unchangeable, OSError."""
+    return _texts(config, datadir.content_of(config.path), values)
+
+
+def _texts(config: Config, before: bytes | None, values: Mapping[tuple[str, ...], Any]) -> tuple[str, str]:
     try:
-        with open(config.path, encoding="utf-8", opener=regular.opener) as file:
-            text = file.read()
-    except FileNotFoundError:
-        text = ""
+        text = (before or b"").decode()
+    except UnicodeDecodeError:
+        raise Unchangeable(f"{config.path}: is not UTF-8 text; save it as UTF-8") from None
     edited = text
     try:
         for keys, value in values.items():

@@ -71,6 +71,7 @@ def answer(gatherer: Gatherer, path: str, query: Mapping[str, str]) -> Json:
         return workflow(gatherer.session, unquote(path[len(_WORKFLOW) :]))
     route, query = ROUTES[path], _by_of_the_original(path, query)
     tool = tools.TOOLS[route.tool]
+    query = _agent_of_the_original(query, tool)
     try:
         args = tools.arguments(tool, {**route.defaults, **{name: value for name, value in query.items() if value}})
         value = tool.answer(gatherer.session, args).value
@@ -87,8 +88,18 @@ def _by_of_the_original(path: str, query: Mapping[str, str]) -> Mapping[str, str
         return query
     if "by" in query:
         raise BadRequest("give by, or bucket and group, not both")
-    by = [query.get("bucket") or "hour", *filter(None, [query.get("group")])]
+    by = [(query.get("bucket") or "hour").lower(), *filter(None, [query.get("group", "").lower().removesuffix("_id")])]
     return {name: value for name, value in query.items() if name not in ("bucket", "group")} | {"by": ",".join(by)}
+
+
+def _agent_of_the_original(query: Mapping[str, str], tool: tools.Tool) -> Mapping[str, str]:
+    """A query in which the original's `agent_id=codex:app` is `client=codex` and `project=app`."""
+    client, colon, project = query.get("agent_id", "").partition(":")
+    if not colon or "agent_id" in tool.takes or not {"client", "project"} <= tool.takes.keys():
+        return query
+    if query.keys() & {"client", "project"}:
+        raise BadRequest("give agent_id, or client and project, not both")
+    return {name: value for name, value in query.items() if name != "agent_id"} | {"client": client, "project": project}
 
 
 def workflow(session: Session, workflow_id: str) -> Json:

@@ -27,7 +27,7 @@ from tokenops.ship_rows import Row
 
 KINDS = ("clickhouse", "otlp", "folder")
 FORMATS = ("jsonl", "parquet")
-_KEYS = ("url", "kind", "format", "user", "password", "token", "headers")
+_KEYS = ("url", "kind", "format", "user", "password", "token", "headers", "insecure")
 _NAME = re.compile(r"[\w-]{1,40}\Z")
 
 
@@ -119,6 +119,14 @@ def _from_entry(
         remedy = "put them into ship.targets (user, password: env:NAME)"
         raise Unusable(location, "holds a user or a password", remedy)
     headers = _headers(location, kind, entry, environment, base, salt)
+    if (
+        headers
+        and parts.scheme == "http"
+        and not credentials.is_this_machine(parts.hostname)
+        and entry.get("insecure") is not True
+    ):
+        remedy = "use https, or write insecure: true in ship.targets if the network is your own"
+        raise Unusable(location, "would send a password or a token unencrypted", remedy)
     # The query may be a secret of its own.
     shown = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
     mark = credentials.fingerprint(repr(sorted(headers.items())), salt)

@@ -47,6 +47,14 @@ class Tool(NamedTuple):
         return {"type": "object", "properties": self.gives, "required": list(self.gives)}
 
 
+# Parameters of the original TokenOps that have no meaning here, and what there is instead.
+ORIGINAL = {
+    "horizon_days": "the forecast covers the coming hours, and each limit up to its reset; leave it out",
+    "provider": "it cannot be narrowed to a provider; leave it out, or group by provider",
+    "workflow_id": "it cannot be narrowed to a workflow; leave it out, or ask for that workflow's trace",
+    "agent_id": "narrow it by client and project instead",
+    "include_demo": "demo data has a log of its own; leave it out",
+}
 _KINDS = {"string": str, "integer": int, "boolean": bool}
 
 
@@ -54,6 +62,8 @@ def arguments(tool: Tool, args: Mapping[str, Any]) -> Json:
     """Arguments as the tool takes them. Raises BadRequest, which names the nearest known argument for an unknown one."""
     accepted: Json = {}
     for name, value in args.items():
+        if name not in tool.takes and name in ORIGINAL:
+            raise BadRequest(f"{tool.name} takes no {name}: {ORIGINAL[name]}")
         if name not in tool.takes:
             nearest = f"; did you mean {show.nearest(name[:80], tool.takes)!r}?" if tool.takes else "; it takes none"
             raise BadRequest(f"{tool.name} takes no argument {show.short_text(name)!r}{nearest}")

@@ -472,7 +472,7 @@ def test_a_refusal_never_cuts_a_line() -> None:
     reading, writing = os.pipe()
     out = agent.Output(writing, agent.Pending())
     out.write(b'{"jsonrpc":')
-    out.refuse((1, -32600, "no"))
+    out.send_error((1, -32600, "no"))
     out.write(b'"2.0"}\n')
     first, second = os.read(reading, 1000).splitlines()
     assert json.loads(first) == {"jsonrpc": "2.0"} and json.loads(second)["id"] == 1

@@ -239,6 +239,8 @@ def test_a_credential_is_never_shown_and_a_refused_one_is_not_tried_again(
         ("tok-ship ftp://127.0.0.1/", "expected http or https"),
     ):
         assert why in run(line, status=2).stderr.decode()
+    put(config, b"ship: {targets: {team: {url: 'http://clickhouse.example:1/', password: 'env:HOME'}}}\n")
+    assert b"would send a password or a token unencrypted; use https" in run("tok-ship team", status=2).stderr
     put(config, b"ship: {targets: {team: {url: 'http://127.0.0.1:1/', password: hunter-two}}}\n")
     done = run("tok-ship team", status=2)
     assert b"a secret in clear; give env:NAME or file:PATH" in done.stderr
