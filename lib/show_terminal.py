@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import unicodedata
+from collections.abc import Sequence
 from typing import Any, BinaryIO, TextIO
 
 # Control characters (C0, DEL, C1), line and paragraph separators, marks that turn the direction of text, tag characters,
@@ -24,6 +25,7 @@ _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _CODES = {"bold": 1, "dim": 2, "bad": 31, "good": 32, "warn": 33, "accent": 36, "reverse": 7}
 _MARKS = {name: chr(0xFDD0 + number) for number, name in enumerate(_CODES)}
 _END = "\ufddf"
+_HOME, _TO_END_OF_LINE, _TO_END = "\x1b[H", "\x1b[K", "\x1b[J"
 _STYLED = re.compile(f"([{''.join(_MARKS.values())}])([^\n\ufdd0-\ufdef]*){_END}")
 _CODE_OF = {mark: _CODES[name] for name, mark in _MARKS.items()}
 # Of a terminal that does not say how wide it is.
@@ -171,3 +173,10 @@ class Output(io.TextIOWrapper):
     def write(self, text: str, /) -> int:
         """Write a text."""
         return super().write(safe_text(text))
+
+    def redraw(self, lines: Sequence[str]) -> None:
+        """Write lines over what stands on the terminal, from its first line on, as many as it holds."""
+        height = os.get_terminal_size(self.fileno()).lines
+        text = "\n".join(safe_text(line) + _TO_END_OF_LINE for line in lines[: max(height - 1, 1)])
+        super().write(f"{_HOME}{text}{_TO_END}\n")
+        self.flush()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from screens import Terminal
 
 from conftest import Json, Run, examples, lines, put
 from tokenops import config, events, headroom, limit_plans, limit_view, limit_windows, show, when
@@ -170,3 +171,17 @@ def test_the_command_shows_it(run: Run, environment: dict[str, str]) -> None:
     shown = run("tok-budget --table", env={"TOKENOPS_NOW": NOW}, status=3).stdout.decode()
     assert "Anthropic, Claude Ultra (until October 2026 Max 20x)\n  slow down: 85% of the 5 h limit is used\n" in shown
     assert "room elsewhere: OpenAI (weekly limit 30% used)" in shown
+
+
+def test_watching_shows_news_until_it_is_interrupted(run: Run, environment: dict[str, str]) -> None:
+    path = pathlib.Path(environment["TOKENOPS_HOME"]) / f"events/{NOW[:10]}.jsonl"
+    put(path, lines([meter(0.5), meter(0.3, 600, "openai", **WEEK)]))
+    env = environment | {"TOKENOPS_NOW": NOW}
+    with Terminal(["tok-budget", "--watch", "0.2"], env, 60, 12) as terminal:
+        terminal.until(lambda text: "tok-budget at 09:30:00, every 0.2 s; Ctrl-C ends" in text and "50% used" in text)
+        with open(path, "ab") as file:
+            file.write(lines([meter(0.85)]))
+        terminal.until(lambda text: "slow down: 85% of the 5 h limit is used" in text and "50% used" not in text)
+        terminal.press("\x03")
+        assert terminal.end() == -2 and "Traceback" not in terminal.screen.text
+    assert b"needs a terminal" in run("tok-budget --watch", status=2).stderr
