@@ -16,10 +16,11 @@ from collections.abc import Iterator
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGES = {
-    "the page": "/dashboard",
+    "the page": "/dashboard?since=24h",
     "the page, 7 days": "/dashboard?since=7d",
     "the page, 30 days": "/dashboard?since=30d",
     "the page, a year": "/dashboard?since=365d",
+    "a session": "/dashboard?session=bench",
     "`/api/budget`": "/api/budget",
     "`/api/spend/summary`": "/api/spend/summary",
     "`/api/status`": "/api/status",

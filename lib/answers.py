@@ -15,7 +15,7 @@ from tokenops.session import BadRequest, Fault, Log
 if TYPE_CHECKING:
     import datetime
 
-    from tokenops import budgets, burn, burn_buckets, plans, reconcile_pairs
+    from tokenops import budgets, burn, burn_buckets, limit_windows, plans, reconcile_pairs
     from tokenops.coverage import Coverage
     from tokenops.events import Event, Filter
     from tokenops.pricing import Catalogue
@@ -129,6 +129,13 @@ def budget(log: Log, provider: str = "", model: str = "") -> Budget:
     providers = {binding.provider for binding in bound}
     rows = limit_plans.budget_rows(log.folder, log.now, rules, providers, log.catalogue, provider, model, log.memory)
     return Budget(_as_of(rows, log), bound, rules)
+
+
+def limit_history(log: Log, since: int, until: int) -> list[limit_windows.Series]:
+    """How much of each limit was used over time, by its windows, in a span of milliseconds."""
+    from tokenops import limit_log, limit_windows
+
+    return limit_windows.series(limit_log.readings(log.folder, since, until, log.memory))
 
 
 def plan_headroom(log: Log, provider: str = "") -> list[Event]:

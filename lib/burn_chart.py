@@ -185,12 +185,13 @@ def _by_class(span: Span, sums: Sums, catalogue: pricing.Catalogue) -> dict[int,
         if (number := burn_buckets.number(row, span)) < 0:
             continue
         amounts = by_bucket.setdefault(number, {})
-        for name, amount in _amounts(row, catalogue):
+        for name, amount in class_costs(row, catalogue):
             amounts[name] = amounts.get(name, pricing.ZERO) + amount
     return by_bucket
 
 
-def _amounts(row: Event, catalogue: pricing.Catalogue) -> Iterator[tuple[str, Decimal]]:
+def class_costs(row: Event, catalogue: pricing.Catalogue) -> Iterator[tuple[str, Decimal]]:
+    """What a row of one price cost, by part; "other": what is billed per request, or reported as one amount."""
     if "cost_usd" in row:
         yield "other", Decimal(row["cost_usd"])
         return

@@ -26,23 +26,6 @@ class Bar(NamedTuple):
     partial: bool = False
 
 
-class Bars(NamedTuple):
-    """Stacked bars, the first name at the bottom. Units: "", usd, percent (of fractions)."""
-
-    heading: str
-    names: Sequence[str]
-    bars: Sequence[Bar]
-    unit: str = ""
-    height: int = 170
-
-
-class Line(NamedTuple):
-    """Points in order of time; the line is interrupted at a value that is None."""
-
-    name: str
-    points: Sequence[tuple[int, Value]]
-
-
 class Band(NamedTuple):
     """What is expected at a moment: between `low` and `high` (p10, p90) lie 80 %, `middle` is p50."""
 
@@ -50,6 +33,24 @@ class Band(NamedTuple):
     low: float
     middle: float
     high: float
+
+
+class Bars(NamedTuple):
+    """Stacked bars, the first name at the bottom, and what is expected. Units: "", usd, percent (of fractions)."""
+
+    heading: str
+    names: Sequence[str]
+    bars: Sequence[Bar]
+    unit: str = ""
+    height: int = 170
+    band: Sequence[Band] = ()
+
+
+class Line(NamedTuple):
+    """Points in order of time; the line is interrupted at a value that is None."""
+
+    name: str
+    points: Sequence[tuple[int, Value]]
 
 
 class Lines(NamedTuple):
@@ -101,6 +102,7 @@ def scale(panel: Panel) -> tuple[float, float]:
     """Where a panel's scale begins and ends: at round numbers, and at 0 unless something is below."""
     if isinstance(panel, Bars):
         values = [sum(heights(bar)) for bar in panel.bars]
+        values += [band.high for band in panel.band if chart_text.is_drawable(band.high)]
     else:
         values = [
             value for line in panel.lines for _, value in line.points if value is not None and chart_text.is_drawable(value)
@@ -166,14 +168,19 @@ def gaps(bars: Sequence[Bar]) -> list[tuple[int, int]]:
     return spans
 
 
+def forecast_shapes(frame: Frame, bands: Sequence[Band], x: Across) -> Iterator[str]:
+    """The range that is expected, and its middle."""
+    drawable = [band for band in bands if all(map(chart_text.is_drawable, band[1:]))]
+    if len(drawable) > 1:
+        upper = [(x(band.at), frame.y(band.high)) for band in drawable]
+        lower = [(x(band.at), frame.y(band.low)) for band in reversed(drawable)]
+        yield path("M" + "L".join(f"{number(a)} {number(b)}" for a, b in (*upper, *lower)) + "z", "band")
+        yield from line(((x(band.at), frame.y(band.middle)) for band in drawable), "l0 maybe")
+
+
 def lines(frame: Frame, panel: Lines, x: Across, labels: bool = True) -> Iterator[str]:
     """The expected range, the lines above it, and with `labels` the last value of each at its right."""
-    band = [expected for expected in panel.band if all(map(chart_text.is_drawable, expected[1:]))]
-    if len(band) > 1:
-        upper = [(x(expected.at), frame.y(expected.high)) for expected in band]
-        lower = [(x(expected.at), frame.y(expected.low)) for expected in reversed(band)]
-        yield path("M" + "L".join(f"{number(a)} {number(b)}" for a, b in (*upper, *lower)) + "z", "band")
-        yield from line(((x(expected.at), frame.y(expected.middle)) for expected in band), "l0 maybe")
+    yield from forecast_shapes(frame, panel.band, x)
     ends: list[tuple[float, str]] = []
     for at, series in enumerate(panel.lines[:MOST_LINES]):
         drawable = [value is not None and chart_text.is_drawable(value) for _, value in series.points]
@@ -182,7 +189,7 @@ def lines(frame: Frame, panel: Lines, x: Across, labels: bool = True) -> Iterato
             for (moment, value), good in zip(series.points, drawable, strict=True)
         ]
         if len(panel.lines) == 1:
-            yield from _wash(points, frame.floor)
+            yield from wash(points, frame.floor)
         yield from line(points, f"l{at}")
         if last := next((n for n in reversed(range(len(points))) if points[n]), None):
             ends.append((points[last][1], value_text(series.points[last][1], panel.unit)))  # type: ignore[index]
@@ -192,7 +199,7 @@ def lines(frame: Frame, panel: Lines, x: Across, labels: bool = True) -> Iterato
         yield word(frame.right + 6, taken, short_label(label, 9), "h2 ink")
 
 
-def _wash(points: Sequence[chart_svg.Point], floor: int) -> Iterator[str]:
+def wash(points: Sequence[chart_svg.Point], floor: int) -> Iterator[str]:
     """The area below the only line of a panel."""
     for drawable, run in itertools.groupby(points, key=lambda point: point is not None):
         area = [point for point in run if point]

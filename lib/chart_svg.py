@@ -17,7 +17,8 @@ from tokenops.chart_text import Value
 # Stands for the chart's own name in references to its patterns; no label can hold it.
 OWN = "\0"
 _FONT = 'ui-sans-serif,system-ui,-apple-system,"Segoe UI",Roboto,Inter,"Helvetica Neue",Arial,sans-serif'
-# Class -> property, colour in light, colour in dark. s: an area, l: a line; each differs from the next in lightness too.
+# Class -> property, colour in light, colour in dark. s: an area, l: a line; each differs from the next in lightness too,
+# and the first four areas differ for colour-blind people as well (tests/test_charts.py).
 # All areas and lines have a contrast of at least 3 to the background, all text of 4.5.
 _COLOURS = (
     ("bg", "fill", "#ffffff", "#16181d"),
@@ -27,11 +28,11 @@ _COLOURS = (
     ("axis", "stroke", "#aab1bd", "#565d6a"),
     ("track", "fill", "#eceff3", "#2a2e37"),
     ("stripe", "stroke", "#c9ced8", "#4a505c"),
-    ("s0", "fill", "#6c96cf", "#5b86bf"),
-    ("s1", "fill", "#24508f", "#a9c8f2"),
-    ("s2", "fill", "#0e8f7e", "#2fb8a3"),
-    ("s3", "fill", "#d9622b", "#f08a55"),
-    ("s4", "fill", "#7d4fa8", "#b78be0"),
+    ("s0", "fill", "#5a94dd", "#4a80c9"),
+    ("s1", "fill", "#3b2a7a", "#cdb4f7"),
+    ("s2", "fill", "#0a7d5a", "#1fa97c"),
+    ("s3", "fill", "#e0661f", "#f59a4a"),
+    ("s4", "fill", "#b0308a", "#e27fb5"),
     ("s5", "fill", "#7a7f89", "#8d94a1"),
     ("l0", "stroke", "#24508f", "#8db7f0"),
     ("l1", "stroke", "#c2521c", "#f08a55"),

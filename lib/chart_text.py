@@ -161,6 +161,14 @@ def day_name(at: int, tz: datetime.tzinfo) -> str:
     return f"{_WEEKDAYS[local.weekday()]} {local.day} {_NAMES[local.month - 1]}"
 
 
+def bucket_name(at: int, unit: str, tz: datetime.tzinfo) -> str:
+    """A day, week or month as charts name it: Tue 18 Nov, week of 17 Nov 2025, Nov 2025."""
+    local = when.local(at, tz)
+    if unit == "month":
+        return f"{_NAMES[local.month - 1]} {local.year}"
+    return f"week of {local.day} {_NAMES[local.month - 1]} {local.year}" if unit == "week" else day_name(at, tz)
+
+
 def clock(at: int, tz: datetime.tzinfo) -> str:
     """The local time of day: 14:30."""
     return f"{when.local(at, tz):%H:%M}"

@@ -12,7 +12,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from tokenops import access, cli, config, dash, datadir, limit_log, pricing, programs, proxy_routes, when
 from tokenops.session import Session
@@ -124,14 +124,17 @@ def site(folder: str, alone: bool, commands: str) -> dash.Site:
         page.warm()
 
     def rest() -> bool:
-        if left:
+        if name := gathering.pending():  # somebody waits for it
+            with contextlib.suppress(cli.Fault, OSError):
+                gathering.renew(name)
+        elif left:
             with contextlib.suppress(cli.Fault, OSError):
                 left.pop(0)()
-        if not left:
+        if not left and not gathering.pending():
             # Collect now, while no request waits, and not in the middle of an answer: a year of data takes 70 ms.
             gc.collect()
             gc.freeze()
-        return bool(left)
+        return bool(left or gathering.pending())
 
     left.append(first)
     page = dash.Site(folder, gathering, _now, alone, dash.Runtime(fresh, rest, chosen_token))
@@ -151,6 +154,41 @@ def serving(shown: dash.Site, port: int, mdns: bool = False, host: str = "127.0.
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     with access.announce(shown.folder, url, port), _mdns_name(port) if mdns else contextlib.nullcontext():
         yield url
+
+
+# Programs that open an address in the user's browser.
+_OPENERS = {"darwin": ("open",), "linux": ("xdg-open", "gio")}
+
+
+def browser_command(platform: str, environment: Mapping[str, str], url: str) -> list[str]:
+    """The command that opens an address; [] if there is no display, or if the terminal is another machine's."""
+    if environment.get("SSH_CONNECTION") or environment.get("SSH_TTY"):
+        return []
+    if platform != "darwin" and not (environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY")):
+        return []
+    for name in _OPENERS.get(platform, ()):
+        if path := programs.path_of(name, environment.get("PATH")):
+            return [path, *(["open"] if name == "gio" else []), url]
+    return []
+
+
+def open_browser(url: str) -> bool:
+    """Open an address in the user's browser, without waiting for it; whether there is a program for that."""
+    import sys
+
+    command = browser_command(sys.platform, os.environ, url)
+    with contextlib.suppress(OSError):
+        if command:
+            subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                env=programs.environment(os.environ),
+            )
+            return True
+    return False
 
 
 def needs_mdns() -> None:

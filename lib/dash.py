@@ -95,7 +95,7 @@ NO_RUNTIME = Runtime()
 def gatherer(session: Session, files: Callable[[], list[str]]) -> Gatherer:
     """What gathers the page of a log. `files`: the files that answers are made from, in addition to the log."""
     parts = {
-        dash_findings.SCORECARD: dash_findings.latest_card,
+        dash_findings.SCORECARD: dash_findings.card_of,
         dash_findings.FINDINGS: dash_findings.latest_findings,
     }
     return Gatherer(session, files, parts)
@@ -103,7 +103,7 @@ def gatherer(session: Session, files: Callable[[], list[str]]) -> Gatherer:
 
 def standalone(gatherer: Gatherer, query: Mapping[str, str]) -> tuple[bytes, bool]:
     """The page as a file of its own, and whether something in it has no price. Raises session.Fault, OSError."""
-    view = gatherer.view(dash_query.parse(query))
+    view = gatherer.view(dash_query.parse(query), is_patient=True)
     return dash_page.standalone(view), bool(view.spent.total.get("unpriced"))
 
 
@@ -127,7 +127,7 @@ class Site:
 
     def warm(self) -> None:
         """Compute the most requested page in advance. Raises session.Fault, OSError."""
-        self.gatherer.view(dash_query.Ask())
+        self.gatherer.view(dash_query.Ask(), is_patient=True)
 
     def rest(self) -> bool:
         """Do one piece of work while there are no requests; whether there is more."""
@@ -274,7 +274,7 @@ class Site:
         """A table of a page as CSV. Raises BadRequest, NotFound, Fault, OSError."""
         name = query.pop("table", "")
         ask = dash_query.parse(query)
-        sheets = {sheet.name: sheet for sheet in dash_page.sheets(self.gatherer.page(ask, files))}
+        sheets = {sheet.name: sheet for sheet in dash_page.sheets(self.gatherer.page(ask, files, is_patient=True))}
         if name not in sheets:
             raise BadRequest(f"there is no table {name[:40]!r} here; choose from {', '.join(sheets)}")
         disposition = field(b"Content-Disposition", f'attachment; filename="tokenops-{name}.csv"'.encode())
@@ -303,6 +303,9 @@ class Site:
         else:
             kind, body = _JSON, orjson.dumps({"error": error, "hint": hint}) + b"\n"
         headers = [*_ALWAYS, *_content_type(kind), field(b"Cache-Control", b"no-store")]
+        if request.html:
+            own_style = _POLICY.replace("style-src 'self'", f"style-src 'self' 'sha256-{dash_page.REFUSAL_HASH}'")
+            headers[0] = field(b"Content-Security-Policy", own_style.encode())
         if status == 401:
             headers.append(field(b"WWW-Authenticate", b'Bearer realm="tokenops"'))
         return Reply(status, headers, body)

@@ -36,7 +36,7 @@ class Route(NamedTuple):
 
 def _outlook(gatherer: Gatherer) -> Json:
     """What the coming hours are likely to cost; no command prints it."""
-    spent = gatherer.view(Ask()).spent
+    spent = gatherer.view(Ask(since="24h")).spent
     return {"spend": {"method": dash_spend.METHOD, "hours": list(spent.expected), "today": spent.at_midnight}}
 
 

@@ -66,7 +66,7 @@ class Past:
         """What a span adds up from: rows of closed days in the plan's unit, and the events of others."""
         first_open, projects_stamp = store_days.first_open(now), store_days.projects_stamp(self.folder)
         mark, bound = (self.cover.mark, self.cover.bound) if self.cover else (_as_is, [])
-        still_open: list[str] = []
+        is_open = False
         self.recent.begin()
         for day in files:
             if day < since[:10]:
@@ -75,7 +75,7 @@ class Past:
             if begins >= until:
                 break
             if day >= first_open:
-                still_open.append(day)
+                is_open = True
                 continue
             key = (store_days.key_of(day, files), projects_stamp, plan.catalogue.digest, bound)
             if since <= begins and ends <= until:
@@ -84,8 +84,8 @@ class Past:
             else:
                 read = functools.partial(_read_marked, mark, self._events, day)
                 yield from _in_span(self.recent.get((day, ""), key, read), since, until)
-        if still_open:
-            yield from map(mark, _in_span(self.open_days.events(still_open[0]), since, until))
+        if is_open:  # always from the same day on: what was read of them stays
+            yield from map(mark, _in_span(self.open_days.events(first_open), since, until))
 
     def rows(self, day: str, plan: rollup.Grouping, files: Files) -> Iterator[Event]:
         """The rows of a closed day, in the plan's unit or quarters of an hour, and its session totals."""

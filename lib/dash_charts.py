@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
+from decimal import Decimal
 
-from tokenops import chart_panels, chart_text, costs, dash_html, dash_query, dash_sheet, dash_tables, events, when
-from tokenops.chart_panels import Band, Bar, Bars, Line, Lines
-from tokenops.chart_text import Value
+from tokenops import (
+    chart_panels,
+    chart_text,
+    costs,
+    dash_html,
+    dash_query,
+    dash_sheet,
+    dash_tables,
+    events,
+    pricing,
+    show,
+    when,
+)
+from tokenops.chart_panels import Band, Bar, Bars
 from tokenops.dash_html import Hint, Html, tag
 from tokenops.dash_query import STACKS
 from tokenops.dash_sheet import Column, Sheet
-from tokenops.dash_spend import Spent
 from tokenops.dash_sums import Part
 from tokenops.dash_view import View
 from tokenops.events import Event
 
 HEIGHT = 168
+NUMBERS = "numbers-table"
 # A longer table is not readable.
 MOST_HOURS = 50
 
 
-def section(view: View, spent: Spent, live: bool) -> Html:
+def section(view: View, live: bool) -> Html:
     """Both charts, and their numbers as a table. `live`: the reader can choose what bars are stacked of."""
-    unit = spent.span.unit
+    spent = view.spent
     ends = [when.moment(span["until"]) for span in spent.expected]
     start = max(spent.span.since, spent.bars[0].start) if spent.bars else spent.span.since
     until = max([*ends, spent.bars[-1].end if spent.bars else spent.span.until])
     return tag(
         "section",
-        _cost(view, spent, unit, (start, until)),
-        _tokens(view, spent, unit, (start, until), live),
+        _cost(view, (start, until), live),
+        _tokens(view, (start, until), live),
         _numbers(view, live),
         class_="pair charts",
         aria_label="Over time",
@@ -38,74 +51,123 @@ def section(view: View, spent: Spent, live: bool) -> Html:
     )
 
 
-def _money(part: Part) -> Value:
-    """What a bucket cost; unknown if the log does not reach back to it, or if nothing in it has a price."""
-    if part.spent is None:
-        return None
-    return float(part.spent["cost_usd"]) if "cost_usd" in part.spent else None
+def _visible(view: View) -> list[bool]:
+    """Which names of the bars are shown: all, or the class that the address names."""
+    part = view.ask.part if view.ask.stack == "class" else ""
+    return [part in ("", name) for name in view.spent.names]
 
 
-def _cost(view: View, spent: Spent, unit: str, span: tuple[int, int]) -> Html:
-    points: list[tuple[int, Value]] = []
-    hints = []
+def _cost(view: View, span: tuple[int, int], live: bool) -> Html:
+    spent, unit, visible = view.spent, view.spent.span.unit, _visible(view)
+    bars, hints = [], []
     for part in spent.bars:
-        value, end = _money(part), min(part.end, max(view.now, part.start))
-        # A step for each bucket: nothing was spent between two of them. A partial bucket stands apart.
-        step: list[tuple[int, Value]] = [(part.start, value), (end, value)]
-        points += [(part.start, None), *step, (end, None)] if part.partial else step
-        more = " so far" if part.partial and part.end > view.now else " of a part of it" if part.partial else ""
-        hints.append(
-            Hint(part.start, part.end, f"{_when(part.start, view, unit)}: {chart_panels.value_text(value, 'usd')}{more}")
-        )
-    band = []
+        usd = [amount if shown else Decimal(0) for amount, shown in zip(part.costs, visible, strict=True)]
+        is_priced = part.spent is not None and "cost_usd" in part.spent
+        bars.append(Bar(part.start, part.end, list(map(float, usd)) if is_priced else None, part.partial))
+        text = f"{_when(part.start, view, unit)}: {_cost_text(part, usd, view)}"
+        hints.append(Hint(part.start, part.end, text, _zoom(view, part, live)))
     for hour in spent.expected:
-        begin, end, cost = when.moment(hour["ts"]), when.moment(hour["until"]), hour["cost_usd"]
-        low, middle, high = (float(cost[name]) for name in ("p10", "p50", "p90"))
-        band += [Band(begin, low, middle, high), Band(end, low, middle, high)]
-        likely = f"likely {chart_panels.value_text(low, 'usd')} to {chart_panels.value_text(high, 'usd')}"
-        hints.append(Hint(begin, end, f"{_when(begin, view, unit)}: {likely}"))
-    panel = Lines(f"Cost per {unit}", [Line("cost", points)], "usd", HEIGHT, band)
-    label = f"Cost per {unit}, {dash_tables.span_name(view)}: {dash_tables.plain_money(spent.total)} in all"
+        begin, end = when.moment(hour["ts"]), when.moment(hour["until"])
+        low, high = (chart_panels.value_text(float(hour["cost_usd"][name]), "usd") for name in ("p10", "p90"))
+        hints.append(Hint(begin, end, f"{_when(begin, view, unit)}: likely {low} to {high}"))
+    panel = Bars(f"Cost per {unit}", spent.names, bars, "usd", HEIGHT, _band(view) if all(visible) else ())
+    label = (
+        f"Cost per {unit} by {view.ask.stack}, {dash_tables.span_name(view)}: {dash_tables.plain_money(spent.total)} in all"
+    )
+    chart = dash_html.chart("chart-cost", panel, span, view.tz, view.now, label, hints)
+    sums = [
+        functools.reduce(pricing.add, (part.costs[at] for part in spent.bars), pricing.ZERO)
+        for at in range(len(spent.names))
+    ]
+    words = [show.money(pricing.plain(usd)) if usd else "" for usd in sums]
+    legend = dash_html.legend("chart-cost", spent.names, words, _links(view, live))
     notes = [spent.basis]
-    if spent.expected:
+    if panel.band:
         days = min(hour["days"] for hour in spent.expected)
         what = "the same hours" if unit == "hour" else "days of the same kind"
         notes.append(f"forecast: the middle 80 % of {what} in {days} past days")
-    unknown = [(part.start, part.end) for part in spent.bars if part.spent is None]
-    gaps = [(unknown[0][0], unknown[-1][1])] if unknown else []
-    chart = dash_html.chart("chart-cost", panel, span, view.tz, view.now, label, hints, gaps)
-    head = tag("header", tag("h2", f"Cost per {unit}"), tag("p", "; ".join(notes), class_="sub"))
+    sub = tag("p", "; ".join(notes), class_="sub")
+    link = dash_sheet.csv_link(NUMBERS, f"{panel.heading} by {view.ask.stack}", view.ask, live)
+    head = tag("header", tag("h2", f"Cost per {unit}"), link, _stacks(view) if live else None, legend, sub)
     return tag("figure", head, chart, class_="card chart", data_key="cost")
+
+
+def _band(view: View) -> list[Band]:
+    """What is likely to be spent."""
+    band = []
+    for hour in view.spent.expected:
+        low, middle, high = (float(hour["cost_usd"][name]) for name in ("p10", "p50", "p90"))
+        band += [Band(when.moment(hour[name]), low, middle, high) for name in ("ts", "until")]
+    return band
+
+
+def _cost_text(part: Part, usd: Sequence[Decimal], view: View) -> str:
+    """The cost of a bucket in words."""
+    if part.spent is None or "cost_usd" not in part.spent:
+        return "unknown"
+    names = zip(view.spent.names, usd, strict=True)
+    shares = [f"{name} {show.money(pricing.plain(amount))}" for name, amount in names if amount]
+    more = " so far" if part.partial and part.end > view.now else " of a part of it" if part.partial else ""
+    total = (
+        part.spent["cost_usd"] if all(_visible(view)) else pricing.plain(functools.reduce(pricing.add, usd, pricing.ZERO))
+    )
+    return f"{show.money(total)}{more}" + (f" ({', '.join(shares)})" if len(shares) > 1 else "")
+
+
+def _zoom(view: View, part: Part, live: bool) -> str:
+    """Where a click on a bar leads: to its days."""
+    if not live or view.spent.span.unit == "hour" or part.spent is None or not events.token_sum(part.spent):
+        return ""
+    return dash_query.address(dash_query.bucket_ask(view.ask, part.start, part.end, view.tz), rows="")
+
+
+def _links(view: View, live: bool) -> list[Html | None]:
+    """What a click on a legend's name shows: only that name, or all again."""
+    return [_link(view, name) if live else None for name in view.spent.names]
+
+
+def _link(view: View, name: str) -> Html | None:
+    field = "part" if view.ask.stack == "class" else view.ask.stack
+    if name.endswith(" others") or name == dash_tables.UNKNOWN:
+        return None
+    is_only = getattr(view.ask, field) == name
+    title = f"all {'classes' if field == 'part' else field + 's'}" if is_only else f"only {name}"
+    href = dash_query.address(view.ask, **{field: "" if is_only else name}, rows="")
+    return tag("a", name, href=href, title=title, aria_current="true" if is_only else None)
 
 
 def _when(at: int, view: View, unit: str) -> str:
     """A bucket as it is named."""
-    return dash_html.when_of(at, view.tz) if unit == "hour" else chart_text.day_name(at, view.tz)
+    return dash_html.when_of(at, view.tz) if unit == "hour" else chart_text.bucket_name(at, unit, view.tz)
 
 
-def _tokens(view: View, spent: Spent, unit: str, span: tuple[int, int], live: bool) -> Html:
-    bars = [Bar(part.start, part.end, None if part.spent is None else part.stack, part.partial) for part in spent.bars]
+def _tokens(view: View, span: tuple[int, int], live: bool) -> Html:
+    spent, unit, visible = view.spent, view.spent.span.unit, _visible(view)
+    bars, hints = [], []
+    for part in spent.bars:
+        counts = [count if shown else 0 for count, shown in zip(part.stack, visible, strict=True)]
+        bars.append(Bar(part.start, part.end, None if part.spent is None else counts, part.partial))
+        text = f"{_when(part.start, view, unit)}: {_token_text(part, counts, view)}"
+        hints.append(Hint(part.start, part.end, text, _zoom(view, part, live)))
     panel = Bars(f"Tokens per {unit}", spent.names, bars, "", HEIGHT)
     sums = [sum(part.stack[at] for part in spent.bars) for at in range(len(spent.names))]
     label = f"Tokens per {unit} by {view.ask.stack}, {dash_tables.span_name(view)}: {sum(sums):,} in all"
-    hints = [
-        Hint(part.start, part.end, f"{_when(part.start, view, unit)}: {_token_text(part, spent.names, view)}")
-        for part in spent.bars
-    ]
     chart = dash_html.chart("chart-tokens", panel, span, view.tz, view.now, label, hints)
-    legend = dash_html.legend("chart-tokens", spent.names, sums)
-    head = tag("header", tag("h2", f"Tokens per {unit}"), _stacks(view) if live else None, legend)
+    words = [show.compact(value) if value else "" for value in sums]
+    legend = dash_html.legend("chart-tokens", spent.names, words, _links(view, live))
+    link = dash_sheet.csv_link(NUMBERS, f"{panel.heading} by {view.ask.stack}", view.ask, live)
+    head = tag("header", tag("h2", f"Tokens per {unit}"), link, legend)
     return tag("figure", head, chart, class_="card chart", data_key="tokens")
 
 
-def _token_text(part: Part, names: Sequence[str], view: View) -> str:
+def _token_text(part: Part, counts: Sequence[int], view: View) -> str:
     """The tokens of a bucket in words."""
     if part.spent is None:
         return "unknown"
-    shares = [f"{name} {value:,}" for name, value in zip(names, part.stack, strict=True) if value]
+    shares = [f"{name} {value:,}" for name, value in zip(view.spent.names, counts, strict=True) if value]
     more = " so far" if part.partial and part.end > view.now else ""
     listed = f" ({', '.join(shares)})" if shares else ""
-    return f"{sum(part.stack):,}{more}{listed}"
+    return f"{sum(counts):,}{more}{listed}"
 
 
 def _stacks(view: View) -> Html:
@@ -114,11 +176,11 @@ def _stacks(view: View) -> Html:
         tag(
             "label",
             tag("input", type="radio", name="stack", value=stack, form="filters", checked=stack == view.ask.stack),
-            tag("span", f"by {stack}"),
+            tag("span", stack),
         )
         for stack in STACKS
     ]
-    return tag("fieldset", tag("legend", "Stacked", class_="away"), *choices, class_="pills")
+    return tag("fieldset", tag("legend", "Stacked by", class_="away"), *choices, class_="pills")
 
 
 def numbers_sheet(view: View, is_short: bool = False) -> Sheet:
@@ -128,7 +190,8 @@ def numbers_sheet(view: View, is_short: bool = False) -> Sheet:
     if is_short and unit == "hour" and len(bars) > MOST_HOURS:
         unit, bars = "day", _days(bars, view)
     rows: list[Event] = [
-        {**part.spent, "start": when.stamp(part.start), "label": _bucket(part, view, unit), "stack": part.stack}
+        {**part.spent, "start": when.stamp(part.start), "label": _bucket(part, view, unit)}
+        | {"stack": part.stack, "costs": part.costs}
         for part in bars
         if part.spent is not None and events.token_sum(part.spent)
     ]
@@ -137,8 +200,15 @@ def numbers_sheet(view: View, is_short: bool = False) -> Sheet:
         *(_stack_column(at, name, view) for at, name in enumerate(spent.names)),
         dash_tables.tokens_column()._replace(cell=lambda row: dash_tables.count(events.token_sum(row)), kind="n"),
         dash_tables.cost_column("Cost"),
+        *(Column(f"cost_usd.{name}", name, functools.partial(_share, at)) for at, name in enumerate(spent.names)),
     ]
-    return Sheet("numbers-table", "Tokens and cost over time", columns, rows, lambda row: str(row["start"]))
+    return Sheet(NUMBERS, "Tokens and cost over time", columns, rows, lambda row: str(row["start"]))
+
+
+def _share(at: int, row: Event) -> Decimal:
+    """What one of the names cost in a bucket."""
+    costs: Sequence[Decimal] = row["costs"]
+    return costs[at]
 
 
 def _bucket(part: Part, view: View, unit: str) -> str:
@@ -167,7 +237,7 @@ def _numbers(view: View, live: bool) -> Html:
         text = f"In addition: {tokens:,} tokens of {sessions} sessions with an unknown hour; they are in no bar."
         more.append(tag("p", text, class_="sub"))
     table = dash_sheet.table(numbers_sheet(view, is_short=True), view.ask, live)
-    link = dash_sheet.csv_link(numbers_sheet(view), view.ask, live)
+    link = dash_sheet.csv_link(NUMBERS, "Tokens and cost over time", view.ask, live)
     return tag("div", *more, tag("details", tag("summary", "Numbers"), link, table, id="numbers"), class_="below")
 
 
@@ -180,5 +250,6 @@ def _days(bars: Sequence[Part], view: View) -> list[Part]:
         spent = costs.total_of(known_rows) | {"unpriced": [part for row in known_rows for part in row.get("unpriced", ())]}
         stack = [sum(column) for column in zip(*(part.stack for part in parts), strict=True)]
         partial = any(part.partial for part in parts)
-        days.append(Part(day, parts[-1].end, partial, spent if known_rows else None, stack))
+        usd = [functools.reduce(pricing.add, column) for column in zip(*(part.costs for part in parts), strict=True)]
+        days.append(Part(day, parts[-1].end, partial, spent if known_rows else None, stack, usd))
     return days

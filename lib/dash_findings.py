@@ -7,21 +7,23 @@ from decimal import Decimal
 
 from tokenops import answers, answers_work, dash_headroom, dash_tables
 from tokenops.dash_html import Html, tag
+from tokenops.dash_query import Ask
 from tokenops.dash_sheet import Column, Sheet
 from tokenops.dash_view import View
 from tokenops.events import Event
 from tokenops.session import Fault, Session
 
-SCORECARD, SCORECARD_SPAN = "scorecard", "last 7 days"
+SCORECARD = "scorecard"
 _GOOD = {"A": "go", "B": "go", "C": "slow", "D": "stop", "F": "stop"}
 
 
-def latest_card(session: Session) -> Event:
-    """The card of the last seven days. Raises Fault, OSError."""
-    log = session.log()
-    cards = answers_work.score(log, answers.bounds(answers_work.WEEK, None, log.now, log.tz)[0])
+def card_of(session: Session, ask: Ask) -> Event:
+    """The card of a span. Raises Fault, OSError."""
+    log = session.log(fresh=False)
+    since, until = answers.bounds(ask.since, ask.until or None, log.now, log.tz)
+    cards = answers_work.score(log, since, until, only=ask.only)
     if not cards:
-        raise Fault("there was no activity in the last seven days")
+        raise Fault("there was no activity in this span")
     return cards[0]
 
 
@@ -30,9 +32,11 @@ def scorecard_section(view: View) -> Html | None:
     card = view.parts.get(SCORECARD)
     if card is None:
         return None
-    title = tag("h2", "Scorecard", " ", tag("small", SCORECARD_SPAN))
-    if "error" in card:
-        body: Html = dash_headroom.notice(card)
+    title = tag("h2", "Scorecard", " ", tag("small", dash_tables.span_name(view)))
+    if "pending" in card:
+        body: Html = dash_headroom.pending()
+    elif "error" in card:
+        body = dash_headroom.notice(card)
     else:
         body = tag("ul", *(_kpi(name, kpi) for name, kpi in card["kpis"].items()), class_="kpis")
         overall = card["overall_grade"]
@@ -64,20 +68,22 @@ def _kpi(name: str, kpi: Event) -> Html:
 FINDINGS, FINDINGS_SPAN = "findings", "last 7 days"
 
 
-def latest_findings(session: Session) -> Event:
-    """The kinds of waste with their sums. Raises Fault, OSError."""
-    log = session.log()
-    return {"waste": answers_work.waste(log, answers.bounds(answers_work.WEEK, None, log.now, log.tz)[0]).sums}
+def latest_findings(session: Session, ask: Ask) -> Event:
+    """The kinds of waste with their sums, of the last days whatever is asked for. Raises Fault, OSError."""
+    log = session.log(fresh=False)
+    since = answers.bounds(answers_work.WEEK, None, log.now, log.tz)[0]
+    return {"waste": answers_work.waste(log, since, only=ask.only).sums}
 
 
 def findings_section(view: View, live: bool) -> Html | None:
     """The findings, each with its remedy; None if there are none."""
     part = view.parts.get(FINDINGS)
-    if part is None or ("error" not in part and not part["waste"]):
+    if part is None or (not part.keys() & {"error", "pending"} and not part["waste"]):
         return None
     title = tag("h2", "Findings", " ", tag("small", f"{FINDINGS_SPAN}; each session: ", tag("code", "tok-coach waste")))
-    if "error" in part:
-        body = tag("div", title, dash_headroom.notice(part), class_="card")
+    if "error" in part or "pending" in part:
+        text = dash_headroom.pending() if "pending" in part else dash_headroom.notice(part)
+        body = tag("div", title, text, class_="card")
     else:
         body = dash_tables.card(findings_sheet(part["waste"]), view, live, title)
     return tag("section", body, id=FINDINGS, aria_label="Findings")

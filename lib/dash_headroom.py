@@ -44,6 +44,11 @@ def notice(error: Mapping[str, object]) -> Html:
     )
 
 
+def pending() -> Html:
+    """A part that is not computed yet; the script asks for it soon."""
+    return tag("p", "Being added up...", class_="sub", data_pending=True, aria_busy="true")
+
+
 def steps(*commands: str) -> Html:
     """Commands to run, each on its own line."""
     return tag("ul", *(tag("li", tag("code", command)) for command in commands), class_="steps")
@@ -72,14 +77,15 @@ def card(row: Event, view: View) -> Html:
         "h3", vendor(row["provider"]), " ", tag("small", ", ".join(details)) if details else None, id=f"{name}-title"
     )
     if left is None:
-        big = tag("p", tag("span", "unknown", class_="number"), " headroom", class_="big")
+        big = tag("p", tag("span", "unknown", class_="number"), " how much is used", class_="big")
     else:
         bound = next((reading for reading in row["windows"] if reading["window"] == row["binding_window"]), {"window": ""})
         resets = row["window_resets_in"]
+        used = likely_use(bound)
         big = tag(
             "p",
-            tag("data", f"{left}%", value=left, class_="number"),
-            tag("span", f" left of the {window_name(bound)}", f", resets in {resets}" if resets else ""),
+            tag("data", chart_text.percent(used), value=used, class_="number"),
+            tag("span", f" used of the {window_name(bound)}", f", resets in {resets}" if resets else ""),
             class_="big",
         )
     return tag(
@@ -105,6 +111,11 @@ def badge(row: Event) -> Html:
     return tag("span", icon, tag("data", f"{word}{more}", value=action), class_=f"badge {kind}".strip())
 
 
+def likely_use(reading: Event) -> float:
+    """How much of a window is used, with what turns since its reading have likely added."""
+    return float(reading["carried"]["used"]["p50"] if "carried" in reading else reading["used"])
+
+
 def window(reading: Event, row: Event, view: View) -> Html:
     """One limit window: how much of it is used, and when it is reset."""
     used, left = reading.get("used"), reading.get("headroom")
@@ -112,7 +123,7 @@ def window(reading: Event, row: Event, view: View) -> Html:
     if used is None or left is None:
         text = "unknown: reset since it was last read"
         return tag("div", name, tag("span", text, class_="said"), dash_html.bar((), unknown=UNREAD), class_="window")
-    likely = reading["carried"]["used"]["p50"] if "carried" in reading else used
+    likely = likely_use(reading)
     level = "bad" if likely >= view.rules["wait_for_reset"] else "warn" if likely >= view.rules["slow_down"] else "good"
     shares = [(0.0, likely, level)]
     forecast = row.get("forecast", {}) if _binds(reading, row) else {}

@@ -74,10 +74,12 @@ def chart(
     hints: Sequence[Hint] = (),
     unknown: Sequence[tuple[int, int]] = (),
     is_numbered: bool = False,
+    marks: Sequence[int] = (),
 ) -> Html:
     """A chart without its heading. `name`: unique in the page; `label`: a description for screen readers.
 
-    `unknown`: spans without data; `is_numbered`: across are numbers of turns, and not moments.
+    `unknown`: spans without data; `is_numbered`: across are numbers of turns, and not moments; `marks`:
+    moments with a line from top to bottom.
     """
     start, end = span[0], max(span[1], span[0] + 1)
 
@@ -86,26 +88,26 @@ def chart(
 
     low, high = chart_panels.scale(panel)
     frame = Frame(0, WIDTH, TOP, TOP + panel.height, low, high)
-    marks = [mark for mark in chart_text.ticks(low, high, chart_panels.tick_count(panel)) if mark <= high * (1 + 1e-9)]
-    rows = [(round(frame.y(mark)) + 0.5, mark) for mark in marks]
+    steps = [mark for mark in chart_text.ticks(low, high, chart_panels.tick_count(panel)) if mark <= high * (1 + 1e-9)]
+    rows = [(round(frame.y(mark)) + 0.5, mark) for mark in steps]
     shapes = [path("".join(f"M0 {y}H{WIDTH}" for y, mark in rows if mark), "grid")]
     shapes.append(path(f"M0 {round(frame.y(max(low, 0.0))) + 0.5}H{WIDTH}", "axis"))
+    shapes.append(path("".join(f"M{chart_svg.number(x(mark))} {TOP}V{frame.floor}" for mark in marks), "axis reset"))
     shapes += _contents(panel, frame, x, unknown)
     shapes += [_hit(frame, x(hint.start), x(hint.end), hint) for hint in hints]
     if start < now < end:
         shapes.append(path(f"M{chart_svg.number(x(now))} {TOP}V{frame.floor}", "axis now"))
-    size = f'viewBox="0 0 {WIDTH} {frame.floor + 2}" preserveAspectRatio="none" height="{frame.floor + 2}"'
+    below = _numbers(start, end, x) if is_numbered else _xs(start, end, tz, x)
+    return tag("div", _ys(panel, rows, frame.floor + 2), _area(name, label, frame.floor + 2, shapes), below, class_="plot")
+
+
+def _area(name: str, label: str, height: int, shapes: Sequence[str]) -> Html:
+    """The part of a chart that is stretched."""
+    size = f'viewBox="0 0 {WIDTH} {height}" preserveAspectRatio="none" height="{height}"'
     body = "".join(shapes).replace(chart_svg.OWN, f"{name}-")
-    main = Html(
+    return Html(
         f'<svg class="tok area" id="{name}" {size} role="img" aria-label="{chart_svg.text(label)}">'
         f"{chart_svg.patterns(name)}{body}</svg>"
-    )
-    return tag(
-        "div",
-        _ys(panel, rows, frame.floor + 2),
-        main,
-        _numbers(start, end, x) if is_numbered else _xs(start, end, tz, x),
-        class_="plot",
     )
 
 
@@ -113,6 +115,7 @@ def _contents(panel: Panel, frame: Frame, x: chart_panels.Across, unknown: Seque
     """The bars or lines, and stripes where nothing is known."""
     if isinstance(panel, Bars):
         yield from chart_panels.bars(frame, panel, x)
+        yield from chart_panels.forecast_shapes(frame, panel.band, x)
         return
     for first, last in unknown:
         position = f'x="{round(x(first))}" width="{max(round(x(last)) - round(x(first)), 1)}"'
@@ -136,7 +139,7 @@ def _xs(start: int, end: int, tz: datetime.tzinfo, x: chart_panels.Across) -> Ht
         for at, day in moments:
             share = x(at) / WIDTH * 100
             where = "mid" if margin < share < 100 - margin else "end" if share > 50 else "start"
-            name = chart_text.day_name(at, tz) if room != "narrow" else chart_text.day_name(at, tz).partition(" ")[2]
+            name = _day(at, tz, room, end - start)
             first, second = (name, "") if days_only else (chart_text.clock(at, tz), name)
             words.append(f'<text class="{where} mute" x="{chart_svg.number(share)}%" y="13">{chart_svg.text(first)}</text>')
             if second and (day or ((at, day) == moments[0] and not any(is_day for _, is_day in moments))):
@@ -145,6 +148,18 @@ def _xs(start: int, end: int, tz: datetime.tzinfo, x: chart_panels.Across) -> Ht
                 )
         groups.append(f'<g class="{room}">{"".join(words)}</g>')
     return Html(f'<svg class="tok xs" width="100%" height="32" aria-hidden="true">{"".join(groups)}</svg>')
+
+
+# A span of more days is one of months, and each of its names has a year.
+_YEAR_MS = 200 * 86_400_000
+
+
+def _day(at: int, tz: datetime.tzinfo, room: str, length: int) -> str:
+    """A day below a chart."""
+    if length > _YEAR_MS:
+        return chart_text.bucket_name(at, "month", tz)
+    name = chart_text.day_name(at, tz)
+    return name if room != "narrow" else name.partition(" ")[2]
 
 
 def _numbers(start: int, end: int, x: chart_panels.Across) -> Html:
@@ -168,11 +183,14 @@ def when_of(at: int, tz: datetime.tzinfo) -> str:
     return f"{chart_text.day_name(at, tz)} {chart_text.clock(at, tz)}"
 
 
-def legend(name: str, names: Sequence[str], sums: Sequence[float], has_sums: bool = True) -> Html:
-    """The names of the parts of bars with their sums, without those of 0. `name`: the chart whose patterns it shows."""
+def legend(name: str, names: Sequence[str], sums: Sequence[str] = (), links: Sequence[Html | None] = ()) -> Html:
+    """The names of the parts of bars, with their sums and links. `name`: the chart whose patterns it shows.
+
+    A part with the sum "" is left out.
+    """
     items = []
-    for at, (label, total) in enumerate(zip(names, sums, strict=True)):
-        if not total:
+    for at, label in enumerate(names):
+        if sums and not sums[at]:
             continue
         part = min(at, chart_panels.MOST_PARTS - 1)
         weave = f'<rect fill="url(#{name}-w{part})" width="11" height="11"/>' if part % 2 else ""
@@ -180,8 +198,53 @@ def legend(name: str, names: Sequence[str], sums: Sequence[float], has_sums: boo
             f'<svg class="tok key" width="11" height="11" aria-hidden="true">'
             f'<rect class="s{part}" width="11" height="11"/>{weave}</svg>'
         )
-        items.append(tag("li", swatch, tag("span", label), " ", tag("b", show.compact(total)) if has_sums else None))
+        shown = (links[at] if links else None) or tag("span", label)
+        items.append(tag("li", swatch, shown, " ", tag("b", sums[at]) if sums else None))
     return tag("ul", *items, class_="legend")
+
+
+def spark(values: Sequence[float | None]) -> Html:
+    """A line as wide as its place, without axes or labels: a gap where a value is unknown."""
+    drawn = [value for value in values if value is not None and chart_text.is_drawable(value)]
+    high, across = max([0.0, *drawn]), WIDTH / max(len(values) - 1, 1)
+    points = [
+        None
+        if value is None or not chart_text.is_drawable(value)
+        else (at * across, 25 - 22 * chart_text.share(value, 0, high))
+        for at, value in enumerate(values)
+    ]
+    shapes = "".join((*chart_panels.wash(points, 26), *chart_svg.line(points, "l0")))
+    size = f'viewBox="0 0 {WIDTH} 27" preserveAspectRatio="none" height="27"'
+    return Html(f'<svg class="tok spark" {size} aria-hidden="true">{shapes}</svg>')
+
+
+def cell(left: float, top: float, width: float, height: float, level: int, hint: str, href: str = "") -> str:
+    """A cell of a grid, in one of five colours."""
+    go = f' data-go="{text(href)}"' if href else ""
+    box = chart_svg.box(left, top, width, height, f"hit c{level}", go)
+    return box.replace("/>", f"><title>{chart_svg.text(hint)}</title></rect>")
+
+
+def grid(
+    name: str,
+    cells: str,
+    height: int,
+    label: str,
+    rows: Sequence[tuple[str, int]],
+    columns: Sequence[tuple[float, str]],
+    step: int,
+) -> Html:
+    """A grid as wide as its place. `rows`: names with their numbers; `columns`: names with where they stand, in percent."""
+    size = f'viewBox="0 0 {WIDTH} {height}" preserveAspectRatio="none" height="{height}"'
+    main = Html(f'<svg class="tok area" id="{name}" {size} role="img" aria-label="{chart_svg.text(label)}">{cells}</svg>')
+    words = "".join(chart_svg.word(LEFT - 8, at * step + step - 5, row, "end mute") for row, at in rows)
+    ys = Html(f'<svg class="tok ys" width="{LEFT}" height="{height}" aria-hidden="true">{words}</svg>')
+    below = "".join(
+        f'<text class="mid mute" x="{chart_svg.number(at)}%" y="13">{chart_svg.text(column)}</text>'
+        for at, column in columns
+    )
+    xs = Html(f'<svg class="tok xs" width="100%" height="18" aria-hidden="true">{below}</svg>')
+    return tag("div", ys, main, xs, class_="plot")
 
 
 def bar(

@@ -12,10 +12,13 @@ import os
 
 from tokenops import (
     chart_svg,
+    chart_text,
     dash_charts,
     dash_findings,
     dash_headroom,
+    dash_limits,
     dash_query,
+    dash_rhythm,
     dash_steps,
     dash_tables,
     dash_turn,
@@ -26,7 +29,7 @@ from tokenops.dash_html import Html, join, tag
 from tokenops.dash_sheet import Sheet
 from tokenops.dash_view import EMPTY, LOADING, Page, Story, View
 
-SPANS = {"today": "Today", "24h": "24 h", "7d": "7 d", "30d": "30 d", "90d": "90 d", "365d": "1 y"}
+SPANS = {"today": "Today", "24h": "24 h", "7d": "7 d", "30d": "30 d", "90d": "90 d", "365d": "1 y", "all": "All"}
 _FOLDER = os.path.join(os.path.dirname(__file__), "page")
 SCHEME = "light dark"
 
@@ -91,12 +94,14 @@ def _document(view: Page, head: tuple[Html | None, ...], live: bool, etag: str) 
 def _title(view: Page) -> str:
     if isinstance(view, Story):
         return dash_steps.title(view)
-    percents = (
-        [row["headroom_pct"] for row in view.budgets if row["headroom_pct"] is not None]
-        if isinstance(view.budgets, list)
-        else []
-    )
-    return f"{min(percents)}% left - TokenOps" if percents else "TokenOps"
+    rows = view.budgets if isinstance(view.budgets, list) else []
+    uses = [
+        dash_headroom.likely_use(reading)
+        for row in rows
+        for reading in row["windows"]
+        if row["headroom_pct"] is not None and reading["window"] == row["binding_window"]
+    ]
+    return f"{chart_text.percent(max(uses))} used - TokenOps" if uses else "TokenOps"
 
 
 # Above.
@@ -134,21 +139,23 @@ def _active_filters(view: View) -> list[tuple[str, str]]:
 def _filters(view: View) -> Html:
     """A form that works without the script, which sends it after each change."""
     ask = view.ask
-    spans = SPANS if ask.since in SPANS else {**SPANS, ask.since: f"since {ask.since}"}
+    spans = SPANS if view.since in SPANS else {**SPANS, view.since: dash_tables.span_name(view)}
     pills = [
-        tag("label", tag("input", type="radio", name="since", value=since, checked=since == ask.since), tag("span", name))
+        tag("label", tag("input", type="radio", name="since", value=since, checked=since == view.since), tag("span", name))
         for since, name in spans.items()
     ]
     choices = view.spent.choices
     selects = [_select(name, getattr(ask, name), list(choices.get(name, ()))) for name in ("client", "project", "model")]
     hidden = [
         tag("input", type="hidden", name=name, value=value)
-        for name, value in (("until", ask.until), ("sort", ask.sort), ("rows", ask.rows))
+        for name, value in (("until", ask.until), ("part", ask.part), ("sort", ask.sort), ("rows", ask.rows))
         if value
     ]
     clear = None
-    if _active_filters(view) or ask.until:
-        clear = tag("a", "Clear", href=dash_query.address(ask, client="", project="", model="", until=""), class_="clear")
+    if _active_filters(view) or ask.until or ask.part:
+        clear = tag(
+            "a", "Clear", href=dash_query.address(ask, client="", project="", model="", until="", part=""), class_="clear"
+        )
     return tag(
         "form",
         tag("fieldset", tag("legend", "Span", class_="away"), *pills, class_="pills"),
@@ -193,17 +200,24 @@ def _sections(view: Page, live: bool) -> list[Html | None]:
             _blank("The log is empty", "If agents have run on this machine, these commands show what is missing:", *_FIRST),
             dash_headroom.section(view),
         ]
-    sections = [dash_steps.path(view) if live else None, _warnings(view), dash_headroom.section(view)]
+    sections = [
+        dash_steps.path(view) if live else None,
+        _warnings(view),
+        dash_tables.worth(view),
+        dash_headroom.section(view),
+    ]
     if spent.empty:
         return [*sections, _nothing(view, live), dash_tables.tasks(view, live)]
-    sections.append(dash_tables.tiles(view, spent))
+    sections.append(dash_tables.tiles(view))
     if not spent.total:
         return [*sections, _blank("Nothing matches", "No turn of this span has this client, project and model together.")]
     return [
         *sections,
-        dash_charts.section(view, spent, live),
+        dash_charts.section(view, live),
         dash_tables.breakdown(view, live),
         dash_tables.sessions(view, live),
+        dash_rhythm.section(view, live),
+        dash_limits.section(view, live),
         dash_tables.tasks(view, live),
         dash_findings.scorecard_section(view),
         dash_findings.findings_section(view, live),
@@ -271,6 +285,8 @@ def sheets(view: Page) -> list[Sheet]:
         dash_charts.numbers_sheet(view),
         *(dash_tables.breakdown_sheet(view, name, True) for name in dash_tables.BREAKDOWN),
         dash_tables.session_sheet(view, True),
+        *dash_rhythm.sheets(view),
+        dash_limits.sheet(view),
         dash_tables.task_sheet(view),
         dash_findings.findings_sheet(waste.get("waste", ())),
     ]
@@ -299,6 +315,15 @@ def _footer(view: Page, live: bool) -> Html:
     return tag("footer", tag("p", *parts), keys, tag("p", f"TokenOps {view.version}"))
 
 
+# The page's own style needs the token, so a refusal has its own. Its policy names this very text.
+_REFUSAL_STYLE = (
+    ":root{color-scheme:light dark;font:16px/1.6 ui-sans-serif,system-ui,sans-serif}body{max-width:38rem;margin:12vh auto;"
+    "padding:0 1.2rem}h1{font-size:1.35rem;line-height:1.3}code{display:inline-block;padding:.15rem .5rem;border-radius:6px;"
+    "background:#8882;font:.95em ui-monospace,Menlo,Consolas,monospace}li{margin:.5rem 0}"
+)
+REFUSAL_HASH = base64.b64encode(hashlib.sha256(_REFUSAL_STYLE.encode()).digest()).decode()
+
+
 def refusal(status: int, error: str, hint: str, again: bool = False) -> bytes:
     """A page that says why there is no other. `again`: it requests the page once more by itself."""
     meta = (
@@ -308,6 +333,26 @@ def refusal(status: int, error: str, hint: str, again: bool = False) -> bytes:
         tag("meta", name="color-scheme", content=SCHEME),
         tag("meta", http_equiv="refresh", content="0") if again else None,
         tag("link", rel="icon", href="data:,"),
+        tag("style", Html(_REFUSAL_STYLE)),
     )
-    body = tag("body", tag("main", tag("h1", error), tag("p", hint)))
+    inner = _how_to_enter() if status == 401 else (tag("h1", error), tag("p", hint), _way_back(status))
+    body = tag("body", tag("main", *inner))
     return f"<!doctype html>\n{tag('html', tag('head', *meta), body, lang='en')}\n".encode()
+
+
+def _way_back(status: int) -> Html | None:
+    """From a page that does not exist to one that does."""
+    return tag("p", tag("a", "Open the dashboard", href=dash_query.PAGE)) if status in (400, 404) else None
+
+
+def _how_to_enter() -> tuple[Html, ...]:
+    """What to do without a session: for somebody who followed a bookmark, or whose link has been used."""
+    steps = (
+        tag("li", "In a terminal on the machine that runs the dashboard, run ", tag("code", "tok-dash url")),
+        tag("li", "Open the link that it prints. It works once, within ten minutes."),
+        tag("li", "Then this address works in this browser for a day, and longer while a page is open."),
+    )
+    why = (
+        "The dashboard shows what your agents cost, so it opens only for you. This browser has no session, or it has ended."
+    )
+    return tag("h1", "This page needs a link from your terminal"), tag("p", why), tag("ol", *steps)

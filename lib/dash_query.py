@@ -10,9 +10,12 @@ from urllib.parse import urlencode
 from tokenops import burn_buckets, events, show, when
 from tokenops.session import BadRequest
 
-STACKS = ("class", "model", "project")
+STACKS = ("class", "model", "project", "client")
+CLASSES = ("cache read", "cache write", "input", "output", "other")
 # Up to how many days a chart has a bar for each hour, day, week; beyond that for each month.
 UNITS = ((8, "hour"), (100, "day"), (750, "week"))
+# What the page opens with, if there is data in it: the shortest counts.
+OPENING = ("today", "7d", "30d", "365d", "all")
 # No log is older, and a chart of more would only be slow.
 MOST_DAYS = 3660
 
@@ -20,12 +23,13 @@ MOST_DAYS = 3660
 class Ask(NamedTuple):
     """What a reader wants to see."""
 
-    since: str = "24h"
+    since: str = ""  # the shortest of OPENING with data
     until: str = ""
     client: str = ""
     project: str = ""
     model: str = ""
     stack: str = "class"
+    part: str = ""  # the only class of tokens that bars show
     sort: str = ""  # table.column.up or .down
     rows: str = ""  # how many rows a table shows at most
     session: str = ""  # the page of a session
@@ -72,6 +76,8 @@ def parse(query: Mapping[str, str]) -> Ask:
     ask = Ask(**{name: value for name, value in query.items() if value})
     if ask.stack not in STACKS:
         raise BadRequest(f"stack is {ask.stack[:40]!r}; choose from {', '.join(STACKS)}")
+    if ask.part and ask.part not in CLASSES:
+        raise BadRequest(f"part is {ask.part[:40]!r}; choose from {', '.join(CLASSES)}")
     if ask.sort and (ask.sort.count(".") != 2 or ask.sort.rpartition(".")[2] not in ("up", "down")):
         raise BadRequest(f"sort is {ask.sort[:40]!r}; write table.column.up or table.column.down")
     if ask.rows and not (ask.rows.isascii() and ask.rows.isdigit() and len(ask.rows) < 4 and 0 < int(ask.rows) <= MOST_ROWS):
@@ -81,6 +87,11 @@ def parse(query: Mapping[str, str]) -> Ask:
     if ask.turn and not ask.session:
         raise BadRequest("a turn needs its session; add session=")
     return ask
+
+
+def opening(latest: int, now: int, tz: datetime.tzinfo) -> str:
+    """The shortest span that reaches back to a moment."""
+    return next(text for text in OPENING if text == OPENING[-1] or when.parse_since(text, now, tz) <= latest)
 
 
 def span(ask: Ask, now: int, tz: datetime.tzinfo) -> Span:
@@ -98,6 +109,20 @@ def span(ask: Ask, now: int, tz: datetime.tzinfo) -> Span:
     if days > MOST_DAYS:
         raise BadRequest(f"{ask.since!r} is more than {MOST_DAYS // 366} years ago; give a later day")
     return Span(since, until, not ask.until, next((unit for most, unit in UNITS if days <= most), "month"))
+
+
+def span_before(ask: Ask, span: Span, tz: datetime.tzinfo) -> Span:
+    """The span of the same length before one; of today so far, that part of yesterday."""
+    if ask.since == "today" and span.open:
+        since = midnight(span.since - when.DAY // 2, tz)
+        return Span(since, since + span.until - span.since, False, span.unit)
+    return Span(2 * span.since - span.until, span.since, False, span.unit)
+
+
+def bucket_ask(ask: Ask, start: int, end: int, tz: datetime.tzinfo) -> Ask:
+    """What a click on the bar of some days asks for."""
+    first, last = when.local(start, tz).date(), when.local(end - 1, tz).date()
+    return ask._replace(since=first.isoformat(), until=last.isoformat())
 
 
 def edges(since: int, until: int, unit: str, tz: datetime.tzinfo) -> list[int]:

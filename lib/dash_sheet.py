@@ -113,12 +113,12 @@ def _text(value: Exact) -> str:
     return "" if value is None else f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 
-def csv_link(sheet: Sheet, ask: Ask, live: bool) -> Html | None:
+def csv_link(name: str, caption: str, ask: Ask, live: bool) -> Html | None:
     """The link to a table as CSV; none in a file of its own."""
-    if not live or not sheet.rows:
+    if not live:
         return None
-    href = dash_query.address(ask, dash_query.CSV, table=sheet.name)
-    return tag("a", "CSV", href=href, class_="get", download=f"{sheet.name}.csv", aria_label=f"{sheet.caption}, as CSV")
+    href = dash_query.address(ask, dash_query.CSV, table=name)
+    return tag("a", "CSV", href=href, class_="get", download=f"{name}.csv", aria_label=f"{caption}, as CSV")
 
 
 def more_link(sheet: Sheet, ask: Ask, live: bool) -> Html | None:

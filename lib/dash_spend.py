@@ -87,7 +87,9 @@ HOUR_MS = 3_600_000
 # How far ahead a chart looks, in its buckets.
 AHEAD = {"hour": 6, "day": 3}
 # The most days, per filter, whose hours stay in memory; the most spans whose closed days do.
-_MOST_DAYS, _MOST_SPANS = 500, 4
+_MOST_DAYS, _MOST_SPANS = 1000, 8
+# So many days are read by hour in one go, so that nobody waits for a year of them.
+AT_ONCE = 31
 
 
 class Spent(NamedTuple):
@@ -108,6 +110,7 @@ class Spent(NamedTuple):
     basis: str
     worth: Sequence[Event]  # each plan that covered something, with its price
     empty: bool  # there is no record in the span, whatever the filter
+    before: Event | None  # the total of the span before, of the same length; None if the log does not reach back to it
 
 
 class Reader:
@@ -119,6 +122,7 @@ class Reader:
         self.hours = Recent(_MOST_DAYS)
         self.open = dash_sums.Hours()
         self.spans = Recent(_MOST_SPANS)
+        self.ends = Recent(_MOST_DAYS)
 
     def read(
         self, ask: Ask, now: int, tz: datetime.tzinfo, catalogue: pricing.Catalogue, bound: Sequence[Binding], files: Files
@@ -128,20 +132,19 @@ class Reader:
         midnight, hour, opens = dash_query.midnight(now, tz), now - HOUR_MS, _opens(now)
         until = None if span.open else span.until
         cover = self.past.cover = coverage.Coverage(bound, tz) if bound else None
-        by = (*dash_sums.BY, coverage.GROUP) if cover else dash_sums.BY
-        plan = rollup.Grouping(("hour", *by), tz, catalogue)
-        daily = plan if span.unit == "hour" else plan._replace(by=("day", *by))
+        plan, daily = _groupings(span, tz, catalogue, cover)
         first = min(span.since, midnight, hour, opens)
-        timed = (span.unit, "project") if ask.stack == "project" else (span.unit,)
+        timed = (span.unit, ask.stack) if ask.stack in ("project", "client") else (span.unit,)
         done = self._closed_days(span, daily, timed, only, now, min(midnight, hour, opens), files)
         bounds = (span.since, done.since, done.until, span.until, midnight, hour, opens, now)
         records = self._records(span, plan, now, first, opens, done, files)
         cut = Cut(self.open.rows(records, plan, bounds), plan, bounds)
-        rows = cut.rows_of(span.since, until, only)
-        sums = dash_sums.span_sums(done, rows, cut.usage_of(span.since, until, only), daily, timed)
+        rows, usage = cut.rows_of(span.since, until, only), cut.usage_of(span.since, until, only)
+        sums = dash_sums.span_sums(done, rows, usage, daily, timed)
         today = self._today(cut, midnight, only, plan)
         complete_since = _complete_since(min(filter(None, (done.first, cut.first)), default=""), first, files)
-        names, bars = dash_sums.parts(sums.timed, span, plan, complete_since, now, ask.stack)
+        by_class = dash_sums.class_sums(rows, span.unit, daily, done.by_class) if len(timed) == 1 else None
+        names, bars = dash_sums.parts(sums.timed, span, plan, complete_since, now, ask.stack, by_class)
         expected, at_midnight = self._outlook(cut, ask, now, plan, span, files, today)
         total = total_of(sums.small, plan)
         besides = [*cut.rows_of(span.since, until), *cut.usage_of(span.since, until)]
@@ -159,12 +162,74 @@ class Reader:
             at_midnight,
             {name: sorted(values | done.choices.get(name, frozenset())) for name, values in choices(besides).items()},
             burn.basis(
-                sums.small,
-                {binding.provider: binding.plan for binding in bound if binding.since <= when.bucket(now, "day", tz)},
+                sums.small, {each.provider: each.plan for each in bound if each.since <= when.bucket(now, "day", tz)}
             ),
             coverage.plan_worth(total, cover, when.stamp(span.since), when.stamp(span.until), tz) if cover else [],
             done.empty and not besides,
+            self._before(dash_query.span_before(ask, span, tz), daily, only, now, min(midnight, hour, opens), files),
         )
+
+    def _before(
+        self, span: Span, plan: rollup.Grouping, only: events.Filter, now: int, last: int, files: Files
+    ) -> Event | None:
+        """The total of a span that has ended; None if the log does not reach back to it."""
+        if not files or when.moment(store_days.midnight_after(min(files))) > span.since:
+            return None
+        done = self._closed_days(span, plan, (span.unit,), only, now, last, files)
+        pieces = [(since, until) for since, until in ((span.since, done.since), (done.until, span.until)) if since < until]
+        records = (
+            record
+            for since, until in pieces
+            for record in self.past.records(plan, now, when.stamp(since), when.stamp(until), files)
+        )
+        cut = Cut(self.open.rows(records, plan, (span.since, span.until)), plan, ())
+        rows, usage = ([each for each in part if only.takes(each)] for part in (cut.rows[0], cut.usage))
+        totals = rollup.roll_up(dash_sums.standing(done, rows, usage, plan), plan, lambda why: None)
+        return total_of([*done.small, *rows, *totals], plan)
+
+    def latest(self, now: int, tz: datetime.tzinfo, catalogue: pricing.Catalogue, files: Files) -> int:
+        """When something was spent last, in milliseconds; 0 if nothing ever was."""
+        plan, first_open = rollup.Grouping((), tz, catalogue), store_days.first_open(now)
+        events_of = self.past.open_days.events(first_open) if max(files, default="") >= first_open else []
+        if moments := [event["ts"] for event in events_of if event["kind"] == "turn" or rollup.is_counted(event)]:
+            return when.moment(max(moments))
+        for day in sorted((day for day in files if day < first_open), reverse=True):
+            key = store_days.key_of(day, files), catalogue.digest
+            last = self.ends.get(day, key, functools.partial(self._day_end, day, plan, files))
+            if last:
+                return when.moment(last)
+        return 0
+
+    def _day_end(self, day: str, plan: rollup.Grouping, files: Files) -> str:
+        """When something was spent last on a closed day, "" for never."""
+        return max(
+            (row["to"] if row["kind"] == "row" else row["ts"] for row in self.past.rows(day, plan, files)), default=""
+        )
+
+    def hours_of(
+        self, ask: Ask, now: int, tz: datetime.tzinfo, catalogue: pricing.Catalogue, files: Files
+    ) -> dict[int, Decimal] | None:
+        """What each hour that begins in a span cost, without those that cost 0. None: call again, there is more to read."""
+        span, plan, opens = dash_query.span(ask, now, tz), rollup.Grouping(("hour",), tz, catalogue), _opens(now)
+        first, last = when.stamp(span.since)[:10], when.stamp(min(span.until, opens) - 1)[:10]
+        costs: dict[int, Decimal] = {}
+        fresh = 0
+        for day in (day for day in files if first <= day <= last):
+            key = (store_days.key_of(day, files), plan.catalogue.digest)
+            name = (day, ask.only, str(plan.tz))
+            if not self.hours.has(name, key):
+                fresh += 1
+                if fresh > AT_ONCE:
+                    return None
+            by_hour = functools.partial(self._day_by_hour, day, ask.only, plan, files)
+            for at, cost in self.hours.get(name, key, by_hour).items():
+                costs[at] = pricing.add(costs.get(at, pricing.ZERO), cost)
+        if span.until > opens:
+            records = self.past.records(plan, now, when.stamp(opens), "9" if span.open else when.stamp(span.until), files)
+            cut = Cut(records, plan, ())
+            for at, cost in _by_hour((row for row in cut.rows[0] if ask.only.takes(row)), plan).items():
+                costs[at] = pricing.add(costs.get(at, pricing.ZERO), cost)
+        return {at: cost for at, cost in costs.items() if span.since <= at and (span.open or at < span.until)}
 
     def _today(self, cut: Cut, midnight: int, only: events.Filter, plan: rollup.Grouping) -> Event:
         """What today cost, session totals included."""
@@ -244,6 +309,15 @@ class Reader:
 
     def _day_by_hour(self, day: str, only: events.Filter, hourly: rollup.Grouping, files: Files) -> dict[int, Decimal]:
         return _by_hour((row for row in self.past.rows(day, hourly, files) if only.takes(row)), hourly)
+
+
+def _groupings(
+    span: Span, tz: datetime.tzinfo, catalogue: pricing.Catalogue, cover: coverage.Coverage | None
+) -> tuple[rollup.Grouping, rollup.Grouping]:
+    """By what records are summed: by hour, and in the closed days of a longer span by day."""
+    by = (*dash_sums.BY, coverage.GROUP) if cover else dash_sums.BY
+    plan = rollup.Grouping(("hour", *by), tz, catalogue)
+    return plan, plan if span.unit == "hour" else plan._replace(by=("day", *by))
 
 
 def _complete_since(first: str, since: int, files: Files) -> int:

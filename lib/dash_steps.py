@@ -11,6 +11,7 @@ from tokenops import (
     dash_findings,
     dash_html,
     dash_query,
+    dash_sheet,
     dash_tables,
     show,
     trace,
@@ -32,6 +33,7 @@ CONTEXT = {
 # More bars than this cannot be told apart: each then stands for several turns.
 MOST_BARS = 250
 MOST_TURNS = 100
+TURNS = "turns-table"
 HEIGHT = 150
 # What was done in a round, in words: one, several.
 _DONE = {
@@ -199,8 +201,7 @@ def _context(story: Story) -> Html:
         text = f"turn {step['n']}: {step['context_tokens']:,} tokens" + (f" ({listed})" if listed else "")
         hints.append(Hint(start, end, text, address(story, step)))
     panel = Bars("Context per turn", tuple(CONTEXT), bars, "", HEIGHT)
-    sums = [sum(values) for values in zip(*(bar.values or () for bar in bars), strict=True)]
-    legend = dash_html.legend("chart-context", tuple(CONTEXT), [float(value or 0) for value in sums], has_sums=False)
+    legend = dash_html.legend("chart-context", tuple(CONTEXT))
     return _figure(story, "context", "Context per turn", panel, hints, legend)
 
 
@@ -221,7 +222,7 @@ def _figure(story: Story, name: str, heading: str, panel: Bars, hints: Sequence[
     most = chart_panels.value_text(max(sum(chart_panels.heights(bar)) for bar in panel.bars), panel.unit)
     label = f"{heading}, {count:,} turns, at most {most}"
     chart = dash_html.chart(f"chart-{name}", panel, (1, count + 1), story.tz, -1, label, hints, is_numbered=True)
-    head = tag("header", tag("h2", heading), note)
+    head = tag("header", tag("h2", heading), dash_sheet.csv_link(TURNS, heading, story.ask, True), note)
     return tag("figure", head, chart, class_="card chart", data_key=name)
 
 

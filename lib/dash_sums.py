@@ -9,33 +9,37 @@ import bisect
 import functools
 import itertools
 import operator
+import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from tokenops import costs, dash_query, events, rollup, when
+from tokenops import burn_chart, costs, dash_query, events, pricing, rollup, when
 from tokenops.dash_query import Span
 from tokenops.events import Event
 from tokenops.store_days import Recent
 
-CLASSES = {
-    "cache read": ("cache_read_tokens",),
-    "cache write": costs.WRITES,
-    "input": ("input_tokens",),
-    "output": ("output_tokens",),
-}
+CLASSES, OTHER = burn_chart.PARTS, "other"
 # How many names of a stack have a part of their own; the others share one.
 MOST_NAMES = 5
 
 
+# By bucket: the tokens of each class, and what they cost. What is billed otherwise is a class without tokens.
+ByClass = Mapping[str, tuple[Sequence[int], Sequence[Decimal]]]
+
+
 class Part(NamedTuple):
-    """A bar: from when to when, whether all of it, and what was spent (a row of tok-cost); None if unknown."""
+    """A bar: from when to when, whether all of it, and what was spent (a row of tok-cost); None if unknown.
+
+    `stack`: the tokens of each name that bars are stacked of; `costs`: what they cost.
+    """
 
     start: int
     end: int
     partial: bool
     spent: Event | None
     stack: Sequence[int]
+    costs: Sequence[Decimal]
 
 
 def price_by(rows: Iterable[Event], by: tuple[str, ...], plan: rollup.Grouping) -> list[Event]:
@@ -51,43 +55,88 @@ def with_coverage(by: tuple[str, ...], plan: rollup.Grouping) -> tuple[str, ...]
 
 
 def parts(
-    rows: Sequence[Event], span: Span, plan: rollup.Grouping, complete_since: int, now: int, stack: str
+    rows: Sequence[Event],
+    span: Span,
+    plan: rollup.Grouping,
+    complete_since: int,
+    now: int,
+    stack: str,
+    by_class: ByClass | None = None,
 ) -> tuple[list[str], list[Part]]:
-    """The names of what bars are stacked of, and the bars. `complete_since`: since when the log knows all."""
+    """The names of what bars are stacked of, and the bars. `complete_since`: since when the log knows all.
+
+    `by_class`: the rows' sums by class, if they are at hand.
+    """
     spent = {row["bucket"]: row for row in price_by(rows, (span.unit,), plan)}
-    if stack == "class":
-        names, shares = list(CLASSES), {label: _classes(row) for label, row in spent.items()}
-    else:
-        names, shares = largest(rollup.roll_up(rows, plan._replace(by=(span.unit, stack)), lambda why: None), stack)
-    bars = []
+    names, shares, amounts = (
+        _by_class(by_class or class_sums(rows, span.unit, plan))
+        if stack == "class"
+        else _by_name(rows, span.unit, stack, plan)
+    )
+    bars, no_tokens, no_costs = [], [0] * len(names), [pricing.ZERO] * len(names)
     for start, end in itertools.pairwise(dash_query.edges(span.since, span.until, span.unit, plan.tz)):
         label = when.bucket(start, span.unit, plan.tz)
         row = spent.get(label)
         if row is None and end > complete_since:
             row = {"by": [span.unit], "bucket": label, "cost_usd": "0"}
         partial = row is not None and (start < max(span.since, complete_since) or end > min(span.until, now))
-        bars.append(Part(start, end, partial, row, shares.get(label, [0] * len(names))))
+        bars.append(Part(start, end, partial, row, shares.get(label, no_tokens), amounts.get(label, no_costs)))
     return names, bars
 
 
-def _classes(row: Event) -> list[int]:
-    return [sum(row.get(name, 0) for name in names) for names in CLASSES.values()]
+# The names that bars are stacked of; by bucket the tokens of each, and what they cost.
+Stacks = tuple[list[str], dict[str, list[int]], dict[str, list[Decimal]]]
 
 
-def largest(rows: Sequence[Event], stack: str) -> tuple[list[str], dict[str, list[int]]]:
-    """The names that took most tokens, the others as one; and what each took in each bucket."""
-    sums: dict[str, int] = {}
-    for row in rows:
-        name = str(row.get(stack, "unknown"))
-        sums[name] = sums.get(name, 0) + events.token_sum(row)
-    order = sorted(sums, key=lambda name: (-sums[name], name))
+def class_sums(rows: Sequence[Event], unit: str, plan: rollup.Grouping, before: ByClass | None = None) -> ByClass:
+    """The sums of rows by class, added to some from `before`."""
+    sums = {bucket: (list(counts), list(usd)) for bucket, (counts, usd) in (before or {}).items()}
+    for row in coarser(rows, (unit,), plan):
+        counts, usd = sums.setdefault(row["bucket"], ([0] * (len(CLASSES) + 1), [pricing.ZERO] * (len(CLASSES) + 1)))
+        for at, fields in enumerate(CLASSES.values()):
+            counts[at] += sum(row.get(field, 0) for field in fields)
+        for name, amount in burn_chart.class_costs(row, plan.catalogue):
+            at = _CLASS_AT[name]
+            usd[at] = pricing.add(usd[at], amount)
+    return sums
+
+
+_CLASS_AT = {name: at for at, name in enumerate((*CLASSES, OTHER))}
+
+
+def _by_class(sums: ByClass) -> Stacks:
+    """Bars by class of tokens."""
+    names = list(CLASSES)
+    if any(usd[-1] for _, usd in sums.values()):
+        names.append(OTHER)
+    count = len(names)
+    tokens = {bucket: list(counts[:count]) for bucket, (counts, _) in sums.items()}
+    return names, tokens, {bucket: list(usd[:count]) for bucket, (_, usd) in sums.items()}
+
+
+def _by_name(rows: Sequence[Event], unit: str, stack: str, plan: rollup.Grouping) -> Stacks:
+    """Bars by those names that cost most, the others as one."""
+    priced = price_by(rows, (unit, stack), plan)
+    sums: dict[str, Rank] = {}
+    for row in priced:
+        name, (usd, tokens) = _name(row, stack), _rank(row)
+        before = sums.get(name, (pricing.ZERO, 0))
+        sums[name] = (pricing.add(before[0], usd), before[1] + tokens)
+    order = sorted(sums, key=lambda name: (-sums[name][0], -sums[name][1], name))
     names = order if len(order) <= MOST_NAMES + 1 else [*order[:MOST_NAMES], f"{len(order) - MOST_NAMES} others"]
     positions = {name: min(at, len(names) - 1) for at, name in enumerate(order)}
-    shares: dict[str, list[int]] = {}
-    for row in rows:
-        share = shares.setdefault(row["bucket"], [0] * len(names))
-        share[positions[str(row.get(stack, "unknown"))]] += events.token_sum(row)
-    return names, shares
+    counts: dict[str, list[int]] = {}
+    amounts: dict[str, list[Decimal]] = {}
+    for row in priced:
+        at, (usd, tokens) = positions[_name(row, stack)], _rank(row)
+        counts.setdefault(row["bucket"], [0] * len(names))[at] += tokens
+        share = amounts.setdefault(row["bucket"], [pricing.ZERO] * len(names))
+        share[at] = pricing.add(share[at], usd)
+    return names, counts, amounts
+
+
+def _name(row: Event, stack: str) -> str:
+    return str(row.get(stack, "unknown"))
 
 
 # What is summed by, in addition to the hour or day and the price.
@@ -137,8 +186,8 @@ class Hours:
 
     # Fewer events are as soon summed as rows.
     FEW = 20
-    # Two days are open, and a span may begin and end in closed ones.
-    MOST = 4 * 24
+    # Two days are open, and a span, like the one before it, may begin and end in closed ones.
+    MOST = 8 * 24
 
     def __init__(self) -> None:
         self.recent = Recent(self.MOST)
@@ -167,7 +216,8 @@ class Closed(NamedTuple):
 
     `sessions`: the rows of each session; `ranked`: the rows of tok-cost by session, project and client, with their ranks;
     `timed`: rows by what the bars are made of; `small`: rows by client and project; `usage`: totals of whole sessions.
-    `choices`: what the filters can be set to, whatever they are set to; `empty`: nothing is there, whatever they are set to.
+    `by_class`: sums of `timed` by class, if bars are not by name; `choices`: what the filters can be set to, whatever they
+    are set to; `empty`: nothing is there, whatever they are set to.
     """
 
     since: int
@@ -178,6 +228,7 @@ class Closed(NamedTuple):
     timed: Sequence[Event] = ()
     small: Sequence[Event] = ()
     usage: Sequence[Event] = ()
+    by_class: ByClass = types.MappingProxyType({})
     choices: Mapping[str, frozenset[str]] = {}
     empty: bool = True
 
@@ -198,7 +249,8 @@ def closed_days(
     usage = [record for record in cut.usage if only.takes(record)]
     ranked, small = [(_rank(row), row) for row in dearest(rows, _RANKED, plan)], coarser(rows, _SMALL, plan)
     of_bars = coarser(rows, timed, plan)
-    return Closed(*span, cut.first, sessions, ranked, of_bars, small, usage, choices(every), not every)
+    by_class = class_sums(of_bars, timed[0], plan) if len(timed) == 1 else {}
+    return Closed(*span, cut.first, sessions, ranked, of_bars, small, usage, by_class, choices(every), not every)
 
 
 class Sums(NamedTuple):

@@ -5,10 +5,10 @@ Each number is a `data` element whose value is exact, as the commands print it i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 
-from tokenops import costs, coverage, dash_html, dash_query, dash_sheet, events, show, when
+from tokenops import costs, coverage, dash_html, dash_query, dash_sheet, events, plans, show, when
 from tokenops.dash_html import Html, join, tag
 from tokenops.dash_sheet import Column, Sheet
 from tokenops.dash_spend import Spent
@@ -51,36 +51,119 @@ def ratio(row: Event) -> Html:
 
 def span_name(view: View) -> str:
     """The span for people."""
-    since, until = view.ask.since, view.ask.until
-    names = {"today": "today", "24h": "last 24 hours", "7d": "last 7 days", "30d": "last 30 days", "90d": "last 90 days"}
+    since, until = view.since, view.ask.until
+    names = {
+        "all": "all of the log",
+        "today": "today",
+        "24h": "last 24 hours",
+        "7d": "last 7 days",
+        "30d": "last 30 days",
+        "90d": "last 90 days",
+    }
     name = names.get(since, "last 12 months" if since == "365d" else f"since {since}")
-    return f"{name}, until {until}" if until else name
+    if until:
+        return (
+            f"on {since}" if since == until else f"{since} to {until}" if since[:1].isdigit() else f"{name}, until {until}"
+        )
+    return name
 
 
 # Tiles.
 
 
-def tiles(view: View, spent: Spent) -> Html:
+def tiles(view: View) -> Html:
     """The most important numbers."""
-    total = spent.total
+    spent = view.spent
+    total, before = spent.total, spent.before or {}
+    cost_before = exact_cost(before) if spent.before is not None else None
+    turns_before = before.get("turns", 0) if spent.before is not None else None
+    by_bucket = [part.spent for part in spent.bars]
+    amounts = [None if row is None or "cost_usd" not in row else float(row["cost_usd"]) for row in by_bucket]
+    counts = [None if row is None else float(row.get("turns", 0)) for row in by_bucket]
+    hits = [row["cache_hit_ratio"] for row in by_bucket if row is not None and "cache_hit_ratio" in row]
+    cost_change = _change(view, exact_cost(total), cost_before, show_money)
+    turn_change = _change(view, total.get("turns", 0), turns_before, "{:,}".format)
+    hit_change = _points(view, total.get("cache_hit_ratio"), before.get("cache_hit_ratio"))
+    hit, tokens = Html(f"<small>Cache hit:</small> {ratio(total)}"), (short(events.token_sum(total)), " tokens")
+    turns = count(total.get("turns", 0))
     all_tiles = [
+        tile("span", f"Cost, {span_name(view)}", money(total), spent.basis, change=cost_change, spark=amounts),
+        tile("turns", "Turns", turns, *tokens, change=turn_change, spark=counts),
+        tile("cache", "Prompt cache", hit, *_prompt(total), change=hit_change, spark=hits),
         tile("today", "Cost today", money(spent.today), *_midnight(spent)),
-        tile("span", f"Cost, {span_name(view)}", money(total), spent.basis),
         _burn(spent.lately),
-        tile("cache", "Prompt cache", Html(f"<small>Cache hit:</small> {ratio(total)}"), *_prompt(total)),
-        tile("turns", "Turns", count(total.get("turns", 0)), short(events.token_sum(total)), " tokens"),
-        _unpricedtile(total),
-        *(_worth(value, spent) for value in spent.worth),
+        _unpriced_tile(total),
     ]
     return tag("section", tag("dl", *all_tiles, class_="tiles"), aria_label="Key numbers", id="tiles")
 
 
-def tile(key: str, name: str, value: Html, *notes: object, kind: str = "") -> Html:
-    """A number with its name, and what there is to know about it."""
+def tile(
+    key: str,
+    name: str,
+    value: Html,
+    *notes: object,
+    kind: str = "",
+    change: Html | None = None,
+    spark: Sequence[float | None] = (),
+) -> Html:
+    """A number with its name, what there is to know about it, how it changed, and its course."""
     sub = tag("dd", *notes, class_="sub") if notes else None
-    return tag(
-        "div", tag("dt", name), tag("dd", value, class_="value"), sub, class_=f"card tile {kind}".strip(), data_key=key
+    drawn = tag("dd", dash_html.spark(spark), class_="course") if len(spark) > 1 else None
+    parts = (
+        tag("dt", name),
+        tag("dd", value, class_="value"),
+        tag("dd", change, class_="sub") if change else None,
+        sub,
+        drawn,
     )
+    return tag("div", *parts, class_=f"card tile {kind}".strip(), data_key=key)
+
+
+def show_money(value: Decimal | float) -> str:
+    """An amount for people."""
+    return show.money(str(value))
+
+
+def before_name(view: View) -> str:
+    """The span before, for people."""
+    if view.since == "today" and not view.ask.until:
+        return "yesterday until this time"
+    days = (view.spent.span.until - view.spent.span.since) / when.DAY
+    return f"the {days:,.0f} days before" if days >= 1.5 else f"the {days * 24:,.0f} hours before"
+
+
+def _change(
+    view: View, value: Decimal | float | None, before: Decimal | float | None, say: Callable[[Decimal | float], str]
+) -> Html | None:
+    """How much more or less than in the span before; None if that is unknown."""
+    if value is None or before is None or (not value and not before):
+        return None
+    title, name = f"{say(before)} in {before_name(view)}", before_name(view)
+    if not before:
+        return tag("span", f"nothing in {name}", class_="change", title=title)
+    times = float(value) / float(before)
+    if times >= 10:
+        return _arrow(True, f"from {say(before)} in {name}", title)
+    much = f"{abs(times - 1):.0%}"
+    return _arrow(None if much == "0%" else times > 1, f"{much} {'more' if times > 1 else 'less'} than in {name}", title)
+
+
+def _points(view: View, value: float | None, before: float | None) -> Html | None:
+    """By how many percentage points a share changed."""
+    if value is None or before is None:
+        return None
+    points, name = 100 * (value - before), before_name(view)
+    more = None if abs(points) < 0.05 else points > 0
+    text = f"{abs(points):.1f} points {'more' if points > 0 else 'less'} than in {name}"
+    return _arrow(more, text, f"{100 * before:.1f}% in {name}")
+
+
+def _arrow(more: bool | None, text: str, title: str) -> Html:
+    """A change in words, with its direction; None: there is none."""
+    if more is None:
+        return tag("span", f"as in {text.partition(' in ')[2]}", class_="change", title=title)
+    mark = tag("span", "\u25b2" if more else "\u25bc", aria_hidden="true")
+    return tag("span", mark, f" {text}", class_="change", title=title)
 
 
 def _midnight(spent: Spent) -> tuple[object, ...]:
@@ -106,18 +189,44 @@ def _prompt(total: Event) -> tuple[object, ...]:
     return ("of ", short(size), " prompt tokens") if size else ("no prompt was sent",)
 
 
-def _worth(value: Event, spent: Spent) -> Html:
+# A plan's price is by the month; of fewer days it says little.
+LEAST_DAYS = 7
+
+
+def worth(view: View) -> Html | None:
+    """What the plans were worth: the headline where a plan covers something."""
+    if not view.spent.worth:
+        return None
+    cards = [_worth(value, view) for value in view.spent.worth]
+    return tag("section", *cards, class_="headline", id="worth", aria_label="What your plans were worth")
+
+
+def _worth(value: Event, view: View) -> Html:
     """What a plan covered, its price, and what it did not cover."""
-    name = "Covered by a login" if value["plan"] == coverage.UNNAMED else f"Covered by {value['plan']}"
-    usd, monthly, metered = value["covered_usd"], value.get("plan_usd_per_month"), spent.total.get("metered_usd", "0")
+    parts = [plans.all_plans().get(name) for name in value["plan"].split(", ")]
+    names = " and ".join(plan.display for plan in parts if plan) or value["plan"]
+    usd, monthly = value["covered_usd"], value.get("plan_usd_per_month")
+    is_login = value["plan"] == coverage.UNNAMED
+    what = "covered by a login whose plan is not set" if is_login else f"of usage covered by {names}"
+    metered = view.spent.total.get("metered_usd", "0")
     notes: list[object] = ["at list price"]
     if monthly:
-        notes += ["; the plan costs ", tag("data", show.money(monthly), value=monthly), " a month"]
+        notes += ["; the plan costs ", tag("data", show.money(monthly), value=monthly), " a month", _times(value)]
     notes += ["; metered: ", tag("data", show.money(metered), value=metered)]
-    return tile(f"worth {value['plan']}", name, tag("data", show.money(usd), value=usd), *notes)
+    big = tag("p", tag("data", show.money(usd), value=usd, class_="number"), f" {what}, {span_name(view)}", class_="big")
+    return tag("div", big, tag("p", *notes, class_="sub"), class_="card worth", data_key=f"worth {value['plan']}")
 
 
-def _unpricedtile(total: Event) -> Html:
+def _times(value: Event) -> str:
+    """How often a plan has paid for itself in the days in which it was in force."""
+    monthly, days = float(value["plan_usd_per_month"]), value.get("days", 0)
+    if days < LEAST_DAYS or not monthly:
+        return ""
+    times = float(value["covered_usd"]) / (monthly * days / 30)
+    return f": {show.digits(times)} times its price for {days} days"
+
+
+def _unpriced_tile(total: Event) -> Html:
     missing = total.get("unpriced", ())
     if not missing:
         return tile("unpriced", "Unpriced", tag("data", "none", value=0), "every turn has a price")
@@ -180,7 +289,7 @@ def basis(spent: Spent) -> str:
 
 def card(sheet: Sheet, view: Page, live: bool, title: Html, more: Html | None = None) -> Html:
     """A table below its heading, with its CSV and a way to its other rows."""
-    head = tag("header", title, dash_sheet.csv_link(sheet, view.ask, live))
+    head = tag("header", title, dash_sheet.csv_link(sheet.name, sheet.caption, view.ask, live and bool(sheet.rows)))
     rest = dash_sheet.more_link(sheet, view.ask, live) or more
     return tag("div", head, dash_sheet.table(sheet, view.ask, live), rest, class_="card")
 
@@ -198,7 +307,7 @@ def breakdown_sheet(view: View, name: str, live: bool) -> Sheet:
         share = float((exact_cost(row) or Decimal(0)) / most) if most else 0.0
         href = dash_query.address(view.ask, **{name: label}, rows="") if name in row and live else None
         shown = tag("a", label, href=href, title=f"only {label}") if href else label
-        return join(tag("span", shown, class_="cut"), dash_html.bar([(0.0, share, "s1")], height=6))
+        return join(tag("span", shown, class_="cut"), dash_html.bar([(0.0, share, "s0")], height=6))
 
     columns = (
         Column(name, name.capitalize(), lambda row: str(row.get(name, "")), cell, "bars"),

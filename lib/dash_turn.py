@@ -133,7 +133,9 @@ def _price(story: Story, explained: Event) -> Html:
             class_="total",
         )
         body = join(dash_sheet.table(sheet, story.ask, True), total)
-        head = tag("header", tag("h2", "Where the cost comes from"), dash_sheet.csv_link(sheet, story.ask, True))
+        head = tag(
+            "header", tag("h2", "Where the cost comes from"), dash_sheet.csv_link(sheet.name, sheet.caption, story.ask, True)
+        )
         lines = [*_rate_source(explained), *lines]
     else:
         body, head = tag("p", _sentence(explained)), tag("h2", "Where the cost comes from")
@@ -193,7 +195,9 @@ def _location(seen: Event) -> str:
 def _sightings(story: Story, explained: Event) -> Html:
     """Where the counts come from."""
     sheet = sightings_sheet(explained)
-    head = tag("header", tag("h2", "Where the counts come from"), dash_sheet.csv_link(sheet, story.ask, True))
+    head = tag(
+        "header", tag("h2", "Where the counts come from"), dash_sheet.csv_link(sheet.name, sheet.caption, story.ask, True)
+    )
     more = None
     if not story.ask.files:
         href = dash_query.address(story.ask, files="yes")

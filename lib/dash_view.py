@@ -9,9 +9,22 @@ import datetime
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import __version__, answers, answers_work, dash_cache, datadir, plans, readers, store_days, when
+from tokenops import (
+    __version__,
+    answers,
+    answers_work,
+    dash_cache,
+    dash_query,
+    datadir,
+    plans,
+    pricing,
+    readers,
+    store_days,
+    when,
+)
 from tokenops.answers_work import Trace
 from tokenops.dash_cache import Tasks
 from tokenops.dash_query import Ask
@@ -23,12 +36,17 @@ from tokenops.store_days import Files
 # A log that was not synced for so long is out of date.
 STALE_MS = 15 * 60_000
 LOADING, EMPTY, READY = "loading", "empty", "ready"
+RHYTHM, LIMITS = "rhythm", "limits"
 
 
 class View(NamedTuple):
-    """What is shown. `as_of`: when the log was last synced, "" if never; `parts`: what other modules add, by name."""
+    """What is shown. `as_of`: when the log was last synced, "" if never; `parts`: what other modules add, by name.
+
+    `since`: the start of the span in words, also if the address leaves it to the page.
+    """
 
     ask: Ask
+    since: str
     now: int
     tz: datetime.tzinfo
     as_of: str
@@ -66,41 +84,60 @@ def is_stale(page: Page) -> bool:
     return bool(page.as_of) and page.now - when.moment(page.as_of) > STALE_MS
 
 
-Part = Callable[[Session], Event]
+# A slow part: of the log and what the address asks for; None if it must be called again, since there is more to read.
+Part = Callable[[Session, Ask], Event | None]
 # A slow part is computed after an answer, not for it, and so seldom that it takes a 300th of the time.
 SELDOM = 300
+# Of how many spans and filters a slow part is remembered.
+MOST_ASKS = 8
+PENDING: Event = {"pending": True}
 
 
 class Slow:
     """A slow part: the page shows its last value, and `renew` is called when there is time."""
 
-    def __init__(self, tell: Part, clock: Callable[[], float]) -> None:
-        self.tell, self.clock = tell, clock
-        self.known: Event | None = None
-        self.key, self.after, self.turn = "", 0.0, 0
+    def __init__(self, part: Part, clock: Callable[[], float]) -> None:
+        self.part, self.clock = part, clock
+        self.values: dict[Ask, tuple[Event, str, float]] = {}  # value, its key, and when it may be computed again
+        self.ask, self.turn, self.is_pending = Ask(), 0, False
 
-    def value(self, session: Session, key: str) -> Event:
-        """The last value; computed now if there is none."""
-        if self.known is None:
-            self._renew(session, key)
-        assert self.known is not None
-        return self.known
+    def value(self, session: Session, key: str, ask: Ask, is_patient: bool) -> Event:
+        """The last value; PENDING if there is none, unless the caller is patient."""
+        self.ask = _of_part(ask)
+        if self.ask not in self.values and is_patient:
+            while not self._renew(session, key):
+                pass
+        self.is_pending = self.ask not in self.values
+        return PENDING if self.is_pending else self.values[self.ask][0]
 
-    def renew(self, session: Session, key: str) -> None:
-        """Compute it again if its inputs have changed and it was not computed recently."""
-        if key != self.key and self.clock() >= self.after:
-            before = self.known
-            self._renew(session, key)
-            self.turn += before is not None and before != self.known
+    def renew(self, session: Session, key: str) -> bool:
+        """Compute it again if its inputs have changed and it was not computed recently; whether that is finished."""
+        before = self.values.get(self.ask)
+        if before is not None and (before[1] == key or self.clock() < before[2]):
+            return True
+        is_finished = self._renew(session, key)
+        self.is_pending = self.is_pending and not is_finished
+        self.turn += is_finished and (before is None or before[0] != self.values[self.ask][0])
+        return is_finished
 
-    def _renew(self, session: Session, key: str) -> None:
+    def _renew(self, session: Session, key: str) -> bool:
         begun = self.clock()
         try:
-            self.known = self.tell(session)
-        except Fault as fault:
-            self.known = {"error": str(fault), "hint": "run tok-status to see what is wrong"}
-        ended = self.clock()
-        self.key, self.after = key, ended + SELDOM * (ended - begun)
+            value = self.part(session, self.ask)
+        except (Fault, OSError) as fault:
+            value = {"error": str(fault), "hint": "run tok-status to see what is wrong"}
+        if value is None:
+            return False
+        self.values.pop(self.ask, None)
+        self.values[self.ask] = value, key, self.clock() + SELDOM * (self.clock() - begun)
+        while len(self.values) > MOST_ASKS:
+            del self.values[next(iter(self.values))]
+        return True
+
+
+def _of_part(ask: Ask) -> Ask:
+    """What of an address a slow part depends on."""
+    return Ask(since=ask.since, until=ask.until, client=ask.client, project=ask.project, model=ask.model)
 
 
 class Gatherer:
@@ -114,15 +151,42 @@ class Gatherer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.session, self.files = session, files
-        self.parts = {name: Slow(part, clock) for name, part in (parts or {}).items()}
         self.reader = Reader(session.folder)
+        self.parts = {
+            name: Slow(part, clock) for name, part in {**(parts or {}), RHYTHM: self.rhythm, LIMITS: self.limits}.items()
+        }
         self.tried = False  # whether the first import of the clients' logs has ended
         self.tasks = Tasks(session.folder)
 
-    def renew(self, name: str) -> None:
-        """Compute a slow part again, if that is due."""
+    def renew(self, name: str) -> bool:
+        """Compute a slow part again, if that is due; whether that is finished."""
         key = dash_cache.state(self.session.folder, store_days.files_of(self.session.folder), self.files())
-        self.parts[name].renew(self.session, key)
+        return self.parts[name].renew(self.session, key)
+
+    def pending(self) -> str:
+        """The name of a slow part that the last page lacks, "" if it lacks none."""
+        return next((name for name, part in self.parts.items() if part.is_pending), "")
+
+    def rhythm(self, session: Session, ask: Ask) -> Event | None:
+        """What the days of a span cost, and its hours of the week (day from Monday, hour): a slow part."""
+        files, now, tz = store_days.files_of(session.folder), session.now(), when.zone(None)
+        hours = self.reader.hours_of(ask, now, tz, session.catalogue(), files)
+        if hours is None:
+            return None
+        week: dict[tuple[int, int], Decimal] = {}
+        days: dict[datetime.date, Decimal] = {}
+        for at, usd in hours.items():
+            local = when.local(at, tz)
+            hour, day = (local.weekday(), local.hour), local.date()
+            week[hour] = pricing.add(week.get(hour, pricing.ZERO), usd)
+            days[day] = pricing.add(days.get(day, pricing.ZERO), usd)
+        return {"week": week, "days": days}
+
+    def limits(self, session: Session, ask: Ask) -> Event:
+        """How much of each limit was used over time in a span: a slow part."""
+        log = session.log(fresh=False)._replace(memory=session.memory)
+        span = dash_query.span(ask, log.now, log.tz)
+        return {"series": answers.limit_history(log, span.since, span.until)}
 
     def state(self, files: Files) -> str:
         """A name for everything that answers are made from, the minute included."""
@@ -131,9 +195,9 @@ class Gatherer:
         text = f"{dash_cache.state(self.session.folder, files, self.files())} {minute} {turns} {self.tried} {__version__}"
         return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
-    def page(self, ask: Ask, files: Files | None = None) -> Page:
+    def page(self, ask: Ask, files: Files | None = None, is_patient: bool = False) -> Page:
         """What is to be shown. Raises session.Fault, OSError."""
-        return self.story(ask) if ask.session else self.view(ask, files)
+        return self.story(ask) if ask.session else self.view(ask, files, is_patient)
 
     def _log(self) -> Log:
         """The log now."""
@@ -158,20 +222,23 @@ class Gatherer:
                 raise NotFound(f"this session has no turn {ask.turn[:80]!r}")
         return Story(ask, log.now, log.tz, log.as_of, READY, datadir.is_demo(log.folder), trace, explained)
 
-    def view(self, ask: Ask, files: Files | None = None) -> View:
-        """What was spent in a span. Raises session.Fault, OSError."""
+    def view(self, ask: Ask, files: Files | None = None, is_patient: bool = False) -> View:
+        """What was spent in a span. `is_patient`: slow parts are waited for. Raises session.Fault, OSError."""
         session, log = self.session, self._log()
         now, tz, catalogue = log.now, log.tz, log.catalogue()
         files = store_days.files_of(session.folder) if files is None else files
         state = READY if files else EMPTY if log.as_of or self.tried else LOADING
         bound, names, budgets, rules = self._plans(log)
-        spent = self.reader.read(ask, now, tz, catalogue, bound, files)
+        since = ask.since or dash_query.opening(self.reader.latest(now, tz, catalogue, files), now, tz)
+        # All begins with the first day that the log has.
+        exact = ask._replace(since=since if since != "all" else min([*files, when.bucket(now, "day", tz)]))
+        spent = self.reader.read(exact, now, tz, catalogue, bound, files)
         tasks = self.tasks.rows(now, catalogue, files) if files else []
         key = dash_cache.state(session.folder, files, self.files())
-        more = {name: part.value(session, key) for name, part in self.parts.items()} if files else {}
+        more = {name: part.value(session, key, exact, is_patient) for name, part in self.parts.items()} if files else {}
         last = max(files, default="")
         demo = datadir.is_demo(session.folder)
-        return View(ask, now, tz, log.as_of, state, demo, spent, budgets, names, rules, tasks, last, more)
+        return View(ask, since, now, tz, log.as_of, state, demo, spent, budgets, names, rules, tasks, last, more)
 
     def _plans(self, log: Log) -> tuple[list[plans.Binding], dict[str, str], list[Event] | Event, Mapping[str, float]]:
         """The plans that are bound, their names for people, what is left of them, and the thresholds."""

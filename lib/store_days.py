@@ -171,6 +171,11 @@ class Recent:
         """Start a new pass over the log."""
         self.number += 1
 
+    def has(self, name: Hashable, key: object) -> bool:
+        """Whether there is a value of a name, made under a key."""
+        entry = self.values.get(name)
+        return entry is not None and entry[0] == key
+
     def get(self, name: Hashable, key: object, make: Callable[[], V]) -> V:
         """The value of a name, if it was made under the same key; else that of `make`, which is kept if there is room."""
         entry = self.values.pop(name, None)
@@ -306,6 +311,7 @@ class OpenDays:
         self.position = Position()
         self.records: list[store.DayRecords] = []
         self.parsed: list[dict[str, tuple[bytes, Event]]] = []
+        self.list: list[Event] | None = None  # of the last answer
 
     def events(self, first: str) -> list[Event]:
         """The records from a day on. Raises OSError."""
@@ -319,13 +325,16 @@ class OpenDays:
         if grown is None:
             self._read(days, growing)
             self.key = key
+        elif not grown[1] and self.list is not None:
+            return self.list
         else:
             self.position, data = grown
             for line in data.splitlines(keepends=True):
                 if (pair := store_files.identify(line)) is not None:
                     self._add(*pair)
         skipped = 1 if days[0].name < first else 0
-        return [event for number in range(skipped, len(self.records)) for event in self._events(number, names)]
+        self.list = [event for number in range(skipped, len(self.records)) for event in self._events(number, names)]
+        return self.list
 
     def _read(self, days: Sequence[store_files.Day], growing: str) -> None:
         """Read all; the position is that before reading, since what is read twice changes nothing."""

@@ -322,9 +322,10 @@ def test_headroom_is_tok_budget(made: dash.Site, bearer: dict[str, str], run: Ru
     found = page(made, bearer)
     key = "plan-anthropic-"
     assert found.data[key][0] == (row["recommended_action"], row["recommended_action"].replace("_", " "))
-    assert found.data[key][1] == (str(row["headroom_pct"]), f"{row['headroom_pct']}%")
     (window,) = row["windows"]
-    assert found.data[key][2][0] == str(window.get("carried", {}).get("used", {}).get("p50", window["used"]))
+    used = window.get("carried", {}).get("used", {}).get("p50", window["used"])
+    assert found.data[key][1] == (str(used), f"{100 * used:.0f}%")  # in one unit: what is used, as in tok-budget
+    assert found.data[key][2] == (str(used), f"{100 * used:.0f}% used")
     assert found.data[key][3][0] == str(row["forecast"]["p_cutoff"])
     text = " ".join(found.text[key].split())
     assert f"resets in {row['window_resets_in']}" in text and row["signal_quality"]["caveat"] in text
@@ -373,7 +374,7 @@ def test_a_plan_is_named_and_what_it_covers_is_labelled(
     found = page(site(folder, environment), bearer)
     assert "list price (API-equivalent)" in found.text["span"]
     assert "Claude" in found.text["plan-anthropic-"] and "ChatGPT Plus" in found.text["plan-openai-"]
-    assert "unknown headroom" in found.text["plan-openai-"]
+    assert "unknown how much is used" in found.text["plan-openai-"]
 
 
 def test_words_of_a_log_are_never_html(environment: dict[str, str], bearer: dict[str, str] | None = None) -> None:
@@ -500,7 +501,7 @@ def test_a_plan_near_its_limit(environment: dict[str, str]) -> None:
     log(folder, turn(1, 3), meter(0.985, resets=41))
     headers = {"authorization": f"Bearer {access.token(folder)}"}
     found = page(site(folder, environment), headers)
-    assert found.data["plan-anthropic-"][:2] == [("wait_for_reset", "wait for reset"), ("1", "1%")]
+    assert found.data["plan-anthropic-"][:2] == [("wait_for_reset", "wait for reset"), ("0.985", "98%")]
     assert "resets in 41m" in found.text["plan-anthropic-"]
 
 
@@ -657,7 +658,9 @@ def test_a_session_that_tells_only_its_total_is_in_the_sum_and_in_no_bar(environ
     total = {**turn(1, 100, kind="usage", id="u1", covers="session", session_id="alone", output_tokens=1000), "turns": 3}
     shadow = {**turn(2, 90, kind="usage", id="u2", covers="session", output_tokens=5000), "turns": 3}
     log(folder, total, shadow, turn(2, 95))
-    spent = dash_spend.Reader(folder).read(dash_query.Ask(), AT, when.UTC, pricing.load(), [], store_days.files_of(folder))
+    spent = dash_spend.Reader(folder).read(
+        dash_query.Ask("24h"), AT, when.UTC, pricing.load(), [], store_days.files_of(folder)
+    )
     assert spent.total["turns"] == 4 and [one["id"] for one in spent.totals] == ["u1"]
     assert sum(part.spent.get("turns", 0) for part in spent.bars if part.spent) == 1
 

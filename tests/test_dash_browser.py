@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -209,10 +210,13 @@ def test_every_number_is_the_commands(opened: tuple[Open, Seen], real: tuple[Das
     settled(page, lambda: page.click("text=Clear"))
     rows = command("tok-budget --json", environment)
     shown = [value for value, _ in data(page, ".plan .big")]
-    assert shown == [str(row["headroom_pct"]) for row in rows if row["headroom_pct"] is not None]
+    binding = [(row, window) for row in rows for window in row["windows"] if window["window"] == row["binding_window"]]
+    likely = [window.get("carried", {}).get("used", {}).get("p50", window["used"]) for _, window in binding]
+    assert shown == [str(used) for used in likely]
     badges = [value for value, _ in data(page, ".plan header .badge")]
     assert badges == [row["recommended_action"] for row in rows]
-    (card,) = command("tok-score --json", environment)
+    page.wait_for_selector(".kpis")  # computed after an answer, and fetched soon
+    (card,) = command("tok-score --since 365d --json", environment)
     values = [value for value, _ in data(page, ".kpis b")]
     assert values == ["" if kpi["value"] is None else str(kpi["value"]) for kpi in card["kpis"].values()]
     waste = [row for row in command("tok-coach waste --since 7d --json", environment) if row["kind"] == "waste"]
@@ -264,7 +268,7 @@ def test_it_works_without_a_script(opened: tuple[Open, Seen], made: Dash) -> Non
 
 def test_the_keys_say_what_the_mouse_does(opened: tuple[Open, Seen], made: Dash) -> None:
     open_, seen = opened
-    page = open_(made)
+    page = open_(made, "since=24h")
     hits = page.eval_on_selector_all("#chart-tokens .hit", "all => all.map(e => e.dataset.tip)")
     assert len(hits) >= 24 and "cache read" in hits[-1]
     page.focus("#chart-tokens")
@@ -285,7 +289,7 @@ def test_the_keys_say_what_the_mouse_does(opened: tuple[Open, Seen], made: Dash)
     # Every control is reached by Tab, in the order in which it stands.
     page.reload()
     reached = []
-    for _ in range(12):
+    for _ in range(24):
         page.keyboard.press("Tab")
         reached.append(
             page.evaluate("document.activeElement.name || document.activeElement.id || document.activeElement.className")
@@ -352,6 +356,67 @@ def test_headings_sort_and_tables_are_given_as_csv(opened: tuple[Open, Seen], ma
     lines = pathlib.Path(download.value.path()).read_text().splitlines()
     assert download.value.suggested_filename == "tokenops-top-sessions.csv" and len(lines) == 1 + 15
     assert page.url.endswith("sort=top-sessions.turns.up")  # a file is not a page
+    assert not seen.console
+
+
+def test_a_chart_is_saved_as_a_picture(opened: tuple[Open, Seen], made: Dash) -> None:
+    open_, seen = opened
+    page = open_(made, "since=7d", color_scheme="dark")
+    page.wait_for_selector(".png")
+    with page.expect_download() as download:
+        page.click("[data-key=cost] .png")
+    content = pathlib.Path(download.value.path()).read_bytes()
+    assert download.value.suggested_filename == "tokenops-cost.png" and content.startswith(b"\x89PNG\r\n")
+    width, height = (int.from_bytes(content[at : at + 4]) for at in (16, 20))
+    box = page.locator("[data-key=cost]").bounding_box()
+    assert (width, height) == (int(2 * box["width"]), int(2 * box["height"]))
+    # It is drawn, and not empty: the bars' own colour is in it.
+    colours = page.evaluate(
+        """async (data) => {
+            const image = new Image();
+            image.src = data;
+            await image.decode();
+            const canvas = Object.assign(document.createElement('canvas'), {width: image.width, height: image.height});
+            const context = canvas.getContext('2d');
+            context.drawImage(image, 0, 0);
+            const pixels = context.getImageData(0, 0, image.width, image.height).data, seen = {};
+            for (let at = 0; at < pixels.length; at += 4) {
+                const key = [pixels[at], pixels[at + 1], pixels[at + 2]].join();
+                seen[key] = (seen[key] ?? 0) + 1;
+            }
+            return seen;
+        }""",
+        "data:image/png;base64," + base64.b64encode(content).decode(),
+    )
+    shown = page.eval_on_selector("#chart-cost path.s0", "one => getComputedStyle(one).fill")
+    assert colours[",".join(re.findall(r"\d+", shown))] > 500
+    assert not seen.console
+
+
+def test_a_span_that_is_not_added_up_yet_arrives_by_itself(opened: tuple[Open, Seen], made: Dash) -> None:
+    open_, seen = opened
+    page = open_(made, "since=3d")
+    until_settled = "document.querySelector('[data-pending]') === null"
+    while not page.evaluate(until_settled):
+        refresh(page)
+    assert page.is_visible("#chart-calendar") and page.is_visible(".kpis")
+    settled(page, lambda: page.click("#chart-calendar .c4 >> nth=0"))
+    assert re.search(r"since=2026-11-\d\d&until=2026-11-\d\d", page.url)
+    assert not seen.console
+
+
+def test_legends_and_bars_filter(opened: tuple[Open, Seen], made: Dash) -> None:
+    open_, seen = opened
+    page = open_(made, "since=10d&stack=model")
+    name = page.inner_text("#charts .legend a >> nth=0")
+    settled(page, lambda: page.click("#charts .legend a >> nth=0"))
+    assert f"model={name}" in page.url and page.input_value("select[name=model]") == name
+    settled(page, lambda: page.click("#charts .legend a >> nth=0"))
+    assert page.url.endswith("/dashboard?since=10d&stack=model")
+    settled(page, lambda: page.click("#chart-cost .hit[data-go] >> nth=1"))
+    assert re.search(r"since=(2026-11-\d\d)&until=\1", page.url)
+    settled(page, page.go_back)
+    assert page.url.endswith("/dashboard?since=10d&stack=model")
     assert not seen.console
 
 
@@ -431,7 +496,8 @@ def test_who_has_no_session_is_told_how_to_get_one(browser: Any, made: Dash) -> 
     context = fresh(browser)
     page = context.new_page()
     answer = page.goto(f"http://127.0.0.1:{made.port}/dashboard")
-    assert answer.status == 401 and "tok-dash url" in page.inner_text("main")
+    assert answer.status == 401 and "tok-dash url" in page.inner_text("ol")
+    assert page.evaluate("getComputedStyle(document.body).maxWidth") != "none"  # its style is allowed
     context.close()
 
 
@@ -518,7 +584,7 @@ def test_a_plan_near_its_limit(opened: tuple[Open, Seen], environment: dict[str,
     log(environment["TOKENOPS_HOME"], turn(1, 3), meter(0.985, resets=41))
     with running(environment, TOKENOPS_NOW=NOW) as server:
         page = open_(server)
-        assert page.title() == "1% left - TokenOps"
+        assert page.title() == "98% used - TokenOps"
         assert page.inner_text(".plan .badge") == "wait for reset"
         assert "resets in 41m" in page.inner_text(".plan .big")
         level = page.eval_on_selector(".plan .window rect.bad", "one => getComputedStyle(one).fill")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
 import html
 import io
 import json
+import pathlib
 import re
 import urllib.parse
+from decimal import Decimal
 
 import pytest
-from dashboards import AT, NOW, Page, ask, log, site, turn
+from dashboards import AT, NOW, Page, ask, log, meter, site, turn
 
 from conftest import Json, Run, objects
-from tokenops import access, dash, dash_html, dash_query, events, show, store, when
+from tokenops import access, cli_dash, dash, dash_html, dash_query, events, show, store, when
 
 pytestmark = pytest.mark.usefixtures("still")
 COUNTS = {"prompts": 1, "tool_calls": 7, "edits": 2, "command_calls": 3, "tool_failures": 1}
@@ -45,6 +49,7 @@ class Browser:
 
     def __init__(self, site: dash.Site, folder: str) -> None:
         self.site, self.headers = site, {"authorization": f"Bearer {access.token(folder)}"}
+        site.gatherer = dash.gatherer(site.gatherer.session, list)
 
     def get(self, address: str, status: int = 200) -> str:
         answer = ask(self.site, address, accept="text/html", **self.headers)
@@ -230,6 +235,212 @@ def test_the_session_is_read_without_the_rest_of_the_log(
     monkeypatch.setattr(store_files, "lines_with", lambda day, text: (opened.append(day.name), real(day, text))[1])
     assert "old" in browser.get("/dashboard?session=old")
     assert set(opened) == {"2026-10-12", "2026-11-20", "2026-11-21"}
+
+
+# Bars, what they are stacked of, and the span before.
+
+
+def costs(run: Run, line: str) -> list[Json]:
+    return objects(run(f"tok-cost --log {line} --json", status=None, env={"TOKENOPS_NOW": NOW}).stdout)
+
+
+@pytest.mark.parametrize("stack", ["class", "model", "project", "client"])
+def test_what_bars_are_stacked_of_adds_up(browser: Browser, run: Run, stack: str) -> None:
+    rows = browser.table(f"/dashboard?since=10d&stack={stack}", "numbers-table")
+    days = {row["bucket"]: row for row in costs(run, "--by day --since 10d")}
+    assert [row["cost_usd"] for row in rows] == [day.get("cost_usd", "") for day in days.values()]
+    names = [name for name in rows[0] if name.startswith("cost_usd.")]
+    for row in rows:
+        assert sum(Decimal(row[name]) for name in names) == Decimal(row["cost_usd"])
+        assert sum(int(row[name.replace("cost_usd", "tokens")]) for name in names) == int(row["tokens"])
+    if stack != "class":
+        theirs = {row[stack]: row.get("cost_usd", "0") for row in costs(run, f"--by {stack} --since 10d")}
+        mine = {name.partition(".")[2]: sum(Decimal(row[name]) for row in rows) for name in names}
+        assert {name: Decimal(usd) for name, usd in theirs.items()} == mine
+
+
+@pytest.mark.parametrize(("stack", "name"), [("model", "claude-opus-4-8"), ("project", "p1"), ("client", "claude-code")])
+def test_a_legend_filters_and_lets_go(browser: Browser, stack: str, name: str) -> None:
+    def legend(page: str) -> str:
+        body = page.partition('id="chart-cost"')[0].rpartition('class="legend"')[2]
+        (href,) = re.findall(rf'<a href="([^"]+)"[^>]*>{name}</a>', body)
+        return html.unescape(href)
+
+    address = f"/dashboard?since=7d&stack={stack}"
+    only = legend(browser.get(address))
+    assert f"{stack}={name}" in only
+    assert legend(browser.get(only)) == address
+
+
+def test_a_class_alone(browser: Browser) -> None:
+    page = browser.get("/dashboard?since=10d&part=output")
+    assert re.search(r'<a href="/dashboard\?since=10d" title="all classes" aria-current="true">output</a>', page)
+    tips = [html.unescape(tip) for tip in re.findall(r"<title>([^<]+)</title></rect>", page)]
+    assert any("output" in tip for tip in tips) and not any("cache read" in tip for tip in tips)
+    assert "choose from" in browser.get("/dashboard?part=moon", 400)
+
+
+def test_a_bar_leads_to_its_days(browser: Browser, run: Run) -> None:
+    page = browser.get("/dashboard?since=10d")
+    leads = [html.unescape(href) for href in re.findall(r'data-go="([^"]+)"', page)]
+    assert "/dashboard?since=2026-11-19&until=2026-11-19" in leads
+    (day,) = costs(run, "--by none --since 2026-11-19 --until 2026-11-19")
+    data = browser.page("/dashboard?since=2026-11-19&until=2026-11-19")
+    assert data.data["span"][0][0] == day["cost_usd"] and "on 2026-11-19" in data.text["span"]
+
+
+def day_before(since: str) -> tuple[str, str]:
+    return {
+        "24h": ("2026-11-19T09:30:00Z", "2026-11-20T09:30:00Z"),
+        "today": ("2026-11-20", "2026-11-20T09:30:00Z"),
+        "2d": ("2026-11-17T09:30:00Z", "2026-11-19T09:30:00Z"),
+    }[since]
+
+
+@pytest.mark.parametrize("since", ["24h", "today", "2d"])
+@pytest.mark.parametrize("only", ["", "&project=p1"])
+def test_a_tile_compares_with_the_span_before(browser: Browser, run: Run, since: str, only: str) -> None:
+    first, last = day_before(since)
+    options = only.replace("&", " --").replace("=", " ")
+    (before,) = costs(run, f"--by none --since {first} --until {last}{options}")
+    (now,) = costs(run, f"--by none --since {since}{options}")
+    page = browser.get(f"/dashboard?since={since}{only}")
+    tile = page.partition('data-key="span"')[2].partition("</div>")[0]
+    assert f'title="{show.money(before["cost_usd"])} in ' in tile
+    share = float(now["cost_usd"]) / float(before["cost_usd"]) - 1
+    much = f"{abs(share):.0%}"
+    assert (f"{much} {'more' if share > 0 else 'less'} than in " if much != "0%" else "as in ") in tile
+    turns = page.partition('data-key="turns"')[2].partition("</div>")[0]
+    assert f'title="{before["turns"]:,} in ' in turns
+    assert "than in" not in browser.page("/dashboard?since=30d").text["span"]  # the log does not reach back so far
+
+
+# What the page opens with, and what follows the span.
+
+
+@pytest.mark.parametrize(
+    ("minutes", "since"),
+    [(5, "today"), (60 * 30, "7d"), (60 * 24 * 9, "30d"), (60 * 24 * 99, "365d"), (60 * 24 * 500, "all")],
+)
+def test_the_page_opens_with_the_shortest_span_that_has_data(
+    environment: dict[str, str], run: Run, minutes: int, since: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    folder = environment["TOKENOPS_HOME"]
+    log(folder, turn(1, minutes), turn(2, minutes + 1), meter(0.4))  # a reading alone is no usage
+    browser = Browser(site(folder, environment), folder)
+    page = browser.get("/dashboard")
+    assert re.search(rf'value="{since}" checked', page) and "Nothing" not in page
+    assert Page(page.encode()).data["turns"][0][0] == "2"
+    assert Page(browser.get("/dashboard?since=all").encode()).data["turns"][0][0] == "2"
+    (whole,) = costs(run, "--by none --since 2020-01-01")
+    assert browser.page("/dashboard?since=all").data["span"][0][0] == whole["cost_usd"]
+
+
+def settle(browser: Browser) -> None:
+    """What the server does when it has answered."""
+    for name in browser.site.gatherer.parts:
+        while not browser.site.gatherer.renew(name):
+            pass
+
+
+@pytest.mark.parametrize("query", ["since=2d", "since=10d", "since=10d&project=p1"])
+def test_the_scorecard_follows_the_span(browser: Browser, run: Run, query: str) -> None:
+    assert "Being added up" in browser.page(f"/dashboard?{query}").text["scorecard"]
+    settle(browser)
+    options = query.replace("since=", "--since ").replace("&project=", " --project ")
+    (card,) = objects(run(f"tok-score {options} --json", env={"TOKENOPS_NOW": NOW}).stdout)
+    text = browser.get(f"/dashboard?{query}").partition('id="scorecard"')[2].partition("</section>")[0]
+    values = re.findall(r'<b><data value="([^"]*)"', text)
+    assert values == ["" if kpi["value"] is None else str(kpi["value"]) for kpi in card["kpis"].values()]
+
+
+def test_the_calendar_and_the_week_are_tok_cost(browser: Browser, run: Run) -> None:
+    days = {row["bucket"]: row["cost_usd"] for row in costs(run, "--by day --since 2026-11-17")}
+    address = "/dashboard?since=2026-11-17"
+    assert {row["day"]: row["cost_usd"] for row in browser.table(address, "calendar")} == days
+    week: dict[tuple[str, str], Decimal] = {}
+    for row in costs(run, "--by hour --since 2026-11-17"):
+        at = when.local(when.moment(row["from"]), when.UTC)
+        place = f"{at:%a}", str(at.hour)
+        week[place] = week.get(place, Decimal(0)) + Decimal(row["cost_usd"])
+    assert {(row["day"], row["hour"]): Decimal(row["cost_usd"]) for row in browser.table(address, "week")} == week
+    browser.get(address)
+    settle(browser)
+    page = browser.get(address)
+    assert 'data-go="/dashboard?since=2026-11-19&amp;until=2026-11-19"' in page and 'id="chart-week"' in page
+
+
+def test_a_year_is_read_by_hour_in_pieces(environment: dict[str, str], folder: str) -> None:
+    log(folder, *(turn(2000 + day, 60 * 24 * day, session_id="long") for day in range(20, 90)))
+    browser = Browser(site(folder, environment), folder)
+    gatherer = browser.site.gatherer
+    assert "Being added up" in browser.page("/dashboard?since=200d").text["rhythm"]
+    assert [gatherer.renew("rhythm") for _ in range(3)] == [False, False, True]
+    assert "Being added up" not in browser.page("/dashboard?since=200d").text["rhythm"]
+
+
+def test_limits_over_time(environment: dict[str, str], folder: str, run: Run) -> None:
+    log(folder, *(meter(0.1 * number, 600 - 10 * number, -300) for number in range(1, 6)))  # a window that was reset
+    log(folder, *(meter(0.05 * number, 100 - 10 * number, 60) for number in range(1, 9)))
+    browser = Browser(site(folder, environment), folder)
+    rows = browser.table("/dashboard?since=24h", "limits-table")
+    assert [(row["window"], row["used"], row["readings"]) for row in rows] == [
+        ("five_hour", "0.4", "8"),
+        ("five_hour", "0.5", "5"),
+    ]
+    (budget,) = objects(run("tok-budget --json", env={"TOKENOPS_NOW": NOW}).stdout)
+    assert rows[0]["resets_at"] == budget["windows"][0]["resets_at"]
+    text = browser.page("/dashboard?since=24h").text["limits"]
+    assert "Anthropic, 5 hours" in text and "1 reset" in text and "50% used; reset" in text
+    assert 'class="band"' in browser.get("/dashboard?since=24h").partition('id="chart-limit-0"')[2]
+
+
+def test_a_year_has_years_on_its_axis(browser: Browser) -> None:
+    log(browser.site.folder, turn(5000, 60 * 24 * 300))
+    page = browser.get("/dashboard?since=365d")
+    axis = page.partition('id="chart-cost"')[2].partition('class="wide"')[2].partition("</g>")[0]
+    assert re.search(r">[A-Z][a-z][a-z] 2026<", axis) and not re.search(r">Mon ", axis)
+    assert "week of 16 Nov 2026: $" in page
+
+
+# Who has no session.
+
+
+def test_a_person_is_told_what_to_do_and_a_program_gets_json(browser: Browser) -> None:
+    page = ask(browser.site, "/dashboard?since=7d", accept="text/html")
+    text = page.body.decode()
+    assert page.status == 401 and "<ol>" in text and "tok-dash url" in text and "since=7d" not in text
+    (style,) = re.findall(r"<style>(.*?)</style>", text)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in page.one("content-security-policy") and "unsafe" not in page.one(
+        "content-security-policy"
+    )
+    assert set(json.loads(ask(browser.site, "/dashboard").body)) == {"error", "hint"}
+    assert "sha256" not in ask(browser.site, "/dashboard", **browser.headers).one("content-security-policy")
+
+
+PROGRAM = [
+    ("linux", {"DISPLAY": ":0"}, "xdg-open"),
+    ("linux", {"WAYLAND_DISPLAY": "wayland-0"}, "xdg-open"),
+    ("linux", {}, ""),
+    ("linux", {"DISPLAY": ":0", "SSH_CONNECTION": "10.0.0.1 1 10.0.0.2 22"}, ""),
+    ("linux", {"DISPLAY": ":0", "PATH": "."}, ""),
+    ("darwin", {}, "open"),
+    ("darwin", {"SSH_TTY": "/dev/ttys001"}, ""),
+    ("win32", {"DISPLAY": ":0"}, ""),
+]
+
+
+@pytest.mark.parametrize(("platform", "variables", "name"), PROGRAM)
+def test_the_browser_is_opened_only_where_there_is_one(
+    tmp_path: pathlib.Path, platform: str, variables: dict[str, str], name: str
+) -> None:
+    for program in ("xdg-open", "open"):
+        (tmp_path / program).write_text("")
+        (tmp_path / program).chmod(0o755)
+    command = cli_dash.browser_command(platform, {"PATH": str(tmp_path)} | variables, "http://127.0.0.1/x")
+    assert command == ([str(tmp_path / name), "http://127.0.0.1/x"] if name else [])
 
 
 # Names.

@@ -36,6 +36,7 @@ MODULES_AT_MOST += 3  # live_*: what tok-top counts, how its screen looks, and t
 MODULES_AT_MOST += 1  # programs: one place that finds and runs other programs, safely
 MODULES_AT_MOST += 3  # dash_sheet, dash_steps, dash_turn: tables that are sorted and given as CSV, a session, a turn
 MODULES_AT_MOST += 1  # cli_progress: the line about long work; cli is at its limit of lines, and starts faster without it
+MODULES_AT_MOST += 2  # dash_limits, dash_rhythm: limits over time, and the hours and days in which money is spent
 # Small modules with a single importer, each with the reason why it is a file of its own.
 SMALL_ALONE = {
     "sync_follow": "tok-read --follow; all else of tok-read starts without it",

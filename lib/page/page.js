@@ -3,7 +3,7 @@
 
 const EVERY_MS = 15_000;
 const LOADING_MS = 1_500;
-const USUAL = { since: "24h", stack: "class" };
+const USUAL = { stack: "class" };
 const PARTS = [".top", "main", "footer"];
 
 let etag = document.querySelector("meta[name=etag]")?.content ?? "";
@@ -75,6 +75,12 @@ function prepared(page) {
     title.remove();
   }
   for (const chart of page.querySelectorAll(".area")) chart.setAttribute("tabindex", "0");
+  for (const head of page.querySelectorAll(".chart > header")) {
+    const name = $("h2", head).textContent;
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "png", textContent: "PNG" });
+    button.setAttribute("aria-label", `${name}, as PNG`);
+    if (!$(".png", head)) $("h2", head).after(button);
+  }
   $("#filters", page)?.classList.add("scripted");
   $("main", page).tabIndex = -1;
   return page;
@@ -136,7 +142,7 @@ function say(text, kind = "") {
 
 function later() {
   clearTimeout(timer);
-  const wait = $("main").dataset.state === "loading" ? LOADING_MS : EVERY_MS;
+  const wait = $("main").dataset.state === "loading" || $("[data-pending]") ? LOADING_MS : EVERY_MS;
   timer = setTimeout(() => (document.hidden ? later() : load(location.href)), wait);
 }
 
@@ -176,6 +182,7 @@ document.addEventListener("submit", (event) => {
   go(asked());
 });
 document.addEventListener("click", (event) => {
+  if (event.target.className === "png") save(event.target.closest(".chart"));
   const link = event.target.closest?.('a[href^="/dashboard"]');
   if (event.target.dataset?.go && !event.button) go(event.target.dataset.go);
   if (!link || link.hasAttribute("download") || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
@@ -190,6 +197,87 @@ addEventListener("popstate", async (event) => {
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) load(location.href);
 });
+
+// A chart as a picture: what is seen of it, with its heading and legend, drawn by the browser at twice its size.
+
+const SVG = "http://www.w3.org/2000/svg";
+const LOOKS = ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "text-anchor", "font-size", "font-weight", "font-family"];
+
+function drawn(node) {
+  const copy = node.cloneNode(false);
+  const style = getComputedStyle(node);
+  if (style.display === "none" || ["title", "script"].includes(node.nodeName)) return null;
+  if (node.nodeType === 1) for (const name of LOOKS) copy.setAttribute(name, style.getPropertyValue(name));
+  for (const child of node.childNodes) {
+    const part = child.nodeType === 1 ? drawn(child) : child.cloneNode();
+    if (part) copy.append(part);
+  }
+  return copy;
+}
+
+function written(text, x, y, like, root) {
+  const node = document.createElementNS(SVG, "text");
+  const style = getComputedStyle(like);
+  const looks = { x, y, fill: style.color, "font-size": style.fontSize, "font-weight": style.fontWeight, "font-family": style.fontFamily };
+  for (const [name, value] of Object.entries(looks)) node.setAttribute(name, value);
+  node.textContent = text;
+  root.append(node);
+}
+
+// The lines into which the browser has broken a text, each with where it stands.
+function lines(node) {
+  const found = [];
+  const range = document.createRange();
+  const text = node.firstChild;
+  for (const { 0: word, index } of text?.nodeType === 3 ? text.data.matchAll(/\S+/g) : []) {
+    range.setStart(text, index);
+    range.setEnd(text, index + word.length);
+    const at = range.getBoundingClientRect();
+    const last = found.at(-1);
+    if (last && Math.abs(last[1].top - at.top) < 4) last[0] += ` ${word}`;
+    else found.push([word, at]);
+  }
+  return found;
+}
+
+function picture(figure) {
+  const box = figure.getBoundingClientRect();
+  const root = document.createElementNS(SVG, "svg");
+  const back = document.createElementNS(SVG, "rect");
+  for (const [name, value] of Object.entries({ width: box.width, height: box.height })) {
+    root.setAttribute(name, value);
+    back.setAttribute(name, value);
+  }
+  back.setAttribute("fill", getComputedStyle(figure).backgroundColor);
+  root.append(back);
+  for (const part of figure.querySelectorAll("svg.tok")) {
+    const at = part.getBoundingClientRect();
+    const copy = drawn(part);
+    if (!copy || !at.width) continue;
+    for (const [name, value] of Object.entries({ x: at.left - box.left, y: at.top - box.top, width: at.width, height: at.height })) {
+      copy.setAttribute(name, value);
+    }
+    copy.setAttribute("overflow", "visible");
+    root.append(copy);
+  }
+  for (const text of figure.querySelectorAll("h2, .sub, .legend span, .legend a, .legend b")) {
+    for (const [line, at] of lines(text)) written(line, at.left - box.left, at.bottom - box.top - at.height * 0.24, text, root);
+  }
+  return [new XMLSerializer().serializeToString(root), box];
+}
+
+async function save(figure) {
+  const [text, box] = picture(figure);
+  const image = new Image();
+  image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
+  await image.decode();
+  const canvas = Object.assign(document.createElement("canvas"), { width: 2 * box.width, height: 2 * box.height });
+  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+  const link = document.createElement("a");
+  link.download = `tokenops-${figure.dataset.key.replace(/[^A-Za-z0-9]+/g, "-")}.png`;
+  link.href = canvas.toDataURL("image/png");
+  link.click();
+}
 
 // What a chart says.
 
