@@ -28,7 +28,7 @@ def section(view: View, live: bool) -> Html | None:
     charts = [_chart(view, live, series, number) for number, series in enumerate(drawable[:MOST_CHARTS])]
     numbers = dash_tables.card(sheet(view), view, live, tag("h2", "Limits, window by window"))
     details = tag("details", tag("summary", "Numbers"), numbers, class_="below", id="limit-numbers")
-    return tag("section", *charts, details, class_="pair charts", id="limits", aria_label="Limits over time")
+    return tag("section", *charts, details, class_="pair charts even", id="limits", aria_label="Limits over time")
 
 
 def series_of(view: View) -> list[Series]:

@@ -54,7 +54,14 @@ def title(story: Story) -> str:
     """The page's title."""
     step = step_of(story)
     turn = f"turn {step['n']} - " if step else "turn - " if story.ask.turn else ""
-    return f"{turn}session {story.trace.session[:8]} - {story.trace.labels.get('project', dash_tables.UNKNOWN)} - TokenOps"
+    return (
+        f"{turn}session {_short(story.trace.session)} - {story.trace.labels.get('project', dash_tables.UNKNOWN)} - TokenOps"
+    )
+
+
+def _short(name: str) -> str:
+    """A session's name where there is little room: the beginning of a UUID, or all of a short one."""
+    return name if len(name) <= dash_tables.LONGEST else name[: dash_tables.SHORT]
 
 
 def step_of(story: Story) -> Event | None:
@@ -71,7 +78,7 @@ def path(page: Page) -> Html | None:
         name = str(page.trace.labels.get("project", dash_tables.UNKNOWN))
         links.append((name, dash_query.address(ask, **overview, project=name)))
         session = dash_query.address(ask, session=page.trace.session, turn="", files="")
-        links.append((f"session {page.trace.session[:8]}", session))
+        links.append((f"session {_short(page.trace.session)}", session))
         if ask.turn:
             step = step_of(page)
             links.append((f"turn {step['n']}" if step else "turn", ""))

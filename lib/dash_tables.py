@@ -329,14 +329,25 @@ def breakdown(view: View, live: bool) -> Html:
     return tag("section", *cards, class_=kind, aria_label="Where it went", id="breakdown")
 
 
+SHORT, LONGEST = 8, 24
+
+
+def short_length(names: Sequence[str]) -> int:
+    """How many first characters tell names apart, as tok-trace takes them; between 8 and 24."""
+    different = len(set(names))
+    return next((size for size in range(SHORT, LONGEST) if len({name[:size] for name in names}) == different), LONGEST)
+
+
 def session_sheet(view: View, live: bool) -> Sheet:
     """The sessions that cost most; each leads to its turns."""
 
     def name(row: Event) -> str:
         return str(row.get("session_id", UNKNOWN))
 
+    length = short_length([name(row) for row in view.spent.sessions[: dash_query.MOST_ROWS]])
+
     def link(row: Event) -> Html:
-        short_name = tag("code", name(row)[:8])
+        short_name = tag("code", name(row)[:length])
         if not live or "session_id" not in row:
             return tag("span", short_name, title=name(row))
         href = dash_query.address(view.ask, session=name(row), sort="", rows="")

@@ -612,8 +612,10 @@ def test_nothing_is_cut_off_and_everybody_can_read_it(
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     open_, seen = opened
     page = open_(made, STATES[state], width=width, color_scheme=scheme)
-    if page.locator("summary").count():
-        page.click("summary")
+    while page.locator("[data-pending]").count():
+        refresh(page)
+    for summary in page.query_selector_all("summary"):
+        summary.click()
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     wide = page.eval_on_selector_all(
         ".card", "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.innerText)"
