@@ -166,10 +166,10 @@ class Reader:
             ),
             coverage.plan_worth(total, cover, when.stamp(span.since), when.stamp(span.until), tz) if cover else [],
             done.empty and not besides,
-            self._before(dash_query.span_before(ask, span, tz), daily, only, now, min(midnight, hour, opens), files),
+            self._total_before(dash_query.span_before(ask, span, tz), daily, only, now, min(midnight, hour, opens), files),
         )
 
-    def _before(
+    def _total_before(
         self, span: Span, plan: rollup.Grouping, only: events.Filter, now: int, last: int, files: Files
     ) -> Event | None:
         """The total of a span that has ended; None if the log does not reach back to it."""

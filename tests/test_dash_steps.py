@@ -425,7 +425,6 @@ PROGRAM = [
     ("linux", {"WAYLAND_DISPLAY": "wayland-0"}, "xdg-open"),
     ("linux", {}, ""),
     ("linux", {"DISPLAY": ":0", "SSH_CONNECTION": "10.0.0.1 1 10.0.0.2 22"}, ""),
-    ("linux", {"DISPLAY": ":0", "PATH": "."}, ""),
     ("darwin", {}, "open"),
     ("darwin", {"SSH_TTY": "/dev/ttys001"}, ""),
     ("win32", {"DISPLAY": ":0"}, ""),
