@@ -12,6 +12,7 @@ from tokenops.session import BadRequest, Fault, Log, NotFound
 if TYPE_CHECKING:
     from tokenops import coach_averages, coach_transcripts, read_clients, store_summaries
     from tokenops.events import Event, Filter
+    from tokenops.jsonl import OnBadLine
 
     Source = tuple[read_clients.Client, Sequence[str]]
 
@@ -26,13 +27,14 @@ def score(
     by: str = "none",
     compare: bool = False,
     only: Filter = events.EVERY,
+    on_bad_line: OnBadLine = ignore,
 ) -> list[Event]:
     """The KPIs of a span, graded; a card per group. `compare`: with the span of the same length before it."""
     from tokenops import scorecard, when
 
     rules = thresholds(log.settings)["score"]
     span = when.moment(since), log.now if until == OPEN else when.moment(until)
-    return scorecard.rows(log.folder, log.catalogue(), rules, log.now, span, log.tz, by, compare, only)
+    return scorecard.rows(log.folder, log.catalogue(), rules, log.now, span, log.tz, by, compare, only, on_bad_line)
 
 
 def tasks(log: Log, name: str = "", since: str = "", metrics: bool = True) -> list[Event]:
@@ -168,30 +170,33 @@ def _coach_span(log: Log, since: str, until: str) -> coach_averages.Span:
     return coach_averages.Span(since, end(until, log.now))
 
 
-def waste(log: Log, since: str, until: str = OPEN, only: Filter = events.EVERY) -> Waste:
+def waste(log: Log, since: str, until: str = OPEN, only: Filter = events.EVERY, on_bad_line: OnBadLine = ignore) -> Waste:
     """Where tokens of a span's sessions went to waste."""
     from tokenops import coach_report
 
     rules, span = thresholds(log.settings)["waste"], _coach_span(log, since, until)
-    return Waste(*coach_report.waste(log.folder, span, only, rules, log.catalogue(), _context_limits(log)))
+    return Waste(*coach_report.waste(log.folder, span, only, rules, log.catalogue(), _context_limits(log), on_bad_line))
 
 
-def cheaper_models(log: Log, since: str, until: str = OPEN, only: Filter = events.EVERY) -> list[Event]:
+def cheaper_models(
+    log: Log, since: str, until: str = OPEN, only: Filter = events.EVERY, on_bad_line: OnBadLine = ignore
+) -> list[Event]:
     """What a cheaper model of the same provider would have cost, the greatest difference first."""
     from tokenops import coach_report, when
 
     rules, span = thresholds(log.settings)["waste"], _coach_span(log, since, until)
-    return coach_report.models(log.folder, span, only, rules, log.catalogue(), when.stamp(log.now))
+    return coach_report.models(log.folder, span, only, rules, log.catalogue(), when.stamp(log.now), on_bad_line)
 
 
 class Transcripts(NamedTuple):
-    """Where to find transcripts, and what to call for a warning, for an unreadable file, and for each part that is read."""
+    """Where to find transcripts, and what to call for warnings, unreadable files, parts read, and bad lines of the log."""
 
     environment: Mapping[str, str]
     home: str
     warn: Callable[[str], None] = ignore
     on_unreadable: Callable[[str, OSError], None] = ignore
     progress: workers.Progress = workers.SILENT
+    on_bad_line: OnBadLine = ignore
 
 
 class Coaching(NamedTuple):
@@ -219,7 +224,9 @@ def prompts(
     talk = _talk(log, transcripts, coach_transcripts.PROMPT, span, only)
     if latest:
         talk = talk._replace(utterances=talk.utterances[-latest:])
-    report = coach_report.prompt_report(log.folder, talk, span, only, rules, log.catalogue(), by, samples)
+    report = coach_report.prompt_report(
+        log.folder, talk, span, only, rules, log.catalogue(), by, samples, transcripts.on_bad_line
+    )
     return Coaching(report, len(talk.utterances), talk.files)
 
 
@@ -229,7 +236,8 @@ def replies(log: Log, since: str, until: str, only: Filter, transcripts: Transcr
 
     rules, span = thresholds(log.settings)["coaching"], _coach_span(log, since, until)
     talk = _talk(log, transcripts, coach_transcripts.REPLY, span, only)
-    return Coaching(coach_report.reply_report(log.folder, talk, span, only, rules), len(talk.utterances), talk.files)
+    report = coach_report.reply_report(log.folder, talk, span, only, rules, transcripts.on_bad_line)
+    return Coaching(report, len(talk.utterances), talk.files)
 
 
 def _talk(log: Log, transcripts: Transcripts, kind: str, span: coach_averages.Span, only: Filter) -> coach_transcripts.Talk:
@@ -237,6 +245,6 @@ def _talk(log: Log, transcripts: Transcripts, kind: str, span: coach_averages.Sp
 
     where = transcripts.environment, transcripts.home
     try:
-        return coach_report.talk(log.folder, where, kind, span, only, *transcripts[2:])
+        return coach_report.talk(log.folder, where, kind, span, only, *transcripts[2:5])
     except readers.NotFound as error:
         raise Fault(str(error)) from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
@@ -271,29 +271,43 @@ def _threshold(budget: Budget, rank: int) -> float:
     return (0.0, budget.warn, budget.critical, 1.0)[rank]
 
 
-def table(rows: Sequence[Event], shape: str, color: bool) -> str:
+_STYLES = dict(zip(LEVELS, ("good", "warn", "bad", "bad"), strict=True))
+
+
+def table(rows: Sequence[Event], shape: str, color: bool, verbose: bool = False) -> str:
     """Budgets for people."""
-
-    def amount(row: Event, name: str) -> str:
-        return show.money(row[f"{name}_usd"]) if f"{name}_usd" in row else show.count(row[f"{name}_tokens"])
-
-    def at_end(row: Event) -> str:
-        forecast = row["forecast"]
-        if forecast is None:
-            return "too little history"
-        if "limit_usd" in row:
-            return f"{show.money(str(forecast['p10']))} to {show.money(str(forecast['p90']))}"
-        return f"{show.count(round(forecast['p10']))} to {show.count(round(forecast['p90']))}"
-
+    styles = [_STYLES[row["level"]] for row in rows]
     columns = [
-        show.Column("budget", [row["name"] for row in rows], number=False),
-        show.Column("window", [row["window"] for row in rows], number=False),
-        show.Column("used", [amount(row, "used") for row in rows]),
-        show.Column("of", [amount(row, "limit") for row in rows]),
-        show.Column("", [f"{row['share']:.0%}" for row in rows]),
-        show.Column("at its end", [at_end(row) for row in rows]),
-        show.Column("level", [row["level"] for row in rows], number=False),
+        show.Column("budget", [row["name"] for row in rows], False, 0),
+        show.Column("window", [row["window"] for row in rows], False, 3),
+        _amounts("used", rows, "used", 1),
+        _amounts("of", rows, "limit", 2),
+        show.Column("share", [f"{row['share']:.0%}" for row in rows], True, 0, styles=styles),
+        show.Column("at its end", [_at_end(row, show.money, show.count) for row in rows], True, 4)._replace(
+            short=[_at_end(row, show.short_money, show.compact) for row in rows]
+        ),
+        show.Column("level", [row["level"] for row in rows], False, 0, styles=styles),
     ]
     unpriced = [(row["name"], row["unpriced_turns"]) for row in rows if "unpriced_turns" in row]
-    notes = [f"{name}: {turns} turns have no price and are not included\n" for name, turns in unpriced]
-    return show.table(columns, shape, color=color) + "".join(notes)
+    notes = [f"{name}: {show.plural(turns, 'turn')} without a price, not included" for name, turns in unpriced]
+    return show.table(columns, shape, color=color) + show.notes(notes, shape, color, verbose)
+
+
+def _amounts(title: str, rows: Sequence[Event], name: str, rank: int) -> show.Column:
+    """Amounts of money or of tokens."""
+    usd, tokens = [row.get(f"{name}_usd") for row in rows], [row.get(f"{name}_tokens") for row in rows]
+    marks = ["+" if name == "used" and "unpriced_turns" in row else "" for row in rows]
+    cells, short = (
+        [money(a) + mark if a is not None else number(b or 0) for a, b, mark in zip(usd, tokens, marks, strict=True)]
+        for money, number in ((show.money, show.count), (show.short_money, show.compact))
+    )
+    return show.Column(title, cells, rank=rank, short=short)
+
+
+def _at_end(row: Event, money: Callable[[str], str], number: Callable[[int], str]) -> str:
+    forecast = row["forecast"]
+    if forecast is None:
+        return "too little history"
+    if "limit_usd" in row:
+        return f"{money(str(forecast['p10']))} to {money(str(forecast['p90']))}"
+    return f"{number(round(forecast['p10']))} to {number(round(forecast['p90']))}"

@@ -237,77 +237,80 @@ def basis(rows: Sequence[Event], covered: Mapping[str, str]) -> str:
 
 
 def table(burn: Burn, shape: str, color: bool) -> str:
-    """Buckets for people: those with use, or all of them in CSV."""
-    rows, limits, span = burn.records(), burn.limits, burn.query.span
+    """Buckets for people: those with use."""
+    limits, span, now = burn.limits, burn.query.span, when.moment(burn.total["to"])
     shown = [
-        (at, row)
-        for at, row in enumerate(rows)
-        if shape == "csv" or row["tokens"] or any(limit.rises.get(at) for limit in limits)
+        (at, row) for at, row in enumerate(burn.records()) if row["tokens"] or any(limit.rises.get(at) for limit in limits)
     ]
-    plain = shape == "csv"
 
-    def counts(title: str, *names: str) -> show.Column:
+    def counts(title: str, rank: int, *names: str, heading: str = "") -> show.Column:
         sums = [None if row["tokens"] is None else sum(row[name] for name in names) for _, row in shown]
-        return show.Column(title, ["" if value is None else str(value) if plain else show.count(value) for value in sums])
+        return show.counts(title, sums, rank, heading)
 
-    moments = [row["ts"] if plain else f"{when.local(when.moment(row['ts']), span.tz):%Y-%m-%d %H:%M}" for _, row in shown]
-    marks = [
-        f"{moment}{' *' if row.get('partial') and not plain else ''}"
-        for moment, (_, row) in zip(moments, shown, strict=True)
-    ]
+    if not shown:
+        return ""
+    marks = [when.short_time(when.moment(row["ts"]), span.tz, now) + " *" * bool(row.get("partial")) for _, row in shown]
     columns = [
-        show.Column("from", marks, number=False),
-        counts("turns", "turns"),
-        counts("input", "input_tokens"),
-        counts("cache read", "cache_read_tokens"),
-        counts("cache write", *costs.WRITES),
-        counts("output", "output_tokens"),
-        show.Column("list price", [_price(row, plain) for _, row in shown]),
+        show.Column("from", marks, False, 0),
+        counts("turns", 5, "turns"),
+        counts("input", 7, "input_tokens"),
+        counts("cache read", 9, "cache_read_tokens", heading="read"),
+        counts("cache write", 8, *costs.WRITES, heading="write"),
+        counts("output", 6, "output_tokens"),
+        counts("tokens", 1, "tokens"),
+        show.amounts("list price", *_prices([row for _, row in shown]), heading="price"),
     ]
     for limit in limits:
         rises = [limit.rises.get(at) for at, _ in shown]
-        columns.append(show.Column(f"{limit.name} used", ["" if rise is None else _rise(rise, plain) for rise in rises]))
+        cells = ["" if rise is None else f"+{chart_text.percent(rise)}" for rise in rises]
+        columns.append(show.Column(_name(limit.state), cells, True, 2, heading=when.window_text(limit.state["window"])))
     return show.table(columns, shape, color=color)
 
 
-def _price(row: Event, plain: bool) -> str:
-    return str(row["cost_usd"] or "") if plain else show.money(row["cost_usd"]) if row["tokens"] else ""
-
-
-def _rise(rise: float, plain: bool) -> str:
-    return str(rise) if plain else f"+{chart_text.percent(rise)}"
+def _prices(rows: Sequence[Event]) -> tuple[list[str | None], list[bool]]:
+    """The price of each bucket, and whether some of it has none."""
+    prices = [row["cost_usd"] or (None if row.get("unpriced") else "") if row["tokens"] else "" for row in rows]
+    return prices, ["unpriced" in row for row in rows]
 
 
 def notes(burn: Burn) -> Iterator[str]:
     """What the table cannot show, one line each."""
-    buckets, total, limits = burn.buckets, burn.total, burn.limits
+    total, limits = burn.total, burn.limits
     yield f"tokens  {total['sparkline']}  {amount(total['tokens'])} in all{dollars(total['cost_usd'])}"
     if now := total["now"]:
         yield f"now     {rate_text(now)} (last {now['minutes']} minutes)"
     if mean := total["mean_active"]:
-        hours = mean["active_hours"]
-        yield f"mean    {rate_text(mean)} in {hours} active hour{'s' * (hours != 1)}"
+        yield f"mean    {rate_text(mean)} in {show.plural(mean['active_hours'], 'active hour')}"
     if trend := total["trend"]:
         yield f"trend   {trend['ratio']:.2f} times the 24 hours before"
     for limit in limits:
-        yield f"limit   {limit.name}: {_limit(limit.state)}"
-    if any("at_this_pace" in limit.state for limit in limits):
-        yield f"at this pace: {limit_pace.STRAIGHT}"
-    if any(bucket.partial for bucket in buckets):
-        yield "* incomplete: not over yet, or the log begins or ends in it"
-    if unknown := sum(bucket.spent is None for bucket in buckets):
-        yield f"{unknown} of {len(buckets)} are unknown: the log has no data for them"
-    yield from unpriced_notes(burn)
+        yield f"limit   {_name(limit.state)}: {_limit(limit.state)}"
     if "session_totals" in total:
         more = total["session_totals"]
-        what = f"{amount(more['tokens'])} tokens{dollars(more['cost_usd'])} of {more['sessions']} sessions"
+        what = f"{amount(more['tokens'])} tokens{dollars(more['cost_usd'])} of {show.plural(more['sessions'], 'session')}"
         yield f"also {what}: {more['note']}"
+    if unknown := sum(bucket.spent is None for bucket in burn.buckets):
+        yield f"{unknown} of {len(burn.buckets)} are unknown: the log has no data for them"
     yield f"prices: {total['cost_basis']}"
 
 
-def unpriced_notes(burn: Burn) -> Iterator[str]:
-    """A sentence for each model without a price."""
-    return costs.unpriced_notes([bucket.spent for bucket in burn.buckets if bucket.spent is not None])
+def remarks(burn: Burn, verbose: bool) -> Iterator[str]:
+    """How far the numbers can be trusted, the most important first."""
+    yield from (f"+ {note}" for note in unpriced_notes(burn, verbose))
+    if any(bucket.partial for bucket in burn.buckets):
+        yield "* incomplete: not over yet, or the log begins or ends in it"
+    if any("at_this_pace" in limit.state for limit in burn.limits):
+        yield f"at this pace: {limit_pace.STRAIGHT}"
+
+
+def _name(state: Event) -> str:
+    """A limit for people."""
+    return f"{state['provider']} {when.window_text(state['window'], state.get('scope', ''))}"
+
+
+def unpriced_notes(burn: Burn, each: bool) -> Iterator[str]:
+    """A sentence for each model without a price, or one for all."""
+    return costs.unpriced_notes([bucket.spent for bucket in burn.buckets if bucket.spent is not None], each)
 
 
 def _limit(state: Event) -> str:

@@ -127,23 +127,24 @@ def _reason(name: str, parts: Sequence[Part], excess: float, usual: Mapping[tupl
     return {"field": name, "value": most, "tokens": sums[most], "share_of_excess": round(min(more[most] / excess, 1.0), 2)}
 
 
-def table(rows: Sequence[Event], tz: datetime.tzinfo, shape: str, color: bool) -> str:
+def table(rows: Sequence[Event], tz: datetime.tzinfo, shape: str, color: bool, verbose: bool = False) -> str:
     """Anomalies for people."""
     because = [", ".join(map(_reason_text, row["because"])) for row in rows]
+    hours = [when.moment(row["ts"]) for row in rows]
     columns = [
-        show.Column("hour", [f"{when.local(when.moment(row['ts']), tz):%a %Y-%m-%d %H:00}" for row in rows], number=False),
-        show.Column("tokens", [show.count(row["tokens"]) for row in rows]),
-        show.Column("usual", [show.count(row["usual_tokens"]) for row in rows]),
-        show.Column("list price", list(map(_price_text, rows))),
-        show.Column("mostly", because, number=False),
+        show.Column("hour", [f"{when.local(at, tz):%a} {when.short_time(at, tz, max(hours))}" for at in hours], False, 0),
+        show.counts("tokens", [row["tokens"] for row in rows], 1),
+        show.counts("usual", [row["usual_tokens"] for row in rows], 1),
+        show.amounts("list price", [row["cost_usd"] for row in rows], ["unpriced_tokens" in row for row in rows]),
+        show.Column("mostly", because, False, 1),
     ]
     return show.table(columns, shape, color=color)
 
 
-def _price_text(row: Event) -> str:
-    """What an hour cost, with a + if some of it has no price."""
-    return show.money(row["cost_usd"]) + ("+" if "unpriced_tokens" in row else "") if row["cost_usd"] else "unknown"
-
-
 def _reason_text(reason: Event) -> str:
-    return f"{reason['field'].removesuffix('_id')} {reason['value'][:30]}"
+    return f"{reason['field'].removesuffix('_id')} {_value(reason)}"
+
+
+def _value(reason: Event) -> str:
+    value = str(reason["value"])
+    return value[:8] if reason["field"] == "session_id" else value

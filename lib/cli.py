@@ -12,23 +12,58 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from types import CodeType
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Protocol
 
 from tokenops import end_silently_at_interrupt, session, show
+from tokenops.cli_output import (
+    BLOCK,
+    Command,
+    Diagnostics,
+    add_format,
+    add_order,
+    add_strict,
+    add_verbose,
+    color,
+    in_order,
+    positive,
+    progress,
+    say,
+    shape,
+    write,
+    write_report,
+    write_rows,
+)
+
+__all__ = [
+    "BLOCK",
+    "Command",
+    "Diagnostics",
+    "add_format",
+    "add_order",
+    "add_strict",
+    "add_verbose",
+    "color",
+    "in_order",
+    "positive",
+    "progress",
+    "say",
+    "shape",
+    "write",
+    "write_report",
+    "write_rows",
+]
 
 if TYPE_CHECKING:
     import argparse
     import datetime
 
-    from tokenops import cli_progress, config, jsonl, pricing, workers
+    from tokenops import config, pricing
     from tokenops import coverage as cover
 
 
 Fault = session.Fault
-# Pieces in which the streams are read and written.
-BLOCK = 1 << 17
 
 
 class Main(Protocol):
@@ -39,24 +74,6 @@ class Main(Protocol):
     def __call__(self, argv: list[str], /) -> int:
         """Run with these arguments."""
         ...
-
-
-class Command:
-    """The command that this process runs at the moment: the name on its messages, and its file."""
-
-    name = "tokenops"
-    path = ""
-    has_stdin = True  # whether the process was started with one
-    progress: cli_progress.Line | None = None  # what it shows of long work
-
-
-def say(text: str) -> None:
-    """One line on stderr, under the command's name."""
-    if Command.progress:
-        Command.progress.erase()
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(f"{Command.name}: {show.safe(text)}\n")
-        sys.stderr.flush()
 
 
 def run(main: Main, filter_: bool = True) -> NoReturn:
@@ -79,7 +96,15 @@ def run(main: Main, filter_: bool = True) -> NoReturn:
 def status_of(main: Main, argv: list[str]) -> int:
     """The exit status of a command that is called with these arguments. Its failures are printed on stderr."""
     Command.path = main.__code__.co_filename
-    Command.name = os.path.basename(Command.path)
+    Command.name, Command.verbose = os.path.basename(Command.path), False
+    try:
+        return _status_of(main, argv)
+    finally:
+        for diagnostics in list(Command.unsaid):
+            diagnostics.report()
+
+
+def _status_of(main: Main, argv: list[str]) -> int:
     try:
         os.fstat(1)  # Python discards what is printed to a closed stdout
         status = main(argv)
@@ -146,7 +171,9 @@ def parser(doc: str | None, argv: list[str]) -> argparse.ArgumentParser:
 
     class Parser(argparse.ArgumentParser):
         def parse_args(self, *args: Any, **options: Any) -> Any:
-            return self.parse_intermixed_args(*args, **options)  # options may come between operands
+            parsed = self.parse_intermixed_args(*args, **options)  # options may come between operands
+            Command.verbose = getattr(parsed, "verbose", False)
+            return parsed
 
         def error(self, message: str) -> NoReturn:
             raise Fault(f"{message}; see {Command.name} --help")
@@ -159,22 +186,6 @@ def add_span(to: argparse.ArgumentParser) -> None:
     to.add_argument("--since", metavar="TIME")
     to.add_argument("--until", metavar="TIME")
     to.add_argument("--tz", metavar="ZONE")
-
-
-def add_format(to: argparse.ArgumentParser) -> None:
-    """The options of a reporter's output."""
-    for name in ("json", "table", "csv", "markdown"):
-        to.add_argument(f"--{name}", dest="format", action="store_const", const=name)
-    to.add_argument("--color", choices=("auto", "always", "never"), default="auto")
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1, for an option."""
-    import argparse
-
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 1 or more")
-    return int(text)
 
 
 def whole(text: str) -> int:
@@ -197,36 +208,6 @@ def seconds(text: str) -> float:
     if not 0 <= value < 1e9:
         raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds")
     return value
-
-
-@contextlib.contextmanager
-def progress(what: str, kept: str = "", unit: str = "bytes") -> Iterator[workers.Progress]:
-    """Shows how far the work of a block is, if stderr is a terminal: call it with the size of each part that is done.
-
-    `kept`: what is there after Ctrl-C, as the end of a sentence.
-    """
-    from tokenops import workers
-
-    if sys.stderr is None or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield workers.SILENT
-        return
-    from tokenops import cli_progress
-
-    with cli_progress.line_for(Command.name, what, unit, kept) as Command.progress:
-        yield Command.progress
-    Command.progress = None
-
-
-def shape(args: argparse.Namespace) -> str:
-    """json, table, csv or markdown: the option, else a table at a terminal and JSON Lines in a pipe."""
-    return args.format or ("table" if sys.stdout.isatty() else "json")
-
-
-def color(args: argparse.Namespace) -> bool:
-    """Whether to colour: --color, then NO_COLOR and TERM=dumb, then whether stdout is a terminal."""
-    if args.color != "auto":
-        return bool(args.color == "always")
-    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and sys.stdout.isatty()
 
 
 def zone(args: argparse.Namespace) -> datetime.tzinfo:
@@ -263,6 +244,7 @@ def catch_up(diagnostics: Diagnostics) -> tuple[str, str]:
 
     folder = datadir.log_folder()
     as_of = session.catch_up(folder, os.environ, os.path.expanduser("~"), settings, now, diagnostics, progress)
+    diagnostics.report()
     return folder, as_of
 
 
@@ -316,42 +298,6 @@ def span(args: argparse.Namespace, tz: datetime.tzinfo) -> tuple[str, str]:
     return answers.bounds(args.since, args.until, now(), tz, "--")
 
 
-def write(lines: Iterable[bytes]) -> None:
-    """Write finished lines to stdout in large blocks, independent of Python's buffering."""
-    out, pending, size = sys.stdout.buffer, [], 0
-    for line in lines:
-        pending.append(line)
-        size += len(line)
-        if size >= BLOCK:
-            out.write(b"".join(pending))
-            pending, size = [], 0
-    out.write(b"".join(pending))
-
-
-def write_rows(
-    args: argparse.Namespace,
-    rows: list[dict[str, Any]],
-    table: Callable[[list[dict[str, Any]], str, bool], str] | None = None,
-) -> None:
-    """Records as JSON Lines, as CSV, or as a table, if there is one; nothing for an empty table."""
-    if table is None or shape(args) == "json":
-        show.lines(rows, sys.stdout.buffer)
-    elif shape(args) == "csv":
-        sys.stdout.write(show.records(rows, "csv"))
-    elif rows:
-        sys.stdout.write(table(rows, shape(args), color(args)))
-
-
-def write_report(args: argparse.Namespace, rows: Iterable[dict[str, Any]], text: str) -> None:
-    """Records as JSON Lines, CSV or Markdown, or a text for people."""
-    if shape(args) == "json":
-        show.lines(rows, sys.stdout.buffer)
-    elif shape(args) == "table":
-        sys.stdout.write(text if text.endswith("\n") or not text else f"{text}\n")
-    else:
-        sys.stdout.write(show.records(rows, shape(args)))
-
-
 def add_filter(to: argparse.ArgumentParser) -> None:
     """The options that choose records and mean the same in every command: --client, --project, --model."""
     for name in ("client", "project", "model"):
@@ -363,58 +309,14 @@ def reads_log(args: argparse.Namespace) -> bool:
     return bool(args.log) or (not args.files and sys.stdin.isatty())
 
 
-class Diagnostics:
-    """Prints everything but the answer on stderr, and determines the exit status."""
-
-    def __init__(self) -> None:
-        self.warnings = 0
-        self.unreadable = 0
-        self.bad_log_lines: list[str] = []
-        self.reading: jsonl.Records | None = None
-
-    def say(self, text: str) -> None:
-        """Something to know, which changes no exit status."""
-        say(text)
-
-    def warn(self, text: str) -> None:
-        """Something that makes the answer less than it could be."""
-        self.warnings += 1
-        say(text)
-
-    def on_bad_line(self, location: str, why: str) -> None:
-        """A line that was skipped."""
-        self.warn(f"{location}: {why}")
-
-    def on_bad_log_line(self, location: str, why: str) -> None:
-        """A line of our own log that was skipped; report_bad_log_lines counts them."""
-        self.bad_log_lines.append(location)
-
-    def report_bad_log_lines(self) -> None:
-        """Warn of lines of the log that were skipped."""
-        if self.bad_log_lines:
-            count = len(self.bad_log_lines)
-            self.on_bad_line(self.bad_log_lines[0], f"{count} lines of the log could not be read; run tok-log verify")
-
-    def on_bad_record(self, why: str) -> None:
-        """The record that was read last is not used."""
-        self.on_bad_line(self.reading.location if self.reading else "input", why)
-
-    def on_unreadable(self, path: str, error: OSError) -> None:
-        """A file that could not be read."""
-        self.unreadable += 1
-        say(f"{path}: {error.strerror}; {session.remedy(error)}")
-
-    def status(self, warned: bool = False) -> int:
-        """The exit status. `warned`: there was another reason for a warning."""
-        return 2 if self.unreadable else 1 if self.warnings or warned else 0
-
-
 def inputs(files: list[str], diagnostics: Diagnostics) -> Iterator[tuple[str, BinaryIO]]:
     """Name and stream of each FILE operand, or of stdin (`-`, or no operand). Warns of unreadable files and skips them."""
     for name in files or ["-"]:
         if name == "-":
             if not Command.has_stdin:
                 raise Fault("stdin is closed; name a file")
+            if sys.stdin.isatty():
+                say("reading standard input; end it with Ctrl-D, or give FILEs")
             with open(0, "rb", buffering=BLOCK, closefd=False) as stream:
                 yield "stdin", stream
             continue

@@ -94,22 +94,33 @@ def _plain(amount: Decimal) -> str:
     return pricing.plain(amount.quantize(_CENT))
 
 
-def table(rows: Sequence[Event], shape: str, color: bool) -> str:
+# What the comparisons can be ordered by: by what would be saved, unless another is asked for.
+ORDERS: show.Orders = {
+    "saved": lambda row: Decimal(row["alternatives"][0]["saved_usd"]),
+    "price": lambda row: Decimal(row["cost_usd"]),
+    "turns": lambda row: row["turns"],
+    "tokens": events.token_sum,
+    "name": lambda row: row["model"],
+}
+NOTE = "The same tokens at other prices; whether such a model would have done as well is not judged here."
+
+
+def table(rows: Sequence[Event], shape: str, color: bool, verbose: bool = False) -> str:
     """The rows for people: the nearest and the cheapest alternative."""
 
-    def alternative(row: Event, at: int) -> str:
-        model = row["alternatives"][at]
-        return f"{model['model']} {show.money(model['cost_usd'])}"
+    def others(at: int) -> list[Event]:
+        return [row["alternatives"][at] if at == 0 or len(row["alternatives"]) > 1 else {} for row in rows]
 
+    near, cheap = others(0), others(-1)
     columns = [
-        show.Column("model", [row["model"] for row in rows], number=False),
-        show.Column("turns that are", [row["class"] for row in rows], number=False),
-        show.Column("turns", [show.count(row["turns"]) for row in rows]),
-        show.Column("list price", [show.money(row["cost_usd"]) for row in rows]),
-        show.Column("the next cheaper", [alternative(row, 0) for row in rows], number=False),
-        show.Column(
-            "a cheaper one", [alternative(row, -1) if len(row["alternatives"]) > 1 else "" for row in rows], number=False
-        ),
+        show.Column("model", [row["model"] for row in rows], False, 0),
+        show.Column("turns that are", [row["class"] for row in rows], False, 2, heading="class"),
+        show.counts("turns", [row["turns"] for row in rows], 4),
+        show.counts("tokens", [events.token_sum(row) for row in rows], 5),
+        show.amounts("list price", [row["cost_usd"] for row in rows], heading="price"),
+        show.Column("the next cheaper", [other["model"] for other in near], False, 1, heading="next cheaper"),
+        show.amounts("costs", [other["cost_usd"] for other in near], rank=1),
+        show.Column("a cheaper one", [other.get("model", "") for other in cheap], False, 3, heading="cheapest"),
+        show.amounts("costs", [other.get("cost_usd", "") for other in cheap], rank=3),
     ]
-    note = "The same tokens at other prices; whether such a model would have done as well is not judged here.\n"
-    return show.table(columns, shape, color=color) + note
+    return show.table(columns, shape, color=color) + show.notes([NOTE], shape, color, verbose)

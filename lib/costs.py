@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
-from typing import BinaryIO
 
-from tokenops import events, jsonl, pricing, rollup, show, when
+from tokenops import events, pricing, rollup, show, when
 from tokenops.events import Event
 
 WRITES = ("cache_write_tokens", "cache_write_1h_tokens", "cache_write_12h_tokens")
@@ -69,52 +69,113 @@ def _with_ratio(row: Event) -> Event:
     return row
 
 
-def write(rows: Iterable[Event], out: BinaryIO) -> None:
-    """JSON Lines."""
-    jsonl.write(rows, out)
+def _cost(row: Event) -> tuple[Decimal, int]:
+    return Decimal(row.get("cost_usd", "0")), events.token_sum(row)
 
 
-def table(rows: list[Event], shape: str, color: bool) -> str:
-    """The rows and their total, for people. Markdown and terminal tables end with a total, CSV does not."""
-    by = rows[0]["by"] if rows else ["project"]
-    total = total_of(rows)
-    body = rows if shape == "csv" or len(rows) < 2 else [*rows, total]
-    groups = [show.Column(name, [_group(row, name, total) for row in body], number=False) for name in by]
-    plain = shape == "csv"
+def _ratio(row: Event) -> float | None:
+    ratio: float | None = row.get("cache_hit_ratio")
+    return ratio
 
-    def tokens(title: str, *names: str) -> show.Column:
-        sums = [sum(row.get(name, 0) for name in names) for row in body]
-        return show.Column(title, [str(value) if plain else show.count(value) for value in sums])
 
-    columns = [
-        *groups,
-        tokens("turns", "turns"),
-        tokens("input", "input_tokens"),
-        tokens("cache read", "cache_read_tokens"),
-        tokens("cache write", *WRITES),
-        tokens("output", "output_tokens"),
-        show.Column("cache hit", [show.percent(row.get("cache_read_tokens", 0), events.context_size(row)) for row in body]),
-        show.Column("list price", [row.get("cost_usd", "") if plain else show.money(row.get("cost_usd")) for row in body]),
-    ]
+def _cache_writes(row: Event) -> int:
+    return sum(row.get(name, 0) for name in WRITES)
+
+
+# What the rows of a report can be ordered by.
+ORDERS: show.Orders = {
+    "price": _cost,
+    "tokens": events.token_sum,
+    "turns": lambda row: row.get("turns", 0),
+    "input": lambda row: row.get("input_tokens", 0),
+    "cache_read": lambda row: row.get("cache_read_tokens", 0),
+    "cache_write": _cache_writes,
+    "output": lambda row: row.get("output_tokens", 0),
+    "cache_hit": _ratio,
+    "began": lambda row: when.moment(row["from"]),
+    "ended": lambda row: when.moment(row["to"]),
+    "name": lambda row: " ".join(_group(row, name) for name in row["by"]),
+}
+
+
+def dearest(rows: Sequence[Event]) -> list[Event]:
+    """Rows as a table shows them: by time if they have one, and within it the dearest first."""
+    return sorted(sorted(rows, key=_cost, reverse=True), key=lambda row: str(row.get("bucket", "")))
+
+
+def table(
+    rows: Sequence[Event],
+    shape: str,
+    color: bool,
+    rest: Sequence[Event] = (),
+    tz: datetime.tzinfo | None = None,
+) -> str:
+    """The rows and their total. `rest`: rows that are only in the sums; `tz`: of the time that sessions began."""
+    every = [*rows, *rest]
+    extra = [_sum(rest)] if rest else []
+    body = [*rows, *extra, *([_sum(every)] if len(every) > 1 else [])]
+    labels = [f"and {len(rest):,} more"] * len(extra) + ["total"] * (len(every) > 1)
+    columns = [*_group_columns(rows, labels, tz), *_number_columns(body)]
+    if rest:
+        styles = ["dim" if at == len(rows) else "" for at in range(len(body))]
+        columns = [column._replace(styles=styles) for column in columns]
+    return show.table(columns, shape, totals=len(every) > 1, color=color)
+
+
+def _sum(rows: Sequence[Event]) -> Event:
+    """The sum of rows, with what of them has no price."""
+    unpriced = [item for row in rows for item in row.get("unpriced", ())]
+    return total_of(list(rows)) | ({"unpriced": unpriced} if unpriced else {})
+
+
+def _group_columns(rows: Sequence[Event], labels: Sequence[str], tz: datetime.tzinfo | None) -> Iterator[show.Column]:
+    """What the rows are by, with the labels of the sums; sessions are named by a beginning, and described."""
+    by = list(rows[0]["by"]) if rows else ["project"]
+    names = [*by, *(name for name in ("project", "client") if "session" in by and name not in by)]
+    short = show.short_ids(str(row["session_id"]) for row in rows if "session_id" in row) if "session" in by else {}
+    for at, name in enumerate(names):
+        cells = [_group(row, name) for row in rows]
+        cells = [short.get(cell, cell) for cell in cells] if name == "session" else cells
+        yield show.Column(name, [*cells, *(labels if at == 0 else [""] * len(labels))], False, 0 if name in by else 1 + at)
+        if name == "session":
+            zone, now = tz or when.zone(None), max(when.moment(row["to"]) for row in rows)
+            began = [when.short_time(when.moment(row["from"]), zone, now) for row in rows]
+            yield show.Column("began", [*began, *[""] * len(labels)], False, 2)
+
+
+def _number_columns(body: Sequence[Event]) -> Iterator[show.Column]:
+    yield show.counts("turns", [row.get("turns") for row in body], 4)
+    yield show.counts("input", [row.get("input_tokens") for row in body], 6)
+    yield show.counts("cache read", [row.get("cache_read_tokens") for row in body], 8, "read")
+    yield show.counts("cache write", [_cache_writes(row) for row in body], 7, "write")
+    yield show.counts("output", [row.get("output_tokens") for row in body], 5)
+    hits = [show.percent(row.get("cache_read_tokens", 0), events.context_size(row)) for row in body]
+    yield show.Column("cache hit", hits, rank=3, heading="hit")
+    yield show.counts("tokens", [events.token_sum(row) for row in body], 1)
+    prices = [row.get("cost_usd") or (None if row.get("unpriced") else "") for row in body]
+    yield show.amounts("list price", prices, ["unpriced" in row for row in body], heading="price")
     if any("vendor_sum_usd" in row for row in body):  # beside our own, never added
-        columns.append(_vendor_sums(body, plain))
+        yield show.amounts("vendor's sum", [row.get("vendor_sum_usd", "") for row in body], rank=1)
     sources = [row.get("cost_source", "") for row in body]
     if any(source not in ("", "estimated") for source in sources):
-        columns.append(show.Column("price from", sources, number=False))
-    return show.table(columns, shape, totals=len(body) > len(rows), color=color)
+        yield show.Column("price from", sources, number=False, rank=9)
 
 
-def _vendor_sums(rows: Sequence[Event], plain: bool) -> show.Column:
-    amounts = [row.get("vendor_sum_usd", "") for row in rows]
-    return show.Column("vendor's sum", amounts if plain else [show.money(usd or None) for usd in amounts])
-
-
-def _group(row: Event, name: str, total: Event) -> str:
-    if row is total:
-        return "total" if name == total["by"][0] else ""
+def _group(row: Event, name: str) -> str:
     if name in rollup.FIELDS:
         return str(row.get(rollup.FIELDS[name], "unknown"))
     return str(row.get("bucket", ""))
+
+
+def csv(rows: Sequence[Event]) -> str:
+    """Rows as CSV, exact: what they are by first, and every count, 0 too."""
+    result = []
+    for row in rows:
+        first = {name: row.get(name, "") for name in (rollup.FIELDS.get(name, "bucket") for name in row["by"])}
+        first |= {name: row.get(name, 0) for name in ("turns", *events.TOKENS)} | {"tokens": events.token_sum(row)}
+        first |= {name: row.get(name, "") for name in ("cache_hit_ratio", "cost_usd", "cost_source", "unpriced")}
+        result.append(first | {name: value for name, value in row.items() if name not in first})
+    return show.records(result, "csv")
 
 
 def total_of(rows: list[Event]) -> Event:
@@ -160,8 +221,8 @@ def notes(rows: list[Event]) -> Iterator[str]:
         yield f"note: {note}"
 
 
-def unpriced_notes(rows: list[Event]) -> Iterator[str]:
-    """A sentence for each model without a price, over all rows."""
+def unpriced_notes(rows: Sequence[Event], each: bool = True) -> Iterator[str]:
+    """A sentence for each model without a price, over all rows; else one for all of them."""
     sums: dict[tuple[str, str, str], list[int]] = {}
     for row in rows:
         for item in row.get("unpriced", ()):
@@ -169,5 +230,10 @@ def unpriced_notes(rows: list[Event]) -> Iterator[str]:
             counts = sums.setdefault(key, [0, 0])
             counts[0] += item["turns"]
             counts[1] += item["tokens"]
+    if sums and not each:
+        turns = sum(turns for turns, _ in sums.values())
+        models = ", ".join(dict.fromkeys(model for _, model, _ in sorted(sums)))
+        yield f"the sums lack {show.plural(turns, 'turn')} of models without a price: {models}"
+        return
     for (provider, model, reason), (turns, tokens) in sorted(sums.items()):
-        yield show.safe(f"unpriced: {provider} {model}: {turns:,} turns, {tokens:,} tokens: {reason}")
+        yield show.safe(f"unpriced: {provider} {model}: {show.plural(turns, 'turn')}, {tokens:,} tokens: {reason}")

@@ -122,12 +122,22 @@ def _is_bound(cover: Coverage, bound: Sequence[plans.Plan], day: str) -> bool:
 
 def notes(total: Event, worth: Sequence[Event]) -> Iterator[str]:
     """What plans covered, what was metered, what caches saved, and how old the prices are: a sentence each."""
+    yield from plan_notes(total, worth)
+    yield from price_notes(total)
+
+
+def plan_notes(total: Event, worth: Sequence[Event]) -> Iterator[str]:
+    """What plans covered, and what was metered."""
     for plan in worth:
         costs = f", the plan costs {show.money(plan['plan_usd_per_month'])} a month" if "plan_usd_per_month" in plan else ""
         name = "a login whose plan is not set" if plan["plan"] == UNNAMED else plan["plan"]
         yield f"covered by {name}: {show.money(plan['covered_usd'])} at list price{costs}"
     if worth:
         yield f"metered: {show.money(total.get('metered_usd', '0'))}"
+
+
+def price_notes(total: Event) -> Iterator[str]:
+    """What caches saved, and how old the prices are."""
     if "cache_saved_usd" in total:
         yield f"saved by caches: {show.money(total['cache_saved_usd'])}, compared with the price of uncached input"
     if "prices_read" in total:

@@ -262,22 +262,34 @@ def rows(report: Event) -> list[Event]:
     return [{"part": name} | row for name in parts if isinstance(report[name], list) for row in report[name]]
 
 
-def table(report: Event, shape: str, color: bool) -> str:
+_STATE_STYLES = {"ready": "good", "degraded": "warn", "not_ready": "bad", "not_configured": "bad"}
+
+
+def table(report: Event, shape: str, color: bool, verbose: bool = False) -> str:
     """The report for people: what blocks and what to do first, then the parts."""
-    quality = report["signal_quality"]
-    lines = [f"{report['state'].replace('_', ' ')}, as of {report['as_of']}\n"]
-    lines.append(f"signal of the limits: {quality['level']} ({quality['source']}): {quality['caveat']}\n")
-    for key, title in (("blockers", "blocks"), ("next_actions", "to do")):
-        lines += [f"{title}: {item['what']}\n    {item['do']}\n" for item in report[key]]
-    texts = ["".join(lines), status.table(report["clients"], shape, color)]
+    now = when.moment(report["as_of"])
+    texts = [_heading(report, shape, color), status.table(report["clients"], shape, color, now, verbose)]
     if isinstance(report["proxy"], list):
-        texts.append(status.proxied_table(report["proxy"], shape, color))
+        texts.append(status.proxied_table(report["proxy"], shape, color, now))
     if isinstance(report["sources"], list):
-        texts.append(status.sources_table(report["sources"], shape, color))
+        texts.append(status.sources_table(report["sources"], shape, color, now))
     if isinstance(report["signals"], list):
         texts.append(status.signals_table(report["signals"], shape, color))
     log, prices = report["log"], report["prices"]
+    lines = []
     if "error" not in log:
-        texts.append(f"log: {log['folder']}, {log['days']} days, {log['bytes'] / 1e6:,.1f} MB\n")
-    texts.append(f"prices: captured {prices['oldest_capture']} to {prices['newest_capture']}\n")
-    return "\n".join(texts)
+        lines.append(f"log: {log['folder']}, {log['days']} days, {log['bytes'] / 1e6:,.1f} MB")
+    lines.append(f"prices: captured {prices['oldest_capture']} to {prices['newest_capture']}")
+    return "\n".join([*texts, show.notes(lines, shape, color, verbose=True)])
+
+
+def _heading(report: Event, shape: str, color: bool) -> str:
+    """The state, and each thing to do with its command on a line of its own, whole, so that it can be pasted."""
+    quality, state, day, clock = report["signal_quality"], report["state"], report["as_of"][:10], report["as_of"][11:16]
+    text = f"{show.paint(state.replace('_', ' '), _STATE_STYLES[state], color)}, as of {day} {clock} UTC\n"
+    signal = f"signal of the limits: {quality['level']} ({quality['source']}): {quality['caveat']}"
+    text += show.notes([signal], shape, color, verbose=True)
+    for key, title in (("blockers", "blocks"), ("next_actions", "to do")):
+        for item in report[key]:
+            text += show.notes([f"{title}: {item['what']}"], shape, False, verbose=True) + f"    {show.safe(item['do'])}\n"
+    return text

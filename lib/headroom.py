@@ -25,6 +25,8 @@ UNKNOWN, ROOM, REFUSED, USED_UP, MOSTLY_USED, LIKELY_SOON = (
     "mostly_used",
     "likely_soon",
 )
+# How a table paints an action.
+STYLES = {CONTINUE: "good", SLOW_DOWN: "warn", SWITCH_MODEL: "bad", WAIT: "bad"}
 # The resets of one window differ by seconds; those of two windows lie hours apart.
 SAME_MS = 5 * 60_000
 

@@ -168,34 +168,6 @@ def next_actions(provider: str, bound: State | None, now: int, freshness: Mappin
     return []
 
 
-def budget_table(rows: Sequence[Event], shape: str, color: bool) -> str:
-    """Budgets for people: a line per window, with the action at the window that binds."""
-    lines = [_budget_cells(window, row) for row in rows for window in row["windows"] or [{}]]
-    titles = ("provider", "window", "left", "resets in", "action", "seen")
-    columns = [show.Column(title, [line[at] for line in lines], number=title == "left") for at, title in enumerate(titles)]
-    notes = [f"{row['provider']}: {row['signal_quality']['caveat']}\n" for row in rows]
-    notes += [f"{row['provider']}: {text}\n" for row in rows for text in row["next_actions"]]
-    return show.table(columns, shape, color=color) + "".join(notes)
-
-
-def _budget_cells(window: Event, row: Event) -> tuple[str, ...]:
-    left = window.get("headroom")
-    binds = window.get("window") == row["binding_window"] and left is not None
-    age = ""
-    if "observed_at" in window:
-        minutes = max(when.moment(row["as_of"]) - when.moment(window["observed_at"]), 0) / 60_000
-        turns = f" + {window['carried']['turns']} turns" if "carried" in window else ""
-        age = f"{headroom.age_text(minutes)} ago{turns}, {window.get('source', '')}"
-    return (
-        row["provider"],
-        window.get("window", "unknown") + (f" ({window['scope']})" if window.get("scope") else ""),
-        "unknown" if left is None else f"{left:.0%}",
-        window.get("resets_in", ""),
-        row["recommended_action"].replace("_", " ") if binds or not row["windows"] else "",
-        age,
-    )
-
-
 # Plans.
 
 LOW, MEDIUM, HIGH, UNKNOWN = "low", "medium", "high", "unknown"
@@ -425,23 +397,28 @@ def _lasting(longest: Longest) -> str:
     return f"days until the {window} limit runs out at the recent rate, {until}"
 
 
-def table(rows: Sequence[Event], shape: str, color: bool) -> str:
+_RISK_STYLES = {LOW: "good", MEDIUM: "warn", HIGH: "bad", UNKNOWN: ""}
+
+
+def table(rows: Sequence[Event], shape: str, color: bool, verbose: bool = False) -> str:
     """Plans for people, without the note on quota_tokens, which is the same for every plan."""
 
-    def cells(title: str, value_of: Callable[[Event], Any], number: bool = True) -> show.Column:
+    def cells(title: str, value_of: Callable[[Event], Any], rank: int, number: bool = False) -> show.Column:
         values = [value_of(row) for row in rows]
-        return show.Column(title, ["unknown" if value is None else str(value) for value in values], number)
+        return show.Column(title, ["unknown" if value is None else str(value) for value in values], number, rank)
 
     columns = [
-        cells("provider", lambda row: " ".join(filter(None, (row["provider"], row.get("account")))), False),
-        cells("plan", lambda row: row["display"], False),
-        cells("window", lambda row: row["window"], False),
-        cells("used", lambda row: None if row["window_pct"] is None else f"{row['window_pct']:.0f}%"),
-        cells("resets in", lambda row: row["window_resets_in"]),
-        cells("days left", lambda row: row["headroom_days"]),
-        cells("risk", lambda row: row["overage_risk"], False),
-        cells("tokens this month", lambda row: None if row["consumed_tokens"] is None else f"{row['consumed_tokens']:,}"),
-        cells("list price", lambda row: show.money(row["consumed_cost_usd"]) or None),
+        cells("provider", lambda row: " ".join(filter(None, (row["provider"], row.get("account")))), 3),
+        cells("plan", lambda row: row["display"], 0),
+        cells("window", lambda row: None if row["window"] is None else when.window_text(row["window"]), 1),
+        cells("used", lambda row: None if row["window_pct"] is None else f"{row['window_pct']:.0f}%", 0, True),
+        cells("resets in", lambda row: row["window_resets_in"], 2),
+        cells("days left", lambda row: row["headroom_days"], 3, True),
+        cells("risk", lambda row: row["overage_risk"], 0)._replace(
+            styles=[_RISK_STYLES[row["overage_risk"]] for row in rows]
+        ),
+        show.counts("tokens this month", [row["consumed_tokens"] for row in rows], 4, "tokens"),
+        show.amounts("list price", [row["consumed_cost_usd"] for row in rows], heading="price"),
     ]
-    notes = [f"{row['plan_name']}: {note}\n" for row in rows for note in row["note"].split("; ")[1:]]
-    return show.table(columns, shape, color=color) + "".join(notes)
+    notes = [f"{row['plan_name']}: {note}" for row in rows for note in row["note"].split("; ")[1:]]
+    return show.table(columns, shape, color=color) + show.notes(notes, shape, color, verbose)

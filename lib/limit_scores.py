@@ -241,19 +241,20 @@ _LAYOUT: dict[str, tuple[str, tuple[tuple[str, str, int | None], ...]]] = {
 _TEXT = ("method", "p")
 
 
-def tables(rows: Sequence[Event], shape: str, color: bool = False) -> str:
+def tables(rows: Sequence[Event], shape: str, color: bool = False, verbose: bool = False) -> str:
     """The tables of one result, as text."""
     data = next(row for row in rows if row["table"] == "data")
     head = f"{data['provider']} {data['window']}: {data['accounts']} accounts, {data['windows']} windows, "
-    parts = [head + f"{data['moments']} moments on {data['days']} days; at {data['few_data']} of them few data\n"]
+    head += f"{data['moments']} moments on {data['days']} days; at {data['few_data']} of them few data"
+    parts = [show.notes([head], shape, False, verbose=True)]
     for name, (title, columns) in _LAYOUT.items():
         chosen = [row for row in rows if row["table"] == name]
         laid = [
-            show.Column(heading, [_cell(row.get(field), digits) for row in chosen], field not in _TEXT)
-            for heading, field, digits in columns
+            show.Column(heading, [_cell(row.get(field), digits) for row in chosen], field not in _TEXT, at)
+            for at, (heading, field, digits) in enumerate(columns)
         ]
         if chosen:
-            parts.append(f"{title}\n\n{show.table(laid, shape, color=color)}")
+            parts.append(f"{show.notes([title], shape, False, verbose=True)}\n{show.table(laid, shape, color=color)}")
     return "\n".join(parts)
 
 

@@ -11,14 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from tokenops import chart_text, headroom, show, when
 from tokenops.events import Event
 
-STYLES = {
-    headroom.CONTINUE: "good",
-    headroom.SLOW_DOWN: "warn",
-    headroom.SWITCH_MODEL: "bad",
-    headroom.WAIT: "bad",
-}
 _VENDORS = {"openai": "OpenAI", "github": "GitHub", "xai": "xAI", "openrouter": "OpenRouter"}
-_WINDOWS = {"hourly": "1 h", "five_hour": "5 h"}
 _USUAL, _NARROWEST, _WIDEST = 80, 8, 24  # columns of a terminal that does not tell, and of a bar
 _INDENT = "  "
 
@@ -38,13 +31,7 @@ def account_name(row: Event) -> str:
 
 def window_name(window: Event) -> str:
     """A window's name for people: `5 h limit`, `weekly limit, opus`."""
-    scope, name = str(window.get("scope", "")), str(window["window"])
-    plain = name.removesuffix(f"_{scope}") if scope else name
-    if plain.endswith("_minutes"):
-        plain = f"{plain.removesuffix('_minutes')} min"
-    title = _WINDOWS.get(plain, plain.replace("_", " "))
-    title = title if plain == "credits" else f"{title} limit"
-    return f"{title}, {scope.replace('_', ' ')}" if scope else title
+    return when.window_text(str(window["window"]), str(window.get("scope", "")))
 
 
 def moment(text: str, now: int, tz: datetime.tzinfo) -> str:
@@ -82,7 +69,7 @@ def binding(row: Event) -> Event | None:
 
 def urgent(rows: Sequence[Event]) -> Event | None:
     """The row that is most urgent: its action decides, then how little is left. None without rows."""
-    order = list(STYLES)
+    order = list(headroom.STYLES)
 
     def rank(row: Event) -> tuple[int, int]:
         left = row["headroom_pct"]
@@ -168,7 +155,7 @@ def room_elsewhere(row: Event, rows: Sequence[Event]) -> str:
 def bar(window: Event, row: Event, width: int, color: bool) -> str:
     """A bar of what is used, coloured by what the window advises; the band of the forecast for the next hour follows."""
     used = share(window)
-    style = "dim" if used is None else STYLES[window["action"]]
+    style = "dim" if used is None else headroom.STYLES[window["action"]]
     forecast = row.get("forecast", {}) if window.get("binds") else {}
     ahead = None if forecast.get("few_data") else forecast.get("used_in_an_hour", {}).get("p90")
     filled, band, rest = chart_text.gauge_parts(used, width, ahead)
@@ -188,7 +175,7 @@ def brief(rows: Sequence[Event], width: int | None, color: bool, now: int, tz: d
     for name, text, (window, row) in zip(names, words, windows, strict=True):
         used = percent(window, row)
         number = "   ?" if used is None else f"{used:3d}%"
-        style = STYLES[window["action"]] if window.get("binds") and window["action"] != headroom.CONTINUE else ""
+        style = headroom.STYLES[window["action"]] if window.get("binds") and window["action"] != headroom.CONTINUE else ""
         end = show.paint(show.shorten(text, max(left - bar_width, 0)), style, color)
         lines.append(f"{_cell(name, label)}  {bar(window, row, bar_width, color)} {number}  {end}".rstrip())
     return lines + [show.shorten(f"{account_name(row)}: no reading yet", width) for row in rows if not row["windows"]]
@@ -221,7 +208,7 @@ def lines(
         title = ", ".join(filter(None, (account_name(row), plan)))
         shown += [""] if shown else []
         shown.append(show.paint(show.shorten(show.safe(title), width), "bold", color))
-        style = STYLES[row["recommended_action"]] if binding(row) else "dim"
+        style = headroom.STYLES[row["recommended_action"]] if binding(row) else "dim"
         shown += _sentence_lines(action_text(row, now, tz), width, style, color)
         for window in row["windows"]:
             name = _cell(window_name(window), label)
@@ -262,3 +249,25 @@ def _sentence_lines(text: str, width: int, style: str, color: bool, indent: str 
     if width - len(indent) < 30:
         indent = _INDENT
     return [indent + show.paint(part, style, color) for part in show.wrap(show.safe(text), max(width - len(indent), 10))]
+
+
+def table(rows: Sequence[Event], shape: str, color: bool, verbose: bool = False) -> str:
+    """Budgets as a table, for Markdown: a line per window, with the action at the window that binds."""
+    lines = [(window, row) for row in rows for window in row["windows"] or [{}]]
+    actions = [row["recommended_action"] if window.get("binds") or not window else "" for window, row in lines]
+    seen = [window.get("observed_at", "") for window, _ in lines]
+    ages = [
+        when.ago(when.moment(ts), when.moment(row["as_of"])) if ts else "" for ts, (_, row) in zip(seen, lines, strict=True)
+    ]
+    turns = [f" + {show.plural(window['carried']['turns'], 'turn')}" if "carried" in window else "" for window, _ in lines]
+    columns = [
+        show.Column("provider", [account_name(row) for _, row in lines], False, 0),
+        show.Column("window", [window_name(window) if window else "unknown" for window, _ in lines], False, 0),
+        show.Column("used", ["unknown" if (used := percent(*line)) is None else f"{used}%" for line in lines], True, 0),
+        show.Column("resets in", [window.get("resets_in", "") for window, _ in lines], False, 2),
+        show.Column("action", [action.replace("_", " ") for action in actions], False, 1),
+        show.Column("seen", [age + more for age, more in zip(ages, turns, strict=True)], False, 3),
+        show.Column("by", [window.get("source", "") for window, _ in lines], False, 4),
+    ]
+    notes = [f"{account_name(row)}: {note}" for row in rows for note in _notes(row)]
+    return show.table(columns, shape, color=color) + show.notes(notes, shape, color, verbose)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from tokenops import catalog, config, show
+from tokenops import catalog, config, show, when
 from tokenops.config import Unusable
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
@@ -176,17 +176,21 @@ def binding_row(binding: Binding) -> dict[str, Any]:
     return {key: value for key, value in record.items() if value or key == "windows"}
 
 
-def table(rows: list[dict[str, Any]], shape: str, color: bool) -> str:
+def table(rows: list[dict[str, Any]], shape: str, color: bool, verbose: bool = False) -> str:
     """Plans or bindings for people."""
-    columns = [show.Column(name, [row[name] for row in rows], number=False) for name in ("provider", "plan", "display")]
+
+    def texts(title: str, name: str, rank: int) -> show.Column:
+        return show.Column(title, [row.get(name, "") for row in rows], False, rank)
+
+    columns = [texts("provider", "provider", 1), texts("plan", "plan", 0), texts("display", "display", 4)]
     if any("from" in row or "account" in row for row in rows):
-        columns += [show.Column(name, [row.get(name, "") for row in rows], number=False) for name in ("from", "account")]
-    columns.append(show.Column("USD a month", [row.get("usd", "") for row in rows]))
-    columns.append(show.Column("windows", [", ".join(map(_window, row["windows"])) for row in rows], number=False))
-    notes = "".join(f"{row['plan']}: {row['note']}\n" for row in rows if "note" in row)
-    return show.table(columns, shape, color=color) + notes
+        columns += [texts("from", "from", 2), texts("account", "account", 3)]
+    columns.append(show.Column("USD a month", [row.get("usd", "") for row in rows], rank=0, heading="USD"))
+    columns.append(show.Column("windows", [", ".join(map(_window, row["windows"])) for row in rows], False, 2))
+    notes = [f"{row['plan']}: {row['note']}" for row in rows if "note" in row]
+    return show.table(columns, shape, color=color) + show.notes(notes, shape, color, verbose)
 
 
 def _window(window: Mapping[str, Any]) -> str:
     limit = f" ({window['limit']} {window['unit']})" if "limit" in window else ""
-    return f"{window['window']}{limit}"
+    return f"{when.window_text(window['window']).removesuffix(' limit')}{limit}"

@@ -278,21 +278,28 @@ def _readings(folder: str, now: int) -> dict[str, int]:
 _STATUSES = {"never_asked": "never asked", poll_sources.UNCONSENTED: "not agreed to"}
 
 
-def status_table(rows: list[events.Event], shape: str, color: bool) -> str:
+def status_table(rows: list[events.Event], shape: str, color: bool, now: int, verbose: bool = False) -> str:
     """The records of `statuses` for people."""
+    enabled = ["yes" if row["enabled"] else "no" for row in rows]
     columns = [
-        show.Column("source", [row["source"] for row in rows], number=False),
-        show.Column("enabled", ["yes" if row["enabled"] else "no" for row in rows], number=False),
-        show.Column("credential", [row.get("credential", "") for row in rows], number=False),
-        show.Column("status", list(map(_status, rows)), number=False),
-        show.Column("last success", [_minute(row.get("last_success", "")) for row in rows], number=False),
-        show.Column("next due", [_minute(row.get("next_due", "")) for row in rows], number=False),
-        show.Column("readings, 24 h", [show.count(row.get("readings_24h", 0)) for row in rows]),
+        show.Column("source", [row["source"] for row in rows], False, 0),
+        show.Column("enabled", enabled, False, 1, styles=["good" if row["enabled"] else "" for row in rows]),
+        show.Column("credential", [row.get("credential", "") for row in rows], False, 4),
+        show.Column("status", list(map(_status, rows)), False, 0, styles=list(map(_style, rows))),
+        show.Column("last success", [_ago(row.get("last_success", ""), now) for row in rows], False, 2),
+        show.Column("next due", [_due(row.get("next_due", ""), now) for row in rows], False, 3),
+        show.counts("readings, 24 h", [row.get("readings_24h", 0) for row in rows], 3, "readings"),
     ]
-    notes = [f"{row['source']}: {text}\n" for row in rows for text in (*row.get("warnings", ()), *_why(row))]
+    notes = [f"{row['source']}: {text}" for row in rows for text in (*row.get("warnings", ()), *_why(row, now))]
     if len(rows) == 1 and "caveat" in rows[0]:
-        notes.append(f"{rows[0]['caveat']}\n")
-    return show.table(columns, shape, color=color) + "".join(notes)
+        notes.append(rows[0]["caveat"])
+    return show.table(columns, shape, color=color) + show.notes(notes, shape, color, verbose or len(rows) == 1)
+
+
+def _style(row: events.Event) -> str:
+    """How a status is painted: what worked, and what did not."""
+    status = row.get("status", "")
+    return "good" if status == etiquette.OK else "" if status in (*QUIET, *_STATUSES, "") else "bad"
 
 
 def _status(row: events.Event) -> str:
@@ -302,29 +309,34 @@ def _status(row: events.Event) -> str:
     return _STATUSES.get(status, status.replace("_", " "))
 
 
-def _why(row: events.Event) -> Iterator[str]:
+def _why(row: events.Event, now: int) -> Iterator[str]:
     if "why" in row:
         yield row["why"]
     elif row["enabled"] and row.get("last_error"):
-        yield f"{row['last_error']} ({_minute(row['last_error_at'])})"
+        yield f"{row['last_error']} ({_ago(row['last_error_at'], now)})"
 
 
-def _minute(stamp: str) -> str:
-    return f"{stamp[:16]}Z" if stamp else ""
+def _ago(stamp: str, now: int) -> str:
+    return when.ago(when.moment(stamp), now) if stamp else ""
 
 
-def run_table(rows: list[events.Event], shape: str, color: bool) -> str:
+def _due(stamp: str, now: int) -> str:
+    """How soon a moment comes."""
+    return f"in {max(when.moment(stamp) - now + 59_999, 0) // 60_000} min" if stamp else ""
+
+
+def run_table(rows: list[events.Event], shape: str, color: bool, now: int, verbose: bool = False) -> str:
     """The records of a run for people."""
     columns = [
-        show.Column("source", [row["source"] for row in rows], number=False),
-        show.Column("status", [row["status"].replace("_", " ") for row in rows], number=False),
-        show.Column("asked", [show.count(row.get("asked", 0)) for row in rows]),
-        show.Column("readings", [show.count(row.get("readings", 0)) for row in rows]),
-        show.Column("new", [show.count(row.get("new", 0)) for row in rows]),
-        show.Column("next due", [_minute(row.get("next_due", "")) for row in rows], number=False),
+        show.Column("source", [row["source"] for row in rows], False, 0),
+        show.Column("status", [row["status"].replace("_", " ") for row in rows], False, 0, styles=list(map(_style, rows))),
+        show.counts("asked", [row.get("asked", 0) for row in rows], 3),
+        show.counts("readings", [row.get("readings", 0) for row in rows], 1),
+        show.counts("new", [row.get("new", 0) for row in rows], 2),
+        show.Column("next due", [_due(row.get("next_due", ""), now) for row in rows], False, 2),
     ]
-    notes = [f"{row['source']}: {text}\n" for row in rows for text in _notes(row)]
-    return show.table(columns, shape, color=color) + "".join(notes)
+    notes = [f"{row['source']}: {text}" for row in rows for text in _notes(row)]
+    return show.table(columns, shape, color=color) + show.notes(notes, shape, color, verbose=True)
 
 
 def _notes(row: events.Event) -> Iterator[str]:

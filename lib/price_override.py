@@ -119,11 +119,12 @@ def entry_of(catalogue: pricing.Catalogue, name: RecordedName) -> tuple[str, str
     return (words[0], words[1]) if lookup.reason.endswith("your override") and len(words) == 2 else None
 
 
-def table(rows: list[Data], shape: str, color: bool) -> str:
+def table(rows: list[Data], shape: str, color: bool, verbose: bool = False) -> str:
     """The rows for people."""
-    columns = [show.Column(name, [row[name] for row in rows], number=False) for name in ("provider", "model", "effect")]
-    columns.append(show.Column("in place of", [row.get("replaces", "") for row in rows], number=False))
-    columns.append(show.Column("turns", [show.count(row["turns"]) for row in rows]))
+    ranks = {"provider": 2, "model": 0, "effect": 0}
+    columns = [show.Column(name, [row[name] for row in rows], False, ranks[name]) for name in ranks]
+    columns.append(show.Column("in place of", [row.get("replaces", "") for row in rows], False, 3))
+    columns.append(show.counts("turns", [row["turns"] for row in rows]))
     used = [", ".join(sorted({recorded["model"] for recorded in row["recorded"] if recorded.get("model")})) for row in rows]
-    columns.append(show.Column("recorded models", used, number=False))
+    columns.append(show.Column("recorded models", used, False, 4))
     return show.table(columns, shape, color=color)

@@ -39,28 +39,27 @@ def row(finding: Finding, cause: price_causes.Cause | None) -> Data:
     return record
 
 
-def text(rows: Sequence[Data], totals: Sequence[Data], every: bool, shape: str, color: bool) -> str:
+def text(rows: Sequence[Data], totals: Sequence[Data], every: bool, shape: str, color: bool, verbose: bool = False) -> str:
     """The check for people: unexplained differences, or all, and the totals."""
     shown = [record for record in rows if every or "cause" not in record]
     parts = [_findings(shown, shape, color)] if shown else []
-    return "\n".join([*parts, _causes(rows, shape, color), *map(_total, totals)])
+    return "\n".join([*parts, _causes(rows, shape, color), show.notes(map(_total, totals), shape, color, verbose=True)])
 
 
 def _findings(rows: Sequence[Data], shape: str, color: bool) -> str:
-    names = ("table", "verdict", "provider", "model", "field", "ours", "theirs", "cause", "why")
-    cells = {name: [str(record.get(name) or "") for record in rows] for name in names}
-    return show.table(
-        [show.Column(name, cells[name], number=name in ("ours", "theirs")) for name in names], shape, color=color
-    )
+    ranks = {"table": 3, "verdict": 1, "provider": 2, "model": 0, "field": 1, "ours": 0, "theirs": 0, "cause": 4, "why": 5}
+    cells = {name: [str(record.get(name) or "") for record in rows] for name in ranks}
+    columns = [show.Column(name, cells[name], name in ("ours", "theirs"), ranks[name]) for name in ranks]
+    return show.table(columns, shape, color=color)
 
 
 def _causes(rows: Iterable[Data], shape: str, color: bool) -> str:
     """How many findings of each verdict have each cause."""
     counted = collections.Counter((record.get("cause", "unexplained"), record["verdict"]) for record in rows)
     causes = sorted({cause for cause, _ in counted})
-    columns = [show.Column("cause", causes, number=False)]
+    columns = [show.Column("cause", causes, False, 0)]
     columns += [
-        show.Column(verdict.replace("_", " "), [show.count(counted[cause, verdict]) for cause in causes])
+        show.counts(verdict.replace("_", " "), [counted[cause, verdict] for cause in causes])
         for verdict in (DIFFERS, MISSING, ONLY_OURS)
     ]
     return show.table(columns, shape, color=color)
@@ -69,7 +68,7 @@ def _causes(rows: Iterable[Data], shape: str, color: bool) -> str:
 def _total(total: Mapping[str, object]) -> str:
     return (
         f"{total['table']} of {total['captured']}: {total['agreed']:,} prices of {total['models']:,} models agree, "
-        f"{total['unexplained']:,} differences are not explained\n"
+        f"{total['unexplained']:,} differences are not explained"
     )
 
 
@@ -220,19 +219,30 @@ def price_list(catalogue: pricing.Catalogue, provider: str, ts: str) -> Iterator
             yield record | ({"retired": body["retired"][model]} if model in body["retired"] else {})
 
 
-def table(rows: Iterable[Data], shape: str, color: bool) -> str:
+# What the list can be ordered by.
+ORDERS: show.Orders = {name: lambda row, name=name: _number(row["rates"], name) for name in _RATES} | {
+    "provider": lambda row: row["provider"],
+    "model": lambda row: row["model"],
+}
+
+
+def _number(rates: Data, name: str) -> float | None:
+    text = _price(rates, name)
+    return float(text) if text else None
+
+
+def table(rows: Sequence[Data], shape: str, color: bool, verbose: bool = False) -> str:
     """The list for people: USD per million tokens."""
-    rows = list(rows)
 
-    def column(title: str, name: str) -> show.Column:
-        return show.Column(title, [_price(row["rates"], name) for row in rows])
+    def column(name: str, rank: int, heading: str = "") -> show.Column:
+        return show.Column(name.replace("_", " "), [_price(row["rates"], name) for row in rows], rank=rank, heading=heading)
 
-    columns = [show.Column(name, [row[name] for row in rows], number=False) for name in ("provider", "model")]
-    columns += [column(name.replace("_", " "), name) for name in _RATES]
-    columns += [
-        show.Column(name, [str(row.get(name, ""))[:10] for row in rows], number=False) for name in ("from", "retired")
-    ]
-    columns += [show.Column(name, [row[name] for row in rows], number=False) for name in ("confidence", "captured")]
+    def texts(name: str, rank: int) -> show.Column:
+        return show.Column(name, [str(row.get(name, ""))[:10] if rank > 4 else row[name] for row in rows], False, rank)
+
+    columns = [texts("provider", 4), texts("model", 0), column("input", 0), column("cache_read", 1, "read")]
+    columns += [column("cache_write", 2, "write"), column("cache_write_1h", 3, "write 1h"), column("cache_write_12h", 4)]
+    columns += [column("output", 0), texts("from", 6), texts("retired", 5), texts("confidence", 7), texts("captured", 8)]
     return show.table(columns, shape, color=color)
 
 

@@ -276,10 +276,10 @@ def provider_rows(settings: config.Config) -> list[dict[str, Any]]:
     return rows
 
 
-def providers_table(rows: list[dict[str, Any]], shape: str, color: bool) -> str:
+def providers_table(rows: list[dict[str, Any]], shape: str, color: bool, verbose: bool = False) -> str:
     """The rows for people."""
-    names = ("provider", "path", "url", "set_by")
-    columns = [show.Column(name.replace("_", " "), [row[name] for row in rows], number=False) for name in names]
+    ranks = {"provider": 0, "path": 2, "url": 1, "set_by": 3}
+    columns = [show.Column(name.replace("_", " "), [row[name] for row in rows], False, ranks[name]) for name in ranks]
     return show.table(columns, shape, color=color)
 
 

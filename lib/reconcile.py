@@ -152,14 +152,29 @@ def of_turns(books: Books, query: Query) -> Iterator[Pair]:
         yield Pair(source, day, when.zone_name(query.tz), labels, ours, theirs, causes, counts)
 
 
-def table(pairs: Sequence[Pair], shape: str, color: bool) -> str:
+def table(pairs: Sequence[Pair], shape: str, color: bool, verbose: bool = False) -> str:
     """The comparisons, and a total for each source."""
     rows = [_cells(pair) for pair in pairs]
-    titles = ("with", "day", "model or session", "ours", "theirs", "difference", "unexplained", "because")
+    ranks = {
+        "with": 2,
+        "day": 1,
+        "model or session": 0,
+        "ours": 1,
+        "theirs": 1,
+        "difference": 0,
+        "unexplained": 2,
+        "because": 3,
+    }
     numbers = {"ours", "theirs", "difference", "unexplained"}
-    columns = [show.Column(title, [row[at] for row in rows], number=title in numbers) for at, title in enumerate(titles)]
-    notes = "".join(f"{line}\n" for line in (*_totals(pairs), *_reasons(pairs)))
-    return show.table(columns, shape, color=color) + notes
+    styles = ["bad" if pair.unexplained_usd else "" for pair in pairs]
+    columns = [
+        show.Column(
+            title, [row[at] for row in rows], title in numbers, ranks[title], styles=styles if title == "unexplained" else ()
+        )
+        for at, title in enumerate(ranks)
+    ]
+    laid = show.table(columns, shape, color=color) + show.notes(_totals(pairs), shape, color, verbose=True)
+    return laid + show.notes(_reasons(pairs), shape, color, verbose)
 
 
 def _cells(pair: Pair) -> tuple[str, ...]:

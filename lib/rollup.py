@@ -359,7 +359,8 @@ def merge_rows(rows: Iterable[Event], catalogue: pricing.Catalogue) -> Iterator[
             group = groups[key] = {
                 name: row[name] for name in ("v", "kind", "by", "bucket", "tz", "from", "to") if name in row
             }
-            group |= {FIELDS[n]: row[FIELDS[n]] for n in row["by"] if n in FIELDS and FIELDS[n] in row}
+            kept = (*row["by"], *(OF_SESSION if "session" in row["by"] else ()))
+            group |= {FIELDS[name]: row[FIELDS[name]] for name in kept if name in FIELDS and FIELDS[name] in row}
             group["by"] = [name for name in row["by"] if name != COVERED]
             group["cost"] = pricing.ZERO
         group["from"], group["to"] = min(group["from"], row["from"]), max(group["to"], row["to"])

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from tokenops import costs, events, pricing, projects, rollup, show, store, store_summaries, when
 from tokenops.events import Event
+from tokenops.jsonl import OnBadLine, ignore_line
 
 GRADES = "ABCDF"
 # How many grades an overall grade needs.
@@ -228,25 +229,41 @@ def comparison(now: Event, before: Event | None) -> Event:
     return now
 
 
-def table(rows: Sequence[Event], shape: str, color: bool) -> str:
+_GRADE_STYLES = {"A": "good", "B": "good", "C": "warn", "D": "bad", "F": "bad"}
+
+
+def table(rows: Sequence[Event], shape: str, color: bool, verbose: bool = False) -> str:
     """Cards for people: a line for each KPI."""
     lines = [(row, name, kpi) for row in rows for name, kpi in row["kpis"].items()]
     groups = [str(row.get("group") or "") for row, _, _ in lines]
-    columns = [show.Column(rows[0]["by"], groups, number=False)] if any(groups) else []
+    grades = [kpi["grade"] or "n/a" for _, _, kpi in lines]
+    columns = [show.Column(rows[0]["by"], groups, False, 0)] if any(groups) else []
     columns += [
-        show.Column("", [name.upper() for _, name, _ in lines], number=False),
-        show.Column("", [kpi["title"] for _, _, kpi in lines], number=False),
-        show.Column("value", [_value_text(kpi) for _, _, kpi in lines]),
-        show.Column("grade", [kpi["grade"] or "n/a" for _, _, kpi in lines], number=False),
-        show.Column("from", [_ratio_text(kpi) for _, _, kpi in lines]),
+        show.Column("KPI", [name.upper() for _, name, _ in lines], False, 0),
+        show.Column("name", [kpi["title"] for _, _, kpi in lines], False, 2),
+        show.Column("value", [_value_text(kpi) for _, _, kpi in lines], True, 0),
+        show.Column("grade", grades, False, 0, styles=[_GRADE_STYLES.get(grade, "dim") for grade in grades]),
+        show.Column("from", [_ratio_text(kpi) for _, _, kpi in lines], True, 3),
     ]
     if any("before" in kpi for _, _, kpi in lines):
-        columns.append(show.Column("before", [_before_text(kpi) for _, _, kpi in lines]))
-    columns.append(show.Column("", [kpi.get("why", "") for _, _, kpi in lines], number=False))
-    grades = [
-        f"{row.get('group') or 'overall'}: {row['overall_grade'] or 'n/a, too little is measurable'}\n" for row in rows
-    ]
-    return show.table(columns, shape, color=color) + "".join(grades)
+        better = [_CHANGE_STYLES[kpi.get("better_than_before")] for _, _, kpi in lines]
+        columns.append(show.Column("before", [_before_text(kpi) for _, _, kpi in lines], True, 1, styles=better))
+    columns.append(show.Column("note", [kpi.get("why", "") for _, _, kpi in lines], False, 4))
+    overall = "".join(_overall(row, shape, color) for row in rows)
+    return show.table(columns, shape, color=color) + overall
+
+
+def _overall(row: Event, shape: str, color: bool) -> str:
+    """A card's grade in a line."""
+    grade = row["overall_grade"] or "n/a, too little is measurable"
+    most = show.width() if shape == "table" else None
+    name = show.safe(row.get("group") or "overall")
+    name = name if most is None else show.shorten(name, most - len(grade) - 2)
+    return f"{name}: {show.paint(grade, _GRADE_STYLES.get(grade, ''), color)}\n"
+
+
+# How a value of the span before is painted, by whether the present one is better.
+_CHANGE_STYLES = {True: "good", False: "bad", None: ""}
 
 
 def _ratio_text(kpi: Mapping[str, Any]) -> str:
@@ -275,10 +292,11 @@ def rows(
     by: str = "none",
     compare: bool = False,
     only: events.Filter = events.EVERY,
+    on_bad_line: OnBadLine = ignore_line,
 ) -> list[Event]:
     """A card per group; with `compare` also the values of the span of the same length before. Raises OSError."""
     since, until = span
-    cards = _cards(folder, catalogue, rules, now, (since, until), tz, by, only)
+    cards = _cards(folder, catalogue, rules, now, (since, until), tz, by, only, on_bad_line)
     if by == "none" and not cards:
         cards = {"": graded_card(measures([], [], [], rules), rules)}
     previous = _cards(folder, catalogue, rules, now, (2 * since - until, since), tz, by, only) if compare else {}
@@ -299,12 +317,13 @@ def _cards(
     tz: datetime.tzinfo,
     by: str,
     only: events.Filter,
+    on_bad_line: OnBadLine = ignore_line,
 ) -> dict[str, Event]:
     since, until = map(when.stamp, span)
     buckets = when.Buckets("week", tz)
     fields = ("week",) if by == "week" else (by,) if by != "none" else ()
     grouping = rollup.Grouping(tuple(dict.fromkeys((*fields, "project", "session"))), tz, catalogue)
-    turns = costs.price_rows(store_summaries.rows(folder, grouping, now, since, until, only), catalogue)
+    turns = costs.price_rows(store_summaries.rows(folder, grouping, now, since, until, only, on_bad_line), catalogue)
     names = store.labels(folder)
 
     def of_kind(kind: str) -> list[Event]:

@@ -5,11 +5,12 @@ JSON is plumbing and stable; tables are porcelain and fit the terminal. Only Mar
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import BinaryIO
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
 
 from tokenops import jsonl, show_layout
 from tokenops.events import Event
@@ -22,10 +23,14 @@ __all__ = ["Column", "Output", "paint", "plain", "safe", "safe_text", "segments"
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?\Z", re.ASCII)
 
 
+# With these a formula begins, also in their full width (U+FF1D and others), which spreadsheets in East Asia take for them.
+_FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+
+
 def _csv_cell(text: str) -> str:
     """A cell that a spreadsheet takes for text or for a number, never for a formula."""
     shown = safe(text)
-    return f"'{shown}" if shown[:1] in ("=", "+", "-", "@") and not _NUMBER.match(shown) else shown
+    return f"'{shown}" if shown.startswith(_FORMULA) and not _NUMBER.match(shown) else shown
 
 
 def _csv_text(rows: Iterable[Iterable[str]]) -> str:
@@ -90,6 +95,91 @@ def _fields(row: Mapping[str, object], above: str) -> Iterator[tuple[str, str]]:
             yield f"{above}{name}", jsonl.value_text(value)
 
 
+def notes(texts: Iterable[str], shape: str, color: bool, verbose: bool) -> str:
+    """Remarks below a table: the first, in one dim line, and how many more `verbose` shows; in Markdown a line each."""
+    lines = list(dict.fromkeys(map(safe, texts)))
+    if not lines or shape == "csv":
+        return ""
+    most = width() if shape == "table" else None
+    if verbose or shape != "table":
+        return "".join(f"{line}\n" for text in lines for line in wrap(text, most, "  "))
+    more = f" (and {len(lines) - 1} more; -v shows all)" if len(lines) > 1 else ""
+    if most is not None and text_width(lines[0] + more) > most:
+        more = more or " (-v shows all)"
+        return paint(shorten(lines[0], most - len(more)) + more, "dim", color) + "\n"
+    return paint(lines[0] + more, "dim", color) + "\n"
+
+
+def counts(title: str, values: Sequence[int | None], rank: int = 1, heading: str = "") -> Column:
+    """A column of counts; nothing for 0 and None."""
+    cells, short = ([text(value) if value else "" for value in values] for text in (count, compact))
+    return Column(title, cells, rank=rank, short=short, heading=heading)
+
+
+def amounts(
+    title: str, values: Sequence[str | None], partial: Sequence[bool] = (), rank: int = 0, heading: str = ""
+) -> Column:
+    """A column of exact amounts of USD; `partial`: which of them lack something, marked with a +. None is "unknown"."""
+    marks = ["+" if lacks else "" for lacks in partial] or [""] * len(values)
+    most = max((abs(float(value)) for value in values if value), default=0.0)
+    cells, short = (
+        [
+            "unknown" if value is None else _amount(value, text, most >= 1) + mark
+            for value, mark in zip(values, marks, strict=True)
+        ]
+        for text in (money, short_money)
+    )
+    return Column(title, cells, rank=rank, short=short, heading=heading)
+
+
+def _amount(value: str | None, text: Callable[[str], str], to_the_cent: bool) -> str:
+    if not value:
+        return "unknown" if value is None else ""
+    return "<$0.01" if to_the_cent and 0 < float(value) < 0.01 else text(value)
+
+
+# What rows can be ordered by -> its value in a row.
+Orders = Mapping[str, Callable[[Event], Any]]
+
+
+def by_order(rows: Sequence[Event], name: str, orders: Orders) -> list[Event]:
+    """Rows by one of `orders` or by a field: the greatest number first, texts from A to Z, those without it last.
+
+    Raises ValueError.
+    """
+    key = name.strip().lower().replace(" ", "_").replace("-", "_")
+    value_of = orders.get(key)
+    if value_of is None and any(key in row for row in rows):
+        value_of = functools.partial(_field, key)
+    if value_of is None:
+        near = nearest(key, orders)
+        raise ValueError(f"no such column; did you mean {near}? There are {', '.join(orders)}")
+    keyed = [(value_of(row), row) for row in rows]
+    first = [pair for pair in keyed if pair[0] not in (None, "")]
+    first.sort(key=lambda pair: pair[0], reverse=not all(isinstance(value, str) for value, _ in first))
+    return [row for _, row in first] + [row for value, row in keyed if value in (None, "")]
+
+
+def _field(name: str, row: Event) -> Any:
+    """A field's value, to compare it with others'; amounts of money are texts in a record."""
+    value = row.get(name)
+    if name.endswith("_usd") and value is not None:
+        from decimal import Decimal
+
+        return Decimal(value)
+    return value if value is None or isinstance(value, (int, float)) else str(value)
+
+
+def more(rows: int, usd: str | None) -> str:
+    """What a table leaves out: and 17 more, $3.10."""
+    return f"and {rows:,} more" + (f", {money(usd)}" if usd else "")
+
+
+def plural(number: int, noun: str) -> str:
+    """A number of things: 1 turn, 1,200 turns."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def count(value: int) -> str:
     """A count with thousands separators; nothing for 0."""
     return f"{value:,}" if value else ""
@@ -123,6 +213,27 @@ def money(text: str | None) -> str:
         digits = 1 - amount.adjusted()
         return f"${amount.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):f}"
     return f"${amount.quantize(Decimal('0.01'), ROUND_HALF_UP):,f}"
+
+
+def short_money(text: str | None) -> str:
+    """An amount of USD in few characters: $0.0042, $3.10, $310, $1.2k."""
+    if not text:
+        return ""
+    amount = float(text)
+    return money(text) if abs(amount) < 99.995 else f"${compact(amount)}" if amount > 0 else f"$-{compact(-amount)}"
+
+
+def short_ids(ids: Iterable[str], least: int = 8) -> dict[str, str]:
+    """Identifier -> its beginning, of at least so many characters and as many as no other of them begins with."""
+    listed = sorted(set(ids))
+    short = {}
+    for at, name in enumerate(listed):
+        near = [listed[other] for other in (at - 1, at + 1) if 0 <= other < len(listed)]
+        length = least
+        while any(other.startswith(name[:length]) for other in near) and length < len(name):
+            length += 1
+        short[name] = name[:length]
+    return short
 
 
 def percent(part: int, whole: int) -> str:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tokenops.show_terminal import USUAL_WIDTH, paint, safe, shorten, text_width
+from tokenops.show_terminal import paint, safe, shorten, text_width, wrap
 
 
 class Column(NamedTuple):
     """A table's column: heading, cells, and whether they are numbers.
 
-    `rank`: 0 for what a table is useless without; of the others, the highest is left out first. `short`: the cells once
-    more, abbreviated, for a narrow terminal. `styles`: a style of `paint` for each cell, or "".
+    `rank`: 0 for what a table is useless without; of the others, the highest is left out first. `short` and `heading`: the
+    cells and the title once more, abbreviated, for a narrow terminal. `styles`: a style of `paint` for each cell, or "".
     """
 
     title: str
@@ -23,27 +22,31 @@ class Column(NamedTuple):
     rank: int = 1
     short: Sequence[str] = ()
     styles: Sequence[str] = ()
+    heading: str = ""
 
 
 GAP = "  "
 # A text may be cut to this many columns before a column is left out, and to the second where nothing else helps.
 LEAST, VERY_LEAST = 16, 6
-_DECIMAL = re.compile(r"[-+]?\$?[\d,]+(\.\d+)?", re.ASCII)
+# A number; what stands behind its digits: decimals, and the + of a sum that is not complete.
+_DECIMAL = re.compile(r"[-+<]?\$?[\d,]+((?:\.\d+)?\+?)", re.ASCII)
 
 
 class _Laid(NamedTuple):
-    """A column whose cells are what is printed, and its width."""
+    """A column whose title and cells are what is printed, and its width."""
 
     column: Column
+    title: str
     cells: list[str]
     width: int
 
 
 def _laid(column: Column, short: bool = False) -> _Laid:
     cells = list(map(safe, column.short if short and column.short else column.cells))
+    title = safe(column.heading if short and column.heading else column.title)
     if column.number:
         cells = _decimals_aligned(cells)
-    return _Laid(column, cells, max(map(text_width, [safe(column.title), *cells])))
+    return _Laid(column, title, cells, max(map(text_width, [title, *cells])))
 
 
 def _decimals_aligned(cells: list[str]) -> list[str]:
@@ -73,11 +76,15 @@ def _narrow(parts: list[_Laid], width: int, least: int) -> list[_Laid]:
 
 
 def fit(columns: Sequence[Column], width: int | None) -> tuple[list[_Laid], list[str]]:
-    """The columns as they are printed, and the titles of those that are left out. `width`: None if there is no limit."""
+    """The columns as they are printed, and the titles of those that are left out. `width`: None if there is no limit.
+
+    A column without any text is none, unless the table needs it.
+    """
+    columns = [column for column in columns if column.rank == 0 or any(column.cells)] or list(columns)
     parts = [_laid(column) for column in columns]
     if width is None or _total(parts) <= width:
         return parts, []
-    parts = [_laid(column, short=True) for column in columns]
+    parts = [_laid(column, short=column.rank > 0) for column in columns]
     dropped: list[str] = []
     while _total(_narrow(list(parts), width, LEAST)) > width:
         rank = max((part.column.rank for part in parts), default=0)
@@ -87,7 +94,10 @@ def fit(columns: Sequence[Column], width: int | None) -> tuple[list[_Laid], list
         dropped.append(parts.pop(last).column.title)
     # What was left out made room: full numbers come back where they fit.
     full = [_laid(part.column) for part in parts]
-    parts = full if _total(full) <= width else parts
+    if _total(full) <= width:
+        return full, dropped
+    if _total(_narrow(list(parts), width, VERY_LEAST)) > width:
+        parts = [_laid(part.column, short=True) for part in parts]
     return _narrow(_narrow(parts, width, LEAST), width, VERY_LEAST), dropped
 
 
@@ -96,7 +106,7 @@ def lines(columns: Sequence[Column], width: int | None, totals: bool, color: boo
     parts, dropped = fit(columns, width)
     rows = len(columns[0].cells) if columns else 0
     rule = GAP.join("-" * part.width for part in parts)
-    out = [paint(_line([safe(part.column.title) for part in parts], parts), "bold", color), rule]
+    out = [paint(_line([part.title for part in parts], parts), "bold", color), rule]
     for row in range(rows):
         cells = [part.cells[row] for part in parts]
         if totals and rows > 1 and row == rows - 1:
@@ -105,8 +115,7 @@ def lines(columns: Sequence[Column], width: int | None, totals: bool, color: boo
             styles = [part.column.styles[row] if color and part.column.styles else "" for part in parts]
             out.append(_line(cells, parts, styles))
     if dropped:
-        note = f"left out: {', '.join(dropped)} (--csv has all)"
-        out += [paint(line, "dim", color) for line in textwrap.wrap(note, width or USUAL_WIDTH)]
+        out += [paint(line, "dim", color) for line in wrap(f"left out: {', '.join(dropped)} (--csv has all)", width)]
     return out
 
 

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, TextIO
 
 # Control characters (C0, DEL, C1), line and paragraph separators, marks that turn the direction of text, tag characters,
@@ -113,19 +113,28 @@ def shorten(text: str, most: int) -> str:
     return "".join(kept).rstrip() + "…" if most > 0 else ""
 
 
-def wrap(text: str, most: int) -> list[str]:
-    """A sentence in lines of at most so many columns, broken between words; a longer word is cut."""
-    lines: list[str] = []
-    room = -1
-    for word in text.split():
-        size = text_width(word)
-        if size < room:
-            lines[-1] += f" {word}"
-            room -= size + 1
-        else:
-            lines.append(shorten(word, most))
-            room = most - min(size, most)
-    return lines
+def wrap(text: str, most: int | None, indent: str = "") -> list[str]:
+    """A sentence in lines of at most so many columns, all but the first indented; a word that is longer is cut in pieces."""
+    if most is None or text_width(text) <= most:
+        return [text] if text else []
+    lines, line = [], text[: len(text) - len(text.lstrip(" "))]
+    for word in (piece for whole in text.strip().split(" ") for piece in _pieces(whole, max(most - text_width(indent), 1))):
+        longer = f"{line} {word}" if line.strip() else line + word
+        if text_width(longer) > most and line.strip():
+            lines.append(line.rstrip())
+            longer = indent + word
+        line = longer
+    return [*lines, line]
+
+
+def _pieces(word: str, most: int) -> Iterator[str]:
+    while text_width(word) > most:
+        at = 1
+        while text_width(word[: at + 1]) <= most:
+            at += 1
+        yield word[:at]
+        word = word[at:]
+    yield word
 
 
 def width() -> int | None:

@@ -6,12 +6,12 @@ import collections
 import contextlib
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 import orjson
 
-from tokenops import datadir, events, programs, read_clients, readers, show, store, untrusted, when
+from tokenops import datadir, events, headroom, programs, read_clients, readers, show, store, untrusted, when
 from tokenops.events import Event
 
 
@@ -91,60 +91,74 @@ def proxy_rows(folder: str, now: int) -> Iterator[Event]:
         yield row
 
 
-def proxied_table(rows: list[Event], shape: str, color: bool) -> str:
+def proxied_table(rows: list[Event], shape: str, color: bool, now: int) -> str:
     """What passed the proxy, for people; what is unknown of it below."""
-    names = ("turns", "errors")
-    columns = [show.Column("by proxy, 7 days", [row["provider"] for row in rows], number=False)]
-    columns += [show.Column(name, [show.count(row[name]) for row in rows]) for name in names]
-    columns.append(show.Column("usage unknown", [show.count(sum(row.get("unknown", {}).values())) for row in rows]))
-    columns.append(show.Column("newest", [row["newest"] for row in rows], number=False))
+    columns = [show.Column("by proxy, 7 days", [row["provider"] for row in rows], False, 0)]
+    columns += [show.counts(name, [row[name] for row in rows]) for name in ("turns", "errors")]
+    columns.append(show.counts("usage unknown", [sum(row.get("unknown", {}).values()) for row in rows], heading="unknown"))
+    columns.append(_newest(rows, now))
     unknown = [
-        f"{row['provider']}: {count} answers, {reason}\n" for row in rows for reason, count in row.get("unknown", {}).items()
+        f"{row['provider']}: {show.plural(count, 'answer')}, {reason}"
+        for row in rows
+        for reason, count in row.get("unknown", {}).items()
     ]
-    advice = dict.fromkeys(f"{text}\n" for row in rows for text in row.get("advice", ()))
-    return show.table(columns, shape, color=color) + "".join([*unknown, *advice])
+    advice = [text for row in rows for text in row.get("advice", ())]
+    return show.table(columns, shape, color=color) + show.notes([*unknown, *advice], shape, color, verbose=True)
 
 
-def sources_table(rows: list[Event], shape: str, color: bool) -> str:
+def _newest(rows: Sequence[Event], now: int) -> show.Column:
+    """When the newest record or file was."""
+    newest = [row.get("newest", "") for row in rows]
+    return show.Column("newest", [when.ago(when.moment(ts), now) if ts else "" for ts in newest], False, 2)
+
+
+def sources_table(rows: list[Event], shape: str, color: bool, now: int) -> str:
     """What each source gave, for people."""
     kinds = [kind for kind in events.KINDS if any(kind in row for row in rows)]
-    columns = [show.Column("source, 30 days", [row["source"] for row in rows], number=False)]
-    columns.append(show.Column("plane", [row["plane"] for row in rows], number=False))
-    columns += [show.Column(f"{kind}s", [show.count(row.get(kind, 0)) for row in rows]) for kind in kinds]
-    columns.append(show.Column("newest", [row["newest"] for row in rows], number=False))
-    return show.table(columns, shape, color=color)
+    columns = [show.Column("source, 30 days", [row["source"] for row in rows], False, 0)]
+    columns.append(show.Column("plane", [row["plane"] for row in rows], False, 4))
+    columns += [show.counts(f"{kind}s", [row.get(kind, 0) for row in rows], 1 if kind == "turn" else 3) for kind in kinds]
+    return show.table([*columns, _newest(rows, now)], shape, color=color)
+
+
+_LEVEL_STYLES = {"high": "good", "medium": "warn", "low": "bad"}
 
 
 def signals_table(rows: list[Event], shape: str, color: bool) -> str:
     """How far headroom can be trusted, for people."""
     signals = [row["signal_quality"] for row in rows]
     left = [row.get("headroom_pct") for row in rows]
+    actions = [row["recommended_action"] for row in rows]
     columns = [
-        show.Column("plan of", [row["provider"] for row in rows], number=False),
-        show.Column("left", ["unknown" if percent is None else f"{percent}%" for percent in left]),
-        show.Column("action", [row["recommended_action"].replace("_", " ") for row in rows], number=False),
-        show.Column("signal", [signal["level"] for signal in signals], number=False),
-        show.Column("from", [signal["source"] for signal in signals], number=False),
+        show.Column("plan of", [row["provider"] for row in rows], False, 0),
+        show.Column("left", ["unknown" if percent is None else f"{percent}%" for percent in left], True, 0),
+        show.Column("action", [action.replace("_", " ") for action in actions], False, 0)._replace(
+            styles=[headroom.STYLES[action] for action in actions]
+        ),
+        show.Column("signal", [signal["level"] for signal in signals], False, 1)._replace(
+            styles=[_LEVEL_STYLES.get(signal["level"], "") for signal in signals]
+        ),
+        show.Column("from", [signal["source"] for signal in signals], False, 2),
     ]
     return show.table(columns, shape, color=color)
 
 
-def table(rows: list[Event], shape: str, color: bool) -> str:
+def table(rows: list[Event], shape: str, color: bool, now: int, verbose: bool = False) -> str:
     """The clients that were found or are blocked, for people, with caveats below."""
     listed = [row for row in rows if row["places"] or "blocker" in row]
     if not listed:
         names = ", ".join(dict.fromkeys(row["client"] for row in rows))
-        return f"no client's logs were found (looked for {names})\n"
+        return show.notes([f"no client's logs were found (looked for {names})"], shape, False, verbose=True)
     rows = listed
     columns = [
-        show.Column("client", [row["client"] for row in rows], number=False),
-        show.Column("logs", [", ".join(row["places"]) or "none found" for row in rows], number=False),
-        show.Column("files", [show.count(row["files"]) for row in rows]),
-        show.Column("newest", [row.get("newest", "") for row in rows], number=False),
+        show.Column("client", [row["client"] for row in rows], False, 0),
+        show.Column("logs", [", ".join(row["places"]) or "none found" for row in rows], False, 1),
+        show.counts("files", [row["files"] for row in rows], 0),
+        _newest(rows, now),
     ]
-    notes = [(row["client"], row[key]) for key in ("blocker", "caveat") for row in rows if key in row]
-    notes += [(row["client"], hint) for row in rows for hint in row.get("hints", ())]
-    return show.table(columns, shape, color=color) + "".join(f"{client}: {text}\n" for client, text in notes)
+    notes = [f"{row['client']}: {row[key]}" for key in ("blocker", "caveat") for row in rows if key in row]
+    notes += [f"{row['client']}: {hint}" for row in rows for hint in row.get("hints", ())]
+    return show.table(columns, shape, color=color) + show.notes(notes, shape, color, verbose)
 
 
 PROXY_PORT = 7878

@@ -201,7 +201,7 @@ def _limit_fields(row: Event | None, now: int, tz: datetime.tzinfo) -> dict[str,
 
 def style_of(row: Event | None) -> str:
     """The style of a row's action: good, warn or bad; "" if nothing is known."""
-    return limit_view.STYLES[row["recommended_action"]] if row and limit_view.binding(row) else ""
+    return headroom.STYLES[row["recommended_action"]] if row and limit_view.binding(row) else ""
 
 
 class Target(NamedTuple):

@@ -376,9 +376,24 @@ def as_record(outcome: Outcome) -> events.Event:
     }
 
 
-def table(rows: list[events.Event], shape: str, color: bool) -> str:
+_RANKS = {
+    "files": 4,
+    "files_read": 2,
+    "files_unchanged": 6,
+    "bytes_read": 5,
+    "events": 0,
+    "rounds": 3,
+    "rejected": 1,
+    "unread": 1,
+}
+
+
+def table(rows: list[events.Event], shape: str, color: bool, verbose: bool = False) -> str:
     """Outcomes for people."""
-    names = ("files", "files_read", "files_unchanged", "bytes_read", "events", "rounds", "rejected", "unread")
-    columns = [show.Column("source", [row["source"] for row in rows], number=False)]
-    columns += [show.Column(name.replace("_", " "), [f"{row[name]:,}" for row in rows]) for name in names]
+    columns = [show.Column("source", [row["source"] for row in rows], False, 0)]
+    for name, rank in _RANKS.items():
+        values = [row[name] for row in rows]
+        styles = ["bad" if value and name in ("rejected", "unread") else "" for value in values]
+        cells, short = ([text(value) for value in values] for text in ("{:,}".format, show.compact))
+        columns.append(show.Column(name.replace("_", " "), cells, True, rank, short, styles))
     return show.table(columns, shape, color=color)

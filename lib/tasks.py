@@ -7,6 +7,7 @@ to the latest open task of its project or session.
 from __future__ import annotations
 
 import bisect
+import datetime
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -279,30 +280,72 @@ def by_branch(rows: Sequence[Event]) -> list[Event]:
     return totals
 
 
-def table(rows: Sequence[Event], shape: str, color: bool) -> str:
-    """Tasks, or branches, for people."""
+# What tasks, or branches, can be ordered by.
+ORDERS: show.Orders = {
+    "price": lambda row: None if "cost_usd" not in _values(row) else Decimal(_values(row)["cost_usd"]),
+    "tokens": lambda row: events.token_sum(_values(row)),
+    "turns": lambda row: _values(row).get("turns"),
+    "took": lambda row: _values(row).get("duration_s"),
+    "started": lambda row: when.moment(row["started_at"]) if "started_at" in row else None,
+    "name": lambda row: row.get("task") or row.get("branch"),
+}
+
+
+def _cost(rows: Iterable[Event]) -> str | None:
+    """What some tasks cost; None if nothing has a price."""
+    amounts = [Decimal(_values(row)["cost_usd"]) for row in rows if "cost_usd" in _values(row)]
+    return pricing.plain(sum(amounts, Decimal(0))) if amounts else None
+
+
+def dearest(rows: Sequence[Event]) -> list[Event]:
+    """Tasks or branches, the dearest first."""
+    return show.by_order(rows, "price", ORDERS)
+
+
+def _values(row: Event) -> Event:
+    """The metrics of a task or branch."""
+    return row if row["kind"] == "branch" else row.get("metrics") or {}
+
+
+def table(
+    rows: Sequence[Event],
+    shape: str,
+    color: bool,
+    verbose: bool = False,
+    rest: Sequence[Event] = (),
+    tz: datetime.tzinfo | None = None,
+) -> str:
+    """Tasks, or branches, for people. `rest`: those that are only counted below."""
     branches = bool(rows) and rows[0]["kind"] == "branch"
-    values = [row if branches else row.get("metrics") or {} for row in rows]
-    names = ("project", "branch") if branches else ("task", "title", "project", "branch", "started_at")
-    columns = [show.Column(name.replace("_", " "), [_text(row.get(name)) for row in rows], number=False) for name in names]
+    values = list(map(_values, rows))
+
+    def texts(name: str, rank: int) -> show.Column:
+        return show.Column(name, [str(row.get(name) or "") for row in rows], False, rank)
+
+    names = (("project", 1), ("branch", 0)) if branches else (("task", 0), ("title", 1), ("project", 3), ("branch", 4))
+    columns = [texts(*name) for name in names]
     if not branches:
-        columns.append(show.Column("ended at", [_text(row["ended_at"]) or "open" for row in rows], number=False))
+        zone, moments = tz or when.zone(None), [when.moment(row["started_at"]) for row in rows]
+        year = max(moments, default=0)
+        columns.append(show.Column("started", [when.short_time(at, zone, year) for at in moments], False, 3))
+        ends = [row["ended_at"] and when.short_time(when.moment(row["ended_at"]), zone, year) for row in rows]
+        columns.append(show.Column("ended", [end or "open" for end in ends], False, 2))
     if any(values):
-        cells: list[tuple[str, Callable[[Event], str]]] = [
-            ("turns", lambda row: show.count(row.get("turns", 0))),
-            ("prompt tokens", lambda row: show.count(sum(row.get(name, 0) for name in events.CONTEXT))),
-            ("output", lambda row: show.count(row.get("output_tokens", 0))),
-            ("list price", lambda row: show.money(row.get("cost_usd"))),
-            ("took", lambda row: _while(row.get("duration_s"))),
+        prices = [row.get("cost_usd") or (None if row.get("unpriced") else "") for row in values]
+        columns += [
+            show.counts("turns", [row.get("turns", 0) for row in values], 4),
+            show.counts("prompt tokens", [sum(row.get(name, 0) for name in events.CONTEXT) for row in values], 6, "prompt"),
+            show.counts("output", [row.get("output_tokens", 0) for row in values], 6),
+            show.counts("tokens", list(map(events.token_sum, values)), 2),
+            show.amounts("list price", prices, ["unpriced" in row for row in values], heading="price"),
+            show.Column("took", [_while(row.get("duration_s")) for row in values], rank=2),
         ]
         if not branches:
-            cells.append(("first use", lambda row: _while(row.get("ttfuo_s"))))
-        columns += [show.Column(title, [cell(row) for row in values]) for title, cell in cells]
-    return show.table(columns, shape, color=color)
-
-
-def _text(value: object) -> str:
-    return "" if value is None else str(value)
+            columns.append(show.Column("first use", [_while(row.get("ttfuo_s")) for row in values], rank=5))
+    others = [show.more(len(rest), _cost(rest))] if rest else []
+    lacking = [f"+ {note}" for note in costs.unpriced_notes(values, verbose)]
+    laid = show.table(columns, shape, color=color) + show.notes(others, shape, color, verbose=True)
+    return laid + show.notes(lacking, shape, color, verbose)
 
 
 def _while(seconds: int | None) -> str:

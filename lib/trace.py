@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import datetime
 from collections.abc import Container, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -13,20 +14,27 @@ from tokenops.trace_steps import WRITES, Step, steps
 
 
 class Unknown(ValueError):
-    """No session, or more than one, matches a name."""
+    """No session matches a name."""
+
+
+class Ambiguous(Unknown):
+    """More than one session matches."""
 
 
 def session(folder: str, name: str, among: Container[str] | None = None) -> tuple[str, list[Event]]:
-    """The only session whose id begins with `name`, and its records; `among`: the days to read. Raises Unknown, OSError."""
+    """The only session whose id begins with `name`, and its records; `among`: the days to read.
+
+    Raises Unknown, Ambiguous, OSError.
+    """
     by_session: dict[str, list[Event]] = {}
     for record in store.with_value(folder, "session_id", name, is_prefix=True, among=among):
         if record.get("session_id", "").startswith(name):
             by_session.setdefault(record["session_id"], []).append(record)
     if not by_session:
-        raise Unknown(f"no session id begins with {name!r}; tok-cost --by session lists them")
+        raise Unknown(f"no session id begins with {name!r}; tok-cost --log --by session --since 365d lists them")
     if len(by_session) > 1 and name not in by_session:
-        some = ", ".join([*sorted(by_session)[:4], *(["..."] if len(by_session) > 4 else [])])
-        raise Unknown(f"{len(by_session)} sessions begin with {name!r}: {some}; give more characters")
+        some = ", ".join([*sorted(by_session)[:6], *([f"and {len(by_session) - 6} more"] if len(by_session) > 6 else [])])
+        raise Ambiguous(f"{len(by_session)} sessions begin with {name!r}: {some}; give more characters")
     chosen = name if name in by_session else next(iter(by_session))
     return chosen, by_session[chosen]
 
@@ -118,24 +126,54 @@ def total(rows: Sequence[Event]) -> Event:
     return costs.total_of([{**row, "by": [], "turns": 1} for row in rows if row["cost_usd"] is not None])
 
 
-def table(name: str, rows: Sequence[Event], findings: Sequence[Event], shape: str, color: bool) -> str:
-    """A session for people: its turns, their total, and its findings."""
-    sums = total(rows)
+# What a session's turns can be ordered by.
+ORDERS: show.Orders = {
+    "price": lambda row: None if row["cost_usd"] is None else Decimal(row["cost_usd"]),
+    "context": lambda row: row["context_tokens"],
+    "tokens": lambda row: row["context_tokens"] + row.get("output_tokens", 0),
+    "output": lambda row: row.get("output_tokens", 0),
+    "cache_hit": lambda row: row["cache_hit_ratio"],
+    "after": lambda row: row["gap_s"],
+    "began": lambda row: when.moment(row["ts"]),
+}
+
+
+def table(
+    name: str,
+    rows: Sequence[Event],
+    findings: Sequence[Event],
+    shape: str,
+    color: bool,
+    verbose: bool = False,
+    rest: Sequence[Event] = (),
+    tz: datetime.tzinfo | None = None,
+) -> str:
+    """A session for people: its turns, their total, and its findings. `rest`: turns that are only in the total."""
+    every = [*rows, *rest]
+    sums = total(every)
+    zone, now = tz or when.zone(None), max((when.moment(row["ts"]) for row in every), default=0)
     columns = [
-        show.Column("", [str(row["n"]) for row in rows]),
-        show.Column("began", [row["ts"][5:19].replace("T", " ") for row in rows], number=False),
-        show.Column("after", [_gap(row["gap_s"]) for row in rows]),
-        show.Column("model", [_model(row) for row in rows], number=False),
-        show.Column("context", [show.count(row["context_tokens"]) for row in rows]),
-        show.Column("cache hit", [show.percent(row.get("cache_read_tokens", 0), row["context_tokens"]) for row in rows]),
-        show.Column("output", [show.count(row.get("output_tokens", 0)) for row in rows]),
-        show.Column("list price", [show.money(row["cost_usd"]) or "unknown" for row in rows]),
-        show.Column("", [_notes_text(row) for row in rows], number=False),
+        show.Column("", [str(row["n"]) for row in rows], rank=0),
+        show.Column("began", [when.short_time(when.moment(row["ts"]), zone, now) for row in rows], False, 3),
+        show.Column("after", [_gap(row["gap_s"]) for row in rows], rank=4),
+        show.Column("model", [_model(row) for row in rows], False, 2),
+        show.counts("context", [row["context_tokens"] for row in rows], 1),
+        show.Column(
+            "cache hit",
+            [show.percent(row.get("cache_read_tokens", 0), row["context_tokens"]) for row in rows],
+            rank=2,
+            heading="hit",
+        ),
+        show.counts("output", [row.get("output_tokens", 0) for row in rows], 4),
+        show.amounts("list price", [row["cost_usd"] for row in rows], heading="price"),
+        show.Column("done", [_notes_text(row) for row in rows], False, 1),
     ]
-    unpriced = len(rows) - sums.get("turns", 0)
-    lines = [f"{show.safe(name)}: {len(rows)} turns, {show.money(sums.get('cost_usd', '0'))} at list price"]
-    lines[0] += f", {unpriced} without a price" if unpriced else ""
-    body = show.table(columns, shape, color=color) + "\n".join(lines) + "\n"
+    unpriced = len(every) - sums.get("turns", 0)
+    line = f"{show.plural(len(every), 'turn')}, {show.money(sums.get('cost_usd', '0'))}{'+' * bool(unpriced)} at list price"
+    line += f", {unpriced} without a price" if unpriced else ""
+    if rest:
+        line = f"{show.more(len(rest), total(rest).get('cost_usd'))}; in all {line}"
+    body = show.table(columns, shape, color=color) + show.notes([f"{name}: {line}"], shape, False, verbose=True)
     return body + ("\n" + trace_waste.table(findings, shape, color) if findings else "")
 
 
@@ -151,12 +189,13 @@ def _gap(seconds: float | None) -> str:
 
 def _notes_text(row: Event) -> str:
     done = row.get("round", {})
-    words = [f"{done[name]} {text}" for name, text in _WORDS.items() if done.get(name)]
+    words = [show.plural(done[name], text) for name, text in _WORDS.items() if done.get(name)]
+    words += [f"{done['tool_failures']} failed"] if done.get("tool_failures") else []
     words += [trace_waste.KINDS[finding["finding"]].title for finding in row.get("findings", ())]
     return ", ".join(words)
 
 
-_WORDS = {"edits": "edits", "command_calls": "commands", "tool_failures": "failed"}
+_WORDS = {"edits": "edit", "command_calls": "command"}
 
 
 def sessions(records: Iterable[Event]) -> dict[str, tuple[list[Event], list[Event]]]:

@@ -246,20 +246,41 @@ def summary(findings: Iterable[Event]) -> list[Event]:
     return sorted(rows, key=dearest)
 
 
+# What the sums of findings, and findings, can be ordered by.
+ORDERS: show.Orders = {
+    "price": lambda row: None if row["cost_usd"] is None else Decimal(row["cost_usd"]),
+    "tokens": lambda row: row["tokens"] or 0,
+    "turns": lambda row: row["turns"],
+    "name": lambda row: row["title"],
+}
+
+
+def cost_of(findings: Iterable[Event]) -> str | None:
+    """What some findings cost; None if no cost is known."""
+    amounts = [Decimal(finding["cost_usd"]) for finding in findings if finding["cost_usd"] is not None]
+    return pricing.plain(sum(amounts, Decimal(0))) if amounts else None
+
+
 def table(rows: Sequence[Event], shape: str, color: bool, remedies: bool = True) -> str:
     """Findings, or their sums, for people; the remedies below."""
     sums = bool(rows) and rows[0]["kind"] == "waste"
-    columns = [show.Column("finding", [row["title"] for row in rows], number=False)]
+    columns = [show.Column("finding", [row["title"] for row in rows], False, 0)]
     if sums:
-        columns.append(show.Column("sessions", [show.count(row["sessions"]) for row in rows]))
+        columns.append(show.counts("sessions", [row["sessions"] for row in rows], 2))
     else:
-        columns.append(show.Column("session", [row.get("session_id", "")[:13] for row in rows], number=False))
-        columns.append(show.Column("project", [row.get("project", "") for row in rows], number=False))
-    tokens = [("~" if row.get("tokens_estimated") else "") + show.count(row["tokens"] or 0) for row in rows]
+        short = show.short_ids(row.get("session_id", "") for row in rows)
+        columns.append(show.Column("session", [short[row.get("session_id", "")] for row in rows], False, 0))
+        columns.append(show.Column("project", [row.get("project", "") for row in rows], False, 1))
+    estimated = ["~" if row.get("tokens_estimated") else "" for row in rows]
+    tokens, tokens_short = (
+        [mark + text(row["tokens"] or 0) for mark, row in zip(estimated, rows, strict=True)]
+        for text in (show.count, show.compact)
+    )
     columns += [
-        show.Column("turns", [show.count(row["turns"]) for row in rows]),
-        show.Column("tokens", tokens),
-        show.Column("list price", [show.money(row["cost_usd"]) or "unknown" for row in rows]),
+        show.counts("turns", [row["turns"] for row in rows], 3),
+        show.Column("tokens", tokens, rank=2, short=tokens_short),
+        show.amounts("list price", [row["cost_usd"] for row in rows], heading="price"),
     ]
-    remedy_lines = dict.fromkeys(f"{row['title']}: {row['remedy']}\n" for row in rows) if remedies else {}
-    return show.table(columns, shape, color=color) + ("\n" + "".join(remedy_lines) if remedy_lines else "")
+    advice = (f"{row['title']}: {row['remedy']}" for row in rows) if remedies else ()
+    laid, notes = show.table(columns, shape, color=color), show.notes(advice, shape, False, verbose=True)
+    return f"{laid}\n{notes}" if notes else laid

@@ -294,6 +294,39 @@ def window_name(minutes: float) -> str:
     return f"{round(minutes)}_minutes"
 
 
+_WINDOW_TEXTS = {name: {"hourly": "1 h", "five_hour": "5 h"}.get(name, name) for _, name in _WINDOWS}
+
+
+def window_text(name: str, scope: str = "") -> str:
+    """A limit window for people: 5 h limit, weekly limit, opus."""
+    plain = name.removesuffix(f"_{scope}") if scope else name
+    window, _, rest = plain.partition("_") if plain not in _WINDOW_TEXTS else (plain, "", "")
+    if window not in _WINDOW_TEXTS:
+        window, rest = (
+            (f"{plain.removesuffix('_minutes')} min" if plain.endswith("_minutes") else plain.replace("_", " ")),
+            "",
+        )
+    title = _WINDOW_TEXTS.get(window, window)
+    title = title if plain == "credits" else f"{title} limit"
+    return ", ".join(filter(None, (title, rest.replace("_", " "), scope.replace("_", " "))))
+
+
+def short_time(ms: int, tz: datetime.tzinfo, now: int) -> str:
+    """A moment for people: 21 Nov 09:30, or 21 Nov 2025 if that was another year."""
+    at = local(ms, tz)
+    day = f"{at.day:2} {_MONTHS[3 * at.month - 3 : 3 * at.month]}"
+    return f"{day} {at:%H:%M}" if at.year == local(now, tz).year else f"{day} {at.year:4}"
+
+
+def ago(ms: int, now: int) -> str:
+    """How long ago a moment was, for people: now, 2 min ago, 3 h ago, 5 d ago."""
+    minutes = (now - ms) // 60_000
+    if minutes < 1:
+        return "now"
+    value, unit = (minutes, "min") if minutes < 120 else (minutes // 60, "h") if minutes < 2880 else (minutes // 1440, "d")
+    return f"{value} {unit} ago"
+
+
 def _bounds(text: str, now: int, tz: datetime.tzinfo) -> tuple[int, int]:
     """The first moment of a span, and the moment after it; the same for a single moment.
 

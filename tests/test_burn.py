@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import pathlib
 import xml.etree.ElementTree as ET
@@ -235,7 +237,7 @@ def test_what_has_no_hour_is_in_none(run: Run, environment: dict[str, str]) -> N
         "sessions": 1, "tokens": 5000, "cost_usd": "0.125"}  # fmt: skip
     (cost,) = objects(run(f"tok-cost --log --by none --since {rows[0]['ts']}", env=ENV).stdout)
     assert Decimal(cost["cost_usd"]) == Decimal(total["cost_usd"]) + Decimal("0.125")
-    assert "also 5,000 tokens, $0.13 of 1 sessions" in run("tok-burn --log --table", env=ENV).stdout.decode()
+    assert "also 5,000 tokens, $0.13 of 1 session" in run("tok-burn --log --table", env=ENV).stdout.decode()
 
 
 def test_asking_changes_nothing(run: Run, environment: dict[str, str]) -> None:
@@ -248,18 +250,18 @@ def test_asking_changes_nothing(run: Run, environment: dict[str, str]) -> None:
 
 def test_a_model_without_a_price_is_not_free(run: Run, environment: dict[str, str]) -> None:
     kept(environment, turn(1, 60), turn(2, 2, model="claude-opus-9"), turn(3, 5))
-    rows, total = burnt(run, status=1)
+    rows, total = burnt(run)
     row = at(rows, "2026-11-20T13:00:00.000Z")
     assert row["cost_usd"] is None and row["tokens"] == 67 and row["unpriced"][0]["model"] == "claude-opus-9"
     assert total["tokens"] == 134
-    assert (
-        "unpriced: anthropic claude-opus-9: 1 turns, 67 tokens"
-        in run("tok-burn --log --table", env=ENV, status=1).stdout.decode()
-    )
-    done = run("tok-burn --log --csv", env=ENV, status=1)
-    assert done.stderr.startswith(b"tok-burn: unpriced:") and b"2026-11-20T13:00:00.000Z,1,11,13,36,7,,\n" not in done.stdout
-    assert b"2026-11-20T13:00:00.000Z,1,11,13,36,7,\n" in done.stdout
-    picture = run("tok-burn --log --svg -", env=ENV, status=1).stdout.decode()
+    shown = run("tok-burn --log --table -v", env=ENV).stdout.decode()
+    assert "unpriced: anthropic claude-opus-9: 1 turn, 67 tokens" in shown and "unknown" in shown
+    done = run("tok-burn --log --csv", env=ENV)
+    assert done.stderr.startswith(b"tok-burn: the sums lack 1 turn of models without a price: claude-opus-9")
+    rows = [row for row in csv.DictReader(io.StringIO(done.stdout.decode())) if row["ts"] == "2026-11-20T13:00:00.000Z"]
+    assert [(row["turns"], row["tokens"], row["cost_usd"]) for row in rows] == [("1", "67", "")]
+    run("tok-burn --log --strict", env=ENV, status=1)
+    picture = run("tok-burn --log --svg -", env=ENV).stdout.decode()
     assert (
         "List price per hour: Fri 20 Nov 10:00: $0.00053" in picture
         and "Fri 20 Nov 13:00 to Fri 20 Nov 14:00 unknown" in picture
@@ -295,7 +297,7 @@ def test_limits_as_their_vendors_see_them(run: Run, environment: dict[str, str])
     assert (
         "+17%" in shown and "30% used, 18% an hour lately, at this pace it lasts until the reset, resets in 2h00m" in shown
     )
-    assert "tok-budget has a tested forecast" in shown
+    assert "tok-budget has a tested forecast" in run("tok-burn --log --table -v", env=ENV).stdout.decode()
 
 
 def test_what_is_left_at_this_pace(run: Run, environment: dict[str, str]) -> None:
@@ -450,7 +452,7 @@ def test_what_is_refused(run: Run, options: str, given: bytes, says: str) -> Non
 
 def test_lines_that_are_no_records_are_said_and_skipped(run: Run) -> None:
     given = lines([turn(1, 2)]) + b"no json\n" + lines([turn(1, 2), {**turn(2, 2), "output_tokens": "many"}, turn(3, 1)])
-    done = run("tok-burn --json", given, status=1, env=ENV)
+    done = run("tok-burn --json -v", given, status=1, env=ENV)
     total = objects(done.stdout)[-1]
     assert (total["turns"], total["tokens"]) == (2, 134)
     assert [line.split(b": ")[1] for line in done.stderr.splitlines()] == [b"stdin:2", b"stdin:3", b"stdin:4"]
@@ -465,7 +467,7 @@ def test_times_of_any_form_and_none(run: Run) -> None:
             {**turn(4, 2), "ts": "noon"},
         ]
     )
-    done = run("tok-burn --json", given, status=1, env=ENV)
+    done = run("tok-burn --json -v", given, status=1, env=ENV)
     *rows, total = objects(done.stdout)
     assert total["turns"] == 1 and at(rows, "2026-11-20T13:00:00.000Z")["turns"] == 1
     assert [line.split(b": ")[1] for line in done.stderr.splitlines()] == [b"stdin:3", b"stdin:4"]
@@ -482,11 +484,11 @@ def test_readings_alone_say_nothing_of_tokens(run: Run) -> None:
 def test_tables_of_all_shapes(run: Run, environment: dict[str, str]) -> None:
     kept(environment, turn(1, 60), turn(2, 2), turn(3, 0.1))
     table = run("tok-burn --log --table", env=ENV).stdout.decode().splitlines()
-    assert [line[:18].strip() for line in table[2:4]] == ["2026-11-20 13:00", "2026-11-20 15:00 *"]
-    csv = run("tok-burn --log --csv", env=ENV).stdout.decode().splitlines()
-    assert csv[0] == "from,turns,input,cache read,cache write,output,list price" and len(csv) == 26
+    assert [line[:14].strip() for line in table[2:4]] == ["20 Nov 13:00", "20 Nov 15:00 *"]
+    rows = list(csv.DictReader(io.StringIO(run("tok-burn --log --csv", env=ENV).stdout.decode())))
+    assert len(rows) == 25 and rows[0].keys() >= {"ts", "until", "turns", "tokens", *events.TOKENS, "cost_usd"}
     assert run("tok-burn --log --markdown", env=ENV).stdout.startswith(b"| from ")
     found = defaultdict(int)
-    for row in csv[1:]:
-        found[row.split(",", 1)[1]] += 1
-    assert found == {"0,0,0,0,0,0": 23, "1,11,13,36,7,0.00053275": 2}
+    for row in rows:
+        found[row["turns"], row["tokens"], row["cost_usd"]] += 1
+    assert found == {("0", "0", "0"): 23, ("1", "67", "0.00053275"): 2}

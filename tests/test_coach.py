@@ -187,7 +187,7 @@ def test_a_turn_without_a_price_blanks_no_cost(run: Run, home: pathlib.Path) -> 
     scripts = wasteful()
     scripts[0].lines[1]["message"]["model"] = "claude-nobody-knows-9"
     wrote(home, scripts)
-    stats = report(run, status=1)["turn_stats"]
+    stats = report(run)["turn_stats"]
     assert stats["unpriced_turns"] == 1
     average = Decimal(stats["cost_usd"]) / (stats["turns"] - 1)
     assert abs(Decimal(stats["per"]["turn"]["cost_usd"]) - average) < Decimal("0.000001")
@@ -200,7 +200,7 @@ def test_without_any_price_costs_are_unknown(run: Run, home: pathlib.Path) -> No
             if line.get("type") == "assistant":
                 line["message"]["model"] = "claude-nobody-knows-9"
     wrote(home, scripts)
-    made = report(run, status=1)
+    made = report(run)
     assert made["turn_stats"]["cost_usd"] is None
     assert all(
         row["projection"]["cost_usd"] is None and row["projection"]["tokens"]
@@ -479,7 +479,7 @@ def test_replies(run: Run, home: pathlib.Path) -> None:
     assert made["usage"]["output_share"] == round(made["usage"]["output_tokens"] / made["usage"]["tokens"], 6)
     assert [row["session_id"] for row in made["sessions"]] == ["s1"]
     table = run("tok-coach replies --table", env=NOW).stdout.decode()
-    assert "60 replies in 1 sessions" in table and "plain" in table
+    assert "60 replies in 1 session" in table and "plain" in table
     (row,) = csv.DictReader(run("tok-coach replies --csv", env=NOW).stdout.decode().splitlines())
     assert (row["session_id"], row["replies"], row["language"]) == ("s1", "60", "en")
 

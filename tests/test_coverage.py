@@ -188,7 +188,7 @@ def test_the_table_says_what_plans_are_worth(run: Run) -> None:
     records = [turn(1, **counts), turn(2, client="opencode", **counts), turn(3, credential="api_key", **counts)]
     run(f"tok-plan set anthropic {MAX} --from 2026-11-01; tok-log append", lines(records))
     env = {"TOKENOPS_NOW": "2026-11-20T12:00:00Z"}
-    shown = run("tok-cost --log --table", env=env).stdout.decode().splitlines()
+    shown = run("tok-cost --log --table -v", env=env).stdout.decode().splitlines()
     total = objects(run("tok-cost --log --by none", env=env).stdout)[0]
     assert f"covered by {MAX}: $4.20 at list price, the plan costs $200.00 a month" in shown
     assert "metered: $8.40" in shown

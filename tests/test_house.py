@@ -33,6 +33,7 @@ MODULES_AT_MOST += 6
 MODULES_AT_MOST += 2  # show_terminal, show_layout: what a terminal is given, and how a table fits it
 MODULES_AT_MOST += 1  # limit_view: limits at a terminal; limit_plans is at its limit of lines without it
 MODULES_AT_MOST += 3  # live_*: what tok-top counts, how its screen looks, and the terminal
+MODULES_AT_MOST += 1  # cli_output: what a command prints; cli, which runs it, was at its limit of lines
 MODULES_AT_MOST += 1  # programs: one place that finds and runs other programs, safely
 MODULES_AT_MOST += 3  # dash_sheet, dash_steps, dash_turn: tables that are sorted and given as CSV, a session, a turn
 MODULES_AT_MOST += 1  # cli_progress: the line about long work; cli is at its limit of lines, and starts faster without it

@@ -161,7 +161,7 @@ def test_every_state_fits_and_says_what_the_record_says(
         action = str(row["recommended_action"]).replace("_", " ")
         assert limit_view.action_text(row, AT, datetime.UTC).startswith(action)
     urgent = limit_view.urgent(budgets)
-    assert urgent and limit_view.STYLES[urgent["recommended_action"]] in ("good", "warn", "bad")
+    assert urgent and headroom.STYLES[urgent["recommended_action"]] in ("good", "warn", "bad")
 
 
 def test_the_command_shows_it(run: Run, environment: dict[str, str]) -> None:

@@ -269,7 +269,7 @@ def test_the_dialect(sentence: str, found: bool) -> None:
 
 
 WANTED = [
-    ("tok-cost --to", {"--today"}),
+    ("tok-cost --to", {"--today", "--top"}),
     ("tok-cost --by we", {"week"}),
     ("tok-burn --by ", {"15min", "hour", "day"}),
     ("tok-plan un", {"unset"}),

@@ -731,7 +731,7 @@ def test_a_trouble_is_said_on_stderr_once(
     table = run("tok-poll --table", status=1).stdout.decode()
     assert "stopped" in table and "refused the credential (401)" in table
     status = run("tok-poll status --table").stdout.decode()
-    assert "env:OPENROUTER_API_KEY" in status and "refused the credential (401) (2026-11-21T09:30Z)" in status
+    assert "env:OPENROUTER_API_KEY" in status and "refused the credential (401) (now)" in status
 
 
 def test_readers_are_switched(run: Run, environment: dict[str, str], settings: Callable[..., pathlib.Path]) -> None:

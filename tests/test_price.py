@@ -140,7 +140,7 @@ def test_explain(run: Run) -> None:
     made = lines(
         [one | {"model": "claude-opus-4-9"}, {**one, "kind": "ping", "tool": "x"}, {"kind": "turn", "secret": "words"}]
     )
-    done = run("tok-price explain", made, status=1)
+    done = run("tok-price explain -v", made, status=1)
     assert objects(done.stdout)[0]["unpriced"] and done.stderr.count(b"\n") == 2 and b"words" not in done.stderr
 
 

@@ -350,7 +350,7 @@ def test_notes_say_what_was_assumed(run: Run) -> None:
         "the search context was not recorded: assumed low",
         "the region was not recorded: assumed global processing",
     ]
-    assert "note: the region was not recorded" in run("tok-cost --by none --table", lines(made)).stdout.decode()
+    assert "note: the region was not recorded" in run("tok-cost --by none --table -v", lines(made)).stdout.decode()
 
 
 def test_a_request_fee_is_due_once_per_turn() -> None:

@@ -107,7 +107,7 @@ def test_a_torn_line_is_set_apart_and_skipped(run: Run, log: pathlib.Path) -> No
     run("tok-log append", lines([turn("b")]))
     done = run("tok-cat", status=1)
     assert ids(done.stdout) == ["a", "b"]
-    assert b"1 lines of the log could not be read" in done.stderr
+    assert b"1 line of the log could not be read" in done.stderr
     assert b"\x1b[31m" in run("tok-log verify --table --color always", status=1).stdout
     (finding,) = objects(run("tok-log verify", status=1).stdout)
     assert (finding["place"], finding["problem"]) == (f"{log}/events/{DAY}.jsonl:2", "not JSON")
@@ -273,7 +273,7 @@ def test_import_of_another_log(run: Run, log: pathlib.Path, tmp_path: pathlib.Pa
         assert b"2 events read, 0 added" in done.stdout
     assert {e["id"]: e["output_tokens"] for e in objects(run("tok-cat").stdout)} == {"a": 7, "b": 9, "c": 7}
     put(tmp_path / "e.jsonl", turn("d"), b"nonsense\n", turn("e", prompt="x"))
-    done = run("tok-log import e.jsonl", status=1)
+    done = run("tok-log import -v e.jsonl", status=1)
     assert objects(done.stdout) == [{"v": 1, "kind": "import", "events": 1, "added": 1}]
     assert [text.split(": ")[1] for text in done.stderr.decode().splitlines()] == ["e.jsonl:2", "e.jsonl:3"]
     (tmp_path / "f.jsonl.gz").write_bytes(gzip.compress(lines([turn("f")])))
