@@ -97,7 +97,8 @@ bench: $(VENV)/tools
 soak: $(VENV)/tools
 	TOKENOPS_CALLS=1000 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_carry.py tests/test_guard.py tests/test_mcp.py tests/test_statusline.py
 	TOKENOPS_ROUNDS=200 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_crashes.py
-	TOKENOPS_ROUNDS=2 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_fields.py tests/test_state_files.py
+	TOKENOPS_ROUNDS=2 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_fields.py tests/test_state_files.py \
+	  tests/test_backtest.py tests/test_long_lines.py tests/test_metering.py tests/test_odd_files.py tests/test_read_codex_records.py tests/test_sync.py
 	TOKENOPS_STREAMS=1000 TOKENOPS_REQUESTS=10000 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_proxy.py
 
 soak-day: $(VENV)/tools

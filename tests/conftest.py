@@ -109,6 +109,11 @@ def examples(count: int) -> settings:
     return settings(max_examples=-(-count // 4) if PROFILE == "brief" else count * ROUNDS)
 
 
+def some_of(cases: Iterable[T], every: int) -> list[T]:
+    """One in so many of a long table's cases; all of them where TOKENOPS_ROUNDS asks for more (`make soak`)."""
+    return list(cases)[:: every if ROUNDS == 1 else 1]
+
+
 def eventually(condition: Callable[[], T]) -> T:
     """What a condition gives once that is true; it is asked again and again."""
     until = time.monotonic() + MOST
