@@ -18,6 +18,7 @@ SESSIONS, HELP, FILTER, TRACE = "sessions", "help", "filter", "trace"
 QUIT, OPEN = "quit", "open"
 SORTS = ("activity", "cost", "rate", "context", "project")
 _MOST_LIMITS = 6
+_HELP_MOST = 40  # lines of the help in a narrow terminal
 
 
 class View(NamedTuple):
@@ -65,7 +66,7 @@ def lines(snapshot: Snapshot, view: View, width: int, height: int) -> list[str]:
     if width < 40 or height < 6:
         return [show.shorten("tok-top needs 40x6 or more", width)][:height]
     if view.mode == HELP:
-        return _screen(_help(width), view, width, height, "any key: back")
+        return _screen(_help(width), view, width, height, "up, down: scroll  other keys: back")
     if view.mode == TRACE:
         return _screen(view.text, view, width, height, "up, down: scroll  q: back")
     head = _head(snapshot, view, width, height)
@@ -193,7 +194,11 @@ def _nothing(snapshot: Snapshot, view: View) -> list[str]:
     if view.filter and (view.all or active(snapshot)):
         return [f"No session matches {view.filter!r}. Press Esc to show all."]
     if not snapshot.rows:
-        return ["No session since yesterday. Run an agent, and its session appears here."]
+        day = snapshot.last_day
+        return [
+            f"No session since yesterday; the last day in the log is {day}.",
+            f"Run an agent, and its session appears here. tok-cost --log --by session --since {day} shows that day's.",
+        ]
     last = max(snapshot.rows, key=lambda row: row.last)
     age = _age(snapshot.now - last.last)
     return [
@@ -260,12 +265,13 @@ def press(view: View, key: str, snapshot: Snapshot, height: int) -> tuple[View, 
     view = view._replace(note="")
     if view.mode == FILTER:
         return _type(view, key), ""
-    if view.mode == HELP:
-        return view._replace(mode=SESSIONS, top=0), ""
-    if view.mode == TRACE:
+    if view.mode in (HELP, TRACE):
         if key in _MOVES:
             step = _MOVES[key] if abs(_MOVES[key]) in (1, 1 << 30) else (height - 2) * (1 if _MOVES[key] > 0 else -1)
-            return view._replace(top=min(max(view.top + step, 0), max(len(view.text) - height + 1, 0))), ""
+            length = len(view.text) if view.mode == TRACE else _HELP_MOST
+            return view._replace(top=min(max(view.top + step, 0), max(length - height + 1, 0))), ""
+        if view.mode == HELP:
+            return view._replace(mode=SESSIONS, top=0), ""
         return (view._replace(mode=SESSIONS, text=(), top=0), "") if key in ("q", "escape", "backspace") else (view, "")
     if key in _MOVES:
         return _move(view, _MOVES[key], snapshot), ""

@@ -73,6 +73,7 @@ class Snapshot(NamedTuple):
     hour: Decimal = Decimal(0)
     today: Event | None = None
     note: str = ""
+    last_day: str = ""  # of the log, as YYYY-MM-DD in UTC
 
 
 class Sums:
@@ -303,7 +304,9 @@ class Live:
             rows, slots = index.rows(now, self.earlier[1]), index.slots(now)
             self.parts = rows, slots, tokens / RATE_MINUTES, index.lately(now, 60)[1]
         rows, slots, rate, hour = self.parts
-        return Snapshot(now, tz, state, rows, self.budgets, slots, rate, hour, self.today, self.quiet.note)
+        return Snapshot(
+            now, tz, state, rows, self.budgets, slots, rate, hour, self.today, self.quiet.note, max(files, default="")
+        )
 
     def _is_loading(self) -> bool:
         return datadir.last_sync(self.session.folder) is None and not self.intake.first_is_over

@@ -86,7 +86,7 @@ def test_a_narrow_terminal_keeps_project_and_cost() -> None:
             View(),
             "Importing your clients' logs for the first",
         ),
-        (snapshot(), View(), "No session since yesterday."),
+        (snapshot(last_day="2026-11-17"), View(), "No session since yesterday; the last day in the log is 2026-11-17."),
         (snapshot(row(idle=90)), View(), "The last one was in app, 1h ago. Press a to show all"),
         (snapshot(row()), View(filter="zzz"), "No session matches 'zzz'. Press Esc to show all."),
     ],
@@ -165,6 +165,7 @@ def test_keys_sort_filter_and_select() -> None:
     assert press(View(), [" "], THREE)[0].is_paused and not press(View(), [" ", "p"], THREE)[0].is_paused
     assert press(View(), ["q"], THREE)[1] == press(View(), ["/", "interrupt"], THREE)[1] == live_screen.QUIT
     assert press(View(), ["/", "q"], THREE)[1] == "" and press(View(), ["?", "x"], THREE)[0] == View()
+    assert press(View(), ["?", "down", "down", "up"], THREE)[0].top == 1
 
 
 def test_an_open_session_is_scrolled() -> None:
