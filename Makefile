@@ -24,7 +24,7 @@ SECOND := $(call python,3.13)
 # Where interpreters differ: times, numbers, JSON, options, streams, SQLite. `make latest` runs every test there.
 DIFFER := $(patsubst %,tests/test_%.py,charts events http1 jsonc main manual packaging pricing read_claude read_codex \
   read_copilot read_goose read_opencode rollup store streams when wire)
-COMMANDS := $(sort $(wildcard bin/tok-*))
+COMMANDS := $(sort $(wildcard bin/tok bin/tok-*))
 # Two tests at once for each processor: half of a test's time is spent waiting for the processes that it starts.
 WORKERS := $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))
 

@@ -101,7 +101,7 @@ def start(chosen: argparse.Namespace) -> str:
     one.write_text(
         '{"v":1,"ts":"2026-11-01T12:00:00.000Z","kind":"turn","id":"x","provider":"anthropic","model":"claude-opus-5","turns":1,"output_tokens":9}\n'
     )
-    names = sorted(path.name for path in (ROOT / "bin").glob("tok-*"))
+    names = sorted(path.name for path in (ROOT / "bin").glob("tok*") if path.is_file())
     commands = {"`python3 -c pass`": "python3 -c pass"} | {f"`{name}`": f"{name} --help" for name in names}
     commands |= {"`tok-rollup` on one line": f"tok-rollup {one}", "`tok-cost` on one line": f"tok-cost {one}"}
     (OUT / "empty").mkdir(exist_ok=True)

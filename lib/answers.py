@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # The end of a span that goes on: later than any time.
 OPEN = "9"
+# The beginning of a span that holds all of the log.
+ALL = "all"
 
 
 def ignore(*what: object) -> None:
@@ -34,7 +36,9 @@ def ignore(*what: object) -> None:
 
 
 def bounds(since: str | None, until: str | None, now: int, tz: datetime.tzinfo, prefix: str = "") -> tuple[str, str]:
-    """Two texts, such as 7d and 2026-11-01, as canonical times; "" and OPEN for None. `prefix`: of the names in errors.
+    """Two texts, such as 7d and 2026-11-01, as canonical times; "" (also for ALL) and OPEN for None.
+
+    `prefix`: of the names in errors.
 
     Raises BadRequest.
     """
@@ -43,7 +47,8 @@ def bounds(since: str | None, until: str | None, now: int, tz: datetime.tzinfo, 
     times = ["", OPEN]
     for at, (name, text, parse) in enumerate((("since", since, when.parse_since), ("until", until, when.parse_until))):
         try:
-            times[at] = times[at] if text is None else when.stamp(parse(text, now, tz))
+            if text is not None and (name, text) != ("since", ALL):
+                times[at] = when.stamp(parse(text, now, tz))
         except (ValueError, OverflowError) as error:
             raise BadRequest(f"{prefix}{name}: {error}") from None
     if times[0] >= times[1]:
@@ -283,11 +288,11 @@ def spend(
     on_bad_line: Callable[[str, str], None] = ignore,
 ) -> Spend:
     """What was spent in a span of the log, by some fields. `cover`: what the user's plans cover."""
-    from tokenops import costs, rollup, store_summaries
+    from tokenops import rollup, store_summaries
 
     plan = rollup.Grouping(by, log.tz, log.catalogue())
     rolled = store_summaries.rows(log.folder, plan, log.now, since, until, only, on_bad_line, cover)
-    return _spend(costs.price_rows(rolled, plan.catalogue), since, end(until, log.now), log.tz, cover)
+    return spend_of_rows(rolled, log, since, until, cover)
 
 
 def spend_of_records(
@@ -314,6 +319,15 @@ def spend_of_records(
     first = since or min((row["from"] for row in rows), default="")
     last = until if until != OPEN else max((row["to"] for row in rows), default="")
     return _spend(rows, first, last, tz, cover)
+
+
+def spend_of_rows(rolled: Iterable[Event], log: Log, since: str, until: str, cover: Coverage | None) -> Spend:
+    """What was spent according to rows of a span of the log that were added up before. `cover`: what marked them."""
+    from tokenops import costs
+
+    rows = costs.price_rows(rolled, log.catalogue())
+    first = since or min((row["from"] for row in rows), default="")
+    return _spend(rows, first, end(until, log.now), log.tz, cover)
 
 
 def _spend(rows: list[Event], since: str, until: str, tz: datetime.tzinfo, cover: Coverage | None) -> Spend:

@@ -83,7 +83,9 @@ def trace(log: Log, session: str) -> Trace:
     try:
         name, records = _session(log, session)
     except trace.Unknown as error:
-        raise BadRequest(str(error)) from None
+        from tokenops import answers_absence
+
+        raise BadRequest(f"{error}{answers_absence.unknown_session(log, error, session)}") from None
     return _trace(log, name, records)
 
 

@@ -12,7 +12,7 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import CodeType
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Protocol
 
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     import argparse
     import datetime
 
-    from tokenops import config, pricing
+    from tokenops import answers_absence, config, events, pricing
     from tokenops import coverage as cover
 
 
@@ -176,9 +176,31 @@ def parser(doc: str | None, argv: list[str]) -> argparse.ArgumentParser:
             return parsed
 
         def error(self, message: str) -> NoReturn:
-            raise Fault(f"{message}; see {Command.name} --help")
+            head, _, rest = message.partition("unrecognized arguments: ")
+            word = next((text.partition("=")[0] for text in rest.split() if text.startswith("-")), "")
+            hint = show.meant(word, self._option_string_actions) if word and not head else ""
+            raise Fault(_with_manual(f"{message}{hint}"))
+
+        def _check_value(self, action: argparse.Action, value: Any) -> None:
+            if action.choices is not None and value not in action.choices:
+                choices = list(map(str, action.choices))
+                text = f"invalid choice: {value!r} (choose from {', '.join(choices)}){show.meant(str(value), choices)}"
+                raise argparse.ArgumentError(action, text)
 
     return Parser(prog=Command.name, add_help=False, allow_abbrev=False)
+
+
+def choice(word: str, choices: Iterable[str], what: str) -> str:
+    """A word that must be one of some. Raises Fault."""
+    if word in choices:
+        return word
+    hint = show.meant(word, choices) if word else ""
+    raise Fault(_with_manual(f"{word or f'no {what}'}: choose from {', '.join(choices)}{hint}"))
+
+
+def _with_manual(message: str) -> str:
+    """A message about arguments, with where they are described."""
+    return f"{message}{' See' if message.endswith('?') else '; see'} {Command.name} --help"
 
 
 def add_span(to: argparse.ArgumentParser) -> None:
@@ -298,10 +320,38 @@ def span(args: argparse.Namespace, tz: datetime.tzinfo) -> tuple[str, str]:
     return answers.bounds(args.since, args.until, now(), tz, "--")
 
 
-def add_filter(to: argparse.ArgumentParser) -> None:
-    """The options that choose records and mean the same in every command: --client, --project, --model."""
-    for name in ("client", "project", "model"):
-        to.add_argument(f"--{name}", metavar="NAME")
+def add_filter(to: argparse.ArgumentParser, *names: str) -> None:
+    """The options that choose records and mean the same in every command: --client, --project, --model, or `names`."""
+    for name in names or ("client", "project", "model"):
+        to.add_argument(f"--{name}", metavar="NAME", type=client if name == "client" else str)
+
+
+def client(text: str) -> str:
+    """A client's name as in records, for an option: `claude` is claude-code."""
+    from tokenops import readers
+
+    return readers.client_of(text)
+
+
+def say_empty(
+    log: session.Log,
+    span: tuple[str, str],
+    only: events.Filter,
+    usage: answers_absence.Usage | None = None,
+    provider: str = "",
+    option: str = "--since",
+    otherwise: str = "no usage in this span",
+) -> None:
+    """Say why there is nothing to show: of a span of the log, or of the records that `usage` watched.
+
+    `otherwise`: what to say if there is usage in the span. The rest is as in answers_absence.
+    """
+    from tokenops import answers_absence
+
+    if usage is not None:
+        say(answers_absence.of_records(usage, only, log.tz))
+    else:
+        say(answers_absence.of_log(log, *span, only, provider, option) or otherwise)
 
 
 def reads_log(args: argparse.Namespace) -> bool:

@@ -7,7 +7,7 @@ spaces, its meaning), examples (four spaces), and a paragraph that begins with "
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 # An option in the synopsis, and its value: NAME, FIELD[,FIELD...] or one|two|three.
@@ -248,8 +248,8 @@ def manuals(folder: str) -> list[Manual]:
     import glob
     import os
 
-    result = []
-    for path in sorted(glob.glob(os.path.join(glob.escape(folder), "tok-*"))):
+    result, front = [], os.path.join(glob.escape(folder), FRONT)
+    for path in sorted((*glob.glob(front), *glob.glob(f"{front}-*"))):
         with open(path, encoding="utf-8", errors="replace") as file:
             source = file.read()
         if manual := manual_of(source):
@@ -271,14 +271,28 @@ def words() -> dict[str, list[str]]:
     }
 
 
-def script(shell: str, manuals: Sequence[Manual]) -> str:
-    """The whole script for a shell."""
-    vocabulary = words()
+# The command that runs the others by their names.
+FRONT = "tok"
+
+
+def script(shell: str, manuals: Sequence[Manual], aliases: Mapping[str, str], names: Sequence[str] = ()) -> str:
+    """The whole script for a shell, of all commands or of those of some `names`.
+
+    `aliases`: what may follow `tok` besides the names of commands, each with the command that it runs.
+    """
+    following = {name.removeprefix(f"{FRONT}-"): name for name in (manual.name for manual in manuals) if name != FRONT}
+    following |= aliases
+    vocabulary = words() | {"WORD": list(following)}
+    names = names or [manual.name for manual in manuals]
     if shell == "fish":
-        return "".join(line for manual in manuals for line in _fish(manual, vocabulary))
-    cases = "".join(_case(manual, vocabulary) for manual in manuals)
-    names = " ".join(manual.name for manual in manuals)
-    return (_BASH if shell == "bash" else _ZSH).replace("CASES", cases).replace("NAMES", names)
+        listed = [manual for manual in manuals if manual.name in names]
+        parts = [line for manual in listed for line in _fish(manual, vocabulary)]
+        parts += _fish_front(manuals, vocabulary, following) if FRONT in names else []
+        return "".join(parts)
+    cases = "".join(_case(manual, vocabulary) for manual in manuals if manual.name in names or FRONT in names)
+    runs = "".join(f"            {word}) command={name} ;;\n" for word, name in aliases.items())
+    text = _BASH if shell == "bash" else _ZSH
+    return text.replace("ALIASES", runs).replace("CASES", cases).replace("NAMES", " ".join(names))
 
 
 def _operands(manual: Manual, vocabulary: dict[str, list[str]]) -> Iterable[tuple[str, list[str], bool]]:
@@ -313,9 +327,16 @@ def _quote(words: Iterable[str]) -> str:
 _BASH = """\
 # Completion of TokenOps' commands for bash, made of their manuals by tok-init --completions bash.
 _tokenops() {
-    local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" action="${COMP_WORDS[1]}"
+    local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" at=0 command="${COMP_WORDS[0]##*/}"
     local options= actions= operands= values= files= taken=
-    case "${COMP_WORDS[0]##*/}" in
+    if [ "$command" = tok ] && [ "$COMP_CWORD" -gt 1 ]; then
+        at=1
+        case "${COMP_WORDS[1]}" in
+ALIASES            *) command="tok-${COMP_WORDS[1]}" ;;
+        esac
+    fi
+    local action="${COMP_WORDS[at+1]}"
+    case "$command" in
 CASES    esac
     COMPREPLY=()
     if [ -n "$taken" ]; then
@@ -323,7 +344,7 @@ CASES    esac
     elif [[ "$current" == -* ]]; then
         COMPREPLY=($(compgen -W "$options" -- "$current"))
         return
-    elif [ "$COMP_CWORD" -eq 1 ] && [ -n "$actions" ]; then
+    elif [ "$COMP_CWORD" -eq $((at + 1)) ] && [ -n "$actions" ]; then
         COMPREPLY=($(compgen -W "$actions $operands" -- "$current"))
     else
         COMPREPLY=($(compgen -W "$operands" -- "$current"))
@@ -340,16 +361,23 @@ _ZSH = """\
 #compdef NAMES
 # Completion of TokenOps' commands for zsh, made of their manuals by tok-init --completions zsh.
 _tokenops() {
-    local current="${words[CURRENT]}" previous="${words[CURRENT-1]}" action="${words[2]}"
+    local current="${words[CURRENT]}" previous="${words[CURRENT-1]}" at=0 command="${words[1]:t}"
     local options= actions= operands= values= files= taken=
-    case "${words[1]:t}" in
+    if [[ "$command" == tok ]] && (( CURRENT > 2 )); then
+        at=1
+        case "${words[2]}" in
+ALIASES            *) command="tok-${words[2]}" ;;
+        esac
+    fi
+    local action="${words[at+2]}"
+    case "$command" in
 CASES    esac
     if [[ -n "$taken" ]]; then
         compadd -- ${=values}
     elif [[ "$current" == -* ]]; then
         compadd -- ${=options}
         return
-    elif (( CURRENT == 2 )) && [[ -n "$actions" ]]; then
+    elif (( CURRENT == at + 2 )) && [[ -n "$actions" ]]; then
         compadd -- ${=actions} ${=operands}
     else
         compadd -- ${=operands}
@@ -369,17 +397,43 @@ fi
 def _fish(manual: Manual, vocabulary: dict[str, list[str]]) -> Iterable[str]:
     """Lines for fish; file names only where a file is expected."""
     yield f"complete -c {manual.name} -f -d {_fish_quote(manual.purpose)}\n"
+    # The words of tok come first, or not at all.
+    yield from _fish_lines(manual, vocabulary, manual.name, "__fish_use_subcommand" if manual.name == FRONT else "")
+    if manual.name == FRONT:
+        yield f"complete -c {FRONT} -n '__fish_seen_subcommand_from help' -a {_fish_quote(' '.join(vocabulary['WORD']))}\n"
+
+
+def _fish_front(manuals: Sequence[Manual], vocabulary: dict[str, list[str]], following: Mapping[str, str]) -> Iterable[str]:
+    """What follows `tok cost`: the same as what follows tok-cost."""
+    for manual in manuals:
+        words = [word for word, name in following.items() if name == manual.name]
+        if words:
+            yield from _fish_lines(manual, vocabulary, FRONT, f"__fish_seen_subcommand_from {' '.join(words)}")
+
+
+def _fish_lines(manual: Manual, vocabulary: dict[str, list[str]], command: str, condition: str) -> Iterable[str]:
+    """What may follow a command, if a condition is true ("": always)."""
+
+    def line(what: str, *more: str) -> str:
+        conditions = "; and ".join(part for part in (condition, *more) if part)
+        when = f" -n '{conditions}'" if " " in conditions else f" -n {conditions}" if conditions else ""
+        return f"complete -c {command}{when} {what}\n"
+
     for option in manual.options:
-        yield f"complete -c {manual.name} {_flag(option)} -d {_fish_quote(option.text)}\n"
+        yield line(f"{_flag(option)} -d {_fish_quote(option.text)}")
+    if command != manual.name == FRONT:
+        return
     actions = list(dict.fromkeys(way.action for way in manual.ways if way.action))
-    if actions:
-        yield f"complete -c {manual.name} -n __fish_use_subcommand -a {_fish_quote(' '.join(actions))}\n"
+    if actions and command == manual.name:
+        yield line(f"-a {_fish_quote(' '.join(actions))}", *([] if condition else ["__fish_use_subcommand"]))
+    elif actions:
+        yield line(f"-a {_fish_quote(' '.join(actions))}", f"not __fish_seen_subcommand_from {' '.join(actions)}")
     for action, following, files in _operands(manual, vocabulary):
-        when = f" -n '__fish_seen_subcommand_from {action}'" if action else ""
+        seen = f"__fish_seen_subcommand_from {action}" if action else ""
         if following:
-            yield f"complete -c {manual.name}{when} -a {_fish_quote(' '.join(following))}\n"
+            yield line(f"-a {_fish_quote(' '.join(following))}", seen)
         if files:
-            yield f"complete -c {manual.name}{when} -F\n"
+            yield line("-F", seen)
 
 
 def _flag(option: Option) -> str:

@@ -70,6 +70,22 @@ def directories(client: Client, environment: Mapping[str, str], home: str) -> li
     return list(_distinct([*named.get(None, usual), *named.get("", [])]))
 
 
+def usual_folders(client: Client, environment: Mapping[str, str], home: str) -> list[str]:
+    """Where a client's directory is looked for: those that its variables list, else the usual ones."""
+    named = [os.path.expanduser(path) for variable, *_ in client.variables for path in _listed_paths(environment, variable)]
+    return list(dict.fromkeys(named or _expand(client.homes, environment, home)))
+
+
+def client_of(name: str) -> str:
+    """The name in records of a client, which may also be given as tok-read's: `claude` is `claude-code`."""
+    return BY_NAME[name].client if name in BY_NAME else name
+
+
+def reader_name(name: str) -> str:
+    """The name for tok-read of a client, which may also be given as in records: `claude-code` is `claude`."""
+    return name if name in BY_NAME else next((client.name for client in CLIENTS if client.client == name), name)
+
+
 def _listed_paths(environment: Mapping[str, str], variable: str) -> list[str]:
     return [part.strip() for part in environment.get(variable, "").split(",") if part.strip()]
 
@@ -172,11 +188,14 @@ def with_directories(
     If all are chosen, a wrong directory of one does not stop the others: `on_problem` gets it as a sentence. Those that
     the configuration's `vendor_usage` switches off are left out, or looked for at the root that it names.
     """
-    chosen = list(dict.fromkeys(names))
+    chosen = list(dict.fromkeys(map(reader_name, names)))
     for name in chosen:
         if name != "all" and name not in BY_NAME:
+            from tokenops import show
+
             instead = next((f"{name}: {client.instead}" for client in UNCOUNTED if client.name == name), "")
-            raise NotFound(instead or f"{name!r} is not a client; choose from {', '.join(BY_NAME)}, all")
+            hint = show.meant(name, BY_NAME)
+            raise NotFound(instead or f"{name!r} is not a client; choose from {', '.join(BY_NAME)}, all{hint}")
     roots = list(roots)
     every = not chosen or "all" in chosen
     clients = [client for client in CLIENTS if roots or is_enabled(client.source, vendor_usage)]

@@ -63,7 +63,9 @@ def fields(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     for name in names:
         if name not in BY:
-            raise UsageError(f"--by {name}: no such field; choose from {', '.join(BY)}")
+            from tokenops import show
+
+            raise UsageError(f"--by {name}: no such field; choose from {', '.join(BY)}{show.meant(name, BY)}")
     if sum(name in when.UNITS for name in names) > 1:
         raise UsageError(f"--by {text}: give one unit of time, the finest; roll the result up again for the others")
     return tuple(name for name in names if name != "none")

@@ -246,9 +246,15 @@ def short_text(text: str, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def nearest(word: str, words: Iterable[str]) -> str:
-    """The known word most like another."""
+def nearest(word: str, words: Iterable[str], likeness: float = 0.0) -> str:
+    """The known word most like another, if it is at least so much like it (0 to 1); else ""."""
     import difflib  # takes 3 ms, and only a typing error needs it
 
-    matches = difflib.get_close_matches(word, sorted(words), 1, 0)
+    matches = difflib.get_close_matches(word, sorted(words), 1, likeness)
     return matches[0] if matches else ""
+
+
+def meant(word: str, words: Iterable[str]) -> str:
+    """`; did you mean X?`, for a word that is mistyped; "" if none is like it."""
+    match = nearest(word, words, 0.7)
+    return f"; did you mean {match}?" if match else ""

@@ -74,13 +74,18 @@ def rows(
     """Tasks opened since a moment, or the one of that name; with a catalogue their metrics. Raises Unusable, OSError."""
     tasks = tasks_of(store.of_kind(folder, "task"))
     if name and name not in {task.name for task in tasks}:
-        raise Unusable("", f"there is no task {name!r}", "tok-task list shows them")
+        raise _no_task(name, tasks)
     chosen = [task for task in tasks if task.started >= since and name in ("", task.name)]
     took: dict[str, Event] = {}
     if catalogue is not None and chosen:
         lines = store.scan(folder, min(task.started for task in chosen))
         took = metrics(tasks, map(orjson.loads, lines), catalogue(), when.stamp(now))
     return [row(task, took.get(task.name)) for task in chosen]
+
+
+def _no_task(name: str, tasks: Iterable[Task]) -> Unusable:
+    hint = show.meant(name, {task.name for task in tasks})
+    return Unusable("", f"there is no task {name!r}{hint}", "tok-task list shows them")
 
 
 def _attribution(folder: str, directory: str, session: str = "") -> dict[str, Any]:
@@ -139,7 +144,7 @@ def open_task(tasks: Sequence[Task], name: str, project_id: str) -> Task:
     if name:
         named = [task for task in tasks if task.name == name]
         if not named:
-            raise Unusable("", f"there is no task {name!r}", "tok-task list shows them")
+            raise _no_task(name, tasks)
         if named[0].ended:
             raise Unusable("", f"the task {name} ended at {named[0].ended}", "tok-task list shows the open ones")
         return named[0]

@@ -38,6 +38,10 @@ MODULES_AT_MOST += 1  # programs: one place that finds and runs other programs, 
 MODULES_AT_MOST += 3  # dash_sheet, dash_steps, dash_turn: tables that are sorted and given as CSV, a session, a turn
 MODULES_AT_MOST += 1  # cli_progress: the line about long work; cli is at its limit of lines, and starts faster without it
 MODULES_AT_MOST += 2  # dash_limits, dash_rhythm: limits over time, and the hours and days in which money is spent
+# tok: what its words mean (cli_words), where the user stands (answers_standing) on one screen (cli_standing). Why an
+# answer is empty (answers_absence), for all reporters.
+MODULES_AT_MOST += 4
+DOORS_AT_MOST += 4
 # Small modules with a single importer, each with the reason why it is a file of its own.
 SMALL_ALONE = {
     "sync_follow": "tok-read --follow; all else of tok-read starts without it",
@@ -46,7 +50,7 @@ SMALL_ALONE = {
 IMPORTLIB = {"read_clients", "ship_folder"}
 
 LIB = {path.stem: path for path in sorted((ROOT / "lib").glob("*.py"))}
-COMMANDS = {path.name: path for path in sorted((ROOT / "bin").glob("tok-*"))}
+COMMANDS = {path.name: path for path in sorted((ROOT / "bin").glob("tok*")) if path.is_file()}
 OTHERS = {
     f"{path.parent.name}/{path.name}": path for folder in ("bench", "tools") for path in sorted((ROOT / folder).glob("*.py"))
 }

@@ -17,9 +17,10 @@ import pytest
 from conftest import MOST, ROOT
 from tokenops import cli
 
-COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("tok-*"))
+COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("tok*") if path.is_file())
 # What each command does not accept, and what it is called with to read an empty input or an empty log.
 BAD_VALUES = {
+    "tok": ["csot"],
     "tok-backtest": ["--horizon", "soon"],
     "tok-budget": ["--color", "pink"],
     "tok-burn": ["--hours", "0"],
@@ -49,6 +50,7 @@ BAD_VALUES = {
 }
 EMPTY_INPUT = {
     **{name: [] for name in COMMANDS},
+    "tok": ["blocks"],
     "tok-coach": ["waste"],
     "tok-dash": ["url"],
     "tok-guard": ["hook"],

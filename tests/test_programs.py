@@ -14,7 +14,7 @@ from conftest import MOST, ROOT, claude, eventually, put
 from tokenops import datadir, https, price_snapshot, price_tables, programs
 from tokenops.etiquette import Message, Trouble
 
-COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("tok-*"))
+COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("tok*") if path.is_file())
 MODULES = [
     "orjson",
     "yaml",
@@ -243,6 +243,6 @@ STARTS = {"programs": 2, "https": 1, "cli_dash": 1, "read_packed": 1}
 
 
 def test_programs_are_started_in_one_place() -> None:
-    files = [*(ROOT / "lib").glob("*.py"), *(ROOT / "bin").glob("tok-*")]
+    files = [*(ROOT / "lib").glob("*.py"), *(path for path in (ROOT / "bin").glob("tok*") if path.is_file())]
     counts = {path.stem: len(starts(ast.parse(path.read_text(encoding="utf-8")))) for path in files}
     assert {name: count for name, count in counts.items() if count} == STARTS

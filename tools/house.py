@@ -134,11 +134,15 @@ FAMILIES = (
         "one answer per question, for commands, agents and pages",
         _words("session answers tools agent doctor status explain access"),
         ("answers_", "tools_"),
-        _words("answers_work"),
+        _words("answers_absence answers_standing answers_work"),
     ),
     Family("dash", "the dashboard", ("dash",), ("dash_",), ()),
     Family(
-        "edge", "the process: arguments, exit status, signals, manuals", _words("cli manual"), ("cli_",), _words("cli_dash")
+        "edge",
+        "the process: arguments, exit status, signals, manuals",
+        _words("cli manual"),
+        ("cli_",),
+        _words("cli_dash cli_standing cli_words"),
     ),
     Family("live", "tok-top's screen", (), ("live_",), _words("live_screen live_sessions live_terminal")),
 )

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from version import ROOT, version
 
 _LET_THROUGH = re.compile(r"(PIP|UV|SSL)_\w+|(?i:https?|all|no)_(?i:proxy)|(REQUESTS|CURL)_CA_BUNDLE")
-_COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("tok-*"))
+_COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("tok*") if path.is_file())
 # What installers keep for themselves, and our compiled price catalogue.
 _THEIRS = ("home/.cache/", "home/.local/state/pipx/log/")
 _WORK = "tok-read --root {} | tok-rollup --by agent | tok-cost --csv"

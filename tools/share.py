@@ -18,7 +18,7 @@ from version import ROOT, moment
 
 sys.path.insert(0, str(ROOT / "bin"))
 
-from tokenops import __version__, manual
+from tokenops import __version__, cli_words, manual
 
 
 def files() -> dict[str, str]:
@@ -26,13 +26,14 @@ def files() -> dict[str, str]:
     manuals = manual.manuals(str(ROOT / "bin"))
     names = [one.name for one in manuals]
     date = datetime.datetime.fromtimestamp(moment(), datetime.UTC).date().isoformat()
-    made = {"zsh/site-functions/_tokenops": manual.script("zsh", manuals)}
+    words = cli_words.aliases()
+    made = {"zsh/site-functions/_tokenops": manual.script("zsh", manuals, words)}
     for one in manuals:
         # bash reads a file when its command is completed first, so each has a function of its own.
-        bash = manual.script("bash", [one]).replace("_tokenops", f"_{one.name.replace('-', '_')}")
+        bash = manual.script("bash", manuals, words, [one.name]).replace("_tokenops", f"_{one.name.replace('-', '_')}")
         made[f"man/man1/{one.name}.1"] = manual.page(one, names, __version__, date)
         made[f"bash-completion/completions/{one.name}"] = bash
-        made[f"fish/vendor_completions.d/{one.name}.fish"] = manual.script("fish", [one])
+        made[f"fish/vendor_completions.d/{one.name}.fish"] = manual.script("fish", manuals, words, [one.name])
     return made
 
 

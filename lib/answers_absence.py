@@ -1,0 +1,134 @@
+"""Says why an answer is empty: the value of a filter that nothing has, the nearest that exists, the last day with data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from tokenops import answers, events, show
+from tokenops.session import BadRequest
+
+if TYPE_CHECKING:
+    import datetime
+
+    from tokenops.events import Event
+    from tokenops.session import Log
+
+# A filter's option -> the record's field.
+FIELDS = {"client": "client", "project": "project", "model": "model", "session": "session_id", "provider": "provider"}
+KINDS = ("turn", "usage", "row")
+
+
+class Usage:
+    """What values the filters' fields have in some records, and when the last of them was."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, set[str]] = {name: set() for name in FIELDS}
+        self.count = 0
+        self.last = ""
+
+    def add(self, record: Event) -> None:
+        """Note a record."""
+        if record.get("kind") not in KINDS:
+            return
+        self.count += 1
+        for name, field in FIELDS.items():
+            if value := record.get(field):
+                self.values[name].add(str(value))
+        self.last = max(self.last, str(record.get("to") or record.get("ts") or ""))
+
+    def watch(self, records: Iterable[Event]) -> Iterator[Event]:
+        """The same records, each noted."""
+        for record in records:
+            self.add(record)
+            yield record
+
+    def missing(self, only: events.Filter, provider: str = "") -> str:
+        """The first value of a filter that no record has, with the nearest that one has; "" if each exists."""
+        for name, wish in (*((name, getattr(only, name)) for name in FIELDS if name != "provider"), ("provider", provider)):
+            names = self.values[name]
+            if name == "project":
+                names = names | {value.rpartition("/")[2] for value in names}
+            if wish and wish not in names:
+                # A name in another case, or only the beginning of one, is more like it than any other.
+                alike = sorted(value for value in names if value.lower().startswith(wish.lower()))
+                nearest = alike[0] if alike else show.nearest(wish, names)
+                hint = f"; did you mean {show.short_text(nearest)}?" if nearest else ""
+                return f"no {name} {show.short_text(wish)!r}{hint}"
+        return ""
+
+
+def of_log(
+    log: Log,
+    since: str,
+    until: str = answers.OPEN,
+    only: events.Filter = events.EVERY,
+    provider: str = "",
+    option: str = "--since",
+) -> str:
+    """Why a span of the log has no usage that a filter takes, in one sentence with a remedy; "" if it has some.
+
+    `option`: what sets another span, "" if nothing does. For a value that does not exist, the nearest one is named.
+    The sums of closed days are read: a third of a second for a year.
+    """
+    usage, taken = Usage(), Usage()
+    for record in _records(log):
+        usage.add(record)
+        if only.takes(record) and provider in ("", record.get("provider")):
+            taken.add(record)
+    if not usage.count:
+        return "the log holds no usage; tok-status shows which clients' logs were looked for"
+    if missing := usage.missing(only, provider):
+        return missing + (f" the last usage of all was on {_day(usage.last, log.tz)}" if usage.last < since else "")
+    if not provider and answers.spend(log, (), since, until, only).rows:
+        return ""
+    filters = " that the filters take" if only != events.EVERY or provider else ""
+    if not taken.count:
+        return f"no usage{filters}: each value exists, but not together"
+    day = _day(taken.last, log.tz)
+    more = f": {option} {day}" if option and taken.last < since else ""
+    return f"no usage in this span{filters}; the last was on {day}{more}"
+
+
+def session_of(log: Log, beginning: str | None) -> str | None:
+    """The session whose id begins with a text; None for None. Raises BadRequest, which names the nearest, if none does."""
+    from tokenops import trace
+
+    try:
+        return trace.session(log.folder, beginning)[0] if beginning else beginning
+    except trace.Unknown as error:
+        raise BadRequest(str(error) + unknown_session(log, error, beginning or "")) from None
+
+
+def unknown_session(log: Log, error: Exception, beginning: str) -> str:
+    """`; did you mean 019f36b8?`, for the error about the beginning of a session's id; "" if several begin so."""
+    from tokenops import trace
+
+    if isinstance(error, trace.Ambiguous):
+        return ""
+    ids = {str(record["session_id"]) for record in _records(log) if record.get("session_id")}
+    return show.meant(beginning, {name[: max(len(beginning), 8)] for name in ids})
+
+
+def _day(stamp: str, tz: datetime.tzinfo) -> str:
+    from tokenops import when
+
+    return when.bucket(when.moment(stamp), "day", tz)
+
+
+def _records(log: Log) -> Iterator[Event]:
+    from tokenops import rollup, store_summaries
+
+    grouping = rollup.Grouping(("client", "project", "session", "model", "provider"), log.tz, log.catalogue())
+    return store_summaries.records(log.folder, grouping, log.now)
+
+
+def of_records(usage: Usage, only: events.Filter, tz: datetime.tzinfo) -> str:
+    """Why nothing was taken of the records that were read, in one sentence."""
+    if not usage.count:
+        return "the input holds no usage"
+    if missing := usage.missing(only):
+        return missing
+    return (
+        f"none of the {usage.count:,} records is in this span or taken by the filters; the last is of {_day(usage.last, tz)}"
+    )
