@@ -1,0 +1,190 @@
+"""The twenty first things that people type, from ccusage's and the original's manuals, with no data and with some.
+
+Every answer fits the terminal, says something, and ends with status 0, or 2 and a sentence. `tok` itself is also looked at in
+a real terminal.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import pathlib
+import pty
+import re
+import struct
+import sys
+import termios
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from conftest import ROOT, Json, claude, codex_count, codex_meta, codex_model, put
+from tokenops import cli_words, show
+
+NOW = "2026-11-25T12:00:00Z"
+FIRST = (
+    "tok",
+    "tok help",
+    "tok --json",
+    "tok daily",
+    "tok monthly",
+    "tok session",
+    "tok blocks",
+    "tok daily --since 20261101 --until 20261130",
+    "tok daily --breakdown --order desc",
+    "tok daily --instances --project app --timezone UTC",
+    "tok monthly --compact --offline --no-color",
+    "tok claude daily --mode calculate",
+    "tok today",
+    "tok spend --by model --top 5",
+    "tok limits",
+    "tok plan headroom",
+    "tok status",
+    "tok replay 0199",
+    "tok scorecard",
+    "tok vendor-usage status",
+)
+WIDTHS = (60, 80, 120)
+
+
+def some_usage(home: pathlib.Path) -> None:
+    """Two clients, three projects, wide characters, a model without a price, limits that were read, and old usage."""
+    folder = home / ".claude/projects"
+    for number, (project, day) in enumerate((("app", "2026-11-25"), ("花園の道具", "2026-11-24"), ("a" * 60, "2026-10-02"))):
+        session = f"0199000{number}-aaaa-4bbb-8ccc-000000000000"
+        turns = [
+            claude(f"msg_{number}{n}", 900, f"{day}T0{n}:00:00.000Z", sessionId=session, cwd=f"/home/ada/{project}")
+            for n in range(4)
+        ]
+        put(folder / f"-home-ada-{number}" / f"{session}.jsonl", *turns)
+    odd = claude("msg_odd", 7, "2026-11-25T09:00:00.000Z", sessionId="odd", m_model="claude-unheard-of-9")
+    put(folder / "-home-ada-0/odd.jsonl", odd)
+    limits: Json = {
+        "primary": {"used_percent": 61.0, "window_minutes": 300, "resets_at": 1_795_615_200},
+        "secondary": {"used_percent": 34.0, "window_minutes": 10080, "resets_at": 1_795_996_800},
+        "plan_type": "pro",
+    }
+    put(
+        home / ".codex/sessions/2026/11/25/rollout-2026-11-25T11-00-00-0199abcd-0000-7000-8000-000000000000.jsonl",
+        codex_meta("0199abcd-0000-7000-8000-000000000000"),
+        codex_model("gpt-6.1-sol"),
+        codex_count((2000, 500, 300, 0), (2000, 500, 300, 0), "2026-11-25T11:30:00.000Z", rate_limits=limits),
+    )
+
+
+class Terminal(io.TextIOWrapper):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(scope="module", params=["empty", "some"])
+def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
+    """A home, and an environment that points to it."""
+    path = tmp_path_factory.mktemp(request.param)
+    if request.param == "some":
+        some_usage(path)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("TOKENOPS_", "XDG_", "CLAUDE", "CODEX", "COLUMNS"))]:
+            if name != "XDG_CACHE_HOME":
+                patch.delenv(name)
+        for name, value in {
+            "HOME": str(path),
+            "TOKENOPS_HOME": str(path / "log"),
+            "TOKENOPS_NOW": NOW,
+            "TZ": "UTC",
+            "LINES": "24",
+        }.items():
+            patch.setenv(name, value)
+        time.tzset()
+        yield path
+    time.tzset()
+
+
+def typed(line: str, width: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str, str]:
+    """Status, stdout and stderr of a line that is typed at a terminal of that width, in this process."""
+    streams = [Terminal(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(3)]
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("NO_COLOR", "1")
+    for name, stream in zip(("stdin", "stdout", "stderr"), streams, strict=True):
+        monkeypatch.setattr(sys, name, stream)
+    folder = str(ROOT / "bin")
+    status = cli_words.status(cli_words.Call("tok", line.split()[1:]), folder)
+    out, err = (stream.buffer.getvalue().decode() for stream in streams[1:])  # type: ignore[attr-defined]
+    monkeypatch.undo()
+    return status, out, err
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("line", FIRST)
+def test_what_newcomers_type(line: str, width: int, home: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    status, out, err = typed(line, width, monkeypatch)
+    shown = f"{out}{err}"
+    assert "Traceback" not in shown
+    assert shown.strip(), "no answer"
+    assert status in ((0, 1) if "--json" not in line else (0,)) or (status == 2 and err.startswith("tok")), (status, err)
+    if status == 2:
+        assert err.count("\n") == 1 and len(err.split()) > 4
+    if "--json" not in line and " help" not in line:
+        # A command to paste, below its reason, stays on one line.
+        wide = [text for text in out.splitlines() if show.text_width(text) > width and not text.startswith("    ")]
+        assert wide == []
+    assert not re.search(r"\x1b|None|nan", out) or "--json" in line
+
+
+def test_some_answers(home: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the answers are, as far as these two homes differ."""
+    status, out, _ = typed("tok", 80, monkeypatch)
+    if home.name.startswith("empty"):
+        assert status == 0 and "No usage" in out and "~/.claude" in out and "tok init --demo" in out
+        assert "the log holds no usage" in typed("tok daily", 80, monkeypatch)[2]
+    else:
+        assert "today" in out and "this month" in out and "most expensive" in out
+        assert re.search(r"OpenAI 5 h .*61%", out) and "next: " in out
+        assert "did you mean claude-code?" in typed("tok cost --client cluade", 80, monkeypatch)[2]
+        assert "61%" in typed("tok blocks --active", 80, monkeypatch)[1]
+        assert "2026-10" in typed("tok monthly", 80, monkeypatch)[1]
+    for line, sentence in (
+        ("tok dayly", "did you mean tok daily?"),
+        ("tok start", "tok-proxy --dash"),
+        ("tok cost --by projct", "did you mean project?"),
+        ("tok cost --colour never", "did you mean --color? See tok-cost --help"),
+        ("tok read cluade", "did you mean claude?"),
+    ):
+        status, out, err = typed(line, 80, monkeypatch)
+        assert status == 2 and sentence in err and out == "" and err.count("\n") == 1, line
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(60, 20), (80, 24), (120, 40)])
+def test_tok_fits_one_screen_of_a_real_terminal(columns: int, rows: int, home: pathlib.Path) -> None:
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    child = os.posix_spawn(
+        sys.executable,
+        [sys.executable, str(ROOT / "bin/tok")],
+        environment | {"TERM": "xterm-256color"},
+        file_actions=[(os.POSIX_SPAWN_DUP2, follower, fd) for fd in (0, 1, 2)],
+    )
+    os.close(follower)
+    seen = b""
+    while True:
+        try:
+            piece = os.read(leader, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        seen += piece
+    os.close(leader)
+    _, status = os.waitpid(child, 0)
+    text = seen.decode().replace("\r\n", "\n")
+    assert status == 0 and "Traceback" not in text
+    assert "\x1b[" in text  # in colour
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+    assert "\x1b" not in "".join(lines)
+    assert max(map(show.text_width, lines)) <= columns
+    assert len(lines) < rows, "it would scroll"
