@@ -58,12 +58,16 @@ class Place(NamedTuple):
 
 
 class Way(NamedTuple):
-    """A way to install: the directory of the commands, those above share/, and how it is done and undone."""
+    """A way to install: the directory of the commands, those above share/, and how it is done and undone.
+
+    `once`: what runs a command without installing it, "" if this way has no such thing.
+    """
 
     commands: pathlib.Path
     shares: tuple[pathlib.Path, ...]
     install: Callable[[], object]
     uninstall: Callable[[], object]
+    once: str = ""
 
 
 def pip(place: Place, file: pathlib.Path) -> Way:
@@ -88,6 +92,7 @@ def pipx(place: Place, file: pathlib.Path) -> Way:
         (data / "share/pipx/venvs/tokenops", data),
         lambda: place.run(f"'{tool}' install --python '{sys.executable}' '{file}'"),
         lambda: place.run(f"'{tool}' uninstall tokenops"),
+        f"'{tool}' run --python '{sys.executable}' --spec '{file}'",
     )
 
 
@@ -99,6 +104,7 @@ def uv(place: Place, file: pathlib.Path) -> Way:
         (place.home / ".local/share/uv/tools/tokenops",),
         lambda: place.run(f"'{tool}' tool install --quiet --python '{sys.executable}' '{file}'"),
         lambda: place.run(f"'{tool}' tool uninstall --quiet tokenops"),
+        f"'{tool}' tool run --quiet --python '{sys.executable}' --from '{file}'",
     )
 
 
@@ -125,6 +131,12 @@ def tried(place: Place, way: Way) -> Iterator[str]:
     hello = place.run("tok-mcp", path, json.dumps(_HELLO) + "\n")
     assert json.loads(hello.splitlines()[0])["result"]["serverInfo"]["name"], hello
     yield "tok-mcp answers"
+    if way.once:
+        for words, wish in (("--version", "tok"), ("cost --version", "tok-cost")):
+            assert place.run(f"{way.once} tok {words}") == f"{wish} {version()}\n"
+        state = json.loads(place.run(f"{way.once} tok --json"))["state"]
+        assert state == "empty", state
+        yield "tok runs without an installation"
     yield from shared(place, way)
     way.uninstall()
     left = sorted(name for name in files(place) - before if not name.startswith(_THEIRS))
