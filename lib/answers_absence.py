@@ -90,6 +90,14 @@ def of_log(
     return f"no usage in this span{filters}; the last was on {day}{more}"
 
 
+def provider_hint(name: str) -> str:
+    """`; did you mean openai?`, for a provider that no plan and no price is of; "" for one that exists."""
+    from tokenops import plans, pricing
+
+    names = {*pricing.load().providers, *(plan.provider for plan in plans.all_plans().values())}
+    return "" if name in names else show.meant(name, names)
+
+
 def session_of(log: Log, beginning: str | None) -> str | None:
     """The session whose id begins with a text; None for None. Raises BadRequest, which names the nearest, if none does."""
     from tokenops import trace

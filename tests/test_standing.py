@@ -149,8 +149,14 @@ def test_without_a_window_blocks_say_why(told: Run, environment: dict[str, str])
         ("tok-cost --log --project Orch", "no project 'Orch'; did you mean orchard?"),
         ("tok-cost --log --model gpt-6", "no model 'gpt-6'; did you mean gpt-6.1-sol?"),
         ("tok-cost --log --client zzz --since 2026-11-25T11:30:00Z", "the last usage of all was on 2026-11-25"),
-        ("tok-cost --log --since 2026-11-25T11:30:00Z", "no usage in this span; the last was on 2026-11-25: --since 2026-11-25"),
-        ("tok-cost --log --project orchard --today", "no usage in this span that the filters take; the last was on 2026-11-24"),
+        (
+            "tok-cost --log --since 2026-11-25T11:30:00Z",
+            "no usage in this span; the last was on 2026-11-25: --since 2026-11-25",
+        ),
+        (
+            "tok-cost --log --project orchard --today",
+            "no usage in this span that the filters take; the last was on 2026-11-24",
+        ),
         ("tok-cost --log --project orchard --model never-heard-of", "each value exists, but not together"),
         ("tok-burn --log --client cdoex", "no client 'cdoex'; did you mean codex?"),
         ("tok-burn --log --hours 1", "the last was on 2026-11-25"),
