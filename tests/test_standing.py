@@ -159,7 +159,7 @@ def test_without_a_window_blocks_say_why(told: Run, environment: dict[str, str])
         ),
         ("tok-cost --log --project orchard --model never-heard-of", "each value exists, but not together"),
         ("tok-burn --log --client cdoex", "no client 'cdoex'; did you mean codex?"),
-        ("tok-burn --log --hours 1", "the last was on 2026-11-25"),
+        ("tok-burn --log --hours 1 --project orchard", "that the filters take; the last was on 2026-11-24"),
         ("tok-burn --log --provider opnai", "no provider 'opnai'; did you mean openai?"),
         ("tok-score --client cdoex", "no client 'cdoex'; did you mean codex?"),
         ("tok-coach waste --project ap", "no project 'ap'; did you mean app?"),
