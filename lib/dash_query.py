@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-from tokenops import burn_buckets, events, show, when
+from tokenops import burn_buckets, events, readers, show, when
 from tokenops.session import BadRequest
 
 STACKS = ("class", "model", "project", "client")
@@ -39,7 +39,7 @@ class Ask(NamedTuple):
     @property
     def only(self) -> events.Filter:
         """The records that count."""
-        return events.Filter(None, self.client or None, self.project or None, self.model or None)
+        return events.Filter(None, readers.client_of(self.client) or None, self.project or None, self.model or None)
 
 
 PAGE, CSV = "/dashboard", "/dashboard/table.csv"

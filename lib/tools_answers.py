@@ -116,14 +116,34 @@ def plan_set(session: Session, args: Json) -> Answer:
 # What was spent.
 
 
+def _client(args: Json) -> str | None:
+    """The client that arguments name, as in records: `claude` is claude-code."""
+    from tokenops import readers
+
+    return readers.client_of(args["client"]) if "client" in args else None
+
+
+def _spend_query(log: Log, args: Json) -> tuple[str, str, events.Filter]:
+    """The span and filter that arguments name: this month, if they name no beginning."""
+    since, until = answers.bounds(args.get("since"), args.get("until"), log.now, log.tz)
+    first = since if "since" in args else answers.month_start(log.now, log.tz)
+    return first, until, events.Filter(None, _client(args), args.get("project"), args.get("model"))
+
+
 def _spend(session: Session, args: Json, by: str) -> tuple[answers.Spend, str]:
     """What was spent in the span of the arguments, and when the log was last synced."""
     log = session.log()
-    since, until = answers.bounds(args.get("since"), args.get("until"), log.now, log.tz)
-    only = events.Filter(None, args.get("client"), args.get("project"), args.get("model"))
     cover = plan_coverage(log.settings, log.tz)
-    first = since or answers.month_start(log.now, log.tz)
-    return answers.spend(log, answers.fields(args.get("by", by)), first, until, only, cover), log.as_of
+    return answers.spend(log, answers.fields(args.get("by", by)), *_spend_query(log, args), cover), log.as_of
+
+
+def _why_empty(session: Session, args: Json) -> str:
+    """Why nothing was spent: the nearest name that exists, or the last day with usage."""
+    from tokenops import answers_absence
+
+    log = session.log(fresh=False)
+    why = answers_absence.of_log(log, *_spend_query(log, args), option="since") or "no usage in this span"
+    return f"Nothing was spent: {why}.\n"
 
 
 def _rows(rows: list[events.Event], as_of: str, text: str) -> Answer:
@@ -140,7 +160,7 @@ def spend_summary(session: Session, args: Json, by: str = "none") -> Answer:
     value: Json = {"rows": spent.rows, "total": spent.total, "plan_value": spent.plan_value}
     value |= {"from": spent.since, "to": spent.until, "as_of": as_of or None}
     if not spent.rows:
-        return Answer(value, "Nothing was spent in this span.\n")
+        return Answer(value, _why_empty(session, args))
     notes = _lines([*costs.notes(spent.rows), *coverage.notes(spent.total, spent.plan_value)])
     return Answer(value, f"{costs.table(spent.rows, 'markdown', False)}\n{notes}")
 
@@ -162,14 +182,14 @@ def sessions(session: Session, args: Json) -> Answer:
     """The latest sessions with their cost."""
     spent, as_of = _spend(session, args, "session,project")
     rows = spent.latest(args.get("limit", 20))
-    return _rows(rows, as_of, _table(rows) if rows else "No session in this span.\n")
+    return _rows(rows, as_of, _table(rows) if rows else _why_empty(session, args))
 
 
 def top_consumers(session: Session, args: Json) -> Answer:
     """What cost most."""
     spent, as_of = _spend(session, args, "project")
     rows = spent.dearest(args.get("limit", 5))
-    return _rows(rows, as_of, _table(rows) if rows else "Nothing.\n")
+    return _rows(rows, as_of, _table(rows) if rows else _why_empty(session, args))
 
 
 def cache_stats(session: Session, args: Json) -> Answer:
@@ -207,7 +227,7 @@ def _span(session: Session, args: Json) -> Span:
     """The log, and the span and filter that arguments name: the last week, if they name none."""
     log = session.log()
     since, until = answers.bounds(args.get("since", answers_work.WEEK), args.get("until"), log.now, log.tz)
-    only = events.Filter(None, args.get("client"), args.get("project"), session=args.get("session"))
+    only = events.Filter(None, _client(args), args.get("project"), session=args.get("session"))
     return log, since, until, only
 
 

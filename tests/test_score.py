@@ -202,7 +202,7 @@ def test_an_empty_log(run: Run) -> None:
     (card,) = objects(run("tok-score --json", env=NOW).stdout)
     assert card["overall_grade"] is None and all(kpi["value"] is None for kpi in card["kpis"].values())
     done = run("tok-score --by project", env=NOW)
-    assert done.stdout == b"" and b"nothing in this span" in done.stderr
+    assert done.stdout == b"" and b"the log holds no usage" in done.stderr
 
 
 def test_a_rejected_threshold(run: Run, environment: dict[str, str]) -> None:

@@ -210,3 +210,17 @@ def test_the_whole_log(told: Run) -> None:
     heading = told("tok-cost --log --by none --since all --table").stdout.decode().splitlines()[0]
     assert heading.startswith("30 Oct 10:00 to now")
     assert os.environ.get("XDG_CACHE_HOME")
+
+
+def test_agents_are_told_why_an_answer_is_empty(told: Run, environment: dict[str, str]) -> None:
+    def ask(tool: str, **args: str) -> str:
+        call = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": tool, "arguments": args}}
+        hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+        first = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
+        ready = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+        done = told("tok-mcp --tools all", lines([first, ready, call]))
+        return str(objects(done.stdout)[-1]["result"]["content"][0]["text"])
+
+    assert "no client 'cdoex'; did you mean codex?" in ask("tokenops_spend_summary", client="cdoex")
+    assert "the last was on 2026-11-24: since 2026-11-24" in ask("tokenops_spend_by", project="orchard", since="today")
+    assert "5" in ask("tokenops_spend_summary", since="all")
