@@ -1,4 +1,4 @@
-"""Says why an answer is empty: the value of a filter that nothing has, the nearest that exists, the last day with data."""
+"""Finds what the beginning of an id means, and says why an answer is empty: the nearest value, the last day with data."""
 
 from __future__ import annotations
 
@@ -98,8 +98,38 @@ def provider_hint(name: str) -> str:
     return "" if name in names else show.meant(name, names)
 
 
+def session_id(folder: str, beginning: str | None, may_be_new: bool = False) -> str | None:
+    """The session whose id begins with a text; None for None. `may_be_new`: without any it is taken for a whole id.
+
+    Raises BadRequest unless there is exactly one.
+    """
+    from tokenops import trace
+
+    try:
+        return trace.session(folder, beginning)[0] if beginning else beginning
+    except trace.Unknown as error:
+        if may_be_new and not isinstance(error, trace.Ambiguous):
+            return beginning
+        raise BadRequest(str(error)) from None
+
+
+def record_id(folder: str, beginning: str) -> str:
+    """The record whose id begins with a text; the text itself if none does. Raises BadRequest if several do."""
+    from tokenops import store
+
+    names = sorted({str(record["id"]) for record in store.with_value(folder, "id", beginning, is_prefix=True)})
+    names = [name for name in names if name.startswith(beginning)]
+    if not names and (session := session_id(folder, beginning, may_be_new=True)) != beginning:
+        raise BadRequest(f"{beginning} is the session {session}; tok-trace {beginning} shows its turns: give the id of one")
+    if beginning in names or not names:
+        return beginning
+    if len(names) > 1:
+        raise BadRequest(f"{len(names)} records begin with {beginning!r}: {', '.join(names[:6])}; give more characters")
+    return names[0]
+
+
 def session_of(log: Log, beginning: str | None) -> str | None:
-    """The session whose id begins with a text; None for None. Raises BadRequest, which names the nearest, if none does."""
+    """The same, for a session that must be in the log: the error names the nearest."""
     from tokenops import trace
 
     try:
