@@ -50,11 +50,12 @@ def version(name: str) -> str:
 
 def page(view: Page, etag: str = "") -> bytes:
     """The page as tok-dash serves it."""
+    is_pending = isinstance(view, View) and any("pending" in part for part in view.parts.values())
     head = (
         tag("link", rel="stylesheet", href=f"/dashboard/page.css?v={version('page.css')}"),
         tag("link", rel="icon", href=_icon(), type="image/svg+xml"),
         tag("script", type="module", src=f"/dashboard/page.js?v={version('page.js')}"),
-        tag("noscript", tag("meta", http_equiv="refresh", content="3")) if view.state == LOADING else None,
+        tag("noscript", tag("meta", http_equiv="refresh", content="3")) if view.state == LOADING or is_pending else None,
     )
     return _document(view, head, True, etag)
 

@@ -86,11 +86,13 @@ def tiles(view: View) -> Html:
     hit_change = _points(view, total.get("cache_hit_ratio"), before.get("cache_hit_ratio"))
     hit, tokens = Html(f"<small>Cache hit:</small> {ratio(total)}"), (short(events.token_sum(total)), " tokens")
     turns = count(total.get("turns", 0))
+    is_today = view.since == "today" and not view.ask.until
+    notes = _midnight(spent) if is_today and spent.at_midnight else (spent.basis,)
     all_tiles = [
-        tile("span", f"Cost, {span_name(view)}", money(total), spent.basis, change=cost_change, spark=amounts),
+        tile("span", f"Cost, {span_name(view)}", money(total), *notes, change=cost_change, spark=amounts),
         tile("turns", "Turns", turns, *tokens, change=turn_change, spark=counts),
         tile("cache", "Prompt cache", hit, *_prompt(total), change=hit_change, spark=hits),
-        tile("today", "Cost today", money(spent.today), *_midnight(spent)),
+        None if is_today else tile("today", "Cost today", money(spent.today), *_midnight(spent)),
         _burn(spent.lately),
         _unpriced_tile(total),
     ]

@@ -37,6 +37,8 @@ from tokenops.store_days import Files
 STALE_MS = 15 * 60_000
 LOADING, EMPTY, READY = "loading", "empty", "ready"
 RHYTHM, LIMITS = "rhythm", "limits"
+# Hours of the week and a calendar say nothing of a shorter span.
+LEAST_RHYTHM_MS = 3 * when.DAY
 
 
 class View(NamedTuple):
@@ -170,6 +172,9 @@ class Gatherer:
     def rhythm(self, session: Session, ask: Ask) -> Event | None:
         """What the days of a span cost, and its hours of the week (day from Monday, hour): a slow part."""
         files, now, tz = store_days.files_of(session.folder), session.now(), when.zone(None)
+        span = dash_query.span(ask, now, tz)
+        if span.until - span.since < LEAST_RHYTHM_MS:
+            return {"week": {}, "days": {}}
         hours = self.reader.hours_of(ask, now, tz, session.catalogue(), files)
         if hours is None:
             return None

@@ -415,7 +415,10 @@ def test_legends_and_bars_filter(opened: tuple[Open, Seen], made: Dash) -> None:
     assert page.url.endswith("/dashboard?since=10d&stack=model")
     settled(page, lambda: page.click("#chart-cost .hit[data-go] >> nth=1"))
     assert re.search(r"since=(2026-11-\d\d)&until=\1", page.url)
-    settled(page, page.go_back)
+    settled(page, lambda: page.check("input[name=since][value='7d']", force=True))
+    assert page.url.endswith("/dashboard?since=7d&stack=model")  # another span ends now
+    for _ in range(2):
+        settled(page, page.go_back)
     assert page.url.endswith("/dashboard?since=10d&stack=model")
     assert not seen.console
 

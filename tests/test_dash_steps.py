@@ -346,7 +346,9 @@ def settle(browser: Browser) -> None:
 
 @pytest.mark.parametrize("query", ["since=2d", "since=10d", "since=10d&project=p1"])
 def test_the_scorecard_follows_the_span(browser: Browser, run: Run, query: str) -> None:
-    assert "Being added up" in browser.page(f"/dashboard?{query}").text["scorecard"]
+    page = browser.get(f"/dashboard?{query}")
+    assert "Being added up" in Page(page.encode()).text["scorecard"]
+    assert '<noscript><meta http-equiv="refresh"' in page  # a browser without scripts comes back too
     settle(browser)
     options = query.replace("since=", "--since ").replace("&project=", " --project ")
     (card,) = objects(run(f"tok-score {options} --json", env={"TOKENOPS_NOW": NOW}).stdout)
@@ -369,6 +371,12 @@ def test_the_calendar_and_the_week_are_tok_cost(browser: Browser, run: Run) -> N
     settle(browser)
     page = browser.get(address)
     assert 'data-go="/dashboard?since=2026-11-19&amp;until=2026-11-19"' in page and 'id="chart-week"' in page
+
+
+def test_a_short_span_has_no_calendar(browser: Browser) -> None:
+    browser.get("/dashboard?since=24h")
+    settle(browser)
+    assert "rhythm" not in browser.page("/dashboard?since=24h").text
 
 
 def test_a_year_is_read_by_hour_in_pieces(environment: dict[str, str], folder: str) -> None:

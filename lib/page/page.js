@@ -168,14 +168,16 @@ function arrive(y) {
   $("main").focus({ preventScroll: true });
 }
 
-function asked() {
+// Another span ends now, whatever the one before ended with.
+function asked(changed) {
   const query = new URLSearchParams(new FormData($("#filters")));
+  if (changed === "since") query.delete("until");
   for (const [name, value] of [...query]) if (!value || value === USUAL[name]) query.delete(name);
   return query.size ? `/dashboard?${query}` : "/dashboard";
 }
 
 document.addEventListener("change", (event) => {
-  if (event.target.form?.id === "filters") go(asked());
+  if (event.target.form?.id === "filters") go(asked(event.target.name));
 });
 document.addEventListener("submit", (event) => {
   event.preventDefault();
