@@ -308,8 +308,8 @@ def breakdown_sheet(view: View, name: str, live: bool) -> Sheet:
         label = str(row.get(name, UNKNOWN))
         share = float((exact_cost(row) or Decimal(0)) / most) if most else 0.0
         href = dash_query.address(view.ask, **{name: label}, rows="") if name in row and live else None
-        shown = tag("a", label, href=href, title=f"only {label}") if href else label
-        return join(tag("span", shown, class_="cut"), dash_html.bar([(0.0, share, "s0")], height=6))
+        parts = (tag("span", label, class_="cut"), dash_html.bar([(0.0, share, "s0")], height=6))
+        return tag("a", *parts, href=href, title=f"only {label}", class_="whole") if href else join(*parts)
 
     columns = (
         Column(name, name.capitalize(), lambda row: str(row.get(name, "")), cell, "bars"),
