@@ -9,7 +9,7 @@ from decimal import Decimal
 from tokenops import dash_headroom, dash_html, dash_query, dash_sheet, dash_tables, pricing, show, when
 from tokenops.dash_html import Html, tag
 from tokenops.dash_sheet import Column, Sheet
-from tokenops.dash_view import RHYTHM, View
+from tokenops.dash_view import LEAST_RHYTHM_MS, RHYTHM, View
 from tokenops.events import Event
 
 # Each level of colour has about as many cells as the others.
@@ -22,8 +22,8 @@ MOST_WEEKS = 53
 
 def section(view: View, live: bool) -> Html | None:
     """Both pictures; None if there is nothing to show."""
-    part = view.parts.get(RHYTHM)
-    if part is None or part.get("days") == {}:
+    part, span = view.parts.get(RHYTHM), view.spent.span
+    if part is None or part.get("days") == {} or span.until - span.since < LEAST_RHYTHM_MS:
         return None
     if "days" not in part:
         body = dash_headroom.pending() if "pending" in part else dash_headroom.notice(part)

@@ -374,7 +374,7 @@ def test_the_calendar_and_the_week_are_tok_cost(browser: Browser, run: Run) -> N
 
 
 def test_a_short_span_has_no_calendar(browser: Browser) -> None:
-    browser.get("/dashboard?since=24h")
+    assert "rhythm" not in browser.page("/dashboard?since=24h").text
     settle(browser)
     assert "rhythm" not in browser.page("/dashboard?since=24h").text
 
