@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PAUSED_S = 3600.0
 _COLORS = {"good": "GREEN", "warn": "YELLOW", "bad": "RED", "accent": "CYAN"}
+# What stands for bars, charts and marks where the encoding of the terminal lacks them.
+_PLAIN = dict(zip("▁▂▃▄▅▆▇█▏▎▍▌▋▊▉░▒·…", "_.--==#########.+..", strict=True))
 
 
 class Ended(BaseException):
@@ -55,7 +57,10 @@ def run(live: live_sessions.Live, opened: Callable[[str], list[str]], view: View
     """Show the screen until the user quits; the number of the signal that ended it, else 0."""
     import curses
 
-    locale.setlocale(locale.LC_ALL, "")
+    for name in ("", "C.UTF-8"):  # ssh may bring the name of a locale that is not installed here
+        with contextlib.suppress(locale.Error):
+            locale.setlocale(locale.LC_CTYPE, name)
+            break
     sys.__stdout__ = sys.stdout  # type: ignore[misc,assignment]  # curses asks the old one, whose buffer show.Output took
     curses.set_escdelay(25)
 
@@ -86,7 +91,8 @@ class _Screen:
     ) -> None:
         self.window, self.live, self.opened, self.view, self.every = window, live, opened, view, every
         self.styles = dict(_styles())
-        self.encoding = locale.getpreferredencoding(False)
+        self.encoding = locale.nl_langinfo(locale.CODESET) or "ascii"  # as curses has it
+        self.plain: dict[int, str] = {} if "utf" in self.encoding.lower() else str.maketrans(_PLAIN)
         self.keys = dict(_keys())
         self.snapshot = live.blank()
 
@@ -157,7 +163,7 @@ class _Screen:
         for y, line in enumerate(live_screen.lines(self.snapshot, self.view, width, height)):
             x = 0
             for style, piece in show.segments(line):
-                text = piece.encode(self.encoding, "replace").decode(self.encoding)
+                text = piece.translate(self.plain).encode(self.encoding, "replace").decode(self.encoding)
                 with contextlib.suppress(curses.error):  # the cursor cannot go beyond the last cell
                     self.window.addstr(y, x, text, self.styles.get(style, 0))
                 x += show.text_width(piece)

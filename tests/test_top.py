@@ -304,7 +304,7 @@ def test_keys_resize_and_news_in_a_terminal(run: Run, environment: dict[str, str
         terminal.press("\r")
         terminal.until(lambda text: "p07" in text and "p08" not in text)
         terminal.press("\r")
-        assert "s07: 1 turns" in terminal.until("q: back")
+        assert "s07: 1 turn" in terminal.until("q: back")
         terminal.press("q")
         terminal.until("/ filter (P07)")
         terminal.press("\x1b")
@@ -337,6 +337,15 @@ def test_keys_resize_and_news_in_a_terminal(run: Run, environment: dict[str, str
         terminal.press("q")
         assert terminal.end() == 0 and terminal.screen.saved is None
     assert len(objects(run("tok-cat --kind turn").stdout)) == 53
+
+
+@pytest.mark.parametrize(("locale", "bar"), [("C", "##"), ("xx_YY.UTF-8", "██"), ("C.UTF-8", "██")])
+def test_any_locale_will_do(locale: str, bar: str, environment: dict[str, str]) -> None:
+    """Also one without bars, and one that is not installed, as ssh may bring it."""
+    records = [turn(1, 4), meter(0.85, resets_at=when.stamp(AT + 7_200_000))]
+    put(pathlib.Path(environment["TOKENOPS_HOME"]) / f"events/{NOW[:10]}.jsonl", lines(records))
+    with top(environment | {"LC_ALL": locale}) as terminal:
+        terminal.until(lambda text: f"Anthropic 5 h  {bar}" in text and " 85%" in text)
 
 
 def test_no_data_in_a_terminal(environment: dict[str, str]) -> None:
