@@ -38,7 +38,9 @@ def say(text: str) -> None:
     if Command.progress:
         Command.progress.erase()
     with contextlib.suppress(OSError, ValueError):
-        sys.stderr.write(f"{Command.name}: {show.safe(text)}\n")
+        line = f"{Command.name}: {show.safe(text)}"
+        most = show.width() if sys.stderr.isatty() else None
+        sys.stderr.write("".join(f"{part}\n" for part in show.wrap(line, most, "  ")))
         sys.stderr.flush()
 
 

@@ -136,11 +136,11 @@ def _group_columns(rows: Sequence[Event], labels: Sequence[str], tz: datetime.tz
     for at, name in enumerate(names):
         cells = [_group(row, name) for row in rows]
         cells = [short.get(cell, cell) for cell in cells] if name == "session" else cells
-        yield show.Column(name, [*cells, *(labels if at == 0 else [""] * len(labels))], False, 0 if name in by else 1 + at)
+        yield show.Column(name, [*cells, *(labels if at == 0 else [""] * len(labels))], False, 0 if name in by else 2 * at)
         if name == "session":
             zone, now = tz or when.zone(None), max(when.moment(row["to"]) for row in rows)
             began = [when.short_time(when.moment(row["from"]), zone, now) for row in rows]
-            yield show.Column("began", [*began, *[""] * len(labels)], False, 2)
+            yield show.Column("began", [*began, *[""] * len(labels)], False, 3)
 
 
 def _number_columns(body: Sequence[Event]) -> Iterator[show.Column]:

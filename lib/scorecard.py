@@ -246,8 +246,9 @@ def table(rows: Sequence[Event], shape: str, color: bool, verbose: bool = False)
         show.Column("from", [_ratio_text(kpi) for _, _, kpi in lines], True, 3),
     ]
     if any("before" in kpi for _, _, kpi in lines):
-        better = [_CHANGE_STYLES[kpi.get("better_than_before")] for _, _, kpi in lines]
-        columns.append(show.Column("before", [_before_text(kpi) for _, _, kpi in lines], True, 1, styles=better))
+        better = [_CHANGES[kpi.get("better_than_before")] for _, _, kpi in lines]
+        columns.append(show.Column("before", [_before_text(kpi) for _, _, kpi in lines], True, 1))
+        columns.append(show.Column("change", [word for word, _ in better], False, 1, styles=[style for _, style in better]))
     columns.append(show.Column("note", [kpi.get("why", "") for _, _, kpi in lines], False, 4))
     overall = "".join(_overall(row, shape, color) for row in rows)
     return show.table(columns, shape, color=color) + overall
@@ -262,8 +263,8 @@ def _overall(row: Event, shape: str, color: bool) -> str:
     return f"{name}: {show.paint(grade, _GRADE_STYLES.get(grade, ''), color)}\n"
 
 
-# How a value of the span before is painted, by whether the present one is better.
-_CHANGE_STYLES = {True: "good", False: "bad", None: ""}
+# A word, and how it is painted, by whether a value is better than in the span before.
+_CHANGES = {True: ("better", "good"), False: ("worse", "bad"), None: ("", "")}
 
 
 def _ratio_text(kpi: Mapping[str, Any]) -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import pathlib
+import pty
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +15,7 @@ import pytest
 from scripts import Claude
 from test_main import called, clean
 
-from conftest import Json, lines, objects, put
+from conftest import MOST, ROOT, Json, lines, objects, put
 from tokenops import show
 
 __all__ = ["clean"]
@@ -275,6 +278,22 @@ def test_bad_lines_of_the_log_are_reported(command: str, said: SAID, clean: dict
     path.write_bytes(b"{torn\n" + path.read_bytes())
     status, _, err = said(f"{command} --json")
     assert status == 1 and "1 line of the log could not be read; run tok-log verify" in err
+
+
+def test_a_command_that_waits_for_input_says_so_in_lines_that_fit(environment: dict[str, str]) -> None:
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [ROOT / "bin/tok-rollup"], stdin=follower, stdout=follower, stderr=follower, env=environment | {"COLUMNS": "40"}
+    )
+    os.write(leader, b"\x04")
+    assert process.wait(MOST) == 0
+    os.close(follower)
+    seen = os.read(leader, 4096).decode().replace("^D\b\b", "").split("\r\n")
+    os.close(leader)
+    assert " ".join(map(str.strip, seen)).strip() == (
+        "tok-rollup: reading standard input; end it with Ctrl-D, or give FILEs"
+    )
+    assert max(map(len, seen)) <= 40
 
 
 def test_remarks_are_one_line_unless_all_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
