@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # Pieces in which the streams are read and written.
 BLOCK = 1 << 17
 Rows = list[dict[str, Any]]
+# So many skipped lines are named one by one.
+SINGLY = 3
 # Makes a text of rows, a shape, whether to colour, and whether to show every remark.
 Table = Callable[[Rows, str, bool, bool], str]
 
@@ -162,15 +164,16 @@ def write_report(args: argparse.Namespace, rows: Iterable[dict[str, Any]], text:
 class Diagnostics:
     """Prints everything but the answer on stderr, and determines the exit status.
 
-    Skipped lines are one message, with the first of them as an example; -v prints each when it comes, and so does a
-    command that goes on (`folds`: false).
+    More than three skipped lines are one message, with the first of them as an example; -v prints each when it comes, and so
+    does a command that goes on (`folds`: false).
     """
 
     def __init__(self, folds: bool = True) -> None:
         self.warnings = 0
         self.unreadable = 0
         self.folds = folds
-        self.skipped: list[str] = []  # the first message; after it the file of each line
+        self.first: list[str] = []  # messages about the first lines that were skipped
+        self.files: list[str] = []  # the file of each of them, and of those that followed
         self.bad_log_lines: list[str] = []
         self.reading: jsonl.Records | None = None
 
@@ -180,6 +183,7 @@ class Diagnostics:
 
     def warn(self, text: str) -> None:
         """Something that makes the answer less than it could be."""
+        self.report()
         self.warnings += 1
         say(text)
 
@@ -190,19 +194,22 @@ class Diagnostics:
             self.warn(f"{location}: {why}")
             return
         self.warnings += 1
-        self.skipped += [file] if self.skipped else [f"{location}: {why}", file]
+        self.files.append(file)
+        if len(self.first) < SINGLY:
+            self.first.append(f"{location}: {why}")
         Command.unsaid.add(self)
 
     def report(self) -> None:
         """Print what was held back to be one message."""
         Command.unsaid.discard(self)
-        first, *files = self.skipped or [""]
-        self.skipped.clear()
-        if len(files) == 1:
-            say(first)
-        elif files:
-            many = f" in {len(set(files)):,} files" if len(set(files)) > 1 else ""
-            say(f"{len(files):,} lines skipped{many}; -v lists them; the first is {first}")
+        first, count, files = list(self.first), len(self.files), len(set(self.files))
+        self.first.clear()
+        self.files.clear()
+        if count > SINGLY:
+            many = f" in {files:,} files" if files > 1 else ""
+            first = [f"{count:,} lines skipped{many}; -v lists them; the first is {first[0]}"]
+        for text in first:
+            say(text)
 
     def on_bad_log_line(self, location: str, why: str) -> None:
         """A line of our own log that was skipped; report_bad_log_lines counts them."""
