@@ -98,7 +98,7 @@ def gatherer(session: Session, files: Callable[[], list[str]]) -> Gatherer:
         dash_findings.SCORECARD: dash_findings.card_of,
         dash_findings.FINDINGS: dash_findings.latest_findings,
     }
-    return Gatherer(session, files, parts)
+    return Gatherer(session, files, parts, of_no_span=(dash_findings.FINDINGS,))
 
 
 def standalone(gatherer: Gatherer, query: Mapping[str, str]) -> tuple[bytes, bool]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -96,16 +96,19 @@ PENDING: Event = {"pending": True}
 
 
 class Slow:
-    """A slow part: the page shows its last value, and `renew` is called when there is time."""
+    """A slow part: the page shows its last value, and `renew` is called when there is time.
 
-    def __init__(self, part: Part, clock: Callable[[], float]) -> None:
-        self.part, self.clock = part, clock
+    `by_span`: each span has its own.
+    """
+
+    def __init__(self, part: Part, clock: Callable[[], float], by_span: bool) -> None:
+        self.part, self.clock, self.by_span = part, clock, by_span
         self.values: dict[Ask, tuple[Event, str, float]] = {}  # value, its key, and when it may be computed again
         self.ask, self.turn, self.is_pending = Ask(), 0, False
 
     def value(self, session: Session, key: str, ask: Ask, is_patient: bool) -> Event:
         """The last value; PENDING if there is none, unless the caller is patient."""
-        self.ask = _of_part(ask)
+        self.ask = self._ask(ask)
         if self.ask not in self.values and is_patient:
             while not self._renew(session, key):
                 pass
@@ -136,14 +139,17 @@ class Slow:
             del self.values[next(iter(self.values))]
         return True
 
-
-def _of_part(ask: Ask) -> Ask:
-    """What of an address a slow part depends on."""
-    return Ask(since=ask.since, until=ask.until, client=ask.client, project=ask.project, model=ask.model)
+    def _ask(self, ask: Ask) -> Ask:
+        """What of an address the part depends on."""
+        span = {"since": ask.since, "until": ask.until} if self.by_span else {}
+        return Ask(client=ask.client, project=ask.project, model=ask.model, **span)
 
 
 class Gatherer:
-    """Gathers views of one log. `files`: what answers are made from beside the log; `parts`: slow parts."""
+    """Gathers views of one log. `files`: what answers are made from beside the log.
+
+    `parts`: slow parts; `of_no_span`: those of them that are the same for each span.
+    """
 
     def __init__(
         self,
@@ -151,12 +157,12 @@ class Gatherer:
         files: Callable[[], list[str]],
         parts: Mapping[str, Part] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        of_no_span: Container[str] = (),
     ) -> None:
         self.session, self.files = session, files
         self.reader = Reader(session.folder)
-        self.parts = {
-            name: Slow(part, clock) for name, part in {**(parts or {}), RHYTHM: self.rhythm, LIMITS: self.limits}.items()
-        }
+        every = {**(parts or {}), RHYTHM: self.rhythm, LIMITS: self.limits}
+        self.parts = {name: Slow(part, clock, name not in of_no_span) for name, part in every.items()}
         self.tried = False  # whether the first import of the clients' logs has ended
         self.tasks = Tasks(session.folder)
 
