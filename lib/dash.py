@@ -245,13 +245,17 @@ class Site:
 
     def _fresh(self, request: PageRequest, path: str, query: dict[str, str]) -> Reply:
         """The data, or 304 if nothing has changed since the last request."""
+        if path == PAGE and request.first(b"if-none-match") and (name := self.gatherer.pending()):
+            self.gatherer.renew(
+                name
+            )  # a page that waits for it has come back, and there may be no time between its requests
         files = store_days.files_of(self.folder)
         state = self.gatherer.state(files)
-        name = (path, urlencode(sorted(query.items())))
-        etag = _etag(state, *name)
+        key = (path, urlencode(sorted(query.items())))
+        etag = _etag(state, *key)
         if _matches(request, etag):
             return Reply(304, [*_ALWAYS, field(b"ETag", etag.encode()), field(b"Cache-Control", b"no-store")], b"")
-        cached = self.kept.pop(name, None)
+        cached = self.kept.pop(key, None)
         if cached is None or cached[0] != etag:
             more: Headers = []
             if path == PAGE:
@@ -261,11 +265,11 @@ class Site:
             else:
                 value = dash_api.answer(self.gatherer, path[len(dash_api.ROOT) :], query)
                 kind, body = _JSON, orjson.dumps(value) + b"\n"
-            etag = _etag(self.gatherer.state(files), *name)  # the answer may hold newer data
+            etag = _etag(self.gatherer.state(files), *key)  # the answer may hold newer data
             headers = [*_ALWAYS, *_content_type(kind), field(b"Cache-Control", b"no-store"), field(b"ETag", etag.encode())]
             headers += more
             cached = (etag, headers, body, gzip.compress(body, 4, mtime=0))
-        self.kept[name] = cached
+        self.kept[key] = cached
         while len(self.kept) > MOST_KEPT:
             del self.kept[next(iter(self.kept))]
         return _reply(request, 200, *cached[1:])
@@ -274,7 +278,8 @@ class Site:
         """A table of a page as CSV. Raises BadRequest, NotFound, Fault, OSError."""
         name = query.pop("table", "")
         ask = dash_query.parse(query)
-        sheets = {sheet.name: sheet for sheet in dash_page.sheets(self.gatherer.page(ask, files, is_patient=True))}
+        page = self.gatherer.page(ask, files, is_patient=name in dash_page.SLOW_TABLES)
+        sheets = {sheet.name: sheet for sheet in dash_page.sheets(page)}
         if name not in sheets:
             raise BadRequest(f"there is no table {name[:40]!r} here; choose from {', '.join(sheets)}")
         disposition = field(b"Content-Disposition", f'attachment; filename="tokenops-{name}.csv"'.encode())

@@ -277,6 +277,10 @@ def _when(view: Page) -> Html:
     return tag("time", f"{local:%Y-%m-%d %H:%M}", datetime=view.as_of)
 
 
+# The tables that slow parts are drawn from.
+SLOW_TABLES = frozenset(("week", "calendar", "limits-table", "waste-table"))
+
+
 def sheets(view: Page) -> list[Sheet]:
     """The tables of a page, for CSV."""
     if isinstance(view, Story):

@@ -373,6 +373,17 @@ def test_the_calendar_and_the_week_are_tok_cost(browser: Browser, run: Run) -> N
     assert 'data-go="/dashboard?since=2026-11-19&amp;until=2026-11-19"' in page and 'id="chart-week"' in page
 
 
+def test_a_page_that_comes_back_gets_what_was_pending(browser: Browser) -> None:
+    """However soon it comes back: nothing else need have happened in between."""
+    answer = ask(browser.site, "/dashboard?since=5d", **browser.headers)
+    for _ in range(8):
+        if b"data-pending" not in answer.body:
+            break
+        answer = ask(browser.site, "/dashboard?since=5d", if_none_match=answer.one("etag"), **browser.headers)
+        assert answer.status == 200
+    assert b"data-pending" not in answer.body and b"chart-calendar" in answer.body
+
+
 def test_a_short_span_has_no_calendar(browser: Browser) -> None:
     assert "rhythm" not in browser.page("/dashboard?since=24h").text
     settle(browser)
