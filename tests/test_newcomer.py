@@ -165,7 +165,10 @@ def test_some_answers(home: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(60, 20), (80, 24), (120, 40)])
-def test_tok_fits_one_screen_of_a_real_terminal(columns: int, rows: int, home: pathlib.Path) -> None:
+def test_tok_fits_one_screen_of_a_real_terminal(
+    columns: int, rows: int, home: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed("tok", columns, monkeypatch)  # imports: on a busy machine the first import shows its progress
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
