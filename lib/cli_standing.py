@@ -21,10 +21,11 @@ def screen(standing: Standing, log: Log, color: bool) -> str:
     """The whole screen, as many rows of it as the terminal has lines for."""
     width, height = min(show.width() or USUAL_WIDTH, 120), _height()
     build = _empty if standing.state == EMPTY else _sections
-    for count in range(10, 0, -1):
+    count = 10
+    lines = build(standing, log, width, count, color)
+    while count > 1 and len(lines) >= height:  # the prompt takes the last line
+        count -= 1
         lines = build(standing, log, width, count, color)
-        if len(lines) < height:  # the prompt takes the last line
-            break
     return "".join(f"{line}\n" for line in lines)
 
 
