@@ -429,6 +429,8 @@ def test_legends_and_bars_filter(opened: tuple[Open, Seen], made: Dash) -> None:
 def test_a_refresh_changes_what_differs_and_nothing_else(opened: tuple[Open, Seen], made: Dash) -> None:
     open_, seen = opened
     page = open_(made, "since=7d", width=700)
+    while page.locator("[data-pending]").count():
+        refresh(page)
     page.click("summary")
     page.evaluate(
         """() => {
