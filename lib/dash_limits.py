@@ -22,6 +22,8 @@ TABLE = "limits-table"
 
 def section(view: View, live: bool) -> Html | None:
     """A chart for each limit that was read in the span; None if there was none."""
+    if "pending" in view.parts.get(LIMITS, {}):  # there may be none: only the script need know
+        return tag("section", id="limits", data_pending=True, hidden=True)
     drawable = series_of(view)
     if not drawable:
         return None
