@@ -163,6 +163,8 @@ def test_every_tool_of_a_route_is_there() -> None:
 def test_an_unchanged_answer_is_not_sent_again(made: dash.Site, bearer: dict[str, str], folder: str) -> None:
     for path in ("/dashboard", "/dashboard?since=7d&stack=model", "/api/budget", "/api/spend/series", "/dashboard/page.css"):
         first = ask(made, path, **bearer)
+        while b"data-pending" in first.body:  # its slow parts come with the next requests
+            first = ask(made, path, if_none_match=first.one("etag"), **bearer)
         etag = first.one("etag")
         assert etag.startswith('W/"')
         again = ask(made, path, if_none_match=etag, **bearer)
