@@ -57,6 +57,12 @@ def all_plans() -> dict[str, Plan]:
     return plans
 
 
+def offered() -> list[Plan]:
+    """The plans that a vendor offers now, each once."""
+    aliases = {name for name, plan in catalog.load("plans")["plans"].items() if "same_as" in plan}
+    return [plan for plan in all_plans().values() if plan.name not in aliases]
+
+
 def find(name: str) -> Plan:
     """A plan by its present name or an earlier one. Raises Unusable."""
     listed = all_plans()

@@ -40,8 +40,8 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
     return {**variables, "PATH": safe_path(variables.get("PATH")), "GIT_NO_LAZY_FETCH": "1"}
 
 
-def run(command: list[str], seconds: float, folder: str | None = None) -> Ended:
-    """Run a program to its end, without input. Raises OSError, also if it is not there or takes longer than `seconds`."""
+def run(command: list[str], seconds: float, folder: str | None = None, text: bytes = b"") -> Ended:
+    """Run a program to its end; `text` is its input. Raises OSError, also if it is not there or not in time."""
     import subprocess  # costs 10 ms at start
 
     file = path_of(command[0], os.environ.get("PATH"))
@@ -50,7 +50,7 @@ def run(command: list[str], seconds: float, folder: str | None = None) -> Ended:
     try:
         done = subprocess.run(
             [file, *command[1:]],
-            stdin=subprocess.DEVNULL,
+            input=text,
             capture_output=True,
             timeout=seconds,
             check=False,

@@ -7,6 +7,7 @@ mcp, statusline, cron, proxy. The user runs or pastes a row's `text` as it is.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -21,7 +22,8 @@ from tokenops import (
     setup_changes,
     setup_hosts,
     setup_plans,
-    show,
+    setup_schedule,
+    setup_texts,
 )
 from tokenops.events import Event
 from tokenops.setup_changes import Change
@@ -61,7 +63,18 @@ def change_row(change: Change, subject: str) -> Event:
 def is_left(row: Event) -> bool:
     """Whether a row is still to be done by hand after the changes."""
     ours = row["about"] == "mcp" and row.get("format") == "shell" and row["state"] == MISSING
-    return ours or row["about"] in ("command", "cron") or row.get("state") == REFUSED
+    cron = row["about"] == "cron" and row.get("state") != PRESENT
+    return ours or cron or row["about"] == "command" or row.get("state") == REFUSED
+
+
+def more_changes(system: System, settings: config.Config, names: Sequence[str], kind: str) -> Iterator[Change]:
+    """The changes that only a person or --all asks for. `kind`: of the schedule, "" for what this machine has."""
+    claude = any(host.name == "claude-code" for host in selected_hosts(system, names))
+    if claude:
+        yield from claude_server(system)
+        yield from hooks(system)
+    yield from setup_schedule.changes(system, kind, polls(settings))
+    yield from aliases(system, names)
 
 
 def selected_hosts(system: System, names: Sequence[str]) -> list[Host]:
@@ -116,8 +129,7 @@ def plans_here(system: System, settings: config.Config, rows: Iterable[Event], n
     for hint in setup_plans.hints(system, now):
         hints.setdefault(hint.provider, []).append(hint)
     bindings = plans.bindings(settings)
-    aliases = {name for name, plan in catalog.load("plans")["plans"].items() if "same_as" in plan}
-    offered = [plan for plan in plans.all_plans().values() if plan.name not in aliases]
+    offered = plans.offered()
     for provider in dict.fromkeys(plan.provider for plan in offered):
         own = [plan.name for plan in offered if plan.provider == provider]
         choices = [plan.name for plan in offered if plan.provider == provider and here.intersection(plan.clients)]
@@ -164,7 +176,7 @@ def _claude_code(system: System) -> Iterator[tuple[Event, Change | None]]:
     note = "use its own command; Claude Code rewrites .claude.json all the time"
     yield _row("mcp", host="claude-code", format="shell", state=state, text=line, note=note), None
     # Without a path: the file is shared, and paths differ between machines.
-    text = setup_changes.snippet("json", ("mcpServers", setup_hosts.SERVER), {"command": "tok-mcp"})
+    text = setup_texts.snippet("json", ("mcpServers", setup_hosts.SERVER), {"command": "tok-mcp"})
     note = "instead, for one project and everyone who works on it"
     yield _row("mcp", host="claude-code", file=".mcp.json", format="json", state=state, text=text, note=note), None
 
@@ -174,14 +186,14 @@ def _server(host: Host, system: System, path: str) -> tuple[Event, Change | None
     section: tuple[str, ...] = (host.section,)
     row = _row("mcp", host=host.name, file=path, format=host.form, state=MISSING)
     try:
-        document = setup_changes.parse(host.form, setup_changes.text_of(setup_changes.content(path)))
+        document = setup_texts.parse(host.form, setup_changes.text_of(setup_changes.content(path)))
         section = setup_hosts.section(host, document)
-        name, present = setup_hosts.server_entry(setup_changes.value_at(document, section))
+        name, present = setup_hosts.server_entry(setup_texts.value_at(document, section))
         if name:
             row["state"] = PRESENT if present == entry or name != setup_hosts.SERVER else OTHER
-    except (setup_changes.Unchangeable, OSError) as error:
+    except (setup_texts.Unchangeable, OSError) as error:
         row |= {"state": REFUSED, "note": _why(error)}
-    row["text"] = setup_changes.snippet(host.form, (*section, setup_hosts.SERVER), entry)
+    row["text"] = setup_texts.snippet(host.form, (*section, setup_hosts.SERVER), entry)
     if row["state"] == OTHER:
         row["note"] = f"{'.'.join((*section, setup_hosts.SERVER))} has another value; it is left as it is"
     title = f"{host.display}: the MCP server {setup_hosts.SERVER}"
@@ -190,23 +202,28 @@ def _server(host: Host, system: System, path: str) -> tuple[Event, Change | None
 
 
 def _why(error: Exception) -> str:
-    reason = error if isinstance(error, setup_changes.Unchangeable) else f"cannot be read: {error}"
+    reason = error if isinstance(error, setup_texts.Unchangeable) else f"cannot be read: {error}"
     return f"it {reason}; correct it, or paste this by hand"
+
+
+def _claude_settings(system: System) -> str:
+    host = setup_hosts.BY_NAME["claude-code"]
+    homes = setup_hosts.existing_homes(host, system) or list(setup_hosts.homes(host, system))
+    return os.path.join(homes[0], "settings.json")
 
 
 def status_line(system: System) -> tuple[Event, Change | None]:
     """Claude Code's status line, and the change that makes it ours; an existing one is wrapped, never lost."""
     host = setup_hosts.BY_NAME["claude-code"]
-    homes = setup_hosts.existing_homes(host, system) or list(setup_hosts.homes(host, system))
-    path = os.path.join(homes[0], "settings.json")
+    path = _claude_settings(system)
     command = shlex.quote(system.command("tok-statusline"))
     entry: dict[str, Any] = {"type": "command", "command": command}
     row = _row("statusline", host=host.name, file=path, format="json", state=MISSING)
     keys: tuple[str, ...] = ("statusLine",)
     value: Any = entry
     try:
-        document = setup_changes.parse("json", setup_changes.text_of(setup_changes.content(path)))
-        present = setup_changes.value_at(document, keys)
+        document = setup_texts.parse("json", setup_changes.text_of(setup_changes.content(path)))
+        present = setup_texts.value_at(document, keys)
         wrapped = present.get("command") if isinstance(present, dict) else None
         if isinstance(wrapped, str) and "tok-statusline" in wrapped:
             row["state"] = PRESENT
@@ -215,10 +232,10 @@ def status_line(system: System) -> tuple[Event, Change | None]:
             entry = {**entry, "command": value}
         elif present is not None:
             row |= {"state": REFUSED, "note": "its statusLine has another form; set it by hand"}
-    except (setup_changes.Unchangeable, OSError) as error:
+    except (setup_texts.Unchangeable, OSError) as error:
         row |= {"state": REFUSED, "note": _why(error)}
     if credentials.redact(entry["command"]) == entry["command"]:
-        row["text"] = setup_changes.snippet("json", ("statusLine",), entry)
+        row["text"] = setup_texts.snippet("json", ("statusLine",), entry)
     else:
         row["note"] = "its command may hold a secret, so it is not shown; tok-init wraps it if you let it write"
     title = "Claude Code: the status line, which records its limits"
@@ -230,25 +247,79 @@ def plan_changes(rows: Iterable[Event], settings: config.Config, today: str) -> 
     """A change for each plan that is known exactly, if its provider has none set. Raises config.Unusable."""
     for row in rows:
         if row["about"] == "plan" and row["confidence"] == setup_plans.EXACT and row["plans"] and "set" not in row:
-            plan = plans.find(row["plans"][0])
-            value = plans.with_binding([], plans.new_binding([], plan, None, "", today))
-            title = f"the plan of {row['provider']}: {plan.name}"
-            yield Change("plan", "", title, settings.path, "yaml", ("plans", plan.provider), value)
+            yield plan_change(row["plans"][0], settings, today)
+
+
+def plan_change(name: str, settings: config.Config, today: str) -> Change:
+    """The change that sets a plan. Raises config.Unusable."""
+    plan = plans.find(name)
+    value = plans.with_binding([], plans.new_binding([], plan, None, "", today))
+    title = f"the plan of {plan.provider}: {plan.name}"
+    return Change("plan", "", title, settings.path, "yaml", ("plans", plan.provider), value)
+
+
+def polls(settings: config.Config) -> bool:
+    """Whether a vendor is asked for its own meters (tok-poll)."""
+    sources = settings.get("vendor_usage") or {}
+    sections = [poller["section"] for poller in catalog.load("pollers")["pollers"].values()]
+    return any(isinstance(sources.get(name), Mapping) and sources[name].get("enabled") is True for name in sections)
 
 
 def schedule(system: System, settings: config.Config) -> Event:
-    """The lines of a crontab."""
-    lines = [f"*/10 * * * *  {_cron(system.command('tok-sync'))} >/dev/null\n"]
-    sources = settings.get("vendor_usage") or {}
-    sections = [poller["section"] for poller in catalog.load("pollers")["pollers"].values()]
-    if any(isinstance(sources.get(name), Mapping) and sources[name].get("enabled") is True for name in sections):
-        lines.append(f"*/5 * * * *  {_cron(system.command('tok-poll'))} >/dev/null\n")
-    return _row("cron", format="crontab", text="".join(lines), note="add it with: crontab -e")
+    """The lines of a crontab, and whether something imports regularly already."""
+    text = setup_schedule.crontab_lines(system, polls(settings))
+    state = PRESENT if setup_schedule.schedule_here(system) else ""
+    return _row("cron", format="crontab", state=state, text=text, note="add it with: crontab -e")
 
 
-def _cron(command: str) -> str:
-    """A command for a crontab, in which % ends a line."""
-    return shlex.quote(command).replace("%", "\\%")
+def claude_server(system: System) -> Iterator[Change]:
+    """Claude Code's own command adds its server: Claude Code rewrites .claude.json all the time."""
+    files = list(setup_plans.account_files(system))
+    servers_here = [setup_plans.object_in(path, "mcpServers") for path in files]
+    if not files or any(setup_hosts.server_entry(entries)[0] for entries in servers_here):
+        return
+    if setup_hosts.program(setup_hosts.BY_NAME["claude-code"], system):
+        path = next(filter(os.path.exists, files), files[0])
+        title = f"Claude Code: the MCP server {setup_hosts.SERVER}, added by its own command"
+        keys = ("mcpServers", setup_hosts.SERVER)
+        yield Change("mcp", "claude-code", title, path, "claude", keys, system.command("tok-mcp"))
+
+
+def hooks(system: System) -> Iterator[Change]:
+    """Claude Code's hooks, if ours are not there."""
+    path = _claude_settings(system)
+    try:
+        if setup_texts.parse("hooks", setup_changes.text_of(setup_changes.content(path))):
+            return
+    except (setup_texts.Unchangeable, OSError):
+        pass  # the change says why it cannot be made
+    command = f"{shlex.quote(system.command('tok-guard'))} hook"
+    title = "Claude Code: hooks that count repeated reads and watch the cost (tok-guard)"
+    yield Change("hooks", "claude-code", title, path, "hooks", (setup_texts.ENTRY,), command)
+
+
+def aliases(system: System, names: Sequence[str]) -> Iterator[Change]:
+    """Functions of the shell that send clients through the proxy while it runs."""
+    path, fish = setup_schedule.shell_file(system)
+    clients = [(host.program, name) for host in selected_hosts(system, names) for name in _base_url(host, system)]
+    if not path or not clients:
+        return
+    text = "".join(setup_schedule.alias(program, *name, fish) for program, name in clients)
+    try:
+        if setup_texts.parse("lines", setup_changes.text_of(setup_changes.content(path))):
+            return
+    except (setup_texts.Unchangeable, OSError):
+        pass
+    title = f"the shell: {', '.join(program for program, _ in clients)} through tok-proxy, while it runs"
+    yield Change("alias", "", title, path, "lines", (setup_texts.ENTRY,), text)
+
+
+def _base_url(host: Host, system: System) -> Iterator[tuple[str, str]]:
+    """The variable that sends a host's program to the proxy, and its value; for a login or a key that is here."""
+    match = re.match(r"alias \w+='(\w+)=(\S+) \w+'", host.proxy[0]) if host.proxy else None
+    needs_key = bool(match) and "API key" in host.proxy[0]
+    if match and (not needs_key or any(row["provider"] == "gemini" for row in keys_here(system.environment))):
+        yield match[1], match[2].replace("{base}", setup_hosts.BASE)
 
 
 def proxies(system: System, names: Sequence[str]) -> Event:
@@ -289,142 +360,3 @@ def _plan_commands(row: Event) -> Iterator[Event]:
                 text=line,
                 why=f"{provider}'s plan" if sure == setup_plans.EXACT else f"{provider}'s plan, if it is yours",
             )
-
-
-_STATES = {
-    PRESENT: "is set up already",
-    OTHER: "is set up differently; it is left as it is",
-}
-
-
-def report(rows: Sequence[Event], home: str, shape: str = "table", color: bool = False) -> str:
-    """Everything, in the order in which to do it."""
-    return "\n".join([clients_text(rows, home, shape, color), *_rest(rows, home)])
-
-
-def clients_text(rows: Sequence[Event], home: str, shape: str = "table", color: bool = False) -> str:
-    """What is here."""
-    return "\n".join([*_clients(rows, home, shape, color), *_plans(rows, shape, color)])
-
-
-def outcome_text(rows: Sequence[Event], home: str) -> str:
-    """What was changed, and what is left to do."""
-    return "\n".join([*_changes(rows, home), *_rest(rows, home)])
-
-
-def short(path: str, home: str) -> str:
-    """A path with ~ for the home directory."""
-    return f"~{path[len(home) :]}" if path.startswith(f"{home}/") else path
-
-
-def _rows_about(rows: Iterable[Event], subject: str) -> list[Event]:
-    return [row for row in rows if row["about"] == subject]
-
-
-def _clients(rows: Sequence[Event], home: str, shape: str, color: bool) -> Iterator[str]:
-    here = _rows_about(rows, "client")
-    if here:
-        columns = [
-            show.Column("found", [row["display"] for row in here], number=False),
-            show.Column("where", [", ".join(short(path, home) for path in row["places"]) for row in here], number=False),
-            show.Column("logs", ["tok-sync reads them" if row["logs"] else "none here" for row in here], number=False),
-        ]
-        notes = "".join(f"{row['display']}: {row['note']}\n" for row in here if "note" in row)
-        yield show.table(columns, shape, color=color) + notes
-    else:
-        hosts = ", ".join(host.display for host in setup_hosts.HOSTS)
-        count = len({client.client for client in read_clients.CLIENTS if client.homes})
-        yield (
-            f"No client was found. Looked for {hosts}, and for the logs of {count} clients (docs/clients.md).\n\n"
-            "For logs in another directory, run tok-sync --root DIR. For clients without logs and for your own programs,\n"
-            "use tok-proxy. To prepare a host that is not installed yet, run tok-init --host NAME.\n"
-        )
-    keys = _rows_about(rows, "key")
-    if keys:
-        names = ", ".join(f"{row['name']} ({row['provider']})" for row in keys)
-        yield f"API keys in the environment: {names}. Use with a key is billed per token; no plan covers it.\n"
-
-
-def _plans(rows: Sequence[Event], shape: str, color: bool) -> Iterator[str]:
-    here = _rows_about(rows, "plan")
-    if here:
-        columns = [
-            show.Column("provider", [row["provider"] for row in here], number=False),
-            show.Column("plan set", [row.get("set", "none") for row in here], number=False),
-            show.Column("found", list(map(_plan_text, here)), number=False),
-            show.Column("according to", ["; ".join(map(_hint_text, row["said"])) for row in here], number=False),
-        ]
-        yield show.table(columns, shape, color=color)
-
-
-def _plan_text(row: Event) -> str:
-    if not row["plans"]:
-        return "no plan to set"
-    if row["confidence"] == "unknown":
-        return "unknown: no file here names it"
-    return f"{' or '.join(row['plans'])} ({row['confidence']})"
-
-
-def _hint_text(hint: Event) -> str:
-    return f"{hint['source']}: {hint['says']}"
-
-
-def _commands(rows: Sequence[Event]) -> Iterator[str]:
-    lines = _rows_about(rows, "command")
-    if not lines:
-        return
-    width = max(len(row["text"]) for row in lines)
-    parts, last = ["Run:\n"], ""
-    for row in lines:
-        choice = row.get("choice", "")
-        if choice != last:
-            parts.append(f"    # {row['why']}:\n" if choice else "    # then:\n")
-        parts.append(f"    {row['text']}\n" if choice else f"    {row['text']:{width}}  # {row['why']}\n")
-        last = choice
-    yield "".join(parts)
-
-
-def _indent(block: str) -> str:
-    return "".join(f"    {line}\n" for line in block.splitlines())
-
-
-def _block(row: Event, title: str) -> str:
-    """One thing to paste, and where; or why not."""
-    if row["state"] == PRESENT:
-        return f"{title}: {_STATES[PRESENT]}\n"
-    note = f" ({row['note']})" if "note" in row else ""
-    return f"{title}{note}:\n{_indent(row['text'])}" if "text" in row else f"{title}{note}\n"
-
-
-def _changes(rows: Sequence[Event], home: str) -> Iterator[str]:
-    lines = []
-    for row in _rows_about(rows, "change"):
-        copy = f" (backup: {short(row['backup'], home)})" if row.get("backup") else ""
-        note = f": {row['note']}" if "note" in row else ""
-        lines.append(f"{row['state']}: {row['title']}, {short(row['file'], home)}{copy}{note}\n")
-    yield "".join(lines) or "There was nothing to change.\n"
-
-
-def _servers(rows: Sequence[Event], home: str) -> Iterator[str]:
-    entries = _rows_about(rows, "mcp")
-    if entries:
-        blocks = []
-        for row in entries:
-            file = f", {short(row['file'], home)}" if "file" in row else ""
-            blocks.append(_block(row, f"{setup_hosts.BY_NAME[row['host']].display}{file}"))
-        yield "To let agents ask what is left (tok-mcp --help):\n\n" + "\n".join(blocks)
-
-
-def _line(rows: Sequence[Event], home: str) -> Iterator[str]:
-    for row in _rows_about(rows, "statusline"):
-        yield _block(row, f"Claude Code's status line, which records its limits, {short(row['file'], home)}")
-
-
-def _rest(rows: Sequence[Event], home: str) -> Iterator[str]:
-    yield from (*_commands(rows), *_servers(rows, home), *_line(rows, home))
-    for row in _rows_about(rows, "cron"):
-        yield f"Import every ten minutes, before clients delete their logs ({row['note']}):\n{_indent(row['text'])}"
-    for row in _rows_about(rows, "proxy"):
-        yield f"Use the proxy {row['note']}:\n{_indent(row['text'])}"
-    if any(row["about"] == "offer" for row in rows):
-        yield "tok-init (without --detect) can make these changes: it shows each one, asks, and can undo it.\n"

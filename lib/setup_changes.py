@@ -1,9 +1,9 @@
-"""Changes one entry of another program's settings file, after showing it, and can undo the change.
+"""Changes one entry of another program's settings, after showing it, and can undo the change.
 
-Every other byte of the JSON (with comments), TOML or YAML stays; if that is impossible, the change is refused with the
-reason. First the old file is copied beside itself, and the change is recorded in init.json in the log's directory.
-`undo` restores the exact bytes or, if the file changed since, removes only our own entry. Links are followed; a file's
-mode stays.
+Every other byte of the file stays; if that is impossible, the change is refused with the reason. First the old file is
+copied beside itself, and the change is recorded in init.json in the log's directory. `undo` restores the exact bytes or, if
+the file changed since, removes only our own entry. Links are followed; a file's mode stays. The crontab is changed by
+crontab, Claude Code's list of servers by claude.
 """
 
 from __future__ import annotations
@@ -11,197 +11,35 @@ from __future__ import annotations
 import contextlib
 import difflib
 import hashlib
-import json
 import os
+import shlex
 import stat
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
-from tokenops import config, credentials, datadir, jsonc, regular
-
-BOM = "\ufeff"
-FORMATS = ("json", "toml", "yaml")
-Keys = Sequence[str]
-
-
-class Unchangeable(ValueError):
-    """A text that only a person can change; the message is the end of a sentence about the file."""
-
-
-def parse(form: str, text: str) -> Any:
-    """The document of a text; {} for an empty one. Raises Unchangeable."""
-    text = text.removeprefix(BOM)
-    if not text.strip():
-        return {}
-    if form == "json":
-        try:
-            return jsonc.document(text).data
-        except jsonc.Malformed as error:
-            raise Unchangeable(f"is not valid JSON ({error})") from None
-    return _toml(text) if form == "toml" else _yaml(text)
-
-
-def _toml(text: str) -> Any:
-    import tomllib
-
-    try:
-        return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        # The message ends with the position; what stands before never repeats a value.
-        raise Unchangeable(f"is not valid TOML ({str(error) or 'nested too deep'})") from None
-
-
-def _yaml(text: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise Unchangeable(f"is not valid YAML{f' (line {mark.line + 1})' if mark else ''}") from None
-
-
-def value_at(document: Any, keys: Keys) -> Any:
-    """The value at a path of keys; None if there is none."""
-    value = document
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
-def existing_depth(document: Any, keys: Keys) -> int:
-    """How many keys of a path are there already."""
-    value = document
-    for number, key in enumerate(keys):
-        if not isinstance(value, dict) or key not in value:
-            return number
-        value = value[key]
-    return len(keys)
-
-
-def with_entry(form: str, text: str, keys: Keys, value: Any) -> str:
-    """The text with the entry. Raises Unchangeable."""
-    parse(form, text)
-    if text.startswith(BOM):
-        return BOM + with_entry(form, text[1:], keys, value)
-    if form == "toml":
-        return _with_table(text, keys, value)
-    try:
-        return jsonc.set_value(text, keys, value) if form == "json" else _with_lines(text, keys, value)
-    except (jsonc.Unchangeable, config.Unchangeable) as error:
-        raise Unchangeable(str(error)) from None
-
-
-def without_entry(form: str, text: str, keys: Keys, keep: int) -> str:
-    """The text without the entry, and without what held only it, down to `keep` keys. Raises Unchangeable."""
-    document = parse(form, text)
-    if text.startswith(BOM):
-        return BOM + without_entry(form, text[1:], keys, keep)
-    if form == "toml":
-        return _without_table(text, keys, value_at(document, keys))
-    try:
-        return (
-            jsonc.remove_value(text, keys, keep)
-            if form == "json"
-            else _without_empty(_with_lines(text, keys, None), keys, keep)
-        )
-    except (jsonc.Unchangeable, config.Unchangeable) as error:
-        raise Unchangeable(str(error)) from None
-
-
-def snippet(form: str, keys: Keys, value: Any) -> str:
-    """An entry as a whole small file, to be pasted."""
-    if form == "toml":
-        return toml_table(keys, value)
-    for key in reversed(keys):
-        value = {key: value}
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-
-
-def toml_table(keys: Keys, value: Any) -> str:
-    """A table of TOML with strings and lists of strings, whose JSON is TOML too."""
-    rows = "".join(f"{key} = {json.dumps(item, ensure_ascii=False)}\n" for key, item in value.items())
-    return f"[{'.'.join(keys)}]\n{rows}"
-
-
-def _newline(text: str) -> str:
-    return "\r\n" if "\r\n" in text else "\n"
-
-
-def _with_table(text: str, keys: Keys, value: Any) -> str:
-    """A table goes to the end: that is right wherever it could be, and disturbs nothing."""
-    changed = text + _gap(text) + toml_table(keys, value).replace("\n", _newline(text))
-    expected = _with_value(parse("toml", text), keys, value)
-    try:
-        agrees = parse("toml", changed) == expected
-    except Unchangeable:
-        agrees = False
-    if not agrees:
-        raise Unchangeable(f"has {keys[0]} in a form that a table cannot be added to")
-    return changed
-
-
-def _gap(text: str) -> str:
-    """What stands between the end of a file and a new table."""
-    if not text:
-        return ""
-    return _newline(text) if text.endswith("\n") else _newline(text) * 2
-
-
-def _with_value(document: Any, keys: Keys, value: Any) -> Any:
-    if not keys:
-        return value
-    if not isinstance(document, dict):
-        return document
-    return {**document, keys[0]: _with_value(document.get(keys[0], {}), keys[1:], value)}
-
-
-def _without_table(text: str, keys: Keys, value: Any) -> str:
-    if not isinstance(value, dict):
-        return text
-    block = toml_table(keys, value).replace("\n", _newline(text))
-    if text.count(block) != 1:
-        raise Unchangeable(f"has [{'.'.join(keys)}] but not as it was written")
-    before, _, after = text.partition(block)
-    rest = before.removesuffix(_newline(text)) + after if before.endswith(_newline(text) * 2) else before + after
-    if value_at(parse("toml", rest), keys) is not None:
-        raise Unchangeable(f"has more of [{'.'.join(keys)}]")
-    return rest
-
-
-def _with_lines(text: str, keys: Keys, value: Any) -> str:
-    """The YAML text with a value changed, by whole lines; Windows line ends stay."""
-    if "\r\n" in text and text.count("\r\n") == text.count("\n"):
-        return config.edit_at(text.replace("\r\n", "\n"), keys, value).replace("\n", "\r\n")
-    return config.edit_at(text, keys, value)
-
-
-def _without_empty(text: str, keys: Keys, keep: int) -> str:
-    """The text without a section that the entry's end leaves empty."""
-    for size in range(len(keys) - 1, keep, -1):
-        if value_at(parse("yaml", text), keys[:size]):
-            break
-        text = _with_lines(text, keys[:size], None)
-    return text
-
+from tokenops import credentials, datadir, jsonc, regular, setup_hosts, setup_programs, show
+from tokenops.setup_programs import CRONTAB
+from tokenops.setup_texts import BOM, Unchangeable, existing_depth, parse, value_at, with_entry, without_entry
 
 MANIFEST, LOCK = "init.json", "init.lock"
+Result = TypeVar("Result")
 _TRIES = 5  # of an edit that another program overtakes
 _MOST = 16 << 20  # no file of settings is larger
 
 
 class Change(NamedTuple):
-    """An entry that a file should have."""
+    """An entry that a file should have. `form`: as in setup_texts, or `claude`, which adds its server itself."""
 
-    subject: str  # plan, mcp, statusline
+    subject: str  # plan, mcp, statusline, hooks, cron, alias
     host: str
     title: str
     path: str
     form: str
     keys: tuple[str, ...]
     value: Any
+    service: str = ""  # systemd or launchd, which starts what this file describes
 
 
 class Proposal(NamedTuple):
@@ -224,6 +62,8 @@ class Outcome(NamedTuple):
 
 def content(path: str) -> bytes | None:
     """The bytes of a settings file; None if there is none. Raises Unchangeable, OSError."""
+    if path == CRONTAB:
+        return _asked(setup_programs.crontab)
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -236,6 +76,14 @@ def content(path: str) -> bytes | None:
         return file.read()
 
 
+def _asked(ask: Callable[[], Result]) -> Result:
+    """What another program answers. Raises Unchangeable."""
+    try:
+        return ask()
+    except setup_programs.Failed as error:
+        raise Unchangeable(str(error.strerror)) from None
+
+
 def text_of(data: bytes | None) -> str:
     """A file's text. Raises Unchangeable."""
     try:
@@ -244,13 +92,23 @@ def text_of(data: bytes | None) -> str:
         raise Unchangeable(f"is not UTF-8 text (byte {error.start})") from None
 
 
-def proposal(change: Change) -> Proposal:
-    """What a change would do. Raises Unchangeable, OSError."""
-    target = os.path.realpath(change.path)
+def _target(path: str) -> str:
+    return path if path == CRONTAB else os.path.realpath(path)
+
+
+def proposal(change: Change, home: str = "") -> Proposal:
+    """What a change would do. In a read-only `home` other programs change nothing. Raises Unchangeable, OSError."""
+    target = _target(change.path)
+    if home and (target == CRONTAB or change.form == "claude") and datadir.is_read_only(home):
+        raise Unchangeable("is left alone, because your home directory is read-only")
     before = content(target)
-    if before is not None and datadir.is_read_only(target):
+    if before is not None and target != CRONTAB and datadir.is_read_only(target):
         raise Unchangeable("is read-only")
     text = text_of(before)
+    if change.form == "claude":
+        return Proposal(change, target, before, b"", existing_depth(parse("json", text), change.keys))
+    if change.form == "whole" and before is not None:
+        raise Unchangeable("is there already, with other content")
     keep = existing_depth(parse(change.form, text), change.keys)
     return Proposal(change, target, before, with_entry(change.form, text, change.keys, change.value).encode(), keep)
 
@@ -258,15 +116,36 @@ def proposal(change: Change) -> Proposal:
 def diff(proposal: Proposal) -> str:
     """What would change, for people: values of other settings and whatever looks like a secret are hidden."""
     change = proposal.change
+    if change.form == "claude":
+        return f"$ claude mcp add --scope user {setup_hosts.SERVER} -- {shlex.quote(change.value)}\n"
     old, new = text_of(proposal.before), text_of(proposal.after)
     around = 0
-    if change.form == "json":
+    if change.form in ("json", "hooks"):
         around = 3
-        old = jsonc.mask_strings(old.removeprefix(BOM), change.keys) if old.strip(BOM + " \t\r\n") else ""
-        new = jsonc.mask_strings(new.removeprefix(BOM), change.keys)
+        keys = change.keys if change.form == "json" else ("hooks",)
+        old = jsonc.mask_strings(old.removeprefix(BOM), keys) if old.strip(BOM + " \t\r\n") else ""
+        new = jsonc.mask_strings(new.removeprefix(BOM), keys)
     names = (change.path if proposal.before is not None else os.devnull, change.path)
     lines = difflib.unified_diff(old.splitlines(), new.splitlines(), *names, n=around, lineterm="")
-    return credentials.redact("".join(f"{line}\n" for line in lines))
+    text = "".join(f"{line}\n" for line in lines)
+    return text if change.form in ("lines", "whole") else credentials.redact(text)  # of these, only our own lines are in it
+
+
+_STYLES = {"---": "bold", "+++": "bold", "@@": "accent", "+": "good", "-": "bad", "$": "accent"}
+
+
+def diff_lines(text: str, width: int | None, color: bool, most: int | None = None) -> str:
+    """A diff at a terminal: in colours, each line cut to the width, and of a long one only the beginning."""
+    lines = []
+    every = text.splitlines()
+    shown = every if most is None or len(every) <= most else every[: most - 4]
+    for line in shown:
+        style = next((style for mark, style in _STYLES.items() if line.startswith(mark)), "")
+        fits = line if width is None or line.startswith("$") else show.shorten(line, width)
+        lines.append(show.paint(show.safe(fits), style, color) + "\n")
+    if len(shown) < len(every):
+        lines.append(show.paint(f"and {len(every) - len(shown)} more lines (-v shows all)", "dim", color) + "\n")
+    return "".join(lines)
 
 
 def _digest(data: bytes | None) -> str | None:
@@ -305,9 +184,13 @@ def write(folder: str, proposal: Proposal) -> str:
     """Make a change; the path of the copy of the old file, or "". Raises Unchangeable, OSError."""
     change = proposal.change
     with datadir.lock(folder, LOCK):
-        folders = _missing(os.path.dirname(proposal.target))
-        os.makedirs(os.path.dirname(proposal.target), exist_ok=True)
-        backup = _back_up(proposal) if proposal.before is not None else ""
+        folders: list[str] = []
+        backup = ""
+        if change.path != CRONTAB:
+            folders = _missing(os.path.dirname(proposal.target))
+            os.makedirs(os.path.dirname(proposal.target), exist_ok=True)
+        if proposal.before is not None and change.form != "claude":
+            backup = _back_up(proposal, os.path.join(folder, "crontab") if change.path == CRONTAB else proposal.target)
         entry = {
             "path": change.path,
             "form": change.form,
@@ -318,16 +201,42 @@ def write(folder: str, proposal: Proposal) -> str:
             "after": _digest(proposal.after),
             "value": _value_digest(change.value),
             "folders": folders,
+            **({"service": change.service} if change.service else {}),
         }
         earlier = manifest(folder)
         _save_manifest(folder, [*earlier, entry])
         try:
-            datadir.replace_unchanged(proposal.target, proposal.before, proposal.after)
-        except datadir.NotReplaced as error:
+            _apply(proposal)
+        except (datadir.NotReplaced, setup_programs.Failed) as error:
             _save_manifest(folder, earlier)
             _forget(entry)
             raise Unchangeable(str(error.strerror)) from None
     return backup
+
+
+def _apply(proposal: Proposal) -> None:
+    """Make the change that is recorded already. Raises NotReplaced, Failed, OSError."""
+    change = proposal.change
+    if change.form == "claude":
+        setup_programs.add_server(change.value)
+        return
+    _replace(proposal.target, proposal.before, proposal.after)
+    if change.service:
+        try:
+            setup_programs.start(change.service, proposal.target)
+        except setup_programs.Failed:
+            _replace(proposal.target, proposal.after, proposal.before)
+            raise
+
+
+def _replace(target: str, before: bytes | None, after: bytes | None) -> None:
+    """Replace what is at a place if it is as before; None: nothing. Raises NotReplaced, Failed, OSError."""
+    if target == CRONTAB:
+        setup_programs.replace_crontab(before, after)
+    elif after is None:
+        datadir.remove_unchanged(target, before or b"")
+    else:
+        datadir.replace_unchanged(target, before, after)
 
 
 def _missing(folder: str) -> list[str]:
@@ -339,17 +248,18 @@ def _missing(folder: str) -> list[str]:
     return missing
 
 
-def _back_up(proposal: Proposal) -> str:
+def _back_up(proposal: Proposal, beside: str) -> str:
     """The path of a new copy of the file as it was."""
     for number in range(1, 1000):
-        path = f"{proposal.target}.tokenops-backup-{number}"
+        path = f"{beside}.tokenops-backup-{number}"
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileExistsError:
             continue
         try:
             with contextlib.suppress(OSError):  # a disk of Windows has no modes
-                os.fchmod(fd, stat.S_IMODE(os.stat(proposal.target).st_mode))
+                if proposal.target != CRONTAB:
+                    os.fchmod(fd, stat.S_IMODE(os.stat(proposal.target).st_mode))
             datadir.write(fd, proposal.before or b"", durable=True)
         finally:
             os.close(fd)
@@ -374,6 +284,8 @@ def undo(folder: str) -> Iterator[Outcome]:
 
 
 def _by_hand(entry: dict[str, Any]) -> str:
+    if entry["form"] == "claude":
+        return f"run: claude mcp remove --scope user {setup_hosts.SERVER}"
     copy = f"; the original file is {entry['backup']}" if entry.get("backup") else ""
     return f"remove {'.'.join(entry['place'])} by hand{copy}"
 
@@ -385,14 +297,19 @@ def _undo_entry(entry: dict[str, Any]) -> str:
             return _put_back(entry)
         except datadir.ChangedMeanwhile:
             continue
-        except datadir.NotReplaced as error:
+        except (datadir.NotReplaced, setup_programs.Failed) as error:
             raise Unchangeable(str(error.strerror)) from None
     raise Unchangeable("is changed by another program all the time")
 
 
 def _put_back(entry: dict[str, Any]) -> str:
-    target = os.path.realpath(entry["path"])
+    target = _target(entry["path"])
     now = content(target)
+    if entry["form"] == "claude":
+        return _remove_server(entry, now)
+    if service := entry.get("service"):
+        with contextlib.suppress(setup_programs.Failed):  # it may be stopped already
+            setup_programs.stop(service)
     if now is None or _digest(now) == entry["before"]:
         says = "is already gone" if now is None else "is already as it was"
         if now is None and entry["before"] is not None:
@@ -402,7 +319,21 @@ def _put_back(entry: dict[str, Any]) -> str:
     else:
         says = _cut_out(entry, target, now)
     _forget(entry)
+    if service:
+        with contextlib.suppress(setup_programs.Failed):
+            setup_programs.forget(service)
     return says
+
+
+def _remove_server(entry: dict[str, Any], now: bytes | None) -> str:
+    """Have Claude Code remove the server that it added."""
+    value = value_at(parse("json", text_of(now)), entry["place"])
+    if value is None:
+        return "no longer has the entry"
+    if not isinstance(value, dict) or _value_digest(value.get("command")) != entry["value"]:
+        raise Unchangeable("has changed since, in our entry")
+    setup_programs.remove_server()
+    return "no longer has the entry: claude removed it"
 
 
 def _is_whole(entry: dict[str, Any]) -> bool:
@@ -413,12 +344,12 @@ def _is_whole(entry: dict[str, Any]) -> bool:
 def _restore(entry: dict[str, Any], target: str, now: bytes) -> str:
     old = content(entry["backup"]) if entry["backup"] else None
     if old is None:
-        datadir.remove_unchanged(target, now)
+        _replace(target, now, None)
         for folder in entry["folders"]:
             with contextlib.suppress(OSError):  # something else is in it by now
                 os.rmdir(folder)
         return "removed: it did not exist before"
-    datadir.replace_unchanged(target, now, old)
+    _replace(target, now, old)
     return "restored, byte for byte"
 
 
@@ -438,9 +369,9 @@ def _cut_out(entry: dict[str, Any], target: str, now: bytes) -> str:
     else:
         rest = without_entry(form, text, keys, entry["keep"])
     if entry["before"] is None and rest.strip(f"{BOM}{{}} \t\r\n") == "":
-        datadir.remove_unchanged(target, now)
+        _replace(target, now, None)
         return "removed: it held nothing else"
-    datadir.replace_unchanged(target, now, rest.encode())
+    _replace(target, now, rest.encode())
     return "has changed since: only our entry was removed"
 
 

@@ -36,6 +36,9 @@ MODULES_AT_MOST += 3  # live_*: what tok-top counts, how its screen looks, and t
 MODULES_AT_MOST += 1  # cli_output: what a command prints; cli, which runs it, was at its limit of lines
 MODULES_AT_MOST += 1  # programs: one place that finds and runs other programs, safely
 MODULES_AT_MOST += 3  # dash_sheet, dash_steps, dash_turn: tables that are sorted and given as CSV, a session, a turn
+# setup_texts, setup_report: setup_changes and setup were at their limit of lines; setup_programs, setup_schedule: what other
+# programs keep, and what runs tok-sync; setup_questions: what is asked at a terminal
+MODULES_AT_MOST += 5
 MODULES_AT_MOST += 1  # cli_progress: the line about long work; cli is at its limit of lines, and starts faster without it
 MODULES_AT_MOST += 2  # dash_limits, dash_rhythm: limits over time, and the hours and days in which money is spent
 # tok: what its words mean (cli_words), where the user stands (answers_standing) on one screen (cli_standing). Why an

@@ -486,7 +486,8 @@ def test_without_a_terminal_it_only_tells(run: Run, home: pathlib.Path) -> None:
     before = sorted(home.rglob("*"))
     done = run("tok-init", env=ENV)
     assert (
-        done.stderr == b"tok-init: nothing was written: no terminal to ask at; use --yes to write, --detect to only show\n"
+        done.stderr
+        == b"tok-init: nothing was written: no terminal to ask at; --yes or --all writes, --dry-run shows the changes\n"
     )
     assert {row["about"] for row in objects(done.stdout)} >= {"client", "plan", "mcp", "offer"}
     assert sorted(home.rglob("*")) == before

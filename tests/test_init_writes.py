@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import pty
+import re
 import signal
 import subprocess
 import tomllib
@@ -16,7 +17,7 @@ import pytest
 import yaml
 
 from conftest import MOST, ROOT, Json, Run, objects, put
-from tokenops import setup_changes
+from tokenops import setup_changes, setup_texts
 
 ENV = {"TOKENOPS_NOW": "2026-11-22T08:00:00Z"}
 MCP = f"{ROOT}/bin/tok-mcp"
@@ -77,11 +78,11 @@ def test_one_entry_is_added_and_taken_back(
         (home / ".gemini/tmp").mkdir()
     path.chmod(0o640)
     form = "toml" if name.endswith("toml") else "json"
-    before, old = tree(home), setup_changes.parse(form, content.decode())
+    before, old = tree(home), setup_texts.parse(form, content.decode())
     rows = init(run, "--yes")
     assert states(rows) == {path.name: "written"}
     made = path.read_bytes()
-    new = setup_changes.parse(form, made.decode())
+    new = setup_texts.parse(form, made.decode())
     for key in ("mcpServers", "mcp", "servers", "mcp_servers"):
         if key in new:
             entry = new[key].pop("tokenops")
@@ -249,7 +250,7 @@ def test_only_our_entry_goes_where_somebody_changed_the_file(
     path.write_text(change(path.read_text()))  # type: ignore[operator]
     [row] = init(run, "--undo")
     assert row["done"] and "only our entry was removed" in row["note"]
-    assert setup_changes.parse("toml" if name.endswith("toml") else "json", path.read_text()) == left
+    assert setup_texts.parse("toml" if name.endswith("toml") else "json", path.read_text()) == left
     assert [one.name for one in path.parent.iterdir()] == [path.name]
 
 
@@ -346,7 +347,7 @@ def test_somebody_writes_at_the_same_moment(tmp_path: pathlib.Path) -> None:
     change = setup_changes.Change("mcp", "cursor", "", str(path), "json", ("mcpServers", "tokenops"), {"command": "x"})
     made = setup_changes.proposal(change)
     path.write_bytes(b'{"theirs": 1}')
-    with pytest.raises(setup_changes.Unchangeable, match="another program"):
+    with pytest.raises(setup_texts.Unchangeable, match="another program"):
         setup_changes.write(str(tmp_path / "log"), made)
     assert path.read_bytes() == b'{"theirs": 1}' and sorted(one.name for one in tmp_path.iterdir()) == ["log", "mcp.json"]
 
@@ -377,7 +378,7 @@ def test_a_change_that_is_overtaken_is_refused(
     change = setup_changes.Change("mcp", "cursor", "", str(path), "json", CURSOR, {"command": "x"})
     proposal = setup_changes.proposal(change)
     overtakes(path, b'{"theirs": 1}')
-    with pytest.raises(setup_changes.Unchangeable, match="was just changed by another program"):
+    with pytest.raises(setup_texts.Unchangeable, match="was just changed by another program"):
         setup_changes.write(log, proposal)
     assert path.read_bytes() == b'{"theirs": 1}' and setup_changes.manifest(log) == []
     assert sorted(one.name for one in tmp_path.iterdir()) == ["log", "mcp.json"]
@@ -418,7 +419,7 @@ def test_older_copies_are_not_written_over(run: Run, home: pathlib.Path) -> None
 # At a terminal.
 
 
-def talked(environment: dict[str, str], *answers: str, line: str = "tok-init") -> tuple[str, int]:
+def talked(environment: dict[str, str], *answers: str, line: str = "tok-init --schedule launchd") -> tuple[str, int]:
     """What tok-init says on a terminal where somebody answers so; after the answers, the end of input."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(
@@ -432,7 +433,9 @@ def talked(environment: dict[str, str], *answers: str, line: str = "tok-init") -
         except OSError:
             break
         seen += piece
-        if seen.endswith(b"[y/N] "):
+        if re.search(rb"Enter for \d+: \Z", seen):
+            os.write(leader, b"\n")  # what the question proposes
+        if seen.endswith(b"[y/a/N] "):
             answer = left.pop(0).encode() if left else b"\x04"
             if answer == b"\x03":
                 process.send_signal(signal.SIGINT)
@@ -466,7 +469,7 @@ def test_each_change_is_shown_and_asked_for(
     answers: tuple[str, ...], written: list[str], three: dict[str, pathlib.Path], environment: dict[str, str]
 ) -> None:
     seen, status = talked(environment, *answers)
-    assert status == 0 and seen.count("Write this? [y/N]") == 3 and "SENTINEL" not in seen
+    assert status == 0 and seen.count("Write this ") == 3 and "SENTINEL" not in seen
     assert '+  anthropic: [{"plan": "claude-pro", "set": "2026-11-22"}]' in seen and "+[mcp_servers.tokenops]" in seen
     assert f"--- {three['mcp.json']}\n+++ {three['mcp.json']}\n" in seen
     assert [
@@ -474,7 +477,7 @@ def test_each_change_is_shown_and_asked_for(
         for name, path in three.items()
         if path.exists() and path.read_text().count("tok-mcp") + path.read_text().count("claude-pro")
     ] == written
-    assert seen.count("\nwritten: ") == len(written) and "crontab -e" in seen
+    assert seen.count("\nwritten: ") == len(written) and "\nNext:\n" in seen
 
 
 def test_an_interrupt_keeps_what_was_agreed_to(
@@ -488,7 +491,7 @@ def test_an_interrupt_keeps_what_was_agreed_to(
 
 def test_detect_never_asks(three: dict[str, pathlib.Path], environment: dict[str, str]) -> None:
     seen, status = talked(environment, line="tok-init --detect")
-    assert status == 0 and "Write this?" not in seen and "tok-init (without --detect) can make these changes" in seen
+    assert status == 0 and "Write this" not in seen and "tok-init (without --detect) can make these changes" in seen
     assert not three["config.yaml"].exists()
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import examples
-from tokenops import jsonc, setup_changes
+from tokenops import jsonc, setup_texts
 
 OURS = {"command": "/b/tok-mcp"}
 PLACE = ("mcpServers", "tokenops")
@@ -85,8 +85,8 @@ def test_what_cannot_hold_an_entry_is_refused(text: str) -> None:
 def test_an_entry_is_cut_out(text: str, left: str) -> None:
     assert jsonc.remove_value(text, ("a", "b"), 0) == left
     assert (
-        setup_changes.parse("json", left)
-        == {key: value for key, value in setup_changes.parse("json", text).items() if key != "a"}
+        setup_texts.parse("json", left)
+        == {key: value for key, value in setup_texts.parse("json", text).items() if key != "a"}
         or "c" in left
     )
 

@@ -127,7 +127,7 @@ FAMILIES = (
         "what is on this machine, and setting it up",
         ("setup",),
         ("setup_",),
-        _words("setup_changes setup_demo setup_hosts"),
+        _words("setup_changes setup_demo setup_hosts setup_questions setup_report setup_schedule setup_texts"),
     ),
     Family(
         "serve",
