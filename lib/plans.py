@@ -57,7 +57,7 @@ def all_plans() -> dict[str, Plan]:
     return plans
 
 
-def offered() -> list[Plan]:
+def current_plans() -> list[Plan]:
     """The plans that a vendor offers now, each once."""
     aliases = {name for name, plan in catalog.load("plans")["plans"].items() if "same_as" in plan}
     return [plan for plan in all_plans().values() if plan.name not in aliases]

@@ -129,7 +129,7 @@ def plans_here(system: System, settings: config.Config, rows: Iterable[Event], n
     for hint in setup_plans.hints(system, now):
         hints.setdefault(hint.provider, []).append(hint)
     bindings = plans.bindings(settings)
-    offered = plans.offered()
+    offered = plans.current_plans()
     for provider in dict.fromkeys(plan.provider for plan in offered):
         own = [plan.name for plan in offered if plan.provider == provider]
         choices = [plan.name for plan in offered if plan.provider == provider and here.intersection(plan.clients)]

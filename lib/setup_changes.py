@@ -63,7 +63,7 @@ class Outcome(NamedTuple):
 def content(path: str) -> bytes | None:
     """The bytes of a settings file; None if there is none. Raises Unchangeable, OSError."""
     if path == CRONTAB:
-        return _asked(setup_programs.crontab)
+        return _answer_of(setup_programs.crontab)
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -76,7 +76,7 @@ def content(path: str) -> bytes | None:
         return file.read()
 
 
-def _asked(ask: Callable[[], Result]) -> Result:
+def _answer_of(ask: Callable[[], Result]) -> Result:
     """What another program answers. Raises Unchangeable."""
     try:
         return ask()

@@ -39,7 +39,7 @@ def plan_questions(rows: Iterable[Event]) -> Iterator[Question]:
     for row in rows:
         if row["about"] != "plan" or "set" in row or not row["plans"]:
             continue
-        own = [plan.name for plan in plans.offered() if plan.provider == row["provider"]]
+        own = [plan.name for plan in plans.current_plans() if plan.provider == row["provider"]]
         others = [name for name in own if name not in row["plans"]]
         choices = [Choice(name, _label(name)) for name in (*row["plans"], *others)]
         choices.append(Choice(NOTHING, "none, or billed per token"))

@@ -154,8 +154,8 @@ def _changes(rows: Sequence[Event], home: str) -> Iterator[str]:
     for row in _rows_about(rows, "change"):
         copy = f" (backup: {short(row['backup'], home)})" if row.get("backup") else ""
         note = f": {row['note']}" if "note" in row else ""
-        place = "" if row["file"].endswith(":") else f", {short(row['file'], home)}"
-        lines.append(f"{row['state']}: {row['title']}{place}{copy}{note}\n")
+        file = "" if row["file"].endswith(":") else f", {short(row['file'], home)}"
+        lines.append(f"{row['state']}: {row['title']}{file}{copy}{note}\n")
     yield "".join(lines) or "There was nothing to change.\n"
 
 

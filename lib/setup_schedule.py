@@ -14,7 +14,7 @@ from tokenops.setup_hosts import System
 KINDS = ("cron", "systemd", "launchd")
 _PROGRAMS = {"cron": "crontab", "systemd": "systemctl", "launchd": "launchctl"}
 # Where our log, our settings and the clients' files are, if not in the usual places: cron does not know.
-_PLACES = ("TOKENOPS_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME")
+_VARIABLES = ("TOKENOPS_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME")
 
 
 def kinds(system: System) -> list[str]:
@@ -57,16 +57,16 @@ def changes(system: System, kind: str, polls: bool) -> Iterator[Change]:
         yield Change("cron", "", title, _agent(system), "whole", (setup_texts.ENTRY,), _plist(system, polls), "launchd")
 
 
-def _places(system: System) -> dict[str, str]:
-    return {name: system.environment[name] for name in _PLACES if system.environment.get(name)}
+def _variables(system: System) -> dict[str, str]:
+    return {name: system.environment[name] for name in _VARIABLES if system.environment.get(name)}
 
 
 def crontab_lines(system: System, polls: bool) -> str:
     """The lines of a crontab. `polls`: whether vendors are asked too."""
-    places = "".join(f"{name}={_cron(value)} " for name, value in _places(system).items())
-    lines = [f"*/10 * * * *  {places}{_cron(system.command('tok-sync'))} >/dev/null\n"]
+    variables = "".join(f"{name}={_cron(value)} " for name, value in _variables(system).items())
+    lines = [f"*/10 * * * *  {variables}{_cron(system.command('tok-sync'))} >/dev/null\n"]
     if polls:
-        lines.append(f"*/5 * * * *  {places}{_cron(system.command('tok-poll'))} >/dev/null\n")
+        lines.append(f"*/5 * * * *  {variables}{_cron(system.command('tok-poll'))} >/dev/null\n")
     return "".join(lines)
 
 
@@ -97,7 +97,7 @@ WantedBy=timers.target
 
 
 def _service(system: System, polls: bool) -> str:
-    words = [f"Environment={_systemd(f'{name}={value}')}" for name, value in _places(system).items()]
+    words = [f"Environment={_systemd(f'{name}={value}')}" for name, value in _variables(system).items()]
     words += [f"ExecStart={_systemd(system.command('tok-sync'))}"]
     words += [f"ExecStart=-{_systemd(system.command('tok-poll'))}"] if polls else []
     lines = "".join(f"{line}\n" for line in words)
@@ -115,12 +115,12 @@ def _plist(system: System, polls: bool) -> str:
     commands = ["tok-sync", *(["tok-poll"] if polls else [])]
     line = "; ".join(f"{shlex.quote(system.command(name))} >/dev/null" for name in commands)
     words = "".join(f"<string>{escape(word)}</string>" for word in ("/bin/sh", "-c", line))
-    places = "".join(f"<key>{name}</key><string>{escape(value)}</string>" for name, value in _places(system).items())
+    variables = "".join(f"<key>{name}</key><string>{escape(value)}</string>" for name, value in _variables(system).items())
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n<plist version="1.0">\n<dict>\n'
         f"  <key>Label</key><string>{setup_programs.AGENT}</string>\n"
         f"  <key>ProgramArguments</key><array>{words}</array>\n"
-        f"  <key>EnvironmentVariables</key><dict>{places}</dict>\n"
+        f"  <key>EnvironmentVariables</key><dict>{variables}</dict>\n"
         "  <key>StartInterval</key><integer>600</integer>\n  <key>RunAtLoad</key><true/>\n</dict>\n</plist>\n"
     )
 
