@@ -59,7 +59,7 @@ def next_steps(rows: Sequence[Event]) -> Iterator[tuple[str, str]]:
         if row.get("format") == "shell" and row["state"] == MISSING:
             yield row["text"].strip(), "let Claude Code ask what is left"
     if not any(row["about"] == "cron" and row.get("state") == PRESENT for row in rows):
-        yield "tok-init --schedule cron", "import every ten minutes, before clients delete their logs"
+        yield "tok-init", "import every ten minutes, before clients delete their logs"
     yield "tok-budget", "what is left of your limits"
     yield "tok-dash", "the dashboard"
     yield "tok-status", "what is recorded, and what is missing"

@@ -469,7 +469,7 @@ def test_each_change_is_shown_and_asked_for(
     answers: tuple[str, ...], written: list[str], three: dict[str, pathlib.Path], environment: dict[str, str]
 ) -> None:
     seen, status = talked(environment, *answers)
-    assert status == 0 and seen.count("Write this ") == 3 and "SENTINEL" not in seen
+    assert status == 0 and seen.count("Write this ") == 4 and "SENTINEL" not in seen  # the fourth: the schedule
     assert '+  anthropic: [{"plan": "claude-pro", "set": "2026-11-22"}]' in seen and "+[mcp_servers.tokenops]" in seen
     assert f"--- {three['mcp.json']}\n+++ {three['mcp.json']}\n" in seen
     assert [
