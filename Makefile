@@ -1,4 +1,4 @@
-# make demo     shows what your own agents used, per project, at list price (without logs: the sample logs)
+# make demo     shows what your own agents used, per project, at list price, and what is left (without logs: made-up data)
 # make test     lint, types and every test on Python 3.11; if 3.13 exists, the tests that depend on the interpreter there, too
 # make cases    inputs that once gave a wrong answer, if they are beside the project: one line each, right or wrong
 # make soak     kills each writer two hundred times
@@ -31,15 +31,18 @@ WORKERS := $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 .PHONY: demo test examples lint types types-mypy types-pyright check cases oldest latest man bench soak soak-day fuzz clients engines release release-check installs clean
 
 demo: $(VENV)/installed
+	@echo "3 of 3: reading the logs of your agents"
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh bench/demo.sh
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $(PYTHON) is older than 3.11; run make PYTHON=python3.11" >&2; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+	@echo "1 of 3: creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
 $(VENV)/installed: $(VENV)/python pyproject.toml $(COMMANDS) $(wildcard lib/*.py lib/page/* catalog/*.yaml catalog/*.sql catalog/*/*.yaml catalog/*/*.json tools/*.py)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check .
+	@echo "2 of 3: installing six packages, about 90 MB with what they need; half a minute the first time"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check .
 	@touch $@
 
 $(VENV)/tools: $(VENV)/installed

@@ -79,7 +79,10 @@ class Config(NamedTuple):
 
 
 def path_of(environment: Mapping[str, str], home: str) -> str:
-    """The path of the file, whether it exists or not."""
+    """The path of the file, whether it exists or not. A log of demo data has settings of its own."""
+    log = environment.get("TOKENOPS_HOME")
+    if log and datadir.is_demo(log):
+        return os.path.join(log, "config.yaml")
     base = environment.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
     return os.path.join(base, "tokenops", "config.yaml")
 

@@ -12,6 +12,7 @@ import contextlib
 import difflib
 import hashlib
 import os
+import re
 import shlex
 import stat
 from collections.abc import Callable, Iterator
@@ -134,10 +135,10 @@ def diff(proposal: Proposal) -> str:
 _STYLES = {"---": "bold", "+++": "bold", "@@": "accent", "+": "good", "-": "bad", "$": "accent"}
 
 
-def diff_lines(text: str, width: int | None, color: bool, most: int | None = None) -> str:
-    """A diff at a terminal: in colours, each line cut to the width, and of a long one only the beginning."""
+def diff_lines(text: str, home: str, width: int | None, color: bool, most: int | None = None) -> str:
+    """A diff at a terminal: in colours, paths with ~, each line cut to the width, and of a long one only the beginning."""
     lines = []
-    every = text.splitlines()
+    every = re.sub(rf"^(---|\+\+\+) {re.escape(home)}/", r"\1 ~/", text, flags=re.MULTILINE).splitlines()
     shown = every if most is None or len(every) <= most else every[: most - 4]
     for line in shown:
         style = next((style for mark, style in _STYLES.items() if line.startswith(mark)), "")

@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from conftest import Run, claude, objects, put
+from conftest import ROOT, Json, Run, claude, objects, put
 from tokenops import events, setup_demo, when
 
 NOW = "2026-11-22T08:00:00Z"
@@ -50,7 +50,56 @@ def test_it_is_the_same_at_the_same_moment_and_holds_what_reports_need() -> None
 
 def events_fields() -> set[str]:
     known = {"v", "ts", "kind", "id", *events.ATTRIBUTION, *events.USAGE}
-    return known | {"window", "window_minutes", "used", "resets_at", "observed_at"}
+    return known | {"window", "window_minutes", "used", "resets_at", "observed_at"} | {"counts", "times", *WORK}
+
+
+WORK = ("task", "event", "title", "branch", "saved_tokens", "by")
+
+
+def test_each_report_has_something_to_show(run: Run, log: pathlib.Path, environment: dict[str, str]) -> None:
+    run("tok-init --demo", env=ENV)
+    look = {**ENV, "TOKENOPS_HOME": f"{log}/demo"}
+
+    def rows(line: str) -> list[Json]:
+        return objects(run(f"{line} --json", env=look, status=None).stdout)
+
+    [card] = rows("tok-score")
+    assert all(row["value"] is not None for row in card["kpis"].values()) and card["overall_grade"] in "ABCDF"
+    waste = {row["finding"] for row in rows("tok-coach waste") if row["kind"] == "waste"}
+    assert waste >= {"cache_expiry", "repeated_reads", "tool_result_floods"}
+    tasks = rows("tok-task --metrics")
+    assert len([row for row in tasks if row.get("title")]) == len(setup_demo.TASKS)
+    assert {row["level"] for row in rows("tok-budget --spend")} and len(rows("tok-budget --spend")) == 2
+    assert {row["plan_name"] for row in rows("tok-plan headroom")} == {"claude-pro", "gpt-plus"}
+    assert all(row["signal_quality"]["level"] != "low" for row in rows("tok-budget")), "read a moment ago"
+    session = rows("tok-cost --log --by session")[0]["session_id"]
+    for line in (
+        "tok-coach models",
+        "tok-plan headroom",
+        "tok-burn --log",
+        f"tok-trace {session}",
+        "tok-backtest --log",
+    ):
+        assert rows(line), line
+    page = run("tok-dash --html - --since 30d", env=look).stdout.decode()
+    for word in ("demo-orchard", "claude-opus-5-5", "Files read again", setup_demo.TASKS[-1]):
+        assert word in page, word
+    assert not (pathlib.Path(environment["HOME"]) / ".config").exists(), "its settings are its own"
+    run("tok-plan set anthropic claude-team", env=look)
+    assert b"claude-team" in (log / "demo/config.yaml").read_bytes()
+    assert not (pathlib.Path(environment["HOME"]) / ".config").exists()
+
+
+@pytest.mark.parametrize(
+    ("home", "shown"), [("", "made-up data (tok-init --demo):"), ("docs/examples/home", "from the logs on this machine:")]
+)
+def test_what_make_demo_shows(home: str, shown: str, run: Run, environment: dict[str, str]) -> None:
+    env = {"HOME": str(ROOT / home)} if home else {}
+    out = run(f"sh {ROOT}/bench/demo.sh", env={**ENV, **env, "TOKENOPS_HOME": ""}).stdout.decode()
+    assert out.splitlines()[0].endswith(shown) and "orchard" in out and "5 h limit" in out
+    steps = out.partition("Next:\n")[2].splitlines()
+    assert len(steps) == 3 and max(map(len, out.splitlines())) <= 100
+    assert not (pathlib.Path(environment["HOME"]) / ".local").exists(), "nothing is left behind"
 
 
 def test_it_can_be_looked_at(run: Run, log: pathlib.Path) -> None:

@@ -471,7 +471,7 @@ def test_each_change_is_shown_and_asked_for(
     seen, status = talked(environment, *answers)
     assert status == 0 and seen.count("Write this ") == 4 and "SENTINEL" not in seen  # the fourth: the schedule
     assert '+  anthropic: [{"plan": "claude-pro", "set": "2026-11-22"}]' in seen and "+[mcp_servers.tokenops]" in seen
-    assert f"--- {three['mcp.json']}\n+++ {three['mcp.json']}\n" in seen
+    assert "--- ~/.cursor/mcp.json\n+++ ~/.cursor/mcp.json\n" in seen
     assert [
         name
         for name, path in three.items()
