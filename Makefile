@@ -41,7 +41,7 @@ $(VENV)/python:
 	@touch $@
 
 $(VENV)/installed: $(VENV)/python pyproject.toml $(COMMANDS) $(wildcard lib/*.py lib/page/* catalog/*.yaml catalog/*.sql catalog/*/*.yaml catalog/*/*.json tools/*.py)
-	@echo "2 of 3: installing six packages, about 90 MB with what they need; half a minute the first time"
+	@echo "2 of 3: installing six packages, about 55 MB with what they need; half a minute the first time"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check .
 	@touch $@
 

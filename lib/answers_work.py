@@ -172,22 +172,36 @@ def _coach_span(log: Log, since: str, until: str) -> coach_averages.Span:
     return coach_averages.Span(since, end(until, log.now))
 
 
-def waste(log: Log, since: str, until: str = OPEN, only: Filter = events.EVERY, on_bad_line: OnBadLine = ignore) -> Waste:
+def waste(
+    log: Log,
+    since: str,
+    until: str = OPEN,
+    only: Filter = events.EVERY,
+    on_bad_line: OnBadLine = ignore,
+    progress: workers.Progress = workers.SILENT,
+) -> Waste:
     """Where tokens of a span's sessions went to waste."""
     from tokenops import coach_report
 
     rules, span = thresholds(log.settings)["waste"], _coach_span(log, since, until)
-    return Waste(*coach_report.waste(log.folder, span, only, rules, log.catalogue(), _context_limits(log), on_bad_line))
+    more = _context_limits(log), on_bad_line, progress
+    return Waste(*coach_report.waste(log.folder, span, only, rules, log.catalogue(), *more))
 
 
 def cheaper_models(
-    log: Log, since: str, until: str = OPEN, only: Filter = events.EVERY, on_bad_line: OnBadLine = ignore
+    log: Log,
+    since: str,
+    until: str = OPEN,
+    only: Filter = events.EVERY,
+    on_bad_line: OnBadLine = ignore,
+    progress: workers.Progress = workers.SILENT,
 ) -> list[Event]:
     """What a cheaper model of the same provider would have cost, the greatest difference first."""
     from tokenops import coach_report, when
 
     rules, span = thresholds(log.settings)["waste"], _coach_span(log, since, until)
-    return coach_report.models(log.folder, span, only, rules, log.catalogue(), when.stamp(log.now), on_bad_line)
+    now = when.stamp(log.now)
+    return coach_report.models(log.folder, span, only, rules, log.catalogue(), now, on_bad_line, progress)
 
 
 class Transcripts(NamedTuple):

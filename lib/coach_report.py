@@ -17,6 +17,7 @@ from tokenops import (
     readers,
     show,
     store,
+    store_days,
     trace,
     trace_waste,
     workers,
@@ -215,11 +216,22 @@ def waste(
     catalogue: pricing.Catalogue,
     limits: Sequence[Mapping[str, Any]] = (),
     on_bad_line: OnBadLine = ignore_line,
+    progress: workers.Progress = workers.SILENT,
 ) -> tuple[list[Event], list[Event]]:
     """The findings of a span's sessions: their sums by name, and each of them, the most expensive first."""
-    lines = store.cat(folder, span.since, span.until, only._replace(kinds=("turn", "work")), on_bad_line)
+    lines = _lines(folder, span, only._replace(kinds=("turn", "work")), on_bad_line, progress)
     findings = trace.waste(map(orjson.loads, lines), catalogue, rules, limits)
     return trace_waste.summary(findings), findings
+
+
+def _lines(folder: str, span: Span, only: Filter, on_bad_line: OnBadLine, progress: workers.Progress) -> Iterator[bytes]:
+    """The lines of a span that a filter takes."""
+    if progress.wants_total:
+        days = store_days.files_of(folder)
+        progress.expect(sum(sum(files[::2]) for day, files in days.items() if span.since[:10] <= day <= span.until[:10]))
+    for line in store.cat(folder, span.since, span.until, only, on_bad_line):
+        progress(len(line))
+        yield line
 
 
 def models(
@@ -230,7 +242,8 @@ def models(
     catalogue: pricing.Catalogue,
     now: str,
     on_bad_line: OnBadLine = ignore_line,
+    progress: workers.Progress = workers.SILENT,
 ) -> list[Event]:
     """What cheaper models of the same provider would have cost."""
-    lines = store.cat(folder, span.since, span.until, only._replace(kinds=("turn",)), on_bad_line)
+    lines = _lines(folder, span, only._replace(kinds=("turn",)), on_bad_line, progress)
     return coach_models.rows(map(orjson.loads, lines), catalogue, rules, now)

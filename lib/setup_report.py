@@ -49,12 +49,12 @@ def next_steps(rows: Sequence[Event]) -> Iterator[tuple[str, str]]:
     """Commands to run next and why, the most useful first."""
     if not any(row["logs"] for row in _rows_about(rows, "client")):
         yield "tok-init --demo", "no client has written logs here; create sample data to try the commands"
-    for row in _rows_about(rows, "plan"):
-        if row["commands"] and "set" not in row and row["plans"]:
-            sure = row["confidence"] != "unknown"
-            why = f"{row['provider']}'s plan, if it is yours" if sure else f"if you have a plan of {row['provider']}"
-            yield row["commands"][0] if sure else "tok-plan catalog", why
-            break
+    open_plans = [row for row in _rows_about(rows, "plan") if row["commands"] and "set" not in row]
+    known = [row for row in open_plans if row["confidence"] != "unknown"]
+    if known:
+        yield known[0]["commands"][0], f"{known[0]['provider']}'s plan, if it is yours"
+    elif open_plans and not any("set" in row for row in _rows_about(rows, "plan")):
+        yield "tok-plan catalog", "if you pay for a plan: find its name, then tok-plan set"
     for row in _rows_about(rows, "mcp"):
         if row.get("format") == "shell" and row["state"] == MISSING:
             yield row["text"].strip(), "let Claude Code ask what is left"

@@ -58,3 +58,13 @@ def test_nothing_names_a_place_of_this_machine() -> None:
         if path.is_file() and not path.is_symlink():
             text = path.read_bytes()
             assert not any(word.encode() in text for word in forbidden), name
+
+
+def test_the_sizes_of_the_packages_add_up() -> None:
+    done = subprocess.run([sys.executable, ROOT / "tools/sizes.py"], capture_output=True, check=False)
+    if done.returncode:  # this environment has no TokenOps in it
+        assert b"run it with the Python of its environment" in done.stderr
+        return
+    *rows, total = [line.split("MB") for line in done.stdout.decode().splitlines()]
+    assert float(total[0]) == pytest.approx(sum(float(row[0]) for row in rows), abs=1) and len(rows) == 8
+    assert any(row[1].split()[0] == "mcp" for row in rows[:2])
