@@ -50,9 +50,9 @@ def next_steps(rows: Sequence[Event]) -> Iterator[tuple[str, str]]:
     if not any(row["logs"] for row in _rows_about(rows, "client")):
         yield "tok-init --demo", "no client has written logs here; create sample data to try the commands"
     open_plans = [row for row in _rows_about(rows, "plan") if row["commands"] and "set" not in row]
-    known = [row for row in open_plans if row["confidence"] != "unknown"]
-    if known:
-        yield known[0]["commands"][0], f"{known[0]['provider']}'s plan, if it is yours"
+    likely = [row for row in open_plans if row["confidence"] != "unknown"]
+    if likely:
+        yield likely[0]["commands"][0], f"{likely[0]['provider']}'s plan, if it is yours"
     elif open_plans and not any("set" in row for row in _rows_about(rows, "plan")):
         yield "tok-plan catalog", "if you pay for a plan: find its name, then tok-plan set"
     for row in _rows_about(rows, "mcp"):
