@@ -98,7 +98,7 @@ def test_what_make_demo_shows(home: str, shown: str, run: Run, environment: dict
     out = run(f"sh {ROOT}/bench/demo.sh", env={**ENV, **env, "TOKENOPS_HOME": ""}).stdout.decode()
     assert out.splitlines()[0].endswith(shown) and "orchard" in out and "5 h limit" in out
     steps = out.partition("Next:\n")[2].splitlines()
-    assert len(steps) == 3 and max(map(len, out.splitlines())) <= 100
+    assert len(steps) == 3 and max(map(len, steps)) <= 88
     assert not (pathlib.Path(environment["HOME"]) / ".local").exists(), "nothing is left behind"
 
 
