@@ -9,6 +9,7 @@
 # make oldest   every test on Python 3.11 (if it exists) with the oldest version of each dependency that pyproject.toml allows
 # make latest   every test on Python 3.13 (if it exists) with the newest
 # make examples  the outputs that README and docs show, as the commands print them today
+# make images   the pictures of README.md: tok and tok-top as they look today, the dashboard by Chromium
 # make man      man pages and completions of all commands, into share (MANPATH=share/man: man tok-cost)
 # make bench    the figures of docs/performance.md, measured anew
 # make release  sdist, wheel, SBOM and checksums of the current commit, into dist: the same bytes each time
@@ -28,7 +29,7 @@ COMMANDS := $(sort $(wildcard bin/tok bin/tok-*))
 # Two tests at once for each processor: half of a test's time is spent waiting for the processes that it starts.
 WORKERS := $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))
 
-.PHONY: demo test examples lint types types-mypy types-pyright check cases oldest latest man bench soak soak-day fuzz clients engines release release-check installs clean
+.PHONY: demo test examples images lint types types-mypy types-pyright check cases oldest latest man bench soak soak-day fuzz clients engines release release-check installs clean
 
 demo: $(VENV)/installed
 	@echo "3 of 3: reading the logs of your agents"
@@ -90,6 +91,9 @@ latest:
 
 examples: $(VENV)/tools
 	TOKENOPS_EXAMPLES=write PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_docs.py
+
+images: $(VENV)/tools
+	$(BIN)/python bench/images.py
 
 man: $(VENV)/installed
 	$(BIN)/python tools/share.py share

@@ -126,9 +126,15 @@ def _dearest(standing: Standing, log: Log, width: int, count: int, color: bool) 
 
 
 def _list(
-    title: str, rows: Sequence[Event], total: int, width: int, count: int, color: bool, name: Callable[[Event], str]
+    title: str,
+    rows: Sequence[Event],
+    total: int,
+    width: int,
+    count: int,
+    color: bool,
+    names: Callable[[Event], Sequence[str]],
 ) -> list[str]:
-    """A heading, and a row each: the name, cut to fit, and the cost at the right."""
+    """A heading, and a row each: the first name that fits, else the last one cut, and the cost at the right."""
     if not rows:
         return []
     listed = rows[:count]
@@ -137,21 +143,24 @@ def _list(
     more = f", {len(listed)} of {total}" if total > len(listed) else ""
     lines = [show.paint(show.shorten(f"most expensive {title}{more}", width), "bold", color)]
     for row, amount in zip(listed, amounts, strict=True):
-        text = show.shorten(show.safe(name(row)), width - room - 2)
+        texts = list(map(show.safe, names(row)))
+        text = next((text for text in texts if show.text_width(text) <= width - room - 2), texts[-1])
+        text = show.shorten(text, width - room - 2)
         lines.append(text + " " * (width - room - show.text_width(text)) + amount.rjust(room))
     return lines
 
 
-def _project(row: Event) -> str:
-    return str(row.get("project", "unknown"))
+def _project(row: Event) -> list[str]:
+    return [str(row.get("project", "unknown"))]
 
 
-def _session(row: Event, log: Log) -> str:
-    """A session: the beginning of its id, when it began, its project and client."""
+def _session(row: Event, log: Log) -> list[str]:
+    """A session: the beginning of its id, when it began, its project and client; and the same without the client."""
     began = when.local(when.moment(row["from"]), log.tz)
     project = str(row.get("project", "")).rpartition("/")[2]
-    parts = (str(row.get("session_id", "unknown"))[:8], f"{began:%d %b}", project, str(row.get("client", "")))
-    return " ".join(filter(None, parts))
+    parts = (str(row.get("session_id", "unknown"))[:8], f"{began:%d %b}", project)
+    short = " ".join(filter(None, parts))
+    return [f"{short} {row['client']}", short] if row.get("client") else [short]
 
 
 def _worth(standing: Standing, width: int) -> list[str]:

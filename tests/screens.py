@@ -18,10 +18,51 @@ import termios
 import time
 import unicodedata
 from collections.abc import Callable
+from typing import NamedTuple
 
 from conftest import MOST
 
 _SEQUENCE = re.compile(r"\x1b(?:\[([?>]?)([\d;]*)([@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)|[()].|[=>78M])")
+
+
+class Style(NamedTuple):
+    """How a character looks. Colours are numbers of the terminal's palette; None is the terminal's own."""
+
+    bold: bool = False
+    dim: bool = False
+    reverse: bool = False
+    front: int | None = None
+    back: int | None = None
+
+    def after(self, numbers: list[int]) -> Style:
+        """The style after a sequence `CSI numbers m`."""
+        style, rest = self, list(numbers)
+        while rest:
+            number = rest.pop(0)
+            if number == 0:
+                style = Style()
+            elif number in (1, 2, 7):
+                style = style._replace(**{{1: "bold", 2: "dim", 7: "reverse"}[number]: True})
+            elif number == 22:
+                style = style._replace(bold=False, dim=False)
+            elif number == 27:
+                style = style._replace(reverse=False)
+            elif number in (38, 48) and rest[:1] == [5]:
+                style = style._replace(**{"front" if number == 38 else "back": rest[1]})
+                rest = rest[2:]
+            elif number in (39, 49):
+                style = style._replace(**{"front" if number == 39 else "back": None})
+            elif number in range(30, 38) or number in range(90, 98):
+                style = style._replace(front=number % 10 + 8 * (number >= 90))
+            elif number in range(40, 48):
+                style = style._replace(back=number % 10)
+        return style
+
+
+class Cell(str):
+    """A character with its style."""
+
+    style = Style()
 
 
 class Screen:
@@ -31,7 +72,8 @@ class Screen:
         self.width, self.height, self.x, self.y = width, height, 0, 0
         self.cells = [[" "] * width for _ in range(height)]
         self.saved: list[list[str]] | None = None  # what stood there before the program took the screen
-        self.last = " "
+        self.program: list[list[str]] = []  # what stood there when the program gave it back
+        self.last, self.style = " ", Style()
         self.top, self.bottom = 0, height  # the lines that scroll
         self.rest = ""
 
@@ -59,6 +101,8 @@ class Screen:
                 break
             if match[0] == "\x1bM":
                 self._line_back()
+            elif match[3] == "m" and not match[1]:
+                self.style = self.style.after([int(part or 0) for part in match[2].split(";")])
             elif match[3]:
                 self._control(match[1], [int(part or 0) for part in match[2].split(";")], match[3])
             at = match.end()
@@ -80,7 +124,8 @@ class Screen:
                 return
             if self.x >= self.width:
                 self.x, self.y = 0, min(self.y + 1, self.height - 1)
-            self.cells[self.y][self.x] = character
+            self.cells[self.y][self.x] = cell = Cell(character)
+            cell.style = self.style
             if wide and self.x + 1 < self.width:
                 self.cells[self.y][self.x + 1] = ""
             self.x += 1 + wide
@@ -128,14 +173,14 @@ class Screen:
             self.top, self.bottom = first - 1, numbers[1] if len(numbers) > 1 else self.height
             self.x = self.y = 0
         else:
-            assert final in "hlmtn", f"unknown sequence {numbers} {final}"
+            assert final in "hltn", f"unknown sequence {numbers} {final}"
         self.x, self.y = min(max(self.x, 0), self.width), min(max(self.y, 0), self.height - 1)
 
     def _alternate(self, begins: bool) -> None:
         if begins:
             self.saved, self.cells = self.cells, [[" "] * self.width for _ in range(self.height)]
         elif self.saved is not None:
-            self.cells, self.saved = self.saved, None
+            self.program, self.cells, self.saved = self.cells, self.saved, None
 
 
 class Terminal:
