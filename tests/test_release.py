@@ -121,7 +121,7 @@ def test_an_installed_wheel_needs_no_python_on_the_path(files: dict[str, pathlib
             ["/bin/bash", "-o", "pipefail", "-c", line], env=env, capture_output=True, cwd=tmp_path, check=False
         )
         assert done.returncode == 0, done.stderr
-        assert done.stdout.decode().splitlines()[1].startswith("claude-code:lighthouse,1,12,0,9100,731,")
+        assert done.stdout.decode().splitlines()[1].startswith("claude-code:lighthouse,1,12,0,0,9100,0,731,")
     share = venv / "share"
     asked = (
         f"cd {share}/bash-completion/completions; . ./tok-plan; . ./tok-cost; COMP_WORDS=(tok-plan un); COMP_CWORD=1; _tok_plan;"
