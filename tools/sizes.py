@@ -2,7 +2,8 @@
 
     .venv/bin/python tools/sizes.py
 
-Run it with the Python of an environment into which TokenOps is installed, at each release; docs/install.md states the figures.
+Run it with the Python of an environment into which TokenOps is installed, at each release; docs/install.md states what
+it prints.
 """
 
 from __future__ import annotations
