@@ -8,10 +8,11 @@ import pty
 import re
 import subprocess
 
+import images
 import pytest
 
 from conftest import MOST, ROOT
-from tokenops import manual, read_clients
+from tokenops import manual, read_clients, setup_demo, when
 
 SAMPLE = ROOT / "docs/examples/home"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -26,10 +27,10 @@ def examples() -> list[tuple[str, str, str]]:
     return found
 
 
-def on_a_terminal(line: str, environment: dict[str, str], folder: pathlib.Path) -> str:
+def on_a_terminal(line: str, environment: dict[str, str], folder: pathlib.Path, **more: str) -> str:
     """What a line of shell prints when stdout is a terminal."""
     leader, follower = pty.openpty()
-    env = environment | {"HOME": str(SAMPLE), "TERM": "dumb", "TOKENOPS_NOW": "2026-11-18T21:00:00Z"}
+    env = environment | {"HOME": str(SAMPLE), "TERM": "dumb", "TOKENOPS_NOW": "2026-11-18T21:00:00Z"} | more
     process = subprocess.Popen(
         ["bash", "-c", line], env=env, stdout=follower, stderr=subprocess.STDOUT, stdin=follower, cwd=folder
     )
@@ -93,6 +94,24 @@ def test_examples_in_manuals_run(command: str, line: str, environment: dict[str,
     )
     assert (done.returncode, done.stderr) == (0, b""), done.stderr
     assert done.stdout or ">" in line
+
+
+def first_answers() -> list[str]:
+    """The commands of README's table "First answers"."""
+    part = (ROOT / "README.md").read_text().partition("## First answers")[2].partition("\n## ")[0]
+    return re.findall(r"^\| .* \| `(tok.*?)`", part, re.MULTILINE)
+
+
+def test_the_first_answers_of_the_readme_are_answers(environment: dict[str, str], tmp_path: pathlib.Path) -> None:
+    now = when.moment(images.NOW)
+    log, _ = setup_demo.write(str(tmp_path / "log"), now)
+    session = next(event["session_id"] for event in setup_demo.demo_records(now))
+    commands = first_answers()
+    assert len(commands) > 5
+    for line in commands:
+        shell = re.sub(r"\bID\b", session[:8], line) + "; echo status $?"
+        shown = on_a_terminal(shell, environment, tmp_path, TOKENOPS_HOME=log, TOKENOPS_NOW=images.NOW)
+        assert shown.endswith("\nstatus 0\n") and "No " not in shown.partition("\n")[0], f"{line}\n{shown}"
 
 
 def test_the_readme_lists_every_command_with_the_purpose_that_its_manual_states() -> None:
