@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 from tokenops import (
@@ -190,18 +190,21 @@ def done_text(done: Event, without: Sequence[str] = ()) -> str:
     return ", ".join(f"{count:,} {words[count != 1]}" for count, words in counts)
 
 
-def _bars(story: Story) -> list[tuple[int, int, Event]]:
-    """From and to of each bar, by the number of turns, and its turn: of several, the one with the largest context."""
-    steps = story.trace.steps
-    each = -(-len(steps) // MOST_BARS)
+def _turns_per_bar(story: Story) -> int:
+    return -(-len(story.trace.steps) // MOST_BARS)
+
+
+def _bars(story: Story, size: Callable[[Event], Decimal]) -> list[tuple[int, int, Event]]:
+    """From and to of each bar, by the number of turns, and its turn: of several, the one of the largest size."""
+    steps, each = story.trace.steps, _turns_per_bar(story)
     runs = [steps[at : at + each] for at in range(0, len(steps), each)]
-    return [(run[0]["n"], run[-1]["n"] + 1, max(run, key=lambda step: int(step["context_tokens"]))) for run in runs]
+    return [(run[0]["n"], run[-1]["n"] + 1, max(run, key=size)) for run in runs]
 
 
 def _context(story: Story) -> Html:
     """The size of each prompt, by what it is made of."""
     bars, hints = [], []
-    for start, end, step in _bars(story):
+    for start, end, step in _bars(story, lambda step: Decimal(step["context_tokens"])):
         parts = [sum(step.get(name, 0) for name in names) for names in CONTEXT.values()]
         bars.append(Bar(start, end, parts))
         listed = ", ".join(f"{name} {value:,}" for name, value in zip(CONTEXT, parts, strict=True) if value)
@@ -215,7 +218,7 @@ def _context(story: Story) -> Html:
 def _cost(story: Story) -> Html:
     """What each turn cost."""
     bars, hints = [], []
-    for start, end, step in _bars(story):
+    for start, end, step in _bars(story, lambda step: Decimal(step["cost_usd"] or 0)):
         usd = step["cost_usd"]
         bars.append(Bar(start, end, None if usd is None else [float(usd)]))
         text = f"turn {step['n']}: {show.money(usd) or dash_tables.UNKNOWN}"
@@ -225,7 +228,9 @@ def _cost(story: Story) -> Html:
 
 
 def _figure(story: Story, name: str, heading: str, panel: Bars, hints: Sequence[Hint], note: Html) -> Html:
-    count = len(story.trace.steps)
+    count, each = len(story.trace.steps), _turns_per_bar(story)
+    if each > 1:
+        note = tag("div", note, tag("p", f"each bar is the largest of {each} turns", class_="sub"))
     most = chart_panels.value_text(max(sum(chart_panels.heights(bar)) for bar in panel.bars), panel.unit)
     label = f"{heading}, {count:,} turns, at most {most}"
     chart = dash_html.chart(f"chart-{name}", panel, (1, count + 1), story.tz, -1, label, hints, is_numbered=True)

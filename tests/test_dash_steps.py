@@ -221,6 +221,21 @@ def test_rows_that_do_not_fit_are_shown_on_request(browser: Browser, folder: str
     assert len(links(browser.get("/dashboard?since=24h&rows=500"), "top-sessions")) == len(everything) > 34
 
 
+def test_a_long_session_shows_its_dearest_turns(browser: Browser, folder: str) -> None:
+    """With several turns a bar, the dearest has not the largest context."""
+    few = [turn(3000 + n, 400 - n / 2, session_id="long", input_tokens=10, output_tokens=10) for n in range(600)]
+    few[301] = few[301] | {"output_tokens": 180_000}
+    few[300] = few[300] | {"input_tokens": 90_000}
+    log(folder, *few)
+    page = browser.get("/dashboard?session=long&stack=class")
+    figures = [re.search(rf'<figure[^>]*data-key="{key}".*?</figure>', page, re.DOTALL) for key in ("cost", "context")]
+    cost, context = (match[0] if match else "" for match in figures)
+    assert "turn 302: " in cost and "turn 301: " not in cost
+    assert "turn 301: " in context and "turn 302: " not in context
+    assert "each bar is the largest of 3 turns" in cost and "each bar is the largest of 3 turns" in context
+    assert "each bar" not in browser.get("/dashboard?session=s1")
+
+
 def test_the_session_is_read_without_the_rest_of_the_log(
     browser: Browser, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
