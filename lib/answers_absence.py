@@ -52,7 +52,7 @@ class Usage:
             if wish and wish not in names:
                 # A name in another case, or only the beginning of one, is more like it than any other.
                 alike = sorted(value for value in names if value.lower().startswith(wish.lower()))
-                nearest = alike[0] if alike else show.nearest(wish, names)
+                nearest = alike[0] if alike else show.nearest(wish, names, 0.5)
                 hint = f"; did you mean {show.short_text(nearest)}?" if nearest else ""
                 return f"no {name} {show.short_text(wish)!r}{hint}"
         return ""

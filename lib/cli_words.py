@@ -44,8 +44,8 @@ WORDS = {
     "monthly": _cost("--by", "month", *_ALL),
     "session": _cost("--by", "session", *_ALL),
     "sessions": _cost("--by", "session", *_ALL),
-    "projects": _cost("--by", "project"),
-    "models": _cost("--by", "model"),
+    **dict.fromkeys(("project", "projects"), _cost("--by", "project")),
+    **dict.fromkeys(("model", "models"), _cost("--by", "model")),
     "blocks": Word("", ("blocks",)),
     "limits": Word("tok-budget"),
     "doctor": Word("tok-status"),
@@ -130,9 +130,28 @@ def call(argv: Sequence[str], folder: str, now: Callable[[], datetime.datetime])
         return _theirs((word,), rest, now)
     if word == "top":
         raise cli.Fault("tok-top is not installed here; tok-dash shows live numbers in a browser")
+    if span := _span(argv, now):
+        return span
     nearest = show.nearest(word, [*names(folder), *(phrase[0] for phrase in (*THEIRS, *INSTEAD))], 0.5)
     hint = f"; did you mean tok {nearest}?" if nearest else ";"
     raise cli.Fault(f"no command {show.short_text(word, 40)!r}{hint} tok help lists all")
+
+
+def _span(argv: Sequence[str], now: Callable[[], datetime.datetime]) -> Call | None:
+    """The cost of a span that is named in one word or two: yesterday, july, 2026-07, 7d, last week; None for other words."""
+    from tokenops import when
+
+    at = now()
+    moment, tz = when.epoch(at.timestamp()), at.tzinfo or when.zone(None)
+    for count in (2, 1):
+        text = " ".join(argv[:count])
+        try:
+            begin, end = when.parse_since(text, moment, tz), when.parse_until(text, moment, tz)
+        except ValueError:
+            continue
+        until = ["--until", text] if begin < end < moment else []
+        return Call("tok-cost", ["--log", "--since", text, *until, *argv[count:]])
+    return None
 
 
 def _theirs(phrase: tuple[str, ...], rest: list[str], now: Callable[[], datetime.datetime]) -> Call:
