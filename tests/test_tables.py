@@ -201,6 +201,14 @@ def test_days_stay_in_order(said: SAID) -> None:
 
 
 @pytest.mark.usefixtures("home")
+def test_a_session_is_shown_whole_however_long_ago_it_was(said: SAID, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENOPS_NOW", "2028-02-01T12:00:00Z")
+    for line in ("tok-cost --log", "tok-coach waste"):
+        assert said(f"{line} --session {SESSIONS[2][:8]} --json")[1]
+        assert not said(f"{line} --json")[1]
+
+
+@pytest.mark.usefixtures("home")
 def test_the_beginning_of_a_session_is_enough_for_every_command(said: SAID) -> None:
     short = SESSIONS[2][:8]
     assert short in said("tok-cost --log --by session --table")[1]
