@@ -285,3 +285,13 @@ def test_nothing_is_written_at_the_end_of_input(machine: Machine, environment: d
     was = before()
     seen, status = talked(environment, line="tok-init")
     assert status == 0 and before() == was and not machine.tab.exists() and "declined: " in seen
+
+
+def test_undo_names_the_hooks_that_it_did_not_write(machine: Machine, run: Run) -> None:
+    run("tok-guard install")
+    init(run, "--yes")
+    said = run("tok-init --undo").stderr.decode()
+    assert f"{machine.home}/.claude/settings.json still has hooks of tok-guard" in said and "tok-guard uninstall" in said
+    run("tok-guard uninstall")
+    init(run, "--all")
+    assert "still has hooks" not in run("tok-init --undo").stderr.decode()
