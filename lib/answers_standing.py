@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from tokenops import answers, events
+from tokenops import answers, events, show
 from tokenops.session import Log
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ def standing(
     since, until = _bounds(day, log)
     day_span = answers.spend(log, (), since, until, events.EVERY, cover, on_bad_line)
     projects, sessions = month.sums_by("project"), month.sums_by("session")
+    short = show.short_ids(row["session_id"] for row in sessions if "session_id" in row)
+    sessions = [{**row, "short_id": short[row["session_id"]]} if "session_id" in row else row for row in sessions]
     names = ("today", "this month") if state != OLD else (day, day[:7])
     spans = [_span(name, spent) for name, spent in zip(names, (day_span, month.spend), strict=True)]
     folders = list(_searched_folders(environment, home)) if state == EMPTY else []
@@ -246,6 +248,6 @@ def _advice(state: str, budget: answers.Budget, spans: list[Event], sessions: li
     if sessions:
         return {
             "what": "the most expensive session, turn by turn",
-            "do": f"tok trace {sessions[0].get('session_id', '')[:8]}",
+            "do": f"tok trace {sessions[0].get('short_id', '')}",
         }
     return {"what": "what to change to use less", "do": "tok coach waste"}

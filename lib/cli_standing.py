@@ -158,7 +158,7 @@ def _session(row: Event, log: Log) -> list[str]:
     """A session: the beginning of its id, when it began, its project and client; and the same without the client."""
     began = when.local(when.moment(row["from"]), log.tz)
     project = str(row.get("project", "")).rpartition("/")[2]
-    parts = (str(row.get("session_id", "unknown"))[:8], f"{began:%d %b}", project)
+    parts = (str(row.get("short_id", "unknown")), f"{began:%d %b}", project)
     short = " ".join(filter(None, parts))
     return [f"{short} {row['client']}", short] if row.get("client") else [short]
 

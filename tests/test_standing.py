@@ -224,3 +224,18 @@ def test_agents_are_told_why_an_answer_is_empty(told: Run, environment: dict[str
     assert "no client 'cdoex'; did you mean codex?" in ask("tokenops_spend_summary", client="cdoex")
     assert "the last was on 2026-11-24: since 2026-11-24" in ask("tokenops_spend_by", project="orchard", since="today")
     assert "5" in ask("tokenops_spend_summary", since="all")
+
+
+def test_sessions_whose_ids_begin_alike_are_told_apart(run: Run, environment: dict[str, str]) -> None:
+    environment["TOKENOPS_NOW"] = NOW
+    names = ["claude-code-0001", "claude-code-0002", "codex-5"]
+    turns = [turn(n, "2026-11-25T09:00:00.000Z", session_id=name) for n, name in enumerate(names)]
+    run("tok-log append", lines(turns))
+    answer = json.loads(run("tok --json").stdout)
+    assert {row["session_id"]: row["short_id"] for row in answer["sessions"]} == {
+        **{name: name for name in names[:2]},
+        "codex-5": "codex-5",
+    }
+    shown = run("tok --table").stdout.decode()
+    assert "claude-code-0001" in shown and "claude-code-0002" in shown
+    assert run(f"tok trace {answer['sessions'][0]['short_id']} --json").stdout
