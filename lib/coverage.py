@@ -126,10 +126,24 @@ def notes(total: Event, worth: Sequence[Event]) -> Iterator[str]:
     yield from price_notes(total)
 
 
+# Of fewer days a ratio to the price says little.
+LEAST_DAYS = 7
+
+
+def times_its_price(worth: Event) -> str:
+    """How often a plan has paid for itself in the days of the span in which it was in force; "" if that is not known."""
+    monthly, days = float(worth.get("plan_usd_per_month", 0)), worth.get("days", 0)
+    if days < LEAST_DAYS or not monthly:
+        return ""
+    return f": {show.digits(float(worth['covered_usd']) / (monthly * days / 30))} times its price for {days} days"
+
+
 def plan_notes(total: Event, worth: Sequence[Event]) -> Iterator[str]:
     """What plans covered, and what was metered."""
     for plan in worth:
-        costs = f", the plan costs {show.money(plan['plan_usd_per_month'])} a month" if "plan_usd_per_month" in plan else ""
+        costs = ""
+        if "plan_usd_per_month" in plan:
+            costs = f", the plan costs {show.money(plan['plan_usd_per_month'])} a month{times_its_price(plan)}"
         name = "a login whose plan is not set" if plan["plan"] == UNNAMED else plan["plan"]
         yield f"covered by {name}: {show.money(plan['covered_usd'])} at list price{costs}"
     if worth:

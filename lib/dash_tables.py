@@ -191,10 +191,6 @@ def _prompt(total: Event) -> tuple[object, ...]:
     return ("of ", short(size), " prompt tokens") if size else ("no prompt was sent",)
 
 
-# A plan's price is by the month; of fewer days it says little.
-LEAST_DAYS = 7
-
-
 def worth(view: View) -> Html | None:
     """What the plans were worth: the headline where a plan covers something."""
     if not view.spent.worth:
@@ -213,19 +209,15 @@ def _worth(value: Event, view: View) -> Html:
     metered = view.spent.total.get("metered_usd", "0")
     notes: list[object] = ["at list price"]
     if monthly:
-        notes += ["; the plan costs ", tag("data", show.money(monthly), value=monthly), " a month", _times(value)]
+        notes += [
+            "; the plan costs ",
+            tag("data", show.money(monthly), value=monthly),
+            " a month",
+            coverage.times_its_price(value),
+        ]
     notes += ["; metered: ", tag("data", show.money(metered), value=metered)]
     big = tag("p", tag("data", show.money(usd), value=usd, class_="number"), f" {what}, {span_name(view)}", class_="big")
     return tag("div", big, tag("p", *notes, class_="sub"), class_="card worth", data_key=f"worth {value['plan']}")
-
-
-def _times(value: Event) -> str:
-    """How often a plan has paid for itself in the days in which it was in force."""
-    monthly, days = float(value["plan_usd_per_month"]), value.get("days", 0)
-    if days < LEAST_DAYS or not monthly:
-        return ""
-    times = float(value["covered_usd"]) / (monthly * days / 30)
-    return f": {show.digits(times)} times its price for {days} days"
 
 
 def _unpriced_tile(total: Event) -> Html:
