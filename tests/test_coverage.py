@@ -190,7 +190,9 @@ def test_the_table_says_what_plans_are_worth(run: Run) -> None:
     env = {"TOKENOPS_NOW": "2026-11-20T12:00:00Z"}
     shown = run("tok-cost --log --table -v", env=env).stdout.decode().splitlines()
     total = objects(run("tok-cost --log --by none", env=env).stdout)[0]
-    assert f"covered by {MAX}: $4.20 at list price, the plan costs $200.00 a month: 0.032 times its price for 20 days" in shown
+    assert (
+        f"covered by {MAX}: $4.20 at list price, the plan costs $200.00 a month: 0.032 times its price for 20 days" in shown
+    )
     assert "metered: $8.40" in shown
     assert "saved by caches: $11.40, compared with the price of uncached input" in shown
     assert f"prices: the oldest was checked on {total['prices_read']}" in shown
