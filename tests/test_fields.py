@@ -132,7 +132,7 @@ COMMANDS = [
 def test_what_the_door_refuses_is_named_and_what_it_accepts_ends_no_command(run: Run) -> None:
     odd = absurd_lines()
     given = lines(GOOD[:1]) + b"".join(odd) + lines(GOOD[1:])
-    done = run("tok-log append", given, status=1)
+    done = run("tok-log append -v", given, status=1)
     assert b"Traceback" not in done.stderr
     refused = {int(line.split(b":")[2]) for line in done.stderr.splitlines()}
     assert len(refused) + len(done.stdout.splitlines()) == len(odd) + len(GOOD)
@@ -217,7 +217,7 @@ def test_no_text_of_a_refused_line_is_printed(
     broken = f'{{"v":1,"ts":"{TS}","kind":"turn","id":"{MARKER}\n{MARKER}\n["{MARKER}"]\n"{MARKER}"\n'.encode()
     path = tmp_path / "odd.jsonl"
     path.write_bytes(lines(odd) + broken)
-    done = run(f"tok-log {verb} {path}", status=1)
+    done = run(f"tok-log {verb} -v {path}", status=1)
     assert done.stderr.count(b"\n") >= len(odd) + 3
     assert b"diary" not in done.stderr and b"rewrite" not in done.stderr
     log = pathlib.Path(environment["TOKENOPS_HOME"])

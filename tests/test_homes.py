@@ -55,9 +55,9 @@ def test_what_was_used_is_counted_once(weeks: Home, env: dict[str, str], run: Ru
 
 
 def test_workers_change_nothing(env: dict[str, str], run: Run) -> None:
-    one = run("tok-read all --jobs 1", status=1, env=env)
+    one = run("tok-read all -v --jobs 1", status=1, env=env)
     for jobs in (2, 7):
-        many = run(f"tok-read all --jobs {jobs}", status=1, env=env)
+        many = run(f"tok-read all -v --jobs {jobs}", status=1, env=env)
         assert many.stdout == one.stdout
         assert sorted(many.stderr.splitlines()) == sorted(one.stderr.splitlines()) != []
 

@@ -710,4 +710,4 @@ def test_status_says_how_to_get_what_is_unknown(proxy: Proxy, vendor: Upstream, 
     assert (row["provider"], row["turns"], row["unknown"]) == ("openai", 2, {"no usage in the answer": 1})
     assert "include_usage" in row["advice"][0]
     shown = subprocess.run(["tok-status", "--table"], env=environment, capture_output=True, check=True).stdout.decode()
-    assert "by proxy" in shown and "openai: 1 answers, no usage in the answer" in shown
+    assert "by proxy" in shown and "openai: 1 answer, no usage in the answer" in shown

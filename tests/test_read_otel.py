@@ -296,7 +296,7 @@ def test_bad_records_lose_only_themselves(run: Run, tmp_path: pathlib.Path) -> N
         b"2026-09-04 collector started\n\n{\n  torn\n",
         logs(completed()),
     )
-    done = run("tok-read --root otel.jsonl", status=1)
+    done = run("tok-read -v --root otel.jsonl", status=1)
     assert sorted(event["session_id"] for event in objects(done.stdout)) == ["s1", "t1"]
     assert done.stderr.decode().splitlines() == [
         "tok-read: otel.jsonl:1: output_tokens is a string; expected a count; skipped",
