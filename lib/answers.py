@@ -56,6 +56,14 @@ def bounds(since: str | None, until: str | None, now: int, tz: datetime.tzinfo, 
     return times[0], times[1]
 
 
+def first_moment(since: str, log: Log) -> str:
+    """A span's first bound; of one without a start, the first day of the log, or a day ago if there is none."""
+    from tokenops import store, when
+
+    days = [] if since else store.days(log.folder)
+    return since or (f"{days[0]}T00:00:00.000Z" if days else when.stamp(log.now - when.DAY))
+
+
 def month_start(now: int, tz: datetime.tzinfo) -> str:
     """The first day of the month, as YYYY-MM-DD: the default start of a span of spending."""
     from tokenops import when
@@ -420,6 +428,6 @@ def records_to_compare(
 
     from tokenops import reconcile_pairs, store, when
 
-    first = when.stamp(when.moment(since) - reconcile_pairs.BEFORE_MS)
+    first = when.stamp(when.moment(since) - reconcile_pairs.BEFORE_MS) if since else ""
     last = until if until == OPEN else when.stamp(when.moment(until) + when.DAY)
     return map(orjson.loads, store.scan(folder, first, last, on_bad_line))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tokenops import config, events, workers
-from tokenops.answers import OPEN, end, ignore, thresholds
+from tokenops.answers import OPEN, end, first_moment, ignore, thresholds
 from tokenops.session import BadRequest, Fault, Log, NotFound
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def score(
     from tokenops import scorecard, when
 
     rules = thresholds(log.settings)["score"]
-    span = when.moment(since), log.now if until == OPEN else when.moment(until)
+    span = when.moment(first_moment(since, log)), log.now if until == OPEN else when.moment(until)
     return scorecard.rows(log.folder, log.catalogue(), rules, log.now, span, log.tz, by, compare, only, on_bad_line)
 
 
@@ -169,7 +169,7 @@ class Waste(NamedTuple):
 def _coach_span(log: Log, since: str, until: str) -> coach_averages.Span:
     from tokenops import coach_averages
 
-    return coach_averages.Span(since, end(until, log.now))
+    return coach_averages.Span(first_moment(since, log), end(until, log.now))
 
 
 def waste(

@@ -239,3 +239,13 @@ def test_sessions_whose_ids_begin_alike_are_told_apart(run: Run, environment: di
     shown = run("tok --table").stdout.decode()
     assert "claude-code-0001" in shown and "claude-code-0002" in shown
     assert run(f"tok trace {answer['sessions'][0]['short_id']} --json").stdout
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["score", "coach prompts", "coach replies", "coach waste", "coach models", "cost --log --reconcile"],
+)
+def test_every_report_takes_the_whole_log(line: str, told: Run) -> None:
+    for span in ("--since all", "--since all --until 2026-11-24"):
+        done = told(f"tok {line} {span} --json", status=None)
+        assert done.returncode in (0, 1) and b"Traceback" not in done.stderr, done.stderr
