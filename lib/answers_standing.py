@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from tokenops.coverage import Coverage
     from tokenops.events import Event
 
+    # When a window begins and ends, and its row.
+    _Window = tuple[str, str, Event]
+
 # How many projects and sessions are listed.
 LISTED = 10
 CURRENT, OLD, EMPTY = "current", "old", "empty"
@@ -167,9 +170,10 @@ def blocks(log: Log, since: str = "", until: str = answers.OPEN, only: events.Fi
         for reading in limit_log.readings(log.folder, log.now - _WINDOWS_MS, log.now, log.memory)
         if reading.key.window == "five_hour"
     ]
-    spans: dict[tuple[str, str], list[tuple[str, str, Event]]] = {}
+    spans: dict[tuple[str, str], list[list[_Window]]] = {}
     rows: list[Event] = []
     for series in limit_windows.series(readings):
+        windows: list[_Window] = []
         for window in series.windows:
             first, last = when.stamp(window.starts_at), when.stamp(window.resets_at)
             if last <= since or first >= until:
@@ -180,19 +184,26 @@ def blocks(log: Log, since: str = "", until: str = answers.OPEN, only: events.Fi
             row |= {"from": first, "to": last, "is_active": window.starts_at <= log.now < window.resets_at}
             row |= {"used": window.points[-1].used, "observed_at": when.stamp(window.points[-1].at)}
             rows.append(row)
-            spans.setdefault((series.key.provider, series.key.account), []).append((first, last, row))
+            windows.append((first, last, row))
+        if windows:
+            spans.setdefault((series.key.provider, series.key.account), []).append(windows)
     _add_use(log, spans, only)
     last_read = max((when.bucket(reading.at, "day", log.tz) for reading in readings), default="")
     return Blocks(sorted(rows, key=lambda row: (row["from"], row["provider"], str(row.get("account")))), last_read)
 
 
-def _add_use(log: Log, spans: Mapping[tuple[str, str], list[tuple[str, str, Event]]], only: events.Filter) -> None:
-    """Add to the row of each window what the log holds of it: turns, tokens and cost."""
+def _add_use(log: Log, spans: Mapping[tuple[str, str], list[list[_Window]]], only: events.Filter) -> None:
+    """Add to the row of each window what the log holds of it: turns, tokens and cost.
+
+    `spans`: for each provider and account the windows of each scope, in order of time.
+    """
+    import bisect
+
     import orjson
 
     from tokenops import projects, store
 
-    every = [span for group in spans.values() for span in group]
+    every = [window for group in spans.values() for windows in group for window in windows]
     if not every:
         return
     accounts: dict[str, set[str]] = {}
@@ -206,9 +217,10 @@ def _add_use(log: Log, spans: Mapping[tuple[str, str], list[tuple[str, str, Even
         event = projects.relabel(orjson.loads(line), names)
         owners = accounts.get(str(event.get("provider")), set())
         owner = str(event.get("account", "")) if len(owners) > 1 else next(iter(owners), "")
-        for first, last, row in spans.get((str(event.get("provider")), owner), ()):
-            if first <= event["ts"] < last and only.takes(event):
-                turns.setdefault(id(row), []).append(event)
+        for windows in spans.get((str(event.get("provider")), owner), ()):
+            at = bisect.bisect_right(windows, event["ts"], key=lambda window: window[0]) - 1
+            if at >= 0 and event["ts"] < windows[at][1] and only.takes(event):
+                turns.setdefault(id(windows[at][2]), []).append(event)
     for _, _, row in every:
         spent = answers.spend_of_records(turns.get(id(row), []), log.catalogue(), log.tz, ())
         row |= {"turns": 0, "tokens": events.token_sum(spent.total)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from tokenops import chart_text, dash_html, headroom, when
+from tokenops import chart_text, dash_html, headroom, limit_view, when
 from tokenops.dash_html import Html, tag
 from tokenops.dash_view import View
 from tokenops.events import Event
@@ -16,7 +16,6 @@ _ACTIONS = {
     headroom.SWITCH_MODEL: ("slow", "M2 4h7l-2-2M10 8H3l2 2", "switch model"),
     headroom.WAIT: ("stop", "M3 3l6 6M9 3l-6 6", "wait for reset"),
 }
-_NAMES = {"openai": "OpenAI", "github": "GitHub", "xai": "xAI", "openrouter": "OpenRouter"}
 UNREAD = "unread"  # the pattern of a window that was not read
 
 
@@ -54,11 +53,6 @@ def steps(*commands: str) -> Html:
     return tag("ul", *(tag("li", tag("code", command)) for command in commands), class_="steps")
 
 
-def vendor(name: str) -> str:
-    """A provider's name for people."""
-    return _NAMES.get(name, name[:1].upper() + name[1:])
-
-
 def window_name(row: Event) -> str:
     """A window's name for people."""
     scope = row.get("scope", "")
@@ -74,7 +68,11 @@ def card(row: Event, view: View) -> Html:
     details = [plan] if plan else []
     details += [f"account {row['account'][:8]}"] if row.get("account") else []
     title = tag(
-        "h3", vendor(row["provider"]), " ", tag("small", ", ".join(details)) if details else None, id=f"{name}-title"
+        "h3",
+        limit_view.vendor(row["provider"]),
+        " ",
+        tag("small", ", ".join(details)) if details else None,
+        id=f"{name}-title",
     )
     if left is None:
         big = tag("p", tag("span", "unknown", class_="number"), " how much is used", class_="big")

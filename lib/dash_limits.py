@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tokenops import chart_text, dash_headroom, dash_html, dash_sheet, dash_tables, when
+from tokenops import chart_text, dash_headroom, dash_html, dash_sheet, dash_tables, limit_view, when
 from tokenops.chart_panels import Band, Line, Lines
 from tokenops.chart_text import Value
 from tokenops.dash_html import Hint, Html, tag
@@ -42,7 +42,7 @@ def series_of(view: View) -> list[Series]:
 def _name(series: Series) -> str:
     row = {"window": series.key.window, "scope": series.key.scope}
     account = f", account {series.key.account[:8]}" if series.key.account else ""
-    return f"{dash_headroom.vendor(series.key.provider)}, {dash_headroom.window_name(row)}{account}"
+    return f"{limit_view.vendor(series.key.provider)}, {dash_headroom.window_name(row)}{account}"
 
 
 def _chart(view: View, live: bool, series: Series, number: int) -> Html:

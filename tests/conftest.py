@@ -109,6 +109,21 @@ def examples(count: int) -> settings:
     return settings(max_examples=-(-count // 4) if PROFILE == "brief" else count * ROUNDS)
 
 
+def until_closed(leader: int) -> bytes:
+    """All that a program writes to the terminal whose leader this is, which is closed then."""
+    seen = b""
+    while True:
+        try:
+            piece = os.read(leader, 65536)
+        except OSError:  # how Linux says that the last follower was closed
+            break
+        if not piece:
+            break
+        seen += piece
+    os.close(leader)
+    return seen
+
+
 def some_of(cases: Iterable[T], every: int) -> list[T]:
     """One in so many of a long table's cases; all of them where TOKENOPS_ROUNDS asks for more (`make soak`)."""
     return list(cases)[:: every if ROUNDS == 1 else 1]

@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from conftest import MOST, ROOT, Json, Run, claude, eventually, lines, objects, put, unread
+from conftest import MOST, ROOT, Json, Run, claude, eventually, lines, objects, put, unread, until_closed
 
 COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("tok*") if path.is_file())
 FOLDER = ".claude/projects/-home-ada-app"
@@ -249,16 +249,7 @@ def test_a_terminal_gets_a_table_and_a_pipe_gets_json(environment: dict[str, str
             [ROOT / "bin/tok-cost", str(events)], env=environment | env, stdout=follower, stderr=subprocess.PIPE
         )
         os.close(follower)
-        seen = b""
-        while True:
-            try:
-                piece = os.read(leader, 4096)
-            except OSError:
-                break
-            if not piece:
-                break
-            seen += piece
-        os.close(leader)
+        seen = until_closed(leader)
         assert process.wait(MOST) == 0
         return seen
 

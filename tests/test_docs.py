@@ -11,7 +11,7 @@ import subprocess
 import images
 import pytest
 
-from conftest import MOST, ROOT
+from conftest import MOST, ROOT, until_closed
 from tokenops import manual, read_clients, setup_demo, when
 
 SAMPLE = ROOT / "docs/examples/home"
@@ -35,16 +35,7 @@ def on_a_terminal(line: str, environment: dict[str, str], folder: pathlib.Path, 
         ["bash", "-c", line], env=env, stdout=follower, stderr=subprocess.STDOUT, stdin=follower, cwd=folder
     )
     os.close(follower)
-    seen = b""
-    while True:
-        try:
-            piece = os.read(leader, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
-        seen += piece
-    os.close(leader)
+    seen = until_closed(leader)
     process.wait(MOST)
     return seen.decode().replace("\r\n", "\n")
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from conftest import ROOT, Json, claude, codex_count, codex_meta, codex_model, put
+from conftest import ROOT, Json, claude, codex_count, codex_meta, codex_model, put, until_closed
 from tokenops import cli_words, show
 
 NOW = "2026-11-25T12:00:00Z"
@@ -179,16 +179,7 @@ def test_tok_fits_one_screen_of_a_real_terminal(
         file_actions=[(os.POSIX_SPAWN_DUP2, follower, fd) for fd in (0, 1, 2)],
     )
     os.close(follower)
-    seen = b""
-    while True:
-        try:
-            piece = os.read(leader, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
-        seen += piece
-    os.close(leader)
+    seen = until_closed(leader)
     _, status = os.waitpid(child, 0)
     text = seen.decode().replace("\r\n", "\n")
     assert status == 0 and "Traceback" not in text
