@@ -58,7 +58,7 @@ def sources(folder: str, now: int) -> list[Event]:
     rows: dict[str, Event] = {}
     for day in store.days(folder, when.stamp(now - SPAN_MS)[:10], when.stamp(now)[:10]):
         seen: set[tuple[str, str, str]] = set()
-        for identity, line in store.sightings(folder, day):
+        for identity, line in store.sightings(folder, day, context=False):
             ts, kind, source = store.header(line)
             row = rows.setdefault(source or "unknown", _source_row(source or "unknown"))
             row["newest"] = max(row["newest"], ts)

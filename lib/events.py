@@ -22,7 +22,7 @@ class BadRecord(ValueError):
     """A record of a client that looks like a turn and cannot be counted."""
 
 
-KINDS = ("turn", "usage", "meter", "work", "task", "saving", "ping")
+KINDS = ("turn", "usage", "meter", "work", "context", "task", "saving", "ping")
 SESSION, REMAINDER = "session", "remainder"  # what `usage` records cover that count
 # Of a name, in characters: longer than any, shorter than most prompts.
 LONGEST = 200

@@ -20,7 +20,7 @@ MOST = 1 << 53
 # Ten years; the longest window that a vendor has is a month.
 MOST_MINUTES = 5_256_000
 _MONEY = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,18})?\Z")
-# The size of a round's counts and times as JSON: some forty names.
+# The size of a map as JSON: a round's counts and times have some forty names, and so have the causes of a context.
 _MOST_BYTES = 4000
 
 
@@ -73,8 +73,8 @@ TIME_BYTES = rb'"20[0-9][0-9]-' + _DAY_BYTES + rb'T(?:[01][0-9]|2[0-3]):[0-5][0-
 _NUMBER_BYTES = _WHOLE_BYTES + rb"(?:\.[0-9]{1,17}+)?+"
 
 
-def _map_bytes(value: bytes) -> bytes:
-    entry = _TEXT_BYTES + b":" + value
+def _map_bytes(value: bytes, name: bytes = _TEXT_BYTES) -> bytes:
+    entry = name + b":" + value
     return rb"\{(?:" + entry + rb"(?:," + entry + rb")*+)?+\}"
 
 
@@ -104,11 +104,22 @@ MONEY = Type(
     _DECIMAL,
     rb'"-?+[0-9]{1,12}+(?:\.[0-9]{1,18}+)?+"',
 )
+_is_counts = _map_of(_is_count)
 COUNTS = Type(
-    _map_of(_is_count),
+    _is_counts,
     "an object of counts",
     {"type": "object", "additionalProperties": _WHOLE},
     _map_bytes(_WHOLE_BYTES),
+)
+# Causes are names such as `result Bash|npm test`, not words of a person.
+_CAUSE = r"[a-z][a-z_]{0,39}( [!-~]{1,128}( [!-~]{1,40})?)?"
+_is_cause = re.compile(_CAUSE).fullmatch
+_CAUSE_BYTES = rb'"[a-z][a-z_]{0,39}+(?: [!#-\[\]-~]{1,128}+(?: [!#-\[\]-~]{1,40}+)?+)?+"'
+SIZES = Type(
+    lambda value: _is_counts(value) and all(map(_is_cause, value)),
+    "an object of sizes by cause",
+    {"type": "object", "additionalProperties": False, "patternProperties": {f"^{_CAUSE}$": _WHOLE}},
+    _map_bytes(_WHOLE_BYTES, _CAUSE_BYTES),
 )
 TIMES = Type(
     _map_of(is_time), "an object of times", {"type": "object", "additionalProperties": _DATE}, _map_bytes(TIME_BYTES)
@@ -157,13 +168,18 @@ OF_KIND: dict[str, dict[str, Type]] = {
         "balance": NUMBER,
     },
     "work": {"counts": COUNTS, "times": TIMES},
+    "context": {
+        **_all(TEXT, "turn", "chain", "parent", "event", "miss", "version"),
+        "entered": SIZES,
+        "produced": SIZES,
+    },
     "task": _all(TEXT, "task", "event", "title", "branch", "commit", "path"),
     "saving": {**_all(TEXT, "by", "path"), "saved_tokens": COUNT, "saved_usd": MONEY},
     "ping": _all(TEXT, "tool"),
 }
 TABLE = {kind: COMMON | OF_KIND[kind] for kind in events.KINDS}
 # Identities are made of several names (events.LONGEST).
-LONGER = {"project": 255, "id": 600, "alias": 600, "agent_id": 600, "workflow_id": 600}
+LONGER = {"project": 255, **dict.fromkeys(("id", "alias", "agent_id", "workflow_id", "turn", "parent"), 600)}
 
 
 def schema() -> dict[str, Any]:
@@ -172,8 +188,8 @@ def schema() -> dict[str, Any]:
     for kind, types in TABLE.items():
         fields: dict[str, Any] = {name: dict(types[name].schema) for name in sorted(types)}
         fields["kind"] = {"const": kind}
-        for name, most in LONGER.items():
-            fields[name]["maxLength"] = most
+        for name in LONGER.keys() & types.keys():
+            fields[name]["maxLength"] = LONGER[name]
         need = {"required": ["v", "ts", "kind", "id"], "additionalProperties": False}
         branches.append({"type": "object", "properties": fields, **need})
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "TokenOps event", "oneOf": branches}
@@ -225,7 +241,7 @@ def _length(key: str, value: object) -> str:
 
 
 # Names by which things are told apart: what is cut off is kept as a digest.
-_IDENTITIES = frozenset(("id", "alias", "agent_id", "workflow_id", "session_id"))
+_IDENTITIES = frozenset(("id", "alias", "agent_id", "workflow_id", "session_id", "turn", "parent"))
 
 
 def fit(key: str, text: str) -> str:

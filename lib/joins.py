@@ -49,7 +49,7 @@ def join(a: Event, b: Event) -> Event:
         return events.arrange(a)
     kind = a.get("kind")
     if kind != "turn":
-        return _more(a, b) if kind == "work" else _later(a, b)
+        return _more(a, b) if kind == "work" else _fuller(a, b) if kind == "context" else _later(a, b)
     usage = max(usage_of(a), usage_of(b), key=usage_rank)
     attribution = max(attribution_of(a), attribution_of(b), key=attribution_rank)
     began = _earlier(_time_of(a), _time_of(b))
@@ -206,6 +206,36 @@ def _more(a: Event, b: Event) -> Event:
         for name in sorted(times[0].keys() | times[1].keys())
     }
     return events.arrange(joined)
+
+
+# Where a turn stands, and what entered before it: decided on as a whole.
+_PLACE = ("chain", "parent", "event", "entered")
+
+
+def _fuller(a: Event, b: Event) -> Event:
+    """Two sightings of the sizes of one turn: the place on the main chain, then the fuller one; of the output the most.
+
+    An answer may be read before its last lines are written, so each cause of its output is a maximum.
+    """
+    if revision_of(a) != revision_of(b):
+        return events.arrange(max((a, b), key=revision_of))
+    joined: Event = {"v": max(a["v"], b["v"]), "ts": min(a["ts"], b["ts"]), "kind": "context"}
+    for name in ("id", "turn", "miss", "version"):
+        values = [event[name] for event in (a, b) if name in event]
+        if values:
+            joined[name] = max(values, key=events.order_of)
+    joined |= max(attribution_of(a), attribution_of(b), key=attribution_rank)
+    joined |= max(({name: event[name] for name in _PLACE if name in event} for event in (a, b)), key=_place_rank)
+    outputs = a.get("produced", {}), b.get("produced", {})
+    if produced := {
+        name: max(block.get(name, 0) for block in outputs) for name in sorted(outputs[0].keys() | outputs[1].keys())
+    }:
+        joined["produced"] = produced
+    return events.arrange(joined)
+
+
+def _place_rank(block: Event) -> tuple[bool, bool, int, bytes]:
+    return "chain" not in block, "parent" in block, sum(block.get("entered", {}).values()), events.order_of(block)
 
 
 def join_all(records: Iterable[Event]) -> Iterator[Event]:

@@ -106,15 +106,20 @@ def size(folder: str) -> int:
     return sum(os.path.getsize(path) for day in store_files.days(folder) for path in day.paths)
 
 
-def sightings(folder: str, day: str) -> Iterator[tuple[str, bytes]]:
+def sightings(folder: str, day: str, context: bool = True) -> Iterator[tuple[str, bytes]]:
     """Identity and line of each record in the files of a day; a record may have several sightings."""
     for files in store_files.days(folder, day, day):
-        yield from day_sightings(files, ignore_line)
+        yield from day_sightings(files, ignore_line, context=context)
 
 
-def day_sightings(day: Day, on_bad_line: OnBadLine, after: bytes = b"") -> Iterator[tuple[str, bytes]]:
-    """Identity and line of each record of a day, those `after` a time only if one is given; other lines are reported."""
+def day_sightings(day: Day, on_bad_line: OnBadLine, after: bytes = b"", context: bool = True) -> Iterator[tuple[str, bytes]]:
+    """Identity and line of each record of a day, those `after` a time only if one is given; other lines are reported.
+
+    Without `context`, records of that kind are passed over: few ask for them, and there is one for each turn.
+    """
     for location, line in store_files.lines(day, on_bad_line):
+        if not context and store_files.is_context(line):
+            continue
         if after and line[store_files.TS] <= after and line.startswith(store_files.HEAD):
             continue
         pair = store_files.identify(line)
@@ -220,20 +225,23 @@ def _line_of_both(name: str, line: bytes, other: bytes) -> bytes:
     return jsonl.line_of(joins.join(orjson.loads(line), orjson.loads(other)) | {"id": name})
 
 
-def scan(folder: str, since: str = "", until: str = "9", on_bad_line: OnBadLine = ignore_line) -> Iterator[bytes]:
+def scan(
+    folder: str, since: str = "", until: str = "9", on_bad_line: OnBadLine = ignore_line, context: bool = False
+) -> Iterator[bytes]:
     """The records of a span, each once, in order of time, as lines. Files outside of it are not opened.
 
+    Records of the kind `context` are among them only if asked for.
     A day more is opened on either side: a sighting before midnight and one after it are one turn, of the day before.
     """
     first = when.stamp(when.moment(since) - when.DAY)[:10] if since else ""
     last = when.stamp(when.moment(until) - 1 + when.DAY)[:10] if until != "9" else "9"
     begin, end = since.encode(), until.encode()
-    for _, records in records_by_day(folder, first, last, on_bad_line):
+    for _, records in records_by_day(folder, first, last, on_bad_line, context):
         yield from sorted(line for line in records.lines.values() if begin <= line[store_files.TS] < end)
 
 
 def records_by_day(
-    folder: str, first: str = "", last: str = "9", on_bad_line: OnBadLine = ignore_line
+    folder: str, first: str = "", last: str = "9", on_bad_line: OnBadLine = ignore_line, context: bool = False
 ) -> Iterator[tuple[str, DayRecords]]:
     """The days from `first` to `last`, each with those sightings of its records that lie in the next day's files."""
     before, previous = DayRecords(), ""
@@ -242,7 +250,7 @@ def records_by_day(
             yield previous, before
             before, previous = DayRecords(), ""
         records = DayRecords()
-        for identity, line in day_sightings(day, on_bad_line):
+        for identity, line in day_sightings(day, on_bad_line, context=context):
             is_earlier = identity in before or (before.pairs.waiting and identity not in records and before.awaits(line))
             (before if is_earlier else records).add(identity, line)
         if previous:
@@ -275,7 +283,7 @@ def records_after(folder: str, kind: str, moment: str, last: str) -> Iterator[Ev
     begin, kind_bytes = moment.encode(), kind.encode()
     for day in store_files.days(folder, moment[:10], last):
         records = DayRecords()
-        for identity, line in day_sightings(day, ignore_line, begin):
+        for identity, line in day_sightings(day, ignore_line, begin, kind == "context"):
             if line[store_files.TS] > begin and store_files.kind_of(line) == kind_bytes:
                 records.add(identity, line)
         yield from map(orjson.loads, records.lines.values())
@@ -355,7 +363,8 @@ def cat(
     names = labels(folder)
     keys = [f'"project_id":"{key}"'.encode() for key in names]
     every = only == events.EVERY
-    for line in scan(folder, since, until, on_bad_line):
+    wants_context = only.kinds is None or "context" in only.kinds
+    for line in scan(folder, since, until, on_bad_line, wants_context):
         if every and not any(key in line for key in keys):
             yield line
             continue

@@ -330,7 +330,7 @@ class OpenDays:
         else:
             self.position, data = grown
             for line in data.splitlines(keepends=True):
-                if (pair := store_files.identify(line)) is not None:
+                if not store_files.is_context(line) and (pair := store_files.identify(line)) is not None:
                     self._add(*pair)
         skipped = 1 if days[0].name < first else 0
         self.list = [event for number in range(skipped, len(self.records)) for event in self._events(number, names)]
@@ -346,7 +346,7 @@ class OpenDays:
             if previous and not store.follows(previous, day.name):
                 self._open()
             self._open()
-            for identity, line in store.day_sightings(day, ignore_line):
+            for identity, line in store.day_sightings(day, ignore_line, context=False):
                 self._add(identity, line)
             previous = day.name
 

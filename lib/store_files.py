@@ -29,6 +29,7 @@ HEAD = b'{"v":1,"ts":"'
 DAY = slice(13, 23)
 TS = slice(13, 37)
 KIND = 47  # where the text of the kind begins
+_CONTEXT = b'context"'
 _SOURCE = b'"source":"'
 _ALIAS = b'","alias":"'
 # An identity and an alias before it are shorter than this.
@@ -53,6 +54,11 @@ def header(line: bytes) -> Header:
 def kind_of(line: bytes) -> bytes:
     """The kind of a record, from its line in the usual order."""
     return line[KIND : line.find(b'"', KIND)]
+
+
+def is_context(line: bytes) -> bool:
+    """Whether a line in the usual order is a record of the kind `context`: of these there is one for each turn."""
+    return line.startswith(_CONTEXT, KIND)
 
 
 def day_of(line: bytes) -> str:
@@ -99,7 +105,7 @@ def match_usual(line: bytes) -> re.Match[bytes] | None:
 
 
 # The kinds with many records. For others the pattern is not worth the 2 ms that compiling it takes.
-_OFTEN = (b"work", b"meter")
+_OFTEN = (b"work", b"meter", b"context")
 
 
 @functools.cache

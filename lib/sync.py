@@ -6,6 +6,7 @@ moves, so after a crash lines are read again, and identity makes that harmless.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import errno
 import os
@@ -45,6 +46,7 @@ class Outcome(NamedTuple):
     left: int  # bytes that the budget did not allow
     events: int
     rounds: int  # beside them: what was done, see `work`
+    contexts: int  # beside them: what entered the context of each turn
     rejected: list[tuple[str, str]]
     unread: list[tuple[str, int, str]]
 
@@ -331,10 +333,11 @@ _SESSION_MS = 30 * when.DAY  # clients keep a session's log for so long, unless 
 
 def _outcome(client: Client, files: int, new: News, lines: list[bytes]) -> Outcome:
     """What a run did at one source: the lines are those that the log did not have."""
-    rounds = sum(store.kind_of(line) == b"work" for line in lines)
+    kinds = collections.Counter(map(store.kind_of, lines))
+    rounds, contexts = kinds[b"work"], kinds[b"context"]
     # Clients move and delete files between our listing and our reading; one that was moved is read the next time.
     unread = [file for file in new.batch.unread if file[1] != errno.ENOENT]
-    counts = (files, new.files, new.bytes, new.left, len(lines) - rounds, rounds)
+    counts = (files, new.files, new.bytes, new.left, len(lines) - rounds - contexts, rounds, contexts)
     return Outcome(client.source, *counts, new.batch.rejected, unread)
 
 
@@ -345,6 +348,7 @@ def _sum(pieces: list[Outcome]) -> Outcome:
         bytes=sum(piece.bytes for piece in pieces),
         events=sum(piece.events for piece in pieces),
         rounds=sum(piece.rounds for piece in pieces),
+        contexts=sum(piece.contexts for piece in pieces),
         rejected=[line for piece in pieces for line in piece.rejected],
         unread=list(dict.fromkeys(file for piece in pieces for file in piece.unread)),
     )
@@ -371,6 +375,7 @@ def as_record(outcome: Outcome) -> events.Event:
         "bytes_left": outcome.left,
         "events": outcome.events,
         "rounds": outcome.rounds,
+        "contexts": outcome.contexts,
         "rejected": len(outcome.rejected),
         "unread": len(outcome.unread),
     }

@@ -28,6 +28,8 @@ RECORDS: dict[str, Json] = {
     "usage": BASE | {"covers": "account", "output_tokens": 7, "until": TS, "observed_at": TS, "cost_usd": "1.5"},
     "meter": BASE | {"window": "weekly", "window_minutes": 10080, "used": 0.5, "resets_at": f"{DAY}T20:00:00.000Z"},
     "work": BASE | {"counts": {"prompts": 1, "bash_calls": 2}, "times": {"first": TS, "last": TS}},
+    "context": BASE
+    | {"turn": "t1", "parent": "t0", "entered": {"prompt": 3, "result Bash|npm test": 2}, "produced": {"reply": 1}},
     "task": BASE | {"task": "20261120-aaaaaa", "event": "start", "title": "prune the orchard"},
     "saving": BASE | {"saved_tokens": 12, "by": "read_guard"},
     "ping": BASE | {"tool": "tokenops_status"},
@@ -183,7 +185,7 @@ def test_a_line_that_is_matched_is_one_that_parsing_accepts(kind: str, name: str
             assert fields.fault(orjson.loads(line)) == "", line[:200]
 
 
-@pytest.mark.parametrize("kind", ["turn", "meter", "work"])
+@pytest.mark.parametrize("kind", ["turn", "meter", "work", "context"])
 def test_the_usual_record_has_the_usual_form(kind: str) -> None:
     line = jsonl.line_of(events.arrange(RECORDS[kind] | {"kind": kind, "id": "x"}))
     assert store_files.match_usual(line) is not None
@@ -191,7 +193,7 @@ def test_the_usual_record_has_the_usual_form(kind: str) -> None:
 
 
 @examples(300)
-@given(st.sampled_from(["turn", "meter", "work"]), st.data())
+@given(st.sampled_from(["turn", "meter", "work", "context"]), st.data())
 def test_one_damaged_byte_is_never_believed(kind: str, data: st.DataObject) -> None:
     line = bytearray(jsonl.line_of(events.arrange(RECORDS[kind] | {"kind": kind, "id": "größe"})))
     line[data.draw(st.integers(0, len(line) - 1))] = data.draw(st.integers(0, 255))
