@@ -224,8 +224,9 @@ def _fuller(a: Event, b: Event) -> Event:
         values = [event[name] for event in (a, b) if name in event]
         if values:
             joined[name] = max(values, key=events.order_of)
-    joined |= max(attribution_of(a), attribution_of(b), key=attribution_rank)
-    joined |= max(({name: event[name] for name in _PLACE if name in event} for event in (a, b)), key=_place_rank)
+    attribution = max(attribution_of(a), attribution_of(b), key=attribution_rank)
+    place = max(({name: event[name] for name in _PLACE if name in event} for event in (a, b)), key=_place_rank)
+    joined |= attribution | place
     outputs = a.get("produced", {}), b.get("produced", {})
     if produced := {
         name: max(block.get(name, 0) for block in outputs) for name in sorted(outputs[0].keys() | outputs[1].keys())
