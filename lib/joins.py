@@ -209,11 +209,11 @@ def _more(a: Event, b: Event) -> Event:
 
 
 # Where a turn stands, and what entered before it: decided on as a whole.
-_PLACE = ("chain", "parent", "event", "entered")
+_POSITION = ("chain", "parent", "event", "entered")
 
 
 def _fuller(a: Event, b: Event) -> Event:
-    """Two sightings of the sizes of one turn: the place on the main chain, then the fuller one; of the output the most.
+    """Two sightings of the sizes of a turn: the position on the main chain, then the fuller one; of the output the most.
 
     An answer may be read before its last lines are written, so each cause of its output is a maximum.
     """
@@ -225,8 +225,8 @@ def _fuller(a: Event, b: Event) -> Event:
         if values:
             joined[name] = max(values, key=events.order_of)
     attribution = max(attribution_of(a), attribution_of(b), key=attribution_rank)
-    place = max(({name: event[name] for name in _PLACE if name in event} for event in (a, b)), key=_place_rank)
-    joined |= attribution | place
+    position = max(({name: event[name] for name in _POSITION if name in event} for event in (a, b)), key=_position_rank)
+    joined |= attribution | position
     outputs = a.get("produced", {}), b.get("produced", {})
     if produced := {
         name: max(block.get(name, 0) for block in outputs) for name in sorted(outputs[0].keys() | outputs[1].keys())
@@ -235,7 +235,7 @@ def _fuller(a: Event, b: Event) -> Event:
     return events.arrange(joined)
 
 
-def _place_rank(block: Event) -> tuple[bool, bool, int, bytes]:
+def _position_rank(block: Event) -> tuple[bool, bool, int, bytes]:
     return "chain" not in block, "parent" in block, sum(block.get("entered", {}).values()), events.order_of(block)
 
 
