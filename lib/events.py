@@ -75,11 +75,13 @@ USAGE = (
     "cost_usd",
     "cost_source",
 )
+# What a client itself says that a turn was made for, or by, or on: each may be absent, none is ever guessed.
+TAGS = ("subagent", "skill", "plugin", "mcp_server", "mcp_tool", "effort", "branch")
 # Only in a joined record: the usage block came from a side chain, the attribution block did not; the usage, or the time,
 # came from a source that has no revisions, the attribution from one that has.
 USAGE_SIDECHAIN, USAGE_UNREVISED, TS_UNREVISED = "usage_sidechain", "usage_unrevised", "ts_unrevised"
 _HEAD = ("v", "ts", "kind", "id", "alias")
-_RANK = {name: rank for rank, name in enumerate((*_HEAD, *ATTRIBUTION, *USAGE))}
+_RANK = {name: rank for rank, name in enumerate((*_HEAD, *ATTRIBUTION, *USAGE, *TAGS))}
 
 # The newest revision of each reader whose revisions count. Raise it when the reader gives a turn that the log may hold
 # another time, identity, usage or attribution: what an earlier revision gave is then replaced. Version 0.1.0 wrote no

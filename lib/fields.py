@@ -138,7 +138,7 @@ def _all(type_: Type, *names: str) -> dict[str, Type]:
 
 # The fields that a record of any kind may have.
 COMMON: dict[str, Type] = {
-    **_all(TEXT, "kind", "id", "alias", *events.ATTRIBUTION, *events.USAGE),
+    **_all(TEXT, "kind", "id", "alias", *events.ATTRIBUTION, *events.USAGE, *events.TAGS),
     **_all(COUNT, "revision", *events.SUMS),
     **_all(FLAG, "sidechain", "provider_inferred"),
     "v": VERSION,

@@ -17,8 +17,9 @@ _USAGE, _ATTRIBUTION = frozenset(events.USAGE), frozenset(events.ATTRIBUTION)
 _DECIDED = frozenset(
     (*events.USAGE, *events.ATTRIBUTION, "v", "ts", "kind", "id", USAGE_SIDECHAIN, USAGE_UNREVISED, TS_UNREVISED)
 )
-# What only the proxy knows. No reader's revision replaces it.
-_OF_THE_WIRE = frozenset(("status", "error", "latency_ms", "ttft_ms", "path", "credential"))
+# What only the proxy knows, and the effort, which a request states as its client's log does. No reader's revision
+# replaces it.
+_OF_THE_WIRE = frozenset(("status", "error", "latency_ms", "ttft_ms", "path", "credential", "effort"))
 
 _REVISED = frozenset(("source", "revision"))
 

@@ -14,6 +14,10 @@ from tokenops.read_contract import Intake
 SOURCE = "claude-code-jsonl"
 CLIENT = "claude-code"
 Raw = dict[str, Any]
+Tags = tuple[str, ...]  # in the order of events.TAGS
+NO_TAGS: Tags = ()
+# The keys of a line that hold them; effort and branch come last.
+_STATED = ("attributionAgent", "attributionSkill", "attributionPlugin", "attributionMcpServer", "attributionMcpTool")
 _CWD = re.compile(rb'"cwd":("(?:[^"\\\\]|\\\\.)*")')
 _HEAD = 1 << 16
 # Requests of which a later piece of the file may hold the answer.
@@ -38,6 +42,9 @@ class Session:
         self.stated: dict[str, bytes] = {}  # session -> the line with its last sums
         self.blocks: dict[tuple[str, bool], Raw] = {}
         self.last: tuple[object, object, Raw] = (self, None, {})
+        self.stated_tags: tuple[object, ...] = ()  # of the last line, and what was made of them
+        self.tags_of_last: Tags = NO_TAGS
+        self.kind: str | None = None  # of the subagent whose file this is, once it was looked for
 
     def attribution(self, raw: Raw) -> Raw:
         """The attribution block of a line; the same object for the same session and chain."""
@@ -45,6 +52,25 @@ class Session:
         if session == last[0] and raw.get("isSidechain") is last[1] and "forkedFrom" not in raw:
             return last[2]
         return self._attribution(raw)
+
+    def tags(self, raw: Raw) -> Tags:
+        """What a line says that its answer was made for, in the order of events.TAGS, "" for what it does not say."""
+        get = raw.get
+        effort = get("perTurnEffort") or get("effort")
+        stated = *[get(name) for name in _STATED], effort, get("gitBranch"), get("agentId")
+        if stated != self.stated_tags:
+            self.stated_tags = stated
+            subagent, *others = map(untrusted.tag, stated[:-1])
+            self.tags_of_last = (subagent or self._kind_of(raw), *others)
+        return self.tags_of_last
+
+    def _kind_of(self, raw: Raw) -> str:
+        """The kind of subagent whose file this is: it also stands beside the file, which older lines do not repeat."""
+        if raw.get("isSidechain") is not True or self.stem != f"agent-{raw.get('agentId')}":
+            return ""
+        if self.kind is None:
+            self.kind = _agent_type(self.path)
+        return self.kind
 
     def _attribution(self, raw: Raw) -> Raw:
         mine, owner, cwd = raw.get("sessionId"), owner_of(raw), raw.get("cwd")
@@ -129,6 +155,15 @@ def first_directory(path: str) -> str:
         with open(path, "rb", opener=regular.opener) as file:
             mark = _CWD.search(file.read(_HEAD))
         return untrusted.path(orjson.loads(mark[1])) if mark else ""
+    except (OSError, ValueError):
+        return ""
+
+
+def _agent_type(path: str) -> str:
+    """The kind of subagent that the file beside its transcript names; "" if there is no such file."""
+    try:
+        with open(path.removesuffix(".jsonl") + ".meta.json", "rb", opener=regular.opener) as file:
+            return untrusted.tag(untrusted.mapping(orjson.loads(file.read(_HEAD))).get("agentType"))
     except (OSError, ValueError):
         return ""
 

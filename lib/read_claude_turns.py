@@ -34,7 +34,7 @@ from tokenops import (
     wire_claude,
     wire_limits,
 )
-from tokenops.read_claude_session import Session
+from tokenops.read_claude_session import NO_TAGS, Session, Tags
 from tokenops.read_contract import Intake
 from tokenops.read_records import Frame, Light
 
@@ -162,25 +162,26 @@ def is_interrupted(raw: Raw, message: Raw) -> bool:
     return message.get("stop_reason", "") is None and "requestedModel" in raw
 
 
-def frame(usage: Raw, model: str, prefix: str = "") -> Frame:
-    """The fields of a usage block beside its counts; one object for each kind. Raises TypeError."""
-    return _frame(model, prefix, usage.get("speed"), usage.get("service_tier"), usage.get("inference_geo"))
+def frame(usage: Raw, model: str, prefix: str = "", tags: Tags = NO_TAGS) -> Frame:
+    """The fields of a turn beside its counts and its session; one object for each kind. Raises TypeError."""
+    return _frame(model, prefix, usage.get("speed"), usage.get("service_tier"), usage.get("inference_geo"), tags)
 
 
-@functools.lru_cache(1024)
-def _frame(model: str, prefix: str, speed: object, tier: object, geo: object) -> Frame:
+@functools.lru_cache(4096)
+def _frame(model: str, prefix: str, speed: object, tier: object, geo: object, tags: Tags) -> Frame:
     after: Raw = {}
     if served := "fast" if speed == "fast" else wire_claude.label_of(tier):
         after["tier"] = served
     if region := wire_claude.label_of(geo):
         after["geo"] = region
+    after |= {name: tag for name, tag in zip(events.TAGS, tags, strict=False) if tag}
     return {**provider_of(model, prefix), "model": fields.fit("model", model), "turns": 1}, after
 
 
-def usage_block(usage: Raw, model: str, counts: dict[str, int], identifier: str) -> events.Event:
-    """The fields of a record about tokens and their price."""
+def usage_block(usage: Raw, model: str, counts: dict[str, int], identifier: str, tags: Tags = NO_TAGS) -> events.Event:
+    """The fields of a record about tokens and their price, and its tags."""
     try:
-        before, after = frame(usage, model, cloud_prefix(identifier))
+        before, after = frame(usage, model, cloud_prefix(identifier), tags)
     except TypeError:
         raise events.BadRecord("usage.speed, service_tier or inference_geo is not text") from None
     return {**before, **counts, **after}
@@ -311,22 +312,23 @@ class Turns:
         if (request := raw.get("requestRef")) in session.requests:
             ts = session.requests[request]
         attribution = session.attribution(raw)
+        around = frame(usage, model, "", session.tags(raw))
         seen = self.light.get(name)
         if seen is None:
             # An id such as msg_01AbC; others may be masked, or name a cloud.
             if name in self.full or not name.isidentifier() or name[8:9] == "_" or "REDACTED" in name or model[0] == "<":
                 return False
-            self.light[name] = (ts, name, counts, frame(usage, model), attribution)
+            self.light[name] = (ts, name, counts, around, attribution)
             self.fresh[name] = (attribution, raw.get("requestedModel"), raw.get("version"))
             return True
-        before, _, most, around, owner = seen
-        if owner is not attribution:
+        before, _, most, around_before, owner = seen
+        if owner is not attribution or around is not around_before:
             return False
         if counts[-1] < most[-1]:
             if ts < before:
                 self.light[name] = (ts, name, most, around, owner)
             return True
-        if frame(usage, model) is not around or (counts[-1] == most[-1] and counts != most):
+        if counts[-1] == most[-1] and counts != most:
             return False
         if counts[-1] > most[-1] or ts < before:
             self.light[name] = (min(ts, before), name, counts, around, owner)
@@ -364,9 +366,9 @@ class Turns:
             model = "unknown"
         name = identity(raw, message) or session.content_id(line)
         parts = wire_claude.parts_of(usage, model)
-        attribution = session.attribution(raw)
+        attribution, tags = session.attribution(raw), session.tags(raw)
         arriving = [
-            turn(ts, f"{name}#{n}" if n else name, attribution, usage_block(usage, served, counts, name))
+            turn(ts, f"{name}#{n}" if n else name, attribution, usage_block(usage, served, counts, name, tags))
             for n, (served, counts) in enumerate(parts)
         ]
         if was_interrupted := is_interrupted(raw, message):

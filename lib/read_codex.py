@@ -252,6 +252,9 @@ def _turn_of(thread: Thread, owned: Owned, intake: Intake) -> Event:
     attribution = intake.attribution(SOURCE, CLIENT, thread.cwd, "", owned.owner)
     if thread.sidechain:
         attribution["sidechain"] = True
+    tags = {"effort": row.effort}
+    if owned.owner == thread.id:
+        tags |= {"subagent": thread.subagent, "branch": thread.branch}
     event: Event = {"v": events.VERSION, "ts": row.ts, "kind": "turn", "id": owned.name}
     event["alias"] = owned.older_name() if row.paired else events.alias_of(CLIENT, owned.owner, row.counts)
     event |= attribution
@@ -265,6 +268,7 @@ def _turn_of(thread: Thread, owned: Owned, intake: Intake) -> Event:
     event |= row.counts
     if row.tier:
         event["tier"] = row.tier
+    event |= {name: value for name, value in tags.items() if value}
     return events.arrange(fields.fit_all(event))
 
 

@@ -111,7 +111,7 @@ class Stream:
         name = untrusted.identity(line.get("thread_id", line.get("session_id")))
         if name and name == self.state.get("thread"):
             return  # resumed: the totals go on
-        born = read_codex_threads.uuid_ms(name)
+        born = untrusted.uuid_ms(name)
         began = when.stamp(born) if born and born < 1 << 42 else ts
         self.state.clear()
         self.state |= {"thread": name, "began": began, "cwd": untrusted.path(line.get("cwd"))}

@@ -25,7 +25,6 @@ Raw = dict[str, Any]
 Totals = tuple[int, int, int, int, int]
 
 _MASKED = re.compile(r"[\s\[\]<>*]|REDACTED")
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 _FILE_UUID = re.compile(r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.jsonl(?:\.zst)?\Z")
 # A copied row is written with the file; no model answers within a second of a thread's start.
 BURST_MS = 1000
@@ -74,6 +73,7 @@ class Row:
     response: str = ""  # the vendor's id of the response, of a record
     paired: bool = False  # of a record: epoch and totals are those of its token_count
     beyond: bool = False  # the counts are what the totals moved beyond the last request
+    effort: str = ""
 
 
 @dataclass
@@ -90,6 +90,9 @@ class Thread:
     provider: str = ""
     model: str = ""
     tier: str = ""
+    effort: str = ""
+    branch: str = ""  # where the thread began
+    subagent: str = ""  # its role, or how it was spawned
     last: Totals | None = None
     epoch: int = 0
     named: bool = False  # the first session_meta was read
@@ -135,6 +138,7 @@ class Thread:
             self._meta(payload, raw)
         elif kind == "turn_context":
             self._turn(payload)
+            self.effort = untrusted.tag(payload.get("effort"))
         elif kind == "token_usage_record":
             self._record(payload, raw)
         elif kind == "event_msg":
@@ -159,14 +163,14 @@ class Thread:
             return
         self.named = True
         self.id = valid_id or self.id
-        spawn: Any = source.get("subagent") if type(source) is dict else None
-        spawn = spawn.get("thread_spawn") if type(spawn) is dict else None
-        candidates = [payload.get("forked_from_id"), payload.get("parent_thread_id")]
-        if type(spawn) is dict:
-            candidates.append(spawn.get("parent_thread_id"))
+        kind = untrusted.mapping(source).get("subagent")
+        spawn = untrusted.mapping(untrusted.mapping(kind).get("thread_spawn"))
+        candidates = [payload.get("forked_from_id"), payload.get("parent_thread_id"), spawn.get("parent_thread_id")]
         self.parent = next((c for c in candidates if type(c) is str and c and not _MASKED.search(c) and c != self.id), "")
         self.spawned = not payload.get("forked_from_id")
         self.sidechain, self.human = sidechain, human
+        self.subagent = _subagent_of(payload.get("agent_role"), kind)
+        self.branch = untrusted.tag(untrusted.mapping(payload.get("git")).get("branch"))
         self.own = not self.parent
         self.cwd = text_of(payload.get("cwd"))
         self.provider = fields.fit("provider", text_of(payload.get("model_provider")))
@@ -194,7 +198,7 @@ class Thread:
 
     def _began_in(self, turn: object, thread: str, human: bool) -> bool | None:
         """Whether a turn began in a thread, or one forked from it, by their ids; None if the ids hold no time."""
-        at, born = uuid_ms(turn), uuid_ms(thread)
+        at, born = untrusted.uuid_ms(turn), untrusted.uuid_ms(thread)
         if at is None or born is None:
             return None
         return at > born or (at == born and (human or turn in self.started))
@@ -235,6 +239,7 @@ class Thread:
         replayed = False if self.is_settled() else (True if self.separated else None)
         owner = self.owner if replayed else ""
         total = self.last or _NOTHING
+        more["effort"] = self.effort
         return Row(ts, self.epoch, total, counts, self.model, self.tier, None, replayed, self.line, owner, **more)
 
     def _record(self, payload: Raw, raw: Raw) -> None:
@@ -319,16 +324,16 @@ def text_of(value: object) -> str:
     return value if type(value) is str and not value.startswith("[") else ""
 
 
+def _subagent_of(role: object, kind: object) -> str:
+    """The role of a spawned agent, else how it was spawned: "review", {"thread_spawn": {...}}, {"other": "guardian"}."""
+    name, more = next(iter(kind.items()), ("", "")) if type(kind) is dict else (kind, "")
+    inside = more.get("agent_role") if type(more) is dict else more
+    return untrusted.tag(role) or untrusted.tag(inside) or untrusted.tag(name)
+
+
 def tier_of(value: object) -> str:
     """The served tier, "" for the ordinary one."""
     return value if type(value) is str and value in ("priority", "fast", "flex", "batch", "ultrafast") else ""
-
-
-def uuid_ms(value: object) -> int | None:
-    """The time in a version 7 UUID, in milliseconds; None for anything else."""
-    if type(value) is str and (match := _UUID.match(value)) and match[1] == "7":
-        return int(value[:8] + value[9:13], 16)
-    return None
 
 
 def totals_of(usage: object) -> Totals | None:
@@ -354,13 +359,7 @@ def add(a: Totals, b: Totals) -> Totals:
 
 def subtract(a: Totals, b: Totals) -> Totals:
     """What one of two totals has more than the other, nothing where it has less."""
-    return (
-        max(a[0] - b[0], 0),
-        max(a[1] - b[1], 0),
-        max(a[2] - b[2], 0),
-        max(a[3] - b[3], 0),
-        max(a[4] - b[4], 0),
-    )
+    return _five([max(one - other, 0) for one, other in zip(a, b, strict=True)])
 
 
 def counts_of(used: Totals) -> Raw:
@@ -425,7 +424,8 @@ def as_data(thread: Thread) -> dict[str, Any]:
 
 
 _ROWS = ("rows", "pending")
-_SINCE = ("burst", "recorded", "pending", "lone")  # fields that 0.1.0 does not know: they are left out if they are empty
+# Fields that 0.1.0 does not know: they are left out if they are empty.
+_SINCE = ("burst", "recorded", "pending", "lone", "effort", "branch", "subagent")
 
 
 def from_data(data: dict[str, Any]) -> Thread:

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, jsonl, read_codex_threads, read_lines, when, work, work_prompts
+from tokenops import events, jsonl, read_codex_threads, read_lines, untrusted, when, work, work_prompts
 from tokenops.read_contract import Intake
 
 Raw = dict[str, Any]
@@ -122,7 +122,7 @@ class Rollout:
     def _ongoing(self, ts: str, line: int, opens: bool = False) -> Raw | None:
         """The round of the turn that is going on. It began when its id was made, which is the same in every copy."""
         turn = self.state.get("turn")
-        born = read_codex_threads.uuid_ms(turn)
+        born = untrusted.uuid_ms(turn)
         side = self.thread.sidechain
         if born is not None:
             return self.rounds.open_round(side, turn, when.stamp(born), self.thread.id)

@@ -20,6 +20,8 @@ Raw = Mapping[str, Any]
 # What masked names contain: "[redacted]", "<id>", "***", "REDACTED".
 _MASKED = re.compile(r"[\[\]<>*]|REDACTED", re.ASCII)
 _RESPONSE = re.compile(r"(?:msg_|resp_|gen-|chatcmpl-)[\w-]{16,}\Z", re.ASCII)
+_MASKED_TAG = re.compile(r"\[.*\]|<.*>|\*+|.*REDACTED.*", re.ASCII)
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 _LONGEST_PATH = 4096
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 # The deepest value in recorded traffic and in clients' logs has 20 levels; functions that recurse survive ten times more.
@@ -77,6 +79,12 @@ def text(value: object, most: int = events.LONGEST) -> str:
     return value[:most] if isinstance(value, str) and not _UNPRINTABLE.search(value) else ""
 
 
+def tag(value: object) -> str:
+    """What a client says that a turn was made for, cut to a name's length; "" for no name and for a masked one."""
+    name = text(value)
+    return "" if _MASKED_TAG.fullmatch(name) else name
+
+
 def path(value: object) -> str:
     """An absolute path, "" for anything else and for a masked one."""
     name = text(value, _LONGEST_PATH + 1)
@@ -127,6 +135,13 @@ def moment(value: object, name: str = "timestamp") -> str:
     except (ValueError, OverflowError):
         pass
     raise events.BadRecord(f"{name} is {jsonl.value_name(value)}; expected a time")
+
+
+def uuid_ms(value: object) -> int | None:
+    """The time in a version 7 UUID, in milliseconds; None for anything else."""
+    if type(value) is str and (match := _UUID.match(value)) and match[1] == "7":
+        return int(value[:8] + value[9:13], 16)
+    return None
 
 
 def _ms(value: float) -> float:

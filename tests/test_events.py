@@ -35,6 +35,7 @@ SIGHTING = st.fixed_dictionaries(
         "later": st.sampled_from([[1], {"a": 2}, "x"]),
         "alias": st.sampled_from(["a1", "a2"]),
         "revision": st.sampled_from([1, 2, 3]),
+        **{name: st.sampled_from(["low", "high"]) for name in events.TAGS},
     },
 )
 METER = st.builds(

@@ -153,7 +153,7 @@ def test_what_the_log_holds_already_is_skipped_with_its_place(run: Run, environm
     with day.open("ab") as file:
         file.write(b"".join(odd) + lines(GOOD[1:]))
     unsound = {number for number, line in enumerate(odd, 2) if store_files.record_of(line) is None}
-    assert len(unsound) > 0.8 * len(odd)
+    assert len(unsound) > 0.75 * len(odd)
     first = f"tok-cat: {day}:{min(unsound)}: {len(unsound):,} lines of the log could not be read; run tok-log verify\n"
     assert run("tok-cat", status=1, env=NOW).stderr.decode() == first
     problems = objects(run("tok-log verify", status=1, env=NOW).stdout)
