@@ -174,7 +174,14 @@ def test_a_codex_rollout_that_grows_keeps_its_tags(tmp_path: pathlib.Path) -> No
 
 
 def sighting(**given_keys: Any) -> Json:
-    base = {"v": 1, "ts": "2026-03-01T09:00:00.000Z", "kind": "turn", "id": "x", "source": "claude-code-jsonl", "revision": 2}
+    base = {
+        "v": 1,
+        "ts": "2026-03-01T09:00:00.000Z",
+        "kind": "turn",
+        "id": "x",
+        "source": "claude-code-jsonl",
+        "revision": 2,
+    }
     return events.arrange(base | {"model": "m", "turns": 1, "output_tokens": 5} | given_keys)
 
 
