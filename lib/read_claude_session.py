@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from typing import Any
@@ -16,8 +17,17 @@ CLIENT = "claude-code"
 Raw = dict[str, Any]
 Tags = tuple[str, ...]  # in the order of events.TAGS
 NO_TAGS: Tags = ()
-# The keys of a line that hold them; effort and branch come last.
-_STATED = ("attributionAgent", "attributionSkill", "attributionPlugin", "attributionMcpServer", "attributionMcpTool")
+# The keys of a line that hold them.
+_STATED = (
+    "attributionAgent",
+    "attributionSkill",
+    "attributionPlugin",
+    "attributionMcpServer",
+    "attributionMcpTool",
+    "perTurnEffort",
+    "effort",
+    "gitBranch",
+)
 _CWD = re.compile(rb'"cwd":("(?:[^"\\\\]|\\\\.)*")')
 _HEAD = 1 << 16
 # Requests of which a later piece of the file may hold the answer.
@@ -42,8 +52,6 @@ class Session:
         self.stated: dict[str, bytes] = {}  # session -> the line with its last sums
         self.blocks: dict[tuple[str, bool], Raw] = {}
         self.last: tuple[object, object, Raw] = (self, None, {})
-        self.stated_tags: tuple[object, ...] = ()  # of the last line, and what was made of them
-        self.tags_of_last: Tags = NO_TAGS
         self.kind: str | None = None  # of the subagent whose file this is, once it was looked for
 
     def attribution(self, raw: Raw) -> Raw:
@@ -55,18 +63,18 @@ class Session:
 
     def tags(self, raw: Raw) -> Tags:
         """What a line says that its answer was made for, in the order of events.TAGS, "" for what it does not say."""
-        get = raw.get
-        effort = get("perTurnEffort") or get("effort")
-        stated = *[get(name) for name in _STATED], effort, get("gitBranch"), get("agentId")
-        if stated != self.stated_tags:
-            self.stated_tags = stated
-            subagent, *others = map(untrusted.tag, stated[:-1])
-            self.tags_of_last = (subagent or self._kind_of(raw), *others)
-        return self.tags_of_last
+        values = tuple(map(raw.get, _STATED))
+        try:
+            tags = _tags_of(values)
+        except TypeError:  # one is a list or an object
+            tags = _tags_of(tuple(value if type(value) is str else None for value in values))
+        if tags[0] or raw.get("isSidechain") is not True:
+            return tags
+        return (self._kind_of(raw), *tags[1:])
 
     def _kind_of(self, raw: Raw) -> str:
         """The kind of subagent whose file this is: it also stands beside the file, which older lines do not repeat."""
-        if raw.get("isSidechain") is not True or self.stem != f"agent-{raw.get('agentId')}":
+        if self.stem != f"agent-{raw.get('agentId')}":
             return ""
         if self.kind is None:
             self.kind = _agent_type(self.path)
@@ -157,6 +165,13 @@ def first_directory(path: str) -> str:
         return untrusted.path(orjson.loads(mark[1])) if mark else ""
     except (OSError, ValueError):
         return ""
+
+
+@functools.lru_cache(4096)
+def _tags_of(values: tuple[object, ...]) -> Tags:
+    """The tags in the values of _STATED: the effort of the request, else that of the session."""
+    *first, request, session, branch = map(untrusted.tag, values)
+    return (*first, request or session, branch)
 
 
 def _agent_type(path: str) -> str:

@@ -110,10 +110,8 @@ def light_counts(usage: Raw, model: str) -> tuple[int, ...] | None:
     details = usage.get("output_tokens_details")
     if details is not None and type(thought := details["thinking_tokens"]) is not int:
         return None
-    if sent < 0 or got < 0 or read < 0 or wrote < 0 or long < 0 or thought < 0:
-        return None
-    if sent + got + read + wrote + long + thought >= fields.MOST:
-        return None  # which of them is too large is said elsewhere
+    if not 0 <= sent | got | read | wrote | long | thought < fields.MOST:  # a power of 2; the bits of all at once
+        return None  # which of them is below 0, or too large, is said elsewhere
     tools = usage.get("server_tool_use")
     if tools is not None and tools.get("web_search_requests"):
         return None
@@ -251,6 +249,8 @@ class Turns:
         self.meters: dict[str, events.Event] = {}
         self.sums: dict[str, Raw] = {}  # path -> see `read_claude_sums.Sums`
         self.buffer = bytearray(read_lines.BLOCK)
+        self.stated: tuple[object, ...] = ()  # what the last line of the usual shape said beside its counts
+        self.around: tuple[Frame, Raw] = (({}, {}), {})  # what was made of it
         # Of the file being read: the attribution, the requested model and the version of each message since the last sums.
         self.fresh: dict[str, tuple[Raw, object, object]] = {}
 
@@ -311,8 +311,7 @@ class Turns:
             return False
         if (request := raw.get("requestRef")) in session.requests:
             ts = session.requests[request]
-        attribution = session.attribution(raw)
-        around = frame(usage, model, "", session.tags(raw))
+        around, attribution = self.around_counts(raw, usage, model, session)
         seen = self.light.get(name)
         if seen is None:
             # An id such as msg_01AbC; others may be masked, or name a cloud.
@@ -333,6 +332,39 @@ class Turns:
         if counts[-1] > most[-1] or ts < before:
             self.light[name] = (min(ts, before), name, counts, around, owner)
         return True
+
+    def around_counts(self, raw: Raw, usage: Raw, model: str, session: Session) -> tuple[Frame, Raw]:
+        """The frame and the attribution of a line's turn. Most lines say what the line before said.
+
+        All is looked up at once, and without a loop, because every answer comes here.
+        """
+        get, state = raw.get, usage.get
+        stated = (
+            session,
+            get("sessionId"),
+            get("requestSessionId"),
+            get("forkedFrom"),
+            get("isSidechain"),
+            model,
+            state("speed"),
+            state("service_tier"),
+            state("inference_geo"),
+            get("gitBranch"),
+            get("perTurnEffort"),
+            get("effort"),
+            get("attributionAgent"),
+            get("attributionSkill"),
+            get("attributionPlugin"),
+            get("attributionMcpServer"),
+            get("attributionMcpTool"),
+            get("agentId"),
+        )
+        if stated == self.stated:
+            return self.around
+        around, attribution = frame(usage, model, "", session.tags(raw)), session.attribution(raw)
+        if attribution is session.last[2]:  # else a later line may name the session's directory
+            self.stated, self.around = stated, (around, attribution)
+        return around, attribution
 
     def take(self, line: bytearray, location: str, session: Session) -> None:
         """Take in a line of any shape."""

@@ -359,7 +359,7 @@ def add(a: Totals, b: Totals) -> Totals:
 
 def subtract(a: Totals, b: Totals) -> Totals:
     """What one of two totals has more than the other, nothing where it has less."""
-    return _five([max(one - other, 0) for one, other in zip(a, b, strict=True)])
+    return _five([max(more - less, 0) for more, less in zip(a, b, strict=True)])
 
 
 def counts_of(used: Totals) -> Raw:
