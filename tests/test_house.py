@@ -22,6 +22,7 @@ DOORS_AT_MOST += 3  # live_*: what tok-top's file puts together
 # joins: the join outgrew events; fields: so did the types of the fields; regular: all families open files; programs: and
 # run programs.
 FACES_AT_MOST = 54
+FACES_AT_MOST += 1  # context: what filled a session's context, the law of which answers, coach and the dashboard speak
 PLUGINS = ("read_", "poll_", "ship_")  # one more client, vendor or target is one more module
 MODULES_AT_MOST = 130  # without plug-ins: 126 when the map was drawn, joins, rollup_totals, fields, and regular
 FILE_LINES, FUNCTION_LINES, SMALL_LINES = 450, 45, 80
@@ -45,6 +46,9 @@ MODULES_AT_MOST += 2  # dash_limits, dash_rhythm: limits over time, and the hour
 # answer is empty (answers_absence), for all reporters.
 MODULES_AT_MOST += 4
 DOORS_AT_MOST += 4
+MODULES_AT_MOST += (
+    3  # context, context_costs, context_breaks: what prompt tokens are made of, what it costs, what broke caches
+)
 # Small modules with a single importer, each with the reason why it is a file of its own.
 SMALL_ALONE = {
     "sync_follow": "tok-read --follow; all else of tok-read starts without it",

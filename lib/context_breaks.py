@@ -1,0 +1,143 @@
+"""Finds cache breaks: turns at which prompt tokens that a cache had held were paid again, what that cost, and why.
+
+The reason is what the records show, never a guess: several may hold, and the first in the order of `REASONS` is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from tokenops import catalog, context, context_costs, pricing, when
+from tokenops.context import Counts, Shares
+from tokenops.events import Event
+
+
+class Break(NamedTuple):
+    """One cache break. `usd`: what was paid beyond the price of reading the tokens from a cache; None if unknown.
+
+    `gap`: milliseconds since the chain's last turn. `stated`: the client's own reason, "" if it gave none.
+    """
+
+    turn: Event
+    tokens: int
+    usd: Decimal | None
+    reason: str
+    gap: int
+    stated: str
+
+
+# Reason -> what it is called.
+REASONS = {
+    "compaction": "the conversation was compacted",
+    "model": "the model was switched",
+    "tools_or_system": "the tools or the system prompt changed",
+    "idle": "the cache expired in a pause",
+    "effort": "the effort was switched",
+    "cleared_results": "tool results were cleared",
+    "version": "a new version of the client",
+    "client": "the client's own reason",
+    "unknown": "unknown",
+}
+# What the vendor's own reasons mean.
+_STATED = {"model_changed": "model", "system_changed": "tools_or_system", "tools_changed": "tools_or_system"}
+_HOUR = 60
+
+
+class _Chain(NamedTuple):
+    """What is remembered of a chain at a turn: how long its cache lives in minutes, and its client's version."""
+
+    minutes: int
+    version: str
+    base: int
+
+
+class Breaks:
+    """Watches shares, in the order of `context.shares`, and gives the break that each turn is, if it is one."""
+
+    def __init__(self, catalogue: pricing.Catalogue) -> None:
+        self._catalogue = catalogue
+        self._rules = catalog.load("caches")
+        self._chains: dict[str, _Chain] = {}
+        self._last: dict[Any, int] = {}  # when the last turn of a chain began, which read its cache
+
+    def watch(self, every: Iterable[Shares]) -> Iterator[Break]:
+        """The breaks among some shares."""
+        for share in every:
+            if (met := self.at(share)) is not None:
+                yield met
+
+    def at(self, share: Shares) -> Break | None:
+        """The break at a turn, or None."""
+        turn, record, parent = share.turn, share.record or {}, share.parent
+        before = self._chains.get(parent["id"]) if parent is not None else None
+        at, chain = when.moment(turn["ts"]), (turn.get("session_id"), record.get("chain"), bool(turn.get("sidechain")))
+        last = max(self._last.get(chain, 0), when.moment(parent["ts"]) if parent is not None else 0)
+        self._last[chain] = max(at, last)
+        minutes = max(before.minutes if before else 0, self._minutes(turn))
+        version = record.get("version") or (before.version if before else "")
+        self._chains[turn["id"]] = _Chain(minutes, version, share.base or (before.base if before else 0))
+        if parent is None or before is None:
+            return None
+        compacted = record.get("event") == context.COMPACTION
+        lost = self._lost_at_compaction(share, before) if compacted else share.rewriting
+        tokens = sum(lost.values())
+        if tokens < self._rules["break_tokens"]:
+            return None
+        gap = max(at - last, 0)
+        reason = _reason(share, before, gap, compacted, version)
+        return Break(turn, tokens, self._extra(turn, lost), reason, gap, str(record.get("miss") or ""))
+
+    def _minutes(self, turn: Event) -> int:
+        """How long the vendor keeps what a turn has written to its cache."""
+        if turn.get("cache_write_12h_tokens"):
+            return 12 * _HOUR
+        if turn.get("cache_write_1h_tokens"):
+            return _HOUR
+        minutes: int = self._rules["minutes"].get(turn.get("provider", ""), self._rules["least"])
+        return minutes
+
+    def _lost_at_compaction(self, share: Shares, before: _Chain) -> Counts:
+        """What of the base no cache had after a compaction, by class."""
+        left = min(before.base, sum(share.turn.get(name, 0) for name in context.CLASSES))
+        left -= share.turn.get(context.READ, 0)
+        lost: Counts = {}
+        for name in context.CLASSES[1:]:
+            if left > 0 and share.turn.get(name):
+                lost[name] = min(left, share.turn[name])
+                left -= lost[name]
+        return lost
+
+    def _extra(self, turn: Event, lost: Mapping[str, int]) -> Decimal | None:
+        rate = self._catalogue.rate_of(turn)
+        if not isinstance(rate, pricing.Rate):
+            return None
+        paid, read = pricing.cost_of(rate, lost), pricing.cost_of(rate, {context.READ: sum(lost.values())})
+        if not isinstance(paid, pricing.Cost) or not isinstance(read, pricing.Cost):
+            return None
+        return max(pricing.add(paid.usd, read.usd.copy_negate()), pricing.ZERO)
+
+
+def _reason(share: Shares, before: _Chain, gap: int, compacted: bool, version: str) -> str:
+    """Why a cache broke."""
+    turn, parent, record = share.turn, share.parent or {}, share.record or {}
+    stated = str(record.get("miss") or "")
+    read = turn.get(context.READ, 0)
+    holds = {
+        "compaction": compacted,
+        "model": _differs(turn, parent, "model") or _STATED.get(stated) == "model",
+        "tools_or_system": _STATED.get(stated) == "tools_or_system",
+        "idle": gap > before.minutes * 60_000,
+        "effort": _differs(turn, parent, "effort"),
+        "cleared_results": bool(share.fall),
+        "version": bool(before.version) and version != before.version,
+        "client": bool(stated),
+    }
+    reason = next((name for name, is_so in holds.items() if is_so), "")
+    # A part of the base was still read, so the cache was there: what stands behind it in the base has changed.
+    return reason or ("tools_or_system" if 0 < read < before.base else "unknown")
+
+
+def _differs(turn: Event, parent: Event, name: str) -> bool:
+    return name in turn and name in parent and turn[name] != parent[name]
