@@ -76,8 +76,8 @@ def shares(turns: Mapping[str, Event], records: Mapping[str, Event]) -> Iterator
     parents = parents_of(turns, records)
     caching = {_cache_of(turn) for turn in turns.values() if any(turn.get(name) for name in CLASSES[:-1])}
     children: Counts = {}
-    for parent in parents.values():
-        children[parent] = children.get(parent, 0) + 1
+    for above in parents.values():
+        children[above] = children.get(above, 0) + 1
     states: dict[str, State | None] = {}
     for identity in _in_order(turns, parents):
         turn, record, parent = turns[identity], records.get(identity), parents.get(identity)
@@ -111,8 +111,7 @@ def parents_of(turns: Mapping[str, Event], records: Mapping[str, Event]) -> dict
     for identity, turn in sorted(turns.items(), key=lambda item: (item[1]["ts"], item[0])):
         record = records.get(identity)
         if record is not None:
-            parent = record.get("parent")
-            if parent in turns and parent != identity:
+            if (parent := record.get("parent")) is not None and parent in turns and parent != identity:
                 parents[identity] = parent
         elif not turn.get("sidechain") and turn.get("turns"):
             session = turn.get("session_id")

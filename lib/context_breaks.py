@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import catalog, context, context_costs, pricing, when
+from tokenops import catalog, context, pricing, when
 from tokenops.context import Counts, Shares
 from tokenops.events import Event
 

@@ -110,9 +110,8 @@ class Bill:
             self.turns += turn["turns"]
             for label in set().union(*(part.tokens for part in parts)):
                 self._turns[label] = self._turns.get(label, 0) + 1
-        rate = self._catalogue.rate_of(turn)
-        if not isinstance(rate, pricing.Rate):
-            rate = None
+        lookup = self._catalogue.rate_of(turn)
+        rate = lookup if isinstance(lookup, pricing.Rate) else None
         fees = _fees(turn, rate)
         if "cost_usd" in turn and (rate is None or turn.get("cost_source") != "client"):
             self._share_out(Decimal(turn["cost_usd"]), parts, rate, fees)
