@@ -155,7 +155,7 @@ def _share(
         after = _grown(_EMPTY, ((SUMMARY, size),))
     elif size >= before.size:
         old = before.size
-        after = _grown(before, split(size - before.size, items) if items else [(UNEXPLAINED, size - before.size)])
+        after = _grown(before, apportion(size - before.size, items) if items else [(UNEXPLAINED, size - before.size)])
     else:
         after, old = _fallen(before, size)
     fall = before.size - size if before is not None and old else 0
@@ -188,7 +188,7 @@ def _own(record: Event | None) -> Sizes:
     return list(record.get("produced", {}).items()) if record is not None else []
 
 
-def split(total: int, sizes: Sizes) -> list[tuple[str, int]]:
+def apportion(total: int, sizes: Sizes) -> list[tuple[str, int]]:
     """A whole number in whole shares by size (largest remainder; of equal ones, the first). The sizes are not all 0."""
     whole = sum(size for _, size in sizes)
     parts = [divmod(total * size, whole) for _, size in sizes]
@@ -293,13 +293,13 @@ def _output(turn: Event, record: Event | None) -> list[Part]:
     if not others:
         others = sizes if sizes and not thinking else [(REPLY, 1)]
     tokens: Counts = {THINKING: thinking} if thinking else {}
-    for cause, part in split(rest, others):
+    for cause, part in apportion(rest, others):
         if part:
             tokens[cause] = tokens.get(cause, 0) + part
     return [Part(PRODUCING, OUTPUT, tokens)]
 
 
-def unlogged(total: Event) -> Shares:
+def shares_of_total(total: Event) -> Shares:
     """The shares of a session's total or remainder, whose requests left no line in a log."""
     parts = [
         Part(CARRYING if name == READ else ENTERING, name, {UNLOGGED: total[name]}) for name in CLASSES if total.get(name)

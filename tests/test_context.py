@@ -388,7 +388,7 @@ def test_thinking_is_what_the_vendor_counted() -> None:
 
 def test_a_session_s_remainder_is_unlogged_and_searches_are_fees() -> None:
     rest = turn("usage:1", 0, 10, 5, 1, 7, kind="usage", covers="remainder", turns=0)
-    lines = cost_by_cause([context.unlogged(rest), *context.shares(*chain(turn("a", 0, 0, 10, web_searches=3)))])
+    lines = cost_by_cause([context.shares_of_total(rest), *context.shares(*chain(turn("a", 0, 0, 10, web_searches=3)))])
     assert lines["unlogged"].tokens == {"carrying": 10, "entering": 6, "producing": 7}
     assert lines["fees"].usd == Decimal("0.03") and lines["fees"].tokens == {}
 
