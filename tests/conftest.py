@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import HealthCheck, settings
 from soak_clock import Clock
+from starter import PATH, Starter, understood
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -61,9 +62,8 @@ def environment(tmp_path: pathlib.Path) -> dict[str, str]:
     """An empty home, UTC, and our commands first on the path."""
     home = tmp_path / "home"
     home.mkdir()
-    path = os.pathsep.join((str(ROOT / "bin"), os.path.dirname(sys.executable), "/usr/bin", "/bin"))
     return {
-        "PATH": path,
+        "PATH": PATH,
         "HOME": str(home),
         "TZ": "UTC",
         "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"],
@@ -81,22 +81,37 @@ def still(environment: dict[str, str], tmp_path: pathlib.Path) -> Iterator[Clock
     made.held.close()
 
 
+@pytest.fixture(scope="session")
+def starters() -> Iterator[list[Starter]]:
+    """Those that start our commands and are at rest."""
+    resting: list[Starter] = []
+    yield resting
+    for starter in resting:
+        starter.close()
+
+
 @pytest.fixture
-def run(environment: dict[str, str], tmp_path: pathlib.Path) -> Run:
+def run(environment: dict[str, str], tmp_path: pathlib.Path, starters: list[Starter]) -> Run:
     """Run a line of shell with our commands on the path, in an empty directory."""
 
     def ran(
         line: str, given: bytes = b"", status: int | None = 0, env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[bytes]:
-        done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", line],
-            input=given,
-            capture_output=True,
-            cwd=tmp_path,
-            env=environment | (env or {}),
-            timeout=5 * MOST,
-            check=False,
-        )
+        whole = environment | (env or {})
+        if stages := understood(line, whole):
+            starter = starters.pop() if starters else Starter()
+            done = starter.run(stages, given, str(tmp_path), whole, 5 * MOST)
+            starters.append(starter)  # where it failed, another takes its place
+        else:
+            done = subprocess.run(
+                ["bash", "-o", "pipefail", "-c", line],
+                input=given,
+                capture_output=True,
+                cwd=tmp_path,
+                env=whole,
+                timeout=5 * MOST,
+                check=False,
+            )
         if status is not None:
             assert done.returncode == status, (done.returncode, done.stderr.decode(), done.stdout.decode()[:2000])
         return done
