@@ -18,13 +18,17 @@ from tokenops.store_days import Derived, Files
 
 # What decides whether a plan covers a turn is among them (coverage).
 BY = ("client", "project", "project_id", "agent", "workflow", "session", "account", "credential")
-FORMAT = 5
+FORMAT = 6
+# Rows by tags are many: they are kept apart, for reports that ask for a tag.
+_TAGS = frozenset(events.TAGS)
 # Days that are added up in one go: one more is read on either side.
 _AT_ONCE = 32
 _WORK = b'work"'
-# What a day is asked for: its totals, or its quarters if it lies in several buckets.
-_TOTALS, _QUARTERS = 0, 1
-_EMPTY: tuple[Event, Event] = ({"rows": [], "usage": []}, {"rows": [], "usage": []})
+# What a day is asked for: its totals, or its quarters if it lies in several buckets; or the same by tags.
+_TOTALS, _QUARTERS, _TOTALS_BY_TAG, _QUARTERS_BY_TAG = range(4)
+Parts = tuple[Event, Event, Event, Event]
+_NOTHING: Event = {"rows": [], "usage": []}
+_EMPTY: Parts = (_NOTHING, _NOTHING, _NOTHING, _NOTHING)
 
 
 def rows(
@@ -96,11 +100,13 @@ def day_rows(
         buckets = when.Buckets(unit, grouping.tz)
         label, last = buckets.label_of(f"{day}T00:00:00.000Z"), buckets.label_of(f"{day}T23:59:59.999Z")
         part = _TOTALS if label == last and not is_divided else _QUARTERS
+    if not _TAGS.isdisjoint(grouping.by):
+        part += _TOTALS_BY_TAG
     key = store_days.key_of(day, files)
     entry = _store(folder, grouping.catalogue).load(day, lambda other: other == key, part)
     summary = entry[1] if entry else make(folder, [day], grouping.catalogue, files, on_bad_line).get(day, _EMPTY)[part]
     for row in summary["rows"]:
-        if part == _TOTALS and unit:
+        if part in (_TOTALS, _TOTALS_BY_TAG) and unit:
             row |= {"by": [*row["by"], unit], "bucket": label, "tz": when.zone_name(grouping.tz)}
         yield row
     yield from summary["usage"]
@@ -113,16 +119,16 @@ def make(
     files: Files,
     on_bad_line: OnBadLine = ignore_line,
     progress: Callable[[int], None] = workers.SILENT,
-) -> dict[str, tuple[Event, Event]]:
+) -> dict[str, Parts]:
     """Keep the summaries of closed days that follow one another, if there is room; the last of them is given."""
     derived = _store(folder, catalogue)
-    last: dict[str, tuple[Event, Event]] = {}
+    last: dict[str, Parts] = {}
     empty = dict.fromkeys(days)
-    for day, totals, quarters in _summaries(folder, days, catalogue, on_bad_line):
-        derived.save(day, store_days.key_of(day, files), totals, quarters)
+    for day, parts in _summaries(folder, days, catalogue, on_bad_line):
+        derived.save(day, store_days.key_of(day, files), *parts)
         progress(sum(files.get(day, ())[::2]))
         empty.pop(day, None)
-        last = {day: (totals, quarters)}
+        last = {day: parts}
     for day in empty:
         derived.save(day, store_days.key_of(day, files), *_EMPTY)
     return last
@@ -134,34 +140,45 @@ def _store(folder: str, catalogue: pricing.Catalogue) -> Derived:
 
 def _summaries(
     folder: str, days: Sequence[str], catalogue: pricing.Catalogue, on_bad_line: OnBadLine
-) -> Iterator[tuple[str, Event, Event]]:
-    """The totals and the quarters of each of some days that follow one another, read in one go."""
+) -> Iterator[tuple[str, Parts]]:
+    """The summary of each of some days that follow one another, read in one go."""
     day = ""
     lines: list[bytes] = []
     for line in store.scan(folder, f"{days[0]}T00:00:00.000Z", store_days.midnight_after(days[-1]), on_bad_line):
         if (line_day := store_files.day_of(line)) != day:
             if day:
-                yield day, *_summary(lines, catalogue)
+                yield day, _summary(lines, catalogue)
             day, lines = line_day, []
         lines.append(line)
     if day:
-        yield day, *_summary(lines, catalogue)
+        yield day, _summary(lines, catalogue)
 
 
-def _summary(lines: list[bytes], catalogue: pricing.Catalogue) -> tuple[Event, Event]:
-    quarters = rollup.Rollup(rollup.Grouping((*BY, when.QUARTER), when.UTC, catalogue))
+def _summary(lines: list[bytes], catalogue: pricing.Catalogue) -> Parts:
+    sums = rollup.Rollup(rollup.Grouping((*BY, *events.TAGS, when.QUARTER), when.UTC, catalogue))
     usage = []
     for line in lines:
         if line.startswith(_WORK, store_files.KIND):
             continue  # has nothing to add up
         event = orjson.loads(line)
         if event["kind"] == "turn":
-            quarters.add(event)
+            sums.add(event)
         elif event["kind"] == "usage":
             usage.append(event)
-    rows = list(quarters.rows())
-    totals = rollup.roll_up(rows, rollup.Grouping(BY, when.UTC, catalogue), lambda why: None)
-    return {"rows": totals, "usage": usage}, {"rows": rows, "usage": usage}
+    finest = list(sums.rows())
+    quarters = _coarser(finest, (*BY, when.QUARTER), catalogue)
+    several = (
+        _coarser(quarters, BY, catalogue),
+        quarters,
+        _coarser(finest, (*BY, *events.TAGS), catalogue),
+        finest,
+    )
+    totals, of_quarters, by_tag, finest_by_tag = ({"rows": rows, "usage": usage} for rows in several)
+    return totals, of_quarters, by_tag, finest_by_tag
+
+
+def _coarser(rows: list[Event], by: tuple[str, ...], catalogue: pricing.Catalogue) -> list[Event]:
+    return rollup.roll_up(rows, rollup.Grouping(by, when.UTC, catalogue), lambda why: None)
 
 
 class Sessions(NamedTuple):
