@@ -266,11 +266,12 @@ def spend(
     on_bad_line: Callable[[str, str], None] = ignore,
 ) -> Spend:
     """What was spent in a span of the log, by some fields. `cover`: what the user's plans cover."""
-    from tokenops import rollup, store_summaries
+    from tokenops import costs, rollup, store_summaries
 
     plan = rollup.Grouping(by, log.tz, log.catalogue())
-    rolled = store_summaries.rows(log.folder, plan, log.now, since, until, only, on_bad_line, cover)
-    return spend_of_rows(rolled, log, since, until, cover)
+    finer = plan._replace(by=costs.with_witnesses(by))
+    rolled = store_summaries.rows(log.folder, finer, log.now, since, until, only, on_bad_line, cover)
+    return spend_of_rows(costs.without_witnesses(rolled, plan), log, since, until, cover)
 
 
 def spend_of_records(

@@ -43,7 +43,7 @@ def rows(
 
     `mark` adds what covers an event. A stream that begins with a row is not marked, since other logs' rows do not name it.
     """
-    stream = iter(records)
+    stream, asked = iter(records), None
     first = next(stream, None)
     if first is not None:
         stream = itertools.chain((first,), stream)
@@ -51,10 +51,37 @@ def rows(
             unit = next((name for name in first["by"] if name in when.UNITS), "")
             tz = when.zone(first["tz"]) if unit else grouping.tz
             grouping = grouping._replace(by=tuple(first["by"]), tz=tz)
+        elif first.get("kind") != "row":
+            grouping, asked = grouping._replace(by=with_witnesses(grouping.by)), grouping
         if mark is not None and first.get("kind") != "row":
             grouping = grouping._replace(by=(*grouping.by, rollup.COVERED))
             stream = map(mark, stream)
-    return price_rows(rollup.roll_up(stream, grouping, on_bad_record), grouping.catalogue)
+    rolled = rollup.roll_up(stream, grouping, on_bad_record)
+    return price_rows(without_witnesses(rolled, asked) if asked else rolled, grouping.catalogue)
+
+
+def with_witnesses(by: tuple[str, ...]) -> tuple[str, ...]:
+    """Fields to sum by, and what shows whether a client's version states tags, if there is a tag among them."""
+    return tuple(dict.fromkeys((*by, "client", "effort"))) if _TAGS & {*by} else by
+
+
+def without_witnesses(rolled: list[Event], grouping: rollup.Grouping) -> list[Event]:
+    """Rows by `with_witnesses`, summed by less; those without a tag have the turns of versions that would have stated it."""
+    tags = _TAGS & {*grouping.by}
+    if not tags or not rolled:
+        return rolled
+    for row in rolled:
+        if "effort" in row and _STATED_BY.get(row.get("client", ""), frozenset()) >= tags - row.keys() > frozenset():
+            row[rollup.STATING] = row.get("turns", 0)
+    by = tuple(name for name in rolled[0]["by"] if name in grouping.by or name == rollup.COVERED)
+    return rollup.roll_up(rolled, grouping._replace(by=by), lambda why: None)
+
+
+_TAGS = frozenset(events.TAGS)
+# Client -> what its versions that state an effort state too, if there is such a thing.
+_STATED_BY = {"claude-code": _TAGS - {"effort"}, "codex": frozenset(("subagent", "branch"))}
+UNMARKED = "unmarked"
+_NAMES = {"mcp_server": "MCP server", "mcp_tool": "MCP tool"}
 
 
 def price_rows(rolled: Iterable[Event], catalogue: pricing.Catalogue) -> list[Event]:
@@ -94,7 +121,7 @@ ORDERS: show.Orders = {
     "cache_hit": _ratio,
     "began": lambda row: when.moment(row["from"]),
     "ended": lambda row: when.moment(row["to"]),
-    "name": lambda row: " ".join(_group(row, name) for name in row["by"]),
+    "name": lambda row: " ".join(label_of(row, name) for name in row["by"]),
 }
 
 
@@ -134,7 +161,7 @@ def _group_columns(rows: Sequence[Event], labels: Sequence[str], tz: datetime.tz
     names = [*by, *(name for name in ("project", "client") if "session" in by and name not in by)]
     short = show.short_ids(str(row["session_id"]) for row in rows if "session_id" in row) if "session" in by else {}
     for at, name in enumerate(names):
-        cells = [_group(row, name) for row in rows]
+        cells = [label_of(row, name) for row in rows]
         cells = [short.get(cell, cell) for cell in cells] if name == "session" else cells
         yield show.Column(name, [*cells, *(labels if at == 0 else [""] * len(labels))], False, 0 if name in by else 2 * at)
         if name == "session":
@@ -161,9 +188,10 @@ def _number_columns(body: Sequence[Event]) -> Iterator[show.Column]:
         yield show.Column("price from", sources, number=False, rank=9)
 
 
-def _group(row: Event, name: str) -> str:
+def label_of(row: Event, name: str) -> str:
+    """What a row is the sum of, in one of its fields."""
     if name in rollup.FIELDS:
-        return str(row.get(rollup.FIELDS[name], "unknown"))
+        return str(row.get(rollup.FIELDS[name], UNMARKED if name in _TAGS else "unknown"))
     return str(row.get("bucket", ""))
 
 
@@ -217,8 +245,23 @@ def notes(rows: list[Event]) -> Iterator[str]:
     """Remarks about the sums and the prices, each once."""
     if beyond := sum(row.get(rollup.BEYOND, 0) for row in rows):
         yield f"note: {beyond:,} tokens are from clients' own sums: requests that leave no line in a log, such as compaction"
+    for tag in [name for name in (rows[0]["by"] if rows else ()) if name in _TAGS]:
+        unmarked = [row for row in rows if tag not in row]
+        if turns := sum(row.get("turns", 0) for row in unmarked):
+            yield _unmarked_note(tag, turns, sum(row.get(rollup.STATING, 0) for row in unmarked))
     for note in dict.fromkeys(note for row in rows for note in row.get("notes", ())):
         yield f"note: {note}"
+
+
+def _unmarked_note(tag: str, turns: int, stating: int) -> str:
+    """What it means that turns have no tag: there was none, or their client does not state any."""
+    name = _NAMES.get(tag, tag)
+    if not stating:
+        return f"note: unmarked: the client, or its version, does not state the {name}"
+    if stating == turns:
+        return f"note: unmarked turns had no {name}"
+    share = show.percent(stating, turns)
+    return f"note: {share} of the unmarked turns had no {name}; of the others it is unknown, their client does not state it"
 
 
 def unpriced_notes(rows: Sequence[Event], each: bool = True) -> Iterator[str]:

@@ -33,7 +33,9 @@ FIELDS = {
 OF_SESSION = ("project", "client", "agent", "workflow")
 BY = (*FIELDS, *when.UNITS, "none")
 is_counted, BEYOND = rollup_totals.is_counted, rollup_totals.BEYOND
-SUMS = (*events.SUMS, BEYOND)
+# Of a row without a tag: the turns of clients in versions that would have stated it (costs.count_stating).
+STATING = "stating_turns"
+SUMS = (*events.SUMS, BEYOND, STATING)
 # Summaries are also kept by these.
 _FIELDS = FIELDS | {name: name for name in ("project_id", "account", "credential")}
 # Which plan covers a turn is decided for each report (coverage) and is not a field of the record.

@@ -127,7 +127,11 @@ def _help(session: Session, args: Json) -> Answer:
 
 _SINCE = {"type": "string", "description": "7d, 24h, today, last week, 2026-06, 2026-11-01 (default: this month)"}
 _UNTIL = {"type": "string", "description": "the same forms; a date includes its day"}
-_BY = {"type": "string", "description": "project, session, agent, client, provider, model, hour, day, week, month, none"}
+_BY = {
+    "type": "string",
+    "description": "project, session, agent, client, provider, model, subagent, skill, plugin, mcp_server, mcp_tool, "
+    "effort, branch, hour, day, week, month, none",
+}
 _ONLY = {name: {"type": "string"} for name in ("project", "model", "client")}
 _ROWS: Json = {"type": "array", "items": {"type": "object"}}
 _TEXT: Json = {"type": "string"}

@@ -194,10 +194,12 @@ def top_consumers(session: Session, args: Json) -> Answer:
 
 def cache_stats(session: Session, args: Json) -> Answer:
     """How much of the prompts was read from caches."""
+    from tokenops import costs
+
     spent, as_of = _spend(session, args, "model")
     lines = []
     for row in spent.rows:
-        name = " ".join(str(row.get(field, "unknown")) for field in answers.groups(row)) or "all"
+        name = " ".join(costs.label_of(row, name) for name in row["by"]) or "all"
         ratio = show.percent(row.get("cache_read_tokens", 0), events.context_size(row))
         lines.append(f"{name}: cache hit {ratio or 'unknown'}")
     return _rows(spent.cache_stats, as_of, _lines(lines))

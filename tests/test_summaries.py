@@ -19,7 +19,21 @@ from tokenops import costs, events, joins, jsonl, pricing, rollup, store, store_
 CATALOGUE = pricing.load()
 # +05:45; a change of the clock by an hour and by half an hour; a day that does not exist (Apia, 2011) is too old.
 ZONES = ["UTC", "Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns", "Pacific/Kiritimati"]
-UNITS = ("day", "week", "month", "hour", "session", "project", "model", "client", "agent", "workflow", "provider")
+UNITS = (
+    "day",
+    "week",
+    "month",
+    "hour",
+    "session",
+    "project",
+    "model",
+    "client",
+    "agent",
+    "workflow",
+    "provider",
+    "skill",
+    "branch",
+)
 # Around midnight of several zones, on the days of 23 and 25 hours, and inside them.
 TIMES = [
     "2026-03-28T22:59:59.999Z", "2026-03-28T23:00:00.000Z", "2026-03-29T00:59:59.999Z", "2026-03-29T01:00:00.000Z",
@@ -46,6 +60,9 @@ def sightings(draw: st.DrawFn) -> list[Json]:
             turn["provider"] = provider
         if draw(st.integers(0, 9)) == 0:
             turn |= {"cost_usd": "0.123", "cost_source": "reported"}
+        for name in events.TAGS:
+            if draw(st.integers(0, 3)) == 0:
+                turn[name] = draw(st.sampled_from(["a", "b"]))
         for ts in draw(st.lists(st.sampled_from(TIMES), min_size=1, max_size=2)):
             made.append({**turn, "ts": ts})
     for number in range(draw(st.integers(0, 2))):

@@ -11,8 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Json, claude, codex_count, codex_meta, codex_model, examples, lines, put
-from tokenops import events, fields, joins, read_claude_turns, read_clients, read_lines, read_records, sync_gather
+from conftest import Json, Run, claude, codex_count, codex_meta, codex_model, examples, lines, objects, put
+from tokenops import (
+    costs,
+    events,
+    fields,
+    joins,
+    pricing,
+    read_claude_turns,
+    read_clients,
+    read_lines,
+    read_records,
+    rollup,
+    sync_gather,
+    when,
+)
 from tokenops.read_contract import Files, Intake, Options
 
 FOLDER = ".claude/projects/-home-ada-app"
@@ -196,3 +209,65 @@ def test_sightings_add_up_to_all_tags_in_any_order() -> None:
     for order in itertools.permutations(seen):
         (turn,) = joins.join_all(order)
         assert tags_of(turn) == {"skill": "review", "effort": "high", "branch": "main"}
+
+
+CATALOGUE = pricing.load()
+
+
+def spent(turns: list[Json], *by: str) -> list[Json]:
+    return costs.rows(turns, rollup.Grouping(by, when.UTC, CATALOGUE), True, pytest.fail)
+
+
+def turns_of(*given_keys: Json) -> list[Json]:
+    base = {"client": "claude-code", "session_id": "s1", "provider": "anthropic", "model": "claude-opus-4-6"}
+    return [sighting(id=f"t{number}", **base | keys) for number, keys in enumerate(given_keys)]
+
+
+@examples(100)
+@given(
+    st.lists(st.fixed_dictionaries({}, optional={name: st.sampled_from(["a", "b"]) for name in events.TAGS}), min_size=1),
+    st.lists(st.sampled_from((*events.TAGS, "project", "day")), min_size=1, max_size=3, unique=True),
+)
+def test_the_sums_by_any_tags_add_up(stated: list[Json], by: list[str]) -> None:
+    """A turn counts once, whatever it has and lacks; a row lacks a field that its turns lack."""
+    rows = spent(turns_of(*stated), *by)
+    assert costs.total_of(rows)["turns"] == len(stated)
+    assert costs.total_of(rows)["cost_usd"] == costs.total_of(spent(turns_of(*stated)))["cost_usd"]
+    for name in set(by) & set(events.TAGS):
+        assert {row.get(name) for row in rows} == {turn.get(name) for turn in stated}
+
+
+SAYS = [  # the tag, what the turns state beside it, and the remark on those without it
+    ("skill", [{"effort": "low"}, {}, {}, {"skill": "a"}], "33.3% of the unmarked turns had no skill; of the others it is"),
+    ("mcp_server", [{"effort": "low"}], "unmarked turns had no MCP server"),
+    ("branch", [{"client": "codex", "effort": "low"}], "unmarked turns had no branch"),
+    ("skill", [{"client": "codex", "effort": "low"}], "the client, or its version, does not state the skill"),
+    ("effort", [{}, {"effort": "low"}], "the client, or its version, does not state the effort"),
+    ("skill", [{"skill": "a"}], None),
+    ("project", [{}], None),
+]
+
+
+@pytest.mark.parametrize(("tag", "stated", "remark"), SAYS)
+def test_a_remark_says_how_many_unmarked_turns_would_have_been_marked(tag: str, stated: list[Json], remark: str) -> None:
+    rows = spent(turns_of(*stated), tag)
+    notes = [note for note in costs.notes(rows) if "unmarked" in note]
+    assert len(notes) == (remark is not None)
+    assert all(remark in note for note in notes)
+    if remark:
+        assert "unmarked" in costs.table(rows, "table", False)
+
+
+def test_a_table_and_json_of_the_log_by_tag(run: Run, environment: dict[str, str]) -> None:
+    """Of closed days, from their summaries, and from a stream alike; JSON leaves out what is not stated."""
+    stated = [{"gitBranch": "main", "effort": "high", "attributionSkill": "review"}, {"gitBranch": "main"}]
+    home = pathlib.Path(environment["HOME"])
+    records = [claude(f"msg_{number}", uuid=f"u{number}", **keys) for number, keys in enumerate(stated)]
+    put(home / FOLDER / "s1.jsonl", *records)
+    for _ in range(2):
+        rows = objects(run("tok-cost --log --since all --by skill --json").stdout)
+        assert [(row.get("skill"), row["turns"]) for row in rows] == [("review", 1), (None, 1)]
+    rolled = objects(run("tok-read | tok-rollup --by branch,skill | tok-rollup --by branch --merge").stdout)
+    assert [(row["branch"], row["turns"]) for row in rolled] == [("main", 2)]
+    table = run("tok-cost --log --since all --by skill --table").stdout.decode()
+    assert "\nnote: unmarked: the client, or its version, does not state the skill" in table
