@@ -43,7 +43,7 @@ def rows(
 
     `mark` adds what covers an event. A stream that begins with a row is not marked, since other logs' rows do not name it.
     """
-    stream, asked = iter(records), None
+    stream, coarse = iter(records), None
     first = next(stream, None)
     if first is not None:
         stream = itertools.chain((first,), stream)
@@ -52,12 +52,12 @@ def rows(
             tz = when.zone(first["tz"]) if unit else grouping.tz
             grouping = grouping._replace(by=tuple(first["by"]), tz=tz)
         elif first.get("kind") != "row":
-            grouping, asked = grouping._replace(by=with_witnesses(grouping.by)), grouping
+            grouping, coarse = grouping._replace(by=with_witnesses(grouping.by)), grouping
         if mark is not None and first.get("kind") != "row":
             grouping = grouping._replace(by=(*grouping.by, rollup.COVERED))
             stream = map(mark, stream)
     rolled = rollup.roll_up(stream, grouping, on_bad_record)
-    return price_rows(without_witnesses(rolled, asked) if asked else rolled, grouping.catalogue)
+    return price_rows(without_witnesses(rolled, coarse) if coarse else rolled, grouping.catalogue)
 
 
 def with_witnesses(by: tuple[str, ...]) -> tuple[str, ...]:
