@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tokenops import config, events, workers
@@ -65,6 +65,94 @@ def finish_task(folder: str, directory: str, now: int, name: str = "") -> str:
         return tasks.finish(folder, directory, now, name)
     except config.Unusable as error:
         raise Fault(str(error)) from None
+
+
+class Commits(NamedTuple):
+    """What commits, pull requests or tickets cost. `remarks`: what one must know to read the rows."""
+
+    rows: list[Event]
+    remarks: list[str]
+
+
+TICKET = r"[A-Z][A-Z0-9]+-[0-9]+"
+
+
+def commits(
+    log: Log, directory: str, what: str, words: Sequence[str] = (), since: str = "", base: str = "", everyone: bool = False
+) -> Commits:
+    """What the `commits` or `prs` of the repository around a directory cost. `words`: a range, as git log takes it.
+
+    `since`: a moment; "": when the work on the range began, or 30 days ago.
+    """
+    from tokenops import tasks_commits, tasks_git, when
+
+    try:
+        chosen = tasks_git.in_range(directory, words) if words else None
+        if since:
+            start = when.moment(since)
+        else:
+            start = tasks_git.begin_of(directory, chosen) if chosen else log.now - MONTH
+        repository = tasks_git.read(directory, start, base)
+        if chosen is None and what == "commits":
+            chosen = tasks_git.in_range(directory, ["HEAD"]) if repository.commits else []
+    except config.Unusable as error:
+        raise Fault(str(error)) from None
+    mine = tasks_commits.authors(repository, everyone)
+    owners = tasks_commits.Owners(repository, mine)
+    records = _of_project(log, directory, when.stamp(start))
+    values, by_time = tasks_commits.by_commit(records, owners, log.catalogue())
+    if what == "prs":
+        rows = tasks_commits.pull_request_rows(values, repository, chosen)
+    else:
+        rows = tasks_commits.commit_rows(
+            values, repository, owners, [name for name in chosen or () if name in repository.commits]
+        )
+    return Commits(rows, list(tasks_commits.remarks(repository, mine, by_time)))
+
+
+MONTH = 30 * 86_400_000
+
+
+def tickets(log: Log, directory: str, since: str = "") -> Commits:
+    """What tickets cost that the names of branches state, in the project around a directory. `since`: "": 30 days ago."""
+    import re
+
+    from tokenops import tasks_commits, when
+
+    text = log.settings.get("tasks", "ticket") or TICKET
+    try:
+        pattern = re.compile(text)
+    except (re.error, TypeError) as error:
+        why = f"{log.settings.path}: tasks.ticket is no regular expression ({error}); write one such as {TICKET}"
+        raise Fault(why) from None
+    records = _of_project(log, directory, since or when.stamp(log.now - MONTH))
+    return Commits(tasks_commits.ticket_rows(records, pattern, log.catalogue()), [])
+
+
+def _of_project(log: Log, directory: str, since: str) -> Iterator[Event]:
+    """The turns, and the sums of whole sessions, of the project around a directory."""
+    import orjson
+
+    from tokenops import store, tasks
+
+    project = tasks.project_of(log.folder, directory).get("project_id", "").encode()
+    for line in store.scan(log.folder, since):
+        if project in line and store.kind_of(line) in (b"turn", b"usage"):
+            record = orjson.loads(line)
+            if record.get("project_id") == project.decode():
+                yield record
+
+
+def note_commits(directory: str, rows: Iterable[Event], digest: str) -> int:
+    """Write what commits cost into git notes (refs/notes/tokenops), and say how many; those without turns get none."""
+    from tokenops import tasks_commits, tasks_git
+
+    texts = {row["commit"]: tasks_commits.note(row, digest) for row in rows if row["kind"] == "commit" and row["turns"]}
+    try:
+        tasks_git.add_notes(directory, texts)
+    except config.Unusable as error:
+        raise Fault(str(error)) from None
+    return len(texts)
 
 
 class Trace(NamedTuple):

@@ -34,6 +34,7 @@ KNOWN: Data = {
     "plans": {},
     "thresholds": {},
     "budgets": None,
+    "tasks": {"ticket": None},
     "guard": {"mode": None},
     "mcp": {"set_providers": None},
     "ship": {"machine": None, "user": None, "targets": {}},

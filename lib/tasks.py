@@ -54,7 +54,7 @@ def start(folder: str, directory: str, now: int, title: str, session: str = "") 
     """Open a task of the project around a directory, and return its name. Raises Unusable, OSError."""
     if len(title) > events.LONGEST:
         raise Unusable("", f"the title has {len(title)} characters", f"give a title of at most {events.LONGEST} characters")
-    attribution = _attribution(folder, directory, session)
+    attribution = project_of(folder, directory, session)
     name = f"{when.stamp(now)[:10].replace('-', '')}-{os.urandom(3).hex()}"
     store.append(folder, [jsonl.line_of(start_record(name, title, when.stamp(now), attribution, head(directory)))])
     return name
@@ -63,7 +63,7 @@ def start(folder: str, directory: str, now: int, title: str, session: str = "") 
 def finish(folder: str, directory: str, now: int, name: str = "") -> str:
     """End the task of that name, or the project's latest, and return its name. Raises Unusable, OSError."""
     tasks = tasks_of(store.of_kind(folder, "task"))
-    task = open_task(tasks, name, "" if name else _attribution(folder, directory)["project_id"])
+    task = open_task(tasks, name, "" if name else project_of(folder, directory)["project_id"])
     store.append(folder, [jsonl.line_of(end_record(task, when.stamp(now)))])
     return task.name
 
@@ -88,7 +88,7 @@ def _no_task(name: str, tasks: Iterable[Task]) -> Unusable:
     return Unusable("", f"there is no task {name!r}{hint}", "tok-task list shows them")
 
 
-def _attribution(folder: str, directory: str, session: str = "") -> dict[str, Any]:
+def project_of(folder: str, directory: str, session: str = "") -> dict[str, Any]:
     """The project around a directory."""
     resolver = projects.ProjectResolver(datadir.salt(folder, make=True))
     attribution = resolver.attribution(SOURCE, "", directory, "", session)
