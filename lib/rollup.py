@@ -32,7 +32,7 @@ FIELDS = {
 # What a session determines: rows by session have these too, and can be rolled up by them.
 OF_SESSION = ("project", "client", "agent", "workflow")
 BY = (*FIELDS, *when.UNITS, "none")
-is_counted, BEYOND = rollup_totals.is_counted, rollup_totals.BEYOND
+is_counted, BEYOND, Totals = rollup_totals.is_counted, rollup_totals.BEYOND, rollup_totals.Totals
 # Of a row without a tag: the turns of clients in versions that would have stated it (costs.count_stating).
 STATING = "stating_turns"
 SUMS = (*events.SUMS, BEYOND, STATING)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 
-from tokenops import costs, events, pricing, rollup, rollup_totals, show, when
+from tokenops import costs, events, pricing, rollup, show, when
 from tokenops.events import Event
 from tokenops.tasks_git import Commit, Merge, Repository, merge_of
 
@@ -104,7 +104,7 @@ class Sums:
     def __init__(self, catalogue: pricing.Catalogue) -> None:
         self._catalogue = catalogue
         self._groups: dict[Any, rollup.Rollup] = {}
-        self._totals, self._sessions = rollup_totals.Totals(), set[Any]()
+        self._totals, self._sessions = rollup.Totals(), set[Any]()
 
     def add(self, record: Event, key: Hashable) -> None:
         """Add a record of the log."""

@@ -49,14 +49,14 @@ class Repository(NamedTuple):
 
     def reachable(self, tips: Iterable[str]) -> set[str]:
         """The known commits that some commits contain, and themselves."""
-        found: set[str] = set()
+        names: set[str] = set()
         left = list(tips)
         while left:
             name = left.pop()
-            if name in self.commits and name not in found:
-                found.add(name)
+            if name in self.commits and name not in names:
+                names.add(name)
                 left += self.commits[name].parents
-        return found
+        return names
 
 
 def _git(folder: str, *arguments: str, text: bytes = b"") -> tuple[int, str, str]:
@@ -123,12 +123,12 @@ def _base(folder: str, branches: Mapping[str, str]) -> str:
 
 def in_range(folder: str, words: Sequence[str]) -> list[str]:
     """The commits of a range, as git log takes it (`main..HEAD`, `v1..`), newest first. Raises Unusable."""
-    if bad := next((word for word in words if word.startswith("-")), None):
-        raise Unusable("", f"{bad}: a range does not begin with -", "give commits or branches, such as main..HEAD")
+    if option := next((word for word in words if word.startswith("-")), None):
+        raise Unusable("", f"{option}: a range does not begin with -", "give commits or branches, such as main..HEAD")
     status, out, why = _git(folder, "rev-list", "--date-order", "--end-of-options", *words, "--")
     if status:
-        said = why.splitlines()[0].removeprefix("fatal: ") if why else "git rev-list failed"
-        raise Unusable("", f"{' '.join(words)}: {said}", "give a range that git log takes, such as main..HEAD")
+        reason = why.splitlines()[0].removeprefix("fatal: ") if why else "git rev-list failed"
+        raise Unusable("", f"{' '.join(words)}: {reason}", "give a range that git log takes, such as main..HEAD")
     return out.split()
 
 

@@ -50,6 +50,7 @@ MODULES_AT_MOST += (
     3  # context, context_costs, context_breaks: what prompt tokens are made of, what it costs, what broke caches
 )
 MODULES_AT_MOST += 2  # tasks_git, tasks_commits: what a repository says, and which turns led to which commit
+DOORS_AT_MOST += 2
 # Small modules with a single importer, each with the reason why it is a file of its own.
 SMALL_ALONE = {
     "sync_follow": "tok-read --follow; all else of tok-read starts without it",

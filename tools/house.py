@@ -104,8 +104,10 @@ FAMILIES = (
         "coach",
         "sessions turn by turn, what filled their context, waste, habits, tasks, scores and hooks",
         _words("coach context trace scorecard tasks guard"),
-        ("coach_", "context_", "trace_", "guard_"),
-        _words("coach_averages coach_models coach_report coach_transcripts guard_install trace_waste"),
+        ("coach_", "context_", "trace_", "tasks_", "guard_"),
+        _words(
+            "coach_averages coach_models coach_report coach_transcripts guard_install tasks_commits tasks_git trace_waste"
+        ),
     ),
     Family("poll", "asking vendors for their own meters", ("poll",), ("poll_",), _words("poll_sources")),
     Family(
