@@ -98,7 +98,7 @@ def text_pool(rng: random.Random) -> list[str]:
         line = " " * (4 * rng.randint(0, 4)) + " ".join(words)
         if rng.random() < 0.3:
             line += ' = \\"' + rng.choice(WORDS) + '\\";'
-        if rng.random() < 0.05:
+        if rng.random() < 0.002:  # so a tool result in ten has such escapes (real ones: one in fifteen)
             line += " \\\\d+\\t\\u001b[0m"
         pool.append(line)
     return pool
@@ -108,6 +108,7 @@ class Session:
     """The lines of one session file, produced until a byte budget is spent."""
 
     def __init__(self, rng: random.Random, pool: list[str], number: int, project: str) -> None:
+        self.above = ""  # the uuid of the line before
         self.rng, self.pool, self.project = rng, pool, project
         self.id = (
             f"{rng.getrandbits(32):08x}-{number % 65536:04x}-4{rng.getrandbits(12):03x}-8000-{rng.getrandbits(48):012x}"
@@ -131,7 +132,7 @@ class Session:
     def head(self) -> str:
         uuid = f"{self.rng.getrandbits(32):08x}-5555-4444-8888-{self.rng.getrandbits(48):012x}"
         return (
-            f'{{"parentUuid":"{uuid}","isSidechain":{self.sidechain},{self.agent}"userType":"external","cwd":"/home/ada/code/'
+            f'{{"parentUuid":"{self.above or uuid}","isSidechain":{self.sidechain},{self.agent}"userType":"external","cwd":"/home/ada/code/'
             f'{self.project}","sessionId":"{self.id}","version":"2.1.80","gitBranch":"main",'
         )
 
@@ -139,6 +140,7 @@ class Session:
         self.now += datetime.timedelta(milliseconds=self.rng.randint(300, 20_000))
         stamp = self.now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{self.now.microsecond // 1000:03d}Z"
         uuid = f"{self.rng.getrandbits(32):08x}-6666-4444-8888-{self.rng.getrandbits(48):012x}"
+        self.above = uuid
         return f'"type":"{kind}","uuid":"{uuid}","timestamp":"{stamp}"'
 
     def prompt(self) -> str:

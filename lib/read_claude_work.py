@@ -15,6 +15,7 @@ import orjson
 from tokenops import (
     events,
     jsonl,
+    read_claude_context,
     read_claude_session,
     read_claude_turns,
     read_lines,
@@ -42,6 +43,9 @@ _MASKED = re.compile(r"REDACTED|[\s\[\]<>*]")
 # Lines of these types can hold work; the others (progress, snapshots, summaries, ...) are never parsed.
 _KINDS = (b"assistant", b"user", b"queue-operation", b"attachment", b"system", b"tool_result", b"api-request", b"cost-state")
 
+# Of these only lines that hold a mark.
+_MARKED = {b"attachment": b'"queued_command"', b"system": b'"compact_boundary"'}
+
 
 def read(turns: read_claude_turns.Turns, path: str, cursor: read_lines.Cursor) -> Iterator[Event]:
     """Take in one file from its cursor on: its turns into `turns`, its rounds as events at the end. Raises OSError."""
@@ -49,8 +53,9 @@ def read(turns: read_claude_turns.Turns, path: str, cursor: read_lines.Cursor) -
     session = read_claude_session.Session(path, cursor, intake)
     midway = bool(cursor.offset) and "work" not in cursor.state
     rounds = work.Rounds(read_claude_turns.CLIENT, cursor.state, intake.options.salt, midway, intake.options.listen)
-    transcript = Transcript(rounds, session, turns.buffer)
-    loads, take_usual, take = orjson.loads, turns.take_usual, transcript.take
+    contexts = read_claude_context.Contexts(path, cursor, turns.light)
+    transcript = Transcript(rounds, session, turns.buffer, contexts)
+    loads, take_usual, take, take_context = orjson.loads, turns.take_usual, transcript.take, contexts.take
     with open(path, "rb", buffering=0, opener=regular.opener) as file:
         for number, line in read_lines.lines(file, transcript.relevant, cursor, turns.buffer):
             raw = None
@@ -68,11 +73,15 @@ def read(turns: read_claude_turns.Turns, path: str, cursor: read_lines.Cursor) -
                 turns.take(line, f"{path}:{number}", session)
             if type(raw) is dict:
                 take(raw, number, line)
+                take_context(raw)
             else:
                 for part in jsonl.parse(line, lambda why: None):
                     take(part, number, line)
+                    take_context(part)
+    contexts.close(cursor)
     turns.close(session, cursor)
     yield from rounds.records(transcript.attribution)
+    yield from contexts.records(turns)
 
 
 def _may_be_turn(raw: object, line: bytearray) -> bool:
@@ -85,8 +94,14 @@ def _may_be_turn(raw: object, line: bytearray) -> bool:
 class Transcript:
     """Collects the rounds of one transcript, line by line."""
 
-    def __init__(self, rounds: work.Rounds, session: read_claude_session.Session, buffer: bytearray) -> None:
-        self.rounds, self.session, self.buffer = rounds, session, buffer
+    def __init__(
+        self,
+        rounds: work.Rounds,
+        session: read_claude_session.Session,
+        buffer: bytearray,
+        contexts: read_claude_context.Contexts,
+    ) -> None:
+        self.rounds, self.session, self.buffer, self.contexts = rounds, session, buffer, contexts
         self.state = rounds.state
         self.open: dict[str, Raw] = self.state["open"]
         self.calls: dict[str, list[Any]] = self.state["calls"]
@@ -125,11 +140,15 @@ class Transcript:
         name = bytes(line[kind + 8 : find(b'"', kind + 8, kind + 40)])
         if name == b"user":
             return not self._result(line, at, find(_ROLE, at, find(_CALL, at, stop)), stop)
-        if name == b"attachment":
-            return find(b'"queued_command"', kind, stop) >= 0
-        if name == b"system":
-            return find(b'"compact_boundary"', kind, stop) >= 0
-        return name in _KINDS
+        mark = _MARKED.get(name)
+        if name in _KINDS and (mark is None or find(mark, kind, stop) >= 0):
+            return True
+        if line is self.buffer:
+            if name == b"attachment":
+                self.contexts.take_line(line[at:stop])
+            else:
+                self.contexts.pass_over(line, at, stop)
+        return False
 
     def _result(self, line: bytearray, at: int, role: int, stop: int) -> bool:
         """Take in a tool's good result; False for any other line. `role`: where its message begins, or less than 0."""
@@ -144,6 +163,13 @@ class Transcript:
             if find(_CALL, call + 15, stop) >= 0:
                 return False
         name = line[call + 15 : find(b'"', call + 15, stop)].decode(errors="replace")
+        if self._add_result(line, at, role, call, end, name):
+            self.contexts.take_result(line, at, role, call, end, stop)
+            return True
+        return False
+
+    def _add_result(self, line: bytearray, at: int, role: int, call: int, end: int, name: str) -> bool:
+        """Count a tool's good result; False for one that has to be looked at more closely."""
         waiting = self.calls.get(name)
         if waiting is None:
             return True  # a copy, or of a call that is not known

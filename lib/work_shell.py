@@ -1,4 +1,4 @@
-"""Splits a shell's command line into its simple commands, and finds those that destroy something.
+"""Splits a shell's command line into its simple commands, finds those that destroy something, and names programs.
 
 Quoting is respected, so text that is only printed, searched for or used as a commit message is not a command. Commands
 inside `bash -c`, `$(...)` and backticks count, and so do those run by ssh. The rules are in catalog/destructive.yaml.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -291,3 +292,75 @@ def _past_target(line: str, at: int) -> int:
     while at < len(line) and line[at] in "<>&|" + _BLANK:
         at += 1
     return at
+
+
+class Names(NamedTuple):
+    """The programs of catalog/commands.yaml that a record may name."""
+
+    programs: dict[str, frozenset[str]]
+    passed: frozenset[str]
+    valued: frozenset[str]
+    runners: dict[str, str]
+    others: frozenset[str]  # programs that the one that matters may follow
+
+
+@functools.cache
+def _names() -> Names:
+    data = catalog.load("commands")
+    programs = {name: frozenset(subcommands) for name, subcommands in data["programs"].items()}
+    passed, table = frozenset(data["passed"]), rules()
+    others = passed | table.wrappers | table.shells | _KEYWORDS | {"eval", "ssh", *data["runners"]}
+    return Names(programs, passed, frozenset(data["valued"]), data["runners"], others)
+
+
+OTHER = "other"
+# A command line that begins with plain words, which is nearly each: the folder that it changes to, assignments, two words.
+_PLAIN = re.compile(
+    r"""\s*(?:cd\s+(?:"[^"$`\\]*"|'[^']*'|[^\s;&|<>()"'`$\\]+)\s*(?:&&|;)\s*)*"""
+    r"""(?:[A-Za-z_]\w*=[^\s;&|<>()"'`$\\]*\s+)*([\w./+-]+)(?:[ \t]+([\w:.-]+))?(?=[\s;&|<>)]|\Z)"""
+)
+_LOOKED_AT = 4000  # characters of a command line
+
+
+def command_name(line: str) -> str:
+    """Program and subcommand of a command line, if they are in the catalogue's list; else "other". Never anything else.
+
+    It is that of the first simple command that does more than prepare the next one.
+    """
+    names, plain = _names(), _PLAIN.match(line)
+    if plain is not None:
+        program = _program(plain[1])
+        subcommands = names.programs.get(program)
+        if subcommands is None:
+            if program not in names.others and plain[2] != "git":
+                return OTHER
+        elif program not in names.others:
+            second = plain[2] or ""
+            if not subcommands or second in subcommands:
+                return f"{program} {second}" if subcommands else program
+            if second and not second.startswith("-"):
+                return program
+    for command in itertools.islice(simple_commands(line[:_LOOKED_AT]), 16):
+        words = command.words
+        while words and names.runners.get(_program(words[0]), " ") in ("", *words[1:2]):
+            words = tuple(_after_options(words[2:] if names.runners[_program(words[0])] else words[1:], names))
+        program = _program(words[0]) if words else ""
+        if program and program not in names.passed:
+            return _name_in_list(program, words[1:], names)
+    return OTHER
+
+
+def _name_in_list(program: str, words: Sequence[str], names: Names) -> str:
+    subcommands = names.programs.get(program)
+    if subcommands is None:
+        return OTHER
+    second = next(iter(_after_options(words, names)), "") if subcommands else ""
+    return f"{program} {second}" if second in subcommands else program
+
+
+def _after_options(words: Sequence[str], names: Names) -> Sequence[str]:
+    """The words from the first that is neither an option nor the value of one."""
+    at = 0
+    while at < len(words) and words[at].startswith("-"):
+        at += 2 if words[at] in names.valued else 1
+    return words[at:]

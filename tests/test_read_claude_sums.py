@@ -255,7 +255,7 @@ def imported(home: pathlib.Path, pieces: list[tuple[str, int]], files: dict[str,
         if (name, length) in pieces or name == list(files)[-1]:
             paths = [str(path) for path in sorted(folder.rglob("*.jsonl"))]
             assert sync.run(log, [(client, paths)], jobs=1) is not None
-    return [event for line in store.scan(log) if (event := orjson.loads(line))["kind"] != "work"]
+    return [event for line in store.scan(log) if (event := orjson.loads(line))["kind"] not in ("work", "context")]
 
 
 PIECES = st.lists(
@@ -369,4 +369,7 @@ def test_what_the_proxy_saw_is_not_counted_again(run: Run, environment: dict[str
         run(command)
         found = [event for event in objects(run("tok-cat").stdout) if event.get("session_id") == "s1"]
         assert [(session, counts[0], counts[4]) for session, _, counts in beyond(found)] == [("s1", 50, 0)]
-        assert sum(row[2] for row in session_sums([event for event in found if event["kind"] != "work"])) == 3 + 20 + 50
+        assert (
+            sum(row[2] for row in session_sums([event for event in found if event["kind"] not in ("work", "context")]))
+            == 3 + 20 + 50
+        )

@@ -50,7 +50,7 @@ def told(run: Run, options: str = "", status: int = 0) -> dict[str, Json]:
 
 def in_log(run: Run) -> list[Json]:
     """What the log says of usage; what it says of work has tests of its own."""
-    return [event for event in objects(run("tok-cat").stdout) if event["kind"] != "work"]
+    return [event for event in objects(run("tok-cat").stdout) if event["kind"] not in ("work", "context")]
 
 
 def read_now(run: Run) -> list[Json]:
@@ -284,7 +284,7 @@ def test_reading_shows_two_projects_of_one_name_apart(run: Run, home: pathlib.Pa
     told(run)
     assert sorted(event["project"] for event in in_log(run)) == ["a/app", "b/app"]
     assert not differing(in_log(run), read_now(run))
-    assert len(objects(run("tok-cat --project app").stdout)) == 2
+    assert len(objects(run("tok-cat --kind turn --project app").stdout)) == 2
     assert [event["id"] for event in objects(run("tok-cat --project a/app").stdout)] == ["msg_1"]
 
 
@@ -380,7 +380,7 @@ def test_explaining(run: Run, home: pathlib.Path) -> None:
     assert verdicts["s2.jsonl:1"].startswith(
         "a copy with the same counts; its project and session are not used: another copy is from the main chain"
     )
-    assert verdicts["2026-03-01.jsonl:1"] == "a copy with the same counts"
+    assert verdicts["2026-03-01.jsonl:2"] == "a copy with the same counts"
     total = sum(float(line["usd"]) for line in found["cost_lines"])
     assert f"{total:.10f}".rstrip("0") == found["cost_usd"]
     (copied,) = objects(run(f"tok-log explain codex:{A}:0:400-190-40-5").stdout)
