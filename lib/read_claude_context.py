@@ -32,11 +32,9 @@ _PARENT, _UUID, _CONTENT = b'{"parentUuid":"', b'"uuid":"', b'"content":"'
 # How a line's only result ends before the line's own uuid, if its text comes last.
 _TYPE, _ENDS = b'"type":"user",', (b'"}]},', b'","is_error":false}]},')
 # Keys of attachments that the model is not given.
-_UNSENT = frozenset(
-    ["addedNames", "addedTypes", "command", "commandMode", "displayPath", "durationMs", "exitCode", "filePath", "filename"]
-    + ["hookEvent", "hookName", "model", "names", "origin", "path", "readdedNames", "removedNames", "removedTypes"]
-    + ["source_uuid", "stderr", "stdout", "timestamp", "toolUseID", "type"]
-)
+_UNSENT = frozenset({"addedNames", "addedTypes", "command", "commandMode", "displayPath", "durationMs", "exitCode"})
+_UNSENT |= {"filePath", "filename", "hookEvent", "hookName", "model", "names", "origin", "path", "readdedNames"}
+_UNSENT |= {"removedNames", "removedTypes", "source_uuid", "stderr", "stdout", "timestamp", "toolUseID", "type"}
 # Attachments that the client keeps for itself.
 _KEPT_BACK = frozenset(("hook_non_blocking_error", "batching_reminder_sent", "command_permissions", "dynamic_skill"))
 
@@ -186,7 +184,7 @@ class Contexts:
         if position is not None:
             return position
         if self.begin and self.earlier is None:
-            self.earlier = _until(self.path, self.begin)
+            self.earlier = _contexts_before(self.path, self.begin)
         position = self.earlier.positions.get(uuid) if self.earlier else None
         if position is None:
             position = (None, _NOTHING, "", "")
@@ -297,7 +295,7 @@ class Contexts:
             yield read_context.record(ts, name, attribution, *sizes, turn.chain, turn.event, turn.miss, turn.version)
 
 
-def _until(path: str, stop: int) -> Contexts:
+def _contexts_before(path: str, stop: int) -> Contexts:
     """The contexts of a transcript's lines before an offset. Raises OSError."""
     contexts = Contexts(path, read_lines.Cursor())
     with open(path, "rb", opener=regular.opener) as file:

@@ -14,14 +14,14 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, fields, work, work_shell
+from tokenops import events, fields, work
 from tokenops.events import Event
 
 Raw = dict[str, Any]
 Sizes = dict[str, int]
 
 PROMPT, REPLY, THINKING, SUMMARY, ATTACHMENT, IMAGE = "prompt", "reply", "thinking", "summary", "attachment", "image"
-CALL, RESULT, OTHER = "call", "result", work_shell.OTHER
+CALL, RESULT, OTHER = "call", "result", "other"
 COMPACTION = "compaction"
 # Of one map. The smallest beyond are added to `call other` or `result other`.
 MOST_CAUSES, _MOST_BYTES = 40, 3000
@@ -106,8 +106,7 @@ def call_cause(client: str, name: object, arguments: object) -> str:
     cause, is_command = _cause_of(client, name)
     if not is_command:
         return cause
-    line = work.command_line(arguments) if isinstance(arguments, (dict, str)) else ""
-    return f"{cause}|{work_shell.command_name(line)}"
+    return f"{cause}|{work.command_name(arguments if isinstance(arguments, (dict, str)) else '')}"
 
 
 @functools.lru_cache(1024)
@@ -132,7 +131,7 @@ def _label(value: str) -> str:
     return value if _LABEL.match(value) else ""
 
 
-def bounded(sizes: Sizes) -> Sizes:
+def fit_causes(sizes: Sizes) -> Sizes:
     """Sizes in order of cause, of which the smallest join others if there are too many."""
     if len(sizes) < 2:
         return sizes
@@ -178,7 +177,7 @@ def record(
     if chain:
         event["chain"] = fields.fit("chain", chain)
     if parent and entered:
-        event["entered"] = bounded(entered)
+        event["entered"] = fit_causes(entered)
     if happened:
         event["event"] = happened
     if miss:
@@ -186,7 +185,7 @@ def record(
     if parent:
         event["parent"] = fields.fit("parent", parent)
     if produced:
-        event["produced"] = bounded(produced)
+        event["produced"] = fit_causes(produced)
     event["turn"] = fields.fit("turn", turn)
     if version:
         event["version"] = version

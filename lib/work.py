@@ -302,6 +302,11 @@ def command_line(arguments: Mapping[str, Any] | str) -> str:
     return value if isinstance(value, str) else ""
 
 
+def command_name(arguments: Mapping[str, Any] | str) -> str:
+    """Program and subcommand of what a shell tool was given, if both are in the catalogue's list; else "other"."""
+    return work_shell.command_name(command_line(arguments))
+
+
 def totals_by(rounds: Iterable[Event], by: Callable[[Event], Any]) -> dict[Any, dict[str, int]]:
     """The counts of rounds, added up by what `by` gives."""
     sums: dict[Any, dict[str, int]] = {}
