@@ -418,22 +418,27 @@ def test_nothing_of_any_text_is_stored(tmp_path: pathlib.Path) -> None:
 # Sizes --------------------------------------------------------------------------------------------------------------------
 
 
-@examples(300)
-@given(
-    text=st.text(st.characters(codec="utf-8"), max_size=40) | st.text('"\\\n\té🚀\x1bu0d', max_size=12),
-    ascii_only=st.booleans(),
-)
-def test_a_result_has_as_many_code_points_whatever_its_escapes(text: str, ascii_only: bool, tmp_path_factory: Any) -> None:
+TEXT = st.text(st.characters(codec="utf-8"), max_size=40) | st.text('"\\\n\té🚀\x1bu0d', max_size=12)
+
+
+@examples(15)
+@given(texts=st.lists(TEXT, min_size=1, max_size=40), ascii_only=st.booleans())
+def test_a_result_has_as_many_code_points_whatever_its_escapes(
+    texts: list[str], ascii_only: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     tmp_path = tmp_path_factory.mktemp("sizes")
     script = Claude()
     script.human("go")
-    script.result(script.calls("Read", message="msg_1"), text)
-    script.says("done", message="msg_2")
+    for n, text in enumerate(texts):
+        script.result(script.calls("Read", message=f"msg_{n}"), text)
+    script.says("done", message=f"msg_{len(texts)}")
     content = "\n".join(json.dumps(line, ensure_ascii=ascii_only, separators=(",", ":")) for line in script.lines)
     put(tmp_path / "home" / FOLDER / "s1.jsonl", content.encode() + b"\n")
     log = new_log(tmp_path)
     sync.run(str(log), sources(tmp_path / "home"), jobs=1)
-    assert in_log(log)["msg_2"].get("entered", {}).get("result Read", 0) == len(text)
+    contexts = in_log(log)
+    sizes = [contexts[f"msg_{n}"].get("entered", {}).get("result Read", 0) for n in range(1, len(texts) + 1)]
+    assert sizes == list(map(len, texts))
     shutil.rmtree(tmp_path)
 
 

@@ -285,7 +285,7 @@ def test_reading_shows_two_projects_of_one_name_apart(run: Run, home: pathlib.Pa
     assert sorted(event["project"] for event in in_log(run)) == ["a/app", "b/app"]
     assert not differing(in_log(run), read_now(run))
     assert len(objects(run("tok-cat --kind turn --project app").stdout)) == 2
-    assert [event["id"] for event in objects(run("tok-cat --project a/app").stdout)] == ["msg_1"]
+    assert [event["id"] for event in objects(run("tok-cat --kind turn --project a/app").stdout)] == ["msg_1"]
 
 
 NOW = {"TOKENOPS_NOW": "2026-03-20T12:00:00Z"}
