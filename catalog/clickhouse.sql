@@ -1,6 +1,6 @@
 -- TokenOps in ClickHouse: the sightings as they arrive, and views that join and sum them.
 --
--- `tok-ship TARGET --setup` runs everything above the line "== queries ==" (creating only what is missing). Works
+-- `tok-ship TARGET --setup` runs everything above the line "== queries ==" (creating what is missing, and the views anew). Works
 -- from 18.16 on. A row is a sighting: it may arrive any number of times, and a turn may be sighted from several machines.
 -- The views make one turn of them, as `tok-rollup` does: the earliest time, the usage block of the greatest
 -- usage_rank, the attribution block of the greatest attribution_rank, the price of the greatest (usage_rank, price_rank).
@@ -10,7 +10,8 @@
 CREATE TABLE IF NOT EXISTS tokenops_events (
     kind String, id String, ts String, alias String, machine String, user String, source String, client String,
     project String, project_id String, account String, agent_id String, workflow_id String, session_id String,
-    sidechain UInt8, provider String, provider_inferred UInt8, model String, request_model String,
+    sidechain UInt8, subagent String, skill String, plugin String, mcp_server String, mcp_tool String, effort String,
+    branch String, provider String, provider_inferred UInt8, model String, request_model String,
     turns UInt64, errors UInt64, input_tokens UInt64, cache_read_tokens UInt64, cache_write_tokens UInt64,
     cache_write_1h_tokens UInt64, cache_write_12h_tokens UInt64, output_tokens UInt64, reasoning_tokens UInt64,
     audio_input_tokens UInt64, audio_output_tokens UInt64, image_input_tokens UInt64,
@@ -23,6 +24,19 @@ CREATE TABLE IF NOT EXISTS tokenops_events (
     arrived DateTime DEFAULT now(),
     day Date MATERIALIZED toDate(substring(ts, 1, 10))
 ) ENGINE = MergeTree PARTITION BY toYYYYMM(arrived) ORDER BY (day, id);
+
+-- Columns that a table of an earlier version lacks. If they are there, --setup goes on.
+ALTER TABLE tokenops_events ADD COLUMN subagent String AFTER sidechain;
+ALTER TABLE tokenops_events ADD COLUMN skill String AFTER subagent;
+ALTER TABLE tokenops_events ADD COLUMN plugin String AFTER skill;
+ALTER TABLE tokenops_events ADD COLUMN mcp_server String AFTER plugin;
+ALTER TABLE tokenops_events ADD COLUMN mcp_tool String AFTER mcp_server;
+ALTER TABLE tokenops_events ADD COLUMN effort String AFTER mcp_tool;
+ALTER TABLE tokenops_events ADD COLUMN branch String AFTER effort;
+
+-- Views hold no data and are created anew.
+DROP TABLE IF EXISTS tokenops_counted;
+DROP TABLE IF EXISTS tokenops_joined;
 
 -- Each record once. A row of kind `same` removes an id, because its turn is counted under `alias`.
 CREATE VIEW IF NOT EXISTS tokenops_joined AS
@@ -37,7 +51,8 @@ SELECT
     u.20 AS requests, u.21 AS search_context, u.22 AS tier, u.23 AS geo, u.24 AS usage, u.25 AS usage_reason,
     u.26 AS covers, u.27 AS cost_usd, u.28 AS cost_source, u.29 AS window, u.30 AS used, u.31 AS resets_at,
     u.32 AS rest, p.1 AS priced_usd, p.2 AS priced_from, p.3 AS unpriced, p.4 AS catalogue, alias_ AS alias,
-    status_ AS status, error_ AS error, latency_ms_ AS latency_ms, ttft_ms_ AS ttft_ms
+    subagent_ AS subagent, skill_ AS skill, plugin_ AS plugin, mcp_server_ AS mcp_server, mcp_tool_ AS mcp_tool,
+    effort_ AS effort, branch_ AS branch, status_ AS status, error_ AS error, latency_ms_ AS latency_ms, ttft_ms_ AS ttft_ms
 FROM (
     SELECT id, kind,
         min(ts) AS first,
@@ -53,6 +68,13 @@ FROM (
             cost_source, window, used, resets_at, rest),
             usage_rank) AS u,
         argMax(tuple(priced_usd, priced_from, unpriced, catalogue), tuple(usage_rank, price_rank)) AS p,
+        -- Tags come from the newest revision of a reader, with which attribution_rank begins.
+        argMax(subagent, tuple(substring(attribution_rank, 1, 1), subagent)) AS subagent_,
+        argMax(skill, tuple(substring(attribution_rank, 1, 1), skill)) AS skill_,
+        argMax(plugin, tuple(substring(attribution_rank, 1, 1), plugin)) AS plugin_,
+        argMax(mcp_server, tuple(substring(attribution_rank, 1, 1), mcp_server)) AS mcp_server_,
+        argMax(mcp_tool, tuple(substring(attribution_rank, 1, 1), mcp_tool)) AS mcp_tool_,
+        argMax(branch, tuple(substring(attribution_rank, 1, 1), branch)) AS branch_, max(effort) AS effort_,
         max(alias) AS alias_, max(status) AS status_, max(error) AS error_,
         argMax(latency_ms, toString(latency_ms)) AS latency_ms_, argMax(ttft_ms, toString(ttft_ms)) AS ttft_ms_
     FROM tokenops_events

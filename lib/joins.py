@@ -69,7 +69,12 @@ def join(a: Event, b: Event) -> Event:
 
 
 def _tag_rank(key: str, value: object) -> tuple[bool, bytes]:
-    """The total order of the values of a tag: the largest, and of aliases one that names an older identity."""
+    """The total order of the values of a tag: the largest, and of aliases one that names an older identity.
+
+    Names are ordered by their own bytes, as other engines order text.
+    """
+    if key in events.TAGS and isinstance(value, str):
+        return False, value.encode(errors="surrogatepass")
     return key == "alias" and not events.is_made_of_counts(str(value)), events.order_of(value)
 
 

@@ -84,7 +84,7 @@ def poster(job: Job, box: Outbox, runtime: Runtime) -> Poster | None:
 
 def day_store(job: Job) -> DayStore:
     """What holds days as files."""
-    return ship_folder.Folder(job.target.url, job.owner.machine, job.target.format)
+    return ship_folder.Folder(job.target.url, job.owner.machine, job.target.format, job.target.tags)
 
 
 def rows_of(job: Job, lines: Iterable[bytes], at: int, on_unshippable: OnUnshippable) -> Iterator[Row]:
@@ -100,7 +100,7 @@ def row_of(job: Job, record: Event, at: int, on_unshippable: OnUnshippable) -> R
     if record.get("kind") in _STAY:
         return None
     try:
-        return ship_rows.row_of(record, job.catalogue, job.owner, at)
+        return ship_rows.row_of(record, job.catalogue, job.owner, at, job.target.tags)
     except (ship_rows.Unshippable, ValueError, ArithmeticError, TypeError, KeyError) as error:
         on_unshippable(str(record.get("id")), f"{error}; not shipped")
         return None
@@ -108,7 +108,8 @@ def row_of(job: Job, record: Event, at: int, on_unshippable: OnUnshippable) -> R
 
 def mark(job: Job) -> str:
     """What decides how rows look besides the records: when it changes, all days are looked at again."""
-    return f"{job.catalogue.digest} {job.owner.machine} {job.owner.user} {job.target.kind} {job.target.format}"
+    parts = (job.catalogue.digest, job.owner.machine, job.owner.user, job.target.kind, job.target.format)
+    return " ".join((*parts, *sorted(job.target.tags)))
 
 
 def unsent_rows(job: Job, box: Outbox, part: Part, at: int, on_unshippable: OnUnshippable) -> list[tuple[Row, bytes]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from tokenops import catalog, etiquette, ship_rows, ship_targets
@@ -31,6 +31,8 @@ _REMEDIES = {
     497: "this user may not write there: GRANT INSERT, or another user",
     516: "user or password is wrong: correct them in ship.targets",
 }
+# What ADD COLUMN answers if the column is there: versions before 19.1 do not know IF NOT EXISTS.
+_THERE = frozenset((15, 44))
 _BUSY = frozenset((159, 202, 209, 210, 241, 242, 252))  # too slow, too many, out of memory, read only, too many parts
 
 
@@ -41,16 +43,16 @@ class ClickHouse:
         self.target, self.send, self.clock = target, send, clock
 
     def setup(self) -> int:
-        """Create the tables and views that are missing; how many statements that took. Raises Trouble."""
+        """Create missing tables and columns, and the views anew; how many statements that took. Raises Trouble."""
         count = 0
         for statement in statements(_schema()):
-            self._post("", statement.encode())
+            self._post("", statement.encode(), _THERE if statement.startswith("ALTER") else frozenset())
             count += 1
         return count
 
     def deliver(self, rows: list[Row]) -> None:
         """Insert rows; when this returns they are acknowledged. Raises Trouble."""
-        query = f"INSERT INTO {TABLE} ({', '.join(ship_rows.COLUMNS)}) FORMAT JSONEachRow"
+        query = f"INSERT INTO {TABLE} ({', '.join(ship_rows.columns(self.target.tags))}) FORMAT JSONEachRow"
         self._post(query, b"".join(ship_rows.line_of(row, bare=True) for row in rows))
 
     def add_day(self, day: str, rows: Iterable[Row]) -> None:
@@ -59,12 +61,14 @@ class ClickHouse:
     def finish(self) -> None:
         """Nothing: the rows are all there is."""
 
-    def _post(self, query: str, body: bytes) -> None:
-        """Run a query with what is sent. Raises Trouble."""
+    def _post(self, query: str, body: bytes, harmless: Collection[int] = ()) -> None:
+        """Run a query with what is sent. `harmless`: codes of errors that change nothing. Raises Trouble."""
         parts = urlsplit(self.target.url)
         fields = [*parse_qsl(parts.query), ("query", query)]
         url = urlunsplit((parts.scheme, parts.netloc, parts.path or "/", urlencode(fields), ""))
-        check_answer(self.send(url, self.target.headers, body), self.clock())
+        answer = self.send(url, self.target.headers, body)
+        if _code(answer.headers, answer.body) not in harmless:
+            check_answer(answer, self.clock())
 
 
 def check_answer(answer: Answer, now: int) -> Answer:

@@ -14,7 +14,7 @@ import importlib
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -33,8 +33,8 @@ class NoEngine(ValueError):
 class Folder:
     """A folder of one machine's files (ship_targets.DayStore)."""
 
-    def __init__(self, path: str, machine: str, form: str) -> None:
-        self.path, self.form = path, form
+    def __init__(self, path: str, machine: str, form: str, tags: Collection[str] = ()) -> None:
+        self.path, self.form, self.columns = path, form, ship_rows.columns(tags)
         self.name = f"{_UNSAFE.sub('_', machine)}.{'parquet' if form == 'parquet' else 'jsonl.gz'}"
 
     def path_of(self, day: str) -> str:
@@ -56,7 +56,7 @@ class Folder:
     def write(self, day: str, rows: list[Row]) -> None:
         """Write a day's file whole. Raises NoEngine, OSError."""
         lines = b"".join(map(ship_rows.line_of, rows))
-        content = _table(rows) if self.form == "parquet" else gzip.compress(lines, 6, mtime=0)
+        content = _table(rows, self.columns) if self.form == "parquet" else gzip.compress(lines, 6, mtime=0)
         os.makedirs(os.path.dirname(self.path_of(day)), exist_ok=True)
         datadir.replace(self.path_of(day), content)
 
@@ -79,7 +79,7 @@ def _parquet() -> Any:
         raise NoEngine("Parquet needs pyarrow: install tokenops[parquet], or use format jsonl") from None
 
 
-def _table(rows: list[Row]) -> bytes:
+def _table(rows: list[Row], kinds: Mapping[str, str]) -> bytes:
     """Rows as a Parquet file, every column in it; amounts are decimal(38, 18)."""
     parquet = _parquet()
     pyarrow = importlib.import_module("pyarrow")
@@ -92,9 +92,7 @@ def _table(rows: list[Row]) -> bytes:
         "real": pyarrow.float64(),
     }
     empty: dict[str, Any] = {"text": "", "flag": False, "count": 0, "money": Decimal(0), "real": None}
-    columns = [
-        pyarrow.array([row.get(name, empty[kind]) for row in rows], types[kind]) for name, kind in ship_rows.COLUMNS.items()
-    ]
+    columns = [pyarrow.array([row.get(name, empty[kind]) for row in rows], types[kind]) for name, kind in kinds.items()]
     out = io.BytesIO()
-    parquet.write_table(pyarrow.Table.from_arrays(columns, list(ship_rows.COLUMNS)), out, compression="zstd")
+    parquet.write_table(pyarrow.Table.from_arrays(columns, list(kinds)), out, compression="zstd")
     return out.getvalue()

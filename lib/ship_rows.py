@@ -11,7 +11,7 @@ Kinds that hold people's words (task) never become rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -34,6 +34,7 @@ COLUMNS: dict[str, str] = {
     **dict.fromkeys(("kind", "id", "ts", "alias", "machine", "user"), "text"),
     **dict.fromkeys(_TEXTS, "text"),
     "sidechain": "flag",
+    **dict.fromkeys(events.TAGS, "text"),
     "provider": "text",
     "provider_inferred": "flag",
     "model": "text",
@@ -119,11 +120,18 @@ def price_of(event: Event, catalogue: pricing.Catalogue) -> Priced:
     return Priced(cost.usd, "estimated")
 
 
-def row_of(event: Event, catalogue: pricing.Catalogue, owner: Owner, at: int) -> Row:
-    """The row of a record; `at`: when it is priced. Raises Unshippable."""
+def columns(tags: Collection[str]) -> dict[str, str]:
+    """The columns of a target that gets these tags. Others are neither sent nor expected there."""
+    return {name: kind for name, kind in COLUMNS.items() if name not in events.TAGS or name in tags}
+
+
+def row_of(event: Event, catalogue: pricing.Catalogue, owner: Owner, at: int, tags: Collection[str] = events.TAGS) -> Row:
+    """The row of a record; `at`: when it is priced; `tags`: those that the target gets. Raises Unshippable."""
     if event.get("kind") not in KINDS:
         raise Unshippable(f"records of kind {event.get('kind')} are not shipped")
-    event = {name: value for name, value in without_login(event, owner).items() if value or name not in _LEFT_OUT}
+    stays = _LEFT_OUT | {name for name in events.TAGS if name not in tags}
+    named = without_login(event, owner)
+    event = {name: value for name, value in named.items() if name not in stays or (value and name in _LEFT_OUT)}
     price = price_of(event, catalogue)
     row = {name: value for name, value in event.items() if name in _OWN and _fits(name, value)}
     rest = {name: value for name, value in event.items() if name not in row and name != "v"}

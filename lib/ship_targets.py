@@ -20,14 +20,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-from tokenops import config, credentials, etiquette, https, ship_rows, show
+from tokenops import config, credentials, etiquette, events, https, ship_rows, show
 from tokenops.config import Unusable
 from tokenops.etiquette import Answer, Trouble
 from tokenops.ship_rows import Row
 
 KINDS = ("clickhouse", "otlp", "folder")
 FORMATS = ("jsonl", "parquet")
-_KEYS = ("url", "kind", "format", "user", "password", "token", "headers", "insecure")
+_KEYS = ("url", "kind", "format", "user", "password", "token", "headers", "insecure", "tags")
 _NAME = re.compile(r"[\w-]{1,40}\Z")
 
 
@@ -41,6 +41,7 @@ class Target(NamedTuple):
     headers: Mapping[str, str] = {}
     fingerprint: str = ""  # of the credential
     shown: str = ""  # the address as messages may show it
+    tags: frozenset[str] = frozenset()  # the names of skills, branches and so on that it gets
 
 
 class Poster(Protocol):
@@ -100,6 +101,7 @@ def _from_entry(
     if unknown := [key for key in entry if key not in _KEYS]:
         nearest = show.nearest(str(unknown[0]), _KEYS)
         raise Unusable(location, f"unknown key {unknown[0]!r}", f"the nearest known is {nearest!r}")
+    tags = _tags(location, entry)
     base = os.path.dirname(settings.path)
     url = str(entry["url"])
     if url.startswith(("env:", "file:")):
@@ -111,7 +113,7 @@ def _from_entry(
             raise Unusable(location, f"{key} is {value!r}", f"choose from {', '.join(choices)}")
     if kind == "folder":
         path = os.path.abspath(os.path.join(base if name else "", os.path.expanduser(url)))
-        return Target(name or _slug(kind, path), kind, path, form, shown=path)
+        return Target(name or _slug(kind, path), kind, path, form, shown=path, tags=tags)
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise Unusable(location, "expected http or https", "give --kind folder for a path")
@@ -130,7 +132,18 @@ def _from_entry(
     # The query may be a secret of its own.
     shown = urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
     mark = credentials.fingerprint(repr(sorted(headers.items())), salt)
-    return Target(name or _slug(kind, url), kind, url, form, headers, mark, shown)
+    return Target(name or _slug(kind, url), kind, url, form, headers, mark, shown, tags)
+
+
+def _tags(location: str, entry: Mapping[str, Any]) -> frozenset[str]:
+    """The tags that a target gets: those that its entry lists. Raises Unusable."""
+    listed = entry.get("tags") or []
+    unknown = [name for name in listed if name not in events.TAGS] if isinstance(listed, list) else [listed]
+    if unknown:
+        raise Unusable(
+            f"{location}.tags", f"{str(unknown[0])[:40]!r} is not a list of tags", f"list some of {', '.join(events.TAGS)}"
+        )
+    return frozenset(listed)
 
 
 def _kind(url: str) -> str:

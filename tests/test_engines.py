@@ -192,6 +192,33 @@ def test_an_engine_comes_to_the_same_numbers(
 
 
 @pytest.mark.parametrize("engine", ENGINES, indirect=True)
+def test_a_table_of_an_earlier_version_gets_its_columns(engine: Engine, run: Run, environment: dict[str, str]) -> None:
+    """Without tags it takes rows as before; what was there stays, and is joined with what is sent again."""
+    text = (pathlib.Path(catalog.FOLDER) / "clickhouse.sql").read_text()
+    create = next(ship_clickhouse.statements(text))
+    for name in events.TAGS:
+        create = re.sub(rf"\b{name} String,\s+", "", create)
+    engine.ask(create)
+    engine.ask("CREATE VIEW tokenops_joined AS SELECT id, kind FROM tokenops_events")
+    tags = {"skill": "review", "branch": "main", "effort": "high"}
+    run("tok-log append", lines([turn(1, **tags), turn(2)]))
+    config = pathlib.Path(environment["HOME"]) / ".config/tokenops/config.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f"ship: {{targets: {{team: {{url: '{engine.url}', kind: clickhouse}}}}}}\n")
+    assert objects(run("tok-ship team").stdout)[0]["rows"] == 2
+    config.write_text(config.read_text().replace("kind: clickhouse", "kind: clickhouse, tags: [skill, branch, effort]"))
+    assert "run tok-ship TARGET --setup" in run("tok-ship team", status=1).stderr.decode()
+    for _ in range(2):
+        run("tok-ship team --setup")
+    assert objects(run("tok-ship team --now").stdout)[0]["rows"] == 1
+    asked = (
+        "SELECT skill, branch, effort, plugin, sum(turns) AS n FROM tokenops_counted GROUP BY skill, branch, effort, plugin"
+    )
+    found = {(row["skill"], row["branch"], row["effort"], row["plugin"]): int(row["n"]) for row in engine.ask(asked)}
+    assert found == {("review", "main", "high", ""): 1, ("", "", "", ""): 1}
+
+
+@pytest.mark.parametrize("engine", ENGINES, indirect=True)
 def test_the_example_queries(engine: Engine, run: Run) -> None:
     given = [turn(n) for n in range(50)]
     run("tok-log append", lines([*given, {**turn(0), "kind": "meter", "id": "meter:1", "window": "weekly", "used": 0.25}]))

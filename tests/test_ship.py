@@ -389,6 +389,55 @@ def test_a_folder_joins_what_it_held_with_another_plane(run: Run, tmp_path: path
         assert "Parquet needs pyarrow: install tokenops[parquet], or use format jsonl" in done.stderr.decode()
 
 
+# -- tags
+
+TAGGED: Json = {name: f"a {name}" for name in events.TAGS}
+
+
+def set_target(environment: dict[str, str], url: object, entry: str) -> None:
+    config = pathlib.Path(environment["HOME"]) / ".config/tokenops/config.yaml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(f"ship: {{targets: {{team: {{url: '{url}', {entry}}}}}}}\n")
+
+
+@pytest.mark.parametrize("kind", ["clickhouse", "otlp"])
+def test_tags_are_sent_only_to_a_target_that_lists_them(kind: str, run: Run, environment: dict[str, str]) -> None:
+    """Not in another field either, and neither in the list of columns. If it lists more, rows are sent again."""
+    target = Receiver()
+    append(run, turn(1, **TAGGED))
+    for listed, told in (("", 1), ("tags: [skill, branch]", 1), ("tags: [skill, branch]", 0)):
+        set_target(environment, target.url, f"kind: {kind}, {listed}")
+        begun = len(target.asked)
+        assert objects(run("tok-ship team").stdout)[0]["rows"] == told
+        came = b"".join(asked.body + repr(asked.query).encode() for asked in target.asked[begun:])
+        sent = {name for name in events.TAGS if TAGGED[name].encode() in came}
+        assert sent == ({"skill", "branch"} if told and listed else set())
+        assert all((name in sent) or (name.encode() not in came) for name in events.TAGS if name != "skill")
+    if kind == "otlp":
+        (attributes,) = [one["attributes"] for one in records_of(target)[1:]]
+        named = {each["key"]: each["value"].get("stringValue") for each in attributes}
+        assert (named["tokenops.skill"], named["vcs.ref.head.name"]) == ("a skill", "a branch")
+    target.close()
+
+
+def test_a_folder_gets_the_tags_that_its_entry_lists(run: Run, environment: dict[str, str], tmp_path: pathlib.Path) -> None:
+    append(run, turn(1, **TAGGED))
+    for listed in ([], ["effort"], [*events.TAGS], []):
+        set_target(environment, tmp_path / "lake", f"tags: [{', '.join(listed)}]")
+        run("tok-ship team")
+        (row,) = lake(tmp_path)
+        assert {name for name in events.TAGS if name in row} == set(listed)
+        assert "rest" not in row
+
+
+@pytest.mark.parametrize("entry", ["tags: all", "tags: [skills]", "tags: {skill: true}", "tags: [7]"])
+def test_a_list_of_tags_that_is_none_is_named(entry: str, run: Run, environment: dict[str, str]) -> None:
+    set_target(environment, "http://127.0.0.1:9/", entry)
+    done = run("tok-ship team --dry-run", status=2).stderr.decode()
+    assert "ship.targets.team.tags" in done
+    assert "list some of subagent, skill, plugin, mcp_server, mcp_tool, effort, branch" in done
+
+
 # -- laws
 
 NAMES = st.sampled_from(["claude-opus-4-6", "gpt-5.5", "claude-sonnet-4-6", "nobodys-model", "unknown", "sonar-pro"])
@@ -410,6 +459,8 @@ TURNS = st.fixed_dictionaries(
         "cost_usd": st.sampled_from(["0.25", "12.000000000000000001"]),
         "cost_source": st.sampled_from(["reported", "client"]),
         "tier": st.sampled_from(["batch", "flex"]),
+        "skill": st.sampled_from(["review", "deploy"]),
+        "effort": st.just("high"),
         "latency_ms": st.sampled_from([9, 120]),
         "status": st.just(200),
     },
