@@ -166,15 +166,19 @@ class Trace(NamedTuple):
 
 def trace(log: Log, session: str) -> Trace:
     """The session whose id begins with a text, turn by turn. Raises BadRequest unless there is exactly one."""
+    return _trace(log, *session_records(log, session))
+
+
+def session_records(log: Log, session: str) -> tuple[str, list[Event]]:
+    """The id of the session that begins with a text, and its records. Raises BadRequest unless there is exactly one."""
     from tokenops import trace
 
     try:
-        name, records = _session(log, session)
+        return _session(log, session)
     except trace.Unknown as error:
         from tokenops import answers_absence
 
         raise BadRequest(f"{error}{answers_absence.unknown_session(log, error, session)}") from None
-    return _trace(log, name, records)
 
 
 def _session(log: Log, name: str) -> tuple[str, list[Event]]:
@@ -182,13 +186,13 @@ def _session(log: Log, name: str) -> tuple[str, list[Event]]:
     from tokenops import trace
 
     try:
-        return trace.session(log.folder, name, _days_of(log, name))
+        return trace.session(log.folder, name, session_days(log).days_of(name))
     except trace.Unknown:  # one that has rounds and no turns, on a closed day, is in no summary
         return trace.session(log.folder, name)
 
 
-def _days_of(log: Log, session: str) -> Container[str]:
-    """The days on which sessions that begin with a text may have turns."""
+def session_days(log: Log) -> store_summaries.Sessions:
+    """The days on which each session may have turns."""
     from tokenops import store_days, store_summaries
 
     files, catalogue = store_days.files_of(log.folder), log.catalogue()
@@ -198,12 +202,10 @@ def _days_of(log: Log, session: str) -> Container[str]:
         return store_summaries.sessions(log.folder, catalogue, log.now, files)
 
     if log.memory is None:
-        days = read()
-    else:
-        # A summary that is made later counts from the next day on: until then its day is read as well.
-        key = {day: size for day, size in files.items() if day < first_open}, catalogue.digest
-        days = log.memory.get(("sessions", log.folder), key, read)
-    return days.days_of(session)
+        return read()
+    # A summary that is made later counts from the next day on: until then its day is read as well.
+    key = {day: size for day, size in files.items() if day < first_open}, catalogue.digest
+    return log.memory.get(("sessions", log.folder), key, read)
 
 
 def explanation(log: Log, trace: Trace, identity: str, sources: Iterable[Source] = ()) -> Event | None:

@@ -47,7 +47,7 @@ class Shares(NamedTuple):
     parent: Event | None
     parts: list[Part]
     base: int  # the size of the front segment
-    fall: int  # by how much the prompt is smaller than the parent's; 0 if it is not, and after a compaction
+    cleared: int  # tokens of tool results that the parent's prompt had and this one lacks
 
     @property
     def rewriting(self) -> Counts:
@@ -145,7 +145,7 @@ def _share(
     size = events.context_size(turn)
     compacted = (record is not None and record.get("event") == COMPACTION) or (before is not None and before.compacted)
     items = _items(record, before)
-    old = 0
+    old = cleared = 0
     if not size:  # its counts are unknown: the next turn grows by what entered at both
         state = before and before._replace(waiting=(*items, *_own(record)), compacted=compacted)
         return Shares(turn, record, ancestor, _output(turn, record), 0, 0), state
@@ -157,11 +157,10 @@ def _share(
         old = before.size
         after = _grown(before, apportion(size - before.size, items) if items else [(UNEXPLAINED, size - before.size)])
     else:
-        after, old = _fallen(before, size)
-    fall = before.size - size if before is not None and old else 0
+        after, old, cleared = _fallen(before, size)
     parts = [*_prompt(turn, after, old, REWRITING if caching else CARRYING), *_output(turn, record)]
     state = after._replace(waiting=tuple(_own(record)))
-    return Shares(turn, record, ancestor, parts, after.tokens.get(BASE, 0), max(fall, 0)), state
+    return Shares(turn, record, ancestor, parts, after.tokens.get(BASE, 0), cleared), state
 
 
 # What stands between an answer and the next request, in the order of the prompt; other causes come with attachments.
@@ -221,8 +220,8 @@ def _segments(last: Node) -> list[tuple[str, int]]:
     return result
 
 
-def _fallen(state: State, size: int) -> tuple[State, int]:
-    """A smaller prompt: cleared tool results are gone, the oldest first; and how much of it stood there before.
+def _fallen(state: State, size: int) -> tuple[State, int, int]:
+    """A smaller prompt: cleared tool results are gone, the oldest first. How much of it is old, and how much was cleared.
 
     If they do not explain it, half of the prompt or more is a compaction that nobody marked; else the end was cut.
     """
@@ -230,8 +229,8 @@ def _fallen(state: State, size: int) -> tuple[State, int]:
     segments = _segments(state.last)
     results = sum(count for cause, count in segments if cause.startswith("result "))
     if fall > results and size * 2 <= state.size:
-        return _grown(_EMPTY, ((SUMMARY, size),)), 0
-    kept = []
+        return _grown(_EMPTY, ((SUMMARY, size),)), 0, 0
+    kept, gone = [], min(fall, results)
     for cause, count in segments:
         cleared = min(fall, count) if cause.startswith("result ") else 0
         fall -= cleared
@@ -242,7 +241,7 @@ def _fallen(state: State, size: int) -> tuple[State, int]:
         fall -= min(fall, count)
         if not kept[-1][1]:
             kept.pop()
-    return _grown(_EMPTY, kept), size
+    return _grown(_EMPTY, kept), size, gone
 
 
 def _prompt(turn: Event, state: State, old: int, kind: str) -> list[Part]:

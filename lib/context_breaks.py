@@ -30,14 +30,14 @@ class Break(NamedTuple):
 
 # Reason -> what it is called.
 REASONS = {
-    "compaction": "the conversation was compacted",
-    "model": "the model was switched",
-    "tools_or_system": "the tools or the system prompt changed",
-    "idle": "the cache expired in a pause",
-    "effort": "the effort was switched",
-    "cleared_results": "tool results were cleared",
-    "version": "a new version of the client",
-    "client": "the client's own reason",
+    "compaction": "compacted",
+    "model": "model switched",
+    "tools_or_system": "tools or system prompt changed",
+    "idle": "expired in a pause",
+    "effort": "effort switched",
+    "cleared_results": "tool results cleared",
+    "version": "new client version",
+    "client": "client's own reason",
     "unknown": "unknown",
 }
 # What the vendor's own reasons mean.
@@ -130,7 +130,7 @@ def _reason(share: Shares, before: _Chain, gap: int, compacted: bool, version: s
         "tools_or_system": _STATED.get(stated) == "tools_or_system",
         "idle": gap > before.minutes * 60_000,
         "effort": _differs(turn, parent, "effort"),
-        "cleared_results": bool(share.fall),
+        "cleared_results": bool(share.cleared),
         "version": bool(before.version) and version != before.version,
         "client": bool(stated),
     }

@@ -109,7 +109,7 @@ class Bill:
         if turn.get("turns"):
             self.turns += turn["turns"]
             for label in set().union(*(part.tokens for part in parts)):
-                self._turns[label] = self._turns.get(label, 0) + 1
+                self._turns[label] = self._turns.get(label, 0) + turn["turns"]
         lookup = self._catalogue.rate_of(turn)
         rate = lookup if isinstance(lookup, pricing.Rate) else None
         fees = _fees(turn, rate)

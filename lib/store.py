@@ -241,16 +241,27 @@ def scan(
 
 
 def records_by_day(
-    folder: str, first: str = "", last: str = "9", on_bad_line: OnBadLine = ignore_line, context: bool = False
+    folder: str,
+    first: str = "",
+    last: str = "9",
+    on_bad_line: OnBadLine = ignore_line,
+    context: bool = False,
+    sightings: Callable[[Day], Iterable[tuple[str, bytes]]] | None = None,
+    among: Container[str] | None = None,
 ) -> Iterator[tuple[str, DayRecords]]:
-    """The days from `first` to `last`, each with those sightings of its records that lie in the next day's files."""
+    """The days from `first` to `last`, each with those sightings of its records that lie in the next day's files.
+
+    `sightings`: chooses those of a day; `among`: the days to read.
+    """
     before, previous = DayRecords(), ""
     for day in store_files.days(folder, first, last):
+        if among is not None and day.name not in among:
+            continue
         if previous and not follows(previous, day.name):
             yield previous, before
             before, previous = DayRecords(), ""
         records = DayRecords()
-        for identity, line in day_sightings(day, on_bad_line, context=context):
+        for identity, line in sightings(day) if sightings else day_sightings(day, on_bad_line, context=context):
             is_earlier = identity in before or (before.pairs.waiting and identity not in records and before.awaits(line))
             (before if is_earlier else records).add(identity, line)
         if previous:

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from tokenops import costs, pricing, show, store, trace_waste, when
+from tokenops import costs, pricing, show, store_sessions, trace_waste, when
 from tokenops.events import Event
 from tokenops.trace_steps import WRITES, Step, steps
 
@@ -27,9 +27,8 @@ def session(folder: str, name: str, among: Container[str] | None = None) -> tupl
     Raises Unknown, Ambiguous, OSError.
     """
     by_session: dict[str, list[Event]] = {}
-    for record in store.with_value(folder, "session_id", name, is_prefix=True, among=among):
-        if record.get("session_id", "").startswith(name):
-            by_session.setdefault(record["session_id"], []).append(record)
+    for record in store_sessions.beginning_with(folder, name, among):
+        by_session.setdefault(record["session_id"], []).append(record)
     if not by_session:
         raise Unknown(f"no session id begins with {name!r}; tok-cost --log --by session --since 365d lists them")
     if len(by_session) > 1 and name not in by_session:

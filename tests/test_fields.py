@@ -119,6 +119,7 @@ COMMANDS = [
     "tok-task list",
     "tok-task show 20261120-aaaaaa",
     "tok-trace s",
+    "tok-context s",
     "tok-coach waste",
     "tok-coach prompts",
     "tok-coach models",

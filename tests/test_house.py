@@ -51,6 +51,9 @@ MODULES_AT_MOST += (
 )
 MODULES_AT_MOST += 2  # tasks_git, tasks_commits: what a repository says, and which turns led to which commit
 DOORS_AT_MOST += 2
+# store_sessions: whole sessions and chains; context_report: rows and tables of causes; answers_context: the answer
+MODULES_AT_MOST += 3
+DOORS_AT_MOST += 5  # those, and context_breaks and context_costs, which the answer puts together
 # Small modules with a single importer, each with the reason why it is a file of its own.
 SMALL_ALONE = {
     "sync_follow": "tok-read --follow; all else of tok-read starts without it",

@@ -26,6 +26,7 @@ BAD_VALUES = {
     "tok-burn": ["--hours", "0"],
     "tok-cat": ["--kind", "thought"],
     "tok-coach": ["everything"],
+    "tok-context": ["--by", "mood"],
     "tok-cost": ["--by", "taste"],
     "tok-dash": ["--port", "x"],
     "tok-guard": ["--mode", "strict"],

@@ -66,7 +66,11 @@ FAMILIES = (
     ),
     Family("sum", "adding up, pricing and comparing with plans", _words("rollup costs plans coverage"), ("rollup_",)),
     Family(
-        "store", "the log on disk", ("store",), ("store_",), _words("store_cursors store_days store_summaries store_upkeep")
+        "store",
+        "the log on disk",
+        ("store",),
+        ("store_",),
+        _words("store_cursors store_days store_sessions store_summaries store_upkeep"),
     ),
     Family(
         "work",
@@ -106,7 +110,8 @@ FAMILIES = (
         _words("coach context trace scorecard tasks guard"),
         ("coach_", "context_", "trace_", "tasks_", "guard_"),
         _words(
-            "coach_averages coach_models coach_report coach_transcripts guard_install tasks_commits tasks_git trace_waste"
+            "coach_averages coach_models coach_report coach_transcripts context_breaks context_costs context_report "
+            "guard_install tasks_commits tasks_git trace_waste"
         ),
     ),
     Family("poll", "asking vendors for their own meters", ("poll",), ("poll_",), _words("poll_sources")),
@@ -136,7 +141,7 @@ FAMILIES = (
         "one answer per question, for commands, agents and pages",
         _words("session answers tools agent doctor status explain access"),
         ("answers_", "tools_"),
-        _words("answers_absence answers_standing answers_work"),
+        _words("answers_absence answers_context answers_standing answers_work"),
     ),
     Family("dash", "the dashboard", ("dash",), ("dash_",), ()),
     Family(

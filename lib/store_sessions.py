@@ -1,0 +1,105 @@
+"""Finds sessions in the log without parsing the lines of others, and what a span holds, for answers about whole chains.
+
+Each record is as a scan gives it. Records of kind context name turns by the ids under which these stand here, also where
+two sightings of a turn had different ids.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+
+import orjson
+
+from tokenops import events, jsonl, projects, store, store_files, when
+from tokenops.events import Event
+from tokenops.jsonl import OnBadLine, ignore_line
+from tokenops.store_files import Day
+
+_ID = b'"id":"'
+_TURN = b'turn"'
+
+
+def of_sessions(folder: str, sessions: Collection[str], among: Container[str] | None = None) -> list[Event]:
+    """All records of some sessions, of all days or `among` some. Raises OSError."""
+    every = _with_needles(folder, [b'"session_id":' + jsonl.data_of(name) for name in sessions], among)
+    return [record for record in every if record.get("session_id") in sessions]
+
+
+def beginning_with(folder: str, beginning: str, among: Container[str] | None = None) -> list[Event]:
+    """All records of the sessions whose ids begin with a text, of all days or `among` some. Raises OSError."""
+    every = _with_needles(folder, [b'"session_id":' + jsonl.data_of(beginning)[:-1]], among)
+    return [record for record in every if record.get("session_id", "").startswith(beginning)]
+
+
+def of_span(
+    folder: str, since: str, until: str, kinds: Collection[str], on_bad_line: OnBadLine = ignore_line
+) -> list[Event]:
+    """The records of some kinds that began in a span. Raises OSError."""
+    first = when.stamp(when.moment(since) - when.DAY)[:10] if since else ""
+    last = when.stamp(when.moment(until) - 1 + when.DAY)[:10] if until != "9" else "9"
+    begin, end, named = since.encode(), until.encode(), {kind.encode() for kind in kinds}
+
+    def takes(line: bytes) -> bool:
+        return begin <= line[store_files.TS] < end and store_files.kind_of(line) in named
+
+    return _events(store.records_by_day(folder, first, last, on_bad_line, context=True), takes)
+
+
+def _with_needles(folder: str, needles: list[bytes], among: Container[str] | None) -> list[Event]:
+    sightings = functools.partial(_sightings, needles)
+    return _events(store.records_by_day(folder, sightings=sightings, among=among), lambda line: True)
+
+
+def _events(days: Iterable[tuple[str, store.DayRecords]], takes: Callable[[bytes], bool]) -> list[Event]:
+    result: list[Event] = []
+    names: dict[str, str] = {}
+    for _, day in days:
+        names.update({name: day.name_of(name) for name in day.same})
+        result.extend(orjson.loads(line) for line in day.lines.values() if takes(line))
+    if names:
+        for record in result:
+            for field in ("turn", "parent") if record["kind"] == "context" else ():
+                if field in record:
+                    record[field] = names.get(record[field], record[field])
+    return result
+
+
+def _sightings(needles: list[bytes], day: Day) -> Iterator[tuple[str, bytes]]:
+    """The sightings of a day in which some bytes stand, and the others of the same records.
+
+    A copy of a turn may name another session.
+    """
+    lines = [line for _, line in store_files.lines(day, ignore_line)]
+    identities = {_identity(line) for line in lines if any(needle in line for needle in needles)}
+    for line in lines if identities else ():
+        if _identity(line) in identities and (pair := store_files.identify(line)) is not None:
+            yield pair
+
+
+def _identity(line: bytes) -> bytes:
+    """The id in a line, as its bytes stand there."""
+    at = line.find(_ID, store_files.KIND) + len(_ID)
+    return line[at : line.find(b'"', at)]
+
+
+def session_of(folder: str, identity: str, among: Container[str]) -> str:
+    """The session of the turn with an id, on some days; "" if it is not there."""
+    needle = _ID[:-1] + jsonl.data_of(identity)
+    for day in store_files.days(folder):
+        for line in store_files.lines_with(day, needle) if day.name in among else ():
+            record = store_files.record_of(line)
+            if record is not None and record["id"] == identity:
+                return str(record.get("session_id", ""))
+    return ""
+
+
+def latest(folder: str, only: events.Filter, labels: Mapping[str, str]) -> str:
+    """The session of the last turn that a filter takes; "" if there is none. Raises OSError."""
+    for day in reversed(store_files.days(folder)):
+        lines = (line for _, line in store_files.lines(day, ignore_line) if line.startswith(_TURN, store_files.KIND))
+        for line in sorted(lines, key=lambda line: line[store_files.TS], reverse=True):
+            record = store_files.record_of(line)
+            if record is not None and record.get("session_id") and only.takes(projects.relabel(record, labels)):
+                return str(record["session_id"])
+    return ""
