@@ -15,10 +15,6 @@ if TYPE_CHECKING:
 
 # The kinds of records that the answer is made of.
 KINDS = ("turn", "context", "usage")
-# So far back, in days, is the session looked for that a turn was forked from; the same session is read whole.
-_FORK_DAYS = 31
-# So many parents in other sessions are looked for.
-_FORKS = 20
 
 
 class Query(NamedTuple):
@@ -43,7 +39,7 @@ def causes(log: Log, query: Query, on_bad_line: OnBadLine = ignore) -> Causes:
     """What filled the context of a session, or of all turns of a span. Raises BadRequest, Fault."""
     from tokenops import context, context_breaks, context_costs, context_report
 
-    chosen = _chosen(log, query, on_bad_line)
+    chosen = _choice(log, query, on_bad_line)
     bill = context_costs.Bill(log.catalogue(), context_report.label_of(query.by))
     watch = context_breaks.Breaks(log.catalogue())
     turns, breaks = [], []
@@ -57,7 +53,7 @@ def causes(log: Log, query: Query, on_bad_line: OnBadLine = ignore) -> Causes:
         turns.append(rest)
         bill.add(context.shares_of_total(rest))
     rows, total = context_report.sums(bill, query.by, turns)
-    total |= context_report.break_sums(breaks) | _about(log, chosen, turns)
+    total |= context_report.break_sums(breaks) | _labels(log, chosen, turns)
     return Causes(rows, total, sorted(breaks, key=lambda row: (row["ts"], row["turn"])))
 
 
@@ -68,15 +64,15 @@ def latest_session(log: Log, only: Filter = events.EVERY) -> str:
     return store_sessions.latest(log.folder, only, store.labels(log.folder))
 
 
-def _about(log: Log, chosen: Chosen, turns: list[Event]) -> Event:
+def _labels(log: Log, chosen: Chosen, turns: list[Event]) -> Event:
     """What the total says of its turns: their sessions, their span, and as of when."""
-    about: Event = {"sessions": len({turn.get("session_id") for turn in turns})}
+    labels: Event = {"sessions": len({turn.get("session_id") for turn in turns})}
     if chosen.session and turns:
         last = max(turns, key=lambda turn: turn["ts"])
-        about |= {name: last[name] for name in ("session_id", "client", "project") if name in last}
+        labels |= {name: last[name] for name in ("session_id", "client", "project") if name in last}
     if turns:
-        about |= {"from": min(turn["ts"] for turn in turns), "to": max(turn["ts"] for turn in turns)}
-    return about | ({"as_of": log.as_of} if log.as_of else {})
+        labels |= {"from": min(turn["ts"] for turn in turns), "to": max(turn["ts"] for turn in turns)}
+    return labels | ({"as_of": log.as_of} if log.as_of else {})
 
 
 class Chosen(NamedTuple):
@@ -91,16 +87,16 @@ class Chosen(NamedTuple):
 
 def _rests(chosen: Chosen, sessions: set[str | None]) -> Iterator[Event]:
     """The totals of sessions that count beside the turns, as in all other sums."""
-    from tokenops import rollup_totals
+    from tokenops import rollup
 
-    sums = rollup_totals.Totals()
+    sums = rollup.Totals()
     for total in chosen.totals:
-        if rollup_totals.is_counted(total) and chosen.takes(total):
+        if rollup.is_counted(total) and chosen.takes(total):
             sums.add(total)
     yield from sums.take(sessions)
 
 
-def _chosen(log: Log, query: Query, on_bad_line: OnBadLine) -> Chosen:
+def _choice(log: Log, query: Query, on_bad_line: OnBadLine) -> Chosen:
     from tokenops import store, store_sessions
 
     labels, session = store.labels(log.folder), ""
@@ -117,9 +113,7 @@ def _chosen(log: Log, query: Query, on_bad_line: OnBadLine) -> Chosen:
     _add(chosen, records, labels)
     if not session and query.since:
         _add(chosen, _earlier(log, chosen, query.since), labels)
-    tried: set[str] = set()
-    while len(tried) < _FORKS and (records := _origins(log, chosen, tried)):
-        _add(chosen, records, labels)
+    _add(chosen, store_sessions.ancestors(log.folder, [*chosen.turns.values(), *chosen.records.values()]), labels)
     return chosen
 
 
@@ -155,22 +149,3 @@ def _earlier(log: Log, chosen: Chosen, since: str) -> list[Event]:
     among = {day for session in sessions for day in days.days_of(session) if day <= since[:10]}
     records = store_sessions.of_sessions(log.folder, sessions, among)
     return [record for record in records if record["ts"] < since and record["kind"] != "usage"]
-
-
-def _origins(log: Log, chosen: Chosen, tried: set[str]) -> list[Event]:
-    """The sessions that forks and resumed sessions began from. `tried`: the parents that were looked for."""
-    from tokenops import store, store_sessions, when
-
-    sessions: dict[str, set[str]] = {}
-    for parent, turn in _missing(chosen).items():
-        if parent in tried or len(tried) == _FORKS:
-            continue
-        tried.add(parent)
-        last = turn["ts"][:10]
-        first = when.stamp(when.moment(turn["ts"]) - _FORK_DAYS * when.DAY)[:10]
-        days = set(store.days(log.folder, first, last))
-        session = store_sessions.session_of(log.folder, parent, days)
-        if session:
-            sessions.setdefault(session, set()).update(days)
-    every = {day for days in sessions.values() for day in days}
-    return store_sessions.of_sessions(log.folder, sessions, every) if sessions else []

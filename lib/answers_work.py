@@ -236,9 +236,10 @@ def workflow(log: Log, workflow_id: str) -> Trace:
 
 
 def _trace(log: Log, name: str, records: list[Event]) -> Trace:
-    from tokenops import projects, store, trace
+    from tokenops import projects, store, store_sessions, trace
 
-    rows = trace.rows(records, log.catalogue(), thresholds(log.settings)["waste"], _context_limits(log))
+    rules, ancestors = thresholds(log.settings)["waste"], store_sessions.ancestors(log.folder, records)
+    rows = trace.rows(records, log.catalogue(), rules, _context_limits(log), ancestors)
     last = max(records, key=lambda record: (record["kind"] == "turn", record["ts"]))
     labels = projects.relabel(dict(last), store.labels(log.folder))
     names = ("client", "project", "agent_id", "workflow_id")

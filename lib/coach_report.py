@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from tokenops import (
     show,
     store,
     store_days,
+    store_sessions,
     trace,
     trace_waste,
     workers,
@@ -208,6 +210,10 @@ def reply_report(
     return report | coach_replies.report(talk, turns, rules)
 
 
+# So far back are turns before a span read, for caches that broke at its beginning.
+_DAYS_BEFORE = 1
+
+
 def waste(
     folder: str,
     span: Span,
@@ -219,8 +225,9 @@ def waste(
     progress: workers.Progress = workers.SILENT,
 ) -> tuple[list[Event], list[Event]]:
     """The findings of a span's sessions: their sums by name, and each of them, the most expensive first."""
-    lines = _lines(folder, span, only._replace(kinds=("turn", "work")), on_bad_line, progress)
-    findings = trace.waste(map(orjson.loads, lines), catalogue, rules, limits)
+    lines = _lines(folder, span, only._replace(kinds=("turn", "work", "context")), on_bad_line, progress)
+    ancestors = functools.partial(store_sessions.ancestors, folder, days=_DAYS_BEFORE)
+    findings = trace.waste(map(orjson.loads, lines), catalogue, rules, limits, ancestors)
     return trace_waste.summary(findings), findings
 
 

@@ -189,7 +189,9 @@ def _own(record: Event | None) -> Sizes:
 
 def apportion(total: int, sizes: Sizes) -> list[tuple[str, int]]:
     """A whole number in whole shares by size (largest remainder; of equal ones, the first). The sizes are not all 0."""
-    whole = sum(size for _, size in sizes)
+    if len(sizes) == 1:
+        return [(sizes[0][0], total)]
+    whole = sum([size for _, size in sizes])
     parts = [divmod(total * size, whole) for _, size in sizes]
     rest = total - sum(part for part, _ in parts)
     extra = sorted(range(len(parts)), key=lambda at: (-parts[at][1], at))[:rest]

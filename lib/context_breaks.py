@@ -45,6 +45,12 @@ _STATED = {"model_changed": "model", "system_changed": "tools_or_system", "tools
 _HOUR = 60
 
 
+def of_turns(turns: Mapping[str, Event], records: Mapping[str, Event], catalogue: pricing.Catalogue) -> list[Break]:
+    """The cache breaks at some turns, in order of time. `turns` and `records` are as in `context.shares`."""
+    breaks = Breaks(catalogue).watch(context.shares(turns, records))
+    return sorted(breaks, key=lambda each: (each.turn["ts"], each.turn["id"]))
+
+
 class _Chain(NamedTuple):
     """What is remembered of a chain at a turn: how long its cache lives in minutes, and its client's version."""
 

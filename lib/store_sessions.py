@@ -70,9 +70,12 @@ def _sightings(needles: list[bytes], day: Day) -> Iterator[tuple[str, bytes]]:
 
     A copy of a turn may name another session.
     """
+    if len(needles) == 1 and next(store_files.lines_with(day, needles[0]), None) is None:
+        return  # nearly all days hold nothing of a session, and this search is the fastest
     lines = [line for _, line in store_files.lines(day, ignore_line)]
-    identities = {_identity(line) for line in lines if any(needle in line for needle in needles)}
-    for line in lines if identities else ():
+    chosen = [line for line in lines if any(needle in line for needle in needles)]
+    identities = set(map(_identity, chosen))
+    for line in lines:
         if _identity(line) in identities and (pair := store_files.identify(line)) is not None:
             yield pair
 
@@ -83,7 +86,39 @@ def _identity(line: bytes) -> bytes:
     return line[at : line.find(b'"', at)]
 
 
-def session_of(folder: str, identity: str, among: Container[str]) -> str:
+# So many parents that lie in other sessions, or before a span, are looked for.
+_FORKS = 20
+
+
+def ancestors(folder: str, records: Iterable[Event], days: int = 31) -> list[Event]:
+    """The records of the turns that others name as their parents and that are not among them, with their whole sessions.
+
+    Forks and resumed sessions begin from a turn of another session. Of each the `days` before are read.
+    """
+    every = [record for record in records if record["kind"] in ("turn", "context")]
+    result: list[Event] = []
+    tried: set[str] = set()
+    fresh = every
+    while fresh:
+        every = [*every, *fresh] if fresh is not every else every
+        turns = {record["id"] for record in every if record["kind"] == "turn"}
+        parents = {record["parent"]: record["ts"] for record in fresh if record["kind"] == "context" and "parent" in record}
+        missing = [(name, ts) for name, ts in parents.items() if name not in turns and name not in tried]
+        sessions: dict[str, set[str]] = {}
+        for parent, ts in missing[: _FORKS - len(tried)]:
+            tried.add(parent)
+            near = set(store.days(folder, when.stamp(when.moment(ts) - days * when.DAY)[:10], ts[:10]))
+            if session := _session_of(folder, parent, near):
+                sessions.setdefault(session, set()).update(near)
+        among = {day for near in sessions.values() for day in near}
+        read = of_sessions(folder, sessions, among) if sessions else []
+        ids = {record["id"] for record in every}
+        fresh = [record for record in read if record["id"] not in ids and record["kind"] in ("turn", "context")]
+        result += fresh
+    return result
+
+
+def _session_of(folder: str, identity: str, among: Container[str]) -> str:
     """The session of the turn with an id, on some days; "" if it is not there."""
     needle = _ID[:-1] + jsonl.data_of(identity)
     for day in store_files.days(folder):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import bisect
 import datetime
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from tokenops import costs, pricing, show, store_sessions, trace_waste, when
+from tokenops import context, context_breaks, costs, pricing, show, store_sessions, trace_waste, when
+from tokenops.context_breaks import Break
 from tokenops.events import Event
 from tokenops.trace_steps import WRITES, Step, steps
 
@@ -43,13 +44,17 @@ def rows(
     catalogue: pricing.Catalogue,
     rules: Mapping[str, float],
     limits: Sequence[Mapping[str, Any]] = (),
+    ancestors: Iterable[Event] = (),
 ) -> tuple[list[Event], list[Event]]:
-    """A record per turn, and the session's findings."""
-    events = list(records)
+    """A record per turn, and the session's findings. `ancestors`: records of the sessions that it was forked from."""
+    events, others = list(records), list(ancestors)
     turns = steps((event for event in events if event["kind"] == "turn"), catalogue)
     rounds = sorted((event for event in events if event["kind"] == "work"), key=lambda event: event["ts"])
-    findings = trace_waste.findings(turns, rounds, rules, limits)
-    expired = {step.turn["id"]: (lost, more) for step, lost, more in trace_waste.expiries(turns)}
+    sizes = context.by_turn(event for event in (*others, *events) if event["kind"] == "context")
+    older = {event["id"]: event for event in others if event["kind"] == "turn"}
+    breaks = trace_waste.breaks_of(turns, sizes, older)
+    findings = trace_waste.findings(turns, rounds, rules, limits, breaks)
+    broken = {each.turn["id"]: each for each in breaks}
     limit = (
         trace_waste.context_limits(turns[0].turn.get("client", ""), turns[0].turn.get("workflow_id", ""), rules, limits)
         if turns
@@ -62,13 +67,18 @@ def rows(
         if (done := rounds_by_turn.get(step.turn["id"])) is not None:
             row["round"] = done
         notes = []
-        if step.turn["id"] in expired:
-            lost, more = expired[step.turn["id"]]
-            notes.append({"finding": "cache_expiry", "tokens": lost, "cost_usd": None if more is None else _plain(more)})
+        if (each := broken.get(step.turn["id"])) is not None:
+            notes.append(_break_note(each))
         if limit is not None and step.context > limit.peak:
             notes.append({"finding": "oversized_context", "tokens": int(step.context - limit.peak)})
         result.append(row | ({"findings": notes} if notes else {}))
     return result, findings
+
+
+def _break_note(each: Break) -> Event:
+    name = "cache_expiry" if each.reason == trace_waste.IDLE else "cache_break"
+    usd = None if each.usd is None else _plain(each.usd)
+    return {"finding": name, "tokens": each.tokens, "cost_usd": usd, "reason": each.reason}
 
 
 def _plain(amount: Decimal) -> str:
@@ -190,8 +200,15 @@ def _notes_text(row: Event) -> str:
     done = row.get("round", {})
     words = [show.plural(done[name], text) for name, text in _WORDS.items() if done.get(name)]
     words += [f"{done['tool_failures']} failed"] if done.get("tool_failures") else []
-    words += [trace_waste.KINDS[finding["finding"]].title for finding in row.get("findings", ())]
+    words += [_title(finding) for finding in row.get("findings", ())]
     return ", ".join(words)
+
+
+def _title(finding: Event) -> str:
+    """What is shown of a finding at its turn; of a break also the reason."""
+    if finding["finding"] == "cache_break":
+        return f"cache broke: {context_breaks.REASONS[finding['reason']]}"
+    return trace_waste.KINDS[finding["finding"]].title
 
 
 _WORDS = {"edits": "edit", "command_calls": "command"}
@@ -212,9 +229,30 @@ def waste(
     catalogue: pricing.Catalogue,
     rules: Mapping[str, float],
     limits: Sequence[Mapping[str, Any]] = (),
+    ancestors: Callable[[Sequence[Event]], Iterable[Event]] = lambda records: (),
 ) -> list[Event]:
-    """The findings of all sessions in some records, the most expensive first."""
+    """The findings of all sessions in some records, the most expensive first.
+
+    `ancestors`: finds the records of turns before these, which some of them name as their parents.
+    """
+    chains: list[Event] = []  # all that a cache break depends on
+
+    def tap() -> Iterator[Event]:
+        for record in records:
+            if record["kind"] in ("turn", "context"):
+                chains.append(record)
+            yield record
+
+    by_session = sessions(tap())
+    chains[:0] = ancestors(chains)
+    turns = {record["id"]: record for record in chains if record["kind"] == "turn"}
+    sizes = context.by_turn(record for record in chains if record["kind"] == "context")
+    breaks: dict[str, list[Break]] = {}
+    for each in context_breaks.of_turns(turns, sizes, catalogue):
+        breaks.setdefault(each.turn.get("session_id", ""), []).append(each)
     findings = []
-    for turns, rounds in sessions(records).values():
-        findings += trace_waste.findings(steps(turns, catalogue), rounds, rules, limits)
+    for name, (mine, rounds) in by_session.items():
+        own = {turn["id"] for turn in mine}
+        broken = [each for each in breaks.get(name, ()) if each.turn["id"] in own]
+        findings += trace_waste.findings(steps(mine, catalogue), rounds, rules, limits, broken)
     return sorted(findings, key=trace_waste.dearest)

@@ -6,14 +6,16 @@ long) are estimated from bytes and marked. Waste below the thresholds is not a f
 
 from __future__ import annotations
 
+import collections
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import catalog, pricing, show
+from tokenops import context_breaks, pricing, show
+from tokenops.context_breaks import Break
 from tokenops.events import Event
-from tokenops.trace_steps import WRITES, Step, price, total_cost
+from tokenops.trace_steps import Step, price, total_cost
 
 # Bytes of a tool's result per token: an estimate.
 BYTES = 4
@@ -35,6 +37,10 @@ KINDS = {
     "cache_expiry": Kind(
         "cache expired while idle",
         "finish or run /compact before a long pause: afterwards the context is written to the cache again at full price",
+    ),
+    "cache_break": Kind(
+        "cache broke without a pause",
+        "keep model, effort, tools and MCP servers the same within a session; tok-context --breaks gives each reason",
     ),
     "repeated_reads": Kind("files read again", "tok-guard install --mode active; name line ranges"),
     "repeated_commands": Kind(
@@ -76,15 +82,16 @@ def findings(
     rounds: Sequence[Event],
     rules: Mapping[str, float],
     limits: Sequence[Mapping[str, Any]] = (),
+    breaks: Sequence[Break] | None = None,
 ) -> list[Event]:
-    """What a session wasted, the most expensive first. `rounds`: its work events."""
+    """What a session wasted, the most expensive first. `rounds`: its work events; `breaks`: its cache breaks, if known."""
     if not steps:
         return []
     turn = steps[0].turn
     bounds = context_limits(turn.get("client", ""), turn.get("workflow_id", ""), rules, limits)
     candidates = [
         *_contexts(steps, bounds),
-        *_expiries(steps),
+        *_breaks(breaks_of(steps) if breaks is None else breaks),
         *_subagents(steps, rules),
         *_thinking(steps, rules),
         *_rounds(rounds, rules),
@@ -137,55 +144,38 @@ def _contexts(steps: Sequence[Step], bounds: ContextLimits) -> Iterator[Event]:
         yield _finding("runaway_growth", rose, excess_tokens, usd, grown_tokens=sum(grown), limit_tokens=int(bounds.growth))
 
 
-_HOUR = 60
-
-
-def ttl(steps: Sequence[Step], at: int) -> int:
-    """How long the vendor keeps what a session has written to a cache by a step, in minutes; the longest time counts."""
-    for step in steps[: at + 1]:
-        if step.turn.get("cache_write_12h_tokens"):
-            return 12 * _HOUR
-        if step.turn.get("cache_write_1h_tokens"):
-            return _HOUR
-    kept = catalog.load("caches")
-    minutes: int = kept["minutes"].get(steps[at].turn.get("provider", ""), kept["least"])
-    return minutes
+def breaks_of(
+    steps: Sequence[Step], records: Mapping[str, Event] | None = None, ancestors: Mapping[str, Event] | None = None
+) -> list[Break]:
+    """The cache breaks at some turns. `records`: of kind context, by turn; `ancestors`: turns before a fork."""
+    if not steps:
+        return []
+    turns = {step.turn["id"]: step.turn for step in steps}
+    every = context_breaks.of_turns({**(ancestors or {}), **turns}, records or {}, steps[0].catalogue)
+    return [each for each in every if each.turn["id"] in turns]
 
 
 def expiries(steps: Sequence[Step]) -> list[tuple[Step, int, Decimal | None]]:
-    """The turns whose cache had expired in a pause: the turn, the tokens, and the extra cost over reading them.
-
-    Only the main chain counts: among several subagents it is unknown which turn follows which.
-    """
-    main = [step for step in steps if not step.side]
-    least = catalog.load("caches")["least"] * 60_000
-    result = []
-    for at, (before, after) in enumerate(itertools.pairwise(main)):
-        if after.gap is None or after.gap <= least or after.gap <= ttl(main, at) * 60_000:
-            continue
-        lost = min(before.context, after.context) - after.read
-        if after.read < before.context / 2 and lost > 0 and after.fresh:
-            result.append((after, lost, _more(after, lost)))
-    return result
+    """The turns whose cache had expired in a pause: the turn, the tokens, and the extra cost over reading them."""
+    by_id = {step.turn["id"]: step for step in steps}
+    return [(by_id[each.turn["id"]], each.tokens, each.usd) for each in breaks_of(steps) if each.reason == IDLE]
 
 
-def _more(step: Step, lost: int) -> Decimal | None:
-    """The extra cost of tokens that were paid at the turn's mix of prices instead of being read from a cache."""
-    counts = {name: step.turn.get(name, 0) for name in ("input_tokens", *WRITES)}
-    paid, read = price(step, **counts), price(step, cache_read_tokens=lost)
-    if paid is None or read is None:
-        return None
-    more: Decimal = paid * lost / sum(counts.values()) - read
-    return max(more, Decimal(0))
+IDLE = "idle"
 
 
-def _expiries(steps: Sequence[Step]) -> Iterator[Event]:
-    expired = expiries(steps)
-    if expired:
-        usd = _sum(more for _, _, more in expired)
-        pauses = [(step.gap or 0) // 60_000 for step, _, _ in expired]
-        tokens = sum(lost for _, lost, _ in expired)
-        yield _finding("cache_expiry", len(expired), tokens, usd, pauses_minutes=pauses[:20], longest_minutes=max(pauses))
+def _breaks(breaks: Sequence[Break]) -> Iterator[Event]:
+    """Two findings: caches that expired in a pause, and all others that broke."""
+    idle = [each for each in breaks if each.reason == IDLE]
+    others = [each for each in breaks if each.reason != IDLE]
+    if idle:
+        pauses = [each.gap // 60_000 for each in idle]
+        tokens, usd = sum(each.tokens for each in idle), _sum(each.usd for each in idle)
+        yield _finding("cache_expiry", len(idle), tokens, usd, pauses_minutes=pauses[:20], longest_minutes=max(pauses))
+    if others:
+        reasons = dict(collections.Counter(each.reason for each in others).most_common())
+        tokens = sum(each.tokens for each in others)
+        yield _finding("cache_break", len(others), tokens, _sum(each.usd for each in others), reasons=reasons)
 
 
 def _subagents(steps: Sequence[Step], rules: Mapping[str, float]) -> Iterator[Event]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import pathlib
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +14,7 @@ from homes import Home
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Json, Run, objects
+from conftest import Json, Run, lines, objects, put
 from tokenops import catalog, coach_models, config, jsonl, pricing, store, trace, trace_waste, when
 from tokenops.trace_steps import steps
 
@@ -59,6 +60,7 @@ def test_a_wasteful_session() -> None:
     turns += [turn(60, 0, 940_000)]  # after 53 minutes the cache is gone
     turns += [turn(61 + n, 200_000, 100_000, side=True) for n in range(40)]
     turns += [turn(120 + n, 10, 10, 9000, reasoning_tokens=8900) for n in range(60)]
+    turns += [turn(200, 60_000, 0), turn(201, 0, 60_000)]  # a cache that breaks without a pause
     turns = [{**one, "output_tokens": one["output_tokens"] if one.get("reasoning_tokens") else 1} for one in turns]
     rounds = [
         work(
@@ -100,6 +102,36 @@ EXPIRY: list[tuple[str, list[Json], bool]] = [
 @pytest.mark.parametrize(("what", "turns", "expired"), EXPIRY, ids=[f"{n} {case[0]}" for n, case in enumerate(EXPIRY)])
 def test_when_a_cache_expired(what: str, turns: list[Json], expired: bool) -> None:
     assert ("cache_expiry" in found(turns)) == expired
+
+
+def test_a_cache_that_breaks_without_a_pause_is_a_finding_with_its_reasons() -> None:
+    turns = [
+        turn(0, 0, 50_000),
+        turn(1, 0, 50_100, model="claude-sonnet-4-6"),
+        turn(2, 0, 50_200, model="claude-sonnet-4-6"),
+    ]
+    one = found(turns)["cache_break"]
+    assert (one["turns"], one["tokens"]) == (2, 100_120)
+    assert one["evidence"] == {"reasons": {"model": 1, "unknown": 1}}
+
+
+def test_a_break_is_the_same_in_all_answers(run: Run, tmp_path: pathlib.Path) -> None:
+    """tok-context, tok-trace and tok-coach: of a fork, whose parent's session lies a day before."""
+    first = [turn(0, 0, 50_000), turn(1, 0, 50_100, model="claude-sonnet-4-6")]
+    fork = {**turn(60 * 20, 0, 50_200, model="claude-sonnet-4-6"), "session_id": "s2", "workflow_id": "claude-code:p:s2"}
+    record = {"v": 1, "ts": fork["ts"], "kind": "context", "id": f"context:{fork['id']}", "session_id": "s2"}
+    record |= {"turn": fork["id"], "parent": first[1]["id"], "entered": {"prompt": 5}}
+    for day in ("2026-11-21", "2026-11-22"):
+        some = [each for each in (*first, fork, record) if each["ts"].startswith(day)]
+        put(tmp_path / f"log/events/{day}.jsonl", lines(some))
+    env = {"TOKENOPS_NOW": "2026-11-22T12:00:00Z"}
+    (mine,) = objects(run("tok-context s2 --breaks", env=env).stdout)
+    noted = [step for step in objects(run("tok-trace s2", env=env).stdout) if step["kind"] == "step"]
+    waste = objects(run("tok-coach waste --since 2026-11-22", env=env).stdout)
+    assert (mine["reason"], mine["tokens"]) == ("idle", 50_110)
+    assert [note["tokens"] for note in noted[0]["findings"]] == [50_110]
+    assert Decimal(noted[0]["findings"][0]["cost_usd"]) == Decimal(mine["cost_usd"]).quantize(Decimal("0.000001"))
+    assert [(each["finding"], each["tokens"]) for each in waste if each["kind"] == "finding"] == [("cache_expiry", 50_110)]
 
 
 def test_an_unpriced_turn_makes_a_cost_unknown_and_no_guess() -> None:
@@ -232,12 +264,11 @@ def test_expired_caches_of_weeks_equal_another_count(run: Run, environment: dict
             count, tokens = count + 1, tokens + lost
             if after["model"] in prices:
                 p_in, p_read, p_write, p_hour = prices[after["model"]]
-                paid = (
-                    after.get("input_tokens", 0) * p_in
-                    + after.get("cache_write_tokens", 0) * p_write
-                    + after.get("cache_write_1h_tokens", 0) * p_hour
-                )
-                usd += max(paid * lost / (contexts[1] - read) - lost * p_read, 0) / 1e6
+                paid, left = -lost * p_read, lost  # writes for an hour stand first, then others, then input
+                for name, price in (("cache_write_1h", p_hour), ("cache_write", p_write), ("input", p_in)):
+                    part = min(left, after.get(f"{name}_tokens", 0))
+                    paid, left = paid + part * price, left - part
+                usd += max(paid, 0) / 1e6
     mine = [
         one
         for turns, _ in trace.sessions(map(orjson.loads, lines)).values()
