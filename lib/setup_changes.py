@@ -181,8 +181,11 @@ def _save_manifest(folder: str, entries: list[dict[str, Any]]) -> None:
             os.unlink(path)
 
 
-def write(folder: str, proposal: Proposal) -> str:
-    """Make a change; the path of the copy of the old file, or "". Raises Unchangeable, OSError."""
+def write(folder: str, proposal: Proposal, at: str = "") -> str:
+    """Make a change; the path of the copy of the old file, or "". Raises Unchangeable, OSError.
+
+    `at`: the time, a canonical one, where the journal should tell later since when the setting has its value.
+    """
     change = proposal.change
     with datadir.lock(folder, LOCK):
         folders: list[str] = []
@@ -203,6 +206,7 @@ def write(folder: str, proposal: Proposal) -> str:
             "value": _value_digest(change.value),
             "folders": folders,
             **({"service": change.service} if change.service else {}),
+            **({"subject": change.subject, "at": at, "set": change.value} if at else {}),
         }
         earlier = manifest(folder)
         _save_manifest(folder, [*earlier, entry])
