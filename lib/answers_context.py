@@ -1,20 +1,27 @@
-"""Answers what filled a context: of a session, a project or a span, by cause, with its cache breaks."""
+"""Answers what filled a context, by cause, with its cache breaks, and what the settings behind it cost."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tokenops import answers_work, events
-from tokenops.answers import OPEN, ignore
+from tokenops.answers import OPEN, ignore, thresholds
 from tokenops.session import Log
 
 if TYPE_CHECKING:
+    from tokenops.coach_setup import Advice, MemoryFile
     from tokenops.events import Event, Filter
     from tokenops.jsonl import OnBadLine
 
 # The kinds of records that the answer is made of.
 KINDS = ("turn", "context", "usage")
+
+
+# Files that Claude Code puts into each context: the user's, and those of a project (code.claude.com, 2026-11).
+_USERS, _PROJECTS = "CLAUDE.md", ("CLAUDE.md", "CLAUDE.local.md", os.path.join(".claude", "CLAUDE.md"))
+_MOST = 4 << 20  # no file of settings or memory is larger
 
 
 class Query(NamedTuple):
@@ -39,7 +46,7 @@ def causes(log: Log, query: Query, on_bad_line: OnBadLine = ignore) -> Causes:
     """What filled the context of a session, or of all turns of a span. Raises BadRequest, Fault."""
     from tokenops import context, context_breaks, context_costs, context_report
 
-    chosen = _choice(log, query, on_bad_line)
+    chosen = choice(log, query, on_bad_line)
     bill = context_costs.Bill(log.catalogue(), context_report.label_of(query.by))
     watch = context_breaks.Breaks(log.catalogue())
     turns, breaks = [], []
@@ -96,7 +103,8 @@ def _rests(chosen: Chosen, sessions: set[str | None]) -> Iterator[Event]:
     yield from sums.take(sessions)
 
 
-def _choice(log: Log, query: Query, on_bad_line: OnBadLine) -> Chosen:
+def choice(log: Log, query: Query, on_bad_line: OnBadLine) -> Chosen:
+    """The turns that are asked for, their ancestors, and the records of both. Raises BadRequest, Fault."""
     from tokenops import store, store_sessions
 
     labels, session = store.labels(log.folder), ""
@@ -149,3 +157,88 @@ def _earlier(log: Log, chosen: Chosen, since: str) -> list[Event]:
     among = {day for session in sessions for day in days.days_of(session) if day <= since[:10]}
     records = store_sessions.of_sessions(log.folder, sessions, among)
     return [record for record in records if record["ts"] < since and record["kind"] != "usage"]
+
+
+def advice(
+    log: Log,
+    since: str,
+    until: str,
+    only: Filter,
+    environment: Mapping[str, str],
+    home: str,
+    on_bad_line: OnBadLine = ignore,
+) -> list[Advice]:
+    """What the settings cost in a span, the dearest first."""
+    from tokenops import coach_setup, context, guard_install, projects, store
+
+    watch = coach_setup.Setup(log.catalogue(), thresholds(log.settings)["setup"])
+    chosen = choice(log, Query(since=since, until=until, only=only), on_bad_line)
+    for share in context.shares(chosen.turns, chosen.records):
+        if chosen.takes(share.turn):
+            watch.add(share)
+    settings = guard_install.settings_path(environment, home)
+    folder = os.path.dirname(settings)
+    config = os.path.join(folder if environment.get("CLAUDE_CONFIG_DIR") else home, ".claude.json")
+    paths = store.project_paths(log.folder)
+    files = {project: list(_memory(folder, path)) for project, path in paths.items()}
+    names = projects.labels(paths)
+    servers = coach_setup.always_loaded(_document(config), config, _document(settings), settings)
+    every = [
+        *watch.caches(settings),
+        *watch.efforts(settings),
+        *watch.memory(files, lambda project: names.get(project, "")),
+        *watch.servers(servers),
+    ]
+    return sorted(every, key=lambda each: (each.usd is None, -(each.usd or 0)))
+
+
+def _memory(folder: str, project: str) -> Iterator[MemoryFile]:
+    """The memory files of the user and of a project that are there."""
+    from tokenops.coach_setup import MemoryFile
+
+    for path in (os.path.join(folder, _USERS), *(os.path.join(project, name) for name in _PROJECTS)):
+        text, changed = _text(path)
+        if text:
+            yield MemoryFile(path, len(text), changed)
+
+
+def _text(path: str) -> tuple[str, int]:
+    """The text of a small file, and when it was changed (ms); "" if it cannot be read."""
+    from tokenops import regular
+
+    try:
+        with open(path, "rb", opener=regular.opener) as file:
+            status = os.fstat(file.fileno())
+            data = file.read(_MOST + 1)
+    except OSError:
+        return "", 0
+    return ("" if len(data) > _MOST else data.decode(errors="replace")), status.st_mtime_ns // 1_000_000
+
+
+def _document(path: str) -> Any:
+    """A settings file's content; None if it is not JSON."""
+    from tokenops import jsonc
+
+    text, _ = _text(path)
+    try:
+        return None if jsonc.is_empty(text) else jsonc.document(text).data
+    except (ValueError, RecursionError):
+        return None
+
+
+def verdicts(log: Log, settings: Iterable[tuple[str, str, str]]) -> list[Event]:
+    """What came of settings that were changed: key, value, and since when."""
+    import orjson
+
+    from tokenops import coach_setup, store, when
+
+    rows = []
+    for key, value, at in settings:
+        begin = when.stamp(when.moment(at) - 14 * when.DAY)
+        lines = (line for line in store.scan(log.folder, begin, OPEN) if store.kind_of(line) == b"turn")
+        rows.append(
+            coach_setup.verdict(
+                map(orjson.loads, lines), coach_setup.Applied(key, value, at), log.catalogue(), when.stamp(log.now)
+            )
+        )
+    return rows

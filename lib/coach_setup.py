@@ -29,7 +29,7 @@ CHARACTERS_PER_TOKEN = 3
 
 
 class Advice(NamedTuple):
-    """One thing that a setting costs. `tokens`, `usd`: in a week. `key`: the settings key that changes it, with its value."""
+    """One thing that a setting costs. `tokens`, `usd`: in a week. `key`: the setting that changes it, with its value."""
 
     subject: str  # cache, effort, memory, mcp
     finding: str
@@ -152,11 +152,15 @@ class Setup:
             if not lives.now[now] or saved < Decimal(str(self._rules["least_usd"])):
                 continue
             names = {SHORT: "5m", HOUR: "1h"}
-            whose = "subagents' caches" if subagents else "caches"
-            why = f"{show.plural(lives.pauses, 'pause')} of 5 to 60 minutes" if other == HOUR else "few pauses need the longer one"
+            subject = "subagents' caches" if subagents else "caches"
+            why = (
+                f"{show.plural(lives.pauses, 'pause')} of 5 to 60 minutes"
+                if other == HOUR
+                else "few pauses need the longer one"
+            )
             yield Advice(
                 "cache",
-                f"{whose} live {names[now]}; with {names[other]} the same turns cost less: {why}",
+                f"{subject} live {names[now]}; with {names[other]} the same turns cost less: {why}",
                 "computed",
                 round(lives.now[now] / self.weeks),
                 saved,
@@ -208,13 +212,16 @@ class Setup:
                     continue
                 paid = sum(base.tokens.values())
                 whole = tokens * len(bases)
-                usd = base.usd * whole / paid if base.usd is not None and paid else None
+                usd = base.usd * whole / paid / self.weeks if base.usd is not None and paid else None
+                if usd is not None and usd < Decimal(str(self._rules["least_usd"])):
+                    continue
+                turns = show.plural(len(bases), "turn")
                 yield Advice(
                     "memory",
-                    f"{os.path.basename(file.path)} has {show.compact(tokens)} tokens in each of {show.plural(len(bases), 'turn')}",
+                    f"{os.path.basename(file.path)}: {show.compact(tokens)} tokens in each of {turns}",
                     basis,
                     round(whole / self.weeks),
-                    usd / self.weeks if usd is not None else None,
+                    usd,
                     "shorten it; we never change its text",
                     project=names(project),
                     path=file.path,
@@ -252,9 +259,9 @@ class Setup:
 
 def _difference(rate: pricing.Rate, counts: Mapping[str, int], paid: Mapping[str, int]) -> Decimal:
     """What some counts would cost beyond what was paid; 0 if a price is missing."""
-    one, other = pricing.cost_of(rate, counts), pricing.cost_of(rate, paid)
-    if isinstance(one, pricing.Cost) and isinstance(other, pricing.Cost):
-        return one.usd - other.usd
+    would, did = pricing.cost_of(rate, counts), pricing.cost_of(rate, paid)
+    if isinstance(would, pricing.Cost) and isinstance(did, pricing.Cost):
+        return would.usd - did.usd
     return Decimal(0)
 
 
@@ -266,9 +273,9 @@ def always_loaded(config: object, path: str, settings: object, settings_path: st
     groups = [((), document), *((("projects", name), value) for name, value in _items(document.get("projects")))]
     for keys, holder in groups:
         for name, server in _items(untrusted.mapping(holder).get("mcpServers")):
-            place = (*keys, "mcpServers", name, "alwaysLoad")
+            path_in = (*keys, "mcpServers", name, "alwaysLoad")
             if untrusted.mapping(server).get("alwaysLoad") is True:
-                yield Server(name, path, place, False)
+                yield Server(name, path, path_in, False)
             elif everything:
                 yield Server(name, settings_path, ("env", "ENABLE_TOOL_SEARCH"), "true")
 
@@ -307,7 +314,13 @@ def verdict(turns: Iterable[Event], applied: Applied, catalogue: pricing.Catalog
                 side = sums["before" if turn["ts"] < applied.at else "after"]
                 side[0] += cost.usd
                 side[1] += turn["turns"]
-    record: Event = {"v": events.VERSION, "kind": "verdict", "key": applied.key, "value": applied.value, "applied_at": applied.at}
+    record: Event = {
+        "v": events.VERSION,
+        "kind": "verdict",
+        "key": applied.key,
+        "value": applied.value,
+        "applied_at": applied.at,
+    }
     for name, (usd, count) in sums.items():
         record[f"{name}_turns"] = count
         record[f"{name}_usd_per_turn"] = pricing.plain((usd / count).quantize(Decimal("0.000001"))) if count else None
@@ -331,7 +344,9 @@ def table(rows: Sequence[Event], shape: str, color: bool, verbose: bool = False)
     return laid + show.notes(notes, shape, color, verbose or bool(verdicts))
 
 
-NOTE = "At list price, of your own turns; whether the work would have been as good is not judged here. --apply changes settings"
+NOTE = (
+    "At list price, of your own turns; whether the work would have been as good is not judged here. --apply changes settings"
+)
 
 
 def _verdict_text(row: Event) -> str:

@@ -15,14 +15,17 @@ import os
 import re
 import shlex
 import stat
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import orjson
 
 from tokenops import credentials, datadir, jsonc, regular, setup_hosts, setup_programs, show
 from tokenops.setup_programs import CRONTAB
 from tokenops.setup_texts import BOM, Unchangeable, existing_depth, parse, value_at, with_entry, without_entry
+
+if TYPE_CHECKING:
+    from tokenops.coach_setup import Advice
 
 MANIFEST, LOCK = "init.json", "init.lock"
 Result = TypeVar("Result")
@@ -384,3 +387,25 @@ def _forget(entry: dict[str, Any]) -> None:
     if entry["backup"]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(entry["backup"])
+
+
+# Settings that tok-coach setup names, and since when they have their value.
+COACH = "coach"
+
+
+def settings_of(every: Iterable[Advice]) -> Iterator[Change]:
+    """The changes that some advice names, each key once."""
+    seen = set()
+    for advice in every:
+        if advice.key and (advice.path, advice.key) not in seen:
+            seen.add((advice.path, advice.key))
+            yield Change(COACH, "claude-code", advice.remedy, advice.path, "json", advice.key, advice.value)
+
+
+def settings_in_force(folder: str) -> list[tuple[str, str, str]]:
+    """Key, value and time of the settings that were changed this way and stand. Raises Unchangeable."""
+    return [
+        (".".join(map(str, entry["place"])), str(entry["set"]), entry["at"])
+        for entry in manifest(folder)
+        if entry.get("subject") == COACH and isinstance(entry.get("at"), str) and "set" in entry
+    ]
