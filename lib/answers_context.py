@@ -235,10 +235,7 @@ def verdicts(log: Log, settings: Iterable[tuple[str, str, str]]) -> list[Event]:
     rows = []
     for key, value, at in settings:
         begin = when.stamp(when.moment(at) - 14 * when.DAY)
-        lines = (line for line in store.scan(log.folder, begin, OPEN) if store.kind_of(line) == b"turn")
-        rows.append(
-            coach_setup.verdict(
-                map(orjson.loads, lines), coach_setup.Applied(key, value, at), log.catalogue(), when.stamp(log.now)
-            )
-        )
+        turns = (orjson.loads(line) for line in store.scan(log.folder, begin, OPEN) if store.kind_of(line) == b"turn")
+        applied = coach_setup.Applied(key, value, at)
+        rows.append(coach_setup.verdict(turns, applied, log.catalogue(), when.stamp(log.now)))
     return rows

@@ -51,6 +51,7 @@ MODULES_AT_MOST += (
 )
 MODULES_AT_MOST += 2  # tasks_git, tasks_commits: what a repository says, and which turns led to which commit
 MODULES_AT_MOST += 1  # coach_setup: what settings cost
+DOORS_AT_MOST += 1
 DOORS_AT_MOST += 2
 # store_sessions: whole sessions and chains; context_report: rows and tables of causes; answers_context: the answer
 MODULES_AT_MOST += 3
