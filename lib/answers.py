@@ -126,7 +126,7 @@ class Budget(NamedTuple):
     @property
     def forecasts(self) -> list[Event]:
         """The chance that each row's binding window runs out before its reset."""
-        names = ("account", "headroom_pct", "recommended_action", "forecast")
+        names = ("account", "headroom_pct", "recommended_action", "signal_quality", "forecast")
         return [
             {"provider": row["provider"], "window": row["binding_window"]}
             | {name: row[name] for name in names if name in row}
@@ -134,14 +134,27 @@ class Budget(NamedTuple):
         ]
 
 
-def budget(log: Log, provider: str = "", model: str = "") -> Budget:
-    """What is left of each limit, and what to do, of one provider or of all. `model`: about to be called."""
-    from tokenops import limit_plans
+def budget(log: Log, provider: str = "", model: str = "", more: Iterable[limit_windows.Reading] = ()) -> Budget:
+    """What is left of each limit, and what to do, of one provider or of all.
+
+    `model`: about to be called; `more`: readings that are not in the log.
+    """
+    from tokenops import limit_budget
 
     rules, bound = thresholds(log.settings), _bindings(log.settings)
-    providers = {binding.provider for binding in bound}
-    rows = limit_plans.budget_rows(log.folder, log.now, rules, providers, log.catalogue, provider, model, log.memory)
+    rows = limit_budget.budget_rows(
+        log.folder, log.now, rules, _plans_in_force(bound, log), log.catalogue, provider, model, log.memory, more
+    )
     return Budget(_as_of(rows, log), bound, rules)
+
+
+def _plans_in_force(bound: list[plans.Binding], log: Log) -> dict[str, str]:
+    """Provider -> its plan today, or one that was set for another day."""
+    from tokenops import plans, when
+
+    today = when.bucket(log.now, "day", log.tz)
+    providers = {binding.provider: binding.plan for binding in bound}
+    return providers | {each.provider: each.plan for name in providers for each in plans.in_force(bound, name, today)[:1]}
 
 
 def limit_history(log: Log, since: int, until: int) -> list[limit_windows.Series]:

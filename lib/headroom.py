@@ -1,34 +1,36 @@
 """Judges the vendors' readings: how much of each window is left, which window binds, and what to do.
 
-Pure. A missing value is unknown, never 0. A reading is valid until its own reset. Within one window use only grows, so
-the highest reading counts. More may have been used elsewhere since, so the use reported is a minimum.
+Pure. A missing value is unknown, never 0. A reading is valid until its own reset; limit_belief decides which is believed.
+More may have been used elsewhere since, so the use reported is a minimum.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tokenops import catalog, limit_windows, when
+from tokenops import catalog, limit_belief, limit_windows, when
 from tokenops.events import Event
 from tokenops.limit_windows import Key, Reading
 
 CONTINUE, SLOW_DOWN, SWITCH_MODEL, WAIT = "continue", "slow_down", "switch_model", "wait_for_reset"
 # Why an action is advised: nothing is known; the window has room; the vendor refused a request; it is used up, or mostly
-# used; it will probably run out within the hour.
-UNKNOWN, ROOM, REFUSED, USED_UP, MOSTLY_USED, LIKELY_SOON = (
+# used; it will probably run out within the hour, or (a window of more than a day) long before its reset.
+UNKNOWN, ROOM, REFUSED, USED_UP, MOSTLY_USED, LIKELY_SOON, LIKELY_EARLY = (
     "unknown",
     "room",
     "refused",
     "used_up",
     "mostly_used",
     "likely_soon",
+    "likely_early",
 )
 # How a table paints an action.
 STYLES = {CONTINUE: "good", SLOW_DOWN: "warn", SWITCH_MODEL: "bad", WAIT: "bad"}
 # The resets of one window differ by seconds; those of two windows lie hours apart.
 SAME_MS = 5 * 60_000
+# The windows whose end is worth a word days before; and how much faster than ever somebody may go on, near a reset.
+LONG_MINUTES, _FASTER = 1440, 3
 
 
 class Carry(NamedTuple):
@@ -46,7 +48,7 @@ class Carry(NamedTuple):
 
 
 class State(NamedTuple):
-    """One limit window as it is now. `used` None: it was reset since it was last read."""
+    """One limit window as it is now. `used` None: it was reset since it was last read. `doubt`: why it may be wrong."""
 
     provider: str
     account: str
@@ -60,6 +62,7 @@ class State(NamedTuple):
     source: str
     plan: str
     carry: Carry | None = None
+    doubt: str = ""
 
     @property
     def likely(self) -> float | None:
@@ -77,48 +80,25 @@ class State(NamedTuple):
         return None if self.likely is None else max(0.0, 1.0 - self.likely)
 
 
-# Readings -> states: which reading is believed.
+# Readings -> states.
 
 
 def states(readings: Iterable[Reading], now: int) -> list[State]:
     """Every window that was ever read, as it is now, in order of provider, account and length."""
-    by_key: dict[Key, list[Reading]] = {}
-    for reading in readings:
-        if reading.at <= now + SAME_MS:
-            by_key.setdefault(reading.key, []).append(reading)
-    return sorted((_at_moment(_latest(group), now) for group in by_key.values()), key=_order)
+    return states_of(limit_belief.belief(readings, now), now)
 
 
-def _latest(readings: list[Reading]) -> State:
-    """What the readings of one limit say of the window that is reset last."""
-    last = max((reading.resets_at for reading in readings if reading.resets_at is not None), default=None)
-    if last is not None:
-        readings = [reading for reading in readings if reading.resets_at is None or reading.resets_at > last - SAME_MS]
-    # Of readings at one moment the highest counts, in whatever order they come.
-    ordered = sorted(readings, key=_rank)
-    return functools.reduce(_newer, map(_state, ordered))
+def states_of(believed: limit_belief.Belief, now: int) -> list[State]:
+    """The same, of readings that are believed: the last of each window counts."""
+    last = {reading.key: reading for reading in believed.readings}
+    every = (_at_moment(_state(reading, believed.doubts.get(key, "")), now) for key, reading in last.items())
+    return sorted(every, key=_order)
 
 
-def _rank(reading: Reading) -> tuple[int, float, bool, str, int]:
-    return reading.at, reading.used, reading.status == "rejected", reading.source, reading.resets_at or 0
-
-
-def _state(reading: Reading) -> State:
+def _state(reading: Reading, doubt: str) -> State:
     key, minutes = reading.key, reading.minutes or None
     rest = reading.resets_at, reading.at, reading.status, reading.source, reading.plan
-    return State(key.provider, key.account, key.window, minutes, key.scope, reading.used, *rest)
-
-
-def _newer(state: State, later: State) -> State:
-    """What two readings of one window say together."""
-    if later.resets_at is None and state.resets_at is not None and later.observed_at >= state.resets_at:
-        return later
-    if (later.used or 0.0) < (state.used or 0.0):
-        return state  # use only grows: the later number repeats an old one, and does not make the other fresher
-    resets_at = later.resets_at or state.resets_at
-    if later.used == state.used and later.source == state.source and later.status == state.status:
-        return state._replace(resets_at=resets_at, observed_at=later.observed_at)
-    return later._replace(resets_at=resets_at)
+    return State(key.provider, key.account, key.window, minutes, key.scope, reading.used, *rest, doubt=doubt)
 
 
 def _at_moment(state: State, now: int) -> State:
@@ -144,7 +124,11 @@ def applies(state: State, model: str) -> bool:
 def binding(states: Iterable[State], model: str = "") -> State | None:
     """The window that binds: a rejected one, else the most used, of those that apply; None if nothing is known."""
     candidates = [state for state in states if state.used is not None and applies(state, model)]
-    return max(candidates, key=lambda state: (state.status == "rejected", state.likely, -(state.minutes or 0)), default=None)
+    return max(candidates, key=_fullness, default=None)
+
+
+def _fullness(state: State) -> tuple[bool, float, int]:
+    return state.status == "rejected", state.likely or 0.0, -(state.minutes or 0)
 
 
 def by_account(states: Iterable[State]) -> dict[tuple[str, str], list[State]]:
@@ -155,13 +139,20 @@ def by_account(states: Iterable[State]) -> dict[tuple[str, str], list[State]]:
     return accounts
 
 
-# The window that binds -> what to do.
+# Windows and their forecasts -> what to do.
+
+
+class Advice(NamedTuple):
+    """What a window advises by itself, and why."""
+
+    action: str
+    reason: str
 
 
 class Judgement(NamedTuple):
     """What follows for one account: the window that binds, the action and why, and how far the reading can be trusted.
 
-    `switch_to` is the family of models with room, "" unless the action is switch_model.
+    `switch_to` is the family of models with room, "" unless the action is switch_model. `advice`: of each window.
     """
 
     bound: State | None
@@ -170,6 +161,7 @@ class Judgement(NamedTuple):
     reason: str
     switch_to: str
     signal: dict[str, str]
+    advice: dict[Key, Advice]
 
 
 def judge(
@@ -180,53 +172,103 @@ def judge(
     model: str = "",
     forecasts: Mapping[Key, Event] | None = None,
 ) -> Judgement:
-    """The judgement on the windows of one account. `forecasts`: of windows that may bind, as limit_forecast makes them."""
-    rules = thresholds["budget"]
-    bound = binding(states, model)
-    forecast = forecasts.get(bound.key) if forecasts and bound else None
-    families = sorted({state.scope for state in states if state.scope} | set(limit_windows.families(provider)))
-    roomier = roomier_model(states, bound, families, rules["switch_model_headroom"]) if bound else ""
-    advice, reason = action(bound, chance_within_hour(forecast), rules, bool(roomier))
-    switch_to = roomier if advice == SWITCH_MODEL else ""
-    return Judgement(bound, forecast, advice, reason, switch_to, signal(bound, now, thresholds["freshness"]))
+    """The judgement on the windows of one account. `forecasts`: of its windows, as limit_forecast makes them.
+
+    The window with the strictest advice binds, of several the most used: the action, the headroom and the forecast that are
+    shown together are of one window.
+    """
+    rules, expected = thresholds["budget"], forecasts or {}
+    advice, roomier = {}, {}
+    for state in states:
+        roomier[state.key] = roomier_model(provider, states, state, rules["switch_model_headroom"])
+        advice[state.key] = action(state, expected.get(state.key), rules, bool(roomier[state.key]), now)
+    candidates = [state for state in states if state.used is not None and applies(state, model)]
+    bound = max(candidates, key=lambda state: (_ORDER.index(advice[state.key].action), _fullness(state)), default=None)
+    signals = signal(bound, now, thresholds["freshness"])
+    if bound is None:
+        return Judgement(None, None, CONTINUE, UNKNOWN, "", signals, advice)
+    what, why = advice[bound.key]
+    switch_to = roomier[bound.key] if what == SWITCH_MODEL else ""
+    return Judgement(bound, expected.get(bound.key), what, why, switch_to, signals, advice)
 
 
-def action(bound: State | None, p_soon: float | None, rules: Mapping[str, float], roomier: bool) -> tuple[str, str]:
-    """What to do, and why. `p_soon`: the chance that the window runs out within the hour; None if too little is known."""
-    if bound is None or bound.used is None or bound.likely is None:
-        return CONTINUE, UNKNOWN
+_ORDER = tuple(STYLES)
+
+
+def action(state: State, forecast: Event | None, rules: Mapping[str, float], roomier: bool, now: int) -> Advice:
+    """What a window advises, and why. The forecast decides where there is one; without a past it may only raise an alarm."""
+    if state.used is None or state.likely is None:
+        return Advice(CONTINUE, UNKNOWN)
     # To stop is drastic: a reading must say so, or even the lower end of what was used since.
-    least = bound.carry.p10 if bound.carry else bound.used
+    least = state.carry.p10 if state.carry else state.used
     stop = SWITCH_MODEL if roomier else WAIT
-    if bound.status == "rejected":
-        return stop, REFUSED
+    if state.status == "rejected":
+        return Advice(stop, REFUSED)
     if least >= rules["wait_for_reset"]:
-        return stop, USED_UP
-    if p_soon is None:
-        return (SLOW_DOWN, MOSTLY_USED) if bound.likely >= rules["slow_down"] else (CONTINUE, ROOM)
-    if p_soon >= rules["p_wait_for_reset"] and bound.likely >= rules["slow_down"]:
-        return stop, LIKELY_SOON
-    return (SLOW_DOWN, LIKELY_SOON) if p_soon >= rules["p_slow_down"] else (CONTINUE, ROOM)
+        return Advice(stop, USED_UP)
+    soon = chance_within_hour(forecast)
+    is_guess = soon is None or bool(forecast and forecast.get("few_data"))
+    if soon is not None and soon >= rules["p_wait_for_reset"] and state.likely >= rules["slow_down"] and not is_guess:
+        return Advice(stop, LIKELY_SOON)
+    if soon is not None and soon >= rules["p_slow_down"]:
+        return Advice(SLOW_DOWN, LIKELY_SOON)
+    early = hours_early(state, forecast, rules)
+    if early is not None and early >= rules["hours_early"]:
+        return Advice(SLOW_DOWN, LIKELY_EARLY)
+    if is_guess and state.likely >= rules["slow_down"] and not _lasts(state, forecast, rules, now):
+        return Advice(SLOW_DOWN, MOSTLY_USED)
+    return Advice(CONTINUE, ROOM)
 
 
 def chance_within_hour(forecast: Event | None) -> float | None:
-    """The chance of a cutoff within the hour; None while the account's own past is too short."""
-    if not forecast or forecast.get("few_data"):
-        return None
-    chance = forecast.get("p_within_minutes", {}).get("60")
+    """The chance of a cutoff within the hour; None without a forecast."""
+    chance = (forecast or {}).get("p_within_minutes", {}).get("60")
     return None if chance is None else float(chance)
 
 
-def roomier_model(states: Sequence[State], bound: State, families: Iterable[str], least: float) -> str:
-    """A family of models whose own windows have at least this much room; "" if there is none.
+def hours_early(state: State, forecast: Event | None, rules: Mapping[str, float]) -> float | None:
+    """How long before its reset a window of more than a day runs out, if that is likely; None if it is not.
 
-    Only the window of one family can be avoided: a window that binds all models binds the other family too.
+    Such a window has little past for a long time, so its forecast counts even then.
     """
-    if not bound.scope:
+    out = (forecast or {}).get("cutoff_at", {}).get("p50")
+    if forecast is None or out is None or state.resets_at is None or (state.minutes or 0) <= LONG_MINUTES:
+        return None
+    return (state.resets_at - when.moment(out)) / 3_600_000 if forecast["p_cutoff"] >= rules["p_early"] else None
+
+
+def _lasts(state: State, forecast: Event | None, rules: Mapping[str, float], now: int) -> bool:
+    """Whether a mostly used window will hardly run out before its reset, which is near."""
+    if state.resets_at is None or not state.minutes:
+        return False
+    left, length = state.resets_at - now, state.minutes * 60_000
+    p, is_near = (forecast or {}).get("p_cutoff", 1.0), left <= length / 10
+    used = state.likely or 0.0
+    at_this_pace = used * left / max(length - left, 1)
+    return bool(is_near and (p < rules["p_slow_down"] / 2 or 1 - used >= _FASTER * at_this_pace))
+
+
+def roomier_model(provider: str, states: Sequence[State], bound: State, least: float) -> str:
+    """The family of models that replaces the one whose own window is `bound`; "" if none has at least this much room.
+
+    The vendor's families come in order of price, so the nearest one below does the same work best; never a dearer one.
+    Only the window of one family can be avoided: a window that binds all models binds the other family, too.
+    """
+    if not bound.scope or bound.scope in catalog.load("limits")["every_model"]:
         return ""
-    for family in families:
-        own = binding(states, family)
-        if family != bound.scope and own is not None and (own.headroom or 0.0) >= least:
+    families = limit_windows.families(provider)
+    own = limit_windows.family(bound.scope)
+    below = (
+        families[families.index(own) + 1 :] if own in families else sorted({state.scope for state in states if state.scope})
+    )
+    for family in below:
+        window = binding(states, family)
+        if (
+            family != bound.scope
+            and window is not None
+            and window.status != "rejected"
+            and (window.headroom or 0.0) >= least
+        ):
             return family
     return ""
 
@@ -236,7 +278,7 @@ def signal(bound: State | None, now: int, freshness: Mapping[str, float]) -> dic
     if bound is None:
         caveat = "no reading of the plan's use, so headroom is unknown"
         return {"level": "low", "source": "mcp_tool_pings", "caveat": caveat}
-    age = (now - bound.observed_at) / 60_000
+    age = max(now - bound.observed_at, 0) / 60_000
     source, delayed = signal_source(bound.source), catalog.load("limits")["delayed"]
     level = "high" if age <= freshness["recent"] else "medium" if age <= freshness["stale"] else "low"
     caveat = f"read {age_text(age)} ago; use since then, or elsewhere on the account, is not included"
@@ -245,6 +287,8 @@ def signal(bound: State | None, now: int, freshness: Mapping[str, float]) -> dic
         caveat = f"read {age_text(age)} ago and carried forward by {turns} since; use elsewhere is not included"
     if bound.source in delayed:
         caveat += f"; {delayed[bound.source]}"
+    if bound.doubt:
+        level, caveat = "low", f"{caveat}; {bound.doubt}"
     return {"level": level, "source": source, "caveat": caveat}
 
 

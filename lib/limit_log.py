@@ -5,7 +5,7 @@ The limit family reads the log only through this module. store_days keeps data d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -18,9 +18,11 @@ if TYPE_CHECKING:  # whoever needs only readings does not pay for prices
     from tokenops.limit_carry import Piece, Rates, Spend
     from tokenops.pricing import Catalogue
 
-_READINGS_FORMAT, _PIECES_FORMAT = "3", 2
+_READINGS_FORMAT, _PIECES_FORMAT = "4", 2
 # Readings that are kept in memory, at about 200 bytes each.
 _MOST_KEPT = 200_000
+# How long ago a session was at work whose model may be called next; how far clocks may differ.
+_AT_WORK_MS, _AHEAD_MS = when.DAY // 2, 5 * 60_000
 # How many days rates are learned from.
 DAYS = 14
 
@@ -52,11 +54,23 @@ def spends_since(
     """
     from tokenops import limit_carry
 
-    turns = list(store.records_after(folder, "turn", when.stamp(since), when.stamp(now)[:10]))
+    ahead = when.stamp(now + _AHEAD_MS)  # a turn dated later, by a clock that was wrong, has not happened yet
+    records = store.records_after(folder, "turn", when.stamp(since), ahead[:10])
+    turns = [turn for turn in records if turn["ts"] <= ahead]
     if not turns:
         return [], {}
     prices = catalogue()
     return limit_carry.spends_between(turns, prices, cuts), rates(folder, prices, now)
+
+
+def last_models(folder: str, now: int, providers: Collection[str]) -> dict[str, str]:
+    """Provider -> the model of its last turn of the main chain within half a day. Raises OSError."""
+    last: dict[str, tuple[str, str]] = {}
+    for turn in store.records_after(folder, "turn", when.stamp(now - _AT_WORK_MS), when.stamp(now)[:10]):
+        provider, model = turn.get("provider", ""), turn.get("model", "")
+        if provider in providers and model and not turn.get("sidechain") and turn["ts"] <= when.stamp(now + _AHEAD_MS):
+            last[provider] = max(last.get(provider, ("", "")), (turn["ts"], model))
+    return {provider: model for provider, (_, model) in last.items()}
 
 
 def rates(folder: str, catalogue: Catalogue, now: int) -> Rates:

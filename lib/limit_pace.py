@@ -10,7 +10,7 @@ import bisect
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tokenops import headroom, limit_windows, when
+from tokenops import headroom, limit_belief, limit_windows, when
 from tokenops.events import Event
 from tokenops.limit_windows import MINUTE, Key, Point, Reading, Series, Window
 
@@ -98,11 +98,13 @@ class Limit(NamedTuple):
 
 def limits(readings: Sequence[Reading], edges: Sequence[int], now: int, provider: str = "", model: str = "") -> list[Limit]:
     """Each window with a reading within the edges, of a provider ("": all) and for a model ("": any)."""
-    chosen = [reading for reading in readings if provider in ("", reading.key.provider)]
+    mine = (reading for reading in readings if provider in ("", reading.key.provider))
+    believed = limit_belief.belief(mine, now)
+    chosen = believed.readings
     recent = _from_moment(chosen, min(edges[0], now - when.DAY) - NEAR_MS)
     series_by_key = {each.key: each for each in limit_windows.series(recent)}
     result = []
-    for state in headroom.states(chosen, now):
+    for state in headroom.states_of(believed, now):
         series = series_by_key.get(Key(state.provider, state.account, state.window, state.scope))
         rise = rises(series, edges) if series and (not model or headroom.applies(state, model)) else {}
         if series and rise:

@@ -1,24 +1,19 @@
-"""Reports what is left: a budget row per account for agents, and a report per plan for people.
+"""Reports per plan, for people: how much is used this month, how long the rest lasts, and the risk of a cutoff.
 
-A budget is made in one pass: the log is read once, readings become states, local turns carry them forward, the binding
-window's forecast is added, and headroom.py judges. The plan report is made from the same budget rows, so both agree. No
-vendor publishes a plan's number of tokens. A value that no meter reports is null, and `note` says how to get it.
+It is made from budget rows (limit_budget), so both agree. No vendor publishes a plan's number of tokens. A value that no
+meter reports is null, and `note` says how to get it.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tokenops import (
-    catalog,
     costs,
     events,
     headroom,
-    limit_carry,
-    limit_forecast,
-    limit_log,
     limit_pace,
     limit_windows,
     plans,
@@ -30,143 +25,10 @@ from tokenops import (
     when,
 )
 from tokenops.events import Event
-from tokenops.headroom import State
-from tokenops.limit_windows import Key, Reading
+from tokenops.limit_budget import budgets, forecasts, limits, models_at_work
+from tokenops.limit_windows import Key
 from tokenops.plans import Binding, Plan
-from tokenops.pricing import Catalogue
 from tokenops.store_days import Recent
-
-# No window is longer than a month.
-SPAN_MS = 35 * when.DAY
-# A forecast learns from so much of the past; more takes longer and hardly improves it.
-LEARNED_MS = 14 * when.DAY
-
-
-class Limits(NamedTuple):
-    """What the log says of limits: the readings, and each window as it is now, with local turns since its reading."""
-
-    readings: list[Reading]
-    states: list[State]
-
-
-def limits(
-    folder: str, now: int, catalogue: Callable[[], Catalogue], provider: str = "", memory: Recent | None = None
-) -> Limits:
-    """The limits of one provider or of all. Everything that a budget takes from the log is read here.
-
-    Raises OSError, and what `catalogue` raises: it is called only if turns followed a reading.
-    """
-    readings = limit_log.readings(folder, now - SPAN_MS, now, memory)
-    if provider:
-        readings = [reading for reading in readings if reading.key.provider == provider]
-    states = headroom.states(readings, now)
-    since = limit_carry.oldest(states, now)
-    if since is None:
-        return Limits(readings, states)
-    cuts = [state.observed_at for state in states]
-    spends, rates = limit_log.spends_since(folder, since, now, catalogue, cuts)
-    return Limits(readings, limit_carry.carried_forward(states, spends, rates, now))
-
-
-def budget_rows(
-    folder: str,
-    now: int,
-    thresholds: Mapping[str, Any],
-    providers: Iterable[str],
-    catalogue: Callable[[], Catalogue],
-    provider: str = "",
-    model: str = "",
-    memory: Recent | None = None,
-) -> list[Event]:
-    """What is left and what to do: a row per provider and account, of one `provider` or of all. Raises as `limits` does.
-
-    `providers`: those with a plan, which get a row even without a reading; `model`: the one that is called next.
-    `thresholds`: as config.thresholds returns them. Keys of a row: v, kind (budget), provider, account, headroom_pct (0 to
-    100 or null), window_resets_in, recommended_action (continue, slow_down, switch_model, wait_for_reset), reason (as in
-    headroom), switch_to (a family of models), signal_quality {level, source, caveat}, binding_window, windows [{window,
-    scope, used, headroom, resets_at, action, binds, ...}], forecast, observed_at, as_of, next_actions.
-    """
-    limits_now = limits(folder, now, catalogue, provider, memory)
-    expected = forecasts(limits_now, now, model)
-    return budgets(limits_now.states, now, thresholds, model, expected, [provider] if provider else providers)
-
-
-def forecasts(limits: Limits, now: int, model: str = "") -> dict[Key, Event]:
-    """The forecast of the window that binds, of each account."""
-    bound = [headroom.binding(states, model) for states in headroom.by_account(limits.states).values()]
-    since = {state.key: (state.likely or 0.0) - (state.used or 0.0) for state in bound if state is not None}
-    if not since:
-        return {}
-    return limit_forecast.forecasts([reading for reading in limits.readings if reading.at >= now - LEARNED_MS], now, since)
-
-
-def budgets(
-    states: Sequence[State],
-    now: int,
-    thresholds: Mapping[str, Any],
-    model: str = "",
-    forecasts: Mapping[Key, Event] | None = None,
-    providers: Iterable[str] = (),
-) -> list[Event]:
-    """The rows of budget_rows, from states and forecasts."""
-    accounts = headroom.by_account(states)
-    for provider in providers:
-        if not any(key[0] == provider for key in accounts):
-            accounts[provider, ""] = []
-    return [_budget(key, group, now, thresholds, model, forecasts or {}) for key, group in sorted(accounts.items())]
-
-
-def _budget(
-    account: tuple[str, str],
-    states: Sequence[State],
-    now: int,
-    thresholds: Mapping[str, Any],
-    model: str,
-    forecasts: Mapping[Key, Event],
-) -> Event:
-    judged = headroom.judge(account[0], states, now, thresholds, model, forecasts)
-    bound = judged.bound
-    row: Event = {"v": 1, "kind": "budget", "provider": account[0]}
-    if account[1]:
-        row["account"] = account[1]
-    row["headroom_pct"] = None if bound is None or bound.headroom is None else int(bound.headroom * 100 + 1e-9)
-    row["window_resets_in"] = headroom.duration(bound.resets_at - now) if bound and bound.resets_at else None
-    row["recommended_action"] = judged.action
-    row["reason"] = judged.reason
-    if judged.switch_to:
-        row["switch_to"] = judged.switch_to
-    row["signal_quality"] = judged.signal
-    row["binding_window"] = bound.window if bound else None
-    row["windows"] = [_window_row(state, judged, now, thresholds) for state in states]
-    if judged.forecast:
-        row["forecast"] = judged.forecast
-    if bound is not None:
-        row["observed_at"] = when.stamp(bound.observed_at)
-    row["as_of"] = when.stamp(now)
-    row["next_actions"] = next_actions(account[0], bound, now, thresholds["freshness"])
-    return row
-
-
-def _window_row(state: State, judged: headroom.Judgement, now: int, thresholds: Mapping[str, Any]) -> Event:
-    """A window with what it advises by itself: the window that binds the action, any other by its share alone."""
-    row = headroom.row(state, now)
-    if state.used is None:
-        return row
-    if state is judged.bound:
-        return row | {"action": judged.action, "binds": True}
-    return row | {"action": headroom.action(state, None, thresholds["budget"], False)[0]}
-
-
-def next_actions(provider: str, bound: State | None, now: int, freshness: Mapping[str, float]) -> list[str]:
-    """What would make the answer better."""
-    actions = catalog.load("limits")["next_actions"]
-    reading = actions.get(provider, actions["other"])
-    if bound is None:
-        return [reading, "tok-sync"]
-    if (now - bound.observed_at) / 60_000 > freshness["stale"]:
-        return ["tok-sync", reading]
-    return []
-
 
 # Plans.
 
@@ -201,7 +63,8 @@ def plan_rows(
     in_force = {name: plans.in_force(list(bound), name, today) for name in providers}
     limits_now = limits(folder, now, lambda: catalogue, provider, memory)
     with_plan = [provider] if provider else [name for name in providers if in_force[name]]
-    rows = budgets(limits_now.states, now, thresholds, "", forecasts(limits_now, now), with_plan)
+    models = models_at_work(folder, now, limits_now.states, "", provider)
+    rows = budgets(limits_now.states, now, thresholds, models, forecasts(limits_now, now, models), with_plan)
     paces = limit_pace.paces(limits_now.readings, now)
     reports = []
     for name in providers:

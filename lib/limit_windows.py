@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from tokenops import catalog, when
+from tokenops import catalog, when, wire_limits
 from tokenops.events import Event
 
 MINUTE = 60_000
@@ -28,6 +28,8 @@ _MINUTES = {"hourly": 60, "five_hour": 300, "daily": 1440, "weekly": 10_080, "mo
 _LONGEST = 1.04
 # A shorter window is the rate limit of an API key, not a plan's.
 _SHORTEST = 60
+# The window of a refusal that names none.
+PLAN = "plan"
 
 
 class Key(NamedTuple):
@@ -119,16 +121,19 @@ def with_accounts(readings: list[Reading]) -> list[Reading]:
             slots = named.setdefault(reading.key.provider, {})
             for slot in (reading.resets_at // JITTER_MS + step for step in (-1, 0, 1)):
                 slots[reading.key.window, reading.key.scope, slot] = reading.key.account
+                slots[PLAN, "", slot] = reading.key.account
     if not named:
         return readings
     matched = [_owner(reading, named) for reading in readings]
     only = {}
     for provider, slots in named.items():
         accounts = set(slots.values())
-        if len(accounts) == 1 and any(
-            owner and not reading.key.account and reading.key.provider == provider
+        unnamed = [
+            (reading.key.window, owner)
             for reading, owner in zip(readings, matched, strict=True)
-        ):
+            if reading.key.provider == provider and not reading.key.account
+        ]
+        if len(accounts) == 1 and (any(owner for _, owner in unnamed) or all(window == PLAN for window, _ in unnamed)):
             only[provider] = accounts.pop()
     return [
         reading if reading.key.account else _of_account(reading, owner or only.get(reading.key.provider, ""))
@@ -166,7 +171,7 @@ def _reading(meter: Event) -> Reading | None:
     used, status = meter.get("used"), _text(meter, "status")
     if used is None and status == "rejected":
         used = 1.0
-    if meter.get("kind") != "meter" or used is None or not _real(used) or used < 0:
+    if meter.get("kind") != "meter" or used is None or not _real(used) or not 0 <= used <= wire_limits.MOST_USED:
         return None
     try:
         named = _window_name(str(meter.get("window") or ""), meter.get("window_minutes"))
@@ -174,6 +179,8 @@ def _reading(meter: Event) -> Reading | None:
         resets = _moment(meter["resets_at"]) if meter.get("resets_at") else None
     except (ValueError, OverflowError, KeyError, TypeError, AttributeError):
         return None
+    if named is None and status == "rejected" and not meter.get("window") and not meter.get("window_minutes"):
+        named = PLAN, 0
     if named is None:
         return None
     name, minutes = named

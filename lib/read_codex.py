@@ -25,6 +25,7 @@ from tokenops import (
     read_records,
     untrusted,
     when,
+    wire_limits,
 )
 from tokenops.events import Event
 from tokenops.read_codex_owners import Owned
@@ -275,6 +276,8 @@ def _turn_of(thread: Thread, owned: Owned, intake: Intake) -> Event:
 def meters_of(limits: Raw, ts: str, provider: str) -> Iterator[Event]:
     """The windows of one `rate_limits` object, of today's shape or of the flat one of 2025."""
     scope = untrusted.text(limits.get("limit_id"))
+    has_credits = untrusted.mapping(limits.get("credits")).get("has_credits") is True  # then work goes on
+    status = "rejected" if untrusted.text(limits.get("rate_limit_reached_type")) and not has_credits else None
     for slot in ("primary", "secondary"):
         window = limits.get(slot)
         if type(window) is not dict:
@@ -283,7 +286,12 @@ def meters_of(limits: Raw, ts: str, provider: str) -> Iterator[Event]:
                 for name in ("used_percent", "window_minutes", "resets_at", "resets_in_seconds")
             }
         used, minutes = number(window.get("used_percent")), number(window.get("window_minutes"))
-        if used is None or used < 0 or not minutes or not 0 < minutes <= fields.MOST_MINUTES:
+        if (
+            used is None
+            or not 0 <= used <= 100 * wire_limits.MOST_USED
+            or not minutes
+            or not 0 < minutes <= fields.MOST_MINUTES
+        ):
             continue
         yield events.meter(
             SOURCE,
@@ -296,6 +304,7 @@ def meters_of(limits: Raw, ts: str, provider: str) -> Iterator[Event]:
             used=round(used / 100, 6),
             resets_at=_reset(window, ts),
             plan=untrusted.text(limits.get("plan_type")) or None,
+            status=status,
         )
 
 

@@ -6,7 +6,6 @@ seconds and after a new reading; the others print its result. Only the session's
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import hashlib
 import html
@@ -14,7 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tokenops import (
     chart_text,
@@ -32,6 +31,9 @@ from tokenops import (
 from tokenops.config import Unusable
 from tokenops.events import Event
 
+if TYPE_CHECKING:
+    from tokenops.pricing import Catalogue
+
 CACHE, LOCK = "statusline.json", "statusline.lock"
 # The last values of each session, in a file and under a lock of their own, because sessions write them at any time.
 SESSIONS, SESSIONS_LOCK = "statusline-sessions.json", "statusline-sessions.lock"
@@ -43,7 +45,7 @@ PROVIDER = "anthropic"
 BAR = 8  # columns of a bar
 FORMAT = (
     "{model} | {context} context | ${session} session | ${today} today"
-    " | {color}{window} {bar} {used} used{end}, resets in {resets_in} | {color}{action}{end}"
+    " | {color}{window} {bar} {used} used{end}, resets in {resets_in} | {color}{action}{end}{rest}"
 )
 # For other programs, which give us no session.
 FORMAT_ELSEWHERE = "{color}{limit}{end} \u00b7 ${today} today"
@@ -129,20 +131,38 @@ def with_rows(shared: Mapping[str, Any], key: str, rows: list[Event], today: str
     return {"today": today, "limits": {**recent, key: [now, rows]}}
 
 
-def unrecorded_rows(folder: str, readings: Iterable[Event], now: int, rules: Mapping[str, Any], model: str) -> list[Event]:
-    """The budget rows with readings that are not in the log. There is no forecast of them."""
-    from tokenops import limit_log, limit_plans
+def unrecorded_rows(
+    folder: str,
+    readings: Iterable[Event],
+    now: int,
+    rules: Mapping[str, Any],
+    model: str,
+    catalogue: Callable[[], Catalogue],
+) -> list[Event]:
+    """The budget rows with readings that are not in the log."""
+    from tokenops import limit_budget
 
-    every = limit_windows.readings_of(readings)
-    with contextlib.suppress(OSError):
-        every += limit_log.readings(folder, now - limit_plans.SPAN_MS, now)
-    states = headroom.states((reading for reading in every if reading.key.provider == PROVIDER), now)
-    return limit_plans.budgets(states, now, rules, model, providers=[PROVIDER])
+    own = limit_windows.readings_of(readings)
+    try:
+        return limit_budget.budget_rows(folder, now, rules, {}, catalogue, PROVIDER, model, more=own)
+    except OSError:  # without the log
+        return limit_budget.budgets(headroom.states(own, now), now, rules, model, providers=[PROVIDER])
 
 
-def row_of(rows: Sequence[Event], readings: Iterable[Event]) -> Event | None:
-    """The row of the account that readings are about, recognised by the resets of its windows; else the most urgent."""
-    resets = {(reading["window"], when.moment(reading["resets_at"])) for reading in readings if "resets_at" in reading}
+def row_of(
+    rows: Sequence[Event], readings: Sequence[Event], now: int, rules: Mapping[str, Any], model: str = ""
+) -> Event | None:
+    """The row of the account that a session's readings are about, recognised by the resets of its windows.
+
+    If no row is of that account, because another login's readings are newer, it is made of the session's readings alone.
+    Without readings it is the most urgent row.
+    """
+    own = [
+        reading
+        for reading in limit_windows.readings_of(readings)
+        if reading.resets_at is not None and reading.resets_at > now
+    ]
+    resets = {(reading.key.window, reading.resets_at or 0) for reading in own}
     mine = [
         row
         for row in rows
@@ -153,6 +173,10 @@ def row_of(rows: Sequence[Event], readings: Iterable[Event]) -> Event | None:
             for name, at in resets
         )
     ]
+    if own and not mine:
+        from tokenops import limit_budget
+
+        mine = limit_budget.budgets(headroom.states(own, now), now, rules, model)
     return limit_view.urgent(mine or list(rows))
 
 
@@ -190,6 +214,7 @@ def _limit_fields(row: Event | None, now: int, tz: datetime.tzinfo) -> dict[str,
         "window": limit_view.window_name(bound) if bound else "limits",
         "bar": limit_view.bar(bound, row, BAR, False) if bound and row else chart_text.gauge(None, BAR),
         "used": "unknown" if used is None else f"{used}%",
+        "rest": "" if row is None or row["recommended_action"] == headroom.CONTINUE else f", {row['headroom_pct']}% left",
         "left": "unknown" if row is None or row["headroom_pct"] is None else f"{row['headroom_pct']}%",
         "resets_in": (row["window_resets_in"] if row else None) or "?",
         "resets_at": limit_view.moment(bound["resets_at"], now, tz) if bound and "resets_at" in bound else "?",

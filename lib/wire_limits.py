@@ -15,6 +15,8 @@ from tokenops import events, untrusted, when
 from tokenops.fields import MOST_MINUTES
 
 SOURCE = "proxy"
+# A larger share is no share: Claude Code has put the reset's epoch seconds there. Credits may be overdrawn some times.
+MOST_USED = 10.0
 
 Headers = Mapping[str, str]  # names in lower case
 
@@ -87,10 +89,11 @@ def _anthropic_plan(headers: Headers, ts: str, fields: dict[str, Any]) -> Iterat
     claimed = False
     for slot, (window, minutes, scope) in _CLAIMS.items():
         used = _number(headers.get(f"{_UNIFIED}{slot}-utilization"))
+        used = None if used is None or used > MOST_USED else used
         status = headers.get(f"{_UNIFIED}{slot}-status") or (overall if slot == claim else None)
         if used is None and (status is None or slot == "overage"):
             continue
-        claimed = claimed or slot == claim
+        claimed = claimed or (slot == claim and slot != "overage")  # refused for want of credits: the plan is used up, too
         resets = headers.get(f"{_UNIFIED}{slot}-reset") or (headers.get(f"{_UNIFIED}reset") if slot == claim else None)
         yield events.meter(
             SOURCE,
@@ -147,7 +150,7 @@ def _codex_window(
     source: str = SOURCE,
 ) -> Iterator[events.Event]:
     used, minutes = real(window.get("used_percent")), real(window.get("window_minutes"))
-    if used is None or not minutes or not 1 <= minutes <= MOST_MINUTES:
+    if used is None or used > 100 * MOST_USED or not minutes or not 1 <= minutes <= MOST_MINUTES:
         return
     at, after = real(window.get("reset_at")) or real(window.get("resets_at")), real(window.get("reset_after_seconds"))
     resets = _moment(str(at)) if at else None
@@ -338,14 +341,21 @@ def anthropic_usage(body: untrusted.Raw, source: str, observed_at: str, **fields
 
 
 def reading_of_refusal(quota: untrusted.Raw) -> dict[str, Any]:
-    """The window that a client's line says is used up, with its reset (epoch seconds); empty if it is not known."""
+    """The window that a client's line says is used up, with its reset (epoch seconds), or the reset alone; else empty."""
     slot = _CLAIMED.get(str(quota.get("rateLimitType")))
-    if slot is None or quota.get("status") != "rejected":
+    if quota.get("status") != "rejected":
         return {}
-    window, minutes, scope = _CLAIMS[slot]
     resets = real(quota.get("resetsAt"))
     at = when.stamp(int(resets * 1000)) if resets is not None and 0 < resets < 1e10 else None
-    return {"window": window, "window_minutes": minutes, "scope": scope, "used": 1, "resets_at": at}
+    if slot is None or slot == "overage":
+        return {"resets_at": at} if at else {}
+    return {**window_of_slot(slot), "used": 1, "resets_at": at}
+
+
+def window_of_slot(slot: str) -> dict[str, Any]:
+    """The window of one of Anthropic's slots, such as 5h and 7d_opus."""
+    window, minutes, scope = _CLAIMS[slot]
+    return {"window": window, "window_minutes": minutes, "scope": scope}
 
 
 def _family(item: untrusted.Raw) -> str | None:
@@ -365,7 +375,7 @@ def _keep_fuller(
     locked: object,
 ) -> None:
     share = real(percent)
-    if share is None:
+    if share is None or share > 100 * MOST_USED:
         return
     used = fraction(share / 100)
     before = meters.get((window, scope))

@@ -20,9 +20,9 @@ from tokenops import (
     events,
     headroom,
     jsonl,
+    limit_budget,
     limit_carry,
     limit_log,
-    limit_plans,
     limit_windows,
     pricing,
     store,
@@ -124,7 +124,7 @@ def test_nothing_learned_nothing_carried() -> None:
 def test_what_is_carried_decides_but_stops_nobody_alone() -> None:
     def action(used: float, dollars: str) -> str:
         (made,) = limit_carry.carried_forward([window(used)], [turn(AT, dollars)], STEADY, AT)
-        (told,) = limit_plans.budgets([made], AT, RULES)
+        (told,) = limit_budget.budgets([made], AT, RULES)
         assert told["headroom_pct"] == round(100 * max(0.0, 1 - used - 0.02 * float(dollars)))
         assert "carried forward" in told["signal_quality"]["caveat"] and told["windows"][0]["used"] == used
         return str(told["recommended_action"])

@@ -17,7 +17,7 @@ from tokenops import (
     config,
     events,
     headroom,
-    limit_plans,
+    limit_budget,
     limit_windows,
     poll_sources,
     read_clients,
@@ -157,7 +157,7 @@ def test_missing_is_unknown_never_nothing(readings: list[Json]) -> None:
     silent = [{key: value for key, value in one.items() if key != "used"} for one in readings]
     assert all(one.used != 0 for one in headroom.states(limit_windows.readings_of(kept), AT))
     assert headroom.states(limit_windows.readings_of(silent), AT) == []
-    (told,) = limit_plans.budgets([], AT, RULES, providers=["anthropic"])
+    (told,) = limit_budget.budgets([], AT, RULES, providers=["anthropic"])
     assert (told["headroom_pct"], told["recommended_action"], told["windows"]) == (None, "continue", [])
 
 
@@ -217,12 +217,12 @@ def test_accounts_are_never_mixed(readings: list[Json]) -> None:
         for one in headroom.states(limit_windows.readings_of(one for one in readings if one["account"] == name), AT)
     ]
     assert headroom.states(limit_windows.readings_of(readings), AT) == apart
-    for told in limit_plans.budgets(apart, AT, RULES):
+    for told in limit_budget.budgets(apart, AT, RULES):
         assert {one["account"] for one in told["windows"]} == {told["account"]}
 
 
 def budget(*readings: Json, model: str = "", **given: Any) -> Json:
-    [made] = limit_plans.budgets(headroom.states(limit_windows.readings_of(readings), AT), AT, RULES, model, **given)
+    [made] = limit_budget.budgets(headroom.states(limit_windows.readings_of(readings), AT), AT, RULES, model, **given)
     return made
 
 

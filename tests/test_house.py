@@ -56,6 +56,10 @@ DOORS_AT_MOST += 2
 # store_sessions: whole sessions and chains; context_report: rows and tables of causes; answers_context: the answer
 MODULES_AT_MOST += 3
 DOORS_AT_MOST += 5  # those, and context_breaks and context_costs, which the answer puts together
+# limit_belief: which readings are believed; limit_budget: what is left, for all who show it. headroom and limit_plans were
+# at their limit of lines.
+MODULES_AT_MOST += 2
+DOORS_AT_MOST += 1
 # Small modules with a single importer, each with the reason why it is a file of its own.
 SMALL_ALONE = {
     "sync_follow": "tok-read --follow; all else of tok-read starts without it",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from screens import Terminal
 
 from conftest import Json, Run, examples, lines, put
-from tokenops import config, events, headroom, limit_plans, limit_view, limit_windows, show, when
+from tokenops import config, events, headroom, limit_budget, limit_view, limit_windows, show, when
 
 NOW = "2026-11-21T09:30:00.000Z"
 AT = when.moment(NOW)
@@ -36,7 +36,7 @@ def meter(used: float, resets: int | None = 120, provider: str = "anthropic", **
 
 
 def rows(*readings: Json, model: str = "", **more: Any) -> list[Json]:
-    return limit_plans.budgets(headroom.states(limit_windows.readings_of(readings), AT), AT, RULES, model, **more)
+    return limit_budget.budgets(headroom.states(limit_windows.readings_of(readings), AT), AT, RULES, model, **more)
 
 
 def text(budgets: list[Json], width: int = 80, **more: Any) -> str:
@@ -80,7 +80,7 @@ WORDS = [
     ([meter(0.5)], "", 0.6, "slow down: the 5 h limit is 60% likely to run out within the hour"),
     ([meter(0.9)], "", 0.999, "wait for reset at 12:30: the 5 h limit is over 99% likely to run out within the hour"),
     ([meter(0.2, **WEEK), meter(0.99, **FABLE)], "claude-fable-5", None,
-     "switch model to haiku, which has room: the weekly limit, fable is used up (99%)"),
+     "switch model to opus, which has room: the weekly limit, fable is used up (99%)"),
     ([meter(0.5, -10)], "", None, "continue: nothing is known of this plan's limits"),
 ]  # fmt: skip
 
@@ -145,7 +145,7 @@ def test_every_state_fits_and_says_what_the_record_says(
     states = headroom.states(limit_windows.readings_of(readings), AT)
     bound = [headroom.binding(group, model) for group in headroom.by_account(states).values()]
     forecasts = {state.key: forecast for state in bound if state}
-    budgets = limit_plans.budgets(states, AT, RULES, model, forecasts, ["anthropic"])
+    budgets = limit_budget.budgets(states, AT, RULES, model, forecasts, ["anthropic"])
     for shown in (
         limit_view.lines(budgets, width, True, AT, datetime.UTC),
         limit_view.brief(budgets, width, True, AT, datetime.UTC),

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Json, Run, examples, objects
-from tokenops import config, events, limit_plans, plans, pricing, store, when
+from tokenops import config, events, limit_budget, limit_plans, plans, pricing, store, when
 from tokenops.jsonl import line_of
 
 NAMES = (
@@ -400,7 +400,9 @@ def test_it_never_disagrees_with_tok_budget(tmp_path: pathlib.Path, readings: li
     prices = pricing.load()
     told = {
         (row["provider"], row.get("account")): row
-        for row in limit_plans.budget_rows(folder, AT, rules, ["anthropic", "openai"], lambda: prices)
+        for row in limit_budget.budget_rows(
+            folder, AT, rules, {"anthropic": "claude-max-5x", "openai": "gpt-plus"}, lambda: prices
+        )
     }
     made = limit_plans.plan_rows(folder, bound, AT, when.UTC, rules, prices)
     assert {(row["provider"], row.get("account")) for row in made} == set(told)

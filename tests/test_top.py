@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from screens import Screen, Terminal
 
 from conftest import Json, Run, claude, examples, lines, objects, put
-from tokenops import answers, events, headroom, limit_plans, limit_windows, live_screen, live_sessions, pricing, show, when
+from tokenops import answers, events, headroom, limit_budget, limit_windows, live_screen, live_sessions, pricing, show, when
 from tokenops.live_screen import View
 from tokenops.live_sessions import MINUTE, Row, Snapshot
 
@@ -36,7 +36,7 @@ def meter(used: float, **more: Any) -> Json:
 
 
 BUDGETS = tuple(
-    limit_plans.budgets(
+    limit_budget.budgets(
         headroom.states(limit_windows.readings_of([meter(0.85, resets_at=when.stamp(AT + 7_200_000))]), AT),
         AT,
         {"budget": {"slow_down": 0.8, "wait_for_reset": 0.97, "switch_model_headroom": 0.25}, "freshness": {"recent": 15, "stale": 180}},
