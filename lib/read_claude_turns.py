@@ -192,8 +192,6 @@ def turn(ts: str, identifier: str, attribution: Raw, block: events.Event) -> eve
 
 # "Claude AI usage limit reached|1752345600" (2025), "You've hit your limit · resets Jul 23 at 6pm (Europe/Berlin)" (2026).
 _REACHED = re.compile(r"limit reached\|(\d{9,13})\b")
-# The words of such a line -> the slot of the window that is used up.
-_SLOTS = {"opus": "7d_opus", "sonnet": "7d_sonnet", "fable": "7d_oi", "weekly": "7d", "5-hour": "5h", "session": "5h"}
 _HIT = re.compile(r"\b(?:hit your|reached your|5-hour|weekly|session|usage|opus|sonnet)\b.{0,40}?\blimit\b", re.IGNORECASE)
 
 
@@ -222,19 +220,14 @@ def limit_of(raw: Raw, message: Raw, ts: str) -> events.Event | None:
     quota = raw.get("quotaLimits")
     if type(quota) is dict and raw.get("isApiErrorMessage") is True and (reading := wire_limits.reading_of_refusal(quota)):
         return events.meter(SOURCE, "anthropic", ts, client=CLIENT, status="rejected", **reading)
-    resets: int | None
-    window: Raw = {}
-    if reached := _REACHED.search(text):
-        try:
-            resets = when.epoch(int(reached[1]))
-        except ValueError:  # digits that are no time; the limit was reached all the same
-            resets = None
-    elif raw.get("isApiErrorMessage") is True and _HIT.search(text[:200]):
-        resets = when.clock_time(text[:200], ts)
-        window = next((wire_limits.window_of_slot(slot) for word, slot in _SLOTS.items() if word in text[:200].lower()), {})
-    else:
+    reached, text = _REACHED.search(text), text[:200]
+    if not reached and not (raw.get("isApiErrorMessage") is True and _HIT.search(text)):
         return None
-    at = None if resets is None else when.stamp(resets)
+    try:
+        resets = when.epoch(int(reached[1])) if reached else when.clock_time(text, ts)
+    except ValueError:  # digits that are no time; the limit was reached all the same
+        resets = None
+    at, window = None if resets is None else when.stamp(resets), wire_limits.window_in_words(text)
     return events.meter(SOURCE, "anthropic", ts, client=CLIENT, resets_at=at, status="rejected", **window)
 
 

@@ -349,10 +349,20 @@ def reading_of_refusal(quota: untrusted.Raw) -> dict[str, Any]:
     at = when.stamp(int(resets * 1000)) if resets is not None and 0 < resets < 1e10 else None
     if slot is None or slot == "overage":
         return {"resets_at": at} if at else {}
-    return {**window_of_slot(slot), "used": 1, "resets_at": at}
+    return {**_window_of_slot(slot), "used": 1, "resets_at": at}
 
 
-def window_of_slot(slot: str) -> dict[str, Any]:
+# The words of a client's line about a limit -> the slot of its window.
+_WORDS = {"opus": "7d_opus", "sonnet": "7d_sonnet", "fable": "7d_oi", "weekly": "7d", "5-hour": "5h", "session": "5h"}
+
+
+def window_in_words(text: str) -> dict[str, Any]:
+    """The window that a client's line about a limit names; empty if it names none."""
+    slot = next((slot for word, slot in _WORDS.items() if word in text.lower()), None)
+    return _window_of_slot(slot) if slot else {}
+
+
+def _window_of_slot(slot: str) -> dict[str, Any]:
     """The window of one of Anthropic's slots, such as 5h and 7d_opus."""
     window, minutes, scope = _CLAIMS[slot]
     return {"window": window, "window_minutes": minutes, "scope": scope}
