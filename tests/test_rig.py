@@ -1,0 +1,213 @@
+"""The newest Claude Code and Codex work for a vendor that keeps a ledger: what they state of each request sums up to it.
+
+`make clients` installs what is run here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+from collections import Counter
+from typing import Any
+
+import pytest
+import rig
+from proxies import Proxy, Start
+from rig import Ledger, Step
+from test_clients import COMMANDS, needs
+from upstream import Upstream
+
+from conftest import MOST, Json, Run, objects, put
+from tokenops import events
+
+through_a_proxy = pytest.mark.parametrize("proxied", [False, True], ids=["passive", "through the proxy"])
+
+MCP = {"mcp_server": "tiny", "mcp_tool": "tally"}
+SCOUT = {"subagent": "scout"}
+SKILL = {"skill": "measure"}
+CLAUDE = {
+    "work": (
+        Step("Agent", {"description": "look", "prompt": "[[look]]", "subagent_type": "scout", "run_in_background": False}),
+        Step("mcp__tiny__tally", {"word": "abc"}),
+        Step("Skill", {"skill": "measure"}, labels=MCP),
+        Step("Bash", {"command": "echo one", "description": "say one"}, labels=SKILL),
+        Step("Skill", {"skill": "scales:weigh"}, labels=SKILL),
+        Step(labels={"skill": "scales:weigh", "plugin": "scales"}),
+    ),
+    "look": (
+        Step("Bash", {"command": "echo two", "description": "say two"}, labels=SCOUT),
+        Step("mcp__tiny__tally", {"word": "abc"}, labels=SCOUT),
+        Step(labels=SCOUT | MCP),
+    ),
+}
+
+# Codex's older models call each tool; its newer ones write programs that do, and have other tools for other agents.
+SPAWNED = {"subagent": "thread_spawn"}
+CODEX = {
+    "work": (
+        Step("spawn_agent", {"message": "[[look]]"}, "multi_agent_v1"),
+        Step("wait_agent", {"targets": ["AGENT"]}, "multi_agent_v1"),
+        Step("tally", {"word": "abc"}, "mcp__tiny"),
+        Step("exec_command", {"cmd": "echo one"}),
+        Step(),
+    ),
+    "look": (Step("exec_command", {"cmd": "echo two"}, labels=SPAWNED), Step(labels=SPAWNED)),
+    "program": (
+        Step("spawn_agent", {"task_name": "look", "message": "[[look_on]]", "reasoning_effort": "medium"}, "collaboration"),
+        Step("wait_agent", {"timeout_ms": 30000}, "collaboration"),
+        Step("exec", "text((await tools.mcp__tiny__tally({word: 'abc'})).content[0].text);", "functions"),
+        Step("exec", "text((await tools.exec_command({cmd: 'echo one'})).output);", "functions"),
+        Step(),
+    ),
+    "look_on": (
+        Step("exec", "text((await tools.exec_command({cmd: 'echo two'})).output);", "functions", SPAWNED),
+        Step(labels=SPAWNED),
+    ),
+}
+
+
+def command(
+    arguments: list[str], environment: dict[str, str], vendor: Upstream, where: pathlib.Path, **more: str
+) -> None:
+    """Run a client to its end; what it started ends with it. What it asks of others comes to the vendor too."""
+    node = os.path.dirname(os.popen("command -v node").read().strip())
+    variables = environment | more | {
+        "PATH": os.pathsep.join((str(COMMANDS), environment["PATH"], node)),
+        "HTTPS_PROXY": f"http://127.0.0.1:{vendor.port}",
+        "NO_PROXY": "127.0.0.1",
+    }  # fmt: skip
+    process = subprocess.Popen(
+        [str(COMMANDS / arguments[0]), *arguments[1:]], env=variables, cwd=where, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    try:
+        printed, wrong = process.communicate(timeout=MOST)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert process.returncode == 0, (wrong.decode()[-1500:], printed.decode()[-1500:])
+
+
+def repository(where: pathlib.Path) -> pathlib.Path:
+    """A repository with one commit, on the branch main."""
+    where.mkdir()
+    git(where, "init", "--quiet", "--initial-branch=main")
+    git(where, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "--allow-empty", "--message=Begin")
+    return where
+
+
+def git(where: pathlib.Path, *arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=where, check=True, timeout=MOST, env={"PATH": os.environ["PATH"], "HOME": str(where)})
+
+
+def base(vendor: Upstream, proxy: Proxy | None, provider: str) -> str:
+    """Where a client asks."""
+    return f"http://127.0.0.1:{proxy.port}/{provider}" if proxy else f"http://127.0.0.1:{vendor.port}"
+
+
+def counted(row: Json) -> Counter[str]:
+    """The tokens of a row or a turn by class."""
+    return Counter({name: row.get(f"{name}_tokens", 0) for name in rig.CLASSES})
+
+
+def agree(ledger: Ledger, run: Run, source: str, proxy: Proxy | None) -> None:
+    """Each sum of ours is the ledger's, whatever it is summed up by."""
+    charges = [(charge.model, charge.labels, +charge.counts) for charge in ledger.charges]
+    assert not any("script" in labels for _, labels, _ in charges), "a client asked for what no script has"
+    assert not ledger.outside and not [other for other in ledger.others if other.startswith("POST")]
+    if proxy:
+        seen = [turn for turn in proxy.events(len(charges)) if "errors" not in turn]
+        proxy.process.terminate()
+        proxy.process.wait(MOST)
+        assert sorted(sorted((+counted(turn)).items()) for turn in seen) == sorted(sorted(counts.items()) for *_, counts in charges)
+    run(f"tok-sync {source}")
+    log = objects(run("cat log/events/*.jsonl").stdout)
+    assert len({event["source"] for event in log if event["kind"] == "turn"}) == (2 if proxy else 1)
+    turns = [event for event in objects(run("tok-cat").stdout) if event["kind"] == "turn"]
+    told = [(turn["model"], {tag: turn[tag] for tag in events.TAGS if tag in turn}, +counted(turn)) for turn in turns]
+    assert sorted(map(repr_of, told)) == sorted(map(repr_of, charges))
+    for tag in events.TAGS:
+        for command in (f"tok-cost --log --since all --json --by {tag}", f"tok-cat | tok-rollup --by {tag}"):
+            sums: dict[str, Counter[str]] = {}
+            for row in objects(run(command).stdout):
+                sums.setdefault(row.get(tag, "unmarked"), Counter(turns=0)).update(+counted(row) | {"turns": row["turns"]})
+            assert sums == ledger.sums(tag), command
+
+
+def repr_of(turn: tuple[str, Json, Counter[str]]) -> str:
+    model, labels, counts = turn
+    return json.dumps([model, labels, counts], sort_keys=True)
+
+
+@needs("claude")
+@through_a_proxy
+def test_claude_code(
+    proxied: bool, start: Start, vendor: Upstream, environment: dict[str, str], run: Run, tmp_path: pathlib.Path
+) -> None:
+    ledger = rig.serve(vendor, CLAUDE)
+    proxy = start({"anthropic": f"http://127.0.0.1:{vendor.port}"}) if proxied else None
+    where = repository(tmp_path / "app")
+    server = {"command": sys.executable, "args": [str(put(tmp_path / "server.py", rig.SERVER.encode()))]}
+    put(tmp_path / "mcp.json", json.dumps({"mcpServers": {"tiny": server}}).encode())
+    put(where / ".claude/skills/measure/SKILL.md", b"---\nname: measure\ndescription: Measures\n---\nMeasure it.\n")
+    put(where / ".claude/agents/scout.md", b"---\nname: scout\ndescription: Looks\neffort: max\n---\nLook around.\n")
+    put(tmp_path / "scales/.claude-plugin/plugin.json", b'{"name": "scales", "version": "1.0.0", "description": "Weighs"}')
+    put(tmp_path / "scales/skills/weigh/SKILL.md", b"---\nname: weigh\ndescription: Weighs\n---\nWeigh it.\n")
+    settings = dict(
+        ANTHROPIC_BASE_URL=base(vendor, proxy, "anthropic"), ANTHROPIC_API_KEY="sk-ant-x", DISABLE_TELEMETRY="1", IS_SANDBOX="1",
+        CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1", DISABLE_AUTOUPDATER="1", ENABLE_TOOL_SEARCH="false",
+    )  # fmt: skip
+    for effort, branch in (("low", "main"), ("high", "fix/scales")):
+        git(where, "checkout", "--quiet", "-B", branch)
+        ledger.labels = {"branch": branch}
+        command(["claude", "-p", "[[work]]", "--effort", effort, "--model", "claude-opus-4-8", "--dangerously-skip-permissions",
+                 "--mcp-config", str(tmp_path / "mcp.json"), "--plugin-dir", str(tmp_path / "scales")],
+                environment, vendor, where, **settings)  # fmt: skip
+    assert len(ledger.charges) == 2 * sum(map(len, CLAUDE.values()))
+    assert set(ledger.sums("effort")) == {"low", "high", "max"}
+    agree(ledger, run, "claude", proxy)
+
+
+@needs("codex")
+@through_a_proxy
+def test_codex(
+    proxied: bool, start: Start, vendor: Upstream, environment: dict[str, str], run: Run, tmp_path: pathlib.Path
+) -> None:
+    ledger = rig.serve(vendor, CODEX)
+    proxy = start({"openai": f"http://127.0.0.1:{vendor.port}"}) if proxied else None
+    where = repository(tmp_path / "app")
+    config = f"""\
+        model_provider = "rig"
+        check_for_update_on_startup = false
+        [model_providers.rig]
+        name = "rig"
+        base_url = "{base(vendor, proxy, 'openai')}/v1"
+        env_key = "KEY"
+        wire_api = "responses"
+        [mcp_servers.tiny]
+        command = "{sys.executable}"
+        args = ["{put(tmp_path / "server.py", rig.SERVER.encode())}"]
+        [analytics]
+        enabled = false
+        [otel]
+        metrics_exporter = "none"
+        [features]
+        plugins = false
+        remote_plugin = false
+        apps = false
+        """
+    put(pathlib.Path(environment["HOME"]) / ".codex/config.toml", config.encode())
+    for effort, branch, model, prompt in (("low", "main", "gpt-5.4", "work"), ("high", "fix/scales", "gpt-5.6-sol", "program")):
+        git(where, "checkout", "--quiet", "-B", branch)
+        ledger.labels = {"branch": branch}
+        command(["codex", "exec", "--dangerously-bypass-approvals-and-sandbox", "--model", model,
+                 "--config", f'model_reasoning_effort="{effort}"', f"[[{prompt}]]"], environment, vendor, where, KEY="sk-x")  # fmt: skip
+    assert len(ledger.charges) == sum(map(len, CODEX.values()))
+    assert set(ledger.sums("effort")) == {"low", "high", "medium"}
+    agree(ledger, run, "codex", proxy)
