@@ -155,8 +155,12 @@ class Ledger:
         yield event({"type": "response.created", "sequence_number": next(number),
                      "response": whole | {"status": "in_progress", "usage": None, "output": []}})  # fmt: skip
         for index, item in enumerate(items):
-            yield event({"type": "response.output_item.added", "sequence_number": next(number), "output_index": index, "item": item})
-            yield event({"type": "response.output_item.done", "sequence_number": next(number), "output_index": index, "item": item})
+            yield event(
+                {"type": "response.output_item.added", "sequence_number": next(number), "output_index": index, "item": item}
+            )
+            yield event(
+                {"type": "response.output_item.done", "sequence_number": next(number), "output_index": index, "item": item}
+            )
         yield event({"type": "response.completed", "sequence_number": next(number), "response": whole})
 
 
@@ -178,7 +182,7 @@ def parts(content: Any) -> Iterator[str]:
 
 def agent_of(request: Json) -> str:
     """The agent that a conversation of Codex spawned last."""
-    return ([""] + re.findall(r'agent_id\\": *\\"([\w-]+)', json.dumps(request["input"])))[-1]
+    return (["", *re.findall(r'agent_id\\": *\\"([\w-]+)', json.dumps(request["input"]))])[-1]
 
 
 def called(step: Step, agent: str) -> Json:
@@ -198,7 +202,7 @@ def event(value: Json) -> bytes:
 
 
 # A server of MCP over its standard streams, with one tool.
-SERVER = '''
+SERVER = """
 import json, sys
 TOOL = {"name": "tally", "description": "Counts letters", "inputSchema": {"type": "object", "properties": {"word": {"type": "string"}}}}
 for line in sys.stdin:
@@ -214,7 +218,7 @@ for line in sys.stdin:
     }
     more = {"result": answers[call["method"]]} if call["method"] in answers else {"error": {"code": -32601, "message": "unknown"}}
     print(json.dumps({"jsonrpc": "2.0", "id": call["id"]} | more), flush=True)
-'''
+"""
 
 
 def serve(upstream: Upstream, scripts: dict[str, tuple[Step, ...]]) -> Ledger:

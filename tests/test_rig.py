@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from typing import Any
 
 import pytest
 import rig
@@ -71,9 +70,7 @@ CODEX = {
 }
 
 
-def command(
-    arguments: list[str], environment: dict[str, str], vendor: Upstream, where: pathlib.Path, **more: str
-) -> None:
+def command(arguments: list[str], environment: dict[str, str], vendor: Upstream, where: pathlib.Path, **more: str) -> None:
     """Run a client to its end; what it started ends with it. What it asks of others comes to the vendor too."""
     node = os.path.dirname(os.popen("command -v node").read().strip())
     variables = environment | more | {
@@ -98,12 +95,16 @@ def repository(where: pathlib.Path) -> pathlib.Path:
     """A repository with one commit, on the branch main."""
     where.mkdir()
     git(where, "init", "--quiet", "--initial-branch=main")
-    git(where, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "--allow-empty", "--message=Begin")
+    git(
+        where, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "--allow-empty", "--message=Begin"
+    )
     return where
 
 
 def git(where: pathlib.Path, *arguments: str) -> None:
-    subprocess.run(["git", *arguments], cwd=where, check=True, timeout=MOST, env={"PATH": os.environ["PATH"], "HOME": str(where)})
+    subprocess.run(
+        ["git", *arguments], cwd=where, check=True, timeout=MOST, env={"PATH": os.environ["PATH"], "HOME": str(where)}
+    )
 
 
 def base(vendor: Upstream, proxy: Proxy | None, provider: str) -> str:
@@ -125,7 +126,9 @@ def agree(ledger: Ledger, run: Run, source: str, proxy: Proxy | None) -> None:
         seen = [turn for turn in proxy.events(len(charges)) if "errors" not in turn]
         proxy.process.terminate()
         proxy.process.wait(MOST)
-        assert sorted(sorted((+counted(turn)).items()) for turn in seen) == sorted(sorted(counts.items()) for *_, counts in charges)
+        assert sorted(sorted((+counted(turn)).items()) for turn in seen) == sorted(
+            sorted(counts.items()) for *_, counts in charges
+        )
     run(f"tok-sync {source}")
     log = objects(run("cat log/events/*.jsonl").stdout)
     assert len({event["source"] for event in log if event["kind"] == "turn"}) == (2 if proxy else 1)
@@ -159,10 +162,10 @@ def test_claude_code(
     put(where / ".claude/agents/scout.md", b"---\nname: scout\ndescription: Looks\neffort: max\n---\nLook around.\n")
     put(tmp_path / "scales/.claude-plugin/plugin.json", b'{"name": "scales", "version": "1.0.0", "description": "Weighs"}')
     put(tmp_path / "scales/skills/weigh/SKILL.md", b"---\nname: weigh\ndescription: Weighs\n---\nWeigh it.\n")
-    settings = dict(
-        ANTHROPIC_BASE_URL=base(vendor, proxy, "anthropic"), ANTHROPIC_API_KEY="sk-ant-x", DISABLE_TELEMETRY="1", IS_SANDBOX="1",
-        CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1", DISABLE_AUTOUPDATER="1", ENABLE_TOOL_SEARCH="false",
-    )  # fmt: skip
+    settings = {
+        "ANTHROPIC_BASE_URL": base(vendor, proxy, "anthropic"), "ANTHROPIC_API_KEY": "sk-ant-x", "DISABLE_TELEMETRY": "1", "IS_SANDBOX": "1",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1", "ENABLE_TOOL_SEARCH": "false",
+    }  # fmt: skip
     for effort, branch in (("low", "main"), ("high", "fix/scales")):
         git(where, "checkout", "--quiet", "-B", branch)
         ledger.labels = {"branch": branch}
@@ -187,7 +190,7 @@ def test_codex(
         check_for_update_on_startup = false
         [model_providers.rig]
         name = "rig"
-        base_url = "{base(vendor, proxy, 'openai')}/v1"
+        base_url = "{base(vendor, proxy, "openai")}/v1"
         env_key = "KEY"
         wire_api = "responses"
         [mcp_servers.tiny]
@@ -203,7 +206,10 @@ def test_codex(
         apps = false
         """
     put(pathlib.Path(environment["HOME"]) / ".codex/config.toml", config.encode())
-    for effort, branch, model, prompt in (("low", "main", "gpt-5.4", "work"), ("high", "fix/scales", "gpt-5.6-sol", "program")):
+    for effort, branch, model, prompt in (
+        ("low", "main", "gpt-5.4", "work"),
+        ("high", "fix/scales", "gpt-5.6-sol", "program"),
+    ):
         git(where, "checkout", "--quiet", "-B", branch)
         ledger.labels = {"branch": branch}
         command(["codex", "exec", "--dangerously-bypass-approvals-and-sandbox", "--model", model,
