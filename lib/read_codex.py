@@ -17,6 +17,7 @@ from tokenops import (
     events,
     fields,
     price_names,
+    read_codex_context,
     read_codex_owners,
     read_codex_threads,
     read_contract,
@@ -114,6 +115,7 @@ class Rollouts(read_contract.Reader):
             wrong.update(name for row in every for name in row.other_names(thread))
             rows = [row for row in every if row.counted]
             if id(thread) in new:
+                read_codex_context.link(thread, every, kept_as[id(thread)])
                 before = {id(row) for row in thread.rows[: thread.waiting] if not row.model}
                 read_records.keep(seen, events_of(thread, [row for row in rows if id(row.row) not in before], intake))
                 for going_on in (thread, kept_as[id(thread)]):
@@ -243,7 +245,9 @@ def events_of(thread: Thread, rows: Iterable[Owned], intake: Intake) -> Iterator
     for owned in rows:
         row = owned.row
         if row.counts:
-            yield _turn_of(thread, owned, intake)
+            turn = _turn_of(thread, owned, intake)
+            yield turn
+            yield from read_codex_context.record(thread, owned, turn)
         if row.limits and owned.owner == thread.id:
             yield from meters_of(row.limits, row.ts, thread.provider or "openai")
 

@@ -74,6 +74,7 @@ class Row:
     paired: bool = False  # of a record: epoch and totals are those of its token_count
     beyond: bool = False  # the counts are what the totals moved beyond the last request
     effort: str = ""
+    context: Raw | None = None  # what it was given and what it wrote, see read_codex_context
 
 
 @dataclass
@@ -107,6 +108,8 @@ class Thread:
     burst: bool = False  # of an unsettled thread: rows that were written with the file were given out
     recorded: bool = False  # a record was read
     pending: list[Row] = field(default_factory=list)  # records whose token_count was not read yet, the last of them
+    sizes: Raw = field(default_factory=dict)  # of the items since the last response, see read_codex_context
+    previous: str = ""  # the identity of the last turn with a context
     lone: tuple[str, int, Totals, Totals] | None = None  # time, epoch, totals and usage of the last count without a record
 
     def is_settled(self) -> bool:
@@ -209,8 +212,7 @@ class Thread:
             return
         total, last = totals_of(info.get("total_token_usage")), totals_of(info.get("last_token_usage"))
         before, epoch = self.last, self.epoch
-        counted = self._new_usage(total, last)
-        if counted is None:
+        if (counted := self._new_usage(total, last)) is None:
             return
         try:
             ts = _time_of(raw)
@@ -238,9 +240,8 @@ class Thread:
         """A row of the line that is read now."""
         replayed = False if self.is_settled() else (True if self.separated else None)
         owner = self.owner if replayed else ""
-        total = self.last or _NOTHING
-        more["effort"] = self.effort
-        return Row(ts, self.epoch, total, counts, self.model, self.tier, None, replayed, self.line, owner, **more)
+        head = ts, self.epoch, self.last or _NOTHING, counts, self.model, self.tier
+        return Row(*head, None, replayed, self.line, owner, effort=self.effort, **more)
 
     def _record(self, payload: Raw, raw: Raw) -> None:
         """Take in what one response used."""
@@ -365,8 +366,7 @@ def subtract(a: Totals, b: Totals) -> Totals:
 def counts_of(used: Totals) -> Raw:
     """The record's disjoint counts: cached and written are inside input, reasoning inside output."""
     sent, cached, output, reasoning, wrote = used
-    cached, reasoning = min(cached, sent), min(reasoning, output)
-    wrote = min(wrote, sent - cached)
+    cached, reasoning, wrote = min(cached, sent), min(reasoning, output), min(wrote, sent - min(cached, sent))
     counts = {
         "input_tokens": sent - cached - wrote,
         "cache_read_tokens": cached,
@@ -425,7 +425,7 @@ def as_data(thread: Thread) -> dict[str, Any]:
 
 _ROWS = ("rows", "pending")
 # Fields that 0.1.0 does not know: they are left out if they are empty.
-_SINCE = ("burst", "recorded", "pending", "lone", "effort", "branch", "subagent")
+_SINCE = ("burst", "recorded", "pending", "lone", "effort", "branch", "subagent", "sizes", "previous")
 
 
 def from_data(data: dict[str, Any]) -> Thread:

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, jsonl, read_codex_threads, read_lines, untrusted, when, work, work_prompts
+from tokenops import events, jsonl, read_codex_context, read_codex_threads, read_lines, untrusted, when, work, work_prompts
 from tokenops.read_contract import Intake
 
 Raw = dict[str, Any]
@@ -21,7 +21,7 @@ Raw = dict[str, Any]
 _EXIT = re.compile(r"(?:^|\n)(?:Process exited with code|Exit code:?)\s+(-?\d+)", re.IGNORECASE)
 _RUNNING = re.compile(r"Process running with session ID (\d+)")
 _CALLS = ("function_call", "custom_tool_call", "local_shell_call", "tool_search_call", "web_search_call")
-_ITEMS = frozenset(("message", "function_call_output", "custom_tool_call_output", *_CALLS))
+_ITEMS = read_codex_context.ITEMS | {"message", "function_call_output", "custom_tool_call_output", *_CALLS}
 _EVENTS = frozenset(("user_message", "item_completed", "turn_aborted"))
 _HEAD = 400  # of a result: its beginning shows whether it failed
 
@@ -50,7 +50,7 @@ def read(
     path: str, thread: read_codex_threads.Thread, cursor: read_lines.Cursor, buffer: bytearray, intake: Intake
 ) -> Iterator[events.Event]:
     """Take in one rollout from the cursor on: its turns into `thread`, its rounds as events at the end. Raises OSError."""
-    rollout = Rollout(thread, cursor, intake)
+    rollout, contexts = Rollout(thread, cursor, intake), read_codex_context.Contexts(thread)
     with read_codex_threads.open_rollout(path) as file:
         for number, line in read_lines.lines(file, relevant, cursor, buffer):
             # A line that cannot be a turn is not reported as bad.
@@ -68,6 +68,7 @@ def read(
                     except events.BadRecord as error:
                         on_bad_line(f"{error}; skipped")
                 rollout.take(raw, number)
+                contexts.take(raw)
     attribution = intake.attribution(read_codex_threads.SOURCE, read_codex_threads.CLIENT, thread.cwd, "", thread.id)
     if thread.sidechain:
         attribution["sidechain"] = True
