@@ -147,12 +147,13 @@ class Contexts:
 
     def take(self, raw: Raw) -> None:
         """Take in one line."""
-        uuid, kind = raw.get("uuid"), raw.get("type")
-        if type(uuid) is not str or uuid in self.positions or len(uuid) > _LONGEST_UUID:
-            return
+        uuid, kind, message = raw.get("uuid"), raw.get("type"), raw.get("message")
+        if type(uuid) is not str or len(uuid) > _LONGEST_UUID:
+            uuid = ""
+        elif uuid in self.positions and not (kind == "assistant" and type(message) is dict and self._is_new(message)):
+            return  # a copy
         above = raw.get("parentUuid")
         position = self._above(above) if type(above) is str else self._first(raw, uuid)
-        message = raw.get("message")
         if kind == "assistant":
             position = self._answer(raw, message, position) if type(message) is dict else position
         elif kind == "attachment":
@@ -162,7 +163,12 @@ class Contexts:
                 position = self._compaction(raw, position)
         elif type(message) is dict and message.get("role", "user") == "user":
             position = self._user(raw, message, position)
-        self.positions[uuid] = position
+        if uuid:
+            self.positions[uuid] = position
+
+    def _is_new(self, message: Raw) -> bool:
+        """Whether a message is of an answer of which nothing was read."""
+        return type(message.get("id")) is str and message["id"] not in self.turns
 
     def _first(self, raw: Raw, uuid: str) -> Position:
         """The position of the first line of a tree. A subagent without an id of its own is known by that line."""

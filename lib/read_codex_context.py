@@ -66,21 +66,21 @@ class Contexts:
             call = payload.get("call_id")
             cause = self.state.get("calls", {}).pop(call, "") if type(call) is str else ""
             output = payload.get("output", payload.get("tools"))
-            _add_parts(self._given(), output, read_context.result_cause(cause))
+            _add_parts(self._input(), output, read_context.result_cause(cause))
         elif item == "message" and payload.get("role") == "assistant":
-            read_context.add(self._written(), read_context.REPLY, len(work_prompts.text_of(payload.get("content"))))
+            read_context.add(self._output(), read_context.REPLY, len(work_prompts.text_of(payload.get("content"))))
         elif item in ("message", "agent_message"):
             message = work_prompts.codex_message(raw, self.thread.sidechain)
             is_prompt = message is None or message.kind in _OF_A_PERSON
             cause = read_context.PROMPT if is_prompt else read_context.ATTACHMENT
-            _add_parts(self._given(), payload.get("content"), cause)
+            _add_parts(self._input(), payload.get("content"), cause)
 
-    def _given(self) -> Sizes:
+    def _input(self) -> Sizes:
         """What the next response is given."""
         sizes: Sizes = self.state.setdefault("given", {})
         return sizes
 
-    def _written(self) -> Sizes:
+    def _output(self) -> Sizes:
         """What the response that is going on has written."""
         if "response" not in self.state:
             self.state["response"] = {"entered": self.state.pop("given", {}), "produced": {}}
@@ -101,7 +101,7 @@ class Contexts:
                 arguments = orjson.loads(arguments)
         cause = read_context.call_cause(CLIENT, name, arguments)
         size = len(arguments) if type(arguments) is str else read_context.json_size(arguments)
-        read_context.add(self._written(), cause, size)
+        read_context.add(self._output(), cause, size)
         call = payload.get("call_id")
         if type(call) is str and len(call) < 100 and item != "web_search_call":
             calls = self.state.setdefault("calls", {})

@@ -229,7 +229,7 @@ def test_nested_values_are_refused_without_being_quoted(run: Run, environment: d
     done = run("tok-sync", status=1)
     assert f"{home / FOLDER}/s0.jsonl:2: timestamp is an array; expected a time" in done.stderr.decode()
     assert b"[[[" not in done.stderr
-    assert sorted(event["id"] for event in objects(run("tok-cat").stdout)) == ["msg_after", "msg_good"]
+    assert sorted(event["id"] for event in objects(run("tok-cat --kind turn").stdout)) == ["msg_after", "msg_good"]
 
 
 @pytest.mark.parametrize("make", [pipe, device, bound_socket])

@@ -148,7 +148,7 @@ def test_an_interrupted_import_keeps_what_it_has_done(environment: dict[str, str
         sync.run(log, sources, jobs=1, progress=Stop(3))
 
     def ids() -> list[str]:
-        return sorted(line.partition(b'"id":"')[2].partition(b'"')[0].decode() for line in store.cat(log))
+        return sorted(line.partition(b'"id":"')[2].partition(b'"')[0].decode() for line in store.scan(log))
 
     assert ids() == ["msg_3", "msg_4"]  # the newest, of the piece that was complete
     [outcome] = sync.run(log, sources, jobs=1) or [None]

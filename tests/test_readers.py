@@ -104,7 +104,7 @@ def test_a_sample_is_read(client: read_clients.Client, tmp_path: pathlib.Path) -
     for event in found.values():
         assert not fields.fault(event), fields.fault(event)
         assert client.client in ("", event["client"])  # an export may be of any client
-        assert event["kind"] in ("turn", "usage", "meter", "work")
+        assert event["kind"] in ("turn", "usage", "meter", "work", "context")
         assert event.get("reasoning_tokens", 0) <= event.get("output_tokens", 0)
 
 
@@ -115,7 +115,7 @@ def test_reading_what_is_new_gives_what_reading_all_gives(client: read_clients.C
     for _ in steps(client, home):
         sync.run(log, [(client, located(client, home))])
     sync.run(log, [(client, located(client, home))])
-    kept = shown([json.loads(line) for line in store.scan(log)])
+    kept = shown([json.loads(line) for line in store.scan(log, context=True)])
     whole = read(client, home)[0]
     if client.gives.startswith("readings"):  # the log keeps those that the file no longer has; their names hold the salt
         told = {(event["window"], event["used"], event["observed_at"]) for event in kept.values()}
@@ -131,9 +131,9 @@ def test_a_second_run_adds_nothing(client: read_clients.Client, jobs: int, tmp_p
     home.mkdir()
     sample(client, home)
     first = sync.run(log, [(client, located(client, home))], jobs=jobs)
-    assert shown([json.loads(line) for line in store.scan(log)]) == read(client, home)[0] or client.gives.startswith(
-        "readings"
-    )
+    assert shown([json.loads(line) for line in store.scan(log, context=True)]) == read(client, home)[
+        0
+    ] or client.gives.startswith("readings")
     again = sync.run(log, [(client, located(client, home))])
     assert first and again and first[0].events and not again[0].events and not again[0].read
     whole = sync.run(log, [(client, located(client, home))], backfill=True)
