@@ -1,4 +1,4 @@
-"""The pictures of README.md: tok, tok-top and the dashboard, of the demo data at a fixed moment.
+"""The pictures of README.md: tok, tok-context, tok-top and the dashboard, of the demo data at a fixed moment.
 
     python bench/images.py      write docs/images anew (the dashboard's needs Playwright and Chromium)
 
@@ -71,6 +71,9 @@ def terminals(environment: dict[str, str]) -> dict[str, str]:
     with Terminal(["tok"], environment) as terminal:
         assert terminal.end() == 0, terminal.screen.text
         pictures["tok.svg"] = svg("tok", terminal.screen.cells)
+    with Terminal(["tok-context", "--client", "claude-code"], environment) as terminal:
+        assert terminal.end() == 0, terminal.screen.text
+        pictures["tok-context.svg"] = svg("tok-context --client claude-code", terminal.screen.cells)
     with Terminal(["tok-top"], environment, height=20) as terminal:
         terminal.until("demo-")
         terminal.press("a")  # also those that are not active now

@@ -19,7 +19,7 @@ MOST_LIMITS = 6
 
 def screen(standing: Standing, log: Log, color: bool) -> str:
     """The whole screen, as many rows of it as the terminal has lines for."""
-    width, height = min(show.width() or USUAL_WIDTH, 120), _height()
+    width, height = min(show.width() or USUAL_WIDTH, 120), height_of_terminal()
     build = _empty if standing.state == EMPTY else _sections
     count = 10
     lines = build(standing, log, width, count, color)
@@ -29,7 +29,8 @@ def screen(standing: Standing, log: Log, color: bool) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _height() -> int:
+def height_of_terminal() -> int:
+    """How many lines the terminal has that stdout is; LINES overrides it."""
     text = os.environ.get("LINES", "")
     if text.isdecimal() and int(text[:6]) > 0:
         return int(text[:6])

@@ -147,14 +147,17 @@ def break_sums(breaks: Sequence[Event]) -> Event:
 # For people.
 
 _PLAIN = {
-    context.BASE: "base: system prompt, tools",
+    context.BASE: "base: tools, system",
     "prompt": "prompts",
     context.REPLY: "replies",
     "attachment": "attachments",
     "image": "images",
     context.SUMMARY: "summaries",
 }
-_SHORT = {context.BASE: "base"}
+# On a terminal that is narrower, rows have the names of the causes: cut, they still show whether they are calls or results.
+_NARROW = 72
+# From this width on there is room for the number of turns.
+_WIDE = 100
 
 
 def plain_name(row: Event, by: str) -> str:
@@ -177,30 +180,42 @@ def _tool(name: str) -> str:
 def table(sums: Sums, shape: str, color: bool, rest: Sequence[Event] = ()) -> str:
     """Rows for people, the dearest first, with a bar of each one's share of the cost. `rest`: rows only in the sums."""
     rows, total, by = sums.rows, sums.total, sums.total["by"]
-    whole, dim = _usd(total), ["" for _ in rows]
+    whole = _usd(total)
     body = [*rows, *([_rest(rest)] if rest else []), total]
-    names = [plain_name(row, by) for row in rows] + ([f"and {len(rest)} more"] if rest else []) + ["total"]
-    short = [_SHORT.get(row.get("cause", ""), name) for row, name in zip(body, names, strict=True)]
-    shares = [float(_usd(row) / whole) if whole else None for row in body[:-1]]
-    bars = [chart_text.gauge(share, _BAR) if share is not None else "" for share in shares]
+    labels = [f"and {len(rest)} more"] * bool(rest) + ["total"]
+    width = (show.width() if shape == "table" else None) or _WIDE
+    names = [*(row["cause"] if width < _NARROW else plain_name(row, by) for row in rows), *labels]
+    parts = [float(_usd(row) / whole) if whole else 0.0 for row in body[:-1]]
+    percents = [chart_text.percent(part) if part else "" for part in parts]
+    bars, short = (
+        [f"{chart_text.gauge(part, size)} {text:>4}" for part, text in zip(parts, percents, strict=True)]
+        for size in (_BAR, _BAR // 2)
+    )
     columns = [
-        Column(by, names, False, 0, short),
+        Column(by, names, False, 0, styles=["dim" if at == len(rows) and rest else "" for at in range(len(body))]),
         show.amounts(
             "list price", [row["cost_usd"] for row in body], ["unpriced_tokens" in row for row in body], 0, "price"
         ),
-        Column("share", [*(chart_text.percent(share) if share is not None else "" for share in shares), ""], rank=3),
-        Column("", [*bars, ""], False, 5, styles=[*("accent" for _ in bars), ""]),
+        Column(
+            "share", [*(bars if shape == "table" else percents), ""], False, 3, [*short, ""], [*("accent" for _ in bars), ""]
+        ),
         show.counts("entered", [row["entering_tokens"] for row in body], 2),
         show.counts("carried", [row["carrying_tokens"] for row in body], 1),
         show.counts("rewritten", [row["rewriting_tokens"] for row in body], 4, "again"),
-        show.counts("output", [row["producing_tokens"] for row in body], 6),
-        show.counts("turns", [row["turns"] for row in body], 7),
+        show.counts("output", [row["producing_tokens"] for row in body], 5),
     ]
-    if shape != "table":
-        del columns[3]
-    if rest:
-        columns[0] = columns[0]._replace(styles=[*dim, "dim", ""])
+    if width >= _WIDE:
+        columns.append(show.counts("turns", [row["turns"] for row in body], 6))
     return show.table(columns, shape, totals=True, color=color)
+
+
+def text(
+    rows: Sequence[Event], total: Event, rest: Sequence[Event], shape: str, color: bool, tz: datetime.tzinfo, now: int
+) -> str:
+    """All of it for people: what it is of, the rows, and what they say in words. `rest`: rows only in the sums."""
+    sums = Sums(list(rows), total)
+    head = show.notes([heading(total, tz, now)], shape, False, verbose=True)
+    return f"{head}\n{table(sums, shape, color, rest)}" + show.notes(sentences(sums), shape, color, verbose=True)
 
 
 _BAR = 10
@@ -222,8 +237,10 @@ def sentences(sums: Sums) -> list[str]:
     if row is not None and row["cost_usd"] is not None:
         times = round((row["carrying_tokens"] + row["rewriting_tokens"]) / row["entering_tokens"])
         carried = f" and were carried {show.plural(times, 'time')}" if times else ""
-        entered = f"{plain_name(row, by)} entered with {show.compact(row['entering_tokens'])} tokens{carried}"
-        result.append(f"{entered[0].upper()}{entered[1:]}: {show.money(row['cost_usd'])}.")
+        name = plain_name(row, by)
+        name = f"{name[0].upper()}{name[1:]}" if name in _PLAIN.values() else name
+        entered = f"{name} entered with {show.compact(row['entering_tokens'])} tokens{carried}"
+        result.append(f"{entered}: {show.money(row['cost_usd'])}.")
     if total.get("cache_breaks"):
         more = f", {show.money(total['break_usd'])} more than reading them" if total["break_usd"] else ""
         count = show.plural(total["cache_breaks"], "cache break")

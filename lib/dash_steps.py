@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from tokenops import (
     chart_panels,
+    context_report,
     costs,
     dash_findings,
     dash_html,
@@ -15,9 +16,9 @@ from tokenops import (
     dash_tables,
     show,
     trace,
-    trace_waste,
     when,
 )
+from tokenops.answers_context import Causes
 from tokenops.chart_panels import Bar, Bars
 from tokenops.dash_html import Hint, Html, join, tag
 from tokenops.dash_sheet import Column, Sheet
@@ -33,6 +34,7 @@ CONTEXT = {
 # More bars than this cannot be told apart: each then stands for several turns.
 MOST_BARS = 250
 MOST_TURNS = 100
+MOST_CAUSES = 15
 TURNS = "turns-table"
 HEIGHT = 150
 # What was done in a round, in words: one, several.
@@ -121,6 +123,7 @@ def sections(story: Story) -> list[Html | None]:
         _heading(story),
         _tiles(story),
         tag("section", _context(story), _cost(story), class_="pair charts", id="charts", aria_label="Turn by turn"),
+        _causes(story),
         findings,
         tag("section", turns, id="turns", aria_label="Turns"),
     ]
@@ -209,6 +212,7 @@ def _context(story: Story) -> Html:
         bars.append(Bar(start, end, parts))
         listed = ", ".join(f"{name} {value:,}" for name, value in zip(CONTEXT, parts, strict=True) if value)
         text = f"turn {step['n']}: {step['context_tokens']:,} tokens" + (f" ({listed})" if listed else "")
+        text += "".join(f"; {trace.finding_title(each)}" for each in step.get("findings", ()) if "reason" in each)
         hints.append(Hint(start, end, text, address(story, step)))
     panel = Bars("Context per turn", tuple(CONTEXT), bars, "", HEIGHT)
     legend = dash_html.legend("chart-context", tuple(CONTEXT))
@@ -225,6 +229,40 @@ def _cost(story: Story) -> Html:
         hints.append(Hint(start, end, text, address(story, step)))
     panel = Bars("Cost per turn", ("cost",), bars, "usd", HEIGHT)
     return _figure(story, "cost", "Cost per turn", panel, hints, tag("p", "list price", class_="sub"))
+
+
+def causes_sheet(causes: Causes) -> Sheet:
+    """What filled the context of the session, and what each part cost."""
+
+    def count_column(kind: str, heading: str) -> Column:
+        name = f"{kind}_tokens"
+        return Column(
+            name, heading, lambda row: row[name], lambda row: dash_tables.short(row[name]) if row[name] else "", "n"
+        )
+
+    columns = (
+        Column("cause", "Cause", lambda row: row["cause"], lambda row: context_report.plain_name(row, "cause")),
+        Column("cost_usd", "List price", _exact_cost, _step_cost, "n"),
+        count_column("entering", "Entered"),
+        count_column("carrying", "Carried"),
+        count_column("rewriting", "Paid again"),
+        count_column("producing", "Output"),
+        Column("turns", "Turns", lambda row: row["turns"], lambda row: dash_tables.count(row["turns"]), "n some"),
+    )
+    name = "What filled the context"
+    return Sheet("causes-table", name, columns, causes.rows, lambda row: str(row["cause"]), MOST_CAUSES)
+
+
+def _causes(story: Story) -> Html | None:
+    """The panel about the context by cause, with its dearest part in words, and the cache breaks."""
+    causes = story.causes
+    if causes is None or not causes.rows:
+        return None
+    title = tag("h2", "What filled the context", " ", tag("small", context_report.shares_text(causes.total)))
+    sentences = context_report.sentences(context_report.Sums(causes.rows, causes.total))
+    words = [tag("p", text.partition("; --breaks")[0].rstrip(".") + ".", class_="sub") for text in sentences]
+    body = dash_tables.card(causes_sheet(causes), story, True, tag("div", title, *words))
+    return tag("section", body, id="causes", aria_label="What filled the context")
 
 
 def _figure(story: Story, name: str, heading: str, panel: Bars, hints: Sequence[Hint], note: Html) -> Html:
@@ -293,12 +331,11 @@ def _gap(step: Event) -> object:
 def _tools(step: Event) -> Html:
     """What was done in the round that begins with a turn, and what it wasted."""
     notes = [tag("span", done_text(step["round"], ("prompts",)), class_="cut")] if step.get("round") else []
-    notes += [
-        tag("span", trace_waste.KINDS[finding["finding"]].title, class_="badge slow") for finding in step.get("findings", ())
-    ]
+    notes += [tag("span", trace.finding_title(finding), class_="badge slow") for finding in step.get("findings", ())]
     return join(*notes)
 
 
 def sheets(story: Story) -> list[Sheet]:
     """The tables of the page, for CSV."""
-    return [turn_sheet(story), dash_findings.findings_sheet(story.trace.findings)]
+    every = [causes_sheet(story.causes)] if story.causes else []
+    return [turn_sheet(story), *every, dash_findings.findings_sheet(story.trace.findings)]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from tokenops import (
     __version__,
     answers,
+    answers_context,
     answers_work,
     dash_cache,
     dash_query,
@@ -25,6 +26,7 @@ from tokenops import (
     store_days,
     when,
 )
+from tokenops.answers_context import Causes
 from tokenops.answers_work import Trace
 from tokenops.dash_cache import Tasks
 from tokenops.dash_query import Ask
@@ -75,6 +77,7 @@ class Story(NamedTuple):
     demo: bool
     trace: Trace
     explained: Event | None
+    causes: Causes | None = None  # what filled the context; on the page of a session only
     version: str = __version__
 
 
@@ -225,13 +228,15 @@ class Gatherer:
             trace = answers_work.trace(log, ask.session)
         except BadRequest as fault:
             raise NotFound(str(fault)) from None
-        explained = None
-        if ask.turn:
+        explained = causes = None
+        if not ask.turn:
+            causes = answers_context.causes(log, answers_context.Query(trace.session))
+        else:
             sources = readers.with_files((), (), self.session.environment, self.session.home) if ask.files else ()
             explained = answers_work.explanation(log, trace, ask.turn, sources)
             if explained is None:
                 raise NotFound(f"this session has no turn {ask.turn[:80]!r}")
-        return Story(ask, log.now, log.tz, log.as_of, READY, datadir.is_demo(log.folder), trace, explained)
+        return Story(ask, log.now, log.tz, log.as_of, READY, datadir.is_demo(log.folder), trace, explained, causes)
 
     def view(self, ask: Ask, files: Files | None = None, is_patient: bool = False) -> View:
         """What was spent in a span. `is_patient`: slow parts are waited for. Raises session.Fault, OSError."""

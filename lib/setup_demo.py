@@ -83,6 +83,8 @@ def demo_records(now: int) -> Iterator[Event]:
         sessions = list(_sessions(persona, draw, now))
         turns = [turn for session in sessions for turn in session]
         yield from _with_readings(persona, sorted(turns, key=lambda event: str(event["ts"])))
+        for session in sessions:
+            yield from _contexts(persona, session)
         for number, session in enumerate(filter(None, sessions)):
             yield from _rounds(persona, draw, session, wasteful=number % 4 == 3)
             if number % 5 == 2:
@@ -214,6 +216,40 @@ class _Limit:
             self.ends, self.used = at - at % _MINUTE + self.minutes * _MINUTE, 0.0
         before, self.used = self.used, min(self.used + output * self.cost / 1000, 1.0)
         return int(self.used * 100) > int(before * 100)
+
+
+# What agents use, and how often: their sizes are drawn beside those of the turns.
+_TOOLS = {
+    "claude-code": {"Read": 6, "Bash|npm test": 3, "Bash|git diff": 1, "Edit": 3, "Grep": 2, "mcp__tracker__find": 1},
+    "codex": {"exec_command|rg": 4, "exec_command|cargo test": 3, "exec_command|git status": 1, "apply_patch": 3},
+}
+# Characters of a token, in the demo as on average.
+_PER_TOKEN = 3
+
+
+def _contexts(persona: Persona, turns: list[Event]) -> Iterator[Event]:
+    """The sizes of what entered the context at each turn of a session: results of tools and prompts, and its own output."""
+    draw = random.Random(f"{_SEED} contexts {turns[0]['session_id'] if turns else ''}")
+    tools = [name for name, weight in _TOOLS[persona.client].items() for _ in range(weight)]
+    parent, tool = "", ""
+    for turn in turns:
+        size = _PER_TOKEN * (turn.get("cache_write_tokens", 0) or turn["input_tokens"])
+        entered = {f"result {tool}": size - size // 9} if tool else {"prompt": max(size // 9, 1)}
+        tool = draw.choice(tools) if draw.random() < 0.85 else ""
+        own = _PER_TOKEN * turn["output_tokens"]
+        produced = {"reply": own // 3, f"call {tool}": own - own // 3} if tool else {"reply": own}
+        labels = {name: turn[name] for name in ("source", "client", "project", "agent_id", "workflow_id", "session_id")}
+        record: Event = {
+            "v": 1,
+            "ts": turn["ts"],
+            "kind": "context",
+            "id": f"context:{turn['id']}",
+            **labels,
+            "turn": turn["id"],
+        }
+        record |= {"parent": parent} if parent else {}
+        yield record | {"entered": entered, "produced": produced}
+        parent = turn["id"]
 
 
 def _with_readings(persona: Persona, turns: list[Event]) -> Iterator[Event]:

@@ -365,6 +365,19 @@ _TABLE = (
         needs=("session",),
     ),
     Tool(
+        "tokenops_context",
+        "What fills a session's context and what each part has cost so far, with the cache breaks: what to drop, compact or "
+        "hand to a subagent now.",
+        {
+            "session": {"type": "string", "description": "a session's id, or its beginning (default: the latest)"},
+            "by": {"type": "string", "enum": ["cause", "tool", "command", "server"]},
+            "limit": _LIMIT,
+        },
+        {"rows": _ROWS, "total": {"type": "object"}, "breaks": _ROWS},
+        answer.context_causes,
+        "tok-context",
+    ),
+    Tool(
         "tokenops_dashboard",
         "Call when your user wants to see usage on a page: a link that opens the dashboard once, or what to run first.",
         {},

@@ -291,6 +291,22 @@ def workflow_trace(session: Session, args: Json) -> Answer:
     return Answer({"session": name, "steps": steps, "findings": findings}, text)
 
 
+def context_causes(session: Session, args: Json) -> Answer:
+    """What fills the context of a session, the latest one if none is named."""
+    from tokenops import answers_context, context_report
+
+    log = session.log()
+    name = args.get("session") or answers_context.latest_session(log)
+    if not name:
+        raise Fault("the log has no session; run tok-status to see what is read")
+    result, most = (
+        answers_context.causes(log, answers_context.Query(name, by=args.get("by", "cause"))),
+        args.get("limit", 10),
+    )
+    text = context_report.text(result.rows[:most], result.total, result.rows[most:], "markdown", False, log.tz, log.now)
+    return Answer({"rows": result.rows[:most], "total": result.total, "breaks": result.breaks[-most:]}, text)
+
+
 def task_start(session: Session, args: Json) -> Answer:
     """Open a task."""
     name = answers_work.start_task(

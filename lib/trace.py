@@ -200,11 +200,11 @@ def _notes_text(row: Event) -> str:
     done = row.get("round", {})
     words = [show.plural(done[name], text) for name, text in _WORDS.items() if done.get(name)]
     words += [f"{done['tool_failures']} failed"] if done.get("tool_failures") else []
-    words += [_title(finding) for finding in row.get("findings", ())]
+    words += [finding_title(finding) for finding in row.get("findings", ())]
     return ", ".join(words)
 
 
-def _title(finding: Event) -> str:
+def finding_title(finding: Event) -> str:
     """What is shown of a finding at its turn; of a break also the reason."""
     if finding["finding"] == "cache_break":
         return f"cache broke: {context_breaks.REASONS[finding['reason']]}"

@@ -16,6 +16,7 @@ from conftest import ROOT, Json, objects
 from tokenops import (
     access,
     answers,
+    answers_context,
     answers_work,
     burn_buckets,
     config,
@@ -133,6 +134,13 @@ QUESTIONS = {
         f"coach/replies?since={SINCE}",
     ),
     "tasks": Question(answers_work.tasks, "tok-task list --metrics --json", "task_list", {}, "tasks", "tasks"),
+    "context": Question(
+        lambda log: answers_context.causes(log, answers_context.Query(expensive(log))).rows,
+        "tok-context SESSION --json | jq -c 'select(.kind == \"context\")'",
+        "context",
+        {"session": "SESSION", "limit": 50},
+        "rows",
+    ),
     "trace": Question(
         lambda log: answers_work.trace(log, expensive(log)).steps,
         "tok-trace SESSION --json | jq -c 'select(.kind == \"step\")'",

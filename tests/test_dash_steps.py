@@ -117,6 +117,19 @@ def test_a_session_is_tok_trace(browser: Browser, run: Run) -> None:
     assert "7 tool calls, 2 edits, 3 commands, 1 failed" in browser.get("/dashboard?session=s1")
 
 
+def test_what_filled_the_context_is_tok_context(browser: Browser, run: Run) -> None:
+    *theirs, total = objects(run("tok-context s1 --json", env={"TOKENOPS_NOW": NOW}).stdout)
+    rows = browser.table("/dashboard?session=s1", "causes-table")
+    assert [row["cause"] for row in rows] == [row["cause"] for row in theirs]
+    for mine, row in zip(rows, theirs, strict=True):
+        assert mine["cost_usd"] == (row["cost_usd"] or "")
+        for name in ("entering_tokens", "carrying_tokens", "rewriting_tokens", "producing_tokens", "turns"):
+            assert mine[name] == str(row[name])
+    page = browser.get("/dashboard?session=s1")
+    assert "What filled the context" in page and total["cache_breaks"] > 0
+    assert f"{total['cache_breaks']} cache break" in page and "--breaks" not in page
+
+
 def test_a_part_of_a_name_is_enough_where_there_is_one_session(browser: Browser) -> None:
     log(browser.site.folder, turn(1, 5, id="x1", session_id="abcdef"))
     assert "abcdef" in browser.get("/dashboard?session=abc")

@@ -50,9 +50,10 @@ def test_it_is_the_same_at_the_same_moment_and_holds_what_reports_need() -> None
 
 def events_fields() -> set[str]:
     known = {"v", "ts", "kind", "id", *events.ATTRIBUTION, *events.USAGE}
-    return known | {"window", "window_minutes", "used", "resets_at", "observed_at"} | {"counts", "times", *WORK}
+    return known | {"window", "window_minutes", "used", "resets_at", "observed_at"} | {"counts", "times", *WORK, *CONTEXT}
 
 
+CONTEXT = ("turn", "parent", "entered", "produced")
 WORK = ("task", "event", "title", "branch", "saved_tokens", "by")
 
 
@@ -78,6 +79,7 @@ def test_each_report_has_something_to_show(run: Run, log: pathlib.Path, environm
         "tok-plan headroom",
         "tok-burn --log",
         f"tok-trace {session}",
+        f"tok-context {session} --by tool",
         "tok-backtest --log",
     ):
         assert rows(line), line
