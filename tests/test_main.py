@@ -48,6 +48,7 @@ BAD_VALUES = {
     "tok-task": ["forget"],
     "tok-top": ["--sort", "taste"],
     "tok-trace": ["no-such-session"],
+    "tok-wait": ["--until", "120"],
 }
 EMPTY_INPUT = {
     **{name: [] for name in COMMANDS},
