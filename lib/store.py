@@ -401,8 +401,8 @@ def _days_below(path: str) -> list[Day]:
     return store_files.days(path) or store_files.days(os.path.dirname(os.path.normpath(path)))
 
 
-def new_lines(folder: str, lines: Iterable[bytes]) -> list[bytes]:
-    """Those of some lines that would change what the log says; each at most once."""
+def new_lines(folder: str, lines: Iterable[bytes]) -> tuple[list[bytes], int]:
+    """Those of some lines that would change what the log says, each at most once; and how many add to a record in it."""
     lines_by_day: dict[str, list[bytes]] = {}
     for line in dict.fromkeys(lines):
         lines_by_day.setdefault(store_files.day_of(line), []).append(line)
@@ -414,9 +414,15 @@ def new_lines(folder: str, lines: Iterable[bytes]) -> list[bytes]:
             if identity in identities:
                 _add(records, identity, orjson.loads(line))
     fresh: list[bytes] = []
+    there = frozenset(records)
+    completed = 0
     for day in sorted(lines_by_day):
-        fresh += [line for line in lines_by_day[day] if _add(records, (event := orjson.loads(line))["id"], event)]
-    return fresh
+        for line in lines_by_day[day]:
+            event = orjson.loads(line)
+            if _add(records, event["id"], event):
+                fresh.append(line)
+                completed += event["id"] in there
+    return fresh, completed
 
 
 def _add(records: dict[str, Event], identity: str, event: Event) -> bool:

@@ -47,6 +47,7 @@ class Outcome(NamedTuple):
     events: int
     rounds: int  # beside them: what was done, see `work`
     contexts: int  # beside them: what entered the context of each turn
+    completed: int  # of all these, those that add to a record that the log had, such as tags
     rejected: list[tuple[str, str]]
     unread: list[tuple[str, int, str]]
 
@@ -267,32 +268,37 @@ class _How(NamedTuple):
 
 def _import(client: Client, paths: list[str], how: _How, budget: Budget | None) -> Outcome:
     """Import what is new at one source; without a budget in pieces, of which each is in the log before the next is read."""
-    in_pieces = client.reader().in_pieces and not how.dry and not how.backfill
+    in_pieces = client.reader().in_pieces and not how.dry
     piece = budget or (Budget(PIECE, float("inf"), whole=True) if in_pieces else None)
     pieces: list[Outcome] = []
     tried: set[str] = set()
+    earlier = how.cursors.get(client.source, {})
+    # A backfill begins without cursors; until it has read a file again, the file keeps the one that it has.
+    before = {} if how.backfill else earlier
     while not pieces or (piece is not budget and pieces[-1].left):
-        before = {} if how.backfill else how.cursors.get(client.source, {})
         new = news(client, paths, before, how.options, how.jobs, how.progress, piece, tried)
-        lines = _write(how.folder, client, new, how.backfill, how.dry, how.patience)
+        lines, completed = _write(how.folder, client, new, how.backfill, how.dry, how.patience)
         if not how.dry and (new.after != before or how.backfill):
-            how.cursors[client.source] = new.after
+            kept = {path: cursor for path, cursor in earlier.items() if how.backfill and os.path.exists(path)}
+            how.cursors[client.source] = kept | new.after
             store_cursors.save(how.folder, how.cursors)
-        pieces.append(_outcome(client, len(paths), new, lines))
+        before = new.after
+        pieces.append(_outcome(client, len(paths), new, lines, completed))
     return _sum(pieces)
 
 
-def _write(folder: str, client: Client, new: News, backfill: bool, dry: bool, patience: float) -> list[bytes]:
-    """Write what is new to the log; the lines that it did not have. Raises OSError."""
+def _write(folder: str, client: Client, new: News, backfill: bool, dry: bool, patience: float) -> tuple[list[bytes], int]:
+    """Write what is new to the log: the lines that change it, and how many of them add to a record. Raises OSError."""
 
     def on_refusal(why: str) -> None:
         new.batch.rejected.append((client.source, f"one of its records cannot be stored: {why}; skipped"))
 
     sound = store.sound_lines(map(read_records.line, new.batch.entries), on_refusal)
     every = lines = without_wire(folder, sound)
+    completed = 0
     again = backfill or new.again
     if lines and (again or new.batch.again or not client.reader().append_only):  # documents are read whole when they change
-        lines = store.new_lines(folder, lines)
+        lines, completed = store.new_lines(folder, lines)
     if not dry:
         store.remember_projects(folder, new.batch.paths, patience)
         store.append(folder, lines, patience=patience)
@@ -300,7 +306,7 @@ def _write(folder: str, client: Client, new: News, backfill: bool, dry: bool, pa
             from tokenops import store_upkeep  # needed after an upgrade only
 
             store_upkeep.retire(folder, every, new.batch.wrong)
-    return lines
+    return lines, completed
 
 
 def without_wire(folder: str, lines: list[bytes]) -> list[bytes]:
@@ -331,13 +337,13 @@ _COUNTS = frozenset(events.SUMS)
 _SESSION_MS = 30 * when.DAY  # clients keep a session's log for so long, unless they are told otherwise
 
 
-def _outcome(client: Client, files: int, new: News, lines: list[bytes]) -> Outcome:
-    """What a run did at one source: the lines are those that the log did not have."""
+def _outcome(client: Client, files: int, new: News, lines: list[bytes], completed: int) -> Outcome:
+    """What a run did at one source: the lines are those that the log did not have, or that add to what it had."""
     kinds = collections.Counter(map(store.kind_of, lines))
     rounds, contexts = kinds[b"work"], kinds[b"context"]
     # Clients move and delete files between our listing and our reading; one that was moved is read the next time.
     unread = [file for file in new.batch.unread if file[1] != errno.ENOENT]
-    counts = (files, new.files, new.bytes, new.left, len(lines) - rounds - contexts, rounds, contexts)
+    counts = (files, new.files, new.bytes, new.left, len(lines) - rounds - contexts, rounds, contexts, completed)
     return Outcome(client.source, *counts, new.batch.rejected, unread)
 
 
@@ -349,6 +355,7 @@ def _sum(pieces: list[Outcome]) -> Outcome:
         events=sum(piece.events for piece in pieces),
         rounds=sum(piece.rounds for piece in pieces),
         contexts=sum(piece.contexts for piece in pieces),
+        completed=sum(piece.completed for piece in pieces),
         rejected=[line for piece in pieces for line in piece.rejected],
         unread=list(dict.fromkeys(file for piece in pieces for file in piece.unread)),
     )
@@ -376,6 +383,7 @@ def as_record(outcome: Outcome) -> events.Event:
         "events": outcome.events,
         "rounds": outcome.rounds,
         "contexts": outcome.contexts,
+        "completed": outcome.completed,
         "rejected": len(outcome.rejected),
         "unread": len(outcome.unread),
     }

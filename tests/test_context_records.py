@@ -122,7 +122,7 @@ def test_compaction_joins_their_sightings(tmp_path: pathlib.Path) -> None:
     assert [json.loads(line) for line in stored.splitlines()] == [late, turn()]
     assert [json.loads(line) for line in store.scan(str(tmp_path))] == [turn()]
     assert [json.loads(line) for line in store.scan(str(tmp_path), context=True)] == [late, turn()]
-    assert store.new_lines(str(tmp_path), [jsonl.line_of(early)]) == []
+    assert store.new_lines(str(tmp_path), [jsonl.line_of(early)]) == ([], 0)
 
 
 def test_open_days_pass_them_over_as_they_come(tmp_path: pathlib.Path) -> None:

@@ -257,9 +257,9 @@ def test_import_in_any_order_and_any_number_of_times_gives_the_same_log(
         rng.shuffle(shuffled)
         cut = rng.randrange(len(shuffled) + 1)
         for part in (shuffled[:cut], shuffled[cut:], shuffled):
-            store.append(folder, store.new_lines(folder, map(jsonl.line_of, part)))
+            store.append(folder, store.new_lines(folder, map(jsonl.line_of, part))[0])
         assert contents(folder) == expected
-        assert store.new_lines(folder, map(jsonl.line_of, shuffled)) == []
+        assert store.new_lines(folder, map(jsonl.line_of, shuffled)) == ([], 0)
         list(store_upkeep.compact(folder, "2026-11-02", rng.random() < 0.5))
         assert contents(folder) == expected
 

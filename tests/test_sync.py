@@ -8,6 +8,7 @@ import pathlib
 import random
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
 from soak_clock import Clock
@@ -28,6 +29,7 @@ from conftest import (
     put,
     some_of,
 )
+from tokenops import events, read_clients, store, sync, workers
 
 FOLDER = ".claude/projects/-home-ada-app"
 ROLLOUT = ".codex/sessions/2026/05/02/rollout-2026-05-02T10-00-00-{}.jsonl"
@@ -238,6 +240,67 @@ def test_backfill_adds_only_what_the_log_does_not_say(run: Run, home: pathlib.Pa
     shutil.rmtree(log / "events")
     assert told(run, "--backfill")["claude-code"]["events"] == 5
     assert in_log(run) == before
+
+
+def test_backfill_completes_what_an_earlier_version_stored(
+    run: Run, home: pathlib.Path, log: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """Tags of files that still exist; a turn whose file is gone stays as it was, and so do other places' cursors."""
+    tags = ("gitBranch", "effort")
+    turns = [claude(f"msg_{n}", uuid=f"u{n}", gitBranch="main", effort="low") for n in range(4)]
+    put(home / FOLDER / "s1.jsonl", *turns[:2])
+    put(home / FOLDER / "gone.jsonl", turns[2] | {"sessionId": "s2"})
+    put(tmp_path / "other" / FOLDER / "s3.jsonl", turns[3])
+    bare = [
+        {key: value for key, value in event.items() if key not in events.TAGS} for event in objects(run("tok-read").stdout)
+    ]
+    told(run)
+    told(run, "--root other")
+    shutil.rmtree(log / "events")
+    run("tok-log append", lines(bare))
+    (home / FOLDER / "gone.jsonl").unlink()
+    assert {key for line in turns for key in tags if key in line} == set(tags)
+    for option, completed, sentence in (
+        ("--dry-run", 2, "0 records would be added, 2 records would be completed"),
+        ("", 2, "0 records added, 2 records completed"),
+        ("", 0, "the log has all that these files hold"),
+    ):
+        done = run(f"tok-sync --json --backfill {option}")
+        (row,) = [row for row in objects(done.stdout) if row["source"] == "claude-code-jsonl"]
+        assert (row["events"], row["completed"]) == (completed, completed)
+        assert sentence in done.stderr.decode()
+    rows = objects(run("tok-cost --log --since all --by branch,effort --json").stdout)
+    assert [(row.get("branch"), row.get("effort"), row["turns"]) for row in rows] == [("main", "low", 2), (None, None, 1)]
+    assert told(run, "--root other")["claude-code"]["files_read"] == 0
+
+
+def test_an_interrupted_backfill_keeps_what_it_did(home: pathlib.Path, log: pathlib.Path, monkeypatch: Any) -> None:
+    """It writes piece by piece; files that it did not come to keep their cursors."""
+    for number in range(3):
+        put(home / FOLDER / f"s{number}.jsonl", claude(f"msg_{number}", sessionId=f"s{number}", gitBranch="main"))
+    paths = sorted(map(str, (home / FOLDER).glob("*.jsonl")))
+    client = next(client for client in read_clients.CLIENTS if client.source == "claude-code-jsonl")
+    folder = str(log)
+    sync.run(folder, [(client, paths)])
+    shutil.rmtree(log / "events")
+    before = (log / "cursors.json").read_bytes()
+    monkeypatch.setattr(sync, "PIECE", 1)
+
+    class Interrupted(workers.Progress):
+        files = 0
+
+        def __call__(self, size: int) -> None:
+            self.files += 1
+            if self.files == 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sync.run(folder, [(client, paths)], backfill=True, jobs=1, progress=Interrupted())
+    assert sum(store.kind_of(line) == b"turn" for line in store.cat(folder)) == 1
+    assert (log / "cursors.json").read_bytes() == before
+    (outcome,) = sync.run(folder, [(client, paths)], backfill=True) or ()
+    assert (outcome.events, outcome.completed) == (2, 0)
+    assert (log / "cursors.json").read_bytes() == before
 
 
 def test_unreadable_cursors_mean_reading_again(run: Run, home: pathlib.Path, log: pathlib.Path) -> None:
