@@ -189,6 +189,7 @@ def _call(row: untrusted.Raw, roots: Mapping[Any, str], seen: dict[str, int], in
         session,
         cost_usd=cost,
         cost_source=cost and "reported",
+        effort=untrusted.tag(row.get("reasoning_effort")),
     )
 
 

@@ -99,7 +99,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
         if turn.sidechain or at.sidechain:
             attribution["sidechain"] = True
         intake.location = location
-        yield read_records.turn(turn.ts, turn.name, attribution, turn.model, turn.counts, "", session)
+        yield read_records.turn(turn.ts, turn.name, attribution, turn.model, turn.counts, "", session, effort=turn.effort)
 
 
 class Turn(NamedTuple):
@@ -111,6 +111,7 @@ class Turn(NamedTuple):
     model: str
     counts: dict[str, int]
     sidechain: bool = False
+    effort: str = ""
 
 
 def counts_of(usage: untrusted.Raw) -> dict[str, int]:
@@ -151,6 +152,8 @@ def _record(line: untrusted.Raw, state: dict[str, Any]) -> Turn | None:
         case "llm.request":
             model = untrusted.text(line.get("model"))
             state["request"] = {"time": untrusted.moment(line.get("time"), "time"), "model": model}
+            if effort := untrusted.tag(line.get("thinkingEffort")):
+                state["request"]["effort"] = effort
             if alias := untrusted.text(line.get("modelAlias")):
                 names = state.setdefault("models", {})
                 names[alias] = model
@@ -164,10 +167,9 @@ def _record(line: untrusted.Raw, state: dict[str, Any]) -> Turn | None:
                 model = state.get("models", {}).get(model) or model
                 if not model or model.startswith("__"):  # a placeholder for the session's model
                     model = request.get("model", "")
-                begun = request.pop("time", written)
-                return Turn(
-                    begun, written, f"kimi:{events.digest(written, counts)}", model.removeprefix("kimi-code/"), counts
-                )
+                begun, effort = request.pop("time", written), request.pop("effort", "")
+                name, model = f"kimi:{events.digest(written, counts)}", model.removeprefix("kimi-code/")
+                return Turn(begun, written, name, model, counts, effort=effort)
     return None
 
 

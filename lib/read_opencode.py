@@ -130,6 +130,7 @@ class TurnMaker:
                 session.id,
                 cost_usd=cost,
                 cost_source=cost and "client",
+                subagent=untrusted.tag(agent) if session.child else "",
             )
 
     def _attribution(self, session: Session, root: str) -> dict[str, Any]:

@@ -96,6 +96,7 @@ class Answer(NamedTuple):
     model: str
     provider: str
     subagent: bool
+    kind: str  # of the subagent
     reported: list[int]  # prompt, candidates, total: what both lines of an answer have alike
     counts: dict[str, int]
 
@@ -126,6 +127,8 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
             answer.counts,
             answer.provider,
             session,
+            subagent=answer.kind,
+            branch=untrusted.tag(line.get("gitBranch")),
         )
 
 
@@ -142,7 +145,8 @@ def answer_of(line: untrusted.Raw) -> Answer | None:
     if not counts:
         return None
     side = line.get("isSidechain") is True
-    return Answer(untrusted.moment(line.get("timestamp")), "", untrusted.text(line.get("model")), "", side, reported, counts)
+    ts, model = untrusted.moment(line.get("timestamp")), untrusted.text(line.get("model"))
+    return Answer(ts, "", model, "", side, "", reported, counts)
 
 
 def _response(event: untrusted.Raw, line: untrusted.Raw) -> Answer | None:
@@ -165,6 +169,7 @@ def _response(event: untrusted.Raw, line: untrusted.Raw) -> Answer | None:
         untrusted.text(event.get("model")),
         "alibaba" if event.get("auth_type") == "qwen-oauth" else "",
         any(event.get(name) for name in ("subagent_name", "subagent_id")),
+        untrusted.tag(event.get("subagent_name")),
         reported,
         counts,
     )

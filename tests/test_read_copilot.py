@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS assistant_usage_events (id INTEGER PRIMARY KEY AUTOIN
  turn_index INTEGER, agent_id TEXT, parent_tool_call_id TEXT, model TEXT NOT NULL, copilot_usage_model TEXT,
  input_tokens INTEGER, output_tokens INTEGER, cache_read_tokens INTEGER, cache_write_tokens INTEGER,
  reasoning_tokens INTEGER, total_nano_aiu INTEGER, request_multiplier REAL, duration_ms INTEGER, initiator TEXT,
- created_at TEXT);
+ reasoning_effort TEXT, created_at TEXT);
 """
 
 
@@ -174,6 +174,13 @@ def test_a_row_is_a_turn_that_the_vendor_billed(run: Run, environment: dict[str,
     assert (one["cost_usd"], one["cost_source"]) == ("0.05123456789", "reported")
     assert (one["project"], one["session_id"], one["provider"]) == ("orchard", S1, "anthropic")
     assert "cost_usd" not in two and two["sidechain"] is True
+
+
+def test_the_effort_of_a_call(run: Run, environment: dict[str, str]) -> None:
+    keep(
+        pathlib.Path(environment["HOME"]), row(reasoning_effort="high"), row(ts="2026-07-20T09:00:20.000Z", output_tokens=9)
+    )
+    assert [turn.get("effort") for turn in objects(run("tok-read copilot").stdout)] == ["high", None]
 
 
 def test_equal_rows_are_turns_of_their_own(run: Run, environment: dict[str, str]) -> None:

@@ -202,6 +202,12 @@ def test_kimi_code_names_the_model_by_its_request(run: Run, environment: dict[st
     ]
 
 
+def test_the_effort_is_that_of_the_request(run: Run, environment: dict[str, str]) -> None:
+    other = request(1779015650000), record(1779015660000, output=900)
+    put(code(pathlib.Path(environment["HOME"])), request() | {"thinkingEffort": "high"}, record(), *other)
+    assert [event.get("effort") for event in found(run)] == ["high", None]
+
+
 def test_what_repeats_a_record_is_no_turn(run: Run, environment: dict[str, str]) -> None:
     step = {"type": "step.end", "usage": record()["usage"], "time": 1779015604001}
     put(code(pathlib.Path(environment["HOME"])), request(), record(), step)

@@ -205,6 +205,7 @@ def test_each_turn_once_and_under_its_first_session(home: pathlib.Path, run: Run
         (ORIGINAL, "03:10:10"),
     ]
     assert [event.get("sidechain", False) for event in found] == [False] * 5 + [True, False, False]
+    assert [event.get("subagent") for event in found] == [None] * 5 + ["build", None, None]
     assert {event["project"] for event in found} == {"orchard", "mill"}
     assert [event["model"] for event in found] == ["claude-sonnet-4-6"] * 7 + ["claude-haiku-4-5"]
     assert [event.get("cost_usd", "") for event in found] == [""] * 5 + ["0.25", "", ""]

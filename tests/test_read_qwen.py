@@ -193,7 +193,13 @@ def test_subagents_and_who_bills(run: Run, environment: dict[str, str]) -> None:
     put(chat(home), answer("t1", **given), message("m2", isSidechain=True, promptTokenCount=1, cachedContentTokenCount=0))
     one, two = objects(run("tok-read qwen").stdout)
     assert one["sidechain"] and two["sidechain"]
+    assert (one["subagent"], "subagent" in two) == ("explore", False)
     assert (one["provider"], one.get("provider_inferred")) == ("alibaba", None)
+
+
+def test_the_branch_of_a_line(run: Run, environment: dict[str, str]) -> None:
+    put(chat(pathlib.Path(environment["HOME"])), answer("t1") | {"gitBranch": "main"}, answer("t2", output_token_count=9))
+    assert [turn.get("branch") for turn in objects(run("tok-read qwen").stdout)] == ["main", None]
 
 
 def test_a_bad_line_is_told_and_the_others_count(run: Run, environment: dict[str, str]) -> None:

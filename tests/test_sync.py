@@ -246,20 +246,18 @@ def test_backfill_completes_what_an_earlier_version_stored(
     run: Run, home: pathlib.Path, log: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     """Tags of files that still exist; a turn whose file is gone stays as it was, and so do other places' cursors."""
-    tags = ("gitBranch", "effort")
     turns = [claude(f"msg_{n}", uuid=f"u{n}", gitBranch="main", effort="low") for n in range(4)]
     put(home / FOLDER / "s1.jsonl", *turns[:2])
     put(home / FOLDER / "gone.jsonl", turns[2] | {"sessionId": "s2"})
     put(tmp_path / "other" / FOLDER / "s3.jsonl", turns[3])
-    bare = [
-        {key: value for key, value in event.items() if key not in events.TAGS} for event in objects(run("tok-read").stdout)
-    ]
     told(run)
     told(run, "--root other")
-    shutil.rmtree(log / "events")
-    run("tok-log append", lines(bare))
+    for path in (log / "events").iterdir():
+        bare = [
+            {key: value for key, value in event.items() if key not in events.TAGS} for event in objects(path.read_bytes())
+        ]
+        put(path, lines(bare))
     (home / FOLDER / "gone.jsonl").unlink()
-    assert {key for line in turns for key in tags if key in line} == set(tags)
     for option, completed, sentence in (
         ("--dry-run", 2, "0 records would be added, 2 records would be completed"),
         ("", 2, "0 records added, 2 records completed"),
@@ -270,7 +268,7 @@ def test_backfill_completes_what_an_earlier_version_stored(
         assert (row["events"], row["completed"]) == (completed, completed)
         assert sentence in done.stderr.decode()
     rows = objects(run("tok-cost --log --since all --by branch,effort --json").stdout)
-    assert [(row.get("branch"), row.get("effort"), row["turns"]) for row in rows] == [("main", "low", 2), (None, None, 1)]
+    assert [(row.get("branch"), row.get("effort"), row["turns"]) for row in rows] == [("main", "low", 2), (None, None, 2)]
     assert told(run, "--root other")["claude-code"]["files_read"] == 0
 
 
