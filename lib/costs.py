@@ -81,7 +81,7 @@ _TAGS = frozenset(events.TAGS)
 # Client -> what its versions that state an effort state too, if there is such a thing.
 _STATED_BY = {"claude-code": _TAGS - {"effort"}, "codex": frozenset(("subagent", "branch"))}
 UNMARKED = "unmarked"
-_NAMES = {"mcp_server": "MCP server", "mcp_tool": "MCP tool"}
+TAG_NAMES = {"mcp_server": "MCP server", "mcp_tool": "MCP tool"}
 
 
 def price_rows(rolled: Iterable[Event], catalogue: pricing.Catalogue) -> list[Event]:
@@ -255,7 +255,7 @@ def notes(rows: list[Event]) -> Iterator[str]:
 
 def _unmarked_note(tag: str, turns: int, stating: int) -> str:
     """What it means that turns have no tag: there was none, or their client does not state any."""
-    name = _NAMES.get(tag, tag)
+    name = TAG_NAMES.get(tag, tag)
     if not stating:
         return f"note: unmarked: the client, or its version, does not state the {name}"
     if stating == turns:

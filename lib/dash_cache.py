@@ -15,6 +15,7 @@ import orjson
 from tokenops import (
     coverage,
     datadir,
+    events,
     joins,
     pricing,
     projects,
@@ -29,6 +30,7 @@ from tokenops.events import Event
 from tokenops.store_days import Files, Recent
 from tokenops.tasks import Task
 
+TAGS = frozenset(events.TAGS)
 # The most rows and turns in memory, at about a kilobyte each; beyond that days are read again.
 MOST_KEPT = 60_000
 
@@ -80,7 +82,8 @@ class Past:
             key = (store_days.key_of(day, files), projects_stamp, plan.catalogue.digest, bound)
             if since <= begins and ends <= until:
                 read = functools.partial(_read_marked, mark, self.rows, day, plan, files)
-                yield from self.recent.get((day, plan.unit, str(plan.tz)), key, read)
+                by_tag = not TAGS.isdisjoint(plan.by)
+                yield from self.recent.get((day, plan.unit, str(plan.tz), by_tag), key, read)
             else:
                 read = functools.partial(_read_marked, mark, self._events, day)
                 yield from _in_span(self.recent.get((day, ""), key, read), since, until)

@@ -22,7 +22,7 @@ from tokenops import (
 )
 from tokenops.chart_panels import Band, Bar, Bars
 from tokenops.dash_html import Hint, Html, tag
-from tokenops.dash_query import STACKS
+from tokenops.dash_query import OFFERED
 from tokenops.dash_sheet import Column, Sheet
 from tokenops.dash_sums import Part
 from tokenops.dash_view import View
@@ -128,6 +128,8 @@ def _links(view: View, live: bool) -> list[Html | None]:
 
 def _link(view: View, name: str) -> Html | None:
     field = "part" if view.ask.stack == "class" else view.ask.stack
+    if field not in dash_query.Ask._fields:
+        return None  # a tag, by which nothing is filtered
     if name.endswith(" others") or name == dash_tables.UNKNOWN:
         return None
     is_only = getattr(view.ask, field) == name
@@ -176,9 +178,9 @@ def _stacks(view: View) -> Html:
         tag(
             "label",
             tag("input", type="radio", name="stack", value=stack, form="filters", checked=stack == view.ask.stack),
-            tag("span", stack),
+            tag("span", costs.TAG_NAMES.get(stack, stack)),
         )
-        for stack in STACKS
+        for stack in OFFERED
     ]
     return tag("fieldset", tag("legend", "Stacked by", class_="away"), *choices, class_="pills")
 

@@ -10,7 +10,9 @@ from urllib.parse import urlencode
 from tokenops import burn_buckets, events, readers, show, when
 from tokenops.session import BadRequest
 
-STACKS = ("class", "model", "project", "client")
+STACKS = ("class", "model", "project", "client", *events.TAGS)
+# Those that the page offers; the others can be asked for.
+OFFERED = tuple(name for name in STACKS if name not in ("plugin", "mcp_tool"))
 CLASSES = ("cache read", "cache write", "input", "output", "other")
 # Up to how many days a chart has a bar for each hour, day, week; beyond that for each month.
 UNITS = ((8, "hour"), (100, "day"), (750, "week"))

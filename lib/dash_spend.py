@@ -132,9 +132,10 @@ class Reader:
         midnight, hour, opens = dash_query.midnight(now, tz), now - HOUR_MS, _opens(now)
         until = None if span.open else span.until
         cover = self.past.cover = coverage.Coverage(bound, tz) if bound else None
-        plan, daily = _groupings(span, tz, catalogue, cover)
+        tag = (ask.stack,) if ask.stack in events.TAGS else ()
+        plan, daily = _groupings(span, tz, catalogue, cover, tag)
         first = min(span.since, midnight, hour, opens)
-        timed = (span.unit, ask.stack) if ask.stack in ("project", "client") else (span.unit,)
+        timed = (span.unit, ask.stack) if ask.stack in ("project", "client", *tag) else (span.unit,)
         done = self._closed_days(span, daily, timed, only, now, min(midnight, hour, opens), files)
         bounds = (span.since, done.since, done.until, span.until, midnight, hour, opens, now)
         records = self._records(span, plan, now, first, opens, done, files)
@@ -312,10 +313,14 @@ class Reader:
 
 
 def _groupings(
-    span: Span, tz: datetime.tzinfo, catalogue: pricing.Catalogue, cover: coverage.Coverage | None
+    span: Span,
+    tz: datetime.tzinfo,
+    catalogue: pricing.Catalogue,
+    cover: coverage.Coverage | None,
+    tag: tuple[str, ...],
 ) -> tuple[rollup.Grouping, rollup.Grouping]:
-    """By what records are summed: by hour, and in the closed days of a longer span by day."""
-    by = (*dash_sums.BY, coverage.GROUP) if cover else dash_sums.BY
+    """By what records are summed: by hour, and in the closed days of a longer span by day; `tag`: if bars are by one."""
+    by = (*dash_sums.BY, *tag, coverage.GROUP) if cover else (*dash_sums.BY, *tag)
     plan = rollup.Grouping(("hour", *by), tz, catalogue)
     return plan, plan if span.unit == "hour" else plan._replace(by=("day", *by))
 

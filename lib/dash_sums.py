@@ -119,7 +119,7 @@ def _by_name(rows: Sequence[Event], unit: str, stack: str, plan: rollup.Grouping
     priced = price_by(rows, (unit, stack), plan)
     sums: dict[str, Rank] = {}
     for row in priced:
-        name, (usd, tokens) = _name(row, stack), _rank(row)
+        name, (usd, tokens) = costs.label_of(row, stack), _rank(row)
         before = sums.get(name, (pricing.ZERO, 0))
         sums[name] = (pricing.add(before[0], usd), before[1] + tokens)
     order = sorted(sums, key=lambda name: (-sums[name][0], -sums[name][1], name))
@@ -128,15 +128,11 @@ def _by_name(rows: Sequence[Event], unit: str, stack: str, plan: rollup.Grouping
     counts: dict[str, list[int]] = {}
     amounts: dict[str, list[Decimal]] = {}
     for row in priced:
-        at, (usd, tokens) = positions[_name(row, stack)], _rank(row)
+        at, (usd, tokens) = positions[costs.label_of(row, stack)], _rank(row)
         counts.setdefault(row["bucket"], [0] * len(names))[at] += tokens
         share = amounts.setdefault(row["bucket"], [pricing.ZERO] * len(names))
         share[at] = pricing.add(share[at], usd)
     return names, counts, amounts
-
-
-def _name(row: Event, stack: str) -> str:
-    return str(row.get(stack, "unknown"))
 
 
 # What is summed by, in addition to the hour or day and the price.

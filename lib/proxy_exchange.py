@@ -78,6 +78,7 @@ class Exchange:
         self.kind = proxy_request.kind_of(head.method, path.partition(b"?")[0], upstream.bills)
         self.headers = {low.decode(): value.decode("latin-1") for low, _, value in head.headers if low in proxy_request.READ}
         self.model = proxy_request.model_in(path)
+        self.tags = proxy_request.tags_in(self.headers, {})
         self.status = 0
         self.first_at: int | None = None  # when the answer's first byte came
         self.error = ""
@@ -131,6 +132,7 @@ class Exchange:
             return
         self.model = self.model or untrusted.text(payload.get("model")).removeprefix("models/")
         self._body_session = proxy_request.session_in(payload)
+        self.tags = proxy_request.tags_in(self.headers, payload)
         if is_kept:
             self.payload = payload
 
@@ -233,6 +235,7 @@ class Exchange:
         if untrusted.text(message.get("type")) == "response.create":
             self.started, self.first_at = now, None
             self.model = untrusted.text(message.get("model")) or self.model
+            self.tags = proxy_request.tags_in(self.headers, message)
             if self.tunnel is not None:
                 self.tunnel.asked = message.get("generate") is not False  # Codex warms its session up
         if setup := untrusted.mapping(message.get("setup")):
@@ -356,7 +359,7 @@ class Exchange:
 
     def _common(self, identity: str, now: int) -> Event:
         event: Event = {"v": events.VERSION, "ts": when.stamp(self.started), "kind": "turn", "id": identity}
-        event |= self._attribution() | {"status": self.status, "latency_ms": now - self.started}
+        event |= self._attribution() | self.tags | {"status": self.status, "latency_ms": now - self.started}
         if self.first_at is not None:
             event["ttft_ms"] = self.first_at - self.started
         event["path"] = self.path.partition(b"?")[0].decode("latin-1")[:200]

@@ -59,6 +59,7 @@ READ = frozenset(
         "content-encoding",
         "content-type",
         "user-agent",
+        "x-openai-subagent",
         "x-tokenops-agent-id",
         "x-tokenops-project",
         "x-tokenops-workflow-id",
@@ -99,6 +100,18 @@ def session_in(payload: untrusted.Raw) -> str:
         return name
     match = _CLAUDE.search(untrusted.text(untrusted.mapping(payload.get("metadata")).get("user_id"), 400))
     return match[1] if match else ""
+
+
+def tags_in(headers: dict[str, str], payload: untrusted.Raw) -> dict[str, str]:
+    """What a request says that it is for: its effort as Anthropic's and OpenAI's APIs name it, and Codex's subagent."""
+    efforts = (
+        untrusted.mapping(payload.get("output_config")).get("effort"),
+        untrusted.mapping(payload.get("reasoning")).get("effort"),
+        payload.get("reasoning_effort"),
+    )
+    tags = {"subagent": untrusted.tag(headers.get("x-openai-subagent"))}
+    tags["effort"] = next(filter(None, map(untrusted.tag, efforts)), "")
+    return {name: tag for name, tag in tags.items() if tag}
 
 
 _IN_PATH = re.compile(rb"/models/([^/:?]+):|/deployments/([^/?]+)/|/model/([^/?]+)/(?:invoke|converse)")

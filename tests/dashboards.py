@@ -38,6 +38,8 @@ def turn(number: int, minutes: float, **more: Any) -> Json:
         "model": ("claude-opus-4-8", "claude-haiku-4-5")[number % 2],
         "turns": 1,
     }
+    if number % 4 == 0:
+        about["skill"] = f"skill-{number % 3}"
     counts = {"input_tokens": 10 + number, "cache_read_tokens": 5000, "cache_write_tokens": 101, "output_tokens": 7 * number}
     return {"v": 1, "ts": when.stamp(AT - round(minutes * 60_000)), **about, **counts, **more}
 

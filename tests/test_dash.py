@@ -315,7 +315,7 @@ def test_the_bars_are_the_commands(made: dash.Site, bearer: dict[str, str], run:
     assert [seen[at][0] for at in range(5, len(seen), 6)] == [row.get("cost_usd", "") for row in theirs]
 
 
-@pytest.mark.parametrize("stack", ["model", "project"])
+@pytest.mark.parametrize("stack", ["model", "project", "skill"])
 def test_bars_by_name_add_up(made: dash.Site, bearer: dict[str, str], run: Run, stack: str) -> None:
     seen = page(made, bearer, f"?since=7d&stack={stack}").data["numbers-table"]
     theirs = priced(run, f"--by {stack} --since 7d")
@@ -605,7 +605,7 @@ def test_what_is_kept_of_closed_days_changes_no_number(environment: dict[str, st
     kept, plain = dash_spend.Reader(folder), dash_spend.Reader(folder)
     plain._closed_days = lambda about, *rest: dash_sums.NONE._replace(since=about.since, until=about.since)  # type: ignore[method-assign]
     spans = (("7d", ""), ("13d", ""), ("40d", ""), ("12d", "3d"), ("2026-11-10", "2026-11-13T05:00:00Z"))
-    filters = (("class", {}), ("project", {"model": "claude-haiku-4-5"}), ("model", {"project": "p1"}))
+    filters = (("class", {}), ("skill", {"model": "claude-haiku-4-5"}), ("model", {"project": "p1"}))
     asks = [  # each span with each filter in one of the zones
         dash_query.Ask(since, until, stack=stack, **only)
         for row, (since, until) in enumerate(spans)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import brotli
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,6 +66,42 @@ def answered(kind: str, encoding: str, pieces: list[bytes]) -> tuple[list[Json],
         while meter.step():
             pass
     return made.finish(NOW + 5), meter
+
+
+# Tags.
+
+
+@pytest.mark.parametrize(
+    ("body", "tags"),
+    [
+        ({"output_config": {"effort": "low"}}, {"effort": "low"}),
+        ({"reasoning": {"effort": "xhigh"}}, {"effort": "xhigh"}),
+        ({"reasoning_effort": "minimal"}, {"effort": "minimal"}),
+        ({"reasoning": {"effort": None}, "output_config": 7, "reasoning_effort": ["high"]}, {}),
+        ({"metadata": {"effort": "high"}}, {}),
+    ],
+)
+def test_a_request_states_its_effort(body: Json, tags: Json) -> None:
+    made = exchange()
+    made.request_data(orjson.dumps({"model": "m", **body}))
+    made.request_end()
+    (event,) = made.finish(NOW + 5, "cut")
+    assert {name: event[name] for name in events.TAGS if name in event} == tags
+    assert not fields.fault(event)
+
+
+def test_a_request_names_its_subagent_and_a_message_its_effort() -> None:
+    """As Codex does; each message in a tunnel stands for itself."""
+    wanted = [http1.field(b"Host", b"h"), http1.field(b"x-openai-subagent", b"review")]
+    head = http1.Request(b"GET", b"/v1/responses", (1, 1), wanted)
+    made = proxy_exchange.Exchange(UPSTREAM, head, b"/v1/responses", NOW, 1, b"salt")
+    made.tunnel_head(http1.Response(101, b"", (1, 1), []))
+    found = []
+    for number, more in enumerate(({"reasoning": {"effort": "high"}}, {})):
+        made.client_message({"type": "response.create", "model": "gpt-5.4", **more}, NOW)
+        answer = {"id": f"resp_{number}", "model": "gpt-5.4", "usage": {"input_tokens": 5, "output_tokens": 7}}
+        found += made.vendor_message({"type": "response.completed", "response": answer}, NOW + 9)
+    assert [(event.get("subagent"), event.get("effort")) for event in found] == [("review", "high"), ("review", None)]
 
 
 # Depth, types and counts.
