@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from tokenops import events, jsonl, price_names, read_lines, read_records, read_sqlite, untrusted
+from tokenops import events, jsonl, price_names, read_lines, read_opencode_context, read_records, read_sqlite, untrusted
 from tokenops.read_contract import FileReader, Intake
 
 if TYPE_CHECKING:
@@ -206,6 +206,7 @@ def rows(path: str, cursor: read_lines.Cursor, intake: Intake, product: Product)
     """The turns in a database of opencode's kind that changed since the cursor. Raises OSError, BadRecord."""
     with read_sqlite.open_database(path) as connection:
         store, maker = _Store(connection), TurnMaker(product, intake)
+        contexts = store.contexts(maker) if intake.options.work else None
         parts = cursor.state.pop("part", {})
         for table in store.tables:
             where, values, mark = store.query_changed(table, cursor.state.get(table))
@@ -224,6 +225,9 @@ def rows(path: str, cursor: read_lines.Cursor, intake: Intake, product: Product)
                     continue
                 intake.location = location
                 yield from turns
+                if contexts is not None and table == "message" and len(turns) == 1:
+                    message = read_opencode_context.Message(row["id"], row["time_created"], answer)
+                    yield from contexts.records(message, row["session_id"], turns[0], store.session(row["session_id"]).child)
             cursor.state[table] = mark
 
 
@@ -317,8 +321,30 @@ class _Store:
 
     def _has_index(self) -> bool:
         """Whether the parts of a message are found without reading all parts, which may be gigabytes."""
-        plan = self.connection.execute("EXPLAIN QUERY PLAN SELECT data FROM part WHERE message_id = ''").fetchall()
+        return self._searches("SELECT data FROM part WHERE message_id = ''")
+
+    def _searches(self, query: str) -> bool:
+        """Whether an index answers a query."""
+        plan = self.connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchall()
         return any(str(row["detail"]).startswith("SEARCH") for row in plan)
+
+    def contexts(self, maker: TurnMaker) -> read_opencode_context.Contexts | None:
+        """What measures contexts; None if it would have to read whole tables for each turn."""
+
+        def turn_of(message: read_opencode_context.Message) -> str:
+            answer = message.data
+            if not is_finished(answer) or answer.get("role") != "assistant":
+                return ""
+            try:
+                steps = self.steps(message.name) if _many_steps(answer) else []
+                *_, last = ["", *(turn["id"] for turn in maker.turns(answer, steps, Session(), message.created))]
+            except events.BadRecord:
+                return ""
+            return str(last)
+
+        columns = {"id", "session_id", "time_created"} <= self.columns["message"]
+        is_quick = self._stepped and columns and self._searches("SELECT id FROM message WHERE session_id = ''")
+        return read_opencode_context.Contexts(self.connection, turn_of) if is_quick else None
 
     def steps(self, message: object) -> list[Any]:
         """The requests that an answer took, if its parts record them."""
