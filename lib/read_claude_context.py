@@ -42,11 +42,25 @@ _KEPT_BACK = frozenset(("hook_non_blocking_error", "batching_reminder_sent", "co
 class Turn:
     """One answer: where it stands, and the sizes of what entered before it, of what it wrote, and of its calls' results."""
 
-    __slots__ = ("calls", "chain", "entered", "event", "miss", "name", "parent", "produced", "results", "root", "version")
+    __slots__ = (
+        "calls",
+        "chain",
+        "entered",
+        "event",
+        "miss",
+        "name",
+        "parent",
+        "produced",
+        "results",
+        "root",
+        "stated",
+        "version",
+    )
 
     def __init__(self, name: str, root: str) -> None:
         self.name, self.root = name, root
         self.parent = self.chain = self.event = self.miss = self.version = ""
+        self.stated = ""  # the version, if it is another than the parent's
         self.entered: Sizes = {}
         self.produced: Sizes = {}
         self.results: Sizes = {}
@@ -56,7 +70,7 @@ class Turn:
 # Where a line stands: the answer above it, what was sent since, "compaction" if the context was summed up since then, and
 # the first line of its tree.
 Position = tuple[Turn | None, Sizes, str, str]
-_FIELDS = frozenset(("parent", "chain", "event", "miss", "version", "entered", "produced", "results", "calls"))
+_FIELDS = frozenset(("parent", "chain", "event", "miss", "version", "stated", "entered", "produced", "results", "calls"))
 
 
 class Contexts:
@@ -225,9 +239,10 @@ class Contexts:
         turn = Turn(name, root)
         if raw.get("isSidechain") is True:
             turn.chain = read_context.label(raw.get("agentId")) or root
-        turn.version = read_context.label(raw.get("version"))
+        turn.version = turn.stated = read_context.label(raw.get("version"))
         if above is not None and above.chain == turn.chain:
             turn.parent, turn.event = above.name, event
+            turn.stated = turn.version if turn.version != above.version else ""
             turn.entered = dict(sent)
             for cause, size in above.results.items() if not event else ():
                 read_context.add(turn.entered, cause, size)
@@ -298,7 +313,7 @@ class Contexts:
             if attribution is None:
                 attribution = blocks[id(block)] = read_context.attribution_of(block)
             sizes = turn.parent, turn.entered, turn.produced
-            yield read_context.record(ts, name, attribution, *sizes, turn.chain, turn.event, turn.miss, turn.version)
+            yield read_context.record(ts, name, attribution, *sizes, turn.chain, turn.event, turn.miss, turn.stated)
 
 
 def _contexts_before(path: str, stop: int) -> Contexts:

@@ -144,7 +144,7 @@ def record(thread: Thread, owned: Owned, turn: Event) -> Iterator[Event]:
     if context is not None:
         sizes = context.get("parent", ""), context.get("entered", {}), context.get("produced", {})
         chain = thread.id if thread.sidechain else ""
-        version = thread.sizes.get("version", "")
+        version = thread.sizes.get("version", "") if thread.parent or not context.get("parent") else ""
         attribution = read_context.attribution_of(turn)
         yield read_context.record(turn["ts"], turn["id"], attribution, *sizes, chain, context.get("event", ""), "", version)
 

@@ -83,8 +83,7 @@ class Contexts:
         row = read_sqlite.select(
             self.connection, "message", "id", "time_created", "data", where="id = ?", values=(name,)
         ).fetchone()
-        data = _object(row["data"]) if row is not None else {}
-        return Message(name, row["time_created"], data) if data else None
+        return Message(name, row["time_created"], _object(row["data"])) if row is not None else None
 
     def _parts(self, message: str) -> Iterator[Raw]:
         for row in self.connection.execute("SELECT data FROM part WHERE message_id = ? ORDER BY id", (message,)):

@@ -74,14 +74,18 @@ def test_a_turn_names_the_one_before_and_what_came_between(tmp_path: pathlib.Pat
         "produced": {"call Bash|npm test": size},
     }
     assert brief(found["msg_4"])["entered"] == {"result Bash|npm test": 10}
-    who = {
-        "source": "claude-code-jsonl",
-        "client": "claude-code",
-        "project": "app",
-        "session_id": "s1",
-        "version": "2.1.200",
-    }
-    assert found["msg_4"].items() >= who.items()
+    who = {"source": "claude-code-jsonl", "client": "claude-code", "project": "app", "session_id": "s1"}
+    assert all(event.items() >= who.items() for event in found.values())
+    assert [event.get("version") for event in found.values()] == ["2.1.200", None, None, None]
+
+
+def test_the_clients_version_stands_where_it_changed(tmp_path: pathlib.Path) -> None:
+    script = Claude()
+    for n, version in enumerate(["2.1.9", "2.1.9", "2.1.10", "2.1.10", "2.1.9"]):
+        script.human("on")
+        script.says("yes", message=f"msg_{n}", version=version)
+    found = read(tmp_path, script)
+    assert [found[f"msg_{n}"].get("version") for n in range(5)] == ["2.1.9", None, "2.1.10", None, "2.1.9"]
 
 
 def answer(script: Claude, message: str, *parts: Json, above: str = "", **more: Any) -> str:
