@@ -37,6 +37,9 @@ _UNSENT |= {"filePath", "filename", "hookEvent", "hookName", "model", "names", "
 _UNSENT |= {"removedNames", "removedTypes", "source_uuid", "stderr", "stdout", "timestamp", "toolUseID", "type"}
 # Attachments that the client keeps for itself.
 _KEPT_BACK = frozenset(("hook_non_blocking_error", "batching_reminder_sent", "command_permissions", "dynamic_skill"))
+_KEPT_BACK |= {"prompt_snapshot"}  # the system prompt and the tools, once more (Claude Code 2.1.332)
+
+_TAGS = "<system-reminder>\n", "\n</system-reminder>"
 
 
 class Turn:
@@ -171,7 +174,7 @@ class Contexts:
         if kind == "assistant":
             position = self._answer(raw, message, position) if type(message) is dict else position
         elif kind == "attachment":
-            position = self._attachment(raw.get("attachment"), position)
+            position = self._attachment(raw, position)
         elif kind == "system":
             if raw.get("subtype") == "compact_boundary":
                 position = self._compaction(raw, position)
@@ -286,14 +289,18 @@ class Contexts:
             if type(item) is dict:
                 _add_part(sizes, item, cause)
 
-    def _attachment(self, attachment: object, position: Position) -> Position:
+    def _attachment(self, raw: Raw, position: Position) -> Position:
+        attachment, rendered = raw.get("attachment"), raw.get("rendered")
         kind = attachment.get("type") if type(attachment) is dict else None
         if type(attachment) is not dict or type(kind) is not str or kind in _KEPT_BACK:
             return position
         if kind == "queued_command":
             return self._with_content(position, attachment.get("prompt"), read_context.PROMPT)
         sent: Sizes = {}
-        _add_attachment(sent, attachment)
+        if type(rendered) is list:
+            _add_rendered(sent, rendered, raw.get("renderedRole") == "system")
+        else:
+            _add_attachment(sent, attachment)
         return _with(position, sent) if sent else position
 
     def records(self, turns: read_claude_turns.Turns) -> Iterator[Event]:
@@ -410,6 +417,18 @@ def _add_attachment(sizes: Sizes, value: object) -> None:
                 read_context.add(sizes, read_context.IMAGE, read_context.image_size(item))
             elif key not in _UNSENT:
                 _add_attachment(sizes, item)
+
+
+def _add_rendered(sizes: Sizes, rendered: list[object], is_system: bool) -> None:
+    """An attachment as the model is given it (Claude Code 2.1.332). A message in the system's role has no tags around it."""
+    for message in rendered:
+        content = message.get("content") if type(message) is dict else None
+        if type(content) is str:
+            size = len(content.removeprefix(_TAGS[0]).removesuffix(_TAGS[1]) if is_system else content)
+            read_context.add(sizes, read_context.ATTACHMENT, size)
+        for part in content if type(content) is list else ():
+            if type(part) is dict:
+                _add_part(sizes, part, read_context.ATTACHMENT)
 
 
 def _texts_size(content: object) -> int:

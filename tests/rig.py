@@ -11,15 +11,17 @@ import json
 import re
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from upstream import Asked, Upstream, Writer, plain, stream
 
 from conftest import Json
 
 MARK = re.compile(r"\[\[(\w+)\]\]")
-CALL, TEXT = "[call]", "I go on."
+TEXT = "I go on."
+CALLS = ("tool_use", "function_call", "custom_tool_call")
+RESULTS = ("function_call_output", "custom_tool_call_output")
 CLASSES = ("input", "cache_read", "cache_write", "cache_write_1h", "output", "reasoning")
 
 
@@ -38,6 +40,7 @@ class Charge(NamedTuple):
     model: str
     labels: Json
     counts: Counter[str]
+    entered: Counter[str]  # characters of the request after the model's own last message: results, and other texts
 
 
 class Ledger:
@@ -58,7 +61,7 @@ class Ledger:
             found.setdefault(charge.labels.get(label, "unmarked"), Counter()).update(charge.counts, turns=1)
         return found
 
-    def charge(self, conversation: str, model: str, labels: Json) -> Counter[str]:
+    def charge(self, conversation: str, model: str, labels: Json, sizes: Counter[str]) -> Counter[str]:
         """Counts that no other request has: a prompt that grows, most of it read from a cache."""
         number = len(self.charges) + 1
         counts = Counter(
@@ -70,7 +73,7 @@ class Ledger:
             reasoning=41 + number,
         )
         self.prompts[conversation] = sum(counts[name] for name in CLASSES[:4])
-        self.charges.append(Charge(model, labels, counts))
+        self.charges.append(Charge(model, labels, counts, sizes))
         return counts
 
     async def answer(self, asked: Asked, writer: Writer) -> None:
@@ -88,21 +91,20 @@ class Ledger:
             self.others.append(f"{method} {target}")
             await plain(b'{"type":"error","error":{"type":"not_found_error","message":"none"}}', status=404)(asked, writer)
 
-    def step(self, conversation: Iterable[str], model: str, effort: str | None) -> tuple[Step, Counter[str]]:
-        """The step that is next after texts and calls, and what it costs."""
+    def step(self, messages: list[Json], model: str, effort: str | None) -> tuple[Step, Counter[str]]:
+        """The step that is next after some messages, and what it costs."""
         script, calls = "", 0
-        for one in conversation:
-            marks = MARK.findall(one)
-            script, calls = (marks[-1], 0) if marks else (script, calls + (one == CALL))
+        for part in itertools.chain.from_iterable(map(parts, messages)):
+            marks = MARK.findall(str(part.get("text") or part.get("encrypted_content")))
+            script, calls = (marks[-1], 0) if marks else (script, calls + (part.get("type") in CALLS))
         steps = self.scripts.get(script, ())
         step = steps[calls] if calls < len(steps) else Step(labels={"script": "none"})
         labels = self.labels | (step.labels or {}) | ({"effort": effort} if effort else {})
-        return step, self.charge(f"{script} {self.labels}", model, labels)
+        return step, self.charge(f"{script} {self.labels}", model, labels, entered(messages))
 
     def message(self, request: Json) -> Iterator[bytes]:
         """A streamed answer of Anthropic's Messages."""
-        conversation = (part for one in request["messages"] for part in parts(one["content"]))
-        step, counts = self.step(conversation, request["model"], request.get("output_config", {}).get("effort"))
+        step, counts = self.step(request["messages"], request["model"], request.get("output_config", {}).get("effort"))
         usage = {
             "input_tokens": counts["input"],
             "cache_read_input_tokens": counts["cache_read"],
@@ -132,8 +134,7 @@ class Ledger:
 
     def response(self, request: Json) -> Iterator[bytes]:
         """A streamed answer of OpenAI's Responses."""
-        conversation = (part for one in request["input"] for part in parts([one, *listed(one.get("content"))]))
-        step, counts = self.step(conversation, request["model"], (request.get("reasoning") or {}).get("effort"))
+        step, counts = self.step(request["input"], request["model"], (request.get("reasoning") or {}).get("effort"))
         counts["cache_write"] += counts.pop("cache_write_1h")
         prompt = counts["input"] + counts["cache_read"] + counts["cache_write"]
         usage = {
@@ -164,20 +165,26 @@ class Ledger:
         yield event({"type": "response.completed", "sequence_number": next(number), "response": whole})
 
 
-def listed(content: Any) -> list[Json]:
-    """The parts of a message."""
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content or []
+def parts(message: Json) -> list[Json]:
+    """The parts of a message. An item of Responses may itself be a call or a result."""
+    content = message.get("content", [message])
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
-def parts(content: Any) -> Iterator[str]:
-    """The texts of prompts and answers, and CALL for each call of a tool. Results of tools are left out."""
-    for part in listed(content):
-        if part.get("type") in ("text", "input_text"):
-            yield part["text"]
-        elif part.get("type") == "encrypted_content":  # what an agent of Codex asks another; a real vendor encrypts it
-            yield part["encrypted_content"]
-        elif part.get("type") in ("tool_use", "function_call", "custom_tool_call"):
-            yield CALL
+def entered(messages: list[Json]) -> Counter[str]:
+    """How many characters stand after the model's own last message: results of tools, and other texts."""
+    sizes: Counter[str] = Counter()
+    for message in itertools.takewhile(lambda message: not own(message), reversed(messages)):
+        for part in parts(message):
+            result = part.get("output") if part.get("type") in RESULTS else part.get("content")
+            texts = [part] if result is None else parts({"content": result})
+            sizes["other" if result is None else "result"] += sum(len(text.get("text", "")) for text in texts)
+    return sizes
+
+
+def own(message: Json) -> bool:
+    """Whether a message is the model's."""
+    return message.get("role") == "assistant" or message.get("type") in (*CALLS, "reasoning")
 
 
 def agent_of(request: Json) -> str:

@@ -241,6 +241,35 @@ def test_what_else_enters(tmp_path: pathlib.Path) -> None:
     assert brief(found["msg_3"])["entered"] == {"image": 300, "result Read": 4}
 
 
+def test_an_attachment_enters_as_the_client_rendered_it(tmp_path: pathlib.Path) -> None:
+    """Claude Code 2.1.332 writes what the model is given. What it keeps of the system prompt and tools is part of no turn."""
+    script = Claude()
+    script.human("go")
+    script.says("yes", message="msg_1")
+    script.line(
+        type="attachment",
+        attachment={"type": "prompt_snapshot", "systemPrompt": ["x" * 500], "tools": [{"name": "y" * 500}]},
+    )
+    text, image = (
+        {"type": "text", "text": "four"},
+        {"type": "image", "source": {"type": "base64", "data": picture(300, 250)}},
+    )
+    for role, content in (
+        ("system", "<system-reminder>\nabc\n</system-reminder>"),
+        ("user", "<b>\n"),
+        ("user", [text, image]),
+    ):
+        script.line(
+            type="attachment",
+            attachment={"type": "new", "digests": "x" * 500},
+            rendered=[{"content": content}],
+            renderedRole=role,
+        )
+    script.human("on")
+    script.says("ok", message="msg_2")
+    assert brief(read(tmp_path, script)["msg_2"])["entered"] == {"attachment": 3 + 4 + 4, "image": 300, "prompt": 2}
+
+
 def test_the_clients_reason_for_a_cache_miss(tmp_path: pathlib.Path) -> None:
     script = Claude()
     for n, reason in enumerate(["tools_changed", "the words of a person", None]):

@@ -143,6 +143,33 @@ def agree(ledger: Ledger, run: Run, source: str, proxy: Proxy | None) -> None:
             assert sums == ledger.sums(tag), command
 
 
+def contexts_agree(ledger: Ledger, run: Run, chains: int) -> None:
+    """What entered each turn's context has the sizes that the vendor saw, and the causes sum up to its tokens."""
+    log = objects(run("tok-cat").stdout)
+    charges = {repr_of((charge.model, {}, +charge.counts)): charge for charge in ledger.charges}
+    turns = {
+        event["id"]: charges[repr_of((event["model"], {}, +counted(event)))] for event in log if event["kind"] == "turn"
+    }
+    contexts = [event for event in log if event["kind"] == "context"]
+    assert sorted(context["turn"] for context in contexts) == sorted(turns)
+    assert len([context for context in contexts if "parent" not in context]) == chains
+    for context in contexts:
+        if "parent" in context:
+            sizes: Counter[str] = Counter()
+            for cause, size in context["entered"].items():
+                sizes["result" if cause.startswith("result ") else "other"] += size
+            seen = turns[context["turn"]].entered
+            assert sizes["result"] == seen["result"], context
+            assert 0 <= seen["other"] - sizes["other"] <= 4, context  # empty lines between texts of the client's own
+    *rows, total = objects(run("tok-context --since all --json").stdout)
+    whole = sum((charge.counts for charge in ledger.charges), Counter())
+    prompt = whole.total() - whole["output"] - whole["reasoning"]
+    for row in (total, {name: sum(row[name] for row in rows) for name in total if name.endswith("ing_tokens")}):
+        assert row["entering_tokens"] + row["carrying_tokens"] + row["rewriting_tokens"] == prompt
+        assert row["producing_tokens"] == whole["output"]
+    assert "unexplained" not in {row["cause"] for row in rows}
+
+
 def repr_of(turn: tuple[str, Json, Counter[str]]) -> str:
     model, labels, counts = turn
     return json.dumps([model, labels, counts], sort_keys=True)
@@ -175,6 +202,7 @@ def test_claude_code(
     assert len(ledger.charges) == 2 * sum(map(len, CLAUDE.values()))
     assert set(ledger.sums("effort")) == {"low", "high", "max"}
     agree(ledger, run, "claude", proxy)
+    contexts_agree(ledger, run, chains=4)
 
 
 @needs("codex")
