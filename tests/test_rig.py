@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from decimal import Decimal
 
 import pytest
 import rig
@@ -70,8 +71,8 @@ CODEX = {
 }
 
 
-def command(arguments: list[str], environment: dict[str, str], vendor: Upstream, where: pathlib.Path, **more: str) -> None:
-    """Run a client to its end; what it started ends with it. What it asks of others comes to the vendor too."""
+def command(arguments: list[str], environment: dict[str, str], vendor: Upstream, where: pathlib.Path, **more: str) -> bytes:
+    """What a client prints. All that it started ends with it, and what it asks of others comes to the vendor too."""
     node = os.path.dirname(os.popen("command -v node").read().strip())
     variables = environment | more | {
         "PATH": os.pathsep.join((str(COMMANDS), environment["PATH"], node)),
@@ -89,6 +90,7 @@ def command(arguments: list[str], environment: dict[str, str], vendor: Upstream,
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert process.returncode == 0, (wrong.decode()[-1500:], printed.decode()[-1500:])
+    return printed
 
 
 def repository(where: pathlib.Path) -> pathlib.Path:
@@ -193,16 +195,20 @@ def test_claude_code(
         "ANTHROPIC_BASE_URL": base(vendor, proxy, "anthropic"), "ANTHROPIC_API_KEY": "sk-ant-x", "DISABLE_TELEMETRY": "1", "IS_SANDBOX": "1",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1", "ENABLE_TOOL_SEARCH": "false",
     }  # fmt: skip
+    cost = Decimal(0)
     for effort, branch in (("low", "main"), ("high", "fix/scales")):
         git(where, "checkout", "--quiet", "-B", branch)
         ledger.labels = {"branch": branch}
-        command(["claude", "-p", "[[work]]", "--effort", effort, "--model", "claude-opus-4-8", "--dangerously-skip-permissions",
-                 "--mcp-config", str(tmp_path / "mcp.json"), "--plugin-dir", str(tmp_path / "scales")],
-                environment, vendor, where, **settings)  # fmt: skip
+        options = ["--effort", effort, "--model", "claude-opus-4-8", "--dangerously-skip-permissions", "--output-format", "json",
+                   "--mcp-config", str(tmp_path / "mcp.json"), "--plugin-dir", str(tmp_path / "scales")]  # fmt: skip
+        printed = command(["claude", "-p", "[[work]]", *options], environment, vendor, where, **settings)
+        cost += Decimal(str(json.loads(printed)["total_cost_usd"]))
     assert len(ledger.charges) == 2 * sum(map(len, CLAUDE.values()))
     assert set(ledger.sums("effort")) == {"low", "high", "max"}
     agree(ledger, run, "claude", proxy)
     contexts_agree(ledger, run, chains=4)
+    [row] = objects(run("tok-cost --log --since all --by none --json").stdout)
+    assert abs(Decimal(row["cost_usd"]) - cost) < Decimal("1e-9")  # the client's own sum, in floating point
 
 
 @needs("codex")
