@@ -45,7 +45,8 @@ class Contexts:
             return
         kind, item = raw.get("type"), payload.get("type")
         if kind == "response_item" and type(item) is str:
-            self._item(raw, payload, item)
+            if not self._is_inherited(raw):
+                self._item(raw, payload, item)
         elif kind == "compacted":
             size = read_context.leaves_size(payload.get("replacement_history")) or read_context.text_size(
                 payload.get("message")
@@ -54,10 +55,17 @@ class Contexts:
             self.state.pop("response", None)
         elif kind == "session_meta" and "version" not in self.state:
             self.state["version"] = read_context.label(payload.get("cli_version"))
+            if type(start := payload.get("subagent_history_start_ordinal")) is int:
+                self.state["start"] = start
         if len(self.thread.rows) > self.rows:
             for row in self.thread.rows[self.rows :]:
                 self._close(row)
             self.rows = len(self.thread.rows)
+
+    def _is_inherited(self, raw: Raw) -> bool:
+        """Whether a subagent's file has a line only because its parent's conversation is where it begins (0.171)."""
+        ordinal = raw.get("ordinal")
+        return type(ordinal) is int and ordinal < self.state.get("start", 0)
 
     def _item(self, raw: Raw, payload: Raw, item: str) -> None:
         if item in _CALLS:

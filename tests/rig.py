@@ -95,7 +95,7 @@ class Ledger:
         """The step that is next after some messages, and what it costs."""
         script, calls = "", 0
         for part in itertools.chain.from_iterable(map(parts, messages)):
-            marks = MARK.findall(str(part.get("text") or part.get("encrypted_content")))
+            marks = MARK.findall(text_of(part))
             script, calls = (marks[-1], 0) if marks else (script, calls + (part.get("type") in CALLS))
         steps = self.scripts.get(script, ())
         step = steps[calls] if calls < len(steps) else Step(labels={"script": "none"})
@@ -171,6 +171,12 @@ def parts(message: Json) -> list[Json]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
+def text_of(part: Json) -> str:
+    """A part's text, or what an agent of Codex asks another: a real vendor encrypts that."""
+    text: str = part.get("text") or part.get("encrypted_content") or ""
+    return text
+
+
 def entered(messages: list[Json]) -> Counter[str]:
     """How many characters stand after the model's own last message: results of tools, and other texts."""
     sizes: Counter[str] = Counter()
@@ -178,7 +184,7 @@ def entered(messages: list[Json]) -> Counter[str]:
         for part in parts(message):
             result = part.get("output") if part.get("type") in RESULTS else part.get("content")
             texts = [part] if result is None else parts({"content": result})
-            sizes["other" if result is None else "result"] += sum(len(text.get("text", "")) for text in texts)
+            sizes["other" if result is None else "result"] += sum(map(len, map(text_of, texts)))
     return sizes
 
 

@@ -164,6 +164,26 @@ def test_a_subagent_is_a_chain_of_its_own(tmp_path: pathlib.Path) -> None:
     assert first["chain"] == second["chain"] == script.thread and second["sidechain"] and second["parent"] == first["turn"]
 
 
+def test_what_a_subagent_inherits_is_where_its_chain_begins(tmp_path: pathlib.Path) -> None:
+    """Codex 0.171 copies the parent's conversation into the subagent's file, without counts: the child wrote none of it."""
+    spawn = {"subagent": {"thread_spawn": {"parent_thread_id": "01900000-0000-7000-8000-000000000009", "depth": 1}}}
+    script = Rollout(source=spawn, subagent_history_start_ordinal=6)
+    script.prompt("a prompt of the parent's")
+    script.writes("the parent's")
+    script.calls("spawn_agent", "c1", message="look")
+    script.item("agent_message", author="/root", content=[{"type": "input_text", "text": "look"}])
+    script.writes("so")
+    script.counts()
+    script.prompt("more")
+    script.writes("on")
+    script.counts()
+    for ordinal, line in enumerate(script.lines):
+        line["ordinal"] = ordinal
+    first, second = read(tmp_path, script)
+    assert brief(first) == {"chain": script.thread, "produced": {"reply": 2}}
+    assert brief(second) == {"chain": script.thread, "entered": {"prompt": 4}, "produced": {"reply": 2}}
+
+
 def test_nothing_of_any_text_is_stored(tmp_path: pathlib.Path) -> None:
     secret = "sEcrEt"
     script = Rollout(cli_version=f"{secret} version")

@@ -251,3 +251,4 @@ def test_codex(
     assert len(ledger.charges) == sum(map(len, CODEX.values()))
     assert set(ledger.sums("effort")) == {"low", "high", "medium"}
     agree(ledger, run, "codex", proxy)
+    contexts_agree(ledger, run, chains=4)
