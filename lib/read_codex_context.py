@@ -80,6 +80,8 @@ class Contexts:
         elif item in ("message", "agent_message"):
             message = work_prompts.codex_message(raw, self.thread.sidechain)
             is_prompt = message is None or message.kind in _OF_A_PERSON
+            if item == "agent_message":  # a subagent's task, else what a subagent answers
+                is_prompt = self.thread.sidechain
             cause = read_context.PROMPT if is_prompt else read_context.ATTACHMENT
             _add_parts(self._input(), payload.get("content"), cause)
 

@@ -164,6 +164,18 @@ def test_a_subagent_is_a_chain_of_its_own(tmp_path: pathlib.Path) -> None:
     assert first["chain"] == second["chain"] == script.thread and second["sidechain"] and second["parent"] == first["turn"]
 
 
+def test_an_agents_answer_is_no_prompt(tmp_path: pathlib.Path) -> None:
+    script = Rollout()
+    script.prompt("ask")
+    script.calls("wait_agent", "c1")
+    script.counts()
+    script.gives("c1", "it ended")
+    script.item("agent_message", author="/root/look", content=[{"type": "input_text", "text": "seen"}])
+    script.writes("so")
+    script.counts()
+    assert brief(read(tmp_path, script)[1])["entered"] == {"attachment": 4, "result wait_agent": 8}
+
+
 def test_what_a_subagent_inherits_is_where_its_chain_begins(tmp_path: pathlib.Path) -> None:
     """Codex 0.171 copies the parent's conversation into the subagent's file, without counts: the child wrote none of it."""
     spawn = {"subagent": {"thread_spawn": {"parent_thread_id": "01900000-0000-7000-8000-000000000009", "depth": 1}}}

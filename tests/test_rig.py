@@ -5,21 +5,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import pathlib
-import signal
-import subprocess
+import struct
 import sys
+import zlib
 from collections import Counter
+from collections.abc import Sequence
 from decimal import Decimal
 
 import pytest
 import rig
 from proxies import Proxy, Start
-from rig import Ledger, Step
-from test_clients import COMMANDS, needs
+from rig import Charge, Ledger, Step
+from rig_clients import claude, codex, git, repository
+from test_clients import needs
 from upstream import Upstream
 
 from conftest import MOST, Json, Run, objects, put
@@ -71,49 +71,6 @@ CODEX = {
 }
 
 
-def command(arguments: list[str], environment: dict[str, str], vendor: Upstream, where: pathlib.Path, **more: str) -> bytes:
-    """What a client prints. All that it started ends with it, and what it asks of others comes to the vendor too."""
-    node = os.path.dirname(os.popen("command -v node").read().strip())
-    variables = environment | more | {
-        "PATH": os.pathsep.join((str(COMMANDS), environment["PATH"], node)),
-        "HTTPS_PROXY": f"http://127.0.0.1:{vendor.port}",
-        "NO_PROXY": "127.0.0.1",
-    }  # fmt: skip
-    process = subprocess.Popen(
-        [str(COMMANDS / arguments[0]), *arguments[1:]], env=variables, cwd=where, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    try:
-        printed, wrong = process.communicate(timeout=MOST)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    assert process.returncode == 0, (wrong.decode()[-1500:], printed.decode()[-1500:])
-    return printed
-
-
-def repository(where: pathlib.Path) -> pathlib.Path:
-    """A repository with one commit, on the branch main."""
-    where.mkdir()
-    git(where, "init", "--quiet", "--initial-branch=main")
-    git(
-        where, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "--allow-empty", "--message=Begin"
-    )
-    return where
-
-
-def git(where: pathlib.Path, *arguments: str) -> None:
-    subprocess.run(
-        ["git", *arguments], cwd=where, check=True, timeout=MOST, env={"PATH": os.environ["PATH"], "HOME": str(where)}
-    )
-
-
-def base(vendor: Upstream, proxy: Proxy | None, provider: str) -> str:
-    """Where a client asks."""
-    return f"http://127.0.0.1:{proxy.port}/{provider}" if proxy else f"http://127.0.0.1:{vendor.port}"
-
-
 def counted(row: Json) -> Counter[str]:
     """The tokens of a row or a turn by class."""
     return Counter({name: row.get(f"{name}_tokens", 0) for name in rig.CLASSES})
@@ -145,21 +102,25 @@ def agree(ledger: Ledger, run: Run, source: str, proxy: Proxy | None) -> None:
             assert sums == ledger.sums(tag), command
 
 
-def contexts_agree(ledger: Ledger, run: Run, chains: int) -> None:
-    """What entered each turn's context has the sizes that the vendor saw, and the causes sum up to its tokens."""
+def contexts_agree(ledger: Ledger, run: Run, chains: int, unlogged: Sequence[Charge] = ()) -> None:
+    """What entered each turn's context has the sizes that the vendor saw, and the causes sum up to its tokens.
+
+    `unlogged`: what the client charges its session with and keeps no answer of.
+    """
     log = objects(run("tok-cat").stdout)
     charges = {repr_of((charge.model, {}, +charge.counts)): charge for charge in ledger.charges}
     turns = {
         event["id"]: charges[repr_of((event["model"], {}, +counted(event)))] for event in log if event["kind"] == "turn"
     }
     contexts = [event for event in log if event["kind"] == "context"]
+    assert len(turns) == len(charges) - len(unlogged)
     assert sorted(context["turn"] for context in contexts) == sorted(turns)
     assert len([context for context in contexts if "parent" not in context]) == chains
     for context in contexts:
-        if "parent" in context:
+        if "parent" in context and "event" not in context:
             sizes: Counter[str] = Counter()
             for cause, size in context["entered"].items():
-                sizes["result" if cause.startswith("result ") else "other"] += size
+                sizes["result" if cause.startswith("result ") else "image" if cause == "image" else "other"] += size
             seen = turns[context["turn"]].entered
             assert sizes["result"] == seen["result"], context
             assert 0 <= seen["other"] - sizes["other"] <= 4, context  # empty lines between texts of the client's own
@@ -169,7 +130,8 @@ def contexts_agree(ledger: Ledger, run: Run, chains: int) -> None:
     for row in (total, {name: sum(row[name] for row in rows) for name in total if name.endswith("ing_tokens")}):
         assert row["entering_tokens"] + row["carrying_tokens"] + row["rewriting_tokens"] == prompt
         assert row["producing_tokens"] == whole["output"]
-    assert "unexplained" not in {row["cause"] for row in rows}
+    causes = {row["cause"] for row in rows}
+    assert "unexplained" not in causes and ("unlogged" in causes) == bool(unlogged)
 
 
 def repr_of(turn: tuple[str, Json, Counter[str]]) -> str:
@@ -191,18 +153,13 @@ def test_claude_code(
     put(where / ".claude/agents/scout.md", b"---\nname: scout\ndescription: Looks\neffort: max\n---\nLook around.\n")
     put(tmp_path / "scales/.claude-plugin/plugin.json", b'{"name": "scales", "version": "1.0.0", "description": "Weighs"}')
     put(tmp_path / "scales/skills/weigh/SKILL.md", b"---\nname: weigh\ndescription: Weighs\n---\nWeigh it.\n")
-    settings = {
-        "ANTHROPIC_BASE_URL": base(vendor, proxy, "anthropic"), "ANTHROPIC_API_KEY": "sk-ant-x", "DISABLE_TELEMETRY": "1", "IS_SANDBOX": "1",
-        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1", "ENABLE_TOOL_SEARCH": "false",
-    }  # fmt: skip
     cost = Decimal(0)
     for effort, branch in (("low", "main"), ("high", "fix/scales")):
         git(where, "checkout", "--quiet", "-B", branch)
         ledger.labels = {"branch": branch}
-        options = ["--effort", effort, "--model", "claude-opus-4-8", "--dangerously-skip-permissions", "--output-format", "json",
-                   "--mcp-config", str(tmp_path / "mcp.json"), "--plugin-dir", str(tmp_path / "scales")]  # fmt: skip
-        printed = command(["claude", "-p", "[[work]]", *options], environment, vendor, where, **settings)
-        cost += Decimal(str(json.loads(printed)["total_cost_usd"]))
+        options = ["--effort", effort, "--mcp-config", str(tmp_path / "mcp.json"), "--plugin-dir", str(tmp_path / "scales")]
+        result = claude("[[work]]", options, environment, vendor, where, proxy)
+        cost += Decimal(str(result["total_cost_usd"]))
     assert len(ledger.charges) == 2 * sum(map(len, CLAUDE.values()))
     assert set(ledger.sums("effort")) == {"low", "high", "max"}
     agree(ledger, run, "claude", proxy)
@@ -219,36 +176,94 @@ def test_codex(
     ledger = rig.serve(vendor, CODEX)
     proxy = start({"openai": f"http://127.0.0.1:{vendor.port}"}) if proxied else None
     where = repository(tmp_path / "app")
-    config = f"""\
-        model_provider = "rig"
-        check_for_update_on_startup = false
-        [model_providers.rig]
-        name = "rig"
-        base_url = "{base(vendor, proxy, "openai")}/v1"
-        env_key = "KEY"
-        wire_api = "responses"
-        [mcp_servers.tiny]
-        command = "{sys.executable}"
-        args = ["{put(tmp_path / "server.py", rig.SERVER.encode())}"]
-        [analytics]
-        enabled = false
-        [otel]
-        metrics_exporter = "none"
-        [features]
-        plugins = false
-        remote_plugin = false
-        apps = false
-        """
-    put(pathlib.Path(environment["HOME"]) / ".codex/config.toml", config.encode())
     for effort, branch, model, prompt in (
         ("low", "main", "gpt-5.4", "work"),
         ("high", "fix/scales", "gpt-5.6-sol", "program"),
     ):
         git(where, "checkout", "--quiet", "-B", branch)
         ledger.labels = {"branch": branch}
-        command(["codex", "exec", "--dangerously-bypass-approvals-and-sandbox", "--model", model,
-                 "--config", f'model_reasoning_effort="{effort}"', f"[[{prompt}]]"], environment, vendor, where, KEY="sk-x")  # fmt: skip
+        options = ["--model", model, "--config", f'model_reasoning_effort="{effort}"']
+        codex([f"[[{prompt}]]"], options, environment, vendor, where, proxy)
     assert len(ledger.charges) == sum(map(len, CODEX.values()))
     assert set(ledger.sums("effort")) == {"low", "high", "medium"}
     agree(ledger, run, "codex", proxy)
     contexts_agree(ledger, run, chains=4)
+
+
+def picture(width: int, height: int) -> bytes:
+    """A PNG of one colour."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    rows = zlib.compress((b"\0" + b"\x10\x20\x30" * width) * height)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@needs("claude")
+def test_claude_code_goes_on(vendor: Upstream, environment: dict[str, str], run: Run, tmp_path: pathlib.Path) -> None:
+    """A session is resumed with a file, forked with an image, summed up, and resumed once more."""
+    where = repository(tmp_path / "app")
+    put(where / "CLAUDE.md", b"Be brief.\n")
+    put(where / "a.txt", b"a line\n" * 200)
+    count = Step("Bash", {"command": "seq 1 100", "description": "count"})
+    look = Step("Read", {"file_path": str(put(where / "a.png", picture(300, 250)))})
+    ledger = rig.serve(vendor, {"work": (count, count, Step()), "look": (look, Step())})
+    session = claude("[[work]]", [], environment, vendor, where)["session_id"]
+    on = ["--resume", session]
+    claude("[[work]] with @a.txt", on, environment, vendor, where)
+    claude("[[look]]", [*on, "--fork-session"], environment, vendor, where)
+    answers = len(ledger.charges)
+    claude("/compact", on, environment, vendor, where)
+    summaries = ledger.charges[answers:]
+    claude("[[work]]", on, environment, vendor, where)
+    run("tok-sync claude")
+    contexts_agree(ledger, run, chains=1, unlogged=summaries)
+    contexts = [event for event in objects(run("tok-cat").stdout) if event["kind"] == "context"]
+    assert [context["entered"]["summary"] > 0 for context in contexts if "event" in context] == [True]
+    assert [context["entered"]["image"] for context in contexts if "image" in context.get("entered", {})] == [300]
+    assert len({context["session_id"] for context in contexts}) == 2
+
+
+def program(command: str) -> Step:
+    return Step("exec", f"text((await tools.exec_command({{cmd: '{command}'}})).output);", "functions")
+
+
+THREADS = {
+    "gpt-5.4": {
+        "work": (Step("exec_command", {"cmd": "seq 1 100"}), Step()),
+        "ask": (
+            Step("spawn_agent", {"message": "[[look]]", "fork_context": True}, "multi_agent_v1"),
+            Step("wait_agent", {"targets": ["AGENT"]}, "multi_agent_v1"),
+            Step(),
+        ),
+        "look": (Step("exec_command", {"cmd": "seq 1 50"}), Step()),
+    },
+    "gpt-5.6-sol": {
+        "work": (program("seq 1 100"), Step()),
+        "ask": (
+            Step("spawn_agent", {"task_name": "look", "message": "[[look]]"}, "collaboration"),
+            Step("wait_agent", {"timeout_ms": 30000}, "collaboration"),
+            Step(),
+        ),
+        "look": (program("seq 1 50"), Step()),
+    },
+}
+
+
+@needs("codex")
+@pytest.mark.parametrize("model", THREADS)
+def test_codex_goes_on(model: str, vendor: Upstream, environment: dict[str, str], run: Run, tmp_path: pathlib.Path) -> None:
+    """A thread is resumed twice; its agent begins with a copy of the conversation."""
+    where = repository(tmp_path / "app")
+    ledger = rig.serve(vendor, THREADS[model])
+    options = ["--model", model]
+    thread = codex(["[[work]]"], options, environment, vendor, where)
+    codex(["resume", thread, "[[work]]"], options, environment, vendor, where)
+    codex(["resume", thread, "[[ask]]"], options, environment, vendor, where)
+    run("tok-sync codex")
+    contexts_agree(ledger, run, chains=2)
+    contexts = [event for event in objects(run("tok-cat").stdout) if event["kind"] == "context"]
+    prompts = [context["entered"]["prompt"] for context in contexts if "prompt" in context.get("entered", {})]
+    assert prompts == [len("[[work]]"), len("[[ask]]")]  # what the agent answers is no prompt

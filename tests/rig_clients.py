@@ -1,0 +1,117 @@
+"""How real clients are run: with an empty home, against a vendor on loopback, and nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import rig
+from proxies import Proxy
+from test_clients import COMMANDS
+from upstream import Upstream
+
+from conftest import MOST, Json, objects, put
+
+
+def command(arguments: list[str], environment: dict[str, str], vendor: Upstream, where: pathlib.Path, **more: str) -> bytes:
+    """What a client prints. All that it started ends with it, and what it asks of others comes to the vendor too."""
+    node = os.path.dirname(os.popen("command -v node").read().strip())
+    variables = environment | more | {
+        "PATH": os.pathsep.join((str(COMMANDS), environment["PATH"], node)),
+        "HTTPS_PROXY": f"http://127.0.0.1:{vendor.port}",
+        "NO_PROXY": "127.0.0.1",
+    }  # fmt: skip
+    process = subprocess.Popen(
+        [str(COMMANDS / arguments[0]), *arguments[1:]], env=variables, cwd=where, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    try:
+        printed, wrong = process.communicate(timeout=MOST)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert process.returncode == 0, (wrong.decode()[-1500:], printed.decode()[-1500:])
+    return printed
+
+
+def repository(where: pathlib.Path) -> pathlib.Path:
+    """A repository with one commit, on the branch main."""
+    where.mkdir()
+    git(where, "init", "--quiet", "--initial-branch=main")
+    git(
+        where, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "--allow-empty", "--message=Begin"
+    )
+    return where
+
+
+def git(where: pathlib.Path, *arguments: str) -> None:
+    subprocess.run(
+        ["git", *arguments], cwd=where, check=True, timeout=MOST, env={"PATH": os.environ["PATH"], "HOME": str(where)}
+    )
+
+
+def base(vendor: Upstream, proxy: Proxy | None, provider: str) -> str:
+    """Where a client asks."""
+    return f"http://127.0.0.1:{proxy.port}/{provider}" if proxy else f"http://127.0.0.1:{vendor.port}"
+
+
+def claude(
+    prompt: str,
+    options: list[str],
+    environment: dict[str, str],
+    vendor: Upstream,
+    where: pathlib.Path,
+    proxy: Proxy | None = None,
+) -> Json:
+    """What Claude Code says of a run."""
+    settings = {
+        "ANTHROPIC_BASE_URL": base(vendor, proxy, "anthropic"), "ANTHROPIC_API_KEY": "sk-ant-x", "DISABLE_TELEMETRY": "1", "IS_SANDBOX": "1",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1", "ENABLE_TOOL_SEARCH": "false",
+    }  # fmt: skip
+    always = ["--model", "claude-opus-4-8", "--dangerously-skip-permissions", "--output-format", "json"]
+    printed = command(["claude", "-p", prompt, *always, *options], environment, vendor, where, **settings)
+    result: Json = json.loads(printed)
+    return result
+
+
+def codex(
+    prompt: list[str],
+    options: list[str],
+    environment: dict[str, str],
+    vendor: Upstream,
+    where: pathlib.Path,
+    proxy: Proxy | None = None,
+) -> str:
+    """The thread that Codex worked in."""
+    server = put(where.parent / "server.py", rig.SERVER.encode())
+    config = f"""\
+        model_provider = "rig"
+        check_for_update_on_startup = false
+        [model_providers.rig]
+        name = "rig"
+        base_url = "{base(vendor, proxy, "openai")}/v1"
+        env_key = "KEY"
+        wire_api = "responses"
+        [mcp_servers.tiny]
+        command = "{sys.executable}"
+        args = ["{server}"]
+        [analytics]
+        enabled = false
+        [otel]
+        metrics_exporter = "none"
+        [features]
+        plugins = false
+        remote_plugin = false
+        apps = false
+        """
+    put(pathlib.Path(environment["HOME"]) / ".codex/config.toml", config.encode())
+    always = ["--json", "--dangerously-bypass-approvals-and-sandbox"]
+    printed = command(["codex", "exec", *always, *options, *prompt], environment, vendor, where, KEY="sk-x")
+    thread: str = objects(printed)[0]["thread_id"]
+    return thread
