@@ -169,9 +169,9 @@ OF_KIND: dict[str, dict[str, Type]] = {
     },
     "work": {"counts": COUNTS, "times": TIMES},
     "context": {
-        **_all(TEXT, "turn", "chain", "parent", "event", "miss", "version"),
-        "entered": SIZES,
-        "produced": SIZES,
+        **_all(TEXT, "turn", "chain", "parent", "event", "miss", "version", "toolset", "changed"),
+        **_all(SIZES, "entered", "produced", "parts", "tools"),
+        "prefix": COUNT,
     },
     "task": _all(TEXT, "task", "event", "title", "branch", "commit", "path"),
     "saving": {**_all(TEXT, "by", "path"), "saved_tokens": COUNT, "saved_usd": MONEY},

@@ -216,6 +216,8 @@ def _more(a: Event, b: Event) -> Event:
 
 # Where a turn stands, and what entered before it: decided on as a whole.
 _POSITION = ("chain", "parent", "event", "entered")
+# What tok-proxy saw of a turn's request: decided on as a whole. No reader's revision replaces it.
+WIRE = ("parts", "tools", "toolset", "prefix", "changed")
 
 
 def _fuller(a: Event, b: Event) -> Event:
@@ -223,26 +225,38 @@ def _fuller(a: Event, b: Event) -> Event:
 
     An answer may be read before its last lines are written, so each cause of its output is a maximum.
     """
+    wire = max(({name: event[name] for name in WIRE if name in event} for event in (a, b)), key=_wire_rank)
     if revision_of(a) != revision_of(b):
-        return events.arrange(max((a, b), key=revision_of))
-    joined: Event = {"v": max(a["v"], b["v"]), "ts": min(a["ts"], b["ts"]), "kind": "context"}
-    for name in ("id", "turn", "miss", "version"):
+        newest = max((a, b), key=revision_of)
+        return events.arrange({name: value for name, value in newest.items() if name not in WIRE} | wire)
+    joined: Event = {"v": max(a["v"], b["v"]), "ts": min(a["ts"], b["ts"]), "kind": "context", **wire}
+    for name in ("id", "alias", "turn", "miss", "version"):
         values = [event[name] for event in (a, b) if name in event]
         if values:
             joined[name] = max(values, key=events.order_of)
     attribution = max(attribution_of(a), attribution_of(b), key=attribution_rank)
     position = max(({name: event[name] for name in _POSITION if name in event} for event in (a, b)), key=_position_rank)
     joined |= attribution | position
-    outputs = a.get("produced", {}), b.get("produced", {})
-    if produced := {
-        name: max(block.get(name, 0) for block in outputs) for name in sorted(outputs[0].keys() | outputs[1].keys())
-    }:
-        joined["produced"] = produced
+    outputs = [event["produced"] for event in (a, b) if "produced" in event]
+    if outputs:
+        names = sorted({name for block in outputs for name in block})
+        joined["produced"] = {name: max(block.get(name, 0) for block in outputs) for name in names}
     return events.arrange(joined)
 
 
-def _position_rank(block: Event) -> tuple[bool, bool, int, bytes]:
-    return "chain" not in block, "parent" in block, sum(block.get("entered", {}).values()), events.order_of(block)
+def _wire_rank(block: Event) -> tuple[bool, bool, bytes]:
+    return "tools" in block, "parts" in block, events.order_of(block)
+
+
+def _position_rank(block: Event) -> tuple[bool, bool, bool, int, bytes]:
+    # Nothing at all is what the proxy says of the position.
+    return (
+        bool(block),
+        "chain" not in block,
+        "parent" in block,
+        sum(block.get("entered", {}).values()),
+        events.order_of(block),
+    )
 
 
 def join_all(records: Iterable[Event]) -> Iterator[Event]:

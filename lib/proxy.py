@@ -118,6 +118,7 @@ class Connection:
         elif (route := proxy_routes.route(head.target, settings.upstreams)) is not None:
             upstream, path, target = route
             exchange = Exchange(upstream, head, path, self.effects.now(), settings.number(), settings.salt)
+            exchange.chains = settings.chains
             self._call(Call(exchange, Meter(exchange), head, body, target, keeps))
         elif (own := settings.local(head.method, path)) is not None:
             status, kind, content = own
@@ -172,6 +173,7 @@ class Connection:
             call.exchange.request_end(isinstance(phase, Collecting))
             if isinstance(phase, Collecting):
                 self._after_collecting(phase)
+            self._count(call, call.exchange.request_parts(), 0)
 
     def _after_collecting(self, phase: Collecting) -> None:
         """Send the request as it came or as the user's settings change it, or answer from the cache."""

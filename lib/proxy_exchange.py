@@ -17,11 +17,13 @@ from tokenops import (
     price_names,
     pricing,
     projects,
+    proxy_parts,
     proxy_request,
     untrusted,
     when,
     wire_body,
     wire_limits,
+    wire_parts,
     wire_usage,
 )
 from tokenops.events import Event
@@ -72,6 +74,8 @@ class Tunnel:
 class Exchange:
     """One request and its answer."""
 
+    chains: proxy_parts.Chains | None = None  # what requests are compared with, if they are
+
     def __init__(self, upstream: Upstream, head: http1.Request, path: bytes, now: int, number: int, salt: bytes) -> None:
         self.upstream, self.path, self.started, self.number, self.salt = upstream, path, now, number, salt
         self.method = head.method
@@ -90,6 +94,7 @@ class Exchange:
         self._content: wire_body.Kept | None = wire_body.Kept() if self.readable(0) else None
         self.payload: untrusted.Raw = {}  # the request's body, for as long as it is needed
         self.rerouted_to = ""  # the model that a rule put in the place of the client's
+        self._parts: proxy_parts.Watch | None = None  # of the request's body
         self._body_session = ""  # the session that the request's body names
         self._recorded: set[str] = set()  # ids of turns
         self.tunnel: Tunnel | None = None
@@ -107,7 +112,7 @@ class Exchange:
 
     def give_up(self, reason: str) -> None:
         """Count no more, and keep nothing."""
-        self.lost, self._content, self.payload = reason, None, {}
+        self.lost, self._content, self.payload, self._parts = reason, None, {}, None
         self.reading.skip_part(reason, True)
         if self.body is not None:
             self.body.give_up(reason)
@@ -135,6 +140,14 @@ class Exchange:
         self.tags = proxy_request.tags_in(self.headers, payload)
         if is_kept:
             self.payload = payload
+        if self.chains is not None and wire_parts.has_parts(self.path.partition(b"?")[0]):
+            self._parts = proxy_parts.Watch(self.chains, payload, self.salt)
+
+    def request_parts(self) -> Iterator[None]:
+        """Measure the parts of the request and compare them: the slices of the work."""
+        about = self._attribution()
+        session = self.upstream.name, about["client"], about.get("session_id", "")
+        return self._parts.slices(session) if self._parts is not None else iter(())
 
     def tokens_so_far(self) -> int:
         """How many tokens the answer says it cost, once it is whole; 0 if that is not known."""
@@ -221,7 +234,7 @@ class Exchange:
             reason = "no usage in the answer"
             yield self._turn(wire_usage.Usage(identity, self.reading.model, {}, state="unknown", reason=reason), 0, now)
         ts, account = when.stamp(now), self._account()
-        yield from wire_limits.readings(self.biller, _header_texts(message.get("headers")), ts, account)
+        yield from wire_limits.readings(self.biller, proxy_request.header_texts(message.get("headers")), ts, account)
         if self.reading.refused:
             yield from wire_limits.refusal(self.biller, status, self.reading.refused, ts, account)
             self.reading.refused = {}
@@ -269,6 +282,7 @@ class Exchange:
             rows.append(self._failure(now, error or self.reading.error or f"status {self.status}", self.status))
         elif self.kind and not failed:
             rows += self._turns(usages or self._unknown(), now)
+            rows += self._parts.records(rows) if self._parts is not None else []
             if self.rerouted_to:
                 rows += [self._cheaper(turn) for turn in rows if turn["kind"] == "turn"]
         rows += wire_limits.readings(biller, self.response_headers, ts, account)
@@ -430,21 +444,6 @@ class Exchange:
 
 _BEGINS = frozenset(("response.created",))
 _TRANSCRIBED = "conversation.item.input_audio_transcription.completed"
-_ENDS = frozenset(
-    (
-        "response.done",
-        "response.completed",
-        "response.incomplete",
-        "response.failed",
-        _TRANSCRIBED,
-    )
-)
+_ENDS = frozenset((*(f"response.{end}" for end in ("done", "completed", "incomplete", "failed")), _TRANSCRIBED))
 # Of a tunnel so many ids are remembered; an answer is never named again much later.
 _MOST_RECORDED = 10_000
-_MOST_HEADERS = 200
-
-
-def _header_texts(value: object) -> dict[str, str]:
-    """The headers that a message in a tunnel gives in their place."""
-    pairs = list(untrusted.mapping(value).items())[:_MOST_HEADERS]
-    return {str(name).lower(): str(text) for name, text in pairs if type(text) in (str, int, float)}

@@ -121,3 +121,12 @@ def model_in(path: bytes) -> str:
     """The model that a path names (Gemini, Azure, Bedrock); "" if it names none."""
     match = _IN_PATH.search(path)
     return untrusted.text(next(filter(None, match.groups())).decode("latin-1")) if match else ""
+
+
+_MOST_HEADERS = 200
+
+
+def header_texts(value: object) -> dict[str, str]:
+    """The headers that a message in a tunnel gives in their place."""
+    pairs = list(untrusted.mapping(value).items())[:_MOST_HEADERS]
+    return {str(name).lower(): str(text) for name, text in pairs if type(text) in (str, int, float)}

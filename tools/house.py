@@ -53,7 +53,7 @@ FAMILIES = (
         "what the bytes of vendors' answers mean",
         (),
         ("wire_",),
-        _words("wire_body wire_claude wire_limits wire_usage"),
+        _words("wire_body wire_claude wire_limits wire_parts wire_usage"),
     ),
     Family(
         "price",
@@ -121,7 +121,7 @@ FAMILIES = (
         "the passthrough proxy",
         ("proxy",),
         ("proxy_",),
-        _words("proxy_routes proxy_savings proxy_server"),
+        _words("proxy_parts proxy_routes proxy_savings proxy_server"),
     ),
     Family(
         "ship",
