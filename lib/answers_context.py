@@ -126,13 +126,13 @@ def choice(log: Log, query: Query, on_bad_line: OnBadLine) -> Chosen:
 
 
 def _add(chosen: Chosen, records: Iterable[Event], labels: Mapping[str, str]) -> None:
-    from tokenops import projects
+    from tokenops import context, projects
 
     for record in records:
         if record["kind"] == "turn":
             chosen.turns.setdefault(record["id"], projects.relabel(record, labels))
         elif record["kind"] == "context":
-            chosen.records.setdefault(record["turn"], record)
+            context.add(chosen.records, record)
         elif record["kind"] == "usage":
             chosen.totals.append(projects.relabel(record, labels))
 

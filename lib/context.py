@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tokenops import events
+from tokenops import events, joins
 from tokenops.events import Event
 
 # How a cause's tokens were paid: read from a cache, sent for the first time, paid again, or written by the model.
@@ -88,7 +88,7 @@ def shares(turns: Mapping[str, Event], records: Mapping[str, Event]) -> Iterator
             if not children[parent]:
                 del states[parent]
         ancestor = turns[parent] if parent is not None else None
-        if before is None and record is None and turn.get("sidechain"):
+        if before is None and not _is_placed(record) and turn.get("sidechain"):
             before = _EMPTY  # which turn it follows is unknown, so its prompt is growth that nothing explains
         share, state = _share(turn, record, ancestor, before, _cache_of(turn) in caching)
         if children.get(identity):
@@ -110,7 +110,7 @@ def parents_of(turns: Mapping[str, Event], records: Mapping[str, Event]) -> dict
     last: dict[Any, str] = {}
     for identity, turn in sorted(turns.items(), key=lambda item: (item[1]["ts"], item[0])):
         record = records.get(identity)
-        if record is not None:
+        if record is not None and _is_placed(record):
             if (parent := record.get("parent")) is not None and parent in turns and parent != identity:
                 parents[identity] = parent
         elif not turn.get("sidechain") and turn.get("turns"):
@@ -119,6 +119,14 @@ def parents_of(turns: Mapping[str, Event], records: Mapping[str, Event]) -> dict
                 parents[identity] = last[session]
             last[session] = identity
     return parents
+
+
+def _is_placed(record: Event | None) -> bool:
+    """Whether a record says where its turn stands on a chain. Of what only tok-proxy saw, nobody knows."""
+    return record is not None and (record.get("source") != "proxy" or bool(record.keys() & _PLACE))
+
+
+_PLACE = frozenset(("parent", "chain", "event", "entered", "produced"))
 
 
 def _in_order(turns: Mapping[str, Event], parents: dict[str, str]) -> Iterator[str]:
@@ -312,4 +320,14 @@ def shares_of_total(total: Event) -> Shares:
 
 def by_turn(records: Iterable[Event]) -> dict[str, Event]:
     """Records of kind context by the id of their turn."""
-    return {record["turn"]: record for record in records}
+    result: dict[str, Event] = {}
+    for record in records:
+        add(result, record)
+    return result
+
+
+def add(records: dict[str, Event], record: Event) -> None:
+    """Add a record of kind context; client's log and tok-proxy may have named the same turn by different ids."""
+    turn = record["turn"]
+    other = records.get(turn)
+    records[turn] = record if other is None or other == record else joins.join(other, {**record, "id": other["id"]})

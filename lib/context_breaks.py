@@ -17,7 +17,8 @@ from tokenops.events import Event
 class Break(NamedTuple):
     """One cache break. `usd`: what was paid beyond the price of reading the tokens from a cache; None if unknown.
 
-    `gap`: milliseconds since the chain's last turn. `stated`: the client's own reason, "" if it gave none.
+    `gap`: milliseconds since the chain's last turn. `stated`: the client's own reason, "" if it gave none. `part`: the
+    first part of the request that had changed, if tok-proxy saw it (see `reason_text`).
     """
 
     turn: Event
@@ -26,6 +27,7 @@ class Break(NamedTuple):
     reason: str
     gap: int
     stated: str
+    part: str = ""
 
 
 # Reason -> what it is called.
@@ -36,8 +38,11 @@ REASONS = {
     "idle": "expired in a pause",
     "effort": "effort switched",
     "cleared_results": "tool results cleared",
+    "settings": "settings of the request changed",
+    "message": "an earlier message changed",
     "version": "new client version",
     "client": "client's own reason",
+    "evicted": "vendor lost an unchanged prompt",
     "unknown": "unknown",
 }
 # What the vendor's own reasons mean.
@@ -93,7 +98,8 @@ class Breaks:
             return None
         gap = max(at - last, 0)
         reason = _reason(share, before, gap, compacted, version)
-        return Break(turn, tokens, self._extra(turn, lost), reason, gap, str(record.get("miss") or ""))
+        part = str(record.get("changed", ""))
+        return Break(turn, tokens, self._extra(turn, lost), reason, gap, str(record.get("miss") or ""), part)
 
     def _minutes(self, turn: Event) -> int:
         """How long the vendor keeps what a turn has written to its cache."""
@@ -129,16 +135,20 @@ def _reason(share: Shares, before: _Chain, gap: int, compacted: bool, version: s
     """Why a cache broke."""
     turn, parent, record = share.turn, share.parent or {}, share.record or {}
     stated = str(record.get("miss") or "")
-    read = turn.get(context.READ, 0)
+    read, part = turn.get(context.READ, 0), str(record.get("changed", "")).partition(" ")[0]
+    is_same = not part and "prefix" in record  # tok-proxy saw that the request begins with all of the one before
     holds = {
         "compaction": compacted,
         "model": _differs(turn, parent, "model") or _STATED.get(stated) == "model",
-        "tools_or_system": _STATED.get(stated) == "tools_or_system",
+        "tools_or_system": _STATED.get(stated) == "tools_or_system" or part == "system" or part.startswith("tool"),
         "idle": gap > before.minutes * 60_000,
         "effort": _differs(turn, parent, "effort"),
         "cleared_results": bool(share.cleared),
-        "version": bool(before.version) and version != before.version,
+        "settings": part == "settings",
+        "message": part == "message",
+        "version": bool(before.version) and version != before.version and not is_same,
         "client": bool(stated),
+        "evicted": is_same,
     }
     reason = next((name for name, is_so in holds.items() if is_so), "")
     # A part of the base was still read, so the cache was there: what stands behind it in the base has changed.
@@ -147,3 +157,18 @@ def _reason(share: Shares, before: _Chain, gap: int, compacted: bool, version: s
 
 def _differs(turn: Event, parent: Event, name: str) -> bool:
     return name in turn and name in parent and turn[name] != parent[name]
+
+
+_TOOLS = {"tool": "{}", "tool_added": "{} added", "tool_removed": "{} removed", "tool_moved": "{} moved"}
+
+
+def reason_text(reason: str, part: str = "", stated: str = "") -> str:
+    """Why a cache broke, in plain words: with the part that changed, or what the client stated, as far as known."""
+    kind, _, name = part.partition(" ")
+    if reason == "tools_or_system" and kind in _TOOLS:
+        return f"tools changed: {_TOOLS[kind].format(name)}"
+    if reason == "tools_or_system" and kind == "system":
+        return "system prompt changed"
+    if reason == "message" and part:
+        return f"{part} changed"
+    return REASONS[reason] + (f" ({stated})" if stated else "")

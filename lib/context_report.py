@@ -134,7 +134,7 @@ def break_row(met: Break) -> Event:
     row |= {"reason": met.reason, "tokens": met.tokens}
     row["cost_usd"] = None if met.usd is None else pricing.plain(met.usd)
     row["gap_s"] = round(met.gap / 1000, 1)
-    return row | ({"client_reason": met.stated} if met.stated else {})
+    return row | {name: text for name, text in (("client_reason", met.stated), ("part", met.part)) if text}
 
 
 def break_sums(breaks: Sequence[Event]) -> Event:
@@ -290,8 +290,7 @@ def break_table(rows: Sequence[Event], shape: str, color: bool, tz: datetime.tzi
 
 def reason_text(row: Event) -> str:
     """Why a cache broke, in plain words."""
-    stated = row.get("client_reason")
-    return context_breaks.REASONS[row["reason"]] + (f" ({stated})" if stated else "")
+    return context_breaks.reason_text(row["reason"], row.get("part", ""), row.get("client_reason", ""))
 
 
 def _pause(seconds: float) -> str:

@@ -230,7 +230,7 @@ def _fuller(a: Event, b: Event) -> Event:
         newest = max((a, b), key=revision_of)
         return events.arrange({name: value for name, value in newest.items() if name not in WIRE} | wire)
     joined: Event = {"v": max(a["v"], b["v"]), "ts": min(a["ts"], b["ts"]), "kind": "context", **wire}
-    for name in ("id", "alias", "turn", "miss", "version"):
+    for name in ("id", "turn", "miss", "version"):
         values = [event[name] for event in (a, b) if name in event]
         if values:
             joined[name] = max(values, key=events.order_of)

@@ -162,8 +162,6 @@ def record(turn: Event, request: Request, change: Change | None, is_new: bool) -
     for name in ("agent_id", "workflow_id"):
         event.pop(name, None)
     event |= {"kind": "context", "id": f"context:{turn['id']}", "turn": turn["id"], "parts": dict(request.sizes)}
-    if "alias" in turn:
-        event["alias"] = f"context:{turn['alias']}"
     if digest := request.digest():
         event["toolset"] = digest
         if is_new:

@@ -78,7 +78,8 @@ def rows(
 def _break_note(each: Break) -> Event:
     name = "cache_expiry" if each.reason == trace_waste.IDLE else "cache_break"
     usd = None if each.usd is None else _plain(each.usd)
-    return {"finding": name, "tokens": each.tokens, "cost_usd": usd, "reason": each.reason}
+    finding = {"finding": name, "tokens": each.tokens, "cost_usd": usd, "reason": each.reason}
+    return finding | ({"part": each.part} if each.part else {})
 
 
 def _plain(amount: Decimal) -> str:
@@ -207,7 +208,7 @@ def _notes_text(row: Event) -> str:
 def finding_title(finding: Event) -> str:
     """What is shown of a finding at its turn; of a break also the reason."""
     if finding["finding"] == "cache_break":
-        return f"cache broke: {context_breaks.REASONS[finding['reason']]}"
+        return f"cache broke: {context_breaks.reason_text(finding['reason'], finding.get('part', ''))}"
     return trace_waste.KINDS[finding["finding"]].title
 
 

@@ -38,7 +38,6 @@ CONTEXT = st.fixed_dictionaries(
         "version": st.sampled_from(["2.1.9", "2.1.10"]),
         "entered": SIZES,
         "produced": SIZES,
-        "alias": st.sampled_from(["context:codex:s1:1:2:3:4:5", "context:codex:s1:1:2:3:4:6"]),
         "parts": SIZES,
         "tools": SIZES,
         "prefix": st.integers(0, 2),

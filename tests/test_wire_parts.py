@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -15,7 +16,21 @@ from test_readers import JSON
 from upstream import Upstream, plain
 
 from conftest import Json, examples
-from tokenops import events, fields, http1, proxy_exchange, proxy_meter, proxy_parts, proxy_routes, wire_parts
+from tokenops import (
+    context,
+    context_breaks,
+    context_report,
+    events,
+    fields,
+    http1,
+    joins,
+    pricing,
+    proxy_exchange,
+    proxy_meter,
+    proxy_parts,
+    proxy_routes,
+    wire_parts,
+)
 
 UPSTREAM = proxy_routes.upstream_of("anthropic", "http://127.0.0.1:9")
 NOW = 1_795_000_000_000
@@ -384,3 +399,66 @@ def test_a_proxy_names_the_part(proxy: Proxy, vendor: Upstream) -> None:
     assert [each["turn"] for each in records] == [each["id"] for each in proxy.events(3)]
     stored = b"".join(path.read_bytes() for path in proxy.log.rglob("*.jsonl"))
     assert SECRET.encode() not in stored
+
+
+# With the rest of the log.
+
+
+def turn_of(number: int, **counts: int) -> Json:
+    row: Json = {"v": 1, "ts": f"2026-11-21T09:0{number}:00.000Z", "kind": "turn", "id": f"msg_{number}", "source": "proxy"}
+    row |= {"client": "x", "session_id": "s1", "provider": "anthropic", "model": "claude-opus-4-6", "turns": 1}
+    return row | counts
+
+
+def breaks_of(*seen: Json) -> list[context_breaks.Break]:
+    """The breaks of turns that read 20,000 tokens once, and then nothing; `seen`: by the proxy, at the third."""
+    turns = [
+        turn_of(1, cache_write_tokens=20_000),
+        turn_of(2, cache_read_tokens=20_000, cache_write_tokens=4_000),
+        turn_of(3, cache_write_tokens=24_500),
+    ]
+    place = {"v": 1, "kind": "context", "source": "proxy", "session_id": "s1", "parts": {"tools": 9}}
+    records = [
+        place | {"id": f"context:msg_{number}", "ts": turns[number - 1]["ts"], "turn": f"msg_{number}"}
+        for number in (1, 2, 3)
+    ]
+    for more in seen:
+        records[2] |= more
+    assert not any(map(fields.fault, records))
+    return context_breaks.of_turns({each["id"]: each for each in turns}, context.by_turn(records), pricing.load())
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason", "text"),
+    [
+        ({"prefix": 7, "changed": "tool mcp__jira__find"}, "tools_or_system", "tools changed: mcp__jira__find"),
+        ({"prefix": 7, "changed": "tool_added Write"}, "tools_or_system", "tools changed: Write added"),
+        ({"prefix": 7, "changed": "system 2"}, "tools_or_system", "system prompt changed"),
+        ({"prefix": 7, "changed": "message 14"}, "message", "message 14 changed"),
+        ({"prefix": 7, "changed": "settings"}, "settings", "settings of the request changed"),
+        ({"prefix": 7}, "evicted", "vendor lost an unchanged prompt"),
+        ({}, "unknown", "unknown"),
+    ],
+)
+def test_a_break_names_the_part_and_its_cost(seen: Json, reason: str, text: str) -> None:
+    (met,) = breaks_of(seen)
+    assert (met.reason, met.tokens, met.part) == (reason, 24_000, seen.get("changed", ""))
+    assert met.usd == Decimal("24000") * (Decimal("6.25") - Decimal("0.5")) / 1_000_000
+    assert context_breaks.reason_text(met.reason, met.part) == text
+    row = context_report.break_row(met)
+    assert (row.get("part"), context_report.reason_text(row)) == (seen.get("changed"), text)
+
+
+def test_what_a_client_logs_and_what_the_proxy_sees_join() -> None:
+    passive = {"v": 1, "kind": "context", "id": "context:msg_3", "ts": "2026-11-21T09:03:00.000Z", "turn": "msg_3"}
+    passive |= {"source": "claude-code-jsonl", "revision": 2, "client": "claude-code", "session_id": "s1"}
+    passive |= {"parent": "msg_2", "entered": {"prompt": 9}, "produced": {"reply": 4}}
+    seen = {"parts": {"tools": 9}, "tools": {"tool Bash": 9}, "toolset": "aa", "prefix": 7, "changed": "tool Bash"}
+    wire = {**passive, **seen, "source": "proxy"}
+    for name in ("revision", "parent", "entered", "produced"):
+        del wire[name]
+    both = joins.join(passive, wire)
+    assert both == joins.join(wire, passive) == events.arrange(passive | seen)
+    assert joins.join(both, wire) == joins.join(both, passive) == both
+    renamed = wire | {"id": "context:resp_1"}  # the wire's own id of the same turn
+    assert context.by_turn([passive, renamed])["msg_3"] == both
