@@ -12,6 +12,7 @@ from tokenops.session import Log
 
 if TYPE_CHECKING:
     from tokenops.coach_setup import Advice, MemoryFile
+    from tokenops.context_wire import Composition
     from tokenops.events import Event, Filter
     from tokenops.jsonl import OnBadLine
 
@@ -62,6 +63,29 @@ def causes(log: Log, query: Query, on_bad_line: OnBadLine = ignore) -> Causes:
     rows, total = context_report.sums(bill, query.by, turns)
     total |= context_report.break_sums(breaks) | _labels(log, chosen, turns)
     return Causes(rows, total, sorted(breaks, key=lambda row: (row["ts"], row["turn"])))
+
+
+def request(log: Log, session: str = "", turn: str = "", by_tool: bool = False) -> Composition | None:
+    """What the last request of a session was made of, or that of one turn, as tok-proxy saw it; None if it saw none.
+
+    `session` and `turn`: the beginnings of their ids; without a session, that of the last request. Raises BadRequest.
+    """
+    from tokenops import context, context_wire, store_sessions
+
+    name = session or store_sessions.latest_on_wire(log.folder)
+    if not name:
+        return None
+    _, records = answers_work.session_records(log, name)
+    turns = {record["id"]: record for record in records if record["kind"] == "turn"}
+    seen = context.by_turn(record for record in records if record["kind"] == "context")
+    requests = [
+        each for each in seen.values() if "parts" in each and each["turn"] in turns and each["turn"].startswith(turn)
+    ]
+    if not requests:
+        return None
+    last = max(requests, key=lambda each: (turns[each["turn"]]["ts"], each["turn"]))
+    sizes = next((each["tools"] for each in seen.values() if "tools" in each and each["toolset"] == last.get("toolset")), {})
+    return context_wire.composition(turns[last["turn"]], last, last.get("tools", sizes), by_tool)
 
 
 def latest_session(log: Log, only: Filter = events.EVERY) -> str:

@@ -164,11 +164,15 @@ _TOOLS = {"tool": "{}", "tool_added": "{} added", "tool_removed": "{} removed", 
 
 def reason_text(reason: str, part: str = "", stated: str = "") -> str:
     """Why a cache broke, in plain words: with the part that changed, or what the client stated, as far as known."""
-    kind, _, name = part.partition(" ")
-    if reason == "tools_or_system" and kind in _TOOLS:
-        return f"tools changed: {_TOOLS[kind].format(name)}"
-    if reason == "tools_or_system" and kind == "system":
-        return "system prompt changed"
-    if reason == "message" and part:
-        return f"{part} changed"
+    kind = part.partition(" ")[0]
+    if reason == ("tools_or_system" if kind == "system" or kind in _TOOLS else kind):
+        return part_in_words(part)
     return REASONS[reason] + (f" ({stated})" if stated else "")
+
+
+def part_in_words(part: str) -> str:
+    """The first part of a request that changed, in plain words: tools changed: Bash; message 14 changed."""
+    kind, _, name = part.partition(" ")
+    if kind in _TOOLS:
+        return f"tools changed: {_TOOLS[kind].format(name)}"
+    return {"system": "system prompt changed", "settings": REASONS["settings"]}.get(kind, f"{part} changed")

@@ -145,8 +145,8 @@ class Exchange:
 
     def request_parts(self) -> Iterator[None]:
         """Measure the parts of the request and compare them: the slices of the work."""
-        about = self._attribution()
-        session = self.upstream.name, about["client"], about.get("session_id", "")
+        event = self._attribution()
+        session = self.upstream.name, event["client"], event.get("session_id", "")
         return self._parts.slices(session) if self._parts is not None else iter(())
 
     def tokens_so_far(self) -> int:

@@ -45,9 +45,9 @@ class Chains:
 
     def compare(self, session: Session, request: Request) -> Change | None:
         """The change from the request before in the same conversation, None if there is none; remembers this one."""
-        known = self._requests.setdefault(session, [])
+        requests = self._requests.setdefault(session, [])
         self._requests.move_to_end(session)
-        before = _before(known, request)
+        before = _predecessor(requests, request)
         change = difference(before, request) if before is not None else None
         if before is not None and change is not None and change.part.startswith("message ") and not session[2]:
             # Requests without a session that only begin alike, such as with the same examples, are no conversation.
@@ -55,21 +55,21 @@ class Chains:
             rest = {part.digest for part in request.messages[at:]}
             if all(part.digest not in rest for part in before.messages[at:]):
                 change = None
-        self._remember(known, before if change is not None and not change.part else None, request)
+        self._remember(requests, before if change is not None and not change.part else None, request)
         return change
 
-    def _remember(self, known: list[Request], replaced: Request | None, request: Request) -> None:
-        gone = [each for each in known if each is replaced] or (known[:1] if len(known) >= _OF_SESSION else [])
+    def _remember(self, requests: list[Request], replaced: Request | None, request: Request) -> None:
+        gone = [each for each in requests if each is replaced] or (requests[:1] if len(requests) >= _OF_SESSION else [])
         for each in gone:
-            known.remove(each)
+            requests.remove(each)
             self._parts -= each.count
-        known.append(request)
+        requests.append(request)
         self._parts += request.count
         while self._parts > _MOST_PARTS and len(self._requests) > 1:
             _, oldest = self._requests.popitem(last=False)
             self._parts -= sum(each.count for each in oldest)
-        while self._parts > _MOST_PARTS and len(known) > 1:
-            self._parts -= known.pop(0).count
+        while self._parts > _MOST_PARTS and len(requests) > 1:
+            self._parts -= requests.pop(0).count
 
     def is_new(self, session: str, digest: str) -> bool:
         """Whether the sizes of a session's tools were not written down yet; from now on they were."""
@@ -107,12 +107,12 @@ class Watch:
         return [record(turns[0], request, self._change, is_new)]
 
 
-def _before(known: list[Request], request: Request) -> Request | None:
+def _predecessor(requests: list[Request], request: Request) -> Request | None:
     """The request that has most in common with this one, and at least one message; of equals the latest."""
     messages = {part.digest for part in request.messages}
     digests = messages | {part.digest for part in (*request.tools, *request.system)}
     best, most = None, 0
-    for other in known:
+    for other in requests:
         if any(part.digest in messages for part in other.messages):
             same = sum(part.size for part in (*other.tools, *other.system, *other.messages) if part.digest in digests)
             if same >= most:

@@ -138,3 +138,17 @@ def latest(folder: str, only: events.Filter, labels: Mapping[str, str]) -> str:
             if record is not None and record.get("session_id") and only.takes(projects.relabel(record, labels)):
                 return str(record["session_id"])
     return ""
+
+
+# So many days with events are searched for a request that passed tok-proxy.
+_WIRE_DAYS = 31
+
+
+def latest_on_wire(folder: str) -> str:
+    """The session of the last request of which tok-proxy recorded the parts; "" if there is none. Raises OSError."""
+    for day in reversed(store_files.days(folder)[-_WIRE_DAYS:]):
+        lines = [line for line in store_files.lines_with(day, b'"parts":{') if store_files.is_context(line)]
+        for line in sorted(lines, key=lambda line: line[store_files.TS], reverse=True):
+            if (pair := store_files.identify(line)) and (name := orjson.loads(pair[1]).get("session_id")):
+                return str(name)
+    return ""

@@ -120,6 +120,8 @@ class Measure:
         head = _bytes_of({key: item for key, item in value.items() if key != name} if name else value)
         role = _role(untrusted.mapping(value))
         size, pieces = _points(head), [head]
+        if name:  # what the list itself adds to the message's canonical JSON
+            size += len(f'"{name}":[]') + max(len(blocks) - 1, 0) + (len(value) > 1)
         self._count(f"messages {role}", size)
         for block in blocks:
             data = _bytes_of(block)

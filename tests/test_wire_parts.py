@@ -131,6 +131,7 @@ def test_sizes_are_code_points_of_canonical_json() -> None:
     request = measured(ANTHROPIC)
     assert [part.size for part in request.tools] == [size(each) for each in ANTHROPIC["tools"]]
     assert request.sizes["system"] == sum(map(size, ANTHROPIC["system"]))
+    assert [part.size for part in request.messages] == [size(each) for each in ANTHROPIC["messages"]]
     assert request.sizes["messages tool"] == size(RESULT)
 
 

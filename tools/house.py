@@ -112,7 +112,7 @@ FAMILIES = (
         ("coach_", "context_", "trace_", "tasks_", "guard_"),
         _words(
             "coach_averages coach_models coach_report coach_setup coach_transcripts context_breaks context_costs "
-            "context_report guard_install tasks_commits tasks_git trace_waste"
+            "context_report context_wire guard_install tasks_commits tasks_git trace_waste"
         ),
     ),
     Family("poll", "asking vendors for their own meters", ("poll",), ("poll_",), _words("poll_sources")),
