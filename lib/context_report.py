@@ -283,6 +283,8 @@ def break_table(rows: Sequence[Event], shape: str, color: bool, tz: datetime.tzi
         show.amounts("extra cost", [row["cost_usd"] for row in rows], heading="extra"),
         Column("reason", [reason_text(row) for row in rows], False, 0),
     ]
+    if len({row.get("model") for row in rows}) == 1 and shape == "table":
+        del columns[2]
     if len(short) == 1 and shape == "table":
         del columns[1]
     return show.table(columns, shape, color=color)

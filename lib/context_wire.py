@@ -93,6 +93,17 @@ def _label(row: Event) -> str:
     return f"tools of {row['server']} (MCP)" if "server" in row else "tools of the client"
 
 
+_SHORT = {"tools of the client": "own tools", "messages: tool results": "tool results"}
+
+
+def _short(row: Event) -> str:
+    """What a part is called where there is little room."""
+    if "server" in row and "tool" not in row:
+        return f"MCP {row['server']}"
+    label = _label(row)
+    return _SHORT.get(label, label)
+
+
 _BAR = 10
 
 
@@ -105,7 +116,7 @@ def table(result: Composition, shape: str, color: bool, rest: Sequence[Event] = 
     names = [*map(_label, rows), *([f"and {len(rest)} more"] if rest else []), "total"]
     blank = [""] * (len(body) - len(rows))
     columns = [
-        Column("part", names, False, 0),
+        Column("part", names, False, 0, [*map(_short, rows), *names[len(rows) :]]),
         show.counts("tools", [*(row.get("tools") for row in rows), *(None for _ in blank)], 4),
         show.counts("characters", [row["chars"] for row in body], 2, "chars"),
         show.counts("est. tokens", [row.get("estimated_tokens") for row in body], 1, "tokens"),

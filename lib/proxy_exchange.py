@@ -140,14 +140,16 @@ class Exchange:
         self.tags = proxy_request.tags_in(self.headers, payload)
         if is_kept:
             self.payload = payload
-        if self.chains is not None and wire_parts.has_parts(self.path.partition(b"?")[0]):
+        has_parts = len(content.data) >= wire_parts.LEAST and wire_parts.has_parts(self.path.partition(b"?")[0])
+        if self.chains is not None and has_parts:
             self._parts = proxy_parts.Watch(self.chains, payload, self.salt)
 
     def request_parts(self) -> Iterator[None]:
         """Measure the parts of the request and compare them: the slices of the work."""
+        if self._parts is None:
+            return iter(())
         event = self._attribution()
-        session = self.upstream.name, event["client"], event.get("session_id", "")
-        return self._parts.slices(session) if self._parts is not None else iter(())
+        return self._parts.slices((self.upstream.name, event["client"], event.get("session_id", "")))
 
     def tokens_so_far(self) -> int:
         """How many tokens the answer says it cost, once it is whole; 0 if that is not known."""

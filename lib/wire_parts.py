@@ -20,6 +20,7 @@ from tokenops.untrusted import Raw
 _HAVE_PARTS = re.compile(rb"/(?:messages|chat/completions|responses|api/chat)\Z|:(?:stream)?[gG]enerateContent\Z|/invoke\b")
 # So much is done at once, in a millisecond or two: bytes that are hashed, and a part as so many more.
 _SLICE, _EACH = 256 << 10, 2048
+LEAST = 2048  # bytes of a body; vendors cache no prompts of fewer than some 1,000 tokens
 # So many tools, blocks of the system prompt and messages are parts; those beyond are one part.
 MOST_PARTS = 4096
 _IMAGE = 6000

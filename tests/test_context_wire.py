@@ -55,7 +55,7 @@ def recorded(proxy: Proxy, vendor: Upstream) -> Proxy:
         answer = {"id": f"msg_{number:016}", "type": "message", "model": "claude-opus-4-6", "usage": usage}
         vendor.script = plain(json.dumps(answer).encode())
         head = ("x-claude-code-session-id: 5f2b-1", "User-Agent: claude-cli/2.1.332", "Connection: close")
-        ask(proxy.port, post("/anthropic/v1/messages", json.dumps(payload).encode(), *head))
+        ask(proxy.port, post("/anthropic/v1/messages", json.dumps(payload).encode().ljust(2048), *head))
         proxy.events(number + 1, "context")
     return proxy
 

@@ -257,12 +257,17 @@ def test_what_is_remembered_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None
 # What goes into the log.
 
 
+def sent(payload: Any) -> bytes:
+    """A body that is long enough to be measured."""
+    return json.dumps(payload).encode().ljust(wire_parts.LEAST)
+
+
 def recorded(*payloads: Any, path: bytes = b"/v1/messages", headers: tuple[str, ...] = ()) -> list[list[Json]]:
     """The events of exchanges with one proxy, each answered with one usage."""
     chains = proxy_parts.Chains()
     result = []
     for number, payload in enumerate(payloads):
-        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        body = payload if isinstance(payload, bytes) else sent(payload)
         fields = [http1.field(b"Content-Type", b"application/json"), http1.field(b"x-claude-code-session-id", b"s1")]
         made = proxy_exchange.Exchange(UPSTREAM, http1.Request(b"POST", path, (1, 1), fields), path, NOW, number, b"salt")
         made.chains = chains
@@ -357,9 +362,9 @@ def test_bodies_that_are_no_requests(body: bytes) -> None:
     assert rows[0]["input_tokens"] == 9
 
 
-def test_paths_without_prompts_have_no_parts() -> None:
-    (rows,) = recorded({"input": ["a", "b"]}, path=b"/v1/embeddings")
-    assert [each["kind"] for each in rows] == ["turn"]
+def test_paths_without_prompts_and_short_bodies_have_no_parts() -> None:
+    for rows in (*recorded({"input": ["a", "b"]}, path=b"/v1/embeddings"), *recorded(b'{"messages":[{"role":"user"}]}')):
+        assert [each["kind"] for each in rows] == ["turn"]
 
 
 def test_images_count_by_the_formula() -> None:
@@ -393,7 +398,7 @@ def test_a_proxy_names_the_part(proxy: Proxy, vendor: Upstream) -> None:
         vendor.script = plain(answer(number, cache_creation_input_tokens=5000))
         ask(
             proxy.port,
-            post("/anthropic/v1/messages", json.dumps(body).encode(), "x-claude-code-session-id: s1", "Connection: close"),
+            post("/anthropic/v1/messages", sent(body), "x-claude-code-session-id: s1", "Connection: close"),
         )
     records = proxy.events(3, "context")
     assert [each.get("changed") for each in records] == [None, "tool mcp__jira__find", "system 2"]
