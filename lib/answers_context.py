@@ -84,8 +84,9 @@ def request(log: Log, session: str = "", turn: str = "", by_tool: bool = False) 
     if not requests:
         return None
     last = max(requests, key=lambda each: (turns[each["turn"]]["ts"], each["turn"]))
-    sizes = next((each["tools"] for each in seen.values() if "tools" in each and each["toolset"] == last.get("toolset")), {})
-    return context_wire.composition(turns[last["turn"]], last, last.get("tools", sizes), by_tool)
+    tables = (each["tools"] for each in seen.values() if "tools" in each and each["toolset"] == last.get("toolset"))
+    sizes: dict[str, int] = last.get("tools") or next(tables, {})
+    return context_wire.composition(turns[last["turn"]], last, sizes, by_tool)
 
 
 def latest_session(log: Log, only: Filter = events.EVERY) -> str:

@@ -84,7 +84,7 @@ def _server(tool: str) -> str | None:
 
 def _label(row: Event) -> str:
     if row["part"] != TOOLS:
-        return _NAMES.get(row["part"], row["part"])
+        return _NAMES.get(row["part"], str(row["part"]))
     if "tool" in row:
         tool = row["tool"].removeprefix(f"{_MCP}{row['server']}__") if "server" in row else row["tool"]
         return f"{row['server']}: {tool}" if "server" in row else f"tool {tool}"

@@ -23,14 +23,13 @@ from tokenops import (
     when,
     wire_body,
     wire_limits,
-    wire_parts,
     wire_usage,
 )
 from tokenops.events import Event
 
 SOURCE = "proxy"
 
-# A request's body is parsed up to this size, and only if it is plain JSON: for its model and session, nothing else.
+# A request's body is parsed up to this size, and only if it is plain JSON: for names and for sizes of its parts.
 MOST_BODY = 1 << 20
 
 
@@ -140,9 +139,8 @@ class Exchange:
         self.tags = proxy_request.tags_in(self.headers, payload)
         if is_kept:
             self.payload = payload
-        has_parts = len(content.data) >= wire_parts.LEAST and wire_parts.has_parts(self.path.partition(b"?")[0])
-        if self.chains is not None and has_parts:
-            self._parts = proxy_parts.Watch(self.chains, payload, self.salt)
+        if self.chains is not None:
+            self._parts = self.chains.watch(self.path, payload, len(content.data), self.salt)
 
     def request_parts(self) -> Iterator[None]:
         """Measure the parts of the request and compare them: the slices of the work."""

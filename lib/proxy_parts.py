@@ -10,7 +10,7 @@ import collections
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tokenops import events
+from tokenops import events, wire_parts
 from tokenops.events import Event
 from tokenops.untrusted import Raw
 from tokenops.wire_parts import OTHER, Measure, Part, Request
@@ -42,6 +42,11 @@ class Chains:
         self._requests: collections.OrderedDict[Session, list[Request]] = collections.OrderedDict()
         self._parts = 0
         self._tables: collections.OrderedDict[tuple[str, str], None] = collections.OrderedDict()
+
+    def watch(self, path: bytes, payload: Raw, size: int, key: bytes) -> Watch | None:
+        """What measures a request and compares it; None if it has no such parts. `size`: of its body, in bytes."""
+        is_long = size >= wire_parts.LEAST
+        return Watch(self, payload, key) if is_long and wire_parts.has_parts(path.partition(b"?")[0]) else None
 
     def compare(self, session: Session, request: Request) -> Change | None:
         """The change from the request before in the same conversation, None if there is none; remembers this one."""
