@@ -245,12 +245,16 @@ def notes(rows: list[Event]) -> Iterator[str]:
     """Remarks about the sums and the prices, each once."""
     if beyond := sum(row.get(rollup.BEYOND, 0) for row in rows):
         yield f"note: {beyond:,} tokens are from clients' own sums: requests that leave no line in a log, such as compaction"
+    for note in dict.fromkeys(note for row in rows for note in row.get("notes", ())):
+        yield f"note: {note}"
+
+
+def tag_notes(rows: Sequence[Event]) -> Iterator[str]:
+    """What it means that rows by a tag have none."""
     for tag in [name for name in (rows[0]["by"] if rows else ()) if name in _TAGS]:
         unmarked = [row for row in rows if tag not in row]
         if turns := sum(row.get("turns", 0) for row in unmarked):
             yield _unmarked_note(tag, turns, sum(row.get(rollup.STATING, 0) for row in unmarked))
-    for note in dict.fromkeys(note for row in rows for note in row.get("notes", ())):
-        yield f"note: {note}"
 
 
 def _unmarked_note(tag: str, turns: int, stating: int) -> str:

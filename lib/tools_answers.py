@@ -161,7 +161,7 @@ def spend_summary(session: Session, args: Json, by: str = "none") -> Answer:
     value |= {"from": spent.since, "to": spent.until, "as_of": as_of or None}
     if not spent.rows:
         return Answer(value, _why_empty(session, args))
-    notes = _lines([*costs.notes(spent.rows), *coverage.notes(spent.total, spent.plan_value)])
+    notes = _lines([*costs.tag_notes(spent.rows), *costs.notes(spent.rows), *coverage.notes(spent.total, spent.plan_value)])
     return Answer(value, f"{costs.table(spent.rows, 'markdown', False)}\n{notes}")
 
 
@@ -174,7 +174,7 @@ def _table(rows: list[events.Event]) -> str:
     """Rows as a table, with remarks below."""
     from tokenops import costs
 
-    notes = list(costs.notes(rows))
+    notes = [*costs.tag_notes(rows), *costs.notes(rows)]
     return costs.table(rows, "markdown", False) + (f"\n{_lines(notes)}" if notes else "")
 
 

@@ -251,7 +251,7 @@ SAYS = [  # the tag, what the turns state beside it, and the remark on those wit
 @pytest.mark.parametrize(("tag", "stated", "remark"), SAYS)
 def test_a_remark_says_how_many_unmarked_turns_would_have_been_marked(tag: str, stated: list[Json], remark: str) -> None:
     rows = spent(turns_of(*stated), tag)
-    notes = [note for note in costs.notes(rows) if "unmarked" in note]
+    notes = list(costs.tag_notes(rows))
     assert len(notes) == (remark is not None)
     assert all(remark in note for note in notes)
     if remark:
