@@ -132,6 +132,7 @@ def action_text(row: Event, now: int, tz: datetime.tzinfo) -> str:
         headroom.USED_UP: f"the {name} is used up ({percent(bound, row)}%)",
         headroom.MOSTLY_USED: f"{percent(bound, row)}% of the {name} is used",
         headroom.LIKELY_SOON: f"the {name} is {chance(soon or 0)} likely to run out within the hour",
+        headroom.LIKELY_EARLY: f"the {name} is {chance(row.get('forecast', {}).get('p_cutoff', 0))} likely to run out early",
         headroom.ROOM: f"the {name} has room",
     }
     return f"{action}: {reasons[row['reason']]}"

@@ -92,6 +92,12 @@ def test_the_action_and_its_reason(readings: list[Json], model: str, p: float | 
     assert words in limit_view.action_text(row, AT, BERLIN)
 
 
+def test_a_window_that_runs_out_days_before_its_reset_has_words() -> None:
+    (row,) = rows(meter(0.5), forecasts={FIVE: FORECAST | {"p_cutoff": 0.9}})
+    early = row | {"reason": headroom.LIKELY_EARLY, "recommended_action": headroom.SLOW_DOWN}
+    assert limit_view.action_text(early, AT, BERLIN) == "slow down: the 5 h limit is 90% likely to run out early"
+
+
 def test_room_in_another_plan_is_named() -> None:
     shown = text(rows(meter(0.98), meter(0.2, 600, "openai", **WEEK)), 100)
     assert "room elsewhere: OpenAI (weekly limit 20% used)" in shown and shown.count("elsewhere:") == 1
