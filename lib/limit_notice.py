@@ -22,18 +22,18 @@ SAME_MS = 5 * 60_000
 
 
 class Memory(NamedTuple):
-    """What is remembered of a window: its reset (0: unknown), the last share, and what was told."""
+    """What is remembered of a window: its reset (0: unknown), the last share used, and what was told."""
 
     resets_at: int = 0
     used: float = 0.0
-    told: float = 0.0  # the highest of SHARES
+    share: float = 0.0  # the highest of SHARES
     warned: bool = False  # of a cutoff that is likely
     out: bool = False  # there was no room
 
     @property
     def is_quiet(self) -> bool:
         """Whether nothing was told, so that a reset is no news."""
-        return not (self.told or self.warned or self.out)
+        return not (self.share or self.warned or self.out)
 
 
 def due(before: Mapping[str, Any], rows: Sequence[Event], now: int) -> tuple[list[tuple[str, Event]], dict[str, Any]]:
@@ -41,16 +41,16 @@ def due(before: Mapping[str, Any], rows: Sequence[Event], now: int) -> tuple[lis
 
     A notice has: event, provider, account, window, used, resets_at, headroom_pct, recommended_action, text.
     """
-    after = {key: entry for key, entry in before.items() if (memory := _memory(entry)) and memory.resets_at > now}
-    notices = []
+    later = {key: entry for key, entry in before.items() if (memory := _memory(entry)) and memory.resets_at > now}
+    news = []
     for row in rows:
         for window in row.get("windows", ()):
             key = "|".join((row["provider"], str(row.get("account", "")), window["window"], str(window.get("scope", ""))))
             memory = _memory(before.get(key)) or Memory()
             events, memory = _step(memory, row, window, now)
-            notices += [(key, _notice(event, row, window)) for event in events]
-            after[key] = list(memory)
-    return notices, after
+            news += [(key, _notice(event, row, window)) for event in events]
+            later[key] = list(memory)
+    return news, later
 
 
 def _memory(entry: object) -> Memory | None:
@@ -82,15 +82,15 @@ def _step(memory: Memory, row: Event, window: Event, now: int) -> tuple[list[str
     if is_out and not memory.out:
         events.append(THRESHOLD)
         share = max(share, SHARES[-1])
-    elif share > memory.told:
+    elif share > memory.share:
         events.append(THRESHOLD)
     warned = memory.warned
-    is_likely = row["recommended_action"] == headroom.SLOW_DOWN and row.get("reason") == headroom.LIKELY_SOON
+    is_likely = row["recommended_action"] == headroom.SLOW_DOWN and row.get("reason") != headroom.MOSTLY_USED
     if window.get("binds") and is_likely and not warned:
         if not events:
             events.append(FORECAST)
         warned = True
-    return events, Memory(resets or memory.resets_at, used, max(share, memory.told), warned, memory.out or is_out)
+    return events, Memory(resets or memory.resets_at, used, max(share, memory.share), warned, memory.out or is_out)
 
 
 _TEXTS = {

@@ -11,7 +11,7 @@ from typing import Any
 from tokenops import context, context_breaks, costs, pricing, show, store_sessions, trace_waste, when
 from tokenops.context_breaks import Break
 from tokenops.events import Event
-from tokenops.trace_steps import WRITES, Step, steps
+from tokenops.trace_waste import WRITES, Step, steps
 
 
 class Unknown(ValueError):

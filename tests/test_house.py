@@ -59,7 +59,7 @@ DOORS_AT_MOST += 5  # those, and context_breaks and context_costs, which the ans
 # limit_belief: which readings are believed; limit_budget: what is left, for all who show it. headroom and limit_plans were
 # at their limit of lines.
 MODULES_AT_MOST += 2
-DOORS_AT_MOST += 1
+DOORS_AT_MOST += 2
 # wire_parts, proxy_parts: what a request is made of, and how it differs from the one before; context_wire: tables of it
 MODULES_AT_MOST += 3
 DOORS_AT_MOST += 3

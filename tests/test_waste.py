@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from conftest import Json, Run, lines, objects, put
 from tokenops import catalog, coach_models, config, jsonl, pricing, store, trace, trace_waste, when
-from tokenops.trace_steps import steps
+from tokenops.trace_waste import steps
 
 AT = when.moment("2026-11-21T09:00:00.000Z")
 NOW = {"TOKENOPS_NOW": "2026-11-21T12:00:00Z"}

@@ -95,7 +95,10 @@ FAMILIES = (
         "how much of a limit is left, and what to do",
         _words("headroom budgets statusline"),
         ("limit_",),
-        _words("limit_backtest limit_budget limit_forecast limit_log limit_pace limit_plans limit_scores limit_view")
+        _words(
+            "limit_backtest limit_budget limit_forecast limit_log limit_notice limit_pace limit_plans limit_scores "
+            "limit_view"
+        )
         + _words("limit_windows"),
     ),
     Family(
