@@ -139,8 +139,9 @@ class Contexts:
         if type(raw) is dict:
             self.take(raw)
 
-    def take_result(self, line: bytearray, at: int, message: int, call: int, end: int, stop: int) -> None:
-        """A line with a tool's result. `message`, `call`: where these begin; `end`: where the client's own copy does."""
+    def take_result(self, line: bytearray, at: int, spans: tuple[int, int, int, int], call: str) -> None:
+        """A call's result. `spans`: where the message, the call's id and the client's own copy begin, and the line's end."""
+        message, called, end, stop = spans
         uuid = line.rfind(_UUID, message, end) + 8
         if not line.startswith(_PARENT, at) or line[at + 51] != 34 or uuid <= 8 or line[uuid + 36] != 34:
             self.take_line(line[at:stop])
@@ -148,13 +149,14 @@ class Contexts:
         name = line[uuid : uuid + 36].decode(errors="replace")
         if name in self.positions:
             return
-        position = self._above(line[at + 15 : at + 51].decode(errors="replace"))
+        above = line[at + 15 : at + 51].decode(errors="replace")
+        position = self.positions.get(above) or self._above(above)
         turn, _, event, _ = position
-        size = _result_size(line, message, call, uuid - 8) if turn is not None and not event else -1
+        size = _result_size(line, message, called, uuid - 8) if turn is not None and not event else -1
         if size < 0 or turn is None:
             self.take_line(line[at:stop])
             return
-        cause = turn.calls.pop(line[call + 15 : line.find(b'"', call + 15, stop)].decode(errors="replace"), "")
+        cause = turn.calls.pop(call, "")
         if size:
             cause = read_context.result_cause(cause)
             turn.results[cause] = turn.results.get(cause, 0) + size
@@ -170,7 +172,10 @@ class Contexts:
         elif uuid in self.positions and not (kind == "assistant" and type(message) is dict and self._is_new(message)):
             return  # a copy
         above = raw.get("parentUuid")
-        position = self._above(above) if type(above) is str else self._first(raw, uuid)
+        if type(above) is str:
+            position = self.positions.get(above) or self._above(above)
+        else:
+            position = self._first(raw, uuid)
         if kind == "assistant":
             position = self._answer(raw, message, position) if type(message) is dict else position
         elif kind == "attachment":

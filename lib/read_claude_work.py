@@ -164,7 +164,7 @@ class Transcript:
                 return False
         name = line[call + 15 : find(b'"', call + 15, stop)].decode(errors="replace")
         if self._add_result(line, at, role, call, end, name):
-            self.contexts.take_result(line, at, role, call, end, stop)
+            self.contexts.take_result(line, at, (role - (line[role] != 123), call, end, stop), name)
             return True
         return False
 

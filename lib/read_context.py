@@ -116,6 +116,7 @@ def _cause_of(client: str, name: str) -> tuple[str, bool]:
     return cause, work.tools(client).get(name) == "command"
 
 
+@functools.lru_cache(1024)
 def result_cause(cause: str) -> str:
     """The cause of the result of a call."""
     return RESULT + cause[len(CALL) :] if cause.startswith(f"{CALL} ") else f"{RESULT} {OTHER}"
