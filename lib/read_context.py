@@ -191,3 +191,44 @@ def record(
     if version:
         event["version"] = version
     return event
+
+
+class Line:
+    """The contexts of a chat without branches, message by message. All that lasts is in `state`, plain data for a cursor.
+
+    A message of the model may come several times, each time fuller.
+    """
+
+    def __init__(self, state: Raw, client: str) -> None:
+        self.state, self.client = state, client
+
+    def add_input(self, cause: str, size: int) -> None:
+        """What the model is given with its next message."""
+        add(self.state.setdefault("given", {}), cause, size)
+
+    def begin(self, name: str) -> None:
+        """A message of the model."""
+        state = self.state
+        if state.get("name") != name:
+            entered = state.pop("given", {})
+            for cause, size in state.pop("results", {}).items():
+                add(entered, cause, size)
+            state.update(name=name, entered=entered, parent=state.pop("turn", "") or state.get("parent", ""))
+        state.update(produced={}, results={})
+
+    def add_output(self, cause: str, size: int) -> None:
+        """What the message holds."""
+        add(self.state["produced"], cause, size)
+
+    def add_call(self, name: object, arguments: object, result: int) -> None:
+        """A call of a tool in the message, and the size of its result."""
+        cause = call_cause(self.client, name, arguments)
+        add(self.state["produced"], cause, json_size(arguments))
+        add(self.state["results"], result_cause(cause), result)
+
+    def record(self, turn: Event, chain: str = "") -> Event:
+        """The record of the message's turn."""
+        state = self.state
+        state["turn"] = turn["id"]
+        sizes = state["parent"], state["entered"], state["produced"]
+        return record(turn["ts"], turn["id"], attribution_of(turn), *sizes, chain)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tokenops import events, read_lines, read_records, regular, untrusted
+from tokenops import events, read_context, read_lines, read_records, regular, untrusted
 from tokenops.read_contract import FileReader, Intake
 
 SOURCE = "gemini-cli"
@@ -22,6 +22,7 @@ CLIENT = "gemini-cli"
 
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
 _RELEVANT = read_lines.containing(b'"tokens"', b'"sessionId"')
+_WITH_PROMPTS = read_lines.containing(b'"tokens"', b'"sessionId"', b'"user"')
 
 
 def files(home: str) -> Iterator[str]:
@@ -49,12 +50,16 @@ def hints(home: str) -> Iterator[str]:
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns of one chat. Raises OSError, BadRecord."""
     chat = Chat(path, intake)
+    if intake.options.work:
+        chat.line = read_context.Line(cursor.state.setdefault("context", {}), CLIENT)
     if path.endswith(".jsonl"):
         chat.take_head(cursor.state)
-        for location, line in read_lines.records(path, cursor, _RELEVANT, intake.on_bad_line):
+        relevant = _WITH_PROMPTS if chat.line else _RELEVANT
+        for location, line in read_lines.records(path, cursor, relevant, intake.on_bad_line):
             if "sessionId" in line and "id" not in line:
                 chat.take_head(line)
-                cursor.state = {key: line[key] for key in ("sessionId", "kind") if untrusted.identity(line.get(key))}
+                kept = {"context": cursor.state["context"]} if chat.line else {}
+                cursor.state = kept | {key: line[key] for key in ("sessionId", "kind") if untrusted.identity(line.get(key))}
             else:
                 yield from chat.turns(line, location)
     else:
@@ -74,6 +79,7 @@ class Chat:
         # The session of the parent, if the file is a subagent's.
         self.parent = name if os.path.basename(chats) == "chats" else ""
         self.is_subagent = bool(self.parent)
+        self.line: read_context.Line | None = None  # measures what entered the context
         above = os.path.dirname(chats) if self.parent else chats
         self.root = root_of(above)
         folder = os.path.basename(above)
@@ -85,7 +91,9 @@ class Chat:
         self.is_subagent = bool(self.parent) or head.get("kind") == "subagent"
 
     def turns(self, message: untrusted.Raw, location: str) -> Iterator[events.Event]:
-        """The turn that a message is, if it is one."""
+        """The turn that a message is, if it is one, and the sizes of what entered before it."""
+        if self.line is not None:
+            _measure(message, self.line)
         if type(message.get("tokens")) is not dict:
             return
         try:
@@ -102,15 +110,34 @@ class Chat:
         if self.is_subagent:
             attribution["sidechain"] = True
         self.intake.location = location
-        yield read_records.turn(
-            ts,
-            f"gemini:{self.name}:{name}",
-            attribution,
-            untrusted.text(message.get("model")),
-            counts,
-            "gemini",
-            session,
-        )
+        model = untrusted.text(message.get("model"))
+        turn = read_records.turn(ts, f"gemini:{self.name}:{name}", attribution, model, counts, "gemini", session)
+        yield turn
+        if self.line is not None and message.get("type") == "gemini":
+            yield self.line.record(turn, read_context.label(self.name) if self.is_subagent else "")
+
+
+def _measure(message: untrusted.Raw, line: read_context.Line) -> None:
+    """Take in the sizes of a message. A call's result stands beside the call."""
+    if message.get("type") == "user":
+        line.add_input(read_context.PROMPT, _size_of(message.get("content")))
+    elif message.get("type") == "gemini":
+        line.begin(untrusted.identity(message.get("id")) or untrusted.identity(message.get("timestamp")))
+        line.add_output(read_context.REPLY, _size_of(message.get("content")))
+        line.add_output(read_context.THINKING, read_context.leaves_size(message.get("thoughts")))
+        for call in map(untrusted.mapping, untrusted.items(message.get("toolCalls"))):
+            answers = [
+                untrusted.mapping(untrusted.mapping(part).get("functionResponse")).get("response")
+                for part in untrusted.items(call.get("result"))
+            ]
+            line.add_call(call.get("name"), call.get("args"), read_context.leaves_size(answers))
+
+
+def _size_of(content: object) -> int:
+    """The size of a message's text, which is whole or in parts."""
+    if type(content) is not list:
+        return read_context.text_size(content)
+    return sum(read_context.text_size(untrusted.mapping(part).get("text")) for part in content)
 
 
 @functools.cache
