@@ -25,7 +25,7 @@ Raw = dict[str, Any]
 loads = orjson.loads
 
 KEY = "context"
-_LAST = 4  # lines that are known where reading goes on
+_LAST = 3  # lines that are known where reading goes on
 _LONGEST_UUID = 100
 _NOTHING: Sizes = {}
 _PARENT, _UUID, _CONTENT = b'{"parentUuid":"', b'"uuid":"', b'"content":"'
@@ -106,7 +106,8 @@ class Contexts:
         for name, turn in turns.items():
             fields = {field: value for field in _FIELDS if (value := getattr(turn, field))}
             plain[name] = fields | ({"root": turn.root} if turn.root else {})
-        lines = [[uuid, turn.name if turn else "", sizes, event, root] for uuid, (turn, sizes, event, root) in last]
+        order = [None, *turns.values()]
+        lines = [[uuid, order.index(turn), *_without_blanks(rest)] for uuid, (turn, *rest) in last]
         return {"turns": plain, "lines": lines[::-1]}
 
     def _restore(self, state: Raw) -> None:
@@ -115,8 +116,10 @@ class Contexts:
             for field in _FIELDS & fields.keys():
                 value = fields[field]
                 setattr(turn, field, dict(value) if isinstance(value, dict) else value)
-        for uuid, name, sizes, event, root in state.get("lines", ()):
-            self.positions[uuid] = self.turns.get(name), sizes, event, root
+        above = [None, *self.turns.values()]
+        for uuid, turn, *rest in state.get("lines", ()):
+            sizes, event, root = [*rest, _NOTHING, "", ""][: len(rest)] + [_NOTHING, "", ""][len(rest) :]
+            self.positions[uuid] = above[turn], sizes, event, root
 
     # Bytes: lines that are not parsed as a whole ------------------------------------------------------------------------
 
@@ -336,6 +339,13 @@ def _contexts_before(path: str, stop: int) -> Contexts:
             if b'"uuid"' in line:
                 contexts.take_line(bytearray(line))
     return contexts
+
+
+def _without_blanks(values: list[Any]) -> list[Any]:
+    """Values without those at the end that are empty."""
+    while values and not values[-1]:
+        values = values[:-1]
+    return values
 
 
 def _result_size(line: bytearray, message: int, call: int, stop: int) -> int:
