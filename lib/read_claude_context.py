@@ -265,8 +265,7 @@ class Contexts:
             return position[0], {read_context.SUMMARY: _texts_size(content)}, read_context.COMPACTION, position[3]
         if raw.get("isVisibleInTranscriptOnly") is True:
             return position
-        cause = read_context.ATTACHMENT if raw.get("isMeta") is True else read_context.PROMPT
-        return self._with_content(position, content, cause)
+        return self._with_content(position, content, read_context.PROMPT)
 
     def _with_content(self, position: Position, content: object, cause: str) -> Position:
         """The position after what was sent in the user's role: results of tools, images, and texts of a cause."""

@@ -28,7 +28,6 @@ _CALLS = frozenset(
 )
 _RESULTS = frozenset(("function_call_output", "custom_tool_call_output", "tool_search_output"))
 _WAITING = 64  # calls that wait for a result
-_OF_A_PERSON = (work_prompts.HUMAN, work_prompts.SUBAGENT, work_prompts.SENTINEL)
 
 
 class Contexts:
@@ -46,7 +45,7 @@ class Contexts:
         kind, item = raw.get("type"), payload.get("type")
         if kind == "response_item" and type(item) is str:
             if not self._is_inherited(raw):
-                self._item(raw, payload, item)
+                self._item(payload, item)
         elif kind == "compacted":
             size = read_context.leaves_size(payload.get("replacement_history")) or read_context.text_size(
                 payload.get("message")
@@ -67,7 +66,7 @@ class Contexts:
         ordinal = raw.get("ordinal")
         return type(ordinal) is int and ordinal < self.state.get("start", 0)
 
-    def _item(self, raw: Raw, payload: Raw, item: str) -> None:
+    def _item(self, payload: Raw, item: str) -> None:
         if item in _CALLS:
             self._call(payload, item)
         elif item in _RESULTS:
@@ -78,11 +77,9 @@ class Contexts:
         elif item == "message" and payload.get("role") == "assistant":
             read_context.add(self._output(), read_context.REPLY, len(work_prompts.text_of(payload.get("content"))))
         elif item in ("message", "agent_message"):
-            message = work_prompts.codex_message(raw, self.thread.sidechain)
-            is_prompt = message is None or message.kind in _OF_A_PERSON
-            if item == "agent_message":  # a subagent's task, else what a subagent answers
-                is_prompt = self.thread.sidechain
-            cause = read_context.PROMPT if is_prompt else read_context.ATTACHMENT
+            # An agent's message is a subagent's task, else what a subagent answers.
+            is_answer = item == "agent_message" and not self.thread.sidechain
+            cause = read_context.ATTACHMENT if is_answer else read_context.PROMPT
             _add_parts(self._input(), payload.get("content"), cause)
 
     def _input(self) -> Sizes:

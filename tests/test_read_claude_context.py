@@ -220,7 +220,7 @@ def picture(width: int, height: int) -> str:
 
 
 def test_what_else_enters(tmp_path: pathlib.Path) -> None:
-    """Images by their pixels, text of the client's own as attachment, queued prompts, results in parts; news of hooks not."""
+    """Images by their pixels, what the client adds to a prompt, queued prompts, results in parts; news of hooks do not."""
     script = Claude()
     script.human("go")
     script.says("yes", message="msg_1")
@@ -237,7 +237,7 @@ def test_what_else_enters(tmp_path: pathlib.Path) -> None:
     script.line(type="user", message={"role": "user", "content": [part]}, toolUseResult={})
     script.says("ok", message="msg_3")
     found = read(tmp_path, script)
-    assert brief(found["msg_2"])["entered"] == {"attachment": 47, "image": 300, "prompt": 8}
+    assert brief(found["msg_2"])["entered"] == {"image": 300, "prompt": 55}
     assert brief(found["msg_3"])["entered"] == {"image": 300, "result Read": 4}
 
 

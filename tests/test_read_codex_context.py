@@ -114,7 +114,7 @@ def test_what_a_response_wrote_and_what_the_next_was_given(form: str, tmp_path: 
     assert brief(first) == {"produced": {"call exec_command|git diff": call, "call mcp__srv__look": 2}}
     entered = {"result exec_command|git diff": 4, "result mcp__srv__look": 2}
     assert brief(second) == {"entered": entered, "produced": {"call apply_patch": 11, "reply": 2}}
-    assert brief(third) == {"entered": {"attachment": 5, "prompt": 2, "result apply_patch": 3}, "produced": {"reply": 4}}
+    assert brief(third) == {"entered": {"prompt": 7, "result apply_patch": 3}, "produced": {"reply": 4}}
     assert "parent" not in first and [second["parent"], third["parent"]] == [first["turn"], second["turn"]]
     assert [event.get("version") for event in (first, second, third)] == ["0.140.0", None, None]
 
