@@ -41,6 +41,24 @@ def text_size(value: object) -> int:
     return len(value) if type(value) is str else 0
 
 
+# All bytes of a character but its first one, and backslashes.
+_UNCOUNTED = bytes((*range(0x80, 0xC0), 0x5C))
+_DOUBLED, _NUMBERED = re.compile(rb"\\\\").search, re.compile(rb"\\u").search
+
+
+def code_points(text: bytearray) -> int:
+    """The code points of the inside of a JSON string, less than 0 if it is not sound.
+
+    Of what is usual, counting bytes takes half the time of parsing.
+    """
+    if _DOUBLED(text) or _NUMBERED(text):
+        try:
+            return len(orjson.loads(b'"' + text + b'"'))
+        except ValueError:
+            return -1
+    return len(text.translate(None, _UNCOUNTED))
+
+
 def json_size(value: object) -> int:
     """The size of a value as canonical JSON: sorted keys, no blanks, no escapes that need not be."""
     try:
