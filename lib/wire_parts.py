@@ -23,6 +23,7 @@ _SLICE, _EACH = 256 << 10, 2048
 LEAST = 2048  # bytes of a body; vendors cache no prompts of fewer than some 1,000 tokens
 # So many tools, blocks of the system prompt and messages are parts; those beyond are one part.
 MOST_PARTS = 4096
+_MOST_INNER = 1000  # blocks of a tool's result that are looked at one by one
 _IMAGE = 6000
 _IMAGES = frozenset(("image", "input_image", "image_url"))
 # What a request sets beside its text and is a part of what caches compare.
@@ -99,8 +100,7 @@ class Measure:
             request.settings = whole[0]
         request.first = leading + 1
         for message in messages[leading:]:
-            self._message(message)
-            yield from self._pause()
+            yield from self._message(message)
 
     def _pause(self) -> Iterator[None]:
         if self._since > _SLICE:
@@ -113,18 +113,20 @@ class Measure:
         self._keep(parts, Part(tool, size, self._hash(data)))
         self._count(name, size)
 
-    def _message(self, message: Any) -> None:
+    def _message(self, message: Any) -> Iterator[None]:
         """Add a message: its hash is that of its blocks, each of which counts for whoever wrote it."""
-        value = _plain(message)
+        value = _marked_off(message)
         name = next((name for name in ("content", "parts") if type(untrusted.mapping(value).get(name)) is list), "")
         blocks = value[name] if name else []
         head = _bytes_of({key: item for key, item in value.items() if key != name} if name else value)
         role = _role(untrusted.mapping(value))
-        size, pieces = _points(head), [head]
+        size, digest = _points(head), hashlib.blake2b(key=self._key, digest_size=8)
+        self._update(digest, head)
         if name:  # what the list itself adds to the message's canonical JSON
             size += len(f'"{name}":[]') + max(len(blocks) - 1, 0) + (len(value) > 1)
         self._count(f"messages {role}", size)
-        for block in blocks:
+        for raw in blocks:
+            block = _plain(raw)
             data = _bytes_of(block)
             points, images = _points(data), 0
             for image in _images(block):
@@ -133,8 +135,10 @@ class Measure:
             self._count(f"messages {_block_role(block, role)}", points)
             self._count("images", images)
             size += points + images
-            pieces.append(data)
-        self._keep(self.request.messages, Part("", size, self._hash(*pieces)))
+            self._update(digest, data)
+            yield from self._pause()
+        self._keep(self.request.messages, Part("", size, digest.digest()))
+        yield from self._pause()
 
     def _keep(self, parts: list[Part], part: Part) -> None:
         if len(parts) < MOST_PARTS:
@@ -150,10 +154,13 @@ class Measure:
     def _hash(self, *pieces: bytes) -> bytes:
         digest = hashlib.blake2b(key=self._key, digest_size=8)
         for piece in pieces:
-            digest.update(b"%d:" % len(piece))
-            digest.update(piece)
-            self._since += len(piece) + _EACH
+            self._update(digest, piece)
         return digest.digest()
+
+    def _update(self, digest: hashlib.blake2b, piece: bytes) -> None:
+        digest.update(b"%d:" % len(piece))
+        digest.update(piece)
+        self._since += len(piece) + _EACH
 
 
 def _bytes_of(value: Any) -> bytes:
@@ -220,18 +227,22 @@ def _is_unsent(block: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     """A message, block or tool as caches compare it: without marks for the cache, and a text as a block of its own."""
+    copy = _marked_off(value)
+    content = copy.get("content") if type(copy) is dict else None
+    if type(content) is list and len(content) <= _MOST_INNER:
+        return {**copy, "content": [_plain(item) for item in content]}
+    return copy
+
+
+def _marked_off(value: Any) -> Any:
+    """The same, but for the blocks in it."""
     if type(value) is not dict:
         return value
-    content = value.get("content")
-    is_text = type(content) is str and "role" in value
-    if "cache_control" not in value and type(content) is not list and not is_text:
+    is_text = type(value.get("content")) is str and "role" in value
+    if "cache_control" not in value and not is_text:
         return value
     copy = {key: item for key, item in value.items() if key != "cache_control"}
-    if type(content) is list:
-        copy["content"] = [_plain(item) for item in content]
-    elif is_text:
-        copy["content"] = [{"type": "text", "text": content}]
-    return copy
+    return {**copy, "content": [{"type": "text", "text": copy["content"]}]} if is_text else copy
 
 
 def _role(message: Raw) -> str:
@@ -254,4 +265,5 @@ def _images(block: Any) -> list[Any]:
     raw = untrusted.mapping(block)
     if raw.get("type") in _IMAGES or "inlineData" in raw or "inline_data" in raw:
         return [block]
-    return [inner for inner in untrusted.items(raw.get("content")) if untrusted.mapping(inner).get("type") in _IMAGES]
+    inside = untrusted.items(raw.get("content"))[:_MOST_INNER]
+    return [inner for inner in inside if untrusted.mapping(inner).get("type") in _IMAGES]
