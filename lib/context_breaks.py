@@ -42,7 +42,7 @@ REASONS = {
     "message": "an earlier message changed",
     "version": "new client version",
     "client": "client's own reason",
-    "evicted": "vendor lost an unchanged prompt",
+    "unchanged": "unchanged prompt, but not in the cache",
     "unknown": "unknown",
 }
 # What the vendor's own reasons mean.
@@ -148,7 +148,7 @@ def _reason(share: Shares, before: _Chain, gap: int, compacted: bool, version: s
         "message": part == "message",
         "version": bool(before.version) and version != before.version and not is_same,
         "client": bool(stated),
-        "evicted": is_same,
+        "unchanged": is_same,
     }
     reason = next((name for name, is_so in holds.items() if is_so), "")
     # A part of the base was still read, so the cache was there: what stands behind it in the base has changed.

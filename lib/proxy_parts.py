@@ -152,13 +152,15 @@ def _pairs(before: list[Part], after: list[Part]) -> Iterator[tuple[Part | None,
 
 
 def _tool_change(before: Request, after: Request, at: int) -> str:
+    """What happened to the tools. A client sorts them anew when it adds one, so that others seem to have moved."""
     old, new = (parts[at].name if at < len(parts) else "" for parts in (before.tools, after.tools))
-    names = [{part.name for part in parts} for parts in (before.tools, after.tools)]
     if old == new:
         return f"tool {new}"
-    if new and new not in names[0]:
-        return f"tool_added {new}"
-    return f"tool_removed {old}" if old and old not in names[1] else f"tool_moved {new or old}"
+    names = [{part.name for part in parts} for parts in (before.tools, after.tools)]
+    if added := next((part.name for part in after.tools[at:] if part.name not in names[0]), ""):
+        return f"tool_added {added}"
+    removed = next((part.name for part in before.tools[at:] if part.name not in names[1]), "")
+    return f"tool_removed {removed}" if removed else f"tool_moved {new or old}"
 
 
 def record(turn: Event, request: Request, change: Change | None, is_new: bool) -> Event:

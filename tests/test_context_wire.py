@@ -67,12 +67,12 @@ def test_a_changed_tool_and_a_changed_system_prompt_are_named_with_their_cost(re
     assert seen == [
         ("tools_or_system", "tool mcp__jira__find", 31_000, "0.17825"),
         ("tools_or_system", "system 2", 19_500, "0.112125"),
-        ("evicted", None, 32_000, "0.184"),
+        ("unchanged", None, 32_000, "0.184"),
     ]
     table = run("tok-context 5f2b --breaks --table").stdout.decode()
     assert "tools changed: mcp__jira__find" in table
     assert "system prompt changed" in table
-    assert "vendor lost an unchanged prompt" in table
+    assert "unchanged prompt, but not in the cache" in table
     total = objects(run("tok-context 5f2b --json").stdout)[-1]
     assert (total["cache_breaks"], total["break_usd"]) == (3, "0.474375")
 
@@ -93,7 +93,7 @@ def test_a_changed_tool_and_a_changed_system_prompt_are_named_with_their_cost(re
     third = objects(run("tok-context --turn msg_0000000000000002").stdout)[-1]
     assert third["changed"] == "tool mcp__jira__find"
     shown = run("tok-context 5f2b --turn msg_0000000000000002 --table").stdout.decode()
-    for words in ("tools of jira (MCP)", "tools changed: mcp__jira__find", "vendor lost"):
+    for words in ("tools of jira (MCP)", "tools changed: mcp__jira__find", "unchanged prompt"):
         assert words in shown
     assert run("tok-context --wire --by tool --top 2 --markdown").stdout.decode().count("\n|") >= 4
     for path in recorded.log.rglob("*"):
