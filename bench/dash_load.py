@@ -34,9 +34,16 @@ AT_REST_S = 5
 class Server:
     """A running tok-dash."""
 
-    def __init__(self, port: int, log: pathlib.Path, now: str, ready_s: float) -> None:
-        self.port, self.log, self.now, self.ready_s = port, log, now, ready_s
+    def __init__(self, port: int, log: pathlib.Path, now: str, ready_s: float, process: int) -> None:
+        self.port, self.log, self.now, self.ready_s, self.process = port, log, now, ready_s, process
         self.number = time.time_ns()
+
+    def cpu_ms(self) -> float:
+        """How long the server has computed, in milliseconds; other work on the machine does not count. 0 where unknown."""
+        with contextlib.suppress(OSError):
+            threads = pathlib.Path(f"/proc/{self.process}/task").glob("*/schedstat")
+            return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e6
+        return 0.0
 
     def get(self, path: str, etag: str = "") -> tuple[float, int, str]:
         """Milliseconds, bytes and name of an answer, as a browser asks for it."""
@@ -77,7 +84,7 @@ def running(env: dict[str, str], log: pathlib.Path, now: str) -> Iterator[Server
     try:
         assert process.stderr is not None
         port = int(process.stderr.readline().split(b"http://127.0.0.1:")[1].split(b"/")[0])
-        server = Server(port, log, now, 0.0)
+        server = Server(port, log, now, 0.0, process.pid)
         server.get("/dashboard")  # waits for what is gathered at the start
         server.ready_s = time.perf_counter() - begun
         time.sleep(2 * PAUSE_S)
@@ -88,21 +95,33 @@ def running(env: dict[str, str], log: pathlib.Path, now: str) -> Iterator[Server
 
 
 def answers(server: Server, env: dict[str, str], runs: int) -> list[list[str]]:
-    """A row for each page: after the log has grown, where nothing has changed, and how much is sent."""
+    """A row for each page: after the log has grown, what of that is computing, where nothing has changed, and its size."""
     rows = []
     for name, path in PAGES.items():
-        _, _, etag = server.get(path)
-        fresh, same, size = [], [], 0
+        etag = at_rest(server, path)
+        fresh, cpu, same, size = [], [], [], 0
         for _ in range(runs):
             time.sleep(PAUSE_S)
             server.grow(env)
+            before = server.cpu_ms()
             took, size, etag = server.get(path, etag)
+            cpu.append(server.cpu_ms() - before)
             fresh.append(took)
             time.sleep(PAUSE_S)
             took, _, etag = server.get(path, etag)
             same.append(took)
-        rows.append([name, f"{statistics.median(fresh):.0f} ms", f"{statistics.median(same):.1f} ms", f"{size:,}"])
+        after = [f"{statistics.median(fresh):.0f} ms", f"{statistics.median(cpu):.0f} ms"]
+        rows.append([name, *after, f"{statistics.median(same):.1f} ms", f"{size:,}"])
     return rows
+
+
+def at_rest(server: Server, path: str) -> str:
+    """The name of a page's answer, when its slow parts are there: until then each answer is another."""
+    etag, before = server.get(path)[2], ""
+    while etag != before:
+        time.sleep(2 * PAUSE_S)
+        before, etag = etag, server.get(path, etag)[2]
+    return etag
 
 
 def painted(server: Server, env: dict[str, str], grows: bool) -> str:
@@ -147,4 +166,6 @@ def weight(server: Server) -> str:
 if __name__ == "__main__":
     folder = pathlib.Path(sys.argv[1])
     with running(dict(os.environ), folder, os.environ["TOKENOPS_NOW"]) as found:
-        print(answers(found, dict(os.environ), 3), painted(found, dict(os.environ), True), weight(found))
+        for row in answers(found, dict(os.environ), 7):
+            print(" | ".join(row))
+        print([painted(found, dict(os.environ), grows) for grows in (False, True)], weight(found), f"{found.ready_s:.1f} s")

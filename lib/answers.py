@@ -6,7 +6,7 @@ lazy: a command loads only what its question needs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tokenops import config, events
@@ -180,14 +180,14 @@ def plans_set(settings: config.Config) -> list[dict[str, Any]]:
     return [plans.binding_row(binding) for binding in _bindings(settings)]
 
 
-def set_plan(
-    settings: config.Config, provider: str, plan: str, today: str, since: str | None = None, account: str = ""
-) -> None:
-    """Write to the configuration which plan the user has."""
+def set_plan(settings: config.Config, words: Sequence[str], today: str, since: str | None = None, account: str = "") -> str:
+    """Write to the configuration which plan the user has, and return its provider. `words`: its provider, name, or both."""
     from tokenops import plans
 
     try:
-        plans.bind(settings, provider, plan, today, since, account)
+        plan = plans.resolve(words)
+        plans.bind(settings, plan, today, since, account)
+        return plan.provider
     except (config.Unusable, config.Unchangeable) as error:
         raise Fault(str(error)) from None
 

@@ -53,9 +53,19 @@ class Usage:
                 # A name in another case, or only the beginning of one, is more like it than any other.
                 alike = sorted(value for value in names if value.lower().startswith(wish.lower()))
                 nearest = alike[0] if alike else show.nearest(wish, names, 0.5)
-                hint = f"; did you mean {show.short_text(nearest)}?" if nearest else ""
+                hint = f"; did you mean {show.short_text(nearest)}?" if nearest else _choice(self.values[name])
                 return f"no {name} {show.short_text(wish)!r}{hint}"
         return ""
+
+
+# So many values are all named.
+_FEW = 8
+
+
+def _choice(values: set[str]) -> str:
+    """The values that there are, if they are few."""
+    names = ", ".join(sorted(map(show.short_text, values)))
+    return f"; there is only {names}" if len(values) == 1 else f"; there are {names}" if 0 < len(values) <= _FEW else ""
 
 
 def of_log(
@@ -79,7 +89,8 @@ def of_log(
     if not usage.count:
         return "the log holds no usage; tok-status shows which clients' logs were looked for"
     if missing := usage.missing(only, provider):
-        return missing + (f" the last usage of all was on {_day(usage.last, log.tz)}" if usage.last < since else "")
+        last = f"he last usage of all was on {_day(usage.last, log.tz)}" if usage.last < since else ""
+        return missing + (last and (f" T{last}" if missing.endswith("?") else f"; t{last}"))
     if not provider and answers.spend(log, (), since, until, only).rows:
         return ""
     filters = " that the filters take" if only != events.EVERY or provider else ""
@@ -90,12 +101,32 @@ def of_log(
     return f"no usage in this span{filters}; the last was on {day}{more}"
 
 
+def earlier(log: Log, since: str) -> str:
+    """What a span of the log leaves out: since when there is more, and the option that shows it; "" if nothing."""
+    from tokenops import store
+
+    first = next(iter(store.days(log.folder)), "")
+    return f"earlier usage, from {first} on: --since all" if first and first < since[:10] else ""
+
+
 def provider_hint(name: str) -> str:
     """`; did you mean openai?`, for a provider that no plan and no price is of; "" for one that exists."""
     from tokenops import plans, pricing
 
     names = {*pricing.load().providers, *(plan.provider for plan in plans.all_plans().values())}
     return "" if name in names else show.meant(name, names)
+
+
+def model_hint(log: Log, name: str) -> str:
+    """What is wrong with a model's name for a question about limits: no price and no family is known; "" if nothing is."""
+    from tokenops import limit_windows
+
+    catalogue = log.catalogue()
+    models = {model for owner in catalogue.providers.values() for model in owner["models"]}
+    families = {family for provider in catalogue.providers for family in limit_windows.families(provider)}
+    if name in models or any(family in name.lower() for family in families):
+        return ""
+    return f"no model {name!r} is known{show.meant(name, models)}; limits of single models are left out"
 
 
 def session_id(folder: str, beginning: str | None, may_be_new: bool = False) -> str | None:

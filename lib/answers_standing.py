@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from tokenops import answers, events, show
+from tokenops import answers, datadir, events, show
 from tokenops.session import Log
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def standing(
     names = ("today", "this month") if state != OLD else (day, day[:7])
     spans = [_span(name, spent) for name, spent in zip(names, (day_span, month.spend), strict=True)]
     folders = list(_searched_folders(environment, home)) if state == EMPTY else []
-    advice = _advice(state, budget, spans, sessions)
+    advice = _advice(log.folder, state, budget, spans, sessions)
     listed_of = {"projects": len(projects), "sessions": len(sessions)}
     return Standing(
         state,
@@ -245,9 +246,11 @@ def _searched_folders(environment: Mapping[str, str], home: str) -> Iterator[Eve
             }
 
 
-def _advice(state: str, budget: answers.Budget, spans: list[Event], sessions: list[Event]) -> dict[str, str]:
+def _advice(folder: str, state: str, budget: answers.Budget, spans: list[Event], sessions: list[Event]) -> dict[str, str]:
     """The one step that helps most: what is the matter, and the command."""
     if state == EMPTY:
+        if datadir.is_demo(demo := datadir.demo_folder(folder)):
+            return {"what": "the demo data is in a log of its own", "do": f"TOKENOPS_HOME={shlex.quote(demo)} tok"}
         return {"what": "sample data shows every report", "do": "tok init --demo"}
     if unpriced := spans[-1]["unpriced_turns"]:
         return {"what": f"{unpriced:,} turns have no price and are in no cost", "do": "tok models"}

@@ -58,11 +58,17 @@ def edges(since: int, until: int, unit: str, tz: datetime.tzinfo) -> tuple[int, 
     """Where the buckets that hold a span begin, and where the last one ends."""
     buckets = when.Buckets(unit, tz)
     at = begin(since, buckets)
-    moments = [at]
+    moments, local = [at], when.local(at, tz)
     while moments[-1] < until:
-        label = buckets.label_of(when.stamp(at))
-        while buckets.label_of(when.stamp(at)) == label:
-            at += QUARTER_MS
+        following = when.local(at + 4 * QUARTER_MS, tz)
+        if unit == "hour" and not local.minute and following.utcoffset() == local.utcoffset():
+            at += 4 * QUARTER_MS  # a whole hour, in which the clock is not changed
+        else:
+            label = buckets.label_of(when.stamp(at))
+            while buckets.label_of(when.stamp(at)) == label:
+                at += QUARTER_MS
+            following = when.local(at, tz)
+        local = following
         moments.append(at)
     return tuple(moments)
 

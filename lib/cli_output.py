@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # Pieces in which the streams are read and written.
 BLOCK = 1 << 17
 Rows = list[dict[str, Any]]
+# Most rows of a table at a terminal, and fewest; what else stands on the screen: headings, sums, remarks and the prompt.
+MOST_ROWS, FEWEST_ROWS, OTHER_LINES = 20, 5, 11
 # So many skipped lines are named one by one.
 SINGLY = 3
 # Makes a text of rows, a shape, whether to colour, and whether to show every remark.
@@ -80,12 +82,12 @@ def positive(text: str) -> int:
 
 
 def in_order(
-    args: argparse.Namespace, rows: Rows, orders: show.Orders, usual: Callable[[Rows], Rows] = list
+    args: argparse.Namespace, rows: Rows, orders: show.Orders, usual: Callable[[Rows], Rows] = list, fits: bool = False
 ) -> tuple[Rows, Rows]:
     """Rows in the order of --sort, and those that --top leaves out. Raises session.BadRequest.
 
     Without either, tables are in the `usual` order and other shapes as the rows are. --top alone orders by the first of
-    `orders`.
+    `orders`. `fits`: at a terminal, a table without --top has as many rows as the screen holds.
     """
     top = getattr(args, "top", None)
     name = args.sort or (next(iter(orders)) if top else "")
@@ -96,6 +98,9 @@ def in_order(
             rows = usual(rows)
     except ValueError as error:
         raise session.BadRequest(f"--sort {args.sort}: {error}") from None
+    if fits and not top and shape(args) == "table" and sys.stdout.isatty():
+        most = max(min(show.height() - OTHER_LINES, MOST_ROWS), FEWEST_ROWS)
+        top = most if len(rows) > most + 1 else None  # a row that says "and 1 more" takes as much room
     return rows[:top], rows[top:] if top else []
 
 

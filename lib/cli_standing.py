@@ -11,7 +11,7 @@ from tokenops.answers_standing import EMPTY, OLD, Blocks, Standing
 from tokenops.events import Event
 from tokenops.session import Log
 
-USUAL_WIDTH, USUAL_HEIGHT = 80, 24
+USUAL_WIDTH = 80
 # Projects and sessions stand side by side from this width on.
 SIDE_BY_SIDE = 76
 MOST_LIMITS = 6
@@ -19,7 +19,7 @@ MOST_LIMITS = 6
 
 def screen(standing: Standing, log: Log, color: bool) -> str:
     """The whole screen, as many rows of it as the terminal has lines for."""
-    width, height = min(show.width() or USUAL_WIDTH, 120), height_of_terminal()
+    width, height = min(show.width() or USUAL_WIDTH, 120), show.height()
     build = _empty if standing.state == EMPTY else _sections
     count = 10
     lines = build(standing, log, width, count, color)
@@ -27,17 +27,6 @@ def screen(standing: Standing, log: Log, color: bool) -> str:
         count -= 1
         lines = build(standing, log, width, count, color)
     return "".join(f"{line}\n" for line in lines)
-
-
-def height_of_terminal() -> int:
-    """How many lines the terminal has that stdout is; LINES overrides it."""
-    text = os.environ.get("LINES", "")
-    if text.isdecimal() and int(text[:6]) > 0:
-        return int(text[:6])
-    try:
-        return os.get_terminal_size(1).lines or USUAL_HEIGHT
-    except OSError:
-        return USUAL_HEIGHT
 
 
 def _sections(standing: Standing, log: Log, width: int, count: int, color: bool) -> list[str]:

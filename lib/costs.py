@@ -125,6 +125,11 @@ ORDERS: show.Orders = {
 }
 
 
+def is_by_time(rows: Sequence[Event]) -> bool:
+    """Whether rows are of hours, days, weeks or months: their table ends with the newest."""
+    return any("bucket" in row for row in rows)
+
+
 def dearest(rows: Sequence[Event]) -> list[Event]:
     """Rows as a table shows them: by time if they have one, and within it the dearest first."""
     return sorted(sorted(rows, key=_cost, reverse=True), key=lambda row: str(row.get("bucket", "")))
@@ -163,7 +168,10 @@ def _group_columns(rows: Sequence[Event], labels: Sequence[str], tz: datetime.tz
     for at, name in enumerate(names):
         cells = [label_of(row, name) for row in rows]
         cells = [short.get(cell, cell) for cell in cells] if name == "session" else cells
-        yield show.Column(name, [*cells, *(labels if at == 0 else [""] * len(labels))], False, 0 if name in by else 2 * at)
+        sums = labels if at == 0 else [""] * len(labels)
+        models = show.short_models(cells) if name == "model" else {}
+        shorter = [*(models[cell] for cell in cells), *sums] if models else ()
+        yield show.Column(name, [*cells, *sums], False, 0 if name in by else 2 * at, shorter)
         if name == "session":
             zone, now = tz or when.zone(None), max(when.moment(row["to"]) for row in rows)
             began = [when.short_time(when.moment(row["from"]), zone, now) for row in rows]

@@ -325,6 +325,8 @@ _REFUSAL_STYLE = (
     ":root{color-scheme:light dark;font:16px/1.6 ui-sans-serif,system-ui,sans-serif}body{max-width:38rem;margin:12vh auto;"
     "padding:0 1.2rem}h1{font-size:1.35rem;line-height:1.3}code{display:inline-block;padding:.15rem .5rem;border-radius:6px;"
     "background:#8882;font:.95em ui-monospace,Menlo,Consolas,monospace}li{margin:.5rem 0}"
+    "html{background:#f4f5f8;color:#1d2129}a{color:#24508f}@media(prefers-color-scheme:dark){html{background:#0d0f13;"
+    "color:#e8eaee}a{color:#8db7f0}}"
 )
 REFUSAL_HASH = base64.b64encode(hashlib.sha256(_REFUSAL_STYLE.encode()).digest()).decode()
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 from tokenops import dash_headroom, dash_html, dash_query, dash_sheet, dash_tables, pricing, show, when
 from tokenops.dash_html import Html, tag
+from tokenops.dash_query import Ask
 from tokenops.dash_sheet import Column, Sheet
 from tokenops.dash_view import LEAST_RHYTHM_MS, RHYTHM, View
 from tokenops.events import Event
@@ -29,7 +31,13 @@ def section(view: View, live: bool) -> Html | None:
         body = dash_headroom.pending() if "pending" in part else dash_headroom.notice(part)
         cards = [tag("div", tag("h2", "Hours of the week"), body, class_="card")]
     else:
-        cards = [_week(view, live, part["week"]), _calendar(view, live, part["days"])]
+        since, until = span.since, max(span.until - 1, span.since)
+        first, last = when.local(since, view.tz).date(), when.local(until, view.tz).date()
+        shown = view.ask, dash_tables.span_name(view), live
+        cards = [
+            _week(*shown, tuple(part["week"].items())),
+            _calendar(*shown, tuple(part["days"].items()), first, last),
+        ]
     return tag("section", *cards, class_="pair charts", id="rhythm", aria_label="When it was spent")
 
 
@@ -43,7 +51,13 @@ def _level(value: Decimal, levels: Sequence[Decimal]) -> int:
     return 0 if not value else 1 + sum(value >= level for level in levels)
 
 
-def _week(view: View, live: bool, sums: Mapping[tuple[int, int], Decimal]) -> Html:
+# Pictures that stay the same while a part of the page does, and that take a tenth of the time of a year's page to draw.
+_KEPT = 16
+
+
+@functools.lru_cache(_KEPT)
+def _week(ask: Ask, name: str, live: bool, amounts: tuple[tuple[tuple[int, int], Decimal], ...]) -> Html:
+    sums = dict(amounts)
     levels, across = _levels(list(sums.values())), dash_html.WIDTH / 24
     cells = "".join(
         dash_html.cell(
@@ -58,20 +72,28 @@ def _week(view: View, live: bool, sums: Mapping[tuple[int, int], Decimal]) -> Ht
         for hour in range(24)
     )
     marks = [((hour + 0.5) / 24 * 100, f"{hour:02d}") for hour in range(0, 24, 3)]
-    label = f"Cost by hour of the week, {dash_tables.span_name(view)}"
+    label = f"Cost by hour of the week, {name}"
     if sums:
         (day, hour), usd = max(sums.items(), key=lambda item: item[1])
         label += f": most on {DAYS[day]} at {hour:02d}:00, {_money(usd)}"
     picture = dash_html.grid("chart-week", cells, 7 * CELL, label, list(zip(DAYS, range(7), strict=True)), marks, CELL)
-    link = dash_sheet.csv_link("week", "Cost by hour of the week", view.ask, live)
-    note = tag("p", f"list price, {dash_tables.span_name(view)}", class_="sub")
+    link = dash_sheet.csv_link("week", "Cost by hour of the week", ask, live)
+    note = tag("p", f"list price, {name}", class_="sub")
     head = tag("header", tag("h2", "Hours of the week"), link, note)
     return tag("figure", head, picture, class_="card chart", data_key="week")
 
 
-def _calendar(view: View, live: bool, sums: Mapping[datetime.date, Decimal]) -> Html:
-    last = when.local(max(view.spent.span.until - 1, view.spent.span.since), view.tz).date()
-    first = max(when.local(view.spent.span.since, view.tz).date(), last - datetime.timedelta(7 * MOST_WEEKS - 1))
+@functools.lru_cache(_KEPT)
+def _calendar(
+    ask: Ask,
+    name: str,
+    live: bool,
+    amounts: tuple[tuple[datetime.date, Decimal], ...],
+    first: datetime.date,
+    last: datetime.date,
+) -> Html:
+    sums = dict(amounts)
+    first = max(first, last - datetime.timedelta(7 * MOST_WEEKS - 1))
     monday = first - datetime.timedelta(first.weekday())
     weeks = max((last - monday).days // 7 + 1, 5)
     levels, across = _levels(list(sums.values())), dash_html.WIDTH / weeks
@@ -79,18 +101,14 @@ def _calendar(view: View, live: bool, sums: Mapping[datetime.date, Decimal]) -> 
     for number in range((last - first).days + 1):
         day = first + datetime.timedelta(number)
         usd, at = sums.get(day, pricing.ZERO), (day - monday).days
-        go = (
-            dash_query.address(view.ask._replace(since=day.isoformat(), until=day.isoformat()), rows="")
-            if live and usd
-            else ""
-        )
+        go = dash_query.address(ask._replace(since=day.isoformat(), until=day.isoformat()), rows="") if live and usd else ""
         text = f"{DAYS[day.weekday()]} {day:%Y-%m-%d}: {_money(usd)}"
         cells.append(dash_html.cell(at // 7 * across, at % 7 * CELL, across - 3, CELL - GAP, _level(usd, levels), text, go))
     marks = list(_months(monday, weeks))
-    label = f"Cost by day, {dash_tables.span_name(view)}: {len(sums):,} days with usage"
+    label = f"Cost by day, {name}: {len(sums):,} days with usage"
     rows = [(DAYS[at], at) for at in (0, 2, 4, 6)]
     picture = dash_html.grid("chart-calendar", "".join(cells), 7 * CELL, label, rows, marks, CELL)
-    link = dash_sheet.csv_link("calendar", "Cost by day", view.ask, live)
+    link = dash_sheet.csv_link("calendar", "Cost by day", ask, live)
     head = tag("header", tag("h2", "Calendar"), link, tag("p", "list price by day; a click shows the day", class_="sub"))
     return tag("figure", head, picture, class_="card chart", data_key="calendar")
 

@@ -127,8 +127,10 @@ def more_link(sheet: Sheet, ask: Ask, live: bool) -> Html | None:
     if not most or len(sheet.rows) <= most:
         return None
     text = f"and {len(sheet.rows) - most:,} more"
-    if not live or most >= dash_query.MOST_ROWS:
+    if not live:
         return tag("p", text, class_="sub")
-    fragment = f"#{sheet.name}"
-    link = tag("a", "show them", href=dash_query.address(ask, rows=str(dash_query.MOST_ROWS)) + fragment)
-    return tag("p", f"{text}; ", link, class_="sub")
+    if most >= dash_query.MOST_ROWS:  # no page shows so many
+        href = dash_query.address(ask, dash_query.CSV, table=sheet.name)
+        return tag("p", tag("a", f"{text}, as CSV", href=href, download=f"{sheet.name}.csv"), class_="sub")
+    href = f"{dash_query.address(ask, rows=str(dash_query.MOST_ROWS))}#{sheet.name}"
+    return tag("p", tag("a", text, href=href, title=f"show up to {dash_query.MOST_ROWS} rows"), class_="sub")

@@ -141,11 +141,10 @@ class Reader:
         records = self._records(span, plan, now, first, opens, done, files)
         cut = Cut(self.open.rows(records, plan, bounds), plan, bounds)
         rows, usage = cut.rows_of(span.since, until, only), cut.usage_of(span.since, until, only)
-        sums = dash_sums.span_sums(done, rows, usage, daily, timed)
+        sums = dash_sums.span_sums(done, rows, usage, daily)
         today = self._today(cut, midnight, only, plan)
         complete_since = _complete_since(min(filter(None, (done.first, cut.first)), default=""), first, files)
-        by_class = dash_sums.class_sums(rows, span.unit, daily, done.by_class) if len(timed) == 1 else None
-        names, bars = dash_sums.parts(sums.timed, span, plan, complete_since, now, ask.stack, by_class)
+        names, bars = dash_sums.parts(dash_sums.Bars(done, rows, daily), span, complete_since, now, ask.stack)
         expected, at_midnight = self._outlook(cut, ask, now, plan, span, files, today)
         total = total_of(sums.small, plan)
         besides = [*cut.rows_of(span.since, until), *cut.usage_of(span.since, until)]

@@ -159,7 +159,7 @@ def _tiles(story: Story) -> Html:
     tile = dash_tables.tile
     every = [
         tile("cost", "Cost", dash_tables.money(cost), notes),
-        tile("turns", "Turns", dash_tables.count(len(steps)), "in ", dash_tables.duration(seconds)),
+        tile("turns", "Turns", dash_tables.count(len(steps)), "in ", when.duration(1000 * seconds, seconds=True)),
         tile("tokens", "Tokens", dash_tables.short(context + output), dash_tables.short(output), " of them output"),
         tile(
             "cache",
@@ -262,7 +262,7 @@ def _causes(story: Story) -> Html | None:
     sentences = context_report.sentences(context_report.Sums(causes.rows, causes.total))
     words = [tag("p", text.partition("; --breaks")[0].rstrip(".") + ".", class_="sub") for text in sentences]
     body = dash_tables.card(causes_sheet(causes), story, True, tag("div", title, *words))
-    return tag("section", body, id="causes", aria_label="What filled the context")
+    return tag("section", body, id="causes", aria_label="Causes of prompt tokens")
 
 
 def _figure(story: Story, name: str, heading: str, panel: Bars, hints: Sequence[Hint], note: Html) -> Html:
@@ -325,7 +325,7 @@ def _began(step: Event, story: Story) -> Html:
 
 
 def _gap(step: Event) -> object:
-    return "" if step["gap_s"] is None else dash_tables.duration(round(step["gap_s"]))
+    return "" if step["gap_s"] is None else when.duration(round(1000 * step["gap_s"]), seconds=True)
 
 
 def _tools(step: Event) -> Html:

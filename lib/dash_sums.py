@@ -54,24 +54,14 @@ def with_coverage(by: tuple[str, ...], plan: rollup.Grouping) -> tuple[str, ...]
     return (*by, rollup.COVERED) if rollup.COVERED in plan.by else by
 
 
-def parts(
-    rows: Sequence[Event],
-    span: Span,
-    plan: rollup.Grouping,
-    complete_since: int,
-    now: int,
-    stack: str,
-    by_class: ByClass | None = None,
-) -> tuple[list[str], list[Part]]:
-    """The names of what bars are stacked of, and the bars. `complete_since`: since when the log knows all.
-
-    `by_class`: the rows' sums by class, if they are at hand.
-    """
-    spent = {row["bucket"]: row for row in price_by(rows, (span.unit,), plan)}
+def parts(bars_of: Bars, span: Span, complete_since: int, now: int, stack: str) -> tuple[list[str], list[Part]]:
+    """The names of what bars are stacked of, and the bars. `complete_since`: since when the log knows all."""
+    plan = bars_of.plan
+    spent = {row["bucket"]: row for row in bars_of.rows_by((span.unit,))}
     names, shares, amounts = (
-        _by_class(by_class or class_sums(rows, span.unit, plan))
+        _by_class(bars_of.class_sums(span.unit))
         if stack == "class"
-        else _by_name(rows, span.unit, stack, plan)
+        else _by_name(bars_of.rows_by((span.unit, stack)), stack)
     )
     bars, no_tokens, no_costs = [], [0] * len(names), [pricing.ZERO] * len(names)
     for start, end in itertools.pairwise(dash_query.edges(span.since, span.until, span.unit, plan.tz)):
@@ -114,9 +104,8 @@ def _by_class(sums: ByClass) -> Stacks:
     return names, tokens, {bucket: list(usd[:count]) for bucket, (_, usd) in sums.items()}
 
 
-def _by_name(rows: Sequence[Event], unit: str, stack: str, plan: rollup.Grouping) -> Stacks:
+def _by_name(priced: Sequence[Event], stack: str) -> Stacks:
     """Bars by those names that cost most, the others as one."""
-    priced = price_by(rows, (unit, stack), plan)
     sums: dict[str, Rank] = {}
     for row in priced:
         name, (usd, tokens) = costs.label_of(row, stack), _rank(row)
@@ -213,7 +202,7 @@ class Closed(NamedTuple):
     `sessions`: the rows of each session; `ranked`: the rows of tok-cost by session, project and client, with their ranks;
     `timed`: rows by what the bars are made of; `small`: rows by client and project; `usage`: totals of whole sessions.
     `by_class`: sums of `timed` by class, if bars are not by name; `choices`: what the filters can be set to, whatever they
-    are set to; `empty`: nothing is there, whatever they are set to.
+    are set to; `empty`: nothing is there, whatever they are set to. `priced`: what `Bars.rows_by` worked out of `timed`.
     """
 
     since: int
@@ -227,8 +216,11 @@ class Closed(NamedTuple):
     by_class: ByClass = types.MappingProxyType({})
     choices: Mapping[str, frozenset[str]] = {}
     empty: bool = True
+    priced: Memo | None = None
 
 
+# Fields -> the priced rows by them.
+Memo = dict[tuple[str, ...], list[Event]]
 NONE = Closed(0, 0)
 
 
@@ -246,26 +238,48 @@ def closed_days(
     ranked, small = [(_rank(row), row) for row in dearest(rows, _RANKED, plan)], coarser(rows, _SMALL, plan)
     of_bars = coarser(rows, timed, plan)
     by_class = class_sums(of_bars, timed[0], plan) if len(timed) == 1 else {}
-    return Closed(*span, cut.first, sessions, ranked, of_bars, small, usage, by_class, choices(every), not every)
+    return Closed(*span, cut.first, sessions, ranked, of_bars, small, usage, by_class, choices(every), not every, {})
+
+
+class Bars(NamedTuple):
+    """What the bars of a span are made of: the closed days, and the rows of the rest of it."""
+
+    done: Closed
+    rows: Sequence[Event]
+    plan: rollup.Grouping
+
+    def rows_by(self, by: tuple[str, ...]) -> list[Event]:
+        """The rows of tok-cost by a unit of time and more. A bucket that nothing was added to is not priced again."""
+        memo = {} if self.done.priced is None else self.done.priced
+        if by not in memo:
+            memo[by] = price_by(self.done.timed, by, self.plan)
+        if not self.rows:
+            return memo[by]
+        fresh = coarser(self.rows, by, self.plan)
+        grown = {row["bucket"] for row in fresh}
+        again = [row for row in self.done.timed if row["bucket"] in grown]
+        return [*(row for row in memo[by] if row["bucket"] not in grown), *price_by([*again, *fresh], by, self.plan)]
+
+    def class_sums(self, unit: str) -> ByClass:
+        """The sums by class of tokens."""
+        before = self.done.by_class or class_sums(self.done.timed, unit, self.plan)
+        return class_sums(self.rows, unit, self.plan, before)
 
 
 class Sums(NamedTuple):
-    """The sums of a span. `totals`: of sessions with an unknown hour; they are in `small`, not in `timed`."""
+    """The sums of a span. `totals`: of sessions with an unknown hour; they are in `small`, but in no bar."""
 
-    timed: Sequence[Event]
     small: Sequence[Event]  # rows by client and project
     sessions: Sequence[Event]  # the rows of tok-cost, the most expensive first
     totals: Sequence[Event]
 
 
-def span_sums(
-    done: Closed, rows: Sequence[Event], usage: Sequence[Event], plan: rollup.Grouping, timed: tuple[str, ...]
-) -> Sums:
+def span_sums(done: Closed, rows: Sequence[Event], usage: Sequence[Event], plan: rollup.Grouping) -> Sums:
     """The sums of a span: those of its closed days, and the rows and session totals of the rest of it."""
     totals = standing(done, rows, usage, plan)
     besides = rollup.roll_up(totals, plan, lambda why: None)
     small = coarser([*done.small, *rows, *besides], _SMALL, plan)
-    return Sums(coarser([*done.timed, *rows], timed, plan), small, _ranked_sessions(done, [*rows, *besides], plan), totals)
+    return Sums(small, _ranked_sessions(done, [*rows, *besides], plan), totals)
 
 
 def standing(done: Closed, rows: Sequence[Event], usage: Sequence[Event], plan: rollup.Grouping) -> list[Event]:
@@ -284,9 +298,17 @@ def _ranked_sessions(done: Closed, rows: Sequence[Event], plan: rollup.Grouping)
     """The sessions, the most expensive first. Sessions of closed days are priced again only if they went on."""
     again = {row.get("session_id") for row in rows}
     earlier = [row for name in again for row in done.sessions.get(name, ())]
-    fresh = [(_rank(row), row) for row in price_by([*earlier, *rows], _RANKED, plan)]
-    others = [item for item in done.ranked if item[1].get("session_id") not in again]
-    return [row for _, row in sorted([*fresh, *others], key=operator.itemgetter(0), reverse=True)]
+    fresh = sorted(((_rank(row), row) for row in price_by([*earlier, *rows], _RANKED, plan)), key=operator.itemgetter(0))
+    ranked = [item for item in done.ranked if item[1].get("session_id") not in again] if earlier else list(done.ranked)
+    for item in fresh:  # a year has thousands of others, which are in order
+        bisect.insort_left(ranked, item, key=_down)
+    return [row for _, row in ranked]
+
+
+def _down(item: tuple[Rank, Event]) -> Rank:
+    """What puts the greatest first."""
+    (usd, tokens), _ = item
+    return -usd, -tokens
 
 
 def _rank(row: Event) -> Rank:

@@ -196,17 +196,18 @@ def worth(view: View) -> Html | None:
     if not view.spent.worth:
         return None
     cards = [_worth(value, view) for value in view.spent.worth]
-    return tag("section", *cards, class_="headline", id="worth", aria_label="What your plans were worth")
+    metered = view.spent.total.get("metered_usd", "0")  # of all of them, so it is said once
+    rest = tag("p", "pay-per-token besides: ", tag("data", show.money(metered), value=metered), class_="sub", id="metered")
+    return tag("section", *cards, rest, class_="headline", id="worth", aria_label="What your plans were worth")
 
 
 def _worth(value: Event, view: View) -> Html:
-    """What a plan covered, its price, and what it did not cover."""
+    """What a plan covered, and its price."""
     parts = [plans.all_plans().get(name) for name in value["plan"].split(", ")]
     names = " and ".join(plan.display for plan in parts if plan) or value["plan"]
     usd, monthly = value["covered_usd"], value.get("plan_usd_per_month")
     is_login = value["plan"] == coverage.UNNAMED
     what = "covered by a login whose plan is not set" if is_login else f"of usage covered by {names}"
-    metered = view.spent.total.get("metered_usd", "0")
     notes: list[object] = ["at list price"]
     if monthly:
         notes += [
@@ -215,7 +216,6 @@ def _worth(value: Event, view: View) -> Html:
             " a month",
             coverage.times_its_price(value),
         ]
-    notes += ["; metered: ", tag("data", show.money(metered), value=metered)]
     big = tag("p", tag("data", show.money(usd), value=usd, class_="number"), f" {what}, {span_name(view)}", class_="big")
     return tag("div", big, tag("p", *notes, class_="sub"), class_="card worth", data_key=f"worth {value['plan']}")
 
@@ -394,7 +394,9 @@ def task_sheet(view: View) -> Sheet:
             "seconds",
             "Took",
             lambda row: took(row)["duration_s"],
-            lambda row: tag("data", duration(took(row)["duration_s"]), value=took(row)["duration_s"]),
+            lambda row: tag(
+                "data", when.duration(1000 * took(row)["duration_s"], seconds=True), value=took(row)["duration_s"]
+            ),
             "n some",
         ),
         *(_part_column(column, took) for column in (turns_column(), tokens_column(), cost_column("Cost"))),
@@ -423,11 +425,6 @@ def moment(text: str, view: Page) -> Html:
     same = local.date() == today.date()
     shown = f"{local:%H:%M}" if same else f"{local.day} {local:%b}" if local.year == today.year else f"{local:%Y-%m-%d}"
     return tag("time", shown, datetime=text, title=f"{local:%Y-%m-%d %H:%M}")
-
-
-def duration(seconds: int) -> str:
-    """A length of time for people."""
-    return f"{seconds}s" if seconds < 120 else f"{seconds // 60}m" if seconds < 7200 else f"{seconds / 3600:.1f}h"
 
 
 def notes(spent: Spent) -> Iterator[Html]:

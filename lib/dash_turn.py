@@ -63,7 +63,7 @@ def _turn_tiles(story: Story) -> Html:
         done, *others = dash_steps.done_text(counts).split(", ")
         where = "" if first is step else f"in the round since turn {first['n']}"
         notes = ", ".join(filter(None, [*others, where]))
-        gap = "first turn" if step["gap_s"] is None else dash_tables.duration(round(step["gap_s"]))
+        gap = "first turn" if step["gap_s"] is None else when.duration(round(1000 * step["gap_s"]), seconds=True)
         every.append(tile("gap", "After the turn before", tag("span", gap)))
         every.append(tile("work", "Done in this round", tag("span", done or "nothing counted"), notes))
         for finding in step.get("findings", ()):

@@ -315,6 +315,11 @@ def last_sync(folder: str) -> int | None:
         return None
 
 
+def demo_folder(folder: str) -> str:
+    """Where the demo data of a log are: a log of their own."""
+    return os.path.join(folder, "demo")
+
+
 def is_demo(folder: str) -> bool:
     """Whether a log holds demo data."""
     return os.path.exists(os.path.join(folder, DEMO))

@@ -6,6 +6,8 @@ not change, and a command that can be pasted.
 
 from __future__ import annotations
 
+import collections
+import functools
 import itertools
 import os
 import pathlib
@@ -14,9 +16,23 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tokenops import __version__, answers, config, datadir, events, pricing, show, status, store, store_upkeep, when
+from tokenops import (
+    __version__,
+    answers,
+    config,
+    datadir,
+    events,
+    pricing,
+    show,
+    status,
+    store,
+    store_days,
+    store_upkeep,
+    when,
+)
 from tokenops.events import Event
 from tokenops.session import Fault, Log
+from tokenops.store_days import Recent
 
 # How far back to look for sources and unpriced models.
 SPAN_MS = 30 * when.DAY
@@ -30,11 +46,11 @@ def report(log: Log, environment: Mapping[str, str], home: str) -> Event:
     """The whole report: state, blockers, next_actions, and the parts: clients, sources, signals, proxy, unpriced, ..."""
     folder, now, settings = log.folder, log.now, log.settings
     clients = list(status.passive(environment, home, settings.get("vendor_usage")))
-    proxied = list(status.proxy_rows(folder, now))
+    proxied = list(status.proxy_rows(folder, now, log.memory))
     summary: Event = {"v": 1, "kind": "status", "version": __version__, "as_of": when.stamp(now)}
     parts: Event = {
         "clients": clients,
-        "sources": sources(folder, now) or {"error": "the log is empty", "hint": "tok-sync"},
+        "sources": sources(folder, now, log.memory) or {"error": "the log is empty", "hint": "tok-sync"},
         "signals": _signals(log),
         "proxy": proxied or _no_proxy(),
         "unpriced": _unpriced_models(log),
@@ -53,24 +69,38 @@ def report(log: Log, environment: Mapping[str, str], home: str) -> Event:
     return summary | {"blockers": blockers, "next_actions": actions} | parts
 
 
-def sources(folder: str, now: int) -> list[Event]:
-    """What each source gave in the last thirty days: how many records of each kind, and when the newest began."""
+def sources(folder: str, now: int, memory: Recent | None = None) -> list[Event]:
+    """What each source gave in the last thirty days: how many records of each kind, and when the newest began.
+
+    `memory` keeps the days whose files do not change.
+    """
     rows: dict[str, Event] = {}
-    for day in store.days(folder, when.stamp(now - SPAN_MS)[:10], when.stamp(now)[:10]):
-        seen: set[tuple[str, str, str]] = set()
-        for identity, line in store.sightings(folder, day, context=False):
-            ts, kind, source = store.header(line)
-            row = rows.setdefault(source or "unknown", _source_row(source or "unknown"))
-            row["newest"] = max(row["newest"], ts)
-            if (kind, source, identity) not in seen:
-                seen.add((kind, source, identity))
-                row[kind] = row.get(kind, 0) + 1
+    files = store_days.files_of(folder, when.stamp(now - SPAN_MS)[:10], when.stamp(now)[:10])
+    for day, identity in files.items():
+        read = functools.partial(_sources_of_day, folder, day)
+        for source, newest, kinds in memory.get(("sources", day), identity, read) if memory is not None else read():
+            # A source's plane is how its records come here.
+            plane = source if source in ("proxy", "mcp") else "passive"
+            row = rows.setdefault(source, {"source": source, "plane": plane, "newest": ""})
+            row["newest"] = max(row["newest"], newest)
+            for kind, count in kinds.items():
+                row[kind] = row.get(kind, 0) + count
     return [rows[name] for name in sorted(rows)]
 
 
-def _source_row(source: str) -> Event:
-    """A source without records so far, and its plane: how its records come here."""
-    return {"source": source, "plane": source if source in ("proxy", "mcp") else "passive", "newest": ""}
+def _sources_of_day(folder: str, day: str) -> list[tuple[str, str, collections.Counter[str]]]:
+    """Each source of a day, when its newest record began, and how many of each kind it gave."""
+    newest: dict[str, str] = {}
+    seen: set[tuple[str, str, str]] = set()
+    for identity, line in store.sightings(folder, day, context=False):
+        ts, kind, source = store.header(line)
+        name = source or "unknown"
+        newest[name] = max(newest.get(name, ""), ts)
+        seen.add((kind, name, identity))
+    kinds: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in newest}
+    for kind, name, _ in seen:
+        kinds[name][kind] += 1
+    return [(name, newest[name], kinds[name]) for name in newest]
 
 
 def signal_quality(signals: Any) -> Event:
@@ -195,13 +225,21 @@ def _next_actions(parts: Event, settings: config.Config) -> Iterable[Event]:
         yield _action("schedule_sync", "clients delete their logs after some weeks, and no cron job runs tok-sync", line)
     if parts["prices"]["older_than_30_days"]:
         old = ", ".join(parts["prices"]["older_than_30_days"][:5])
-        yield _action("update_prices", f"prices older than 30 days: {old}", upgrade(sys.prefix))
-    if due := parts["prices"]["scheduled_due"]:
-        models = ", ".join(sorted({item["model"] for item in due})[:5])
-        what = f"announced price changes that were not checked since: {models}"
-        yield _action("look_at_prices", what, upgrade(sys.prefix))
+        yield _action(
+            "update_prices", f"prices older than 30 days: {old}; a newer version has newer ones", upgrade(sys.prefix)
+        )
+        # Before that there is hardly a newer version, and nothing to do.
+        if due := _due_models(parts["prices"]):
+            yield _action(
+                "look_at_prices", f"announced price changes that were not checked since: {due}", upgrade(sys.prefix)
+            )
     if settings.warnings:
         yield _action("mend_config", settings.warnings[0], _edit(settings.path))
+
+
+def _due_models(prices: Event) -> str:
+    """The models whose announced price has come into force since it was read, in words; "" for none."""
+    return ", ".join(sorted({item["model"] for item in prices["scheduled_due"]})[:5])
 
 
 def _edit(path: str) -> str:
@@ -262,6 +300,18 @@ def rows(report: Event) -> list[Event]:
     return [{"part": name} | row for name in parts if isinstance(report[name], list) for row in report[name]]
 
 
+# Where readings of limits come from, and how far they can be trusted, in words.
+_SOURCES = {
+    "statusline": "Claude Code's status line",
+    "vendor_usage_api": "the vendor's own answer",
+    "vendor_client": "asked through the vendor's client",
+    "vendor_web": "the vendor's web page",
+    "proxy_traffic": "answers that tok-proxy passed",
+    "client_files": "the clients' files",
+    "client_logs": "the clients' logs",
+    "mcp_tool_pings": "only calls of TokenOps's own tools",
+}
+_RELIABLE = {"high": "reliable", "medium": "somewhat old", "low": "uncertain"}
 _STATE_STYLES = {"ready": "good", "degraded": "warn", "not_ready": "bad", "not_configured": "bad"}
 
 
@@ -278,8 +328,10 @@ def table(report: Event, shape: str, color: bool, verbose: bool = False) -> str:
     log, prices = report["log"], report["prices"]
     lines = []
     if "error" not in log:
-        lines.append(f"log: {log['folder']}, {log['days']} days, {log['bytes'] / 1e6:,.1f} MB")
-    lines.append(f"prices: captured {prices['oldest_capture']} to {prices['newest_capture']}")
+        lines.append(f"log: {log['folder']}, {show.plural(log['days'], 'day')}, {log['bytes'] / 1e6:,.1f} MB")
+    lines.append(f"prices: read {prices['oldest_capture']} to {prices['newest_capture']}")
+    if due := _due_models(prices):
+        lines.append(f"announced before and in force since, not checked again: the price of {due}")
     return "\n".join([*texts, show.notes(lines, shape, color, verbose=True)])
 
 
@@ -287,8 +339,11 @@ def _heading(report: Event, shape: str, color: bool) -> str:
     """The state, and each thing to do with its command on a line of its own, whole, so that it can be pasted."""
     quality, state, day, clock = report["signal_quality"], report["state"], report["as_of"][:10], report["as_of"][11:16]
     text = f"{show.paint(state.replace('_', ' '), _STATE_STYLES[state], color)}, as of {day} {clock} UTC\n"
-    signal = f"signal of the limits: {quality['level']} ({quality['source']}): {quality['caveat']}"
-    text += show.notes([signal], shape, color, verbose=True)
+    if quality["source"] != "none":  # without a plan or a reading, what is to be done says so
+        source = _SOURCES.get(quality["source"], quality["source"].replace("_", " "))
+        text += show.notes(
+            [f"the limits shown are {_RELIABLE[quality['level']]}: {source}, {quality['caveat']}"], shape, color, True
+        )
     for key, title in (("blockers", "blocks"), ("next_actions", "to do")):
         for item in report[key]:
             text += show.notes([f"{title}: {item['what']}"], shape, False, verbose=True) + f"    {show.safe(item['do'])}\n"

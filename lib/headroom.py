@@ -63,6 +63,7 @@ class State(NamedTuple):
     plan: str
     carry: Carry | None = None
     doubt: str = ""
+    last: float | None = None  # what was read last, if that is no longer so
 
     @property
     def likely(self) -> float | None:
@@ -92,7 +93,7 @@ def states_of(believed: limit_belief.Belief, now: int) -> list[State]:
     """The same, of readings that are believed: the last of each window counts."""
     last = {reading.key: reading for reading in believed.readings}
     every = (_at_moment(_state(reading, believed.doubts.get(key, "")), now) for key, reading in last.items())
-    return sorted(every, key=_order)
+    return sorted(every, key=order)
 
 
 def _state(reading: Reading, doubt: str) -> State:
@@ -106,10 +107,11 @@ def _at_moment(state: State, now: int) -> State:
     ends = state.resets_at
     if ends is None and state.minutes is not None:
         ends = state.observed_at + state.minutes * 60_000
-    return state._replace(used=None, status="") if ends is not None and ends <= now else state
+    return state._replace(used=None, status="", last=state.used) if ends is not None and ends <= now else state
 
 
-def _order(state: State) -> tuple[str, str, int, str]:
+def order(state: State) -> tuple[str, str, int, str]:
+    """The order of windows: by provider and account, the shortest first."""
     return state.provider, state.account, state.minutes or 1 << 40, state.scope
 
 
@@ -315,7 +317,7 @@ def row(state: State, now: int) -> Event:
     if state.resets_at is not None:
         row["resets_at"] = when.stamp(state.resets_at)
         if state.used is not None:
-            row["resets_in"] = duration(state.resets_at - now)
+            row["resets_in"] = when.duration(state.resets_at - now)
     row["observed_at"] = when.stamp(state.observed_at)
     if state.carry is not None:
         row["carried"] = {
@@ -326,20 +328,10 @@ def row(state: State, now: int) -> Event:
         }
     if state.used is None:
         row["note"] = "reset since it was last read: unknown"
+        row["last_used"] = state.last
     return {key: value for key, value in row.items() if value not in (None, "") or key in ("used", "headroom")}
 
 
 def age_text(minutes: float) -> str:
     """How old a reading is, for people."""
     return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
-
-
-def duration(ms: int) -> str:
-    """A length of time for agents: 1h41m, 3d4h, 12m."""
-    minutes = max(ms, 0) // 60_000
-    days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
-    if days:
-        return f"{days}d{hours}h" if hours else f"{days}d"
-    if hours:
-        return f"{hours}h{minutes:02d}m"
-    return f"{minutes}m"

@@ -36,22 +36,27 @@ def limits(
     provider: str = "",
     memory: Recent | None = None,
     more: Iterable[Reading] = (),
+    providers: Iterable[str] = (),
 ) -> Limits:
     """The limits of one provider or of all. Everything that a budget takes from the log is read here.
 
-    `more`: readings that are not in the log. Raises OSError, and what `catalogue` raises: it is called only if turns
-    followed a reading.
+    `more`: readings that are not in the log; `providers`: those whose last readings count however old they are.
+    Raises OSError, and what `catalogue` raises: it is called only if turns followed a reading.
     """
     readings = limit_log.readings(folder, now - SPAN_MS, now, memory)
     if provider:
         readings = [reading for reading in readings if reading.key.provider == provider]
     believed = limit_belief.belief([*readings, *more], now)
     states = headroom.states_of(believed, now)
+    if missing := {*providers} - {state.provider for state in states}:
+        # What was read long ago is no longer so, and still says more than nothing.
+        old = limit_log.last_readings(folder, now - SPAN_MS, missing, memory)
+        states = sorted([*states, *headroom.states(old, now)], key=headroom.order)
     since = limit_carry.oldest(states, now)
     if since is None:
         return Limits(believed.readings, states)
     cuts = [state.observed_at for state in states]
-    spends, rates = limit_log.spends_since(folder, since, now, catalogue, cuts)
+    spends, rates = limit_log.spends_since(folder, since, now, catalogue, cuts, memory)
     return Limits(believed.readings, limit_carry.carried_forward(states, spends, rates, now))
 
 
@@ -78,9 +83,9 @@ def budget_rows(
     """
 
     def rows(name: str) -> list[Event]:
-        now_left = limits(folder, now, catalogue, name, memory, more)
+        now_left = limits(folder, now, catalogue, name, memory, more, [each for each in plans if name in ("", each)])
         models = models_at_work(folder, now, now_left.states, model, name)
-        expected = forecasts(now_left, now, models)
+        expected = forecasts(now_left, now, models, memory)
         return budgets(now_left.states, now, thresholds, models, expected, [name] if name else plans, plans)
 
     chosen = rows(provider)
@@ -98,7 +103,9 @@ def models_at_work(folder: str, now: int, states: Sequence[State], model: str, p
     return limit_log.last_models(folder, now, matters - {""}) if matters else {}
 
 
-def forecasts(limits: Limits, now: int, models: Mapping[str, str] | None = None) -> dict[Key, Event]:
+def forecasts(
+    limits: Limits, now: int, models: Mapping[str, str] | None = None, memory: Recent | None = None
+) -> dict[Key, Event]:
     """The forecasts of the windows that may bind, of each account. `models`: as in `budgets`."""
     since = {
         state.key: (state.likely or 0.0) - state.used
@@ -107,7 +114,9 @@ def forecasts(limits: Limits, now: int, models: Mapping[str, str] | None = None)
     }
     if not since:
         return {}
-    return limit_forecast.forecasts([reading for reading in limits.readings if reading.at >= now - LEARNED_MS], now, since)
+    accounts = {key[:2] for key in since}
+    readings = [reading for reading in limits.readings if reading.at >= now - LEARNED_MS and reading.key[:2] in accounts]
+    return limit_forecast.forecasts(limit_log.series(readings, memory), now, since)
 
 
 def budgets(
@@ -168,7 +177,7 @@ def _budget(
     if account[1]:
         row["account"] = account[1]
     row["headroom_pct"] = None if bound is None or bound.headroom is None else int(bound.headroom * 100 + 1e-9)
-    row["window_resets_in"] = headroom.duration(bound.resets_at - now) if bound and bound.resets_at else None
+    row["window_resets_in"] = when.duration(bound.resets_at - now) if bound and bound.resets_at else None
     row["recommended_action"] = judged.action
     row["reason"] = judged.reason
     if judged.switch_to:
@@ -207,8 +216,8 @@ def _early_ends(
         forecast = forecasts.get(state.key)
         early = None if state.used is None or state.used >= 1 else headroom.hours_early(state, forecast, rules)
         if early is not None and forecast is not None:
-            out = headroom.duration(when.moment(forecast["cutoff_at"]["p50"]) - now)
-            text, hours = when.window_text(state.window, state.scope), headroom.duration(round(early * 3_600_000))
+            out = when.duration(when.moment(forecast["cutoff_at"]["p50"]) - now)
+            text, hours = when.window_text(state.window, state.scope), when.duration(round(early * 3_600_000))
             yield f"plan ahead: at this pace the {text} runs out in {out}, {hours} early"
 
 
@@ -286,12 +295,12 @@ def wait_text(verdict: Verdict, now: int, where: str) -> str:
     )
     if verdict.resets_at is None:
         return f"{limit}: no room, and its reset is not known; looking every {LOOK_MS // 60_000} minutes"
-    return f"{limit} resets at {where}, in {headroom.duration(max(verdict.resets_at - now, 0))}"
+    return f"{limit} resets at {where}, in {when.duration(max(verdict.resets_at - now, 0))}"
 
 
 def countdown(ms: int) -> str:
     """How long it still is, for a line that changes: to the minute, and in the last minutes to the second."""
-    return headroom.duration(ms) if ms >= 120_000 else f"{max(ms, 0) // 1000}s"
+    return when.duration(ms) if ms >= 120_000 else f"{max(ms, 0) // 1000}s"
 
 
 def hours_needed(verdict: Verdict, now: int, margin_s: float) -> int:

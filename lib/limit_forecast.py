@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from tokenops import limit_windows, when
 from tokenops.events import Event
-from tokenops.limit_windows import MINUTE, Key, Reading, Series
+from tokenops.limit_windows import MINUTE, Key, Series
 
 HORIZONS = (30, 60, 120)
 # Past moments that count: a week of a user who never rests, or some months of an ordinary one.
@@ -282,15 +282,11 @@ def forecast(
     )
 
 
-def forecasts(
-    readings: Sequence[Reading], now_ms: int, since_reading: Mapping[Key, float] | None = None
-) -> dict[Key, Event]:
-    """The forecast of each open window as a record, from the readings of the last weeks.
+def forecasts(series: Sequence[Series], now_ms: int, since_reading: Mapping[Key, float] | None = None) -> dict[Key, Event]:
+    """The forecast of each open window as a record, from the series of the last weeks.
 
     `since_reading`: only these windows, each with the share that was used since its last reading.
     """
-    accounts = None if since_reading is None else {key[:2] for key in since_reading}
-    series = limit_windows.series(reading for reading in readings if accounts is None or reading.key[:2] in accounts)
     result = {}
     for each in series:
         if since_reading is None or each.key in since_reading:

@@ -5,13 +5,13 @@ The limit family reads the log only through this module. store_days keeps data d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from tokenops import events, limit_windows, store, store_days, when
-from tokenops.limit_windows import Key, Reading
+from tokenops.limit_windows import Key, Reading, Series
 from tokenops.store_days import Derived, Files, Recent
 
 if TYPE_CHECKING:  # whoever needs only readings does not pay for prices
@@ -41,12 +41,30 @@ def readings(folder: str, since: int, until: int, memory: Recent | None = None) 
     return limit_windows.with_accounts([reading for reading in every if since <= reading.at <= until])
 
 
+def last_readings(folder: str, before: int, providers: Iterable[str], memory: Recent | None = None) -> list[Reading]:
+    """The readings of the last day before a moment that has any, of each of some providers. Raises OSError."""
+    missing, result = set(providers), []
+    for day in reversed(store.days(folder, "", when.stamp(before)[:10])):
+        if not missing:
+            break
+        begin = when.moment(f"{day}T00:00:00Z")
+        of_day = readings(folder, begin, min(begin + when.DAY - 1, before), memory)
+        result += [reading for reading in of_day if reading.key.provider in missing]
+        missing -= {reading.key.provider for reading in of_day}
+    return result
+
+
 def _unpack(packed: Any) -> list[Reading]:
     return limit_windows.unpack(*packed)
 
 
 def spends_since(
-    folder: str, since: int, now: int, catalogue: Callable[[], Catalogue], cuts: Sequence[int]
+    folder: str,
+    since: int,
+    now: int,
+    catalogue: Callable[[], Catalogue],
+    cuts: Sequence[int],
+    memory: Recent | None = None,
 ) -> tuple[list[Spend], Rates]:
     """What turns after a moment cost, and the learned rates. Turns between two `cuts` are added up.
 
@@ -60,7 +78,7 @@ def spends_since(
     if not turns:
         return [], {}
     prices = catalogue()
-    return limit_carry.spends_between(turns, prices, cuts), rates(folder, prices, now)
+    return limit_carry.spends_between(turns, prices, cuts), rates(folder, prices, now, memory)
 
 
 def last_models(folder: str, now: int, providers: Collection[str]) -> dict[str, str]:
@@ -73,18 +91,42 @@ def last_models(folder: str, now: int, providers: Collection[str]) -> dict[str, 
     return {provider: model for provider, (_, model) in last.items()}
 
 
-def rates(folder: str, catalogue: Catalogue, now: int) -> Rates:
-    """What the last closed days taught, as far as `learn` has read them."""
+def rates(folder: str, catalogue: Catalogue, now: int, memory: Recent | None = None) -> Rates:
+    """What the last closed days taught, as far as `learn` has read them. `memory` keeps the pieces of each day."""
     from tokenops import limit_carry
 
-    derived, files = _pieces_of_days(folder, catalogue), store_days.files_of(folder)
-    pieces_by_day = (_load(derived, day, files) for day in _closed_days(files, now))
-    return limit_carry.rates(piece for pieces in pieces_by_day for piece in pieces or ())
+    derived, files = _pieces_of_days(folder, catalogue), _files(folder, now)
+    return limit_carry.rates(
+        piece for day in _closed_days(files, now) for piece in _pieces_of_day(derived, day, files, memory) or ()
+    )
+
+
+def _pieces_of_day(derived: Derived, day: str, files: Files, memory: Recent | None) -> list[Piece] | None:
+    """What a day taught, None if it has not been read; of a day that has been, memory keeps it."""
+    name, key = (derived.folder, day), store_days.key_of(day, files)
+    if memory is None or not memory.has(name, key):
+        pieces = _load(derived, day, files)
+        if memory is None or pieces is None:
+            return pieces
+        return memory.get(name, key, lambda: pieces)
+    return memory.get(name, key, list)
+
+
+def series(readings: list[Reading], memory: Recent | None = None) -> list[Series]:
+    """The series of some readings. `memory` keeps those of the last readings, which are the same until a new one comes."""
+    if memory is None:
+        return limit_windows.series(readings)
+    return memory.get("series", readings, lambda: limit_windows.series(readings))
+
+
+def _files(folder: str, now: int) -> Files:
+    """The files of the days that rates are learned from, and of their neighbours."""
+    return store_days.files_of(folder, when.stamp(now - (DAYS + 1) * when.DAY)[:10], when.stamp(now)[:10])
 
 
 def learn(folder: str, catalogue: Catalogue, now: int) -> int:
     """Learn from the last closed days that have not been read yet, and return how many. Raises OSError."""
-    derived, files = _pieces_of_days(folder, catalogue), store_days.files_of(folder)
+    derived, files = _pieces_of_days(folder, catalogue), _files(folder, now)
     missing = [day for day in _closed_days(files, now) if _load(derived, day, files) is None]
     for day in missing:
         packed = [[list(key), *rest] for key, *rest in _pieces(folder, catalogue, day)]

@@ -146,6 +146,6 @@ def _lately(state: headroom.State, lately: Pace | None, now: int) -> dict[str, A
         left = round((1 - state.used) / lately.per_hour * HOUR_MS)
         straight: dict[str, Any] = {"runs_out_before_reset": now + left < state.resets_at}
         if straight["runs_out_before_reset"]:
-            straight |= {"runs_out_at": when.stamp(now + left), "runs_out_in": headroom.duration(left)}
+            straight |= {"runs_out_at": when.stamp(now + left), "runs_out_in": when.duration(left)}
         row["at_this_pace"] = straight | {"note": STRAIGHT}
     return row

@@ -61,7 +61,7 @@ def plan_rows(
     today = when.bucket(now, "day", tz)
     providers = sorted({binding.provider for binding in bound if provider in ("", binding.provider)})
     in_force = {name: plans.in_force(list(bound), name, today) for name in providers}
-    limits_now = limits(folder, now, lambda: catalogue, provider, memory)
+    limits_now = limits(folder, now, lambda: catalogue, provider, memory, providers=providers)
     with_plan = [provider] if provider else [name for name in providers if in_force[name]]
     models = models_at_work(folder, now, limits_now.states, "", provider)
     rows = budgets(limits_now.states, now, thresholds, models, forecasts(limits_now, now, models), with_plan)
@@ -244,7 +244,12 @@ def _notes(budget: Event, bound: Event | None, longest: Longest | None, spent: E
     if spent and spent.get("unpriced"):
         yield "consumed_cost_usd: part of it has no price (see tok-cost)"
     if bound is None:
-        yield "windows: no reading: " + ", then ".join(budget["next_actions"])
+        old = [row for row in budget["windows"] if "last_used" in row]
+        last = "".join(
+            f", the last, {round(100 * row['last_used'])}% of {row['window']}, was on {row['observed_at'][:10]}"
+            for row in sorted(old, key=lambda row: str(row["observed_at"]))[-1:]
+        )
+        yield f"windows: no current reading{last}: " + ", then ".join(budget["next_actions"])
     elif longest:
         yield f"headroom_days: {_lasting(longest)}"
     for row in budget["windows"]:

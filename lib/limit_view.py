@@ -84,7 +84,7 @@ def urgent(rows: Sequence[Event]) -> Event | None:
 def outlook(window: Event, row: Event, now: int, tz: datetime.tzinfo) -> str:
     """What becomes of a window, in a few words: `likely out by 16:40`, `lasts until reset 18:00`."""
     if window.get("used") is None:
-        return "unknown since its reset"
+        return f"{_last(window)} {_age(window, now)}, now unknown" if "last_used" in window else "unknown since its reset"
     resets = moment(window["resets_at"], now, tz) if "resets_at" in window else ""
     if row["reason"] in (headroom.REFUSED, headroom.USED_UP) and window.get("binds"):
         return f"used up until {resets}" if resets else "used up"
@@ -120,7 +120,13 @@ def action_text(row: Event, now: int, tz: datetime.tzinfo) -> str:
     """The action with its reason: `slow down: 45% likely to run out within the hour`."""
     bound, action = binding(row), row["recommended_action"].replace("_", " ")
     if bound is None:
-        return f"{action}: nothing is known of this plan's limits"
+        old = [window for window in row["windows"] if "last_used" in window]
+        if not old:
+            return f"{action}: nothing is known of this plan's limits"
+        last = max(old, key=lambda window: str(window["observed_at"]))
+        return (
+            f"{action}: not known now; the last reading is old: {_last(last)} of the {window_name(last)}, {_age(last, now)}"
+        )
     if "switch_to" in row:
         action += f" to {row['switch_to']}, which has room"
     elif row["recommended_action"] == headroom.WAIT and "resets_at" in bound:
@@ -227,10 +233,22 @@ def _states(window: Event, row: Event, now: int, tz: datetime.tzinfo) -> tuple[s
     """How much of a window is used and when it is reset, in long, shorter and short."""
     used = percent(window, row)
     if used is None:
-        return "unknown: reset since it was last read", "unknown since its reset", "unknown"
+        if "last_used" not in window:
+            return "unknown: reset since it was last read", "unknown since its reset", "unknown"
+        old = f"{_last(window)} {_age(window, now)}"
+        return f"old: {old}, and reset since; now unknown", f"old: {old}, reset since", "unknown"
     resets = f", resets {moment(window['resets_at'], now, tz)}" if "resets_at" in window else ""
     more = f", in {window['resets_in']}" if "resets_in" in window else ""
     return f"{used}% used{resets}{more}", f"{used}% used{resets}", f"{used}% used"
+
+
+def _last(window: Event) -> str:
+    """What was read last of a window that has been reset since."""
+    return f"{round(100 * window['last_used'])}%"
+
+
+def _age(window: Event, now: int) -> str:
+    return when.ago(when.moment(window["observed_at"]), now)
 
 
 def _cell(name: str, width: int) -> str:

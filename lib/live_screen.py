@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import chart_text, events, limit_view, live_sessions, pricing, show
+from tokenops import chart_text, events, limit_view, live_sessions, pricing, show, when
 from tokenops.live_sessions import MINUTE, Row, Snapshot
 
 # A session is active for so long after its last turn, and shown dim when it was quiet for some minutes.
@@ -161,8 +161,8 @@ def _columns(snapshot: Snapshot, part: Sequence[Row]) -> list[show.Column]:
         ("tok/min", [show.compact(row.per_minute) if row.per_minute else "" for row in part], 2),
         ("cost", [_money(None if row.usd is None else pricing.plain(row.usd), row.unpriced > 0) for row in part], 0),
         ("cache", ["" if row.cache_hit is None else f"{row.cache_hit:.0%}" for row in part], 3),
-        ("age", [_age(row.last - row.began) for row in part], 6),
-        ("idle", [_age(snapshot.now - row.last) for row in part], 1),
+        ("age", [when.duration(row.last - row.began, True, False) for row in part], 6),
+        ("idle", [when.duration(snapshot.now - row.last, True, False) for row in part], 1),
     ]
     columns = [show.Column(title, cells, False, rank) for title, cells, rank in texts if any(cells)]
     return columns + [show.Column(title, cells, True, rank) for title, cells, rank in numbers]
@@ -171,15 +171,6 @@ def _columns(snapshot: Snapshot, part: Sequence[Row]) -> list[show.Column]:
 def _money(usd: str | None, is_partial: bool) -> str:
     """An amount; with a "+" if some of it has no price, "?" if nothing has one."""
     return "?" if usd is None and is_partial else f"{show.money(usd or '0')}{'+' if is_partial else ''}"
-
-
-def _age(ms: int) -> str:
-    """A length of time: 12s, 5m, 3h, 2d."""
-    seconds = max(ms, 0) // 1000
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
-        if seconds >= size:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
 
 
 def _nothing(snapshot: Snapshot, view: View) -> list[str]:
@@ -200,7 +191,7 @@ def _nothing(snapshot: Snapshot, view: View) -> list[str]:
             f"Run an agent, and its session appears here. tok-cost --log --by session --since {day} shows that day's.",
         ]
     last = max(snapshot.rows, key=lambda row: row.last)
-    age = _age(snapshot.now - last.last)
+    age = when.duration(snapshot.now - last.last, True, False)
     return [
         f"No session was active in the last {ACTIVE_MS // MINUTE} minutes. The last one was in {last.project or 'unknown'}, "
         f"{age} ago.",

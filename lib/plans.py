@@ -6,7 +6,7 @@ A plan in force covers its provider's turns through a login. Reports show what t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tokenops import catalog, config, show, when
@@ -71,6 +71,48 @@ def find(name: str) -> Plan:
         nearest = show.nearest(name, {**listed, **catalog.load("plans")["aliases"]})
         raise Unusable("", f"no plan {name!r}", f"the nearest known is {nearest!r} (tok-plan catalog lists all)")
     return plan
+
+
+def resolve(words: Sequence[str]) -> Plan:
+    """The plan that is meant: by its name, or by words that only one plan of the catalogue has. Raises Unusable.
+
+    The first word may be its provider. `max5`, `Claude Max 5x` and `anthropic claude-max-5x` are one plan.
+    """
+    listed = all_plans()
+    provider = words[0] if words[0] in {plan.provider for plan in listed.values()} else ""
+    rest = words[1:] if provider else words
+    name = "-".join(" ".join(rest).lower().split())
+    earlier = catalog.load("plans")["aliases"]
+    if (plan := listed.get(name) or listed.get(earlier.get(" ".join(rest), ""))) is not None:
+        if provider not in ("", plan.provider):
+            raise Unusable("", f"{plan.name} is a plan of {plan.provider}", f"run tok-plan set {plan.provider} {plan.name}")
+        return plan
+    typed = _words(name)
+    of_provider = [plan for plan in current_plans() if provider in ("", plan.provider)]
+    fitting = [plan for plan in of_provider if typed and typed <= _words(f"{plan.name} {plan.display} {plan.provider}")]
+    # Of Pro, Pro 5x and Pro+, `pro` is the first: the plan whose name says no more than the vendor's, and that.
+    exact = [plan for plan in fitting if _words(plan.name) - typed <= _vendor_words(plan)]
+    if len(fitting) == 1 or len(exact) == 1:
+        return (exact if len(exact) == 1 else fitting)[0]
+    if not fitting:
+        if not rest:
+            choice = ", ".join(plan.name for plan in of_provider)
+            raise Unusable("", f"no plan of {provider} is named", f"choose from {choice}")
+        return find(name)  # which names the nearest
+    raise Unusable("", f"{' '.join(words)!r} fits several plans", f"choose from {', '.join(plan.name for plan in fitting)}")
+
+
+# Runs of letters, runs of digits, and the plus that some plans end with; `5x` is 5.
+_WORD = re.compile(r"[a-z]+|\d+|\+")
+
+
+def _words(text: str) -> set[str]:
+    return set(_WORD.findall(text.lower())) - {"x"}
+
+
+def _vendor_words(plan: Plan) -> set[str]:
+    """The words that the names of all the vendor's present plans have."""
+    return set.intersection(*(_words(other.name) for other in current_plans() if other.provider == plan.provider))
 
 
 def bindings(settings: config.Config) -> list[Binding]:
@@ -159,13 +201,10 @@ def new_binding(bound: list[Binding], plan: Plan, since: str | None, account: st
     return Binding(plan.provider, plan.name, begins if since is None else since, account, today)
 
 
-def bind(settings: config.Config, provider: str, name: str, today: str, since: str | None = None, account: str = "") -> None:
+def bind(settings: config.Config, plan: Plan, today: str, since: str | None = None, account: str = "") -> None:
     """Set a provider's plan in the configuration. Raises Unusable, config.Unchangeable, OSError."""
-    plan = find(name)
-    if plan.provider != provider:
-        raise Unusable("", f"{plan.name} is a plan of {plan.provider}", f"run tok-plan set {plan.provider} {plan.name}")
     bound = bindings(settings)
-    config.set_key(settings, "plans", provider, with_binding(bound, new_binding(bound, plan, since, account, today)))
+    config.set_key(settings, "plans", plan.provider, with_binding(bound, new_binding(bound, plan, since, account, today)))
 
 
 def row(plan: Plan) -> dict[str, Any]:

@@ -71,11 +71,6 @@ TASKS = (
 )  # fmt: skip
 
 
-def folder_of(folder: str) -> str:
-    """The directory of a log's demo data."""
-    return os.path.join(folder, SOURCE)
-
-
 def demo_records(now: int) -> Iterator[Event]:
     """Turns and readings of the thirty days before a moment. The same moment gives the same data."""
     for persona in PERSONAS:
@@ -267,7 +262,7 @@ def _with_readings(persona: Persona, turns: list[Event]) -> Iterator[Event]:
 def write(folder: str, now: int) -> tuple[str, int]:
     """Create the data anew; returns their directory and the number of records. Raises NotDemo, OSError."""
     remove(folder)
-    demo = folder_of(folder)
+    demo = datadir.demo_folder(folder)
     datadir.ensure_folder(datadir.ensure_folder(folder))
     os.mkdir(demo, mode=0o700)
     datadir.mark_demo(demo)
@@ -282,7 +277,7 @@ def remove(folder: str) -> bool:
     """Remove the data, and nothing else; returns whether there were any. Raises NotDemo, OSError."""
     if datadir.is_demo(folder):
         raise NotDemo(f"{folder} holds demo data itself; unset TOKENOPS_HOME")
-    demo = folder_of(folder)
+    demo = datadir.demo_folder(folder)
     if not os.path.lexists(demo):
         return False
     if os.path.islink(demo) or not datadir.is_demo(demo):

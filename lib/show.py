@@ -15,9 +15,22 @@ from typing import Any, BinaryIO
 from tokenops import jsonl, show_layout
 from tokenops.events import Event
 from tokenops.show_layout import Column
-from tokenops.show_terminal import Output, paint, plain, safe, safe_text, segments, shorten, text_width, width, wrap
+from tokenops.show_terminal import Output, height, paint, plain, safe, safe_text, segments, shorten, text_width, width, wrap
 
-__all__ = ["Column", "Output", "paint", "plain", "safe", "safe_text", "segments", "shorten", "text_width", "width", "wrap"]
+__all__ = [
+    "Column",
+    "Output",
+    "height",
+    "paint",
+    "plain",
+    "safe",
+    "safe_text",
+    "segments",
+    "shorten",
+    "text_width",
+    "width",
+    "wrap",
+]
 
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?\Z", re.ASCII)
@@ -96,7 +109,7 @@ def _fields(row: Mapping[str, object], above: str) -> Iterator[tuple[str, str]]:
 
 
 def notes(texts: Iterable[str], shape: str, color: bool, verbose: bool) -> str:
-    """Remarks below a table: the first, in one dim line, and how many more `verbose` shows; in Markdown a line each."""
+    """Remarks below a table: the first, dim, in at most two lines, and how many more `verbose` shows; in Markdown each."""
     lines = list(dict.fromkeys(map(safe, texts)))
     if not lines or shape == "csv":
         return ""
@@ -104,10 +117,12 @@ def notes(texts: Iterable[str], shape: str, color: bool, verbose: bool) -> str:
     if verbose or shape != "table":
         return "".join(f"{line}\n" for text in lines for line in wrap(text, most, "  "))
     more = f" (and {len(lines) - 1} more; -v shows all)" if len(lines) > 1 else ""
-    if most is not None and text_width(lines[0] + more) > most:
+    shown = wrap(lines[0] + more, most, "  ")
+    if most is not None and len(shown) > 2:
         more = more or " (-v shows all)"
-        return paint(shorten(lines[0], most - len(more)) + more, "dim", color) + "\n"
-    return paint(lines[0] + more, "dim", color) + "\n"
+        first, *others = wrap(lines[0], most, "  ")
+        shown = [first, shorten("  " + " ".join(line.strip() for line in others), most - len(more)) + more]
+    return "".join(paint(line, "dim", color) + "\n" for line in shown)
 
 
 def counts(title: str, values: Sequence[int | None], rank: int = 1, heading: str = "") -> Column:
@@ -234,6 +249,19 @@ def short_ids(ids: Iterable[str], least: int = 8) -> dict[str, str]:
             length += 1
         short[name] = name[:length]
     return short
+
+
+# A model's day, at the end of its name.
+_DAY = re.compile(r"-(?:\d{8}|\d{4}-\d\d-\d\d)\Z", re.ASCII)
+
+
+def short_models(names: Iterable[str]) -> dict[str, str]:
+    """Name of a model -> the same without the day at its end, where no other of them is left with that."""
+    bare = {name: _DAY.sub("", name) for name in names}
+    counts: dict[str, int] = {}
+    for name in bare.values():
+        counts[name] = counts.get(name, 0) + 1
+    return {name: short if counts[short] == 1 else name for name, short in bare.items()}
 
 
 def percent(part: int, whole: int) -> str:

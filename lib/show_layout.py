@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tokenops.show_terminal import paint, safe, shorten, text_width, wrap
+from tokenops.show_terminal import paint, safe, shorten, shorten_apart, text_width, wrap
 
 
 class Column(NamedTuple):
@@ -84,7 +84,7 @@ def fit(columns: Sequence[Column], width: int | None) -> tuple[list[_Laid], list
     parts = [_laid(column) for column in columns]
     if width is None or _total(parts) <= width:
         return parts, []
-    parts = [_laid(column, short=column.rank > 0) for column in columns]
+    parts = [_laid(column, short=column.rank > 0 or not column.number) for column in columns]
     dropped: list[str] = []
     while _total(_narrow(list(parts), width, LEAST)) > width:
         rank = max((part.column.rank for part in parts), default=0)
@@ -104,6 +104,7 @@ def fit(columns: Sequence[Column], width: int | None) -> tuple[list[_Laid], list
 def lines(columns: Sequence[Column], width: int | None, totals: bool, color: bool) -> list[str]:
     """The lines of a table, with last ones that name the columns left out. The last row may be a total."""
     parts, dropped = fit(columns, width)
+    parts = [part if part.column.number else part._replace(cells=shorten_apart(part.cells, part.width)) for part in parts]
     rows = len(columns[0].cells) if columns else 0
     rule = GAP.join("-" * part.width for part in parts)
     out = [paint(_line([part.title for part in parts], parts), "bold", color), rule]

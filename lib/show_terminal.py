@@ -6,6 +6,7 @@ Names in logs come from whatever was cloned and whatever a gateway answered. Non
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
 import sys
@@ -28,8 +29,8 @@ _END = "\ufddf"
 _HOME, _TO_END_OF_LINE, _TO_END = "\x1b[H", "\x1b[K", "\x1b[J"
 _STYLED = re.compile(f"([{''.join(_MARKS.values())}])([^\n\ufdd0-\ufdef]*){_END}")
 _CODE_OF = {mark: _CODES[name] for name, mark in _MARKS.items()}
-# Of a terminal that does not say how wide it is.
-USUAL_WIDTH = 80
+# Of a terminal that does not say how large it is.
+USUAL_WIDTH, USUAL_HEIGHT = 80, 24
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -113,6 +114,47 @@ def shorten(text: str, most: int) -> str:
     return "".join(kept).rstrip() + "…" if most > 0 else ""
 
 
+# A word of a name begins behind one of these.
+_BETWEEN = "-/_.:@ "
+_WORD = re.compile(f"(?<=[{_BETWEEN}])(?=[^{_BETWEEN}])")
+
+
+def shorten_apart(texts: Sequence[str], most: int) -> list[str]:
+    """Texts of at most so many columns each. Those that would look alike are cut in the middle, so that they differ."""
+    cut = [shorten(text, most) for text in texts]
+    groups: dict[str, list[str]] = {}
+    for text, short in zip(texts, cut, strict=True):
+        if short != text and text not in groups.setdefault(short, []):
+            groups[short].append(text)
+    return [
+        _shorten_before(text, _differs_at(text, alike), most) if len(alike := groups.get(short, [])) > 1 else short
+        for text, short in zip(texts, cut, strict=True)
+    ]
+
+
+def _differs_at(text: str, others: Sequence[str]) -> int:
+    """Where a text begins to differ from all of some others."""
+    return max(_alike(text, other) for other in others if other != text)
+
+
+def _alike(text: str, other: str) -> int:
+    """How many characters at the beginning of two texts are the same."""
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(text, other, strict=False)))
+
+
+def _shorten_before(text: str, at: int, most: int) -> str:
+    """A text with its end from a place on, cut before it, at the beginning of a word if there is room."""
+    begins = [0, *(match.start() for match in _WORD.finditer(text))]
+    # As much of the end as half the room takes; at least the word that differs, or what of it differs.
+    earlier = [begin for begin in begins if begin <= at and text_width(text[begin:]) <= most // 2]
+    word = at if text[at : at + 1] in _BETWEEN else max(begin for begin in begins if begin <= at)
+    for begin in (*earlier[:1], word, at):
+        room = most - text_width(text[begin:])
+        if begin and room > 3:
+            return shorten(text[:begin], room) + text[begin:]
+    return "…" + shorten(text[at:], most - 1)
+
+
 def wrap(text: str, most: int | None, indent: str = "") -> list[str]:
     """A sentence in lines of at most so many columns, all but the first indented; a word that is longer is cut in pieces."""
     if most is None or text_width(text) <= most:
@@ -148,6 +190,17 @@ def width() -> int | None:
         return os.get_terminal_size(sys.stdout.fileno()).columns or USUAL_WIDTH
     except (OSError, ValueError):
         return None
+
+
+def height() -> int:
+    """The lines of the terminal that stdout is; LINES comes first."""
+    text = os.environ.get("LINES", "")
+    if text.isascii() and text.isdecimal() and int(text[:6]) > 0:
+        return int(text[:6])
+    try:
+        return os.get_terminal_size(1).lines or USUAL_HEIGHT
+    except OSError:
+        return USUAL_HEIGHT
 
 
 # What JSON may hold raw in a string: all that steers but C0, of which line ends and escape sequences are made.

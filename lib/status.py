@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,8 +12,9 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from tokenops import datadir, events, headroom, programs, read_clients, readers, show, store, untrusted, when
+from tokenops import datadir, events, headroom, programs, read_clients, readers, show, store, store_days, untrusted, when
 from tokenops.events import Event
+from tokenops.store_days import Recent
 
 
 def passive(environment: Mapping[str, str], home: str, vendor_usage: object = None) -> Iterator[Event]:
@@ -67,23 +69,50 @@ def _change_times(path: str) -> Iterator[float]:
         yield os.stat(path).st_mtime
 
 
-def proxy_rows(folder: str, now: int) -> Iterator[Event]:
-    """A row for each provider whose answers the proxy passed in the last seven days, with those of unknown usage."""
-    rows: dict[str, Event] = {}
-    unknown: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-    for line in store.scan(folder, when.stamp(now - SPAN_MS), when.stamp(now)):
+# A turn that passed the proxy: when, its provider, turns, errors, and why its usage is unknown ("" if it is known).
+_Passed = tuple[str, str, int, int, str]
+
+
+def _proxied_turns(folder: str, since: str, until: str) -> list[_Passed]:
+    """What passed the proxy in a span."""
+    turns = []
+    for line in store.scan(folder, since, until):
         if not store.has_field(line, "status") or store.kind_of(line) != b"turn":
             continue  # only what passed the proxy has a status
         event = orjson.loads(line)
-        provider = event.get("provider", "unknown")
+        reason = event.get("usage_reason", "unknown") if "usage" in event else ""
+        counts = event.get("turns", 0), event.get("errors", 0)
+        turns.append((event["ts"], event.get("provider", "unknown"), *counts, reason))
+    return turns
+
+
+def _turns_lately(folder: str, now: int, memory: Recent | None) -> Iterator[_Passed]:
+    """What passed the proxy in the last seven days. `memory` keeps the days whose files do not change."""
+    since, until = when.stamp(now - SPAN_MS), when.stamp(now)
+    if memory is None:
+        yield from _proxied_turns(folder, since, until)
+        return
+    files = store_days.files_of(folder, when.stamp(now - SPAN_MS - when.DAY)[:10], when.stamp(now + when.DAY)[:10])
+    for day in (day for day in files if since[:10] <= day <= until[:10]):
+        read = functools.partial(_proxied_turns, folder, f"{day}T00:00:00.000Z", store_days.midnight_after(day))
+        for turn in memory.get(("passed the proxy", day), store_days.key_of(day, files), read):
+            if since <= turn[0] < until:
+                yield turn
+
+
+def proxy_rows(folder: str, now: int, memory: Recent | None = None) -> Iterator[Event]:
+    """A row for each provider whose answers the proxy passed in the last seven days, with those of unknown usage."""
+    rows: dict[str, Event] = {}
+    unknown: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for ts, provider, turns, errors, reason in _turns_lately(folder, now, memory):
         row = rows.setdefault(
             provider, {"v": 1, "kind": "status", "plane": "proxy", "provider": provider, "turns": 0, "errors": 0}
         )
-        row["turns"] += event.get("turns", 0)
-        row["errors"] += event.get("errors", 0)
-        row["newest"] = max(row.get("newest", ""), event["ts"])
-        if "usage" in event:
-            unknown[provider][event.get("usage_reason", "unknown")] += 1
+        row["turns"] += turns
+        row["errors"] += errors
+        row["newest"] = max(row.get("newest", ""), ts)
+        if reason:
+            unknown[provider][reason] += 1
     for provider, row in sorted(rows.items()):
         if unknown[provider]:
             row["unknown"] = dict(unknown[provider].most_common())

@@ -33,9 +33,10 @@ SLACK = 1 << 17
 Files = dict[str, list[int]]  # day -> size and inode of each of its files
 
 
-def files_of(folder: str) -> Files:
-    """The size and inode of each day's files."""
-    return {day.name: [number for path in day.paths for number in _identity(path)] for day in store_files.days(folder)}
+def files_of(folder: str, first: str = "", last: str = "9") -> Files:
+    """The size and inode of each day's files, of the days from `first` to `last`."""
+    days = store_files.days(folder, first, last)
+    return {day.name: [number for path in day.paths for number in _identity(path)] for day in days}
 
 
 def _identity(path: str) -> tuple[int, int]:

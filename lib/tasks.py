@@ -354,6 +354,4 @@ def table(
 
 
 def _while(seconds: int | None) -> str:
-    if seconds is None:
-        return "unknown"
-    return f"{seconds}s" if seconds < 120 else f"{seconds // 60}m" if seconds < 7200 else f"{seconds / 3600:.1f}h"
+    return "unknown" if seconds is None else when.duration(1000 * seconds, seconds=True)

@@ -109,7 +109,7 @@ def plan_list(session: Session, args: Json) -> Answer:
 def plan_set(session: Session, args: Json) -> Answer:
     """Set a plan; the plans that are set after that."""
     today = when.bucket(session.now(), "day", when.zone(None))
-    answers.set_plan(session.settings(), args["provider"], args["plan"], today)
+    answers.set_plan(session.settings(), [args["provider"], args["plan"]], today)
     return plan_list(session, {})
 
 
@@ -353,7 +353,7 @@ def data_sources(session: Session, args: Json) -> Answer:
     from tokenops import doctor, status
 
     session.catch_up()
-    rows = doctor.sources(session.folder, session.now())
+    rows = doctor.sources(session.folder, session.now(), session.memory)
     clients = [row for row in status.passive(session.environment, session.home) if row["files"] or "blocker" in row]
     lines = [f"{row['source']} ({row['plane']}): {row.get('turn', 0):,} turns, newest {row['newest']}" for row in rows]
     return Answer({"sources": rows, "clients": clients}, _lines(lines or ["The log is empty: run `tok-sync`."]))

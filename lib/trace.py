@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import datetime
+import itertools
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -72,6 +73,8 @@ def rows(
         if limit is not None and step.context > limit.peak:
             notes.append({"finding": "oversized_context", "tokens": int(step.context - limit.peak)})
         result.append(row | ({"findings": notes} if notes else {}))
+    for finding in findings:
+        finding["in_turns"] = _turns_of(finding["finding"], result, rules)
     return result, findings
 
 
@@ -80,6 +83,32 @@ def _break_note(each: Break) -> Event:
     usd = None if each.usd is None else _plain(each.usd)
     finding = {"finding": name, "tokens": each.tokens, "cost_usd": usd, "reason": each.reason}
     return finding | ({"part": each.part} if each.part else {})
+
+
+# A finding made of the counts of rounds -> the count.
+_ROUND_COUNTS = {
+    "repeated_reads": "repeated_reads",
+    "repeated_commands": "repeated_commands",
+    "retry_loops": "retries",
+    "tool_result_floods": "largest_result_bytes",
+}
+# Of the turns in which a context grew, so many are named.
+_MOST_GROWN = 5
+
+
+def _turns_of(finding: str, rows: Sequence[Event], rules: Mapping[str, float]) -> list[int]:
+    """The numbers of the turns that a finding is about; of a round, its first turn."""
+    if finding == "runaway_growth":
+        main = [row for row in rows if not row.get("sidechain")]
+        grown = [(b["context_tokens"] - a["context_tokens"], b["n"]) for a, b in itertools.pairwise(main)]
+        return sorted(number for growth, number in sorted(grown, reverse=True)[:_MOST_GROWN] if growth > 0)
+    if finding in _ROUND_COUNTS:
+        least = rules["result_bytes"] if finding == "tool_result_floods" else 1
+        return [row["n"] for row in rows if row.get("round", {}).get(_ROUND_COUNTS[finding], 0) >= least]
+    field = {"subagent_overhead": "sidechain", "thinking_share": "reasoning_tokens"}.get(finding)
+    if field:
+        return [row["n"] for row in rows if row.get(field)]
+    return [row["n"] for row in rows if any(note["finding"] == finding for note in row.get("findings", ()))]
 
 
 def _plain(amount: Decimal) -> str:
@@ -162,11 +191,14 @@ def table(
     every = [*rows, *rest]
     sums = total(every)
     zone, now = tz or when.zone(None), max((when.moment(row["ts"]) for row in every), default=0)
+    models = [_model(row) for row in rows]
+    # One model in all turns stands below, and leaves the room to what was done.
+    one_model = models[0] if len(set(models)) == 1 and len(models) > 1 else ""
     columns = [
         show.Column("", [str(row["n"]) for row in rows], rank=0),
         show.Column("began", [when.short_time(when.moment(row["ts"]), zone, now) for row in rows], False, 3),
         show.Column("after", [_gap(row["gap_s"]) for row in rows], rank=4),
-        show.Column("model", [_model(row) for row in rows], False, 2),
+        show.Column("model", [""] * len(models) if one_model else models, False, 2),
         show.counts("context", [row["context_tokens"] for row in rows], 1),
         show.Column(
             "cache hit",
@@ -176,11 +208,12 @@ def table(
         ),
         show.counts("output", [row.get("output_tokens", 0) for row in rows], 4),
         show.amounts("list price", [row["cost_usd"] for row in rows], heading="price"),
-        show.Column("done", [_notes_text(row) for row in rows], False, 1),
+        show.Column("done", [_notes_text(row) for row in rows], False, 1, [_notes_text(row, True) for row in rows]),
     ]
     unpriced = len(every) - sums.get("turns", 0)
     line = f"{show.plural(len(every), 'turn')}, {show.money(sums.get('cost_usd', '0'))}{'+' * bool(unpriced)} at list price"
     line += f", {unpriced} without a price" if unpriced else ""
+    line += f"; {one_model}" if one_model else ""
     if rest:
         line = f"{show.more(len(rest), total(rest).get('cost_usd'))}; in all {line}"
     body = show.table(columns, shape, color=color) + show.notes([f"{name}: {line}"], shape, False, verbose=True)
@@ -192,27 +225,28 @@ def _model(row: Event) -> str:
 
 
 def _gap(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    return f"{seconds:.0f}s" if seconds < 120 else f"{seconds / 60:.0f}m" if seconds < 7200 else f"{seconds / 3600:.1f}h"
+    return "" if seconds is None else when.duration(round(1000 * seconds), seconds=True)
 
 
-def _notes_text(row: Event) -> str:
+def _notes_text(row: Event, is_short: bool = False) -> str:
+    """What was wrong with a turn, and what its round did; `is_short`: in fewer letters."""
     done = row.get("round", {})
-    words = [show.plural(done[name], text) for name, text in _WORDS.items() if done.get(name)]
+    words = [finding_title(finding, is_short) for finding in row.get("findings", ())]
+    nouns = {"edits": "edit", "command_calls": "cmd" if is_short else "command"}
+    words += [show.plural(done[name], noun) for name, noun in nouns.items() if done.get(name)]
     words += [f"{done['tool_failures']} failed"] if done.get("tool_failures") else []
-    words += [finding_title(finding) for finding in row.get("findings", ())]
     return ", ".join(words)
 
 
-def finding_title(finding: Event) -> str:
+# Titles of findings in fewer letters.
+_TITLES = {"cache_expiry": "cache expired", "oversized_context": "large context"}
+
+
+def finding_title(finding: Event, is_short: bool = False) -> str:
     """What is shown of a finding at its turn; of a break also the reason."""
     if finding["finding"] == "cache_break":
         return f"cache broke: {context_breaks.reason_text(finding['reason'], finding.get('part', ''))}"
-    return trace_waste.KINDS[finding["finding"]].title
-
-
-_WORDS = {"edits": "edit", "command_calls": "command"}
+    return (is_short and _TITLES.get(finding["finding"])) or trace_waste.KINDS[finding["finding"]].title
 
 
 def sessions(records: Iterable[Event]) -> dict[str, tuple[list[Event], list[Event]]]:

@@ -327,16 +327,28 @@ def cost_of(findings: Iterable[Event]) -> str | None:
     return pricing.plain(sum(amounts, Decimal(0))) if amounts else None
 
 
+# So many turns of a finding are named.
+_NAMED = 4
+
+
+def _numbers(turns: Sequence[int]) -> str:
+    """The numbers of turns, for people: 3, 14, 15; the first of many."""
+    more = len(turns) - _NAMED
+    return ", ".join(map(str, turns[:_NAMED])) + (f" and {more} more" if more > 0 else "")
+
+
 def table(rows: Sequence[Event], shape: str, color: bool, remedies: bool = True) -> str:
     """Findings, or their sums, for people; the remedies below."""
     sums = bool(rows) and rows[0]["kind"] == "waste"
     columns = [show.Column("finding", [row["title"] for row in rows], False, 0)]
     if sums:
         columns.append(show.counts("sessions", [row["sessions"] for row in rows], 2))
-    else:
+    elif not all("in_turns" in row for row in rows):  # all of one session, whose turns are listed
         short = show.short_ids(row.get("session_id", "") for row in rows)
         columns.append(show.Column("session", [short[row.get("session_id", "")] for row in rows], False, 0))
         columns.append(show.Column("project", [row.get("project", "") for row in rows], False, 1))
+    else:
+        columns.append(show.Column("in turns", [_numbers(row["in_turns"]) for row in rows], False, 0))
     estimated = ["~" if row.get("tokens_estimated") else "" for row in rows]
     tokens, tokens_short = (
         [mark + text(row["tokens"] or 0) for mark, row in zip(estimated, rows, strict=True)]

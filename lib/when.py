@@ -318,6 +318,36 @@ def short_time(ms: int, tz: datetime.tzinfo, now: int) -> str:
     return f"{day} {at:%H:%M}" if at.year == local(now, tz).year else f"{day} {at.year:4}"
 
 
+def span_text(since: int | None, until: int | None, tz: datetime.tzinfo, now: int) -> str:
+    """A span for people: 1 Jul to 31 Jul, 21 Nov 09:30 to now; None where it is open."""
+    begin = "the beginning" if since is None else _edge_text(since, since, tz, now)
+    end = "now" if until is None else _edge_text(until, until - DAY // 2, tz, now)
+    return begin if begin == end else f"{begin} to {end}"
+
+
+def _edge_text(ms: int, day: int, tz: datetime.tzinfo, now: int) -> str:
+    """A moment for people; one that parts two days as the day that another moment lies in."""
+    at = local(ms, tz)
+    if at.hour or at.minute:
+        return short_time(ms, tz, now).strip()
+    at = local(day, tz)
+    year = "" if at.year == local(now, tz).year else f" {at.year}"
+    return f"{at.day} {_MONTHS[3 * at.month - 3 : 3 * at.month]}{year}"
+
+
+def duration(ms: int, seconds: bool = False, whole: bool = True) -> str:
+    """A length of time: 12m, 1h41m, 3d4h. `seconds`: 45s for less than a minute; not `whole`: 1h, 3d, rounded down."""
+    if seconds and ms < 60_000:
+        return f"{max(round(ms / 1000), 0)}s"
+    minutes = max(ms, 0) // 60_000
+    days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
+    if days:
+        return f"{days}d{hours}h" if hours and whole else f"{days}d"
+    if hours:
+        return f"{hours}h{minutes:02d}m" if whole else f"{hours}h"
+    return f"{minutes}m"
+
+
 def ago(ms: int, now: int) -> str:
     """How long ago a moment was, for people: now, 2 min ago, 3 h ago, 5 d ago."""
     minutes = (now - ms) // 60_000

@@ -555,7 +555,9 @@ def test_only_new_bytes_are_read_again(folder: str, monkeypatch: pytest.MonkeyPa
     count = len(open_days.events(first))
     asked: list[str] = []
     real = store.day_sightings
-    monkeypatch.setattr(store, "day_sightings", lambda day, on_bad_line: (asked.append(day.name), real(day, on_bad_line))[1])
+    monkeypatch.setattr(
+        store, "day_sightings", lambda day, *rest, **more: (asked.append(day.name), real(day, *rest, **more))[1]
+    )
     log(folder, turn(7000, 1))
     assert len(open_days.events(first)) == count + 1 and not asked
     log(folder, turn(7001, 60 * 30))  # a late turn of yesterday

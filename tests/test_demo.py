@@ -115,7 +115,7 @@ def test_it_can_be_looked_at(run: Run, log: pathlib.Path) -> None:
     assert set(budgets) == {"anthropic", "openai"} and all(one["headroom_pct"] is not None for one in budgets.values())
     assert len(objects(run("tok-cat", env=look).stdout)) == row["records"]
     shown = run("tok-init --demo --table", env=ENV).stdout.decode()
-    assert f"    TOKENOPS_HOME={log}/demo tok-cost --log\n" in shown
+    assert f"    TOKENOPS_HOME={log}/demo tok\n" in shown
 
 
 def test_no_report_of_the_real_log_holds_any_of_it(run: Run, environment: dict[str, str], log: pathlib.Path) -> None:

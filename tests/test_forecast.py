@@ -137,14 +137,17 @@ def test_readings_to_records() -> None:
         meter(1, 0.5, "five_hour", 300, 5),
         meter(1, 0.1, "weekly", 10_080, 100),
     ]
-    found = limit_forecast.forecasts(limit_windows.readings_of(readings), START + HOUR)
+    found = limit_forecast.forecasts(limit_windows.series(limit_windows.readings_of(readings)), START + HOUR)
     assert [key.window for key in found] == ["five_hour", "weekly"]
     record = found[Key("openai", "", "five_hour", "")]
     assert list(record)[:2] == ["p_cutoff", "p_within_minutes"] and record["as_of"] == when.stamp(START + HOUR)
     assert record["few_data"] is True and 0.5 <= record["used_in_an_hour"]["p10"] <= record["used_in_an_hour"]["p90"] <= 1
     used_up = [*readings, meter(0.9, 1.0, "weekly", 10_080, 100)]
-    assert [key.window for key in limit_forecast.forecasts(limit_windows.readings_of(used_up), START + HOUR)] == ["weekly"]
-    assert limit_forecast.forecasts(limit_windows.readings_of(readings), START + 5 * HOUR).keys() == {
+    assert [
+        key.window
+        for key in limit_forecast.forecasts(limit_windows.series(limit_windows.readings_of(used_up)), START + HOUR)
+    ] == ["weekly"]
+    assert limit_forecast.forecasts(limit_windows.series(limit_windows.readings_of(readings)), START + 5 * HOUR).keys() == {
         Key("openai", "", "weekly", "")
     }
 

@@ -6,6 +6,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import re
 import subprocess
 from decimal import Decimal
 from typing import Any
@@ -231,6 +232,7 @@ def test_the_real_hook(file: pathlib.Path, environment: dict[str, str], run: Run
     (saving,) = objects(run("tok-cat --kind saving").stdout)
     assert saving["saved_tokens"] > 900
     (stats,) = objects(run("tok-guard stats --json").stdout)
+    assert re.search(r"installed +yes\n", run("tok-guard status --table").stdout.decode())
     assert (stats["sessions"], stats["reads"], stats["redundant"], stats["spared"]) == (1, 2, 1, 1)
     state = pathlib.Path(environment["TOKENOPS_HOME"], "guard")
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in state.iterdir())

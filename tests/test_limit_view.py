@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from screens import Terminal
 
-from conftest import Json, Run, examples, lines, put
-from tokenops import config, events, headroom, limit_budget, limit_view, limit_windows, show, when
+from conftest import Json, Run, examples, lines, objects, put
+from tokenops import config, events, headroom, jsonl, limit_budget, limit_view, limit_windows, show, store, when
 
 NOW = "2026-11-21T09:30:00.000Z"
 AT = when.moment(NOW)
@@ -81,7 +81,7 @@ WORDS = [
     ([meter(0.9)], "", 0.999, "wait for reset at 12:30: the 5 h limit is over 99% likely to run out within the hour"),
     ([meter(0.2, **WEEK), meter(0.99, **FABLE)], "claude-fable-5", None,
      "switch model to opus, which has room: the weekly limit, fable is used up (99%)"),
-    ([meter(0.5, -10)], "", None, "continue: nothing is known of this plan's limits"),
+    ([meter(0.5, -10)], "", None, "continue: not known now; the last reading is old: 50% of the 5 h limit, 5 min ago"),
 ]  # fmt: skip
 
 
@@ -96,6 +96,23 @@ def test_a_window_that_runs_out_days_before_its_reset_has_words() -> None:
     (row,) = rows(meter(0.5), forecasts={FIVE: FORECAST | {"p_cutoff": 0.9}})
     early = row | {"reason": headroom.LIKELY_EARLY, "recommended_action": headroom.SLOW_DOWN}
     assert limit_view.action_text(early, AT, BERLIN) == "slow down: the 5 h limit is 90% likely to run out early"
+
+
+def test_a_reading_from_long_ago_is_shown_as_old(run: Run, environment: dict[str, str]) -> None:
+    """Longer ago than what limits are judged by: still more than nothing, if a plan of that provider is set."""
+    read, window = AT - 70 * when.DAY, {"window": "five_hour", "window_minutes": 300}
+    old = events.meter("proxy", "anthropic", when.stamp(read), used=0.61, resets_at=when.stamp(read + 60_000), **window)
+    store.append(environment["TOKENOPS_HOME"], [jsonl.line_of(old)])
+    env = {"TOKENOPS_NOW": when.stamp(AT)}
+    assert objects(run("tok-budget --json", env=env).stdout) == []
+    run("tok-plan set anthropic claude-pro")
+    (row,) = objects(run("tok-budget --json", env=env).stdout)
+    (old,) = row["windows"]
+    assert (old["used"], old["last_used"], row["headroom_pct"], row["binding_window"]) == (None, 0.61, None, None)
+    shown = run("tok-budget --table", env=env).stdout.decode()
+    assert "not known now; the last reading is old: 61% of the 5 h limit, 70 d ago" in " ".join(shown.split())
+    assert "old: 61% 70 d ago" in shown and "nothing is known" not in shown
+    assert "the last, 61% of five_hour, was on" in run("tok-plan headroom --json", env=env).stdout.decode()
 
 
 def test_room_in_another_plan_is_named() -> None:

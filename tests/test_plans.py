@@ -108,11 +108,40 @@ def test_bindings_are_dated(run: Run, environment: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("max5", "claude-max-5x"),
+        ("Claude Max 5x", "claude-max-5x"),
+        ("anthropic max 20x", "claude-max-20x"),
+        ("anthropic pro", "claude-pro"),
+        ("openai pro", "gpt-pro"),
+        ("openai pro 5x", "gpt-pro-5x"),
+        ("ChatGPT Plus", "gpt-plus"),
+        ("github pro+", "copilot-pro-plus"),
+        ("github pro", "copilot-pro"),
+        ("cursor ultra", "cursor-ultra"),
+        ("claude-max", "claude-max-20x"),
+        ("codex-plus", "codex-plus"),
+    ],
+)
+def test_a_plan_is_entered_by_words_that_only_it_has(words: str, name: str) -> None:
+    assert plans.resolve(words.split()).name == name
+
+
+def test_every_plan_is_entered_by_its_name_and_by_its_provider_and_name() -> None:
+    for name, plan in plans.all_plans().items():
+        assert plans.resolve([name]).name == plans.resolve([plan.provider, name]).name == name
+
+
+@pytest.mark.parametrize(
     ("line", "says"),
     [
         ("set anthropic claude-max-21x", "the nearest known is 'claude-max-20x'"),
         ("set openai claude-pro", "claude-pro is a plan of anthropic; run tok-plan set anthropic claude-pro"),
-        ("set anthropic", "name what to set: tok-plan set PROVIDER PLAN"),
+        ("set anthropic", "no plan of anthropic is named; choose from claude-pro, claude-max-5x, "),
+        ("set anthropic max", "'anthropic max' fits several plans; choose from claude-max-5x, claude-max-20x"),
+        ("set pro", "'pro' fits several plans; choose from claude-pro, gpt-pro, "),
+        ("unset anthropic claude-pro", "tok-plan unset takes one PROVIDER"),
         ("set", "name what to set: tok-plan set PROVIDER PLAN"),
         ("set anthropic claude-pro --from soon", "expected a day such as"),
     ],
@@ -239,7 +268,11 @@ def test_what_nobody_read_is_null_and_says_what_would_tell(run: Run) -> None:
         known = {"v", "kind", "provider", "plan_name", "display", "overage_risk", "signal_quality", "note", "as_of"}
         assert {name for name, value in row.items() if value is not None} == known
         assert row["overage_risk"] == "unknown" and row["signal_quality"]["level"] == "low"
-        assert "no reading: " in row["note"] and "tok-sync" in row["note"] and "there may be some elsewhere" in row["note"]
+        assert (
+            "no current reading: " in row["note"]
+            and "tok-sync" in row["note"]
+            and "there may be some elsewhere" in row["note"]
+        )
     assert "unknown" in run("tok-plan headroom --table", env=ENV).stdout.decode()
     assert [row["provider"] for row in left(run, "openai")] == ["openai"]
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import examples
-from tokenops import show, show_layout
+from tokenops import show, show_layout, show_terminal
 from tokenops.show import Column
 
 PROJECTS = Column("project", ["app", "a-very-long-name-of-a-project-here", "total"], number=False, rank=0)
@@ -61,6 +61,22 @@ def test_wide_characters_take_two_columns() -> None:
     assert show.shorten("日本語", 5) == "日本…" and show.shorten("日本語", 4) == "日…" and show.shorten("abc", 0) == ""
 
 
+def test_names_that_only_their_ends_tell_apart_are_cut_in_the_middle() -> None:
+    names = ["claude-opus-4-1-preview", "claude-opus-4-5", "claude-opus-4-1-release", "gpt-5.3-codex-spark-latest", "x"]
+    assert show_terminal.shorten_apart(names, 12) == ["clau…preview", "claude-o…4-5", "clau…release", "gpt-5.3-cod…", "x"]
+    assert show_terminal.shorten_apart(names, 18)[0] == "claude-opus-4-1-p…"  # the end may be cut where it tells nothing
+    for width in range(8, 24):
+        assert len(set(show_terminal.shorten_apart(names, width))) == len(names)
+    assert show_terminal.shorten_apart(["花園の道具一番", "花園の道具二番"], 9) == ["花園…一番", "花園…二番"]
+    shown = lines(20, Column("model", names, False, 0), Column("tokens", ["1"] * 5, rank=0))
+    assert shown[2].split()[0] == "clau…preview"
+
+
+def test_models_lose_the_day_at_their_end_first() -> None:
+    names = ["claude-haiku-4-5-20251001", "claude-sonnet-4-20250514", "claude-sonnet-4", "gpt-5-2025-08-07", "o3"]
+    assert list(show.short_models(names).values()) == ["claude-haiku-4-5", *names[1:3], "gpt-5", "o3"]
+
+
 def test_sentences_are_broken_between_words_by_their_width() -> None:
     assert show.wrap("one two three", 7) == ["one two", "three"] and show.wrap("one two three", 6) == ["one", "two", "three"]
     assert show.wrap("日本 日本語 a", 6) == ["日本", "日本語", "a"] and show.wrap("", 5) == []
@@ -76,6 +92,15 @@ def test_styles_take_no_room() -> None:
 
 CELLS = st.text(st.characters(codec="utf-8"), max_size=40)
 NUMBERS = st.integers(0, 10**9).map("{:,}".format)
+
+
+@examples(200)
+@given(st.lists(CELLS, min_size=1, max_size=5), CELLS, st.integers(2, 40))
+def test_texts_that_are_cut_apart_fit(ends: list[str], begin: str, width: int) -> None:
+    texts = [show.safe(begin + end) for end in ends]
+    cut = show_terminal.shorten_apart(texts, width)
+    assert all(show.text_width(text) <= width for text in cut)
+    assert all(short == text for text, short in zip(texts, cut, strict=True) if show.text_width(text) <= width)
 
 
 @examples(200)

@@ -82,6 +82,10 @@ def test_old_usage_is_shown_and_said_to_be_old(told: Run) -> None:
 def test_without_usage_it_shows_where_it_looked(run: Run, environment: dict[str, str]) -> None:
     home = pathlib.Path(environment["HOME"])
     (home / ".codex/sessions").mkdir(parents=True)
+    run("tok-init --demo")
+    demo = f"{environment['TOKENOPS_HOME']}/demo"
+    assert json.loads(run("tok --json").stdout)["next"]["do"] == f"TOKENOPS_HOME={demo} tok"
+    run("tok-init --no-demo")
     answer = json.loads(run("tok --json").stdout)
     assert answer["state"] == "empty" and answer["next"]["do"] == "tok init --demo"
     looked = {row["client"]: row for row in answer["looked_for"]}
@@ -175,6 +179,13 @@ def test_without_a_window_blocks_say_why(told: Run, environment: dict[str, str])
         ("tok-trace s0aaab", "did you mean s0aaaaaa?"),
         ("tok-cost --log --session s9aaaaaaaa", "did you mean"),
         ("tok-budget opnai", "no provider 'opnai'; did you mean openai?"),
+        ("tok-cost --log --client cdoex --since 2026-11-25T11:30:00Z", "did you mean codex? The last usage of all was on"),
+        ("tok-cost --log --client zzz --since 2026-11-25T11:30:00Z", "'zzz'; there is only codex; the last usage"),
+        ("tok-budget --model gtp-5", "no model 'gtp-5' is known; did you mean gpt-5"),
+        ("tok-plan catalog opnai", "no plan of opnai is known; did you mean openai?"),
+        ("tok-plan headroom opnai", "no plan of opnai is set: tok-plan set opnai PLAN; did you mean openai?"),
+        ("tok-provider list opnai", "no provider 'opnai'; did you mean openai?"),
+        ("tok-backtest --provider opnai", "no readings of such a window; did you mean openai?"),
     ],
 )
 def test_an_empty_answer_says_why(line: str, sentence: str, told: Run) -> None:

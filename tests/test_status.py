@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from conftest import Json, Run, claude, lines, objects, put
-from tokenops import doctor, events, jsonl, store, tools, when
+from tokenops import doctor, events, jsonl, limit_log, status, store, tools, when
 
 NOW = "2026-11-21T09:30:00.000Z"
 ENV = {"TOKENOPS_NOW": NOW}
@@ -68,9 +68,42 @@ def test_the_signal_as_a_whole_is_that_of_the_least_reliable_plan(run: Run, envi
     logged(environment, turn(), meter(0.4))
     found = told(run, 0)
     assert found["signal_quality"] == found["signals"][0]["signal_quality"] and found["signal_quality"]["level"] == "high"
-    assert "signal of the limits: high (statusline): " in run("tok-status --table", env=ENV).stdout.decode()
+    shown = run("tok-status --table", env=ENV).stdout.decode()
+    assert "the limits shown are reliable: Claude Code's status line, read 5 minutes ago; use" in shown
     run("tok-plan set openai gpt-plus")
     assert told(run, 0)["signal_quality"]["level"] == "low"
+
+
+def test_nothing_is_advised_where_nothing_is_to_be_done(run: Run, environment: dict[str, str]) -> None:
+    """A price that came into force as announced needs no upgrade while the prices are new; the report says so, no more."""
+    logged(environment, turn())
+    late = {"TOKENOPS_NOW": "2026-12-05T00:00:00Z"}
+    found = told(run, None, **late)
+    assert found["prices"]["scheduled_due"] and not found["prices"]["older_than_30_days"]
+    assert not any("upgrade" in row["do"] for row in found["next_actions"])
+    shown = run("tok-status --table", env=ENV | late, status=None).stdout.decode()
+    assert "in force since, not checked again: the price of claude-opus-4-8" in shown
+
+
+def test_what_a_server_keeps_of_days_changes_nothing(environment: dict[str, str]) -> None:
+    at, memory = when.moment(NOW), limit_log.memory()
+    passed = {"source": "proxy", "status": 200}
+    days = [
+        turn(id=f"m{day}-{n}", ts=f"2026-11-{day:02d}T23:59:0{n}.000Z", **passed) for day in range(12, 21) for n in range(3)
+    ]
+    folder = logged(environment, *days, meter(0.4))
+    for number in range(3):
+        now = at + number * 60_000
+        assert list(status.proxy_rows(folder, now, memory)) == list(status.proxy_rows(folder, now))
+        assert doctor.sources(folder, now, memory) == doctor.sources(folder, now)
+        # A new turn, one of another source of an old day, and a second sighting of a turn, a day later.
+        logged(
+            environment,
+            turn(id=f"new{number}", **passed, errors=1),
+            turn(id=f"old{number}", ts=days[4]["ts"], source="kimi"),
+        )
+        logged(environment, {**days[5], "ts": "2026-11-14T00:00:00.500Z", "usage": "partial", "usage_reason": "cut"})
+    assert status.proxy_rows(folder, at, memory).__next__()["turns"] > 20
 
 
 SHOWING = ("tok-init --detect", "tok-cost", "tok-log verify", "tok-price show", "tok-status", "tok-plan catalog", "edit ")

@@ -304,12 +304,14 @@ def test_a_command_that_waits_for_input_says_so_in_lines_that_fit(environment: d
     assert max(map(len, seen)) <= 40
 
 
-def test_remarks_are_one_line_unless_all_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remarks_are_at_most_two_lines_unless_all_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     remarks = ["the first", "the second, which is longer than the terminal is wide", "the first"]
     monkeypatch.setenv("COLUMNS", "40")
     assert show.notes([], "table", False, False) == ""
     assert show.notes(remarks, "table", False, False) == "the first (and 1 more; -v shows all)\n"
-    assert show.notes(remarks[1:2], "table", False, False) == "the second, which is lon… (-v shows all)\n"
+    assert show.notes(remarks[1:2], "table", False, False) == "the second, which is longer than the\n  terminal is wide\n"
+    longer = show.notes([f"{remarks[1]}, and longer than two of its lines"], "table", False, False)
+    assert longer == "the second, which is longer than the\n  terminal is wide, and… (-v shows all)\n"
     assert show.notes(remarks, "table", False, True).splitlines() == [
         "the first",
         "the second, which is longer than the",

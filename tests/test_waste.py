@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 import pathlib
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -220,7 +221,7 @@ def test_a_session_turn_by_turn(run: Run, environment: dict[str, str]) -> None:
     assert [row["context_tokens"] for row in made] == [50_010, 50_010, 50_010, 50_110]
     assert made[0]["round"] == {"prompts": 1, "edits": 2, "command_calls": 3} and made[1]["round"]["tool_failures"] == 1
     assert [one["finding"] for one in made[1]["findings"]] == ["cache_expiry"] and "findings" not in made[3]
-    assert [one["finding"] for one in wasted] == ["cache_expiry"]
+    assert [(one["finding"], one["in_turns"]) for one in wasted] == [("cache_expiry", [2])]
     spent = sum(Decimal(row["cost_usd"]) for row in made)
     (cost,) = objects(
         run("tok-cost --log --by session --since 30d --json | jq -c 'select(.session_id == \"s1\")'", env=NOW).stdout
@@ -228,7 +229,9 @@ def test_a_session_turn_by_turn(run: Run, environment: dict[str, str]) -> None:
     assert spent == Decimal(cost["cost_usd"])
     assert objects(run("tok-trace t --json", env=NOW).stdout)[0]["id"] == "msg_y"
     shown = run("tok-trace s1 --table", env=NOW).stdout.decode()
-    assert "cache expired while idle" in shown and "> claude-opus-4-8" in shown and "4 turns" in shown
+    assert re.search(r"cache expired while idle +2 +1 ", shown), "the finding names its turn"
+    assert "cache expired while idle, 1 failed" in shown, "what was wrong comes first"
+    assert "> claude-opus-4-8" in shown and "4 turns" in shown
     assert b"2 sessions begin with 's': s1, s2" in run("tok-trace s", env=NOW, status=2).stderr
     assert b"no session id begins with 'q'" in run("tok-trace q", env=NOW, status=2).stderr
 
