@@ -109,6 +109,16 @@ def inspected(environment: dict[str, str], *arguments: str) -> Any:
 @needs("mcp-inspector")
 def test_the_inspector_calls_every_tool(environment: dict[str, str], run: Run) -> None:
     known(run)
+    turn = {
+        "v": 1,
+        "ts": "2026-11-21T09:29:00.000Z",
+        "kind": "turn",
+        "id": "a",
+        "source": "proxy",
+        "session_id": "s1",
+        "turns": 1,
+    }
+    run("tok-log append", jsonl.line_of(turn | {"model": "claude-opus-4-8", "provider": "anthropic", "output_tokens": 5}))
     listed = {tool["name"]: tool for tool in inspected(environment, "--method", "tools/list")["tools"]}
     assert listed.keys() == tools.TOOLS.keys()
     for name, tool in tools.TOOLS.items():
