@@ -102,6 +102,10 @@ def session_in(payload: untrusted.Raw) -> str:
     return match[1] if match else ""
 
 
+# What Codex's header and its rollouts name differently (0.171).
+_AS_IN_ROLLOUTS = {"collab_spawn": "thread_spawn"}
+
+
 def tags_in(headers: dict[str, str], payload: untrusted.Raw) -> dict[str, str]:
     """What a request says that it is for: its effort as Anthropic's and OpenAI's APIs name it, and Codex's subagent."""
     efforts = (
@@ -109,7 +113,8 @@ def tags_in(headers: dict[str, str], payload: untrusted.Raw) -> dict[str, str]:
         untrusted.mapping(payload.get("reasoning")).get("effort"),
         payload.get("reasoning_effort"),
     )
-    tags = {"subagent": untrusted.tag(headers.get("x-openai-subagent"))}
+    agent = untrusted.tag(headers.get("x-openai-subagent"))
+    tags = {"subagent": _AS_IN_ROLLOUTS.get(agent, agent)}
     tags["effort"] = next(filter(None, map(untrusted.tag, efforts)), "")
     return {name: tag for name, tag in tags.items() if tag}
 

@@ -90,9 +90,10 @@ def test_a_request_states_its_effort(body: Json, tags: Json) -> None:
     assert not fields.fault(event)
 
 
-def test_a_request_names_its_subagent_and_a_message_its_effort() -> None:
-    """As Codex does; each message in a tunnel stands for itself."""
-    wanted = [http1.field(b"Host", b"h"), http1.field(b"x-openai-subagent", b"review")]
+@pytest.mark.parametrize(("header", "subagent"), [(b"review", "review"), (b"collab_spawn", "thread_spawn")])
+def test_a_request_names_its_subagent_and_a_message_its_effort(header: bytes, subagent: str) -> None:
+    """As Codex does, by the name that its rollouts have; each message in a tunnel stands for itself."""
+    wanted = [http1.field(b"Host", b"h"), http1.field(b"x-openai-subagent", header)]
     head = http1.Request(b"GET", b"/v1/responses", (1, 1), wanted)
     made = proxy_exchange.Exchange(UPSTREAM, head, b"/v1/responses", NOW, 1, b"salt")
     made.tunnel_head(http1.Response(101, b"", (1, 1), []))
@@ -101,7 +102,7 @@ def test_a_request_names_its_subagent_and_a_message_its_effort() -> None:
         made.client_message({"type": "response.create", "model": "gpt-5.4", **more}, NOW)
         answer = {"id": f"resp_{number}", "model": "gpt-5.4", "usage": {"input_tokens": 5, "output_tokens": 7}}
         found += made.vendor_message({"type": "response.completed", "response": answer}, NOW + 9)
-    assert [(event.get("subagent"), event.get("effort")) for event in found] == [("review", "high"), ("review", None)]
+    assert [(event.get("subagent"), event.get("effort")) for event in found] == [(subagent, "high"), (subagent, None)]
 
 
 # Depth, types and counts.
