@@ -135,6 +135,12 @@ def test_sizes_are_code_points_of_canonical_json() -> None:
     assert request.sizes["messages tool"] == size(RESULT)
 
 
+def test_only_system_messages_at_the_front_are_the_system_prompt() -> None:
+    request = measured({"messages": [{"role": "system", "content": "a"}, user("b"), {"role": "system", "content": "c"}]})
+    assert [len(request.system), len(request.messages), request.first] == [1, 2, 2]
+    assert request.sizes["messages system"] == request.sizes["system"]
+
+
 def changed(payload: Json, change: Callable[[Json], object]) -> Json:
     other = copy.deepcopy(payload)
     change(other)
