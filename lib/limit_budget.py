@@ -214,8 +214,13 @@ def _early_ends(
     """Which windows of more than a day run out before their reset, at this pace: said days before."""
     for state in states:
         forecast = forecasts.get(state.key)
-        early = None if state.used is None or state.used >= 1 else headroom.hours_early(state, forecast, rules)
-        if early is not None and forecast is not None:
+        if forecast is None or state.used is None or state.used >= 1 or (state.minutes or 0) <= headroom.LONG_MINUTES:
+            continue
+        early = headroom.hours_early(state, forecast, rules)
+        if early is None and rules["p_slow_down"] <= forecast["p_cutoff"] < rules["p_early"]:
+            text = when.window_text(state.window, state.scope)
+            yield f"plan ahead: the {text} is {forecast['p_cutoff']:.0%} likely to run out before its reset"
+        elif early is not None:
             out = when.duration(when.moment(forecast["cutoff_at"]["p50"]) - now)
             text, hours = when.window_text(state.window, state.scope), when.duration(round(early * 3_600_000))
             yield f"plan ahead: at this pace the {text} runs out in {out}, {hours} early"

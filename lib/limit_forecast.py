@@ -33,9 +33,16 @@ LATE_MS = 150_000
 NEAR_BUSY, NEAR_AGE, WIDE = 0.6, 1.0, 2.0
 # The weight of the formula against the whole past, and of the whole past against the analogs, in moments.
 FORMULA_WEIGHT, PAST_WEIGHT = 10.0, 10.0
+# The weight of the formula against the whole past in windows longer than a day, in moments; the days whose use it takes.
+LONG_WEIGHT, LATELY_DAYS = 20.0, 3
+# There the pace of the last two hours goes on for two more in so many cases.
+LONG_GOES_ON, HOURS_MS = 0.4, 120 * MINUTE
 # A busier analog than now is scaled down by the root of the ratio, a calmer one up; at most fourfold.
 SCALED, SCALED_MOST = 0.5, 4.0
 FEW = 10.0
+# A surge: two readings within so many minutes rise faster than twice the fastest half hour of the past, at least; four times
+# as fast it counts fully. It goes on at its pace, wrong by a factor of two every third time, in so many cases.
+SURGE_MINUTES, SURGE_LEAST, SURGE_LOW, SURGE_FROM, SURGE_GOES_ON = 45, 5, 5.0, 2.0, 0.85
 # Longer windows move too slowly for the use of the last half hour to matter.
 LONGEST = 1440
 
@@ -78,6 +85,7 @@ class Now(NamedTuple):
     resets_at: int
     busy: float
     age: float
+    pace: float = 0.0
 
 
 class History:
@@ -138,12 +146,30 @@ class History:
         lately = [total - self.total(at - minutes * MINUTE) for minutes in (30, 60, 120)]
         busy = math.log2(0.5 + lately[0] + 0.3 * lately[1] + 0.1 * lately[2])
         age = max(at - (self.resets[i] - self.minutes * MINUTE), 0) / MINUTE
-        return Now(at, self.used[i], total, self.resets[i], busy, math.log2(15 + age))
+        return Now(at, self.used[i], total, self.resets[i], busy, math.log2(15 + age), self.pace(at, i))
+
+    def pace(self, at: int, i: int) -> float:
+        """Percent a minute over the last two readings, if both rose lately; 0 otherwise: one rise may be a correction."""
+        before = i - 2
+        if before < 0 or self.resets[before] != self.resets[i]:
+            return 0.0
+        minutes = (at - self.times[before]) / MINUTE
+        if minutes > SURGE_MINUTES or not self.totals[before] < self.totals[i - 1] < self.totals[i]:
+            return 0.0
+        return (self.totals[i] - self.totals[before]) / max(minutes, SURGE_LEAST)
 
     def now(self, at: int) -> Now | None:
         """The state at a moment; None before the first reading, after the reset of the window read last, and frozen."""
         i = bisect.bisect_right(self.times, at) - 1
         return self.state(at, i) if i >= 0 and at < self.resets[i] and not self.stands(at) else None
+
+    def per_day(self, now: Now) -> float:
+        """Percent a day over the last days; of a younger series since its first window began."""
+        since = now.at - LATELY_DAYS * when.DAY
+        if self.times[0] <= since:
+            return (now.total - self.total(since)) / LATELY_DAYS
+        days = (now.at - self.resets[0] + self.minutes * MINUTE) / when.DAY
+        return (now.total + self.used[0]) / min(max(days, 0.5), LATELY_DAYS)
 
     def rises(self, span: int) -> list[float]:
         """The rise in the `span` minutes after each moment. The caller leaves out the spans that are not over."""
@@ -169,10 +195,11 @@ class Analogs:
         self.history, self.now = history, now
         end = history.over(now.at, 0)
         self.first = max(end - MOST, 0)
-        self.long = history.minutes > LONGEST
+        self.long, self.surge = history.minutes > LONGEST, 0.0
         if self.long:
             self.near = self.wide = self.scale = [1.0] * (end - self.first)
             return
+        self.surge = self._surge()
         exp, busy, age = math.exp, now.busy, now.age
         self.near, self.wide, self.scale = [], [], []
         for state in history.states[self.first : end]:
@@ -181,6 +208,13 @@ class Analogs:
             self.near.append(exp(-(far[0] + far[1]) / 2))
             self.wide.append(exp(-(far[0] * NEAR_BUSY**2 + far[1] * NEAR_AGE**2) / (2 * WIDE**2)))
             self.scale.append(min(max(2.0 ** (SCALED * more), 1 / SCALED_MOST), SCALED_MOST))
+
+    def _surge(self) -> float:
+        """How much the pace of the last readings counts, 0 to 1: nothing like it happened before, so the past is silent."""
+        if not self.now.pace:
+            return 0.0
+        most = max(self.history.rises(30)[self.first : self.first + self._count(30)], default=0.0)
+        return min(max(math.log2(30 * self.now.pace / (SURGE_FROM * max(most, SURGE_LOW))), 0.0), 1.0)
 
     def weight(self, span: int) -> float:
         """How much past there is for a span."""
@@ -201,14 +235,14 @@ class Analogs:
     def reach(self, span: int, needs: Sequence[float]) -> list[float]:
         """The chance that so many percent or more are used within `span` minutes, for each of `needs` (ascending)."""
         count = self._count(span)
-        thin = self._thin(span, count)
-        near, wide = thin * sum(self.near[:count]), thin * sum(self.wide[:count])
+        near, wide = sum(self.near[:count]), sum(self.wide[:count])
         rises = self.history.rises(span)[self.first : self.first + count]
         left = [
             (rise * scale + 0.5, a, b)
             for rise, a, b, scale in zip(rises, self.near, self.wide, self.scale, strict=False)
             if rise
         ]
+        lately = self.now.total - self.history.total(self.now.at - HOURS_MS) if self.long else 0.0
         chances = []
         for need in needs:
             if need <= 0:
@@ -216,14 +250,24 @@ class Analogs:
                 continue
             left = [rise for rise in left if rise[0] >= need]
             before = self.formula(span, need)
-            past = (thin * sum(rise[2] for rise in left) + FORMULA_WEIGHT * before) / (wide + FORMULA_WEIGHT)
-            chances.append((thin * sum(rise[1] for rise in left) + PAST_WEIGHT * past) / (near + PAST_WEIGHT))
+            if self.long:
+                chance = (sum(rise[1] for rise in left) + LONG_WEIGHT * before) / (count + LONG_WEIGHT)
+                at_once = lately / HOURS_MS * min(span * MINUTE, HOURS_MS)
+                chances.append(max(chance, LONG_GOES_ON * _lognormal(at_once, need)) if lately else chance)
+                continue
+            past = (sum(rise[2] for rise in left) + FORMULA_WEIGHT * before) / (wide + FORMULA_WEIGHT)
+            chance = (sum(rise[1] for rise in left) + PAST_WEIGHT * past) / (near + PAST_WEIGHT)
+            chances.append(max(chance, self.surge * self._goes_on(span, need)) if self.surge else chance)
         return chances
+
+    def _goes_on(self, span: int, need: float) -> float:
+        """The chance if the surge goes on."""
+        return SURGE_GOES_ON * _lognormal(self.now.pace * span, need)
 
     def formula(self, span: int, need: float) -> float:
         """The chance without any past."""
         if self.long:
-            return _since_start(self.now, span, need)
+            return long_formula(self.history.per_day(self.now), span, need)
         return formula(self.now.busy, self.now.age, span, need)
 
 
@@ -234,10 +278,16 @@ def formula(busy: float, age: float, span: int, need: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
-def _since_start(now: Now, span: int, need: float) -> float:
-    """For long windows: the pace since the window began, wrong by a factor of two or more every third time."""
-    pace = now.used / max(2**now.age - 15, 60)
-    return 0.5 * math.erfc(math.log(need / max(pace * span, 1e-6)) / (math.log(2) * math.sqrt(2)))
+def long_formula(per_day: float, span: int, need: float) -> float:
+    """The same for windows longer than a day, from the use of the last days: fitted to eight users, each left out once."""
+    far = math.log(max(need - 0.5, 0.25))
+    x = 0.951 - 0.207 * far - 0.297 * far * far + 1.671 * math.log(max(span, 1) / 1440) + 0.344 * math.log(1 + per_day)
+    return 1 / (1 + math.exp(-x))
+
+
+def _lognormal(middle: float, need: float) -> float:
+    """The chance of at least `need`, where the middle is wrong by a factor of two or more every third time."""
+    return 0.5 * math.erfc(math.log(need / max(middle, 1e-6)) / (math.log(2) * math.sqrt(2)))
 
 
 def quantiles(history: History, analogs: Analogs, span: int) -> Quantiles:
