@@ -124,6 +124,13 @@ class Budget(NamedTuple):
         }
 
     @property
+    def signal_quality(self) -> dict[str, str]:
+        """How far the row can be trusted that is trusted least."""
+        from tokenops import headroom
+
+        return headroom.least_trusted((row["signal_quality"] for row in self.rows), self.thresholds["freshness"])
+
+    @property
     def forecasts(self) -> list[Event]:
         """The chance that each row's binding window runs out before its reset."""
         names = ("account", "headroom_pct", "recommended_action", "signal_quality", "forecast")
@@ -139,22 +146,12 @@ def budget(log: Log, provider: str = "", model: str = "", more: Iterable[limit_w
 
     `model`: about to be called; `more`: readings that are not in the log.
     """
-    from tokenops import limit_budget
+    from tokenops import limit_budget, plans, when
 
     rules, bound = thresholds(log.settings), _bindings(log.settings)
-    rows = limit_budget.budget_rows(
-        log.folder, log.now, rules, _plans_in_force(bound, log), log.catalogue, provider, model, log.memory, more
-    )
+    names = plans.of_providers(bound, when.bucket(log.now, "day", log.tz))
+    rows = limit_budget.budget_rows(log.folder, log.now, rules, names, log.catalogue, provider, model, log.memory, more)
     return Budget(_as_of(rows, log), bound, rules)
-
-
-def _plans_in_force(bound: list[plans.Binding], log: Log) -> dict[str, str]:
-    """Provider -> its plan today, or one that was set for another day."""
-    from tokenops import plans, when
-
-    today = when.bucket(log.now, "day", log.tz)
-    providers = {binding.provider: binding.plan for binding in bound}
-    return providers | {each.provider: each.plan for name in providers for each in plans.in_force(bound, name, today)[:1]}
 
 
 def limit_history(log: Log, since: int, until: int) -> list[limit_windows.Series]:

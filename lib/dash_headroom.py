@@ -77,7 +77,7 @@ def card(row: Event, view: View) -> Html:
     if left is None:
         big = tag("p", tag("span", "unknown", class_="number"), " how much is used", class_="big")
     else:
-        bound = next((reading for reading in row["windows"] if reading["window"] == row["binding_window"]), {"window": ""})
+        bound = limit_view.binding(row) or {"window": ""}
         resets = row["window_resets_in"]
         used = likely_use(bound)
         big = tag(
@@ -122,9 +122,9 @@ def window(reading: Event, row: Event, view: View) -> Html:
         text = "unknown: reset since it was last read"
         return tag("div", name, tag("span", text, class_="said"), dash_html.bar((), unknown=UNREAD), class_="window")
     likely = likely_use(reading)
-    level = "bad" if likely >= view.rules["wait_for_reset"] else "warn" if likely >= view.rules["slow_down"] else "good"
+    level = headroom.STYLES[reading["action"]]
     shares = [(0.0, likely, level)]
-    forecast = row.get("forecast", {}) if _binds(reading, row) else {}
+    forecast = reading.get("forecast", {})
     if band := forecast.get("used_in_an_hour"):
         shares.append((likely, band["p90"], f"{level} part"))
     resets: tuple[object, ...] = ()
@@ -137,10 +137,6 @@ def window(reading: Event, row: Event, view: View) -> Html:
     value = tag("data", f"{chart_text.percent(likely)} used", value=likely)
     bar = dash_html.bar(shares, (view.rules["slow_down"], view.rules["wait_for_reset"]))
     return tag("div", name, tag("span", value, *resets, class_="said"), bar, class_="window")
-
-
-def _binds(reading: Event, row: Event) -> bool:
-    return bool(reading["window"] == row["binding_window"] and reading.get("headroom") is not None)
 
 
 def _notes(row: Event, view: View) -> Iterator[Html]:

@@ -98,7 +98,7 @@ def _band(view: View, series: Series) -> Iterator[Band]:
     row = next((row for row in rows if (row["provider"], row.get("account", "")) == series.key[:2]), None)
     if row is None or row.get("binding_window") is None or "forecast" not in row:
         return
-    reading = next(each for each in row["windows"] if each["window"] == row["binding_window"])
+    reading = next(each for each in row["windows"] if each.get("binds"))
     names = (reading["window"].removesuffix(f"_{reading.get('scope', '')}"), reading.get("scope", ""))
     if names != (series.key.window, series.key.scope) or "resets_at" not in reading:
         return

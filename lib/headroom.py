@@ -290,8 +290,16 @@ def signal(bound: State | None, now: int, freshness: Mapping[str, float]) -> dic
     if bound.source in delayed:
         caveat += f"; {delayed[bound.source]}"
     if bound.doubt:
-        level, caveat = "low", f"{caveat}; {bound.doubt}"
+        is_certain = bound.doubt.endswith(limit_belief.APART)
+        level = ("medium" if level == "high" else level) if is_certain else "low"
+        caveat += f"; {bound.doubt}"
     return {"level": level, "source": source, "caveat": caveat}
+
+
+def least_trusted(signals: Iterable[dict[str, str]], freshness: Mapping[str, float]) -> dict[str, str]:
+    """Of several signals the one that is trusted least; what is missing, if there is none."""
+    order = ("low", "medium", "high")
+    return min(signals, key=lambda each: order.index(each["level"]), default=signal(None, 0, freshness))
 
 
 def signal_source(source: str) -> str:

@@ -23,13 +23,14 @@ AHEAD_MS = 5 * MINUTE
 LAG, LAG_MS = 0.03, 15 * MINUTE
 # A jump of more than this, and of so much for each minute, right after three readings that agree, waits for a second one.
 # The fastest burst known to us uses 5 % a minute.
-JUMP, JUMP_PER_MINUTE, NEAR = 0.4, 0.05, 0.05
+JUMP, JUMP_PER_MINUTE, NEAR = 0.25, 0.05, 0.05
 # A single reading that stands so far above those before and after it is nonsense.
 SPIKE = 0.15
 # What believing a lower number needs: two new numbers or fresh answers, or three that were read before.
 ENOUGH, REPEATED = 2.0, 0.67
 # A refusal without a reset and without a window that is nearly used up counts for as long as the shortest plan's window.
 REFUSAL_MS, NEARLY = 300 * MINUTE, 0.8
+_EVER = 1 << 30  # minutes
 # How long another window, open beside the one that counts, is remembered as a sign of another login.
 BESIDE_MS = 360 * MINUTE
 MIXED = "another login may be at work: {used:.0%} of this window, with another reset, was read too, and this may mix both"
@@ -59,8 +60,11 @@ def belief(readings: Iterable[Reading], now: int) -> Belief:
             for reading in _with_refusals(_of_plan_in_force(login, now), now):
                 by_key.setdefault(reading.key, []).append(reading)
             for key, of_key in by_key.items():
-                window, doubt = _of_window(of_key, now)
-                kept += window
+                # What is older than the window is long is of a window that is over: a past to learn from.
+                begin = of_key[-1].at - (of_key[-1].minutes or _EVER) * MINUTE
+                first = bisect.bisect_left(of_key, begin, key=_moment)
+                window, doubt = _of_window(of_key[first:], now)
+                kept += of_key[:first] + window
                 if doubt or len(logins) > 1:
                     doubts[key] = doubt or f"{len(logins)} {APART}"
             result += kept
@@ -70,6 +74,10 @@ def belief(readings: Iterable[Reading], now: int) -> Belief:
 def rank(reading: Reading) -> tuple[int, float, bool, str, int]:
     """The order of readings: by time; of one moment the highest is the last."""
     return reading.at, reading.used, reading.status == REJECTED, reading.source, reading.resets_at or 0
+
+
+def _moment(reading: Reading) -> int:
+    return reading.at
 
 
 def _is_fresh(reading: Reading) -> bool:

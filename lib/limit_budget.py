@@ -193,7 +193,8 @@ def _budget(
         row["observed_at"] = when.stamp(bound.observed_at)
     row["as_of"] = when.stamp(now)
     row["next_actions"] = next_actions(account[0], bound, now, thresholds["freshness"])
-    row["next_actions"] += _early_ends(states, forecasts, now, thresholds["budget"])
+    goes_on = [state for state in states if judged.advice[state.key].action in (headroom.CONTINUE, headroom.SLOW_DOWN)]
+    row["next_actions"] += _early_ends(goes_on, forecasts, now, thresholds["budget"])
     return row
 
 

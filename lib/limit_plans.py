@@ -25,7 +25,7 @@ from tokenops import (
     when,
 )
 from tokenops.events import Event
-from tokenops.limit_budget import budgets, forecasts, limits, models_at_work
+from tokenops.limit_budget import budgets, forecasts, limits
 from tokenops.limit_windows import Key
 from tokenops.plans import Binding, Plan
 from tokenops.store_days import Recent
@@ -63,8 +63,7 @@ def plan_rows(
     in_force = {name: plans.in_force(list(bound), name, today) for name in providers}
     limits_now = limits(folder, now, lambda: catalogue, provider, memory, providers=providers)
     with_plan = [provider] if provider else [name for name in providers if in_force[name]]
-    models = models_at_work(folder, now, limits_now.states, "", provider)
-    rows = budgets(limits_now.states, now, thresholds, models, forecasts(limits_now, now, models), with_plan)
+    rows = budgets(limits_now.states, now, thresholds, "", forecasts(limits_now, now), with_plan)
     paces = limit_pace.paces(limits_now.readings, now)
     reports = []
     for name in providers:

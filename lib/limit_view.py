@@ -62,6 +62,11 @@ def percent(window: Event, row: Event) -> int | None:
     return 100 - int(left)
 
 
+def doubt(window: Event, row: Event) -> str:
+    """A question mark behind a number that is hardly to be trusted."""
+    return "?" if window.get("binds") and row["signal_quality"]["level"] == "low" else ""
+
+
 def binding(row: Event) -> Event | None:
     """The window of a row that binds; None if nothing is known."""
     return next((window for window in row["windows"] if window.get("binds")), None)
@@ -88,8 +93,8 @@ def outlook(window: Event, row: Event, now: int, tz: datetime.tzinfo) -> str:
     resets = moment(window["resets_at"], now, tz) if "resets_at" in window else ""
     if row["reason"] in (headroom.REFUSED, headroom.USED_UP) and window.get("binds"):
         return f"used up until {resets}" if resets else "used up"
-    forecast = row.get("forecast") if window.get("binds") else None
-    if forecast and not forecast.get("few_data") and "p_cutoff" in forecast:
+    forecast = window.get("forecast") or (row.get("forecast") if window.get("binds") else None)
+    if forecast and is_told(forecast) and "p_cutoff" in forecast:
         p, out = forecast["p_cutoff"], forecast.get("cutoff_at", {}).get("p50")
         if p >= 0.5 and out:
             return f"likely out by {moment(out, now, tz)}"
@@ -99,11 +104,17 @@ def outlook(window: Event, row: Event, now: int, tz: datetime.tzinfo) -> str:
     return f"resets {resets}" if resets else ""
 
 
+def is_told(forecast: Event) -> bool:
+    """Whether people are told a forecast: from little data only if it raises an alarm."""
+    return not forecast.get("few_data") or forecast.get("p_cutoff", 0) >= 0.3
+
+
 def forecast_text(forecast: Event) -> str:
     """In words: `30% likely to run out before its reset; in an hour 61 to 88% used (80% likely)`."""
-    if forecast.get("few_data") or "p_cutoff" not in forecast:
+    if not is_told(forecast) or "p_cutoff" not in forecast:
         return "too little is known of this account yet for a forecast"
     text = f"{chance(forecast['p_cutoff'])} likely to run out before its reset"
+    text += " (from little data)" if forecast.get("few_data") else ""
     band = forecast.get("used_in_an_hour", {})
     if "p10" in band and "p90" in band:
         low, high = (round(100 * band[name]) for name in ("p10", "p90"))
@@ -133,12 +144,14 @@ def action_text(row: Event, now: int, tz: datetime.tzinfo) -> str:
         action += f" at {moment(bound['resets_at'], now, tz)}"
     name = window_name(bound)
     soon = row.get("forecast", {}).get("p_within_minutes", {}).get("60")
+    out = row.get("forecast", {}).get("cutoff_at", {}).get("p50")
+    early = f"about {moment(out, now, tz)}" if out else "early"
     reasons = {
         headroom.REFUSED: f"the vendor refused a request, the {name} is used up",
         headroom.USED_UP: f"the {name} is used up ({percent(bound, row)}%)",
         headroom.MOSTLY_USED: f"{percent(bound, row)}% of the {name} is used",
         headroom.LIKELY_SOON: f"the {name} is {chance(soon or 0)} likely to run out within the hour",
-        headroom.LIKELY_EARLY: f"the {name} is {chance(row.get('forecast', {}).get('p_cutoff', 0))} likely to run out early",
+        headroom.LIKELY_EARLY: f"at this pace the {name} runs out {early}, long before its reset",
         headroom.ROOM: f"the {name} has room",
     }
     return f"{action}: {reasons[row['reason']]}"
@@ -181,10 +194,10 @@ def brief(rows: Sequence[Event], width: int | None, color: bool, now: int, tz: d
     lines = []
     for name, text, (window, row) in zip(names, words, windows, strict=True):
         used = percent(window, row)
-        number = "   ?" if used is None else f"{used:3d}%"
+        number = "   ?" if used is None else f"{used:3d}%{doubt(window, row) or ' '}"
         style = headroom.STYLES[window["action"]] if window.get("binds") and window["action"] != headroom.CONTINUE else ""
         end = show.paint(show.shorten(text, max(left - bar_width, 0)), style, color)
-        lines.append(f"{_cell(name, label)}  {bar(window, row, bar_width, color)} {number}  {end}".rstrip())
+        lines.append(f"{_cell(name, label)}  {bar(window, row, bar_width, color)} {number:5} {end}".rstrip())
     return lines + [show.shorten(f"{account_name(row)}: no reading yet", width) for row in rows if not row["windows"]]
 
 
@@ -259,7 +272,8 @@ def _cell(name: str, width: int) -> str:
 def _notes(row: Event) -> Iterator[str]:
     """How far the number can be trusted, and what would make it better."""
     if binding(row) is not None:
-        yield str(row["signal_quality"]["caveat"])
+        signal = row["signal_quality"]
+        yield f"low trust: {signal['caveat']}" if signal["level"] == "low" else str(signal["caveat"])
     yield from (f"next: {text}" for text in row["next_actions"])
 
 

@@ -148,6 +148,12 @@ def _order(binding: Binding) -> tuple[str, str, str]:
     return binding.provider, binding.account, binding.since
 
 
+def of_providers(bound: Sequence[Binding], day: str) -> dict[str, str]:
+    """Provider -> its plan on a day, or one that was set for another day."""
+    names = {binding.provider: binding.plan for binding in bound}
+    return names | {each.provider: each.plan for name in names for each in in_force(list(bound), name, day)[:1]}
+
+
 def in_force(bound: list[Binding], provider: str, day: str, account: str = "") -> list[Binding]:
     """The plans of a provider in force on a day (YYYY-MM-DD): for each account the one that began last."""
     latest: dict[str, Binding] = {}

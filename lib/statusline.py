@@ -45,7 +45,7 @@ PROVIDER = "anthropic"
 BAR = 8  # columns of a bar
 FORMAT = (
     "{model} | {context} context | ${session} session | ${today} today"
-    " | {color}{window} {bar} {used} used{end}, resets in {resets_in} | {color}{action}{end}{rest}"
+    " | {color}{window} {bar} {used}{mark} used{end}, resets in {resets_in} | {color}{action}{end}{rest}"
 )
 # For other programs, which give us no session.
 FORMAT_ELSEWHERE = "{color}{limit}{end} \u00b7 ${today} today"
@@ -208,12 +208,15 @@ def _limit_fields(row: Event | None, now: int, tz: datetime.tzinfo) -> dict[str,
     if row and bound:
         name = limit_view.window_name(bound).replace(" limit", "", 1)
         bar = limit_view.bar(bound, row, BAR, False)
-        text = f"{limit_view.account_name(row)} {name} {bar} {used}% {limit_view.outlook(bound, row, now, tz)}".rstrip()
+        number = f"{used}%{limit_view.doubt(bound, row)}"
+        words = limit_view.outlook(bound, row, now, tz)
+        text = f"{limit_view.account_name(row)} {name} {bar} {number} {words}".rstrip()
     return {
         "provider": limit_view.account_name(row) if row else "",
         "window": limit_view.window_name(bound) if bound else "limits",
         "bar": limit_view.bar(bound, row, BAR, False) if bound and row else chart_text.gauge(None, BAR),
         "used": "unknown" if used is None else f"{used}%",
+        "mark": limit_view.doubt(bound, row) if bound and row else "",
         "rest": "" if row is None or row["recommended_action"] == headroom.CONTINUE else f", {row['headroom_pct']}% left",
         "left": "unknown" if row is None or row["headroom_pct"] is None else f"{row['headroom_pct']}%",
         "resets_in": (row["window_resets_in"] if row else None) or "?",

@@ -29,8 +29,11 @@ def _lines(lines: list[str]) -> str:
 
 def budget(session: Session, args: Json) -> Answer:
     """What is left of each limit, with one action to branch on."""
-    rows = answers.budget(session.log(), args.get("provider", ""), args.get("model", "")).rows
-    return Answer({"budgets": rows, "next_actions": [] if rows else ["tok-init --detect"]}, _gauges(rows))
+    budget = answers.budget(session.log(), args.get("provider", ""), args.get("model", ""))
+    hints = [] if budget.rows else ["tok-init --detect"]
+    return Answer(
+        {"budgets": budget.rows, "next_actions": hints, "signal_quality": budget.signal_quality}, _gauges(budget.rows)
+    )
 
 
 _COLOURS = {headroom.CONTINUE: "\U0001f7e9", headroom.SLOW_DOWN: "\U0001f7e8"}
@@ -41,7 +44,7 @@ def gauge(percent: int | None, action: str, width: int = 10) -> str:
     """Squares, coloured by what to do: what is left of a window. Unknown is a row of question marks."""
     if percent is None:
         return "❔" * width
-    full = round(percent * width / 100)
+    full = max(round(percent * width / 100), 0 if action == headroom.CONTINUE else 1)  # red at the end, not blank
     return _COLOURS.get(action, _RED) * full + _EMPTY * (width - full)
 
 
@@ -59,15 +62,19 @@ def _gauges(rows: list[events.Event]) -> str:
             f"{gauge(left, action)} **{row['provider']}**: {share}{resets}. **{action}**{switch}",
             f"signal {signal['level']} ({signal['source']}): {signal['caveat']}",
         ]
+        if "elsewhere" in row:
+            room = row["elsewhere"]
+            lines.append(f"room elsewhere: {room['client'] or room['provider']}, {room['headroom']:.0%} left")
         lines += [f"next: `{text}`" if text.startswith("tok-") else f"next: {text}" for text in row["next_actions"]]
     return _lines(lines)
 
 
 def forecast(session: Session, args: Json) -> Answer:
     """The chance that each plan's binding window runs out before its reset."""
-    rows = answers.budget(session.log(), args.get("provider", ""), args.get("model", "")).forecasts
+    budget = answers.budget(session.log(), args.get("provider", ""), args.get("model", ""))
+    rows = budget.forecasts
     lines = [f"**{row['provider']}** {row['window'] or ''}: {_chance(row.get('forecast'))}" for row in rows]
-    return Answer({"forecasts": rows}, _lines(lines))
+    return Answer({"forecasts": rows, "signal_quality": budget.signal_quality}, _lines(lines))
 
 
 def _chance(forecast: events.Event | None) -> str:
@@ -82,10 +89,11 @@ def plan_headroom(session: Session, args: Json) -> Answer:
     from tokenops import limit_plans
 
     rows = answers.plan_headroom(session.log(), args.get("provider", ""))
+    signal = headroom.least_trusted((row["signal_quality"] for row in rows), {})
     if not rows:
-        hint = {"reports": [], "error": "no plan is set", "hint": "tok-init --detect"}
+        hint = {"reports": [], "error": "no plan is set", "hint": "tok-init --detect", "signal_quality": signal}
         return Answer(hint, "No plan is set: `tok-init --detect`.\n")
-    return Answer({"reports": rows}, limit_plans.table(rows, "markdown", False))
+    return Answer({"reports": rows, "signal_quality": signal}, limit_plans.table(rows, "markdown", False))
 
 
 def burn_rate(session: Session, args: Json) -> Answer:
