@@ -30,10 +30,8 @@ def _lines(lines: list[str]) -> str:
 def budget(session: Session, args: Json) -> Answer:
     """What is left of each limit, with one action to branch on."""
     budget = answers.budget(session.log(), args.get("provider", ""), args.get("model", ""))
-    hints = [] if budget.rows else ["tok-init --detect"]
-    return Answer(
-        {"budgets": budget.rows, "next_actions": hints, "signal_quality": budget.signal_quality}, _gauges(budget.rows)
-    )
+    value = {"budgets": budget.rows, "next_actions": [] if budget.rows else ["tok-init --detect"]}
+    return Answer(value | {"signal_quality": budget.signal_quality}, _gauges(budget.rows))
 
 
 _COLOURS = {headroom.CONTINUE: "\U0001f7e9", headroom.SLOW_DOWN: "\U0001f7e8"}
@@ -62,8 +60,7 @@ def _gauges(rows: list[events.Event]) -> str:
             f"{gauge(left, action)} **{row['provider']}**: {share}{resets}. **{action}**{switch}",
             f"signal {signal['level']} ({signal['source']}): {signal['caveat']}",
         ]
-        if "elsewhere" in row:
-            room = row["elsewhere"]
+        if room := row.get("elsewhere"):
             lines.append(f"room elsewhere: {room['client'] or room['provider']}, {room['headroom']:.0%} left")
         lines += [f"next: `{text}`" if text.startswith("tok-") else f"next: {text}" for text in row["next_actions"]]
     return _lines(lines)
