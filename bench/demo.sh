@@ -4,6 +4,7 @@ TOKENOPS_HOME=$(mktemp -d) || exit 2
 export TOKENOPS_HOME
 trap 'rm -rf "$TOKENOPS_HOME"' EXIT
 log=$TOKENOPS_HOME
+span=3650d
 if tok-sync --json | grep -q '"events":[1-9]'; then
     echo "What your agents used, from the logs on this machine:"
     echo
@@ -12,8 +13,9 @@ else
     echo
     tok-init --demo > /dev/null || exit 2
     log=$TOKENOPS_HOME/demo
+    span=30d
 fi
-TOKENOPS_HOME=$log tok-cost --log --since 3650d --by project --table
+TOKENOPS_HOME=$log tok-cost --log --since $span --by project --table
 echo
 TOKENOPS_HOME=$log tok-budget --table 2> /dev/null
 echo
