@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from conftest import Json, Run, claude, lines, objects, put
-from tokenops import doctor, events, jsonl, limit_log, status, store, tools, when
+from tokenops import config, doctor, events, jsonl, limit_budget, limit_log, pricing, status, store, tools, when
 
 NOW = "2026-11-21T09:30:00.000Z"
 ENV = {"TOKENOPS_NOW": NOW}
@@ -87,6 +87,7 @@ def test_nothing_is_advised_where_nothing_is_to_be_done(run: Run, environment: d
 
 def test_what_a_server_keeps_of_days_changes_nothing(environment: dict[str, str]) -> None:
     at, memory = when.moment(NOW), limit_log.memory()
+    rules = config.thresholds(config.Config({}, "", []))
     passed = {"source": "proxy", "status": 200}
     days = [
         turn(id=f"m{day}-{n}", ts=f"2026-11-{day:02d}T23:59:0{n}.000Z", **passed) for day in range(12, 21) for n in range(3)
@@ -96,6 +97,9 @@ def test_what_a_server_keeps_of_days_changes_nothing(environment: dict[str, str]
         now = at + number * 60_000
         assert list(status.proxy_rows(folder, now, memory)) == list(status.proxy_rows(folder, now))
         assert doctor.sources(folder, now, memory) == doctor.sources(folder, now)
+        args = folder, now, rules, {}, pricing.load
+        assert limit_budget.budget_rows(*args, memory=memory) == limit_budget.budget_rows(*args)
+        store.append(folder, [jsonl.line_of(meter(0.4 + 0.1 * number, 4 - number))])
         # A new turn, one of another source of an old day, and a second sighting of a turn, a day later.
         logged(
             environment,
