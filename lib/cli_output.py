@@ -82,12 +82,13 @@ def positive(text: str) -> int:
 
 
 def in_order(
-    args: argparse.Namespace, rows: Rows, orders: show.Orders, usual: Callable[[Rows], Rows] = list, fits: bool = False
+    args: argparse.Namespace, rows: Rows, orders: show.Orders, usual: Callable[[Rows], Rows] = list, below: int | None = None
 ) -> tuple[Rows, Rows]:
     """Rows in the order of --sort, and those that --top leaves out. Raises session.BadRequest.
 
     Without either, tables are in the `usual` order and other shapes as the rows are. --top alone orders by the first of
-    `orders`. `fits`: at a terminal, a table without --top has as many rows as the screen holds.
+    `orders`. `below`: at a terminal, a table without --top has as many rows as the screen holds, with so many lines of
+    remarks below it, beyond the usual; None: it has all.
     """
     top = getattr(args, "top", None)
     name = args.sort or (next(iter(orders)) if top else "")
@@ -98,8 +99,8 @@ def in_order(
             rows = usual(rows)
     except ValueError as error:
         raise session.BadRequest(f"--sort {args.sort}: {error}") from None
-    if fits and not top and shape(args) == "table" and sys.stdout.isatty():
-        most = max(min(show.height() - OTHER_LINES, MOST_ROWS), FEWEST_ROWS)
+    if below is not None and not top and shape(args) == "table" and sys.stdout.isatty():
+        most = max(min(show.height() - OTHER_LINES - below, MOST_ROWS), FEWEST_ROWS)
         top = most if len(rows) > most + 1 else None  # a row that says "and 1 more" takes as much room
     return rows[:top], rows[top:] if top else []
 

@@ -46,7 +46,7 @@ def limits(
     readings = limit_log.readings(folder, now - SPAN_MS, now, memory)
     if provider:
         readings = [reading for reading in readings if reading.key.provider == provider]
-    believed = _believed([*readings, *more], now, memory)
+    believed = _belief_now([*readings, *more], now, memory)
     states = headroom.states_of(believed, now)
     if missing := {*providers} - {state.provider for state in states}:
         # What was read long ago is no longer so, and still says more than nothing.
@@ -60,7 +60,7 @@ def limits(
     return Limits(believed.readings, limit_carry.carried_forward(states, spends, rates, now))
 
 
-def _believed(readings: list[Reading], now: int, memory: Recent | None) -> limit_belief.Belief:
+def _belief_now(readings: list[Reading], now: int, memory: Recent | None) -> limit_belief.Belief:
     """What is believed of some readings. `memory` keeps it for a minute, or until there is another reading.
 
     A third of the time of a dashboard's answer: what a minute changes is which resets are past, and `states_of` sees that.
