@@ -4,7 +4,7 @@
 # make soak     kills each writer two hundred times
 # make soak-day eight hours in ten minutes: all parts at 50 times a heavy user's load, while clocks jump, processes die and disks fill (Linux)
 # make fuzz     every property test with new random input, TOKENOPS_ROUNDS (50) times as much as in make test
-# make clients  real SDKs and clients through the proxy (installs them: Python's always, npm's if there is npm)
+# make clients  real SDKs and clients, through the proxy and for a vendor that keeps a ledger (installs them if it can)
 # make engines  tok-ship against ClickHouse (chdb, and a clickhouse-server if there is one), DuckDB, Parquet, OTLP: a million events
 # make oldest   every test on Python 3.11 (if it exists) with the oldest version of each dependency that pyproject.toml allows
 # make latest   every test on Python 3.13 (if it exists) with the newest

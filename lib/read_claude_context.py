@@ -300,11 +300,12 @@ class Contexts:
         kind = attachment.get("type") if type(attachment) is dict else None
         if type(attachment) is not dict or type(kind) is not str or kind in _KEPT_BACK:
             return position
-        if kind == "queued_command":
-            return self._with_content(position, attachment.get("prompt"), read_context.PROMPT)
+        cause = read_context.PROMPT if kind == "queued_command" else read_context.ATTACHMENT
         sent: Sizes = {}
         if type(rendered) is list:
-            _add_rendered(sent, rendered, raw.get("renderedRole") == "system")
+            _add_rendered(sent, rendered, cause, raw.get("renderedRole") == "system")
+        elif kind == "queued_command":
+            return self._with_content(position, attachment.get("prompt"), cause)
         else:
             _add_attachment(sent, attachment)
         return _with(position, sent) if sent else position
@@ -414,16 +415,16 @@ def _add_attachment(sizes: Sizes, value: object) -> None:
                 _add_attachment(sizes, item)
 
 
-def _add_rendered(sizes: Sizes, rendered: list[object], is_system: bool) -> None:
+def _add_rendered(sizes: Sizes, rendered: list[object], cause: str, is_system: bool) -> None:
     """An attachment as the model is given it (Claude Code 2.1.332). A message in the system's role has no tags around it."""
     for message in rendered:
         content = message.get("content") if type(message) is dict else None
         if type(content) is str:
             size = len(content.removeprefix(_TAGS[0]).removesuffix(_TAGS[1]) if is_system else content)
-            read_context.add(sizes, read_context.ATTACHMENT, size)
+            read_context.add(sizes, cause, size)
         for part in content if type(content) is list else ():
             if type(part) is dict:
-                _add_part(sizes, part, read_context.ATTACHMENT)
+                _add_part(sizes, part, cause)
 
 
 def _texts_size(content: object) -> int:

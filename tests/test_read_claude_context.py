@@ -265,9 +265,12 @@ def test_an_attachment_enters_as_the_client_rendered_it(tmp_path: pathlib.Path) 
             rendered=[{"content": content}],
             renderedRole=role,
         )
+    for mode, content in (("task-notification", "<n>12345"), ("prompt", "typed")):
+        queued = {"type": "queued_command", "prompt": "x", "commandMode": mode}
+        script.line(type="attachment", attachment=queued, rendered=[{"content": content}])
     script.human("on")
     script.says("ok", message="msg_2")
-    assert brief(read(tmp_path, script)["msg_2"])["entered"] == {"attachment": 3 + 4 + 4, "image": 300, "prompt": 2}
+    assert brief(read(tmp_path, script)["msg_2"])["entered"] == {"attachment": 3 + 4 + 4, "image": 300, "prompt": 2 + 8 + 5}
 
 
 def test_the_clients_reason_for_a_cache_miss(tmp_path: pathlib.Path) -> None:

@@ -266,6 +266,3 @@ def test_codex_goes_on(model: str, vendor: Upstream, environment: dict[str, str]
     codex(["resume", thread, "[[ask]]"], options, environment, vendor, where)
     run("tok-sync codex")
     contexts_agree(ledger, run, chains=2)
-    contexts = [event for event in objects(run("tok-cat").stdout) if event["kind"] == "context"]
-    prompts = [context["entered"]["prompt"] for context in contexts if "prompt" in context.get("entered", {})]
-    assert prompts == [len("[[work]]"), len("[[ask]]")]  # what the agent answers is no prompt
