@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import bisect
 import datetime
+import json
 import pathlib
 import random
 import zlib
@@ -287,6 +288,67 @@ def write_year(out: IO[bytes], now: str, turns: int = 1_000_000, seed: int = 1) 
                 rng.randrange(200_000), rng.randrange(9000), rng.randrange(1, 3000),
             )
         )  # fmt: skip
+
+
+# The session of `write_contexts` that is asked for.
+LONGEST_SESSION = "10a65e55-0000-4000-8000-000000000000"
+_TOOLS = ("Read", "Bash|npm test", "Bash|git diff", "Bash|other", "Edit", "Grep", "Glob", "Write", "mcp__hub__find")
+
+
+def write_contexts(out: IO[bytes], now: str, days: int, turns: int, longest: int, seed: int = 1) -> None:
+    """Turns of some days before `now`, so many a day, each with the sizes of what entered its context, as tok-read emits them.
+
+    One session in the middle has `longest` turns.
+    """
+    rng = random.Random(seed)
+    end = int(datetime.datetime.fromisoformat(now).timestamp() * 1000)
+    for day in range(days):
+        left = turns
+        while left > 0:
+            is_longest = day == days // 2 and left == turns
+            count = min(longest if is_longest else rng.randrange(20, 150), left)
+            name = LONGEST_SESSION if is_longest else f"{rng.getrandbits(32):08x}-0000-4000-8000-{rng.getrandbits(48):012x}"
+            _write_session(out, rng, name, end - (days - day) * 86_400_000 + rng.randrange(6 * 3_600_000), count)
+            left -= count
+
+
+def _write_session(out: IO[bytes], rng: random.Random, name: str, at: int, count: int) -> None:
+    project = f"project-{hash_of(name) % 12}"
+    about = {"source": "claude-code-jsonl", "revision": 2, "client": "claude-code", "project": project}
+    about |= {"agent_id": f"claude-code:{project}", "workflow_id": f"claude-code:{project}:{name}", "session_id": name}
+    size, parent = rng.randrange(15_000, 25_000), ""
+    for number in range(count):
+        at += rng.randrange(3000, 60_000)
+        ts = f"{datetime.datetime.fromtimestamp(at / 1000, datetime.UTC):%Y-%m-%dT%H:%M:%S}.{at % 1000:03d}Z"
+        identity, grown = f"msg_{rng.getrandbits(64):016x}", rng.randrange(50, 1500) if number else 0
+        read, write = (size, grown) if number else (0, size)
+        size = size + grown if size < 180_000 else 30_000
+        usage = {
+            "provider": "anthropic",
+            "model": "claude-opus-4-8",
+            "turns": 1,
+            "input_tokens": 3,
+            "cache_read_tokens": read,
+        }
+        usage |= {"cache_write_tokens": write, "output_tokens": rng.randrange(20, 900)}
+        turn = {
+            "v": 1,
+            "ts": ts,
+            "kind": "turn",
+            "id": identity,
+            **about,
+            **{key: value for key, value in usage.items() if value},
+        }
+        entered = {f"result {rng.choice(_TOOLS)}": rng.randrange(10, 9000)}
+        sizes = {
+            "turn": identity,
+            "entered": entered,
+            "produced": {"reply": 300, f"call {rng.choice(_TOOLS)}": rng.randrange(20, 800)},
+        }
+        sizes |= {"parent": parent, "version": "2.1.300"} if parent else {"version": "2.1.300"}
+        record = {"v": 1, "ts": ts, "kind": "context", "id": f"context:{identity}", **about, **sizes}
+        out.write(b"".join(json.dumps(each, separators=(",", ":")).encode() + b"\n" for each in (turn, record)))
+        parent = identity
 
 
 def write_meters(out: IO[bytes], now: str, count: int = 10_000, days: int = 35, seed: int = 1) -> None:

@@ -494,6 +494,26 @@ def proxied(chosen: argparse.Namespace) -> str:
     return timing.table(columns, rows)
 
 
+def context(chosen: argparse.Namespace) -> str:
+    """A session of a thousand turns in a log of sixty days with 4,000 turns each, all with their sizes."""
+    log, home = OUT / "log-context", OUT / "empty"
+    home.mkdir(parents=True, exist_ok=True)
+    env = environment(home) | {"TOKENOPS_HOME": str(log), "TOKENOPS_NOW": NOW}
+    if not (log / "done").exists():
+        shutil.rmtree(log, ignore_errors=True)
+        with subprocess.Popen(["tok-log", "append"], env=env, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+            assert process.stdin
+            make_logs.write_contexts(process.stdin, NOW, days=60, turns=4000, longest=1000)
+        timing.once("tok-sync", env)  # writes the summaries
+        (log / "done").touch(mode=0o600)
+    name = make_logs.LONGEST_SESSION
+    commands = {f"`tok-context {name[:8]}`": f"tok-context {name[:8]}", "`tok-context`": "tok-context"}
+    commands |= {f"`tok-trace {name[:8]}`": f"tok-trace {name[:8]}", "`tok-context --since 7d`": "tok-context --since 7d"}
+    figures = timing.compared(commands, env, chosen.runs)
+    rows = [[line, f"{1000 * f.cpu:.0f} ms", f"{f.memory:.0f} MB"] for line, f in figures.items()]
+    return timing.table(["command", "CPU", "memory"], rows)
+
+
 def live(chosen: argparse.Namespace) -> str:
     """tok-top's processor time, idle and beside sessions at work."""
     rows = [
@@ -511,6 +531,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], str]] = {
     "clients": clients,
     "year": year,
     "budget": budget,
+    "context": context,
     "live": live,
     "dash": dash,
     "proxy": proxied,

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tokenops import answers_work, events
 from tokenops.answers import OPEN, ignore, thresholds
-from tokenops.session import Log
+from tokenops.session import Fault, Log
 
 if TYPE_CHECKING:
+    from tokenops import context
     from tokenops.coach_setup import Advice, MemoryFile
     from tokenops.context_wire import Composition
     from tokenops.events import Event, Filter
@@ -26,21 +27,34 @@ _MOST = 4 << 20  # no file of settings or memory is larger
 
 
 class Query(NamedTuple):
-    """What is asked: a session (the beginning of its id), or a span; `by` is one of context_report.BY."""
+    """What is asked: a session (the beginning of its id), or a span. `by` is one of context_report.STORED, or FILE."""
 
     session: str = ""
     since: str = ""
     until: str = OPEN
     only: Filter = events.EVERY
     by: str = "cause"
+    live: Files | None = None  # read the session's own files now
+    by_turn: bool = False  # also state the prompt of each turn
+
+
+class Files(NamedTuple):
+    """Where the clients' files are."""
+
+    environment: Mapping[str, str]
+    home: str
 
 
 class Causes(NamedTuple):
-    """What filled the context: a row per cause, the dearest first, their total, and the cache breaks by time."""
+    """What filled the context: a row per cause, the dearest first, their total, and the cache breaks by time.
+
+    `prompts`: of each turn the tokens of its prompt by cause, if they were asked for.
+    """
 
     rows: list[Event]
     total: Event
     breaks: list[Event]
+    prompts: Mapping[str, Mapping[str, int]] = {}
 
 
 def causes(log: Log, query: Query, on_bad_line: OnBadLine = ignore) -> Causes:
@@ -48,21 +62,70 @@ def causes(log: Log, query: Query, on_bad_line: OnBadLine = ignore) -> Causes:
     from tokenops import context, context_breaks, context_costs, context_report
 
     chosen = choice(log, query, on_bad_line)
+    if query.live is not None:
+        _add_live(chosen, query.live, query.by == context_report.FILE)
     bill = context_costs.Bill(log.catalogue(), context_report.label_of(query.by))
     watch = context_breaks.Breaks(log.catalogue())
-    turns, breaks = [], []
-    for share in context.shares(chosen.turns, chosen.records):
+    apart = context_report.LEAST_SEGMENT if query.by == context_report.SEGMENT else 0
+    turns, breaks, last = [], [], None
+    prompts: dict[str, Mapping[str, int]] = {}
+    for share in context.shares(chosen.turns, chosen.records, apart):
         met = watch.at(share)
         if chosen.takes(share.turn):
             turns.append(share.turn)
             bill.add(share)
+            if query.by_turn:
+                prompts[share.turn["id"]] = context_report.prompt_of(share)
+            if not share.turn.get("sidechain") and share.turn.get("turns") and (last is None or _is_later(share, last)):
+                last = share
             breaks += [context_report.break_row(met)] if met is not None else []
     for rest in _rests(chosen, {turn.get("session_id") for turn in turns}):
         turns.append(rest)
         bill.add(context.shares_of_total(rest))
     rows, total = context_report.sums(bill, query.by, turns)
+    if apart:
+        _place_segments(rows, turns, last)
     total |= context_report.break_sums(breaks) | _labels(log, chosen, turns)
-    return Causes(rows, total, sorted(breaks, key=lambda row: (row["ts"], row["turn"])))
+    return Causes(rows, total, sorted(breaks, key=lambda row: (row["ts"], row["turn"])), prompts)
+
+
+def _is_later(share: context.Shares, other: context.Shares) -> bool:
+    return _time(share.turn) > _time(other.turn)
+
+
+def _place_segments(rows: list[Event], turns: list[Event], last: context.Shares | None) -> None:
+    """Note of each segment the number of its turn, as tok-trace counts, and whether the last turn's prompt still has it."""
+    from tokenops import context
+
+    answered = sorted((turn for turn in turns if turn.get("turns") and turn["kind"] == "turn"), key=_time)
+    numbers = {turn["id"]: number for number, turn in enumerate(answered, 1)}
+    prompt = [part for part in last.parts if part.kind != context.PRODUCING] if last else ()
+    present = {context.segment_of(cause) for part in prompt for cause in part.tokens}
+    live = {(name.partition("|")[0], turn) for name, turn in present if turn}
+    for row in rows:
+        if row["segment"] is not None:
+            if row["segment"] in numbers:
+                row["n"] = numbers[row["segment"]]
+            row["in_context"] = (row["cause"], row["segment"]) in live
+
+
+def _time(turn: Event) -> tuple[str, str]:
+    return turn["ts"], turn["id"]
+
+
+def _add_live(chosen: Chosen, files: Files, by_file: bool) -> None:
+    """Put what the client's own files say now in the place of stored sizes. Raises Fault."""
+    from tokenops import readers
+
+    try:
+        sizes = readers.live_sizes(chosen.session, *files, by_file)
+    except readers.NotFound as error:
+        raise Fault(str(error)) from None
+    turns = chosen.turns.keys() & sizes.keys()
+    if not turns:
+        raise Fault("Claude Code's own files of this session are not here; leave out --live and --by file")
+    for name in turns:
+        chosen.records[name] = chosen.records.get(name, {}) | sizes[name]
 
 
 def request(log: Log, session: str = "", turn: str = "", by_tool: bool = False) -> Composition | None:
@@ -100,7 +163,7 @@ def _labels(log: Log, chosen: Chosen, turns: list[Event]) -> Event:
     """What the total says of its turns: their sessions, their span, and as of when."""
     labels: Event = {"sessions": len({turn.get("session_id") for turn in turns})}
     if chosen.session and turns:
-        last = max(turns, key=lambda turn: turn["ts"])
+        last = max(turns, key=_time)
         labels |= {name: last[name] for name in ("session_id", "client", "project") if name in last}
     if turns:
         labels |= {"from": min(turn["ts"] for turn in turns), "to": max(turn["ts"] for turn in turns)}

@@ -68,10 +68,11 @@ class State(NamedTuple):
 _EMPTY = State(None, {}, 0)
 
 
-def shares(turns: Mapping[str, Event], records: Mapping[str, Event]) -> Iterator[Shares]:
+def shares(turns: Mapping[str, Event], records: Mapping[str, Event], apart: int = 0) -> Iterator[Shares]:
     """What each turn's tokens are made of; ancestors come before their descendants.
 
-    `turns` and `records` (of kind context) are by the turn's id. A parent that is not among the turns is no parent.
+    `turns` and `records` (of kind context) are by the turn's id. A parent that is not among the turns is no parent. `apart`:
+    segments that enter with so many tokens or more have causes of their own, which name the turn (`segment_of`).
     """
     parents = parents_of(turns, records)
     caching = {_cache_of(turn) for turn in turns.values() if any(turn.get(name) for name in CLASSES[:-1])}
@@ -90,10 +91,24 @@ def shares(turns: Mapping[str, Event], records: Mapping[str, Event]) -> Iterator
         ancestor = turns[parent] if parent is not None else None
         if before is None and not _is_placed(record) and turn.get("sidechain"):
             before = _EMPTY  # which turn it follows is unknown, so its prompt is growth that nothing explains
-        share, state = _share(turn, record, ancestor, before, _cache_of(turn) in caching)
+        share, state = _share(turn, record, ancestor, before, _cache_of(turn) in caching, apart)
         if children.get(identity):
             states[identity] = state
         yield share
+
+
+# Between a cause and the id of the turn at which a segment of it entered.
+_AT = "\n"
+
+
+def _with_turn(cause: str, count: int, turn: Event, apart: int) -> tuple[str, int]:
+    return (f"{cause}{_AT}{turn['id']}" if count >= apart else cause), count
+
+
+def segment_of(cause: str) -> tuple[str, str]:
+    """The cause of a segment that has one of its own, and the turn at which it entered, "" of all others."""
+    name, _, turn = cause.partition(_AT)
+    return name, turn
 
 
 def _cache_of(turn: Event) -> tuple[Any, Any]:
@@ -147,7 +162,7 @@ def _in_order(turns: Mapping[str, Event], parents: dict[str, str]) -> Iterator[s
 
 
 def _share(
-    turn: Event, record: Event | None, ancestor: Event | None, before: State | None, caching: bool
+    turn: Event, record: Event | None, ancestor: Event | None, before: State | None, caching: bool, apart: int
 ) -> tuple[Shares, State | None]:
     """One turn's shares and its state, from its parent's state (None of the first turn of a chain)."""
     size = events.context_size(turn)
@@ -163,7 +178,8 @@ def _share(
         after = _grown(_EMPTY, ((SUMMARY, size),))
     elif size >= before.size:
         old = before.size
-        after = _grown(before, apportion(size - before.size, items) if items else [(UNEXPLAINED, size - before.size)])
+        grown = apportion(size - before.size, items) if items else [(UNEXPLAINED, size - before.size)]
+        after = _grown(before, [_with_turn(cause, count, turn, apart) for cause, count in grown] if apart else grown)
     else:
         after, old, cleared = _fallen(before, size)
     parts = [*_prompt(turn, after, old, REWRITING if caching else CARRYING), *_output(turn, record)]

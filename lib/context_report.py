@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import os
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import NamedTuple
@@ -15,6 +16,10 @@ from tokenops.events import Event
 from tokenops.show import Column
 
 CAUSE, TOOL, COMMAND, SERVER = STORED = ("cause", "tool", "command", "server")
+FILE = "file"  # only while the client's own files are read
+SEGMENT = "segment"  # only of one session: what entered at one turn with so many tokens or more
+LEAST_SEGMENT = 1000
+BY = (*STORED, SEGMENT, FILE)
 # Before a label that is a tool's, command's, server's or file's name, so that no such name is taken for a cause.
 _MARK = "\t"
 _MCP = "mcp__"
@@ -49,7 +54,30 @@ def _of_server(cause: str) -> str:
     return _MARK + server if server else name
 
 
-_LABELS = {CAUSE: _of_cause, TOOL: _of_tool, COMMAND: _of_command, SERVER: _of_server}
+def _of_segment(cause: str) -> str:
+    """Large segments one by one, with the command of a shell's; all else by cause."""
+    name, turn = context.segment_of(cause)
+    return f"{_MARK}{cause}" if turn else _of_cause(name)
+
+
+_LABELS = {
+    SEGMENT: _of_segment,
+    CAUSE: _of_cause,
+    TOOL: _of_tool,
+    COMMAND: _of_command,
+    SERVER: _of_server,
+    FILE: _of_command,
+}
+
+
+def prompt_of(share: context.Shares) -> dict[str, int]:
+    """The tokens of a turn's prompt by cause, however they were paid."""
+    sums: dict[str, int] = {}
+    for part in share.parts:
+        for cause, count in part.tokens.items() if part.kind != context.PRODUCING else ():
+            label = _of_cause(cause)
+            sums[label] = sums.get(label, 0) + count
+    return sums
 
 
 class Sums(NamedTuple):
@@ -73,6 +101,11 @@ def sums(bill: context_costs.Bill, by: str, turns: Iterable[Event]) -> Sums:
 
 def _row(label: str, line: context_costs.Line, by: str) -> Event:
     name = label.removeprefix(_MARK)
+    if by == SEGMENT:
+        name, turn = context.segment_of(name)
+        command = name.partition("|")[2]
+        segment: Event = {"v": 1, "kind": "context", "cause": _of_cause(name), "segment": turn or None}
+        return segment | ({"command": command} if command else {}) | _counts([line], line.turns)
     row: Event = {"v": 1, "kind": "context", "cause": name}
     if by != CAUSE:
         row[by] = name if label.startswith(_MARK) else None
@@ -163,11 +196,15 @@ _WIDE = 100
 def plain_name(row: Event, by: str) -> str:
     """What a row is of, in plain words."""
     cause: str = row["cause"]
-    if by != CAUSE and row.get(by) is not None:
+    if by == SEGMENT and row[SEGMENT] is not None:
+        what = f"{row['command']} ({cause})" if "command" in row else plain_name(row, CAUSE)
+        return f"{what}, turn {row['n']}" if "n" in row else what
+    if by not in (CAUSE, SEGMENT) and row.get(by) is not None:
         return _tool(cause) if by == TOOL else cause
     for use, noun in (("call ", "calls"), ("result ", "results")):
         if cause.startswith(use):
-            return f"{_tool(cause.removeprefix(use))} {noun}"
+            rest = "small " if by == SEGMENT and row[SEGMENT] is None else ""  # those that are no segments of their own
+            return f"{rest}{_tool(cause.removeprefix(use))} {noun}"
     return _PLAIN.get(cause, cause)
 
 
@@ -184,11 +221,11 @@ def table(sums: Sums, shape: str, color: bool, rest: Sequence[Event] = ()) -> st
     body = [*rows, *([_rest(rest)] if rest else []), total]
     labels = [f"and {len(rest)} more"] * bool(rest) + ["total"]
     width = (show.width() if shape == "table" else None) or _WIDE
-    names = [*(row["cause"] if width < _NARROW else plain_name(row, by) for row in rows), *labels]
+    names = [*_names(rows, by, width), *labels]
     parts = [float(_usd(row) / whole) if whole else 0.0 for row in body[:-1]]
     percents = [chart_text.percent(part) if part else "" for part in parts]
     bars, short = (
-        [f"{chart_text.gauge(part, size)} {text:>4}" for part, text in zip(parts, percents, strict=True)]
+        [f"{chart_text.gauge(part, size)} {text:>5}" for part, text in zip(parts, percents, strict=True)]
         for size in (_BAR, _BAR // 2)
     )
     columns = [
@@ -207,6 +244,23 @@ def table(sums: Sums, shape: str, color: bool, rest: Sequence[Event] = ()) -> st
     if width >= _WIDE:
         columns.append(show.counts("turns", [row["turns"] for row in body], 6))
     return show.table(columns, shape, totals=True, color=color)
+
+
+def _names(rows: Sequence[Event], by: str, width: int) -> list[str]:
+    """What the rows of a table are of. Files are named below the folder that they share; of long paths the end is shown."""
+    names = [row["cause"] if width < _NARROW and by != SEGMENT else plain_name(row, by) for row in rows]
+    if by != FILE:
+        return names
+    files = [row["cause"] for row in rows if row.get(FILE) is not None]
+    folder = (
+        os.path.commonpath([os.path.dirname(name) for name in files]) if all(map(os.path.isabs, files)) and files else ""
+    )
+    most = max(width // 2 - 10, 20)
+    for at, row in enumerate(rows):
+        if row.get(FILE) is not None:
+            name = row["cause"].removeprefix(folder).removeprefix("/") if len(folder) > 1 else row["cause"]
+            names[at] = name if len(name) <= most else f"…{name[1 - most :]}"
+    return names
 
 
 def text(
@@ -231,10 +285,10 @@ def _rest(rows: Sequence[Event]) -> Event:
 def sentences(sums: Sums) -> list[str]:
     """What the table says, in plain words: the dearest cause that one can do something about, and the cache breaks."""
     total, by = sums.total, sums.total["by"]
-    result = []
+    result = _segment_sentence(sums.rows) if by == SEGMENT else []
     fixed = (context.BASE, context.REPLY, context.THINKING, context.UNLOGGED, context.FEES, context.UNEXPLAINED)
     row = next((row for row in sums.rows if row["cause"] not in fixed and row["entering_tokens"]), None)
-    if row is not None and row["cost_usd"] is not None:
+    if by != SEGMENT and row is not None and row["cost_usd"] is not None:
         times = round((row["carrying_tokens"] + row["rewriting_tokens"]) / row["entering_tokens"])
         carried = f" and were carried {show.plural(times, 'time')}" if times else ""
         name = plain_name(row, by)
@@ -248,6 +302,17 @@ def sentences(sums: Sums) -> list[str]:
     if total.get("unpriced_tokens"):
         result.append(f"+ {show.compact(total['unpriced_tokens'])} tokens are of models without a price.")
     return result
+
+
+def _segment_sentence(rows: Sequence[Event]) -> list[str]:
+    """What the dearest segment cost, and how much of that by being carried."""
+    row = next((row for row in rows if row[SEGMENT] is not None and row["cost_usd"] is not None), None)
+    if row is None:
+        return []
+    where = "is still sent with every turn" if row.get("in_context") else "is no longer in the context"
+    carried = f", {show.money(row['carrying_usd'])} of it by being carried" if "carrying_usd" in row else ""
+    size = show.compact(row["entering_tokens"] or row["carrying_tokens"])
+    return [f"{plain_name(row, SEGMENT)}: {size} tokens, cost {show.money(row['cost_usd'])}{carried}; it {where}."]
 
 
 def heading(total: Event, tz: datetime.tzinfo, now: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
@@ -119,10 +120,12 @@ def sections(story: Story) -> list[Html | None]:
             dash_findings.findings_sheet(story.trace.findings), story, True, tag("h2", "Where tokens went to waste")
         )
         findings = tag("section", body, id="findings", aria_label="Findings")
+    causes = story.causes
     return [
         _heading(story),
         _tiles(story),
         tag("section", _context(story), _cost(story), class_="pair charts", id="charts", aria_label="Turn by turn"),
+        tag("section", _by_cause(story, causes), id="prompts", aria_label="Prompt by cause") if causes else None,
         _causes(story),
         findings,
         tag("section", turns, id="turns", aria_label="Turns"),
@@ -212,11 +215,37 @@ def _context(story: Story) -> Html:
         bars.append(Bar(start, end, parts))
         listed = ", ".join(f"{name} {value:,}" for name, value in zip(CONTEXT, parts, strict=True) if value)
         text = f"turn {step['n']}: {step['context_tokens']:,} tokens" + (f" ({listed})" if listed else "")
-        text += "".join(f"; {trace.finding_title(each)}" for each in step.get("findings", ()) if "reason" in each)
+        text += _broke(step)
         hints.append(Hint(start, end, text, address(story, step)))
     panel = Bars("Context per turn", tuple(CONTEXT), bars, "", HEIGHT)
     legend = dash_html.legend("chart-context", tuple(CONTEXT))
     return _figure(story, "context", "Context per turn", panel, hints, legend)
+
+
+def _by_cause(story: Story, causes: Causes) -> Html:
+    """The size of each prompt, by the causes that took most of all prompts, with the cache breaks in words."""
+    sums: Counter[str] = Counter()
+    for prompt in causes.prompts.values():
+        sums.update(prompt)
+    named = [cause for cause, _ in sums.most_common(chart_panels.MOST_PARTS - 1)]
+    names = [context_report.plain_name({"cause": cause}, "cause") for cause in named] + ["other"] * (len(sums) > len(named))
+    bars, hints = [], []
+    for start, end, step in _bars(story, lambda step: Decimal(step["context_tokens"])):
+        prompt = causes.prompts.get(step["id"], {})
+        parts = [prompt.get(cause, 0) for cause in named]
+        parts += [sum(prompt.values()) - sum(parts)] * (len(names) > len(named))
+        bars.append(Bar(start, end, parts))
+        listed = ", ".join(f"{name} {value:,}" for name, value in zip(names, parts, strict=True) if value)
+        text = f"turn {step['n']}: {listed or 'no prompt'}{_broke(step)}"
+        hints.append(Hint(start, end, text, address(story, step)))
+    panel = Bars("Prompt by cause", tuple(names), bars, "", HEIGHT)
+    legend = dash_html.legend("chart-causes", tuple(names))
+    return _figure(story, "causes", "Prompt by cause", panel, hints, legend)
+
+
+def _broke(step: Event) -> str:
+    """The cache break at a turn, in words; "" if there is none."""
+    return "".join(f"; {trace.finding_title(each)}" for each in step.get("findings", ()) if "reason" in each)
 
 
 def _cost(story: Story) -> Html:

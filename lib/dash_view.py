@@ -230,7 +230,7 @@ class Gatherer:
             raise NotFound(str(fault)) from None
         explained = causes = None
         if not ask.turn:
-            causes = answers_context.causes(log, answers_context.Query(trace.session))
+            causes = answers_context.causes(log, answers_context.Query(trace.session, by_turn=True))
         else:
             sources = readers.with_files((), (), self.session.environment, self.session.home) if ask.files else ()
             explained = answers_work.explanation(log, trace, ask.turn, sources)

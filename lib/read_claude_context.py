@@ -11,7 +11,7 @@ read again up to there, so the records do not depend on the pieces in which a fi
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any
 
 import orjson
@@ -69,6 +69,8 @@ class Turn:
         self.calls: dict[str, str] = {}  # id of a call -> its cause, of calls without a result so far
 
 
+# The cause of a call, from the client, the tool's name and its input.
+CauseOf = Callable[[str, object, object], str]
 # Where a line stands: the answer above it, what was sent since, "compaction" if the context was summed up since then, and
 # the first line of its tree.
 Position = tuple[Turn | None, Sizes, str, str]
@@ -78,8 +80,10 @@ _FIELDS = frozenset(("parent", "chain", "event", "miss", "version", "stated", "e
 class Contexts:
     """The contexts of one transcript, line by line."""
 
-    def __init__(self, path: str, cursor: read_lines.Cursor, light: Container[str] = ()) -> None:
-        self.path, self.begin = path, cursor.offset
+    def __init__(
+        self, path: str, cursor: read_lines.Cursor, light: Container[str] = (), cause_of: CauseOf = read_context.call_cause
+    ) -> None:
+        self.path, self.begin, self.cause_of = path, cursor.offset, cause_of
         self.light = light  # names of turns of the usual shape
         self.turns: dict[str, Turn] = {}
         self.positions: dict[str, Position] = {}
@@ -241,7 +245,7 @@ class Contexts:
             read_context.add(turn.produced, read_context.REPLY, len(content))
         for part in content if type(content) is list else ():
             if type(part) is dict:
-                _add_output(turn, part)
+                _add_output(turn, part, self.cause_of)
         return turn, _NOTHING, "", turn.root  # not kept in the turn: there is nobody to collect cycles
 
     def _new_turn(self, name: str, raw: Raw, position: Position) -> Turn:
@@ -330,9 +334,9 @@ class Contexts:
             yield read_context.record(ts, name, attribution, *sizes, turn.chain, turn.event, turn.miss, turn.stated)
 
 
-def _contexts_before(path: str, stop: int) -> Contexts:
+def _contexts_before(path: str, stop: float, cause_of: CauseOf = read_context.call_cause) -> Contexts:
     """The contexts of a transcript's lines before an offset. Raises OSError."""
-    contexts = Contexts(path, read_lines.Cursor())
+    contexts = Contexts(path, read_lines.Cursor(), cause_of=cause_of)
     with open(path, "rb", opener=regular.opener) as file:
         while file.tell() < stop and (line := file.readline(read_lines.LONGEST_LINE)):
             if b'"uuid"' in line:
@@ -345,6 +349,21 @@ def _without_blanks(values: list[Any]) -> list[Any]:
     while values and not values[-1]:
         values = values[:-1]
     return values
+
+
+def live(paths: Iterable[str], by_file: bool) -> dict[str, Event]:
+    """The sizes of the turns of some transcripts as they are now, with names that no log holds: files, or all programs.
+
+    Turn -> its chain, parent and sizes. Of results that are not read from the file, such as a fork's, nothing is known.
+    """
+    cause_of = read_context.file_cause if by_file else read_context.program_cause
+    result: dict[str, Event] = {}
+    for path in paths:
+        for name, turn in _contexts_before(path, float("inf"), cause_of).turns.items():
+            fields = {"turn": name, "parent": turn.parent, "chain": turn.chain, "event": turn.event}
+            fields = {field: text for field, text in fields.items() if text}
+            result[name] = fields | {"entered": turn.entered, "produced": turn.produced}
+    return result
 
 
 def _result_size(line: bytearray, message: int, call: int, stop: int) -> int:
@@ -366,11 +385,11 @@ def _with(position: Position, sent: Sizes) -> Position:
     return turn, sizes, event, root
 
 
-def _add_output(turn: Turn, part: Raw) -> None:
+def _add_output(turn: Turn, part: Raw, cause_of: CauseOf) -> None:
     """A part of an answer."""
     kind = part.get("type")
     if kind in ("tool_use", "server_tool_use"):
-        cause = read_context.call_cause(read_claude_turns.CLIENT, part.get("name"), part.get("input"))
+        cause = cause_of(read_claude_turns.CLIENT, part.get("name"), part.get("input"))
         if type(call := part.get("id")) is str and len(call) <= _LONGEST_UUID:
             turn.calls[call] = cause
         read_context.add(turn.produced, cause, read_context.json_size(part.get("input")))

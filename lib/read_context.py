@@ -127,6 +127,24 @@ def call_cause(client: str, name: object, arguments: object) -> str:
     return f"{cause}|{work.command_name(arguments if isinstance(arguments, (dict, str)) else '')}"
 
 
+def file_cause(client: str, name: object, arguments: object) -> str:
+    """The cause of a tool's call with the file that it reads or writes; for what is shown and never stored."""
+    cause, _ = _cause_of(client, name if type(name) is str else "")
+    if isinstance(arguments, dict):
+        for key in ("file_path", "notebook_path", "path"):
+            if type(path := arguments.get(key)) is str:
+                return f"{cause}|{path}"
+    return cause
+
+
+def program_cause(client: str, name: object, arguments: object) -> str:
+    """The cause of a tool's call with the program that it runs, also one that is in no list; never stored."""
+    cause = call_cause(client, name, arguments)
+    if cause.endswith(f"|{OTHER}") and isinstance(arguments, (dict, str)):
+        return f"{cause.removesuffix(OTHER)}{work.program(arguments) or OTHER}"
+    return cause
+
+
 @functools.lru_cache(1024)
 def _cause_of(client: str, name: str) -> tuple[str, bool]:
     """The cause of a tool's call, and whether it runs shell commands."""

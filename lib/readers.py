@@ -252,3 +252,19 @@ def _owner(clients: Iterable[Client], path: str) -> list[Client]:
     with open(path, "rb", opener=regular.opener) as file:
         head = file.read(_HEAD)
     return next(([client] for client in clients if client.reader().claims(path, head)), [])
+
+
+def live_sizes(session: str, environment: Mapping[str, str], home: str, by_file: bool) -> dict[str, dict[str, Any]]:
+    """Turn -> its chain, parent and sizes, read now from Claude Code's files of a session; nothing is kept. Raises OSError.
+
+    Causes have the names of files that tools read and wrote, or of all programs that shells ran.
+    """
+    from tokenops import read_claude_context
+
+    paths = []
+    for _, files_ in with_files(("claude",), (), environment, home):
+        for path in files_:
+            folder, name = os.path.split(path)
+            if name == f"{session}.jsonl" or f"/{session}/" in f"{folder}/":
+                paths.append(path)
+    return read_claude_context.live(paths, by_file)

@@ -370,7 +370,7 @@ _TABLE = (
         "hand to a subagent now.",
         {
             "session": {"type": "string", "description": "a session's id, or its beginning (default: the latest)"},
-            "by": {"type": "string", "enum": ["cause", "tool", "command", "server"]},
+            "by": {"type": "string", "enum": ["cause", "tool", "command", "server", "segment"]},
             "limit": _LIMIT,
         },
         {"rows": _ROWS, "total": {"type": "object"}, "breaks": _ROWS},

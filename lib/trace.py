@@ -259,6 +259,10 @@ def sessions(records: Iterable[Event]) -> dict[str, tuple[list[Event], list[Even
     return by_session
 
 
+# What of a record of kind context the cache breaks depend on.
+_OF_CHAINS = ("ts", "kind", "id", "turn", "parent", "chain", "event", "miss", "version", "entered", "produced")
+
+
 def waste(
     records: Iterable[Event],
     catalogue: pricing.Catalogue,
@@ -274,8 +278,11 @@ def waste(
 
     def tap() -> Iterator[Event]:
         for record in records:
-            if record["kind"] in ("turn", "context"):
+            if record["kind"] == "turn":
                 chains.append(record)
+            elif record["kind"] == "context":
+                chains.append({name: record[name] for name in _OF_CHAINS if name in record})
+                continue
             yield record
 
     by_session = sessions(tap())

@@ -307,6 +307,11 @@ def command_name(arguments: Mapping[str, Any] | str) -> str:
     return work_shell.command_name(command_line(arguments))
 
 
+def program(arguments: Mapping[str, Any] | str) -> str:
+    """The program that a shell tool was given, whatever it is; "" if there is none. It is shown and never stored."""
+    return work_shell.program(command_line(arguments))
+
+
 def totals_by(rounds: Iterable[Event], by: Callable[[Event], Any]) -> dict[Any, dict[str, int]]:
     """The counts of rounds, added up by what `by` gives."""
     sums: dict[Any, dict[str, int]] = {}

@@ -350,6 +350,16 @@ def command_name(line: str) -> str:
     return OTHER
 
 
+def program(line: str) -> str:
+    """The first program of a command line that does more than prepare the next one, whatever it is; "" if there is none."""
+    names = _names()
+    for command in itertools.islice(simple_commands(line[:_LOOKED_AT]), 16):
+        name = _program(command.words[0]) if command.words else ""
+        if name and name not in names.passed:
+            return name
+    return ""
+
+
 def _name_in_list(program: str, words: Sequence[str], names: Names) -> str:
     subcommands = names.programs.get(program)
     if subcommands is None:

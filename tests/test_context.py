@@ -224,6 +224,15 @@ def test_two_readings_of_the_law_agree(every: Chain) -> None:
     assert mine == naive(*every)
 
 
+@given(chains(), st.integers(1, 60))
+def test_segments_apart_change_no_sum(every: Chain, apart: int) -> None:
+    for share, other in zip(context.shares(*every), context.shares(*every, apart), strict=True):
+        sums: collections.Counter[tuple[str, str, str]] = collections.Counter()
+        for (kind, name, cause), count in by_cause(other).items():
+            sums[kind, name, context.segment_of(cause)[0]] += count
+        assert dict(sums) == by_cause(share)
+
+
 @given(chains())
 @examples(300)
 def test_causes_add_up_to_the_tokens_of_each_class(every: Chain) -> None:
@@ -444,6 +453,19 @@ def test_what_a_break_cost() -> None:
     assert (each.tokens, each.usd, each.gap) == (50_000, Decimal("0.2875"), 360_000)
     (each,) = breaks(*pair(6, {"model": "no-such-model"}))
     assert each.usd is None
+
+
+@given(chains())
+@examples(300)
+def test_only_sessions_in_which_caches_may_have_broken_are_looked_at(every: Chain) -> None:
+    """And in the others there is none."""
+    turns = {
+        name: record | {field: 100 * record[field] for field in events.TOKENS if field in record}
+        for name, record in every[0].items()
+    }
+    everywhere = context_breaks.Breaks(CATALOGUE).watch(context.shares(turns, every[1]))
+    ordered = sorted(everywhere, key=lambda each: (each.turn["ts"], each.turn["id"]))
+    assert context_breaks.of_turns(turns, every[1], CATALOGUE) == ordered
 
 
 def test_other_turns_of_the_chain_keep_its_cache_alive() -> None:

@@ -195,6 +195,35 @@ def test_filters_and_the_latest_session(tmp_path: pathlib.Path) -> None:
         assert total["sessions"] == (2 if only == events.EVERY else 1)
 
 
+def test_segments_have_their_turn_and_what_they_cost_until_now(tmp_path: pathlib.Path) -> None:
+    """The output of the tests entered at the second turn, and was written again at the third."""
+    log = log_of(tmp_path, *story())
+    rows, total, _ = answers_context.causes(log, answers_context.Query("s1", by="segment"))
+    (row,) = (row for row in rows if row["segment"] is not None)
+    (by_cause_row,) = (
+        row for row in answers_context.causes(log, answers_context.Query("s1")).rows if row["cause"] == "result Bash"
+    )
+    assert (row["cause"], row["command"], row["segment"], row["n"], row["in_context"]) == (
+        "result Bash",
+        "npm test",
+        "s1b",
+        2,
+        True,
+    )
+    assert {name: row[name] for name in by_cause_row} == by_cause_row
+    assert sums(rows) == Decimal(total["cost_usd"]) and tokens(rows) == tokens([total])
+    (said, _) = context_report.sentences(context_report.Sums(rows, total))
+    assert said.startswith("npm test (result Bash), turn 2: 2k tokens, cost $0.0") and said.endswith(
+        "still sent with every turn."
+    )
+
+
+def test_a_segment_that_is_gone(tmp_path: pathlib.Path) -> None:
+    last = [placed(turn("d", 20, 0, 3000)), placed({**sizes("d", "s1c", event="compaction"), "ts": turn("d", 20)["ts"]})]
+    rows = answers_context.causes(log_of(tmp_path, *story(), *last), answers_context.Query("s1", by="segment")).rows
+    assert [row["in_context"] for row in rows if row["segment"] is not None] == [False]
+
+
 # The command.
 
 
@@ -252,6 +281,77 @@ def test_the_table_fits_and_says_it_in_words(tmp_path: pathlib.Path, monkeypatch
     assert said[0].startswith("Bash results entered with 2k tokens and were carried 1 time: $0.0")
     assert said[1].startswith("1 cache break paid 12k tokens again, $0.0")
     assert "expired in a pause" in context_report.break_table(breaks, "table", False, when.UTC, log.now)
+
+
+# The client's own files, read on demand.
+
+SECRET = "orchard-plans/harvest.txt"
+
+
+def transcript(home: pathlib.Path) -> None:
+    """A session of Claude Code that reads a file and runs a program that is in no list."""
+
+    def line(uuid: str, above: str | None, second: int, message: Json) -> Json:
+        kind = "assistant" if message["role"] == "assistant" else "user"
+        about = {
+            "sessionId": "5f2b1a60",
+            "cwd": "/home/ada/api",
+            "version": "2.1.300",
+            "timestamp": f"2026-11-21T09:00:{second:02}.000Z",
+        }
+        return {"parentUuid": above, "uuid": uuid, "type": kind, **about, "message": message}
+
+    def answer(name: str, written: int, *content: Json) -> Json:
+        usage = {
+            "input_tokens": 0,
+            "cache_creation_input_tokens": written,
+            "cache_read_input_tokens": 1000 if name != "msg_1" else 0,
+            "output_tokens": 20,
+        }
+        return {
+            "id": name,
+            "role": "assistant",
+            "model": "claude-opus-4-8",
+            "content": list(content),
+            "usage": usage,
+            "type": "message",
+        }
+
+    def result(call: str, text: str) -> Json:
+        return {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call, "content": text}]}
+
+    read = {"type": "tool_use", "id": "toolu_1", "name": "Read", "input": {"file_path": f"/home/ada/{SECRET}"}}
+    ran = {"type": "tool_use", "id": "toolu_2", "name": "Bash", "input": {"command": "cd x && ./harvester --all"}}
+    put(
+        home / ".claude/projects/-home-ada-api/5f2b1a60.jsonl",
+        line("u1", None, 0, {"role": "user", "content": "look at the plans"}),
+        line("u2", "u1", 1, answer("msg_1", 1000, read)),
+        line("u3", "u2", 2, result("toolu_1", "x" * 900)),
+        line("u4", "u3", 3, answer("msg_2", 300, ran)),
+        line("u5", "u4", 4, result("toolu_2", "y" * 500)),
+        line("u6", "u5", 5, answer("msg_3", 500, {"type": "text", "text": "done"})),
+    )
+
+
+def test_files_and_programs_are_shown_on_demand_and_never_stored(
+    run: Run, environment: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    transcript(pathlib.Path(environment["HOME"]))
+    env = {"TOKENOPS_NOW": NOW}
+    *stored, total = objects(run("tok-context 5f2b --by command", env=env).stdout)
+    assert {row["command"] for row in stored} == {None, "other"}
+    *files, of_files = objects(run("tok-context 5f2b --by file", env=env).stdout)
+    (file,) = (row for row in files if row["file"] is not None)
+    assert file["file"] == f"/home/ada/{SECRET}" and file["entering_tokens"] > 200
+    *programs, of_programs = objects(run("tok-context 5f2b --by command --live", env=env).stdout)
+    assert {row["command"] for row in programs} == {None, "harvester"}
+    assert total["cost_usd"] == of_files["cost_usd"] == of_programs["cost_usd"]
+    assert "harvest.txt" in run("tok-context 5f2b --by file --table", env=env).stdout.decode()
+    written = b"".join(path.read_bytes() for path in (tmp_path / "log").rglob("*") if path.is_file())
+    assert b"harvest" not in written and b"msg_3" in written
+    (pathlib.Path(environment["HOME"]) / ".claude/projects/-home-ada-api/5f2b1a60.jsonl").unlink()
+    assert b"are not here" in run("tok-context 5f2b --by file", env=env, status=2).stderr
+    assert b"are of one session" in run("tok-context --since 7d --live", env=env, status=2).stderr
 
 
 # The page.

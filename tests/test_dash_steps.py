@@ -127,6 +127,8 @@ def test_what_filled_the_context_is_tok_context(browser: Browser, run: Run) -> N
             assert mine[name] == str(row[name])
     page = browser.get("/dashboard?session=s1")
     assert "What filled the context" in page and "--breaks" not in page
+    first = html.unescape(page.partition('id="chart-causes"')[2]).partition("turn 2:")[0]
+    assert "turn 1: base: tools, system" in first
     assert total["cache_breaks"] == 0 and "cache break" not in page
 
 
