@@ -100,7 +100,7 @@ BY: list[tuple[str, dict[str | None, set[str]]]] = [
 @pytest.mark.parametrize(("by", "names"), BY, ids=[by for by, _ in BY])
 def test_rows_by_a_field(tmp_path: pathlib.Path, by: str, names: dict[str | None, set[str]]) -> None:
     log = log_of(tmp_path, *story())
-    rows, total, _ = answers_context.causes(log, answers_context.Query("s1", by=by))
+    rows, total, *_ = answers_context.causes(log, answers_context.Query("s1", by=by))
     found: dict[str | None, set[str]] = {}
     for row in rows:
         found.setdefault(row[by], set()).add(row["cause"])
@@ -125,7 +125,7 @@ def test_a_span_knows_what_was_before_it(tmp_path: pathlib.Path) -> None:
         placed({**sizes("d", "s1c", entered={"prompt": 5}), "ts": "2026-11-22T00:10:00.000Z"}),
     ]
     log = log_of(tmp_path, *story(), *late)
-    rows, total, _ = answers_context.causes(log, answers_context.Query(since="2026-11-22T00:00:00.000Z"))
+    rows, total, *_ = answers_context.causes(log, answers_context.Query(since="2026-11-22T00:00:00.000Z"))
     cost = answers.spend(log, (), "2026-11-22T00:00:00.000Z").total
     assert total["turns"] == 1 and sums(rows) == Decimal(cost["cost_usd"])
     by_name = {row["cause"]: row for row in rows}
@@ -139,7 +139,7 @@ def test_a_fork_carries_what_another_session_had(tmp_path: pathlib.Path) -> None
         placed({**sizes("f", "s1b", entered={"prompt": 5}), "ts": turn("f", 20)["ts"]}, session_id="s9"),
     ]
     log = log_of(tmp_path, *story(), *fork)
-    rows, total, _ = answers_context.causes(log, answers_context.Query("s9"))
+    rows, total, *_ = answers_context.causes(log, answers_context.Query("s9"))
     by_name = {row["cause"]: row for row in rows}
     assert total["turns"] == 1 and total["session_id"] == "s9"
     assert by_name["base"]["carrying_tokens"] == 10_005 and by_name["result Bash"]["carrying_tokens"] > 1000
@@ -161,14 +161,14 @@ def test_the_wire_s_sighting_of_a_turn_has_the_sizes_of_the_log_s(tmp_path: path
     wire, own = {**seen, "id": "resp_1", "source": "proxy"}, {**seen, "id": "codex:t1:1", "source": "codex-jsonl"}
     record = {**sizes("codex:t1:1", produced={"call shell": 5}), "ts": seen["ts"], "session_id": "t1", "client": "codex"}
     log = log_of(tmp_path, wire, own, record)
-    rows, total, _ = answers_context.causes(log, answers_context.Query("t1"))
+    rows, total, *_ = answers_context.causes(log, answers_context.Query("t1"))
     assert total["turns"] == 1
     assert {row["cause"]: row["producing_tokens"] for row in rows} == {"base": 0, "call shell": 5}
 
 
 def test_cache_breaks_are_listed_and_summed(tmp_path: pathlib.Path) -> None:
     log = log_of(tmp_path, *story())
-    _, total, breaks = answers_context.causes(log, answers_context.Query("s1"))
+    _, total, breaks, _ = answers_context.causes(log, answers_context.Query("s1"))
     (row,) = breaks
     assert (row["kind"], row["reason"], row["turn"], row["gap_s"]) == ("cache_break", "idle", "s1c", 480.0)
     assert (total["cache_breaks"], total["break_tokens"], total["break_usd"]) == (1, row["tokens"], row["cost_usd"])
@@ -179,7 +179,7 @@ def test_a_session_s_remainder_is_part_of_it(tmp_path: pathlib.Path) -> None:
     rest = {**turn("usage:r", 5, 500, 60, output=70), "kind": "usage", "covers": "remainder"}
     rest = {key: value for key, value in rest.items() if key != "turns"}
     log = log_of(tmp_path, *story(), placed(rest))
-    rows, total, _ = answers_context.causes(log, answers_context.Query("s1"))
+    rows, total, *_ = answers_context.causes(log, answers_context.Query("s1"))
     assert {row["cause"]: row["producing_tokens"] for row in rows}["unlogged"] == 70
     assert sums(rows) == Decimal(total["cost_usd"]) == Decimal(spent(log)["cost_usd"])
 
@@ -190,7 +190,7 @@ def test_filters_and_the_latest_session(tmp_path: pathlib.Path) -> None:
     assert answers_context.latest_session(log, events.Filter(project="api")) == "s1"
     assert answers_context.latest_session(log, events.Filter(project="none")) == ""
     for only in (events.Filter(project="web"), events.Filter(client="codex"), events.EVERY):
-        rows, total, _ = answers_context.causes(log, answers_context.Query(only=only))
+        rows, total, *_ = answers_context.causes(log, answers_context.Query(only=only))
         assert sums(rows) == Decimal(answers.spend(log, (), only=only).total["cost_usd"])
         assert total["sessions"] == (2 if only == events.EVERY else 1)
 
@@ -198,7 +198,7 @@ def test_filters_and_the_latest_session(tmp_path: pathlib.Path) -> None:
 def test_segments_have_their_turn_and_what_they_cost_until_now(tmp_path: pathlib.Path) -> None:
     """The output of the tests entered at the second turn, and was written again at the third."""
     log = log_of(tmp_path, *story())
-    rows, total, _ = answers_context.causes(log, answers_context.Query("s1", by="segment"))
+    rows, total, *_ = answers_context.causes(log, answers_context.Query("s1", by="segment"))
     (row,) = (row for row in rows if row["segment"] is not None)
     (by_cause_row,) = (
         row for row in answers_context.causes(log, answers_context.Query("s1")).rows if row["cause"] == "result Bash"
@@ -268,7 +268,7 @@ def test_what_the_command_does_not_answer(run: Run, command: str, status: int, m
 def test_the_table_fits_and_says_it_in_words(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     log = log_of(tmp_path, *story())
-    rows, total, breaks = answers_context.causes(log, answers_context.Query("s1"))
+    rows, total, breaks, _ = answers_context.causes(log, answers_context.Query("s1"))
     found = context_report.Sums(rows[:3], total)
     text = context_report.table(found, "table", False, rows[3:])
     assert max(map(show.text_width, text.splitlines())) <= width
