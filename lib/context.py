@@ -74,7 +74,7 @@ def shares(turns: Mapping[str, Event], records: Mapping[str, Event], apart: int 
     `turns` and `records` (of kind context) are by the turn's id. A parent that is not among the turns is no parent. `apart`:
     segments that enter with so many tokens or more have causes of their own, which name the turn (`segment_of`).
     """
-    parents = parents_of(turns, records)
+    parents, chained = parents_of(turns, records), set(_unrecorded(turns, records))
     caching = {_cache_of(turn) for turn in turns.values() if any(turn.get(name) for name in CLASSES[:-1])}
     children: Counts = {}
     for above in parents.values():
@@ -89,7 +89,7 @@ def shares(turns: Mapping[str, Event], records: Mapping[str, Event], apart: int 
             if not children[parent]:
                 del states[parent]
         ancestor = turns[parent] if parent is not None else None
-        if before is None and not _is_placed(record) and turn.get("sidechain"):
+        if before is None and not _is_placed(record) and identity not in chained:
             before = _EMPTY  # which turn it follows is unknown, so its prompt is growth that nothing explains
         share, state = _share(turn, record, ancestor, before, _cache_of(turn) in caching, apart)
         if children.get(identity):
@@ -117,23 +117,40 @@ def _cache_of(turn: Event) -> tuple[Any, Any]:
 
 
 def parents_of(turns: Mapping[str, Event], records: Mapping[str, Event]) -> dict[str, str]:
-    """The turn before each turn on its chain, of those that have one.
-
-    Turns of a main chain of which there is no record follow one another by time: they are from before records were kept.
-    """
+    """The turn before each turn on its chain, of those that have one."""
     parents: dict[str, str] = {}
     last: dict[Any, str] = {}
-    for identity, turn in sorted(turns.items(), key=lambda item: (item[1]["ts"], item[0])):
-        record = records.get(identity)
-        if record is not None and _is_placed(record):
-            if (parent := record.get("parent")) is not None and parent in turns and parent != identity:
-                parents[identity] = parent
-        elif not turn.get("sidechain") and turn.get("turns"):
-            session = turn.get("session_id")
-            if session in last:
-                parents[identity] = last[session]
-            last[session] = identity
+    for identity, record in records.items():
+        parent = record.get("parent")
+        if parent is not None and parent in turns and identity in turns and parent != identity:
+            parents[identity] = parent
+    for identity in _unrecorded(turns, records):
+        session = turns[identity].get("session_id")
+        if session in last:
+            parents[identity] = last[session]
+        last[session] = identity
     return parents
+
+
+def _by_time(turns: Mapping[str, Event]) -> list[str]:
+    return sorted(turns, key=lambda identity: (turns[identity]["ts"], identity))
+
+
+def _unrecorded(turns: Mapping[str, Event], records: Mapping[str, Event]) -> Iterator[str]:
+    """The turns of main chains from before records were kept, which follow one another by time.
+
+    Of a session with records these are only the turns before the first one. What comes later without a record is beside the
+    chain: a request that only the proxy saw, or a part of an answer that another model gave (`msg_1#2`).
+    """
+    sessions: set[Any] = set()
+    for identity in _by_time(turns):
+        turn = turns[identity]
+        if turn.get("sidechain"):
+            continue
+        if _is_placed(records.get(identity)):
+            sessions.add(turn.get("session_id"))
+        elif turn.get("turns") and "#" not in identity and turn.get("session_id") not in sessions:
+            yield identity
 
 
 def _is_placed(record: Event | None) -> bool:
@@ -147,7 +164,7 @@ _PLACE = frozenset(("parent", "chain", "event", "entered", "produced"))
 def _in_order(turns: Mapping[str, Event], parents: dict[str, str]) -> Iterator[str]:
     """The turns' ids by time, but each after its parent. Parents that form a circle are dropped from `parents`."""
     visited: set[str] = set()
-    for first in sorted(turns, key=lambda identity: (turns[identity]["ts"], identity)):
+    for first in _by_time(turns):
         path: list[str] = []
         identity: str | None = first
         while identity is not None and identity not in visited:

@@ -79,9 +79,22 @@ def in_order(items: Mapping[str, int]) -> list[tuple[str, int]]:
     return sorted(some, key=lambda item: (ORDER.index(item[0].split()[0]) if item[0] != "image" else 3, item[0]))
 
 
+def before_records(turns: dict[str, Json], records: dict[str, Json]) -> list[str]:
+    """The turns of main chains that are from before there were records, by time."""
+    main = sorted((name for name in turns if not turns[name].get("sidechain")), key=lambda name: (turns[name]["ts"], name))
+
+    def is_late(at: int) -> bool:
+        return any(
+            name in records and turns[name].get("session_id") == turns[main[at]].get("session_id") for name in main[:at]
+        )
+
+    return [name for at, name in enumerate(main) if name not in records and not is_late(at) and "#" not in name]
+
+
 def naive(turns: dict[str, Json], records: dict[str, Json]) -> dict[str, dict[tuple[str, str, str], int]]:
     """Turn -> kind, class and cause -> tokens."""
     memory: dict[str, Any] = {}
+    early = before_records(turns, records)
     caching = {
         (one.get("session_id"), one.get("provider")) for one in turns.values() if any(name in one for name in CLASSES[:4])
     }
@@ -89,18 +102,9 @@ def naive(turns: dict[str, Json], records: dict[str, Json]) -> dict[str, dict[tu
     def parent(name: str) -> str | None:
         if name in records:
             return records[name].get("parent") if records[name].get("parent") in turns else None
-        one = turns[name]
-        if one.get("sidechain"):
-            return None
-        alike = [
-            other
-            for other in turns
-            if other not in records
-            and not turns[other].get("sidechain")
-            and turns[other].get("session_id") == one.get("session_id")
-        ]
-        before = [other for other in alike if (turns[other]["ts"], other) < (one["ts"], name)]
-        return max(before, key=lambda other: (turns[other]["ts"], other)) if before else None
+        before = early[: early.index(name)] if name in early else []
+        same = [other for other in before if turns[other].get("session_id") == turns[name].get("session_id")]
+        return same[-1] if same else None
 
     def prompt(name: str) -> tuple[list[str] | None, int, dict[str, int], bool]:
         """The cause of each token of the prompt, how many were there before, what else the next turn adds, if compacted."""
@@ -114,7 +118,7 @@ def naive(turns: dict[str, Json], records: dict[str, Json]) -> dict[str, dict[tu
         size = sum(one.get(each, 0) for each in CLASSES)
         own, above = dict(record.get("produced", {})), parent(name)
         before, _, waiting, compacted = prompt(above) if above else (None, 0, {}, False)
-        if above is None and name not in records and one.get("sidechain"):
+        if above is None and name not in records and name not in early:
             before = []
         compacted = compacted or record.get("event") == "compaction"
         items = collections.Counter(waiting)
@@ -206,14 +210,14 @@ def chains(draw: st.DrawFn) -> Chain:
             )
         )
         counts = (draw(small) if cached else 0, draw(small) if cached else 0, draw(small), output)
-        records.append(
-            turn(f"t{number}", draw(st.integers(0, 40)), *counts) | {key: value for key, value in more.items() if value}
-        )
+        name = f"t{number}" if draw(st.integers(0, 6)) else f"t{number}#2"
+        records.append(turn(name, draw(st.integers(0, 40)), *counts) | {key: value for key, value in more.items() if value})
         if draw(st.integers(0, 4)):
-            parent = draw(st.sampled_from([None, "nobody", *(f"t{other}" for other in range(number))]))
+            others = [record["id"] for record in records if record["kind"] == "turn" and record["id"] != name]
+            parent = draw(st.sampled_from([None, "nobody", *others]))
             event = draw(st.sampled_from([None, None, None, "compaction"]))
             maps_of = {"entered": draw(maps(ENTERED)), "produced": draw(maps(PRODUCED))}
-            records.append(sizes(f"t{number}", parent, event=event, **maps_of))
+            records.append(sizes(name, parent, event=event, **maps_of))
     return chain(*records)
 
 
@@ -381,6 +385,20 @@ def test_main_turns_without_a_record_follow_one_another_and_those_of_subagents_d
     assert first == {"entering": {"base": 100}}
     assert side == {"carrying": {"unexplained": 60}, "entering": {"unexplained": 5}}
     assert second == {"rewriting": {"base": 100}, "entering": {"unexplained": 30}}
+
+
+def test_what_has_no_record_beside_a_chain_is_no_part_of_it() -> None:
+    """A request that only the proxy saw, and an answer's part of another model, after the first record."""
+    _, seen, part, last = law(
+        turn("a", 0, 0, 100),
+        sizes("a"),
+        turn("b", 1, 0, 30),
+        turn("a#2", 1.5, 0, 20),
+        turn("c", 2, 100, 40),
+        sizes("c", "a", entered={"prompt": 5}),
+    )
+    assert seen == {"entering": {"unexplained": 30}} and part == {"entering": {"unexplained": 20}}
+    assert last == {"carrying": {"base": 100}, "entering": {"prompt": 40}}
 
 
 def test_a_circle_of_parents_ends() -> None:
