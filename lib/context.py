@@ -74,7 +74,7 @@ def shares(turns: Mapping[str, Event], records: Mapping[str, Event], apart: int 
     `turns` and `records` (of kind context) are by the turn's id. A parent that is not among the turns is no parent. `apart`:
     segments that enter with so many tokens or more have causes of their own, which name the turn (`segment_of`).
     """
-    parents, chained = parents_of(turns, records), set(_unrecorded(turns, records))
+    parents, chained = parents_of(turns, records), set(_turns_by_time_alone(turns, records))
     caching = {_cache_of(turn) for turn in turns.values() if any(turn.get(name) for name in CLASSES[:-1])}
     children: Counts = {}
     for above in parents.values():
@@ -124,7 +124,7 @@ def parents_of(turns: Mapping[str, Event], records: Mapping[str, Event]) -> dict
         parent = record.get("parent")
         if parent is not None and parent in turns and identity in turns and parent != identity:
             parents[identity] = parent
-    for identity in _unrecorded(turns, records):
+    for identity in _turns_by_time_alone(turns, records):
         session = turns[identity].get("session_id")
         if session in last:
             parents[identity] = last[session]
@@ -136,7 +136,7 @@ def _by_time(turns: Mapping[str, Event]) -> list[str]:
     return sorted(turns, key=lambda identity: (turns[identity]["ts"], identity))
 
 
-def _unrecorded(turns: Mapping[str, Event], records: Mapping[str, Event]) -> Iterator[str]:
+def _turns_by_time_alone(turns: Mapping[str, Event], records: Mapping[str, Event]) -> Iterator[str]:
     """The turns of main chains from before records were kept, which follow one another by time.
 
     Of a session with records these are only the turns before the first one. What comes later without a record is beside the

@@ -11,7 +11,7 @@ read again up to there, so the records do not depend on the pieces in which a fi
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 import orjson
@@ -218,7 +218,7 @@ class Contexts:
         if position is not None:
             return position
         if self.begin and self.earlier is None:
-            self.earlier = _contexts_before(self.path, self.begin)
+            self.earlier = contexts_before(self.path, self.begin)
         position = self.earlier.positions.get(uuid) if self.earlier else None
         if position is None:
             position = (None, _NOTHING, "", "")
@@ -334,7 +334,7 @@ class Contexts:
             yield read_context.record(ts, name, attribution, *sizes, turn.chain, turn.event, turn.miss, turn.stated)
 
 
-def _contexts_before(path: str, stop: float, cause_of: CauseOf = read_context.call_cause) -> Contexts:
+def contexts_before(path: str, stop: float, cause_of: CauseOf = read_context.call_cause) -> Contexts:
     """The contexts of a transcript's lines before an offset. Raises OSError."""
     contexts = Contexts(path, read_lines.Cursor(), cause_of=cause_of)
     with open(path, "rb", opener=regular.opener) as file:
@@ -349,21 +349,6 @@ def _without_blanks(values: list[Any]) -> list[Any]:
     while values and not values[-1]:
         values = values[:-1]
     return values
-
-
-def live(paths: Iterable[str], by_file: bool) -> dict[str, Event]:
-    """The sizes of the turns of some transcripts as they are now, with names that no log holds: files, or all programs.
-
-    Turn -> its chain, parent and sizes. Of results that are not read from the file, such as a fork's, nothing is known.
-    """
-    cause_of = read_context.file_cause if by_file else read_context.program_cause
-    result: dict[str, Event] = {}
-    for path in paths:
-        for name, turn in _contexts_before(path, float("inf"), cause_of).turns.items():
-            fields = {"turn": name, "parent": turn.parent, "chain": turn.chain, "event": turn.event}
-            fields = {field: text for field, text in fields.items() if text}
-            result[name] = fields | {"entered": turn.entered, "produced": turn.produced}
-    return result
 
 
 def _result_size(line: bytearray, message: int, call: int, stop: int) -> int:

@@ -259,12 +259,17 @@ def live_sizes(session: str, environment: Mapping[str, str], home: str, by_file:
 
     Causes have the names of files that tools read and wrote, or of all programs that shells ran.
     """
-    from tokenops import read_claude_context
+    from tokenops import read_claude_context, read_context
 
-    paths = []
-    for _, files_ in with_files(("claude",), (), environment, home):
-        for path in files_:
+    cause_of = read_context.file_cause if by_file else read_context.program_cause
+    sizes: dict[str, dict[str, Any]] = {}
+    for _, paths in with_files(("claude",), (), environment, home):
+        for path in paths:
             folder, name = os.path.split(path)
-            if name == f"{session}.jsonl" or f"/{session}/" in f"{folder}/":
-                paths.append(path)
-    return read_claude_context.live(paths, by_file)
+            if name != f"{session}.jsonl" and f"/{session}/" not in f"{folder}/":
+                continue
+            for turn in read_claude_context.contexts_before(path, float("inf"), cause_of).turns.values():
+                texts = {"turn": turn.name, "parent": turn.parent, "chain": turn.chain, "event": turn.event}
+                texts = {field: text for field, text in texts.items() if text}
+                sizes[turn.name] = {**texts, "entered": turn.entered, "produced": turn.produced}
+    return sizes
