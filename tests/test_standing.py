@@ -212,7 +212,7 @@ def test_clients_have_one_set_of_names(name: str, run: Run, environment: dict[st
     run(f"tok-sync {name}")
     [row] = objects(run(f"tok-cost --log --since all --client {name}").stdout)
     assert row["turns"] == 1
-    assert len(objects(run(f"tok-cat --client {name}").stdout)) == 1
+    assert len(objects(run(f"tok-cat --kind turn --client {name}").stdout)) == 1
 
 
 def test_the_whole_log(told: Run) -> None:
