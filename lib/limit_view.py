@@ -144,14 +144,12 @@ def action_text(row: Event, now: int, tz: datetime.tzinfo) -> str:
         action += f" at {moment(bound['resets_at'], now, tz)}"
     name = window_name(bound)
     soon = row.get("forecast", {}).get("p_within_minutes", {}).get("60")
-    out = row.get("forecast", {}).get("cutoff_at", {}).get("p50")
-    early = f"about {moment(out, now, tz)}" if out else "early"
     reasons = {
         headroom.REFUSED: f"the vendor refused a request, the {name} is used up",
         headroom.USED_UP: f"the {name} is used up ({percent(bound, row)}%)",
         headroom.MOSTLY_USED: f"{percent(bound, row)}% of the {name} is used",
         headroom.LIKELY_SOON: f"the {name} is {chance(soon or 0)} likely to run out within the hour",
-        headroom.LIKELY_EARLY: f"at this pace the {name} runs out {early}, long before its reset",
+        headroom.LIKELY_EARLY: f"the {name} is {chance(row.get('forecast', {}).get('p_cutoff', 0))} likely to run out early",
         headroom.ROOM: f"the {name} has room",
     }
     return f"{action}: {reasons[row['reason']]}"
