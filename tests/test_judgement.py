@@ -23,6 +23,8 @@ from tokenops import (
     limit_budget,
     limit_windows,
     pricing,
+    read_claude_turns,
+    read_codex,
     statusline,
     when,
     wire_limits,
@@ -225,6 +227,25 @@ def test_refusals_of_each_kind() -> None:
     for name, told in kinds.items():
         answer = row(told, 1)
         assert (answer["recommended_action"], answer["window_resets_in"]) == ("wait_for_reset", "1h59m"), name
+
+
+def test_what_clients_write_of_a_limit() -> None:
+    """Codex marks its windows, unless credits go on; a line of Claude Code names the family that is used up."""
+    ts = when.stamp(AT)
+    primary = {"used_percent": 100.0, "window_minutes": 300, "resets_at": (AT + 2 * HOUR) // 1000}
+    limits: Json = {"primary": primary, "rate_limit_reached_type": "rate_limit_reached"}
+    assert [each.get("status") for each in read_codex.meters_of(limits, ts, "openai")] == ["rejected"]
+    going_on = limits | {"credits": {"has_credits": True, "balance": "5"}}
+    assert [each.get("status") for each in read_codex.meters_of(going_on, ts, "openai")] == [None]
+    for text, window, scope in (
+        ("You've hit your Opus limit · resets 3pm (UTC)", "weekly_opus", "opus"),
+        ("5-hour limit reached ∙ resets 3pm", "five_hour", None),
+        ("You've hit your limit · resets 3pm (UTC)", None, None),
+    ):
+        told = read_claude_turns.limit_of({"isApiErrorMessage": True}, {"content": text}, ts)
+        assert told is not None and (told.get("window"), told.get("scope"), told["status"]) == (window, scope, "rejected")
+        expected = "continue" if scope else "wait_for_reset"  # another family may go on
+        assert row([told], 1)["recommended_action"] == expected
 
 
 # Plans and logins.
