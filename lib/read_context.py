@@ -230,10 +230,13 @@ def record(
 
 
 class Line:
-    """The contexts of a chat without branches, message by message. All that lasts is in `state`, plain data for a cursor.
+    """The contexts of a chat, message by message. All that lasts is in `state`, plain data for a cursor.
 
-    A message of the model may come several times, each time fuller.
+    A message of the model may come several times, each time fuller. The results of its calls stand beside these, or come
+    later by the call's name. A chat may go on from an older message.
     """
+
+    MOST_CALLS, MOST_MARKS = 100, 64  # calls that wait for their results, messages that a chat may go on from
 
     def __init__(self, state: Raw, client: str) -> None:
         self.state, self.client = state, client
@@ -250,21 +253,54 @@ class Line:
             for cause, size in state.pop("results", {}).items():
                 add(entered, cause, size)
             state.update(name=name, entered=entered, parent=state.pop("turn", "") or state.get("parent", ""))
+            state["event"] = state.pop("happened", "")
         state.update(produced={}, results={})
 
     def add_output(self, cause: str, size: int) -> None:
         """What the message holds."""
         add(self.state["produced"], cause, size)
 
-    def add_call(self, name: object, arguments: object, result: int) -> None:
-        """A call of a tool in the message, and the size of its result."""
+    def add_call(self, name: object, arguments: object, result: int = 0, identity: str = "") -> None:
+        """A call of a tool in the message, and the size of its result, or the name by which that comes later."""
         cause = call_cause(self.client, name, arguments)
         add(self.state["produced"], cause, json_size(arguments))
         add(self.state["results"], result_cause(cause), result)
+        if identity:
+            _remember(self.state.setdefault("calls", {}), identity, result_cause(cause), self.MOST_CALLS)
+
+    def add_result(self, identity: str, name: object, size: int) -> None:
+        """The result of an earlier call of a tool."""
+        cause = self.state.get("calls", {}).pop(identity, "") or result_cause(call_cause(self.client, name, ""))
+        self.add_input(cause, size)
+
+    def condense(self, size: int) -> None:
+        """A summary of some size took the place of what was there."""
+        self.state.update(given={}, results={}, happened=COMPACTION)
+        self.add_input(SUMMARY, size)
+
+    def mark(self, name: str) -> None:
+        """Remember a line after which the chat may go on."""
+        if name:
+            _remember(self.state.setdefault("marks", {}), name, self.state.get("turn", ""), self.MOST_MARKS)
+
+    def follow(self, name: str) -> None:
+        """A line that stands after another. If that is an older one, the chat goes on from there."""
+        turn = self.state.get("marks", {}).get(name)
+        if turn is not None and turn != self.state.get("turn", ""):
+            self.state.update(turn=turn, parent="", given={}, results={}, calls={})
+            self.state.pop("happened", None)
 
     def record(self, turn: Event, chain: str = "") -> Event:
         """The record of the message's turn."""
         state = self.state
         state["turn"] = turn["id"]
         sizes = state["parent"], state["entered"], state["produced"]
-        return record(turn["ts"], turn["id"], attribution_of(turn), *sizes, chain)
+        return record(turn["ts"], turn["id"], attribution_of(turn), *sizes, chain, state.get("event", ""))
+
+
+def _remember(names: dict[str, str], name: str, value: str, most: int) -> None:
+    """Keep a name as the last of the most that are kept."""
+    names.pop(name, None)
+    names[name] = value
+    while len(names) > most:
+        del names[next(iter(names))]

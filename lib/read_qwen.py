@@ -6,7 +6,8 @@ chat begins with a copy of its lines under a new session, and each names the cha
 Code source, services/chatRecordingService.ts and sessionService.ts, telemetry/loggers.ts and
 core/openaiContentGenerator/converter.ts, as of November 2026.)
 
-Transcripts of subagents, in `subagents` beside the chats, are not read: the chat has their answers.
+Transcripts of subagents, in `subagents` beside the chats, are not read: the chat has their answers. So what entered the
+context is measured of the chat's own messages only.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tokenops import events, jsonl, read_lines, read_records, read_sqlite, regular, untrusted, when
+from tokenops import events, jsonl, read_context, read_lines, read_records, read_sqlite, regular, untrusted, when
 from tokenops.read_contract import FileReader, Intake
 
 SOURCE = "qwen-code"
 CLIENT = "qwen-code"
 
 _RELEVANT = read_lines.containing(b'"usageMetadata"', b"qwen-code.api_response")
+_WITH_MESSAGES = read_lines.containing(
+    b'"usageMetadata"', b"qwen-code.api_response", b'"user"', b'"tool_result"', b'"chat_compression"', b'"rewind"'
+)
 _WAITING = 50  # answers that may still be followed by their message
 _DAY_MS = 86_400_000
 _MOST_ANCESTORS = 20
@@ -102,26 +106,34 @@ class Answer(NamedTuple):
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
-    """The turns of one chat. Raises OSError."""
+    """The turns of one chat, and the sizes of what entered before each. Raises OSError."""
     above, _, _ = path.rpartition("/chats/")
     folder = os.path.basename(above)
-    for location, line in read_lines.records(path, cursor, _RELEVANT, intake.on_bad_line):
+    context = read_context.Line(cursor.state.setdefault("context", {}), CLIENT) if intake.options.work else None
+    relevant = _WITH_MESSAGES if context else _RELEVANT
+    for location, line in read_lines.records(path, cursor, relevant, intake.on_bad_line):
+        if context:
+            _measure_input(line, context)
         try:
             answer = answer_of(line)
-            if answer is None or _is_repetition(answer, line, cursor.state.setdefault("waiting", [])):
-                continue
         except events.BadRecord as error:
             intake.on_bad_line(location, f"{error}; skipped")
             continue
+        if answer is None:
+            continue
+        name = answer.name or "qwen:" + (
+            untrusted.identity(line.get("uuid")) or events.digest(answer.ts, answer.model, answer.counts)
+        )
+        before = _answer_before(answer._replace(name=name), line, cursor.state.setdefault("waiting", []))
+        if before is not None:
+            answer, name = answer._replace(ts=before.ts), before.name
         session = _session_of(line, path)
-        name = untrusted.identity(line.get("uuid")) or events.digest(answer.ts, answer.model, answer.counts)
         attribution = intake.attribution(SOURCE, CLIENT, untrusted.path(line.get("cwd")), folder, session)
         if answer.subagent:
             attribution["sidechain"] = True
-        intake.location = location
-        yield read_records.turn(
+        turn = read_records.turn(
             answer.ts,
-            answer.name or f"qwen:{name}",
+            name,
             attribution,
             answer.model,
             answer.counts,
@@ -130,6 +142,56 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
             subagent=answer.kind,
             branch=untrusted.tag(line.get("gitBranch")),
         )
+        intake.location = location
+        if before is None:
+            yield turn
+        if context and name and line.get("type") == "assistant" and not answer.subagent:
+            context.begin(turn["id"])
+            _measure_output(line, context)
+            yield context.record(turn)
+            context.mark(untrusted.identity(line.get("uuid")))
+
+
+def _measure_input(line: untrusted.Raw, context: read_context.Line) -> None:
+    """Take in what a line gives to the model: a prompt, a result, or a summary of what was before."""
+    if line.get("isSidechain") is True:
+        return
+    above = untrusted.identity(line.get("parentUuid"))
+    context.follow(above)
+    if line.get("subtype") == "chat_compression":
+        history = untrusted.items(untrusted.mapping(line.get("systemPayload")).get("compressedHistory"))
+        context.condense(sum(read_context.text_size(part.get("text")) for content in history for part in _parts_of(content)))
+    elif line.get("type") in ("user", "tool_result"):
+        if line.get("type") == "user":
+            context.mark(above)
+        for part in _parts_of(line.get("message")):
+            context.add_input(read_context.PROMPT, read_context.text_size(part.get("text")))
+            if answer := untrusted.mapping(part.get("functionResponse")):
+                identity = untrusted.identity(answer.get("id"))
+                context.add_result(identity, answer.get("name"), read_context.leaves_size(answer.get("response")))
+            for carrier in (part, *map(untrusted.mapping, untrusted.items(answer.get("parts")))):
+                _add_file(untrusted.mapping(carrier.get("inlineData")), context)
+
+
+def _add_file(file: untrusted.Raw, context: read_context.Line) -> None:
+    """An image or a document, as the model is given it."""
+    if untrusted.text(file.get("mimeType")).startswith("image/"):
+        context.add_input(read_context.IMAGE, read_context.image_size(file.get("data")))
+    elif file:
+        context.add_input(read_context.ATTACHMENT, read_context.document_size(file.get("data")))
+
+
+def _measure_output(line: untrusted.Raw, context: read_context.Line) -> None:
+    """Take in what the model wrote."""
+    for part in _parts_of(line.get("message")):
+        cause = read_context.THINKING if part.get("thought") is True else read_context.REPLY
+        context.add_output(cause, read_context.text_size(part.get("text")))
+        if call := untrusted.mapping(part.get("functionCall")):
+            context.add_call(call.get("name"), call.get("args"), identity=untrusted.identity(call.get("id")))
+
+
+def _parts_of(content: object) -> Iterator[untrusted.Raw]:
+    return map(untrusted.mapping, untrusted.items(untrusted.mapping(content).get("parts")))
 
 
 def answer_of(line: untrusted.Raw) -> Answer | None:
@@ -175,16 +237,24 @@ def _response(event: untrusted.Raw, line: untrusted.Raw) -> Answer | None:
     )
 
 
-def _is_repetition(answer: Answer, line: untrusted.Raw, waiting: list[list[int]]) -> bool:
-    """Whether a message is the one that an answer before it gave; remembers the answers that wait for theirs."""
+class Before(NamedTuple):
+    """An answer that a line before gave."""
+
+    name: str
+    ts: str
+
+
+def _answer_before(answer: Answer, line: untrusted.Raw, waiting: list[list[Any]]) -> Before | None:
+    """The answer whose message a line is; remembers the answers that wait for theirs."""
     if line.get("type") == "system":
-        waiting.append(answer.reported)
+        waiting.append([*answer.reported, answer.name, answer.ts])
         del waiting[:-_WAITING]
-        return False
-    if answer.reported in waiting:
-        waiting.remove(answer.reported)
-        return True
-    return False
+        return None
+    for number, entry in enumerate(waiting):
+        if entry[:3] == answer.reported:
+            del waiting[number]
+            return Before(*entry[3:]) if len(entry) == 5 else Before("", answer.ts)  # kept by an older version
+    return None
 
 
 def counts_of(prompt: int, output: int, total: int, cached: int = 0, thoughts: int = 0, tool: int = 0) -> dict[str, Any]:
