@@ -178,7 +178,7 @@ def parser(doc: str | None, argv: list[str]) -> argparse.ArgumentParser:
         def error(self, message: str) -> NoReturn:
             head, _, rest = message.partition("unrecognized arguments: ")
             word = next((text.partition("=")[0] for text in rest.split() if text.startswith("-")), "")
-            hint = show.meant(word, self._option_string_actions) if word and not head else ""
+            hint = _instead(word, self._option_string_actions) if word and not head else ""
             raise Fault(_with_manual(f"{message}{hint}"))
 
         def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -188,6 +188,23 @@ def parser(doc: str | None, argv: list[str]) -> argparse.ArgumentParser:
                 raise argparse.ArgumentError(action, text)
 
     return Parser(prog=Command.name, add_help=False, allow_abbrev=False)
+
+
+# Options that people try for a span -> how it is named here.
+_SPANS = {
+    **dict.fromkeys(("--from", "--start", "--start-date", "--after"), "--since TIME"),
+    **dict.fromkeys(("--to", "--end", "--end-date", "--before"), "--until TIME"),
+    **dict.fromkeys(("--days", "--last"), "--since 7d"),
+    **dict.fromkeys(("--week", "--weekly"), "--since 2026-W26 --until 2026-W26, or --since 'last week'"),
+    **dict.fromkeys(("--month", "--monthly"), "--since 2026-06 --until 2026-06, or --since 'this month'"),
+}
+
+
+def _instead(word: str, options: Iterable[str]) -> str:
+    """What to write instead of an unknown option; "" if nothing is like it."""
+    if word in _SPANS and "--since" in options:
+        return f": write {_SPANS[word]}"
+    return show.meant(word, options)
 
 
 def choice(word: str, choices: Iterable[str], what: str) -> str:
@@ -389,10 +406,24 @@ def batches(files: list[str], diagnostics: Diagnostics) -> Iterator[list[tuple[s
         yield from jsonl.batches(iter(functools.partial(os.read, stream.fileno(), BLOCK), b""), name)
 
 
+def _refuse_span(files: list[str]) -> None:
+    """Raise Fault if what stands for files names a span, as in `tok-cost last week`, and no such file exists."""
+    if not files or any(map(os.path.lexists, files)) or any("/" in name or "." in name for name in files):
+        return
+    from tokenops import when
+
+    text = " ".join(files)
+    with contextlib.suppress(ValueError):
+        when.parse_since(text, now(), when.zone(None))
+        value = f"'{text}'" if " " in text else text
+        raise Fault(f"no file {text!r}; to report a span: {Command.name} --log --since {value}")
+
+
 def records(files: list[str], diagnostics: Diagnostics) -> Iterator[dict[str, Any]]:
     """The JSON objects of all inputs."""
     from tokenops import jsonl
 
+    _refuse_span(files)
     for name, stream in inputs(files, diagnostics):
         try:
             diagnostics.reading = jsonl.Records(jsonl.bounded_lines(stream), name, diagnostics.on_bad_line)

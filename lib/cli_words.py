@@ -75,6 +75,14 @@ THEIRS = {
     ("hooks", "uninstall"): Word("tok-guard", ("uninstall",)),
     ("hooks", "status"): Word("tok-guard", ("status",)),
     ("hooks",): Word("tok-guard", ("status",)),
+    # Words that people try because they name what they look for.
+    ("commits",): Word("tok-task", ("commits",)),
+    ("prs",): Word("tok-task", ("prs",)),
+    ("waste",): Word("tok-coach", ("waste",)),
+    ("breaks",): Word("tok-context", ("--breaks", "--sort", "price")),
+    ("tools",): Word("tok-context"),
+    ("live",): Word("tok-top"),
+    ("monitor",): Word("tok-top"),
 }
 # A word without a command -> what to use instead, one line.
 INSTEAD = {
@@ -92,6 +100,9 @@ INSTEAD = {
     ("fmt",): "output of commands is not rewritten; tok-coach waste shows where tokens go to waste",
     ("cert",): "the proxy needs no certificate: tok-provider env prints the base URLs to set",
     ("checkup",): "use tok-status for the setup, tok-coach waste for what to change",
+    ("export",): "each report has --json, --csv and --markdown; tok-cat prints all events, tok-ship sends them elsewhere",
+    ("uninstall",): "tok-init --undo takes back what it set up; then pipx uninstall tokenops (docs/install.md)",
+    ("usage",): "tok shows cost and limits on one screen; tok daily shows the cost per day, tok limits what is left",
     ("menubar",): "use tok-statusline for a status line, tok-dash for a page",
     ("team",): "nothing leaves this machine; docs/scaling.md shows how to put several machines' logs together",
 }
@@ -111,12 +122,16 @@ def aliases() -> dict[str, str]:
 def call(argv: Sequence[str], folder: str, now: Callable[[], datetime.datetime]) -> Call:
     """What these arguments of `tok` call. `folder`: of the commands; `now`: the present local time. Raises Fault."""
     if not argv or argv[0].startswith("-"):
+        if argv:
+            _refuse_foreign(argv)
         return Call("", list(argv))
     word, rest = argv[0].removeprefix("tok-"), list(argv[1:])
     if word in ("help", "version"):
         return _help(word, rest, folder)
     if os.path.isfile(os.path.join(folder, f"tok-{word}")):
         return Call(f"tok-{word}", rest)
+    if word in ("top", "live", "monitor") and not os.path.isfile(os.path.join(folder, "tok-top")):
+        raise cli.Fault("tok-top is not installed here; tok-dash shows live numbers in a browser")
     if word in WORDS:
         return _word(WORDS[word], word, rest, now)
     if word in (clients := _clients()):
@@ -128,13 +143,24 @@ def call(argv: Sequence[str], folder: str, now: Callable[[], datetime.datetime])
         raise cli.Fault(f"tok {word} {show.short_text(rest[0], 40)}: did you mean {show.nearest(rest[0], seconds)}?")
     if (word,) in INSTEAD or (word,) in THEIRS:
         return _theirs((word,), rest, now)
-    if word == "top":
-        raise cli.Fault("tok-top is not installed here; tok-dash shows live numbers in a browser")
     if span := _span(argv, now):
         return span
     nearest = show.nearest(word, [*names(folder), *(phrase[0] for phrase in (*THEIRS, *INSTEAD))], 0.5)
     hint = f"; did you mean tok {nearest}?" if nearest else ";"
     raise cli.Fault(f"no command {show.short_text(word, 40)!r}{hint} tok help lists all")
+
+
+def _refuse_foreign(argv: Sequence[str]) -> None:
+    """Raise Fault with the line to use, for options of claude-monitor and for a word that is written as an option."""
+    flag = argv[0].partition("=")[0]
+    if flag == "--view":
+        words = {"daily": "tok daily", "monthly": "tok monthly", "session": "tok session", "burn-rate": "tok-burn"}
+        view = (argv[0].partition("=")[2] or "".join(argv[1:2])).lower()
+        raise cli.Fault(f"--view: TokenOps has no such option: use {words.get(view, 'tok-top')}")
+    if flag in _MONITOR:
+        raise cli.Fault(f"{flag}: TokenOps has no such option: {_MONITOR[flag]}")
+    if flag.removeprefix("--") in WORDS:
+        raise cli.Fault(f"{flag}: this is a word, not an option: tok {flag.removeprefix('--')}")
 
 
 def _span(argv: Sequence[str], now: Callable[[], datetime.datetime]) -> Call | None:
@@ -253,6 +279,24 @@ _REPLACED = {
     "--start-of-week": "weeks begin on Monday",
     "--live-only": "tok-read | tok-cost reports what the clients' files hold now",
     "--project-aliases": "projects are named by their repositories",
+}
+# claude-monitor's options, which follow no word.
+_MONITOR = {
+    "--plan": "tok-plan set PLAN sets your plan once, as in tok-plan set max5",
+    "--custom-limit-tokens": "limits are the vendor's own (tok limits); budgets of your own are in docs/headroom.md",
+    "--reset-hour": "the vendor says when a limit resets (tok limits)",
+    "--refresh-rate": "tok-top shows live numbers",
+    "--refresh-per-second": "tok-top shows live numbers",
+    "--timezone": "a report takes --tz, as in tok daily --tz Europe/Berlin",
+    "--time-format": "hours are written as 23:59",
+    "--once": "tok alone shows it once",
+    "--compact": "tok alone fits on one screen",
+    "--statusline": "tok-init sets up tok-statusline",
+    "--api": "tok-poll enable anthropic-oauth (docs/pollers.md)",
+    "--data-paths": "set CLAUDE_CONFIG_DIR, or import with tok-sync --root DIR",
+    "--warehouse": "it is always so: the log keeps what clients delete (docs/log.md)",
+    "--write-state": "tok --json > FILE",
+    "--theme": "--color never turns colours off",
 }
 _UNITS = {"today": "day", "daily": "day", "week": "week", "weekly": "week", "month": "month", "monthly": "month"}
 

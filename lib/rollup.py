@@ -68,7 +68,8 @@ def fields(text: str) -> tuple[str, ...]:
         if name not in BY:
             from tokenops import show
 
-            raise UsageError(f"--by {name}: no such field; choose from {', '.join(BY)}{show.meant(name, BY)}")
+            other = "; tok-context shows what each tool cost" if name in ("tool", "tools") else show.meant(name, BY)
+            raise UsageError(f"--by {name}: no such field; choose from {', '.join(BY)}{other}")
     if sum(name in when.UNITS for name in names) > 1:
         raise UsageError(f"--by {text}: give one unit of time, the finest; roll the result up again for the others")
     return tuple(name for name in names if name != "none")

@@ -39,6 +39,13 @@ def called(line: str) -> str:
         ("version", "--version"),
         ("limits openai", "tok-budget openai"),
         ("doctor --json", "tok-status --json"),
+        ("commits main..HEAD", "tok-task commits main..HEAD"),
+        ("prs", "tok-task prs"),
+        ("waste --since 7d", "tok-coach waste --since 7d"),
+        ("breaks --top 5", "tok-context --breaks --sort price --top 5"),
+        ("tools", "tok-context"),
+        ("help waste", "tok-coach --help"),
+        ("live", "tok-top"),
         ("today", "tok-cost --log --today"),
         ("today --json", "tok-cost --log --today --json"),
         ("month --by model", "tok-cost --log --since this month --by model"),
@@ -124,6 +131,15 @@ def test_a_word_is_a_command_line_of_ours(line: str, ours: str) -> None:
         ("daily --jq .x", "--json | jq"),
         ("blocks --live", "tok-dash"),
         ("blocks --token-limit max", "tok limits"),
+        ("--plan max5", "tok-plan set max5"),
+        ("--plan=pro", "tok-plan set"),
+        ("--view daily", "tok daily"),
+        ("--view realtime", "tok-top"),
+        ("--timezone UTC", "--tz"),
+        ("--daily", "a word, not an option: tok daily"),
+        ("export", "--csv"),
+        ("uninstall", "tok-init --undo"),
+        ("usage", "tok limits"),
     ],
 )
 def test_what_means_nothing_here_is_answered_with_what_does(line: str, sentence: str) -> None:
@@ -136,9 +152,33 @@ def test_every_line_that_is_named_instead_exists() -> None:
     commands = {path.name for path in pathlib.Path(FOLDER).glob("tok-*")}
     words = [word.command for word in (*cli_words.WORDS.values(), *cli_words.THEIRS.values()) if word.command]
     assert set(words) <= commands
-    texts = " ".join((*cli_words.INSTEAD.values(), *cli_words._REPLACED.values()))
+    texts = " ".join((*cli_words.INSTEAD.values(), *cli_words._REPLACED.values(), *cli_words._MONITOR.values()))
     named = {word.strip("();,:.") for word in texts.split() if word.startswith("tok-")}
     assert named - {"tok-top"} <= commands
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("tok-cost --from 2026-06-22", "write --since TIME"),
+        ("tok-cost --week 2026-W26", "--since 2026-W26 --until 2026-W26"),
+        ("tok-context --days 30", "--since 7d"),
+        ("tok-init --days 30", "unrecognized arguments: --days"),
+        ("tok-cost --by tool", "tok-context shows what each tool cost"),
+        ("tok-cost today", "no file 'today'; to report a span: tok-cost --log --since today"),
+        ("tok-cost last week", "--log --since 'last week'"),
+        ("tok-cost lost.jsonl", "lost.jsonl: No such file"),
+    ],
+)
+def test_a_span_or_a_field_that_is_named_otherwise_is_answered_with_the_option(run: Run, line: str, sentence: str) -> None:
+    words = run(line, status=2).stderr.decode().split()
+    assert sentence in " ".join(words)
+    assert ("--since" in words) == ("--since" in sentence)
+
+
+def test_a_file_that_is_named_like_a_span_is_read(run: Run, tmp_path: pathlib.Path) -> None:
+    path = put(tmp_path / "today")
+    assert b"no file" not in run(f"cd {path.parent} && tok-cost today", status=None).stderr
 
 
 def test_a_command_runs_in_the_same_process_with_its_own_status(run: Run, tmp_path: pathlib.Path) -> None:
