@@ -85,7 +85,7 @@ def _file(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[even
     lines = (
         _packed_lines(path, cursor, intake)
         if path.endswith(read_packed.SUFFIX)
-        else read_lines.records(path, cursor, read_pi.RELEVANT, intake.on_bad_line)
+        else read_lines.records(path, cursor, read_pi.relevant(intake), intake.on_bad_line)
     )
     for location, line in lines:
         if not is_mirror(line):
@@ -121,7 +121,7 @@ def _rows(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[even
         since = cursor.state.get("row", 0), cursor.state.get("at", 0)
         since = since if since[0] <= row else (0, 0)
         new = "(rowid >= ? OR created_at >= ?)"
-        marks = " OR ".join(f"instr(event_json, '{mark}')" for mark in ('"usage"', '"session"', '"model'))
+        marks = " OR ".join(f"instr(event_json, '{mark}')" for mark in read_pi.marks(intake))
         rows = connection.execute(
             f"SELECT session_id, seq, event_json, {new} AS new FROM {_LINES} "
             f"WHERE session_id IN (SELECT session_id FROM {_LINES} WHERE {new}) AND ({marks}) ORDER BY session_id, seq",
@@ -155,8 +155,8 @@ def _packed_lines(path: str, cursor: read_lines.Cursor, intake: Intake) -> Itera
     No line is given before all are known to be sound; only those that matter are kept until then.
     """
     cursor.offset, cursor.state = os.path.getsize(path), {}
-    lines = enumerate(read_packed.lines(path), 1)
-    for number, line in [item for item in lines if read_pi.RELEVANT(bytearray(item[1]), 0, len(item[1]))]:
+    lines, relevant = enumerate(read_packed.lines(path), 1), read_pi.relevant(intake)
+    for number, line in [item for item in lines if relevant(bytearray(item[1]), 0, len(item[1]))]:
         location = f"{path}:{number}"
         for entry in jsonl.parse(line, functools.partial(intake.on_bad_line, location)):
             yield location, entry

@@ -12,13 +12,15 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tokenops import events, jsonl, read_lines, read_records, regular, untrusted
+from tokenops import events, jsonl, read_context, read_lines, read_records, regular, untrusted
 from tokenops.read_contract import FileReader, Intake
 
 SOURCE = "pi"
 CLIENT = "pi"
 
-RELEVANT = read_lines.containing(b'"usage"', b'"session"', b'"model_change"', b'"model-snapshot"')
+# Of the lines that matter: those for counts, and those that hold what entered the context.
+_MARKS = ('"usage"', '"session"', '"model_change"', '"model-snapshot"')
+_MESSAGES = ('"role"', '"compaction"', '"branch_summary"', '"custom_message"')
 _HEADER = re.compile(rb'"type":\s*"session"\s*[,}]')
 # OpenClaw's paths, and entries that pi does not have.
 _OPENCLAW_PATH = re.compile(r"/agents/[^/]+/sessions/|\.jsonl\.(?:deleted|reset)\.")
@@ -46,6 +48,16 @@ class Product(NamedTuple):
 
 
 PRODUCT = Product(SOURCE, CLIENT)
+
+
+def marks(intake: Intake) -> tuple[str, ...]:
+    """The texts of which a line that matters holds one."""
+    return _MARKS + _MESSAGES if intake.options.work else _MARKS
+
+
+def relevant(intake: Intake) -> read_lines.Relevant:
+    """Whether a line matters."""
+    return read_lines.containing(*(mark.encode() for mark in marks(intake)))
 
 
 def files(home: str) -> Iterator[str]:
@@ -76,7 +88,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
     """The turns of one session. Raises OSError."""
     stem = os.path.basename(path).removesuffix(".jsonl")
     folder = os.path.basename(os.path.dirname(path)).strip("-")
-    for location, line in read_lines.records(path, cursor, RELEVANT, intake.on_bad_line):
+    for location, line in read_lines.records(path, cursor, relevant(intake), intake.on_bad_line):
         yield from turns(line, location, cursor.state, stem.partition("_")[2] or stem, folder, PRODUCT, intake)
 
 
@@ -89,20 +101,39 @@ def turns(
     product: Product,
     intake: Intake,
 ) -> Iterator[events.Event]:
-    """The turn of a line, if it has one. `session` and `folder` come from the file's path."""
+    """The turn of a line, if it has one, and what entered before it. `session` and `folder` come from the file's path."""
+    context = read_context.Line(state.setdefault("context", {}), product.client) if intake.options.work else None
+    if context:
+        _measure_input(line, context)
     try:
         _note(line, state, location)
-        message = untrusted.mapping(line.get("message"))
-        usage = untrusted.mapping(message.get("usage")) or untrusted.mapping(line.get("usage"))
-        counts = counts_of(usage)
-        if not counts:
-            return
-        begun = message.get("timestamp")
-        ts = untrusted.moment(line.get("timestamp") if begun is None else begun)
-        written = untrusted.moment(line.get("timestamp") or begun)
+        turn = _turn(line, state, session, folder, product, intake)
     except events.BadRecord as error:
         intake.on_bad_line(location, f"{error}; skipped")
         return
+    if not turn:
+        return
+    intake.location = location
+    yield turn
+    if context and (message := untrusted.mapping(line.get("message"))):
+        context.begin(turn["id"])
+        _measure_output(message, context)
+        yield context.record(turn)
+        context.mark(untrusted.identity(line.get("id")))
+
+
+def _turn(
+    line: untrusted.Raw, state: dict[str, Any], session: str, folder: str, product: Product, intake: Intake
+) -> events.Event:
+    """The turn of a line; empty if it has none. Raises BadRecord."""
+    message = untrusted.mapping(line.get("message"))
+    usage = untrusted.mapping(message.get("usage")) or untrusted.mapping(line.get("usage"))
+    counts = counts_of(usage)
+    if not counts:
+        return {}
+    begun = message.get("timestamp")
+    ts = untrusted.moment(line.get("timestamp") if begun is None else begun)
+    written = untrusted.moment(line.get("timestamp") or begun)
     provider, requested = (message.get(key) for key in ("provider", "model"))
     if not message:  # what condensed the history: done by the model of the time
         provider, requested = state.get("model", ("", ""))
@@ -110,8 +141,7 @@ def turns(
     at = read_records.owner_of(written, state.get("lineage", ())) or session
     cut = message.get("stopReason") in _CUT
     cost = untrusted.usd(untrusted.mapping(usage.get("cost")).get("total"))
-    intake.location = location
-    yield read_records.turn(
+    return read_records.turn(
         ts,
         _name(message, product, ts, untrusted.text(provider), untrusted.text(requested), counts),
         intake.attribution(product.source, product.client, state.get("root", ""), folder, at),
@@ -125,6 +155,60 @@ def turns(
         usage="partial" if cut else "",
         usage_reason="the answer was interrupted" if cut else "",
     )
+
+
+def _measure_input(line: untrusted.Raw, context: read_context.Line) -> None:
+    """Take in what an entry gives to the model. Entries are a tree: after a step back, one follows an older entry."""
+    above = untrusted.identity(line.get("parentId"))
+    context.follow(above)
+    match line.get("type"):
+        case "compaction":
+            context.condense(read_context.text_size(line.get("summary")))
+        case "branch_summary":
+            context.add_input(read_context.SUMMARY, read_context.text_size(line.get("summary")))
+        case "custom_message":
+            _add_content(line.get("content"), context)
+        case "message":
+            message = untrusted.mapping(line.get("message"))
+            if message.get("role") == "user":
+                context.mark(above)
+            _add_message(message, context)
+
+
+def _add_message(message: untrusted.Raw, context: read_context.Line) -> None:
+    """Take in a message that is not the model's."""
+    match message.get("role"):
+        case "user" | "custom":
+            _add_content(message.get("content"), context)
+        case "toolResult":
+            identity, name = untrusted.identity(message.get("toolCallId")), message.get("toolName")
+            context.add_result(identity, name, _add_content(message.get("content"), context, ""))
+        case "bashExecution" if message.get("excludeFromContext") is not True:  # the user ran it
+            size = read_context.text_size(message.get("command")) + read_context.text_size(message.get("output"))
+            context.add_input(read_context.PROMPT, size)
+        case "branchSummary" | "compactionSummary":
+            context.add_input(read_context.SUMMARY, read_context.text_size(message.get("summary")))
+
+
+def _add_content(content: object, context: read_context.Line, cause: str = read_context.PROMPT) -> int:
+    """Add images, and texts if there is a cause for them. Returns the size of the texts."""
+    size = read_context.text_size(content)
+    for block in map(untrusted.mapping, untrusted.items(content)):
+        size += read_context.text_size(block.get("text"))
+        if block.get("type") == "image":
+            context.add_input(read_context.IMAGE, read_context.image_size(block.get("data")))
+    if cause:
+        context.add_input(cause, size)
+    return size
+
+
+def _measure_output(message: untrusted.Raw, context: read_context.Line) -> None:
+    """Take in what the model wrote."""
+    for block in map(untrusted.mapping, untrusted.items(message.get("content"))):
+        context.add_output(read_context.REPLY, read_context.text_size(block.get("text")))
+        context.add_output(read_context.THINKING, read_context.text_size(block.get("thinking")))
+        if block.get("type") == "toolCall":
+            context.add_call(block.get("name"), block.get("arguments"), identity=untrusted.identity(block.get("id")))
 
 
 def _note(line: untrusted.Raw, state: dict[str, Any], location: str) -> None:

@@ -105,7 +105,7 @@ def test_compressed_archives(run: Run, environment: dict[str, str], tmp_path: pa
     subprocess.run(["zstd", "-q", "--rm", plain], check=True)
     assert found(run) == wanted and len(wanted) == 2
     run("tok-sync")
-    assert len(objects(run("tok-cat").stdout)) == 2
+    assert len(objects(run("tok-cat --kind turn").stdout)) == 2
     done = run("tok-read openclaw", env={"PATH": only(tmp_path, environment["PATH"])})
     assert b"1 ended sessions are compressed and not read; install zstd" in done.stderr
     put(plain.with_name(f"{plain.name}.zst"), b"no archive")
@@ -158,7 +158,7 @@ def test_new_rows_know_their_session(run: Run, environment: dict[str, str]) -> N
     run("tok-sync")
     keep(home, "u5", message(START + 60000), at=START + 9_000_000)
     run("tok-sync")
-    kept = objects(run("tok-cat").stdout)
+    kept = objects(run("tok-cat --kind turn").stdout)
     assert [event["project"] for event in kept] == ["orchard", "orchard"]
 
 
