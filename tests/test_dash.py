@@ -782,14 +782,14 @@ def test_requests_one_after_another_and_many_at_once(environment: dict[str, str]
     with running(environment, TOKENOPS_NOW=NOW) as server:
         line = f"GET /api/budget HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nAuthorization: Bearer {server.token}\r\n\r\n"
         with socket.create_connection(("127.0.0.1", server.port), timeout=MOST) as connection:
-            connection.sendall(line.encode() * 5 + line.replace("Host", "Connection: close\r\nHost").encode())
+            connection.sendall(line.encode() * 5 + line.replace("Host", "Connection: close\r\nHost", 1).encode())
             found = b""
             while data := connection.recv(1 << 16):
                 found += data
         assert found.count(b"HTTP/1.1 200 OK") == 6
         with socket.create_connection(("127.0.0.1", server.port), timeout=MOST) as connection:
             connection.sendall(
-                line.replace("GET", "POST").replace("\r\n\r\n", "\r\nContent-Length: 9\r\n\r\n12345").encode()
+                line.replace("GET", "POST", 1).replace("\r\n\r\n", "\r\nContent-Length: 9\r\n\r\n12345").encode()
             )
             assert connection.recv(1 << 16).startswith(b"HTTP/1.1 405")
 
