@@ -288,7 +288,7 @@ def test_nothing_to_report(run: Run, home: pathlib.Path) -> None:
     assert run("tok-coach", env=NOW).stderr == run("tok-coach waste", env=NOW).stderr
     assert b"this is tok-coach waste; see also tok-coach models" in run("tok-coach --table", env=NOW).stderr
     for line, why in (
-        ("tok-coach nothing", "nothing: choose from setup, prompts, replies"),
+        ("tok-coach nothing", "nothing: choose from prompts, replies, waste"),
         ("tok-coach prompts --client gemini-cli", "only the transcripts of claude-code and codex show who wrote a prompt"),
         ("tok-coach prompts --limit 0", "'0' must be a whole number, 1 or more"),
     ):

@@ -637,7 +637,7 @@ def test_nothing_is_cut_off_and_everybody_can_read_it(
 # The beginning of each element that is wider than the page, or whose text is wider than it.
 WIDER = """[...document.querySelectorAll("body *")].filter(
     one => (one.getBoundingClientRect().right > document.documentElement.clientWidth + 1 ||
-            (one.clientWidth && one.scrollWidth > one.clientWidth + 1)) && !one.closest(".away")
+            (one.clientWidth > 1 && one.scrollWidth > one.clientWidth + 1)) && !one.closest(".away")
 ).map(one => one.outerHTML.slice(0, 120))"""
 BARE = {"loading": (200, "/dashboard"), "empty": (200, "/dashboard"), "who": (401, "/dashboard"), "nothing": (404, "/dashboar"),
         "what": (400, "/dashboard?since=never"), "config": (200, "/dashboard")}  # fmt: skip

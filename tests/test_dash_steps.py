@@ -231,7 +231,7 @@ def test_a_bad_question_about_a_table(browser: Browser, query: str, status: int,
 def test_rows_that_do_not_fit_are_shown_on_request(browser: Browser, folder: str) -> None:
     log(folder, *(turn(2000 + number, 5, session_id=f"more{number}") for number in range(30)))
     page = browser.get("/dashboard?since=24h")
-    assert len(links(page, "top-sessions")) == 10 and "more; " in page
+    assert len(links(page, "top-sessions")) == 10 and " more" in page
     everything = browser.table("/dashboard?since=24h", "top-sessions")
     assert len(links(browser.get("/dashboard?since=24h&rows=500"), "top-sessions")) == len(everything) > 34
 

@@ -221,7 +221,7 @@ def test_a_turn_is_the_transcripts_own(run: Run, environment: dict[str, str], tm
     put(tmp_path / "run.jsonl", init(), *streamed("m1", 4), result())
     run("tok-sync claude; tok-sync claude-stream --root run.jsonl")
     for line in ("tok-cat", "tok-read claude claude-stream --root $HOME --root run.jsonl"):
-        (turn,) = objects(run(line).stdout)
+        (turn,) = [each for each in objects(run(line).stdout) if each["kind"] == "turn"]
         assert (turn["id"], turn["ts"], turn["output_tokens"]) == ("m1", "2026-09-04T03:22:15.000Z", 4)
         assert (turn["project"], turn["cache_write_1h_tokens"]) == ("orchard", 6354)
     put(tmp_path / "run.jsonl", init(), *streamed("m1", 4, at=early["timestamp"]), result())

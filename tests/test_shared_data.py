@@ -48,15 +48,21 @@ def test_causes_of_real_logs_add_up(run: Run, environment: dict[str, str]) -> No
     records = store_sessions.of_span(folder, "", "9", answers_context.KINDS)
     turns = {record["id"]: record for record in records if record["kind"] == "turn"}
     main = context_costs.Bill(catalogue, lambda cause: cause.partition("|")[0])
-    for share in context.shares(turns, context.by_turn(record for record in records if record["kind"] == "context")):
+    contexts = context.by_turn(record for record in records if record["kind"] == "context")
+    sized = [turn for turn in turns.values() if turn["client"] in ("claude-code", "codex")]
+    assert len(sized) > 4900 and sum(turn["id"] not in contexts for turn in sized) <= 1
+    both = context_costs.Bill(catalogue)
+    for share in context.shares(turns, contexts):
         sums: dict[str, int] = {}
         for part in share.parts:
             sums[part.name] = sums.get(part.name, 0) + sum(part.tokens.values())
         assert sums == {name: share.turn[name] for name in events.TOKENS if share.turn.get(name)}
         if share.turn["client"] == "claude-code" and not share.turn.get("sidechain"):
             main.add(share)
+        if share.turn["client"] in ("claude-code", "codex"):
+            both.add(share)
     for by in ("cause", "tool", "command", "server"):
-        rows, total, _ = answers_context.causes(log, answers_context.Query(by=by))
+        rows, total, *_ = answers_context.causes(log, answers_context.Query(by=by))
         spent = answers.spend(log).total
         assert sum(Decimal(row["cost_usd"] or 0) for row in rows) == Decimal(total["cost_usd"]) == Decimal(spent["cost_usd"])
         assert {name: total[name] for name in events.TOKENS if name in total} == {
@@ -69,5 +75,7 @@ def test_causes_of_real_logs_add_up(run: Run, environment: dict[str, str]) -> No
     whole, paid = sum(prompt.values()), sum(cost.values())
     assert [round(100 * prompt[kind] / whole) for kind in kinds] == [96, 2, 2]
     assert "unexplained" not in lines or sum(lines["unexplained"].tokens.get(kind, 0) for kind in kinds) < whole / 50
+    every = {name: sum(line.tokens.values()) for name, line in both.lines().items()}
+    assert every.get("unexplained", 0) < sum(every.values()) / 100
     for name, share_of_cost in (("base", 52), ("result Read", 17), ("result Bash", 11), ("reply", 2), ("call Bash", 2)):
         assert abs(100 * cost[name] / paid - share_of_cost) < Decimal("1.5"), name

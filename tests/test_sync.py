@@ -393,7 +393,9 @@ def test_what_a_report_covers(run: Run, home: pathlib.Path) -> None:
     assert run("tok-cost --log --project nobody", env=NOW).stdout == b""
     assert b"give --project to tok-read" in run("tok-cat | tok-rollup --by day | tok-cost --project app", status=2).stderr
     heading = run("tok-cost --log --table", env=NOW).stdout.decode().splitlines()[0]
-    assert heading == "1 Mar 00:00 to now, UTC, as of " + heading[-5:]
+    assert heading.startswith("1 Mar to now, UTC, as of ") and heading.endswith(
+        "; earlier usage, from 2026-02-28 on: --since all"
+    )
     assert b"--today is a span of its own" in run("tok-cost --log --today --since 7d", status=2).stderr
 
 
