@@ -287,8 +287,12 @@ class Line:
         """A line that stands after another. If that is an older one, the chat goes on from there."""
         turn = self.state.get("marks", {}).get(name)
         if turn is not None and turn != self.state.get("turn", ""):
-            self.state.update(turn=turn, parent="", given={}, results={}, calls={})
-            self.state.pop("happened", None)
+            self.restart(turn)
+
+    def restart(self, turn: str) -> None:
+        """Go on from a turn; from nothing without one."""
+        self.state.update(turn=turn, parent="", given={}, results={}, calls={})
+        self.state.pop("happened", None)
 
     def record(self, turn: Event, chain: str = "") -> Event:
         """The record of the message's turn."""

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import events, read_lines, read_records, read_sqlite, untrusted
+from tokenops import events, read_kimi_context, read_lines, read_records, read_sqlite, untrusted
 from tokenops.read_contract import FileReader, Intake
 
 SOURCE = "kimi-cli"
@@ -78,12 +78,16 @@ def location_of(path: str) -> Location:
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
-    """The turns of one session or subagent. Raises OSError."""
+    """The turns of one session or subagent, and what entered before each. Raises OSError."""
     at = location_of(path)
     root, model, lineage = root_of(at), "", lineage_of(at)
     folder = at.group[:12] if _HASH.search(at.group) else at.group
-    for location, line in read_lines.records(path, cursor, _RELEVANT, intake.on_bad_line):
+    contexts = _contexts(path, cursor, intake, at)
+    relevant = read_kimi_context.RELEVANT if contexts else _RELEVANT
+    for location, line in read_lines.records(path, cursor, relevant, intake.on_bad_line):
         try:
+            if contexts and (context := _measure(line, contexts, at)):
+                yield context
             if "message" in line:
                 model = model or model_of(at.home, os.path.dirname(path))
                 turn = _step(line, cursor.state, at, model)
@@ -99,7 +103,32 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
         if turn.sidechain or at.sidechain:
             attribution["sidechain"] = True
         intake.location = location
-        yield read_records.turn(turn.ts, turn.name, attribution, turn.model, turn.counts, "", session, effort=turn.effort)
+        event = read_records.turn(turn.ts, turn.name, attribution, turn.model, turn.counts, "", session, effort=turn.effort)
+        yield event
+        if contexts and "message" in line:
+            yield contexts.answer(event, _event_of(line).agent)
+        elif contexts and line.get("usageScope") in (None, "turn"):
+            if context := contexts.finish():
+                yield context
+            contexts.begin(event)
+
+
+def _contexts(path: str, cursor: read_lines.Cursor, intake: Intake, at: Location) -> read_kimi_context.Contexts | None:
+    """What measures a file's contexts, if the run asks for that."""
+    if not intake.options.work:
+        return None
+    chain = os.path.basename(os.path.dirname(path)) if at.sidechain else ""
+    return read_kimi_context.Contexts(cursor.state.setdefault("context", {}), CLIENT, chain)
+
+
+def _measure(line: untrusted.Raw, contexts: read_kimi_context.Contexts, at: Location) -> events.Event:
+    """Take in what a line holds. The record of a turn that it completes, else nothing. Raises BadRecord."""
+    if "message" not in line or "type" in line:
+        return contexts.take_line(line)
+    wired = _event_of(line)
+    if not _has_own_file(wired.agent, at):
+        contexts.take_message(wired.message, wired.agent)
+    return {}
 
 
 class Turn(NamedTuple):
@@ -122,14 +151,10 @@ def counts_of(usage: untrusted.Raw) -> dict[str, int]:
 
 def _step(line: untrusted.Raw, state: dict[str, Any], at: Location, model: str) -> Turn | None:
     """kimi-cli: the step that a status ends; notes when a step begins. Raises BadRecord."""
-    message, agent = untrusted.mapping(line.get("message")), ""
+    message, agent = _event_of(line)
+    if _has_own_file(agent, at):
+        return None
     payload = untrusted.mapping(message.get("payload"))
-    if message.get("type") == "SubagentEvent":
-        agent = untrusted.identity(payload.get("agent_id")) or untrusted.identity(payload.get("task_tool_call_id")) or "?"
-        if os.path.exists(os.path.join(at.folder, "subagents", agent, "wire.jsonl")):
-            return None  # which has it too
-        message = untrusted.mapping(payload.get("event"))
-        payload = untrusted.mapping(message.get("payload"))
     begun: dict[str, str] = state.setdefault("begun", {})
     match message.get("type"):
         case "StepBegin":
@@ -144,6 +169,28 @@ def _step(line: untrusted.Raw, state: dict[str, Any], at: Location, model: str) 
                 name = untrusted.response_id(answer) or f"kimi:{answer_id or events.digest(written)}:{events.digest(counts)}"
                 return Turn(begun.get(agent, written), written, name, model, counts, bool(agent))
     return None
+
+
+class Wired(NamedTuple):
+    """An event of kimi-cli, and the subagent that it is of."""
+
+    message: untrusted.Raw
+    agent: str = ""
+
+
+def _event_of(line: untrusted.Raw) -> Wired:
+    """The event in a line of kimi-cli. That of a subagent is wrapped."""
+    message = untrusted.mapping(line.get("message"))
+    if message.get("type") != "SubagentEvent":
+        return Wired(message)
+    payload = untrusted.mapping(message.get("payload"))
+    agent = untrusted.identity(payload.get("agent_id")) or untrusted.identity(payload.get("task_tool_call_id")) or "?"
+    return Wired(untrusted.mapping(payload.get("event")), agent)
+
+
+def _has_own_file(agent: str, at: Location) -> bool:
+    """Whether a subagent has a file of its own, which has its events too."""
+    return bool(agent) and os.path.exists(os.path.join(at.folder, "subagents", agent, "wire.jsonl"))
 
 
 def _record(line: untrusted.Raw, state: dict[str, Any]) -> Turn | None:
