@@ -346,13 +346,28 @@ def break_table(rows: Sequence[Event], shape: str, color: bool, tz: datetime.tzi
         Column("pause", [_pause(row["gap_s"]) for row in rows], rank=4),
         show.counts("tokens", [row["tokens"] for row in rows], 1),
         show.amounts("extra cost", [row["cost_usd"] for row in rows], heading="extra"),
-        Column("reason", [reason_text(row) for row in rows], False, 0),
+        Column("reason", [reason_text(row) for row in rows], False, 0, prose=True),
     ]
     if len({row.get("model") for row in rows}) == 1 and shape == "table":
         del columns[2]
     if len(short) == 1 and shape == "table":
         del columns[1]
     return show.table(columns, shape, color=color)
+
+
+def reasons_text(rows: Sequence[Event], shape: str, color: bool) -> str:
+    """For people, what all breaks cost by reason, the most expensive first."""
+    by_reason: dict[str, list[Event]] = {}
+    for row in rows:
+        by_reason.setdefault(context_breaks.REASONS[row["reason"]], []).append(row)
+    sums = {reason: sum(map(_usd, alike), Decimal(0)) for reason, alike in by_reason.items()}
+    ranked = sorted(sums, key=lambda reason: -sums[reason])
+    parts = [f"{reason}, {show.money(pricing.plain(sums[reason]))} ({len(by_reason[reason])})" for reason in ranked]
+    if len(parts) < 2 or shape != "table":
+        return ""
+    whole = show.money(pricing.plain(sum(sums.values(), Decimal(0))))
+    text = f"{len(rows)} cache breaks cost {whole} more than reading them: {'; '.join(parts)}"
+    return show.notes([text], shape, color, verbose=True)
 
 
 def reason_text(row: Event) -> str:

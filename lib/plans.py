@@ -231,13 +231,13 @@ def table(rows: list[dict[str, Any]], shape: str, color: bool, verbose: bool = F
     """Plans or bindings for people."""
 
     def texts(title: str, name: str, rank: int) -> show.Column:
-        return show.Column(title, [row.get(name, "") for row in rows], False, rank)
+        return show.Column(title, [row.get(name, "") for row in rows], False, rank, prose=name == "display")
 
     columns = [texts("provider", "provider", 1), texts("plan", "plan", 0), texts("display", "display", 4)]
     if any("from" in row or "account" in row for row in rows):
         columns += [texts("from", "from", 2), texts("account", "account", 3)]
     columns.append(show.Column("USD a month", [row.get("usd", "") for row in rows], rank=0, heading="USD"))
-    columns.append(show.Column("windows", [", ".join(map(_window, row["windows"])) for row in rows], False, 2))
+    columns.append(show.Column("windows", [", ".join(map(_window, row["windows"])) for row in rows], False, 2, prose=True))
     notes = [f"{row['plan']}: {row['note']}" for row in rows if "note" in row]
     return show.table(columns, shape, color=color) + show.notes(notes, shape, color, verbose)
 

@@ -167,7 +167,7 @@ def graded_card(measures: Mapping[str, Measure], rules: Mapping[str, float]) -> 
         }
         row["better"] = "lower" if kpi.lower else "higher"
         if measure.value is None:
-            row["why"] = f"not measurable yet; it needs {kpi.missing}"
+            row["why"] = f"{_UNKNOWN}needs {kpi.missing}"
         else:
             row["value"] = round(measure.value, 2)
             least = int(rules[kpi.least])
@@ -229,6 +229,8 @@ def comparison(now: Event, before: Event | None) -> Event:
     return now
 
 
+# A KPI's reason begins so where its value and its grade are n/a, which says the same.
+_UNKNOWN = "not measurable yet; it "
 _GRADE_STYLES = {"A": "good", "B": "good", "C": "warn", "D": "bad", "F": "bad"}
 
 
@@ -240,7 +242,7 @@ def table(rows: Sequence[Event], shape: str, color: bool, verbose: bool = False)
     columns = [show.Column(rows[0]["by"], groups, False, 0)] if any(groups) else []
     columns += [
         show.Column("KPI", [name.upper() for _, name, _ in lines], False, 0),
-        show.Column("name", [kpi["title"] for _, _, kpi in lines], False, 2),
+        show.Column("name", [kpi["title"] for _, _, kpi in lines], False, 2, prose=True),
         show.Column("value", [_value_text(kpi) for _, _, kpi in lines], True, 0),
         show.Column("grade", grades, False, 0, styles=[_GRADE_STYLES.get(grade, "dim") for grade in grades]),
         show.Column("from", [_ratio_text(kpi) for _, _, kpi in lines], True, 3),
@@ -249,7 +251,8 @@ def table(rows: Sequence[Event], shape: str, color: bool, verbose: bool = False)
         better = [_CHANGES[kpi.get("better_than_before")] for _, _, kpi in lines]
         columns.append(show.Column("before", [_before_text(kpi) for _, _, kpi in lines], True, 1))
         columns.append(show.Column("change", [word for word, _ in better], False, 1, styles=[style for _, style in better]))
-    columns.append(show.Column("note", [kpi.get("why", "") for _, _, kpi in lines], False, 4))
+    whys = [kpi.get("why", "").removeprefix(_UNKNOWN if shape == "table" else "") for _, _, kpi in lines]
+    columns.append(show.Column("note", whys, False, 4, prose=True))
     overall = "".join(_overall(row, shape, color) for row in rows)
     return show.table(columns, shape, color=color) + overall
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from tokenops import plans, show
+from tokenops import limit_view, plans, show
 from tokenops.events import Event
 
 NOTHING = ""
@@ -43,7 +43,7 @@ def plan_questions(rows: Iterable[Event]) -> Iterator[Question]:
         others = [name for name in own if name not in row["plans"]]
         choices = [Choice(name, _label(name)) for name in (*row["plans"], *others)]
         choices.append(Choice(NOTHING, "none, or billed per token"))
-        text = f"Which plan of {row['provider']} do you have?"
+        text = f"Which plan of {limit_view.vendor(row['provider'])} do you have?"
         yield Question(PLAN, text, tuple(choices), len(choices) - 1 if row["confidence"] == "unknown" else 0)
 
 

@@ -28,9 +28,9 @@ def clients_text(rows: Sequence[Event], home: str, shape: str = "table", color: 
 
 
 def outcome_text(rows: Sequence[Event], home: str, width: int | None = None) -> str:
-    """What was changed; each line cut to a width."""
+    """What was changed, in lines of a width."""
     lines = "".join(_changes(rows, home)).splitlines()
-    return "".join(f"{line if width is None else show.shorten(line, width)}\n" for line in lines)
+    return "".join(f"{part}\n" for line in lines for part in show.wrap(line, width, "  "))
 
 
 def left_text(rows: Sequence[Event], home: str) -> str:
@@ -38,27 +38,31 @@ def left_text(rows: Sequence[Event], home: str) -> str:
     return "\n".join(_rest(rows, home))
 
 
-def steps_text(rows: Sequence[Event]) -> str:
-    """The first things to do next."""
-    steps = list(next_steps(rows))[:STEPS]
-    width = max(len(text) for text, _ in steps)
-    return "Next:\n" + "".join(f"    {text:{width}}  # {why}\n" for text, why in steps)
+def steps_text(rows: Sequence[Event], asked: bool = False, width: int | None = None) -> str:
+    """The first things to do next; why stands above a command if both are wider than a width. `asked`: see next_steps."""
+    steps = list(next_steps(rows, asked))[:STEPS]
+    most = max(len(text) for text, _ in steps)
+    if width is None or all(most + len(why) + 8 <= width for _, why in steps):
+        return "Next:\n" + "".join(f"    {text:{most}}  # {why}\n" for text, why in steps)
+    return "Next:\n" + "".join(f"    # {why}:\n    {text}\n" for text, why in steps)
 
 
-def next_steps(rows: Sequence[Event]) -> Iterator[tuple[str, str]]:
-    """Commands to run next and why, the most useful first."""
+def next_steps(rows: Sequence[Event], asked: bool = False) -> Iterator[tuple[str, str]]:
+    """Commands to run next and why, the most useful first. `asked`: the user just answered about plans and the schedule."""
     if not any(row["logs"] for row in _rows_about(rows, "client")):
         yield "tok-init --demo", "no client has written logs here; create sample data to try the commands"
     open_plans = [row for row in _rows_about(rows, "plan") if row["commands"] and "set" not in row]
     likely = [row for row in open_plans if row["confidence"] != "unknown"]
-    if likely:
+    if asked:
+        pass
+    elif likely:
         yield likely[0]["commands"][0], f"{likely[0]['provider']}'s plan, if it is yours"
     elif open_plans and not any("set" in row for row in _rows_about(rows, "plan")):
         yield "tok-plan catalog", "if you pay for a plan: find its name, then tok-plan set"
     for row in _rows_about(rows, "mcp"):
         if row.get("format") == "shell" and row["state"] == MISSING:
             yield row["text"].strip(), "let Claude Code ask what is left"
-    if not any(row["about"] == "cron" and row.get("state") == PRESENT for row in rows):
+    if not asked and not any(row["about"] == "cron" and row.get("state") == PRESENT for row in rows):
         yield "tok-init", "import every ten minutes, before clients delete their logs"
     yield "tok-budget", "what is left of your limits"
     yield "tok-dash", "the dashboard"
@@ -104,8 +108,8 @@ def _plans(rows: Sequence[Event], shape: str, color: bool) -> Iterator[str]:
         columns = [
             show.Column("provider", [row["provider"] for row in here], number=False),
             show.Column("plan set", [row.get("set", "none") for row in here], number=False),
-            show.Column("found", list(map(_plan_text, here)), number=False),
-            show.Column("according to", ["; ".join(map(_hint_text, row["said"])) for row in here], number=False),
+            show.Column("found", list(map(_plan_text, here)), number=False, prose=True),
+            show.Column("according to", ["; ".join(map(_hint_text, row["said"])) for row in here], number=False, prose=True),
         ]
         yield show.table(columns, shape, color=color)
 

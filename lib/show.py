@@ -80,7 +80,7 @@ def table(columns: Sequence[Column], shape: str, totals: bool = False, color: bo
 def table_lines(columns: Sequence[Column], width: int) -> list[str]:
     """The heading and the rows of a table of at most so many columns, without a rule and notes, for a screen."""
     count = len(columns[0].cells)
-    head, _, *rest = show_layout.lines(columns, width, False, True)
+    head, _, *rest = show_layout.lines([column._replace(prose=False) for column in columns], width, False, True)
     return [head, *rest[:count]]
 
 

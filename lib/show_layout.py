@@ -1,4 +1,7 @@
-"""Lays a table out for a terminal: numbers abbreviated, texts cut and columns left out until it fits, never wrapped."""
+"""Lays a table out for a terminal: numbers abbreviated, texts cut and columns left out until it fits.
+
+A row takes one line, except that sentences (`prose`) go on below: cut, they say nothing.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ class Column(NamedTuple):
 
     `rank`: 0 for what a table is useless without; of the others, the highest is left out first. `short` and `heading`: the
     cells and the title once more, abbreviated, for a narrow terminal. `styles`: a style of `paint` for each cell, or "".
+    `prose`: the cells are sentences, which go on in further lines, where a name would be cut.
     """
 
     title: str
@@ -23,11 +27,14 @@ class Column(NamedTuple):
     short: Sequence[str] = ()
     styles: Sequence[str] = ()
     heading: str = ""
+    prose: bool = False
 
 
 GAP = "  "
 # A text may be cut to this many columns before a column is left out, and to the second where nothing else helps.
 LEAST, VERY_LEAST = 16, 6
+# A sentence takes at most so many lines.
+MOST_LINES = 3
 # A number; what stands behind its digits: decimals, and the + of a sum that is not complete.
 _DECIMAL = re.compile(r"[-+<]?\$?[\d,]+((?:\.\d+)?\+?)", re.ASCII)
 
@@ -104,7 +111,10 @@ def fit(columns: Sequence[Column], width: int | None) -> tuple[list[_Laid], list
 def lines(columns: Sequence[Column], width: int | None, totals: bool, color: bool) -> list[str]:
     """The lines of a table, with last ones that name the columns left out. The last row may be a total."""
     parts, dropped = fit(columns, width)
-    parts = [part if part.column.number else part._replace(cells=shorten_apart(part.cells, part.width)) for part in parts]
+    parts = [
+        part if part.column.number or part.column.prose else part._replace(cells=shorten_apart(part.cells, part.width))
+        for part in parts
+    ]
     rows = len(columns[0].cells) if columns else 0
     rule = GAP.join("-" * part.width for part in parts)
     out = [paint(_line([part.title for part in parts], parts), "bold", color), rule]
@@ -114,10 +124,20 @@ def lines(columns: Sequence[Column], width: int | None, totals: bool, color: boo
             out += [rule, paint(_line(cells, parts), "bold", color)]
         else:
             styles = [part.column.styles[row] if color and part.column.styles else "" for part in parts]
-            out.append(_line(cells, parts, styles))
+            out += [_line(each, parts, styles) for each in _folded(cells, parts)]
     if dropped:
         out += [paint(line, "dim", color) for line in wrap(f"left out: {', '.join(dropped)} (--csv has all)", width)]
     return out
+
+
+def _folded(cells: Sequence[str], parts: Sequence[_Laid]) -> list[list[str]]:
+    """The cells of a row, line by line: sentences that are too long go on in the next."""
+    folded = []
+    for cell, part in zip(cells, parts, strict=True):
+        texts = wrap(cell, part.width) if part.column.prose else [cell]
+        folded.append([*texts[: MOST_LINES - 1], " ".join(texts[MOST_LINES - 1 :])] if len(texts) > MOST_LINES else texts)
+    count = max(map(len, folded), default=1) or 1
+    return [[texts[at] if at < len(texts) else "" for texts in folded] for at in range(count)]
 
 
 def _line(cells: Sequence[str], parts: Sequence[_Laid], styles: Sequence[str] = ()) -> str:

@@ -346,6 +346,8 @@ def table(
 
 def _summary(rows: Sequence[Event]) -> str:
     """How much belongs to something, of all that was spent."""
+    if not any(row["turns"] for row in rows):
+        return "no turn of this time was made in this repository; tok-cost --by project --since all lists where turns were"
     whole = sum((Decimal(row.get("cost_usd", "0")) for row in rows), Decimal(0))
     rest = sum((Decimal(row.get("cost_usd", "0")) for row in rows if row["kind"] == "not_attributed"), Decimal(0))
     share = f" ({float(100 * (whole - rest) / whole):.0f} %)" if whole else ""

@@ -208,7 +208,9 @@ def table(
         ),
         show.counts("output", [row.get("output_tokens", 0) for row in rows], 4),
         show.amounts("list price", [row["cost_usd"] for row in rows], heading="price"),
-        show.Column("done", [_notes_text(row) for row in rows], False, 1, [_notes_text(row, True) for row in rows]),
+        show.Column(
+            "done", [_notes_text(row) for row in rows], False, 1, [_notes_text(row, True) for row in rows], prose=True
+        ),
     ]
     unpriced = len(every) - sums.get("turns", 0)
     line = f"{show.plural(len(every), 'turn')}, {show.money(sums.get('cost_usd', '0'))}{'+' * bool(unpriced)} at list price"
@@ -239,11 +241,20 @@ def _notes_text(row: Event, is_short: bool = False) -> str:
 
 
 # Titles of findings in fewer letters.
+_REASONS = {
+    "tools_or_system": "tools or prompt changed",
+    "settings": "settings changed",
+    "unchanged": "prompt unchanged",
+    "unknown": "",
+}
 _TITLES = {"cache_expiry": "cache expired", "oversized_context": "large context"}
 
 
 def finding_title(finding: Event, is_short: bool = False) -> str:
     """What is shown of a finding at its turn; of a break also the reason."""
+    if finding["finding"] == "cache_break" and is_short:
+        reason = _REASONS.get(finding["reason"], context_breaks.REASONS[finding["reason"]])
+        return f"cache broke: {reason}" if reason else "cache broke"
     if finding["finding"] == "cache_break":
         return f"cache broke: {context_breaks.reason_text(finding['reason'], finding.get('part', ''))}"
     return (is_short and _TITLES.get(finding["finding"])) or trace_waste.KINDS[finding["finding"]].title

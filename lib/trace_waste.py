@@ -340,7 +340,7 @@ def _numbers(turns: Sequence[int]) -> str:
 def table(rows: Sequence[Event], shape: str, color: bool, remedies: bool = True) -> str:
     """Findings, or their sums, for people; the remedies below."""
     sums = bool(rows) and rows[0]["kind"] == "waste"
-    columns = [show.Column("finding", [row["title"] for row in rows], False, 0)]
+    columns = [show.Column("finding", [row["title"] for row in rows], False, 0, prose=sums)]
     if sums:
         columns.append(show.counts("sessions", [row["sessions"] for row in rows], 2))
     elif not all("in_turns" in row for row in rows):  # all of one session, whose turns are listed

@@ -248,6 +248,8 @@ def test_what_is_said_where_there_is_nothing(run: Run, tmp_path: pathlib.Path, r
     assert "no pull request" in run("tok-task prs", status=1, env=NOW).stderr.decode()
     shown = run("tok-task commits --markdown", env=NOW).stdout.decode()
     assert shown.startswith("| commit") and "not attributed" in shown
+    assert "no turn of this time was made in this repository; tok-cost --by project --since all lists" in shown
+    assert "$0.00 of $0.00" not in shown
     (tmp_path / ".git").rename(tmp_path / "git")
     assert "no git repository here" in run("tok-task commits", status=2, env=NOW).stderr.decode()
 

@@ -283,6 +283,15 @@ def test_the_table_fits_and_says_it_in_words(tmp_path: pathlib.Path, monkeypatch
     assert "expired in a pause" in context_report.break_table(breaks, "table", False, when.UTC, log.now)
 
 
+def test_breaks_are_summed_up_by_reason_the_most_expensive_first() -> None:
+    rows = [{"reason": reason, "cost_usd": usd} for reason, usd in (("idle", "1"), ("unknown", "5"), ("idle", "2"))]
+    said = " ".join(context_report.reasons_text(rows, "table", False).split())
+    assert said.endswith(
+        "3 cache breaks cost $8.00 more than reading them: unknown, $5.00 (1); expired in a pause, $3.00 (2)"
+    )
+    assert context_report.reasons_text(rows, "csv", False) == context_report.reasons_text(rows[:1], "table", False) == ""
+
+
 # The client's own files, read on demand.
 
 SECRET = "orchard-plans/harvest.txt"

@@ -16,7 +16,7 @@ import pytest
 from homes import Home
 
 from conftest import ROOT, Json, Run, claude, objects, put
-from tokenops import config, setup, setup_hosts, setup_plans, when
+from tokenops import config, setup, setup_hosts, setup_plans, setup_report, when
 
 NOW = when.moment("2026-11-22T08:00:00Z")
 ENV = {"TOKENOPS_NOW": "2026-11-22T08:00:00Z"}
@@ -492,3 +492,15 @@ def test_without_a_terminal_it_only_tells(run: Run, home: pathlib.Path) -> None:
     assert {row["about"] for row in objects(done.stdout)} >= {"client", "plan", "mcp", "offer"}
     assert sorted(home.rglob("*")) == before
     assert run("tok-init --detect", env=ENV).stderr == b""
+
+
+def test_what_was_just_answered_is_no_next_step_and_long_lines_are_broken() -> None:
+    plan = {"about": "plan", "provider": "openai", "commands": ["tok-plan set openai gpt-pro"], "confidence": "likely"}
+    rows = [{"about": "client", "logs": True}, plan]
+    assert "tok-plan set openai gpt-pro" in setup_report.steps_text(rows)
+    assert "tok-plan" not in setup_report.steps_text(rows, asked=True) and "tok-init" not in setup_report.steps_text(
+        rows, True
+    )
+    wide, narrow = (setup_report.steps_text(rows, width=width) for width in (200, 60))
+    assert "# openai's plan, if it is yours\n" in wide and max(map(len, narrow.splitlines())) <= 68
+    assert "    # openai's plan, if it is yours:\n    tok-plan set openai gpt-pro\n" in narrow

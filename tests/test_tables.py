@@ -304,6 +304,31 @@ def test_a_command_that_waits_for_input_says_so_in_lines_that_fit(environment: d
     assert max(map(len, seen)) <= 40
 
 
+def test_a_sentence_goes_on_in_the_next_line_and_a_name_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    name, why = "a-name-that-is-too-long", "tools or the system prompt of the request changed"
+    columns = [show.Column("name", [name, "b"], False, 0), show.Column("why", [why, "no"], False, 0, prose=True)]
+    shown = show.table(columns, "table").splitlines()
+    assert max(map(len, shown)) <= 30
+    cells = [(line[:14].strip(), line[14:].strip()) for line in shown[2:]]
+    assert [cell for cell, _ in cells] == ["a-name-that-i…", "", "", "b"]
+    assert " ".join(text for _, text in cells[:3]).startswith("tools or the system prompt of")
+    assert len(show.table_lines(columns, 30)) == 3  # on a screen, a row is a line
+    monkeypatch.setenv("COLUMNS", "100")
+    assert show.table(columns, "table").splitlines()[2].endswith(why)
+    assert why in show.table(columns, "markdown") and why in show.table(columns, "csv")
+
+
+def test_a_status_line_at_a_terminal_says_who_runs_it(environment: dict[str, str]) -> None:
+    leader, follower = pty.openpty()
+    done = subprocess.run(
+        [ROOT / "bin/tok-statusline"], stdin=follower, capture_output=True, env=environment, timeout=MOST, check=False
+    )
+    os.close(follower)
+    os.close(leader)
+    assert done.returncode == 2 and b"tok-init sets it up" in done.stderr and done.stdout == b""
+
+
 def test_remarks_are_at_most_two_lines_unless_all_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     remarks = ["the first", "the second, which is longer than the terminal is wide", "the first"]
     monkeypatch.setenv("COLUMNS", "40")

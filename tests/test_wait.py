@@ -178,7 +178,9 @@ def test_a_clock_that_is_set_back_makes_it_wait_and_not_fail(run: Run, environme
 
 def test_what_is_not_waited_for(run: Run, environment: dict[str, str]) -> None:
     now = {"TOKENOPS_NOW": "2026-11-21T09:30:00Z"}
-    assert "nothing to wait for" in run("tok-wait", env=now).stderr.decode()
+    assert "nothing to wait for; tok-budget says how to get one" in " ".join(
+        run("tok-wait", env=now).stderr.decode().split()
+    )
     assert "did you mean anthropic?" in run("tok-wait anthropc", env=now, status=2).stderr.decode()
     run("tok-log append", lines([reading(0.5, "2026-11-21T09:29:00.000Z")]))
     assert run("tok-wait", env=now).stderr == b""
