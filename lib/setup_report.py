@@ -38,22 +38,22 @@ def left_text(rows: Sequence[Event], home: str) -> str:
     return "\n".join(_rest(rows, home))
 
 
-def steps_text(rows: Sequence[Event], asked: bool = False, width: int | None = None) -> str:
-    """The first things to do next; why stands above a command if both are wider than a width. `asked`: see next_steps."""
-    steps = list(next_steps(rows, asked))[:STEPS]
+def steps_text(rows: Sequence[Event], after_questions: bool = False, width: int | None = None) -> str:
+    """The first things to do next; why stands above a command if both are wider than a width. `after_questions`: see next_steps."""
+    steps = list(next_steps(rows, after_questions))[:STEPS]
     most = max(len(text) for text, _ in steps)
     if width is None or all(most + len(why) + 8 <= width for _, why in steps):
         return "Next:\n" + "".join(f"    {text:{most}}  # {why}\n" for text, why in steps)
     return "Next:\n" + "".join(f"    # {why}:\n    {text}\n" for text, why in steps)
 
 
-def next_steps(rows: Sequence[Event], asked: bool = False) -> Iterator[tuple[str, str]]:
-    """Commands to run next and why, the most useful first. `asked`: the user just answered about plans and the schedule."""
+def next_steps(rows: Sequence[Event], after_questions: bool = False) -> Iterator[tuple[str, str]]:
+    """Commands to run next and why, the most useful first. `after_questions`: the user just answered about plans and the schedule."""
     if not any(row["logs"] for row in _rows_about(rows, "client")):
         yield "tok-init --demo", "no client has written logs here; create sample data to try the commands"
     open_plans = [row for row in _rows_about(rows, "plan") if row["commands"] and "set" not in row]
     likely = [row for row in open_plans if row["confidence"] != "unknown"]
-    if asked:
+    if after_questions:
         pass
     elif likely:
         yield likely[0]["commands"][0], f"{likely[0]['provider']}'s plan, if it is yours"
@@ -62,7 +62,7 @@ def next_steps(rows: Sequence[Event], asked: bool = False) -> Iterator[tuple[str
     for row in _rows_about(rows, "mcp"):
         if row.get("format") == "shell" and row["state"] == MISSING:
             yield row["text"].strip(), "let Claude Code ask what is left"
-    if not asked and not any(row["about"] == "cron" and row.get("state") == PRESENT for row in rows):
+    if not after_questions and not any(row["about"] == "cron" and row.get("state") == PRESENT for row in rows):
         yield "tok-init", "import every ten minutes, before clients delete their logs"
     yield "tok-budget", "what is left of your limits"
     yield "tok-dash", "the dashboard"

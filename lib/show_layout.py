@@ -124,20 +124,20 @@ def lines(columns: Sequence[Column], width: int | None, totals: bool, color: boo
             out += [rule, paint(_line(cells, parts), "bold", color)]
         else:
             styles = [part.column.styles[row] if color and part.column.styles else "" for part in parts]
-            out += [_line(each, parts, styles) for each in _folded(cells, parts)]
+            out += [_line(each, parts, styles) for each in _row_lines(cells, parts)]
     if dropped:
         out += [paint(line, "dim", color) for line in wrap(f"left out: {', '.join(dropped)} (--csv has all)", width)]
     return out
 
 
-def _folded(cells: Sequence[str], parts: Sequence[_Laid]) -> list[list[str]]:
+def _row_lines(cells: Sequence[str], parts: Sequence[_Laid]) -> list[list[str]]:
     """The cells of a row, line by line: sentences that are too long go on in the next."""
-    folded = []
+    by_cell = []
     for cell, part in zip(cells, parts, strict=True):
         texts = wrap(cell, part.width) if part.column.prose else [cell]
-        folded.append([*texts[: MOST_LINES - 1], " ".join(texts[MOST_LINES - 1 :])] if len(texts) > MOST_LINES else texts)
-    count = max(map(len, folded), default=1) or 1
-    return [[texts[at] if at < len(texts) else "" for texts in folded] for at in range(count)]
+        by_cell.append([*texts[: MOST_LINES - 1], " ".join(texts[MOST_LINES - 1 :])] if len(texts) > MOST_LINES else texts)
+    count = max(map(len, by_cell), default=1) or 1
+    return [[texts[at] if at < len(texts) else "" for texts in by_cell] for at in range(count)]
 
 
 def _line(cells: Sequence[str], parts: Sequence[_Laid], styles: Sequence[str] = ()) -> str:

@@ -498,7 +498,7 @@ def test_what_was_just_answered_is_no_next_step_and_long_lines_are_broken() -> N
     plan = {"about": "plan", "provider": "openai", "commands": ["tok-plan set openai gpt-pro"], "confidence": "likely"}
     rows = [{"about": "client", "logs": True}, plan]
     assert "tok-plan set openai gpt-pro" in setup_report.steps_text(rows)
-    assert "tok-plan" not in setup_report.steps_text(rows, asked=True) and "tok-init" not in setup_report.steps_text(
+    assert "tok-plan" not in setup_report.steps_text(rows, after_questions=True) and "tok-init" not in setup_report.steps_text(
         rows, True
     )
     wide, narrow = (setup_report.steps_text(rows, width=width) for width in (200, 60))
