@@ -39,7 +39,7 @@ def left_text(rows: Sequence[Event], home: str) -> str:
 
 
 def steps_text(rows: Sequence[Event], after_questions: bool = False, width: int | None = None) -> str:
-    """The first things to do next; why stands above a command if both are wider than a width. `after_questions`: see next_steps."""
+    """The first things to do next; why stands above a command if both are wider than a width."""
     steps = list(next_steps(rows, after_questions))[:STEPS]
     most = max(len(text) for text, _ in steps)
     if width is None or all(most + len(why) + 8 <= width for _, why in steps):
@@ -48,7 +48,7 @@ def steps_text(rows: Sequence[Event], after_questions: bool = False, width: int 
 
 
 def next_steps(rows: Sequence[Event], after_questions: bool = False) -> Iterator[tuple[str, str]]:
-    """Commands to run next and why, the most useful first. `after_questions`: the user just answered about plans and the schedule."""
+    """Commands to run next and why, the most useful first. `after_questions`: about plans and the schedule, too."""
     if not any(row["logs"] for row in _rows_about(rows, "client")):
         yield "tok-init --demo", "no client has written logs here; create sample data to try the commands"
     open_plans = [row for row in _rows_about(rows, "plan") if row["commands"] and "set" not in row]

@@ -498,9 +498,9 @@ def test_what_was_just_answered_is_no_next_step_and_long_lines_are_broken() -> N
     plan = {"about": "plan", "provider": "openai", "commands": ["tok-plan set openai gpt-pro"], "confidence": "likely"}
     rows = [{"about": "client", "logs": True}, plan]
     assert "tok-plan set openai gpt-pro" in setup_report.steps_text(rows)
-    assert "tok-plan" not in setup_report.steps_text(rows, after_questions=True) and "tok-init" not in setup_report.steps_text(
-        rows, True
-    )
+    assert "tok-plan" not in setup_report.steps_text(
+        rows, after_questions=True
+    ) and "tok-init" not in setup_report.steps_text(rows, True)
     wide, narrow = (setup_report.steps_text(rows, width=width) for width in (200, 60))
     assert "# openai's plan, if it is yours\n" in wide and max(map(len, narrow.splitlines())) <= 68
     assert "    # openai's plan, if it is yours:\n    tok-plan set openai gpt-pro\n" in narrow
