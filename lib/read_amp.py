@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tokenops import events, read_lines, read_records, untrusted
+from tokenops import events, read_context, read_lines, read_records, untrusted
 from tokenops.read_contract import FileReader, Intake
 
 SOURCE = "amp"
@@ -32,6 +32,7 @@ class Request(NamedTuple):
     tokens: untrusted.Raw
     cache: untrusted.Raw  # holds the cache counts if `tokens` does not
     cut: bool = False  # the answer did not end, so its counts are those of its beginning
+    message: int = -1  # the number of the answer, if it came from this request
 
 
 def files(home: str) -> Iterator[str]:
@@ -53,7 +54,7 @@ def claims(path: str, head: bytes) -> bool:
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
-    """The turns of one thread. Raises OSError, BadRecord."""
+    """The turns of one thread, then the sizes of what entered before each. Raises OSError, BadRecord."""
     thread = read_lines.document(path, cursor)
     if not thread.keys() & {"messages", "usageLedger"}:
         raise events.BadRecord("not an Amp thread: it has neither messages nor a usage ledger; skipped")
@@ -61,6 +62,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
     root, folder = root_of(thread)
     attribution = intake.attribution(SOURCE, CLIENT, root, folder, session)
     seen: dict[str, int] = {}
+    turns: dict[int, events.Event] = {}  # by the number of the answer
     for request in requests(thread, path):
         try:
             counts = counts_of(request.tokens, request.cache)
@@ -78,7 +80,52 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
             reason = "the answer was interrupted"
         unknown = {"usage": "partial", "usage_reason": reason} if reason else {}
         intake.location = request.location
-        yield read_records.turn(ts, f"amp:{session}:{name}", attribution, model, counts, "amp", session, **unknown)
+        turn = read_records.turn(ts, f"amp:{session}:{name}", attribution, model, counts, "amp", session, **unknown)
+        turns[request.message] = turn
+        yield turn
+    if intake.options.work:
+        yield from _contexts(untrusted.items(thread.get("messages")), turns)
+
+
+def _contexts(messages: list[Any], turns: dict[int, events.Event]) -> Iterator[events.Event]:
+    """The records of a thread's turns, by the number of the answer of each."""
+    context = read_context.Line({}, CLIENT)
+    for number, message in enumerate(map(untrusted.mapping, messages)):
+        blocks = list(map(untrusted.mapping, untrusted.items(message.get("content"))))
+        if message.get("role") != "assistant":
+            for block in blocks:
+                _add_input(block, context)
+        elif turn := turns.get(number):
+            context.begin(turn["id"])
+            for block in blocks:
+                context.add_output(read_context.REPLY, read_context.text_size(block.get("text")))
+                context.add_output(read_context.THINKING, read_context.text_size(block.get("thinking")))
+                if block.get("type") == "tool_use":
+                    identity = untrusted.identity(block.get("id"))
+                    context.add_call(block.get("name"), block.get("input"), identity=identity)
+            yield context.record(turn)
+
+
+def _add_input(block: untrusted.Raw, context: read_context.Line) -> None:
+    """Take in a part of a message that is not the model's."""
+    match block.get("type"):
+        case "text":
+            context.add_input(read_context.PROMPT, read_context.text_size(block.get("text")))
+        case "tool_result":
+            run = untrusted.mapping(block.get("run"))
+            size = read_context.leaves_size(run.get("result")) + read_context.leaves_size(run.get("error"))
+            context.add_result(untrusted.identity(block.get("toolUseID")), "", size)
+        case "image":
+            context.add_input(
+                read_context.IMAGE, read_context.image_size(untrusted.mapping(block.get("source")).get("data"))
+            )
+        case "summary":
+            summary = untrusted.mapping(block.get("summary"))
+            context.condense(read_context.text_size(summary.get("summary")) or read_context.text_size(summary.get("text")))
+        case "manual_bash_invocation" if block.get("hidden") is not True:  # the user ran it
+            run = untrusted.mapping(block.get("toolRun"))
+            size = read_context.leaves_size(block.get("args")) + read_context.leaves_size(run.get("result"))
+            context.add_input(read_context.PROMPT, size)
 
 
 def _first(values: tuple[Any, ...]) -> Any:
@@ -118,7 +165,9 @@ def requests(thread: untrusted.Raw, path: str) -> Iterator[Request]:
         message = untrusted.mapping(item)
         sent = _first((untrusted.mapping(message.get("meta")).get("sentAt"), sent))
         name = untrusted.identity(message.get("messageId"))
-        yield from _requests_of(f"{path}:messages[{number}]", name, message, sent, ledger.pop(name, []) if name else [])
+        entries = ledger.pop(name, []) if name else []
+        for request in _requests_of(f"{path}:messages[{number}]", name, message, sent, entries):
+            yield request._replace(message=number) if request.name == name else request
     for rest in ledger.values():
         yield from rest
 
