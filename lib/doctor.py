@@ -258,15 +258,17 @@ def upgrade(prefix: str) -> str:
 
 def _about_signals(parts: Event) -> Iterable[Event]:
     clients = {item["client"] for item in parts["clients"] if item["files"]}
-    signals = parts["signals"]
+    signals, statusline = parts["signals"], parts["wiring"]["statusline"]
     providers = {item["provider"] for item in signals if "headroom_pct" in item} if isinstance(signals, list) else set()
     if isinstance(signals, dict):
         yield _action("set_plan", signals["error"], "tok-init")
     elif silent := sorted({item["provider"] for item in signals} - providers):
         ways = [way for item in signals if item["provider"] in silent for way in item.get("next_actions", ())]
         do = next((way for way in ways if way.startswith(("tok-init", "tok-poll enable"))), "tok-init")
-        yield _action("read_meters", f"no reading of {', '.join(silent)}: headroom is unknown", do.replace(" --detect", ""))
-    statusline = parts["wiring"]["statusline"]
+        what = f"no reading of {', '.join(silent)}: headroom is unknown"
+        if silent == ["anthropic"] and statusline["ours"]:
+            what, do = f"{what} until Claude Code shows its status line again", "claude"
+        yield _action("read_meters", what, do.replace(" --detect", ""))
     if "claude-code" in clients and not statusline["ours"]:
         how = "tok-init --yes" if not statusline["set"] else "tok-init"
         yield _action("record_statusline", "Claude Code's status line could record its plan's limits", how)
@@ -309,7 +311,6 @@ _SOURCES = {
     "proxy_traffic": "answers that tok-proxy passed",
     "client_files": "the clients' files",
     "client_logs": "the clients' logs",
-    "mcp_tool_pings": "only calls of TokenOps's own tools",
 }
 _RELIABLE = {"high": "reliable", "medium": "somewhat old", "low": "uncertain"}
 _STATE_STYLES = {"ready": "good", "degraded": "warn", "not_ready": "bad", "not_configured": "bad"}
@@ -339,7 +340,7 @@ def _heading(report: Event, shape: str, color: bool) -> str:
     """The state, and each thing to do with its command on a line of its own, whole, so that it can be pasted."""
     quality, state, day, clock = report["signal_quality"], report["state"], report["as_of"][:10], report["as_of"][11:16]
     text = f"{show.paint(state.replace('_', ' '), _STATE_STYLES[state], color)}, as of {day} {clock} UTC\n"
-    if quality["source"] != "none":  # without a plan or a reading, what is to be done says so
+    if quality["source"] not in ("none", "mcp_tool_pings"):  # without a plan or a reading, what is to be done says so
         source = _SOURCES.get(quality["source"], quality["source"].replace("_", " "))
         text += show.notes(
             [f"the limits shown are {_RELIABLE[quality['level']]}: {source}, {quality['caveat']}"], shape, color, True

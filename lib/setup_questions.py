@@ -90,3 +90,4 @@ def ask(
             return question.choices[question.usual].value
         if text.isascii() and text.isdecimal() and 1 <= int(text[:4]) <= len(question.choices):
             return question.choices[int(text[:4]) - 1].value
+        write(f"Write a number from 1 to {len(question.choices)}.\n")

@@ -68,9 +68,13 @@ def _total(parts: Sequence[_Laid]) -> int:
 
 
 def _narrow(parts: list[_Laid], width: int, least: int) -> list[_Laid]:
-    """Columns of text made narrower, the widest first, until all fit or none is wider than `least`."""
+    """Columns of text made narrower, the widest first, until all fit or none is wider than `least`.
+
+    Sentences first: they go on in further lines, where a name is cut.
+    """
     while (excess := _total(parts) - width) > 0:
         texts = [at for at, part in enumerate(parts) if not part.column.number and part.width > least]
+        texts = [at for at in texts if parts[at].column.prose] or texts
         if not texts:
             break
         by_width = sorted(texts, key=lambda at: -parts[at].width)

@@ -167,9 +167,14 @@ def signals_table(rows: list[Event], shape: str, color: bool) -> str:
         show.Column("signal", [signal["level"] for signal in signals], False, 1)._replace(
             styles=[_LEVEL_STYLES.get(signal["level"], "") for signal in signals]
         ),
-        show.Column("from", [signal["source"] for signal in signals], False, 2),
+        show.Column("from", [_source_text(signal["source"], shape) for signal in signals], False, 2),
     ]
     return show.table(columns, shape, color=color)
+
+
+def _source_text(source: str, shape: str) -> str:
+    """Where a reading is from; people read that there is none."""
+    return "no reading yet" if source == "mcp_tool_pings" and shape == "table" else source
 
 
 def table(rows: list[Event], shape: str, color: bool, now: int, verbose: bool = False) -> str:

@@ -269,7 +269,7 @@ def coarser_label(label: str, unit: str, to: str) -> str:
     return f"{year}-W{week:02d}"
 
 
-SPANS = "7d, 24h, today, last week, june, 2026-06, 2026-11-01 or 2026-11-01T09:30:00Z"
+SPANS = "7d, 24h, today, last week, june, 2026-06, 2026-W26, 2026-11-01 or 2026-11-01T09:30:00Z"
 
 
 def parse_since(text: str, now: int, tz: datetime.tzinfo) -> int:

@@ -247,6 +247,8 @@ def answered(*lines: str) -> tuple[str, str]:
 )
 def test_a_question(lines: list[str], value: str) -> None:
     answer, shown = answered(*lines)
+    wrong = sum(not line.strip() or not 1 <= int(line) <= 3 for line in lines if line.strip().isdigit()) + ("x\n" in lines)
+    assert shown.count("Write a number from 1 to 3.\n") == wrong
     assert answer == value and shown.startswith("Which?\n    1  one\n >  2  two\\x1b\n    3  none\nNumber, or Enter for 2: ")
 
 
@@ -268,7 +270,7 @@ def test_three_questions_then_the_diffs_then_the_first_report(
 ) -> None:
     seen, status = talked(environment, "a\n", line="tok-init")
     assert status == 0 and seen.count("Number, or Enter for ") == 3 and seen.count("Write this ") == 1
-    for part in ("plan of anthropic do you have?", "every ten minutes?\n >  1  a line in your crontab", "Claude Code run?"):
+    for part in ("plan of Anthropic do you have?", "every ten minutes?\n >  1  a line in your crontab", "Claude Code run?"):
         assert part in seen
     assert "claude-pro" in (machine.home / ".config/tokenops/config.yaml").read_text() and machine.tab.exists()
     settings = json.loads((machine.home / ".claude/settings.json").read_text())

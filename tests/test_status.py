@@ -175,6 +175,19 @@ def test_signals_of_plans(run: Run, environment: dict[str, str]) -> None:
     assert "headroom_pct" not in rows["openai"] and rows["openai"]["signal_quality"]["source"] == "mcp_tool_pings"
     action = next(row for row in found["next_actions"] if row["id"] == "read_meters")
     assert "openai" in action["what"] and "anthropic" not in action["what"]
+    run("tok-plan unset anthropic")
+    shown = run("tok-status --table", env={"TOKENOPS_NOW": NOW}, status=None).stdout.decode()
+    assert "no reading yet" in shown and "tool_pings" not in shown and "own tools" not in shown
+
+
+def test_after_the_status_line_is_set_up_only_claude_code_is_missing(run: Run, environment: dict[str, str]) -> None:
+    logged(environment, turn())
+    put(pathlib.Path(environment["HOME"]) / ".claude/settings.json", b"{}")
+    run("tok-plan set anthropic claude-max-20x")
+    assert next(row for row in told(run, 0)["next_actions"] if row["id"] == "read_meters")["do"] == "tok-init"
+    run("tok-init --yes --host claude-code")
+    action = next(row for row in told(run, 0)["next_actions"] if row["id"] == "read_meters")
+    assert action["do"] == "claude" and "until Claude Code shows its status line again" in action["what"]
 
 
 @pytest.mark.parametrize(

@@ -310,9 +310,12 @@ def test_a_sentence_goes_on_in_the_next_line_and_a_name_is_cut(monkeypatch: pyte
     columns = [show.Column("name", [name, "b"], False, 0), show.Column("why", [why, "no"], False, 0, prose=True)]
     shown = show.table(columns, "table").splitlines()
     assert max(map(len, shown)) <= 30
-    cells = [(line[:14].strip(), line[14:].strip()) for line in shown[2:]]
-    assert [cell for cell, _ in cells] == ["a-name-that-i…", "", "", "b"]
-    assert " ".join(text for _, text in cells[:3]).startswith("tools or the system prompt of")
+    at = shown[0].index("why")
+    cells = [(line[:at].strip(), line[at:].strip()) for line in shown[2:]]
+    assert [cell for cell, _ in cells] == ["a-name-that-is-…", "", "", "b"]
+    assert " ".join(text for _, text in cells[:3]).startswith("tools or the system prompt")
+    names = [show.Column("plan", ["copilot-enterprise"], False, 0), show.Column("why", [why], False, 0, prose=True)]
+    assert "copilot-enterprise" in show.table([*names, show.Column("usd", ["39"])], "table")
     assert len(show.table_lines(columns, 30)) == 3  # on a screen, a row is a line
     monkeypatch.setenv("COLUMNS", "100")
     assert show.table(columns, "table").splitlines()[2].endswith(why)

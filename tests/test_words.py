@@ -164,6 +164,7 @@ def test_every_line_that_is_named_instead_exists() -> None:
         ("tok-cost --week 2026-W26", "--since 2026-W26 --until 2026-W26"),
         ("tok-context --days 30", "--since 7d"),
         ("tok-init --days 30", "unrecognized arguments: --days"),
+        ("tok-cost --since yesteday", "2026-W26"),
         ("tok-cost --by tool", "tok-context shows what each tool cost"),
         ("tok-cost today", "no file 'today'; to report a span: tok-cost --log --since today"),
         ("tok-cost last week", "--log --since 'last week'"),
