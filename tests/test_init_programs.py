@@ -275,7 +275,7 @@ def test_three_questions_then_the_diffs_then_the_first_report(
     assert "claude-pro" in (machine.home / ".config/tokenops/config.yaml").read_text() and machine.tab.exists()
     settings = json.loads((machine.home / ".claude/settings.json").read_text())
     assert "statusLine" in settings and "hooks" not in settings, "Enter chooses the status line alone"
-    steps = seen.rpartition("Next:\n")[2].splitlines()
+    steps = [step for step in seen.rpartition("Next:\n")[2].splitlines() if not step.startswith("    # ")]
     assert 1 <= len(steps) <= 3 and all(step.startswith("    tok-") for step in steps)
     again, _ = talked(environment, "n\n", line="tok-init")
     assert again.count("Number, or Enter for ") == 1, "only what Claude Code runs beside the status line"

@@ -314,9 +314,11 @@ def test_a_sentence_goes_on_in_the_next_line_and_a_name_is_cut(monkeypatch: pyte
     cells = [(line[:at].strip(), line[at:].strip()) for line in shown[2:]]
     assert [cell for cell, _ in cells] == ["a-name-that-is-…", "", "", "b"]
     assert " ".join(text for _, text in cells[:3]).startswith("tools or the system prompt")
-    names = [show.Column("plan", ["copilot-enterprise"], False, 0), show.Column("why", [why], False, 0, prose=True)]
-    assert "copilot-enterprise" in show.table([*names, show.Column("usd", ["39"])], "table")
     assert len(show.table_lines(columns, 30)) == 3  # on a screen, a row is a line
+    monkeypatch.setenv("COLUMNS", "56")
+    plan = "a-plan-of-thirty-letters-a-seat"
+    both = [show.Column("plan", [plan], False, 0), show.Column("why", [why], False, 0, prose=True)]
+    assert plan in show.table([*both, show.Column("usd", ["39"])], "table")
     monkeypatch.setenv("COLUMNS", "100")
     assert show.table(columns, "table").splitlines()[2].endswith(why)
     assert why in show.table(columns, "markdown") and why in show.table(columns, "csv")
