@@ -19,7 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from tokenops import events, read_copilot_otel, read_lines, read_records, read_sqlite, regular, untrusted, when
+from tokenops import (
+    events,
+    read_copilot_context,
+    read_copilot_otel,
+    read_lines,
+    read_records,
+    read_sqlite,
+    regular,
+    untrusted,
+    when,
+)
 from tokenops.read_contract import FileReader, Intake
 from tokenops.read_copilot_otel import CLIENT, SOURCE, Elsewhere
 
@@ -104,16 +114,21 @@ def _ends_with_counts(path: str) -> bool:
         return False
 
 
-def relevant(line: bytearray, at: int, stop: int) -> bool:
+def _relevant(state: Mapping[str, Any], intake: Intake) -> read_lines.Relevant:
     """Whether a line could matter: the type of an event, at the beginning of its line, decides at once.
 
     Looking for a word instead reads through what the tools gave, most of the file, once for each word.
     """
-    if line.startswith(b'{"type":"', at):
-        kind = line[at + 9 : line.find(b'"', at + 9, stop)]
-        if b"." in kind:  # those of telemetry have none
-            return kind in _EVENTS
-    return _RELEVANT(line, at, stop)
+    kinds = (*_EVENTS, read_copilot_context.USAGE) if intake.options.work else _EVENTS
+
+    def relevant(line: bytearray, at: int, stop: int) -> bool:
+        if line.startswith(b'{"type":"', at):
+            kind = bytes(line[at + 9 : line.find(b'"', at + 9, stop)])
+            if b"." in kind:  # those of telemetry have none
+                return kind in kinds or ("context" in state and kind in read_copilot_context.MESSAGES)
+        return _RELEVANT(line, at, stop)
+
+    return relevant
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
@@ -122,13 +137,15 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
         yield from _rows(path, cursor, intake)
         return
     lookup = _lookup(_home_of(path))
-    for location, line in read_lines.records(path, cursor, relevant, intake.on_bad_line):
+    for location, line in read_lines.records(path, cursor, _relevant(cursor.state, intake), intake.on_bad_line):
         intake.location = location
         try:
             if "attributes" in line:
                 yield from read_copilot_otel.turns(line, cursor, intake, lookup)
-            else:
-                yield from _sums(path, line, cursor.state, intake)
+                continue
+            if intake.options.work:
+                yield from read_copilot_context.records(line, cursor.state, intake)
+            yield from _sums(path, line, cursor.state, intake)
         except events.BadRecord as error:
             intake.on_bad_line(location, f"{error}; skipped")
 
