@@ -23,6 +23,7 @@ Sizes = dict[str, int]
 PROMPT, REPLY, THINKING, SUMMARY, ATTACHMENT, IMAGE = "prompt", "reply", "thinking", "summary", "attachment", "image"
 CALL, RESULT, OTHER = "call", "result", "other"
 COMPACTION = "compaction"
+_MOST_AGENTS = 50  # at work at the same time
 # Of one map. The smallest beyond are added to `call other` or `result other`.
 MOST_CAUSES, _MOST_BYTES = 40, 3000
 _TOOL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,119}\Z")
@@ -300,6 +301,15 @@ class Line:
         state["turn"] = turn["id"]
         sizes = state["parent"], state["entered"], state["produced"]
         return record(turn["ts"], turn["id"], attribution_of(turn), *sizes, chain, state.get("event", ""))
+
+
+def line_of(lines: dict[str, Raw], agent: str, client: str) -> Line:
+    """The chat of an agent, of several whose events are in one file. That of the main one, "", is always kept."""
+    state = lines.pop(agent, {})
+    lines[agent] = state  # the last
+    while len(lines) > _MOST_AGENTS:
+        del lines[next(name for name in lines if name)]
+    return Line(state, client)
 
 
 def _remember(names: dict[str, str], name: str, value: str, most: int) -> None:

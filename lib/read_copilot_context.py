@@ -1,8 +1,8 @@
 """Measures what entered the context of each turn in the events of Copilot CLI's sessions.
 
 A request's counts are an event of their own (`session.usage_record`, seen in 1.0.102), and its answer follows under the
-same id. The turn is the database's row of that call, which has the same counts: so both have one name. The events of
-subagents are passed over.
+same id. The turn is the database's row of that call, which has the same counts: so both have one name. The events of a
+subagent are in its parent's file and name it.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ def records(line: Raw, state: dict[str, Any], intake: Intake) -> Iterator[events
     data = untrusted.mapping(line.get("data"))
     if line.get("type") == "session.usage_record":
         _note_usage(untrusted.mapping(data.get("usage")), line, state)
-    elif "context" in state and not (data.get("parentToolCallId") or line.get("agentId")):
-        context = read_context.Line(state["context"], CLIENT)
+    elif "context" in state:
+        agent = untrusted.identity(line.get("agentId")) or untrusted.identity(data.get("parentToolCallId"))
+        context = read_context.line_of(state["context"], agent, CLIENT)
         waiting = state["waiting"].pop(untrusted.identity(data.get("apiCallId")), None)
         if line.get("type") != "assistant.message":
             _add_input(str(line.get("type")), data, context)
         elif waiting:
             attribution = intake.attribution(SOURCE, CLIENT, state.get("root", ""), "", state["session"])
-            turn = {"id": waiting[0], "ts": waiting[1], **attribution}
+            turn = {"id": waiting[0], "ts": waiting[1], **attribution} | ({"sidechain": True} if agent else {})
             context.begin(turn["id"])
             _add_output(data, context)
-            yield context.record(turn)
+            yield context.record(turn, read_context.label(agent))
 
 
 def _note_usage(usage: Raw, line: Raw, state: dict[str, Any]) -> None:
@@ -53,7 +54,7 @@ def _note_usage(usage: Raw, line: Raw, state: dict[str, Any]) -> None:
     if isinstance(took, (int, float)) and 0 <= took < _DAY_MS:
         begun -= int(took)
     waiting = state.setdefault("waiting", {})
-    if usage.get("initiator") != "sub-agent" and (call := untrusted.identity(usage.get("apiCallId"))):
+    if call := untrusted.identity(usage.get("apiCallId")):
         waiting[call] = [name, when.stamp(begun)]
     for kept, most in ((names, _NAMES), (waiting, _WAITING)):
         while len(kept) > most:

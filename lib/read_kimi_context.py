@@ -18,7 +18,6 @@ RELEVANT = read_lines.containing(
     *(b'"StatusUpdate"', b'"StepBegin"', b'"usage.record"', b'"llm.request"', b'"context.'),
     *(b'"TurnBegin"', b'"SteerInput"', b'"ContentPart"', b'"ToolCall"', b'"ToolResult"', b'"CompactionEnd"'),
 )
-_AGENTS = 50  # whose events are in their parent's file, at the same time
 _WAITING = ("ts", "id", "source", "revision", "client", "project", "project_id", "session_id", "sidechain")
 
 
@@ -29,11 +28,7 @@ class Contexts:
         self.state, self.client, self.chain = state, client, read_context.label(chain)
 
     def _line(self, agent: str = "") -> read_context.Line:
-        state = self.state.pop(agent, {})
-        self.state[agent] = state  # the last
-        while len(self.state) > _AGENTS:
-            del self.state[next(name for name in self.state if name)]
-        return read_context.Line(state, self.client)
+        return read_context.line_of(self.state, agent, self.client)
 
     def take_message(self, message: Raw, agent: str) -> None:
         """kimi-cli: what an event gives to the model, or what the model wrote."""

@@ -38,6 +38,11 @@ def said(number: int, second: int, content: str, *calls: Json, **more: Any) -> J
     return event("assistant.message", second, content=content, toolRequests=calls, apiCallId=f"a{number}", **more)
 
 
+def inside(one: Json) -> Json:
+    """An event of a subagent."""
+    return one | {"agentId": "4edcc66a"}
+
+
 COMMAND = {"command": "cd /x && git diff secret"}
 CALL = {"toolCallId": "c1", "name": "bash", "arguments": COMMAND, "intentionSummary": "secret"}
 DONE = {"toolCallId": "c1", "success": True, "result": {"content": "größe", "detailedContent": "secret"}}
@@ -47,9 +52,12 @@ EVENTS = [
     used(1, 3),
     said(1, 4, "so", CALL, reasoningText="hmm!"),
     event("tool.execution_start", 5, toolCallId="c1", toolName="bash", arguments=COMMAND),
-    used(7, 6, initiator="sub-agent"),
-    said(7, 7, "secret", parentToolCallId="c1"),
-    event("tool.execution_complete", 8, toolCallId="c9", parentToolCallId="c1", result={"content": "secret"}),
+    inside(event("user.message", 5, content="secret")),
+    inside(used(7, 6, initiator="sub-agent")),
+    inside(said(7, 7, "there", CALL | {"toolCallId": "c9"}, parentToolCallId="c1")),
+    inside(event("tool.execution_complete", 8, toolCallId="c9", parentToolCallId="c1", result={"content": "small"})),
+    inside(used(8, 8, initiator="sub-agent")),
+    inside(said(8, 8, "found", parentToolCallId="c1")),
     event("tool.execution_complete", 9, **DONE),
     used(2, 10),
     said(2, 11, "done"),
@@ -57,7 +65,7 @@ EVENTS = [
     used(3, 13),
     said(3, 14, "yes"),
 ]
-ROWS = [call(1, 3), call(7, 6, initiator="sub-agent"), call(2, 10), call(3, 13)]
+ROWS = [call(1, 3), call(7, 6, initiator="sub-agent"), call(8, 8, initiator="sub-agent"), call(2, 10), call(3, 13)]
 
 
 def contexts(home: pathlib.Path) -> list[Json]:
@@ -67,7 +75,7 @@ def contexts(home: pathlib.Path) -> list[Json]:
     turns = {one["id"]: one["ts"] for one in events if one["kind"] == "turn"}
     found = [one for one in events if one["kind"] == "context"]
     assert all(turns[one["turn"]] == one["ts"] for one in found)
-    return found
+    return sorted(found, key=lambda one: "chain" in one)
 
 
 def check(found: list[Json]) -> None:
@@ -87,7 +95,9 @@ def test_a_session_in_any_two_pieces(cut: int, tmp_path: pathlib.Path) -> None:
     put(state(tmp_path, S), lines(EVENTS))
     found = contexts(tmp_path)
     check(found)
-    assert len(found) == 3
+    aside = found[3:]
+    assert [(one["chain"], one["sidechain"]) for one in aside] == [("4edcc66a", True)] * 2
+    assert (aside[1]["parent"], aside[1]["entered"]) == (aside[0]["turn"], {"result bash|git diff": 5})
 
 
 def test_a_compaction_leaves_a_summary(tmp_path: pathlib.Path) -> None:
