@@ -7,7 +7,7 @@ Code source, services/chatRecordingService.ts and sessionService.ts, telemetry/l
 core/openaiContentGenerator/converter.ts, as of November 2026.)
 
 Transcripts of subagents, in `subagents` beside the chats, are not read: the chat has their answers. So what entered the
-context is measured of the chat's own messages only.
+context is measured of the chat's own messages only; of a subagent's answers it is known which follow each other.
 """
 
 from __future__ import annotations
@@ -103,17 +103,18 @@ class Answer(NamedTuple):
     kind: str  # of the subagent
     reported: list[int]  # prompt, candidates, total: what both lines of an answer have alike
     counts: dict[str, int]
+    chain: str = ""  # the subagent's name for itself
 
 
 def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
     """The turns of one chat, and the sizes of what entered before each. Raises OSError."""
     above, _, _ = path.rpartition("/chats/")
     folder = os.path.basename(above)
-    context = read_context.Line(cursor.state.setdefault("context", {}), CLIENT) if intake.options.work else None
-    relevant = _WITH_MESSAGES if context else _RELEVANT
+    chats = cursor.state.setdefault("context", {}) if intake.options.work else None
+    relevant = _RELEVANT if chats is None else _WITH_MESSAGES
     for location, line in read_lines.records(path, cursor, relevant, intake.on_bad_line):
-        if context:
-            _measure_input(line, context)
+        if chats is not None:
+            _measure_input(line, read_context.line_of(chats, "", CLIENT))
         try:
             answer = answer_of(line)
         except events.BadRecord as error:
@@ -145,11 +146,21 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
         intake.location = location
         if before is None:
             yield turn
-        if context and name and line.get("type") == "assistant" and not answer.subagent:
-            context.begin(turn["id"])
-            _measure_output(line, context)
-            yield context.record(turn)
-            context.mark(untrusted.identity(line.get("uuid")))
+        if chats is not None and name:
+            yield from _records(line, answer, turn, chats)
+
+
+def _records(line: untrusted.Raw, answer: Answer, turn: events.Event, chats: dict[str, Any]) -> Iterator[events.Event]:
+    """The record of a turn: of the chat itself at its message, of a subagent at once, without sizes."""
+    context = read_context.line_of(chats, answer.chain, CLIENT)
+    if answer.chain:
+        context.begin(turn["id"])
+        yield context.record(turn, answer.chain)
+    elif line.get("type") == "assistant" and not answer.subagent:
+        context.begin(turn["id"])
+        _measure_output(line, context)
+        yield context.record(turn)
+        context.mark(untrusted.identity(line.get("uuid")))
 
 
 def _measure_input(line: untrusted.Raw, context: read_context.Line) -> None:
@@ -234,7 +245,14 @@ def _response(event: untrusted.Raw, line: untrusted.Raw) -> Answer | None:
         untrusted.tag(event.get("subagent_name")),
         reported,
         counts,
+        _chain_of(event),
     )
+
+
+def _chain_of(event: untrusted.Raw) -> str:
+    """The subagent that asked: its id, or the middle of `<session>#<subagent>#<number>`; "" if it was none."""
+    _, _, named = untrusted.text(event.get("prompt_id")).partition("#")
+    return read_context.label(event.get("subagent_id") or named.rpartition("#")[0]) if event.get("subagent_name") else ""
 
 
 class Before(NamedTuple):

@@ -39,14 +39,21 @@ def result(name: str, output: str) -> Json:
     return line("tool_result", "r", at(0), "s1", message={"role": "user", "parts": [response]}, toolCallResult=shown)
 
 
+def aside(number: int) -> Json:
+    """An answer to a subagent, whose texts are not in the chat."""
+    counts = {"input_token_count": 300 * number, "total_token_count": 300 * number + 76, "cached_content_token_count": 0}
+    return answer(f"a{number}", at(2 * number), subagent_name="a", prompt_id=f"s1#a-x1#{number}", **counts)
+
+
 COMMAND = {"command": "cd /x && git diff secret", "is_background": False}
 CALL = {"functionCall": {"id": "c1", "name": "run_shell_command", "args": COMMAND}}
 MESSAGES = [
     prompt("u1", "look"),
     *said(1, {"text": "hmm!", "thought": True}, {"text": "so"}, CALL),
     result("run_shell_command", "größe"),
-    answer("sub", at(2), input_token_count=300, total_token_count=376, cached_content_token_count=0, subagent_name="a"),
+    aside(1),
     *said(3, {"text": "done"}),
+    aside(2),
     prompt("u2", "on", "m3", inlineData={"mimeType": "image/png", "data": PNG}),
     *said(4, {"text": "yes"}),
 ]
@@ -57,9 +64,13 @@ def contexts(root: pathlib.Path, log: pathlib.Path) -> list[Json]:
     events = [json.loads(row) for row in store.scan(str(log), context=True)]
     assert b"secret" not in b"".join(file.read_bytes() for file in log.rglob("*") if file.is_file())
     found = [event for event in events if event["kind"] == "context"]
-    turns = [event["id"] for event in events if event["kind"] == "turn" and "sidechain" not in event]
-    assert sorted(event["turn"] for event in found) == sorted(turns)
-    return found
+    assert sorted(event["turn"] for event in found) == sorted(event["id"] for event in events if event["kind"] == "turn")
+    side = [event for event in found if "chain" in event]
+    assert [(event["chain"], event.get("parent"), event["sidechain"]) for event in side] == [
+        ("a-x1", None, True),
+        ("a-x1", side[0]["turn"], True),
+    ]
+    return [event for event in found if "chain" not in event]
 
 
 def check(found: list[Json]) -> None:
@@ -79,7 +90,7 @@ def test_a_chat_in_any_two_pieces(cut: int, tmp_path: pathlib.Path) -> None:
 
 
 def test_a_chat_without_telemetry(tmp_path: pathlib.Path) -> None:
-    put(chat(tmp_path), lines([row for row in MESSAGES if row["type"] != "system"]))
+    put(chat(tmp_path), lines([row for row in MESSAGES if not row["uuid"].startswith("t")]))
     check(contexts(tmp_path, tmp_path / "log"))
 
 
