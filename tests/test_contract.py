@@ -151,7 +151,7 @@ def test_unknown_zones_and_times(run: Run, home: pathlib.Path) -> None:
         ("--tz Mars/Olympus", "--tz: unknown zone 'Mars/Olympus': use an IANA name such as Europe/Berlin"),
         (
             "--since someday",
-            "--since: 'someday' is not a valid time: use 7d, 24h, today, last week, june, 2026-06, 2026-11-01 or "
+            "--since: 'someday' is not a valid time: use 7d, 24h, today, last week, june, 2026-06, 2026-W26, 2026-11-01 or "
             "2026-11-01T09:30:00Z",
         ),
         ("--since 2026-02-01 --until 2026-01-01", "--since is not before --until; swap them"),
