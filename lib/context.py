@@ -9,6 +9,7 @@ Whatever the records say, the causes of a turn add up to its recorded tokens, cl
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -208,6 +209,7 @@ def _share(
 _RANK = {REPLY: 0, "call": 1, "result": 2, "attachment": 3, "image": 3, SUMMARY: 4, "prompt": 5}
 
 
+@functools.cache
 def rank(cause: str) -> tuple[int, str]:
     """The order of segments inside one growth."""
     return _RANK.get(cause.partition(" ")[0], 3), cause
@@ -220,7 +222,9 @@ def _items(record: Event | None, before: State | None) -> list[tuple[str, int]]:
     for cause, size in (*(before.waiting if before is not None else ()), *entered.items()):
         if size > 0:
             sizes[cause] = sizes.get(cause, 0) + size
-    items = sorted(sizes.items(), key=lambda item: rank(item[0]))
+    if len(sizes) < 2:
+        return list(sizes.items())
+    items = [(cause, sizes[cause]) for cause in sorted(sizes, key=rank)]
     return [item for item in items if item[0] != THINKING] or items
 
 
@@ -235,10 +239,10 @@ def apportion(total: int, sizes: Sizes) -> list[tuple[str, int]]:
     whole = sum([size for _, size in sizes])
     parts = [divmod(total * size, whole) for _, size in sizes]
     rest = total - sum(part for part, _ in parts)
-    extra = sorted(range(len(parts)), key=lambda at: (-parts[at][1], at))[:rest]
     result = [part for part, _ in parts]
-    for at in extra:
-        result[at] += 1
+    if rest:
+        for at in sorted(range(len(parts)), key=lambda at: (-parts[at][1], at))[:rest]:
+            result[at] += 1
     return [(cause, part) for (cause, _), part in zip(sizes, result, strict=True)]
 
 
@@ -293,8 +297,9 @@ def _prompt(turn: Event, state: State, old: int, kind: str) -> list[Part]:
     at = 0
     for name in CLASSES:
         count = turn.get(name, 0)
-        ends = sorted({at + count, *((old,) if at < old < at + count and name != READ else ())}) if count else ()
-        for end in ends:
+        if not count:
+            continue
+        for end in (old, at + count) if at < old < at + count and name != READ else (at + count,):
             spans.append((CARRYING if name == READ else kind if at < old else ENTERING, name, end - at))
             at = end
     parts = []
@@ -328,7 +333,8 @@ def _output(turn: Event, record: Event | None) -> list[Part]:
     if not count:
         return []
     sizes = [(cause, size) for cause, size in _own(record) if size > 0]
-    sizes.sort(key=lambda item: rank(item[0]))
+    if len(sizes) > 1:
+        sizes.sort(key=lambda item: rank(item[0]))
     others = [item for item in sizes if item[0] != THINKING]
     thinking = min(turn.get("reasoning_tokens", 0), count)
     rest = count - thinking
