@@ -35,7 +35,7 @@ def records(line: Raw, state: dict[str, Any], intake: Intake) -> Iterator[events
             _add_input(str(line.get("type")), data, context)
         elif waiting:
             attribution = intake.attribution(SOURCE, CLIENT, state.get("root", ""), "", state["session"])
-            turn = {"id": waiting[0], "ts": waiting[1], **attribution} | ({"sidechain": True} if agent else {})
+            turn: events.Event = {"id": waiting[0], "ts": waiting[1], **attribution} | ({"sidechain": True} if agent else {})
             context.begin(turn["id"])
             _add_output(data, context)
             yield context.record(turn, read_context.label(agent))
