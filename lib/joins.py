@@ -41,6 +41,12 @@ def is_superseded(event: Event) -> bool:
     return revision_of(event) < events.REVISIONS.get(event.get("source", ""), 0)
 
 
+def _version(a: Event, b: Event) -> int:
+    """The version of two sightings; one that a damaged line lacks is the present one."""
+    versions: list[int] = [event.get("v", events.VERSION) for event in (a, b)]
+    return max(versions)
+
+
 def join(a: Event, b: Event) -> Event:
     """One event from two sightings of the same thing.
 
@@ -54,7 +60,7 @@ def join(a: Event, b: Event) -> Event:
     usage = max(usage_of(a), usage_of(b), key=usage_rank)
     attribution = max(attribution_of(a), attribution_of(b), key=attribution_rank)
     began = _earlier(_time_of(a), _time_of(b))
-    joined: Event = {"v": max(a["v"], b["v"]), "ts": began["ts"], "kind": "turn"}
+    joined: Event = {"v": _version(a, b), "ts": began["ts"], "kind": "turn"}
     joined |= attribution | {name: value for name, value in usage.items() if name in _USAGE}
     if revision_of(attribution):
         joined |= {name: True for name, block in ((USAGE_UNREVISED, usage), (TS_UNREVISED, began)) if not revision_of(block)}
@@ -199,7 +205,7 @@ def _more(a: Event, b: Event) -> Event:
     """Two readings of one round: the larger of each count, the earlier of each time, and the later of `last`."""
     if revision_of(a) != revision_of(b):
         return events.arrange(max((a, b), key=revision_of))
-    joined: Event = {"v": max(a["v"], b["v"]), "ts": min(a["ts"], b["ts"]), "kind": "work"}
+    joined: Event = {"v": _version(a, b), "ts": min(a["ts"], b["ts"]), "kind": "work"}
     joined["id"] = max(a["id"], b["id"], key=events.order_of)
     attribution = max(attribution_of(a), attribution_of(b), key=attribution_rank)
     joined |= attribution
@@ -229,7 +235,12 @@ def _fuller(a: Event, b: Event) -> Event:
     if revision_of(a) != revision_of(b):
         newest = max((a, b), key=revision_of)
         return events.arrange({name: value for name, value in newest.items() if name not in WIRE} | wire)
-    joined: Event = {"v": max(a["v"], b["v"]), "ts": min(a["ts"], b["ts"]), "kind": "context", **wire}
+    joined: Event = {
+        "v": _version(a, b),
+        "ts": min(a["ts"], b["ts"]),
+        "kind": "context",
+        **wire,
+    }
     for name in ("id", "turn", "miss", "version"):
         values = [event[name] for event in (a, b) if name in event]
         if values:
