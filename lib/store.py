@@ -369,12 +369,16 @@ def cat(
     until: str = "9",
     only: events.Filter = events.EVERY,
     on_bad_line: OnBadLine = ignore_line,
+    context: bool = True,
 ) -> Iterator[bytes]:
-    """The records of a span that a filter takes, as lines; projects of one name have different names."""
+    """The records of a span that a filter takes, as lines; projects of one name have different names.
+
+    `context`: also those of kind context.
+    """
     names = labels(folder)
     keys = [f'"project_id":"{key}"'.encode() for key in names]
     every = only == events.EVERY
-    wants_context = only.kinds is None or "context" in only.kinds
+    wants_context = context if only.kinds is None else "context" in only.kinds
     for line in scan(folder, since, until, on_bad_line, wants_context):
         if every and not any(key in line for key in keys):
             yield line

@@ -112,7 +112,8 @@ def test_reports_are_the_same_with_them_and_tok_cat_prints_them(
     run("tok-log append -", given=lines(sizes), env=now)
     assert [run(report, env=now).stdout for report in reports] == before
     assert objects(run("tok-cat --kind context --since 2026-03-01", env=now).stdout) == sizes
-    assert len(objects(run("tok-cat --since 2026-03-01", env=now).stdout)) == len(turns) + len(sizes)
+    assert len(objects(run("tok-cat --since 2026-03-01", env=now).stdout)) == len(turns)
+    assert len(objects(run("tok-cat --since 2026-03-01 --kind all", env=now).stdout)) == len(turns) + len(sizes)
     run("tok-log compact --gzip", env=now)
     assert [run(report, env=now).stdout for report in reports] == before
     assert objects(run("tok-cat --kind context --since 2026-03-01", env=now).stdout) == sizes

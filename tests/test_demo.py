@@ -113,7 +113,7 @@ def test_it_can_be_looked_at(run: Run, log: pathlib.Path) -> None:
     look = {**ENV, "TOKENOPS_HOME": f"{log}/demo"}
     budgets = {one["provider"]: one for one in objects(run("tok-budget --json", env=look, status=None).stdout)}
     assert set(budgets) == {"anthropic", "openai"} and all(one["headroom_pct"] is not None for one in budgets.values())
-    assert len(objects(run("tok-cat", env=look).stdout)) == row["records"]
+    assert len(objects(run("tok-cat --kind all", env=look).stdout)) == row["records"]
     shown = run("tok-init --demo --table", env=ENV).stdout.decode()
     assert f"    TOKENOPS_HOME={log}/demo tok\n" in shown
 
