@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tokenops import answers_work, events
 from tokenops.answers import OPEN, ignore, thresholds
@@ -270,7 +270,9 @@ def advice(
     paths = store.project_paths(log.folder)
     files = {project: list(_memory(folder, path)) for project, path in paths.items()}
     names = projects.labels(paths)
-    servers = coach_setup.always_loaded(_document(config), config, _document(settings), settings)
+    servers = coach_setup.always_loaded(
+        guard_install.settings_in(config), config, guard_install.settings_in(settings), settings
+    )
     every = [
         *watch.caches(settings),
         *watch.efforts(settings),
@@ -301,17 +303,6 @@ def _text(path: str) -> tuple[str, int]:
     except OSError:
         return "", 0
     return ("" if len(data) > _MOST else data.decode(errors="replace")), status.st_mtime_ns // 1_000_000
-
-
-def _document(path: str) -> Any:
-    """A settings file's content; None if it is not JSON."""
-    from tokenops import jsonc
-
-    text, _ = _text(path)
-    try:
-        return None if jsonc.is_empty(text) else jsonc.document(text).data
-    except (ValueError, RecursionError):
-        return None
 
 
 def verdicts(log: Log, settings: Iterable[tuple[str, str, str]]) -> list[Event]:

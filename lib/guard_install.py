@@ -47,14 +47,14 @@ def switched_off(path: str, folder: str) -> str:
     """
     own = [os.path.join(folder, ".claude", name) for name in ("settings.json", "settings.local.json")]
     for name in (path, *own, *MANAGED):
-        settings = _settings_in(name)
+        settings = settings_in(name)
         for key in ("disableAllHooks", *(("allowManagedHooksOnly",) if name in MANAGED else ())):
             if settings.get(key) is True:
                 return f"{key} in {name}"
     return ""
 
 
-def _settings_in(path: str) -> Mapping[str, Any]:
+def settings_in(path: str) -> Mapping[str, Any]:
     """Settings as Claude Code reads them, with comments or a byte order mark; none if they cannot be read."""
     try:
         text = read(path)

@@ -86,6 +86,11 @@ class Poller(NamedTuple):
     fallbacks: tuple[str, ...] = ()
     options: Mapping[str, Any] = {}
 
+    @property
+    def reads_limits(self) -> bool:
+        """Whether it reads limits. The others report usage, per bucket of time."""
+        return "bucket_width" not in self.options
+
     def settable(self) -> tuple[str, ...]:
         """The keys of its section that --set may set: all but the secret and what the commands write."""
         return (*self.options, "interval", "url" if self.url else "command")

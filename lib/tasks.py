@@ -206,17 +206,10 @@ def metrics(tasks: Sequence[Task], records: Iterable[Event], catalogue: pricing.
 
 
 def _metrics(task: Task, rows: Sequence[Event], rounds: Sequence[Event], now: str) -> Event:
-    """Keys: turns, tokens by class, cost_usd (of what has a price; absent if nothing has one), unpriced,
-    cost_per_turn_usd, duration_s, ttfuo_s or null.
-    """
-    total = costs.total_of(list(rows))
-    values: Event = {"turns": total.get("turns", 0)} | {name: total.get(name, 0) for name in events.TOKENS}
-    unpriced = [part for row in rows for part in row.get("unpriced", ())]
-    if unpriced:
-        values["unpriced"] = unpriced
-    priced_turns = values["turns"] - sum(part.get("turns", 0) for part in unpriced)
-    if priced_turns > 0:
-        values["cost_usd"] = total.get("cost_usd", "0")
+    """Those of `values_of`, and cost_per_turn_usd, duration_s, ttfuo_s or null."""
+    values = values_of(rows)
+    priced_turns = values["turns"] - sum(part.get("turns", 0) for part in values.get("unpriced", ()))
+    if "cost_usd" in values and priced_turns > 0:
         each = Decimal(values["cost_usd"]) / priced_turns
         values["cost_per_turn_usd"] = pricing.plain(each.quantize(Decimal("0.000001")))
     end = task.ended or now
@@ -275,14 +268,30 @@ def by_branch(rows: Sequence[Event]) -> list[Event]:
     totals = []
     for (project, branch), group in sorted(groups.items(), key=lambda item: tuple(map(str, item[0]))):
         total: Event = {"v": 1, "kind": "branch", "project": project, "branch": branch, "tasks": len(group)}
-        for name in ("turns", *events.TOKENS, "duration_s"):
-            total[name] = sum(row[name] for row in group)
-        if unpriced := [part for row in group for part in row.get("unpriced", ())]:
-            total["unpriced"] = unpriced
-        if not unpriced or any("cost_usd" in row for row in group):
-            total["cost_usd"] = pricing.plain(sum((Decimal(row.get("cost_usd", "0")) for row in group), Decimal(0)))
+        total |= add_values(group) | {"duration_s": sum(row["duration_s"] for row in group)}
         totals.append(total)
     return totals
+
+
+def values_of(rows: Sequence[Event]) -> Event:
+    """Keys: turns, tokens by class, cost_usd (of what has a price; absent if nothing has one), unpriced."""
+    total = costs.total_of(list(rows))
+    values: Event = {"turns": total.get("turns", 0)} | {name: total.get(name, 0) for name in events.TOKENS}
+    if unpriced := [part for row in rows for part in row.get("unpriced", ())]:
+        values["unpriced"] = unpriced
+    if any("cost_usd" in row for row in rows):
+        values["cost_usd"] = total.get("cost_usd", "0")
+    return values
+
+
+def add_values(parts: Sequence[Event]) -> Event:
+    """The sum of several values, as `values_of` gives them."""
+    total: Event = {name: sum(part.get(name, 0) for part in parts) for name in ("turns", *events.TOKENS)}
+    if unpriced := [part for values in parts for part in values.get("unpriced", ())]:
+        total["unpriced"] = unpriced
+    if not unpriced or any("cost_usd" in part for part in parts):
+        total["cost_usd"] = pricing.plain(sum((Decimal(part.get("cost_usd", "0")) for part in parts), Decimal(0)))
+    return total
 
 
 # What tasks, or branches, can be ordered by.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar
 
-from tokenops import costs, events, pricing, rollup, show, when
+from tokenops import costs, events, pricing, rollup, show, tasks, when
 from tokenops.events import Event
 from tokenops.tasks_git import Commit, Merge, Repository, merge_of
 
@@ -37,6 +37,7 @@ class Owners:
         self._chains: dict[str, list[str]] = {"": []}
         self._written: dict[str, list[tuple[str, str]]] = {}
         self._later: dict[str, list[tuple[str, str]]] = {}  # of the branches that began on one
+        self._homes: dict[str, str] = {}  # commit -> the branch on which it was made
         self._merged = {
             merge.branch: commit.parents[1]
             for commit in repository.commits.values()
@@ -78,10 +79,12 @@ class Owners:
 
     def branch_of(self, name: str) -> str:
         """The branch on which a commit was made: one that is not the base, if that has it; "" if it is on none."""
-        base = self._repository.base
-        if base and name in self._chain(base):
-            return base
-        return min((each for each in (*self._repository.branches, *self._merged) if name in self._chain(each)), default="")
+        if not self._homes:
+            base = self._repository.base
+            for branch in (base, *sorted({*self._repository.branches, *self._merged} - {base})):
+                for each in self._chain(branch):
+                    self._homes.setdefault(each, branch)
+        return self._homes.get(name, "")
 
 
 def _next(written: Sequence[tuple[str, str]], ts: str) -> str:
@@ -123,30 +126,7 @@ class Sums:
         """Key -> turns, tokens by class, cost_usd (absent without any price), unpriced. Sums of whole sessions: None."""
         for record in self._totals.take(self._sessions):
             self._group(None).add(record)
-        return {key: _values(costs.price_rows(group.rows(), self._catalogue)) for key, group in self._groups.items()}
-
-
-def _values(rows: Sequence[Event]) -> Event:
-    total = costs.total_of(list(rows))
-    values: Event = {"turns": total.get("turns", 0)} | {name: total[name] for name in events.TOKENS if total.get(name)}
-    unpriced = [part for row in rows for part in row.get("unpriced", ())]
-    if unpriced:
-        values["unpriced"] = unpriced
-    if not unpriced or any("cost_usd" in row for row in rows):
-        values["cost_usd"] = total.get("cost_usd", "0")
-    return values
-
-
-def add_values(parts: Iterable[Event]) -> Event:
-    """The sum of several values of `Sums`."""
-    parts = list(parts)
-    total: Event = {"turns": sum(part["turns"] for part in parts)}
-    total |= {name: count for name in events.TOKENS if (count := sum(part.get(name, 0) for part in parts))}
-    if unpriced := [part for values in parts for part in values.get("unpriced", ())]:
-        total["unpriced"] = unpriced
-    if not unpriced or any("cost_usd" in part for part in parts):
-        total["cost_usd"] = pricing.plain(sum((Decimal(part.get("cost_usd", "0")) for part in parts), Decimal(0)))
-    return total
+        return {key: tasks.values_of(costs.price_rows(group.rows(), self._catalogue)) for key, group in self._groups.items()}
 
 
 NOTHING: Event = {"turns": 0, "cost_usd": "0"}
@@ -185,7 +165,7 @@ def commit_rows(values: Mapping[Any, Event], repository: Repository, owners: Own
 def _with_rest(rows: list[Event], values: Mapping[Any, Event], shown: Collection[str]) -> list[Event]:
     others = [value for name, value in values.items() if name is not None and name not in shown]
     if others:
-        rows.append({"kind": "other_commits", "commits": len(others)} | add_values(others))
+        rows.append({"kind": "other_commits", "commits": len(others)} | tasks.add_values(others))
     rows.append({"kind": "not_attributed"} | values.get(None, NOTHING))
     return with_shares(rows)
 
@@ -250,7 +230,7 @@ def pull_request_rows(values: Mapping[Any, Event], repository: Repository, chose
             continue
         row = {"kind": "pull_request", "pull_request": each.name, "number": each.merge.number, "branch": each.merge.branch}
         row |= {"state": each.state, "base": repository.base}
-        sums = add_values(values.get(name, NOTHING) for name in each.commits)
+        sums = tasks.add_values([values.get(name, NOTHING) for name in each.commits])
         rows.append({key: value for key, value in row.items() if value} | {"commits": len(each.commits)} | sums)
         shown |= set(each.commits)
     return _with_rest(rows, values, shown)

@@ -19,6 +19,8 @@ from hypothesis import HealthCheck, settings
 from soak_clock import Clock
 from starter import PATH, Starter, understood
 
+from tokenops import fields, joins
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 pytest_plugins = ["homes", "proxies", "vendors"]
@@ -252,3 +254,12 @@ def totals(events: Iterable[Json]) -> Json:
     names = ("turns", "input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "output_tokens")
     turns = [event for event in events if event["kind"] == "turn"]
     return {name: sum(event.get(name, 0) for event in turns) for name in names}
+
+
+def joins_by_the_laws(a: Json, b: Json, c: Json) -> None:
+    """Whether three sightings of one thing join in any order, grouping and number to one record that the log takes."""
+    join = joins.join
+    assert join(a, b) == join(b, a)
+    assert join(join(a, b), c) == join(a, join(b, c))
+    assert join(join(a, b), b) == join(a, b)
+    assert not fields.fault(join(a, b))

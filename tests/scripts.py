@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import datetime
 import json
+import pathlib
+import random
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from conftest import Json, lines
+from tokenops import sync
 
 NONE = uuid.UUID(int=0)
 
@@ -157,3 +161,27 @@ class Codex:
     def bytes(self) -> bytes:
         """The file."""
         return lines(self.lines)
+
+
+def new_log(folder: pathlib.Path, name: str = "log") -> pathlib.Path:
+    """The directory of a log, with a salt that is always the same."""
+    log = folder / name
+    log.mkdir(mode=0o700)
+    (log / "salt").write_text("ab" * 24)
+    return log
+
+
+def in_pieces(
+    rng: random.Random, content: bytes, path: pathlib.Path, sources: Callable[[], list[Any]]
+) -> tuple[pathlib.Path, pathlib.Path]:
+    """Two logs of one file: of one that grew piece by piece and was read each time, and of the whole one."""
+    folder = next(above for above in path.parents if above.name == "home").parent
+    log, whole = new_log(folder, "grown"), new_log(folder, "whole")
+    path.parent.mkdir(parents=True)
+    cuts = sorted(rng.sample(range(len(content)), rng.choice([2, 9, 40])))
+    for begin, end in zip([0, *cuts], [*cuts, len(content)], strict=True):
+        with path.open("ab") as file:
+            file.write(content[begin:end])
+        sync.run(str(log), sources(), jobs=1)
+    sync.run(str(whole), sources(), jobs=2)
+    return log, whole

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Run, examples, lines, objects, put
+from conftest import Run, examples, joins_by_the_laws, lines, objects, put
 from tokenops import events, fields, joins, jsonl, store, store_days, store_upkeep
 
 Json = dict[str, Any]
@@ -49,11 +49,7 @@ CONTEXT = st.fixed_dictionaries(
 @examples(400)
 @given(CONTEXT, CONTEXT, CONTEXT)
 def test_join(a: Json, b: Json, c: Json) -> None:
-    join = joins.join
-    assert join(a, b) == join(b, a)
-    assert join(join(a, b), c) == join(a, join(b, c))
-    assert join(join(a, b), b) == join(a, b)
-    assert not fields.fault(join(a, b))
+    joins_by_the_laws(a, b, c)
 
 
 def context(name: str = "msg_1", **more: Any) -> Json:

@@ -49,6 +49,8 @@ DOORS_AT_MOST += 4
 MODULES_AT_MOST += (
     3  # context, context_costs, context_breaks: what prompt tokens are made of, what it costs, what broke caches
 )
+MODULES_AT_MOST += 1  # limit_wait: until when something that waits for a limit sleeps
+DOORS_AT_MOST += 1
 MODULES_AT_MOST += 2  # tasks_git, tasks_commits: what a repository says, and which turns led to which commit
 MODULES_AT_MOST += 1  # coach_setup: what settings cost
 DOORS_AT_MOST += 1

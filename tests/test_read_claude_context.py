@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripts import Claude
+from scripts import Claude, in_pieces, new_log
 
 from conftest import Json, examples, put
 from tokenops import fields, read_context, readers, store, sync, work_shell
@@ -22,13 +22,6 @@ FOLDER = ".claude/projects/-home-ada-app"
 
 def sources(root: pathlib.Path) -> list[Any]:
     return list(readers.with_files(["claude"], [str(root)], {}, str(root)))
-
-
-def new_log(tmp_path: pathlib.Path, name: str = "log") -> pathlib.Path:
-    log = tmp_path / name
-    log.mkdir(mode=0o700)
-    (log / "salt").write_text("ab" * 24)
-    return log
 
 
 def in_log(log: pathlib.Path) -> dict[str, Json]:
@@ -330,15 +323,7 @@ def test_any_pieces_of_a_file_give_what_the_whole_gives(seed: int, tmp_path: pat
     rng = random.Random(seed)
     content = long_session(rng)
     path = tmp_path / "home" / FOLDER / "s1.jsonl"
-    log = new_log(tmp_path, "grown")
-    path.parent.mkdir(parents=True)
-    cuts = sorted(rng.sample(range(len(content)), rng.choice([2, 9, 40])))
-    for begin, end in zip([0, *cuts], [*cuts, len(content)], strict=True):
-        with path.open("ab") as file:
-            file.write(content[begin:end])
-        sync.run(str(log), sources(tmp_path / "home"), jobs=1)
-    whole = new_log(tmp_path, "whole")
-    sync.run(str(whole), sources(tmp_path / "home"), jobs=2)
+    log, whole = in_pieces(rng, content, path, lambda: sources(tmp_path / "home"))
     assert in_log(log) == in_log(whole) and len(in_log(whole)) == 80
     again = sync.run(str(whole), sources(tmp_path / "home"), backfill=True)
     assert again and not any(outcome.contexts for outcome in again)

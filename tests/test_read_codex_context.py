@@ -8,7 +8,7 @@ import random
 from typing import Any
 
 import pytest
-from scripts import Codex
+from scripts import Codex, in_pieces, new_log
 
 from conftest import Json, codex_count, put
 from tokenops import readers, store, sync
@@ -57,13 +57,6 @@ def path_of(script: Codex) -> str:
 
 def sources(root: pathlib.Path) -> list[Any]:
     return list(readers.with_files(["codex"], [str(root)], {}, str(root)))
-
-
-def new_log(tmp_path: pathlib.Path, name: str = "log") -> pathlib.Path:
-    log = tmp_path / name
-    log.mkdir(mode=0o700)
-    (log / "salt").write_text("ab" * 24)
-    return log
 
 
 def in_log(log: pathlib.Path) -> list[Json]:
@@ -232,15 +225,7 @@ def test_any_pieces_of_a_file_give_what_the_whole_gives(seed: int, tmp_path: pat
     rng = random.Random(seed)
     script = long_thread(rng)
     content, path = script.bytes(), tmp_path / "home" / path_of(script)
-    log = new_log(tmp_path, "grown")
-    path.parent.mkdir(parents=True)
-    cuts = sorted(rng.sample(range(len(content)), rng.choice([2, 9, 40])))
-    for begin, end in zip([0, *cuts], [*cuts, len(content)], strict=True):
-        with path.open("ab") as file:
-            file.write(content[begin:end])
-        sync.run(str(log), sources(tmp_path / "home"), jobs=1)
-    whole = new_log(tmp_path, "whole")
-    sync.run(str(whole), sources(tmp_path / "home"), jobs=2)
+    log, whole = in_pieces(rng, content, path, lambda: sources(tmp_path / "home"))
     assert in_log(log) == in_log(whole) and len(in_log(whole)) == 40
     again = sync.run(str(whole), sources(tmp_path / "home"), backfill=True)
     assert again and not any(outcome.contexts for outcome in again)

@@ -14,7 +14,7 @@ from soak_clock import Clock
 from vendors import ORG, Api, Reply, plan
 
 from conftest import MOST, Json, Run, eventually, examples, lines, objects, put
-from tokenops import headroom, limit_budget, when
+from tokenops import headroom, limit_wait, when
 
 NOW = when.moment("2026-11-20T12:00:00.000Z")
 HOUR, MINUTE = 3_600_000, 60_000
@@ -35,25 +35,25 @@ def budget(*windows: Json, provider: str = "anthropic", **more: Any) -> Json:
 
 FULL, FREE = window(1.0, HOUR), window(0.4, HOUR)
 CASES: list[tuple[str, list[Json], float, str, int | None]] = [
-    ("room", [budget(FREE)], 0, limit_budget.ROOM, None),
-    ("used up", [budget(FULL)], 0, limit_budget.WAITING, NOW + 5 * MINUTE),
-    ("its reset is near", [budget(window(1.0, MINUTE))], 0, limit_budget.WAITING, NOW + 3 * MINUTE),
-    ("less than is asked for", [budget(FREE)], 70, limit_budget.WAITING, NOW + 5 * MINUTE),
-    ("as much as is asked for", [budget(FREE)], 60, limit_budget.ROOM, None),
-    ("a reset that is far away", [budget(window(1.0, 100 * HOUR, "weekly"))], 0, limit_budget.TOO_LONG, None),
-    ("two, the later one counts", [budget(FULL, window(1.0, 90 * HOUR, "weekly"))], 0, limit_budget.TOO_LONG, None),
-    ("a reset that was, and no room", [budget(window(1.0, -HOUR))], 0, limit_budget.WAITING, NOW + 5 * MINUTE),
-    ("no reset is known", [budget(window(1.0, None))], 0, limit_budget.WAITING, NOW + 5 * MINUTE),
-    ("refused, without a window", [budget(recommended_action=headroom.WAIT)], 0, limit_budget.WAITING, NOW + 5 * MINUTE),
-    ("nothing is known", [budget()], 0, limit_budget.UNKNOWN, None),
-    ("no row", [], 0, limit_budget.UNKNOWN, None),
-    ("another vendor's is unknown", [budget(FREE), budget(provider="openai")], 0, limit_budget.ROOM, None),
+    ("room", [budget(FREE)], 0, limit_wait.ROOM, None),
+    ("used up", [budget(FULL)], 0, limit_wait.WAITING, NOW + 5 * MINUTE),
+    ("its reset is near", [budget(window(1.0, MINUTE))], 0, limit_wait.WAITING, NOW + 3 * MINUTE),
+    ("less than is asked for", [budget(FREE)], 70, limit_wait.WAITING, NOW + 5 * MINUTE),
+    ("as much as is asked for", [budget(FREE)], 60, limit_wait.ROOM, None),
+    ("a reset that is far away", [budget(window(1.0, 100 * HOUR, "weekly"))], 0, limit_wait.TOO_LONG, None),
+    ("two, the later one counts", [budget(FULL, window(1.0, 90 * HOUR, "weekly"))], 0, limit_wait.TOO_LONG, None),
+    ("a reset that was, and no room", [budget(window(1.0, -HOUR))], 0, limit_wait.WAITING, NOW + 5 * MINUTE),
+    ("no reset is known", [budget(window(1.0, None))], 0, limit_wait.WAITING, NOW + 5 * MINUTE),
+    ("refused, without a window", [budget(recommended_action=headroom.WAIT)], 0, limit_wait.WAITING, NOW + 5 * MINUTE),
+    ("nothing is known", [budget()], 0, limit_wait.UNKNOWN, None),
+    ("no row", [], 0, limit_wait.UNKNOWN, None),
+    ("another vendor's is unknown", [budget(FREE), budget(provider="openai")], 0, limit_wait.ROOM, None),
 ]
 
 
 @pytest.mark.parametrize(("what", "rows", "least", "state", "wake"), CASES, ids=[case[0] for case in CASES])
 def test_verdicts(what: str, rows: list[Json], least: float, state: str, wake: int | None) -> None:
-    verdict = limit_budget.verdict(rows, NOW, least, NOW + 12 * HOUR, 2 * MINUTE)
+    verdict = limit_wait.verdict(rows, NOW, least, NOW + 12 * HOUR, 2 * MINUTE)
     assert (verdict.state, verdict.wake or None) == (state, wake)
 
 
@@ -69,13 +69,13 @@ def test_verdicts(what: str, rows: list[Json], least: float, state: str, wake: i
 def test_the_end_is_certain(windows: list[tuple[float, int | None]], at_most: int) -> None:
     """It wakes later than now and soon, never waits for a later reset than allowed, and sees room where there is some."""
     rows = [budget(*(window(used, resets, f"w{at}") for at, (used, resets) in enumerate(windows)))]
-    verdict = limit_budget.verdict(rows, NOW, 0, NOW + at_most, 2 * MINUTE)
+    verdict = limit_wait.verdict(rows, NOW, 0, NOW + at_most, 2 * MINUTE)
     full = [resets for used, resets in windows if used >= 1]
-    assert (verdict.state == limit_budget.ROOM) == (not full)
-    if verdict.state == limit_budget.WAITING:
-        assert NOW < verdict.wake <= NOW + limit_budget.LOOK_MS
+    assert (verdict.state == limit_wait.ROOM) == (not full)
+    if verdict.state == limit_wait.WAITING:
+        assert NOW < verdict.wake <= NOW + limit_wait.LOOK_MS
         assert verdict.resets_at is None or verdict.resets_at + 2 * MINUTE <= NOW + at_most
-    if verdict.state == limit_budget.TOO_LONG:
+    if verdict.state == limit_wait.TOO_LONG:
         assert NOW + max(resets for resets in full if resets is not None) + 2 * MINUTE > NOW + at_most
 
 

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripts import Claude, Codex
 
-from conftest import SHARED, Json, Run, claude, examples, lines, needs_shared, objects, put
-from tokenops import fields, joins, readers, store, sync, work, work_shell
+from conftest import SHARED, Json, Run, claude, examples, joins_by_the_laws, lines, needs_shared, objects, put
+from tokenops import fields, readers, store, sync, work, work_shell
 
 FOLDER = ".claude/projects/-home-ada-app"
 
@@ -409,11 +409,7 @@ WORK = st.fixed_dictionaries(
 
 @given(WORK, WORK, WORK)
 def test_join(a: Json, b: Json, c: Json) -> None:
-    join = joins.join
-    assert join(a, b) == join(b, a)
-    assert join(join(a, b), c) == join(a, join(b, c))
-    assert join(join(a, b), b) == join(a, b)
-    assert not fields.fault(join(a, b))
+    joins_by_the_laws(a, b, c)
 
 
 @pytest.mark.parametrize(

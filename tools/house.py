@@ -97,7 +97,7 @@ FAMILIES = (
         ("limit_",),
         _words(
             "limit_backtest limit_budget limit_forecast limit_log limit_notice limit_pace limit_plans limit_scores "
-            "limit_view"
+            "limit_view limit_wait"
         )
         + _words("limit_windows"),
     ),
