@@ -105,6 +105,8 @@ def opened(browser: Any) -> Iterator[tuple[Open, Seen]]:
             seen.watch(page)
             link, _ = access.link(str(server.folder), f"http://127.0.0.1:{server.port}", server.now)
             page.goto(f"{link}&{query}" if query else link)
+            if options.get("java_script_enabled", True):
+                scripted(page)
             return page
 
         yield open_, seen
@@ -154,6 +156,11 @@ def data(page: Page, selector: str) -> list[list[str]]:
     """Value and text of the numbers below a selector."""
     found: list[list[str]] = page.eval_on_selector_all(f"{selector} data", "all => all.map(e => [e.value, e.innerText])")
     return found
+
+
+def scripted(page: Page) -> None:
+    """Wait until the page's script has done its part: it begins when the page is painted, which may be after its load."""
+    page.wait_for_selector("main[tabindex]", state="attached")
 
 
 def settled(page: Page, action: Callable[[], Any]) -> None:
@@ -288,6 +295,7 @@ def test_the_keys_say_what_the_mouse_does(opened: tuple[Open, Seen], made: Dash)
     assert not page.is_visible("#tip")
     # Every control is reached by Tab, in the order in which it stands.
     page.reload()
+    scripted(page)
     reached = []
     for _ in range(24):
         page.keyboard.press("Tab")
@@ -327,7 +335,7 @@ def test_by_clicks_from_a_project_to_a_turn_and_back(opened: tuple[Open, Seen], 
     assert page.is_visible("#top-sessions") and page.locator("#turns-table").count() == 0
     # A bar of a session's chart leads to its turn, by mouse and by keys.
     page.goto(addresses[2])
-    page.wait_for_selector(".hit[data-tip]")
+    scripted(page)
     settled(page, lambda: page.click("#chart-context .hit >> nth=4"))
     assert page.inner_text("[aria-current=page]") == "turn 5"
     settled(page, page.go_back)
