@@ -177,14 +177,18 @@ def plans_set(settings: config.Config) -> list[dict[str, Any]]:
     return [plans.binding_row(binding) for binding in _bindings(settings)]
 
 
-def set_plan(settings: config.Config, words: Sequence[str], today: str, since: str | None = None, account: str = "") -> str:
-    """Write to the configuration which plan the user has, and return its provider. `words`: its provider, name, or both."""
-    from tokenops import plans
+def set_plan(
+    settings: config.Config, words: Sequence[str], now: int, tz: datetime.tzinfo, since: str | None, account: str = ""
+) -> tuple[str, str]:
+    """Write a plan, by its provider, name, or both, to the configuration; its provider, and what is set since when."""
+    from tokenops import plans, when
 
     try:
-        plan = plans.resolve(words)
-        plans.bind(settings, plan, today, since, account)
-        return plan.provider
+        plan, bound = plans.resolve(words), plans.bindings(settings)
+        first = None if since is None else plans.first_day(since, now, tz)
+        binding = plans.new_binding(bound, plan, first, account, when.bucket(now, "day", tz))
+        config.set_key(settings, "plans", plan.provider, plans.with_binding(bound, binding))
+        return plan.provider, plans.set_text(plan, binding.since, since is not None)
     except (config.Unusable, config.Unchangeable) as error:
         raise Fault(str(error)) from None
 

@@ -195,7 +195,7 @@ def _records(log: Log) -> Iterator[Event]:
 def of_records(usage: Usage, only: events.Filter, tz: datetime.tzinfo) -> str:
     """Why nothing was taken of the records that were read, in one sentence."""
     if not usage.count:
-        return "the input holds no usage"
+        return "the input holds no usage; --log reports from TokenOps's own log"
     if missing := usage.missing(only):
         return missing
     return (

@@ -95,6 +95,7 @@ def plan_worth(total: Event, cover: Coverage, since: str, until: str, tz: dateti
     """For each plan that covered something: what that would have cost, the plan's price, and its days in force.
 
     `total` is that of rows with `covered_by`; the days are those of the span, also those that lie in it only partly.
+    A plan that was set without a first day has no `days`: it covers all turns, but since when it was paid is not known.
     """
     rows = []
     for name, usd in sorted((total.get(FIELD) or {}).items()):
@@ -102,8 +103,8 @@ def plan_worth(total: Event, cover: Coverage, since: str, until: str, tz: dateti
         parts = [plan for part in name.split(", ") if (plan := plans.all_plans().get(part))]
         if parts and all(plan.usd for plan in parts):
             row["plan_usd_per_month"] = pricing.plain(sum((Decimal(plan.usd) for plan in parts), Decimal(0)))
-        days = [day for day in _days(since, until, tz) if _is_bound(cover, parts, day)]
-        rows.append(row | ({"days": len(days)} if parts else {}))
+        starts = [_start(cover, parts, day) for day in _days(since, until, tz)]
+        rows.append(row | ({"days": sum(map(bool, starts))} if parts and "" not in starts else {}))
     return rows
 
 
@@ -116,8 +117,11 @@ def _days(since: str, until: str, tz: datetime.tzinfo) -> Iterator[str]:
         day += datetime.timedelta(1)
 
 
-def _is_bound(cover: Coverage, bound: Sequence[plans.Plan], day: str) -> bool:
-    return any(binding.plan == plan.name for plan in bound for binding in plans.in_force(cover.bound, plan.provider, day))
+def _start(cover: Coverage, bound: Sequence[plans.Plan], day: str) -> str | None:
+    """The first day of the plans in force on a day, "" if one has none; None if they are not in force."""
+    in_force = [binding for plan in bound for binding in plans.in_force(cover.bound, plan.provider, day)]
+    names = {plan.name for plan in bound}
+    return min((binding.since for binding in in_force if binding.plan in names), default=None)
 
 
 def notes(total: Event, worth: Sequence[Event]) -> Iterator[str]:

@@ -238,11 +238,8 @@ def _early_ends(
 
 
 def next_actions(provider: str, bound: State | None, now: int, freshness: Mapping[str, float]) -> list[str]:
-    """What would make the answer better."""
+    """What would make the answer better. Not tok-sync: reports import what is new before they answer."""
     actions = catalog.load("limits")["next_actions"]
     reading = actions.get(provider, actions["other"])
-    if bound is None:
-        return [reading, "tok-sync"]
-    if (now - bound.observed_at) / 60_000 > freshness["stale"]:
-        return ["tok-sync", reading]
-    return []
+    is_fresh = bound is not None and (now - bound.observed_at) / 60_000 <= freshness["stale"]
+    return [] if is_fresh else [reading]

@@ -5,6 +5,7 @@ A plan in force covers its provider's turns through a login. Reports show what t
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +14,10 @@ from tokenops import catalog, config, show, when
 from tokenops.config import Unusable
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
+
+
+# The word for a plan that applies to all time, as in --since all.
+ALWAYS = "all"
 
 
 class Plan(NamedTuple):
@@ -174,11 +179,16 @@ def covering_plans(settings: config.Config, day: str) -> dict[str, str]:
 
 
 def with_binding(bound: list[Binding], new: Binding) -> list[dict[str, str]]:
-    """The bindings of a provider with a new one, as the configuration holds them; one of the same day is replaced."""
+    """The bindings of a provider with a new one, as the configuration holds them.
+
+    One of the same day is replaced, and so is the same plan with another start: a plan that begins twice began once.
+    """
     others = [
         binding
         for binding in bound
-        if binding.provider == new.provider and (binding.account, binding.since) != (new.account, new.since)
+        if binding.provider == new.provider
+        and (binding.account, binding.since) != (new.account, new.since)
+        and binding not in _same_plan_beside(bound, new)
     ]
     return [
         {
@@ -195,22 +205,45 @@ def with_binding(bound: list[Binding], new: Binding) -> list[dict[str, str]]:
     ]
 
 
-def new_binding(bound: list[Binding], plan: Plan, since: str | None, account: str, today: str) -> Binding:
-    """A new binding: for all time if it is the provider's and account's first, else from a day on. Raises Unusable.
+def _same_plan_beside(bound: Sequence[Binding], new: Binding) -> list[Binding]:
+    """The bindings before and after a new one in its account, if they name the same plan."""
+    mine = sorted((each for each in bound if each.provider == new.provider and each.account == new.account), key=_order)
+    before = [each for each in mine if each.since < new.since][-1:]
+    after = [each for each in mine if each.since > new.since][:1]
+    return [each for each in (*before, *after) if each.plan == new.plan]
 
-    A plan that corrects one of the same day begins when that one did.
+
+def first_day(text: str, now: int, tz: datetime.tzinfo) -> str:
+    """The day on which a plan begins, from a day or span as in when.SPANS; "" for `all`: always. Raises Unusable."""
+    if text == ALWAYS:
+        return ""
+    try:
+        return when.bucket(when.parse_since(text, now, tz), "day", tz)
+    except ValueError:
+        raise Unusable("", f"--from is {text!r}", "expected a day such as 2026-11-01, or all") from None
+
+
+def new_binding(bound: list[Binding], plan: Plan, since: str | None, account: str, today: str) -> Binding:
+    """A new binding: for all time if it is the provider's and account's first, else from a day on.
+
+    A plan that corrects one of the same day begins when that one did, and so does the plan in force, set again.
     """
-    if since is not None and not _DATE.match(since):
-        raise Unusable("", f"--from is {since!r}", "expected a day such as 2026-11-01")
     mine = [binding for binding in bound if binding.provider == plan.provider and binding.account == account]
-    begins = max((binding.since for binding in mine if binding.written == today), default=today if mine else "")
+    now = max((binding for binding in mine if binding.since <= today), key=_order, default=None)
+    kept = [binding.since for binding in mine if binding.written == today or (binding == now and now.plan == plan.name)]
+    begins = max(kept, default=today if mine else "")
     return Binding(plan.provider, plan.name, begins if since is None else since, account, today)
 
 
-def bind(settings: config.Config, plan: Plan, today: str, since: str | None = None, account: str = "") -> None:
-    """Set a provider's plan in the configuration. Raises Unusable, config.Unchangeable, OSError."""
-    bound = bindings(settings)
-    config.set_key(settings, "plans", plan.provider, with_binding(bound, new_binding(bound, plan, since, account, today)))
+def set_text(plan: Plan, began: str, is_dated: bool) -> str:
+    """What setting a plan did, in a sentence, and unless it was dated, how to date it. `began`: its first day, or "".
+
+    The first plan without a date covers all history. Most people set a plan that they have had for months: to report
+    those months as pay-per-token would be wrong, and would count against budgets. It may also cover too much.
+    """
+    text = f"{plan.display} is set {f'from {began} on' if began else 'for all your history'}"
+    case = "had it before" if began else "got it later"
+    return text if is_dated else f"{text}; if you {case}: tok-plan set {plan.provider} {plan.name} --from DAY"
 
 
 def row(plan: Plan) -> dict[str, Any]:

@@ -32,14 +32,14 @@ class Kpi(NamedTuple):
 
 
 KPIS = (
-    Kpi("fvt", "first value time", "s", True, "least_sessions", "sessions of Claude Code or Codex: tok-sync"),
+    Kpi("fvt", "first value time", "s", True, "least_sessions", "sessions of Claude Code or Codex"),
     Kpi("teu", "token efficiency uplift", "%", False, "least_turns", "something that saves tokens: tok-guard install"),
-    Kpi("sac", "spend attribution completeness", "%", False, "least_turns", "turns with a price: tok-sync"),
-    Kpi("chr", "cache hit ratio", "%", False, "least_turns", "turns: tok-sync"),
-    Kpi("cgr", "confirmation gate rate", "%", True, "least_prompts", "prompts of Claude Code or Codex: tok-sync"),
-    Kpi("rgr", "regenerate rate", "%", True, "least_prompts", "prompts of Claude Code or Codex: tok-sync"),
-    Kpi("tcs", "tool success rate", "%", False, "least_calls", "tool results of Claude Code or Codex: tok-sync"),
-    Kpi("dar", "destructive action rate", "%", True, "least_calls", "commands run by Claude Code or Codex: tok-sync"),
+    Kpi("sac", "spend attribution completeness", "%", False, "least_turns", "turns with a price"),
+    Kpi("chr", "cache hit ratio", "%", False, "least_turns", "turns"),
+    Kpi("cgr", "confirmation gate rate", "%", True, "least_prompts", "prompts of Claude Code or Codex"),
+    Kpi("rgr", "regenerate rate", "%", True, "least_prompts", "prompts of Claude Code or Codex"),
+    Kpi("tcs", "tool success rate", "%", False, "least_calls", "tool results of Claude Code or Codex"),
+    Kpi("dar", "destructive action rate", "%", True, "least_calls", "commands run by Claude Code or Codex"),
 )
 
 

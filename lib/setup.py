@@ -254,7 +254,7 @@ def plan_change(name: str, settings: config.Config, today: str) -> Change:
     """The change that sets a plan. Raises config.Unusable."""
     plan = plans.find(name)
     value = plans.with_binding([], plans.new_binding([], plan, None, "", today))
-    title = f"the plan of {plan.provider}: {plan.name}"
+    title = f"the plan of {plan.provider}: {plan.name}, for all your history (tok-plan set --from dates it)"
     return Change("plan", "", title, settings.path, "yaml", ("plans", plan.provider), value)
 
 

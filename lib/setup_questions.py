@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -9,7 +11,7 @@ from tokenops import limit_view, plans, show
 from tokenops.events import Event
 
 NOTHING = ""
-PLAN, SCHEDULE, CLAUDE = "plan", "schedule", "claude"
+SCHEDULE, CLAUDE = "schedule", "claude"
 LINE, HOOKS = "statusline", "hooks"
 _SCHEDULES = {
     "cron": "a line in your crontab",
@@ -19,10 +21,11 @@ _SCHEDULES = {
 
 
 class Choice(NamedTuple):
-    """One answer: what it means, for the program and for people."""
+    """One answer: what it means, for the program and for people. `vendor`: of a plan."""
 
     value: str
     label: str
+    vendor: str = ""
 
 
 class Question(NamedTuple):
@@ -34,22 +37,90 @@ class Question(NamedTuple):
     usual: int = 0
 
 
-def plan_questions(rows: Iterable[Event]) -> Iterator[Question]:
-    """A question for each provider that may have a plan here, if none is set."""
+class PlanQuestion(NamedTuple):
+    """Which plans the user has, of all providers without a set plan. `usual`: the numbers for Enter, from 0."""
+
+    choices: tuple[Choice, ...]
+    usual: tuple[int, ...]
+
+
+def plan_question(rows: Iterable[Event]) -> PlanQuestion | None:
+    """The question for the plans of all providers that may have one here and have none set; None if there is none."""
+    choices: list[Choice] = []
+    usual = []
     for row in rows:
         if row["about"] != "plan" or "set" in row or not row["plans"]:
             continue
+        if row["confidence"] != "unknown":
+            usual.append(len(choices))
         own = [plan.name for plan in plans.current_plans() if plan.provider == row["provider"]]
-        others = [name for name in own if name not in row["plans"]]
-        choices = [Choice(name, _label(name)) for name in (*row["plans"], *others)]
-        choices.append(Choice(NOTHING, "none, or billed per token"))
-        text = f"Which plan of {limit_view.vendor(row['provider'])} do you have?"
-        yield Question(PLAN, text, tuple(choices), len(choices) - 1 if row["confidence"] == "unknown" else 0)
+        names = dict.fromkeys((*row["plans"], *own))
+        choices += [Choice(name, _label(name), limit_view.vendor(row["provider"])) for name in names]
+    return PlanQuestion(tuple(choices), tuple(usual)) if choices else None
 
 
 def _label(name: str) -> str:
     plan = plans.find(name)
-    return f"{plan.display}, ${plan.usd} a month" if plan.usd else plan.display
+    return f"{plan.display}, ${plan.usd}" if plan.usd else plan.display
+
+
+def ask_plans(
+    question: PlanQuestion, read: Callable[[], str], write: Callable[[str], None], color: bool, width: int | None = None
+) -> list[str]:
+    """The plans that the user chooses, at most one of each vendor; none at the end of input."""
+    write(show.paint("Which plans do you have? (USD a month)", "bold", color) + "\n")
+    for line in _plan_lines(question, width or 80):
+        write(f"{line}\n")
+    usual = " ".join(str(number + 1) for number in question.usual) or "none"
+    example = next((n for n, each in enumerate(question.choices) if each.vendor != question.choices[0].vendor), None)
+    several = "Number" if example is None else f"Numbers, such as 1 {example + 1}"
+    while True:
+        write(f"{several}; 0 for none, or Enter for {usual}: ")
+        answer = read()
+        if not answer.endswith("\n"):
+            write("\n")
+            return []
+        numbers = _numbers(answer, question)
+        if isinstance(numbers, str):
+            write(f"{numbers}\n")
+        else:
+            return [question.choices[number].value for number in numbers]
+
+
+def _plan_lines(question: PlanQuestion, width: int) -> Iterator[str]:
+    """A line or more for each vendor: its name, and its plans with their numbers."""
+    numbered = enumerate(question.choices)
+    indent = max(len(choice.vendor) for choice in question.choices) + 2
+    for vendor, choices in itertools.groupby(numbered, key=lambda pair: pair[1].vendor):
+        line = f"{vendor:<{indent}}"
+        is_empty = True
+        for number, choice in choices:
+            mark = ">" if number in question.usual else " "
+            cell = show.shorten(f"{mark}{number + 1:>2} {show.safe(choice.label)}", width - indent)
+            if not is_empty and len(line) + len(cell) + 2 > width:
+                yield line.rstrip()
+                line, is_empty = " " * indent, True
+            line += cell if is_empty else f"  {cell}"
+            is_empty = False
+        yield line.rstrip()
+
+
+def _numbers(answer: str, question: PlanQuestion) -> Sequence[int] | str:
+    """The numbers of an answer, from 0, or what is wrong with it."""
+    words = re.split(r"[\s,]+", answer.strip())
+    if words == [""]:
+        return question.usual
+    if words == ["0"]:
+        return ()
+    most = len(question.choices)
+    if not all(word.isascii() and word.isdecimal() and 1 <= int(word[:4]) <= most for word in words):
+        return f"Write numbers from 1 to {most} with blanks between them, or 0."
+    numbers = sorted({int(word[:4]) - 1 for word in words})
+    for first, second in itertools.pairwise(numbers):
+        if question.choices[first].vendor == question.choices[second].vendor:
+            vendor = question.choices[first].vendor
+            return f"Choose one plan of {vendor}; tok-plan set has --account for a second account."
+    return numbers
 
 
 def schedule_question(kinds: Sequence[str]) -> Question:

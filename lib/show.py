@@ -108,8 +108,15 @@ def _fields(row: Mapping[str, object], above: str) -> Iterator[tuple[str, str]]:
             yield f"{above}{name}", jsonl.value_text(value)
 
 
+# So many lines of a remark are shown without -v.
+MOST_LINES = 4
+
+
 def notes(texts: Iterable[str], shape: str, color: bool, verbose: bool) -> str:
-    """Remarks below a table: the first, dim, in at most two lines, and how many more `verbose` shows; in Markdown each."""
+    """Remarks below a table: the first, dim, and how many more `verbose` shows; in Markdown each.
+
+    It takes at most MOST_LINES: that is enough for two sentences at 80 columns.
+    """
     lines = list(dict.fromkeys(map(safe, texts)))
     if not lines or shape == "csv":
         return ""
@@ -118,10 +125,11 @@ def notes(texts: Iterable[str], shape: str, color: bool, verbose: bool) -> str:
         return "".join(f"{line}\n" for text in lines for line in wrap(text, most, "  "))
     more = f" (and {len(lines) - 1} more; -v shows all)" if len(lines) > 1 else ""
     shown = wrap(lines[0] + more, most, "  ")
-    if most is not None and len(shown) > 2:
+    if most is not None and len(shown) > MOST_LINES:
         more = more or " (-v shows all)"
-        first, *others = wrap(lines[0], most, "  ")
-        shown = [first, shorten("  " + " ".join(line.strip() for line in others), most - len(more)) + more]
+        texts = wrap(lines[0], most, "  ")
+        last = "  " + " ".join(line.strip() for line in texts[MOST_LINES - 1 :])
+        shown = [*texts[: MOST_LINES - 1], shorten(last, most - len(more)) + more]
     return "".join(paint(line, "dim", color) + "\n" for line in shown)
 
 

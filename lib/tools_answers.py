@@ -113,9 +113,10 @@ def plan_list(session: Session, args: Json) -> Answer:
 
 def plan_set(session: Session, args: Json) -> Answer:
     """Set a plan; the plans that are set after that."""
-    today = when.bucket(session.now(), "day", when.zone(None))
-    answers.set_plan(session.settings(), [args["provider"], args["plan"]], today)
-    return plan_list(session, {})
+    words = [args["provider"], args["plan"]]
+    _, text = answers.set_plan(session.settings(), words, session.now(), when.zone(None), None)
+    answer = plan_list(session, {})
+    return answer._replace(text=f"{text}\n\n{answer.text}")
 
 
 # What was spent.

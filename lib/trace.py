@@ -177,6 +177,11 @@ ORDERS: show.Orders = {
 }
 
 
+def dearest(rows: list[Event]) -> list[Event]:
+    """The turns, the most expensive first."""
+    return show.by_order(rows, "price", ORDERS)
+
+
 def table(
     name: str,
     rows: Sequence[Event],
@@ -187,7 +192,7 @@ def table(
     rest: Sequence[Event] = (),
     tz: datetime.tzinfo | None = None,
 ) -> str:
-    """A session for people: its turns, their total, and its findings. `rest`: turns that are only in the total."""
+    """A session for people: its findings, its turns and their total. `rest`: turns that are only in the total."""
     every = [*rows, *rest]
     sums = total(every)
     zone, now = tz or when.zone(None), max((when.moment(row["ts"]) for row in every), default=0)
@@ -217,9 +222,9 @@ def table(
     line += f", {unpriced} without a price" if unpriced else ""
     line += f"; {one_model}" if one_model else ""
     if rest:
-        line = f"{show.more(len(rest), total(rest).get('cost_usd'))}; in all {line}"
-    body = show.table(columns, shape, color=color) + show.notes([f"{name}: {line}"], shape, False, verbose=True)
-    return body + ("\n" + trace_waste.table(findings, shape, color) if findings else "")
+        line = f"{show.more(len(rest), total(rest).get('cost_usd'))} (--all shows them); in all {line}"
+    above = trace_waste.table(findings, shape, color) + "\n" if findings else ""
+    return above + show.table(columns, shape, color=color) + show.notes([f"{name}: {line}"], shape, False, verbose=True)
 
 
 def _model(row: Event) -> str:
@@ -247,7 +252,6 @@ _REASONS = {
     "unchanged": "prompt unchanged",
     "unknown": "",
 }
-_TITLES = {"cache_expiry": "cache expired", "oversized_context": "large context"}
 
 
 def finding_title(finding: Event, is_short: bool = False) -> str:
@@ -257,7 +261,8 @@ def finding_title(finding: Event, is_short: bool = False) -> str:
         return f"cache broke: {reason}" if reason else "cache broke"
     if finding["finding"] == "cache_break":
         return f"cache broke: {context_breaks.reason_text(finding['reason'], finding.get('part', ''))}"
-    return (is_short and _TITLES.get(finding["finding"])) or trace_waste.KINDS[finding["finding"]].title
+    kind = trace_waste.KINDS[finding["finding"]]
+    return kind.short if is_short else kind.title
 
 
 def sessions(records: Iterable[Event]) -> dict[str, tuple[list[Event], list[Event]]]:

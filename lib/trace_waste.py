@@ -99,37 +99,54 @@ _CENT = Decimal("0.000001")
 
 
 class Kind(NamedTuple):
-    """A way of wasting tokens: its title and its remedy."""
+    """A way of wasting tokens: its title, the same in at most 16 letters, and its remedy."""
 
     title: str
+    short: str
     remedy: str
 
 
 KINDS = {
     "oversized_context": Kind(
-        "oversized context", "run /compact or start a new session earlier: every turn sends the whole context again"
+        "oversized context",
+        "large context",
+        "run /compact or start a new session earlier: every turn sends the whole context again",
     ),
-    "runaway_growth": Kind("runaway growth", "ask for parts of files and short outputs; give long searches to a subagent"),
+    "runaway_growth": Kind(
+        "runaway growth",
+        "runaway growth",
+        "ask for parts of files and short outputs; give long searches to a subagent",
+    ),
     "cache_expiry": Kind(
         "cache expired while idle",
+        "cache expired",
         "finish or run /compact before a long pause: afterwards the context is written to the cache again at full price",
     ),
     "cache_break": Kind(
         "cache broke without a pause",
+        "cache broke",
         "keep model, effort, tools and MCP servers the same within a session; tok-context --breaks gives each reason",
     ),
-    "repeated_reads": Kind("files read again", "tok-guard install --mode active; name line ranges"),
+    "repeated_reads": Kind("files read again", "files read again", "tok-guard install --mode active; name line ranges"),
     "repeated_commands": Kind(
-        "commands run again", "let one command print everything that is needed; run tests after several edits"
+        "commands run again",
+        "commands rerun",
+        "let one command print everything that is needed; run tests after several edits",
     ),
-    "retry_loops": Kind("failing commands retried", "after the second failure, stop and explain the error"),
+    "retry_loops": Kind(
+        "failing commands retried", "failures retried", "after the second failure, stop and explain the error"
+    ),
     "subagent_overhead": Kind(
-        "mostly subagents", "each subagent reads its own context: give it a small task, or a cheaper model"
+        "mostly subagents",
+        "mostly subagents",
+        "each subagent reads its own context: give it a small task, or a cheaper model",
     ),
     "tool_result_floods": Kind(
-        "floods of tool output", "use head, tail, grep or a line range: every later turn reads what a tool printed"
+        "floods of tool output",
+        "tool floods",
+        "use head, tail, grep or a line range: every later turn reads what a tool printed",
     ),
-    "thinking_share": Kind("mostly thinking", "use a lower reasoning effort for simple work"),
+    "thinking_share": Kind("mostly thinking", "mostly thinking", "use a lower reasoning effort for simple work"),
 }
 
 
@@ -340,12 +357,13 @@ def _numbers(turns: Sequence[int]) -> str:
 def table(rows: Sequence[Event], shape: str, color: bool, remedies: bool = True) -> str:
     """Findings, or their sums, for people; the remedies below."""
     sums = bool(rows) and rows[0]["kind"] == "waste"
-    columns = [show.Column("finding", [row["title"] for row in rows], False, 0, prose=sums)]
+    short = [KINDS[row["finding"]].short for row in rows]
+    columns = [show.Column("finding", [row["title"] for row in rows], False, 0, short, prose=sums)]
     if sums:
         columns.append(show.counts("sessions", [row["sessions"] for row in rows], 2))
     elif not all("in_turns" in row for row in rows):  # all of one session, whose turns are listed
-        short = show.short_ids(row.get("session_id", "") for row in rows)
-        columns.append(show.Column("session", [short[row.get("session_id", "")] for row in rows], False, 0))
+        ids = show.short_ids(row.get("session_id", "") for row in rows)
+        columns.append(show.Column("session", [ids[row.get("session_id", "")] for row in rows], False, 0))
         columns.append(show.Column("project", [row.get("project", "") for row in rows], False, 1))
     else:
         columns.append(show.Column("in turns", [_numbers(row["in_turns"]) for row in rows], False, 0))

@@ -204,10 +204,11 @@ def test_beside_its_price() -> None:
     found = [turn(n, f"2026-11-{6 + n:02d}T12:00:00.000Z") for n in range(6)]
     total = costs.total_of(costs.rows(found, rollup.Grouping((), when.UTC, CATALOGUE), True, print, cover.mark))
     told = coverage.plan_worth(total, cover, "2026-11-06T00:00:00.000Z", "2026-11-12T00:00:00.000Z", when.UTC)
-    assert [(one["plan"], one["plan_usd_per_month"], one["days"]) for one in told] == [
+    assert [(one["plan"], one["plan_usd_per_month"], one.get("days")) for one in told] == [
         (MAX, "200", 3),
-        ("claude-pro", "20", 3),
-    ]
+        ("claude-pro", "20", None),
+    ], "since when the first plan was paid is not known"
+    assert not coverage.times_its_price(told[1] | {"covered_usd": "500"})
     assert sum(Decimal(one["covered_usd"]) for one in told) == Decimal(total["plan_covered_usd"])
     unpriced = coverage.plan_worth(
         {"covered_by": {"login": "1"}}, cover, "2026-11-06T00:00:00.000Z", "2026-11-07T00:00:00.000Z", when.UTC

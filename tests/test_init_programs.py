@@ -258,19 +258,46 @@ def plan_row(**more: object) -> Json:
 
 
 def test_which_plans_are_asked_for() -> None:
-    [known] = setup_questions.plan_questions([plan_row()])
-    assert known.choices[0].value == "claude-pro" and known.usual == 0 and len(known.choices) > 3
-    [unknown] = setup_questions.plan_questions([plan_row(confidence="unknown", plans=["claude-pro", "claude-team"])])
-    assert unknown.choices[unknown.usual].value == "" == unknown.choices[-1].value
-    assert not list(setup_questions.plan_questions([plan_row(set="claude-pro"), plan_row(plans=[]), {"about": "key"}]))
+    sure = setup_questions.plan_question([plan_row(), plan_row(provider="openai", plans=["gpt-pro"])])
+    assert sure is not None and [sure.choices[number].value for number in sure.usual] == ["claude-pro", "gpt-pro"]
+    assert {choice.vendor for choice in sure.choices} == {"Anthropic", "OpenAI"} and len(sure.choices) > 6
+    unknown = setup_questions.plan_question([plan_row(confidence="unknown", plans=["claude-pro", "claude-team"])])
+    assert unknown is not None and unknown.usual == ()
+    assert setup_questions.plan_question([plan_row(set="claude-pro"), plan_row(plans=[]), {"about": "key"}]) is None
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize(
+    ("lines", "plans", "wrong"),
+    [
+        (["\n"], ["claude-pro"], ""),
+        (["0\n"], [], ""),
+        ([], [], ""),
+        (["2"], [], ""),
+        (["2 7\n"], ["claude-max-5x", "gpt-pro"], ""),
+        (["7, 2\n"], ["claude-max-5x", "gpt-pro"], ""),
+        (["1 2\n", "2\n"], ["claude-max-5x"], "Choose one plan of Anthropic"),
+        (["x\n", "99\n", "1\n"], ["claude-pro"], "Write numbers from 1 to "),
+    ],
+)
+def test_plans_of_all_vendors_are_one_question(lines: list[str], plans: list[str], wrong: str, width: int) -> None:
+    rows = [plan_row(), plan_row(provider="openai", confidence="unknown", plans=["gpt-plus"])]
+    question = setup_questions.plan_question(rows)
+    left, shown = list(lines), []
+    assert question is not None
+    assert setup_questions.ask_plans(question, lambda: left.pop(0) if left else "", shown.append, False, width) == plans
+    text = "".join(shown)
+    assert "> 1 Claude Pro, $" in text and "OpenAI " in text and wrong in text
+    menu = text.partition("Numbers, such as")[0].splitlines()
+    assert len(menu) < 20 and max(map(len, menu)) <= width
 
 
 def test_three_questions_then_the_diffs_then_the_first_report(
     machine: Machine, environment: dict[str, str], run: Run
 ) -> None:
     seen, status = talked(environment, "a\n", line="tok-init")
-    assert status == 0 and seen.count("Number, or Enter for ") == 3 and seen.count("Write this ") == 1
-    for part in ("plan of Anthropic do you have?", "every ten minutes?\n >  1  a line in your crontab", "Claude Code run?"):
+    assert status == 0 and seen.count("or Enter for ") == 3 and seen.count("Write this ") == 1
+    for part in ("Which plans do you have?", "every ten minutes?\n >  1  a line in your crontab", "Claude Code run?"):
         assert part in seen
     assert "claude-pro" in (machine.home / ".config/tokenops/config.yaml").read_text() and machine.tab.exists()
     settings = json.loads((machine.home / ".claude/settings.json").read_text())

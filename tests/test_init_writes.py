@@ -433,7 +433,7 @@ def talked(environment: dict[str, str], *answers: str, line: str = "tok-init --s
         except OSError:
             break
         seen += piece
-        if re.search(rb"Enter for \d+: \Z", seen):
+        if re.search(rb"Enter for [\w ]+: \Z", seen):
             os.write(leader, b"\n")  # what the question proposes
         if seen.endswith(b"[y/a/N] "):
             answer = left.pop(0).encode() if left else b"\x04"

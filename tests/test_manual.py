@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from conftest import ROOT, Run
-from tokenops import manual
+from tokenops import manual, when
 
 COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("tok*") if path.is_file())
 SAMPLE = """tok-x - does a thing, and says "so"
@@ -263,6 +263,15 @@ def test_a_manual_fits_80_columns_and_is_plain_english(name: str) -> None:
 )
 def test_the_dialect(sentence: str, found: bool) -> None:
     assert bool(DIALECT.search(sentence)) == found
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_manual_that_lists_forms_of_times_lists_all_of_them(name: str) -> None:
+    text = " ".join((ROOT / "bin" / name).read_text().partition('"""\n\nfrom')[0].split())
+    forms = text.partition("--since TIME")[2].partition("--until")[0][:200]
+    if "7d" in forms and name != "tok":
+        for form in when.SPANS.replace(" or ", ", ").split(", ")[:-1]:
+            assert form in forms, (name, form)
 
 
 # Completion: each shell is asked what it would complete.

@@ -88,6 +88,30 @@ def test_a_plan_corrected_on_the_same_day_replaces_the_wrong_one(run: Run) -> No
     assert objects(run("tok-plan", env=TUESDAY).stdout) == rows
 
 
+def test_setting_says_since_when_and_the_same_plan_again_moves_its_first_day(run: Run) -> None:
+    """A plan in force that is set again stays as it is; with --from it begins then, and never twice."""
+
+    def starts(line: str, env: Json = TUESDAY) -> tuple[list[tuple[str, str | None]], str]:
+        done = run(f"tok-plan set {line}", env=env)
+        return [(row["plan"], row.get("from")) for row in objects(done.stdout)], done.stderr.decode()
+
+    rows, text = starts("anthropic claude-pro", MONDAY)
+    hint = "tok-plan set anthropic claude-pro --from DAY"
+    assert text == f"tok-plan: Claude Pro is set for all your history; if you got it later: {hint}\n"
+    assert rows == starts("anthropic claude-pro")[0] == [("claude-pro", None)]
+    assert starts("anthropic claude-pro --from 2026-10")[0] == [("claude-pro", "2026-10-01")]
+    env = {"TOKENOPS_NOW": "2026-11-25T12:00:00Z"}
+    rows, text = starts("anthropic claude-team", env)
+    assert rows == [("claude-pro", "2026-10-01"), ("claude-team", "2026-11-25")] and "from 2026-11-25 on; if you had" in text
+    rows, text = starts("anthropic claude-team --from yesterday")
+    assert rows == [("claude-pro", "2026-10-01"), ("claude-team", "2026-11-23")] and text.endswith("from 2026-11-23 on\n")
+    assert starts("anthropic claude-pro --from all")[0] == [("claude-pro", None), ("claude-team", "2026-11-23")]
+    assert starts("anthropic claude-pro --from today")[0][1:] == [
+        ("claude-team", "2026-11-23"),
+        ("claude-pro", "2026-11-24"),
+    ]
+
+
 def test_bindings_are_dated(run: Run, environment: dict[str, str]) -> None:
     run("tok-plan set anthropic claude-pro")
     run("tok-plan set anthropic claude-max-5x --from 2026-05-01")
@@ -270,7 +294,7 @@ def test_what_nobody_read_is_null_and_says_what_would_tell(run: Run) -> None:
         assert row["overage_risk"] == "unknown" and row["signal_quality"]["level"] == "low"
         assert (
             "no current reading: " in row["note"]
-            and "tok-sync" in row["note"]
+            and "tok-sync" not in row["note"]
             and "there may be some elsewhere" in row["note"]
         )
     assert "unknown" in run("tok-plan headroom --table", env=ENV).stdout.decode()

@@ -334,14 +334,18 @@ def test_a_status_line_at_a_terminal_says_who_runs_it(environment: dict[str, str
     assert done.returncode == 2 and b"tok-init sets it up" in done.stderr and done.stdout == b""
 
 
-def test_remarks_are_at_most_two_lines_unless_all_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remarks_are_at_most_four_lines_unless_all_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     remarks = ["the first", "the second, which is longer than the terminal is wide", "the first"]
     monkeypatch.setenv("COLUMNS", "40")
     assert show.notes([], "table", False, False) == ""
     assert show.notes(remarks, "table", False, False) == "the first (and 1 more; -v shows all)\n"
     assert show.notes(remarks[1:2], "table", False, False) == "the second, which is longer than the\n  terminal is wide\n"
-    longer = show.notes([f"{remarks[1]}, and longer than two of its lines"], "table", False, False)
-    assert longer == "the second, which is longer than the\n  terminal is wide, and… (-v shows all)\n"
+    long = [f"{remarks[1]}, {'and longer than four of its lines, ' * 3}which is too long"]
+    longer = show.notes(long, "table", False, False).splitlines()
+    assert (
+        len(longer) == 4 and longer[0] == "the second, which is longer than the" and longer[-1].endswith("… (-v shows all)")
+    )
+    assert max(map(len, longer)) <= 40 and len(show.notes(long, "table", False, True).splitlines()) > 4
     assert show.notes(remarks, "table", False, True).splitlines() == [
         "the first",
         "the second, which is longer than the",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import collections
 import itertools
+import os
 import pathlib
+import pty
 import re
+import subprocess
 from decimal import Decimal
 from typing import Any
 
@@ -15,7 +18,7 @@ from homes import Home
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Json, Run, lines, objects, put
+from conftest import ROOT, Json, Run, lines, objects, put, until_closed
 from tokenops import catalog, coach_models, config, jsonl, pricing, store, trace, trace_waste, when
 from tokenops.trace_waste import steps
 
@@ -234,6 +237,29 @@ def test_a_session_turn_by_turn(run: Run, environment: dict[str, str]) -> None:
     assert "> claude-opus-4-8" in shown and "4 turns" in shown
     assert b"2 sessions begin with 's': s1, s2" in run("tok-trace s", env=NOW, status=2).stderr
     assert b"no session id begins with 'q'" in run("tok-trace q", env=NOW, status=2).stderr
+
+
+def test_a_long_session_at_a_terminal_shows_its_findings_and_the_most_expensive_turns(
+    run: Run, environment: dict[str, str]
+) -> None:
+    """A screen of it, in order of time; a pipe and --all show every turn."""
+    turns = [turn(n, 60_000 if n in (3, 50) else 100, 50_000) for n in range(60)]
+    store.append(environment["TOKENOPS_HOME"], map(jsonl.line_of, turns))
+
+    def shown(options: str) -> list[str]:
+        leader, follower = pty.openpty()
+        space = environment | NOW | {"LINES": "24", "COLUMNS": "100", "TERM": "dumb"}
+        with subprocess.Popen([ROOT / "bin/tok-trace", "s1", *options.split()], stdout=follower, env=space):
+            os.close(follower)
+            return until_closed(leader).decode().replace("\r", "").splitlines()
+
+    few, every = shown(""), shown("--all")
+    piped = run("tok-trace s1 --table", env=NOW | {"COLUMNS": "100"}).stdout.decode()
+    assert len(few) <= 24 and len(every) >= 60 and every == piped.splitlines()
+    assert few[0].startswith("finding ") and every[0].startswith("finding ")
+    numbers = [int(line.split()[0]) for line in few if line[:3].strip().isdecimal()]
+    assert {4, 51} < set(numbers) and numbers == sorted(numbers)
+    assert any("(--all shows them); in all 60 turns" in line for line in few)
 
 
 def test_expired_caches_of_weeks_equal_another_count(run: Run, environment: dict[str, str], weeks: Home) -> None:
