@@ -229,8 +229,8 @@ def new_binding(bound: list[Binding], plan: Plan, since: str | None, account: st
     A plan that corrects one of the same day begins when that one did, and so does the plan in force, set again.
     """
     mine = [binding for binding in bound if binding.provider == plan.provider and binding.account == account]
-    now = max((binding for binding in mine if binding.since <= today), key=_order, default=None)
-    kept = [binding.since for binding in mine if binding.written == today or (binding == now and now.plan == plan.name)]
+    now = sorted((binding for binding in mine if binding.since <= today), key=_order)[-1:]
+    kept = [binding.since for binding in mine if binding.written == today or (binding in now and binding.plan == plan.name)]
     begins = max(kept, default=today if mine else "")
     return Binding(plan.provider, plan.name, begins if since is None else since, account, today)
 
