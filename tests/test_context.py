@@ -222,7 +222,7 @@ def chains(draw: st.DrawFn) -> Chain:
 
 
 @given(chains())
-@examples(300)
+@examples(120)
 def test_two_readings_of_the_law_agree(every: Chain) -> None:
     mine = {share.turn["id"]: by_cause(share) for share in context.shares(*every)}
     assert mine == naive(*every)
@@ -238,7 +238,7 @@ def test_segments_apart_change_no_sum(every: Chain, apart: int) -> None:
 
 
 @given(chains())
-@examples(300)
+@examples(120)
 def test_causes_add_up_to_the_tokens_of_each_class(every: Chain) -> None:
     shares = list(context.shares(*every))
     assert sorted(share.turn["id"] for share in shares) == sorted(every[0])
@@ -265,7 +265,7 @@ def cost_by_cause(shares: Iterable[context.Shares]) -> dict[str, context_costs.L
 
 
 @given(chains())
-@examples(300)
+@examples(120)
 def test_costs_of_causes_add_up_to_the_cost(every: Chain) -> None:
     shares = list(context.shares(*every))
     for some in (shares, *([share] for share in shares)):
@@ -474,7 +474,7 @@ def test_what_a_break_cost() -> None:
 
 
 @given(chains())
-@examples(300)
+@examples(120)
 def test_only_sessions_in_which_caches_may_have_broken_are_looked_at(every: Chain) -> None:
     """And in the others there is none."""
     turns = {

@@ -46,7 +46,7 @@ CONTEXT = st.fixed_dictionaries(
 )
 
 
-@examples(400)
+@examples(150)
 @given(CONTEXT, CONTEXT, CONTEXT)
 def test_join(a: Json, b: Json, c: Json) -> None:
     joins_by_the_laws(a, b, c)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import pathlib
 import re
 import sys
@@ -77,14 +78,22 @@ COMMANDS = {path.name: path for path in sorted((ROOT / "bin").glob("tok*")) if p
 OTHERS = {
     f"{path.parent.name}/{path.name}": path for folder in ("bench", "tools") for path in sorted((ROOT / folder).glob("*.py"))
 }
-TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in (LIB | COMMANDS | OTHERS).items()}
+FILES = LIB | COMMANDS | OTHERS
 
 
+def nodes(name: str) -> tuple[ast.AST, ...]:
+    """All nodes of a file: parsed when a test first asks, since each worker imports this module."""
+    return house.nodes(FILES[name])
+
+
+@functools.cache
 def imported(path: pathlib.Path) -> list[str]:
     return [name for name, _ in house.imports(path) if name in LIB]
 
 
-IMPORTS = {name: sorted(set(imported(path))) for name, path in LIB.items()}
+@functools.cache
+def imports() -> dict[str, list[str]]:
+    return {name: sorted(set(imported(path))) for name, path in LIB.items()}
 
 
 def test_every_module_belongs_to_one_family() -> None:
@@ -104,7 +113,7 @@ def test_imports_run_to_the_same_or_a_lower_family() -> None:
     for name in house.modules():
         mine = house.family_of(name)
         assert mine is not None
-        for target in IMPORTS[name]:
+        for target in imports()[name]:
             theirs = house.family_of(target)
             if theirs is not None and house.FLOOR[theirs.name] > house.FLOOR[mine.name]:
                 upward.append(f"{name} ({mine.name}) imports {target} ({theirs.name})")
@@ -133,14 +142,14 @@ def circles(graph: dict[str, list[str]]) -> list[list[str]]:
 
 def test_no_import_circles() -> None:
     assert circles({"a": ["b"], "b": ["c"], "c": ["a"]}) == [["a", "b", "c", "a"]]  # the check itself can fail
-    assert circles(IMPORTS) == []
+    assert circles(imports()) == []
     for folder in ("bench", "tests", "tools"):
         files = {path.stem: path for path in (ROOT / folder).glob("*.py")}
         graph = {}
         for name, path in files.items():
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            plain = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-            plain += [str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
+            every = house.nodes(path)
+            plain = [alias.name for node in every if isinstance(node, ast.Import) for alias in node.names]
+            plain += [str(node.module) for node in every if isinstance(node, ast.ImportFrom) and not node.level]
             graph[name] = [target for target in plain if target in files and target != name]
         assert circles(graph) == [], folder
 
@@ -168,7 +177,7 @@ def test_long_files_and_functions_are_listed_and_only_shrink() -> None:
     functions = {
         f"{name}.{node.name}": (node.end_lineno or 0) - node.lineno + 1
         for name in (*LIB, *COMMANDS)
-        for node in ast.walk(TREES[name])
+        for node in nodes(name)
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
     }
     long = {name: lines for name, lines in functions.items() if lines > FUNCTION_LINES}
@@ -195,7 +204,7 @@ def test_only_tables_of_plug_ins_import_by_name() -> None:
     by_name = {
         name
         for name in (*LIB, *COMMANDS)
-        for node in ast.walk(TREES[name])
+        for node in nodes(name)
         if (isinstance(node, ast.Import) and any(alias.name == "importlib" for alias in node.names))
         or (isinstance(node, ast.Name) and node.id == "__import__")
     }
@@ -219,16 +228,16 @@ OTHER_LINES = ("base", "wire", "price", "sum", "read", "work", "proxy")
 NAMESAKES = {"read_gemini: 'projects.json'"}
 
 
-def knowledge_of_the_log(name: str, tree: ast.Module, handles_lines: bool) -> Iterator[str]:
+def knowledge_of_the_log(name: str, every: Iterable[ast.AST], handles_lines: bool) -> Iterator[str]:
     """Paths into the log's folders in a module and, if it may hold a line of the log, slices of one and bytes of its keys."""
     docs = {
         id(node.body[0].value)
-        for node in ast.walk(tree)
+        for node in every
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
         and node.body
         and isinstance(node.body[0], ast.Expr)
     }
-    for node in ast.walk(tree):
+    for node in every:
         if isinstance(node, ast.Call):
             parts = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
             joins = isinstance(node.func, ast.Attribute) and node.func.attr in ("join", "joinpath", "Path")
@@ -266,7 +275,7 @@ def knowledge_of_the_log(name: str, tree: ast.Module, handles_lines: bool) -> It
     ],
 )
 def test_knowledge_of_the_log_is_recognised(code: str, is_breach: bool) -> None:
-    assert bool(list(knowledge_of_the_log("a", ast.parse(code), True))) is is_breach
+    assert bool(list(knowledge_of_the_log("a", list(ast.walk(ast.parse(code))), True))) is is_breach
 
 
 def test_only_the_store_family_knows_the_files_and_the_lines_of_the_log() -> None:
@@ -275,7 +284,7 @@ def test_only_the_store_family_knows_the_files_and_the_lines_of_the_log() -> Non
         family = house.family_of(name) if name in LIB else None
         if family is None or family.name != "store":
             handles_lines = family is None or family.name not in OTHER_LINES
-            breaches += knowledge_of_the_log(name, TREES[name], handles_lines)
+            breaches += knowledge_of_the_log(name, nodes(name), handles_lines)
     assert set(breaches) == NAMESAKES
 
 
@@ -364,7 +373,7 @@ BODIES_LEFT = 0
 
 def functions() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
     for name in (*LIB, *COMMANDS):
-        for node in ast.walk(TREES[name]):
+        for node in nodes(name):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 yield name, node
 
@@ -392,7 +401,7 @@ def test_signatures_are_free_of_the_dialect() -> None:
     for name, node in functions():
         left += [f"{name}.{node.name}: {word}" for word in in_dialect((node.name, *parameters(node)))]
     for name in (*LIB, *COMMANDS):
-        for node in ast.walk(TREES[name]):
+        for node in nodes(name):
             if isinstance(node, ast.ClassDef):
                 fields = [
                     item.target.id

@@ -272,27 +272,31 @@ def test_what_vendors_answer_to_pollers_has_the_same_bounds() -> None:
 # Size and time.
 
 
-def bombs() -> dict[str, tuple[str, str, bytes]]:
-    """Type, encoding and bytes of answers that take a thousand times what came, or a long time."""
+UNPACKED, SSE, JSON_TYPE = 24 * MIB, "text/event-stream", "application/json"
+
+
+def pings() -> bytes:
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    pings = b"".join(packer.compress(b'data: {"type":"ping"}\n\n' * 10_000) for _ in range(100)) + packer.flush()
-    size = 24 * MIB
-    sse = "text/event-stream"
-    return {
-        "small events": (sse, "gzip", pings),
-        "lines without an event's end": (sse, "gzip", gzip.compress(b"data:\n" * (size // 6), 9)),
-        "empty lines": (sse, "gzip", gzip.compress(b"\n" * size, 9)),
-        "blanks": ("application/json", "gzip", gzip.compress(b" " * size, 9)),
-        "zeros": ("application/json", "gzip", gzip.compress(b"0" * size, 9)),
-        "deflate": ("application/json", "deflate", zlib.compress(b"[" * size, 9)),
-        "brotli": (sse, "br", brotli.compress(b"data: x\n" * (size // 8))),
-        "members": (sse, "gzip", gzip.compress(b"\n" * MIB, 9) * 24),
-    }
+    return b"".join(packer.compress(b'data: {"type":"ping"}\n\n' * 10_000) for _ in range(100)) + packer.flush()
 
 
-@pytest.mark.parametrize("name", some_of(bombs(), 2))
+# Type, encoding and bytes of answers that take a thousand times what came, or a long time; packed by the test that needs them.
+BOMBS: dict[str, tuple[str, str, Callable[[], bytes]]] = {
+    "small events": (SSE, "gzip", pings),
+    "lines without an event's end": (SSE, "gzip", lambda: gzip.compress(b"data:\n" * (UNPACKED // 6), 9)),
+    "empty lines": (SSE, "gzip", lambda: gzip.compress(b"\n" * UNPACKED, 9)),
+    "blanks": (JSON_TYPE, "gzip", lambda: gzip.compress(b" " * UNPACKED, 9)),
+    "zeros": (JSON_TYPE, "gzip", lambda: gzip.compress(b"0" * UNPACKED, 9)),
+    "deflate": (JSON_TYPE, "deflate", lambda: zlib.compress(b"[" * UNPACKED, 9)),
+    "brotli": (SSE, "br", lambda: brotli.compress(b"data: x\n" * (UNPACKED // 8))),
+    "members": (SSE, "gzip", lambda: gzip.compress(b"\n" * MIB, 9) * 24),
+}
+
+
+@pytest.mark.parametrize("name", some_of(BOMBS, 2))
 def test_an_answer_that_unpacks_to_far_too_much_is_given_up(name: str) -> None:
-    kind, encoding, data = bombs()[name]
+    kind, encoding, packed = BOMBS[name]
+    data = packed()
     tracemalloc.start()
     [turn], _ = answered(kind, encoding, [data[at : at + 65_536] for at in range(0, len(data), 65_536)])
     _, most = tracemalloc.get_traced_memory()
@@ -317,8 +321,8 @@ def test_what_is_kept_of_an_answer_has_a_bound(name: str) -> None:
     """Sixteen megabytes as they come, not packed."""
     kind, piece = PLAIN[name]
     tracemalloc.start()
-    # A megabyte of comments is 350,000 events, so fewer of them show as much.
-    [turn], _ = answered(kind, "", [piece] * (32 if name == "comments" else 256))
+    # Half a megabyte of comments is 170,000 events, so fewer of them show as much.
+    [turn], _ = answered(kind, "", [piece] * (8 if name == "comments" else 256))
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert turn["usage"] == "unknown" and turn["usage_reason"] in (wire_body.TOO_LARGE, "no usage in the answer")
@@ -443,7 +447,8 @@ def test_the_messages_go_on_whatever_they_say(proxy: Proxy, vendor: Upstream) ->
 
 def test_a_bomb_beside_others(proxy: Proxy, vendor: Upstream) -> None:
     """Others are answered while one answer is still being counted, and all are written."""
-    kind, encoding, data = bombs()["small events"]
+    kind, encoding, packed = BOMBS["small events"]
+    data = packed()
     gate = Gate()
 
     async def script(asked: Asked, writer: Writer) -> None:

@@ -9,6 +9,7 @@ tests/test_house.py holds the tree to this map.
 from __future__ import annotations
 
 import ast
+import functools
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -176,9 +177,15 @@ def modules() -> list[str]:
     return sorted(path.stem for path in (ROOT / "lib").glob("*.py") if path.stem != "__init__")
 
 
+@functools.cache
+def nodes(path: pathlib.Path) -> tuple[ast.AST, ...]:
+    """All nodes of a file of Python, its module first."""
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def imports(path: pathlib.Path) -> Iterator[tuple[str, int]]:
     """The modules of lib/ that a file imports anywhere in it, each with its line."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom) and node.module == "tokenops":
             for alias in node.names:
                 if not alias.name.startswith("__"):
@@ -189,7 +196,8 @@ def imports(path: pathlib.Path) -> Iterator[tuple[str, int]]:
 
 def first_sentence(module: str) -> str:
     """The first sentence of a module's docstring, without its full stop."""
-    text = ast.get_docstring(ast.parse((ROOT / f"lib/{module}.py").read_text(encoding="utf-8"))) or ""
+    tree = nodes(ROOT / f"lib/{module}.py")[0]
+    text = (ast.get_docstring(tree) if isinstance(tree, ast.Module) else None) or ""
     return " ".join(text.split("\n\n", maxsplit=1)[0].split()).split(". ")[0].rstrip(".")
 
 
