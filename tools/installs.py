@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -104,13 +105,21 @@ def uv(place: Place, file: pathlib.Path) -> Way:
         (place.home / ".local/share/uv/tools/tokenops",),
         lambda: place.run(f"'{tool}' tool install --quiet --python '{sys.executable}' '{file}'"),
         lambda: place.run(f"'{tool}' tool uninstall --quiet tokenops"),
-        f"'{tool}' tool run --quiet --python '{sys.executable}' --from '{file}'",
+        f"'{tool.with_name('uvx')}' --quiet --python '{sys.executable}' --from '{file}'",
     )
 
 
+class NotHere(Exception):
+    """An installer that cannot be had on this machine."""
+
+
 def _tool(place: Place, name: str) -> pathlib.Path:
+    """An installer, in an environment of its own. Raises NotHere."""
     venv = place.folder / "tools"
-    place.run(f"'{sys.executable}' -m venv '{venv}' && '{venv}/bin/python' -m pip install --quiet {name}")
+    try:
+        place.run(f"'{sys.executable}' -m venv '{venv}' && '{venv}/bin/python' -m pip install --quiet {name}")
+    except AssertionError as error:
+        raise NotHere(f"pip cannot install {name}: {str(error).splitlines()[-1]}") from None
     return venv / "bin" / name
 
 
@@ -136,7 +145,7 @@ def tried(place: Place, way: Way) -> Iterator[str]:
             assert place.run(f"{way.once} tok {words}") == f"{wish} {version()}\n"
         state = json.loads(place.run(f"{way.once} tok --json"))["state"]
         assert state == "empty", state
-        yield "tok runs without an installation"
+        yield f"{pathlib.Path(shlex.split(way.once)[0]).name} runs tok without an installation"
     yield from shared(place, way)
     way.uninstall()
     left = sorted(name for name in files(place) - before if not name.startswith(_THEIRS))
@@ -206,6 +215,8 @@ def main() -> int:
             try:
                 for line in tried(place, make(place, file)):
                     print(f"{told}: {line}", flush=True)
+            except NotHere as error:
+                print(f"{told}: skipped: {error}", flush=True)
             except AssertionError as error:
                 status = 1
                 print(f"{told}: FAILED: {error}", flush=True)
