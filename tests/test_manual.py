@@ -364,6 +364,30 @@ def test_zsh(run: Run, tmp_path: pathlib.Path) -> None:
     assert dict(zip(lines, answers, strict=True)) == dict(WANTED) and done.stderr == b""
 
 
+SHELLS = {
+    "bash": "bash -c 'source {share}/bash-completion/completions/{name}; complete -p {name}'",
+    "fish": "XDG_DATA_DIRS={share} fish -c 'complete -C \"{line}\"'",
+    "zsh": "zsh -f {root}/tests/complete.zsh {share}/zsh/site-functions '{line}'",
+}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_is_installed_below_share_parses_and_is_found_by_the_shell_itself(
+    shell: str, run: Run, tmp_path: pathlib.Path
+) -> None:
+    """As `make man` writes it and a wheel installs it: a word of `tok`, and an option of a command."""
+    if not shutil.which(shell):
+        pytest.skip(f"{shell} is not on this machine")
+    share = tmp_path / "share"
+    run(f"{sys.executable} {ROOT}/tools/share.py {share}")
+    scripts = [path for path in share.rglob("*") if path.is_file() and path.parts[len(share.parts)].startswith(shell)]
+    assert len(scripts) in (1, len(COMMANDS))
+    run("; ".join(f"{shell} -n {path}" for path in scripts))
+    for line, wanted in (("tok dai", "daily"), ("tok-cost --tod", "--today")):
+        shown = run(SHELLS[shell].format(share=share, root=ROOT, line=line, name=line.split()[0])).stdout.decode()
+        assert (wanted if shell != "bash" else "-F _tok") in shown
+
+
 def test_commands_without_a_manual_are_left_out(tmp_path: pathlib.Path) -> None:
     (tmp_path / "tok-odd").write_bytes(b"#!/bin/sh\necho \xff\n")
     assert manual.manuals(str(tmp_path)) == []
