@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tokenops import limit_windows, when, workers
+from tokenops import limit_policy, limit_windows, when, workers
 from tokenops.limit_forecast import FEW, FORMULA_WEIGHT, HORIZONS, LATE_MS, LONGEST, MOST, Analogs, History, Now, quantiles
 from tokenops.limit_windows import MINUTE, Series
 
@@ -62,7 +62,7 @@ class Cap(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Everything that was replayed of a group of series. `few`: moments with few data."""
+    """Everything that was replayed of a group of series. `few`: moments with few data; `ends`: what rules had advised."""
 
     cases: list[Case]
     hours: list[Hour]
@@ -70,6 +70,7 @@ class Result(NamedTuple):
     days: int
     moments: int
     few: int
+    ends: tuple[limit_policy.End, ...] = ()
 
 
 class Past(NamedTuple):
@@ -112,14 +113,16 @@ def replay(
     """Forecasts at each moment (or every n-th) of each series; the series of a group are each other's other users."""
     result = Result([], [], [], 0, 0, 0)
     days = moments = few = 0
+    ends: list[limit_policy.End] = []
     for number, past in enumerate(group):
         others = [other.history for other in group if other is not past]
         replayed = _Replay(number, past, others, tuple(horizons), tuple(caps))
         few += replayed.run(result, every, progress)
         result.caps.extend(replayed.ends())
+        ends.extend(replayed.watch.ends())
         days += len({at // when.DAY for at in past.history.starts})
         moments += len(past.history.moments[::every])
-    return result._replace(days=days, moments=moments, few=few)
+    return result._replace(days=days, moments=moments, few=few, ends=tuple(ends))
 
 
 class _Replay:
@@ -133,6 +136,7 @@ class _Replay:
         self.lines = {minutes: Line(self.history, minutes) for minutes in (30, 60)}
         self.windows = {window.resets_at: window for window in past.series.windows}
         self.chances: dict[tuple[int, int], list[tuple[int, float, float]]] = {}
+        self.watch = limit_policy.Watch(past.series, caps)
 
     def run(self, result: Result, every: int, progress: workers.Progress) -> int:
         """Add the moments to a result, and return how many of them had few data."""
@@ -146,6 +150,7 @@ class _Replay:
             result.cases.extend(self._cases(analogs, left))
             result.hours.extend(self._hour(analogs, min(60, left)))
             self._alarms(analogs, left)
+            self.watch.at(analogs, left, self.lines[30].slope(now))
             progress(1)
         return few
 

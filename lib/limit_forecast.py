@@ -393,11 +393,11 @@ def _cutoff(chance: Chances, now_ms: int, left: int) -> Quantiles:
     if chance(left) < 0.1:
         return Quantiles(None, None, None)
     points = [(0, 1.0 if chance.need <= 0 else 0.0), *((span, chance(span)) for span in spans)]
-    return Quantiles(*(_crossing(points, q, now_ms) for q in (0.1, 0.5, 0.9)))
+    return Quantiles(*(crossing(points, q, now_ms) for q in (0.1, 0.5, 0.9)))
 
 
-def _crossing(points: list[tuple[int, float]], q: float, now_ms: int) -> float | None:
-    """The moment at which a rising curve reaches q, on straight lines between its points."""
+def crossing(points: Sequence[tuple[int, float]], q: float, now_ms: int) -> float | None:
+    """The moment (ms) at which a rising curve (minutes from now, chance) reaches q, on straight lines between its points."""
     if points[0][1] >= q:
         return now_ms
     for (start, low), (end, high) in itertools.pairwise(points):

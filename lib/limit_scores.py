@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from tokenops import show
+from tokenops import limit_policy, show
 from tokenops.events import Event
 from tokenops.limit_backtest import METHODS, OURS, POINTS, Case, Hour, Result
 from tokenops.limit_windows import MINUTE
@@ -153,7 +153,7 @@ def of_horizon(result: Result, horizon: int) -> list[Case]:
 
 
 def rows(result: Result, labels: Event, horizons: Sequence[int]) -> Iterator[Event]:
-    """All tables of a result as records: data, brier, reliability, hour, alarms."""
+    """All tables of a result as records: data, brier, reliability, hour, alarms, policy."""
     data = {"accounts": len({case.block[0] for case in result.cases}), "windows": len({case.block for case in result.cases})}
     yield labels | {"table": "data"} | data | {"moments": result.moments, "few_data": result.few, "days": result.days}
     for horizon in horizons:
@@ -167,6 +167,11 @@ def rows(result: Result, labels: Event, horizons: Sequence[int]) -> Iterator[Eve
         alarms_ = alarms(result, within_hour=within_hour)
         row = labels | {"table": "alarms", "alarm": ALARM, "p": "within 60 min" if within_hour else "before reset"}
         yield row | {name: _round(value) for name, value in alarms_._asdict().items()}
+    caps = len({cap.cap for cap in result.caps})
+    for rule in limit_policy.RULES:
+        scored = limit_policy.score(result.ends, rule, result.days, caps)
+        row = labels | {"table": "policy", "rule": rule}
+        yield row | {name: _round(value) for name, value in scored._asdict().items()}
 
 
 def _round(value: float | None) -> float | None:
@@ -237,8 +242,18 @@ _LAYOUT: dict[str, tuple[str, tuple[tuple[str, str, int | None], ...]]] = {
             ("per cap and day", "false_per_cap_and_day", 2),
         ),
     ),
+    "policy": (
+        f"What tok-budget's action and other rules warn of: cutoffs without a warning {limit_policy.LEAD_MINUTES} min before, "
+        "and minutes of warnings for nothing per cap and day",
+        (
+            ("rule", "rule", None),
+            ("cutoffs", "cutoffs", None),
+            ("without warning", "unwarned", None),
+            ("for nothing, min", "slowed_minutes", 1),
+        ),
+    ),
 }
-_TEXT = ("method", "p")
+_TEXT = ("method", "p", "rule")
 
 
 def tables(rows: Sequence[Event], shape: str, color: bool = False, verbose: bool = False) -> str:

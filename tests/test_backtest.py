@@ -12,7 +12,7 @@ import pytest
 from users import START, series_of, user
 
 from conftest import ROOT, ROUNDS, SHARED, Run, lines, needs_shared
-from tokenops import events, limit_backtest, limit_scores, when
+from tokenops import catalog, events, headroom, limit_backtest, limit_forecast, limit_policy, limit_scores, when
 from tokenops.limit_backtest import Cap, Case, Hour, Result
 from tokenops.limit_windows import MINUTE, Key, Point, Series, Window
 
@@ -137,6 +137,51 @@ def test_alarms() -> None:
     assert told.lead_minutes == 50
 
 
+def test_a_policy_is_scored_by_its_last_word_in_time_and_by_what_it_warned_of_for_nothing() -> None:
+    def end(reached: int | None, *moments: tuple[int, bool]) -> limit_policy.End:
+        said = tuple(limit_policy.Moment(minute * MINUTE, (warns, False, False, False)) for minute, warns in moments)
+        return limit_policy.End(50, None if reached is None else reached * MINUTE, 300 * MINUTE, said)
+
+    ends = [
+        end(100, (50, False), (90, True), (99, False)),  # warned just in time
+        end(100, (50, True), (80, False), (95, True)),  # taken back, and too late
+        end(100, (95, True)),  # nobody could have known
+        end(None, (200, True), (210, False), (250, True), (290, True)),  # 10 minutes, 20 of the 40, and 10 to the reset
+        end(None, (200, False)),
+    ]
+    assert limit_policy.score(ends, limit_policy.ACTION, 2, 10) == (2, 1, 40 / 2 / 10)
+    assert limit_policy.score(ends, limit_policy.SHARE, 2, 10) == (2, 2, 0)
+    assert limit_policy.score([], limit_policy.ACTION, 0, 0) == (0, 0, None)
+
+
+def weeks(*paces: float) -> Series:
+    """Windows of a week, each with a pace of its own in percent an hour."""
+    windows = []
+    for number, pace in enumerate(paces):
+        begins = START + number * 7 * when.DAY
+        points = (Point(begins + hour * 60 * MINUTE, min(int(hour * pace), 100) / 100) for hour in range(1, 168))
+        windows.append(Window(begins + 7 * when.DAY, 10_080, tuple(points)))
+    return Series(Key("openai", "", "weekly", ""), tuple(windows), False)
+
+
+@pytest.mark.parametrize("minutes", [300, 10_080])
+def test_the_policy_that_is_replayed_is_the_action_that_is_printed(minutes: int) -> None:
+    one = user(5, 12) if minutes == 300 else weeks(0.7, 0.4, 0.9)
+    (past,) = limit_backtest.pasts([one])
+    rules = {name: float(value) for name, value in catalog.load("thresholds")["budget"].items()}
+    replay, printed = replayed(one), set()
+    advised = {(moment.at, moment.warns[0]) for end in replay.ends if end.cap == 100 for moment in end.moments}
+    for at, _ in advised:
+        (window,) = (each for each in one.windows if each.resets_at - minutes * MINUTE < at <= each.resets_at)
+        used = max(point.used for point in window.points if point.at <= at)
+        forecast = limit_forecast.forecast(past.history, at)
+        assert forecast is not None
+        state = headroom.State("openai", "", one.key.window, minutes, "", used, window.resets_at, at, "", "", "")
+        action = headroom.action(state, limit_forecast.record(forecast), rules, False, at).action
+        printed.add((at, action != headroom.CONTINUE))
+    assert printed == advised and {warns for _, warns in advised} == {True, False}
+
+
 def test_numbers() -> None:
     assert limit_backtest.numbers("60,30,30") == (30, 60)
     for text in ("", "0", "-5", "1.5", "30,", "a"):
@@ -163,7 +208,7 @@ def meters(series: Series) -> bytes:
 def test_command(run: Run) -> None:
     given = meters(user(1, 6)) + meters(user(2, 6))
     rows = [json.loads(line) for line in run("tok-backtest --horizon 60 --caps 20,50", given).stdout.splitlines()]
-    assert {row["table"] for row in rows} == {"data", "brier", "reliability", "hour", "alarms"}
+    assert {row["table"] for row in rows} == {"data", "brier", "reliability", "hour", "alarms", "policy"}
     assert rows[0]["accounts"] == 2 and {row["provider"] for row in rows} == {"openai"}
     assert {row["horizon_minutes"] for row in rows if row["table"] == "brier"} == {60}
     assert not any(isinstance(value, float) and math.isnan(value) for row in rows for value in row.values())

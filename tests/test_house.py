@@ -50,6 +50,7 @@ DOORS_AT_MOST += 4
 MODULES_AT_MOST += (
     3  # context, context_costs, context_breaks: what prompt tokens are made of, what it costs, what broke caches
 )
+MODULES_AT_MOST += 1  # limit_policy: what an action would have been worth, beside the rules of other tools
 MODULES_AT_MOST += 1  # limit_wait: until when something that waits for a limit sleeps
 DOORS_AT_MOST += 1
 MODULES_AT_MOST += 2  # tasks_git, tasks_commits: what a repository says, and which turns led to which commit
