@@ -243,8 +243,8 @@ _LAYOUT: dict[str, tuple[str, tuple[tuple[str, str, int | None], ...]]] = {
         ),
     ),
     "policy": (
-        f"What tok-budget's action and other rules warn of: cutoffs without a warning {limit_policy.LEAD_MINUTES} min before, "
-        "and minutes of warnings for nothing per cap and day",
+        f"What tok-budget's action and other rules warn of: cutoffs without a warning {limit_policy.LEAD_MINUTES} min "
+        "before, and minutes of warnings for nothing per cap and day",
         (
             ("rule", "rule", None),
             ("cutoffs", "cutoffs", None),
