@@ -133,7 +133,7 @@ NPM := npm install --silent --no-audit --no-fund --fetch-retries=1 --fetch-retry
 	else echo "make: npm could not install the command-line clients: tests of those that are missing are skipped" >&2; fi
 
 clients: $(VENV)/tools .venv-clients/sdks .venv-clients/commands
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_clients.py tests/test_rig.py tests/test_hosts.py tests/test_init_clients.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_clients.py tests/test_rig.py tests/test_rig_limits.py tests/test_hosts.py tests/test_init_clients.py
 
 .venv-engines/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-engines

@@ -36,6 +36,7 @@ KNOWN: Data = {
     "budgets": None,
     "tasks": {"ticket": None},
     "guard": {"mode": None},
+    "run": {"commands": {}},
     "mcp": {"set_providers": None},
     "ship": {"machine": None, "user": None, "targets": {}},
     "coaching": {"context_limits": None},

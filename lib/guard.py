@@ -315,23 +315,34 @@ def stats(folder: str) -> Event:
 _SPAN_MS = 30 * when.DAY
 
 
-def session_cost(folder: str, payload: Mapping[str, Any], catalogue: Catalogue, now: int) -> Decimal:
-    """A session's cost so far in dollars at list price, without turns that have no price. Raises OSError.
+ZERO = Decimal(0)
 
-    The transcripts of the session and its subagents are imported first. Python imports are lazy: most hooks need none.
+
+def session_cost(folder: str, payload: Mapping[str, Any], catalogue: Catalogue, now: int) -> Decimal:
+    """A session's cost so far in dollars at list price, without turns that have no price. Raises OSError."""
+    session, transcript = str(payload.get("session_id")), str(payload.get("transcript_path") or "")
+    return cost_of_session(folder, session, ("claude", transcript), catalogue, now)[0]
+
+
+def cost_of_session(folder: str, session: str, log: tuple[str, str], catalogue: Catalogue, now: int) -> tuple[Decimal, int]:
+    """A session's cost so far in dollars at list price, and how many of its turns have no price. Raises OSError.
+
+    `log`: the reader's name of the client, and the session's file. That and the transcripts of its subagents are imported
+    first. Python imports are lazy: most hooks need none.
     """
     from tokenops import costs, read_clients, rollup, store, sync
 
-    session, transcript = str(payload.get("session_id")), str(payload.get("transcript_path") or "")
+    client, transcript = log
     paths = [path for path in (transcript, *_subagents(transcript)) if path and os.path.isfile(path)]
     if paths:
-        sync.run(folder, [(read_clients.BY_NAME["claude"], paths)], jobs=1, partial=True)
+        sync.run(folder, [(read_clients.BY_NAME[client], paths)], jobs=1, partial=True)
     sums = rollup.Rollup(rollup.Grouping((), when.UTC, catalogue))
     for record in store.with_value(folder, "session_id", session, when.stamp(now - _SPAN_MS)):
         if record["kind"] == "turn":
             sums.add(record)
     rows = costs.price_rows(sums.rows(), catalogue)
-    return Decimal(costs.total_of(rows).get("cost_usd", "0"))
+    unpriced = sum(item["turns"] for row in rows for item in row.get("unpriced", ()))
+    return Decimal(costs.total_of(rows).get("cost_usd", "0")), unpriced
 
 
 def _subagents(transcript: str) -> list[str]:

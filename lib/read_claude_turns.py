@@ -221,7 +221,8 @@ def limit_of(raw: Raw, message: Raw, ts: str) -> events.Event | None:
     if type(quota) is dict and raw.get("isApiErrorMessage") is True and (reading := wire_limits.reading_of_refusal(quota)):
         return events.meter(SOURCE, "anthropic", ts, client=CLIENT, status="rejected", **reading)
     reached, text = _REACHED.search(text), text[:200]
-    if not reached and not (raw.get("isApiErrorMessage") is True and _HIT.search(text)):
+    is_transient = raw.get("apiErrorIsTransient") is True or "not your usage limit" in text  # the vendor is busy
+    if not reached and not (raw.get("isApiErrorMessage") is True and not is_transient and _HIT.search(text)):
         return None
     try:
         resets = when.epoch(int(reached[1])) if reached else when.clock_time(text, ts)

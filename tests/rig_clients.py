@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import rig
 from proxies import Proxy
@@ -26,8 +26,9 @@ def command(arguments: list[str], environment: dict[str, str], vendor: Upstream,
         "HTTPS_PROXY": f"http://127.0.0.1:{vendor.port}",
         "NO_PROXY": "127.0.0.1",
     }  # fmt: skip
+    program = COMMANDS / arguments[0]  # or a command of ours, which runs a client
     process = subprocess.Popen(
-        [str(COMMANDS / arguments[0]), *arguments[1:]], env=variables, cwd=where, stdin=subprocess.DEVNULL,
+        [str(program) if program.exists() else arguments[0], *arguments[1:]], env=variables, cwd=where, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     try:
@@ -68,16 +69,17 @@ def claude(
     vendor: Upstream,
     where: pathlib.Path,
     proxy: Proxy | None = None,
-) -> Json:
-    """What Claude Code says of a run."""
+    within: Sequence[str] = (),
+    login: str = "ANTHROPIC_API_KEY",
+) -> list[Json]:
+    """What Claude Code says of each run; of several `within` a command of ours. `login`: a key, or a plan's token."""
     settings = {
-        "ANTHROPIC_BASE_URL": base(vendor, proxy, "anthropic"), "ANTHROPIC_API_KEY": "sk-ant-x", "DISABLE_TELEMETRY": "1", "IS_SANDBOX": "1",
+        "ANTHROPIC_BASE_URL": base(vendor, proxy, "anthropic"), login: "sk-ant-x", "DISABLE_TELEMETRY": "1", "IS_SANDBOX": "1",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1", "ENABLE_TOOL_SEARCH": "false",
     }  # fmt: skip
     always = ["--model", "claude-opus-4-8", "--dangerously-skip-permissions", "--output-format", "json"]
-    printed = command(["claude", "-p", prompt, *always, *options], environment, vendor, where, **settings)
-    result: Json = json.loads(printed)
-    return result
+    printed = command([*within, "claude", "-p", prompt, *always, *options], environment, vendor, where, **settings)
+    return objects(printed)
 
 
 def codex(
@@ -87,6 +89,7 @@ def codex(
     vendor: Upstream,
     where: pathlib.Path,
     proxy: Proxy | None = None,
+    within: Sequence[str] = (),
 ) -> str:
     """The thread that Codex worked in."""
     server = put(where.parent / "server.py", rig.SERVER.encode())
@@ -112,6 +115,6 @@ def codex(
         """
     put(pathlib.Path(environment["HOME"]) / ".codex/config.toml", config.encode())
     always = ["--json", "--dangerously-bypass-approvals-and-sandbox"]
-    printed = command(["codex", "exec", *always, *options, *prompt], environment, vendor, where, KEY="sk-x")
+    printed = command([*within, "codex", "exec", *always, *options, *prompt], environment, vendor, where, KEY="sk-x")
     thread: str = objects(printed)[0]["thread_id"]
     return thread

@@ -67,6 +67,11 @@ DOORS_AT_MOST += 2
 # wire_parts, proxy_parts: what a request is made of, and how it differs from the one before; context_wire: tables of it
 MODULES_AT_MOST += 3
 DOORS_AT_MOST += 3
+# tok-run: what a command line means (run_agents), how a session ended (run_logs), when it is resumed (run_rules), and the
+# loop at the edge (cli_run). cli_wait: sleeping and asking the vendor, for tok-wait and tok-run. read_claude_turns: what a
+# refusal looks like.
+MODULES_AT_MOST += 5
+DOORS_AT_MOST += 6
 # Small modules with a single importer, each with the reason why it is a file of its own.
 SMALL_ALONE = {
     "sync_follow": "tok-read --follow; all else of tok-read starts without it",

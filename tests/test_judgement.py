@@ -246,6 +246,10 @@ def test_what_clients_write_of_a_limit() -> None:
         assert told is not None and (told.get("window"), told.get("scope"), told["status"]) == (window, scope, "rejected")
         expected = "continue" if scope else "wait_for_reset"  # another family may go on
         assert row([told], 1)["recommended_action"] == expected
+    busy = "API Error: Server is temporarily limiting requests (not your usage limit)"  # Claude Code 2.1.332
+    assert read_claude_turns.limit_of({"isApiErrorMessage": True}, {"content": busy}, ts) is None
+    is_transient = {"isApiErrorMessage": True, "apiErrorIsTransient": True}
+    assert read_claude_turns.limit_of(is_transient, {"content": "usage limit"}, ts) is None
 
 
 # Plans and logins.

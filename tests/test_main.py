@@ -40,6 +40,7 @@ BAD_VALUES = {
     "tok-proxy": ["--port", "x"],
     "tok-read": ["--since", "someday"],
     "tok-rollup": ["--tz", "Mars/Olympus"],
+    "tok-run": ["--most", "none", "--", "true"],
     "tok-score": ["--by", "mood"],
     "tok-ship": ["nowhere"],
     "tok-status": ["--color", "pink"],

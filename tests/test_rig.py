@@ -160,7 +160,7 @@ def test_claude_code(
         git(where, "checkout", "--quiet", "-B", branch)
         ledger.labels = {"branch": branch}
         options = ["--effort", effort, "--mcp-config", str(tmp_path / "mcp.json"), "--plugin-dir", str(tmp_path / "scales")]
-        result = claude("[[work]]", options, environment, vendor, where, proxy)
+        [result] = claude("[[work]]", options, environment, vendor, where, proxy)
         cost += Decimal(str(result["total_cost_usd"]))
     assert len(ledger.charges) == 2 * sum(map(len, CLAUDE.values()))
     assert set(ledger.sums("effort")) == {"low", "high", "max"}
@@ -212,7 +212,7 @@ def test_claude_code_goes_on(vendor: Upstream, environment: dict[str, str], run:
     count = Step("Bash", {"command": "seq 1 100", "description": "count"})
     look = Step("Read", {"file_path": str(put(where / "a.png", picture(300, 250)))})
     ledger = rig.serve(vendor, {"work": (count, count, Step()), "look": (look, Step())})
-    session = claude("[[work]]", [], environment, vendor, where)["session_id"]
+    session = claude("[[work]]", [], environment, vendor, where)[0]["session_id"]
     on = ["--resume", session]
     claude("[[work]] with @a.txt", on, environment, vendor, where)
     claude("[[look]]", [*on, "--fork-session"], environment, vendor, where)

@@ -85,7 +85,7 @@ FAMILIES = (
         "one reader per client: its files to events",
         ("readers",),
         ("read_",),
-        _words("read_clients read_contract read_lines read_records read_sqlite"),
+        _words("read_claude_turns read_clients read_contract read_lines read_records read_sqlite"),
     ),
     Family(
         "sync", "what is new in the clients' files, into the log", ("sync",), ("sync_",), _words("sync_follow sync_gather")
@@ -118,6 +118,13 @@ FAMILIES = (
             "coach_averages coach_models coach_report coach_setup coach_transcripts context_breaks context_costs "
             "context_report context_wire guard_install tasks_commits tasks_git trace_waste"
         ),
+    ),
+    Family(
+        "run",
+        "running agents, and resuming them after a limit",
+        (),
+        ("run_",),
+        _words("run_agents run_logs run_rules"),
     ),
     Family("poll", "asking vendors for their own meters", ("poll",), ("poll_",), _words("poll_sources")),
     Family(
@@ -154,7 +161,7 @@ FAMILIES = (
         "the process: arguments, exit status, signals, manuals",
         _words("cli manual"),
         ("cli_",),
-        _words("cli_dash cli_standing cli_words"),
+        _words("cli_dash cli_run cli_standing cli_wait cli_words"),
     ),
     Family("live", "tok-top's screen", (), ("live_",), _words("live_screen live_sessions live_terminal")),
 )

@@ -1,0 +1,102 @@
+"""The newest Claude Code and Codex meet a limit at a vendor on loopback: they are warned, stopped, and resumed once after it.
+
+The vendor answers 429 with the headers and bodies of the real ones (2026-11). `make clients` installs what is run here.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import time
+
+import rig
+from rig import Ledger, Step
+from rig_clients import claude, codex, repository
+from test_clients import needs
+from upstream import Asked, Upstream, Writer, plain
+
+from conftest import Json, objects
+
+SECONDS = 6  # until the reset
+FIVE, WEEK = 300, 10_080  # minutes
+
+
+class Limit:
+    """A vendor whose limit is used up after some answers, and resets some seconds later."""
+
+    def __init__(self, vendor: Upstream, ledger: Ledger, answers: int) -> None:
+        self.ledger, self.answers = ledger, answers
+        self.refused = 0
+        self.resets = 0
+        vendor.script = self.answer
+
+    async def answer(self, asked: Asked, writer: Writer) -> None:
+        target = asked.head.target.decode().partition("?")[0]
+        is_call = asked.head.method == b"POST" and target.endswith(("/messages", "/responses"))
+        if is_call and len(self.ledger.charges) >= self.answers:
+            self.resets = self.resets or int(time.time()) + SECONDS
+            if time.time() < self.resets:
+                self.refused += 1
+                body, headers = self.claude() if target.endswith("/messages") else self.codex()
+                return await plain(json.dumps(body).encode(), *headers.items(), status=429)(asked, writer)
+        return await self.ledger.answer(asked, writer)
+
+    def claude(self) -> tuple[Json, dict[str, str]]:
+        message = "This request would exceed your account's rate limit. Please try again later."
+        windows = {"5h": ("1.0", self.resets, "rejected"), "7d": ("0.4", self.resets + 300_000, "allowed")}
+        unified = {"status": "rejected", "reset": self.resets, "representative-claim": "five_hour", "overage-status": "rejected",
+                   "overage-disabled-reason": "org_level_disabled"}  # fmt: skip
+        for name, (used, resets, status) in windows.items():
+            unified |= {f"{name}-utilization": used, f"{name}-reset": resets, f"{name}-status": status}
+        headers = {f"anthropic-ratelimit-unified-{name}": str(value) for name, value in unified.items()}
+        body = {"type": "error", "error": {"type": "rate_limit_error", "message": message}}
+        return body, headers | {"retry-after": str(SECONDS), "x-should-retry": "false"}
+
+    def codex(self) -> tuple[Json, dict[str, str]]:
+        error = {"type": "usage_limit_reached", "message": "The usage limit has been reached", "plan_type": "plus"}
+        headers = {"x-codex-plan-type": "plus"}
+        for slot, used, minutes, resets in (
+            ("primary", 100, FIVE, self.resets),
+            ("secondary", 40, WEEK, self.resets + 300_000),
+        ):
+            headers |= {f"x-codex-{slot}-used-percent": str(used), f"x-codex-{slot}-window-minutes": str(minutes)}
+            headers[f"x-codex-{slot}-reset-at"] = str(resets)
+        return {"error": error | {"resets_at": self.resets, "resets_in_seconds": SECONDS}}, headers
+
+
+WITHIN = ["tok-run", "--resume", "--margin", "1", "--"]
+
+
+def events_of(environment: dict[str, str]) -> list[str]:
+    ledger = pathlib.Path(environment["TOKENOPS_HOME"]) / "runs.jsonl"
+    assert "work" not in ledger.read_text() and "dangerously" not in ledger.read_text()
+    return [line["event"] for line in objects(ledger.read_bytes())]
+
+
+STEPS = ["called", "started", "ended", "waiting", "resumed", "ended"]
+
+
+@needs("claude")
+def test_claude_code_is_resumed_once(vendor: Upstream, environment: dict[str, str], tmp_path: pathlib.Path) -> None:
+    where = repository(tmp_path / "app")
+    count = Step("Bash", {"command": "seq 1 10", "description": "count"})
+    ledger = rig.serve(vendor, {"work": (count, count, count, Step())})
+    limit = Limit(vendor, ledger, 2)
+    first, second = claude("[[work]]", [], environment, vendor, where, within=WITHIN, login="CLAUDE_CODE_OAUTH_TOKEN")
+    assert (first["is_error"], first["session_id"]) == (True, second["session_id"])
+    assert second["is_error"] is False and limit.refused == 1
+    assert events_of(environment) == STEPS
+    (transcript,) = pathlib.Path(environment["HOME"]).glob(f".claude/projects/*/{first['session_id']}.jsonl")
+    assert "Continue where you left off." in transcript.read_text()
+
+
+@needs("codex")
+def test_codex_is_resumed_once(vendor: Upstream, environment: dict[str, str], tmp_path: pathlib.Path) -> None:
+    where = repository(tmp_path / "app")
+    count = Step("exec_command", {"cmd": "seq 1 10"})
+    ledger = rig.serve(vendor, {"work": (count, count, count, Step())})
+    limit = Limit(vendor, ledger, 2)
+    thread = codex(["[[work]]"], ["--model", "gpt-5.4"], environment, vendor, where, within=WITHIN)
+    (rollout,) = pathlib.Path(environment["HOME"]).glob(f".codex/sessions/*/*/*/*-{thread}.jsonl")
+    assert "Continue where you left off." in rollout.read_text()
+    assert limit.refused == 1 and events_of(environment) == STEPS
