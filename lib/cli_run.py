@@ -126,8 +126,8 @@ class Run:
             if ended.is_stopped:
                 return ended.status
             ending, why_not = self.ending(cli.now())
-            if why_not or ending is None:
-                return self.stay(ended.status, why_not, ending)
+            if ending is None:
+                return self.stay(ended.status, "" if not ended.status and why_not == run_logs.ABSENT else why_not, None)
             if why_not := self.objection(ending):
                 return self.stay(ended.status, why_not, ending)
             try:
@@ -168,7 +168,7 @@ class Run:
             paths, folder = self.paths(), self.start.folder or os.getcwd()
             if self.identity:
                 mine = run_logs.session_of(self.start.agent, paths, self.identity)
-                why_not = "" if mine else "its session has no file"
+                why_not = "" if mine else run_logs.ABSENT
             else:
                 sessions = run_logs.sessions_since(self.start.agent, paths, folder, self.began)
                 mine, why_not = run_logs.which(sessions, self.start.is_new, self.began)

@@ -17,6 +17,7 @@ from tokenops import read_claude_turns, read_lines, read_sqlite, untrusted, when
 from tokenops.read_lines import Cursor
 
 LIMIT, OTHER, UNREADABLE = "limit", "other", "unreadable"
+ABSENT = "its log has no session that was written to"
 # A file's time may be that of a coarser clock than ours.
 _COARSE_MS = 2000
 
@@ -206,7 +207,7 @@ def which(sessions: Sequence[Session], is_new: bool, since: int) -> tuple[Sessio
     if len(own) == 1:
         return own[0], ""
     if not own:
-        return None, "its log shows no session that was written to in this folder"
+        return None, ABSENT
     return None, f"{len(own)} sessions were written to in this folder meanwhile, and the log does not say which was this one"
 
 

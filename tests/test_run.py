@@ -303,7 +303,7 @@ FAILURES: list[tuple[str, list[Json], list[str], int, int, str]] = [
     ("the network is gone after the reset", [LIMIT, {"end": "network", "status": 3}], [], 2, 3, ""),
     ("it did not fail", [DONE], [], 1, 0, ""),
     ("a limit without a reset", [{"end": "limit", "resets": None}], ["--at-most", "1"], 1, 1, "and no reading shows room"),
-    ("a log that is gone", [{**LIMIT, "removed": 1}], [], 1, 1, "its session has no file"),
+    ("a log that is gone", [{**LIMIT, "removed": 1}], [], 1, 1, "its log has no session that was written to"),
     ("a reset that is too far away", [{**LIMIT, "resets": 40 * HOUR}], [], 1, 1, "--at-most 41 waits for it"),
     ("the account pays for more than its plan", [{**LIMIT, "overage": "allowed"}], [], 1, 1, "--allow-extra resumes it"),
     ("the session costs too much", [LIMIT], ["--max-usd", "0.000001"], 1, 1, "and --max-usd is $0.00"),
@@ -330,7 +330,7 @@ def test_failures_of_claude_code(
     ("what", "step", "said"),
     [
         ("two sessions of one folder", {**LIMIT, "another": 1}, "2 sessions were written to"),
-        ("no session", {**LIMIT, "removed": 1}, "no session that was written to"),
+        ("no session", {**LIMIT, "removed": 1}, "its log has no session that was written to"),
         ("credits", {**LIMIT, "credits": {"has_credits": True}}, "--allow-extra resumes it"),
         ("another failure", {"end": "network"}, ""),
     ],
