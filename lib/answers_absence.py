@@ -134,12 +134,12 @@ def session_id(folder: str, beginning: str | None, may_be_new: bool = False) -> 
 
     Raises BadRequest unless there is exactly one.
     """
-    from tokenops import trace
+    from tokenops import store_sessions
 
     try:
-        return trace.session(folder, beginning)[0] if beginning else beginning
-    except trace.Unknown as error:
-        if may_be_new and not isinstance(error, trace.Ambiguous):
+        return store_sessions.session(folder, beginning)[0] if beginning else beginning
+    except store_sessions.Unknown as error:
+        if may_be_new and not isinstance(error, store_sessions.Ambiguous):
             return beginning
         raise BadRequest(str(error)) from None
 
@@ -161,19 +161,19 @@ def record_id(folder: str, beginning: str) -> str:
 
 def session_of(log: Log, beginning: str | None) -> str | None:
     """The same, for a session that must be in the log: the error names the nearest."""
-    from tokenops import trace
+    from tokenops import store_sessions
 
     try:
-        return trace.session(log.folder, beginning)[0] if beginning else beginning
-    except trace.Unknown as error:
+        return store_sessions.session(log.folder, beginning)[0] if beginning else beginning
+    except store_sessions.Unknown as error:
         raise BadRequest(str(error) + unknown_session(log, error, beginning or "")) from None
 
 
 def unknown_session(log: Log, error: Exception, beginning: str) -> str:
     """`; did you mean 019f36b8?`, for the error about the beginning of a session's id; "" if several begin so."""
-    from tokenops import trace
+    from tokenops import store_sessions
 
-    if isinstance(error, trace.Ambiguous):
+    if isinstance(error, store_sessions.Ambiguous):
         return ""
     ids = {str(record["session_id"]) for record in _records(log) if record.get("session_id")}
     return show.meant(beginning, {name[: max(len(beginning), 8)] for name in ids})

@@ -182,6 +182,8 @@ class Chosen(NamedTuple):
 
 def _rests(chosen: Chosen, sessions: set[str | None]) -> Iterator[Event]:
     """The totals of sessions that count beside the turns, as in all other sums."""
+    if not chosen.totals:
+        return
     from tokenops import rollup
 
     sums = rollup.Totals()

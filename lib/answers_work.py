@@ -171,24 +171,24 @@ def trace(log: Log, session: str) -> Trace:
 
 def session_records(log: Log, session: str) -> tuple[str, list[Event]]:
     """The id of the session that begins with a text, and its records. Raises BadRequest unless there is exactly one."""
-    from tokenops import trace
+    from tokenops import store_sessions
 
     try:
         return _session(log, session)
-    except trace.Unknown as error:
+    except store_sessions.Unknown as error:
         from tokenops import answers_absence
 
         raise BadRequest(f"{error}{answers_absence.unknown_session(log, error, session)}") from None
 
 
 def _session(log: Log, name: str) -> tuple[str, list[Event]]:
-    """The only session whose id begins with a text, and its records. Raises trace.Unknown."""
-    from tokenops import trace
+    """The only session whose id begins with a text, and its records. Raises store_sessions.Unknown."""
+    from tokenops import store_sessions
 
     try:
-        return trace.session(log.folder, name, session_days(log).days_of(name))
-    except trace.Unknown:  # one that has rounds and no turns, on a closed day, is in no summary
-        return trace.session(log.folder, name)
+        return store_sessions.session(log.folder, name, session_days(log).days_of(name))
+    except store_sessions.Unknown:  # one that has rounds and no turns, on a closed day, is in no summary
+        return store_sessions.session(log.folder, name)
 
 
 def session_days(log: Log) -> store_summaries.Sessions:
@@ -222,11 +222,11 @@ def explanation(log: Log, trace: Trace, identity: str, sources: Iterable[Source]
 
 def workflow(log: Log, workflow_id: str) -> Trace:
     """One workflow of a session, turn by turn. Raises NotFound."""
-    from tokenops import projects, store, trace
+    from tokenops import projects, store, store_sessions
 
     try:
         name, records = _session(log, workflow_id.rpartition(":")[2])
-    except trace.Unknown:
+    except store_sessions.Unknown:
         name, records = "", []
     labels = store.labels(log.folder)
     own = [record for record in records if projects.relabel(record, labels).get("workflow_id") == workflow_id]

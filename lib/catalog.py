@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 import glob
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 
-from tokenops import datadir, regular
+from tokenops import datadir, light, regular
 
 FOLDER = os.path.join(os.path.dirname(os.path.realpath(__file__)), "catalog")
 # Raise it when a compiler returns something else for the same sources.
@@ -119,7 +118,7 @@ def compile_sources(
     subject: str, sources: Mapping[str, bytes], compile_: Callable[[dict[str, Any]], Any]
 ) -> tuple[Any, str]:
     """What `compile_` returns for the parsed sources (name -> text), and their digest; from the cache if it is there."""
-    hasher = hashlib.blake2b(FORMAT.encode(), digest_size=8)
+    hasher = light.blake2b(FORMAT.encode(), digest_size=8)
     for name in sorted(sources):
         hasher.update(b"%d %s %d " % (len(name), name.encode(), len(sources[name])) + sources[name])
     digest = hasher.hexdigest()

@@ -7,6 +7,7 @@ filter silently.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import os
 import signal
@@ -86,6 +87,8 @@ def run(main: Main, filter_: bool = True) -> NoReturn:
     if filter_:
         gc.disable()  # records have no reference cycles, and a collection would visit every one in memory
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    else:
+        gc.enable()  # which `tokenops` turned off while modules were imported
     status = status_of(main, sys.argv[1:])
     # Not sys.exit: after a failed flush Python flushes again and prints the error, and freeing a gigabyte takes time.
     with contextlib.suppress(OSError, ValueError):
@@ -187,7 +190,9 @@ def parser(doc: str | None, argv: list[str]) -> argparse.ArgumentParser:
                 text = f"invalid choice: {value!r} (choose from {', '.join(choices)}){show.meant(str(value), choices)}"
                 raise argparse.ArgumentError(action, text)
 
-    return Parser(prog=Command.name, add_help=False, allow_abbrev=False)
+    # With a width argparse need not ask for it, for which it imports 2 ms of modules. Nothing that it formats is shown.
+    formatter = functools.partial(argparse.HelpFormatter, width=80)
+    return Parser(prog=Command.name, add_help=False, allow_abbrev=False, formatter_class=formatter)
 
 
 # Options that people try for a span -> how it is named here.
@@ -291,8 +296,6 @@ def log(
     settings: config.Config, diagnostics: Diagnostics, tz: datetime.tzinfo | None = None, fresh: bool = True
 ) -> session.Log:
     """The log as it is now, after what is new was imported, unless that is not needed. Raises Fault."""
-    import functools
-
     from tokenops import datadir, when
 
     folder, as_of = catch_up(diagnostics) if fresh else (datadir.log_folder(), "")

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tokenops import catalog, datadir, regular, show
+from tokenops import catalog, datadir, light, regular, show
 
 Data = dict[str, Any]
 
@@ -60,7 +60,7 @@ KNOWN: Data = {
 }
 # Keys whose value is a secret, unless it names a place (env:, file:). A file with a secret is never copied to the cache.
 SECRETS = ("admin_key", "session_key", "cookie", "oauth_token", "api_key", "admin_token", "password", "token")
-_IN_CLEAR = re.compile(rb"[\"']?(?:%s)[\"']?\s*:(?!\s*[\"']?(?:env|file):)\s*[^\s#}]" % "|".join(SECRETS).encode())
+_IN_CLEAR = light.pattern(rb"[\"']?(?:%s)[\"']?\s*:(?!\s*[\"']?(?:env|file):)\s*[^\s#}]" % "|".join(SECRETS).encode())
 # Environment variables that come before the file.
 ENVIRONMENT = {"TOKENOPS_PRICING_PATH": ("pricing", "path")}
 

@@ -13,7 +13,7 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tokenops import events, joins
+from tokenops import joins
 from tokenops.events import Event
 
 # How a cause's tokens were paid: read from a cache, sent for the first time, paid again, or written by the model.
@@ -62,7 +62,7 @@ class State(NamedTuple):
     last: Node
     tokens: Counts
     size: int
-    waiting: tuple[tuple[str, int], ...] = ()
+    waiting: Sizes = ()
     compacted: bool = False
 
 
@@ -75,22 +75,23 @@ def shares(turns: Mapping[str, Event], records: Mapping[str, Event], apart: int 
     `turns` and `records` (of kind context) are by the turn's id. A parent that is not among the turns is no parent. `apart`:
     segments that enter with so many tokens or more have causes of their own, which name the turn (`segment_of`).
     """
-    parents, chained = parents_of(turns, records), set(_turns_by_time_alone(turns, records))
-    caching = {_cache_of(turn) for turn in turns.values() if any(turn.get(name) for name in CLASSES[:-1])}
+    by_time = _by_time(turns)
+    chained = _turns_by_time_alone(by_time, turns, records)
+    parents, caching = _parents_of(turns, records, chained), _caching(turns)
+    alone = set(chained)
     children: Counts = {}
     for above in parents.values():
         children[above] = children.get(above, 0) + 1
     states: dict[str, State | None] = {}
-    for identity in _in_order(turns, parents):
+    for identity in _in_order(by_time, parents):
         turn, record, parent = turns[identity], records.get(identity), parents.get(identity)
-        before = None
+        before = ancestor = None
         if parent is not None:
-            before = states[parent]
+            before, ancestor = states[parent], turns[parent]
             children[parent] -= 1
             if not children[parent]:
                 del states[parent]
-        ancestor = turns[parent] if parent is not None else None
-        if before is None and not _is_placed(record) and identity not in chained:
+        if before is None and not _is_placed(record) and identity not in alone:
             before = _EMPTY  # which turn it follows is unknown, so its prompt is growth that nothing explains
         share, state = _share(turn, record, ancestor, before, _cache_of(turn) in caching, apart)
         if children.get(identity):
@@ -117,15 +118,29 @@ def _cache_of(turn: Event) -> tuple[Any, Any]:
     return turn.get("session_id"), turn.get("provider")
 
 
+def _caching(turns: Mapping[str, Event]) -> set[tuple[Any, Any]]:
+    """Those that state cache counts."""
+    caching: set[tuple[Any, Any]] = set()
+    for turn in turns.values():
+        cache = _cache_of(turn)
+        if cache not in caching and any(turn.get(name) for name in CLASSES[:-1]):
+            caching.add(cache)
+    return caching
+
+
 def parents_of(turns: Mapping[str, Event], records: Mapping[str, Event]) -> dict[str, str]:
     """The turn before each turn on its chain, of those that have one."""
+    return _parents_of(turns, records, _turns_by_time_alone(_by_time(turns), turns, records))
+
+
+def _parents_of(turns: Mapping[str, Event], records: Mapping[str, Event], chained: list[str]) -> dict[str, str]:
     parents: dict[str, str] = {}
     last: dict[Any, str] = {}
     for identity, record in records.items():
         parent = record.get("parent")
         if parent is not None and parent in turns and identity in turns and parent != identity:
             parents[identity] = parent
-    for identity in _turns_by_time_alone(turns, records):
+    for identity in chained:
         session = turns[identity].get("session_id")
         if session in last:
             parents[identity] = last[session]
@@ -137,21 +152,23 @@ def _by_time(turns: Mapping[str, Event]) -> list[str]:
     return sorted(turns, key=lambda identity: (turns[identity]["ts"], identity))
 
 
-def _turns_by_time_alone(turns: Mapping[str, Event], records: Mapping[str, Event]) -> Iterator[str]:
+def _turns_by_time_alone(by_time: list[str], turns: Mapping[str, Event], records: Mapping[str, Event]) -> list[str]:
     """The turns of main chains from before records were kept, which follow one another by time.
 
     Of a session with records these are only the turns before the first one. What comes later without a record is beside the
     chain: a request that only the proxy saw, or a part of an answer that another model gave (`msg_1#2`).
     """
+    chained: list[str] = []
     sessions: set[Any] = set()
-    for identity in _by_time(turns):
+    for identity in by_time:
         turn = turns[identity]
-        if turn.get("sidechain"):
+        if turn.get("session_id") in sessions or turn.get("sidechain"):
             continue
         if _is_placed(records.get(identity)):
             sessions.add(turn.get("session_id"))
-        elif turn.get("turns") and "#" not in identity and turn.get("session_id") not in sessions:
-            yield identity
+        elif turn.get("turns") and "#" not in identity:
+            chained.append(identity)
+    return chained
 
 
 def _is_placed(record: Event | None) -> bool:
@@ -162,10 +179,15 @@ def _is_placed(record: Event | None) -> bool:
 _PLACE = frozenset(("parent", "chain", "event", "entered", "produced"))
 
 
-def _in_order(turns: Mapping[str, Event], parents: dict[str, str]) -> Iterator[str]:
+def _in_order(by_time: list[str], parents: dict[str, str]) -> Iterator[str]:
     """The turns' ids by time, but each after its parent. Parents that form a circle are dropped from `parents`."""
     visited: set[str] = set()
-    for first in _by_time(turns):
+    for first in by_time:
+        above = parents.get(first)
+        if (above is None or above in visited) and first not in visited:  # nearly all
+            visited.add(first)
+            yield first
+            continue
         path: list[str] = []
         identity: str | None = first
         while identity is not None and identity not in visited:
@@ -183,26 +205,30 @@ def _share(
     turn: Event, record: Event | None, ancestor: Event | None, before: State | None, caching: bool, apart: int
 ) -> tuple[Shares, State | None]:
     """One turn's shares and its state, from its parent's state (None of the first turn of a chain)."""
-    size = events.context_size(turn)
+    counts = [(name, turn[name]) for name in CLASSES if turn.get(name)]
+    size = sum([count for _, count in counts])
+    own = tuple(record["produced"].items()) if record is not None and "produced" in record else ()
     compacted = (record is not None and record.get("event") == COMPACTION) or (before is not None and before.compacted)
-    items = _items(record, before)
     old = cleared = 0
     if not size:  # its counts are unknown: the next turn grows by what entered at both
-        state = before and before._replace(waiting=(*items, *_own(record)), compacted=compacted)
-        return Shares(turn, record, ancestor, _output(turn, record), 0, 0), state
+        state = before and before._replace(waiting=(*_items(record, before), *own), compacted=compacted)
+        return Shares(turn, record, ancestor, _output(turn, own), 0, 0), state
     if before is None:
-        after = _grown(_EMPTY, ((BASE, size),))
+        after = _grown(_EMPTY, ((BASE, size),), own)
     elif compacted:
-        after = _grown(_EMPTY, ((SUMMARY, size),))
+        after = _grown(_EMPTY, ((SUMMARY, size),), own)
     elif size >= before.size:
         old = before.size
-        grown = apportion(size - before.size, items) if items else [(UNEXPLAINED, size - before.size)]
-        after = _grown(before, [_with_turn(cause, count, turn, apart) for cause, count in grown] if apart else grown)
+        grown = apportion(size - old, _items(record, before) or _UNEXPLAINED)
+        after = _grown(before, [_with_turn(cause, count, turn, apart) for cause, count in grown] if apart else grown, own)
     else:
-        after, old, cleared = _fallen(before, size)
-    parts = [*_prompt(turn, after, old, REWRITING if caching else CARRYING), *_output(turn, record)]
-    state = after._replace(waiting=tuple(_own(record)))
-    return Shares(turn, record, ancestor, parts, after.tokens.get(BASE, 0), cleared), state
+        after, old, cleared = _fallen(before, size, own)
+    parts = _prompt(counts, after, old, REWRITING if caching else CARRYING)
+    parts += _output(turn, own)
+    return Shares(turn, record, ancestor, parts, after.tokens.get(BASE, 0), cleared), after
+
+
+_UNEXPLAINED = ((UNEXPLAINED, 1),)
 
 
 # What stands between an answer and the next request, in the order of the prompt; other causes come with attachments.
@@ -218,18 +244,17 @@ def rank(cause: str) -> tuple[int, str]:
 def _items(record: Event | None, before: State | None) -> list[tuple[str, int]]:
     """The sizes of what entered between the parent's request and this one. Thinking counts only if there is nothing else."""
     sizes: Counts = {}
-    entered = record.get("entered", {}) if record is not None else {}
-    for cause, size in (*(before.waiting if before is not None else ()), *entered.items()):
+    for cause, size in before.waiting if before is not None else ():
         if size > 0:
             sizes[cause] = sizes.get(cause, 0) + size
+    for cause, size in record["entered"].items() if record is not None and "entered" in record else ():
+        if size > 0:
+            sizes[cause] = sizes.get(cause, 0) + size
+    if len(sizes) > 1:
+        sizes.pop(THINKING, None)
     if len(sizes) < 2:
         return list(sizes.items())
-    items = [(cause, sizes[cause]) for cause in sorted(sizes, key=rank)]
-    return [item for item in items if item[0] != THINKING] or items
-
-
-def _own(record: Event | None) -> Sizes:
-    return list(record.get("produced", {}).items()) if record is not None else []
+    return [(cause, sizes[cause]) for cause in sorted(sizes, key=rank)]
 
 
 def apportion(total: int, sizes: Sizes) -> list[tuple[str, int]]:
@@ -237,24 +262,29 @@ def apportion(total: int, sizes: Sizes) -> list[tuple[str, int]]:
     if len(sizes) == 1:
         return [(sizes[0][0], total)]
     whole = sum([size for _, size in sizes])
-    parts = [divmod(total * size, whole) for _, size in sizes]
-    rest = total - sum(part for part, _ in parts)
-    result = [part for part, _ in parts]
-    if rest:
-        for at in sorted(range(len(parts)), key=lambda at: (-parts[at][1], at))[:rest]:
-            result[at] += 1
-    return [(cause, part) for (cause, _), part in zip(sizes, result, strict=True)]
+    result, lefts = [], []
+    for cause, size in sizes:
+        part, left = divmod(total * size, whole)
+        result.append((cause, part))
+        lefts.append(left)
+    for _ in range(sum(lefts) // whole):
+        at = lefts.index(max(lefts))
+        lefts[at] = -1
+        cause, part = result[at]
+        result[at] = cause, part + 1
+    return result
 
 
-def _grown(state: State, segments: Sizes) -> State:
-    last, tokens = state.last, dict(state.tokens)
+def _grown(state: State, segments: Sizes, waiting: Sizes) -> State:
+    """A prompt with more segments at its end; and what its answer makes wait."""
+    last, tokens = state.last, state.tokens.copy()
     size = state.size
     for cause, count in segments:
         if count:
             last = (last, cause, count)
             tokens[cause] = tokens.get(cause, 0) + count
             size += count
-    return State(last, tokens, size)
+    return State(last, tokens, size, waiting)
 
 
 def _segments(last: Node) -> list[tuple[str, int]]:
@@ -267,7 +297,7 @@ def _segments(last: Node) -> list[tuple[str, int]]:
     return result
 
 
-def _fallen(state: State, size: int) -> tuple[State, int, int]:
+def _fallen(state: State, size: int, waiting: Sizes) -> tuple[State, int, int]:
     """A smaller prompt: cleared tool results are gone, the oldest first. How much of it is old, and how much was cleared.
 
     If they do not explain it, half of the prompt or more is a compaction that nobody marked; else the end was cut.
@@ -276,7 +306,7 @@ def _fallen(state: State, size: int) -> tuple[State, int, int]:
     segments = _segments(state.last)
     results = sum(count for cause, count in segments if cause.startswith("result "))
     if fall > results and size * 2 <= state.size:
-        return _grown(_EMPTY, ((SUMMARY, size),)), 0, 0
+        return _grown(_EMPTY, ((SUMMARY, size),), waiting), 0, 0
     kept, gone = [], min(fall, results)
     for cause, count in segments:
         cleared = min(fall, count) if cause.startswith("result ") else 0
@@ -288,22 +318,24 @@ def _fallen(state: State, size: int) -> tuple[State, int, int]:
         fall -= min(fall, count)
         if not kept[-1][1]:
             kept.pop()
-    return _grown(_EMPTY, kept), size, gone
+    return _grown(_EMPTY, kept, waiting), size, gone
 
 
-def _prompt(turn: Event, state: State, old: int, kind: str) -> list[Part]:
+def _prompt(counts: Sizes, state: State, old: int, kind: str) -> list[Part]:
     """The prompt's tokens by class: the classes fill the segments from the front; up to `old` they stood there before."""
     spans: list[tuple[str, str, int]] = []
     at = 0
-    for name in CLASSES:
-        count = turn.get(name, 0)
-        if not count:
-            continue
-        for end in (old, at + count) if at < old < at + count and name != READ else (at + count,):
-            spans.append((CARRYING if name == READ else kind if at < old else ENTERING, name, end - at))
-            at = end
+    for name, count in counts:
+        end = at + count
+        if name == READ:
+            spans.append((CARRYING, name, count))
+        elif at < old < end:
+            spans += (kind, name, old - at), (ENTERING, name, end - old)
+        else:
+            spans.append((kind if at < old else ENTERING, name, count))
+        at = end
     parts = []
-    node, left = state.last, dict(state.tokens)
+    node, left = state.last, state.tokens.copy()
     cause, rest = "", 0
     for way, name, count in reversed(spans[1:]):
         tokens: Counts = {}
@@ -311,37 +343,34 @@ def _prompt(turn: Event, state: State, old: int, kind: str) -> list[Part]:
             if not rest:
                 assert node is not None
                 node, cause, rest = node
-            piece = min(rest, count)
+            piece = count if count < rest else rest
             rest -= piece
             count -= piece  # noqa: PLW2901
             tokens[cause] = tokens.get(cause, 0) + piece
-        for name_, piece in tokens.items():
-            if left[name_] == piece:
-                del left[name_]
+            if left[cause] == piece:
+                del left[cause]
             else:
-                left[name_] -= piece
+                left[cause] -= piece
         parts.append(Part(way, name, tokens))
-    if spans:
-        parts.append(Part(spans[0][0], spans[0][1], left))
+    parts.append(Part(spans[0][0], spans[0][1], left))
     parts.reverse()
     return parts
 
 
-def _output(turn: Event, record: Event | None) -> list[Part]:
+def _output(turn: Event, produced: Sizes) -> list[Part]:
     """The output's tokens: thinking as far as it is counted, the rest by size."""
     count = turn.get(OUTPUT, 0)
     if not count:
         return []
-    sizes = [(cause, size) for cause, size in _own(record) if size > 0]
-    if len(sizes) > 1:
-        sizes.sort(key=lambda item: rank(item[0]))
+    sizes = [item for item in produced if item[1] > 0]
     others = [item for item in sizes if item[0] != THINKING]
     thinking = min(turn.get("reasoning_tokens", 0), count)
-    rest = count - thinking
     if not others:
         others = sizes if sizes and not thinking else [(REPLY, 1)]
+    elif len(others) > 1:
+        others.sort(key=lambda item: rank(item[0]))
     tokens: Counts = {THINKING: thinking} if thinking else {}
-    for cause, part in apportion(rest, others):
+    for cause, part in apportion(count - thinking, others):
         if part:
             tokens[cause] = tokens.get(cause, 0) + part
     return [Part(PRODUCING, OUTPUT, tokens)]

@@ -96,9 +96,10 @@ class Breaks:
 
     def __init__(self, catalogue: pricing.Catalogue) -> None:
         self._catalogue = catalogue
-        self._rules = catalog.load("caches")
+        rules = catalog.load("caches")
+        self._least, self._lives, self._shortest = rules["break_tokens"], rules["minutes"], rules["least"]
         self._chains: dict[str, _Chain] = {}
-        self._last: dict[Any, int] = {}  # when the last turn of a chain began, which read its cache
+        self._last: dict[Any, str] = {}  # when the last turn of a chain began, which read its cache
 
     def watch(self, every: Iterable[Shares]) -> Iterator[Break]:
         """The breaks among some shares."""
@@ -110,20 +111,23 @@ class Breaks:
         """The break at a turn, or None."""
         turn, record, parent = share.turn, share.record or {}, share.parent
         before = self._chains.get(parent["id"]) if parent is not None else None
-        at, chain = when.moment(turn["ts"]), (turn.get("session_id"), record.get("chain"), bool(turn.get("sidechain")))
-        last = max(self._last.get(chain, 0), when.moment(parent["ts"]) if parent is not None else 0)
-        self._last[chain] = max(at, last)
-        minutes = max(before.minutes if before else 0, self._minutes(turn))
-        version = record.get("version") or (before.version if before else "")
-        self._chains[turn["id"]] = _Chain(minutes, version, share.base or (before.base if before else 0))
+        at, chain = turn["ts"], (turn.get("session_id"), record.get("chain"), bool(turn.get("sidechain")))
+        last = self._last.get(chain, "")
+        if parent is not None and parent["ts"] > last:
+            last = parent["ts"]
+        self._last[chain] = at if at > last else last
+        minutes, version, base = self._minutes(turn), record.get("version", ""), share.base
+        if before is not None:
+            minutes, version, base = max(minutes, before.minutes), version or before.version, base or before.base
+        self._chains[turn["id"]] = _Chain(minutes, version, base)
         if parent is None or before is None:
             return None
         compacted = record.get("event") == context.COMPACTION
         lost = self._lost_at_compaction(share, before) if compacted else share.rewriting
         tokens = sum(lost.values())
-        if tokens < self._rules["break_tokens"]:
+        if tokens < self._least:
             return None
-        gap = max(at - last, 0)
+        gap = max(when.moment(at) - when.moment(last), 0)
         reason = _reason(share, before, gap, compacted, version)
         part = str(record.get("changed", ""))
         return Break(turn, tokens, self._extra(turn, lost), reason, gap, str(record.get("miss") or ""), part)
@@ -134,7 +138,7 @@ class Breaks:
             return 12 * _HOUR
         if turn.get("cache_write_1h_tokens"):
             return _HOUR
-        minutes: int = self._rules["minutes"].get(turn.get("provider", ""), self._rules["least"])
+        minutes: int = self._lives.get(turn.get("provider", ""), self._shortest)
         return minutes
 
     def _lost_at_compaction(self, share: Shares, before: _Chain) -> Counts:

@@ -23,6 +23,8 @@ _STEP = Decimal("1e-12")
 _THOUGHT = "reasoning_tokens"
 # Parts of a class that may have a price of their own. Of which cause they are is unknown.
 _OTHER_PARTS = ("audio_input_tokens", "image_input_tokens", "audio_output_tokens", "image_output_tokens")
+# So many sets of causes are kept before their turns are counted by label: most turns have the causes of others.
+_WAITING = 100
 _FEES = ("web_searches", "requests", "citation_tokens")
 
 
@@ -46,32 +48,43 @@ def total(amounts: Iterable[Decimal]) -> Decimal:
 
 
 class _Group:
-    """Turns of one rate. `tokens`: of each kind and class by label. `counts`: what decides the fees."""
+    """Turns of one rate. `tokens`: of each kind and class by cause. `counts`: what decides the fees."""
 
     def __init__(self, rate: pricing.Rate | None) -> None:
         self.rate = rate
         self.counts: Counts = {}
         self.tokens: dict[tuple[str, str], Counts] = {}
+        rates = rate.rates if rate is not None else {}
+        self.thinks = bool(rates.get("reasoning"))  # thinking has a price of its own
+        self.uneven = [name for name in _OTHER_PARTS if rates.get(name.removesuffix("_tokens")) is not None]
+
+    def is_uneven(self, turn: Event) -> bool:
+        """Whether tokens of one class have different prices, other than thinking."""
+        if self.thinks and turn.get(_THOUGHT, 0) > turn.get(context.OUTPUT, 0):
+            return True
+        return any(turn.get(name) for name in self.uneven)
 
     def add(self, parts: Iterable[Part]) -> None:
         """Add a turn's parts."""
-        for part in parts:
-            sums = self.tokens.setdefault((part.kind, part.name), {})
-            for label, count in part.tokens.items():
-                sums[label] = sums.get(label, 0) + count
+        for kind, name, tokens in parts:
+            sums = self.tokens.get((kind, name))
+            if sums is None:
+                sums = self.tokens[kind, name] = {}
+            for cause, count in tokens.items():
+                sums[cause] = sums.get(cause, 0) + count
 
-    def costs(self) -> dict[Item, Decimal] | None:
-        """The cost of each label and kind; None if there is no price."""
+    def costs(self, tokens: Mapping[tuple[str, str], Counts]) -> dict[Item, Decimal] | None:
+        """The cost of each label and kind; None if there is no price. `tokens`: as in the group, but by label."""
         if self.rate is None:
             return None
         counts = dict(self.counts)
-        for (_, name), sums in self.tokens.items():
+        for (_, name), sums in tokens.items():
             counts[name] = counts.get(name, 0) + sum(sums.values())
         counts[context.OUTPUT] = counts.get(context.OUTPUT, 0) + counts.get(_THOUGHT, 0)
         if isinstance(pricing.cost_of(self.rate, counts), pricing.Unpriced):
             return None
         result: dict[Item, Decimal] = {}
-        for (kind, name), sums in self.tokens.items():
+        for (kind, name), sums in tokens.items():
             for label, count in sums.items():
                 item = label, kind
                 result[item] = pricing.add(result.get(item, pricing.ZERO), _amount(self.rate, name, count) or pricing.ZERO)
@@ -98,34 +111,45 @@ class Bill:
         self._catalogue = catalogue
         self._label_of = functools.cache(label_of)
         self._turns: Counts = {}
+        self._waiting: dict[frozenset[str], int] = {}  # turns by their causes, which are not in `_turns` yet
         self._groups: dict[str, _Group] = {}
         self._shared = _Group(None)  # turns whose cost is not proportional
         self._money: dict[Item, Decimal] = {}  # theirs
 
     def add(self, share: Shares) -> None:
         """Add the shares of one turn, or of a session's total."""
-        turn = share.turn
-        parts = [Part(part.kind, part.name, self._by_label(part.tokens)) for part in share.parts]
-        if turn.get("turns"):
-            self.turns += turn["turns"]
-            for label in set().union(*(part.tokens for part in parts)):
-                self._turns[label] = self._turns.get(label, 0) + turn["turns"]
-        lookup = self._catalogue.rate_of(turn)
-        rate = lookup if isinstance(lookup, pricing.Rate) else None
+        turn, parts = share.turn, share.parts
+        if turns := turn.get("turns"):
+            self.turns += turns
+            causes = frozenset[str]().union(*[part.tokens for part in parts])
+            self._waiting[causes] = self._waiting.get(causes, 0) + turns
+            if len(self._waiting) > _WAITING:
+                self._count_turns()
+        group = self._group_of(self._catalogue.rate_of(turn))
+        rate = group.rate
         fees = _fees(turn, rate)
         if "cost_usd" in turn and (rate is None or turn.get("cost_source") != "client"):
             self._share_out(Decimal(turn["cost_usd"]), parts, rate, fees)
-        elif rate is not None and _is_uneven(turn, rate):
+        elif rate is not None and group.is_uneven(turn):
             self._share_out(_amount_of(rate, {**turn, **fees}), parts, rate, fees)
         else:
-            name = rate.name if rate is not None else ""
-            group = self._groups.get(name)
-            if group is None:
-                group = self._groups[name] = _Group(rate)
-            apart = rate is not None and rate.rates.get("reasoning") and turn.get(_THOUGHT)
-            group.add(_with_thinking(parts) if apart else parts)
+            group.add(_with_thinking(parts) if group.thinks and turn.get(_THOUGHT) else parts)
             for field, count in fees.items():
                 group.counts[field] = group.counts.get(field, 0) + count
+
+    def _count_turns(self) -> None:
+        for causes, turns in self._waiting.items():
+            for label in set(map(self._label_of, causes)):
+                self._turns[label] = self._turns.get(label, 0) + turns
+        self._waiting.clear()
+
+    def _group_of(self, lookup: pricing.Rate | pricing.Unpriced) -> _Group:
+        rate = lookup if isinstance(lookup, pricing.Rate) else None
+        name = rate.name if rate is not None else ""
+        group = self._groups.get(name)
+        if group is None:
+            group = self._groups[name] = _Group(rate)
+        return group
 
     def _by_label(self, tokens: Mapping[str, int]) -> Counts:
         result: Counts = {}
@@ -142,7 +166,7 @@ class Bill:
         self._shared.add(parts)
         weights: dict[Item, Decimal] = {}
         for part in parts:
-            for label, count in part.tokens.items():
+            for label, count in self._by_label(part.tokens).items():
                 weight = _amount(rate, part.name, count) if rate is not None else None
                 item = label, part.kind
                 weights[item] = weights.get(item, pricing.ZERO) + (Decimal(count) if weight is None else weight)
@@ -153,6 +177,7 @@ class Bill:
 
     def lines(self) -> dict[str, Line]:
         """Label -> what it took. The tokens add up to the turns' tokens, and the costs to their cost."""
+        self._count_turns()
         tokens: dict[str, Counts] = {}
         costs: dict[str, dict[str, Decimal]] = {}
         unpriced: Counts = {}
@@ -165,10 +190,11 @@ class Bill:
         for item, usd in self._money.items():
             pay(item, usd)
         for group in (*self._groups.values(), self._shared):
-            amounts = group.costs()
+            by_label = {key: self._by_label(sums) for key, sums in group.tokens.items()}
+            amounts = group.costs(by_label)
             for item, usd in (amounts or {}).items():
                 pay(item, usd)
-            for (kind, _), sums in group.tokens.items():
+            for (kind, _), sums in by_label.items():
                 for label, count in sums.items():
                     kinds = tokens.setdefault(label, {})
                     kinds[kind] = kinds.get(kind, 0) + count
@@ -187,13 +213,6 @@ def _fees(turn: Event, rate: pricing.Rate | None) -> Counts:
     if rate is not None and rate.request is not None and "requests" not in turn and "cost_usd" not in turn:
         fees["requests"] = turn.get("turns", 0)
     return fees
-
-
-def _is_uneven(turn: Event, rate: pricing.Rate) -> bool:
-    """Whether tokens of one class have different prices, other than thinking."""
-    if rate.rates.get("reasoning") and turn.get(_THOUGHT, 0) > turn.get(context.OUTPUT, 0):
-        return True
-    return any(turn.get(name) and rate.rates.get(name.removesuffix("_tokens")) is not None for name in _OTHER_PARTS)
 
 
 def _with_thinking(parts: Iterable[Part]) -> list[Part]:

@@ -7,14 +7,13 @@ only for a source that the user enabled. A message never contains a secret.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from tokenops import datadir, regular, untrusted
+from tokenops import datadir, light, regular, untrusted
 
 _PRINTABLE = re.compile(r"[\x21-\x7e]{1,8192}\Z")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -46,7 +45,7 @@ def is_this_machine(host: str) -> bool:
 
 def fingerprint(secret: str, salt: bytes) -> str:
     """A hash that distinguishes a secret from the next one."""
-    return hashlib.blake2b(secret.encode(), key=salt[:64], digest_size=9, person=b"poll").hexdigest()
+    return light.blake2b(secret.encode(), key=salt[:64], digest_size=9, person=b"poll").hexdigest()
 
 
 def resolve(value: str, environment: Mapping[str, str], base: str, salt: bytes, cookie: str = "") -> Credential:

@@ -6,12 +6,12 @@ disjoint and add up; those in PARTS are parts of them and are never added again.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import orjson
+
+from tokenops import light
 
 Event = dict[str, Any]
 
@@ -152,7 +152,7 @@ def is_made_of_counts(alias: str) -> bool:
     return bool(_COUNTED.search(alias))
 
 
-_COUNTED = re.compile(r"(:\d+){5}\Z")  # how an alias of `alias_of` ends
+_COUNTED = light.pattern(r"(:\d+){5}\Z")  # how an alias of `alias_of` ends
 PLANES = ("log", "wire", "export")
 
 
@@ -224,4 +224,4 @@ EVERY = Filter()
 
 def digest(*parts: object) -> str:
     """A short, stable name for some content: 96 bits in hexadecimal."""
-    return hashlib.blake2b(order_of(parts), digest_size=12).hexdigest()
+    return light.blake2b(order_of(parts), digest_size=12).hexdigest()

@@ -8,18 +8,18 @@ quote a value, which may be a prompt.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tokenops import events, jsonl, when
+from tokenops import events, jsonl, light, when
 from tokenops.events import Event
 
 # A larger count is not exact as a double, and cannot be right: 2^64 is an unsigned number that fell below 0.
 MOST = 1 << 53
 # Ten years; the longest window that a vendor has is a month.
 MOST_MINUTES = 5_256_000
-_MONEY = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,18})?\Z")
+_MONEY = light.pattern(r"-?[0-9]{1,12}(\.[0-9]{1,18})?\Z")
 # The size of a map as JSON: a round's counts and times have some forty names, and so have the causes of a context.
 _MOST_BYTES = 4000
 
@@ -113,8 +113,15 @@ COUNTS = Type(
 )
 # Causes are names such as `result Bash|npm test`, not words of a person.
 _CAUSE = r"[a-z][a-z_]{0,39}( [!-~]{1,128}( [!-~]{1,40})?)?"
-_is_cause = re.compile(_CAUSE).fullmatch
+_CAUSE_WHOLE = light.pattern(_CAUSE)
 _CAUSE_BYTES = rb'"[a-z][a-z_]{0,39}+(?: [!#-\[\]-~]{1,128}+(?: [!#-\[\]-~]{1,40}+)?+)?+"'
+
+
+@functools.lru_cache(1024)
+def _is_cause(name: str) -> bool:
+    return _CAUSE_WHOLE.fullmatch(name) is not None
+
+
 SIZES = Type(
     lambda value: _is_counts(value) and all(map(_is_cause, value)),
     "an object of sizes by cause",
@@ -217,7 +224,7 @@ def fault(record: object) -> str:
     return ""
 
 
-_LABEL = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
+_LABEL = light.pattern(r"[a-z][a-z0-9_]{0,39}\Z")
 
 
 def _field_name(key: str) -> str:
@@ -278,6 +285,41 @@ def damage(record: Event) -> str:
         elif why := _misfit(key, value, type_):
             return why
     return ""
+
+
+def are_sound(records: Sequence[Event]) -> bool:
+    """Whether `damage` has nothing to say of some records, all of one kind; False says nothing.
+
+    Types are compared field by field, which takes a third of the time of comparing them record by record.
+    """
+    columns: dict[str, list[Any]] = {}
+    for record in records:
+        for key, value in record.items():
+            if key in columns:
+                columns[key].append(value)
+            else:
+                columns[key] = [value]
+    if any(len(columns.get(key, ())) < len(records) for key in ("v", "ts", "kind", "id")):
+        return False
+    types = TABLE.get(records[0]["kind"], {})
+    return all(key in types and _are(types[key], values) for key, values in columns.items())
+
+
+def _are_counts(values: list[Any]) -> bool:
+    return not values or (set(map(type, values)) == {int} and min(values) >= 0 and max(values) < MOST)
+
+
+def _are(type_: Type, values: list[Any]) -> bool:
+    """Whether values are of a type."""
+    if type_ is TEXT:
+        return set(map(type, values)) == {str}
+    if type_ is COUNT:
+        return _are_counts(values)
+    if type_ is SIZES and set(map(type, values)) == {dict}:
+        return _are_counts([size for sizes in values for size in sizes.values()]) and all(
+            map(_is_cause, set().union(*values))
+        )
+    return all(map(type_.holds, values))
 
 
 def _is_flat(value: Any) -> bool:

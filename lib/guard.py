@@ -7,7 +7,6 @@ has not changed. Only reads that succeeded count. If anything here fails, the ag
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from tokenops import datadir, events, untrusted, when
+from tokenops import datadir, events, light, untrusted, when
 from tokenops.events import Event
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ def key_of(payload: Mapping[str, Any], salt: bytes) -> str:
     path = untrusted.text(untrusted.mapping(payload.get("tool_input")).get("file_path"), 4096)
     agent = untrusted.text(payload.get("agent_id"), 200)
     text = f"{agent}\0{os.path.realpath(os.path.join(untrusted.text(payload.get('cwd'), 4096), path))}"
-    return hashlib.blake2b(text.encode(errors="replace"), key=salt[:64], digest_size=8).hexdigest() if path else ""
+    return light.blake2b(text.encode(errors="replace"), key=salt[:64], digest_size=8).hexdigest() if path else ""
 
 
 def response(payload: Mapping[str, Any], state: dict[str, Any], mode: str, salt: bytes, now: int) -> Response:
@@ -243,7 +242,7 @@ def notice(spent: float, rules: Mapping[str, float], last: float) -> tuple[str, 
 
 def state_path(folder: str, session: str) -> str:
     """The path of a session's state."""
-    name = hashlib.blake2b(session.encode(errors="replace"), digest_size=8).hexdigest()
+    name = light.blake2b(session.encode(errors="replace"), digest_size=8).hexdigest()
     return os.path.join(folder, "guard", f"{name}.json")
 
 

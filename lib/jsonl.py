@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 import orjson
+
+from tokenops import light
 
 Record = dict[str, Any]
 # Called with the place (file:line) of a line that was skipped, and with the reason.
@@ -139,8 +140,8 @@ def batches(pieces: Iterable[bytes], name: str) -> Iterator[list[tuple[str, byte
         yield [(f"{name}:{number + 1}", last)]
 
 
-_TO_THE_NEXT = re.compile(rf"[^{{{_BETWEEN}]{{0,8}}[{_BETWEEN}]*")  # the rest of a torn word, and what follows it
-_FIRST_KEY = re.compile(r'\{"[^"\\]{1,60}"')
+_TO_THE_NEXT = light.pattern(rf"[^{{{_BETWEEN}]{{0,8}}[{_BETWEEN}]*")  # the rest of a torn word, and what follows it
+_FIRST_KEY = light.pattern(r'\{"[^"\\]{1,60}"')
 
 
 def _take_objects(chars: str, at: int, records: list[Record]) -> tuple[int | None, str]:

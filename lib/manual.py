@@ -10,17 +10,21 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from tokenops import light
+
 # An option in the synopsis, and its value: NAME, FIELD[,FIELD...] or one|two|three.
-_OPTION = re.compile(r"(?<![\w-])(--?[a-z][a-z-]*)(?: (?!\|)([A-Z][A-Z]*[^\s\]]*\]*|[a-z0-9][\w:-]*(?:\|[\w:-]+)+))?")
-_TERM = re.compile(r"  (\S(?:.*?\S)?)(?:   *(\S.*))?\Z")
+_OPTION = light.pattern(r"(?<![\w-])(--?[a-z][a-z-]*)(?: (?!\|)([A-Z][A-Z]*[^\s\]]*\]*|[a-z0-9][\w:-]*(?:\|[\w:-]+)+))?")
+_TERM = light.pattern(r"  (\S(?:.*?\S)?)(?:   *(\S.*))?\Z")
 # An option as a term of a list, with its value. Its meaning may begin on the next line.
 _OPTION_VALUE = r"[A-Z]\S*|[a-z0-9][\w:-]*\|\S+"
-_OPTION_TERM = re.compile(rf"  ((?:--?[a-z][a-z-]*(?:, )?)+(?: (?:{_OPTION_VALUE}))?) +(\S.*)\Z")
-_OPTION_TERM_ALONE = re.compile(rf"  (--?[a-z][a-z-]* (?:{_OPTION_VALUE}))()\Z")
+_OPTION_TERM = light.pattern(rf"  ((?:--?[a-z][a-z-]*(?:, )?)+(?: (?:{_OPTION_VALUE}))?) +(\S.*)\Z")
+_OPTION_TERM_ALONE = light.pattern(rf"  (--?[a-z][a-z-]* (?:{_OPTION_VALUE}))()\Z")
 # What installers put above a script where #! cannot name the interpreter: its path has a blank, or is too long.
-_LAUNCHER = re.compile(r"#!/bin/sh\n'''exec' [^\n]*\n' '''\n")
+_LAUNCHER = light.pattern(r"#!/bin/sh\n'''exec' [^\n]*\n' '''\n")
 # A meaning that begins with the values of an option: "turn, usage, meter (default: all)".
-_WORDS = re.compile(r"([a-z][\w-]*(?:, [a-z][\w-]*)+)(?=, \.\.\.| \(|:|;|\Z)")
+_WORDS = light.pattern(r"([a-z][\w-]*(?:, [a-z][\w-]*)+)(?=, \.\.\.| \(|:|;|\Z)")
+SHELLS = ("bash", "zsh", "fish")
+_FILES = light.pattern(r"FILE|PATH|DIR")
 
 
 class Option(NamedTuple):
@@ -237,10 +241,6 @@ def _roff(text: str) -> str:
 
 def _verbatim(line: str) -> str:
     return _roff(line) or r"\&"
-
-
-SHELLS = ("bash", "zsh", "fish")
-_FILES = re.compile(r"FILE|PATH|DIR")
 
 
 def manuals(folder: str) -> list[Manual]:

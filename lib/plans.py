@@ -6,14 +6,13 @@ A plan in force covers its provider's turns through a login. Reports show what t
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tokenops import catalog, config, show, when
+from tokenops import catalog, config, light, show, when
 from tokenops.config import Unusable
 
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
+_DATE = light.pattern(r"\d{4}-\d{2}-\d{2}\Z")
 
 
 # The word for a plan that applies to all time, as in --since all.
@@ -108,7 +107,7 @@ def resolve(words: Sequence[str]) -> Plan:
 
 
 # Runs of letters, runs of digits, and the plus that some plans end with; `5x` is 5.
-_WORD = re.compile(r"[a-z]+|\d+|\+")
+_WORD = light.pattern(r"[a-z]+|\d+|\+")
 
 
 def _words(text: str) -> set[str]:

@@ -8,11 +8,10 @@ most literal first; `pricing` takes the first that has a price.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tokenops import catalog
+from tokenops import catalog, light
 
 
 class Reading(NamedTuple):
@@ -28,21 +27,21 @@ class Reading(NamedTuple):
 
 GOVCLOUD = "us-gov"  # Amazon's cloud for the US government; its prices are not those of other regions
 _ONE_SOURCE = "prices in GovCloud are known from one source only (LiteLLM)"
-_PATH = re.compile(r"(?:publishers/([a-z0-9-]+)/)?models/")
-_ARN = re.compile(r"arn:aws[a-z-]*:bedrock:[a-z0-9-]*:\d*:(?:application-)?(?:inference-profile|foundation-model)/")
-_BEDROCK = re.compile(
+_PATH = light.pattern(r"(?:publishers/([a-z0-9-]+)/)?models/")
+_ARN = light.pattern(r"arn:aws[a-z-]*:bedrock:[a-z0-9-]*:\d*:(?:application-)?(?:inference-profile|foundation-model)/")
+_BEDROCK = light.pattern(
     r"(?:(us-gov|us|eu|apac|jp|au|ca|global)\.)?(anthropic|amazon|meta|mistral|cohere|deepseek|openai|qwen)\."
 )
-_BEDROCK_VERSION = re.compile(r"-v\d+(?::\d+)?(?:\[1m\])?\Z|:\d+\Z")
-_AZURE_ZONE = re.compile(r"(eu|us|global|global-standard)/")
-_SNAPSHOT = re.compile(r"(?:@(?:20\d{6}|default|latest)|-20\d{2}-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01]))\Z")
+_BEDROCK_VERSION = light.pattern(r"-v\d+(?::\d+)?(?:\[1m\])?\Z|:\d+\Z")
+_AZURE_ZONE = light.pattern(r"(eu|us|global|global-standard)/")
+_SNAPSHOT = light.pattern(r"(?:@(?:20\d{6}|default|latest)|-20\d{2}-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01]))\Z")
 # Clients append the effort that was asked for; only to models that have one.
-_EFFORT = re.compile(
+_EFFORT = light.pattern(
     r"(?:gpt-[5-9][\w.-]*|o\d[\w-]*|claude-[a-z][\w-]*|claude-\d[\w-]*|gemini-[\w.-]+|grok-[\w.-]+)"
     r"(-(?:none|minimal|low|medium|high|xhigh|max|ultra|thinking))\Z"
 )
-_ROUTE = re.compile(r":(nitro|floor|online|beta|extended|thinking|exacto)\Z")
-_CLAUDE_DOTS = re.compile(r"(?<=\d)\.(?=\d)")
+_ROUTE = light.pattern(r":(nitro|floor|online|beta|extended|thinking|exacto)\Z")
+_CLAUDE_DOTS = light.pattern(r"(?<=\d)\.(?=\d)")
 
 
 def readings(name: str) -> Iterator[Reading]:

@@ -7,7 +7,6 @@ basename are distinguished by their parent directories.
 from __future__ import annotations
 
 import functools
-import hashlib
 import ntpath
 import os
 import posixpath
@@ -15,13 +14,13 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tokenops import events, fields, regular
+from tokenops import events, fields, light, regular
 
 LONGEST_NAME = 255  # as the log takes it
 _LONGEST_PATH = 4096
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_PUNCTUATION = re.compile(r"[^A-Za-z0-9]")
-_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+_UNPRINTABLE = light.pattern("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_PUNCTUATION = light.pattern(r"[^A-Za-z0-9]")
+_WINDOWS = light.pattern(r"[A-Za-z]:[\\/]|\\\\")
 
 
 def split_path(path: str) -> list[str]:
@@ -39,13 +38,13 @@ def ancestor_encoded(path: str, folder: str) -> str:
     return ""
 
 
-_VERBATIM = re.compile(r"(?:[\\/]{2}[?.]|[\\/]\?\?)[\\/](?:(?=[A-Za-z]:)|(UNC)[\\/])", re.IGNORECASE)
-_DRIVE = re.compile(r"([A-Za-z]):(?:[\\/]+|\Z)")
-_MOUNTED = re.compile(r"/+(?:mnt|cygdrive)/+([A-Za-z])(?:/+|\Z)")
-_LINUX = re.compile(r"[\\/]{2}(?:wsl\$|wsl\.localhost)[\\/][^\\/]+", re.IGNORECASE)
-_PRIVATE = re.compile(r"/private(?=/(?:tmp|var|etc)(?:/|\Z))")
-_URI = re.compile(r"(?:file://(?:localhost)?|vscode-remote://wsl(?:\+|%2b)[^/]+)(?=/)", re.IGNORECASE)
-_URI_DRIVE = re.compile(r"/(?=[A-Za-z]:(?:/|\Z))")
+_VERBATIM = light.pattern(r"(?:[\\/]{2}[?.]|[\\/]\?\?)[\\/](?:(?=[A-Za-z]:)|(UNC)[\\/])", re.IGNORECASE)
+_DRIVE = light.pattern(r"([A-Za-z]):(?:[\\/]+|\Z)")
+_MOUNTED = light.pattern(r"/+(?:mnt|cygdrive)/+([A-Za-z])(?:/+|\Z)")
+_LINUX = light.pattern(r"[\\/]{2}(?:wsl\$|wsl\.localhost)[\\/][^\\/]+", re.IGNORECASE)
+_PRIVATE = light.pattern(r"/private(?=/(?:tmp|var|etc)(?:/|\Z))")
+_URI = light.pattern(r"(?:file://(?:localhost)?|vscode-remote://wsl(?:\+|%2b)[^/]+)(?=/)", re.IGNORECASE)
+_URI_DRIVE = light.pattern(r"/(?=[A-Za-z]:(?:/|\Z))")
 
 
 def spelling(path: str) -> str:
@@ -84,8 +83,8 @@ def canonical(path: str) -> str:
     return os.path.realpath(here) if os.path.isabs(here) and os.path.isdir(here) else named
 
 
-_WORKTREE = re.compile(r"(?P<root>.+?)[\\/]\.claude[\\/]worktrees[\\/][^\\/]+(?:[\\/]|\Z)")
-_CODEX_WORKTREE = re.compile(r".+?[\\/]\.codex[\\/]worktrees[\\/][^\\/]+[\\/](?P<name>[^\\/]+)")
+_WORKTREE = light.pattern(r"(?P<root>.+?)[\\/]\.claude[\\/]worktrees[\\/][^\\/]+(?:[\\/]|\Z)")
+_CODEX_WORKTREE = light.pattern(r".+?[\\/]\.codex[\\/]worktrees[\\/][^\\/]+[\\/](?P<name>[^\\/]+)")
 
 
 def repository(path: str, roots: Mapping[str, str], salt: bytes) -> str:
@@ -175,11 +174,11 @@ def _is_same(path: str, other: str) -> bool:
 
 def hash_path(path: str, salt: bytes) -> str:
     """A short hash of a path that cannot be looked up without the salt."""
-    return hashlib.blake2b(path.encode(errors="replace"), key=salt[:64], digest_size=6).hexdigest()
+    return light.blake2b(path.encode(errors="replace"), key=salt[:64], digest_size=6).hexdigest()
 
 
-_HASH = re.compile(r"[0-9a-f]{12}\Z")
-_NOT_IN_PATHS = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_HASH = light.pattern(r"[0-9a-f]{12}\Z")
+_NOT_IN_PATHS = light.pattern(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def is_path_of(key: object, path: object) -> bool:

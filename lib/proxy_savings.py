@@ -9,14 +9,13 @@ from __future__ import annotations
 import collections
 import contextlib
 import fnmatch
-import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import config, events, http1, proxy_request, untrusted
+from tokenops import config, events, http1, light, proxy_request, untrusted
 from tokenops.proxy_exchange import Exchange
 
 
@@ -109,7 +108,7 @@ _NOT_CACHED = (
 
 def key_of(upstream: str, head: http1.Request, path: bytes, body: bytes) -> bytes:
     """What must be the same for two requests to be the same."""
-    digest = hashlib.blake2b(digest_size=32)
+    digest = light.blake2b(digest_size=32)
     parts = [upstream.encode(), head.method, path]
     for low, _, value in head.headers:
         if low not in _NOISE and not low.startswith(_NOISE_BEGINS):

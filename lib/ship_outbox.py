@@ -12,14 +12,13 @@ digest is written after the acknowledgement. A crash between them sends a row tw
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import orjson
 
-from tokenops import datadir, etiquette, events, regular, ship_rows, store, store_days, untrusted
+from tokenops import datadir, etiquette, events, light, regular, ship_rows, store, store_days, untrusted
 from tokenops.jsonl import OnBadLine
 from tokenops.ship_rows import Row
 
@@ -47,7 +46,7 @@ class Part(NamedTuple):
 
 def digest(row: Row) -> bytes:
     """A short digest of a row's content."""
-    return hashlib.blake2b(ship_rows.content_of(row), digest_size=_DIGEST).digest()
+    return light.blake2b(ship_rows.content_of(row), digest_size=_DIGEST).digest()
 
 
 def parts(log: str, finished: Days, since: str, on_bad_line: OnBadLine) -> Iterator[Part]:
@@ -117,7 +116,7 @@ class Outbox:
         """`mark`: what else decides how rows look (prices, their owner); when it changes, all days are looked at."""
         self.log, self.folder = log, os.path.join(log, FOLDER, name)
         state = untrusted.mapping(datadir.read_json(os.path.join(self.folder, _STATE)))
-        self.mark = hashlib.blake2b(f"{_FORMAT} {mark}".encode(), digest_size=9).hexdigest()
+        self.mark = light.blake2b(f"{_FORMAT} {mark}".encode(), digest_size=9).hexdigest()
         days = untrusted.mapping(state.get("days")) if state.get("mark") == self.mark else {}
         self.days: Days = {key: value for key, value in days.items() if isinstance(value, str)}
         self.state = etiquette.state_of(state.get("state"))

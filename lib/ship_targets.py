@@ -13,14 +13,13 @@ Secrets are in the environment or in private files, never in an address on a com
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-from tokenops import config, credentials, etiquette, events, https, ship_rows, show
+from tokenops import config, credentials, etiquette, events, https, light, ship_rows, show
 from tokenops.config import Unusable
 from tokenops.etiquette import Answer, Trouble
 from tokenops.ship_rows import Row
@@ -155,7 +154,7 @@ def _kind(url: str) -> str:
 
 
 def _slug(kind: str, url: str) -> str:
-    return f"{kind}-{hashlib.blake2b(url.encode(), digest_size=6).hexdigest()}"
+    return f"{kind}-{light.blake2b(url.encode(), digest_size=6).hexdigest()}"
 
 
 def _headers(

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from tokenops import jsonl, show_layout
+from tokenops import jsonl, light, show_layout
 from tokenops.events import Event
 from tokenops.show_layout import Column
 from tokenops.show_terminal import Output, height, paint, plain, safe, safe_text, segments, shorten, text_width, width, wrap
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 
-_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?\Z", re.ASCII)
+_NUMBER = light.pattern(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?\Z", re.ASCII)
 
 
 # With these a formula begins, also in their full width (U+FF1D and others), which spreadsheets in East Asia take for them.
@@ -260,7 +260,7 @@ def short_ids(ids: Iterable[str], least: int = 8) -> dict[str, str]:
 
 
 # A model's day, at the end of its name.
-_DAY = re.compile(r"-(?:\d{8}|\d{4}-\d\d-\d\d)\Z", re.ASCII)
+_DAY = light.pattern(r"-(?:\d{8}|\d{4}-\d\d-\d\d)\Z", re.ASCII)
 
 
 def short_models(names: Iterable[str]) -> dict[str, str]:

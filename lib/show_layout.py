@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from tokenops import light
 from tokenops.show_terminal import paint, safe, shorten, shorten_apart, text_width, wrap
 
 
@@ -36,7 +37,7 @@ LEAST, VERY_LEAST = 16, 6
 # A sentence takes at most so many lines.
 MOST_LINES = 3
 # A number; what stands behind its digits: decimals, and the + of a sum that is not complete.
-_DECIMAL = re.compile(r"[-+<]?\$?[\d,]+((?:\.\d+)?\+?)", re.ASCII)
+_DECIMAL = light.pattern(r"[-+<]?\$?[\d,]+((?:\.\d+)?\+?)", re.ASCII)
 
 
 class _Laid(NamedTuple):

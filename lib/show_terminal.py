@@ -14,12 +14,14 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, TextIO
 
+from tokenops import light
+
 # Control characters (C0, DEL, C1), line and paragraph separators, marks that turn the direction of text, tag characters,
 # half characters, and noncharacters, of which our own styles are made and of which XML cannot hold two.
 _STEERING = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 _STEERING += "\ufdd0-\ufdef\ufffe\uffff\U000e0000-\U000e007f"
-_STEERS = re.compile(f"[{_STEERING}]")
-_STEERS_IN_TEXT = re.compile(f"(?![\n\t])[{_STEERING}]")
+_STEERS = light.pattern(f"[{_STEERING}]")
+_STEERS_IN_TEXT = light.pattern(f"(?![\n\t])[{_STEERING}]")
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 # A style and the code that a terminal knows it by (ECMA-48, SGR). Only `Output` writes escape sequences.
@@ -27,7 +29,7 @@ _CODES = {"bold": 1, "dim": 2, "bad": 31, "good": 32, "warn": 33, "accent": 36, 
 _MARKS = {name: chr(0xFDD0 + number) for number, name in enumerate(_CODES)}
 _END = "\ufddf"
 _HOME, _TO_END_OF_LINE, _TO_END = "\x1b[H", "\x1b[K", "\x1b[J"
-_STYLED = re.compile(f"([{''.join(_MARKS.values())}])([^\n\ufdd0-\ufdef]*){_END}")
+_STYLED = light.pattern(f"([{''.join(_MARKS.values())}])([^\n\ufdd0-\ufdef]*){_END}")
 _CODE_OF = {mark: _CODES[name] for name, mark in _MARKS.items()}
 # Of a terminal that does not say how large it is.
 USUAL_WIDTH, USUAL_HEIGHT = 80, 24
@@ -116,7 +118,7 @@ def shorten(text: str, most: int) -> str:
 
 # A word of a name begins behind one of these.
 _BETWEEN = "-/_.:@ "
-_WORD = re.compile(f"(?<=[{_BETWEEN}])(?=[^{_BETWEEN}])")
+_WORD = light.pattern(f"(?<=[{_BETWEEN}])(?=[^{_BETWEEN}])")
 
 
 def shorten_apart(texts: Sequence[str], most: int) -> list[str]:
@@ -204,7 +206,7 @@ def height() -> int:
 
 
 # What JSON may hold raw in a string: all that steers but C0, of which line ends and escape sequences are made.
-_STEERS_IN_JSON = re.compile(f"(?![\\x00-\\x1f\\ud800-\\udfff])[{_STEERING}]")
+_STEERS_IN_JSON = light.pattern(f"(?![\\x00-\\x1f\\ud800-\\udfff])[{_STEERING}]")
 
 
 def _json_escape(match: re.Match[str]) -> str:

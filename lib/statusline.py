@@ -7,7 +7,6 @@ seconds and after a new reading; the others print its result. Only the session's
 from __future__ import annotations
 
 import datetime
-import hashlib
 import html
 import os
 import re
@@ -20,6 +19,7 @@ from tokenops import (
     datadir,
     headroom,
     jsonl,
+    light,
     limit_view,
     limit_windows,
     show,
@@ -68,7 +68,7 @@ def news(payload: untrusted.Raw, sessions: Mapping[str, Any], now: int) -> tuple
 
     An idle session repeats old numbers, which must not count as fresh ones.
     """
-    session = hashlib.blake2b(str(payload.get("session_id")).encode(), digest_size=8).hexdigest()
+    session = light.blake2b(str(payload.get("session_id")).encode(), digest_size=8).hexdigest()
     previous = untrusted.mapping(sessions.get(session))
     readings = list(wire_limits.status_line(payload, when.stamp(now)))
     numbers = [[reading["window"], reading["used"], reading.get("resets_at")] for reading in readings]

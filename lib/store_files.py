@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import gzip
+import io
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import orjson
 
@@ -85,6 +86,32 @@ def identify(line: bytes) -> tuple[str, bytes] | None:
         return match[1].decode(), line
     record = record_of(line)
     return None if record is None else (record["id"], jsonl.line_of(events.arrange(record)))
+
+
+def parse(lines: Iterable[bytes]) -> Iterator[tuple[str, bytes, Event]]:
+    """What `identify` gives for each line that is a record, with the record.
+
+    To parse lines and to check them together takes less time than to match each and then to parse it.
+    """
+    pairs: list[tuple[bytes, Event]] = []
+    by_kind: dict[str, list[Event]] = {}
+    for line in lines:
+        try:
+            record = orjson.loads(line)
+        except ValueError:
+            continue
+        if type(record) is dict and type(kind := record.get("kind")) is str:
+            pairs.append((line, record))
+            by_kind.setdefault(kind, []).append(record)
+    sound = {kind for kind, records in by_kind.items() if fields.are_sound(records)}
+    for line, record in pairs:
+        if record["kind"] in sound or not fields.damage(record):
+            head = f'{{"v":{record["v"]},"ts":"{record["ts"]}","kind":"{record["kind"]}","id":"{record["id"]}"'
+            if line.startswith(head.encode()) and ("alias" not in record or has_alias(line)):
+                yield record["id"], line, record
+            else:
+                usual = events.arrange(record)
+                yield record["id"], jsonl.line_of(usual), usual
 
 
 def match_usual(line: bytes) -> re.Match[bytes] | None:
@@ -274,6 +301,33 @@ def _inode(path: str) -> int:
         return os.stat(path).st_ino
     except FileNotFoundError:
         return 0
+
+
+def whole_lines(day: Day) -> Iterator[bytes]:
+    """The lines of a day, for callers that name no place; the last may lack its end, as in `lines`. Raises OSError."""
+    for path, raw in open_files(day):
+        with contextlib.suppress(*DAMAGED), raw, gzip.GzipFile(fileobj=raw) if path.endswith(".gz") else raw as file:
+            yield from file
+
+
+# A file is searched in pieces of this size: a buffer for all of it takes longer to make than the search.
+_PIECE = 1 << 18
+
+
+def has_any(day: Day, needles: Sequence[bytes]) -> bool:
+    """Whether one of some texts stands in the files of a day. A broken archive has none. Raises OSError."""
+    buffer, longest = bytearray(_PIECE), max(map(len, needles), default=1)
+    for path, raw in open_files(day):
+        packed = gzip.GzipFile(fileobj=raw) if path.endswith(".gz") else raw
+        with contextlib.suppress(*DAMAGED), raw, cast("io.BufferedIOBase", packed) as file:
+            begin = 0  # where the next piece goes, behind the end of the one before it
+            while size := file.readinto(memoryview(buffer)[begin:]):
+                end = begin + size
+                if any(buffer.find(needle, 0, end) >= 0 for needle in needles):
+                    return True
+                begin = min(longest - 1, end)
+                buffer[:begin] = buffer[end - begin : end]
+    return False
 
 
 def lines_with(day: Day, needle: bytes) -> Iterator[bytes]:

@@ -32,6 +32,31 @@ def beginning_with(folder: str, beginning: str, among: Container[str] | None = N
     return [record for record in every if record.get("session_id", "").startswith(beginning)]
 
 
+class Unknown(ValueError):
+    """No session matches a name."""
+
+
+class Ambiguous(Unknown):
+    """More than one session matches."""
+
+
+def session(folder: str, name: str, among: Container[str] | None = None) -> tuple[str, list[Event]]:
+    """The only session whose id begins with `name`, and its records; `among`: the days to read.
+
+    Raises Unknown, Ambiguous, OSError.
+    """
+    by_session: dict[str, list[Event]] = {}
+    for record in beginning_with(folder, name, among):
+        by_session.setdefault(record["session_id"], []).append(record)
+    if not by_session:
+        raise Unknown(f"no session id begins with {name!r}; tok-cost --log --by session --since 365d lists them")
+    if len(by_session) > 1 and name not in by_session:
+        some = ", ".join([*sorted(by_session)[:6], *([f"and {len(by_session) - 6} more"] if len(by_session) > 6 else [])])
+        raise Ambiguous(f"{len(by_session)} sessions begin with {name!r}: {some}; give more characters")
+    chosen = name if name in by_session else next(iter(by_session))
+    return chosen, by_session[chosen]
+
+
 def of_span(
     folder: str, since: str, until: str, kinds: Collection[str], on_bad_line: OnBadLine = ignore_line
 ) -> list[Event]:
@@ -40,23 +65,25 @@ def of_span(
     last = when.stamp(when.moment(until) - 1 + when.DAY)[:10] if until != "9" else "9"
     begin, end, named = since.encode(), until.encode(), {kind.encode() for kind in kinds}
 
-    def takes(line: bytes) -> bool:
-        return begin <= line[store_files.TS] < end and store_files.kind_of(line) in named
+    def record_of(line: bytes) -> Event | None:
+        takes = begin <= line[store_files.TS] < end and store_files.kind_of(line) in named
+        return orjson.loads(line) if takes else None
 
-    return _events(store.records_by_day(folder, first, last, on_bad_line, context=True), takes)
+    return _events(store.records_by_day(folder, first, last, on_bad_line, context=True), record_of)
 
 
 def _with_needles(folder: str, needles: list[bytes], among: Container[str] | None) -> list[Event]:
-    sightings = functools.partial(_sightings, needles)
-    return _events(store.records_by_day(folder, sightings=sightings, among=among), lambda line: True)
+    parsed: dict[bytes, Event] = {}
+    days = store.records_by_day(folder, sightings=functools.partial(_sightings, needles, parsed), among=among)
+    return _events(days, lambda line: parsed.pop(line, None) or orjson.loads(line))
 
 
-def _events(days: Iterable[tuple[str, store.DayRecords]], takes: Callable[[bytes], bool]) -> list[Event]:
+def _events(days: Iterable[tuple[str, store.DayRecords]], record_of: Callable[[bytes], Event | None]) -> list[Event]:
     result: list[Event] = []
     names: dict[str, str] = {}
     for _, day in days:
         names.update({name: day.name_of(name) for name in day.same})
-        result.extend(orjson.loads(line) for line in day.lines.values() if takes(line))
+        result.extend([record for line in day.lines.values() if (record := record_of(line)) is not None])
     if names:
         for record in result:
             for field in ("turn", "parent") if record["kind"] == "context" else ():
@@ -65,22 +92,33 @@ def _events(days: Iterable[tuple[str, store.DayRecords]], takes: Callable[[bytes
     return result
 
 
-def _sightings(needles: list[bytes], day: Day) -> Iterator[tuple[str, bytes]]:
-    """The sightings of a day in which some bytes stand, and the others of the same records.
+def _sightings(needles: list[bytes], parsed: dict[bytes, Event], day: Day) -> Iterator[tuple[str, bytes]]:
+    """The sightings of a day in which some bytes stand, and the others of the same records; each record into `parsed`.
 
     A copy of a turn may name another session.
     """
-    if len(needles) == 1 and next(store_files.lines_with(day, needles[0]), None) is None:
-        return  # nearly all days hold nothing of a session, and this search is the fastest
-    lines = [line for _, line in store_files.lines(day, ignore_line)]
-    chosen = [line for line in lines if any(needle in line for needle in needles)]
-    identities = set(map(_identity, chosen))
-    for line in lines:
-        if _identity(line) in identities and (pair := store_files.identify(line)) is not None:
-            yield pair
+    if not store_files.has_any(day, needles):
+        return  # nearly all days hold nothing of a session
+    chosen, others = {}, []
+    for line in store_files.whole_lines(day):
+        at = line.find(_ID, store_files.KIND) + len(_ID)
+        name = line[at : line.find(b'"', at)]  # as its bytes stand there
+        for needle in needles:
+            if needle in line:
+                chosen[line] = name
+                break
+        else:
+            others.append(name)
+    lines: Iterable[bytes] = chosen
+    names = set(chosen.values())
+    if not names.isdisjoint(others):
+        lines = (line for line in store_files.whole_lines(day) if _name(line) in names)
+    for identity, line, record in store_files.parse(line for line in lines if line.endswith(b"\n")):
+        parsed[line] = record
+        yield identity, line
 
 
-def _identity(line: bytes) -> bytes:
+def _name(line: bytes) -> bytes:
     """The id in a line, as its bytes stand there."""
     at = line.find(_ID, store_files.KIND) + len(_ID)
     return line[at : line.find(b'"', at)]

@@ -7,28 +7,31 @@ files and the prices stay the same (store_days).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
-from tokenops import coverage, events, pricing, projects, rollup, store, store_days, store_files, when, workers
+from tokenops import events, pricing, projects, store, store_days, store_files, when, workers
 from tokenops.events import Event
 from tokenops.jsonl import OnBadLine, ignore_line
 from tokenops.store_days import Derived, Files
 
+if TYPE_CHECKING:
+    from tokenops import coverage, rollup
+
 # What decides whether a plan covers a turn is among them (coverage).
 BY = ("client", "project", "project_id", "agent", "workflow", "session", "account", "credential")
-FORMAT = 6
+FORMAT = 7
 # Rows by tags are many: they are kept apart, for reports that ask for a tag.
 _TAGS = frozenset(events.TAGS)
 # Days that are added up in one go: one more is read on either side.
 _AT_ONCE = 32
 _WORK = b'work"'
-# What a day is asked for: its totals, or its quarters if it lies in several buckets; or the same by tags.
-_TOTALS, _QUARTERS, _TOTALS_BY_TAG, _QUARTERS_BY_TAG = range(4)
-Parts = tuple[Event, Event, Event, Event]
+# What a day is asked for: its sessions; its totals, or its quarters if it lies in several buckets; or the same by tags.
+_SESSIONS, _TOTALS, _QUARTERS, _TOTALS_BY_TAG, _QUARTERS_BY_TAG = range(5)
+Parts = tuple[Event, Event, Event, Event, Event]
 _NOTHING: Event = {"rows": [], "usage": []}
-_EMPTY: Parts = (_NOTHING, _NOTHING, _NOTHING, _NOTHING)
+_EMPTY: Parts = ({"sessions": []}, _NOTHING, _NOTHING, _NOTHING, _NOTHING)
 
 
 def rows(
@@ -42,6 +45,8 @@ def rows(
     cover: coverage.Coverage | None = None,
 ) -> list[Event]:
     """The rows of a span of the log, exactly as rolling up its events gives them; with what covers them, if asked for."""
+    from tokenops import coverage, rollup
+
     if cover is not None:
         grouping = grouping._replace(by=(*grouping.by, coverage.GROUP))
     sums = rollup.Rollup(grouping)
@@ -155,6 +160,8 @@ def _summaries(
 
 
 def _summary(lines: list[bytes], catalogue: pricing.Catalogue) -> Parts:
+    from tokenops import rollup
+
     sums = rollup.Rollup(rollup.Grouping((*BY, *events.TAGS, when.QUARTER), when.UTC, catalogue))
     usage = []
     for line in lines:
@@ -174,10 +181,13 @@ def _summary(lines: list[bytes], catalogue: pricing.Catalogue) -> Parts:
         finest,
     )
     totals, of_quarters, by_tag, finest_by_tag = ({"rows": rows, "usage": usage} for rows in several)
-    return totals, of_quarters, by_tag, finest_by_tag
+    names = {"sessions": sorted({row.get("session_id", "") for row in (*totals["rows"], *usage)})}
+    return names, totals, of_quarters, by_tag, finest_by_tag
 
 
 def _coarser(rows: list[Event], by: tuple[str, ...], catalogue: pricing.Catalogue) -> list[Event]:
+    from tokenops import rollup
+
     return rollup.roll_up(rows, rollup.Grouping(by, when.UTC, catalogue), lambda why: None)
 
 
@@ -203,11 +213,11 @@ def sessions(folder: str, catalogue: pricing.Catalogue, now: int, files: Files) 
     others = set()
     for day in files:
         key = store_days.key_of(day, files)
-        entry = derived.load(day, lambda other, key=key: other == key, _TOTALS) if day < first_open else None  # type: ignore[misc]
+        entry = derived.load(day, lambda other, key=key: other == key, _SESSIONS) if day < first_open else None  # type: ignore[misc]
         if entry is None:
             others.add(day)
             continue
-        for name in {row.get("session_id", "") for row in (*entry[1]["rows"], *entry[1]["usage"])}:
+        for name in entry[1]["sessions"]:
             days.setdefault(name, []).append(day)
     return Sessions(days, frozenset(others))
 

@@ -6,14 +6,13 @@ Workers share the files. Each returns entries, which become records only on outp
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tokenops import events, joins, projects, read_lines, read_records, read_sqlite, regular, workers
+from tokenops import events, joins, light, projects, read_lines, read_records, read_sqlite, regular, workers
 from tokenops.read_clients import Client
 from tokenops.read_contract import Files, Intake, Options, Reader, Share
 from tokenops.read_lines import Cursor
@@ -161,7 +160,7 @@ def marks(path: str, offset: int) -> tuple[str, str]:
 
 
 def _hash(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=8).hexdigest()
+    return light.blake2b(data, digest_size=8).hexdigest()
 
 
 def read_stream(

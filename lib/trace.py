@@ -5,39 +5,14 @@ from __future__ import annotations
 import bisect
 import datetime
 import itertools
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from tokenops import context, context_breaks, costs, pricing, show, store_sessions, trace_waste, when
+from tokenops import context, context_breaks, costs, pricing, show, trace_waste, when
 from tokenops.context_breaks import Break
 from tokenops.events import Event
 from tokenops.trace_waste import WRITES, Step, steps
-
-
-class Unknown(ValueError):
-    """No session matches a name."""
-
-
-class Ambiguous(Unknown):
-    """More than one session matches."""
-
-
-def session(folder: str, name: str, among: Container[str] | None = None) -> tuple[str, list[Event]]:
-    """The only session whose id begins with `name`, and its records; `among`: the days to read.
-
-    Raises Unknown, Ambiguous, OSError.
-    """
-    by_session: dict[str, list[Event]] = {}
-    for record in store_sessions.beginning_with(folder, name, among):
-        by_session.setdefault(record["session_id"], []).append(record)
-    if not by_session:
-        raise Unknown(f"no session id begins with {name!r}; tok-cost --log --by session --since 365d lists them")
-    if len(by_session) > 1 and name not in by_session:
-        some = ", ".join([*sorted(by_session)[:6], *([f"and {len(by_session) - 6} more"] if len(by_session) > 6 else [])])
-        raise Ambiguous(f"{len(by_session)} sessions begin with {name!r}: {some}; give more characters")
-    chosen = name if name in by_session else next(iter(by_session))
-    return chosen, by_session[chosen]
 
 
 def rows(

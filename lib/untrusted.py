@@ -13,17 +13,17 @@ from typing import Any
 
 import orjson
 
-from tokenops import events, fields, jsonl, when
+from tokenops import events, fields, jsonl, light, when
 
 Raw = Mapping[str, Any]
 
 # What masked names contain: "[redacted]", "<id>", "***", "REDACTED".
-_MASKED = re.compile(r"[\[\]<>*]|REDACTED", re.ASCII)
-_RESPONSE = re.compile(r"(?:msg_|resp_|gen-|chatcmpl-)[\w-]{16,}\Z", re.ASCII)
-_MASKED_TAG = re.compile(r"\[.*\]|<.*>|\*+|.*REDACTED.*", re.ASCII)
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
+_MASKED = light.pattern(r"[\[\]<>*]|REDACTED", re.ASCII)
+_RESPONSE = light.pattern(r"(?:msg_|resp_|gen-|chatcmpl-)[\w-]{16,}\Z", re.ASCII)
+_MASKED_TAG = light.pattern(r"\[.*\]|<.*>|\*+|.*REDACTED.*", re.ASCII)
+_UUID = light.pattern(r"[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 _LONGEST_PATH = 4096
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_UNPRINTABLE = light.pattern(r"[\x00-\x1f\x7f\ud800-\udfff]")
 # The deepest value in recorded traffic and in clients' logs has 20 levels; functions that recurse survive ten times more.
 DEEPEST = 100
 # Parsing so many objects and arrays takes some 10 ms, as does parsing eight times as many numbers.

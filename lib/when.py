@@ -12,6 +12,8 @@ import os
 import re
 import stat
 
+from tokenops import light
+
 UTC = datetime.UTC
 DAY = 86_400_000
 UNITS = ("hour", "day", "week", "month")
@@ -28,12 +30,12 @@ COARSER = {
 
 _parsed = datetime.datetime.fromisoformat
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=UTC)
-_FRACTION = re.compile(r"\.(\d+)")
-_AGO = re.compile(r"(\d{1,6})([mhdw])\Z")
+_FRACTION = light.pattern(r"\.(\d+)")
+_AGO = light.pattern(r"(\d{1,6})([mhdw])\Z")
 _AGO_MS = {"m": 60_000, "h": 3_600_000, "d": DAY, "w": 7 * DAY}
-_WORDS = re.compile(r"(this|last)[ _-](week|month|quarter|year)\Z")
-_MONTH_NAME = re.compile(r"([a-z]{3})([a-z]*)(?:[ _-](\d{4}))?\Z")
-_PERIOD = re.compile(r"(\d{4})(?:-(\d\d)|-?W(\d\d)|-?Q([1-4]))?\Z", re.ASCII)
+_WORDS = light.pattern(r"(this|last)[ _-](week|month|quarter|year)\Z")
+_MONTH_NAME = light.pattern(r"([a-z]{3})([a-z]*)(?:[ _-](\d{4}))?\Z")
+_PERIOD = light.pattern(r"(\d{4})(?:-(\d\d)|-?W(\d\d)|-?Q([1-4]))?\Z", re.ASCII)
 # 1e11 seconds is the year 5138, and 1e11 milliseconds is 1973, before any client existed.
 _MS_FROM = 100_000_000_000
 # The times that a record can have: the years 2000 to 2099. Go and .NET write the year 1 for "no time".
@@ -85,7 +87,7 @@ def canonical(text: str) -> str:
     return whole
 
 
-_RESETS = re.compile(
+_RESETS = light.pattern(
     r"resets?\s+(?:at\s+)?(?:([A-Z][a-z]{2})[a-z]*\s+(\d{1,2}),?\s+(?:at\s+)?)?"
     r"(\d{1,2})(?::(\d\d))?\s*([ap])m\s*\(([\w/+-]+)\)"
 )
@@ -146,7 +148,7 @@ def zone(name: str | None) -> datetime.tzinfo:
 # Name, offset, and for summer time its name, offset and rules (POSIX.1-2017, 8.3). POSIX also allows an offset of 24 hours;
 # datetime cannot hold one.
 _ZONE_NAME, _OFFSET = r"(?:[A-Za-z]{3,}|<[\w+-]{3,}>)", r"[+-]?(?:[01]?\d|2[0-3])(?::\d\d){0,2}"
-_POSIX = re.compile(rf"{_ZONE_NAME}{_OFFSET}({_ZONE_NAME}(?:{_OFFSET})?(,[\w./:+,-]+)?)?\Z", re.ASCII)
+_POSIX = light.pattern(rf"{_ZONE_NAME}{_OFFSET}({_ZONE_NAME}(?:{_OFFSET})?(,[\w./:+,-]+)?)?\Z", re.ASCII)
 
 
 def _posix_zone(rule: str) -> datetime.tzinfo | None:

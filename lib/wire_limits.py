@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
-from tokenops import events, untrusted, when
+from tokenops import events, light, untrusted, when
 from tokenops.fields import MOST_MINUTES
 
 SOURCE = "proxy"
@@ -38,18 +38,18 @@ _CLAIMED = {
     "seven_day_overage_included": "7d_oi",
     "overage": "overage",
 }
-_CODEX = re.compile(r"x-codex-(?:(.+)-)?(primary|secondary)-used-percent\Z")
-_QUOTA = re.compile(r"x-quota-snapshot-([a-z_]+)\Z")
-_USAGE = re.compile(r"x-usage-ratelimit-(session|weekly)\Z")
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?\Z")
-_TOLD = re.compile(r"(?:x-|anthropic-)?rate-?limit|x-codex-|x-quota-|x-usage-|anthropic-priority-").match
+_CODEX = light.pattern(r"x-codex-(?:(.+)-)?(primary|secondary)-used-percent\Z")
+_QUOTA = light.pattern(r"x-quota-snapshot-([a-z_]+)\Z")
+_USAGE = light.pattern(r"x-usage-ratelimit-(session|weekly)\Z")
+_DURATION = light.pattern(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?\Z")
+_TOLD = light.pattern(r"(?:x-|anthropic-)?rate-?limit|x-codex-|x-quota-|x-usage-|anthropic-priority-")
 # Vendors with a plain request limit that is not per minute.
 _DAILY_REQUESTS = ("groq",)
 
 
 def readings(provider: str, headers: Headers, ts: str, account: str = "") -> Iterator[events.Event]:
     """The meters of one answer's headers, seen at a time."""
-    if not any(map(_TOLD, headers)):
+    if not any(map(_TOLD.match, headers)):
         return
     fields = {"account": account or None}
     yield from _anthropic_plan(headers, ts, fields)

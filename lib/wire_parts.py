@@ -6,14 +6,13 @@ Sizes are Unicode code points of canonical JSON. An image counts as 6,000, as in
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import untrusted
+from tokenops import light, untrusted
 from tokenops.untrusted import Raw
 
 # Paths of requests that have such parts, of whatever vendor. (Vendors' API references, November 2026.)
@@ -64,7 +63,7 @@ class Request:
     def digest(self) -> str:
         """A short name for its tools; "" if it has none."""
         joined = b"".join(part.digest for part in self.tools)
-        return hashlib.blake2b(joined, digest_size=8).hexdigest() if joined else ""
+        return light.blake2b(joined, digest_size=8).hexdigest() if joined else ""
 
 
 def has_parts(path: bytes) -> bool:
@@ -120,7 +119,7 @@ class Measure:
         blocks = value[name] if name else []
         head = _bytes_of({key: item for key, item in value.items() if key != name} if name else value)
         role = _role(untrusted.mapping(value))
-        size, digest = _points(head), hashlib.blake2b(key=self._key, digest_size=8)
+        size, digest = _points(head), light.blake2b(key=self._key, digest_size=8)
         self._update(digest, head)
         if name:  # what the list itself adds to the message's canonical JSON
             size += len(f'"{name}":[]') + max(len(blocks) - 1, 0) + (len(value) > 1)
@@ -152,12 +151,12 @@ class Measure:
             self.request.sizes[name] = self.request.sizes.get(name, 0) + size
 
     def _hash(self, *pieces: bytes) -> bytes:
-        digest = hashlib.blake2b(key=self._key, digest_size=8)
+        digest = light.blake2b(key=self._key, digest_size=8)
         for piece in pieces:
             self._update(digest, piece)
         return digest.digest()
 
-    def _update(self, digest: hashlib.blake2b, piece: bytes) -> None:
+    def _update(self, digest: light.blake2b, piece: bytes) -> None:
         digest.update(b"%d:" % len(piece))
         digest.update(piece)
         self._since += len(piece) + _EACH

@@ -12,11 +12,10 @@ that a file was read again.
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from tokenops import catalog, events, fields, work_language, work_shell
+from tokenops import catalog, events, fields, light, work_language, work_shell
 from tokenops.events import Event
 
 Raw = dict[str, Any]
@@ -241,7 +240,7 @@ class Rounds:
 
     def hash_of(self, text: str) -> str:
         """A short name for a text, which cannot be looked up without the salt."""
-        return hashlib.blake2b(text.encode(errors="replace"), key=self.salt[:64], digest_size=4).hexdigest()
+        return light.blake2b(text.encode(errors="replace"), key=self.salt[:64], digest_size=4).hexdigest()
 
     def records(self, attribution: Callable[[str, bool], Raw]) -> Iterator[Event]:
         """The events of the rounds that this reading added to. Replies that nothing asked for are no round."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import marshal
 import os
-import selectors
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -64,12 +63,20 @@ def answers(work: Work, sizes: Mapping[str, int], jobs: int, progress: Callable[
     return _fork(work, sorted(sizes, key=lambda task: (-sizes[task], task)), count, progress)
 
 
-def _fork(work: Work, tasks: list[str], count: int, progress: Callable[[int], None]) -> list[Any]:
-    selector = selectors.DefaultSelector()
+def _queue(numbers: Iterable[int]) -> int:
+    """A pipe from which processes take numbers, each once."""
     queue, queue_in = os.pipe()
-    step = -(-len(tasks) // _AT_ONCE)
-    os.write(queue_in, b"".join(number.to_bytes(4, "big") for number in range(0, len(tasks), step)))
+    os.write(queue_in, b"".join(number.to_bytes(4, "big") for number in numbers))
     os.close(queue_in)
+    return queue
+
+
+def _fork(work: Work, tasks: list[str], count: int, progress: Callable[[int], None]) -> list[Any]:
+    import selectors  # few commands have work for several processes
+
+    selector = selectors.DefaultSelector()
+    step = -(-len(tasks) // _AT_ONCE)
+    queue = _queue(range(0, len(tasks), step))
     children = []
     for number in range(count):
         results, result_in = os.pipe()

@@ -186,6 +186,46 @@ def test_a_line_that_is_matched_is_one_that_parsing_accepts(kind: str, name: str
             assert fields.fault(orjson.loads(line)) == "", line[:200]
 
 
+def parsed(line: bytes) -> list[tuple[str, Json]]:
+    """What `parse` gives of a line beside a sound one of its kind, which it always gives, as it stands."""
+    good = jsonl.line_of(events.arrange(RECORDS["turn"] | {"kind": "turn", "id": "good"}))
+    results = list(store_files.parse([good, line]))
+    assert results[0] == ("good", good, orjson.loads(good))
+    for _, usual, record in results:
+        assert orjson.loads(usual) == record
+        assert record["kind"] not in events.KINDS or store_files.header(usual)[:2] == (record["ts"], record["kind"])
+        assert store_files.has_alias(usual) == ("alias" in record)
+    return [(identity, record) for identity, _, record in results[1:]]
+
+
+@pytest.mark.parametrize("kind", events.KINDS)
+@pytest.mark.parametrize("name", VALUES)
+def test_lines_that_are_parsed_together_are_those_that_are_identified(kind: str, name: str) -> None:
+    for key in fields.TABLE[kind]:
+        line = line_with(kind, key, VALUES[name], "x")
+        pair = store_files.identify(line)
+        assert parsed(line) == ([] if pair is None else [(pair[0], orjson.loads(pair[1]))]), line[:200]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"v":1,"kind":"turn","ts":"%b","id":"x"}\n',
+        b'{"v":1,"ts":"2026-11-20T10:00:00.000Z","kind":"turn","id":"x","ts":"%b"}\n',
+        b'{"v":1,"ts":"%b","kind":"turn","id":"x","source":"proxy","alias":"y"}\n',
+        b'{"v":1,"ts":"%b","kind":"turn","id":"x","alias":"y"}\n',
+        b'{"v":1,"ts":"%b","kind":"turn","id":"x","later":[1]}\n',
+        b'{"v":1,"ts":"%b","kind":["turn"],"id":"x"}\n',
+        b'["turn"]\n',
+        b"\n",
+    ],
+)
+def test_a_line_in_another_order_is_parsed_as_it_is_identified(line: bytes) -> None:
+    line = line.replace(b"%b", TS.encode())
+    pair = store_files.identify(line)
+    assert parsed(line) == ([] if pair is None else [(pair[0], orjson.loads(pair[1]))])
+
+
 @pytest.mark.parametrize("kind", ["turn", "meter", "work", "context"])
 def test_the_usual_record_has_the_usual_form(kind: str) -> None:
     line = jsonl.line_of(events.arrange(RECORDS[kind] | {"kind": kind, "id": "x"}))
@@ -199,6 +239,7 @@ def test_one_damaged_byte_is_never_believed(kind: str, data: st.DataObject) -> N
     line = bytearray(jsonl.line_of(events.arrange(RECORDS[kind] | {"kind": kind, "id": "größe"})))
     line[data.draw(st.integers(0, len(line) - 1))] = data.draw(st.integers(0, 255))
     pair = store_files.identify(bytes(line))
+    assert parsed(bytes(line)) == ([] if pair is None else [(pair[0], orjson.loads(pair[1]))])
     if pair is not None:
         record = orjson.loads(pair[1])
         assert fields.damage(record) == "" and record["id"] == pair[0]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
+import textwrap
 import tomllib
 
 import pytest
 
 from conftest import ROOT, Run
+from tokenops import light
 
 COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("tok*") if path.is_file())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -47,7 +50,37 @@ def test_what_a_start_imports(command: str, run: Run) -> None:
     assert imported & THIRD_PARTY == ALLOWED[command]
     done = run(f"{sys.executable} -X importtime {ROOT}/bin/{command} --help")
     imported = {line.rsplit("|", 1)[1].strip() for line in done.stderr.decode().splitlines() if "|" in line}
-    assert "argparse" not in imported
+    assert imported.isdisjoint({"argparse", "inspect"})
+
+
+def test_a_pattern_is_compiled_when_it_is_first_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled, really = [], re.compile
+    monkeypatch.setattr(re, "compile", lambda *args: (compiled.append(args), really(*args))[1])
+    pattern, other = light.pattern(r"(\d+)[a-z]", re.IGNORECASE), light.pattern(rb"\d")
+    assert compiled == []
+    assert [match[1] for match in map(pattern.match, ("12A", "7b", "x")) if match] == ["12", "7"]
+    assert (pattern.sub("-", "1a2b"), pattern.groups, other.findall(b"1a2")) == ("--", 1, [b"1", b"2"])
+    assert set(compiled) == {(r"(\d+)[a-z]", re.IGNORECASE), (rb"\d", 0)}
+
+
+def test_what_stands_for_inspect_has_all_that_it_has() -> None:
+    """As a command runs: what was imported with it, and what imports it later."""
+    text = """
+        import sys
+        sys.argv[0] = "tok-x"
+        import tokenops, orjson, dataclasses, inspect
+        assert "ast" not in sys.modules and not hasattr(inspect, "__path__")
+        @dataclasses.dataclass
+        class Point:
+            x: int
+        assert Point.__doc__ == "Point(x: int)"
+        from inspect import isfunction
+        assert isfunction(lambda: 0) and inspect.isfunction is isfunction
+        import inspect as again
+        assert again is sys.modules["inspect"] and again.isfunction is isfunction
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(text)], cwd=ROOT / "bin", capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_nothing_names_a_place_of_this_machine() -> None:

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import MOST, ROOT, Json, Run, examples, lines, objects, put
-from tokenops import events, joins, jsonl, store, store_upkeep, when
+from tokenops import events, joins, jsonl, store, store_files, store_upkeep, when
 
 DAY = "2026-11-01"
 NOW = when.moment("2026-11-20T12:00:00Z")
@@ -209,6 +209,22 @@ def test_files_outside_the_span_are_not_opened(run: Run, log: pathlib.Path) -> N
         path.unlink()
         path.mkdir()  # opening it would fail
     assert ids(run("tok-cat --since 2026-11-04 --until 2026-11-04").stdout) == ["d4"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_text_is_seen_wherever_it_stands(packed: bool, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_files, "_PIECE", 16)
+    path = tmp_path / f"{DAY}.jsonl{'.gz' if packed else ''}"
+    day = store_files.Day(DAY, (str(path),))
+    for before in range(40):
+        data = b"." * before + b"needle" + b"." * 20
+        path.write_bytes(gzip.compress(data) if packed else data)
+        assert store_files.has_any(day, [b"thread", b"needle"])
+        assert not store_files.has_any(day, [b"needles", b"needle.x"])
+    path.write_bytes(gzip.compress(b"needle" * 99)[:20])
+    assert not store_files.has_any(day, [b"thread"])
+    path.unlink()
+    assert not store_files.has_any(day, [b"needle"])
 
 
 def test_filters(run: Run) -> None:

@@ -44,7 +44,7 @@ FAMILIES = (
         "base",
         "time, JSON lines, the record, configuration, and other things that every family needs",
         _words(
-            "when jsonl regular events fields joins datadir catalog config show workers programs projects untrusted "
+            "light when jsonl regular events fields joins datadir catalog config show workers programs projects untrusted "
             "credentials etiquette https http1 jsonc"
         ),
         ("show_",),
