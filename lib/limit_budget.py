@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from tokenops import catalog, headroom, limit_belief, limit_carry, limit_forecast, limit_log, when
 from tokenops.events import Event
 from tokenops.headroom import State
+from tokenops.limit_carry import Piece
 from tokenops.limit_windows import Key, Reading
 from tokenops.pricing import Catalogue
 from tokenops.store_days import Recent
@@ -89,14 +90,15 @@ def budget_rows(
     window_resets_in, recommended_action (continue, slow_down, switch_model, wait_for_reset), reason (as in headroom),
     switch_to (a family of models), model, elsewhere {client, provider, account, plan, headroom}, signal_quality {level,
     source, caveat}, binding_window, windows [{window, scope, used, headroom, resets_at, forecast, action, binds, ...}],
-    forecast, observed_at, as_of, next_actions.
+    forecast, headroom_usd and headroom_turns {p10, p50, p90} (as with_room adds them), observed_at, as_of, next_actions.
     """
 
     def rows(name: str) -> list[Event]:
         now_left = limits(folder, now, catalogue, name, memory, more, [each for each in plans if name in ("", each)])
         models = models_at_work(folder, now, now_left.states, model, name)
         expected = forecasts(now_left, now, models, memory)
-        return budgets(now_left.states, now, thresholds, models, expected, [name] if name else plans, plans)
+        judged = budgets(now_left.states, now, thresholds, models, expected, [name] if name else plans, plans)
+        return with_room(judged, limit_log.past_pieces(folder, now, memory) if now_left.states else {})
 
     chosen = rows(provider)
     if not provider or all(row["recommended_action"] == headroom.CONTINUE for row in chosen):
@@ -151,6 +153,25 @@ def budgets(
         if row["recommended_action"] != headroom.CONTINUE and (room := _room_elsewhere(row, rows, thresholds, plans or {})):
             row["elsewhere"] = room
     return rows
+
+
+def with_room(rows: Sequence[Event], pieces: Mapping[Key, Sequence[Piece]]) -> list[Event]:
+    """Rows with what the headroom of the binding window buys, in dollars at list price and in turns like those before.
+
+    `pieces`: the past of each limit. Where it cannot tell, the row stays as it is.
+    """
+    result = []
+    for row in rows:
+        bound = next((window for window in row["windows"] if window.get("binds")), None)
+        if bound is not None and row["headroom_pct"]:
+            key = Key(row["provider"], row.get("account", ""), bound["window"], bound.get("scope", ""))
+            room = limit_carry.room(pieces.get(key, ()), bound["headroom"])
+            if room is not None:
+                usd, turns = (dict(zip(("p10", "p50", "p90"), points, strict=True)) for points in room)
+                row["headroom_usd"] = {name: float(f"{value:.3g}") for name, value in usd.items()}
+                row["headroom_turns"] = {name: round(value) for name, value in turns.items()}
+        result.append(row)
+    return result
 
 
 def _room_elsewhere(row: Event, rows: Iterable[Event], thresholds: Mapping[str, Any], plans: Mapping[str, str]) -> Event:

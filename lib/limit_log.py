@@ -16,15 +16,20 @@ from tokenops.store_days import Derived, Files, Recent
 
 if TYPE_CHECKING:  # whoever needs only readings does not pay for prices
     from tokenops.limit_carry import Piece, Rates, Spend
+    from tokenops.limit_pieces import Rise
     from tokenops.pricing import Catalogue
 
-_READINGS_FORMAT, _PIECES_FORMAT = "4", 2
+_READINGS_FORMAT, _PIECES_FORMAT, _RISES_FORMAT = "4", 3, 1
 # Readings that are kept in memory, at about 200 bytes each.
 _MOST_KEPT = 200_000
 # How long ago a session was at work whose model may be called next; how far clocks may differ.
 _AT_WORK_MS, _AHEAD_MS = when.DAY // 2, 5 * 60_000
-# How many days rates are learned from.
-DAYS = 14
+# How many days rates are learned from, and the worth of a percent.
+DAYS, WORTH_DAYS = 14, 120
+
+
+def _ignore(*what: int) -> None:
+    """The default for progress: nothing."""
 
 
 def memory() -> Recent:
@@ -101,6 +106,22 @@ def rates(folder: str, catalogue: Catalogue, now: int, memory: Recent | None = N
     )
 
 
+def past_pieces(folder: str, now: int, memory: Recent | None = None) -> dict[Key, list[Piece]]:
+    """What `learn` kept of each limit on the last closed days, in order of time, whatever prices it was computed with.
+
+    The prices need not be loaded for it, which would take longer than all else of a budget.
+    """
+    derived = Derived.last(folder, "carry", f"{_PIECES_FORMAT}-{events.VERSION}")
+    if derived is None:
+        return {}
+    result: dict[Key, list[Piece]] = {}
+    files = _files(folder, now)
+    for day in _closed_days(files, now):
+        for piece in _pieces_of_day(derived, day, files, memory) or ():
+            result.setdefault(piece.key, []).append(piece)
+    return result
+
+
 def _pieces_of_day(derived: Derived, day: str, files: Files, memory: Recent | None) -> list[Piece] | None:
     """What a day taught, None if it has not been read; of a day that has been, memory keeps it."""
     name, key = (derived.folder, day), store_days.key_of(day, files)
@@ -164,3 +185,56 @@ def _load(derived: Derived, day: str, files: Files) -> list[Piece] | None:
         return [Piece(Key(*key), *rest) for key, *rest in entry[1]] if entry else None
     except (TypeError, LookupError, ValueError):
         return None
+
+
+def rises(folder: str, catalogue: Catalogue, now: int, progress: Callable[[int, int], None] = _ignore) -> list[Rise]:
+    """How far readings rose in the last WORTH_DAYS, and what local turns cost meanwhile, in order of time. Raises OSError.
+
+    What closed days hold is kept. `progress` is called with how many of the days are done.
+    """
+    first = when.stamp(now - WORTH_DAYS * when.DAY)[:10]
+    files = store_days.files_of(folder, when.stamp(now - (WORTH_DAYS + 1) * when.DAY)[:10], when.stamp(now)[:10])
+    derived = Derived(folder, "worth", f"{_RISES_FORMAT}-{events.VERSION}", catalogue.digest)
+    days = [day for day in files if day >= first]
+    result: list[Rise] = []
+    for number, day in enumerate(days):
+        cached = _load_rises(derived, day, files)
+        if cached is None:
+            cached = _rises_of_day(folder, catalogue, day, now)
+            if day < store_days.first_open(now):
+                derived.save(day, store_days.key_of(day, files), _pack_rises(cached))
+        result += cached
+        progress(number + 1, len(days))
+    return sorted(result, key=lambda rise: (rise.at, rise.key))
+
+
+def _pack_rises(rises: list[Rise]) -> Any:
+    from tokenops import limit_pieces
+
+    return limit_pieces.pack(rises)
+
+
+def _load_rises(derived: Derived, day: str, files: Files) -> list[Rise] | None:
+    from tokenops import limit_pieces
+
+    key = store_days.key_of(day, files)
+    entry = derived.load(day, lambda other: other == key)
+    try:
+        return limit_pieces.unpack(entry[1]) if entry else None
+    except (TypeError, LookupError, ValueError):
+        return None
+
+
+def _rises_of_day(folder: str, catalogue: Catalogue, day: str, now: int) -> list[Rise]:
+    """The rises that end on a day; where they begin the day before, its readings and turns count too."""
+    from tokenops import limit_carry, limit_pieces
+
+    begin = when.moment(f"{day}T00:00:00Z")
+    end = min(begin + when.DAY, now + 1)
+    series = limit_windows.series(readings(folder, begin - when.DAY, end - 1))
+    if not any(point.at >= begin for each in series for window in each.windows for point in window.points[1:]):
+        return []
+    lines = store.scan(folder, when.stamp(begin - when.DAY), when.stamp(end))
+    turns = (event for event in map(orjson.loads, lines) if event["kind"] == "turn")
+    spends = limit_carry.spends(turns, catalogue)
+    return [rise for rise in limit_pieces.rises(series, spends) if rise.at >= begin]

@@ -122,6 +122,15 @@ def forecast_text(forecast: Event) -> str:
     return text
 
 
+def room_text(row: Event) -> str:
+    """What is left in money and turns: `room for $12 to $20 at list price, or 90 to 160 turns`; "" if unknown."""
+    if "headroom_usd" not in row:
+        return ""
+    usd, turns = row["headroom_usd"], row["headroom_turns"]
+    money = " to ".join(show.short_money(str(usd[end])) for end in ("p10", "p90"))
+    return f"room for {money} at list price, or {turns['p10']:,} to {turns['p90']:,} turns (80% likely)"
+
+
 def chance(p: float) -> str:
     """A chance for people: no more certain than a forecast can be."""
     return "less than 1%" if p < 0.01 else "over 99%" if p > 0.99 else f"{100 * p:.0f}%"
@@ -234,6 +243,8 @@ def lines(
             shown.append(f"{_INDENT}{name}  {bar(window, row, bar_width, color)}  {state}".rstrip())
             if window.get("binds") and row.get("forecast"):
                 shown += _sentence_lines(forecast_text(row["forecast"]), width, "", color, _INDENT + " " * (label + 2))
+            if window.get("binds") and (text := room_text(row)):
+                shown += _sentence_lines(text, width, "", color, _INDENT + " " * (label + 2))
         if elsewhere := room_elsewhere(row, rows):
             shown += _sentence_lines(elsewhere, width, "good", color)
         shown += [line for note in _notes(row) for line in _sentence_lines(note, width, "dim", color)]

@@ -111,6 +111,16 @@ class Derived:
         self.root, self.kind, self.format = os.path.join(folder, FOLDER), kind, format_
         self.folder = os.path.join(self.root, ".".join(filter(None, (kind, format_, depends))))
 
+    @classmethod
+    def last(cls, folder: str, kind: str, format_: str) -> Derived | None:
+        """The data of a kind and format that was kept last, whatever it depends on; None if there is none."""
+        root, start = os.path.join(folder, FOLDER), f"{kind}.{format_}."
+        with contextlib.suppress(OSError), os.scandir(root) as entries:
+            names = sorted((entry.stat().st_mtime_ns, entry.name) for entry in entries if entry.name.startswith(start))
+            if names:
+                return cls(folder, kind, format_, names[-1][1].removeprefix(start))
+        return None
+
     def load(self, day: str, is_valid: Callable[[Any], bool], part: int = 0) -> tuple[Any, Any] | None:
         """Key and part of a day's data, if the key is still valid; None if it is not, or nothing can be read."""
         try:

@@ -93,6 +93,34 @@ def test_a_models_own_rate() -> None:
     assert made.carry is not None and made.carry.p50 == pytest.approx(0.44)
 
 
+def test_what_a_share_buys_is_what_it_bought() -> None:
+    past = [piece(0.02, 1 + 0.5 * (number % 2))._replace(turns=10) for number in range(60)]
+    room = limit_carry.room(past, 0.4)
+    assert room is not None
+    assert room.usd == pytest.approx((25, 25, 25)) and room.turns == pytest.approx((200, 200, 200))
+    # Every third rise was elsewhere: a dollar less for each.
+    shared = [piece(0.02, float(number % 3 > 0))._replace(turns=10 * (number % 3 > 0)) for number in range(60)]
+    room = limit_carry.room(shared, 0.6)
+    assert room is not None and room.usd == pytest.approx((20, 20, 20), rel=0.1)
+    # A share larger than a third of the past is scaled up from that.
+    room = limit_carry.room(past, 1.0)
+    assert room is not None and room.usd[1] == pytest.approx(62.5)
+
+
+@pytest.mark.parametrize(
+    ("what", "past", "share"),
+    [
+        ("nothing is left", [piece(0.02, 1)] * 60, 0.0),
+        ("few pieces", [piece(0.1, 1)] * 9, 0.5),
+        ("little of the window", [piece(0.02, 1)] * 14, 0.5),
+        ("most of it elsewhere", [*[piece(0.02, 1)] * 12, *[piece(0.02, 0)] * 90], 0.5),
+        ("nothing", [], 0.5),
+    ],
+)
+def test_where_the_past_cannot_tell_what_a_share_buys(what: str, past: list[Piece], share: float) -> None:
+    assert limit_carry.room(past, share) is None
+
+
 CASES: list[tuple[str, list[headroom.State], list[Spend], list[float | None]]] = [
     ("turns since the reading", [window()], [turn(AT), turn(AT)], [0.44]),
     ("turns before it are in it", [window()], [turn(AT - 30 * MINUTE)], [None]),
@@ -209,6 +237,7 @@ def test_from_the_log_to_the_answer(tmp_path: pathlib.Path, run: Run) -> None:
     assert carried["turns"] == 2 and carried["cost_usd"] == "1.500125"
     assert carried["used"]["p50"] == pytest.approx(0.56, abs=0.002) and told["headroom_pct"] == 43
     assert told["windows"][0]["used"] == 0.5
+    assert told["headroom_usd"]["p50"] == pytest.approx(0.4375 / 0.04, rel=0.1) and told["headroom_turns"]["p50"] > 0
     assert "carried forward by 2 local turns" in told["signal_quality"]["caveat"]
     # Asking changes nothing, and asking again gives the same answer.
     before = {path: path.read_bytes() for path in pathlib.Path(folder, "events").iterdir()}

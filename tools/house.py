@@ -97,8 +97,8 @@ FAMILIES = (
         _words("headroom budgets statusline"),
         ("limit_",),
         _words(
-            "limit_backtest limit_budget limit_forecast limit_log limit_notice limit_pace limit_plans limit_scores "
-            "limit_view limit_wait"
+            "limit_backtest limit_budget limit_forecast limit_log limit_notice limit_pace limit_percent limit_plans "
+            "limit_scores limit_view limit_wait"
         )
         + _words("limit_windows"),
     ),
@@ -153,7 +153,7 @@ FAMILIES = (
         "one answer per question, for commands, agents and pages",
         _words("session answers tools agent doctor status explain access"),
         ("answers_", "tools_"),
-        _words("answers_absence answers_context answers_standing answers_work"),
+        _words("answers_absence answers_context answers_plans answers_standing answers_work"),
     ),
     Family("dash", "the dashboard", ("dash",), ("dash_",), ()),
     Family(
