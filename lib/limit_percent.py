@@ -41,7 +41,8 @@ def rows(rises: Iterable[Rise], now: int, by: Sequence[str] = FIELDS[:1]) -> lis
     for key, group in sorted(groups.items()):
         is_longest = not key.scope and group[-1].minutes == longest.get(key[:2])
         names = sorted({name for rise in group for name in rise.families}) if "model" in by else []
-        worths = [(name, worth) for name in names if (worth := limit_worth.worth(group, name))]
+        worths: list[tuple[str, Worth | None]] = [(name, limit_worth.worth(group, name)) for name in names]
+        worths = [pair for pair in worths if pair[1]]
         for name, worth in worths or [("", limit_worth.worth(group))]:
             result.append(row(key, name, group, worth, now, is_longest))
     return result
