@@ -54,7 +54,7 @@ def report(log: Log, environment: Mapping[str, str], home: str) -> Event:
         "signals": _signals(log),
         "proxy": proxied or _no_proxy(),
         "unpriced": _unpriced_models(log),
-        "log": _log(folder, now),
+        "log": _log(folder, log.memory),
         "prices": _prices(now),
         "wiring": {
             "cron": status.cron(),
@@ -133,13 +133,14 @@ def _no_proxy() -> Event:
 def _unpriced_models(log: Log) -> Any:
     """The models of the last thirty days that have no price, with the reason."""
     try:
-        spent = answers.spend(log, (), when.stamp(log.now - SPAN_MS), when.stamp(log.now))
+        # From a midnight on: what a part of a day adds up to is kept by nobody.
+        spent = answers.spend(log, (), f"{when.stamp(log.now - SPAN_MS)[:10]}T00:00:00.000Z", when.stamp(log.now))
         return [model for row in spent.rows for model in row.get("unpriced", ())]
     except (Fault, OSError) as error:
         return {"error": str(error), "hint": "correct that file of prices (pricing.path)"}
 
 
-def _log(folder: str, now: int) -> Event:
+def _log(folder: str, memory: Recent | None) -> Event:
     """The log's place, size and age, and what is wrong with its last two days."""
     if not os.path.isdir(folder):
         return {"error": "there is no log yet", "hint": "tok-sync"}
@@ -151,7 +152,7 @@ def _log(folder: str, now: int) -> Event:
     if days:
         part |= {"first_day": days[0], "last_day": days[-1]}
     try:
-        problems = [*store_upkeep.lax_folders(folder), *store_upkeep.verify_days(folder, days[-2:])]
+        problems = [*store_upkeep.lax_folders(folder), *store_upkeep.verify_days(folder, days[-2:], memory)]
     except OSError as error:
         problems = [store_upkeep.Finding(error.filename or folder, f"cannot be read: {error.strerror}", "tok-log verify")]
     if problems:

@@ -128,7 +128,7 @@ def forecasts(
         return {}
     accounts = {key[:2] for key in since}
     readings = [reading for reading in limits.readings if reading.at >= now - LEARNED_MS and reading.key[:2] in accounts]
-    return limit_forecast.forecasts(limit_log.series(readings, memory), now, since)
+    return limit_forecast.forecasts(limit_log.series(readings, memory), now, since, memory)
 
 
 def budgets(

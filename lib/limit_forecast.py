@@ -14,11 +14,14 @@ import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tokenops import limit_windows, when
 from tokenops.events import Event
 from tokenops.limit_windows import MINUTE, Key, Series
+
+if TYPE_CHECKING:
+    from tokenops.store_days import Recent
 
 HORIZONS = (30, 60, 120)
 # Past moments that count: a week of a user who never rests, or some months of an ordinary one.
@@ -332,19 +335,33 @@ def forecast(
     )
 
 
-def forecasts(series: Sequence[Series], now_ms: int, since_reading: Mapping[Key, float] | None = None) -> dict[Key, Event]:
+def forecasts(
+    series: Sequence[Series],
+    now_ms: int,
+    since_reading: Mapping[Key, float] | None = None,
+    memory: Recent | None = None,
+) -> dict[Key, Event]:
     """The forecast of each open window as a record, from the series of the last weeks.
 
-    `since_reading`: only these windows, each with the share that was used since its last reading.
+    `since_reading`: only these windows, each with the share that was used since its last reading. `memory` keeps the past
+    of each window until there is another reading: half of the work, and the moment of the forecast does not change it.
     """
     result = {}
     for each in series:
         if since_reading is None or each.key in since_reading:
             since = 100 * since_reading[each.key] if since_reading else 0.0
-            expected = forecast(History(each, limit_windows.frozen_spans(each, series), READINGS), now_ms, since=since)
+            expected = forecast(_history(each, series, memory), now_ms, since=since)
             if expected is not None:
                 result[each.key] = record(expected)
     return result
+
+
+def _history(each: Series, series: Sequence[Series], memory: Recent | None) -> History:
+    """The past of one window among others."""
+    frozen = limit_windows.frozen_spans(each, series)
+    if memory is None:
+        return History(each, frozen, READINGS)
+    return memory.get(("history", each.key), (each, frozen), lambda: [History(each, frozen, READINGS)])[0]
 
 
 def record(expected: Forecast) -> Event:

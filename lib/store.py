@@ -240,6 +240,16 @@ def scan(
         yield from sorted(line for line in records.lines.values() if begin <= line[store_files.TS] < end)
 
 
+def has_turn_with(folder: str, name: str, first: str, last: str) -> bool:
+    """Whether a turn in the files of the days from `first` to `last` may have a field, in any form. Raises OSError."""
+    needle = f'"{name}"'.encode()
+    return any(
+        needle in line and b'"turn"' in line
+        for day in store_files.days(folder, first, last)
+        for _, line in store_files.lines(day, ignore_line)
+    )
+
+
 def records_by_day(
     folder: str,
     first: str = "",

@@ -9,7 +9,20 @@ import shutil
 import pytest
 
 from conftest import Json, Run, claude, lines, objects, put
-from tokenops import config, doctor, events, jsonl, limit_budget, limit_log, pricing, status, store, tools, when
+from tokenops import (
+    config,
+    doctor,
+    events,
+    jsonl,
+    limit_budget,
+    limit_log,
+    pricing,
+    status,
+    store,
+    store_upkeep,
+    tools,
+    when,
+)
 
 NOW = "2026-11-21T09:30:00.000Z"
 ENV = {"TOKENOPS_NOW": NOW}
@@ -108,6 +121,28 @@ def test_what_a_server_keeps_of_days_changes_nothing(environment: dict[str, str]
         )
         logged(environment, {**days[5], "ts": "2026-11-14T00:00:00.500Z", "usage": "partial", "usage_reason": "cut"})
     assert status.proxy_rows(folder, at, memory).__next__()["turns"] > 20
+
+
+def test_problems_of_days_that_a_server_keeps_are_those_of_the_files(environment: dict[str, str]) -> None:
+    """A line in the usual form is looked at briefly: what is wrong with its day or its id counts all the same."""
+    folder = logged(environment, *(turn(id=f"m{n}", ts=f"2026-11-{day}T10:00:00.000Z") for n, day in enumerate((19, 20))))
+    memory, path = limit_log.memory(), pathlib.Path(folder, "events/2026-11-20.jsonl")
+    usual = [
+        jsonl.line_of(turn(id="m9", ts="2026-11-19T10:00:00.000Z")),
+        jsonl.line_of({**meter(0.4), "id": "m1", "ts": "2026-11-20T11:00:00.000Z"}),
+        b'{"kind":"turn","id":"m8","v":1,"ts":"2026-11-20T10:00:00.000Z","turns":-1}\n',
+        b'{"v":1,"ts":"2026',
+    ]
+    wanted: list[str] = []
+    words = ("is not of that day", "another record of kind turn has its id", "turns is", "a torn line")
+    for line, problem in zip(usual, words, strict=True):
+        with path.open("ab") as file:
+            file.write(line)
+        wanted.append(problem)
+        for again in range(2):
+            kept = list(store_upkeep.verify_days(folder, ("2026-11-19", "2026-11-20"), memory))
+            assert kept == list(store_upkeep.verify_days(folder, ("2026-11-19", "2026-11-20"))), again
+        assert len(kept) == len(wanted) and all(word in each.problem for word, each in zip(wanted, kept, strict=True))
 
 
 SHOWING = ("tok-init --detect", "tok-cost", "tok-log verify", "tok-price show", "tok-status", "tok-plan catalog", "edit ")

@@ -26,7 +26,7 @@ _COMMANDS = sorted(path.name for path in (ROOT / "bin").glob("tok*") if path.is_
 # What installers keep for themselves, and our compiled price catalogue.
 _THEIRS = ("home/.cache/", "home/.local/state/pipx/log/")
 _WORK = "tok-read --root {} | tok-rollup --by agent | tok-cost --csv"
-_WANTED = "claude-code:lighthouse,1,12,0,9100,731,"
+_WANTED = "claude-code:lighthouse,1,12,0,0,9100,0,731,"
 _HELLO = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -143,7 +143,8 @@ def tried(place: Place, way: Way) -> Iterator[str]:
     if way.once:
         for words, wish in (("--version", "tok"), ("cost --version", "tok-cost")):
             assert place.run(f"{way.once} tok {words}") == f"{wish} {version()}\n"
-        state = json.loads(place.run(f"{way.once} tok --json"))["state"]
+        log = str(place.folder / "log")  # what tok itself writes is not left behind by the way
+        state = json.loads(place.run(f"{way.once} tok --json", TOKENOPS_HOME=log))["state"]
         assert state == "empty", state
         yield f"{pathlib.Path(shlex.split(way.once)[0]).name} runs tok without an installation"
     yield from shared(place, way)
