@@ -86,20 +86,23 @@ def _clients(rows: Sequence[Event], home: str, shape: str, color: bool) -> Itera
             show.Column("where", [", ".join(short(path, home) for path in row["places"]) for row in here], number=False),
             show.Column("logs", ["tok-sync reads them" if row["logs"] else "none here" for row in here], number=False),
         ]
-        notes = "".join(f"{row['display']}: {row['note']}\n" for row in here if "note" in row)
-        yield show.table(columns, shape, color=color) + notes
+        notes = (f"{row['display']}: {row['note']}" for row in here if "note" in row)
+        yield show.table(columns, shape, color=color) + show.notes(notes, shape, False, verbose=True)
     else:
         hosts = ", ".join(host.display for host in setup_hosts.HOSTS)
         count = len({client.client for client in read_clients.CLIENTS if client.homes})
-        yield (
-            f"No client was found. Looked for {hosts}, and for the logs of {count} clients (docs/clients.md).\n\n"
-            "For logs in another directory, run tok-sync --root DIR. For clients without logs and for your own programs,\n"
-            "use tok-proxy. To prepare a host that is not installed yet, run tok-init --host NAME.\n"
+        texts = (
+            f"No client was found. Looked for {hosts}, and for the logs of {count} clients (docs/clients.md).",
+            "For logs in another directory, run tok-sync --root DIR. For clients without logs and for your own programs, "
+            "use tok-proxy.",
+            "To prepare a host that is not installed yet, run tok-init --host NAME.",
         )
+        yield show.notes(texts, shape, False, verbose=True)
     keys = _rows_about(rows, "key")
     if keys:
         names = ", ".join(f"{row['name']} ({row['provider']})" for row in keys)
-        yield f"API keys in the environment: {names}. Use with a key is billed per token; no plan covers it.\n"
+        text = f"API keys in the environment: {names}. Use with a key is billed per token; no plan covers it."
+        yield show.notes([text], shape, False, verbose=True)
 
 
 def _plans(rows: Sequence[Event], shape: str, color: bool) -> Iterator[str]:
