@@ -18,6 +18,8 @@ SLEEPS |= {"conftest.py": 1, "engines.py": 1}
 CLOCKS = {"time.time", "time.time_ns", "time.perf_counter", "datetime.now", "datetime.datetime.now", "datetime.date.today"}
 # The times of files are those of the system: a file is marked as if it came from the future.
 READ = {"test_clocks.py": 1}
+# A client, real or imitated, that is refused for some seconds: it and its vendor live by the time that it is.
+READ |= {"fake_agent.py": 4, "test_rig_limits.py": 2}
 
 
 @functools.cache

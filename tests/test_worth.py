@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import pathlib
 import random
-import subprocess
 import sys
 from decimal import Decimal
 
 import pytest
 
-from conftest import ROOT, SHARED, Json, Run, needs_shared, objects
+from conftest import ROOT, Json, Run, objects
 from tokenops import jsonl, limit_percent, limit_pieces, limit_weights, limit_windows, limit_worth, when
 from tokenops.limit_carry import Spend
 from tokenops.limit_pieces import Piece, Rise
@@ -255,14 +253,3 @@ def test_the_command(run: Run) -> None:
     wrong = run("tok-plan worth --by day", status=2, env=now)
     assert b"--by day: expected window or model" in wrong.stderr
     run("tok-plan worth openai", status=1, env=now)
-
-
-@needs_shared
-def test_public_series(tmp_path: pathlib.Path) -> None:
-    """One user's five-hour windows doubled on 27 June 2026; docs/percent.md has the figures."""
-    path = SHARED / "limits/codex_rate_limits_2.csv"
-    done = subprocess.run([sys.executable, ROOT / "bench/worth_public.py", path], capture_output=True, check=True)
-    rows = {(row["account"], row["window"], row.get("model")): row for row in objects(done.stdout)}
-    row = rows["user60", "five_hour", "gpt-5.5"]
-    assert 0.15 < row["usd_per_percent"]["p50"] < 0.21
-    assert ("2026-06-27", True) in [(change["at"][:10], 1.7 < change["factor"] < 2.4) for change in row["changes"]]
