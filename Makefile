@@ -27,6 +27,7 @@ DIFFER := $(patsubst %,tests/test_%.py,charts events http1 jsonc main manual pac
   read_copilot read_goose read_opencode rollup store streams when wire)
 COMMANDS := $(sort $(wildcard bin/tok bin/tok-*))
 # Two tests at once for each processor: half of a test's time is spent waiting for the processes that it starts.
+# A worker without tests takes some of another's, so that all end at about the same time.
 WORKERS := $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))
 
 .PHONY: demo test examples images lint types types-mypy types-pyright check cases oldest latest man bench soak soak-day fuzz clients engines release release-check installs clean
@@ -66,13 +67,13 @@ types-pyright:
 	$(BIN)/pyright --pythonpath $(BIN)/python lib $(COMMANDS)
 
 check: $(VENV)/tools
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test: lint types check
 ifneq ($(SECOND),)
 	@test -x .venv-second/bin/python || $(SECOND) -m venv .venv-second
 	@.venv-second/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
-	TOKENOPS_HYPOTHESIS=brief PATH="$(CURDIR)/.venv-second/bin:$$PATH" .venv-second/bin/python -m pytest -n $(WORKERS) $(DIFFER)
+	TOKENOPS_HYPOTHESIS=brief PATH="$(CURDIR)/.venv-second/bin:$$PATH" .venv-second/bin/python -m pytest -n $(WORKERS) --dist worksteal $(DIFFER)
 endif
 
 cases: $(VENV)/installed
@@ -82,12 +83,12 @@ oldest:
 	$(or $(call python,3.11),$(PYTHON)) -m venv --clear .venv-oldest
 	.venv-oldest/bin/python tools/minimums.py > .venv-oldest/minimums.txt
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --constraint .venv-oldest/minimums.txt '.[dev]'
-	PATH="$(CURDIR)/.venv-oldest/bin:$$PATH" .venv-oldest/bin/python -m pytest -n $(WORKERS)
+	PATH="$(CURDIR)/.venv-oldest/bin:$$PATH" .venv-oldest/bin/python -m pytest -n $(WORKERS) --dist worksteal
 
 latest:
 	$(or $(SECOND),$(PYTHON)) -m venv --clear .venv-latest
 	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check '.[dev]'
-	PATH="$(CURDIR)/.venv-latest/bin:$$PATH" .venv-latest/bin/python -m pytest -n $(WORKERS)
+	PATH="$(CURDIR)/.venv-latest/bin:$$PATH" .venv-latest/bin/python -m pytest -n $(WORKERS) --dist worksteal
 
 examples: $(VENV)/tools
 	TOKENOPS_EXAMPLES=write PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_docs.py

@@ -106,7 +106,7 @@ def day_rows(
         label, last = buckets.label_of(f"{day}T00:00:00.000Z"), buckets.label_of(f"{day}T23:59:59.999Z")
         part = _TOTALS if label == last and not is_divided else _QUARTERS
     if not _TAGS.isdisjoint(grouping.by):
-        part += _TOTALS_BY_TAG
+        part += _TOTALS_BY_TAG - _TOTALS
     key = store_days.key_of(day, files)
     entry = _store(folder, grouping.catalogue).load(day, lambda other: other == key, part)
     summary = entry[1] if entry else make(folder, [day], grouping.catalogue, files, on_bad_line).get(day, _EMPTY)[part]

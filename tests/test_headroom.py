@@ -133,6 +133,7 @@ def test_judging_opens_no_file_and_asks_no_clock() -> None:
     }
     assert {name: targets for name, targets in found.items() if targets} == {
         "limit_plans": ["store", "store_summaries", "store_days"],  # the month's spending; a server's memory
+        "limit_forecast": ["store_days"],  # the type of a server's memory
         "limit_scores": ["random"],  # seeded
     }
 
