@@ -261,8 +261,8 @@ def test_the_session_is_read_without_the_rest_of_the_log(
     log(browser.site.folder, turn(5000, 60 * 24 * 40, session_id="old"))
     run("tok-cost --log --by none", status=None, env={"TOKENOPS_NOW": NOW})
     opened = []
-    real = store_files.lines_with
-    monkeypatch.setattr(store_files, "lines_with", lambda day, text: (opened.append(day.name), real(day, text))[1])
+    real = store_files.has_any
+    monkeypatch.setattr(store_files, "has_any", lambda day, text: (opened.append(day.name), real(day, text))[1])
     assert "old" in browser.get("/dashboard?session=old")
     assert set(opened) == {"2026-10-12", "2026-11-20", "2026-11-21"}
 

@@ -113,8 +113,8 @@ def test_every_grouping_has_the_same_total_and_summaries_change_nothing(
     inside = [event for event in joins.join_all(made) if since <= event["ts"] < until]
     assert [orjson.loads(line) for line in store.cat(folder, since, until)] == inside
     found = []
-    for unit in UNITS:
-        plan = rollup.Grouping((unit,), when.zone(zone), CATALOGUE)
+    for by in [(unit,) for unit in UNITS] + [("skill",), ("skill", "hour")]:
+        plan = rollup.Grouping(by, when.zone(zone), CATALOGUE)
         expected = rollup.roll_up(inside, plan, print)
         for _ in range(2):  # made, then kept
             assert plain(store_summaries.rows(folder, plan, NOW, since, until)) == plain(expected)
