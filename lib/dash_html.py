@@ -75,11 +75,12 @@ def chart(
     unknown: Sequence[tuple[int, int]] = (),
     is_numbered: bool = False,
     marks: Sequence[int] = (),
+    flags: Sequence[tuple[int, int]] = (),
 ) -> Html:
     """A chart without its heading. `name`: unique in the page; `label`: a description for screen readers.
 
     `unknown`: spans without data; `is_numbered`: across are numbers of turns, and not moments; `marks`:
-    moments with a line from top to bottom.
+    moments with a line from top to bottom; `flags`: spans with a flag above them.
     """
     start, end = span[0], max(span[1], span[0] + 1)
 
@@ -94,6 +95,7 @@ def chart(
     shapes.append(path(f"M0 {round(frame.y(max(low, 0.0))) + 0.5}H{WIDTH}", "axis"))
     shapes.append(path("".join(f"M{chart_svg.number(x(mark))} {TOP}V{frame.floor}" for mark in marks), "axis reset"))
     shapes += _contents(panel, frame, x, unknown)
+    shapes += [_flag(frame, x(first), x(last)) for first, last in flags]
     shapes += [_hit(frame, x(hint.start), x(hint.end), hint) for hint in hints]
     if start < now < end:
         shapes.append(path(f"M{chart_svg.number(x(now))} {TOP}V{frame.floor}", "axis now"))
@@ -172,6 +174,12 @@ def _numbers(start: int, end: int, x: chart_panels.Across) -> Html:
     return Html(f'<svg class="tok xs" width="100%" height="18" aria-hidden="true">{words}</svg>')
 
 
+def _flag(frame: Frame, left: float, right: float) -> str:
+    """A mark at the top of a span, with a line down its beginning. However narrow the span is, it can be seen."""
+    pole = path(f"M{chart_svg.number(left)} {frame.ceiling}V{frame.floor}", "axis flag")
+    return chart_svg.box(left, frame.ceiling, max(right - left - 1, 8), 6, "bad flag") + pole
+
+
 def _hit(frame: Frame, left: float, right: float, hint: Hint) -> str:
     go = f' data-go="{text(hint.href)}"' if hint.href else ""
     box = chart_svg.box(left, frame.ceiling, right - left, frame.floor - frame.ceiling, "hit", go)
@@ -183,10 +191,12 @@ def when_of(at: int, tz: datetime.tzinfo) -> str:
     return f"{chart_text.day_name(at, tz)} {chart_text.clock(at, tz)}"
 
 
-def legend(name: str, names: Sequence[str], sums: Sequence[str] = (), links: Sequence[Html | None] = ()) -> Html:
+def legend(
+    name: str, names: Sequence[str], sums: Sequence[str] = (), links: Sequence[Html | None] = (), flags: str = ""
+) -> Html:
     """The names of the parts of bars, with their sums and links. `name`: the chart whose patterns it shows.
 
-    A part with the sum "" is left out.
+    A part with the sum "" is left out. `flags`: what flags mean, if there are any.
     """
     items = []
     for at, label in enumerate(names):
@@ -200,6 +210,10 @@ def legend(name: str, names: Sequence[str], sums: Sequence[str] = (), links: Seq
         )
         shown = (links[at] if links else None) or tag("span", label)
         items.append(tag("li", swatch, shown, " ", tag("b", sums[at]) if sums else None))
+    if flags:
+        shape = '<rect class="bad" width="11" height="6"/><path class="axis flag" d="M.5 0V11"/>'
+        swatch = Html(f'<svg class="tok key" width="11" height="11" aria-hidden="true">{shape}</svg>')
+        items.append(tag("li", swatch, tag("span", flags)))
     return tag("ul", *items, class_="legend")
 
 

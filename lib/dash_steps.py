@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from typing import NamedTuple
 
 from tokenops import (
     chart_panels,
@@ -200,26 +201,36 @@ def _turns_per_bar(story: Story) -> int:
     return -(-len(story.trace.steps) // MOST_BARS)
 
 
-def _bars(story: Story, size: Callable[[Event], Decimal]) -> list[tuple[int, int, Event]]:
-    """From and to of each bar, by the number of turns, and its turn: of several, the one of the largest size."""
+class _Span(NamedTuple):
+    """One bar: from and to by the number of turns, the turn of the largest size, and all of its turns."""
+
+    start: int
+    end: int
+    step: Event
+    steps: Sequence[Event]
+
+
+def _spans(story: Story, size: Callable[[Event], Decimal]) -> list[_Span]:
+    """The bars of a chart, each of a turn, or of several."""
     steps, each = story.trace.steps, _turns_per_bar(story)
     runs = [steps[at : at + each] for at in range(0, len(steps), each)]
-    return [(run[0]["n"], run[-1]["n"] + 1, max(run, key=size)) for run in runs]
+    return [_Span(run[0]["n"], run[-1]["n"] + 1, max(run, key=size), run) for run in runs]
 
 
 def _context(story: Story) -> Html:
     """The size of each prompt, by what it is made of."""
     bars, hints = [], []
-    for start, end, step in _bars(story, lambda step: Decimal(step["context_tokens"])):
+    spans = _spans(story, lambda step: Decimal(step["context_tokens"]))
+    for start, end, step, run in spans:
         parts = [sum(step.get(name, 0) for name in names) for names in CONTEXT.values()]
         bars.append(Bar(start, end, parts))
         listed = ", ".join(f"{name} {value:,}" for name, value in zip(CONTEXT, parts, strict=True) if value)
-        text = f"turn {step['n']}: {step['context_tokens']:,} tokens" + (f" ({listed})" if listed else "")
-        text += _broke(step)
+        text = f"turn {step['n']}: {step['context_tokens']:,} tokens{_broke(step, run)}" + (f" ({listed})" if listed else "")
         hints.append(Hint(start, end, text, address(story, step)))
     panel = Bars("Context per turn", tuple(CONTEXT), bars, "", HEIGHT)
-    legend = dash_html.legend("chart-context", tuple(CONTEXT))
-    return _figure(story, "context", "Context per turn", panel, hints, legend)
+    flags = _flags(spans)
+    legend = dash_html.legend("chart-context", tuple(CONTEXT), flags="cache break" if flags else "")
+    return _figure(story, "context", "Context per turn", panel, hints, legend, flags)
 
 
 def _by_cause(story: Story, causes: Causes) -> Html:
@@ -230,28 +241,46 @@ def _by_cause(story: Story, causes: Causes) -> Html:
     named = [cause for cause, _ in sums.most_common(chart_panels.MOST_PARTS - 1)]
     names = [context_report.plain_name({"cause": cause}, "cause") for cause in named] + ["other"] * (len(sums) > len(named))
     bars, hints = [], []
-    for start, end, step in _bars(story, lambda step: Decimal(step["context_tokens"])):
+    spans = _spans(story, lambda step: Decimal(step["context_tokens"]))
+    for start, end, step, run in spans:
         prompt = causes.prompts.get(step["id"], {})
         parts = [prompt.get(cause, 0) for cause in named]
         parts += [sum(prompt.values()) - sum(parts)] * (len(names) > len(named))
         bars.append(Bar(start, end, parts))
         listed = ", ".join(f"{name} {value:,}" for name, value in zip(names, parts, strict=True) if value)
-        text = f"turn {step['n']}: {listed or 'no prompt'}{_broke(step)}"
+        text = f"turn {step['n']}: {listed or 'no prompt'}{_broke(step, run)}"
         hints.append(Hint(start, end, text, address(story, step)))
     panel = Bars("Prompt by cause", tuple(names), bars, "", HEIGHT)
-    legend = dash_html.legend("chart-causes", tuple(names))
-    return _figure(story, "causes", "Prompt by cause", panel, hints, legend)
+    flags = _flags(spans)
+    legend = dash_html.legend("chart-causes", tuple(names), flags="cache break" if flags else "")
+    return _figure(story, "causes", "Prompt by cause", panel, hints, legend, flags)
 
 
-def _broke(step: Event) -> str:
-    """The cache break at a turn, in words; "" if there is none."""
-    return "".join(f"; {trace.finding_title(each)}" for each in step.get("findings", ()) if "reason" in each)
+def _breaks(step: Event) -> list[Event]:
+    """The cache breaks at a turn."""
+    return [each for each in step.get("findings", ()) if "reason" in each]
+
+
+def _flags(spans: Sequence[_Span]) -> list[tuple[int, int]]:
+    """The bars in which a cache broke."""
+    return [(span.start, span.end) for span in spans if any(map(_breaks, span.steps))]
+
+
+def _broke(shown: Event, steps: Sequence[Event]) -> str:
+    """The cache breaks of a bar in words, with what each cost beyond reading the tokens; of another turn with its number."""
+    text = ""
+    for step in steps:
+        for each in _breaks(step):
+            turn = "" if step is shown else f"turn {step['n']}: "
+            usd = f" for {show.money(each['cost_usd'])} more" if each.get("cost_usd") else ""
+            text += f", {turn}{trace.finding_title(each)}, {each['tokens']:,} tokens paid again{usd}"
+    return text
 
 
 def _cost(story: Story) -> Html:
     """What each turn cost."""
     bars, hints = [], []
-    for start, end, step in _bars(story, lambda step: Decimal(step["cost_usd"] or 0)):
+    for start, end, step, _ in _spans(story, lambda step: Decimal(step["cost_usd"] or 0)):
         usd = step["cost_usd"]
         bars.append(Bar(start, end, None if usd is None else [float(usd)]))
         text = f"turn {step['n']}: {show.money(usd) or dash_tables.UNKNOWN}"
@@ -294,13 +323,24 @@ def _causes(story: Story) -> Html | None:
     return tag("section", body, id="causes", aria_label="Causes of prompt tokens")
 
 
-def _figure(story: Story, name: str, heading: str, panel: Bars, hints: Sequence[Hint], note: Html) -> Html:
+def _figure(
+    story: Story,
+    name: str,
+    heading: str,
+    panel: Bars,
+    hints: Sequence[Hint],
+    note: Html,
+    flags: Sequence[tuple[int, int]] = (),
+) -> Html:
     count, each = len(story.trace.steps), _turns_per_bar(story)
     if each > 1:
         note = tag("div", note, tag("p", f"each bar is the largest of {each} turns", class_="sub"))
     most = chart_panels.value_text(max(sum(chart_panels.heights(bar)) for bar in panel.bars), panel.unit)
     label = f"{heading}, {count:,} turns, at most {most}"
-    chart = dash_html.chart(f"chart-{name}", panel, (1, count + 1), story.tz, -1, label, hints, is_numbered=True)
+    if flags:
+        label += f", with a flag at each cache break, {sum(len(_breaks(step)) for step in story.trace.steps):,} in all"
+    span = (1, count + 1)
+    chart = dash_html.chart(f"chart-{name}", panel, span, story.tz, -1, label, hints, is_numbered=True, flags=flags)
     head = tag("header", tag("h2", heading), dash_sheet.csv_link(TURNS, heading, story.ask, True), note)
     return tag("figure", head, chart, class_="card chart", data_key=name)
 

@@ -10,7 +10,7 @@ import pathlib
 import random
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from conftest import MOST, ROOT, Json
@@ -42,6 +42,21 @@ def turn(number: int, minutes: float, **more: Any) -> Json:
         about["skill"] = f"skill-{number % 3}"
     counts = {"input_tokens": 10 + number, "cache_read_tokens": 5000, "cache_write_tokens": 101, "output_tokens": 7 * number}
     return {"v": 1, "ts": when.stamp(AT - round(minutes * 60_000)), **about, **counts, **more}
+
+
+def broken_session(turns: int, breaks: Iterable[int], session: str) -> list[Json]:
+    """A session with a turn a minute of which each reads all before it from the cache, but for the `breaks`, before which
+    an hour passed: these write it all again."""
+    records, size, minutes = [], 20_000, 9000.0
+    for number in range(1, turns + 1):
+        minutes -= 61 if number in breaks else 1
+        read, write = (0, size) if number == 1 or number in breaks else (size, 400)
+        size += 400
+        counts = {"input_tokens": 0, "cache_read_tokens": read, "cache_write_tokens": write, "output_tokens": 30}
+        about = {"id": f"{session}_{number}", "session_id": session, "model": "claude-opus-4-8", "skill": None}
+        record = turn(0, minutes, **about, **counts)
+        records.append({key: value for key, value in record.items() if value})
+    return records
 
 
 def meter(used: float, minutes: int = 5, resets: int = 60, **more: Any) -> Json:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from dashboards import NOW, PORT, Dash, ask, log, meter, quiet_port, running, site, turn
+from dashboards import NOW, PORT, Dash, ask, broken_session, log, meter, quiet_port, running, site, turn
 from homes import Home
 from soak_clock import Clock
 
@@ -343,6 +343,57 @@ def test_by_clicks_from_a_project_to_a_turn_and_back(opened: tuple[Open, Seen], 
     page.keyboard.press("Home")
     settled(page, lambda: page.keyboard.press("Enter"))
     assert page.inner_text("[aria-current=page]") == "turn 1"
+    assert not seen.console
+
+
+def contrast(one: str, other: str) -> float:
+    """How much two colours such as rgb(1, 2, 3) differ in lightness (WCAG 2.2)."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    lower, higher = sorted((luminance(one), luminance(other)))
+    return (higher + 0.05) / (lower + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("turns", "width"), [(12, 1280), (600, 380)])
+def test_a_cache_break_is_seen_at_its_turn_and_told_by_keys(
+    turns: int, width: int, scheme: str, opened: tuple[Open, Seen], made: Dash
+) -> None:
+    open_, seen = opened
+    log(str(made.folder), *broken_session(turns, (4, turns - 1), "whole"))
+    page = open_(made, "session=whole", width=width, color_scheme=scheme)
+    ground = page.evaluate("getComputedStyle(document.querySelector('.card.chart')).backgroundColor")
+    for chart in ("#chart-context", "#chart-causes"):
+        hits = page.eval_on_selector_all(f"{chart} .hit", "all => all.map(e => e.dataset.tip)")
+        broken = [at for at, hit in enumerate(hits) if "paid again" in hit]
+        assert broken == [(number - 1) // -(-turns // 250) for number in (4, turns - 1)]
+        for flag, at in zip(page.locator(f"{chart} rect.flag").all(), broken, strict=True):
+            mine, bar = flag.bounding_box(), page.locator(f"{chart} .hit >> nth={at}").bounding_box()
+            assert mine and bar and mine["width"] >= 2 and mine["height"] >= 5
+            assert abs(mine["x"] - bar["x"]) < 1 and bar["y"] - 1 <= mine["y"] < bar["y"] + 2
+            fill = flag.evaluate("e => getComputedStyle(e).fill")
+            assert contrast(fill, ground) >= 3
+        pole = page.locator(f"{chart} path.flag >> nth=0")
+        assert contrast(pole.evaluate("e => getComputedStyle(e).stroke"), ground) >= 3
+        page.focus(chart)
+        page.keyboard.press("Home")
+        for _ in range(broken[0]):
+            page.keyboard.press("ArrowRight")
+        spoken = page.text_content("#said") or ""
+        assert spoken == hits[broken[0]] and "expired" in spoken and "paid again for $" in spoken
+        assert "with a flag at each cache break, 2 in all" in (page.get_attribute(chart, "aria-label") or "")
+        page.keyboard.press("Escape")
+        if width > 1000:  # the mouse finds the hint on the flag too
+            box = page.locator(f"{chart} rect.flag >> nth=0").bounding_box()
+            assert box
+            page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 2)
+            assert "paid again" in page.inner_text("#tip")
+    if place := os.environ.get("TOKENOPS_SCREENSHOTS"):
+        pathlib.Path(place, f"breaks-{width}-{scheme}.png").write_bytes(page.screenshot(full_page=True))
     assert not seen.console
 
 

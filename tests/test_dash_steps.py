@@ -14,7 +14,7 @@ import urllib.parse
 from decimal import Decimal
 
 import pytest
-from dashboards import AT, NOW, Page, ask, log, meter, site, turn
+from dashboards import AT, NOW, Page, ask, broken_session, log, meter, site, turn
 
 from conftest import Json, Run, objects
 from tokenops import access, cli_dash, dash, dash_html, dash_query, events, show, store, when
@@ -130,6 +130,40 @@ def test_what_filled_the_context_is_tok_context(browser: Browser, run: Run) -> N
     first = html.unescape(page.partition('id="chart-causes"')[2]).partition("turn 2:")[0]
     assert "turn 1: base: tools, system" in first
     assert total["cache_breaks"] == 0 and "cache break" not in page
+
+
+def flags(page: str, chart: str) -> list[tuple[float, float]]:
+    """From and to of the flags of a chart."""
+    body = page.partition(f'id="{chart}"')[2].partition("</svg>")[0]
+    boxes = re.findall(r'<rect class="bad flag" x="([\d.]+)" y="8" width="([\d.]+)"', body)
+    return [(float(left), float(left) + float(width)) for left, width in boxes]
+
+
+@pytest.mark.parametrize("turns", [12, 600])
+def test_a_cache_break_is_a_flag_at_its_turn(turns: int, browser: Browser, run: Run) -> None:
+    """Also where several turns share a bar, of which another one is the largest."""
+    broken = [4, turns - 1] if turns == 12 else [4, 5, turns - 1]
+    log(browser.site.folder, *broken_session(turns, broken, "whole"))
+    rows = objects(run("tok-context whole --breaks --json", env={"TOKENOPS_NOW": NOW}).stdout)
+    assert [row["turn"] for row in rows] == [f"whole_{number}" for number in broken]
+    page = browser.get("/dashboard?session=whole")
+    each = -(-turns // 250)
+    bars = sorted({(number - 1) // each for number in broken})
+    for chart in ("chart-context", "chart-causes"):
+        spans = flags(page, chart)
+        assert len(spans) == len(bars)
+        for (left, right), bar in zip(spans, bars, strict=True):
+            assert left == pytest.approx(1000 * bar * each / turns, abs=0.2) and left < right
+        body = html.unescape(page.partition(f'id="{chart}"')[2].partition("</svg>")[0])
+        assert f"with a flag at each cache break, {len(broken)} in all" in body
+        hints = re.findall(r"<title>([^<]*)</title>", body)
+        for number, row in zip(broken, rows, strict=True):
+            hint = hints[(number - 1) // each]
+            cost = f"{row['tokens']:,} tokens paid again for {show.money(row['cost_usd'])} more"
+            assert cost in hint and ("expired" in hint or "cache" in hint)
+        assert sum("paid again" in hint for hint in hints) == len(bars)
+    assert page.count("<span>cache break</span>") == 2
+    assert flags(page, "chart-cost") == [] and "cache break" not in browser.get("/dashboard?session=s1")
 
 
 def test_a_part_of_a_name_is_enough_where_there_is_one_session(browser: Browser) -> None:
