@@ -35,7 +35,7 @@ KNOWN: Data = {
     "thresholds": {},
     "budgets": None,
     "tasks": {"ticket": None},
-    "guard": {"mode": None},
+    "guard": {"mode": None, "warn": None, "stop": None},
     "run": {"commands": {}},
     "mcp": {"set_providers": None},
     "ship": {"machine": None, "user": None, "targets": {}},

@@ -246,20 +246,61 @@ def state_path(folder: str, session: str) -> str:
     return os.path.join(folder, "guard", f"{name}.json")
 
 
+def sums_path(folder: str, session: str) -> str:
+    """The path of a session's sums (guard_sums); of no session ("") those of the account, for those without."""
+    return state_path(folder, session).removesuffix(".json") + ".sums"
+
+
+def sums(folder: str, session: str) -> Mapping[str, Any]:
+    """What was worked out for a session's hooks, or for the account; empty if nothing was."""
+    kept = datadir.kept_json(sums_path(folder, session))
+    return untrusted.mapping(kept or datadir.kept_json(sums_path(folder, "")))
+
+
+LIFT = "lifted.json"
+
+
+def lifted_until(folder: str) -> int:
+    """Until when nothing is stopped (milliseconds); 0 if nothing was lifted."""
+    return untrusted.count(untrusted.mapping(datadir.kept_json(os.path.join(folder, "guard", LIFT))), "until")
+
+
+def lift(folder: str, until: int) -> None:
+    """Stop nothing until a moment. Raises OSError."""
+    datadir.ensure_folder(os.path.join(folder, "guard"))
+    datadir.keep_json(os.path.join(folder, "guard", LIFT), {"until": until}, durable=True)
+
+
 def load(path: str, now: int) -> dict[str, Any]:
     """A session's state; a new one if it cannot be read."""
     state = datadir.kept_json(path)
     return state if usable(state) else fresh(now)
 
 
+# Of a hook's event and what is remembered of the session: the answer, and what to remember.
+Hear = Callable[[Mapping[str, Any], object], tuple[dict[str, Any], dict[str, Any]]]
+
+
 def act(
-    folder: str, payload: Mapping[str, Any], mode: str, now: int, salt: bytes, save: Callable[[Sequence[Event]], None]
+    folder: str,
+    payload: Mapping[str, Any],
+    mode: str,
+    now: int,
+    salt: bytes,
+    save: Callable[[Sequence[Event]], None],
+    hear: Hear | None = None,
 ) -> dict[str, Any]:
-    """Answer one hook and store the new state; one hook of a session at a time. Raises OSError."""
+    """Answer one hook and store the new state; one hook of a session at a time. Raises OSError.
+
+    `hear` answers what is not a repeated read (guard_watch).
+    """
     path = state_path(folder, untrusted.text(payload.get("session_id"), 200))
     datadir.ensure_folder(os.path.dirname(path))
     with datadir.lock(os.path.dirname(path), f"{os.path.basename(path)}.lock", patience=_PATIENCE_S):
         answered = response(payload, load(path, now), mode, salt, now)
+        if hear is not None and not answered.answer:
+            answer, memory = hear(payload, answered.state.get("heard"))
+            answered = answered._replace(answer=answer, state={**answered.state, "heard": memory})
         datadir.keep_json(path, answered.state)
     if answered.records:
         save(answered.records)
@@ -301,7 +342,7 @@ def stats(folder: str) -> Event:
     sessions = 0
     at = os.path.join(folder, "guard")
     for name in sorted(os.listdir(at)) if os.path.isdir(at) else ():
-        state = datadir.kept_json(os.path.join(at, name)) if name.endswith(".json") else None
+        state = datadir.kept_json(os.path.join(at, name)) if name.endswith(".json") and name != LIFT else None
         if isinstance(state, dict) and usable(state):
             sessions += 1
             for key, value in state["counts"].items():
@@ -324,10 +365,18 @@ def session_cost(folder: str, payload: Mapping[str, Any], catalogue: Catalogue, 
 
 
 def cost_of_session(folder: str, session: str, log: tuple[str, str], catalogue: Catalogue, now: int) -> tuple[Decimal, int]:
-    """A session's cost so far in dollars at list price, and how many of its turns have no price. Raises OSError.
+    """A session's cost so far in dollars at list price, and how many of its turns have no price. Raises OSError."""
+    total, unpriced = session_total(folder, session, log, catalogue, now)
+    return Decimal(total.get("cost_usd", "0")), unpriced
 
-    `log`: the reader's name of the client, and the session's file. That and the transcripts of its subagents are imported
-    first. Python imports are lazy: most hooks need none.
+
+def session_total(
+    folder: str, session: str, log: tuple[str, str], catalogue: Catalogue, now: int, subagents: bool = False
+) -> tuple[Event, int]:
+    """The sums of a session so far, priced, and how many of its turns have no price; `subagents`: of those alone.
+
+    `log`: the reader's name of the client, and the session's file ("": none). That and the transcripts of its subagents are
+    imported first. Python imports are lazy: most hooks need none. Raises OSError.
     """
     from tokenops import costs, read_clients, rollup, store, sync
 
@@ -337,11 +386,10 @@ def cost_of_session(folder: str, session: str, log: tuple[str, str], catalogue: 
         sync.run(folder, [(read_clients.BY_NAME[client], paths)], jobs=1, partial=True)
     sums = rollup.Rollup(rollup.Grouping((), when.UTC, catalogue))
     for record in store.with_value(folder, "session_id", session, when.stamp(now - _SPAN_MS)):
-        if record["kind"] == "turn":
+        if record["kind"] == "turn" and (record.get("sidechain") or not subagents):
             sums.add(record)
     rows = costs.price_rows(sums.rows(), catalogue)
-    unpriced = sum(item["turns"] for row in rows for item in row.get("unpriced", ()))
-    return Decimal(costs.total_of(rows).get("cost_usd", "0")), unpriced
+    return costs.total_of(rows), sum(item["turns"] for row in rows for item in row.get("unpriced", ()))
 
 
 def _subagents(transcript: str) -> list[str]:

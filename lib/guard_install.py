@@ -13,10 +13,12 @@ Json = dict[str, Any]
 
 # Event -> its matcher ("": all), as documented at code.claude.com/docs/en/hooks, November 2026.
 WANTED = {
-    "PreToolUse": "Read",
-    "PostToolUse": "Read",
+    "PreToolUse": "",
+    "PostToolUse": "",
+    "PostToolUseFailure": "",
+    "UserPromptSubmit": "",
     "PreCompact": "",
-    "SessionStart": "resume|clear|compact",
+    "SessionStart": "",
     "Stop": "",
 }
 SECONDS = 10

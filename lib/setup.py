@@ -294,7 +294,7 @@ def hooks(system: System) -> Iterator[Change]:
     except (setup_texts.Unchangeable, OSError):
         pass  # the change says why it cannot be made
     command = f"{shlex.quote(system.command('tok-guard'))} hook"
-    title = "Claude Code: hooks that count repeated reads and watch the cost (tok-guard)"
+    title = "Claude Code: hooks that warn before a limit, count repeated reads and watch the cost (tok-guard)"
     yield Change("hooks", "claude-code", title, path, "hooks", (setup_texts.ENTRY,), command)
 
 

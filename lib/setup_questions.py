@@ -136,7 +136,12 @@ def claude_question(line: bool, hooks: bool) -> Question:
         choices.append(Choice(LINE, "the status line, which shows and records your limits"))
     if hooks:
         both = "the status line, and hooks" if line else "hooks"
-        choices.append(Choice(f"{LINE} {HOOKS}" if line else HOOKS, f"{both} that count repeated reads and watch the cost"))
+        choices.append(
+            Choice(
+                f"{LINE} {HOOKS}" if line else HOOKS,
+                f"{both} that warn before a limit, count repeated reads and watch the cost",
+            )
+        )
     choices.append(Choice(NOTHING, "nothing"))
     return Question(CLAUDE, "What should Claude Code run?", tuple(choices))
 

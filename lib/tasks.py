@@ -68,6 +68,15 @@ def finish(folder: str, directory: str, now: int, name: str = "") -> str:
     return task.name
 
 
+def open_name(folder: str, directory: str) -> str:
+    """The name of the project's latest open task, "" if none is open. Raises OSError."""
+    tasks = tasks_of(store.of_kind(folder, "task"))
+    try:
+        return open_task(tasks, "", project_of(folder, directory)["project_id"]).name if tasks else ""
+    except Unusable:
+        return ""
+
+
 def rows(
     folder: str, now: int, catalogue: Callable[[], pricing.Catalogue] | None = None, name: str = "", since: str = ""
 ) -> list[Event]:

@@ -79,6 +79,9 @@ FACES_AT_MOST += 1
 # percent is worth, and its report; answers_plans: answers is at its limit of lines
 MODULES_AT_MOST += 5
 DOORS_AT_MOST += 2  # limit_percent and answers_plans
+# guard_watch: what an agent hears and what is stopped; guard_sums: what that is judged by; cli_guard: hooks within milliseconds
+MODULES_AT_MOST += 3
+DOORS_AT_MOST += 3
 # Small modules with a single importer, each with the reason why it is a file of its own.
 SMALL_ALONE = {
     "answers_plans": "answers is at its limit of lines",

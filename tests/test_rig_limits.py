@@ -15,7 +15,8 @@ from rig_clients import claude, codex, repository
 from test_clients import needs
 from upstream import Asked, Upstream, Writer, plain
 
-from conftest import Json, objects
+from conftest import Json, Run, lines, objects, put
+from tokenops import when
 
 SECONDS = 6  # until the reset
 FIVE, WEEK = 300, 10_080  # minutes
@@ -88,6 +89,61 @@ def test_claude_code_is_resumed_once(vendor: Upstream, environment: dict[str, st
     assert events_of(environment) == STEPS
     (transcript,) = pathlib.Path(environment["HOME"]).glob(f".claude/projects/*/{first['session_id']}.jsonl")
     assert "Continue where you left off." in transcript.read_text()
+
+
+def reading(used: float, resets: int) -> Json:
+    """A reading of the five-hour window, taken now."""
+    now = when.stamp(int(time.time() * 1000))
+    record: Json = {
+        "v": 1,
+        "ts": now,
+        "kind": "meter",
+        "id": f"meter:{used}",
+        "source": "claude-statusline",
+        "client": "claude-code",
+    }
+    record |= {"provider": "anthropic", "window": "five_hour", "window_minutes": FIVE, "used": used, "observed_at": now}
+    return record | {"resets_at": when.stamp(1000 * resets)}
+
+
+@needs("claude")
+def test_claude_code_is_warned_and_stopped_inside_its_loop(
+    vendor: Upstream, environment: dict[str, str], run: Run, tmp_path: pathlib.Path
+) -> None:
+    """It hears of the limit after a tool, is asked for a hand-off, and then its calls are denied; a failing call is noticed."""
+    where, resets = repository(tmp_path / "app"), int(time.time()) + 4000
+    rules = {"handoff_calls": 1, "loop_told": 1}
+    put(
+        pathlib.Path(environment["HOME"]) / ".config/tokenops/config.yaml",
+        {"guard": {"stop": True}, "thresholds": {"guard": rules}},
+    )
+    run("tok-guard install")
+    run("tok-log append", lines([reading(0.82, resets)]))
+    # Each step waits until what the hook started is known, as a step of a real agent takes longer than that.
+    full = tmp_path / "full.jsonl"
+    put(full, lines([reading(1.0, resets)]))
+    known = "until ls $TOKENOPS_HOME/guard/*.sums >/dev/null 2>&1; do sleep 0.1; done"
+    calls = [known, "exit 3", "exit 3", "true"]
+    steps = [Step("Bash", {"command": call, "description": "x"}) for call in calls]
+    last = [Step("Bash", {"command": f"echo {number}", "description": "x"}) for number in range(3)]
+    append = Step("Bash", {"command": f"rm $TOKENOPS_HOME/guard/*.sums; tok-log append {full}", "description": "x"})
+    wait = Step(
+        "Bash", {"command": "until grep -qs 'level.:3' $TOKENOPS_HOME/guard/*.sums; do sleep 0.1; done", "description": "x"}
+    )
+    rig.serve(vendor, {"work": (*steps, append, wait, *last, Step())})
+    claude("[[work]]", [], environment, vendor, where)
+    bodies = [
+        json.loads(asked.body) for asked in vendor.asked if asked.head.target.partition(b"?")[0].endswith(b"/messages")
+    ]
+    text = json.dumps(bodies[-1]["messages"])
+    assert "5 h limit: 18% left" in text and "write a hand-off. (tok-guard)" in text
+    assert "This very call has failed 1 time:" in text
+    assert "Tools are stopped after 1 more call:" in text and "Tools are stopped: end here" in text
+    results = [
+        part for message in bodies[-1]["messages"] for part in rig.parts(message) if part.get("type") == "tool_result"
+    ]
+    denied = [part for part in results if "Tools are stopped: end here" in json.dumps(part)]
+    assert len(results) == len(calls) + 5 and denied == results[-1:] and "tok-guard lift" in json.dumps(denied)
 
 
 @needs("codex")

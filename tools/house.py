@@ -116,7 +116,7 @@ FAMILIES = (
         ("coach_", "context_", "trace_", "tasks_", "guard_"),
         _words(
             "coach_averages coach_models coach_report coach_setup coach_transcripts context_breaks context_costs "
-            "context_report context_wire guard_install tasks_commits tasks_git trace_waste"
+            "context_report context_wire guard_install guard_sums guard_watch tasks_commits tasks_git trace_waste"
         ),
     ),
     Family(
@@ -161,7 +161,7 @@ FAMILIES = (
         "the process: arguments, exit status, signals, manuals",
         _words("cli manual"),
         ("cli_",),
-        _words("cli_dash cli_run cli_standing cli_wait cli_words"),
+        _words("cli_dash cli_guard cli_run cli_standing cli_wait cli_words"),
     ),
     Family("live", "tok-top's screen", (), ("live_",), _words("live_screen live_sessions live_terminal")),
 )
