@@ -8,14 +8,12 @@ stops nothing.
 from __future__ import annotations
 
 import datetime
-import hashlib
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import untrusted, when
+from tokenops import light, untrusted, when
 
 Json = dict[str, Any]
 
@@ -31,7 +29,7 @@ LIFT = "`tok-guard lift` lifts this"
 HAND_OFF = "finish this step, commit, write a hand-off"
 # Tools that start other agents (Claude Code 2.1.332, November 2026).
 AGENTS = ("Agent", "Task", "Workflow")
-_AGENT_CALL = re.compile(r"\bagent\s*\(")
+_AGENT_CALL = light.pattern(r"\bagent\s*\(")
 _SPOKEN = ("SessionStart", "UserPromptSubmit", "PostToolUse")
 _MOST_FAILURES = 200
 
@@ -229,7 +227,7 @@ def _fan_out(payload: Mapping[str, Any], memory: Json, sums: Mapping[str, Any], 
 def _call_of(payload: Mapping[str, Any], salt: bytes) -> str:
     """The name of a call with its input: a salted hash, so that no input is stored."""
     text = orjson.dumps([str(payload.get("agent_id")), str(payload.get("tool_name")), str(payload.get("tool_input"))])
-    return hashlib.blake2b(text, key=salt[:64], digest_size=8).hexdigest()
+    return light.blake2b(text, key=salt[:64], digest_size=8).hexdigest()
 
 
 def _note_outcome(payload: Mapping[str, Any], memory: Json, has_failed: bool, salt: bytes) -> None:

@@ -67,6 +67,9 @@ DOORS_AT_MOST += 2
 # wire_parts, proxy_parts: what a request is made of, and how it differs from the one before; context_wire: tables of it
 MODULES_AT_MOST += 3
 DOORS_AT_MOST += 3
+# guard_watch: what an agent hears and what is stopped; guard_sums: what that is judged by; cli_guard: hooks within milliseconds
+MODULES_AT_MOST += 3
+DOORS_AT_MOST += 3
 # tok-run: what a command line means (run_agents), how a session ended (run_logs), when it is resumed (run_rules), and the
 # loop at the edge (cli_run). cli_wait: sleeping and asking the vendor, for tok-wait and tok-run. read_claude_turns: what a
 # refusal looks like.
@@ -79,9 +82,6 @@ FACES_AT_MOST += 1
 # percent is worth, and its report; answers_plans: answers is at its limit of lines
 MODULES_AT_MOST += 5
 DOORS_AT_MOST += 2  # limit_percent and answers_plans
-# guard_watch: what an agent hears and what is stopped; guard_sums: what that is judged by; cli_guard: hooks within milliseconds
-MODULES_AT_MOST += 3
-DOORS_AT_MOST += 3
 # Small modules with a single importer, each with the reason why it is a file of its own.
 SMALL_ALONE = {
     "answers_plans": "answers is at its limit of lines",
