@@ -37,13 +37,13 @@ def answer(payload: Mapping[str, Any], save: Save) -> Json:
     watch, sums = watch_settings(settings, folder), guard.sums(folder, session)
 
     def hear(payload: Mapping[str, Any], memory: object) -> tuple[Json, Json]:
-        heard = guard_watch.answer(payload, memory, sums, watch, salt, now, when.zone(None))
-        return heard.answer, heard.memory
+        reply = guard_watch.answer(payload, memory, sums, watch, salt, now, when.zone(None))
+        return reply.answer, reply.memory
 
-    reply = guard.act(folder, payload, mode_of(settings), now, salt, save, hear)
+    response = guard.act(folder, payload, mode_of(settings), now, salt, save, hear)
     if payload.get("hook_event_name") in _AT_WORK and watch.needs_sums and guard_watch.is_due(sums, now):
         start_refresh(session, payload)
-    return reply
+    return response
 
 
 def start_refresh(session: str, payload: Mapping[str, Any]) -> None:
@@ -83,12 +83,12 @@ def _sums(session: str, transcript: str, directory: str, rules: Mapping[str, flo
     result: Json = {**sums, "subagent_usd": None}
     if has_cap("session") or rules["fanout_usd"] > 0:  # this imports the transcripts, too
         total, _ = guard.session_total(folder, session, ("claude", transcript), catalogue, cli.now())
-        result["session"] = guard_sums.spent(total)
+        result["session"] = guard_sums.sum_of(total)
     log = cli.log(settings, cli.Diagnostics())
     result["limits"] = guard_sums.limits(answers.budget(log, guard_sums.PROVIDER).rows, rules)
     if has_cap("day"):
         since = when.stamp(when.parse_since(when.bucket(log.now, "day", log.tz), log.now, log.tz))
-        result["day"] = guard_sums.spent(answers.spend(log, (), since).total)
+        result["day"] = guard_sums.sum_of(answers.spend(log, (), since).total)
     if has_cap("task"):
         result["task"] = _task(folder, directory, log.now)
     if rules["fanout_usd"] > 0:
@@ -103,4 +103,4 @@ def _task(folder: str, directory: str, now: int) -> Json | None:
     if not directory or not (name := tasks.open_name(folder, directory)):
         return None
     (row,) = tasks.rows(folder, now, cli.catalogue, name)
-    return guard_sums.spent(row["metrics"], name)
+    return guard_sums.sum_of(row["metrics"], name)

@@ -53,7 +53,7 @@ def _level(row: Event, rules: Mapping[str, float]) -> int:
     return guard_watch.FIRST if left <= rules["first_left"] or what == headroom.SLOW_DOWN else guard_watch.ROOM
 
 
-def spent(total: Mapping[str, Any], name: str = "") -> Json:
+def sum_of(total: Mapping[str, Any], name: str = "") -> Json:
     """A sum of money and tokens, from a total of priced rows. A sum with turns that have no price is a minimum."""
     row: Json = {"usd": float(total.get("cost_usd", "0")), "tokens": events.token_sum(dict(total))}
     return row | ({"name": name} if name else {})
@@ -69,7 +69,7 @@ def subagent_usd(folder: str, transcript: str, catalogue: Catalogue, now: int) -
     sessions: dict[str, list[str]] = {}
     for path in glob.glob(pattern, recursive=True):
         sessions.setdefault(path[len(project) + 1 :].split(os.sep)[0], []).append(path)
-    latest = sorted(sessions, key=lambda name: max(map(_changed, sessions[name])))[-_SESSIONS:]
+    latest = sorted(sessions, key=lambda name: max(map(_mtime, sessions[name])))[-_SESSIONS:]
     count = sum(len(sessions[name]) for name in latest)
     usd = sum((_cost(folder, name, catalogue, now) for name in latest), Decimal(0))
     return float(usd / count) if count and usd else None
@@ -80,7 +80,7 @@ def _cost(folder: str, session: str, catalogue: Catalogue, now: int) -> Decimal:
     return Decimal(total.get("cost_usd", "0"))
 
 
-def _changed(path: str) -> float:
+def _mtime(path: str) -> float:
     try:
         return os.stat(path).st_mtime
     except OSError:

@@ -49,7 +49,7 @@ class Settings(NamedTuple):
         return self.warns or self.stops or caps or self.rules["fanout_usd"] > 0
 
 
-class Heard(NamedTuple):
+class Reply(NamedTuple):
     """A hook's answer (empty: none), and what to remember for the session's next ones."""
 
     answer: Json
@@ -84,7 +84,7 @@ def answer(
     salt: bytes,
     now: int,
     tz: datetime.tzinfo,
-) -> Heard:
+) -> Reply:
     """The answer to one hook, and what to remember. `sums`: as guard_sums wrote them, of any age."""
     memory, event = memory_of(remembered), str(payload.get("hook_event_name"))
     if event == "UserPromptSubmit":
@@ -96,8 +96,8 @@ def answer(
     if event in ("PostToolUse", "PostToolUseFailure"):
         _note_outcome(payload, memory, event == "PostToolUseFailure", salt)
     if event in _SPOKEN and settings.warns and (texts := list(_warnings(memory, sums, now, tz))):
-        return Heard(_context(event, " ".join(texts)), memory)
-    return Heard({}, memory)
+        return Reply(_context(event, " ".join(texts)), memory)
+    return Reply({}, memory)
 
 
 def _context(event: str, text: str) -> Json:
@@ -166,7 +166,7 @@ def _before_call(
     salt: bytes,
     now: int,
     tz: datetime.tzinfo,
-) -> Heard:
+) -> Reply:
     is_lifted = now < settings.lifted_until
     for key, reason in () if is_lifted else _reasons(sums, settings, now, tz):
         left = memory["calls_left"].get(key)
@@ -174,13 +174,13 @@ def _before_call(
             memory["calls_left"][key] = calls = int(settings.rules["handoff_calls"])
             when_stopped = f"after {calls} more call{'s' * (calls > 1)}" if calls else "after this call"
             ask = f"{reason}. Tools are stopped {when_stopped}: {HAND_OFF} (what is done, what is next) now; {LIFT}."
-            return Heard(_context("PreToolUse", ask), memory)
+            return Reply(_context("PreToolUse", ask), memory)
         if left <= 0:
-            return Heard(_denial(f"{reason}. Tools are stopped: end here and tell the user; {LIFT}."), memory)
+            return Reply(_denial(f"{reason}. Tools are stopped: end here and tell the user; {LIFT}."), memory)
         memory["calls_left"][key] = left - 1
-        return Heard({}, memory)
+        return Reply({}, memory)
     if reason := "" if is_lifted else _fan_out(payload, memory, sums, settings.rules):
-        return Heard(_denial(reason), memory)
+        return Reply(_denial(reason), memory)
     return _loop(payload, memory, settings, salt, is_lifted)
 
 
@@ -244,18 +244,18 @@ def _times(count: int) -> str:
     return f"{count} time{'s' * (count > 1)}"
 
 
-def _loop(payload: Mapping[str, Any], memory: Json, settings: Settings, salt: bytes, is_lifted: bool) -> Heard:
+def _loop(payload: Mapping[str, Any], memory: Json, settings: Settings, salt: bytes, is_lifted: bool) -> Reply:
     """Tell of a call that failed so often with this very input, or stop it."""
     count, rules = memory["failures"].get(_call_of(payload, salt), 0), settings.rules
     if 0 < rules["loop_stop"] <= count and not is_lifted:
         why = f"This very call has failed {_times(count)}. Change it, or ask the user; {LIFT}."
-        return Heard(_denial(why), memory)
+        return Reply(_denial(why), memory)
     if settings.warns and count and count == rules["loop_told"]:
-        return Heard(
+        return Reply(
             _context("PreToolUse", f"This very call has failed {_times(count)}: change something before it is made again."),
             memory,
         )
-    return Heard({}, memory)
+    return Reply({}, memory)
 
 
 # When the sums are worked out again.
