@@ -225,6 +225,7 @@ def clients(chosen: argparse.Namespace) -> str:
 
 NOW = "2026-11-22T12:00:00Z"
 HOOK = {"session_id": "s1", "hook_event_name": "PreToolUse", "tool_name": "Read", "tool_input": {"file_path": "/etc/hosts"}}
+AFTER = {"hook_event_name": "PostToolUse", "tool_name": "Bash", "tool_input": {"command": "make"}}
 
 
 def year(chosen: argparse.Namespace) -> str:
@@ -302,6 +303,7 @@ def budget(chosen: argparse.Namespace) -> str:
         ("`tok-statusline`, cold", status, stale),
         ("20 `tok-statusline` at once, total", at_once, stale),
         ("`tok-guard hook`, a Read", f"tok-guard hook <<<'{json.dumps(HOOK)}'", just_synced),
+        ("`tok-guard hook`, after a call of Bash", f"tok-guard hook <<<'{json.dumps(HOOK | AFTER)}'", just_synced),
         ("`python -c pass`", "python -c pass", just_synced),
     ):
         timing.once(line, env)

@@ -37,7 +37,7 @@ def answer(payload: Mapping[str, Any], save: Save) -> Json:
     watch, sums = watch_settings(settings, folder), guard.sums(folder, session)
 
     def hear(payload: Mapping[str, Any], memory: object) -> tuple[Json, Json]:
-        reply = guard_watch.answer(payload, memory, sums, watch, salt, now, when.zone(None))
+        reply = guard_watch.answer(payload, memory, sums, watch, salt, now, lambda: when.zone(None))
         return reply.answer, reply.memory
 
     response = guard.act(folder, payload, mode_of(settings), now, salt, save, hear)

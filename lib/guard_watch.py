@@ -8,7 +8,7 @@ stops nothing.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -16,6 +16,8 @@ import orjson
 from tokenops import light, untrusted, when
 
 Json = dict[str, Any]
+# Gives the zone when a time is told: a zone takes longer to load than all the rest.
+Zone = Callable[[], datetime.tzinfo]
 
 # Levels of a window: told at the first share, at the second one, and when there is nothing to go on with.
 ROOM, FIRST, SECOND, OUT = 0, 1, 2, 3
@@ -83,7 +85,7 @@ def answer(
     settings: Settings,
     salt: bytes,
     now: int,
-    tz: datetime.tzinfo,
+    tz: Zone,
 ) -> Reply:
     """The answer to one hook, and what to remember. `sums`: as guard_sums wrote them, of any age."""
     memory, event = memory_of(remembered), str(payload.get("hook_event_name"))
@@ -125,7 +127,7 @@ def _fresh(sums: Mapping[str, Any], now: int) -> Iterator[Mapping[str, Any]]:
             yield limit
 
 
-def _warnings(memory: Json, sums: Mapping[str, Any], now: int, tz: datetime.tzinfo) -> Iterator[str]:
+def _warnings(memory: Json, sums: Mapping[str, Any], now: int, tz: Zone) -> Iterator[str]:
     """A sentence for each window that reached a level of which this session was not told."""
     for limit in _fresh(sums, now):
         key, level, resets = str(limit.get("name")), untrusted.count(limit, "level"), untrusted.count(limit, "resets_at")
@@ -137,7 +139,7 @@ def _warnings(memory: Json, sums: Mapping[str, Any], now: int, tz: datetime.tzin
             yield f"{limit_text(limit, now, tz)}: {HAND_OFF}."
 
 
-def limit_text(limit: Mapping[str, Any], now: int, tz: datetime.tzinfo) -> str:
+def limit_text(limit: Mapping[str, Any], now: int, tz: Zone) -> str:
     """A window in words: 5 h limit: 18% left, likely out at 16:40, resets 17:10."""
     parts = [f"{limit.get('name')}: {untrusted.count(limit, 'left_pct')}% left"]
     if out := untrusted.count(limit, "out_at"):
@@ -149,10 +151,11 @@ def limit_text(limit: Mapping[str, Any], now: int, tz: datetime.tzinfo) -> str:
     return ", ".join(parts)
 
 
-def _clock(at: int, now: int, tz: datetime.tzinfo) -> str:
+def _clock(at: int, now: int, tz: Zone) -> str:
     """A moment of today by its clock time, another with its day."""
-    moment = when.local(at, tz)
-    return f"{moment:%H:%M}" if moment.date() == when.local(now, tz).date() else when.short_time(at, tz, now).strip()
+    zone = tz()
+    moment = when.local(at, zone)
+    return f"{moment:%H:%M}" if moment.date() == when.local(now, zone).date() else when.short_time(at, zone, now).strip()
 
 
 # What is stopped.
@@ -165,7 +168,7 @@ def _before_call(
     settings: Settings,
     salt: bytes,
     now: int,
-    tz: datetime.tzinfo,
+    tz: Zone,
 ) -> Reply:
     is_lifted = now < settings.lifted_until
     for key, reason in () if is_lifted else _reasons(sums, settings, now, tz):
@@ -184,7 +187,7 @@ def _before_call(
     return _loop(payload, memory, settings, salt, is_lifted)
 
 
-def _reasons(sums: Mapping[str, Any], settings: Settings, now: int, tz: datetime.tzinfo) -> Iterator[tuple[str, str]]:
+def _reasons(sums: Mapping[str, Any], settings: Settings, now: int, tz: Zone) -> Iterator[tuple[str, str]]:
     """Why tools are stopped, each with a name that holds until the window or the day is over."""
     rules = settings.rules
     for limit in _fresh(sums, now):

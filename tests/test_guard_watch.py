@@ -47,7 +47,9 @@ class Session:
             "tool_name": tool,
             "tool_input": given or {"command": "make"},
         }
-        heard = guard_watch.answer(payload, json.loads(json.dumps(self.memory)), known, self.settings, SALT, now, when.UTC)
+        heard = guard_watch.answer(
+            payload, json.loads(json.dumps(self.memory)), known, self.settings, SALT, now, lambda: when.UTC
+        )
         self.memory = heard.memory  # type: ignore[assignment]
         output = heard.answer.get("hookSpecificOutput", {})
         assert output.get("hookEventName", event) == event
@@ -175,7 +177,7 @@ ANY = st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_n
 @given(ANY, ANY, st.sampled_from(["PreToolUse", "PostToolUse", "UserPromptSubmit", "PostToolUseFailure"]))
 def test_any_memory_and_any_event(memory: Any, payload: Any, event: str) -> None:
     given = (payload if isinstance(payload, dict) else {}) | {"hook_event_name": event}
-    heard = guard_watch.answer(given, memory, {}, STOPS, SALT, NOW, when.UTC)
+    heard = guard_watch.answer(given, memory, {}, STOPS, SALT, NOW, lambda: when.UTC)
     assert guard_watch.memory_of(heard.memory) == heard.memory
 
 
