@@ -292,10 +292,10 @@ def _cost(story: Story) -> Html:
 def causes_sheet(causes: Causes) -> Sheet:
     """What filled the context of the session, and what each part cost."""
 
-    def count_column(kind: str, heading: str) -> Column:
+    def count_column(kind: str, heading: str, class_: str = "n") -> Column:
         name = f"{kind}_tokens"
         return Column(
-            name, heading, lambda row: row[name], lambda row: dash_tables.short(row[name]) if row[name] else "", "n"
+            name, heading, lambda row: row[name], lambda row: dash_tables.short(row[name]) if row[name] else "", class_
         )
 
     columns = (
@@ -303,8 +303,8 @@ def causes_sheet(causes: Causes) -> Sheet:
         Column("cost_usd", "List price", _exact_cost, _step_cost, "n"),
         count_column("entering", "Entered"),
         count_column("carrying", "Carried"),
-        count_column("rewriting", "Paid again"),
-        count_column("producing", "Output"),
+        count_column("rewriting", "Paid again", "n some"),
+        count_column("producing", "Output", "n some"),
         Column("turns", "Turns", lambda row: row["turns"], lambda row: dash_tables.count(row["turns"]), "n some"),
     )
     name = "What filled the context"

@@ -351,7 +351,7 @@ def session_sheet(view: View, live: bool) -> Sheet:
         Column("session", "Session", name, link),
         text_column("project", "Project"),
         text_column("client", "Client", kind="some"),
-        moment_column("last_turn", "Last turn", "to", view),
+        moment_column("last_turn", "Last turn", "to", view, "n some"),
         turns_column(),
         tokens_column(),
         hit_column(),

@@ -85,8 +85,8 @@ Page = View | Story
 
 
 def is_stale(page: Page) -> bool:
-    """Whether the log is behind."""
-    return bool(page.as_of) and page.now - when.moment(page.as_of) > STALE_MS
+    """Whether the log is behind. Nothing is imported into demo data."""
+    return bool(page.as_of) and not page.demo and page.now - when.moment(page.as_of) > STALE_MS
 
 
 # A slow part: of the log and what the address asks for; None if it must be called again, since there is more to read.

@@ -481,9 +481,12 @@ def test_an_empty_span_says_when_there_was_something(made: dash.Site, bearer: di
 def test_a_log_that_is_behind_says_so(made: dash.Site, bearer: dict[str, str], folder: str) -> None:
     os.utime(os.path.join(folder, "synced"), (AT / 1000 - 3600, AT / 1000 - 3600))
     assert "The log is out of date" in page(made, bearer).text["main"]
+    pathlib.Path(folder, "made-up").touch()  # nothing is imported into it, however old it is
+    assert "The log is out of date" not in page(made, bearer).text["main"]
+    pathlib.Path(folder, "made-up").unlink()
     os.utime(os.path.join(folder, "synced"), (AT / 1000 - 60, AT / 1000 - 60))
     log_page = page(made, bearer, "?since=25h")
-    assert "The log is behind" not in log_page.text["main"] and "as of 09:29:00" in log_page.text["as-of"]
+    assert "The log is out of date" not in log_page.text["main"] and "as of 09:29:00" in log_page.text["as-of"]
 
 
 def test_made_up_data_is_called_that(made: dash.Site, bearer: dict[str, str], folder: str) -> None:

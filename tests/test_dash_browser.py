@@ -685,6 +685,9 @@ def test_nothing_is_cut_off_and_everybody_can_read_it(
         ".card", "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.innerText)"
     )
     assert wide == []
+    # What a table is about and what it cost are seen without scrolling; only a chart's own numbers are wider than a phone.
+    rolled = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.id)"
+    assert {*page.eval_on_selector_all(".scroll", rolled)} <= {"numbers-table", "limit-numbers-table"}
     found = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
     assert [(one["id"], one["impact"], one["nodes"][0]["html"][:200]) for one in found] == []
     picture = page.screenshot(full_page=True)
