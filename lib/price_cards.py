@@ -15,6 +15,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import orjson
+
 from tokenops import catalog, show, when
 from tokenops.config import Unusable
 
@@ -53,6 +55,26 @@ _PRICE = re.compile(r"\d{1,7}(?:\.\d{1,12})?\Z")
 _EXACT = decimal.Context(prec=60, traps=[decimal.Inexact, decimal.InvalidOperation])
 
 
+class Providers(Mapping[str, Data]):
+    """Provider -> its cards, read when they are first asked for: most turns are of one or two of nineteen providers."""
+
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self._texts = texts
+        self._bodies: Data = {}
+
+    def __getitem__(self, name: str) -> Data:
+        body: Data | None = self._bodies.get(name)
+        if body is None:
+            body = self._bodies[name] = orjson.loads(self._texts[name])
+        return body
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+
 def compile_catalogue(parsed: Data, sources: Mapping[str, bytes], override: str) -> Data:
     """The catalogue as plain data, from files (name -> data) of which one is providers.yaml. Raises catalog.Malformed."""
     compiled = {}
@@ -67,9 +89,11 @@ def compile_catalogue(parsed: Data, sources: Mapping[str, bytes], override: str)
     overrides = compiled.pop(override, {})
     providers = parsed["providers.yaml"]
     return {
-        "providers": {data["provider"]: data for data in compiled.values()},
+        "providers": {data["provider"]: orjson.dumps(data).decode() for data in compiled.values()},
         "clouds": providers["clouds"],
         "multiplexers": providers["multiplexers"],
+        "reasons": {name: f"{name} sets its own prices; add an override" for name in providers["multiplexers"]}
+        | providers.get("reasons", {}),
         "overrides": overrides,
     }
 

@@ -80,7 +80,7 @@ def _compare_model(blank: Finding) -> tuple[int, list[Finding]]:
         rates = price_tables.rates_at(blank.row, at)
         for field, theirs in rates.items():
             ours = engine.price(field, at)
-            if _same(engine, field, ours, theirs, at):
+            if _same(engine, field, ours, rates, at):
                 agreed.add(field)
                 continue
             finding = blank._replace(verdict=DIFFERS if ours else MISSING, field=field, at=at, ours=ours, theirs=theirs)
@@ -95,7 +95,7 @@ def _compare_model(blank: Finding) -> tuple[int, list[Finding]]:
 
 
 def _steps(rates: Mapping[str, str]) -> str:
-    return ",".join(sorted({key.partition(">")[2] for key in rates if ">" in key and "/" not in key}))
+    return ",".join(sorted({key.partition(">")[2] for key in rates if ">" in key and "/" not in key}, key=int))
 
 
 def round_steps(steps: str) -> str:
@@ -103,14 +103,15 @@ def round_steps(steps: str) -> str:
     return ",".join(dict.fromkeys(str(round(int(step), -3)) for step in steps.split(",") if step))
 
 
-def _same(engine: Engine, field: str, ours: str, theirs: str, at: str) -> bool:
+def _same(engine: Engine, field: str, ours: str, rates: Mapping[str, str], at: str) -> bool:
     """Whether two prices are the same; also if they bill a part at the price of its class, and we list no price for it."""
+    theirs, whole = rates[field], WHOLE.get(class_of(field))
     if ours == theirs:
         return True
-    whole = WHOLE.get(class_of(field))
     if ours or whole is None:
         return False
-    return engine.price(field.replace(class_of(field), whole), at) == theirs
+    other = field.replace(class_of(field), whole)
+    return theirs in (engine.price(other, at), rates.get(other))
 
 
 WHOLE = {

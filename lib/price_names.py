@@ -27,7 +27,9 @@ class Reading(NamedTuple):
 
 GOVCLOUD = "us-gov"  # Amazon's cloud for the US government; its prices are not those of other regions
 _ONE_SOURCE = "prices in GovCloud are known from one source only (LiteLLM)"
-_PATH = light.pattern(r"(?:publishers/([a-z0-9-]+)/)?models/")
+_PATH = light.pattern(r"(?:(?:locations/([a-z0-9-]+)/)?publishers/([a-z0-9-]+)/)?models/")
+# LiteLLM's paths of Bedrock: the API, and the region or the platform that Anthropic runs itself.
+_BEDROCK_PATH = light.pattern(r"(?:converse/|invoke/)?(?:(us-gov|[a-z]{2})-[a-z]+-\d/|(claude_platform)/)?")
 _ARN = light.pattern(r"arn:aws[a-z-]*:bedrock:[a-z0-9-]*:\d*:(?:application-)?(?:inference-profile|foundation-model)/")
 _BEDROCK = light.pattern(
     r"(?:(us-gov|us|eu|apac|jp|au|ca|global)\.)?(anthropic|amazon|meta|mistral|cohere|deepseek|openai|qwen)\."
@@ -64,7 +66,12 @@ def _without_path(before: Reading) -> Iterator[Reading]:
         region = GOVCLOUD if arn[0].startswith(f"arn:aws-{GOVCLOUD}:") else before.region
         yield before._replace(model=before.model[arn.end() :], provider="bedrock", region=region)
     elif path := _PATH.search(before.model):
-        yield before._replace(model=before.model[path.end() :], provider="vertex" if path[1] else before.provider)
+        # Only Anthropic's models have a price for regions there.
+        region = path[1] if path[1] and path[2] == "anthropic" else ""
+        region = "in-region" if region not in ("", "global") else region
+        yield before._replace(
+            model=before.model[path.end() :], provider="vertex" if path[2] else before.provider, region=region
+        )
 
 
 def _without_prefixes(before: Reading) -> Iterator[Reading]:
@@ -78,6 +85,9 @@ def _without_prefixes(before: Reading) -> Iterator[Reading]:
         if before.provider == "azure" and (zone := _AZURE_ZONE.match(rest)):
             region = "global" if zone[1].startswith("global") else zone[1]
             before = before._replace(model=rest[zone.end() :], region=region)
+        elif before.provider == "bedrock" and (path := _BEDROCK_PATH.match(rest)) and path[0]:
+            region = "global" if path[2] else "in-region" if path[1] else ""
+            before = before._replace(model=rest[path.end() :], region=GOVCLOUD if path[1] == GOVCLOUD else region)
         yield before
 
 
@@ -88,9 +98,10 @@ def _without_route(before: Reading) -> Iterator[Reading]:
 
 
 def _without_cloud(before: Reading) -> Iterator[Reading]:
-    if cloud := _BEDROCK.match(before.model):
-        bare = _BEDROCK_VERSION.sub("", before.model[cloud.end() :])
-        region = cloud[1] or before.region or "in-region"
+    cloud = _BEDROCK.match(before.model)
+    if cloud or (before.provider == "bedrock" and before.region):
+        bare = _BEDROCK_VERSION.sub("", before.model[cloud.end() if cloud else 0 :])
+        region = (cloud[1] if cloud else "") or before.region or "in-region"
         notes = (*before.notes, _ONE_SOURCE) if region == GOVCLOUD else before.notes
         yield before._replace(model=bare, provider="bedrock", region=region, notes=notes)
 

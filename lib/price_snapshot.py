@@ -29,6 +29,7 @@ from tokenops.price_tables import Data, SnapshotError
 GENAI_PACKAGE, GENAI_FILE = "genai-prices", "genai_prices/data.py"
 GENAI_PROVIDERS = {name: name for name in ("anthropic", "openai", "mistral", "groq", "deepseek", "perplexity", "cerebras")}
 GENAI_PROVIDERS |= {"google": "gemini", "x-ai": "xai", "cohere": "cohere"}
+GENAI_PROVIDERS |= {"moonshotai": "moonshot", "zai": "zai", "minimax": "minimax"}
 
 _GENAI_CLASSES = {
     "input_mtok": "input",
@@ -164,6 +165,11 @@ LITELLM_PROVIDERS |= {
     "cohere": "cohere",
     "cohere_chat": "cohere",
     "text-completion-openai": "openai",
+    "dashscope": "alibaba",
+    "moonshot": "moonshot",
+    "zai": "zai",
+    "minimax": "minimax",
+    "xiaomi_mimo": "xiaomi",
 }
 
 _LITELLM_CLASSES = {
@@ -199,13 +205,15 @@ def litellm_models(data: bytes) -> tuple[dict[str, list[Data]], dict[str, int]]:
     left: dict[str, int] = {}
     for key, row in table.items() if isinstance(table, dict) else ():
         details = row if isinstance(row, dict) else {}
-        provider = LITELLM_PROVIDERS.get(details.get("litellm_provider", ""))
+        owner = details.get("litellm_provider", "")
+        provider = LITELLM_PROVIDERS.get(owner)
         if provider is None:
             continue
-        compiled = _litellm_model(key.removeprefix(f"{provider}/").lower(), provider, details)
+        name = key.removeprefix(f"{owner if key.startswith(f'{owner}/') else provider}/").lower()
+        compiled = _litellm_model(name, provider, details)
         if compiled is None:
             left["no price per token"] = left.get("no price per token", 0) + 1
-        elif compiled["id"] not in models.setdefault(provider, {}) or key.startswith(f"{provider}/"):
+        elif compiled["id"] not in models.setdefault(provider, {}) or key.startswith((f"{provider}/", f"{owner}/")):
             models[provider][compiled["id"]] = compiled
     return {provider: [rows[name] for name in sorted(rows)] for provider, rows in models.items()}, left
 
@@ -234,6 +242,7 @@ def _litellm_rates(details: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"{tier + '/' if tier else ''}{_LITELLM_CLASSES[match[1]]}{step}", _text(value, 6)
         elif (match := _GEO.match(key)) is not None:
             yield f"geo.{match[1]}", _text(value, 0)
+    yield from _steps(details.get("tiered_pricing") or ())
     for name, factor in (details.get("provider_specific_entry") or {}).items():
         if name in ("us", "eu"):
             yield f"geo.{name}", _text(factor, 0)
@@ -243,6 +252,16 @@ def _litellm_rates(details: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 for key in details
                 if key in _LITELLM_CLASSES
             )
+
+
+def _steps(ranges: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Prices that depend on the length of the prompt: the first range is the base, each later one a step at its start."""
+    for part in ranges:
+        start = int(part["range"][0])
+        step = f">{start}" if start else ""
+        yield from (
+            (f"{_LITELLM_CLASSES[key]}{step}", _text(value, 6)) for key, value in part.items() if key in _LITELLM_CLASSES
+        )
 
 
 def _fees(details: Mapping[str, Any], provider: str) -> Iterator[tuple[str, str]]:

@@ -110,9 +110,10 @@ class Catalogue:
     """The compiled catalogue, and a cache of what was looked up in it."""
 
     def __init__(self, data: Data, digest: str) -> None:
-        self.providers: Data = data["providers"]
+        self.providers = price_cards.Providers(data["providers"])
         self.clouds: dict[str, list[str]] = data["clouds"]
         self.multiplexers: list[str] = data["multiplexers"]
+        self.reasons: dict[str, str] = data["reasons"]
         self.overrides: Data = data["overrides"]
         self.digest = digest
         # The fields that decide a turn's price; the requested model only if an override could name it.
@@ -145,7 +146,7 @@ class Catalogue:
         if not model or model == "unknown":
             return Unpriced("the client recorded no model")
         if not provider:
-            return Unpriced(f"no provider is known for {model!r}; add an override")
+            return Unpriced(self.reasons.get(model) or f"no provider is known for {model!r}; add an override")
         for reading in price_names.readings(model):
             if reading.free:
                 if provider in self.multiplexers:
@@ -161,8 +162,8 @@ class Catalogue:
                     return Lookup(f"{name}/{reading.model}", rows, reading, owner["sources"], owner["holidays"])
                 if reason := owner["unpriced"].get(reading.model):
                     return Unpriced(reason)
-        if provider in self.multiplexers:
-            return Unpriced(f"{provider} sets its own prices; add an override")
+        if provider in self.reasons:
+            return Unpriced(self.reasons[provider])
         if provider not in self.providers and provider not in self.clouds:
             return Unpriced(f"no prices are known for {provider}; add an override")
         return Unpriced(f"no price is known for {model!r} at {provider}")

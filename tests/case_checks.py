@@ -433,7 +433,8 @@ def price_bedrock_govcloud(room: Room) -> None:
     room.check(came in ({"a": Decimal("0.0036")}, {"a": None}), f"{dollars(came)}; right is a 0.0036, or unpriced")
 
 
-# Dollars per million tokens of input and output (facts of 2026-11-29). The facts have no price of mimo-v2.5-pro: unpriced is right.
+# Dollars per million tokens of input and output (facts of 2026-11-29). The facts have no price of mimo-v2.5-pro: unpriced is
+# right. They have the peak price of deepseek-v4-flash-vision-exp; the turn is at 20:00 in Beijing, when it costs half.
 PRICES = {
     "gemini/gemini-4-hydrogen": ("1.5", "7.5"),
     "gemini/gemini-omni-1.2-flash": ("1.5", "9"),
@@ -451,7 +452,7 @@ PRICES = {
     "mistral/mistral-large-3": ("0.5", "1.5"),
     "mistral/ministral-14b-latest": ("0.2", "0.2"),
     "mistral/zai-glm-5-2": ("1.4", "4.4"),
-    "deepseek/deepseek-v4-flash-vision-exp": ("0.3", "1.2"),
+    "deepseek/deepseek-v4-flash-vision-exp": ("0.15", "0.6"),
     "azure/claude-opus-5-5": ("4", "20"),
     "zai/glm-5.3": ("1.4", "4.4"),
     "moonshot/kimi-k3": ("3", "15"),

@@ -29,7 +29,7 @@ from tokenops import (
     pricing,
 )
 
-AT = "2026-11-22T12:00:00.000Z"
+AT = "2026-12-01T12:00:00.000Z"
 ENV = {"TOKENOPS_NOW": AT}
 
 
@@ -93,7 +93,7 @@ def test_what_has_no_price_says_why(run: Run) -> None:
     assert told["unpriced"] == "no price is known for 'claude-opus-4-9' at anthropic" and "rates" not in told
     assert told["nearest_known"].startswith("claude-opus-4-")
     (told,) = objects(run("tok-price show deepseek-chat", env=ENV, status=1).stdout)
-    assert told["unpriced"] == "no price is known for deepseek/deepseek-chat on 2026-11-22" and told["intervals"]
+    assert told["unpriced"] == "no price is known for deepseek/deepseek-chat on 2026-12-01" and told["intervals"]
     assert run("tok-price show some-model", env=ENV, status=1).stdout
     assert "name one model" in run("tok-price show", env=ENV, status=2).stderr.decode()
     assert "'soon' is not a valid time" in run("tok-price show x --at soon", env=ENV, status=2).stderr.decode()
@@ -164,7 +164,7 @@ def test_todays_snapshots_leave_nothing_unexplained(run: Run) -> None:
 CAUSES = [
     ("litellm", "cohere", "embed-multilingual-light-v3.0", "input", "unit_slip"),
     ("litellm", "groq", "openai/gpt-oss-safeguard-20b", "cache_read", "rounding"),
-    ("litellm", "mistral", "mistral-large-4", "input", "dated"),
+    ("litellm", "gemini", "gemini-4-argon", "input", "newer"),
     ("litellm", "openai", "gpt-4o-transcribe", "audio_input", "modality"),
     ("litellm", "openai", "ft:gpt-4o-2024-11-20", "cache_write", "cache_class"),
     ("litellm", "openai", "gpt-5.6-cyber", "input>272000", "tier"),
@@ -245,7 +245,7 @@ def test_the_notices_are_there_and_snapshots_say_what_they_are() -> None:
 
 
 def test_lint(run: Run, copy: pathlib.Path) -> None:
-    assert "10 files checked: no problem" in run("tok-price lint --table", env=ENV).stdout.decode()
+    assert "15 files checked: no problem" in run("tok-price lint --table", env=ENV).stdout.decode()
     assert run(f"tok-price lint --catalogue {copy} --against {ROOT / 'catalog'}", env=ENV).stdout == b""
     edit(copy, "openai", "  gpt-5.5:", 'output: "30"', 'output: "3"')
     done = run(f"tok-price lint --catalogue {copy} --against {ROOT / 'catalog'}", env=ENV, status=1)
@@ -295,8 +295,8 @@ def test_a_proposal_is_a_patch_that_appends_and_passes(run: Run, copy: pathlib.P
     shutil.copytree(copy, old)
     applied(done.stdout, copy)
     text = (copy / "pricing/mistral.yaml").read_text()
-    assert '- until: 2026-11-22T00:00:00Z\n        input: "0.1"' in text
-    assert '- from: 2026-11-22T00:00:00Z\n        input: "0.15"\n        cache_read: "0.015"\n        output: "0.6"' in text
+    assert '- until: 2026-12-01T00:00:00Z\n        input: "0.1"' in text
+    assert '- from: 2026-12-01T00:00:00Z\n        input: "0.15"\n        cache_read: "0.015"\n        output: "0.6"' in text
     assert "  grok-4.5-latest:\n    - {to: grok-4.5}" in (copy / "pricing/xai.yaml").read_text()
     assert "  gpt-rosalind-discovery:\n    prices:" in (copy / "pricing/openai.yaml").read_text()
     assert run(f"tok-price lint --catalogue {copy} --against {old}", env=ENV).stdout == b""
@@ -311,7 +311,7 @@ def test_what_lint_holds_goes_in_only_when_somebody_vouches(run: Run, copy: path
     (row,) = objects(run(f"tok-price propose --catalogue {copy} --json", env=ENV, status=1).stdout)
     assert (row["verdict"], row["prices"]["input"], len(row["tables"])) == ("held", "0.075", 2)
     vouch = "--vouch groq/openai/gpt-oss-20b=https://groq.com/pricing"
-    done = run(f"tok-price propose --catalogue {copy} {vouch} --from 2026-11-22 --output p.diff", env=ENV)
+    done = run(f"tok-price propose --catalogue {copy} {vouch} --from 2026-12-01 --output p.diff", env=ENV)
     assert done.stdout == b""
     applied((copy.parent / "p.diff").read_bytes(), copy)
     text = (copy / "pricing/groq.yaml").read_text()
@@ -430,7 +430,7 @@ def test_a_snapshot_is_read_out_of_the_packages(run: Run, registry: Any, tmp_pat
         ("genai-prices", "9.9.9", 1),
     ]
     litellm, genai = price_tables.tables(str(tmp_path / "cat"))
-    assert litellm.details["captured"] == "2026-11-22" and litellm.details["left_out"] == {"no price per token": 1}
+    assert litellm.details["captured"] == "2026-12-01" and litellm.details["left_out"] == {"no price per token": 1}
     row = price_tables.find(litellm, "openai", "gpt-new")
     assert row and row["prices"][0]["rates"] == {
         "input": "2",
@@ -547,9 +547,9 @@ def test_an_override_to_begin_with(run: Run, tmp_path: pathlib.Path) -> None:
 
 
 def test_the_doctor_names_prices_that_nobody_looked_at(run: Run) -> None:
-    (told,) = objects(run("tok-status --json", env={"TOKENOPS_NOW": "2026-11-22T00:00:00Z"}, status=None).stdout)
+    (told,) = objects(run("tok-status --json", env={"TOKENOPS_NOW": "2026-12-01T00:00:00Z"}, status=None).stdout)
     assert (told["prices"]["older_than_30_days"], told["prices"]["scheduled_due"]) == ([], [])
-    (told,) = objects(run("tok-status --json", env={"TOKENOPS_NOW": "2026-12-24T00:00:00Z"}, status=None).stdout)
-    assert {"provider": "gemini", "model": "gemini-4-argon", "from": "2026-12-01"} in told["prices"]["scheduled_due"]
+    (told,) = objects(run("tok-status --json", env={"TOKENOPS_NOW": "2027-01-02T00:00:00Z"}, status=None).stdout)
+    assert {"provider": "gemini", "model": "gemini-3.8-flash", "from": "2027-01-01"} in told["prices"]["scheduled_due"]
     assert "anthropic" in told["prices"]["older_than_30_days"]
     assert {"update_prices", "look_at_prices"} <= {one["id"] for one in told["next_actions"]}

@@ -14,8 +14,8 @@ import pytest
 from tokenops import price_causes, price_check, price_files, price_history, price_tables, pricing
 
 BEFORE = price_files.texts()
-TODAY = "2026-11-22"
-PAGE = '  page-now: {url: "https://vendor.example/pricing", captured: 2026-11-22, kind: vendor page}\n'
+TODAY = "2026-12-01"
+PAGE = '  page-now: {url: "https://vendor.example/pricing", captured: 2026-12-01, kind: vendor page}\n'
 
 
 class Edit(NamedTuple):
@@ -73,18 +73,18 @@ def interval(begins: str, src: str = "page-now", **rates: Any) -> str:
 
 OPUS = '      - input: "4"\n        cache_read: "0.2"\n        cache_write: "5"\n        cache_write_1h: "8"\n        output: "20"\n        src: [litellm, genai, modelsdev]\n        confidence: high\n'
 
-ARGON = """      - until: 2026-12-01T00:00:00Z
-        input: "2"
-        cache_read: "0.1"
-        output: "10"
-        src: [litellm, genai]
+FLASH = """      - until: 2027-01-01T00:00:00Z
+        input: "0.75"
+        cache_read: "0.075"
+        output: "3.75"
+        src: [litellm, genai, modelsdev]
         confidence: high
-      - from: 2026-12-01T00:00:00Z
+      - from: 2027-01-01T00:00:00Z
         scheduled: true
-        input: "4"
-        cache_read: "0.2"
-        output: "20"
-        src: [litellm, genai]
+        input: "1.5"
+        cache_read: "0.15"
+        output: "7.5"
+        src: [litellm, genai, modelsdev]
         confidence: high
 """
 
@@ -136,7 +136,7 @@ WRONG = [
     E("per thousand instead of per million", "anthropic", "  claude-opus-5-5:", 'input: "4"', 'input: "0.004"'),
     E("cents instead of dollars", "anthropic", "  claude-haiku-4-5:", 'output: "5"', 'output: "500"'),
     E("a search instead of a thousand", "anthropic", "defaults:", 'web_search: "10"', 'web_search: "0.01"'),
-    E("ten thousand searches", "gemini", "  gemini-4-argon:", 'web_search: "14"', 'web_search: "14000"'),
+    E("ten thousand searches", "gemini", "  gemini-3.8-flash:", 'web_search: "14"', 'web_search: "14000"'),
     E("the surcharge of a region lost", "anthropic", "  claude-opus-5-5:", 'geo: {us: "1.1"', 'geo: {us: "0.1"'),
     E("a region eleven times as dear", "anthropic", "  claude-opus-5-5:", 'regional: "1.1"', 'regional: "11"'),
     E("fast mode cheaper than the ordinary", "anthropic", "  claude-opus-5-5:", 'fast: {factor: "2"}', 'fast: {factor: "0.2"}'),
@@ -175,54 +175,53 @@ WRONG = [
     E("intervals that overlap", "mistral", "  mistral-large-4:", "until: 2026-10-29", "until: 2026-10-30"),
     E("a gap between intervals", "mistral", "  mistral-large-4:", "until: 2026-10-29", "until: 2026-10-28"),
     E("an end before the beginning", "mistral", "  mistral-large-4:", "until: 2026-10-29", "until: 2026-10-19"),
-    E("an end, and nothing after it", "anthropic", "  claude-opus-5-5:\n", OPUS, ended("2026-12-01T00:00:00Z")),
-    E("a rise of four times without a word", "anthropic", "  claude-opus-5-5:\n", OPUS, cut("2026-11-22T00:00:00Z", 4), source=True),
-    E("a change that nobody read", "anthropic", "  claude-opus-5-5:\n", OPUS, cut("2026-11-22T00:00:00Z").replace("page-now", "litellm, genai")),
+    E("an end, and nothing after it", "anthropic", "  claude-opus-5-5:\n", OPUS, ended("2026-12-08T00:00:00Z")),
+    E("a rise of four times without a word", "anthropic", "  claude-opus-5-5:\n", OPUS, cut("2026-12-01T00:00:00Z", 4), source=True),
+    E("a change that nobody read", "anthropic", "  claude-opus-5-5:\n", OPUS, cut("2026-12-01T00:00:00Z").replace("page-now", "litellm, genai")),
     E("a change dated before it was last read as unchanged", "anthropic", "  claude-opus-5-5:\n", OPUS, cut("2026-10-01T00:00:00Z"), source=True),
     E("a change in the future without saying so", "anthropic", "  claude-opus-5-5:\n", OPUS, cut("2026-12-24T00:00:00Z"), source=True),
     E("an interval put before those that were there", "mistral", "  mistral-large-4:\n    prices:\n", "      - until: 2026-10-20T00:00:00Z\n", '      - until: 2026-10-01T00:00:00Z\n        input: "0.5"\n        cache_read: "0.05"\n        output: "1.5"\n        src: [litellm, genai]\n        confidence: high\n      - from: 2026-10-01T00:00:00Z\n        until: 2026-10-20T00:00:00Z\n'),
-    E("a scheduled change that has come, and was not looked at", "gemini", "  gemini-4-argon:", 'input: "4"', 'input: "4"', today="2026-12-02"),
-    E("a cancelled change without a word", "gemini", "  gemini-4-argon:", '      - from: 2026-12-01T00:00:00Z\n        scheduled: true\n        input: "4"\n        cache_read: "0.2"\n        output: "20"\n        src: [litellm, genai]\n        confidence: high\n', ""),
+    E("a scheduled change that has come, and was not looked at", "gemini", "  gemini-3.8-flash:", 'input: "1.5"', 'input: "1.5"', today="2027-01-02"),
+    E("a cancelled change without a word", "gemini", "  gemini-3.8-flash:", '      - from: 2027-01-01T00:00:00Z\n        scheduled: true\n        input: "1.5"\n        cache_read: "0.15"\n        output: "7.5"\n        src: [litellm, genai, modelsdev]\n        confidence: high\n', ""),
     E("an alias of an alias", "openai", "aliases:\n", "{to: gpt-5.6-sol}", "{to: codex-mini}"),
     E("an alias of nothing", "openai", "aliases:\n", "{to: gpt-5.6-sol}", "{to: gpt-5.6-sun}"),
     E("two aliases in a circle", "xai", "  grok-4-latest:\n", "    - {to: grok-4}\n", "    - {to: grok-4-newest}\n  grok-4-newest:\n    - {to: grok-4-latest}\n"),
     E("an alias that is a model too", "xai", "aliases:\n", "  grok-4-fast:\n", "  grok-4:\n    - {to: grok-3}\n  grok-4-fast:\n"),
     E("an alias with a gap", "mistral", "  mistral-medium-latest:", "until: 2026-06-16", "until: 2026-06-06"),
-    E("an alias led elsewhere without a word", "gemini", "  gemini-flash-latest:\n", "    - {to: gemini-3.8-flash, from: 2026-09-30T00:00:00Z}\n", "    - {to: gemini-3.8-flash, from: 2026-09-30T00:00:00Z, until: 2026-11-22T00:00:00Z}\n    - {to: gemini-3.5-flash, from: 2026-11-22T00:00:00Z}\n"),
+    E("an alias led elsewhere without a word", "gemini", "  gemini-flash-latest:\n", "    - {to: gemini-3.8-flash, from: 2026-09-30T00:00:00Z}\n", "    - {to: gemini-3.8-flash, from: 2026-09-30T00:00:00Z, until: 2026-12-01T00:00:00Z}\n    - {to: gemini-3.5-flash, from: 2026-12-01T00:00:00Z}\n"),
     E("a pattern", "anthropic", "models:\n", "  claude-fable-5:\n", '  "claude-fable-5*":\n'),
     E("a row gone", "groq", "models:\n", '  gemma2-9b-it:\n    prices:\n      - input: "0.2"\n        cache_read: same_as_input\n        output: "0.2"\n        src: [litellm, genai]\n        confidence: medium\n', ""),
     E("a source that is not there", "anthropic", "  claude-opus-5-5:", "src: [litellm, genai, modelsdev]", "src: [litellm, genei]"),
     E("no source", "anthropic", "  claude-opus-5-5:", "        src: [litellm, genai, modelsdev]\n", ""),
     E("a source without an address", "anthropic", "sources:\n", 'url: "https://github.com/BerriAI', 'url: "github.com/BerriAI'),
-    E("a source read tomorrow", "anthropic", "sources:\n", "captured: 2026-11-21", "captured: 2026-11-23"),
+    E("a source read tomorrow", "anthropic", "sources:\n", "captured: 2026-11-21", "captured: 2026-12-02"),
     E("a source read earlier than it was", "anthropic", "sources:\n", "captured: 2026-11-21", "captured: 2026-10-21"),
     E("sure with one source", "anthropic", "  claude-fable-5-2:", "confidence: medium", "confidence: high"),
     E("past holidays changed", "deepseek", "holidays:", "2026-10-05, ", ""),
 ]  # fmt: skip
 RIGHT = [
-    E("a price cut from today on, as the vendor's page says", "anthropic", "  claude-opus-5-5:\n", OPUS, cut("2026-11-22T00:00:00Z"), source=True),
-    E("a price cut announced for next week", "anthropic", "  claude-opus-5-5:\n", OPUS, cut("2026-12-01T00:00:00Z", more="scheduled: true"), source=True),
-    E("a rise of a third", "anthropic", "  claude-opus-5-5:\n", OPUS, ended("2026-11-22T00:00:00Z") + interval("2026-11-22T00:00:00Z", input=5, cache_read=0.25, cache_write=6.25, cache_write_1h=10, output=25), source=True),
-    E("a cut to a quarter, with the reason", "anthropic", "  claude-opus-5-5:\n", OPUS, cut("2026-11-22T00:00:00Z", 4, more='note: "announced on the vendor page of 2026-11-22"'), source=True),
-    E("a new model by the vendor's page", "anthropic", "models:\n", "  claude-opus-5-5:\n", "  claude-opus-6:\n    prices:\n" + interval("2026-11-22T00:00:00Z", input=4, cache_read=0.2, cache_write=5, cache_write_1h=8, output=20) + "  claude-opus-5-5:\n", source=True),
+    E("a price cut from today on, as the vendor's page says", "anthropic", "  claude-opus-5-5:\n", OPUS, cut("2026-12-01T00:00:00Z"), source=True),
+    E("a price cut announced for next week", "anthropic", "  claude-opus-5-5:\n", OPUS, cut("2026-12-08T00:00:00Z", more="scheduled: true"), source=True),
+    E("a rise of a third", "anthropic", "  claude-opus-5-5:\n", OPUS, ended("2026-12-01T00:00:00Z") + interval("2026-12-01T00:00:00Z", input=5, cache_read=0.25, cache_write=6.25, cache_write_1h=10, output=25), source=True),
+    E("a cut to a quarter, with the reason", "anthropic", "  claude-opus-5-5:\n", OPUS, cut("2026-12-01T00:00:00Z", 4, more='note: "announced on the vendor page of 2026-12-01"'), source=True),
+    E("a new model by the vendor's page", "anthropic", "models:\n", "  claude-opus-5-5:\n", "  claude-opus-6:\n    prices:\n" + interval("2026-12-01T00:00:00Z", input=4, cache_read=0.2, cache_write=5, cache_write_1h=8, output=20) + "  claude-opus-5-5:\n", source=True),
     E("a new model by two tables", "mistral", "models:\n", "  mistral-large-4:\n", '  mistral-large-5:\n    prices:\n      - input: "0.7"\n        cache_read: "0.07"\n        output: "2.1"\n        src: [litellm, genai]\n        confidence: high\n  mistral-large-4:\n'),
-    E("a new model by one table, not sure", "mistral", "models:\n", "  mistral-large-4:\n", '  mistral-vibe-cli-fast:\n    prices:\n      - input: "0.15"\n        cache_read: "0.015"\n        output: "0.6"\n        src: [litellm]\n        confidence: medium\n  mistral-large-4:\n'),
+    E("a new model by one table, not sure", "mistral", "models:\n", "  mistral-large-4:\n", '  mistral-vibe-cli-next:\n    prices:\n      - input: "0.15"\n        cache_read: "0.015"\n        output: "0.6"\n        src: [litellm]\n        confidence: medium\n  mistral-large-4:\n'),
     E("a new model with a step", "openai", "models:\n", "  gpt-6.2-astra:\n", '  gpt-7-sol:\n    prices:\n      - input: "2"\n        cache_read: "0.1"\n        output: "10"\n        above:\n          - {op: gt, tokens: 272000, input: "4", output: "15", cache_read: "0.2"}\n        src: [page-now]\n        confidence: high\n  gpt-6.2-astra:\n', source=True),
     E("a new model with tiers", "gemini", "models:\n", "  gemini-4-argon:\n", '  gemini-5-flash:\n    tiers: {batch: {factor: "0.5"}, priority: {factor: "1.8"}}\n    web_search: "14"\n    prices:\n      - input: "1"\n        cache_read: "0.1"\n        output: "5"\n        src: [page-now]\n        confidence: high\n  gemini-4-argon:\n', source=True),
     E("a new model that is free, with the reason", "groq", "models:\n", "  llama-3.1-8b-instant:\n", '  allam-3:\n    prices:\n      - input: "0"\n        cache_read: "0"\n        output: "0"\n        src: [page-now]\n        confidence: high\n        note: "a preview; the vendor bills nothing until it ends"\n  llama-3.1-8b-instant:\n', source=True),
-    E("a model with odd ratios, with the reason", "anthropic", "models:\n", "  claude-opus-5-5:\n", "  claude-novella-1:\n    prices:\n" + interval("2026-11-22T00:00:00Z", input=4, cache_read=1, cache_write=5, cache_write_1h=8, output=12, more='note: "output is three times input on the vendor page"') + "  claude-opus-5-5:\n", source=True),
+    E("a model with odd ratios, with the reason", "anthropic", "models:\n", "  claude-opus-5-5:\n", "  claude-novella-1:\n    prices:\n" + interval("2026-12-01T00:00:00Z", input=4, cache_read=1, cache_write=5, cache_write_1h=8, output=12, more='note: "output is three times input on the vendor page"') + "  claude-opus-5-5:\n", source=True),
     E("a new alias", "openai", "aliases:\n", "  gpt-5.6:\n", "  gpt-6.1:\n    - {to: gpt-6.1-sol}\n  gpt-5.6:\n"),
-    E("a name that is led elsewhere from a day on, with the reason", "gemini", "  gemini-flash-latest:\n", "    - {to: gemini-3.8-flash, from: 2026-09-30T00:00:00Z}\n", '    - {to: gemini-3.8-flash, from: 2026-09-30T00:00:00Z, until: 2026-12-01T00:00:00Z}\n    - {to: gemini-4-argon, from: 2026-12-01T00:00:00Z, note: "the vendor says so in its list of models"}\n'),
-    E("an alias in the layout of many targets", "xai", "  grok-4-latest:\n", "    - {to: grok-4}\n", '    - {to: grok-4, until: 2026-12-01T00:00:00Z}\n    - {to: grok-4.7, from: 2026-12-01T00:00:00Z, note: "moved with the page of 2026-11-22"}\n'),
+    E("a name that is led elsewhere from a day on, with the reason", "gemini", "  gemini-flash-latest:\n", "    - {to: gemini-3.8-flash, from: 2026-09-30T00:00:00Z}\n", '    - {to: gemini-3.8-flash, from: 2026-09-30T00:00:00Z, until: 2026-12-08T00:00:00Z}\n    - {to: gemini-4-argon, from: 2026-12-08T00:00:00Z, note: "the vendor says so in its list of models"}\n'),
+    E("an alias in the layout of many targets", "xai", "  grok-4-latest:\n", "    - {to: grok-4}\n", '    - {to: grok-4, until: 2026-12-08T00:00:00Z}\n    - {to: grok-4.7, from: 2026-12-08T00:00:00Z, note: "moved with the page of 2026-12-01"}\n'),
     E("a retirement announced", "anthropic", "  claude-opus-4-6:\n", "    tiers:\n", "    retired: 2027-02-05\n    tiers:\n"),
     E("a retirement carried out", "groq", "  gemma2-9b-it:\n", "    prices:\n", "    retired: 2026-11-20\n    prices:\n"),
-    E("a scheduled change that came, and was looked at", "gemini", "  gemini-4-argon:", "        scheduled: true\n", "", today="2026-12-02"),
-    E("a scheduled change put off, with the reason", "gemini", "  gemini-4-argon:", ARGON, ARGON.replace("2026-12-01", "2027-01-01").replace("        input: \"4\"", "        note: put off, says the page of 2026-11-22\n        input: \"4\"")),
-    E("a scheduled change cancelled, with the reason", "gemini", "  gemini-4-argon:", ARGON, ARGON[: ARGON.index("      - from")].replace("      - until: 2026-12-01T00:00:00Z\n        input", "      - note: the rise was cancelled, says the page of 2026-11-22\n        input")),
-    E("a note", "anthropic", "  claude-opus-5:\n", "        confidence: high\n", '        confidence: high\n        note: "the page was read again on 2026-11-22"\n'),
+    E("a scheduled change put off, with the reason", "gemini", "  gemini-3.8-flash:", FLASH, FLASH.replace("2027-01-01", "2027-02-01").replace("        input: \"1.5\"", "        note: put off, says the page of 2026-12-01\n        input: \"1.5\"")),
+    E("a scheduled change cancelled, with the reason", "gemini", "  gemini-3.8-flash:", FLASH, FLASH[: FLASH.index("      - from")].replace("      - until: 2027-01-01T00:00:00Z\n        input", "      - note: the rise was cancelled, says the page of 2026-12-01\n        input")),
+    E("a note", "anthropic", "  claude-opus-5:\n", "        confidence: high\n", '        confidence: high\n        note: "the page was read again on 2026-12-01"\n'),
     E("doubt", "anthropic", "  claude-opus-5:\n", "        confidence: high\n", "        confidence: medium\n"),
     E("a second source, and sure now", "anthropic", "  claude-fable-5-2:\n", "        src: [genai]\n        confidence: medium\n", "        src: [genai, page-now]\n        confidence: high\n", source=True),
-    E("a source read again", "anthropic", "sources:\n", "captured: 2026-11-21", "captured: 2026-11-22"),
+    E("a source read again", "anthropic", "sources:\n", "captured: 2026-11-21", "captured: 2026-12-01"),
     E("a new source", "perplexity", "", "models:\n", "models:\n", source=True),
     E("a price written with more zeros", "anthropic", "  claude-opus-5-5:", 'cache_read: "0.2"', 'cache_read: "0.20"'),
     E("the same price without quotes", "anthropic", "  claude-opus-5-5:", 'input: "4"', "input: 4"),
@@ -251,6 +250,15 @@ def test_a_wrong_edit_is_caught(one: Edit) -> None:
 @pytest.mark.parametrize("one", RIGHT, ids=lambda one: one.what)
 def test_a_right_edit_passes(one: Edit) -> None:
     assert (held(one), unexplained(one)) == ([], [])
+
+
+def test_a_scheduled_change_that_came_passes_once_it_was_looked_at() -> None:
+    """Without `scheduled`, on the day after it."""
+    name = "pricing/gemini.yaml"
+    files = {key: BEFORE[key] for key in (name, "providers.yaml")}
+    after = {**files, name: BEFORE[name].replace(b"        scheduled: true\n", b"")}
+    assert price_history.all_faults(files, files, "2027-01-02") and after != files
+    assert price_history.all_faults(after, files, "2027-01-02") == []
 
 
 def test_the_catalogue_as_it_stands_passes() -> None:
