@@ -60,12 +60,12 @@ class Providers(Mapping[str, Data]):
 
     def __init__(self, texts: Mapping[str, str]) -> None:
         self._texts = texts
-        self._bodies: Data = {}
+        self._bodies: dict[str, Data] = {}
 
     def __getitem__(self, name: str) -> Data:
-        body: Data | None = self._bodies.get(name)
-        if body is None:
-            body = self._bodies[name] = orjson.loads(self._texts[name])
+        if name not in self._bodies:
+            self._bodies[name] = orjson.loads(self._texts[name])
+        body: Data = self._bodies[name]
         return body
 
     def __iter__(self) -> Iterator[str]:
