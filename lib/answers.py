@@ -86,7 +86,8 @@ def thresholds(settings: config.Config) -> Thresholds:
         raise Fault(str(error)) from None
 
 
-def _bindings(settings: config.Config) -> list[plans.Binding]:
+def bindings(settings: config.Config) -> list[plans.Binding]:
+    """The plans that the user has set. Raises Fault."""
     from tokenops import plans
 
     try:
@@ -148,7 +149,7 @@ def budget(log: Log, provider: str = "", model: str = "", more: Iterable[limit_w
     """
     from tokenops import limit_budget, plans, when
 
-    rules, bound = thresholds(log.settings), _bindings(log.settings)
+    rules, bound = thresholds(log.settings), bindings(log.settings)
     names = plans.of_providers(bound, when.bucket(log.now, "day", log.tz))
     rows = limit_budget.budget_rows(log.folder, log.now, rules, names, log.catalogue, provider, model, log.memory, more)
     return Budget(_as_of(rows, log), bound, rules)
@@ -165,7 +166,7 @@ def plan_headroom(log: Log, provider: str = "") -> list[Event]:
     """What is left of each plan in force, and whether it will last; a row per plan."""
     from tokenops import limit_plans
 
-    rules, bound = thresholds(log.settings), _bindings(log.settings)
+    rules, bound = thresholds(log.settings), bindings(log.settings)
     rows = limit_plans.plan_rows(log.folder, bound, log.now, log.tz, rules, log.catalogue(), provider, log.memory)
     return [row | {"as_of": log.as_of} for row in rows]
 
@@ -174,7 +175,7 @@ def plans_set(settings: config.Config) -> list[dict[str, Any]]:
     """The plans that the user has set, a row each."""
     from tokenops import plans
 
-    return [plans.binding_row(binding) for binding in _bindings(settings)]
+    return [plans.binding_row(binding) for binding in bindings(settings)]
 
 
 def set_plan(

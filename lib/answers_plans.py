@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tokenops import answers
-from tokenops.session import BadRequest, Log
+from tokenops.session import BadRequest, Fault, Log
 
 if TYPE_CHECKING:
+    from tokenops import limit_fit
     from tokenops.events import Event
 
 
@@ -28,3 +29,72 @@ def worth(
     rises = limit_log.rises(log.folder, log.catalogue(), log.now, progress)
     rows = limit_percent.rows((rise for rise in rises if provider in ("", rise.key.provider)), log.now, fields)
     return [row | {"as_of": log.as_of} if log.as_of else row for row in rows]
+
+
+def upcoming(log: Log, provider: str = "") -> list[Event]:
+    """When windows open and close today at this pace, what lapses, and which banked resets expire. Raises OSError, Fault."""
+    from tokenops import limit_budget, limit_log, limit_next
+
+    limits = limit_budget.limits(log.folder, log.now, log.catalogue, provider, log.memory)
+    pieces = limit_log.past_pieces(log.folder, log.now, log.memory)
+    rows = limit_next.rows(limits.states, limit_next.Past(limits.readings, pieces, log.now, log.tz))
+    granted = {name: days for name, days in _banked_resets(log).items() if provider in ("", name)}
+    return rows + limit_next.banked(granted, log.now)
+
+
+def _banked_resets(log: Log) -> dict[str, list[str]]:
+    """Provider -> the days on which it gave the user resets that are not used, from the configuration. Raises Fault."""
+    import datetime
+
+    from tokenops import catalog
+
+    entries = log.settings.get("banked_resets") or {}
+    rules = catalog.load("plans")["banked_resets"]
+    where = f"{log.settings.path}: banked_resets"
+    if not isinstance(entries, dict):
+        raise Fault(f"{where}: expected providers with lists of days")
+    result = {}
+    for provider, days in entries.items():
+        if provider not in rules:
+            raise Fault(f"{where}: {provider} has no banked resets; expected {', '.join(rules)}")
+        try:
+            texts = [str(day) for day in (days if isinstance(days, list) else [days])]
+            result[provider] = [datetime.date.fromisoformat(text).isoformat() for text in texts]
+        except ValueError:
+            raise Fault(f"{where}.{provider}: expected days such as 2026-11-20, on which it was given") from None
+    return result
+
+
+def fit(log: Log, provider: str = "", progress: Callable[[int, int], None] = answers.ignore) -> list[Event]:
+    """How each plan would have served the last 30 days, of one provider or of each with a plan that is set or learned.
+
+    Raises OSError, Fault.
+    """
+    from tokenops import limit_fit, limit_log, plans, when
+
+    catalogue = plans.all_plans()
+    bound = answers.bindings(log.settings)
+    mine = plans.of_providers(bound, when.bucket(log.now, "day", log.tz))
+    worths = worth(log, provider, "window", progress)
+    spends = limit_log.spends_of_span(log.folder, log.catalogue(), log.now - limit_fit.DAYS * when.DAY, log.now)
+    names = sorted({*mine, *(row["provider"] for row in worths)} if not provider else {provider})
+    result: list[Event] = []
+    for name in names:
+        rows = [row for row in worths if row["provider"] == name and row["usd_per_percent"] and not row.get("scope")]
+        accounts = {row.get("account", "") for row in rows}
+        learned = {}
+        if name in mine and len(accounts) == 1:
+            learned = {(mine[name], row["window"]): _size(row) for row in rows}
+        uses = [limit_fit.Use(spend.at, float(spend.usd)) for spend in spends if spend.provider == name and spend.usd]
+        offered = [plan for plan in plans.current_plans() if plan.provider == name]
+        result += limit_fit.rows(name, offered, uses, learned, catalogue, mine.get(name, ""), log.now)
+    return result
+
+
+def _size(row: Event) -> limit_fit.Size:
+    """What a whole window buys; use elsewhere takes its share of it."""
+    from tokenops import limit_fit, limit_worth
+
+    left = 1 - row["unseen_share"]
+    usd = limit_worth.Interval(*(left * row["window_usd"][point] for point in ("p10", "p50", "p90")))
+    return limit_fit.Size(usd, limit_fit.LEARNED)

@@ -32,6 +32,7 @@ KNOWN: Data = {
     "pricing": {"path": None},
     "providers": {},
     "plans": {},
+    "banked_resets": {},
     "thresholds": {},
     "budgets": None,
     "tasks": {"ticket": None},

@@ -86,6 +86,15 @@ def spends_since(
     return limit_carry.spends_between(turns, prices, cuts), rates(folder, prices, now, memory)
 
 
+def spends_of_span(folder: str, catalogue: Catalogue, since: int, until: int) -> list[Spend]:
+    """What each turn of a span of milliseconds cost, in order of time. Raises OSError."""
+    from tokenops import limit_carry
+
+    lines = store.scan(folder, when.stamp(since), when.stamp(until))
+    turns = (event for event in map(orjson.loads, lines) if event["kind"] == "turn")
+    return limit_carry.spends(turns, catalogue)
+
+
 def last_models(folder: str, now: int, providers: Collection[str]) -> dict[str, str]:
     """Provider -> the model of its last turn of the main chain within half a day. Raises OSError."""
     last: dict[str, tuple[str, str]] = {}
@@ -227,14 +236,12 @@ def _load_rises(derived: Derived, day: str, files: Files) -> list[Rise] | None:
 
 def _rises_of_day(folder: str, catalogue: Catalogue, day: str, now: int) -> list[Rise]:
     """The rises that end on a day; where they begin the day before, its readings and turns count too."""
-    from tokenops import limit_carry, limit_pieces
+    from tokenops import limit_pieces
 
     begin = when.moment(f"{day}T00:00:00Z")
     end = min(begin + when.DAY, now + 1)
     series = limit_windows.series(readings(folder, begin - when.DAY, end - 1))
     if not any(point.at >= begin for each in series for window in each.windows for point in window.points[1:]):
         return []
-    lines = store.scan(folder, when.stamp(begin - when.DAY), when.stamp(end))
-    turns = (event for event in map(orjson.loads, lines) if event["kind"] == "turn")
-    spends = limit_carry.spends(turns, catalogue)
+    spends = spends_of_span(folder, catalogue, begin - when.DAY, end)
     return [rise for rise in limit_pieces.rises(series, spends) if rise.at >= begin]

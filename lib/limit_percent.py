@@ -6,7 +6,7 @@ import datetime
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from tokenops import chart_text, limit_view, limit_worth, show, when
+from tokenops import catalog, chart_text, limit_view, limit_worth, show, when
 from tokenops.events import Event
 from tokenops.limit_pieces import Rise
 from tokenops.limit_windows import Key
@@ -18,6 +18,8 @@ MONTH_MINUTES = 365.25 / 12 * 1440
 _DIGITS = 4
 # A month is bounded by the longest window of those that rose lately, if it is longer than a day.
 _RECENT_MS, _LONG_MINUTES = 30 * when.DAY, 1441
+# A change that is so near to what the vendor announced is probably that.
+_NEAR_MS = 7 * when.DAY
 # A change that is larger than this share is not worth a number.
 _SMALL = 0.5
 
@@ -26,8 +28,9 @@ def rows(rises: Iterable[Rise], now: int, by: Sequence[str] = FIELDS[:1]) -> lis
     """A row for each limit or, `by` model, for each family of models that enough of its pieces are nearly all of.
 
     Keys: v, kind (plan_worth), provider, account, window, scope, model, usd_per_percent {p10, p50, p90} or null, pieces,
-    days, since, window_usd and month_usd (as usd_per_percent), unseen_share, changes [{at, factor, p10, p90}], least_change,
-    weights {cache_read, output, FAMILY: {p10, p50, p90}}, weights_relative_to, as_of, note. `rises`: in order of time.
+    days, since, window_usd and month_usd (as usd_per_percent), unseen_share, changes [{at, factor, p10, p90, announced}],
+    least_change, weights {cache_read, output, FAMILY: {p10, p50, p90}}, weights_relative_to, as_of, note.
+    `rises`: in order of time.
     """
     groups: dict[Key, list[Rise]] = {}
     for rise in rises:
@@ -61,16 +64,22 @@ def row(key: Key, model: str, rises: Sequence[Rise], worth: Worth | None, now: i
     if is_longest:
         event["month_usd"] = _json(worth.usd_per_percent, 100 * MONTH_MINUTES / rises[-1].minutes)
     event["unseen_share"] = round(worth.unseen_share, 3)
-    event["changes"] = [
-        {"at": when.stamp(change.at)}
-        | {"factor": round(change.factor.p50, 3), "p10": round(change.factor.p10, 3), "p90": round(change.factor.p90, 3)}
-        for change in worth.changes
-    ]
+    event["changes"] = [_change(key, change) for change in worth.changes]
     event["least_change"] = round(worth.least_change, 3)
     if worth.weights:
         event["weights"] = {name: _json(Interval(*points), digits=3) for name, points in worth.weights.items()}
         event["weights_relative_to"] = f"input, {worth.main}"
     return event | {"as_of": when.stamp(now)}
+
+
+def _change(key: Key, change: limit_worth.Change) -> Event:
+    event: Event = {"at": when.stamp(change.at)}
+    event |= {name: round(value, 3) for name, value in zip(("p10", "factor", "p90"), change.factor, strict=True)}
+    for entry in catalog.load("plans")["announced"].get(key.provider, ()):
+        at = when.moment(f"{entry['from']}T00:00:00Z")
+        if entry["window"] == key.window and abs(at - change.at) <= _NEAR_MS:
+            event["announced"] = {"from": entry["from"], "factor": float(entry["factor"])}
+    return event
 
 
 def _json(interval: Interval, times: float = 1.0, digits: int = _DIGITS) -> Event:
@@ -130,8 +139,13 @@ def _changes(changes: Sequence[Event]) -> Iterator[str]:
         low, high = sorted(abs(1 - change[end]) * 100 for end in ("p10", "p90"))
         yield (
             f"since {_day(change['at'])} a percent buys {abs(1 - change['factor']):.0%} {'less' if less else 'more'} "
-            f"(80% likely: {low:.0f} to {high:.0f}%)"
+            f"(80% likely: {low:.0f} to {high:.0f}%{_announcement(change)})"
         )
+
+
+def _announcement(change: Event) -> str:
+    entry = change.get("announced")
+    return f"; the vendor announced {entry['factor'] - 1:+.0%} from {_day(entry['from'] + 'T00:00:00Z')}" if entry else ""
 
 
 def _day(stamp: str) -> str:

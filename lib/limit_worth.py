@@ -31,10 +31,11 @@ LEAST = 3.0
 BELIEVED, FEWEST_DAYS = 16.0, 2
 # Days of use in a week.
 _WEEK = 5
-# So many days in a row are compared with those before; and how many comparisons count as much as what single days say.
-_BLOCKS, _DOUBT = (3, 6), 3
+# So many days in a row are compared with those before; how many comparisons count as much as what single days say; and with
+# how few comparisons a number of days says nothing.
+_BLOCKS, _DOUBT, _FEW = (3, 6), 3, 5
 # Several days scatter at most so many times as much as single days.
-_MOST = 4.0
+_MOST = 12.0
 # The error of the method itself, as a logarithm: which pieces count as local use alone is never certain.
 OWN = 0.015
 # The value is unknown with fewer pieces.
@@ -248,9 +249,11 @@ class _Days:
             for (a, more), (b, curve) in itertools.pairwise(peaks)
             if more > 0 and curve > 0
         )
-        kept = ratios[: len(ratios) - math.ceil(len(ratios) / 6)]
-        # Without their largest sixth, squares of a normal scatter are 0.55 on average.
-        return (sum(kept) / 0.55 + _DOUBT * near) / (len(kept) + _DOUBT)
+        if len(ratios) < _FEW:
+            return near
+        kept = ratios[: len(ratios) - math.ceil(len(ratios) / 4)]
+        # Without their largest quarter, squares of a normal scatter are 0.37 on average.
+        return (sum(kept) / 0.37 + _DOUBT * near) / (len(kept) + _DOUBT)
 
     def spans(self) -> list[int]:
         """The first days of the spans between which the value changed."""

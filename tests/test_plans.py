@@ -38,7 +38,8 @@ def test_the_catalogue_is_sourced_and_makes_no_number_up() -> None:
         assert plan.source and all(url.startswith("https://") for url in plan.source), plan.name
         assert re.fullmatch(r"(\d+(\.\d+)?)?", plan.usd)
         for window in plan.windows:
-            assert set(window) <= {"window", "minutes", "scope", "limit", "unit", "resets"}
+            assert set(window) <= {"window", "minutes", "scope", "limit", "unit", "resets", "base", "flex"}
+            assert "base" not in window or window["base"] + window["flex"] == window["limit"]
             assert ("limit" in window) == ("unit" in window)
     # Anthropic publishes no amounts, and its largest plan has no five-hour window.
     assert not any(

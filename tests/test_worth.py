@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 import random
-import sys
 from decimal import Decimal
 
 import pytest
+import worth_accounts
 
-from conftest import ROOT, Json, Run, objects
-from tokenops import jsonl, limit_percent, limit_pieces, limit_weights, limit_windows, limit_worth, when
+from conftest import Run, objects
+from tokenops import limit_percent, limit_pieces, limit_weights, limit_windows, limit_worth, when
 from tokenops.limit_carry import Spend
 from tokenops.limit_pieces import Piece, Rise
 from tokenops.limit_windows import MINUTE, Key, Reading
 
-sys.path.insert(0, str(ROOT / "bench"))
-import worth as bench
+bench = worth_accounts.worth
 
 AT = when.moment("2026-11-21T00:00:00.000Z")
 FIVE = Key("anthropic", "", "five_hour", "")
@@ -219,28 +218,11 @@ def test_families_of_models_have_rows_of_their_own() -> None:
     assert {row["model"]: round(row["usd_per_percent"]["p50"], 1) for row in every} == {"haiku": 0.2, "opus": 0.5}
 
 
-def log_of(account: bench.Account) -> bytes:
-    """An account's log as records."""
-    turns: list[Json] = [
-        {"v": 1, "kind": "turn", "id": f"t{number}", "ts": when.stamp(spend.at), "source": "test", "client": "claude-code"}
-        | {"provider": "anthropic", "model": spend.model, "turns": 1, "cost_usd": str(spend.usd), "cost_source": "reported"}
-        for number, spend in enumerate(account.spends)
-    ]
-    from tokenops import events
-
-    meters = [
-        events.meter("proxy", "anthropic", when.stamp(reading.at), window="five_hour", window_minutes=300)
-        | {"used": reading.used, "resets_at": when.stamp(reading.resets_at or 0)}
-        for reading in account.readings
-    ]
-    return b"".join(map(jsonl.line_of, [*turns, *meters]))
-
-
 def test_the_command(run: Run) -> None:
-    account = bench.account(3, 12, {}, bench.Habits(elsewhere=0.2))
-    now = {"TOKENOPS_NOW": when.stamp(bench.START + 12 * when.DAY)}
+    account, log, end = worth_accounts.account(3, 12)
+    now = {"TOKENOPS_NOW": when.stamp(end)}
     run("tok-plan worth", status=1, env=now)
-    run("tok-log append >/dev/null", log_of(account))
+    run("tok-log append >/dev/null", log)
     done = run("tok-plan worth", env=now)
     (row,) = objects(done.stdout)
     assert (row["provider"], row["window"], row["kind"]) == ("anthropic", "five_hour", "plan_worth")
