@@ -31,6 +31,9 @@ LEAST = 3.0
 BELIEVED, FEWEST_DAYS = 16.0, 2
 # Days of use in a week.
 _WEEK = 5
+# A change is told if it is at least so large, as a logarithm, at the near end of its interval: weights of an account's work
+# wander by some percent within weeks without any change by the vendor.
+LEAST_CHANGE = 0.11
 # So many days in a row are compared with those before; how many comparisons count as much as what single days say; and with
 # how few comparisons a number of days says nothing.
 _BLOCKS, _DOUBT, _FEW = (3, 6), 3, 5
@@ -261,7 +264,8 @@ class _Days:
         at = 1
         while at < len(cuts):  # a cut is believed only if the spans beside it, as they are now, still differ
             end = cuts[at + 1] if at + 1 < len(cuts) else len(self.names)
-            if self._gain(cuts[at - 1], cuts[at], end) < BELIEVED:
+            three = cuts[at - 1], cuts[at], end
+            if self._gain(*three) < BELIEVED or _nearest(self.change(*three).factor) < LEAST_CHANGE:
                 del cuts[at]
                 at = 1
             else:
@@ -309,7 +313,9 @@ class _Days:
         days = len(self.names) - first
         _, error = self._posterior(first, len(self.names))
         a_day = math.sqrt(max(error**2 - OWN**2, 0.0) * days)
-        return math.exp(a_day * math.sqrt(BELIEVED * (1 / _WEEK + 1 / max(days, _WEEK)))) - 1
+        errors = a_day * math.sqrt(1 / _WEEK + 1 / max(days, _WEEK))
+        near = LEAST_CHANGE + _reach(_WEEK) * math.hypot(errors, OWN * math.sqrt(2))
+        return math.exp(max(math.sqrt(BELIEVED) * errors, near)) - 1
 
     def excess(self, spans: Sequence[int]) -> float:
         """How many percent the pieces rose beyond what their turns explain, as far as use elsewhere is likelier."""
@@ -323,6 +329,11 @@ class _Days:
                 if distance > 0:
                     total += parts[1] / (sum(parts) + 1e-12) * piece.percent * (1 - math.exp(-distance))
         return total
+
+
+def _nearest(factor: Interval) -> float:
+    """How far a factor is from 1 at the near end of its interval, as a logarithm; negative if 1 lies inside."""
+    return max(math.log(factor.p10), -math.log(factor.p90))
 
 
 def _reach(days: int) -> float:
