@@ -9,7 +9,6 @@ from tokenops import answers
 from tokenops.session import BadRequest, Fault, Log
 
 if TYPE_CHECKING:
-    from tokenops import limit_fit
     from tokenops.events import Event
 
 
@@ -39,7 +38,7 @@ def upcoming(log: Log, provider: str = "") -> list[Event]:
     pieces = limit_log.past_pieces(log.folder, log.now, log.memory)
     rows = limit_next.rows(limits.states, limit_next.Past(limits.readings, pieces, log.now, log.tz))
     granted = {name: days for name, days in _banked_resets(log).items() if provider in ("", name)}
-    return rows + limit_next.banked(granted, log.now)
+    return rows + limit_next.banked_rows(granted, log.now)
 
 
 def _banked_resets(log: Log) -> dict[str, list[str]]:
@@ -84,17 +83,8 @@ def fit(log: Log, provider: str = "", progress: Callable[[int, int], None] = ans
         accounts = {row.get("account", "") for row in rows}
         learned = {}
         if name in mine and len(accounts) == 1:
-            learned = {(mine[name], row["window"]): _size(row) for row in rows}
+            learned = {(mine[name], row["window"]): limit_fit.learned_size(row) for row in rows}
         uses = [limit_fit.Use(spend.at, float(spend.usd)) for spend in spends if spend.provider == name and spend.usd]
         offered = [plan for plan in plans.current_plans() if plan.provider == name]
         result += limit_fit.rows(name, offered, uses, learned, catalogue, mine.get(name, ""), log.now)
     return result
-
-
-def _size(row: Event) -> limit_fit.Size:
-    """What a whole window buys; use elsewhere takes its share of it."""
-    from tokenops import limit_fit, limit_worth
-
-    left = 1 - row["unseen_share"]
-    usd = limit_worth.Interval(*(left * row["window_usd"][point] for point in ("p10", "p50", "p90")))
-    return limit_fit.Size(usd, limit_fit.LEARNED)

@@ -137,23 +137,29 @@ def rows(
     return result
 
 
-def _row(provider: str, plan: Plan, uses: Sequence[Use], known: Mapping[str, Size], is_current: bool, now: int) -> Event:
+def learned_size(worth: Event) -> Size:
+    """What a whole window buys, from a row of limit_worth; use elsewhere takes its share of it."""
+    left = 1 - worth["unseen_share"]
+    return Size(Interval(*(left * worth["window_usd"][point] for point in ("p10", "p50", "p90"))), LEARNED)
+
+
+def _row(provider: str, plan: Plan, uses: Sequence[Use], sizes: Mapping[str, Size], is_current: bool, now: int) -> Event:
     days = len({use.at // when.DAY for use in uses})
     event: Event = {"v": 1, "kind": "plan_fit", "provider": provider, "plan": plan.name, "display": plan.display}
     event |= {"usd": plan.usd} if plan.usd else {}
     event |= {"current": True} if is_current else {}
     windows = [window for window in plan.windows if not window.get("scope")]
-    missing = [str(window["window"]) for window in windows if window["window"] not in known]
+    missing = [str(window["window"]) for window in windows if window["window"] not in sizes]
     event["windows"] = [
         {"window": name, "usd": {point: round(usd, 2) for point, usd in size.usd._asdict().items()}, "source": size.source}
-        for name, size in known.items()
+        for name, size in sizes.items()
     ]
     event |= {"list_price_usd": round(sum(use.usd for use in uses), 2), "days": days, "as_of": when.stamp(now)}
     if not windows or missing or days < FEWEST_DAYS:
         return event | {"verdict": UNKNOWN, "note": _reason(missing, days)}
     # The smallest size gives the most cutoffs: the points of cutoffs are in order of their number.
     trials = [
-        replay(uses, [(int(window["minutes"]), getattr(known[window["window"]].usd, point)) for window in windows])
+        replay(uses, [(int(window["minutes"]), getattr(sizes[window["window"]].usd, point)) for window in windows])
         for point in ("p90", "p50", "p10")
     ]
     names = ("p10", "p50", "p90")

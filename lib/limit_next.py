@@ -1,5 +1,6 @@
-"""Says when the windows of plans open and close today at the present pace, what of them lapses unused, and which banked
-resets expire. Nothing is spent and nothing is redeemed. Pure.
+"""Says when the windows of plans open and close today, what of them lapses unused, and which banked resets expire.
+
+At the present pace. Nothing is spent and nothing is redeemed. Pure.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def _later(event: Event, resets_at: int | None, length: int, past: Past) -> Iter
         opens += length
 
 
-def banked(granted: Mapping[str, Sequence[str]], now: int) -> list[Event]:
+def banked_rows(granted: Mapping[str, Sequence[str]], now: int) -> list[Event]:
     """A row for each banked reset that has not expired. `granted`: provider -> days (YYYY-MM-DD) on which it gave them.
 
     Keys: v, kind, provider, window (banked_reset), expires_at, expires_in, as_of. Raises ValueError.

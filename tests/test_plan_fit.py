@@ -70,7 +70,7 @@ def test_a_window_that_is_not_open() -> None:
 
 
 def test_banked_resets_expire() -> None:
-    (row,) = limit_next.banked({"openai": ["2026-11-01", "2026-10-01"]}, AT)
+    (row,) = limit_next.banked_rows({"openai": ["2026-11-01", "2026-10-01"]}, AT)
     assert row["expires_at"] == "2026-12-01T00:00:00.000Z" and row["expires_in"] == "9d14h"
     assert words(row) == ["expires Tue 1 Dec, in 9d14h, and lapses then"]
 
