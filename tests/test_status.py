@@ -87,15 +87,26 @@ def test_the_signal_as_a_whole_is_that_of_the_least_reliable_plan(run: Run, envi
     assert told(run, 0)["signal_quality"]["level"] == "low"
 
 
-def test_nothing_is_advised_where_nothing_is_to_be_done(run: Run, environment: dict[str, str]) -> None:
+def test_nothing_is_advised_where_nothing_is_to_be_done(
+    run: Run, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A price that came into force as announced needs no upgrade while the prices are new; the report says so, no more."""
     logged(environment, turn())
-    late = {"TOKENOPS_NOW": "2026-12-05T00:00:00Z"}
-    found = told(run, None, **late)
-    assert found["prices"]["scheduled_due"] and not found["prices"]["older_than_30_days"]
-    assert not any("upgrade" in row["do"] for row in found["next_actions"])
-    shown = run("tok-status --table", env=ENV | late, status=None).stdout.decode()
-    assert "in force since, not checked again: the price of claude-opus-4-8" in shown
+    captured = max(found["captured"] for found in pricing.load().providers["gemini"]["sources"].values())
+    soon = {"TOKENOPS_NOW": f"{captured}T12:00:00Z"}
+    found = told(run, None, **soon)
+    assert found["prices"]["scheduled_due"] == [] and "gemini" not in found["prices"]["older_than_30_days"]
+    assert "in force since" not in run("tok-status --table", env=ENV | soon, status=None).stdout.decode()
+    due = ("gemini", "gemini-9", captured)
+    monkeypatch.setattr(pricing, "due_changes", lambda catalogue, now: [due])
+    prices = doctor._prices(when.moment(soon["TOKENOPS_NOW"]))
+    assert [row["model"] for row in prices["scheduled_due"]] == ["gemini-9"]
+    parts = found | {"prices": prices | {"older_than_30_days": []}}
+    settings = config.Config({}, "", [])
+    assert not any("upgrade" in row["do"] for row in doctor._next_actions(parts, settings))
+    parts["prices"]["older_than_30_days"] = ["gemini"]
+    advised = [row for row in doctor._next_actions(parts, settings) if "upgrade" in row["do"]]
+    assert ["gemini-9" in row["what"] for row in advised] == [False, True]
 
 
 def test_what_a_server_keeps_of_days_changes_nothing(environment: dict[str, str]) -> None:

@@ -19,7 +19,7 @@ CLOCKS = {"time.time", "time.time_ns", "time.perf_counter", "datetime.now", "dat
 # The times of files are those of the system: a file is marked as if it came from the future.
 READ = {"test_clocks.py": 1}
 # A client, real or imitated, that is refused for some seconds: it and its vendor live by the time that it is.
-READ |= {"fake_agent.py": 4, "test_rig_limits.py": 2}
+READ |= {"fake_agent.py": 4, "test_rig_limits.py": 4}
 
 
 @functools.cache
