@@ -129,15 +129,16 @@ class Slow:
         return is_finished
 
     def _renew(self, session: Session, key: str) -> bool:
-        begun = self.clock()
+        begun, seldom = self.clock(), SELDOM
         try:
             value = self.part(session, self.ask)
         except (Fault, OSError) as fault:
-            value = {"error": str(fault), "hint": "run tok-status to see what is wrong"}
+            # What was wrong may be over soon, as another program's lock: it is tried again with the next answer.
+            value, key, seldom = {"error": str(fault), "hint": "run tok-status to see what is wrong"}, "", 1
         if value is None:
             return False
         self.values.pop(self.ask, None)
-        self.values[self.ask] = value, key, self.clock() + SELDOM * (self.clock() - begun)
+        self.values[self.ask] = value, key, self.clock() + seldom * (self.clock() - begun)
         while len(self.values) > MOST_ASKS:
             del self.values[next(iter(self.values))]
         return True

@@ -38,6 +38,7 @@ from tokenops import (  # fmt: skip
     dash_query,
     dash_spend,
     dash_sums,
+    dash_view,
     events,
     plans,
     pricing,
@@ -904,3 +905,26 @@ def test_the_page_of_weeks_is_the_commands(whose: str, weeks: Home, run: Run) ->
     for since, options in (("365d", ""), ("90d", " --client codex")):
         done = later(f"tok-dash --html - --since {since}{options}", status=None)
         check(Page(done.stdout), later, since, options)
+
+
+def test_a_part_that_could_not_be_computed_is_tried_again_with_the_next_answer(
+    folder: str, environment: dict[str, str]
+) -> None:
+    """Though nothing of the log has changed: what was wrong may have been another program's lock."""
+    answers: list[Any] = [OSError("locked"), {"value": 1}]
+
+    def part(source: session.Session, ask: dash_query.Ask) -> dict[str, Any]:
+        answer = answers.pop(0)
+        if isinstance(answer, OSError):
+            raise answer
+        return dict(answer)
+
+    moments = iter(range(0, 100, 5))
+    slow = dash_view.Slow(part, lambda: next(moments), by_span=True)
+    source = site(folder, environment).gatherer.session
+    slow.value(source, "key", dash_query.Ask(), is_patient=False)
+    assert slow.renew(source, "key") and "error" in slow.value(source, "key", dash_query.Ask(), is_patient=False)
+    turn = slow.turn
+    assert slow.renew(source, "key") and slow.turn == turn + 1
+    assert slow.value(source, "key", dash_query.Ask(), is_patient=False) == {"value": 1}
+    assert slow.renew(source, "key") and not answers  # and then only where something is new

@@ -175,6 +175,16 @@ def refresh(page: Page) -> None:
     settled(page, lambda: page.evaluate("document.dispatchEvent(new Event('visibilitychange'))"))
 
 
+def until_there(page: Page, selector: str) -> None:
+    """Look again until something is there that is computed after an answer."""
+    for _ in range(600):
+        if page.is_visible(selector):
+            return
+        refresh(page)
+        page.wait_for_timeout(200)
+    pytest.fail(f"no {selector}: {page.inner_text('main')[-3000:]}")
+
+
 # Numbers.
 
 
@@ -222,7 +232,7 @@ def test_every_number_is_the_commands(opened: tuple[Open, Seen], real: tuple[Das
     assert shown == [str(used) for used in likely]
     badges = [value for value, _ in data(page, ".plan header .badge")]
     assert badges == [row["recommended_action"] for row in rows]
-    page.wait_for_selector(".kpis")  # computed after an answer, and fetched soon
+    until_there(page, ".kpis")  # computed after an answer, and fetched soon
     (card,) = command("tok-score --since 365d --json", environment)
     values = [value for value, _ in data(page, ".kpis b")]
     assert values == ["" if kpi["value"] is None else str(kpi["value"]) for kpi in card["kpis"].values()]
