@@ -143,7 +143,8 @@ def test_claude_code_is_warned_and_stopped_inside_its_loop(
         part for message in bodies[-1]["messages"] for part in rig.parts(message) if part.get("type") == "tool_result"
     ]
     denied = [part for part in results if "Tools are stopped: end here" in json.dumps(part)]
-    assert len(results) == len(calls) + 5 and denied == results[-1:] and "tok-guard lift" in json.dumps(denied)
+    # One call for the hand-off went through; the two after it were denied.
+    assert len(results) == len(calls) + 5 and denied == results[-2:] and "tok-guard lift" in json.dumps(denied)
 
 
 @needs("codex")
