@@ -109,7 +109,7 @@ def contexts_agree(ledger: Ledger, run: Run, chains: int, unlogged: Sequence[Cha
 
     `unlogged`: what the client charges its session with and keeps no answer of.
     """
-    log = objects(run("tok-cat").stdout)
+    log = objects(run("tok-cat --kind all").stdout)
     charges = {repr_of((charge.model, {}, +charge.counts)): charge for charge in ledger.charges}
     turns = {
         event["id"]: charges[repr_of((event["model"], {}, +counted(event)))] for event in log if event["kind"] == "turn"
@@ -222,7 +222,7 @@ def test_claude_code_goes_on(vendor: Upstream, environment: dict[str, str], run:
     claude("[[work]]", on, environment, vendor, where)
     run("tok-sync claude")
     contexts_agree(ledger, run, chains=1, unlogged=summaries)
-    contexts = [event for event in objects(run("tok-cat").stdout) if event["kind"] == "context"]
+    contexts = [event for event in objects(run("tok-cat --kind all").stdout) if event["kind"] == "context"]
     assert [context["entered"]["summary"] > 0 for context in contexts if "event" in context] == [True]
     assert [context["entered"]["image"] for context in contexts if "image" in context.get("entered", {})] == [300]
     assert len({context["session_id"] for context in contexts}) == 2
