@@ -53,7 +53,7 @@ def start_refresh(session: str, payload: Mapping[str, Any]) -> None:
     nothing = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
     try:
         os.posix_spawn(sys.executable, command, os.environ, file_actions=nothing, setsid=True)
-    except NotImplementedError:
+    except NotImplementedError:  # not every system can start a session of its own
         os.posix_spawn(sys.executable, command, os.environ, file_actions=nothing)
 
 

@@ -94,7 +94,12 @@ def answer(
     if now - untrusted.count(sums, "at") > SUMS_MS:
         sums = {}
     if event == "PreToolUse":
-        return _before_call(payload, memory, sums, settings, salt, now, tz)
+        is_lifted = now < settings.lifted_until
+        if stopped := None if is_lifted else next(_reasons(sums, settings, now, tz), None):
+            return _stop(memory, *stopped, int(settings.rules["handoff_calls"]))
+        if reason := "" if is_lifted else _fan_out(payload, memory, sums, settings.rules):
+            return Reply(_denial(reason), memory)
+        return _loop(payload, memory, settings, salt, is_lifted)
     if event in ("PostToolUse", "PostToolUseFailure"):
         _note_outcome(payload, memory, event == "PostToolUseFailure", salt)
     if event in _SPOKEN and settings.warns and (texts := list(_warnings(memory, sums, now, tz))):
@@ -161,30 +166,18 @@ def _clock(at: int, now: int, tz: Zone) -> str:
 # What is stopped.
 
 
-def _before_call(
-    payload: Mapping[str, Any],
-    memory: Json,
-    sums: Mapping[str, Any],
-    settings: Settings,
-    salt: bytes,
-    now: int,
-    tz: Zone,
-) -> Reply:
-    is_lifted = now < settings.lifted_until
-    for key, reason in () if is_lifted else _reasons(sums, settings, now, tz):
-        left = memory["calls_left"].get(key)
-        if left is None:
-            memory["calls_left"][key] = calls = int(settings.rules["handoff_calls"])
-            when_stopped = f"after {calls} more call{'s' * (calls > 1)}" if calls else "after this call"
-            ask = f"{reason}. Tools are stopped {when_stopped}: {HAND_OFF} (what is done, what is next) now; {LIFT}."
-            return Reply(_context("PreToolUse", ask), memory)
-        if left <= 0:
-            return Reply(_denial(f"{reason}. Tools are stopped: end here and tell the user; {LIFT}."), memory)
-        memory["calls_left"][key] = left - 1
-        return Reply({}, memory)
-    if reason := "" if is_lifted else _fan_out(payload, memory, sums, settings.rules):
-        return Reply(_denial(reason), memory)
-    return _loop(payload, memory, settings, salt, is_lifted)
+def _stop(memory: Json, key: str, reason: str, calls: int) -> Reply:
+    """First the request for a hand-off, then so many `calls` for it, then denials."""
+    left = memory["calls_left"].get(key)
+    if left is None:
+        memory["calls_left"][key] = calls
+        when_stopped = f"after {calls} more call{'s' * (calls > 1)}" if calls else "after this call"
+        ask = f"{reason}. Tools are stopped {when_stopped}: {HAND_OFF} (what is done, what is next) now; {LIFT}."
+        return Reply(_context("PreToolUse", ask), memory)
+    if left <= 0:
+        return Reply(_denial(f"{reason}. Tools are stopped: end here and tell the user; {LIFT}."), memory)
+    memory["calls_left"][key] = left - 1
+    return Reply({}, memory)
 
 
 def _reasons(sums: Mapping[str, Any], settings: Settings, now: int, tz: Zone) -> Iterator[tuple[str, str]]:
