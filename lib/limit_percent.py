@@ -18,6 +18,13 @@ MONTH_MINUTES = 365.25 / 12 * 1440
 _DIGITS = 4
 # A month is bounded by the longest window of those that rose lately, if it is longer than a day.
 _RECENT_MS, _LONG_MINUTES = 30 * when.DAY, 1441
+# Why a limit does not bound a month, as in the rows, and as people read it.
+SHORTER, SHORT, OLD = "a_longer_limit", "no_longer_limit", "no_recent_rise"
+_NO_MONTH = {
+    SHORTER: "a longer limit of the account is used up first",
+    SHORT: "a limit of a day or less begins with use, so nobody knows how often it does in a month",
+    OLD: f"it did not rise in the last {_RECENT_MS // when.DAY} days",
+}
 # A change that is so near to what the vendor announced is probably that.
 _NEAR_MS = 7 * when.DAY
 # A change that is larger than this share is not worth a number.
@@ -28,9 +35,9 @@ def rows(rises: Iterable[Rise], now: int, by: Sequence[str] = FIELDS[:1]) -> lis
     """A row for each limit or, `by` model, for each family of models that enough of its pieces are nearly all of.
 
     Keys: v, kind (plan_worth), provider, account, window, scope, model, usd_per_percent {p10, p50, p90} or null, pieces,
-    days, since, window_usd and month_usd (as usd_per_percent), unseen_share, changes [{at, factor, p10, p90, announced}],
-    least_change, weights {cache_read, output, FAMILY: {p10, p50, p90}}, weights_relative_to, as_of, note.
-    `rises`: in order of time.
+    days, since, window_usd and month_usd (as usd_per_percent), no_month (why there is no month_usd), unseen_share,
+    changes [{at, factor, p10, p90, announced}], least_change, weights {cache_read, output, FAMILY: {p10, p50, p90}},
+    weights_relative_to, as_of, note. `rises`: in order of time.
     """
     groups: dict[Key, list[Rise]] = {}
     for rise in rises:
@@ -42,17 +49,26 @@ def rows(rises: Iterable[Rise], now: int, by: Sequence[str] = FIELDS[:1]) -> lis
             longest[key[:2]] = max(longest.get(key[:2], 0), group[-1].minutes)
     result = []
     for key, group in sorted(groups.items()):
-        is_longest = not key.scope and group[-1].minutes == longest.get(key[:2])
+        no_month = _no_month(group[-1], longest.get(key[:2], 0), now)
         names = sorted({name for rise in group for name in rise.families}) if "model" in by else []
         worths: list[tuple[str, Worth | None]] = [(name, limit_worth.worth(group, name)) for name in names]
         worths = [pair for pair in worths if pair[1]]
         for name, worth in worths or [("", limit_worth.worth(group))]:
-            result.append(row(key, name, group, worth, now, is_longest))
+            result.append(row(key, name, group, worth, now, no_month))
     return result
 
 
-def row(key: Key, model: str, rises: Sequence[Rise], worth: Worth | None, now: int, is_longest: bool) -> Event:
-    """The row of one limit and family. `is_longest`: it is the limit that bounds a month."""
+def _no_month(last: Rise, longest: int, now: int) -> str:
+    """Why a limit does not bound a month, from its last rise and the account's longest window in minutes; "" if it does."""
+    if last.at <= now - _RECENT_MS:
+        return OLD
+    if last.minutes < longest:
+        return SHORTER
+    return "" if longest else SHORT
+
+
+def row(key: Key, model: str, rises: Sequence[Rise], worth: Worth | None, now: int, no_month: str) -> Event:
+    """The row of one limit and family. `no_month`: why the limit does not bound a month, "" if it does."""
     event: Event = {"v": 1, "kind": "plan_worth", "provider": key.provider}
     event |= {name: value for name, value in (("account", key.account), ("scope", key.scope), ("model", model)) if value}
     event["window"] = key.window
@@ -61,7 +77,9 @@ def row(key: Key, model: str, rises: Sequence[Rise], worth: Worth | None, now: i
     event["usd_per_percent"] = _json(worth.usd_per_percent)
     event |= {"pieces": worth.pieces, "days": worth.days, "since": when.stamp(worth.since)}
     event["window_usd"] = _json(worth.usd_per_percent, 100)
-    if is_longest:
+    if no_month:
+        event["no_month"] = no_month
+    else:
         event["month_usd"] = _json(worth.usd_per_percent, 100 * MONTH_MINUTES / rises[-1].minutes)
     event["unseen_share"] = round(worth.unseen_share, 3)
     event["changes"] = [_change(key, change) for change in worth.changes]
@@ -106,7 +124,7 @@ def table(rows: Sequence[Event], shape: str, color: bool, verbose: bool = False)
         show.Column("1%", [_usd(row, "usd_per_percent", "p50") for row in rows], True, 0),
         show.Column("80% likely between", [_span(row, "usd_per_percent") for row in rows], True, 1, heading="80% likely"),
         show.Column("whole window", [_usd(row, "window_usd", "p50") for row in rows], True, 0, heading="window"),
-        show.Column("a month", [_usd(row, "month_usd", "p50") for row in rows], True, 2),
+        show.Column("a month", [_month(row, shape) for row in rows], True, 2),
         show.Column("used elsewhere", [_share(row) for row in rows], True, 3, heading="elsewhere"),
         show.Column("pieces", [str(row["pieces"]) for row in rows], True, 4),
     ]
@@ -117,6 +135,7 @@ def table(rows: Sequence[Event], shape: str, color: bool, verbose: bool = False)
     several = len({limit_view.account_name(row) for row in rows}) > 1
     names = [f"{limit_view.account_name(row)} " if several else "" for row in rows]
     texts = [show.safe(name + sentence(row)) for name, row in zip(names, rows, strict=True)]
+    texts += _month_notes(rows)
     lines = [line for text in texts for line in show.wrap(text, most, "  ")]
     return text + "".join(f"{line}\n" for line in lines)
 
@@ -158,9 +177,20 @@ def _name(row: Event) -> str:
 
 def _usd(row: Event, field: str, point: str) -> str:
     value = row.get(field)
-    if field == "month_usd" and row["usd_per_percent"] is not None and not value:
-        return ""
     return _money(value[point]) if value else "unknown"
+
+
+def _month(row: Event, shape: str) -> str:
+    """What a month buys; "-" where the limit does not bound it."""
+    return ("" if shape == "csv" else "-") if "no_month" in row else _usd(row, "month_usd", "p50")
+
+
+def _month_notes(rows: Sequence[Event]) -> Iterator[str]:
+    """One note that says why some limits have no month."""
+    reasons = {row["no_month"]: row for row in reversed(rows) if "no_month" in row}
+    if reasons:
+        parts = (f"{limit_view.window_name(row)}: {_NO_MONTH[reason]}" for reason, row in reversed(reasons.items()))
+        yield show.safe(f'a month is "-" where it cannot be said ({"; ".join(parts)})')
 
 
 def _money(value: float) -> str:

@@ -209,6 +209,46 @@ def test_a_limit_that_cannot_be_told_is_null_with_a_reason() -> None:
     assert "unknown" in limit_percent.table([row], "table", False)
 
 
+def aged(group: list[Rise], window: str, minutes: int, days: int = 0, scope: str = "") -> list[Rise]:
+    """The same rises of another window, so many days earlier."""
+    key, earlier = Key("anthropic", "", window, scope), days * when.DAY
+    return [rise._replace(key=key, minutes=minutes, at=rise.at - earlier, before=None) for rise in group]
+
+
+@pytest.mark.parametrize(
+    ("what", "others", "expected"),
+    [
+        ("alone", [], {"five_hour": "no_longer_limit"}),
+        ("a week", [("weekly", 10_080, 0, "")], {"five_hour": "a_longer_limit", "weekly": ""}),
+        (
+            "a week of one family",
+            [("weekly", 10_080, 0, ""), ("weekly_fable", 10_080, 0, "fable")],
+            {"five_hour": "a_longer_limit", "weekly": "", "weekly_fable": ""},
+        ),
+        ("a former plan", [("weekly", 10_080, 60, "")], {"five_hour": "no_longer_limit", "weekly": "no_recent_rise"}),
+    ],
+)
+def test_a_month_is_given_where_the_limit_bounds_it_and_else_says_why(
+    what: str, others: list[tuple[str, int, int, str]], expected: dict[str, str]
+) -> None:
+    group = steady(20, 0.5)
+    every = group + [rise for window, minutes, days, scope in others for rise in aged(group, window, minutes, days, scope)]
+    rows = limit_percent.rows(sorted(every, key=lambda rise: rise.at), AT + 20 * when.DAY)
+    assert {row["window"]: row.get("no_month", "") for row in rows} == expected
+    text = limit_percent.table(rows, "markdown", False)
+    for row in rows:
+        cells = next(
+            line for line in text.splitlines() if line.startswith("|") and f"${row['window_usd']['p50']:.1f}" in line
+        )
+        assert ("month_usd" in row) == ("no_month" not in row)
+        if "month_usd" in row:
+            times = row["month_usd"]["p50"] / row["window_usd"]["p50"]
+            assert times == pytest.approx(365.25 / 12 / 7, rel=0.001) and "| -" not in cells
+    assert text.count("a month is") == 1
+    assert text.count(" - |") == sum(map(bool, expected.values()))
+    assert " - " not in limit_percent.table(rows, "csv", False)
+
+
 def test_families_of_models_have_rows_of_their_own() -> None:
     haiku = [
         rise._replace(families={"haiku": (1.0, 0.0, 0.0)}, at=rise.at + 400 * MINUTE) for rise in steady(10, 0.2, seed=2)
