@@ -16,7 +16,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 import orjson
 
-from tokenops import datadir, events, joins, jsonl, projects, store_files, when
+from tokenops import datadir, events, joins, jsonl, projects, store_files, store_folded, when
 from tokenops.events import Event
 from tokenops.jsonl import OnBadLine, ignore_line
 from tokenops.store_files import Day
@@ -24,6 +24,8 @@ from tokenops.store_files import Day
 # For lines that this module returns: those of other writers have been rearranged by then.
 Header, header = store_files.Header, store_files.header
 kind_of, has_field = store_files.kind_of, store_files.has_field
+# For lines as they stand in the log's files: one may hold two records.
+unfold = store_folded.unfold
 # So many days are written at once by the first run over a year, or by an import.
 _MANY_DAYS = 64
 
@@ -65,7 +67,7 @@ def _write_days(lines: Mapping[str, list[bytes]], durable: bool) -> None:
     """Write each file's lines. Many files are written several at a time, which a disk does faster."""
 
     def write(path: str) -> None:
-        _write(path, b"".join(lines[path]), durable)
+        _write(path, b"".join(store_folded.fold(lines[path])), durable)
 
     if not durable or len(lines) < _MANY_DAYS:
         for path in lines:
@@ -117,9 +119,7 @@ def day_sightings(day: Day, on_bad_line: OnBadLine, after: bytes = b"", context:
 
     Without `context`, records of that kind are passed over: few ask for them, and there is one for each turn.
     """
-    for location, line in store_files.lines(day, on_bad_line):
-        if not context and store_files.is_context(line):
-            continue
+    for location, line in store_files.lines(day, on_bad_line, context=context):
         if after and line[store_files.TS] <= after and line.startswith(store_files.HEAD):
             continue
         pair = store_files.identify(line)
@@ -246,7 +246,7 @@ def has_turn_with(folder: str, name: str, first: str, last: str) -> bool:
     return any(
         needle in line and b'"turn"' in line
         for day in store_files.days(folder, first, last)
-        for _, line in store_files.lines(day, ignore_line)
+        for _, line in store_files.lines(day, ignore_line, context=False)
     )
 
 

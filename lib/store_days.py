@@ -19,7 +19,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import orjson
 
-from tokenops import datadir, projects, regular, store, store_files, when
+from tokenops import datadir, projects, regular, store, store_files, store_folded, when
 from tokenops.events import Event
 from tokenops.jsonl import ignore_line
 
@@ -340,9 +340,10 @@ class OpenDays:
             return self.list
         else:
             self.position, data = grown
-            for line in data.splitlines(keepends=True):
-                if not store_files.is_context(line) and (pair := store_files.identify(line)) is not None:
-                    self._add(*pair)
+            for whole in data.splitlines(keepends=True):
+                for line in store_folded.unfold(whole, context=False):
+                    if (pair := store_files.identify(line)) is not None:
+                        self._add(*pair)
         skipped = 1 if days[0].name < first else 0
         self.list = [event for number in range(skipped, len(self.records)) for event in self._events(number, names)]
         return self.list

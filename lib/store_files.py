@@ -2,7 +2,8 @@
 
 A day has one file that grows, a gzipped one after it was packed, or both. Every line that `store.append` writes begins
 with version, time and kind in this order, each of a fixed length up to the kind. Lines from other programs are
-rearranged when read (`identify`). No other family knows a path or an offset.
+rearranged when read (`identify`). A turn's line may hold its context as well: readers here give two lines for it
+(store_folded), where not said otherwise. No other family knows a path or an offset.
 """
 
 from __future__ import annotations
@@ -19,17 +20,16 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 import orjson
 
-from tokenops import events, fields, jsonl, regular
+from tokenops import events, fields, jsonl, regular, store_folded
 from tokenops.events import Event
 from tokenops.jsonl import OnBadLine
 
 _NAME = re.compile(r"(\d{4}-\d\d-\d\d)\.jsonl(\.gz)?\Z")
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 
-HEAD = b'{"v":1,"ts":"'
+HEAD, KIND = store_folded.HEAD, store_folded.KIND
 DAY = slice(13, 23)
 TS = slice(13, 37)
-KIND = 47  # where the text of the kind begins
 _CONTEXT = b'context"'
 _SOURCE = b'"source":"'
 _ALIAS = b'","alias":"'
@@ -205,7 +205,7 @@ def with_text(data: bytes, needle: bytes) -> Iterator[bytes]:
 
 
 def records_of_kind(data: bytes, kind: str) -> Iterator[Event]:
-    """The records of a kind among some whole lines, without parsing the others. A torn line is left out."""
+    """The records of a kind (not context) among some whole lines, without parsing the others. A torn line is left out."""
     for line in with_text(data, needle_of(kind).encode()):
         record = record_of(line)
         if record is not None and record["kind"] == kind:
@@ -259,12 +259,13 @@ def _names(folder: str) -> list[str]:
         return []
 
 
-def lines(day: Day, on_bad_line: OnBadLine, tail: bool = False) -> Iterator[tuple[str, bytes]]:
-    """Place and content of each whole line of a day. A broken archive is reported, not fatal.
+def lines(day: Day, on_bad_line: OnBadLine, tail: bool = False, context: bool = True) -> Iterator[tuple[str, bytes]]:
+    """Place and content of each whole line of a day, of context only if asked for. A broken archive is reported, not fatal.
 
     A last line without its newline is being written, or was left by a crash: it is no line yet, and is given only if
     `tail` asks for it (then the caller holds the lock).
     """
+    unfold = store_folded.unfold
     for path, raw in open_files(day):
         number = 0
         try:
@@ -272,7 +273,8 @@ def lines(day: Day, on_bad_line: OnBadLine, tail: bool = False) -> Iterator[tupl
                 for line in file:
                     number += 1
                     if tail or line.endswith(b"\n"):
-                        yield f"{path}:{number}", line
+                        for part in unfold(line, context):
+                            yield f"{path}:{number}", part
         except DAMAGED as error:
             on_bad_line(f"{path}:{number + 1}", f"a damaged archive ({error}); restore it, or run tok-sync --backfill")
 
@@ -304,7 +306,7 @@ def _inode(path: str) -> int:
 
 
 def whole_lines(day: Day) -> Iterator[bytes]:
-    """The lines of a day, for callers that name no place; the last may lack its end, as in `lines`. Raises OSError."""
+    """The lines of a day as they stand there, folded or not; the last may lack its end, as in `lines`. Raises OSError."""
     for path, raw in open_files(day):
         with contextlib.suppress(*DAMAGED), raw, gzip.GzipFile(fileobj=raw) if path.endswith(".gz") else raw as file:
             yield from file
@@ -336,4 +338,5 @@ def lines_with(day: Day, needle: bytes) -> Iterator[bytes]:
         with raw:
             data = raw.read()
         with contextlib.suppress(*DAMAGED):
-            yield from with_text(gzip.decompress(data) if path.endswith(".gz") else data, needle)
+            for line in with_text(gzip.decompress(data) if path.endswith(".gz") else data, needle):
+                yield from (part for part in store_folded.unfold(line) if needle in part)

@@ -11,13 +11,14 @@ from collections.abc import Callable, Collection, Container, Iterable, Iterator,
 
 import orjson
 
-from tokenops import events, jsonl, projects, store, store_files, when
+from tokenops import events, jsonl, projects, store, store_files, store_folded, when
 from tokenops.events import Event
 from tokenops.jsonl import OnBadLine, ignore_line
 from tokenops.store_files import Day
 
 _ID = b'"id":"'
 _TURN = b'turn"'
+_CONTEXT = b"context:"  # an id of a context is this and the id of its turn
 
 
 def of_sessions(folder: str, sessions: Collection[str], among: Container[str] | None = None) -> list[Event]:
@@ -99,21 +100,21 @@ def _sightings(needles: list[bytes], parsed: dict[bytes, Event], day: Day) -> It
     """
     if not store_files.has_any(day, needles):
         return  # nearly all days hold nothing of a session
-    chosen, others = {}, []
+    chosen, others = [], []
     for line in store_files.whole_lines(day):
-        at = line.find(_ID, store_files.KIND) + len(_ID)
-        name = line[at : line.find(b'"', at)]  # as its bytes stand there
+        name = _name(line)
         for needle in needles:
             if needle in line:
-                chosen[line] = name
+                chosen.append(line)
                 break
         else:
             others.append(name)
-    lines: Iterable[bytes] = chosen
-    names = set(chosen.values())
-    if not names.isdisjoint(others):
-        lines = (line for line in store_files.whole_lines(day) if _name(line) in names)
-    for identity, line, record in store_files.parse(line for line in lines if line.endswith(b"\n")):
+    parts = [part for line in chosen for part in store_folded.unfold(line)]
+    names = {_name(part) for part in parts}
+    if not names.isdisjoint(others) or not names.isdisjoint(map(_CONTEXT.__add__, others)):
+        every = (part for line in store_files.whole_lines(day) for part in store_folded.unfold(line))
+        parts = [part for part in every if _name(part) in names]
+    for identity, line, record in store_files.parse(part for part in parts if part.endswith(b"\n")):
         parsed[line] = record
         yield identity, line
 
@@ -170,7 +171,11 @@ def _session_of(folder: str, identity: str, among: Container[str]) -> str:
 def latest(folder: str, only: events.Filter, labels: Mapping[str, str]) -> str:
     """The session of the last turn that a filter takes; "" if there is none. Raises OSError."""
     for day in reversed(store_files.days(folder)):
-        lines = (line for _, line in store_files.lines(day, ignore_line) if line.startswith(_TURN, store_files.KIND))
+        lines = (
+            line
+            for _, line in store_files.lines(day, ignore_line, context=False)
+            if line.startswith(_TURN, store_files.KIND)
+        )
         for line in sorted(lines, key=lambda line: line[store_files.TS], reverse=True):
             record = store_files.record_of(line)
             if record is not None and record.get("session_id") and only.takes(projects.relabel(record, labels)):

@@ -17,7 +17,20 @@ from typing import NamedTuple
 
 import orjson
 
-from tokenops import datadir, events, fields, joins, projects, regular, store, store_cursors, store_days, store_files, when
+from tokenops import (
+    datadir,
+    events,
+    fields,
+    joins,
+    projects,
+    regular,
+    store,
+    store_cursors,
+    store_days,
+    store_files,
+    store_folded,
+    when,
+)
 from tokenops.events import Event
 
 _TEMPORARY = re.compile(r"(.+)\.\d+\Z")
@@ -36,7 +49,7 @@ class Finding(NamedTuple):
 
 
 class Compacted(NamedTuple):
-    """A day that was rewritten: its lines before and after, and those that were not records."""
+    """A day that was rewritten: its records before and after, and the lines that were not records."""
 
     day: str
     before: int
@@ -45,7 +58,7 @@ class Compacted(NamedTuple):
 
 
 def compact(folder: str, today: str, pack: bool = False) -> Iterator[Compacted]:
-    """Rewrite each day that becomes smaller or is not in order, its sightings joined. Raises OSError.
+    """Rewrite each day that is not as it should be: in order, its sightings joined, contexts folded. Raises OSError.
 
     `pack` gzips the days before `today`. Records of another day go there, lines that are not records to rejected/;
     nothing is thrown away, and a day with a damaged archive is left alone.
@@ -65,7 +78,6 @@ def compact(folder: str, today: str, pack: bool = False) -> Iterator[Compacted]:
 
 def _compact_day(folder: str, day: store_files.Day, packed: bool, strangers: frozenset[bytes]) -> Compacted | None:
     records, count = store.DayRecords(), 0
-    last, in_order = b"", True
     rejected: list[bytes] = []
     newer: list[bytes] = []  # records of a later version, which stay for the program that can read them
     broken: list[str] = []
@@ -76,18 +88,17 @@ def _compact_day(folder: str, day: store_files.Day, packed: bool, strangers: fro
                 (newer if store_files.is_newer(line) else rejected).append(line.rstrip(b"\n") + b"\n")
             continue
         count += 1
-        last, in_order = line, in_order and last <= line
         if pair[1] not in strangers:
             records.add(*pair)
     path = store_files.path_of(folder, day.name, packed)
-    if broken or (count == len(records.lines) and in_order and not rejected and day.paths == (path,)):
+    content = b"".join([*store_folded.fold(sorted(records.lines.values())), *dict.fromkeys(newer)])
+    if broken or (not rejected and day.paths == (path,) and content == b"".join(store_files.whole_lines(day))):
         return None
     if rejected:
         reject_file = os.path.join(datadir.ensure_folder(_reject_folder(folder)), f"{day.name}.txt")
         before = _content(reject_file)
         there = frozenset(before.splitlines(keepends=True))  # since a run that was killed after this step
         datadir.replace(reject_file, before + b"".join(line for line in rejected if line not in there))
-    content = b"".join([*sorted(records.lines.values()), *dict.fromkeys(newer)])
     datadir.replace(path, gzip.compress(content, 6, mtime=0) if packed else content)
     for old in day.paths:  # what replaces them is on the disk by now, under its name
         if old != path:
@@ -129,7 +140,7 @@ def _rewrite_day(day: store_files.Day, is_retired: Callable[[str, bytes], bool])
         lines = [line for _, line in store_files.lines(file, lambda *place: damaged.append(place), tail=True)]  # noqa: B023
         left = [line for line in lines if (pair := store_files.identify(line)) is None or not is_retired(*pair)]
         if len(left) < len(lines) and not damaged:
-            content = b"".join(left)
+            content = b"".join(store_folded.fold(left))
             datadir.replace(path, gzip.compress(content, 6, mtime=0) if path.endswith(".gz") else content)
 
 

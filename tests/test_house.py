@@ -85,6 +85,8 @@ DOORS_AT_MOST += 2  # limit_percent and answers_plans
 # limit_next, limit_fit: when windows open and what lapses, and how each plan would have served
 MODULES_AT_MOST += 2
 DOORS_AT_MOST += 2
+# store_folded: a turn's context in the turn's line, so that the log is a third smaller
+MODULES_AT_MOST += 1
 # Small modules with a single importer, each with the reason why it is a file of its own.
 SMALL_ALONE = {
     "sync_follow": "tok-read --follow; all else of tok-read starts without it",

@@ -443,7 +443,7 @@ def test_explaining(run: Run, home: pathlib.Path) -> None:
     assert verdicts["s2.jsonl:1"].startswith(
         "a copy with the same counts; its project and session are not used: another copy is from the main chain"
     )
-    assert verdicts["2026-03-01.jsonl:2"] == "a copy with the same counts"
+    assert verdicts["2026-03-01.jsonl:1"] == "a copy with the same counts"
     total = sum(float(line["usd"]) for line in found["cost_lines"])
     assert f"{total:.10f}".rstrip("0") == found["cost_usd"]
     (copied,) = objects(run(f"tok-log explain codex:{A}:0:400-190-40-5").stdout)

@@ -1,0 +1,117 @@
+"""Folds the record of a turn's context into the line of the turn, and takes it out again.
+
+Both say the same of when and who, so the files of the log say that once: what the context says beside it stands last in the
+turn's line, as `"context":{...}`, and there a parent that begins with `:` goes on from the turn's own id up to its last
+colon. Whoever reads the log is given two records, to the byte those that were appended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import orjson
+
+from tokenops import jsonl, light
+
+HEAD = b'{"v":1,"ts":"'
+KIND = 47  # where the text of the kind begins
+_TURN, _CONTEXT, _ID = b'turn","id":"', b'context","id":"context:', KIND + len(b'turn","id":"')
+_FOLDED = b',"context":{'
+_PARENT, _NEAR_PARENT, _VERSION = b'"parent":"', b'"parent":":', b',"version":"'
+# Fields of the turn that its context has as well: read_context.attribution_of.
+_BEFORE, _AFTER = ("source", "revision", "client", "project", "project_id"), ("session_id", "sidechain")
+_VALUE = r'(?:"(?:[^"\\]++|\\.)*+"|[0-9a-z]++)'
+
+
+def _fields(*names: str) -> str:
+    return "".join(f'(?:,"{name}":{_VALUE})?+' for name in names)
+
+
+_BLOCK = light.pattern(
+    f"{_fields('alias')}({_fields(*_BEFORE)}){_fields('account', 'agent_id', 'workflow_id')}({_fields(*_AFTER)})".encode()
+)
+
+
+def fold(lines: Iterable[bytes]) -> list[bytes]:
+    """The lines of a file: each context in its turn's line if that is among them and nothing is lost by it."""
+    lines = list(lines)
+    contexts = {_name(line, _CONTEXT): line for line in lines if line.startswith(_CONTEXT, KIND)}
+    if not contexts:
+        return lines
+    folded: dict[bytes, bytes] = {}
+    for line in lines:
+        if line.startswith(_TURN, KIND) and (context := contexts.pop(_name(line, _TURN), None)) is not None:
+            whole = _whole(line, context)
+            if whole is not None:
+                folded[line] = whole
+                folded[context] = b""
+    return [whole for line in lines if (whole := folded.pop(line, line))]
+
+
+def _name(line: bytes, head: bytes) -> bytes:
+    """The id in a line, as its bytes stand there; of a context that of its turn."""
+    begin = KIND + len(head)
+    return line[begin : line.find(b'"', begin)]
+
+
+def _whole(turn: bytes, context: bytes) -> bytes | None:
+    """A turn's line with its context in it; None if the two could not be had from that as they are."""
+    name = _name(turn, _TURN)
+    own, is_there, version = context[len(_head(turn, name)) : -2].partition(b',"turn":"%b"' % name)
+    if near := name[: name.rfind(b":") + 1]:
+        own = own.replace(_PARENT + near, _NEAR_PARENT, 1)
+    whole = b"".join((turn[:-2], _FOLDED, (own + version)[1:], b"}}\n"))
+    return whole if is_there and unfold(whole) == (turn, context) else None
+
+
+def _head(turn: bytes, name: bytes) -> bytes:
+    """What stands first in the line of a turn's context."""
+    match = _BLOCK.match(turn, _ID + len(name) + 1)
+    return b"".join((turn[:KIND], _CONTEXT, name, b'"', *(match.groups() if match else ())))
+
+
+def unfold(line: bytes, context: bool = True) -> Sequence[bytes]:
+    """The lines of the records that stand in one line of a file: nearly always it, or a turn and its context.
+
+    Without `context` a line of that kind gives none.
+    """
+    if not line.startswith(HEAD):
+        return _unfold_any(line, context) if _FOLDED[1:-2] in line else (line,)
+    if not line.startswith(_TURN, KIND):
+        return (line,) if context or not line.startswith(_CONTEXT, KIND) else ()
+    at = line.rfind(_FOLDED)
+    if at < 0:
+        return (line,)
+    if not line.endswith(b"}}\n"):
+        return _unfold_any(line, context)
+    turn = line[:at] + b"}\n"
+    return (turn, _context(turn, line[at + len(_FOLDED) : -3])) if context else (turn,)
+
+
+def _context(turn: bytes, own: bytes) -> bytes:
+    """The line of a turn's context, from what it says beside the turn."""
+    name = _name(turn, _TURN)
+    at = own.find(_NEAR_PARENT)
+    if at >= 0:
+        own = b"".join((own[:at], _PARENT, name[: name.rfind(b":") + 1], own[at + len(_NEAR_PARENT) :]))
+    end = own.rfind(_VERSION) if not own.startswith(_VERSION[1:]) else 0
+    own, version = (own, b"") if end < 0 else (own[:end], own[end:].removeprefix(b","))
+    rest = (part for part in (own, b'"turn":"%b"' % name, version) if part)
+    return b"".join((_head(turn, name), b",", b",".join(rest), b"}\n"))
+
+
+def _unfold_any(line: bytes, context: bool) -> Sequence[bytes]:
+    """As `unfold`, of a line that another program has rearranged."""
+    try:
+        turn: Any = orjson.loads(line)
+    except ValueError:
+        return (line,)
+    if type(turn) is not dict or turn.get("kind") != "turn" or type(own := turn.pop("context", None)) is not dict:
+        return (line,)
+    name = str(turn.get("id"))
+    if str(own.get("parent", "")).startswith(":"):
+        own["parent"] = name[: name.rfind(":") + 1] + own["parent"][1:]
+    shared = {key: turn[key] for key in ("v", "ts", *_BEFORE, *_AFTER) if key in turn}
+    record = {**own, **shared, "kind": "context", "id": f"context:{name}", "turn": name}
+    return (jsonl.line_of(turn), jsonl.line_of(record)) if context else (jsonl.line_of(turn),)
