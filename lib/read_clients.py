@@ -138,6 +138,16 @@ CLIENTS = (
         ("kilo*.db", "tasks/*/ui_messages.json"),
     ),
     Client(
+        "cline",
+        "cline",
+        "cline",
+        "read_cline",
+        (("CLINE_SESSION_DATA_DIR", ""), ("CLINE_DATA_DIR", ""), ("CLINE_DIR", "data")),
+        (".cline/data",),
+        ("sessions/*/*.messages.json",),
+        caveat="only its CLI and SDK: not the tasks of its older extension. Its counts do not name reasoning.",
+    ),
+    Client(
         "amp",
         "amp",
         "amp",
@@ -255,13 +265,13 @@ CLIENTS = (
 if TYPE_CHECKING:  # mypy holds each module of the table to the contract; at run time it is imported when it is needed
     # fmt: off
     from tokenops import (  # isort: skip
-        read_amp, read_claude, read_claude_stream, read_claude_usage, read_codex, read_codex_exec, read_copilot,
+        read_amp, read_claude, read_claude_stream, read_claude_usage, read_cline, read_codex, read_codex_exec, read_copilot,
         read_cursor, read_droid, read_gemini, read_goose, read_hermes, read_kilo, read_kimi, read_openclaw,
         read_opencode, read_otel, read_pi, read_qwen, read_stats_cache,
     )
     MODULES: tuple[Module, ...] = (
-        read_claude, read_codex, read_opencode, read_gemini, read_copilot, read_qwen, read_kimi, read_kilo, read_amp,
-        read_droid, read_goose, read_hermes, read_pi, read_openclaw, read_cursor, read_stats_cache, read_claude_usage,
+        read_claude, read_codex, read_opencode, read_gemini, read_copilot, read_qwen, read_kimi, read_kilo, read_cline,
+        read_amp, read_droid, read_goose, read_hermes, read_pi, read_openclaw, read_cursor, read_stats_cache, read_claude_usage,
         read_claude_stream, read_codex_exec, read_otel,
     )
     # fmt: on

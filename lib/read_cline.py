@@ -1,0 +1,181 @@
+"""Reads the sessions of Cline's CLI and SDK and returns turns.
+
+A session is a folder with a file of messages for the session itself (`<session>.messages.json`) and one for each of its
+subagents and teammates, all rewritten as a whole; `<session>.json` has the directory, the branch and the first model.
+An answer's `metrics` are those of its request: `inputTokens` includes what was read from the cache and written to it.
+(Seen in Cline CLI 3.0.65 on 2026-11-29; Cline's source, sdk/packages/core/src/session and packages/llms/src/providers,
+as of November 2026.)
+
+The client may give a message a new name when a session is resumed or forked, and keeps its time. So a request is known
+by its time and its prompt counts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tokenops import events, read_lines, read_records, untrusted
+from tokenops.read_contract import FileReader, Intake
+
+SOURCE = "cline"
+CLIENT = "cline"
+
+_ENDING = ".messages.json"
+_LEAD = "lead"
+# What the user's configuration calls an address of their own: the model tells who bills.
+_PROTOCOLS = frozenset(("openai-compatible", "openai-legacy"))
+_MOST_ANCESTORS = 20
+
+
+class Session(NamedTuple):
+    """What a session's manifest holds."""
+
+    root: str = ""
+    branch: str = ""
+    model: str = ""
+    provider: str = ""
+    source: str = ""  # the session that it was forked from
+    began: str = ""  # when it was forked; "" if it was not
+
+
+class Chain(NamedTuple):
+    """Whose messages a file holds."""
+
+    session: str  # of the whole, also for a subagent
+    kind: str = ""  # subagent or teammate; "" for the session itself
+    name: str = ""  # of the subagent
+
+
+def files(home: str) -> Iterator[str]:
+    """The files of messages of a data directory, or of its `sessions` directory."""
+    nested = os.path.join(home, "sessions")
+    for path in read_lines.walk(nested if os.path.isdir(nested) else home):
+        if path.endswith(_ENDING):
+            yield path
+
+
+def claims(path: str, head: bytes) -> bool:
+    """Whether a file holds the messages of a session."""
+    return path.endswith(_ENDING) and b'"messages"' in head and b'"sessionId"' in head
+
+
+def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[events.Event]:
+    """The turns of one file of messages. Raises OSError, BadRecord."""
+    document = read_lines.document(path, cursor)
+    chain = chain_of(path, document)
+    sessions = os.path.dirname(os.path.dirname(path))
+    own = manifest(os.path.join(os.path.dirname(path), f"{chain.session}.json"))
+    lineage = _lineage(sessions, chain.session, own)
+    before: untrusted.Raw = {}
+    for number, item in enumerate(untrusted.items(document.get("messages"))):
+        message, earlier = untrusted.mapping(item), before
+        before = message
+        if message.get("role") != "assistant":
+            continue
+        location = f"{path}:messages[{number}]"
+        try:
+            counts = counts_of(untrusted.mapping(message.get("metrics")))
+            if not counts:
+                continue
+            ended = untrusted.moment(message["ts"] if message.get("ts") is not None else earlier.get("ts"), "ts")
+        except events.BadRecord as error:
+            intake.on_bad_line(location, f"{error}; skipped")
+            continue
+        session = read_records.owner_of(ended, lineage)
+        attribution = intake.attribution(SOURCE, CLIENT, own.root, "", session)
+        if chain.kind:
+            attribution["sidechain"] = True
+        model = untrusted.mapping(message.get("modelInfo"))
+        provider = untrusted.text(model.get("provider")) or own.provider
+        cost = untrusted.usd(untrusted.mapping(message.get("metrics")).get("cost"))
+        prompt = (counts.get(name, 0) for name in ("input_tokens", "cache_read_tokens", "cache_write_tokens"))
+        intake.location = location
+        yield read_records.turn(
+            _began(earlier, ended),
+            f"{CLIENT}:{events.digest(ended, chain.name, *prompt)}",
+            attribution,
+            untrusted.text(model.get("id")) or own.model,
+            counts,
+            "" if provider in _PROTOCOLS else provider,
+            session,
+            cost_usd=cost,
+            cost_source=cost and "client",
+            subagent=chain.kind,
+            branch=own.branch,
+        )
+
+
+def chain_of(path: str, document: untrusted.Raw) -> Chain:
+    """Whose messages a file holds: a subagent's file is beside that of its session, in the session's folder."""
+    stem = os.path.basename(path).removesuffix(_ENDING)
+    folder = os.path.basename(os.path.dirname(path))
+    name = untrusted.identity(document.get("sessionId")) or stem
+    kind = untrusted.tag(document.get("agent")) or (_LEAD if stem in (folder, name) else "subagent")
+    if kind == _LEAD:
+        return Chain(name)
+    parent = untrusted.identity(untrusted.mapping(document.get("origin")).get("parentThreadId")) or name
+    for session in (name, parent):
+        if session == folder or session.startswith(f"{folder}__"):
+            return Chain(folder, kind, stem)
+    return Chain(parent.partition("__")[0] or parent, kind, stem)
+
+
+def manifest(path: str) -> Session:
+    """What is kept beside a session's messages; nothing if that is missing or damaged."""
+    try:
+        value = read_lines.document(path, read_lines.Cursor())
+    except (OSError, events.BadRecord):
+        return Session()
+    metadata = untrusted.mapping(value.get("metadata"))
+    fork = untrusted.mapping(metadata.get("fork"))
+    return Session(
+        untrusted.path(value.get("cwd")) or untrusted.path(value.get("workspace_root")),
+        untrusted.tag(untrusted.mapping(metadata.get("git")).get("branch")),
+        untrusted.text(value.get("model")),
+        untrusted.text(value.get("provider")),
+        untrusted.identity(fork.get("forkedFromSessionId")),
+        _moment(fork.get("forkedAt")) if fork else "",
+    )
+
+
+def _lineage(sessions: str, name: str, own: Session) -> list[tuple[str, str]]:
+    """A session and those that it was forked from, each with the time when it was forked."""
+    lineage = [(name, own.began)]
+    while own.source and os.path.basename(own.source) == own.source and len(lineage) < _MOST_ANCESTORS:
+        name = own.source
+        own = manifest(os.path.join(sessions, name, f"{name}.json"))
+        lineage.append((name, own.began))
+    return lineage
+
+
+def counts_of(metrics: untrusted.Raw) -> dict[str, int]:
+    """The record's disjoint counts; none for a request that used nothing. Raises BadRecord."""
+    sent, output = untrusted.count(metrics, "inputTokens"), untrusted.count(metrics, "outputTokens")
+    read_, written = untrusted.count(metrics, "cacheReadTokens"), untrusted.count(metrics, "cacheWriteTokens")
+    thought = untrusted.count(metrics, "reasoningTokenCount")
+    counts = {
+        "input_tokens": sent - read_ - written if sent >= read_ + written else sent,  # more than the whole is beside it
+        "cache_read_tokens": read_,
+        "cache_write_tokens": written,
+        "output_tokens": output,
+        "reasoning_tokens": min(thought, output),
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def _began(earlier: untrusted.Raw, ended: str) -> str:
+    """When a request was sent: when the prompt or the result before its answer was written."""
+    sent = _moment(earlier.get("ts")) if earlier.get("role") == "user" else ""
+    return sent if "" < sent <= ended else ended
+
+
+def _moment(value: object) -> str:
+    try:
+        return untrusted.moment(value)
+    except events.BadRecord:
+        return ""
+
+
+READER = FileReader(SOURCE, CLIENT, files, claims, read)
