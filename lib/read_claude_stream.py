@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tokenops import events, price_names, read_claude_turns, read_lines, read_records, untrusted, when, wire_claude
+from tokenops import events, read_claude_turns, read_grok, read_lines, read_records, untrusted, when, wire_claude
 from tokenops.read_contract import FileReader, Intake, StreamFormat
 
 SOURCE = "claude-stream"
@@ -32,7 +32,7 @@ _GOES_ON = (2, 1, 277)
 Counts = dict[str, int]
 _LONG = "cacheCreationEphemeral1hInputTokens"  # of a model in a result, since a version after 2.1.197
 # Grok Build (1.0.41, 2026-11) prints the same kind of stream; its list of tools tells.
-_GROK, _GROK_TOOLS = "grok-build", frozenset(("run_terminal_command", "spawn_subagent", "search_replace"))
+_GROK, _GROK_TOOLS = read_grok.CLIENT, frozenset(("run_terminal_command", "spawn_subagent", "search_replace"))
 _TOTALS = (
     ("input_tokens", "inputTokens"),
     ("cache_read_tokens", "cacheReadInputTokens"),
@@ -205,7 +205,7 @@ class Stream:
         for number, (served, counts) in enumerate(parts):
             block = read_claude_turns.usage_block(usage, untrusted.text(served) or "unknown", counts, name)
             if session.client != CLIENT:
-                block = _with_biller(block)
+                block = read_grok.with_biller(block)
             arriving.append(read_claude_turns.turn(ts, f"{name}#{number}" if number else name, attribution, block))
         seen = next((run.messages[name] for run in session.runs if name in run.messages), session.open.get(name))
         if seen is None:
@@ -288,7 +288,7 @@ class Stream:
         attribution = self.intake.attribution(SOURCE, session.client, session.cwd, "", session.name)
         # No observed_at: of two running totals the larger is the later one, and a copied file's time means nothing.
         total = read_records.aggregate(session.began, name, attribution, model, counts, provider, **more)
-        return total if session.client == CLIENT else _with_biller(total)
+        return total if session.client == CLIENT else read_grok.with_biller(total)
 
 
 _WAITS = (
@@ -333,13 +333,6 @@ def totals_of(used: untrusted.Raw) -> tuple[dict[str, Counts], dict[str, dict[st
             **(_cost(entry.get("costUSD")) if entry.get("costBasis") != "unknown" else {}),
         }
     return totals, more
-
-
-def _with_biller(fields: events.Event) -> events.Event:
-    """Fields of a record of Grok Build, with who bills: xAI its own models; others come from any address it is given."""
-    own = price_names.provider_of(fields["model"]) == "xai"
-    biller = {"provider": "xai", "provider_inferred": True} if own else {}
-    return events.arrange({k: v for k, v in fields.items() if k not in ("provider", "provider_inferred")} | biller)
 
 
 def _cost(value: object) -> dict[str, str]:

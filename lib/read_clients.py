@@ -148,6 +148,29 @@ CLIENTS = (
         caveat="only its CLI and SDK: not the tasks of its older extension. Its counts do not name reasoning.",
     ),
     Client(
+        "grok",
+        "grok-build",
+        "grok-build",
+        "read_grok",
+        (("GROK_HOME", ""),),
+        (".grok",),
+        ("sessions/*/*/updates.jsonl", "sessions/*/*/usage.json"),
+        gives="a total per prompt and model",
+        caveat="one total per prompt and model, with its subagents; requests that name a session, and what a subagent uses "
+        "after its prompt has ended, are missing.",
+    ),
+    Client(
+        "vibe",
+        "mistral-vibe",
+        "mistral-vibe",
+        "read_vibe",
+        (("VIBE_HOME", ""),),
+        (".vibe",),
+        ("logs/session/unified/*/journal",),
+        caveat="it does not record the model of a request, so all of a session are shown with the session's; reasoning is "
+        "not counted apart. Sessions before version 3 are not read.",
+    ),
+    Client(
         "amp",
         "amp",
         "amp",
@@ -265,14 +288,14 @@ CLIENTS = (
 if TYPE_CHECKING:  # mypy holds each module of the table to the contract; at run time it is imported when it is needed
     # fmt: off
     from tokenops import (  # isort: skip
-        read_amp, read_claude, read_claude_stream, read_claude_usage, read_cline, read_codex, read_codex_exec, read_copilot,
-        read_cursor, read_droid, read_gemini, read_goose, read_hermes, read_kilo, read_kimi, read_openclaw,
-        read_opencode, read_otel, read_pi, read_qwen, read_stats_cache,
+        read_amp, read_claude, read_claude_stream, read_claude_usage, read_cline, read_codex, read_codex_exec,
+        read_copilot, read_cursor, read_droid, read_gemini, read_goose, read_grok, read_hermes, read_kilo,
+        read_kimi, read_openclaw, read_opencode, read_otel, read_pi, read_qwen, read_stats_cache, read_vibe,
     )
     MODULES: tuple[Module, ...] = (
-        read_claude, read_codex, read_opencode, read_gemini, read_copilot, read_qwen, read_kimi, read_kilo, read_cline,
-        read_amp, read_droid, read_goose, read_hermes, read_pi, read_openclaw, read_cursor, read_stats_cache, read_claude_usage,
-        read_claude_stream, read_codex_exec, read_otel,
+        read_claude, read_codex, read_opencode, read_gemini, read_copilot, read_qwen, read_kimi, read_kilo,
+        read_cline, read_grok, read_vibe, read_amp, read_droid, read_goose, read_hermes, read_pi, read_openclaw,
+        read_cursor, read_stats_cache, read_claude_usage, read_claude_stream, read_codex_exec, read_otel,
     )
     # fmt: on
 

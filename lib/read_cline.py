@@ -13,7 +13,7 @@ by its time and its prompt counts.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from tokenops import events, read_lines, read_records, untrusted
@@ -65,10 +65,8 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
     """The turns of one file of messages. Raises OSError, BadRecord."""
     document = read_lines.document(path, cursor)
     chain = chain_of(path, document)
-    sessions = os.path.dirname(os.path.dirname(path))
-    own = manifest(os.path.join(os.path.dirname(path), f"{chain.session}.json"))
-    lineage = _lineage(sessions, chain.session, own)
     before: untrusted.Raw = {}
+    lineage = dict(_lineage(os.path.dirname(path), chain.session))
     for number, item in enumerate(untrusted.items(document.get("messages"))):
         message, earlier = untrusted.mapping(item), before
         before = message
@@ -83,28 +81,42 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
         except events.BadRecord as error:
             intake.on_bad_line(location, f"{error}; skipped")
             continue
-        session = read_records.owner_of(ended, lineage)
-        attribution = intake.attribution(SOURCE, CLIENT, own.root, "", session)
-        if chain.kind:
-            attribution["sidechain"] = True
-        model = untrusted.mapping(message.get("modelInfo"))
-        provider = untrusted.text(model.get("provider")) or own.provider
-        cost = untrusted.usd(untrusted.mapping(message.get("metrics")).get("cost"))
-        prompt = (counts.get(name, 0) for name in ("input_tokens", "cache_read_tokens", "cache_write_tokens"))
         intake.location = location
-        yield read_records.turn(
-            _began(earlier, ended),
-            f"{CLIENT}:{events.digest(ended, chain.name, *prompt)}",
-            attribution,
-            untrusted.text(model.get("id")) or own.model,
-            counts,
-            "" if provider in _PROTOCOLS else provider,
-            session,
-            cost_usd=cost,
-            cost_source=cost and "client",
-            subagent=chain.kind,
-            branch=own.branch,
-        )
+        yield _turn(message, counts, (_began(earlier, ended), ended), chain, lineage, intake)
+
+
+def _turn(
+    message: untrusted.Raw,
+    counts: dict[str, int],
+    times: tuple[str, str],
+    chain: Chain,
+    lineage: Mapping[str, Session],
+    intake: Intake,
+) -> events.Event:
+    """The record of an answer. `times`: when its request was sent, and when it ended."""
+    own = lineage[chain.session]
+    name = read_records.owner_of(times[1], [(name, session.began) for name, session in lineage.items()])
+    owner = lineage[name] if lineage[name].root else own
+    attribution = intake.attribution(SOURCE, CLIENT, owner.root, "", name)
+    if chain.kind:
+        attribution["sidechain"] = True
+    model = untrusted.mapping(message.get("modelInfo"))
+    provider = untrusted.text(model.get("provider")) or own.provider
+    cost = untrusted.usd(untrusted.mapping(message.get("metrics")).get("cost"))
+    prompt = (counts.get(count, 0) for count in ("input_tokens", "cache_read_tokens", "cache_write_tokens"))
+    return read_records.turn(
+        times[0],
+        f"{CLIENT}:{events.digest(times[1], chain.name, *prompt)}",
+        attribution,
+        untrusted.text(model.get("id")) or own.model,
+        counts,
+        "" if provider in _PROTOCOLS else provider,
+        name,
+        cost_usd=cost,
+        cost_source=cost and "client",
+        subagent=chain.kind,
+        branch=owner.branch,
+    )
 
 
 def chain_of(path: str, document: untrusted.Raw) -> Chain:
@@ -140,14 +152,17 @@ def manifest(path: str) -> Session:
     )
 
 
-def _lineage(sessions: str, name: str, own: Session) -> list[tuple[str, str]]:
-    """A session and those that it was forked from, each with the time when it was forked."""
-    lineage = [(name, own.began)]
-    while own.source and os.path.basename(own.source) == own.source and len(lineage) < _MOST_ANCESTORS:
+def _lineage(folder: str, name: str) -> Iterator[tuple[str, Session]]:
+    """A session, the one that it was forked from, and so on; their folders are beside each other."""
+    seen: set[str] = set()
+    while name not in seen and len(seen) < _MOST_ANCESTORS:
+        own = manifest(os.path.join(folder, f"{name}.json")) if os.path.basename(name) == name else Session()
+        yield name, own
+        seen.add(name)
+        if not own.source:
+            return
         name = own.source
-        own = manifest(os.path.join(sessions, name, f"{name}.json"))
-        lineage.append((name, own.began))
-    return lineage
+        folder = os.path.join(os.path.dirname(folder), os.path.basename(name))
 
 
 def counts_of(metrics: untrusted.Raw) -> dict[str, int]:

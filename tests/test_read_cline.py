@@ -129,6 +129,14 @@ def test_a_fork_whose_source_is_gone_belongs_to_the_source_before_it_was_forked(
     assert [turn["session_id"] for turn in turns] == [SESSION, "fork_1"]
 
 
+def test_a_fork_elsewhere_leaves_its_sources_turns_in_their_project(tmp_path: pathlib.Path) -> None:
+    manifest(tmp_path)
+    path = manifest(tmp_path, "fork_1", fork={"forkedFromSessionId": SESSION, "forkedAt": "2026-11-29T23:00:50.000Z"})
+    path.write_text(path.read_text().replace("/home/ada/orchard", "/home/ada/worktree").replace("trunk", "other"))
+    turns, _ = read(messages(tmp_path, user(100), answer(300), user(20000), answer(21000, 900), session="fork_1"))
+    assert [(turn["project"], turn["branch"]) for turn in turns] == [("orchard", "trunk"), ("worktree", "other")]
+
+
 def test_forks_that_name_each_other_end(tmp_path: pathlib.Path) -> None:
     for name, other in (("a", "b"), ("b", "a")):
         manifest(tmp_path, name, fork={"forkedFromSessionId": other, "forkedAt": "2026-11-29T23:59:00.000Z"})
