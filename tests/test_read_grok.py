@@ -129,7 +129,10 @@ def test_prompts_forks_and_subagents(run: Run, environment: dict[str, str]) -> N
     assert {(event["kind"], event["covers"], event["client"]) for event in found} == {("usage", "session", "grok-build")}
     assert {(event["project"], event["provider"]) for event in found} == {("orchard", "xai")}
     whole = objects(run("tok-cat | tok-rollup --by client").stdout)
-    assert [(row["turns"], row["output_tokens"]) for row in whole] == [(12, 6 * 446)]
+    assert [(row["model"], row["turns"], row["output_tokens"]) for row in whole] == [
+        ("grok-4.6", 10, 5 * 446),
+        ("grok-4.6-mini", 2, 446),
+    ]
     assert b"secret" not in run("tok-cat").stdout
 
 
