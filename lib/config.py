@@ -20,19 +20,8 @@ Data = dict[str, Any]
 # Sources that tok-sync reads. Each can be switched off, and read elsewhere than usual; `claude_code` is the stats cache.
 READERS = (
     *("claude_code_jsonl", "codex_jsonl", "opencode", "gemini_cli", "copilot_cli", "qwen_code", "kimi_cli", "kilo", "amp"),
-    *(
-        "droid",
-        "goose",
-        "hermes",
-        "pi",
-        "openclaw",
-        "cursor_csv",
-        "claude_code",
-        "claude_code_usage_cache",
-        "cline",
-        "grok_build",
-        "mistral_vibe",
-    ),
+    *("droid", "goose", "hermes", "pi", "openclaw", "cursor_csv", "claude_code", "claude_code_usage_cache", "cline"),
+    *("grok_build", "mistral_vibe", "zed"),
 )
 _POLLED: Data = {"enabled": None, "interval": None, "url": None, "consented": None}
 # Sections of the original TokenOps that have no meaning here: no daemon, no rules and no TLS need setting up. A file that

@@ -171,6 +171,18 @@ CLIENTS = (
         "not counted apart. Sessions before version 3 are not read.",
     ),
     Client(
+        "zed",
+        "zed",
+        "zed",
+        "read_zed",
+        (),
+        ("$XDG_DATA_HOME/zed/threads", "Library/Application Support/Zed/threads"),
+        ("threads.db",),
+        gives="a total per thread",
+        caveat="one total per thread of its own agent, on the day it began, for the model it used last; for some vendors "
+        "cached input is not separated from other input.",
+    ),
+    Client(
         "amp",
         "amp",
         "amp",
@@ -291,11 +303,13 @@ if TYPE_CHECKING:  # mypy holds each module of the table to the contract; at run
         read_amp, read_claude, read_claude_stream, read_claude_usage, read_cline, read_codex, read_codex_exec,
         read_copilot, read_cursor, read_droid, read_gemini, read_goose, read_grok, read_hermes, read_kilo,
         read_kimi, read_openclaw, read_opencode, read_otel, read_pi, read_qwen, read_stats_cache, read_vibe,
+        read_zed,
     )
     MODULES: tuple[Module, ...] = (
         read_claude, read_codex, read_opencode, read_gemini, read_copilot, read_qwen, read_kimi, read_kilo,
-        read_cline, read_grok, read_vibe, read_amp, read_droid, read_goose, read_hermes, read_pi, read_openclaw,
-        read_cursor, read_stats_cache, read_claude_usage, read_claude_stream, read_codex_exec, read_otel,
+        read_cline, read_grok, read_vibe, read_zed, read_amp, read_droid, read_goose, read_hermes, read_pi,
+        read_openclaw, read_cursor, read_stats_cache, read_claude_usage, read_claude_stream, read_codex_exec,
+        read_otel,
     )
     # fmt: on
 
@@ -323,10 +337,21 @@ UNCOUNTED = (
     ),
     Uncounted("windsurf", (".codeium/windsurf",), f"its files hold no token counts; {_PROXY}"),
     Uncounted("antigravity", (".gemini/antigravity", ".antigravity"), f"its files hold no token counts; {_PROXY}"),
-    Uncounted("kiro", (".kiro", "$XDG_CONFIG_HOME/Kiro"), f"its files hold no token counts; {_PROXY}"),
+    Uncounted(
+        "kiro",
+        (".kiro", "$XDG_CONFIG_HOME/Kiro"),
+        f"its files hold credits and shares of the context, and 0 for all tokens; {_PROXY}",
+    ),
+    Uncounted(
+        "crush",
+        ("$XDG_DATA_HOME/crush",),
+        "its databases hold the tokens of a session's last request only, and its own estimate of the cost; give its "
+        "provider tok-proxy as base_url",
+    ),
     Uncounted(
         "aider",
         (".aider",),
-        "its chat histories hold rounded texts, not counts; set OPENAI_API_BASE or ANTHROPIC_BASE_URL to tok-proxy",
+        "its chat histories and its analytics log hold its own estimates, not counts; set OPENAI_API_BASE or "
+        "ANTHROPIC_BASE_URL to tok-proxy",
     ),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 from tokenops import events, programs, regular
 
@@ -49,10 +49,30 @@ def _program() -> str:
 
 def pieces(path: str) -> Iterator[bytes]:
     """The bytes in a zstd file. Raises OSError, and BadRecord if it is damaged or too large, at the latest at its end."""
+    with open(path, "rb", opener=regular.opener) as file:
+        yield from _pieces_of(file)
+
+
+def unpack(data: bytes, most: int) -> bytes:
+    """What is in the bytes of a zstd file. Raises OSError, and BadRecord if they are damaged or hold more than `most`."""
+    import tempfile  # the program reads a file, which has no name
+
+    parts, size = [], 0
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        for piece in _pieces_of(file):
+            parts.append(piece)
+            size += len(piece)
+            if size > most:
+                raise events.BadRecord(f"unpacks to more than {most >> 20} MiB; skipped")
+    return b"".join(parts)
+
+
+def _pieces_of(file: IO[bytes]) -> Iterator[bytes]:
     module = _module()
-    unpacked = _by_program(path) if module is None else _by_module(path, module)
     size = line = 0
-    for piece in unpacked:
+    for piece in _by_program(file) if module is None else _by_module(file, module):
         size += len(piece)
         last = piece.rfind(b"\n") + 1
         line = len(piece) - last if last else line + len(piece)
@@ -61,17 +81,14 @@ def pieces(path: str) -> Iterator[bytes]:
         yield piece
 
 
-def _by_program(path: str) -> Iterator[bytes]:
+def _by_program(file: IO[bytes]) -> Iterator[bytes]:
     import errno
     import subprocess  # costs 10 ms at start
 
     if not _program():
-        raise FileNotFoundError(errno.ENOENT, "no absolute entry of PATH leads to zstd", path)
+        raise FileNotFoundError(errno.ENOENT, "no absolute entry of PATH leads to zstd", str(file.name))
 
-    with (
-        open(path, "rb", opener=regular.opener) as file,
-        subprocess.Popen([_program(), "-dcq"], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as to,
-    ):
+    with subprocess.Popen([_program(), "-dcq"], stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as to:
         try:
             while to.stdout and (piece := to.stdout.read1(_PIECE)):  # type: ignore[attr-defined]
                 yield piece
@@ -82,7 +99,7 @@ def _by_program(path: str) -> Iterator[bytes]:
         raise events.BadRecord(_DAMAGED)
 
 
-def _by_module(path: str, module: Any) -> Iterator[bytes]:
+def _by_module(file: IO[bytes], module: Any) -> Iterator[bytes]:
     """With the interface of Python 3.14, or with that of zstandard, which cannot limit what it gives."""
     limited = not hasattr(module, "ZstdDecompressionReader")
 
@@ -90,20 +107,19 @@ def _by_module(path: str, module: Any) -> Iterator[bytes]:
         return module.ZstdDecompressor() if limited else module.ZstdDecompressor().decompressobj()
 
     stream, is_whole = new(), False
-    with open(path, "rb", opener=regular.opener) as file:
-        data = b""
-        while data or (data := file.read(_SIP)):
-            if is_whole:
-                stream = new()  # a file may be several frames
-            try:
-                piece = stream.decompress(data, _PIECE) if limited else stream.decompress(data)
-                yield piece
-                while limited and not stream.eof and not stream.needs_input:
-                    yield stream.decompress(b"", _PIECE)
-            except module.ZstdError:
-                raise events.BadRecord(_DAMAGED) from None
-            is_whole = stream.eof
-            data = stream.unused_data if is_whole else b""
+    data = b""
+    while data or (data := file.read(_SIP)):
+        if is_whole:
+            stream = new()  # a file may be several frames
+        try:
+            piece = stream.decompress(data, _PIECE) if limited else stream.decompress(data)
+            yield piece
+            while limited and not stream.eof and not stream.needs_input:
+                yield stream.decompress(b"", _PIECE)
+        except module.ZstdError:
+            raise events.BadRecord(_DAMAGED) from None
+        is_whole = stream.eof
+        data = stream.unused_data if is_whole else b""
     if not is_whole:
         raise events.BadRecord(_DAMAGED)
 
