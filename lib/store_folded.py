@@ -28,6 +28,8 @@ def _fields(*names: str) -> str:
     return "".join(f'(?:,"{name}":{_VALUE})?+' for name in names)
 
 
+_SOURCE, _ACCOUNT, _AGENT = b',"source":"', b',"account":', b',"agent_id":"'
+_SESSION, _SIDECHAIN = b',"session_id":"', b',"sidechain":true'
 _BLOCK = light.pattern(
     f"{_fields('alias')}({_fields(*_BEFORE)}){_fields('account', 'agent_id', 'workflow_id')}({_fields(*_AFTER)})".encode()
 )
@@ -41,8 +43,11 @@ def fold(lines: Iterable[bytes]) -> list[bytes]:
         return lines
     folded: dict[bytes, bytes] = {}
     for line in lines:
-        if line.startswith(_TURN, KIND) and (context := contexts.pop(_name(line, _TURN), None)) is not None:
-            whole = _whole(line, context)
+        if not line.startswith(_TURN, KIND):
+            continue
+        name = _name(line, _TURN)
+        if (context := contexts.pop(name, None)) is not None:
+            whole = _whole(line, context, name)
             if whole is not None:
                 folded[line] = whole
                 folded[context] = b""
@@ -55,20 +60,31 @@ def _name(line: bytes, head: bytes) -> bytes:
     return line[begin : line.find(b'"', begin)]
 
 
-def _whole(turn: bytes, context: bytes) -> bytes | None:
+def _whole(turn: bytes, context: bytes, name: bytes) -> bytes | None:
     """A turn's line with its context in it; None if the two could not be had from that as they are."""
-    name = _name(turn, _TURN)
-    own, is_there, version = context[len(_head(turn, name)) : -2].partition(b',"turn":"%b"' % name)
+    head = _head(turn, name)
+    own, is_there, version = context[len(head) : -2].partition(b',"turn":"%b"' % name)
     if near := name[: name.rfind(b":") + 1]:
         own = own.replace(_PARENT + near, _NEAR_PARENT, 1)
-    whole = b"".join((turn[:-2], _FOLDED, (own + version)[1:], b"}}\n"))
-    return whole if is_there and unfold(whole) == (turn, context) else None
+    own = own[1:] + version if own else version[1:]
+    whole = b"".join((turn[:-2], _FOLDED, own, b"}}\n"))
+    is_same = is_there and turn.endswith(b"}\n") and whole.rfind(_FOLDED) == len(turn) - 2
+    return whole if is_same and _context(name, head, own) == context else None
 
 
 def _head(turn: bytes, name: bytes) -> bytes:
     """What stands first in the line of a turn's context."""
-    match = _BLOCK.match(turn, _ID + len(name) + 1)
-    return b"".join((turn[:KIND], _CONTEXT, name, b'"', *(match.groups() if match else ())))
+    begin = _ID + len(name) + 1
+    first = turn.find(_SOURCE, begin)
+    second = turn.find(_AGENT, first)
+    third = turn.find(_SESSION, second)
+    if -1 in (first, second, third) or b"\\" in turn or turn.find(_ACCOUNT, first, second) >= 0:
+        match = _BLOCK.match(turn, begin)
+        return b"".join((turn[:KIND], _CONTEXT, name, b'"', *(match.groups() if match else ())))
+    end = turn.find(b'"', third + len(_SESSION)) + 1  # nearly all turns: three times as fast
+    if turn.startswith(_SIDECHAIN, end):
+        end += len(_SIDECHAIN)
+    return b"".join((turn[:KIND], _CONTEXT, name, b'"', turn[first:second], turn[third:end]))
 
 
 def unfold(line: bytes, context: bool = True) -> Sequence[bytes]:
@@ -86,19 +102,23 @@ def unfold(line: bytes, context: bool = True) -> Sequence[bytes]:
     if not line.endswith(b"}}\n"):
         return _unfold_any(line, context)
     turn = line[:at] + b"}\n"
-    return (turn, _context(turn, line[at + len(_FOLDED) : -3])) if context else (turn,)
-
-
-def _context(turn: bytes, own: bytes) -> bytes:
-    """The line of a turn's context, from what it says beside the turn."""
+    if not context:
+        return (turn,)
     name = _name(turn, _TURN)
+    return turn, _context(name, _head(turn, name), line[at + len(_FOLDED) : -3])
+
+
+def _context(name: bytes, head: bytes, own: bytes) -> bytes:
+    """The line of a turn's context, from how it begins and what it says beside the turn."""
     at = own.find(_NEAR_PARENT)
     if at >= 0:
         own = b"".join((own[:at], _PARENT, name[: name.rfind(b":") + 1], own[at + len(_NEAR_PARENT) :]))
-    end = own.rfind(_VERSION) if not own.startswith(_VERSION[1:]) else 0
-    own, version = (own, b"") if end < 0 else (own[:end], own[end:].removeprefix(b","))
-    rest = (part for part in (own, b'"turn":"%b"' % name, version) if part)
-    return b"".join((_head(turn, name), b",", b",".join(rest), b"}\n"))
+    end = own.rfind(_VERSION)
+    if own.startswith(_VERSION[1:]):
+        own, version = b"", b"," + own
+    else:
+        own, version = (b"," + own, b"") if end < 0 else (b"," + own[:end], own[end:])
+    return b"".join((head, own if own != b"," else b"", b',"turn":"', name, b'"', version, b"}\n"))
 
 
 def _unfold_any(line: bytes, context: bool) -> Sequence[bytes]:
