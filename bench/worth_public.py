@@ -38,7 +38,9 @@ def turns(rows: Iterable[Row]) -> Iterator[events.Event]:
                 ts = when.canonical(row["ts"])
             except ValueError:
                 continue
-            yield {"ts": ts, "provider": "openai", "account": row["user"], "model": row["model"], "turns": 1} | counts
+            labels = {"kind": "turn", "session_id": f"{row['user']}-{row['session']}", "client": "codex"}
+            payer = {"provider": "openai", "account": row["user"], "model": row["model"], "turns": 1}
+            yield {"ts": ts} | labels | payer | counts
 
 
 def codex(tables: Iterable[list[Row]]) -> list[Rise]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from tokenops import answers
 from tokenops.session import BadRequest, Fault, Log
 
 if TYPE_CHECKING:
+    from tokenops import limit_ahead, limit_runs
     from tokenops.events import Event
+    from tokenops.pricing import Catalogue
 
 
 def worth(
@@ -88,3 +90,66 @@ def fit(log: Log, provider: str = "", progress: Callable[[int, int], None] = ans
         offered = [plan for plan in plans.current_plans() if plan.provider == name]
         result += limit_fit.rows(name, offered, uses, learned, catalogue, mine.get(name, ""), log.now)
     return result
+
+
+def estimate(
+    log: Log,
+    text: str,
+    directory: str = "",
+    provider: str = "",
+    model: str = "",
+    progress: Callable[[int, int], None] = answers.ignore,
+) -> list[Event]:
+    """What a session like some past ones will take of each limit; rows as limit_ahead makes them.
+
+    `text`: a kind or the beginning of a session's id; "": the project around a directory. Raises BadRequest, Fault, OSError.
+    """
+    from tokenops import limit_ahead, limit_budget, limit_log, limit_windows, tasks, when
+
+    parts = limit_log.run_parts(log.folder, log.catalogue(), log.now - limit_ahead.DAYS * when.DAY, log.now, progress)
+    if text:
+        kinds = _kinds(log, text, parts)
+    else:
+        here = tasks.project_of(log.folder, directory)
+        kinds = limit_ahead.of_project(here.get("project_id", ""), here.get("project", ""))
+    limits = limit_budget.limits(log.folder, log.now, log.catalogue, provider, log.memory)
+    rows = limit_ahead.rows(limits.states, limit_windows.series(limits.readings), parts, kinds, log.now, model)
+    return [row | {"as_of": log.as_of} if log.as_of else row for row in rows]
+
+
+def _kinds(log: Log, text: str, parts: list[limit_runs.Part]) -> list[limit_ahead.Kind]:
+    from tokenops import answers_work, limit_ahead
+
+    pattern = answers_work.ticket_pattern(log)
+
+    def ticket(branch: str) -> str:
+        match = pattern.search(branch)
+        return (match[1 if pattern.groups else 0] or "") if match else ""
+
+    try:
+        return limit_ahead.kinds(text, parts, ticket)
+    except limit_ahead.Wrong as error:
+        raise BadRequest(str(error)) from None
+
+
+def estimates_of_log(
+    log: Log, provider: str | None, window: str | None, progress: Callable[[int, int], None] = answers.ignore
+) -> list[Event]:
+    """How good the estimates of all sessions of the log would have been; rows as limit_ahead makes them. Raises OSError."""
+    from tokenops import limit_ahead, limit_log, limit_windows, store, when
+
+    first = next(iter(store.days(log.folder)), "")
+    since = when.moment(f"{first}T00:00:00Z") if first else log.now
+    parts = limit_log.run_parts(log.folder, log.catalogue(), since, log.now, progress)
+    series = limit_windows.series(limit_log.readings(log.folder, since, log.now))
+    return limit_ahead.backtest(parts, series, provider, window)
+
+
+def estimates_of_records(
+    records: Iterable[Event], catalogue: Catalogue, provider: str | None, window: str | None
+) -> list[Event]:
+    """The same of records: meters and, if there are any, turns."""
+    from tokenops import limit_ahead, limit_runs
+
+    parts, series = limit_runs.of_records(records, catalogue)
+    return limit_ahead.backtest(parts, series, provider, window)

@@ -10,6 +10,8 @@ from tokenops.answers import OPEN, end, first_moment, ignore, thresholds
 from tokenops.session import BadRequest, Fault, Log, NotFound
 
 if TYPE_CHECKING:
+    import re
+
     from tokenops import coach_averages, coach_transcripts, read_clients, store_summaries
     from tokenops.events import Event, Filter
     from tokenops.jsonl import OnBadLine
@@ -115,18 +117,23 @@ MONTH = 30 * 86_400_000
 
 def tickets(log: Log, directory: str, since: str = "") -> Commits:
     """What tickets cost that the names of branches state, in the project around a directory. `since`: "": 30 days ago."""
-    import re
-
     from tokenops import tasks_commits, when
+
+    pattern = ticket_pattern(log)
+    records = _of_project(log, directory, since or when.stamp(log.now - MONTH))
+    return Commits(tasks_commits.ticket_rows(records, pattern, log.catalogue()), [])
+
+
+def ticket_pattern(log: Log) -> re.Pattern[str]:
+    """What a ticket looks like in the name of a branch. Raises Fault."""
+    import re
 
     text = log.settings.get("tasks", "ticket") or TICKET
     try:
-        pattern = re.compile(text)
+        return re.compile(text)
     except (re.error, TypeError) as error:
         why = f"{log.settings.path}: tasks.ticket is no regular expression ({error}); write one such as {TICKET}"
         raise Fault(why) from None
-    records = _of_project(log, directory, since or when.stamp(log.now - MONTH))
-    return Commits(tasks_commits.ticket_rows(records, pattern, log.catalogue()), [])
 
 
 def _of_project(log: Log, directory: str, since: str) -> Iterator[Event]:

@@ -33,7 +33,8 @@ OLDEST_MS = when.DAY
 class Spend(NamedTuple):
     """What turns cost, the first of them at a moment; account "": unknown; `usd` None: without a price.
 
-    `reads`, `output`: the parts of it that were cache reads and output, if it was computed from list prices.
+    `reads`, `output`: the parts of it that were cache reads and output, if it was computed from list prices. `session`: of
+    the first of the turns.
     """
 
     at: int
@@ -44,6 +45,7 @@ class Spend(NamedTuple):
     turns: int = 1
     reads: float = 0.0
     output: float = 0.0
+    session: str = ""
 
 
 class Piece(NamedTuple):
@@ -87,7 +89,8 @@ def spends(turns: Iterable[Event], catalogue: pricing.Catalogue) -> list[Spend]:
 
 def _spend(turn: Event, catalogue: pricing.Catalogue) -> Spend:
     usd, cost = _usd(turn, catalogue)
-    spend = Spend(when.moment(turn["ts"]), *_payer(turn), turn.get("model", "").lower(), usd)
+    model, session = turn.get("model", "").lower(), turn.get("session_id", "")
+    spend = Spend(when.moment(turn["ts"]), *_payer(turn), model, usd, session=session)
     if cost is None:
         return spend
     reads, output = (sum(float(line[3]) for line in cost.lines if kind in line[0]) for kind in ("cache_read", "output"))

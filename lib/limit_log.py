@@ -17,9 +17,10 @@ from tokenops.store_days import Derived, Files, Recent
 if TYPE_CHECKING:  # whoever needs only readings does not pay for prices
     from tokenops.limit_carry import Piece, Rates, Spend
     from tokenops.limit_pieces import Rise
+    from tokenops.limit_runs import Part
     from tokenops.pricing import Catalogue
 
-_READINGS_FORMAT, _PIECES_FORMAT, _RISES_FORMAT = "4", 3, 1
+_READINGS_FORMAT, _PIECES_FORMAT, _RISES_FORMAT, _RUNS_FORMAT = "4", 3, 1, 1
 # Readings that are kept in memory, at about 200 bytes each.
 _MOST_KEPT = 200_000
 # How long ago a session was at work whose model may be called next; how far clocks may differ.
@@ -245,3 +246,66 @@ def _rises_of_day(folder: str, catalogue: Catalogue, day: str, now: int) -> list
         return []
     spends = spends_of_span(folder, catalogue, begin - when.DAY, end)
     return [rise for rise in limit_pieces.rises(series, spends) if rise.at >= begin]
+
+
+def run_parts(
+    folder: str, catalogue: Catalogue, since: int, now: int, progress: Callable[[int, int], None] = _ignore
+) -> list[Part]:
+    """The runs of sessions since a moment, in parts of a day, with how far readings rose with them. Raises OSError.
+
+    What closed days hold is kept. `progress` is called with how many of the days are done.
+    """
+    first = when.stamp(since)[:10]
+    files = store_days.files_of(folder, when.stamp(since - when.DAY)[:10], when.stamp(now)[:10])
+    derived = Derived(folder, "runs", f"{_RUNS_FORMAT}-{events.VERSION}", catalogue.digest)
+    days = [day for day in files if day >= first]
+    result: list[Part] = []
+    for number, day in enumerate(days):
+        parts = _load_parts(derived, day, files)
+        if parts is None:
+            parts = _parts_of_day(folder, catalogue, day, now)
+            if day < store_days.first_open(now):
+                derived.save(day, store_days.key_of(day, files), _pack_parts(parts))
+        result += parts
+        progress(number + 1, len(days))
+    return _with_names(folder, result)
+
+
+def _with_names(folder: str, parts: list[Part]) -> list[Part]:
+    """The parts with the names that projects have in reports."""
+    names = store.labels(folder)
+    return [
+        part._replace(labels=part.labels._replace(project=names.get(part.labels.project_id, part.labels.project)))
+        for part in parts
+    ]
+
+
+def _pack_parts(parts: list[Part]) -> Any:
+    from tokenops import limit_runs
+
+    return limit_runs.pack(parts)
+
+
+def _load_parts(derived: Derived, day: str, files: Files) -> list[Part] | None:
+    from tokenops import limit_runs
+
+    key = store_days.key_of(day, files)
+    entry = derived.load(day, lambda other: other == key)
+    try:
+        return limit_runs.unpack(entry[1]) if entry else None
+    except (TypeError, LookupError, ValueError):
+        return None
+
+
+def _parts_of_day(folder: str, catalogue: Catalogue, day: str, now: int) -> list[Part]:
+    """The parts of a day; a reading of it may show what turns of the day before used."""
+    from tokenops import limit_carry, limit_runs
+
+    begin = when.moment(f"{day}T00:00:00Z")
+    end = min(begin + when.DAY, now + 1)
+    series = limit_windows.series(readings(folder, begin - when.DAY, end - 1))
+    if not series:
+        return []
+    lines = store.scan(folder, when.stamp(begin - when.DAY), when.stamp(end))
+    turns = [event for event in map(orjson.loads, lines) if event["kind"] == "turn"]
+    return limit_runs.parts(turns, limit_carry.spends(turns, catalogue), series, begin)

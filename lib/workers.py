@@ -31,6 +31,12 @@ class Progress:
     def __call__(self, size: int) -> None:
         """So much more is done."""
 
+    def part(self, number: int, parts: int) -> None:
+        """Part `number` of equal parts is done; the first is number 1."""
+        if number == 1:
+            self.expect(parts)
+        self(1)
+
 
 SILENT = Progress()
 

@@ -87,6 +87,10 @@ MODULES_AT_MOST += 2
 DOORS_AT_MOST += 2
 # store_folded: a turn's context in the turn's line, so that the log is a third smaller
 MODULES_AT_MOST += 1
+# limit_runs, limit_estimate, limit_ahead: the runs of sessions with what a limit rose meanwhile, what the next will take, and
+# the answer with its backtest
+MODULES_AT_MOST += 3
+DOORS_AT_MOST += 2  # limit_ahead and limit_runs
 # Small modules with a single importer, each with the reason why it is a file of its own.
 SMALL_ALONE = {
     "sync_follow": "tok-read --follow; all else of tok-read starts without it",

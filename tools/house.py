@@ -97,8 +97,8 @@ FAMILIES = (
         _words("headroom budgets statusline"),
         ("limit_",),
         _words(
-            "limit_backtest limit_budget limit_fit limit_forecast limit_log limit_next limit_notice limit_pace "
-            "limit_percent limit_plans limit_scores limit_view limit_wait"
+            "limit_ahead limit_backtest limit_budget limit_fit limit_forecast limit_log limit_next limit_notice limit_pace "
+            "limit_percent limit_plans limit_runs limit_scores limit_view limit_wait"
         )
         + _words("limit_windows"),
     ),
