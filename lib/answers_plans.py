@@ -34,35 +34,54 @@ def worth(
 
 def upcoming(log: Log, provider: str = "") -> list[Event]:
     """When windows open and close today at this pace, what lapses, and which banked resets expire. Raises OSError, Fault."""
-    from tokenops import limit_budget, limit_log, limit_next
+    from tokenops import limit_budget, limit_log, limit_next, plans, plans_dated, when
 
     limits = limit_budget.limits(log.folder, log.now, log.catalogue, provider, log.memory)
     pieces = limit_log.past_pieces(log.folder, log.now, log.memory)
-    rows = limit_next.rows(limits.states, limit_next.Past(limits.readings, pieces, log.now, log.tz))
-    granted = {name: days for name, days in _banked_resets(log).items() if provider in ("", name)}
-    return rows + limit_next.banked_rows(granted, log.now)
+    today = when.bucket(log.now, "day", log.tz)
+    mine = plans.of_providers(answers.bindings(log.settings), today)
+    catalogue = plans.all_plans()
+    now = {name: plans_dated.on_day(catalogue[plan], today) for name, plan in mine.items()}
+    rows = limit_next.rows(limits.states, limit_next.Past(limits.readings, pieces, log.now, log.tz, now))
+    providers = {row["provider"] for row in rows} | {name for name in mine if provider in ("", name)}
+    announced = [row for row in limit_next.announced_rows(providers, log.now) if _is_mine(row, mine)]
+    expiries = {name: days for name, days in _banked_resets(log).items() if provider in ("", name)}
+    return rows + announced + limit_next.banked_rows(expiries, log.now)
+
+
+def _is_mine(row: Event, mine: dict[str, str]) -> bool:
+    """Whether an announcement may concern the user: it names no plan, or theirs, or no plan is set."""
+    return "plans" not in row or mine.get(row["provider"], row["plans"][0]) in row["plans"]
 
 
 def _banked_resets(log: Log) -> dict[str, list[str]]:
-    """Provider -> the days on which it gave the user resets that are not used, from the configuration. Raises Fault."""
+    """Provider -> the days on which resets expire that are not used, from the configuration. Raises Fault.
+
+    An entry is the day on which a reset was given, or {expires: DAY} where the vendor shows that.
+    """
     import datetime
 
-    from tokenops import catalog
+    from tokenops import catalog, limit_next
 
     entries = log.settings.get("banked_resets") or {}
     rules = catalog.load("plans")["banked_resets"]
     where = f"{log.settings.path}: banked_resets"
     if not isinstance(entries, dict):
         raise Fault(f"{where}: expected providers with lists of days")
-    result = {}
+    result: dict[str, list[str]] = {}
     for provider, days in entries.items():
         if provider not in rules:
             raise Fault(f"{where}: {provider} has no banked resets; expected {', '.join(rules)}")
-        try:
-            texts = [str(day) for day in (days if isinstance(days, list) else [days])]
-            result[provider] = [datetime.date.fromisoformat(text).isoformat() for text in texts]
-        except ValueError:
-            raise Fault(f"{where}.{provider}: expected days such as 2026-11-20, on which it was given") from None
+        for day in days if isinstance(days, list) else [days]:
+            try:
+                if isinstance(day, dict):
+                    expires = datetime.date.fromisoformat(str(day["expires"])).isoformat()
+                else:
+                    expires = limit_next.expiry(provider, str(day))
+            except (ValueError, KeyError, OverflowError):
+                why = "expected days such as 2026-11-20, on which it was given, or {expires: 2026-12-20}"
+                raise Fault(f"{where}.{provider}: {why}") from None
+            result.setdefault(provider, []).append(expires)
     return result
 
 
@@ -71,7 +90,7 @@ def fit(log: Log, provider: str = "", progress: Callable[[int, int], None] = ans
 
     Raises OSError, Fault.
     """
-    from tokenops import limit_fit, limit_log, plans, when
+    from tokenops import limit_fit, limit_log, limit_next, plans, plans_dated, when
 
     catalogue = plans.all_plans()
     bound = answers.bindings(log.settings)
@@ -87,8 +106,13 @@ def fit(log: Log, provider: str = "", progress: Callable[[int, int], None] = ans
         if name in mine and len(accounts) == 1:
             learned = {(mine[name], row["window"]): limit_fit.learned_size(row) for row in rows}
         uses = [limit_fit.Use(spend.at, float(spend.usd)) for spend in spends if spend.provider == name and spend.usd]
-        offered = [plan for plan in plans.current_plans() if plan.provider == name]
-        result += limit_fit.rows(name, offered, uses, learned, catalogue, mine.get(name, ""), log.now)
+        # What is announced for the next month counts: the question is which plan fits then.
+        last = when.stamp(log.now + limit_next.AHEAD_DAYS * when.DAY)[:10]
+        changes = plans_dated.coming(name, when.stamp(log.now)[:10], last)
+        offered = [plans_dated.on_day(plan, last) for plan in plans.current_plans() if plan.provider == name]
+        learned = {key: limit_fit.times(size, plans_dated.factor(changes, *key)) for key, size in learned.items()}
+        rows = limit_fit.rows(name, offered, uses, learned, catalogue, mine.get(name, ""), log.now)
+        result += [row | limit_fit.announcements(row["plan"], changes, log.now) for row in rows]
     return result
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from tokenops import catalog, limit_view, show, when
+from tokenops import catalog, limit_next, limit_view, show, when
 from tokenops.events import Event
 from tokenops.limit_windows import MINUTE
 from tokenops.limit_worth import Interval
@@ -123,7 +123,8 @@ def rows(
 
     Keys: v, kind (plan_fit), provider, plan, display, usd, current, verdict (fits, tight, too_small, cannot_tell), windows
     [{window, usd {p10, p50, p90}, source}], cutoffs and hours_cut {p10, p50, p90}, list_price_usd, days, recommended, sure,
-    note, as_of. `uses`: of the last month, in order of time; `current`: the plan that the user has, "" if none.
+    announced (as `announcements` adds it), note, as_of. `uses`: of the last month, in order of time; `current`: the plan
+    that the user has, "" if none.
     """
     result = [_row(provider, plan, uses, sizes(plan, learned, catalogue), plan.name == current, now) for plan in plans]
     result.sort(key=lambda row: (float(row["usd"]) if "usd" in row else 1e9, row["plan"]))
@@ -135,6 +136,17 @@ def rows(
         best |= {"recommended": True}
         best["sure"] = best["cutoffs"]["p90"] < _TIGHT and all(row["verdict"] != UNKNOWN for row in cheaper)
     return result
+
+
+def times(size: Size, factor: float) -> Size:
+    """A size that buys so many times as much."""
+    return size._replace(usd=Interval(*(factor * usd for usd in size.usd)))
+
+
+def announcements(plan: str, changes: Sequence[Event], now: int) -> Event:
+    """What of some announced changes (plans_dated.coming) concerns a plan; empty if nothing does."""
+    mine = [change for change in changes if plan in change.get("plans", [plan])]
+    return {"announced": [change | {"as_of": when.stamp(now)} for change in mine]} if mine else {}
 
 
 def learned_size(worth: Event) -> Size:
@@ -197,9 +209,14 @@ def table(rows: Sequence[Event], shape: str, color: bool, verbose: bool = False)
     ]
     notes = [_advice(row) for row in rows if row.get("recommended")]
     notes += [f"{row['plan']}: {row['note']}" for row in rows if "note" in row]
+    notes += list(dict.fromkeys(_counting_note(change) for row in rows for change in row.get("announced", ())))
     if not any(row.get("recommended") for row in rows):
         notes.insert(0, "cannot tell which plan fits: no plan of known size would have been without cutoffs")
     return show.table(columns, shape, color=color) + show.notes(notes, shape, color, verbose)
+
+
+def _counting_note(change: Event) -> str:
+    return f"{when.window_text(change['window'])}, {limit_next.announcement(change)}; this is counted"
 
 
 def _advice(row: Event) -> str:

@@ -6,7 +6,7 @@ import datetime
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from tokenops import catalog, chart_text, limit_view, limit_worth, show, when
+from tokenops import chart_text, limit_view, limit_worth, plans_dated, show, when
 from tokenops.events import Event
 from tokenops.limit_pieces import Rise
 from tokenops.limit_windows import Key
@@ -93,10 +93,11 @@ def row(key: Key, model: str, rises: Sequence[Rise], worth: Worth | None, now: i
 def _change(key: Key, change: limit_worth.Change) -> Event:
     event: Event = {"at": when.stamp(change.at)}
     event |= {name: round(value, 3) for name, value in zip(("p10", "factor", "p90"), change.factor, strict=True)}
-    for entry in catalog.load("plans")["announced"].get(key.provider, ()):
-        at = when.moment(f"{entry['from']}T00:00:00Z")
-        if entry["window"] == key.window and abs(at - change.at) <= _NEAR_MS:
-            event["announced"] = {"from": entry["from"], "factor": float(entry["factor"])}
+    for each in plans_dated.announcements(key.provider):
+        if each.factor is None or each.window != key.window:
+            continue
+        if abs(when.moment(f"{each.since}T00:00:00Z") - change.at) <= _NEAR_MS:
+            event["announced"] = {"from": each.since, "factor": each.factor}
     return event
 
 

@@ -70,7 +70,8 @@ def test_a_window_that_is_not_open() -> None:
 
 
 def test_banked_resets_expire() -> None:
-    (row,) = limit_next.banked_rows({"openai": ["2026-11-01", "2026-10-01"]}, AT)
+    days = [limit_next.expiry("openai", day) for day in ("2026-11-01", "2026-10-01")]
+    (row,) = limit_next.banked_rows({"openai": days}, AT)
     assert row["expires_at"] == "2026-12-01T00:00:00.000Z" and row["expires_in"] == "9d14h"
     assert words(row) == ["expires Tue 1 Dec, in 9d14h, and lapses then"]
 
@@ -172,6 +173,10 @@ def test_the_commands(run: Run, environment: dict[str, str]) -> None:
     with path.open("a") as file:
         file.write(f"banked_resets: {{openai: [{when.stamp(account.end)[:10]}]}}\n")
     assert "banked reset" in run("tok-plan next --table", env=now).stdout.decode()
+    path.write_text("banked_resets: {openai: [{expires: 2099-01-02}]}\n")
+    assert objects(run("tok-plan next", env=now).stdout)[-1]["expires_at"] == "2099-01-02T00:00:00.000Z"
+    path.write_text("banked_resets: {openai: [{ends: 2099-01-02}]}\n")
+    assert b"expires: 2026-12-20" in run("tok-plan next", status=2, env=now).stderr
     path.write_text("banked_resets: {openai: [soon]}\n")
     assert b"expected days" in run("tok-plan next", status=2, env=now).stderr
     path.write_text("banked_resets: {anthropic: [2026-11-20]}\n")

@@ -65,7 +65,13 @@ FAMILIES = (
             "price_files price_history price_names price_override price_propose price_report price_snapshot price_tables"
         ),
     ),
-    Family("sum", "adding up, pricing and comparing with plans", _words("rollup costs plans coverage"), ("rollup_",)),
+    Family(
+        "sum",
+        "adding up, pricing and comparing with plans",
+        _words("rollup costs plans coverage"),
+        ("rollup_", "plans_"),
+        ("plans_dated",),
+    ),
     Family(
         "store",
         "the log on disk",
