@@ -64,12 +64,13 @@ def _cost(view: View, span: tuple[int, int], live: bool) -> Html:
         usd = [amount if shown else Decimal(0) for amount, shown in zip(part.costs, visible, strict=True)]
         is_priced = part.spent is not None and "cost_usd" in part.spent
         bars.append(Bar(part.start, part.end, list(map(float, usd)) if is_priced else None, part.partial))
-        text = f"{_when(part.start, view, unit)}: {_cost_text(part, usd, view)}"
-        hints.append(Hint(part.start, part.end, text, _zoom(view, part, live)))
+        first, *shares = _cost_lines(part, usd, view)
+        lines = (f"{_when(part.start, view, unit)}: {first}", *shares)
+        hints.append(Hint(part.start, part.end, lines, _zoom(view, part, live)))
     for hour in spent.expected:
         begin, end = when.moment(hour["ts"]), when.moment(hour["until"])
         low, high = (chart_panels.value_text(float(hour["cost_usd"][name]), "usd") for name in ("p10", "p90"))
-        hints.append(Hint(begin, end, f"{_when(begin, view, unit)}: likely {low} to {high}"))
+        hints.append(Hint(begin, end, (f"{_when(begin, view, unit)}: likely {low} to {high}",)))
     panel = Bars(f"Cost per {unit}", spent.names, bars, "usd", HEIGHT, _band(view) if all(visible) else ())
     label = (
         f"Cost per {unit} by {view.ask.stack}, {dash_tables.span_name(view)}: {dash_tables.plain_money(spent.total)} in all"
@@ -85,7 +86,7 @@ def _cost(view: View, span: tuple[int, int], live: bool) -> Html:
     if panel.band:
         days = min(hour["days"] for hour in spent.expected)
         what = "the same hours" if unit == "hour" else "days of the same kind"
-        notes.append(f"forecast: the middle 80 % of {what} in {days} past days")
+        notes.append(f"forecast: the middle 80\u00a0% of {what} in {days} past days")
     sub = tag("p", "; ".join(notes), class_="sub")
     link = dash_sheet.csv_link(NUMBERS, f"{panel.heading} by {view.ask.stack}", view.ask, live)
     head = tag("header", tag("h2", f"Cost per {unit}"), link, _stacks(view) if live else None, legend, sub)
@@ -101,17 +102,17 @@ def _band(view: View) -> list[Band]:
     return band
 
 
-def _cost_text(part: Part, usd: Sequence[Decimal], view: View) -> str:
-    """The cost of a bucket in words."""
+def _cost_lines(part: Part, usd: Sequence[Decimal], view: View) -> list[str]:
+    """The cost of a bucket in words, and that of each name if there are several."""
     if part.spent is None or "cost_usd" not in part.spent:
-        return "unknown"
+        return ["unknown"]
     names = zip(view.spent.names, usd, strict=True)
     shares = [f"{name} {show.money(pricing.plain(amount))}" for name, amount in names if amount]
     more = " so far" if part.partial and part.end > view.now else " of a part of it" if part.partial else ""
     total = (
         part.spent["cost_usd"] if all(_visible(view)) else pricing.plain(functools.reduce(pricing.add, usd, pricing.ZERO))
     )
-    return f"{show.money(total)}{more}" + (f" ({', '.join(shares)})" if len(shares) > 1 else "")
+    return [f"{show.money(total)}{more}", *(shares if len(shares) > 1 else ())]
 
 
 def _zoom(view: View, part: Part, live: bool) -> str:
@@ -149,8 +150,9 @@ def _tokens(view: View, span: tuple[int, int], live: bool) -> Html:
     for part in spent.bars:
         counts = [count if shown else 0 for count, shown in zip(part.stack, visible, strict=True)]
         bars.append(Bar(part.start, part.end, None if part.spent is None else counts, part.partial))
-        text = f"{_when(part.start, view, unit)}: {_token_text(part, counts, view)}"
-        hints.append(Hint(part.start, part.end, text, _zoom(view, part, live)))
+        first, *shares = _token_lines(part, counts, view)
+        lines = (f"{_when(part.start, view, unit)}: {first}", *shares)
+        hints.append(Hint(part.start, part.end, lines, _zoom(view, part, live)))
     panel = Bars(f"Tokens per {unit}", spent.names, bars, "", HEIGHT)
     sums = [sum(part.stack[at] for part in spent.bars) for at in range(len(spent.names))]
     label = f"Tokens per {unit} by {view.ask.stack}, {dash_tables.span_name(view)}: {sum(sums):,} in all"
@@ -162,14 +164,13 @@ def _tokens(view: View, span: tuple[int, int], live: bool) -> Html:
     return tag("figure", head, chart, class_="card chart", data_key="tokens")
 
 
-def _token_text(part: Part, counts: Sequence[int], view: View) -> str:
-    """The tokens of a bucket in words."""
+def _token_lines(part: Part, counts: Sequence[int], view: View) -> list[str]:
+    """The tokens of a bucket in words, and those of each name."""
     if part.spent is None:
-        return "unknown"
+        return ["unknown"]
     shares = [f"{name} {value:,}" for name, value in zip(view.spent.names, counts, strict=True) if value]
     more = " so far" if part.partial and part.end > view.now else ""
-    listed = f" ({', '.join(shares)})" if shares else ""
-    return f"{sum(counts):,}{more}{listed}"
+    return [f"{sum(counts):,}{more}", *shares]
 
 
 def _stacks(view: View) -> Html:
@@ -218,13 +219,13 @@ def _bucket(part: Part, view: View, unit: str) -> str:
 
 
 def _stack_column(at: int, name: str, view: View) -> Column:
-    """The tokens of a part of the bars."""
+    """The tokens of a part of the bars; on a phone there is room for their sums only."""
 
     def value(row: Event) -> int:
         return int(row["stack"][at])
 
     title = name.capitalize() if view.ask.stack == "class" else name
-    return Column(f"tokens.{name}", title, value, lambda row: dash_tables.count(value(row)) if value(row) else "", "n")
+    return Column(f"tokens.{name}", title, value, lambda row: dash_tables.count(value(row)) if value(row) else "", "n some")
 
 
 def _numbers(view: View, live: bool) -> Html:

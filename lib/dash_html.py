@@ -7,11 +7,10 @@ size, so a chart is as readable at 380 pixels as at 1600. Nothing needs a script
 from __future__ import annotations
 
 import datetime
-import html
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tokenops import chart_panels, chart_svg, chart_text, show
+from tokenops import chart_panels, chart_svg, chart_text
 from tokenops.chart_panels import Bars, Frame, Panel
 from tokenops.chart_svg import path
 
@@ -28,7 +27,7 @@ class Html(str):
 
 def text(value: object) -> Html:
     """A value as HTML: unchanged if it is HTML already, else escaped; what could steer the text around it is written out."""
-    return value if isinstance(value, Html) else Html(html.escape(show.safe(str(value))))
+    return value if isinstance(value, Html) else Html(chart_svg.text(value))
 
 
 def join(*parts: object) -> Html:
@@ -56,11 +55,14 @@ ROOM = (("narrow", 4, 11), ("middling", 7, 6), ("wide", 12, 4))
 
 
 class Hint(NamedTuple):
-    """What the pointer shows from one place of a chart to another, and the address that a click there leads to."""
+    """What the pointer shows from one place of a chart to another, and the address that a click there leads to.
+
+    `lines`: names of parts may have commas and brackets in them, so nothing else divides the text.
+    """
 
     start: int
     end: int
-    text: str
+    lines: Sequence[str]
     href: str = ""
 
 
@@ -183,7 +185,8 @@ def _flag(frame: Frame, left: float, right: float) -> str:
 def _hit(frame: Frame, left: float, right: float, hint: Hint) -> str:
     go = f' data-go="{text(hint.href)}"' if hint.href else ""
     box = chart_svg.box(left, frame.ceiling, right - left, frame.floor - frame.ceiling, "hit", go)
-    return box.replace("/>", f"><title>{chart_svg.text(hint.text)}</title></rect>")
+    shown = "\n".join(map(chart_svg.text, hint.lines))
+    return box.replace("/>", f"><title>{shown}</title></rect>")
 
 
 def when_of(at: int, tz: datetime.tzinfo) -> str:

@@ -52,7 +52,7 @@ def _chart(view: View, live: bool, series: Series, number: int) -> Html:
     band = list(_band(view, series)) if view.spent.span.open else []
     end = max([until, *(point.at for point in band)])
     hints = [
-        Hint(max(window.starts_at, since), min(window.resets_at, end), _words(window, view))
+        Hint(max(window.starts_at, since), min(window.resets_at, end), (_words(window, view),))
         for window in series.windows
         if window.points and window.starts_at < end and window.resets_at > since
     ]
@@ -60,7 +60,7 @@ def _chart(view: View, live: bool, series: Series, number: int) -> Html:
     label = f"{name}: used over time, {dash_tables.span_name(view)}; {len(resets)} resets"
     chart = dash_html.chart(f"chart-limit-{number}", panel, (since, end), view.tz, view.now, label, hints, marks=resets)
     notes = f"used; {len(resets):,} reset{'' if len(resets) == 1 else 's'}"
-    notes += "; likely until the reset: the middle 80 %" if band else ""
+    notes += "; likely until the reset: the middle 80\u00a0%" if band else ""
     link = dash_sheet.csv_link(TABLE, f"{name}, window by window", view.ask, live)
     head = tag("header", tag("h2", name), link, tag("p", notes, class_="sub"))
     return tag("figure", head, chart, class_="card chart", data_key=f"limit {name}")

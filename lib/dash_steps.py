@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -224,9 +224,8 @@ def _context(story: Story) -> Html:
     for start, end, step, run in spans:
         parts = [sum(step.get(name, 0) for name in names) for names in CONTEXT.values()]
         bars.append(Bar(start, end, parts))
-        listed = ", ".join(f"{name} {value:,}" for name, value in zip(CONTEXT, parts, strict=True) if value)
-        text = f"turn {step['n']}: {step['context_tokens']:,} tokens{_broke(step, run)}" + (f" ({listed})" if listed else "")
-        hints.append(Hint(start, end, text, address(story, step)))
+        lines = [f"turn {step['n']}: {step['context_tokens']:,} tokens", *_broke(step, run), *_part_lines(CONTEXT, parts)]
+        hints.append(Hint(start, end, lines, address(story, step)))
     panel = Bars("Context per turn", tuple(CONTEXT), bars, "", HEIGHT)
     flags = _flags(spans)
     legend = dash_html.legend("chart-context", tuple(CONTEXT), flags="cache break" if flags else "")
@@ -247,9 +246,9 @@ def _by_cause(story: Story, causes: Causes) -> Html:
         parts = [prompt.get(cause, 0) for cause in named]
         parts += [sum(prompt.values()) - sum(parts)] * (len(names) > len(named))
         bars.append(Bar(start, end, parts))
-        listed = ", ".join(f"{name} {value:,}" for name, value in zip(names, parts, strict=True) if value)
-        text = f"turn {step['n']}: {listed or 'no prompt'}{_broke(step, run)}"
-        hints.append(Hint(start, end, text, address(story, step)))
+        size = f"{sum(parts):,} tokens" if any(parts) else "no prompt"
+        lines = [f"turn {step['n']}: {size}", *_broke(step, run), *_part_lines(names, parts)]
+        hints.append(Hint(start, end, lines, address(story, step)))
     panel = Bars("Prompt by cause", tuple(names), bars, "", HEIGHT)
     flags = _flags(spans)
     legend = dash_html.legend("chart-causes", tuple(names), flags="cache break" if flags else "")
@@ -266,15 +265,18 @@ def _flags(spans: Sequence[_Span]) -> list[tuple[int, int]]:
     return [(span.start, span.end) for span in spans if any(map(_breaks, span.steps))]
 
 
-def _broke(shown: Event, steps: Sequence[Event]) -> str:
+def _part_lines(names: Iterable[str], parts: Sequence[int]) -> list[str]:
+    """The parts of a bar in words, a line each, without those that are 0."""
+    return [f"{name} {value:,}" for name, value in zip(names, parts, strict=True) if value]
+
+
+def _broke(shown: Event, steps: Sequence[Event]) -> Iterator[str]:
     """The cache breaks of a bar in words, with what each cost beyond reading the tokens; of another turn with its number."""
-    text = ""
     for step in steps:
         for each in _breaks(step):
             turn = "" if step is shown else f"turn {step['n']}: "
             usd = f" for {show.money(each['cost_usd'])} more" if each.get("cost_usd") else ""
-            text += f", {turn}{trace.finding_title(each)}, {each['tokens']:,} tokens paid again{usd}"
-    return text
+            yield f"{turn}{trace.finding_title(each)}, {each['tokens']:,} tokens paid again{usd}"
 
 
 def _cost(story: Story) -> Html:
@@ -283,8 +285,8 @@ def _cost(story: Story) -> Html:
     for start, end, step, _ in _spans(story, lambda step: Decimal(step["cost_usd"] or 0)):
         usd = step["cost_usd"]
         bars.append(Bar(start, end, None if usd is None else [float(usd)]))
-        text = f"turn {step['n']}: {show.money(usd) or dash_tables.UNKNOWN}"
-        hints.append(Hint(start, end, text, address(story, step)))
+        lines = (f"turn {step['n']}: {show.money(usd) or dash_tables.UNKNOWN}",)
+        hints.append(Hint(start, end, lines, address(story, step)))
     panel = Bars("Cost per turn", ("cost",), bars, "usd", HEIGHT)
     return _figure(story, "cost", "Cost per turn", panel, hints, tag("p", "list price", class_="sub"))
 
@@ -354,12 +356,13 @@ def turn_sheet(story: Story) -> Sheet:
 
         return Column(name, heading, value, lambda step: dash_tables.short(value(step)) if value(step) else "", kind)
 
+    model = dash_tables.text_column("model", "Model", kind="some")
     columns = (
         Column("n", "Turn", lambda step: step["n"], lambda step: _number(story, step)),
         dash_tables.moment_column("began", "Began", "ts", story)._replace(cell=lambda step: _began(step, story)),
         Column("id", "Id", lambda step: step["id"]),
         Column("gap_s", "After", lambda step: step["gap_s"], _gap, "n some"),
-        dash_tables.text_column("model", "Model", kind="some"),
+        model if len(_models(story.trace.steps)) > 1 else model._replace(cell=None),  # the heading names a single one
         count_column("context_tokens", "Context", ("context_tokens",)),
         count_column("input_tokens", "Input", ("input_tokens",), "n some"),
         count_column("cache_read_tokens", "Cache read", ("cache_read_tokens",), "n some"),

@@ -127,11 +127,11 @@ def show_money(value: Decimal | float) -> str:
 
 
 def before_name(view: View) -> str:
-    """The span before, for people."""
+    """When the span before was, as the end of a sentence."""
     if view.since == "today" and not view.ask.until:
-        return "yesterday until this time"
+        return "yesterday by this time"
     days = (view.spent.span.until - view.spent.span.since) / when.DAY
-    return f"the {days:,.0f} days before" if days >= 1.5 else f"the {days * 24:,.0f} hours before"
+    return f"in the {days:,.0f} days before" if days >= 1.5 else f"in the {days * 24:,.0f} hours before"
 
 
 def _change(
@@ -140,14 +140,15 @@ def _change(
     """How much more or less than in the span before; None if that is unknown."""
     if value is None or before is None or (not value and not before):
         return None
-    title, name = f"{say(before)} in {before_name(view)}", before_name(view)
+    name = before_name(view)
+    title = f"{say(before)} {name}"
     if not before:
-        return tag("span", f"nothing in {name}", class_="change", title=title)
+        return tag("span", f"nothing {name}", class_="change", title=title)
     times = float(value) / float(before)
     if times >= 10:
-        return _arrow(True, f"from {say(before)} in {name}", title)
+        return _arrow(True, f"from {say(before)}", name, title)
     much = f"{abs(times - 1):.0%}"
-    return _arrow(None if much == "0%" else times > 1, f"{much} {'more' if times > 1 else 'less'} than in {name}", title)
+    return _arrow(None if much == "0%" else times > 1, f"{much} {'more' if times > 1 else 'less'} than", name, title)
 
 
 def _points(view: View, value: float | None, before: float | None) -> Html | None:
@@ -156,16 +157,16 @@ def _points(view: View, value: float | None, before: float | None) -> Html | Non
         return None
     points, name = 100 * (value - before), before_name(view)
     more = None if abs(points) < 0.05 else points > 0
-    text = f"{abs(points):.1f} points {'more' if points > 0 else 'less'} than in {name}"
-    return _arrow(more, text, f"{100 * before:.1f}% in {name}")
+    text = f"{abs(points):.1f} points {'more' if points > 0 else 'less'} than"
+    return _arrow(more, text, name, f"{100 * before:.1f}% {name}")
 
 
-def _arrow(more: bool | None, text: str, title: str) -> Html:
-    """A change in words, with its direction; None: there is none."""
+def _arrow(more: bool | None, text: str, name: str, title: str) -> Html:
+    """A change in words, with its direction (None: there is none), and when the span before was."""
     if more is None:
-        return tag("span", f"as in {text.partition(' in ')[2]}", class_="change", title=title)
+        return tag("span", f"as {name}", class_="change", title=title)
     mark = tag("span", "\u25b2" if more else "\u25bc", aria_hidden="true")
-    return tag("span", mark, f" {text}", class_="change", title=title)
+    return tag("span", mark, f" {text} {name}", class_="change", title=title)
 
 
 def _midnight(spent: Spent) -> tuple[object, ...]:

@@ -127,8 +127,11 @@ def test_what_filled_the_context_is_tok_context(browser: Browser, run: Run) -> N
             assert mine[name] == str(row[name])
     page = browser.get("/dashboard?session=s1")
     assert "What filled the context" in page and "--breaks" not in page
-    first = html.unescape(page.partition('id="chart-causes"')[2]).partition("turn 2:")[0]
-    assert "turn 1: base: tools, system" in first
+    # A hint has a line for each cause, whole, whatever its name holds.
+    first = html.unescape(re.findall(r"<title>([^<]*)</title>", page.partition('id="chart-causes"')[2])[0]).splitlines()
+    sizes = [int(re.findall(r"[\d,]+", line)[-1].replace(",", "")) for line in first]
+    assert first[0] == f"turn 1: {sizes[0]:,} tokens" and sum(sizes[1:]) == sizes[0]
+    assert f"base: tools, system {sizes[1]:,}" in first
     assert total["cache_breaks"] == 0 and "cache break" not in page
 
 
@@ -370,13 +373,14 @@ def test_a_tile_compares_with_the_span_before(browser: Browser, run: Run, since:
     (now,) = costs(run, f"--by none --since {since}{options}")
     page = browser.get(f"/dashboard?since={since}{only}")
     tile = page.partition('data-key="span"')[2].partition("</div>")[0]
-    assert f'title="{show.money(before["cost_usd"])} in ' in tile
+    name = "yesterday by this time" if since == "today" else "in the "
+    assert f'title="{show.money(before["cost_usd"])} {name}' in tile
     share = float(now["cost_usd"]) / float(before["cost_usd"]) - 1
     much = f"{abs(share):.0%}"
-    assert (f"{much} {'more' if share > 0 else 'less'} than in " if much != "0%" else "as in ") in tile
+    assert (f"{much} {'more' if share > 0 else 'less'} than {name}" if much != "0%" else f"as {name}") in tile
     turns = page.partition('data-key="turns"')[2].partition("</div>")[0]
-    assert f'title="{before["turns"]:,} in ' in turns
-    assert "than in" not in browser.page("/dashboard?since=30d").text["span"]  # the log does not reach back so far
+    assert f'title="{before["turns"]:,} {name}' in turns
+    assert " than " not in browser.page("/dashboard?since=30d").text["span"]  # the log does not reach back so far
 
 
 # What the page opens with, and what follows the span.

@@ -3,6 +3,8 @@
 
 const EVERY_MS = 15_000;
 const LOADING_MS = 1_500;
+// A server that is suspended never answers: then it is asked again, and the page says so.
+const PATIENCE_MS = 60_000;
 const USUAL = { stack: "class" };
 const PARTS = [".top", "main", "footer"];
 
@@ -102,16 +104,18 @@ async function load(address, moved) {
   const mine = ++newest;
   clearTimeout(timer);
   if (moved) $("main").setAttribute("aria-busy", "true");
+  const patience = new AbortController();
+  const end = setTimeout(() => patience.abort(), PATIENCE_MS);
   try {
     const headers = { Accept: "text/html" };
     if (!moved && etag) headers["If-None-Match"] = etag;
-    const answer = await fetch(address, { headers, cache: "no-store", redirect: "manual" });
+    const answer = await fetch(address, { headers, cache: "no-store", redirect: "manual", signal: patience.signal });
     const text = await answer.text();
     if (mine !== newest) return;
     misses = 0;
     if (answer.ok) {
-      etag = answer.headers.get("ETag") ?? "";
       show(text);
+      etag = answer.headers.get("ETag") ?? ""; // only now: what was not shown must be sent again
       say("");
     } else if (answer.status === 304) say("");
     else if (answer.status === 401) say("This session has ended. Run tok-dash url and open its link.", "lost");
@@ -121,6 +125,7 @@ async function load(address, moved) {
     misses += 1;
     if (moved || misses > 1) say("tok-dash does not answer; these numbers stay as they were. Start it again: tok-dash", "lost");
   } finally {
+    clearTimeout(end);
     if (mine === newest) {
       $("main").removeAttribute("aria-busy");
       later();
@@ -289,7 +294,7 @@ document.body.append(tip, live);
 let pointed = null; // the chart that the keys are in, and which of its places
 
 function tell(hit, x, y) {
-  tip.textContent = hit.dataset.tip.replace(" (", "\n").replace(/\)$/, "").replaceAll(", ", "\n");
+  tip.textContent = hit.dataset.tip;
   tip.hidden = false;
   const room = document.documentElement.clientWidth - tip.offsetWidth - 12;
   tip.style.left = `${scrollX + Math.max(8, Math.min(x + 14, room))}px`;
@@ -315,7 +320,8 @@ function mark(chart, at) {
   hit.classList.add("here");
   const box = hit.getBoundingClientRect();
   tell(hit, box.left + box.width / 2, box.top + 40);
-  if (live.textContent !== hit.dataset.tip) live.textContent = hit.dataset.tip;
+  const spoken = hit.dataset.tip.replaceAll("\n", ", ");
+  if (live.textContent !== spoken) live.textContent = spoken;
 }
 
 function pointAgain() {
