@@ -285,7 +285,7 @@ def spend(
 
     plan = rollup.Grouping(by, log.tz, log.catalogue())
     finer = plan._replace(by=costs.with_witnesses(by))
-    rolled = store_summaries.rows(log.folder, finer, log.now, since, until, only, on_bad_line, cover)
+    rolled = store_summaries.rows(log.folder, finer, log.now, since, until, only, on_bad_line, cover, log.past)
     return spend_of_rows(costs.without_witnesses(rolled, plan), log, since, until, cover)
 
 

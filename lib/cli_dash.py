@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from tokenops import access, cli, config, dash, datadir, limit_log, pricing, programs, proxy_routes, when
+from tokenops import access, cli, config, dash, datadir, limit_log, pricing, programs, proxy_routes, store_summaries, when
 from tokenops.session import Session
 
 # A page that is opened shows nothing older; one that is open already gets what was new after its last answer.
@@ -32,7 +32,8 @@ def session(folder: str) -> Session:
         last = datadir.last_sync(folder)
         return "" if last is None else when.stamp(last)
 
-    return Session(folder, os.environ, os.path.expanduser("~"), cli.now, cli.settings, catalogue, as_of, limit_log.memory())
+    kept = limit_log.memory(), store_summaries.Past(folder)
+    return Session(folder, os.environ, os.path.expanduser("~"), cli.now, cli.settings, catalogue, as_of, *kept)
 
 
 def chosen_token() -> str:

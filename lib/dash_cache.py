@@ -59,10 +59,10 @@ class Past:
 
     cover: coverage.Coverage | None = None
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, open_days: store_days.OpenDays) -> None:
         self.folder = folder
         self.recent = Recent(MOST_KEPT, len)
-        self.open_days = store_days.OpenDays(folder)
+        self.open_days = open_days
 
     def records(self, plan: rollup.Grouping, now: int, since: str, until: str, files: Files) -> Iterator[Event]:
         """What a span adds up from: rows of closed days in the plan's unit, and the events of others."""

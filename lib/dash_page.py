@@ -9,6 +9,7 @@ import base64
 import functools
 import hashlib
 import os
+from collections.abc import Callable
 
 from tokenops import (
     chart_svg,
@@ -201,22 +202,23 @@ def _sections(view: Page, live: bool) -> list[Html | None]:
             _blank("The log is empty", "If agents have run on this machine, these commands show what is missing:", *_FIRST),
             dash_headroom.section(view),
         ]
+    drawn = functools.partial(_section_of, view, live)
     sections = [
         dash_steps.path(view) if live else None,
         _warnings(view),
         dash_tables.worth(view),
-        dash_headroom.section(view),
+        drawn("headroom", lambda: dash_headroom.section(view)),
     ]
     if spent.empty:
         return [*sections, _nothing(view, live), dash_tables.tasks(view, live)]
-    sections.append(dash_tables.tiles(view))
+    sections.append(drawn("tiles", lambda: dash_tables.tiles(view)))
     if not spent.total:
         return [*sections, _blank("Nothing matches", "No turn of this span has this client, project and model together.")]
     return [
         *sections,
-        dash_charts.section(view, live),
-        dash_tables.breakdown(view, live),
-        dash_tables.sessions(view, live),
+        drawn("charts", lambda: dash_charts.section(view, live)),
+        drawn("breakdown", lambda: dash_tables.breakdown(view, live)),
+        drawn("sessions", lambda: dash_tables.sessions(view, live)),
         dash_rhythm.section(view, live),
         dash_limits.section(view, live),
         dash_tables.tasks(view, live),
@@ -224,6 +226,17 @@ def _sections(view: Page, live: bool) -> list[Html | None]:
         dash_findings.findings_section(view, live),
         tag("section", *dash_tables.notes(spent), class_="notes", aria_label="Notes"),
     ]
+
+
+def _section_of(view: View, live: bool, name: str, draw: Callable[[], Html | None]) -> Html | None:
+    """A section that depends on the numbers of a view only: drawn once for all pages that show them."""
+    if view.drawn is None:
+        return draw()
+    name = f"{name} {live}"
+    if name not in view.drawn:
+        view.drawn[name] = draw()
+    section: Html | None = view.drawn[name]
+    return section
 
 
 _FIRST = ("tok-init --detect", "tok-sync", "tok-status")

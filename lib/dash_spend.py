@@ -13,9 +13,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import budgets, burn, coverage, dash_cache, dash_query, dash_sums, events, pricing, rollup, store_days, when
+from tokenops import (
+    budgets,
+    burn,
+    coverage,
+    dash_cache,
+    dash_query,
+    dash_sums,
+    events,
+    pricing,
+    rollup,
+    store_days,
+    store_summaries,
+    when,
+)
 from tokenops.dash_query import Ask, Span
-from tokenops.dash_sums import Closed, Cut, Part, choices, dearest, price_by, total_of
+from tokenops.dash_sums import Closed, Cut, Moments, Part, Quiet, choices, dearest, price_by, total_of
 from tokenops.events import Event
 from tokenops.plans import Binding
 from tokenops.store_days import Files, Recent
@@ -116,13 +129,14 @@ class Spent(NamedTuple):
 class Reader:
     """Reads the log of one folder; keeps what does not change between two answers."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, shared: store_summaries.Past | None = None) -> None:
         self.folder = folder
-        self.past = dash_cache.Past(folder)
+        self.past = dash_cache.Past(folder, shared.open_days if shared else store_days.OpenDays(folder))
         self.hours = Recent(_MOST_DAYS)
         self.open = dash_sums.Hours()
         self.spans = Recent(_MOST_SPANS)
         self.ends = Recent(_MOST_DAYS)
+        self.quiet = Recent(_MOST_SPANS)
 
     def read(
         self, ask: Ask, now: int, tz: datetime.tzinfo, catalogue: pricing.Catalogue, bound: Sequence[Binding], files: Files
@@ -136,17 +150,16 @@ class Reader:
         plan, daily = _groupings(span, tz, catalogue, cover, tag)
         first = min(span.since, midnight, hour, opens)
         timed = (span.unit, ask.stack) if ask.stack in ("project", "client", *tag) else (span.unit,)
-        done = self._closed_days(span, daily, timed, only, now, min(midnight, hour, opens), files)
-        bounds = (span.since, done.since, done.until, span.until, midnight, hour, opens, now)
-        records = self._records(span, plan, now, first, opens, done, files)
-        cut = Cut(self.open.rows(records, plan, bounds), plan, bounds)
+        quiet, cut = self._sums(span, (plan, daily), timed, only, now, midnight, files)
+        done = quiet.done
         rows, usage = cut.rows_of(span.since, until, only), cut.usage_of(span.since, until, only)
         sums = dash_sums.span_sums(done, rows, usage, daily)
-        today = self._today(cut, midnight, only, plan)
-        complete_since = _complete_since(min(filter(None, (done.first, cut.first)), default=""), first, files)
+        today = self._today(quiet.today, cut, midnight, only, plan)
+        first_record = min(filter(None, (quiet.first, done.first, cut.first)), default="")
+        complete_since = _complete_since(first_record, first, files)
         names, bars = dash_sums.parts(dash_sums.Bars(done, rows, daily), span, complete_since, now, ask.stack)
-        expected, at_midnight = self._outlook(cut, ask, now, plan, span, files, today)
-        total = total_of(sums.small, plan)
+        expected, at_midnight = self._outlook((quiet.costs, cut), ask, now, plan, span, files, today)
+        total, today_name = total_of(sums.small, plan), when.bucket(now, "day", tz)
         besides = [*cut.rows_of(span.since, until), *cut.usage_of(span.since, until)]
         return Spent(
             span,
@@ -161,13 +174,61 @@ class Reader:
             expected,
             at_midnight,
             {name: sorted(values | done.choices.get(name, frozenset())) for name, values in choices(besides).items()},
-            burn.basis(
-                sums.small, {each.provider: each.plan for each in bound if each.since <= when.bucket(now, "day", tz)}
-            ),
+            burn.basis(sums.small, {each.provider: each.plan for each in bound if each.since <= today_name}),
             coverage.plan_worth(total, cover, when.stamp(span.since), when.stamp(span.until), tz) if cover else [],
             done.empty and not besides,
             self._total_before(dash_query.span_before(ask, span, tz), daily, only, now, min(midnight, hour, opens), files),
         )
+
+    def _sums(
+        self,
+        span: Span,
+        plans: tuple[rollup.Grouping, rollup.Grouping],
+        timed: tuple[str, ...],
+        only: events.Filter,
+        now: int,
+        midnight: int,
+        files: Files,
+    ) -> tuple[Quiet, Cut]:
+        """What the closed days of a span and the hours without news add up to, and the other records."""
+        plan, daily = plans
+        hour, opens = now - HOUR_MS, _opens(now)
+        done = self._closed_days(span, daily, timed, only, now, min(midnight, hour, opens), files)
+        bounds = (span.since, done.since, done.until, span.until, midnight, hour, opens, now)
+        records = self._records(span, plan, now, min(span.since, midnight, hour, opens), opens, done, files)
+        hours, others = self.open.whole_hours(records, plan, bounds)
+        until = None if span.open else span.until
+        moments = Moments(*(_hour_of(at) for at in (span.since, until, midnight, opens, now)))
+        return self._quiet(hours, done, moments, plans, timed, only), Cut(others, plan, bounds)
+
+    def _quiet(
+        self,
+        hours: Mapping[str, list[Event]],
+        done: Closed,
+        moments: Moments,
+        plans: tuple[rollup.Grouping, rollup.Grouping],
+        timed: tuple[str, ...],
+        only: events.Filter,
+    ) -> Quiet:
+        """What the hours without news add up to; in memory until one of them changes, or another hour is over."""
+        plan, daily = plans
+        key = (moments, [(hour, id(rows)) for hour, rows in hours.items()], 0 if done.empty else id(done))
+
+        def rows_of(since: str, until: str) -> list[Event]:
+            return [row for hour, rows in hours.items() if since <= hour < until for row in rows]
+
+        def add_up() -> Quiet:
+            open_rows = [row for row in rows_of(moments.opens, moments.now) if only.takes(row)]
+            return Quiet(
+                dash_sums.with_rows(done, rows_of(moments.since, moments.until), daily, timed, only),
+                dash_sums.with_rows(dash_sums.NONE, rows_of(moments.midnight, _LAST_HOUR), plan, timed, only),
+                _by_hour(open_rows, plan._replace(by=("hour",))),
+                min((row["from"] for rows in hours.values() for row in rows), default=""),
+                (hours, done),
+            )
+
+        self.quiet.begin()
+        return self.quiet.get((only, timed, plan.by, str(plan.tz), moments.until), key, add_up)
 
     def _total_before(
         self, span: Span, plan: rollup.Grouping, only: events.Filter, now: int, last: int, files: Files
@@ -231,11 +292,11 @@ class Reader:
                 costs[at] = pricing.add(costs.get(at, pricing.ZERO), cost)
         return {at: cost for at, cost in costs.items() if span.since <= at and (span.open or at < span.until)}
 
-    def _today(self, cut: Cut, midnight: int, only: events.Filter, plan: rollup.Grouping) -> Event:
-        """What today cost, session totals included."""
+    def _today(self, done: Closed, cut: Cut, midnight: int, only: events.Filter, plan: rollup.Grouping) -> Event:
+        """What today cost, session totals included. `done`: its hours without news."""
         rows, usage = cut.rows_of(midnight, None, only), cut.usage_of(midnight, None, only)
-        totals = dash_sums.standing(dash_sums.NONE, rows, usage, plan)
-        return total_of([*rows, *rollup.roll_up(totals, plan, lambda why: None)], plan)
+        totals = dash_sums.standing(done, rows, usage, plan)
+        return total_of([*done.small, *rows, *rollup.roll_up(totals, plan, lambda why: None)], plan)
 
     def _closed_days(
         self,
@@ -277,13 +338,23 @@ class Reader:
                 yield from self.past.records(plan, now, when.stamp(since), last, files)
 
     def _outlook(
-        self, cut: Cut, ask: Ask, now: int, plan: rollup.Grouping, span: Span, files: Files, today: Event
+        self,
+        open_days: tuple[Costs, Cut],
+        ask: Ask,
+        now: int,
+        plan: rollup.Grouping,
+        span: Span,
+        files: Files,
+        today: Event,
     ) -> tuple[list[Event], Event | None]:
-        """What is likely to come in the next buckets and until midnight, for a span that ends now."""
+        """What is likely to come in the next buckets and until midnight, for a span that ends now.
+
+        `open_days`: what each of their hours without news cost, and the other records.
+        """
         tz = plan.tz
         if not span.open or span.unit not in AHEAD or not files:
             return [], None
-        spent = self._hours(cut, ask, now, plan, files)
+        spent = self._hours(*open_days, ask, now, plan, files)
         complete_since = when.moment(f"{min(files)}T00:00:00Z") + when.DAY  # of the first day there may be a part only
         at_midnight = spent_at_midnight(spent, now, tz, Decimal(today.get("cost_usd", "0")))
         if span.unit == "day":
@@ -293,10 +364,12 @@ class Reader:
         ahead = [pair for pair in itertools.pairwise(edges) if pair[0] >= now][: AHEAD[span.unit]]
         return outlook(spent, now, complete_since, ahead, tz), at_midnight
 
-    def _hours(self, cut: Cut, ask: Ask, now: int, plan: rollup.Grouping, files: Files) -> dict[int, Decimal]:
+    def _hours(self, quiet: Costs, cut: Cut, ask: Ask, now: int, plan: rollup.Grouping, files: Files) -> dict[int, Decimal]:
         """What each hour of the last weeks cost, without those that cost 0."""
         hourly, opens = plan._replace(by=("hour",)), _opens(now)
-        costs = _by_hour(cut.rows_of(opens, now, ask.only), hourly)
+        costs = dict(quiet)
+        for at, cost in _by_hour(cut.rows_of(opens, now, ask.only), hourly).items():
+            costs[at] = pricing.add(costs.get(at, pricing.ZERO), cost)
         self.hours.begin()
         since, last = when.stamp(now - (7 * WEEKS + 1) * when.DAY)[:10], when.stamp(opens - 1)[:10]
         for day in (day for day in files if since <= day <= last):
@@ -329,6 +402,15 @@ def _complete_since(first: str, since: int, files: Files) -> int:
     if files and min(files) < when.stamp(since)[:10]:
         return 0
     return when.moment(first) if first else when.moment("9999-01-01T00:00:00Z")
+
+
+# Later than any hour.
+_LAST_HOUR = "9"
+
+
+def _hour_of(at: int | None) -> str:
+    """The hour of UTC that a moment is in, as text; `_LAST_HOUR` for None."""
+    return _LAST_HOUR if at is None else when.stamp(at)[:13]
 
 
 def _opens(now: int) -> int:

@@ -10,7 +10,7 @@ import functools
 import itertools
 import operator
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -177,23 +177,36 @@ class Hours:
     def __init__(self) -> None:
         self.recent = Recent(self.MOST)
 
-    def rows(self, records: Iterable[Event], plan: rollup.Grouping, bounds: Iterable[int]) -> Iterator[Event]:
-        """The records, with the turns of an hour (UTC) as rows unless one of the moments is in it."""
+    def whole_hours(
+        self, records: Iterable[Event], plan: rollup.Grouping, bounds: Iterable[int]
+    ) -> tuple[dict[str, list[Event]], list[Event]]:
+        """The rows of each hour (UTC) in which none of the moments lies, and all other records.
+
+        The rows of an hour are the same list as in the last answer, unless its events have changed.
+        """
         key = (plan.by, str(plan.tz), plan.catalogue.digest)
-        whole = {when.stamp(at)[:13] for at in bounds}
+        divided = {when.stamp(at)[:13] for at in bounds}
         hours: dict[str, list[Event]] = {}
+        others = []
         for record in records:
             if record.get("kind") == "turn":
                 hours.setdefault(record["ts"][:13], []).append(record)
             else:
-                yield record
+                others.append(record)
         self.recent.begin()
+        whole = {}
         for hour, turns in hours.items():
-            if hour in whole or len(turns) < self.FEW:
-                yield from turns
+            if hour in divided or len(turns) < self.FEW:
+                others += turns
             else:
                 roll_up = functools.partial(rollup.roll_up, turns, plan, lambda why: None)
-                yield from self.recent.get(hour, (key, turns), roll_up)
+                whole[hour] = self.recent.get(hour, (key, turns), roll_up)
+        return whole, others
+
+    def rows(self, records: Iterable[Event], plan: rollup.Grouping, bounds: Iterable[int]) -> list[Event]:
+        """The records, with the turns of an hour (UTC) as rows unless one of the moments is in it."""
+        whole, others = self.whole_hours(records, plan, bounds)
+        return [*others, *(row for rows in whole.values() for row in rows)]
 
 
 class Closed(NamedTuple):
@@ -241,6 +254,56 @@ def closed_days(
     return Closed(*span, cut.first, sessions, ranked, of_bars, small, usage, by_class, choices(every), not every, {})
 
 
+def with_rows(
+    done: Closed, rows: Sequence[Event], plan: rollup.Grouping, timed: tuple[str, ...], only: events.Filter
+) -> Closed:
+    """What closed days and more rows add up to, such as those of hours that are over. `timed`: as in `closed_days`."""
+    if not rows:
+        return done
+    taken = [row for row in rows if only.takes(row)]
+    sessions = dict(done.sessions)
+    for row in taken:
+        name = row.get("session_id")
+        sessions[name] = [*sessions.get(name, ()), row]
+    more = choices(rows)
+    return done._replace(
+        first=min(filter(None, (done.first, *(row["from"] for row in rows)))),
+        sessions=sessions,
+        ranked=_ranking(done, taken, plan),
+        timed=coarser([*done.timed, *taken], timed, plan),
+        small=coarser([*done.small, *taken], _SMALL, plan),
+        by_class=class_sums(taken, timed[0], plan, done.by_class) if len(timed) == 1 else {},
+        choices={name: done.choices.get(name, frozenset()) | values for name, values in more.items()},
+        empty=False,
+        priced={},
+    )
+
+
+class Moments(NamedTuple):
+    """The hours of UTC with the moments that divide the hours of a log, as texts."""
+
+    since: str  # of the span
+    until: str  # of the span; later than any hour if it goes on
+    midnight: str
+    opens: str  # where the open days begin
+    now: str
+
+
+class Quiet(NamedTuple):
+    """What the hours without news add up to.
+
+    `done`: with the closed days, those in the span; `today`: those since midnight; `costs`: what each since the open days
+    began cost, by its start; `first`: when the first record began; `made_of`: what must live as long, since it is told
+    apart by its place in memory.
+    """
+
+    done: Closed
+    today: Closed
+    costs: Mapping[int, Decimal]
+    first: str
+    made_of: tuple[object, ...]
+
+
 class Bars(NamedTuple):
     """What the bars of a span are made of: the closed days, and the rows of the rest of it."""
 
@@ -279,7 +342,7 @@ def span_sums(done: Closed, rows: Sequence[Event], usage: Sequence[Event], plan:
     totals = standing(done, rows, usage, plan)
     besides = rollup.roll_up(totals, plan, lambda why: None)
     small = coarser([*done.small, *rows, *besides], _SMALL, plan)
-    return Sums(small, _ranked_sessions(done, [*rows, *besides], plan), totals)
+    return Sums(small, [row for _, row in _ranking(done, [*rows, *besides], plan)], totals)
 
 
 def standing(done: Closed, rows: Sequence[Event], usage: Sequence[Event], plan: rollup.Grouping) -> list[Event]:
@@ -294,15 +357,23 @@ def standing(done: Closed, rows: Sequence[Event], usage: Sequence[Event], plan: 
     return sums.totals()
 
 
-def _ranked_sessions(done: Closed, rows: Sequence[Event], plan: rollup.Grouping) -> list[Event]:
+def _ranking(done: Closed, rows: Sequence[Event], plan: rollup.Grouping) -> Sequence[tuple[Rank, Event]]:
     """The sessions, the most expensive first. Sessions of closed days are priced again only if they went on."""
+    if not rows:
+        return done.ranked
     again = {row.get("session_id") for row in rows}
     earlier = [row for name in again for row in done.sessions.get(name, ())]
     fresh = sorted(((_rank(row), row) for row in price_by([*earlier, *rows], _RANKED, plan)), key=operator.itemgetter(0))
-    ranked = [item for item in done.ranked if item[1].get("session_id") not in again] if earlier else list(done.ranked)
+    ranked = list(done.ranked)
+    for row in price_by(earlier, _RANKED, plan):
+        rank = _rank(row)
+        at = bisect.bisect_left(ranked, _down((rank, row)), key=_down)
+        while ranked[at][1].get("session_id") != row.get("session_id"):
+            at += 1  # another one that cost as much
+        del ranked[at]
     for item in fresh:  # a year has thousands of others, which are in order
         bisect.insort_left(ranked, item, key=_down)
-    return [row for _, row in ranked]
+    return ranked
 
 
 def _down(item: tuple[Rank, Event]) -> Rank:

@@ -6,6 +6,7 @@ Use one thread only: values that do not change stay in memory between answers.
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import time
 from collections.abc import Callable, Container, Mapping
@@ -33,7 +34,7 @@ from tokenops.dash_query import Ask
 from tokenops.dash_spend import Reader, Spent
 from tokenops.events import Event
 from tokenops.session import BadRequest, Fault, Log, NotFound, Session
-from tokenops.store_days import Files
+from tokenops.store_days import Files, Recent
 
 # A log that was not synced for so long is out of date.
 STALE_MS = 15 * 60_000
@@ -64,6 +65,23 @@ class View(NamedTuple):
     last_day: str  # of the log
     parts: Mapping[str, Event]
     version: str = __version__
+    drawn: dict[str, Any] | None = None  # sections of the page that another page of the same numbers need not draw again
+
+
+class Numbers(NamedTuple):
+    """What a view shows beside the slow parts, which is the same until the log, a setting or the minute is another.
+
+    `exact`: what is asked for, with the span that the page chose; `drawn`: see View.
+    """
+
+    since: str
+    exact: Ask
+    spent: Spent
+    budgets: list[Event] | Event
+    plans: Mapping[str, str]
+    rules: Mapping[str, float]
+    tasks: list[Event]
+    drawn: dict[str, Any]
 
 
 class Story(NamedTuple):
@@ -164,11 +182,12 @@ class Gatherer:
         of_no_span: Container[str] = (),
     ) -> None:
         self.session, self.files = session, files
-        self.reader = Reader(session.folder)
+        self.reader = Reader(session.folder, session.past)
         every = {**(parts or {}), RHYTHM: self.rhythm, LIMITS: self.limits}
         self.parts = {name: Slow(part, clock, name not in of_no_span) for name, part in every.items()}
         self.tried = False  # whether the first import of the clients' logs has ended
         self.tasks = Tasks(session.folder)
+        self.numbers = Recent(MOST_ASKS)
 
     def renew(self, name: str) -> bool:
         """Compute a slow part again, if that is due; whether that is finished."""
@@ -219,7 +238,14 @@ class Gatherer:
         session, synced = self.session, datadir.last_sync(self.session.folder)
         as_of, catalogue = "" if synced is None else when.stamp(synced), session.catalogue()
         return Log(
-            session.folder, session.now(), session.settings(), lambda: catalogue, when.zone(None), as_of, session.memory
+            session.folder,
+            session.now(),
+            session.settings(),
+            lambda: catalogue,
+            when.zone(None),
+            as_of,
+            session.memory,
+            session.past,
         )
 
     def story(self, ask: Ask) -> Story:
@@ -242,20 +268,28 @@ class Gatherer:
     def view(self, ask: Ask, files: Files | None = None, is_patient: bool = False) -> View:
         """What was spent in a span. `is_patient`: slow parts are waited for. Raises session.Fault, OSError."""
         session, log = self.session, self._log()
-        now, tz, catalogue = log.now, log.tz, log.catalogue()
         files = store_days.files_of(session.folder) if files is None else files
         state = READY if files else EMPTY if log.as_of or self.tried else LOADING
+        key = dash_cache.state(session.folder, files, self.files())
+        # The slow parts are renewed between two answers, and then the numbers are those of the last one.
+        self.numbers.begin()
+        of_minute = key, log.now // 60_000, str(log.tz), log.catalogue().digest
+        it = self.numbers.get(ask, of_minute, functools.partial(self._numbers, ask, log, files))
+        more = {name: part.value(session, key, it.exact, is_patient) for name, part in self.parts.items()} if files else {}
+        demo, last = datadir.is_demo(session.folder), max(files, default="")
+        head = ask, it.since, log.now, log.tz, log.as_of, state, demo
+        return View(*head, it.spent, it.budgets, it.plans, it.rules, it.tasks, last, more, drawn=it.drawn)
+
+    def _numbers(self, ask: Ask, log: Log, files: Files) -> Numbers:
+        """All but the slow parts. Raises session.Fault, OSError."""
+        now, tz, catalogue = log.now, log.tz, log.catalogue()
         bound, names, budgets, rules = self._plans(log)
         since = ask.since or dash_query.opening(self.reader.latest(now, tz, catalogue, files), now, tz)
         # All begins with the first day that the log has.
         exact = ask._replace(since=since if since != "all" else min([*files, when.bucket(now, "day", tz)]))
         spent = self.reader.read(exact, now, tz, catalogue, bound, files)
         tasks = self.tasks.rows(now, catalogue, files) if files else []
-        key = dash_cache.state(session.folder, files, self.files())
-        more = {name: part.value(session, key, exact, is_patient) for name, part in self.parts.items()} if files else {}
-        last = max(files, default="")
-        demo = datadir.is_demo(session.folder)
-        return View(ask, since, now, tz, log.as_of, state, demo, spent, budgets, names, rules, tasks, last, more)
+        return Numbers(since, exact, spent, budgets, names, rules, tasks, {})
 
     def _plans(self, log: Log) -> tuple[list[plans.Binding], dict[str, str], list[Event] | Event, Mapping[str, float]]:
         """The plans that are bound, their names for people, what is left of them, and the thresholds."""

@@ -72,13 +72,22 @@ def report(log: Log, environment: Mapping[str, str], home: str) -> Event:
 def sources(folder: str, now: int, memory: Recent | None = None) -> list[Event]:
     """What each source gave in the last thirty days: how many records of each kind, and when the newest began.
 
-    `memory` keeps the days whose files do not change.
+    `memory` keeps the days whose files do not change; of the others, only what was appended is read again.
     """
     rows: dict[str, Event] = {}
     files = store_days.files_of(folder, when.stamp(now - SPAN_MS)[:10], when.stamp(now)[:10])
     for day, identity in files.items():
-        read = functools.partial(_sources_of_day, folder, day)
-        for source, newest, kinds in memory.get(("sources", day), identity, read) if memory is not None else read():
+
+        def read(day: str = day) -> list[_Source]:
+            return _SourcesOfDay(folder, day).sources()
+
+        if memory is None:
+            of_day = read()
+        elif day < store_days.first_open(now):
+            of_day = memory.get(("sources", day), identity, read)
+        else:
+            of_day = memory.get(("open sources", day), folder, functools.partial(_SourcesOfDay, folder, day)).sources()
+        for source, newest, kinds in of_day:
             # A source's plane is how its records come here.
             plane = source if source in ("proxy", "mcp") else "passive"
             row = rows.setdefault(source, {"source": source, "plane": plane, "newest": ""})
@@ -88,19 +97,36 @@ def sources(folder: str, now: int, memory: Recent | None = None) -> list[Event]:
     return [rows[name] for name in sorted(rows)]
 
 
-def _sources_of_day(folder: str, day: str) -> list[tuple[str, str, collections.Counter[str]]]:
-    """Each source of a day, when its newest record began, and how many of each kind it gave."""
-    newest: dict[str, str] = {}
-    seen: set[tuple[str, str, str]] = set()
-    for identity, line in store.sightings(folder, day, context=False):
-        ts, kind, source = store.header(line)
-        name = source or "unknown"
-        newest[name] = max(newest.get(name, ""), ts)
-        seen.add((kind, name, identity))
-    kinds: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in newest}
-    for kind, name, _ in seen:
-        kinds[name][kind] += 1
-    return [(name, newest[name], kinds[name]) for name in newest]
+# A source, when its newest record began, and how many of each kind it gave.
+_Source = tuple[str, str, collections.Counter[str]]
+
+
+class _SourcesOfDay:
+    """The sources of a day, whose files are read once, and then only as far as they have grown."""
+
+    def __init__(self, folder: str, day: str) -> None:
+        self.appended = store_days.Appended(folder, day)
+        self.newest: dict[str, str] = {}
+        self.kinds: dict[str, collections.Counter[str]] = {}
+        self.seen: set[tuple[str, str, str]] = set()
+
+    def __len__(self) -> int:
+        """Its weight in a memory: it grows, and only two days are open."""
+        return 0
+
+    def sources(self) -> list[_Source]:
+        """Each source. Raises OSError."""
+        is_anew, data = self.appended.lines()
+        if is_anew:
+            self.newest, self.kinds, self.seen = {}, {}, set()
+        for identity, line in store_days.sightings(data):
+            ts, kind, source = store.header(line)
+            name = source or "unknown"
+            self.newest[name] = max(self.newest.get(name, ""), ts)
+            if (kind, name, identity) not in self.seen:
+                self.seen.add((kind, name, identity))
+                self.kinds.setdefault(name, collections.Counter())[kind] += 1
+        return [(name, self.newest[name], self.kinds[name]) for name in self.newest]
 
 
 def signal_quality(signals: Any) -> Event:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     import datetime
 
-    from tokenops import config, coverage, pricing, store_days, sync, sync_gather, workers
+    from tokenops import config, coverage, pricing, store_days, store_summaries, sync, sync_gather, workers
 
 # A log that was synced so recently is new enough.
 RECENT_MS = 2000
@@ -69,6 +69,7 @@ class Log(NamedTuple):
     tz: datetime.tzinfo
     as_of: str = ""  # when it was last synced, "" if never
     memory: store_days.Recent | None = None  # the session's
+    past: store_summaries.Past | None = None  # the session's
 
 
 class Session(NamedTuple):
@@ -82,13 +83,14 @@ class Session(NamedTuple):
     catalogue: Callable[[], pricing.Catalogue]
     catch_up: Callable[[], str]  # imports what is new; when the log was last synced, "" if never
     memory: store_days.Recent | None = None  # the readings of days that have not changed (limit_log.memory)
+    past: store_summaries.Past | None = None  # the sums of days and hours that have not changed
 
     def log(self, fresh: bool = True) -> Log:
         """The log now; with what is new imported, unless that is not needed. Raises Fault."""
         from tokenops import when
 
         as_of = self.catch_up() if fresh else ""
-        return Log(self.folder, self.now(), self.settings(), self.catalogue, when.zone(None), as_of, self.memory)
+        return Log(self.folder, self.now(), self.settings(), self.catalogue, when.zone(None), as_of, self.memory, self.past)
 
 
 def settings(environment: Mapping[str, str], home: str) -> config.Config:

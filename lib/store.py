@@ -243,11 +243,8 @@ def scan(
 def has_turn_with(folder: str, name: str, first: str, last: str) -> bool:
     """Whether a turn in the files of the days from `first` to `last` may have a field, in any form. Raises OSError."""
     needle = f'"{name}"'.encode()
-    return any(
-        needle in line and b'"turn"' in line
-        for day in store_files.days(folder, first, last)
-        for _, line in store_files.lines(day, ignore_line, context=False)
-    )
+    days = store_files.days(folder, first, last)
+    return any(b'"turn"' in line for day in days for line in store_files.lines_with(day, needle))
 
 
 def records_by_day(

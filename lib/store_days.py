@@ -244,6 +244,33 @@ def lines_after(path: str, position: Position) -> tuple[Position, bytes] | None:
     return position, data
 
 
+def sightings(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Identity and line of each record in some lines of the log, but for those of the kind `context`."""
+    for whole in data.splitlines(keepends=True):
+        for line in store_folded.unfold(whole, context=False):
+            if (pair := store_files.identify(line)) is not None:
+                yield pair
+
+
+class Appended:
+    """Reads of the files of a day what was appended since it was last asked."""
+
+    def __init__(self, folder: str, day: str) -> None:
+        self.folder, self.day = folder, day
+        self.positions: dict[str, Position] = {}
+
+    def lines(self) -> tuple[bool, bytes]:
+        """Whether all is read anew, since the files have not only grown, and the new lines, some empty. Raises OSError."""
+        paths = [path for day in store_files.days(self.folder, self.day, self.day) for path in day.paths]
+        read = [lines_after(path, self.positions.get(path, Position())) for path in paths]
+        is_anew = not self.positions or None in read or not self.positions.keys() <= set(paths)
+        if is_anew:
+            read = [lines_after(path, Position()) for path in paths]
+        grown = {path: each for path, each in zip(paths, read, strict=True) if each is not None}
+        self.positions = {path: position for path, (position, _) in grown.items()}
+        return is_anew, b"\n".join(data for _, data in grown.values())
+
+
 class OfKind(Generic[V]):
     """Values of the records of one kind, day by day, from each line that was appended; sightings are not joined.
 
@@ -340,10 +367,8 @@ class OpenDays:
             return self.list
         else:
             self.position, data = grown
-            for whole in data.splitlines(keepends=True):
-                for line in store_folded.unfold(whole, context=False):
-                    if (pair := store_files.identify(line)) is not None:
-                        self._add(*pair)
+            for pair in sightings(data):
+                self._add(*pair)
         skipped = 1 if days[0].name < first else 0
         self.list = [event for number in range(skipped, len(self.records)) for event in self._events(number, names)]
         return self.list

@@ -6,6 +6,7 @@ files and the prices stay the same (store_days).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +15,7 @@ import orjson
 from tokenops import events, pricing, projects, store, store_days, store_files, when, workers
 from tokenops.events import Event
 from tokenops.jsonl import OnBadLine, ignore_line
-from tokenops.store_days import Derived, Files
+from tokenops.store_days import Derived, Files, Recent
 
 if TYPE_CHECKING:
     from tokenops import coverage, rollup
@@ -43,14 +44,18 @@ def rows(
     only: events.Filter = events.EVERY,
     on_bad_line: OnBadLine = ignore_line,
     cover: coverage.Coverage | None = None,
+    past: Past | None = None,
 ) -> list[Event]:
-    """The rows of a span of the log, exactly as rolling up its events gives them; with what covers them, if asked for."""
+    """The rows of a span of the log, exactly as rolling up its events gives them; with what covers them, if asked for.
+
+    `past`: what a server keeps of the log between its answers.
+    """
     from tokenops import coverage, rollup
 
     if cover is not None:
         grouping = grouping._replace(by=(*grouping.by, coverage.GROUP))
     sums = rollup.Rollup(grouping)
-    for record in records(folder, grouping, now, since, until, on_bad_line, cover.edges if cover else ()):
+    for record in records(folder, grouping, now, since, until, on_bad_line, cover.edges if cover else (), past):
         if only.takes(record):
             sums.add(cover.mark(record) if cover else record)
     return list(sums.rows())
@@ -64,23 +69,30 @@ def records(
     until: str = "9",
     on_bad_line: OnBadLine = ignore_line,
     edges: Sequence[str] = (),
+    past: Past | None = None,
 ) -> Iterator[Event]:
     """What a span of the log adds up from: rows of the closed days, in the plan's unit, and the events of the others.
 
-    A closed day that one of the `edges` divides is given in quarters.
+    A closed day that one of the `edges` divides is given in quarters; so is, with `past`, an hour of other days.
     """
     names = store.labels(folder)
     first_open = store_days.first_open(now)
     files = store_days.files_of(folder)
     spans: list[tuple[str, str]] = []  # what has no summary, in stretches
+    is_open = False
     for day in files:
         begins, ends = f"{day}T00:00:00.000Z", store_days.midnight_after(day)
         if ends <= since or begins >= until:
             continue
         if day < first_open and since <= begins and ends <= until:
             is_divided = any(begins < boundary < ends for boundary in edges)
-            for record in day_rows(folder, day, grouping, files, on_bad_line, is_divided):
+            args = folder, day, grouping, files, on_bad_line, is_divided
+            for record in day_rows(*args) if past is None else past.day_rows(*args):
                 yield projects.relabel(record, names)
+        elif past is not None:
+            if day < first_open or not is_open:  # the open ones are read together
+                yield from past.hours(day, first_open, grouping, files, max(since, begins), until)
+            is_open = is_open or day >= first_open
         elif spans and spans[-1][1] == begins:
             spans[-1] = (spans[-1][0], min(until, ends))
         else:
@@ -88,6 +100,72 @@ def records(
     for first, last in spans:
         for line in store.scan(folder, first, last, on_bad_line):
             yield projects.relabel(orjson.loads(line), names)
+
+
+class Past:
+    """What a server keeps of a log between answers: rows of closed days, events of open ones, and rows of their hours.
+
+    `records` gives the same sums with it as without it. Use one thread only.
+    """
+
+    # At about a kilobyte each.
+    MOST_ROWS, MOST_EVENTS = 40_000, 20_000
+    # Two days are open, and a span may begin and end within closed ones; each is kept with and without tags.
+    MOST_HOURS = 200
+    # Fewer events are as soon summed as rows.
+    FEW = 20
+
+    def __init__(self, folder: str) -> None:
+        self.folder, self.open_days = folder, store_days.OpenDays(folder)
+        self.closed, self.events, self.sums = (
+            Recent(self.MOST_ROWS, len),
+            Recent(self.MOST_EVENTS, len),
+            Recent(self.MOST_HOURS),
+        )
+
+    def day_rows(
+        self, folder: str, day: str, grouping: rollup.Grouping, files: Files, on_bad_line: OnBadLine, is_divided: bool
+    ) -> list[Event]:
+        """The same as the function of that name."""
+        read = functools.partial(day_rows, folder, day, grouping, files, on_bad_line, is_divided)
+        name = day, grouping.unit, str(grouping.tz), _TAGS.isdisjoint(grouping.by), is_divided
+        return self.closed.get(name, (store_days.key_of(day, files), grouping.catalogue.digest), lambda: list(read()))
+
+    def hours(
+        self, day: str, first_open: str, grouping: rollup.Grouping, files: Files, since: str, until: str
+    ) -> Iterator[Event]:
+        """What a part of a closed day, or of all open days, adds up from: rows of whole hours, and single events."""
+        if day >= first_open:
+            records = self.open_days.events(first_open)
+        else:
+            until = min(until, store_days.midnight_after(day))
+            key = (store_days.key_of(day, files), store_days.projects_stamp(self.folder))
+            records = self.events.get(day, key, functools.partial(self._events, day))
+        turns: dict[str, list[Event]] = {}
+        for event in records:
+            if event["kind"] == "turn":
+                turns.setdefault(event["ts"][:13], []).append(event)
+            elif since <= event["ts"] < until:
+                yield event
+        for hour, group in turns.items():
+            if len(group) >= self.FEW and since <= f"{hour}:00:00.000Z" and f"{hour}:59:59.999Z" < until:
+                yield from self._hour_rows(hour, group, grouping)
+            else:
+                yield from (event for event in group if since <= event["ts"] < until)
+
+    def _hour_rows(self, hour: str, turns: list[Event], grouping: rollup.Grouping) -> list[Event]:
+        """The rows of an hour's turns by quarter, and by all that a summary is by."""
+        from tokenops import rollup
+
+        tags = () if _TAGS.isdisjoint(grouping.by) else events.TAGS
+        finest = rollup.Grouping((*BY, *tags, when.QUARTER), when.UTC, grouping.catalogue)
+        roll_up = functools.partial(rollup.roll_up, turns, finest, lambda why: None)
+        return self.sums.get((hour, tags), (turns, grouping.catalogue.digest), roll_up)
+
+    def _events(self, day: str) -> list[Event]:
+        names = store.labels(self.folder)
+        lines = store.scan(self.folder, f"{day}T00:00:00.000Z", store_days.midnight_after(day))
+        return [projects.relabel(orjson.loads(line), names) for line in lines]
 
 
 def day_rows(

@@ -9,12 +9,13 @@ import shutil
 from decimal import Decimal
 
 import orjson
+import pytest
 from homes import Home
 from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import ROOT, Json, Run, eventually, examples, objects
-from tokenops import costs, events, joins, jsonl, pricing, rollup, store, store_summaries, when
+from tokenops import costs, coverage, events, joins, jsonl, plans, pricing, rollup, store, store_summaries, when
 
 CATALOGUE = pricing.load()
 # +05:45; a change of the clock by an hour and by half an hour; a day that does not exist (Apia, 2011) is too old.
@@ -193,3 +194,44 @@ def test_the_pipe_and_the_log_say_the_same(run: Run) -> None:
     for row in log:
         assert row.pop("as_of")
     assert log == pipe
+
+
+def busy_days(draw: random.Random) -> list[Json]:
+    """Four days of 30 turns in each of some hours, and a session total, until noon of the last day."""
+    made = []
+    for number in range(1200):
+        at = when.moment("2026-11-17T20:00:00Z") + (number // 30) * 7_200_000 + draw.randrange(3_600_000)
+        project, session = draw.choice(["app", "web"]), draw.choice(["s1", "s2"])
+        provider, model = draw.choice(MODELS[:3])
+        turn: Json = {"v": 1, "kind": "turn", "id": f"t{number}", "source": "test", "client": "claude-code"}
+        turn |= {"project": project, "agent_id": f"claude-code:{project}", "workflow_id": f"claude-code:{project}:{session}"}
+        turn |= {"session_id": session, "provider": provider, "model": model, "turns": 1, "ts": when.stamp(at)}
+        turn |= {"input_tokens": draw.randrange(1, 300_000), "output_tokens": draw.randrange(1, 999)}
+        turn |= {"skill": "a"} if draw.randrange(3) == 0 else {}
+        made.append(turn)
+    usage: Json = {"v": 1, "ts": "2026-11-20T08:30:00.000Z", "kind": "usage", "id": "u1", "source": "droid"}
+    usage |= {"client": "droid", "covers": "session", "session_id": "s9", "output_tokens": 5}
+    return [events.arrange(event) for event in (*made, usage)]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "America/St_Johns"])
+def test_what_a_server_keeps_changes_no_row(tmp_path: pathlib.Path, zone: str) -> None:
+    """Asked again and again, in any order, while turns of this hour, of earlier hours and of closed days come."""
+    folder, tz, draw = str(tmp_path / "log"), when.zone(zone), random.Random(zone)
+    made = busy_days(draw)
+    now = when.moment("2026-11-21T12:00:00Z")
+    late = [made.pop(at) for at in (1150, 1100, 900, 600, 300, 20)]
+    store.append(folder, map(jsonl.line_of, made))
+    past = store_summaries.Past(folder)
+    cover = coverage.Coverage([plans.Binding("anthropic", "claude-pro", "2026-11-20", "")], tz)
+    spans = [("", "9"), ("2026-11-19T07:40:12.345Z", "9"), ("2026-11-20T03:00:00.000Z", "2026-11-21T00:10:00.000Z"),
+             ("2026-11-18T05:00:00.000Z", "2026-11-19T05:30:00.000Z"), ("2026-11-21T01:15:00.000Z", "9")]  # fmt: skip
+    for turn in (None, *late):
+        if turn is not None:
+            store.append(folder, [jsonl.line_of(turn), jsonl.line_of(turn | {"id": turn["id"] + "x", "output_tokens": 7})])
+        for (since, until), by in itertools.product(spans, [(), ("hour",), ("day", "project"), ("skill", "session")]):
+            plan, args = rollup.Grouping(by, tz, CATALOGUE), (since, until, events.Filter(None, None, "app", None))
+            for covers in (None, cover):
+                mine = store_summaries.rows(folder, plan, now, *args, cover=covers, past=past)
+                assert plain(mine) == plain(store_summaries.rows(folder, plan, now, *args, cover=covers))
+    assert len(past.sums.values) > 20 and past.closed.values and past.events.values
