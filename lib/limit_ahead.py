@@ -122,7 +122,7 @@ def rows(
 
 
 def _row(state: State, series: Series, parts: Sequence[Part], chosen: Sequence[Kind], now: int) -> Event:
-    every = [run for run in limit_runs.runs(parts, series) if run.end <= now]
+    every = [run for run in limit_runs.runs(parts, series) if run.known_at <= now]
     kind, mine = chosen[-1], list[Run]()
     for kind in chosen:
         mine = [run for run in every if kind.takes(run.labels)]

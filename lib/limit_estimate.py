@@ -53,7 +53,7 @@ class Scored(NamedTuple):
     """A run that was estimated before it began. `loss`: pinball, by method; `is_shown`: whether it would have been shown."""
 
     at: int
-    end: int
+    known_at: int
     percent: float
     points: dict[str, Three]
     loss: dict[str, float]
@@ -83,23 +83,23 @@ class Estimate(NamedTuple):
 
 
 class Past:
-    """The past runs of one limit, in the order in which they ended, with what was known before each."""
+    """The past runs of one limit, in the order in which they were known to be over, with what was known before each."""
 
     def __init__(self, runs: Sequence[Run], series: Series) -> None:
         self.series = series
-        self.runs = sorted(runs, key=lambda run: (run.end, run.start, run.session))
-        self.ends = [run.end for run in self.runs]
+        self.runs = sorted(runs, key=lambda run: (run.known_at, run.end, run.start, run.session))
+        self.known = [run.known_at for run in self.runs]
         self.history = History(series)
         self.moments = [self.moment(run.start) for run in self.runs]
 
     def over(self, at: int) -> int:
-        """How many runs had ended at a moment."""
-        return bisect.bisect_right(self.ends, at)
+        """How many runs were known to be over at a moment."""
+        return bisect.bisect_right(self.known, at)
 
     def moment(self, at: int) -> Moment:
         """What is known at a moment."""
         count = self.over(at)
-        hours = (at - self.ends[count - 1]) / (60 * MINUTE) if count else 24.0
+        hours = (at - self.runs[count - 1].end) / (60 * MINUTE) if count else 24.0
         used = (self.history.total(at) - self.history.total(at - span) for span in (when.DAY, 60 * MINUTE))
         return Moment(math.log2(0.25 + hours), *(math.log2(0.5 + max(rise, 0.0)) for rise in used))
 
@@ -146,7 +146,7 @@ def _quantile(ordered: Sequence[tuple[float, float]], q: float) -> float:
 
 
 def points(past: Past, at: int) -> dict[str, Three] | None:
-    """The points of each method at a moment, from the runs that had ended by then; None if they are too few."""
+    """The points of each method at a moment, from the runs that were over by then; None if they are too few."""
     count = past.over(at)
     first = max(count - MOST, 0)
     if count - first < LEAST:
@@ -195,9 +195,9 @@ def replay(past: Past, caps: Sequence[int] = ()) -> list[Scored]:
             continue
         percent = max(run.percent, 0.0)
         losses = {method: loss(percent, three[method]) for method in METHODS}
-        shown = is_shown(skill([each for each in result if each.end <= run.start]))
+        shown = is_shown(skill([each for each in result if each.known_at <= run.start]))
         scored = tuple(_chances(past, run, caps)) if caps else ()
-        result.append(Scored(run.start, run.end, percent, three, losses, shown, scored))
+        result.append(Scored(run.start, run.known_at, percent, three, losses, shown, scored))
     return result
 
 

@@ -1,6 +1,6 @@
 """Finds the runs of sessions, and how many percent of each limit rose with their turns.
 
-A run is a session without a long rest: one that is taken up again after five hours is another run. What a reading rose is
+A run is a session without a long rest: one that is taken up again after two hours is another run. What a reading rose is
 divided among the sessions that had turns since the reading before, by what these cost, so sessions beside each other do not
 count twice. Where turns do not say which session they belong to, bursts of use stand for sessions. Pure.
 """
@@ -17,8 +17,8 @@ from tokenops.limit_carry import Spend
 from tokenops.limit_windows import MINUTE, Key, Series
 from tokenops.pricing import Catalogue
 
-# A session that rests so long is another run afterwards.
-REST_MS = 300 * MINUTE
+# A session that rests so long is another run afterwards; so a run is known to be over as long after its end.
+REST_MS = 120 * MINUTE
 # A meter may be so far behind: Codex states a turn's use with the next line, which may hold no turn (limit_pieces.LAGS).
 LAG_MS = 5 * MINUTE
 # A burst ends where nothing was used for so long.
@@ -48,13 +48,14 @@ class Part(NamedTuple):
 
 
 class Run(NamedTuple):
-    """One run, as one limit saw it: the percent that rose with its turns."""
+    """One run, as one limit saw it: the percent that rose with its turns. `known_at`: since when it is known to be over."""
 
     session: str
     start: int
     end: int
     percent: float
     labels: Labels
+    known_at: int
 
 
 Owner = tuple[str, str, str]  # session, provider, account
@@ -177,16 +178,17 @@ def runs(every: Iterable[Part], series: Series) -> list[Run]:
             last[part[:3]] = len(whole)
             whole.append(part)
     read = [
-        Run(part.session, part.start, part.end, part.shares[series.key], part.labels)
+        Run(part.session, part.start, part.end, part.shares[series.key], part.labels, max(read_at, part.end + REST_MS))
         for part in whole
-        if is_read(series, part.end)
+        if (read_at := _next_reading(series, part.end)) is not None
     ]
     return sorted(read, key=lambda run: (run.start, run.end, run.session))
 
 
-def is_read(series: Series, at: int) -> bool:
-    """Whether a window that was open at a moment was read then or later."""
-    return any(window.starts_at <= at <= window.resets_at and window.points[-1].at >= at for window in series.windows)
+def _next_reading(series: Series, at: int) -> int | None:
+    """When a window that was open at a moment was read then or next; None if it was not."""
+    opened = (window for window in series.windows if window.starts_at <= at <= window.resets_at)
+    return min((point.at for window in opened for point in window.points if point.at >= at), default=None)
 
 
 def bursts(series: Series) -> list[Run]:
@@ -194,9 +196,9 @@ def bursts(series: Series) -> list[Run]:
     result: list[Run] = []
     for start, at, percent in rises(series):
         if result and start - result[-1].end < IDLE_MS:
-            result[-1] = result[-1]._replace(end=at, percent=result[-1].percent + percent)
+            result[-1] = result[-1]._replace(end=at, percent=result[-1].percent + percent, known_at=at + IDLE_MS)
         else:
-            result.append(Run("", start, at, percent, Labels()))
+            result.append(Run("", start, at, percent, Labels(), at + IDLE_MS))
     return result
 
 
