@@ -21,7 +21,7 @@ Data = dict[str, Any]
 READERS = (
     *("claude_code_jsonl", "codex_jsonl", "opencode", "gemini_cli", "copilot_cli", "qwen_code", "kimi_cli", "kilo", "amp"),
     *("droid", "goose", "hermes", "pi", "openclaw", "cursor_csv", "claude_code", "claude_code_usage_cache", "cline"),
-    *("grok_build", "mistral_vibe", "zed"),
+    *("grok_build", "mistral_vibe", "zed", "crush"),
 )
 _POLLED: Data = {"enabled": None, "interval": None, "url": None, "consented": None}
 # Sections of the original TokenOps that have no meaning here: no daemon, no rules and no TLS need setting up. A file that

@@ -183,6 +183,18 @@ CLIENTS = (
         "cached input is not separated from other input.",
     ),
     Client(
+        "crush",
+        "crush",
+        "crush",
+        "read_crush",
+        (("CRUSH_GLOBAL_DATA", ""),),
+        ("$XDG_DATA_HOME/crush",),
+        ("projects.json", "crush.db"),
+        gives="a cost per session",
+        caveat="it keeps the tokens of a session's last request only, so tokens are unknown; the cost is its own estimate, "
+        "on the day the session began.",
+    ),
+    Client(
         "amp",
         "amp",
         "amp",
@@ -301,15 +313,15 @@ if TYPE_CHECKING:  # mypy holds each module of the table to the contract; at run
     # fmt: off
     from tokenops import (  # isort: skip
         read_amp, read_claude, read_claude_stream, read_claude_usage, read_cline, read_codex, read_codex_exec,
-        read_copilot, read_cursor, read_droid, read_gemini, read_goose, read_grok, read_hermes, read_kilo,
-        read_kimi, read_openclaw, read_opencode, read_otel, read_pi, read_qwen, read_stats_cache, read_vibe,
-        read_zed,
+        read_copilot, read_crush, read_cursor, read_droid, read_gemini, read_goose, read_grok, read_hermes,
+        read_kilo, read_kimi, read_openclaw, read_opencode, read_otel, read_pi, read_qwen, read_stats_cache,
+        read_vibe, read_zed,
     )
     MODULES: tuple[Module, ...] = (
         read_claude, read_codex, read_opencode, read_gemini, read_copilot, read_qwen, read_kimi, read_kilo,
-        read_cline, read_grok, read_vibe, read_zed, read_amp, read_droid, read_goose, read_hermes, read_pi,
-        read_openclaw, read_cursor, read_stats_cache, read_claude_usage, read_claude_stream, read_codex_exec,
-        read_otel,
+        read_cline, read_grok, read_vibe, read_zed, read_crush, read_amp, read_droid, read_goose, read_hermes,
+        read_pi, read_openclaw, read_cursor, read_stats_cache, read_claude_usage, read_claude_stream,
+        read_codex_exec, read_otel,
     )
     # fmt: on
 
@@ -341,12 +353,6 @@ UNCOUNTED = (
         "kiro",
         (".kiro", "$XDG_CONFIG_HOME/Kiro"),
         f"its files hold credits and shares of the context, and 0 for all tokens; {_PROXY}",
-    ),
-    Uncounted(
-        "crush",
-        ("$XDG_DATA_HOME/crush",),
-        "its databases hold the tokens of a session's last request only, and its own estimate of the cost; give its "
-        "provider tok-proxy as base_url",
     ),
     Uncounted(
         "aider",
