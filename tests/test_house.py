@@ -252,8 +252,8 @@ LOG_FOLDERS = ("events", "summaries")
 LINE_FIELDS = re.compile(rb'"(v|ts|kind|id|alias|source)":')
 # Families that read lines of clients' files, of the wire and of other texts, and never get one of the log.
 OTHER_LINES = ("base", "wire", "price", "sum", "read", "work", "proxy")
-# "projects.json" is a file of Gemini's, too.
-NAMESAKES = {"read_gemini: 'projects.json'"}
+# "projects.json" is a file of Gemini CLI and of Crush, too.
+NAMESAKES = {"read_gemini: 'projects.json'", "read_crush: 'projects.json'", "read_clients: 'projects.json'"}
 
 
 def knowledge_of_the_log(name: str, every: Iterable[ast.AST], handles_lines: bool) -> Iterator[str]:
