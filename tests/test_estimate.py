@@ -286,6 +286,32 @@ def test_a_row_that_is_silent_says_why(sizes: list[float], kind: str, words: str
     assert "no estimate: " in sentence and "80% is left" in sentence
 
 
+@pytest.mark.parametrize(("count", "like"), [(12, "project shop"), (4, "any session")])
+def test_a_project_with_too_few_runs_falls_back_on_all_and_says_so(count: int, like: str) -> None:
+    runs, series = history(growing(3))
+    labels = [Labels(project_id="p1" if number < count else "p2") for number in range(len(runs))]
+    parts = [
+        limit_runs.Part(run.session, "anthropic", "", run.start, run.end, label, {KEY: run.percent})
+        for run, label in zip(runs, labels, strict=True)
+    ]
+    now = later(runs)
+    state = headroom.State("anthropic", "", "five_hour", 300, "", 0.2, now + 2 * HOUR, now, "", "proxy", "")
+    (row,) = limit_ahead.rows([state], [series], parts, limit_ahead.of_project("p1", "shop"), now)
+    assert (row["like"], row["runs"]) == (like, count if count >= limit_ahead.NEEDED else len(runs))
+
+
+def test_windows_of_other_models_are_left_out() -> None:
+    runs, series = history(growing(3))
+    fable = series._replace(key=KEY._replace(window="weekly_fable", scope="fable"))
+    now = later(runs)
+    state = headroom.State("anthropic", "", "weekly_fable", 10_080, "fable", 0.2, now + HOUR, now, "", "proxy", "")
+    windows = [
+        [row["window"] for row in limit_ahead.rows([state], [fable], [], [limit_ahead.EVERY], now, model)]
+        for model in ("claude-fable-1", MODEL)
+    ]
+    assert windows == [["weekly_fable"], []]
+
+
 # Commands.
 
 
