@@ -330,7 +330,7 @@ STREAMS = tuple(client for client in CLIENTS if not client.homes and not client.
 
 
 class Uncounted(NamedTuple):
-    """A client that keeps no token counts on this machine: nothing is estimated from its texts."""
+    """A client that keeps no token counts here that can be read: nothing is estimated from its texts."""
 
     name: str
     homes: tuple[str, ...]
@@ -348,7 +348,11 @@ UNCOUNTED = (
         "or name the file: tok-read cursor --root FILE",
     ),
     Uncounted("windsurf", (".codeium/windsurf",), f"its files hold no token counts; {_PROXY}"),
-    Uncounted("antigravity", (".gemini/antigravity", ".antigravity"), f"its files hold no token counts; {_PROXY}"),
+    Uncounted(
+        "antigravity",
+        (".gemini/antigravity", ".gemini/antigravity-cli", ".antigravity"),
+        f"its conversations hold token counts in a form that is not published, so they are not read; {_PROXY}",
+    ),
     Uncounted(
         "kiro",
         (".kiro", "$XDG_CONFIG_HOME/Kiro"),
