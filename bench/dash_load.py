@@ -61,6 +61,13 @@ class Server:
             raise SystemExit(f"{path}: {answer.status}")
         return took, size, answer.getheader("ETag") or ""
 
+    def body(self, path: str) -> bytes:
+        """An answer as it is."""
+        token = (self.log / "dash.token").read_text().strip()
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)) as connection:
+            connection.request("GET", path, headers={"Authorization": f"Bearer {token}", "Accept": "text/html"})
+            return connection.getresponse().read()
+
     def grow(self, env: dict[str, str]) -> None:
         """One more turn, a second ago."""
         self.number += 1
@@ -95,11 +102,11 @@ def running(env: dict[str, str], log: pathlib.Path, now: str) -> Iterator[Server
 
 
 def answers(server: Server, env: dict[str, str], runs: int) -> list[list[str]]:
-    """A row for each page: after the log has grown, what of that is computing, where nothing has changed, and its size."""
+    """A row for each page, after the log has grown and where nothing has changed: its time, and what of that is computing."""
     rows = []
     for name, path in PAGES.items():
         etag = at_rest(server, path)
-        fresh, cpu, same, size = [], [], [], 0
+        fresh, cpu, same, same_cpu, size = [], [], [], [], 0
         for _ in range(runs):
             time.sleep(PAUSE_S)
             server.grow(env)
@@ -108,17 +115,19 @@ def answers(server: Server, env: dict[str, str], runs: int) -> list[list[str]]:
             cpu.append(server.cpu_ms() - before)
             fresh.append(took)
             time.sleep(PAUSE_S)
+            before = server.cpu_ms()
             took, _, etag = server.get(path, etag)
+            same_cpu.append(server.cpu_ms() - before)
             same.append(took)
         after = [f"{statistics.median(fresh):.0f} ms", f"{statistics.median(cpu):.0f} ms"]
-        rows.append([name, *after, f"{statistics.median(same):.1f} ms", f"{size:,}"])
+        rows.append([name, *after, *(f"{statistics.median(times):.1f} ms" for times in (same, same_cpu)), f"{size:,}"])
     return rows
 
 
 def at_rest(server: Server, path: str) -> str:
-    """The name of a page's answer, when its slow parts are there: until then each answer is another."""
+    """The name of a page's answer, when its slow parts are there, and nothing waits to be computed anew."""
     etag, before = server.get(path)[2], ""
-    while etag != before:
+    while etag != before or b"data-pending" in server.body(path):
         time.sleep(2 * PAUSE_S)
         before, etag = etag, server.get(path, etag)[2]
     return etag
@@ -153,19 +162,13 @@ def painted(server: Server, env: dict[str, str], grows: bool) -> str:
 def weight(server: Server) -> str:
     """What the page weighs with all that it asks for, packed and plain."""
     packed = sum(server.get(path)[1] for path in ("/dashboard", "/dashboard/page.css", "/dashboard/page.js"))
-    token = (server.log / "dash.token").read_text().strip()
-    plain = 0
-    for path in ("/dashboard", "/dashboard/page.css", "/dashboard/page.js"):
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-        connection.request("GET", path, headers={"Authorization": f"Bearer {token}"})
-        plain += len(connection.getresponse().read())
-        connection.close()
+    plain = sum(len(server.body(path)) for path in ("/dashboard", "/dashboard/page.css", "/dashboard/page.js"))
     return f"{packed:,} bytes ({plain:,} unpacked)"
 
 
 if __name__ == "__main__":
     folder = pathlib.Path(sys.argv[1])
     with running(dict(os.environ), folder, os.environ["TOKENOPS_NOW"]) as found:
-        for row in answers(found, dict(os.environ), 7):
+        for row in answers(found, dict(os.environ), 25):
             print(" | ".join(row))
         print([painted(found, dict(os.environ), grows) for grows in (False, True)], weight(found), f"{found.ready_s:.1f} s")

@@ -384,7 +384,7 @@ def dash(chosen: argparse.Namespace) -> str:
         ["the same, just after a new turn", paints[1]],
     ]
     told.append(["sent for it: page, style, script", size])
-    columns = ["answer", "after a new turn", "of that computing", "unchanged", "bytes sent"]
+    columns = ["answer", "after a new turn", "of that computing", "unchanged", "computing", "bytes sent"]
     return timing.table(columns, rows) + "\n" + timing.table(["in Chromium", ""], told)
 
 

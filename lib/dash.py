@@ -119,6 +119,7 @@ class Site:
         self.folder, self.gatherer, self.clock, self.alone, self.runtime = folder, gatherer, clock, alone, runtime
         self.hosts: frozenset[str] = frozenset()
         self.throttle = access.Throttle()
+        self.has_rested = False  # since the last request of an open page
         self.kept: dict[tuple[str, str], tuple[str, Headers, bytes, bytes]] = {}
 
     def token(self) -> str:
@@ -131,6 +132,7 @@ class Site:
 
     def rest(self) -> bool:
         """Do one piece of work while there are no requests; whether there is more."""
+        self.has_rested = True
         return self.runtime.rest()
 
     def owns(self, path: bytes) -> bool:
@@ -245,10 +247,11 @@ class Site:
 
     def _fresh(self, request: PageRequest, path: str, query: dict[str, str]) -> Reply:
         """The data, or 304 if nothing has changed since the last request."""
-        if path == PAGE and request.first(b"if-none-match") and (name := self.gatherer.pending()):
-            self.gatherer.renew(
-                name
-            )  # a page that waits for it has come back, and there may be no time between its requests
+        if path == PAGE and request.first(b"if-none-match"):
+            # A page that waits for a slow part has come back. If there is no time between its requests, it is computed now.
+            if not self.has_rested and (name := self.gatherer.pending()):
+                self.gatherer.renew(name)
+            self.has_rested = False
         files = store_days.files_of(self.folder)
         state = self.gatherer.state(files)
         key = (path, urlencode(sorted(query.items())))

@@ -330,19 +330,45 @@ class Bars(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """The sums of a span. `totals`: of sessions with an unknown hour; they are in `small`, but in no bar."""
+    """The sums of a span. `totals`: of sessions with an unknown hour; they are in the sums, but in no bar."""
 
-    small: Sequence[Event]  # rows by client and project
+    done: Closed
+    fresh: Sequence[Event]  # rows by client and project, of what is not in `done`
     sessions: Sequence[Event]  # the rows of tok-cost, the most expensive first
     totals: Sequence[Event]
+    plan: rollup.Grouping
+
+    @property
+    def by_price(self) -> list[Event]:
+        """Rows of all by price alone."""
+        memo = {} if self.done.priced is None else self.done.priced
+        if _BY_PRICE not in memo:
+            memo[_BY_PRICE] = coarser(self.done.small, (), self.plan)
+        return [*memo[_BY_PRICE], *self.fresh]
+
+    def dearest(self, name: str) -> list[Event]:
+        """The rows of tok-cost by model, project or client, the most expensive first. Only what grew is priced again."""
+        memo = {} if self.done.priced is None else self.done.priced
+        if (name, _SORTED) not in memo:
+            memo[name, _SORTED] = dearest(self.done.small, (name,), self.plan)
+        grown = {row.get(name) for row in self.fresh}
+        again = [row for row in self.done.small if row.get(name) in grown]
+        rows = [row for row in memo[name, _SORTED] if row.get(name) not in grown]
+        rows += price_by([*again, *self.fresh], (name,), self.plan)
+        rows.sort(key=lambda row: (name not in row, str(row.get(name))))  # as tok-cost has those that cost the same
+        return sorted(rows, key=_rank, reverse=True)
+
+
+# Names of what is kept in `Closed.priced`, beside those of Bars.
+_BY_PRICE, _SORTED = ("by price",), "sorted"
 
 
 def span_sums(done: Closed, rows: Sequence[Event], usage: Sequence[Event], plan: rollup.Grouping) -> Sums:
     """The sums of a span: those of its closed days, and the rows and session totals of the rest of it."""
     totals = standing(done, rows, usage, plan)
     besides = rollup.roll_up(totals, plan, lambda why: None)
-    small = coarser([*done.small, *rows, *besides], _SMALL, plan)
-    return Sums(small, [row for _, row in _ranking(done, [*rows, *besides], plan)], totals)
+    fresh = coarser([*rows, *besides], _SMALL, plan)
+    return Sums(done, fresh, [row for _, row in _ranking(done, [*rows, *besides], plan)], totals, plan)
 
 
 def standing(done: Closed, rows: Sequence[Event], usage: Sequence[Event], plan: rollup.Grouping) -> list[Event]:

@@ -33,6 +33,7 @@ LINGER_S = 2.0
 AHEAD, UPSTREAM_FULL = "ahead", "upstream full"
 PAUSE_S = 0.003  # between two slices of counting, which take one millisecond
 REST_S = 0.7  # a browser asks for a page and what belongs to it within less
+NEXT_S = 0.1  # between two pieces of the site's spare work, while nobody asks
 
 
 class ClientSide(asyncio.Protocol):
@@ -281,11 +282,11 @@ class Server:
         if self.resting is not None:
             self.resting.cancel()
 
-    def calm(self) -> None:
+    def calm(self, wait: float = REST_S) -> None:
         """An answer of the site is there: if no other request follows soon, there is time."""
         self._stop_resting()
         if self.loop is not None and self.settings.site is not None:
-            self.resting = self.loop.call_later(REST_S, self.rest)
+            self.resting = self.loop.call_later(wait, self.rest)
 
     def rest(self) -> None:
         """Let the site do one piece of spare work."""
@@ -298,7 +299,7 @@ class Server:
             self.say(f"{type(error).__name__}: {error}; the dashboard shows older numbers")
         elif loop is not None and not done.cancelled() and done.result():
             with contextlib.suppress(RuntimeError):  # it is closing
-                loop.call_soon_threadsafe(self.calm)
+                loop.call_soon_threadsafe(self.calm, NEXT_S)
 
     def sweep(self) -> None:
         """Close what has waited too long."""
