@@ -111,9 +111,12 @@ def earlier(log: Log, since: str) -> str:
 
 def provider_hint(name: str) -> str:
     """`; did you mean openai?`, for a provider that no plan and no price is of; "" for one that exists."""
-    from tokenops import plans, pricing
+    from tokenops import datadir, plans, pricing
 
-    names = {*pricing.load().providers, *(plan.provider for plan in plans.all_plans().values())}
+    names = {
+        *pricing.load(log_folder=datadir.log_folder()).providers,
+        *(plan.provider for plan in plans.all_plans().values()),
+    }
     return "" if name in names else show.meant(name, names)
 
 

@@ -14,7 +14,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from tokenops import access, cli, config, dash, datadir, limit_log, pricing, programs, proxy_routes, store_summaries, when
+from tokenops import (
+    access,
+    cli,
+    config,
+    dash,
+    datadir,
+    limit_log,
+    price_installed,
+    pricing,
+    programs,
+    proxy_routes,
+    store_summaries,
+    when,
+)
 from tokenops.session import Session
 
 # A page that is opened shows nothing older; one that is open already gets what was new after its last answer.
@@ -52,7 +65,7 @@ def gatherer(folder: str) -> dash.Gatherer:
     def files() -> list[str]:
         path = config.path_of(os.environ, source.home)
         with contextlib.suppress(cli.Fault):
-            return [path, config.pricing_path(source.settings(), os.environ)]
+            return [path, config.pricing_path(source.settings(), os.environ), price_installed.state_path(folder)]
         return [path]
 
     return dash.gatherer(source, files)

@@ -70,6 +70,7 @@ THEIRS = {
     ("pricing", "show"): Word("tok-price", ("show",)),
     ("pricing", "lint"): Word("tok-price", ("lint",)),
     ("pricing", "diff"): Word("tok-price", ("check",)),
+    ("pricing", "refresh"): Word("tok-price", ("update",)),
     ("pricing",): Word("tok-price", ("list",)),
     ("hooks", "install"): Word("tok-guard", ("install",)),
     ("hooks", "uninstall"): Word("tok-guard", ("uninstall",)),
@@ -89,10 +90,6 @@ INSTEAD = {
     ("start",): "there is no daemon; tok-proxy --dash runs the proxy and the dashboard, tok-sync imports usage once",
     ("daemon",): "there is no daemon; tok-proxy --dash runs the proxy and the dashboard, tok-sync imports usage once",
     ("config",): 'edit the file: ${EDITOR:-vi} "${XDG_CONFIG_HOME:-$HOME/.config}/tokenops/config.yaml" (docs/config.md)',
-    (
-        "pricing",
-        "refresh",
-    ): "prices come with TokenOps; tok-price check compares them, pip install --upgrade tokenops updates",
     ("audit",): "there is no audit log; tok-log explain ID shows where a number comes from",
     ("rules",): "rule files are not analysed; tok-coach waste shows where tokens go to waste",
     ("eval",): "there is no such report; tok-backtest shows how accurate the forecasts of limits were",

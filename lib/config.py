@@ -30,7 +30,7 @@ ORIGINAL = ("mode", "listen", "log", "shutdown", "tls", "storage", "otel", "rule
 # Known keys; {} below a key: its own keys are the user's (names of providers, clients, KPIs).
 KNOWN: Data = {
     **{name: {} for name in ORIGINAL},
-    "pricing": {"path": None},
+    "pricing": {"path": None, "update": {"url": None, "key": None, "sha256": None}},
     "providers": {},
     "plans": {},
     "banked_resets": {},

@@ -19,9 +19,11 @@ from typing import Any
 from tokenops import (
     __version__,
     answers,
+    catalog,
     config,
     datadir,
     events,
+    price_installed,
     pricing,
     show,
     status,
@@ -55,7 +57,7 @@ def report(log: Log, environment: Mapping[str, str], home: str) -> Event:
         "proxy": proxied or _no_proxy(),
         "unpriced": _unpriced_models(log),
         "log": _log(folder, log.memory),
-        "prices": _prices(now),
+        "prices": _prices(folder, now),
         "wiring": {
             "cron": status.cron(),
             "statusline": status.statusline(environment, home),
@@ -188,10 +190,17 @@ def _log(folder: str, memory: Recent | None) -> Event:
     return part
 
 
-def _prices(now: int) -> Event:
-    """When the prices were read: each provider's newest capture, and the scheduled changes that have come since."""
+def _prices(folder: str, now: int) -> Event:
+    """Which catalogue is in force, when its prices were read, and the scheduled changes that have come since."""
     captured: dict[str, str] = {}
-    catalogue = pricing.load()
+    part: Event = {}
+    try:
+        entry, catalogue = price_installed.state(folder).in_force, pricing.load(log_folder=folder)
+    except (catalog.Malformed, OSError) as error:
+        entry, catalogue, part["error"] = None, pricing.load(), str(error)
+    part["catalogue"] = "built_in" if entry is None else f"{entry.name} {entry.serial}"
+    if entry is not None:
+        part |= {"published": entry.published, "in_force_since": entry.since}
     for provider, owner in catalogue.providers.items():
         captured[provider] = max((str(source.get("captured", "")) for source in owner["sources"].values()), default="")
     captures = {provider: day for provider, day in captured.items() if day}
@@ -201,7 +210,7 @@ def _prices(now: int) -> Event:
         {"provider": name, "model": model, "from": day}
         for name, model, day in pricing.due_changes(catalogue, when.stamp(now))
     ]
-    part: Event = {"oldest_capture": oldest, "newest_capture": max(captures.values(), default="")}
+    part |= {"oldest_capture": oldest, "newest_capture": max(captures.values(), default="")}
     return part | {"older_than_30_days": old, "scheduled_due": due}
 
 
@@ -242,7 +251,10 @@ def _next_actions(parts: Event, settings: config.Config) -> Iterable[Event]:
         do = f"mkdir -p {shlex.quote(os.path.dirname(path))} && tok-price override init {shlex.quote(path)}"
         yield _action("price_models", f"{len(names)} models have no price: {', '.join(map(show.safe, names[:5]))}", do)
     elif isinstance(parts["unpriced"], dict):
-        yield _action("mend_prices", parts["unpriced"]["error"], _edit(settings.path))
+        installed = "error" in parts["prices"]
+        yield _action(
+            "mend_prices", parts["unpriced"]["error"], "tok-price update --back" if installed else _edit(settings.path)
+        )
     for row in parts["proxy"] if isinstance(parts["proxy"], list) else ():
         for advice in row.get("advice", ()):
             yield _action("read_usage", f"{row['provider']}: some answers have no known usage", advice)
@@ -252,14 +264,13 @@ def _next_actions(parts: Event, settings: config.Config) -> Iterable[Event]:
         yield _action("schedule_sync", "clients delete their logs after some weeks, and no cron job runs tok-sync", line)
     if parts["prices"]["older_than_30_days"]:
         old = ", ".join(parts["prices"]["older_than_30_days"][:5])
-        yield _action(
-            "update_prices", f"prices older than 30 days: {old}; a newer version has newer ones", upgrade(sys.prefix)
-        )
+        newer, do = "a newer version has newer ones", upgrade(sys.prefix)
+        if settings.get("pricing", "update", "url"):
+            newer, do = "your catalogue may be newer", "tok-price update"
+        yield _action("update_prices", f"prices older than 30 days: {old}; {newer}", do)
         # Before that there is hardly a newer version, and nothing to do.
         if due := _due_models(parts["prices"]):
-            yield _action(
-                "look_at_prices", f"announced price changes that were not checked since: {due}", upgrade(sys.prefix)
-            )
+            yield _action("look_at_prices", f"announced price changes that were not checked since: {due}", do)
     if settings.warnings:
         yield _action("mend_config", settings.warnings[0], _edit(settings.path))
 
@@ -357,7 +368,12 @@ def table(report: Event, shape: str, color: bool, verbose: bool = False) -> str:
     lines = []
     if "error" not in log:
         lines.append(f"log: {log['folder']}, {show.plural(log['days'], 'day')}, {log['bytes'] / 1e6:,.1f} MB")
-    lines.append(f"prices: read {prices['oldest_capture']} to {prices['newest_capture']}")
+    which = (
+        ""
+        if prices["catalogue"] == "built_in"
+        else f"{prices['catalogue']}, in force since {prices['in_force_since'][:10]}, "
+    )
+    lines.append(f"prices: {which}read {prices['oldest_capture']} to {prices['newest_capture']}")
     if due := _due_models(prices):
         lines.append(f"announced before and in force since, not checked again: the price of {due}")
     return "\n".join([*texts, show.notes(lines, shape, color, verbose=True)])

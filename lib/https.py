@@ -22,6 +22,8 @@ from tokenops import etiquette, programs, untrusted
 from tokenops.etiquette import Answer, Message, Request, Trouble
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 MOST_BYTES = 8 << 20
@@ -29,10 +31,14 @@ _GRACE_S = 2.0
 
 
 class Web:
-    """Sends requests to vendors; httpx is imported with the first request, since that takes 85 ms."""
+    """Sends requests to vendors; httpx is imported with the first request, since that takes 85 ms.
 
-    def __init__(self, timeout: float) -> None:
+    `machine_roots`: trust the certificates that this machine trusts, such as a company's own, instead of the usual ones.
+    """
+
+    def __init__(self, timeout: float, machine_roots: bool = False) -> None:
         self.timeout, self.count = timeout, 0
+        self.machine_roots = machine_roots
         self.client: httpx.Client | None = None
 
     def __call__(self, request: Request) -> Answer:
@@ -41,7 +47,10 @@ class Web:
 
         self.count += 1
         if self.client is None:
-            self.client = httpx.Client(trust_env=False, follow_redirects=False, timeout=httpx.Timeout(self.timeout))
+            trusted = machine_context() if self.machine_roots else True
+            self.client = httpx.Client(
+                verify=trusted, trust_env=False, follow_redirects=False, timeout=httpx.Timeout(self.timeout)
+            )
         try:
             with deadline(self.timeout), self.client.stream("GET", request.url, headers=request.headers) as answer:
                 body = bytearray()
@@ -66,6 +75,19 @@ class Web:
         """Close the connections."""
         if self.client is not None:
             self.client.close()
+
+
+def machine_context() -> ssl.SSLContext:
+    """How certificates are verified everywhere on this machine; by the usual ones if it has none."""
+    import ssl
+
+    context = ssl.create_default_context()
+    if not context.cert_store_stats()["x509_ca"]:
+        with contextlib.suppress(ImportError):
+            import certifi
+
+            context.load_verify_locations(certifi.where())
+    return context
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from tokenops import (
     costs,
     datadir,
     events,
+    price_installed,
     pricing,
     rollup,
     session,
@@ -331,7 +332,9 @@ class Live:
     def _prepare(self, now: int) -> Index:
         """The index; a new one if prices or settings have changed, or a day is over."""
         path = config.path_of(os.environ, self.session.home)
-        inputs = [_stamp(path), _stamp(config.pricing_path(self.settings, os.environ)), store_days.first_open(now)]
+        installed = price_installed.state_path(self.session.folder)
+        inputs: list[object] = [_stamp(path), _stamp(config.pricing_path(self.settings, os.environ)), _stamp(installed)]
+        inputs.append(store_days.first_open(now))
         if self.index is None or inputs != self.inputs:
             self.settings = self.session.settings()
             self.index = Index(self.session.catalogue())

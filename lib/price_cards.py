@@ -85,7 +85,9 @@ def compile_catalogue(parsed: Data, sources: Mapping[str, bytes], override: str)
             elif name != "providers.yaml":
                 compiled[name] = compile_file(data)
         except Unusable as error:
-            raise catalog.Malformed(f"{name}:{catalog.line_of(sources[name], error.keys)}: {error}") from None
+            installed = name != override and not name.startswith("pricing")
+            back = "; or go back with tok-price update --back" if installed else ""
+            raise catalog.Malformed(f"{name}:{catalog.line_of(sources[name], error.keys)}: {error}{back}") from None
     overrides = compiled.pop(override, {})
     providers = parsed["providers.yaml"]
     return {

@@ -104,7 +104,7 @@ def books(texts: Texts) -> tuple[list[Book], list[Fault]]:
     compiled: list[Book] = []
     faults: list[Fault] = []
     for name, text in texts.items():
-        if not name.startswith("pricing"):
+        if name == "providers.yaml":
             continue
         try:
             raw = catalog.parse(text, name)

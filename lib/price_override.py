@@ -57,9 +57,11 @@ def unpriced_models(catalogue: pricing.Catalogue, names: Iterable[RecordedName])
     return {(name.provider, name.model) for name in missing if name.model != "unknown"}
 
 
-def rows(catalogue: pricing.Catalogue, turns: Mapping[RecordedName, int]) -> Iterator[Data]:
-    """A row for each entry of an override: what it replaces or adds, and the recorded models that it prices."""
-    plain = pricing.load()
+def rows(catalogue: pricing.Catalogue, plain: pricing.Catalogue, turns: Mapping[RecordedName, int]) -> Iterator[Data]:
+    """A row for each entry of an override: what it replaces or adds, and the recorded models that it prices.
+
+    `plain` is the same catalogue without the override.
+    """
     priced = dict(_priced_by_entry(catalogue, plain, turns))
     for provider, body in catalogue.overrides.items():
         for model, card in body["models"].items():

@@ -5,15 +5,15 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from tokenops import price_cards, price_causes, price_check, price_files, price_names, price_tables, pricing, show
+from tokenops import price_cards, price_causes, price_check, price_names, price_tables, pricing, show
 from tokenops.price_check import DIFFERS, MISSING, ONLY_OURS, Finding
 from tokenops.price_files import Fault
 from tokenops.price_tables import Data, SnapshotError, Table
 
 
-def rows(folder: str, tables: Sequence[Table]) -> tuple[list[Data], list[Data]]:
-    """Each difference of a catalogue to the tables, with its cause; and each table's totals. Raises catalog.Malformed."""
-    catalogue = pricing.from_texts(price_files.texts(folder))
+def rows(texts: Mapping[str, bytes], tables: Sequence[Table]) -> tuple[list[Data], list[Data]]:
+    """Each difference of some price files to the tables, with its cause; and each table's totals."""
+    catalogue = pricing.from_texts(texts)
     causes = price_causes.known_causes()
     records: list[Data] = []
     totals = []
@@ -297,3 +297,44 @@ def _hours(window: Data) -> str:
     days = "every day" if len(window["days"]) == 7 else "on days " + ", ".join(map(str, window["days"]))
     free = f", not on {window['except']}" if window["except"] else ""
     return f"{spans} {window['tz']}, {days}{free}"
+
+
+# So many reasons and changes are shown one by one at a terminal; JSON has all.
+MOST_SHOWN = 20
+_RESULTS = {
+    "installed": "installed, in force from now on",
+    "unchanged": "in force already",
+    "held": "not installed: look at what follows, then add --force if it is right",
+    "refused": "not installed",
+    "not_installed": "not installed: --dry-run",
+}
+
+
+def update_text(rows: Sequence[Data]) -> str:
+    """What an update of the catalogue did, for people."""
+    row, *changed = rows
+    lines = [f"{row['catalogue']} {row['serial']} of {row['published'][:10]}: {_RESULTS[row['result']]}"]
+    lines.append(f"  confirmed by {row['verified']}")
+    lines += _some([f"  {why}" for name in ("refused", "held") for why in row.get(name, ())])
+    lines += _some([f"  {change['provider']} {change['model']}: {change['change']}" for change in changed])
+    return "\n".join(lines) + "\n"
+
+
+def _some(lines: list[str]) -> list[str]:
+    left = len(lines) - MOST_SHOWN
+    return lines if left <= 0 else [*lines[:MOST_SHOWN], f"  and {left:,} more: --json shows all"]
+
+
+def standing_text(row: Data) -> str:
+    """Which catalogue is in force, for people."""
+    if row["catalogue"] == "built_in":
+        lines = ["the prices that came with TokenOps are in force"]
+    else:
+        lines = [
+            f"{row['catalogue']} {row['serial']} of {row['published'][:10]} is in force since {row['in_force_since'][:10]}"
+        ]
+        lines.append(f"  from         {row['url']}, confirmed by {row['verified']}")
+        lines.append(f"  replaces     {', '.join(row['providers'])}")
+    if row["before"]:
+        lines.append(f"  before it    {', '.join(entry.replace('built_in', 'built in') for entry in row['before'])}")
+    return "\n".join(lines) + "\n"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tokenops import catalog, price_cards, price_names, regular, when
+from tokenops import catalog, price_cards, price_installed, price_names, regular, when
 
 Data = dict[str, Any]
 
@@ -156,7 +156,7 @@ class Catalogue:
                 owner = self.providers.get(name)
                 if owner is None:
                     continue
-                if (rows := _rows(owner, reading.model)) is not None:
+                if (rows := rows_of(owner, reading.model)) is not None:
                     if provider in self.clouds and not reading.region:
                         reading = reading._replace(notes=(*reading.notes, _NO_REGION))  # noqa: PLW2901
                     return Lookup(f"{name}/{reading.model}", rows, reading, owner["sources"], owner["holidays"])
@@ -180,7 +180,7 @@ class Catalogue:
             for key in (spelling, *sorted(prefixes, key=len, reverse=True), *meant):
                 if key in body["models"] and body["models"][key] is None:
                     return Unpriced(f"{owner} {key} is removed by your override")
-                if (rows := _rows(body, key)) is None:
+                if (rows := rows_of(body, key)) is None:
                     rows = self._alias(owner, body["aliases"].get(key, ()))
                 if rows is not None:
                     return Lookup(
@@ -193,12 +193,12 @@ class Catalogue:
         intervals: list[Data] = []
         for target in targets:
             for name in self.clouds.get(provider, [provider]):
-                rows = _rows(self.providers.get(name, _NOBODY), target["to"]) or ()
+                rows = rows_of(self.providers.get(name, _NOBODY), target["to"]) or ()
                 intervals += _within_span(rows, target)
         return intervals or None
 
 
-def _rows(owner: Data, model: str) -> list[Data] | None:
+def rows_of(owner: Data, model: str) -> list[Data] | None:
     """A provider's intervals for a model or alias of exactly that name; None if there is neither."""
     rows: list[Data] | None = owner["models"].get(model)
     if rows is None and model in owner["aliases"]:
@@ -432,9 +432,10 @@ def due_changes(catalogue: Catalogue, now: str) -> Iterator[tuple[str, str, str]
             yield from ((provider, model, row["from"][:10]) for row in rows if row.get("scheduled") and row["from"] <= now)
 
 
-def load(override: str = "") -> Catalogue:
-    """The built-in catalogue, with the user's overrides from a file. Raises catalog.Malformed, OSError."""
+def load(override: str = "", log_folder: str = "") -> Catalogue:
+    """The built-in catalogue, what tok-price update installed, and overrides. Raises catalog.Malformed, OSError."""
     sources = catalog.sources("pricing/*.yaml") | catalog.sources("providers.yaml")
+    sources |= price_installed.texts(log_folder) if log_folder else {}  # its providers replace those before them
     if override:
         with open(override, "rb", opener=regular.opener) as file:
             sources[override] = file.read()

@@ -6,12 +6,14 @@ raises: an exchange that cannot be counted is given up, and its turn is recorded
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar, cast
 
 from tokenops import (
     catalog,
+    datadir,
     events,
     http1,
     price_names,
@@ -362,13 +364,12 @@ class Exchange:
             "model": turn["model"],
             "request_model": self.model,
         }
-        catalogue = pricing.load("")
-        instead = catalogue.rate_of({**turn, "model": self.model, "request_model": ""})
-        used = catalogue.rate_of(turn)
-        if isinstance(instead, pricing.Rate) and isinstance(used, pricing.Rate):
-            before, after = pricing.cost_of(instead, turn), pricing.cost_of(used, turn)
-            if isinstance(before, pricing.Cost) and isinstance(after, pricing.Cost):
-                event["saved_usd"] = pricing.plain(before.usd - after.usd)
+        with contextlib.suppress(catalog.Malformed, OSError):  # prices that cannot be read: what was saved is not known
+            catalogue = pricing.load(log_folder=datadir.log_folder())
+            prices = [catalogue.rate_of({**turn, "model": self.model, "request_model": ""}), catalogue.rate_of(turn)]
+            amounts = [pricing.cost_of(rate, turn) if isinstance(rate, pricing.Rate) else rate for rate in prices]
+            if isinstance(amounts[0], pricing.Cost) and isinstance(amounts[1], pricing.Cost):
+                event["saved_usd"] = pricing.plain(amounts[0].usd - amounts[1].usd)
         return event
 
     def _common(self, identity: str, now: int) -> Event:

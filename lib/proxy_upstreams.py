@@ -6,12 +6,12 @@ A connection serves one client at a time.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import ssl
 import time
 from typing import Protocol
 
+from tokenops import https
 from tokenops.proxy_exchange import Upstream
 
 CONNECT_S = 10.0
@@ -132,12 +132,7 @@ class Upstreams:
     def _context(self) -> ssl.SSLContext:
         """How upstreams are verified: as everywhere on this machine."""
         if self._tls is None:
-            self._tls = ssl.create_default_context()
-            if not self._tls.cert_store_stats()["x509_ca"]:
-                with contextlib.suppress(ImportError):
-                    import certifi
-
-                    self._tls.load_verify_locations(certifi.where())
+            self._tls = https.machine_context()
         return self._tls
 
     def give_back(self, link: Link, reusable: bool) -> None:

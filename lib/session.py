@@ -104,11 +104,11 @@ def settings(environment: Mapping[str, str], home: str) -> config.Config:
 
 
 def catalogue(settings: config.Config, environment: Mapping[str, str]) -> pricing.Catalogue:
-    """The prices: built in, with the user's own. Raises Fault."""
-    from tokenops import catalog, config, pricing
+    """The prices: built in, with what tok-price update installed and the user's own. Raises Fault."""
+    from tokenops import catalog, config, datadir, pricing
 
     try:
-        return pricing.load(config.pricing_path(settings, environment))
+        return pricing.load(config.pricing_path(settings, environment), datadir.log_folder())
     except catalog.Malformed as error:
         raise Fault(str(error)) from None
     except OSError as error:

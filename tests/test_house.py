@@ -94,6 +94,9 @@ DOORS_AT_MOST += 2  # limit_ahead and limit_runs
 # plans_dated: what vendors announced, when it holds, and the check of the catalogue of plans
 MODULES_AT_MOST += 1
 DOORS_AT_MOST += 1
+# price_installed, price_fetch, price_update: which prices are in force, who made them, and what speaks against them
+MODULES_AT_MOST += 3
+DOORS_AT_MOST += 3
 # Small modules with a single importer, each with the reason why it is a file of its own.
 SMALL_ALONE = {
     "sync_follow": "tok-read --follow; all else of tok-read starts without it",

@@ -62,7 +62,8 @@ FAMILIES = (
         ("pricing",),
         ("price_",),
         _words(
-            "price_files price_history price_names price_override price_propose price_report price_snapshot price_tables"
+            "price_fetch price_files price_history price_installed price_names price_override price_propose price_report "
+            "price_snapshot price_tables price_update"
         ),
     ),
     Family(
