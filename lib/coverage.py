@@ -88,7 +88,8 @@ class Coverage:
         sold = plan.provider in catalog.load("providers")["families"]  # else it is a client's own plan, for any model
         if sold and record.get("provider") != plan.provider:
             return False
-        return client in plan.clients or (sold and (login or client == "unknown" or not plan.clients))
+        own = not sold and record.get("provider") == plan.provider  # whoever used it, such as opencode with Copilot
+        return own or client in plan.clients or (sold and (login or client == "unknown" or not plan.clients))
 
 
 def plan_worth(total: Event, cover: Coverage, since: str, until: str, tz: datetime.tzinfo) -> list[Event]:

@@ -30,6 +30,7 @@ GENAI_PACKAGE, GENAI_FILE = "genai-prices", "genai_prices/data.py"
 GENAI_PROVIDERS = {name: name for name in ("anthropic", "openai", "mistral", "groq", "deepseek", "perplexity", "cerebras")}
 GENAI_PROVIDERS |= {"google": "gemini", "x-ai": "xai", "cohere": "cohere"}
 GENAI_PROVIDERS |= {"moonshotai": "moonshot", "zai": "zai", "minimax": "minimax"}
+GENAI_PROVIDERS |= {"openrouter": "openrouter", "together": "together", "fireworks": "fireworks", "github-copilot": "github"}
 
 _GENAI_CLASSES = {
     "input_mtok": "input",
@@ -117,9 +118,18 @@ def _genai_model(model: Data) -> Data:
     return row
 
 
+# Before the names of Fireworks' models and of its faster or regional ways to them.
+_FIREWORKS_PATH = "accounts/fireworks/(?:models|routers)/"
+
+
+def _name(text: str) -> str:
+    """A model's name as `price_names` reads it: small letters, without the path of Fireworks."""
+    return re.sub(_FIREWORKS_PATH, "", text.lower())
+
+
 def _clause(clause: Data) -> Data:
     field = _CLAUSES[clause[""]]
-    value = clause[field]
+    value = _name(clause[field]) if field == "equals" else clause[field]
     return {field.rstrip("_"): [_clause(part) for part in value] if isinstance(value, list) else value}
 
 
@@ -170,7 +180,13 @@ LITELLM_PROVIDERS |= {
     "zai": "zai",
     "minimax": "minimax",
     "xiaomi_mimo": "xiaomi",
+    "together_ai": "together",
+    "fireworks_ai": "fireworks",
+    "vercel_ai_gateway": "vercel",
+    "github_copilot": "github",
+    "opencode_go": "opencode-go",
 }
+
 
 _LITELLM_CLASSES = {
     "input_cost_per_token": "input",
@@ -209,7 +225,7 @@ def litellm_models(data: bytes) -> tuple[dict[str, list[Data]], dict[str, int]]:
         provider = LITELLM_PROVIDERS.get(owner)
         if provider is None:
             continue
-        name = key.removeprefix(f"{owner if key.startswith(f'{owner}/') else provider}/").lower()
+        name = _name(key.removeprefix(f"{owner if key.startswith(f'{owner}/') else provider}/"))
         compiled = _litellm_model(name, provider, details)
         if compiled is None:
             left["no price per token"] = left.get("no price per token", 0) + 1

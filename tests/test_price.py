@@ -238,7 +238,9 @@ def test_the_notices_are_there_and_snapshots_say_what_they_are() -> None:
     for table in price_tables.tables():
         about = table.details
         assert about["license"] == "MIT" and len(about["file_sha256"]) == 64 and about["version"] in notices
-        assert os.path.getsize(price_tables.path_of(catalog.FOLDER, table.source)) < 150_000
+        assert (
+            os.path.getsize(price_tables.path_of(catalog.FOLDER, table.source)) < 300_000
+        )  # OpenRouter lists more models than all others together
 
 
 # lint and propose.
@@ -503,9 +505,9 @@ def test_an_override_to_begin_with(run: Run, tmp_path: pathlib.Path) -> None:
         for n in range(5)
     ]
     models = [
-        ("openrouter", "z-ai/glm-5"),
+        ("openrouter", "z-ai/glm-99"),
         ("anthropic", "claude-opus-5-5"),
-        ("openrouter", "z-ai/glm-5"),
+        ("openrouter", "z-ai/glm-99"),
         ("", "aide"),
         ("xai", "grok-9"),
     ]
@@ -520,7 +522,7 @@ def test_an_override_to_begin_with(run: Run, tmp_path: pathlib.Path) -> None:
     )
     run("tok-price override init mine.yaml", env=ENV)
     text = (tmp_path / "mine.yaml").read_text()
-    assert '"z-ai/glm-5": {prices: [{input: "", cache_read: "", output: ""}]}' in text and '"grok-9"' in text
+    assert '"z-ai/glm-99": {prices: [{input: "", cache_read: "", output: ""}]}' in text and '"grok-9"' in text
     assert 'claude-opus-5-5"' not in text
     env = ENV | {"TOKENOPS_PRICING_PATH": str(tmp_path / "mine.yaml")}
     assert run("tok-price override check", env=env).stdout == b""  # all of it is commented
@@ -536,7 +538,7 @@ def test_an_override_to_begin_with(run: Run, tmp_path: pathlib.Path) -> None:
     }  # fmt: skip
     assert rows["claude-opus-5-5"]["replaces"] == "anthropic/claude-opus-5-5"
     assert rows["z-ai/*"]["recorded"][0]["before"] == "openrouter sets its own prices; add an override"
-    assert b"z-ai/glm-5" in run("tok-price override check --table", env=env).stdout
+    assert b"z-ai/glm-99" in run("tok-price override check --table", env=env).stdout
     (tmp_path / "mine.yaml").write_text("providers: {x: {models: {a: {prices: []}}}}")
     assert (
         "mine.yaml:1: providers.x.models.a: `prices` is missing"

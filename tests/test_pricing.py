@@ -353,7 +353,7 @@ REASONS = [
     ("openai", "gpt-5.7", {}, "no price is known for 'gpt-5.7' at openai"),
     ("openai", "unknown", {}, "the client recorded no model"),
     (None, "gpt-5.5", {}, "no provider is known for 'gpt-5.5'; add an override"),
-    ("openrouter", "openai/gpt-5.5", {}, "openrouter sets its own prices; add an override"),
+    ("openrouter", "openai/gpt-99", {}, "openrouter sets its own prices; add an override"),
     ("ollama", "llama4", {}, "no prices are known for ollama; add an override"),
     (
         "anthropic",

@@ -628,8 +628,10 @@ def test_the_place_of_a_session_is_known_from_its_message_alone(tmp_path: pathli
 @pytest.mark.parametrize(
     ("provider", "model", "billed"),
     [
-        ("opencode", "claude-opus-4-6", "anthropic"),
-        ("github-copilot", "gpt-5.4", "openai"),
+        ("opencode", "claude-opus-4-6", "opencode"),
+        ("opencode-go", "glm-5.3", "opencode-go"),
+        ("google-antigravity", "gemini-3.8-flash", "gemini"),
+        ("github-copilot", "gpt-5.4", "github"),
         ("amazon-bedrock", "anthropic.claude-opus-4-6-v1:0", "bedrock"),
         ("openrouter", "anthropic/claude-opus-4.6", "openrouter"),
         ("my-own", "qwen3", "my-own"),
@@ -641,4 +643,4 @@ def test_who_bills(provider: str, model: str, billed: str, tmp_path: pathlib.Pat
         message(connection, "msg_1", answer(providerID=provider, modelID=model))
     [event] = events_of(path)
     assert (event["provider"], event["model"]) == (billed, model)
-    assert event.get("provider_inferred", False) == (provider in ("opencode", "github-copilot"))
+    assert event.get("provider_inferred", False) == (provider == "google-antigravity")
