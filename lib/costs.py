@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 
-from tokenops import events, pricing, rollup, show, when
+from tokenops import catalog, events, pricing, rollup, show, when
 from tokenops.events import Event
 
 WRITES = ("cache_write_tokens", "cache_write_1h_tokens", "cache_write_12h_tokens")
@@ -86,7 +86,22 @@ TAG_NAMES = {"mcp_server": "MCP server", "mcp_tool": "MCP tool"}
 
 def price_rows(rolled: Iterable[Event], catalogue: pricing.Catalogue) -> list[Event]:
     """One row per group, with its cost and its cache hit ratio."""
-    return [_with_ratio(row) for row in rollup.merge_rows(rolled, catalogue)]
+    return [_with_credits(_with_ratio(row)) for row in rollup.merge_rows(rolled, catalogue)]
+
+
+def credits_of(provider: str, usd: str) -> Event:
+    """`credits`: an amount in the unit in which its vendor counts, such as GitHub's AI credits; empty if that is dollars."""
+    own = catalog.load("providers")["credits"].get(provider)
+    if own is None:
+        return {}
+    return {"credits": pricing.plain(Decimal(usd) * Decimal(own["per_usd"])), "credits_unit": own["unit"]}
+
+
+def _with_credits(row: Event) -> Event:
+    """A row by provider also in the provider's own unit."""
+    if "cost_usd" in row and "provider" in row:
+        row |= credits_of(row["provider"], row["cost_usd"])
+    return row
 
 
 def _with_ratio(row: Event) -> Event:
@@ -253,6 +268,9 @@ def notes(rows: list[Event]) -> Iterator[str]:
     """Remarks about the sums and the prices, each once."""
     if beyond := sum(row.get(rollup.BEYOND, 0) for row in rows):
         yield f"note: {beyond:,} tokens are from clients' own sums: requests that leave no line in a log, such as compaction"
+    for row in rows:
+        if "credits" in row:
+            yield f"note: {row['provider']}: {show.digits(float(row['credits']))} {row['credits_unit']}"
     for note in dict.fromkeys(note for row in rows for note in row.get("notes", ())):
         yield f"note: {note}"
 

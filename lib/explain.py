@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Container, Iterable, Iterator, Sequence
 
-from tokenops import events, joins, pricing, read_clients, read_contract, rollup, show, store
+from tokenops import costs, events, joins, pricing, read_clients, read_contract, rollup, show, store
 from tokenops.events import Event
 
 
@@ -106,7 +106,8 @@ def cost_fields(event: Event, catalogue: pricing.Catalogue) -> Event:
     """What the record cost: reported, or line by line at the rate in force, or why it has no price."""
     rate = catalogue.rate_of(event)
     if "cost_usd" in event and (event.get("cost_source") != rollup.CLIENT or isinstance(rate, pricing.Unpriced)):
-        return {"cost_usd": event["cost_usd"], "cost_source": event.get("cost_source", "reported")}
+        reported = {"cost_usd": event["cost_usd"], "cost_source": event.get("cost_source", "reported")}
+        return reported | costs.credits_of(event.get("provider", ""), event["cost_usd"])
     cost = pricing.cost_of(rate, event) if isinstance(rate, pricing.Rate) else rate
     if isinstance(cost, pricing.Unpriced):
         return {"unpriced": cost.reason}
@@ -124,6 +125,7 @@ def cost_fields(event: Event, catalogue: pricing.Catalogue) -> Event:
     fields: Event = {"rate": rate.name, "rate_sources": list(rate.source), "cost_lines": lines}
     fields |= {name: value for name, value in (("captured", rate.captured), ("confidence", rate.confidence)) if value}
     fields |= {"cost_usd": pricing.plain(cost.usd), "cost_source": "estimated", "catalogue": catalogue.digest}
+    fields |= costs.credits_of(event.get("provider", ""), fields["cost_usd"])
     return fields | ({"notes": list(cost.notes)} if cost.notes else {})
 
 
@@ -178,3 +180,5 @@ def cost_lines(cost: Event) -> Iterator[str]:
     else:
         who = "the client estimated" if cost["cost_source"] == rollup.CLIENT else "the vendor reported"
         yield f"cost ${cost['cost_usd']}, as {who} it"
+    if "credits" in cost:
+        yield f"  in the vendor's own unit: {cost['credits']} {cost['credits_unit']}"

@@ -27,9 +27,7 @@ class Reading(NamedTuple):
 
 GOVCLOUD = "us-gov"  # Amazon's cloud for the US government; its prices are not those of other regions
 _ONE_SOURCE = "prices in GovCloud are known from one source only (LiteLLM)"
-_PATH = light.pattern(
-    r"(?:(?:locations/([a-z0-9-]+)/)?publishers/([a-z0-9-]+)/)?models/|accounts/fireworks/routers/"
-)
+_PATH = light.pattern(r"(?:(?:locations/([a-z0-9-]+)/)?publishers/([a-z0-9-]+)/)?models/|accounts/fireworks/routers/")
 # LiteLLM's paths of Bedrock: the API, and the region or the platform that Anthropic runs itself.
 _BEDROCK_PATH = light.pattern(r"(?:converse/|invoke/)?(?:(us-gov|[a-z]{2})-[a-z]+-\d/|(claude_platform)/)?")
 _ARN = light.pattern(r"arn:aws[a-z-]*:bedrock:[a-z0-9-]*:\d*:(?:application-)?(?:inference-profile|foundation-model)/")

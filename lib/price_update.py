@@ -45,8 +45,6 @@ class Incoming(NamedTuple):
     serial: int
     published: str
     parts: Mapping[str, bytes]  # file -> text per provider
-    texts: Mapping[str, bytes]  # the price files that would be in force
-    catalogue: pricing.Catalogue  # the same, compiled
 
     def entry(self, url: str, verified: str, now: str) -> Installed:
         """The catalogue as one that is installed."""
@@ -65,7 +63,6 @@ class Verdict(NamedTuple):
 def read(text: bytes, url: str) -> Incoming:
     """A verified catalogue, if its form is right. Raises Refused."""
     path = url.rpartition("/")[2]
-    built_in = price_files.texts()
     try:
         head, parts = price_installed.parts(text, path)
         name, serial, published = _head(_plain(head, path), path)
@@ -76,10 +73,15 @@ def read(text: bytes, url: str) -> Incoming:
         owners = [price_installed.provider_of(body) for body in parts.values()]
         if not owners or len(owners) != len(set(owners)):
             raise Refused(f"{path}: {'a provider stands in it twice' if owners else 'no provider stands in it'}; correct it")
-        texts = price_installed.files_in_force(built_in, parts)
-        return Incoming(text, name, serial, published, parts, texts, pricing.from_texts(texts))
+        _compiled(parts)
+        return Incoming(text, name, serial, published, parts)
     except catalog.Malformed as error:
         raise Refused(str(error).removesuffix("; or go back with tok-price update --back")) from None
+
+
+def _compiled(texts: Mapping[str, bytes]) -> pricing.Catalogue:
+    """Some price files as a catalogue. Raises catalog.Malformed."""
+    return pricing.from_texts(catalog.sources("providers.yaml") | dict(texts))
 
 
 def _plain(text: bytes, name: str) -> Data:
@@ -134,6 +136,9 @@ def texts_in_force(log_folder: str) -> dict[str, bytes]:
 
 def judge(incoming: Incoming, state: State, old: Mapping[str, bytes], now: int) -> Verdict:
     """What speaks against a catalogue, and what it changes. `old`: the price files in force."""
+    new = price_installed.files_in_force(price_files.texts(), incoming.parts)
+    same = set(old.values()) & set(new.values())  # providers that stay as they are need no comparison
+    before, after = ({name: text for name, text in texts.items() if text not in same} for texts in (old, new))
     refused: list[str] = []
     waiting: list[str] = []
     if when.moment(incoming.published) > now + when.DAY:
@@ -142,8 +147,8 @@ def judge(incoming: Incoming, state: State, old: Mapping[str, bytes], now: int) 
     for fault in price_lint.faults(incoming.parts, rules, day):
         (refused if fault.level == price_files.REFUSED else waiting).append(_sentence(fault))
     waiting += _age(incoming, state, old)
-    waiting += map(_sentence, price_history.faults(incoming.texts, old, rules, day))
-    changed = list(changes(incoming.catalogue, pricing.from_texts(old), when.stamp(now)))
+    waiting += map(_sentence, price_history.faults(after, before, rules, day))
+    changed = list(changes(_compiled(after), _compiled(before), when.stamp(now)))
     waiting += [
         f"{row['provider']} {row['model']}: {row['change']}, ten times or more" for row in changed if row.get("jump")
     ]

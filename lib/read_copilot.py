@@ -202,7 +202,7 @@ def _call(row: untrusted.Raw, roots: Mapping[Any, str], seen: dict[str, int], in
         attribution,
         untrusted.text(row.get("model")) or untrusted.text(row.get("copilot_usage_model")),
         counts,
-        "",
+        cost and "github-copilot",  # without its own bill, it may be a key of the user's own for another vendor
         session,
         cost_usd=cost,
         cost_source=cost and "reported",
@@ -296,6 +296,7 @@ def _aggregates(path: str, line: untrusted.Raw, state: dict[str, Any], intake: I
             attribution,
             model,
             {"turns": requests, **counts},
+            cost and "github-copilot",
             cost_usd=cost,
             cost_source=cost and "reported",
             observed_at=at,

@@ -80,7 +80,7 @@ def turns(
         attribution,
         model,
         call.counts,
-        "",
+        cost and "github-copilot",
         session,
         request_model=requested if requested != model else "",
         cost_usd=cost,

@@ -16,7 +16,7 @@ import pytest
 from vendors import Api, Reply
 
 from conftest import MOST, ROOT, ROUNDS, Json, Run, lines, objects, put
-from tokenops import catalog, price_fetch, price_installed, price_update, pricing
+from tokenops import catalog, price_fetch, price_files, price_installed, price_update, pricing
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="it needs ssh-keygen to sign")
 NOW = {"TOKENOPS_NOW": "2026-12-01T12:00:00Z"}
@@ -486,6 +486,8 @@ def test_an_installed_catalogue_names_its_own_lines() -> None:
 
 
 def test_a_change_in_what_only_explains_a_price_is_no_change() -> None:
-    old = pricing.load()
-    again = price_update.read(catalogue(BUILT_IN.replace("medium", "low")), "p.yaml").catalogue
-    assert list(price_update.changes(again, old, "2026-12-01T12:00:00.000Z")) == []
+    texts = price_files.texts()
+    again = texts | {"pricing/groq.yaml": BUILT_IN.replace("medium", "low").encode()}
+    assert again != texts
+    both = pricing.from_texts(again), pricing.from_texts(texts)
+    assert list(price_update.changes(*both, "2026-12-01T12:00:00.000Z")) == []

@@ -172,8 +172,8 @@ def test_a_row_is_a_turn_that_the_vendor_billed(run: Run, environment: dict[str,
     assert one["ts"] == two["ts"] == "2026-07-20T09:00:06.000Z"
     assert counted(one) == (10, 13013, 9776, 419, 100)
     assert (one["cost_usd"], one["cost_source"]) == ("0.05123456789", "reported")
-    assert (one["project"], one["session_id"], one["provider"]) == ("orchard", S1, "anthropic")
-    assert "cost_usd" not in two and two["sidechain"] is True
+    assert (one["project"], one["session_id"], one["provider"]) == ("orchard", S1, "github")
+    assert "cost_usd" not in two and two["sidechain"] is True and two["provider"] == "anthropic"
 
 
 def test_the_effort_of_a_call(run: Run, environment: dict[str, str]) -> None:

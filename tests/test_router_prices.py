@@ -110,6 +110,25 @@ def test_what_opencode_worked_out_for_zen_counts_as_its_own(run: Run) -> None:
     assert (row["cost_usd"], row["cost_source"]) == ("19.5", "client")
 
 
+def test_copilot_is_also_counted_in_its_own_unit(run: Run) -> None:
+    """GitHub counts AI credits, of one cent each: 4 dollars for a million tokens are 400."""
+    listed = event("github", "claude-opus-5.5", input_tokens=M)
+    billed = event("github", "gpt-5.4", output_tokens=5) | {"id": "t2", "cost_usd": "0.0125", "cost_source": "reported"}
+    other = event("anthropic", "claude-opus-5-5", input_tokens=M) | {"id": "t3"}
+    rows = {
+        row["provider"]: row for row in objects(run("tok-cost --by provider --json", lines([listed, billed, other])).stdout)
+    }
+    assert (rows["github"]["cost_usd"], rows["github"]["credits"], rows["github"]["credits_unit"]) == (
+        "4.0125",
+        "401.25",
+        "AI credits",
+    )
+    assert "credits" not in rows["anthropic"]
+    assert b"github: 401 AI credits" in run("tok-cost --by provider --table", lines([listed, billed, other])).stdout
+    shown = run("tok-price explain --table", lines([listed, billed])).stdout.decode()
+    assert "400 AI credits" in shown and "1.25 AI credits" in shown
+
+
 def test_a_bill_of_the_router_comes_before_its_list(run: Run) -> None:
     made = event("openrouter", "anthropic/claude-opus-5.5", output_tokens=M) | {"cost_usd": "17", "cost_source": "reported"}
     (row,) = objects(run("tok-cost --by none --json", lines([made])).stdout)
