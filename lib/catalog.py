@@ -6,6 +6,7 @@ the digest of its sources. If the copy is missing or cannot be written, the sour
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
 import os
@@ -130,7 +131,8 @@ def compile_sources(
     except (OSError, ValueError):
         pass
     compiled = compile_({name: parse(text, name) for name, text in sources.items()})
-    _keep(folder, path, subject, orjson.dumps(compiled))
+    with contextlib.suppress(TypeError):  # a number of more than 64 bits; what uses it says what is wrong with it
+        _keep(folder, path, subject, orjson.dumps(compiled))
     return compiled, digest
 
 
