@@ -73,13 +73,13 @@ def read(text: bytes, url: str) -> Incoming:
         owners = [price_installed.provider_of(body) for body in parts.values()]
         if not owners or len(owners) != len(set(owners)):
             raise Refused(f"{path}: {'a provider stands in it twice' if owners else 'no provider stands in it'}; correct it")
-        _compiled(parts)
+        _catalogue_of(parts)
         return Incoming(text, name, serial, published, parts)
     except catalog.Malformed as error:
         raise Refused(str(error).removesuffix("; or go back with tok-price update --back")) from None
 
 
-def _compiled(texts: Mapping[str, bytes]) -> pricing.Catalogue:
+def _catalogue_of(texts: Mapping[str, bytes]) -> pricing.Catalogue:
     """Some price files as a catalogue. Raises catalog.Malformed."""
     return pricing.from_texts(catalog.sources("providers.yaml") | dict(texts))
 
@@ -148,7 +148,7 @@ def judge(incoming: Incoming, state: State, old: Mapping[str, bytes], now: int) 
         (refused if fault.level == price_files.REFUSED else waiting).append(_sentence(fault))
     waiting += _age(incoming, state, old)
     waiting += map(_sentence, price_history.faults(after, before, rules, day))
-    changed = list(changes(_compiled(after), _compiled(before), when.stamp(now)))
+    changed = list(changes(_catalogue_of(after), _catalogue_of(before), when.stamp(now)))
     waiting += [
         f"{row['provider']} {row['model']}: {row['change']}, ten times or more" for row in changed if row.get("jump")
     ]

@@ -144,6 +144,12 @@ def test_all_models_of_all_providers_are_there() -> None:
         for name, body in CATALOGUE.providers.items()
     }
     assert set(counts) == {
+        "openrouter",
+        "together",
+        "fireworks",
+        "vercel",
+        "github",
+        "opencode-go",
         "anthropic",
         "openai",
         "gemini",

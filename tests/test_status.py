@@ -99,7 +99,7 @@ def test_nothing_is_advised_where_nothing_is_to_be_done(
     assert "in force since" not in run("tok-status --table", env=ENV | soon, status=None).stdout.decode()
     due = ("gemini", "gemini-9", captured)
     monkeypatch.setattr(pricing, "due_changes", lambda catalogue, now: [due])
-    prices = doctor._prices(when.moment(soon["TOKENOPS_NOW"]))
+    prices = doctor._prices(environment["TOKENOPS_HOME"], when.moment(soon["TOKENOPS_NOW"]))
     assert [row["model"] for row in prices["scheduled_due"]] == ["gemini-9"]
     parts = found | {"prices": prices | {"older_than_30_days": []}}
     settings = config.Config({}, "", [])
