@@ -157,7 +157,7 @@ def test_the_first_folder_of_a_workspace(paths: Any, order: Any, folder: str) ->
     [
         ({"provider": "zed.dev", "model": "claude-sonnet-4-5"}, "claude-sonnet-4-5", "anthropic", True),
         ({"provider": "x_ai", "model": "grok-4.6"}, "grok-4.6", "xai", None),
-        ({"provider": "copilot_chat", "model": "gpt-5.4"}, "gpt-5.4", "github", False),
+        ({"provider": "copilot_chat", "model": "gpt-5.4"}, "gpt-5.4", "github", None),
         ({"provider": "google", "model": "gemini-3-pro"}, "gemini-3-pro", "gemini", None),
         (None, "unknown", None, None),
         ({"provider": 7, "model": []}, "unknown", None, None),
