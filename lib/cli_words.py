@@ -86,7 +86,7 @@ THEIRS = {
     ("monitor",): Word("tok-top"),
 }
 # A word without a command -> what to use instead, one line.
-INSTEAD = {
+INSTEAD: dict[tuple[str, ...], str] = {
     ("start",): "there is no daemon; tok-proxy --dash runs the proxy and the dashboard, tok-sync imports usage once",
     ("daemon",): "there is no daemon; tok-proxy --dash runs the proxy and the dashboard, tok-sync imports usage once",
     ("config",): 'edit the file: ${EDITOR:-vi} "${XDG_CONFIG_HOME:-$HOME/.config}/tokenops/config.yaml" (docs/config.md)',
