@@ -63,7 +63,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
         began or changed,
         f"usage:droid:{session}",
         attribution,
-        model_of(settings.get("model")) or model_in(b"".join(beginning(talk))),
+        own_model(path, settings.get("model")) or model_of(settings.get("model")) or model_in(b"".join(beginning(talk))),
         counts,
         "factory",
         observed_at=changed,
@@ -132,6 +132,25 @@ def model_of(value: object) -> str:
     if not name.startswith("custom:"):
         return name
     return re.sub(r"\s+", "-", _SLOT.sub("", name.removeprefix("custom:")).strip()).lower()
+
+
+def own_model(path: str, value: object) -> str:
+    """The model behind the name of a user's own, which is its name on screen and its place in the list of such models.
+
+    The list is in the settings of the home that the session is below; empty if it has no such model. Droid 0.225.2 names
+    the second model of the list, shown as Model A, custom:Model-A-1 (2026-12).
+    """
+    name = untrusted.text(value)
+    folder = os.path.dirname(path)
+    for _ in range(3 if name.startswith("custom:") else 0):
+        folder = os.path.dirname(folder)
+        with contextlib.suppress(OSError, events.BadRecord):
+            settings = read_lines.document(os.path.join(folder, "settings.json"), read_lines.Cursor())
+            for index, item in enumerate(untrusted.items(settings.get("customModels"))):
+                entry = untrusted.mapping(item)
+                if name == "custom:" + re.sub(r"\s+", "-", f"{untrusted.text(entry.get('displayName'))}-{index}"):
+                    return untrusted.text(entry.get("model"))
+    return ""
 
 
 class Transcript(NamedTuple):

@@ -70,6 +70,32 @@ COUNTS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tok
 
 
 @pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("custom:Model-A-0", "gpt-5.4"),
+        ("custom:Model-A-1", "gpt-5.4-mini"),
+        ("custom:claude-opus-4-8-2", "claude-opus-4-8"),
+        ("custom:Model-A-3", "model-a-3"),  # it is no longer in the list
+        ("gpt-5.5", "gpt-5.5"),
+    ],
+)
+def test_a_users_own_model_is_looked_up_in_the_list_of_such_models(tmp_path: pathlib.Path, name: str, model: str) -> None:
+    """Two models may have the same name on screen: their place in the list tells them apart (Droid 0.225.2)."""
+    shown = (("gpt-5.4", "Model A"), ("gpt-5.4-mini", "Model A"), ("claude-opus-4-8", "claude-opus-4-8"))
+    listed = [{"model": model, "displayName": display, "apiKey": "sk-x"} for model, display in shown]
+    put(tmp_path / ".factory/settings.json", {"customModels": listed})
+    path = put(place(tmp_path), settings().replace(b"claude-opus-4-6", name.encode()))
+    [event], rejected = read(path)
+    assert event["model"] == model and not rejected and "sk-x" not in json.dumps(event)
+
+
+def test_a_list_of_own_models_that_is_broken_leaves_the_name(tmp_path: pathlib.Path) -> None:
+    put(tmp_path / ".factory/settings.json", b'{"customModels": ["x", {"model": 7}')
+    [event], rejected = read(put(place(tmp_path), settings().replace(b"claude-opus-4-6", b"custom:Model-A-0")))
+    assert event["model"] == "model-a-0" and not rejected
+
+
+@pytest.mark.parametrize(
     ("usage", "counts", "unsure"),
     [
         # Numbers of a live session of OpenAI's model: the client's own log said that 11800 were sent.
