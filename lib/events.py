@@ -134,11 +134,13 @@ def meter(source: str, provider: str, observed_at: str, **reading: Any) -> Event
 
 def alias_of(client: str, session: str, event: Event) -> str:
     """A second identity for a turn whose log and wire share no id: its session and its five counts."""
-    if client in _NAMELESS:
+    if client in NAMELESS:
         session = ""
     sent, read, wrote, got, thought = (event.get(name, 0) for name in _FIVE)
     if client == "codex":  # not every source of its turns counts cache writes apart from other input
         sent, wrote = sent + wrote, 0
+    if client == "kimi-cli":  # its log does not have them
+        thought = 0
     return ":".join((client, session, *map(str, (sent, read, wrote, got, thought))))
 
 
@@ -193,7 +195,7 @@ def _alias_in(event: Event) -> str:
 
 
 # Clients whose requests do not name their session, so that only the counts identify a turn.
-_NAMELESS = ("gemini-cli",)
+NAMELESS = ("gemini-cli", "copilot-cli")
 _FIVE = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 
 

@@ -117,7 +117,7 @@ def usage_of(event: Event) -> Event:
     return block
 
 
-def usage_rank(block: Event) -> tuple[int, int, int, bool, bool, int, bool, int, bytes, int]:
+def usage_rank(block: Event) -> tuple[int, int, int, bool, bool, int, bool, int, int, bytes, int]:
     """The total order of usage blocks: the largest wins. USAGE_RANKS says what decided.
 
     What a newer revision replaces counts less than all but the counts that the wire does not know.
@@ -138,9 +138,15 @@ def usage_rank(block: Event) -> tuple[int, int, int, bool, bool, int, bool, int,
         block.get("output_tokens", 0),
         "cost_usd" in block,
         events.token_sum(block),
+        _told_apart(block),
         events.order_of(content),
         revision_of(block),
     )
+
+
+def _told_apart(block: Event) -> int:
+    """Tokens of which more is known than input or output: some logs keep cache writes inside the input, or no reasoning."""
+    return sum(block.get(name, 0) for name in (*events.CONTEXT[1:], "reasoning_tokens"))
 
 
 # Why the other sighting was taken, for each part of the sort key.
@@ -153,6 +159,7 @@ USAGE_RANKS = (
     "another copy has the larger output",
     "another copy has a reported cost",
     "another copy has more tokens in all",
+    "another copy tells more of the same tokens apart",
     "another copy sorts later by its bytes",
     "another copy is from a client's own log",
 )

@@ -341,7 +341,7 @@ class Exchange:
         session = session or self._body_session
         # opencode leaves its name out of requests to some vendors; its sessions' names are of a form of their own.
         opencode = proxy_request.OPENCODE.match(session)
-        client = "opencode" if opencode else proxy_request.caller(self.headers.get("user-agent", "")) or "unknown"
+        client = "opencode" if opencode else proxy_request.client_of(self.headers) or "unknown"
         project = untrusted.text(self.headers.get("x-tokenops-project"), 100)
         agent = f"{client}:{project}" if project else client
         event: Event = {"source": SOURCE, "client": client}
@@ -432,7 +432,7 @@ class Exchange:
         if self.error or self.reading.error:
             event["error"] = self.error or self.reading.error
         session = event.get("session_id", "")
-        if usage.counts and (event["client"] == "gemini-cli" or (session and event["client"] in proxy_request.ALIASED)):
+        if usage.counts and (event["client"] in events.NAMELESS or (session and event["client"] in proxy_request.ALIASED)):
             event["alias"] = events.alias_of(event["client"], session, usage.counts)
         return events.arrange(event)
 

@@ -46,7 +46,7 @@ SESSIONS = (
     "x-session-id",
     "x-session-affinity",
 )
-ALIASED = ("codex", "opencode")
+ALIASED = ("codex", "opencode", "kilo", "kimi-cli")
 _KEYS = ("x-api-key", "api-key", "x-goog-api-key")
 # The only headers of a request that are looked at.
 READ = frozenset(
@@ -59,12 +59,23 @@ READ = frozenset(
         "content-encoding",
         "content-type",
         "user-agent",
+        "x-initiator",
         "x-openai-subagent",
         "x-tokenops-agent-id",
         "x-tokenops-project",
         "x-tokenops-workflow-id",
     )
 )
+
+
+def client_of(headers: dict[str, str]) -> str:
+    """The client that a request is of; "" if it does not say.
+
+    With a user's own vendor, Copilot CLI calls itself what the vendor's SDK is called, and states who initiated each
+    request (1.0.102, 2026-12).
+    """
+    named = caller(headers.get("user-agent", ""))
+    return "copilot-cli" if "x-initiator" in headers and not named.startswith("copilot") else named
 
 
 def caller(agent: str) -> str:

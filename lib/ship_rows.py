@@ -168,8 +168,9 @@ def ranks(event: Event, at: int) -> Row:
     """A record's place in each total order that decides a join, as text."""
     if event["kind"] == "turn":
         usage, attribution = joins.usage_of(event), joins.attribution_of(event)
-        state, revision, certainty, model, ours, output, cost, total, order, last = joins.usage_rank(usage)
-        first = f"{state}{revision}{certainty}{model:d}{ours:d}{output:018d}{cost:d}{total:018d}{order.decode()}{last}"
+        state, revision, certainty, model, ours, output, cost, total, apart, order, last = joins.usage_rank(usage)
+        first = f"{state}{revision}{certainty}{model:d}{ours:d}{output:018d}{cost:d}{total:018d}{apart:018d}"
+        first += f"{order.decode()}{last}"
         revision, own, strong, order = joins.attribution_rank(attribution)
         second = f"{revision}{own:d}{strong:d}{order.decode()}"
     else:

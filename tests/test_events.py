@@ -173,3 +173,22 @@ def test_readings_of_one_five_minutes_are_one_with_the_latest_time() -> None:
     later = events.meter("statusline", "anthropic", "2026-03-01T09:05:00.000Z", window="weekly", used=0.5)
     assert first["id"] == again["id"] != later["id"]
     assert joins.join(again, first)["observed_at"] == "2026-03-01T09:04:59.000Z"
+
+
+def test_sightings_that_share_no_id_are_named_alike_whatever_the_log_lacks() -> None:
+    """Kimi Code keeps no reasoning, and requests of Copilot CLI do not name their session."""
+    counts = {"input_tokens": 5, "cache_read_tokens": 4, "output_tokens": 3}
+    assert events.alias_of("kimi-cli", "s1", counts) == events.alias_of("kimi-cli", "s1", counts | {"reasoning_tokens": 2})
+    assert events.alias_of("kimi-cli", "s1", counts) != events.alias_of("kimi-cli", "s2", counts)
+    assert events.alias_of("copilot-cli", "s1", counts) == events.alias_of("copilot-cli", "", counts)
+
+
+def test_of_equal_counts_those_that_tell_more_apart_are_taken() -> None:
+    """A log may keep cache writes inside the input, and no reasoning; the wire has both."""
+    base = {"v": 1, "kind": "turn", "id": "resp_1", "ts": "2026-03-01T09:00:00.000Z", "model": "gpt-5.4", "turns": 1}
+    log = base | {"source": "pi", "client": "pi", "revision": 2, "input_tokens": 4538, "output_tokens": 206}
+    wire = base | {"source": "proxy", "client": "openai", "input_tokens": 12, "cache_write_tokens": 4526}
+    wire |= {"output_tokens": 206, "reasoning_tokens": 42}
+    for both in (joins.join(log, wire), joins.join(wire, log)):
+        assert (both["input_tokens"], both["cache_write_tokens"], both["reasoning_tokens"]) == (12, 4526, 42)
+        assert (both["client"], both["source"]) == ("pi", "pi")

@@ -236,6 +236,9 @@ def test_the_names_of_windows_have_a_bound(tmp_path: pathlib.Path) -> None:
         ("claude-cli/0.24.4 (external, cli)", "qwen-code"),
         ("QwenCode/0.24.4 (linux; x64)", "qwen-code"),
         ("codex_exec/0.171.0 (Linux)", "codex"),
+        ("kimi-code-cli/2.1.0", "kimi-cli"),
+        ("Kilo-Code/7.7.7 ai-sdk/provider-utils/4.0.27 runtime/bun/1.3.14", "kilo"),
+        ("factory-cli/0.225.2", "droid"),
         ("something-else", "something-else"),
         ("", ""),
     ],
@@ -243,3 +246,17 @@ def test_the_names_of_windows_have_a_bound(tmp_path: pathlib.Path) -> None:
 def test_the_caller_is_named_by_its_user_agent(agent: str, client: str) -> None:
     """Qwen Code borrows Claude Code's name at Anthropic's API, with a version of its own."""
     assert proxy_request.caller(agent) == client
+
+
+@pytest.mark.parametrize(
+    ("headers", "client"),
+    [
+        ({"user-agent": "OpenAI/JS 5.20.1", "x-initiator": "agent"}, "copilot-cli"),
+        ({"user-agent": "GitHubCopilotChat/0.40", "x-initiator": "user"}, "copilot-vscode"),
+        ({"user-agent": "OpenAI/JS 5.20.1"}, "openai"),
+        ({}, ""),
+    ],
+)
+def test_copilot_cli_is_known_by_who_initiated_a_request(headers: dict[str, str], client: str) -> None:
+    """With a user's own vendor its User-Agent is that of the vendor's SDK."""
+    assert proxy_request.client_of(headers) == client
