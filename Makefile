@@ -4,7 +4,8 @@
 # make soak     kills each writer two hundred times
 # make soak-day eight hours in ten minutes: all parts at 50 times a heavy user's load, while clocks jump, processes die and disks fill (Linux)
 # make fuzz     every property test with new random input, TOKENOPS_ROUNDS (50) times as much as in make test
-# make clients  real SDKs and clients, through the proxy and for a vendor that keeps a ledger (installs them if it can)
+# make clients  real SDKs and clients, through the proxy and for a vendor that keeps a ledger (installs them if it can);
+#               writes the table of docs/clients.md; CLIENTS=latest takes the newest clients
 # make engines  tok-ship against ClickHouse (chdb, and a clickhouse-server if there is one), DuckDB, Parquet, OTLP: a million events
 # make oldest   every test on Python 3.11 (if it exists) with the oldest version of each dependency that pyproject.toml allows
 # make latest   every test on Python 3.13 (if it exists) with the newest
@@ -30,7 +31,7 @@ COMMANDS := $(sort $(wildcard bin/tok bin/tok-*))
 # A worker without tests takes some of another's, so that all end at about the same time.
 WORKERS := $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))
 
-.PHONY: demo test examples images lint types types-mypy types-pyright check cases oldest latest man bench soak soak-day fuzz clients engines release release-check installs clean
+.PHONY: demo test examples images lint types types-mypy types-pyright check cases oldest latest man bench soak soak-day fuzz clients engines release release-check installs clean .venv-clients/commands
 
 demo: $(VENV)/installed
 	@echo "3 of 3: reading the logs of your agents"
@@ -117,24 +118,24 @@ fuzz: $(VENV)/tools
 
 # The SDKs that the proxy's tests use are large, and disagree with each other's needs: they have a place of their own.
 SDKS := openai anthropic google-genai mistralai groq cohere ollama litellm
-# Claude Code and Codex also work for a vendor that keeps a ledger (tests/rig.py). If a registry lacks one of these
-# versions, the newest of each client is installed. What cannot be installed is tried again the next time.
-CLIENTS := @anthropic-ai/claude-code@2.1.332 @openai/codex@0.171.0 @google/gemini-cli@0.61.0 opencode-ai@1.18.33 @modelcontextprotocol/inspector
-NPM := npm install --silent --no-audit --no-fund --fetch-retries=1 --fetch-retry-mintimeout=1000 --fetch-timeout=60000 --prefix .venv-clients
+# Command-line clients also work for a vendor that keeps a ledger (tests/rig.py), in the versions of tests/data/clients.yaml;
+# `CLIENTS=latest make clients` takes the newest. If a registry lacks a version, the newest of that client is installed.
+# What cannot be installed is tried again the next time.
+CLIENTS ?= pinned
 .venv-clients/sdks:
 	$(PYTHON) -m venv .venv-clients
 	@if .venv-clients/bin/python -m pip install --quiet --disable-pip-version-check $(SDKS); then touch $@; \
 	else rm .venv-clients/bin/python; echo "make: pip could not install the SDKs: their tests are skipped" >&2; fi
 
-.venv-clients/commands: Makefile
+.venv-clients/commands: $(VENV)/installed tests/data/clients.yaml tools/clients.py
 	@mkdir -p .venv-clients
-	@if ! command -v npm >/dev/null; then echo "make: no npm here: tests of command-line clients are skipped" >&2; \
-	elif $(NPM) $(CLIENTS); then touch $@; \
-	elif echo "make: npm could not install these versions; trying the newest" >&2; $(NPM) $$(echo $(CLIENTS) | sed 's/@[0-9][^ ]*//g'); then touch $@; \
-	else echo "make: npm could not install the command-line clients: tests of those that are missing are skipped" >&2; fi
+	@command -v npm >/dev/null || echo "make: no npm here: tests of most command-line clients are skipped" >&2
+	@$(BIN)/python tools/clients.py install $(CLIENTS)
 
 clients: $(VENV)/tools .venv-clients/sdks .venv-clients/commands
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_clients.py tests/test_rig.py tests/test_rig_limits.py tests/test_hosts.py tests/test_init_clients.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_clients.py tests/test_rig.py tests/test_rig_limits.py \
+	  tests/test_rig_matrix.py tests/test_hosts.py tests/test_init_clients.py
+	$(BIN)/python tools/clients.py table
 
 .venv-engines/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-engines

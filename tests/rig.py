@@ -1,37 +1,29 @@
 """A vendor that keeps a ledger: it answers real clients by a script, and writes down what it charged for what.
 
 A prompt names its script: `[[work]]`. The step that is answered is the number of the model's calls of tools after that
-mark, so the vendor needs no memory of a conversation, and a subagent's prompt can name a script of its own.
+mark, so the vendor needs no memory of a conversation, and a subagent's prompt can name a script of its own. A request
+without tools is none of a script's: clients ask so for a title or a summary. Nor is what comes after its last answer.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import re
-import uuid
 from collections import Counter
-from collections.abc import Iterator
 from typing import NamedTuple
 
-from upstream import Asked, Upstream, Writer, plain, stream
+from rig_wires import CALLS, RESULTS, WIRES, Question, Step, parts
+from upstream import Asked, Upstream, Writer, chunk, head, plain, stream
 
 from conftest import Json
 
 MARK = re.compile(r"\[\[(\w+)\]\]")
-TEXT = "I go on."
-CALLS = ("tool_use", "function_call", "custom_tool_call")
-RESULTS = ("function_call_output", "custom_tool_call_output")
 CLASSES = ("input", "cache_read", "cache_write", "cache_write_1h", "output", "reasoning")
-
-
-class Step(NamedTuple):
-    """One answer: the tool it calls, if any, and what the request that it answers was for."""
-
-    tool: str = ""
-    arguments: Json | str = ""  # a text for a tool that takes a program; AGENT is the agent that was spawned last
-    namespace: str = ""
-    labels: Json | None = None
+NOTHING = plain(b'{"type":"error","error":{"type":"not_found_error","message":"none"}}', status=404)
+# What a client may ask for beside answers: whether the vendor is there, and which models it has.
+MODELS = ("gpt-5.4", "gpt-5.4-mini", "claude-opus-4-8", "claude-sonnet-4-6", "gemini-2.5-pro", "gemini-2.5-flash")
 
 
 class Charge(NamedTuple):
@@ -53,6 +45,12 @@ class Ledger:
         self.others: list[str] = []
         self.outside: list[str] = []  # hosts that a client wanted to reach beyond the vendor
         self.prompts: dict[str, int] = {}  # tokens of each conversation so far
+        self.refused: Counter[str] = Counter()  # how often a script's step was refused
+        self.hanging = 0  # streams that stopped in the middle
+        self.let_go = False  # end them
+        self.hours = True  # whether caches are written for an hour, too
+        self.aside = ""  # a pattern of requests outside the conversation: names of their tools, and their last text
+        self.bare = False  # whether a request without tools may be one of a script
 
     def sums(self, label: str) -> dict[str, Counter[str]]:
         """The tokens by class of each value of a label, and how many requests."""
@@ -73,6 +71,9 @@ class Ledger:
             reasoning=41 + number,
         )
         self.prompts[conversation] = sum(counts[name] for name in CLASSES[:4])
+        if not self.hours:
+            counts["cache_write"] += counts["cache_write_1h"]
+            counts["cache_write_1h"] = 0
         self.charges.append(Charge(model, labels, counts, sizes))
         return counts
 
@@ -82,93 +83,55 @@ class Ledger:
         method = asked.head.method.decode()
         if method == "CONNECT":
             self.outside.append(target)
-            await plain(b"{}", status=403)(asked, writer)
-        elif method == "POST" and target.endswith("/messages"):
-            await stream(*self.message(json.loads(asked.body)), pause=0)(asked, writer)
-        elif method == "POST" and target.endswith("/responses"):
-            await stream(*self.response(json.loads(asked.body)), pause=0)(asked, writer)
-        else:
+            return await plain(b"{}", status=403)(asked, writer)
+        wire = next((wire for wire in WIRES if method == "POST" and wire.paths.search(target)), None)
+        if wire is None:
             self.others.append(f"{method} {target}")
-            await plain(b'{"type":"error","error":{"type":"not_found_error","message":"none"}}', status=404)(asked, writer)
+            listed = [{"id": model, "object": "model", "type": "model", "created": 1, "owned_by": "x"} for model in MODELS]
+            models = plain(json.dumps({"object": "list", "data": listed}).encode())
+            return await (models if method == "GET" and target.endswith("/models") else NOTHING)(asked, writer)
+        question = wire.question(json.loads(asked.body), target)
+        script, calls, step = self.step(question)
+        if step.refused and not self.refused[f"{script} {calls}"]:
+            self.refused[f"{script} {calls}"] += 1
+            body = json.dumps(wire.refusal(step.refused)).encode()
+            return await plain(body, ("retry-after", "1"), status=step.refused)(asked, writer)
+        labels = self.labels | (step.labels or {}) | ({"effort": question.effort} if question.effort else {})
+        counts = self.charge(f"{script} {self.labels}", question.model, labels, entered(question.messages))
+        reply = wire.reply(question, step, wire.stated(counts))
+        if step.hangs:
+            return await self.hang(reply.events[: reply.first], writer)
+        if question.streams:
+            return await stream(*reply.events, pause=0)(asked, writer)
+        return await plain(json.dumps(reply.whole).encode())(asked, writer)
 
-    def step(self, messages: list[Json], model: str, effort: str | None) -> tuple[Step, Counter[str]]:
-        """The step that is next after some messages, and what it costs."""
-        script, calls = "", 0
-        for part in itertools.chain.from_iterable(map(parts, messages)):
-            marks = MARK.findall(text_of(part))
-            script, calls = (marks[-1], 0) if marks else (script, calls + (part.get("type") in CALLS))
-        steps = self.scripts.get(script, ())
-        step = steps[calls] if calls < len(steps) else Step(labels={"script": "none"})
-        labels = self.labels | (step.labels or {}) | ({"effort": effort} if effort else {})
-        return step, self.charge(f"{script} {self.labels}", model, labels, entered(messages))
+    async def hang(self, events: list[bytes], writer: Writer) -> None:
+        """Begin a stream, and say no more until the other side goes away or the test lets go."""
+        writer.write(head(200, ("Content-Type", "text/event-stream"), ("Transfer-Encoding", "chunked")))
+        writer.write(b"".join(map(chunk, events)))
+        await writer.drain()
+        self.hanging += 1
+        reader: asyncio.StreamReader = writer.reader  # type: ignore[attr-defined]
+        while not self.let_go and not reader.at_eof() and reader.exception() is None:
+            await asyncio.sleep(0.02)
+        writer.close()
 
-    def message(self, request: Json) -> Iterator[bytes]:
-        """A streamed answer of Anthropic's Messages."""
-        step, counts = self.step(request["messages"], request["model"], request.get("output_config", {}).get("effort"))
-        usage = {
-            "input_tokens": counts["input"],
-            "cache_read_input_tokens": counts["cache_read"],
-            "cache_creation_input_tokens": counts["cache_write"] + counts["cache_write_1h"],
-            "cache_creation": {
-                "ephemeral_5m_input_tokens": counts["cache_write"],
-                "ephemeral_1h_input_tokens": counts["cache_write_1h"],
-            },
-            "output_tokens": 1,
-            "service_tier": "standard",
-        }
-        start = {"id": f"msg_{uuid.uuid4().hex}", "type": "message", "role": "assistant", "model": request["model"], "content": [],
-                 "stop_reason": None, "stop_sequence": None, "usage": usage}  # fmt: skip
-        yield event({"type": "message_start", "message": start})
-        blocks: list[tuple[Json, Json]] = [({"type": "text", "text": ""}, {"type": "text_delta", "text": TEXT})]
-        if step.tool:
-            call = {"type": "tool_use", "id": f"toolu_{uuid.uuid4().hex[:24]}", "name": step.tool, "input": {}}
-            blocks.append((call, {"type": "input_json_delta", "partial_json": json.dumps(step.arguments)}))
-        for index, (block, delta) in enumerate(blocks):
-            yield event({"type": "content_block_start", "index": index, "content_block": block})
-            yield event({"type": "content_block_delta", "index": index, "delta": delta})
-            yield event({"type": "content_block_stop", "index": index})
-        output = {"output_tokens": counts["output"], "output_tokens_details": {"thinking_tokens": counts["reasoning"]}}
-        reason = {"stop_reason": "tool_use" if step.tool else "end_turn", "stop_sequence": None}
-        yield event({"type": "message_delta", "delta": reason, "usage": usage | output})
-        yield event({"type": "message_stop"})
-
-    def response(self, request: Json) -> Iterator[bytes]:
-        """A streamed answer of OpenAI's Responses."""
-        step, counts = self.step(request["input"], request["model"], (request.get("reasoning") or {}).get("effort"))
-        counts["cache_write"] += counts.pop("cache_write_1h")
-        prompt = counts["input"] + counts["cache_read"] + counts["cache_write"]
-        usage = {
-            "input_tokens": prompt,
-            "input_tokens_details": {"cached_tokens": counts["cache_read"], "cache_write_tokens": counts["cache_write"]},
-            "output_tokens": counts["output"],
-            "output_tokens_details": {"reasoning_tokens": counts["reasoning"]},
-            "total_tokens": prompt + counts["output"],
-        }
-        said = [{"type": "output_text", "text": TEXT, "annotations": []}]
-        items: list[Json] = [
-            {"type": "message", "id": f"msg_{uuid.uuid4().hex}", "role": "assistant", "status": "completed", "content": said}
-        ]
-        if step.tool:
-            items.append(called(step, agent_of(request)))
-        whole = {"id": f"resp_{uuid.uuid4().hex}", "object": "response", "created_at": 1, "status": "completed", "model": request["model"],
-                 "error": None, "incomplete_details": None, "output": items, "usage": usage}  # fmt: skip
-        number = itertools.count()
-        yield event({"type": "response.created", "sequence_number": next(number),
-                     "response": whole | {"status": "in_progress", "usage": None, "output": []}})  # fmt: skip
-        for index, item in enumerate(items):
-            yield event(
-                {"type": "response.output_item.added", "sequence_number": next(number), "output_index": index, "item": item}
-            )
-            yield event(
-                {"type": "response.output_item.done", "sequence_number": next(number), "output_index": index, "item": item}
-            )
-        yield event({"type": "response.completed", "sequence_number": next(number), "response": whole})
-
-
-def parts(message: Json) -> list[Json]:
-    """The parts of a message. An item of Responses may itself be a call or a result."""
-    content = message.get("content", [message])
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+    def step(self, question: Question) -> tuple[str, int, Step]:
+        """The script that a request is in, how many tools it has called since, and the step that is next."""
+        script, calls, over = "", 0, False
+        for message in question.messages:
+            for part in parts(message):
+                marks = [] if own(message) else MARK.findall(text_of(part))
+                if marks:
+                    script, calls, over = marks[-1], 0, False
+                elif part.get("type") in CALLS:
+                    calls, over = calls + 1, False
+                else:
+                    over |= own(message) and bool(part.get("text"))  # it answered without a call: the script is done
+        last = " ".join([*sorted(question.tools), *map(text_of, parts(question.messages[-1]))])
+        apart = (not question.tools and not self.bare) or bool(self.aside and re.search(self.aside, last))
+        steps = () if over or apart else self.scripts.get(script, ())
+        return script, calls, steps[calls] if calls < len(steps) else Step(labels={"script": "none"})
 
 
 def text_of(part: Json) -> str:
@@ -191,27 +154,6 @@ def entered(messages: list[Json]) -> Counter[str]:
 def own(message: Json) -> bool:
     """Whether a message is the model's."""
     return message.get("role") == "assistant" or message.get("type") in (*CALLS, "reasoning")
-
-
-def agent_of(request: Json) -> str:
-    """The agent that a conversation of Codex spawned last."""
-    return (["", *re.findall(r'agent_id\\": *\\"([\w-]+)', json.dumps(request["input"]))])[-1]
-
-
-def called(step: Step, agent: str) -> Json:
-    """A call of a tool, as Responses has it."""
-    call = {"call_id": f"call_{uuid.uuid4().hex[:20]}", "name": step.tool, "status": "completed"}
-    if step.namespace:
-        call["namespace"] = step.namespace
-    if isinstance(step.arguments, str):
-        return call | {"type": "custom_tool_call", "id": f"ctc_{uuid.uuid4().hex}", "input": step.arguments}
-    arguments = json.dumps(step.arguments).replace("AGENT", agent)
-    return call | {"type": "function_call", "id": f"fc_{uuid.uuid4().hex}", "arguments": arguments}
-
-
-def event(value: Json) -> bytes:
-    """An event of a stream."""
-    return b"event: " + value["type"].encode() + b"\ndata: " + json.dumps(value).encode() + b"\n\n"
 
 
 # A server of MCP over its standard streams, with one tool.

@@ -15,30 +15,54 @@ from proxies import Proxy
 from test_clients import COMMANDS
 from upstream import Upstream
 
-from conftest import MOST, Json, objects, put
+from conftest import MOST, ROOT, Json, objects, put
 
 
-def command(arguments: list[str], environment: dict[str, str], vendor: Upstream, where: pathlib.Path, **more: str) -> bytes:
-    """What a client prints. All that it started ends with it, and what it asks of others comes to the vendor too."""
+def program(name: str) -> str:
+    """A client's program, or a command of ours that runs a client."""
+    own = ROOT / ".venv-clients" / name / "bin" / name  # of Python: each has an environment of its own
+    return str(next((path for path in (COMMANDS / name, own) if path.exists()), name))
+
+
+def started(
+    arguments: list[str], environment: dict[str, str], vendor: Upstream, where: pathlib.Path, **more: str
+) -> subprocess.Popen[bytes]:
+    """A client at work. What it asks of others comes to the vendor too."""
     node = os.path.dirname(os.popen("command -v node").read().strip())
     variables = environment | more | {
         "PATH": os.pathsep.join((str(COMMANDS), environment["PATH"], node)),
         "HTTPS_PROXY": f"http://127.0.0.1:{vendor.port}",
         "NO_PROXY": "127.0.0.1",
     }  # fmt: skip
-    program = COMMANDS / arguments[0]  # or a command of ours, which runs a client
-    process = subprocess.Popen(
-        [str(program) if program.exists() else arguments[0], *arguments[1:]], env=variables, cwd=where, stdin=subprocess.DEVNULL,
+    return subprocess.Popen(
+        [program(arguments[0]), *arguments[1:]], env=variables, cwd=where, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
+
+
+def ended(process: subprocess.Popen[bytes], check: bool = True) -> bytes:
+    """What a client prints until it ends. All that it started ends with it."""
     try:
         printed, wrong = process.communicate(timeout=MOST)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert process.returncode == 0, (wrong.decode()[-1500:], printed.decode()[-1500:])
+    assert process.returncode == 0 or not check, (wrong.decode()[-1500:], printed.decode()[-1500:])
     return printed
+
+
+def sweep(home: str, keep: int = 0) -> None:
+    """End what clients of a home left running: some start a server that outlives them. `keep`: a process of ours."""
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if int(folder.name) != keep and f"HOME={home}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                os.kill(int(folder.name), signal.SIGKILL)
+
+
+def command(arguments: list[str], environment: dict[str, str], vendor: Upstream, where: pathlib.Path, **more: str) -> bytes:
+    """What a client prints that runs to its end."""
+    return ended(started(arguments, environment, vendor, where, **more))
 
 
 def repository(where: pathlib.Path) -> pathlib.Path:

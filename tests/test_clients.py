@@ -21,6 +21,8 @@ from conftest import MOST, ROOT, Json, lines, objects, put
 
 PYTHON = ROOT / ".venv-clients/bin/python"
 COMMANDS = ROOT / ".venv-clients/node_modules/.bin"
+INSTALLED = ROOT / ".venv-clients/installed.json"  # which version of each client tools/clients.py installed
+RUNS = ROOT / ".venv-clients/runs"  # what the rig found of each
 
 needs_sdks = pytest.mark.skipif(not PYTHON.exists(), reason="make clients installs the SDKs")
 

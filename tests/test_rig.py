@@ -16,9 +16,11 @@ from decimal import Decimal
 
 import pytest
 import rig
+import rig_matrix
 from proxies import Proxy, Start
 from rig import Charge, Ledger, Step
 from rig_clients import claude, codex, git, repository
+from rig_matrix import counted
 from test_clients import needs
 from upstream import Upstream
 
@@ -71,11 +73,6 @@ CODEX = {
 }
 
 
-def counted(row: Json) -> Counter[str]:
-    """The tokens of a row or a turn by class."""
-    return Counter({name: row.get(f"{name}_tokens", 0) for name in rig.CLASSES})
-
-
 def agree(ledger: Ledger, run: Run, source: str, proxy: Proxy | None) -> None:
     """Each sum of ours is the ledger's, whatever it is summed up by."""
     charges = [(charge.model, charge.labels, +charge.counts) for charge in ledger.charges]
@@ -102,6 +99,10 @@ def agree(ledger: Ledger, run: Run, source: str, proxy: Proxy | None) -> None:
             for row in objects(run(command).stdout):
                 sums.setdefault(row.get(tag, "unmarked"), Counter(turns=0)).update(+counted(row) | {"turns": row["turns"]})
             assert sums == ledger.sums(tag), command
+    found = {"requests": len(charges), "turns": len(turns), "missing": {}, "surplus": 0}
+    client = next(row for row in rig_matrix.MATRIX if row.own and row.client.startswith(source))
+    version = {"version": rig_matrix.version(client)}
+    rig_matrix.keep(client, "proxy" if proxy else "passive", version | {"log": found, "proxy": found if proxy else None})
 
 
 def contexts_agree(ledger: Ledger, run: Run, chains: int, unlogged: Sequence[Charge] = ()) -> None:
