@@ -2,7 +2,7 @@
 
 A prompt names its script: `[[work]]`. The step that is answered is the number of the model's calls of tools after that
 mark, so the vendor needs no memory of a conversation, and a subagent's prompt can name a script of its own. A request
-without tools is none of a script's: clients ask so for a title or a summary. Nor is what comes after its last answer.
+without tools may be none of a script's: clients ask so for a title or a summary. Nor is what comes after its last answer.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Ledger:
         self.let_go = False  # end them
         self.hours = True  # whether caches are written for an hour, too
         self.aside = ""  # a pattern of requests outside the conversation: names of their tools, and their last text
-        self.bare = False  # whether a request without tools may be one of a script
+        self.bare = True  # whether a request without tools may be one of a script: Codex states some elsewhere
 
     def sums(self, label: str) -> dict[str, Counter[str]]:
         """The tokens by class of each value of a label, and how many requests."""

@@ -112,5 +112,6 @@ def test_a_stream_hangs_until_it_is_let_go(wire: str, both: tuple[rig.Ledger, Pr
 @pytest.mark.parametrize("wire", PATHS)
 def test_a_request_without_tools_is_none_of_a_script(wire: str, both: tuple[rig.Ledger, Proxy]) -> None:
     ledger, proxy = both
+    ledger.bare = False
     assert b"bash" not in ask(proxy.port, request(wire, "work", False, tools=False))
     assert [charge.labels for charge in ledger.charges] == [{"script": "none"}]
