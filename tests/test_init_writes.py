@@ -239,7 +239,7 @@ def test_a_folder_that_may_not_be_written_to(run: Run, home: pathlib.Path, envir
         (".codex/config.toml", b"a = 1\n", lambda text: f"mine = 2\n{text}\n[z]\nb = 3\n", {"mine": 2, "a": 1, "z": {"b": 3}}),
         (".claude/settings.json", b'{"statusLine": {"type": "command", "command": "x"}}', lambda text: text.replace("{", '{"mine": 1, ', 1),
          {"mine": 1, "statusLine": {"type": "command", "command": "x"}}),
-        (".claude/settings.json", b'{"mine": 1}', lambda text: text.replace("1", "2"), {"mine": 2}),
+        (".claude/settings.json", b'{"mine": 1}', lambda text: text.replace('"mine": 1', '"mine": 2'), {"mine": 2}),
     ],
 )  # fmt: skip
 def test_only_our_entry_goes_where_somebody_changed_the_file(

@@ -15,11 +15,15 @@ from conftest import ROOT, ROUNDS, examples
 SLEEPS = {"test_crashes.py": 3, "test_ship.py": 2, "test_proxy.py": 3, "test_clocks.py": 4, "upstream.py": 4}
 # One polls for all that must come; the others for a server of their own.
 SLEEPS |= {"conftest.py": 1, "engines.py": 1}
+# A vendor that says no more until its client goes away.
+SLEEPS |= {"rig.py": 1}
 CLOCKS = {"time.time", "time.time_ns", "time.perf_counter", "datetime.now", "datetime.datetime.now", "datetime.date.today"}
 # The times of files are those of the system: a file is marked as if it came from the future.
 READ = {"test_clocks.py": 1}
 # A client, real or imitated, that is refused for some seconds: it and its vendor live by the time that it is.
 READ |= {"fake_agent.py": 4, "test_rig_limits.py": 4}
+# A vendor's answer says when it was made; real clients, which have no other clock, read it.
+READ |= {"rig_wires.py": 2}
 
 
 @functools.cache
