@@ -24,8 +24,8 @@ from tokenops.store_files import Day
 # For lines that this module returns: those of other writers have been rearranged by then.
 Header, header = store_files.Header, store_files.header
 kind_of, has_field = store_files.kind_of, store_files.has_field
-# For lines as they stand in the log's files: one may hold two records.
-unfold = store_folded.unfold
+# For what stands in a line of the log's files: it may be two records.
+unfold_record = store_folded.unfold_record
 # So many days are written at once by the first run over a year, or by an import.
 _MANY_DAYS = 64
 

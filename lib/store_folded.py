@@ -101,6 +101,8 @@ def unfold(line: bytes, context: bool = True) -> Sequence[bytes]:
         return (line,)
     if not line.endswith(b"}}\n"):
         return _unfold_any(line, context)
+    if line.rfind(HEAD, 0, at) > 0:  # behind a turn that was torn: the context is not that turn's
+        return (line,)
     turn = line[:at] + b"}\n"
     if not context:
         return (turn,)
@@ -124,14 +126,26 @@ def _context(name: bytes, head: bytes, own: bytes) -> bytes:
 def _unfold_any(line: bytes, context: bool) -> Sequence[bytes]:
     """As `unfold`, of a line that another program has rearranged."""
     try:
-        turn: Any = orjson.loads(line)
+        record: Any = orjson.loads(line)
     except ValueError:
         return (line,)
-    if type(turn) is not dict or turn.get("kind") != "turn" or type(own := turn.pop("context", None)) is not dict:
+    if type(record) is not dict:
         return (line,)
+    turn, *own = unfold_record(record)
+    if not own:
+        return (line,)
+    return (jsonl.line_of(turn), *map(jsonl.line_of, own if context else ()))
+
+
+def unfold_record(record: jsonl.Record) -> list[jsonl.Record]:
+    """The records that stand in one object of a file: nearly always it, or a turn and its context."""
+    own = record.get("context")
+    if record.get("kind") != "turn" or type(own) is not dict:
+        return [record]
+    turn = {key: value for key, value in record.items() if key != "context"}
     name = str(turn.get("id"))
-    if str(own.get("parent", "")).startswith(":"):
-        own["parent"] = name[: name.rfind(":") + 1] + own["parent"][1:]
+    parent = str(own.get("parent", ""))
+    if parent.startswith(":"):
+        own = {**own, "parent": name[: name.rfind(":") + 1] + parent[1:]}
     shared = {key: turn[key] for key in ("v", "ts", *_BEFORE, *_AFTER) if key in turn}
-    record = {**own, **shared, "kind": "context", "id": f"context:{name}", "turn": name}
-    return (jsonl.line_of(turn), jsonl.line_of(record)) if context else (jsonl.line_of(turn),)
+    return [turn, {**own, **shared, "kind": "context", "id": f"context:{name}", "turn": name}]

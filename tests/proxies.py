@@ -15,7 +15,7 @@ import pytest
 from upstream import Upstream
 
 from conftest import MOST, ROOT, Json, eventually, objects
-from tokenops import store
+from tokenops import store_folded
 
 
 class Proxy:
@@ -30,7 +30,7 @@ class Proxy:
         def found() -> list[Json]:
             data = b"".join(path.read_bytes() for path in sorted(self.log.glob("events/*.jsonl")))
             whole = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
-            records = objects(b"".join(part for line in whole for part in store.unfold(line)))
+            records = objects(b"".join(part for line in whole for part in store_folded.unfold(line)))
             return [event for event in records if event["kind"] == kind]
 
         return eventually(lambda: events if len(events := found()) >= count else None) if count else found()

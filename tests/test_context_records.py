@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Run, examples, joins_by_the_laws, lines, objects, put
-from tokenops import events, fields, joins, jsonl, store, store_days, store_upkeep
+from tokenops import events, fields, joins, jsonl, store, store_days, store_folded, store_upkeep
 
 Json = dict[str, Any]
 
@@ -120,7 +120,7 @@ def test_compaction_joins_their_sightings(tmp_path: pathlib.Path) -> None:
     store.append(str(tmp_path), map(jsonl.line_of, [early, turn(), late, early]))
     assert [each.after for each in store_upkeep.compact(str(tmp_path), "2026-03-02", pack=True)] == [2]
     stored = gzip.decompress((tmp_path / "events" / f"{DAY}.jsonl.gz").read_bytes())
-    assert [json.loads(part) for line in stored.splitlines(True) for part in store.unfold(line)] == [turn(), late]
+    assert [json.loads(part) for line in stored.splitlines(True) for part in store_folded.unfold(line)] == [turn(), late]
     assert [json.loads(line) for line in store.scan(str(tmp_path))] == [turn()]
     assert [json.loads(line) for line in store.scan(str(tmp_path), context=True)] == [late, turn()]
     assert store.new_lines(str(tmp_path), [jsonl.line_of(early)]) == ([], 0)

@@ -194,3 +194,42 @@ def test_compaction_folds_an_older_log_once(run: Run, environment: dict[str, str
     assert len(gzip.decompress((folder / "events/2026-11-01.jsonl.gz").read_bytes()).splitlines()) == 3
     assert run("tok-cat --kind turn,context").stdout == before
     assert run("tok-log compact --gzip").stdout == b""
+
+
+def glued(turn: bytes) -> dict[str, bytes]:
+    """What may stand before a line: what other programs and crashes leave there."""
+    torn = turn[: len(turn) // 2]
+    return {
+        "a byte order mark": jsonl.BOM,
+        "zeros": b"\0\0",
+        "blanks": b"  ",
+        "a whole record": turn[:-1],
+        "a torn record": torn,
+    }
+
+
+@pytest.mark.parametrize("before", glued(b"{}"))
+@pytest.mark.parametrize("verb", ["append -", "import FILE"])
+def test_a_folded_line_is_taken_behind_whatever_its_parts_were(
+    verb: str, before: str, run: Run, tmp_path: pathlib.Path, environment: dict[str, str]
+) -> None:
+    first, _ = pair({**PLAIN, "id": "codex:other:0:5-5"}, SIZED)
+    turn, context = pair(PLAIN, SIZED)
+    (line,) = store_folded.fold([turn, context])
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(glued(first)[before] + line)
+    is_torn = before == "a torn record"
+    run(f"tok-log {verb}".replace("FILE", str(path)), path.read_bytes(), status=1 if is_torn else 0)
+    both = [turn, context, first] if before == "a whole record" else [turn, context]
+    assert sorted(store.scan(environment["TOKENOPS_HOME"], context=True)) == sorted(both)
+
+
+def test_a_context_is_never_given_to_a_turn_that_was_torn_before_it(run: Run, environment: dict[str, str]) -> None:
+    first, _ = pair({**PLAIN, "id": "codex:other:0:5-5"}, SIZED)
+    (line,) = store_folded.fold(pair(PLAIN, SIZED))
+    run("tok-log append", first)
+    path = pathlib.Path(environment["TOKENOPS_HOME"]) / "events/2026-11-01.jsonl"
+    for at in range(1, len(first)):
+        assert store_folded.unfold(first[:at] + line) == (first[:at] + line,), at
+    path.write_bytes(first[:-9] + line)
+    assert list(store.scan(environment["TOKENOPS_HOME"], context=True)) == []
