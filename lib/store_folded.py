@@ -131,6 +131,8 @@ def _unfold_any(line: bytes, context: bool) -> Sequence[bytes]:
         return (line,)
     if type(record) is not dict:
         return (line,)
+    if record.get("kind") == "context" and not context:
+        return ()
     turn, *own = unfold_record(record)
     if not own:
         return (line,)

@@ -233,3 +233,13 @@ def test_a_context_is_never_given_to_a_turn_that_was_torn_before_it(run: Run, en
         assert store_folded.unfold(first[:at] + line) == (first[:at] + line,), at
     path.write_bytes(first[:-9] + line)
     assert list(store.scan(environment["TOKENOPS_HOME"], context=True)) == []
+
+
+def test_a_context_in_another_form_is_left_out_where_none_is_asked_for(run: Run, environment: dict[str, str]) -> None:
+    turn, context = pair(PLAIN, SIZED)
+    run("tok-log append", turn)
+    path = pathlib.Path(environment["TOKENOPS_HOME"]) / "events/2026-11-01.jsonl"
+    path.write_bytes(turn + orjson.dumps(orjson.loads(context), option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE))
+    assert list(store.scan(environment["TOKENOPS_HOME"])) == [turn]
+    assert objects(run("tok-cat").stdout) == [orjson.loads(turn)]
+    assert objects(run("tok-cat --kind context").stdout) == [orjson.loads(context)]
