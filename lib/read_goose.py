@@ -69,7 +69,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
         if not {"id", "created_at"} <= columns or "total_tokens" not in columns:
             raise events.BadRecord("not a goose database: it has no table of sessions with token counts; skipped")
         earlier: dict[str, str] = cursor.state.get("beyond", {})
-        since = _resume(connection, cursor, "updated_at" in columns)
+        since = _resume(connection, cursor, "updated_at" in columns, read_sqlite.written_at(path))
         cursor.state["beyond"] = earlier
         where = 'datetime("updated_at") IS NULL OR datetime("updated_at") >= ?' if since[0] else "1"
         ledgers = _ledgers(connection)
@@ -100,13 +100,17 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
                 yield from session.total(location)
 
 
-def _resume(connection: sqlite3.Connection, cursor: read_lines.Cursor, dated: bool) -> tuple[str, int]:
-    """From what time of change and after which request to read; the cursor is moved to the latest there are."""
+def _resume(connection: sqlite3.Connection, cursor: read_lines.Cursor, dated: bool, written: int) -> tuple[str, int]:
+    """From what time of change and after which request to read; the cursor is moved to the latest there are.
+
+    No time after `written` is kept.
+    """
     time, request = cursor.state.get("updated", ""), cursor.state.get("request", 0)
     latest = connection.execute("SELECT MAX(datetime(updated_at)) FROM sessions").fetchone()[0] if dated else None
     kept = {"id", "session_id"} <= read_sqlite.columns(connection, "usage_ledger")
     last = connection.execute("SELECT MAX(id) FROM usage_ledger").fetchone()[0] if kept else 0
-    cursor.state |= {"updated": untrusted.text(latest), "request": last if type(last) is int else 0}
+    updated = min(untrusted.text(latest), read_sqlite.datetime_text(written))
+    cursor.state |= {"updated": updated, "request": last if type(last) is int else 0}
     if time > cursor.state["updated"] or request > cursor.state["request"]:
         return "", 0  # not the database that it was
     return time, request

@@ -70,7 +70,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
     with read_sqlite.open_database(path) as connection:
         if not {"id", "started_at", "input_tokens", "output_tokens"} <= read_sqlite.columns(connection, "sessions"):
             raise events.BadRecord("not a Hermes Agent database: it has no table of sessions with token counts; skipped")
-        where, values = _query_changed(connection, cursor)
+        where, values = _query_changed(connection, cursor, read_sqlite.written_at(path))
         for row in read_sqlite.select(connection, "sessions", *_SESSION, where=where, values=values).fetchall():
             location = f"{path}:{untrusted.identity(row['id']) or 'a session'}"
             try:
@@ -82,15 +82,15 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
             yield from several
 
 
-def _query_changed(connection: sqlite3.Connection, cursor: read_lines.Cursor) -> tuple[str, tuple[Any, ...]]:
-    """Which sessions to read; the cursor is moved to the latest change there is."""
+def _query_changed(connection: sqlite3.Connection, cursor: read_lines.Cursor, written: int) -> tuple[str, tuple[Any, ...]]:
+    """Which sessions to read; the cursor is moved to the latest change there is, but not after `written`."""
     there = read_sqlite.columns(connection, "sessions")
     times = [name for name in ("last_activity_at", "ended_at") if name in there]
     shared = {"session_id", "last_seen"} <= read_sqlite.columns(connection, "session_model_usage")
     latest = [_latest(connection, "sessions", name) for name in (*times, "started_at")]
     if shared:
         latest.append(_latest(connection, "session_model_usage", "last_seen"))
-    mark, cursor.state = cursor.state.get("seen", 0.0), {"seen": max(latest)}
+    mark, cursor.state = cursor.state.get("seen", 0.0), {"seen": min(max(latest), written / 1000)}
     if not times or not mark or mark > cursor.state["seen"]:
         return "1", ()
     since = mark - _MARGIN_S

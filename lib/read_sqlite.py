@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tokenops import events, regular
+from tokenops import events, regular, when
 
 if TYPE_CHECKING:
     import sqlite3
@@ -46,6 +46,20 @@ def stamp(path: str) -> Stamp:
             beside = os.stat(f"{path}-wal")
             size, changed = size + beside.st_size, max(changed, beside.st_mtime_ns)
     return Stamp(status.st_ino, size, changed)
+
+
+def written_at(path: str) -> int:
+    """When a database was last written, in milliseconds. Raises OSError.
+
+    No row changed later. A row that says so was written while the clock was wrong: who read on from its time would pass
+    over all changes until then.
+    """
+    return max(stamp(path).mtime // 1_000_000, 0)
+
+
+def datetime_text(at: int) -> str:
+    """A time in milliseconds as SQLite's own function `datetime` writes it."""
+    return when.stamp(at)[:19].replace("T", " ")
 
 
 @contextlib.contextmanager

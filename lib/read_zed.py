@@ -64,7 +64,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
     with read_sqlite.open_database(path) as connection:
         if not {"id", "updated_at", "data_type", "data"} <= read_sqlite.columns(connection, "threads"):
             raise events.BadRecord("not a database of Zed's threads: it has no table of threads with their data; skipped")
-        since = _resume(connection, cursor)
+        since = _resume(connection, cursor, read_sqlite.written_at(path))
         where = 'datetime("updated_at") IS NULL OR datetime("updated_at") >= ?' if since else "1"
         values = (since,) if since else ()
         can_unpack = read_packed.can_unpack()
@@ -84,11 +84,11 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
                 yield total
 
 
-def _resume(connection: sqlite3.Connection, cursor: read_lines.Cursor) -> str:
-    """From what time of change to read, "" for all; the cursor is moved to the latest there is."""
+def _resume(connection: sqlite3.Connection, cursor: read_lines.Cursor, written: int) -> str:
+    """From what time of change to read, "" for all; the cursor is moved to the latest there is, but not after `written`."""
     mark = cursor.state.get("updated", "")
     latest = connection.execute("SELECT MAX(datetime(updated_at)) FROM threads").fetchone()[0]
-    cursor.state["updated"] = untrusted.text(latest)
+    cursor.state["updated"] = min(untrusted.text(latest), read_sqlite.datetime_text(written))
     return mark if mark <= cursor.state["updated"] else ""  # else it is not the database that it was
 
 

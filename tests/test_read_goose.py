@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pathlib
 import sqlite3
 from collections.abc import Iterator
@@ -297,3 +298,15 @@ def test_turns_and_totals_add_up_once(run: Run, environment: dict[str, str]) -> 
     for source in ("tok-read goose", "tok-cat"):
         rows = objects(run(f"{source} | tok-rollup --by session").stdout)
         assert {row["session_id"]: row["output_tokens"] for row in rows} == {"20260304_1": 100, "20260305_1": 57}
+
+
+def test_a_time_in_the_future_hides_no_later_change(tmp_path: pathlib.Path) -> None:
+    cursor = read_lines.Cursor()
+    for number, at in enumerate(("2061-05-01 12:00:00", "9999-12-31 23:59:59", "never")):
+        with base(tmp_path) as connection:
+            insert(connection, "sessions", **session(f"s{number}", updated_at=at))
+            connection.execute("DELETE FROM sessions WHERE id = 'grown'")
+            insert(connection, "sessions", **session("grown", 900 + number, updated_at=f"2026-05-02 08:00:0{number}"))
+        os.utime(tmp_path / ".local/share/goose/sessions/sessions.db", (1777708800 + number,) * 2)
+        found = {event["session_id"]: event["input_tokens"] for event in read(tmp_path, cursor)[0]}
+        assert found["grown"] == 900 + number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pathlib
 import sqlite3
 from collections.abc import Iterator
@@ -288,3 +289,15 @@ def test_a_damaged_database_is_told(run: Run, tmp_path: pathlib.Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"CREATE TABLE sessions (id", b"CREATE \x80ABLE sessions (id"))
     done = run(f"tok-read hermes --root {path}", status=1)
     assert b"not a readable SQLite database (damaged, encrypted or truncated); skipped" in done.stderr
+
+
+def test_a_time_in_the_future_hides_no_later_change(tmp_path: pathlib.Path) -> None:
+    cursor = read_lines.Cursor()
+    for number, at in enumerate((10**9, 90 * 10**9, 10**18)):
+        with base(tmp_path, *(() if number else NEW)) as connection:
+            insert(connection, "sessions", **session(f"s{number}", last_activity_at=BEGAN + at))
+            connection.execute("DELETE FROM sessions WHERE id = 'grown'")
+            grown = session("grown", (900 + number, 90, 0, 0, 0, 3), last_activity_at=BEGAN + 1000 * (number + 1))
+            insert(connection, "sessions", **grown)
+        os.utime(tmp_path / ".hermes/state.db", (BEGAN + 1000 * (number + 1),) * 2)
+        assert read(tmp_path, cursor)[0]["grown"]["input_tokens"] == 900 + number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pathlib
 import shutil
 import sqlite3
@@ -95,10 +96,10 @@ def steps(home: pathlib.Path) -> Iterator[None]:
     yield
 
 
-def read(home: pathlib.Path) -> tuple[list[events.Event], list[str]]:
+def read(home: pathlib.Path, cursor: read_lines.Cursor | None = None) -> tuple[list[events.Event], list[str]]:
     rejected: list[str] = []
     path = str(home / ".local/share/zed/threads/threads.db")
-    found = read_zed.read(path, read_lines.Cursor(), Intake(on_bad_line=lambda place, why: rejected.append(why)))
+    found = read_zed.read(path, cursor or read_lines.Cursor(), Intake(on_bad_line=lambda place, why: rejected.append(why)))
     return list(found), rejected
 
 
@@ -220,3 +221,15 @@ def test_without_zstd_compressed_threads_wait(tmp_path: pathlib.Path, monkeypatc
     assert [event["session_id"] for event in read_zed.read(path, cursor, Intake())] == ["t1", "t2"]
     assert not list(read_zed.hints(str(tmp_path / ".local/share/zed/threads")))
     assert cursor.state["updated"] == "2026-05-01 12:30:00"
+
+
+def test_a_time_in_the_future_hides_no_later_change(tmp_path: pathlib.Path) -> None:
+    cursor = read_lines.Cursor()
+    for number, at in enumerate(("2061-05-01T12:00:00Z", "9999-12-31T23:59:59Z", "never")):
+        with base(tmp_path) as connection:
+            insert(connection, f"t{number}", document(), **AT, updated_at=at)
+            grown = document(usage(900 + number, 9, 0, 0))
+            insert(connection, "grown", grown, **AT, updated_at=f"2026-05-02T08:00:0{number}Z")
+        os.utime(tmp_path / ".local/share/zed/threads/threads.db", (1777708800 + number,) * 2)
+        found = {event["session_id"]: event["input_tokens"] for event in read(tmp_path, cursor)[0]}
+        assert found["grown"] == 900 + number
