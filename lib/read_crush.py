@@ -10,7 +10,7 @@ internal/projects and internal/db, as of November 2026.)
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from tokenops import events, read_lines, read_records, read_sqlite, untrusted
@@ -56,7 +56,7 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
     with read_sqlite.open_database(path) as connection:
         if not set(_SESSION) <= read_sqlite.columns(connection, "sessions"):
             raise events.BadRecord("not a Crush database: it has no table of sessions with costs; skipped")
-        since = _resume(connection, cursor)
+        since = _resume(connection, cursor, read_sqlite.written_at(path))
         answers = _answers(connection)
         where = "COALESCE(parent_session_id, '') = '' AND (updated_at >= ? OR typeof(updated_at) <> 'integer')"
         for record in read_sqlite.select(connection, "sessions", *_SESSION, where=where, values=(since,)):
@@ -72,28 +72,38 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
                 yield total
 
 
-def _resume(connection: sqlite3.Connection, cursor: read_lines.Cursor) -> int:
-    """From what time of change to read, 0 for all; the cursor is moved to the latest there is."""
+def _resume(connection: sqlite3.Connection, cursor: read_lines.Cursor, written: int) -> int:
+    """From what time of change to read, 0 for all; the cursor is moved to the latest there is, but not after `written`."""
     mark = cursor.state.get("updated", 0)
     latest = connection.execute("SELECT MAX(updated_at) FROM sessions WHERE typeof(updated_at) = 'integer'").fetchone()[0]
-    cursor.state["updated"] = latest if type(latest) is int else 0
+    cursor.state["updated"] = min(latest, written // 1000) if type(latest) is int else 0
     return mark if type(mark) is int and mark <= cursor.state["updated"] else 0  # else it is not the database that it was
 
 
 def _answers(connection: sqlite3.Connection) -> dict[object, int]:
-    """How many answers each session has, with those of its subagents."""
+    """How many answers each session without a parent has, with those of its subagents."""
     if not {"session_id", "role"} <= read_sqlite.columns(connection, "messages"):
         return {}
     parents = dict(connection.execute("SELECT id, parent_session_id FROM sessions").fetchall())
+    tops: dict[object, object] = {}
     counts: dict[object, int] = {}
     query = "SELECT session_id, COUNT(*) FROM messages WHERE role = 'assistant' GROUP BY session_id"
     for session, count in connection.execute(query):
-        chain = [session]  # it, its parent, and so on
-        while (parent := parents.get(chain[-1])) not in (None, "", *chain):
-            chain.append(parent)
-        for name in chain:
-            counts[name] = counts.get(name, 0) + count
+        top = _top(session, parents, tops)
+        counts[top] = counts.get(top, 0) + count
     return counts
+
+
+def _top(session: object, parents: Mapping[object, object], tops: dict[object, object]) -> object:
+    """The session above one that has no parent. `tops`: those that are known, to which all on the way are added."""
+    chain = {session: None}  # it, its parent, and so on
+    name = session
+    while name not in tops and (parent := parents.get(name)) not in (None, "") and parent not in chain:
+        chain[parent] = None
+        name = parent
+    top = tops.get(name, name)
+    tops.update(dict.fromkeys(chain, top))
+    return top
 
 
 def _total(row: untrusted.Raw, answers: int, root: str, intake: Intake) -> events.Event | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import pathlib
 import sqlite3
 from collections.abc import Iterator
@@ -79,10 +80,10 @@ def steps(home: pathlib.Path) -> Iterator[None]:
     yield
 
 
-def read(home: pathlib.Path) -> tuple[list[events.Event], list[str]]:
+def read(home: pathlib.Path, cursor: read_lines.Cursor | None = None) -> tuple[list[events.Event], list[str]]:
     rejected: list[str] = []
     path = str(home / "code/orchard/.crush/crush.db")
-    found = read_crush.read(path, read_lines.Cursor(), Intake(on_bad_line=lambda place, why: rejected.append(why)))
+    found = read_crush.read(path, cursor or read_lines.Cursor(), Intake(on_bad_line=lambda place, why: rejected.append(why)))
     return list(found), rejected
 
 
@@ -188,3 +189,29 @@ def test_the_place_can_be_named(run: Run, tmp_path: pathlib.Path) -> None:
     with base(tmp_path / "away") as connection:
         session(connection, "s1", 1)
     assert objects(run("tok-read crush", env={"CRUSH_GLOBAL_DATA": str(tmp_path / "away/.local/share/crush")}).stdout)
+
+
+def test_a_time_in_the_future_hides_no_later_change(tmp_path: pathlib.Path) -> None:
+    cursor = read_lines.Cursor()
+    for number, at in enumerate((10**9, 10**14, 100, "never", 10**18)):
+        with base(tmp_path) as connection:
+            session(connection, f"s{number}", 1, at=at)
+            session(connection, "grown", number + 1, at=1000 + number)
+        os.utime(tmp_path / "code/orchard/.crush/crush.db", (BEGAN + 1000 + number,) * 2)
+        found = {event["session_id"]: event.get("turns") for event in read(tmp_path, cursor)[0]}
+        assert found["grown"] == number + 1
+
+
+def test_a_long_chain_of_subagents_is_added_up_once(tmp_path: pathlib.Path) -> None:
+    with base(tmp_path) as connection:
+        for number in range(20_000):
+            parent = f"s{number - 1}" if number else None
+            connection.execute(
+                "INSERT INTO sessions (id, title, parent_session_id, updated_at, created_at) VALUES (?, '', ?, ?, ?)",
+                (f"s{number}", parent, BEGAN, BEGAN),
+            )
+            connection.execute(
+                "INSERT INTO messages VALUES (?, ?, 'assistant', '', '', ?, '')", (f"m{number}", f"s{number}", BEGAN)
+            )
+    found, _ = read(tmp_path)
+    assert [(event["session_id"], event["turns"]) for event in found] == [("s0", 20_000)]
