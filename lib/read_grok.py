@@ -87,11 +87,14 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
             intake.on_bad_line(location, f"{error}; skipped")
             continue
         key = prompt.name if prompt.is_unique else f"{name}:{prompt.name}"
+        named: set[str] = set()
         for model, row in rows:
             intake.location = location
+            part = f"{model}:rest" if model in named else model  # the rest may be of a model that has a row
+            named.add(model)
             total = read_records.aggregate(
                 prompt.began,
-                f"usage:{CLIENT}:{key}:{model}",
+                f"usage:{CLIENT}:{key}:{part}",
                 attribution,
                 model,
                 counts_of(row),

@@ -243,3 +243,17 @@ def test_bad_lines_leave_the_others(run: Run, environment: dict[str, str]) -> No
 def test_the_place_can_be_named(below: str, run: Run, tmp_path: pathlib.Path) -> None:
     updates(tmp_path / "away", completed("p1", 841, usage()))
     assert objects(run("tok-read grok", env={"GROK_HOME": str(tmp_path / "away" / below)}).stdout)
+
+
+def test_what_a_prompt_used_beyond_its_models_counts_beside_their_rows(run: Run, environment: dict[str, str]) -> None:
+    """The rest is the first model's, which has a row of its own."""
+    used = usage(inputTokens=42960, outputTokens=450, primaryModelId="grok-4.6")
+    updates(pathlib.Path(environment["HOME"]), completed("p1", 0, used))
+    rows = objects(run("tok-read grok").stdout)
+    assert len({row["id"] for row in rows}) == 2
+    assert {row["model"] for row in rows} == {"grok-4.6"}
+    assert (
+        sum(row["input_tokens"] + row["cache_read_tokens"] for row in [{"cache_read_tokens": 0} | row for row in rows])
+        == 42960
+    )
+    assert sum(row["output_tokens"] for row in rows) == 450
