@@ -167,7 +167,9 @@ CLIENTS = (
         (("VIBE_HOME", ""),),
         (".vibe",),
         ("logs/session/unified/*/journal",),
-        caveat="it does not record the model of a request, so all of a session are shown with the session's; reasoning is "
+        gives="turns, and a remainder or total per session",
+        caveat="it removes old requests and keeps their sum, which is one remainder per session, or its total if no request "
+        "is left. It does not record the model of a request, so all of a session are shown with the session's; reasoning is "
         "not counted apart. Sessions before version 3 are not read.",
     ),
     Client(

@@ -34,6 +34,7 @@ class Options(NamedTuple):
     work: bool = False  # count what each prompt set off, if the reader can
     roots: Mapping[str, str] = {}  # paths of projects that earlier runs kept, see `projects.ProjectResolver`
     listen: work.Listener | None = None  # gets each prompt and reply, if work is counted
+    whole_sums: bool = False  # see Reader.whole_sums; sync subtracts the turns of its log
 
 
 class Intake:
@@ -120,6 +121,8 @@ class Reader(Protocol):
     append_only: bool = False  # whether files only grow, so that nothing behind a cursor was read before
     in_pieces: bool = True  # whether the first run may read some of the files, write their events, and then read others
     stream: StreamFormat | None = None  # how the format is read from standard input, if it is
+    # Whether the client removes turns that it has written. A remainder that sync reads is then all that a session used.
+    whole_sums: bool = False
 
     def files(self, folder: str, /) -> Iterable[str]:
         """The files of one of the client's directories."""

@@ -52,6 +52,14 @@ def aggregate(
     return events.arrange(fields.fit_all(event))
 
 
+def counts_beyond(counts: Raw, turns: Iterable[Raw]) -> dict[str, int]:
+    """Counts without those of some turns; none is below 0. What is none is left out."""
+    rest = dict(counts)
+    for event in turns:
+        rest = {name: max(0, count - event.get(name, 0)) for name, count in rest.items()}
+    return _without_zeros(rest)
+
+
 def owner_of(written: str, lineage: Sequence[Sequence[str]]) -> str:
     """The session that asked for an answer, which a fork of it may have copied; "" if there is no lineage.
 

@@ -19,14 +19,13 @@ import orjson
 from tokenops import (
     datadir,
     events,
-    jsonl,
     read_records,
     read_sqlite,
     show,
     store,
     store_cursors,
     sync_gather,
-    when,
+    sync_remainders,
     workers,
 )
 from tokenops.read_clients import Client
@@ -235,7 +234,7 @@ def run(
     with datadir.lock(folder, LOCK, wait=False) as mine:
         if not mine:
             return None
-        options = Options(datadir.salt(folder, make=not dry), work=True, roots=store.project_paths(folder))
+        options = Options(datadir.salt(folder, make=not dry), work=True, roots=store.project_paths(folder), whole_sums=True)
         cursors = store_cursors.load(folder)
         how = _How(folder, cursors, options, backfill, dry, jobs, progress, patience)
         outcomes = []
@@ -294,7 +293,8 @@ def _write(folder: str, client: Client, new: News, backfill: bool, dry: bool, pa
         new.batch.rejected.append((client.source, f"one of its records cannot be stored: {why}; skipped"))
 
     sound = store.sound_lines(map(read_records.line, new.batch.entries), on_refusal)
-    every = lines = without_wire(folder, sound)
+    counting = sync_remainders.beyond_turns if client.reader().whole_sums else sync_remainders.without_wire
+    every = lines = counting(folder, sound)
     completed = 0
     again = backfill or new.again
     if lines and (again or new.batch.again or not client.reader().append_only):  # documents are read whole when they change
@@ -307,34 +307,6 @@ def _write(folder: str, client: Client, new: News, backfill: bool, dry: bool, pa
 
             store_upkeep.retire(folder, every, new.batch.wrong)
     return lines, completed
-
-
-def without_wire(folder: str, lines: list[bytes]) -> list[bytes]:
-    """Lines to store; what is beyond a session's turns without the requests that the proxy saw, which are turns of the log.
-
-    A request that leaves no line in a transcript passes the proxy as any other does.
-    """
-    for at, line in enumerate(lines):
-        if _REMAINDER in line:
-            rest = orjson.loads(line)
-            identities = {orjson.loads(other)["id"] for other in lines if rest["session_id"].encode() in other}
-            since = when.stamp(when.moment(rest["ts"]) - _SESSION_MS)
-            for turn in store.with_value(folder, "session_id", rest["session_id"], since):
-                is_wire_only = turn["kind"] == "turn" and turn.get("source") == "proxy" and turn["id"] not in identities
-                if (
-                    is_wire_only
-                    and turn["ts"] <= rest["ts"]
-                    and rest["model"] in (turn.get("model"), turn.get("request_model"))
-                ):
-                    for name in _COUNTS & turn.keys() & rest.keys():
-                        rest[name] = max(0, rest[name] - turn[name])
-            lines[at] = jsonl.line_of({name: value for name, value in rest.items() if value or name not in _COUNTS})
-    return lines
-
-
-_REMAINDER = f'"covers":"{events.REMAINDER}"'.encode()
-_COUNTS = frozenset(events.SUMS)
-_SESSION_MS = 30 * when.DAY  # clients keep a session's log for so long, unless they are told otherwise
 
 
 def _outcome(client: Client, files: int, new: News, lines: list[bytes], completed: int) -> Outcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,9 +57,35 @@ def segment(home: pathlib.Path, *records: Json | bytes, session: str = SESSION, 
     return put(folder(home, session) / f"journal/{first:016d}.jsonl", *records)
 
 
+def sums(home: pathlib.Path, number: int, sent: int, read: int, got: int, at: int, session: str = SESSION) -> pathlib.Path:
+    """What a session used up to a time, as one of the two newest generations has it."""
+    used = {"cachedInputTokens": read, "inputTokens": sent, "outputTokens": got, "totalTokens": sent + got}
+    kept = {"id": session, "createdAt": BEGAN, "updatedAt": BEGAN + at, "preview": "secret", "tokenUsage": used}
+    value = {
+        "projection_state_version": 1,
+        "session_id": session,
+        "snapshot": {"session": kept},
+        "snapshot_sequence": number,
+    }
+    return put(folder(home, session) / f"generations/{number:016d}/projection-state.json", json.dumps(value).encode())
+
+
+def counted(*events_: Json) -> list[tuple[int, ...]]:
+    names = ("input_tokens", "cache_read_tokens", "output_tokens")
+    return [tuple(event.get(name, 0) for name in names) for event in events_]
+
+
+def used(run: Run, command: str) -> tuple[int, ...]:
+    """What a rollup has of all that a command gives."""
+    rows = objects(run("tok-rollup --by client", run(command).stdout).stdout)
+    [row] = counted(*rows)
+    return row
+
+
 def steps(home: pathlib.Path) -> Iterator[None]:
-    """A session that grows by lines and by a segment, and a subagent."""
+    """A session that grows by lines and by a segment, and a subagent. One of their requests was removed before."""
     meta(home, child_sessions=[CHILD])
+    sums(home, 43, 21020 + 21040 + 500, 20013 + 20026 + 400, 202 + 204 + 5, 4000)
     first = result("a1")
     said = [sent(100), first, sent(900, first["payload"]["result"])]
     segment(home, *said)
@@ -99,12 +126,131 @@ def test_what_is_no_count(usage: Json) -> None:
         read_vibe.counts_of(usage)
 
 
+@pytest.fixture
+def home(environment: dict[str, str]) -> pathlib.Path:
+    return pathlib.Path(environment["HOME"])
+
+
+def test_sums_of_a_session_without_turns_are_its_total(home: pathlib.Path, run: Run) -> None:
+    meta(home)
+    sums(home, 97, 69000, 27000, 1900, 50_000)
+    sums(home, 105, 69266, 27596, 1962, 70_000)
+    segment(home, tool("t1"), first=98)
+    run("tok-sync")
+    for command in ("tok-read vibe", "tok-cat"):
+        [total] = objects(run(command).stdout)
+        assert (total["kind"], total["covers"], total["ts"]) == ("usage", "session", "2026-11-29T23:09:26.904Z")
+        assert (total["model"], total["branch"], total["project"]) == ("mistral-large-2512", "trunk", "orchard")
+        assert counted(total) == [(41670, 27596, 1962)]
+    assert b"secret" not in run("tok-cat").stdout
+
+
+def test_what_sums_hold_beyond_the_turns_is_a_remainder(home: pathlib.Path, run: Run) -> None:
+    """Turns after the sums are in none of them."""
+    meta(home)
+    sums(home, 43, 500 + 300, 400 + 100, 5 + 7, 4000)
+    segment(home, sent(3000), result("a2", 300, 100, 7))
+    segment(home, sent(5000), result("a3", 900, 0, 9), first=44)
+    run("tok-sync")
+    for command in ("tok-read vibe", "tok-cat"):
+        [rest] = [event for event in objects(run(command).stdout) if event["kind"] == "usage"]
+        assert (rest["covers"], rest["ts"], rest["total_tokens"]) == ("remainder", "2026-11-29T23:09:30.904Z", 812)
+        assert counted(rest) == [(100, 400, 5)]
+        assert used(run, command) == (300 - 100 + 900 + 100, 500, 21)
+
+
+def test_sums_that_the_turns_make_up_add_nothing(home: pathlib.Path, run: Run) -> None:
+    meta(home)
+    segment(home, sent(100), result("a1", 300, 100, 7))
+    sums(home, 5, 300, 100, 7, 4000)
+    run("tok-sync")
+    for command in ("tok-read vibe", "tok-cat"):
+        assert [event["kind"] for event in objects(run(command).stdout)] == ["turn"]
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+@pytest.mark.parametrize("read_after", [set(), {0}, {1}, {0, 2}, {1, 2}, {0, 1, 2, 3}])
+def test_turns_count_once_whenever_vibe_removes_them(
+    read_after: set[int], forgets: bool, home: pathlib.Path, run: Run, environment: dict[str, str]
+) -> None:
+    """Each prompt begins a segment, and only the two newest are kept, as are the sums."""
+    meta(home)
+    whole = [0, 0, 0]
+    for number in range(5):
+        counts = (1000 + number, 100 * number, 10 + number)
+        segment(home, sent(number * 9000 + 100), result(f"a{number}", *counts), first=number * 10 + 1)
+        whole = [before + count for before, count in zip(whole, counts, strict=True)]
+        sums(home, number * 10 + 10, whole[0], whole[1], whole[2], number * 9000 + 4000)
+        for kind in ("journal", "generations"):
+            for old in sorted((folder(home) / kind).iterdir())[:-2]:
+                old.unlink() if old.is_file() else shutil.rmtree(old)
+        if number in read_after:
+            run("tok-sync")
+            if forgets:  # the cursors are gone, so all is read again
+                (pathlib.Path(environment["TOKENOPS_HOME"]) / "cursors.json").unlink()
+    run("tok-sync")
+    right = (whole[0] - whole[1], whole[1], whole[2])
+    assert used(run, "tok-cat") == used(run, "tok-read vibe") == right
+    run("tok-sync --backfill")
+    assert used(run, "tok-cat") == right
+
+
+def test_a_session_that_was_a_total_and_goes_on_counts_once(home: pathlib.Path, run: Run) -> None:
+    meta(home)
+    segment(home, tool("t1"), first=88)
+    sums(home, 97, 800, 500, 12, 4000)
+    run("tok-sync")
+    assert used(run, "tok-cat") == (300, 500, 12)
+    segment(home, sent(9000), result("a9", 90, 0, 3), first=98)
+    run("tok-sync")
+    assert used(run, "tok-cat") == used(run, "tok-read vibe") == (390, 500, 15)
+    meta(home, config={"model_name": "mistral-medium-2508"})
+    sums(home, 120, 895, 500, 16, 12_000)
+    run("tok-sync")
+    assert used(run, "tok-cat") == (395, 500, 16)
+
+
+def test_turns_that_come_after_their_sums_make_the_remainder_less(home: pathlib.Path, run: Run) -> None:
+    """A segment that could not be read at first."""
+    meta(home)
+    sums(home, 43, 500 + 300, 400 + 100, 5 + 7, 4000)
+    segment(home, sent(3500), result("a3", 500, 400, 5), first=30)
+    run("tok-sync")
+    segment(home, sent(3000), result("a2", 300, 100, 7))
+    run("tok-sync")
+    assert used(run, "tok-cat") == used(run, "tok-read vibe") == (300, 500, 12)
+
+
+@pytest.mark.parametrize("amount", ["secret", -4, 1.5])
+def test_bad_sums_are_named_and_lose_no_turn(amount: Any, home: pathlib.Path, run: Run) -> None:
+    meta(home)
+    segment(home, sent(100), result("a1"))
+    path = sums(home, 5, amount, 0, 7, 4000) if amount != "secret" else put(
+        folder(home) / "generations/0000000000000005/projection-state.json",
+        b'{"projection_state_version": 1, "snapshot": {"session": {"tokenUsage": {"inputTokens": "secret"}}}}',
+    )  # fmt: skip
+    done = run("tok-read vibe", status=1)
+    assert len(objects(done.stdout)) == 1
+    assert f"{path}: inputTokens is".encode() in done.stderr and b"secret" not in done.stderr
+
+
+def test_sums_that_are_not_known_yet_are_nothing(home: pathlib.Path, run: Run) -> None:
+    meta(home)
+    segment(home, tool("t1"))
+    put(
+        folder(home) / "generations/0000000000000005/projection-state.json",
+        b'{"projection_state_version": 1, "snapshot": {"session": {"tokenUsage": null}}}',
+    )
+    assert not objects(run("tok-read vibe").stdout)
+
+
 def test_requests_count_once(run: Run, environment: dict[str, str]) -> None:
     """A result stands in its own line and in the input that follows."""
     home = pathlib.Path(environment["HOME"])
     for _ in steps(home):
         run("tok-sync")
     turns = objects(run("tok-cat --kind turn").stdout)
+    whole = objects(run("tok-read vibe").stdout)
     rows = [(turn["session_id"][:4], turn["ts"][17:], turn["output_tokens"], turn.get("sidechain")) for turn in turns]
     assert rows == [
         ("6850", "27.004Z", 202, None),
@@ -116,7 +262,7 @@ def test_requests_count_once(run: Run, environment: dict[str, str]) -> None:
         ("orchard", "trunk", "mistral-large-2512")
     }
     assert {(turn["provider"], turn["provider_inferred"]) for turn in turns} == {("mistral", True)}
-    assert turns == objects(run("tok-read vibe").stdout)
+    assert turns == [event for event in whole if event["kind"] == "turn"]
     assert b"secret" not in run("tok-cat").stdout
 
 
