@@ -157,7 +157,7 @@ def _row(state: State, series: Series, parts: Sequence[Part], chosen: Sequence[K
 
 def _too_few(kind: Kind, mine: Sequence[Run], every: Sequence[Run]) -> str:
     others = f"; {ANY} has {len(every)}" if len(every) >= NEEDED > len(mine) else ""
-    return f"{len(mine)} past runs of {kind.text} in {DAYS} days; an estimate needs {NEEDED}{others}"
+    return f"{show.plural(len(mine), 'past run')} of {kind.text} in {DAYS} days; an estimate needs {NEEDED}{others}"
 
 
 def _no_skill(past: Past, judged: limit_estimate.Skill | None) -> str:
