@@ -41,12 +41,13 @@ def read_agrees(client: Client, ledger: Ledger, run: Run) -> Found:
     """Every request that the client's logs keep is one turn with the ledger's counts, or in one total."""
     told = client.lacks.get("requests", [])
     turns = events_of(run, f"tok-read {client.read}", "turn")
-    if turns or "turns" in read_clients.BY_NAME[client.read].gives:
+    gives = read_clients.BY_NAME[client.read].gives
+    if (turns or "turns" in gives) and "remainder" not in gives:
         found = rig_matrix.compared(ledger.charges, turns, client.lacks)
         # What is left of an answer that was interrupted must say that it is not whole.
         assert all(turn.get("usage") in ("partial", "unknown") for turn in found.surplus), found.surplus
     else:
-        totals = events_of(run, f"tok-read {client.read}", "usage")
+        totals = turns + events_of(run, f"tok-read {client.read}", "usage")
         missing = [charge for charge in ledger.charges if rig_matrix.kind_of(charge) in told]
         there = [charge for charge in ledger.charges if charge not in missing]
         sums = sum((rig_matrix.counted(row) for row in totals), rig_matrix.counted({}))
