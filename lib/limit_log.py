@@ -5,8 +5,9 @@ The limit family reads the log only through this module. store_days keeps data d
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # whoever needs only readings does not pay for prices
     from tokenops.limit_runs import Part
     from tokenops.pricing import Catalogue
 
+V = TypeVar("V")
 _READINGS_FORMAT, _PIECES_FORMAT, _RISES_FORMAT, _RUNS_FORMAT = "4", 3, 1, 1
 # Readings that are kept in memory, at about 200 bytes each.
 _MOST_KEPT = 200_000
@@ -136,7 +138,7 @@ def _pieces_of_day(derived: Derived, day: str, files: Files, memory: Recent | No
     """What a day taught, None if it has not been read; of a day that has been, memory keeps it."""
     name, key = (derived.folder, day), store_days.key_of(day, files)
     if memory is None or not memory.has(name, key):
-        pieces = _load(derived, day, files)
+        pieces = _load(derived, day, files, _unpack_pieces)
         if memory is None or pieces is None:
             return pieces
         return memory.get(name, key, lambda: pieces)
@@ -158,7 +160,7 @@ def _files(folder: str, now: int) -> Files:
 def learn(folder: str, catalogue: Catalogue, now: int) -> int:
     """Learn from the last closed days that have not been read yet, and return how many. Raises OSError."""
     derived, files = _pieces_of_days(folder, catalogue), _files(folder, now)
-    missing = [day for day in _closed_days(files, now) if _load(derived, day, files) is None]
+    missing = [day for day in _closed_days(files, now) if _load(derived, day, files, _unpack_pieces) is None]
     for day in missing:
         packed = [[list(key), *rest] for key, *rest in _pieces(folder, catalogue, day)]
         derived.save(day, store_days.key_of(day, files), packed)
@@ -186,15 +188,20 @@ def _pieces_of_days(folder: str, catalogue: Catalogue) -> Derived:
     return Derived(folder, "carry", f"{_PIECES_FORMAT}-{events.VERSION}", catalogue.digest)
 
 
-def _load(derived: Derived, day: str, files: Files) -> list[Piece] | None:
-    from tokenops.limit_carry import Piece
-
+def _load(derived: Derived, day: str, files: Files, unpack: Callable[[Any], list[V]]) -> list[V] | None:
+    """What was kept of a day; None if there is nothing, or its files have changed."""
     key = store_days.key_of(day, files)
     entry = derived.load(day, lambda other: other == key)
     try:
-        return [Piece(Key(*key), *rest) for key, *rest in entry[1]] if entry else None
+        return unpack(entry[1]) if entry else None
     except (TypeError, LookupError, ValueError):
         return None
+
+
+def _unpack_pieces(values: Any) -> list[Piece]:
+    from tokenops.limit_carry import Piece
+
+    return [Piece(Key(*key), *rest) for key, *rest in values]
 
 
 def rises(folder: str, catalogue: Catalogue, now: int, progress: Callable[[int, int], None] = _ignore) -> list[Rise]:
@@ -202,37 +209,40 @@ def rises(folder: str, catalogue: Catalogue, now: int, progress: Callable[[int, 
 
     What closed days hold is kept. `progress` is called with how many of the days are done.
     """
-    first = when.stamp(now - WORTH_DAYS * when.DAY)[:10]
-    files = store_days.files_of(folder, when.stamp(now - (WORTH_DAYS + 1) * when.DAY)[:10], when.stamp(now)[:10])
+    from tokenops import limit_pieces
+
     derived = Derived(folder, "worth", f"{_RISES_FORMAT}-{events.VERSION}", catalogue.digest)
-    days = [day for day in files if day >= first]
-    result: list[Rise] = []
-    for number, day in enumerate(days):
-        cached = _load_rises(derived, day, files)
-        if cached is None:
-            cached = _rises_of_day(folder, catalogue, day, now)
-            if day < store_days.first_open(now):
-                derived.save(day, store_days.key_of(day, files), _pack_rises(cached))
-        result += cached
-        progress(number + 1, len(days))
+    read = functools.partial(_rises_of_day, folder, catalogue, now=now)
+    result = _by_day(
+        folder, derived, now - WORTH_DAYS * when.DAY, now, read, limit_pieces.pack, limit_pieces.unpack, progress
+    )
     return sorted(result, key=lambda rise: (rise.at, rise.key))
 
 
-def _pack_rises(rises: list[Rise]) -> Any:
-    from tokenops import limit_pieces
-
-    return limit_pieces.pack(rises)
-
-
-def _load_rises(derived: Derived, day: str, files: Files) -> list[Rise] | None:
-    from tokenops import limit_pieces
-
-    key = store_days.key_of(day, files)
-    entry = derived.load(day, lambda other: other == key)
-    try:
-        return limit_pieces.unpack(entry[1]) if entry else None
-    except (TypeError, LookupError, ValueError):
-        return None
+def _by_day(
+    folder: str,
+    derived: Derived,
+    since: int,
+    now: int,
+    read: Callable[[str], list[V]],
+    pack: Callable[[list[V]], Any],
+    unpack: Callable[[Any], list[V]],
+    progress: Callable[[int, int], None],
+) -> list[V]:
+    """What each day since a moment holds; of closed days what was kept, if their files have not changed. Raises OSError."""
+    first = when.stamp(since)[:10]
+    files = store_days.files_of(folder, when.stamp(since - when.DAY)[:10], when.stamp(now)[:10])
+    days = [day for day in files if day >= first]
+    result: list[V] = []
+    for number, day in enumerate(days):
+        values = _load(derived, day, files, unpack)
+        if values is None:
+            values = read(day)
+            if day < store_days.first_open(now):
+                derived.save(day, store_days.key_of(day, files), pack(values))
+        result += values
+        progress(number + 1, len(days))
+    return result
 
 
 def _rises_of_day(folder: str, catalogue: Catalogue, day: str, now: int) -> list[Rise]:
@@ -255,20 +265,11 @@ def run_parts(
 
     What closed days hold is kept. `progress` is called with how many of the days are done.
     """
-    first = when.stamp(since)[:10]
-    files = store_days.files_of(folder, when.stamp(since - when.DAY)[:10], when.stamp(now)[:10])
+    from tokenops import limit_runs
+
     derived = Derived(folder, "runs", f"{_RUNS_FORMAT}-{events.VERSION}", catalogue.digest)
-    days = [day for day in files if day >= first]
-    result: list[Part] = []
-    for number, day in enumerate(days):
-        parts = _load_parts(derived, day, files)
-        if parts is None:
-            parts = _parts_of_day(folder, catalogue, day, now)
-            if day < store_days.first_open(now):
-                derived.save(day, store_days.key_of(day, files), _pack_parts(parts))
-        result += parts
-        progress(number + 1, len(days))
-    return _with_names(folder, result)
+    read = functools.partial(_parts_of_day, folder, catalogue, now=now)
+    return _with_names(folder, _by_day(folder, derived, since, now, read, limit_runs.pack, limit_runs.unpack, progress))
 
 
 def _with_names(folder: str, parts: list[Part]) -> list[Part]:
@@ -278,23 +279,6 @@ def _with_names(folder: str, parts: list[Part]) -> list[Part]:
         part._replace(labels=part.labels._replace(project=names.get(part.labels.project_id, part.labels.project)))
         for part in parts
     ]
-
-
-def _pack_parts(parts: list[Part]) -> Any:
-    from tokenops import limit_runs
-
-    return limit_runs.pack(parts)
-
-
-def _load_parts(derived: Derived, day: str, files: Files) -> list[Part] | None:
-    from tokenops import limit_runs
-
-    key = store_days.key_of(day, files)
-    entry = derived.load(day, lambda other: other == key)
-    try:
-        return limit_runs.unpack(entry[1]) if entry else None
-    except (TypeError, LookupError, ValueError):
-        return None
 
 
 def _parts_of_day(folder: str, catalogue: Catalogue, day: str, now: int) -> list[Part]:
