@@ -170,14 +170,7 @@ def counts_of(metrics: untrusted.Raw) -> dict[str, int]:
     sent, output = untrusted.count(metrics, "inputTokens"), untrusted.count(metrics, "outputTokens")
     read_, written = untrusted.count(metrics, "cacheReadTokens"), untrusted.count(metrics, "cacheWriteTokens")
     thought = untrusted.count(metrics, "reasoningTokenCount")
-    counts = {
-        "input_tokens": sent - read_ - written if sent >= read_ + written else sent,  # more than the whole is beside it
-        "cache_read_tokens": read_,
-        "cache_write_tokens": written,
-        "output_tokens": output,
-        "reasoning_tokens": min(thought, output),
-    }
-    return {name: count for name, count in counts.items() if count}
+    return read_records.counts_of(sent, read_, written, output, thought)
 
 
 def _began(earlier: untrusted.Raw, ended: str) -> str:

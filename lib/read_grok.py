@@ -164,15 +164,7 @@ def rows_of(usage: untrusted.Raw, model: str) -> Iterator[tuple[str, untrusted.R
 def counts_of(row: untrusted.Raw) -> dict[str, int]:
     """The record's disjoint counts. Raises BadRecord."""
     sent, output, read_, written, thought, calls = (untrusted.count(row, name) for name in _COUNTS)
-    counts = {
-        "turns": calls,
-        "input_tokens": sent - read_ - written if sent >= read_ + written else sent,  # more than the whole is beside it
-        "cache_read_tokens": read_,
-        "cache_write_tokens": written,
-        "output_tokens": output,
-        "reasoning_tokens": min(thought, output),
-    }
-    return {name: count for name, count in counts.items() if count}
+    return ({"turns": calls} if calls else {}) | read_records.counts_of(sent, read_, written, output, thought)
 
 
 def with_biller(fields: events.Event) -> events.Event:

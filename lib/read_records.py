@@ -60,6 +60,22 @@ def counts_beyond(counts: Raw, turns: Iterable[Raw]) -> dict[str, int]:
     return _without_zeros(rest)
 
 
+def counts_of(prompt: int, read_: int, written: int, output: int, reasoning: int = 0) -> dict[str, int]:
+    """The record's disjoint counts, without zeros, from a prompt that includes what a cache gave and what went into one.
+
+    Caches that hold more than the prompt are counted beside it.
+    """
+    cached = read_ + written
+    counts = {
+        "input_tokens": prompt - cached if prompt >= cached else prompt,
+        "cache_read_tokens": read_,
+        "cache_write_tokens": written,
+        "output_tokens": output,
+        "reasoning_tokens": min(reasoning, output),
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
 def owner_of(written: str, lineage: Sequence[Sequence[str]]) -> str:
     """The session that asked for an answer, which a fork of it may have copied; "" if there is no lineage.
 

@@ -202,12 +202,7 @@ def counts_of(usage: untrusted.Raw, names: tuple[str, str, str, str] = _RESULT_N
     sent, output, read_, total = (untrusted.count(usage, name) for name in names)
     if not sent and not output and total:
         raise events.BadRecord("only a total is given, so input and output are unknown")
-    counts = {
-        "input_tokens": sent - read_ if sent >= read_ else sent,  # more than the whole is beside it
-        "cache_read_tokens": read_,
-        "output_tokens": output,
-    }
-    return {name: count for name, count in counts.items() if count}
+    return read_records.counts_of(sent, read_, 0, output)
 
 
 def meta(folder: str) -> Session:
