@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tokenops import config, events, workers
+from tokenops import config, events, machines, workers
 from tokenops.answers import OPEN, end, first_moment, ignore, thresholds
 from tokenops.session import BadRequest, Fault, Log, NotFound
 
@@ -49,22 +49,24 @@ def tasks(log: Log, name: str = "", since: str = "", metrics: bool = True) -> li
         raise Fault(str(error)) from None
 
 
-def start_task(folder: str, directory: str, now: int, title: str, session: str = "") -> str:
+def start_task(
+    folder: str, directory: str, now: int, title: str, session: str = "", owner: machines.Owner = machines.NOBODY
+) -> str:
     """Open a task of the project around a directory; its name."""
     from tokenops import tasks
 
     try:
-        return tasks.start(folder, directory, now, title, session)
+        return tasks.start(folder, directory, now, title, session, owner)
     except config.Unusable as error:
         raise Fault(str(error)) from None
 
 
-def finish_task(folder: str, directory: str, now: int, name: str = "") -> str:
+def finish_task(folder: str, directory: str, now: int, name: str = "", owner: machines.Owner = machines.NOBODY) -> str:
     """End a task, or the one of the project around a directory that was opened last; its name."""
     from tokenops import tasks
 
     try:
-        return tasks.finish(folder, directory, now, name)
+        return tasks.finish(folder, directory, now, name, owner)
     except config.Unusable as error:
         raise Fault(str(error)) from None
 

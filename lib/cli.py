@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     import argparse
     import datetime
 
-    from tokenops import answers_absence, config, events, pricing
+    from tokenops import answers_absence, config, events, machines, pricing
     from tokenops import coverage as cover
 
 
@@ -300,6 +300,11 @@ def log(
 
     folder, as_of = catch_up(diagnostics) if fresh else (datadir.log_folder(), "")
     return session.Log(folder, now(), settings, functools.partial(catalogue, settings), tz or when.zone(None), as_of)
+
+
+def owner(settings: config.Config | None = None) -> machines.Owner:
+    """The machine and the user that events of this machine are of. Raises Fault."""
+    return session.owner(settings or configuration(), os.environ)
 
 
 def coverage(settings: config.Config, tz: datetime.tzinfo) -> cover.Coverage | None:

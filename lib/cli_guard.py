@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tokenops import cli, config, datadir, guard, guard_watch, untrusted, when
+from tokenops import cli, config, datadir, guard, guard_watch, machines, untrusted, when
 from tokenops.events import Event
 
 Json = dict[str, Any]
@@ -82,7 +82,8 @@ def _sums(session: str, transcript: str, directory: str, rules: Mapping[str, flo
     folder, catalogue, sums = datadir.log_folder(), cli.catalogue(settings), dict.fromkeys(("session", "task", "day"))
     result: Json = {**sums, "subagent_usd": None}
     if has_cap("session") or rules["fanout_usd"] > 0:  # this imports the transcripts, too
-        total, _ = guard.session_total(folder, session, ("claude", transcript), catalogue, cli.now())
+        owner = machines.here_if_usable(settings, os.environ)
+        total, _ = guard.session_total(folder, session, ("claude", transcript), catalogue, cli.now(), owner=owner)
         result["session"] = guard_sums.sum_of(total)
     log = cli.log(settings, cli.Diagnostics())
     result["limits"] = guard_sums.limits(answers.budget(log, guard_sums.PROVIDER).rows, rules)

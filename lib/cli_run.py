@@ -211,9 +211,9 @@ class Run:
         if self.options.rules.max_usd is None:
             return run_rules.Cost(guard.ZERO)
         name = readers.reader_name(self.start.client)
-        return run_rules.Cost(
-            *guard.cost_of_session(self.log_folder, self.identity, (name, self.path), cli.catalogue(), cli.now())
-        )
+        settings, log = cli.configuration(), (name, self.path)
+        prices, owner = cli.catalogue(settings), cli.owner(settings)
+        return run_rules.Cost(*guard.cost_of_session(self.log_folder, self.identity, log, prices, cli.now(), owner))
 
     def rows(self) -> list[events.Event]:
         """What is left of the vendor's limits, after what is new was imported; none for an agent of several vendors."""

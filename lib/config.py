@@ -40,6 +40,8 @@ KNOWN: Data = {
     "guard": {"mode": None, "warn": None, "stop": None},
     "run": {"commands": {}},
     "mcp": {"set_providers": None},
+    "machine": None,
+    "user": None,
     "ship": {"machine": None, "user": None, "targets": {}},
     "coaching": {"context_limits": None},
     "dashboard": {"admin_token": None},

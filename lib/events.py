@@ -80,8 +80,12 @@ TAGS = ("subagent", "skill", "plugin", "mcp_server", "mcp_tool", "effort", "bran
 # Only in a joined record: the usage block came from a side chain, the attribution block did not; the usage, or the time,
 # came from a source that has no revisions, the attribution from one that has.
 USAGE_SIDECHAIN, USAGE_UNREVISED, TS_UNREVISED = "usage_sidechain", "usage_unrevised", "ts_unrevised"
+# Where an event was first stored, and for whom (machines). A join keeps the smallest name of each.
+OWNER = ("machine", "user")
 _HEAD = ("v", "ts", "kind", "id", "alias")
-_RANK = {name: rank for rank, name in enumerate((*_HEAD, *ATTRIBUTION, *USAGE, *TAGS))}
+_OWNER_AT = ATTRIBUTION.index("account")
+_ORDER = (*_HEAD, *ATTRIBUTION[:_OWNER_AT], *OWNER, *ATTRIBUTION[_OWNER_AT:], *USAGE, *TAGS)
+_RANK = {name: rank for rank, name in enumerate(_ORDER)}
 
 # The newest revision of each reader whose revisions count. Raise it when the reader gives a turn that the log may hold
 # another time, identity, usage or attribution: what an earlier revision gave is then replaced. Version 0.1.0 wrote no

@@ -79,6 +79,10 @@ def _map_bytes(value: bytes, name: bytes = _TEXT_BYTES) -> bytes:
 
 
 TEXT = Type(lambda value: type(value) is str, "text", _TEXT, _TEXT_BYTES)
+# Of a machine or a user. What such a name must not be is refused at the doors (name_fault); in the log it ends no report.
+LONGEST_NAME = 100
+_NAME_BYTES = rb'"(?! )(?:[ !#-\[\]-~]|[\xc3-\xc5][\x80-\xbf]){1,%d}+(?<! )"' % LONGEST_NAME
+NAME = Type(TEXT.holds, "text", {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME}, _NAME_BYTES)
 TIME = Type(is_time, "a time such as 2026-11-21T09:30:00.120Z", _DATE, TIME_BYTES)
 COUNT = Type(_is_count, "a count (a whole number from 0 to 2^53)", _WHOLE, _WHOLE_BYTES)
 WHOLE = Type(
@@ -146,6 +150,7 @@ def _all(type_: Type, *names: str) -> dict[str, Type]:
 # The fields that a record of any kind may have.
 COMMON: dict[str, Type] = {
     **_all(TEXT, "kind", "id", "alias", *events.ATTRIBUTION, *events.USAGE, *events.TAGS),
+    **_all(NAME, *events.OWNER),
     **_all(COUNT, "revision", *events.SUMS),
     **_all(FLAG, "sidechain", "provider_inferred"),
     "v": VERSION,
@@ -221,6 +226,22 @@ def fault(record: object) -> str:
     for key in ("ts", "id"):
         if not record.get(key):
             return f"{key} is missing"
+    for key in events.OWNER:
+        if key in record and (why := name_fault(record[key])):
+            return f"{key} {why}"
+    return ""
+
+
+def name_fault(name: object) -> str:
+    """Why a machine or a user cannot be called so, as the end of a sentence; "" if it can. The name is not quoted."""
+    if type(name) is not str:
+        return f"is {jsonl.type_name(name)}; expected text"
+    if not name:
+        return "is empty; leave it out"
+    if len(name) > LONGEST_NAME:
+        return f"has more than {LONGEST_NAME} characters"
+    if not name.isprintable() or name != name.strip():
+        return "has characters that cannot be printed, or blanks at its ends"
     return ""
 
 
@@ -311,7 +332,7 @@ def _are_counts(values: list[Any]) -> bool:
 
 def _are(type_: Type, values: list[Any]) -> bool:
     """Whether values are of a type."""
-    if type_ is TEXT:
+    if type_ is TEXT or type_ is NAME:
         return set(map(type, values)) == {str}
     if type_ is COUNT:
         return _are_counts(values)

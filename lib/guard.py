@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from tokenops import datadir, events, light, untrusted, when
+from tokenops import datadir, events, light, machines, untrusted, when
 from tokenops.events import Event
 
 if TYPE_CHECKING:
@@ -358,32 +358,47 @@ _SPAN_MS = 30 * when.DAY
 ZERO = Decimal(0)
 
 
-def session_cost(folder: str, payload: Mapping[str, Any], catalogue: Catalogue, now: int) -> Decimal:
+def session_cost(
+    folder: str, payload: Mapping[str, Any], catalogue: Catalogue, now: int, owner: machines.Owner = machines.NOBODY
+) -> Decimal:
     """A session's cost so far in dollars at list price, without turns that have no price. Raises OSError."""
     session, transcript = str(payload.get("session_id")), str(payload.get("transcript_path") or "")
-    return cost_of_session(folder, session, ("claude", transcript), catalogue, now)[0]
+    return cost_of_session(folder, session, ("claude", transcript), catalogue, now, owner)[0]
 
 
-def cost_of_session(folder: str, session: str, log: tuple[str, str], catalogue: Catalogue, now: int) -> tuple[Decimal, int]:
+def cost_of_session(
+    folder: str,
+    session: str,
+    log: tuple[str, str],
+    catalogue: Catalogue,
+    now: int,
+    owner: machines.Owner = machines.NOBODY,
+) -> tuple[Decimal, int]:
     """A session's cost so far in dollars at list price, and how many of its turns have no price. Raises OSError."""
-    total, unpriced = session_total(folder, session, log, catalogue, now)
+    total, unpriced = session_total(folder, session, log, catalogue, now, owner=owner)
     return Decimal(total.get("cost_usd", "0")), unpriced
 
 
 def session_total(
-    folder: str, session: str, log: tuple[str, str], catalogue: Catalogue, now: int, subagents: bool = False
+    folder: str,
+    session: str,
+    log: tuple[str, str],
+    catalogue: Catalogue,
+    now: int,
+    subagents: bool = False,
+    owner: machines.Owner = machines.NOBODY,
 ) -> tuple[Event, int]:
     """The sums of a session so far, priced, and how many of its turns have no price; `subagents`: of those alone.
 
     `log`: the reader's name of the client, and the session's file ("": none). That and the transcripts of its subagents are
-    imported first. Python imports are lazy: most hooks need none. Raises OSError.
+    imported first, of that `owner`. Python imports are lazy: most hooks need none. Raises OSError.
     """
     from tokenops import costs, read_clients, rollup, store, sync
 
     client, transcript = log
     paths = [path for path in (transcript, *_subagents(transcript)) if path and os.path.isfile(path)]
     if paths:
-        sync.run(folder, [(read_clients.BY_NAME[client], paths)], jobs=1, partial=True)
+        sync.run(folder, [(read_clients.BY_NAME[client], paths)], jobs=1, partial=True, owner=owner)
     sums = rollup.Rollup(rollup.Grouping((), when.UTC, catalogue))
     for record in store.with_value(folder, "session_id", session, when.stamp(now - _SPAN_MS)):
         if record["kind"] == "turn" and (record.get("sidechain") or not subagents):

@@ -15,7 +15,10 @@ from tokenops.events import TS_UNREVISED, USAGE_SIDECHAIN, USAGE_UNREVISED, Even
 
 _USAGE, _ATTRIBUTION = frozenset(events.USAGE), frozenset(events.ATTRIBUTION)
 _DECIDED = frozenset(
-    (*events.USAGE, *events.ATTRIBUTION, "v", "ts", "kind", "id", USAGE_SIDECHAIN, USAGE_UNREVISED, TS_UNREVISED)
+    (
+        *(*events.USAGE, *events.ATTRIBUTION, *events.OWNER, "v", "ts", "kind", "id"),
+        *(USAGE_SIDECHAIN, USAGE_UNREVISED, TS_UNREVISED),
+    )
 )
 # What only the proxy knows, and the effort, which a request states as its client's log does. No reader's revision
 # replaces it.
@@ -55,12 +58,14 @@ def join(a: Event, b: Event) -> Event:
     if a == b:
         return events.arrange(a)
     kind = a.get("kind")
+    owner = _owner_of_both(a, b)
     if kind != "turn":
-        return _more(a, b) if kind == "work" else _fuller(a, b) if kind == "context" else _later(a, b)
+        other = _more(a, b) if kind == "work" else _fuller(a, b) if kind == "context" else _later(a, b)
+        return events.arrange(other | owner) if owner else other
     usage = max(usage_of(a), usage_of(b), key=usage_rank)
     attribution = max(attribution_of(a), attribution_of(b), key=attribution_rank)
     began = _earlier(_time_of(a), _time_of(b))
-    joined: Event = {"v": _version(a, b), "ts": began["ts"], "kind": "turn"}
+    joined: Event = {"v": _version(a, b), "ts": began["ts"], "kind": "turn", **owner}
     joined |= attribution | {name: value for name, value in usage.items() if name in _USAGE}
     if revision_of(attribution):
         joined |= {name: True for name, block in ((USAGE_UNREVISED, usage), (TS_UNREVISED, began)) if not revision_of(block)}
@@ -74,13 +79,26 @@ def join(a: Event, b: Event) -> Event:
     return events.arrange(joined)
 
 
-def _tag_rank(key: str, value: object) -> tuple[bool, bytes]:
-    """The total order of the values of a tag: the largest, and of aliases one that names an older identity.
+def _owner_of_both(a: Event, b: Event) -> Event:
+    """The machine and the user of two sightings: of each the smallest name. No rank of a block looks at them."""
+    names = {key: [event[key] for event in (a, b) if key in event] for key in events.OWNER}
+    return {key: min(values, key=_bytes_of) for key, values in names.items() if values}
 
-    Names are ordered by their own bytes, as other engines order text.
-    """
+
+def _bytes_of(name: str) -> bytes:
+    """A name's own bytes, by which other engines order text."""
+    return name.encode(errors="surrogatepass")
+
+
+def _without_owner(event: Event) -> Event:
+    """What the ranks of whole records are made of; the time of one is the earlier of both, whichever is taken."""
+    return {key: value for key, value in event.items() if key not in events.OWNER}
+
+
+def _tag_rank(key: str, value: object) -> tuple[bool, bytes]:
+    """The total order of the values of a tag: the largest, and of aliases one that names an older identity."""
     if key in events.TAGS and isinstance(value, str):
-        return False, value.encode(errors="surrogatepass")
+        return False, _bytes_of(value)
     return key == "alias" and not events.is_made_of_counts(str(value)), events.order_of(value)
 
 
@@ -199,13 +217,13 @@ def _later(a: Event, b: Event) -> Event:
 def _later_rank(event: Event) -> tuple[int, str, int, bytes]:
     size = events.token_sum(event)
     grown = size if event.get("covers") == events.SESSION else -1
-    return grown, event.get("observed_at", ""), size, events.order_of({**event, "ts": ""})
+    return grown, event.get("observed_at", ""), size, events.order_of({**_without_owner(event), "ts": ""})
 
 
 def remainder_rank(event: Event) -> tuple[bool, int, str, int, int, bytes]:
     """The total order of remainders: later sums win, and of the same sums the smaller rest, which knows more turns."""
     late = (revision_of(event), event["ts"], event.get("total_tokens", 0), -events.token_sum(event))
-    return (event.get("covers") == events.REMAINDER, *late, events.order_of(event))
+    return (event.get("covers") == events.REMAINDER, *late, events.order_of(_without_owner(event)))
 
 
 def _more(a: Event, b: Event) -> Event:

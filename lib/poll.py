@@ -106,7 +106,7 @@ def _poll(
     poll_sources.remember(folder, poller.name, state)
     trouble, count = _ask(source, runtime, ask, results)
     fresh = news(folder, _sound(results))
-    store.append(folder, map(jsonl.line_of, fresh))
+    store.append(folder, map(jsonl.line_of, fresh), owner=runtime.owner)
     now = runtime.clock()
     if trouble is None:
         state = etiquette.after_answer(state, now, results.marks)

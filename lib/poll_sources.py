@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from tokenops import catalog, config, credentials, datadir, etiquette, programs, readers, show, untrusted
+from tokenops import catalog, config, credentials, datadir, etiquette, machines, programs, readers, show, untrusted
 from tokenops.config import Unusable
 from tokenops.etiquette import ClientPoller, State, WebPoller
 
@@ -197,7 +197,7 @@ def _url(text: str, location: str) -> str:
 
 
 class Runtime(NamedTuple):
-    """What a run needs from outside: the clock, a pause in seconds, chance, this machine."""
+    """What a run needs from outside: the clock, a pause in seconds, chance, this machine, and whose its readings are."""
 
     clock: Callable[[], int]
     pause: Callable[[float], None]
@@ -207,6 +207,7 @@ class Runtime(NamedTuple):
     environment: Mapping[str, str]
     home: str
     version: str
+    owner: machines.Owner = machines.NOBODY
 
 
 class Purpose(NamedTuple):

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from tokenops import catalog, config, credentials, http1, proxy_parts, proxy_savings, show, when
+from tokenops import catalog, config, credentials, http1, machines, proxy_parts, proxy_savings, show, when
 from tokenops.http1 import Headers, Request, Response
 from tokenops.proxy_exchange import Upstream
 
@@ -85,6 +85,7 @@ class Settings(NamedTuple):
     headroom: Callable[[str], float | None] = lambda provider: None
     site: Site | None = None
     chains: proxy_parts.Chains | None = None
+    owner: machines.Owner = machines.NOBODY  # the machine and the user of all events
 
 
 # The name that is announced on this machine's own interface. It leads to the server's own endpoints and the dashboard.

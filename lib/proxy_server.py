@@ -356,7 +356,7 @@ async def serve(
 ) -> None:
     """Serve until a signal; then let requests under way end, for at most `grace` seconds. Raises OSError."""
     loop = asyncio.get_running_loop()
-    writer = Writer(folder, say)
+    writer = Writer(folder, say, settings.owner)
     server = Server(settings._replace(headroom=writer.headroom), writer, head_s, say)
     server.loop = loop
     listener = await _listen(loop, server, host, port)

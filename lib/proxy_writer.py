@@ -16,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tokenops import datadir, fields, jsonl, regular, store, when
+from tokenops import datadir, fields, jsonl, machines, regular, store, when
 from tokenops.events import Event
 from tokenops.proxy_meter import Ended
 
@@ -33,8 +33,8 @@ WAITING = "waiting"  # the folder of events that could not be written, in the lo
 class Writer:
     """Takes in events and exchanges that ended. All methods but `_write` and `_is_news` run in the loop's thread."""
 
-    def __init__(self, folder: str, say: Callable[[str], None]) -> None:
-        self.folder, self.say = folder, say
+    def __init__(self, folder: str, say: Callable[[str], None], owner: machines.Owner = machines.NOBODY) -> None:
+        self.folder, self.say, self.owner = folder, say, owner
         self.ended: list[Ended] = []
         self.events: list[Event] = []
         self.unwritten: list[bytes] = []  # only the thread's, while it is busy
@@ -75,7 +75,7 @@ class Writer:
         self.unwritten += [jsonl.line_of(event) for event in rows if event["kind"] != "meter" or self._is_news(event)]
         if self.unwritten:
             self._await_lock()
-            store.append(self.folder, self.unwritten)
+            store.append(self.folder, self.unwritten, owner=self.owner)
             self.unwritten = []
 
     def _await_lock(self) -> None:
@@ -107,7 +107,8 @@ class Writer:
             path = os.path.join(folder, name)
             with open(path, "rb", opener=regular.opener) as file:
                 records = [record for line in file for record in jsonl.parse(line, lambda why: None)]
-            store.append(self.folder, [jsonl.line_of(record) for record in records if not fields.fault(record)])
+            lines = [jsonl.line_of(record) for record in records if not fields.fault(record)]
+            store.append(self.folder, lines, owner=self.owner)
             with contextlib.suppress(FileNotFoundError):  # another proxy was as fast
                 os.unlink(path)
         self.spilled = False

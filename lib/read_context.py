@@ -28,7 +28,7 @@ _MOST_AGENTS = 50  # at work at the same time
 MOST_CAUSES, _MOST_BYTES = 40, 3000
 _TOOL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,119}\Z")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,59}\Z")
-_KEPT = ("source", "revision", "client", "project", "project_id", "session_id", "sidechain")
+_KEPT = ("source", "revision", "client", "project", "project_id", *events.OWNER, "session_id", "sidechain")
 
 # An image counts 3 code points for each token that Anthropic's documentation gives it: width x height / 750, at most 1,600
 # (https://docs.anthropic.com/en/docs/build-with-claude/vision, read 2026-11-30).

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     import datetime
 
-    from tokenops import config, coverage, pricing, store_days, store_summaries, sync, sync_gather, workers
+    from tokenops import config, coverage, machines, pricing, store_days, store_summaries, sync, sync_gather, workers
 
 # A log that was synced so recently is new enough.
 RECENT_MS = 2000
@@ -85,6 +85,10 @@ class Session(NamedTuple):
     memory: store_days.Recent | None = None  # the readings of days that have not changed (limit_log.memory)
     past: store_summaries.Past | None = None  # the sums of days and hours that have not changed
 
+    def owner(self) -> machines.Owner:
+        """The machine and the user that events of this machine are of. Raises Fault."""
+        return owner(self.settings(), self.environment)
+
     def log(self, fresh: bool = True) -> Log:
         """The log now; with what is new imported, unless that is not needed. Raises Fault."""
         from tokenops import when
@@ -113,6 +117,16 @@ def catalogue(settings: config.Config, environment: Mapping[str, str]) -> pricin
         raise Fault(str(error)) from None
     except OSError as error:
         raise Fault(f"{error.filename}: {error.strerror}; {remedy(error)} (pricing.path, TOKENOPS_PRICING_PATH)") from None
+
+
+def owner(settings: config.Config, environment: Mapping[str, str]) -> machines.Owner:
+    """The machine and the user that events of this machine are of. Raises Fault for names that cannot be."""
+    from tokenops import config, machines
+
+    try:
+        return machines.here(settings, environment)
+    except config.Unusable as error:
+        raise Fault(str(error)) from None
 
 
 def plan_coverage(settings: config.Config, tz: datetime.tzinfo) -> coverage.Coverage | None:
@@ -159,22 +173,22 @@ def catch_up(
     budget = None if last is None else sync.Budget(8 << 20, until)
     outcomes = None
     try:
-        sources = readers.with_files((), (), environment, home, diagnostics.warn, settings().get("vendor_usage"))
+        config = settings()
+        own, jobs = owner(config, environment), 1 if budget else None
+        sources = readers.with_files((), (), environment, home, diagnostics.warn, config.get("vendor_usage"))
         with progress(*(_FIRST if budget is None else _NEXT)) as reading:
-            jobs = 1 if budget else None
-            outcomes = sync.run(folder, sources, jobs=jobs, progress=reading, budget=budget, patience=PATIENCE_S)
+            outcomes = sync.run(folder, sources, jobs=jobs, progress=reading, budget=budget, patience=PATIENCE_S, owner=own)
     except (readers.NotFound, workers.WorkerDied) as error:
         raise Fault(str(error)) from None
     except OSError as error:
         diagnostics.say(f"{error.filename or folder}: {error.strerror}; {remedy(error)}; what the log holds is shown")
     report(outcomes or (), diagnostics)
-    left = sum(outcome.left for outcome in outcomes or ())
-    if left:
+    if left := sum(outcome.left for outcome in outcomes or ()):
         diagnostics.say(f"{left / 2**20:,.0f} MiB of the clients' logs are not imported yet; run tok-sync")
     synced = datadir.last_sync(folder)
-    if synced is not None and synced != last:
-        return when.stamp(now())
-    return "" if synced is None else when.stamp(synced)
+    if synced is None:
+        return ""
+    return when.stamp(synced if synced == last else now())
 
 
 def report(batches: Iterable[sync.Outcome | sync_gather.Batch], diagnostics: Diagnostics) -> None:

@@ -22,6 +22,7 @@ from tokenops import (
     light,
     limit_view,
     limit_windows,
+    machines,
     show,
     store,
     untrusted,
@@ -100,14 +101,17 @@ def estimate(payload: untrusted.Raw, cost: str, run: int, now: int) -> list[Even
     return [event]
 
 
-def record(folder: str, payload: untrusted.Raw, now: int) -> bool:
-    """Write a session's new readings to the log; whether there were any. Raises OSError."""
+def record(folder: str, payload: untrusted.Raw, now: int, owner: Callable[[], machines.Owner]) -> bool:
+    """Write a session's new readings to the log; whether there were any. Raises OSError.
+
+    `owner` gives whose they are: most runs need not read the settings for it.
+    """
     path = os.path.join(folder, SESSIONS)
     if not news(payload, untrusted.mapping(datadir.kept_json(path)), now)[0]:
         return False
     with datadir.lock(folder, SESSIONS_LOCK, patience=_PATIENCE_S):
         readings, sessions = news(payload, untrusted.mapping(datadir.kept_json(path)), now)
-        store.append(folder, map(jsonl.line_of, readings), durable=False, patience=_PATIENCE_S)
+        store.append(folder, map(jsonl.line_of, readings), durable=False, patience=_PATIENCE_S, owner=owner())
         datadir.keep_json(path, sessions)
     return any(record["kind"] == "meter" for record in readings)
 

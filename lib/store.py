@@ -11,12 +11,13 @@ skip it. The same turn may be written any number of times: readers join its sigh
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 import orjson
 
-from tokenops import datadir, events, joins, jsonl, projects, store_files, store_folded, when
+from tokenops import datadir, events, joins, jsonl, machines, projects, store_files, store_folded, store_projects, when
 from tokenops.events import Event
 from tokenops.jsonl import OnBadLine, ignore_line
 from tokenops.store_files import Day
@@ -26,19 +27,28 @@ Header, header = store_files.Header, store_files.header
 kind_of, has_field = store_files.kind_of, store_files.has_field
 # For what stands in a line of the log's files: it may be two records.
 unfold_record = store_folded.unfold_record
+labels, remember_projects = store_projects.labels, store_projects.remember_projects
+project_paths, projects_file = store_projects.project_paths, store_projects.projects_file
 # So many days are written at once by the first run over a year, or by an import.
 _MANY_DAYS = 64
 
 
-def append(folder: str, lines: Iterable[bytes], durable: bool = True, patience: float = datadir.PATIENCE_S) -> int:
+def append(
+    folder: str,
+    lines: Iterable[bytes],
+    durable: bool = True,
+    patience: float = datadir.PATIENCE_S,
+    owner: machines.Owner = machines.NOBODY,
+) -> int:
     """Write finished lines to their days; how many. When this returns they are on the disk. Raises OSError.
 
+    Those that name no machine are stamped with their `owner`, whom a writer of what this machine saw gives.
     A day's lines are one write. If a write fails, the file is cut back to what it was, so that a full disk leaves no
     torn line behind; days before it may have been written, and writing them again does no harm.
     """
     lines_by_day: dict[str, list[bytes]] = {}
     count = 0
-    for line in lines:
+    for line in machines.stamp_all(lines, owner):
         lines_by_day.setdefault(store_files.day_of(line), []).append(line)
         count += 1
     if not count:
@@ -307,36 +317,6 @@ def records_after(folder: str, kind: str, moment: str, last: str) -> Iterator[Ev
         yield from map(orjson.loads, records.lines.values())
 
 
-def labels(folder: str) -> dict[str, str]:
-    """project_id -> name, of the projects whose basename is not enough to tell them apart."""
-    paths = project_paths(folder)
-    return {key: name for key, name in projects.labels(paths).items() if name != projects.label(paths[key])}
-
-
-def project_paths(folder: str) -> dict[str, str]:
-    """project_id -> path, of the projects that a log's directory knows; none if it is a file or cannot be read."""
-    paths = datadir.read_json(projects_file(folder)) if os.path.isdir(folder) else None
-    entries = paths.items() if type(paths) is dict else ()
-    return {key: path for key, path in entries if projects.is_path_of(key, path)}
-
-
-def remember_projects(folder: str, paths: Mapping[str, str], patience: float = datadir.PATIENCE_S) -> None:
-    """Keep the paths of projects (by project_id), so that two of one name can be told apart. Raises OSError.
-
-    What cannot be an id and a path is left out: the projects of another log may be imported.
-    """
-    sound = {key: path for key, path in paths.items() if projects.is_path_of(key, path)}
-    if not sound.items() <= project_paths(folder).items():
-        with datadir.lock(folder, patience=patience):
-            content = orjson.dumps(project_paths(folder) | sound, option=orjson.OPT_SORT_KEYS)
-            datadir.replace(projects_file(folder), content)
-
-
-def projects_file(folder: str) -> str:
-    """Where the paths of projects are kept."""
-    return os.path.join(folder, "projects.json")
-
-
 def of_kind(folder: str, kind: str, since: str = "", last: str = "9") -> Iterator[Event]:
     """The records of a rare kind since a moment, up to a day, in order of their days, once each."""
     return (record for record in _with_text(folder, store_files.needle_of(kind), since, last) if record["kind"] == kind)
@@ -412,28 +392,41 @@ def _days_below(path: str) -> list[Day]:
     return store_files.days(path) or store_files.days(os.path.dirname(os.path.normpath(path)))
 
 
-def new_lines(folder: str, lines: Iterable[bytes]) -> tuple[list[bytes], int]:
-    """Those of some lines that would change what the log says, each at most once; and how many add to a record in it."""
-    lines_by_day: dict[str, list[bytes]] = {}
-    for line in dict.fromkeys(lines):
-        lines_by_day.setdefault(store_files.day_of(line), []).append(line)
-    near = {other for day in lines_by_day for other in (day_before(day), day, day_after(day))}
-    identities = {orjson.loads(line)["id"] for day in lines_by_day.values() for line in day}
+def new_lines(folder: str, lines: Iterable[bytes], owner: machines.Owner = machines.NOBODY) -> tuple[list[bytes], int]:
+    """Those of some lines that would change what the log says, each at most once; and how many add to a record in it.
+
+    If they have an `owner`, those are stamped: with it if the log did not have the record, under its own or an older
+    identity, else with what the log says of that, so that reading a file again changes no stamp.
+    """
+    sightings = [(line, orjson.loads(line)) for line in sorted(dict.fromkeys(lines), key=store_files.day_of)]
+    near = {other for line, _ in sightings for other in _near(store_files.day_of(line))}
+    identities = {name for _, event in sightings for name in (event["id"], _older_identity(event))}
     records: dict[str, Event] = {}
     for files in store_files.days(folder):
         for identity, line in day_sightings(files, ignore_line) if files.name in near else ():
             if identity in identities:
                 _add(records, identity, orjson.loads(line))
     fresh: list[bytes] = []
-    there = frozenset(records)
+    owners = {identity: machines.owner_of(record) for identity, record in records.items()}
     completed = 0
-    for day in sorted(lines_by_day):
-        for line in lines_by_day[day]:
-            event = orjson.loads(line)
-            if _add(records, event["id"], event):
-                fresh.append(line)
-                completed += event["id"] in there
+    for line, event in sightings:
+        name = event["id"]
+        if _add(records, name, event):
+            its_owner = owners.get(name, owners.get(_older_identity(event), owner))
+            fresh.append(machines.stamp(line, its_owner) if owner.machine else line)
+            completed += name in owners
     return fresh, completed
+
+
+@functools.lru_cache(1024)
+def _near(day: str) -> tuple[str, str, str]:
+    """A day with the days beside it: a sighting of one of its turns may lie there."""
+    return day_before(day), day, day_after(day)
+
+
+def _older_identity(event: Event) -> str:
+    """The identity that a record of the same turn may have in the log; "" if there is no other."""
+    return str(event["alias"]) if events.names_older(event) else str(event.get("turn", ""))
 
 
 def _add(records: dict[str, Event], identity: str, event: Event) -> bool:

@@ -20,7 +20,8 @@ _TURN, _CONTEXT, _ID = b'turn","id":"', b'context","id":"context:', KIND + len(b
 _FOLDED = b',"context":{'
 _PARENT, _NEAR_PARENT, _VERSION = b'"parent":"', b'"parent":":', b',"version":"'
 # Fields of the turn that its context has as well: read_context.attribution_of.
-_BEFORE, _AFTER = ("source", "revision", "client", "project", "project_id"), ("session_id", "sidechain")
+_BEFORE = ("source", "revision", "client", "project", "project_id", "machine", "user")
+_AFTER = ("session_id", "sidechain")
 _VALUE = r'(?:"(?:[^"\\]++|\\.)*+"|[0-9a-z]++)'
 
 

@@ -29,6 +29,7 @@ from tokenops import (
     store_days,
     store_files,
     store_folded,
+    store_projects,
     when,
 )
 from tokenops.events import Event
@@ -262,7 +263,7 @@ def _small_files(folder: str) -> Iterator[Finding]:
     cursors, content = os.path.join(folder, store_cursors.CURSORS), store_cursors.content(folder)
     if os.path.exists(cursors) and content is None:
         yield Finding(cursors, "damaged", "run tok-sync, which reads every file again")
-    path, paths = store.projects_file(folder), store.project_paths(folder)
+    path, paths = store_projects.projects_file(folder), store_projects.project_paths(folder)
     entries = datadir.read_json(path)
     if os.path.exists(path) and not isinstance(entries, dict):
         yield Finding(path, "not JSON", "delete it; the next tok-sync writes it again")

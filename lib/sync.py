@@ -19,6 +19,7 @@ import orjson
 from tokenops import (
     datadir,
     events,
+    machines,
     read_records,
     read_sqlite,
     show,
@@ -223,11 +224,12 @@ def run(
     budget: Budget | None = None,
     partial: bool = False,
     patience: float = datadir.PATIENCE_S,
+    owner: machines.Owner = machines.NOBODY,
 ) -> list[Outcome] | None:
     """Import what is new at every source; None if another run is at work. Raises OSError, workers.WorkerDied.
 
     `sources`: clients and their files; of a `partial` run only some of these, so it does not count as a whole one. A log
-    of made-up data imports nothing.
+    of made-up data imports nothing. `owner`: the machine and the user that events which the log does not have are of.
     """
     if datadir.is_demo(folder):
         return []
@@ -236,7 +238,7 @@ def run(
             return None
         options = Options(datadir.salt(folder, make=not dry), work=True, roots=store.project_paths(folder), whole_sums=True)
         cursors = store_cursors.load(folder)
-        how = _How(folder, cursors, options, backfill, dry, jobs, progress, patience)
+        how = _How(folder, cursors, options, backfill, dry, jobs, progress, patience, owner)
         outcomes = []
         whole = not partial
         if progress.wants_total:
@@ -263,6 +265,7 @@ class _How(NamedTuple):
     jobs: int | None
     progress: workers.Progress
     patience: float
+    owner: machines.Owner
 
 
 def _import(client: Client, paths: list[str], how: _How, budget: Budget | None) -> Outcome:
@@ -276,7 +279,7 @@ def _import(client: Client, paths: list[str], how: _How, budget: Budget | None) 
     before = {} if how.backfill else earlier
     while not pieces or (piece is not budget and pieces[-1].left):
         new = news(client, paths, before, how.options, how.jobs, how.progress, piece, tried)
-        lines, completed = _write(how.folder, client, new, how.backfill, how.dry, how.patience)
+        lines, completed = _write(client, new, how)
         if not how.dry and (new.after != before or how.backfill):
             kept = {path: cursor for path, cursor in earlier.items() if how.backfill and os.path.exists(path)}
             how.cursors[client.source] = kept | new.after
@@ -286,7 +289,7 @@ def _import(client: Client, paths: list[str], how: _How, budget: Budget | None) 
     return _sum(pieces)
 
 
-def _write(folder: str, client: Client, new: News, backfill: bool, dry: bool, patience: float) -> tuple[list[bytes], int]:
+def _write(client: Client, new: News, how: _How) -> tuple[list[bytes], int]:
     """Write what is new to the log: the lines that change it, and how many of them add to a record. Raises OSError."""
 
     def on_refusal(why: str) -> None:
@@ -294,18 +297,19 @@ def _write(folder: str, client: Client, new: News, backfill: bool, dry: bool, pa
 
     sound = store.sound_lines(map(read_records.line, new.batch.entries), on_refusal)
     counting = sync_remainders.beyond_turns if client.reader().whole_sums else sync_remainders.without_wire
-    every = lines = counting(folder, sound)
-    completed = 0
-    again = backfill or new.again
+    every = lines = counting(how.folder, sound)
+    completed, owner = 0, how.owner
+    again = how.backfill or new.again
     if lines and (again or new.batch.again or not client.reader().append_only):  # documents are read whole when they change
-        lines, completed = store.new_lines(folder, lines)
-    if not dry:
-        store.remember_projects(folder, new.batch.paths, patience)
-        store.append(folder, lines, patience=patience)
+        lines, completed = store.new_lines(how.folder, lines, how.owner)
+        owner = machines.NOBODY
+    if not how.dry:
+        store.remember_projects(how.folder, new.batch.paths, how.patience)
+        store.append(how.folder, lines, patience=how.patience, owner=owner)
         if again and client.source in events.REVISIONS:
             from tokenops import store_upkeep  # needed after an upgrade only
 
-            store_upkeep.retire(folder, every, new.batch.wrong)
+            store_upkeep.retire(how.folder, every, new.batch.wrong)
     return lines, completed
 
 

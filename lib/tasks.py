@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import costs, datadir, events, fields, jsonl, pricing, programs, projects, rollup, show, store, when
+from tokenops import costs, datadir, events, fields, jsonl, machines, pricing, programs, projects, rollup, show, store, when
 from tokenops.config import Unusable
 from tokenops.events import Event
 
@@ -50,21 +50,24 @@ class Task(NamedTuple):
     commit: str
 
 
-def start(folder: str, directory: str, now: int, title: str, session: str = "") -> str:
+def start(
+    folder: str, directory: str, now: int, title: str, session: str = "", owner: machines.Owner = machines.NOBODY
+) -> str:
     """Open a task of the project around a directory, and return its name. Raises Unusable, OSError."""
     if len(title) > events.LONGEST:
         raise Unusable("", f"the title has {len(title)} characters", f"give a title of at most {events.LONGEST} characters")
     attribution = project_of(folder, directory, session)
     name = f"{when.stamp(now)[:10].replace('-', '')}-{os.urandom(3).hex()}"
-    store.append(folder, [jsonl.line_of(start_record(name, title, when.stamp(now), attribution, head(directory)))])
+    record = start_record(name, title, when.stamp(now), attribution, head(directory))
+    store.append(folder, [jsonl.line_of(record)], owner=owner)
     return name
 
 
-def finish(folder: str, directory: str, now: int, name: str = "") -> str:
+def finish(folder: str, directory: str, now: int, name: str = "", owner: machines.Owner = machines.NOBODY) -> str:
     """End the task of that name, or the project's latest, and return its name. Raises Unusable, OSError."""
     tasks = tasks_of(store.of_kind(folder, "task"))
     task = open_task(tasks, name, "" if name else project_of(folder, directory)["project_id"])
-    store.append(folder, [jsonl.line_of(end_record(task, when.stamp(now)))])
+    store.append(folder, [jsonl.line_of(end_record(task, when.stamp(now)))], owner=owner)
     return task.name
 
 

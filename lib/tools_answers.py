@@ -315,9 +315,8 @@ def context_causes(session: Session, args: Json) -> Answer:
 
 def task_start(session: Session, args: Json) -> Answer:
     """Open a task."""
-    name = answers_work.start_task(
-        session.folder, os.getcwd(), session.now(), args.get("title", ""), args.get("session", "")
-    )
+    title, name = args.get("title", ""), args.get("session", "")
+    name = answers_work.start_task(session.folder, os.getcwd(), session.now(), title, name, session.owner())
     return Answer({"task": name}, f"Task {name} is open; end it with tokenops_task_done.\n")
 
 
@@ -325,7 +324,7 @@ def task_done(session: Session, args: Json) -> Answer:
     """End a task; what it took."""
     from tokenops import tasks
 
-    name = answers_work.finish_task(session.folder, os.getcwd(), session.now(), args.get("task", ""))
+    name = answers_work.finish_task(session.folder, os.getcwd(), session.now(), args.get("task", ""), session.owner())
     (row,) = answers_work.tasks(session.log(), name)
     return Answer({"task": name, "metrics": row["metrics"]}, tasks.table([row], "markdown", False))
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 from soak_clock import Clock
 from starter import PATH, Starter, understood
 
@@ -53,6 +54,12 @@ Json = dict[str, Any]
 Run = Callable[..., subprocess.CompletedProcess[bytes]]
 
 
+# The machine's name: none, so that what is stored can be compared with what was given; test_machines stamps.
+STAMP = os.environ.get("TOKENOPS_TEST_MACHINE", "")
+# What a record may say of where it was stored; a property test's sightings have one, both or neither.
+OWNERS = {"machine": st.sampled_from(["desk", "laptop", "é", "z"]), "user": st.sampled_from(["ada", "bob"])}
+
+
 @pytest.fixture(autouse=True, scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The compiled catalogue lands in a directory of the run's own."""
@@ -71,6 +78,7 @@ def environment(tmp_path: pathlib.Path) -> dict[str, str]:
         "XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"],
         "TOKENOPS_HOME": str(tmp_path / "log"),
         "LC_ALL": "C.UTF-8",
+        "TOKENOPS_MACHINE": STAMP,
     }
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import Run, examples, joins_by_the_laws, lines, objects, put
+from conftest import OWNERS, Run, examples, joins_by_the_laws, lines, objects, put
 from tokenops import events, fields, joins, jsonl, store, store_days, store_folded, store_upkeep
 
 Json = dict[str, Any]
@@ -42,6 +42,7 @@ CONTEXT = st.fixed_dictionaries(
         "tools": SIZES,
         "prefix": st.integers(0, 2),
         "changed": st.sampled_from(["tool Bash", "message 3"]),
+        **OWNERS,
     },
 )
 

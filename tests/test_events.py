@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from conftest import examples
+from conftest import OWNERS, examples
 from tokenops import events, joins
 
 SIGHTING = st.fixed_dictionaries(
@@ -35,16 +35,30 @@ SIGHTING = st.fixed_dictionaries(
         "later": st.sampled_from([[1], {"a": 2}, "x"]),
         "alias": st.sampled_from(["a1", "a2"]),
         "revision": st.sampled_from([1, 2, 3]),
+        **OWNERS,
         **{name: st.sampled_from(["low", "high"]) for name in events.TAGS},
     },
 )
 METER = st.builds(
-    lambda at, used, status: (
-        events.meter("statusline", "anthropic", at, window="five_hour", used=used, status=status) | {"id": "meter:1"}
+    lambda at, used, status, owner: (
+        events.meter("statusline", "anthropic", at, window="five_hour", used=used, status=status) | {"id": "meter:1"} | owner
     ),
     st.sampled_from(["2026-03-01T09:00:00.000Z", "2026-03-01T09:04:00.000Z"]),
     st.sampled_from([0.25, 0.5]),
     st.sampled_from([None, "rejected"]),
+    st.fixed_dictionaries({}, optional=OWNERS),
+)
+TOTAL = st.fixed_dictionaries(
+    {
+        "v": st.just(1),
+        "ts": st.sampled_from(["2026-03-01T09:00:00.000Z", "2026-03-01T09:00:00.001Z"]),
+        "kind": st.just("usage"),
+        "id": st.just("usage:s1"),
+        "source": st.sampled_from(["claude-code-jsonl", "droid"]),
+        "covers": st.sampled_from([events.SESSION, events.REMAINDER]),
+        "model": st.sampled_from(["a", "m", "z"]),
+    },
+    optional={"output_tokens": st.integers(1, 2), "revision": st.sampled_from([1, 2]), **OWNERS},
 )
 
 
@@ -58,12 +72,17 @@ LATER = {
 } | {"model": "unknown"}
 
 
+def unowned(event: events.Event) -> events.Event:
+    """An event without what it says of its machine and its user."""
+    return {name: value for name, value in event.items() if name not in events.OWNER}
+
+
 # A later program's revision, whose attribution is of a side chain and whose usage is not the one that counts.
 @example(
     [LATER | {"revision": 2, "input_tokens": 1}, LATER | {"revision": 3, "sidechain": True}, LATER | {"source": "proxy"}]
 )
 @examples(400)
-@given(st.one_of(st.lists(SIGHTING, min_size=3, max_size=3), st.lists(METER, min_size=3, max_size=3)))
+@given(st.one_of(*(st.lists(kind, min_size=3, max_size=3) for kind in (SIGHTING, METER, TOTAL))))
 def test_laws(three: list[events.Event]) -> None:
     a, b, c = three
     join = joins.join
@@ -71,6 +90,10 @@ def test_laws(three: list[events.Event]) -> None:
     assert join(join(a, b), c) == join(a, join(b, c))
     assert join(a, a) == events.arrange(a) or a["kind"] != "turn"
     assert join(join(a, b), b) == join(a, b)
+    for name in events.OWNER:  # no name is lost, and whose a sighting is decides about nothing else
+        names = [event[name] for event in (a, b) if name in event]
+        assert join(a, b).get(name) == min(names, key=str.encode, default=None)
+    assert unowned(join(a, b)) == unowned(join(unowned(a), unowned(b)))
 
 
 @given(st.lists(SIGHTING, min_size=2, max_size=4))

@@ -23,6 +23,7 @@ DOORS_AT_MOST += 3  # live_*: what tok-top's file puts together
 # joins: the join outgrew events; fields: so did the types of the fields; regular: all families open files; programs: and
 # run programs.
 FACES_AT_MOST = 54
+FACES_AT_MOST += 1  # machines: whose events are, which every writer of the log asks
 FACES_AT_MOST += 1  # context: what filled a session's context, the law of which answers, coach and the dashboard speak
 PLUGINS = ("read_", "poll_", "ship_")  # one more client, vendor or target is one more module
 MODULES_AT_MOST = 130  # without plug-ins: 126 when the map was drawn, joins, rollup_totals, fields, and regular
@@ -97,6 +98,8 @@ DOORS_AT_MOST += 1
 # price_installed, price_fetch, price_update: which prices are in force, who made them, and what speaks against them
 MODULES_AT_MOST += 3
 DOORS_AT_MOST += 3
+MODULES_AT_MOST += 1  # store_projects: the names and ids of the log's projects; store is at its limit of lines
+MODULES_AT_MOST += 1  # machines: the machine and the user of events, and their stamp
 MODULES_AT_MOST += 1  # sync_remainders: what of a client's own sums the log has as turns; sync is at its limit of lines
 # Small modules with a single importer, each with the reason why it is a file of its own.
 SMALL_ALONE = {

@@ -252,7 +252,9 @@ SIGHTING = st.builds(
     ),
     st.integers(1, 3),
     st.sampled_from(["claude-code-jsonl", "proxy"]),
-    st.sampled_from([{}, {"sidechain": True}, {"latency_ms": 5}, {"usage": "unknown"}]),
+    st.sampled_from(
+        [{}, {"sidechain": True}, {"latency_ms": 5}, {"usage": "unknown"}, {"machine": "a"}, {"machine": "b", "user": "u"}]
+    ),
 )
 
 

@@ -32,6 +32,7 @@ TURN = st.fixed_dictionaries(
     {"id": NAME},
     optional={
         **BLOCK,
+        **dict.fromkeys(events.OWNER, TEXT),
         "alias": NAME,
         "revision": st.just(2),
         "sidechain": st.booleans(),

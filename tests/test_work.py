@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripts import Claude, Codex
 
-from conftest import SHARED, Json, Run, claude, examples, joins_by_the_laws, lines, needs_shared, objects, put
+from conftest import OWNERS, SHARED, Json, Run, claude, examples, joins_by_the_laws, lines, needs_shared, objects, put
 from tokenops import fields, readers, store, sync, work, work_shell
 
 FOLDER = ".claude/projects/-home-ada-app"
@@ -403,7 +403,7 @@ WORK = st.fixed_dictionaries(
         "counts": st.dictionaries(st.sampled_from(["prompts", "edits", "largest_result_bytes"]), st.integers(0, 3)),
         "times": st.dictionaries(st.sampled_from(["prompt", "last"]), st.sampled_from(["2026-03-01T09:00:00.000Z", "2026-03-01T09:00:09.000Z"])),
     },
-    optional={"session_id": st.sampled_from(["s1", "s2"]), "sidechain": st.just(True)},
+    optional={"session_id": st.sampled_from(["s1", "s2"]), "sidechain": st.just(True), **OWNERS},
 )  # fmt: skip
 
 

@@ -44,8 +44,8 @@ FAMILIES = (
         "base",
         "time, JSON lines, the record, configuration, and other things that every family needs",
         _words(
-            "light when jsonl regular events fields joins datadir catalog config show workers programs projects untrusted "
-            "credentials etiquette https http1 jsonc"
+            "light when jsonl regular events fields joins machines datadir catalog config show workers programs projects "
+            "untrusted credentials etiquette https http1 jsonc"
         ),
         ("show_",),
     ),

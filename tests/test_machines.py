@@ -1,0 +1,297 @@
+"""Machine and user of every event: stamped once, where the event was first stored, and by nobody else."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from proxies import USAGE, Start, ask, post
+from upstream import Upstream, plain
+
+from conftest import Json, Run, claude, examples, lines, objects, put
+from tokenops import config, events, fields, joins, jsonl, machines, store, store_files, sync
+
+DAY = "2026-11-01"
+NOW = "2026-11-21T09:30:00.000Z"
+DESK = {"TOKENOPS_MACHINE": "desk", "TOKENOPS_USER": "ada"}
+HOST = os.uname().nodename.partition(".")[0]
+
+
+@pytest.fixture(autouse=True)
+def unnamed(environment: dict[str, str]) -> None:
+    """Without a name the machine has its host's."""
+    del environment["TOKENOPS_MACHINE"]
+
+
+def turn(name: str, ts: str = f"{DAY}T12:00:00.000Z", **more: Any) -> Json:
+    about = {"source": "claude-code-jsonl", "client": "claude-code", "provider": "anthropic", "model": "claude-opus-4-6"}
+    return {"v": 1, "ts": ts, "kind": "turn", "id": name, **about, "turns": 1, "output_tokens": 7, **more}
+
+
+def owners(run: Run, options: str = "") -> dict[str, tuple[str | None, str | None]]:
+    """Machine and user of each event of the log."""
+    return {
+        event["id"]: (event.get("machine"), event.get("user"))
+        for event in objects(run(f"tok-cat --kind all {options}").stdout)
+    }
+
+
+def settings(**keys: object) -> config.Config:
+    return config.Config(dict(keys), "config.yaml", [])
+
+
+# -- names
+
+NAMES: list[tuple[str, Json, dict[str, str], tuple[str, str]]] = [
+    ("the host's", {}, {}, (HOST, "")),
+    ("the user's", {"machine": "desk", "user": "ada"}, {}, ("desk", "ada")),
+    ("those of tok-ship", {"ship": {"machine": "build-7", "user": "ada"}}, {}, ("build-7", "ada")),
+    ("the user's before those of tok-ship", {"machine": "desk", "ship": {"machine": "build-7"}}, {}, ("desk", "")),
+    ("the environment's first", {"machine": "desk", "user": "bob"}, DESK | {"TOKENOPS_MACHINE": "box"}, ("box", "ada")),
+    ("none at all", {"machine": ""}, {}, ("", "")),
+    ("none at all here", {"machine": "desk"}, {"TOKENOPS_MACHINE": ""}, ("", "")),
+    ("a number", {"machine": 7}, {}, ("7", "")),
+    ("of any language", {"machine": "Büro 2"}, {}, ("Büro 2", "")),
+]
+
+
+@pytest.mark.parametrize(("what", "keys", "variables", "expected"), NAMES, ids=[case[0] for case in NAMES])
+def test_names(what: str, keys: Json, variables: dict[str, str], expected: tuple[str, str]) -> None:
+    assert machines.here(settings(**keys), variables) == expected
+
+
+@pytest.mark.parametrize("name", ["", " x", "a\nb", "a\x1b[2J", "a\u202eb", "x" * 101, True, ["a"], None])
+def test_a_name_that_no_event_can_have(name: object, run: Run, environment: dict[str, str]) -> None:
+    assert fields.name_fault(name)
+    if name is None or name == "":
+        return
+    path = put(pathlib.Path(environment["HOME"]) / ".config/tokenops/config.yaml", json.dumps({"machine": name}).encode())
+    done = run("tok-log append", lines([turn("a")]), status=2)
+    assert done.stderr.startswith(f"tok-log: {path}: machine: it ".encode()) and b"write a short name" in done.stderr
+    assert done.stdout == b"" and b"\x1b" not in done.stderr
+    whole = turn("a") | {"machine": name}
+    assert fields.fault(whole).startswith("machine ")
+    assert b":1: machine " in run("tok-log append", lines([whole]), status=1, env=DESK).stderr
+
+
+def test_a_machine_is_not_called_unknown(run: Run) -> None:
+    assert b"TOKENOPS_MACHINE: it is 'unknown'" in run("tok-sync", status=2, env={"TOKENOPS_MACHINE": "unknown"}).stderr
+
+
+# -- the stamp
+
+LINE = st.fixed_dictionaries(
+    {"v": st.just(1), "ts": st.just(f"{DAY}T12:00:00.000Z"), "kind": st.sampled_from(events.KINDS)},
+    optional={
+        "id": st.sampled_from(["msg_1", 'q"\\', ',"machine":"x"']),
+        "alias": st.sampled_from(["codex:s:1:2:3:4:5", "é"]),
+        "revision": st.integers(1, 3),
+        "project": st.sampled_from(['","machine":"x', "p", ""]),
+        "project_id": st.just("p1"),
+        "account": st.just("a"),
+        "counts": st.dictionaries(st.sampled_from(["machine", "user"]), st.integers(0, 1)),
+        "sidechain": st.just(True),
+        "user": st.just("carl"),
+        "machine": st.just("elsewhere"),
+    },
+)
+
+
+@examples(200)
+@given(LINE, st.randoms(use_true_random=False), st.sampled_from(["", "ada"]))
+def test_a_stamp_adds_two_fields_in_their_place_and_nothing_else(event: Json, order: Any, user: str) -> None:
+    owner = machines.Owner('a "b"', user)
+    shuffled = list(event.items())
+    order.shuffle(shuffled)
+    expected = {"machine": 'a "b"'} | ({"user": user} if user else {}) | event if "machine" not in event else event
+    for line in map(jsonl.line_of, (events.arrange(event), dict(shuffled))):
+        stamped = machines.stamp(line, owner)
+        assert json.loads(stamped) == expected
+        assert machines.stamp(stamped, machines.Owner("another")) == stamped  # once
+        assert machines.stamp(line, machines.NOBODY) == line
+    assert machines.stamp(jsonl.line_of(events.arrange(event)), owner) == jsonl.line_of(events.arrange(expected))
+
+
+@pytest.mark.parametrize("line", [b"", b"\n", b"nonsense\n", b"[1]\n", b"{\n", b'{"v":1,"ts":"'])
+def test_what_is_no_event_is_not_stamped(line: bytes) -> None:
+    assert machines.stamp(line, machines.Owner("desk")) == line
+
+
+def test_a_stamped_line_is_in_the_usual_form(run: Run, environment: dict[str, str]) -> None:
+    """Readers match such lines without parsing them."""
+    run("tok-log append", lines([turn("a", project="p", project_id="1", session_id="s")]), env=DESK)
+    (line,) = pathlib.Path(environment["TOKENOPS_HOME"], f"events/{DAY}.jsonl").read_bytes().splitlines(keepends=True)
+    assert store_files.match_usual(line) is not None
+    assert b'"project_id":"1","machine":"desk","user":"ada","session_id":"s"' in line
+    assert objects(run("tok-log verify --json").stdout) == []
+
+
+# -- every writer stamps
+
+
+def test_every_kind_that_is_appended(run: Run) -> None:
+    base: Json = {"v": 1, "ts": f"{DAY}T12:00:00.000Z"}
+    more: dict[str, Json] = {"work": {"counts": {}, "times": {}}, "context": {"turn": "turn", "entered": {"prompt": 1}}}
+    made = [base | {"kind": kind, "id": kind} | more.get(kind, {}) for kind in events.KINDS]
+    run("tok-log append", lines(made), env=DESK)
+    assert owners(run) == dict.fromkeys(events.KINDS, ("desk", "ada"))
+    assert {event["id"] for event in objects(run("tok-cat --kind all").stdout)} == set(events.KINDS)
+
+
+def transcript(environment: dict[str, str], *records: Json, name: str = "s1") -> pathlib.Path:
+    return put(pathlib.Path(environment["HOME"]) / f".claude/projects/-a/{name}.jsonl", *records)
+
+
+def test_what_this_machine_reads(run: Run, environment: dict[str, str]) -> None:
+    transcript(environment, claude("msg_1", ts=NOW), claude("msg_2", ts=NOW))
+    run("tok-sync", env=DESK)
+    assert {"msg_1", "msg_2", "context:msg_1"} <= owners(run).keys() and set(owners(run).values()) == {("desk", "ada")}
+    # A turn and its context share a line, as without a stamp.
+    files = pathlib.Path(environment["TOKENOPS_HOME"], "events")
+    assert sum(path.read_bytes().count(b'"machine"') for path in files.glob("*")) == 2
+
+
+def test_what_reports_and_hooks_read(run: Run, environment: dict[str, str]) -> None:
+    path = transcript(environment, claude("msg_1", ts=NOW))
+    about = {"session_id": "s1", "transcript_path": str(path), "model": {"id": "claude-opus-4-8"}}
+    limits = {"five_hour": {"used_percentage": 20, "resets_at": 1_795_262_400}}
+    run("tok-statusline", json.dumps(about | {"rate_limits": limits}).encode(), env=DESK | {"TOKENOPS_NOW": NOW})
+    assert len(owners(run)) >= 2 and set(owners(run).values()) == {("desk", "ada")}
+    transcript(environment, claude("msg_2", ts=NOW), name="s2")
+    run("tok-cost --log --json", env={"TOKENOPS_MACHINE": "late", "TOKENOPS_NOW": NOW})
+    assert owners(run)["msg_2"] == ("late", None)
+    run("tok-task start x", env=DESK)
+    run("tok-task done", env=DESK)
+    tasks = objects(run("tok-cat --kind task").stdout)
+    assert [(event["machine"], event["user"]) for event in tasks] == [("desk", "ada")] * 2
+
+
+def test_what_passes_the_proxy(start: Start, vendor: Upstream, environment: dict[str, str]) -> None:
+    vendor.script = plain(USAGE)
+    environment |= DESK
+    proxy = start({"openai": f"http://127.0.0.1:{vendor.port}"})
+    assert ask(proxy.port, post("/openai/v1/chat/completions", b'{"model":"gpt-5.4"}', "Connection: close")).endswith(USAGE)
+    (event,) = proxy.events(1)
+    assert (event["machine"], event["user"]) == ("desk", "ada")
+
+
+# -- and nobody else
+
+
+def test_what_comes_from_elsewhere_keeps_its_stamp_or_has_none(run: Run, tmp_path: pathlib.Path) -> None:
+    put(tmp_path / "other.jsonl", turn("a", machine="box", user="bob"), turn("b"))
+    for _ in range(2):
+        run("tok-log import other.jsonl", env=DESK)
+        assert owners(run) == {"a": ("box", "bob"), "b": (None, None)}
+    (done,) = objects(run("tok-log import --machine old --user carl other.jsonl", env=DESK).stdout)
+    assert (done["events"], done["added"]) == (2, 1)
+    assert owners(run) == {"a": ("box", "bob"), "b": ("old", "carl")}
+    (done,) = objects(run("tok-log import --machine old --user carl other.jsonl", env=DESK).stdout)
+    assert done["added"] == 0
+    assert b"--machine: it has characters" in run("tok-log import --machine 'a\tb' other.jsonl", status=2).stderr
+    # An event whose own machine is known is of that, and not of ours.
+    run("tok-log append", lines([turn("c", machine="box"), turn("d", user="bob")]), env=DESK)
+    assert (owners(run)["c"], owners(run)["d"]) == (("box", None), ("desk", "bob"))
+
+
+def test_the_smallest_name_stays_in_whatever_order(run: Run, tmp_path: pathlib.Path) -> None:
+    """Two machines that read one shared folder: both logs come to the same."""
+    for name in ("desk", "box"):
+        put(tmp_path / f"{name}.jsonl", turn("a", machine=name))
+    logs = []
+    for order in (("desk", "box"), ("box", "desk")):
+        home = {"TOKENOPS_HOME": str(tmp_path / "-".join(order))}
+        for name in order:
+            run(f"tok-log import {name}.jsonl; tok-log compact", env=home)
+        logs.append(pathlib.Path(home["TOKENOPS_HOME"], f"events/{DAY}.jsonl").read_bytes())
+    assert logs[0] == logs[1] and json.loads(logs[0])["machine"] == "box"
+
+
+# -- once
+
+
+def test_a_later_name_stamps_nothing_anew(run: Run, environment: dict[str, str]) -> None:
+    """Nor is a turn stored a second time because it would be stamped otherwise."""
+    path = transcript(environment, claude("msg_1", 3, ts=NOW))
+    run("tok-sync", env={"TOKENOPS_MACHINE": "old"})
+    log = pathlib.Path(environment["TOKENOPS_HOME"], f"events/{NOW[:10]}.jsonl")
+    before = log.read_bytes()
+    for name in ("new", "a"):
+        done = objects(run("tok-sync --backfill --json", env={"TOKENOPS_MACHINE": name}).stdout)
+        assert sum(row["events"] + row["contexts"] + row["completed"] for row in done) == 0
+        assert log.read_bytes() == before
+    # What is read again and says more says it of the same machine.
+    path.write_bytes(lines([claude("msg_1", 9, ts=NOW), claude("msg_2", ts=NOW)]))
+    run("tok-sync --backfill", env={"TOKENOPS_MACHINE": "a"})
+    assert {name: machine for name, (machine, _) in owners(run).items() if name.startswith("msg")} == {
+        "msg_1": "old",
+        "msg_2": "a",
+    }
+    (first, _) = objects(run("tok-cat").stdout)
+    assert first["output_tokens"] == 9
+
+
+def test_a_log_from_before_is_not_stamped_by_a_backfill(run: Run, environment: dict[str, str]) -> None:
+    transcript(environment, claude("msg_1", ts=NOW), claude("msg_2", ts=NOW))
+    run("tok-read claude > all.jsonl; tok-log import all.jsonl")
+    assert set(owners(run).values()) == {(None, None)}
+    run("tok-sync --backfill", env=DESK)
+    assert {machine for name, (machine, _) in owners(run).items() if name.startswith("msg")} == {None}
+
+
+def test_an_older_identity_keeps_its_stamp(tmp_path: pathlib.Path) -> None:
+    """A new revision of a reader may give a turn another identity, and name the old one."""
+    folder, base = str(tmp_path / "log"), turn("older", source="codex-jsonl", client="codex", session_id="s")
+    store.append(folder, [jsonl.line_of(base)], owner=machines.Owner("old"))
+    again = jsonl.line_of(events.arrange(base | {"id": "newer", "alias": "older", "revision": 2}))
+    (line,), _ = store.new_lines(folder, [again], machines.Owner("a"))
+    assert json.loads(line)["machine"] == "old"
+
+
+@examples(30)
+@given(st.integers(1, 5), st.integers(0, 4), st.booleans())
+def test_bit_by_bit_gives_what_all_at_once_gives(
+    tmp_path_factory: pytest.TempPathFactory, turns: int, cut: int, renamed: bool
+) -> None:
+    """Also the stamps, if the machine was not renamed in between; else the first one stays for what was there."""
+    from tokenops import read_clients, store_upkeep
+
+    folder = tmp_path_factory.mktemp("bits")
+    records = [claude(f"msg_{number}", output, ts=NOW) for number in range(turns) for output in (1, 8)]
+    client, path = read_clients.BY_NAME["claude"], folder / "s1.jsonl"
+    contents = []
+    for parts in ((records[:cut], records), (records,)):
+        shutil.rmtree(folder / "log", ignore_errors=True)
+        put(folder / "log/salt", b"the same for both")
+        for name, part in zip(("m", "z" if renamed else "m"), parts, strict=False):
+            path.write_bytes(lines(part))
+            sync.run(str(folder / "log"), [(client, [str(path)])], jobs=1, owner=machines.Owner(name))
+        list(store_upkeep.compact(str(folder / "log"), "2026-12-01"))
+        contents.append([json.loads(line) for line in store.cat(str(folder / "log"))])
+    bits, whole = contents
+    assert [event | {"machine": ""} for event in bits] == [event | {"machine": ""} for event in whole]
+    assert {event["machine"] for event in whole if event["kind"] == "turn"} == {"m"}
+    for event in bits:
+        is_first = event["id"].removeprefix("context:") in {record["message"]["id"] for record in records[:cut]}
+        assert event["machine"] == ("m" if is_first or not renamed else "z")
+
+
+def test_log_and_wire_are_one_turn_as_before(tmp_path: pathlib.Path) -> None:
+    """A client whose log and wire share no id: each sighting has a stamp, of this machine or of two."""
+    counts = {"input_tokens": 5, "output_tokens": 3}
+    alias = events.alias_of("codex", "s", counts)
+    passive = turn("codex:s:0:1", source="codex-jsonl", client="codex", session_id="s", alias=alias, **counts)
+    wire = turn("resp_1", source="proxy", client="codex", session_id="s", alias=alias, status=200, **counts)
+    for number, names in enumerate((("m", "m"), ("m", "z"), ("z", "m"))):
+        folder = str(tmp_path / str(number))
+        for event, name in zip((passive, wire), names, strict=True):
+            store.append(folder, [jsonl.line_of(events.arrange(event))], owner=machines.Owner(name))
+        (line,) = store.cat(folder)
+        assert json.loads(line)["machine"] == "m"
+    assert joins.join(passive | {"machine": "m"}, passive) == events.arrange(passive | {"machine": "m"})
