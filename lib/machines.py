@@ -85,7 +85,10 @@ def owner_of(event: Event) -> Owner:
 
 def is_stamped(line: bytes) -> bool:
     """Whether the line of an event names its machine."""
-    return _MACHINE in line and "machine" in orjson.loads(line)
+    if _MACHINE not in line:
+        return False
+    match = _BEFORE.match(line)
+    return bool(match and line.startswith(_MACHINE, match.end() + 1)) or "machine" in orjson.loads(line)
 
 
 def stamp(line: bytes, owner: Owner) -> bytes:

@@ -22,6 +22,7 @@ from tokenops import (
     events,
     fields,
     joins,
+    machines,
     projects,
     regular,
     store,
@@ -33,6 +34,7 @@ from tokenops import (
     when,
 )
 from tokenops.events import Event
+from tokenops.jsonl import ignore_line
 
 _TEMPORARY = re.compile(r"(.+)\.\d+\Z")
 
@@ -77,7 +79,33 @@ def compact(folder: str, today: str, pack: bool = False) -> Iterator[Compacted]:
             os.unlink(path)
 
 
-def _compact_day(folder: str, day: store_files.Day, packed: bool, strangers: frozenset[bytes]) -> Compacted | None:
+def adopt(folder: str, owner: machines.Owner, dry: bool = False) -> Iterator[tuple[str, int]]:
+    """Stamp each record that names no machine; the days with such records, and how many. Raises OSError.
+
+    A day is rewritten, as `compact` does it, only if it has one; each is whole at every moment, so an adoption that was
+    interrupted goes on when it is run again, and a second one finds nothing.
+    """
+    for name in store.days(folder):
+        with datadir.lock(folder):
+            for day in store_files.days(folder, name, name):
+                if count := _count_without_machine(day):
+                    if not dry:
+                        _compact_day(folder, day, day.paths[0].endswith(".gz"), frozenset(), owner)
+                    yield name, count
+
+
+def _count_without_machine(day: store_files.Day) -> int:
+    """How many records of a day name no machine in any sighting of that day."""
+    records = store.DayRecords()
+    for pair in store.day_sightings(day, ignore_line):
+        records.add(*pair)
+    return sum(not machines.is_stamped(line) for line in records.lines.values())
+
+
+def _compact_day(
+    folder: str, day: store_files.Day, packed: bool, strangers: frozenset[bytes], owner: machines.Owner = machines.NOBODY
+) -> Compacted | None:
+    """Rewrite a day; records without a machine get the `owner`. None if it stays as it is."""
     records, count = store.DayRecords(), 0
     rejected: list[bytes] = []
     newer: list[bytes] = []  # records of a later version, which stay for the program that can read them
@@ -92,7 +120,8 @@ def _compact_day(folder: str, day: store_files.Day, packed: bool, strangers: fro
         if pair[1] not in strangers:
             records.add(*pair)
     path = store_files.path_of(folder, day.name, packed)
-    content = b"".join([*store_folded.fold(sorted(records.lines.values())), *dict.fromkeys(newer)])
+    lines = sorted(machines.stamp_all(records.lines.values(), owner))
+    content = b"".join([*store_folded.fold(lines), *dict.fromkeys(newer)])
     if broken or (not rejected and day.paths == (path,) and content == b"".join(store_files.whole_lines(day))):
         return None
     if rejected:

@@ -295,3 +295,47 @@ def test_log_and_wire_are_one_turn_as_before(tmp_path: pathlib.Path) -> None:
         (line,) = store.cat(folder)
         assert json.loads(line)["machine"] == "m"
     assert joins.join(passive | {"machine": "m"}, passive) == events.arrange(passive | {"machine": "m"})
+
+
+# -- a log from before
+
+
+def test_adoption_names_the_machine_of_what_names_none(
+    run: Run, environment: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    days = [turn("a"), turn("b", "2026-11-02T12:00:00.000Z"), turn("c", "2026-11-03T12:00:00.000Z", machine="box")]
+    put(tmp_path / "e.jsonl", *days, {**turn("context:a"), "kind": "context", "turn": "a", "entered": {"prompt": 3}})
+    run("tok-log import e.jsonl; tok-log compact --gzip")
+    files = {path: path.read_bytes() for path in pathlib.Path(environment["TOKENOPS_HOME"], "events").glob("*")}
+    done = run("tok-log adopt --dry-run --table", env=DESK)
+    assert done.stdout == b"3 events of 2 days would be of desk\n"
+    assert {path: path.read_bytes() for path in files} == files
+    rows = objects(run("tok-log adopt --json", env=DESK).stdout)
+    assert [(row["day"], row["events"], row["machine"], row["user"]) for row in rows] == [
+        (DAY, 2, "desk", "ada"),
+        ("2026-11-02", 1, "desk", "ada"),
+    ]
+    assert owners(run) == {"a": ("desk", "ada"), "context:a": ("desk", "ada"), "b": ("desk", "ada"), "c": ("box", None)}
+    after = {path: path.read_bytes() for path in files}
+    assert sorted(path.name for path in after if after[path] != files[path]) == [f"{DAY}.jsonl.gz", "2026-11-02.jsonl.gz"]
+    assert objects(run("tok-log adopt --machine other --json").stdout) == []  # once
+    assert {path: path.read_bytes() for path in files} == after
+    assert objects(run("tok-log verify --json").stdout) == []
+
+
+def test_adoption_and_compaction_in_either_order(run: Run, environment: dict[str, str], tmp_path: pathlib.Path) -> None:
+    """A turn of which one sighting names its machine is that machine's, though another one names none."""
+    put(tmp_path / "e.jsonl", turn("a"), turn("b", output_tokens=3))
+    put(tmp_path / "f.jsonl", turn("a", machine="z", output_tokens=9), turn("b"))
+    contents = []
+    for number, order in enumerate(("tok-log adopt; tok-log compact", "tok-log compact; tok-log adopt")):
+        home = DESK | {"TOKENOPS_HOME": str(tmp_path / str(number))}
+        run(f"tok-log import e.jsonl f.jsonl; {order}", env=home)
+        contents.append(pathlib.Path(home["TOKENOPS_HOME"], f"events/{DAY}.jsonl").read_bytes())
+    assert contents[0] == contents[1]
+    assert [json.loads(line)["machine"] for line in contents[0].splitlines()] == ["z", "desk"]
+
+
+def test_adoption_needs_a_name(run: Run) -> None:
+    assert b"give --machine NAME" in run("tok-log adopt", env={"TOKENOPS_MACHINE": ""}, status=2).stderr
+    assert b"--user: " in run("tok-log adopt --user ada", env=DESK, status=2).stderr
