@@ -17,7 +17,19 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 import orjson
 
-from tokenops import datadir, events, joins, jsonl, machines, projects, store_files, store_folded, store_projects, when
+from tokenops import (
+    datadir,
+    events,
+    joins,
+    jsonl,
+    machines,
+    projects,
+    store_files,
+    store_folded,
+    store_projects,
+    store_rules,
+    when,
+)
 from tokenops.events import Event
 from tokenops.jsonl import OnBadLine, ignore_line
 from tokenops.store_files import Day
@@ -42,24 +54,24 @@ def append(
 ) -> int:
     """Write finished lines to their days; how many. When this returns they are on the disk. Raises OSError.
 
-    Those that name no machine are stamped with their `owner`, whom a writer of what this machine saw gives.
-    A day's lines are one write. If a write fails, the file is cut back to what it was, so that a full disk leaves no
-    torn line behind; days before it may have been written, and writing them again does no harm.
+    Those that name no machine are stamped with their `owner`, whom a writer of what this machine saw gives. What the user
+    told the log to forget is left out. A day's lines are one write. If a write fails, the file is cut back to what it was,
+    so that a full disk leaves no torn line behind; days before it may have been written, and writing them again does no
+    harm.
     """
     lines_by_day: dict[str, list[bytes]] = {}
-    count = 0
     for line in machines.stamp_all(lines, owner):
         lines_by_day.setdefault(store_files.day_of(line), []).append(line)
-        count += 1
-    if not count:
+    if not lines_by_day:
         return 0
-    contents = {store_files.path_of(folder, day): lines_by_day[day] for day in sorted(lines_by_day)}
+    paths = {day: store_files.path_of(folder, day) for day in sorted(lines_by_day)}
     events_folder = datadir.ensure_folder(store_files.folder_of(datadir.ensure_folder(folder)))
     with datadir.lock(folder, patience=patience):
-        _write_days(contents, durable)
+        lines_by_day = store_rules.without_forgotten(folder, lines_by_day)
+        _write_days({path: lines_by_day[day] for day, path in paths.items() if day in lines_by_day}, durable)
         if durable:
             datadir.flush(events_folder)
-    return count
+    return sum(map(len, lines_by_day.values()))
 
 
 def sound_lines(lines: Iterable[bytes], on_refusal: Callable[[str], None]) -> list[bytes]:

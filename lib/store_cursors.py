@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -80,3 +80,21 @@ def revision_of(file: FileState) -> int:
 def save(folder: str, cursors: Mapping[str, Mapping[str, FileState]]) -> None:
     """Keep all cursors. Raises OSError."""
     datadir.keep_json(os.path.join(folder, CURSORS), {"v": _VERSION, "sources": cursors}, durable=True)
+
+
+def remove_named(folder: str, texts: Collection[str]) -> None:
+    """Remove the cursors of files in the paths of which one of some texts stands: they are read anew. Raises OSError.
+
+    Of a file that is gone the parser's state may hold it, too.
+    """
+    cursors = load(folder)
+    left = {
+        source: {
+            path: state
+            for path, state in files.items()
+            if not any(text in path or (text in state.state and not os.path.exists(path)) for text in texts)
+        }
+        for source, files in cursors.items()
+    }
+    if left != cursors:
+        save(folder, left)

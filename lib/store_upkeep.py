@@ -18,6 +18,7 @@ from typing import NamedTuple
 import orjson
 
 from tokenops import (
+    config,
     datadir,
     events,
     fields,
@@ -31,6 +32,7 @@ from tokenops import (
     store_files,
     store_folded,
     store_projects,
+    store_rules,
     when,
 )
 from tokenops.events import Event
@@ -292,6 +294,7 @@ def _small_files(folder: str) -> Iterator[Finding]:
     cursors, content = os.path.join(folder, store_cursors.CURSORS), store_cursors.content(folder)
     if os.path.exists(cursors) and content is None:
         yield Finding(cursors, "damaged", "run tok-sync, which reads every file again")
+    yield from _rules(folder)
     path, paths = store_projects.projects_file(folder), store_projects.project_paths(folder)
     entries = datadir.read_json(path)
     if os.path.exists(path) and not isinstance(entries, dict):
@@ -306,6 +309,20 @@ def _small_files(folder: str) -> Iterator[Finding]:
         yield Finding(os.path.join(folder, "salt"), "missing or empty", _SALT)
     elif not any(projects.hash_path(path, salt) == key for key, path in paths.items()):
         yield Finding(os.path.join(folder, "salt"), "is not the salt that the log's projects were hashed with", _SALT)
+
+
+def _rules(folder: str) -> Iterator[Finding]:
+    path = os.path.join(folder, store_rules.FILE)
+    try:
+        rules = store_rules.load(folder).rules
+    except config.Unusable as error:
+        yield Finding(path, error.why, error.remedy)
+        return
+    for rule in rules:
+        if not rule.done:
+            yield Finding(
+                path, f"rule {rule.number} was interrupted", "run the same tok-log forget again, which finishes it"
+            )
 
 
 _SALT = "restore it from a backup; without it the same project gets a second project_id"

@@ -25,6 +25,7 @@ from tokenops import (
     show,
     store,
     store_cursors,
+    store_rules,
     sync_gather,
     sync_remainders,
     workers,
@@ -297,14 +298,18 @@ def _write(client: Client, new: News, how: _How) -> tuple[list[bytes], int]:
 
     sound = store.sound_lines(map(read_records.line, new.batch.entries), on_refusal)
     counting = sync_remainders.beyond_turns if client.reader().whole_sums else sync_remainders.without_wire
-    every = lines = counting(how.folder, sound)
+    every = counting(how.folder, sound)
+    lines, forgotten, named = store_rules.remaining(how.folder, every, how.dry)
+    away = {path for key, path in new.batch.paths.items() if key in named}
     completed, owner = 0, how.owner
     again = how.backfill or new.again
-    if lines and (again or new.batch.again or not client.reader().append_only):  # documents are read whole when they change
+    # Documents are read whole when they change, and so are files of which something was forgotten.
+    if lines and (again or forgotten or new.batch.again or not client.reader().append_only):
         lines, completed = store.new_lines(how.folder, lines, how.owner)
         owner = machines.NOBODY
     if not how.dry:
-        store.remember_projects(how.folder, new.batch.paths, how.patience)
+        paths = {key: path for key, path in new.batch.paths.items() if path not in away}
+        store.remember_projects(how.folder, paths, how.patience)
         store.append(how.folder, lines, patience=how.patience, owner=owner)
         if again and client.source in events.REVISIONS:
             from tokenops import store_upkeep  # needed after an upgrade only

@@ -17,6 +17,7 @@ from collections.abc import Callable
 import pytest
 
 from conftest import MOST, ROOT, Json, claude, lines, objects, put
+from tokenops import store
 
 ROUNDS = int(os.environ.get("TOKENOPS_ROUNDS", "6"))
 FOLDER = ".claude/projects/-home-ada-app"
@@ -225,12 +226,23 @@ def prune_scene(scene: Scene) -> tuple[list[str], bytes]:
     return ["tok-log", "prune", "--before", DAYS[2]], b""
 
 
+def forget_scene(scene: Scene) -> tuple[list[str], bytes]:
+    put(scene.log / "projects.json", {"abcdef012345": "/home/ada/app", "abcdef012346": "/home/ada/own"})
+    mine = {"project": "app", "project_id": "abcdef012345", "client": "x"}
+    own = {"project": "own", "project_id": "abcdef012346", "client": "x"}
+    scene.put_log([event | own for event in turns_of("old")] + [event | mine for event in turns_of("gone")])
+    assert scene.run(["tok-log", "compact", "--gzip"]).returncode == 0
+    scene.put_log([event | mine for event in turns_of("late")])
+    put(scene.log / f"rejected/{DAYS[0]}.txt", b'{"damaged":\n', b'{"project_id":"abcdef012345"\n')
+    return ["tok-log", "forget", "--project", "app", "--yes"], b""
+
+
 def ship_scene(scene: Scene) -> tuple[list[str], bytes]:
     scene.put_log(turns_of("old"))
     return ["tok-ship", str(scene.tmp_path / "shipped")], b""
 
 
-SCENES = (append_scene, import_scene, sync_scene, compact_scene, prune_scene, ship_scene)
+SCENES = (append_scene, import_scene, sync_scene, compact_scene, prune_scene, forget_scene, ship_scene)
 
 
 BOTH = [(scene, kind) for scene in SCENES for kind in ("fail", "kill")]
@@ -251,8 +263,16 @@ def whole(scene: Scene) -> dict[str, object]:
         "problems": sorted(one["problem"] for one in problems if "incomplete file" not in one["problem"]),
         "rejected": rejected.count(b'{"damaged":'),
         "shipped": sorted(str(row.get("id")) for row in rows),
+        "paths": sorted(store.project_paths(str(scene.log)).values()),
         "newer": sum(content(path).count(b'"later"') for path in files if "events" in path.parts),
     }
+
+
+def may_go(prepare: Callable[[Scene], tuple[list[str], bytes]], name: str) -> bool:
+    """Whether a scene's command deletes a record."""
+    if prepare is forget_scene:
+        return name.startswith(("gone-", "late-"))
+    return prepare is prune_scene and DAYS[2] not in name
 
 
 # In `make test` each scene with one of them.
@@ -277,9 +297,7 @@ def test_no_call_that_fails_loses_or_doubles_anything(
         kept = set(scene.ids())
         acknowledged = {line.decode() for line in done.stdout.splitlines() if line.startswith(b"new-")}
         assert acknowledged <= kept, number
-        assert set(before) - kept <= (
-            {name for name in before if DAYS[2] not in name} if prepare is prune_scene else set()
-        ), number
+        assert set(before) - kept <= {name for name in before if may_go(prepare, name)}, number
         again = scene.run(command, given)
         assert again.returncode == 0, (number, again.stderr)
         found = whole(scene)

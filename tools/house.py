@@ -78,7 +78,7 @@ FAMILIES = (
         "the log on disk",
         ("store",),
         ("store_",),
-        _words("store_cursors store_days store_sessions store_summaries store_upkeep"),
+        _words("store_cursors store_days store_forget store_rules store_sessions store_summaries store_upkeep"),
     ),
     Family(
         "work",
@@ -168,7 +168,7 @@ FAMILIES = (
         "the process: arguments, exit status, signals, manuals",
         _words("cli manual"),
         ("cli_",),
-        _words("cli_dash cli_guard cli_run cli_standing cli_wait cli_words"),
+        _words("cli_dash cli_guard cli_log cli_run cli_standing cli_wait cli_words"),
     ),
     Family("live", "tok-top's screen", (), ("live_",), _words("live_screen live_sessions live_terminal")),
 )
