@@ -16,6 +16,7 @@ from tokenops import (
     datadir,
     events,
     guard,
+    limit_view,
     limit_wait,
     programs,
     readers,
@@ -239,7 +240,7 @@ class Run:
             if (reason := f"{verdict.window} {verdict.resets_at}") != last:
                 last, is_asked = reason, 0
                 self.note("waiting", window=verdict.window, resets_at=stamp(verdict.resets_at))
-                where = when.short_time(verdict.resets_at or 0, when.zone(None), now)
+                where = limit_view.moment(when.stamp(verdict.resets_at or 0), now, when.zone(None))
                 self.say(f"waiting: {limit_wait.text(verdict, now, where)}")
             cli_wait.nap(verdict, not self.options.quiet)
         if verdict.state == limit_wait.TOO_LONG:
@@ -257,7 +258,8 @@ class Run:
             self.note("not_resumed", why=why_not)
             what = "a limit ended it" if ending is not None and ending.state == run_logs.LIMIT else "it ended"
             if ending is not None and ending.resets_at:
-                what += f", which resets at {when.short_time(ending.resets_at, when.zone(None), cli.now())}"
+                resets = limit_view.moment(when.stamp(ending.resets_at), cli.now(), when.zone(None))
+                what += f", which resets at {resets}"
             self.say(f"{what}; not resumed: {why_not}")
         return status
 
