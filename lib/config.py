@@ -42,7 +42,7 @@ KNOWN: Data = {
     "mcp": {"set_providers": None},
     "machine": None,
     "user": None,
-    "ship": {"machine": None, "user": None, "targets": {}},
+    "ship": {"machine": None, "user": None, "names": None, "targets": {}},
     "coaching": {"context_limits": None},
     "dashboard": {"admin_token": None},
     "proxy": {

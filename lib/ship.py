@@ -108,8 +108,9 @@ def row_of(job: Job, record: Event, at: int, on_unshippable: OnUnshippable) -> R
 
 def mark(job: Job) -> str:
     """What decides how rows look besides the records: when it changes, all days are looked at again."""
-    parts = (job.catalogue.digest, job.owner.machine, job.owner.user, job.target.kind, job.target.format)
-    return " ".join((*parts, *sorted(job.target.tags)))
+    owner = job.owner
+    parts = (job.catalogue.digest, owner.machine, owner.user, job.target.kind, job.target.format)
+    return " ".join((*parts, *sorted(job.target.tags), *owner.names, str(owner.ships_names)))
 
 
 def unsent_rows(job: Job, box: Outbox, part: Part, at: int, on_unshippable: OnUnshippable) -> list[tuple[Row, bytes]]:

@@ -81,14 +81,10 @@ def attributes(fields: Json) -> list[Json]:
     return [{"key": key, "value": otlp_value(value)} for key, value in fields.items()]
 
 
-def resource(owner: Owner) -> Json:
-    """The sender, as both signals describe it."""
-    return {
-        "attributes": attributes(
-            {"service.name": "tokenops", "service.instance.id": owner.machine, "tokenops.machine": owner.machine}
-            | {"tokenops.user": owner.user}
-        )
-    }
+def resource(machine: str, user: str) -> Json:
+    """Whose records some are, as both signals describe it."""
+    fields = {"service.name": "tokenops", "service.instance.id": machine, "tokenops.machine": machine}
+    return {"attributes": attributes(fields | ({"tokenops.user": user} if user else {}))}
 
 
 def prompt_tokens(row: Row) -> int:
@@ -148,8 +144,14 @@ class Otlp:
     def deliver(self, rows: list[Row]) -> None:
         """Send rows as log records. Raises Trouble."""
         now = self.clock()
-        scope = {"scope": {"name": "tokenops"}, "logRecords": [record(row, now) for row in rows]}
-        self._post("logs", {"resourceLogs": [{"resource": resource(self.owner), "scopeLogs": [scope]}]})
+        by_owner: dict[tuple[str, str], list[Json]] = {}
+        for row in rows:
+            by_owner.setdefault((row["machine"], row["user"]), []).append(record(row, now))
+        logs = [
+            {"resource": resource(*names), "scopeLogs": [{"scope": {"name": "tokenops"}, "logRecords": records}]}
+            for names, records in by_owner.items()
+        ]
+        self._post("logs", {"resourceLogs": logs})
 
     def add_day(self, day: str, rows: Iterable[Row]) -> None:
         """Keep the sums of a day's turns."""
@@ -264,7 +266,7 @@ def metrics_of(totals: Totals, owner: Owner, now: int) -> Json | None:
     metrics.append(_metric("tokenops.cost", "USD", "sum", _money(span, series)))
     metrics.append(_metric("gen_ai.client.token.usage", "{token}", "histogram", _buckets(span, series)))
     scope = {"scope": {"name": "tokenops"}, "metrics": metrics}
-    return {"resourceMetrics": [{"resource": resource(owner), "scopeMetrics": [scope]}]}
+    return {"resourceMetrics": [{"resource": resource(owner.machine, owner.user), "scopeMetrics": [scope]}]}
 
 
 Series = list[tuple[Json, Json]]  # attributes, and their sums

@@ -5,7 +5,7 @@ that compares byte by byte. Then any engine with a max-by aggregate joins in one
 block of the greatest `usage_rank`, the attribution block of the greatest `attribution_rank`, the price of the greatest
 (`usage_rank`, `price_rank`): a price belongs to the counts that it was computed from.
 
-Machine and user are salted hashes unless the user names them; a project named like the user's login is hashed, too.
+Machine and user are salted hashes unless they are named for shipping; a project named like the user's login is hashed, too.
 Kinds that hold people's words (task) never become rows.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from tokenops import events, joins, pricing, projects, rollup, when
+from tokenops import events, joins, machines, pricing, projects, rollup, when
 from tokenops.events import Event
 
 Row = dict[str, Any]
@@ -84,12 +84,33 @@ class Unshippable(ValueError):
 
 
 class Owner(NamedTuple):
-    """The owner of rows. `logins` are names that identify the user; `salt` is the secret to hash them with."""
+    """The owner of rows: its machine and user as they are shipped.
+
+    `logins` are names that identify the user; `salt` is the secret to hash them with. `names` are those that records give
+    this machine, and its user; of other machines and users the names are shipped only if `ships_names`.
+    """
 
     machine: str
     user: str
     logins: frozenset[str] = frozenset()
     salt: bytes = b""
+    names: machines.Owner = machines.NOBODY
+    ships_names: bool = False
+
+    def names_for(self, event: Event) -> tuple[str, str]:
+        """Machine and user of a record as they are shipped: the record's own if it has them, else the shipper's.
+
+        A record of another machine without a user has none: it is not known.
+        """
+        machine, user = machines.owner_of(event)
+        is_ours = machine in ("", self.names.machine)
+        shipped = self.machine if is_ours else self._shipped_name("machine", machine)
+        if user in ("", self.names.user):
+            return shipped, self.user if is_ours or user else ""
+        return shipped, self._shipped_name("user", user)
+
+    def _shipped_name(self, what: str, name: str) -> str:
+        return name if self.ships_names else identity(f"{what}:{name}", self.salt)
 
 
 def identity(name: str, salt: bytes) -> str:
@@ -129,7 +150,8 @@ def row_of(event: Event, catalogue: pricing.Catalogue, owner: Owner, at: int, ta
     """The row of a record; `at`: when it is priced; `tags`: those that the target gets. Raises Unshippable."""
     if event.get("kind") not in KINDS:
         raise Unshippable(f"records of kind {event.get('kind')} are not shipped")
-    stays = _LEFT_OUT | {name for name in events.TAGS if name not in tags}
+    stays = {*_LEFT_OUT, *events.OWNER, *(name for name in events.TAGS if name not in tags)}
+    machine, user = owner.names_for(event)
     named = without_login(event, owner)
     event = {name: value for name, value in named.items() if name not in stays or (value and name in _LEFT_OUT)}
     price = price_of(event, catalogue)
@@ -137,7 +159,7 @@ def row_of(event: Event, catalogue: pricing.Catalogue, owner: Owner, at: int, ta
     rest = {name: value for name, value in event.items() if name not in row and name != "v"}
     if "cost_usd" in row:
         row["cost_usd"] = _money(row["cost_usd"])
-    row |= {"machine": owner.machine, "user": owner.user}
+    row |= {"machine": machine, "user": user}
     if price.source:
         row |= {"priced_usd": _money(price.usd), "priced_from": price.source}
     if price.unpriced:

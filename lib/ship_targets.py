@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-from tokenops import config, credentials, etiquette, events, https, light, ship_rows, show
+from tokenops import config, credentials, etiquette, events, https, light, machines, ship_rows, show
 from tokenops.config import Unusable
 from tokenops.etiquette import Answer, Trouble
 from tokenops.ship_rows import Row
@@ -185,14 +185,22 @@ def _headers(
     return headers
 
 
-def owner_of(settings: config.Config, host: str, logins: frozenset[str], login: str, salt: bytes) -> ship_rows.Owner:
-    """The owner of the rows: as the user names them, else hashed."""
-    machine, user = (settings.get("ship", key) for key in ("machine", "user"))
+def owner_of(
+    settings: config.Config, environment: Mapping[str, str], host: str, logins: frozenset[str], login: str, salt: bytes
+) -> ship_rows.Owner:
+    """The owner of the rows: as the user names them, else hashed. Raises Unusable."""
+    machine, user = (
+        settings.get("ship", key) or machines.own_name(key, settings, environment) for key in ("machine", "user")
+    )
+    if settings.get("ship", "names") not in (None, True, False):
+        raise Unusable(f"{settings.path}: ship.names", "expected true or false")
     return ship_rows.Owner(
         str(machine) if machine else ship_rows.identity(f"machine:{host}", salt),
         str(user) if user else ship_rows.identity(f"user:{login}", salt),
         frozenset() if user and str(user) == login else logins,
         salt,
+        machines.here(settings, environment),
+        settings.get("ship", "names") is True,
     )
 
 

@@ -9,6 +9,7 @@ import shutil
 from typing import Any
 
 import pytest
+from engines import Receiver
 from hypothesis import given
 from hypothesis import strategies as st
 from proxies import USAGE, Start, ask, post
@@ -339,3 +340,50 @@ def test_adoption_and_compaction_in_either_order(run: Run, environment: dict[str
 def test_adoption_needs_a_name(run: Run) -> None:
     assert b"give --machine NAME" in run("tok-log adopt", env={"TOKENOPS_MACHINE": ""}, status=2).stderr
     assert b"--user: " in run("tok-log adopt --user ada", env=DESK, status=2).stderr
+
+
+# -- tok-ship
+
+
+def shipped(run: Run, environment: dict[str, str], **keys: object) -> list[Json]:
+    """The rows that a target is sent under some configuration."""
+    put(pathlib.Path(environment["HOME"]) / ".config/tokenops/config.yaml", json.dumps(keys).encode())
+    receiver = Receiver()
+    try:
+        run(f"tok-ship {receiver.url} --backfill")
+        data = b"".join(asked.body for asked in receiver.asked)
+        if not keys:
+            assert not any(f'"{name}'.encode() in data for name in ("box", "bob", "carl", HOST))
+        return sorted(receiver.rows(), key=lambda row: str(row["id"]))
+    finally:
+        receiver.close()
+
+
+def test_a_name_leaves_only_where_it_was_given_for_that(
+    run: Run, environment: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    """Each row is of the record's own machine, by name if that was named for it, else by a hash."""
+    meter = events.meter("proxy", "anthropic", NOW, window="weekly", used=0.5) | {"id": "m", "machine": "box", "user": "bob"}
+    put(tmp_path / "e.jsonl", turn("b", machine="box", user="bob"), turn("c", machine="box"), turn("d"), meter)
+    run("tok-log append", lines([turn("a")]))
+    run("tok-log append", lines([turn("e", user="carl")]))
+    run("tok-log import e.jsonl")
+
+    def names(rows: list[Json]) -> dict[str, tuple[str, str]]:
+        return {row["id"]: (row["machine"], row.get("user", "")) for row in rows}
+
+    unnamed = shipped(run, environment)
+    hashes = names(unnamed)
+    assert all(name.startswith("h:") for pair in hashes.values() for name in pair if name)
+    assert hashes["a"] == hashes["d"]  # where it is not known, the machine and the user that ship it, as before
+    assert hashes["b"][0] == hashes["c"][0] != hashes["a"][0] and hashes["c"][1] == "" != hashes["b"][1]
+    assert hashes["m"] == hashes["b"] and hashes["e"][0] == hashes["a"][0] and hashes["e"][1] != hashes["a"][1]
+    assert not any("machine" in row.get("rest", "") for row in unnamed)
+    for keys in ({"machine": HOST, "user": "ada"}, {"ship": {"machine": HOST, "user": "ada"}}):
+        named = names(shipped(run, environment, **keys))
+        assert named == hashes | {"a": (HOST, "ada"), "d": (HOST, "ada"), "e": (HOST, hashes["e"][1])}
+    every = names(shipped(run, environment, ship={"names": True}))
+    assert (every["b"], every["c"], every["e"][1]) == (("box", "bob"), ("box", ""), "carl")
+    assert every["a"] == hashes["a"]
+    put(pathlib.Path(environment["HOME"]) / ".config/tokenops/config.yaml", b"ship: {names: 7}\n")
+    assert b"ship.names: expected true or false" in run("tok-ship http://127.0.0.1:1/", status=2).stderr
