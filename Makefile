@@ -134,7 +134,7 @@ CLIENTS ?= pinned
 
 clients: $(VENV)/tools .venv-clients/sdks .venv-clients/commands
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_clients.py tests/test_rig.py tests/test_rig_limits.py \
-	  tests/test_rig_matrix.py tests/test_hosts.py tests/test_init_clients.py
+	  tests/test_rig_matrix.py tests/test_rig_acp.py tests/test_hosts.py tests/test_init_clients.py
 	$(BIN)/python tools/clients.py table
 
 .venv-engines/installed: pyproject.toml

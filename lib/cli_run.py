@@ -6,91 +6,28 @@ import os
 import signal
 import uuid
 from collections.abc import Sequence
-from types import FrameType
 from typing import NamedTuple
 
 from tokenops import (
     answers,
     cli,
+    cli_child,
     cli_wait,
     datadir,
     events,
     guard,
     limit_view,
     limit_wait,
-    programs,
     readers,
     run_agents,
     run_logs,
     run_rules,
-    session,
     show,
     when,
 )
 from tokenops.run_rules import Rules
 
 INTERRUPTED = 130
-# Signals that end a program. Those of the terminal reach the agent by themselves.
-_PASSED = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
-_OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
-
-
-class Child(NamedTuple):
-    """How a program ended: its exit status as a shell gives it, and whether somebody ended it by a signal."""
-
-    status: int
-    is_stopped: bool
-
-
-def child(command: Sequence[str]) -> Child:
-    """Run a program with this process's terminal, streams and process group, and pass signals on to it. Raises Fault."""
-    import subprocess
-
-    name = command[0]
-    path = os.path.abspath(name) if os.path.dirname(name) else name
-    file = programs.path_of(path, os.environ.get("PATH"))
-    if not file:
-        raise cli.Fault(f"{show.safe(name)}: no such program on the PATH; check its name")
-    caught: list[int] = []  # signals
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-        if processes and not (number in _OF_TERMINAL and _has_terminal()):
-            processes[0].send_signal(number)
-
-    # A signal that our caller ignores (nohup, `&`) stays ignored, here and in the program. Others it gets as usual.
-    before = {number: signal.getsignal(number) for number in _PASSED}
-    passed = [number for number in _PASSED if before[number] is not signal.SIG_IGN]
-    for number in passed:
-        signal.signal(number, pass_on)
-    try:
-        process = subprocess.Popen(list(command), executable=file)
-        early = list(caught)
-        processes.append(process)
-        for caught_early in early:
-            pass_on(caught_early, None)
-        status = process.wait()
-    except OSError as error:
-        raise cli.Fault(f"{show.safe(name)}: {error.strerror}; {session.remedy(error)}") from None
-    finally:
-        for number in passed:
-            signal.signal(number, before[number])
-    return Child(128 - status if status < 0 else status, bool(caught) or -status in _PASSED)
-
-
-def _has_terminal() -> bool:
-    """Whether this process group is the one that its terminal sends Ctrl-C to, so that the program gets it as well."""
-    try:
-        fd = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        return os.tcgetpgrp(fd) == os.getpgrp()
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
 
 
 class Options(NamedTuple):
@@ -122,7 +59,7 @@ class Run:
         while True:
             self.began = cli.now()
             self.note(event)
-            ended = child(self.command)
+            ended = cli_child.child(self.command)
             self.note("ended", status=ended.status)
             if ended.is_stopped:
                 return ended.status

@@ -69,7 +69,7 @@ def writable_by_others(folder: str) -> bool:
     return bool(status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX) or status.st_uid not in (os.geteuid(), 0)
 
 
-def salt(folder: str, make: bool = False) -> bytes:
+def salt(folder: str, make: bool = False, patience: float = PATIENCE_S) -> bytes:
     """The secret key of project and account hashes; empty if there is none yet. Raises OSError when creating it."""
     path = os.path.join(folder, "salt")
     try:
@@ -78,7 +78,7 @@ def salt(folder: str, make: bool = False) -> bytes:
     except FileNotFoundError:
         if not make:
             return b""
-    with lock(folder):
+    with lock(folder, patience=patience):
         if not os.path.exists(path):
             replace(path, os.urandom(24).hex().encode())
     return salt(folder)

@@ -8,7 +8,6 @@ as well, and the next proxy writes it to the log.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import time
@@ -16,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tokenops import datadir, fields, jsonl, machines, regular, store, when
+from tokenops import datadir, fields, jsonl, machines, store, store_waiting, when
 from tokenops.events import Event
 from tokenops.proxy_meter import Ended
 
@@ -27,7 +26,7 @@ _PATIENCE_S, _LOOK_S = 2.0, 0.02
 # So many bytes of events wait in memory; then they go into a file.
 _MOST_WAITING = 16 << 20
 _MOST_METERS = 1000  # readings are remembered, to write down only what is new
-WAITING = "waiting"  # the folder of events that could not be written, in the log's
+WAITING = store_waiting.FOLDER
 
 
 class Writer:
@@ -91,26 +90,12 @@ class Writer:
 
     def _spill(self) -> None:
         """Put what waits into a file beside the log. Raises OSError."""
-        folder = datadir.ensure_folder(os.path.join(self.folder, WAITING))
-        path = os.path.join(folder, f"{time.time_ns()}-{os.getpid()}.jsonl")
-        datadir.replace(path, b"".join(self.unwritten))
+        store_waiting.keep(self.folder, self.unwritten)
         self.unwritten, self.spilled = [], True
 
     def _take_spilled(self) -> None:
         """Write to the log what an earlier time could not. Raises OSError."""
-        folder = os.path.join(self.folder, WAITING)
-        try:
-            names = sorted(name for name in os.listdir(folder) if name.endswith(".jsonl"))
-        except OSError:
-            names = []
-        for name in names:
-            path = os.path.join(folder, name)
-            with open(path, "rb", opener=regular.opener) as file:
-                records = [record for line in file for record in jsonl.parse(line, lambda why: None)]
-            lines = [jsonl.line_of(record) for record in records if not fields.fault(record)]
-            store.append(self.folder, lines, owner=self.owner)
-            with contextlib.suppress(FileNotFoundError):  # another proxy was as fast
-                os.unlink(path)
+        store_waiting.take(self.folder, owner=self.owner)
         self.spilled = False
 
     def _is_news(self, meter: Event) -> bool:

@@ -26,6 +26,7 @@ from tokenops import (
     store,
     store_cursors,
     store_rules,
+    store_waiting,
     sync_gather,
     sync_remainders,
     workers,
@@ -245,6 +246,8 @@ def run(
         if progress.wants_total:
             sources = list(sources)
             progress.expect(unread_size(folder, sources, backfill))
+        if not dry:
+            store_waiting.take(folder, patience, owner)
         for client, paths in sources:
             if budget and time.monotonic() > budget.until:
                 whole = False

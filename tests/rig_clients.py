@@ -25,9 +25,14 @@ def program(name: str) -> str:
 
 
 def started(
-    arguments: list[str], environment: dict[str, str], vendor: Upstream, where: pathlib.Path, **more: str
+    arguments: list[str],
+    environment: dict[str, str],
+    vendor: Upstream,
+    where: pathlib.Path,
+    streams: bool = False,
+    **more: str,
 ) -> subprocess.Popen[bytes]:
-    """A client at work. What it asks of others comes to the vendor too."""
+    """A client at work. What it asks of others comes to the vendor too. `streams`: it can be written to."""
     node = os.path.dirname(os.popen("command -v node").read().strip())
     variables = environment | more | {
         "PATH": os.pathsep.join((str(COMMANDS), environment["PATH"], node)),
@@ -35,7 +40,7 @@ def started(
         "NO_PROXY": "127.0.0.1",
     }  # fmt: skip
     return subprocess.Popen(
-        [program(arguments[0]), *arguments[1:]], env=variables, cwd=where, stdin=subprocess.DEVNULL,
+        [program(arguments[0]), *arguments[1:]], env=variables, cwd=where, stdin=subprocess.PIPE if streams else subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
 

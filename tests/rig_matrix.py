@@ -57,6 +57,7 @@ class Client(NamedTuple):
     keeps_model: bool = False  # whether a resumed session stays with its model
     apart: bool = False  # whether its log and the proxy's share no name of a request, so that both count
     lacks: Mapping[str, Any] = NONE
+    acp: Mapping[str, Any] = NONE  # how it is an agent of the Agent Client Protocol, and what it states of a prompt
     says: str = ""
 
     @property
@@ -126,11 +127,15 @@ class Session:
         home = pathlib.Path(self.place.environment["HOME"])
         return max((path.name for path in home.glob(self.client.session)), default="") if self.client.session else ""
 
+    def write_files(self, prompt: str, model: str) -> None:
+        """Write the client's settings."""
+        for path, text in self.client.files.items():
+            put(pathlib.Path(self.filled(path, prompt, model)), self.filled(text, prompt, model).encode())
+
     def ask(self, prompt: str, model: str, hangs: Ledger | None = None) -> None:
         """Run the client with a prompt; `hangs`: interrupt it once a stream hangs."""
         client = self.client
-        for path, text in client.files.items():
-            put(pathlib.Path(self.filled(path, prompt, model)), self.filled(text, prompt, model).encode())
+        self.write_files(prompt, model)
         arguments = [self.filled(text, prompt, model) for text in (client.resumed if self.output else client.first)]
         settings = {name: self.filled(value, prompt, model) for name, value in client.settings.items()}
         place = self.place

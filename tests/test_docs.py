@@ -74,7 +74,7 @@ def test_examples_in_manuals_run(command: str, line: str, environment: dict[str,
     if "jq " in line and subprocess.run(["which", "jq"], check=False, capture_output=True).returncode:
         pytest.skip("this example needs jq")
     env = environment | {"HOME": str(SAMPLE), "TOKENOPS_NOW": "2026-11-18T21:00:00Z"}
-    for name in ("claude", "codex"):  # which an example starts, and a machine need not have
+    for name in ("claude", "codex", "gemini"):  # which an example starts, and a machine need not have
         agent = tmp_path / "agents" / name
         agent.parent.mkdir(exist_ok=True)
         agent.write_text("#!/bin/sh\necho an agent goes on\n")

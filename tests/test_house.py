@@ -104,6 +104,11 @@ MODULES_AT_MOST += 1  # sync_remainders: what of a client's own sums the log has
 # store_rules: what the log was told to forget, which store asks; store_forget: taking it out; cli_log: the verbs that ask
 MODULES_AT_MOST += 3
 DOORS_AT_MOST += 3
+# tok-read acp: what passes by the protocol is a plug-in (read_acp); the process at the edge (cli_acp). A program that gets
+# signals and streams passed on (cli_child), for it and tok-run. What the log could not take yet (store_waiting), for the
+# proxy, the process and tok-sync.
+MODULES_AT_MOST += 3
+DOORS_AT_MOST += 3
 # Small modules with a single importer, each with the reason why it is a file of its own.
 SMALL_ALONE = {
     "sync_follow": "tok-read --follow; all else of tok-read starts without it",

@@ -78,7 +78,9 @@ FAMILIES = (
         "the log on disk",
         ("store",),
         ("store_",),
-        _words("store_cursors store_days store_forget store_rules store_sessions store_summaries store_upkeep"),
+        _words(
+            "store_cursors store_days store_forget store_rules store_sessions store_summaries store_upkeep store_waiting"
+        ),
     ),
     Family(
         "work",
@@ -92,7 +94,7 @@ FAMILIES = (
         "one reader per client: its files to events",
         ("readers",),
         ("read_",),
-        _words("read_claude_turns read_clients read_contract read_lines read_records read_sqlite"),
+        _words("read_acp read_claude_turns read_clients read_contract read_lines read_records read_sqlite"),
     ),
     Family(
         "sync", "what is new in the clients' files, into the log", ("sync",), ("sync_",), _words("sync_follow sync_gather")
@@ -168,7 +170,7 @@ FAMILIES = (
         "the process: arguments, exit status, signals, manuals",
         _words("cli manual"),
         ("cli_",),
-        _words("cli_dash cli_guard cli_log cli_run cli_standing cli_wait cli_words"),
+        _words("cli_acp cli_dash cli_guard cli_log cli_run cli_standing cli_wait cli_words"),
     ),
     Family("live", "tok-top's screen", (), ("live_",), _words("live_screen live_sessions live_terminal")),
 )
