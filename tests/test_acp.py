@@ -92,7 +92,7 @@ def test_what_prompts_used_is_in_the_log_and_no_text_is(tap: Open, run: Run, tmp
     for row in rows:
         assert {name: row[name] for name in COUNTS} == COUNTS and row["covers"] == "session"
         assert (row["client"], row["model"], row["session_id"]) == ("made-agent", "m-1", "made-1")
-        assert row["project"] == tmp_path.name and "cost_usd" not in row
+        assert row["project"] == tmp_path.name and row["machine"] and "cost_usd" not in row
     everything = b"".join(path.read_bytes() for path in (tmp_path / "log").rglob("*") if path.is_file())
     assert b"made-agent" in everything and b"secret" not in everything
 
