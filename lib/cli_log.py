@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
-from tokenops import cli, config, datadir, show, store_forget, store_rules, sync, when
+from tokenops import cli, config, datadir, machines, show, store_forget, store_public, store_rules, sync, when
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from tokenops import events
     from tokenops.store_rules import Rule
@@ -177,3 +179,139 @@ def _undo(args: argparse.Namespace, folder: str) -> int:
     text = f"rule {rule.number} is lifted; tok-sync --backfill brings back what clients' files still hold"
     cli.write_report(args, [{"v": 1, "kind": "remembered"} | _fields(rule)], text)
     return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write what may be shared of the log, signed. Raises cli.Fault, OSError."""
+    if not args.public:
+        raise cli.Fault("export: give --public, which writes what may be shared; tok-cat writes whole records")
+    if len(args.operands) > 1:
+        raise cli.Fault("export: name one file, or - for standard output")
+    share, (since, until) = _share(args), cli.span(args, cli.zone(args))
+    folder, _ = cli.catch_up(cli.Diagnostics())
+    salt = datadir.salt(folder, make=True)
+    lines, unshared = store_public.rows(folder, since, until, share, salt)
+    if unshared:
+        cli.say(f"note: {show.plural(unshared, 'record')} hold values that cannot be shared, and were left out")
+    text = _with_signature(store_public.document(lines, share.person, folder, cli.now(), salt), args.key)
+    path = args.operands[0] if args.operands else "-"
+    if path == "-":
+        sys.stdout.buffer.write(text)
+        return 0
+    datadir.replace(path, text, mode=datadir.shared_mode())
+    row = {"v": 1, "kind": "export", "file": path, "from": share.person, "records": len(lines), "signed": bool(args.key)}
+    cli.write_report(args, [row], f"{show.plural(len(lines), 'record')} of {share.person} in {path}")
+    return 0
+
+
+def _with_signature(text: bytes, key: str | None) -> bytes:
+    """A document with its signature, if there is a key. Raises Fault."""
+    from tokenops import signing
+
+    if not key:
+        cli.say("note: without --key the export is not signed, and tok-log import --trust refuses it")
+        return text
+    try:
+        return store_public.with_signature(text, key)
+    except signing.NotSigned as error:
+        raise cli.Fault(f"--key {error}") from None
+    except OSError as error:
+        raise cli.Fault(f"ssh-keygen: {error.strerror}; install OpenSSH, or leave --key out") from None
+
+
+def _share(args: argparse.Namespace) -> store_public.Share:
+    """What the options and the configuration say to share. Raises Fault."""
+    settings = cli.configuration()
+    machine = machines.own_name("machine", settings, os.environ)
+    person = args.user or machines.own_name("user", settings, os.environ) or ""
+    if not person:
+        raise cli.Fault("export: whose is it? set user: in config.yaml, or give --user NAME")
+    if not store_public.is_person(person):
+        raise cli.Fault(f"export: {person!r} cannot sign; use letters, digits and . _ @ + - for the user's name")
+    fields = [name.strip() for name in (args.fields or "").split(",") if name.strip()]
+    for name in fields:
+        if name not in store_public.OPTIONAL:
+            hint = "; --projects and --branches share these" if name in ("project", "branch") else ""
+            raise cli.Fault(f"--fields {name}: is not one of {', '.join(store_public.OPTIONAL)}{hint}")
+    named = frozenset(filter(None, [machine, args.machine]))
+    return store_public.Share(person, args.stamp, args.projects, args.branches, frozenset(fields), named)
+
+
+def import_public(args: argparse.Namespace) -> int:
+    """Take in what others exported, if somebody in the list of signers signed it. Raises cli.Fault, OSError."""
+    if not args.operands:
+        raise cli.Fault("import: name exports of tok-log export --public, or a folder of them")
+    if args.machine or args.user:
+        raise cli.Fault("--trust: an export names its user and machine itself; leave --machine and --user out")
+    folder, diagnostics = datadir.log_folder(), cli.Diagnostics()
+    signers, imports = _signers(args.trust, args.operands), store_public.Imports(folder)
+    sums = {"files": 0, "unchanged": 0, "refused": 0, "events": 0, "added": 0}
+    for path, data in _documents(args.operands, diagnostics, sums):
+        digest = store_public.digest_of(data)
+        try:
+            head = store_public.header_of(data)
+            if imports.has(head, digest):
+                sums["unchanged"] += 1
+                continue
+            lines = store_public.verify(data, head, signers)
+            accepted = list(store_public.records_of(lines, head, cli.now()))
+        except store_public.Refused as why:
+            _report_refusal(path, str(why), sums)
+            continue
+        except FileNotFoundError as error:
+            raise cli.Fault(f"ssh-keygen: {error.strerror}; install OpenSSH: it checks the signatures") from None
+        sums["added"] += store_public.add(folder, accepted)
+        sums["events"] += len(accepted)
+        imports.keep(head, digest)
+    text = f"{show.plural(sums['files'], 'file')}: {sums['unchanged']:,} imported before, {sums['refused']:,} refused; "
+    text += f"{show.plural(sums['events'], 'record')} read, {sums['added']:,} added"
+    cli.write_report(args, [{"v": 1, "kind": "import"} | sums], text)
+    return 1 if sums["refused"] else diagnostics.status()
+
+
+def _signers(path: str, operands: list[str]) -> bytes:
+    """The user's list of who may sign. Raises Fault, OSError."""
+    from tokenops import signing
+
+    try:
+        signing.only_own(path)
+    except config.Unusable as error:
+        raise cli.Fault(f"--trust {error}") from None
+    here = os.path.realpath(path)
+    for folder in map(os.path.realpath, operands):
+        if os.path.isdir(folder) and here.startswith(os.path.join(folder, "")):
+            raise cli.Fault(f"--trust {path}: is in the folder that others write to; keep your copy of the list elsewhere")
+    content = datadir.content_of(path) or b""
+    if not content.strip():
+        raise cli.Fault(f"--trust {path}: is empty; write a line NAME KEY for each person")
+    return content
+
+
+def _documents(operands: list[str], diagnostics: cli.Diagnostics, sums: dict[str, int]) -> Iterator[tuple[str, bytes]]:
+    """Path and bytes of each document, each person's in the order in which they were exported."""
+    paths = []
+    for operand in operands:
+        if not os.path.exists(operand):
+            raise cli.Fault(f"{operand}: no such file or directory; check the path")
+        paths += store_public.files_in(operand)
+    heads = []
+    for path in paths:
+        sums["files"] += 1
+        try:
+            heads.append((store_public.header_of(store_public.beginning(path)), path))
+        except store_public.Refused as why:
+            _report_refusal(path, str(why), sums)
+        except OSError as error:
+            diagnostics.on_unreadable(path, error)
+    for _, path in sorted(heads):
+        try:
+            yield path, store_public.content(path)
+        except store_public.Refused as why:
+            _report_refusal(path, str(why), sums)
+        except OSError as error:
+            diagnostics.on_unreadable(path, error)
+
+
+def _report_refusal(path: str, why: str, sums: dict[str, int]) -> None:
+    sums["refused"] += 1
+    cli.say(f"{path}: {why}")

@@ -149,8 +149,11 @@ def alias_of(client: str, session: str, event: Event) -> str:
 
 
 def names_older(event: Event) -> bool:
-    """Whether a record's alias is the identity that an older revision of its reader gave the turn."""
-    return event.get("revision", 1) > 1 and "alias" in event and not is_made_of_counts(event["alias"])
+    """Whether a record's alias is another identity that the turn had: of an older revision of its reader, or in public."""
+    if "alias" not in event:
+        return False
+    is_older = event.get("revision", 1) > 1 and not is_made_of_counts(event["alias"])
+    return is_older or str(event["alias"]).startswith(PUBLIC)
 
 
 def is_made_of_counts(alias: str) -> bool:
@@ -226,6 +229,14 @@ class Filter(NamedTuple):
 
 
 EVERY = Filter()
+
+# Of a record that somebody shared: a hash of its identity in their log, which hides sessions' names (store_public).
+PUBLIC = "public:"
+
+
+def public_id(identity: str) -> str:
+    """The identity of the public record of a record: the same in every log."""
+    return f"{PUBLIC}{digest(identity)}"
 
 
 def digest(*parts: object) -> str:

@@ -1,7 +1,7 @@
 """Gets the catalogue of prices that the user's configuration names, and checks who made it.
 
-Signatures are those of `ssh-keygen -Y sign` (OpenSSH 8.1 and later; ssh-keygen(1), read 2026-12-01), so that a team needs no
-program of ours to make them. Nothing of what is fetched is parsed before a pinned key or checksum confirms it.
+Signatures are those of `ssh-keygen -Y sign` (signing), so that a team needs no program of ours to make them. Nothing of
+what is fetched is parsed before a pinned key or checksum confirms it.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import stat
-import tempfile
 import time
 import urllib.parse
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from tokenops import config, datadir, https, programs, regular
+from tokenops import config, https, regular, signing
 from tokenops.etiquette import Request, Trouble
 
 # What a signature must have been made for (ssh-keygen -n), so that one made for other things does not count.
@@ -56,7 +54,7 @@ def settings(user: config.Config) -> Settings:
     spec = user.get("pricing", "update")
     if not isinstance(spec, Mapping) or not spec.get("url"):
         raise config.Unusable(where, "names no catalogue", "set url, and key or sha256; docs/pricing.md has an example")
-    _only_own(user.path)
+    signing.only_own(user.path)
     url = _url(str(spec["url"]), f"{where}.url")
     listed = spec.get("key") or []
     keys = tuple(" ".join(str(key).split()[:2]) for key in (listed if isinstance(listed, list) else [listed]))
@@ -71,13 +69,6 @@ def settings(user: config.Config) -> Settings:
             where, "pins neither a key nor a checksum", "set key or sha256: prices that anyone may have written are not used"
         )
     return Settings(url, keys, checksum)
-
-
-def _only_own(path: str) -> None:
-    """Refuse a configuration that others can write: they could pin a key of theirs. Raises config.Unusable, OSError."""
-    status = os.stat(path)
-    if status.st_uid not in (os.geteuid(), 0) or status.st_mode & stat.S_IWOTH:
-        raise config.Unusable(path, "other users can change it", f"run chmod o-w {path}, or own it")
 
 
 def _url(text: str, where: str) -> str:
@@ -149,18 +140,11 @@ def verify(text: bytes, signature: bytes, spec: Settings) -> str:
 
 def _signer(text: bytes, signature: bytes, spec: Settings) -> str:
     """Which pinned key signed a text. Raises Refused."""
-    with tempfile.TemporaryDirectory(prefix="tok-price-") as folder:
-        signers, path = os.path.join(folder, "signers"), os.path.join(folder, "signature")
-        datadir.replace(
-            signers, "".join(f'prices namespaces="{NAMESPACE}" {key}\n' for key in spec.keys).encode(), durable=False
-        )
-        datadir.replace(path, signature, durable=False)
-        command = ["ssh-keygen", "-Y", "verify", "-f", signers, "-I", "prices", "-n", NAMESPACE, "-s", path]
-        try:
-            ended = programs.run(command, SECONDS, folder, text)
-        except OSError as error:
-            raise Refused(f"ssh-keygen: {error.strerror}; install OpenSSH, or pin sha256 instead of key") from None
-    if ended.status:
+    signers = "".join(f'prices namespaces="{NAMESPACE}" {key}\n' for key in spec.keys).encode()
+    try:
+        fingerprint = signing.signer(text, signature, signers, "prices", NAMESPACE)
+    except OSError as error:
+        raise Refused(f"ssh-keygen: {error.strerror}; install OpenSSH, or pin sha256 instead of key") from None
+    if fingerprint is None:
         raise Refused(f"{spec.url}: no pinned key has signed it (ssh-keygen -Y verify); nothing was installed")
-    fingerprint = re.search(rb"SHA256:[A-Za-z0-9+/]+", ended.out)
-    return f"a signature by {fingerprint[0].decode() if fingerprint else 'a pinned key'}"
+    return f"a signature by {fingerprint or 'a pinned key'}"

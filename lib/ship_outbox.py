@@ -65,8 +65,9 @@ def parts(log: str, finished: Days, since: str, on_bad_line: OnBadLine) -> Itera
 
 
 def _part(name: str, files: str, records: store.DayRecords, since: str) -> Part:
-    same = _same(records)
-    lines = [_with_id(line, same[id_]) if id_ in same else line for id_, line in records.items_from(since)]
+    same = {name: first for name, first in _same(records).items() if not name.startswith(events.PUBLIC)}
+    own = [item for item in records.items_from(since) if not item[0].startswith(events.PUBLIC)]  # others ship theirs
+    lines = [_with_id(line, same[id_]) if id_ in same else line for id_, line in own]
     return Part(name, files, sorted(lines), same)
 
 

@@ -27,6 +27,7 @@ from tokenops import (
     store_files,
     store_folded,
     store_projects,
+    store_records,
     store_rules,
     when,
 )
@@ -41,6 +42,7 @@ kind_of, has_field = store_files.kind_of, store_files.has_field
 unfold_record = store_folded.unfold_record
 labels, remember_projects = store_projects.labels, store_projects.remember_projects
 project_paths, projects_file = store_projects.project_paths, store_projects.projects_file
+DayRecords = store_records.DayRecords
 # So many days are written at once by the first run over a year, or by an import.
 _MANY_DAYS = 64
 
@@ -166,85 +168,6 @@ def place_in_log(location: str) -> str:
     """A place as seen from the log's directory."""
     folder, name = os.path.split(location)
     return os.path.join(os.path.basename(folder), name)
-
-
-class DayRecords:
-    """The records of one day, sightings joined as they come."""
-
-    def __init__(self) -> None:
-        self.lines: dict[str, bytes] = {}
-        self.same: dict[str, str] = {}  # identity -> that of the record that it is another sighting of
-        self.older: set[str] = set()  # identities that older revisions of a reader gave
-        self.planes: dict[str, str] = {}  # identity -> how it was seen, of those that have an alias
-        self.pairs = events.Pairs()
-
-    def add(self, identity: str, line: bytes) -> None:
-        """Add a sighting."""
-        name = self.name_of(identity)
-        other = self.lines.get(name)
-        if other == line:
-            return
-        if store_files.has_alias(line):
-            event = orjson.loads(line)
-            is_older_here = events.names_older(event) and event["alias"] in self
-            if other is None and not is_older_here:
-                name = self._pair(identity, event)
-            if events.names_older(event):
-                name = self._rename(event, name)
-            other = self.lines.get(name)
-        self.lines[name] = line if other is None else _line_of_both(name, other, line)
-
-    def name_of(self, identity: str) -> str:
-        """The identity under which a record stands here."""
-        while (other := self.same.get(identity)) is not None:
-            identity = other
-        return identity
-
-    def _rename(self, event: Event, name: str) -> str:
-        """Let the record of a turn stand under a sighting's own identity, which replaces its alias; that identity."""
-        own: str = event["id"]
-        for older in {name, self.name_of(event["alias"])} - {own}:
-            if own in self.same and self.name_of(own) == older:
-                del self.same[own]
-            self.same[older] = own
-            self.older.add(older)
-            if (line := self.lines.pop(older, None)) is not None:
-                other = self.lines.get(own)
-                self.lines[own] = line if other is None else _line_of_both(own, other, line)
-        return own
-
-    def add_line(self, line: bytes) -> None:
-        """Add a sighting, if the line is a record."""
-        if (pair := store_files.identify(line)) is not None:
-            self.add(*pair)
-
-    def awaits(self, line: bytes) -> bool:
-        """Whether a sighting of another plane waits here to be paired with this one."""
-        return bool(self.pairs.waiting) and store_files.has_alias(line) and self.pairs.awaits(orjson.loads(line))
-
-    def items_from(self, begin: str) -> list[tuple[str, bytes]]:
-        """Identity and line of each record that began at a time or later."""
-        first = begin.encode()
-        return [item for item in self.lines.items() if item[1][store_files.TS] >= first]
-
-    def _pair(self, identity: str, event: Event) -> str:
-        """The identity of the log's record if this is the wire's of the same turn, or the other way round.
-
-        Log and wire share no id for some clients; an alias of session and counts pairs one sighting of each plane.
-        """
-        self.planes[identity] = events.plane_of(event)
-        first = self.name_of(self.pairs.first(event))
-        if first != identity:
-            self.same[identity] = first
-        return first
-
-    def __contains__(self, identity: str) -> bool:
-        return identity in self.lines or identity in self.same
-
-
-def _line_of_both(name: str, line: bytes, other: bytes) -> bytes:
-    """The record of two sightings, as a line."""
-    return jsonl.line_of(joins.join(orjson.loads(line), orjson.loads(other)) | {"id": name})
 
 
 def scan(

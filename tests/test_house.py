@@ -109,6 +109,11 @@ DOORS_AT_MOST += 3
 # proxy, the process and tok-sync.
 MODULES_AT_MOST += 3
 DOORS_AT_MOST += 3
+# signing: what ssh-keygen signs and checks, for prices and for what a team shares; store_public: what may be shared, and what
+# of others is taken in; store_records: the joining of a day's sightings, with which store was at its limit of lines
+FACES_AT_MOST += 1
+MODULES_AT_MOST += 3
+DOORS_AT_MOST += 1
 # Small modules with a single importer, each with the reason why it is a file of its own.
 SMALL_ALONE = {
     "sync_follow": "tok-read --follow; all else of tok-read starts without it",

@@ -45,7 +45,7 @@ FAMILIES = (
         "time, JSON lines, the record, configuration, and other things that every family needs",
         _words(
             "light when jsonl regular events fields joins machines datadir catalog config show workers programs projects "
-            "untrusted credentials etiquette https http1 jsonc"
+            "signing untrusted credentials etiquette https http1 jsonc"
         ),
         ("show_",),
     ),
@@ -79,7 +79,8 @@ FAMILIES = (
         ("store",),
         ("store_",),
         _words(
-            "store_cursors store_days store_forget store_rules store_sessions store_summaries store_upkeep store_waiting"
+            "store_cursors store_days store_forget store_public store_rules store_sessions store_summaries store_upkeep "
+            "store_waiting"
         ),
     ),
     Family(
