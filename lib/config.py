@@ -43,6 +43,10 @@ KNOWN: Data = {
     "machine": None,
     "user": None,
     "ship": {"machine": None, "user": None, "names": None, "targets": {}},
+    "sync": {
+        **dict.fromkeys(("from", "to", "timeout", "ssh_config")),
+        **{name: {"age": None, "gpg": None} for name in ("encrypt", "decrypt")},
+    },
     "coaching": {"context_limits": None},
     "dashboard": {"admin_token": None},
     "proxy": {

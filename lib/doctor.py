@@ -25,6 +25,7 @@ from tokenops import (
     events,
     price_installed,
     pricing,
+    pull_sources,
     show,
     status,
     store,
@@ -64,6 +65,8 @@ def report(log: Log, environment: Mapping[str, str], home: str) -> Event:
             "proxy": status.proxy(environment),
         },
     }
+    if settings.get("sync") is not None:
+        parts["pulled"] = _other_machines(log)
     blockers = list(_blockers(parts, settings, folder))
     actions = list(_next_actions(parts, settings))
     summary["state"] = _state(parts, blockers, actions)
@@ -166,6 +169,14 @@ def _unpriced_models(log: Log) -> Any:
         return [model for row in spent.rows for model in row.get("unpriced", ())]
     except (Fault, OSError) as error:
         return {"error": str(error), "hint": "correct that file of prices (pricing.path)"}
+
+
+def _other_machines(log: Log) -> Any:
+    """The sources of other machines, and when each was read last."""
+    try:
+        return list(pull_sources.rows(log.folder, pull_sources.settings(log.settings).sources))
+    except config.Unusable as error:
+        return {"error": str(error), "hint": _edit(log.settings.path)}
 
 
 def _log(folder: str, memory: Recent | None) -> Event:
@@ -336,8 +347,8 @@ def _state(parts: Event, blockers: Sequence[Event], actions: Sequence[Event]) ->
 
 def rows(report: Event) -> list[Event]:
     """The report as one row for each part of it: what to do, clients, providers behind the proxy, sources, plans."""
-    parts = ("blockers", "next_actions", "clients", "proxy", "sources", "signals")
-    return [{"part": name} | row for name in parts if isinstance(report[name], list) for row in report[name]]
+    parts = ("blockers", "next_actions", "clients", "proxy", "sources", "pulled", "signals")
+    return [{"part": name} | row for name in parts if isinstance(report.get(name), list) for row in report[name]]
 
 
 # Where readings of limits come from, and how far they can be trusted, in words.
@@ -362,6 +373,8 @@ def table(report: Event, shape: str, color: bool, verbose: bool = False) -> str:
         texts.append(status.proxied_table(report["proxy"], shape, color, now))
     if isinstance(report["sources"], list):
         texts.append(status.sources_table(report["sources"], shape, color, now))
+    if isinstance(report.get("pulled"), list) and report["pulled"]:
+        texts.append(status.pulled_table(report["pulled"], shape, color, now))
     if isinstance(report["signals"], list):
         texts.append(status.signals_table(report["signals"], shape, color))
     log, prices = report["log"], report["prices"]

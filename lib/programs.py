@@ -6,10 +6,14 @@ the absolute entries count, here and in the programs that are run.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 class Ended(NamedTuple):
@@ -62,12 +66,39 @@ def run(command: list[str], seconds: float, folder: str | None = None, text: byt
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
+@contextlib.contextmanager
+def process_of(
+    command: list[str], source: int | IO[bytes] | None = None, errors: int | IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that runs while the block does, and is ended with it; its output is a pipe.
+
+    `source` and `errors`: its standard input and error, none if not given. Raises OSError, also if it is not there.
+    """
+    import subprocess
+
+    file = path_of(command[0], os.environ.get("PATH"))
+    if not file:
+        raise FileNotFoundError(errno.ENOENT, "no such program on the PATH", command[0])
+    nothing = subprocess.DEVNULL
+    with subprocess.Popen(
+        [file, *command[1:]],
+        stdin=nothing if source is None else source,
+        stdout=subprocess.PIPE,
+        stderr=nothing if errors is None else errors,
+        env=environment(os.environ),
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
 def run_shell(command: str, text: bytes, seconds: float) -> tuple[bytes, int | None]:
     """What a shell command of the user prints, and its exit status. After some seconds it is ended with its children: None.
 
     `text` is its standard input; it need not read it.
     """
-    import contextlib
     import signal
     import subprocess
 

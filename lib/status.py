@@ -153,6 +153,23 @@ def sources_table(rows: list[Event], shape: str, color: bool, now: int) -> str:
     return show.table([*columns, _newest(rows, now)], shape, color=color)
 
 
+_STATE_STYLES = {"ok": "good", "away": "warn"}
+
+
+def pulled_table(rows: list[Event], shape: str, color: bool, now: int) -> str:
+    """The sources of other machines, for people; below them why one is away."""
+    states = [row["state"] for row in rows]
+    synced = [row.get("synced_at", "") for row in rows]
+    columns = [
+        show.Column("pulled from", [row["source"] for row in rows], False, 0),
+        show.Column("machine", [row["machine"] for row in rows], False, 3),
+        show.Column("state", states, False, 0)._replace(styles=[_STATE_STYLES.get(state, "") for state in states]),
+        show.Column("read", [when.ago(when.moment(ts), now) if ts else "never" for ts in synced], False, 1),
+    ]
+    notes = [f"{row['source']}: {row['why']}" for row in rows if "why" in row]
+    return show.table(columns, shape, color=color) + show.notes(notes, shape, color, verbose=True)
+
+
 _LEVEL_STYLES = {"high": "good", "medium": "warn", "low": "bad"}
 
 

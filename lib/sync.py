@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import orjson
@@ -28,6 +28,7 @@ from tokenops import (
     store_rules,
     store_waiting,
     sync_gather,
+    sync_origin,
     sync_remainders,
     workers,
 )
@@ -147,10 +148,12 @@ def news(
     progress: workers.Progress = workers.SILENT,
     budget: Budget | None = None,
     tried: set[str] | None = None,
+    exists: Callable[[str], bool] = os.path.exists,
 ) -> News:
     """What is new in one client's files; with a budget, in the newest of them. Raises workers.WorkerDied.
 
-    `tried`: files that the run has read already, or could not read. Those that are read now are added.
+    `tried`: files that the run has read already, or could not read. Those that are read now are added. `exists`: whether
+    the cursor of a file that is not among the paths is kept.
     """
     tried = set() if tried is None else tried
     revision, unread = events.REVISIONS.get(client.source, 0), Unread()
@@ -162,7 +165,7 @@ def news(
     todo = {file.path: file for file in new if file.path in now}
     tried.update(todo)
     here = set(paths)
-    after = {path: cursor for path, cursor in cursors.items() if path in here or os.path.exists(path)}
+    after = {path: cursor for path, cursor in cursors.items() if path in here or exists(path)}
     left = sum(map(Todo.size, new)) - sum(map(Todo.size, todo.values()))
     if not todo:
         batch = sync_gather.Batch()
@@ -227,20 +230,22 @@ def run(
     partial: bool = False,
     patience: float = datadir.PATIENCE_S,
     owner: machines.Owner = machines.NOBODY,
+    origin: sync_origin.Origin | None = None,
 ) -> list[Outcome] | None:
     """Import what is new at every source; None if another run is at work. Raises OSError, workers.WorkerDied.
 
     `sources`: clients and their files; of a `partial` run only some of these, so it does not count as a whole one. A log
     of made-up data imports nothing. `owner`: the machine and the user that events which the log does not have are of.
+    `origin`: of another machine's files, which are `partial`.
     """
     if datadir.is_demo(folder):
         return []
-    with datadir.lock(folder, LOCK, wait=False) as mine:
+    with datadir.lock(origin.folder if origin else folder, LOCK, wait=False) as mine:
         if not mine:
             return None
         options = Options(datadir.salt(folder, make=not dry), work=True, roots=store.project_paths(folder), whole_sums=True)
-        cursors = store_cursors.load(folder)
-        how = _How(folder, cursors, options, backfill, dry, jobs, progress, patience, owner)
+        cursors = origin.load() if origin else store_cursors.load(folder)
+        how = _How(folder, cursors, options, backfill, dry, jobs, progress, patience, owner, origin)
         outcomes = []
         whole = not partial
         if progress.wants_total:
@@ -270,6 +275,18 @@ class _How(NamedTuple):
     progress: workers.Progress
     patience: float
     owner: machines.Owner
+    origin: sync_origin.Origin | None
+
+    def exists(self, path: str) -> bool:
+        """Whether a file exists where it was read."""
+        return self.origin.exists(path) if self.origin else os.path.exists(path)
+
+    def save_cursors(self) -> None:
+        """Keep the cursors. Raises OSError."""
+        if self.origin:
+            self.origin.save(self.cursors)
+        else:
+            store_cursors.save(self.folder, self.cursors)
 
 
 def _import(client: Client, paths: list[str], how: _How, budget: Budget | None) -> Outcome:
@@ -282,15 +299,15 @@ def _import(client: Client, paths: list[str], how: _How, budget: Budget | None) 
     # A backfill begins without cursors; until it has read a file again, the file keeps the one that it has.
     before = {} if how.backfill else earlier
     while not pieces or (piece is not budget and pieces[-1].left):
-        new = news(client, paths, before, how.options, how.jobs, how.progress, piece, tried)
+        new = news(client, paths, before, how.options, how.jobs, how.progress, piece, tried, how.exists)
         lines, completed = _write(client, new, how)
         if not how.dry and (new.after != before or how.backfill):
-            kept = {path: cursor for path, cursor in earlier.items() if how.backfill and os.path.exists(path)}
+            kept = {path: cursor for path, cursor in earlier.items() if how.backfill and how.exists(path)}
             how.cursors[client.source] = kept | new.after
-            store_cursors.save(how.folder, how.cursors)
+            how.save_cursors()
         before = new.after
         pieces.append(_outcome(client, len(paths), new, lines, completed))
-    return _sum(pieces)
+    return total(pieces)
 
 
 def _write(client: Client, new: News, how: _How) -> tuple[list[bytes], int]:
@@ -306,8 +323,11 @@ def _write(client: Client, new: News, how: _How) -> tuple[list[bytes], int]:
     away = {path for key, path in new.batch.paths.items() if key in named}
     completed, owner = 0, how.owner
     again = how.backfill or new.again
+    if how.origin:
+        # The log may have it from somewhere else. Of two machines' names the smaller stays, whatever came first.
+        lines, completed = store.new_lines(how.folder, list(machines.stamp_all(lines, owner)))
     # Documents are read whole when they change, and so are files of which something was forgotten.
-    if lines and (again or forgotten or new.batch.again or not client.reader().append_only):
+    elif lines and (again or forgotten or new.batch.again or not client.reader().append_only):
         lines, completed = store.new_lines(how.folder, lines, how.owner)
         owner = machines.NOBODY
     if not how.dry:
@@ -331,7 +351,7 @@ def _outcome(client: Client, files: int, new: News, lines: list[bytes], complete
     return Outcome(client.source, *counts, new.batch.rejected, unread)
 
 
-def _sum(pieces: list[Outcome]) -> Outcome:
+def total(pieces: list[Outcome]) -> Outcome:
     """What a run did at one source in several pieces. Each of them looks at a file that cannot be read: it counts once."""
     return pieces[-1]._replace(
         read=sum(piece.read for piece in pieces),
@@ -353,12 +373,13 @@ def _mark_synced(folder: str) -> None:
         os.close(fd)
 
 
-def as_record(outcome: Outcome) -> events.Event:
-    """An outcome as a record for programs."""
+def as_record(outcome: Outcome, origin: str = "") -> events.Event:
+    """An outcome as a record for programs. `origin`: the other machine that it was pulled from, as the user calls it."""
     return {
         "v": 1,
         "kind": "sync",
         "source": outcome.source,
+        **({"from": origin} if origin else {}),
         "files": outcome.files,
         "files_read": outcome.read,
         "files_unchanged": outcome.files - outcome.read,
@@ -386,11 +407,19 @@ _RANKS = {
 
 
 def table(rows: list[events.Event], shape: str, color: bool, verbose: bool = False) -> str:
-    """Outcomes for people."""
+    """Outcomes for people; below them what was published."""
+    published = [row for row in rows if row["kind"] != "sync"]
+    rows = [row for row in rows if row["kind"] == "sync"]
     columns = [show.Column("source", [row["source"] for row in rows], False, 0)]
+    if any("from" in row for row in rows):
+        columns.append(show.Column("from", [row.get("from", "here") for row in rows], False, 0))
     for name, rank in _RANKS.items():
         values = [row[name] for row in rows]
         styles = ["bad" if value and name in ("rejected", "unread") else "" for value in values]
         cells, short = ([text(value) for value in values] for text in ("{:,}".format, show.compact))
         columns.append(show.Column(name.replace("_", " "), cells, True, rank, short, styles))
-    return show.table(columns, shape, color=color)
+    notes = [
+        f"published to {row['to']}: {show.plural(row['lines'], 'line')} of {show.plural(row['days'], 'day')}"
+        for row in published
+    ]
+    return (show.table(columns, shape, color=color) if rows else "") + show.notes(notes, shape, color, verbose=True)

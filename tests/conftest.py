@@ -24,7 +24,7 @@ from tokenops import fields, joins
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-pytest_plugins = ["homes", "proxies", "vendors"]
+pytest_plugins = ["homes", "machines", "proxies", "vendors"]
 DATA = ROOT / "tests/data"  # small tables of our own
 SHARED = ROOT.parent / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data does not exist here")

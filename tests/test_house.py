@@ -114,6 +114,11 @@ DOORS_AT_MOST += 3
 FACES_AT_MOST += 1
 MODULES_AT_MOST += 3
 DOORS_AT_MOST += 1
+# pull and its rooms: sources, logs, homes, other machines, tar streams, what may be asked for, parts and their encryption;
+# store_parts: days of other logs; sync_origin: cursors of other machines' files
+MODULES_AT_MOST += 12
+FACES_AT_MOST += 1
+DOORS_AT_MOST += 3  # store_parts and sync_origin, and pull_sources for tok-status
 # Small modules with a single importer, each with the reason why it is a file of its own.
 SMALL_ALONE = {
     "sync_follow": "tok-read --follow; all else of tok-read starts without it",
@@ -273,7 +278,12 @@ LINE_FIELDS = re.compile(rb'"(v|ts|kind|id|alias|source)":')
 # Families that read lines of clients' files, of the wire and of other texts, and never get one of the log.
 OTHER_LINES = ("base", "wire", "price", "sum", "read", "work", "proxy")
 # "projects.json" is a file of Gemini CLI and of Crush, too.
-NAMESAKES = {"read_gemini: 'projects.json'", "read_crush: 'projects.json'", "read_clients: 'projects.json'"}
+NAMESAKES = {
+    "pull_files: 'projects.json'",
+    "read_gemini: 'projects.json'",
+    "read_crush: 'projects.json'",
+    "read_clients: 'projects.json'",
+}
 
 
 def knowledge_of_the_log(name: str, every: Iterable[ast.AST], handles_lines: bool) -> Iterator[str]:

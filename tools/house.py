@@ -79,8 +79,8 @@ FAMILIES = (
         ("store",),
         ("store_",),
         _words(
-            "store_cursors store_days store_forget store_public store_rules store_sessions store_summaries store_upkeep "
-            "store_waiting"
+            "store_cursors store_days store_forget store_parts store_public store_rules store_sessions store_summaries "
+            "store_upkeep store_waiting"
         ),
     ),
     Family(
@@ -98,7 +98,18 @@ FAMILIES = (
         _words("read_acp read_claude_turns read_clients read_contract read_lines read_records read_sqlite"),
     ),
     Family(
-        "sync", "what is new in the clients' files, into the log", ("sync",), ("sync_",), _words("sync_follow sync_gather")
+        "sync",
+        "what is new in the clients' files, into the log",
+        ("sync",),
+        ("sync_",),
+        _words("sync_follow sync_gather sync_origin"),
+    ),
+    Family(
+        "pull",
+        "what is new on other machines, into the log, and this machine's part to others",
+        ("pull",),
+        ("pull_",),
+        ("pull_sources",),
     ),
     Family("chart", "charts as text and as SVG", (), ("chart_",), _words("chart_panels chart_svg chart_text")),
     Family(
