@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # A filter's option -> the record's field.
 FIELDS = {"client": "client", "project": "project", "model": "model", "session": "session_id", "provider": "provider"}
+FIELDS |= {name: name for name in events.OWNER}
 KINDS = ("turn", "usage", "row")
 
 
@@ -33,7 +34,7 @@ class Usage:
             return
         self.count += 1
         for name, field in FIELDS.items():
-            if value := record.get(field):
+            if value := record.get(field) or (events.UNKNOWN if field in events.OWNER else ""):
                 self.values[name].add(str(value))
         self.last = max(self.last, str(record.get("to") or record.get("ts") or ""))
 
@@ -191,7 +192,7 @@ def _day(stamp: str, tz: datetime.tzinfo) -> str:
 def _records(log: Log) -> Iterator[Event]:
     from tokenops import rollup, store_summaries
 
-    grouping = rollup.Grouping(("client", "project", "session", "model", "provider"), log.tz, log.catalogue())
+    grouping = rollup.Grouping(tuple(FIELDS), log.tz, log.catalogue())
     return store_summaries.records(log.folder, grouping, log.now)
 
 

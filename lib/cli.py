@@ -346,9 +346,17 @@ def span(args: argparse.Namespace, tz: datetime.tzinfo) -> tuple[str, str]:
 
 
 def add_filter(to: argparse.ArgumentParser, *names: str) -> None:
-    """The options that choose records and mean the same in every command: --client, --project, --model, or `names`."""
-    for name in names or ("client", "project", "model"):
+    """The options that choose records and mean the same in every command; those of `names`, or the usual ones."""
+    for name in names or ("client", "project", "model", "machine", "user"):
         to.add_argument(f"--{name}", metavar="NAME", type=client if name == "client" else str)
+
+
+def filter_of(args: argparse.Namespace, kinds: tuple[str, ...] | None = None, session: str | None = None) -> events.Filter:
+    """The filter that the options of `add_filter` make, with a session whose whole id is known."""
+    from tokenops import events
+
+    names = {name: value for name in ("client", "project", "model", *events.OWNER) if (value := getattr(args, name, None))}
+    return events.Filter(kinds, session=session, **names)
 
 
 def client(text: str) -> str:

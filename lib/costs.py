@@ -19,7 +19,7 @@ def select(records: Iterable[Event], since: str, until: str, only: events.Filter
     if (since, until, only) == ("", "9", events.EVERY):
         yield from records
         return
-    fields = [name for name in ("client", "project", "model") if getattr(only, name)]
+    fields = [name for name in ("client", "project", "model", *events.OWNER) if getattr(only, name)]
     for record in records:
         if record.get("kind") == "row":
             if since or until != "9":

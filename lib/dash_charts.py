@@ -22,7 +22,6 @@ from tokenops import (
 )
 from tokenops.chart_panels import Band, Bar, Bars
 from tokenops.dash_html import Hint, Html, tag
-from tokenops.dash_query import OFFERED
 from tokenops.dash_sheet import Column, Sheet
 from tokenops.dash_sums import Part
 from tokenops.dash_view import View
@@ -181,7 +180,7 @@ def _stacks(view: View) -> Html:
             tag("input", type="radio", name="stack", value=stack, form="filters", checked=stack == view.ask.stack),
             tag("span", costs.TAG_NAMES.get(stack, stack)),
         )
-        for stack in OFFERED
+        for stack in dash_query.stacks(view.ask, view.spent.choices)
     ]
     return tag("fieldset", tag("legend", "Stacked by", class_="away"), *choices, class_="pills")
 

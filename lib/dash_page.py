@@ -133,9 +133,7 @@ def _status(view: Page, live: bool) -> Html:
 
 def _active_filters(view: View) -> list[tuple[str, str]]:
     ask = view.ask
-    return [
-        (name, value) for name, value in (("client", ask.client), ("project", ask.project), ("model", ask.model)) if value
-    ]
+    return [(name, value) for name in dash_query.FILTERS if (value := getattr(ask, name))]
 
 
 def _filters(view: View) -> Html:
@@ -147,7 +145,8 @@ def _filters(view: View) -> Html:
         for since, name in spans.items()
     ]
     choices = view.spent.choices
-    selects = [_select(name, getattr(ask, name), list(choices.get(name, ()))) for name in ("client", "project", "model")]
+    names = dash_query.with_several(ask, choices)
+    selects = [_select(name, getattr(ask, name), list(choices.get(name, ()))) for name in names]
     hidden = [
         tag("input", type="hidden", name=name, value=value)
         for name, value in (("until", ask.until), ("part", ask.part), ("sort", ask.sort), ("rows", ask.rows))
@@ -156,7 +155,10 @@ def _filters(view: View) -> Html:
     clear = None
     if _active_filters(view) or ask.until or ask.part:
         clear = tag(
-            "a", "Clear", href=dash_query.address(ask, client="", project="", model="", until="", part=""), class_="clear"
+            "a",
+            "Clear",
+            href=dash_query.address(ask, until="", part="", **dict.fromkeys(dash_query.FILTERS, "")),
+            class_="clear",
         )
     return tag(
         "form",
@@ -213,7 +215,7 @@ def _sections(view: Page, live: bool) -> list[Html | None]:
         return [*sections, _nothing(view, live), dash_tables.tasks(view, live)]
     sections.append(drawn("tiles", lambda: dash_tables.tiles(view)))
     if not spent.total:
-        return [*sections, _blank("Nothing matches", "No turn of this span has this client, project and model together.")]
+        return [*sections, _blank("Nothing matches", "No turn of this span has all that is chosen together.")]
     return [
         *sections,
         drawn("charts", lambda: dash_charts.section(view, live)),

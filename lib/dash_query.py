@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import urlencode
 
 from tokenops import burn_buckets, events, readers, show, when
 from tokenops.session import BadRequest
 
-STACKS = ("class", "model", "project", "client", *events.TAGS)
-# Those that the page offers; the others can be asked for.
-OFFERED = tuple(name for name in STACKS if name not in ("plugin", "mcp_tool"))
+STACKS = ("class", "model", "project", "client", *events.OWNER, *events.TAGS)
+# Those that the page does not offer, but that can be asked for.
+_SELDOM = ("plugin", "mcp_tool")
 CLASSES = ("cache read", "cache write", "input", "output", "other")
 # Up to how many days a chart has a bar for each hour, day, week; beyond that for each month.
 UNITS = ((8, "hour"), (100, "day"), (750, "week"))
@@ -30,6 +30,8 @@ class Ask(NamedTuple):
     client: str = ""
     project: str = ""
     model: str = ""
+    machine: str = ""
+    user: str = ""
     stack: str = "class"
     part: str = ""  # the only class of tokens that bars show
     sort: str = ""  # table.column.up or .down
@@ -41,7 +43,24 @@ class Ask(NamedTuple):
     @property
     def only(self) -> events.Filter:
         """The records that count."""
-        return events.Filter(None, readers.client_of(self.client) or None, self.project or None, self.model or None)
+        client = readers.client_of(self.client) if self.client else None
+        names = (self.project, self.model, None, self.machine, self.user)
+        return events.Filter(None, client, *(name or None for name in names))
+
+
+# What a page can be narrowed to, in the order in which it is shown.
+FILTERS = ("client", "project", "model", *events.OWNER)
+
+
+def with_several(ask: Ask, choices: Mapping[str, Sequence[str]]) -> list[str]:
+    """The filters to show: machine and user only if there are several, or if one is chosen."""
+    return [name for name in FILTERS if name not in events.OWNER or len(choices.get(name, ())) > 1 or getattr(ask, name)]
+
+
+def stacks(ask: Ask, choices: Mapping[str, Sequence[str]]) -> list[str]:
+    """What the page offers to stack bars of: machine and user only if there are several."""
+    several = {*with_several(ask, choices), ask.stack}
+    return [name for name in STACKS if name not in _SELDOM and (name not in events.OWNER or name in several)]
 
 
 PAGE, CSV = "/dashboard", "/dashboard/table.csv"

@@ -149,7 +149,7 @@ class Reader:
         tag = (ask.stack,) if ask.stack in events.TAGS else ()
         plan, daily = _groupings(span, tz, catalogue, cover, tag)
         first = min(span.since, midnight, hour, opens)
-        timed = (span.unit, ask.stack) if ask.stack in ("project", "client", *tag) else (span.unit,)
+        timed = (span.unit, ask.stack) if ask.stack in ("project", "client", *events.OWNER, *tag) else (span.unit,)
         quiet, cut = self._sums(span, (plan, daily), timed, only, now, midnight, files)
         done = quiet.done
         rows, usage = cut.rows_of(span.since, until, only), cut.usage_of(span.since, until, only)

@@ -125,7 +125,7 @@ def _by_name(priced: Sequence[Event], stack: str) -> Stacks:
 
 
 # What is summed by, in addition to the hour or day and the price.
-BY = ("client", "project", "session")
+BY = ("client", "project", "session", *events.OWNER)
 _RANKED, _SMALL = ("session", "project", "client"), ("client", "project")
 
 
@@ -430,9 +430,9 @@ def dearest(rows: Sequence[Event], by: tuple[str, ...], plan: rollup.Grouping) -
 
 def choices(rows: Iterable[Event]) -> dict[str, frozenset[str]]:
     """What the filters can be set to."""
-    seen: dict[str, set[str]] = {"client": set(), "project": set(), "model": set()}
+    seen: dict[str, set[str]] = {name: set() for name in dash_query.FILTERS}
     for row in rows:
         for name, values in seen.items():
-            if name in row:
-                values.add(str(row[name]))
+            if name in row or name in events.OWNER:
+                values.add(str(row.get(name, events.UNKNOWN)))
     return {name: frozenset(values) for name, values in seen.items()}

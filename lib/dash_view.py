@@ -164,7 +164,7 @@ class Slow:
     def _ask(self, ask: Ask) -> Ask:
         """What of an address the part depends on."""
         span = {"since": ask.since, "until": ask.until} if self.by_span else {}
-        return Ask(client=ask.client, project=ask.project, model=ask.model, **span)
+        return Ask(**{name: getattr(ask, name) for name in dash_query.FILTERS}, **span)
 
 
 class Gatherer:

@@ -50,13 +50,15 @@ def report(log: Log, environment: Mapping[str, str], home: str) -> Event:
     folder, now, settings = log.folder, log.now, log.settings
     clients = list(status.passive(environment, home, settings.get("vendor_usage")))
     proxied = list(status.proxy_rows(folder, now, log.memory))
+    machines, unpriced = _spent_lately(log)
     summary: Event = {"v": 1, "kind": "status", "version": __version__, "as_of": when.stamp(now)}
     parts: Event = {
         "clients": clients,
         "sources": sources(folder, now, log.memory) or {"error": "the log is empty", "hint": "tok-sync"},
         "signals": _signals(log),
         "proxy": proxied or _no_proxy(),
-        "unpriced": _unpriced_models(log),
+        "unpriced": unpriced,
+        "machines": machines,
         "log": _log(folder, log.memory),
         "prices": _prices(folder, now),
         "wiring": {
@@ -161,14 +163,24 @@ def _no_proxy() -> Event:
     return {"error": "tok-proxy has seen no requests for seven days", "hint": 'tok-proxy & eval "$(tok-provider env)"'}
 
 
-def _unpriced_models(log: Log) -> Any:
-    """The models of the last thirty days that have no price, with the reason."""
+def _spent_lately(log: Log) -> tuple[Any, Any]:
+    """Of the last thirty days the machines with their last turns, and the models that have no price, with the reason."""
     try:
         # From a midnight on: what a part of a day adds up to is kept by nobody.
-        spent = answers.spend(log, (), f"{when.stamp(log.now - SPAN_MS)[:10]}T00:00:00.000Z", when.stamp(log.now))
-        return [model for row in spent.rows for model in row.get("unpriced", ())]
+        first = f"{when.stamp(log.now - SPAN_MS)[:10]}T00:00:00.000Z"
+        rows = answers.spend(log, events.OWNER, first, when.stamp(log.now)).rows
     except (Fault, OSError) as error:
-        return {"error": str(error), "hint": "correct that file of prices (pricing.path)"}
+        part = {"error": str(error), "hint": "correct that file of prices (pricing.path)"}
+        return part, part
+    names = ("machine", "user", "turns")
+    machines = [{name: row[name] for name in names if name in row} | {"newest": row["to"]} for row in rows]
+    machines.sort(key=lambda row: row["newest"], reverse=True)
+    models: dict[tuple[str, ...], Event] = {}
+    for model in (model for row in rows for model in row.get("unpriced", ())):
+        same = models.setdefault(tuple(str(model.get(name)) for name in ("provider", "model", "reason")), {})
+        counts = {name: same.get(name, 0) + model[name] for name in ("turns", "tokens") if name in model}
+        same |= model | counts
+    return machines, list(models.values())
 
 
 def _other_machines(log: Log) -> Any:
@@ -246,6 +258,15 @@ def _nothing(parts: Event) -> bool:
 _USAGE = frozenset(events.KINDS) - {"ping"}
 
 
+def _about_machines(parts: Event) -> Iterable[Event]:
+    """What to do if there are several machines, and turns of which it is not known where they were stored."""
+    rows = parts["machines"] if isinstance(parts["machines"], list) else []
+    turns = sum(row.get("turns", 0) for row in rows if "machine" not in row)
+    if turns and len({row["machine"] for row in rows if "machine" in row}) > 1:
+        what = f"the machine of {show.plural(turns, 'turn')} of the last 30 days is not known; adopt them if it is this one"
+        yield _action("adopt", what, "tok-log adopt")
+
+
 def _next_actions(parts: Event, settings: config.Config) -> Iterable[Event]:
     """What would make the numbers better, most useful first."""
     log, clients = parts["log"], [item for item in parts["clients"] if item["files"]]
@@ -266,6 +287,7 @@ def _next_actions(parts: Event, settings: config.Config) -> Iterable[Event]:
         yield _action(
             "mend_prices", parts["unpriced"]["error"], "tok-price update --back" if installed else _edit(settings.path)
         )
+    yield from _about_machines(parts)
     for row in parts["proxy"] if isinstance(parts["proxy"], list) else ():
         for advice in row.get("advice", ()):
             yield _action("read_usage", f"{row['provider']}: some answers have no known usage", advice)
@@ -347,7 +369,7 @@ def _state(parts: Event, blockers: Sequence[Event], actions: Sequence[Event]) ->
 
 def rows(report: Event) -> list[Event]:
     """The report as one row for each part of it: what to do, clients, providers behind the proxy, sources, plans."""
-    parts = ("blockers", "next_actions", "clients", "proxy", "sources", "pulled", "signals")
+    parts = ("blockers", "next_actions", "clients", "proxy", "sources", "pulled", "machines", "signals")
     return [{"part": name} | row for name in parts if isinstance(report.get(name), list) for row in report[name]]
 
 
@@ -375,6 +397,8 @@ def table(report: Event, shape: str, color: bool, verbose: bool = False) -> str:
         texts.append(status.sources_table(report["sources"], shape, color, now))
     if isinstance(report.get("pulled"), list) and report["pulled"]:
         texts.append(status.pulled_table(report["pulled"], shape, color, now))
+    if isinstance(report["machines"], list) and len(report["machines"]) > 1:
+        texts.append(status.machines_table(report["machines"], shape, color, now))
     if isinstance(report["signals"], list):
         texts.append(status.signals_table(report["signals"], shape, color))
     log, prices = report["log"], report["prices"]

@@ -80,8 +80,9 @@ TAGS = ("subagent", "skill", "plugin", "mcp_server", "mcp_tool", "effort", "bran
 # Only in a joined record: the usage block came from a side chain, the attribution block did not; the usage, or the time,
 # came from a source that has no revisions, the attribution from one that has.
 USAGE_SIDECHAIN, USAGE_UNREVISED, TS_UNREVISED = "usage_sidechain", "usage_unrevised", "ts_unrevised"
-# Where an event was first stored, and for whom (machines). A join keeps the smallest name of each.
-OWNER = ("machine", "user")
+# Where an event was first stored, and for whom (machines). A join keeps the smallest name of each; reports, and filters
+# after them, call what no event names unknown.
+OWNER, UNKNOWN = ("machine", "user"), "unknown"
 _HEAD = ("v", "ts", "kind", "id", "alias")
 _OWNER_AT = ATTRIBUTION.index("account")
 _ORDER = (*_HEAD, *ATTRIBUTION[:_OWNER_AT], *OWNER, *ATTRIBUTION[_OWNER_AT:], *USAGE, *TAGS)
@@ -214,6 +215,8 @@ class Filter(NamedTuple):
     project: str | None = None
     model: str | None = None
     session: str | None = None
+    machine: str | None = None
+    user: str | None = None
 
     def takes(self, event: Event) -> bool:
         """Whether to take a record. A project matches by the name in reports or by its basename."""
@@ -222,6 +225,8 @@ class Filter(NamedTuple):
             and self.client in (None, event.get("client"))
             and self.model in (None, event.get("model"))
             and self.session in (None, event.get("session_id"))
+            and self.machine in (None, event.get("machine", UNKNOWN))
+            and self.user in (None, event.get("user", UNKNOWN))
             and (
                 self.project is None or self.project in (event.get("project"), str(event.get("project")).rpartition("/")[2])
             )

@@ -8,6 +8,7 @@ An empty name stamps nothing.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 # Environment variables that come before the file: each container can be given one.
 ENVIRONMENT = {"machine": "TOKENOPS_MACHINE", "user": "TOKENOPS_USER"}
-# What reports call a machine or a user that no event names.
-UNKNOWN = "unknown"
 
 
 class Owner(NamedTuple):
@@ -70,7 +69,9 @@ def own_name(key: str, settings: config.Config, environment: Mapping[str, str]) 
     if not value and type(value) is not bool:
         return None if value is None else ""
     name = str(value) if type(value) is int else value
-    why = fields.name_fault(name) or (f"is {UNKNOWN!r}, which reports call what has no name" if name == UNKNOWN else "")
+    why = fields.name_fault(name) or (
+        f"is {events.UNKNOWN!r}, which reports call what has no name" if name == events.UNKNOWN else ""
+    )
     if why:
         from tokenops import config
 
@@ -119,6 +120,7 @@ def stamp_all(lines: Iterable[bytes], owner: Owner) -> Iterator[bytes]:
     return (stamp(line, owner) for line in lines)
 
 
+@functools.lru_cache(64)
 def _text(owner: Owner) -> bytes:
     text = b'"machine":' + jsonl.data_of(owner.machine)
     return text + b',"user":' + jsonl.data_of(owner.user) if owner.user else text

@@ -27,6 +27,7 @@ FIELDS = {
     "client": "client",
     "provider": "provider",
     "model": "model",
+    **{name: name for name in events.OWNER},
     **{name: name for name in events.TAGS},
 }
 # What a session determines: rows by session have these too, and can be rolled up by them.

@@ -170,6 +170,15 @@ def pulled_table(rows: list[Event], shape: str, color: bool, now: int) -> str:
     return show.table(columns, shape, color=color) + show.notes(notes, shape, color, verbose=True)
 
 
+def machines_table(rows: list[Event], shape: str, color: bool, now: int) -> str:
+    """The machines with turns, and their users if they are named, the one at work last first."""
+    columns = [show.Column("machine, 30 days", [row.get("machine", events.UNKNOWN) for row in rows], False, 0)]
+    if any("user" in row for row in rows):
+        columns.append(show.Column("user", [row.get("user", events.UNKNOWN) for row in rows], False, 3))
+    columns += [show.counts("turns", [row.get("turns", 0) for row in rows], 1), _newest(rows, now)]
+    return show.table(columns, shape, color=color)
+
+
 _LEVEL_STYLES = {"high": "good", "medium": "warn", "low": "bad"}
 
 

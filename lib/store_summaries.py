@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from tokenops import coverage, rollup
 
 # What decides whether a plan covers a turn is among them (coverage).
-BY = ("client", "project", "project_id", "agent", "workflow", "session", "account", "credential")
-FORMAT = 7
+BY = ("client", "project", "project_id", "agent", "workflow", "session", "account", "credential", *events.OWNER)
+FORMAT = 8
 # Rows by tags are many: they are kept apart, for reports that ask for a tag.
 _TAGS = frozenset(events.TAGS)
 # Days that are added up in one go: one more is read on either side.

@@ -129,10 +129,10 @@ _SINCE = {"type": "string", "description": "7d, 24h, today, last week, 2026-06, 
 _UNTIL = {"type": "string", "description": "the same forms; a date includes its day"}
 _BY = {
     "type": "string",
-    "description": "project, session, agent, client, provider, model, subagent, skill, plugin, mcp_server, mcp_tool, "
-    "effort, branch, hour, day, week, month, none",
+    "description": "project, session, agent, client, provider, model, machine, user, subagent, skill, plugin, "
+    "mcp_server, mcp_tool, effort, branch, hour, day, week, month, none",
 }
-_ONLY = {name: {"type": "string"} for name in ("project", "model", "client")}
+_ONLY = {name: {"type": "string"} for name in ("project", "model", "client", *events.OWNER)}
 _ROWS: Json = {"type": "array", "items": {"type": "object"}}
 _TEXT: Json = {"type": "string"}
 _MAYBE: Json = {"type": ["string", "null"]}

@@ -133,7 +133,8 @@ def _spend_query(log: Log, args: Json) -> tuple[str, str, events.Filter]:
     """The span and filter that arguments name: this month, if they name no beginning."""
     since, until = answers.bounds(args.get("since"), args.get("until"), log.now, log.tz)
     first = since if "since" in args else answers.month_start(log.now, log.tz)
-    return first, until, events.Filter(None, _client(args), args.get("project"), args.get("model"))
+    owner = {name: args.get(name) for name in events.OWNER}
+    return first, until, events.Filter(None, _client(args), args.get("project"), args.get("model"), **owner)
 
 
 def _spend(session: Session, args: Json, by: str) -> tuple[answers.Spend, str]:
@@ -161,7 +162,7 @@ def spend_summary(session: Session, args: Json, by: str = "none") -> Answer:
     from tokenops import costs, coverage
 
     spent, as_of = _spend(session, args, by)
-    if args.get("by", by) == "provider" and not args.keys() & {"client", "project", "model"}:
+    if args.get("by", by) == "provider" and not args.keys() & {"client", "project", "model", *events.OWNER}:
         spent = answers.with_vendor_sums(session.log(fresh=False), spent)
     value: Json = {"rows": spent.rows, "total": spent.total, "plan_value": spent.plan_value}
     value |= {"from": spent.since, "to": spent.until, "as_of": as_of or None}

@@ -74,7 +74,7 @@ def turns(draw: st.DrawFn) -> list[Json]:
             "geo": draw(st.sampled_from([None, None, "us", "eu", "mars"])),
             "search_context": draw(st.sampled_from([None, "low", "high"])),
             "cost_usd": draw(st.sampled_from([None, None, None, "0.000123456789"])),
-            **{name: draw(st.sampled_from([None, None, "a", "b"])) for name in events.TAGS},
+            **{name: draw(st.sampled_from([None, None, "a", "b"])) for name in (*events.OWNER, *events.TAGS)},
         }
         for name in (*events.TOKENS, "reasoning_tokens", "audio_input_tokens", "web_searches", "requests"):
             optional[name] = draw(COUNT) if name in events.TOKENS else draw(st.sampled_from([0, 0, 3]))
@@ -123,6 +123,9 @@ CHAINS = [
     ("session,subagent,mcp_server,mcp_tool", "mcp_server"),
     ("plugin,model", "plugin"),
     ("skill", "none"),
+    ("machine", "none"),
+    ("day,machine,user", "month,user"),
+    ("session,machine", "machine,project"),
 ]
 
 

@@ -14,7 +14,7 @@ from homes import Home
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import ROOT, Json, Run, eventually, examples, objects
+from conftest import OWNERS, ROOT, Json, Run, eventually, examples, objects
 from tokenops import costs, coverage, events, joins, jsonl, plans, pricing, rollup, store, store_summaries, when
 
 CATALOGUE = pricing.load()
@@ -64,6 +64,7 @@ def sightings(draw: st.DrawFn) -> list[Json]:
         for name in events.TAGS:
             if draw(st.integers(0, 3)) == 0:
                 turn[name] = draw(st.sampled_from(["a", "b"]))
+        turn |= draw(st.fixed_dictionaries({}, optional=OWNERS))
         for ts in draw(st.lists(st.sampled_from(TIMES), min_size=1, max_size=2)):
             made.append({**turn, "ts": ts})
     for number in range(draw(st.integers(0, 2))):
@@ -114,13 +115,23 @@ def test_every_grouping_has_the_same_total_and_summaries_change_nothing(
     inside = [event for event in joins.join_all(made) if since <= event["ts"] < until]
     assert [orjson.loads(line) for line in store.cat(folder, since, until)] == inside
     found = []
-    for by in [(unit,) for unit in UNITS] + [("skill",), ("skill", "hour")]:
+    for by in [(unit,) for unit in UNITS] + [
+        ("skill",),
+        ("skill", "hour"),
+        ("machine", "day"),
+        ("user", "month"),
+        ("machine", "user", "skill"),
+    ]:
         plan = rollup.Grouping(by, when.zone(zone), CATALOGUE)
         expected = rollup.roll_up(inside, plan, print)
         for _ in range(2):  # made, then kept
             assert plain(store_summaries.rows(folder, plan, NOW, since, until)) == plain(expected)
         found.append(totals(costs.price_rows(expected, CATALOGUE)))
     assert all(one == found[0] for one in found)
+    plan = rollup.Grouping(("machine",), when.zone(zone), CATALOGUE)
+    for only in (events.Filter(machine="desk"), events.Filter(machine=events.UNKNOWN), events.Filter(user="ada")):
+        expected = rollup.roll_up(filter(only.takes, inside), plan, print)
+        assert plain(store_summaries.rows(folder, plan, NOW, since, until, only)) == plain(expected)
 
 
 def test_summaries_follow_the_log(tmp_path: pathlib.Path) -> None:
