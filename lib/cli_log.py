@@ -189,7 +189,8 @@ def export(args: argparse.Namespace) -> int:
         raise cli.Fault("export: name one file, or - for standard output")
     share, (since, until) = _share(args), cli.span(args, cli.zone(args))
     folder, _ = cli.catch_up(cli.Diagnostics())
-    salt = datadir.salt(folder, make=True)
+    datadir.salt(folder, make=True)
+    salt = datadir.first_salt(folder)  # what was shared before keeps its ids
     lines, unshared = store_public.rows(folder, since, until, share, salt)
     if unshared:
         cli.say(f"note: {show.plural(unshared, 'record')} hold values that cannot be shared, and were left out")

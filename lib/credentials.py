@@ -167,6 +167,19 @@ def _organization(environment: Mapping[str, str], user: str) -> str:
     return ""
 
 
+def account_names(environment: Mapping[str, str], user: str) -> set[str]:
+    """The identities of the accounts that Claude Code's own file names: those that readings are hashed from."""
+    names = set()
+    for path in claude_files(environment, user, ".claude.json"):
+        document = untrusted.mapping(datadir.read_json(path))
+        for part in (
+            untrusted.mapping(document.get("oauthAccount")),
+            untrusted.mapping(document.get("cachedUsageUtilization")),
+        ):
+            names |= {untrusted.identity(part.get(key)) for key in ("organizationUuid", "accountUuid")}
+    return names - {""}
+
+
 def _over(moment: object, now: int) -> bool:
     return isinstance(moment, (int, float)) and not isinstance(moment, bool) and moment <= now
 

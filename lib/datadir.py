@@ -21,6 +21,8 @@ from tokenops import jsonl, regular
 SYNCED = "synced"
 # A file that marks a log of demo data, into which nothing real is imported.
 DEMO = "made-up"
+# The secrets that a log has had, the first one first (store_salt).
+SALTS = "salts"
 # How long a writer waits for a lock. No holder needs so long: the largest is a day that is rewritten.
 PATIENCE_S = 60.0
 # How often it looks: a writer that is done with its batch leaves the lock for a tenth of a millisecond.
@@ -82,6 +84,16 @@ def salt(folder: str, make: bool = False, patience: float = PATIENCE_S) -> bytes
         if not os.path.exists(path):
             replace(path, os.urandom(24).hex().encode())
     return salt(folder)
+
+
+def salts(folder: str) -> list[bytes]:
+    """The keys that the log has had, the first one first; none unless another log's was taken over."""
+    return (content_of(os.path.join(folder, SALTS)) or b"").split()
+
+
+def first_salt(folder: str) -> bytes:
+    """The key that the log had first: identities are made with it, so that a new one changes none."""
+    return next(iter(salts(folder)), b"") or salt(folder)
 
 
 @contextlib.contextmanager

@@ -82,10 +82,15 @@ class Ask(NamedTuple):
     plan: str = ""
     since: int | None = None
     checking: bool = False  # only check the credential, with as few requests as possible
+    first_salt: bytes = b""  # the log's first one, if it has another now
 
     def account(self, name: str) -> str | None:
         """The account of a vendor's own identity for it."""
         return projects.hash_path(name, self.salt) if name else None
+
+    def lasting_account(self, name: str) -> str | None:
+        """The same for identities: what it was before the log took over another log's salt."""
+        return projects.hash_path(name, self.first_salt or self.salt) if name else None
 
     def headers(self, **more: str) -> dict[str, str]:
         """The headers of a request: our own user agent, and others (with _ for -)."""

@@ -77,13 +77,7 @@ def _run_locked(folder: str, source: Settings, runtime: Runtime, purpose: Purpos
 
 
 def _poll(
-    folder: str,
-    source: Settings,
-    runtime: Runtime,
-    purpose: Purpose,
-    state: State,
-    key: credentials.Credential,
-    salt: bytes,
+    folder: str, source: Settings, runtime: Runtime, purpose: Purpose, state: State, key: credentials.Credential, salt: bytes
 ) -> events.Event:
     """Ask, write the results to the log, and remember how it ended."""
     poller, now, results = source.poller, runtime.clock(), Results()
@@ -101,6 +95,7 @@ def _poll(
         plan=key.plan,
         since=purpose.since,
         checking=purpose.checking,
+        first_salt=datadir.first_salt(folder),
     )
     before, state = state.status, etiquette.after_request(state, now)
     poll_sources.remember(folder, poller.name, state)

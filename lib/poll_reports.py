@@ -25,7 +25,7 @@ class Bucket(NamedTuple):
 
     begins: str
     ends: str
-    account: str | None
+    account: str  # the vendor's own name of it
 
 
 class Report(NamedTuple):
@@ -101,7 +101,7 @@ def read_pages(ask: Ask, results: Results, report: Report) -> WebSteps:
         body = etiquette.object_of(answer, ask.now)
         if not isinstance(body.get("data"), list):
             raise etiquette.unknown_shape("it has no `data`")
-        account = ask.account(untrusted.identity(answer.headers.get(report.account)))
+        account = untrusted.identity(answer.headers.get(report.account))
         end = _take(ask, results, report, [untrusted.mapping(item) for item in body["data"]], account)
         if ask.checking:
             return
@@ -116,7 +116,7 @@ def read_pages(ask: Ask, results: Results, report: Report) -> WebSteps:
     results.notices.append(f"{_MOST_PAGES} pages were read and there are more; the next run continues")
 
 
-def _take(ask: Ask, results: Results, report: Report, buckets: list[untrusted.Raw], account: str | None) -> int:
+def _take(ask: Ask, results: Results, report: Report, buckets: list[untrusted.Raw], account: str) -> int:
     """The events of a page's buckets; the end of the last bucket. Raises Trouble if no row at all can be read."""
     faults: list[str] = []
     rows = end = 0
@@ -162,12 +162,13 @@ def aggregate(
     values = {name: value for name, value in {**counts, **more}.items() if value}
     if not any(name in values for name in (*counts, "cost_usd")):
         return None
+    same = (ask.lasting_account(bucket.account), width, bucket.begins, dict(group), "cost_usd" in values)
     workflow = "".join(f":{mark}={group[name]}" for mark, name in (("k", "key"), ("w", "workspace")) if group.get(name))
     event: events.Event = {
         "v": events.VERSION,
         "ts": bucket.begins,
         "kind": "usage",
-        "id": f"usage:{ask.source}:{events.digest(bucket.account, width, bucket.begins, dict(group), 'cost_usd' in values)}",
+        "id": f"usage:{ask.source}:{events.digest(*same)}",
         "source": ask.source,
         "agent_id": ask.source,
         "workflow_id": f"{ask.source}{workflow}",
@@ -177,7 +178,7 @@ def aggregate(
         "observed_at": when.stamp(ask.now),
     }
     if bucket.account:
-        event["account"] = bucket.account
+        event["account"] = ask.account(bucket.account)
     if group.get("model"):
         event["model"] = group["model"]
     return events.arrange(event | values)

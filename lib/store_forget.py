@@ -160,7 +160,8 @@ def _sessions_of(folder: str, ids: Iterable[str], names: Iterable[str], conditio
 
 def plan(folder: str, conditions: Conditions, named: Named, now: str, add: Callable[[Event], object]) -> Plan:
     """What is to be taken out of the log; `add` gets each of the records. Changes no file. Raises OSError."""
-    rules = Rules((), datadir.salt(folder, make=True))
+    datadir.salt(folder, make=True)
+    rules = Rules((), datadir.first_salt(folder))
     keys = [*named.projects, *(rules.hash(f"project {name}") for name in named.names)]
     keys += [rules.hash(f"label {named.label}")] if named.label else []
     rule = Rule(
@@ -288,7 +289,7 @@ def carry_out(folder: str, plan: Plan) -> tuple[Rule, list[str]]:
     The caller holds the lock of tok-sync, which keeps cursors and paths while it runs.
     """
     rule = store_rules.add(folder, plan.rule)
-    rules = Rules((rule,), datadir.salt(folder), totals=False)
+    rules = Rules((rule,), datadir.first_salt(folder), totals=False)
     at = {path for key, path in store.project_paths(folder).items() if key in plan.unnamed}
     _clean_others(folder, plan, rules)
     if not rule.before:

@@ -144,7 +144,7 @@ def load(folder: str) -> Rules:
         raise config.Unusable(
             path, "is damaged", "restore it from a backup; if you delete it, what was forgotten may come back"
         ) from None
-    return Rules(rules, datadir.salt(folder) if rules else b"")
+    return Rules(rules, datadir.first_salt(folder) if rules else b"")
 
 
 def readable(folder: str) -> Rules:

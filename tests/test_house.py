@@ -99,6 +99,8 @@ DOORS_AT_MOST += 1
 MODULES_AT_MOST += 3
 DOORS_AT_MOST += 3
 MODULES_AT_MOST += 1  # store_projects: the names and ids of the log's projects; store is at its limit of lines
+MODULES_AT_MOST += 1  # store_salt: one id for a project on several machines
+DOORS_AT_MOST += 1
 MODULES_AT_MOST += 1  # machines: the machine and the user of events, and their stamp
 MODULES_AT_MOST += 1  # sync_remainders: what of a client's own sums the log has as turns; sync is at its limit of lines
 # store_rules: what the log was told to forget, which store asks; store_forget: taking it out; cli_log: the verbs that ask

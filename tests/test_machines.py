@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -16,7 +17,22 @@ from proxies import USAGE, Start, ask, post
 from upstream import Upstream, plain
 
 from conftest import Json, Run, claude, examples, lines, objects, put
-from tokenops import config, events, fields, joins, jsonl, machines, store, store_files, sync
+from tokenops import (
+    config,
+    dash_query,
+    datadir,
+    etiquette,
+    events,
+    fields,
+    joins,
+    jsonl,
+    machines,
+    projects,
+    store,
+    store_files,
+    store_salt,
+    sync,
+)
 
 DAY = "2026-11-01"
 NOW = "2026-11-21T09:30:00.000Z"
@@ -94,7 +110,8 @@ LINE = st.fixed_dictionaries(
         "alias": st.sampled_from(["codex:s:1:2:3:4:5", "é"]),
         "revision": st.integers(1, 3),
         "project": st.sampled_from(['","machine":"x', "p", ""]),
-        "project_id": st.just("p1"),
+        "project_id": st.sampled_from(["p1", "0123456789ab", '0123456789a"', "\\"]),
+        "times": st.dictionaries(st.sampled_from(["project_id", "last"]), st.just(f"{DAY}T12:00:00.000Z")),
         "account": st.just("a"),
         "counts": st.dictionaries(st.sampled_from(["machine", "user"]), st.integers(0, 1)),
         "sidechain": st.just(True),
@@ -387,3 +404,222 @@ def test_a_name_leaves_only_where_it_was_given_for_that(
     assert every["a"] == hashes["a"]
     put(pathlib.Path(environment["HOME"]) / ".config/tokenops/config.yaml", b"ship: {names: 7}\n")
     assert b"ship.names: expected true or false" in run("tok-ship http://127.0.0.1:1/", status=2).stderr
+
+
+# -- reports
+
+THREE = (
+    turn("a", f"{NOW[:10]}T08:00:00.000Z", machine="laptop", user="ada", session_id="s1", project="p"),
+    turn("b", f"{NOW[:10]}T09:00:00.000Z", machine="box", session_id="s2", project="p", output_tokens=9),
+    turn("c", "2026-11-10T09:00:00.000Z", session_id="s3", project="p"),  # a closed day: a summary
+)
+
+
+def test_reports_are_by_machine_and_user(run: Run, tmp_path: pathlib.Path) -> None:
+    put(tmp_path / "e.jsonl", *THREE)
+    run("tok-log import e.jsonl")
+    env = {"TOKENOPS_NOW": NOW}
+    for command in ("tok-cost --log --since 2026-11 --by machine,user --json", "tok-cat | tok-rollup --by machine,user"):
+        rows = objects(run(command, env=env).stdout)
+        assert {(row.get("machine"), row.get("user"), row["turns"]) for row in rows} == {
+            ("laptop", "ada", 1),
+            ("box", None, 1),
+            (None, None, 1),
+        }
+    table = run("tok-cost --log --since 2026-11 --by machine --table", env=env).stdout.decode()
+    assert {"box", "laptop", "unknown"} <= {line.split()[0] for line in table.splitlines() if line.split()}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("--machine laptop", "a"),
+        ("--machine box", "b"),
+        ("--machine unknown", "c"),
+        ("--user ada", "a"),
+        ("--user unknown", "bc"),
+        ("--user ada --machine box", ""),
+    ],
+)
+def test_filters(options: str, expected: str, run: Run, tmp_path: pathlib.Path) -> None:
+    put(tmp_path / "e.jsonl", *THREE)
+    run("tok-log import e.jsonl")
+    env = {"TOKENOPS_NOW": NOW}
+    assert "".join(sorted(event["id"] for event in objects(run(f"tok-cat {options}", env=env).stdout))) == expected
+    for command in ("tok-cost --log --since all", "tok-cat | tok-cost"):
+        rows = objects(run(f"{command} --by session --json {options}", env=env).stdout)
+        assert sorted(row["session_id"] for row in rows) == [{"a": "s1", "b": "s2", "c": "s3"}[name] for name in expected]
+    rows = objects(run(f"tok-burn --log --hours 24 --json {options}", env=env).stdout)
+    tokens = sum(row.get("output_tokens", 0) for row in rows if row["kind"] == "burn")
+    assert tokens == sum({"a": 7, "b": 9, "c": 0}[name] for name in expected)
+
+
+def test_a_mistyped_name_is_answered_with_the_nearest(run: Run, tmp_path: pathlib.Path) -> None:
+    put(tmp_path / "e.jsonl", *THREE)
+    run("tok-log import e.jsonl")
+    env = {"TOKENOPS_NOW": NOW}
+    for command in ("tok-cat", "tok-cost --log --since all", "tok-burn --log"):
+        done = run(f"{command} --machine laptpo", env=env)
+        assert b"no machine 'laptpo'; did you mean laptop?" in done.stderr, command
+    assert b"no user 'adda'; did you mean ada?" in run("tok-cost --log --user adda", env=env).stderr
+    done = run("tok-cost --log --by machines", env=env, status=2)
+    assert b"did you mean 'machine'?" in done.stderr or b"did you mean machine?" in done.stderr
+    done = run("tok-cat | tok-rollup | tok-cost --machine box", env=env, status=2)
+    assert b"these rows are not by machine; give --machine to tok-read or tok-cat" in done.stderr
+
+
+def test_status_lists_machines_if_there_are_several(run: Run, tmp_path: pathlib.Path) -> None:
+    env = {"TOKENOPS_NOW": NOW}
+    run("tok-log append", lines([turn("z", f"{NOW[:10]}T07:00:00.000Z", machine="laptop")]))
+    assert b"machine, 30 days" not in run("tok-status --table", env=env, status=None).stdout
+    put(tmp_path / "e.jsonl", *THREE)
+    run("tok-log import e.jsonl")
+    (report,) = objects(run("tok-status --json", env=env, status=None).stdout)
+    assert [(row.get("machine"), row.get("user"), row["newest"][8:16]) for row in report["machines"]] == [
+        ("box", None, "21T09:00"),
+        ("laptop", "ada", "21T08:00"),
+        ("laptop", None, "21T07:00"),
+        (None, None, "10T09:00"),
+    ]
+    assert [action["do"] for action in report["next_actions"] if action["id"] == "adopt"] == ["tok-log adopt"]
+    assert "machine, 30 days" in run("tok-status --table", env=env, status=None).stdout.decode()
+    run("tok-log adopt", env=DESK)
+    (report,) = objects(run("tok-status --json", env=env, status=None).stdout)
+    assert "adopt" not in {action["id"] for action in report["next_actions"]}
+
+
+def test_the_dashboard_is_by_machine_if_there_are_several(run: Run, tmp_path: pathlib.Path) -> None:
+    env = {"TOKENOPS_NOW": NOW}
+    one, other = dash_query.Ask(), dash_query.Ask(machine="box")
+    assert dash_query.with_several(one, {"machine": ["box"], "user": ["unknown"]}) == ["client", "project", "model"]
+    assert "machine" not in dash_query.stacks(one, {"machine": ["box"]})
+    assert "machine" in dash_query.stacks(one, {"machine": ["box", "unknown"]})
+    assert dash_query.with_several(other, {})[3:] == ["machine"] and other.only == events.Filter(machine="box")
+    put(tmp_path / "e.jsonl", *THREE)
+    run("tok-log import e.jsonl")
+    page = run("tok-dash --html - --since 30d --stack machine", env=env).stdout.decode()
+    assert "Cost per day by machine" in page and all(f">{name}<" in page for name in ("box", "laptop"))
+    page = run("tok-dash --html - --since 30d --machine box", env=env).stdout.decode()
+    assert ">s2</code>" in page and ">s1</code>" not in page
+    assert "Nothing matches" in run("tok-dash --html - --since 30d --machine boxx", env=env).stdout.decode()
+
+
+# -- one salt
+
+
+def project_ids(run: Run, env: dict[str, str]) -> set[str]:
+    return {event["project_id"] for event in objects(run("tok-cat --kind all", env=env).stdout) if "project_id" in event}
+
+
+def test_two_machines_give_one_project_one_id(run: Run, environment: dict[str, str], tmp_path: pathlib.Path) -> None:
+    owner = {"oauthAccount": {"organizationUuid": "0b1c2d3e-0000-4000-8000-000000000001"}}
+    put(pathlib.Path(environment["HOME"]) / ".claude/.claude.json", owner)
+    transcript(environment, claude("msg_1", ts=NOW), claude("msg_2", ts="2026-11-01T09:00:00.000Z"))
+    logs = [{"TOKENOPS_HOME": str(tmp_path / name)} | DESK for name in ("one", "other")]
+    for env in logs:
+        run("tok-sync; tok-log compact --gzip", env=env)
+    ids = [project_ids(run, env) for env in logs]
+    assert len(ids[0] | ids[1]) == 2
+    account = projects.hash_path(owner["oauthAccount"]["organizationUuid"], (tmp_path / "other/salt").read_bytes())
+    reading = events.meter("proxy", "anthropic", NOW, window="weekly", used=0.5, account=account)
+    stranger = turn("x", project="q", project_id="0123456789ab", account="ba9876543210")
+    run("tok-log append", lines([reading, stranger]), env=logs[1])
+    run(f"tok-log pair --export {tmp_path}/salt", env=logs[0])
+    assert (tmp_path / "salt").stat().st_mode & 0o777 == 0o600
+    done = run("tok-log pair salt --json", env=logs[1])
+    (report,) = objects(done.stdout)
+    assert (report["days"], report["replaced"], report["projects"], report["accounts"]) == (2, 3, 1, 1)
+    assert b"restart tok-proxy" in done.stderr
+    assert project_ids(run, logs[1]) == ids[0] | {"0123456789ab"}
+    (meter,) = objects(run("tok-cat --kind meter", env=logs[1]).stdout)
+    assert meter["account"] == projects.hash_path(
+        owner["oauthAccount"]["organizationUuid"], (tmp_path / "one/salt").read_bytes()
+    )
+    # It is done once; files that are read again say the same; and the log is sound.
+    files = {path: path.read_bytes() for path in (tmp_path / "other").rglob("events/*")}
+    (report,) = objects(run("tok-log pair --json -", (tmp_path / "salt").read_bytes(), env=logs[1]).stdout)
+    assert (report["days"], report["replaced"]) == (0, 0)
+    rows = objects(run("tok-sync --backfill --json", env=logs[1]).stdout)
+    assert sum(row["events"] + row["rounds"] + row["contexts"] + row["completed"] for row in rows) == 0
+    assert {path: path.read_bytes() for path in files} == files
+    assert objects(run("tok-log verify --json", env=logs[1]).stdout) == []
+    # An import says nothing that is not there but the other machine's.
+    (report,) = objects(run("tok-log import one", env=logs[1]).stdout)
+    assert report["added"] == 0
+
+
+@pytest.mark.parametrize("steps", range(1, 9))
+def test_a_pairing_that_was_interrupted_is_finished_by_the_next(
+    steps: int, run: Run, environment: dict[str, str], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever file was the last that was written."""
+    transcript(environment, *(claude(f"msg_{day}", ts=f"2026-11-0{day}T09:00:00.000Z") for day in (1, 2, 3)))
+    run("tok-sync", env=DESK)
+    folder, salt = environment["TOKENOPS_HOME"], b"a" * 48
+    replace, left = datadir.replace, iter(range(steps))
+
+    def replace_or_stop(path: str, content: bytes, *more: Any) -> None:
+        if next(left, None) is None:
+            raise OSError(28, "stopped", path)
+        replace(path, content, *more)
+
+    monkeypatch.setattr(datadir, "replace", replace_or_stop)
+    with contextlib.suppress(OSError):
+        store_salt.pair(folder, salt)
+    monkeypatch.undo()
+    paired = store_salt.pair(folder, salt)
+    assert (paired.projects, paired.directories) == (0, 0)
+    paths = store.project_paths(folder)
+    assert paths and all(key == projects.hash_path(path, salt) for key, path in paths.items())
+    assert project_ids(run, {}) <= paths.keys()
+    assert store_salt.pair(folder, salt).replaced == 0
+    assert len(datadir.salts(folder)) == 2 and datadir.first_salt(folder) == datadir.salts(folder)[0] != salt
+
+
+def test_a_salt_is_a_secret(run: Run, environment: dict[str, str], tmp_path: pathlib.Path) -> None:
+    run("tok-log append", lines([turn("a")]), env=DESK)
+    path = tmp_path / "salt"
+    run("tok-log pair --export salt")
+    salt = path.read_bytes().strip()
+    assert run("tok-log pair --export -").stdout.strip() == salt
+    assert b"exists already" in run("tok-log pair --export salt", status=2).stderr
+    for content in (b"", b"short\n", b"two words of twenty\n", b"x" * 4096):
+        done = run("tok-log pair -", content, status=2)
+        assert b"it is not a salt" in done.stderr and b"two words" not in done.stderr
+    path.chmod(0o644)
+    assert b"others may read it; chmod 600" in run("tok-log pair salt", status=2).stderr
+    assert b"name the file" in run("tok-log pair", status=2).stderr
+    for line in ("tok-log verify -v", "tok-status --json", "tok-log explain a"):
+        done = run(line, status=None)
+        assert salt not in done.stdout + done.stderr
+
+
+def test_a_vendors_report_has_one_id_whatever_the_salt(tmp_path: pathlib.Path) -> None:
+    """Else a bucket that is read again after a pairing would count twice."""
+    folder = str(tmp_path)
+    first = datadir.salt(folder, make=True)
+    store_salt.pair(folder, b"b" * 48)
+    now = datadir.salt(folder), datadir.first_salt(folder)
+    assert now == (b"b" * 48, first)
+    values: Any = {"source": "vendor-usage-anthropic", "url": "", "secret": "", "now": 0, "version": "", "options": {}}
+    before, after = (etiquette.Ask(**values, rules={}, marks={}, salt=salt, first_salt=first) for salt in (first, b"b" * 48))
+    assert before.account("org") != after.account("org")
+    assert before.lasting_account("org") == after.lasting_account("org") == before.account("org")
+
+
+def test_what_was_forgotten_does_not_come_back_through_a_pairing(run: Run, environment: dict[str, str]) -> None:
+    """A rule names a project by an id that cannot be made anew, and sessions by hashes of the log's first salt."""
+    transcript(environment, claude("msg_1", ts=NOW))
+    transcript(environment, claude("msg_2", ts=NOW, sessionId="s2", cwd="/home/ada/other"), name="s2")
+    env = DESK | {"TOKENOPS_NOW": "2026-11-21T10:00:00.000Z"}
+    run("tok-sync; tok-log forget --session s1 --yes", env=env)
+    run("tok-log pair -", b"a" * 48, env=env)
+    run("tok-sync --backfill", env=env)
+    assert [event["id"] for event in objects(run("tok-cat", env=env).stdout)] == ["msg_2"]
+    run("tok-log forget --project other --yes", env=env)
+    salt = run("tok-log pair --export -", env=env).stdout
+    done = run("tok-log pair -", b"b" * 48, env=env, status=2)
+    assert b"of tok-log forget name projects" in done.stderr and b"--undo N" in done.stderr
+    assert run("tok-log pair --export -", env=env).stdout == salt
+    run("tok-sync --backfill", env=env)
+    assert objects(run("tok-cat", env=env).stdout) == []

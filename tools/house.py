@@ -79,8 +79,8 @@ FAMILIES = (
         ("store",),
         ("store_",),
         _words(
-            "store_cursors store_days store_forget store_parts store_public store_rules store_sessions store_summaries "
-            "store_upkeep store_waiting"
+            "store_cursors store_days store_forget store_parts store_public store_rules store_salt store_sessions "
+            "store_summaries store_upkeep store_waiting"
         ),
     ),
     Family(
