@@ -270,7 +270,9 @@ class Meter:
         try:
             if usage:
                 counts, reason = counts_of(usage)
-            elif rows := _rows_in_meta(answer):
+            elif rows := _rows_of_models(answer):
+                return rows, ""
+            elif rows := _rows_in_quota(answer):
                 return rows, _UNDIVIDED
         except events.BadRecord as error:
             return (), str(error)
@@ -307,14 +309,24 @@ def _key(identity: object) -> tuple[str, str]:
     return type(identity).__name__, str(identity)[:200]
 
 
+# The last of two is Grok Build's.
+_NAMES = (
+    ("inputTokens",),
+    ("outputTokens",),
+    ("thoughtTokens", "reasoningTokens"),
+    ("cachedReadTokens",),
+    ("cachedWriteTokens", "cacheCreationTokens"),
+    ("totalTokens",),
+)
+
+
 def counts_of(usage: Raw) -> tuple[dict[str, int], str]:
     """The record's disjoint counts of a `Usage`, and why they are not certain. Raises BadRecord.
 
     The schema says that the total is the sum of all kinds, so that each stands beside the others. Agents that pass on a
     vendor's counts state input with what a cache gave, and output with the reasoning: the total shows which it is.
     """
-    names = ("inputTokens", "outputTokens", "thoughtTokens", "cachedReadTokens", "cachedWriteTokens", "totalTokens")
-    sent, output, thought, read, written, total = (untrusted.count(usage, name) for name in names)
+    sent, output, thought, read, written, total = (untrusted.count(usage, *names) for names in _NAMES)
     cached, reason = read + written, ""
     for inside, beside in ((False, True), (False, False), (True, False), (True, True)):
         fits = (not inside or cached <= sent) and (beside or thought <= output)
@@ -332,11 +344,18 @@ def counts_of(usage: Raw) -> tuple[dict[str, int], str]:
     return counts, reason
 
 
+def _rows_of_models(answer: Raw) -> Rows:
+    """What Grok Build 1.0.41 states of each model, with its subagents. Raises BadRecord."""
+    usage = untrusted.mapping(untrusted.mapping(answer.get("_meta")).get("usage"))
+    rows = [(untrusted.text(name), counts_of(row)[0]) for name, row in untrusted.mapping(usage.get("modelUsage")).items()]
+    return tuple((name, {field: count for field, count in counts.items() if count}) for name, counts in rows)
+
+
 # Of what Gemini CLI states: its prompts include what a cache gave, and its outputs leave out the reasoning.
 _UNDIVIDED = "the agent does not separate cached input, and does not count reasoning"
 
 
-def _rows_in_meta(answer: Raw) -> Rows:
+def _rows_in_quota(answer: Raw) -> Rows:
     """What Gemini CLI 0.61.0 states of each model. Raises BadRecord."""
     quota = untrusted.mapping(untrusted.mapping(answer.get("_meta")).get("quota"))
     rows = []

@@ -233,6 +233,15 @@ def test_gemini_states_each_model_and_not_what_was_cached() -> None:
     assert len({total["id"] for total in totals}) == 3 and {total["usage"] for total in totals} == {"partial"}
 
 
+def test_grok_states_each_model_with_its_subagents() -> None:
+    row = {"inputTokens": 68829, "outputTokens": 1293, "totalTokens": 70122, "cachedReadTokens": 41164, "cacheCreationTokens": 0,
+           "reasoningTokens": 271, "modelCalls": 6}  # fmt: skip
+    meta = {"usage": {**row, "modelUsage": {"g-1": row}, "numTurns": 4}, "inputTokens": 18428, "modelId": "g-1"}
+    [prompt] = prompts([*OPENING, *asked(result(2, stopReason="end_turn", _meta=meta))])
+    counts = {"input_tokens": 27665, "cache_read_tokens": 41164, "output_tokens": 1293, "reasoning_tokens": 271}
+    assert (prompt.rows, prompt.reason) == ((("g-1", counts),), "")
+
+
 NOISE: list[tuple[str, bytes]] = [
     ("<", update("agent_message_chunk", content={"type": "text", "text": 'a "secret" \\ \u20ac'})),
     ("<", ask(2, "session/request_permission", sessionId="s-1", options=[])),  # the agent's own request has its own numbers

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 import sys
+import zipfile
 from collections import Counter
 
 import pytest
@@ -52,6 +54,7 @@ def test_classes_that_a_client_lacks_are_left_out_or_inside_another() -> None:
 def test_the_matrix_names_readers_wires_and_exact_versions() -> None:
     for client in rig_matrix.MATRIX:
         assert re.search(r"@\d+\.\d+\.\d+$|==\d+\.\d+\.\d+$", client.npm or client.pip), client
+        assert re.match(r"sha512-[\w+/]{86}==\Z" if client.npm else r"sha256:[0-9a-f]{64}\Z", client.integrity), client
         if client.own:
             assert (ROOT / "tests" / client.own).exists()
             continue
@@ -60,6 +63,38 @@ def test_the_matrix_names_readers_wires_and_exact_versions() -> None:
         assert client.says or client.read, f"{client.client}: say why its logs are not read"
     names = [client.name for client in rig_matrix.RUN_HERE]
     assert len(set(names)) == len(names)
+
+
+def test_a_package_with_another_hash_is_not_installed(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A registry that states another hash; a file of another content."""
+    monkeypatch.setattr(clients, "FOLDER", tmp_path)
+    program = '#!/bin/sh\necho "$@" >>asked\necho sha512-another\n'
+    put(tmp_path / "bin/npm", program.encode()).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    assert not clients.install_npm("a-client@1.2.3", "sha512-stated")
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert [line.split()[0] for line in asked] == ["view", "uninstall"]
+    wheel(tmp_path / "wheels/a_client-1.2.3-py3-none-any.whl")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
+    assert not clients.install_pip("a-client", "a-client==1.2.3", "sha256:" + "0" * 64, "3.11")
+    assert not (tmp_path / "a-client").exists()
+    words = capsys.readouterr().err
+    assert words.count("is not the one that the matrix states") == 2
+    stated = re.search(r"sha256:[0-9a-f]{64}", words)
+    assert stated and clients.install_pip("a-client", "a-client==1.2.3", stated[0], "3.11") == "1.2.3"
+
+
+def wheel(path: pathlib.Path) -> None:
+    """A package of pip, without content."""
+    path.parent.mkdir(parents=True)
+    info = "a_client-1.2.3.dist-info"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: a-client\nVersion: 1.2.3\n")
+        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{info}/RECORD", "")
 
 
 def test_the_table_says_what_the_runs_found(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ What cannot be installed is said in a sentence, and its tests are skipped.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -58,11 +59,14 @@ def npm_version(name: str) -> str:
     return str(json.loads(path.read_text())["version"]) if path.exists() else ""
 
 
-def npm_integrity(name: str) -> str:
-    """The hash of the package that npm installed, or nothing."""
-    path = FOLDER / "node_modules/.package-lock.json"
-    rows = json.loads(path.read_text())["packages"] if path.exists() else {}
-    return str(rows.get(f"node_modules/{name}", {}).get("integrity", ""))
+def npm_integrity(package: str) -> str:
+    """The hash that the registry states of a package, which npm holds the download to; or nothing."""
+    with contextlib.suppress(subprocess.TimeoutExpired, FileNotFoundError):
+        done = subprocess.run(
+            ["npm", "view", package, "dist.integrity"], cwd=FOLDER, timeout=LIMIT, check=False, capture_output=True
+        )
+        return done.stdout.decode().strip()
+    return ""
 
 
 def pip_version(command: str, name: str) -> str:
@@ -80,18 +84,20 @@ def parts(version: str) -> list[int]:
 def install_npm(package: str, integrity: str) -> str:
     """Install a package of npm; its version, or nothing.
 
-    If that version cannot be had, the newest is taken. A package whose hash is another than the stated one is removed, and
-    so is an older one than the stated: registries keep the first, empty ones.
+    A package with another hash than the stated one is not installed. If that version cannot be had, the newest is taken. An
+    older one than the stated is removed: registries keep the first, empty ones.
     """
     name = bare(package)
     stated = package[len(name) + 1 :]
+    found = npm_integrity(package) if integrity else ""
+    if found and found != integrity:
+        print(f"make: {package} is not the one that the matrix states: its hash is {found}", file=sys.stderr)
+        run("npm", "uninstall", "--silent", "--prefix", str(FOLDER), name)
+        return ""
     if not run(*NPM, "--save-exact", package) and stated:
         print(f"make: npm could not install {package}; trying the newest", file=sys.stderr)
         run(*NPM, "--save-exact", name)
-    other = integrity and npm_version(name) == stated and npm_integrity(name) != integrity
-    if other:
-        print(f"make: {package} is not the one that the matrix states: its hash differs", file=sys.stderr)
-    if other or parts(npm_version(name)) < parts(stated):
+    if parts(npm_version(name)) < parts(stated):
         run("npm", "uninstall", "--silent", "--prefix", str(FOLDER), name)
     return npm_version(name)
 
@@ -108,11 +114,25 @@ def interpreter(least: str) -> str:
     return sys.executable
 
 
-def install_pip(command: str, package: str, least: str) -> str:
-    """Install a package of pip into an environment of its own, with a Python that is new enough; its version, or nothing."""
+def install_pip(command: str, package: str, integrity: str, least: str) -> str:
+    """Install a package of pip into an environment of its own, with a Python that is new enough; its version, or nothing.
+
+    A file with another hash than the stated one is not installed. If that version cannot be had, the newest is taken.
+    """
     environment, stated = FOLDER / command, package.partition("==")[2]
-    pip = [str(environment / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    done = run(interpreter(least), "-m", "venv", str(environment)) and (run(*pip, package) or run(*pip, bare(package)))
+    files = FOLDER / "files" / command
+    shutil.rmtree(files, ignore_errors=True)
+    pip = [str(environment / "bin/python"), "-m", "pip"]
+    quiet = ["--quiet", "--disable-pip-version-check"]
+    if not run(interpreter(least), "-m", "venv", str(environment)):
+        return ""
+    done = run(*pip, "download", *quiet, "--no-deps", "--dest", str(files), package)
+    paths = [str(path) for path in files.glob("*")]
+    hashes = [f"sha256:{hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()}" for path in paths]
+    is_other = done and integrity and hashes != [integrity]
+    if is_other:
+        print(f"make: {package} is not the one that the matrix states: its hash is {', '.join(hashes)}", file=sys.stderr)
+    done = not is_other and ((done and run(*pip, "install", *quiet, *paths)) or run(*pip, "install", *quiet, bare(package)))
     if not done or parts(pip_version(command, bare(package))) < parts(stated):
         shutil.rmtree(environment, ignore_errors=True)
     return pip_version(command, bare(package))
@@ -141,14 +161,16 @@ def install(newest: bool) -> None:
             there = (
                 there
                 if there and package.endswith(f"@{there}") and not newest
-                else install_npm(wanted, client.get("integrity", ""))
+                else install_npm(wanted, "" if newest else client["integrity"])
             )
         else:
             there = pip_version(client["command"], bare(package))
             there = (
                 there
                 if there and package.endswith(f"=={there}") and not newest
-                else install_pip(client["command"], wanted, client.get("python", "3.11"))
+                else install_pip(
+                    client["command"], wanted, "" if newest else client["integrity"], client.get("python", "3.11")
+                )
             )
         if not there:
             print(f"make: {package} could not be installed here: its tests are skipped", file=sys.stderr)
