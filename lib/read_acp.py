@@ -120,7 +120,7 @@ class Session:
 
     def __init__(self, root: str = "", model: str = "") -> None:
         self.root, self.model = root, model
-        self.before: dict[str, int] = {}  # the counts of the last answer, of an agent that adds up the session
+        self.before: dict[str, int] | None = {}  # the last answer's counts, of an agent that adds up; None if not known
         self.collected: dict[str, int] = {}  # what single requests of the prompt used, if the agent states that
         self.doubt = ""  # why that is not certain
         self.busy_since = 0  # since when it works, in version 2; 0 if it rests
@@ -202,7 +202,8 @@ class Meter:
             session = self._session(name)
             if request.method in _OPENING:
                 session.root = request.value or session.root
-                session.before = {}
+                if request.method != "session/new":  # it may have used something before
+                    session.before = session.before or None
             elif request.method == "session/set_model":
                 session.model = request.value or session.model
             session.model = _model_in(result) or session.model
@@ -280,9 +281,10 @@ class Meter:
             return (), reason or "the agent does not state what a prompt used"
         if usage and self._is("adds_up"):
             before, session.before = session.before, counts
-            counts = {field: count - before.get(field, 0) for field, count in counts.items()}
-            if min(counts.values(), default=0) < 0:  # it began anew
-                counts = session.before
+            if before is None:
+                return (), "the agent states the sum of a session that was continued, and not what it was before"
+            new = {field: count - before.get(field, 0) for field, count in counts.items()}
+            counts = counts if min(new.values()) < 0 else new  # or it began anew
         if usage and self._is("last_only"):
             reason = "the agent states the last request of a prompt only"
         return ((session.model, {field: count for field, count in counts.items() if count}),), reason

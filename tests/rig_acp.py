@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pathlib
 import subprocess
 from collections.abc import Sequence
 
@@ -20,7 +21,9 @@ class Editor:
 
     def __init__(self, session: Session, words: Sequence[str], model: str) -> None:
         client, place = session.client, session.place
-        command = [program(client.command), *(session.filled(word, "", model) for word in words)]
+        path = pathlib.Path(program(client.command))
+        file = str(path.with_name(client.acp.get("command", path.name)))
+        command = [file, *(session.filled(word, "", model) for word in words)]
         session.write_files("", model)
         settings = {name: session.filled(value, "", model) for name, value in client.settings.items()}
         where = (place.environment, place.vendor, place.where)

@@ -90,6 +90,29 @@ def test_the_total_says_what_the_counts_include(usage: Json, counts: Json, reaso
     assert why == reason
 
 
+@pytest.mark.parametrize("method", ["load", "resume", "fork"])
+def test_what_a_continued_session_used_before_is_not_counted_again(method: str) -> None:
+    """Of an agent that adds up; the first answer's share is unknown where the session was begun in another process."""
+    done = [
+        {"stopReason": "end_turn", "usage": {"totalTokens": n, "inputTokens": n, "outputTokens": 0}} for n in (100, 150, 170)
+    ]
+    opening = [
+        *named("copilot"),
+        (">", ask(1, f"session/{method}", sessionId="s-1", cwd="/a")),
+        ("<", result(1, sessionId="s-1")),
+    ]
+    talk = [
+        *opening,
+        *asked(result(2, **done[0])),
+        *asked(result(3, **done[1]), identity=3),
+        *opening,
+        *asked(result(4, **done[2]), identity=4),
+    ]
+    first, second, third = prompts(talk)
+    assert first.rows == () and "continued" in first.reason
+    assert [each.rows[0][1] for each in (second, third)] == [{"input_tokens": 50}, {"input_tokens": 20}]
+
+
 def test_a_count_that_is_none_is_not_taken_for_one() -> None:
     [prompt] = prompts([*OPENING, *asked(result(2, stopReason="end_turn", usage=USAGE | {"inputTokens": "many"}))])
     assert prompt.rows == () and "inputTokens" in prompt.reason

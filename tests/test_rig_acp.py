@@ -79,7 +79,9 @@ def test_agent(client: Client, vendor: Upstream, environment: dict[str, str], ru
         outside = Counter(output=sum(charge.counts["reasoning"] for charge in main))
         assert stated == rig_matrix.totals_of(main, lacks) - outside
     else:
-        assert not [row for row in totals if "usage" in row] and stated == rig_matrix.totals_of(charges, {})
+        assert not [row for row in totals if "usage" in row] and stated == rig_matrix.totals_of(
+            charges, client.acp.get("lacks", {})
+        )
         assert {row["model"] for row in totals} <= {client.models[0], "unknown"}
     only_log = objects(run(f"tok-read {client.read} | tok-rollup --by session").stdout)
     run(f"tok-sync {client.read}")
