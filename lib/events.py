@@ -144,7 +144,7 @@ def alias_of(client: str, session: str, event: Event) -> str:
     sent, read, wrote, got, thought = (event.get(name, 0) for name in _FIVE)
     if client == "codex":  # not every source of its turns counts cache writes apart from other input
         sent, wrote = sent + wrote, 0
-    if client == "kimi-cli":  # its log does not have them
+    if client in ("kimi-cli", "mistral-vibe"):  # their logs do not have them
         thought = 0
     return ":".join((client, session, *map(str, (sent, read, wrote, got, thought))))
 

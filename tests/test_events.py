@@ -199,9 +199,10 @@ def test_readings_of_one_five_minutes_are_one_with_the_latest_time() -> None:
 
 
 def test_sightings_that_share_no_id_are_named_alike_whatever_the_log_lacks() -> None:
-    """Kimi Code keeps no reasoning, and requests of Copilot CLI do not name their session."""
+    """Kimi Code and Vibe keep no reasoning, and requests of Copilot CLI do not name their session."""
     counts = {"input_tokens": 5, "cache_read_tokens": 4, "output_tokens": 3}
-    assert events.alias_of("kimi-cli", "s1", counts) == events.alias_of("kimi-cli", "s1", counts | {"reasoning_tokens": 2})
+    for client in ("kimi-cli", "mistral-vibe"):
+        assert events.alias_of(client, "s1", counts) == events.alias_of(client, "s1", counts | {"reasoning_tokens": 2})
     assert events.alias_of("kimi-cli", "s1", counts) != events.alias_of("kimi-cli", "s2", counts)
     assert events.alias_of("copilot-cli", "s1", counts) == events.alias_of("copilot-cli", "", counts)
 

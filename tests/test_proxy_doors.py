@@ -239,6 +239,7 @@ def test_the_names_of_windows_have_a_bound(tmp_path: pathlib.Path) -> None:
         ("kimi-code-cli/2.1.0", "kimi-cli"),
         ("Kilo-Code/7.7.7 ai-sdk/provider-utils/4.0.27 runtime/bun/1.3.14", "kilo"),
         ("factory-cli/0.225.2", "droid"),
+        ("grok-shell/1.0.41 (linux; x86_64)", "grok-build"),
         ("something-else", "something-else"),
         ("", ""),
     ],
@@ -254,9 +255,12 @@ def test_the_caller_is_named_by_its_user_agent(agent: str, client: str) -> None:
         ({"user-agent": "OpenAI/JS 5.20.1", "x-initiator": "agent"}, "copilot-cli"),
         ({"user-agent": "GitHubCopilotChat/0.40", "x-initiator": "user"}, "copilot-vscode"),
         ({"user-agent": "OpenAI/JS 5.20.1"}, "openai"),
+        ({"user-agent": "python-httpx/0.28.1", "x-affinity": "e854d1ee"}, "mistral-vibe"),
+        ({"user-agent": "python-httpx/0.28.1"}, "python-httpx"),
+        ({"user-agent": "another/1", "x-affinity": "e854d1ee"}, "another"),
         ({}, ""),
     ],
 )
-def test_copilot_cli_is_known_by_who_initiated_a_request(headers: dict[str, str], client: str) -> None:
-    """With a user's own vendor its User-Agent is that of the vendor's SDK."""
+def test_clients_are_known_by_what_else_their_requests_state(headers: dict[str, str], client: str) -> None:
+    """Their User-Agent is that of an SDK. Copilot CLI states who initiated a request, Vibe its session."""
     assert proxy_request.client_of(headers) == client
