@@ -74,7 +74,7 @@ def client_of(headers: dict[str, str]) -> str:
     """The client that a request is of; "" if it does not say.
 
     With a user's own vendor, Copilot CLI calls itself what the vendor's SDK is called, and states who initiated each
-    request (1.0.102, 2026-12). Mistral Vibe calls itself what its library is called, and states its session (3.0.2, 2026-12).
+    request (1.0.102, 2026-12). Mistral Vibe calls itself what its library is called and states its session (3.0.2, 2026-12).
     """
     named = caller(headers.get("user-agent", ""))
     if named == "python-httpx" and "x-affinity" in headers:
