@@ -48,7 +48,7 @@ def started(
 def ended(process: subprocess.Popen[bytes], check: bool = True) -> bytes:
     """What a client prints until it ends. All that it started ends with it."""
     try:
-        printed, wrong = process.communicate(timeout=MOST)
+        printed, wrong = process.communicate(timeout=5 * MOST)  # OpenClaw takes a minute for a prompt beside other work
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -72,6 +72,9 @@ def proxy_agrees(client: Client, ledger: Ledger, run: Run, proxy: Proxy) -> Foun
         run(f"tok-sync {client.read}")
         both = rig_matrix.compared(whole, events_of(run, "tok-cat", "turn"), {})
         assert not both.missing and len(both.surplus) <= len(found.surplus), (both.missing, both.surplus)
+        rows = objects(run("tok-cat | tok-rollup --by session").stdout)  # totals of the log, too
+        turns = events_of(run, "tok-cat", "turn")
+        assert sum(map(rig_matrix.counted, rows), Counter()) == sum(map(rig_matrix.counted, turns), Counter())
     return found
 
 
