@@ -57,6 +57,7 @@ KNOWN: Data = {
     "vendor_usage": {
         **{name: {"enabled": None, "root": None, "path": None, "interval": None} for name in READERS},
         "anthropic": {**_POLLED, "admin_key": None, "bucket_width": None},
+        "claude_code_analytics": {**_POLLED, "admin_key": None, "bucket_width": None},
         "anthropic_cookie": {**_POLLED, "session_key": None, "org_id": None},
         "anthropic_oauth": {**_POLLED},
         "cursor": {**_POLLED, "cookie": None, "user_id": None},

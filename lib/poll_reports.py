@@ -6,7 +6,7 @@ replaces the earlier, so nothing is counted twice. Account aggregates are never 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -90,6 +90,12 @@ def usd(amount: object, units: int = 1) -> str:
     if not value.is_finite() or abs(value) >= 1_000_000_000:
         raise events.BadRecord("an amount is not a number")
     return format(round(value, 12).normalize(), "f") if value else ""
+
+
+def sum_of(amounts: Iterable[str]) -> str:
+    """The sum of some decimal texts, as one; "" for nothing."""
+    total = sum(map(Decimal, amounts), Decimal())
+    return format(total.normalize(), "f") if total else ""
 
 
 def read_pages(ask: Ask, results: Results, report: Report) -> WebSteps:

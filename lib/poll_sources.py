@@ -30,6 +30,10 @@ def web_poller(name: str) -> WebPoller:
             from tokenops import poll_anthropic
 
             return poll_anthropic.admin_reports
+        case "claude-code-analytics":
+            from tokenops import poll_analytics
+
+            return poll_analytics.user_reports
         case "anthropic-oauth":
             from tokenops import poll_anthropic
 

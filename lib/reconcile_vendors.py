@@ -61,10 +61,16 @@ def _sides(books: Books, query: Query, source: str) -> Sides:
         target = side(_day(report), _model(report, provider, query.catalogue))
         (target.costs if "cost_usd" in report else target.usage).append(report)
     days = {day for _, day, _ in sides}
+    # A report of one client's use has what plans cover, too.
+    client = next(
+        (str(report["client"]) for report in books.reports if report["source"] == source and "client" in report), ""
+    )
     for turn in books.own:
+        if client and turn.get("client") != client:
+            continue
         if turn.get("provider") == provider and turn["ts"][:10] in days and query.since <= turn["ts"] < query.until:
             target = side(turn["ts"][:10], _model(turn, provider, query.catalogue))
-            (target.covered if _is_covered(turn, query) else target.turns).append(turn)
+            (target.turns if client or not _is_covered(turn, query) else target.covered).append(turn)
     return sides
 
 

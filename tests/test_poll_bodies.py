@@ -14,6 +14,9 @@ from vendors import (
     ORG,
     ORGANIZATIONS,
     Json,
+    analytics_model,
+    analytics_page,
+    analytics_row,
     cost_row,
     cursor,
     openai_page,
@@ -35,6 +38,7 @@ from tokenops import (
     headroom,
     joins,
     limit_windows,
+    poll_analytics,
     poll_anthropic,
     poll_codex,
     poll_copilot,
@@ -329,6 +333,7 @@ def test_openrouter(what: str, data: Json, expected: list[tuple[Any, ...]]) -> N
 SHAPES = [
     (poll_anthropic.oauth_windows, ()),
     (poll_anthropic.admin_reports, ()),
+    (poll_analytics.user_reports, ()),
     (poll_anthropic.cookie_windows, (ORGANIZATIONS,)),
     (poll_openai.admin_reports, ()),
     (poll_openrouter.key_budget, ()),
@@ -583,3 +588,74 @@ def test_a_bucket_read_again_counts_once_and_the_later_reading_wins() -> None:
     assert a["id"] == b["id"] and joins.join(a, b) == joins.join(b, a)
     assert joins.join(a, b)["output_tokens"] == 9
     assert len({one["id"] for one in told(poll_anthropic.admin_reports, usage_page((NINE, TEN, [usage_row(), usage_row(service_tier="batch"), usage_row(workspace_id=None), usage_row(api_key_id=None), usage_row("m2")])), marks=NO_COSTS)[0].events}) == 5  # fmt: skip
+
+
+# Claude Code's use per user and day: one request per day, users as hashes, estimates in cents.
+DAYS = {"settled_1d": NOW // when.DAY * when.DAY - when.DAY}
+
+
+def test_a_day_of_claude_codes_users() -> None:
+    ada = analytics_row(analytics_model(), analytics_model("claude-haiku-4-5", 0.5, cache_read=0))
+    again = analytics_row(analytics_model(cents=14.25, input=1), terminal_type="vscode")
+    key = analytics_row(analytics_model(), actor={"type": "api_actor", "api_key_name": "sentinel key"})
+    pages = [analytics_page(), analytics_page(ada, key, next_page="p2"), analytics_page(again)]
+    found, asked = told(poll_analytics.user_reports, *pages, marks=DAYS)
+    assert [one.url.partition("?")[2] for one in asked] == [
+        "starting_at=2026-11-20&limit=1000",
+        "starting_at=2026-11-21&limit=1000",
+        "starting_at=2026-11-21&limit=1000&page=p2",
+    ]
+    assert asked[0].headers["x-api-key"] == "sentinel-secret"
+    user = projects.hash_path("user_actor ada@sentinel.example", b"salt")
+    mine = [one for one in found.events if one["workflow_id"] == f"vendor-usage-x:u={user}"]
+    counts = {one["model"]: one for one in mine if "cost_usd" not in one}
+    costs = {one["model"]: one["cost_usd"] for one in mine if "cost_usd" in one}
+    assert costs == {"claude-opus-5-5": "2.0025", "claude-haiku-4-5": "0.005"}
+    opus = counts["claude-opus-5-5"]
+    assert {name: opus[name] for name in ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")} == {
+        "input_tokens": 1010, "cache_read_tokens": 40_022, "cache_write_tokens": 1432, "output_tokens": 1006,
+    }  # fmt: skip
+    assert (opus["covers"], opus["client"], opus["provider"], opus["bucket"], opus["ts"], opus["until"]) == (
+        "account", "claude-code", "anthropic", "1d", "2026-11-21T00:00:00.000Z", "2026-11-22T00:00:00.000Z",
+    )  # fmt: skip
+    assert opus["account"] == projects.hash_path(ORG, b"salt") and "cache_read_tokens" not in counts["claude-haiku-4-5"]
+    assert len({one["id"] for one in found.events}) == len(found.events) == 6
+    assert len({one["workflow_id"] for one in found.events}) == 2
+
+
+def test_a_later_reading_of_a_day_of_users_replaces_the_earlier() -> None:
+    first, _ = told(
+        poll_analytics.user_reports, analytics_page(), analytics_page(analytics_row(analytics_model())), marks=DAYS
+    )
+    assert first.marks["settled_1d"] == DAYS["settled_1d"] + when.DAY  # yesterday ended more than an hour ago
+    row = analytics_row(analytics_model(cents=200, output=600))
+    later, asked = told(poll_analytics.user_reports, analytics_page(row), marks=first.marks, now=NOW + HOUR)
+    assert len(asked) == 1
+    joined = list(joins.join_all([*first.events, *later.events]))
+    assert [one.get("output_tokens", one.get("cost_usd")) for one in sorted(joined, key=lambda one: "cost_usd" in one)] == [
+        600,
+        "2",
+    ]
+    back, asked = told(poll_analytics.user_reports, *[analytics_page()] * 4, since=NOW - 3 * when.DAY)
+    assert len(asked) == 4 and back.marks == {}
+    checked, asked = told(poll_analytics.user_reports, analytics_page(row, next_page="p2"), checking=True)
+    assert len(asked) == 1 and "limit=1" in asked[0].url and len(checked.events) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        ({"model": "x"}, "no known count"),
+        (analytics_model(output=-5), "output"),
+        (analytics_model() | {"estimated_cost": {"currency": "EUR", "amount": 5}}, "not in USD"),
+        (analytics_model() | {"estimated_cost": {"currency": "USD", "amount": "x"}}, "not a number"),
+    ],
+)
+def test_rows_of_users_that_cannot_be_read_are_said(model: Json, why: str) -> None:
+    page = analytics_page(analytics_row(model, analytics_model("claude-haiku-4-5")))
+    found, _ = told(poll_analytics.user_reports, analytics_page(), page, marks=DAYS)
+    assert {one["model"] for one in found.events} == {"claude-haiku-4-5"} and why in found.notices[0]
+    with pytest.raises(Trouble, match="unknown format"):
+        told(poll_analytics.user_reports, analytics_page(analytics_row(model)), marks=DAYS)
+    with pytest.raises(Trouble, match="names none"):
+        told(poll_analytics.user_reports, analytics_page() | {"has_more": True}, marks=DAYS)

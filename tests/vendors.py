@@ -174,6 +174,37 @@ def anthropic_admin(asked: Asked) -> Reply:
     return Reply(usage_page(("2026-11-21T08:00:00Z", "2026-11-21T09:00:00Z", [usage_row()])), headers=headers)
 
 
+def analytics_row(*models: Json, user: str = "ada@sentinel.example", **more: Any) -> Json:
+    """A row of Anthropic's report of Claude Code: one user of one day."""
+    return {
+        "actor": {"type": "user_actor", "email_address": user},
+        "date": "2026-11-21T00:00:00Z",
+        "organization_id": ORG,
+        "customer_type": "api",
+        "terminal_type": "vscode",
+        "subscription_type": None,
+        "core_metrics": {"num_sessions": 5, "lines_of_code": {"added": 3, "removed": 1}, "commits_by_claude_code": 1},
+        "tool_actions": {"edit_tool": {"accepted": 5, "rejected": 1}},
+        "model_breakdown": list(models),
+    } | more
+
+
+def analytics_model(model: str = "claude-opus-5-5", cents: float = 186, **tokens: int) -> Json:
+    """A model of such a row: tokens, and an estimate in cents."""
+    given = {"input": 1009, "output": 503, "cache_read": 20_011, "cache_creation": 716} | tokens
+    return {"model": model, "tokens": given, "estimated_cost": {"currency": "USD", "amount": cents}}
+
+
+def analytics_page(*rows: Json, next_page: str | None = None) -> Json:
+    """A page of it."""
+    return {"data": list(rows), "has_more": next_page is not None, "next_page": next_page}
+
+
+def analytics(asked: Asked) -> Reply:
+    """An organisation with the same use on every day."""
+    return Reply(analytics_page(analytics_row(analytics_model())))
+
+
 def openai_usage_row(**more: Any) -> Json:
     """A row of OpenAI's usage report: cached and written inside input."""
     return {
@@ -321,6 +352,8 @@ def good(name: str) -> Callable[[Asked], Reply]:
     }
     if name == "anthropic-admin":
         return anthropic_admin
+    if name == "claude-code-analytics":
+        return analytics
     if name == "openai-admin":
         return openai_admin
     if name == "anthropic-cookie":
