@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
-from tokenops import datadir, events, pull_sealed, regular, store, store_parts, sync, untrusted
+from tokenops import datadir, events, pull_sealed, regular, store, store_parts, store_rules, sync, untrusted
 from tokenops.store_parts import DayFile, Progress
 
 SOURCE = "tokenops"  # in the rows of tok-sync
@@ -91,7 +91,8 @@ def run(target: Target, path: str, own: str, keys: pull_sealed.Keys) -> list[syn
     if log and not os.path.samefile(log, target.log):
         files += store_parts.day_files(store_parts.events_of(log))
         if not target.dry:
-            store.remember_projects(target.log, store.project_paths(log))
+            paths = store_rules.unforgotten_paths(target.log, store.project_paths(log))
+            store.remember_projects(target.log, paths)
     return [take_all(target, files, lambda file: _day_stream(file, keys))]
 
 

@@ -10,10 +10,10 @@ import gzip
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import NamedTuple
 
-from tokenops import datadir, jsonl, light, pull_sealed, store_days, store_parts, untrusted
+from tokenops import datadir, jsonl, light, pull_sealed, store_days, store_parts, store_rules, untrusted
 
 _IDENTITY = "part.json"  # the id of this log's part, in the log
 _FOLDER = "published"
@@ -68,6 +68,7 @@ class Part:
         self.how = " ".join([f"{program} {recipient}" for program, recipient in keys.encrypt.items()])
         self.names = list(dict.fromkeys([*map(str, untrusted.items(state.get("machines"))), machine]))
         self.folder = self._folder(to, machine)
+        self.rules = untrusted.text(state.get("rules"), 1 << 16)  # what had been forgotten when this was last looked at
         entries = untrusted.mapping(state.get("days")) if state.get("how") == self.how and state.get("id") == self.id else {}
         self.days = {day: _day(entry) for day, entry in entries.items()}
 
@@ -101,6 +102,7 @@ class Part:
             )
             written, lines = written + 1, lines + added
             self._keep()
+        self._forget(stamps)
         return Published(self.folder, len(stamps), written, lines)
 
     def _publish_day(self, day: str, path: str, stamp: str, before: _Day | None) -> int:
@@ -110,10 +112,23 @@ class Part:
             datadir.replace(path, pull_sealed.seal(packed, self.keys) if self.how else packed)
         elif packed:
             _append(path, packed)
-        for other in self._other_forms(day, path) if packed else ():
+        elif own.is_whole and os.path.lexists(path):
+            os.unlink(path)  # all of it was forgotten
+        for other in self._other_forms(day, path) if packed or own.is_whole else ():
             os.unlink(other)
         self.days[day] = _Day(stamp, *own.progress, *_there(path))
         return len(own.lines)
+
+    def _forget(self, days: Container[str]) -> None:
+        """Take out what the log was told to forget of days of which it has no file any more. Raises OSError."""
+        rules = store_rules.readable(self.log)
+        key = " ".join(f"{rule.number} {rule.until}" for rule in rules.rules)
+        if key != self.rules:
+            for file in store_parts.day_files(self.folder):
+                if file.name[:10] not in days:
+                    store_parts.take_out(file, rules)
+            self.rules = key
+            self._keep()
 
     def _other_forms(self, day: str, path: str) -> Iterator[str]:
         """Files of a day from before it was encrypted, or the other way round."""
@@ -124,7 +139,7 @@ class Part:
 
     def _keep(self) -> None:
         datadir.ensure_folder(os.path.dirname(self.state_path))
-        state = {"v": 1, "id": self.id, "machines": self.names, "how": self.how, "days": self.days}
+        state = {"v": 1, "id": self.id, "machines": self.names, "how": self.how, "days": self.days, "rules": self.rules}
         datadir.keep_json(self.state_path, state)
 
 

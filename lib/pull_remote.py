@@ -27,6 +27,7 @@ from tokenops import (
     store,
     store_cursors,
     store_parts,
+    store_rules,
     sync,
     sync_origin,
     untrusted,
@@ -99,7 +100,7 @@ def _remember_projects(target: pull_log.Target, data: bytes) -> None:
     with contextlib.suppress(ValueError):
         paths = untrusted.mapping(orjson.loads(data))
         if not target.dry:
-            store.remember_projects(target.log, paths)
+            store.remember_projects(target.log, store_rules.unforgotten_paths(target.log, paths))
 
 
 def _members(stream: IO[bytes], most: Mapping[str, int], on_problem: OnProblem) -> Iterator[pull_tar.Member]:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
-from tokenops import datadir, events, fields, jsonl, store, store_files, store_folded, untrusted
+from tokenops import datadir, events, fields, jsonl, regular, store, store_files, store_folded, store_rules, untrusted
 from tokenops.jsonl import OnBadLine
 
 if TYPE_CHECKING:
@@ -284,6 +284,36 @@ def own_day(log: str, day: str, before: Progress | None, machines: Iterable[str]
             if len(files.paths) > 1:
                 progress = Progress(0, 0)
     return OwnDay(lines, progress, is_whole)
+
+
+def take_out(source: DayFile, rules: store_rules.Rules) -> None:
+    """Write a published day without what the log was told to forget. Raises OSError.
+
+    An encrypted file cannot be read here: it is removed if the rules forget all that began on its day.
+    """
+    if source.name.endswith(SEALED):
+        if any(rule.is_of_time_only() and source.name[:10] < rule.until[:10] for rule in rules.rules):
+            os.unlink(source.path)
+        return
+    broken: list[str] = []
+    kept: list[bytes] = []
+    lines = 0
+    with open(source.path, "rb", opener=regular.opener) as file:
+        for _, line in _Reading(file, None).lines(broken.append):
+            lines += 1
+            if not any(map(rules.forgets, _records_in(line))):
+                kept.append(line)
+    if broken or len(kept) == lines:
+        return
+    if kept:
+        datadir.replace(source.path, gzip.compress(b"".join(kept), 6, mtime=0))
+    else:
+        os.unlink(source.path)
+
+
+def _records_in(line: bytes) -> Iterator[events.Event]:
+    for item in jsonl.parse(line, _ignore):
+        yield from store.unfold_record(item)
 
 
 def _ignore(why: str) -> None:

@@ -45,6 +45,10 @@ class Rule(NamedTuple):
         is_project = bool(self.projects) == bool(other.projects)
         return same and is_project and (not self.projects or not {*self.projects}.isdisjoint(other.projects))
 
+    def is_of_time_only(self) -> bool:
+        """Whether a rule forgets all records before its moment."""
+        return not (self.client or self.projects or self.session)
+
     def with_older(self, other: Rule) -> Rule:
         """This rule and an older one with the same conditions as one, under the older number."""
         return self._replace(
@@ -220,6 +224,12 @@ def without_forgotten(folder: str, lines_by_day: Mapping[str, list[bytes]]) -> d
         return dict(lines_by_day)
     kept = {day: [line for line in lines if not rules.forgets_line(line)] for day, lines in lines_by_day.items()}
     return {day: lines for day, lines in kept.items() if lines}
+
+
+def unforgotten_paths(folder: str, paths: Mapping[str, str]) -> dict[str, str]:
+    """Of the paths of another log's projects those that this log was not told to forget. Raises OSError."""
+    named = {key for rule in readable(folder).rules for key in rule.projects}
+    return {key: path for key, path in paths.items() if key not in named}
 
 
 class Kept(NamedTuple):

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import pty
+import shutil
 import subprocess
 
 import pytest
@@ -273,6 +274,15 @@ def test_import_brings_nothing_back(run: Run, log: pathlib.Path, tmp_path: pathl
     assert turns(run) == OWN
 
 
+def test_pulling_another_log_brings_nothing_back(run: Run, log: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """One with the same salt, which knows the project's path as well."""
+    shutil.copytree(log, tmp_path / "other")
+    run("tok-log forget --project acme --yes")
+    for command in ("tok-sync --from ./other", "tok-log import other"):
+        run(command)
+        assert turns(run) == OWN and holds(log, "acme") == []
+
+
 def test_a_sync_that_had_read_before_writes_nothing_of_it(log: pathlib.Path, run: Run) -> None:
     """The lines of a writer that began before a project was forgotten, and writes them after."""
     kept = run("tok-cat --kind all").stdout.splitlines(keepends=True)
@@ -280,6 +290,22 @@ def test_a_sync_that_had_read_before_writes_nothing_of_it(log: pathlib.Path, run
     store.append(str(log), kept)
     assert turns(run) == OWN
     assert holds(log, "acme") == []
+
+
+def test_a_published_part_loses_it_too(run: Run, log: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Also of days that this log has pruned, and of one that holds nothing else."""
+    run("tok-sync --to ./parts")
+    (part,) = (path.parent for path in (tmp_path / "parts").rglob("part.json"))
+    run("tok-log prune --before 2026-11-02")
+    run("tok-log forget --project acme --yes")
+    run("tok-sync --to ./parts")
+    days = {path.name[:10]: gzip.decompress(path.read_bytes()) for path in part.glob("*.gz")}
+    assert sorted(days) == ["2026-11-01", "2026-11-02", "2026-11-03"]
+    assert not any(b"acme" in content for content in days.values())
+    assert all(content.count(b"msg_s-own") >= 2 for content in days.values())
+    run("tok-log forget --before 2026-11-03 --yes")
+    run("tok-sync --to ./parts")
+    assert [path.name[:10] for path in part.glob("*.gz")] == ["2026-11-03"]
 
 
 def test_rules_keep_only_hashes(run: Run, log: pathlib.Path) -> None:
