@@ -87,17 +87,17 @@ def user_reports(ask: Ask, results: Results) -> WebSteps:
 
 def _read_day(ask: Ask, results: Results, headers: Mapping[str, str], day: int) -> WebSteps:
     """Read one day, all pages, and add its events. Raises Trouble."""
-    sums, page, account, seen = Sums(), "", None, {""}
+    sums, page, account, seen = Sums(), "", "", {""}
     for _ in range(_MOST_PAGES):
         query = [("starting_at", when.stamp(day)[:10]), ("limit", "1" if ask.checking else str(_PAGE))]
         answer = yield Request(f"{ask.url}{_PATH}?{urlencode([*query, *([('page', page)] if page else [])])}", headers)
         body = etiquette.object_of(answer, ask.now)
         if not isinstance(body.get("data"), list):
             raise etiquette.unknown_shape("it has no `data`")
-        account = ask.account(untrusted.identity(answer.headers.get("anthropic-organization-id"))) or account
+        account = untrusted.identity(answer.headers.get("anthropic-organization-id")) or account
         for row in map(untrusted.mapping, body["data"]):
-            account = account or ask.account(untrusted.identity(row.get("organization_id")))
-            sums.add(row, ask.salt)
+            account = account or untrusted.identity(row.get("organization_id"))
+            sums.add(row, ask.first_salt or ask.salt)
         if ask.checking or body.get("has_more") is not True:
             break
         page = untrusted.text(body.get("next_page"), 4096)
