@@ -1,7 +1,7 @@
 # make demo     shows what your own agents used, per project, at list price, and what is left (without logs: made-up data)
 # make test     lint, types and every test on Python 3.11; if 3.13 exists, the tests that depend on the interpreter there, too
 # make cases    inputs that once gave a wrong answer, if they are beside the project: one line each, right or wrong
-# make soak     kills each writer two hundred times
+# make soak     kills each writer two hundred times, and plays two hundred stories of fleets of machines
 # make soak-day eight hours in ten minutes: all parts at 50 times a heavy user's load, while clocks jump, processes die and disks fill (Linux)
 # make fuzz     every property test with new random input, TOKENOPS_ROUNDS (50) times as much as in make test
 # make clients  real SDKs and clients, through the proxy and for a vendor that keeps a ledger (installs them if it can);
@@ -106,6 +106,7 @@ bench: $(VENV)/tools
 soak: $(VENV)/tools
 	TOKENOPS_CALLS=1000 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_carry.py tests/test_guard.py tests/test_mcp.py tests/test_statusline.py
 	TOKENOPS_ROUNDS=200 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_crashes.py
+	TOKENOPS_ROUNDS=10 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) tests/test_pull_fleet.py
 	TOKENOPS_ROUNDS=2 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_fields.py tests/test_state_files.py \
 	  tests/test_backtest.py tests/test_long_lines.py tests/test_metering.py tests/test_odd_files.py tests/test_read_codex_records.py tests/test_sync.py
 	TOKENOPS_STREAMS=1000 TOKENOPS_REQUESTS=10000 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/test_proxy.py

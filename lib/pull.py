@@ -133,19 +133,24 @@ class _TooLate(OSError):
 
 def _answer(how: Run, source: Source, incoming: str, to: int) -> NoReturn:
     """In the other process: pull, and send how it went."""
+    until, parent = time.monotonic() + how.settings.seconds, os.getppid()
 
     def on_alarm(*_: Any) -> None:
-        raise _TooLate
+        if time.monotonic() > until or os.getppid() != parent:  # or the process that waits for it was killed
+            raise _TooLate
 
     try:
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # the copies are removed also if nobody waits for the answer
         signal.signal(signal.SIGALRM, on_alarm)
-        signal.setitimer(signal.ITIMER_REAL, how.settings.seconds)
+        signal.setitimer(signal.ITIMER_REAL, 0.5, 0.5)
         answer = _answer_of(how, source, incoming)
         signal.setitimer(signal.ITIMER_REAL, 0)
         state, why, outcomes, problems = answer
         with open(to, "wb") as file:
             file.write(marshal.dumps((state, why, [tuple(outcome) for outcome in outcomes], problems)))
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        shutil.rmtree(incoming, ignore_errors=True)
         os._exit(0)
 
 

@@ -95,11 +95,10 @@ class Part:
             before = self.days.get(day)
             path = os.path.join(self.folder, f"{day}.jsonl.gz{self.keys.ending()}")
             there = _there(path)
-            if before and before.stamp == stamp and there == (before.there, before.there_changed):
+            is_as_then = before is not None and there == (before.there, before.there_changed)
+            if before and before.stamp == stamp and is_as_then:
                 continue
-            added = self._publish_day(
-                day, path, stamp, before if before and there == (before.there, before.there_changed) else None
-            )
+            added = self._publish_day(day, path, stamp, before if is_as_then and any(there) else None)
             written, lines = written + 1, lines + added
             self._keep()
         self._forget(stamps)

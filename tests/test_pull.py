@@ -8,12 +8,13 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 
 import pytest
 from machines import FOLDER, Fleet, machine_of, rows, session, turns, unstamped
 
-from conftest import Run, claude, lines, objects, put
+from conftest import ROOT, Run, claude, lines, objects, put
 
 
 def test_another_log_is_pulled_once(run: Run, fleet: Fleet) -> None:
@@ -323,3 +324,32 @@ def test_parts_are_encrypted(run: Run, fleet: Fleet, tmp_path: pathlib.Path, pro
         if program == "gpg":
             subprocess.run(["gpgconf", "--kill", "all"], env=one, check=False)
             shutil.rmtree(keys)
+
+
+@pytest.mark.parametrize(
+    ("source", "program", "before"),
+    [("docker:dev-box", "docker", "exec -i dev-box"), ("wsl:Ubuntu-24.04", "wsl.exe", "-d Ubuntu-24.04 --exec")],
+)
+def test_containers(run: Run, fleet: Fleet, tmp_path: pathlib.Path, source: str, program: str, before: str) -> None:
+    """The program gets the container and our script; here it runs that in another home."""
+    there, here = fleet("there"), fleet("here")
+    script = f'[ "${{*%% sh -c*}}" = "{before}" ] || exit 9\nwhile [ "$1" != sh ]; do shift; done\n'
+    own = f"env HOME={there['HOME']} TOKENOPS_HOME={there['TOKENOPS_HOME']}"
+    put(tmp_path / "tools" / program, f'#!/bin/sh\n{script}exec {own} "$@"\n'.encode()).chmod(0o755)
+    here["PATH"] = f"{tmp_path}/tools:{here['PATH']}"
+    session(there, "s1", 0, 5)
+    [row] = rows(run, f"tok-sync --from {source}", here)
+    assert (row["from"], row["events"]) == (source, 5)
+    assert set(machine_of(run, here).values()) == {source.partition(":")[2]}
+    run("tok-sync", env=there)
+    [row] = rows(run, f"tok-sync --from {source}", here)
+    assert (row["source"], row["events"]) == ("tokenops", 0)
+
+
+def test_a_container_without_its_program(run: Run, fleet: Fleet, tmp_path: pathlib.Path) -> None:
+    done = run(
+        "tok-sync --from wsl:Ubuntu",
+        env=fleet("here") | {"PATH": f"{ROOT}/bin:{os.path.dirname(sys.executable)}:/bin"},
+        status=2,
+    )
+    assert "there is no program wsl.exe on the PATH" in done.stderr.decode()

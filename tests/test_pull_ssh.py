@@ -17,7 +17,7 @@ import pytest
 import test_read_copilot
 from machines import Fleet, Sshd, machine_of, needs_ssh, rows, session, turns, unstamped
 
-from conftest import ROOT, Run, claude, put
+from conftest import ROOT, Run, claude, eventually, put
 
 pytestmark = needs_ssh
 
@@ -191,7 +191,7 @@ def test_a_machine_that_is_away_hinders_nothing(run: Run, fleet: Fleet, sshd: Ss
 def test_a_machine_that_never_answers(run: Run, fleet: Fleet, sshd: Sshd, tmp_path: pathlib.Path) -> None:
     """Its time is limited, and so is that of a program that it runs."""
     there, here = fleet("there"), fleet("here")
-    put(tmp_path / "tools/sh", b"#!/bin/bash\nsleep 3600\n").chmod(0o755)
+    put(tmp_path / "tools/sh", b"#!/bin/bash\nsleep 120\n").chmod(0o755)
     sshd.lead_to("slow", there | {"PATH": f"{tmp_path}/tools:{there['PATH']}"})
     configure(here, sshd, **{"from": ["ssh:slow"], "timeout": 2})
     session(here, "s1", 0, 5)
@@ -268,3 +268,25 @@ def test_ssh_lends_nothing(run: Run, fleet: Fleet, sshd: Sshd, tmp_path: pathlib
     names = {line.partition("=")[0] for line in seen.read_text().splitlines()}
     assert "HOME" in names
     assert not names & {"SSH_AUTH_SOCK", "DISPLAY", "SSH_TTY"}
+
+
+def test_copies_that_a_killed_run_left(run: Run, fleet: Fleet, sshd: Sshd, tmp_path: pathlib.Path) -> None:
+    """A run that is killed in the middle: its process for the source ends by itself, its copies go, and all comes later."""
+    there, here = fleet("there"), fleet("here")
+    put(tmp_path / "tools/tar", b'#!/bin/sh\nPATH=/usr/bin:/bin tar "$@" | head -c 5000\nexec sleep 120\n').chmod(0o755)
+    sshd.lead_to("stuck", there | {"PATH": f"{tmp_path}/tools:{there['PATH']}"})
+    sshd.lead_to("box", there)
+    configure(here, sshd)
+    session(there, "s1", 0, 4)
+    session(there, "s2", 0, 40)
+    log = pathlib.Path(here["TOKENOPS_HOME"])
+    with subprocess.Popen(["tok-sync", "--from", "ssh:stuck"], env=here, executable=ROOT / "bin/tok-sync") as process:
+        eventually(lambda: [path for path in log.rglob("incoming/**/*.jsonl") if path.stat().st_size])
+        process.kill()
+    eventually(lambda: not list(log.rglob("incoming")))
+    run("tok-sync --from ssh:box", env=here)
+    assert len(turns(run, here)) == 44
+    [source] = log.glob("sources/ssh-box-*")
+    put(source / "incoming/home/s.jsonl", b"x")  # of a machine that lost its power
+    run("tok-sync --from ssh:box", env=here)
+    assert not (source / "incoming").exists()
