@@ -39,11 +39,15 @@ def edited(one: Edit) -> dict[str, bytes]:
     return {**BEFORE, name: (text[:start] + text[start:].replace(one.old, one.new, 1)).encode()}
 
 
+def of_its_file(one: Edit, texts: dict[str, bytes]) -> dict[str, bytes]:
+    """The file that an edit is in, and who the providers are; the others are as they were."""
+    return {key: texts[key] for key in (f"pricing/{one.file}.yaml", "providers.yaml")}
+
+
 def held(one: Edit) -> list[str]:
-    """What lint says of an edit; of the file that it is in, the others are as they were."""
-    name, after = f"pricing/{one.file}.yaml", edited(one)
-    mine = ({key: texts[key] for key in (name, "providers.yaml")} for texts in (after, BEFORE))
-    return [f"{fault.level}: {fault.what}" for fault in price_history.all_faults(*mine, one.today)]
+    """What lint says of an edit."""
+    faults = price_history.all_faults(of_its_file(one, edited(one)), of_its_file(one, BEFORE), one.today)
+    return [f"{fault.level}: {fault.what}" for fault in faults]
 
 
 @functools.cache
@@ -53,7 +57,7 @@ def tables() -> list[price_tables.Table]:
 
 def unexplained(one: Edit) -> list[str]:
     """What check says of an edit and cannot explain."""
-    catalogue, known = pricing.from_texts(edited(one)), price_causes.known_causes()
+    catalogue, known = pricing.from_texts(of_its_file(one, edited(one))), price_causes.known_causes()
     return [
         f"{table.source} {found.model} {found.field}: {found.ours} against {found.theirs}"
         for table in tables()
