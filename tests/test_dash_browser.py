@@ -735,9 +735,8 @@ def test_nothing_is_cut_off_and_everybody_can_read_it(
     assert page.eval_on_selector_all(".tile .value", lines) == []  # a number and its name stand in one line
     found = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
     assert [(one["id"], one["impact"], one["nodes"][0]["html"][:200]) for one in found] == []
-    picture = page.screenshot(full_page=True)
     if place := os.environ.get("TOKENOPS_SCREENSHOTS"):
-        pathlib.Path(place, f"{state}-{width}-{scheme}.png").write_bytes(picture)
+        pathlib.Path(place, f"{state}-{width}-{scheme}.png").write_bytes(page.screenshot(full_page=True))
     assert not seen.console
 
 
