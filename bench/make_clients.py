@@ -853,6 +853,164 @@ def cursor(pen: Pen) -> None:
         put(pen.home / name, "\n".join([header, *rows[at : at + step], ""]).encode())
 
 
+def cline(pen: Pen) -> None:
+    """One session in four has a subagent, which makes half of its requests."""
+    for session in pen.sessions(pen.count, CLAUDE, GPT):
+        name = f"{session.begun}_{session.id[-5:]}"
+        folder = pen.home / ".cline/data/sessions" / name
+        manifest: Json = {"version": 1, "session_id": name, "provider": VENDORS[session.model], "model": session.model}
+        manifest |= {"cwd": session.project, "metadata": {"git": {"branch": "main"}, "title": pen.text(60)}}
+        put(folder / f"{name}.json", orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+        half = len(session.turns) // 2 if not session.number % 4 else 0
+        about: Json = {"version": 1, "agent": "lead", "sessionId": name}
+        put_indented(folder / f"{name}.messages.json", about | {"messages": cline_messages(pen, session, half)})
+        if half:
+            agent = f"agent_{session.begun}_{session.id[-6:]}"
+            about = {"version": 1, "agent": "subagent", "sessionId": f"{name}__{agent}", "origin": {"parentThreadId": name}}
+            messages = cline_messages(pen, session._replace(turns=session.turns[:half]), 0)
+            put_indented(folder / f"{agent}.messages.json", about | {"messages": messages})
+
+
+def put_indented(path: pathlib.Path, document: Json) -> None:
+    put(path, orjson.dumps(document, option=orjson.OPT_INDENT_2))
+
+
+def cline_messages(pen: Pen, session: Session, begin: int) -> list[Json]:
+    messages: list[Json] = []
+    for turn in session.turns[begin:]:
+        sent = pen.text(600) if turn.prompted else pen.text(4000)
+        messages.append({"id": f"u{turn.asked}", "role": "user", "ts": turn.asked, "content": sent})
+        used = {"inputTokens": turn.sent, "outputTokens": turn.output, "cacheReadTokens": turn.read}
+        used |= {"cacheWriteTokens": turn.written, "cost": 0.0123}
+        answer: Json = {"id": f"msg_{pen.secret(24)}", "role": "assistant", "ts": turn.at}
+        answer["content"] = [{"type": "text", "text": pen.text()}]
+        messages.append(answer | {"modelInfo": {"id": session.model, "provider": VENDORS[session.model]}, "metrics": used})
+    return messages
+
+
+def grok(pen: Pen) -> None:
+    """A total for each prompt, of ten requests each."""
+    for session in pen.sessions_of_ten("grok-4.6"):
+        folder = pen.home / ".grok/sessions" / session.project.replace("/", "%2F") / session.id
+        about: Json = {"info": {"id": session.id, "cwd": session.project}, "created_at": iso(session.begun)}
+        about |= {"current_model_id": session.model, "session_kind": "headless", "generated_title": pen.text(60)}
+        put_indented(folder / "summary.json", about)
+        put(folder / "updates.jsonl", lines(grok_updates(pen, session)))
+
+
+def grok_updates(pen: Pen, session: Session) -> Iterator[Json]:
+    def line(update: Json, at: int) -> Json:
+        params = {"sessionId": session.id, "update": update, "_meta": {"agentTimestampMs": at}}
+        return {"timestamp": at // 1000, "method": "_x.ai/session/update", "params": params}
+
+    for turn in session.turns:
+        for kind in ("agent_message_chunk", "tool_call_update"):
+            yield line({"sessionUpdate": kind, "content": {"type": "text", "text": pen.text(3000)}}, turn.at)
+    last = session.turns[-1]
+    names = {"inputTokens": "sent", "outputTokens": "output", "totalTokens": "total", "cachedReadTokens": "read"}
+    names |= {"cacheCreationTokens": "written", "reasoningTokens": "reasoning"}
+    used: Json = {name: sum(getattr(turn, field) for turn in session.turns) for name, field in names.items()}
+    used |= {"modelCalls": len(session.turns), "costUsdTicks": 12_000_000}
+    ended = {"sessionUpdate": "turn_completed", "prompt_id": pen.uuid(last.at), "elapsed_ms": last.at - session.begun}
+    yield line(ended | {"usage": used | {"modelUsage": {session.model: used}, "numTurns": len(session.turns)}}, last.at)
+
+
+def vibe(pen: Pen) -> None:
+    """Sessions that still have all of their journal, with the sums that their turns add up to."""
+    for session in pen.sessions(pen.count, "mistral-large-2512"):
+        folder = pen.home / ".vibe/logs/session/unified" / session.id
+        about: Json = {"session_id": session.id, "parent_session_id": None, "start_time": iso(session.begun)}
+        about |= {"git_branch": "main", "environment": {"working_directory": session.project}, "child_sessions": []}
+        about |= {"config": {"active_model": "large", "model_name": session.model}, "title": pen.text(60)}
+        put_indented(folder / "meta.json", about)
+        put(folder / "journal/0000000000000001.jsonl", lines(vibe_records(pen, session)))
+        names = {"inputTokens": "sent", "outputTokens": "output", "totalTokens": "total", "cachedInputTokens": "read"}
+        sums = {name: sum(getattr(turn, field) for turn in session.turns) for name, field in names.items()}
+        kept = {"id": session.id, "createdAt": session.begun, "updatedAt": session.turns[-1].at, "tokenUsage": sums}
+        state = {"projection_state_version": 1, "session_id": session.id, "snapshot": {"session": kept}}
+        put(folder / "generations/0000000000000001/projection-state.json", orjson.dumps(state))
+
+
+def vibe_records(pen: Pen, session: Session) -> Iterator[Json]:
+    def record(kind: str, number: int, payload: Json) -> Json:
+        envelope = {"recovery_journal_record_version": 1, "sequence": number, "type": kind}
+        return envelope | {"record_sha256": pen.secret(64), "payload": payload}
+
+    echo: Json = {"type": "user", "text": pen.text(600)}
+    for number, turn in enumerate(session.turns):
+        sent = {"determinism": {"time_unix_ms": turn.asked}, "event": echo}
+        yield record("core_input", 3 * number, {"input": sent})
+        action = pen.uuid(turn.asked)
+        used = {"input_tokens": turn.sent, "cached_input_tokens": turn.read, "output_tokens": turn.output}
+        used["total_tokens"] = turn.total
+        answer = {"finish_reason": "tool_call", "parts": [{"type": "text", "text": pen.text()}], "usage": used}
+        inner = {"action_id": action, "type": "completion_succeeded", "result": answer}
+        payload = {"action_id": action, "state": "succeeded", "result": inner}
+        yield record("action_result", 3 * number + 1, payload)
+        yield record("projection_delta", 3 * number + 2, {"delta": {"text": pen.text(), "usage": used}})
+        echo = payload
+
+
+ZED = """
+CREATE TABLE threads (id TEXT PRIMARY KEY, summary TEXT NOT NULL, updated_at TEXT NOT NULL, data_type TEXT NOT NULL,
+    data BLOB NOT NULL, parent_id TEXT, folder_paths TEXT, folder_paths_order TEXT, created_at TEXT);
+"""
+
+
+def zed(pen: Pen) -> None:
+    """Threads packed where zstd is here, of ten turns each."""
+    is_packed = shutil.which("zstd") is not None
+    with base(pen.home / ".local/share/zed/threads/threads.db", ZED) as connection:
+        for session in pen.sessions_of_ten(CLAUDE, GPT):
+            names = {"input_tokens": "fresh", "output_tokens": "output", "cache_read_input_tokens": "read"}
+            names |= {"cache_creation_input_tokens": "written"}
+            used = {name: sum(getattr(turn, field) for turn in session.turns) for name, field in names.items()}
+            said = [{"User": {"id": "u", "content": pen.text(4000)}} for _ in session.turns]
+            document: Json = {"version": "0.3.0", "title": "x", "messages": said, "cumulative_token_usage": used}
+            document |= {"request_token_usage": {}, "model": {"provider": VENDORS[session.model], "model": session.model}}
+            data = orjson.dumps(document)
+            if is_packed:
+                data = subprocess.run(["zstd", "-qc"], input=data, capture_output=True, check=True).stdout
+            times = {"updated_at": iso(session.turns[-1].at), "created_at": iso(session.begun)}
+            about = {"id": session.id, "summary": "x", "folder_paths": session.project, "folder_paths_order": "0"}
+            insert(connection, "threads", **about, **times, data_type="zstd" if is_packed else "json", data=data)
+
+
+CRUSH = """
+CREATE TABLE sessions (id TEXT PRIMARY KEY, parent_session_id TEXT, title TEXT NOT NULL, message_count INTEGER DEFAULT 0,
+    prompt_tokens INTEGER DEFAULT 0, completion_tokens INTEGER DEFAULT 0, cost REAL NOT NULL DEFAULT 0.0,
+    updated_at INTEGER NOT NULL, created_at INTEGER NOT NULL, summary_message_id TEXT);
+CREATE TABLE messages (id TEXT PRIMARY KEY, session_id TEXT NOT NULL, role TEXT NOT NULL, parts BLOB, model TEXT,
+    created_at INTEGER NOT NULL, provider TEXT);
+CREATE INDEX idx_messages_session_id ON messages (session_id);
+"""
+
+
+def crush(pen: Pen) -> None:
+    """A database for each project, with sessions of ten turns each."""
+    by_project: dict[str, list[Session]] = {}
+    for session in pen.sessions_of_ten(CLAUDE, GPT):
+        by_project.setdefault(session.project, []).append(session)
+    listed = []
+    for project, sessions in sorted(by_project.items()):
+        root = pen.home / project.removeprefix("/home/ada/")
+        listed.append({"path": str(root), "data_dir": str(root / ".crush"), "last_accessed": iso(BEGUN)})
+        with base(root / ".crush/crush.db", CRUSH) as connection:
+            for session in sessions:
+                crush_session(pen, connection, session)
+    put(pen.home / ".local/share/crush/projects.json", orjson.dumps({"projects": listed}))
+
+
+def crush_session(pen: Pen, connection: sqlite3.Connection, session: Session) -> None:
+    times = {"created_at": session.begun // 1000, "updated_at": session.turns[-1].at // 1000}
+    counts = {"prompt_tokens": session.turns[-1].sent, "completion_tokens": session.turns[-1].output, "cost": 0.25}
+    insert(connection, "sessions", id=session.id, title="x", message_count=2 * len(session.turns), **counts, **times)
+    for turn, role in itertools.product(session.turns, ("user", "assistant")):
+        parts = compact({"": [{"type": "text", "data": pen.text(3000)}]})[4:-1]
+        about = {"model": session.model, "provider": VENDORS[session.model], "created_at": turn.at // 1000}
+        insert(connection, "messages", id=pen.uuid(), session_id=session.id, role=role, parts=parts, **about)
+
+
 def stats_cache(pen: Pen) -> None:
     """A year of three models."""
     days = [iso(BEGUN + number * 86_400_000)[:10] for number in range(365)]
@@ -894,6 +1052,11 @@ WRITERS: dict[str, Callable[[Pen], None]] = {
     "qwen": qwen,
     "kimi": kimi,
     "kilo": kilo,
+    "cline": cline,
+    "grok": grok,
+    "vibe": vibe,
+    "zed": zed,
+    "crush": crush,
     "amp": amp,
     "droid": droid,
     "goose": goose,

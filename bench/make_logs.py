@@ -346,7 +346,8 @@ def _write_session(out: IO[bytes], rng: random.Random, name: str, at: int, count
             "produced": {"reply": 300, f"call {rng.choice(_TOOLS)}": rng.randrange(20, 800)},
         }
         sizes |= {"parent": parent, "version": "2.1.300"} if parent else {"version": "2.1.300"}
-        record = {"v": 1, "ts": ts, "kind": "context", "id": f"context:{identity}", **about, **sizes}
+        block = {key: value for key, value in about.items() if key not in ("agent_id", "workflow_id")}  # as readers write it
+        record = {"v": 1, "ts": ts, "kind": "context", "id": f"context:{identity}", **block, **sizes}
         out.write(b"".join(json.dumps(each, separators=(",", ":")).encode() + b"\n" for each in (turn, record)))
         parent = identity
 
