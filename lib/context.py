@@ -262,12 +262,10 @@ def apportion(total: int, sizes: Sizes) -> list[tuple[str, int]]:
     if len(sizes) == 1:
         return [(sizes[0][0], total)]
     whole = sum([size for _, size in sizes])
-    result, lefts = [], []
-    for cause, size in sizes:
-        part, left = divmod(total * size, whole)
-        result.append((cause, part))
-        lefts.append(left)
-    for _ in range(sum(lefts) // whole):
+    result = [(cause, total * size // whole) for cause, size in sizes]
+    rest = total - sum([part for _, part in result])
+    lefts = [total * size % whole for _, size in sizes] if rest else []
+    for _ in range(rest):
         at = lefts.index(max(lefts))
         lefts[at] = -1
         cause, part = result[at]

@@ -25,6 +25,7 @@ _THOUGHT = "reasoning_tokens"
 _OTHER_PARTS = ("audio_input_tokens", "image_input_tokens", "audio_output_tokens", "image_output_tokens")
 # So many sets of causes are kept before their turns are counted by label: most turns have the causes of others.
 _WAITING = 100
+_NONE: frozenset[str] = frozenset()
 _FEES = ("web_searches", "requests", "citation_tokens")
 
 
@@ -121,7 +122,7 @@ class Bill:
         turn, parts = share.turn, share.parts
         if turns := turn.get("turns"):
             self.turns += turns
-            causes = frozenset[str]().union(*[part.tokens for part in parts])
+            causes = _NONE.union(*[part.tokens for part in parts])
             self._waiting[causes] = self._waiting.get(causes, 0) + turns
             if len(self._waiting) > _WAITING:
                 self._count_turns()

@@ -283,8 +283,11 @@ def fit(key: str, text: str) -> str:
 
 def fit_all(record: Event) -> Event:
     """A record with its names as long as the log takes them."""
-    if not any(type(value) is str and len(value) > events.LONGEST for value in record.values()):
-        return record
+    for value in record.values():
+        if type(value) is str and len(value) > events.LONGEST:
+            break
+    else:
+        return record  # without a generator, which takes three times as long
     return {name: fit(name, value) if type(value) is str else value for name, value in record.items()}
 
 
@@ -311,26 +314,30 @@ def damage(record: Event) -> str:
 def are_sound(records: Sequence[Event]) -> bool:
     """Whether `damage` has nothing to say of some records, all of one kind; False says nothing.
 
-    Types are compared field by field, which takes a third of the time of comparing them record by record.
+    Types are compared field by field, of records with the same keys together, which takes a tenth of the time of comparing
+    them record by record.
     """
-    columns: dict[str, list[Any]] = {}
+    shapes: dict[tuple[str, ...], list[Event]] = {}
     for record in records:
-        for key, value in record.items():
-            if key in columns:
-                columns[key].append(value)
-            else:
-                columns[key] = [value]
-    if any(len(columns.get(key, ())) < len(records) for key in ("v", "ts", "kind", "id")):
-        return False
+        shapes.setdefault(tuple(record), []).append(record)
     types = TABLE.get(records[0]["kind"], {})
-    return all(key in types and _are(types[key], values) for key, values in columns.items())
+    if not all(shape >= _NEEDED and types.keys() >= shape for shape in map(frozenset, shapes)):
+        return False
+    return all(
+        _are(types[key], values)
+        for keys, alike in shapes.items()
+        for key, values in zip(keys, zip(*map(dict.values, alike), strict=True), strict=True)
+    )
 
 
-def _are_counts(values: list[Any]) -> bool:
+_NEEDED = frozenset(("v", "ts", "kind", "id"))
+
+
+def _are_counts(values: Sequence[Any]) -> bool:
     return not values or (set(map(type, values)) == {int} and min(values) >= 0 and max(values) < MOST)
 
 
-def _are(type_: Type, values: list[Any]) -> bool:
+def _are(type_: Type, values: Sequence[Any]) -> bool:
     """Whether values are of a type."""
     if type_ is TEXT or type_ is NAME:
         return set(map(type, values)) == {str}

@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -100,6 +98,9 @@ def _connect(path: str) -> Iterator[sqlite3.Connection]:
             if "unable to open" not in str(error) or not os.access(path, os.R_OK):
                 raise
             # A folder that we may not write to, and a write-ahead log in it: read a private copy of both.
+            import shutil  # with tempfile 3 ms, which reports need not wait for
+            import tempfile
+
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             copy = os.path.join(folder, "copy.db")
             for ending in ("", "-wal"):

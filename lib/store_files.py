@@ -114,6 +114,27 @@ def parse(lines: Iterable[bytes]) -> Iterator[tuple[str, bytes, Event]]:
                 yield record["id"], jsonl.line_of(usual), usual
 
 
+def records_alone(lines: Sequence[bytes]) -> list[Event] | None:
+    """The records of some whole lines, of which none can be another sighting of one among them; None if that is not sure.
+
+    Each line is as `store.append` writes it, and none has a second identity: all others are read one by one.
+    """
+    records: list[Event] = []
+    by_kind: dict[str, list[Event]] = {}
+    for line in lines:
+        try:
+            record = orjson.loads(line)
+            head = f'{{"v":{record["v"]},"ts":"{record["ts"]}","kind":"{record["kind"]}","id":"{record["id"]}"'
+        except (ValueError, LookupError, TypeError):
+            return None
+        if not (line.startswith(head.encode()) and line.endswith(b"\n")) or "alias" in record or "\\" in head:
+            return None
+        for each in store_folded.unfold_record(record):
+            records.append(each)
+            by_kind.setdefault(each["kind"], []).append(each)
+    return records if all(map(fields.are_sound, by_kind.values())) else None
+
+
 def match_usual(line: bytes) -> re.Match[bytes] | None:
     """The match of a line in the usual form in which each field is of its type; None says nothing of the line.
 

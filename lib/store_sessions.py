@@ -74,9 +74,42 @@ def of_span(
 
 
 def _with_needles(folder: str, needles: list[bytes], among: Container[str] | None) -> list[Event]:
+    if (records := _seen_once(folder, needles, among)) is not None:
+        return records
     parsed: dict[bytes, Event] = {}
     days = store.records_by_day(folder, sightings=functools.partial(_sightings, needles, parsed), among=among)
     return _events(days, lambda line: parsed.pop(line, None) or orjson.loads(line))
+
+
+def _seen_once(folder: str, needles: list[bytes], among: Container[str] | None) -> list[Event] | None:
+    """The records in whose lines some bytes stand; None if one of them may have another sighting, or is not as usual.
+
+    Most sessions are read in this way. It parses a line once, and need not look for what is to be joined.
+    """
+    lines: list[bytes] = []
+    others: list[bytes] = []
+    for day in store_files.days(folder):
+        if (among is None or day.name in among) and store_files.has_any(day, needles):
+            chosen, rest = _chosen(day, needles)
+            lines += chosen
+            others += rest
+    records = store_files.records_alone(lines)
+    names = {record["id"].encode() for record in records or ()}
+    is_alone = names.isdisjoint(others) and names.isdisjoint(map(_CONTEXT.__add__, others))
+    return records if is_alone and records is not None and len(names) == len(records) else None
+
+
+def _chosen(day: Day, needles: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """The lines of a day in which some bytes stand, and the ids in the others."""
+    chosen, others = [], []
+    for line in store_files.whole_lines(day):
+        for needle in needles:
+            if needle in line:
+                chosen.append(line)
+                break
+        else:
+            others.append(_name(line))
+    return chosen, others
 
 
 def _events(days: Iterable[tuple[str, store.DayRecords]], record_of: Callable[[bytes], Event | None]) -> list[Event]:
@@ -100,15 +133,7 @@ def _sightings(needles: list[bytes], parsed: dict[bytes, Event], day: Day) -> It
     """
     if not store_files.has_any(day, needles):
         return  # nearly all days hold nothing of a session
-    chosen, others = [], []
-    for line in store_files.whole_lines(day):
-        name = _name(line)
-        for needle in needles:
-            if needle in line:
-                chosen.append(line)
-                break
-        else:
-            others.append(name)
+    chosen, others = _chosen(day, needles)
     parts = [part for line in chosen for part in store_folded.unfold(line)]
     names = {_name(part) for part in parts}
     if not names.isdisjoint(others) or not names.isdisjoint(map(_CONTEXT.__add__, others)):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Json, Run, objects
-from tokenops import events, jsonl, read_context, store, store_files, store_folded
+from tokenops import events, jsonl, read_context, store, store_files, store_folded, store_sessions
 
 TS = "2026-11-01T12:00:00.000Z"
 # Names of all kinds: of several parts, with characters that JSON escapes, with the very text that is searched for.
@@ -85,6 +85,30 @@ def test_what_goes_in_comes_out(pairs: list[tuple[Json, Json]], order: Any) -> N
     # Nor is a context given to those who do not ask for it, or a turn changed.
     turns = [part for line in folded for part in store_folded.unfold(line, context=False)]
     assert sorted(turns) == sorted(line for line in written if orjson.loads(line)["kind"] == "turn")
+
+
+_SEEN = TURN.map(lambda turn: {k: v for k, v in turn.items() if k != "alias"} | {"id": f"m{len(turn['id']) % 5}"})
+
+
+@given(
+    st.lists(st.tuples(_SEEN, OWN, st.sampled_from("stu"), st.sampled_from(("", "2026-11-02T00:10:00.000Z"))), max_size=6),
+    st.booleans(),
+)
+def test_a_sessions_records_are_those_of_the_whole_log(
+    tmp_path_factory: Any, seen: list[tuple[Json, Json, str, str]], split: bool
+) -> None:
+    folder = str(tmp_path_factory.mktemp("log"))
+    for turn, own, session, ts in seen:
+        # A copy in another session is looked for on the same day only.
+        written = pair(turn | {"session_id": session, "id": turn["id"] + ts[8:10]}, own)
+        written = tuple(line.replace(TS.encode(), ts.encode()) for line in written) if ts else written
+        for lines in [[line] for line in written] if split else [list(written)]:
+            store.append(folder, lines)
+    every = [orjson.loads(line) for _, day in store.records_by_day(folder, context=True) for line in day.lines.values()]
+    for sessions in ({"s"}, {"s", "t"}):
+        expected = [record for record in every if record.get("session_id") in sessions]
+        found = store_sessions.of_sessions(folder, sessions)
+        assert sorted(map(events.order_of, found)) == sorted(map(events.order_of, expected))
 
 
 def test_one_line_is_left_of_two() -> None:
