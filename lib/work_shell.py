@@ -21,6 +21,9 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*\+?=")
 _HEREDOC = re.compile(r"<<-?\s*(['\"]?)([A-Za-z_]\w*)\1")
 _BLANK, _END = " \t\r", "\n;&|(){}"
 _APART_CHARS = _BLANK + _END + "<>"
+# Characters that stand for themselves, outside of quotes and inside of double ones: most of a line is read in such runs.
+_RUN = re.compile(rf"""[^{re.escape(_APART_CHARS)}\\'"`$#]+""")
+_QUOTED_RUN = re.compile(r'[^"\\`$]+')
 _DEPTH = 4
 # Words of the shell that a command follows.
 _KEYWORDS = frozenset(("if", "then", "else", "elif", "do", "while", "until", "!", "fi", "done"))
@@ -216,9 +219,11 @@ def _parse(line: str) -> Iterator[tuple[list[str], list[str], str]]:
                 yield words, inner, document
                 words, inner, document = [], [], ""
         else:
-            part, at = char, at + 1
+            end = run.end() if (run := _RUN.match(line, at)) else at + 1
+            part, at = line[at:end], end
         if part is not None:
-            word = [*(word or []), part]
+            word = [] if word is None else word
+            word.append(part)
     if word is not None:
         words.append("".join(word))
     if words or inner:
@@ -227,19 +232,23 @@ def _parse(line: str) -> Iterator[tuple[list[str], list[str], str]]:
 
 def _read_quoted(line: str, at: int, inner: list[str]) -> tuple[str, int]:
     """The text between quotes, and the position after it. Substitutions inside double quotes are put into `inner`."""
-    quote, out = line[at], []
+    quote, out = line[at], list[str]()
     at += 1
+    if quote == "'":
+        end = line.find(quote, at)
+        return (line[at:], len(line) + 1) if end < 0 else (line[at:end], end + 1)
     while at < len(line) and line[at] != quote:
-        if quote == '"' and line[at] == "\\" and at + 1 < len(line):
+        if line[at] == "\\" and at + 1 < len(line):
             out.append(line[at + 1])
             at += 2
-        elif quote == '"' and (line[at] == "`" or line.startswith("$(", at)):
+        elif line[at] == "`" or line.startswith("$(", at):
             text, at = _read_substitution(line, at)
             inner.append(text)
             out.append("$")
         else:
-            out.append(line[at])
-            at += 1
+            end = run.end() if (run := _QUOTED_RUN.match(line, at)) else at + 1
+            out.append(line[at:end])
+            at = end
     return "".join(out), at + 1
 
 

@@ -72,6 +72,22 @@ def test_any_command_line(line: str) -> None:
     work_shell.destructive(f"rm -rf {line}")
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("a-b=c  d#e f", [["a-b=c", "d#e", "f"]]),
+        ('x\'y z\'"u\\"v"w', [['xy zu"vw']]),
+        ("echo $HOME${x}$(rm -rf q) k", [["echo", "$HOME$"], ["x"], ["$", "k"], ["rm", "-rf", "q"]]),
+        ('a "b $c `d e`"', [["a", "b $c $"], ["d", "e"]]),
+        ("a 'open", [["a", "open"]]),
+        ("a\u2003b\x0bc d", [["a\u2003b\x0bc", "d"]]),
+        ("a#b\n#c\nd;e&&f|g", [["a#b"], ["d"], ["e"], ["f"], ["g"]]),
+    ],
+)
+def test_words_are_read_in_runs(line: str, words: list[list[str]]) -> None:
+    assert [list(command.words) for command in work_shell.simple_commands(line)] == words
+
+
 def test_quoting_hides_whatever_it_is_around() -> None:
     for inner in DESTRUCTIVE[:8]:
         quoted = "'" + inner.replace("'", "'\\''") + "'"
