@@ -208,9 +208,14 @@ def _later(a: Event, b: Event) -> Event:
     """
     if revision_of(a) != revision_of(b):
         return max((a, b), key=revision_of)
-    if events.REMAINDER in (a.get("covers"), b.get("covers")):
+    covers = a.get("covers"), b.get("covers")
+    if events.REMAINDER in covers:
         return max((a, b), key=remainder_rank)
-    best = max((a, b), key=_later_rank)
+    seen = a.get("observed_at", ""), b.get("observed_at", "")
+    if seen[0] != seen[1] and events.SESSION not in covers:  # nearly all readings of a meter
+        best = a if seen[0] > seen[1] else b
+    else:
+        best = max((a, b), key=_later_rank)
     return {**best, "ts": min(a["ts"], b["ts"])}
 
 

@@ -226,9 +226,17 @@ class ProjectResolver:
         self.roots = roots or {}  # `paths` of earlier runs
         self.paths: dict[str, str] = {}  # id of a project, or of a directory in it, -> path of the project
         self._roots: dict[str, str] = {}  # directory -> its repository
+        self._blocks: dict[tuple[str, ...], dict[str, Any]] = {}
 
     def attribution(self, source: str, client: str, root: str, folder: str, session: str) -> dict[str, Any]:
         """The attribution block of a session. `folder` names the project if no working directory is known."""
+        about = (source, client, root, folder, session)
+        block = self._blocks.get(about)
+        if block is None:
+            block = self._blocks[about] = self._block(*about)
+        return block.copy()
+
+    def _block(self, source: str, client: str, root: str, folder: str, session: str) -> dict[str, Any]:
         block: dict[str, Any] = {"source": source}
         if source in events.REVISIONS:
             block["revision"] = events.REVISIONS[source]
