@@ -315,20 +315,20 @@ class Turns:
             # An id such as msg_01AbC; others may be masked, or name a cloud.
             if name in self.full or not name.isidentifier() or name[8:9] == "_" or "REDACTED" in name or model[0] == "<":
                 return False
-            self.light[name] = (ts, name, counts, around, attribution)
+            self.light[name] = (ts, name, counts, around, attribution, "")
             self.fresh[name] = (attribution, raw.get("requestedModel"), raw.get("version"))
             return True
-        before, _, most, around_before, owner = seen
+        before, _, most, around_before, owner, _ = seen
         if owner is not attribution or around is not around_before:
             return False
         if counts[-1] < most[-1]:
             if ts < before:
-                self.light[name] = (ts, name, most, around, owner)
+                self.light[name] = (ts, name, most, around, owner, "")
             return True
         if counts[-1] == most[-1] and counts != most:
             return False
         if counts[-1] > most[-1] or ts < before:
-            self.light[name] = (min(ts, before), name, counts, around, owner)
+            self.light[name] = (min(ts, before), name, counts, around, owner, "")
         return True
 
     def around_counts(self, raw: Raw, usage: Raw, model: str, session: Session) -> tuple[Frame, Raw]:

@@ -33,6 +33,7 @@ from tokenops.read_codex_owners import Owned
 from tokenops.read_codex_threads import CLIENT, SOURCE, Raw, Thread
 from tokenops.read_contract import Intake
 from tokenops.read_lines import Cursor
+from tokenops.read_records import Entry
 
 COPY = "a fork's copy of its parent's row; the parent's row counts"
 
@@ -106,7 +107,7 @@ class Rollouts(read_contract.Reader):
         threads = {path: read_codex_threads.from_data(data) for path, data in parts.items()}
         kept = threads | {path: read_codex_threads.from_data(data) for path, data in tails.items()}
         kept_as = {id(thread): kept[path] for path, thread in threads.items()}
-        seen: dict[str, Event] = {}
+        seen: dict[str, Entry] = {}
         right: set[str] = set()
         wrong: set[str] = set()
         new = {id(thread) for thread in threads.values()}
@@ -117,17 +118,18 @@ class Rollouts(read_contract.Reader):
             if id(thread) in new:
                 read_codex_context.link(thread, every, kept_as[id(thread)])
                 before = {id(row) for row in thread.rows[: thread.waiting] if not row.model}
-                read_records.keep(seen, events_of(thread, [row for row in rows if id(row.row) not in before], intake))
+                rows_now = [row for row in rows if id(row.row) not in before]
+                read_records.keep_entries(seen, entries_of(thread, rows_now, intake))
                 for going_on in (thread, kept_as[id(thread)]):
                     if any(row.owner == thread.id and row.row.line <= going_on.line for row in rows):
                         going_on.settle()
         for thread in kept.values():
             thread.give_out()
         for share in shares:
-            read_records.keep(seen, map(read_records.record, share["entries"]))
+            read_records.keep_entries(seen, share["entries"])
         states = {path: {"thread": read_codex_threads.as_data(thread)} for path, thread in kept.items()}
         return read_contract.Settled(
-            read_records.entries_of(seen.values()),
+            read_records.by_time(list(seen.values())),
             states,
             frozenset(wrong - right),
             any(path.endswith(_PACKED) for path in threads),
@@ -145,9 +147,10 @@ class Rollouts(read_contract.Reader):
                 read_codex_threads.read(path, threads[-1], Cursor(), buffer, intake)
         for thread, rows in read_codex_owners.rows_with_owners(threads):
             for owned in rows:
-                for event in events_of(thread, [owned], intake):
-                    if event["id"] == identity:
-                        yield f"{path_of[id(thread)]}:{owned.row.line}", event, "" if owned.counted else COPY
+                for entry in entries_of(thread, [owned], intake):
+                    if entry[1] == identity:
+                        place = f"{path_of[id(thread)]}:{owned.row.line}"
+                        yield place, read_records.record(entry), "" if owned.counted else COPY
 
 
 def _rollouts(folder: str) -> Iterator[str]:
@@ -240,41 +243,83 @@ def _id_of(path: str, threads: dict[str, Thread], files: read_contract.Files) ->
     return str(kept["id"]) if kept else read_codex_threads.thread_of(path).id
 
 
-def events_of(thread: Thread, rows: Iterable[Owned], intake: Intake) -> Iterator[Event]:
+def entries_of(thread: Thread, rows: Iterable[Owned], intake: Intake) -> Iterator[Entry]:
     """The turns and meter readings of a thread."""
+    turns, readings = _Turns(thread, intake), _Readings(thread.provider or "openai")
     for owned in rows:
         row = owned.row
         if row.counts:
-            turn = _turn_of(thread, owned, intake)
+            turn = turns.light(owned)
             yield turn
-            yield from read_codex_context.record(thread, owned, turn)
+            if row.context is not None:
+                for event in read_codex_context.record(thread, owned, read_records.turn_of(turn)):
+                    yield event["ts"], event["id"], event
         if row.limits and owned.owner == thread.id:
-            yield from meters_of(row.limits, row.ts, thread.provider or "openai")
+            readings.add(row.limits, row.ts)
+    yield from readings.entries()
 
 
-def _turn_of(thread: Thread, owned: Owned, intake: Intake) -> Event:
-    row = owned.row
-    attribution = intake.attribution(SOURCE, CLIENT, thread.cwd, "", owned.owner)
-    if thread.sidechain:
-        attribution["sidechain"] = True
-    tags = {"effort": row.effort}
-    if owned.owner == thread.id:
-        tags |= {"subagent": thread.subagent, "branch": thread.branch}
-    event: Event = {"v": events.VERSION, "ts": row.ts, "kind": "turn", "id": owned.name}
-    event["alias"] = owned.older_name() if row.paired else events.alias_of(CLIENT, owned.owner, row.counts)
-    event |= attribution
-    provider = thread.provider or price_names.provider_of(row.model)
-    if provider:
-        event["provider"] = provider
-        if not thread.provider:
-            event["provider_inferred"] = True
-    event["model"] = row.model or "unknown"
-    event["turns"] = 1
-    event |= row.counts
-    if row.tier:
-        event["tier"] = row.tier
-    event |= {name: value for name, value in tags.items() if value}
-    return events.arrange(fields.fit_all(event))
+class _Turns:
+    """Makes turns of a thread's rows. They share what is alike."""
+
+    def __init__(self, thread: Thread, intake: Intake) -> None:
+        self.thread, self.intake = thread, intake
+        self.blocks: dict[str, Raw] = {}
+        self.frames: dict[tuple[str, str, str, bool], read_records.Frame] = {}
+
+    def light(self, owned: Owned) -> read_records.Light:
+        """The turn of a row."""
+        row = owned.row
+        block = self.blocks.get(owned.owner)
+        if block is None:
+            block = self.blocks[owned.owner] = self._block(owned.owner)
+        kind = row.model, row.tier, row.effort, owned.owner == self.thread.id
+        frame = self.frames.get(kind)
+        if frame is None:
+            frame = self.frames[kind] = self._frame(*kind)
+        alias = owned.older_name() if row.paired else events.alias_of(CLIENT, owned.owner, row.counts)
+        count = row.counts.get
+        counts = tuple([count(name, 0) for name in read_records.LIGHT_COUNTS])
+        return row.ts, fields.fit("id", owned.name), counts, frame, block, fields.fit("alias", alias)
+
+    def _block(self, owner: str) -> Raw:
+        block = self.intake.attribution(SOURCE, CLIENT, self.thread.cwd, "", owner)
+        return block | {"sidechain": True} if self.thread.sidechain else block
+
+    def _frame(self, model: str, tier: str, effort: str, is_own: bool) -> read_records.Frame:
+        thread = self.thread
+        provider = thread.provider or price_names.provider_of(model)
+        before: Raw = {"provider": provider} if provider else {}
+        if provider and not thread.provider:
+            before["provider_inferred"] = True
+        before |= {"model": fields.fit("model", model or "unknown"), "turns": 1}
+        tags = {"tier": tier, "subagent": thread.subagent if is_own else "", "effort": effort}
+        tags["branch"] = thread.branch if is_own else ""
+        return before, {name: tag for name, tag in tags.items() if tag}
+
+
+class _Readings:
+    """Collects meter readings. Most repeat the one before: of these the latest is made, with the time of the first."""
+
+    def __init__(self, provider: str) -> None:
+        self.provider = provider
+        # What was read and the five minutes in which -> it, and its first and last time.
+        self.spans: dict[tuple[int, str], tuple[Raw, str, str]] = {}
+
+    def add(self, limits: Raw, ts: str) -> None:
+        """Add what a row states. The rows of a thread share equal objects."""
+        key = id(limits), events.slot_of(ts)
+        span = self.spans.get(key)
+        if span is None:
+            self.spans[key] = limits, ts, ts
+        else:
+            self.spans[key] = limits, min(span[1], ts), max(span[2], ts)
+
+    def entries(self) -> Iterator[Entry]:
+        """The readings."""
+        for limits, first, last in self.spans.values():
+            for event in meters_of(limits, last, self.provider):
+                yield first, event["id"], event | {"ts": first}
 
 
 def meters_of(limits: Raw, ts: str, provider: str) -> Iterator[Event]:

@@ -32,12 +32,16 @@ BURST_MS = 1000
 PAIRED_MS = 5000
 # So many records wait for a token_count: those of tools that were aborted get none.
 MOST_PENDING = 8
+# How a line with an item of the conversation begins, but for its time.
+_STAMP, _ITEM = b'{"timestamp":"', b'","type":"response_item",'
 _HEAD = 1 << 18  # bytes, in which the first line of a rollout ends
 _NOTHING: Totals = (0, 0, 0, 0, 0)
 
 
 def relevant(line: bytearray, at: int, stop: int) -> bool:
     """Whether a line could matter: its type, if it comes before the first nested brace, decides at once."""
+    if is_item(line, at):
+        return False
     brace = line.find(b"{", at + 1, stop)
     if brace < 0:
         return False
@@ -49,6 +53,11 @@ def relevant(line: bytearray, at: int, stop: int) -> bool:
     inner = line.find(b"{", brace + 1, stop)
     kind = _type_in(line[brace : inner if inner >= 0 else stop])
     return kind is None or kind in (b"token_count", b"thread_settings_applied", b"task_started")
+
+
+def is_item(line: bytearray, at: int) -> bool:
+    """Whether a line is an item of the conversation, in the usual order of keys, as most lines are."""
+    return line.startswith(_ITEM, at + 38) and line.startswith(_STAMP, at) and line.find(b"{", at + 1, at + 38) < 0
 
 
 def _type_in(head: bytearray) -> bytes | None:
@@ -222,15 +231,15 @@ class Thread:
         model = info.get("model")
         if type(model) is str and model and not self.model:
             self._turn({"model": model})
-        limits = payload.get("rate_limits")
+        limits = _shared(payload.get("rate_limits"), self.rows)
         assert self.last is not None
         moved = subtract(self.last, before) if before and epoch == self.epoch else counted
         row = self._row(ts, {} if self.recorded else counts_of(counted))
-        row.limits = limits if type(limits) is dict else None
+        row.limits = limits
         self.rows.append(row)
         if self.recorded:
             self._pair(row, counted, moved)
-        elif any(beyond := subtract(moved, counted)):
+        elif moved != counted and any(beyond := subtract(moved, counted)):
             self.rows.append(self._row(ts, counts_of(beyond), beyond=True))
         if not self.pending:
             self.lone = ts, self.epoch, self.last, counted
@@ -312,6 +321,16 @@ class Thread:
         return subtract(total, before)
 
 
+def _shared(limits: object, rows: list[Row]) -> Raw | None:
+    """The limits that a line states: the object of a row shortly before if that is equal; None if it states none."""
+    if type(limits) is not dict:
+        return None
+    for row in rows[-2:]:
+        if row.limits == limits:
+            return row.limits
+    return limits
+
+
 def _time_of(raw: Raw) -> str:
     """When a line was written. Raises BadRecord."""
     try:
@@ -341,6 +360,11 @@ def totals_of(usage: object) -> Totals | None:
     """The totals of a usage object; None if it has none. Raises BadRecord."""
     if type(usage) is not dict:
         return None
+    get = usage.get
+    a, b, c, d = get("input_tokens"), get("cached_input_tokens"), get("output_tokens"), get("reasoning_output_tokens")
+    e = get("cache_write_input_tokens", 0)
+    if type(a) is type(b) is type(c) is type(d) is type(e) is int and 0 <= a | b | c | d | e < fields.MOST:
+        return a, b, c, d, e  # all of nearly all; a power of 2 bounds the bits of all at once
     read = usage.get("cached_input_tokens", usage.get("cache_read_input_tokens"))
     wrote = usage.get("cache_write_input_tokens")
     values = (usage.get("input_tokens"), read, usage.get("output_tokens"), usage.get("reasoning_output_tokens"), wrote)

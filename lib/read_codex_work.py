@@ -22,12 +22,17 @@ _EXIT = re.compile(r"(?:^|\n)(?:Process exited with code|Exit code:?)\s+(-?\d+)"
 _RUNNING = re.compile(r"Process running with session ID (\d+)")
 _CALLS = ("function_call", "custom_tool_call", "local_shell_call", "tool_search_call", "web_search_call")
 _ITEMS = read_codex_context.ITEMS | {"message", "function_call_output", "custom_tool_call_output", *_CALLS}
+# How a line with an item goes on behind its time, up to the item's own type.
+_ITEM = b'","type":"response_item","payload":{"type":"'
+_NAME, _ITEM_NAMES = 38 + len(_ITEM), frozenset(name.encode() for name in _ITEMS) | {b""}
 _EVENTS = frozenset(("user_message", "item_completed", "turn_aborted"))
 _HEAD = 400  # of a result: its beginning shows whether it failed
 
 
 def relevant(line: bytearray, at: int, stop: int) -> bool:
     """Whether a line could hold a turn or work, by its types."""
+    if line.startswith(_ITEM, at + 38) and read_codex_threads.is_item(line, at):  # most lines
+        return bytes(line[at + _NAME : line.find(b'"', at + _NAME, stop)]) in _ITEM_NAMES
     if read_codex_threads.relevant(line, at, stop):
         return True
     brace = line.find(b"{", at + 1, stop)
@@ -54,7 +59,7 @@ def read(
     with read_codex_threads.open_rollout(path) as file:
         for number, line in read_lines.lines(file, relevant, cursor, buffer):
             # A line that cannot be a turn is not reported as bad.
-            turns = read_codex_threads.relevant(line, 0, len(line)) or line[:1] != b"{" or line[-1:] != b"}"
+            turns = line[:1] != b"{" or line[-1:] != b"}" or read_codex_threads.relevant(line, 0, len(line))
 
             def on_bad_line(why: str, number: int = number, turns: bool = turns) -> None:
                 if turns:

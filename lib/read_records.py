@@ -7,6 +7,7 @@ works.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -20,8 +21,9 @@ from tokenops.untrusted import Raw
 Entry = tuple[Any, ...]
 # The fields of a turn before its counts (who, what) and after them (tier, geo).
 Frame = tuple[dict[str, Any], dict[str, Any]]
-# Time, id, counts in the order of LIGHT_COUNTS, the frame around them, the attribution block. Turns share the last two.
-Light = tuple[str, str, tuple[int, ...], Frame, dict[str, Any]]
+# Time, id, counts in the order of LIGHT_COUNTS, the frame around them, the attribution block, and the second identity, "" if
+# there is none. Turns share frames and attribution blocks.
+Light = tuple[str, str, tuple[int, ...], Frame, dict[str, Any], str]
 LIGHT_COUNTS = (
     "input_tokens",
     "cache_read_tokens",
@@ -39,7 +41,10 @@ def turn(
     event: events.Event = {"v": events.VERSION, "ts": ts, "kind": "turn", "id": identity, **attribution}
     if session:
         event["alias"] = events.alias_of(str(attribution["client"]), session, dict(counts))
-    event |= _billing(model, provider) | {"turns": 1} | _without_zeros(counts) | _without_zeros(more)
+    event |= _billing(model, provider)
+    event["turns"] = 1
+    event |= _without_zeros(counts)
+    event |= _without_zeros(more)
     return events.arrange(fields.fit_all(event))
 
 
@@ -88,7 +93,9 @@ def owner_of(written: str, lineage: Sequence[Sequence[str]]) -> str:
     return lineage[at][0] if lineage else ""
 
 
+@functools.lru_cache(4096)
 def _billing(model: str, provider: str) -> events.Event:
+    """The fields of who bills a model. Nobody changes them."""
     billing: events.Event = {"model": model or "unknown"}
     if biller := price_names.biller(provider):
         billing["provider"] = biller
@@ -103,8 +110,12 @@ def _without_zeros(values: Raw) -> dict[str, Any]:
 
 def turn_of(light: Light) -> events.Event:
     """The record of a light turn."""
-    ts, name, (sent, read, short, long, thought, got), (before, after), attribution = light
-    event: events.Event = {"v": events.VERSION, "ts": ts, "kind": "turn", "id": name, **attribution, **before}
+    ts, name, (sent, read, short, long, thought, got), (before, after), attribution, alias = light
+    if alias:
+        event: events.Event = {"v": events.VERSION, "ts": ts, "kind": "turn", "id": name, "alias": alias, **attribution}
+        event |= before
+    else:
+        event = {"v": events.VERSION, "ts": ts, "kind": "turn", "id": name, **attribution, **before}
     if sent:
         event["input_tokens"] = sent
     if read:
@@ -141,6 +152,22 @@ def keep(seen: dict[str, events.Event], arriving: Iterable[events.Event]) -> Non
     for event in arriving:
         before = seen.get(event["id"])
         seen[event["id"]] = joins.join(before, event) if before else event
+
+
+def keep_entries(seen: dict[str, Entry], arriving: Iterable[Entry]) -> None:
+    """Add entries to those seen before, each thing once."""
+    for entry in arriving:
+        before = seen.setdefault(entry[1], entry)
+        if before is not entry:
+            event = joins.join(record(before), record(entry))
+            seen[entry[1]] = (event["ts"], event["id"], event)
+
+
+def alias_of(entry: Entry) -> str:
+    """The second identity of an entry; "" if it has none."""
+    if len(entry) == 3:
+        return str(record(entry).get("alias", ""))
+    return str(entry[5])
 
 
 def merge(several: Iterable[list[Entry]]) -> list[Entry]:

@@ -205,8 +205,8 @@ def _join_sources(batches: list[list[Entry]]) -> list[list[Entry]]:
     for entry in read_records.by_time(list(itertools.chain.from_iterable(batches))):
         name: str = entry[1]
         name = same.get(name, name)
-        if len(entry) == 3 and "alias" in entry[2] and name not in seen:
-            name = same[entry[1]] = pairs.first(entry[2])
+        if name not in seen and read_records.alias_of(entry):
+            name = same[entry[1]] = pairs.first(read_records.record(entry))
         if name in seen:
             event = joins.join(read_records.record(seen[name]), read_records.record(entry)) | {"id": name}
             seen[name] = (event["ts"], name, event)
@@ -252,4 +252,4 @@ def in_order(
         if shared is None:
             shared = blocks[id(entry[4])] = with_label(entry[4])
         if shared[1] or project is None:
-            yield read_records.turn_of((*entry[:4], shared[0]))
+            yield read_records.turn_of((*entry[:4], shared[0], entry[5]))

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import Json, Run, codex_count, codex_meta, codex_model, examples, lines, objects, put, totals
-from tokenops import read_codex_threads, read_lines
+from tokenops import read_codex, read_codex_owners, read_codex_threads, read_lines, read_records
 from tokenops.read_contract import Intake
 
 A = (9000, 6000, 400, 150)
@@ -372,6 +372,31 @@ def test_copied_limits_are_no_fresh_readings(run: Run, sessions: pathlib.Path) -
     )
     found = [event for event in objects(run("tok-read codex").stdout) if event["kind"] == "meter"]
     assert [event["observed_at"] for event in found] == ["2026-05-02T10:00:09.000Z"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 900), st.integers(0, 2), st.sampled_from((None, 60)), st.sampled_from((300, 10_080))),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_readings_are_those_of_each_row(rows: list[tuple[int, int, int | None, int]]) -> None:
+    thread = read_codex_threads.Thread("t1", provider="openai", own=True)
+    for second, used, left, minutes in rows:
+        window = {"used_percent": used, "window_minutes": minutes, "resets_in_seconds": left}
+        limits = {"limit_id": "codex", "primary": window, "secondary": {**window, "window_minutes": 43_200}}
+        raw = codex_count((len(thread.rows) + 1, 0, 1, 0), (1, 0, 1, 0), rate_limits=limits)
+        thread.take(raw | {"timestamp": f"2026-05-02T10:{second // 60:02d}:{second % 60:02d}.000Z"})
+    one_by_one: dict[str, Json] = {}
+    for row in thread.rows:
+        assert row.limits is not None
+        read_records.keep(one_by_one, read_codex.meters_of(row.limits, row.ts, "openai"))
+    seen: dict[str, read_records.Entry] = {}
+    owned = [read_codex_owners.Owned(row, str(n), "t1", True) for n, row in enumerate(thread.rows)]
+    read_records.keep_entries(seen, read_codex.entries_of(thread, owned, Intake()))
+    found = [read_records.record(entry) for entry in seen.values()]
+    assert {event["id"]: event for event in found if event["kind"] == "meter"} == one_by_one
 
 
 def test_archived_and_active_copies_are_one(run: Run, environment: dict[str, str]) -> None:
