@@ -153,12 +153,12 @@ def alias_of(client: str, session: str, event: Event) -> str:
     """A second identity for a turn whose log and wire share no id: its session and its five counts."""
     if client in NAMELESS:
         session = ""
-    sent, read, wrote, got, thought = (event.get(name, 0) for name in _FIVE)
+    sent, read, wrote, got, thought = [event.get(name, 0) for name in _FIVE]
     if client == "codex":  # not every source of its turns counts cache writes apart from other input
         sent, wrote = sent + wrote, 0
     if client in ("kimi-cli", "mistral-vibe"):  # their logs do not have them
         thought = 0
-    return ":".join((client, session, *map(str, (sent, read, wrote, got, thought))))
+    return f"{client}:{session}:{sent}:{read}:{wrote}:{got}:{thought}"
 
 
 def names_older(event: Event) -> bool:

@@ -230,10 +230,10 @@ class ProjectResolver:
 
     def attribution(self, source: str, client: str, root: str, folder: str, session: str) -> dict[str, Any]:
         """The attribution block of a session. `folder` names the project if no working directory is known."""
-        about = (source, client, root, folder, session)
-        block = self._blocks.get(about)
+        names = (source, client, root, folder, session)
+        block = self._blocks.get(names)
         if block is None:
-            block = self._blocks[about] = self._block(*about)
+            block = self._blocks[names] = self._block(*names)
         return block.copy()
 
     def _block(self, source: str, client: str, root: str, folder: str, session: str) -> dict[str, Any]:

@@ -149,8 +149,8 @@ class Rollouts(read_contract.Reader):
             for owned in rows:
                 for entry in entries_of(thread, [owned], intake):
                     if entry[1] == identity:
-                        place = f"{path_of[id(thread)]}:{owned.row.line}"
-                        yield place, read_records.record(entry), "" if owned.counted else COPY
+                        location = f"{path_of[id(thread)]}:{owned.row.line}"
+                        yield location, read_records.record(entry), "" if owned.counted else COPY
 
 
 def _rollouts(folder: str) -> Iterator[str]:
@@ -299,62 +299,90 @@ class _Turns:
 
 
 class _Readings:
-    """Collects meter readings. Most repeat the one before: of these the latest is made, with the time of the first."""
+    """Collects meter readings. Most repeat an earlier one: of these the latest is made, with the time of the first."""
 
     def __init__(self, provider: str) -> None:
         self.provider = provider
-        # What was read and the five minutes in which -> it, and its first and last time.
-        self.spans: dict[tuple[int, str], tuple[Raw, str, str]] = {}
+        # What names a reading -> the last that has that name, which of its windows it is, and the first and last time.
+        self.spans: dict[tuple[Any, ...], tuple[Raw, str, str, str]] = {}
+        self.others: list[tuple[Raw, str, str]] = []
 
     def add(self, limits: Raw, ts: str) -> None:
-        """Add what a row states. The rows of a thread share equal objects."""
-        key = id(limits), events.slot_of(ts)
-        span = self.spans.get(key)
-        if span is None:
-            self.spans[key] = limits, ts, ts
-        else:
-            self.spans[key] = limits, min(span[1], ts), max(span[2], ts)
+        """Add what a row states."""
+        five_minutes, has_credits = events.slot_of(ts), _has_credits(limits)
+        for slot in _SLOTS:
+            window = limits.get(slot)
+            if type(window) is not dict:
+                if f"{slot}_used_percent" in limits:
+                    self.others.append((limits, slot, ts))
+                continue
+            used, minutes = window.get("used_percent"), window.get("window_minutes")
+            names = limits.get("limit_id"), limits.get("rate_limit_reached_type"), has_credits
+            key = five_minutes, slot, used, type(used), minutes, type(minutes), *names
+            try:
+                span = self.spans.get(key)
+            except TypeError:  # an object where a number or a name was expected
+                self.others.append((limits, slot, ts))
+                continue
+            if span is None:
+                self.spans[key] = limits, slot, ts, ts
+            elif ts > span[3]:
+                self.spans[key] = limits, slot, span[2], ts
+            else:
+                self.others.append((limits, slot, ts))
 
     def entries(self) -> Iterator[Entry]:
         """The readings."""
-        for limits, first, last in self.spans.values():
-            for event in meters_of(limits, last, self.provider):
-                yield first, event["id"], event | {"ts": first}
+        for limits, slot, first, last in self.spans.values():
+            if (event := _meter_of(limits, slot, last, self.provider)) is not None:
+                event["ts"] = first
+                yield first, event["id"], event
+        for limits, slot, ts in self.others:
+            if (event := _meter_of(limits, slot, ts, self.provider)) is not None:
+                yield ts, event["id"], event
+
+
+_SLOTS = ("primary", "secondary")
+
+
+def _has_credits(limits: Raw) -> bool:
+    """Whether work goes on when a limit is reached."""
+    return untrusted.mapping(limits.get("credits")).get("has_credits") is True
 
 
 def meters_of(limits: Raw, ts: str, provider: str) -> Iterator[Event]:
     """The windows of one `rate_limits` object, of today's shape or of the flat one of 2025."""
+    for slot in _SLOTS:
+        if (event := _meter_of(limits, slot, ts, provider)) is not None:
+            yield event
+
+
+def _meter_of(limits: Raw, slot: str, ts: str, provider: str) -> Event | None:
+    """One of the windows; None if it does not say how much of it is used."""
+    window = limits.get(slot)
+    if type(window) is not dict:
+        window = {
+            name: limits.get(f"{slot}_{name}")
+            for name in ("used_percent", "window_minutes", "resets_at", "resets_in_seconds")
+        }
+    used, minutes = number(window.get("used_percent")), number(window.get("window_minutes"))
+    if used is None or not 0 <= used <= 100 * wire_limits.MOST_USED or not minutes or not 0 < minutes <= fields.MOST_MINUTES:
+        return None
     scope = untrusted.text(limits.get("limit_id"))
-    has_credits = untrusted.mapping(limits.get("credits")).get("has_credits") is True  # then work goes on
-    status = "rejected" if untrusted.text(limits.get("rate_limit_reached_type")) and not has_credits else None
-    for slot in ("primary", "secondary"):
-        window = limits.get(slot)
-        if type(window) is not dict:
-            window = {
-                name: limits.get(f"{slot}_{name}")
-                for name in ("used_percent", "window_minutes", "resets_at", "resets_in_seconds")
-            }
-        used, minutes = number(window.get("used_percent")), number(window.get("window_minutes"))
-        if (
-            used is None
-            or not 0 <= used <= 100 * wire_limits.MOST_USED
-            or not minutes
-            or not 0 < minutes <= fields.MOST_MINUTES
-        ):
-            continue
-        yield events.meter(
-            SOURCE,
-            provider,
-            ts,
-            client=CLIENT,
-            window=when.window_name(minutes),
-            window_minutes=minutes,
-            scope=scope if scope and scope != "codex" else None,
-            used=round(used / 100, 6),
-            resets_at=_reset(window, ts),
-            plan=untrusted.text(limits.get("plan_type")) or None,
-            status=status,
-        )
+    is_reached = untrusted.text(limits.get("rate_limit_reached_type")) and not _has_credits(limits)
+    return events.meter(
+        SOURCE,
+        provider,
+        ts,
+        client=CLIENT,
+        window=when.window_name(minutes),
+        window_minutes=minutes,
+        scope=scope if scope and scope != "codex" else None,
+        used=round(used / 100, 6),
+        resets_at=_reset(window, ts),
+        plan=untrusted.text(limits.get("plan_type")) or None,
+        status="rejected" if is_reached else None,
+    )
 
 
 def _reset(window: Raw, ts: str) -> str | None:

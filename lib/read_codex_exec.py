@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tokenops import events, read_codex_threads, read_lines, read_records, untrusted, when
+from tokenops import events, read_codex_totals, read_lines, read_records, untrusted, when
 from tokenops.read_contract import FileReader, Intake, StreamFormat
 
 SOURCE = "codex-exec"
@@ -121,7 +121,7 @@ class Stream:
         value = next((line[key] for key in ("timestamp", "created_at", "createdAt") if line.get(key) is not None), None)
         return self.now() if value is None else untrusted.moment(value)
 
-    def _total(self, used: read_codex_threads.Totals, ts: str) -> events.Event | None:
+    def _total(self, used: read_codex_totals.Totals, ts: str) -> events.Event | None:
         """A thread's totals; if they began anew, they are kept beside the earlier ones."""
         if not any(used):
             return None
@@ -139,22 +139,22 @@ class Stream:
             f"usage:{CLIENT}:{name}:{model or 'unknown'}",
             attribution,
             model,
-            read_codex_threads.counts_of(used),
+            read_codex_totals.counts_of(used),
             state.get("provider", ""),
         )
 
 
-def totals_of(usage: untrusted.Raw) -> read_codex_threads.Totals:
+def totals_of(usage: untrusted.Raw) -> read_codex_totals.Totals:
     """Input, cached, output, reasoning and written of a usage object. Raises BadRecord."""
     sent, cached, output, reasoning, wrote = (untrusted.count(usage, *names) for names in _NAMES)
     return sent, cached, output, reasoning, wrote
 
 
-def _sum(before: list[int] | None, more: read_codex_threads.Totals) -> read_codex_threads.Totals:
+def _sum(before: list[int] | None, more: read_codex_totals.Totals) -> read_codex_totals.Totals:
     if not before:
         return more
     a, b, c, d, e = before
-    return read_codex_threads.add((a, b, c, d, e), more)
+    return read_codex_totals.add((a, b, c, d, e), more)
 
 
 READER = FileReader(SOURCE, CLIENT, files, claims, read, stream=StreamFormat(RELEVANT, takes, Stream))

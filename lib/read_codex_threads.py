@@ -14,15 +14,14 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from tokenops import events, fields, jsonl, read_lines, read_packed, regular, untrusted, when
+from tokenops import events, fields, jsonl, read_codex_totals, read_lines, read_packed, regular, untrusted, when
+from tokenops.read_codex_totals import Totals
 from tokenops.read_contract import Intake
 
 SOURCE = "codex-jsonl"
 CLIENT = "codex"
 
 Raw = dict[str, Any]
-# Input (cached and written inside), cached, output (reasoning inside), reasoning, written to a cache (since 0.140).
-Totals = tuple[int, int, int, int, int]
 
 _MASKED = re.compile(r"[\s\[\]<>*]|REDACTED")
 _FILE_UUID = re.compile(r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\.jsonl(?:\.zst)?\Z")
@@ -35,7 +34,6 @@ MOST_PENDING = 8
 # How a line with an item of the conversation begins, but for its time.
 _STAMP, _ITEM = b'{"timestamp":"', b'","type":"response_item",'
 _HEAD = 1 << 18  # bytes, in which the first line of a rollout ends
-_NOTHING: Totals = (0, 0, 0, 0, 0)
 
 
 def relevant(line: bytearray, at: int, stop: int) -> bool:
@@ -219,7 +217,10 @@ class Thread:
         info = payload.get("info")
         if type(info) is not dict:
             return
-        total, last = totals_of(info.get("total_token_usage")), totals_of(info.get("last_token_usage"))
+        total, last = (
+            read_codex_totals.totals_of(info.get("total_token_usage")),
+            read_codex_totals.totals_of(info.get("last_token_usage")),
+        )
         before, epoch = self.last, self.epoch
         if (counted := self._new_usage(total, last)) is None:
             return
@@ -231,16 +232,16 @@ class Thread:
         model = info.get("model")
         if type(model) is str and model and not self.model:
             self._turn({"model": model})
-        limits = _shared(payload.get("rate_limits"), self.rows)
+        limits = payload.get("rate_limits")
         assert self.last is not None
-        moved = subtract(self.last, before) if before and epoch == self.epoch else counted
-        row = self._row(ts, {} if self.recorded else counts_of(counted))
-        row.limits = limits
+        moved = read_codex_totals.subtract(self.last, before) if before and epoch == self.epoch else counted
+        row = self._row(ts, {} if self.recorded else read_codex_totals.counts_of(counted))
+        row.limits = limits if type(limits) is dict else None
         self.rows.append(row)
         if self.recorded:
             self._pair(row, counted, moved)
-        elif moved != counted and any(beyond := subtract(moved, counted)):
-            self.rows.append(self._row(ts, counts_of(beyond), beyond=True))
+        elif moved != counted and any(beyond := read_codex_totals.subtract(moved, counted)):
+            self.rows.append(self._row(ts, read_codex_totals.counts_of(beyond), beyond=True))
         if not self.pending:
             self.lone = ts, self.epoch, self.last, counted
         self.pending = []
@@ -249,19 +250,19 @@ class Thread:
         """A row of the line that is read now."""
         replayed = False if self.is_settled() else (True if self.separated else None)
         owner = self.owner if replayed else ""
-        head = ts, self.epoch, self.last or _NOTHING, counts, self.model, self.tier
+        head = ts, self.epoch, self.last or read_codex_totals.NOTHING, counts, self.model, self.tier
         return Row(*head, None, replayed, self.line, owner, effort=self.effort, **more)
 
     def _record(self, payload: Raw, raw: Raw) -> None:
         """Take in what one response used."""
-        used = totals_of(payload.get("usage"))
+        used = read_codex_totals.totals_of(payload.get("usage"))
         if used is None or not any(used):
             return
         ts = _time_of(raw)
         thread, response = text_of(payload.get("thread_id")), untrusted.identity(payload.get("response_id"))
         if thread == self.id:
             self.settle()  # nothing behind a record of its own is a copy
-        row = self._row(ts, counts_of(used))
+        row = self._row(ts, read_codex_totals.counts_of(used))
         row.tier = tier_of(payload.get("service_tier")) or row.tier
         if thread and thread != self.id and not _MASKED.search(thread):
             row.owner, row.replayed = thread, True
@@ -288,7 +289,9 @@ class Thread:
         """Find the record of a token_count: its turn had the identity that the count's totals make."""
         if not self.pending:
             return
-        by_counts = [row for used in (last, moved) for row in self.pending if row.counts == counts_of(used)]
+        by_counts = [
+            row for used in (last, moved) for row in self.pending if row.counts == read_codex_totals.counts_of(used)
+        ]
         row = (by_counts or self.pending[-1:])[0]
         row.epoch, row.totals, row.paired = count.epoch, count.totals, True
         if not any(other is row for other in self.rows):
@@ -300,7 +303,7 @@ class Thread:
         if total is None:
             if last is None or not any(last):
                 return None
-            self.last = add(before, last) if before else last
+            self.last = read_codex_totals.add(before, last) if before else last
             return last
         if not any(total) or total == before:
             return None
@@ -318,17 +321,7 @@ class Thread:
         self.last = total
         if last is not None:
             return last if any(last) else None
-        return subtract(total, before)
-
-
-def _shared(limits: object, rows: list[Row]) -> Raw | None:
-    """The limits that a line states: the object of a row shortly before if that is equal; None if it states none."""
-    if type(limits) is not dict:
-        return None
-    for row in rows[-2:]:
-        if row.limits == limits:
-            return row.limits
-    return limits
+        return read_codex_totals.subtract(total, before)
 
 
 def _time_of(raw: Raw) -> str:
@@ -354,51 +347,6 @@ def _subagent_of(role: object, kind: object) -> str:
 def tier_of(value: object) -> str:
     """The served tier, "" for the ordinary one."""
     return value if type(value) is str and value in ("priority", "fast", "flex", "batch", "ultrafast") else ""
-
-
-def totals_of(usage: object) -> Totals | None:
-    """The totals of a usage object; None if it has none. Raises BadRecord."""
-    if type(usage) is not dict:
-        return None
-    get = usage.get
-    a, b, c, d = get("input_tokens"), get("cached_input_tokens"), get("output_tokens"), get("reasoning_output_tokens")
-    e = get("cache_write_input_tokens", 0)
-    if type(a) is type(b) is type(c) is type(d) is type(e) is int and 0 <= a | b | c | d | e < fields.MOST:
-        return a, b, c, d, e  # all of nearly all; a power of 2 bounds the bits of all at once
-    read = usage.get("cached_input_tokens", usage.get("cache_read_input_tokens"))
-    wrote = usage.get("cache_write_input_tokens")
-    values = (usage.get("input_tokens"), read, usage.get("output_tokens"), usage.get("reasoning_output_tokens"), wrote)
-    if all(value is None for value in values):
-        return None
-    for value in values:
-        if value is not None and (type(value) is not int or not 0 <= value < fields.MOST):
-            raise events.BadRecord(f"token usage holds {jsonl.value_name(value)}; expected counts")
-    a, b, c, d, e = (value or 0 for value in values)
-    return a, b, c, d, e
-
-
-def add(a: Totals, b: Totals) -> Totals:
-    """The sum of two totals."""
-    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3], a[4] + b[4]
-
-
-def subtract(a: Totals, b: Totals) -> Totals:
-    """What one of two totals has more than the other, nothing where it has less."""
-    return _five([max(more - less, 0) for more, less in zip(a, b, strict=True)])
-
-
-def counts_of(used: Totals) -> Raw:
-    """The record's disjoint counts: cached and written are inside input, reasoning inside output."""
-    sent, cached, output, reasoning, wrote = used
-    cached, reasoning, wrote = min(cached, sent), min(reasoning, output), min(wrote, sent - min(cached, sent))
-    counts = {
-        "input_tokens": sent - cached - wrote,
-        "cache_read_tokens": cached,
-        "cache_write_tokens": wrote,
-        "output_tokens": output,
-        "reasoning_tokens": reasoning,
-    }
-    return {name: count for name, count in counts.items() if count}
 
 
 def thread_of(path: str) -> Thread:
@@ -455,18 +403,13 @@ _SINCE = ("burst", "recorded", "pending", "lone", "effort", "branch", "subagent"
 def from_data(data: dict[str, Any]) -> Thread:
     """The thread that `as_data` made this of."""
     rows = {
-        name: [Row(ts, epoch, _five(totals), *rest) for ts, epoch, totals, *rest in data.get(name, ())] for name in _ROWS
+        name: [Row(ts, epoch, read_codex_totals.of_cursor(totals), *rest) for ts, epoch, totals, *rest in data.get(name, ())]
+        for name in _ROWS
     }
-    fields = {**data, **rows, "last": _five(data["last"]) if data["last"] else None}
+    fields = {**data, **rows, "last": read_codex_totals.of_cursor(data["last"]) if data["last"] else None}
     if lone := data.get("lone"):
-        fields["lone"] = (lone[0], lone[1], _five(lone[2]), _five(lone[3]))
+        fields["lone"] = (lone[0], lone[1], read_codex_totals.of_cursor(lone[2]), read_codex_totals.of_cursor(lone[3]))
     return Thread(separated=fields.pop("told"), **fields)
-
-
-def _five(totals: list[int]) -> Totals:
-    """Totals out of a cursor; an older one did not know what was written to a cache."""
-    a, b, c, d, *more = totals
-    return a, b, c, d, more[0] if more else 0
 
 
 def in_burst(thread: Thread, row: Row) -> bool:

@@ -24,6 +24,7 @@ from tokenops import (
     events,
     read_claude_turns,
     read_codex_threads,
+    read_codex_totals,
     read_gemini,
     read_lines,
     read_records,
@@ -174,7 +175,7 @@ class Stream:
     def _codex(self, attributes: Attributes, record: untrusted.Raw) -> events.Event | None:
         names = ("input_token_count", "cached_token_count", "output_token_count", "reasoning_token_count")
         sent, cached, output, reasoning = (_count(attributes, name) for name in names)
-        counts = read_codex_threads.counts_of((sent, cached, output, reasoning, 0))
+        counts = read_codex_totals.counts_of((sent, cached, output, reasoning, 0))
         return self._turn(
             read_codex_threads.CLIENT,
             _session(attributes, "conversation.id"),

@@ -90,7 +90,7 @@ def _seen_once(folder: str, needles: list[bytes], among: Container[str] | None) 
     others: list[bytes] = []
     for day in store_files.days(folder):
         if (among is None or day.name in among) and store_files.has_any(day, needles):
-            chosen, rest = _chosen(day, needles)
+            chosen, rest = _lines_and_others(day, needles)
             lines += chosen
             others += rest
     records = store_files.records_alone(lines)
@@ -99,7 +99,7 @@ def _seen_once(folder: str, needles: list[bytes], among: Container[str] | None) 
     return records if is_alone and records is not None and len(names) == len(records) else None
 
 
-def _chosen(day: Day, needles: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+def _lines_and_others(day: Day, needles: list[bytes]) -> tuple[list[bytes], list[bytes]]:
     """The lines of a day in which some bytes stand, and the ids in the others."""
     chosen, others = [], []
     for line in store_files.whole_lines(day):
@@ -133,7 +133,7 @@ def _sightings(needles: list[bytes], parsed: dict[bytes, Event], day: Day) -> It
     """
     if not store_files.has_any(day, needles):
         return  # nearly all days hold nothing of a session
-    chosen, others = _chosen(day, needles)
+    chosen, others = _lines_and_others(day, needles)
     parts = [part for line in chosen for part in store_folded.unfold(line)]
     names = {_name(part) for part in parts}
     if not names.isdisjoint(others) or not names.isdisjoint(map(_CONTEXT.__add__, others)):

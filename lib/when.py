@@ -31,7 +31,7 @@ COARSER = {
 }
 
 _parsed = datetime.datetime.fromisoformat
-_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH, _MS = datetime.datetime(1970, 1, 1, tzinfo=UTC), datetime.timedelta(milliseconds=1)
 _FRACTION = light.pattern(r"\.(\d+)")
 _AGO = light.pattern(r"(\d{1,6})([mhdw])\Z")
 _AGO_MS = {"m": 60_000, "h": 3_600_000, "d": DAY, "w": 7 * DAY}
@@ -46,22 +46,18 @@ _FIRST_DAY, _LAST_DAY = datetime.date(2000, 1, 1), datetime.date(2101, 1, 1)
 
 
 def moment(text: str) -> int:
-    """Milliseconds of an RFC 3339 time, with any number of fraction digits and any offset.
-
-    A time without an offset is UTC. Raises ValueError.
-    """
+    """Milliseconds of an RFC 3339 time, with any number of fraction digits, any offset or none (UTC). Raises ValueError."""
     if len(text) == 24 and text[23] == "Z" and text[19] == ".":  # nearly all times are canonical
         with contextlib.suppress(ValueError):
-            since = _parsed(text) - _EPOCH
-            return since.days * DAY + since.seconds * 1000 + since.microseconds // 1000
+            return (_parsed(text) - _EPOCH) // _MS
     whole = text.strip()
     if fraction := _FRACTION.search(whole):
         digits = (fraction[1] + "000000")[:6]
         whole = f"{whole[: fraction.start()]}.{digits}{whole[fraction.end() :]}"
-    parsed = datetime.datetime.fromisoformat(whole)
+    parsed = _parsed(whole)
     if parsed.tzinfo is None:
         parsed = parsed.replace(tzinfo=UTC)
-    return int((parsed - _EPOCH) // datetime.timedelta(milliseconds=1))
+    return (parsed - _EPOCH) // _MS
 
 
 def epoch(value: float) -> int:
@@ -75,13 +71,11 @@ def epoch(value: float) -> int:
 def stamp(ms: int) -> str:
     """The canonical text of a moment."""
     day, rest = divmod(ms, DAY)
-    minutes, rest = divmod(rest, 60_000)
-    return f"{_date(day)}T{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}.{rest % 1000:03d}Z"
+    return f"{_date(day)}T{rest // 3_600_000:02d}:{rest // 60_000 % 60:02d}:{rest // 1000 % 60:02d}.{rest % 1000:03d}Z"
 
 
 @functools.lru_cache(1024)
 def _date(day: int) -> str:
-    """The text of a day, from the days since 1970. Raises OverflowError."""
     return (_EPOCH + datetime.timedelta(days=day)).date().isoformat()
 
 

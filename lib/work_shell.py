@@ -222,8 +222,7 @@ def _parse(line: str) -> Iterator[tuple[list[str], list[str], str]]:
             end = run.end() if (run := _RUN.match(line, at)) else at + 1
             part, at = line[at:end], end
         if part is not None:
-            word = [] if word is None else word
-            word.append(part)
+            (word := word or []).append(part)
     if word is not None:
         words.append("".join(word))
     if words or inner:
