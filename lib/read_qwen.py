@@ -127,6 +127,8 @@ def read(path: str, cursor: read_lines.Cursor, intake: Intake) -> Iterator[event
         )
         before = _answer_before(answer._replace(name=name), line, cursor.state.setdefault("waiting", []))
         if before is not None:
+            if chats is None:
+                continue  # its turn was given with its first line
             answer, name = answer._replace(ts=before.ts), before.name
         session = _session_of(line, path)
         attribution = intake.attribution(SOURCE, CLIENT, untrusted.path(line.get("cwd")), folder, session)

@@ -240,7 +240,10 @@ def in_order(
     def with_label(block: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         key = block.get("project_id", "")
         changed = projects.relabel(block, names)
-        return (changed if salted else {k: v for k, v in changed.items() if k != "project_id"}), key in chosen
+        if not salted:
+            changed = changed.copy()
+            changed.pop("project_id", None)
+        return changed, key in chosen
 
     for entry in entries:
         if len(entry) == 3:
