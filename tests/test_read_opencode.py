@@ -564,8 +564,9 @@ def test_a_locked_database_is_read_the_next_time(home: pathlib.Path, run: Run) -
     assert len(found_in(home, run)) == 1
 
 
+# All is imported before the user changes, who need not be able to read the interpreter's own files.
 READER = """
-import os, sqlite3, sys
+import os, shutil, sqlite3, sys, tempfile
 from tokenops import read_contract, read_lines, read_opencode
 def count(path):
     return len(list(read_opencode.read(path, read_lines.Cursor(), read_contract.Intake(on_bad_line=print))))
