@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tokenops import events, fields, jsonl
@@ -15,7 +16,7 @@ def totals_of(usage: object) -> Totals | None:
     """The totals of a usage object; None if it has none. Raises BadRecord."""
     if type(usage) is not dict:
         return None
-    get = usage.get
+    get: Callable[..., Any] = usage.get
     a, b, c, d = get("input_tokens"), get("cached_input_tokens"), get("output_tokens"), get("reasoning_output_tokens")
     e = get("cache_write_input_tokens", 0)
     if type(a) is type(b) is type(c) is type(d) is type(e) is int and 0 <= a | b | c | d | e < fields.MOST:
