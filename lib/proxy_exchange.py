@@ -339,9 +339,11 @@ class Exchange:
             "",
         )
         session = session or self._body_session
-        # opencode leaves its name out of requests to some vendors; its sessions' names are of a form of their own.
-        opencode = proxy_request.OPENCODE.match(session)
-        client = "opencode" if opencode else proxy_request.client_of(self.headers) or "unknown"
+        client = proxy_request.client_of(self.headers) or "unknown"
+        # opencode leaves its name out of requests to some vendors; its sessions' names are of a form of their own, which
+        # only Kilo's share.
+        if client != "kilo" and proxy_request.OPENCODE.match(session):
+            client = "opencode"
         project = untrusted.text(self.headers.get("x-tokenops-project"), 100)
         agent = f"{client}:{project}" if project else client
         event: Event = {"source": SOURCE, "client": client}

@@ -82,7 +82,10 @@ def totals(run: Run) -> list[Json]:
     return [event for event in objects(run("tok-cat").stdout) if event.get("source") == "acp"]
 
 
-def test_what_prompts_used_is_in_the_log_and_no_text_is(tap: Open, run: Run, tmp_path: pathlib.Path) -> None:
+def test_what_prompts_used_is_in_the_log_and_no_text_is(
+    tap: Open, run: Run, environment: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    environment["TOKENOPS_MACHINE"] = "laptop"
     process = tap("plain")
     printed, wrong = process.communicate(opening(tmp_path) + prompt(2) + prompt(3), timeout=MOST)
     assert process.returncode == 0 and wrong == b"made agent at work\n"
@@ -92,7 +95,7 @@ def test_what_prompts_used_is_in_the_log_and_no_text_is(tap: Open, run: Run, tmp
     for row in rows:
         assert {name: row[name] for name in COUNTS} == COUNTS and row["covers"] == "session"
         assert (row["client"], row["model"], row["session_id"]) == ("made-agent", "m-1", "made-1")
-        assert row["project"] == tmp_path.name and row["machine"] and "cost_usd" not in row
+        assert (row["project"], row["machine"]) == (tmp_path.name, "laptop") and "cost_usd" not in row
     everything = b"".join(path.read_bytes() for path in (tmp_path / "log").rglob("*") if path.is_file())
     assert b"made-agent" in everything and b"secret" not in everything
 

@@ -52,6 +52,30 @@ def test_a_turn_is_written_down(proxy: Proxy, vendor: Upstream) -> None:
     assert not any(name.startswith(b"x-tokenops") for name, _, _ in asked.head.headers)
 
 
+@pytest.mark.parametrize(
+    ("agent", "header", "client"),
+    [
+        ("Kilo-Code/7.7.7 ai-sdk/provider-utils/4.0.27", "X-Session-Affinity: ses_dcdb1cd26ffe57ozv6ms1xgCTm", "kilo"),
+        ("ai-sdk/provider-utils/4.0.27", "X-Session-Affinity: ses_dcdb1cd26ffe57ozv6ms1xgCTm", "opencode"),
+        ("python-httpx/0.28.1", "x-affinity: e854d1ee-54bc-af62-82d3-959c7bdd83cf", "mistral-vibe"),
+        ("grok-shell/1.0.41 (linux; x86_64)", "x-grok-session-id: 01a23277-eefb-7ad3-aab9-f730b0485614", "grok-build"),
+    ],
+)
+def test_a_request_is_named_as_in_its_clients_log(
+    proxy: Proxy, vendor: Upstream, agent: str, header: str, client: str
+) -> None:
+    """By client and session, so that the log's sighting of it and the proxy's are one, or the log's total gives way to it."""
+    vendor.script = plain(USAGE)
+    ask(
+        proxy.port,
+        post("/openai/v1/chat/completions", b'{"model":"gpt-5.4"}', header, f"User-Agent: {agent}", "Connection: close"),
+    )
+    [turn] = proxy.events(1)
+    session = header.partition(": ")[2]
+    assert (turn["client"], turn["session_id"]) == (client, session)
+    assert turn.get("alias") == (None if client == "grok-build" else f"{client}:{session}:10:5:0:7:0")
+
+
 def test_a_stream_passes_as_it_comes(proxy: Proxy, vendor: Upstream) -> None:
     """The vendor says nothing more until its first event has arrived, and then for a fifth of a second."""
     rest = Gate()
