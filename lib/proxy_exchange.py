@@ -340,8 +340,6 @@ class Exchange:
         )
         session = session or self._body_session
         client = proxy_request.client_of(self.headers) or "unknown"
-        # opencode leaves its name out of requests to some vendors; its sessions' names are of a form of their own, which
-        # only Kilo's share.
         if client != "kilo" and proxy_request.OPENCODE.match(session):
             client = "opencode"
         project = untrusted.text(self.headers.get("x-tokenops-project"), 100)

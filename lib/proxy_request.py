@@ -105,6 +105,7 @@ def credential(headers: dict[str, str]) -> str:
     return ""
 
 
+# opencode leaves its name out of requests to some vendors. Its sessions' names are of a form that only Kilo's share.
 OPENCODE = re.compile(r"ses_[0-9a-f]{12}[0-9A-Za-z]{14}\Z")
 _CLAUDE = re.compile(r"_session_([0-9a-f-]{36})\Z")
 
