@@ -45,22 +45,29 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def run(command: list[str], seconds: float, folder: str | None = None, text: bytes = b"") -> Ended:
-    """Run a program to its end; `text` is its input. Raises OSError, also if it is not there or not in time."""
+    """Run a program to its end; `text` is its input. Raises OSError, also if it is not there or not in time.
+
+    The input is a file, not a pipe: a program that ends before it has read all would end a filter of ours by SIGPIPE.
+    """
     import subprocess  # costs 10 ms at start
+    import tempfile
 
     file = path_of(command[0], os.environ.get("PATH"))
     if not file:
         raise FileNotFoundError(errno.ENOENT, "no such program on the PATH", command[0])
     try:
-        done = subprocess.run(
-            [file, *command[1:]],
-            input=text,
-            capture_output=True,
-            timeout=seconds,
-            check=False,
-            cwd=folder,
-            env=environment(os.environ),
-        )
+        with tempfile.TemporaryFile() if text else open(os.devnull, "w+b") as source:
+            source.write(text)
+            source.seek(0)
+            done = subprocess.run(
+                [file, *command[1:]],
+                stdin=source,
+                capture_output=True,
+                timeout=seconds,
+                check=False,
+                cwd=folder,
+                env=environment(os.environ),
+            )
     except subprocess.TimeoutExpired:
         raise TimeoutError(errno.ETIMEDOUT, f"did not end within {seconds:g} s", command[0]) from None
     return Ended(done.returncode, done.stdout, done.stderr)

@@ -7,14 +7,12 @@ namespace, so that one made for other things does not count.
 from __future__ import annotations
 
 import os
-import re
 import stat
-import tempfile
 
-from tokenops import config, datadir, programs
+from tokenops import config, datadir, light, programs
 
 SECONDS = 60.0
-_FINGERPRINT = re.compile(rb"SHA256:[A-Za-z0-9+/]+")
+_FINGERPRINT = light.pattern(rb"SHA256:[A-Za-z0-9+/]+")
 _BEGIN = b"-----BEGIN SSH SIGNATURE-----"
 
 
@@ -34,6 +32,8 @@ def signer(text: bytes, signature: bytes, signers: bytes, identity: str, namespa
 
     `signers`: a list as in ssh-keygen(1), ALLOWED SIGNERS. Raises OSError if ssh-keygen is not there.
     """
+    import tempfile  # 3 ms, which other verbs of a command need not pay
+
     with tempfile.TemporaryDirectory(prefix="tok-sign-") as folder:
         allowed, path = os.path.join(folder, "signers"), os.path.join(folder, "signature")
         datadir.replace(allowed, signers, durable=False)

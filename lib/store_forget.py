@@ -20,6 +20,7 @@ from tokenops import (
     datadir,
     events,
     jsonl,
+    light,
     projects,
     store,
     store_cursors,
@@ -34,9 +35,9 @@ from tokenops.jsonl import ignore_line
 from tokenops.store_rules import Rule, Rules
 
 _CONTEXT = "context:"  # an id of a context is this and the id of its turn
-_PROJECT_ID = re.compile(rb'"project_id":"([0-9a-f]+)"')
-_PROJECT = re.compile(rb'"project":("(?:[^"\\\\]|\\\\.)*+")(?:,"project_id":"([0-9a-f]+)")?')
-_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_PROJECT_ID = light.pattern(rb'"project_id":"([0-9a-f]+)"')
+_PROJECT = light.pattern(rb'"project":("(?:[^"\\\\]|\\\\.)*+")(?:,"project_id":"([0-9a-f]+)")?')
+_DAY = light.pattern(r"\d{4}-\d\d-\d\d")
 _COVERS = b'"covers":"'
 # Of what began earlier before a date than this, no client adds to a session's total after it.
 _SESSION_MS = 31 * when.DAY

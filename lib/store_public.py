@@ -43,17 +43,17 @@ OPTIONAL = ("effort", "subagent", "skill", "plugin", "mcp_server", "mcp_tool", "
 _NAMES = ("project", "branch", "machine", "user", *OPTIONAL[1:6])
 _MADE = ("project_id", "agent_id", "workflow_id")
 FIELDS = frozenset((*_WORDS, *_PLAIN, *_MODELS, *OPTIONAL, *_NAMES, *_MADE))
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,79}")
-_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+@-]{0,99}(?:/[A-Za-z0-9][A-Za-z0-9._:+@-]{0,99}){0,3}")
+_WORD = light.pattern(r"[A-Za-z0-9][A-Za-z0-9._:+-]{0,79}")
+_MODEL = light.pattern(r"[A-Za-z0-9][A-Za-z0-9._:+@-]{0,99}(?:/[A-Za-z0-9][A-Za-z0-9._:+@-]{0,99}){0,3}")
 # Models whose names are a place on a disk, or say whose they are: of a cloud's account, a fine-tune, an address.
-_PRIVATE = re.compile(
+_PRIVATE = light.pattern(
     r"arn:|projects/|users/|home/|(?:[^/]*/)*accounts/(?!fireworks/models/)|.*\.(?:gguf|ggml|bin|safetensors)\Z|.*@[^/@]+\.[A-Za-z]",
     re.IGNORECASE,
 )
-_TUNED = re.compile(r"(ft:[A-Za-z0-9._-]{1,80}):.*")
-_PERSON = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
-_ID, _KEY = re.compile(rf"{events.PUBLIC}[0-9a-f]{{24}}"), re.compile(r"[0-9a-f]{20}")
-_LOG = re.compile(r"[0-9a-f]{12}")
+_TUNED = light.pattern(r"(ft:[A-Za-z0-9._-]{1,80}):.*")
+_PERSON = light.pattern(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
+_ID, _KEY = light.pattern(rf"{events.PUBLIC}[0-9a-f]{{24}}"), light.pattern(r"[0-9a-f]{20}")
+_LOG = light.pattern(r"[0-9a-f]{12}")
 
 
 class Refused(ValueError):

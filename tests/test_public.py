@@ -259,6 +259,7 @@ def test_what_nobody_trusted_signed_is_refused(
         "another version": data.replace(b'"v":1', b'"v":2', 1),
         "a damaged header": data.replace(b'"sequence":', b'"sequence":"x","x":', 1),
         "a name that is an option": data.replace(b'"from":"ada"', b'"from":"-Oprint-pubkey"', 1),
+        "a damaged signature of much": text * 400 + b'{"signature":"-----BEGIN SSH SIGNATURE-----\\nA"}\n',
         "empty": b"",
         "zeros": bytes(5000),
         "a long line": b'{"format":"tokenops-public","x":"' + b"x" * 9000 + b'"}\n',
