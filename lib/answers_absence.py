@@ -59,6 +59,9 @@ class Usage:
         return ""
 
 
+# Where readings of limits come from, for messages that miss them.
+READINGS = "they come from Codex's logs, the status line (tok-init sets it up), tok-poll and tok-proxy"
+
 # So many values are all named.
 _FEW = 8
 
@@ -98,7 +101,7 @@ def of_log(
     if not taken.count:
         return f"no usage{filters}: each value exists, but not together"
     day = _day(taken.last, log.tz)
-    more = f": {option} {day}" if option and taken.last < since else ""
+    more = f"; use {option} {day}" if option and taken.last < since else ""
     return f"no usage in this span{filters}; the last was on {day}{more}"
 
 

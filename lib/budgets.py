@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
-from tokenops import config, costs, events, plans, pricing, rollup, show, store_summaries, when
+from tokenops import config, costs, events, limit_view, plans, pricing, rollup, show, store_summaries, when
 from tokenops.config import Unusable
 from tokenops.events import Event
 
@@ -290,7 +290,18 @@ def table(rows: Sequence[Event], shape: str, color: bool, verbose: bool = False)
     ]
     unpriced = [(row["name"], row["unpriced_turns"]) for row in rows if "unpriced_turns" in row]
     notes = [f"{name}: {show.plural(turns, 'turn')} without a price, not included" for name, turns in unpriced]
-    return show.table(columns, shape, color=color) + show.notes(notes, shape, color, verbose)
+    ahead = "" if shape == "csv" else show.notes(filter(None, map(_ahead, rows)), shape, False, verbose=True)
+    return show.table(columns, shape, color=color) + ahead + show.notes(notes, shape, color, verbose)
+
+
+def _ahead(row: Event) -> str:
+    """What a budget's forecast says, in words."""
+    forecast = row["forecast"]
+    if forecast is None or row["share"] >= 1:
+        return ""
+    limit = show.money(row["limit_usd"]) if "limit_usd" in row else f"{show.count(row['limit_tokens'])} tokens"
+    chance = limit_view.chance(forecast["p_exceed"])
+    return f"{row['name']}: {chance} likely to reach {limit} before its period ends"
 
 
 def _amounts(title: str, rows: Sequence[Event], name: str, rank: int) -> show.Column:

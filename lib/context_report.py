@@ -224,8 +224,9 @@ def table(sums: Sums, shape: str, color: bool, rest: Sequence[Event] = ()) -> st
     names = [*_names(rows, by, width), *labels]
     parts = [float(_usd(row) / whole) if whole else 0.0 for row in body[:-1]]
     percents = [chart_text.percent(part) if part else "" for part in parts]
+    most = max(map(len, percents), default=0)
     bars, short = (
-        [f"{chart_text.gauge(part, size)} {text:>5}" for part, text in zip(parts, percents, strict=True)]
+        [f"{chart_text.gauge(part, size)} {text:>{most}}" for part, text in zip(parts, percents, strict=True)]
         for size in (_BAR, _BAR // 2)
     )
     columns = [

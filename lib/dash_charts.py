@@ -233,6 +233,8 @@ def _numbers(view: View, live: bool) -> Html:
     more = []
     if any(part.spent is None for part in spent.bars):
         more.append(tag("p", "Striped: the log does not reach back that far.", class_="sub"))
+    if any(part.partial for part in spent.bars):
+        more.append(tag("p", "Pale: only a part of that time is over, or in the span.", class_="sub"))
     if spent.totals:
         tokens = sum(map(events.token_sum, spent.totals))
         sessions = len({event.get("session_id") for event in spent.totals})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from tokenops import answers, answers_work, dash_headroom, dash_tables
+from tokenops import answers, answers_work, dash_headroom, dash_tables, scorecard
 from tokenops.dash_html import Html, tag
 from tokenops.dash_query import Ask
 from tokenops.dash_sheet import Column, Sheet
@@ -53,8 +53,7 @@ def _kpi(name: str, kpi: Event) -> Html:
     """One number: its value, its grade, and what it was counted from or what it needs."""
     value = kpi["value"]
     shown = dash_tables.UNKNOWN if value is None else f"{value:,.0f} s" if kpi["unit"] == "s" else f"{value:,.2f}%"
-    counted = f"{kpi['numerator']:,} / {kpi['denominator']:,}" if kpi["denominator"] else ""
-    why = [part for part in (counted, kpi.get("why", "")) if part]
+    why = [part for part in (scorecard.ratio_text(name, kpi), kpi.get("why", "")) if part]
     return tag(
         "li",
         tag("span", kpi["title"], class_="name"),
@@ -114,7 +113,10 @@ def _title(row: Event) -> Html:
 
 
 def _tokens(row: Event) -> Html:
-    return tag("data", dash_tables.UNKNOWN, value="") if row["tokens"] is None else dash_tables.short(row["tokens"])
+    if row["tokens"] is None:
+        return tag("data", dash_tables.UNKNOWN, value="")
+    short = dash_tables.short(row["tokens"])
+    return tag("span", "~", short) if row.get("tokens_estimated") else short
 
 
 def _cost(row: Event) -> Html:

@@ -157,7 +157,7 @@ def command(text: str) -> Html:
 
 def forecast_text(forecast: Event, view: View) -> list[object]:
     """The forecast in words."""
-    chance = chart_text.percent(forecast["p_cutoff"])
+    chance = limit_view.chance(forecast["p_cutoff"])
     band = forecast["used_in_an_hour"]
     parts: list[object] = [
         "Runs out before its reset: ",

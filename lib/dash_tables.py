@@ -198,7 +198,7 @@ def worth(view: View) -> Html | None:
         return None
     cards = [_worth(value, view) for value in view.spent.worth]
     metered = view.spent.total.get("metered_usd", "0")  # of all of them, so it is said once
-    rest = tag("p", "pay-per-token besides: ", tag("data", show.money(metered), value=metered), class_="sub", id="metered")
+    rest = tag("p", "pay-per-token usage: ", tag("data", show.money(metered), value=metered), class_="sub", id="metered")
     return tag("section", *cards, rest, class_="headline", id="worth", aria_label="What your plans were worth")
 
 

@@ -342,4 +342,5 @@ def row(state: State, now: int) -> Event:
 
 def age_text(minutes: float) -> str:
     """How old a reading is, for people."""
-    return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
+    whole = round(minutes)
+    return f"{minutes / 60:.0f} hours" if whole >= 120 else "1 minute" if whole == 1 else f"{whole} minutes"

@@ -148,8 +148,8 @@ def sentence(row: Event) -> str:
         return f"{name}: unknown; {row['note']}"
     if not row["changes"]:
         least = row["least_change"]
-        seen = f"a week of use would show one of {least:.0%}" if least < _SMALL else "only a very large one would show"
-        return f"{name}: no change seen since {_day(row['since'])}; {seen}"
+        seen = f"a change of {least:.0%} or more" if least < _SMALL else "only a very large change"
+        return f"{name}: unchanged since {_day(row['since'])}; {seen} would show within a week of use"
     return f"{name}: " + "; ".join(_changes(row["changes"]))
 
 
@@ -195,8 +195,9 @@ def _month_notes(rows: Sequence[Event]) -> Iterator[str]:
 
 
 def _money(value: float) -> str:
-    """Dollars with three digits that count: $0.0361, $3.61, $361."""
-    return f"${value:,.{max(2 - math.floor(math.log10(value)), 0)}f}" if value > 0 else "$0"
+    """Dollars with three digits that count, and cents below a hundred: $0.0361, $3.61, $36.10, $361."""
+    digits = max(2 - math.floor(math.log10(value)), 0) if value > 0 else 0
+    return f"${value:,.{2 if digits == 1 else digits}f}"
 
 
 def _span(row: Event, field: str) -> str:

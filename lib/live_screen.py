@@ -180,7 +180,7 @@ def _nothing(snapshot: Snapshot, view: View) -> list[str]:
     if snapshot.state == live_sessions.EMPTY:
         return [
             "No usage of any client was found on this machine.",
-            "Run an agent, and its session appears here. Run tok-status to see where was looked, tok-init to set up.",
+            "Run an agent, and its session appears here. tok-status shows where TokenOps looked; tok-init sets it up.",
         ]
     if view.filter and (view.all or active(snapshot)):
         return [f"No session matches {view.filter!r}. Press Esc to show all."]

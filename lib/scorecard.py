@@ -245,7 +245,7 @@ def table(rows: Sequence[Event], shape: str, color: bool, verbose: bool = False)
         show.Column("name", [kpi["title"] for _, _, kpi in lines], False, 2, prose=True),
         show.Column("value", [_value_text(kpi) for _, _, kpi in lines], True, 0),
         show.Column("grade", grades, False, 0, styles=[_GRADE_STYLES.get(grade, "dim") for grade in grades]),
-        show.Column("from", [_ratio_text(kpi) for _, _, kpi in lines], True, 3),
+        show.Column("from", [ratio_text(name, kpi, shape) for _, name, kpi in lines], True, 3),
     ]
     if any("before" in kpi for _, _, kpi in lines):
         better = [_CHANGES[kpi.get("better_than_before")] for _, _, kpi in lines]
@@ -270,7 +270,16 @@ def _overall(row: Event, shape: str, color: bool) -> str:
 _CHANGES = {True: ("better", "good"), False: ("worse", "bad"), None: ("", "")}
 
 
-def _ratio_text(kpi: Mapping[str, Any]) -> str:
+def ratio_text(name: str, kpi: Mapping[str, Any], shape: str = "table") -> str:
+    """What a KPI's number was computed from, "" for nothing: `25 / 231`, `$17.39 / $17.39`, `median of 23 sessions`.
+
+    In CSV the exact numbers, without units.
+    """
+    if kpi["denominator"] and shape != "csv":
+        if kpi["unit"] == "s":
+            return f"median of {show.plural(kpi['denominator'], 'session')}"
+        if name == "sac":
+            return " / ".join(show.money(str(kpi[part])) for part in ("numerator", "denominator"))
     return f"{kpi['numerator']:,} / {kpi['denominator']:,}" if kpi["denominator"] else ""
 
 

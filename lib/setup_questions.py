@@ -139,7 +139,7 @@ def claude_question(line: bool, hooks: bool) -> Question:
         choices.append(
             Choice(
                 f"{LINE} {HOOKS}" if line else HOOKS,
-                f"{both} that warn before a limit, count repeated reads and watch the cost",
+                f"{both} that warn before a limit (tok-guard)",
             )
         )
     choices.append(Choice(NOTHING, "nothing"))

@@ -325,6 +325,8 @@ def summary(findings: Iterable[Event]) -> list[Event]:
             "tokens": sum(finding["tokens"] or 0 for finding in group),
         }
         row["cost_usd"] = pricing.plain(sum(costs, Decimal(0))) if costs else None
+        if any(finding.get("tokens_estimated") for finding in group):
+            row["tokens_estimated"] = True
         rows.append(row | {"remedy": KINDS[name].remedy})
     return sorted(rows, key=dearest)
 

@@ -324,3 +324,11 @@ def test_a_gzipped_day_is_read_too(run: Run, environment: dict[str, str]) -> Non
     run("gzip events/*.jsonl", status=None)
     [made] = objects(run("tok-budget --json", env={"TOKENOPS_NOW": NOW}).stdout)
     assert made["headroom_pct"] == 40
+
+
+@pytest.mark.parametrize(
+    ("minutes", "text"),
+    [(0.2, "0 minutes"), (1.2, "1 minute"), (2, "2 minutes"), (119.4, "119 minutes"), (119.6, "2 hours"), (300, "5 hours")],
+)
+def test_the_age_of_a_reading_in_words(minutes: float, text: str) -> None:
+    assert headroom.age_text(minutes) == text

@@ -78,6 +78,23 @@ def test_each_number(name: str, given: Json, expected: tuple[float | None, int])
 GRADES = [("chr", 90, "A"), ("chr", 89.99, "B"), ("chr", 50, "C"), ("chr", 49.9, "F"), ("fvt", 60, "A"), ("fvt", 61, "B"), ("fvt", 901, "F"), ("dar", 0.5, "A"), ("dar", 5.01, "F"), ("cgr", 10, "A"), ("tcs", 70, "C"), ("rgr", 20, "C"), ("teu", 5, "C"), ("sac", 69, "C")]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("name", "unit", "parts", "shape", "text"),
+    [
+        ("tcs", "%", (982, 1021), "table", "982 / 1,021"),
+        ("sac", "%", (17.390662, 17.4), "table", "$17.39 / $17.40"),
+        ("sac", "%", (17.390662, 17.4), "csv", "17.390662 / 17.4"),
+        ("fvt", "s", (476, 23), "table", "median of 23 sessions"),  # no quotient: 476 / 23 is another number
+        ("fvt", "s", (0, 0), "table", ""),
+    ],
+)
+def test_what_a_number_came_from_has_its_unit(
+    name: str, unit: str, parts: tuple[float, float], shape: str, text: str
+) -> None:
+    kpi = {"unit": unit, "numerator": parts[0], "denominator": parts[1]}
+    assert scorecard.ratio_text(name, kpi, shape) == text
+
+
 def test_every_kpi_has_thresholds() -> None:
     assert [kpi.name for kpi in scorecard.KPIS if f"{kpi.name}_a" not in RULES or kpi.least not in RULES] == []
 

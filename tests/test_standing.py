@@ -155,7 +155,7 @@ def test_without_a_window_blocks_say_why(told: Run, environment: dict[str, str])
         ("tok-cost --log --client zzz --since 2026-11-25T11:30:00Z", "the last usage of all was on 2026-11-25"),
         (
             "tok-cost --log --since 2026-11-25T11:30:00Z",
-            "no usage in this span; the last was on 2026-11-25: --since 2026-11-25",
+            "no usage in this span; the last was on 2026-11-25; use --since 2026-11-25",
         ),
         (
             "tok-cost --log --project orchard --today",
@@ -233,7 +233,7 @@ def test_agents_are_told_why_an_answer_is_empty(told: Run, environment: dict[str
         return str(objects(done.stdout)[-1]["result"]["content"][0]["text"])
 
     assert "no client 'cdoex'; did you mean codex?" in ask("tokenops_spend_summary", client="cdoex")
-    assert "the last was on 2026-11-24: since 2026-11-24" in ask("tokenops_spend_by", project="orchard", since="today")
+    assert "the last was on 2026-11-24; use since 2026-11-24" in ask("tokenops_spend_by", project="orchard", since="today")
     assert "5" in ask("tokenops_spend_summary", since="all")
 
 

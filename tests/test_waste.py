@@ -307,3 +307,15 @@ def test_expired_caches_of_weeks_equal_another_count(run: Run, environment: dict
     assert float(sum((more or 0 for step, _, more in mine if step.turn["model"] in prices), Decimal(0))) == pytest.approx(
         usd, rel=1e-6
     )
+
+
+@pytest.mark.parametrize("estimated", [(False, False), (True, False), (True, True)])
+def test_a_sum_with_an_estimate_is_an_estimate(estimated: tuple[bool, bool]) -> None:
+    findings: list[Json] = [
+        {"finding": "tool_result_floods", "turns": 1, "tokens": 1000, "cost_usd": None}
+        | ({"tokens_estimated": True} if each else {})
+        for each in estimated
+    ]
+    sums = trace_waste.summary(findings)
+    assert [row.get("tokens_estimated", False) for row in sums] == [any(estimated)]
+    assert ("~2,000" in trace_waste.table(sums, "table", False)) is any(estimated)

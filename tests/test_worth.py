@@ -191,9 +191,7 @@ def test_rows_and_sentences() -> None:
     assert row["window_usd"]["p50"] == pytest.approx(100 * row["usd_per_percent"]["p50"], rel=0.001)
     assert limit_percent.sentence(row) == "5 h limit: since 5 Dec a percent buys 19% less (80% likely: 15 to 23%)"
     (other,) = limit_percent.rows(steady(20, 0.5), AT)
-    assert limit_percent.sentence(other).startswith(
-        "5 h limit: no change seen since 21 Nov; a week of use would show one of "
-    )
+    assert limit_percent.sentence(other).startswith("5 h limit: unchanged since 21 Nov; a change of ")
 
 
 def test_a_limit_that_cannot_be_told_is_null_with_a_reason() -> None:
@@ -238,7 +236,7 @@ def test_a_month_is_given_where_the_limit_bounds_it_and_else_says_why(
     text = limit_percent.table(rows, "markdown", False)
     for row in rows:
         cells = next(
-            line for line in text.splitlines() if line.startswith("|") and f"${row['window_usd']['p50']:.1f}" in line
+            line for line in text.splitlines() if line.startswith("|") and f"${row['window_usd']['p50']:.2f}" in line
         )
         assert ("month_usd" in row) == ("no_month" not in row)
         if "month_usd" in row:
