@@ -45,23 +45,17 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def run(command: list[str], seconds: float, folder: str | None = None, text: bytes = b"") -> Ended:
-    """Run a program to its end; `text` is its input. Raises OSError, also if it is not there or not in time.
-
-    The input is a file, not a pipe: a program that ends before it has read all would end a filter of ours by SIGPIPE.
-    """
+    """Run a program to its end; `text` is its input. Raises OSError, also if it is not there or not in time."""
     import subprocess  # costs 10 ms at start
-    import tempfile
 
     file = path_of(command[0], os.environ.get("PATH"))
     if not file:
         raise FileNotFoundError(errno.ENOENT, "no such program on the PATH", command[0])
     try:
-        with tempfile.TemporaryFile() if text else open(os.devnull, "w+b") as source:
-            source.write(text)
-            source.seek(0)
+        with _surviving_closed_pipes():
             done = subprocess.run(
                 [file, *command[1:]],
-                stdin=source,
+                input=text,
                 capture_output=True,
                 timeout=seconds,
                 check=False,
@@ -71,6 +65,22 @@ def run(command: list[str], seconds: float, folder: str | None = None, text: byt
     except subprocess.TimeoutExpired:
         raise TimeoutError(errno.ETIMEDOUT, f"did not end within {seconds:g} s", command[0]) from None
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+@contextlib.contextmanager
+def _surviving_closed_pipes() -> Iterator[None]:
+    """A program may end before it has read all of its input: that ends it, and not us. It gets the usual signals itself."""
+    import signal
+
+    try:
+        before = signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    except ValueError:  # another thread than the main one: servers ignore the signal anyway
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGPIPE, before)
 
 
 @contextlib.contextmanager
@@ -109,14 +119,17 @@ def run_shell(command: str, text: bytes, seconds: float) -> tuple[bytes, int | N
     import signal
     import subprocess
 
-    with subprocess.Popen(
-        command,
-        shell=True,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-        env={**os.environ, "PATH": safe_path(os.environ.get("PATH"))},
-    ) as process:
+    with (
+        _surviving_closed_pipes(),
+        subprocess.Popen(
+            command,
+            shell=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            env={**os.environ, "PATH": safe_path(os.environ.get("PATH"))},
+        ) as process,
+    ):
         try:
             return process.communicate(text, seconds)[0], process.returncode
         except subprocess.TimeoutExpired:

@@ -246,3 +246,18 @@ def test_programs_are_started_in_one_place() -> None:
     files = [*(ROOT / "lib").glob("*.py"), *(path for path in (ROOT / "bin").glob("tok*") if path.is_file())]
     counts = {path.stem: len(starts(ast.parse(path.read_text(encoding="utf-8")))) for path in files}
     assert {name: count for name, count in counts.items() if count} == STARTS
+
+
+@pytest.mark.parametrize("call", ["run(['true'], 60, text=text).status", "run_shell('exec true', text, 60)[1]"])
+def test_a_program_that_does_not_read_its_input_ends_nobody(call: str) -> None:
+    """Where an own end of a pipe that closes ends the process in silence, as in each command."""
+    code = f"""import signal
+from tokenops import programs
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+text = bytes(10_000_000)
+assert programs.{call} == 0
+assert signal.getsignal(signal.SIGPIPE) == signal.SIG_DFL
+print("here")"""
+    path = os.pathsep.join([str(ROOT / "bin"), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"here\n", b"")
