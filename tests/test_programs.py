@@ -259,5 +259,7 @@ assert programs.{call} == 0
 assert signal.getsignal(signal.SIGPIPE) == signal.SIG_DFL
 print("here")"""
     path = os.pathsep.join([str(ROOT / "bin"), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, check=False
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"here\n", b"")
