@@ -37,7 +37,7 @@ def update(kind: str, **values: object) -> bytes:
 OPENING: list[tuple[str, bytes]] = [
     (">", ask(0, "initialize", protocolVersion=1)),
     ("<", result(0, protocolVersion=1, agentInfo={"name": "made-agent", "version": "1"})),
-    (">", ask(1, "session/new", cwd="/work/app", mcpServers=[])),
+    (">", ask(1, "session/new", cwd="/srv/app", mcpServers=[])),
     ("<", result(1, sessionId="s-1", models={"currentModelId": "m-1", "availableModels": []})),
 ]
 
@@ -63,7 +63,7 @@ def asked(*answer: bytes, identity: object = 2) -> list[tuple[str, bytes]]:
 
 def test_a_prompt_is_a_total_with_disjoint_counts() -> None:
     [prompt] = prompts([*OPENING, *asked(result(2, stopReason="end_turn", usage=USAGE))])
-    assert prompt == read_acp.Prompt(1, "made-agent", "s-1", "/work/app", 4, 5, (("m-1", COUNTS),), "")
+    assert prompt == read_acp.Prompt(1, "made-agent", "s-1", "/srv/app", 4, 5, (("m-1", COUNTS),), "")
     [total] = read_acp.totals(prompt, {"source": "acp", "client": prompt.client, "session_id": "s-1"})
     assert total["kind"] == "usage" and total["covers"] == "session" and total["id"] == "usage:acp:s-1:4:1:m-1"
     assert {name: total[name] for name in COUNTS} == COUNTS and "secret" not in json.dumps(total)
@@ -170,7 +170,7 @@ def test_sessions_are_opened_in_every_way_and_keep_their_directories() -> None:
     for number, (method, given_session, opened) in enumerate(
         [("new", "", "s-1"), ("load", "s-2", ""), ("resume", "s-3", ""), ("fork", "s-3", "s-4")]
     ):
-        params = {"cwd": f"/work/{number}"} | ({"sessionId": given_session} if given_session else {})
+        params = {"cwd": f"/srv/{number}"} | ({"sessionId": given_session} if given_session else {})
         name = opened or given_session
         talk += [
             (">", ask(number, f"session/{method}", **params)),
@@ -179,7 +179,7 @@ def test_sessions_are_opened_in_every_way_and_keep_their_directories() -> None:
         ]
     talk += [("<", result(10 + number, stopReason="end_turn", usage=USAGE)) for number in (3, 1, 0, 2)]
     ended = [(prompt.session, prompt.root) for prompt in prompts(talk)]
-    assert ended == [("s-4", "/work/3"), ("s-2", "/work/1"), ("s-1", "/work/0"), ("s-3", "/work/2")]
+    assert ended == [("s-4", "/srv/3"), ("s-2", "/srv/1"), ("s-1", "/srv/0"), ("s-3", "/srv/2")]
 
 
 def test_in_version_2_the_end_of_the_work_states_what_it_used() -> None:
@@ -272,7 +272,7 @@ NOISE: list[tuple[str, bytes]] = [
     ("<", b"not JSON\n"),
     ("<", b"[]\n{}\n[1, null]\n\n\r\n"),
     (">", line(method="session/cancel", params={"sessionId": "s-1"})),
-    ("<", ask(9, "fs/read_text_file", sessionId="s-1", path="/work/app/a")),
+    ("<", ask(9, "fs/read_text_file", sessionId="s-1", path="/srv/app/a")),
     (">", result(9, content="x" * 300_000 + '\\"stopReason": "end_turn"')),
 ]
 TALK = [
