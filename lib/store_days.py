@@ -99,9 +99,9 @@ def midnight_after(day: str) -> str:
 
 
 def paths_of(folder: str, day: str) -> list[str]:
-    """The files of all that is derived from a day."""
-    root = os.path.join(folder, FOLDER)
-    return [os.path.join(at, name) for at, _, names in os.walk(root) for name in names if name.startswith(day)]
+    """The files of all that is derived from a day, or from its month."""
+    root, starts = os.path.join(folder, FOLDER), (day, f"{day[:7]}.")
+    return [os.path.join(at, name) for at, _, names in os.walk(root) for name in names if name.startswith(starts)]
 
 
 class Derived:

@@ -7,12 +7,13 @@ files and the prices stay the same (store_days).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
-from tokenops import events, pricing, projects, store, store_days, store_files, when, workers
+from tokenops import events, pricing, projects, store, store_days, store_files, store_months, when, workers
 from tokenops.events import Event
 from tokenops.jsonl import OnBadLine, ignore_line
 from tokenops.store_days import Derived, Files, Recent
@@ -55,10 +56,71 @@ def rows(
     if cover is not None:
         grouping = grouping._replace(by=(*grouping.by, coverage.GROUP))
     sums = rollup.Rollup(grouping)
-    for record in records(folder, grouping, now, since, until, on_bad_line, cover.edges if cover else (), past):
+    edges, usage = cover.edges if cover else (), list[Event]()
+    months = _Months(folder, grouping, now, (since, until), only, edges, on_bad_line, past)
+    others = records(folder, grouping, now, since, until, on_bad_line, edges, past, months.days)
+    for record in itertools.chain(others, months.records(usage)):
+        if record["kind"] == "usage":
+            usage.append(record)
         if only.takes(record):
             sums.add(cover.mark(record) if cover else record)
     return list(sums.rows())
+
+
+class _Months:
+    """The whole months of a span that a report can be made of; no days if it needs sessions, tags or shorter units."""
+
+    def __init__(
+        self,
+        folder: str,
+        grouping: rollup.Grouping,
+        now: int,
+        span: tuple[str, str],
+        only: events.Filter,
+        edges: Sequence[str],
+        on_bad_line: OnBadLine,
+        past: Past | None,
+    ) -> None:
+        self.folder, self.grouping, self.on_bad_line, self.past = folder, grouping, on_bad_line, past
+        self.months: list[store_months.Month] = []
+        if store_months.are_enough(grouping.by, only):
+            self.files = store_days.files_of(folder)
+            self.months = store_months.whole_months(self.files, store_days.first_open(now), *span, edges)
+        self.by_project = store_months.need_projects(grouping.by, only)
+        self.days = frozenset(day for month in self.months for day in month.days)
+
+    def records(self, usage: Sequence[Event]) -> Iterator[Event]:
+        """What the months add up from. `usage`: the records about whole sessions in the rest of the span."""
+        if not self.months:
+            return
+        names, args = store.labels(self.folder), (self.grouping, self.files, self.on_bad_line)
+        kept = _months(self.folder, *args)
+        several = [*usage, *(record for month in self.months for record in kept.usage(month))]
+        totalled = {record.get("session_id") for record in several if record.get("covers") == events.SESSION}
+        for month in self.months:
+            if totalled and (None in totalled or not totalled.isdisjoint(kept.sessions(month))):
+                rows: Iterable[Event] = (record for day in month.days for record in day_rows(self.folder, day, *args))
+            else:
+                rows = itertools.chain(self._rows(month, kept), kept.usage(month))
+            for record in rows:
+                yield projects.relabel(record, names)
+
+    def _rows(self, month: store_months.Month, kept: store_months.Months) -> Iterator[Event]:
+        """The rows of a month, in the unit that was asked for."""
+        unit, zone = self.grouping.unit, when.zone_name(self.grouping.tz)
+        key = kept.key(month), self.grouping.catalogue.digest
+        read = functools.partial(kept.rows, month, self.by_project)
+        for row in self.past.closed.get((month.name, self.by_project), key, read) if self.past else read():
+            yield {**row, "by": [*row["by"], unit], "bucket": month.name, "tz": zone} if unit else row
+
+
+def _months(folder: str, grouping: rollup.Grouping, files: Files, on_bad_line: OnBadLine) -> store_months.Months:
+    by_session = grouping._replace(by=())
+
+    def read(day: str) -> Iterator[Event]:
+        return day_rows(folder, day, by_session, files, on_bad_line)
+
+    return store_months.Months(folder, grouping.catalogue, files, read)
 
 
 def records(
@@ -70,10 +132,12 @@ def records(
     on_bad_line: OnBadLine = ignore_line,
     edges: Sequence[str] = (),
     past: Past | None = None,
+    without: Set[str] = frozenset(),
 ) -> Iterator[Event]:
     """What a span of the log adds up from: rows of the closed days, in the plan's unit, and the events of the others.
 
     A closed day that one of the `edges` divides is given in quarters; so is, with `past`, an hour of other days.
+    The days `without` are left out.
     """
     names = store.labels(folder)
     first_open = store_days.first_open(now)
@@ -82,7 +146,7 @@ def records(
     is_open = False
     for day in files:
         begins, ends = f"{day}T00:00:00.000Z", store_days.midnight_after(day)
-        if ends <= since or begins >= until:
+        if ends <= since or begins >= until or day in without:
             continue
         if day < first_open and since <= begins and ends <= until:
             is_divided = any(begins < boundary < ends for boundary in edges)
@@ -321,7 +385,22 @@ def refresh(folder: str, catalogue: pricing.Catalogue, now: int, progress: worke
     workers.answers(work, sizes, workers.worthwhile(sum(sizes.values())), progress)
     if stale and not saved:
         derived.remove_others()
+    _refresh_months(folder, catalogue, files, first_open, bool(stale))
     return len(stale)
+
+
+def _refresh_months(folder: str, catalogue: pricing.Catalogue, files: Files, first_open: str, is_changed: bool) -> None:
+    """Make the sums of months that are missing or older than their days."""
+    derived = store_months.derived_months(folder, catalogue)
+    saved = derived.saved_at()
+    if not is_changed and saved:
+        return
+    from tokenops import rollup
+
+    kept = _months(folder, rollup.Grouping((), when.UTC, catalogue), files, ignore_line)
+    kept.refresh(store_months.whole_months(files, first_open, "", "9"))
+    if not saved:
+        derived.remove_others()
 
 
 def _runs(days: Iterable[str]) -> Iterator[list[str]]:
