@@ -48,6 +48,7 @@ MOST = 120.0
 # A shell starts a job in the background with interrupts ignored, and every process that the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 T = TypeVar("T")
 Json = dict[str, Any]

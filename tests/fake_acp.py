@@ -77,7 +77,7 @@ def main(way):
         subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         update(sessionUpdate="agent_message_chunk", content={"type": "text", "text": "the last"})
     while way == "waits":
-        time.sleep(60)
+        signal.pause()
     return 7 if way == "status" else 0
 
 
