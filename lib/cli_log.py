@@ -261,7 +261,11 @@ def import_public(args: argparse.Namespace) -> int:
             continue
         except FileNotFoundError as error:
             raise cli.Fault(f"ssh-keygen: {error.strerror}; install OpenSSH: it checks the signatures") from None
-        sums["added"] += store_public.add(folder, accepted)
+        added = store_public.add(folder, accepted, head.person)
+        if added.others:
+            taken = show.plural(added.others, "record")
+            cli.say(f"{path}: {taken} of {head.person} with the id of another person's; left out, ask both whose it is")
+        sums["added"] += added.records
         sums["events"] += len(accepted)
         imports.keep(head, digest)
     text = f"{show.plural(sums['files'], 'file')}: {sums['unchanged']:,} imported before, {sums['refused']:,} refused; "

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
-from tokenops import events, fields, jsonl, light
+from tokenops import datadir, events, fields, jsonl, light, untrusted
 from tokenops.events import Event
 
 if TYPE_CHECKING:
@@ -77,6 +77,22 @@ def own_name(key: str, settings: config.Config, environment: Mapping[str, str]) 
 
         raise config.Unusable(location, f"it {why}", "write a short name, such as laptop")
     return str(name)
+
+
+def names_of(folder: str) -> list[str]:
+    """The names that this machine had when it read its own files into a log, the first one first."""
+    content = untrusted.mapping(datadir.kept_json(os.path.join(folder, _NAMES)))
+    return [name for name in untrusted.items(content.get("names")) if type(name) is str and not fields.name_fault(name)]
+
+
+def remember(folder: str, owner: Owner) -> None:
+    """Note the name that this machine has now: what it recorded stays its own under the next one. Raises OSError."""
+    names = names_of(folder)
+    if owner.machine and owner.machine not in names:
+        datadir.keep_json(os.path.join(folder, _NAMES), {"v": 1, "names": [*names, owner.machine]}, durable=True)
+
+
+_NAMES = "machines.json"
 
 
 def owner_of(event: Event) -> Owner:

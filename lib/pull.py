@@ -172,13 +172,13 @@ def _answer_of(how: Run, source: Source, incoming: str) -> Answer:
 
 
 def _outcomes(how: Run, source: Source, incoming: str, on_problem: Callable[[str], None]) -> list[sync.Outcome] | None:
-    target = pull_log.Target(how.log, pull_sources.folder_of(how.log, source), how.dry)
+    target = pull_log.Target(how.log, pull_sources.folder_of(how.log, source), how.dry, how.backfill)
     if source.kind != "folder":
         return pull_remote.run(target, source, how.settings, incoming, on_problem)
     os.listdir(source.target)  # says why it cannot be read
     keys = pull_sealed.Keys(how.settings.encrypt, how.settings.decrypt)
     outcomes = pull_log.run(target, source.target, pull_part.identity(how.log), keys)
-    return pull_home.run(target, source, on_problem, how.backfill) if outcomes is None else outcomes
+    return pull_home.run(target, source, on_problem) if outcomes is None else outcomes
 
 
 def publish(how: Run, to: str, machine: str) -> tuple[list[dict[str, Any]], str]:

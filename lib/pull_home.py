@@ -12,15 +12,13 @@ from tokenops.workers import SILENT
 OnProblem = Callable[[str], None]
 
 
-def run(
-    target: pull_log.Target, source: pull_sources.Source, on_problem: OnProblem, backfill: bool = False
-) -> list[sync.Outcome] | None:
+def run(target: pull_log.Target, source: pull_sources.Source, on_problem: OnProblem) -> list[sync.Outcome] | None:
     """Import what is new in a home directory; None if another run is at it. Raises readers.NotFound, OSError, WorkerDied."""
     root = source.target
     sources = [
         (client, inside(root, paths, on_problem)) for client, paths in readers.with_files((), (root,), {}, root, on_problem)
     ]
-    return import_files(target, source, sync_origin.Origin(target.folder, root), sources, backfill)
+    return import_files(target, source, sync_origin.Origin(target.folder, root), sources)
 
 
 def import_files(
@@ -28,11 +26,10 @@ def import_files(
     source: pull_sources.Source,
     origin: sync_origin.Origin,
     sources: Iterable[tuple[Client, list[str]]],
-    backfill: bool = False,
 ) -> list[sync.Outcome] | None:
     """Import what is new in some clients' files, stamped with the source's machine. Raises OSError, WorkerDied."""
     owner = machines.Owner(source.machine)
-    return sync.run(target.log, sources, backfill, target.dry, 1, SILENT, None, True, owner=owner, origin=origin)
+    return sync.run(target.log, sources, target.backfill, target.dry, 1, SILENT, None, True, owner=owner, origin=origin)
 
 
 def inside(root: str, paths: Iterable[str], on_problem: OnProblem) -> list[str]:

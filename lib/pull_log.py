@@ -20,11 +20,15 @@ _MOST_MESSAGES = 20  # about the lines of one file
 
 
 class Target(NamedTuple):
-    """Where events go: the log, the source's directory in it, and whether nothing is to be written."""
+    """Where events go: the log, the source's directory in it, and whether nothing is to be written.
+
+    `backfill`: whether all is read again, also what looks as it did when it was taken.
+    """
 
     log: str
     folder: str
     dry: bool = False
+    backfill: bool = False
 
 
 class Files:
@@ -32,7 +36,7 @@ class Files:
 
     def __init__(self, target: Target) -> None:
         self.target, self.path = target, os.path.join(target.folder, _FILES)
-        content = untrusted.mapping(datadir.kept_json(self.path))
+        content = untrusted.mapping(None if target.backfill else datadir.kept_json(self.path))
         entries = untrusted.mapping(content.get("files")) if content.get("reader") == reader() else {}
         self.files = {name: progress for name, entry in entries.items() if (progress := _progress(entry)) is not None}
 

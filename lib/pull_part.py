@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Container, Iterator
 from typing import NamedTuple
 
-from tokenops import datadir, jsonl, light, pull_sealed, store_days, store_parts, store_rules, untrusted
+from tokenops import datadir, events, jsonl, light, machines, pull_sealed, store_days, store_parts, store_rules, untrusted
 
 _IDENTITY = "part.json"  # the id of this log's part, in the log
 _FOLDER = "published"
@@ -66,7 +66,9 @@ class Part:
         self.state_path = os.path.join(log, _FOLDER, f"{name}.json")
         state = untrusted.mapping(datadir.kept_json(self.state_path))
         self.how = " ".join([f"{program} {recipient}" for program, recipient in keys.encrypt.items()])
-        self.names = list(dict.fromkeys([*map(str, untrusted.items(state.get("machines"))), machine]))
+        self.names = list(
+            dict.fromkeys([*machines.names_of(log), *map(str, untrusted.items(state.get("machines"))), machine])
+        )
         self.folder = self._folder(to, machine)
         self.rules = untrusted.text(state.get("rules"), 1 << 16)  # what had been forgotten when this was last looked at
         entries = untrusted.mapping(state.get("days")) if state.get("how") == self.how and state.get("id") == self.id else {}
@@ -106,6 +108,9 @@ class Part:
 
     def _publish_day(self, day: str, path: str, stamp: str, before: _Day | None) -> int:
         own = store_parts.own_day(self.log, day, None if self.how or before is None else before.progress(), self.names)
+        if own.is_damaged and os.path.lexists(path):  # it holds more than the log now; tok-log verify reports the damage
+            self.days[day] = _Day(stamp, *own.progress, *_there(path))
+            return 0
         packed = gzip.compress(b"".join(own.lines), 6, mtime=0) if own.lines else b""
         if own.is_whole and packed:
             datadir.replace(path, pull_sealed.seal(packed, self.keys) if self.how else packed)
@@ -119,12 +124,13 @@ class Part:
         return len(own.lines)
 
     def _forget(self, days: Container[str]) -> None:
-        """Take out what the log was told to forget of days of which it has no file any more. Raises OSError."""
+        """Take what the log was told to forget out of copies, and out of days that it has no more. Raises OSError."""
         rules = store_rules.readable(self.log)
-        key = " ".join(f"{rule.number} {rule.until}" for rule in rules.rules)
+        key = light.blake2b(events.order_of(list(map(list, rules.rules))), digest_size=16).hexdigest() if rules else ""
         if key != self.rules:
             for file in store_parts.day_files(self.folder):
-                if file.name[:10] not in days:
+                # What publish() wrote of a day that is here is right; a copy beside it may be of before.
+                if file.name[:10] not in days or file.name != f"{file.name[:10]}.jsonl.gz{self.keys.ending()}":
                     store_parts.take_out(file, rules)
             self.rules = key
             self._keep()

@@ -142,7 +142,7 @@ class _Home:
         self.incoming = os.path.join(incoming, "home")
         self.files = {name: file for name, file in listing.files.items() if pull_files.clients_of(name)}
         self.state_path = os.path.join(target.folder, _STATE)
-        state = untrusted.mapping(datadir.kept_json(self.state_path))
+        state = untrusted.mapping(None if target.backfill else datadir.kept_json(self.state_path))
         entries = untrusted.mapping(state.get("files")) if state.get("reader") == pull_log.reader() else {}
         # One that was not settled then looks otherwise now, whatever it looks like.
         self.before = {name: Listed(*entry) for name, entry in entries.items() if _is_stamp(entry) and entry[2]}

@@ -257,11 +257,15 @@ def _sound_any(line: bytes, location: str, on_bad_line: OnBadLine) -> Iterator[b
 
 
 class OwnDay(NamedTuple):
-    """What a day of this log holds for its part: lines, how far its file was read, and whether that is the whole day."""
+    """What a day of this log holds for its part: lines, how far its file was read, whether that is the whole day.
+
+    `is_damaged`: an archive of the day could not be read to its end; the lines are those before.
+    """
 
     lines: list[bytes]
     progress: Progress
     is_whole: bool
+    is_damaged: bool
 
 
 def own_day(log: str, day: str, before: Progress | None, machines: Iterable[str]) -> OwnDay:
@@ -271,19 +275,20 @@ def own_day(log: str, day: str, before: Progress | None, machines: Iterable[str]
     """
     needles = [b'"machine":' + jsonl.data_of(name) for name in machines]
     lines: list[bytes] = []
+    broken: list[str] = []
     progress, is_whole = Progress(0, 0), True
     for files in store_files.days(log, day, day):
         for path, raw in store_files.open_files(files):
             with raw:
                 reading = _Reading(raw, before if files.paths == (path,) else None)
-                read = [line for _, line in reading.lines(_ignore)]
+                read = [line for _, line in reading.lines(broken.append)]
                 status = os.fstat(raw.fileno())
             is_whole = is_whole and not reading.is_resumed
             lines += [line for line in read if b'"machine":' not in line or any(needle in line for needle in needles)]
             progress = Progress(status.st_size, status.st_mtime_ns, *reading.position())
             if len(files.paths) > 1:
                 progress = Progress(0, 0)
-    return OwnDay(lines, progress, is_whole)
+    return OwnDay(lines, progress, is_whole, bool(broken))
 
 
 def take_out(source: DayFile, rules: store_rules.Rules) -> None:
@@ -317,4 +322,4 @@ def _records_in(line: bytes) -> Iterator[events.Event]:
 
 
 def _ignore(why: str) -> None:
-    """Of a damaged archive of this log its whole lines are published; tok-log verify reports it."""
+    """What is not a record is not looked for in a published day."""

@@ -276,7 +276,16 @@ def records_of(lines: Iterable[bytes], head: Header, now: int) -> Iterator[bytes
         why = "not a record" if record is None else _fault(record, latest)
         if why or record is None:
             raise Refused(f"line {number}: {why}; nothing of it was imported, ask {head.person} for a new export")
-        yield jsonl.line_of(events.arrange(record | {"user": head.person}))
+        yield jsonl.line_of(events.arrange(record | {"user": head.person} | _session_of(record, head.person)))
+
+
+def _session_of(record: Event, person: str) -> Event:
+    """The session of a record as the log names it: a person's own, so that nobody adds to the sessions of another."""
+    if "session_id" not in record:
+        return {}
+    key = light.blake2b(events.order_of((person, record["session_id"])), digest_size=10).hexdigest()
+    workflow = {"workflow_id": f"{record['workflow_id'].rpartition(':')[0]}:{key}"} if "workflow_id" in record else {}
+    return {"session_id": key} | workflow
 
 
 def _fault(record: Event, latest: str) -> str:
@@ -347,13 +356,24 @@ def digest_of(data: bytes) -> str:
     return light.blake2b(data, digest_size=12).hexdigest()
 
 
-def add(folder: str, lines: list[bytes]) -> int:
-    """Add public records to a log, without those that it has itself or that change nothing; how many. Raises OSError."""
+class Added(NamedTuple):
+    """How many records were added, and how many were left out because another person's have their ids."""
+
+    records: int
+    others: int
+
+
+def add(folder: str, lines: list[bytes], person: str) -> Added:
+    """Add a person's public records to a log, without those that it has itself or that change nothing. Raises OSError.
+
+    Nor those whose ids another person's records have: what somebody signs changes nothing that is another's.
+    """
     days = {store_files.day_of(line) for line in lines}
     near = {other for day in days for other in store_days.near(day)}
-    own = _own_ids(folder, near)
-    foreign = [line for line in lines if not own.intersection(_ids_of(line))]
-    return store.append(folder, store.new_lines(folder, foreign)[0])
+    own, others = _ids_in(folder, near, person)
+    foreign = [line for line in lines if own.isdisjoint(_ids_of(line))]
+    sound = [line for line in foreign if others.isdisjoint(_ids_of(line))]
+    return Added(store.append(folder, store.new_lines(folder, sound)[0]), len(foreign) - len(sound))
 
 
 def _ids_of(line: bytes) -> list[str]:
@@ -361,9 +381,15 @@ def _ids_of(line: bytes) -> list[str]:
     return [record["id"], *([record["alias"]] if "alias" in record else [])]
 
 
-def _own_ids(folder: str, days: Container[str]) -> set[str]:
-    """The public ids of the records that the log has itself, on some days."""
-    ids: set[str] = set()
+def _ids_in(folder: str, days: Container[str], person: str) -> tuple[set[str], set[str]]:
+    """The public ids of the records that the log has itself, on some days; and those that others than a person shared."""
+    own: set[str] = set()
+    others: set[str] = set()
     for _, records in store.records_by_day(folder, among=days):
-        ids |= records.own_ids()
-    return ids
+        own |= records.own_ids()
+        for name in {*records.lines, *records.same}:
+            if name.startswith(events.PUBLIC) and (line := records.lines.get(records.name_of(name))):
+                record: Mapping[str, Any] = orjson.loads(line)
+                if record.get("user") != person:
+                    others |= {name, *_ids_of(line)}
+    return own, others

@@ -252,6 +252,8 @@ def run(
             sources = list(sources)
             progress.expect(unread_size(folder, sources, backfill))
         if not dry:
+            if not origin:
+                machines.remember(folder, owner)
             store_waiting.take(folder, patience, owner)
         for client, paths in sources:
             if budget and time.monotonic() > budget.until:

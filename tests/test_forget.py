@@ -308,6 +308,24 @@ def test_a_published_part_loses_it_too(run: Run, log: pathlib.Path, tmp_path: pa
     assert [path.name[:10] for path in part.glob("*.gz")] == ["2026-11-03"]
 
 
+def test_copies_in_a_published_part_lose_it_too(run: Run, log: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Those that a program for synchronising made of a day; and a rule that looks like a lifted one is another."""
+    run("tok-sync --to ./parts")
+    (part,) = (path.parent for path in (tmp_path / "parts").rglob("part.json"))
+    shutil.copy(part / "2026-11-03.jsonl.gz", part / "2026-11-03 (conflicted copy).jsonl.gz")
+    run("tok-log prune --before 2026-11-02")
+    run("tok-log forget --client codex --before 2026-11-10 --yes")
+    run("tok-sync --to ./parts")
+    run("tok-log forget --undo 1")
+    run("tok-log forget --project acme --before 2026-11-10 --yes")
+    run("tok-sync --to ./parts")
+    days = {path.name: gzip.decompress(path.read_bytes()) for path in part.glob("*.gz")}
+    assert len([name for name in days if name.startswith("2026-11-03")]) == 2
+    earlier = [content for name, content in days.items() if name < "2026-11-10"]
+    assert len(earlier) >= 4 and not any(b"acme" in content for content in earlier)
+    assert all(content.count(b"msg_s-own") >= 2 for name, content in days.items() if name < "2026-11-04")
+
+
 def test_rules_keep_only_hashes(run: Run, log: pathlib.Path) -> None:
     run("tok-log forget --session s-acme --yes")
     run("tok-log forget --project own --yes")

@@ -367,6 +367,36 @@ def test_the_name_is_that_of_the_signature(ada: Person, bob: Person, trust: path
     assert total["output_tokens"] == 6 * 9 + 7
 
 
+def test_nobody_changes_what_another_shared(
+    ada: Person, bob: Person, trust: pathlib.Path, tmp_path: pathlib.Path, run: Run
+) -> None:
+    """By its ids, by aliases for it, by the session that it is in, or by a later total of that session."""
+    team = Person(run, tmp_path, "team")
+    ada.tok("tok-sync")
+    total = {"v": 1, "ts": "2026-11-05T09:00:00.000Z", "kind": "usage", "id": "total-1", "source": "crush", "client": "crush", "session_id": "c-1", "covers": "session", "input_tokens": 70, "output_tokens": 70}  # fmt: skip
+    ada.tok("tok-log append", given=lines([total]))
+    head, *shared, _ = ada.export(tmp_path / "a.jsonl")
+    team.tok(f"tok-log import --trust {trust} a.jsonl")
+    per_user = "tok-rollup --by user"
+    before = team.run(per_user, team.tok("tok-cat --kind all").stdout, 0, team.env).stdout
+    (summed,) = (record for record in shared if record["kind"] == "usage")
+    claims = []
+    for number, mine in enumerate(shared):
+        fresh = {"id": f"public:{number:024x}"}
+        claims.append(mine | {"output_tokens": 999_999, "user": "ada", "ts": "2026-11-01T00:00:00.000Z"})
+        claims.append(mine | fresh | {"alias": mine["id"], "output_tokens": 0})
+    claims.append(summed | {"id": f"public:{'a' * 24}", "ts": "2026-11-06T09:00:00.000Z", "output_tokens": 7})
+    claims.append(hostile(id=f"public:{'b' * 24}", session_id=summed["session_id"]))
+    text = lines([head | {"from": "bob", "log": "1" * 12, "records": len(claims)}, *claims])
+    put(tmp_path / "b.jsonl", resigned(bob, text))
+    done = team.tok(f"tok-log import --trust {trust} b.jsonl")
+    assert b"with the id of another person's" in done.stderr
+    for step in ("tok-log verify", "tok-log compact", "tok-log verify"):
+        after = objects(team.run(per_user, team.tok("tok-cat --kind all").stdout, 0, team.env).stdout)
+        assert [row for row in after if row["user"] == "ada"] == objects(before) != []
+        team.tok(step)
+
+
 def test_the_list_of_signers_is_the_users_own(ada: Person, bob: Person, trust: pathlib.Path, tmp_path: pathlib.Path) -> None:
     team = tmp_path / "team"
     team.mkdir()

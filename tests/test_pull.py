@@ -255,6 +255,60 @@ def test_a_machine_that_changed_name_still_publishes_its_own(run: Run, fleet: Fl
     assert sorted(machine_of(run, here).values()) == ["one"] * 4 + ["uno"] * 2
 
 
+def test_a_machine_that_changed_name_before_it_published(run: Run, fleet: Fleet, tmp_path: pathlib.Path) -> None:
+    """Twice, and for the second time into another folder: what it recorded is its own; what it pulled is not."""
+    one, two, here = fleet("one"), fleet("two"), fleet("here")
+    session(two, "s2", 0, 3)
+    run(f"tok-sync --to {tmp_path / 'first'}", env=two)
+    for number, name in enumerate(("one", "uno", "eins")):
+        session(one, "s1", number * 2, number * 2 + 2)
+        run("tok-sync", env=one | {"TOKENOPS_MACHINE": name})
+    eins = one | {"TOKENOPS_MACHINE": "eins"}
+    run(f"tok-sync --from {tmp_path / 'first'}", env=eins)
+    for folder in ("first", "second"):
+        run(f"tok-sync --to {tmp_path / folder}", env=eins)
+    run(f"tok-sync --from {tmp_path / 'second'}", env=here)
+    assert sorted(machine_of(run, here).values()) == ["eins"] * 2 + ["one"] * 2 + ["uno"] * 2
+
+
+def test_damage_here_does_not_reach_the_part(run: Run, fleet: Fleet, tmp_path: pathlib.Path) -> None:
+    """The published copy of a day whose archive was damaged stays as it is, until the archive is whole again."""
+    one, here = fleet("one"), fleet("here")
+    session(one, "s1", 0, 30)
+    run(f"tok-sync --to {tmp_path / 'shared'}", env=one)
+    run("tok-log compact --gzip", env=one)
+    run(f"tok-sync --to {tmp_path / 'shared'}", env=one)
+    (day,) = (pathlib.Path(one["TOKENOPS_HOME"]) / "events").iterdir()
+    whole = day.read_bytes()
+    for length in (len(whole) // 2, 100):
+        day.write_bytes(whole[:length])
+        assert rows(run, f"tok-sync --to {tmp_path / 'shared'}", one)[-1]["lines"] == 0
+    run(f"tok-sync --from {tmp_path / 'shared'}", env=here)
+    assert len(turns(run, here)) == 30
+    day.write_bytes(whole)
+    assert rows(run, f"tok-sync --to {tmp_path / 'shared'}", one)[-1]["lines"] == 30
+
+
+@pytest.mark.parametrize("form", ["part", "log", "home"])
+def test_a_backfill_brings_back_what_the_log_lost(run: Run, fleet: Fleet, tmp_path: pathlib.Path, form: str) -> None:
+    """Pruned, or forgotten by a rule that was lifted, while nothing changed where it comes from."""
+    there, here = fleet("there"), fleet("here")
+    session(there, "s1", 0, 6)
+    if form != "home":
+        run(f"tok-sync --to {tmp_path / 'parts'}", env=there)
+    source = {"part": tmp_path / "parts", "log": there["TOKENOPS_HOME"], "home": there["HOME"]}[form]
+    run(f"tok-sync --from {source}", env=here)
+    before = turns(run, here)
+    for steps in (["prune --before 2026-04-01"], ["forget --session s1 --yes", "forget --undo 1"]):
+        for step in steps:
+            run(f"tok-log {step}", env=here)
+        run(f"tok-sync --from {source} --backfill --dry-run", env=here)
+        assert turns(run, here) == []
+        run(f"tok-sync --from {source} --backfill", env=here)
+        assert turns(run, here) == before and len(before) == 6
+        assert sum(row["events"] for row in rows(run, f"tok-sync --from {source} --backfill", here)) == 0
+
+
 def test_nothing_is_published_through_a_link(run: Run, fleet: Fleet, tmp_path: pathlib.Path) -> None:
     one = fleet("one")
     shared, victim = tmp_path / "shared", put(tmp_path / "victim", b"mine\n")
