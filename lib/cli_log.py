@@ -50,8 +50,12 @@ def forget(args: argparse.Namespace) -> int:
         row["rule"] = rule.number
         for location in damaged:
             cli.say(f"{location}: a damaged archive stays as it is; restore it or delete it, then forget again")
-    end = f"forgotten; rule {row['rule']} keeps tok-sync from bringing it back" if "rule" in row else "would be forgotten"
-    cli.write_report(args, [row], f"{_preview(conditions, row)}\n{end}" if args.dry_run or args.yes else end)
+    if args.dry_run:
+        text = f"would be forgotten: {_preview(conditions, row)}"
+    else:
+        text = f"{_preview(conditions, row)}\n" if args.yes else ""
+        text += f"forgotten; rule {row['rule']} keeps tok-sync from bringing it back"
+    cli.write_report(args, [row], text)
     return 1 if damaged else 0
 
 
@@ -117,7 +121,8 @@ def _row(plan: store_forget.Plan, total: events.Event, dry: bool) -> events.Even
 
 def _preview(conditions: store_forget.Conditions, row: events.Event) -> str:
     names = [f"{name} {value}" for name, value in conditions._asdict().items() if value]
-    span = f", {show.plural(row['days'], 'day')} from {row['first']} to {row['last']}" if row["days"] else ""
+    days = "" if row["days"] == 1 else f"{show.plural(row['days'], 'day')} from {row.get('first')} to "
+    span = f", {days}{row['last']}" if row["days"] else ""
     cost = f", {show.money(row['cost_usd'])}" if "cost_usd" in row else ""
     return (
         f"{' and '.join(names)}: {show.plural(row['turns'], 'turn')}, {row['tokens']:,} tokens{cost}{span}; "

@@ -165,7 +165,8 @@ def _answer_of(how: Run, source: Source, incoming: str) -> Answer:
     except workers.WorkerDied as error:
         return AWAY, str(error), [], problems
     except OSError as error:
-        return AWAY, f"{error.filename or source.text}: {error.strerror or error}", [], problems
+        location = f"{error.filename}: " if error.filename and error.filename != source.target else ""
+        return AWAY, f"{location}{error.strerror or error}; check the path and whether it is mounted", [], problems
     except Exception as error:  # a defect of ours, or unexpected damage: the other sources go on
         return AWAY, f"cannot be read ({type(error).__name__}); please report it", [], problems
     return (BUSY, "another tok-sync is reading it", [], problems) if outcomes is None else (OK, "", outcomes, problems)
